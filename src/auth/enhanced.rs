@@ -22,7 +22,7 @@ const KEY_LINES: usize = 2;
 /// An exchange that has begun: the client's last message is awaited.
 pub struct Exchange {
     policy: Arc<Policy>,
-    /// Who it is, and the print of its line; `None`: there is no such user. The exchange goes on to its end all the same.
+    /// Who it is, and the print of its line; `None`: there is no such user. The exchange is completed all the same.
     user: Option<(Box<str>, u64)>,
     scram: server::Exchange,
 }

@@ -40,7 +40,7 @@ fn told(policy: &Arc<Policy>, user: &str) -> String {
 }
 
 #[test]
-fn who_knows_the_password_is_admitted_and_nobody_else() {
+fn only_a_client_with_the_password_is_admitted() {
     let dir = tempfile::tempdir().unwrap();
     let policy = policy(dir.path(), &[Method::Scram]);
     let admission = exchange(&policy, "ada", "secret").1.unwrap();

@@ -1,9 +1,12 @@
 //! `forebay check`: would the service work? Reads the configuration, then does what a start does up to serving, connects to
 //! each cluster and looks at each sink's topic: one line each. Creates no topic and keeps nothing that it writes.
 
-use std::fmt;
 use std::io::ErrorKind;
 use std::net::TcpListener;
+use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::{fmt, fs};
 
 use kafka_protocol::messages::MetadataResponse;
 use kafka_protocol::messages::metadata_response::{MetadataResponseBroker, MetadataResponseTopic};
@@ -23,6 +26,10 @@ const WRITE: i32 = 1 << 4;
 const NOT_TOLD: i32 = i32::MIN;
 const UNKNOWN_TOPIC: i16 = 3;
 const TOPIC_FORBIDDEN: i16 = 29;
+
+/// An address has a listening process.
+const IN_USE: &str =
+    "is in use: by this service if it is running, otherwise by another process; `bind` sets the address";
 
 /// How a line begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -240,23 +247,35 @@ fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
         let address = match &bind {
             Bind::Tcp(address) => *address,
             Bind::Unix(path) => {
-                let Err(why) = dead_letters::may_write(path) else { continue };
-                let text = format!("cannot listen: {why}; the directory has to exist and to be writable");
-                lines.push(Line { verdict: Verdict::Problem, about: format!("{about} {bind}"), text });
+                let Some((verdict, text)) = of_path(path) else { continue };
+                lines.push(Line { verdict, about: format!("{about} {bind}"), text });
                 continue;
             }
         };
         let Err(error) = TcpListener::bind(address) else { continue };
         let (verdict, text) = if error.kind() == ErrorKind::AddrInUse {
-            (
-                Verdict::Warning,
-                "is in use: by this service if it is running, otherwise by another process; `bind` sets the address"
-                    .to_owned(),
-            )
+            (Verdict::Warning, IN_USE.to_owned())
         } else {
             (Verdict::Problem, format!("cannot listen: {error}; `bind` must be an address of this machine"))
         };
         lines.push(Line { verdict, about: format!("{about} {address}"), text });
+    }
+}
+
+/// What is wrong with the path of a Unix socket.
+fn of_path(path: &Path) -> Option<(Verdict, String)> {
+    if UnixStream::connect(path).is_ok() {
+        return Some((Verdict::Warning, IN_USE.to_owned()));
+    }
+    match fs::symlink_metadata(path) {
+        // Left behind by a process that ended: a start replaces it.
+        Ok(there) if there.file_type().is_socket() => None,
+        Ok(_) => Some((Verdict::Problem, "cannot listen: there is a file that is not a socket".to_owned())),
+        Err(_) => {
+            let why = dead_letters::may_write(path).err()?;
+            let text = format!("cannot listen: {why}; the directory has to exist and to be writable");
+            Some((Verdict::Problem, text))
+        }
     }
 }
 

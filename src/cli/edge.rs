@@ -26,21 +26,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Everything that is wrong with any.
 pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     let mut problems = Vec::new();
-    let mut load = |listener: &Listener| {
+    let tls = config.listeners.iter().map(|listener| {
         let settings = listener.tls.as_ref().filter(|_| !listener.is_removed)?;
-        let named = |problem| format!("listener {}: {problem}", listener.bind);
-        let loaded = Server::load(settings).map_err(|all| problems.extend(all.into_iter().map(named)));
-        loaded.ok().map(Arc::new)
-    };
-    let tls = config.listeners.iter().map(&mut load).collect();
-    let mut policies: Vec<Arc<Policy>> = Vec::new();
-    for settings in config.auth.iter().filter(|auth| is_used(config, auth)) {
-        let named = |problem| format!("auth.{}: {problem}", settings.name);
-        match Policy::load(settings) {
-            Ok(policy) => policies.push(Arc::new(policy)),
-            Err(all) => problems.extend(all.into_iter().map(named)),
-        }
-    }
+        keep(Server::load(settings), &format!("listener {}", listener.bind), &mut problems)
+    });
+    let tls = tls.collect();
+    let used = config.auth.iter().filter(|auth| is_used(config, auth));
+    let policies: Vec<Arc<Policy>> =
+        used.filter_map(|auth| keep(Policy::load(auth), &format!("auth.{}", auth.name), &mut problems)).collect();
     let policy = |listener: &Listener| {
         let name = listener.auth.as_deref().filter(|_| !listener.is_removed)?;
         policies.iter().find(|policy| policy.name() == name).cloned()
@@ -48,18 +41,19 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     let auth = config.listeners.iter().map(policy).collect();
     let kafka = config.clusters.iter().map(|cluster| {
         let settings = cluster.tls.as_ref().filter(|_| !cluster.is_removed)?;
-        let named = |problem| format!("kafka.{}.tls: {problem}", cluster.name);
-        let loaded = Outgoing::load(settings).map_err(|all| problems.extend(all.into_iter().map(named)));
-        loaded.ok().map(Arc::new)
+        keep(Outgoing::load(settings), &format!("kafka.{}.tls", cluster.name), &mut problems)
     });
     let kafka = kafka.collect();
-    let control = config.control.tls.as_ref().and_then(|settings| {
-        let named = |problem| format!("control.tls: {problem}");
-        let loaded = Server::load(settings).map_err(|all| problems.extend(all.into_iter().map(named)));
-        loaded.ok().map(Arc::new)
-    });
+    let control = config.control.tls.as_ref();
+    let control = control.and_then(|settings| keep(Server::load(settings), "control.tls", &mut problems));
     let loaded = Edge { tls, auth, kafka, control };
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
+}
+
+/// What was loaded; else its problems, with what they are about, go to the others.
+fn keep<T>(loaded: Result<T, Vec<String>>, about: &str, problems: &mut Vec<String>) -> Option<Arc<T>> {
+    let named = |problem| format!("{about}: {problem}");
+    loaded.map(Arc::new).map_err(|all| problems.extend(all.into_iter().map(named))).ok()
 }
 
 /// The same for a service that runs: a certificate whose time is over is a mistake then, where there was a better one. What has not

@@ -1,7 +1,6 @@
 //! Key sets by URL: what is wanted, what is told of them, and how old they are.
 
 use std::path::PathBuf;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -21,15 +20,14 @@ pub(super) struct KeySets {
 }
 
 impl KeySets {
-    /// Starts the thread. `changed`: gets this whenever a file has changed.
+    /// Starts the thread. `changed` is called there, whenever a file may have changed.
     ///
     /// # Errors
     /// The thread cannot be made, in words for a person.
-    pub(super) fn start<E: Send + 'static>(
+    pub(super) fn start(
         config: &Config,
         journal: Arc<Journal>,
-        tell: Sender<E>,
-        changed: impl Fn() -> E + Send + 'static,
+        changed: impl Fn() + Send + 'static,
     ) -> Result<Self, String> {
         let wanted: Vec<Wanted> = config.auth.iter().filter_map(Wanted::of).collect();
         let ages = Arc::new(Ages::default());
@@ -41,8 +39,7 @@ impl KeySets {
                 Told::Unreachable(why) => journal.say(event(EventKind::KeySetUnreachable).with(Field::Reason, why)),
                 Told::Dropped => journal.say(event(EventKind::KeySetDropped)),
             }
-            // The service may have ended.
-            let _ = tell.send(changed());
+            changed();
         };
         let thread = key_sets::KeySets::start(wanted, told).map_err(|e| format!("thread for key sets: {e}"))?;
         Ok(Self { thread, ages })

@@ -21,7 +21,6 @@ use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Bind, Post, ShardThread};
-use crate::service::sandbox::Files;
 use crate::service::signals::Signal;
 use crate::service::verifier::Verifiers;
 use crate::service::{log, notify, resolver, sasl, signals};
@@ -84,15 +83,14 @@ pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rule
     let json = config.log.format == LogFormat::Json;
     let format = if json { log::Format::Json } else { log::Format::Text };
     // Before the log's thread, the first.
-    let files = match restrict_files(args, &config) {
-        Ok(files) => files,
-        Err(error) => return failed(&error),
-    };
+    if let Err(error) = restrict_files(args, &config) {
+        return failed(&error);
+    }
     let logging = match log::start(format, config.log.level.as_str()) {
         Ok(guard) => guard,
         Err(error) => return failed(&error),
     };
-    let outcome = logged(args, config, text, rules, files);
+    let outcome = logged(args, config, text, rules);
     if let (Err(error), true) = (&outcome, json) {
         tracing::error!("{error}");
     }
@@ -105,18 +103,12 @@ pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rule
     }
 }
 
-fn logged(
-    args: &RunArgs,
-    config: Config,
-    text: Text,
-    rules: &'static dyn Rules,
-    files: Option<Files>,
-) -> Result<(), Failure> {
+fn logged(args: &RunArgs, config: Config, text: Text, rules: &'static dyn Rules) -> Result<(), Failure> {
     signals::survive_hangup().map_err(|e| format!("signals: {e}"))?;
     abort_on_panic();
     start_log::starting(&config, args.file().as_deref());
     let reload = Reload::new(args, &config, text);
-    Service::start(config, rules, reload)?.serve(files)
+    Service::start(config, rules, reload)?.serve()
 }
 
 /// A core whose state is in doubt must not acknowledge anything: the process ends, in every build profile, and
@@ -175,7 +167,10 @@ impl Service {
         let mut prepared = data_dir::prepare(&mut config)?;
         let (tell, heard) = channel();
         let journal = Arc::new(Journal::default());
-        let key_sets = KeySets::start(&config, Arc::clone(&journal), tell.clone(), || Event::KeySet)?;
+        let to_main = tell.clone();
+        // The service may have ended.
+        let key_set_changed = move || drop(to_main.send(Event::KeySet));
+        let key_sets = KeySets::start(&config, Arc::clone(&journal), key_set_changed)?;
         let edge = edge::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
@@ -282,7 +277,7 @@ impl Service {
         })
     }
 
-    fn serve(mut self, files: Option<Files>) -> Result<(), Failure> {
+    fn serve(mut self) -> Result<(), Failure> {
         let mut started = 0;
         let signal = loop {
             self.renew_files()?;
@@ -297,7 +292,7 @@ impl Service {
                 Ok(Event::Shard(Notice::Started(_))) => {
                     started += 1;
                     if started == self.shards.len() {
-                        files.into_iter().for_each(|files| self.sandbox(files));
+                        self.sandbox();
                         self.tell_all(|| Mail::Accept)?;
                         self.ready.store(true, Ordering::Release);
                         self.tell_started();

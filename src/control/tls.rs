@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Shown;
 
-/// Handshakes at a time; who comes then waits to be accepted.
+/// Handshakes at a time; further connections wait to be accepted.
 const HANDSHAKES_MAX: usize = 64;
 /// A client that has not done its part by then is gone.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ impl Accepting {
                     let _place = place;
                     let handshake = TlsAcceptor::from(config).accept(socket);
                     match tokio::time::timeout(HANDSHAKE_MAX, handshake).await {
-                        // Nobody is there to take it when the service ends.
+                        // The receiver is gone when the service ends.
                         Ok(Ok(stream)) => drop(tell.send((stream, peer)).await),
                         Ok(Err(error)) => {
                             tracing::debug!(%peer, %error, "a TLS connection to the control plane failed")

@@ -21,9 +21,9 @@ pub(super) struct Accepting {
     listener: Option<Listener>,
     armed: bool,
     stopped: bool,
-    /// Nobody is accepted until [`Alarm::Accept`]: the descriptors for devices are used up, or the shard wants it so.
+    /// Not accepting until [`Alarm::Accept`]: the descriptors for devices are used up, or the shard has asked for a pause.
     paused: bool,
-    /// Nobody is accepted before.
+    /// Not accepting before this time.
     until: Monotonic,
     /// One by one.
     is_single: bool,
@@ -109,14 +109,14 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// Accepts nobody on this listener before that time.
+    /// Does not accept on this listener before that time.
     pub(super) fn rest_until(&mut self, listener: ListenerId, until: Monotonic) {
         if let Some((_, accepting)) = self.accepting_on(listener) {
             accepting.until = until;
         }
     }
 
-    /// Goes on after a connection of a listener that accepts one by one; the shard may have asked for a pause.
+    /// Accepts the next connection of a listener that accepts one by one, unless the shard has asked for a pause.
     pub(super) fn accept_next(&mut self, index: u16) {
         let waits = |accepting: &Accepting| accepting.is_single && !accepting.armed && !accepting.paused;
         if self.accepting.get(usize::from(index)).is_some_and(waits) {
@@ -203,15 +203,28 @@ mod tests {
     use crate::runtime::seam::Io as _;
     use crate::runtime::{Settings, mailboxes};
 
-    /// What is above the number is kept for Kafka, the disk and control: who comes is turned away, and later accepted.
-    #[test]
-    fn descriptors_are_kept_for_others() {
+    /// A core with one listener, and its address.
+    fn listening(settings: &Settings) -> (Core<()>, SocketAddr) {
         let listeners = Listeners::bind(&[(SocketAddr::from(([127, 0, 0, 1], 0)).into(), 0)], 1).unwrap();
         let addr = listeners.local_addrs()[0];
         let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
-        let (post, _mail) = mailboxes::<()>(1, 1).unwrap();
-        let settings = Settings { device_descriptors_max: 3, ..Settings::default() };
-        let mut core = Core::new(0, &settings, Ring::new(8).unwrap(), accepting, post);
+        let (post, _mail) = mailboxes(1, 1).unwrap();
+        (Core::new(0, settings, Ring::new(8).unwrap(), accepting, post), addr)
+    }
+
+    /// The kernel lets go of all that is under way.
+    fn end(mut core: Core<()>) {
+        core.ring.cancel_everything();
+        while core.ring.in_flight() > 0 {
+            core.ring.submit(1).unwrap();
+            core.ring.reap(&mut Vec::new(), 8);
+        }
+    }
+
+    /// What is above the number is kept for Kafka, the disk and control: who comes is turned away, and later accepted.
+    #[test]
+    fn descriptors_are_kept_for_others() {
+        let (mut core, addr) = listening(&Settings { device_descriptors_max: 3, ..Settings::default() });
         core.open_listeners();
         let mut peer = TcpStream::connect(addr).unwrap();
         let mut answers = Vec::new();
@@ -232,21 +245,13 @@ mod tests {
         core.ring.submit(1).unwrap();
         core.ring.reap(&mut answers, 1);
         assert!(core.accepted(&answers[0]).is_some());
-        core.ring.cancel_everything();
-        while core.ring.in_flight() > 0 {
-            core.ring.submit(1).unwrap();
-            core.ring.reap(&mut answers, 8);
-        }
+        end(core);
     }
 
     /// Of four that wait in the kernel's queue each is accepted when its time has come, and none before.
     #[test]
     fn one_by_one_with_a_pause_after_each() {
-        let listeners = Listeners::bind(&[(SocketAddr::from(([127, 0, 0, 1], 0)).into(), 0)], 1).unwrap();
-        let addr = listeners.local_addrs()[0];
-        let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
-        let (post, _mail) = mailboxes::<()>(1, 1).unwrap();
-        let mut core = Core::new(0, &Settings::default(), Ring::new(8).unwrap(), accepting, post);
+        let (mut core, addr) = listening(&Settings::default());
         core.take_singly(ListenerId(0), true);
         let peers: Vec<_> = (0..4).map(|_| TcpStream::connect(addr).unwrap()).collect();
         core.open_listeners();
@@ -265,7 +270,7 @@ mod tests {
             assert!(core.wheel.pop().is_none(), "not before its time");
             core.now = until.after(Duration::from_millis(2));
             core.wheel.advance(core.now);
-            let Some(Alarm::Accept(0)) = core.wheel.pop() else { panic!("it never goes on") };
+            let Some(Alarm::Accept(0)) = core.wheel.pop() else { panic!("accepting was not resumed") };
             core.arm_accept(0);
             assert!(core.accepting[0].armed);
         }
@@ -282,21 +287,13 @@ mod tests {
             }
         }
         assert!(core.accepting[0].armed && !core.accepting[0].is_single);
-        core.ring.cancel_everything();
-        while core.ring.in_flight() > 0 {
-            core.ring.submit(1).unwrap();
-            core.ring.reap(&mut answers, 8);
-        }
+        end(core);
     }
 
     /// Out of descriptors: wait, then accept again; who came meanwhile has been waiting in the kernel.
     #[test]
     fn an_exhausted_listener_pauses_and_goes_on() {
-        let listeners = Listeners::bind(&[(SocketAddr::from(([127, 0, 0, 1], 0)).into(), 0)], 1).unwrap();
-        let addr = listeners.local_addrs()[0];
-        let accepting = listeners.into_shards().remove(0).into_iter().map(Accepting::new).collect();
-        let (post, _mail) = mailboxes::<()>(1, 1).unwrap();
-        let mut core = Core::new(0, &Settings::default(), Ring::new(8).unwrap(), accepting, post);
+        let (mut core, addr) = listening(&Settings::default());
         core.accepting[0].armed = true;
         assert!(core.accepted(&Completion::made_up(accept_tag(0), -libc::EMFILE)).is_none());
         assert!(!core.accepting[0].armed);
@@ -312,10 +309,6 @@ mod tests {
         core.ring.reap(&mut answers, 1);
         let (conn, listener) = core.accepted(&answers[0]).unwrap();
         assert_eq!((listener, core.peer(conn)), (ListenerId(0), peer.local_addr().ok()));
-        core.ring.cancel_everything();
-        while core.ring.in_flight() > 0 {
-            core.ring.submit(1).unwrap();
-            core.ring.reap(&mut answers, 8);
-        }
+        end(core);
     }
 }

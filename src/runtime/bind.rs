@@ -63,14 +63,14 @@ impl Drop for SocketFile {
     }
 }
 
-/// A Unix socket bound to a path, with the permissions of its file. One that nobody listens on any more is replaced.
+/// A Unix socket bound to a path, with the permissions of its file. One without a listening process is replaced.
 ///
 /// # Errors
 /// `AddrInUse`: somebody listens there, or the path is another kind of file.
 pub(super) fn open(path: &Path, mode: u32) -> io::Result<(Socket, SocketFile)> {
     match std::fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, "there is a file that is no socket"));
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "there is a file that is not a socket"));
         }
         Ok(_) if UnixStream::connect(path).is_ok() => {
             return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));

@@ -1,5 +1,5 @@
 //! Listening sockets: one per shard and address, all on the same port, so that the kernel spreads connections. Of a Unix
-//! socket all shards have the same one, and whoever is first accepts.
+//! socket all shards share one, and the first to accept gets the connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -307,7 +307,7 @@ mod tests {
         drop(Listeners::bind(&bind, 1).unwrap());
         std::fs::write(&path, "mine").unwrap();
         let error = Listeners::bind_with(&bind, 1, 1).unwrap_err();
-        assert!(error.to_string().contains("mqtt.sock: there is a file that is no socket"), "{error}");
+        assert!(error.to_string().contains("mqtt.sock: there is a file that is not a socket"), "{error}");
         std::fs::remove_file(&path).unwrap();
         symlink(dir.path().join("elsewhere"), &path).unwrap();
         assert!(Listeners::bind_with(&bind, 1, 1).is_err(), "a link is not followed");

@@ -11,15 +11,13 @@ mod files;
 mod identity;
 mod layer;
 mod outgoing;
-mod pinned;
 pub mod sasl;
 pub mod scram;
 mod secret;
 mod server;
 
 pub use self::identity::{CertificateId, IdentityField, identify, is_identity};
-pub use self::outgoing::Outgoing;
-pub use self::pinned::pinned;
+pub use self::outgoing::{Outgoing, pinned};
 pub use self::secret::Secret;
 pub use self::server::{Expiry, Server};
 

@@ -3,18 +3,21 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::client::{
+    ClientConnectionData, Resumption, UnbufferedClientConnection, WantsClientCert, WebPkiServerVerifier,
+};
+use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::SingleCertAndKey;
 use rustls::unbuffered::UnbufferedStatus;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, CommonState, DigitallySignedStruct, Error,
-    RootCertStore, SignatureScheme, StreamOwned,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, CommonState, ConfigBuilder,
+    DigitallySignedStruct, Error, RootCertStore, SignatureScheme, StreamOwned,
 };
 
 use crate::runtime::seam::{Layer, LayerError, LayerFault};
@@ -73,11 +76,7 @@ impl Outgoing {
             problems.push(problem);
         }
         let Some(verifier) = verifier.ok().filter(|_| problems.is_empty()) else { return Err(problems) };
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13, &TLS12])
-            .map_err(|error| vec![error.to_string()])?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+        let builder = builder(verifier).map_err(|error| vec![error.to_string()])?;
         let mut config = match identity {
             Some(key) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
             None => builder.with_no_client_auth(),
@@ -110,6 +109,23 @@ impl Outgoing {
     pub fn expiries(&self) -> &[Expiry] {
         &self.expiries
     }
+}
+
+/// TLS to a server that has the first certificate of a PEM file, and to no other.
+///
+/// # Errors
+/// The file cannot be used: its name and why.
+pub fn pinned(file: &Path) -> Result<Arc<ClientConfig>, String> {
+    let certificate = files::certificates(file, "cert_file")?.swap_remove(0);
+    let provider = Arc::new(ring::default_provider());
+    let builder = builder(Verifier { accepted: Accepted::Pinned(certificate), provider });
+    builder.map(|builder| Arc::new(builder.with_no_client_auth())).map_err(|error| error.to_string())
+}
+
+fn builder(verifier: Verifier) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&verifier.provider));
+    let builder = builder.with_protocol_versions(&[&TLS13, &TLS12])?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)))
 }
 
 fn server_name(name: &str) -> Result<ServerName<'static>, String> {
@@ -151,14 +167,23 @@ fn verifier(
     }
     let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     let inner = inner.build().map_err(|error| error.to_string())?;
-    Ok(Verifier { inner, is_name_checked: settings.is_name_checked })
+    let accepted = Accepted::Trusted { inner, is_name_checked: settings.is_name_checked };
+    Ok(Verifier { accepted, provider: Arc::clone(provider) })
 }
 
-/// Chain, time, key use and name as rustls checks them, after a bound on the number of certificates; or all but the name.
+/// Which servers are accepted.
+#[derive(Debug)]
+enum Accepted {
+    /// Chain, time, key use and name as rustls checks them, after a bound on the number of certificates; or all but the name.
+    Trusted { inner: Arc<WebPkiServerVerifier>, is_name_checked: bool },
+    /// The one that has this certificate. Its name, issuer and time do not matter.
+    Pinned(CertificateDer<'static>),
+}
+
 #[derive(Debug)]
 struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
-    is_name_checked: bool,
+    accepted: Accepted,
+    provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -172,11 +197,14 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         use CertificateError::{NotValidForName, NotValidForNameContext};
         check_length(intermediates)?;
-        match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let (inner, is_name_checked) = match &self.accepted {
+            Accepted::Pinned(certificate) if end_entity == certificate => return Ok(ServerCertVerified::assertion()),
+            Accepted::Pinned(_) => return Err(CertificateError::UnknownIssuer.into()),
+            Accepted::Trusted { inner, is_name_checked } => (inner, *is_name_checked),
+        };
+        match inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             // The name is looked at last.
-            Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }))
-                if !self.is_name_checked =>
-            {
+            Err(Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. })) if !is_name_checked => {
                 Ok(ServerCertVerified::assertion())
             }
             verdict => verdict,
@@ -188,7 +216,7 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
+        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
     fn verify_tls13_signature(
         &self,
@@ -196,10 +224,10 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
+        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

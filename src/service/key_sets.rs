@@ -194,7 +194,7 @@ impl<T: FnMut(&str, Told)> Fetcher<T> {
     fn drop_stale(&mut self, set: &mut Set, now: Instant) {
         if set.stale.is_some_and(|stale| stale <= now) {
             set.stale = None;
-            // What cannot be removed is tried again by nobody: it is too old for the next start as well.
+            // There is no second attempt: what cannot be removed is too old for the next start as well.
             let _ = fs::remove_file(&set.wanted.remote.file);
             (self.tell)(&set.wanted.auth, Told::Dropped);
         }

@@ -67,10 +67,16 @@ impl Files {
 /// What was restricted.
 static FILES: OnceLock<Files> = OnceLock::new();
 
+/// How far this process is restricted; `None`: it is not to be.
+#[must_use]
+pub fn files() -> Option<Files> {
+    FILES.get().copied()
+}
+
 /// Behind an error of a file: that the sandbox may be why. Else empty.
 #[must_use]
 pub fn hint(error: &io::Error) -> &'static str {
-    let is_restricted = FILES.get().is_some_and(|files| *files != Files::Free);
+    let is_restricted = files().is_some_and(|files| files != Files::Free);
     if is_restricted && error.kind() == io::ErrorKind::PermissionDenied {
         "; the sandbox allows writing only to folders that the configuration named at the start: restart the service for others"
     } else {
@@ -85,11 +91,11 @@ pub fn hint(error: &io::Error) -> &'static str {
 ///
 /// # Errors
 /// The kernel refuses what it says it can do.
-pub fn restrict_files(folders: &[PathBuf]) -> Result<Files, String> {
+pub fn restrict_files(folders: &[PathBuf]) -> Result<(), String> {
     let files =
         restrict(folders).map_err(|error| format!("sandbox: {error}; `service.sandbox = false` starts without it"))?;
     let _ = FILES.set(files);
-    Ok(files)
+    Ok(())
 }
 
 fn restrict(folders: &[PathBuf]) -> Result<Files, RulesetError> {
@@ -165,7 +171,7 @@ mod tests {
     fn inside() {
         let Some(dir) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
         let own = dir.join("own");
-        let files = restrict_files(&[own.clone(), dir.join("not there")]).unwrap();
+        restrict_files(&[own.clone(), dir.join("not there")]).unwrap();
         let (go, wait) = std::sync::mpsc::channel::<()>();
         let other = std::thread::spawn(move || {
             wait.recv().unwrap();
@@ -176,7 +182,7 @@ mod tests {
         assert_eq!(other.join().unwrap(), denied_calls());
         assert_eq!(denied_calls(), [libc::EPERM, libc::EPERM]);
 
-        if files == Files::Free {
+        if files() == Some(Files::Free) {
             return;
         }
         fs::write(own.join("a"), "x").unwrap();

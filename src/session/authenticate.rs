@@ -13,7 +13,7 @@ use crate::runtime::seam::Monotonic;
 /// What came of an AUTH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authenticated {
-    /// The exchange goes on.
+    /// The exchange continues.
     Goes,
     /// The client has authenticated again.
     Done,

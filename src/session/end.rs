@@ -72,7 +72,7 @@ violations! {
     SERVER_PACKET = PROTOCOL_ERROR, "section 2.1.2", "a packet that only servers send";
     AUTH_UNASKED = PROTOCOL_ERROR, "MQTT-4.12.0-7", "AUTH that nothing asked for";
     AUTH_OTHER_METHOD = PROTOCOL_ERROR, "MQTT-4.12.1-1", "AUTH with another authentication method than CONNECT";
-    AUTH_TWICE = PROTOCOL_ERROR, "section 4.12.1", "an exchange begins while another goes on";
+    AUTH_TWICE = PROTOCOL_ERROR, "section 4.12.1", "an exchange begins while another is in progress";
     AUTH_EARLY = PROTOCOL_ERROR, "MQTT-3.1.2-30", "another packet than AUTH or DISCONNECT before CONNACK";
     AUTH_REFUSED = NOT_AUTHORIZED, "MQTT-4.12.1-2", "the client has not proved who it is";
     EXPIRY_RAISED = PROTOCOL_ERROR, "section 3.14.2.2.2", "session expiry set in DISCONNECT, and CONNECT said 0";

@@ -108,23 +108,24 @@ impl Core {
     /// The address of a connection is known. False: it has as many connections as it may, or has failed too often, and this
     /// one has been closed.
     pub(super) fn enter_address(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
-        let failures_max = self.around.config.mqtt.failures_per_address;
-        if let Some(peer) = io.peer(conn).filter(|_| failures_max > 0)
-            && self.around.tally.has_failed(Address::of(peer.ip()), failures_max, io.now())
-        {
-            self.numbers.count(M::FailuresFull);
-            self.forget(io, conn);
-            io.abort(conn);
-            return false;
+        let Some(address) = io.peer(conn).map(|peer| Address::of(peer.ip())) else { return true };
+        let (failures, connections) =
+            (self.around.config.mqtt.failures_per_address, self.around.config.mqtt.connections_per_address);
+        if failures > 0 && self.around.tally.has_failed(address, failures, io.now()) {
+            return self.turn_back(io, conn, M::FailuresFull);
         }
-        let max = self.around.config.mqtt.connections_per_address;
-        let Some(peer) = io.peer(conn).filter(|_| max > 0) else { return true };
-        let address = Address::of(peer.ip());
-        if self.around.tally.enter_address(address, max) {
+        if connections > 0 {
+            if !self.around.tally.enter_address(address, connections) {
+                return self.turn_back(io, conn, M::AddressFull);
+            }
             self.addresses.insert(conn.slot, address);
-            return true;
         }
-        self.numbers.count(M::AddressFull);
+        true
+    }
+
+    /// Closes a connection that a bound of its address refuses. False.
+    fn turn_back(&mut self, io: &mut Ring<'_>, conn: ConnId, bound: M) -> bool {
+        self.numbers.count(bound);
         self.forget(io, conn);
         io.abort(conn);
         false

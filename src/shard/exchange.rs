@@ -1,7 +1,7 @@
 //! Enhanced authentication: the exchange between CONNECT and CONNACK, on the shard that accepted the socket, and that of a
 //! client which authenticates again.
 //!
-//! While the exchange goes on the CONNECT stays in the connection's tail, and what comes stands behind it.
+//! During the exchange the CONNECT stays in the connection's tail, with later bytes behind it.
 
 use std::sync::Arc;
 
@@ -25,14 +25,14 @@ use super::{Core, Ring};
 /// An AUTH before CONNACK is not longer.
 const AUTH_BYTES_MAX: u32 = 8_192;
 
-/// How an exchange stands after some bytes.
+/// The state of an exchange after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exchanged {
     /// More has to come.
     Wait,
     /// The connection has been closed.
     Over,
-    /// The client is admitted; its CONNECT is all that is left of the bytes, and what stands behind.
+    /// The client is admitted; its CONNECT and the bytes behind it are left.
     Admitted,
 }
 

@@ -7,7 +7,7 @@
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `door`, [`tally`] | how many may wait there, and come from one address |
 //! | `admission`, `exchange` | whether a client is admitted |
-//! | [`shares`] | what one user may use |
+//! | [`shares`], `pace` | what one user may use; a rate that all shards keep |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
@@ -45,6 +45,7 @@ mod kept;
 pub mod mail;
 mod members;
 mod numbers;
+mod pace;
 mod publish;
 mod reconfigure;
 mod reservation;

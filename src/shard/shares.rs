@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::auth::{Admission, Limits};
 use crate::runtime::seam::Monotonic;
+
+use super::pace::Pace;
 
 /// Each has a lock of its own.
 const STRIPES: usize = 64;
@@ -37,11 +38,11 @@ impl Owner {
     }
 }
 
-/// How far messages and bytes have used up the time that they may take.
+/// The rates of messages and bytes.
 #[derive(Debug, Default)]
 struct Meter {
-    messages: AtomicU64,
-    bytes: AtomicU64,
+    messages: Pace,
+    bytes: Pace,
 }
 
 /// What one user has.
@@ -51,15 +52,13 @@ struct Held {
     meter: Arc<Meter>,
 }
 
-/// Takes `count` of what may come `rate` times a second; when there is room again.
-fn charge(used: &AtomicU64, count: u64, rate: u64, now: Monotonic) -> u64 {
+/// Takes `count` of what may come `rate` times a second; when there is room again, if not now.
+fn charge(pace: &Pace, count: usize, rate: u64, now: Monotonic) -> Option<Monotonic> {
     if rate == 0 || count == 0 {
-        return 0;
+        return None;
     }
-    let cost = u64::try_from(u128::from(count) * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX);
-    let until = |used: u64| used.max(now.0).saturating_add(cost);
-    let before = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(until(used)));
-    until(before.unwrap_or_else(|used| used)).saturating_sub(BURST_NS)
+    let cost = u64::try_from(count as u128 * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX);
+    pace.take(cost, BURST_NS, now)
 }
 
 /// All that are bounded and connected.
@@ -89,7 +88,6 @@ impl Shares {
         let mut stripe = self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
         let max = limits.connections.saturating_add(u32::from(takes_over));
         let held = stripe.entry(owner.clone()).or_default();
-        // Nobody is full with none.
         if limits.connections > 0 && held.connections >= max {
             return None;
         }
@@ -109,9 +107,8 @@ impl Share {
     /// So much has come. When the next may come, if not now.
     pub(super) fn charge(&self, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
         let Limits { messages_s, bytes_s, .. } = self.limits;
-        let messages = charge(&self.meter.messages, messages as u64, u64::from(messages_s), now);
-        let until = charge(&self.meter.bytes, bytes as u64, bytes_s, now).max(messages);
-        (until > now.0).then_some(Monotonic(until))
+        let messages = charge(&self.meter.messages, messages, u64::from(messages_s), now);
+        charge(&self.meter.bytes, bytes, bytes_s, now).max(messages)
     }
 }
 
@@ -142,14 +139,17 @@ mod tests {
         let enter = |name: &str, takes_over| all.enter(owner(name), limits, takes_over);
         let (one, two) = (enter("ada", false), enter("ada", false));
         assert!(one.is_some() && two.is_some() && enter("ada", false).is_none());
-        // A device that comes back while its old connection stands is not shut out.
+        // A device that reconnects while its old connection is still open is admitted.
         assert!(enter("ada", true).is_some());
         let other = Owner { is_named: false, ..owner("ada") };
         assert!(enter("bob", false).is_some() && all.enter(other, limits, false).is_some());
         drop(one);
         assert!(enter("ada", false).is_some());
         drop(two);
-        assert!(all.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()), "nothing is kept of who has gone");
+        assert!(
+            all.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()),
+            "no entry is left without a connection"
+        );
     }
 
     #[test]

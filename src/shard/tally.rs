@@ -10,6 +10,8 @@ use std::time::Duration;
 use crate::config::LISTENER_PLACES_MAX;
 use crate::runtime::seam::{ListenerId, Monotonic};
 
+use super::pace::Pace;
+
 /// Each has a lock of its own.
 const STRIPES: usize = 64;
 
@@ -45,8 +47,8 @@ impl Address {
 pub struct Tally {
     listeners: Box<[AtomicU32]>,
     addresses: [Mutex<HashMap<Address, u32>>; STRIPES],
-    /// Of each listener with a rate: when it has been used up to, and when that was told last.
-    paces: Box<[(AtomicU64, AtomicU64)]>,
+    /// Of each listener with a rate, and when it was last told that it was exceeded.
+    paces: Box<[(Pace, AtomicU64)]>,
     /// Failures to log in, and since when they are counted.
     failures: [Mutex<HashMap<Address, (u32, Monotonic)>>; STRIPES],
 }
@@ -93,18 +95,13 @@ impl Tally {
     /// One more connection of a listener that may accept `rate` a second, all shards together; `None`: the next may come
     /// at once.
     pub(super) fn pace(&self, listener: ListenerId, rate: u32, now: Monotonic) -> Option<Paced> {
-        let (used, told) = self.paces.get(usize::from(listener.0))?;
+        let (pace, told) = self.paces.get(usize::from(listener.0))?;
         let each = 1_000_000_000 / u64::from(rate.max(1));
-        let until = |used: u64| used.max(now.0) + each;
-        let before = used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(until(used)));
-        let until = until(before.unwrap_or_else(|used| used)).saturating_sub(BURST_NS.max(each));
-        if until <= now.0 {
-            return None;
-        }
+        let until = pace.take(each, BURST_NS.max(each), now)?;
         let last = told.load(Ordering::Relaxed);
         let is_due = last == 0 || now.since(Monotonic(last)) >= TELL_EVERY;
         let is_news = is_due && told.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        Some(Paced { until: Monotonic(until), is_news })
+        Some(Paced { until, is_news })
     }
 
     /// One more failure of an address. True: with it there are `max`.

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import readers
 from scenarios import Scenario
 from stand import Failed, free_ports, quantiles
 
@@ -59,8 +60,6 @@ class Hostile(Scenario):
             more = TLS.format(work=self.work) if transport in ("tls", "wss") else ""
             listeners += LISTENER.format(port=port, transport=transport, more=f'auth = "users"\n{more}')
         self.start_kafka()
-        import readers
-
         readers.create_topic(self.bootstrap, "faults-attacked", 1)
         self.start_service(cluster=listeners + REST.format(work=self.work))
         self.tried: Counter[str] = Counter()

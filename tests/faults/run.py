@@ -13,7 +13,7 @@ from stand import ROOT, SPOOLS, Failed, Skipped, quantiles
 import scenarios
 import hostile
 
-# It stands on the others' base, so they cannot name it.
+# It imports the others' base, so they cannot name it.
 scenarios.ALL[hostile.Hostile.name] = hostile.Hostile
 
 RECORDS = ROOT / "perf/faults"

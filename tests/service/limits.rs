@@ -83,7 +83,7 @@ fn two_devices_with_one_id_do_not_fight_for_ever() {
     });
 }
 
-/// On two shards: the listener keeps to its rate, nobody is refused, and all come in the end.
+/// On two shards: the listener keeps to its rate, no connection is refused, and all are accepted in the end.
 #[test]
 fn a_listener_accepts_so_many_in_a_second() {
     let text = config_with("shards = 2", "");
@@ -187,7 +187,7 @@ fn a_user_has_so_many_connections() {
         let mut devices = ids.map(|id| Device::connect_as(to, &as_user("ada", id)).0);
         assert_eq!(refused(&service, &as_user("ada", "four")), 0x97, "{round}");
         assert_eq!(refused(&service, &Connect { version: Version::V311, ..as_user("ada", "four") }), 3);
-        // Another user, and who has no name, have their own; who comes back is not shut out by its old connection.
+        // Another user, and clients without a name, have limits of their own; a reconnecting client is not refused because of its old connection.
         Device::connect_as(to, &as_user("bob", "five")).0.deliver(1, "t", b"x");
         Device::connect(to, Version::V5, "six").deliver(1, "t", b"x");
         devices[1] = Device::connect_as(to, &as_user("ada", "two")).0;

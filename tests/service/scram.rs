@@ -144,11 +144,11 @@ fn an_exchange_ends_with_connack_wherever_the_session_is() {
         device.deliver(1, "t", id.as_bytes());
     }
     until_metric(&service, "wills_published_total", 8);
-    // Without a method the chain goes on: with the password of the same line, or as nobody.
+    // Without a method the rest of the chain is asked: the password of the same line, or anonymous.
     let (user, password) = (Some("bob"), Some(&b"builder"[..]));
     Device::connect_as(to, &Connect { username: user, password, ..hello(Version::V5, "p") }).0.deliver(1, "t", b"p");
     Device::connect_as(to, &hello(Version::V311, "a")).0.deliver(1, "t", b"a");
-    // Byte by byte, with what stands behind the last AUTH.
+    // Byte by byte, with what follows the last AUTH.
     let (mut device, _, last) = begin(to, &hello(Version::V5, "slow"), "ada").last("lovelace");
     let publish = crate::device::publish(QoS::AtLeastOnce, 7, "t", b"behind");
     let behind = bytes(Version::V5, &Packet::Publish(publish));

@@ -1,5 +1,5 @@
 //! Tokens (JWT) with real parts: keys and tokens that PyJWT makes, mosquitto's clients with a token as their password; keys
-//! that are turned, and tokens that expire, while clients are connected.
+//! that are rotated, and tokens that expire, while clients are connected.
 
 use std::fs;
 use std::io::Write as _;
@@ -124,7 +124,7 @@ fn mosquittos_client_with_tokens_of_pyjwt() {
         }
         secrets.extend(tokens);
     }
-    // A user of the file goes on as before.
+    // A user of the file is admitted as before.
     Device::connect_as(to, &Connect { password: Some(b"builder"), username: Some("bob"), ..hello(Version::V5, "b") });
     let records = read_when(service.embedded(), "all", 6);
     let mut names: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
@@ -252,7 +252,7 @@ fn a_token_grants_what_it_says_to_its_connection() {
         }
     }
     assert_eq!(refused(to, &with_token(Version::V5, "c", &tokens[4])), NOT_AUTHORIZED, "a condition that is unknown");
-    // What the token grants holds for its will as well, which goes out when nobody has it any more.
+    // What the token grants holds for its will as well, which is published after its connection has ended.
     let left = Connect { will: will("a/gone"), ..with_token(Version::V5, "w", &tokens[1]) };
     drop(Device::connect_as(to, &left));
     until_metric(&service, "wills_published_total", 1);

@@ -29,7 +29,7 @@ fn mosquittos_clients_publish_through_it() {
     let socket = service.dir().join("mqtt.sock");
     assert_eq!(fs::metadata(&socket).expect("the socket").mode() & 0o777, 0o600);
     let named = format!("listening for clients event=\"listening\" listener=\"unix:{}\"", socket.display());
-    assert!(service.log().contains(&named), "{}", service.log());
+    until("the log to name it", || service.log().contains(&named));
     let mut messages: Vec<_> = (0..8).map(|number| format!("device-{number}")).collect();
     for message in &messages {
         assert!(publish(&socket, message), "{message}");
@@ -42,17 +42,25 @@ fn mosquittos_clients_publish_through_it() {
     assert_eq!(metric(&service, "connections_accepted_total"), 8);
     let listeners = service.get("/api/v1/listeners").expect("listeners").1;
     assert!(listeners.contains(&format!("unix:{}", socket.display())), "{listeners}");
+    let file = service.dir().join("forebay.toml");
+    let check = || {
+        let output = program().arg("check").arg(&file).output().expect("it runs");
+        let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+        lines.lines().filter(|line| line.contains("mqtt.sock")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let [in_use] = &check()[..] else { panic!("one line about the socket: {:?}", check()) };
+    assert!(in_use.starts_with("warning") && in_use.contains("is in use"), "{in_use}");
 
     // What a killed process leaves is replaced.
     service.kill9();
     assert!(socket.exists());
+    until("the kernel to let go of the socket", || check().is_empty());
     service.start_again();
     assert!(publish(&socket, "device-8"));
     messages.push("device-8".to_owned());
 
     // It comes and goes with a reload.
     let without = config_with("shards = 2", SINK).replace("$DIR", &service.dir().display().to_string());
-    let file = service.dir().join("forebay.toml");
     let with = fs::read_to_string(&file).expect("the configuration");
     fs::write(&file, without).expect("written");
     service.signal("HUP");
@@ -86,6 +94,6 @@ fn a_path_that_cannot_be_used_is_named() {
     assert!(mode.contains("write it in octal"), "{mode}");
     fs::write(dir.path().join("mqtt.sock"), "mine").expect("written");
     let file = try_out(&listener(""));
-    assert!(file.contains("there is a file that is no socket"), "{file}");
+    assert!(file.contains("there is a file that is not a socket"), "{file}");
     assert_eq!(fs::read(dir.path().join("mqtt.sock")).expect("it is still there"), b"mine");
 }

@@ -91,7 +91,7 @@ fn a_connection_ends_with_its_token_whatever_the_wall_clock_does() {
         assert_eq!(world.sent(conn), said);
         assert_eq!((world.number(ShardMetric::AccessExpired), world.told(EventKind::AccessExpired)), (1, 1));
         assert_eq!(world.number(ShardMetric::Wills), 1, "it did not take its leave");
-        // The session stays for the one who comes with a new token, and for nobody else.
+        // The session is kept for a client with a new token of the same user, and for no other.
         world.table.wall_behind_ms -= jump_ms;
         let (_, code, _) = connect(&mut world, version, "c", &token);
         assert_eq!(code, if version == Version::V5 { NOT_AUTHORIZED } else { 5 }, "the old one is over");
@@ -114,7 +114,7 @@ fn a_connection_that_is_not_read_ends_with_its_token() {
     world.advance(Duration::from_secs(590));
     assert!(!world.table.wire(conn).closed && world.table.wire(conn).paused);
     world.advance(Duration::from_secs(11));
-    assert!(world.table.wire(conn).closed, "as long as nobody reads it, its token holds");
+    assert!(world.table.wire(conn).closed, "until the expiry is due, its token holds");
 }
 
 /// A device that comes again and again leaves no timer behind.

@@ -1,7 +1,7 @@
 //! JSON Web Tokens (RFC 7519, RFC 8725): which ones are accepted, and who their bearers are.
 //!
 //! A key decides the algorithm of its signatures, never the token. What a token brings along to be judged by (`jku`, `x5u`,
-//! `jwk`) is not used, `exp` is required, and what `crit` says must be understood is understood by nobody here.
+//! `jwk`) is not used, `exp` is required, and a token with `crit` is refused, as no extension is supported.
 
 mod claims;
 mod keys;

@@ -72,7 +72,7 @@ impl Url {
         }
         let is_local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if !is_tls && !is_local {
-            return Err("must be https: whoever is on the way could put in keys of his own");
+            return Err("must be https: with http, keys could be replaced on the way");
         }
         let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
         Ok(Self { is_tls, host: host.to_owned(), port, target })

@@ -248,7 +248,7 @@ fn who_has_signed_it_and_for_whom() {
         let mut claims = with("iss", issuer);
         claims["aud"] = audience;
         assert_eq!(claimed(&both, &claims).err(), fault, "{claims}");
-        assert!(claimed(&settings(), &claims).is_ok(), "nobody asks");
+        assert!(claimed(&settings(), &claims).is_ok(), "no claim is required");
     }
     assert_eq!(claimed(&both, &ada()).err(), Some(Fault::Issuer));
     assert_eq!(claimed(&Settings { issuer: None, ..both }, &ada()).err(), Some(Fault::Audience), "no aud is not ours");

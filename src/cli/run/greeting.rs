@@ -4,11 +4,12 @@ use super::Service;
 use crate::config::LogFormat;
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::Bind;
-use crate::service::sandbox::{self, Files};
+use crate::service::sandbox;
 
 impl Service {
     /// All threads and rings are there: what is not needed beyond that is given up.
-    pub(super) fn sandbox(&self, files: Files) {
+    pub(super) fn sandbox(&self) {
+        let Some(files) = sandbox::files() else { return };
         let calls = sandbox::deny_calls().map_or_else(|why| format!("unavailable: {why}"), |()| "full".to_owned());
         self.journal.say(Said::now(Kind::Sandboxed).with(Field::Files, files.as_str()).with(Field::Calls, calls));
     }

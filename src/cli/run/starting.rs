@@ -12,8 +12,7 @@ use crate::embedded::{self, EmbeddedLog};
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::runtime::{self, Bind, Listeners};
 use crate::service::preflight::Host;
-use crate::service::sandbox::{self, Files};
-use crate::service::{dead_letters, log};
+use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
 
 /// Refuses a host that will not do. Gives the descriptors that devices may use.
@@ -28,9 +27,9 @@ pub(super) fn preflight(shards: usize) -> Result<u32, Failure> {
 }
 
 /// With `service.sandbox`, from here on only the service's own folders can be written; they are made where they are missing.
-pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<Option<Files>, Failure> {
+pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Failure> {
     if !config.service.sandbox {
-        return Ok(None);
+        return Ok(());
     }
     let mut folders = vec![config.service.data_dir.clone()];
     folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
@@ -46,7 +45,7 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<Option<F
     // The API replaces the configuration file.
     let file = args.file().and_then(|file| std::fs::canonicalize(file).ok());
     folders.extend(file.and_then(|file| file.parent().map(Path::to_owned)));
-    sandbox::restrict_files(&folders).map(Some)
+    sandbox::restrict_files(&folders)
 }
 
 /// Shards are pinned to the CPUs that this process may use, if there is one for each.

@@ -1,4 +1,4 @@
-//! What stands between a socket's bytes and a shard's.
+//! What is between a socket's bytes and a shard's: TLS, WebSocket.
 
 use std::borrow::Cow;
 use std::fmt;

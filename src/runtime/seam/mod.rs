@@ -277,7 +277,7 @@ pub trait Io<M> {
     /// Whether connections of a listener are accepted one by one: then [`Io::pause_accepting`] in `on_accept` holds for
     /// the next one already. Otherwise all that wait in the kernel's queue come at once.
     fn accept_singly(&mut self, _listener: ListenerId, _singly: bool) {}
-    /// Accepts nobody on one listener before that time. Who connects meanwhile waits in the kernel's queue.
+    /// Accepts no connection on one listener before that time; until then they wait in the kernel's queue.
     fn pause_accepting(&mut self, _listener: ListenerId, _until: Monotonic) {}
 
     /// Sets a timer; `on_timer(token)` follows, never early, at most one tick (see `limits`) late on an idle core.
