@@ -20,7 +20,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("kafka", &["limits", "rules", "secure", "record", "runtime::seam"]),
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
-    ("telemetry", &["metrics"]),
+    ("telemetry", &["secure", "metrics"]),
     ("service", &["limits", "secure", "auth"]),
     ("embedded", &["limits", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics", "telemetry"]),

@@ -14,6 +14,7 @@ use crate::config::{
 };
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
+use crate::secure::sasl::TokenFrom;
 use crate::secure::{self, Authorities, IdentityField, OutgoingSettings};
 
 /// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
@@ -273,7 +274,12 @@ fn kafka_tls(of: &OutgoingSettings) -> Value {
 /// Without passwords and tokens.
 fn sasl(of: &crate::config::Sasl) -> Value {
     let credentials = &of.credentials;
-    let is_token = credentials.token_file.is_some();
+    let is_token = credentials.token.is_some();
+    let (token_file, endpoint) = match &credentials.token {
+        None => (None, None),
+        Some(TokenFrom::File(file)) => (Some(file.clone()), None),
+        Some(TokenFrom::Endpoint(endpoint)) => (None, Some(endpoint)),
+    };
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     json!({
         "mechanism": credentials.mechanism.name(),
@@ -281,7 +287,12 @@ fn sasl(of: &crate::config::Sasl) -> Value {
         "password_file": path(&of.password_file),
         // It is never of the file.
         "password": null,
-        "token_file": path(&credentials.token_file),
+        "token_url": endpoint.map(|endpoint| endpoint.url.to_string()),
+        "client_id": endpoint.map(|endpoint| &endpoint.client_id),
+        "client_secret_file": path(&endpoint.map(|endpoint| endpoint.secret_file.clone())),
+        "scope": endpoint.and_then(|endpoint| endpoint.scope.as_ref()),
+        "token_ca_file": path(&endpoint.and_then(|endpoint| endpoint.ca_file.clone())),
+        "token_file": path(&token_file),
         "extensions": is_token.then(|| credentials.extensions.iter().cloned().collect::<BTreeMap<_, _>>()),
         "insecure": of.insecure,
     })

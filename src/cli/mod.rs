@@ -16,6 +16,7 @@ mod endpoint;
 pub mod follow;
 mod health;
 mod in_force;
+mod kafka_tokens;
 mod key_sets;
 mod log_numbers;
 pub mod man;

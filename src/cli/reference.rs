@@ -12,7 +12,7 @@ use crate::metrics::spec::{
     Spec,
 };
 
-use super::{accept_numbers, certificates, embedded_numbers, key_sets, log_numbers};
+use super::{accept_numbers, certificates, embedded_numbers, kafka_tokens, key_sets, log_numbers};
 use crate::telemetry;
 
 fn table(text: &mut String, title: &str, labels: &str, specs: impl IntoIterator<Item = Spec>) {
@@ -58,6 +58,7 @@ fn metrics() -> String {
     table(&mut text, "Lag of sinks", "Label `sink` (its name). Measured once a second.", [LAG]);
     table(&mut text, "Certificates", "Label `file`.", [certificates::EXPIRY]);
     table(&mut text, "Keys of tokens", "Label `auth`.", [key_sets::AGE]);
+    table(&mut text, "Tokens for logins to Kafka", "No labels.", [kafka_tokens::FETCHED, kafka_tokens::FAILED]);
     table(&mut text, "Kafka clusters", "Labels `shard`, `kafka` (its name).", CLUSTER);
     let family = |name, help| Spec { name, label: None, help, kind: Kind::Counter };
     table(&mut text, "Refused publishes", "Labels `shard`, `sink`, `reason`.", [family(REFUSALS_NAME, REFUSALS_HELP)]);

@@ -46,6 +46,7 @@ use super::dead_letter_files::DeadLetterFiles;
 use super::edge::{self, EdgeFiles};
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health::{self, Watch};
+use super::kafka_tokens::Fetches;
 use super::key_sets::{Ages, KeySets};
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
@@ -187,12 +188,14 @@ impl Service {
         let threads =
             if config.service.verifiers == 0 { config.service.shards.div_ceil(4) } else { config.service.verifiers };
         let verifiers = Verifiers::start(threads).map_err(|e| format!("threads for passwords: {e}"))?;
+        let tokens_fetched = Arc::new(Fetches::default());
         let around = Surroundings {
             config: Arc::clone(&config),
             post: post.clone(),
             resolver: resolver::start().map_err(|e| format!("resolver: {e}"))?,
             verifiers: Some(verifiers),
-            sasl: sasl::start().map_err(|e| format!("thread for SASL: {e}"))?,
+            sasl: sasl::start(tokens_fetched.teller(Arc::clone(&journal)))
+                .map_err(|e| format!("thread for SASL: {e}"))?,
             journal: Arc::clone(&journal),
             notices: notices(tell.clone()),
             dead_letters: dead_letters.of(&config)?,
@@ -216,6 +219,7 @@ impl Service {
         let watch = health::watch(post.clone(), hearts, Arc::clone(&journal)).map_err(|e| format!("watchdog: {e}"))?;
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
+        extra.push(tokens_fetched);
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let tls = edge.control.as_ref().map(|server| server.config());
         let edge = EdgeFiles::new(edge, Arc::clone(&journal), key_sets);

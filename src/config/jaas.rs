@@ -7,6 +7,8 @@ pub(super) struct Login {
     pub(super) mechanism: Option<&'static str>,
     /// Keys of `[kafka.NAME.sasl]`.
     pub(super) keys: Vec<(&'static str, String)>,
+    /// It has the secret of an identity provider.
+    pub(super) has_client_secret: bool,
     /// Extensions of OAUTHBEARER (KIP-342).
     pub(super) extensions: Vec<(String, String)>,
 }
@@ -52,13 +54,10 @@ pub(super) fn read(text: &str) -> Result<Login, String> {
             (name, true) if name.starts_with("extension_") => {
                 login.extensions.push((name["extension_".len()..].to_owned(), value));
             }
-            (_, true) => {
-                return Err(format!(
-                    "{}: tokens are not fetched; token_file names the file that has one",
-                    shown(&name)
-                ));
-            }
-            (_, false) => return Err(format!("{} is not supported", shown(&name))),
+            ("clientId", true) => login.keys.push(("client_id", value)),
+            ("scope", true) => login.keys.push(("scope", value)),
+            ("clientSecret", true) => login.has_client_secret = true,
+            _ => return Err(format!("{} is not supported", shown(&name))),
         }
     }
     match words.next()? {
@@ -123,12 +122,16 @@ mod tests {
                 .replace("\\n", "\n"),
         );
         let keys = vec![("username", "$ConnectionString".to_owned()), ("password", "a;b=\"c\\".to_owned())];
-        assert_eq!(login, Ok(Login { mechanism: Some("PLAIN"), keys, extensions: Vec::new() }));
+        assert_eq!(login, Ok(Login { mechanism: Some("PLAIN"), keys, ..Login::default() }));
         let login = read(&format!("{SCRAM} required username='forebay' ;")).expect("a login");
         assert_eq!((login.mechanism, login.keys), (None, vec![("username", "forebay".to_owned())]));
         let login = read(&format!("{BEARER} required extension_logicalCluster='lkc-1';")).expect("a login");
         assert_eq!(login.extensions, [("logicalCluster".to_owned(), "lkc-1".to_owned())]);
         assert_eq!(login.mechanism, Some("OAUTHBEARER"));
+        let login = read(&format!("{BEARER} required clientId='forebay' clientSecret='s3cret' scope='kafka';"));
+        let login = login.expect("a login");
+        assert_eq!(login.keys, [("client_id", "forebay".to_owned()), ("scope", "kafka".to_owned())]);
+        assert!(login.has_client_secret && !format!("{login:?}").contains("s3cret"));
     }
 
     #[test]
@@ -143,7 +146,7 @@ mod tests {
             (format!("{PLAIN} required password \"s3cret\";"), "has no value behind password"),
             (format!("{PLAIN} required password=;"), "has no value for password"),
             (format!("{SCRAM} required tokenauth=\"true\";"), "tokenauth is not supported"),
-            (format!("{BEARER} required clientSecret=\"s3cret\";"), "tokens are not fetched"),
+            (format!("{BEARER} required unsecuredLoginStringClaim_sub=\"s3cret\";"), "is not supported"),
             (format!("{PLAIN} required username=\"a\"; {PLAIN} required;"), "more than one login"),
         ] {
             let why = read(&text).expect_err(&text);

@@ -14,7 +14,7 @@ use super::problem::Fault;
 use super::reader::{Source, Spot, table_in};
 
 /// The names, in the form of [`plain`].
-pub(super) const NAMES: [&str; 17] = [
+pub(super) const NAMES: [&str; 21] = [
     "security_protocol",
     "ssl_truststore_location",
     "ssl_truststore_type",
@@ -32,7 +32,14 @@ pub(super) const NAMES: [&str; 17] = [
     "ssl_key_location",
     "sasl_mechanism",
     "sasl_jaas_config",
+    "sasl_oauthbearer_token_endpoint_url",
+    "sasl_oauthbearer_client_credentials_client_id",
+    "sasl_oauthbearer_client_credentials_client_secret",
+    "sasl_oauthbearer_scope",
 ];
+
+/// The secret of an identity provider, under both of its names.
+const SECRET_IN_FILE: &str = "write it into a file of its own and name that as client_secret_file in [kafka.NAME.sasl]";
 
 const TO_PEM: &str = "`keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12 -deststoretype PKCS12` makes JKS \
                       PKCS #12, `openssl pkcs12 -in NEW.p12 -nodes -out NEW.pem` makes that PEM";
@@ -145,6 +152,12 @@ impl<'a> Translation<'_, 'a, '_> {
             },
             "sasl_mechanism" => self.put(given, "sasl", "mechanism", &given.text),
             "sasl_jaas_config" => self.jaas(given),
+            "sasl_oauthbearer_token_endpoint_url" => self.put(given, "sasl", "token_url", &given.text),
+            "sasl_oauthbearer_client_credentials_client_id" => self.put(given, "sasl", "client_id", &given.text),
+            "sasl_oauthbearer_scope" => self.put(given, "sasl", "scope", &given.text),
+            "sasl_oauthbearer_client_credentials_client_secret" => {
+                report("a secret does not belong into this file", SECRET_IN_FILE);
+            }
             _ => {}
         }
     }
@@ -171,6 +184,10 @@ impl<'a> Translation<'_, 'a, '_> {
             && !self.has("sasl", "mechanism")
         {
             self.put(given, "sasl", "mechanism", mechanism);
+        }
+        if login.has_client_secret {
+            let fault = Fault::new("clientSecret: a secret does not belong into this file");
+            self.source.report(&given.spot, fault.hint(SECRET_IN_FILE));
         }
         for (key, value) in &login.keys {
             self.put(given, "sasl", key, value);

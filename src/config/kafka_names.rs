@@ -117,10 +117,22 @@ const SASL: &[(&str, &str)] = &[
     ),
     (
         "sasl_oauthbearer_token_endpoint_url",
-        "fetch the token by other means and write it into token_file in [kafka.NAME.sasl]",
+        "it is token_url in [kafka.NAME.sasl]; [kafka.NAME] understands this name as well",
     ),
-    ("sasl_oauthbearer_config", "it is token_file and extensions in [kafka.NAME.sasl]"),
-    ("sasl_login_callback_handler_class", "leave it out: OAUTHBEARER reads token_file in [kafka.NAME.sasl]"),
+    ("sasl_oauthbearer_scope", "it is scope in [kafka.NAME.sasl]; [kafka.NAME] understands this name as well"),
+    (
+        "sasl_oauthbearer_client_credentials_client_id",
+        "it is client_id in [kafka.NAME.sasl]; [kafka.NAME] understands this name as well",
+    ),
+    (
+        "sasl_oauthbearer_client_credentials_client_secret",
+        "write the secret into a file and name it as client_secret_file in [kafka.NAME.sasl]",
+    ),
+    ("sasl_oauthbearer_config", "it is token_url or token_file, and extensions, in [kafka.NAME.sasl]"),
+    (
+        "sasl_login_callback_handler_class",
+        "leave it out: OAUTHBEARER takes token_url or token_file in [kafka.NAME.sasl]",
+    ),
     ("sasl_kerberos_service_name", "Kerberos is not supported; see mechanism in [kafka.NAME.sasl]"),
 ];
 

@@ -594,7 +594,17 @@ pub(super) const KEYS: &[Key] = keys! {
         "File that holds the password, and nothing else; a line end behind it is not part of it. It is read at the start and at each reload.";
     KafkaSasl.password: Text, From("none"),
         "The password, only as the environment variable `FOREBAY_KAFKA_NAME_SASL_PASSWORD`: in the file it is an error.";
-    KafkaSasl.token_file: Text, From("none; required for OAUTHBEARER"),
+    KafkaSasl.token_url: Text, From("none"),
+        "For OAUTHBEARER: where the token is fetched from (OAuth 2.0 client credentials): `https`, or `http` to this machine. Redirects are not followed.";
+    KafkaSasl.client_id: Text, From("none; required with `token_url`"),
+        "ID of this client at the identity provider.";
+    KafkaSasl.client_secret_file: Text, From("none; required with `token_url`"),
+        "File that holds the secret of this client; a line end behind it is not part of it. It is read at each fetch.";
+    KafkaSasl.scope: Text, From("none"),
+        "Scope of the token; several are separated by spaces.";
+    KafkaSasl.token_ca_file: Text, From("the CAs of this machine"),
+        "With `token_url`: the CAs that its server's certificate may be signed by, PEM.";
+    KafkaSasl.token_file: Text, From("none; this or `token_url` is required for OAUTHBEARER"),
         "File that holds the token. It is read at each login, so that a token is renewed by writing it there.";
     KafkaSasl.extensions: TextTable, From("none"),
         "SASL extensions of OAUTHBEARER (KIP-342), as `logicalCluster` of Confluent Cloud.";

@@ -10,12 +10,18 @@ use super::problem::Fault;
 use super::reader::{Spot, Table};
 use super::resolved::Sasl;
 use super::values;
-use crate::secure::Secret;
-use crate::secure::sasl::{Credentials, Mechanism};
+use crate::secure::sasl::{Credentials, Mechanism, TokenFrom};
+use crate::secure::{Secret, TokenEndpoint};
 
 /// The longest password, and the longest user name, in bytes.
 const PASSWORD_BYTES_MAX: u64 = 64 << 10;
 const USER_BYTES_MAX: usize = 255;
+/// Keys that go with a token alone, and those that go with a password alone.
+const OF_TOKENS: [&str; 7] =
+    ["token_file", "extensions", "token_url", "client_id", "client_secret_file", "scope", "token_ca_file"];
+const OF_PASSWORDS: [&str; 3] = ["username", "password", "password_file"];
+/// Keys that go with `token_url` alone.
+const OF_ENDPOINTS: [&str; 4] = ["client_id", "client_secret_file", "scope", "token_ca_file"];
 /// Permission bits of those who are neither the owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
 
@@ -39,18 +45,17 @@ pub(super) fn resolve(cluster: &Table<'_>) -> Option<Sasl> {
         report(&table, "mechanism", Fault::new(what).hint(hint));
     }
     let by_token = mechanism == Mechanism::OauthBearer;
-    let foreign: &[_] =
-        if by_token { &["username", "password", "password_file"] } else { &["token_file", "extensions"] };
+    let foreign: &[_] = if by_token { &OF_PASSWORDS } else { &OF_TOKENS };
     for key in foreign.iter().filter(|key| table.has(key)) {
         report(&table, key, Fault::new(format!("does not go with {}", mechanism.name())).hint("leave it out"));
     }
-    let (user, password, token_file) = if by_token {
-        (Some(String::new()), Some((Secret::new(Vec::new()), None)), Some(path(&table, "token_file")?))
+    let (user, password, token) = if by_token {
+        (Some(String::new()), Some((Secret::new(Vec::new()), None)), Some(token(&table)?))
     } else {
         (user(&table), password(&table), None)
     };
     let (user, (password, password_file), extensions) = (user?, password?, extensions(&table)?);
-    let credentials = Arc::new(Credentials { mechanism, user, password, token_file, extensions });
+    let credentials = Arc::new(Credentials { mechanism, user, password, token, extensions });
     Some(Sasl { credentials, password_file, insecure })
 }
 
@@ -91,7 +96,7 @@ fn password(table: &Table<'_>) -> Option<(Secret, Option<std::path::PathBuf>)> {
         (Some(password), false) => (Secret::new(password.as_bytes().to_vec()), None, "password"),
         (None, true) => {
             let path = path(table, "password_file")?;
-            (read(table, &path)?, Some(path), "password_file")
+            (read(table, "password_file", &path)?, Some(path), "password_file")
         }
         (None, false) => {
             missing(table, "password_file", "name the file that holds the password");
@@ -103,6 +108,37 @@ fn password(table: &Table<'_>) -> Option<(Secret, Option<std::path::PathBuf>)> {
         return None;
     }
     Some((secret, file))
+}
+
+/// Where the token comes from.
+fn token(table: &Table<'_>) -> Option<TokenFrom> {
+    if !table.has("token_url") {
+        for key in OF_ENDPOINTS.iter().filter(|key| table.has(key)) {
+            report(table, key, Fault::new("has no effect without token_url").hint("leave it out"));
+        }
+        if !table.has("token_file") {
+            missing(table, "token_file", "name the file, or set token_url, where the token is fetched from");
+            return None;
+        }
+        return path(table, "token_file").map(TokenFrom::File);
+    }
+    if table.has("token_file") {
+        report(table, "token_file", Fault::new("and token_url are both set").hint("leave one out"));
+        return None;
+    }
+    let url = table.find("token_url", values::url);
+    if !table.has("client_id") {
+        missing(table, "client_id", "set the ID of this client at the identity provider");
+    }
+    let (client_id, scope) = (table.find("client_id", values::non_empty), table.find("scope", values::non_empty));
+    let secret_file = path(table, "client_secret_file")?;
+    if read(table, "client_secret_file", &secret_file)?.expose().is_empty() {
+        report(table, "client_secret_file", Fault::new("the secret is empty"));
+        return None;
+    }
+    let ca_file = table.find("token_ca_file", values::non_empty).map(std::path::PathBuf::from);
+    let endpoint = TokenEndpoint { url: url?, client_id: client_id?, secret_file, scope, ca_file };
+    Some(TokenFrom::Endpoint(Arc::new(endpoint)))
 }
 
 fn path(table: &Table<'_>, key: &'static str) -> Option<std::path::PathBuf> {
@@ -123,7 +159,7 @@ pub(super) fn warn_of_readers(table: &Table<'_>, spot: &Spot, path: &Path) {
     }
 }
 
-fn read(table: &Table<'_>, path: &Path) -> Option<Secret> {
+fn read(table: &Table<'_>, key: &str, path: &Path) -> Option<Secret> {
     let read = match std::fs::metadata(path) {
         Ok(file) if file.len() > PASSWORD_BYTES_MAX => Err("it is longer than 64 KiB".to_owned()),
         Ok(_) => std::fs::read(path).map_err(|error| error.to_string()),
@@ -132,7 +168,7 @@ fn read(table: &Table<'_>, path: &Path) -> Option<Secret> {
     match read {
         Ok(bytes) => Some(Secret::of_file(bytes)),
         Err(why) => {
-            report(table, "password_file", Fault::new(format!("{} cannot be read: {why}", path.display())));
+            report(table, key, Fault::new(format!("{} cannot be read: {why}", path.display())));
             None
         }
     }

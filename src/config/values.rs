@@ -9,9 +9,9 @@ use super::data_dir_id::DataDirId;
 use super::keys::{Key, Kind};
 use super::problem::{Fault, did_you_mean};
 use super::units::{self, ShowDuration, ShowSize};
-use crate::auth::jwt::Url;
 use crate::rule::template::{Fixed, Template};
 use crate::runtime::{Bind, UNIX};
+use crate::secure::Url;
 
 /// "expected … , found …".
 pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>) -> Fault {

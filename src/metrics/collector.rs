@@ -111,9 +111,12 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
         ("kafka", &boards.clusters),
     );
     histograms(page, boards);
+    let mut begun = "";
     for Number { spec, labels, value } in extra.iter().flat_map(|extra| extra.read()) {
-        let name = begin(page, &spec);
-        page.sample(&name, &labels, None, value.into());
+        // One family for all that follow each other.
+        let name = if begun == spec.name { spec.full_name() } else { begin(page, &spec) };
+        begun = spec.name;
+        page.sample(&name, &labels, spec.label, value.into());
     }
 }
 
@@ -277,5 +280,30 @@ mod tests {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }
         assert!(!text.contains("sync_us"), "what a histogram shows is not shown twice");
+    }
+
+    #[derive(Debug)]
+    struct Twice;
+
+    impl Extra for Twice {
+        fn read(&self) -> Vec<Number> {
+            let spec = |value| Spec { name: "n", label: Some(("result", value)), help: "h", kind: Kind::Counter };
+            vec![Number::of(&spec("good"), 1), Number::of(&spec("bad"), 2)]
+        }
+    }
+
+    #[test]
+    fn numbers_of_one_name_are_one_family() {
+        let boards = Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new() };
+        let text = render(&boards, &[Arc::new(Twice)], Format::Text);
+        let found = text.split_once("# HELP forebay_n_total").expect("the family").1;
+        assert_eq!(
+            found.lines().skip(1).collect::<Vec<_>>(),
+            [
+                "# TYPE forebay_n_total counter",
+                "forebay_n_total{result=\"good\"} 1",
+                "forebay_n_total{result=\"bad\"} 2"
+            ]
+        );
     }
 }

@@ -104,6 +104,7 @@ events! {
     KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "connected to the Kafka cluster";
     KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "cannot connect to any broker of the Kafka cluster; retrying, records are buffered; `forebay check` says why";
     LoginRefused, Error, Error, "kafka_login_refused", [Kafka, Broker, User, Mechanism, Code, Reason], "a Kafka broker refuses the login; retrying up to 30 s apart, records are buffered; correct [kafka.NAME.sasl] and reload";
+    KafkaTokenFailed, Error, Error, "kafka_token_failed", [Reason], "no token for logins to Kafka from its `token_url`; retrying up to 30 s apart, the last one is used until it expires";
     KafkaTlsFailed, Error, Error, "kafka_tls_failed", [Kafka, Broker, Reason], "no TLS connection to a Kafka broker; retrying up to 30 s apart, records are buffered; correct [kafka.NAME.tls] and reload";
     TopicUnknown, Warn, Error, "topic_unknown", [Sink, Topic, Code, Error], "the Kafka topic does not exist or has no leader; its records wait; `forebay topics create` creates it";
     TopicKnown, Info, Lifecycle, "topic_available", [Sink, Topic], "the Kafka topic is available now";

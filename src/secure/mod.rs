@@ -8,6 +8,7 @@ mod certificate;
 mod client;
 mod der;
 mod files;
+pub mod http;
 mod identity;
 mod layer;
 mod outgoing;
@@ -15,11 +16,15 @@ pub mod sasl;
 pub mod scram;
 mod secret;
 mod server;
+pub mod token_endpoint;
+mod url;
 
 pub use self::identity::{CertificateId, IdentityField, identify, is_identity};
 pub use self::outgoing::{Outgoing, pinned};
 pub use self::secret::Secret;
 pub use self::server::{Expiry, Server};
+pub use self::token_endpoint::TokenEndpoint;
+pub use self::url::Url;
 
 #[cfg(test)]
 mod outgoing_tests;

@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use super::Secret;
 use super::scram::{Challenge, Derivation, Expected, First, Hash, Keys};
+use super::{Secret, TokenEndpoint};
 
 /// Derived keys that are remembered: more than the clusters and users of any process.
 const KEYS_MAX: usize = 64;
@@ -63,10 +63,19 @@ pub struct Credentials {
     pub user: String,
     /// Password; empty with OAUTHBEARER.
     pub password: Secret,
-    /// The file of the token, with OAUTHBEARER. It is read at each login.
-    pub token_file: Option<PathBuf>,
+    /// Where the token is, with OAUTHBEARER.
+    pub token: Option<TokenFrom>,
     /// SASL extensions of OAUTHBEARER.
     pub extensions: Vec<(String, String)>,
+}
+
+/// Where the token of OAUTHBEARER comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFrom {
+    /// A file, which is read at each login.
+    File(PathBuf),
+    /// An identity provider.
+    Endpoint(Arc<TokenEndpoint>),
 }
 
 /// What takes too long for a thread that serves devices: for [`Helper`].
@@ -74,8 +83,13 @@ pub struct Credentials {
 pub enum Task {
     /// The keys of a password.
     Derive(Derivation),
-    /// The token in a file.
-    ReadToken(PathBuf),
+    /// The token. `is_refused`: the last login was refused, so another one is better than the last.
+    Token {
+        /// From here.
+        from: TokenFrom,
+        /// See above.
+        is_refused: bool,
+    },
 }
 
 /// What came of a [`Task`].
@@ -103,6 +117,8 @@ pub enum Next {
 pub struct Exchange {
     credentials: Arc<Credentials>,
     step: Step,
+    /// The login before this one was refused.
+    is_refused: bool,
     /// What an OAUTHBEARER server says of a token that it refuses.
     refusal: Option<String>,
 }
@@ -123,7 +139,13 @@ impl Exchange {
     /// A login that has not begun.
     #[must_use]
     pub fn new(credentials: Arc<Credentials>) -> Self {
-        Self { credentials, step: Step::New, refusal: None }
+        Self { credentials, step: Step::New, is_refused: false, refusal: None }
+    }
+
+    /// The same behind one that was refused, or was not.
+    #[must_use]
+    pub fn again(credentials: Arc<Credentials>, is_refused: bool) -> Self {
+        Self { is_refused, ..Self::new(credentials) }
     }
 
     /// By what.
@@ -153,7 +175,8 @@ impl Exchange {
                 (Step::AwaitsServerFirst(first), Next::Send(message.into_bytes()))
             }
             Mechanism::OauthBearer => {
-                (Step::AwaitsToken, Next::Prepare(Task::ReadToken(of.token_file.clone().unwrap_or_default())))
+                let from = of.token.clone().ok_or("no token is configured")?;
+                (Step::AwaitsToken, Next::Prepare(Task::Token { from, is_refused: self.is_refused }))
             }
         };
         self.step = step;
@@ -238,7 +261,10 @@ impl Helper {
     pub fn run(&mut self, task: &Task) -> Result<Prepared, String> {
         match task {
             Task::Derive(derivation) => Ok(Prepared::Keys(self.keys(derivation))),
-            Task::ReadToken(path) => read_token(path).map(Prepared::Token),
+            Task::Token { from: TokenFrom::File(path), .. } => read_token(path).map(Prepared::Token),
+            Task::Token { from: TokenFrom::Endpoint(endpoint), .. } => {
+                endpoint.fetch().map(|granted| Prepared::Token(granted.token))
+            }
         }
     }
 
@@ -256,11 +282,14 @@ fn read_token(path: &Path) -> Result<Secret, String> {
     let name = path.display();
     let bytes = std::fs::read(path).map_err(|error| format!("the token in {name} cannot be read: {error}"))?;
     let bytes = zeroize::Zeroizing::new(bytes);
-    let token = bytes.trim_ascii();
-    if token.is_empty() || token.len() > TOKEN_BYTES_MAX || !token.iter().all(u8::is_ascii_graphic) {
-        return Err(format!("{name} does not hold a token: one line of printable ASCII, at most 64 KiB"));
-    }
-    Ok(Secret::new(token.to_vec()))
+    let wrong = || format!("{name} does not hold a token: one line of printable ASCII, at most 64 KiB");
+    token_of(bytes.trim_ascii().to_vec()).ok_or_else(wrong)
+}
+
+/// These bytes, if they can be sent as a token.
+pub(super) fn token_of(bytes: Vec<u8>) -> Option<Secret> {
+    let is_token = !bytes.is_empty() && bytes.len() <= TOKEN_BYTES_MAX && bytes.iter().all(u8::is_ascii_graphic);
+    is_token.then(|| Secret::new(bytes))
 }
 
 #[cfg(test)]
@@ -270,7 +299,13 @@ mod tests {
     fn credentials(mechanism: Mechanism) -> Arc<Credentials> {
         let extensions = vec![("logicalCluster".to_owned(), "lkc-1".to_owned())];
         let (user, password) = ("user".to_owned(), Secret::new(b"pencil".to_vec()));
-        Arc::new(Credentials { mechanism, user, password, token_file: Some("/no/such/token".into()), extensions })
+        Arc::new(Credentials {
+            mechanism,
+            user,
+            password,
+            token: Some(TokenFrom::File("/no/such/token".into())),
+            extensions,
+        })
     }
 
     fn sent(next: Result<Next, String>) -> Vec<u8> {
@@ -291,7 +326,10 @@ mod tests {
     #[test]
     fn a_bearer_sends_its_token_and_acknowledges_a_refusal() {
         let mut exchange = Exchange::new(credentials(Mechanism::OauthBearer));
-        assert!(matches!(exchange.begin(), Ok(Next::Prepare(Task::ReadToken(_)))));
+        assert!(matches!(
+            exchange.begin(),
+            Ok(Next::Prepare(Task::Token { from: TokenFrom::File(_), is_refused: false }))
+        ));
         let message = sent(exchange.prepared(Ok(Prepared::Token(Secret::new(b"abc".to_vec())))));
         assert_eq!(message, b"n,,\x01auth=Bearer abc\x01logicalCluster=lkc-1\x01\x01");
         assert_eq!(sent(exchange.answered(b"{\"status\":\"invalid_token\"}")), b"\x01");
@@ -321,7 +359,8 @@ mod tests {
     fn a_token_is_read_at_each_login() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("token");
-        let read = || Helper::default().run(&Task::ReadToken(path.clone()));
+        let from = TokenFrom::File(path.clone());
+        let read = || Helper::default().run(&Task::Token { from: from.clone(), is_refused: false });
         assert!(read().expect_err("none yet").contains("token"));
         for token in ["first", "second"] {
             std::fs::write(&path, format!("{token}\n")).expect("written");

@@ -4,22 +4,14 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::auth::jwt::{self, Keys, Remote, Source};
-use crate::secure::{Authorities, Outgoing, OutgoingSettings};
+use crate::secure::http::{self, Bounds, Request};
 
-/// A key set is not longer.
-const BODY_BYTES_MAX: usize = 1 << 20;
-/// The head of an answer, and its fields.
-const HEAD_BYTES_MAX: usize = 16 << 10;
-const FIELDS_MAX: usize = 100;
-/// Each step of a connection, and all of them.
-const STEP_MAX: Duration = Duration::from_secs(5);
-const FETCH_MAX: Duration = Duration::from_secs(20);
+const BOUNDS: Bounds = Bounds { step: Duration::from_secs(5), whole: Duration::from_secs(20), body: 1 << 20 };
 /// After failures, and at least between two that tokens ask for.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
 
@@ -212,110 +204,15 @@ fn write(file: &Path, body: &[u8]) -> io::Result<()> {
     fs::rename(&fresh, file)
 }
 
-/// The body of an answer, or why there is none.
+/// The key set at this URL, or why there is none.
 ///
 /// # Errors
 /// In words for a person.
 pub fn fetch(remote: &Remote) -> Result<Vec<u8>, String> {
-    let url = &remote.url;
-    let until = Instant::now() + FETCH_MAX;
-    let socket = connect(url).map_err(|error| said(&error))?;
-    // HTTP 1.0, so that the body comes as it is (RFC 1945, 7.2).
-    let request = format!(
-        "GET {} HTTP/1.0\r\nHost: {}\r\nUser-Agent: forebay/{}\r\nAccept: application/jwk-set+json, application/json\r\n\r\n",
-        url.target,
-        url.authority(),
-        env!("CARGO_PKG_VERSION")
-    );
-    if !url.is_tls {
-        return exchange(socket, &request, until);
-    }
-    let ca = remote.ca_file.clone().map_or(Authorities::System, Authorities::File);
-    let settings = OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true };
-    let tls = Outgoing::load(&settings).map_err(|problems| problems.join("; "))?;
-    exchange(tls.stream(&url.host, socket)?, &request, until)
-}
-
-fn connect(url: &jwt::Url) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
-    for address in (url.host.as_str(), url.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, STEP_MAX) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(STEP_MAX))?;
-                stream.set_write_timeout(Some(STEP_MAX))?;
-                return Ok(stream);
-            }
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn said(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
-        _ => error.to_string(),
-    }
-}
-
-fn exchange(mut stream: impl io::Read + io::Write, request: &str, until: Instant) -> Result<Vec<u8>, String> {
-    stream.write_all(request.as_bytes()).map_err(|error| said(&error))?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 8 << 10];
-    let has_ended = loop {
-        if Instant::now() >= until {
-            return Err("no whole answer in time".to_owned());
-        }
-        match stream.read(&mut piece) {
-            Ok(0) => break true,
-            Ok(count) => answer.extend_from_slice(&piece[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // The other end has hung up without TLS' end of stream: the length says whether all of it is there.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break false,
-            Err(error) => return Err(said(&error)),
-        }
-        if answer.len() > HEAD_BYTES_MAX + BODY_BYTES_MAX {
-            return Err(format!("its answer is longer than {} MiB", BODY_BYTES_MAX >> 20));
-        }
-    };
-    body(answer, has_ended)
-}
-
-/// The body of a whole answer.
-fn body(mut answer: Vec<u8>, has_ended: bool) -> Result<Vec<u8>, String> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut response = httparse::Response::new(&mut fields);
-    let head = match response.parse(&answer) {
-        Ok(httparse::Status::Complete(head)) if head <= HEAD_BYTES_MAX => head,
-        Ok(_) => return Err("its answer is cut short, or its head is too long".to_owned()),
-        Err(error) => return Err(format!("it does not answer with HTTP: {error}")),
-    };
-    match response.code {
-        Some(200) => {}
-        Some(code @ 300..=399) => return Err(format!("it answers {code}: redirects are not followed")),
-        code => return Err(format!("it answers {}", code.unwrap_or_default())),
-    }
-    let field = |name: &str| {
-        let found = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));
-        found.map(|field| String::from_utf8_lossy(field.value).trim().to_owned())
-    };
-    if field("Transfer-Encoding").is_some() || field("Content-Encoding").is_some_and(|of| of != "identity") {
-        return Err("its answer is encoded, which was not asked for".to_owned());
-    }
-    let length = field("Content-Length").map(|length| length.parse::<usize>());
-    let came = answer.len() - head;
-    let is_whole = match length {
-        Some(Ok(length)) => came == length,
-        Some(Err(_)) => return Err("its Content-Length is not a number".to_owned()),
-        None => has_ended,
-    };
-    if !is_whole {
-        return Err("its answer is cut short".to_owned());
-    }
-    if came > BODY_BYTES_MAX {
-        return Err(format!("its answer is longer than {} MiB", BODY_BYTES_MAX >> 20));
-    }
-    Ok(answer.split_off(head))
+    let fields = [("Accept", "application/jwk-set+json, application/json")];
+    let request = Request { url: &remote.url, path: "", fields: &fields, body: None };
+    let body = http::ask(&request, remote.ca_file.as_ref(), BOUNDS)?.ok()?;
+    Ok(body.to_vec())
 }
 
 #[cfg(test)]
@@ -325,15 +222,16 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::secure::Url;
 
     type Heard = Arc<Mutex<Vec<Told>>>;
 
     const SET: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
     /// A server that gives these answers, one a connection; the URL.
-    fn server(answers: Vec<String>) -> jwt::Url {
+    fn server(answers: Vec<String>) -> Url {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = jwt::Url::parse(&format!("http://{}/keys", listener.local_addr().unwrap())).unwrap();
+        let url = Url::parse(&format!("http://{}/keys", listener.local_addr().unwrap())).unwrap();
         std::thread::spawn(move || {
             for answer in answers {
                 let (mut stream, _) = listener.accept().unwrap();
@@ -351,7 +249,7 @@ mod tests {
         url
     }
 
-    fn wanted(url: jwt::Url, dir: &Path) -> Wanted {
+    fn wanted(url: Url, dir: &Path) -> Wanted {
         let remote = Remote {
             url,
             ca_file: None,
@@ -379,7 +277,7 @@ mod tests {
     #[test]
     fn what_is_no_key_set_leaves_the_last_one() {
         let dir = tempfile::tempdir().unwrap();
-        let long = "x".repeat(BODY_BYTES_MAX + 1);
+        let long = "x".repeat(BOUNDS.body + 1);
         let bad = [
             ("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\n\r\n".to_owned(), "redirects are not followed"),
             ("HTTP/1.1 500 No\r\n\r\n".to_owned(), "it answers 500"),
@@ -387,7 +285,7 @@ mod tests {
             (String::new(), "cut short"),
             (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{SET}", SET.len() + 1), "cut short"),
             (format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SET}"), "encoded"),
-            (ok(&long), "longer than 1 MiB"),
+            (ok(&long), "longer than 1024 KiB"),
             (ok("{}"), "is no JSON Web Key Set"),
             (ok(r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"AA","d":"AA"}]}"#), "private key"),
         ];

@@ -1,6 +1,7 @@
 //! What a well-behaved service owes its host: checks before it starts, signals, the notify protocol of systemd, logs.
 
 pub mod dead_letters;
+pub mod kafka_tokens;
 pub mod key_sets;
 pub mod log;
 pub mod notify;

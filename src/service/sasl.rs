@@ -1,14 +1,15 @@
 //! What logging in to Kafka needs and a core must not do, on one ordinary thread: keys are derived from passwords, which
-//! takes up to tenths of a second, and tokens are read from files.
+//! takes up to tenths of a second, and tokens are read from files. Those of identity providers: [`super::kafka_tokens`].
 
 use std::io;
 use std::sync::mpsc::{Sender, channel};
 
-use crate::secure::sasl::{Helper, Prepared, Task};
+use super::kafka_tokens::{self, Asked, Told};
+use crate::secure::sasl::{Helper, Prepared, Task, TokenFrom};
 
-type Answer = Box<dyn FnOnce(Result<Prepared, String>) + Send>;
+pub(super) type Answer = Box<dyn FnOnce(Result<Prepared, String>) + Send>;
 
-/// A task; `answer` is called on the helper's thread. A connection has one at a time, so there are not many.
+/// A task; `answer` is called on another thread. A connection has one at a time, so there are not many.
 pub struct Question {
     /// What is to be done.
     pub task: Task,
@@ -16,15 +17,23 @@ pub struct Question {
     pub answer: Answer,
 }
 
-/// Starts the thread. It ends when the last sender is dropped.
+/// Starts the thread. `tell` is called on another one, after each fetch of a token.
 ///
 /// # Errors
-/// The thread cannot be made.
-pub fn start() -> io::Result<Sender<Question>> {
+/// A thread cannot be made.
+pub fn start(tell: impl FnMut(Told) + Send + 'static) -> io::Result<Sender<Question>> {
     let (ask, questions) = channel::<Question>();
+    let tokens = kafka_tokens::start(tell)?;
     std::thread::Builder::new().name("sasl".into()).spawn(move || {
         let mut helper = Helper::default();
-        questions.iter().for_each(|question| (question.answer)(helper.run(&question.task)));
+        for Question { task, answer } in questions {
+            match task {
+                Task::Token { from: TokenFrom::Endpoint(endpoint), is_refused } => {
+                    tokens.ask(Asked { endpoint, is_refused, answer });
+                }
+                task => answer(helper.run(&task)),
+            }
+        }
     })?;
     Ok(ask)
 }

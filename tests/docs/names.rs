@@ -93,7 +93,8 @@ fn examples_pass_the_check_offline() {
     let secret = secret.path().display().to_string();
     for (path, text) in for_operators() {
         for (_, example) in fenced(&text).into_iter().filter(|(language, _)| language == "toml") {
-            let example = example.replace("/etc/forebay/kafka-password", &secret);
+            let example =
+                example.replace("/etc/forebay/kafka-password", &secret).replace("/etc/forebay/kafka-secret", &secret);
             // One that shows a part gets what it leaves out: the cluster of its sinks, the sink of its cluster.
             let cluster = if example.contains("[[sink]]") && !example.contains("[kafka.") {
                 "[kafka.main]\nbootstrap = \"k:1\"\n"

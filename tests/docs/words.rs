@@ -6,8 +6,17 @@ use std::process::Command;
 use super::support::service::{self, Service};
 use super::{for_operators, prose, quoted, read};
 
-/// Names of others: the kernel's, and values of EMQX's settings.
-const FOREIGN: &[&str] = &["io_uring", "io_uring_disabled", "mosquitto_pub", "key_dispatch", "all_isr", "leader_only"];
+/// Names of others: the kernel's, values of EMQX's settings, and those of OAuth 2.0.
+const FOREIGN: &[&str] = &[
+    "io_uring",
+    "io_uring_disabled",
+    "mosquitto_pub",
+    "key_dispatch",
+    "all_isr",
+    "leader_only",
+    "expires_in",
+    "invalid_client",
+];
 /// Where the members of JSON objects are written that no description has.
 const WRITERS: &[&str] = &["src/rule/envelope.rs", "src/shard/dead_letters/line.rs"];
 

@@ -28,6 +28,7 @@ mod idle;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
 mod kafka_tls;
+mod kafka_tokens;
 mod kept;
 mod limits;
 mod listeners;

@@ -22,14 +22,14 @@ use crate::support::{run, temp_dir};
 const USER: &str = "forebay";
 const PASSWORD: &str = "forebay-test-password";
 
-fn kafka(options: &[&str]) -> (Kafka, String) {
+pub(crate) fn kafka(options: &[&str]) -> (Kafka, String) {
     let kafka = Kafka::start(&[&["--sasl"], options].concat());
     let env = kafka.command(&["env"]);
     let sasl = env.lines().find_map(|line| line.strip_prefix("KAFKA_SASL=")).expect("a listener with SASL").to_owned();
     (kafka, sasl)
 }
 
-fn plain(kafka: &Kafka) -> SocketAddr {
+pub(crate) fn plain(kafka: &Kafka) -> SocketAddr {
     kafka.bootstrap().parse().expect("an address")
 }
 

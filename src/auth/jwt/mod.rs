@@ -18,7 +18,7 @@ use crate::limits::CLOCK_SET_AFTER_MS;
 
 pub use self::claims::Bearer;
 pub use self::keys::{Algorithm, Key, Keys};
-pub use self::remote::{Remote, Url};
+pub use self::remote::Remote;
 pub use self::token::Token;
 
 /// A longer token is refused.

@@ -1,6 +1,7 @@
 //! `[kafka.NAME.tls]`.
 
 use super::*;
+use crate::secure::sasl::TokenFrom;
 use crate::secure::{Authorities, OutgoingSettings, Pair};
 
 fn with(tls: &str) -> String {
@@ -104,6 +105,23 @@ fn names_of_other_clients_say_the_same() {
     assert_eq!(sasl.credentials.extensions, [("a".to_owned(), "b".to_owned())]);
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(&file, "pw").expect("written");
+    let fetched = [
+        (
+            "sasl.jaas.config = \"OAuthBearerLoginModule required;\"",
+            "sasl.oauthbearer.client.credentials.client.id = 'f'\nsasl.oauthbearer.scope = 'kafka'",
+        ),
+        ("sasl.jaas.config = \"OAuthBearerLoginModule required clientId='f' scope='kafka';\"", ""),
+    ];
+    for (jaas, more) in fetched {
+        let sasl = login(&format!(
+            "security.protocol = 'SASL_SSL'\nsasl.mechanism = 'OAUTHBEARER'\n{jaas}\n{more}\n\
+             sasl.oauthbearer.token.endpoint.url = 'https://id.example/token'\nsasl.client_secret_file = '{}'",
+            file.path().display()
+        ));
+        let Some(TokenFrom::Endpoint(endpoint)) = &sasl.credentials.token else { panic!("{sasl:?}") };
+        let asked = (endpoint.url.to_string(), endpoint.client_id.as_str(), endpoint.scope.as_deref());
+        assert_eq!(asked, ("https://id.example/token".to_owned(), "f", Some("kafka")));
+    }
     let scram = "ScramLoginModule required username='forebay';";
     let sasl = login(&format!(
         "security.protocol = 'SASL_PLAINTEXT'\nsasl.mechanism = 'SCRAM-SHA-512'\nsasl.jaas.config = \"{scram}\"\nsasl.password_file = '{}'",
@@ -131,6 +149,14 @@ fn what_other_clients_take_and_we_do_not_has_its_cure() {
         ("'security.protocol' = 'TLS'".to_owned(), "is no protocol of Kafka"),
         (format!("{ssl}\n'ssl.cipher.suites' = 'x'"), "see [kafka.NAME.tls]"),
         (format!("{ssl}\nssl.cipher.suites = 'x'"), "see [kafka.NAME.tls]"),
+        (
+            "'sasl.oauthbearer.client.credentials.client.secret' = 's3cret'".to_owned(),
+            "does not belong into this file; write it into a file of its own and name that as client_secret_file",
+        ),
+        (
+            "'sasl.jaas.config' = \"OAuthBearerLoginModule required clientSecret='s3cret';\"".to_owned(),
+            "clientSecret: a secret does not belong into this file; write it into a file of its own and name that as client_secret_file",
+        ),
         ("'sasl.jaas.config' = 'x'".to_owned(), "no login module that is known; it is CLASS required"),
         (
             "'security.protocol' = 'SASL_SSL'\n'sasl.jaas.config' = \"PlainLoginModule required username='a' password='s3cret';\""

@@ -71,6 +71,7 @@ fn what_is_wrong_is_said_and_no_password_with_it() {
     let empty = tempfile::NamedTempFile::new().expect("a file");
     let scram = "mechanism = 'SCRAM-SHA-256'\nusername = 'a'\n";
     let bearer = format!("mechanism = 'OAUTHBEARER'\ninsecure = true\ntoken_file = '{path}'\n");
+    let fetched = "mechanism = 'OAUTHBEARER'\ninsecure = true\ntoken_url = 'https://id.example/token'\n";
     for (text, key, want) in [
         (format!("{scram}password = '{PASSWORD}'"), "password", "does not belong into this file; write it into a file"),
         (format!("{scram}password = ['{PASSWORD}']"), "password", "does not belong into this file"),
@@ -88,6 +89,18 @@ fn what_is_wrong_is_said_and_no_password_with_it() {
         (format!("{scram}password_file = '{path}'\ntoken_file = 'x'"), "token_file", "does not go with SCRAM-SHA-256"),
         (format!("{bearer}username = 'x'"), "username", "does not go with OAUTHBEARER"),
         ("mechanism = 'OAUTHBEARER'\ninsecure = true".to_owned(), "token_file", "is required by this mechanism"),
+        (format!("{bearer}token_url = 'https://id.example/'"), "token_file", "and token_url are both set"),
+        (format!("{bearer}client_id = 'x'"), "client_id", "has no effect without token_url"),
+        (
+            format!("{scram}password_file = '{path}'\ntoken_url = 'https://id.example/'"),
+            "token_url",
+            "does not go with",
+        ),
+        (fetched.to_owned(), "client_id", "is required by this mechanism"),
+        (fetched.to_owned(), "client_secret_file", "is required by this mechanism"),
+        (format!("{fetched}client_id = 'x'\nclient_secret_file = '/no/such'"), "client_secret_file", "cannot be read"),
+        (format!("{fetched}client_secret_file = '{}'", empty.path().display()), "client_secret_file", "is empty"),
+        (fetched.replace("https", "http"), "token_url", "must be https"),
         (format!("{bearer}extensions = {{ auth = 'x' }}"), "extensions.auth", "is no SASL extension"),
         (format!("{bearer}extensions = {{ a-b = 'x' }}"), "extensions.a-b", "is no SASL extension"),
         (format!("{bearer}extensions = {{ a = \"\\u0001\" }}"), "extensions.a", "is no SASL extension"),

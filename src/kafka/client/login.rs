@@ -151,9 +151,11 @@ impl Client {
             }
             return Ok(());
         };
+        let is_refused = lane.refused == Some(Refused::Login);
         let Some(connection) = lane.connection() else { return Ok(()) };
         let mechanism = credentials.mechanism.name();
-        connection.standing.login = Some(Box::new(Login { exchange: Exchange::new(credentials), awaits: None }));
+        let exchange = Exchange::again(credentials, is_refused);
+        connection.standing.login = Some(Box::new(Login { exchange, awaits: None }));
         if connection.ask_handshake(mechanism, &hands.settings, now, &mut hands.effects) {
             Ok(())
         } else {

@@ -1,5 +1,7 @@
 //! Logging in: what works, what is refused, and servers that lie.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,14 +11,14 @@ use crate::kafka::client::Settings;
 use crate::kafka::fake::sasl::{Lie, PlainServer, SaslServer, ScramServer};
 use crate::kafka::types::{ClientEvent, LoginRefused};
 use crate::secure::Secret;
-use crate::secure::sasl::{Credentials, Mechanism};
+use crate::secure::sasl::{Credentials, Mechanism, Task, TokenFrom};
 use crate::secure::scram::Hash;
 
 const PASSWORD: &str = "correct horse";
 
 pub(super) fn credentials(mechanism: Mechanism, password: &str) -> Option<Arc<Credentials>> {
     let (user, password) = ("user".to_owned(), Secret::new(password.into()));
-    Some(Arc::new(Credentials { mechanism, user, password, token_file: None, extensions: Vec::new() }))
+    Some(Arc::new(Credentials { mechanism, user, password, token: None, extensions: Vec::new() }))
 }
 
 pub(super) fn with(mechanism: Mechanism, password: &str) -> Settings {
@@ -66,7 +68,7 @@ fn a_login_comes_before_everything_but_the_versions() {
         assert_eq!(keys(&world)[5..], [18, 17, 36, 36, 0]);
         assert!(matches!(world.events.last(), Some(ClientEvent::Produced { id: 1, .. })), "{:?}", world.events);
         assert_eq!((world.client.stats().logins, world.client.stats().logins_refused), (2, 0));
-        assert_eq!(world.prepared, 2);
+        assert_eq!(world.prepared.len(), 2);
     }
 }
 
@@ -130,6 +132,40 @@ fn refused_logins_wait_longer_and_longer_and_a_new_password_holds_at_once() {
     world.run(Duration::from_millis(10));
     assert!(world.events.iter().any(|event| matches!(event, ClientEvent::Reachable(true))), "{:?}", world.events);
     assert!(keys(&world).ends_with(&[3]));
+}
+
+/// Takes a token at the third attempt.
+#[derive(Debug)]
+struct BearerServer(Rc<Cell<usize>>);
+
+impl SaslServer for BearerServer {
+    fn handshake(&mut self, mechanism: &str) -> i16 {
+        if mechanism == "OAUTHBEARER" { 0 } else { 33 }
+    }
+
+    fn authenticate(&mut self, _: &[u8]) -> (i16, Option<String>, Vec<u8>, i64) {
+        self.0.set(self.0.get() + 1);
+        (if self.0.get() < 3 { 58 } else { 0 }, None, Vec::new(), 3_600_000)
+    }
+}
+
+#[test]
+fn a_login_after_one_that_was_refused_says_so() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(&file, "token").expect("written");
+    let token = Some(TokenFrom::File(file.path().to_owned()));
+    let (user, password) = (String::new(), Secret::new(Vec::new()));
+    let of = Credentials { mechanism: Mechanism::OauthBearer, user, password, token, extensions: Vec::new() };
+    let attempts = Rc::default();
+    let world = world_of(Settings { sasl: Some(Arc::new(of)), ..settings() });
+    let mut world = started(wants(world, || BearerServer(Rc::clone(&attempts))));
+    // Two refusals, the third is taken; it is renewed before its hour is over.
+    world.run(Duration::from_secs(3_500));
+    let of = |task: &Task| match task {
+        Task::Token { is_refused, .. } => *is_refused,
+        Task::Derive(_) => panic!("no password is there"),
+    };
+    assert_eq!(world.prepared.iter().map(of).collect::<Vec<_>>(), [false, true, true, false]);
 }
 
 #[test]

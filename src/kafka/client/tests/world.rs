@@ -9,7 +9,7 @@ use crate::kafka::client::{Client, Effect, LinkId, Settings};
 use crate::kafka::fake::{FakeCluster, Mode, Reply};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest};
 use crate::runtime::seam::{Chunk, Monotonic};
-use crate::secure::sasl::Helper;
+use crate::secure::sasl::{Helper, Task};
 
 /// What the client asked of the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub(super) struct World {
     pub(super) tls_fails: Option<&'static str>,
     /// What logins need is never prepared.
     pub(super) helper_hangs: bool,
-    /// How often something was prepared.
-    pub(super) prepared: usize,
+    /// What was prepared.
+    pub(super) prepared: Vec<Task>,
     helper: Helper,
     /// Open connections: the node, and the bytes of a request that is not whole.
     pub(super) wires: BTreeMap<LinkId, (i32, Vec<u8>)>,
@@ -73,7 +73,7 @@ pub(super) fn world_of(settings: Settings) -> World {
         resolver_hangs: false,
         tls_fails: None,
         helper_hangs: false,
-        prepared: 0,
+        prepared: Vec::new(),
         helper: Helper::default(),
         wires: BTreeMap::new(),
         asked: Vec::new(),
@@ -209,11 +209,11 @@ impl World {
                 }
             }
             Effect::Prepare { ticket, task } => {
-                self.prepared += 1;
                 if !self.helper_hangs {
                     let result = self.helper.run(&task);
                     self.client.on_prepared(ticket, result, self.now);
                 }
+                self.prepared.push(task);
             }
             Effect::Send { link, chunks } => self.deliver(link, &chunks),
             Effect::Close { link } => {
