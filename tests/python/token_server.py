@@ -21,7 +21,8 @@ def encoded(part: dict) -> str:
 
 def token() -> str:
     now = int(time.time())
-    claims = {"sub": "forebay", "iat": now, "exp": now + int(life)}
+    # `expires_in` must not say more than the token.
+    claims = {"sub": "forebay", "iat": now, "exp": now + int(life) + 1}
     return f"{encoded({'alg': 'none'})}.{encoded(claims)}."
 
 
