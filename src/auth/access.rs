@@ -70,6 +70,13 @@ impl Access {
         self.grants.as_ref()
     }
 
+    /// Roles of its token that are not configured: they grant nothing.
+    #[must_use]
+    pub fn unknown_roles(&self) -> Vec<&str> {
+        let (Some(policy), Some(grants)) = (&self.policy, &self.grants) else { return Vec::new() };
+        grants.roles().filter(|role| policy.role(role).is_none()).collect()
+    }
+
     /// Whether its client may publish that.
     #[inline]
     pub fn may_publish(&mut self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> bool {

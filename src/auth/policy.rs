@@ -1,5 +1,6 @@
 //! `[auth.NAME]`: a chain of methods, the files that it needs, and what it says to a CONNECT.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::secure::{CertificateId, IdentityField, identify};
 
-use super::acl::{Acl, Action, Client, Decision, Grants, Wanted};
+use super::acl::{Acl, Grants, RoleRules};
 use super::jwt::{self, Source, Tokens};
 use super::limits::Limits;
 use super::question::Question;
@@ -68,6 +69,8 @@ pub struct Settings {
     pub password_file: Option<PathBuf>,
     /// What may be touched; `None`: everything.
     pub acl_file: Option<PathBuf>,
+    /// What tokens can grant by name.
+    pub roles: Vec<Role>,
     /// Which client identifiers an identity may use.
     pub client_ids: ClientIds,
     /// What becomes of a kept session that belongs to another identity.
@@ -76,6 +79,17 @@ pub struct Settings {
     pub is_denial_acknowledged: bool,
     /// What one user may hold.
     pub limits: Limits,
+}
+
+/// `[auth.NAME.role.ROLE]`
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Role {
+    /// ROLE.
+    pub name: String,
+    /// Filters of what may be published to.
+    pub publish: Vec<String>,
+    /// Filters of what may be subscribed to.
+    pub subscribe: Vec<String>,
 }
 
 /// What a CONNECT brings.
@@ -136,6 +150,7 @@ impl Settings {
             jwt: None,
             password_file: None,
             acl_file: None,
+            roles: Vec::new(),
             client_ids: ClientIds::Any,
             foreign_takeover: Takeover::Replace,
             is_denial_acknowledged: false,
@@ -211,6 +226,7 @@ pub struct Policy {
     tokens: Option<Tokens>,
     users: Option<Users>,
     acl: Option<Acl>,
+    roles: HashMap<String, RoleRules>,
     /// Of settings and files: whether a reload brings something new.
     print: u64,
 }
@@ -240,8 +256,10 @@ impl Policy {
         let acl = |bytes: &[u8]| Acl::parse(text(bytes)?);
         let users = file(settings.password_file.as_deref(), users, &mut print, &mut problems);
         let acl = file(settings.acl_file.as_deref(), acl, &mut print, &mut problems);
+        let role = |role: &Role| (role.name.clone(), RoleRules::new(&role.publish, &role.subscribe));
+        let roles = settings.roles.iter().map(role).collect();
         if problems.is_empty() {
-            Ok(Self { settings: settings.clone(), tokens, users, acl, print: print.finish() })
+            Ok(Self { settings: settings.clone(), tokens, users, acl, roles, print: print.finish() })
         } else {
             Err(problems)
         }
@@ -375,28 +393,16 @@ impl Policy {
         identity.filter(|_| self.settings.client_ids != ClientIds::Any)
     }
 
-    /// What its access control list says; without one everything is granted.
-    #[must_use]
-    pub fn decide(&self, client: Client<'_>, action: Action, topic: &str) -> Decision<'_> {
-        let all = Decision { is_granted: true, by: None };
-        self.acl.as_ref().map_or(all, |acl| acl.decide(client, action, topic))
-    }
-
-    /// Whether a client may do that: by what its token says, and else by the access control list. Where there is none, a token
-    /// that says something says all.
-    #[must_use]
-    pub fn allows(&self, grants: Option<&Grants>, client: Client<'_>, wanted: Wanted<'_>) -> bool {
-        match grants.map(|grants| grants.decide(client, wanted)) {
-            Some(Some(is_allowed)) => is_allowed,
-            Some(None) if self.acl.is_none() => false,
-            _ => self.decide(client, wanted.action, wanted.topic).is_granted,
-        }
-    }
-
     /// Its access control list, if it has one.
     #[must_use]
     pub fn acl(&self) -> Option<&Acl> {
         self.acl.as_ref()
+    }
+
+    /// The rules of a role; `None`: it is not configured.
+    #[must_use]
+    pub fn role(&self, name: &str) -> Option<&RoleRules> {
+        self.roles.get(name)
     }
 }
 

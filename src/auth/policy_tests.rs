@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::super::acl::Wanted;
+use super::super::acl::{Action, Wanted};
 use super::super::jwt::signer::{Signer, set};
 use super::super::{Access, Proofs, password};
 use super::*;
@@ -230,6 +230,7 @@ fn with_tokens(dir: &Path, chain: &[Method], keys: &[serde_json::Value]) -> Arc<
         identity_claim: "sub".to_owned(),
         client_id_claim: None,
         acl_claim: "acl".to_owned(),
+        roles_claim: None,
     };
     let settings = Settings { jwt: Some(jwt), password_file: users, ..settings(chain) };
     Arc::new(Policy::load(&settings).unwrap())

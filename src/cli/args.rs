@@ -238,6 +238,10 @@ pub struct AccessArgs {
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
 
+    /// A role that its token gives it; may be repeated
+    #[arg(long, value_name = "ROLE")]
+    pub role: Vec<String>,
+
     /// Client ID
     #[arg(long, value_name = "ID", default_value = "")]
     pub client: String,

@@ -167,6 +167,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
         "jwt": of.jwt.as_ref().map(jwt),
         "password_file": of.password_file,
         "acl_file": of.acl_file,
+        "role": of.roles.iter().map(|role| (role.name.clone(), self::role(role))).collect::<Map<_, _>>(),
         "client_id": match of.client_ids {
             ClientIds::Any => "any",
             ClientIds::Identity => "identity",
@@ -185,6 +186,10 @@ fn auth(of: &crate::auth::Settings) -> Value {
             "will_bytes": of.limits.will_bytes,
         },
     })
+}
+
+fn role(of: &crate::auth::Role) -> Value {
+    json!({ "publish": of.publish, "subscribe": of.subscribe })
 }
 
 fn jwt(of: &crate::auth::jwt::Settings) -> Value {
@@ -211,6 +216,7 @@ fn jwt(of: &crate::auth::jwt::Settings) -> Value {
         "identity_claim": of.identity_claim,
         "client_id_claim": of.client_id_claim,
         "acl_claim": of.acl_claim,
+        "roles_claim": of.roles_claim,
     })
 }
 
@@ -420,7 +426,8 @@ mod tests {
         for line in example.lines() {
             let line = line.trim_start_matches('#').trim();
             if let Some(header) = line.strip_prefix('[').filter(|rest| rest.ends_with(']')) {
-                section = header.trim_matches(['[', ']']).replace(".main", "").replace(".devices", "");
+                section =
+                    header.trim_matches(['[', ']']).replace(".main", "").replace(".devices", "").replace(".sensor", "");
             } else if let Some((key, _)) = line.split_once(" = ")
                 && key.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit())
             {
@@ -446,6 +453,10 @@ mod tests {
                 "auth" => {
                     let file = "[auth.a]\nchain = 'anonymous'";
                     &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]
+                }
+                "auth.role" => {
+                    let file = "[auth.a]\nchain = 'anonymous'\n[auth.a.role.r]";
+                    &of(&crate::config::parse(file, "t").expect("good"))["auth"]["a"]["role"]["r"]
                 }
                 "auth.limits" => {
                     let file = "[auth.a]\nchain = 'anonymous'";

@@ -8,7 +8,8 @@ use super::problem::Fault;
 use super::reader::Table;
 use super::resolve::Document;
 use super::{Listener, jwt, values};
-use crate::auth::{ClientIds, Limits, Method, Settings, Takeover};
+use crate::auth::acl::check_filter;
+use crate::auth::{ClientIds, Limits, Method, Role, Settings, Takeover};
 use crate::runtime::Bind;
 use crate::secure::{self, IdentityField};
 
@@ -73,6 +74,7 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
         }
         _ => {}
     }
+    let roles = roles(table, jwt.as_ref());
     Settings {
         name: name_of(table).to_owned(),
         chain,
@@ -85,6 +87,7 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
         jwt,
         password_file,
         acl_file,
+        roles,
         client_ids: match table.read("client_id", values::word) {
             "identity" => ClientIds::Identity,
             "prefix" => ClientIds::Prefix,
@@ -97,6 +100,36 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
         is_denial_acknowledged: table.read("denied_3x", values::word) == "acknowledge",
         limits: table.part(Section::AuthLimits).map(|table| limits(&table)).unwrap_or_default(),
     }
+}
+
+/// `[auth.NAME.role.ROLE]`
+fn roles(table: &Table<'_>, jwt: Option<&crate::auth::jwt::Settings>) -> Vec<Role> {
+    let parts = table.named_parts(Section::AuthRole);
+    let has_claim = jwt.is_some_and(|jwt| jwt.roles_claim.is_some());
+    if has_claim && parts.is_empty() {
+        let fault = Fault::new("roles_claim grants nothing: there is no role");
+        table.source.warn(&table.spot("jwt"), fault.hint("write [auth.NAME.role.ROLE]"));
+    }
+    let filters = |table: &Table<'_>, name| {
+        let all = if table.has(name) { table.texts(name) } else { Vec::new() };
+        for (filter, spot) in &all {
+            if let Err(why) = check_filter(filter) {
+                table.source.report(spot, Fault::new(why));
+            }
+        }
+        all.into_iter().map(|(filter, _)| filter).collect()
+    };
+    let one = |(name, table): (&str, Table<'_>)| {
+        if let Err(fault) = values::check_name(name) {
+            table.source.report(&table.spot, fault);
+        }
+        if !has_claim {
+            let fault = Fault::new("no client can have it: tokens have no claim that names roles");
+            table.source.warn(&table.spot, fault.hint("set roles_claim in [auth.NAME.jwt]"));
+        }
+        Role { name: name.to_owned(), publish: filters(&table, "publish"), subscribe: filters(&table, "subscribe") }
+    };
+    parts.into_iter().map(one).collect()
 }
 
 fn limits(table: &Table<'_>) -> Limits {

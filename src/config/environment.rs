@@ -136,6 +136,11 @@ fn upper(name: &str) -> String {
     name.to_uppercase().replace(['-', '.'], "_")
 }
 
+/// The keys that a variable can stand for.
+fn settable() -> impl Iterator<Item = &'static Key> {
+    keys::KEYS.iter().filter(|key| !key.section.is_named_part())
+}
+
 /// The key that a variable stands for.
 fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home, &'static Key), Fault> {
     let rest = name.strip_prefix(PREFIX).unwrap_or(name);
@@ -147,7 +152,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
     let Some((section, rest)) = section else { return unknown() };
     let is_it = |key: &&'static Key, word: &str| upper(key.name) == word;
     let of_part = |word: &str| {
-        keys::KEYS.iter().find(|key| {
+        settable().find(|key| {
             let part = key.section.parent().filter(|(parent, _)| *parent == section).map(|(_, part)| part);
             let word = part.and_then(|part| word.strip_prefix(&upper(part))?.strip_prefix('_'));
             word.is_some_and(|word| is_it(key, word))
@@ -164,7 +169,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
             // `sasl_username` is `username` in `[kafka.NAME.sasl]`.
             let in_name = |key: &Key| key.section.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
             let whole = |key: &Key| upper(&format!("{}{}", in_name(key), key.name));
-            let all = keys::KEYS.iter().filter(|key| {
+            let all = settable().filter(|key| {
                 key.section == section || key.section.parent().is_some_and(|(parent, _)| parent == section)
             });
             let fits = |key: &&Key| rest.strip_suffix(&whole(key)).is_some_and(|name| name.ends_with('_'));
@@ -195,7 +200,7 @@ fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     let fault = Fault::new("is not a setting of Forebay");
     let number = rest.split('_').nth(1).filter(|part| part.parse::<usize>().is_ok()).unwrap_or("0");
     let mut known = Vec::new();
-    for key in keys::KEYS {
+    for key in settable() {
         let root = key.section.root();
         let part = key.section.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
         let homes: Vec<String> = match (root, root.example_name()) {

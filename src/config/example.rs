@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 43] = [
+const SHOWN: [(&str, &str); 46] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("control.tls.cert_file", "\"/etc/forebay/control.pem\""),
     ("control.tls.key_file", "\"/etc/forebay/control.key\""),
@@ -30,6 +30,9 @@ const SHOWN: [(&str, &str); 43] = [
     ("auth.acl_file", "\"/etc/forebay/acl\""),
     ("auth.jwt.jwks_url", "\"https://id.example/.well-known/jwks.json\""),
     ("auth.jwt.jwks_ca_file", "\"/etc/forebay/id-ca.pem\""),
+    ("auth.jwt.roles_claim", "\"roles\""),
+    ("auth.role.publish", "[\"plant/%c/#\"]"),
+    ("auth.role.subscribe", "[\"commands/%c\"]"),
     ("listener.transport", "\"wss\""),
     ("listener.tls.cert_file", "\"/etc/forebay/server.pem\""),
     ("listener.tls.key_file", "\"/etc/forebay/server.key\""),
@@ -65,8 +68,7 @@ pub fn example() -> String {
     for section in Section::ALL {
         out.push('\n');
         comment(&mut out, section.meaning());
-        let _ =
-            writeln!(out, "#{}", section.header().replace("NAME", section.root().example_name().unwrap_or_default()));
+        let _ = writeln!(out, "#{}", section.example_header());
         for key in keys::of(section) {
             out.push('\n');
             comment(&mut out, &format!("{} {}", key.meaning, takes(key)));

@@ -82,5 +82,6 @@ pub(super) fn resolve(auth: &Table<'_>, name: &str, data_dir: &Path) -> Option<S
         identity_claim: table.read("identity_claim", values::non_empty),
         client_id_claim: table.find("client_id_claim", values::non_empty),
         acl_claim: table.read("acl_claim", values::non_empty),
+        roles_claim: table.find("roles_claim", values::non_empty),
     })
 }

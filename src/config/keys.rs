@@ -20,6 +20,7 @@ pub(super) enum Section {
     ListenerWs,
     Auth,
     AuthJwt,
+    AuthRole,
     AuthLimits,
     Kafka,
     KafkaTls,
@@ -30,7 +31,7 @@ pub(super) enum Section {
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -42,6 +43,7 @@ impl Section {
         Self::ListenerWs,
         Self::Auth,
         Self::AuthJwt,
+        Self::AuthRole,
         Self::AuthLimits,
         Self::Kafka,
         Self::KafkaTls,
@@ -65,6 +67,7 @@ impl Section {
             Self::ListenerWs => "listener.ws",
             Self::Auth => "auth",
             Self::AuthJwt => "auth.jwt",
+            Self::AuthRole => "auth.role",
             Self::AuthLimits => "auth.limits",
             Self::Kafka => "kafka",
             Self::KafkaTls => "kafka.tls",
@@ -81,6 +84,7 @@ impl Section {
             Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
             Self::Auth => "[auth.NAME]".to_owned(),
             Self::AuthJwt => "[auth.NAME.jwt]".to_owned(),
+            Self::AuthRole => "[auth.NAME.role.ROLE]".to_owned(),
             Self::AuthLimits => "[auth.NAME.limits]".to_owned(),
             Self::Kafka => "[kafka.NAME]".to_owned(),
             Self::KafkaTls => "[kafka.NAME.tls]".to_owned(),
@@ -98,6 +102,7 @@ impl Section {
             Self::ListenerTls => Some((Self::Listener, "tls")),
             Self::ListenerWs => Some((Self::Listener, "ws")),
             Self::AuthJwt => Some((Self::Auth, "jwt")),
+            Self::AuthRole => Some((Self::Auth, "role")),
             Self::AuthLimits => Some((Self::Auth, "limits")),
             Self::KafkaTls => Some((Self::Kafka, "tls")),
             Self::KafkaSasl => Some((Self::Kafka, "sasl")),
@@ -117,6 +122,17 @@ impl Section {
             Self::Kafka => Some("main"),
             _ => None,
         }
+    }
+
+    /// Whether it is a part of which there may be several, each with a name.
+    pub(super) fn is_named_part(self) -> bool {
+        self == Self::AuthRole
+    }
+
+    /// The header with names to show.
+    pub(super) fn example_header(self) -> String {
+        let name = self.root().example_name().unwrap_or_default();
+        self.header().replace("NAME", name).replace("ROLE", "sensor")
     }
 
     /// What it is about, for the documents.
@@ -146,6 +162,10 @@ impl Section {
             Self::AuthJwt => {
                 "Tokens that admit clients, with `\"jwt\"` in `chain`: see [AUTH.md](AUTH.md). Clients whose token has expired, or was signed with a key \
                  that is not there any more, are disconnected."
+            }
+            Self::AuthRole => {
+                "What clients may touch whose token has ROLE in its `roles_claim`: see [AUTH.md](AUTH.md#roles). Any number of them; you choose ROLE. \
+                 A change holds for clients that are connected, too. Not by variables of the environment."
             }
             Self::AuthLimits => {
                 "What one user may hold, on all shards together; a client without a user name is counted by its client ID. See [AUTH.md](AUTH.md#limits). \
@@ -212,6 +232,8 @@ pub(super) enum Kind {
     Word(&'static [Word]),
     Text,
     TextList,
+    /// Topic filters, maybe none.
+    Filters,
     Address,
     AddressOrOff,
     Bind,
@@ -247,6 +269,7 @@ impl fmt::Display for Kind {
             Self::Word(_) => "a word",
             Self::Text => "a string",
             Self::TextList => "a string or a list of strings",
+            Self::Filters => "a topic filter or a list of them",
             Self::Address => "an address",
             Self::AddressOrOff => "an address or \"off\"",
             Self::Bind => "an address or \"unix:/PATH\"",
@@ -531,6 +554,12 @@ pub(super) const KEYS: &[Key] = keys! {
         "Claim that the client ID must be equal to.";
     AuthJwt.acl_claim: Text, Is("\"acl\""),
         "Claim that says what the client may touch, in EMQX's forms; a token without it says nothing of that.";
+    AuthJwt.roles_claim: Text, From("none"),
+        "Claim that names the client's roles, a string or a list of strings: `[auth.NAME.role.ROLE]`. A role that is not configured grants nothing.";
+    AuthRole.publish: Filters, From("none"),
+        "Topic filters that may be published to. `%c` and `%u` as whole levels are the client ID and the user name.";
+    AuthRole.subscribe: Filters, From("none"),
+        "Topic filters that may be subscribed to.";
     AuthLimits.connections: Integer { min: 0, max: 100_000_000 }, Is("0"),
         "Maximum number of connections of one user; a further one is refused (5.0: 0x97; 3.x: 3). 0: no limit.";
     AuthLimits.messages_s: Integer { min: 0, max: 1_000_000_000 }, Is("0"),

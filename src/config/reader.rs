@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::kafka_names;
-use super::keys::{self, Absent, Key, LATER, Section};
+use super::keys::{self, Absent, Key, Kind, LATER, Section};
 use super::problem::{Fault, Problem, Problems, did_you_mean};
 use super::values;
 
@@ -197,6 +197,25 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Sections within this one that have names of their own, in the order of the file.
+    pub(super) fn named_parts(&self, section: Section) -> Vec<(&'a str, Self)> {
+        let name = section.parent().map_or("", |(_, name)| name);
+        let mut parts = Vec::new();
+        for (name, value, spot) in self.entries(name) {
+            match value {
+                DeValue::Table(entries) => {
+                    parts.push((name, Table::new(self.source, section, entries, spot)));
+                }
+                other => {
+                    let fault =
+                        values::wrong_type("a table", other).hint(format!("write {} above its keys", section.header()));
+                    self.source.report(&spot, fault);
+                }
+            }
+        }
+        parts
+    }
+
     /// The place of a key's value; of the table, if the key is not given.
     pub(super) fn spot(&self, name: &str) -> Spot {
         let span = self.entries.get(name).map_or_else(|| self.spot.span.clone(), Spanned::span);
@@ -257,7 +276,7 @@ impl<'a> Table<'a> {
         let spot = self.spot(name);
         match value.get_ref() {
             DeValue::String(text) => vec![(text.clone().into_owned(), spot)],
-            DeValue::Array(items) if items.is_empty() => {
+            DeValue::Array(items) if items.is_empty() && !matches!(key.kind, Kind::Filters) => {
                 self.source.report(&spot, Fault::new("is an empty list").hint("list at least one, or remove the key"));
                 Vec::new()
             }

@@ -23,12 +23,7 @@ pub fn schema() -> Value {
         let whole = match section {
             Section::Listener => json!({ "type": "array", "items": one, "maxItems": LISTENERS_MAX }),
             Section::Sink => json!({ "type": "array", "items": one, "maxItems": SINKS_MAX }),
-            Section::Auth => json!({
-                "type": "object",
-                "minProperties": 1,
-                "propertyNames": { "pattern": NAME },
-                "additionalProperties": one,
-            }),
+            Section::Auth => several(one),
             Section::Kafka => json!({
                 "type": "object",
                 "minProperties": 1,
@@ -49,11 +44,21 @@ pub fn schema() -> Value {
     })
 }
 
+/// Tables with names.
+fn several(one: Value) -> Value {
+    json!({
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": { "pattern": NAME },
+        "additionalProperties": one,
+    })
+}
+
 fn table(section: Section) -> Value {
     let mut properties: Map<_, _> = keys::of(section).map(|key| (key.name.to_owned(), property(key))).collect();
     for part in Section::ALL {
         if let Some((_, name)) = part.parent().filter(|(parent, _)| *parent == section) {
-            properties.insert(name.to_owned(), table(part));
+            properties.insert(name.to_owned(), if part.is_named_part() { several(table(part)) } else { table(part) });
         }
     }
     let required: Vec<_> =
@@ -103,6 +108,10 @@ fn takes(kind: Kind) -> Value {
         Kind::TextList => json!({ "anyOf": [
             { "type": "string" },
             { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+        ] }),
+        Kind::Filters => json!({ "anyOf": [
+            { "type": "string" },
+            { "type": "array", "items": { "type": "string" } },
         ] }),
         Kind::Address => json!({ "type": "string", "pattern": ADDRESS }),
         Kind::AddressOrOff => json!({ "anyOf": [{ "const": "off" }, { "type": "string", "pattern": ADDRESS }] }),

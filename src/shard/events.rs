@@ -1,6 +1,7 @@
 //! What an operator is told of: topics that Kafka does not have or does not give us, clusters that come and go,
 //! connections that are ended for what was sent on them.
 
+use crate::auth::Access;
 use crate::config::Config;
 use crate::kafka::producer::News;
 use crate::kafka::types::{LoginRefused, SinkId, TlsFailed};
@@ -180,9 +181,12 @@ impl Core {
         }
         let (Some(session), Some(connection)) = (self.sessions.get(key), self.connections.get(conn)) else { return };
         let listener = self.around.config.listener(connection.listener);
+        // They are the token's, of which that much is told.
+        let unknown_roles = session.access().map(Access::unknown_roles).unwrap_or_default().join(", ");
         tracing::debug!(
             shard = self.index,
             client = clipped(session.client_id()),
+            unknown_roles = (!unknown_roles.is_empty()).then(|| clipped(&unknown_roles)),
             peer = io.peer(conn).map(tracing::field::display),
             listener = listener.map(|listener| tracing::field::display(&listener.bind)),
             protocol = session.peer().version.as_str(),

@@ -39,6 +39,7 @@ mod proxy_protocol;
 mod receipts;
 mod records;
 mod reload;
+mod roles;
 mod sandbox;
 mod sasl;
 mod scram;

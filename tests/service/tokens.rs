@@ -19,7 +19,7 @@ use crate::support::service::{Service, config_with, program};
 use crate::support::{python, run, temp_dir, tool};
 
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nkey = \"${username}\"\n";
-const NOT_AUTHORIZED: u8 = 0x87;
+pub(crate) const NOT_AUTHORIZED: u8 = 0x87;
 const MAXIMUM_CONNECT_TIME: u8 = 0xa0;
 const ALGORITHMS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
 
@@ -28,13 +28,13 @@ fn now_s() -> u64 {
 }
 
 /// A key pair, its private half in the folder; the public one.
-fn key(dir: &Path, algorithm: &str, kid: &str) -> Value {
+pub(crate) fn key(dir: &Path, algorithm: &str, kid: &str) -> Value {
     let public = run(python("tokens.py").arg("key").arg(dir.join(kid)).args([algorithm, kid]));
     serde_json::from_str(&public).expect("a JWK")
 }
 
 /// Tokens with these claims.
-fn sign(dir: &Path, algorithm: &str, kid: &str, claims: &[Value]) -> Vec<String> {
+pub(crate) fn sign(dir: &Path, algorithm: &str, kid: &str, claims: &[Value]) -> Vec<String> {
     let mut command = python("tokens.py");
     command.arg("sign").arg(dir.join(kid)).args([algorithm, kid]).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().expect("it runs");
@@ -46,7 +46,7 @@ fn sign(dir: &Path, algorithm: &str, kid: &str, claims: &[Value]) -> Vec<String>
     String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
 }
 
-fn write_set(dir: &Path, keys: &[&Value]) {
+pub(crate) fn write_set(dir: &Path, keys: &[&Value]) {
     fs::write(dir.join("jwks.json"), json!({ "keys": keys }).to_string()).expect("written");
 }
 
@@ -57,15 +57,15 @@ fn service(dir: &Path, auth: &str, jwt: &str) -> Service {
     Service::start(&config.replacen("transport = \"tcp\"\n", "transport = \"tcp\"\nauth = \"devices\"\n", 1))
 }
 
-fn claims(sub: &str, expires_in_s: u64) -> Value {
+pub(crate) fn claims(sub: &str, expires_in_s: u64) -> Value {
     json!({ "sub": sub, "aud": "mqtt", "exp": now_s() + expires_in_s })
 }
 
-fn with_token<'a>(version: Version, id: &'a str, token: &'a str) -> Connect<'a> {
+pub(crate) fn with_token<'a>(version: Version, id: &'a str, token: &'a str) -> Connect<'a> {
     Connect { username: Some("device"), password: Some(token.as_bytes()), ..hello(version, id) }
 }
 
-fn refused(to: SocketAddr, connect: &Connect<'_>) -> u8 {
+pub(crate) fn refused(to: SocketAddr, connect: &Connect<'_>) -> u8 {
     let mut device = Device::open(to, connect.version);
     device.say(&forebay::mqtt::packet::Packet::Connect(connect.clone()));
     match device.hear() {

@@ -65,7 +65,7 @@ fn granted(rest: &str) -> Result<(Grant, &str), String> {
     if filter.is_empty() { Err("has no topic".to_owned()) } else { Ok((grant, filter)) }
 }
 
-fn check(filter: &str, is_pattern: bool) -> Result<(), String> {
+pub(super) fn check(filter: &str, is_pattern: bool) -> Result<(), String> {
     if !topic::valid_filter(filter) {
         return Err(format!("has {filter:?}, which is no valid topic filter"));
     }

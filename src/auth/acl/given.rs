@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::matching::{Names, matches};
-use super::{Action, Client, Grant, Rule};
+use super::matching::{Names, covers, matches, overlaps};
+use super::{Action, Client, Coverage, Grant, Rule};
 use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 
@@ -37,12 +37,13 @@ struct Given {
     retain: Option<bool>,
 }
 
-/// See the module.
-#[derive(Debug)]
+/// See the module; and the names of the bearer's roles.
+#[derive(Debug, Default)]
 pub struct Grants {
     rules: Vec<Given>,
-    /// What no rule fits is denied; else the access control list is asked.
+    /// What no rule fits is denied; else roles and the access control list are asked.
     is_all: bool,
+    roles: Vec<Box<str>>,
     bytes: usize,
 }
 
@@ -75,21 +76,57 @@ impl Grants {
             _ => return None,
         };
         let bytes = rules.iter().map(|given| size_of::<Given>() + given.rule.filter.len()).sum();
-        (rules.len() <= RULES_MAX).then_some(Self { rules, is_all, bytes })
+        (rules.len() <= RULES_MAX).then_some(Self { rules, is_all, roles: Vec::new(), bytes })
     }
 
-    /// Whether they allow it; `None`: they do not say.
+    /// The same, of a client with these roles.
     #[must_use]
-    pub fn decide(&self, client: Client<'_>, wanted: Wanted<'_>) -> Option<bool> {
-        let names = Names { identity: client.identity, client_id: client.client_id };
-        let fitting = self.rules.iter().find(|given| given.fits(names, wanted));
-        fitting.map(|given| given.is_allowed).or(self.is_all.then_some(false))
+    pub fn with_roles(mut self, roles: Vec<Box<str>>) -> Self {
+        self.bytes += roles.iter().map(|role| size_of::<Box<str>>() + role.len()).sum::<usize>();
+        self.roles = roles;
+        self
+    }
+
+    /// Names of the bearer's roles; they need not be configured.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(AsRef::as_ref)
+    }
+
+    /// Whether they allow it, and which rule says so, from 1; `None`: they do not say.
+    #[must_use]
+    pub fn decide(&self, client: Client<'_>, wanted: Wanted<'_>) -> Option<(bool, Option<usize>)> {
+        let names = Names::of(client);
+        let fitting = self.rules.iter().zip(1..).find(|(given, _)| given.fits(names, wanted));
+        fitting.map(|(given, number)| (given.is_allowed, Some(number))).or(self.is_all.then_some((false, None)))
+    }
+
+    /// Adds what they say of a subscription to `coverage`. Whether that is all.
+    pub fn cover<B>(
+        &self,
+        client: Client<'_>,
+        filter: &str,
+        coverage: &mut Coverage<B>,
+        by: impl Fn(usize) -> B,
+    ) -> bool {
+        let names = Names::of(client);
+        for (given, number) in self.rules.iter().zip(1..).filter(|(given, _)| given.rule.grant.allows(Action::Receive))
+        {
+            let is_same = given.is_literal && *given.rule.filter == *filter;
+            let overlaps = is_same || !given.is_literal && overlaps(&given.rule, names, filter);
+            let covers = is_same || !given.is_literal && covers(&given.rule, names, filter);
+            if given.is_allowed {
+                coverage.grant(covers && given.is_of_topic(), overlaps, || by(number));
+            } else {
+                coverage.deny(overlaps);
+            }
+        }
+        self.is_all
     }
 
     /// Whether what they say depends on the topic alone.
     #[must_use]
     pub fn is_of_topic(&self) -> bool {
-        self.rules.iter().all(|given| given.qos == ALL_QOS && given.retain.is_none())
+        self.rules.iter().all(Given::is_of_topic)
     }
 
     /// The memory that they take.
@@ -157,6 +194,10 @@ impl Given {
         Self::new(is_allowed, grant, text("topic")?, qos, retain)
     }
 
+    fn is_of_topic(&self) -> bool {
+        self.qos == ALL_QOS && self.retain.is_none()
+    }
+
     fn fits(&self, names: Names<'_>, wanted: Wanted<'_>) -> bool {
         let is_meant = self.rule.grant.allows(wanted.action)
             && self.qos & 1 << wanted.qos as u8 != 0
@@ -181,7 +222,8 @@ mod tests {
     }
 
     fn said(claim: &Value, client: Client<'_>, wanted: Wanted<'_>) -> Option<bool> {
-        Grants::read(claim).unwrap_or_else(|| panic!("{claim}")).decide(client, wanted)
+        let grants = Grants::read(claim).unwrap_or_else(|| panic!("{claim}"));
+        grants.decide(client, wanted).map(|(is_allowed, _)| is_allowed)
     }
 
     #[test]

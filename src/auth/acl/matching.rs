@@ -1,13 +1,19 @@
 //! Whether a rule's filter fits a topic or a subscription. `%c` and `%u` are compared with one level; nothing is put
 //! together from what a client has chosen.
 
-use super::Rule;
+use super::{Client, Rule};
 
 /// The values of `%c` and `%u`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
     pub(super) identity: Option<&'a str>,
     pub(super) client_id: &'a str,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(client: Client<'a>) -> Self {
+        Self { identity: client.identity, client_id: client.client_id }
+    }
 }
 
 /// A level of a rule.

@@ -3,14 +3,18 @@
 //! For a client the rules are asked in this order: its user's denials, its user's grants, the patterns' denials, the
 //! patterns' grants. Lines before the first `user` are for clients without an identity.
 
+mod coverage;
 mod file;
 mod given;
 mod matching;
+mod role;
 
 use std::collections::HashMap;
 
+pub use self::coverage::Coverage;
 pub use self::given::{Grants, Wanted};
-use self::matching::{Names, covers, matches, overlaps};
+use self::matching::{Names, matches, overlaps};
+pub use self::role::{RoleRules, check_filter};
 
 /// What a client wants to do with a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +67,13 @@ impl Rules {
     fn len(&self) -> usize {
         self.denials.len() + self.grants.len()
     }
+
+    /// The rule that decides, if one does.
+    fn decide(&self, names: Names<'_>, action: Action, topic: &str) -> Option<&Rule> {
+        let fits = |rule: &&Rule| matches(rule, names, topic);
+        let mut grants = self.grants.iter().filter(|rule| rule.grant.allows(action));
+        self.denials.iter().find(fits).or_else(|| grants.find(fits))
+    }
 }
 
 /// See the module.
@@ -80,6 +91,14 @@ pub struct Client<'a> {
     pub identity: Option<&'a str>,
     /// Its client identifier.
     pub client_id: &'a str,
+}
+
+impl Client<'_> {
+    /// A name that is a wildcard would match what belongs to others (CVE-2017-7650): no pattern is for it.
+    fn is_safe(&self) -> bool {
+        let has_wildcard = |name: &str| name.contains(['+', '#']);
+        !has_wildcard(self.client_id) && !self.identity.is_some_and(has_wildcard)
+    }
 }
 
 /// What the rules say, and which of them; `None`: no rule matches. For a client whose name has a wildcard, patterns do
@@ -129,46 +148,44 @@ impl Acl {
     #[must_use]
     pub fn decide(&self, client: Client<'_>, action: Action, topic: &str) -> Decision<'_> {
         for (rules, names) in self.rules(client).into_iter().flatten() {
-            let fits = |rule: &&Rule| matches(rule, names, topic);
-            if let Some(rule) = rules.denials.iter().find(fits) {
-                return Decision { is_granted: false, by: Some(rule) };
-            }
-            let grants = rules.grants.iter().filter(|rule| rule.grant.allows(action));
-            if let Some(rule) = grants.into_iter().find(fits) {
-                return Decision { is_granted: true, by: Some(rule) };
+            if let Some(rule) = rules.decide(names, action, topic) {
+                return Decision { is_granted: rule.grant != Grant::Deny, by: Some(rule) };
             }
         }
         Decision { is_granted: false, by: None }
     }
 
-    /// Whether a client may subscribe to a filter: that behind `$share/NAME/`, if it is shared. mosquitto grants every one and then
-    /// withholds messages; here one that could never get a message is refused.
+    /// Whether a client may subscribe to a filter: that behind `$share/NAME/`, if it is shared.
     #[must_use]
     pub fn subscription(&self, client: Client<'_>, filter: &str) -> Subscription {
-        let mut is_denied = false;
-        let mut is_possible = false;
+        let mut coverage = Coverage::default();
+        self.cover(client, filter, &mut coverage, |_| ());
+        coverage.end().0
+    }
+
+    /// Adds what the rules say to `coverage`.
+    pub fn cover<'a, B>(
+        &'a self,
+        client: Client<'_>,
+        filter: &str,
+        coverage: &mut Coverage<B>,
+        by: impl Fn(&'a Rule) -> B,
+    ) {
         for (rules, names) in self.rules(client).into_iter().flatten() {
-            is_denied |= rules.denials.iter().any(|rule| overlaps(rule, names, filter));
-            let mut grants = rules.grants.iter().filter(|rule| rule.grant.allows(Action::Receive));
-            if !is_denied && grants.clone().any(|rule| covers(rule, names, filter)) {
-                return Subscription::Granted;
-            }
-            is_possible |= grants.any(|rule| overlaps(rule, names, filter));
+            coverage.deny(rules.denials.iter().any(|rule| overlaps(rule, names, filter)));
+            let grants = rules.grants.iter().filter(|rule| rule.grant.allows(Action::Receive));
+            coverage.grants(grants, names, filter, &by);
         }
-        if is_possible { Subscription::Checked } else { Subscription::Refused }
     }
 
     /// The rules for a client, in the order in which they are asked.
     fn rules<'a, 'n>(&'a self, client: Client<'n>) -> [Option<(&'a Rules, Names<'n>)>; 2] {
-        let names = Names { identity: client.identity, client_id: client.client_id };
+        let names = Names::of(client);
         let own = match client.identity {
             Some(identity) => self.users.get(identity),
             None => Some(&self.anonymous),
         };
-        // A name that is a wildcard would match what belongs to others (CVE-2017-7650).
-        let has_wildcard = |name: &str| name.contains(['+', '#']);
-        let is_safe = !has_wildcard(client.client_id) && !client.identity.is_some_and(has_wildcard);
-        [own.map(|own| (own, names)), is_safe.then_some((&self.patterns, names))]
+        [own.map(|own| (own, names)), client.is_safe().then_some((&self.patterns, names))]
     }
 }
 

@@ -1,3 +1,4 @@
+use super::matching::covers;
 use proptest::prelude::*;
 
 use super::*;

@@ -8,6 +8,9 @@ use super::{Fault, Settings};
 use crate::auth::acl::Grants;
 use crate::secure::is_identity;
 
+/// In one token.
+const ROLES_MAX: usize = 256;
+
 /// Who brings a token.
 #[derive(Clone, Debug)]
 pub struct Bearer {
@@ -44,8 +47,22 @@ pub(super) fn check(claims: &Map<String, Value>, settings: &Settings, now_s: u64
         Some(claim) => Some(text(claims, claim).filter(|id| !id.is_empty()).ok_or(Fault::ClientId)?.into()),
     };
     let acl = claims.get(&settings.acl_claim);
-    let grants = acl.map(|acl| Grants::read(acl).map(Arc::new).ok_or(Fault::Acl)).transpose()?;
-    Ok(Bearer { identity: identity.into(), client_id, expires_s, grants })
+    let mut grants = acl.map(|acl| Grants::read(acl).ok_or(Fault::Acl)).transpose()?;
+    if let Some(claim) = &settings.roles_claim {
+        // Without the claim it has no role, and what no role grants is not granted.
+        let roles = claims.get(claim).map_or_else(|| Some(Vec::new()), roles).ok_or(Fault::Roles)?;
+        grants = Some(grants.unwrap_or_default().with_roles(roles));
+    }
+    Ok(Bearer { identity: identity.into(), client_id, expires_s, grants: grants.map(Arc::new) })
+}
+
+/// The names in a claim; `None`: it is not understood.
+fn roles(claim: &Value) -> Option<Vec<Box<str>>> {
+    match claim {
+        Value::String(one) => Some(vec![one.as_str().into()]),
+        Value::Array(all) if all.len() <= ROLES_MAX => all.iter().map(|one| Some(one.as_str()?.into())).collect(),
+        _ => None,
+    }
 }
 
 fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {

@@ -47,6 +47,8 @@ pub struct Settings {
     pub client_id_claim: Option<String>,
     /// The claim that says what may be touched.
     pub acl_claim: String,
+    /// The claim that names the bearer's roles.
+    pub roles_claim: Option<String>,
 }
 
 /// Where keys come from.
@@ -114,6 +116,8 @@ pub enum Fault {
     ClientId,
     /// What it says may be touched is not understood, or is too much.
     Acl,
+    /// Its roles are neither a string nor a list of strings, or too many.
+    Roles,
     /// This machine does not know what time it is.
     Clock,
 }
@@ -139,6 +143,9 @@ impl Fault {
             Self::Identity => "token: the claim that says who the client is (identity_claim) is missing, or no name",
             Self::ClientId => "token: the claim of the client ID (client_id_claim) is missing, or no client ID",
             Self::Acl => "token: the claim of permissions (acl_claim) is not understood, or has more than 256 rules",
+            Self::Roles => {
+                "token: the claim of roles (roles_claim) is neither a string nor a list of strings, or has more than 256"
+            }
             Self::Clock => "token: the clock of this machine is not set",
         }
     }

@@ -19,6 +19,7 @@ fn settings() -> Settings {
         identity_claim: "sub".to_owned(),
         client_id_claim: None,
         acl_claim: "acl".to_owned(),
+        roles_claim: None,
     }
 }
 
@@ -322,4 +323,25 @@ fn a_set_of_keys_is_taken_or_says_what_is_wrong() {
     assert_eq!(Keys::secret(&[b'x'; 31]).unwrap_err(), "the secret has 31 bytes, and must have 32");
     let (one, two) = ([b'x'; 32], [&[b'x'; 32][..], b"\r\n"].concat());
     assert_eq!(Keys::secret(&one).unwrap().all_prints(), Keys::secret(&two).unwrap().all_prints());
+}
+
+#[test]
+fn roles_are_a_string_or_a_list_of_strings() {
+    let settings = Settings { roles_claim: Some("roles".to_owned()), ..settings() };
+    let roles = |claims: &Value| {
+        claimed(&settings, claims).map(|bearer| {
+            // A token without the claim says that it has none, and is granted nothing by the lack of a list.
+            let grants = bearer.grants.expect("roles");
+            grants.roles().map(str::to_owned).collect::<Vec<_>>()
+        })
+    };
+    assert_eq!(roles(&with("roles", "a")), Ok(vec!["a".to_owned()]));
+    assert_eq!(roles(&with("roles", json!(["b", "a b"]))), Ok(vec!["b".to_owned(), "a b".to_owned()]));
+    assert_eq!(roles(&ada()), Ok(Vec::new()));
+    assert_eq!(roles(&with("roles", json!(vec!["a"; 256]))).map(|all| all.len()), Ok(256));
+    for bad in [json!(null), json!(1), json!({ "a": true }), json!(["a", 1]), json!(vec!["a"; 257])] {
+        assert_eq!(roles(&with("roles", bad.clone())), Err(Fault::Roles), "{bad}");
+    }
+    let without = Settings { roles_claim: None, ..settings.clone() };
+    assert!(claimed(&without, &with("roles", "a")).unwrap().grants.is_none(), "nothing was asked for");
 }

@@ -28,10 +28,12 @@ fn what_is_said_and_what_is_not() {
         identity_claim: "sub".to_owned(),
         client_id_claim: None,
         acl_claim: "acl".to_owned(),
+        roles_claim: None,
     };
     assert_eq!(settings("jwks_file = 'k'"), expected);
     let long = "secret_file = 's'\nissuer = 'i'\naudience = ['a', 'b']\nalgorithms = 'HS256'\nleeway = '0s'\n\
-                token_from = 'username'\nidentity_claim = 'name'\nclient_id_claim = 'device'\nacl_claim = 'may'";
+                token_from = 'username'\nidentity_claim = 'name'\nclient_id_claim = 'device'\nacl_claim = 'may'\n\
+                roles_claim = 'groups'";
     let expected = Settings {
         keys: Source::SecretFile(PathBuf::from("s")),
         issuer: Some("i".to_owned()),
@@ -42,6 +44,7 @@ fn what_is_said_and_what_is_not() {
         identity_claim: "name".to_owned(),
         client_id_claim: Some("device".to_owned()),
         acl_claim: "may".to_owned(),
+        roles_claim: Some("groups".to_owned()),
     };
     assert_eq!(settings(long), expected);
     assert_eq!(settings("secret_file = 's'").algorithms, [Algorithm::Hs256]);
@@ -92,6 +95,35 @@ fn keys_by_url() {
         ("jwks_file = 'k'\nrefresh = '1m'", "refresh: has no effect without jwks_url"),
     ] {
         let said = problems(&format!("{jwt}{text}"));
+        assert!(said.contains(problem), "{said}");
+    }
+}
+
+#[test]
+fn roles() {
+    let jwt = "jwks_file = 'k'\naudience = 'i'\nroles_claim = 'roles'\n";
+    let with = |text: &str| format!("{AUTH}[auth.a.jwt]\n{text}");
+    let role = "[auth.a.role.plant-1]\npublish = ['plant/%c/#', 'user/%u']\nsubscribe = []\n[auth.a.role.b]\nsubscribe = 'b'\n";
+    let config = good(&with(&format!("{jwt}{role}")));
+    assert!(config.warnings.0.is_empty(), "{}", config.warnings);
+    let [plant, b] = &config.auth[0].roles[..] else { panic!("two roles") };
+    assert_eq!((plant.name.as_str(), plant.publish.len(), plant.subscribe.len()), ("plant-1", 2, 0));
+    assert_eq!((b.name.as_str(), &b.publish[..], &b.subscribe[..]), ("b", &[][..], &["b".to_owned()][..]));
+    let warned = |text: String| good(&text).warnings.to_string();
+    let nobody = warned(with(&format!("{}{role}", jwt.replace("roles_claim = 'roles'", ""))));
+    assert!(nobody.contains("auth.a.role.plant-1: no client can have it"), "{nobody}");
+    assert!(warned(with(jwt)).contains("roles_claim grants nothing: there is no role"));
+    for (text, problem) in [
+        ("[auth.a.role]\nx = 1", "auth.a.role.x: expected a table"),
+        ("[auth.a.role.x]\npublish = 'a/#/b'", "auth.a.role.x.publish: has \"a/#/b\", which is no valid topic filter"),
+        (
+            "[auth.a.role.x]\nsubscribe = ['a', 'dev-%c']",
+            "auth.a.role.x.subscribe[1]: has a %c or %u that is only a part",
+        ),
+        ("[auth.a.role.x]\ndeny = 'a'", "auth.a.role.x.deny: unknown key"),
+        ("[auth.a.role.'x y']\npublish = 'a'", "auth.a.role.x y"),
+    ] {
+        let said = problems(&with(&format!("{jwt}{text}")));
         assert!(said.contains(problem), "{said}");
     }
 }

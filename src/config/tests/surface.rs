@@ -150,6 +150,9 @@ fn the_schema_has_every_key() {
             keys::Section::ControlTls => &schema["properties"]["control"]["properties"]["tls"],
             keys::Section::KafkaSasl => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["sasl"],
             keys::Section::AuthJwt => &schema["properties"]["auth"]["additionalProperties"]["properties"]["jwt"],
+            keys::Section::AuthRole => {
+                &schema["properties"]["auth"]["additionalProperties"]["properties"]["role"]["additionalProperties"]
+            }
             keys::Section::ListenerWs => &schema["properties"]["listener"]["items"]["properties"]["ws"],
             keys::Section::AuthLimits => &schema["properties"]["auth"]["additionalProperties"]["properties"]["limits"],
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],

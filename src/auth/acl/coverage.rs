@@ -1,0 +1,59 @@
+//! What rules come to for a subscription. mosquitto grants every one and then withholds messages; here one that could never get
+//! a message is refused.
+
+use super::matching::{Names, covers, overlaps};
+use super::{Rule, Subscription};
+
+/// Sums rules up in the order in which they are asked. `B`: what is told of a rule.
+#[derive(Debug)]
+pub struct Coverage<B> {
+    is_denied: bool,
+    possible: Option<B>,
+    covering: Option<B>,
+}
+
+impl<B> Default for Coverage<B> {
+    fn default() -> Self {
+        Self { is_denied: false, possible: None, covering: None }
+    }
+}
+
+impl<B> Coverage<B> {
+    /// A rule denies topics that the filter matches, or does not.
+    pub(super) fn deny(&mut self, overlaps: bool) {
+        self.is_denied |= overlaps;
+    }
+
+    /// A rule grants all topics that the filter matches, or some.
+    pub(super) fn grant(&mut self, covers: bool, overlaps: bool, by: impl Fn() -> B) {
+        if covers && !self.is_denied && self.covering.is_none() {
+            self.covering = Some(by());
+        }
+        if overlaps && self.possible.is_none() {
+            self.possible = Some(by());
+        }
+    }
+
+    /// Rules that grant, and nothing else of them.
+    pub(super) fn grants<'r>(
+        &mut self,
+        rules: impl Iterator<Item = &'r Rule>,
+        names: Names<'_>,
+        filter: &str,
+        by: impl Fn(&'r Rule) -> B,
+    ) {
+        for rule in rules {
+            self.grant(covers(rule, names, filter), overlaps(rule, names, filter), || by(rule));
+        }
+    }
+
+    /// The outcome, and what grants all or some of it.
+    #[must_use]
+    pub fn end(self) -> (Subscription, Option<B>) {
+        match (self.covering, self.possible) {
+            (Some(by), _) => (Subscription::Granted, Some(by)),
+            (None, Some(by)) => (Subscription::Checked, Some(by)),
+            (None, None) => (Subscription::Refused, None),
+        }
+    }
+}

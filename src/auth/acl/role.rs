@@ -1,0 +1,48 @@
+//! Roles: rules with a name, which tokens bring along. A role grants and never denies.
+
+use super::matching::Names;
+use super::{Action, Client, Coverage, Grant, Rule, Rules, file};
+
+/// `[auth.NAME.role.ROLE]`, compiled.
+#[derive(Debug)]
+pub struct RoleRules(Rules);
+
+/// Whether this can be a filter of a role.
+///
+/// # Errors
+/// Why not, in words that quote it.
+pub fn check_filter(filter: &str) -> Result<(), String> {
+    file::check(filter, true)
+}
+
+impl RoleRules {
+    /// Of valid filters.
+    #[must_use]
+    pub fn new(publish: &[String], subscribe: &[String]) -> Self {
+        let rule = |grant, word: &str, filter: &String| {
+            let text = format!("{word} {filter}").into();
+            Rule { grant, filter: filter.as_str().into(), is_pattern: true, line: 0, text }
+        };
+        let publish = publish.iter().map(|filter| rule(Grant::Write, "publish", filter));
+        let subscribe = subscribe.iter().map(|filter| rule(Grant::Read, "subscribe", filter));
+        Self(Rules { denials: Vec::new(), grants: publish.chain(subscribe).collect() })
+    }
+
+    /// The rule that grants this.
+    #[must_use]
+    pub fn grant(&self, client: Client<'_>, action: Action, topic: &str) -> Option<&Rule> {
+        if client.is_safe() { self.0.decide(Names::of(client), action, topic) } else { None }
+    }
+
+    /// Adds what it says of a subscription to `coverage`.
+    pub fn cover<'a, B>(
+        &'a self,
+        client: Client<'_>,
+        filter: &str,
+        coverage: &mut Coverage<B>,
+        by: impl Fn(&'a Rule) -> B,
+    ) {
+        let grants = self.0.grants.iter().filter(|rule| client.is_safe() && rule.grant.allows(Action::Receive));
+        coverage.grants(grants, Names::of(client), filter, by);
+    }
+}

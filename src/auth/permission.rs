@@ -1,0 +1,211 @@
+//! What a client may touch, and what says so: what its token brings along, then its roles, then the access control list.
+
+use super::acl::{Client, Coverage, Grants, Rule, Subscription, Wanted};
+use super::policy::Policy;
+
+/// Whether a client may do something, and why.
+#[derive(Clone, Copy, Debug)]
+pub struct Permission<'a> {
+    /// Whether it may.
+    pub is_granted: bool,
+    /// What says so.
+    pub by: Basis<'a>,
+}
+
+/// What decides.
+#[derive(Clone, Copy, Debug)]
+pub enum Basis<'a> {
+    /// The rule of this number in the token's claim, from 1; `None`: its lists, which do not have the topic.
+    Claim(Option<usize>),
+    /// A rule of this role.
+    Role(&'a str, &'a Rule),
+    /// A line of the access control list; `None`: no line grants it.
+    Line(Option<&'a Rule>),
+    /// There is no access control list.
+    NoList,
+}
+
+impl Policy {
+    /// Whether a client may do that. Without an access control list everything is granted, but to a client whose token says what it may touch:
+    /// that is all then.
+    #[must_use]
+    pub fn permission<'a>(
+        &'a self,
+        grants: Option<&'a Grants>,
+        client: Client<'_>,
+        wanted: Wanted<'_>,
+    ) -> Permission<'a> {
+        let said = |is_granted, by| Permission { is_granted, by };
+        if let Some(grants) = grants {
+            if let Some((is_allowed, number)) = grants.decide(client, wanted) {
+                return said(is_allowed, Basis::Claim(number));
+            }
+            let by = |role| Some((role, self.role(role)?.grant(client, wanted.action, wanted.topic)?));
+            if let Some((role, rule)) = grants.roles().find_map(by) {
+                return said(true, Basis::Role(role, rule));
+            }
+        }
+        let Some(acl) = self.acl() else { return said(grants.is_none(), Basis::NoList) };
+        let decision = acl.decide(client, wanted.action, wanted.topic);
+        said(decision.is_granted, Basis::Line(decision.by))
+    }
+
+    /// Whether a client may subscribe to a filter, and what grants all or some of it.
+    #[must_use]
+    pub fn subscription<'a>(
+        &'a self,
+        grants: Option<&'a Grants>,
+        client: Client<'_>,
+        filter: &str,
+    ) -> (Subscription, Option<Basis<'a>>) {
+        let mut coverage = Coverage::default();
+        if let Some(grants) = grants {
+            if grants.cover(client, filter, &mut coverage, |number| Basis::Claim(Some(number))) {
+                return coverage.end();
+            }
+            for (name, role) in grants.roles().filter_map(|name| Some((name, self.role(name)?))) {
+                role.cover(client, filter, &mut coverage, |rule| Basis::Role(name, rule));
+            }
+        }
+        match self.acl() {
+            Some(acl) => acl.cover(client, filter, &mut coverage, |rule| Basis::Line(Some(rule))),
+            None if grants.is_none() => return (Subscription::Granted, Some(Basis::NoList)),
+            None => {}
+        }
+        coverage.end()
+    }
+
+    /// [`Self::permission`] without the reason.
+    #[must_use]
+    pub fn allows(&self, grants: Option<&Grants>, client: Client<'_>, wanted: Wanted<'_>) -> bool {
+        self.permission(grants, client, wanted).is_granted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::super::acl::Action;
+    use super::super::policy::{Method, Role, Settings};
+    use super::*;
+    use crate::mqtt::packet::QoS;
+
+    fn policy(acl: Option<&str>) -> Arc<Policy> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, acl.unwrap_or_default()).unwrap();
+        let role = |name: &str, publish: &[&str], subscribe: &[&str]| {
+            let [publish, subscribe] = [publish, subscribe].map(|all| all.iter().map(ToString::to_string).collect());
+            Role { name: name.to_owned(), publish, subscribe }
+        };
+        let roles = vec![role("sensor", &["plant/%c/#", "user/%u"], &["commands/%c"]), role("none", &[], &[])];
+        let acl_file = acl.map(|_| file.path().to_owned());
+        let settings = Settings { acl_file, roles, ..Settings::new("a", &[Method::Anonymous]) };
+        Arc::new(Policy::load(&settings).unwrap())
+    }
+
+    fn with_roles(claim: Option<serde_json::Value>, roles: &[&str]) -> Grants {
+        let grants = claim.map_or_else(Grants::default, |claim| Grants::read(&claim).unwrap());
+        grants.with_roles(roles.iter().map(|role| (*role).into()).collect())
+    }
+
+    fn said(policy: &Policy, grants: &Grants, client_id: &str, action: Action, topic: &str) -> String {
+        let client = Client { identity: Some("ada"), client_id };
+        let wanted = Wanted { action, topic, qos: QoS::AtMostOnce, retain: false };
+        let permission = policy.permission(Some(grants), client, wanted);
+        let by = match permission.by {
+            Basis::Claim(number) => format!("claim {number:?}"),
+            Basis::Role(role, rule) => format!("{role}: {}", rule.text),
+            Basis::Line(rule) => format!("line {:?}", rule.map(|rule| rule.line)),
+            Basis::NoList => "no list".to_owned(),
+        };
+        format!("{} {by}", permission.is_granted)
+    }
+
+    #[test]
+    fn a_role_grants_what_it_names_and_unknown_ones_nothing() {
+        let policy = policy(None);
+        let grants = with_roles(None, &["unknown", "none", "sensor"]);
+        let publish = |client_id, topic| said(&policy, &grants, client_id, Action::Publish, topic);
+        assert_eq!(publish("c1", "plant/c1/x"), "true sensor: publish plant/%c/#");
+        assert_eq!(publish("c1", "user/ada"), "true sensor: publish user/%u");
+        for topic in ["plant/c2/x", "plant/%c/x", "user/%u", "commands/c1", "elsewhere"] {
+            assert_eq!(publish("c1", topic), "false no list", "{topic}");
+        }
+        assert_eq!(said(&policy, &grants, "c1", Action::Receive, "commands/c1"), "true sensor: subscribe commands/%c");
+        // CVE-2017-7650.
+        for client_id in ["+", "#", "a/#"] {
+            assert_eq!(publish(client_id, "plant/c1/x"), "false no list", "{client_id}");
+            let own = format!("plant/{client_id}/x");
+            assert_eq!(said(&policy, &grants, client_id, Action::Publish, &own), "false no list", "{client_id}");
+        }
+        for roles in [&[][..], &["unknown"], &["none"], &["Sensor"]] {
+            let grants = with_roles(None, roles);
+            assert_eq!(said(&policy, &grants, "c1", Action::Publish, "plant/c1/x"), "false no list", "{roles:?}");
+        }
+    }
+
+    #[test]
+    fn the_claim_comes_first_and_the_list_last() {
+        let policy = policy(Some("user ada\ntopic write listed\ntopic deny plant/c1/secret\n"));
+        let rule = |permission: &str, topic: &str| json!({ "permission": permission, "action": "all", "topic": topic });
+        let grants = with_roles(Some(json!([rule("allow", "x"), rule("deny", "plant/c1/deny")])), &["sensor"]);
+        let publish = |grants: &Grants, topic| said(&policy, grants, "c1", Action::Publish, topic);
+        for (topic, decision) in [
+            ("x", "true claim Some(1)"),
+            ("plant/c1/deny", "false claim Some(2)"),
+            ("plant/c1/y", "true sensor: publish plant/%c/#"),
+            // A role is asked before the list.
+            ("plant/c1/secret", "true sensor: publish plant/%c/#"),
+            ("listed", "true line Some(2)"),
+            ("elsewhere", "false line None"),
+        ] {
+            assert_eq!(publish(&grants, topic), decision, "{topic}");
+        }
+        // Lists in a token are all that is granted.
+        let grants = with_roles(Some(json!({ "pub": ["x"] })), &["sensor"]);
+        assert_eq!(publish(&grants, "plant/c1/y"), "false claim None");
+    }
+
+    #[test]
+    fn a_subscription_is_granted_as_far_as_all_of_it_say() {
+        let policy = policy(Some("user ada\ntopic read listed/#\ntopic deny listed/secret\n"));
+        let rule =
+            |permission: &str, topic: &str| json!({ "permission": permission, "action": "subscribe", "topic": topic });
+        let claim = json!([rule("deny", "x/secret"), rule("allow", "x/#"), rule("allow", "eq y/+"),
+            { "permission": "allow", "action": "subscribe", "topic": "q", "qos": [0] }]);
+        let said = |grants: Option<&Grants>, client_id, filter| {
+            let (outcome, by) = policy.subscription(grants, Client { identity: Some("ada"), client_id }, filter);
+            let by = match by {
+                Some(Basis::Claim(Some(number))) => format!(" {number}"),
+                Some(Basis::Role(role, _)) => format!(" {role}"),
+                Some(Basis::Line(Some(rule))) => format!(" line {}", rule.line),
+                Some(_) => " ?".to_owned(),
+                None => String::new(),
+            };
+            format!("{outcome:?}{by}")
+        };
+        let grants = with_roles(Some(claim), &["unknown", "sensor"]);
+        for (filter, outcome) in [
+            ("x/a", "Granted 2"),
+            ("x/#", "Checked 2"),
+            ("y/+", "Granted 3"),
+            ("y/a", "Refused"),
+            ("q", "Checked 4"),
+            ("commands/c1", "Granted sensor"),
+            ("commands/+", "Checked sensor"),
+            ("commands/c2", "Refused"),
+            ("listed/a", "Granted line 2"),
+            ("listed/+", "Checked line 2"),
+        ] {
+            assert_eq!(said(Some(&grants), "c1", filter), outcome, "{filter}");
+        }
+        assert_eq!(said(Some(&grants), "+", "commands/+"), "Refused");
+        let lists = with_roles(Some(json!({ "sub": ["x"] })), &["sensor"]);
+        assert_eq!(said(Some(&lists), "c1", "commands/c1"), "Refused");
+        assert_eq!(said(None, "c1", "commands/c1"), "Refused");
+        assert_eq!(said(None, "c1", "listed/a"), "Granted line 2");
+    }
+}
