@@ -1,13 +1,23 @@
 //! `forebay access`: whether a client may touch a topic, and which rule says so.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use zeroize::Zeroizing;
 
 use crate::auth::acl::{Action, Client, Grants, Subscription, Wanted};
-use crate::auth::{Basis, Policy};
+use crate::auth::jwt::{Source, Token};
+use crate::auth::{Basis, Claim, Judgement, Policy, Refusal};
 use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 
 use super::args::AccessArgs;
+
+/// What is read of a file with a token.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// The decision, for people.
 ///
@@ -25,21 +35,92 @@ pub fn access(options: &AccessArgs) -> Result<String, String> {
     let settings =
         wanted.ok_or_else(|| format!("there is no such auth; the configuration has {}", names.join(", ")))?;
     let policy = Policy::load(settings).map_err(|problems| problems.join("\n"))?;
-    decide(&policy, &Asker::of(options), options)
+    let policy = Arc::new(policy);
+    let asker = match &options.token {
+        None => Asker::of(options),
+        Some(file) => match bearer(&policy, &read(file)?, options)? {
+            Ok(asker) => asker,
+            Err(why) => return Ok(format!("refused: {why}\n")),
+        },
+    };
+    decide(&policy, &asker, options)
+}
+
+/// The token in a file, without spaces around it.
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut token = Zeroizing::new(Vec::new());
+    let opened: io::Result<Box<dyn Read>> = if file == Path::new("-") {
+        Ok(Box::new(io::stdin()))
+    } else {
+        File::open(file).map(|file| Box::new(file) as _)
+    };
+    // What is longer is refused as a token.
+    let all = opened.and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut token));
+    all.map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Zeroizing::new(token.trim_ascii().to_vec()))
+}
+
+/// Who brings the token, as a CONNECT with it is judged; or why it is refused.
+///
+/// # Errors
+/// It cannot be judged.
+fn bearer(policy: &Arc<Policy>, token: &[u8], options: &AccessArgs) -> Result<Result<Asker, String>, String> {
+    let tokens = policy
+        .tokens()
+        .ok_or_else(|| format!("auth {} takes no tokens: \"jwt\" is not in its chain", policy.name()))?;
+    if Token::read(token).is_none() {
+        return Err(
+            "that is no token: it has not three parts in base64url, of which the first is a JSON object".to_owned()
+        );
+    }
+    let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis());
+    let mut claim = Claim { wall_ms: i64::try_from(wall_ms).unwrap_or(i64::MAX), ..Claim::default() };
+    if tokens.are_usernames() {
+        claim.username = std::str::from_utf8(token).ok();
+    } else {
+        claim.password = Some(token);
+    }
+    let judged = match policy.judge(claim) {
+        Judgement::Admit(admission) => Ok(admission),
+        Judgement::Refuse(refusal) => Err(refusal),
+        Judgement::Ask(question) => question.answer(),
+    };
+    let admission = match judged {
+        Ok(admission) => admission,
+        Err(Refusal::Token(fault)) => return Ok(Err(format!("{}{}", fault.words(), not_fetched(policy)))),
+        Err(other) => return Ok(Err(format!("{other:?}"))),
+    };
+    let given = Some(options.client.as_str()).filter(|id| !id.is_empty());
+    let client_id = given.or_else(|| admission.client_id()).unwrap_or_default().to_owned();
+    if !client_id.is_empty() && !admission.allows_client_id(&client_id) {
+        return Ok(Err(format!("this token is not for the client ID {client_id:?}")));
+    }
+    Ok(Ok(Asker { identity: admission.identity.map(Into::into), client_id, grants: admission.grants }))
+}
+
+/// A hint where there are no keys yet.
+fn not_fetched(policy: &Policy) -> String {
+    let is_empty = policy.tokens().is_some_and(|tokens| tokens.keys().is_empty());
+    match policy.settings().jwt.as_ref().map(|jwt| &jwt.keys) {
+        Some(Source::JwksUrl(remote)) if is_empty => {
+            format!("; the key set of {} has not been fetched yet, which the running service does", remote.url)
+        }
+        _ => String::new(),
+    }
 }
 
 /// Who asks, and what it brings along.
 struct Asker {
     identity: Option<String>,
     client_id: String,
-    grants: Option<Grants>,
+    grants: Option<Arc<Grants>>,
 }
 
 impl Asker {
     fn of(options: &AccessArgs) -> Self {
         let AccessArgs { user, client, role, .. } = options;
         let roles = || role.iter().map(|role| role.as_str().into()).collect();
-        let grants = (!role.is_empty()).then(|| Grants::default().with_roles(roles()));
+        let grants = (!role.is_empty()).then(|| Arc::new(Grants::default().with_roles(roles())));
         Self { identity: user.clone(), client_id: client.clone(), grants }
     }
 
@@ -48,7 +129,7 @@ impl Asker {
     }
 
     fn words(&self) -> String {
-        let roles: Vec<&str> = self.grants.iter().flat_map(Grants::roles).collect();
+        let roles: Vec<&str> = self.grants.iter().flat_map(|grants| grants.roles()).collect();
         let roles = if roles.is_empty() { String::new() } else { format!(", roles {}", roles.join(", ")) };
         match &self.identity {
             Some(name) => format!("user {name:?}, client ID {:?}{roles}", self.client_id),
@@ -59,7 +140,7 @@ impl Asker {
 
 fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<String, String> {
     let AccessArgs { action, topic, .. } = options;
-    let (grants, who) = (asker.grants.as_ref(), asker.words());
+    let (grants, who) = (asker.grants.as_deref(), asker.words());
     if action == "subscribe" {
         if !topic::valid_filter(topic) {
             return Err(format!("{topic:?} is not a valid topic filter"));
@@ -118,6 +199,7 @@ mod tests {
                 from: FromArgs { config: Some(config.clone()), kafka: None },
                 auth: None,
                 user: user.map(str::to_owned),
+                token: None,
                 role: roles.iter().map(ToString::to_string).collect(),
                 client: "d1".into(),
                 action: action.into(),

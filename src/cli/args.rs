@@ -239,8 +239,12 @@ pub struct AccessArgs {
     pub user: Option<String>,
 
     /// A role that its token gives it; may be repeated
-    #[arg(long, value_name = "ROLE")]
+    #[arg(long, value_name = "ROLE", conflicts_with = "token")]
     pub role: Vec<String>,
+
+    /// File with its token, - for standard input; the token says who it is
+    #[arg(long, value_name = "FILE", conflicts_with = "user")]
+    pub token: Option<PathBuf>,
 
     /// Client ID
     #[arg(long, value_name = "ID", default_value = "")]

@@ -2,6 +2,8 @@
 //! `forebay access` says of them.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
 
 use forebay::mqtt::packet::{PacketType, QoS, Version};
 use serde_json::{Value, json};
@@ -86,4 +88,57 @@ fn a_role_grants_to_those_whose_token_names_it() {
     let said =
         run(program().args(["access", "--config"]).arg(&file).args(["--role", "sensor", "publish", "plant/new"]));
     assert!(said.starts_with("granted by role sensor: publish plant/new "), "{said}");
+}
+
+/// The token's own permissions decide, or it is refused as at a CONNECT.
+#[test]
+fn access_by_token_says_what_decides() {
+    let dir = temp_dir();
+    let dir = dir.path();
+    write_set(dir, &[&key(dir, "EdDSA", "k")]);
+    fs::write(dir.join("acl"), "pattern write listed\n").expect("written");
+    let file = dir.join("forebay.toml");
+    let text =
+        config(dir, &format!("client_id_claim = \"device\"\n{ROLES}")).replace("$DIR", &dir.display().to_string());
+    fs::write(&file, text).expect("written");
+    let token = |expires_in: i64, acl: Value| {
+        let exp = i64::try_from(crate::tokens::now_s()).expect("small") + expires_in;
+        let claims =
+            json!({ "sub": "ada", "aud": "mqtt", "exp": exp, "device": "d1", "roles": ["sensor"], "acl": acl });
+        sign(dir, "EdDSA", "k", &[claims]).remove(0)
+    };
+    let rule = json!([{ "permission": "deny", "action": "publish", "topic": "plant/d1/keys" }]);
+    let good = token(600, rule);
+    let forged = format!("{}.AAAA", good.rsplit_once('.').expect("three parts").0);
+    let ask = |token: &str, more: &[&str]| {
+        fs::write(dir.join("token"), format!("{token}\n")).expect("written");
+        let mut command = program();
+        command.arg("access").arg("--config").arg(&file).arg("--token").arg(dir.join("token")).args(more);
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+        assert!(!said.contains(token), "{said}");
+        said
+    };
+    let who = "(user \"ada\", client ID \"d1\", roles sensor)";
+    for (token, more, said) in [
+        (&good, &["publish", "plant/d1/x"][..], format!("granted by role sensor: publish plant/%c/# {who}")),
+        (&good, &["publish", "plant/d1/keys"], format!("denied by rule 1 of the token's claim of permissions {who}")),
+        (&good, &["publish", "listed"], format!("acl:1: pattern write listed {who}")),
+        (&good, &["subscribe", "plant/#"], "denied: no topic".to_owned()),
+        (&good, &["--client", "d2", "publish", "x"], "refused: this token is not for the client ID \"d2\"".to_owned()),
+        (&token(-60, json!([])), &["publish", "x"], "refused: token: it has expired".to_owned()),
+        (&token(600, json!(1)), &["publish", "x"], "refused: token: the claim of permissions (acl_claim)".to_owned()),
+        (&forged, &["publish", "x"], "refused: token: the signature is wrong".to_owned()),
+        (&"secret".to_owned(), &["publish", "x"], "that is no token".to_owned()),
+        (&good, &["--user", "bob", "publish", "x"], "cannot be used with".to_owned()),
+    ] {
+        let answer = ask(token, more);
+        assert!(answer.contains(&said), "{answer} has {said}");
+    }
+    let mut command = program();
+    command.args(["access", "--token", "-", "publish", "plant/d1/x", "--config"]).arg(&file);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+    child.stdin.take().expect("a pipe").write_all(good.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success() && output.stdout.starts_with(b"granted by role sensor"));
 }

@@ -23,7 +23,7 @@ pub(crate) const NOT_AUTHORIZED: u8 = 0x87;
 const MAXIMUM_CONNECT_TIME: u8 = 0xa0;
 const ALGORITHMS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
 
-fn now_s() -> u64 {
+pub(crate) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
