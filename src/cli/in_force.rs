@@ -162,6 +162,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
             IdentityField::CommonName => "cn",
             IdentityField::DnsName => "san-dns",
             IdentityField::Uri => "san-uri",
+            IdentityField::Email => "san-email",
             IdentityField::Fingerprint => "fingerprint",
         },
         "jwt": of.jwt.as_ref().map(jwt),

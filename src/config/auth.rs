@@ -81,6 +81,7 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
         certificate_identity: match table.read("certificate_identity", values::word) {
             "san-dns" => IdentityField::DnsName,
             "san-uri" => IdentityField::Uri,
+            "san-email" => IdentityField::Email,
             "fingerprint" => IdentityField::Fingerprint,
             _ => IdentityField::CommonName,
         },

@@ -339,7 +339,8 @@ const GIB: u64 = 1 << 30;
 const DAY: u64 = 86_400;
 
 const TRANSPORT: &[Word] = &[word("tcp"), word("tls"), word("ws"), word("wss")];
-const CERTIFICATE_IDENTITY: &[Word] = &[word("cn"), word("san-dns"), word("san-uri"), word("fingerprint")];
+const CERTIFICATE_IDENTITY: &[Word] =
+    &[word("cn"), word("san-dns"), word("san-uri"), word("san-email"), word("fingerprint")];
 const CLIENT_ID: &[Word] = &[word("any"), word("identity"), word("prefix")];
 const FOREIGN_TAKEOVER: &[Word] = &[word("replace"), word("refuse")];
 const DENIED_3X: &[Word] = &[word("close"), word("acknowledge")];
@@ -511,8 +512,8 @@ pub(super) const KEYS: &[Key] = keys! {
     Auth.chain: TextList, Required,
         "Methods, tried in this order: `\"certificate\"` admits clients with a certificate, `\"jwt\"` those with a token, `\"scram\"` and `\"password\"` users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
     Auth.certificate_identity: Word(CERTIFICATE_IDENTITY), Is("\"cn\""),
-        "With `\"certificate\"`: the field of a client certificate that is the client's identity: common name, a DNS name or URI among the alternative \
-         names, or the SHA-256 fingerprint. A certificate that has it not exactly once is refused.";
+        "With `\"certificate\"`: the field of a client certificate that is the client's identity: common name, a DNS name, URI or e-mail address among the \
+         alternative names, or the SHA-256 fingerprint. A certificate that has it not exactly once is refused.";
     Auth.password_file: Text, From("none"),
         "File of users, one line `user:hash` each, as `mosquitto_passwd` and `forebay passwd` write it.";
     Auth.acl_file: Text, From("everything is granted"),

@@ -26,6 +26,8 @@ pub enum IdentityField {
     DnsName,
     /// The URI among them.
     Uri,
+    /// The e-mail address among them.
+    Email,
     /// SHA-256 of the certificate, in lower-case hexadecimal digits.
     Fingerprint,
 }
@@ -57,6 +59,7 @@ pub fn identify(certificate: &[u8], field: IdentityField) -> Result<(String, Arc
         IdentityField::CommonName => one(common_names(parsed.subject())?.into_iter())?,
         IdentityField::DnsName => one(parsed.valid_dns_names().map(str::to_owned))?,
         IdentityField::Uri => one(parsed.valid_uri_names().map(str::to_owned))?,
+        IdentityField::Email => one(emails(certificate)?.into_iter())?,
         IdentityField::Fingerprint => {
             digest::digest(&digest::SHA256, certificate).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
         }
@@ -102,11 +105,55 @@ fn common_names(mut subject: &[u8]) -> Result<Vec<String>, &'static str> {
     Ok(names)
 }
 
+/// The e-mail addresses among the alternative names (RFC 5280, 4.2.1.6), which webpki does not show.
+fn emails(certificate: &[u8]) -> Result<Vec<String>, &'static str> {
+    /// 2.5.29.17
+    const ALTERNATIVE_NAMES: &[u8] = &[0x55, 0x1d, 0x11];
+    const EXTENSIONS: u8 = 0xa3;
+    const OCTETS: u8 = 0x04;
+    /// rfc822Name, an IA5String.
+    const EMAIL: u8 = 0x81;
+    const UNREADABLE: &str = "the alternative names of the client certificate cannot be read";
+    let inner = |der, tag| der::enter(der, tag).map(|(contents, _)| contents).ok_or(UNREADABLE);
+    let mut fields = inner(inner(certificate, der::SEQUENCE)?, der::SEQUENCE)?;
+    let mut extensions: &[u8] = &[];
+    while !fields.is_empty() {
+        let (tag, contents, rest) = der::any(fields).ok_or(UNREADABLE)?;
+        if tag == EXTENSIONS {
+            extensions = inner(contents, der::SEQUENCE)?;
+        }
+        fields = rest;
+    }
+    let mut found = Vec::new();
+    while !extensions.is_empty() {
+        let (extension, rest) = der::enter(extensions, der::SEQUENCE).ok_or(UNREADABLE)?;
+        extensions = rest;
+        let (kind, mut value) = der::enter(extension, der::OID).ok_or(UNREADABLE)?;
+        if kind != ALTERNATIVE_NAMES {
+            continue;
+        }
+        // Whether it is critical may stand in between.
+        if value.first() != Some(&OCTETS) {
+            value = der::skip(value).ok_or(UNREADABLE)?;
+        }
+        let mut names = inner(inner(value, OCTETS)?, der::SEQUENCE)?;
+        while !names.is_empty() {
+            let (tag, name, rest) = der::any(names).ok_or(UNREADABLE)?;
+            names = rest;
+            if tag == EMAIL {
+                let text = std::str::from_utf8(name).ok().filter(|text| text.is_ascii());
+                found.push(text.ok_or("the e-mail address of the client certificate is not ASCII")?.to_owned());
+            }
+        }
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DnType, DnValue, KeyPair, SanType};
 
-    use super::IdentityField::{CommonName, DnsName, Fingerprint, Uri};
+    use super::IdentityField::{CommonName, DnsName, Email, Fingerprint, Uri};
     use super::*;
 
     fn certificate(names: &[&str], sans: Vec<SanType>) -> Vec<u8> {
@@ -127,7 +174,9 @@ mod tests {
     fn each_field_says_who_it_is() {
         let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
         let uri = |name: &str| SanType::URI(name.try_into().unwrap());
-        let of = certificate(&["dévice 1"], vec![dns("d1.example"), uri("urn:device:1")]);
+        let email = |name: &str| SanType::Rfc822Name(name.try_into().unwrap());
+        let of = certificate(&["dévice 1"], vec![dns("d1.example"), uri("urn:device:1"), email("d1@Plant.example")]);
+        assert_eq!(name(&of, Email).as_deref(), Ok("d1@Plant.example"));
         assert_eq!(name(&of, CommonName).as_deref(), Ok("dévice 1"));
         assert_eq!(name(&of, DnsName).as_deref(), Ok("d1.example"));
         assert_eq!(name(&of, Uri).as_deref(), Ok("urn:device:1"));
@@ -139,6 +188,26 @@ mod tests {
         assert_eq!(name(&several, DnsName), Err("the client certificate has several such names"));
         assert_eq!(name(&several, CommonName), Err("the client certificate has no such name"));
         assert_eq!(name(&several, Uri), Err("the client certificate has no such name"));
+        assert_eq!(name(&several, Email), Err("the client certificate has no such name"));
+        assert_eq!(name(&certificate(&["a"], vec![]), Email), Err("the client certificate has no such name"));
+        let several = certificate(&["a"], vec![email("a@b.example"), dns("b.example"), email("a@c.example")]);
+        assert_eq!(name(&several, Email), Err("the client certificate has several such names"));
+        // Cut anywhere, it is not read, and nothing panics.
+        for len in 0..of.len() {
+            assert!(emails(&of[..len]).is_err(), "{len}");
+        }
+    }
+
+    /// Where the extension is critical, as in a certificate without a subject.
+    #[test]
+    fn critical_names_are_names() {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::Rfc822Name("d1@plant.example".try_into().unwrap())];
+        let of = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().to_vec();
+        let is_critical = [0x55, 0x1d, 0x11, 0x01, 0x01, 0xff];
+        assert!(of.windows(is_critical.len()).any(|bytes| bytes == is_critical), "rcgen does not mark it");
+        assert_eq!(name(&of, Email).as_deref(), Ok("d1@plant.example"));
     }
 
     #[test]

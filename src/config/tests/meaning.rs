@@ -241,3 +241,15 @@ fn how_long_things_wait() {
     );
     assert_eq!((b.expire_after, b.max_inflight, b.partitioner), (None, 5, Partitioner::Key));
 }
+
+#[test]
+fn the_field_of_a_certificate_that_says_who_it_is() {
+    use crate::secure::IdentityField::{CommonName, DnsName, Email, Fingerprint, Uri};
+    let field = |line: &str| good(&format!("[auth.a]\nchain = 'certificate'\n{line}")).auth[0].certificate_identity;
+    assert_eq!(field(""), CommonName);
+    for (word, meant) in
+        [("cn", CommonName), ("san-dns", DnsName), ("san-uri", Uri), ("san-email", Email), ("fingerprint", Fingerprint)]
+    {
+        assert_eq!(field(&format!("certificate_identity = '{word}'")), meant);
+    }
+}
