@@ -11,7 +11,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mqtt", &["limits"]),
     ("runtime", &["limits"]),
     ("secure", &["limits", "runtime::seam"]),
-    ("auth", &["limits", "secure", "mqtt"]),
+    ("auth", &["limits", "secure", "mqtt", "runtime::seam"]),
     ("rule", &["limits", "mqtt"]),
     ("route", &["limits", "mqtt"]),
     ("session", &["limits", "mqtt", "secure", "auth", "runtime::seam"]),

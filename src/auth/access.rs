@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::acl::{Client, Grants, Wanted};
 use super::enhanced::Exchange;
 use super::policy::{Admission, By, Policy, Refusal};
+use super::shares::Place;
 
 /// A topic that is longer is looked up each time.
 const MEMO_BYTES_MAX: usize = 512;
@@ -21,6 +22,8 @@ pub struct Access {
     grants: Option<Arc<Grants>>,
     /// The last topic that it was granted: devices mostly publish to one.
     granted: String,
+    /// Its place among the kept sessions of its user, where these are bounded.
+    place: Option<Box<Place>>,
     /// It authenticates again: the exchange, and until when it may go on.
     exchange: Option<Box<(Exchange, u64)>>,
 }
@@ -36,6 +39,7 @@ impl Access {
             policy: Some(policy),
             grants: admission.grants.clone(),
             granted: String::new(),
+            place: None,
             exchange: None,
         }
     }
@@ -43,13 +47,32 @@ impl Access {
     /// Of a session that an earlier start has left.
     #[must_use]
     pub fn restored(auth: &str) -> Self {
-        Self { auth: auth.into(), by: By::Nothing, policy: None, grants: None, granted: String::new(), exchange: None }
+        Self {
+            auth: auth.into(),
+            by: By::Nothing,
+            policy: None,
+            grants: None,
+            granted: String::new(),
+            place: None,
+            exchange: None,
+        }
     }
 
     /// The name of the `[auth.NAME]` that admitted it.
     #[must_use]
     pub fn auth(&self) -> &str {
         &self.auth
+    }
+
+    /// Its place among the kept sessions of its user.
+    #[must_use]
+    pub fn has_place(&self) -> bool {
+        self.place.is_some()
+    }
+
+    /// Gives it this place, or none; the one that it had.
+    pub fn replace_place(&mut self, place: Option<Box<Place>>) -> Option<Box<Place>> {
+        std::mem::replace(&mut self.place, place)
     }
 
     /// What it was admitted by.

@@ -5,6 +5,8 @@
 pub struct Limits {
     /// Connections at a time, on all shards together.
     pub connections: u32,
+    /// Sessions that outlive their connections, likewise.
+    pub sessions: u32,
     /// Publishes in a second.
     pub messages_s: u32,
     /// Bytes of packets in a second.
@@ -16,7 +18,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether its users are counted.
+    /// Whether the connections of its users are counted.
     #[must_use]
     pub fn are_counted(&self) -> bool {
         self.connections > 0 || self.messages_s > 0 || self.bytes_s > 0

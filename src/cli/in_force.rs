@@ -181,6 +181,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
         "denied_3x": if of.is_denial_acknowledged { "acknowledge" } else { "close" },
         "limits": {
             "connections": of.limits.connections,
+            "sessions": of.limits.sessions,
             "messages_s": of.limits.messages_s,
             "bytes_s": of.limits.bytes_s,
             "session_bytes": of.limits.session_bytes,

@@ -138,6 +138,7 @@ fn limits(table: &Table<'_>) -> Limits {
     let size = |name| table.read(name, values::size);
     Limits {
         connections: count("connections"),
+        sessions: count("sessions"),
         messages_s: count("messages_s"),
         bytes_s: size("bytes_s"),
         session_bytes: size("session_bytes"),

@@ -37,6 +37,13 @@ pub(super) struct Plan<'a> {
     exchanged: Option<(&'a str, &'a [u8])>,
 }
 
+impl Plan<'_> {
+    /// Whether its session counts among those that its user may keep.
+    pub(super) fn needs_place(&self, admission: &Admission) -> bool {
+        self.expiry_s > 0 && admission.limits().sessions > 0
+    }
+}
+
 /// Refuses a CONNECT, also one that could not be decoded (then with [`Peer::new`] of the version it named): appends the
 /// CONNACK that the version has for it. Close after it.
 pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {

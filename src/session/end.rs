@@ -48,6 +48,7 @@ violations! {
     SESSION_FOREIGN = NOT_AUTHORIZED, "section 3.1.2.4", "the session of this client identifier belongs to another identity";
     WILL_DENIED = NOT_AUTHORIZED, "section 3.1.2.5", "not authorized to publish to the topic of the will";
     CONNECTIONS_OF_USER = QUOTA_EXCEEDED, "section 3.2.2.2", "its user has as many connections as it may";
+    SESSIONS_OF_USER = QUOTA_EXCEEDED, "section 3.2.2.2", "its user has as many kept sessions as it may";
     WILL_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "the will is larger than its user may leave";
     SESSION_OF_USER_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "client identifier, user name and will are larger than a session of its user may be";
     TAKEOVERS = CONNECTION_RATE_EXCEEDED, "section 3.1.4", "the client identifier is taken over again and again: do two clients have the same?";

@@ -1,6 +1,6 @@
 //! All sessions of one shard: by client identifier, by key, and what time will make of them.
 
-use super::connect::{self, Refused, refuse};
+use super::connect::{self, Plan, Refused, refuse};
 use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
 use super::keeping::Keeping;
@@ -9,13 +9,14 @@ use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::takeovers::Takeovers;
 use super::will::{DueWill, Will};
-use crate::auth::{Access, Admission};
+use crate::auth::{Access, Admission, Owner, Place, Policy, Shares};
 use crate::mqtt::packet::{Connect, Publish};
 use crate::runtime::seam::{ConnId, Monotonic};
 use hashbrown::HashTable;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Sessions that one CONNECT may put out. It can be larger than they are; past this many it is refused.
@@ -109,6 +110,8 @@ pub struct Sessions {
     evicted: VecDeque<Box<str>>,
     connected: usize,
     takeovers: Takeovers,
+    /// What users may hold, on all shards.
+    shares: Arc<Shares>,
     /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
     /// last CONNECT found it.
     bytes: usize,
@@ -122,6 +125,12 @@ impl Sessions {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same with what users may hold on all shards.
+    #[must_use]
+    pub fn sharing(shares: Arc<Shares>) -> Self {
+        Self { shares, ..Self::default() }
     }
 
     /// Sessions, connected and kept.
@@ -222,6 +231,7 @@ impl Sessions {
         if let Some(admission) = admission {
             connect::within(connect, bytes, admission.limits())?;
         }
+        let place = self.new_place(old.filter(|_| is_own), &plan, admission)?;
         if plan.expiry_s > 0 && bytes > settings.session_bytes_each_max {
             return Err(Violation::SESSION_TOO_LARGE);
         }
@@ -234,6 +244,7 @@ impl Sessions {
         if !connect::connack(connect, &plan, resumed.is_some(), settings, out) {
             return Err(Violation::PACKET_SIZE_TINY);
         }
+        let place = place.or_else(|| self.place_of(old.filter(|_| is_own), &plan, admission));
         self.evict(evicting, old);
         let taken_over = old.and_then(|key| self.take_from(key, resumed.is_some(), now));
         let key = match resumed {
@@ -247,12 +258,54 @@ impl Sessions {
         session.expiry_s = plan.expiry_s;
         session.username = plan.username.map(Into::into);
         session.access = admission.map(|admission| Box::new(Access::new(admission)));
+        session.access.as_mut().map(|access| access.replace_place(place));
         session.will = connect.will.as_ref().map(Will::store);
         self.bytes += session.bytes();
         self.connected += 1;
         self.note_connected(key, is_written);
         let keep_alive = KeepAlive::new(plan.keep_alive_s, now);
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
+    }
+
+    /// A place for a session that is going to be kept, where its user may have so many; `None`: it needs none, or has that of `own`.
+    fn new_place(
+        &self,
+        own: Option<SessionKey>,
+        plan: &Plan<'_>,
+        admission: Option<&Admission>,
+    ) -> Result<Option<Box<Place>>, Violation> {
+        let has_place = |key: SessionKey| self.sessions[key].access().is_some_and(Access::has_place);
+        let Some(admission) = admission.filter(|admission| plan.needs_place(admission)) else { return Ok(None) };
+        if own.is_some_and(has_place) {
+            return Ok(None);
+        }
+        let place = self.shares.keep(Owner::of(admission, plan.client_id), admission.limits().sessions);
+        place.map(|place| Some(Box::new(place))).ok_or(Violation::SESSIONS_OF_USER)
+    }
+
+    /// The place that a session goes on with.
+    fn place_of(
+        &mut self,
+        own: Option<SessionKey>,
+        plan: &Plan<'_>,
+        admission: Option<&Admission>,
+    ) -> Option<Box<Place>> {
+        admission.filter(|admission| plan.needs_place(admission))?;
+        self.sessions[own?].access.as_mut()?.replace_place(None)
+    }
+
+    /// Kept sessions are counted for users for whom they are bounded from now on, however many there are: at a start, and after
+    /// a reload.
+    pub fn count_kept<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
+        for session in self.sessions.values_mut().filter(|session| session.expiry_s > 0) {
+            let Some(access) = session.access.as_deref_mut() else { continue };
+            let is_bounded = policy(access.auth()).is_some_and(|policy| policy.settings().limits.sessions > 0);
+            if is_bounded != access.has_place() {
+                let owner = || Owner::new(access.auth(), session.username.as_deref(), &session.client_id);
+                let place = if is_bounded { self.shares.keep(owner(), u32::MAX).map(Box::new) } else { None };
+                access.replace_place(place);
+            }
+        }
     }
 
     /// How many of the sessions that have been away longest have to go, so that one of `bytes` can come or replace `old`.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::jwt::{Fault, Tokens};
-use crate::auth::{Admission, Answer, Claim, Judgement, Method, Question, Refusal};
+use crate::auth::{Admission, Answer, Claim, Judgement, Method, Owner, Question, Refusal, Share};
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::Expect;
 use crate::metrics::event::{Field, Kind as EventKind};
@@ -19,7 +19,6 @@ use crate::session::{End, Peer, Violation, refuse};
 use super::connection::{AtDoor, Kind};
 use super::events::{clipped, second};
 use super::mail::Mail;
-use super::shares::{Owner, Share};
 use super::{Core, Ring};
 
 /// Whether a CONNECT may go on.
@@ -250,11 +249,20 @@ impl Core {
                 revoked.push(conn);
             }
         }
+        self.count_kept_sessions();
         for conn in revoked {
             self.numbers.count(M::AccessRevoked);
             self.tell_of_client(io, conn, EventKind::AccessRevoked);
             self.end(io, conn, End::Revoked);
         }
+    }
+}
+
+impl Core {
+    /// Of users who may keep so many.
+    pub(super) fn count_kept_sessions(&mut self) {
+        let edge = &self.around.edge;
+        self.sessions.count_kept(|name| edge.policy(name));
     }
 }
 

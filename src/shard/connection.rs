@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::auth::{Admission, Exchange};
+use crate::auth::{Admission, Exchange, Share};
 use crate::config::Config;
 use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
@@ -11,7 +11,6 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
-use super::shares::Share;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]

@@ -129,6 +129,7 @@ impl Core {
                 buffer.await_row(*number, packet_id, Ticket { session: key.to_bits(), number: row });
             }
         }
+        self.count_kept_sessions();
         self.write_notes();
         Ok(())
     }

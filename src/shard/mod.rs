@@ -7,7 +7,6 @@
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
 //! | `door`, [`tally`] | how many may wait there, and come from one address |
 //! | `admission`, `exchange` | whether a client is admitted |
-//! | [`shares`], `pace` | what one user may use; a rate that all shards keep |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
@@ -45,13 +44,11 @@ mod kept;
 pub mod mail;
 mod members;
 mod numbers;
-mod pace;
 mod publish;
 mod reconfigure;
 mod reservation;
 pub mod router;
 mod settings;
-pub mod shares;
 mod sinks;
 mod spool;
 mod stalls;
@@ -68,6 +65,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use crate::auth::Shares;
 use crate::config::Config;
 use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
@@ -89,7 +87,6 @@ use self::edge::Edge;
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::publish::Outlets;
-use self::shares::Shares;
 use self::stalls::Stalls;
 use self::tails::Tails;
 use self::tally::{Address, Tally};
@@ -185,7 +182,7 @@ impl Core {
             index,
             shards: config.service.shards,
             connections: Connections::default(),
-            sessions: Sessions::default(),
+            sessions: Sessions::sharing(Arc::clone(&around.shares)),
             session_settings: settings::sessions(&config),
             keeping: kept::Keeping::default(),
             outlets,

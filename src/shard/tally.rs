@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::auth::Pace;
 use crate::config::LISTENER_PLACES_MAX;
 use crate::runtime::seam::{ListenerId, Monotonic};
-
-use super::pace::Pace;
 
 /// Each has a lock of its own.
 const STRIPES: usize = 64;

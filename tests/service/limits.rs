@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use forebay::mqtt::packet::{Connect, Packet, QoS, Version, Will};
-use forebay::mqtt::property::Properties;
+use forebay::mqtt::property::{Properties, Property};
 
 use crate::auth::{auth, passwd, with_auth};
-use crate::device::{Device, Heard, hello, puback};
+use crate::device::{Device, Heard, hello, properties, puback};
 use crate::process::{metric, until, until_metric};
 use crate::support::service::{Service, config, config_with};
 use crate::support::temp_dir;
@@ -196,6 +196,43 @@ fn a_user_has_so_many_connections() {
         drop(devices);
         until_metric(&service, "connections", 0);
     }
+}
+
+/// On both shards together, and after a restart.
+#[test]
+fn a_user_keeps_so_many_sessions() {
+    let dir = temp_dir();
+    let mut service = with_limits(dir.path(), "sessions = 3\n[spool]\nbytes_max = \"256MiB\"");
+    let expiry = properties([Property::SessionExpiryInterval(3_600)]);
+    let keeping = |user, id: &'static str| Connect {
+        properties: expiry.as_properties(),
+        clean_start: false,
+        ..as_user(user, id)
+    };
+    let (_, old) = ["one", "two", "three"]
+        .map(|id| Device::connect_as(service.mqtt(), &keeping("ada", id)))
+        .into_iter()
+        .last()
+        .expect("three");
+    assert!(!old.session_present);
+    for round in 0..2 {
+        for id in ["four", "five", "six", "seven"] {
+            assert_eq!(refused(&service, &keeping("ada", id)), 0x97, "{round} {id}");
+            let older = Connect { version: Version::V311, properties: Properties::EMPTY, ..keeping("ada", id) };
+            assert_eq!(refused(&service, &older), 3);
+            Device::connect_as(service.mqtt(), &as_user("ada", id)).0.deliver(1, "t", b"x");
+        }
+        let (mut back, hello) = Device::connect_as(service.mqtt(), &keeping("ada", "two"));
+        back.deliver(1, "t", b"x");
+        assert!(hello.session_present, "{round}");
+        Device::connect_as(service.mqtt(), &keeping("bob", "bob")).0.deliver(1, "t", b"x");
+        if round == 0 {
+            service.kill9();
+            service.start_again();
+        }
+    }
+    let events = service.get("/api/v1/events?limit=100").expect("events").1;
+    assert!(events.contains("its user has as many kept sessions as it may"), "{events}");
 }
 
 /// All publishes are taken, none faster than it may; other users are not held back.

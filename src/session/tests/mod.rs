@@ -4,6 +4,7 @@
 mod authenticate;
 mod connect;
 mod kept;
+mod kept_by_user;
 mod lifetime;
 mod memory;
 mod model;

@@ -1,12 +1,13 @@
-//! What one user may use, on all shards together: connections, messages and bytes in a second. Counted only where
-//! `[auth.NAME.limits]` bounds it; the table is touched when a client connects and when its connection ends, and a read of
-//! such a client costs an atomic subtraction or two.
+//! What one user may use, on all shards together: connections, kept sessions, messages and bytes in a second. Counted only where
+//! `[auth.NAME.limits]` bounds it; the table is touched when a client connects and when its connection or its session
+//! ends, and a read of such a client costs an atomic subtraction or two.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::auth::{Admission, Limits};
+use super::limits::Limits;
+use super::policy::Admission;
 use crate::runtime::seam::Monotonic;
 
 use super::pace::Pace;
@@ -18,17 +19,23 @@ const BURST_NS: u64 = 1_000_000_000;
 
 /// Whose share it is: a user of an `auth`, or a client identifier of those without a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Owner {
+pub struct Owner {
     auth: Box<str>,
     is_named: bool,
     name: Box<str>,
 }
 
 impl Owner {
-    pub(super) fn of(admission: &Admission, client_id: &str) -> Self {
-        let identity = admission.identity.as_deref();
-        let name = identity.unwrap_or(client_id).into();
-        Self { auth: admission.policy.name().into(), is_named: identity.is_some(), name }
+    /// Of a client that has just been admitted.
+    #[must_use]
+    pub fn of(admission: &Admission, client_id: &str) -> Self {
+        Self::new(admission.policy.name(), admission.identity.as_deref(), client_id)
+    }
+
+    /// A user of this `auth`, or a client identifier of those without a name.
+    #[must_use]
+    pub fn new(auth: &str, identity: Option<&str>, client_id: &str) -> Self {
+        Self { auth: auth.into(), is_named: identity.is_some(), name: identity.unwrap_or(client_id).into() }
     }
 
     fn stripe(&self) -> usize {
@@ -49,6 +56,7 @@ struct Meter {
 #[derive(Debug, Default)]
 struct Held {
     connections: u32,
+    sessions: u32,
     meter: Arc<Meter>,
 }
 
@@ -61,7 +69,7 @@ fn charge(pace: &Pace, count: usize, rate: u64, now: Monotonic) -> Option<Monoto
     pace.take(cost, BURST_NS, now)
 }
 
-/// All that are bounded and connected.
+/// All that are bounded and hold something.
 #[derive(Debug)]
 pub struct Shares {
     stripes: [Mutex<HashMap<Owner, Held>>; STRIPES],
@@ -71,6 +79,13 @@ impl Default for Shares {
     fn default() -> Self {
         Self { stripes: std::array::from_fn(|_| Mutex::default()) }
     }
+}
+
+/// A kept session that is counted, for as long as this lives.
+#[derive(Debug)]
+pub struct Place {
+    all: Arc<Shares>,
+    owner: Owner,
 }
 
 /// The share of one connection; what it holds is given back when this is dropped.
@@ -84,7 +99,7 @@ pub struct Share {
 
 impl Shares {
     /// One more connection. `None`: there are as many as may be, not counting one that this one takes over.
-    pub(super) fn enter(self: &Arc<Self>, owner: Owner, limits: Limits, takes_over: bool) -> Option<Share> {
+    pub fn enter(self: &Arc<Self>, owner: Owner, limits: Limits, takes_over: bool) -> Option<Share> {
         let mut stripe = self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
         let max = limits.connections.saturating_add(u32::from(takes_over));
         let held = stripe.entry(owner.clone()).or_default();
@@ -96,16 +111,40 @@ impl Shares {
         drop(stripe);
         Some(Share { all: Arc::clone(self), owner, limits, meter })
     }
+
+    /// One more kept session. `None`: there are `max` already.
+    pub fn keep(self: &Arc<Self>, owner: Owner, max: u32) -> Option<Place> {
+        let mut stripe = self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
+        if stripe.get(&owner).is_some_and(|held| held.sessions >= max) {
+            return None;
+        }
+        stripe.entry(owner.clone()).or_default().sessions += 1;
+        drop(stripe);
+        Some(Place { all: Arc::clone(self), owner })
+    }
+
+    /// Takes back what an owner has.
+    fn leave(&self, owner: &Owner, what: impl Fn(&mut Held)) {
+        let mut stripe = self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = stripe.get_mut(owner) {
+            what(held);
+            if held.connections == 0 && held.sessions == 0 {
+                stripe.remove(owner);
+            }
+        }
+    }
 }
 
 impl Share {
     /// Whose it is.
-    pub(super) fn owner(&self) -> &Owner {
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
         &self.owner
     }
 
     /// So much has come. When the next may come, if not now.
-    pub(super) fn charge(&self, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
+    #[must_use]
+    pub fn charge(&self, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
         let Limits { messages_s, bytes_s, .. } = self.limits;
         let messages = charge(&self.meter.messages, messages, u64::from(messages_s), now);
         charge(&self.meter.bytes, bytes, bytes_s, now).max(messages)
@@ -114,13 +153,13 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut stripe = self.all.stripes[self.owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = stripe.get_mut(&self.owner) {
-            held.connections -= 1;
-            if held.connections == 0 {
-                stripe.remove(&self.owner);
-            }
-        }
+        self.all.leave(&self.owner, |held| held.connections -= 1);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.all.leave(&self.owner, |held| held.sessions -= 1);
     }
 }
 
@@ -150,6 +189,20 @@ mod tests {
             all.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()),
             "no entry is left without a connection"
         );
+    }
+
+    #[test]
+    fn kept_sessions_are_counted_beside_connections() {
+        let all = Arc::new(Shares::default());
+        let limits = Limits { connections: 1, sessions: 2, ..Limits::default() };
+        let connection = all.enter(owner("ada"), limits, false);
+        let (one, two) = (all.keep(owner("ada"), 2), all.keep(owner("ada"), 2));
+        assert!(one.is_some() && two.is_some() && all.keep(owner("ada"), 2).is_none());
+        assert!(all.keep(owner("bob"), 2).is_some() && all.keep(owner("ada"), 3).is_some());
+        drop((one, connection));
+        assert!(all.keep(owner("ada"), 2).is_some() && all.enter(owner("ada"), limits, false).is_some());
+        drop(two);
+        assert!(all.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()), "nothing is kept of who has gone");
     }
 
     #[test]

@@ -6,11 +6,12 @@ use crate::runtime::seam::Monotonic;
 
 /// See the module. Each unit takes its time; a rest lets so much come at once as comes in the burst's time.
 #[derive(Debug, Default)]
-pub(super) struct Pace(AtomicU64);
+pub struct Pace(AtomicU64);
 
 impl Pace {
     /// Takes units that need so many nanoseconds together, with a burst in nanoseconds. When the next may come, if not now.
-    pub(super) fn take(&self, cost_ns: u64, burst_ns: u64, now: Monotonic) -> Option<Monotonic> {
+    #[must_use]
+    pub fn take(&self, cost_ns: u64, burst_ns: u64, now: Monotonic) -> Option<Monotonic> {
         let until = |used: u64| used.max(now.0).saturating_add(cost_ns);
         let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(until(used)));
         let next = until(before.unwrap_or_else(|used| used)).saturating_sub(burst_ns);
