@@ -34,6 +34,7 @@ mod limits;
 mod listeners;
 #[path = "../malformed/mod.rs"]
 mod malformed;
+mod paho;
 mod process;
 mod proxy_protocol;
 mod receipts;
