@@ -20,6 +20,7 @@ mod keep_alive;
 mod keeping;
 mod packets;
 mod peer;
+mod places;
 mod qos2;
 mod receipts;
 mod refusals;

@@ -1,6 +1,6 @@
 //! All sessions of one shard: by client identifier, by key, and what time will make of them.
 
-use super::connect::{self, Plan, Refused, refuse};
+use super::connect::{self, Refused, refuse};
 use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
 use super::keeping::Keeping;
@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::takeovers::Takeovers;
 use super::will::{DueWill, Will};
-use crate::auth::{Access, Admission, Owner, Place, Policy, Shares};
+use crate::auth::{Access, Admission, Shares};
 use crate::mqtt::packet::{Connect, Publish};
 use crate::runtime::seam::{ConnId, Monotonic};
 use hashbrown::HashTable;
@@ -111,7 +111,7 @@ pub struct Sessions {
     connected: usize,
     takeovers: Takeovers,
     /// What users may hold, on all shards.
-    shares: Arc<Shares>,
+    pub(super) shares: Arc<Shares>,
     /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
     /// last CONNECT found it.
     bytes: usize,
@@ -265,47 +265,6 @@ impl Sessions {
         self.note_connected(key, is_written);
         let keep_alive = KeepAlive::new(plan.keep_alive_s, now);
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
-    }
-
-    /// A place for a session that is going to be kept, where its user may have so many; `None`: it needs none, or has that of `own`.
-    fn new_place(
-        &self,
-        own: Option<SessionKey>,
-        plan: &Plan<'_>,
-        admission: Option<&Admission>,
-    ) -> Result<Option<Box<Place>>, Violation> {
-        let has_place = |key: SessionKey| self.sessions[key].access().is_some_and(Access::has_place);
-        let Some(admission) = admission.filter(|admission| plan.needs_place(admission)) else { return Ok(None) };
-        if own.is_some_and(has_place) {
-            return Ok(None);
-        }
-        let place = self.shares.keep(Owner::of(admission, plan.client_id), admission.limits().sessions);
-        place.map(|place| Some(Box::new(place))).ok_or(Violation::SESSIONS_OF_USER)
-    }
-
-    /// The place that a session goes on with.
-    fn place_of(
-        &mut self,
-        own: Option<SessionKey>,
-        plan: &Plan<'_>,
-        admission: Option<&Admission>,
-    ) -> Option<Box<Place>> {
-        admission.filter(|admission| plan.needs_place(admission))?;
-        self.sessions[own?].access.as_mut()?.replace_place(None)
-    }
-
-    /// Kept sessions are counted for users for whom they are bounded from now on, however many there are: at a start, and after
-    /// a reload.
-    pub fn count_kept<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
-        for session in self.sessions.values_mut().filter(|session| session.expiry_s > 0) {
-            let Some(access) = session.access.as_deref_mut() else { continue };
-            let is_bounded = policy(access.auth()).is_some_and(|policy| policy.settings().limits.sessions > 0);
-            if is_bounded != access.has_place() {
-                let owner = || Owner::new(access.auth(), session.username.as_deref(), &session.client_id);
-                let place = if is_bounded { self.shares.keep(owner(), u32::MAX).map(Box::new) } else { None };
-                access.replace_place(place);
-            }
-        }
     }
 
     /// How many of the sessions that have been away longest have to go, so that one of `bytes` can come or replace `old`.
