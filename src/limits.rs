@@ -28,6 +28,27 @@ pub const SESSION_BYTES_EACH_MAX: usize = 96 << 10;
 const _: () =
     assert!(SESSION_BYTES_EACH_MAX + (16 << 10) <= (1 << 20) / 8, "smaller than an eighth of the smallest segment");
 
+/// Subscriptions of one session. One more is refused (0x97).
+pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
+
+/// Copies of messages that a shard makes for subscribers in one turn. What is left comes in the next: a message to 100,000
+/// subscribers delays nobody for longer than a turn.
+pub const COPIES_PER_TURN: usize = 2_048;
+
+/// Messages that wait on a shard for their turn to be copied, in bytes. Past it publishers of topics with subscribers there are not
+/// read; a message that is larger goes alone.
+pub const DELIVERY_LINE_BYTES_MAX: usize = 16 << 20;
+
+/// Messages of one shard on their way to the subscribers of another, those under way aside. Past it publishers of topics with
+/// subscribers there are not read; a message that is larger goes alone.
+pub const PEER_BYTES_MAX: usize = 1 << 20;
+
+/// Parcels of messages under way from one shard to another.
+pub const PARCELS_UNDER_WAY_MAX: usize = 2;
+
+/// Bytes that a subscriber's connection may have unsent. Past it messages of QoS 0 to it are dropped, and counted.
+pub const SUBSCRIBER_UNSENT_BYTES_MAX: usize = 256 << 10;
+
 /// A buffer for half-received packets is kept for the next one up to this size; larger ones go back to the allocator.
 pub const POOLED_TAIL_BYTES_MAX: usize = 16 << 10;
 

@@ -215,6 +215,7 @@ impl World {
             edge: Default::default(),
             verifiers: None,
             dead_letters: files.collect(),
+            interest: Arc::default(),
             rules: self.rules,
         };
         let moving = Moving::default();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::acl::{Client, Grants, Wanted};
+use super::acl::{Client, Grants, Subscription, Wanted};
 use super::enhanced::Exchange;
 use super::policy::{Admission, By, Policy, Refusal};
 use super::shares::Place;
@@ -118,6 +118,20 @@ impl Access {
             self.granted.push_str(topic);
         }
         is_granted
+    }
+
+    /// Whether its client may subscribe to a filter. One of an earlier start is asked for when its client is back.
+    #[must_use]
+    pub fn subscription(&self, identity: Option<&str>, client_id: &str, filter: &str) -> Subscription {
+        let Some(policy) = &self.policy else { return Subscription::Checked };
+        policy.subscription(self.grants.as_deref(), Client { identity, client_id }, filter).0
+    }
+
+    /// Whether its client may be sent that.
+    #[must_use]
+    pub fn may_receive(&self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> bool {
+        let policy = self.policy.as_ref();
+        policy.is_some_and(|policy| policy.allows(self.grants.as_deref(), Client { identity, client_id }, wanted))
     }
 
     /// Whether a refused publish of a 3.x client is acknowledged.

@@ -202,6 +202,7 @@ impl Service {
             tally: Arc::default(),
             shares: Arc::default(),
             edge: edge.clone(),
+            interest: Arc::default(),
             rules,
         };
         let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };

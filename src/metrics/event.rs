@@ -130,7 +130,7 @@ events! {
     AuthRefused, Info, Error, "auth_refused", [Listener, Peer, Client, User, Reason], "a client was not admitted";
     AddressClosed, Warn, Error, "address_closed", [Peer, Listener], "too many failures to log in from the address: further connections from it are closed until a minute is over";
     ConnectRate, Warn, Error, "connect_rate_reached", [Listener], "clients connect faster than `connect_rate`: further ones wait in the kernel's queue; told once a minute";
-    AclDenied, Info, Error, "acl_denied", [Client, User, MqttTopic, Reason], "the access control list denied a publish or a will";
+    AclDenied, Info, Error, "acl_denied", [Client, User, MqttTopic, Reason], "the access control list denied a publish, a will or a subscription";
     AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn";
     AccessExpired, Info, Lifecycle, "access_expired", [Client, User], "a client was disconnected: its token has expired";
     TlsFailed, Info, Error, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
@@ -139,6 +139,8 @@ events! {
     ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a client was disconnected for a protocol error";
     PublishRefused, Warn, Error, "publish_refused", [Sink, Client, MqttTopic, Reason], "a publish was refused permanently; an MQTT 3.x client is disconnected, since the protocol has no refusal";
     SubscribeRefused, Info, Error, "subscribe_refused", [Client, Peer, Reason], "a SUBSCRIBE was refused";
+    SubscriptionEnded, Warn, Error, "subscription_ended", [Client, MqttTopic, Reason], "a subscription was ended: its client may not read the topic any more, or there is no room for the filter";
+    MessageDropped, Warn, Error, "message_dropped", [Client, MqttTopic, Reason], "a message for a subscriber was dropped";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "records of the sink became dead letters; each contains the reason";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";

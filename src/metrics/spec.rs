@@ -94,6 +94,7 @@ table!(
     AccessExpired, Counter, "access_expired", "Clients disconnected because their token had expired.";
     PublishesDenied, Counter, "acl_denied"{operation = "publish"}, "What the access control list denied, by operation: PUBLISH.";
     WillsDenied, Counter, "acl_denied"{operation = "will"}, "Will messages that were not published.";
+    SubscriptionsDenied, Counter, "acl_denied"{operation = "subscribe"}, "Topic filters of SUBSCRIBE packets, and subscriptions that a reload has ended.";
     TlsFull13, Counter, "tls_handshakes"{kind = "full_1.3"}, "TLS handshakes of clients completed, by kind and version: full, TLS 1.3.";
     TlsResumed13, Counter, "tls_handshakes"{kind = "resumed_1.3"}, "Resumed with a ticket, TLS 1.3.";
     TlsFull12, Counter, "tls_handshakes"{kind = "full_1.2"}, "Full, TLS 1.2.";
@@ -122,9 +123,20 @@ table!(
     Wills, Counter, "wills_published", "Will messages published because a client disconnected without DISCONNECT.";
     WillsWaiting, Gauge, "wills_waiting", "Will messages that are due and wait for room.";
     PublishesRepeated, Counter, "publishes_duplicate", "QoS 2 PUBLISH packets recognized as duplicates and not taken again.";
-    PublishesMatched, Counter, "publishes_routed"{result = "matched"}, "Publishes and wills by what became of them: matched by at least one sink.";
-    PublishesUnmatched, Counter, "publishes_routed"{result = "unmatched"}, "No sink's filter matched.";
+    PublishesMatched, Counter, "publishes_routed"{result = "matched"}, "Publishes and wills by what became of them: matched by at least one sink or subscription.";
+    PublishesUnmatched, Counter, "publishes_routed"{result = "unmatched"}, "No filter of a sink or subscription matched.";
     PublishesRefused, Counter, "publishes_routed"{result = "refused"}, "Refused before any sink took them.";
+    Subscriptions, Gauge, "subscriptions", "Subscriptions of sessions, connected or not.";
+    SubscriptionFilters, Gauge, "subscription_filters", "Different topic filters among them.";
+    CopiesSent, Counter, "deliveries"{result = "sent"}, "Messages for subscribers, each counted once for each session, by what became of them: sent.";
+    CopiesAway, Counter, "deliveries"{result = "disconnected"}, "Not sent at QoS 0, because the client of the session was not connected.";
+    CopiesSlow, Counter, "deliveries"{result = "slow"}, "Dropped at QoS 0, because the client had not read 256 KiB.";
+    CopiesTooLarge, Counter, "deliveries"{result = "too_large"}, "Dropped, because the packet would have been larger than the client's Maximum Packet Size.";
+    CopiesDenied, Counter, "deliveries"{result = "denied"}, "Not sent, because the access control list does not allow this topic of the subscription.";
+    CopiesExpired, Counter, "deliveries"{result = "expired"}, "Dropped, because the Message Expiry Interval ended before they could be sent.";
+    CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription or its session had ended.";
+    DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
+    PeerBytes, Gauge, "delivery_forward_bytes", "Bytes of messages waiting to be sent to subscribers on other shards; past 1 MiB for a shard, publishers of topics with subscribers there are paused.";
     Answers, Counter, "acknowledgements_sent", "PUBACK and PUBREC packets sent.";
     StalledConnections, Gauge, "connections_paused", "Connections that are not being read because a memory or disk limit is reached (backpressure).";
     RatePauses, Counter, "rate_pauses", "Times that a connection was paused because its user had used up `messages_s` or `bytes_s`.";
@@ -161,8 +173,8 @@ table!(
     ListenerMetric, LISTENER, [
     Open, Gauge, "listener_connections", "Open client connections.";
     Received, Counter, "listener_publishes_received", "PUBLISH packets received; duplicates of QoS 2 are not counted.";
-    Matched, Counter, "listener_publishes_routed"{result = "matched"}, "Received publishes by what became of them: matched by at least one sink.";
-    Unmatched, Counter, "listener_publishes_routed"{result = "unmatched"}, "No sink's filter matched.";
+    Matched, Counter, "listener_publishes_routed"{result = "matched"}, "Received publishes by what became of them: matched by at least one sink or subscription.";
+    Unmatched, Counter, "listener_publishes_routed"{result = "unmatched"}, "No filter of a sink or subscription matched.";
     Refused, Counter, "listener_publishes_routed"{result = "refused"}, "Refused before any sink took them.";
 ]);
 

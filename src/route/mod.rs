@@ -4,6 +4,9 @@
 //! clock; one copy of it on each core.
 
 pub mod filter;
+pub mod interest;
+pub mod shape;
+pub mod subscriptions;
 pub mod trie;
 
 pub use trie::SinkRouter;

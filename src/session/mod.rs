@@ -29,6 +29,7 @@ mod saved;
 mod settings;
 mod state;
 mod store;
+mod subscriptions;
 mod takeovers;
 mod will;
 
@@ -46,6 +47,7 @@ pub use saved::{NotASession, client_id};
 pub use settings::Settings;
 pub use state::{Message, Session, Taken};
 pub use store::{Arrival, Connected, SessionKey, Sessions, TakenOver};
+pub use subscriptions::{Subscription, SubscriptionRefused, Wish, filters};
 pub use will::DueWill;
 
 #[cfg(test)]

@@ -1,14 +1,11 @@
-//! Every packet of a connected client but CONNECT and PUBLISH, which have their own ways in.
+//! Every packet of a connected client but CONNECT, PUBLISH, SUBSCRIBE and UNSUBSCRIBE, which have their own ways in.
 
 use super::end::{End, Violation};
 use super::qos2::Release;
-use super::state::{Session, Terms};
+use super::state::Session;
 use crate::mqtt::encode;
-use crate::mqtt::packet::{Disconnect, Packet, PacketType, SubAck, Subscribe, Unsubscribe, Version};
-use crate::mqtt::property::{Properties, Property, PropertyBuf};
+use crate::mqtt::packet::{Disconnect, Packet, PacketType};
 use crate::mqtt::reason::ReasonCode;
-use crate::mqtt::topic;
-use smallvec::SmallVec;
 
 /// What becomes of the connection after a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +24,7 @@ impl From<Violation> for Next {
 
 impl Session {
     /// Handles a packet of the connection that has this session; answers are appended to `out`. A PUBLISH belongs to
-    /// [`super::Sessions::publish`], and a CONNECT here is the second one [MQTT-3.1.0-2].
+    /// [`super::Sessions::publish`], SUBSCRIBE and UNSUBSCRIBE to [`super::subscriptions`], and a CONNECT here is the second one [MQTT-3.1.0-2].
     pub fn packet(&mut self, packet: &Packet<'_>, out: &mut Vec<u8>) -> Next {
         match packet {
             Packet::PubRel(ack) => return self.pubrel(ack.packet_id, out),
@@ -42,8 +39,6 @@ impl Session {
                 let code = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
                 encode::ack(self.terms.version, PacketType::PubRel, ack.packet_id, code, out);
             }
-            Packet::Subscribe(subscribe) => return self.subscribe(subscribe, out),
-            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(unsubscribe, out),
             Packet::Disconnect(disconnect) => return self.disconnect(disconnect),
             Packet::Connect(_) => return Violation::SECOND_CONNECT.into(),
             // One that is asked for goes to `Session::authenticate`.
@@ -51,8 +46,8 @@ impl Session {
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => {
                 return Violation::SERVER_PACKET.into();
             }
-            Packet::Publish(_) => {
-                debug_assert!(false, "PUBLISH goes to Sessions::publish");
+            Packet::Publish(_) | Packet::Subscribe(_) | Packet::Unsubscribe(_) => {
+                debug_assert!(false, "these have their own ways in");
                 return Next::End(End::Administrative);
             }
         }
@@ -74,54 +69,6 @@ impl Session {
         Next::Go
     }
 
-    /// Subscriptions do not exist yet: each filter gets a failure code [MQTT-3.8.4-6].
-    fn subscribe(&mut self, subscribe: &Subscribe<'_>, out: &mut Vec<u8>) -> Next {
-        let code = match self.terms.version {
-            Version::V31 => return Next::End(End::NotExpressible),
-            Version::V311 => ReasonCode::UNSPECIFIED_ERROR,
-            Version::V5 => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
-        };
-        if self.terms.version == Version::V5
-            && let Err(violation) = announced(subscribe, &self.terms)
-        {
-            return violation.into();
-        }
-        let codes: SmallVec<[u8; 32]> = subscribe.filters.iter().map(|_| code.0).collect();
-        self.answer(&codes, "subscriptions are not available", out, |codes, properties| {
-            Packet::SubAck(SubAck { packet_id: subscribe.packet_id, properties, codes })
-        });
-        Next::Go
-    }
-
-    fn unsubscribe(&mut self, unsubscribe: &Unsubscribe<'_>, out: &mut Vec<u8>) {
-        let codes: SmallVec<[u8; 32]> = match self.terms.version {
-            Version::V5 => unsubscribe.filters.iter().map(|_| ReasonCode::NO_SUBSCRIPTION_EXISTED.0).collect(),
-            Version::V31 | Version::V311 => SmallVec::new(),
-        };
-        self.answer(&codes, "", out, |codes, properties| {
-            Packet::UnsubAck(SubAck { packet_id: unsubscribe.packet_id, properties, codes })
-        });
-    }
-
-    /// Sends SUBACK or UNSUBACK, with a Reason String if there is one, it is wanted [MQTT-3.1.2-29] and it fits
-    /// [MQTT-3.9.2-1]; not at all if even the codes do not fit [MQTT-3.1.2-25].
-    fn answer<'a>(
-        &self,
-        codes: &'a [u8],
-        reason_string: &str,
-        out: &mut Vec<u8>,
-        packet: impl for<'b> Fn(&'b [u8], Properties<'b>) -> Packet<'b>,
-    ) {
-        let peer = self.peer();
-        let mut properties = PropertyBuf::new();
-        if !reason_string.is_empty() && peer.wants_reasons() {
-            properties.push(Property::ReasonString(reason_string));
-        }
-        if !peer.send(&packet(codes, properties.as_properties()), out) {
-            peer.send(&packet(codes, Properties::EMPTY), out);
-        }
-    }
-
     fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Next {
         if let Some(expiry_s) = disconnect.properties.session_expiry_interval_s() {
             if self.expiry_s == 0 && expiry_s != 0 {
@@ -135,20 +82,4 @@ impl Session {
         }
         Next::End(if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION { End::Left } else { End::LeftWithWill })
     }
-}
-
-/// A kind of subscription that CONNACK said is not available may not be asked for.
-fn announced(subscribe: &Subscribe<'_>, terms: &Terms) -> Result<(), Violation> {
-    if !terms.subscription_identifiers && subscribe.properties.subscription_identifier().is_some() {
-        return Err(Violation::SUBSCRIBE_IDENTIFIER);
-    }
-    for (filter, _) in subscribe.filters.iter() {
-        if !terms.shared_subscriptions && topic::is_shared(filter) {
-            return Err(Violation::SUBSCRIBE_SHARED);
-        }
-        if !terms.wildcard_subscriptions && filter.contains(['+', '#']) {
-            return Err(Violation::SUBSCRIBE_WILDCARD);
-        }
-    }
-    Ok(())
 }

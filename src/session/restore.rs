@@ -7,6 +7,7 @@ use super::saved::{NotASession, Saved};
 use super::settings::Settings;
 use super::state::Session;
 use super::store::{SessionKey, Sessions};
+use super::subscriptions::Subscribed;
 use super::will::Will;
 use crate::auth::Access;
 use crate::runtime::seam::Monotonic;
@@ -45,7 +46,7 @@ impl Sessions {
         now: Monotonic,
         mut owed: impl FnMut(u16, u32),
     ) -> Result<SessionKey, NotASession> {
-        let Saved { auth, expiry_s, will_delay_s, connect } = Saved::decode(payload)?;
+        let Saved { auth, expiry_s, will_delay_s, connect, subscriptions } = Saved::decode(payload)?;
         if let Some(earlier) = self.find(connect.client_id) {
             self.forget_will(earlier);
             self.remove(earlier);
@@ -54,6 +55,7 @@ impl Sessions {
         session.expiry_s = expiry_s.min(settings.session_expiry_max_s).max(1);
         session.username = connect.username.map(Into::into);
         session.access = auth.map(|auth| Box::new(Access::restored(auth)));
+        session.subscribed = Subscribed::new(subscriptions);
         session.kept = Some(SessionRecord::restored(number));
         session.will = connect.will.as_ref().map(|will| {
             let mut will = Will::store(will);

@@ -3,19 +3,23 @@
 //! Format 1: `1`, Session Expiry Interval u32, Will Delay Interval u32 (both in seconds, big-endian), then a CONNECT packet
 //! in the client's version of the protocol with client id, user name and will, and nothing else. So the one reader of
 //! foreign CONNECTs reads these too. Format 2, of a client that had to say who it is: `2`, the length of the name of its
-//! `auth` u8 and the name, then as in format 1; the user name is its identity.
+//! `auth` u8 and the name, then as in format 1; the user name is its identity. Format 3, with subscriptions: `3`, then as in
+//! format 2 (length 0: no owner), and behind the CONNECT their number u16 and each subscription: Subscription Identifier u32 (0: none), filter with its
+//! length u16, options u8, the last two as in SUBSCRIBE.
 //!
 //! No time of day stands in it. A restart counts as a disconnect, so a session has its whole interval again, and a will its
 //! whole delay: never less than was left, whatever the wall clock has done meanwhile.
 
 use super::state::Session;
-use crate::mqtt::packet::Connect;
+use super::subscriptions::Subscription;
+use crate::mqtt::packet::{Connect, SubscriptionOptions};
 use crate::mqtt::property::Properties;
-use crate::mqtt::{decode, encode, frame};
+use crate::mqtt::{decode, encode, frame, topic};
 
-/// The formats, without an owner and with one.
+/// The formats: without an owner, with one, and with subscriptions.
 const FORMAT: u8 = 1;
 const FORMAT_OWNED: u8 = 2;
+const FORMAT_SUBSCRIBED: u8 = 3;
 
 /// Bytes before the CONNECT, the name of an `auth` aside.
 const HEAD_BYTES: usize = 10;
@@ -43,23 +47,37 @@ pub(super) struct Saved<'a> {
     pub(super) will_delay_s: u32,
     /// Client id, user name and will; the rest is of no meaning.
     pub(super) connect: Connect<'a>,
+    pub(super) subscriptions: Vec<Subscription>,
 }
 
 impl<'a> Saved<'a> {
     /// Appends it.
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        match self.auth.and_then(|auth| Some((auth, u8::try_from(auth.len()).ok()?))) {
-            Some((auth, len)) => {
-                out.extend_from_slice(&[FORMAT_OWNED, len]);
+        let owner = self.auth.and_then(|auth| Some((auth, u8::try_from(auth.len()).ok()?)));
+        match owner {
+            None if self.subscriptions.is_empty() => out.push(FORMAT),
+            owner => {
+                let (auth, len) = owner.unwrap_or_default();
+                let format = if self.subscriptions.is_empty() { FORMAT_OWNED } else { FORMAT_SUBSCRIBED };
+                out.extend_from_slice(&[format, len]);
                 out.extend_from_slice(auth.as_bytes());
             }
-            None => out.push(FORMAT),
         }
         out.extend_from_slice(&self.expiry_s.to_be_bytes());
         out.extend_from_slice(&self.will_delay_s.to_be_bytes());
         let start = out.len();
         let encoded = encode::connect(&self.connect, out);
         debug_assert!(encoded.is_ok() && out.len() > start, "what came in a CONNECT fits into one");
+        if !self.subscriptions.is_empty() {
+            out.extend_from_slice(&u16::try_from(self.subscriptions.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+        for Subscription { filter, options, identifier } in &self.subscriptions {
+            out.extend_from_slice(&identifier.to_be_bytes());
+            // It came with that length.
+            out.extend_from_slice(&u16::try_from(filter.len()).unwrap_or(u16::MAX).to_be_bytes());
+            out.extend_from_slice(filter.as_bytes());
+            out.push(options.to_byte());
+        }
     }
 
     /// Reads it, all of it.
@@ -71,26 +89,47 @@ impl<'a> Saved<'a> {
         let (&format, rest) = bytes.split_first().ok_or(Damaged)?;
         let (auth, rest) = match format {
             FORMAT => (None, rest),
-            FORMAT_OWNED => {
+            FORMAT_OWNED | FORMAT_SUBSCRIBED => {
                 let (&len, rest) = rest.split_first().ok_or(Damaged)?;
                 let (auth, rest) = rest.split_at_checked(len.into()).ok_or(Damaged)?;
-                (Some(std::str::from_utf8(auth).map_err(|_| Damaged)?), rest)
+                let auth = std::str::from_utf8(auth).map_err(|_| Damaged)?;
+                (Some(auth).filter(|_| len > 0 || format == FORMAT_OWNED), rest)
             }
             _ => return Err(Format(format)),
         };
         let (expiry_s, rest) = rest.split_first_chunk().ok_or(Damaged)?;
         let (will_delay_s, packet) = rest.split_first_chunk().ok_or(Damaged)?;
         let frame = frame::next_connect(packet, u32::MAX).ok().flatten().ok_or(Damaged)?;
-        if frame.len != packet.len() {
-            return Err(Damaged);
-        }
+        let rest = &packet[frame.len..];
+        let subscriptions = match format {
+            FORMAT_SUBSCRIBED => subscriptions(rest).ok_or(Damaged)?,
+            _ if rest.is_empty() => Vec::new(),
+            _ => return Err(Damaged),
+        };
         let connect = decode::connect(frame).map_err(|_| Damaged)?;
         let (expiry_s, will_delay_s) = (u32::from_be_bytes(*expiry_s), u32::from_be_bytes(*will_delay_s));
         if expiry_s == 0 || connect.client_id.is_empty() {
             return Err(Damaged);
         }
-        Ok(Self { auth, expiry_s, will_delay_s, connect })
+        Ok(Self { auth, expiry_s, will_delay_s, connect, subscriptions })
     }
+}
+
+/// Reads subscriptions and their number, and nothing behind them.
+fn subscriptions(bytes: &[u8]) -> Option<Vec<Subscription>> {
+    let mut all = Vec::new();
+    let (count, mut bytes) = bytes.split_first_chunk()?;
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (identifier, rest) = bytes.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let (filter, rest) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
+        let filter = std::str::from_utf8(filter).ok().filter(|filter| topic::valid_filter(filter))?;
+        let (&options, rest) = rest.split_first()?;
+        let options = SubscriptionOptions::from_byte(options)?;
+        all.push(Subscription { filter: filter.into(), options, identifier: u32::from_be_bytes(*identifier) });
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(all)
 }
 
 /// The client id of a kept session's payload: its shard may have to be found anew.
@@ -122,6 +161,7 @@ impl Session {
         };
         let auth = self.access.as_ref().map(|access| access.auth());
         let will_delay_s = will.map_or(0, |will| will.delay_s);
-        Saved { auth, expiry_s: self.expiry_s, will_delay_s, connect }.encode(out);
+        let subscriptions = self.subscriptions().to_vec();
+        Saved { auth, expiry_s: self.expiry_s, will_delay_s, connect, subscriptions }.encode(out);
     }
 }

@@ -6,6 +6,7 @@ use super::inflight::{Drained, Inflight, Received};
 use super::keeping::SessionRecord;
 use super::peer::Peer;
 use super::receipts::Receipt;
+use super::subscriptions::Subscribed;
 use super::will::Will;
 use crate::auth::acl::{Action, Wanted};
 use crate::auth::{Access, By, Policy};
@@ -46,7 +47,7 @@ impl Terms {
     }
 }
 
-/// One session. 184 bytes beside its client id: what is rare is boxed, what is idle is given back.
+/// One session. 192 bytes beside its client id: what is rare is boxed, what is idle is given back.
 #[derive(Debug)]
 pub struct Session {
     pub(super) client_id: Box<str>,
@@ -64,6 +65,8 @@ pub struct Session {
     pub(super) inflight: Inflight,
     pub(super) aliases: Option<Box<Aliases>>,
     pub(super) will: Option<Box<Will>>,
+    /// What it has subscribed to.
+    pub(super) subscribed: Option<Box<Subscribed>>,
     /// What is written down of it; `None`: nothing, and nothing is to be.
     pub(super) kept: Option<Box<SessionRecord>>,
 }
@@ -132,6 +135,7 @@ impl Session {
             inflight: Inflight::default(),
             aliases: None,
             will: None,
+            subscribed: None,
             kept: None,
         }
     }
@@ -383,11 +387,12 @@ impl Session {
         self.inflight.open_ids()
     }
 
-    /// Bytes that its client has chosen the number of: identifier, user name, will, and names behind topic aliases.
+    /// Bytes that its client has chosen the number of: identifier, user name, will, subscriptions, and names behind topic aliases.
     pub(super) fn bytes(&self) -> usize {
         let will = self.will.as_ref().map_or(0, |will| will.bytes());
         let access = self.access.as_ref().map_or(0, |access| access.bytes());
-        self.client_id.len() + self.username.as_ref().map_or(0, |name| name.len()) + access + will + self.alias_bytes()
+        let names = self.client_id.len() + self.username.as_ref().map_or(0, |name| name.len());
+        names + access + will + self.alias_bytes() + self.subscription_bytes()
     }
 
     /// Those of its topic aliases, which go with the connection.

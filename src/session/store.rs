@@ -106,6 +106,8 @@ pub struct Sessions {
     wills_waiting: VecDeque<DueWill>,
     /// Sessions without a connection, the one that lost its connection first in front.
     away: BTreeSet<(Monotonic, SessionKey)>,
+    /// Sessions that have ended and had subscriptions, for [`Sessions::next_ended`].
+    pub(super) ended: Vec<SessionKey>,
     /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<Box<str>>,
     connected: usize,
@@ -114,7 +116,7 @@ pub struct Sessions {
     pub(super) shares: Arc<Shares>,
     /// What clients have chosen the length of: [`Session::bytes`] of all, and wills that wait. And the bound of that, as the
     /// last CONNECT found it.
-    bytes: usize,
+    pub(super) bytes: usize,
     bytes_max: usize,
     /// What has to be written down, where sessions survive a crash.
     pub(super) keeping: Option<Box<Keeping>>,
@@ -227,7 +229,9 @@ impl Sessions {
                 return Err(Violation::TAKEOVERS);
             }
         }
-        let bytes = connect::bytes(connect, &plan);
+        let resumed = old.filter(|&key| is_own && !connect.clean_start && self.is_kept(key, now));
+        let subscriptions = resumed.map_or(0, |key| self.sessions[key].subscription_bytes());
+        let bytes = connect::bytes(connect, &plan) + subscriptions;
         if let Some(admission) = admission {
             connect::within(connect, bytes, admission.limits())?;
         }
@@ -236,7 +240,6 @@ impl Sessions {
             return Err(Violation::SESSION_TOO_LARGE);
         }
         let evicting = self.make_room(old, bytes, settings)?;
-        let resumed = old.filter(|&key| is_own && !connect.clean_start && self.is_kept(key, now));
         let is_written = resumed.is_some_and(|key| self.is_written(key, connect, &plan));
         if plan.expiry_s > 0 && !is_written && !self.has_room(bytes) {
             return Err(Violation::SPOOL_FULL);
@@ -265,6 +268,11 @@ impl Sessions {
         self.note_connected(key, is_written);
         let keep_alive = KeepAlive::new(plan.keep_alive_s, now);
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
+    }
+
+    /// Whether there is memory for so many bytes more of sessions.
+    pub(super) fn has_memory(&self, bytes: usize) -> bool {
+        self.bytes + bytes <= self.bytes_max
     }
 
     /// How many of the sessions that have been away longest have to go, so that one of `bytes` can come or replace `old`.
@@ -363,7 +371,10 @@ impl Sessions {
         if let Ok(entry) = self.by_client.find_entry(hash, |&other| other == key) {
             entry.remove();
         }
-        self.sessions.remove(key);
+        let session = self.sessions.remove(key);
+        if session.is_some_and(|session| session.subscribed.is_some()) {
+            self.ended.push(key);
+        }
     }
 
     fn take_will(&mut self, key: SessionKey) -> Option<Box<Will>> {

@@ -239,17 +239,22 @@ impl Core {
     /// The files have changed: who would not be admitted any more is disconnected, and for the others the new rules hold. One walk over
     /// all sessions, a tenth of a microsecond for each.
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
-        let mut revoked = Vec::new();
-        for (_, session) in self.sessions.iter_mut() {
+        let (mut revoked, mut renewed) = (Vec::new(), Vec::new());
+        for (key, session) in self.sessions.iter_mut() {
             let Some(conn) = session.conn() else { continue };
             let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { continue };
             let edge = &self.around.edge;
             let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
             if !session.renew_access(|name| edge.policy(name), is_revoked) {
                 revoked.push(conn);
+            } else if !session.subscriptions().is_empty() {
+                renewed.push(key);
             }
         }
         self.count_kept_sessions();
+        for key in renewed {
+            self.enter_again(key, io.now());
+        }
         for conn in revoked {
             self.numbers.count(M::AccessRevoked);
             self.tell_of_client(io, conn, EventKind::AccessRevoked);

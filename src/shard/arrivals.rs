@@ -296,6 +296,9 @@ impl Core {
         connection.timer = deadline.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
         io.stream(conn);
         self.log_connected(io, conn, connected.key, connected.session_present);
+        if connected.session_present {
+            self.enter_again(connected.key, now);
+        }
         // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);

@@ -203,6 +203,8 @@ pub(super) enum Timer {
     Spool,
     /// Connections whose user has used up its rate may go on.
     Rates,
+    /// Messages are left over for subscribers.
+    Delivery,
     /// How long a connection's answers have been owed.
     Answers(ConnId),
 }
@@ -216,6 +218,7 @@ impl Timer {
             Self::Grace => (2, 1, 0),
             Self::Spool => (2, 2, 0),
             Self::Rates => (2, 3, 0),
+            Self::Delivery => (2, 4, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -230,6 +233,7 @@ impl Timer {
             2 if slot == 0 => Self::Sessions,
             2 if slot == 2 => Self::Spool,
             2 if slot == 3 => Self::Rates,
+            2 if slot == 4 => Self::Delivery,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }
@@ -292,8 +296,8 @@ mod tests {
     fn timer_tokens_round_trip() {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
-        for timer in [connection, Timer::Cluster(7), Timer::Sessions, Timer::Grace, Timer::Spool, Timer::Rates, answers]
-        {
+        let others = [Timer::Sessions, Timer::Grace, Timer::Spool, Timer::Rates, Timer::Delivery];
+        for timer in others.into_iter().chain([connection, Timer::Cluster(7), answers]) {
             assert_eq!(Timer::of(timer.token()), timer);
         }
     }

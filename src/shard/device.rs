@@ -12,6 +12,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
 use crate::session::{End, Next, Peer, Session, SessionKey, Taken, Violation};
 
 use super::connection::{Kind, Timed};
+use super::delivery::Route;
 use super::events::{denied, publish_refused, second};
 use super::reservation::Unreserved;
 use super::sinks::Message;
@@ -165,19 +166,17 @@ impl Core {
 
     fn control_packet(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
-        if let Packet::Auth(auth) = packet
-            && session.may_authenticate()
-        {
-            return self.auth_packet(io, conn, key, auth);
+        match packet {
+            Packet::Auth(auth) if session.may_authenticate() => return self.auth_packet(io, conn, key, auth),
+            Packet::Subscribe(subscribe) => return self.subscribe(io, conn, key, subscribe),
+            Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(io, conn, key, unsubscribe),
+            _ => {}
         }
         let out = self.keeping.holds.out(io, conn);
         let from = out.len();
         let next = session.packet(packet, out);
         self.write_down(key);
         self.hold(io, conn, key, from);
-        if matches!(packet, Packet::Subscribe(_)) {
-            self.tell_subscribe_refused(io, conn, key);
-        }
         match next {
             Next::Go => Flow::On,
             Next::End(End::Violation(violation)) => self.violation(io, conn, key, violation),
@@ -205,6 +204,13 @@ impl Core {
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
+        let mut route = Route::default();
+        if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat && !was_taken) {
+            route = self.delivery.route(topic);
+            if let Err(full) = self.delivery.ask(route, packet_bytes(topic, publish)) {
+                return Flow::Stall(full);
+            }
+        }
         let reserved = match session.topic_of(publish) {
             Some(_) if !is_granted => Err(Unreserved::Denied),
             Some(topic) if !is_repeat => {
@@ -241,7 +247,9 @@ impl Core {
         });
         self.numbers.count_listener(listener, L::Received);
         let mut is_logged = false;
-        let (owed, code) = match reserved {
+        let is_taken = matches!(reserved, Ok(_) | Err(Unreserved::Unmatched));
+        // Moved: it ends here, whatever it is.
+        let (owed, code) = match { reserved } {
             Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
                 self.numbers.count_listener(listener, L::Matched);
@@ -273,8 +281,8 @@ impl Core {
                 let is_told = peer.version == Version::V5 || !is_acknowledged;
                 (0, if is_told { ReasonCode::NOT_AUTHORIZED } else { ReasonCode::SUCCESS })
             }
-            // All that match have had it since before a crash.
-            Err(Unreserved::Unmatched) if was_taken => {
+            // It is for subscribers alone, or all that match have had it since before a crash.
+            Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
                 self.numbers.count(M::PublishesMatched);
                 self.numbers.count_listener(listener, L::Matched);
                 (0, ReasonCode::SUCCESS)
@@ -291,7 +299,22 @@ impl Core {
                 session.logged(publish.packet_id);
             }
         }
+        if route.is_any() && is_taken {
+            self.deliver_from(io, key, route, publish);
+        }
         Flow::On
+    }
+
+    /// Sends a message of a session to its subscribers.
+    fn deliver_from(&mut self, io: &mut Ring<'_>, key: SessionKey, route: Route, publish: &Publish<'_>) {
+        let alias = if publish.topic.is_empty() {
+            let session = self.sessions.get(key);
+            session.and_then(|session| session.topic_of(publish)).map(str::to_owned)
+        } else {
+            None
+        };
+        let topic = alias.as_deref().unwrap_or(publish.topic);
+        self.deliver(io, route, &Publish { topic, ..publish.clone() }, Some(key));
     }
 
     /// Sends what answers of a session are ready, in order of receipt.
@@ -353,6 +376,12 @@ const PARTIAL_QUOTA: Violation = Violation {
     clause: "section 4.13",
     what: "the memory for half-received packets is full",
 };
+
+/// A bound of the packet that carries a message from shard to shard.
+pub(super) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
+    const HEAD_BYTES_MAX: usize = 16;
+    HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
+}
 
 pub(super) fn message<'a>(
     topic: &'a str,

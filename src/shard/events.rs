@@ -164,16 +164,6 @@ impl Core {
         self.numbers.histograms().tls_handshake().observe(took);
     }
 
-    /// A SUBSCRIBE was refused.
-    pub(super) fn tell_subscribe_refused(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey) {
-        let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
-        self.teller.tell(Kind::SubscribeRefused, second(io.now()), |event| {
-            let event =
-                event.maybe(Field::Client, client).maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
-            event.with(Field::Reason, "this version does not send messages to clients")
-        });
-    }
-
     /// At debug: a client has connected.
     pub(super) fn log_connected(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, session_present: bool) {
         if !tracing::enabled!(tracing::Level::DEBUG) {

@@ -91,6 +91,11 @@ impl Holds {
         }
     }
 
+    /// Bytes on their way to a device, with those that wait.
+    pub(super) fn unsent(&self, io: &Ring<'_>, conn: ConnId) -> usize {
+        io.unsent(conn) + self.held.get(&conn).map_or(0, |held| held.bytes.len())
+    }
+
     /// All groups up to this one are durable: who waited for them is told.
     pub(super) fn release(&mut self, io: &mut Ring<'_>, durable: u64) {
         while let Some((_, conn)) = self.line.pop_front_if(|(group, _)| *group <= durable) {

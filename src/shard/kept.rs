@@ -102,6 +102,7 @@ impl Core {
     /// Why the shard cannot start.
     pub(super) fn restore_sessions(&mut self, sessions: &[RestoredSession], now: Monotonic) -> Result<(), String> {
         let Some(buffer) = &mut self.outlets.buffer else { return Ok(()) };
+        let mut keys = Vec::new();
         self.sessions.keep();
         let rules = self.around.rules;
         for RestoredSession { number, payload, open } in sessions.iter().filter(|_| rules.restores_sessions()) {
@@ -125,11 +126,13 @@ impl Core {
             let restored =
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
             let key = restored.map_err(|error| format!("kept session {number}: {error}"))?;
+            keys.push(key);
             for (packet_id, row) in owed {
                 buffer.await_row(*number, packet_id, Ticket { session: key.to_bits(), number: row });
             }
         }
         self.count_kept_sessions();
+        keys.into_iter().for_each(|key| self.enter_again(key, now));
         self.write_notes();
         Ok(())
     }

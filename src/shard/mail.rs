@@ -56,6 +56,20 @@ pub enum Mail {
         /// How many.
         count: u32,
     },
+    /// Messages of another shard for subscribers of this one.
+    Parcel {
+        /// That shard.
+        from: usize,
+        /// PUBLISH packets of 5.0.
+        packets: Vec<u8>,
+    },
+    /// A parcel of this shard, empty: its messages are delivered, or in line.
+    ParcelReturned {
+        /// The shard that it was for.
+        by: usize,
+        /// Its memory.
+        buffer: Vec<u8>,
+    },
     /// All shards have started: accept clients.
     Accept,
     /// A question of the control plane, or a wish.

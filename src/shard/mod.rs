@@ -10,6 +10,7 @@
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
+//! | `subscribe`, `delivery` | subscriptions; a message to its subscribers, on every shard |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
@@ -31,6 +32,7 @@ mod answer_timeout;
 mod arrivals;
 mod connection;
 pub(crate) mod dead_letters;
+mod delivery;
 mod device;
 mod door;
 mod drain;
@@ -52,6 +54,7 @@ mod settings;
 mod sinks;
 mod spool;
 mod stalls;
+mod subscribe;
 mod tails;
 pub mod tally;
 pub mod trial;
@@ -70,6 +73,7 @@ use crate::config::Config;
 use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
 use crate::metrics::spec::Layout;
+use crate::route::interest::Interest;
 use crate::route::trie::SinkRouter;
 use crate::rules::Rules;
 use crate::runtime::Post;
@@ -82,6 +86,7 @@ use crate::session::{SessionKey, Sessions};
 
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
+use self::delivery::Delivery;
 use self::door::Doors;
 use self::edge::Edge;
 use self::mail::{Mail, Notice};
@@ -120,6 +125,8 @@ pub struct Surroundings {
     pub tally: Arc<Tally>,
     /// What users hold, where that is bounded.
     pub shares: Arc<Shares>,
+    /// Which shards have subscribers for what.
+    pub interest: Arc<Interest>,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
 }
@@ -134,6 +141,7 @@ pub struct Core {
     session_settings: crate::session::Settings,
     keeping: kept::Keeping,
     outlets: Outlets,
+    delivery: Delivery,
     stalls: Stalls,
     doors: Doors,
     /// Where connections come from, by slot, if that is bounded.
@@ -186,6 +194,7 @@ impl Core {
             session_settings: settings::sessions(&config),
             keeping: kept::Keeping::default(),
             outlets,
+            delivery: Delivery::new(index, config.service.shards, Arc::clone(&around.interest)),
             stalls: Stalls::default(),
             doors: Doors::default(),
             addresses: HashMap::new(),

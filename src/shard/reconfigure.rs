@@ -74,7 +74,7 @@ impl Core {
         self.session_settings = settings::sessions(config);
         // Who waits for room in a sink may match others now.
         self.stalls.ask_all_again();
-        self.wills_offered_at = self.outlets.freed().wrapping_sub(1);
+        self.wills_offered_at = self.outlets.freed().wrapping_add(self.delivery.freed()).wrapping_sub(1);
         self.numbers.grow(board, layout(config));
         listeners.into_iter().for_each(|listener| io.listen(listener));
         self.pace_listeners(io);

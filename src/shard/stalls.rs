@@ -3,7 +3,8 @@
 //! A stalled connection keeps the packet that found no room, and what the kernel had already delivered behind it, in its
 //! tail; its socket is paused, so TCP holds the device back; its keep-alive rests, for a PINGREQ stands behind the
 //! PUBLISH in the same stream. One queue for each thing that can be full (a cluster's memory, a sink's, a topic's or a
-//! partition's part of it), so that a topic which is dead holds only the connections that publish to it.
+//! partition's part of it; what waits for the subscribers of a shard), so that a topic which is dead holds only the connections that
+//! publish to it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -32,16 +33,27 @@ pub(super) enum Stall {
     Memory(Wait),
     /// The answers that one connection may be owed.
     Answers,
+    /// What may wait for the subscribers of this shard.
+    Subscribers(usize),
 }
 
-/// A queue: of a cluster, and what of it is full; or of those that wait for answers of their own.
-type Line = Option<(usize, Full)>;
+/// A queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Line {
+    /// Of those that wait for answers of their own.
+    Answers,
+    /// Of a cluster, and what of it is full.
+    Memory(usize, Full),
+    /// Of a shard with subscribers.
+    Subscribers(usize),
+}
 
 impl Stall {
     const fn line(self) -> Line {
         match self {
-            Self::Memory(wait) => Some((wait.cluster, wait.full)),
-            Self::Answers => None,
+            Self::Memory(wait) => Line::Memory(wait.cluster, wait.full),
+            Self::Answers => Line::Answers,
+            Self::Subscribers(shard) => Line::Subscribers(shard),
         }
     }
 }
@@ -70,7 +82,7 @@ impl Stalls {
     pub(super) fn ask_all_again(&mut self) {
         let all: VecDeque<_> = std::mem::take(&mut self.lines).into_values().flatten().collect();
         if !all.is_empty() {
-            self.lines.insert(None, all);
+            self.lines.insert(Line::Answers, all);
         }
     }
 
@@ -168,7 +180,7 @@ impl Core {
         loop {
             let following = self.stalls.lines.range((next, Bound::Unbounded)).next();
             let Some(line) = following.map(|(line, _)| *line) else { return };
-            if line.is_none() || memory {
+            if memory || !matches!(line, Line::Memory(..)) {
                 self.unstall_line(io, line);
             }
             next = Bound::Excluded(line);
@@ -181,14 +193,19 @@ impl Core {
             let entry = self.stalls.lines.get(&line).and_then(|queue| queue.get(at)).copied();
             let Some((conn, bytes)) = entry.filter(|_| at < LOOKS_MAX) else { break };
             // Asked without reading a byte of it.
-            if line.is_some_and(|(cluster, full)| !self.outlets.may_go_on(Wait { cluster, full, bytes })) {
+            let has_room = match line {
+                Line::Answers => true,
+                Line::Memory(cluster, full) => self.outlets.may_go_on(Wait { cluster, full, bytes }),
+                Line::Subscribers(shard) => self.delivery.has_room(shard),
+            };
+            if !has_room {
                 at += 1;
                 continue;
             }
             self.stalls.take(line, at);
             self.read_again(io, conn);
             // Its place is still its own, if what comes next has no room.
-            if line.is_some() && self.stalls.put_back(line, conn, at) {
+            if line != Line::Answers && self.stalls.put_back(line, conn, at) {
                 at += 1;
             }
         }

@@ -118,6 +118,8 @@ impl Shard for Core {
                 upstream.client.on_prepared(ticket, result, io.now());
             }
             Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
+            Mail::Parcel { from, packets } => self.parcel(from, packets),
+            Mail::ParcelReturned { by, buffer } => self.parcel_returned(by, buffer),
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();
@@ -137,6 +139,7 @@ impl Shard for Core {
             Timer::Grace => self.grace_over(io),
             Timer::Spool => self.spool_time(),
             Timer::Rates => self.rates_time(io),
+            Timer::Delivery => self.delivery_time(),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
@@ -146,10 +149,13 @@ impl Shard for Core {
             self.release_held(io);
             self.outward(io);
         }
+        self.deliver_waiting(io);
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
             self.outward(io);
         }
+        self.forget_subscriptions();
+        self.send_parcels(io);
         self.go_on_leaving(io);
         self.flush_spool(io);
         self.set_session_timer(io);
@@ -177,7 +183,7 @@ impl Core {
     /// connection, and that may leave another will.
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
-            self.publish_wills(io.now(), io.wall());
+            self.publish_wills(io);
             self.write_notes();
             for cluster in 0..self.outlets.upstreams.len() {
                 self.pump(io, cluster);

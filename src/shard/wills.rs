@@ -1,30 +1,29 @@
-//! Wills that are due, published to the sinks as any message is. Nobody is owed an answer, and there is no socket to leave
+//! Wills that are due, published to sinks and subscribers as any message is. Nobody is owed an answer, and there is no socket to leave
 //! one in: a will that finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
 
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
-use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::DueWill;
 
-use super::Core;
-use super::device::message;
+use super::device::{message, packet_bytes};
 use super::events::{denied, publish_refused, second};
 use super::reservation::Unreserved;
+use super::{Core, Ring};
 
 /// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
 
 impl Core {
     /// Publishes the wills that are due, and those that waited if there may be room for them now.
-    pub(super) fn publish_wills(&mut self, now: Monotonic, wall: WallMs) {
+    pub(super) fn publish_wills(&mut self, io: &mut Ring<'_>) {
         if self.sessions.wills_waiting() > 0 {
-            let freed = self.outlets.freed();
+            let freed = self.outlets.freed().wrapping_add(self.delivery.freed());
             if std::mem::replace(&mut self.wills_offered_at, freed) != freed {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
         }
         while let Some(due) = self.sessions.next_will() {
-            self.publish_will(due, now, wall);
+            self.publish_will(io, due);
         }
         self.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
     }
@@ -39,7 +38,8 @@ impl Core {
         policy.is_some_and(|policy| policy.allows(due.grants.as_deref(), client, wanted))
     }
 
-    fn publish_will(&mut self, due: DueWill, now: Monotonic, wall: WallMs) {
+    fn publish_will(&mut self, io: &mut Ring<'_>, due: DueWill) {
+        let (now, wall) = (io.now(), io.wall());
         let publish = due.publish();
         let username = due.username.as_deref();
         if !self.is_granted(&due) {
@@ -48,21 +48,28 @@ impl Core {
             denied(&mut self.teller, second(now), "will", &due.client_id, username, publish.topic);
             return;
         }
+        let route = self.delivery.route(publish.topic);
+        if self.delivery.ask(route, packet_bytes(publish.topic, &publish)).is_err() {
+            return self.sessions.keep_will(due);
+        }
         let message = message(publish.topic, &due.client_id, username, &publish, wall);
         match self.outlets.reserve(&message, false, &[]) {
             Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
                 let _nobody_waits = reservation.take(&message, None, None, now, wall);
             }
+            Err(Unreserved::Unmatched) if route.is_any() => self.numbers.count(M::PublishesMatched),
             Err(Unreserved::Unmatched | Unreserved::Denied) => self.numbers.count(M::PublishesUnmatched),
             Err(Unreserved::Rejected(sink, objection)) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 let (config, second) = (&self.around.config, second(now));
                 publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
+                return self.numbers.count(M::Wills);
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
+        self.deliver(io, route, &publish, None);
         self.numbers.count(M::Wills);
     }
 }

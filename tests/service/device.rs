@@ -4,10 +4,12 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use forebay::mqtt::packet::{Ack, Connect, Disconnect, Packet, PacketType, Publish, QoS, Sender, Version};
+use forebay::mqtt::packet::{
+    Ack, Connect, Disconnect, Packet, PacketType, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Version,
+};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::mqtt::reason::ReasonCode;
-use forebay::mqtt::{decode, encode, frame};
+use forebay::mqtt::{FilterBuf, decode, encode, frame};
 use socket2::SockRef;
 
 /// Every version there is.
@@ -24,6 +26,8 @@ pub(crate) enum Heard {
     Answer(PacketType, u16, u8),
     /// SUBACK, UNSUBACK: packet identifier and a code for each filter.
     Codes(PacketType, u16, Vec<u8>),
+    /// PUBLISH: QoS, packet identifier, topic and payload.
+    Message(u8, u16, String, Vec<u8>),
     PingResp,
     /// AUTH: reason code and data.
     Auth(u8, Vec<u8>),
@@ -222,6 +226,20 @@ impl Device {
         }
     }
 
+    /// Subscribes to filters at these QoS; the codes of the answer.
+    pub(crate) fn subscribe(&mut self, filters: &[(&str, QoS)]) -> Vec<u8> {
+        let mut list = FilterBuf::for_subscribe();
+        for (filter, qos) in filters {
+            assert!(list.push(filter, SubscriptionOptions { qos: *qos, ..SubscriptionOptions::default() }));
+        }
+        let subscribe = Subscribe { packet_id: 7, properties: Properties::EMPTY, filters: list.as_filters() };
+        self.say(&Packet::Subscribe(subscribe));
+        match self.hear() {
+            Heard::Codes(PacketType::SubAck, 7, codes) => codes,
+            other => panic!("no SUBACK: {other:?}"),
+        }
+    }
+
     /// The next packet, or the end.
     pub(crate) fn hear(&mut self) -> Heard {
         loop {
@@ -280,6 +298,9 @@ impl Device {
                 Heard::Answer(kind, ack.packet_id, ack.reason.0)
             }
             Packet::SubAck(ack) | Packet::UnsubAck(ack) => Heard::Codes(kind, ack.packet_id, ack.codes.to_vec()),
+            Packet::Publish(Publish { qos, packet_id, topic, payload, .. }) => {
+                Heard::Message(qos as u8, packet_id, topic.to_owned(), payload.to_vec())
+            }
             Packet::PingResp => Heard::PingResp,
             Packet::Auth(auth) => {
                 Heard::Auth(auth.reason.0, auth.properties.authentication_data().unwrap_or_default().to_vec())

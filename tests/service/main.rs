@@ -45,6 +45,7 @@ mod sandbox;
 mod sasl;
 mod scram;
 mod spool_start;
+mod subscribe;
 #[path = "../support/mod.rs"]
 mod support;
 mod surface;

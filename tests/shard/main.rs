@@ -23,6 +23,7 @@ mod spool;
 mod stalls;
 mod stop;
 mod storm;
+mod subscribe;
 mod tokens;
 mod wills;
 mod world;

@@ -328,6 +328,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         edge: edge(config),
         verifiers: None,
         dead_letters,
+        interest: Arc::default(),
         rules: &forebay::rules::KEPT,
     };
     Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }

@@ -1,8 +1,9 @@
 //! Every other packet.
 
 use super::*;
+use crate::limits::SUBSCRIPTIONS_OF_SESSION_MAX;
 use crate::mqtt::FilterBuf;
-use crate::mqtt::packet::{SubAck, Subscribe, SubscriptionOptions, Unsubscribe};
+use crate::mqtt::packet::{SubAck, Subscribe, SubscriptionOptions};
 
 fn filters(list: &[&str]) -> FilterBuf {
     let mut filters = FilterBuf::for_subscribe();
@@ -19,10 +20,6 @@ fn client(version: Version, settings: Settings, list: &[Property<'_>]) -> (Shard
     (shard, client)
 }
 
-fn subscribe<'a>(filters: &'a FilterBuf, properties: Properties<'a>) -> Packet<'a> {
-    Packet::Subscribe(Subscribe { packet_id: 5, properties, filters: filters.as_filters() })
-}
-
 #[test]
 fn pingreq() {
     let (mut shard, c) = client(Version::V311, Settings::default(), &[]);
@@ -30,17 +27,27 @@ fn pingreq() {
     assert_eq!(shard.heard(c.conn), ["pingresp"], "[MQTT-3.12.4-1]");
 }
 
+/// What a client hears of a SUBSCRIBE whose filters have these outcomes, in bytes; `None`: its version cannot express it.
+fn suback(
+    version: Version,
+    asked: &[Property<'_>],
+    outcomes: &[Result<SubscriptionOptions, SubscriptionRefused>],
+) -> Option<Vec<u8>> {
+    let (mut shard, c) = client(version, Settings::default(), asked);
+    let mut out = Vec::new();
+    let session = shard.sessions.get_mut(c.key).expect("it is connected");
+    session.suback(5, outcomes, &mut out).then_some(out)
+}
+
 #[test]
-fn subscribe_fails_filter_by_filter() {
-    let list = filters(&["a/#", "b"]);
-    for (version, heard) in [(Version::V5, "suback 5 0x83 0x83"), (Version::V311, "suback 5 0x80 0x80")] {
-        let (mut shard, c) = client(version, Settings::default(), &[]);
-        assert_eq!(shard.packet(c, &subscribe(&list, Properties::EMPTY)), Next::Go);
-        assert_eq!(shard.heard(c.conn), [heard], "[MQTT-3.8.4-6]");
-    }
-    let (mut shard, c) = client(Version::V31, Settings::default(), &[]);
-    assert_eq!(shard.packet(c, &subscribe(&list, Properties::EMPTY)), Next::End(End::NotExpressible));
-    assert!(shard.heard(c.conn).is_empty());
+fn subscribe_is_answered_filter_by_filter() {
+    let granted = SubscriptionOptions { no_local: true, ..SubscriptionOptions::default() };
+    let outcomes = [Ok(granted), Err(SubscriptionRefused::DENIED), Err(SubscriptionRefused::TOO_MANY)];
+    let quiet = [Property::RequestProblemInformation(false)];
+    assert_eq!(suback(Version::V5, &quiet, &outcomes), Some(vec![0x90, 6, 0, 5, 0, 0, 0x87, 0x97]), "[MQTT-3.8.4-6]");
+    assert_eq!(suback(Version::V311, &[], &outcomes), Some(vec![0x90, 5, 0, 5, 0, 0x80, 0x80]));
+    assert_eq!(suback(Version::V31, &[], &outcomes), None, "3.1 has no failure code");
+    assert_eq!(suback(Version::V31, &[], &outcomes[..1]), Some(vec![0x90, 3, 0, 5, 0]));
 }
 
 #[test]
@@ -52,17 +59,20 @@ fn what_connack_said_is_not_available_may_not_be_asked_for() {
         ..Settings::default()
     };
     let identifier = properties(&[Property::SubscriptionIdentifier(1)]);
+    let asked = |version, list: &FilterBuf, properties| {
+        let (shard, c) = client(version, settings.clone(), &[]);
+        let subscribe = Subscribe { packet_id: 5, properties, filters: list.as_filters() };
+        shard.sessions.get(c.key).expect("it is connected").may_ask(&subscribe)
+    };
     for (list, of_subscribe, violation) in [
         (filters(&["ok", "a/+/b"]), Properties::EMPTY, Violation::SUBSCRIBE_WILDCARD),
         (filters(&["#"]), Properties::EMPTY, Violation::SUBSCRIBE_WILDCARD),
         (filters(&["$share/g/a"]), Properties::EMPTY, Violation::SUBSCRIBE_SHARED),
         (filters(&["a"]), identifier.as_properties(), Violation::SUBSCRIBE_IDENTIFIER),
     ] {
-        let (mut shard, c) = client(Version::V5, settings.clone(), &[]);
-        assert_eq!(shard.packet(c, &subscribe(&list, of_subscribe)), Next::End(End::Violation(violation)));
+        assert_eq!(asked(Version::V5, &list, of_subscribe), Err(violation));
         // A promise holds for its connection: 3.1.1 clients were promised nothing.
-        let (mut shard, c) = client(Version::V311, settings.clone(), &[]);
-        assert_eq!(shard.packet(c, &subscribe(&list, Properties::EMPTY)), Next::Go);
+        assert_eq!(asked(Version::V311, &list, Properties::EMPTY), Ok(()));
     }
     let codes = [Violation::SUBSCRIBE_WILDCARD, Violation::SUBSCRIBE_SHARED, Violation::SUBSCRIBE_IDENTIFIER];
     assert_eq!(codes.map(|violation| violation.reason.0), [0xA2, 0x9E, 0xA1]);
@@ -70,32 +80,62 @@ fn what_connack_said_is_not_available_may_not_be_asked_for() {
 
 #[test]
 fn suback_says_why_only_where_it_is_wanted_and_fits() {
-    let list = filters(&["a"]);
-    let len = |asked: &[Property<'_>], list: &FilterBuf| {
-        let (mut shard, c) = client(Version::V5, Settings::default(), asked);
-        shard.packet(c, &subscribe(list, Properties::EMPTY));
-        shard.bytes(c.conn).len()
+    let len = |asked: &[Property<'_>], filters: usize| {
+        suback(Version::V5, asked, &vec![Err(SubscriptionRefused::DENIED); filters]).expect("5.0 has codes").len()
     };
-    assert!(len(&[], &list) > 20);
-    assert_eq!(len(&[Property::RequestProblemInformation(false)], &list), 6, "[MQTT-3.1.2-29]");
-    assert_eq!(len(&[Property::MaximumPacketSize(20)], &list), 6, "[MQTT-3.9.2-1]");
-    let many = filters(&["a"; 20]);
-    assert_eq!(len(&[Property::MaximumPacketSize(20)], &many), 0, "[MQTT-3.1.2-25]");
+    assert!(len(&[], 1) > 20);
+    assert_eq!(len(&[Property::RequestProblemInformation(false)], 1), 6, "[MQTT-3.1.2-29]");
+    assert_eq!(len(&[Property::MaximumPacketSize(20)], 1), 6, "[MQTT-3.9.2-1]");
+    assert_eq!(len(&[Property::MaximumPacketSize(20)], 20), 0, "[MQTT-3.1.2-25]");
 }
 
 #[test]
-fn unsubscribe() {
-    let mut list = FilterBuf::for_unsubscribe();
-    list.push("a", SubscriptionOptions::default());
-    list.push("b", SubscriptionOptions::default());
-    for (version, heard) in
-        [(Version::V5, "unsuback 6 0x11 0x11"), (Version::V311, "unsuback 6"), (Version::V31, "unsuback 6")]
-    {
-        let (mut shard, c) = client(version, Settings::default(), &[]);
-        let packet = Unsubscribe { packet_id: 6, properties: Properties::EMPTY, filters: list.as_filters() };
-        assert_eq!(shard.packet(c, &Packet::Unsubscribe(packet)), Next::Go);
-        assert_eq!(shard.heard(c.conn), [heard], "[MQTT-3.10.4-4] [MQTT-3.11.3-1]");
+fn unsubscribe_is_answered_filter_by_filter() {
+    for (version, heard) in [
+        (Version::V5, vec![0xB0, 5, 0, 6, 0, 0, 0x11]),
+        (Version::V311, vec![0xB0, 2, 0, 6]),
+        (Version::V31, vec![0xB0, 2, 0, 6]),
+    ] {
+        let (shard, c) = client(version, Settings::default(), &[]);
+        let mut out = Vec::new();
+        shard.sessions.get(c.key).expect("it is connected").unsuback(6, &[true, false], &mut out);
+        assert_eq!(out, heard, "[MQTT-3.10.4-4] [MQTT-3.11.3-1]");
     }
+}
+
+#[test]
+fn subscriptions_have_bounds_and_their_bytes_are_counted() {
+    let (mut shard, c) = client(Version::V5, Settings::default(), &[]);
+    let sessions = &mut shard.sessions;
+    let one = |filter: &str, identifier| Subscription {
+        filter: filter.into(),
+        options: SubscriptionOptions::default(),
+        identifier,
+    };
+    let empty = sessions.bytes();
+    assert!(sessions.subscribed(c.key, one("a/b", 0)) && !sessions.subscribed(c.key, one("a/b", 0)));
+    assert!(sessions.subscribed(c.key, one("a/b", 1)), "another identifier is another subscription [MQTT-3.8.4-3]");
+    assert_eq!(sessions.get(c.key).expect("connected").subscriptions(), [one("a/b", 1)]);
+    assert_eq!((sessions.bytes() > empty, sessions.bytes()), (true, sessions.weigh()));
+    assert!(sessions.unsubscribed(c.key, "a/b") && !sessions.unsubscribed(c.key, "a/b"));
+    assert_eq!(sessions.bytes(), empty);
+
+    for number in 0..SUBSCRIPTIONS_OF_SESSION_MAX {
+        assert_eq!(sessions.may_subscribe(c.key, &number.to_string()), Ok(()));
+        sessions.subscribed(c.key, one(&number.to_string(), 0));
+    }
+    assert_eq!(sessions.may_subscribe(c.key, "one more"), Err(SubscriptionRefused::TOO_MANY));
+    assert_eq!(sessions.may_subscribe(c.key, "7"), Ok(()), "it is there already");
+    sessions.unsubscribed(c.key, "7");
+    assert_eq!(sessions.may_subscribe(c.key, &"x".repeat(60_000)), Ok(()));
+    sessions.subscribed(c.key, one(&"x".repeat(60_000), 0));
+    sessions.unsubscribed(c.key, "8");
+    assert_eq!(sessions.may_subscribe(c.key, &"y".repeat(60_000)), Err(SubscriptionRefused::TOO_LARGE));
+
+    assert_eq!(sessions.next_ended(), None);
+    shard.sessions.disconnected(c.key, c.conn, End::Left, shard.now);
+    assert_eq!((shard.sessions.next_ended(), shard.sessions.next_ended()), (Some(c.key), None));
+    assert_eq!(shard.sessions.bytes(), 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The bytes of a kept session: what goes in comes out, and nothing else is taken for one.
 
 use super::*;
+use crate::mqtt::packet::SubscriptionOptions;
 use crate::session::saved::{NotASession, Saved, bytes_max, client_id};
 use proptest::prelude::*;
 
@@ -18,6 +19,7 @@ struct Parts {
     username: Option<String>,
     auth: Option<String>,
     will: Option<(String, Vec<u8>, u8, bool, u32, String)>,
+    subscriptions: Vec<(String, u8, u32)>,
 }
 
 fn parts() -> impl Strategy<Value = Parts> {
@@ -26,8 +28,12 @@ fn parts() -> impl Strategy<Value = Parts> {
     let payload = prop::collection::vec(any::<u8>(), 0..300);
     let will = (topic, payload, 0_u8..3, any::<bool>(), any::<u32>(), text(0, 20));
     let auth = prop::option::of(text(1, 100));
-    (version, 1_u32.., text(1, 23), prop::option::of(text(0, 40)), auth, prop::option::of(will)).prop_map(
-        |(version, expiry_s, client_id, username, auth, will)| Parts {
+    let filter = prop_oneof![text(1, 30).prop_map(|text| text.replace(['+', '#'], "_")), Just("a/+/#".to_owned())];
+    let subscriptions = prop::collection::vec((filter, 0_u8..3, any::<u32>()), 0..4);
+    let username = prop::option::of(text(0, 40));
+    (version, 1_u32.., text(1, 23), username, auth, prop::option::of(will), subscriptions).prop_map(
+        |(version, expiry_s, client_id, username, auth, will, subscriptions)| Parts {
+            subscriptions,
             version,
             expiry_s,
             client_id,
@@ -36,6 +42,20 @@ fn parts() -> impl Strategy<Value = Parts> {
             will,
         },
     )
+}
+
+/// Of each filter the last.
+fn subscriptions(parts: &Parts) -> Vec<Subscription> {
+    let mut all: Vec<Subscription> = Vec::new();
+    for (filter, qos, identifier) in &parts.subscriptions {
+        let options = SubscriptionOptions::from_byte(*qos | 0b100).expect("valid");
+        let new = Subscription { filter: filter.as_str().into(), options, identifier: *identifier };
+        match all.iter_mut().find(|known| known.filter == new.filter) {
+            Some(known) => *known = new,
+            None => all.push(new),
+        }
+    }
+    all
 }
 
 /// The payload of these parts' session; and the session's own count of bytes.
@@ -60,6 +80,9 @@ fn saved(parts: &Parts) -> (Vec<u8>, usize) {
         properties: if v5 { asked.as_properties() } else { Properties::EMPTY },
         ..connect(parts.version, &parts.client_id, false)
     });
+    for subscription in subscriptions(parts) {
+        shard.sessions.subscribed(c.key, subscription);
+    }
     let mut bytes = Vec::new();
     assert_eq!(shard.sessions.payload(c.key, &mut bytes), Some(None));
     (bytes, shard.sessions.bytes())
@@ -71,7 +94,9 @@ proptest! {
         let (bytes, held) = saved(&parts);
         prop_assert!(bytes.len() <= bytes_max(held), "{} of {held}", bytes.len());
         prop_assert_eq!(client_id(&bytes), Ok(&*parts.client_id));
-        let Saved { auth, expiry_s, will_delay_s, connect } = Saved::decode(&bytes).expect("written here");
+        let Saved { auth, expiry_s, will_delay_s, connect, subscriptions: known } =
+            Saved::decode(&bytes).expect("written here");
+        prop_assert_eq!(known, subscriptions(&parts));
         prop_assert_eq!(auth, parts.auth.as_deref());
         prop_assert_eq!((expiry_s, connect.version), (parts.expiry_s, parts.version));
         prop_assert_eq!((connect.client_id, connect.username), (&*parts.client_id, parts.username.as_deref()));
@@ -122,6 +147,6 @@ proptest! {
 
 #[test]
 fn another_format_is_named() {
-    assert_eq!(client_id(&[3, 0, 0]), Err(NotASession::Format(3)));
+    assert_eq!(client_id(&[4, 0, 0]), Err(NotASession::Format(4)));
     assert_eq!(client_id(&[]), Err(NotASession::Damaged));
 }

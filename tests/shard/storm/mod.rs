@@ -103,6 +103,7 @@ impl Storm {
             edge: Default::default(),
             verifiers: None,
             dead_letters: posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect(),
+            interest: Arc::default(),
             rules: &forebay::rules::KEPT,
         };
         let core = Core::new(0, around, Arc::clone(&board));

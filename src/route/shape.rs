@@ -1,0 +1,250 @@
+//! Topic filters as shapes and hashes, so that a topic is looked up once for each shape in use (tuple space search).
+//!
+//! A [`Shape`] says how many levels a filter has, which of them are `+`, and whether `#` ends it. Together with a hash over the
+//! literal levels, each mixed with its place, it is a filter's [`Key`]. A topic is cut and hashed once ([`Topic`]); its key for a
+//! shape is a sum over its levels.
+
+use std::hash::BuildHasher as _;
+
+use smallvec::SmallVec;
+
+/// Levels that a shape can tell apart. A deeper filter is entered by its first literal levels and `#`, which match more: its owner
+/// compares the text.
+pub const LEVELS_MAX: usize = 32;
+
+/// Seeded for each process, so that no client can choose filters that collide.
+#[derive(Clone, Debug, Default)]
+pub struct Seed(foldhash::quality::RandomState);
+
+/// See the module. Never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(u64);
+
+impl Key {
+    /// As a number, never 0.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    fn of(shape: Shape, sum: u64) -> Self {
+        let mixed = (sum ^ shape.0.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+        Self((mixed ^ (mixed >> 32)).max(1))
+    }
+}
+
+/// See the module: bit by bit the levels that are `+`, above them how many levels there are before `#`, and whether `#` ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape(u64);
+
+impl Shape {
+    /// Bits of a shape.
+    pub const BITS: u32 = 39;
+
+    const fn new(levels: usize, plus: u32, rest: bool) -> Self {
+        Self(plus as u64 | (levels as u64) << 32 | (rest as u64) << 38)
+    }
+
+    /// As a number of [`Shape::BITS`] bits, never 0.
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// From [`Shape::to_bits`].
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// The shape of a valid filter; `None`: it has too many levels.
+    #[must_use]
+    pub fn of(filter: &str) -> Option<Self> {
+        let (mut levels, mut plus) = (0, 0);
+        for level in filter.split('/') {
+            if level == "#" {
+                return Some(Self::new(levels, plus, true));
+            }
+            if levels == LEVELS_MAX {
+                return None;
+            }
+            plus |= u32::from(level == "+") << levels;
+            levels += 1;
+        }
+        Some(Self::new(levels, plus, false))
+    }
+
+    /// The literal levels that a filter begins with, and `#`: matches all that the filter does, and more.
+    #[must_use]
+    pub fn prefix_of(filter: &str) -> Self {
+        let literal = filter.split('/').take(LEVELS_MAX).take_while(|level| !matches!(*level, "+" | "#"));
+        Self::new(literal.count(), 0, true)
+    }
+
+    /// Levels before `#`, or all.
+    #[must_use]
+    pub const fn levels(self) -> usize {
+        (self.0 >> 32 & 0x3F) as usize
+    }
+
+    const fn plus(self) -> u32 {
+        (self.0 & u32::MAX as u64) as u32
+    }
+
+    const fn has_rest(self) -> bool {
+        self.0 >> 38 & 1 == 1
+    }
+
+    /// Whether its first level is a wildcard.
+    #[must_use]
+    pub const fn begins_with_wildcard(self) -> bool {
+        self.plus() & 1 == 1 || self.levels() == 0
+    }
+
+    /// The key of a filter of this shape.
+    #[must_use]
+    pub fn key(self, filter: &str, seed: &Seed) -> Key {
+        let levels = filter.split('/').take(self.levels()).enumerate();
+        let literal = levels.filter(|(at, _)| self.plus() >> at & 1 == 0);
+        Key::of(self, literal.fold(0, |sum: u64, (at, level)| sum.wrapping_add(hash(at, level, seed))))
+    }
+}
+
+fn hash(at: usize, level: &str, seed: &Seed) -> u64 {
+    seed.0.hash_one((at as u64, level.as_bytes()))
+}
+
+/// A topic name, cut and hashed.
+#[derive(Clone, Debug, Default)]
+pub struct Topic {
+    /// Of each of the first [`LEVELS_MAX`] levels.
+    hashes: SmallVec<[u64; 8]>,
+    /// Sums of these: of none, of the first, of the first two, …
+    sums: SmallVec<[u64; 9]>,
+    /// It has more levels than that.
+    is_deeper: bool,
+    /// It begins with `$`: no wildcard matches its first level [MQTT-4.7.2-1].
+    is_of_system: bool,
+}
+
+impl Topic {
+    /// Cuts a topic name.
+    #[must_use]
+    pub fn new(topic: &str, seed: &Seed) -> Self {
+        let mut cut = Self { is_of_system: topic.starts_with('$'), ..Self::default() };
+        let mut sum = 0u64;
+        cut.sums.push(sum);
+        for (at, level) in topic.split('/').enumerate() {
+            if at == LEVELS_MAX {
+                cut.is_deeper = true;
+                break;
+            }
+            let hash = hash(at, level, seed);
+            sum = sum.wrapping_add(hash);
+            cut.hashes.push(hash);
+            cut.sums.push(sum);
+        }
+        cut
+    }
+
+    /// Its key for a shape; `None`: no filter of the shape matches it.
+    #[must_use]
+    pub fn key(&self, shape: Shape) -> Option<Key> {
+        let (own, levels) = (self.hashes.len(), shape.levels());
+        // `a/#` matches `a`, too [4.7.1.2].
+        let fits = if shape.has_rest() { own >= levels } else { own == levels && !self.is_deeper };
+        if !fits || (self.is_of_system && shape.begins_with_wildcard()) {
+            return None;
+        }
+        let mut sum = self.sums[levels];
+        let mut plus = shape.plus();
+        while plus != 0 {
+            sum = sum.wrapping_sub(self.hashes[plus.trailing_zeros() as usize]);
+            plus &= plus - 1;
+        }
+        Some(Key::of(shape, sum))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::route::filter;
+
+    #[test]
+    fn shapes() {
+        for (text, levels, plus, rest) in [
+            ("a", 1, 0, false),
+            ("#", 0, 0, true),
+            ("+", 1, 1, false),
+            ("a/+/c/#", 3, 0b10, true),
+            ("/", 2, 0, false),
+            ("$SYS/#", 1, 0, true),
+        ] {
+            assert_eq!(Shape::of(text), Some(Shape::new(levels, plus, rest)), "{text}");
+        }
+        assert_eq!(Shape::prefix_of("a/b/+/c"), Shape::new(2, 0, true));
+        assert_eq!(Shape::prefix_of("+/a"), Shape::of("#").expect("short"));
+        let deepest = vec!["+"; LEVELS_MAX].join("/");
+        assert_eq!(Shape::of(&deepest), Some(Shape::new(LEVELS_MAX, u32::MAX, false)));
+        assert_eq!(Shape::of(&format!("{deepest}/#")), Some(Shape::new(LEVELS_MAX, u32::MAX, true)));
+        assert_eq!(Shape::of(&format!("{deepest}/a")), None);
+        assert_eq!(Shape::prefix_of(&vec!["a"; 100].join("/")), Shape::new(LEVELS_MAX, 0, true));
+        assert!(Shape::new(LEVELS_MAX, u32::MAX, true).to_bits() < 1 << Shape::BITS);
+    }
+
+    fn topics() -> impl Strategy<Value = String> {
+        let level = prop_oneof![Just(""), Just("a"), Just("b"), Just("$x")];
+        prop::collection::vec(level, 1..40)
+            .prop_map(|levels| levels.join("/"))
+            .prop_filter("a topic", |t| !t.is_empty())
+    }
+
+    fn filters() -> impl Strategy<Value = String> {
+        let level = prop_oneof![Just(""), Just("a"), Just("b"), Just("$x"), Just("+"), Just("+")];
+        (prop::collection::vec(level, 0..40), any::<bool>())
+            .prop_map(|(mut levels, rest)| {
+                levels.extend(rest.then_some("#"));
+                levels.join("/")
+            })
+            .prop_filter("a filter", |filter| !filter.is_empty())
+    }
+
+    /// A filter that the topic is likely to match: some of its levels replaced.
+    fn likely(topic: &str, picks: &[bool], cut: Option<usize>) -> String {
+        let levels = topic.split('/').zip(picks.iter().cycle());
+        let levels = levels.map(|(level, plus)| if *plus { "+" } else { level });
+        match cut {
+            Some(at) => levels.take(at).chain(["#"]).collect::<Vec<_>>().join("/"),
+            None => levels.collect::<Vec<_>>().join("/"),
+        }
+    }
+
+    fn agree(topic: &str, text: &str) -> Result<(), TestCaseError> {
+        let seed = Seed::default();
+        let cut = Topic::new(topic, &seed);
+        if let Some(shape) = Shape::of(text) {
+            let found = cut.key(shape) == Some(shape.key(text, &seed));
+            prop_assert_eq!(found, filter::matches(text, topic), "{} on {}", text, topic);
+        }
+        if filter::matches(text, topic) {
+            let shape = Shape::prefix_of(text);
+            prop_assert_eq!(cut.key(shape), Some(shape.key(text, &seed)), "the prefix of {} on {}", text, topic);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_is_found_where_the_standard_says(topic in topics(), text in filters()) {
+            agree(&topic, &text)?;
+        }
+
+        #[test]
+        fn likely_ones_too(topic in topics(), picks in prop::collection::vec(any::<bool>(), 1..9), cut in prop::option::of(0usize..34)) {
+            agree(&topic, &likely(&topic, &picks, cut))?;
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! What a session has subscribed to, as far as its client is concerned: SUBSCRIBE and UNSUBSCRIBE to their answers. Who gets which
+//! message is looked up elsewhere.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::end::Violation;
+use super::state::{Session, Terms};
+use super::store::{SessionKey, Sessions};
+use crate::auth::acl::{self, Action};
+use crate::limits::{SESSION_BYTES_EACH_MAX, SUBSCRIPTIONS_OF_SESSION_MAX};
+use crate::mqtt::packet::{Packet, QoS, SubAck, Subscribe, SubscriptionOptions, Unsubscribe, Version};
+use crate::mqtt::property::{Properties, Property, PropertyBuf};
+use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::topic;
+
+/// The highest QoS that is granted.
+const GRANTED_QOS_MAX: QoS = QoS::AtMostOnce;
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Its filter.
+    pub filter: Arc<str>,
+    /// As granted.
+    pub options: SubscriptionOptions,
+    /// Subscription Identifier; 0: none.
+    pub identifier: u32,
+}
+
+/// Those of a session, at least one.
+#[derive(Debug)]
+pub(super) struct Subscribed(Vec<Subscription>);
+
+impl Subscribed {
+    pub(super) fn new(all: Vec<Subscription>) -> Option<Box<Self>> {
+        (!all.is_empty()).then(|| Box::new(Self(all)))
+    }
+}
+
+impl Subscription {
+    /// The memory that its session holds for it.
+    fn bytes(&self) -> usize {
+        bytes_of(&self.filter)
+    }
+}
+
+/// The memory, and the bytes on the disk, of a subscription to this filter.
+const fn bytes_of(filter: &str) -> usize {
+    filter.len() + size_of::<Subscription>()
+}
+
+/// What a client asks for with one filter of a SUBSCRIBE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wish<'a> {
+    /// The filter, well formed.
+    pub filter: &'a str,
+    /// As asked for.
+    pub options: SubscriptionOptions,
+    /// Subscription Identifier; 0: none.
+    pub identifier: u32,
+}
+
+impl<'a> Wish<'a> {
+    /// All of a SUBSCRIBE, in order.
+    pub fn all(subscribe: &Subscribe<'a>) -> impl Iterator<Item = Self> + use<'a> {
+        let identifier = subscribe.properties.subscription_identifier().unwrap_or(0);
+        subscribe.filters.iter().map(move |(filter, options)| Self { filter, options, identifier })
+    }
+
+    /// The options that are granted.
+    #[must_use]
+    pub fn granted(&self) -> SubscriptionOptions {
+        SubscriptionOptions { qos: self.options.qos.min(GRANTED_QOS_MAX), ..self.options }
+    }
+}
+
+/// Why a subscription is refused, as SUBACK says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubscriptionRefused {
+    /// For 5.0. Before, there is one failure code for all.
+    pub code: ReasonCode,
+    /// In words.
+    pub what: &'static str,
+}
+
+impl SubscriptionRefused {
+    /// Shared subscriptions are not there.
+    pub const SHARED: Self =
+        Self { code: ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, what: "shared subscriptions are not available" };
+    /// The access control list does not allow it.
+    pub const DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to subscribe" };
+    /// The session has as many as it may.
+    pub const TOO_MANY: Self =
+        Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the session has as many subscriptions as it may" };
+    /// Their filters are longer than a session may remember.
+    pub const TOO_LARGE: Self =
+        Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the filters of the session are longer than it may remember" };
+    /// The memory for sessions, or the spool, is full.
+    pub const NO_ROOM: Self = Self { code: ReasonCode::QUOTA_EXCEEDED, what: "no room for another subscription" };
+    /// The filter begins with a wildcard, and there are too many others of that kind.
+    pub const TOO_MANY_SHAPES: Self = Self {
+        code: ReasonCode::QUOTA_EXCEEDED,
+        what: "too many kinds of filters with a wildcard in the first level are in use",
+    };
+}
+
+impl Session {
+    /// What it has subscribed to.
+    #[must_use]
+    pub fn subscriptions(&self) -> &[Subscription] {
+        self.subscribed.as_ref().map_or(&[], |subscribed| &subscribed.0)
+    }
+
+    /// Checks a SUBSCRIBE against what CONNACK said is available.
+    ///
+    /// # Errors
+    /// What it may not ask for: the connection ends.
+    pub fn may_ask(&self, subscribe: &Subscribe<'_>) -> Result<(), Violation> {
+        if self.terms.version == Version::V5 { announced(subscribe, &self.terms) } else { Ok(()) }
+    }
+
+    /// Whether its client may read what a filter matches.
+    #[must_use]
+    pub fn may_read(&self, filter: &str) -> acl::Subscription {
+        let access = self.access.as_ref();
+        access.map_or(acl::Subscription::Granted, |access| {
+            access.subscription(self.username.as_deref(), &self.client_id, filter)
+        })
+    }
+
+    /// Whether its client may read a message of a subscription of which it may not read all.
+    #[must_use]
+    pub fn may_receive(&self, topic: &str, qos: QoS, retain: bool) -> bool {
+        let wanted = acl::Wanted { action: Action::Receive, topic, qos, retain };
+        let access = self.access.as_ref();
+        access.is_none_or(|access| access.may_receive(self.username.as_deref(), &self.client_id, wanted))
+    }
+
+    /// Answers a SUBSCRIBE, filter by filter [MQTT-3.8.4-6]. False: 3.1 has no failure code, so the connection ends.
+    pub fn suback(
+        &self,
+        packet_id: u16,
+        outcomes: &[Result<SubscriptionOptions, SubscriptionRefused>],
+        out: &mut Vec<u8>,
+    ) -> bool {
+        const FAILURE_3X: u8 = 0x80;
+        let version = self.terms.version;
+        let refused = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+        if version == Version::V31 && refused.is_some() {
+            return false;
+        }
+        let code = |outcome: &Result<SubscriptionOptions, SubscriptionRefused>| match outcome {
+            Ok(options) => options.qos as u8,
+            Err(refused) if version == Version::V5 => refused.code.0,
+            Err(_) => FAILURE_3X,
+        };
+        let codes: SmallVec<[u8; 32]> = outcomes.iter().map(code).collect();
+        let what = refused.map_or("", |refused| refused.what);
+        self.answer(&codes, what, out, |codes, properties| Packet::SubAck(SubAck { packet_id, properties, codes }));
+        true
+    }
+
+    /// Answers an UNSUBSCRIBE: for each filter, whether there was a subscription [MQTT-3.11.3-1].
+    pub fn unsuback(&self, packet_id: u16, had: &[bool], out: &mut Vec<u8>) {
+        let code = |had: &bool| if *had { ReasonCode::SUCCESS } else { ReasonCode::NO_SUBSCRIPTION_EXISTED };
+        let codes: SmallVec<[u8; 32]> = match self.terms.version {
+            Version::V5 => had.iter().map(|had| code(had).0).collect(),
+            Version::V31 | Version::V311 => SmallVec::new(),
+        };
+        self.answer(&codes, "", out, |codes, properties| Packet::UnsubAck(SubAck { packet_id, properties, codes }));
+    }
+
+    /// Sends SUBACK or UNSUBACK, with a Reason String if there is one, it is wanted [MQTT-3.1.2-29] and it fits
+    /// [MQTT-3.9.2-1]; not at all if even the codes do not fit [MQTT-3.1.2-25].
+    fn answer<'a>(
+        &self,
+        codes: &'a [u8],
+        reason_string: &str,
+        out: &mut Vec<u8>,
+        packet: impl for<'b> Fn(&'b [u8], Properties<'b>) -> Packet<'b>,
+    ) {
+        let peer = self.peer();
+        let mut properties = PropertyBuf::new();
+        if !reason_string.is_empty() && peer.wants_reasons() {
+            properties.push(Property::ReasonString(reason_string));
+        }
+        if !peer.send(&packet(codes, properties.as_properties()), out) {
+            peer.send(&packet(codes, Properties::EMPTY), out);
+        }
+    }
+
+    /// The memory of its subscriptions.
+    pub(super) fn subscription_bytes(&self) -> usize {
+        self.subscriptions().iter().map(Subscription::bytes).sum()
+    }
+}
+
+impl Sessions {
+    /// Whether a session may subscribe to this filter.
+    ///
+    /// # Errors
+    /// Which bound it would exceed.
+    pub fn may_subscribe(&self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
+        let Some(session) = self.get(key) else { return Ok(()) };
+        if session.subscriptions().iter().any(|known| *known.filter == *filter) {
+            return Ok(());
+        }
+        if session.subscriptions().len() >= SUBSCRIPTIONS_OF_SESSION_MAX {
+            return Err(SubscriptionRefused::TOO_MANY);
+        }
+        let (more, held) = (bytes_of(filter), session.bytes());
+        if held + more > SESSION_BYTES_EACH_MAX {
+            return Err(SubscriptionRefused::TOO_LARGE);
+        }
+        let is_kept = session.expiry_s > 0;
+        if !self.has_memory(more) || (is_kept && !self.has_room(held + more)) {
+            return Err(SubscriptionRefused::NO_ROOM);
+        }
+        Ok(())
+    }
+
+    /// A session has subscribed, or has another subscription to the same filter now. False: it had just that.
+    pub fn subscribed(&mut self, key: SessionKey, subscription: Subscription) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let bytes = subscription.bytes();
+        match &mut session.subscribed {
+            Some(all) => match all.0.iter_mut().find(|known| known.filter == subscription.filter) {
+                Some(known) if *known == subscription => return false,
+                Some(known) => *known = subscription,
+                None => {
+                    all.0.push(subscription);
+                    self.bytes += bytes;
+                }
+            },
+            None => {
+                session.subscribed = Subscribed::new(vec![subscription]);
+                self.bytes += bytes;
+            }
+        }
+        self.note_kept(key);
+        true
+    }
+
+    /// A session has unsubscribed from a filter. False: it had not subscribed to it.
+    pub fn unsubscribed(&mut self, key: SessionKey, filter: &str) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(all) = &mut session.subscribed else { return false };
+        let Some(at) = all.0.iter().position(|known| *known.filter == *filter) else { return false };
+        let known = all.0.swap_remove(at);
+        if all.0.is_empty() {
+            session.subscribed = None;
+        }
+        self.bytes -= known.bytes();
+        self.note_kept(key);
+        true
+    }
+
+    /// A session that has ended and had subscriptions.
+    pub fn next_ended(&mut self) -> Option<SessionKey> {
+        self.ended.pop()
+    }
+}
+
+/// The filters of an UNSUBSCRIBE.
+pub fn filters<'a>(unsubscribe: &Unsubscribe<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
+    unsubscribe.filters.iter().map(|(filter, _)| filter)
+}
+
+/// A kind of subscription that CONNACK said is not available may not be asked for.
+fn announced(subscribe: &Subscribe<'_>, terms: &Terms) -> Result<(), Violation> {
+    if !terms.subscription_identifiers && subscribe.properties.subscription_identifier().is_some() {
+        return Err(Violation::SUBSCRIBE_IDENTIFIER);
+    }
+    for (filter, _) in subscribe.filters.iter() {
+        if !terms.shared_subscriptions && topic::is_shared(filter) {
+            return Err(Violation::SUBSCRIBE_SHARED);
+        }
+        if !terms.wildcard_subscriptions && filter.contains(['+', '#']) {
+            return Err(Violation::SUBSCRIBE_WILDCARD);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! A message to the subscribers whose filters match it, on every shard.
+//!
+//! The publisher's shard asks which shards are concerned (`route`), and whether each has room, before anything is taken. Then the
+//! message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A shard makes at most
+//! [`COPIES_PER_TURN`] copies a turn; what is left, and what comes meanwhile, waits in line, in order. A subscriber that does not
+//! read loses messages of QoS 0 and nothing else: publishers and neighbours notice nothing.
+
+mod copies;
+mod parcels;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Publish, Version};
+use crate::mqtt::{decode, encode, frame};
+use crate::route::interest::Interest;
+use crate::route::shape::Topic;
+use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
+use crate::runtime::seam::Monotonic;
+use crate::session::SessionKey;
+
+use self::copies::Copies;
+use self::parcels::{Peers, Received};
+use super::connection::Timer;
+use super::stalls::Stall;
+use super::{Core, Ring};
+
+/// Where a message goes, besides sinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Other shards, as bits.
+    peers: u64,
+    /// Subscribers of this shard.
+    has_own: bool,
+}
+
+impl Route {
+    /// Whether there may be a subscriber.
+    pub(super) fn is_any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+/// A message that waits, or one of which some copies are left.
+#[derive(Debug)]
+struct Job {
+    /// The message as a PUBLISH packet of 5.0.
+    packet: Vec<u8>,
+    publisher: Option<SessionKey>,
+    since: Monotonic,
+    left: Option<Left>,
+}
+
+/// The subscribers that a message still goes to.
+#[derive(Debug)]
+struct Left {
+    to: Vec<Subscriber<SessionKey>>,
+    /// [`Subscriptions::changes`] when they were found: after that each is asked whether it still is one.
+    found_at: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    shard: usize,
+    interest: Arc<Interest>,
+    pub(super) index: Subscriptions<SessionKey>,
+    /// Filters that match the message at hand.
+    matched: SmallVec<[FilterId; 4]>,
+    to: Vec<Subscriber<SessionKey>>,
+    copies: Copies,
+    /// The message at hand as a packet.
+    packet: Vec<u8>,
+    line: VecDeque<Job>,
+    line_bytes: usize,
+    /// Copies that this turn may still make.
+    budget: usize,
+    peers: Peers,
+    received: VecDeque<Received>,
+    /// Changes when there is room again where there was none.
+    freed: u64,
+    has_timer: bool,
+}
+
+impl Delivery {
+    /// No subscribers yet, on the shard of this index.
+    pub(super) fn new(shard: usize, shards: usize, interest: Arc<Interest>) -> Self {
+        Self {
+            shard,
+            interest,
+            index: Subscriptions::new(shard),
+            matched: SmallVec::new(),
+            to: Vec::new(),
+            copies: Copies::default(),
+            packet: Vec::new(),
+            line: VecDeque::new(),
+            line_bytes: 0,
+            budget: COPIES_PER_TURN,
+            peers: Peers::new(shards),
+            received: VecDeque::new(),
+            freed: 0,
+            has_timer: false,
+        }
+    }
+
+    pub(super) fn interest(&self) -> &Arc<Interest> {
+        &self.interest
+    }
+
+    /// Changes when a publisher that found no room may find some.
+    pub(super) fn freed(&self) -> u64 {
+        self.freed
+    }
+
+    /// Who a topic is for. The filters of this shard stay in `matched` until the next call.
+    #[inline]
+    pub(super) fn route(&mut self, topic: &str) -> Route {
+        if self.interest.is_empty() { Route::default() } else { self.look_up(topic) }
+    }
+
+    fn look_up(&mut self, topic: &str) -> Route {
+        let cut = Topic::new(topic, self.interest.seed());
+        let shards = self.interest.shards(&cut);
+        let own = 1 << self.shard;
+        self.matched.clear();
+        if shards & own != 0 {
+            self.index.matching(topic, &cut, &mut self.matched);
+        }
+        Route { peers: shards & !own, has_own: !self.matched.is_empty() }
+    }
+
+    /// Whether there is room for a message of so many bytes wherever it goes.
+    ///
+    /// # Errors
+    /// What it has to wait for.
+    pub(super) fn ask(&self, route: Route, bytes: usize) -> Result<(), Stall> {
+        if route.has_own && !self.line.is_empty() && self.line_bytes + bytes > DELIVERY_LINE_BYTES_MAX {
+            return Err(Stall::Subscribers(self.shard));
+        }
+        self.peers.ask(route.peers, bytes).map_err(Stall::Subscribers)
+    }
+
+    /// Whether what [`Stall::Subscribers`] names has room again.
+    pub(super) fn has_room(&self, shard: usize) -> bool {
+        if shard == self.shard { self.line_bytes < DELIVERY_LINE_BYTES_MAX / 2 } else { self.peers.has_room(shard) }
+    }
+
+    /// Subscribers of the filters in `matched`, in `to`; those of one session stand together.
+    fn gather(&mut self) {
+        self.to.clear();
+        for filter in &self.matched {
+            self.to.extend_from_slice(self.index.subscribers(*filter));
+        }
+        if self.matched.len() > 1 {
+            self.to.sort_by_key(|subscriber| subscriber.session);
+        }
+    }
+
+    fn wait(&mut self, job: Job) {
+        self.line_bytes += job.packet.len();
+        self.line.push_back(job);
+    }
+}
+
+impl Core {
+    /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
+    /// is not an alias.
+    pub(super) fn deliver(
+        &mut self,
+        io: &mut Ring<'_>,
+        route: Route,
+        publish: &Publish<'_>,
+        publisher: Option<SessionKey>,
+    ) {
+        let delivery = &mut self.delivery;
+        if route.peers != 0 {
+            packet(publish, &mut delivery.packet);
+            delivery.peers.append(route.peers, &delivery.packet);
+        }
+        if route.has_own {
+            self.deliver_here(io, publish, publisher);
+        }
+    }
+
+    /// The same for the subscribers of this shard: those of the filters in `matched`.
+    fn deliver_here(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, publisher: Option<SessionKey>) {
+        let since = io.now();
+        let delivery = &mut self.delivery;
+        if !delivery.line.is_empty() || delivery.budget == 0 {
+            packet(publish, &mut delivery.packet);
+            return delivery.wait(Job { packet: delivery.packet.clone(), publisher, since, left: None });
+        }
+        delivery.gather();
+        let mut to = std::mem::take(&mut delivery.to);
+        let done = self.copy_to(io, publish, publisher, &to, 0, None);
+        let delivery = &mut self.delivery;
+        if done < to.len() {
+            to.drain(..done);
+            packet(publish, &mut delivery.packet);
+            let left = Some(Left { to, found_at: delivery.index.changes() });
+            delivery.wait(Job { packet: delivery.packet.clone(), publisher, since, left });
+        } else {
+            delivery.to = to;
+        }
+    }
+
+    /// Makes copies until the turn's share of them is used up. How many of `to` are done.
+    fn copy_to(
+        &mut self,
+        io: &mut Ring<'_>,
+        publish: &Publish<'_>,
+        publisher: Option<SessionKey>,
+        to: &[Subscriber<SessionKey>],
+        waited_s: u32,
+        found_at: Option<u64>,
+    ) -> usize {
+        let is_stale = found_at.is_some_and(|at| at != self.delivery.index.changes());
+        self.delivery.copies.begin();
+        let mut done = 0;
+        for group in to.chunk_by(|one, other| one.session == other.session) {
+            if self.delivery.budget == 0 {
+                break;
+            }
+            self.delivery.budget -= 1;
+            done += group.len();
+            // Of messages of its own a session may want none [MQTT-3.8.3-3].
+            let is_own = publisher == Some(group[0].session);
+            let wanted: SmallVec<[Subscriber<SessionKey>; 2]> =
+                group.iter().filter(|of| !(is_own && of.options.no_local)).copied().collect();
+            if !wanted.is_empty() {
+                self.copy(io, publish, &wanted, waited_s, is_stale);
+            }
+        }
+        done
+    }
+
+    /// At the end of a turn: what waits, as far as this turn may go; then the next one has its own share.
+    pub(super) fn deliver_waiting(&mut self, io: &mut Ring<'_>) {
+        self.work_off_line(io);
+        while self.delivery.line.is_empty() && self.delivery.budget > 0 {
+            if !self.next_received(io) {
+                break;
+            }
+        }
+        let delivery = &mut self.delivery;
+        delivery.budget = COPIES_PER_TURN;
+        if (!delivery.line.is_empty() || !delivery.received.is_empty()) && !delivery.has_timer {
+            delivery.has_timer = true;
+            let _ = io.set_timer(io.now(), Timer::Delivery.token());
+        }
+        self.numbers.set(M::DeliveryLineBytes, self.delivery.line_bytes as u64);
+        self.numbers.set(M::Subscriptions, self.delivery.index.len() as u64);
+        self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
+    }
+
+    /// The turn that [`Core::deliver_waiting`] has asked for.
+    pub(super) fn delivery_time(&mut self) {
+        self.delivery.has_timer = false;
+    }
+
+    fn work_off_line(&mut self, io: &mut Ring<'_>) {
+        while self.delivery.budget > 0 {
+            let Some(mut job) = self.delivery.line.pop_front() else { return };
+            let Some(publish) = publish_of(&job.packet) else { continue };
+            let Left { mut to, found_at } = match job.left.take() {
+                Some(left) => left,
+                None => {
+                    self.delivery.look_up(publish.topic);
+                    self.delivery.gather();
+                    Left { to: std::mem::take(&mut self.delivery.to), found_at: self.delivery.index.changes() }
+                }
+            };
+            let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
+            let done = self.copy_to(io, &publish, job.publisher, &to, waited_s, Some(found_at));
+            let delivery = &mut self.delivery;
+            if done < to.len() {
+                to.drain(..done);
+                job.left = Some(Left { to, found_at });
+                delivery.line.push_front(job);
+            } else {
+                delivery.line_bytes -= job.packet.len();
+                delivery.to = to;
+                delivery.freed += 1;
+            }
+        }
+    }
+}
+
+/// A message as a PUBLISH packet of 5.0: what shards send one another, and what waits.
+fn packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
+    out.clear();
+    let properties = copies::forwarded(publish, 0);
+    // Ids mean nothing here, but there must be one.
+    let packet_id = u16::from(publish.qos as u8 > 0);
+    let publish = Publish { dup: false, packet_id, properties: properties.as_properties(), ..publish.clone() };
+    let encoded = encode::publish(Version::V5, &publish, out);
+    debug_assert!(encoded.is_ok(), "what came in a PUBLISH fits into one");
+}
+
+/// The message in such a packet.
+fn publish_of(packet: &[u8]) -> Option<Publish<'_>> {
+    let frame = frame::next(packet, u32::MAX).ok().flatten()?;
+    decode::publish(Version::V5, frame.first, frame.body).ok()
+}

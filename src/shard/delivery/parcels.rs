@@ -1,0 +1,137 @@
+//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter. A parcel is a run of
+//! PUBLISH packets of 5.0. At most [`PARCELS_UNDER_WAY_MAX`] are under way for each pair of shards; the receiver gives each back,
+//! empty, when its messages are delivered or in line, so that a shard that is busy gets larger parcels, not more.
+
+use crate::limits::{DELIVERY_LINE_BYTES_MAX, PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::frame;
+
+use super::super::mail::Mail;
+use super::super::{Core, Ring};
+use super::publish_of;
+
+/// Larger buffers go back to the allocator.
+const BUFFER_KEPT_MAX: usize = 256 << 10;
+
+/// Another shard.
+#[derive(Debug, Default)]
+struct Peer {
+    /// What is gathered for it.
+    packets: Vec<u8>,
+    /// Buffers that came back.
+    spare: Vec<Vec<u8>>,
+    under_way: usize,
+}
+
+/// All shards, by index.
+#[derive(Debug)]
+pub(super) struct Peers(Vec<Peer>);
+
+/// A parcel of another shard.
+#[derive(Debug)]
+pub(super) struct Received {
+    from: usize,
+    packets: Vec<u8>,
+    /// So many bytes of it are done.
+    done: usize,
+}
+
+impl Peers {
+    pub(super) fn new(shards: usize) -> Self {
+        Self((0..shards).map(|_| Peer::default()).collect())
+    }
+
+    /// # Errors
+    /// A shard without room.
+    pub(super) fn ask(&self, peers: u64, bytes: usize) -> Result<(), usize> {
+        let is_full = |packets: &Vec<u8>| !packets.is_empty() && packets.len() + bytes > PEER_BYTES_MAX;
+        bits(peers).find(|shard| is_full(&self.0[*shard].packets)).map_or(Ok(()), Err)
+    }
+
+    pub(super) fn has_room(&self, shard: usize) -> bool {
+        self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
+    }
+
+    pub(super) fn append(&mut self, peers: u64, packet: &[u8]) {
+        for shard in bits(peers) {
+            self.0[shard].packets.extend_from_slice(packet);
+        }
+    }
+}
+
+/// The bits that are set.
+fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let next = (mask != 0).then(|| mask.trailing_zeros() as usize);
+        mask &= mask.wrapping_sub(1);
+        next
+    })
+}
+
+impl Core {
+    /// At the end of a turn: sends what has been gathered.
+    pub(in crate::shard) fn send_parcels(&mut self, io: &mut Ring<'_>) {
+        let from = self.index;
+        let mut gathered = 0;
+        for (shard, peer) in self.delivery.peers.0.iter_mut().enumerate() {
+            if !peer.packets.is_empty() && peer.under_way < PARCELS_UNDER_WAY_MAX {
+                let packets = std::mem::replace(&mut peer.packets, peer.spare.pop().unwrap_or_default());
+                match io.mail(shard, Mail::Parcel { from, packets }) {
+                    Ok(()) => {
+                        peer.under_way += 1;
+                        self.delivery.freed += 1;
+                    }
+                    // Its mailbox is full: with the next turn.
+                    Err(Mail::Parcel { packets, .. }) => peer.packets = packets,
+                    Err(_) => {}
+                }
+            }
+            gathered += peer.packets.len();
+        }
+        self.numbers.set(M::PeerBytes, gathered as u64);
+    }
+
+    /// A parcel has come. Its messages are delivered at the end of the turn, or when there is room for them.
+    pub(in crate::shard) fn parcel(&mut self, from: usize, packets: Vec<u8>) {
+        self.delivery.received.push_back(Received { from, packets, done: 0 });
+    }
+
+    /// A parcel has come back.
+    pub(in crate::shard) fn parcel_returned(&mut self, by: usize, mut buffer: Vec<u8>) {
+        let Some(peer) = self.delivery.peers.0.get_mut(by) else { return };
+        peer.under_way = peer.under_way.saturating_sub(1);
+        if buffer.capacity() <= BUFFER_KEPT_MAX && peer.spare.len() < PARCELS_UNDER_WAY_MAX {
+            buffer.clear();
+            peer.spare.push(buffer);
+        }
+    }
+
+    /// The next messages of the parcel that came first, as far as there is room. False: there is nothing to do now.
+    pub(super) fn next_received(&mut self, io: &mut Ring<'_>) -> bool {
+        let Some(mut received) = self.delivery.received.pop_front() else { return false };
+        while self.delivery.line_bytes < DELIVERY_LINE_BYTES_MAX {
+            let rest = &received.packets[received.done..];
+            let Ok(Some(frame)) = frame::next(rest, u32::MAX) else {
+                // All of it is done.
+                let (to, by) = (received.from, self.index);
+                let Err(letter) = io.mail(to, Mail::ParcelReturned { by, buffer: received.packets }) else {
+                    return true;
+                };
+                // Its mailbox is full: with the next turn.
+                if let Mail::ParcelReturned { buffer, .. } = letter {
+                    let done = buffer.len();
+                    self.delivery.received.push_front(Received { from: to, packets: buffer, done });
+                }
+                return false;
+            };
+            if let Some(publish) = publish_of(&rest[..frame.len])
+                && self.delivery.look_up(publish.topic).has_own
+            {
+                self.deliver_here(io, &publish, None);
+            }
+            received.done += frame.len;
+        }
+        self.delivery.received.push_front(received);
+        false
+    }
+}

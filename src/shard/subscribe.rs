@@ -1,0 +1,164 @@
+//! SUBSCRIBE and UNSUBSCRIBE: checked, entered where publishes look, written down if the session is kept, then answered.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::auth::acl;
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Subscribe, SubscriptionOptions, Unsubscribe};
+use crate::mqtt::topic;
+use crate::route::subscriptions::Subscriber;
+use crate::runtime::seam::ConnId;
+use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Wish, filters};
+
+use super::device::Flow;
+use crate::runtime::seam::Monotonic;
+
+use super::events::{clipped, denied, second};
+use super::{Core, Ring};
+
+impl Core {
+    /// A SUBSCRIBE. Before it is answered publishes of every shard find its subscriptions.
+    pub(super) fn subscribe(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        key: SessionKey,
+        subscribe: &Subscribe<'_>,
+    ) -> Flow {
+        let Some(session) = self.sessions.get(key) else { return Flow::Ended };
+        if let Err(violation) = session.may_ask(subscribe) {
+            return self.violation(io, conn, key, violation);
+        }
+        self.measure_session_room();
+        let outcomes: SmallVec<[_; 8]> = Wish::all(subscribe).map(|wish| self.subscribe_to(io, key, wish)).collect();
+        self.write_down(key);
+        let Some(session) = self.sessions.get(key) else { return Flow::Ended };
+        let out = self.keeping.holds.out(io, conn);
+        let from = out.len();
+        let is_answered = session.suback(subscribe.packet_id, &outcomes, out);
+        self.hold(io, conn, key, from);
+        if let Some(refused) = outcomes.iter().find_map(|outcome| outcome.err()) {
+            self.tell_subscribe_refused(io, conn, key, refused);
+        }
+        if is_answered {
+            return Flow::On;
+        }
+        self.end(io, conn, End::NotExpressible);
+        Flow::Ended
+    }
+
+    /// # Errors
+    /// Why it is refused.
+    fn subscribe_to(
+        &mut self,
+        io: &Ring<'_>,
+        key: SessionKey,
+        wish: Wish<'_>,
+    ) -> Result<SubscriptionOptions, SubscriptionRefused> {
+        let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
+        if topic::is_shared(wish.filter) {
+            return Err(SubscriptionRefused::SHARED);
+        }
+        let granted = session.may_read(wish.filter);
+        if granted == acl::Subscription::Refused {
+            self.numbers.count(M::SubscriptionsDenied);
+            let (client_id, username) = (session.client_id(), session.username());
+            denied(&mut self.teller, second(io.now()), "subscribe", client_id, username, wish.filter);
+            return Err(SubscriptionRefused::DENIED);
+        }
+        self.sessions.may_subscribe(key, wish.filter)?;
+        let options = wish.granted();
+        let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
+        self.sessions.subscribed(key, Subscription { filter, options, identifier: wish.identifier });
+        Ok(options)
+    }
+
+    fn enter_filter(
+        &mut self,
+        session: SessionKey,
+        filter: &str,
+        options: SubscriptionOptions,
+        identifier: u32,
+        granted: acl::Subscription,
+    ) -> Result<Arc<str>, SubscriptionRefused> {
+        let is_checked = granted == acl::Subscription::Checked;
+        let subscriber = Subscriber { session, options, identifier, is_checked };
+        let interest = Arc::clone(self.delivery.interest());
+        let entered = self.delivery.index.subscribe(&interest, filter, subscriber);
+        entered.map_err(|_| SubscriptionRefused::TOO_MANY_SHAPES)
+    }
+
+    /// An UNSUBSCRIBE. Nothing that is published after its answer is sent for these filters.
+    pub(super) fn unsubscribe(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        key: SessionKey,
+        unsubscribe: &Unsubscribe<'_>,
+    ) -> Flow {
+        let had: SmallVec<[bool; 8]> = filters(unsubscribe).map(|filter| self.unsubscribe_from(key, filter)).collect();
+        self.write_down(key);
+        let Some(session) = self.sessions.get(key) else { return Flow::Ended };
+        let out = self.keeping.holds.out(io, conn);
+        let from = out.len();
+        session.unsuback(unsubscribe.packet_id, &had, out);
+        self.hold(io, conn, key, from);
+        Flow::On
+    }
+
+    fn unsubscribe_from(&mut self, key: SessionKey, filter: &str) -> bool {
+        let interest = Arc::clone(self.delivery.interest());
+        self.delivery.index.unsubscribe(&interest, key, filter);
+        self.sessions.unsubscribed(key, filter)
+    }
+
+    /// The subscriptions of sessions that have ended go.
+    pub(super) fn forget_subscriptions(&mut self) {
+        let interest = Arc::clone(self.delivery.interest());
+        while let Some(ended) = self.sessions.next_ended() {
+            self.delivery.index.forget(&interest, ended);
+        }
+    }
+
+    /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may
+    /// not read any more ends.
+    pub(super) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
+        let Some(session) = self.sessions.get(key) else { return };
+        if session.subscriptions().is_empty() {
+            return;
+        }
+        for Subscription { filter, options, identifier } in session.subscriptions().to_vec() {
+            let Some(session) = self.sessions.get(key) else { return };
+            let granted = session.may_read(&filter);
+            let why = if granted == acl::Subscription::Refused {
+                self.numbers.count(M::SubscriptionsDenied);
+                SubscriptionRefused::DENIED
+            } else {
+                match self.enter_filter(key, &filter, options, identifier, granted) {
+                    Ok(_) => continue,
+                    Err(refused) => refused,
+                }
+            };
+            let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
+            self.teller.tell(EventKind::SubscriptionEnded, second(now), |event| {
+                let event = event.maybe(Field::Client, client).with(Field::MqttTopic, clipped(&filter));
+                event.with(Field::Reason, why.what)
+            });
+            self.unsubscribe_from(key, &filter);
+        }
+        self.write_down(key);
+    }
+
+    /// A filter was refused.
+    fn tell_subscribe_refused(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, refused: SubscriptionRefused) {
+        let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
+        self.teller.tell(EventKind::SubscribeRefused, second(io.now()), |event| {
+            let event =
+                event.maybe(Field::Client, client).maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
+            event.with(Field::Reason, refused.what)
+        });
+    }
+}

@@ -1,0 +1,288 @@
+//! Subscriptions: who gets which message, in which form, and what happens to those that do not read.
+
+use std::time::Duration;
+
+use forebay::metrics::spec::ShardMetric as M;
+use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version};
+use forebay::mqtt::property::{Properties, Property, PropertyBuf};
+use forebay::mqtt::{FilterBuf, decode, encode, frame};
+use forebay::runtime::seam::{Closed, ConnId, Shard as _};
+
+use super::world::{ONE_SINK, World};
+
+const PLAIN: SubscriptionOptions =
+    SubscriptionOptions { qos: QoS::AtMostOnce, no_local: false, retain_as_published: false, retain_handling: 0 };
+
+/// No sink takes these topics.
+fn world() -> World {
+    World::new(&ONE_SINK.replace("\"#\"", "\"to/kafka/#\""))
+}
+
+fn bytes_of(version: Version, packet: &Packet<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode::packet(version, packet, &mut out).expect("it can be said");
+    out
+}
+
+fn filters(list: &[(&str, SubscriptionOptions)]) -> FilterBuf {
+    let mut filters = FilterBuf::for_subscribe();
+    list.iter().for_each(|(filter, options)| assert!(filters.push(filter, *options)));
+    filters
+}
+
+/// Sends SUBSCRIBE; the codes of its SUBACK.
+fn subscribe(
+    world: &mut World,
+    conn: ConnId,
+    version: Version,
+    id: u32,
+    list: &[(&str, SubscriptionOptions)],
+) -> Vec<u8> {
+    let filters = filters(list);
+    let mut properties = PropertyBuf::new();
+    properties.extend((id > 0).then_some(Property::SubscriptionIdentifier(id)));
+    let properties = properties.as_properties();
+    let packet = Subscribe { packet_id: 9, properties, filters: filters.as_filters() };
+    world.bytes(conn, &bytes_of(version, &Packet::Subscribe(packet)));
+    let heard = world.sent(conn);
+    let frame = frame::next(&heard, u32::MAX).expect("well formed").expect("an answer");
+    match decode::decode(version, Sender::Server, frame).expect("well formed") {
+        Packet::SubAck(ack) => ack.codes.to_vec(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn unsubscribe(world: &mut World, conn: ConnId, filter: &str) -> Vec<u8> {
+    let mut filters = FilterBuf::for_unsubscribe();
+    assert!(filters.push(filter, PLAIN));
+    let packet = Unsubscribe { packet_id: 9, properties: Properties::EMPTY, filters: filters.as_filters() };
+    world.bytes(conn, &bytes_of(Version::V311, &Packet::Unsubscribe(packet)));
+    world.sent(conn)
+}
+
+fn message<'a>(topic: &'a str, payload: &'a str) -> Publish<'a> {
+    Publish {
+        dup: false,
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic,
+        packet_id: 0,
+        properties: Properties::EMPTY,
+        payload: payload.as_bytes(),
+    }
+}
+
+fn publish(world: &mut World, conn: ConnId, version: Version, publish: Publish<'_>) {
+    world.bytes(conn, &bytes_of(version, &Packet::Publish(publish)));
+}
+
+/// What a client has been sent, in words: topic, payload, RETAIN, properties.
+fn heard(world: &mut World, conn: ConnId, version: Version) -> Vec<String> {
+    let bytes = world.sent(conn);
+    let (mut rest, mut all) = (&bytes[..], Vec::new());
+    while let Some(frame) = frame::next(rest, u32::MAX).expect("well formed") {
+        rest = &rest[frame.len..];
+        all.push(match decode::decode(version, Sender::Server, frame).expect("well formed") {
+            Packet::Publish(publish) => {
+                assert_eq!((publish.qos, publish.dup), (QoS::AtMostOnce, false));
+                let retain = if publish.retain { " retain" } else { "" };
+                let properties: Vec<_> = publish.properties.iter().map(|property| format!(" {property:?}")).collect();
+                let payload = String::from_utf8_lossy(publish.payload);
+                format!("{} {payload}{retain}{}", publish.topic, properties.concat())
+            }
+            other => format!("{other:?}"),
+        });
+    }
+    assert!(rest.is_empty());
+    all
+}
+
+#[test]
+fn a_message_goes_to_those_whose_filters_match_it() {
+    let mut world = world();
+    let [exact, wild, other] = ["exact", "wild", "other"].map(|name| world.device(name, 0));
+    let publisher = world.device_v5("publisher");
+    assert_eq!(subscribe(&mut world, exact, Version::V311, 0, &[("a/b", PLAIN)]), [0]);
+    assert_eq!(subscribe(&mut world, wild, Version::V311, 0, &[("a/+", PLAIN), ("a/#", PLAIN)]), [0, 0]);
+    assert_eq!(subscribe(&mut world, other, Version::V311, 0, &[("b/#", PLAIN)]), [0]);
+    publish(&mut world, publisher, Version::V5, message("a/b", "one"));
+    publish(&mut world, publisher, Version::V5, message("a", "two"));
+    assert_eq!(heard(&mut world, exact, Version::V311), ["a/b one"]);
+    assert_eq!(heard(&mut world, wild, Version::V311), ["a/b one", "a two"], "once, though two filters match");
+    assert!(heard(&mut world, other, Version::V311).is_empty());
+    assert_eq!((world.number(M::CopiesSent), world.number(M::PublishesMatched)), (3, 2));
+
+    assert_eq!(unsubscribe(&mut world, exact, "a/b")[..2], [0xB0, 2]);
+    publish(&mut world, publisher, Version::V5, message("a/b", "three"));
+    assert!(heard(&mut world, exact, Version::V311).is_empty(), "it has unsubscribed");
+    assert_eq!(heard(&mut world, wild, Version::V311).len(), 1);
+    assert_eq!((world.number(M::Subscriptions), world.number(M::SubscriptionFilters)), (3, 3));
+}
+
+#[test]
+fn the_answer_says_whether_anybody_wants_it() {
+    let mut world = world();
+    let (publisher, subscriber) = (world.device_v5("publisher"), world.device("subscriber", 0));
+    let mut puback = |world: &mut World, topic, qos, id| {
+        let publish = Publish { qos, packet_id: id, ..message(topic, "x") };
+        world.bytes(publisher, &bytes_of(Version::V5, &Packet::Publish(publish)));
+        world.sent(publisher)
+    };
+    assert_eq!(puback(&mut world, "t", QoS::AtLeastOnce, 1), [0x40, 3, 0, 1, 0x10], "no subscribers");
+    subscribe(&mut world, subscriber, Version::V311, 0, &[("t", PLAIN)]);
+    assert_eq!(puback(&mut world, "t", QoS::AtLeastOnce, 2), [0x40, 2, 0, 2]);
+    assert_eq!(puback(&mut world, "t", QoS::ExactlyOnce, 3), [0x50, 2, 0, 3]);
+    assert_eq!(puback(&mut world, "t", QoS::ExactlyOnce, 3), [0x50, 2, 0, 3], "a repeat");
+    assert_eq!(heard(&mut world, subscriber, Version::V311), ["t x", "t x"], "it is delivered once");
+    // Sinks and subscribers at once.
+    subscribe(&mut world, subscriber, Version::V311, 0, &[("to/kafka/#", PLAIN)]);
+    assert_eq!(puback(&mut world, "to/kafka/x", QoS::AtLeastOnce, 4), [0x40, 2, 0, 4]);
+    assert_eq!(heard(&mut world, subscriber, Version::V311), ["to/kafka/x x"]);
+    assert_eq!(world.broker.records.len(), 1);
+}
+
+#[test]
+fn options_and_identifiers() {
+    let mut world = world();
+    let (publisher, subscriber) = (world.device_v5("publisher"), world.device_v5("subscriber"));
+    let as_published = SubscriptionOptions { retain_as_published: true, ..PLAIN };
+    let no_local = SubscriptionOptions { no_local: true, ..PLAIN };
+    subscribe(&mut world, subscriber, Version::V5, 7, &[("a/+", PLAIN)]);
+    subscribe(&mut world, subscriber, Version::V5, 8, &[("a/b", as_published), ("own", no_local)]);
+    let retained = Publish { retain: true, ..message("a/b", "x") };
+    publish(&mut world, publisher, Version::V5, retained.clone());
+    publish(&mut world, publisher, Version::V5, Publish { topic: "a/c", ..retained });
+    let mut both = heard(&mut world, subscriber, Version::V5);
+    // The identifiers of one copy have no order.
+    both[0] = both[0].replace("(8) SubscriptionIdentifier(7)", "(7) SubscriptionIdentifier(8)");
+    assert_eq!(
+        both,
+        ["a/b x retain SubscriptionIdentifier(7) SubscriptionIdentifier(8)", "a/c x SubscriptionIdentifier(7)"]
+    );
+    publish(&mut world, subscriber, Version::V5, message("own", "mine"));
+    publish(&mut world, subscriber, Version::V5, message("a/c", "mine, too"));
+    publish(&mut world, publisher, Version::V5, message("own", "another's"));
+    assert_eq!(
+        heard(&mut world, subscriber, Version::V5),
+        ["a/c mine, too SubscriptionIdentifier(7)", "own another's SubscriptionIdentifier(8)"],
+        "[MQTT-3.8.3-3]"
+    );
+    // The same filter again: another identifier, other options.
+    subscribe(&mut world, subscriber, Version::V5, 0, &[("a/b", PLAIN)]);
+    publish(&mut world, publisher, Version::V5, Publish { retain: true, ..message("a/b", "y") });
+    assert_eq!(heard(&mut world, subscriber, Version::V5), ["a/b y SubscriptionIdentifier(7)"], "[MQTT-3.8.4-3]");
+}
+
+#[test]
+fn properties_go_on_and_aliases_do_not() {
+    let mut world = world();
+    let (publisher, new, old) = (world.device_v5("publisher"), world.device_v5("new"), world.device("old", 0));
+    subscribe(&mut world, new, Version::V5, 0, &[("t", PLAIN)]);
+    subscribe(&mut world, old, Version::V311, 0, &[("t", PLAIN)]);
+    let mut properties = PropertyBuf::new();
+    properties.extend([
+        Property::TopicAlias(3),
+        Property::ContentType("text"),
+        Property::UserProperty("k", "2"),
+        Property::UserProperty("k", "1"),
+        Property::MessageExpiryInterval(60),
+        Property::ResponseTopic("r"),
+        Property::CorrelationData(b"c"),
+    ]);
+    let first = Publish { properties: properties.as_properties(), ..message("t", "x") };
+    publish(&mut world, publisher, Version::V5, first);
+    let mut alias = PropertyBuf::new();
+    alias.extend([Property::TopicAlias(3)]);
+    publish(&mut world, publisher, Version::V5, Publish { properties: alias.as_properties(), ..message("", "y") });
+    assert_eq!(
+        heard(&mut world, new, Version::V5),
+        [
+            "t x ContentType(\"text\") UserProperty(\"k\", \"2\") UserProperty(\"k\", \"1\") MessageExpiryInterval(60) \
+             ResponseTopic(\"r\") CorrelationData([99])",
+            "t y"
+        ]
+    );
+    assert_eq!(heard(&mut world, old, Version::V311), ["t x", "t y"]);
+}
+
+#[test]
+fn refusals() {
+    let mut world = world();
+    let (new, old) = (world.device_v5("new"), world.device("old", 0));
+    let shared = [("$share/g/a", PLAIN), ("a", PLAIN)];
+    assert_eq!(subscribe(&mut world, new, Version::V5, 0, &shared), [0x9E, 0]);
+    assert_eq!(subscribe(&mut world, old, Version::V311, 0, &shared), [0x80, 0]);
+    // A higher QoS is granted as 0 [MQTT-3.8.4-6].
+    assert_eq!(
+        subscribe(&mut world, old, Version::V311, 0, &[("b", SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN })]),
+        [0]
+    );
+    assert_eq!(world.told(forebay::metrics::event::Kind::SubscribeRefused), 2);
+}
+
+#[test]
+fn a_subscriber_that_does_not_read_loses_messages_and_its_neighbour_none() {
+    let mut world = world();
+    let (publisher, deaf, neighbour) = (world.device_v5("p"), world.device("deaf", 0), world.device("n", 0));
+    subscribe(&mut world, deaf, Version::V311, 0, &[("t", PLAIN)]);
+    subscribe(&mut world, neighbour, Version::V311, 0, &[("t", PLAIN)]);
+    let payload = "x".repeat(10_000);
+    for _ in 0..100 {
+        publish(&mut world, publisher, Version::V5, message("t", &payload));
+        assert_eq!(heard(&mut world, neighbour, Version::V311).len(), 1);
+    }
+    let unsent = world.table.wire(deaf).out.len();
+    assert!((256 << 10..300 << 10).contains(&unsent), "{unsent}");
+    let dropped = world.number(M::CopiesSlow);
+    assert_eq!(heard(&mut world, deaf, Version::V311).len() as u64 + dropped, 100);
+    assert!(dropped > 50 && world.told(forebay::metrics::event::Kind::MessageDropped) > 0);
+    assert!(!world.table.wire(publisher).paused, "its publisher notices nothing");
+    publish(&mut world, publisher, Version::V5, message("t", "again"));
+    assert_eq!(heard(&mut world, deaf, Version::V311), ["t again"]);
+}
+
+#[test]
+fn one_to_ten_thousand_takes_several_turns_and_keeps_the_order() {
+    const SUBSCRIBERS: usize = 5_000;
+    let mut world = world();
+    let publisher = world.device_v5("publisher");
+    let all: Vec<_> = (0..SUBSCRIBERS).map(|number| world.device(&format!("s{number}"), 0)).collect();
+    for conn in &all {
+        subscribe(&mut world, *conn, Version::V311, 0, &[("wide", PLAIN)]);
+    }
+    let few = world.device("few", 0);
+    subscribe(&mut world, few, Version::V311, 0, &[("few", PLAIN)]);
+    publish(&mut world, publisher, Version::V5, message("wide", "1"));
+    publish(&mut world, publisher, Version::V5, message("few", "2"));
+    publish(&mut world, publisher, Version::V5, message("wide", "3"));
+    assert!(world.number(M::CopiesSent) <= 3 * 2_048, "a turn makes no more: {}", world.number(M::CopiesSent));
+    assert!(world.number(M::DeliveryLineBytes) > 0);
+    // One of them unsubscribes, and one leaves, before its turn has come.
+    let (gone, left) = (all[SUBSCRIBERS - 1], all[SUBSCRIBERS - 2]);
+    let had = heard(&mut world, gone, Version::V311).len();
+    assert_eq!(unsubscribe(&mut world, gone, "wide")[..2], [0xB0, 2]);
+    world.core.on_close(&mut world.table, left, Closed::Peer);
+    world.advance(Duration::from_millis(20));
+    assert_eq!(world.number(M::DeliveryLineBytes), 0);
+    assert!(heard(&mut world, gone, Version::V311).is_empty() && had < 2);
+    for conn in &all[..SUBSCRIBERS - 2] {
+        assert_eq!(heard(&mut world, *conn, Version::V311), ["wide 1", "wide 3"]);
+    }
+    assert_eq!(heard(&mut world, few, Version::V311), ["few 2"]);
+    let counted: u64 = [M::CopiesSent, M::CopiesEnded].map(|metric| world.number(metric)).iter().sum();
+    assert!(counted > 2 * SUBSCRIBERS as u64 - 2, "{counted}");
+}
+
+#[test]
+fn wills_have_subscribers_too() {
+    let mut world = world();
+    let subscriber = world.device("subscriber", 0);
+    subscribe(&mut world, subscriber, Version::V311, 0, &[("w", PLAIN)]);
+    let conn = world.accept();
+    let connect = b"\x10\x16\x00\x04MQTT\x04\x06\x00\x00\x00\x01d\x00\x01w\x00\x04gone";
+    world.bytes(conn, connect);
+    assert_eq!(world.sent(conn), [0x20, 2, 0, 0]);
+    world.core.on_close(&mut world.table, conn, Closed::Peer);
+    world.turn();
+    assert_eq!(heard(&mut world, subscriber, Version::V311), ["w gone"]);
+}
