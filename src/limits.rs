@@ -46,6 +46,22 @@ pub const PEER_BYTES_MAX: usize = 1 << 20;
 /// Parcels of messages under way from one shard to another.
 pub const PARCELS_UNDER_WAY_MAX: usize = 2;
 
+/// Messages of QoS 1 and 2 that a client of 5.0 may have been sent and not acknowledged; its Receive Maximum may be less.
+pub const SENT_MAX: u16 = 1_024;
+
+/// The same before 5.0, where a client cannot say.
+pub const SENT_MAX_3X: u16 = 64;
+
+/// Messages of QoS 1 and 2 that wait for one session. One more drops the oldest of them, which is counted.
+pub const QUEUED_OF_SESSION_MAX: usize = 1_000;
+
+/// Their bytes. A message that is larger waits alone.
+pub const QUEUED_BYTES_OF_SESSION_MAX: usize = 1 << 20;
+
+/// Bytes of all messages of a shard that some session has to remember, each counted once. Past it copies for sessions that would
+/// have to wait are dropped, and counted.
+pub const REMEMBERED_BYTES_MAX: usize = 256 << 20;
+
 /// Bytes that a subscriber's connection may have unsent. Past it messages of QoS 0 to it are dropped, and counted.
 pub const SUBSCRIBER_UNSENT_BYTES_MAX: usize = 256 << 10;
 

@@ -129,12 +129,14 @@ table!(
     Subscriptions, Gauge, "subscriptions", "Subscriptions of sessions, connected or not.";
     SubscriptionFilters, Gauge, "subscription_filters", "Different topic filters among them.";
     CopiesSent, Counter, "deliveries"{result = "sent"}, "Messages for subscribers, each counted once for each session, by what became of them: sent.";
+    CopiesQueueFull, Counter, "deliveries"{result = "queue_full"}, "Dropped, because as many messages waited for the session as may (the oldest goes), or the memory for all of them was full.";
     CopiesAway, Counter, "deliveries"{result = "disconnected"}, "Not sent at QoS 0, because the client of the session was not connected.";
     CopiesSlow, Counter, "deliveries"{result = "slow"}, "Dropped at QoS 0, because the client had not read 256 KiB.";
     CopiesTooLarge, Counter, "deliveries"{result = "too_large"}, "Dropped, because the packet would have been larger than the client's Maximum Packet Size.";
     CopiesDenied, Counter, "deliveries"{result = "denied"}, "Not sent, because the access control list does not allow this topic of the subscription.";
     CopiesExpired, Counter, "deliveries"{result = "expired"}, "Dropped, because the Message Expiry Interval ended before they could be sent.";
     CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription or its session had ended.";
+    RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
     PeerBytes, Gauge, "delivery_forward_bytes", "Bytes of messages waiting to be sent to subscribers on other shards; past 1 MiB for a shard, publishers of topics with subscribers there are paused.";
     Answers, Counter, "acknowledgements_sent", "PUBACK and PUBREC packets sent.";

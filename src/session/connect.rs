@@ -6,6 +6,7 @@ use super::settings::Settings;
 use super::state::Terms;
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::auth::{Admission, Limits};
+use crate::limits::{SENT_MAX, SENT_MAX_3X};
 use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
@@ -91,7 +92,7 @@ pub(super) fn plan<'a>(
         None => (connect.username, None),
     };
     let grants_bytes = admission.and_then(|admission| admission.grants.as_ref()).map_or(0, |grants| grants.bytes());
-    let terms = terms(Peer::of(connect), settings);
+    let terms = Terms { send_maximum: send_maximum(connect), ..terms(Peer::of(connect), settings) };
     let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
     Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged, grants_bytes })
 }
@@ -111,6 +112,14 @@ fn may_connect(connect: &Connect<'_>, client_id: &str, admission: &Admission) ->
     if connect.will.as_ref().is_some_and(is_denied) { Err(Violation::WILL_DENIED) } else { Ok(()) }
 }
 
+/// What a client may be sent before it acknowledges [MQTT-3.3.4-9].
+fn send_maximum(connect: &Connect<'_>) -> u16 {
+    match connect.version {
+        Version::V5 => connect.properties.receive_maximum().unwrap_or(u16::MAX).min(SENT_MAX),
+        Version::V31 | Version::V311 => SENT_MAX_3X,
+    }
+}
+
 /// What a client is promised.
 pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
     let inflight_max = settings.inflight_max.max(1);
@@ -126,6 +135,7 @@ pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
         retain_available: settings.retain_available,
         problem_information: peer.problem_information,
         packet_size_max: peer.packet_size_max,
+        send_maximum: SENT_MAX_3X,
         session_expiry_max_s: settings.session_expiry_max_s,
         wildcard_subscriptions: settings.wildcard_subscriptions,
         subscription_identifiers: settings.subscription_identifiers,

@@ -3,8 +3,7 @@
 use super::end::{End, Violation};
 use super::qos2::Release;
 use super::state::Session;
-use crate::mqtt::encode;
-use crate::mqtt::packet::{Disconnect, Packet, PacketType};
+use crate::mqtt::packet::{Disconnect, Packet};
 use crate::mqtt::reason::ReasonCode;
 
 /// What becomes of the connection after a packet.
@@ -31,14 +30,9 @@ impl Session {
             Packet::PingReq => {
                 self.peer().send(&Packet::PingResp, out); // [MQTT-3.12.4-1]
             }
-            // Nothing was ever sent to be acknowledged. A stray PUBACK or PUBCOMP ends an exchange, so silence does too;
-            // a PUBREC begins one, and the answer lets the client finish it (section 3.6.2.1).
-            Packet::PubAck(_) | Packet::PubComp(_) => {}
-            Packet::PubRec(ack) if ack.reason.is_error() => {}
-            Packet::PubRec(ack) => {
-                let code = ReasonCode::PACKET_IDENTIFIER_NOT_FOUND;
-                encode::ack(self.terms.version, PacketType::PubRel, ack.packet_id, code, out);
-            }
+            Packet::PubAck(ack) => self.puback(ack.packet_id),
+            Packet::PubRec(ack) => self.pubrec(ack.packet_id, ack.reason.is_error(), out),
+            Packet::PubComp(ack) => self.pubcomp(ack.packet_id),
             Packet::Disconnect(disconnect) => return self.disconnect(disconnect),
             Packet::Connect(_) => return Violation::SECOND_CONNECT.into(),
             // One that is asked for goes to `Session::authenticate`.

@@ -4,6 +4,7 @@ use super::alias::Aliases;
 use super::end::Violation;
 use super::inflight::{Drained, Inflight, Received};
 use super::keeping::SessionRecord;
+use super::outgoing::Outgoing;
 use super::peer::Peer;
 use super::receipts::Receipt;
 use super::subscriptions::Subscribed;
@@ -30,6 +31,8 @@ pub(super) struct Terms {
     pub(super) retain_available: bool,
     pub(super) problem_information: bool,
     pub(super) packet_size_max: u32,
+    /// Messages of QoS 1 and 2 that the client may be sent before it has acknowledged any.
+    pub(super) send_maximum: u16,
     pub(super) session_expiry_max_s: u32,
     pub(super) wildcard_subscriptions: bool,
     pub(super) subscription_identifiers: bool,
@@ -47,7 +50,7 @@ impl Terms {
     }
 }
 
-/// One session. 192 bytes beside its client id: what is rare is boxed, what is idle is given back.
+/// One session. 200 bytes beside its client id: what is rare is boxed, what is idle is given back.
 #[derive(Debug)]
 pub struct Session {
     pub(super) client_id: Box<str>,
@@ -67,6 +70,8 @@ pub struct Session {
     pub(super) will: Option<Box<Will>>,
     /// What it has subscribed to.
     pub(super) subscribed: Option<Box<Subscribed>>,
+    /// Messages of QoS 1 and 2 on their way to its client.
+    pub(super) outgoing: Option<Box<Outgoing>>,
     /// What is written down of it; `None`: nothing, and nothing is to be.
     pub(super) kept: Option<Box<SessionRecord>>,
 }
@@ -136,6 +141,7 @@ impl Session {
             aliases: None,
             will: None,
             subscribed: None,
+            outgoing: None,
             kept: None,
         }
     }
@@ -408,5 +414,6 @@ impl Session {
             access.forget_exchange();
         }
         self.inflight.park();
+        self.rewind_outgoing();
     }
 }

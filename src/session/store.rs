@@ -108,6 +108,8 @@ pub struct Sessions {
     away: BTreeSet<(Monotonic, SessionKey)>,
     /// Sessions that have ended and had subscriptions, for [`Sessions::next_ended`].
     pub(super) ended: Vec<SessionKey>,
+    /// Copies of messages that ended with their session, for [`Sessions::take_discarded`].
+    discarded: u64,
     /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<Box<str>>,
     connected: usize,
@@ -303,6 +305,11 @@ impl Sessions {
         }
     }
 
+    /// Messages of QoS 1 and 2 that had not been sent when their session ended, since the last call.
+    pub fn take_discarded(&mut self) -> u64 {
+        std::mem::take(&mut self.discarded)
+    }
+
     /// A client whose session was ended to make room for another.
     pub fn next_evicted(&mut self) -> Option<Box<str>> {
         self.evicted.pop_front()
@@ -372,7 +379,9 @@ impl Sessions {
             entry.remove();
         }
         let session = self.sessions.remove(key);
-        if session.is_some_and(|session| session.subscribed.is_some()) {
+        let Some(session) = session else { return };
+        self.discarded += session.copies_never_sent();
+        if session.subscribed.is_some() {
             self.ended.push(key);
         }
     }

@@ -16,7 +16,7 @@ use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 
 /// The highest QoS that is granted.
-const GRANTED_QOS_MAX: QoS = QoS::AtMostOnce;
+const GRANTED_QOS_MAX: QoS = QoS::ExactlyOnce;
 
 /// A subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -298,6 +298,7 @@ impl Core {
         self.log_connected(io, conn, connected.key, connected.session_present);
         if connected.session_present {
             self.enter_again(connected.key, now);
+            self.pump_session(io, connected.key);
         }
         // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {

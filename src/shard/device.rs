@@ -177,6 +177,9 @@ impl Core {
         let next = session.packet(packet, out);
         self.write_down(key);
         self.hold(io, conn, key, from);
+        if matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)) {
+            self.pump_session(io, key);
+        }
         match next {
             Next::Go => Flow::On,
             Next::End(End::Violation(violation)) => self.violation(io, conn, key, violation),
@@ -249,7 +252,7 @@ impl Core {
         let mut is_logged = false;
         let is_taken = matches!(reserved, Ok(_) | Err(Unreserved::Unmatched));
         // Moved: it ends here, whatever it is.
-        let (owed, code) = match { reserved } {
+        let (owed, code) = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
                 self.numbers.count_listener(listener, L::Matched);

@@ -121,6 +121,10 @@ impl Core {
         while let Some(ended) = self.sessions.next_ended() {
             self.delivery.index.forget(&interest, ended);
         }
+        let discarded = self.sessions.take_discarded();
+        if discarded > 0 {
+            self.numbers.raise(M::CopiesEnded, discarded);
+        }
     }
 
     /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may

@@ -226,6 +226,13 @@ impl Device {
         }
     }
 
+    /// Says PUBACK, PUBREC or PUBCOMP.
+    pub(crate) fn acknowledge(&mut self, kind: PacketType, packet_id: u16) {
+        let mut bytes = Vec::new();
+        encode::ack(self.version, kind, packet_id, ReasonCode::SUCCESS, &mut bytes);
+        self.say_bytes(&bytes);
+    }
+
     /// Subscribes to filters at these QoS; the codes of the answer.
     pub(crate) fn subscribe(&mut self, filters: &[(&str, QoS)]) -> Vec<u8> {
         let mut list = FilterBuf::for_subscribe();

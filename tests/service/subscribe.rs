@@ -3,11 +3,11 @@
 use std::fs;
 use std::process::Stdio;
 
-use forebay::mqtt::packet::{Connect, QoS, Version};
-use forebay::mqtt::property::Property;
+use forebay::mqtt::packet::{Connect, PacketType, QoS, Version};
+use forebay::mqtt::property::{Properties, Property};
 
 use crate::auth::{auth, passwd, with_auth};
-use crate::device::{Device, Heard, hello, properties, puback};
+use crate::device::{Device, Heard, VERSIONS, hello, properties, puback};
 use crate::process::{metric, until, until_metric};
 use crate::records::texts;
 use crate::support::service::{Service, config, config_with};
@@ -68,9 +68,12 @@ fn mosquittos_clients_talk_to_one_another() {
     let service = Service::start(&config_with("shards = 2", SINK));
     let port = service.mqtt().port().to_string();
     let at = ["-h", "127.0.0.1", "-p", &port];
-    for version in ["mqttv31", "mqttv311", "mqttv5"] {
+    let all =
+        ["mqttv31", "mqttv311", "mqttv5"].into_iter().flat_map(|version| ["0", "1", "2"].map(|qos| (version, qos)));
+    for (version, qos) in all {
         let mut subscriber = tool("mosquitto_sub");
-        subscriber.args(at).args(["-V", version, "-t", "home/+/temperature", "-C", "3", "-W", "30", "-F", "%t %p"]);
+        subscriber.args(at).args(["-V", version, "-q", qos, "-t", "home/+/temperature", "-C", "3"]);
+        subscriber.args(["-W", "30", "-F", "%t %p %q"]);
         let subscriber = subscriber.stdout(Stdio::piped()).spawn().expect("it starts");
         until_metric(&service, "subscriptions", 1);
         for (topic, payload) in [("home/a/temperature", "1"), ("home/a/light", "2"), ("home/b/temperature", "3")] {
@@ -79,9 +82,57 @@ fn mosquittos_clients_talk_to_one_another() {
         run(tool("mosquitto_pub").args(at).args(["-V", version, "-q", "2", "-t", "home/c/temperature", "-m", "4"]));
         let output = subscriber.wait_with_output().expect("it ends");
         let heard = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(heard, "home/a/temperature 1\nhome/b/temperature 3\nhome/c/temperature 4\n", "{version}");
+        let lower = qos.min("1");
+        let wanted =
+            format!("home/a/temperature 1 {lower}\nhome/b/temperature 3 {lower}\nhome/c/temperature 4 {qos}\n");
+        assert_eq!(heard, wanted, "{version}, QoS {qos}");
         until_metric(&service, "subscriptions", 0);
     }
+}
+
+/// A client that is away gets what was published meanwhile, once each, in order; at QoS 0 it does not.
+#[test]
+fn messages_wait_for_a_kept_session() {
+    let service = Service::start(&config_with("shards = 2", SINK));
+    let hour = properties([Property::SessionExpiryInterval(3600)]);
+    for version in VERSIONS {
+        let name = format!("{version:?}");
+        let properties = if version == Version::V5 { hour.as_properties() } else { Properties::EMPTY };
+        let connect = Connect { clean_start: false, properties, ..hello(version, &name) };
+        let (mut device, _) = Device::connect_as(service.mqtt(), &connect);
+        let filters = [("one", QoS::AtLeastOnce), ("two", QoS::ExactlyOnce), ("none", QoS::AtMostOnce)];
+        assert_eq!(device.subscribe(&filters), [1, 2, 0]);
+        device.vanish();
+        until_metric(&service, "connections", 0);
+        let mut publisher = Device::connect(service.mqtt(), Version::V311, "publisher");
+        for (id, topic) in [(1, "one"), (2, "none"), (3, "two"), (4, "one")] {
+            publisher.publish(QoS::ExactlyOnce, id, topic, topic.as_bytes());
+            assert_eq!(publisher.hear(), Heard::Answer(PacketType::PubRec, id, 0));
+            publisher.release(id);
+            assert_eq!(publisher.hear(), Heard::Answer(PacketType::PubComp, id, 0));
+        }
+        publisher.leave();
+        let (mut device, _) = Device::connect_as(service.mqtt(), &connect);
+        let message = |qos, id, topic: &str| Heard::Message(qos, id, topic.to_owned(), topic.as_bytes().to_vec());
+        let waiting = [message(1, 1, "one"), message(2, 2, "two"), message(1, 3, "one")];
+        assert_eq!(device.hear_all(3), waiting, "{version:?}");
+        device.acknowledge(PacketType::PubAck, 1);
+        device.acknowledge(PacketType::PubRec, 2);
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubRel, 2, 0));
+        // What it has not finished it is sent again.
+        device.vanish();
+        until_metric(&service, "connections", 0);
+        let (mut device, _) = Device::connect_as(service.mqtt(), &connect);
+        assert_eq!(device.hear_all(2), [Heard::Answer(PacketType::PubRel, 2, 0), message(1, 3, "one")], "{version:?}");
+        device.acknowledge(PacketType::PubComp, 2);
+        device.acknowledge(PacketType::PubAck, 3);
+        device.ping();
+        Device::connect(service.mqtt(), version, &name).leave();
+        device.until_closed();
+        until_metric(&service, "connections", 0);
+    }
+    assert_eq!(metric(&service, "deliveries_total{result=\"disconnected\"}"), 3);
+    until_metric(&service, "delivery_remembered_bytes", 0);
 }
 
 /// SUBACK is sent when the subscription is on the disk: after kill -9 the session has it.

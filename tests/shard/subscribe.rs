@@ -84,11 +84,15 @@ fn heard(world: &mut World, conn: ConnId, version: Version) -> Vec<String> {
         rest = &rest[frame.len..];
         all.push(match decode::decode(version, Sender::Server, frame).expect("well formed") {
             Packet::Publish(publish) => {
-                assert_eq!((publish.qos, publish.dup), (QoS::AtMostOnce, false));
+                assert!(!publish.dup);
                 let retain = if publish.retain { " retain" } else { "" };
                 let properties: Vec<_> = publish.properties.iter().map(|property| format!(" {property:?}")).collect();
                 let payload = String::from_utf8_lossy(publish.payload);
-                format!("{} {payload}{retain}{}", publish.topic, properties.concat())
+                let qos = match publish.qos {
+                    QoS::AtMostOnce => String::new(),
+                    qos => format!(" qos {} id {}", qos as u8, publish.packet_id),
+                };
+                format!("{} {payload}{qos}{retain}{}", publish.topic, properties.concat())
             }
             other => format!("{other:?}"),
         });
@@ -123,7 +127,7 @@ fn a_message_goes_to_those_whose_filters_match_it() {
 fn the_answer_says_whether_anybody_wants_it() {
     let mut world = world();
     let (publisher, subscriber) = (world.device_v5("publisher"), world.device("subscriber", 0));
-    let mut puback = |world: &mut World, topic, qos, id| {
+    let puback = |world: &mut World, topic, qos, id| {
         let publish = Publish { qos, packet_id: id, ..message(topic, "x") };
         world.bytes(publisher, &bytes_of(Version::V5, &Packet::Publish(publish)));
         world.sent(publisher)
@@ -212,11 +216,6 @@ fn refusals() {
     let shared = [("$share/g/a", PLAIN), ("a", PLAIN)];
     assert_eq!(subscribe(&mut world, new, Version::V5, 0, &shared), [0x9E, 0]);
     assert_eq!(subscribe(&mut world, old, Version::V311, 0, &shared), [0x80, 0]);
-    // A higher QoS is granted as 0 [MQTT-3.8.4-6].
-    assert_eq!(
-        subscribe(&mut world, old, Version::V311, 0, &[("b", SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN })]),
-        [0]
-    );
     assert_eq!(world.told(forebay::metrics::event::Kind::SubscribeRefused), 2);
 }
 
@@ -285,4 +284,72 @@ fn wills_have_subscribers_too() {
     world.core.on_close(&mut world.table, conn, Closed::Peer);
     world.turn();
     assert_eq!(heard(&mut world, subscriber, Version::V311), ["w gone"]);
+}
+
+/// The same bytes for many, each with an identifier of its own.
+#[test]
+fn copies_of_each_qos_and_version() {
+    let mut world = world();
+    let publisher = world.device_v5("publisher");
+    let granted = |qos| SubscriptionOptions { qos, ..PLAIN };
+    let mut subscribers = Vec::new();
+    for (name, version) in [("old", Version::V311), ("new", Version::V5)] {
+        for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            for n in 0..2 {
+                let name = format!("{name}-{qos:?}-{n}");
+                let conn = if version == Version::V5 { world.device_v5(&name) } else { world.device(&name, 0) };
+                assert_eq!(subscribe(&mut world, conn, version, 0, &[("t", granted(qos))]), [qos as u8]);
+                subscribers.push((conn, version, qos));
+            }
+        }
+    }
+    // A message of its own first, so that identifiers differ.
+    let (conn, version, _) = subscribers[2];
+    subscribe(&mut world, conn, version, 0, &[("own", granted(QoS::AtLeastOnce))]);
+    publish(&mut world, publisher, Version::V5, Publish { qos: QoS::AtLeastOnce, packet_id: 1, ..message("own", "x") });
+    assert_eq!(heard(&mut world, conn, version), ["own x qos 1 id 1"]);
+    // Long enough for a length of two bytes.
+    let payload = "y".repeat(200);
+    for (sent, packet_id) in [(QoS::AtLeastOnce, 2), (QoS::ExactlyOnce, 3)] {
+        publish(&mut world, publisher, Version::V5, Publish { qos: sent, packet_id, ..message("t", &payload) });
+        for (at, (conn, version, granted)) in subscribers.iter().enumerate() {
+            let id = packet_id - 1 + u16::from(at == 2);
+            let wanted = match sent.min(*granted) {
+                QoS::AtMostOnce => format!("t {payload}"),
+                qos => format!("t {payload} qos {} id {id}", qos as u8),
+            };
+            assert_eq!(heard(&mut world, *conn, *version), [wanted], "{at}: [MQTT-3.8.4-8]");
+        }
+    }
+    assert_eq!(world.number(M::RememberedBytes), 0, "no session outlives its connection");
+}
+
+#[test]
+fn a_subscriber_that_does_not_acknowledge_costs_itself() {
+    let mut world = world();
+    let (publisher, deaf, neighbour) = (world.device_v5("p"), world.device("deaf", 0), world.device("n", 0));
+    for conn in [deaf, neighbour] {
+        let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+        assert_eq!(subscribe(&mut world, conn, Version::V311, 0, &[("t", options)]), [1]);
+    }
+    for id in 1..=2_000_u16 {
+        publish(
+            &mut world,
+            publisher,
+            Version::V5,
+            Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", "x") },
+        );
+        assert_eq!(heard(&mut world, neighbour, Version::V311), [format!("t x qos 1 id {id}")]);
+        world.bytes(neighbour, &[0x40, 2, (id >> 8) as u8, id as u8]);
+        assert_eq!(world.sent(publisher).len(), 4, "its publisher is answered at once");
+    }
+    assert_eq!(heard(&mut world, deaf, Version::V311).len(), 64);
+    assert_eq!(world.number(M::CopiesQueueFull), 2_000 - 64 - 1_000);
+    assert!(world.told(forebay::metrics::event::Kind::MessageDropped) > 0);
+    assert!(world.number(M::RememberedBytes) > 0);
+    world.core.on_close(&mut world.table, deaf, Closed::Peer);
+    world.turn();
+    assert_eq!(world.number(M::RememberedBytes), 0);
+    let ended = world.number(M::CopiesEnded);
+    assert_eq!(ended, 1_000, "what waited for it has ended with it");
 }

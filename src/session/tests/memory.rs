@@ -7,7 +7,7 @@ use ReasonCode as R;
 fn an_idle_session_is_small() {
     let bytes = size_of::<Session>();
     // With a client id of 24 bytes, its slot in the map, that slot's key and its place in the hash table, under 300.
-    assert!(bytes <= 192, "{bytes} bytes");
+    assert!(bytes <= 200, "{bytes} bytes");
     assert!(bytes + 2 * 8 + 24 + 2 * 9 < 300);
     assert_eq!(size_of::<crate::session::inflight::Slot>(), 8);
 }

@@ -9,6 +9,7 @@ mod lifetime;
 mod memory;
 mod model;
 mod order;
+mod outgoing;
 mod owners;
 mod packets;
 mod publish;

@@ -1,101 +1,108 @@
-//! What a subscriber gets of a message: encoded once for all that get the same bytes.
+//! What a subscriber gets of a message: encoded once for all that get the same bytes, and remembered once for all that have to
+//! acknowledge it.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-use crate::limits::SUBSCRIBER_UNSENT_BYTES_MAX;
+use crate::limits::{REMEMBERED_BYTES_MAX, SUBSCRIBER_UNSENT_BYTES_MAX};
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS, Version};
-use crate::mqtt::property::{Property, PropertyBuf};
 use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
-use crate::session::{SessionKey, Subscription};
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{Body, Copy, Handed, SessionKey, Subscription, is_expired, properties};
 
 use super::super::events::{clipped, second};
 use super::super::{Core, Ring};
+use super::packet;
 
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;
 
-/// The forms in which copies of the message at hand have been encoded.
+/// What makes copies the same but for their packet identifier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Form {
+    version: Version,
+    qos: QoS,
+    retain: bool,
+    identifiers: Identifiers,
+}
+
+/// The message at hand, in the forms in which copies of it have been encoded.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
     bytes: Vec<u8>,
-    /// By version (before 5.0, 5.0) and RETAIN.
-    forms: [Option<Range<usize>>; 4],
-    /// The last with identifiers.
-    identified: Option<(Identifiers, bool, Range<usize>)>,
+    forms: SmallVec<[(Form, Range<usize>); 4]>,
+    /// The last with identifiers, which many may have of their own.
+    identified: Option<(Form, Range<usize>)>,
+    since: Monotonic,
+    body: Option<Arc<Body>>,
+    remembered: Arc<AtomicUsize>,
 }
 
 impl Copies {
-    /// Another message is at hand.
-    pub(super) fn begin(&mut self) {
+    /// Another message is at hand; it came then.
+    pub(super) fn begin(&mut self, since: Monotonic) {
         self.bytes.clear();
-        self.forms = Default::default();
+        self.forms.clear();
         self.identified = None;
+        self.since = since;
     }
 
-    fn form(
-        &mut self,
-        publish: &Publish<'_>,
-        version: Version,
-        retain: bool,
-        identifiers: &Identifiers,
-        waited_s: u32,
-    ) -> &[u8] {
-        let is_v5 = version == Version::V5;
-        let known = if is_v5 && !identifiers.is_empty() {
-            let same =
-                |(of, retained, _): &&(Identifiers, bool, Range<usize>)| of == identifiers && *retained == retain;
-            self.identified.as_ref().filter(same).map(|(_, _, range)| range.clone())
-        } else {
-            self.forms[usize::from(is_v5) << 1 | usize::from(retain)].clone()
-        };
-        let range = known.unwrap_or_else(|| {
-            let mut properties = if is_v5 { forwarded(publish, waited_s) } else { PropertyBuf::new() };
-            if is_v5 {
-                properties.extend(identifiers.iter().map(|id| Property::SubscriptionIdentifier(*id)));
-            }
+    /// It is dealt with: who has to remember it does.
+    pub(super) fn end(&mut self) {
+        self.body = None;
+    }
+
+    /// Bytes of messages that sessions have to remember.
+    pub(super) fn remembered(&self) -> usize {
+        self.remembered.load(Ordering::Relaxed)
+    }
+
+    /// The packet, and where in it its identifier has to be filled in. Empty: it would be larger than any packet may be.
+    fn encode(&mut self, publish: &Publish<'_>, form: Form, waited_s: u32) -> (Range<usize>, usize) {
+        let known = self.forms.iter().chain(&self.identified).find(|(known, _)| *known == form);
+        let range = known.map(|(_, range)| range.clone()).unwrap_or_else(|| {
+            let properties = properties(publish, form.version, waited_s, &form.identifiers);
             let copy = Publish {
                 dup: false,
-                qos: QoS::AtMostOnce,
-                retain,
-                packet_id: 0,
+                qos: form.qos,
+                retain: form.retain,
+                packet_id: u16::from(form.qos > QoS::AtMostOnce),
                 properties: properties.as_properties(),
                 ..publish.clone()
             };
             let from = self.bytes.len();
-            if encode::publish(version, &copy, &mut self.bytes).is_err() {
-                // With identifiers it is longer than any packet may be: nobody can be sent it.
+            if encode::publish(form.version, &copy, &mut self.bytes).is_err() {
                 self.bytes.truncate(from);
             }
             let range = from..self.bytes.len();
-            if is_v5 && !identifiers.is_empty() {
-                self.identified = Some((identifiers.clone(), retain, range.clone()));
+            if form.identifiers.is_empty() {
+                self.forms.push((form, range.clone()));
             } else {
-                self.forms[usize::from(is_v5) << 1 | usize::from(retain)] = Some(range.clone());
+                self.identified = Some((form, range.clone()));
             }
             range
         });
-        &self.bytes[range]
+        // Behind the fixed header and the topic with its length.
+        let length_bytes = self.bytes[range.clone()].iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+        (range, 1 + length_bytes + 2 + publish.topic.len())
     }
-}
 
-/// The properties of a message that go on to its subscribers [MQTT-3.3.2-4] to [MQTT-3.3.2-20]: all but its topic alias, and its
-/// expiry less what it has waited.
-pub(super) fn forwarded(publish: &Publish<'_>, waited_s: u32) -> PropertyBuf {
-    let forwarded = publish.properties.iter().filter_map(|property| match property {
-        Property::TopicAlias(_) | Property::SubscriptionIdentifier(_) => None,
-        // [MQTT-3.3.2-6]
-        Property::MessageExpiryInterval(s) => Some(Property::MessageExpiryInterval(s.saturating_sub(waited_s))),
-        property => Some(property),
-    });
-    let mut properties = PropertyBuf::new();
-    properties.extend(forwarded);
-    properties
+    fn body(&mut self, publish: &Publish<'_>) -> Arc<Body> {
+        let (since, remembered) = (self.since, &self.remembered);
+        let body = self.body.get_or_insert_with(|| {
+            let mut bytes = Vec::new();
+            packet(publish, &mut bytes);
+            Body::new(&bytes, since, remembered)
+        });
+        Arc::clone(body)
+    }
 }
 
 impl Core {
@@ -109,13 +116,14 @@ impl Core {
         is_stale: bool,
     ) {
         let dropped = match self.try_copy(io, publish, of, waited_s, is_stale) {
-            Ok(()) => return self.numbers.count(M::CopiesSent),
+            Ok(()) => return,
             Err(dropped) => dropped,
         };
         self.numbers.count(dropped);
         let what = match dropped {
             M::CopiesSlow => "the client does not read fast enough",
             M::CopiesTooLarge => "larger than the client's Maximum Packet Size",
+            M::CopiesQueueFull => "too many messages wait for the client",
             _ => return,
         };
         let client = self.sessions.get(of[0].session).map(|session| clipped(session.client_id()));
@@ -126,7 +134,7 @@ impl Core {
     }
 
     /// # Errors
-    /// Why there is none.
+    /// Why there is none, or why another one was dropped for it.
     fn try_copy(
         &mut self,
         io: &mut Ring<'_>,
@@ -135,34 +143,81 @@ impl Core {
         waited_s: u32,
         is_stale: bool,
     ) -> Result<(), M> {
-        let session = self.sessions.get(of[0].session).ok_or(M::CopiesEnded)?;
+        let key = of[0].session;
+        let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
         let has_it = |of: &Subscription| filter::matches(&of.filter, publish.topic);
         if is_stale && !session.subscriptions().iter().any(has_it) {
             return Err(M::CopiesEnded);
         }
-        let conn = session.conn().ok_or(M::CopiesAway)?;
-        let retain = publish.retain && of.iter().any(|of| of.options.retain_as_published); // [MQTT-3.3.1-12]
         if of.iter().all(|of| of.is_checked) && !session.may_receive(publish.topic, publish.qos, publish.retain) {
             return Err(M::CopiesDenied);
         }
-        let is_expired = publish.properties.message_expiry_interval_s().is_some_and(|s| s <= waited_s) && waited_s > 0;
-        if is_expired {
+        if is_expired(publish, waited_s) {
             return Err(M::CopiesExpired);
         }
-        let peer = session.peer();
+        let granted = of.iter().map(|of| of.options.qos).max().unwrap_or(QoS::AtMostOnce);
+        let qos = publish.qos.min(granted); // [MQTT-3.8.4-8]
+        let retain = publish.retain && of.iter().any(|of| of.options.retain_as_published); // [MQTT-3.3.1-12]
         let identifiers: Identifiers = of.iter().map(|of| of.identifier).filter(|id| *id != 0).collect();
-        let copy = self.delivery.copies.form(publish, peer.version, retain, &identifiers, waited_s);
-        if copy.is_empty() || copy.len() > peer.packet_size_max as usize {
+        let peer = session.peer();
+        let conn = session.conn();
+        if qos == QoS::AtMostOnce && conn.is_none() {
+            return Err(M::CopiesAway);
+        }
+        let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
+        let copies = &mut self.delivery.copies;
+        let copy = Copy { qos, retain, identifiers: identifiers.as_slice().into() };
+        let (range, id_at) = copies.encode(publish, Form { version: peer.version, qos, retain, identifiers }, waited_s);
+        if conn.is_some() && (range.is_empty() || range.len() > peer.packet_size_max as usize) {
             return Err(M::CopiesTooLarge); // [MQTT-3.1.2-25]
         }
-        if self.keeping.holds.unsent(io, conn) > SUBSCRIBER_UNSENT_BYTES_MAX {
+        if qos == QoS::AtMostOnce && unsent > SUBSCRIBER_UNSENT_BYTES_MAX {
             return Err(M::CopiesSlow);
         }
+        let mut id = None;
+        if qos > QoS::AtMostOnce {
+            let is_remembered = session.expiry_s() > 0 || !session.sends_at_once(unsent);
+            if is_remembered && copies.remembered() > REMEMBERED_BYTES_MAX {
+                return Err(M::CopiesQueueFull);
+            }
+            id = match session.hand(copy, unsent, || copies.body(publish)) {
+                Handed::Now(id) => Some((id_at, id)),
+                Handed::Queued => return Ok(()),
+                Handed::DroppedOldest => return Err(M::CopiesQueueFull),
+            };
+        }
+        if let Some(conn) = conn {
+            self.write_copy(io, conn, range, id);
+        }
+        self.numbers.count(M::CopiesSent);
+        Ok(())
+    }
+
+    /// `id`: where the packet has its identifier, and which.
+    fn write_copy(&mut self, io: &mut Ring<'_>, conn: ConnId, range: Range<usize>, id: Option<(usize, u16)>) {
         let holds = &mut self.keeping.holds;
         let out = holds.out(io, conn);
         let from = out.len();
-        out.extend_from_slice(copy);
+        out.extend_from_slice(&self.delivery.copies.bytes[range]);
+        if let Some((at, id)) = id {
+            out[from + at..][..2].copy_from_slice(&id.to_be_bytes());
+        }
         holds.wrote(conn, from);
-        Ok(())
+    }
+
+    /// Sends what waits for a session, as far as its client may be sent it.
+    pub(in crate::shard) fn pump_session(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(conn) = session.conn().filter(|_| session.has_queued()) else { return };
+        let holds = &mut self.keeping.holds;
+        let unsent = holds.unsent(io, conn);
+        let now = io.now();
+        let out = holds.out(io, conn);
+        let from = out.len();
+        let pumped = session.pump(now, unsent, out);
+        holds.wrote(conn, from);
+        self.numbers.raise(M::CopiesSent, pumped.sent as u64);
+        self.numbers.raise(M::CopiesExpired, pumped.expired as u64);
+        self.numbers.raise(M::CopiesTooLarge, pumped.too_large as u64);
     }
 }

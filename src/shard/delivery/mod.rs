@@ -21,7 +21,7 @@ use crate::route::interest::Interest;
 use crate::route::shape::Topic;
 use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
 use crate::runtime::seam::Monotonic;
-use crate::session::SessionKey;
+use crate::session::{SessionKey, properties};
 
 use self::copies::Copies;
 use self::parcels::{Peers, Received};
@@ -219,7 +219,7 @@ impl Core {
         found_at: Option<u64>,
     ) -> usize {
         let is_stale = found_at.is_some_and(|at| at != self.delivery.index.changes());
-        self.delivery.copies.begin();
+        self.delivery.copies.begin(io.now());
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {
             if self.delivery.budget == 0 {
@@ -235,6 +235,7 @@ impl Core {
                 self.copy(io, publish, &wanted, waited_s, is_stale);
             }
         }
+        self.delivery.copies.end();
         done
     }
 
@@ -253,6 +254,7 @@ impl Core {
             let _ = io.set_timer(io.now(), Timer::Delivery.token());
         }
         self.numbers.set(M::DeliveryLineBytes, self.delivery.line_bytes as u64);
+        self.numbers.set(M::RememberedBytes, self.delivery.copies.remembered() as u64);
         self.numbers.set(M::Subscriptions, self.delivery.index.len() as u64);
         self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
     }
@@ -293,7 +295,7 @@ impl Core {
 /// A message as a PUBLISH packet of 5.0: what shards send one another, and what waits.
 fn packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
     out.clear();
-    let properties = copies::forwarded(publish, 0);
+    let properties = properties(publish, Version::V5, 0, &[]);
     // Ids mean nothing here, but there must be one.
     let packet_id = u16::from(publish.qos as u8 > 0);
     let publish = Publish { dup: false, packet_id, properties: properties.as_properties(), ..publish.clone() };

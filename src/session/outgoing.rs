@@ -1,0 +1,367 @@
+//! Messages of QoS 1 and 2 on their way to a client: what it has been sent and not acknowledged, and what waits behind.
+//!
+//! Each copy has a number, in order; its packet identifier follows from that. A client is sent at most its send quota (section
+//! 4.9) at a time. When its connection is gone and it returns, what is open is sent again in order, PUBLISH with DUP or PUBREL,
+//! then the rest [MQTT-4.4.0-1].
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::peer::Peer;
+use super::state::Session;
+use crate::limits::{QUEUED_BYTES_OF_SESSION_MAX, QUEUED_OF_SESSION_MAX};
+use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
+use crate::mqtt::property::{Property, PropertyBuf};
+use crate::mqtt::reason::ReasonCode;
+use crate::mqtt::{decode, encode, frame};
+use crate::runtime::seam::Monotonic;
+
+/// Packet identifiers there are.
+const IDS: u32 = 65_535;
+/// Past so many unsent bytes nothing more is written, if an acknowledgement is to come that says when to go on.
+const UNSENT_BYTES_MAX: usize = 64 << 10;
+
+/// A message that some sessions have to remember, once for all of them.
+#[derive(Debug)]
+pub struct Body {
+    /// The message as a PUBLISH packet of 5.0.
+    packet: Box<[u8]>,
+    /// When it came.
+    since: Monotonic,
+    /// Bytes of all bodies.
+    held: Arc<AtomicUsize>,
+}
+
+impl Body {
+    /// `packet`: a PUBLISH of 5.0. Its bytes count in `held` for as long as anybody has it.
+    #[must_use]
+    pub fn new(packet: &[u8], since: Monotonic, held: &Arc<AtomicUsize>) -> Arc<Self> {
+        held.fetch_add(packet.len(), Ordering::Relaxed);
+        Arc::new(Self { packet: packet.into(), since, held: Arc::clone(held) })
+    }
+
+    /// Seconds that it has waited.
+    fn waited_s(&self, now: Monotonic) -> u32 {
+        u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.packet.len(), Ordering::Relaxed);
+    }
+}
+
+/// What one client gets of a message.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// At which it is sent: 1 or 2.
+    pub qos: QoS,
+    /// RETAIN.
+    pub retain: bool,
+    /// Subscription Identifiers.
+    pub identifiers: Box<[u32]>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Its client has not been sent it.
+    Queued,
+    /// It may have it.
+    Sent,
+    /// QoS 2: it has said that it has it.
+    Received,
+}
+
+#[derive(Debug)]
+struct Item {
+    number: u32,
+    state: State,
+    copy: Copy,
+    /// `None`: it will not be sent again.
+    body: Option<Arc<Body>>,
+}
+
+impl Item {
+    fn packet_id(&self) -> u16 {
+        packet_id(self.number)
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, |body| body.packet.len())
+    }
+}
+
+fn packet_id(number: u32) -> u16 {
+    // 1 to 65,535.
+    (number % IDS) as u16 + 1
+}
+
+/// What came of a look at what waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pumped {
+    /// Copies sent for the first time.
+    pub sent: usize,
+    /// Dropped: their Message Expiry Interval was over.
+    pub expired: usize,
+    /// Dropped: larger than the client takes.
+    pub too_large: usize,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    /// Oldest first.
+    items: VecDeque<Item>,
+    /// So many of the first are on their way over the present connection.
+    open: usize,
+    /// Bytes of those behind.
+    queued_bytes: usize,
+    next: u32,
+}
+
+impl Outgoing {
+    /// Whether the next copy can be sent at once.
+    fn is_caught_up(&self, quota: u16) -> bool {
+        self.open == self.items.len() && self.open < usize::from(quota) && self.is_near(self.next)
+    }
+
+    /// Whether the packet identifier of this number is not that of a copy which is open still.
+    fn is_near(&self, number: u32) -> bool {
+        self.items.front().is_none_or(|oldest| number.wrapping_sub(oldest.number) < IDS)
+    }
+
+    fn number(&mut self) -> u32 {
+        let number = self.next;
+        // So that what follows the highest number has the identifier that follows its.
+        self.next = if number == IDS * 65_536 - 1 { 0 } else { number + 1 };
+        number
+    }
+
+    /// Puts a copy behind all others. True: the oldest that was not sent had to go for it.
+    fn queue(&mut self, copy: Copy, body: Arc<Body>) -> bool {
+        let bytes = body.packet.len();
+        let number = self.number();
+        let mut is_full = self.items.len() - self.open >= QUEUED_OF_SESSION_MAX;
+        is_full |= self.queued_bytes > 0 && self.queued_bytes + bytes > QUEUED_BYTES_OF_SESSION_MAX;
+        let oldest = (self.open..self.items.len()).find(|at| is_full && self.items[*at].state == State::Queued);
+        if let Some(gone) = oldest.and_then(|at| self.items.remove(at)) {
+            self.queued_bytes -= gone.bytes();
+        }
+        self.queued_bytes += bytes;
+        self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
+        oldest.is_some()
+    }
+
+    /// Its place among those that are on their way.
+    fn find(&self, id: u16) -> Option<usize> {
+        (0..self.open).find(|at| self.items[*at].packet_id() == id)
+    }
+
+    fn end(&mut self, at: usize) {
+        self.items.remove(at);
+        self.open -= 1;
+    }
+
+    /// The connection is gone: all of it is to be sent again.
+    fn rewind(&mut self) {
+        let open = std::mem::take(&mut self.open);
+        self.queued_bytes += self.items.range(..open).map(Item::bytes).sum::<usize>();
+    }
+
+    fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
+        let (mut pumped, from) = (Pumped::default(), out.len());
+        while self.open < self.items.len().min(usize::from(quota)) {
+            if self.open > 0 && unsent + (out.len() - from) > UNSENT_BYTES_MAX {
+                break;
+            }
+            if !self.is_near(self.items[self.open].number) {
+                break;
+            }
+            let item = &mut self.items[self.open];
+            let bytes = item.bytes();
+            let outcome = match item.state {
+                State::Received => {
+                    encode::ack(peer.version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
+                    Written::Yes
+                }
+                State::Queued | State::Sent => write(item, peer, now, out),
+            };
+            self.queued_bytes -= bytes;
+            match outcome {
+                Written::Yes => {
+                    pumped.sent += usize::from(item.state == State::Queued);
+                    item.state = if item.state == State::Received { State::Received } else { State::Sent };
+                    self.open += 1;
+                    continue;
+                }
+                Written::Expired => pumped.expired += 1,
+                Written::TooLarge => pumped.too_large += 1,
+            }
+            self.items.remove(self.open);
+        }
+        pumped
+    }
+}
+
+enum Written {
+    Yes,
+    Expired,
+    TooLarge,
+}
+
+fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written {
+    let Some(body) = &item.body else { return Written::Expired };
+    let publish = frame::next(&body.packet, u32::MAX).ok().flatten();
+    let publish = publish.and_then(|frame| decode::publish(Version::V5, frame.first, frame.body).ok());
+    let Some(publish) = publish else { return Written::Expired };
+    let waited_s = body.waited_s(now);
+    let dup = item.state == State::Sent;
+    if !dup && is_expired(&publish, waited_s) {
+        return Written::Expired;
+    }
+    let properties = properties(&publish, peer.version, waited_s, &item.copy.identifiers);
+    let Copy { qos, retain, .. } = item.copy;
+    let packet_id = item.packet_id();
+    let copy = Publish { dup, qos, retain, packet_id, properties: properties.as_properties(), ..publish };
+    let from = out.len();
+    let is_written = encode::publish(peer.version, &copy, out).is_ok();
+    if is_written && out.len() - from <= peer.packet_size_max as usize {
+        return Written::Yes;
+    }
+    out.truncate(from);
+    Written::TooLarge // [MQTT-3.1.2-25]
+}
+
+/// Whether a message has outlived its Message Expiry Interval [MQTT-3.3.2-5].
+#[must_use]
+pub fn is_expired(publish: &Publish<'_>, waited_s: u32) -> bool {
+    waited_s > 0 && publish.properties.message_expiry_interval_s().is_some_and(|s| s <= waited_s)
+}
+
+/// The properties of a message that go on to a subscriber [MQTT-3.3.2-4] to [MQTT-3.3.2-20]: all but its topic alias, its expiry less
+/// what it has waited [MQTT-3.3.2-6], and the identifiers of the matching subscriptions [MQTT-3.3.4-3]. None before 5.0.
+#[must_use]
+pub fn properties(publish: &Publish<'_>, version: Version, waited_s: u32, identifiers: &[u32]) -> PropertyBuf {
+    let mut properties = PropertyBuf::new();
+    if version < Version::V5 {
+        return properties;
+    }
+    properties.extend(publish.properties.iter().filter_map(|property| match property {
+        Property::TopicAlias(_) | Property::SubscriptionIdentifier(_) => None,
+        Property::MessageExpiryInterval(s) => Some(Property::MessageExpiryInterval(s.saturating_sub(waited_s))),
+        property => Some(property),
+    }));
+    properties.extend(identifiers.iter().map(|identifier| Property::SubscriptionIdentifier(*identifier)));
+    properties
+}
+
+/// What becomes of a copy at QoS 1 or 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handed {
+    /// It is to be written now, under this packet identifier.
+    Now(u16),
+    /// It waits.
+    Queued,
+    /// It waits, and the oldest that waited was dropped for it.
+    DroppedOldest,
+}
+
+impl Session {
+    /// Whether [`Session::hand`] would say that a copy is to be written now. `unsent`: bytes that are on their way to the client.
+    #[must_use]
+    pub fn sends_at_once(&self, unsent: usize) -> bool {
+        let is_ready = |outgoing: &Outgoing| {
+            outgoing.is_caught_up(self.terms.send_maximum) && (unsent <= UNSENT_BYTES_MAX || outgoing.open == 0)
+        };
+        self.conn.is_some() && self.outgoing.as_deref().is_none_or(is_ready)
+    }
+
+    /// Hands it a copy of a message that its client may be sent.
+    pub fn hand(&mut self, copy: Copy, unsent: usize, body: impl FnOnce() -> Arc<Body>) -> Handed {
+        let (at_once, is_kept) = (self.sends_at_once(unsent), self.expiry_s > 0);
+        let outgoing = self.outgoing.get_or_insert_default();
+        if at_once {
+            let number = outgoing.number();
+            // Without the session nothing is sent again.
+            let body = is_kept.then(body);
+            outgoing.items.push_back(Item { number, state: State::Sent, copy, body });
+            outgoing.open += 1;
+            return Handed::Now(packet_id(number));
+        }
+        if outgoing.queue(copy, body()) { Handed::DroppedOldest } else { Handed::Queued }
+    }
+
+    /// Whether anything waits that may be sent.
+    #[must_use]
+    pub fn has_queued(&self) -> bool {
+        let quota = usize::from(self.terms.send_maximum);
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.open < outgoing.items.len().min(quota))
+    }
+
+    /// Appends what waits, as far as its client may be sent it. `unsent`: bytes that are on their way to it already.
+    pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
+        let (peer, quota) = (self.peer(), self.terms.send_maximum);
+        self.outgoing.as_mut().map_or_else(Pumped::default, |outgoing| outgoing.pump(peer, quota, now, unsent, out))
+    }
+
+    /// Copies that its client has been sent and not acknowledged, and those that wait.
+    #[must_use]
+    pub fn copies(&self) -> (usize, usize) {
+        let copies = |outgoing: &Outgoing| (outgoing.open, outgoing.items.len() - outgoing.open);
+        self.outgoing.as_deref().map(copies).unwrap_or_default()
+    }
+
+    /// Those that its client was never sent.
+    pub(super) fn copies_never_sent(&self) -> u64 {
+        let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
+        items.filter(|item| item.state == State::Queued).count() as u64
+    }
+
+    /// PUBACK: the client has a message of QoS 1, or does not want it. One of another QoS, or of none, says nothing.
+    pub(super) fn puback(&mut self, id: u16) {
+        let Some(outgoing) = &mut self.outgoing else { return };
+        if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::AtLeastOnce) {
+            outgoing.end(at);
+        }
+    }
+
+    /// PUBREC: the client has a message of QoS 2, or does not want it.
+    pub(super) fn pubrec(&mut self, id: u16, is_error: bool, out: &mut Vec<u8>) {
+        let version = self.terms.version;
+        let found = self.outgoing.as_mut().and_then(|outgoing| {
+            let at = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::ExactlyOnce)?;
+            Some((outgoing, at))
+        });
+        let code = match found {
+            // It ends the exchange (section 4.3.3).
+            Some((outgoing, at)) if is_error => return outgoing.end(at),
+            Some((outgoing, at)) => {
+                let item = &mut outgoing.items[at];
+                (item.state, item.body) = (State::Received, None);
+                ReasonCode::SUCCESS
+            }
+            None if is_error => return,
+            // The client may finish what it knows of (section 3.6.2.1).
+            None => ReasonCode::PACKET_IDENTIFIER_NOT_FOUND,
+        };
+        encode::ack(version, PacketType::PubRel, id, code, out);
+    }
+
+    /// PUBCOMP: the exchange is over.
+    pub(super) fn pubcomp(&mut self, id: u16) {
+        let Some(outgoing) = &mut self.outgoing else { return };
+        if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].state == State::Received) {
+            outgoing.end(at);
+        }
+    }
+
+    /// Its connection is gone.
+    pub(super) fn rewind_outgoing(&mut self) {
+        match &mut self.outgoing {
+            Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(),
+            _ => self.outgoing = None,
+        }
+    }
+}

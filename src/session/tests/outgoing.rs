@@ -1,0 +1,400 @@
+//! Messages of QoS 1 and 2 to a client: order, identifiers, its send quota, and what it is sent again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::{QUEUED_BYTES_OF_SESSION_MAX, QUEUED_OF_SESSION_MAX};
+use crate::mqtt::encode;
+use crate::mqtt::packet::PacketType;
+
+/// A session, its client's end of the connection, and what it is to be sent.
+struct World {
+    shard: Shard,
+    client: Client,
+    version: Version,
+    quota: u16,
+    held: Arc<AtomicUsize>,
+    /// Bytes that have not been read.
+    wire: Vec<u8>,
+}
+
+impl World {
+    fn new(version: Version, quota: u16) -> Self {
+        let mut shard = Shard::default();
+        let client = connected(&mut shard, version, quota);
+        Self { shard, client, version, quota, held: Arc::default(), wire: Vec::new() }
+    }
+
+    fn session(&mut self) -> &mut Session {
+        self.shard.sessions.get_mut(self.client.key).expect("it is kept")
+    }
+
+    fn message(&self, topic: &str, properties: Properties<'_>) -> Arc<Body> {
+        let publish = Publish {
+            dup: false,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic,
+            packet_id: 1,
+            properties,
+            payload: b"x",
+        };
+        let mut packet = Vec::new();
+        encode::publish(Version::V5, &publish, &mut packet).expect("small");
+        Body::new(&packet, self.shard.now, &self.held)
+    }
+
+    /// Hands over a message; what is to be written at once is, as the shard does it.
+    fn hand(&mut self, qos: QoS, topic: &str) -> Handed {
+        let body = self.message(topic, Properties::EMPTY);
+        let handed = self.session().hand(Copy { qos, retain: false, identifiers: Box::default() }, 0, || body);
+        if let Handed::Now(packet_id) = handed {
+            let properties = Properties::EMPTY;
+            let publish = Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload: b"x" };
+            encode::publish(self.version, &publish, &mut self.wire).expect("small");
+        }
+        handed
+    }
+
+    fn pump(&mut self) -> Pumped {
+        let (now, unsent) = (self.shard.now, self.wire.len());
+        let mut wire = std::mem::take(&mut self.wire);
+        let pumped = self.session().pump(now, unsent, &mut wire);
+        self.wire = wire;
+        pumped
+    }
+
+    /// The client acknowledges.
+    fn say(&mut self, kind: PacketType, id: u16, reason: ReasonCode) {
+        let ack = Ack { packet_id: id, reason, properties: Properties::EMPTY };
+        let packet = match kind {
+            PacketType::PubAck => Packet::PubAck(ack),
+            PacketType::PubRec => Packet::PubRec(ack),
+            _ => Packet::PubComp(ack),
+        };
+        let mut wire = std::mem::take(&mut self.wire);
+        assert_eq!(self.session().packet(&packet, &mut wire), Next::Go);
+        self.wire = wire;
+        self.pump();
+    }
+
+    fn acknowledge(&mut self, kind: PacketType, id: u16) {
+        self.say(kind, id, ReasonCode::SUCCESS);
+    }
+
+    /// The connection breaks, and the client is back.
+    fn reconnect(&mut self, quota: u16) {
+        self.wire.clear();
+        let (key, conn, now) = (self.client.key, self.client.conn, self.shard.now);
+        self.shard.sessions.disconnected(key, conn, End::Lost, now);
+        self.quota = quota;
+        self.client = connected(&mut self.shard, self.version, quota);
+        assert_eq!(self.client.key, key, "its session is there");
+        self.pump();
+    }
+
+    /// What the client hears: packet type, identifier, DUP, topic.
+    fn heard(&mut self) -> Vec<(PacketType, u16, bool, String)> {
+        let wire = std::mem::take(&mut self.wire);
+        let (mut rest, mut all) = (&wire[..], Vec::new());
+        while let Some(frame) = frame::next(rest, u32::MAX).expect("well formed") {
+            rest = &rest[frame.len..];
+            all.push(match decode(self.version, Sender::Server, frame).expect("well formed") {
+                Packet::Publish(publish) => {
+                    (PacketType::Publish, publish.packet_id, publish.dup, publish.topic.to_owned())
+                }
+                Packet::PubRel(ack) => (PacketType::PubRel, ack.packet_id, false, String::new()),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert!(rest.is_empty());
+        all
+    }
+
+    /// In short: `1 a`, `dup 1 a`, `rel 1`.
+    fn words(&mut self) -> Vec<String> {
+        let word = |(kind, id, dup, topic)| match kind {
+            PacketType::PubRel => format!("rel {id}"),
+            _ => format!("{}{id} {topic}", if dup { "dup " } else { "" }),
+        };
+        self.heard().into_iter().map(word).collect()
+    }
+}
+
+fn connected(shard: &mut Shard, version: Version, quota: u16) -> Client {
+    let asked = properties(&[Property::ReceiveMaximum(quota), Property::SessionExpiryInterval(3600)]);
+    let properties = if version == Version::V5 { asked.as_properties() } else { Properties::EMPTY };
+    let client = shard.connect(&Connect { properties, ..connect(version, "c", false) });
+    shard.heard(client.conn);
+    client
+}
+
+use PacketType::{PubAck, PubComp, PubRec};
+use QoS::{AtLeastOnce, ExactlyOnce};
+
+#[test]
+fn a_client_is_sent_no_more_than_its_receive_maximum_and_the_rest_in_order() {
+    let mut world = World::new(Version::V5, 2);
+    for topic in ["a", "b", "c", "d"] {
+        world.hand(AtLeastOnce, topic);
+    }
+    assert_eq!(world.pump(), Pumped::default(), "[MQTT-3.3.4-9]");
+    assert_eq!(world.words(), ["1 a", "2 b"]);
+    assert_eq!(world.session().copies(), (2, 2));
+    world.acknowledge(PubAck, 2);
+    assert_eq!(world.words(), ["3 c"], "an answer out of order counts as any other");
+    world.acknowledge(PubAck, 7);
+    world.acknowledge(PubComp, 3);
+    assert!(world.words().is_empty(), "what was not sent, and what is of another QoS, cannot be acknowledged");
+    world.acknowledge(PubAck, 1);
+    world.acknowledge(PubAck, 3);
+    assert_eq!(world.words(), ["4 d"]);
+    world.acknowledge(PubAck, 4);
+    assert_eq!(world.session().copies(), (0, 0));
+    assert_eq!(world.hand(AtLeastOnce, "e"), Handed::Now(5));
+}
+
+#[test]
+fn the_exchange_of_qos_2() {
+    let mut world = World::new(Version::V5, 2);
+    ["a", "b", "c"].iter().for_each(|topic| drop(world.hand(ExactlyOnce, topic)));
+    assert_eq!(world.words(), ["1 a", "2 b"]);
+    world.acknowledge(PubRec, 1);
+    assert_eq!(world.words(), ["rel 1"], "it counts until PUBCOMP");
+    world.acknowledge(PubRec, 1);
+    assert_eq!(world.words(), ["rel 1"], "[MQTT-4.3.3-8]");
+    world.acknowledge(PubAck, 2);
+    world.acknowledge(PubComp, 2);
+    assert!(world.words().is_empty(), "neither ends it");
+    world.acknowledge(PubComp, 1);
+    assert_eq!(world.words(), ["3 c"]);
+    world.say(PubRec, 2, ReasonCode::QUOTA_EXCEEDED);
+    world.acknowledge(PubRec, 2);
+    let mut unknown = Vec::new();
+    encode::ack(Version::V5, PacketType::PubRel, 2, ReasonCode::PACKET_IDENTIFIER_NOT_FOUND, &mut unknown);
+    assert_eq!(world.wire, unknown, "a refusal has ended it");
+}
+
+#[test]
+fn what_is_open_is_sent_again_when_the_client_returns() {
+    for version in [Version::V311, Version::V5] {
+        let mut world = World::new(version, 4);
+        world.hand(AtLeastOnce, "a");
+        world.hand(ExactlyOnce, "b");
+        world.hand(ExactlyOnce, "c");
+        world.acknowledge(PubRec, 2);
+        world.heard();
+        world.reconnect(4);
+        assert_eq!(world.words(), ["dup 1 a", "rel 2", "dup 3 c"], "[MQTT-4.4.0-1] [MQTT-4.6.0-1]");
+        world.hand(AtLeastOnce, "d");
+        world.acknowledge(PubAck, 1);
+        world.acknowledge(PubComp, 2);
+        assert_eq!(world.words(), ["4 d"]);
+    }
+    // A smaller quota than before holds for what is sent again, too.
+    let mut world = World::new(Version::V5, 3);
+    ["a", "b", "c", "d"].iter().for_each(|topic| drop(world.hand(AtLeastOnce, topic)));
+    world.reconnect(1);
+    assert_eq!(world.words(), ["dup 1 a"]);
+    world.acknowledge(PubAck, 2);
+    assert!(world.words().is_empty(), "it has not been sent over this connection");
+    world.acknowledge(PubAck, 1);
+    assert_eq!(world.words(), ["dup 2 b"]);
+}
+
+#[test]
+fn what_waits_has_bounds_and_the_oldest_goes() {
+    let mut world = World::new(Version::V5, 1);
+    assert_eq!(world.hand(AtLeastOnce, "sent"), Handed::Now(1));
+    for number in 0..QUEUED_OF_SESSION_MAX {
+        assert_eq!(world.hand(AtLeastOnce, &number.to_string()), Handed::Queued);
+    }
+    assert_eq!(world.hand(AtLeastOnce, "one more"), Handed::DroppedOldest);
+    assert_eq!(world.session().copies(), (1, QUEUED_OF_SESSION_MAX));
+    world.heard();
+    world.acknowledge(PubAck, 1);
+    assert_eq!(world.words(), ["3 1"], "the oldest was dropped, and what had been sent was not");
+
+    let mut world = World::new(Version::V5, 1);
+    world.hand(AtLeastOnce, "sent");
+    let long = "x".repeat(60_000);
+    let fit = QUEUED_BYTES_OF_SESSION_MAX / 60_010;
+    for _ in 0..fit {
+        assert_eq!(world.hand(AtLeastOnce, &long), Handed::Queued);
+    }
+    assert_eq!(world.hand(AtLeastOnce, &long), Handed::DroppedOldest);
+    assert_eq!(world.session().copies(), (1, fit));
+    assert!(world.held.load(Ordering::Relaxed) <= QUEUED_BYTES_OF_SESSION_MAX + 60_010);
+    let now = world.shard.now;
+    world.shard.sessions.disconnected(world.client.key, world.client.conn, End::Lost, now);
+    world.shard.sessions.forget(world.client.key);
+    assert_eq!(world.held.load(Ordering::Relaxed), 0, "nothing is remembered for a session that has ended");
+    assert_eq!(world.shard.sessions.take_discarded(), fit as u64);
+}
+
+#[test]
+fn what_has_expired_or_is_too_large_is_not_sent() {
+    let mut world = World::new(Version::V5, 1);
+    world.hand(AtLeastOnce, "sent");
+    let expiry = properties(&[Property::MessageExpiryInterval(5)]);
+    for topic in ["expires", "expires, too"] {
+        let body = world.message(topic, expiry.as_properties());
+        world.session().hand(Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() }, 0, || body);
+    }
+    world.hand(AtLeastOnce, "stays");
+    world.shard.now = world.shard.now.after(Duration::from_secs(4));
+    world.heard();
+    world.acknowledge(PubAck, 1);
+    let left = frame::next(&world.wire, u32::MAX).expect("well formed").expect("a packet");
+    match decode(Version::V5, Sender::Server, left).expect("well formed") {
+        Packet::Publish(publish) => {
+            assert_eq!(publish.properties.message_expiry_interval_s(), Some(1), "[MQTT-3.3.2-6]")
+        }
+        other => panic!("{other:?}"),
+    }
+    world.heard();
+    world.shard.now = world.shard.now.after(Duration::from_secs(1));
+    world.acknowledge(PubAck, 2);
+    assert_eq!(world.words(), ["4 stays"], "[MQTT-3.3.2-5]");
+    // What was sent once does not expire.
+    let body = world.message("sent again", expiry.as_properties());
+    world.session().hand(Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() }, 0, || body);
+    world.acknowledge(PubAck, 4);
+    world.shard.now = world.shard.now.after(Duration::from_secs(60));
+    world.reconnect(1);
+    assert_eq!(world.words(), ["dup 5 sent again"]);
+}
+
+#[test]
+fn a_packet_identifier_is_not_used_again_while_its_message_is_open() {
+    let mut world = World::new(Version::V5, 2);
+    world.hand(AtLeastOnce, "never acknowledged");
+    world.heard();
+    for number in 0..70_000_u32 {
+        match world.hand(AtLeastOnce, "t") {
+            Handed::Now(id) => {
+                assert_ne!(id, 1, "it is open");
+                world.heard();
+                world.acknowledge(PubAck, id);
+            }
+            handed => {
+                assert_eq!((number, handed), (65_534, Handed::Queued), "all other identifiers were used");
+                assert_eq!(world.pump(), Pumped::default());
+                world.acknowledge(PubAck, 1);
+                assert_eq!(world.words(), ["1 t"]);
+                return;
+            }
+        }
+    }
+    panic!("it was never held up");
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Hand(QoS),
+    /// The client reads so many packets and keeps what it has to answer.
+    Read(usize),
+    /// It answers one of those.
+    Answer(usize),
+    Reconnect(u16),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => prop_oneof![Just(AtLeastOnce), Just(ExactlyOnce)].prop_map(Step::Hand),
+        3 => (1usize..5).prop_map(Step::Read),
+        5 => (0usize..8).prop_map(Step::Answer),
+        1 => (1u16..5).prop_map(Step::Reconnect),
+    ]
+}
+
+/// A client that keeps to the standard, its answers late and in any order.
+#[derive(Default)]
+struct Model {
+    /// Sent over this connection and not ended: what it is to answer with.
+    open: BTreeMap<u16, PacketType>,
+    /// Answers on their way.
+    owed: Vec<(PacketType, u16)>,
+    /// QoS 2 identifiers that it has the message of.
+    known: BTreeSet<u16>,
+    /// Messages handed on, by QoS.
+    got: [Vec<u32>; 2],
+    /// Those of QoS 1 that it may get once more.
+    seen: BTreeSet<u32>,
+}
+
+impl Model {
+    fn hear(&mut self, kind: PacketType, id: u16, dup: bool, topic: &str, quota: u16) {
+        if kind == PacketType::PubRel {
+            self.known.remove(&id);
+            self.open.insert(id, PubComp);
+            self.owed.push((PubComp, id));
+            return;
+        }
+        let (of, number) = topic.split_once('/').expect("as it was handed over");
+        let number: u32 = number.parse().expect("a number");
+        assert!(!self.open.contains_key(&id), "J4: identifier {id} is open");
+        assert!(self.open.len() < usize::from(quota), "J4: more than Receive Maximum");
+        let answer = if of == "1" { PubAck } else { PubRec };
+        self.open.insert(id, answer);
+        self.owed.push((answer, id));
+        if of == "1" {
+            assert!(dup || !self.seen.contains(&number), "J4: a repeat without DUP");
+            if self.seen.insert(number) {
+                self.got[0].push(number);
+            }
+        } else if self.known.insert(id) {
+            self.got[1].push(number);
+        } else {
+            assert!(dup, "J4: a repeat without DUP");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_message_arrives_in_order_whatever_breaks(steps in prop::collection::vec(step(), 1..200)) {
+        let mut world = World::new(Version::V5, 3);
+        let mut model = Model::default();
+        let mut handed = [0u32; 2];
+        let mut unread: std::collections::VecDeque<(PacketType, u16, bool, String)> = Default::default();
+        let last = [Step::Read(10_000), Step::Answer(0)].into_iter().cycle().take(4_000);
+        for step in steps.into_iter().chain(last) {
+            unread.extend(world.heard());
+            match step {
+                Step::Hand(qos) => {
+                    let of = usize::from(qos as u8) - 1;
+                    world.hand(qos, &format!("{}/{}", of + 1, handed[of]));
+                    handed[of] += 1;
+                }
+                Step::Read(count) => {
+                    for (kind, id, dup, topic) in unread.drain(..count.min(unread.len())) {
+                        model.hear(kind, id, dup, &topic, world.quota);
+                    }
+                }
+                Step::Answer(which) if which < model.owed.len() => {
+                    let (kind, id) = model.owed.remove(which);
+                    if kind != PubRec {
+                        model.open.remove(&id);
+                    }
+                    world.acknowledge(kind, id);
+                }
+                Step::Answer(_) => {}
+                Step::Reconnect(quota) => {
+                    unread.clear();
+                    model.open.clear();
+                    model.owed.clear();
+                    world.reconnect(quota);
+                }
+            }
+        }
+        for of in 0..2 {
+            prop_assert_eq!(&model.got[of], &(0..handed[of]).collect::<Vec<_>>(), "QoS {}", of + 1);
+        }
+        prop_assert_eq!(world.session().copies(), (0, 0));
+        prop_assert_eq!(world.held.load(Ordering::Relaxed), 0);
+    }
+}
