@@ -59,8 +59,37 @@ struct Client {
     unanswered_publishes: usize,
     /// QoS 2 packet identifiers that are in use.
     open_packet_ids: usize,
+    /// How many subscriptions the session has.
+    subscriptions: usize,
+    /// The subscriptions; only in the answer about one client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    filters: Option<Vec<Filter>>,
+    /// Messages of QoS 1 and 2 that the client has been sent and not acknowledged.
+    unacknowledged_messages: usize,
+    /// Messages of QoS 1 and 2 that wait for the client.
+    queued_messages: usize,
     /// The shard that owns it.
     shard: usize,
+}
+
+/// A subscription.
+#[derive(Debug, Serialize, ToSchema)]
+struct Filter {
+    /// Topic filter.
+    filter: String,
+    /// Granted QoS.
+    qos: u8,
+    no_local: bool,
+    retain_as_published: bool,
+    /// Subscription Identifier.
+    identifier: Option<u32>,
+}
+
+impl From<inspect::Filter> for Filter {
+    fn from(of: inspect::Filter) -> Self {
+        let (no_local, retain_as_published) = of.options;
+        Self { filter: of.filter, qos: of.qos, no_local, retain_as_published, identifier: of.identifier }
+    }
 }
 
 impl Client {
@@ -79,6 +108,10 @@ impl Client {
             stored: client.stored,
             unanswered_publishes: client.unanswered,
             open_packet_ids: client.open_packet_ids,
+            subscriptions: client.subscriptions,
+            filters: client.filters.map(|filters| filters.into_iter().map(Filter::from).collect()),
+            unacknowledged_messages: client.deliveries.0,
+            queued_messages: client.deliveries.1,
             shard,
         }
     }

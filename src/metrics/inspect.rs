@@ -82,6 +82,25 @@ pub struct Client {
     pub unanswered: usize,
     /// QoS 2 packet identifiers that are open.
     pub open_packet_ids: usize,
+    /// How many subscriptions it has.
+    pub subscriptions: usize,
+    /// They, where one client was asked for.
+    pub filters: Option<Vec<Filter>>,
+    /// Messages that it has been sent and not acknowledged, and those that wait.
+    pub deliveries: (usize, usize),
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Its topic filter.
+    pub filter: String,
+    /// Granted QoS.
+    pub qos: u8,
+    /// No Local, Retain As Published.
+    pub options: (bool, bool),
+    /// Subscription Identifier.
+    pub identifier: Option<u32>,
 }
 
 /// A client's connection.

@@ -1,8 +1,8 @@
 //! Questions of the control plane about clients and topics, and its wishes. Each looks at a bounded number of sessions.
 
-use crate::metrics::inspect::{Ask, Client, Connection, LOOKED_AT_MAX, Part, Told, Topic};
+use crate::metrics::inspect::{Ask, Client, Connection, Filter, LOOKED_AT_MAX, Part, Told, Topic};
 use crate::runtime::seam::ConnId;
-use crate::session::{End, Session};
+use crate::session::{End, Session, Subscription};
 
 use super::connection::Connections;
 use super::{Core, Ring};
@@ -16,7 +16,7 @@ impl Core {
             }
             Ask::Client(client_id) => {
                 let session = self.sessions.find(&client_id).and_then(|key| self.sessions.get(key));
-                Told::Client(session.map(|session| Box::new(client(&mut self.connections, io, session))))
+                Told::Client(session.map(|session| Box::new(whole_client(&mut self.connections, io, session))))
             }
             Ask::Disconnect(client_id) => {
                 let session = self.sessions.find(&client_id).and_then(|key| self.sessions.get(key));
@@ -115,5 +115,20 @@ fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session) -> Cl
         stored: session.number().is_some(),
         unanswered: session.answers_owed(),
         open_packet_ids: session.open_packet_ids(),
+        subscriptions: session.subscriptions().len(),
+        filters: None,
+        deliveries: session.copies(),
     }
+}
+
+/// With its subscriptions.
+fn whole_client(connections: &mut Connections, io: &Ring<'_>, session: &Session) -> Client {
+    let filter = |of: &Subscription| Filter {
+        filter: of.filter.to_string(),
+        qos: of.options.qos as u8,
+        options: (of.options.no_local, of.options.retain_as_published),
+        identifier: Some(of.identifier).filter(|identifier| *identifier != 0),
+    };
+    let filters = session.subscriptions().iter().map(filter).collect();
+    Client { filters: Some(filters), ..client(connections, io, session) }
 }

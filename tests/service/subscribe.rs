@@ -116,6 +116,13 @@ fn messages_wait_for_a_kept_session() {
         let message = |qos, id, topic: &str| Heard::Message(qos, id, topic.to_owned(), topic.as_bytes().to_vec());
         let waiting = [message(1, 1, "one"), message(2, 2, "two"), message(1, 3, "one")];
         assert_eq!(device.hear_all(3), waiting, "{version:?}");
+        let client = service.get(&format!("/api/v1/clients/{name}")).expect("an answer").1;
+        let client: serde_json::Value = serde_json::from_str(&client).expect("JSON");
+        let shown = ["subscriptions", "unacknowledged_messages", "queued_messages"].map(|field| client[field].as_u64());
+        assert_eq!(shown, [Some(3), Some(3), Some(0)], "{client:#}");
+        let filters = client["filters"].as_array().expect("a list");
+        let of = |filter: &serde_json::Value| filter["filter"] == "two" && filter["qos"] == 2;
+        assert_eq!((filters.len(), filters.iter().filter(|filter| of(filter)).count()), (3, 1), "{client:#}");
         device.acknowledge(PacketType::PubAck, 1);
         device.acknowledge(PacketType::PubRec, 2);
         assert_eq!(device.hear(), Heard::Answer(PacketType::PubRel, 2, 0));

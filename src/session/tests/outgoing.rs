@@ -160,7 +160,9 @@ fn a_client_is_sent_no_more_than_its_receive_maximum_and_the_rest_in_order() {
 #[test]
 fn the_exchange_of_qos_2() {
     let mut world = World::new(Version::V5, 2);
-    ["a", "b", "c"].iter().for_each(|topic| drop(world.hand(ExactlyOnce, topic)));
+    for topic in ["a", "b", "c"] {
+        world.hand(ExactlyOnce, topic);
+    }
     assert_eq!(world.words(), ["1 a", "2 b"]);
     world.acknowledge(PubRec, 1);
     assert_eq!(world.words(), ["rel 1"], "it counts until PUBCOMP");
@@ -196,7 +198,9 @@ fn what_is_open_is_sent_again_when_the_client_returns() {
     }
     // A smaller quota than before holds for what is sent again, too.
     let mut world = World::new(Version::V5, 3);
-    ["a", "b", "c", "d"].iter().for_each(|topic| drop(world.hand(AtLeastOnce, topic)));
+    for topic in ["a", "b", "c", "d"] {
+        world.hand(AtLeastOnce, topic);
+    }
     world.reconnect(1);
     assert_eq!(world.words(), ["dup 1 a"]);
     world.acknowledge(PubAck, 2);
