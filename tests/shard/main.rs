@@ -18,6 +18,7 @@ mod kept;
 mod receipts;
 mod ring;
 mod segments;
+mod several;
 mod sinks;
 mod spool;
 mod stalls;

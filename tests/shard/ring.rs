@@ -36,6 +36,10 @@ pub(crate) struct Table {
     opened: bool,
     pub(crate) timers: BTreeMap<(Monotonic, u32), u64>,
     next_timer: u32,
+    /// Letters to other shards; `None`: there are none.
+    pub(crate) posted: Option<Vec<(usize, Mail)>>,
+    /// So many of them for each at a time.
+    pub(crate) mailbox: usize,
     /// Slots to be used again.
     free: Vec<u32>,
     scratch: Vec<u8>,
@@ -52,6 +56,8 @@ impl Table {
             opened: false,
             timers: BTreeMap::new(),
             next_timer: 0,
+            posted: None,
+            mailbox: 0,
             free: Vec::new(),
             scratch: Vec::new(),
         }
@@ -188,8 +194,14 @@ impl Io<Mail> for Table {
     fn cancel_timer(&mut self, timer: TimerId) {
         self.timers.retain(|(_, id), _| *id != timer.slot);
     }
-    fn mail(&mut self, _to: usize, letter: Mail) -> Result<(), Mail> {
-        Err(letter)
+    fn mail(&mut self, to: usize, letter: Mail) -> Result<(), Mail> {
+        match &mut self.posted {
+            Some(posted) if posted.iter().filter(|(of, _)| *of == to).count() < self.mailbox => {
+                posted.push((to, letter));
+                Ok(())
+            }
+            _ => Err(letter),
+        }
     }
     fn open_segments(&mut self, _settings: SegmentSettings) -> io::Result<()> {
         self.opened = true;

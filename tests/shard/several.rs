@@ -1,0 +1,341 @@
+//! Several shards in one thread: subscriptions and messages across them, with mail that is late, mailboxes that are full, and
+//! clients that come and go. Judged for each copy: it was asked for, it comes once and in order, and none is missing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use forebay::config;
+use forebay::metrics::board::Board;
+use forebay::metrics::spec::Layout;
+use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version};
+use forebay::mqtt::property::Properties;
+use forebay::mqtt::{FilterBuf, decode, encode, frame};
+use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
+use forebay::shard::mail::Mail;
+use forebay::shard::router::owner;
+use forebay::shard::{Core, Surroundings};
+
+use super::ring::Table;
+use super::world::ONE_SINK;
+
+const SHARDS: usize = 3;
+const CLIENTS: usize = 9;
+const FILTERS: [&str; 5] = ["a/b", "a/+", "#", "c", "+/b"];
+const TOPICS: [&str; 4] = ["a/b", "a/c", "c", "d/b"];
+
+fn matches(filter: &str, topic: &str) -> bool {
+    forebay::route::filter::matches(filter, topic)
+}
+
+/// What a client has asked for, as far as it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// SUBSCRIBE is on its way.
+    Subscribing,
+    /// SUBACK was read: a publish from now on must come.
+    Has,
+    /// UNSUBSCRIBE is on its way.
+    Leaving,
+}
+
+struct Client {
+    name: String,
+    shard: usize,
+    conn: ConnId,
+    filters: BTreeMap<&'static str, (QoS, Asked)>,
+    /// Of the answers that it waits for, in order: the filter.
+    waits: VecDeque<(&'static str, bool)>,
+    /// What has to come: publisher and topic to numbers, in order.
+    due: BTreeMap<(usize, usize), VecDeque<u32>>,
+    last: BTreeMap<(usize, usize), u32>,
+}
+
+struct World {
+    cores: Vec<(Core, Table)>,
+    /// Letters on their way, by pair.
+    mail: BTreeMap<(usize, usize), VecDeque<Mail>>,
+    clients: Vec<Client>,
+    /// Messages of each publisher and topic.
+    sent: BTreeMap<(usize, usize), u32>,
+    random: fastrand::Rng,
+}
+
+fn say(packet: &Packet<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode::packet(Version::V5, packet, &mut bytes).expect("small");
+    bytes
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
+        let mut config = config::parse(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        config.service.shards = SHARDS;
+        let config = Arc::new(config);
+        let (post, _) = forebay::runtime::mailboxes(SHARDS, 16).expect("mailboxes");
+        let around = Surroundings {
+            config: Arc::clone(&config),
+            post,
+            resolver: channel().0,
+            sasl: channel().0,
+            journal: Arc::default(),
+            notices: channel().0,
+            tally: Default::default(),
+            shares: Default::default(),
+            edge: Default::default(),
+            verifiers: None,
+            dead_letters: Vec::new(),
+            interest: Arc::default(),
+            rules: &forebay::rules::KEPT,
+        };
+        let layout = Layout { sinks: 1, clusters: 1, listeners: config.listeners.len() };
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mailbox = [1, 2, 16][random.usize(..3)];
+        let start = |index| {
+            let mut core = Core::new(index, around.clone(), Arc::new(Board::new(layout)));
+            let mut table = Table::new();
+            (table.posted, table.mailbox) = (Some(Vec::new()), mailbox);
+            core.on_start(&mut table);
+            (core, table)
+        };
+        let cores = (0..SHARDS).map(start).collect();
+        let mut world = Self { cores, mail: BTreeMap::new(), clients: Vec::new(), sent: BTreeMap::new(), random };
+        for number in 0..CLIENTS {
+            let name = format!("client-{number}");
+            let client = Client {
+                shard: owner(&name, SHARDS),
+                name,
+                conn: ConnId { slot: 0, generation: 0 },
+                filters: BTreeMap::new(),
+                waits: VecDeque::new(),
+                due: BTreeMap::new(),
+                last: BTreeMap::new(),
+            };
+            world.clients.push(client);
+            world.connect(number);
+        }
+        world
+    }
+
+    fn connect(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        let (core, table) = &mut self.cores[client.shard];
+        client.conn = table.open(None);
+        core.on_accept(table, client.conn, ListenerId(0));
+        let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0];
+        connect.extend_from_slice(&u16::try_from(client.name.len()).expect("short").to_be_bytes());
+        connect.extend_from_slice(client.name.as_bytes());
+        connect[1] = u8::try_from(connect.len() - 2).expect("short");
+        core.on_bytes(table, client.conn, &connect);
+        let connack = std::mem::take(&mut table.wire(client.conn).out);
+        assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK");
+    }
+
+    fn bytes(&mut self, at: usize, bytes: &[u8]) {
+        let client = &self.clients[at];
+        let (core, table) = &mut self.cores[client.shard];
+        core.on_bytes(table, client.conn, bytes);
+    }
+
+    fn subscribe(&mut self, at: usize, filter: &'static str, qos: QoS) {
+        let client = &mut self.clients[at];
+        if client.waits.iter().any(|(of, _)| *of == filter) || client.filters.contains_key(filter) {
+            return;
+        }
+        client.filters.insert(filter, (qos, Asked::Subscribing));
+        client.waits.push_back((filter, true));
+        let mut filters = FilterBuf::for_subscribe();
+        assert!(filters.push(filter, SubscriptionOptions { qos, ..SubscriptionOptions::default() }));
+        let properties = Properties::EMPTY;
+        let packet = Packet::Subscribe(Subscribe { packet_id: 1, properties, filters: filters.as_filters() });
+        self.bytes(at, &say(&packet));
+    }
+
+    fn unsubscribe(&mut self, at: usize, filter: &'static str) {
+        let client = &mut self.clients[at];
+        let Some((_, asked @ Asked::Has)) = client.filters.get_mut(filter) else { return };
+        *asked = Asked::Leaving;
+        client.waits.push_back((filter, false));
+        // What was published and has not come need not come any more, unless another filter wants it.
+        let keeps: Vec<_> =
+            client.filters.iter().filter(|(_, (_, asked))| *asked == Asked::Has).map(|(filter, _)| *filter).collect();
+        client.due.retain(|(_, topic), _| keeps.iter().any(|filter| matches(filter, TOPICS[*topic])));
+        let mut filters = FilterBuf::for_unsubscribe();
+        assert!(filters.push(filter, SubscriptionOptions::default()));
+        let properties = Properties::EMPTY;
+        let packet = Packet::Unsubscribe(Unsubscribe { packet_id: 1, properties, filters: filters.as_filters() });
+        self.bytes(at, &say(&packet));
+    }
+
+    fn publish(&mut self, at: usize, topic: usize) {
+        let (core, table) = &mut self.cores[self.clients[at].shard];
+        let _ = core;
+        if table.wire(self.clients[at].conn).paused {
+            return;
+        }
+        let number = self.sent.entry((at, topic)).or_default();
+        *number += 1;
+        let number = *number;
+        for client in &mut self.clients {
+            let mut has = client.filters.iter().filter(|(_, (_, asked))| *asked == Asked::Has);
+            if has.any(|(filter, _)| matches(filter, TOPICS[topic])) {
+                client.due.entry((at, topic)).or_default().push_back(number);
+            }
+        }
+        let payload = format!("{at} {topic} {number}");
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: TOPICS[topic],
+            packet_id: u16::try_from(number % 65_535 + 1).expect("small"),
+            properties: Properties::EMPTY,
+            payload: payload.as_bytes(),
+        };
+        self.bytes(at, &say(&Packet::Publish(publish)));
+    }
+
+    /// The connection breaks; the session ends with it.
+    fn vanish(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        let (core, table) = &mut self.cores[client.shard];
+        core.on_close(table, client.conn, Closed::Peer);
+        table.release(client.conn);
+        (client.filters, client.due, client.waits) = Default::default();
+        self.connect(at);
+    }
+
+    /// What a client has been sent.
+    fn read(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        let (_, table) = &mut self.cores[client.shard];
+        let bytes = std::mem::take(&mut table.wire(client.conn).out);
+        let (mut rest, mut acks) = (&bytes[..], Vec::new());
+        while let Some(frame) = frame::next(rest, u32::MAX).expect("well formed") {
+            rest = &rest[frame.len..];
+            match decode::decode(Version::V5, Sender::Server, frame).expect("well formed") {
+                Packet::Publish(publish) => {
+                    client.got(&publish);
+                    if publish.qos == QoS::AtLeastOnce {
+                        encode::ack(
+                            Version::V5,
+                            forebay::mqtt::packet::PacketType::PubAck,
+                            publish.packet_id,
+                            forebay::mqtt::reason::ReasonCode::SUCCESS,
+                            &mut acks,
+                        );
+                    }
+                }
+                Packet::SubAck(_) | Packet::UnsubAck(_) => match client.waits.pop_front().expect("it has asked") {
+                    (filter, true) => client.filters.get_mut(filter).expect("asked for").1 = Asked::Has,
+                    (filter, false) => drop(client.filters.remove(filter)),
+                },
+                Packet::PubAck(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+        if !acks.is_empty() {
+            self.bytes(at, &acks);
+        }
+    }
+
+    fn turn(&mut self, shard: usize) {
+        let (core, table) = &mut self.cores[shard];
+        table.now = table.now.after(Duration::from_millis(1));
+        let now = table.now;
+        while let Some(token) = table.next_timer(now) {
+            core.on_timer(table, token);
+        }
+        core.on_turn_end(table);
+        for (to, letter) in table.posted.as_mut().expect("it has mail").drain(..) {
+            self.mail.entry((shard, to)).or_default().push_back(letter);
+        }
+    }
+
+    /// Letters of one pair arrive in order.
+    fn deliver_mail(&mut self, from: usize, to: usize) {
+        if let Some(letter) = self.mail.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
+            let (core, table) = &mut self.cores[to];
+            core.on_mail(table, letter);
+        }
+    }
+
+    fn step(&mut self) {
+        let (at, shard) = (self.random.usize(..CLIENTS), self.random.usize(..SHARDS));
+        let filter = FILTERS[self.random.usize(..FILTERS.len())];
+        match self.random.u8(..40) {
+            0..4 => {
+                let qos = [QoS::AtMostOnce, QoS::AtLeastOnce][self.random.usize(..2)];
+                self.subscribe(at, filter, qos);
+            }
+            4..6 => self.unsubscribe(at, filter),
+            6..16 => {
+                let topic = self.random.usize(..TOPICS.len());
+                self.publish(at, topic);
+            }
+            16 => self.vanish(at),
+            17..24 => self.read(at),
+            24..32 => self.turn(shard),
+            _ => {
+                let to = self.random.usize(..SHARDS);
+                self.deliver_mail(shard, to);
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..60 {
+            (0..SHARDS).for_each(|shard| self.turn(shard));
+            for (from, to) in (0..SHARDS).flat_map(|from| (0..SHARDS).map(move |to| (from, to))) {
+                for _ in 0..4 {
+                    self.deliver_mail(from, to);
+                }
+            }
+            (0..CLIENTS).for_each(|at| self.read(at));
+        }
+    }
+}
+
+impl Client {
+    fn got(&mut self, publish: &Publish<'_>) {
+        let text = std::str::from_utf8(publish.payload).expect("text");
+        let mut parts = text.split(' ').map(|part| part.parse::<u32>().expect("a number"));
+        let mut next = || parts.next().expect("three numbers");
+        let (publisher, topic, number) = (next() as usize, next() as usize, next());
+        assert_eq!(publish.topic, TOPICS[topic]);
+        let key = (publisher, topic);
+        assert!(
+            self.filters.keys().any(|filter| matches(filter, publish.topic)),
+            "{}: {text} was not asked for (J5)",
+            self.name
+        );
+        let due = self.due.entry(key).or_default();
+        // What was published before it was subscribed, or while it leaves, may come as well.
+        if due.front().is_some_and(|next| *next <= number) {
+            assert_eq!(due.pop_front(), Some(number), "{}: {text} is not what comes next (J1)", self.name);
+        }
+        let last = self.last.insert(key, number);
+        assert!(last.is_none_or(|last| last < number), "{}: {text} after {last:?} (J3)", self.name);
+    }
+}
+
+#[test]
+fn every_copy_comes_once_in_order_and_none_is_missing() {
+    let mut delivered = 0;
+    for seed in 0..400 {
+        let mut world = World::new(seed);
+        for _ in 0..600 {
+            world.step();
+        }
+        world.settle();
+        for client in &world.clients {
+            let missing: Vec<_> = client.due.iter().filter(|(_, due)| !due.is_empty()).collect();
+            assert!(missing.is_empty(), "seed {seed}: {} has not got {missing:?} (J1, J6)", client.name);
+            delivered += client.last.len();
+        }
+        assert!(world.mail.values().all(VecDeque::is_empty), "seed {seed}: mail is left");
+    }
+    assert!(delivered > 10_000, "{delivered}: little was tried");
+}
