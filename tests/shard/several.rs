@@ -60,6 +60,8 @@ struct World {
     /// Messages of each publisher and topic.
     sent: BTreeMap<(usize, usize), u32>,
     random: fastrand::Rng,
+    /// Mailboxes have room for two letters of a turn at most, and often for none.
+    is_tight: bool,
 }
 
 fn say(packet: &Packet<'_>) -> Vec<u8> {
@@ -92,16 +94,17 @@ impl World {
         };
         let layout = Layout { sinks: 1, clusters: 1, listeners: config.listeners.len() };
         let mut random = fastrand::Rng::with_seed(seed);
-        let mailbox = [1, 2, 16][random.usize(..3)];
+        let is_tight = random.bool();
         let start = |index| {
             let mut core = Core::new(index, around.clone(), Arc::new(Board::new(layout)));
             let mut table = Table::new();
-            (table.posted, table.mailbox) = (Some(Vec::new()), mailbox);
+            (table.posted, table.mailbox) = (Some(Vec::new()), 16);
             core.on_start(&mut table);
             (core, table)
         };
         let cores = (0..SHARDS).map(start).collect();
-        let mut world = Self { cores, mail: BTreeMap::new(), clients: Vec::new(), sent: BTreeMap::new(), random };
+        let mut world =
+            Self { is_tight, cores, mail: BTreeMap::new(), clients: Vec::new(), sent: BTreeMap::new(), random };
         for number in 0..CLIENTS {
             let name = format!("client-{number}");
             let client = Client {
@@ -243,6 +246,7 @@ impl World {
 
     fn turn(&mut self, shard: usize) {
         let (core, table) = &mut self.cores[shard];
+        table.mailbox = if self.is_tight { self.random.usize(..3) } else { 16 };
         table.now = table.now.after(Duration::from_millis(1));
         let now = table.now;
         while let Some(token) = table.next_timer(now) {
@@ -286,6 +290,7 @@ impl World {
     }
 
     fn settle(&mut self) {
+        self.is_tight = false;
         for _ in 0..60 {
             (0..SHARDS).for_each(|shard| self.turn(shard));
             for (from, to) in (0..SHARDS).flat_map(|from| (0..SHARDS).map(move |to| (from, to))) {
