@@ -7,7 +7,7 @@ mod support;
 
 use std::process::Command;
 
-use support::service::{Service, config};
+use support::service::{Service, config, config_with};
 use support::{python, run, tool};
 
 const FLOW: &str = r#"
@@ -59,6 +59,14 @@ fn rumqttc() {
 fn mosquitto_pub_line_by_line() {
     tool("mosquitto_pub");
     smoke("mosquitto");
+}
+
+/// Each library subscribes in every version and at every QoS. Two shards, and publishers of one topic on both.
+#[test]
+fn every_client_gets_what_every_other_publishes() {
+    tool("mosquitto_sub");
+    let service = Service::start(&config_with("shards = 2", FLOW));
+    println!("{}", run(python("subscribers.py").arg(service.mqtt().port().to_string())));
 }
 
 #[test]
