@@ -32,7 +32,7 @@ const _: () =
 pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
 
 /// Copies of messages that a shard makes for subscribers in one turn. What is left comes in the next: a message to 100,000
-/// subscribers delays nobody for longer than a turn.
+/// subscribers delays other clients by no more than a turn.
 pub const COPIES_PER_TURN: usize = 2_048;
 
 /// Messages that wait on a shard for their turn to be copied, in bytes. Past it publishers of topics with subscribers there are not

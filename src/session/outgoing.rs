@@ -34,7 +34,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// `packet`: a PUBLISH of 5.0. Its bytes count in `held` for as long as anybody has it.
+    /// `packet`: a PUBLISH of 5.0. Its bytes count in `held` for as long as it is referenced.
     #[must_use]
     pub fn new(packet: &[u8], since: Monotonic, held: &Arc<AtomicUsize>) -> Arc<Self> {
         held.fetch_add(packet.len(), Ordering::Relaxed);

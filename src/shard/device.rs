@@ -1,21 +1,15 @@
 //! Bytes of a device: packets cut out, given to its session, their answers appended to one out-buffer.
 
-use crate::kafka::producer::row_log::Origin;
-use crate::kafka::types::Ticket;
 use crate::limits;
 use crate::metrics::histogram::Level;
-use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
-use crate::mqtt::packet::{Packet, Publish, QoS, Sender, Version};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Packet, Sender};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
-use crate::runtime::seam::{ConnId, ListenerId, Monotonic, WallMs};
-use crate::session::{End, Next, Peer, Session, SessionKey, Taken, Violation};
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
+use crate::session::{End, Next, Peer, SessionKey, Violation};
 
 use super::connection::{Kind, Timed};
-use super::delivery::Route;
-use super::events::{denied, publish_refused, second};
-use super::reservation::Unreserved;
-use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Core, Ring};
 
@@ -31,18 +25,18 @@ pub(super) enum Flow {
 
 /// Whom a packet is from.
 #[derive(Clone, Copy)]
-struct Source {
-    conn: ConnId,
-    session: SessionKey,
-    peer: Peer,
-    listener: ListenerId,
+pub(super) struct Source {
+    pub(super) conn: ConnId,
+    pub(super) session: SessionKey,
+    pub(super) peer: Peer,
+    pub(super) listener: ListenerId,
 }
 
 /// The first message of a read whose answer is timed, if the connection times none already.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
-    wanted: bool,
-    taken: Option<(u32, Level)>,
+    pub(super) wanted: bool,
+    pub(super) taken: Option<(u32, Level)>,
 }
 
 impl Core {
@@ -190,136 +184,6 @@ impl Core {
         }
     }
 
-    /// The hot path: match, ask the sinks, let the session number it, write the rows.
-    fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>) -> Flow {
-        let Source { conn, session: key, listener, peer } = from;
-        let (now, wall) = (io.now(), io.wall());
-        let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
-        if publish.qos != QoS::AtMostOnce && session.is_blocked() {
-            return Flow::Stall(Stall::Answers);
-        }
-        // A repeat goes to no sink: it must not wait for room in one.
-        let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
-        let is_granted = is_repeat || session.is_granted_publish(publish);
-        let session = &*session;
-        let taken_by: &[u16] =
-            if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
-        let was_taken = !taken_by.is_empty();
-        let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
-        let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
-        let mut route = Route::default();
-        if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat && !was_taken) {
-            route = self.delivery.route(topic);
-            if let Err(full) = self.delivery.ask(route, packet_bytes(topic, publish)) {
-                return Flow::Stall(full);
-            }
-        }
-        let reserved = match session.topic_of(publish) {
-            Some(_) if !is_granted => Err(Unreserved::Denied),
-            Some(topic) if !is_repeat => {
-                let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.reserve(&message, can_reject, taken_by)
-            }
-            // Or the session refuses it in a moment.
-            _ => Err(Unreserved::Unmatched),
-        };
-        if let Err(Unreserved::Full(wait)) = reserved {
-            return Flow::Stall(Stall::Memory(wait));
-        }
-        let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
-            Some(Taken::Take { number, message }) => (Some(number), 0, message),
-            Some(Taken::TakeQos0 { message }) => (None, 0, message),
-            Some(Taken::Rest { number, owed, message }) => {
-                self.numbers.count(M::PublishesRepeated);
-                (Some(number), owed, message)
-            }
-            Some(Taken::Repeat) => {
-                self.numbers.count(M::PublishesRepeated);
-                return Flow::On;
-            }
-            Some(Taken::Violation(violation)) => {
-                drop(reserved);
-                return self.violation(io, conn, key, violation);
-            }
-            None => return Flow::Ended,
-        };
-        self.numbers.count(match publish.qos {
-            QoS::AtMostOnce => M::PublishesQos0,
-            QoS::AtLeastOnce => M::PublishesQos1,
-            QoS::ExactlyOnce => M::PublishesQos2,
-        });
-        self.numbers.count_listener(listener, L::Received);
-        let mut is_logged = false;
-        let is_taken = matches!(reserved, Ok(_) | Err(Unreserved::Unmatched));
-        // Moved: it ends here, whatever it is.
-        let (owed, code) = match std::convert::identity(reserved) {
-            Ok(reservation) => {
-                self.numbers.count(M::PublishesMatched);
-                self.numbers.count_listener(listener, L::Matched);
-                let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
-                let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
-                let origin = of_kept.filter(|_| reservation.keeps_packet_id());
-                let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
-                is_logged = origin.is_some();
-                if let Some(number) = number.filter(|_| std::mem::take(&mut self.sample.wanted)) {
-                    self.sample.taken = Some((number, reservation.level()));
-                }
-                (reservation.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
-            }
-            Err(Unreserved::Rejected(sink, objection)) => {
-                self.numbers.count(M::PublishesRefused);
-                self.numbers.count_listener(listener, L::Refused);
-                self.numbers.count_refusal(usize::from(sink), objection.reason());
-                let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
-                let (config, second) = (&self.around.config, second(now));
-                publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
-                (0, objection.code())
-            }
-            Err(Unreserved::Denied) => {
-                self.numbers.count(M::PublishesRefused);
-                self.numbers.count_listener(listener, L::Refused);
-                self.numbers.count(M::PublishesDenied);
-                denied(&mut self.teller, second(now), "publish", sender.client_id, sender.username, sender.topic);
-                let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
-                let is_told = peer.version == Version::V5 || !is_acknowledged;
-                (0, if is_told { ReasonCode::NOT_AUTHORIZED } else { ReasonCode::SUCCESS })
-            }
-            // It is for subscribers alone, or all that match have had it since before a crash.
-            Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
-                self.numbers.count(M::PublishesMatched);
-                self.numbers.count_listener(listener, L::Matched);
-                (0, ReasonCode::SUCCESS)
-            }
-            Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
-                self.numbers.count(M::PublishesUnmatched);
-                self.numbers.count_listener(listener, L::Unmatched);
-                (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
-            }
-        };
-        if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
-            session.opened(number, owed + owed_already, code);
-            if is_logged {
-                session.logged(publish.packet_id);
-            }
-        }
-        if route.is_any() && is_taken {
-            self.deliver_from(io, key, route, publish);
-        }
-        Flow::On
-    }
-
-    /// Sends a message of a session to its subscribers.
-    fn deliver_from(&mut self, io: &mut Ring<'_>, key: SessionKey, route: Route, publish: &Publish<'_>) {
-        let alias = if publish.topic.is_empty() {
-            let session = self.sessions.get(key);
-            session.and_then(|session| session.topic_of(publish)).map(str::to_owned)
-        } else {
-            None
-        };
-        let topic = alias.as_deref().unwrap_or(publish.topic);
-        self.deliver(io, route, &Publish { topic, ..publish.clone() }, Some(key));
-    }
-
     /// Sends what answers of a session are ready, in order of receipt.
     pub(super) fn answer(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
@@ -379,30 +243,3 @@ const PARTIAL_QUOTA: Violation = Violation {
     clause: "section 4.13",
     what: "the memory for half-received packets is full",
 };
-
-/// A bound of the packet that carries a message from shard to shard.
-pub(super) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
-    const HEAD_BYTES_MAX: usize = 16;
-    HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
-}
-
-pub(super) fn message<'a>(
-    topic: &'a str,
-    client_id: &'a str,
-    username: Option<&'a str>,
-    publish: &Publish<'a>,
-    wall: WallMs,
-) -> Message<'a> {
-    Message {
-        topic,
-        client_id,
-        username,
-        qos: publish.qos as u8,
-        retain: publish.retain,
-        dup: publish.dup,
-        packet_id: publish.packet_id,
-        payload: publish.payload,
-        timestamp_ms: wall.0,
-        properties: publish.properties,
-    }
-}

@@ -8,7 +8,8 @@
 //! | `door`, [`tally`] | how many may wait there, and come from one address |
 //! | `admission`, `exchange` | whether a client is admitted |
 //! | `device` | bytes of a device: packets, session, answers |
-//! | `publish`, `reservation` | a message to the rows of its sinks, all or none |
+//! | `publish` | a PUBLISH to sinks and subscribers |
+//! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
 //! | `subscribe`, `delivery` | subscriptions; a message to its subscribers, on every shard |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
@@ -46,6 +47,7 @@ mod kept;
 pub mod mail;
 mod members;
 mod numbers;
+mod outlets;
 mod publish;
 mod reconfigure;
 mod reservation;
@@ -91,7 +93,7 @@ use self::door::Doors;
 use self::edge::Edge;
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
-use self::publish::Outlets;
+use self::outlets::Outlets;
 use self::stalls::Stalls;
 use self::tails::Tails;
 use self::tally::{Address, Tally};

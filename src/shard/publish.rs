@@ -1,145 +1,176 @@
-//! What stands between a message and Kafka: the router, the sinks' templates, the producers, the spool.
+//! The way of a PUBLISH: who takes it is asked first, then the session numbers it, then it is given to all of them.
 
-use crate::buffer::Buffer;
-use crate::config::WhenFull;
-use crate::kafka::producer::{Full, Refusal};
-use crate::limits::CLOCK_SET_AFTER_MS;
-use crate::metrics::spec::RefusalReason;
+use crate::kafka::producer::row_log::Origin;
+use crate::kafka::types::Ticket;
+use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
+use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
-use crate::route::trie::SinkRouter;
-use crate::rule::template::Absent;
 use crate::runtime::seam::WallMs;
+use crate::session::{Session, SessionKey, Taken};
 
-use super::dead_letters::DeadLetterQueue;
-use super::reservation::{Wait, Workspace};
-use super::sinks::{Message, Plan};
-use super::spool::Fullness;
-use super::upstream::Upstream;
+use super::delivery::Route;
+use super::device::{Flow, Source};
+use super::events::{denied, publish_refused, second};
+use super::reservation::Unreserved;
+use super::sinks::Message;
+use super::stalls::Stall;
+use super::{Core, Ring};
 
-/// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers behind them.
-pub(super) struct Outlets {
-    pub(super) router: SinkRouter,
-    pub(super) plans: Vec<Plan>,
-    /// One for each cluster.
-    pub(super) upstreams: Vec<Upstream>,
-    pub(super) letters: DeadLetterQueue,
-    /// Where sinks with a disk buffer keep their rows.
-    pub(super) buffer: Option<Buffer>,
-    /// What becomes of a message that it has no room for.
-    pub(super) when_full: WhenFull,
-    pub(super) full: Fullness,
-    /// A wall clock before this is not set.
-    pub(super) clock_set_after: WallMs,
-    /// Of the reservation that there is: [`super::reservation`] alone reads it.
-    pub(super) workspace: Workspace,
-}
-
-impl Outlets {
-    /// `plans` and the router's numbers are both in the order of the configuration.
-    pub(super) fn new(
-        router: SinkRouter,
-        plans: Vec<Plan>,
-        upstreams: Vec<Upstream>,
-        letters: DeadLetterQueue,
-        when_full: WhenFull,
-    ) -> Self {
-        Self {
-            router,
-            plans,
-            upstreams,
-            letters,
-            buffer: None,
-            when_full,
-            full: Fullness::default(),
-            clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
-            workspace: Workspace::default(),
+impl Core {
+    /// The hot path: match, ask sinks and subscribers' shards for room, let the session number it, write the rows, send the copies.
+    pub(super) fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>) -> Flow {
+        let Source { conn, session: key, listener, peer } = from;
+        let (now, wall) = (io.now(), io.wall());
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
+        if publish.qos != QoS::AtMostOnce && session.is_blocked() {
+            return Flow::Stall(Stall::Answers);
         }
-    }
-
-    /// Whether it is worth asking again for who waits.
-    pub(super) fn may_go_on(&self, wait: Wait) -> bool {
-        let letters = match wait.full {
-            // Whether it waits for the file or for the topic, the next answer says.
-            Full::Letters(sink) => {
-                let sink = usize::from(sink);
-                self.letters.has_places(sink) || self.letters.has_room(sink)
+        // A repeat goes to no sink: it must not wait for room in one.
+        let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
+        let is_granted = is_repeat || session.is_granted_publish(publish);
+        let session = &*session;
+        let taken_by: &[u16] =
+            if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
+        let was_taken = !taken_by.is_empty();
+        let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
+        let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
+        let mut route = Route::default();
+        if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat && !was_taken) {
+            route = self.delivery.route(topic);
+            if let Err(full) = self.delivery.ask(route, packet_bytes(topic, publish)) {
+                return Flow::Stall(full);
             }
-            Full::Spool => self.buffer.as_ref().is_none_or(|buffer| buffer.has_room(wait.bytes)),
-            Full::SpoolShare(sink) => {
-                self.buffer.as_ref().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
+        }
+        let reserved = match session.topic_of(publish) {
+            Some(_) if !is_granted => Err(Unreserved::Denied),
+            Some(topic) if !is_repeat => {
+                let message = message(topic, session.client_id(), session.username(), publish, wall);
+                self.outlets.reserve(&message, can_reject, taken_by)
             }
-            Full::Memory | Full::Sink(_) | Full::Topic(_) | Full::Partition(..) => true,
+            // Or the session refuses it in a moment.
+            _ => Err(Unreserved::Unmatched),
         };
-        letters && self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
-    }
-
-    /// Changes whenever memory of some producer, or a place for a dead letter, has come free.
-    pub(super) fn freed(&self) -> u64 {
-        let others = self.letters.freed().wrapping_add(self.buffer.as_ref().map_or(0, Buffer::freed));
-        self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
-    }
-}
-
-/// The Kafka topic of a message: the sink's own, which needs no second look, or what its template makes of the message.
-#[inline]
-pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, Objection> {
-    if let Some(fixed) = plan.topic.as_literal() {
-        return Ok(fixed);
-    }
-    let rendered = plan.topic.value(message, scratch).map_err(Objection::Absent)?;
-    std::str::from_utf8(rendered).map_err(|_| Objection::Refusal(Refusal::TopicInvalid))
-}
-
-/// Why a sink will never take a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Objection {
-    /// Its topic or value asks for what the message does not have.
-    Absent(Absent),
-    /// The producer's.
-    Refusal(Refusal),
-    /// There is no room in the spool, and nobody is to wait for it.
-    SpoolFull,
-}
-
-impl Objection {
-    /// What a publisher is told (5.0; the session closes older clients).
-    pub(super) fn code(self) -> ReasonCode {
-        match self {
-            Self::Absent(Absent::UserProperty) | Self::Refusal(Refusal::TooLarge) => {
-                ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
+        if let Err(Unreserved::Full(wait)) = reserved {
+            return Flow::Stall(Stall::Memory(wait));
+        }
+        let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
+            Some(Taken::Take { number, message }) => (Some(number), 0, message),
+            Some(Taken::TakeQos0 { message }) => (None, 0, message),
+            Some(Taken::Rest { number, owed, message }) => {
+                self.numbers.count(M::PublishesRepeated);
+                (Some(number), owed, message)
             }
-            Self::Absent(Absent::PayloadPath) => ReasonCode::PAYLOAD_FORMAT_INVALID,
-            Self::Refusal(Refusal::TopicInvalid | Refusal::TopicUnknown) => ReasonCode::TOPIC_NAME_INVALID,
-            Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
-            Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
+            Some(Taken::Repeat) => {
+                self.numbers.count(M::PublishesRepeated);
+                return Flow::On;
+            }
+            Some(Taken::Violation(violation)) => {
+                drop(reserved);
+                return self.violation(io, conn, key, violation);
+            }
+            None => return Flow::Ended,
+        };
+        self.numbers.count(match publish.qos {
+            QoS::AtMostOnce => M::PublishesQos0,
+            QoS::AtLeastOnce => M::PublishesQos1,
+            QoS::ExactlyOnce => M::PublishesQos2,
+        });
+        self.numbers.count_listener(listener, L::Received);
+        let mut is_logged = false;
+        let is_taken = matches!(reserved, Ok(_) | Err(Unreserved::Unmatched));
+        // Moved: it ends here, whatever it is.
+        let (owed, code) = match std::convert::identity(reserved) {
+            Ok(reservation) => {
+                self.numbers.count(M::PublishesMatched);
+                self.numbers.count_listener(listener, L::Matched);
+                let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
+                let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
+                let origin = of_kept.filter(|_| reservation.keeps_packet_id());
+                let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
+                is_logged = origin.is_some();
+                if let Some(number) = number.filter(|_| std::mem::take(&mut self.sample.wanted)) {
+                    self.sample.taken = Some((number, reservation.level()));
+                }
+                (reservation.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
+            }
+            Err(Unreserved::Rejected(sink, objection)) => {
+                self.numbers.count(M::PublishesRefused);
+                self.numbers.count_listener(listener, L::Refused);
+                self.numbers.count_refusal(usize::from(sink), objection.reason());
+                let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
+                let (config, second) = (&self.around.config, second(now));
+                publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
+                (0, objection.code())
+            }
+            Err(Unreserved::Denied) => {
+                self.numbers.count(M::PublishesRefused);
+                self.numbers.count_listener(listener, L::Refused);
+                self.numbers.count(M::PublishesDenied);
+                denied(&mut self.teller, second(now), "publish", sender.client_id, sender.username, sender.topic);
+                let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
+                let is_told = peer.version == Version::V5 || !is_acknowledged;
+                (0, if is_told { ReasonCode::NOT_AUTHORIZED } else { ReasonCode::SUCCESS })
+            }
+            // It is for subscribers alone, or all that match have had it since before a crash.
+            Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
+                self.numbers.count(M::PublishesMatched);
+                self.numbers.count_listener(listener, L::Matched);
+                (0, ReasonCode::SUCCESS)
+            }
+            Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
+                self.numbers.count(M::PublishesUnmatched);
+                self.numbers.count_listener(listener, L::Unmatched);
+                (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
+            }
+        };
+        if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
+            session.opened(number, owed + owed_already, code);
+            if is_logged {
+                session.logged(publish.packet_id);
+            }
         }
+        if route.is_any() && is_taken {
+            self.deliver_from(io, key, route, publish);
+        }
+        Flow::On
     }
 
-    /// Its row among the metrics.
-    pub(super) fn reason(self) -> RefusalReason {
-        match self {
-            Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
-            Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
-            Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
-            Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
-            Self::Refusal(Refusal::TopicUnknown) => RefusalReason::TopicUnknown,
-            Self::Refusal(Refusal::TopicForbidden) => RefusalReason::TopicForbidden,
-            Self::Refusal(Refusal::TooManyTopics) => RefusalReason::TooManyTopics,
-            Self::SpoolFull => RefusalReason::SpoolFull,
-        }
+    /// Sends a message of a session to its subscribers.
+    fn deliver_from(&mut self, io: &mut Ring<'_>, key: SessionKey, route: Route, publish: &Publish<'_>) {
+        let alias = if publish.topic.is_empty() {
+            let session = self.sessions.get(key);
+            session.and_then(|session| session.topic_of(publish)).map(str::to_owned)
+        } else {
+            None
+        };
+        let topic = alias.as_deref().unwrap_or(publish.topic);
+        self.deliver(io, route, &Publish { topic, ..publish.clone() }, Some(key));
     }
+}
 
-    /// Its name in dead letters.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Absent(Absent::UserProperty) => "USER_PROPERTY_MISSING",
-            Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
-            Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
-            Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
-            Self::Refusal(Refusal::TopicUnknown) => "TOPIC_UNKNOWN",
-            Self::Refusal(Refusal::TopicForbidden) => "TOPIC_FORBIDDEN",
-            Self::Refusal(Refusal::TooManyTopics) => "TOO_MANY_TOPICS",
-            Self::SpoolFull => "SPOOL_FULL",
-        }
+/// A bound of the packet that carries a message from shard to shard.
+pub(super) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
+    const HEAD_BYTES_MAX: usize = 16;
+    HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
+}
+
+pub(super) fn message<'a>(
+    topic: &'a str,
+    client_id: &'a str,
+    username: Option<&'a str>,
+    publish: &Publish<'a>,
+    wall: WallMs,
+) -> Message<'a> {
+    Message {
+        topic,
+        client_id,
+        username,
+        qos: publish.qos as u8,
+        retain: publish.retain,
+        dup: publish.dup,
+        packet_id: publish.packet_id,
+        payload: publish.payload,
+        timestamp_ms: wall.0,
+        properties: publish.properties,
     }
 }

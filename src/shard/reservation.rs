@@ -16,7 +16,7 @@ use crate::rule::template::{Absent, Template};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 use super::dead_letters::message::Place;
-use super::publish::{Objection, Outlets};
+use super::outlets::{Objection, Outlets};
 use super::sinks::{Message, Plan};
 
 /// See the module.

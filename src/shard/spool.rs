@@ -20,7 +20,7 @@ use crate::spool::{AppendError, Completion, Disk, ReadError};
 use super::connection::Timer;
 use super::events::second;
 use super::mail::Notice;
-use super::publish::Outlets;
+use super::outlets::Outlets;
 use super::{Core, Ring, settings};
 
 /// The ring's segments as the log asks for them.

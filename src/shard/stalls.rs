@@ -68,7 +68,7 @@ pub(super) struct Stalls {
     waiting: usize,
     /// Connections whose user has used up its rate, by when they are read again.
     rates: BinaryHeap<Reverse<(Monotonic, u32, u32)>>,
-    /// [`super::publish::Outlets::freed`] when those that wait for memory were last asked.
+    /// [`super::outlets::Outlets::freed`] when those that wait for memory were last asked.
     asked_at: u64,
 }
 

@@ -1,12 +1,12 @@
-//! Wills that are due, published to sinks and subscribers as any message is. Nobody is owed an answer, and there is no socket to leave
+//! Wills that are due, published to sinks and subscribers as any message is. No answer is owed, and there is no socket to leave
 //! one in: a will that finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
 
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
 use crate::session::DueWill;
 
-use super::device::{message, packet_bytes};
 use super::events::{denied, publish_refused, second};
+use super::publish::{message, packet_bytes};
 use super::reservation::Unreserved;
 use super::{Core, Ring};
 

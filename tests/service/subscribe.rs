@@ -164,7 +164,7 @@ fn subscriptions_of_kept_sessions_survive_kill_9() {
     service.kill9();
     drop(devices);
     service.start_again();
-    assert_eq!(metric(&service, "subscriptions"), 12, "before anybody has come back");
+    assert_eq!(metric(&service, "subscriptions"), 12, "before any client has reconnected");
     let mut devices: Vec<_> = names.iter().map(|name| Device::connect_as(service.mqtt(), &kept(name))).collect();
     assert!(devices.iter().all(|(_, hello)| hello.session_present));
     let mut publisher = Device::connect(service.mqtt(), Version::V311, "publisher");

@@ -124,7 +124,7 @@ fn a_message_goes_to_those_whose_filters_match_it() {
 }
 
 #[test]
-fn the_answer_says_whether_anybody_wants_it() {
+fn the_answer_says_whether_there_are_subscribers() {
     let mut world = world();
     let (publisher, subscriber) = (world.device_v5("publisher"), world.device("subscriber", 0));
     let puback = |world: &mut World, topic, qos, id| {

@@ -395,8 +395,8 @@ proptest! {
                 }
             }
         }
-        for of in 0..2 {
-            prop_assert_eq!(&model.got[of], &(0..handed[of]).collect::<Vec<_>>(), "QoS {}", of + 1);
+        for (got, handed) in model.got.iter().zip(handed) {
+            prop_assert_eq!(got, &(0..handed).collect::<Vec<_>>());
         }
         prop_assert_eq!(world.session().copies(), (0, 0));
         prop_assert_eq!(world.held.load(Ordering::Relaxed), 0);

@@ -14,7 +14,7 @@ use super::header::{
     REASON_HEADER, RECEIVED_HEADER, SINK_HEADER, TOPIC_HEADER,
 };
 use super::line::Line;
-use crate::shard::publish::{Objection, Outlets, topic};
+use crate::shard::outlets::{Objection, Outlets, topic};
 use crate::shard::settings;
 use crate::shard::sinks::{Message, Plan};
 

@@ -149,7 +149,7 @@ impl Delivery {
         if shard == self.shard { self.line_bytes < DELIVERY_LINE_BYTES_MAX / 2 } else { self.peers.has_room(shard) }
     }
 
-    /// Subscribers of the filters in `matched`, in `to`; those of one session stand together.
+    /// Subscribers of the filters in `matched`, in `to`; those of one session are adjacent.
     fn gather(&mut self) {
         self.to.clear();
         for filter in &self.matched {

@@ -1,0 +1,145 @@
+//! What stands between a message and Kafka: the router, the sinks' templates, the producers, the spool.
+
+use crate::buffer::Buffer;
+use crate::config::WhenFull;
+use crate::kafka::producer::{Full, Refusal};
+use crate::limits::CLOCK_SET_AFTER_MS;
+use crate::metrics::spec::RefusalReason;
+use crate::mqtt::reason::ReasonCode;
+use crate::route::trie::SinkRouter;
+use crate::rule::template::Absent;
+use crate::runtime::seam::WallMs;
+
+use super::dead_letters::DeadLetterQueue;
+use super::reservation::{Wait, Workspace};
+use super::sinks::{Message, Plan};
+use super::spool::Fullness;
+use super::upstream::Upstream;
+
+/// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers behind them.
+pub(super) struct Outlets {
+    pub(super) router: SinkRouter,
+    pub(super) plans: Vec<Plan>,
+    /// One for each cluster.
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) letters: DeadLetterQueue,
+    /// Where sinks with a disk buffer keep their rows.
+    pub(super) buffer: Option<Buffer>,
+    /// What becomes of a message that it has no room for.
+    pub(super) when_full: WhenFull,
+    pub(super) full: Fullness,
+    /// A wall clock before this is not set.
+    pub(super) clock_set_after: WallMs,
+    /// Of the reservation that there is: [`super::reservation`] alone reads it.
+    pub(super) workspace: Workspace,
+}
+
+impl Outlets {
+    /// `plans` and the router's numbers are both in the order of the configuration.
+    pub(super) fn new(
+        router: SinkRouter,
+        plans: Vec<Plan>,
+        upstreams: Vec<Upstream>,
+        letters: DeadLetterQueue,
+        when_full: WhenFull,
+    ) -> Self {
+        Self {
+            router,
+            plans,
+            upstreams,
+            letters,
+            buffer: None,
+            when_full,
+            full: Fullness::default(),
+            clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
+            workspace: Workspace::default(),
+        }
+    }
+
+    /// Whether it is worth asking again for who waits.
+    pub(super) fn may_go_on(&self, wait: Wait) -> bool {
+        let letters = match wait.full {
+            // Whether it waits for the file or for the topic, the next answer says.
+            Full::Letters(sink) => {
+                let sink = usize::from(sink);
+                self.letters.has_places(sink) || self.letters.has_room(sink)
+            }
+            Full::Spool => self.buffer.as_ref().is_none_or(|buffer| buffer.has_room(wait.bytes)),
+            Full::SpoolShare(sink) => {
+                self.buffer.as_ref().is_none_or(|buffer| buffer.admit(wait.cluster, sink, wait.bytes).is_ok())
+            }
+            Full::Memory | Full::Sink(_) | Full::Topic(_) | Full::Partition(..) => true,
+        };
+        letters && self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
+    }
+
+    /// Changes whenever memory of some producer, or a place for a dead letter, has come free.
+    pub(super) fn freed(&self) -> u64 {
+        let others = self.letters.freed().wrapping_add(self.buffer.as_ref().map_or(0, Buffer::freed));
+        self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
+    }
+}
+
+/// The Kafka topic of a message: the sink's own, which needs no second look, or what its template makes of the message.
+#[inline]
+pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, Objection> {
+    if let Some(fixed) = plan.topic.as_literal() {
+        return Ok(fixed);
+    }
+    let rendered = plan.topic.value(message, scratch).map_err(Objection::Absent)?;
+    std::str::from_utf8(rendered).map_err(|_| Objection::Refusal(Refusal::TopicInvalid))
+}
+
+/// Why a sink will never take a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Objection {
+    /// Its topic or value asks for what the message does not have.
+    Absent(Absent),
+    /// The producer's.
+    Refusal(Refusal),
+    /// There is no room in the spool, and nobody is to wait for it.
+    SpoolFull,
+}
+
+impl Objection {
+    /// What a publisher is told (5.0; the session closes older clients).
+    pub(super) fn code(self) -> ReasonCode {
+        match self {
+            Self::Absent(Absent::UserProperty) | Self::Refusal(Refusal::TooLarge) => {
+                ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
+            }
+            Self::Absent(Absent::PayloadPath) => ReasonCode::PAYLOAD_FORMAT_INVALID,
+            Self::Refusal(Refusal::TopicInvalid | Refusal::TopicUnknown) => ReasonCode::TOPIC_NAME_INVALID,
+            Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
+            Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
+        }
+    }
+
+    /// Its row among the metrics.
+    pub(super) fn reason(self) -> RefusalReason {
+        match self {
+            Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
+            Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
+            Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
+            Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
+            Self::Refusal(Refusal::TopicUnknown) => RefusalReason::TopicUnknown,
+            Self::Refusal(Refusal::TopicForbidden) => RefusalReason::TopicForbidden,
+            Self::Refusal(Refusal::TooManyTopics) => RefusalReason::TooManyTopics,
+            Self::SpoolFull => RefusalReason::SpoolFull,
+        }
+    }
+
+    /// Its name in dead letters.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Absent(Absent::UserProperty) => "USER_PROPERTY_MISSING",
+            Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
+            Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
+            Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
+            Self::Refusal(Refusal::TopicUnknown) => "TOPIC_UNKNOWN",
+            Self::Refusal(Refusal::TopicForbidden) => "TOPIC_FORBIDDEN",
+            Self::Refusal(Refusal::TooManyTopics) => "TOO_MANY_TOPICS",
+            Self::SpoolFull => "SPOOL_FULL",
+        }
+    }
+}
