@@ -12,14 +12,20 @@ mod allocation;
 #[path = "../tests/shard/broker.rs"]
 mod broker;
 mod cases;
+#[path = "../sim/src/layers.rs"]
+mod layers;
 #[path = "../tests/shard/ring.rs"]
 mod ring;
 #[path = "../tests/shard/segments.rs"]
 mod segments;
+#[path = "../src/runtime/tests/toy.rs"]
+mod toy;
 #[path = "../tests/shard/world.rs"]
 mod world;
 
 use std::process::ExitCode;
+
+use forebay::runtime::seam;
 
 #[global_allocator]
 static COUNTING: allocation::Counting = allocation::Counting;

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::kafka::front::POISON;
+use crate::layers::Layered;
 use crate::receipts::Receipt;
 
 /// How far a message has come, as its device knows.
@@ -113,6 +114,10 @@ pub struct Device {
     pub socket: Option<u64>,
     /// Bytes on their way to the shard.
     pub sending: VecDeque<u8>,
+    /// The layer between them and those of its socket.
+    layered: Option<Box<Layered>>,
+    /// Where there is one: bytes of the socket.
+    wire: VecDeque<u8>,
     inbox: Vec<u8>,
     /// The answers owed on this connection, in order: first byte, packet id, message.
     expected: VecDeque<(u8, u16)>,
@@ -152,6 +157,8 @@ impl Device {
             payload_max,
             socket: None,
             sending: VecDeque::new(),
+            layered: None,
+            wire: VecDeque::new(),
             inbox: Vec::new(),
             expected: VecDeque::new(),
             greeted: false,
@@ -171,7 +178,8 @@ impl Device {
     /// Whether it has sent all, and all is answered.
     #[must_use]
     pub fn is_done(&self, all: &[Message]) -> bool {
-        self.messages.len() >= self.quota && self.sending.is_empty() && self.open(all).next().is_none()
+        let has_sent = self.sending.is_empty() && self.wire.is_empty();
+        self.messages.len() >= self.quota && has_sent && self.open(all).next().is_none()
     }
 
     /// Its messages that are not done, in order.
@@ -197,6 +205,35 @@ impl Device {
     #[must_use]
     pub const fn is_v5(&self) -> bool {
         self.v5
+    }
+
+    /// Its next connection has a layer, or none.
+    pub(crate) fn put_layer(&mut self, has_layer: bool) {
+        self.wire.clear();
+        self.layered = has_layer.then(|| Box::new(Layered::client()));
+        if let Some(layered) = &mut self.layered {
+            layered.open(&[]);
+        }
+    }
+
+    /// Whether its connection has one.
+    pub(crate) const fn is_layered(&self) -> bool {
+        self.layered.is_some()
+    }
+
+    /// So many bytes at most of what goes to its socket; with a layer, of this and of a record of half as much.
+    pub(crate) fn take_bytes(&mut self, most: usize) -> Vec<u8> {
+        let Some(layered) = &mut self.layered else {
+            return self.sending.drain(..self.sending.len().min(most)).collect();
+        };
+        let plain = if layered.holds() { 0 } else { self.sending.len().min(most.div_ceil(2)) };
+        self.wire.extend(layered.seal(&mut self.sending.drain(..plain).collect()));
+        self.wire.drain(..self.wire.len().min(most)).collect()
+    }
+
+    /// Whether its layer answers by itself.
+    pub(crate) fn has_to_answer(&self) -> bool {
+        self.layered.as_ref().is_some_and(|layered| layered.has_said())
     }
 
     /// A new connection: CONNECT.
@@ -278,6 +315,7 @@ impl Device {
     pub fn lost(&mut self, all: &mut [Message], life: u32) {
         self.socket = None;
         self.sending.clear();
+        self.put_layer(false);
         if !self.greeted {
             if self.unsure_connect && self.kept {
                 self.known = Known::Maybe;
@@ -386,8 +424,15 @@ impl Device {
 
     /// Bytes of the shard.
     pub fn read(&mut self, bytes: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Vec<News> {
-        self.inbox.extend_from_slice(bytes);
         let mut news = Vec::new();
+        match &mut self.layered {
+            None => self.inbox.extend_from_slice(bytes),
+            Some(layered) => {
+                let opened = layered.open(bytes);
+                self.inbox.extend_from_slice(&opened.plain);
+                news.extend(opened.error.map(|error| News::Wrong(format!("{}: {}", self.name, error.what))));
+            }
+        }
         while let Some((head, len)) = length(&self.inbox).filter(|(head, len)| self.inbox.len() >= head + len) {
             let packet: Vec<u8> = self.inbox.drain(..head + len).collect();
             match self.packet_read((packet[0], &packet[head..]), all, (time, life)) {

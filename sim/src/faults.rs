@@ -301,6 +301,7 @@ impl World {
     pub(crate) fn cut_device(&mut self, device: usize, noticed: bool) {
         let Some(socket) = self.devices[device].socket else { return };
         let life = self.life;
+        self.left_at_door += u64::from(!self.devices[device].is_greeted());
         self.devices[device].lost(&mut self.messages, life);
         self.devices[device].reconnect_at = self.time + if noticed { self.rng.u64(..500 * MS) } else { 0 };
         if noticed {

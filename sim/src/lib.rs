@@ -9,6 +9,7 @@
 //! | [`kafka`] | clusters of brokers that speak Kafka's protocol |
 //! | [`link`] | connections to brokers: latency, cuts, late requests |
 //! | [`device`] | MQTT clients |
+//! | `layers` | what TLS is in the program: a toy, between the bytes of connections and those of their ends |
 //! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
 //! | [`damage`] | rot, missing segments, files of dead letters that hang |
 //! | [`process`] | starts, crashes, power cuts, orderly stops, configuration changes |
@@ -26,6 +27,7 @@ pub mod expected;
 pub mod faults;
 pub mod judge;
 pub mod kafka;
+mod layers;
 pub mod link;
 pub mod plan;
 pub mod process;
@@ -37,6 +39,13 @@ pub mod shards;
 pub mod time;
 pub mod world;
 pub mod wrong;
+
+/// The toy layer, which the runtime's tests have as well.
+#[allow(dead_code)]
+#[path = "../../src/runtime/tests/toy.rs"]
+mod toy;
+
+use forebay::runtime::seam;
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use forebay::runtime::seam::ConnId;
 
 use crate::kafka::front::Waiting;
+use crate::layers::Layered;
 
 /// Which side of it is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,10 @@ pub struct Link {
     pub phase: Phase,
     /// Bytes that the broker has received and not taken as a request.
     pub inbox: VecDeque<u8>,
+    /// The broker's end of its layer, if it has one.
+    pub(crate) layered: Option<Box<Layered>>,
+    /// Bytes of the wire that this has not opened.
+    pub(crate) unopened: Vec<u8>,
     /// A request that waits for followers.
     pub waiting: Option<Box<Waiting>>,
     /// A request is being carried out, until this time.
@@ -94,6 +99,11 @@ impl World {
     pub(crate) fn dial(&mut self, shard: usize, conn: ConnId) {
         let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
         let Some(to) = host.ring.named(conn).and_then(|wire| wire.outgoing) else { return };
+        let has_layer = self.draws_layer();
+        let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
+        if let (true, Some(wire)) = (has_layer, host.ring.named(conn)) {
+            wire.layered = Some(Box::new(Layered::client()));
+        }
         let address = to.ip().to_string();
         let cluster = self.clusters.iter().position(|cluster| cluster.host == address).unwrap_or(0);
         let node = i32::from(to.port()) - 9_091;
@@ -108,6 +118,8 @@ impl World {
             node,
             phase: Phase::Dialling,
             inbox: VecDeque::new(),
+            layered: has_layer.then(|| Box::new(Layered::server())),
+            unopened: Vec::new(),
             waiting: None,
             busy_until: 0,
             up_clear: 0,
@@ -149,8 +161,29 @@ impl World {
 
     pub(crate) fn arrives_at_broker(&mut self, number: u64, bytes: &[u8]) {
         let Some(link) = self.links.get_mut(&number).filter(|link| link.phase != Phase::Cut) else { return };
-        link.inbox.extend(bytes);
+        match link.layered {
+            Some(_) => link.unopened.extend_from_slice(bytes),
+            None => link.inbox.extend(bytes),
+        }
         self.serve(number);
+    }
+
+    /// A broker opens what has come by a connection that has a layer, and the layer answers.
+    fn open_link(&mut self, number: u64) {
+        let way = self.way();
+        let Some(link) = self.links.get_mut(&number) else { return };
+        let Some(layered) = &mut link.layered else { return };
+        let opened = layered.open(&std::mem::take(&mut link.unopened));
+        link.inbox.extend(opened.plain);
+        let answer = layered.seal(&mut Vec::new());
+        if !answer.is_empty() {
+            link.down_clear = link.down_clear.max(self.time + way);
+            let at = link.down_clear;
+            self.schedule(at, Event::ToShard(number, answer));
+        }
+        if let Some(error) = opened.error {
+            self.judge.fails("layer", format!("link {number}: {}", error.what));
+        }
     }
 
     /// A broker looks at a connection: one request at a time.
@@ -161,6 +194,10 @@ impl World {
         if !self.clusters[cluster].works(node) {
             return;
         }
+        if !link.unopened.is_empty() {
+            self.open_link(number);
+        }
+        let Some(link) = self.links.get_mut(&number) else { return };
         if link.busy_until > time {
             let at = link.busy_until;
             return self.schedule(at, Event::Serve(number));
@@ -213,8 +250,12 @@ impl World {
         }
     }
 
-    fn answer(&mut self, number: u64, bytes: Vec<u8>) {
+    fn answer(&mut self, number: u64, mut bytes: Vec<u8>) {
         let way = self.way();
+        let layered = self.links.get_mut(&number).and_then(|link| link.layered.as_mut());
+        if let Some(layered) = layered {
+            bytes = layered.seal(&mut bytes);
+        }
         let cut = self.network.usize(..=bytes.len());
         let Some(link) = self.links.get_mut(&number) else { return };
         link.down_clear = link.down_clear.max(self.time.max(link.busy_until) + way);
@@ -260,7 +301,7 @@ impl World {
             self.next_link += 1;
             let twin = self.next_link;
             if let Some(link) = self.links.remove(&number) {
-                let head = Link { inbox: VecDeque::new(), waiting: None, phase: Phase::Cut, ..copy(&link) };
+                let head = Link { phase: Phase::Cut, ..copy(&link) };
                 self.links.insert(twin, link);
                 self.links.insert(number, head);
                 self.schedule(self.time + 1, Event::Serve(twin));
@@ -310,5 +351,5 @@ impl World {
 
 /// The same connection, without what is on it.
 fn copy(link: &Link) -> Link {
-    Link { inbox: VecDeque::new(), waiting: None, ..*link }
+    Link { inbox: VecDeque::new(), layered: None, unopened: Vec::new(), waiting: None, ..*link }
 }

@@ -24,6 +24,9 @@ struct Arguments {
     /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
+    /// No connection has a layer, which half of the runs have: what a seed does then is what it did before there were any.
+    #[arg(long)]
+    no_layers: bool,
     /// Do not judge liveness while faults last.
     #[arg(long)]
     no_liveness: bool,
@@ -67,6 +70,7 @@ fn main() -> std::process::ExitCode {
             .collect(),
         liveness: arguments.no_liveness,
         tolerance: arguments.no_tolerance,
+        layers: arguments.no_layers,
         rules: rule.map(|wrong| wrong.rules),
     };
     let parse = |text: &str| text.parse::<u64>().ok();
@@ -105,7 +109,7 @@ fn rules(limit: u64) -> std::process::ExitCode {
     let mut found_all = true;
     for wrong in wrong::ALL {
         let FoundBy::Seed(kind, _) = wrong.found_by else { continue };
-        let without = Without { rules: Some(wrong.rules), ..Without::default() };
+        let without = Without { rules: Some(wrong.rules), layers: true, ..Without::default() };
         let found = run::first_red(0..limit, kind, &without);
         found_all &= found.is_some();
         let text = found.map_or_else(|| "not found".into(), |(seed, failure)| format!("{seed}, {}", failure.what));
@@ -144,7 +148,8 @@ fn one(seed: u64, kind: Kind, mut without: Without, shrink: bool) -> std::proces
         let names: Vec<_> = without.faults.iter().map(|fault| fault.name()).collect();
         println!("without {}", names.into_iter().chain(without.hostile.iter().copied()).collect::<Vec<_>>().join(","));
     }
-    println!("{:#?}", Plan::new(seed, kind));
+    let plan = if without.layers { Plan::without_layers(seed, kind) } else { Plan::new(seed, kind) };
+    println!("{plan:#?}");
     let (result, trace) = run::run(seed, kind, &without, true);
     println!("{trace}");
     match result {

@@ -253,6 +253,18 @@ pub enum Kind {
     Hostile,
 }
 
+/// Which connections of a run have a layer between their bytes and those of the shard, as TLS is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Layers {
+    /// None: half of the runs.
+    #[default]
+    None,
+    /// Some, as it comes: a quarter.
+    Some,
+    /// All: a quarter.
+    All,
+}
+
 /// What goes wrong in hostile runs alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Hostile {
@@ -334,12 +346,20 @@ pub struct Plan {
     pub clock_ahead_ms: i64,
     /// What goes wrong in hostile runs alone.
     pub hostile: Hostile,
+    /// Which connections have layers.
+    pub layers: Layers,
 }
 
 impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn new(seed: u64, kind: Kind) -> Self {
+        Self::without_layers(seed, kind).layered()
+    }
+
+    /// The same, if no connection has a layer.
+    #[must_use]
+    pub fn without_layers(seed: u64, kind: Kind) -> Self {
         let mut rng = stream(seed, "plan");
         // One run in eight has sizes as they are in practice.
         let large = rng.u8(..8) == 0;
@@ -378,9 +398,20 @@ impl Plan {
             poison: rng.u8(..3) == 0,
             clock_ahead_ms: if kind == Kind::Hostile { clock(&mut stream(seed, "clock")) } else { 0 },
             hostile,
+            layers: Layers::None,
             settings,
         };
         if hostile.flood { plan.flooded() } else { plan }
+    }
+
+    /// Half of the runs have layers, and most of these more than one shard, between which their connections move.
+    fn layered(mut self) -> Self {
+        let mut rng = stream(self.seed, "layers");
+        self.layers = [Layers::None, Layers::None, Layers::Some, Layers::All][rng.usize(..4)];
+        if self.layers != Layers::None && self.settings.shards == 1 {
+            self.settings.shards = [1, 2, 3][rng.usize(..3)];
+        }
+        self
     }
 
     /// Little room on the disk, and much to put there.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::{Layout, SinkMetric};
-use forebay::runtime::seam::{Closed, ListenerId, Monotonic, Shard};
+use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::service::dead_letters::Letter;
 use forebay::shard::mail::{Mail, Notice};
 use forebay::shard::{Core, Surroundings};
@@ -16,8 +16,9 @@ use forebay::shard::{Core, Surroundings};
 use crate::disk::Disk;
 use crate::expected::Tolerated;
 use crate::kafka::front::message_number;
+use crate::layers::Layered;
 use crate::link::Phase;
-use crate::plan::{Buffer, Settings};
+use crate::plan::{Buffer, Layers, Settings};
 use crate::ring::{Moving, Ring};
 use crate::time::{MS, S, stream, wall_ms};
 use crate::world::{Event, World};
@@ -226,12 +227,15 @@ impl World {
             let board = Arc::new(Board::new(layout));
             let core = Core::new(index, around.clone(), Arc::clone(&board));
             let disk = disks.next().expect("a disk for each shard");
-            let ring = Ring::new((index, shards), disk, Moving::clone(&moving));
+            let mut ring = Ring::new((index, shards), disk, Moving::clone(&moving));
+            let has_layers = self.plan.layers != Layers::None;
+            ring.busy = has_layers.then(|| stream(self.plan.seed, &format!("busy {index} {}", self.life)));
             let (inbox, moved) = (VecDeque::new(), Vec::new());
             hosts.push(Host { core, ring, board, inbox, moved, wake_at: Some(self.time), turns: Turns::default() });
         }
         self.disks = disks.collect();
         let started_at = self.time;
+        self.left_at_door = 0;
         // What was there under another bound may be more.
         let sizes = |life: &Settings| life.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.share));
         let same = self.lives.iter().all(|life| sizes(life) == sizes(&self.settings));
@@ -360,10 +364,12 @@ impl World {
         let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
         host.wake_at = None;
         (host.ring.now, host.ring.wall, host.ring.disk.time) = (now, wall, time);
+        host.ring.begin_turn();
         let inbox = std::mem::take(&mut host.inbox);
         for one in inbox {
             self.deliver(shard, one);
         }
+        self.open_waiting(shard);
         let Some(host) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else { return };
         while let Some(event) = host.ring.disk.answer() {
             host.core.on_segment(&mut host.ring, event);
@@ -373,6 +379,9 @@ impl World {
         }
         host.core.on_turn_end(&mut host.ring);
         host.ring.disk.turn_ended();
+        if host.ring.has_left_over() {
+            host.wake_at.get_or_insert(time + 50_000);
+        }
         self.collect(shard);
         self.check_board();
         if let Some(turns) = self.kill_after_turns {
@@ -397,10 +406,13 @@ impl World {
         match one {
             In::Accept(socket, listener) => {
                 let conn = ring.open(socket, None, listener);
+                if let (true, Some(wire)) = (self.sockets.get(&socket).is_some_and(|s| s.has_layer), ring.named(conn)) {
+                    wire.layered = Some(Box::new(Layered::server()));
+                }
                 core.on_accept(ring, conn, ListenerId(listener));
             }
             In::Bytes(socket, bytes) => match ring.conn_of(socket) {
-                Some(conn) => core.on_bytes(ring, conn, &bytes),
+                Some(conn) => self.feed(shard, conn, &bytes),
                 // It has moved: what it has not read is read by its new shard.
                 None => host.moved.push(In::Bytes(socket, bytes)),
             },
@@ -418,13 +430,16 @@ impl World {
                     && ring.open_wire(conn).is_some()
                 {
                     core.on_connect(ring, conn);
+                    if ring.is_layered(conn) {
+                        self.feed(shard, conn, &[]);
+                    }
                 }
             }
             In::LinkBytes(link, bytes) => {
                 if let Some(conn) = self.links.get(&link).map(|link| link.conn)
                     && ring.open_wire(conn).is_some()
                 {
-                    core.on_bytes(ring, conn, &bytes);
+                    self.feed(shard, conn, &bytes);
                 }
             }
             In::LinkClosed(link, why) => {
@@ -435,6 +450,29 @@ impl World {
                     ring.release(conn);
                 }
             }
+        }
+    }
+
+    /// Bytes of a connection, by its layer if it has one.
+    fn feed(&mut self, shard: usize, conn: ConnId, bytes: &[u8]) {
+        let Some(Host { core, ring, .. }) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else {
+            return;
+        };
+        if !ring.is_layered(conn) {
+            return core.on_bytes(ring, conn, bytes);
+        }
+        let Some(opened) = ring.open_layer(conn, bytes) else { return };
+        if let Some(error) = opened.deliver(core, ring, conn) {
+            self.judge.fails("layer", format!("shard {shard}: {}", error.what));
+        }
+    }
+
+    /// Handshakes that have waited for their turn.
+    fn open_waiting(&mut self, shard: usize) {
+        while let Some(process) = &mut self.process
+            && let Some((conn, bytes)) = process.hosts[shard].ring.next_in_line()
+        {
+            self.feed(shard, conn, &bytes);
         }
     }
 
@@ -449,8 +487,9 @@ impl World {
         for slot in 0..host.ring.wires.len() {
             let Some(conn) = host.ring.id_of(slot) else { continue };
             let wire = &mut host.ring.wires[slot];
-            if !wire.out.is_empty() {
-                sent.push((conn, wire.socket, wire.outgoing.is_some(), std::mem::take(&mut wire.out)));
+            let bytes = wire.take_out();
+            if !bytes.is_empty() {
+                sent.push((conn, wire.socket, wire.outgoing.is_some(), bytes));
             }
             if wire.closed {
                 closed.push((conn, wire.socket, wire.outgoing.is_some()));
@@ -458,6 +497,8 @@ impl World {
         }
         for (to, letter) in mail {
             if let Mail::HandOver(detached, _) = &letter {
+                self.layers_moved[0] += u64::from(detached.layer.is_some());
+                self.layers_moved[1] += u64::from(!detached.unsent.is_empty());
                 let socket =
                     self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());
                 if let Some(entry) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {

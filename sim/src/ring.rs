@@ -2,7 +2,7 @@
 //! run says so.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
@@ -10,11 +10,12 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use forebay::runtime::seam::{
-    Chunk, ConnId, Detached, Io, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs,
+    Chunk, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs,
 };
 use forebay::shard::mail::Mail;
 
 use crate::disk::Disk;
+use crate::layers::{Layered, Opened};
 
 /// One side of a connection, as the shard has left it.
 #[derive(Debug, Default)]
@@ -31,7 +32,24 @@ pub struct Wire {
     /// The device's socket behind it.
     pub socket: u64,
     listener: u16,
+    /// Its layer.
+    pub(crate) layered: Option<Box<Layered>>,
 }
+
+impl Wire {
+    /// What goes out of what the shard has written, and of what its layer says.
+    pub(crate) fn take_out(&mut self) -> Vec<u8> {
+        let Some(layered) = &mut self.layered else { return std::mem::take(&mut self.out) };
+        let mut wire = layered.seal(&mut self.out);
+        if self.closed {
+            layered.close(&mut wire);
+        }
+        wire
+    }
+}
+
+/// Handshakes of a turn; more wait for the next.
+const HANDSHAKES: usize = 3;
 
 /// Sockets on their way from one shard to another, by descriptor.
 pub type Moving = Rc<RefCell<HashMap<RawFd, u64>>>;
@@ -64,6 +82,14 @@ pub struct Ring {
     scratch: Vec<u8>,
     /// Wires that were opened to brokers in this turn.
     pub dialled: Vec<ConnId>,
+    /// Connections whose handshakes wait for their turn.
+    line: VecDeque<ConnId>,
+    /// Handshakes in this turn.
+    handshakes: usize,
+    /// Where connections have layers: what decides when one cannot be moved yet.
+    pub(crate) busy: Option<fastrand::Rng>,
+    /// One could not be moved in this turn.
+    pub(crate) is_put_off: bool,
 }
 
 impl Ring {
@@ -88,7 +114,53 @@ impl Ring {
             moving,
             scratch: Vec::new(),
             dialled: Vec::new(),
+            line: VecDeque::new(),
+            handshakes: 0,
+            busy: None,
+            is_put_off: false,
         }
+    }
+
+    /// A turn begins.
+    pub(crate) fn begin_turn(&mut self) {
+        (self.handshakes, self.is_put_off) = (0, false);
+    }
+
+    /// Bytes of the wire for a connection that has a layer; `None`: they wait for their turn, or it has none.
+    pub(crate) fn open_layer(&mut self, conn: ConnId, wire: &[u8]) -> Option<Opened> {
+        let is_over = self.handshakes >= HANDSHAKES;
+        let layered = self.open_wire(conn)?.layered.as_mut()?;
+        let is_costly = layered.is_costly();
+        if layered.is_in_line() || (is_costly && is_over) {
+            if layered.wait(wire) {
+                self.line.push_back(conn);
+            }
+            return None;
+        }
+        let opened = layered.open(wire);
+        self.handshakes += usize::from(is_costly);
+        Some(opened)
+    }
+
+    /// The next one whose turn has come, and what there is of its bytes.
+    pub(crate) fn next_in_line(&mut self) -> Option<(ConnId, Vec<u8>)> {
+        while self.handshakes < HANDSHAKES {
+            let conn = self.line.pop_front()?;
+            if let Some(layered) = self.open_wire(conn).and_then(|wire| wire.layered.as_mut()) {
+                return Some((conn, layered.waited()));
+            }
+        }
+        None
+    }
+
+    /// There is something to do that no event announces.
+    pub(crate) fn has_left_over(&self) -> bool {
+        !self.line.is_empty() || self.is_put_off
+    }
+
+    /// Whether a connection has a layer.
+    pub(crate) fn is_layered(&mut self, conn: ConnId) -> bool {
+        self.named(conn).is_some_and(|wire| wire.layered.is_some())
     }
 
     /// A connection: of a device's socket, or to a broker.
@@ -109,6 +181,7 @@ impl Ring {
             wire.closed = true;
             wire.generation += 1;
             wire.out.clear();
+            wire.layered = None;
             self.free.push(conn.slot);
         }
     }
@@ -203,6 +276,15 @@ impl Io<Mail> for Ring {
         if let Some(wire) = self.named(conn) {
             wire.closed = true;
             wire.out.clear();
+            wire.layered = None;
+        }
+    }
+    fn put_layer(&mut self, conn: ConnId, layer: Box<dyn Layer>, unread: &[u8]) {
+        let Some(wire) = self.open_wire(conn) else { return };
+        let holds = wire.outgoing.is_some();
+        let layered = wire.layered.insert(Box::new(Layered::new(layer, Vec::new(), holds)));
+        if !unread.is_empty() && layered.wait(unread) {
+            self.line.push_back(conn);
         }
     }
     fn connect(&mut self, to: SocketAddr) -> ConnId {
@@ -211,17 +293,28 @@ impl Io<Mail> for Ring {
         conn
     }
     fn detach(&mut self, conn: ConnId) -> Option<Detached> {
-        let (socket, listener) = self.open_wire(conn).map(|wire| (wire.socket, wire.listener))?;
+        let is_busy = self.busy.as_mut().is_some_and(|rng| rng.u8(..3) == 0);
+        let wire = self.open_wire(conn)?;
+        if is_busy || !wire.out.is_empty() || wire.layered.as_ref().is_some_and(|layered| layered.is_in_line()) {
+            self.is_put_off = true;
+            return None;
+        }
+        let (socket, listener) = (wire.socket, wire.listener);
+        let (layer, unsent) = wire.layered.take().map(|layered| layered.detach()).unzip();
         // A descriptor of its own, so that whoever drops it closes the socket.
         let fd = OwnedFd::from(File::open("/dev/null").ok()?);
         self.moving.borrow_mut().insert(fd.as_raw_fd(), socket);
         self.release(conn);
-        let (unsent, unread, deadline) = (Vec::new(), Vec::new(), Monotonic::NEVER);
-        Some(Detached { fd, peer: Some(PEER), listener: ListenerId(listener), layer: None, unsent, unread, deadline })
+        let (unsent, unread, deadline) = (unsent.unwrap_or_default(), Vec::new(), Monotonic::NEVER);
+        Some(Detached { fd, peer: Some(PEER), listener: ListenerId(listener), layer, unsent, unread, deadline })
     }
     fn adopt(&mut self, moved: Detached) -> ConnId {
         let socket = self.moving.borrow_mut().remove(&moved.fd.as_raw_fd()).unwrap_or(0);
-        self.open(socket, None, moved.listener.0)
+        let conn = self.open(socket, None, moved.listener.0);
+        if let (Some(layer), Some(wire)) = (moved.layer, self.named(conn)) {
+            wire.layered = Some(Box::new(Layered::new(layer, moved.unsent, false)));
+        }
+        conn
     }
     fn peer(&self, _conn: ConnId) -> Option<SocketAddr> {
         Some(PEER)

@@ -34,6 +34,8 @@ pub struct Sums {
     pub receipts: [u64; 2],
     /// Starts with another number of shards.
     pub moved: u64,
+    /// Connections with a layer that came to another shard, and how many of these with bytes that had not gone out.
+    pub layers_moved: [u64; 2],
     /// Messages refused for want of room.
     pub no_room: u64,
     /// Produce requests.
@@ -56,6 +58,7 @@ impl Sums {
         self.asked += other.asked;
         self.receipts.iter_mut().zip(other.receipts).for_each(|(sum, more)| *sum += more);
         self.moved += other.moved;
+        self.layers_moved.iter_mut().zip(other.layers_moved).for_each(|(sum, more)| *sum += more);
         self.no_room += other.no_room;
         self.requests += other.requests;
         self.tolerated.iter_mut().zip(other.tolerated).for_each(|(sum, more)| *sum += more);
@@ -76,6 +79,7 @@ impl Sums {
             asked: world.clusters.iter().map(|cluster| cluster.asked).sum(),
             receipts: world.judge.receipts,
             moved: world.judge.moved,
+            layers_moved: world.layers_moved,
             no_room: world.messages.iter().filter(|m| m.refused_as == Some(0x97)).count() as u64,
             requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),
@@ -111,6 +115,8 @@ pub struct Without {
     pub liveness: bool,
     /// Nothing is let pass for a known fault.
     pub tolerance: bool,
+    /// No connection has a layer.
+    pub layers: bool,
     /// The process has these rules in place of those that it should keep.
     pub rules: Option<&'static dyn Rules>,
 }
@@ -129,7 +135,7 @@ pub fn catch_panics() {
 /// # Errors
 /// What was wrong.
 pub fn run(seed: u64, kind: Kind, without: &Without, traced: bool) -> (Result<Sums, Failure>, String) {
-    let mut plan = Plan::new(seed, kind);
+    let mut plan = if without.layers { Plan::without_layers(seed, kind) } else { Plan::new(seed, kind) };
     plan.faults.retain(|(fault, _)| !without.faults.contains(fault));
     without.hostile.iter().for_each(|name| plan.hostile.leave_out(name));
     run_plan(plan, without, traced)

@@ -12,7 +12,7 @@ use forebay::rules::{KEPT, Rules};
 use crate::device::Device;
 use crate::judge::Failure;
 use crate::kafka::{Cluster, Entry, State};
-use crate::plan::{Buffer, Dead, Level, Plan, Settings, SinkPlan, SpoolPlan};
+use crate::plan::{Buffer, Dead, Layers, Level, Plan, Settings, SinkPlan, SpoolPlan};
 use crate::process::End;
 use crate::time::{EPOCH_MS, MS, stream};
 use crate::world::{Event, World};
@@ -101,6 +101,7 @@ impl Script {
         (plan.by_id, plan.modern, plan.latency, plan.sync) = (true, true, MS, MS / 2);
         (plan.devices, plan.storm, plan.poison) = (0, 0, false);
         plan.faults.clear();
+        plan.layers = Layers::None;
         let mut world = World::new(plan, std::env::var_os("FOREBAY_SIM_TRACE").is_some());
         (world.quiet, world.judge.lenient, world.rules) = (true, false, rules);
         for cluster in world.clusters.iter_mut().take(clusters) {

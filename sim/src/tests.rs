@@ -12,6 +12,11 @@ use crate::run::{self, Sums, Without};
 use crate::scenarios::{self, rules::requests_of_lingering_rows};
 use crate::wrong::{self, FoundBy, Wrong};
 
+/// As the seeds that are noted ran.
+fn without_layers() -> Without {
+    Without { layers: true, ..Without::default() }
+}
+
 /// Runs seeds of a kind; those that are red for a known fault must be red.
 fn seeds_are_green(kind: Kind, seeds: Range<u64>) -> Sums {
     let (sums, failed) = run::many(seeds, kind, &Without::default(), 2);
@@ -28,6 +33,8 @@ fn seeds_are_green_but_for_known_faults() {
     // A run in which nothing happens shows nothing.
     let [with_offset, _] = sums.receipts;
     assert!(with_offset > each * 5, "too few receipts: {sums:?}");
+    let [moved, with_unsent] = sums.layers_moved;
+    assert!(moved > each && with_unsent > each / 2, "too few connections with a layer moved: {sums:?}");
     assert!(sums.processes > each * 2 && sums.messages > each * 60 && sums.asked > each / 10, "too quiet: {sums:?}");
 }
 
@@ -47,7 +54,7 @@ fn hostile_seeds_are_green_but_for_known_faults() {
 #[test]
 fn seeds_that_are_known_to_be_red_are_red() {
     for (kind, seed, fault) in RED_SEEDS {
-        let (result, _) = run::run(*seed, *kind, &Without::default(), false);
+        let (result, _) = run::run(*seed, *kind, &without_layers(), false);
         assert!(result.is_err(), "seed {seed} of {kind:?} ({fault}) is green: delete its line in expected.rs");
     }
 }
@@ -55,7 +62,7 @@ fn seeds_that_are_known_to_be_red_are_red() {
 #[test]
 fn seeds_that_were_red_are_green() {
     for (kind, seed, fault) in CURED_SEEDS {
-        let (result, _) = run::run(*seed, *kind, &Without::default(), false);
+        let (result, _) = run::run(*seed, *kind, &without_layers(), false);
         assert!(result.is_ok(), "{fault} is back: seed {seed} of {kind:?}: {result:?}");
     }
 }
@@ -71,10 +78,10 @@ fn seeds_with_other_numbers_of_shards_are_green() {
 #[test]
 fn what_is_tolerated_is_shown() {
     for (tolerated, seed) in TOLERATED {
-        let strict = Without { tolerance: true, ..Without::default() };
+        let strict = Without { tolerance: true, ..without_layers() };
         let (result, _) = run::run(*seed, Kind::Hostile, &strict, false);
         assert!(result.is_err(), "seed {seed} does not show {tolerated:?}: another one does, or its line can go");
-        let (result, _) = run::run(*seed, Kind::Hostile, &Without::default(), false);
+        let (result, _) = run::run(*seed, Kind::Hostile, &without_layers(), false);
         assert!(result.is_ok_and(|sums| sums.tolerated.iter().sum::<u64>() > 0), "{tolerated:?}, seed {seed}");
     }
 }
@@ -135,7 +142,7 @@ fn a_rule_that_is_taken_out_is_found() {
             }
             FoundBy::Producer | FoundBy::Cost => continue,
         };
-        let without = Without { rules: Some(*rules), ..Without::default() };
+        let without = Without { rules: Some(*rules), ..without_layers() };
         let found = run::first_red(seed..seed + 1, kind, &without)
             .or_else(|| run::first_red(0..SEEDS_OF_A_RULE, kind, &without));
         match found {

@@ -12,7 +12,7 @@ use crate::faults::{Cure, Fault};
 use crate::judge::Judge;
 use crate::kafka::Cluster;
 use crate::link::Link;
-use crate::plan::{Plan, Settings};
+use crate::plan::{Layers, Plan, Settings};
 use crate::process::{In, Process};
 use crate::time::{MS, S, stream};
 
@@ -60,6 +60,8 @@ pub struct Socket {
     pub shard: usize,
     /// Nothing arrives at the device before this.
     pub clear_at: u64,
+    /// It has a layer.
+    pub has_layer: bool,
 }
 
 /// See the module.
@@ -110,6 +112,11 @@ pub struct World {
     pub(crate) rng: fastrand::Rng,
     pub(crate) network: fastrand::Rng,
     pub(crate) crash_rng: fastrand::Rng,
+    pub(crate) layer_rng: fastrand::Rng,
+    /// Devices that have left this process before they had their CONNACK.
+    pub(crate) left_at_door: u64,
+    /// Connections with a layer that came to another shard, and how many of these with bytes that had not gone out.
+    pub(crate) layers_moved: [u64; 2],
     pub(crate) fault_rngs: Vec<fastrand::Rng>,
     /// Devices do nothing by themselves: for scenarios.
     pub quiet: bool,
@@ -171,6 +178,9 @@ impl World {
             rng: stream(seed, "world"),
             network: stream(seed, "network"),
             crash_rng: stream(seed, "crash"),
+            layer_rng: stream(seed, "layer draws"),
+            left_at_door: 0,
+            layers_moved: [0; 2],
             fault_rngs: Fault::ALL.iter().map(|fault| stream(seed, &format!("{} draws", fault.name()))).collect(),
             quiet: false,
             lives: Vec::new(),
@@ -418,20 +428,33 @@ impl World {
         self.send_device_bytes(index);
     }
 
+    /// Whether the next connection has a layer.
+    pub(crate) fn draws_layer(&mut self) -> bool {
+        match self.plan.layers {
+            Layers::None => false,
+            Layers::Some => self.layer_rng.bool(),
+            Layers::All => true,
+        }
+    }
+
     /// A device connects, if somebody listens.
     pub fn connect_device(&mut self, index: usize) {
         let (time, life) = (self.time, self.life);
-        let Some(process) = &self.process else { return };
-        let shards = process.hosts.len();
+        let Some(shards) = self.process.as_ref().map(|process| process.hosts.len()) else { return };
         let owner = forebay::shard::router::owner(&self.devices[index].name, shards);
+        let has_layer = self.draws_layer();
         let shard = if self.rng.u8(..4) == 0 { self.rng.usize(..shards) } else { owner };
-        if process.hosts[shard].ring.deaf {
+        // Most of those with a layer are accepted by another shard, and move with it.
+        let strays = has_layer && self.layer_rng.u8(..4) > 0;
+        let shard = if strays { (owner + 1) % shards } else { shard };
+        if self.process.as_ref().is_none_or(|process| process.hosts[shard].ring.deaf) {
             return;
         }
         self.next_socket += 1;
         let socket = self.next_socket;
         let listener = self.rng.u16(..2);
-        self.sockets.insert(socket, Socket { device: index, shard, clear_at: 0 });
+        self.sockets.insert(socket, Socket { device: index, shard, clear_at: 0, has_layer });
+        self.devices[index].put_layer(has_layer);
         self.devices[index].has_receipts = listener == 0;
         self.devices[index].connect(socket, &mut self.messages, (time, life));
         let name = self.devices[index].name.clone();
@@ -446,12 +469,16 @@ impl World {
             return;
         }
         for _ in 0..self.rng.usize(1..4) {
-            let sending = &mut self.devices[index].sending;
-            let length = sending.len().min(self.rng.usize(1..8_000));
-            if length == 0 {
+            let mut most = self.rng.usize(1..8_000);
+            if self.devices[index].is_layered() {
+                // Records and flights in many pieces, and many in one.
+                let bound = [16, 600, 8_000][self.layer_rng.usize(..3)];
+                most = most.min(self.layer_rng.usize(1..bound));
+            }
+            let bytes = self.devices[index].take_bytes(most);
+            if bytes.is_empty() {
                 return;
             }
-            let bytes: Vec<u8> = sending.drain(..length).collect();
             let Some(shard) = self.sockets.get(&socket).map(|socket| socket.shard) else { return };
             self.put(shard, In::Bytes(socket, bytes));
         }
@@ -483,14 +510,21 @@ impl World {
             return;
         }
         let now = (self.time, self.life);
-        for news in self.devices[device].read(bytes, &mut self.messages, now) {
-            match news {
-                News::Wrong(what) => self.judge.fails("session", what),
-                News::Answered { message, success, receipts } => {
-                    self.judge_answer(message, success);
-                    self.judge_receipts(message, success, &receipts);
+        let is_layered = self.devices[device].is_layered();
+        let cut = if is_layered { self.layer_rng.usize(..=bytes.len()) } else { bytes.len() };
+        for piece in [&bytes[..cut], &bytes[cut..]].into_iter().filter(|piece| !piece.is_empty()) {
+            for news in self.devices[device].read(piece, &mut self.messages, now) {
+                match news {
+                    News::Wrong(what) => self.judge.fails("session", what),
+                    News::Answered { message, success, receipts } => {
+                        self.judge_answer(message, success);
+                        self.judge_receipts(message, success, &receipts);
+                    }
                 }
             }
+        }
+        if self.devices[device].has_to_answer() {
+            self.send_device_bytes(device);
         }
     }
 

@@ -15,6 +15,9 @@ mod isolation;
 mod kafka;
 mod keep_alive;
 mod kept;
+#[allow(dead_code)]
+#[path = "../../sim/src/layers.rs"]
+mod layers;
 mod receipts;
 mod ring;
 mod segments;
@@ -26,10 +29,14 @@ mod stop;
 mod storm;
 mod subscribe;
 mod tokens;
+#[allow(dead_code)]
+#[path = "../../src/runtime/tests/toy.rs"]
+mod toy;
 mod wills;
 mod world;
 
 use allocation::Counting;
+use forebay::runtime::seam;
 use world::ONE_SINK;
 
 #[global_allocator]

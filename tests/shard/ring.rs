@@ -1,14 +1,18 @@
 //! The runtime's place taken by plain tables and a clock that tests turn: every call of the seam is carried out in
 //! memory, so a whole shard runs here without a socket, and time passes when a test says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use forebay::runtime::seam::{Chunk, ConnId, Detached, Io, Monotonic, SegmentSettings, Segments, TimerId, WallMs};
+use forebay::runtime::seam::{
+    Chunk, ConnId, Detached, Io, Monotonic, SegmentSettings, Segments, Shard as _, TimerId, WallMs,
+};
+use forebay::shard::Core;
 use forebay::shard::mail::Mail;
 
+use super::layers::Layered;
 use super::segments::Disk;
 
 /// One side of a connection, as the shard has left it.
@@ -21,6 +25,55 @@ pub(crate) struct Wire {
     pub(crate) paused: bool,
     pub(crate) closed: bool,
     pub(crate) outgoing: Option<SocketAddr>,
+    /// The shard's end of its layer.
+    pub(crate) layered: Option<Box<Layered>>,
+    /// The client's end.
+    pub(crate) client: Option<Box<Client>>,
+}
+
+/// A client's end of a layer, and what it has sealed and not sent.
+pub(crate) struct Client {
+    layered: Layered,
+    wire: VecDeque<u8>,
+}
+
+impl Wire {
+    /// What goes out of what the shard has written, and of what its layer says.
+    pub(crate) fn take_out(&mut self) -> Vec<u8> {
+        let Some(layered) = &mut self.layered else { return std::mem::take(&mut self.out) };
+        let mut wire = layered.seal(&mut self.out);
+        if self.closed {
+            layered.close(&mut wire);
+        }
+        wire
+    }
+}
+
+impl Client {
+    /// Both ends of a client's connection.
+    pub(crate) fn over(wire: &mut Wire) {
+        let mut client = Self { layered: Layered::client(), wire: VecDeque::new() };
+        client.layered.open(&[]);
+        (wire.client, wire.layered) = (Some(Box::new(client)), Some(Box::new(Layered::server())));
+    }
+
+    /// What these bytes of the wire hold, which is all that came, cut here.
+    pub(crate) fn read(&mut self, wire: &[u8], cut: usize) -> Vec<u8> {
+        let (first, second) = wire.split_at(cut.min(wire.len()));
+        let mut plain = Vec::new();
+        for piece in [first, second] {
+            let opened = self.layered.open(piece);
+            assert!(opened.error.is_none(), "the client: {:?}", opened.error);
+            plain.extend_from_slice(&opened.plain);
+        }
+        plain
+    }
+
+    /// So many bytes at most for the wire, of what the layer says and of these, unless they have to wait.
+    pub(crate) fn write(&mut self, plain: &mut Vec<u8>, most: usize) -> Vec<u8> {
+        self.wire.extend(self.layered.seal(plain));
+        self.wire.drain(..self.wire.len().min(most)).collect()
+    }
 }
 
 /// The ring that is none.
@@ -86,6 +139,7 @@ impl Table {
             wire.closed = true;
             wire.generation += 1;
             wire.out.clear();
+            (wire.layered, wire.client) = (None, None);
             self.free.push(conn.slot);
         }
     }
@@ -113,6 +167,15 @@ impl Table {
         }
         self.now = self.now.max(at);
         self.timers.pop_first().map(|(_, token)| token)
+    }
+
+    /// Bytes of a peer, by the layer of its connection if it has one.
+    pub(crate) fn feed(&mut self, core: &mut Core, conn: ConnId, bytes: &[u8]) {
+        let Some(layered) = self.named(conn).and_then(|wire| wire.layered.as_mut()) else {
+            return core.on_bytes(self, conn, bytes);
+        };
+        let error = layered.open(bytes).deliver(core, self, conn);
+        assert!(error.is_none(), "the shard: {error:?}");
     }
 
     pub(crate) fn wire(&mut self, conn: ConnId) -> &mut Wire {
@@ -169,6 +232,7 @@ impl Io<Mail> for Table {
         if let Some(wire) = self.named(conn) {
             wire.closed = true;
             wire.out.clear();
+            wire.layered = None;
         }
     }
     fn connect(&mut self, to: SocketAddr) -> ConnId {

@@ -18,7 +18,7 @@ use forebay::shard::{Core, Surroundings};
 
 use super::allocation::counted;
 use super::broker::Broker;
-use super::ring::{Table, reset};
+use super::ring::{Client, Table, reset};
 
 /// One sink that takes everything, at `replicated`.
 pub(crate) const ONE_SINK: &str = r##"
@@ -48,6 +48,8 @@ pub(crate) struct World {
     linked: Vec<ConnId>,
     /// Bytes of each link that the broker has not taken as whole requests.
     requests: Vec<(ConnId, Vec<u8>)>,
+    /// Which connections have a layer; `None`: none.
+    layers: Option<fastrand::Rng>,
     /// What the shard has allocated in [`World::turn`] and [`World::advance`].
     pub(crate) allocations: u64,
 }
@@ -91,6 +93,7 @@ impl World {
             kafka_up: true,
             linked: Vec::new(),
             requests: Vec::new(),
+            layers: layers(),
             allocations: 0,
         };
         world.core.on_start(&mut world.table);
@@ -155,19 +158,47 @@ impl World {
     /// A device's socket.
     pub(crate) fn accept(&mut self) -> ConnId {
         let conn = self.table.open(None);
+        if self.layers.as_mut().is_some_and(fastrand::Rng::bool) {
+            Client::over(self.table.wire(conn));
+        }
         self.core.on_accept(&mut self.table, conn, ListenerId(0));
         conn
     }
 
+    /// Bytes of a device as they come to the shard, through its layer if it has one: in the end of its handshake, if they
+    /// are the first.
+    fn feed(&mut self, conn: ConnId, bytes: &[u8]) {
+        if self.table.wire(conn).client.is_none() {
+            return self.core.on_bytes(&mut self.table, conn, bytes);
+        }
+        let mut plain = bytes.to_vec();
+        loop {
+            let wire = self.table.wire(conn);
+            let out = if wire.out.is_empty() { wire.take_out() } else { Vec::new() };
+            let Some(client) = &mut wire.client else { return };
+            assert!(client.read(&out, usize::MAX).is_empty(), "a handshake");
+            let sealed = client.write(&mut plain, usize::MAX);
+            if sealed.is_empty() {
+                return;
+            }
+            self.table.feed(&mut self.core, conn, &sealed);
+        }
+    }
+
     /// Bytes of a device, and the rest of the turn.
     pub(crate) fn bytes(&mut self, conn: ConnId, bytes: &[u8]) {
-        self.core.on_bytes(&mut self.table, conn, bytes);
+        self.feed(conn, bytes);
         self.turn();
     }
 
     /// What the shard has sent to a device since the last look.
     pub(crate) fn sent(&mut self, conn: ConnId) -> Vec<u8> {
-        std::mem::take(&mut self.table.wire(conn).out)
+        let wire = self.table.wire(conn);
+        let out = wire.take_out();
+        match &mut wire.client {
+            Some(client) => client.read(&out, out.len() / 2),
+            None => out,
+        }
     }
 
     /// A device that is connected: 3.1.1, clean session, CONNACK taken away.
@@ -298,6 +329,13 @@ impl World {
         }
         moved
     }
+}
+
+/// Half of the connections have a layer, other ones in each test. What is measured elsewhere has none.
+fn layers() -> Option<fastrand::Rng> {
+    let thread = std::thread::current();
+    let name = thread.name().filter(|name| *name != "main")?;
+    Some(fastrand::Rng::with_seed(name.bytes().fold(7, |seed, byte| seed * 31 % 1_000_003 + u64::from(byte))))
 }
 
 /// A shard that has not started, and who hears it.

@@ -224,6 +224,11 @@ impl World {
     pub(crate) fn check_board(&mut self) {
         let Some(process) = &self.process else { return };
         let (mut wrong, mut over) = (None, None);
+        let late: u64 = process.hosts.iter().map(|host| host.board.read()[ShardMetric::ConnectTimeouts as usize]).sum();
+        if late > self.left_at_door {
+            let left = self.left_at_door;
+            wrong = Some(("door", format!("{late} waited for CONNACK until the time-out, {left} had left")));
+        }
         for host in &process.hosts {
             let values = host.board.read();
             let layout = process.layout;

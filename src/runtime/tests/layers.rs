@@ -1,6 +1,4 @@
-//! A toy layer over real sockets: records of length, kind, sequence and checksum, a handshake of three flights that costs
-//! time, a ticket behind it. A byte lost, doubled, sealed twice, out of order, left behind or forgotten in a move breaks a
-//! sequence or a checksum.
+//! Layers over real sockets: the toy of [`super::toy`].
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
@@ -8,155 +6,13 @@ use std::net::{Shutdown, TcpStream};
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::connections::Ask;
 use super::harness::{Event, PATIENCE, house, next, shard, small};
+use super::toy::{ALERT, DATA, END, FINISHED, FLIGHT, HEADER, HELLO, Opener, Sealer, TICKET, Toy};
 use crate::runtime::Settings;
-use crate::runtime::seam::{Chunk, Closed, ConnId, Detached, Facts, Io, Layer, LayerError, LayerFault};
-
-pub(super) const HELLO: u8 = 1;
-pub(super) const FLIGHT: u8 = 2;
-pub(super) const FINISHED: u8 = 3;
-const TICKET: u8 = 4;
-pub(super) const DATA: u8 = 5;
-pub(super) const END: u8 = 6;
-const ALERT: u8 = 7;
-/// Length, kind, sequence, checksum.
-const HEADER: usize = 4 + 1 + 4 + 4;
-pub(super) const RECORD_MAX: usize = 1_000;
-
-fn sum(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(17, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(u32::from(*byte)))
-}
-
-/// Writes records one way.
-#[derive(Debug, Default)]
-pub(super) struct Sealer(u32);
-
-impl Sealer {
-    pub(super) fn record(&mut self, kind: u8, bytes: &[u8], wire: &mut Vec<u8>) {
-        wire.extend_from_slice(&u32::try_from(bytes.len()).unwrap().to_be_bytes());
-        wire.push(kind);
-        wire.extend_from_slice(&self.0.to_be_bytes());
-        wire.extend_from_slice(&sum(bytes).to_be_bytes());
-        wire.extend_from_slice(bytes);
-        self.0 += 1;
-    }
-}
-
-/// Reads them.
-#[derive(Debug, Default)]
-pub(super) struct Opener {
-    tail: Vec<u8>,
-    sequence: u32,
-}
-
-impl Opener {
-    fn records(&mut self, wire: &[u8]) -> Result<Vec<(u8, Vec<u8>)>, String> {
-        self.tail.extend_from_slice(wire);
-        let mut records = Vec::new();
-        let mut at = 0;
-        while let Some(header) = self.tail.get(at..at + HEADER) {
-            let word = |from: usize| u32::from_be_bytes(header[from..from + 4].try_into().unwrap());
-            let Some(bytes) = self.tail.get(at + HEADER..at + HEADER + word(0) as usize) else { break };
-            if word(5) != self.sequence || word(9) != sum(bytes) {
-                return Err(format!("record {} where {} was due", word(5), self.sequence));
-            }
-            self.sequence += 1;
-            records.push((header[4], bytes.to_vec()));
-            at += HEADER + bytes.len();
-        }
-        self.tail.drain(..at);
-        Ok(records)
-    }
-}
-
-/// The server's end, or the client's.
-#[derive(Debug, Default)]
-pub(super) struct Toy {
-    is_client: bool,
-    has_begun: bool,
-    open: Opener,
-    seal: Sealer,
-    is_ready: bool,
-    has_ended: bool,
-    /// What each flight costs.
-    cost: Duration,
-}
-
-impl Toy {
-    pub(super) fn client() -> Self {
-        Self { is_client: true, ..Self::default() }
-    }
-}
-
-impl Layer for Toy {
-    fn open(
-        &mut self,
-        wire: &mut [u8],
-        plain: &mut Vec<u8>,
-        answer: &mut Vec<u8>,
-    ) -> Result<Option<Facts>, LayerError> {
-        if !self.is_ready {
-            let began = Instant::now();
-            while began.elapsed() < self.cost {}
-        }
-        let mut facts = None;
-        if self.is_client && !std::mem::replace(&mut self.has_begun, true) {
-            assert!(wire.is_empty());
-            self.seal.record(HELLO, &[7; 300], answer);
-        }
-        let records = self.open.records(wire);
-        let bad = |what: String| LayerError { fault: LayerFault::Protocol, what: what.into() };
-        let records = records.map_err(|what| {
-            self.seal.record(ALERT, what.as_bytes(), answer);
-            bad(what)
-        })?;
-        for (kind, bytes) in records {
-            match (kind, self.is_ready) {
-                (FLIGHT, false) if self.is_client => {
-                    self.is_ready = true;
-                    self.seal.record(FINISHED, &[7; 30], answer);
-                    facts = Some(Facts::default());
-                }
-                (HELLO, false) => self.seal.record(FLIGHT, &[9; 3_000], answer),
-                (FINISHED, false) => {
-                    self.is_ready = true;
-                    self.seal.record(TICKET, &[8; 200], answer);
-                    facts = Some(Facts::default());
-                }
-                (DATA, true) => plain.extend_from_slice(&bytes),
-                (END, true) => self.has_ended = true,
-                _ => {
-                    self.seal.record(ALERT, b"unexpected", answer);
-                    return Err(bad("unexpected".to_owned()));
-                }
-            }
-        }
-        Ok(facts)
-    }
-
-    fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), LayerError> {
-        assert!(self.is_ready);
-        plain.chunks(RECORD_MAX).for_each(|piece| self.seal.record(DATA, piece, wire));
-        Ok(())
-    }
-
-    fn close(&mut self, wire: &mut Vec<u8>) {
-        self.seal.record(END, &[], wire);
-    }
-
-    fn has_ended(&self) -> bool {
-        self.has_ended
-    }
-    fn is_costly(&self) -> bool {
-        !self.is_ready
-    }
-    fn held(&self) -> usize {
-        self.open.tail.len()
-    }
-}
+use crate::runtime::seam::{Chunk, Closed, ConnId, Detached, Io};
 
 /// The client's end, on a socket that blocks.
 pub(super) struct Peer {
@@ -242,7 +98,7 @@ fn movers(cost: Duration) -> super::harness::House<Letter> {
         let mut streams: HashMap<ConnId, ()> = HashMap::new();
         let mut leaving: Vec<(ConnId, Vec<u8>)> = Vec::new();
         move |io: &mut dyn Io<Letter>, event: Event<'_, Letter>| match event {
-            Event::Accept(conn, ..) => io.put_layer(conn, Box::new(Toy { cost, ..Toy::default() }), &[]),
+            Event::Accept(conn, ..) => io.put_layer(conn, Box::new(Toy::default().costing(cost, true)), &[]),
             Event::Bytes(conn, bytes) if streams.contains_key(&conn) => io.out(conn).extend_from_slice(bytes),
             Event::Bytes(conn, bytes) => match leaving.iter_mut().find(|(leaves, _)| *leaves == conn) {
                 Some((_, unread)) => unread.extend_from_slice(bytes),

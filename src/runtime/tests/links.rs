@@ -8,7 +8,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::harness::{Event, PATIENCE, next, shard, small};
-use super::layers::{DATA, END, FINISHED, FLIGHT, HELLO, Opener, Peer, RECORD_MAX, Sealer, Toy};
+use super::layers::Peer;
+use super::toy::{DATA, END, FINISHED, FLIGHT, HELLO, Opener, RECORD_MAX, Sealer, Toy};
 use crate::runtime::seam::{Chunk, Io};
 
 fn counted() -> Vec<u8> {

@@ -11,4 +11,7 @@ mod parking;
 mod reads;
 mod segments;
 mod streams;
+mod toy;
 mod traps;
+
+use super::seam;

@@ -22,7 +22,8 @@ use forebay::shard::{Core, Surroundings};
 use self::draw::{Dead, Draw};
 use crate::device::{Device, News, State};
 use crate::kafka::Cluster;
-use crate::ring::{Table, reset};
+use crate::layers::Layered;
+use crate::ring::{Client, Table, reset};
 
 const SEEDS: u64 = 100;
 const DEVICES: usize = 6;
@@ -44,6 +45,8 @@ struct Link {
     cluster: usize,
     node: i32,
     inbox: Vec<u8>,
+    /// The broker's end of its layer, if it has one.
+    layered: Option<Layered>,
     /// Answers arrive in order: none before this.
     clear_at: Monotonic,
     stands: bool,
@@ -60,6 +63,8 @@ struct Storm {
     delivered: u64,
     devices: Vec<Device>,
     rng: fastrand::Rng,
+    /// Which connections have a layer, and where it is cut.
+    layers: fastrand::Rng,
     draw: Draw,
     /// What the shard has sent to the files of dead letters, by sink.
     letters: Vec<Receiver<Letter>>,
@@ -122,6 +127,7 @@ impl Storm {
             delivered: 0,
             devices,
             rng,
+            layers: fastrand::Rng::with_seed(!seed),
             draw,
             filed: letters.iter().map(|_| HashMap::new()).collect(),
             letters,
@@ -272,6 +278,9 @@ impl Storm {
             if !self.draining && (!stormy || self.rng.u8(..4) == 0) {
                 let conn = self.table.open(None);
                 device.receipts = self.draw.receipts == Some(conn.slot % 2);
+                if self.layers.bool() {
+                    Client::over(self.table.wire(conn));
+                }
                 self.core.on_accept(&mut self.table, conn, ListenerId((conn.slot % 2) as u16));
                 device.connect(conn);
             }
@@ -285,9 +294,16 @@ impl Storm {
         for _ in 0..reads {
             let device = &mut self.devices[index];
             let length = device.socket.len().min(self.rng.usize(1..2_000));
-            let bytes: Vec<u8> = device.socket.drain(..length).collect();
+            let mut bytes: Vec<u8> = device.socket.drain(..length).collect();
+            if let Some(client) = self.table.named(conn).and_then(|wire| wire.client.as_mut()) {
+                let most = [16, 500, 3_000][self.layers.usize(..3)];
+                let wire = client.write(&mut bytes, self.layers.usize(1..most));
+                // What has to wait for the end of the handshake.
+                bytes.into_iter().rev().for_each(|byte| device.socket.push_front(byte));
+                bytes = wire;
+            }
             if !bytes.is_empty() && self.table.named(conn).is_some_and(|wire| !wire.closed) {
-                self.core.on_bytes(&mut self.table, conn, &bytes);
+                self.table.feed(&mut self.core, conn, &bytes);
             }
         }
     }
@@ -298,7 +314,10 @@ impl Storm {
             let device = &mut self.devices[index];
             let Some(conn) = device.conn else { continue };
             let Some(wire) = self.table.named(conn) else { continue };
-            let (bytes, closed) = (std::mem::take(&mut wire.out), wire.closed);
+            let (mut bytes, closed) = (wire.take_out(), wire.closed);
+            if let Some(client) = &mut wire.client {
+                bytes = client.read(&bytes, self.layers.usize(..=bytes.len()));
+            }
             let news = device.read(&bytes);
             if closed {
                 device.conn = None;

@@ -6,6 +6,7 @@ use forebay::runtime::seam::{Closed, ConnId, Shard};
 
 use super::{Delivery, Link, Storm};
 use crate::kafka::Reply;
+use crate::layers::Layered;
 
 impl Storm {
     pub(super) fn cut_links(&mut self, which: impl Fn(&Link) -> bool) {
@@ -21,20 +22,35 @@ impl Storm {
             let cluster = usize::from(to.ip().to_string() == "127.0.0.2");
             if !self.links.contains_key(&conn) {
                 let node = i32::from(to.port()) - 9_091;
-                let link = Link { cluster, node, inbox: Vec::new(), clear_at: self.table.now, stands: false };
+                let has_layer = self.layers.bool();
+                let layered = has_layer.then(Layered::server);
+                self.table.wires[slot].layered = has_layer.then(|| Box::new(Layered::client()));
+                let link = Link { cluster, node, inbox: Vec::new(), layered, clear_at: self.table.now, stands: false };
                 self.links.insert(conn, link);
                 let up = self.clusters[cluster].up;
                 self.deliver(conn, if up { Delivery::Connected } else { Delivery::Refused }, 3);
                 continue;
             }
-            let out = std::mem::take(&mut self.table.wires[slot].out);
+            let out = self.table.wires[slot].take_out();
             self.broker_reads(conn, &out);
         }
     }
 
     fn broker_reads(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(link) = self.links.get_mut(&conn).filter(|link| link.stands) else { return };
-        link.inbox.extend_from_slice(bytes);
+        let Some(link) = self.links.get_mut(&conn).filter(|link| link.stands && !bytes.is_empty()) else { return };
+        match &mut link.layered {
+            None => link.inbox.extend_from_slice(bytes),
+            Some(layered) => {
+                let opened = layered.open(bytes);
+                assert!(opened.error.is_none(), "the broker: {:?}", opened.error);
+                link.inbox.extend_from_slice(&opened.plain);
+                let answer = layered.seal(&mut Vec::new());
+                if !answer.is_empty() {
+                    self.deliver(conn, Delivery::Bytes(answer), 1);
+                }
+            }
+        }
+        let Some(link) = self.links.get_mut(&conn) else { return };
         let (cluster, node) = (link.cluster, link.node);
         loop {
             // Behind a request that gets no answer none gets one: a broker answers in order.
@@ -45,7 +61,10 @@ impl Storm {
             }
             let request: Vec<u8> = link.inbox.drain(..4 + length).collect();
             match self.clusters[cluster].request(node, &request[4..]) {
-                Reply::Bytes(bytes) => {
+                Reply::Bytes(mut bytes) => {
+                    if let Some(layered) = self.links.get_mut(&conn).and_then(|link| link.layered.as_mut()) {
+                        bytes = layered.seal(&mut bytes);
+                    }
                     // In pieces, as TCP brings them.
                     let cut = self.rng.usize(..=bytes.len());
                     self.deliver(conn, Delivery::Bytes(bytes[..cut].to_vec()), 5);
@@ -78,11 +97,15 @@ impl Storm {
                 if let Some(link) = self.links.get_mut(&conn) {
                     link.stands = true;
                 }
-                return self.core.on_connect(&mut self.table, conn);
+                self.core.on_connect(&mut self.table, conn);
+                if self.table.wire(conn).layered.is_some() {
+                    self.table.feed(&mut self.core, conn, &[]);
+                }
+                return;
             }
             Delivery::Bytes(bytes) => {
                 if !bytes.is_empty() {
-                    self.core.on_bytes(&mut self.table, conn, &bytes);
+                    self.table.feed(&mut self.core, conn, &bytes);
                 }
                 return;
             }
