@@ -1,7 +1,7 @@
 //! An access control list, and what it says to a topic: the same each time, and nothing where there is nothing.
 #![no_main]
 
-use forebay_fuzz::acl::{Acl, Action, Client};
+use forebay_fuzz::auth::acl::{Acl, Action, Client};
 use forebay_fuzz::mqtt::topic::valid_name;
 use libfuzzer_sys::fuzz_target;
 

@@ -1,7 +1,7 @@
 //! Both messages of a client that logs in by SCRAM: whatever they are, nobody is admitted without the key.
 #![no_main]
 
-use forebay_fuzz::scram::{KEY_BYTES, Opening, Record};
+use forebay_fuzz::secure::scram::server::{KEY_BYTES, Opening, Record};
 use libfuzzer_sys::fuzz_target;
 
 /// The hash of no key that is known.

@@ -15,8 +15,11 @@ pub mod proxy;
 #[path = "../../src/listener/ws/mod.rs"]
 pub mod ws;
 
-#[path = "../../src/auth/acl/mod.rs"]
-pub mod acl;
+#[path = "../../src/secure/mod.rs"]
+pub mod secure;
+
+#[path = "../../src/auth/mod.rs"]
+pub mod auth;
 
 #[path = "../../src/runtime/seam/layer.rs"]
 mod layer;
@@ -28,11 +31,8 @@ pub mod runtime {
     }
 }
 
-#[path = "../../src/secure/scram/server.rs"]
-pub mod scram;
-
-// What the server's part of SCRAM has from the module around it.
-use base64::engine::general_purpose::STANDARD as BASE64;
+pub mod edits;
+pub mod naive;
 
 use mqtt::packet::{Packet, Sender, Version};
 use mqtt::{decode, frame};
