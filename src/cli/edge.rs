@@ -219,3 +219,86 @@ impl EdgeFiles {
         if self.seen.is_some() { Duration::from_secs(2) } else { LOOK_EVERY }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// A service's files, looked at again whenever a test says so.
+    struct Files {
+        dir: tempfile::TempDir,
+        config: Config,
+        files: EdgeFiles,
+    }
+
+    impl Files {
+        fn new(rules: &str) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("acl");
+            std::fs::write(&path, rules).unwrap();
+            let config = format!(
+                "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'anonymous'\nacl_file = '{}'\n\
+                 [kafka.main]\nbootstrap = '127.0.0.1:9092'\n\
+                 [[sink]]\nname = 'all'\nkafka = 'main'\nfilters = ['#']\ntopic = 'all'\n",
+                path.display()
+            );
+            let config = crate::config::parse(&config, "test.toml").unwrap();
+            let journal: Arc<Journal> = Arc::default();
+            let key_sets = KeySets::start(&config, Arc::clone(&journal), channel().0, || ()).unwrap();
+            let files = EdgeFiles::new(load(&config).unwrap(), journal, key_sets);
+            Self { dir, config, files }
+        }
+
+        fn write(&self, rules: &str) {
+            std::fs::write(self.dir.path().join("acl"), rules).unwrap();
+        }
+
+        /// What is taken at the next look, for which it is time.
+        fn look(&mut self) -> Option<Result<Edge, Vec<String>>> {
+            self.files.look_soon();
+            self.files.look(&self.config)
+        }
+
+        /// The number of rules that are taken.
+        fn taken(&mut self) -> Option<usize> {
+            let taken = self.look()?.ok()?;
+            Some(taken.policy("a").unwrap().acl().unwrap().len())
+        }
+    }
+
+    /// X12: a file may be half written, and half a list lacks its denials.
+    #[test]
+    fn a_file_is_taken_when_two_looks_agree() {
+        let mut files = Files::new("topic read a\n");
+        assert!(files.look().is_none(), "nothing has changed");
+        files.write("topic read #\n");
+        assert!(files.look().is_none(), "half of it, for all that is known");
+        files.write("topic read #\ntopic deny secret\n");
+        assert!(files.look().is_none(), "another one than before");
+        assert_eq!(files.taken(), Some(2));
+        // What is put back before the second look was nothing.
+        let mut files = Files::new("topic read a\n");
+        files.write("topic read #\n");
+        assert!(files.look().is_none());
+        files.write("topic read a\n");
+        assert!(files.look().is_none());
+        files.write("topic read #\n");
+        assert!(files.look().is_none(), "the look before has shown what is in force");
+        assert_eq!(files.taken(), Some(1));
+    }
+
+    /// X12: files that are wrong change nothing, however often they are looked at; one that is right again is taken.
+    #[test]
+    fn files_that_cannot_be_used_are_not_taken() {
+        let mut files = Files::new("topic read a\n");
+        files.write("topic read\u{0} a\n");
+        for _ in 0..3 {
+            assert!(!matches!(files.look(), Some(Ok(_))));
+        }
+        files.write("topic read a\ntopic read b\n");
+        assert!(files.look().is_none());
+        assert_eq!(files.taken(), Some(2));
+    }
+}

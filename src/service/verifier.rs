@@ -52,7 +52,13 @@ impl Verifiers {
             std::thread::Builder::new().name(format!("verifier-{index}")).spawn(move || verifier.run(&tasks))?;
             Ok(ask)
         });
-        threads.collect::<io::Result<Arc<[_]>>>().map(Self)
+        threads.collect::<io::Result<_>>().map(Self::to)
+    }
+
+    /// To whoever takes the questions out of these queues: each shard has one of them.
+    #[must_use]
+    pub fn to(queues: Arc<[SyncSender<Task>]>) -> Self {
+        Self(queues)
     }
 
     /// Asks the thread for this shard. False: as many wait for it as may.

@@ -1,6 +1,7 @@
 //! A whole shard on a simulated clock: no socket, no kernel, a Kafka in memory. What is shown here is exact where a
 //! real clock could only be approximate.
 
+mod access;
 mod allocation;
 mod answer_timeout;
 mod broker;
@@ -18,6 +19,7 @@ mod kept;
 #[allow(dead_code)]
 #[path = "../../sim/src/layers.rs"]
 mod layers;
+mod owners;
 mod receipts;
 mod ring;
 mod segments;
@@ -32,6 +34,7 @@ mod tokens;
 #[allow(dead_code)]
 #[path = "../../src/runtime/tests/toy.rs"]
 mod toy;
+mod verdicts;
 mod wills;
 mod world;
 

@@ -101,6 +101,32 @@ fn a_connection_ends_with_its_token_whatever_the_wall_clock_does() {
     }
 }
 
+/// X77: the answer to a message waits for the disk when its time is over. The client hears that its time is over, and of the
+/// message nothing that a crash could make untrue.
+#[test]
+fn an_answer_that_is_held_is_not_told_when_the_token_expires() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, &super::spooled("", "acknowledge = \"stored\""));
+    let first = token("ada", wall_s(&world) + 60);
+    let (conn, code, _) = connect(&mut world, Version::V5, "c", &first);
+    assert_eq!(code, 0);
+    world.table.disk.slow = true;
+    let publish = [&[0x32, 9, 0, 1, b't', 0, 7, 0][..], b"one"].concat();
+    world.bytes(conn, &publish);
+    world.advance(Duration::from_secs(61));
+    assert!(world.table.wire(conn).closed);
+    assert_eq!(world.sent(conn), [0xe0, 1, MAXIMUM_CONNECT_TIME], "and no PUBACK");
+    world.table.disk.slow = false;
+    world.turn();
+    assert!(world.sent(conn).is_empty());
+    // It comes again, and the message with it.
+    let again = token("ada", wall_s(&world) + 60);
+    let (conn, code, present) = connect(&mut world, Version::V5, "c", &again);
+    assert_eq!((code, present), (0, true));
+    world.bytes(conn, &[&[0x3a][..], &publish[1..]].concat());
+    assert_eq!(world.sent(conn)[..4], [0x40, 2, 0, 7]);
+}
+
 /// One that is not read has an end, too, and its keep-alive comes back with reading.
 #[test]
 fn a_connection_that_is_not_read_ends_with_its_token() {

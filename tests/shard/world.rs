@@ -1,7 +1,7 @@
 //! A shard, its devices and its Kafka, in one thread and one clock.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::time::Duration;
 
 use forebay::auth::Policy;
@@ -12,8 +12,9 @@ use forebay::metrics::journal::{Filter, Journal};
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use forebay::service::dead_letters::Letter;
+use forebay::service::verifier::{Task, Verifiers};
 use forebay::shard::edge::Edge;
-use forebay::shard::mail::Notice;
+use forebay::shard::mail::{Mail, Notice, Reconfiguration};
 use forebay::shard::{Core, Surroundings};
 
 use super::allocation::counted;
@@ -64,23 +65,36 @@ impl World {
     /// The same, with a cut from its first byte to Kafka on.
     pub(crate) fn with_cut(text: &str, cut_at: usize) -> Self {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        Self::start(config, Some(cut_at), Vec::new())
+        Self::start(config, Some(cut_at), Vec::new(), None)
     }
 
     /// One shard with a configuration that no file would get past its checks.
     pub(crate) fn of(config: Config) -> Self {
-        Self::start(config, None, Vec::new())
+        Self::start(config, None, Vec::new(), None)
     }
 
     /// The same with somebody who takes the letters for files of dead letters.
     pub(crate) fn with_letters(config: Config, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
-        Self::start(config, None, dead_letters)
+        Self::start(config, None, dead_letters, None)
     }
 
-    fn start(mut config: Config, cut_at: Option<usize>, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
+    /// One shard with this configuration, and what it asks of the threads that compare passwords: so many questions find
+    /// room.
+    pub(crate) fn asking(text: &str, room: usize) -> (Self, Receiver<Task>) {
+        let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        let (ask, tasks) = sync_channel(room);
+        (Self::start(config, None, Vec::new(), Some(Verifiers::to([ask].into()))), tasks)
+    }
+
+    fn start(
+        mut config: Config,
+        cut_at: Option<usize>,
+        dead_letters: Vec<Option<Sender<Letter>>>,
+        verifiers: Option<Verifiers>,
+    ) -> Self {
         config.service.shards = 1;
         let config = Arc::new(config);
-        let Made { core, board, journal, notices } = make(&config, dead_letters);
+        let Made { core, board, journal, notices } = make(&config, dead_letters, verifiers);
         let mut world = Self {
             core,
             board,
@@ -109,7 +123,7 @@ impl World {
             config.service.shards = 1;
             self.config = Arc::new(config);
         }
-        let Made { core, board, journal, notices } = make(&self.config, Vec::new());
+        let Made { core, board, journal, notices } = make(&self.config, Vec::new(), None);
         (self.core, self.board, self.journal, self.notices) = (core, board, journal, notices);
         self.table.restart();
         self.linked.clear();
@@ -118,6 +132,16 @@ impl World {
         if !self.table.stopped {
             self.turn();
         }
+    }
+
+    /// Files that the configuration names have changed, and the shard gets what they hold.
+    pub(crate) fn reload(&mut self) {
+        let config = Arc::clone(&self.config);
+        self.board = Arc::new(Board::new(layout(&config)));
+        let (board, edge) = (Arc::clone(&self.board), edge(&config));
+        let to = Reconfiguration { config, board, dead_letters: Vec::new(), edge, listeners: Vec::new() };
+        self.core.on_mail(&mut self.table, Mail::Reconfigure(Box::new(to)));
+        self.turn();
     }
 
     /// The power goes and comes back.
@@ -139,10 +163,7 @@ impl World {
 
     /// A number of a sink, as of the last turn.
     pub(crate) fn sink_number(&self, sink: usize, metric: SinkMetric) -> u64 {
-        let config = &self.config;
-        let layout =
-            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-        self.board.read()[layout.sink(sink, metric)]
+        self.board.read()[layout(&self.config).sink(sink, metric)]
     }
 
     /// A number of the shard, as of the last turn.
@@ -290,7 +311,7 @@ impl World {
     fn kafka(&mut self) -> bool {
         let mut moved = false;
         for slot in 0..self.table.wires.len() {
-            let conn = ConnId { slot: u32::try_from(slot).expect("few"), generation: 1 };
+            let conn = self.table.id(slot);
             let wire = &mut self.table.wires[slot];
             if wire.outgoing.is_none() || wire.closed {
                 continue;
@@ -346,13 +367,15 @@ struct Made {
     notices: Receiver<Notice>,
 }
 
-fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made {
+fn layout(config: &Config) -> Layout {
+    Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() }
+}
+
+fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>, verifiers: Option<Verifiers>) -> Made {
     let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
     let (resolver, _) = channel();
     let (tell, notices) = channel();
-    let layout =
-        Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
-    let board = Arc::new(Board::new(layout));
+    let board = Arc::new(Board::new(layout(config)));
     let journal: Arc<Journal> = Arc::default();
     let around = Surroundings {
         config: Arc::clone(config),
@@ -364,7 +387,7 @@ fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>) -> Made
         tally: Default::default(),
         shares: Default::default(),
         edge: edge(config),
-        verifiers: None,
+        verifiers,
         dead_letters,
         interest: Arc::default(),
         rules: &forebay::rules::KEPT,

@@ -151,7 +151,9 @@ fn filter(own: &'static [&'static str]) -> impl Strategy<Value = String> {
             if rest {
                 levels.push("#");
             }
-            format!("{}{}", if system && levels[0] != "+" { "$" } else { "" }, levels.join("/"))
+            // A name that is only a part of a level is in no file.
+            let takes_system = system && !matches!(levels[0], "+" | "%c" | "%u");
+            format!("{}{}", if takes_system { "$" } else { "" }, levels.join("/"))
         })
         .prop_filter("valid", |filter| crate::mqtt::topic::valid_filter(filter))
 }

@@ -1,0 +1,215 @@
+//! X24, X77: who is admitted is found out on other threads. Their verdicts come late, out of order, never, behind a reload, or
+//! when nobody waits for them any more; and nobody hears CONNACK before his own.
+
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use forebay::auth::password::scram_of;
+use forebay::metrics::spec::ShardMetric;
+use forebay::mqtt::encode;
+use forebay::mqtt::packet::{Connect, Packet, Version};
+use forebay::mqtt::property::Properties;
+use forebay::runtime::seam::{Closed, ConnId, Shard as _};
+use forebay::service::verifier::Task;
+use forebay::shard::mail::Mail;
+
+use super::small;
+use super::world::{World, publish};
+
+/// CONNACK of 3.1.1: accepted; the server is busy; a wrong password.
+const ACCEPTED: [u8; 4] = [0x20, 2, 0, 0];
+const BUSY: [u8; 4] = [0x20, 2, 0, 3];
+const WRONG: [u8; 4] = [0x20, 2, 0, 4];
+
+/// A world with this password file, and the questions of its shard, of which so many find room.
+struct Asking {
+    world: World,
+    tasks: Receiver<Task>,
+    dir: tempfile::TempDir,
+}
+
+/// A line of the file. The hash is one that a shard does not compute by itself.
+fn line(user: &str, password: &str) -> String {
+    format!("{user}:{}\n", scram_of(password.as_bytes()).expect("random numbers"))
+}
+
+impl Asking {
+    fn new(lines: &str, room: usize) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("passwords");
+        std::fs::write(&file, lines).expect("written");
+        let auth = "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'password'\n";
+        let text = format!("{auth}password_file = '{}'\n{}", file.display(), small());
+        let (world, tasks) = World::asking(&text, room);
+        Self { world, tasks, dir }
+    }
+
+    /// The password file is another one now.
+    fn reload(&mut self, lines: &str) {
+        std::fs::write(self.dir.path().join("passwords"), lines).expect("written");
+        self.world.reload();
+    }
+
+    /// A connection with its CONNECT sent, and what stands behind it.
+    fn connect(&mut self, user: &str, password: &str, behind: &[u8]) -> ConnId {
+        let connect = Connect {
+            version: Version::V311,
+            clean_start: true,
+            keep_alive_s: 0,
+            client_id: &format!("of {user} {password}"),
+            will: None,
+            username: Some(user),
+            password: Some(password.as_bytes()),
+            properties: Properties::EMPTY,
+        };
+        let mut bytes = Vec::new();
+        encode::packet(Version::V311, &Packet::Connect(connect), &mut bytes).expect("encoded");
+        bytes.extend_from_slice(behind);
+        let conn = self.world.accept();
+        self.world.bytes(conn, &bytes);
+        conn
+    }
+
+    fn task(&self) -> Task {
+        self.tasks.try_recv().expect("a question")
+    }
+
+    /// The answer to a question, for this connection.
+    fn judge(&mut self, conn: ConnId, task: Task) {
+        let answer = Some(task.question.answer());
+        self.world.core.on_mail(&mut self.world.table, Mail::Judged { conn, answer });
+        self.world.turn();
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.world.core.on_close(&mut self.world.table, conn, Closed::Peer);
+        self.world.table.release(conn);
+        self.world.turn();
+    }
+
+    fn waiting(&self) -> u64 {
+        self.world.number(ShardMetric::AuthWaiting)
+    }
+}
+
+#[test]
+fn nobody_hears_connack_before_the_verdict_and_what_stands_behind_connect_waits() {
+    let mut asking = Asking::new(&line("ada", "secret"), 8);
+    let mut behind = Vec::new();
+    publish("t", 7, b"behind", &mut behind);
+    let conn = asking.connect("ada", "secret", &behind);
+    asking.world.advance(Duration::from_secs(3));
+    assert!(asking.world.sent(conn).is_empty() && asking.world.broker.records.is_empty());
+    assert!(asking.world.table.wire(conn).paused);
+    assert_eq!(asking.waiting(), 1);
+    let task = asking.task();
+    asking.judge(conn, task);
+    asking.world.advance(Duration::from_millis(100));
+    assert_eq!(asking.world.sent(conn), [&ACCEPTED[..], &[0x40, 2, 0, 7]].concat());
+    assert_eq!((asking.world.broker.records.len(), asking.waiting()), (1, 0));
+    assert!(!asking.world.table.wire(conn).paused);
+}
+
+/// The slot of a connection that has gone has another one by then: the verdict names a generation.
+#[test]
+fn a_verdict_for_one_that_has_gone_meets_nobody() {
+    let mut asking = Asking::new(&line("ada", "secret"), 8);
+    let gone = asking.connect("ada", "secret", &[]);
+    let right = asking.task();
+    asking.close(gone);
+    let conn = asking.connect("ada", "guess", &[]);
+    assert_eq!((conn.slot, asking.waiting()), (gone.slot, 1));
+    asking.judge(gone, right);
+    assert!(asking.world.sent(conn).is_empty() && !asking.world.table.wire(conn).closed, "let in by another's verdict");
+    assert_eq!((asking.waiting(), asking.world.number(ShardMetric::ConnectsAccepted)), (1, 0));
+    let wrong = asking.task();
+    asking.judge(conn, wrong);
+    assert_eq!(asking.world.sent(conn), WRONG);
+    assert_eq!(asking.waiting(), 0);
+}
+
+#[test]
+fn verdicts_out_of_order_reach_their_own() {
+    let mut asking = Asking::new(&line("ada", "secret"), 8);
+    let passwords = ["secret", "guess", "secret", "other"];
+    let conns = passwords.map(|password| asking.connect("ada", password, &[]));
+    let mut tasks = passwords.map(|_| Some(asking.task()));
+    for place in [3, 0, 2, 1] {
+        let task = tasks[place].take().expect("asked once");
+        asking.judge(conns[place], task);
+        let expected = if passwords[place] == "secret" { ACCEPTED } else { WRONG };
+        assert_eq!(asking.world.sent(conns[place]), expected, "{place}");
+    }
+    assert_eq!(asking.waiting(), 0);
+}
+
+#[test]
+fn a_verdict_that_never_comes_or_comes_too_late_lets_nobody_in() {
+    let mut asking = Asking::new(&line("ada", "secret"), 8);
+    let conn = asking.connect("ada", "secret", &[]);
+    let task = asking.task();
+    asking.world.advance(Duration::from_millis(9_900));
+    assert!(asking.world.sent(conn).is_empty());
+    asking.world.advance(Duration::from_millis(200));
+    assert_eq!(asking.world.sent(conn), BUSY);
+    assert!(asking.world.table.wire(conn).closed);
+    assert_eq!((asking.waiting(), asking.world.number(ShardMetric::AuthBusy)), (0, 1));
+    asking.judge(conn, task);
+    assert!(asking.world.sent(conn).is_empty());
+    assert_eq!(asking.world.number(ShardMetric::ConnectsAccepted), 0);
+}
+
+/// As many questions wait as may: the others wait at the shard, in order, and each is asked when there is room.
+#[test]
+fn a_full_queue_delays_questions_and_loses_none() {
+    let mut asking = Asking::new(&line("ada", "secret"), 1);
+    let passwords = ["secret", "guess", "secret", "secret"];
+    let conns = passwords.map(|password| asking.connect("ada", password, &[]));
+    assert_eq!(asking.waiting(), 4);
+    // The third one does not wait for it.
+    asking.close(conns[2]);
+    for place in [0, 1, 3] {
+        let task = asking.task();
+        assert!(asking.tasks.try_recv().is_err(), "one at a time");
+        asking.judge(conns[place], task);
+        let expected = if passwords[place] == "secret" { ACCEPTED } else { WRONG };
+        assert_eq!(asking.world.sent(conns[place]), expected, "{place}");
+    }
+    assert!(asking.tasks.try_recv().is_err());
+    assert_eq!(asking.waiting(), 0);
+}
+
+/// The verdict is that of the files of the question; the files of today have the last word.
+#[test]
+fn a_reload_between_question_and_verdict() {
+    let (ada, eve) = (line("ada", "secret"), line("eve", "other"));
+    for (lines, expected) in [
+        (format!("{ada}{eve}"), ACCEPTED),
+        (eve.clone(), WRONG),
+        (line("ada", "secret"), WRONG),
+        (line("ada", "changed"), WRONG),
+    ] {
+        let mut asking = Asking::new(&ada, 8);
+        let conn = asking.connect("ada", "secret", &[]);
+        let task = asking.task();
+        asking.reload(&lines);
+        assert!(asking.world.sent(conn).is_empty());
+        asking.judge(conn, task);
+        assert_eq!(asking.world.sent(conn), expected, "{lines}");
+        assert_eq!(asking.waiting(), 0);
+    }
+}
+
+/// Who waits when the service ends is told to come again.
+#[test]
+fn a_drain_does_not_wait_for_verdicts() {
+    let mut asking = Asking::new(&line("ada", "secret"), 8);
+    let conn = asking.connect("ada", "secret", &[]);
+    let task = asking.task();
+    asking.world.core.on_mail(&mut asking.world.table, Mail::Drain { grace: Duration::from_secs(5) });
+    asking.world.turn();
+    asking.judge(conn, task);
+    let said = asking.world.sent(conn);
+    assert!(said.is_empty() || said == BUSY, "{said:?}");
+    assert_eq!(asking.world.number(ShardMetric::ConnectsAccepted), 0);
+}
