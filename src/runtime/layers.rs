@@ -42,6 +42,8 @@ pub(super) struct Layered {
     holds: bool,
     /// The end of our stream has been written.
     closed: bool,
+    /// It has failed: the connection ends, here, once the shard has had what was read before.
+    has_failed: bool,
     /// Of the first chunk that is queued, what has been sealed.
     sealed: usize,
     /// What [`Layers::held`] has of it.
@@ -163,6 +165,7 @@ impl<M: Send + 'static> Core<M> {
         let began = layered.layer.is_costly().then(Instant::now);
         let opened = layered.layer.open(wire, plain, &mut layered.answer);
         self.layers.spent += began.map_or(Duration::ZERO, |began| began.elapsed());
+        layered.has_failed = opened.is_err();
         let held = layered.layer.held();
         self.layers.held = self.layers.held - std::mem::replace(&mut layered.held, held) + held;
         let has_waited = matches!(opened, Ok(Some(_))) && std::mem::take(&mut layered.holds);
@@ -285,8 +288,8 @@ impl<M: Send + 'static> Core<M> {
         let is_ready = conn.phase == Phase::Open && conn.reading == Reading::OneShot && conn.is_settled();
         let is_plain = conn.layered.is_none();
         let writes = !conn.outgoing.tail.is_empty() || !conn.outgoing.queue.is_empty();
-        let in_line = conn.layered.as_ref().is_some_and(|layered| layered.in_line);
-        if !is_ready || writes || in_line || (is_plain && conn.unsent() > 0) {
+        let stays = conn.layered.as_ref().is_some_and(|layered| layered.in_line || layered.has_failed);
+        if !is_ready || writes || stays || (is_plain && conn.unsent() > 0) {
             return None;
         }
         let mut conn = self.conns.remove(id.slot)?;
@@ -331,6 +334,7 @@ impl Layered {
             in_line: false,
             holds: false,
             closed: false,
+            has_failed: false,
             sealed: 0,
             held: 0,
         })

@@ -12,7 +12,7 @@ use super::connections::Ask;
 use super::harness::{Event, PATIENCE, house, next, shard, small};
 use super::toy::{ALERT, DATA, END, FINISHED, FLIGHT, HEADER, HELLO, Opener, Sealer, TICKET, Toy};
 use crate::runtime::Settings;
-use crate::runtime::seam::{Chunk, Closed, ConnId, Detached, Io};
+use crate::runtime::seam::{Chunk, Closed, ConnId, Detached, Facts, Io, Layer, LayerError, LayerFault};
 
 /// The client's end, on a socket that blocks.
 pub(super) struct Peer {
@@ -169,6 +169,70 @@ fn layers_move_and_lose_nothing() {
         })
         .collect();
     peers.into_iter().for_each(|peer| peer.join().unwrap());
+    house.stop(|| Letter::Stop);
+}
+
+/// Opens a byte, and fails behind it.
+#[derive(Debug, Default)]
+struct Failing(bool);
+
+impl Layer for Failing {
+    fn open(
+        &mut self,
+        wire: &mut [u8],
+        plain: &mut Vec<u8>,
+        answer: &mut Vec<u8>,
+    ) -> Result<Option<Facts>, LayerError> {
+        if std::mem::replace(&mut self.0, true) {
+            plain.extend_from_slice(wire);
+            return Ok(None);
+        }
+        plain.extend_from_slice(&wire[..1]);
+        answer.extend_from_slice(b"alert");
+        Err(LayerError { fault: LayerFault::Protocol, what: "bad".into() })
+    }
+    fn seal(&mut self, plain: &[u8], wire: &mut Vec<u8>) -> Result<(), LayerError> {
+        wire.extend_from_slice(plain);
+        Ok(())
+    }
+    fn close(&mut self, _wire: &mut Vec<u8>) {}
+    fn has_ended(&self) -> bool {
+        false
+    }
+    fn is_costly(&self) -> bool {
+        false
+    }
+    fn held(&self) -> usize {
+        0
+    }
+}
+
+/// X6, X18: what a shard has read just before its layer failed moves nothing: the connection ends where it is.
+#[test]
+fn a_layer_that_has_failed_does_not_move() {
+    let house = house(&small(2), |_| {
+        |io: &mut dyn Io<Letter>, event: Event<'_, Letter>| match event {
+            Event::Accept(conn, ..) => io.put_layer(conn, Box::<Failing>::default(), &[]),
+            Event::Bytes(conn, _) => {
+                if let Some(moved) = io.detach(conn) {
+                    assert!(io.mail(1 - io.shard(), Letter::Moved(moved)).is_ok());
+                }
+            }
+            Event::Mail(Letter::Moved(moved)) => {
+                let conn = io.adopt(moved);
+                io.out(conn).extend_from_slice(b"welcome");
+                io.stream(conn);
+            }
+            Event::Mail(Letter::Stop) => io.stop(),
+            _ => {}
+        }
+    });
+    let mut socket = TcpStream::connect(house.addr).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.write_all(b"!?").unwrap();
+    let mut all = Vec::new();
+    socket.read_to_end(&mut all).unwrap();
+    assert_eq!(all, b"alert");
     house.stop(|| Letter::Stop);
 }
 
