@@ -230,12 +230,14 @@ impl World {
             let mut ring = Ring::new((index, shards), disk, Moving::clone(&moving));
             let has_layers = self.plan.layers != Layers::None;
             ring.busy = has_layers.then(|| stream(self.plan.seed, &format!("busy {index} {}", self.life)));
+            let is_full = has_layers && stream(self.plan.seed, "mailboxes").u8(..3) == 0;
+            ring.full = is_full.then(|| stream(self.plan.seed, &format!("full {index} {}", self.life)));
             let (inbox, moved) = (VecDeque::new(), Vec::new());
             hosts.push(Host { core, ring, board, inbox, moved, wake_at: Some(self.time), turns: Turns::default() });
         }
         self.disks = disks.collect();
         let started_at = self.time;
-        self.left_at_door = 0;
+        (self.left_at_door, self.moves_refused) = (0, 0);
         // What was there under another bound may be more.
         let sizes = |life: &Settings| life.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.share));
         let same = self.lives.iter().all(|life| sizes(life) == sizes(&self.settings));
@@ -483,6 +485,7 @@ impl World {
         let mail = std::mem::take(&mut host.ring.mail);
         let dialled = std::mem::take(&mut host.ring.dialled);
         let moved = std::mem::take(&mut host.moved);
+        let refused = std::mem::take(&mut host.ring.refused);
         let (mut sent, mut closed) = (Vec::new(), Vec::new());
         for slot in 0..host.ring.wires.len() {
             let Some(conn) = host.ring.id_of(slot) else { continue };
@@ -506,6 +509,11 @@ impl World {
                 }
             }
             self.put(to, In::Mail(letter));
+        }
+        for socket in refused {
+            self.moves_refused += 1;
+            self.moves_refused_ever += 1;
+            self.socket_gone(socket);
         }
         for one in moved {
             let (In::Bytes(socket, _) | In::Closed(socket, _)) = &one else { continue };

@@ -90,6 +90,10 @@ pub struct Ring {
     pub(crate) busy: Option<fastrand::Rng>,
     /// One could not be moved in this turn.
     pub(crate) is_put_off: bool,
+    /// Where mailboxes may be full: what decides when one is.
+    pub(crate) full: Option<fastrand::Rng>,
+    /// Sockets that a full mailbox has refused: nobody has them any more.
+    pub(crate) refused: Vec<u64>,
 }
 
 impl Ring {
@@ -118,6 +122,8 @@ impl Ring {
             handshakes: 0,
             busy: None,
             is_put_off: false,
+            full: None,
+            refused: Vec::new(),
         }
     }
 
@@ -338,6 +344,12 @@ impl Io<Mail> for Ring {
         }
     }
     fn mail(&mut self, to: usize, letter: Mail) -> Result<(), Mail> {
+        if let Mail::HandOver(detached, _) = &letter
+            && self.full.as_mut().is_some_and(|rng| rng.u8(..6) == 0)
+        {
+            self.refused.extend(self.moving.borrow_mut().remove(&detached.fd.as_raw_fd()));
+            return Err(letter);
+        }
         self.mail.push((to, letter));
         Ok(())
     }

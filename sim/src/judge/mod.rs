@@ -224,7 +224,11 @@ impl World {
     pub(crate) fn check_board(&mut self) {
         let Some(process) = &self.process else { return };
         let (mut wrong, mut over) = (None, None);
-        let late: u64 = process.hosts.iter().map(|host| host.board.read()[ShardMetric::ConnectTimeouts as usize]).sum();
+        let all = |metric| process.hosts.iter().map(|host| host.board.read()[metric as usize]).sum::<u64>();
+        let (late, refused) = (all(ShardMetric::ConnectTimeouts), all(ShardMetric::ConnectionsMoveRefused));
+        if refused != self.moves_refused {
+            wrong = Some(("moves", format!("{refused} moves refused, of {}", self.moves_refused)));
+        }
         if late > self.left_at_door {
             let left = self.left_at_door;
             wrong = Some(("door", format!("{late} waited for CONNACK until the time-out, {left} had left")));
