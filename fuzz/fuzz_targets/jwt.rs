@@ -65,7 +65,7 @@ fn judged(bytes: &[u8]) -> Option<Result<Bearer, Fault>> {
 fuzz_target!(|input: (bool, &[u8], &[u8], &[u8])| {
     let (is_signed, header, claims, wrong) = input;
     // A password that may be one.
-    assert!(!matches!(judged(wrong), Some(Ok(_))), "nobody has signed this");
+    assert!(!matches!(judged(wrong), Some(Ok(_))), "this was not signed");
     let (header, claims) = (edited(HEADER, header, WORDS), edited(CLAIMS, claims, WORDS));
     let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(&header), URL_SAFE_NO_PAD.encode(&claims));
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes());

@@ -1,5 +1,5 @@
 //! Both ends of TLS, the server's and the client's, and between them what a network may do to a handshake and to the records
-//! behind it: cut it anywhere, and change it. Cut, it changes nothing; changed, nobody takes it for what it was, and nothing
+//! behind it: cut it anywhere, and change it. Cut, it changes nothing; changed, it is not taken for what it was, and nothing
 //! that was not sent comes out.
 //!
 //! Both ends draw random numbers, so a finding may take several tries to show itself again.

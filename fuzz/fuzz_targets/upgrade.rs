@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
     match opened {
         Ok(Some(facts)) => {
             assert!(facts.is_web_socket && status == Some(101) && answer.starts_with(b"HTTP/1.1 101 "));
-            assert!(facts.forwarded.is_none() || first & 1 == 0, "nobody asked a proxy");
+            assert!(facts.forwarded.is_none() || first & 1 == 0, "no proxy is trusted");
             let text = String::from_utf8_lossy(&wire).to_ascii_lowercase();
             let lines = text.split('\n').map(|line| line.trim_end_matches('\r')).skip_while(|line| line.is_empty());
             let head = lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");

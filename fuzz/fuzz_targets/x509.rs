@@ -53,7 +53,7 @@ fuzz_target!(|input: &[u8]| {
             IdentityField::Fingerprint => {
                 assert!(name.len() == 64 && name.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
             }
-            // It stands in the certificate as it is.
+            // It is in the certificate as it is.
             _ => assert!(der.windows(name.len()).any(|at| at == name.as_bytes()), "{name:?}"),
         }
     }

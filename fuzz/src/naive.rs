@@ -1,7 +1,7 @@
 //! An access control list, read and asked in the simplest way there is: what a topic may is found by trying every way in which
 //! a rule can use up its levels.
 
-/// A rule as it stands in the file.
+/// A rule as written in the file.
 struct Rule<'a> {
     user: Option<&'a str>,
     is_pattern: bool,

@@ -222,7 +222,6 @@ impl EdgeFiles {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
 
     use super::*;
 
@@ -246,7 +245,7 @@ mod tests {
             );
             let config = crate::config::parse(&config, "test.toml").unwrap();
             let journal: Arc<Journal> = Arc::default();
-            let key_sets = KeySets::start(&config, Arc::clone(&journal), channel().0, || ()).unwrap();
+            let key_sets = KeySets::start(&config, Arc::clone(&journal), || ()).unwrap();
             let files = EdgeFiles::new(load(&config).unwrap(), journal, key_sets);
             Self { dir, config, files }
         }

@@ -175,11 +175,12 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
 
     /// The filters that match a topic, appended to `found`. `cut`: the same topic.
     pub fn matching(&self, topic: &str, cut: &Topic, found: &mut SmallVec<[FilterId; 4]>) {
-        for (shape, _, _) in &self.shapes {
+        for (shape, is_prefix, _) in &self.shapes {
             let Some(key) = cut.key(*shape) else { continue };
             for &id in self.by_key.iter_hash(key.to_bits()) {
                 let filter = &self.filters[id as usize];
-                if filter.key == key && filter::matches(&filter.text, topic) {
+                let is_of_shape = filter.key == key && filter.is_prefix == *is_prefix;
+                if is_of_shape && filter::matches(&filter.text, topic) {
                     found.push(FilterId(id));
                 }
             }
@@ -308,7 +309,7 @@ mod tests {
     #[test]
     fn filters_beyond_the_shapes_are_entered_by_their_prefix() {
         let mut world = World::new();
-        let filters: Vec<_> = (0..2 * SHAPES_MAX).map(|n| format!("{}+/x", "a/".repeat(n % 30 + 1 + n / 30))).collect();
+        let filters: Vec<_> = (1..40).map(|depth| format!("{}+/x", "a/".repeat(depth))).collect();
         let shapes: std::collections::BTreeSet<_> = (1..=SHAPES_MAX).map(|n| Shape::of(&pluses(n))).collect();
         assert_eq!(shapes.len(), SHAPES_MAX);
         (1..=SHAPES_MAX).for_each(|n| world.subscribe(0, &pluses(n), 1).expect("there is room"));
@@ -318,6 +319,12 @@ mod tests {
         }
         assert_eq!(world.found("a/b/x"), [(0, 2)]);
         assert_eq!(world.found("a/b/y"), [], "the prefix matches, the filter does not");
+        // One that is just that prefix.
+        assert!(world.unsubscribe(0, &pluses(7)));
+        world.subscribe(0, "a/#", 3).expect("there is room");
+        assert_eq!(world.found("a/b/x"), [(0, 2), (0, 3)], "each once");
+        assert!(world.unsubscribe(0, "a/#"));
+        world.subscribe(0, &pluses(7), 1).expect("there is room");
         assert!(filters.iter().all(|filter| world.unsubscribe(0, filter)));
         assert_eq!(world.found("a/b/x"), []);
         assert!(world.unsubscribe(0, &pluses(5)));

@@ -1,6 +1,6 @@
 //! Tokens for logins to Kafka, from identity providers. An ordinary thread keeps one token for each endpoint, for all shards: it
 //! is fetched when a login first needs it, again when 80 % of its life are over as long as logins use it, and when a
-//! broker has refused it. Each fetch is a thread of its own, so a provider that is slow delays nobody else's logins.
+//! broker has refused it. Each fetch is a thread of its own, so a slow provider does not delay other logins.
 
 use std::io;
 use std::sync::Arc;

@@ -135,7 +135,7 @@ fn a_provider_that_fails_is_asked_more_and_more_rarely_while_the_old_token_is_us
     world.now += LIFE.mul_f64(0.2);
     world.fetched(Err("gone".to_owned()));
     assert_eq!(world.ask(false).try_recv(), Ok(Err("gone".to_owned())), "its time is over");
-    assert!(world.due_in() > Some(Duration::from_secs(30)), "nobody waits, so nothing is fetched");
+    assert!(world.due_in() > Some(Duration::from_secs(30)), "no login waits, so nothing is fetched");
     let firsts = |told: &&Told| matches!(told, Told::Failed { is_first: true, .. });
     assert_eq!(world.told.borrow().iter().filter(firsts).count(), 2, "said once in a row of failures");
 }

@@ -24,7 +24,7 @@ impl Sessions {
         place.map(|place| Some(Box::new(place))).ok_or(Violation::SESSIONS_OF_USER)
     }
 
-    /// The place that a session goes on with.
+    /// The place that a session keeps.
     pub(super) fn place_of(
         &mut self,
         own: Option<SessionKey>,

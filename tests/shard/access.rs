@@ -108,7 +108,7 @@ fn a_rule_that_is_taken_back_holds_no_longer_for_who_has_used_it() {
     write_rules(&dir, "topic write mine\n");
     world.reload();
     assert_eq!(published(&mut world, conn, "mine"), 0);
-    assert!(!world.table.wire(conn).closed, "nobody was revoked");
+    assert!(!world.table.wire(conn).closed, "no client was revoked");
 }
 
 /// X44: a will is checked when it is left, and again when it is sent.

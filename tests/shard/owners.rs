@@ -61,9 +61,9 @@ fn a_session_has_its_owner_through_a_crash_behind_its_connack() {
     }
 }
 
-/// The session is made, and its record is not on the disk: nobody was told of it, and nobody inherits it.
+/// The session is made, and its record is not on the disk: no client was told of it, and none inherits it.
 #[test]
-fn a_crash_between_the_session_and_its_connack_leaves_it_to_nobody_else() {
+fn a_crash_between_the_session_and_its_connack_leaves_it_to_no_other_client() {
     for has_power in [true, false] {
         let dir = tempfile::tempdir().expect("a folder");
         let mut world = world(&dir);

@@ -1,5 +1,5 @@
 //! X24, X77: who is admitted is found out on other threads. Their verdicts come late, out of order, never, behind a reload, or
-//! when nobody waits for them any more; and nobody hears CONNACK before his own.
+//! when no client waits for them any more; and no client gets CONNACK before its own.
 
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl Asking {
         self.world.reload();
     }
 
-    /// A connection with its CONNECT sent, and what stands behind it.
+    /// A connection with its CONNECT sent, and the bytes behind it.
     fn connect(&mut self, user: &str, password: &str, behind: &[u8]) -> ConnId {
         let connect = Connect {
             version: Version::V311,
@@ -93,7 +93,7 @@ impl Asking {
 }
 
 #[test]
-fn nobody_hears_connack_before_the_verdict_and_what_stands_behind_connect_waits() {
+fn connack_waits_for_the_verdict_and_so_do_the_bytes_behind_connect() {
     let mut asking = Asking::new(&line("ada", "secret"), 8);
     let mut behind = Vec::new();
     publish("t", 7, b"behind", &mut behind);
@@ -112,7 +112,7 @@ fn nobody_hears_connack_before_the_verdict_and_what_stands_behind_connect_waits(
 
 /// The slot of a connection that has gone has another one by then: the verdict names a generation.
 #[test]
-fn a_verdict_for_one_that_has_gone_meets_nobody() {
+fn a_verdict_for_a_closed_connection_is_dropped() {
     let mut asking = Asking::new(&line("ada", "secret"), 8);
     let gone = asking.connect("ada", "secret", &[]);
     let right = asking.task();
@@ -144,7 +144,7 @@ fn verdicts_out_of_order_reach_their_own() {
 }
 
 #[test]
-fn a_verdict_that_never_comes_or_comes_too_late_lets_nobody_in() {
+fn a_verdict_that_never_comes_or_comes_too_late_admits_no_client() {
     let mut asking = Asking::new(&line("ada", "secret"), 8);
     let conn = asking.connect("ada", "secret", &[]);
     let task = asking.task();

@@ -37,10 +37,10 @@ fn one_more_is_refused_whichever_shard_it_is_on() {
         // One that ends with its connection is not counted, nor are those of others.
         connects(shard, "c", false).expect("not kept");
         shard.admission = Some(bounded(Some("bob"), BOUND));
-        connects(shard, &format!("bob-{}", shard.sessions.len()), true).expect("his own");
+        connects(shard, &format!("bob-{}", shard.sessions.len()), true).expect("within the limit");
         shard.admission = Some(bounded(Some("ada"), BOUND));
     }
-    // Who comes back needs no place, connected or not, and as often as it likes; nor one that begins from the start.
+    // A client that reconnects needs no new place, whether it was connected or not; nor does one with Clean Start.
     one.end(a, End::Lost);
     for _ in 0..3 {
         let a = connects(&mut one, "a", true).expect("its own");
@@ -77,7 +77,7 @@ fn a_session_that_another_user_takes_over_counts_for_that_one() {
     assert_eq!(connects(&mut shard, "d", true).err(), Some(Violation::SESSIONS_OF_USER));
 }
 
-/// At a start, and where a bound is set later: what is there counts, and nobody loses a session for it.
+/// At a start, and where a bound is set later: existing sessions count, and none is ended for it.
 #[test]
 fn sessions_that_are_there_already_are_counted() {
     let shares = Arc::default();
