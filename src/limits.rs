@@ -28,6 +28,9 @@ pub const SESSION_BYTES_EACH_MAX: usize = 96 << 10;
 const _: () =
     assert!(SESSION_BYTES_EACH_MAX + (16 << 10) <= (1 << 20) / 8, "smaller than an eighth of the smallest segment");
 
+/// Shards of a process: each has a bit in a word, and one is left over.
+pub const SHARDS_MAX: usize = 63;
+
 /// Subscriptions of one session. One more is refused (0x97).
 pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::units::{ShowDuration, ShowSize};
+use crate::limits::SHARDS_MAX;
 
 /// A part of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,8 +377,8 @@ macro_rules! keys {
 
 /// The table.
 pub(super) const KEYS: &[Key] = keys! {
-    Service.shards: Integer { min: 0, max: 1_024 }, Is("0"),
-        "Number of shards: threads that each own a part of the sessions. 0: one per available core.";
+    Service.shards: Integer { min: 0, max: SHARDS_MAX as u64 }, Is("0"),
+        "Number of shards: threads that each own a part of the sessions. 0: one per available core, at most 63.";
     Service.pin: Flag, Is("true"),
         "Whether to pin each shard to its own core. If false, the kernel schedules the shards, and there may be more of them than cores.";
     Service.data_dir: Text, Is("\"./forebay-data\""),

@@ -14,6 +14,7 @@ use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{
     ApiAccess, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport,
 };
+use crate::limits::SHARDS_MAX;
 use crate::listener::proxy::Expect;
 
 use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, spool, telemetry, tls, values, warnings};
@@ -189,7 +190,7 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
     let data_dir = table.read("data_dir", values::non_empty);
     let asked = overrides.shards.unwrap_or_else(|| usize::try_from(asked).unwrap_or_default());
     let pin = overrides.pin.unwrap_or(pin);
-    let shards = if asked == 0 { cores.min(1_024) } else { asked };
+    let shards = if asked == 0 { cores.min(SHARDS_MAX) } else { asked };
     if pin && shards > cores {
         let fault = Fault::new(format!("{shards} pinned shards, but only {cores} cores are available"))
             .hint("0 means one per core; with pin = false shards can share cores");

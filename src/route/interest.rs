@@ -14,9 +14,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::shape::{Key, Seed, Shape, Topic};
+use crate::limits::SHARDS_MAX;
 
-/// Shards that a mask has bits for. The highest bit says that an entry is being taken.
-pub const SHARDS_MAX: usize = 63;
+/// The highest bit of a mask of shards: the entry is being taken.
 const TAKEN: u64 = 1 << SHARDS_MAX;
 
 /// Shapes of filters in use at a time, besides those of [`Shape::prefix_of`], which always have room.

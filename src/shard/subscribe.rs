@@ -11,7 +11,7 @@ use crate::mqtt::packet::{Subscribe, SubscriptionOptions, Unsubscribe};
 use crate::mqtt::topic;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::ConnId;
-use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Wish, filters};
+use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Violation, Wish, filters};
 
 use super::device::Flow;
 use crate::runtime::seam::Monotonic;
@@ -35,6 +35,10 @@ impl Core {
         self.measure_session_room();
         let outcomes: SmallVec<[_; 8]> = Wish::all(subscribe).map(|wish| self.subscribe_to(io, key, wish)).collect();
         self.write_down(key);
+        if outcomes.iter().any(Result::is_ok) && self.sessions.is_unwritten(key) {
+            // There was room a moment ago: less than that is rare. What is not on the disk is not answered.
+            return self.violation(io, conn, key, Violation::SPOOL_FULL);
+        }
         let Some(session) = self.sessions.get(key) else { return Flow::Ended };
         let out = self.keeping.holds.out(io, conn);
         let from = out.len();

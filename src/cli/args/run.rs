@@ -8,6 +8,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use super::{file, non_empty};
 use crate::config::{self, Config, LogFormat, LogLevel, Overrides, Problems, Text};
+use crate::limits::SHARDS_MAX;
 
 /// Options of `forebay run`.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct RunArgs {
     pub data_dir: Option<PathBuf>,
 
     /// Number of shards; 0: one per available core
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1_024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=SHARDS_MAX as i64))]
     pub shards: Option<u16>,
 
     /// Do not pin shards to cores

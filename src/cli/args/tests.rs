@@ -85,7 +85,7 @@ fn every_option_reaches_the_configuration() {
 fn wrong_usage_ends_with_two_and_help_with_none() {
     for (line, kind, code) in [
         ("forebay --listen example.com:1883", ErrorKind::ValueValidation, EXIT_USAGE_I32),
-        ("forebay --shards 1025", ErrorKind::ValueValidation, EXIT_USAGE_I32),
+        ("forebay --shards 64", ErrorKind::ValueValidation, EXIT_USAGE_I32),
         ("forebay --log-level loud", ErrorKind::InvalidValue, EXIT_USAGE_I32),
         ("forebay --confg a", ErrorKind::UnknownArgument, EXIT_USAGE_I32),
         ("forebay walk", ErrorKind::InvalidSubcommand, EXIT_USAGE_I32),

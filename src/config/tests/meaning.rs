@@ -32,7 +32,7 @@ fn no_file_is_what_the_product_promises() {
 fn defaults_go_together_on_any_number_of_cores() {
     for cores in [1, 2, 64, 255, 256, 1_024, 4_096] {
         let config = parse_with("", "defaults", &Overrides::default(), cores).unwrap();
-        assert_eq!(config.service.shards, cores.min(1_024));
+        assert_eq!(config.service.shards, cores.min(crate::limits::SHARDS_MAX));
         assert!(config.clusters[0].buffer_bytes / config.service.shards as u64 >= 4 << 20 || cores < 64);
     }
 }
