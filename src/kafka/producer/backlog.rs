@@ -82,6 +82,18 @@ pub(super) enum Loaded {
     Wait,
 }
 
+/// The number of the first live row of a lane from `from` up to `end` (exclusive): `end`, if there is none; `from`, where that
+/// cannot be said now. Numbers in between may be rows of other lanes: two readers that wait for each other must not step
+/// through them one by one.
+fn first_row(log: &mut dyn RowLog, lane: u64, from: u64, end: u64) -> u64 {
+    let mut first = None;
+    let back = log.read(lane, from, end, &mut |row| {
+        first = Some(row.number);
+        false
+    });
+    first.unwrap_or(if matches!(back, ReadBack::Empty) { end } else { from })
+}
+
 /// Whether a row is in one of such runs.
 fn holds(runs: &[RowRun], number: u64) -> bool {
     let behind = runs.partition_point(|run| run.first <= number);
@@ -284,7 +296,7 @@ impl Producer {
                 (ReadBack::Later, None) => return Loaded::Later,
                 (ReadBack::Rows, None) => return Loaded::Wait,
                 (ReadBack::Rotten(run), None) => self.rotten(index, backlog, run, log),
-                (ReadBack::Empty, None) => backlog.next = end,
+                (ReadBack::Empty, None) => backlog.next = first_row(log, lane, end, backlog.end),
             }
         }
     }
