@@ -58,14 +58,24 @@ impl Layered {
         Self { layer, answer: unsent, unopened: Vec::new(), in_line: false, holds, closed: false }
     }
 
-    /// The end of whoever has accepted the connection, with the toy.
+    /// The end that accepted the connection, with the toy.
     pub(crate) fn server() -> Self {
         Self::new(Box::new(Toy::default().costing(FLIGHT_COST, false)), Vec::new(), false)
     }
 
-    /// The end of whoever has made it, with the toy. It speaks first: [`Layered::open`] of nothing.
+    /// The end that made it, with the toy. It speaks first: [`Layered::open`] of nothing.
     pub(crate) fn client() -> Self {
         Self::new(Box::new(Toy::client().costing(FLIGHT_COST, false)), Vec::new(), true)
+    }
+
+    /// What goes out of what a shard has written, over a layer or without, and the end of the stream, where that is `closed`.
+    pub(crate) fn take_out(layered: Option<&mut Self>, out: &mut Vec<u8>, closed: bool) -> Vec<u8> {
+        let Some(layered) = layered else { return take(out) };
+        let mut wire = layered.seal(out);
+        if closed {
+            layered.close(&mut wire);
+        }
+        wire
     }
 
     /// The next bytes cost as much as a handshake does.

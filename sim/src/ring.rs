@@ -39,12 +39,7 @@ pub struct Wire {
 impl Wire {
     /// What goes out of what the shard has written, and of what its layer says.
     pub(crate) fn take_out(&mut self) -> Vec<u8> {
-        let Some(layered) = &mut self.layered else { return std::mem::take(&mut self.out) };
-        let mut wire = layered.seal(&mut self.out);
-        if self.closed {
-            layered.close(&mut wire);
-        }
-        wire
+        Layered::take_out(self.layered.as_deref_mut(), &mut self.out, self.closed)
     }
 }
 
@@ -148,7 +143,7 @@ impl Ring {
         Some(opened)
     }
 
-    /// The next one whose turn has come, and what there is of its bytes.
+    /// The next connection to be read, and the bytes it has.
     pub(crate) fn next_in_line(&mut self) -> Option<(ConnId, Vec<u8>)> {
         while self.handshakes < HANDSHAKES {
             let conn = self.line.pop_front()?;

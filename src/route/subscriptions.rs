@@ -50,6 +50,7 @@ struct Filter<S> {
 #[derive(Debug)]
 pub struct Subscriptions<S> {
     shard: usize,
+    interest: Arc<Interest>,
     filters: Slab<Filter<S>>,
     by_key: HashTable<u32>,
     /// Those in use, whether each is a prefix, and how many filters have it.
@@ -64,11 +65,12 @@ pub struct Subscriptions<S> {
 }
 
 impl<S: Copy + Eq + Hash> Subscriptions<S> {
-    /// None, on a shard.
+    /// None, on a shard. `interest`: where all shards look.
     #[must_use]
-    pub fn new(shard: usize) -> Self {
+    pub fn new(shard: usize, interest: Arc<Interest>) -> Self {
         Self {
             shard,
+            interest,
             filters: Slab::new(),
             by_key: HashTable::new(),
             shapes: Vec::new(),
@@ -77,6 +79,12 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
             homeless: 0,
             changes: 0,
         }
+    }
+
+    /// Where all shards look.
+    #[must_use]
+    pub fn interest(&self) -> &Interest {
+        &self.interest
     }
 
     /// Subscriptions of all sessions.
@@ -108,15 +116,10 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
     ///
     /// # Errors
     /// The filter begins with a wildcard, and its shape would be one too many.
-    pub fn subscribe(
-        &mut self,
-        interest: &Interest,
-        text: &str,
-        subscriber: Subscriber<S>,
-    ) -> Result<Arc<str>, TooManyShapes> {
-        let id = match self.find(interest, text) {
+    pub fn subscribe(&mut self, text: &str, subscriber: Subscriber<S>) -> Result<Arc<str>, TooManyShapes> {
+        let id = match self.find(text) {
             Some(id) => id,
-            None => self.add_filter(interest, text)?,
+            None => self.add_filter(text)?,
         };
         let filter = &mut self.filters[id as usize];
         let places = self.places.entry(subscriber.session).or_default();
@@ -133,27 +136,27 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
     }
 
     /// A session unsubscribes. False: it had no such subscription.
-    pub fn unsubscribe(&mut self, interest: &Interest, session: S, text: &str) -> bool {
-        let Some(id) = self.find(interest, text) else { return false };
+    pub fn unsubscribe(&mut self, session: S, text: &str) -> bool {
+        let Some(id) = self.find(text) else { return false };
         let Some(places) = self.places.get_mut(&session) else { return false };
         let Some(at) = places.iter().position(|place| place.filter == id) else { return false };
         let place = places.swap_remove(at);
         if places.is_empty() {
             self.places.remove(&session);
         }
-        self.leave(interest, place);
+        self.leave(place);
         true
     }
 
     /// A session has ended.
-    pub fn forget(&mut self, interest: &Interest, session: S) {
+    pub fn forget(&mut self, session: S) {
         for place in self.places.remove(&session).unwrap_or_default() {
-            self.leave(interest, place);
+            self.leave(place);
         }
     }
 
     /// A subscription goes, and the last of its filter takes its place.
-    fn leave(&mut self, interest: &Interest, place: Place) {
+    fn leave(&mut self, place: Place) {
         let subscribers = &mut self.filters[place.filter as usize].subscribers;
         let last = subscribers.len() - 1;
         subscribers.swap_remove(place.at as usize);
@@ -169,7 +172,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
             subscribers.shrink_to(subscribers.len() * 2);
         }
         if subscribers.is_empty() {
-            self.remove_filter(interest, place.filter);
+            self.remove_filter(place.filter);
         }
     }
 
@@ -193,69 +196,69 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         self.filters.get(filter.0 as usize).map_or(&[], |filter| &filter.subscribers)
     }
 
-    fn find(&self, interest: &Interest, text: &str) -> Option<u32> {
+    fn find(&self, text: &str) -> Option<u32> {
         // By its own shape, or by a prefix where there was no room for that.
         let shapes = [Shape::of(text), Some(Shape::prefix_of(text))];
         shapes.into_iter().flatten().find_map(|shape| {
-            let key = shape.key(text, interest.seed());
+            let key = shape.key(text, self.interest.seed());
             let is_it = |id: &u32| *self.filters[*id as usize].text == *text;
             self.by_key.find(key.to_bits(), is_it).copied()
         })
     }
 
-    fn add_filter(&mut self, interest: &Interest, text: &str) -> Result<u32, TooManyShapes> {
+    fn add_filter(&mut self, text: &str) -> Result<u32, TooManyShapes> {
         let (shape, is_prefix) = match Shape::of(text) {
-            Some(shape) if self.use_shape(interest, shape, false).is_ok() => (shape, false),
+            Some(shape) if self.use_shape(shape, false).is_ok() => (shape, false),
             _ => {
                 let prefix = Shape::prefix_of(text);
                 // It would be found by every topic, and compared with it.
                 if prefix.begins_with_wildcard() {
                     return Err(TooManyShapes);
                 }
-                self.use_shape(interest, prefix, true)?;
+                self.use_shape(prefix, true)?;
                 (prefix, true)
             }
         };
-        let key = shape.key(text, interest.seed());
+        let key = shape.key(text, self.interest.seed());
         let filter = Filter { key, shape, is_prefix, text: text.into(), subscribers: Vec::new() };
         let id = u32::try_from(self.filters.insert(filter)).unwrap_or(u32::MAX);
         let filters = &self.filters;
         self.by_key.insert_unique(key.to_bits(), id, |&id| filters[id as usize].key.to_bits());
-        if !interest.add(key, self.shard) {
+        if !self.interest.add(key, self.shard) {
             self.homeless += 1;
-            interest.want_everything(self.shard, true);
+            self.interest.want_everything(self.shard, true);
         }
         Ok(id)
     }
 
-    fn use_shape(&mut self, interest: &Interest, shape: Shape, is_prefix: bool) -> Result<(), TooManyShapes> {
+    fn use_shape(&mut self, shape: Shape, is_prefix: bool) -> Result<(), TooManyShapes> {
         match self.shapes.iter_mut().find(|(used, of, _)| (*used, *of) == (shape, is_prefix)) {
             Some((_, _, filters)) => *filters += 1,
             None => {
-                interest.add_shape(shape, is_prefix)?;
+                self.interest.add_shape(shape, is_prefix)?;
                 self.shapes.push((shape, is_prefix, 1));
             }
         }
         Ok(())
     }
 
-    fn remove_filter(&mut self, interest: &Interest, id: u32) {
+    fn remove_filter(&mut self, id: u32) {
         let Filter { key, shape, is_prefix, .. } = self.filters.remove(id as usize);
         if let Ok(entry) = self.by_key.find_entry(key.to_bits(), |&other| other == id) {
             entry.remove();
         }
         if !self.by_key.iter_hash(key.to_bits()).any(|&other| self.filters[other as usize].key == key) {
-            interest.remove(key, self.shard);
+            self.interest.remove(key, self.shard);
         }
         if let Some(at) = self.shapes.iter().position(|(used, of, _)| (*used, *of) == (shape, is_prefix)) {
             self.shapes[at].2 -= 1;
             if self.shapes[at].2 == 0 {
                 self.shapes.swap_remove(at);
-                interest.remove_shape(shape, is_prefix);
+                self.interest.remove_shape(shape, is_prefix);
             }
         }
         if self.filters.is_empty() && std::mem::take(&mut self.homeless) > 0 {
-            interest.want_everything(self.shard, false);
+            self.interest.want_everything(self.shard, false);
         }
     }
 }
@@ -274,23 +277,24 @@ mod tests {
     }
 
     struct World {
-        interest: Interest,
+        interest: Arc<Interest>,
         index: Subscriptions<usize>,
     }
 
     impl World {
         fn new() -> Self {
-            Self { interest: Interest::default(), index: Subscriptions::new(3) }
+            let interest = Arc::<Interest>::default();
+            Self { index: Subscriptions::new(3, Arc::clone(&interest)), interest }
         }
 
         fn subscribe(&mut self, session: usize, filter: &str, identifier: u32) -> Result<(), TooManyShapes> {
-            let text = self.index.subscribe(&self.interest, filter, subscriber(session, identifier))?;
+            let text = self.index.subscribe(filter, subscriber(session, identifier))?;
             assert_eq!(&*text, filter);
             Ok(())
         }
 
         fn unsubscribe(&mut self, session: usize, filter: &str) -> bool {
-            self.index.unsubscribe(&self.interest, session, filter)
+            self.index.unsubscribe(session, filter)
         }
 
         /// Sessions and identifiers that a topic finds.
@@ -371,7 +375,7 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Forget(session) => {
-                        world.index.forget(&world.interest, session);
+                        world.index.forget(session);
                         model.retain(|(of, _), _| *of != session);
                     }
                     Step::Subscribe(session, text, identifier) => {

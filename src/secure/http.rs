@@ -17,7 +17,7 @@ const FIELDS_MAX: usize = 100;
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'r> {
-    /// Whom.
+    /// The server.
     pub url: &'r Url,
     /// Appended to the path of the URL.
     pub path: &'r str,
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_stands_whatever_is_wrong_with_the_body() {
+    fn a_status_is_reported_whatever_is_wrong_with_the_body() {
         for (text, status, body) in [
             ("HTTP/1.1 204 No Content\r\n\r\n", 204, Ok("")),
             ("HTTP/1.1 400 Bad\r\nContent-Length: 2\r\n\r\n{}", 400, Ok("{}")),

@@ -29,7 +29,7 @@ const ERRORS: [&str; 6] = [
     "invalid_scope",
 ];
 
-/// Where tokens come from, and as whom they are asked for.
+/// Where tokens are requested, and the client ID to request them with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenEndpoint {
     /// Its address.

@@ -149,24 +149,18 @@ impl<T: FnMut(Told), S: Fn(&Arc<TokenEndpoint>) -> io::Result<()>> Keeper<T, S> 
             held.next = held.next.min(now);
             return held.waiting.push(asked.answer);
         }
-        match held.token.as_mut().filter(|token| token.is_valid(now)) {
-            Some(token) => {
-                token.is_used = true;
-                (asked.answer)(Ok(Prepared::Token(token.granted.token.clone())));
-            }
-            None if held.fetching.is_none() && held.next > now => (asked.answer)(Err(held.why.clone())),
-            None => held.waiting.push(asked.answer),
+        let is_valid = held.token.as_ref().is_some_and(|token| token.is_valid(now));
+        if is_valid || (held.fetching.is_none() && held.next > now) {
+            (asked.answer)(held.answer(now));
+        } else {
+            held.waiting.push(asked.answer);
         }
     }
 
     fn fetched(&mut self, endpoint: &Arc<TokenEndpoint>, granted: Result<Granted, String>, now: Instant) {
         let Some(held) = self.held.iter_mut().find(|held| held.endpoint == *endpoint) else { return };
         let since = held.fetching.take().unwrap_or(now);
-        let told = held.take(granted, since, now);
-        for answer in std::mem::take(&mut held.waiting) {
-            answer(held.answer(now));
-        }
-        (self.tell)(told);
+        (self.tell)(held.take(granted, since, now));
     }
 
     /// Starts the fetches that are due, and forgets what is not used any more.
@@ -178,11 +172,7 @@ impl<T: FnMut(Told), S: Fn(&Arc<TokenEndpoint>) -> io::Result<()>> Keeper<T, S> 
             }
             match (self.start)(&held.endpoint) {
                 Ok(()) => held.fetching = Some(now),
-                Err(error) => {
-                    let told = held.take(Err(format!("no thread: {error}")), now, now);
-                    std::mem::take(&mut held.waiting).into_iter().for_each(|answer| answer(held.answer(now)));
-                    (self.tell)(told);
-                }
+                Err(error) => (self.tell)(held.take(Err(format!("no thread: {error}")), now, now)),
             }
         }
     }
@@ -201,8 +191,9 @@ impl Held {
         Ok(Prepared::Token(token.granted.token.clone()))
     }
 
+    /// What came of a fetch: the logins that wait are answered.
     fn take(&mut self, granted: Result<Granted, String>, since: Instant, now: Instant) -> Told {
-        match granted {
+        let told = match granted {
             Ok(granted) => {
                 self.next = now + granted.life.mul_f64(RENEW_AT).max(RENEW_MIN);
                 self.failures = 0;
@@ -216,7 +207,11 @@ impl Held {
                 self.why.clone_from(&why);
                 Told::Failed { why, is_first: self.failures == 1 }
             }
+        };
+        for answer in std::mem::take(&mut self.waiting) {
+            answer(self.answer(now));
         }
+        told
     }
 
     fn wants_fetch(&self, now: Instant) -> bool {

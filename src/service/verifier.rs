@@ -55,7 +55,7 @@ impl Verifiers {
         threads.collect::<io::Result<_>>().map(Self::to)
     }
 
-    /// To whoever takes the questions out of these queues: each shard has one of them.
+    /// The queues that questions go into: each shard has one.
     #[must_use]
     pub fn to(queues: Arc<[SyncSender<Task>]>) -> Self {
         Self(queues)

@@ -49,7 +49,7 @@ pub use saved::{NotASession, client_id};
 pub use settings::Settings;
 pub use state::{Message, Session, Taken};
 pub use store::{Arrival, Connected, SessionKey, Sessions, TakenOver};
-pub use subscriptions::{Subscription, SubscriptionRefused, Wish, filters};
+pub use subscriptions::{Subscription, SubscriptionRefused, Wish};
 pub use will::DueWill;
 
 #[cfg(test)]

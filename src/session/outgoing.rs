@@ -36,7 +36,7 @@ pub struct Body {
 impl Body {
     /// `packet`: a PUBLISH of 5.0. Its bytes count in `held` for as long as it is referenced.
     #[must_use]
-    pub fn new(packet: &[u8], since: Monotonic, held: &Arc<AtomicUsize>) -> Arc<Self> {
+    pub fn new(packet: Vec<u8>, since: Monotonic, held: &Arc<AtomicUsize>) -> Arc<Self> {
         held.fetch_add(packet.len(), Ordering::Relaxed);
         Arc::new(Self { packet: packet.into(), since, held: Arc::clone(held) })
     }
@@ -181,18 +181,16 @@ impl Outgoing {
             }
             let item = &mut self.items[self.open];
             let bytes = item.bytes();
-            let outcome = match item.state {
-                State::Received => {
-                    encode::ack(peer.version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
-                    Written::Yes
-                }
-                State::Queued | State::Sent => write(item, peer, now, out),
-            };
             self.queued_bytes -= bytes;
-            match outcome {
+            if item.state == State::Received {
+                encode::ack(peer.version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
+                self.open += 1;
+                continue;
+            }
+            match write(item, peer, now, out) {
                 Written::Yes => {
                     pumped.sent += usize::from(item.state == State::Queued);
-                    item.state = if item.state == State::Received { State::Received } else { State::Sent };
+                    item.state = State::Sent;
                     self.open += 1;
                     continue;
                 }

@@ -35,7 +35,7 @@ impl Sessions {
         self.sessions[own?].access.as_mut()?.replace_place(None)
     }
 
-    /// Kept sessions are counted for users for whom they are bounded from now on, however many there are: at a start, and after
+    /// From now on kept sessions are counted for users that have a bound, however many there are: at a start, and after
     /// a reload.
     pub fn count_kept<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
         for session in self.sessions.values_mut().filter(|session| session.expiry_s > 0) {

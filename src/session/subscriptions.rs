@@ -10,7 +10,7 @@ use super::state::{Session, Terms};
 use super::store::{SessionKey, Sessions};
 use crate::auth::acl::{self, Action};
 use crate::limits::{SESSION_BYTES_EACH_MAX, SUBSCRIPTIONS_OF_SESSION_MAX};
-use crate::mqtt::packet::{Packet, QoS, SubAck, Subscribe, SubscriptionOptions, Unsubscribe, Version};
+use crate::mqtt::packet::{Packet, QoS, SubAck, Subscribe, SubscriptionOptions, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
@@ -261,11 +261,6 @@ impl Sessions {
     pub fn next_ended(&mut self) -> Option<SessionKey> {
         self.ended.pop()
     }
-}
-
-/// The filters of an UNSUBSCRIBE.
-pub fn filters<'a>(unsubscribe: &Unsubscribe<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
-    unsubscribe.filters.iter().map(|(filter, _)| filter)
 }
 
 /// A kind of subscription that CONNACK said is not available may not be asked for.

@@ -1,4 +1,4 @@
-//! What stands between a message and Kafka: the router, the sinks' templates, the producers, the spool.
+//! What is between a message and Kafka: the router, the sinks' templates, the producers, the spool.
 
 use crate::buffer::Buffer;
 use crate::config::WhenFull;

@@ -11,7 +11,7 @@ use crate::mqtt::packet::{Subscribe, SubscriptionOptions, Unsubscribe};
 use crate::mqtt::topic;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::ConnId;
-use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Violation, Wish, filters};
+use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Violation, Wish};
 
 use super::device::Flow;
 use crate::runtime::seam::Monotonic;
@@ -90,8 +90,7 @@ impl Core {
     ) -> Result<Arc<str>, SubscriptionRefused> {
         let is_checked = granted == acl::Subscription::Checked;
         let subscriber = Subscriber { session, options, identifier, is_checked };
-        let interest = Arc::clone(self.delivery.interest());
-        let entered = self.delivery.index.subscribe(&interest, filter, subscriber);
+        let entered = self.delivery.index.subscribe(filter, subscriber);
         entered.map_err(|_| SubscriptionRefused::TOO_MANY_SHAPES)
     }
 
@@ -103,7 +102,8 @@ impl Core {
         key: SessionKey,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Flow {
-        let had: SmallVec<[bool; 8]> = filters(unsubscribe).map(|filter| self.unsubscribe_from(key, filter)).collect();
+        let had: SmallVec<[bool; 8]> =
+            unsubscribe.filters.iter().map(|(filter, _)| self.unsubscribe_from(key, filter)).collect();
         self.write_down(key);
         let Some(session) = self.sessions.get(key) else { return Flow::Ended };
         let out = self.keeping.holds.out(io, conn);
@@ -114,16 +114,14 @@ impl Core {
     }
 
     fn unsubscribe_from(&mut self, key: SessionKey, filter: &str) -> bool {
-        let interest = Arc::clone(self.delivery.interest());
-        self.delivery.index.unsubscribe(&interest, key, filter);
+        self.delivery.index.unsubscribe(key, filter);
         self.sessions.unsubscribed(key, filter)
     }
 
     /// The subscriptions of sessions that have ended go.
     pub(super) fn forget_subscriptions(&mut self) {
-        let interest = Arc::clone(self.delivery.interest());
         while let Some(ended) = self.sessions.next_ended() {
-            self.delivery.index.forget(&interest, ended);
+            self.delivery.index.forget(ended);
         }
         let discarded = self.sessions.take_discarded();
         if discarded > 0 {

@@ -40,12 +40,7 @@ pub(crate) struct Client {
 impl Wire {
     /// What goes out of what the shard has written, and of what its layer says.
     pub(crate) fn take_out(&mut self) -> Vec<u8> {
-        let Some(layered) = &mut self.layered else { return std::mem::take(&mut self.out) };
-        let mut wire = layered.seal(&mut self.out);
-        if self.closed {
-            layered.close(&mut wire);
-        }
-        wire
+        Layered::take_out(self.layered.as_deref_mut(), &mut self.out, self.closed)
     }
 }
 

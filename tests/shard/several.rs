@@ -3,22 +3,20 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use forebay::config;
 use forebay::metrics::board::Board;
-use forebay::metrics::spec::Layout;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version};
 use forebay::mqtt::property::Properties;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
+use forebay::shard::Core;
 use forebay::shard::mail::Mail;
 use forebay::shard::router::owner;
-use forebay::shard::{Core, Surroundings};
 
 use super::ring::Table;
-use super::world::ONE_SINK;
+use super::world::{ONE_SINK, layout, surroundings};
 
 const SHARDS: usize = 3;
 const CLIENTS: usize = 9;
@@ -76,23 +74,8 @@ impl World {
         let mut config = config::parse(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         config.service.shards = SHARDS;
         let config = Arc::new(config);
-        let (post, _) = forebay::runtime::mailboxes(SHARDS, 16).expect("mailboxes");
-        let around = Surroundings {
-            config: Arc::clone(&config),
-            post,
-            resolver: channel().0,
-            sasl: channel().0,
-            journal: Arc::default(),
-            notices: channel().0,
-            tally: Default::default(),
-            shares: Default::default(),
-            edge: Default::default(),
-            verifiers: None,
-            dead_letters: Vec::new(),
-            interest: Arc::default(),
-            rules: &forebay::rules::KEPT,
-        };
-        let layout = Layout { sinks: 1, clusters: 1, listeners: config.listeners.len() };
+        let around = surroundings(&config);
+        let layout = layout(&config);
         let mut random = fastrand::Rng::with_seed(seed);
         let is_tight = random.bool();
         let start = |index| {

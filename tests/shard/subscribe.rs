@@ -253,7 +253,7 @@ fn one_to_twelve_thousand_takes_several_turns_and_keeps_the_order() {
     subscribe(&mut world, few, Version::V311, 0, &[("few", PLAIN)]);
     publish(&mut world, publisher, Version::V5, message("wide", "1"));
     publish(&mut world, publisher, Version::V5, message("few", "2"));
-    // The last one takes the place of the first, to whom the first message went.
+    // In the list of subscribers the last one takes the place of the first, which has the first message.
     assert_eq!(heard(&mut world, all[0], Version::V311), ["wide 1"]);
     assert_eq!(unsubscribe(&mut world, all[0], "wide")[..2], [0xB0, 2]);
     publish(&mut world, publisher, Version::V5, message("wide", "3"));

@@ -367,32 +367,38 @@ struct Made {
     notices: Receiver<Notice>,
 }
 
-fn layout(config: &Config) -> Layout {
+/// The places of a board.
+pub(crate) fn layout(config: &Config) -> Layout {
     Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() }
 }
 
 fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>, verifiers: Option<Verifiers>) -> Made {
-    let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
-    let (resolver, _) = channel();
     let (tell, notices) = channel();
     let board = Arc::new(Board::new(layout(config)));
-    let journal: Arc<Journal> = Arc::default();
-    let around = Surroundings {
+    let edge = edge(config);
+    let around = Surroundings { notices: tell, edge, verifiers, dead_letters, ..surroundings(config) };
+    let journal = Arc::clone(&around.journal);
+    Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }
+}
+
+/// What shards have around them where no thread listens.
+pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
+    let (post, _mailboxes) = forebay::runtime::mailboxes(config.service.shards, 16).expect("mailboxes");
+    Surroundings {
         config: Arc::clone(config),
         post,
-        resolver,
+        resolver: channel().0,
         sasl: channel().0,
-        journal: Arc::clone(&journal),
-        notices: tell,
+        journal: Arc::default(),
+        notices: channel().0,
         tally: Default::default(),
         shares: Default::default(),
-        edge: edge(config),
-        verifiers,
-        dead_letters,
+        edge: Default::default(),
+        verifiers: None,
+        dead_letters: Vec::new(),
         interest: Arc::default(),
         rules: &forebay::rules::KEPT,
-    };
-    Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }
+    }
 }
 
 /// Who may connect, by the files that the configuration names.

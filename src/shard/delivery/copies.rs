@@ -19,7 +19,7 @@ use crate::session::{Body, Copy, Handed, SessionKey, Subscription, is_expired, p
 
 use super::super::events::{clipped, second};
 use super::super::{Core, Ring};
-use super::packet;
+use super::{Message, put_packet};
 
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;
@@ -97,9 +97,9 @@ impl Copies {
     fn body(&mut self, publish: &Publish<'_>) -> Arc<Body> {
         let (since, remembered) = (self.since, &self.remembered);
         let body = self.body.get_or_insert_with(|| {
-            let mut bytes = Vec::new();
-            packet(publish, &mut bytes);
-            Body::new(&bytes, since, remembered)
+            let mut packet = Vec::new();
+            put_packet(publish, &mut packet);
+            Body::new(packet, since, remembered)
         });
         Arc::clone(body)
     }
@@ -110,15 +110,11 @@ impl Core {
     pub(super) fn copy(
         &mut self,
         io: &mut Ring<'_>,
-        publish: &Publish<'_>,
+        message: Message<'_>,
         of: &[Subscriber<SessionKey>],
-        waited_s: u32,
         is_stale: bool,
     ) {
-        let dropped = match self.try_copy(io, publish, of, waited_s, is_stale) {
-            Ok(()) => return,
-            Err(dropped) => dropped,
-        };
+        let Err(dropped) = self.try_copy(io, message, of, is_stale) else { return };
         self.numbers.count(dropped);
         let what = match dropped {
             M::CopiesSlow => "the client does not read fast enough",
@@ -128,7 +124,7 @@ impl Core {
         };
         let client = self.sessions.get(of[0].session).map(|session| clipped(session.client_id()));
         self.teller.tell(EventKind::MessageDropped, second(io.now()), |event| {
-            let event = event.maybe(Field::Client, client).with(Field::MqttTopic, clipped(publish.topic));
+            let event = event.maybe(Field::Client, client).with(Field::MqttTopic, clipped(message.publish.topic));
             event.with(Field::Reason, what)
         });
     }
@@ -138,11 +134,11 @@ impl Core {
     fn try_copy(
         &mut self,
         io: &mut Ring<'_>,
-        publish: &Publish<'_>,
+        message: Message<'_>,
         of: &[Subscriber<SessionKey>],
-        waited_s: u32,
         is_stale: bool,
     ) -> Result<(), M> {
+        let Message { publish, waited_s, .. } = message;
         let key = of[0].session;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
         let has_it = |of: &Subscription| filter::matches(&of.filter, publish.topic);

@@ -45,6 +45,16 @@ impl Route {
     }
 }
 
+/// A message on its way to subscribers of this shard.
+#[derive(Clone, Copy, Debug)]
+struct Message<'a> {
+    publish: &'a Publish<'a>,
+    /// The session that it is from, if it is of this shard.
+    publisher: Option<SessionKey>,
+    /// How long it has waited here.
+    waited_s: u32,
+}
+
 /// A message that waits, or one of which some copies are left.
 #[derive(Debug)]
 struct Job {
@@ -67,13 +77,12 @@ struct Left {
 #[derive(Debug)]
 pub(super) struct Delivery {
     shard: usize,
-    interest: Arc<Interest>,
     pub(super) index: Subscriptions<SessionKey>,
     /// Filters that match the message at hand.
     matched: SmallVec<[FilterId; 4]>,
     to: Vec<Subscriber<SessionKey>>,
     copies: Copies,
-    /// The message at hand as a packet.
+    /// The message at hand as a packet, for other shards.
     packet: Vec<u8>,
     line: VecDeque<Job>,
     line_bytes: usize,
@@ -91,8 +100,7 @@ impl Delivery {
     pub(super) fn new(shard: usize, shards: usize, interest: Arc<Interest>) -> Self {
         Self {
             shard,
-            interest,
-            index: Subscriptions::new(shard),
+            index: Subscriptions::new(shard, interest),
             matched: SmallVec::new(),
             to: Vec::new(),
             copies: Copies::default(),
@@ -107,10 +115,6 @@ impl Delivery {
         }
     }
 
-    pub(super) fn interest(&self) -> &Arc<Interest> {
-        &self.interest
-    }
-
     /// Changes when a publisher that found no room may find some.
     pub(super) fn freed(&self) -> u64 {
         self.freed
@@ -119,12 +123,13 @@ impl Delivery {
     /// Who a topic is for. The filters of this shard stay in `matched` until the next call.
     #[inline]
     pub(super) fn route(&mut self, topic: &str) -> Route {
-        if self.interest.is_empty() { Route::default() } else { self.look_up(topic) }
+        if self.index.interest().is_empty() { Route::default() } else { self.look_up(topic) }
     }
 
     fn look_up(&mut self, topic: &str) -> Route {
-        let cut = Topic::new(topic, self.interest.seed());
-        let shards = self.interest.shards(&cut);
+        let interest = self.index.interest();
+        let cut = Topic::new(topic, interest.seed());
+        let shards = interest.shards(&cut);
         let own = 1 << self.shard;
         self.matched.clear();
         if shards & own != 0 {
@@ -160,9 +165,12 @@ impl Delivery {
         }
     }
 
-    fn wait(&mut self, job: Job) {
-        self.line_bytes += job.packet.len();
-        self.line.push_back(job);
+    /// Puts a message in line. `left`: who has not got it, if some have.
+    fn wait(&mut self, message: Message<'_>, since: Monotonic, left: Option<Left>) {
+        let mut packet = Vec::new();
+        put_packet(message.publish, &mut packet);
+        self.line_bytes += packet.len();
+        self.line.push_back(Job { packet, publisher: message.publisher, since, left });
     }
 }
 
@@ -178,47 +186,44 @@ impl Core {
     ) {
         let delivery = &mut self.delivery;
         if route.peers != 0 {
-            packet(publish, &mut delivery.packet);
+            delivery.packet.clear();
+            put_packet(publish, &mut delivery.packet);
             delivery.peers.append(route.peers, &delivery.packet);
         }
         if route.has_own {
-            self.deliver_here(io, publish, publisher);
+            self.deliver_here(io, Message { publish, publisher, waited_s: 0 });
         }
     }
 
     /// The same for the subscribers of this shard: those of the filters in `matched`.
-    fn deliver_here(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, publisher: Option<SessionKey>) {
+    fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>) {
         let since = io.now();
         let delivery = &mut self.delivery;
         if !delivery.line.is_empty() || delivery.budget == 0 {
-            packet(publish, &mut delivery.packet);
-            return delivery.wait(Job { packet: delivery.packet.clone(), publisher, since, left: None });
+            return delivery.wait(message, since, None);
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
-        let done = self.copy_to(io, publish, publisher, &to, 0, None);
+        let done = self.copy_to(io, message, &to, false);
         let delivery = &mut self.delivery;
         if done < to.len() {
             to.drain(..done);
-            packet(publish, &mut delivery.packet);
-            let left = Some(Left { to, found_at: delivery.index.changes() });
-            delivery.wait(Job { packet: delivery.packet.clone(), publisher, since, left });
+            let found_at = delivery.index.changes();
+            delivery.wait(message, since, Some(Left { to, found_at }));
         } else {
             delivery.to = to;
         }
     }
 
-    /// Makes copies until the turn's share of them is used up. How many of `to` are done.
+    /// Makes copies until the turn's share of them is used up. How many of `to` are done. `is_stale`: some of them may have
+    /// ended.
     fn copy_to(
         &mut self,
         io: &mut Ring<'_>,
-        publish: &Publish<'_>,
-        publisher: Option<SessionKey>,
+        message: Message<'_>,
         to: &[Subscriber<SessionKey>],
-        waited_s: u32,
-        found_at: Option<u64>,
+        is_stale: bool,
     ) -> usize {
-        let is_stale = found_at.is_some_and(|at| at != self.delivery.index.changes());
         self.delivery.copies.begin(io.now());
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {
@@ -228,11 +233,14 @@ impl Core {
             self.delivery.budget -= 1;
             done += group.len();
             // Of messages of its own a session may want none [MQTT-3.8.3-3].
-            let is_own = publisher == Some(group[0].session);
-            let wanted: SmallVec<[Subscriber<SessionKey>; 2]> =
-                group.iter().filter(|of| !(is_own && of.options.no_local)).copied().collect();
-            if !wanted.is_empty() {
-                self.copy(io, publish, &wanted, waited_s, is_stale);
+            if message.publisher == Some(group[0].session) {
+                let wanted = group.iter().filter(|of| !of.options.no_local).copied();
+                let wanted: SmallVec<[Subscriber<SessionKey>; 2]> = wanted.collect();
+                if !wanted.is_empty() {
+                    self.copy(io, message, &wanted, is_stale);
+                }
+            } else {
+                self.copy(io, message, group, is_stale);
             }
         }
         self.delivery.copies.end();
@@ -277,7 +285,9 @@ impl Core {
                 }
             };
             let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
-            let done = self.copy_to(io, &publish, job.publisher, &to, waited_s, Some(found_at));
+            let message = Message { publish: &publish, publisher: job.publisher, waited_s };
+            let is_stale = found_at != self.delivery.index.changes();
+            let done = self.copy_to(io, message, &to, is_stale);
             let delivery = &mut self.delivery;
             if done < to.len() {
                 to.drain(..done);
@@ -292,9 +302,8 @@ impl Core {
     }
 }
 
-/// A message as a PUBLISH packet of 5.0: what shards send one another, and what waits.
-fn packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
-    out.clear();
+/// Appends a message as a PUBLISH packet of 5.0: what shards send one another, and what waits.
+fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
     let properties = properties(publish, Version::V5, 0, &[]);
     // Ids mean nothing here, but there must be one.
     let packet_id = u16::from(publish.qos as u8 > 0);

@@ -8,7 +8,7 @@ use crate::mqtt::frame;
 
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
-use super::publish_of;
+use super::{Message, publish_of};
 
 /// Larger buffers go back to the allocator.
 const BUFFER_KEPT_MAX: usize = 256 << 10;
@@ -127,7 +127,7 @@ impl Core {
             if let Some(publish) = publish_of(&rest[..frame.len])
                 && self.delivery.look_up(publish.topic).has_own
             {
-                self.deliver_here(io, &publish, None);
+                self.deliver_here(io, Message { publish: &publish, publisher: None, waited_s: 0 });
             }
             received.done += frame.len;
         }

@@ -24,6 +24,7 @@ use crate::device::{Device, News, State};
 use crate::kafka::Cluster;
 use crate::layers::Layered;
 use crate::ring::{Client, Table, reset};
+use crate::world::{layout, surroundings};
 
 const SEEDS: u64 = 100;
 const DEVICES: usize = 6;
@@ -49,7 +50,7 @@ struct Link {
     layered: Option<Layered>,
     /// Answers arrive in order: none before this.
     clear_at: Monotonic,
-    stands: bool,
+    is_open: bool,
 }
 
 struct Storm {
@@ -92,25 +93,10 @@ impl Storm {
             cluster.buffer_bytes = rng.u64(1..3) * 16 * 1024;
         }
         let (posts, letters): (Vec<_>, Vec<_>) = config.sinks.iter().map(|_| channel()).unzip();
-        let (post, _mailboxes) = forebay::runtime::mailboxes(1, 16).expect("mailbox");
-        let layout =
-            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() };
+        let layout = layout(&config);
         let board = Arc::new(Board::new(layout));
-        let around = Surroundings {
-            config: Arc::new(config),
-            post,
-            resolver: channel().0,
-            sasl: channel().0,
-            journal: Arc::default(),
-            notices: channel().0,
-            tally: Default::default(),
-            shares: Default::default(),
-            edge: Default::default(),
-            verifiers: None,
-            dead_letters: posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect(),
-            interest: Arc::default(),
-            rules: &forebay::rules::KEPT,
-        };
+        let dead_letters_to = posts.into_iter().map(|post| (draw.dead == Dead::File).then_some(post)).collect();
+        let around = Surroundings { dead_letters: dead_letters_to, ..surroundings(&Arc::new(config)) };
         let core = Core::new(0, around, Arc::clone(&board));
         let mut clusters = [Cluster::new("127.0.0.1", seed), Cluster::new("127.0.0.2", !seed)];
         clusters.iter_mut().for_each(|cluster| cluster.unreadable = draw.unreadable);

@@ -25,7 +25,7 @@ impl Storm {
                 let has_layer = self.layers.bool();
                 let layered = has_layer.then(Layered::server);
                 self.table.wires[slot].layered = has_layer.then(|| Box::new(Layered::client()));
-                let link = Link { cluster, node, inbox: Vec::new(), layered, clear_at: self.table.now, stands: false };
+                let link = Link { cluster, node, inbox: Vec::new(), layered, clear_at: self.table.now, is_open: false };
                 self.links.insert(conn, link);
                 let up = self.clusters[cluster].up;
                 self.deliver(conn, if up { Delivery::Connected } else { Delivery::Refused }, 3);
@@ -37,7 +37,7 @@ impl Storm {
     }
 
     fn broker_reads(&mut self, conn: ConnId, bytes: &[u8]) {
-        let Some(link) = self.links.get_mut(&conn).filter(|link| link.stands && !bytes.is_empty()) else { return };
+        let Some(link) = self.links.get_mut(&conn).filter(|link| link.is_open && !bytes.is_empty()) else { return };
         match &mut link.layered {
             None => link.inbox.extend_from_slice(bytes),
             Some(layered) => {
@@ -54,7 +54,7 @@ impl Storm {
         let (cluster, node) = (link.cluster, link.node);
         loop {
             // Behind a request that gets no answer none gets one: a broker answers in order.
-            let Some(link) = self.links.get_mut(&conn).filter(|link| link.stands) else { return };
+            let Some(link) = self.links.get_mut(&conn).filter(|link| link.is_open) else { return };
             let Some(length) = link.inbox.first_chunk().map(|l| u32::from_be_bytes(*l) as usize) else { return };
             if link.inbox.len() < 4 + length {
                 return;
@@ -95,7 +95,7 @@ impl Storm {
         let why = match what {
             Delivery::Connected => {
                 if let Some(link) = self.links.get_mut(&conn) {
-                    link.stands = true;
+                    link.is_open = true;
                 }
                 self.core.on_connect(&mut self.table, conn);
                 if self.table.wire(conn).layered.is_some() {
@@ -121,6 +121,6 @@ impl Storm {
 
 fn link_is_deaf(link: Option<&mut Link>) {
     if let Some(link) = link {
-        link.stands = false;
+        link.is_open = false;
     }
 }
