@@ -49,6 +49,35 @@ pub const PEER_BYTES_MAX: usize = 1 << 20;
 /// Parcels of messages under way from one shard to another.
 pub const PARCELS_UNDER_WAY_MAX: usize = 2;
 
+/// Retained messages of all shards together; each may have an even part. One more is not retained, and counted.
+pub const RETAINED_MESSAGES_MAX: usize = 1_000_000;
+
+/// The same in bytes, topics and bookkeeping among them. With a spool, at most a quarter of it.
+pub const RETAINED_BYTES_MAX: usize = 256 << 20;
+
+/// Retained messages of a shard's publishers that another one, or it, has not told to be on the disk. Past it publishers of retained
+/// messages for that shard are not read.
+pub const RETAINED_UNCONFIRMED_MAX: usize = 16_384;
+
+/// Retained messages that a shard ends in one turn because they have expired.
+pub const RETAINED_EXPIRED_AT_ONCE_MAX: usize = 1_024;
+
+/// Sessions of a shard that are sent retained messages at a time, each with a batch in memory. The others wait in line.
+pub const REPLAYS_AT_ONCE_MAX: usize = 64;
+
+/// Bytes of a batch of retained messages; one that is larger goes alone.
+pub const REPLAY_BATCH_BYTES: usize = 64 << 10;
+
+/// Topics that are looked at for a batch.
+pub const REPLAY_LOOKS_MAX: usize = 512;
+
+/// Retained messages that a shard sends in one turn, beside [`COPIES_PER_TURN`].
+pub const REPLAY_COPIES_PER_TURN: usize = 512;
+
+/// Topics that are noted while retained messages are sent to a session, as they came live meanwhile. Past it what is left is asked
+/// for again.
+pub const REPLAY_NOTES_MAX: usize = 4_096;
+
 /// Messages of QoS 1 and 2 that a client of 5.0 may have been sent and not acknowledged; its Receive Maximum may be less.
 pub const SENT_MAX: u16 = 1_024;
 

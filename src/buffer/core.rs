@@ -203,6 +203,18 @@ impl Buffer {
         self.clock.set_after()
     }
 
+    /// A deadline as the log keeps it: until when on the wall, and how long from now, in milliseconds.
+    #[must_use]
+    pub fn deadline(&self, until: Monotonic) -> (i64, u64) {
+        self.clock.written(until)
+    }
+
+    /// The deadline again, from what the log has kept.
+    #[must_use]
+    pub fn until(&self, wall_ms: i64, left_ms: u64) -> Monotonic {
+        self.clock.read(wall_ms, left_ms)
+    }
+
     /// The group that is being gathered: what is kept now is in it.
     #[must_use]
     pub const fn group(&self) -> u64 {

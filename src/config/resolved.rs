@@ -13,7 +13,7 @@ use crate::rule::template::Template;
 use crate::runtime::Bind;
 use crate::runtime::seam::ListenerId;
 use crate::secure::{self, sasl::Credentials};
-use crate::spool::SEGMENTS_RESERVED;
+use crate::spool::{SEGMENTS_RESERVED, sessions_max};
 use crate::telemetry;
 
 /// Everything that the operator decided.
@@ -486,6 +486,12 @@ pub struct Spool {
 impl Spool {
     /// The least number of segments that a shard may have.
     pub const SEGMENTS_MIN: u64 = 2 * SEGMENTS_RESERVED;
+
+    /// Retained messages that a shard may keep: they take half of what its log can keep track of.
+    #[must_use]
+    pub fn kept_max(&self) -> usize {
+        sessions_max(self.segments_max * self.segment_bytes, self.segment_bytes)
+    }
 
     /// The same room in equal parts for so many shards: never less than what a shard needs.
     #[must_use]

@@ -94,9 +94,12 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
                 .with(Field::Records, live),
         );
     } else if has != wanted {
-        let sessions = rehome::rehome(config, &data_dir, (has, directory), client)?;
+        let moved = rehome::rehome(config, &data_dir, (has, directory), client)?;
         said.push(
-            Said::now(Kind::SessionsMoved).with(Field::Shards, wanted as u64).with(Field::Sessions, sessions as u64),
+            Said::now(Kind::SessionsMoved)
+                .with(Field::Shards, wanted as u64)
+                .with(Field::Sessions, moved.sessions as u64)
+                .with(Field::Retained, moved.retained as u64),
         );
     }
     Ok(DataDir { said, lock })

@@ -1,11 +1,12 @@
 //! Another number of shards, and no message waits: kept sessions and their open packet ids go to the shards that own
-//! their clients now.
+//! their clients now, retained messages to the homes of their topics.
 
 use std::io;
 use std::path::Path;
 
 use crate::config::{Config, DataDirId};
 use crate::session::client_id;
+use crate::shard::retained_topic;
 use crate::shard::router::owner;
 use crate::spool::{Log, ReadError, Recovered, Settings, State};
 
@@ -25,7 +26,14 @@ struct Moving {
     open: OpenIds,
 }
 
-/// Moves them from so many shards of a data directory; `client` says whose a payload is. Returns how many.
+/// How many were moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moved {
+    pub(super) sessions: usize,
+    pub(super) retained: usize,
+}
+
+/// Moves them from so many shards of a data directory; `client` says whose a payload is.
 ///
 /// # Errors
 /// In words for a person; nothing has changed then.
@@ -34,7 +42,7 @@ pub(super) fn rehome(
     data_dir: &Path,
     (from, directory): (usize, DataDirId),
     client: impl Fn(&[u8]) -> Result<String, String>,
-) -> Result<usize, String> {
+) -> Result<Moved, String> {
     let root = config.spool_dir();
     let to = config.service.shards;
     let mut homes: Vec<Vec<Moving>> = (0..to).map(|_| Vec::new()).collect();
@@ -62,13 +70,15 @@ pub(super) fn rehome(
     if lost > 0 {
         tracing::warn!(lost, "damaged sessions were not moved; their clients start with new sessions");
     }
-    let count = homes.iter().map(Vec::len).sum();
+    let all = homes.iter().flatten();
+    let retained = all.filter(|moving| retained_topic(&moving.payload).is_some()).count();
+    let sessions = homes.iter().map(Vec::len).sum::<usize>() - retained;
     make(data_dir, Manifest::new(directory, to), |shard, folder| {
         write(config, directory, (shard, folder), &homes[shard], written_ms).map_err(|error| {
             format!("kept sessions of {from} shards cannot be moved to {to}: {}: {error}", folder.display())
         })
     })?;
-    Ok(count)
+    Ok(Moved { sessions, retained })
 }
 
 pub(super) fn open_ids(state: &State, session: u64) -> OpenIds {
@@ -111,7 +121,10 @@ fn write(
     files.settle(&mut log)
 }
 
-/// The client id of a kept session.
+/// What decides on the shard of a kept session or of a retained message: its client id, or its topic.
 pub(super) fn client(payload: &[u8]) -> Result<String, String> {
+    if let Some(topic) = retained_topic(payload) {
+        return Ok(topic.to_owned());
+    }
     client_id(payload).map(str::to_owned).map_err(|error| error.to_string())
 }

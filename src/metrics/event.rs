@@ -115,10 +115,10 @@ events! {
     ClusterChanged, Warn, Error, "kafka_cluster_changed", [Sink, Topic, From, To], "the sink writes to a different Kafka cluster than the run that left these records; batches that were in flight to the old one are sent to the new one";
     AcknowledgedLost, Error, Error, "kafka_data_loss", [Sink, Topic, Partition, Records], "Kafka has lost records that it had acknowledged";
     OutcomeUnknown, Warn, Error, "possible_duplicates", [Sink, Topic, Partition, Records], "records were sent again although Kafka may already have them";
-    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions], "found records or sessions of an earlier run in the spool; resuming them";
+    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions, Retained], "found records, sessions or retained messages of an earlier run in the spool; resuming them";
     ClockNotSet, Warn, Error, "clock_not_set", [Reason], "the clock of this machine is not set: records have no timestamp until it is; if it is right and was wrong before, restart once more";
     ShardsKept, Warn, Lifecycle, "shards_kept", [Shards, Configured, Records], "the spool holds records of a run with another number of shards; using that number until the service starts with an empty spool";
-    SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions], "the number of shards has changed; stored sessions were moved to their new shards";
+    SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions, Retained], "the number of shards has changed; stored sessions and retained messages were moved to their new shards";
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";
@@ -140,6 +140,7 @@ events! {
     PublishRefused, Warn, Error, "publish_refused", [Sink, Client, MqttTopic, Reason], "a publish was refused permanently; an MQTT 3.x client is disconnected, since the protocol has no refusal";
     SubscribeRefused, Info, Error, "subscribe_refused", [Client, Peer, Reason], "a SUBSCRIBE was refused";
     SubscriptionEnded, Warn, Error, "subscription_ended", [Client, MqttTopic, Reason], "a subscription was ended: its client may not read the topic any more, or there is no room for the filter";
+    RetainedRefused, Warn, Error, "retained_refused", [MqttTopic, Reason], "a message was delivered but not retained";
     MessageDropped, Warn, Error, "message_dropped", [Client, MqttTopic, Reason], "a message for a subscriber was dropped";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "records of the sink became dead letters; each contains the reason";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
@@ -211,6 +212,7 @@ fields! {
     Partition, number, partition, "Partition.";
     Records, number, records, "Number of records; for lost records a lower bound.";
     Sessions, number, sessions, "Number of stored sessions.";
+    Retained, number, retained, "Number of stored retained messages.";
     Configured, number, configured, "Configured number of shards.";
     Cuts, number, batches, "Batches that Kafka may or may not have: they are sent again unchanged.";
     Signal, text, signal, "The signal that stops the service.";

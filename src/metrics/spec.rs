@@ -138,6 +138,10 @@ table!(
     CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription or its session had ended.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
+    RetainedMessages, Gauge, "retained_messages", "Retained messages; at most 1,000,000, in even parts for all shards.";
+    RetainedBytes, Gauge, "retained_bytes", "Bytes of retained messages, with their topics; at most 256 MiB, and a quarter of the spool, in even parts for all shards.";
+    RetainedUnconfirmed, Gauge, "retained_unwritten", "Messages with RETAIN that are not known to be on the disk yet; past 16,384 between two shards, publishers of retained messages are paused.";
+    RetainedRefused, Counter, "retained_refused", "Messages with RETAIN that were delivered but not retained, because a bound was reached.";
     PeerBytes, Gauge, "delivery_forward_bytes", "Bytes of messages waiting to be sent to subscribers on other shards; past 1 MiB for a shard, publishers of topics with subscribers there are paused.";
     Answers, Counter, "acknowledgements_sent", "PUBACK and PUBREC packets sent.";
     StalledConnections, Gauge, "connections_paused", "Connections that are not being read because a memory or disk limit is reached (backpressure).";

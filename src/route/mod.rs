@@ -7,6 +7,7 @@ pub mod filter;
 pub mod interest;
 pub mod shape;
 pub mod subscriptions;
+pub mod topics;
 pub mod trie;
 
 pub use trie::SinkRouter;

@@ -113,6 +113,16 @@ impl Session {
         self.subscribed.as_ref().map_or(&[], |subscribed| &subscribed.0)
     }
 
+    /// Whether a subscription that it asks for now gets what is retained [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+    #[must_use]
+    pub fn is_sent_retained(&self, filter: &str, options: SubscriptionOptions) -> bool {
+        match options.retain_handling {
+            0 => true,
+            1 => !self.subscriptions().iter().any(|known| *known.filter == *filter),
+            _ => false,
+        }
+    }
+
     /// Checks a SUBSCRIBE against what CONNACK said is available.
     ///
     /// # Errors

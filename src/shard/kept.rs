@@ -9,6 +9,7 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{HadBy, Note, OpenId, SessionKey};
 
 use super::holds::Holds;
+use super::retained::is_retained;
 use super::{Core, Ring};
 
 /// What is kept of sessions, on a shard that has a spool.
@@ -105,7 +106,8 @@ impl Core {
         let mut keys = Vec::new();
         self.sessions.keep();
         let rules = self.around.rules;
-        for RestoredSession { number, payload, open } in sessions.iter().filter(|_| rules.restores_sessions()) {
+        let (retained, sessions): (Vec<_>, Vec<_>) = sessions.iter().partition(|kept| is_retained(&kept.payload));
+        for RestoredSession { number, payload, open } in sessions.into_iter().filter(|_| rules.restores_sessions()) {
             let already_taken_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
                 .iter()
                 .filter(|_| rules.restores_packet_ids())
@@ -130,6 +132,9 @@ impl Core {
             for (packet_id, row) in owed {
                 buffer.await_row(*number, packet_id, Ticket { session: key.to_bits(), number: row });
             }
+        }
+        for RestoredSession { number, payload, .. } in retained {
+            self.restore_retained(*number, payload, now)?;
         }
         self.count_kept_sessions();
         keys.into_iter().for_each(|key| self.enter_again(key, now));

@@ -10,13 +10,16 @@ use crate::auth;
 use crate::config::Config;
 use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
+use crate::route::topics::TopicKey;
 use crate::runtime::Listener;
 use crate::runtime::seam::{ConnId, Detached};
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
+use crate::session::SessionKey;
 
 use super::connection::AtDoor;
 use super::edge::Edge;
+use super::retained::Answered;
 
 /// A letter to a shard.
 #[derive(Debug)]
@@ -62,6 +65,8 @@ pub enum Mail {
         from: usize,
         /// PUBLISH packets of 5.0.
         packets: Vec<u8>,
+        /// Some of them may have to be retained here.
+        has_retained: bool,
     },
     /// A parcel of this shard, empty: its messages are delivered, or in line.
     ParcelReturned {
@@ -69,6 +74,41 @@ pub enum Mail {
         by: usize,
         /// Its memory.
         buffer: Vec<u8>,
+    },
+    /// Messages that this shard has sent to their home are on its disk.
+    RetainedWritten {
+        /// The home.
+        by: usize,
+        /// How many, the oldest first.
+        count: u64,
+    },
+    /// Another shard wants to know when all that is gathered for others now is sent.
+    Pass {
+        /// That shard.
+        from: usize,
+    },
+    /// It is.
+    Passed {
+        /// The shard that was asked.
+        by: usize,
+    },
+    /// What is retained here that a filter matches?
+    Replay {
+        /// The shard that asks.
+        to: usize,
+        /// For which session, and the number of the question.
+        question: (SessionKey, u64),
+        /// The filter.
+        filter: Arc<str>,
+        /// From which topic on.
+        from: TopicKey,
+    },
+    /// The next batch of that.
+    Replayed {
+        /// Which question it answers.
+        question: (SessionKey, u64),
+        /// It.
+        answered: Answered,
     },
     /// All shards have started: accept clients.
     Accept,

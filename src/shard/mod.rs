@@ -12,6 +12,7 @@
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
 //! | `subscribe`, `delivery` | subscriptions; a message to its subscribers, on every shard |
+//! | `retained` | retained messages, and how a new subscription is answered from them |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
@@ -51,6 +52,7 @@ mod outlets;
 mod publish;
 mod reconfigure;
 mod reservation;
+mod retained;
 pub mod router;
 mod settings;
 mod sinks;
@@ -65,6 +67,7 @@ mod upstream;
 mod wills;
 
 pub(crate) use self::dead_letters::rfc3339;
+pub(crate) use self::retained::topic as retained_topic;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -94,6 +97,7 @@ use self::edge::Edge;
 use self::mail::{Mail, Notice};
 use self::numbers::Numbers;
 use self::outlets::Outlets;
+use self::retained::Retained;
 use self::stalls::Stalls;
 use self::tails::Tails;
 use self::tally::{Address, Tally};
@@ -144,6 +148,7 @@ pub struct Core {
     keeping: kept::Keeping,
     outlets: Outlets,
     delivery: Delivery,
+    retained: Retained,
     stalls: Stalls,
     doors: Doors,
     /// Where connections come from, by slot, if that is bounded.
@@ -197,6 +202,7 @@ impl Core {
             keeping: kept::Keeping::default(),
             outlets,
             delivery: Delivery::new(index, config.service.shards, Arc::clone(&around.interest)),
+            retained: Retained::new(&config),
             stalls: Stalls::default(),
             doors: Doors::default(),
             addresses: HashMap::new(),

@@ -35,9 +35,15 @@ impl Core {
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
         let mut route = Route::default();
-        if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat && !was_taken) {
-            route = self.delivery.route(topic);
-            if let Err(full) = self.delivery.ask(route, packet_bytes(topic, publish)) {
+        if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat) {
+            // Subscribers had it before a crash; whether it was retained nobody knows.
+            if !was_taken {
+                route = self.delivery.route(topic);
+            }
+            if publish.retain {
+                route = self.delivery.also(route, self.retained.home(topic));
+            }
+            if let Err(full) = self.delivery.ask(&self.retained, route, packet_bytes(topic, publish)) {
                 return Flow::Stall(full);
             }
         }
@@ -123,20 +129,28 @@ impl Core {
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
             }
         };
+        let waits_for_home = is_taken && route.is_retained() && self.outlets.buffer.is_some();
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
-            session.opened(number, owed + owed_already, code);
+            session.opened(number, owed + owed_already + u16::from(waits_for_home), code);
             if is_logged {
                 session.logged(publish.packet_id);
             }
         }
         if route.is_any() && is_taken {
-            self.deliver_from(io, key, route, publish);
+            self.deliver_from(io, key, route, publish, number);
         }
         Flow::On
     }
 
-    /// Sends a message of a session to its subscribers.
-    fn deliver_from(&mut self, io: &mut Ring<'_>, key: SessionKey, route: Route, publish: &Publish<'_>) {
+    /// Sends a message of a session to its subscribers, and to its home.
+    fn deliver_from(
+        &mut self,
+        io: &mut Ring<'_>,
+        key: SessionKey,
+        route: Route,
+        publish: &Publish<'_>,
+        number: Option<u32>,
+    ) {
         let alias = if publish.topic.is_empty() {
             let session = self.sessions.get(key);
             session.and_then(|session| session.topic_of(publish)).map(str::to_owned)
@@ -144,7 +158,8 @@ impl Core {
             None
         };
         let topic = alias.as_deref().unwrap_or(publish.topic);
-        self.deliver(io, route, &Publish { topic, ..publish.clone() }, Some(key));
+        let answer = number.map(|number| Ticket { session: key.to_bits(), number });
+        self.deliver(io, route, &Publish { topic, ..publish.clone() }, Some(key), answer);
     }
 }
 

@@ -21,6 +21,7 @@ use super::connection::Timer;
 use super::events::second;
 use super::mail::Notice;
 use super::outlets::Outlets;
+use super::retained::is_retained;
 use super::{Core, Ring, settings};
 
 /// The ring's segments as the log asks for them.
@@ -113,8 +114,9 @@ impl Core {
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
+            let kept = sessions.iter().filter(|kept| !is_retained(&kept.payload)).count();
             self.restore_sessions(&sessions, io.now()).map_err(|why| self.cannot_take_up(&why))?;
-            self.tell_recovered(&report, io);
+            self.tell_recovered(&report, kept as u64, io);
         }
         for upstream in &mut self.outlets.upstreams {
             upstream.client.start(io.now());
@@ -264,12 +266,12 @@ impl Core {
         self.numbers.set(M::SpoolFull, u64::from(full));
     }
 
-    fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
+    fn tell_recovered(&mut self, report: &Report, sessions: u64, io: &Ring<'_>) {
         let second = second(io.now());
         if report.rows + report.cuts + report.sessions > 0 {
             self.teller.tell(Kind::SpoolRecovered, second, |event| {
                 let event = event.with(Field::Records, report.rows).with(Field::Cuts, report.cuts);
-                event.with(Field::Sessions, report.sessions)
+                event.with(Field::Sessions, sessions).with(Field::Retained, report.sessions - sessions)
             });
         }
         if report.is_damaged() {

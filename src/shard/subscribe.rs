@@ -76,6 +76,10 @@ impl Core {
         self.sessions.may_subscribe(key, wish.filter)?;
         let options = wish.granted();
         let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
+        let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
+        if session.is_sent_retained(&filter, options) {
+            self.retained.replay(key, &filter);
+        }
         self.sessions.subscribed(key, Subscription { filter, options, identifier: wish.identifier });
         Ok(options)
     }
@@ -122,6 +126,7 @@ impl Core {
     pub(super) fn forget_subscriptions(&mut self) {
         while let Some(ended) = self.sessions.next_ended() {
             self.delivery.index.forget(ended);
+            self.retained.forget_replay(ended);
         }
         let discarded = self.sessions.take_discarded();
         if discarded > 0 {
@@ -136,6 +141,7 @@ impl Core {
         if session.subscriptions().is_empty() {
             return;
         }
+        self.retained.resume_replay(key);
         for Subscription { filter, options, identifier } in session.subscriptions().to_vec() {
             let Some(session) = self.sessions.get(key) else { return };
             let granted = session.may_read(&filter);

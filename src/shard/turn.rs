@@ -118,8 +118,18 @@ impl Shard for Core {
                 upstream.client.on_prepared(ticket, result, io.now());
             }
             Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
-            Mail::Parcel { from, packets } => self.parcel(from, packets),
+            Mail::Parcel { from, packets, has_retained } => {
+                if has_retained {
+                    self.retain_received(io.now(), from, &packets);
+                }
+                self.parcel(from, packets);
+            }
             Mail::ParcelReturned { by, buffer } => self.parcel_returned(by, buffer),
+            Mail::RetainedWritten { by, count } => self.retained_written(by, count),
+            Mail::Pass { from } => self.pass(from),
+            Mail::Passed { by } => self.passed(io, by),
+            Mail::Replay { to, question, filter, from } => self.replay_asked(io, to, question, &filter, &from),
+            Mail::Replayed { question, answered } => self.replayed(question, answered),
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();
@@ -147,6 +157,7 @@ impl Shard for Core {
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
         if self.started {
             self.release_held(io);
+            self.confirm_retained();
             self.outward(io);
         }
         self.deliver_waiting(io);
@@ -155,7 +166,10 @@ impl Shard for Core {
             self.outward(io);
         }
         self.forget_subscriptions();
+        self.serve_retained(io);
         self.send_parcels(io);
+        self.answer_passes(io);
+        self.send_retained_letters(io);
         self.go_on_leaving(io);
         self.flush_spool(io);
         self.set_session_timer(io);

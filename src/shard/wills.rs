@@ -48,8 +48,11 @@ impl Core {
             denied(&mut self.teller, second(now), "will", &due.client_id, username, publish.topic);
             return;
         }
-        let route = self.delivery.route(publish.topic);
-        if self.delivery.ask(route, packet_bytes(publish.topic, &publish)).is_err() {
+        let mut route = self.delivery.route(publish.topic);
+        if publish.retain {
+            route = self.delivery.also(route, self.retained.home(publish.topic));
+        }
+        if self.delivery.ask(&self.retained, route, packet_bytes(publish.topic, &publish)).is_err() {
             return self.sessions.keep_will(due);
         }
         let message = message(publish.topic, &due.client_id, username, &publish, wall);
@@ -69,7 +72,7 @@ impl Core {
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
-        self.deliver(io, route, &publish, None);
+        self.deliver(io, route, &publish, None, None);
         self.numbers.count(M::Wills);
     }
 }

@@ -52,6 +52,7 @@ pub use lists::{Listed, Runs, Spans};
 pub use log::Log;
 pub use read::{Block, Read, RowBack};
 pub use recovery::{FoundReader, RecoverError, Recovered, recover};
+pub use room::sessions_max;
 pub use segment::{Rot, Scan, entry_at, scan};
 pub use state::{Held, Lane, State};
 pub use survey::{Surveyed, survey};

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::checkpoint::SESSION;
 use super::format::HEADER_BYTES;
 use super::group::COMMIT_BYTES;
 use super::log::Log;
@@ -55,6 +56,17 @@ impl Waiting {
         (self.account_under_way, self.pins_under_way) = (0, false);
         self.sinks.iter_mut().for_each(|(_, under_way)| *under_way = 0);
     }
+}
+
+/// Bytes of a state, in a log of so many.
+fn state_max(bytes_max: u64, segment_bytes: u64) -> u64 {
+    (bytes_max / STATE_PART).min(STATE_BYTES_MAX).max(segment_bytes / 4)
+}
+
+/// Records like those of sessions that fill half of the state of a log of so many bytes.
+#[must_use]
+pub fn sessions_max(bytes_max: u64, segment_bytes: u64) -> usize {
+    usize::try_from(state_max(bytes_max, segment_bytes) / 2 / SESSION).unwrap_or(usize::MAX)
 }
 
 /// Segments that are set aside for each that a checkpoint fills: two complete ones, one that is being written, and what comes
@@ -126,7 +138,7 @@ impl Log {
 
     /// What is held in memory and in checkpoints, in the bytes of these: new lanes and sessions, and [`Log::room`], stop there.
     fn state_max(&self) -> u64 {
-        (self.bytes_wanted() / STATE_PART).min(STATE_BYTES_MAX).max(self.settings.segment_bytes / 4)
+        state_max(self.bytes_wanted(), self.settings.segment_bytes)
     }
 
     /// Whether so much more may be held, in quarters of what may be: rows stop a little later than lanes and sessions, cuts and

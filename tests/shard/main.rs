@@ -21,6 +21,7 @@ mod kept;
 mod layers;
 mod owners;
 mod receipts;
+mod retained;
 mod ring;
 mod segments;
 mod several;

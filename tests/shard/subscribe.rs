@@ -10,15 +10,15 @@ use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
 use super::world::{ONE_SINK, World};
 
-const PLAIN: SubscriptionOptions =
+pub(crate) const PLAIN: SubscriptionOptions =
     SubscriptionOptions { qos: QoS::AtMostOnce, no_local: false, retain_as_published: false, retain_handling: 0 };
 
 /// No sink takes these topics.
-fn world() -> World {
+pub(crate) fn world() -> World {
     World::new(&ONE_SINK.replace("\"#\"", "\"to/kafka/#\""))
 }
 
-fn bytes_of(version: Version, packet: &Packet<'_>) -> Vec<u8> {
+pub(crate) fn bytes_of(version: Version, packet: &Packet<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     encode::packet(version, packet, &mut out).expect("it can be said");
     out
@@ -31,13 +31,26 @@ fn filters(list: &[(&str, SubscriptionOptions)]) -> FilterBuf {
 }
 
 /// Sends SUBSCRIBE; the codes of its SUBACK.
-fn subscribe(
+pub(crate) fn subscribe(
     world: &mut World,
     conn: ConnId,
     version: Version,
     id: u32,
     list: &[(&str, SubscriptionOptions)],
 ) -> Vec<u8> {
+    let (codes, behind) = subscribe_and_hear(world, conn, version, id, list);
+    assert!(behind.is_empty(), "{behind:?}");
+    codes
+}
+
+/// The same, and what came behind the SUBACK.
+pub(crate) fn subscribe_and_hear(
+    world: &mut World,
+    conn: ConnId,
+    version: Version,
+    id: u32,
+    list: &[(&str, SubscriptionOptions)],
+) -> (Vec<u8>, Vec<String>) {
     let filters = filters(list);
     let mut properties = PropertyBuf::new();
     properties.extend((id > 0).then_some(Property::SubscriptionIdentifier(id)));
@@ -47,12 +60,12 @@ fn subscribe(
     let heard = world.sent(conn);
     let frame = frame::next(&heard, u32::MAX).expect("well formed").expect("an answer");
     match decode::decode(version, Sender::Server, frame).expect("well formed") {
-        Packet::SubAck(ack) => ack.codes.to_vec(),
+        Packet::SubAck(ack) => (ack.codes.to_vec(), in_words(&heard[frame.len..], version)),
         other => panic!("{other:?}"),
     }
 }
 
-fn unsubscribe(world: &mut World, conn: ConnId, filter: &str) -> Vec<u8> {
+pub(crate) fn unsubscribe(world: &mut World, conn: ConnId, filter: &str) -> Vec<u8> {
     let mut filters = FilterBuf::for_unsubscribe();
     assert!(filters.push(filter, PLAIN));
     let packet = Unsubscribe { packet_id: 9, properties: Properties::EMPTY, filters: filters.as_filters() };
@@ -60,7 +73,7 @@ fn unsubscribe(world: &mut World, conn: ConnId, filter: &str) -> Vec<u8> {
     world.sent(conn)
 }
 
-fn message<'a>(topic: &'a str, payload: &'a str) -> Publish<'a> {
+pub(crate) fn message<'a>(topic: &'a str, payload: &'a str) -> Publish<'a> {
     Publish {
         dup: false,
         qos: QoS::AtMostOnce,
@@ -72,14 +85,17 @@ fn message<'a>(topic: &'a str, payload: &'a str) -> Publish<'a> {
     }
 }
 
-fn publish(world: &mut World, conn: ConnId, version: Version, publish: Publish<'_>) {
+pub(crate) fn publish(world: &mut World, conn: ConnId, version: Version, publish: Publish<'_>) {
     world.bytes(conn, &bytes_of(version, &Packet::Publish(publish)));
 }
 
 /// What a client has been sent, in words: topic, payload, RETAIN, properties.
-fn heard(world: &mut World, conn: ConnId, version: Version) -> Vec<String> {
-    let bytes = world.sent(conn);
-    let (mut rest, mut all) = (&bytes[..], Vec::new());
+pub(crate) fn heard(world: &mut World, conn: ConnId, version: Version) -> Vec<String> {
+    in_words(&world.sent(conn), version)
+}
+
+pub(crate) fn in_words(bytes: &[u8], version: Version) -> Vec<String> {
+    let (mut rest, mut all) = (bytes, Vec::new());
     while let Some(frame) = frame::next(rest, u32::MAX).expect("well formed") {
         rest = &rest[frame.len..];
         all.push(match decode::decode(version, Sender::Server, frame).expect("well formed") {
@@ -172,7 +188,7 @@ fn options_and_identifiers() {
         "[MQTT-3.8.3-3]"
     );
     // The same filter again: another identifier, other options.
-    subscribe(&mut world, subscriber, Version::V5, 0, &[("a/b", PLAIN)]);
+    subscribe_and_hear(&mut world, subscriber, Version::V5, 0, &[("a/b", PLAIN)]);
     publish(&mut world, publisher, Version::V5, Publish { retain: true, ..message("a/b", "y") });
     assert_eq!(heard(&mut world, subscriber, Version::V5), ["a/b y SubscriptionIdentifier(7)"], "[MQTT-3.8.4-3]");
 }

@@ -237,15 +237,27 @@ impl World {
 
     /// The same in 5.0, clean start.
     pub(crate) fn device_v5(&mut self, client_id: &str) -> ConnId {
+        self.connected_v5(client_id, &[2, 0, 0, 0]).0
+    }
+
+    /// The same, and its session is kept for an hour; with what came behind the CONNACK.
+    pub(crate) fn kept_v5(&mut self, client_id: &str) -> (ConnId, Vec<u8>) {
+        self.connected_v5(client_id, &[0, 0, 0, 5, 0x11, 0, 0, 0x0E, 0x10])
+    }
+
+    /// `middle`: flags, keep-alive, properties.
+    fn connected_v5(&mut self, client_id: &str, middle: &[u8]) -> (ConnId, Vec<u8>) {
         let conn = self.accept();
-        let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0];
+        let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5];
+        connect.extend_from_slice(middle);
         connect.extend_from_slice(&u16::try_from(client_id.len()).expect("short").to_be_bytes());
         connect.extend_from_slice(client_id.as_bytes());
         connect[1] = u8::try_from(connect.len() - 2).expect("short");
         self.bytes(conn, &connect);
-        let connack = self.sent(conn);
+        let mut connack = self.sent(conn);
         assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK");
-        conn
+        let behind = connack.split_off(2 + usize::from(connack[1]));
+        (conn, behind)
     }
 
     /// A 3.1.1 device that publishes until it is left unread. How many messages that took.

@@ -138,7 +138,7 @@ impl Core {
         of: &[Subscriber<SessionKey>],
         is_stale: bool,
     ) -> Result<(), M> {
-        let Message { publish, waited_s, .. } = message;
+        let Message { publish, waited_s, is_replayed, .. } = message;
         let key = of[0].session;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
         let has_it = |of: &Subscription| filter::matches(&of.filter, publish.topic);
@@ -153,7 +153,8 @@ impl Core {
         }
         let granted = of.iter().map(|of| of.options.qos).max().unwrap_or(QoS::AtMostOnce);
         let qos = publish.qos.min(granted); // [MQTT-3.8.4-8]
-        let retain = publish.retain && of.iter().any(|of| of.options.retain_as_published); // [MQTT-3.3.1-12]
+        // [MQTT-3.3.1-8], [MQTT-3.3.1-12]
+        let retain = publish.retain && (is_replayed || of.iter().any(|of| of.options.retain_as_published));
         let identifiers: Identifiers = of.iter().map(|of| of.identifier).filter(|id| *id != 0).collect();
         let peer = session.peer();
         let conn = session.conn();
@@ -184,6 +185,9 @@ impl Core {
         }
         if let Some(conn) = conn {
             self.write_copy(io, conn, range, id);
+        }
+        if publish.retain && !is_replayed {
+            self.retained.note_live(key, publish.topic);
         }
         self.numbers.count(M::CopiesSent);
         Ok(())

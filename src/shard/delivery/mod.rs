@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX};
+use crate::kafka::types::Ticket;
+use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, REMEMBERED_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, Version};
 use crate::mqtt::{decode, encode, frame};
@@ -24,8 +25,11 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{SessionKey, properties};
 
 use self::copies::Copies;
+pub(super) use self::parcels::{Gathered, packets};
+
 use self::parcels::{Peers, Received};
 use super::connection::Timer;
+use super::retained::Retained;
 use super::stalls::Stall;
 use super::{Core, Ring};
 
@@ -36,12 +40,19 @@ pub(super) struct Route {
     peers: u64,
     /// Subscribers of this shard.
     has_own: bool,
+    /// Where it is retained, if it is.
+    home: Option<usize>,
 }
 
 impl Route {
     /// Whether there may be a subscriber.
     pub(super) fn is_any(self) -> bool {
         self != Self::default()
+    }
+
+    /// Whether it is retained.
+    pub(super) fn is_retained(self) -> bool {
+        self.home.is_some()
     }
 }
 
@@ -53,6 +64,8 @@ struct Message<'a> {
     publisher: Option<SessionKey>,
     /// How long it has waited here.
     waited_s: u32,
+    /// It was retained: it is sent for a new subscription.
+    is_replayed: bool,
 }
 
 /// A message that waits, or one of which some copies are left.
@@ -135,14 +148,62 @@ impl Delivery {
         if shards & own != 0 {
             self.index.matching(topic, &cut, &mut self.matched);
         }
-        Route { peers: shards & !own, has_own: !self.matched.is_empty() }
+        Route { peers: shards & !own, has_own: !self.matched.is_empty(), home: None }
+    }
+
+    /// The same for a message that is to be retained there, besides.
+    pub(super) fn also(&self, route: Route, home: usize) -> Route {
+        let peers = if home == self.shard { route.peers } else { route.peers | 1 << home };
+        Route { peers, home: Some(home), ..route }
+    }
+
+    /// What is gathered for other shards now.
+    pub(super) fn gathered(&self) -> Gathered {
+        self.peers.gathered()
+    }
+
+    /// Whether all of that is sent.
+    pub(super) fn has_sent(&self, gathered: &Gathered) -> bool {
+        self.peers.have_sent(gathered)
+    }
+
+    /// A pass is over ([`Core::pass_over`]) when all that has come before is delivered.
+    pub(super) fn mark_passed(&mut self, io: &mut Ring<'_>) {
+        self.received.push_back(Received::Passed);
+        self.want_turn(io);
+    }
+
+    /// Whether all that has come is delivered.
+    pub(super) fn is_idle(&self) -> bool {
+        self.line.is_empty() && self.received.is_empty()
+    }
+
+    /// Publishers that found no room may find some.
+    pub(super) fn has_freed(&mut self) {
+        self.freed += 1;
+    }
+
+    /// Whether there is room for one more message that a session has to remember.
+    pub(super) fn remembers_more(&self) -> bool {
+        self.copies.remembered() <= REMEMBERED_BYTES_MAX
+    }
+
+    /// Asks for another turn.
+    pub(super) fn want_turn(&mut self, io: &mut Ring<'_>) {
+        if !self.has_timer {
+            self.has_timer = true;
+            let _ = io.set_timer(io.now(), Timer::Delivery.token());
+        }
     }
 
     /// Whether there is room for a message of so many bytes wherever it goes.
     ///
     /// # Errors
     /// What it has to wait for.
-    pub(super) fn ask(&self, route: Route, bytes: usize) -> Result<(), Stall> {
+    pub(super) fn ask(&self, retained: &Retained, route: Route, bytes: usize) -> Result<(), Stall> {
+        if let Some(home) = route.home.filter(|home| !retained.has_room(*home)) {
+            return Err(Stall::Subscribers(home));
+        }
         if route.has_own && !self.line.is_empty() && self.line_bytes + bytes > DELIVERY_LINE_BYTES_MAX {
             return Err(Stall::Subscribers(self.shard));
         }
@@ -176,23 +237,34 @@ impl Delivery {
 
 impl Core {
     /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
-    /// is not an alias.
+    /// is not an alias. `answer`: waits until the message is on the disk of the shard that retains it.
     pub(super) fn deliver(
         &mut self,
         io: &mut Ring<'_>,
         route: Route,
         publish: &Publish<'_>,
         publisher: Option<SessionKey>,
+        answer: Option<Ticket>,
     ) {
         let delivery = &mut self.delivery;
         if route.peers != 0 {
             delivery.packet.clear();
             put_packet(publish, &mut delivery.packet);
-            delivery.peers.append(route.peers, &delivery.packet);
+            delivery.peers.append(route.peers, &delivery.packet, route.home);
+        }
+        if let Some(home) = route.home {
+            self.retain_from(io, home, publish, answer);
         }
         if route.has_own {
-            self.deliver_here(io, Message { publish, publisher, waited_s: 0 });
+            self.deliver_here(io, Message { publish, publisher, waited_s: 0, is_replayed: false });
         }
+    }
+
+    /// Sends a retained message for a new subscription, if its client may have it.
+    pub(super) fn copy_retained(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: Subscriber<SessionKey>) {
+        self.delivery.copies.begin(io.now());
+        self.copy(io, Message { publish, publisher: None, waited_s: 0, is_replayed: true }, &[to], false);
+        self.delivery.copies.end();
     }
 
     /// The same for the subscribers of this shard: those of the filters in `matched`.
@@ -257,9 +329,8 @@ impl Core {
         }
         let delivery = &mut self.delivery;
         delivery.budget = COPIES_PER_TURN;
-        if (!delivery.line.is_empty() || !delivery.received.is_empty()) && !delivery.has_timer {
-            delivery.has_timer = true;
-            let _ = io.set_timer(io.now(), Timer::Delivery.token());
+        if !delivery.is_idle() {
+            delivery.want_turn(io);
         }
         self.numbers.set(M::DeliveryLineBytes, self.delivery.line_bytes as u64);
         self.numbers.set(M::RememberedBytes, self.delivery.copies.remembered() as u64);
@@ -285,7 +356,7 @@ impl Core {
                 }
             };
             let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
-            let message = Message { publish: &publish, publisher: job.publisher, waited_s };
+            let message = Message { publish: &publish, publisher: job.publisher, waited_s, is_replayed: false };
             let is_stale = found_at != self.delivery.index.changes();
             let done = self.copy_to(io, message, &to, is_stale);
             let delivery = &mut self.delivery;
@@ -303,7 +374,7 @@ impl Core {
 }
 
 /// Appends a message as a PUBLISH packet of 5.0: what shards send one another, and what waits.
-fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
+pub(super) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
     let properties = properties(publish, Version::V5, 0, &[]);
     // Ids mean nothing here, but there must be one.
     let packet_id = u16::from(publish.qos as u8 > 0);
@@ -313,7 +384,7 @@ fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
 }
 
 /// The message in such a packet.
-fn publish_of(packet: &[u8]) -> Option<Publish<'_>> {
+pub(super) fn publish_of(packet: &[u8]) -> Option<Publish<'_>> {
     let frame = frame::next(packet, u32::MAX).ok().flatten()?;
     decode::publish(Version::V5, frame.first, frame.body).ok()
 }

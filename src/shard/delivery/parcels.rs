@@ -2,6 +2,8 @@
 //! PUBLISH packets of 5.0. At most [`PARCELS_UNDER_WAY_MAX`] are under way for each pair of shards; the receiver gives each back,
 //! empty, when its messages are delivered or in line, so that a shard that is busy gets larger parcels, not more.
 
+use smallvec::SmallVec;
+
 use crate::limits::{DELIVERY_LINE_BYTES_MAX, PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::frame;
@@ -21,19 +23,32 @@ struct Peer {
     /// Buffers that came back.
     spare: Vec<Vec<u8>>,
     under_way: usize,
+    /// Some of them is to be retained there.
+    has_retained: bool,
+    /// Parcels that were sent.
+    sent: u64,
 }
+
+/// What was gathered at some time: for which shards, and how many parcels each had been sent.
+#[derive(Clone, Debug)]
+pub(in crate::shard) struct Gathered(SmallVec<[(usize, u64); 4]>);
 
 /// All shards, by index.
 #[derive(Debug)]
 pub(super) struct Peers(Vec<Peer>);
 
-/// A parcel of another shard.
+/// What has come from other shards, in order.
 #[derive(Debug)]
-pub(super) struct Received {
-    from: usize,
-    packets: Vec<u8>,
-    /// So many bytes of it are done.
-    done: usize,
+pub(super) enum Received {
+    /// Messages of another shard.
+    Parcel {
+        from: usize,
+        packets: Vec<u8>,
+        /// So many bytes of it are done.
+        done: usize,
+    },
+    /// All shards have answered a pass.
+    Passed,
 }
 
 impl Peers {
@@ -52,10 +67,20 @@ impl Peers {
         self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
     }
 
-    pub(super) fn append(&mut self, peers: u64, packet: &[u8]) {
+    pub(super) fn append(&mut self, peers: u64, packet: &[u8], home: Option<usize>) {
         for shard in bits(peers) {
             self.0[shard].packets.extend_from_slice(packet);
+            self.0[shard].has_retained |= home == Some(shard);
         }
+    }
+
+    pub(super) fn gathered(&self) -> Gathered {
+        let all = self.0.iter().enumerate().filter(|(_, peer)| !peer.packets.is_empty());
+        Gathered(all.map(|(shard, peer)| (shard, peer.sent)).collect())
+    }
+
+    pub(super) fn have_sent(&self, gathered: &Gathered) -> bool {
+        gathered.0.iter().all(|(shard, before)| self.0[*shard].sent > *before)
     }
 }
 
@@ -76,9 +101,11 @@ impl Core {
         for (shard, peer) in self.delivery.peers.0.iter_mut().enumerate() {
             if !peer.packets.is_empty() && peer.under_way < PARCELS_UNDER_WAY_MAX {
                 let packets = std::mem::replace(&mut peer.packets, peer.spare.pop().unwrap_or_default());
-                match io.mail(shard, Mail::Parcel { from, packets }) {
+                match io.mail(shard, Mail::Parcel { from, packets, has_retained: peer.has_retained }) {
                     Ok(()) => {
                         peer.under_way += 1;
+                        peer.sent += 1;
+                        peer.has_retained = false;
                         self.delivery.freed += 1;
                     }
                     // Its mailbox is full: with the next turn.
@@ -93,7 +120,7 @@ impl Core {
 
     /// A parcel has come. Its messages are delivered at the end of the turn, or when there is room for them.
     pub(in crate::shard) fn parcel(&mut self, from: usize, packets: Vec<u8>) {
-        self.delivery.received.push_back(Received { from, packets, done: 0 });
+        self.delivery.received.push_back(Received::Parcel { from, packets, done: 0 });
     }
 
     /// A parcel has come back.
@@ -106,32 +133,51 @@ impl Core {
         }
     }
 
-    /// The next messages of the parcel that came first, as far as there is room. False: there is nothing to do now.
+    /// What has come first is dealt with, as far as there is room. False: there is nothing to do now.
     pub(super) fn next_received(&mut self, io: &mut Ring<'_>) -> bool {
-        let Some(mut received) = self.delivery.received.pop_front() else { return false };
-        while self.delivery.line_bytes < DELIVERY_LINE_BYTES_MAX {
-            let rest = &received.packets[received.done..];
-            let Ok(Some(frame)) = frame::next(rest, u32::MAX) else {
-                // All of it is done.
-                let (to, by) = (received.from, self.index);
-                let Err(letter) = io.mail(to, Mail::ParcelReturned { by, buffer: received.packets }) else {
-                    return true;
-                };
-                // Its mailbox is full: with the next turn.
-                if let Mail::ParcelReturned { buffer, .. } = letter {
-                    let done = buffer.len();
-                    self.delivery.received.push_front(Received { from: to, packets: buffer, done });
+        match self.delivery.received.pop_front() {
+            None => return false,
+            Some(Received::Passed) => self.pass_over(),
+            Some(Received::Parcel { from, packets, done }) => {
+                let done = self.deliver_parcel(io, &packets, done);
+                if done < packets.len() {
+                    self.delivery.received.push_front(Received::Parcel { from, packets, done });
+                    return false;
                 }
-                return false;
-            };
-            if let Some(publish) = publish_of(&rest[..frame.len])
+                let letter = io.mail(from, Mail::ParcelReturned { by: self.index, buffer: packets });
+                if let Err(Mail::ParcelReturned { buffer: packets, .. }) = letter {
+                    // Its mailbox is full: with the next turn.
+                    self.delivery.received.push_front(Received::Parcel { from, packets, done });
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The next messages of a parcel, from `done` on. So much of it is done then.
+    fn deliver_parcel(&mut self, io: &mut Ring<'_>, parcel: &[u8], mut done: usize) -> usize {
+        for packet in packets(&parcel[done..]) {
+            if self.delivery.line_bytes >= DELIVERY_LINE_BYTES_MAX {
+                return done;
+            }
+            if let Some(publish) = publish_of(packet)
                 && self.delivery.look_up(publish.topic).has_own
             {
-                self.deliver_here(io, Message { publish: &publish, publisher: None, waited_s: 0 });
+                self.deliver_here(io, Message { publish: &publish, publisher: None, waited_s: 0, is_replayed: false });
             }
-            received.done += frame.len;
+            done += packet.len();
         }
-        self.delivery.received.push_front(received);
-        false
+        parcel.len()
     }
+}
+
+/// The packets in a parcel.
+pub(in crate::shard) fn packets(mut parcel: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let frame = frame::next(parcel, u32::MAX).ok().flatten()?;
+        let (packet, rest) = parcel.split_at_checked(frame.len)?;
+        parcel = rest;
+        Some(packet)
+    })
 }

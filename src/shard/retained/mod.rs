@@ -1,0 +1,256 @@
+//! Retained messages: the last one of each topic that was published with RETAIN, for clients that subscribe later.
+//!
+//! Each topic has a home, one of the shards ([`owner`]). The publisher's shard sends it the message, in the parcel that carries it to
+//! subscribers there (`delivery`); with a spool the home writes it down, and tells the publisher's shard how many of its messages are
+//! on the disk, in the order in which they came (`log`). A new subscription is answered from the homes, batch by batch (`replay`),
+//! once all that was published before it can be found there (`pass`).
+
+mod log;
+mod pass;
+mod replay;
+mod saved;
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::config::Config;
+use crate::kafka::types::Ticket;
+use crate::limits::{
+    RETAINED_BYTES_MAX, RETAINED_EXPIRED_AT_ONCE_MAX, RETAINED_MESSAGES_MAX, RETAINED_UNCONFIRMED_MAX,
+};
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::Publish;
+use crate::route::topics::{TopicKey, Topics};
+use crate::runtime::seam::Monotonic;
+use crate::session::properties;
+
+use self::log::Unwritten;
+use self::replay::Replays;
+use super::delivery::{publish_of, put_packet};
+use super::events::{clipped, second};
+use super::mail::Mail;
+use super::router::owner;
+use super::{Core, Ring};
+
+pub(super) use self::replay::Answered;
+pub(super) use self::saved::is_retained;
+pub(crate) use self::saved::topic;
+
+/// What is kept beside topic and packet, and more.
+const VALUE_BYTES: usize = 160;
+
+/// The message of a topic.
+#[derive(Debug)]
+struct Value {
+    /// As a PUBLISH packet of 5.0, with RETAIN.
+    packet: Box<[u8]>,
+    since: Monotonic,
+    /// When it is over, if it expires.
+    until: Option<Monotonic>,
+    /// Its number in the log.
+    number: Option<u64>,
+}
+
+impl Value {
+    fn new(publish: &Publish<'_>, since: Monotonic) -> Self {
+        let mut packet = Vec::new();
+        put_packet(publish, &mut packet);
+        let expiry_s = publish.properties.message_expiry_interval_s();
+        let until = expiry_s.map(|s| since.after(std::time::Duration::from_secs(s.into())));
+        Self { packet: packet.into(), since, until, number: None }
+    }
+
+    fn bytes(&self, topic: &TopicKey) -> usize {
+        VALUE_BYTES + topic.len() + self.packet.len()
+    }
+
+    /// Appends the packet as it is to be sent now: its expiry less what it has waited [MQTT-3.3.2-6].
+    fn put(&self, now: Monotonic, out: &mut Vec<u8>) {
+        let waited_s = u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX);
+        let Some(publish) = publish_of(&self.packet).filter(|_| self.until.is_some() && waited_s > 0) else {
+            return out.extend_from_slice(&self.packet);
+        };
+        let properties = properties(&publish, crate::mqtt::packet::Version::V5, waited_s, &[]);
+        put_packet(&Publish { properties: properties.as_properties(), ..publish.clone() }, out);
+    }
+}
+
+/// How much one shard may hold.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    messages: usize,
+    bytes: usize,
+    /// Of one packet: it has to fit into an entry of the log.
+    packet: usize,
+}
+
+impl Bounds {
+    /// Even parts for all shards; with a spool no more than a quarter of it, and what its log can keep track of.
+    fn new(config: &Config) -> Self {
+        let shards = config.service.shards.max(1);
+        let (messages, bytes) = (RETAINED_MESSAGES_MAX.div_ceil(shards), RETAINED_BYTES_MAX / shards);
+        let Some(spool) = config.spool else { return Self { messages, bytes, packet: usize::MAX } };
+        let of_spool = usize::try_from(spool.segments_max * spool.segment_bytes / 4).unwrap_or(usize::MAX);
+        let packet = usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX).saturating_sub(saved::HEAD_BYTES);
+        let packet = packet.saturating_sub(4 << 10);
+        Self { messages: messages.min(spool.kept_max()), bytes: bytes.min(of_spool), packet }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Retained {
+    topics: Topics<Value>,
+    bytes: usize,
+    bounds: Bounds,
+    /// Topics whose messages expire, by when.
+    expiring: BTreeSet<(Monotonic, TopicKey)>,
+    /// What is not on the disk yet.
+    unwritten: Unwritten,
+    /// For each home, messages of this shard's publishers that it has not told to be on the disk, oldest first: whose answer waits
+    /// for it, if one does.
+    unconfirmed: Vec<VecDeque<Option<Ticket>>>,
+    replays: Replays,
+    /// Letters that are to be sent at the end of the turn, or for which a mailbox had no room.
+    letters: VecDeque<(usize, Mail)>,
+}
+
+impl Retained {
+    /// Nothing is retained.
+    pub(super) fn new(config: &Config) -> Self {
+        let shards = config.service.shards;
+        Self {
+            topics: Topics::default(),
+            bytes: 0,
+            bounds: Bounds::new(config),
+            expiring: BTreeSet::new(),
+            unwritten: Unwritten::new(shards),
+            unconfirmed: (0..shards).map(|_| VecDeque::new()).collect(),
+            replays: Replays::new(shards),
+            letters: VecDeque::new(),
+        }
+    }
+
+    /// Where a topic's message is.
+    pub(super) fn home(&self, topic: &str) -> usize {
+        owner(topic, self.unconfirmed.len())
+    }
+
+    /// Whether a home may be sent one more.
+    pub(super) fn has_room(&self, home: usize) -> bool {
+        self.unconfirmed[home].len() < RETAINED_UNCONFIRMED_MAX
+    }
+
+    /// A message has gone to its home, which will say when it is on the disk. `ticket`: whose answer waits for that.
+    fn await_written(&mut self, home: usize, ticket: Option<Ticket>) {
+        self.unconfirmed[home].push_back(ticket);
+    }
+
+    fn take(&mut self, topic: &TopicKey) -> Option<Value> {
+        let value = self.topics.remove(topic)?;
+        self.bytes -= value.bytes(topic);
+        if let Some(until) = value.until {
+            self.expiring.remove(&(until, topic.clone()));
+        }
+        Some(value)
+    }
+
+    fn insert(&mut self, topic: TopicKey, value: Value) {
+        self.bytes += value.bytes(&topic);
+        if let Some(until) = value.until {
+            self.expiring.insert((until, topic.clone()));
+        }
+        self.topics.insert(topic, value);
+    }
+
+    /// Why a message finds no room, if it does not.
+    fn refuses(&self, topic: &TopicKey, value: &Value) -> Option<&'static str> {
+        if value.packet.len() > self.bounds.packet {
+            return Some("larger than an eighth of a segment of the spool");
+        }
+        let is_full = self.topics.len() >= self.bounds.messages || self.bytes + value.bytes(topic) > self.bounds.bytes;
+        is_full.then_some("as many messages are retained as may be")
+    }
+}
+
+impl Core {
+    /// A message with RETAIN, of a publisher of this shard, has been taken: it goes to its home. Its parcel is on the way already, if
+    /// that is another shard.
+    pub(super) fn retain_from(&mut self, io: &Ring<'_>, home: usize, publish: &Publish<'_>, ticket: Option<Ticket>) {
+        if self.outlets.buffer.is_some() {
+            self.retained.await_written(home, ticket);
+        }
+        if home == self.index {
+            self.retain(io.now(), publish, home);
+        }
+    }
+
+    /// Messages of another shard have come: those whose home is here are retained, whatever else waits.
+    pub(super) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
+        for packet in super::delivery::packets(packets) {
+            let Some(publish) = publish_of(packet).filter(|publish| publish.retain) else { continue };
+            if self.retained.home(publish.topic) == self.index {
+                self.retain(now, &publish, from);
+            }
+        }
+    }
+
+    /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], or ends what is retained [MQTT-3.3.1-6]. One that finds no room
+    /// ends it, too: what was retained before is out of date.
+    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, from: usize) {
+        let topic = TopicKey::new(publish.topic);
+        let number = self.retained.take(&topic).and_then(|value| value.number);
+        let value = (!publish.payload.is_empty()).then(|| Value { number, ..Value::new(publish, now) });
+        let refused = value.as_ref().and_then(|value| self.retained.refuses(&topic, value));
+        let group = match value.filter(|_| refused.is_none()) {
+            Some(value) => {
+                self.retained.insert(topic.clone(), value);
+                self.write_retained(&topic)
+            }
+            None => self.forget_retained(&topic, number),
+        };
+        if self.outlets.buffer.is_some() {
+            self.retained.unwritten.wait(from, group);
+        }
+        if let Some(why) = refused {
+            self.numbers.count(M::RetainedRefused);
+            self.teller.tell(EventKind::RetainedRefused, second(now), |event| {
+                event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why)
+            });
+        }
+    }
+
+    /// At the end of a turn: what has expired ends, and new subscriptions are answered.
+    pub(super) fn serve_retained(&mut self, io: &mut Ring<'_>) {
+        let now = io.now();
+        for _ in 0..RETAINED_EXPIRED_AT_ONCE_MAX {
+            let is_over = |(until, _): &&(Monotonic, TopicKey)| *until <= now;
+            let Some((_, topic)) = self.retained.expiring.first().filter(is_over) else { break };
+            let topic = topic.clone();
+            let number = self.retained.take(&topic).and_then(|value| value.number);
+            self.forget_retained(&topic, number);
+        }
+        self.numbers.set(M::RetainedMessages, self.retained.topics.len() as u64);
+        self.numbers.set(M::RetainedBytes, self.retained.bytes as u64);
+        let unconfirmed: usize = self.retained.unconfirmed.iter().map(VecDeque::len).sum();
+        self.numbers.set(M::RetainedUnconfirmed, unconfirmed as u64);
+        self.run_replays(io);
+    }
+
+    /// Sends what is to be sent to other shards, behind the parcels of the turn.
+    pub(super) fn send_retained_letters(&mut self, io: &mut Ring<'_>) {
+        let letters = &mut self.retained.letters;
+        let mut full: u64 = 0;
+        for _ in 0..letters.len() {
+            let Some((to, letter)) = letters.pop_front() else { break };
+            let bit = 1 << to;
+            if full & bit != 0 {
+                letters.push_back((to, letter));
+            } else if let Err(letter) = io.mail(to, letter) {
+                // Its mailbox is full: with the next turn, in order.
+                full |= bit;
+                letters.push_back((to, letter));
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! Before a subscription is answered from the homes: what was published before it could be found is with its home, and what found it
+//! has been delivered. Its shard asks every shard, which answers when what it had gathered for others until then is sent. Mailboxes
+//! keep the order of letters across all that send them, so the homes have those messages before they are asked for them.
+
+use super::super::delivery::Gathered;
+use super::super::mail::Mail;
+use super::super::{Core, Ring};
+
+impl Core {
+    /// Begins a pass, if some subscriptions want one and none is under way.
+    pub(super) fn begin_pass(&mut self, io: &mut Ring<'_>) {
+        if !self.retained.replays.begin_pass() {
+            return;
+        }
+        for shard in (0..self.shards).filter(|shard| *shard != self.index) {
+            self.retained.letters.push_back((shard, Mail::Pass { from: self.index }));
+        }
+        self.pass(self.index);
+        self.answer_passes(io);
+    }
+
+    /// A shard wants to know when what is gathered here now is sent.
+    pub(in crate::shard) fn pass(&mut self, from: usize) {
+        let gathered = self.delivery.gathered();
+        self.retained.replays.asked_to_pass.push((from, gathered));
+    }
+
+    /// Answers passes for which all is sent.
+    pub(in crate::shard) fn answer_passes(&mut self, io: &mut Ring<'_>) {
+        let sent = |(_, gathered): &mut (usize, Gathered)| self.delivery.has_sent(gathered);
+        let over: Vec<_> = self.retained.replays.asked_to_pass.extract_if(.., sent).collect();
+        for (from, _) in over {
+            if from == self.index {
+                self.passed(io, from);
+            } else {
+                self.retained.letters.push_back((from, Mail::Passed { by: self.index }));
+            }
+        }
+    }
+
+    /// A shard has answered. With the last answer the subscriptions may be served, behind all messages that have come before.
+    pub(in crate::shard) fn passed(&mut self, io: &mut Ring<'_>, by: usize) {
+        if !self.retained.replays.passed(by) {
+        } else if self.delivery.is_idle() {
+            self.pass_over();
+        } else {
+            self.delivery.mark_passed(io);
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Retained messages for a new subscription [MQTT-3.3.1-9]: asked for at the homes one batch at a time, and sent as far as the client
+//! reads and acknowledges, so whatever a filter matches, it costs one batch of memory, and delays nobody.
+//!
+//! What was published before the subscription could be found is at the homes when they are asked (`pass`). What is published
+//! meanwhile comes live; its topics are noted, and what the homes say of them, which may be older, is skipped. A home keeps nothing
+//! of a replay: each question says from which topic on.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use crate::limits::{
+    REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_NOTES_MAX, REPLAYS_AT_ONCE_MAX,
+};
+use crate::route::subscriptions::Subscriber;
+use crate::route::topics::{TopicKey, Walk};
+use crate::runtime::seam::Monotonic;
+use crate::session::{SessionKey, Subscription};
+
+use super::super::delivery::{Gathered, packets, publish_of};
+use super::super::mail::Mail;
+use super::super::{Core, Ring};
+use super::{Retained, Value, owner};
+
+/// What a home says.
+#[derive(Debug)]
+pub struct Answered {
+    /// PUBLISH packets of 5.0, with RETAIN.
+    packets: Vec<u8>,
+    /// From where to ask on; `None`: that was all.
+    next: Option<TopicKey>,
+}
+
+/// What a session is still to be sent.
+#[derive(Debug, Default)]
+struct Replay {
+    /// Filters of which all that was published before them is at the homes; the first is being answered.
+    filters: VecDeque<Arc<str>>,
+    /// Filters that need a pass.
+    later: VecDeque<Arc<str>>,
+    /// How far the first is: the home, and from which topic on.
+    home: usize,
+    from: Option<TopicKey>,
+    step: Step,
+    /// Topics of messages with RETAIN that came live since the pass, as hashes.
+    noted: HashSet<u64>,
+}
+
+#[derive(Debug, Default)]
+enum Step {
+    /// Its client is away.
+    #[default]
+    Away,
+    /// It waits for a pass, or in line.
+    Waiting,
+    /// A home is to be asked.
+    Ready,
+    /// A home was asked, by this number.
+    Asked(u64),
+    /// A batch is being sent: so much of it is done.
+    Sending(Answered, usize),
+}
+
+/// All of a shard.
+#[derive(Debug)]
+pub(super) struct Replays {
+    all: HashMap<SessionKey, Replay>,
+    /// They wait for a pass, which has not begun.
+    wanting: Vec<SessionKey>,
+    /// They wait for the pass that is under way.
+    passing: Vec<SessionKey>,
+    /// Shards that have not answered it.
+    unanswered: u64,
+    /// In line.
+    line: VecDeque<SessionKey>,
+    running: VecDeque<SessionKey>,
+    questions: u64,
+    shards: usize,
+    hash: RandomState,
+    /// Shards that have asked for a pass, and what has to be sent before it is answered.
+    pub(super) asked_to_pass: Vec<(usize, Gathered)>,
+}
+
+/// What a replay does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// More of the same.
+    More,
+    /// It waits: for a home, for its client, or for a pass.
+    Waits,
+    /// It waits no more among those that run.
+    Over,
+}
+
+impl Replays {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            all: HashMap::new(),
+            wanting: Vec::new(),
+            passing: Vec::new(),
+            unanswered: 0,
+            line: VecDeque::new(),
+            running: VecDeque::new(),
+            questions: 0,
+            shards,
+            hash: RandomState::new(),
+            asked_to_pass: Vec::new(),
+        }
+    }
+
+    /// Whether a pass is to begin now.
+    pub(super) fn begin_pass(&mut self) -> bool {
+        if self.wanting.is_empty() || self.unanswered != 0 || !self.passing.is_empty() {
+            return false;
+        }
+        self.passing = std::mem::take(&mut self.wanting);
+        self.unanswered = u64::MAX >> (64 - self.shards);
+        true
+    }
+
+    /// A shard has answered. Whether that was the last.
+    pub(super) fn passed(&mut self, by: usize) -> bool {
+        let was = self.unanswered;
+        self.unanswered &= !(1 << by);
+        was != 0 && self.unanswered == 0
+    }
+
+    /// The pass is over, and all that came before it is delivered.
+    fn pass_over(&mut self) {
+        for key in std::mem::take(&mut self.passing) {
+            if let Some(replay) = self.all.get_mut(&key) {
+                replay.noted.clear();
+                replay.filters.append(&mut replay.later);
+                replay.step = Step::Ready;
+                self.line.push_back(key);
+            }
+        }
+    }
+
+    fn want_pass(&mut self, key: SessionKey) {
+        if let Some(replay) = self.all.get_mut(&key) {
+            replay.pause(Step::Waiting);
+            self.wanting.push(key);
+        }
+    }
+}
+
+impl Replay {
+    /// On to the next filter.
+    fn filter_over(&mut self) {
+        self.filters.pop_front();
+        (self.home, self.from) = (0, None);
+    }
+
+    /// The batch in hand is given up; what is not sent of it is asked for again.
+    fn pause(&mut self, step: Step) {
+        if let Step::Sending(answered, done) = std::mem::replace(&mut self.step, step)
+            && let Some(publish) = packets(&answered.packets[done..]).next().and_then(publish_of)
+        {
+            self.from = Some(TopicKey::new(publish.topic));
+        }
+    }
+}
+
+impl Retained {
+    /// A session has subscribed to a filter: its client is to get what is retained.
+    pub(in crate::shard) fn replay(&mut self, key: SessionKey, filter: &Arc<str>) {
+        let replay = self.replays.all.entry(key).or_default();
+        if !replay.later.contains(filter) {
+            replay.later.push_back(Arc::clone(filter));
+        }
+        if matches!(replay.step, Step::Away) {
+            self.replays.want_pass(key);
+        }
+    }
+
+    /// The client of a session is back.
+    pub(in crate::shard) fn resume_replay(&mut self, key: SessionKey) {
+        if self.replays.all.get(&key).is_some_and(|replay| matches!(replay.step, Step::Away)) {
+            self.replays.want_pass(key);
+        }
+    }
+
+    /// A session has ended.
+    pub(in crate::shard) fn forget_replay(&mut self, key: SessionKey) {
+        self.replays.all.remove(&key);
+    }
+
+    /// A session was sent a message with RETAIN.
+    pub(in crate::shard) fn note_live(&mut self, key: SessionKey, topic: &str) {
+        if self.replays.all.is_empty() {
+            return;
+        }
+        let hash = self.replays.hash.hash_one(topic);
+        if let Some(replay) =
+            self.replays.all.get_mut(&key).filter(|replay| !matches!(replay.step, Step::Waiting | Step::Away))
+        {
+            replay.noted.insert(hash);
+        }
+    }
+
+    /// What is retained for topics that a filter matches, from one of them on.
+    fn batch(&self, filter: &str, from: &TopicKey, now: Monotonic) -> Answered {
+        let mut packets = Vec::new();
+        let next = self.topics.walk(filter, from, REPLAY_LOOKS_MAX, |_, value: &Value| {
+            if !packets.is_empty() && packets.len() + value.packet.len() > REPLAY_BATCH_BYTES {
+                return Walk::Stop;
+            }
+            if value.until.is_none_or(|until| until > now) {
+                value.put(now, &mut packets);
+            }
+            Walk::On
+        });
+        Answered { packets, next }
+    }
+}
+
+impl Core {
+    /// All that came before a pass is delivered.
+    pub(in crate::shard) fn pass_over(&mut self) {
+        self.retained.replays.pass_over();
+    }
+
+    /// A shard asks for what is retained here.
+    pub(in crate::shard) fn replay_asked(
+        &mut self,
+        io: &Ring<'_>,
+        to: usize,
+        question: (SessionKey, u64),
+        filter: &str,
+        from: &TopicKey,
+    ) {
+        let answered = self.retained.batch(filter, from, io.now());
+        self.retained.letters.push_back((to, Mail::Replayed { question, answered }));
+    }
+
+    /// A home has answered.
+    pub(in crate::shard) fn replayed(&mut self, (key, question): (SessionKey, u64), answered: Answered) {
+        if let Some(replay) = self.retained.replays.all.get_mut(&key)
+            && matches!(replay.step, Step::Asked(asked) if asked == question)
+        {
+            replay.step = Step::Sending(answered, 0);
+        }
+    }
+
+    /// At the end of a turn: replays that run are sent on, in turn, and others take the places of those that are over.
+    pub(super) fn run_replays(&mut self, io: &mut Ring<'_>) {
+        if self.retained.replays.all.is_empty() {
+            return;
+        }
+        self.begin_pass(io);
+        let (mut has_more, mut budget) = (false, REPLAY_COPIES_PER_TURN);
+        let mut runs = self.retained.replays.running.len();
+        while runs > 0 || self.retained.replays.running.len() < REPLAYS_AT_ONCE_MAX {
+            let replays = &mut self.retained.replays;
+            let next = if runs > 0 { replays.running.pop_front() } else { replays.line.pop_front() };
+            let Some(key) = next else { break };
+            runs = runs.saturating_sub(1);
+            let pace = self.run_replay(io, key, &mut budget);
+            has_more |= pace == Pace::More;
+            if pace != Pace::Over {
+                self.retained.replays.running.push_back(key);
+            }
+        }
+        if has_more {
+            self.delivery.want_turn(io);
+        }
+    }
+
+    /// `budget`: copies that the turn may still make. [`Pace::More`]: it is used up.
+    fn run_replay(&mut self, io: &mut Ring<'_>, key: SessionKey, budget: &mut usize) -> Pace {
+        let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
+        loop {
+            let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
+            if !is_here {
+                // A kept session goes on when its client is back.
+                replay.pause(Step::Away);
+                return Pace::Over;
+            }
+            if replay.noted.len() > REPLAY_NOTES_MAX {
+                self.retained.replays.want_pass(key);
+                return Pace::Over;
+            }
+            let pace = match &mut replay.step {
+                Step::Ready => self.ask_home(io, key),
+                Step::Asked(_) => Pace::Waits,
+                Step::Sending(answered, done) => {
+                    let (packets, done) = (std::mem::take(&mut answered.packets), *done);
+                    self.send_batch(io, key, packets, done, budget)
+                }
+                Step::Away | Step::Waiting => Pace::Over,
+            };
+            if pace != Pace::More || *budget == 0 {
+                return pace;
+            }
+        }
+    }
+
+    /// Asks the home that comes next.
+    fn ask_home(&mut self, io: &Ring<'_>, key: SessionKey) -> Pace {
+        let has_subscription = self.replay_subscriber(key).is_some();
+        let replays = &mut self.retained.replays;
+        let Some(replay) = replays.all.get_mut(&key) else { return Pace::Over };
+        let Some(filter) = replay.filters.front().map(Arc::clone) else {
+            if replay.later.is_empty() {
+                replays.all.remove(&key);
+            } else {
+                replays.want_pass(key);
+            }
+            return Pace::Over;
+        };
+        if !has_subscription {
+            replay.filter_over();
+            return Pace::More;
+        }
+        let mut from = replay.from.clone().unwrap_or_else(TopicKey::first);
+        if !is_wild(&filter) {
+            replay.home = owner(&filter, replays.shards);
+            from = TopicKey::new(&filter);
+        }
+        let home = replay.home;
+        replays.questions += 1;
+        let question = (key, replays.questions);
+        replay.step = Step::Asked(question.1);
+        if home == self.index {
+            let answered = self.retained.batch(&filter, &from, io.now());
+            self.replayed(question, answered);
+            return Pace::More;
+        }
+        let letter = Mail::Replay { to: self.index, question, filter, from };
+        self.retained.letters.push_back((home, letter));
+        Pace::Waits
+    }
+
+    /// Sends a batch from `done` on, as far as its client takes it.
+    fn send_batch(
+        &mut self,
+        io: &mut Ring<'_>,
+        key: SessionKey,
+        batch: Vec<u8>,
+        mut done: usize,
+        budget: &mut usize,
+    ) -> Pace {
+        let mut pace = None;
+        for packet in packets(&batch[done..]) {
+            let (Some(publish), Some(subscriber)) = (publish_of(packet), self.replay_subscriber(key)) else { break };
+            if *budget == 0 {
+                pace = Some(Pace::More);
+                break;
+            }
+            if !self.takes_retained(io, key) {
+                pace = Some(Pace::Waits);
+                break;
+            }
+            done += packet.len();
+            *budget -= 1;
+            if !self.is_noted(key, publish.topic) {
+                self.copy_retained(io, &publish, subscriber);
+            }
+        }
+        let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
+        let Step::Sending(answered, at) = &mut replay.step else { return Pace::Over };
+        if let Some(pace) = pace {
+            (answered.packets, *at) = (batch, done);
+            return pace;
+        }
+        replay.from = answered.next.take();
+        replay.step = Step::Ready;
+        if replay.from.is_none() {
+            replay.home += 1;
+            if replay.home >= self.shards || replay.filters.front().is_some_and(|filter| !is_wild(filter)) {
+                replay.filter_over();
+            }
+        }
+        Pace::More
+    }
+
+    /// The subscription that is being answered, if there still is one. Each message is checked.
+    fn replay_subscriber(&self, session: SessionKey) -> Option<Subscriber<SessionKey>> {
+        let filter = self.retained.replays.all.get(&session)?.filters.front()?;
+        let subscriptions = self.sessions.get(session)?.subscriptions();
+        let Subscription { options, identifier, .. } = *subscriptions.iter().find(|of| of.filter == *filter)?;
+        Some(Subscriber { session, options, identifier, is_checked: true })
+    }
+
+    /// Whether a client may be sent one more. If not it will be asked again when it has read or acknowledged something.
+    fn takes_retained(&self, io: &Ring<'_>, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let unsent = session.conn().map_or(0, |conn| self.keeping.holds.unsent(io, conn));
+        session.sends_at_once(unsent) && unsent <= REPLAY_BATCH_BYTES && self.delivery.remembers_more()
+    }
+
+    fn is_noted(&self, key: SessionKey, topic: &str) -> bool {
+        let replays = &self.retained.replays;
+        replays.all.get(&key).is_some_and(|replay| replay.noted.contains(&replays.hash.hash_one(topic)))
+    }
+}
+
+fn is_wild(filter: &str) -> bool {
+    filter.contains(['+', '#'])
+}

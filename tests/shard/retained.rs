@@ -1,0 +1,326 @@
+//! Retained messages: who gets which, what ends them, and what a crash leaves of them.
+
+use std::time::Duration;
+
+use forebay::metrics::event::Kind as EventKind;
+use forebay::metrics::spec::ShardMetric as M;
+use forebay::mqtt::packet::{Publish, QoS, SubscriptionOptions, Version};
+use forebay::mqtt::property::{Property, PropertyBuf};
+use forebay::runtime::seam::{Closed, ConnId, Shard as _};
+
+use super::subscribe::{PLAIN, heard, in_words, message, publish, subscribe, subscribe_and_hear, world};
+use super::world::World;
+
+const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+
+fn retain(world: &mut World, conn: ConnId, topic: &str, payload: &str) {
+    publish(world, conn, Version::V5, Publish { retain: true, ..message(topic, payload) });
+}
+
+/// Subscribes, and reads all that comes of it.
+fn replayed(world: &mut World, conn: ConnId, id: u32, list: &[(&str, SubscriptionOptions)]) -> Vec<String> {
+    let (codes, mut all) = subscribe_and_hear(world, conn, Version::V5, id, list);
+    assert!(codes.iter().all(|code| *code < 3));
+    all.extend(settled(world, conn));
+    all.sort();
+    all
+}
+
+/// What comes within a few turns.
+fn settled(world: &mut World, conn: ConnId) -> Vec<String> {
+    let mut all = Vec::new();
+    for _ in 0..40 {
+        world.advance(Duration::from_millis(1));
+        all.extend(heard(world, conn, Version::V5));
+    }
+    all.sort();
+    all
+}
+
+#[test]
+fn a_new_subscription_gets_the_last_message_of_each_topic() {
+    let mut world = world();
+    let [publisher, early, late] = ["p", "early", "late"].map(|name| world.device_v5(name));
+    subscribe(&mut world, early, Version::V5, 0, &[("a/#", PLAIN)]);
+    for (topic, payload) in [("a/b", "1"), ("a/b", "2"), ("a/c", "3"), ("a", "4"), ("b", "5"), ("$x/y", "6")] {
+        retain(&mut world, publisher, topic, payload);
+    }
+    publish(&mut world, publisher, Version::V5, message("a/b", "not retained"));
+    assert_eq!(heard(&mut world, early, Version::V5), ["a/b 1", "a/b 2", "a/c 3", "a 4", "a/b not retained"], "live");
+    assert_eq!(
+        replayed(&mut world, late, 7, &[("a/#", PLAIN)]),
+        [
+            "a 4 retain SubscriptionIdentifier(7)",
+            "a/b 2 retain SubscriptionIdentifier(7)",
+            "a/c 3 retain SubscriptionIdentifier(7)"
+        ],
+        "[MQTT-3.3.1-8]"
+    );
+    assert_eq!(replayed(&mut world, late, 0, &[("#", PLAIN), ("b", PLAIN)]).len(), 5, "a, a/b, a/c and twice b");
+    assert_eq!(replayed(&mut world, late, 0, &[("$x/+", PLAIN)]), ["$x/y 6 retain"]);
+    assert_eq!(world.number(M::RetainedMessages), 5);
+
+    // An empty message ends what is retained [MQTT-3.3.1-6], and is delivered.
+    retain(&mut world, publisher, "a/b", "");
+    assert_eq!(heard(&mut world, early, Version::V5), ["a/b "]);
+    let late = world.device_v5("later");
+    assert_eq!(replayed(&mut world, late, 0, &[("a/+", PLAIN)]), ["a/c 3 retain"]);
+    assert_eq!(world.number(M::RetainedMessages), 4);
+    for topic in ["a", "a/c", "b", "$x/y", "never"] {
+        retain(&mut world, publisher, topic, "");
+    }
+    assert_eq!((world.number(M::RetainedMessages), world.number(M::RetainedBytes)), (0, 0));
+}
+
+#[test]
+fn retain_handling_says_when() {
+    let mut world = world();
+    let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));
+    retain(&mut world, publisher, "t", "x");
+    let handling = |retain_handling| SubscriptionOptions { retain_handling, ..PLAIN };
+    assert!(replayed(&mut world, subscriber, 0, &[("t", handling(2))]).is_empty(), "[MQTT-3.3.1-11]");
+    assert!(replayed(&mut world, subscriber, 0, &[("t", handling(1))]).is_empty(), "it had subscribed [MQTT-3.3.1-10]");
+    assert_eq!(replayed(&mut world, subscriber, 0, &[("t", handling(0))]), ["t x retain"], "[MQTT-3.3.1-9]");
+    let new = world.device_v5("new");
+    assert_eq!(replayed(&mut world, new, 0, &[("t", handling(1))]), ["t x retain"], "it had not");
+}
+
+#[test]
+fn retained_messages_expire_and_say_what_is_left() {
+    let mut world = world();
+    let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));
+    let mut properties = PropertyBuf::new();
+    properties.extend([Property::MessageExpiryInterval(60), Property::ContentType("text")]);
+    let expires = Publish { retain: true, properties: properties.as_properties(), ..message("t", "x") };
+    publish(&mut world, publisher, Version::V5, expires);
+    world.advance(Duration::from_secs(20));
+    let left = replayed(&mut world, subscriber, 0, &[("t", PLAIN)]);
+    assert_eq!(left, ["t x retain MessageExpiryInterval(40) ContentType(\"text\")"], "[MQTT-3.3.2-6]");
+    world.advance(Duration::from_secs(41));
+    assert!(replayed(&mut world, subscriber, 0, &[("t", PLAIN)]).is_empty());
+    assert_eq!((world.number(M::RetainedMessages), world.number(M::RetainedBytes)), (0, 0));
+}
+
+#[test]
+fn the_qos_is_the_lower_one_and_a_client_is_sent_what_it_acknowledges() {
+    const MESSAGES: usize = 300;
+    let mut world = world();
+    let (publisher, subscriber) = (world.device_v5("p"), world.device("s", 0));
+    for number in 0..MESSAGES {
+        let topic = format!("t/{number:03}");
+        let qos = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce][number % 3];
+        let packet_id = u16::try_from(number + 1).expect("few");
+        let of = Publish { retain: true, qos, packet_id, ..message(&topic, "x") };
+        publish(&mut world, publisher, Version::V5, of);
+    }
+    // 3.1.1: at most 64 are unacknowledged.
+    let (codes, mut first) = subscribe_and_hear(&mut world, subscriber, Version::V311, 0, &[("t/#", QOS_1)]);
+    assert_eq!(codes, [1]);
+    let mut got = 0;
+    for round in 0.. {
+        let mut ids = Vec::new();
+        for _ in 0..5 {
+            world.advance(Duration::from_millis(1));
+            first.extend(heard(&mut world, subscriber, Version::V311));
+            for text in first.drain(..) {
+                got += 1;
+                assert!(text.contains(" retain"), "{text}");
+                if let Some((_, id)) = text.split_once(" qos 1 id ") {
+                    ids.push(id.split(' ').next().expect("an id").parse::<u16>().expect("a number"));
+                }
+            }
+        }
+        assert!(ids.len() <= 64, "{}", ids.len());
+        if ids.is_empty() {
+            assert!(round > 2);
+            break;
+        }
+        assert_eq!(world.number(M::CopiesQueueFull) + world.number(M::CopiesSlow), 0);
+        for id in ids {
+            world.bytes(subscriber, &[0x40, 2, (id >> 8) as u8, id as u8]);
+        }
+    }
+    assert_eq!(got, MESSAGES);
+}
+
+#[test]
+fn a_client_that_does_not_read_is_sent_a_batch_and_no_more() {
+    let mut world = world();
+    let (publisher, deaf) = (world.device_v5("p"), world.device_v5("deaf"));
+    let payload = "x".repeat(10_000);
+    for number in 0..100 {
+        retain(&mut world, publisher, &format!("t/{number:03}"), &payload);
+    }
+    let (_, first) = subscribe_and_hear(&mut world, deaf, Version::V5, 0, &[("#", PLAIN)]);
+    for _ in 0..50 {
+        world.advance(Duration::from_millis(10));
+    }
+    let unsent = world.table.wire(deaf).out.len();
+    assert!((60 << 10..140 << 10).contains(&unsent), "{unsent}");
+    assert_eq!(world.number(M::CopiesSlow), 0, "it waits, and nothing is dropped");
+    assert_eq!(first.len() + settled(&mut world, deaf).len(), 100);
+    // It leaves in the middle of another one.
+    subscribe_and_hear(&mut world, deaf, Version::V5, 0, &[("#", PLAIN)]);
+    world.advance(Duration::from_millis(10));
+    world.core.on_close(&mut world.table, deaf, Closed::Peer);
+    world.advance(Duration::from_millis(10));
+}
+
+#[test]
+fn a_kept_session_gets_the_rest_when_it_is_back() {
+    let mut world = world();
+    let publisher = world.device_v5("p");
+    let payload = "x".repeat(10_000);
+    for number in 0..30 {
+        retain(&mut world, publisher, &format!("t/{number:03}"), &payload);
+    }
+    let (mut conn, _) = world.kept_v5("s");
+    let (_, mut got) = subscribe_and_hear(&mut world, conn, Version::V5, 0, &[("#", PLAIN)]);
+    // It reads a little, and its connection breaks, again and again.
+    for _ in 0..12 {
+        world.advance(Duration::from_millis(1));
+        got.extend(heard(&mut world, conn, Version::V5));
+        world.core.on_close(&mut world.table, conn, Closed::Peer);
+        world.advance(Duration::from_millis(1));
+        let (again, behind) = world.kept_v5("s");
+        conn = again;
+        got.extend(in_words(&behind, Version::V5));
+    }
+    got.extend(settled(&mut world, conn));
+    got.sort();
+    got.dedup();
+    assert_eq!(got.len(), 30);
+    assert_eq!(settled(&mut world, conn), [""; 0], "and nothing twice");
+}
+
+#[test]
+fn what_is_published_meanwhile_is_not_followed_by_what_it_replaces() {
+    let mut world = world();
+    let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));
+    let payload = "x".repeat(10_000);
+    for number in 0..30 {
+        retain(&mut world, publisher, &format!("t/{number:03}"), &payload);
+    }
+    retain(&mut world, publisher, "t/zzz", "old");
+    let (_, mut got) = subscribe_and_hear(&mut world, subscriber, Version::V5, 0, &[("#", PLAIN)]);
+    // The client reads nothing, so most of it is still to be sent.
+    world.advance(Duration::from_millis(1));
+    retain(&mut world, publisher, "t/zzz", "new");
+    retain(&mut world, publisher, "t/029", "");
+    got.extend(settled(&mut world, subscriber));
+    assert_eq!(got.iter().filter(|text| text.starts_with("t/zzz")).collect::<Vec<_>>(), ["t/zzz new"]);
+    assert_eq!(got.iter().filter(|text| text.starts_with("t/029")).collect::<Vec<_>>(), ["t/029 "], "it was deleted");
+    assert_eq!(got.len(), 31);
+}
+
+#[test]
+fn thousands_of_topics_that_came_live_ask_for_another_pass() {
+    let mut world = world();
+    let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));
+    let payload = "x".repeat(10_000);
+    for number in 0..40 {
+        retain(&mut world, publisher, &format!("a/{number:03}"), &payload);
+    }
+    let (_, mut got) = subscribe_and_hear(&mut world, subscriber, Version::V5, 0, &[("#", PLAIN)]);
+    world.advance(Duration::from_millis(1));
+    got.extend(heard(&mut world, subscriber, Version::V5));
+    for number in 0..5_000 {
+        retain(&mut world, publisher, &format!("b/{number:04}"), "live");
+        got.extend(heard(&mut world, subscriber, Version::V5));
+    }
+    got.extend(settled(&mut world, subscriber));
+    let (live, retained): (Vec<_>, Vec<_>) = got.into_iter().partition(|text| text.ends_with("live"));
+    assert_eq!(live.len(), 5_000);
+    let mut of_a: Vec<_> = retained.iter().filter(|text| text.starts_with("a/")).collect();
+    of_a.sort();
+    assert_eq!(of_a.len(), 40);
+    of_a.dedup();
+    assert_eq!(of_a.len(), 40, "none twice");
+}
+
+#[test]
+fn more_than_there_is_room_for_is_delivered_and_counted() {
+    // A quarter of the smallest spool: what a shard may retain.
+    let mut world = World::new(&super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\""));
+    let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));
+    subscribe(&mut world, subscriber, Version::V5, 0, &[("t/#", PLAIN)]);
+    let payload = "x".repeat(60_000);
+    let mut got = 0;
+    for number in 0..1_000 {
+        retain(&mut world, publisher, &format!("t/{number}"), &payload);
+        world.advance(Duration::from_millis(1));
+        got += heard(&mut world, subscriber, Version::V5).len();
+    }
+    assert_eq!(got, 1_000, "subscribers get all of them");
+    let (kept, refused) = (world.number(M::RetainedMessages), world.number(M::RetainedRefused));
+    assert!(kept > 20 && refused > 20 && kept + refused == 1_000, "{kept} {refused}");
+    assert!(world.told(EventKind::RetainedRefused) > 0);
+    // What was retained is replaced, and ended, as ever.
+    retain(&mut world, publisher, "t/0", "short");
+    retain(&mut world, publisher, "t/1", "");
+    assert_eq!(world.number(M::RetainedMessages), kept - 1);
+    let late = world.device_v5("late");
+    assert_eq!(
+        replayed(&mut world, late, 0, &[("t/0", PLAIN), ("t/1", PLAIN), ("t/999", PLAIN)]),
+        ["t/0 short retain"]
+    );
+}
+
+#[test]
+fn it_is_on_the_disk_before_it_is_acknowledged() {
+    let mut world = World::new(&super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\""));
+    let publisher = world.device_v5("p");
+    world.table.disk.slow = true;
+    let one = Publish { retain: true, qos: QoS::AtLeastOnce, packet_id: 1, ..message("t", "1") };
+    publish(&mut world, publisher, Version::V5, one.clone());
+    publish(&mut world, publisher, Version::V5, Publish { packet_id: 2, retain: false, topic: "other", ..one.clone() });
+    assert!(world.sent(publisher).is_empty(), "in order, so neither is answered");
+    world.power_cut();
+    world.table.disk.slow = false;
+    let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));
+    assert!(replayed(&mut world, subscriber, 0, &[("t", PLAIN)]).is_empty(), "it was not answered");
+
+    for (id, payload) in [(1, "1"), (2, "2")] {
+        publish(
+            &mut world,
+            publisher,
+            Version::V5,
+            Publish { packet_id: id, payload: payload.as_bytes(), ..one.clone() },
+        );
+        world.advance(Duration::from_millis(1));
+        assert_eq!(world.sent(publisher), [0x40, 2, 0, id as u8], "no 0x10: it is retained");
+    }
+    world.power_cut();
+    assert_eq!(world.number(M::RetainedMessages), 1);
+    let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));
+    assert_eq!(replayed(&mut world, subscriber, 0, &[("t", PLAIN)]), ["t 2 retain"]);
+
+    publish(&mut world, publisher, Version::V5, Publish { packet_id: 3, payload: b"", ..one });
+    world.advance(Duration::from_millis(1));
+    assert_eq!(world.sent(publisher), [0x40, 2, 0, 3]);
+    world.power_cut();
+    assert_eq!(world.number(M::RetainedMessages), 0);
+}
+
+#[test]
+fn time_passes_for_what_is_on_the_disk() {
+    let mut world = World::new(&super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\""));
+    let publisher = world.device_v5("p");
+    for (topic, seconds) in [("short", 30), ("long", 600)] {
+        let mut properties = PropertyBuf::new();
+        properties.extend([Property::MessageExpiryInterval(seconds)]);
+        let expires = Publish { retain: true, properties: properties.as_properties(), ..message(topic, "x") };
+        publish(&mut world, publisher, Version::V5, expires);
+    }
+    world.advance(Duration::from_secs(20));
+    world.power_cut();
+    assert_eq!(world.number(M::RetainedMessages), 2);
+    let subscriber = world.device_v5("s");
+    let left = replayed(&mut world, subscriber, 0, &[("+", PLAIN)]);
+    let seconds: Vec<u32> =
+        left.iter().map(|text| text.split(['(', ')']).nth(1).expect("an expiry").parse().expect("a number")).collect();
+    assert!((570..=580).contains(&seconds[0]) && (5..=10).contains(&seconds[1]), "{left:?}");
+    world.advance(Duration::from_secs(20));
+    world.power_cut();
+    assert_eq!(world.number(M::RetainedMessages), 1);
+}
