@@ -463,8 +463,8 @@ pub(super) struct Pushed {
     pub(super) memory: usize,
 }
 
-/// Appends a row, with what it has beside its record, to the last batch of a queue, or to a new one behind it. Batches
-/// before `uncut` take no rows.
+/// Appends a row, with what it has beside its record, to the last batch of a queue, or to a new one behind it: then that
+/// one lingers no more. Batches before `uncut` take no rows.
 pub(super) fn push(
     queue: &mut VecDeque<Batch>,
     uncut: usize,
@@ -481,6 +481,8 @@ pub(super) fn push(
             last.note(pool, notes);
             return Pushed { opened: false, len, memory: last.memory() - before };
         }
+        // It takes no more rows, even if those behind it leave the queue again.
+        last.ripe_at = Monotonic(0);
     }
     let mut batch = Batch::open(pool, bounds, source, ripe_at);
     // An empty batch takes any row.

@@ -1,9 +1,11 @@
 //! Rows that memory has no room for stand in the log alone and come back in their order.
 
+use std::time::Duration;
+
 use super::hand::{Hand, SINK, topic, values};
 use super::logged::disk;
 use crate::kafka::producer::row_log::RowRun;
-use crate::kafka::producer::{AnsweredOn, Full, Settings, SinkSettings, Want};
+use crate::kafka::producer::{AnsweredOn, Full, Keep, Settings, SinkSettings, Want};
 use crate::kafka::types::{Ticket, TopicMetadata};
 use crate::record::Row;
 
@@ -128,7 +130,7 @@ fn what_is_dropped_is_not_sent_while_the_log_still_reads_it() {
 #[test]
 fn an_orderly_stop_saves_what_is_in_memory_and_a_start_sends_it_once() {
     use super::hand::identity;
-    use crate::kafka::producer::{AnsweredOn, Keep};
+    use crate::kafka::producer::AnsweredOn;
     let mut settings = disk();
     settings.sinks[0].keep = Keep::HybridSaved;
     settings.sinks[0].answered_on = AnsweredOn::Append;
@@ -287,4 +289,34 @@ fn partitions_without_a_leader_hold_no_other_topic_up() {
     assert_eq!(sent(&mut hand), 50);
     hand.producer.on_metadata(&dark(&[0; 3]), hand.now);
     assert_eq!((sent(&mut hand), hand.stats().buffered_rows), (300, 0));
+}
+
+/// N13. It grew no more when a row came behind it that went to the log; that it seemed to grow again when that row left
+/// memory held it back, and with it all that was behind it.
+#[test]
+fn a_batch_is_full_for_good_though_what_came_behind_it_leaves_memory() {
+    let mut settings = tight();
+    let sink = &mut settings.sinks[0];
+    (sink.keep, sink.answered_on) = (Keep::Hybrid, AnsweredOn::Replicated);
+    (sink.linger, sink.max_inflight, sink.spill_after) = (Duration::from_millis(100), 1, 6 * 1024);
+    let mut hand = Hand::proven(settings);
+    hand.append_value("t", None, &[0; 3_000]);
+    hand.wait_ms(100);
+    let under_way = hand.one();
+    for value in 1..4 {
+        hand.append_value("t", None, &[value; 3_000]);
+        hand.wait_ms(10);
+    }
+    hand.poll_synced();
+    assert_eq!((hand.stats().buffered_rows, hand.producer.spilled_rows(SINK)), (4, 2));
+    hand.answer_and_drop(under_way, 0);
+    let mut sent = Vec::new();
+    for _ in 0..4 {
+        for request in hand.poll_synced() {
+            sent.push(values(&request)[0].as_bytes()[0]);
+            hand.answer_and_drop(request, 0);
+        }
+        hand.wait_ms(100);
+    }
+    assert_eq!((sent, hand.stats().buffered_rows), (vec![1, 2, 3], 0));
 }
