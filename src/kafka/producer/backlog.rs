@@ -181,6 +181,11 @@ impl Backlog {
         self.unread().or_else(|| self.tail.front()?.in_log.first())
     }
 
+    /// Memory of what came behind its rows: none of it goes before these.
+    pub(super) fn waiting(&self) -> usize {
+        self.tail.iter().map(Batch::memory).sum()
+    }
+
     /// Whether the rows of a batch may stand behind its own.
     pub(super) fn takes(&self, batch: &Batch) -> bool {
         let lane = batch.in_log.numbers.of(0).map(|first| first.lane);

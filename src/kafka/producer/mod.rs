@@ -150,9 +150,10 @@ struct Key {
 struct Sink {
     settings: SinkSettings,
     stats: SinkStats,
-    /// Memory of its batches; and of those of them that waited for room in the log when that last counted.
+    /// Memory of its batches; and of those of them that waited for room in the log, or behind rows that the log alone has,
+    /// when that last counted.
     memory: usize,
-    unwritten: usize,
+    waiting: usize,
     /// Memory of the tickets of its rows that are on the disk alone.
     owed: usize,
     pacer: Pacer,
@@ -176,7 +177,7 @@ impl Sink {
             settings,
             stats: SinkStats::default(),
             memory: 0,
-            unwritten: 0,
+            waiting: 0,
             owed: 0,
             pacer: Pacer::new(),
             beyond: Vec::new(),

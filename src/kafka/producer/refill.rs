@@ -32,7 +32,7 @@ impl Producer {
         if self.loader.spooling.is_empty() {
             return false;
         }
-        self.weigh_unwritten();
+        self.weigh_waiting();
         let (mut budget, mut placeable) = (LOADED_BYTES_PER_POLL, false);
         let mut places = std::mem::take(&mut self.loader.spooling);
         places.retain(|(index, partition)| {
@@ -56,12 +56,13 @@ impl Producer {
     }
 
     /// Whether memory may take more of a sink from the log. `idle`: whoever asks has nothing to send. Rows that wait for
-    /// room in the log do not count: room comes of what is read and sent, so they may keep nobody from that.
+    /// room in the log do not count, nor do those behind rows that the log alone has: both are over when more is read and
+    /// sent, so they may keep nobody from that.
     fn may_refill(&self, sink: usize, idle: bool) -> bool {
         let sink = &self.sinks[sink];
         let (spill_after, batch) = (sink.settings.spill_after, sink.settings.batch_bytes);
         let most = if idle { spill_after + (spill_after / 2).max(2 * batch) } else { spill_after };
-        let memory = sink.memory.saturating_sub(sink.unwritten);
+        let memory = sink.memory.saturating_sub(sink.waiting);
         memory == 0 || memory + batch <= most
     }
 

@@ -4,8 +4,10 @@
 
 use std::collections::VecDeque;
 
+use super::backlog::Backlog;
 use super::batch::Batch;
 use super::in_log::Kind;
+use super::partition::Partition;
 use super::row_log::RowLog;
 use super::{Keep, Producer};
 
@@ -65,32 +67,38 @@ impl Producer {
         self.logging.unwritten.staging.push_back(Dirty { topic, partition, anywhere: true });
     }
 
-    /// Weighs what waits for the log, for each sink that holds more than it should. Looks only at where such rows are.
-    pub(super) fn weigh_unwritten(&mut self) {
+    /// Weighs what waits for the log, or behind rows that the log alone has, for each sink that holds more than it should.
+    /// Looks only at where such rows are.
+    pub(super) fn weigh_waiting(&mut self) {
         let mut short = false;
         for sink in &mut self.sinks {
-            sink.unwritten = 0;
+            sink.waiting = 0;
             short |= sink.memory > sink.settings.spill_after;
         }
         if !short {
             return;
         }
-        let waits =
+        let unwritten =
             |batch: &&Batch| matches!(batch.in_log.kind, Kind::Fresh(_)) && !batch.in_log.is_staged(batch.count);
         let places = self.logging.unwritten.places();
         for dirty in &places {
-            let (dirty, topic) = (*dirty, &self.topics[dirty.topic]);
-            let sink = topic.sink;
-            let partition = usize::try_from(dirty.partition).ok().and_then(|number| topic.partitions.get(number));
-            // Where nothing but a backlog is, its tail is the first queue as well as the second.
-            let first = usize::from(partition.is_some_and(|partition| partition.work.is_none()));
-            for which in first.. {
-                let Some(queue) = self.queue_mut(dirty, which) else { break };
-                let memory: usize = queue.iter().filter(waits).map(Batch::memory).sum();
-                self.sinks[sink].unwritten += memory;
-            }
+            let topic = &self.topics[dirty.topic];
+            let queue = match usize::try_from(dirty.partition) {
+                Ok(number) => topic.partitions.get(number).and_then(|place| Some(&place.work.as_ref()?.queue)),
+                Err(_) => Some(&topic.unplaced.queue),
+            };
+            let memory = queue.into_iter().flatten().filter(unwritten).map(Batch::memory).sum::<usize>();
+            self.sinks[topic.sink].waiting += memory;
         }
         self.logging.unwritten.scratch = places;
+        for (index, partition) in &self.loader.spooling {
+            let topic = &self.topics[*index];
+            let waiting = match usize::try_from(*partition) {
+                Ok(number) => topic.partitions.get(number).and_then(Partition::backlog).map_or(0, Backlog::waiting),
+                Err(_) => topic.unplaced.backlogs.iter().map(Backlog::waiting).sum(),
+            };
+            self.sinks[topic.sink].waiting += waiting;
+        }
     }
 
     /// Leaves a place for later that the log has refused, if no answer at the log's level waits for it: a sink that holds

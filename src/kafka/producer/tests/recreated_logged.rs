@@ -208,3 +208,33 @@ fn after_a_restart_an_offset_that_is_too_low_shows_that_the_topic_was_recreated(
     assert_eq!(hand.stats().acknowledged_lost, 1);
     assert_eq!(hand.stats().buffered_rows, 2);
 }
+
+/// Some may be in memory though they wait for older ones of another such partition, which are in the log alone.
+#[test]
+fn rows_of_partitions_that_are_gone_leave_memory_to_those_that_go_before_them() {
+    let mut settings = disk();
+    settings.sinks[0].spill_after = 8 * 1024;
+    let mut hand = Hand::new(settings);
+    let [second, third] = keys();
+    hand.append("t", Some(third));
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(1, 4)], hand.now);
+    hand.producer.on_reachable(false);
+    for _ in 1..30 {
+        hand.append_value("t", Some(third), &[3; 1_000]);
+        hand.poll_synced();
+    }
+    // What the log does not take stays in memory.
+    hand.log.takes = Some(0);
+    (0..20).for_each(|_| hand.append_value("t", Some(second), &[2; 1_000]));
+    hand.poll();
+    hand.log.takes = None;
+    hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
+    hand.producer.on_reachable(true);
+    for _ in 0..100 {
+        hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+        hand.wait_ms(10);
+    }
+    assert_eq!((hand.stats().delivered, hand.stats().buffered_rows), (50, 0));
+}
