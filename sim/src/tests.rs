@@ -161,11 +161,12 @@ fn a_rule_that_is_taken_out_is_found() {
 /// Rules that cost requests only: the same rows must take clearly more of them.
 #[test]
 fn what_costs_requests_is_found() {
-    let kept = requests_of_lingering_rows(&KEPT);
-    assert!(kept > 5, "{kept} requests");
+    let patterns = [1, 5].map(|pause_ms| (pause_ms, requests_of_lingering_rows(&KEPT, pause_ms)));
+    assert!(patterns.iter().all(|(_, kept)| *kept > 5), "{patterns:?}");
     for wrong in wrong::ALL.iter().filter(|wrong| matches!(wrong.found_by, FoundBy::Cost)) {
-        let taken = requests_of_lingering_rows(wrong.rules);
-        assert!(taken * 2 > kept * 3, "{}: {taken} requests, and {kept} with the rule", wrong.name);
+        let taken = patterns.map(|(pause_ms, kept)| (requests_of_lingering_rows(wrong.rules, pause_ms), kept));
+        let found = taken.iter().any(|(taken, kept)| taken * 2 > kept * 3);
+        assert!(found, "{}: requests, and with the rule: {taken:?}", wrong.name);
     }
 }
 

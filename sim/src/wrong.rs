@@ -7,7 +7,11 @@ use forebay::rules::{AfterRound, Round, Rules, SentBefore};
 
 use crate::judge::Failure;
 use crate::plan::Kind;
-use crate::scenarios::rules::{one_sink_keeps_to_its_share, stop_saves_what_memory_has};
+use crate::scenarios::rules::{
+    a_window_of_two_is_under_way, one_error_explains_the_others, one_sink_keeps_to_its_share,
+    stop_saves_what_memory_has, what_is_cut_is_not_dropped, what_is_refused_and_there_is_known,
+    what_kafka_forgets_is_asked_for,
+};
 
 /// What finds it.
 #[derive(Clone, Copy, Debug)]
@@ -55,13 +59,13 @@ macro_rules! wrong {
 }
 
 use FoundBy::{Cost, Producer, Script, Seed};
-use Kind::{All, Memory};
+use Kind::{All, Hostile, Memory};
 
 wrong! {
-    CutsAtOnce, Producer, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
-    WindowOfTen, Producer, { fn window(&self, max_inflight: usize) -> usize { 2 * max_inflight.clamp(1, 5) } }
+    CutsAtOnce, Cost, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
+    WindowOfTen, Script(a_window_of_two_is_under_way), { fn window(&self, max_inflight: usize) -> usize { 2 * max_inflight.clamp(1, 5) } }
     FirstInCompany, Seed(Memory, 21), { fn is_proven(&self, _: u64, _: u64) -> bool { true } }
-    OldInCompany, Producer, { fn is_forgettable(&self, _: i64, _: i64) -> bool { false } }
+    OldInCompany, Script(what_kafka_forgets_is_asked_for), { fn is_forgettable(&self, _: i64, _: i64) -> bool { false } }
     SameEpoch, Seed(Memory, 1), {
         fn after_take_back(&self, epoch: i16, sequence: i32) -> Option<(i16, i32)> { Some((epoch, sequence)) }
     }
@@ -71,24 +75,24 @@ wrong! {
         }
     }
     TwoIdentities, Seed(All, 1934), { fn may_change_identity(&self, _: usize) -> bool { true } }
-    OutOfOrderIsFinal, Producer, {
+    OutOfOrderIsFinal, Script(one_error_explains_the_others), {
         fn after_out_of_order(&self, _: Round) -> AfterRound { AfterRound::AskLog }
         fn asks_log(&self, _: i16) -> bool { false }
     }
     SettlesItself, Seed(Memory, 452), { fn settled_by(&self, place: usize) -> Range<usize> { place..place + 1 } }
-    NeverAsks, Producer, { fn asks_log(&self, _: i16) -> bool { false } }
-    ResendsUnasked, Producer, { fn asks_before_resend(&self, _: SentBefore) -> bool { false } }
+    NeverAsks, Script(what_is_refused_and_there_is_known), { fn asks_log(&self, _: i16) -> bool { false } }
+    ResendsUnasked, Script(what_kafka_forgets_is_asked_for), { fn asks_before_resend(&self, _: SentBefore) -> bool { false } }
     RefusalIsFinal, Seed(Memory, 102), { fn is_refusal_final(&self, _: bool) -> bool { true } }
-    TwoBatches, Seed(Memory, 45), { fn takes_one_batch_per_partition(&self) -> bool { false } }
+    TwoBatches, Seed(Memory, 196), { fn takes_one_batch_per_partition(&self) -> bool { false } }
     RequestPerBatch, Cost, { fn shares_request(&self, _: usize, _: usize, _: usize) -> bool { false } }
     HashLost, Seed(Memory, 12), { fn keeps_hash(&self) -> bool { false } }
     TimeLost, Seed(Memory, 2), { fn keeps_time(&self) -> bool { false } }
     AnswersBeforeSync, Seed(All, 5), { fn may_answer_stored(&self, _: u64, _: u64) -> bool { true } }
     SendsBeforeSync, Seed(All, 0), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
-    EndsLast, Producer, { fn writes_ends_first(&self) -> bool { false } }
+    EndsLast, Seed(Hostile, 428), { fn writes_ends_first(&self) -> bool { false } }
     IdentityLost, Seed(All, 0), { fn keeps_identity(&self) -> bool { false } }
     RestoredLast, Producer, { fn waits_for_restored(&self, _: usize) -> bool { false } }
-    OutOfTurn, Seed(All, 144), { fn takes_turns(&self) -> bool { false } }
+    OutOfTurn, Seed(All, 155), { fn takes_turns(&self) -> bool { false } }
     SessionLost, Seed(All, 0), { fn restores_sessions(&self) -> bool { false } }
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
     TellsBeforeSync, Seed(All, 712), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
@@ -96,5 +100,5 @@ wrong! {
     FailedIsSynced, Seed(All, 16), { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }
-    DropsCutRows, Producer, { fn drops_cut_rows(&self) -> bool { true } }
+    DropsCutRows, Script(what_is_cut_is_not_dropped), { fn drops_cut_rows(&self) -> bool { true } }
 }
