@@ -157,6 +157,8 @@ pub(super) struct Judge {
     again: HashMap<usize, u32>,
     /// Batches of which Kafka has shown that they were not there: later requests of old connections may bring them.
     not_there: HashSet<Numbered>,
+    /// Batches of which it could not tell: they are taken back, and may be there.
+    not_told: HashSet<Numbered>,
     lost: Lost,
     /// Where answered rows are said to stand.
     places: Places,
@@ -182,6 +184,7 @@ impl Judge {
             untold: HashSet::new(),
             again: HashMap::new(),
             not_there: HashSet::new(),
+            not_told: HashSet::new(),
             lost: Lost::default(),
             places: Places::default(),
             failure: None,
@@ -273,10 +276,12 @@ impl Judge {
         if matches!(says, LogSays::CannotTell(_)) || *again >= AGAIN_MAX || half_known {
             self.untold.insert(sink);
         }
-        if matches!(says, LogSays::Next { .. }) {
-            let place = (question.producer_id, question.epoch, topic, question.partition);
-            let batches = question.last_sequences.iter().map(|last| (place.0, place.1, place.2, place.3, *last));
-            self.not_there.extend(batches);
+        let place = (question.producer_id, question.epoch, topic, question.partition);
+        let batches = question.last_sequences.iter().map(|last| (place.0, place.1, place.2, place.3, *last));
+        match says {
+            LogSays::Next { .. } => self.not_there.extend(batches),
+            LogSays::CannotTell(_) => self.not_told.extend(batches),
+            _ => {}
         }
         let LogSays::There { last_sequence } = says else { return };
         let settled =
@@ -504,7 +509,7 @@ impl Judge {
         for stats in &all {
             add(&mut self.sums.stats, stats);
         }
-        let found = Found::new(kafka, self.rows.len(), &self.not_there);
+        let found = Found::new(kafka, self.rows.len(), (&self.not_there, &self.not_told));
         self.times(kafka);
         self.losses(&found, &all, kafka, plan, told);
         self.messages(&found, messages, plan, told);
@@ -570,7 +575,9 @@ impl Judge {
             self.sums.hidden += u64::from(hidden);
             doubles[row.sink] += u64::from(copies > 1 && !found.helpless[number as usize] && !hidden);
             if told.dropped.contains(&number) {
-                if copies > 0 && !found.helpless[number as usize] && !found.late[number as usize] {
+                let row_number = number as usize;
+                let excused = found.helpless[row_number] || found.late[row_number] || found.not_told[row_number];
+                if copies > 0 && !excused {
                     let text = format!("row {number} was dropped, and is there: {row:?}");
                     self.fails(What::WrongAnswer, text);
                 }
@@ -713,16 +720,19 @@ struct Found {
     /// A copy came late, on an old connection, to a partition that had forgotten its producer or had shown that it was not there:
     /// nobody can help that.
     helpless: Vec<bool>,
+    /// Kafka could not tell whether a copy was there, so it was counted as unknown and may have gone to make room.
+    not_told: Vec<bool>,
 }
 
 impl Found {
-    fn new(kafka: &Cluster, rows: usize, not_there: &HashSet<Numbered>) -> Self {
+    fn new(kafka: &Cluster, rows: usize, (not_there, not_told): (&HashSet<Numbered>, &HashSet<Numbered>)) -> Self {
         let mut found = Self {
             copies: vec![0; rows],
             now: vec![false; rows],
             dead: vec![false; rows],
             late: vec![false; rows],
             helpless: vec![false; rows],
+            not_told: vec![false; rows],
         };
         for number in Cluster::makings(&kafka.topics[DEAD]).flatten().flat_map(|entry| &entry.rows) {
             found.dead[*number as usize] = true;
@@ -734,6 +744,7 @@ impl Found {
                     *copies.entry(*number).or_default() += 1;
                     found.helpless[*number as usize] |=
                         entry.late && (entry.forgotten || not_there.contains(&numbered(entry)));
+                    found.not_told[*number as usize] |= not_told.contains(&numbered(entry));
                 }
             }
             for (number, times) in copies {
