@@ -547,9 +547,10 @@ impl Judge {
         }
     }
 
-    /// Whether a batch came in late, after Kafka had shown that it was not there, or had forgotten its producer.
+    /// Whether a batch came in late, after Kafka had shown that it was not there, could not tell, or had forgotten its producer.
     fn after_all(&self, entry: &Entry) -> bool {
-        entry.late && (entry.forgotten || self.not_there.contains(&numbered(entry)))
+        let number = numbered(entry);
+        entry.late && (entry.forgotten || self.not_there.contains(&number) || self.not_told.contains(&number))
     }
 
     fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan, told: &Told) {
