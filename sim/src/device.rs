@@ -496,7 +496,11 @@ impl Device {
     fn greeted(&mut self, body: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Result<(), String> {
         if body[1] != 0 {
             // Refused: it comes back.
-            return if matches!(body[1], 0x97 | 0x88 | 0x89 | 3) { Ok(()) } else { Err(format!("CONNACK {body:?}")) };
+            return if matches!(body[1], 0x97 | 0x88 | 0x89 | 0x9f | 3) {
+                Ok(())
+            } else {
+                Err(format!("CONNACK {body:?}"))
+            };
         }
         let present = body[0] == 1;
         let expected = self.known;

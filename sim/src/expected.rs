@@ -7,7 +7,7 @@ use crate::plan::Kind;
 pub const RED_SCRIPTS: &[&str] = &[];
 
 /// Seeds, and the fault that each shows.
-pub const RED_SEEDS: &[(Kind, u64, &str)] = &[];
+pub const RED_SEEDS: &[(Kind, u64, &str)] = &[(Kind::All, 30_917, "N15"), (Kind::Hostile, 7_884, "N15")];
 
 /// Seeds that were red, and the fault that each showed until it was cured.
 pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
@@ -34,6 +34,9 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Hostile, 3236, "N11"),
     (Kind::Hostile, 4553, "N13"),
     (Kind::Hostile, 1317, "N14"),
+    (Kind::Memory, 35_073, "a late request to a partition that had forgotten its producer"),
+    (Kind::Hostile, 7085, "a client ID that was taken over too often"),
+    (Kind::Hostile, 7200, "a client ID that was taken over too often"),
 ];
 
 /// A consequence of a known fault that a hostile run may show again and again. It is tolerated where its cause was there,

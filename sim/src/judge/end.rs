@@ -121,7 +121,8 @@ impl World {
                 continue;
             }
             let mut by_topic: HashMap<u128, u64> = HashMap::new();
-            for entry in self.copies_of(number, sink).into_iter().filter(|entry| entry.state != EntryState::Lost) {
+            let counts = |entry: &&Entry| entry.state != EntryState::Lost && !entry.forgotten;
+            for entry in self.copies_of(number, sink).into_iter().filter(counts) {
                 *by_topic.entry(entry.place.1).or_default() += 1;
             }
             let most = by_topic.values().copied().max().unwrap_or(0);

@@ -402,6 +402,7 @@ impl Cluster {
                     time: from.time,
                     life: from.life,
                     late: from.late,
+                    forgotten: from.late && !known,
                     state: State::There,
                     bytes: Bytes::new(),
                 };
