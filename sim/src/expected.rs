@@ -7,7 +7,15 @@ use crate::plan::Kind;
 pub const RED_SCRIPTS: &[&str] = &[];
 
 /// Seeds, and the fault that each shows.
-pub const RED_SEEDS: &[(Kind, u64, &str)] = &[(Kind::All, 30_917, "N15"), (Kind::Hostile, 7_884, "N15")];
+pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
+    (Kind::All, 30_917, "N15"),
+    (Kind::Hostile, 7_884, "N15"),
+    (Kind::All, 126_966, "N16"),
+    (Kind::All, 128_611, "N16"),
+    (Kind::Memory, 58_938, "N16"),
+    (Kind::Hostile, 15_984, "N16"),
+    (Kind::All, 74_181, "N17"),
+];
 
 /// Seeds that were red, and the fault that each showed until it was cured.
 pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
