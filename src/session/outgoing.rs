@@ -41,6 +41,12 @@ impl Body {
         Arc::new(Self { packet: packet.into(), since, held: Arc::clone(held) })
     }
 
+    /// The message.
+    fn publish(&self) -> Option<Publish<'_>> {
+        let frame = frame::next(&self.packet, u32::MAX).ok().flatten()?;
+        decode::publish(Version::V5, frame.first, frame.body).ok()
+    }
+
     /// Seconds that it has waited.
     fn waited_s(&self, now: Monotonic) -> u32 {
         u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX)
@@ -170,6 +176,19 @@ impl Outgoing {
         self.queued_bytes += self.items.range(..open).map(Item::bytes).sum::<usize>();
     }
 
+    /// Drops those that were never sent and may not be any more. How many.
+    fn keep(&mut self, may_be_sent: impl Fn(&Publish<'_>) -> bool) -> usize {
+        let before = self.items.len();
+        let queued_bytes = &mut self.queued_bytes;
+        self.items.retain(|item| {
+            let publish = item.body.as_ref().filter(|_| item.state == State::Queued).and_then(|body| body.publish());
+            let stays = publish.is_none_or(|publish| may_be_sent(&publish));
+            *queued_bytes -= if stays { 0 } else { item.bytes() };
+            stays
+        });
+        before - self.items.len()
+    }
+
     fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
         let (mut pumped, from) = (Pumped::default(), out.len());
         while self.open < self.items.len().min(usize::from(quota)) {
@@ -211,9 +230,7 @@ enum Written {
 
 fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written {
     let Some(body) = &item.body else { return Written::Expired };
-    let publish = frame::next(&body.packet, u32::MAX).ok().flatten();
-    let publish = publish.and_then(|frame| decode::publish(Version::V5, frame.first, frame.body).ok());
-    let Some(publish) = publish else { return Written::Expired };
+    let Some(publish) = body.publish() else { return Written::Expired };
     let waited_s = body.waited_s(now);
     let dup = item.state == State::Sent;
     if !dup && is_expired(&publish, waited_s) {
@@ -302,6 +319,14 @@ impl Session {
     pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
         let (peer, quota) = (self.peer(), self.terms.send_maximum);
         self.outgoing.as_mut().map_or_else(Pumped::default, |outgoing| outgoing.pump(peer, quota, now, unsent, out))
+    }
+
+    /// Drops copies that wait and that its client may not read any more: the rules have changed since. How many.
+    pub fn drop_unreadable(&mut self) -> usize {
+        let Some(mut outgoing) = self.outgoing.take() else { return 0 };
+        let dropped = outgoing.keep(|publish| self.may_receive(publish.topic, publish.qos, publish.retain));
+        self.outgoing = Some(outgoing);
+        dropped
     }
 
     /// Copies that its client has been sent and not acknowledged, and those that wait.

@@ -247,7 +247,7 @@ impl Core {
             let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
             if !session.renew_access(|name| edge.policy(name), is_revoked) {
                 revoked.push(conn);
-            } else if !session.subscriptions().is_empty() {
+            } else if !session.subscriptions().is_empty() || session.copies().1 > 0 {
                 renewed.push(key);
             }
         }

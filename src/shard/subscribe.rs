@@ -135,9 +135,10 @@ impl Core {
     }
 
     /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may
-    /// not read any more ends.
+    /// not read any more ends, and what waits for it of that is not sent.
     pub(super) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
-        let Some(session) = self.sessions.get(key) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        self.numbers.raise(M::CopiesDenied, session.drop_unreadable() as u64);
         if session.subscriptions().is_empty() {
             return;
         }

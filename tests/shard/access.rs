@@ -4,29 +4,35 @@
 use std::time::Duration;
 
 use forebay::auth::password::sha512_of;
+use forebay::limits::COPIES_PER_TURN;
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::encode;
-use forebay::mqtt::packet::{Connect, Packet, QoS, Version, Will};
-use forebay::mqtt::property::Properties;
+use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version, Will};
+use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
 use super::small;
+use super::subscribe::{self, PLAIN, heard, message, subscribe};
 use super::world::World;
 
 const NOT_AUTHORIZED: u8 = 0x87;
 
 /// A world with the user `ada`, these rules for her, and these limits.
 fn world(dir: &tempfile::TempDir, rules: &str, limits: &str) -> World {
+    world_with(dir, rules, limits, &small())
+}
+
+/// The same with these sinks.
+fn world_with(dir: &tempfile::TempDir, rules: &str, limits: &str, sinks: &str) -> World {
     let password = sha512_of(b"ada").expect("random numbers");
     std::fs::write(dir.path().join("passwords"), format!("ada:{password}\n")).expect("written");
     write_rules(dir, rules);
     let path = |name: &str| dir.path().join(name).display().to_string();
     World::new(&format!(
         "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'password'\npassword_file = '{}'\n\
-         acl_file = '{}'\n[auth.a.limits]\n{limits}\n{}",
+         acl_file = '{}'\n[auth.a.limits]\n{limits}\n{sinks}",
         path("passwords"),
-        path("acl"),
-        small()
+        path("acl")
     ))
 }
 
@@ -34,7 +40,37 @@ fn write_rules(dir: &tempfile::TempDir, rules: &str) {
     std::fs::write(dir.path().join("acl"), format!("user ada\n{rules}")).expect("written");
 }
 
-/// A 5.0 CONNECT of `ada`, and the reason code of its CONNACK.
+/// A 5.0 CONNECT of `ada`.
+fn hello<'a>(client_id: &'a str, properties: Properties<'a>) -> Connect<'a> {
+    Connect {
+        version: Version::V5,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id,
+        will: None,
+        username: Some("ada"),
+        password: Some(b"ada"),
+        properties,
+    }
+}
+
+fn send_connect(world: &mut World, connect: Connect<'_>) -> ConnId {
+    let mut bytes = Vec::new();
+    encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
+    let conn = world.accept();
+    world.bytes(conn, &bytes);
+    conn
+}
+
+/// A connection that sends a CONNECT, and the reason code of its CONNACK.
+fn connect_as(world: &mut World, connect: Connect<'_>) -> (ConnId, u8) {
+    let conn = send_connect(world, connect);
+    let connack = world.sent(conn);
+    assert_eq!(connack[0], 0x20);
+    (conn, connack[3])
+}
+
+/// The same for the client `c`, with a will for this topic.
 fn connect(world: &mut World, will: Option<&str>) -> (ConnId, u8) {
     let will = will.map(|topic| Will {
         qos: QoS::AtLeastOnce,
@@ -43,23 +79,13 @@ fn connect(world: &mut World, will: Option<&str>) -> (ConnId, u8) {
         payload: b"will",
         properties: Properties::EMPTY,
     });
-    let connect = Connect {
-        version: Version::V5,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id: "c",
-        will,
-        username: Some("ada"),
-        password: Some(b"ada"),
-        properties: Properties::EMPTY,
-    };
-    let mut bytes = Vec::new();
-    encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
-    let conn = world.accept();
-    world.bytes(conn, &bytes);
-    let connack = world.sent(conn);
-    assert_eq!(connack[0], 0x20);
-    (conn, connack[3])
+    connect_as(world, Connect { will, ..hello("c", Properties::EMPTY) })
+}
+
+/// The client goes.
+fn hang_up(world: &mut World, conn: ConnId) {
+    world.core.on_close(&mut world.table, conn, Closed::Peer);
+    world.table.release(conn);
 }
 
 /// A QoS 1 PUBLISH of 5.0.
@@ -126,8 +152,7 @@ fn a_will_that_is_not_granted_is_neither_taken_nor_sent() {
         assert_eq!(code, 0);
         write_rules(&dir, rules);
         world.reload();
-        world.core.on_close(&mut world.table, conn, Closed::Peer);
-        world.table.release(conn);
+        hang_up(&mut world, conn);
         world.advance(Duration::from_secs(5));
         assert_eq!(arrived(&world), sent, "{rules}");
     }
@@ -149,4 +174,84 @@ fn a_user_above_its_rate_is_left_unread_for_a_while() {
     world.advance(Duration::from_millis(1_000));
     assert!(!world.table.wire(conn).paused);
     assert_eq!((arrived(&world), world.sent(conn).len()), (30, 30 * 4));
+}
+
+/// QoS 1 messages of this publisher to these topics, numbered from `id` on.
+fn publish_all(world: &mut World, publisher: ConnId, id: u16, topics: &[&str]) {
+    for (packet_id, topic) in (id..).zip(topics) {
+        let publish = Publish { qos: QoS::AtLeastOnce, packet_id, ..message(topic, "x") };
+        subscribe::publish(world, publisher, Version::V5, publish);
+    }
+}
+
+const READ_BOTH: &str = "topic write mine/#\ntopic read mine/#\n";
+const READ_ONE: &str = "topic write mine/#\ntopic read mine/kept\n";
+const AT_LEAST_ONCE: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+
+/// X43: of what waits for a kept session while its client is away, the client gets what it may read when it comes back,
+/// whether that was published before the rules changed or after.
+#[test]
+fn a_client_that_comes_back_gets_what_it_may_read_now() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, READ_BOTH, "");
+    let mut kept = PropertyBuf::new();
+    kept.extend([Property::SessionExpiryInterval(1_000)]);
+    let (conn, _) = connect_as(&mut world, hello("c", kept.as_properties()));
+    assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("mine/+", AT_LEAST_ONCE)]), [1]);
+    let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
+    hang_up(&mut world, conn);
+    publish_all(&mut world, publisher, 1, &["mine/lost", "mine/kept"]);
+    write_rules(&dir, READ_ONE);
+    world.reload();
+    publish_all(&mut world, publisher, 3, &["mine/lost", "mine/kept", "mine/lost"]);
+    let back = Connect { clean_start: false, ..hello("c", kept.as_properties()) };
+    let conn = send_connect(&mut world, back);
+    let all = heard(&mut world, conn, Version::V5);
+    assert_eq!(all[1..], ["mine/kept x qos 1 id 2", "mine/kept x qos 1 id 4"], "{all:?}");
+    assert_eq!(world.number(ShardMetric::CopiesDenied), 3);
+    // And from now on each message is looked at.
+    publish_all(&mut world, publisher, 6, &["mine/lost", "mine/kept"]);
+    assert_eq!(heard(&mut world, conn, Version::V5).len(), 1);
+    assert_eq!(world.number(ShardMetric::CopiesDenied), 4);
+}
+
+/// X43: the same for a client that is connected and has not acknowledged enough to be sent more.
+#[test]
+fn what_waits_for_an_acknowledgement_is_not_sent_once_it_may_not_be_read() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, READ_BOTH, "");
+    let mut one = PropertyBuf::new();
+    one.extend([Property::ReceiveMaximum(1)]);
+    let (conn, _) = connect_as(&mut world, hello("c", one.as_properties()));
+    assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("mine/+", AT_LEAST_ONCE)]), [1]);
+    let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
+    publish_all(&mut world, publisher, 1, &["mine/lost", "mine/lost", "mine/kept"]);
+    assert_eq!(heard(&mut world, conn, Version::V5), ["mine/lost x qos 1 id 1"], "sent while it might be read");
+    write_rules(&dir, READ_ONE);
+    world.reload();
+    world.bytes(conn, &[0x40, 2, 0, 1]);
+    assert_eq!(heard(&mut world, conn, Version::V5), ["mine/kept x qos 1 id 3"]);
+    assert_eq!(world.number(ShardMetric::CopiesDenied), 1);
+}
+
+/// X43: the same for a message whose copies are made over several turns.
+#[test]
+fn copies_that_are_left_for_the_next_turn_are_made_by_its_rules() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // No sink takes the message: each answer of Kafka would be another turn.
+    let mut world = world_with(&dir, READ_BOTH, "", &small().replace("\"#\"", "\"other\""));
+    let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
+    let all = 2 * COPIES_PER_TURN;
+    for n in 0..all {
+        let (conn, _) = connect_as(&mut world, hello(&format!("c{n}"), Properties::EMPTY));
+        assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("mine/+", PLAIN)]), [0]);
+    }
+    publish_all(&mut world, publisher, 1, &["mine/lost"]);
+    let sent = world.number(ShardMetric::CopiesSent);
+    assert!(sent < all as u64, "some are left");
+    write_rules(&dir, READ_ONE);
+    world.reload();
+    world.advance(Duration::from_millis(1));
+    assert_eq!(world.number(ShardMetric::CopiesSent), sent);
+    assert_eq!(world.number(ShardMetric::CopiesDenied), all as u64 - sent);
 }

@@ -145,7 +145,8 @@ impl Core {
         if is_stale && !session.subscriptions().iter().any(has_it) {
             return Err(M::CopiesEnded);
         }
-        if of.iter().all(|of| of.is_checked) && !session.may_receive(publish.topic, publish.qos, publish.retain) {
+        let is_checked = is_stale || of.iter().all(|of| of.is_checked);
+        if is_checked && !session.may_receive(publish.topic, publish.qos, publish.retain) {
             return Err(M::CopiesDenied);
         }
         if is_expired(publish, waited_s) {
