@@ -39,6 +39,7 @@ fn told(policy: &Arc<Policy>, user: &str) -> String {
     told.split_once(',').unwrap().1.to_owned()
 }
 
+/// X30: SCRAM admits a client with the password, and no other.
 #[test]
 fn only_a_client_with_the_password_is_admitted() {
     let dir = tempfile::tempdir().unwrap();
@@ -56,6 +57,7 @@ fn only_a_client_with_the_password_is_admitted() {
     assert!(!changed.still_admits(Some("ada"), &admission.by));
 }
 
+/// X30: 0x8C.
 #[test]
 fn a_method_that_is_not_in_the_chain_is_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -72,6 +74,7 @@ fn a_method_that_is_not_in_the_chain_is_refused() {
     assert!(matches!(exchange.finish(None), Err(Refusal::Exchange(_))));
 }
 
+/// X30: an unknown user gets a salt, the same each time.
 #[test]
 fn an_unknown_user_is_told_what_a_known_one_could_be_and_always_the_same() {
     let dir = tempfile::tempdir().unwrap();

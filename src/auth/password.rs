@@ -289,6 +289,7 @@ mod tests {
     /// (the second with a salt and a hash as long as mosquitto's); the last by Python's hashlib, after RFC 5803.
     const KNOWN: &[&str] = include!("password_vectors.rs");
 
+    /// X28: lines of mosquitto_passwd, argon2 and PostgreSQL.
     #[test]
     fn what_other_programs_wrote_is_understood() {
         for text in KNOWN {
@@ -299,6 +300,7 @@ mod tests {
         }
     }
 
+    /// X29: argon2id, and the quick hash of generated passwords.
     #[test]
     fn what_we_write_is_understood() {
         let (slow, quick) = (argon2id_of(b"pass word").unwrap(), sha512_of(b"pass word").unwrap());
@@ -312,6 +314,7 @@ mod tests {
         assert!(Stored::parse(&quick).unwrap().is_quick() && !Stored::parse(&slow).unwrap().is_quick());
     }
 
+    /// X25, X28: hashes that cost more than is allowed.
     #[test]
     fn what_is_none_or_too_dear_is_refused() {
         let (salt, hash) = (STANDARD.encode([1; 12]), STANDARD.encode([2; 64]));

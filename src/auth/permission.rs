@@ -124,6 +124,7 @@ mod tests {
         format!("{} {by}", permission.is_granted)
     }
 
+    /// X40: roles.
     #[test]
     fn a_role_grants_what_it_names_and_unknown_ones_nothing() {
         let policy = policy(None);
@@ -147,6 +148,7 @@ mod tests {
         }
     }
 
+    /// X40: the token's rules, its roles, the file.
     #[test]
     fn the_claim_comes_first_and_the_list_last() {
         let policy = policy(Some("user ada\ntopic write listed\ntopic deny plant/c1/secret\n"));
@@ -169,6 +171,7 @@ mod tests {
         assert_eq!(publish(&grants, "plant/c1/y"), "false claim None");
     }
 
+    /// X40, X42: a filter, by token, roles and file together.
     #[test]
     fn a_subscription_is_granted_as_far_as_all_of_it_say() {
         let policy = policy(Some("user ada\ntopic read listed/#\ntopic deny listed/secret\n"));

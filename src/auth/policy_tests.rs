@@ -35,6 +35,7 @@ fn judged(
     }
 }
 
+/// X22, X23: the first method that says yes or no decides; the end of the chain is no.
 #[test]
 fn a_chain_ends_with_the_first_yes_or_no() {
     use Refusal::{Credentials, NoCredentials};
@@ -60,6 +61,7 @@ fn a_chain_ends_with_the_first_yes_or_no() {
     }
 }
 
+/// X27: an unknown user costs what a known one does, and hears the same.
 #[test]
 fn an_unknown_user_is_refused_after_the_same_work() {
     let dir = tempfile::tempdir().unwrap();
@@ -70,6 +72,7 @@ fn an_unknown_user_is_refused_after_the_same_work() {
     assert_eq!((said, was_asked), (Err(Refusal::Credentials), true));
 }
 
+/// X11: a certificate without a usable field is refused with the reason.
 #[test]
 fn a_certificate_says_who_its_client_is_or_why_not() {
     let dir = tempfile::tempdir().unwrap();
@@ -109,6 +112,7 @@ fn files_are_named_where_they_are_wrong() {
     assert!(problems[1].contains("acl: No such file"), "{problems:?}");
 }
 
+/// X34: whose line has gone or changed is found; the others are not concerned.
 #[test]
 fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,6 +131,7 @@ fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
     assert!(!after.still_admits(None, &By::Nothing) && !after.still_admits(Some("carol"), &By::Line(1)));
 }
 
+/// X35: which client IDs an identity may use.
 #[test]
 fn client_ids_of_an_identity() {
     let policy = |client_ids| Policy::load(&Settings { client_ids, ..settings(&[Method::Anonymous]) }).unwrap();
@@ -154,6 +159,7 @@ fn client_ids_of_an_identity() {
     );
 }
 
+/// X26: what a remembered proof opens.
 #[test]
 fn a_proof_is_for_one_auth_one_hash_and_one_password() {
     let dir = tempfile::tempdir().unwrap();
@@ -190,6 +196,7 @@ fn a_proof_is_for_one_auth_one_hash_and_one_password() {
     assert!(!proofs.knows(&[1; 32], hours(75)) && proofs.knows(&[2; 32], hours(75)));
 }
 
+/// X41, X45: the last grant is remembered, for as long as the rules are the same.
 #[test]
 fn what_was_granted_is_remembered_until_the_rules_change() {
     let dir = tempfile::tempdir().unwrap();
@@ -240,6 +247,7 @@ fn with_token<'a>(username: &'a str, token: &'a str, wall_ms: i64) -> Claim<'a> 
     Claim { username: Some(username), password: Some(token.as_bytes()), certificate: None, wall_ms }
 }
 
+/// X23: what each method leaves to the next one.
 #[test]
 fn a_token_decides_before_the_password_file_and_a_password_is_left_to_it() {
     let dir = tempfile::tempdir().unwrap();
@@ -270,6 +278,7 @@ fn a_token_decides_before_the_password_file_and_a_password_is_left_to_it() {
     assert!(!without.still_admits(Some("ada"), &admission.by));
 }
 
+/// X26: a token's proof is remembered; its time is checked each time.
 #[test]
 fn a_signature_that_is_known_is_not_computed_again_and_the_time_is_looked_at_again() {
     let dir = tempfile::tempdir().unwrap();
@@ -308,7 +317,7 @@ fn a_signature_that_is_known_is_not_computed_again_and_the_time_is_looked_at_aga
     assert!(ask(&two, &token, WALL_MS).answer_known().is_ok());
 }
 
-/// What a token says comes first, then the file; without one the token says all.
+/// X40: what a token says comes first, then the file; without one the token says all.
 #[test]
 fn a_token_says_what_its_bearer_may_touch() {
     let dir = tempfile::tempdir().unwrap();

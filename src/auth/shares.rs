@@ -171,6 +171,7 @@ mod tests {
         Owner { auth: "devices".into(), is_named: true, name: name.into() }
     }
 
+    /// X52: connections of a user, on all shards.
     #[test]
     fn connections_are_counted_to_their_bound_and_given_back() {
         let all = Arc::new(Shares::default());
@@ -191,6 +192,7 @@ mod tests {
         );
     }
 
+    /// X52: kept sessions of a user.
     #[test]
     fn kept_sessions_are_counted_beside_connections() {
         let all = Arc::new(Shares::default());
@@ -205,6 +207,7 @@ mod tests {
         assert!(all.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()), "nothing is kept of who has gone");
     }
 
+    /// X53, X56: one rate for all connections of a user.
     #[test]
     fn a_user_keeps_to_its_rate_whichever_connections_it_uses() {
         let all = Arc::new(Shares::default());

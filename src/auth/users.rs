@@ -98,6 +98,7 @@ mod tests {
     use super::super::password;
     use super::*;
 
+    /// X28: mosquitto's password file as it is.
     #[test]
     fn a_file_as_mosquitto_passwd_leaves_it() {
         let hash = password::sha512_of(b"one").unwrap();
@@ -108,6 +109,7 @@ mod tests {
         assert!(Users::parse("").unwrap().is_empty());
     }
 
+    /// X34: a changed line is another one.
     #[test]
     fn a_changed_password_has_another_print() {
         let (one, two) = (password::sha512_of(b"one").unwrap(), password::sha512_of(b"one").unwrap());
@@ -116,6 +118,7 @@ mod tests {
         assert_eq!(print(&one), print(&one));
     }
 
+    /// X27: an unknown user is compared with the hash that most lines have.
     #[test]
     fn the_decoy_costs_what_most_cost() {
         let quick = password::sha512_of(b"one").unwrap();
@@ -126,6 +129,7 @@ mod tests {
         assert!(users.decoy().unwrap().is_quick());
     }
 
+    /// X28: a wrong line or a user that is there twice refuses the file.
     #[test]
     fn what_is_wrong_is_named_by_its_line() {
         let hash = password::sha512_of(b"one").unwrap();

@@ -182,6 +182,7 @@ mod tests {
     use super::*;
     use crate::cli::args::FromArgs;
 
+    /// X46: rule, file and line.
     #[test]
     fn the_deciding_rule_is_named() {
         let dir = tempfile::tempdir().unwrap();

@@ -133,6 +133,7 @@ mod tests {
         PasswdArgs { file: file.to_owned(), user: user.to_owned(), generate: true, scram: false, delete: false }
     }
 
+    /// X29: `forebay passwd`.
     #[test]
     fn a_file_is_made_changed_and_emptied() {
         let dir = tempfile::tempdir().unwrap();
@@ -154,6 +155,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
     }
 
+    /// X29: `--generate`.
     #[test]
     fn a_generated_password_fits_its_line() {
         for scram in [false, true] {

@@ -31,6 +31,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) {
             warn("metadata", Fault::new(what).hint("use ${metadata.NAME}, or value_format = \"json\""));
         }
     }
+    exposed_log(document, config);
     twice(document, config);
     unused_clusters(document, config);
     receipts(document, config);
@@ -56,6 +57,15 @@ fn paths(document: &Document<'_>, config: &Config) {
             warn(document.spot_in(Section::Sink, at, "dead_letters_file"), &file.path);
         }
     }
+}
+
+/// The embedded log has neither TLS nor logins.
+fn exposed_log(document: &Document<'_>, config: &Config) {
+    let Some(embedded) = config.embedded.as_ref().filter(|embedded| !embedded.bind.ip().is_loopback()) else { return };
+    let what =
+        format!("anyone who reaches {} can read, write and delete all topics of the embedded log", embedded.bind);
+    let hint = "bind it to 127.0.0.1, or put a firewall in front of it: it has neither TLS nor passwords";
+    document.source.warn(&document.spot_of(Section::Embedded, "bind"), Fault::new(what).hint(hint));
 }
 
 /// `{clientid}` without `$` is text.

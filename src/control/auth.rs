@@ -216,6 +216,7 @@ mod tests {
         format!("{name} {role} {hash}\n")
     }
 
+    /// X68: names, roles and hashes.
     #[test]
     fn a_file_of_tokens_is_read_and_its_faults_are_named() {
         let good = format!("# who\n\n{}{}", line("ops", "write", "one"), line("grafana", "read", "two"));
@@ -234,6 +235,7 @@ mod tests {
         }
     }
 
+    /// X67: on loopback, by `Host` and `Origin`.
     #[test]
     fn without_tokens_only_this_machine_is_served_and_no_foreign_page() {
         let near = SocketAddr::from(([127, 0, 0, 1], 1));

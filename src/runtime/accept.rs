@@ -221,7 +221,8 @@ mod tests {
         }
     }
 
-    /// What is above the number is kept for Kafka, the disk and control: who comes is turned away, and later accepted.
+    /// X48: what is above the number is kept for Kafka, the disk and control: who comes is turned away, and later
+    /// accepted.
     #[test]
     fn descriptors_are_kept_for_others() {
         let (mut core, addr) = listening(&Settings { device_descriptors_max: 3, ..Settings::default() });
@@ -248,7 +249,7 @@ mod tests {
         end(core);
     }
 
-    /// Of four that wait in the kernel's queue each is accepted when its time has come, and none before.
+    /// X47: of four that wait in the kernel's queue each is accepted when its time has come, and none before.
     #[test]
     fn one_by_one_with_a_pause_after_each() {
         let (mut core, addr) = listening(&Settings::default());
@@ -288,6 +289,32 @@ mod tests {
         }
         assert!(core.accepting[0].armed && !core.accepting[0].is_single);
         end(core);
+    }
+
+    /// X4: while the queue of handshakes is full, connections to listeners with layers wait in the kernel, and others do not.
+    #[test]
+    fn listeners_with_layers_wait_while_handshakes_are_in_line() {
+        for is_layered in [true, false] {
+            let (mut core, addr) = listening(&Settings::default());
+            if is_layered {
+                core.mark_layered(ListenerId(0));
+            }
+            core.layers.crowd();
+            core.open_listeners();
+            assert_eq!(core.accepting[0].armed, !is_layered);
+            let _peer = TcpStream::connect(addr).unwrap();
+            if is_layered {
+                core.wheel.advance(core.now.after(EXHAUSTED_PAUSE * 2));
+                assert!(matches!(core.wheel.pop(), Some(Alarm::Accept(0))), "not at once: that would spin");
+                while core.next_in_line().is_some() {}
+                core.arm_accept(0);
+            }
+            let mut answers = Vec::new();
+            core.ring.submit(1).unwrap();
+            core.ring.reap(&mut answers, 1);
+            assert!(core.accepted(&answers[0]).is_some());
+            end(core);
+        }
     }
 
     /// Out of descriptors: wait, then accept again; who came meanwhile has been waiting in the kernel.

@@ -73,6 +73,12 @@ impl Layers {
         self.line.len() >= LINE_MAX
     }
 
+    /// As many handshakes wait as may.
+    #[cfg(test)]
+    pub(super) fn crowd(&mut self) {
+        self.line.resize(LINE_MAX, ConnId { slot: u32::MAX, generation: 0 });
+    }
+
     /// The scratch for plain bytes, empty.
     pub(super) fn lend(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.scratch)

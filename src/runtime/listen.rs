@@ -235,6 +235,7 @@ mod tests {
         TcpStream::connect(addrs[1]).unwrap();
     }
 
+    /// X57: keep-alive and TCP_USER_TIMEOUT are those of the listening socket.
     #[test]
     fn accepted_sockets_inherit_what_notices_a_dead_peer() {
         let socket = open(ANY, false, false).unwrap();

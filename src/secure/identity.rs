@@ -170,6 +170,7 @@ mod tests {
         identify(certificate, field).map(|(name, _)| name)
     }
 
+    /// X11: one field of the certificate is the identity.
     #[test]
     fn each_field_says_who_it_is() {
         let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
@@ -210,6 +211,7 @@ mod tests {
         assert_eq!(name(&of, Email).as_deref(), Ok("d1@plant.example"));
     }
 
+    /// X11: no field, an empty or a long one, control characters.
     #[test]
     fn names_that_cannot_be_used_are_refused() {
         for bad in ["", "a\nb", &"x".repeat(257)] {
@@ -225,6 +227,7 @@ mod tests {
         assert_eq!(name(b"nothing", CommonName), Err("the client certificate cannot be read"));
     }
 
+    /// X11: a field that is there twice.
     #[test]
     fn two_common_names_are_none() {
         let attribute = |text: &[u8]| {

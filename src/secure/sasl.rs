@@ -315,6 +315,7 @@ mod tests {
         }
     }
 
+    /// X61: PLAIN.
     #[test]
     fn plain_is_two_names_and_a_password() {
         let mut exchange = Exchange::new(credentials(Mechanism::Plain));
@@ -323,6 +324,7 @@ mod tests {
         assert!(exchange.answered(b"").is_err(), "it is over");
     }
 
+    /// X61: OAUTHBEARER.
     #[test]
     fn a_bearer_sends_its_token_and_acknowledges_a_refusal() {
         let mut exchange = Exchange::new(credentials(Mechanism::OauthBearer));
@@ -337,6 +339,7 @@ mod tests {
         assert!(exchange.answered(b"").is_err(), "a refused token logs nobody in");
     }
 
+    /// X62: keys are derived on a helper thread and remembered.
     #[test]
     fn scram_by_a_helper_that_remembers() {
         let mut exchange = Exchange::new(credentials(Mechanism::Scram(Hash::Sha256)));
@@ -355,6 +358,7 @@ mod tests {
         assert_ne!(sent(other.begin()), first.as_bytes(), "a nonce is never used twice");
     }
 
+    /// X63: `token_file` is read anew.
     #[test]
     fn a_token_is_read_at_each_login() {
         let dir = tempfile::tempdir().expect("a folder");

@@ -45,6 +45,7 @@ fn names_are_escaped() {
     assert_eq!(First::new(Hash::Sha256, "a=b,c", "n".to_owned()).1, "n,,n=a=3Db=2Cc,r=n");
 }
 
+/// X62: iterations, nonce and signature of the server.
 #[test]
 fn a_server_that_lies_is_found_out() {
     let salt = "s=W22ZaJ0SNY7soEsUEjb6gQ==";
@@ -76,6 +77,7 @@ fn a_server_that_lies_is_found_out() {
     }
 }
 
+/// X62: the server has to prove that it knows the password.
 #[test]
 fn only_the_right_signature_is_taken() {
     let challenge = first(Hash::Sha256).server_first(SERVER_FIRST.as_bytes()).expect("taken");

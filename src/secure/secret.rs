@@ -50,6 +50,7 @@ impl Eq for Secret {}
 mod tests {
     use super::*;
 
+    /// X69: a secret shows as `***`.
     #[test]
     fn is_not_shown() {
         let shown = format!("{:?} {:#?}", Secret::new(b"hunter2".to_vec()), Some(Secret::new(b"hunter2".to_vec())));

@@ -358,6 +358,7 @@ fn client_certificates() {
     assert_eq!(fault(&mut pipe), LayerFault::CertificateInvalid);
 }
 
+/// X3, X13: the first byte begins a handshake, else the connection ends without an answer.
 #[test]
 fn what_is_not_tls_is_named_and_gets_no_answer() {
     let ca = Ca::new();

@@ -82,6 +82,7 @@ impl World {
     }
 }
 
+/// X63: a token is fetched once for all, and renewed at 80 % of its life.
 #[test]
 fn one_fetch_for_all_logins_and_the_next_at_four_fifths() {
     let mut world = World::new();
@@ -112,6 +113,7 @@ fn a_token_that_no_login_uses_is_not_renewed_and_is_forgotten() {
     assert!(world.ask(false).try_recv().is_err() && world.begun() == 2, "the next login has it fetched");
 }
 
+/// X63: a provider that is away.
 #[test]
 fn a_provider_that_fails_is_asked_more_and_more_rarely_while_the_old_token_is_used() {
     let mut world = World::new();

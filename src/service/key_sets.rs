@@ -274,6 +274,7 @@ mod tests {
         (Fetcher { sets: Vec::new(), tell }, told)
     }
 
+    /// X32: a set that cannot be used changes nothing.
     #[test]
     fn what_is_no_key_set_leaves_the_last_one() {
         let dir = tempfile::tempdir().unwrap();
@@ -312,6 +313,7 @@ mod tests {
         assert_eq!(fetch(), Told::Fetched);
     }
 
+    /// X32: fetched early for an unknown key, at most once in 30 s; dropped after `stale_max`.
     #[test]
     fn tokens_hasten_it_and_time_ends_it() {
         let dir = tempfile::tempdir().unwrap();

@@ -172,6 +172,7 @@ mod tests {
         assert!(only(&Host { open_files: Some(256), ..good() }).fatal);
     }
 
+    /// X48: a sixteenth, and at least 512.
     #[test]
     fn some_descriptors_are_kept_from_devices() {
         let of = |open_files| Host { open_files, ..good() }.device_descriptors(2);

@@ -153,6 +153,7 @@ mod tests {
     /// Names the folder for [`inside`].
     const FOLDER: &str = "FOREBAY_TEST_SANDBOX";
 
+    /// X72: what a process in the sandbox cannot do.
     #[test]
     fn what_is_denied_is_denied_to_every_thread() {
         let dir = tempfile::tempdir().unwrap();

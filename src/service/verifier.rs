@@ -170,6 +170,7 @@ mod tests {
         }
     }
 
+    /// X25, X26: remembered proofs first; 64 questions of one address.
     #[test]
     fn what_is_known_goes_before_what_takes_long() {
         let dir = tempfile::tempdir().unwrap();
@@ -207,6 +208,7 @@ mod tests {
         assert!(answers.try_recv().is_err());
     }
 
+    /// X25: a question behind its deadline is skipped.
     #[test]
     fn who_does_not_wait_any_more_costs_nothing() {
         let dir = tempfile::tempdir().unwrap();

@@ -160,6 +160,7 @@ impl Tally {
 mod tests {
     use super::*;
 
+    /// X47, X50: connections of a listener and of an address.
     #[test]
     fn listeners_and_addresses_are_counted_to_their_bounds() {
         let tally = Tally::default();
@@ -180,6 +181,7 @@ mod tests {
         );
     }
 
+    /// X47: the sum of all shards keeps to the rate.
     #[test]
     fn a_listener_keeps_to_its_rate_whichever_shards_accept() {
         let tally = Tally::default();
@@ -205,6 +207,7 @@ mod tests {
         assert_eq!(paced, Some(Duration::from_secs(1)));
     }
 
+    /// X50, X59: failed logins of an address; the table has a bound.
     #[test]
     fn failures_of_an_address_count_for_a_minute_and_are_bounded() {
         let tally = Tally::default();
@@ -223,6 +226,7 @@ mod tests {
         assert!(!tally.failures[0].lock().unwrap().contains_key(&Address(0, false)));
     }
 
+    /// X50: a /64 is one address.
     #[test]
     fn a_network_of_ipv6_is_one_address_and_a_mapped_one_is_ipv4() {
         let of = |text: &str| Address::of(text.parse().unwrap());

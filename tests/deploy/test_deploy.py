@@ -1,4 +1,5 @@
 """What is in deploy/, tried as far as this machine allows: the systemd unit, the seccomp profile, the Debian package, the chart.
+X73: the unit's user, its restrictions and its system calls.
 
 Run by `scripts/test deploy`; FOREBAY_BINARY names the program (default: target/debug/forebay). A tool that is missing fails its test.
 """

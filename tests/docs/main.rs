@@ -2,6 +2,7 @@
 //! configurations, and commands do what they are said to do.
 
 mod commands;
+mod edge;
 mod names;
 mod running;
 #[path = "../support/mod.rs"]

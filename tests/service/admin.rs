@@ -167,6 +167,7 @@ fn events_are_streamed() {
     }
 }
 
+/// X67, X68: tokens and what each role may do.
 #[test]
 fn tokens_are_asked_for_where_they_are_configured() {
     let made = |name: &str, role: &str| {
@@ -202,7 +203,7 @@ fn tokens_are_asked_for_where_they_are_configured() {
     assert!(!service.log().contains(&writer) && !service.log().contains("argon2id"), "no secret in the log");
 }
 
-/// An address that other machines reach: with tokens, or for this machine only in so many words.
+/// X67: an address that other machines reach: with tokens, or for this machine only in so many words.
 #[test]
 fn an_address_beyond_loopback_needs_tokens() {
     let dir = temp_dir();
@@ -264,7 +265,7 @@ fn events_are_followed_on_the_command_line() {
     assert_eq!(wrong.status.code(), Some(1));
 }
 
-/// A page of another site must not reach the service through a browser of this machine.
+/// X67: a page of another site must not reach the service through a browser of this machine.
 #[test]
 fn a_foreign_host_or_origin_is_refused() {
     let service = Service::start(&config(SINK));

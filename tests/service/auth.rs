@@ -152,6 +152,7 @@ fn the_page_with_mosquittos_clients() {
     assert!(said.contains("3 users") && said.contains("5 rules"), "{said}");
 }
 
+/// X27: the codes of refusals.
 #[test]
 fn every_refusal_has_its_code_and_looks_like_any_other() {
     let dir = temp_dir();
@@ -213,6 +214,7 @@ fn what_comes_behind_a_connect_that_waits_is_taken_after_it() {
     assert_eq!(metric(&service, "authentications_total{result=\"accepted\"}"), 8);
 }
 
+/// X25: argon2id is compared on other threads.
 #[test]
 fn guesses_of_slow_passwords_hold_up_nobody() {
     let dir = temp_dir();
@@ -263,6 +265,7 @@ fn who_goes_while_its_password_is_compared_is_forgotten() {
     Device::connect_as(service.mqtt(), &named(Version::V5, "gone-1", "ada", "lovelace")).0.deliver(1, "t", b"x");
 }
 
+/// X34: revocation reaches connected clients.
 #[test]
 fn changed_files_reach_those_who_are_connected_and_nobody_else() {
     let dir = temp_dir();
@@ -301,6 +304,7 @@ fn changed_files_reach_those_who_are_connected_and_nobody_else() {
     assert!(!texts(service.embedded(), "all").contains(&"denied".to_owned()));
 }
 
+/// X12: contents are compared every 30 s.
 #[test]
 fn changed_files_are_taken_without_a_reload() {
     let dir = temp_dir();
@@ -314,6 +318,7 @@ fn changed_files_are_taken_without_a_reload() {
     assert_eq!(bob.hear(), Heard::Disconnect(NOT_AUTHORIZED));
 }
 
+/// X41: 0x87, closed, or `denied_3x`.
 #[test]
 fn a_denied_publish_has_the_answer_that_its_version_allows() {
     let dir = temp_dir();
@@ -339,6 +344,7 @@ fn a_denied_publish_has_the_answer_that_its_version_allows() {
     }
 }
 
+/// X44: at CONNECT and when it is sent.
 #[test]
 fn a_will_is_asked_for_when_it_is_left_and_when_it_is_sent() {
     let dir = temp_dir();
@@ -429,8 +435,8 @@ fn the_page_put_it_on_the_internet() {
     assert_eq!((records[0].key.as_str(), records[0].text()), ("device-1", "21.5"));
 }
 
-/// A client with a certificate is who that says, whatever user name it sends; once it is revoked its connection ends, and no
-/// other.
+/// X10, X11, X34: a client with a certificate is who that says, whatever user name it sends; once it is revoked its
+/// connection ends, and no other.
 #[test]
 fn a_certificate_is_an_identity_and_ends_when_it_is_revoked() {
     let dir = temp_dir();
@@ -503,6 +509,7 @@ impl Drop for Living {
     }
 }
 
+/// X22: beyond loopback `auth`, certificates or `open = true`.
 #[test]
 fn a_listener_that_others_reach_is_not_open_by_mistake() {
     let run = |args: &[&str]| {

@@ -196,6 +196,7 @@ fn list(random: &mut fastrand::Rng) -> String {
     text + "pattern read end\nuser root\ntopic readwrite #\ntopic readwrite $own/#\n"
 }
 
+/// X38: verdict by verdict beside mosquitto.
 #[test]
 fn access_control_lists_mean_what_they_mean_to_mosquitto() {
     let dir = temp_dir();
@@ -267,6 +268,7 @@ fn admits(policy: &Arc<Policy>, name: &str, password: &str) -> bool {
     }
 }
 
+/// X28: the same for password files.
 #[test]
 fn password_files_mean_what_they_mean_to_mosquitto() {
     let dir = temp_dir();

@@ -41,6 +41,7 @@ fn get(service: &Service, dir: &Path, path: &str, more: &str) -> String {
     String::from_utf8_lossy(&shell(dir, &command).stdout).into_owned()
 }
 
+/// X68: `[control.tls]`.
 #[test]
 fn it_is_served_over_tls_only_and_takes_a_new_certificate() {
     let dir = temp_dir();
@@ -71,6 +72,7 @@ fn it_is_served_over_tls_only_and_takes_a_new_certificate() {
     assert_eq!(said(&ask(&service, "health")), "ready\n");
 }
 
+/// X67: client certificates.
 #[test]
 fn with_a_ca_for_clients_each_needs_a_certificate() {
     let dir = temp_dir();

@@ -85,7 +85,8 @@ fn announcements_reserve_nothing() {
     good.deliver(2, "t", b"x");
 }
 
-/// Packets that are allowed and never finished: they fill their own bound, and the connections that cross it are closed.
+/// X49: packets that are allowed and never finished: they fill their own bound, and the connections that cross it are
+/// closed.
 #[test]
 fn half_received_packets_have_a_bound_of_their_own() {
     const PART: usize = 900 << 10;

@@ -104,8 +104,8 @@ fn tls_one_way_and_mutual_and_every_login() {
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
-/// What an operator gets wrong: the log has a line and an event with the reason, `forebay check` fails with it, messages wait, and
-/// a reload with what is right is all that it takes.
+/// X60, X66: what an operator gets wrong: the log has a line and an event with the reason, `forebay check` fails with
+/// it, messages wait, and a reload with what is right is all that it takes.
 #[test]
 fn what_is_wrong_is_said_and_messages_wait_for_what_is_right() {
     let kafka = Secured::start(&[]);

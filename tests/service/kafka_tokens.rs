@@ -75,6 +75,7 @@ fn fetches(service: &Service, result: &str) -> u64 {
     metric(service, &format!("kafka_token_fetches_total{{result=\"{result}\"}}"))
 }
 
+/// X63, X70: against a provider that lies; nothing that is said has a secret.
 #[test]
 fn tokens_are_fetched_before_they_expire_and_a_provider_may_fail() {
     let (kafka, bootstrap) = kafka(&[]);

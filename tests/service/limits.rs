@@ -14,6 +14,7 @@ use crate::process::{metric, until, until_metric};
 use crate::support::service::{Service, config, config_with};
 use crate::support::temp_dir;
 
+/// X49: too many connections without CONNECT.
 #[test]
 fn silent_connections_make_room_for_others() {
     let service = Service::start(&config("[mqtt]\nunauthenticated_max = 16\nconnect_timeout = \"60s\"\n"));
@@ -30,7 +31,7 @@ fn silent_connections_make_room_for_others() {
     assert_eq!(metric(&service, "connections_unauthenticated"), 0);
 }
 
-/// On two shards, between which connections move: a connection that ends makes room on either shard.
+/// X47, X50: on two shards, between which connections move: a connection that ends makes room on either shard.
 #[test]
 fn a_listener_and_an_address_have_so_many() {
     for (limit, reason) in [
@@ -58,6 +59,7 @@ fn a_listener_and_an_address_have_so_many() {
     }
 }
 
+/// X51: takeovers of one client ID.
 #[test]
 fn two_devices_with_one_id_do_not_fight_for_ever() {
     let service = Service::start(&config("[mqtt]\ntakeovers_max = 5\n"));
@@ -83,7 +85,7 @@ fn two_devices_with_one_id_do_not_fight_for_ever() {
     });
 }
 
-/// On two shards: the listener keeps to its rate, no connection is refused, and all are accepted in the end.
+/// X47: on two shards: the listener keeps to its rate, no connection is refused, and all are accepted in the end.
 #[test]
 fn a_listener_accepts_so_many_in_a_second() {
     let text = config_with("shards = 2", "");
@@ -124,6 +126,7 @@ fn a_listener_accepts_so_many_in_a_second() {
     assert!(metric(&service, "accept_pauses_total") > pauses);
 }
 
+/// X50: failed logins of an address.
 #[test]
 fn an_address_that_guesses_passwords_is_closed_before_anything_is_read() {
     let dir = temp_dir();
@@ -177,6 +180,7 @@ fn refused(service: &Service, connect: &Connect<'_>) -> u8 {
     }
 }
 
+/// X52: connections of a user.
 #[test]
 fn a_user_has_so_many_connections() {
     let dir = temp_dir();
@@ -198,7 +202,7 @@ fn a_user_has_so_many_connections() {
     }
 }
 
-/// On both shards together, and after a restart.
+/// X52: on both shards together, and after a restart.
 #[test]
 fn a_user_keeps_so_many_sessions() {
     let dir = temp_dir();
@@ -235,7 +239,7 @@ fn a_user_keeps_so_many_sessions() {
     assert!(events.contains("its user has as many kept sessions as it may"), "{events}");
 }
 
-/// All publishes are taken, none faster than it may; other users are not held back.
+/// X53: all publishes are taken, none faster than it may; other users are not held back.
 #[test]
 fn a_user_publishes_so_much_in_a_second() {
     for limits in ["messages_s = 100", "bytes_s = \"10KiB\""] {
@@ -276,6 +280,7 @@ fn a_user_publishes_so_much_in_a_second() {
     }
 }
 
+/// X52: bytes of a session and of a will.
 #[test]
 fn a_session_and_a_will_have_so_many_bytes() {
     let dir = temp_dir();

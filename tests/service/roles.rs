@@ -43,6 +43,7 @@ fn tries(device: &mut Device, topics: &[(&str, bool)]) {
     }
 }
 
+/// X40: roles in the running service.
 #[test]
 fn a_role_grants_to_those_whose_token_names_it() {
     let dir = temp_dir();
@@ -90,7 +91,7 @@ fn a_role_grants_to_those_whose_token_names_it() {
     assert!(said.starts_with("granted by role sensor: publish plant/new "), "{said}");
 }
 
-/// The token's own permissions decide, or it is refused as at a CONNECT.
+/// X46: the token's own permissions decide, or it is refused as at a CONNECT.
 #[test]
 fn access_by_token_says_what_decides() {
     let dir = temp_dir();

@@ -17,6 +17,7 @@ fn restrictions(service: &Service) -> Vec<[String; 2]> {
     threads.map(|thread| both(status(thread.expect("a thread")))).collect()
 }
 
+/// X72: every thread of the service.
 #[test]
 fn no_thread_of_a_service_is_without_the_sandbox() {
     let sink = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";

@@ -82,8 +82,8 @@ pub(crate) fn publish_for(time: Duration, service: &Service, topics: &[&str], pa
     count
 }
 
-/// Kafka wants every session renewed within five seconds, and ends the connection of one that is not. Under load nothing is lost,
-/// doubled or out of order, and no connection fails.
+/// X61, X64: Kafka wants every session renewed within five seconds, and ends the connection of one that is not. Under
+/// load nothing is lost, doubled or out of order, and no connection fails.
 #[test]
 fn every_mechanism_and_sessions_that_end_every_five_seconds() {
     let (kafka, sasl) = kafka(&["--config", "connections.max.reauth.ms=5000"]);
@@ -124,8 +124,8 @@ fn every_mechanism_and_sessions_that_end_every_five_seconds() {
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
 }
 
-/// A password that is wrong, and one that is changed on the broker while the service runs: messages wait, the reason is said, and a
-/// reload is all that it takes.
+/// X65: a password that is wrong, and one that is changed on the broker while the service runs: messages wait, the
+/// reason is said, and a reload is all that it takes.
 #[test]
 fn a_wrong_password_is_said_and_messages_wait_for_the_right_one() {
     let (kafka, sasl) = kafka(&["--config", "connections.max.reauth.ms=3000"]);

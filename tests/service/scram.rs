@@ -105,6 +105,7 @@ fn refused_at(device: &mut Device) -> u8 {
     hello.code
 }
 
+/// X30: mqtt.js.
 #[test]
 fn mqttjs_logs_in_and_authenticates_again() {
     let dir = temp_dir();
@@ -129,7 +130,7 @@ fn mqttjs_logs_in_and_authenticates_again() {
     assert!(!all.contains("lovelace") && !all.contains("builder"), "a password is shown");
 }
 
-/// Of eight client ids some live on the other shard. What a CONNECT asks for is what it gets.
+/// X37: of eight client ids some live on the other shard. What a CONNECT asks for is what it gets.
 #[test]
 fn an_exchange_ends_with_connack_wherever_the_session_is() {
     let dir = temp_dir();
@@ -158,6 +159,7 @@ fn an_exchange_ends_with_connack_wherever_the_session_is() {
     assert_eq!(metric(&service, "authentications_total{result=\"accepted\"}"), 11);
 }
 
+/// X27, X30: the salt of an unknown user.
 #[test]
 fn an_unknown_user_looks_like_a_known_one_also_after_a_restart() {
     let dir = temp_dir();

@@ -183,6 +183,7 @@ fn subscriptions_of_kept_sessions_survive_kill_9() {
     until_metric(&service, "subscriptions", 0);
 }
 
+/// X42, X43: live messages, before and after a reload.
 #[test]
 fn the_access_control_list_decides_what_may_be_read() {
     let dir = crate::support::temp_dir();

@@ -146,6 +146,7 @@ fn mosquittos_client_with_tokens_of_pyjwt() {
     assert!(said.contains("jwks.json: 3 keys"), "{said}");
 }
 
+/// X34: a key that is gone from the set.
 #[test]
 fn a_key_that_goes_ends_those_who_came_by_it() {
     let dir = temp_dir();
@@ -180,6 +181,7 @@ fn a_key_that_goes_ends_those_who_came_by_it() {
     assert!(service.get("/api/v1/events?limit=100").expect("events").1.contains("no key has its kid"));
 }
 
+/// X33: 0xA0, and the session is kept.
 #[test]
 fn a_token_ends_its_connection_and_no_other() {
     let dir = temp_dir();
@@ -203,7 +205,8 @@ fn a_token_ends_its_connection_and_no_other() {
     assert!(service.log().contains("its token has expired"));
 }
 
-/// Grants are those of the token that the connection was made with, not of one before, of the same user and session.
+/// X40: grants are those of the token that the connection was made with, not of one before, of the same user and
+/// session.
 #[test]
 fn a_token_grants_what_it_says_to_its_connection() {
     let dir = temp_dir();
@@ -259,6 +262,7 @@ fn a_token_grants_what_it_says_to_its_connection() {
     assert_eq!(metric(&service, "acl_denied_total{operation=\"will\"}"), 0);
 }
 
+/// X70: a token in the user name.
 #[test]
 fn a_user_name_that_is_a_token_is_shown_nowhere() {
     let dir = temp_dir();
@@ -310,6 +314,7 @@ impl Drop for KeyServer {
     }
 }
 
+/// X32: a key server that goes away.
 #[test]
 fn keys_are_fetched_by_url_and_outlive_their_server() {
     let dir = temp_dir();

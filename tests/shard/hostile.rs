@@ -23,6 +23,7 @@ fn a_connect_that_comes_byte_by_byte_is_gathered_once() {
     assert!(allocations < 100, "{allocations} allocations: all that has come is copied for each piece");
 }
 
+/// X5, X49: the largest holder ends.
 #[test]
 fn who_fills_the_memory_for_half_packets_pays_and_not_who_comes_last() {
     let mut world = World::new(ONE_SINK);

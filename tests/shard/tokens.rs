@@ -72,6 +72,7 @@ fn wall_s(world: &World) -> i64 {
     world.table.wall().0 / 1_000
 }
 
+/// X33: expiry is a monotonic deadline.
 #[test]
 fn a_connection_ends_with_its_token_whatever_the_wall_clock_does() {
     for (version, jump_ms) in
@@ -127,7 +128,7 @@ fn an_answer_that_is_held_is_not_told_when_the_token_expires() {
     assert_eq!(world.sent(conn)[..4], [0x40, 2, 0, 7]);
 }
 
-/// One that is not read has an end, too, and its keep-alive comes back with reading.
+/// X33: one that is not read has an end, too, and its keep-alive comes back with reading.
 #[test]
 fn a_connection_that_is_not_read_ends_with_its_token() {
     let dir = tempfile::tempdir().expect("a folder");

@@ -226,6 +226,7 @@ mod tests {
         grants.decide(client, wanted).map(|(is_allowed, _)| is_allowed)
     }
 
+    /// X40: EMQX's `pub`, `sub` and `all`.
     #[test]
     fn lists_of_what_is_granted_are_all_that_is_granted() {
         let claim = json!({ "pub": ["a/#", "dev/${clientid}/up", "user/%u"], "sub": ["s"], "all": ["both/+"] });
@@ -248,6 +249,7 @@ mod tests {
         assert_eq!(decide(&json!({}), "a"), Some(false), "nothing is granted");
     }
 
+    /// X40: EMQX's list of rules.
     #[test]
     fn the_first_rule_that_fits_decides_and_the_rest_is_left_open() {
         let rule = |permission: &str, action: &str, topic: &str| json!({ "permission": permission, "action": action, "topic": topic });
@@ -276,7 +278,7 @@ mod tests {
         assert!(Grants::read(&json!([rule("deny", "all", "a")])).unwrap().is_of_topic());
     }
 
-    /// CVE-2017-7650: a name that is a wildcard is that name.
+    /// X39, X40: CVE-2017-7650: a name that is a wildcard is that name.
     #[test]
     fn a_name_is_compared_and_not_put_in() {
         let claim = json!({ "pub": ["dev/${clientid}/up", "${username}"] });
@@ -291,6 +293,7 @@ mod tests {
         assert_eq!(said(&claim, nobody, wanted("${username}")), Some(false));
     }
 
+    /// X40: an unknown field refuses the token.
     #[test]
     fn what_is_not_understood_is_no_claim() {
         let with = |name: &str, value: Value| {

@@ -24,6 +24,7 @@ pattern deny dev/%c/up/locked
 pattern home/%u/#
 ";
 
+/// X38: mosquitto's file as it is.
 #[test]
 fn a_file_is_read_as_mosquitto_reads_it() {
     use Action::{Publish, Receive};
@@ -58,6 +59,7 @@ fn a_file_is_read_as_mosquitto_reads_it() {
     }
 }
 
+/// X38: what no rule matches is denied.
 #[test]
 fn an_empty_file_refuses_everything() {
     let acl = Acl::parse("").expect("good");
@@ -65,6 +67,7 @@ fn an_empty_file_refuses_everything() {
     assert_eq!(acl.subscription(client(None, "d1"), "#"), Subscription::Refused);
 }
 
+/// X38: the order of the rules.
 #[test]
 fn denials_come_first_and_a_users_own_rules_before_the_patterns() {
     let acl = Acl::parse("user a\ntopic x/#\ntopic deny x/1\npattern deny x/2\npattern y/#\n").expect("good");
@@ -75,6 +78,7 @@ fn denials_come_first_and_a_users_own_rules_before_the_patterns() {
     assert_eq!(decide("x/1").by.map(|rule| (rule.line, &*rule.text)), Some((3, "topic deny x/1")));
 }
 
+/// X39: nothing is built by substitution (CVE-2017-7650).
 #[test]
 fn a_name_with_a_wildcard_gets_nothing_by_a_pattern() {
     let acl = Acl::parse("pattern dev/%c/#\npattern home/%u/#\npattern all\nuser +\ntopic own\n").expect("good");
@@ -88,6 +92,7 @@ fn a_name_with_a_wildcard_gets_nothing_by_a_pattern() {
     assert!(!acl.decide(client(None, "a/b"), Action::Publish, "dev/a/b/x").is_granted);
 }
 
+/// X42: granted, refused, or checked at delivery.
 #[test]
 fn subscriptions_have_three_outcomes() {
     use Subscription::{Checked, Granted, Refused};

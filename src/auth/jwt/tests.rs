@@ -105,6 +105,7 @@ fn the_examples_of_the_rfcs() {
     assert_eq!(judged(&tokens(&settings(), &[ed]), token), Some(Err(Fault::Claims)));
 }
 
+/// X23: a password that is no token.
 #[test]
 fn what_is_no_token_is_left_to_others() {
     let signer = Signer::es256();
@@ -128,6 +129,7 @@ fn what_is_no_token_is_left_to_others() {
     assert!(by_name.find(Some(&token), Some(b"x")).is_some() && by_name.are_usernames());
 }
 
+/// X31: `none` never, HS256 only with a shared secret.
 #[test]
 fn the_key_decides_the_algorithm() {
     let (ec, ed) = (Signer::es256(), Signer::eddsa());
@@ -156,6 +158,7 @@ fn the_key_decides_the_algorithm() {
     assert_eq!(judged(&only, &ec.sign(&header("ES256", "ec"), &ada())), Some(Err(Fault::UnknownKey)));
 }
 
+/// X31: `crit`, `jku`, `x5u`.
 #[test]
 fn what_the_header_brings_along_is_not_used() {
     let (ours, theirs) = (Signer::eddsa(), Signer::eddsa());
@@ -176,6 +179,7 @@ fn what_the_header_brings_along_is_not_used() {
     }
 }
 
+/// X31: bounds of a token.
 #[test]
 fn four_keys_are_tried_where_none_is_named_and_tokens_are_8_kib_at_most() {
     let signers: Vec<_> = (0..5).map(|_| Signer::eddsa()).collect();
@@ -198,6 +202,7 @@ fn four_keys_are_tried_where_none_is_named_and_tokens_are_8_kib_at_most() {
     assert_eq!(judged(&all, &long), Some(Err(Fault::TooLong)));
 }
 
+/// X31: `exp`, `nbf` and the leeway.
 #[test]
 fn the_time_is_over_half_a_minute_late() {
     for (name, value, fault) in [
@@ -232,6 +237,7 @@ fn the_time_is_over_half_a_minute_late() {
     assert!(tokens.judge(&token, &keys, false, CLOCK_SET_AFTER_MS).is_ok());
 }
 
+/// X31: `iss` and `aud`.
 #[test]
 fn who_has_signed_it_and_for_whom() {
     let both = Settings { issuer: Some("id".to_owned()), audience: vec!["mqtt".into(), "iot".into()], ..settings() };
@@ -275,6 +281,7 @@ fn the_identity_and_the_client_id() {
     assert_eq!((&*bearer.identity, bearer.client_id.as_deref()), ("d1", Some("c1")));
 }
 
+/// X32: what a key set may hold.
 #[test]
 fn a_set_of_keys_is_taken_or_says_what_is_wrong() {
     let (ec, ed) = (Signer::es256(), Signer::eddsa());

@@ -57,7 +57,7 @@ fn what_does_not_go_together() {
     assert!(idle.contains("kafka.main.tls.server_name: is not compared with anything"), "{idle}");
 }
 
-/// A password is not sent as it is, but over TLS.
+/// X61: a password is not sent as it is, but over TLS.
 #[test]
 fn plain_needs_tls_or_insecure() {
     let login = |more: &str| with(&format!("[kafka.main.sasl]\nmechanism = 'OAUTHBEARER'\ntoken_file = 'f'\n{more}"));
@@ -130,6 +130,7 @@ fn names_of_other_clients_say_the_same() {
     assert_eq!((&*sasl.credentials.user, sasl.credentials.mechanism.name()), ("forebay", "SCRAM-SHA-512"));
 }
 
+/// X60: there is no way to switch the check off.
 #[test]
 fn what_other_clients_take_and_we_do_not_has_its_cure() {
     let ssl = "'security.protocol' = 'SSL'";

@@ -25,6 +25,7 @@ fn by_env(text: &str, name: &str, value: &str) -> Result<Config, Problems> {
     parse_all(text, "forebay.toml", &[(name.to_owned(), Some(value.to_owned()))], &Overrides::default(), 2)
 }
 
+/// X69: where secrets come from.
 #[test]
 fn a_password_comes_from_a_file_or_from_the_environment() {
     let file = file(0o600);
@@ -51,6 +52,7 @@ fn other_keys_come_from_the_environment_too() {
     assert!(near.contains("did you mean FOREBAY_KAFKA_MAIN_SASL_USERNAME?"), "{near}");
 }
 
+/// X69: a file that others may read.
 #[test]
 fn a_file_that_others_may_read_is_a_warning() {
     let file = file(0o644);

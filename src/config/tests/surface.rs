@@ -181,6 +181,7 @@ fn a_variable_that_is_no_setting_is_a_warning_and_one_that_looks_like_one_a_prob
     }
 }
 
+/// X66 among them: the embedded log has neither TLS nor passwords.
 #[test]
 fn what_is_legal_and_not_meant_is_a_warning() {
     let sink = |more: &str| format!("[kafka.main]\nbootstrap='k:1'\n[[sink]]\nname='a'\nfilters='#'\n{more}\n");
@@ -204,6 +205,7 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         ),
         (sink("topic = 't'\n[[sink]]\nname='b'\nfilters='#'\ntopic='t'"), "written twice"),
         ("[telemetry]\nservice_name = 'edge'".to_owned(), "1:2: telemetry: has no effect"),
+        ("[embedded]\nbind = '0.0.0.0:9092'".to_owned(), "2:8: embedded.bind: anyone who reaches 0.0.0.0:9092"),
     ] {
         let config = good(&text);
         assert!(config.warnings.to_string().contains(want), "{text}\n{}", config.warnings);

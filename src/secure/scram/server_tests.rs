@@ -91,6 +91,7 @@ fn first_messages() {
     assert!(Opening::parse(b"n,,n=\xff,r=x").is_err());
 }
 
+/// X30: the nonce and the header of the first message.
 #[test]
 fn a_last_message_belongs_to_its_exchange() {
     let (without_proof, proof) = CLIENT_FINAL.rsplit_once(",p=").unwrap();
@@ -120,6 +121,7 @@ fn a_last_message_belongs_to_its_exchange() {
     }
 }
 
+/// X30: the password file alone admits no client.
 #[test]
 fn the_keys_that_a_server_keeps_open_nothing() {
     let kept = pencil();

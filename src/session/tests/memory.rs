@@ -110,7 +110,7 @@ fn what_clients_choose_the_length_of_is_bounded_in_all() {
     assert_eq!(shard.sessions.bytes(), shard.sessions.weigh());
 }
 
-/// Each connection may have 64 KiB of them, and there may be many connections.
+/// X52: each connection may have 64 KiB of them, and there may be many connections.
 #[test]
 fn names_behind_topic_aliases_count_in_all() {
     let mut shard = Shard::with(Settings { session_bytes_max: 1_000, ..Settings::default() });
@@ -133,7 +133,8 @@ fn names_behind_topic_aliases_count_in_all() {
     assert_eq!((shard.sessions.bytes(), shard.sessions.weigh()), (1, 1));
 }
 
-/// Clients that can ask for anything keep sessions up to the bound; one that comes later is not locked out by them.
+/// X55: clients that can ask for anything keep sessions up to the bound; one that comes later is not locked out by
+/// them.
 #[test]
 fn sessions_that_were_away_longest_make_room() {
     let mut shard = Shard::with(Settings { session_bytes_max: 1_000, ..Settings::default() });
@@ -170,6 +171,7 @@ fn sessions_that_were_away_longest_make_room() {
     assert_eq!(evicted(&mut shard), [""; 0]);
 }
 
+/// X55: the number of sessions.
 #[test]
 fn one_more_than_the_number_of_sessions_makes_the_longest_away_go() {
     let mut shard = Shard::with(Settings { sessions_max: 2, ..Settings::default() });

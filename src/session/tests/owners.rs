@@ -17,6 +17,7 @@ fn kept(shard: &mut Shard, admission: Option<Admission>) -> Client {
     shard.connect(&connect(Version::V311, "c", false))
 }
 
+/// X36: a session belongs to its identity.
 #[test]
 fn another_identity_inherits_nothing() {
     for (first, second, present) in [
@@ -38,6 +39,7 @@ fn another_identity_inherits_nothing() {
     }
 }
 
+/// X36: a session without an owner.
 #[test]
 fn what_is_from_before_any_identity_is_taken_up_by_the_first() {
     let mut shard = shard();
@@ -50,6 +52,7 @@ fn what_is_from_before_any_identity_is_taken_up_by_the_first() {
     assert!(!kept(&mut shard, Some(admission("a", BOB))).session_present, "it is hers now");
 }
 
+/// X36: `foreign_takeover`.
 #[test]
 fn a_foreign_session_ends_with_its_will_or_stays_and_refuses() {
     let will = |name| Connect {
@@ -76,6 +79,7 @@ fn a_foreign_session_ends_with_its_will_or_stays_and_refuses() {
     assert_eq!((due.username.as_deref(), due.auth.as_deref()), (ADA, Some("a")));
 }
 
+/// X36: the owner is in the session's record.
 #[test]
 fn an_owner_survives_a_restart() {
     let mut before = shard();
@@ -93,6 +97,7 @@ fn an_owner_survives_a_restart() {
     }
 }
 
+/// X37: the identity, not the packet's user name.
 #[test]
 fn an_identity_stands_in_the_place_of_the_user_name() {
     let mut shard = shard();

@@ -75,6 +75,7 @@ fn the_quota_is_new_with_each_connection() {
     assert_eq!(shard.violation(c, &publish(QoS::AtLeastOnce, 3)), Violation::RECEIVE_MAXIMUM);
 }
 
+/// X53: before 5.0 a session is left unread past the bound.
 #[test]
 fn three_x_has_no_quota_but_is_not_read_past_the_bound() {
     let mut shard = Shard::with(Settings { receive_maximum: 1, inflight_max: 3, ..Settings::default() });
@@ -91,6 +92,7 @@ fn three_x_has_no_quota_but_is_not_read_past_the_bound() {
     assert!(!shard.session(c).is_blocked());
 }
 
+/// X53: QoS 2 identifiers that wait for PUBREL.
 #[test]
 fn open_qos_2_ids_are_bounded() {
     let mut shard = Shard::with(Settings { qos2_inflight_3x: 2, ..Settings::default() });

@@ -56,6 +56,7 @@ fn keys(world: &World) -> Vec<i16> {
     world.asked.iter().map(|(_, key)| *key).collect()
 }
 
+/// X61: ApiVersions, the login, then requests.
 #[test]
 fn a_login_comes_before_everything_but_the_versions() {
     for piece in [usize::MAX, 7, 1] {
@@ -72,6 +73,7 @@ fn a_login_comes_before_everything_but_the_versions() {
     }
 }
 
+/// X61: PLAIN on the wire.
 #[test]
 fn plain() {
     let world = started(wants(world_of(with(Mechanism::Plain, PASSWORD)), || PlainServer {
@@ -81,6 +83,7 @@ fn plain() {
     assert_eq!(keys(&world), [18, 17, 36, 3]);
 }
 
+/// X61: SaslAuthenticate 0 to 2.
 #[test]
 fn every_version_that_brokers_speak() {
     for version in 0..=2 {
@@ -90,7 +93,7 @@ fn every_version_that_brokers_speak() {
     }
 }
 
-/// Nothing is sent to a server that does not prove itself, and it is not asked in a busy loop.
+/// X62: nothing is sent to a server that does not prove itself, and it is not asked in a busy loop.
 #[test]
 fn a_server_that_lies_gets_no_request() {
     let lies = [
@@ -119,6 +122,7 @@ fn a_server_that_lies_gets_no_request() {
     }
 }
 
+/// X65: backoff, and a new secret.
 #[test]
 fn refused_logins_wait_longer_and_longer_and_a_new_password_holds_at_once() {
     let mut world = started(wants(world_of(scram("wrong")), || ScramServer::new(PASSWORD, Lie::Nothing)));
@@ -201,7 +205,7 @@ fn what_is_never_prepared_is_not_waited_for_for_ever() {
     assert!(keys(&world).ends_with(&[3]));
 }
 
-/// `Debug` is what ends in logs by mistake.
+/// X70: `Debug` is what ends in logs by mistake.
 #[test]
 fn nothing_shows_the_password() {
     let mut world = wants(world_of(scram(PASSWORD)), || ScramServer::new("another", Lie::Nothing));

@@ -65,6 +65,7 @@ fn by_link(world: &World) -> BTreeMap<LinkId, Vec<i16>> {
     links
 }
 
+/// X64: renewed at 85 to 95 % of the session's life.
 #[test]
 fn a_login_is_renewed_between_requests_and_nothing_fails() {
     let mut world = world(5_000);
@@ -80,8 +81,8 @@ fn a_login_is_renewed_between_requests_and_nothing_fails() {
     assert_eq!((world.client.stats().failures, world.client.stats().replaced), (0, 0));
 }
 
-/// Five batches are under way when the time for the login comes. Kafka ends a connection on which anything stands between
-/// SaslHandshake and the last SaslAuthenticate, or behind a login that is overdue.
+/// X64: five batches are under way when the time for the login comes. Kafka ends a connection on which anything stands
+/// between SaslHandshake and the last SaslAuthenticate, or behind a login that is overdue.
 #[test]
 fn requests_in_flight_are_answered_first() {
     let mut world = world(5_000);
@@ -103,6 +104,7 @@ fn requests_in_flight_are_answered_first() {
     assert!(answered >= 25 && world.client.stats().logins >= 4, "{answered} {:?}", world.client.stats());
 }
 
+/// X64: never twice in a second.
 #[test]
 fn never_twice_in_a_second() {
     for lifetime_ms in [1, 100, 900] {
@@ -124,6 +126,7 @@ fn a_login_without_an_end_is_not_renewed() {
     }
 }
 
+/// X65: within a minute, one by one.
 #[test]
 fn connections_of_withdrawn_credentials_are_replaced_one_by_one() {
     let mut world = world(0);
