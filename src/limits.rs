@@ -103,9 +103,15 @@ pub const POOLED_TAIL_BYTES_MAX: usize = 16 << 10;
 /// How many such buffers a shard keeps: one for each connection whose packet may straddle two reads in one turn.
 pub const POOLED_TAILS_MAX: usize = 256;
 
-/// Letters a shard's mailbox holds. A hand-over is one letter; past it the connection is closed and the device
-/// connects again.
+/// Letters a shard's mailbox holds. Past it connections wait on the shard that accepted them, as below.
 pub const MAILBOX_LETTERS_MAX: usize = 4_096;
+
+/// Connections of a shard that wait for room in the mailboxes of others. Past it the connection is closed, and the device
+/// connects again.
+pub const MOVES_WAITING_MAX: usize = 4_096;
+
+/// Bytes that have been read of them.
+pub const MOVES_WAITING_BYTES_MAX: usize = 16 << 20;
 
 /// Dead letters of a shard on their way to one sink's file. Past it refused records stay in the sink's memory, and a
 /// message that would become a dead letter at the door stays unread.

@@ -237,7 +237,7 @@ impl World {
         }
         self.disks = disks.collect();
         let started_at = self.time;
-        (self.left_at_door, self.moves_refused) = (0, 0);
+        self.left_at_door = 0;
         // What was there under another bound may be more.
         let sizes = |life: &Settings| life.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.share));
         let same = self.lives.iter().all(|life| sizes(life) == sizes(&self.settings));
@@ -478,6 +478,15 @@ impl World {
         }
     }
 
+    /// A connection that waits for room in a mailbox is not read: the kernel keeps what comes.
+    fn keep_unread(&mut self, shard: usize, socket: u64, one: In) {
+        let Some(process) = &mut self.process else { return };
+        let waits = process.moving.borrow().values().any(|waiting| *waiting == socket);
+        if waits {
+            process.hosts[shard].moved.push(one);
+        }
+    }
+
     /// What a shard has done in a turn goes out.
     fn collect(&mut self, shard: usize) {
         let Some(process) = &mut self.process else { return };
@@ -485,7 +494,7 @@ impl World {
         let mail = std::mem::take(&mut host.ring.mail);
         let dialled = std::mem::take(&mut host.ring.dialled);
         let moved = std::mem::take(&mut host.moved);
-        let refused = std::mem::take(&mut host.ring.refused);
+        self.moves_put_off += std::mem::take(&mut host.ring.moves_put_off);
         let (mut sent, mut closed) = (Vec::new(), Vec::new());
         for slot in 0..host.ring.wires.len() {
             let Some(conn) = host.ring.id_of(slot) else { continue };
@@ -510,15 +519,13 @@ impl World {
             }
             self.put(to, In::Mail(letter));
         }
-        for socket in refused {
-            self.moves_refused += 1;
-            self.moves_refused_ever += 1;
-            self.socket_gone(socket);
-        }
         for one in moved {
             let (In::Bytes(socket, _) | In::Closed(socket, _)) = &one else { continue };
-            if let Some(to) = self.sockets.get(socket).map(|entry| entry.shard).filter(|to| *to != shard) {
-                self.put(to, one);
+            let socket = *socket;
+            match self.sockets.get(&socket).map(|entry| entry.shard) {
+                Some(to) if to != shard => self.put(to, one),
+                Some(_) => self.keep_unread(shard, socket, one),
+                None => {}
             }
         }
         for conn in dialled {

@@ -36,8 +36,8 @@ pub struct Sums {
     pub moved: u64,
     /// Connections with a layer that came to another shard, and how many of these with bytes that had not gone out.
     pub layers_moved: [u64; 2],
-    /// Connections that were lost because a mailbox was full.
-    pub moves_refused: u64,
+    /// How often a connection could not be moved at once, because a mailbox was full.
+    pub moves_put_off: u64,
     /// Messages refused for want of room.
     pub no_room: u64,
     /// Produce requests.
@@ -61,7 +61,7 @@ impl Sums {
         self.receipts.iter_mut().zip(other.receipts).for_each(|(sum, more)| *sum += more);
         self.moved += other.moved;
         self.layers_moved.iter_mut().zip(other.layers_moved).for_each(|(sum, more)| *sum += more);
-        self.moves_refused += other.moves_refused;
+        self.moves_put_off += other.moves_put_off;
         self.no_room += other.no_room;
         self.requests += other.requests;
         self.tolerated.iter_mut().zip(other.tolerated).for_each(|(sum, more)| *sum += more);
@@ -83,7 +83,7 @@ impl Sums {
             receipts: world.judge.receipts,
             moved: world.judge.moved,
             layers_moved: world.layers_moved,
-            moves_refused: world.moves_refused_ever,
+            moves_put_off: world.moves_put_off,
             no_room: world.messages.iter().filter(|m| m.refused_as == Some(0x97)).count() as u64,
             requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),

@@ -115,10 +115,8 @@ pub struct World {
     pub(crate) layer_rng: fastrand::Rng,
     /// Devices that have left this process before they had their CONNACK.
     pub(crate) left_at_door: u64,
-    /// Connections of this process that were lost because a mailbox was full.
-    pub(crate) moves_refused: u64,
-    /// The same of all processes.
-    pub(crate) moves_refused_ever: u64,
+    /// How often a connection could not be moved at once, because a mailbox was full.
+    pub(crate) moves_put_off: u64,
     /// Connections with a layer that came to another shard, and how many of these with bytes that had not gone out.
     pub(crate) layers_moved: [u64; 2],
     pub(crate) fault_rngs: Vec<fastrand::Rng>,
@@ -184,8 +182,7 @@ impl World {
             crash_rng: stream(seed, "crash"),
             layer_rng: stream(seed, "layer draws"),
             left_at_door: 0,
-            moves_refused: 0,
-            moves_refused_ever: 0,
+            moves_put_off: 0,
             layers_moved: [0; 2],
             fault_rngs: Fault::ALL.iter().map(|fault| stream(seed, &format!("{} draws", fault.name()))).collect(),
             quiet: false,

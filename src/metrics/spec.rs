@@ -72,7 +72,7 @@ table!(
     ConnectionsMoved, Counter, "connections_handed_over", "Connections handed over to the shard that owns their client id.";
     ConnectTimeouts, Counter, "connections_closed"{reason = "connect_timeout"}, "Connections closed by the server, by reason.";
     ProxyHeadersRefused, Counter, "connections_closed"{reason = "proxy_header"}, "The first bytes were not a PROXY header that the listener accepts.";
-    ConnectionsMoveRefused, Counter, "connections_closed"{reason = "handover_failed"}, "The mailbox of the owning shard was full.";
+    ConnectionsMoveRefused, Counter, "connections_closed"{reason = "handover_failed"}, "The mailbox of the owning shard stayed full for `connect_timeout`, or too many connections waited for it.";
     KeepAliveTimeouts, Counter, "connections_closed"{reason = "keep_alive_timeout"}, "No packet within 1.5 times the keep-alive.";
     AnswerTimeouts, Counter, "connections_closed"{reason = "answer_timeout"}, "A PUBACK or PUBREC was held longer than `answer_timeout`.";
     ListenerRemovals, Counter, "connections_closed"{reason = "listener_removed"}, "The listener was removed from the configuration.";
@@ -112,6 +112,7 @@ table!(
     WsRefused, Counter, "websocket_requests"{result = "refused"}, "Answered with 4xx.";
     WsClosedProtocol, Counter, "websocket_violations"{code = "1002"}, "WebSocket connections closed for what the client sent, by close code: a violation of the protocol.";
     WsClosedText, Counter, "websocket_violations"{code = "1003"}, "A text frame.";
+    MovesWaiting, Gauge, "handovers_waiting", "Connections that wait to be handed over, because the mailbox of the owning shard is full.";
     Unauthenticated, Gauge, "connections_unauthenticated", "Connections that have not completed CONNECT.";
     Sessions, Gauge, "sessions", "Sessions held, connected or not.";
     SessionsKept, Gauge, "sessions_stored", "Sessions on disk; they survive a restart.";

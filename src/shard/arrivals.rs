@@ -17,7 +17,7 @@ use super::admission::Admitted;
 use super::connection::{AtDoor, Kind, Timer};
 use super::events::second;
 use super::exchange::Exchanged;
-use super::mail::Mail;
+use super::moves::Move;
 use super::router;
 use super::tally::Address;
 use super::{Core, Ring};
@@ -170,17 +170,10 @@ impl Core {
             self.leaving.push(conn);
             return self.put_back(io, conn, unread);
         };
-        let listener = detached.listener;
         let address = self.addresses.remove(&conn.slot);
         self.drop_connection(io, conn);
-        match io.mail(owner, Mail::HandOver(Detached { unread, deadline, ..detached }, claim)) {
-            Ok(()) => self.numbers.count(M::ConnectionsMoved),
-            // The letter is dropped here, and the socket with it: the device connects again.
-            Err(_letter) => {
-                self.numbers.count(M::ConnectionsMoveRefused);
-                self.around.tally.leave(listener, address);
-            }
-        }
+        let detached = Detached { unread, deadline, ..detached };
+        self.send_move(io, Move { owner, detached, claim, address });
     }
 
     /// Tries again to move those that could not.

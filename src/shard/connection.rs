@@ -205,6 +205,8 @@ pub(super) enum Timer {
     Rates,
     /// Messages are left over for subscribers.
     Delivery,
+    /// Connections wait for room in another shard's mailbox.
+    Moves,
     /// How long a connection's answers have been owed.
     Answers(ConnId),
 }
@@ -219,6 +221,7 @@ impl Timer {
             Self::Spool => (2, 2, 0),
             Self::Rates => (2, 3, 0),
             Self::Delivery => (2, 4, 0),
+            Self::Moves => (2, 5, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -234,6 +237,7 @@ impl Timer {
             2 if slot == 2 => Self::Spool,
             2 if slot == 3 => Self::Rates,
             2 if slot == 4 => Self::Delivery,
+            2 if slot == 5 => Self::Moves,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }
@@ -296,7 +300,7 @@ mod tests {
     fn timer_tokens_round_trip() {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
-        let others = [Timer::Sessions, Timer::Grace, Timer::Spool, Timer::Rates, Timer::Delivery];
+        let others = [Timer::Sessions, Timer::Grace, Timer::Spool, Timer::Rates, Timer::Delivery, Timer::Moves];
         for timer in others.into_iter().chain([connection, Timer::Cluster(7), answers]) {
             assert_eq!(Timer::of(timer.token()), timer);
         }

@@ -5,6 +5,7 @@
 //! | [`router`] | client id to owning shard |
 //! | [`edge`] | what listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
+//! | `moves` | connections for a shard whose mailbox is full |
 //! | `door`, [`tally`] | how many may wait there, and come from one address |
 //! | `admission`, `exchange` | whether a client is admitted |
 //! | `device` | bytes of a device: packets, session, answers |
@@ -47,6 +48,7 @@ mod inspect;
 mod kept;
 pub mod mail;
 mod members;
+mod moves;
 mod numbers;
 mod outlets;
 mod publish;
@@ -95,6 +97,7 @@ use self::delivery::Delivery;
 use self::door::Doors;
 use self::edge::Edge;
 use self::mail::{Mail, Notice};
+use self::moves::Moves;
 use self::numbers::Numbers;
 use self::outlets::Outlets;
 use self::retained::Retained;
@@ -155,6 +158,8 @@ pub struct Core {
     addresses: HashMap<u32, Address>,
     /// Connections that could not be moved to another shard yet.
     leaving: Vec<ConnId>,
+    /// Those that another shard has no room for yet.
+    moves: Moves,
     /// Connections whose password could not be asked for yet, oldest first.
     unasked: VecDeque<ConnId>,
     /// Sessions that may owe answers after this turn's completions.
@@ -207,6 +212,7 @@ impl Core {
             doors: Doors::default(),
             addresses: HashMap::new(),
             leaving: Vec::new(),
+            moves: Moves::default(),
             unasked: VecDeque::new(),
             touched: Vec::new(),
             wills_offered_at: 0,

@@ -150,6 +150,7 @@ impl Shard for Core {
             Timer::Spool => self.spool_time(),
             Timer::Rates => self.rates_time(io),
             Timer::Delivery => self.delivery_time(),
+            Timer::Moves => self.moves_time(),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
@@ -171,6 +172,7 @@ impl Shard for Core {
         self.answer_passes(io);
         self.send_retained_letters(io);
         self.go_on_leaving(io);
+        self.go_on_moving(io);
         self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);

@@ -11,6 +11,7 @@ mod dead_letters;
 mod device;
 mod drain;
 mod events;
+mod hand_over;
 mod hostile;
 mod isolation;
 mod kafka;

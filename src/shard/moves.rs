@@ -1,0 +1,103 @@
+//! Connections on their way to the shard that owns their client, while its mailbox is full.
+//!
+//! A shard that is behind is no reason to make a device connect again, with another handshake: in a storm that is what would keep it
+//! behind. So the connection waits here, unread, and is sent again every millisecond, until its time for CONNECT is over.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::limits::{MAILBOX_LETTERS_MAX, MOVES_WAITING_BYTES_MAX, MOVES_WAITING_MAX};
+use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::Detached;
+
+use super::connection::{AtDoor, Timer};
+use super::mail::Mail;
+use super::tally::Address;
+use super::{Core, Ring};
+
+/// How long a full mailbox is given.
+const AGAIN: Duration = Duration::from_millis(1);
+
+const _: () = assert!(MOVES_WAITING_MAX <= MAILBOX_LETTERS_MAX);
+
+/// A connection for another shard.
+pub(super) struct Move {
+    pub(super) owner: usize,
+    pub(super) detached: Detached,
+    pub(super) claim: Option<Box<AtDoor>>,
+    /// Where it is counted, if that is bounded.
+    pub(super) address: Option<Address>,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Moves {
+    /// Oldest first.
+    waiting: VecDeque<Move>,
+    /// What has been read of them.
+    bytes: usize,
+    has_timer: bool,
+}
+
+impl Core {
+    /// Sends a connection to its owner, or has it wait behind those that do.
+    pub(super) fn send_move(&mut self, io: &mut Ring<'_>, one: Move) {
+        let left = if self.moves.waiting.is_empty() { self.try_move(io, one) } else { Some(one) };
+        let Some(one) = left else { return };
+        let bytes = self.moves.bytes + one.detached.unread.len();
+        if self.moves.waiting.len() >= MOVES_WAITING_MAX || bytes > MOVES_WAITING_BYTES_MAX {
+            return self.give_up(one);
+        }
+        self.moves.bytes = bytes;
+        self.moves.waiting.push_back(one);
+    }
+
+    /// Sends those that wait, as far as their owners have room. Those of one owner stay in order.
+    pub(super) fn go_on_moving(&mut self, io: &mut Ring<'_>) {
+        let (now, mut full) = (io.now(), 0_u64);
+        for one in std::mem::take(&mut self.moves.waiting) {
+            let (owner, bytes) = (1 << one.owner, one.detached.unread.len());
+            let left = if full & owner == 0 { self.try_move(io, one) } else { Some(one) };
+            match left {
+                Some(one) if now < one.detached.deadline => {
+                    full |= owner;
+                    self.moves.waiting.push_back(one);
+                    continue;
+                }
+                Some(one) => self.give_up(one),
+                None => {}
+            }
+            self.moves.bytes -= bytes;
+        }
+        self.numbers.set(M::MovesWaiting, self.moves.waiting.len() as u64);
+        if !self.moves.waiting.is_empty() && !self.moves.has_timer {
+            self.moves.has_timer = true;
+            let _ = io.set_timer(now.after(AGAIN), Timer::Moves.token());
+        }
+    }
+
+    /// The turn that [`Core::go_on_moving`] has asked for.
+    pub(super) fn moves_time(&mut self) {
+        self.moves.has_timer = false;
+    }
+
+    /// Sends it. What is left: it, if the mailbox is full.
+    fn try_move(&mut self, io: &mut Ring<'_>, one: Move) -> Option<Move> {
+        let Move { owner, detached, claim, address } = one;
+        match io.mail(owner, Mail::HandOver(detached, claim)) {
+            Ok(()) => {
+                self.numbers.count(M::ConnectionsMoved);
+                None
+            }
+            Err(Mail::HandOver(detached, claim)) => Some(Move { owner, detached, claim, address }),
+            // No other letter was sent.
+            Err(_) => None,
+        }
+    }
+
+    /// The socket is closed here: the device connects again.
+    fn give_up(&mut self, one: Move) {
+        self.numbers.count(M::ConnectionsMoveRefused);
+        self.around.tally.leave(one.detached.listener, one.address);
+    }
+}
