@@ -1,4 +1,5 @@
-//! The rules of the secure edge, X1 to X78: each has a test that names it in its comment (`/// X12: …`).
+//! The rules of the secure edge, X1 to X78: each has a test that names it in its comment (`/// X12: …`). And the weakness classes
+//! of MQTT brokers: each has an attacker or a test.
 
 use std::collections::HashMap;
 use std::fs;
@@ -88,26 +89,49 @@ fn the_reader_of_this_test_sees_what_it_should() {
 /// X78: what SIMULATION.md says of each rule that was taken out: the tests that it names exist.
 #[test]
 fn what_finds_a_rule_that_is_taken_out_exists() {
-    let document = read("docs/internals/SIMULATION.md");
-    let (_, table) = document.split_once("### Rules of the secure edge").expect("the section");
-    let table = table.split("\n## ").next().expect("its end");
-    let rows: Vec<Vec<&str>> = table
-        .lines()
-        .filter(|line| line.starts_with("| ") && !line.starts_with("| rule"))
-        .map(|line| line.split('|').map(str::trim).collect())
-        .collect();
-    let told: Vec<usize> = rows.iter().flat_map(|row| rules(row[1])).collect();
+    let rows = table("docs/internals/SIMULATION.md", "### Rules of the secure edge");
+    let told: Vec<usize> = rows.iter().flat_map(|row| rules(&row[0])).collect();
     let silent: Vec<_> = TAKEN_OUT.iter().filter(|rule| !told.contains(rule) && !NOT_BUILT.contains(rule)).collect();
     assert!(silent.is_empty(), "the table does not have X{silent:?}");
+    assert_tests_exist(rows.iter().map(|row| row[2].as_str()));
+}
+
+/// The rows of the table behind a heading, without its head.
+fn table(document: &str, heading: &str) -> Vec<Vec<String>> {
+    let text = read(document);
+    let (_, section) = text.split_once(heading).expect("the section");
+    let lines = section.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    lines.skip(2).map(cells).collect()
+}
+
+/// Tests that are named as `module::function`, or modules of tests.
+fn assert_tests_exist<'a>(cells: impl Iterator<Item = &'a str>) {
     let sources = sources();
-    for row in &rows {
-        for named in row[3].split('`').skip(1).step_by(2).filter(|named| named.contains("::")) {
-            let last = named.rsplit("::").next().expect("a name");
-            let (function, module) = (format!("fn {last}("), format!("mod {last}"));
-            let is_there = |(_, text): &(PathBuf, String)| text.contains(&function) || text.contains(&module);
-            assert!(sources.iter().any(is_there), "{named} does not exist");
-        }
+    for named in cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).filter(|named| named.contains("::")) {
+        let last = named.rsplit("::").next().expect("a name");
+        let (function, module) = (format!("fn {last}("), format!("mod {last}"));
+        let is_there = |(_, text): &(PathBuf, String)| text.contains(&function) || text.contains(&module);
+        assert!(sources.iter().any(is_there), "{named} does not exist");
     }
+}
+
+/// FAULTS.md has the twenty weakness classes; the attackers and tests that it names for them exist.
+#[test]
+fn each_weakness_class_has_an_attacker_or_a_test() {
+    let rows = table("docs/internals/FAULTS.md", "## Weakness classes");
+    let attacks = read("tests/faults/attacks.py");
+    let kinds = attacks.split_once("KINDS: tuple").and_then(|(_, rest)| rest.split_once(')')).expect("the kinds").0;
+    let kinds: Vec<&str> = kinds.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    assert_eq!(rows.len(), 20);
+    for (number, row) in (1..).zip(&rows) {
+        assert!(row[0].starts_with(&format!("{number}: ")), "{row:?}");
+        let mut attackers = row[2].split('`').skip(1).step_by(2);
+        assert!(attackers.clone().next().is_some() || row[2].starts_with("none: "), "{row:?}");
+        attackers.by_ref().for_each(|attacker| assert!(kinds.contains(&attacker), "{number}: {attacker}"));
+        assert!(row[3].contains("::") || row[3] == "the same", "{row:?}");
+    }
+    assert_tests_exist(rows.iter().map(|row| row[3].as_str()));
 }
 
 /// X74: what deny.toml bans is not in the lock file, and SECURITY.md says how to report and who checks when.

@@ -1,144 +1,24 @@
 #!/usr/bin/env python3
 """What hostile clients do, through every transport: attacks.py TRANSPORT=PORT... --seconds S --seed N
 
-The kinds are the weakness classes of MQTT brokers: memory, CPU or connections taken before and after CONNECT, packets that no client sends, and
-what TLS and WebSocket add to that. Prints, as JSON, how often each kind was tried through each transport, and what went against the rules: a
+The kinds are the weakness classes of MQTT brokers (docs/internals/FAULTS.md numbers them): memory, CPU or connections taken before and after
+CONNECT, packets that no client sends, and what TLS and WebSocket add to that. Prints, as JSON, how often each kind was tried through each transport, and what went against the rules: a
 connection that should have been closed and was not.
 """
 
 import argparse
-import base64
 import json
-import os
 import random
 import socket
 import ssl
-import struct
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 
-PATIENCE_S = 20.0  # for the end of a connection that has to be closed
+from link import PATIENCE_S, Link, connect, packet, publish, text, varint
+
 HELD_S = 1.0
-
-
-def varint(value: int) -> bytes:
-    out = b""
-    while True:
-        value, low = value >> 7, value & 0x7F
-        out += bytes([low | (0x80 if value else 0)])
-        if not value:
-            return out
-
-
-def text(value: str | bytes) -> bytes:
-    value = value.encode() if isinstance(value, str) else value
-    return len(value).to_bytes(2, "big") + value
-
-
-def packet(first: int, body: bytes) -> bytes:
-    return bytes([first]) + varint(len(body)) + body
-
-
-def connect(client: str | bytes, *, user: str = "", password: str = "", properties: bytes = b"", will: bytes = b"", flags: int = 0x02) -> bytes:
-    """MQTT 5.0. `will`: its properties, topic and payload."""
-    flags |= (0x80 if user else 0) | (0x40 if password else 0) | (0x04 if will else 0)
-    body = text("MQTT") + bytes([5, flags, 0, 30]) + varint(len(properties)) + properties + text(client) + will
-    return packet(0x10, body + (text(user) if user else b"") + (text(password) if password else b""))
-
-
-def publish(topic: str | bytes, payload: bytes = b"x", *, qos: int = 0, packet_id: int = 1, properties: bytes = b"") -> bytes:
-    body = text(topic) + (packet_id.to_bytes(2, "big") if qos else b"") + varint(len(properties)) + properties + payload
-    return packet(0x30 | qos << 1, body)
-
-
-class Link:
-    """A connection through one transport. `raw` goes out as it is, `send` as the transport wants it."""
-
-    def __init__(self, transport: str, port: int, chance: random.Random, upgrade: bool = True):
-        self.web, self.chance = transport in ("ws", "wss"), chance
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if transport in ("tls", "wss"):
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            self.sock = context.wrap_socket(self.sock, server_hostname="localhost")
-        if self.web and upgrade:
-            self.raw(self.request())
-            head = b""
-            while b"\r\n\r\n" not in head:
-                more = self.sock.recv(4096)
-                if not more:
-                    raise ConnectionError("no upgrade")
-                head += more
-
-    @staticmethod
-    def request(more: str = "") -> bytes:
-        key = base64.b64encode(os.urandom(16)).decode()
-        return (
-            f"GET /mqtt HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {key}\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n{more}\r\n"
-        ).encode()
-
-    def raw(self, data: bytes) -> None:
-        self.sock.sendall(data)
-
-    @staticmethod
-    def frame(data: bytes, opcode: int = 2, fin: bool = True, length: int | None = None) -> bytes:
-        """Masked with zeros, which is a mask like any other."""
-        length = len(data) if length is None else length
-        head = bytes([(0x80 if fin else 0) | opcode])
-        if length < 126:
-            head += bytes([0x80 | length])
-        elif length < 1 << 16:
-            head += bytes([0x80 | 126]) + length.to_bytes(2, "big")
-        else:
-            head += bytes([0x80 | 127]) + length.to_bytes(8, "big")
-        return head + bytes(4) + data
-
-    def send(self, data: bytes) -> None:
-        self.raw(self.frame(data) if self.web else data)
-
-    def dripped(self, data: bytes) -> None:
-        """A byte each time."""
-        for byte in data:
-            self.send(bytes([byte]))
-
-    def answer(self, count: int = 1) -> bytes:
-        """Some of what comes."""
-        try:
-            return self.sock.recv(max(count, 4096))
-        except (TimeoutError, OSError):
-            return b""
-
-    def is_closed(self, within_s: float = PATIENCE_S) -> bool:
-        """Whether the service ends it in time."""
-        deadline = time.monotonic() + within_s
-        while time.monotonic() < deadline:
-            self.sock.settimeout(max(0.01, deadline - time.monotonic()))
-            try:
-                if not self.sock.recv(1 << 16):
-                    return True
-            except TimeoutError:
-                return False
-            except OSError:
-                return True
-        return False
-
-    def close(self) -> None:
-        try:
-            self.sock.close()
-        except OSError:
-            pass
-
-    def vanish(self) -> None:
-        """Reset, without a word of TLS or WebSocket."""
-        try:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.sock.close()
-        except OSError:
-            pass
 
 
 class Attacker:
@@ -146,6 +26,7 @@ class Attacker:
         self.ports, self.chance = ports, random.Random(seed)
         self.name = f"attacker-{seed}"
         self.tried: Counter[str] = Counter()
+        self.turns = Counter({kind.__name__: seed // 10 + place for place, kind in enumerate(self.KINDS)})
         self.wrong: list[str] = []
 
     def open(self, upgrade: bool = True) -> Link:
@@ -178,6 +59,36 @@ class Attacker:
         link = self.open()
         link.send(packet(0x10, text("MQTT") + b"\x05\x02\x00\x1e" + length + b"\x26\xff\xff"))
         self.must_close(link, "a length that is none")
+        five = b"\x80\x80\x80\x80\x01"
+        filters = text("attack/#") + b"\x00"
+        will = five + text("attack/will") + text("x")
+        bad = (b"\x30" + five + b"xxxx", packet(0x30, text("attack/v") + five), packet(0x82, b"\x00\x01" + b"\x06\x0b" + five + filters), packet(0x82, b"\x00\x01" + five + filters))
+        for each in bad:
+            link = self.connected()
+            link.send(each)
+            self.must_close(link, f"five bytes of a variable integer in {each[:1].hex()}")
+        link = self.open()
+        link.send(connect("will", will=will))
+        self.must_close(link, "five bytes of a variable integer in a will")
+
+    def cut(self) -> None:
+        """Class 7: a packet that is longer than its frame, or than all that comes; and frames of a byte each."""
+        link = self.open()
+        link.send(connect("cut")[:-1])
+        self.must_close(link, "a CONNECT without its last byte")
+        link = self.open()
+        link.dripped(connect(f"{self.name}-dripped"))
+        link.dripped(publish("attack/cut", b"x" * 60, qos=1)[:-1])
+        link.vanish()
+
+    def refused(self) -> None:
+        """Class 12: a CONNECT that is refused, and a client that then says nothing and does not close."""
+        level = packet(0x10, text("MQTT") + b"\x09\x02\x00\x1e\x00" + text("x"))
+        reserved = packet(0x10, text("MQTT") + b"\x05\x03\x00\x1e\x00" + text("x"))
+        for bad in (level, reserved, connect("x", user="nobody", password="x"), connect("\u0000")):
+            link = self.open()
+            link.send(bad)
+            self.must_close(link, "a refused CONNECT")
 
     def properties(self) -> None:
         """Class 3: 5,000 user properties, with a password that is wrong."""
@@ -261,6 +172,51 @@ class Attacker:
             links.append(link)
         [link.vanish() for link in links]
 
+    def subscriptions(self) -> None:
+        """Class 8: many subscribe, unsubscribe, publish and go at the same time, with the same filters."""
+        filters = [text(f"attack/s/{number}/+") for number in range(20)] + [text("attack/#"), text("+/s/#")]
+        links = [self.connected() for _ in range(8)]
+        for _ in range(20):
+            for link in links:
+                some = self.chance.sample(filters, 5)
+                subscribe = packet(0x82, b"\x00\x07\x00" + b"".join(each + bytes([self.chance.randrange(3)]) for each in some))
+                unsubscribe = packet(0xA2, b"\x00\x08\x00" + b"".join(self.chance.sample(filters, 3)))
+                link.send(self.chance.choice([subscribe + unsubscribe, unsubscribe + subscribe, subscribe]))
+                link.send(publish(f"attack/s/{self.chance.randrange(20)}/x", qos=0))
+            if self.chance.random() < 0.3:
+                self.chance.choice([Link.close, Link.vanish])(links.pop())
+                links.append(self.connected())
+        [link.vanish() for link in links]
+
+    def acknowledgements(self) -> None:
+        """Class 16: acknowledgements of what was never sent, twice, of another kind, and with codes that there are not."""
+        link = self.connected()
+        link.send(packet(0x82, b"\x00\x01\x00" + text("attack/ack") + b"\x02"))
+        link.send(publish("attack/ack", qos=2, packet_id=7))
+        for first in (0x40, 0x50, 0x62, 0x70):
+            for packet_id in (1, 7, 65_535):
+                link.send(packet(first, packet_id.to_bytes(2, "big")) * 2)
+        link.answer()
+        link.send(packet(0x40, b"\x00\x01\xff\x00"))
+        self.must_close(link, "an acknowledgement with a reason code that there is not")
+
+    def deaf_subscriber(self) -> None:
+        """Class 18: subscribers that read nothing, and a publisher for them. One reads nothing at QoS 1, and its session stays for a while."""
+        for qos in (0, 1):
+            deaf = self.connected(properties=b"\x11\x00\x00\x00\x05", flags=0x02)
+            deaf.send(packet(0x82, b"\x00\x01\x00" + text("attack/loud") + bytes([qos])))
+            loud = self.connected()
+            loud.sock.settimeout(HELD_S)
+            try:
+                for packet_id in range(1, 2_000):
+                    loud.send(publish("attack/loud", b"l" * 1_000, qos=qos, packet_id=packet_id))
+                    if qos and packet_id % 500 == 0:
+                        loud.answer(1 << 16)
+            except (TimeoutError, OSError):
+                pass
+            loud.close()
+            deaf.vanish()
+
     def wildcards(self) -> None:
         """Class 17: identities of wildcards, separators and controls."""
         for name in ("+", "#", "a/b", "$share", "x\u0001", "%c", "../../etc"):
@@ -331,8 +287,6 @@ class Attacker:
 
     def upgrades(self) -> None:
         """Requests that are too long, wrong, or never end."""
-        if self.transport not in ("ws", "wss"):
-            return self.rubbish()
         for request in (
             Link.request(f"X: {'x' * 9_000}\r\n"), Link.request("A: b\r\n" * 100), b"POST /mqtt HTTP/1.1\r\n\r\n", b"GET /mqtt HTTP/1.0\r\n\r\n",
             Link.request().replace(b": 13", b": 12"), Link.request().replace(b"GET /mqtt", b"GET /other"),
@@ -343,8 +297,6 @@ class Attacker:
 
     def frames(self) -> None:
         """Frames of 2^63 bytes, without a mask, of text, in fragments of a byte, and pings without end."""
-        if self.transport not in ("ws", "wss"):
-            return self.rubbish()
         for bad in (b"\x82\xff" + b"\xff" * 8, b"\x82\x05hello", Link.frame(b"text", opcode=1), b"\x80\x80" + bytes(4), Link.frame(b"x", opcode=9, fin=False)):
             link = self.open()
             link.raw(bad)
@@ -363,9 +315,17 @@ class Attacker:
         link.vanish()
 
     KINDS: tuple[Callable, ...] = (
-        announce, lengths, properties, silence, rubbish, mutated, not_a_clients, levels, unreleased, wills, takeovers, wildcards, deaf, large,
-        guesses, handshakes, upgrades, frames,
+        announce, lengths, cut, refused, properties, silence, rubbish, mutated, not_a_clients, levels, unreleased, wills, takeovers, subscriptions,
+        acknowledgements, wildcards, deaf, deaf_subscriber, large, guesses, handshakes, upgrades, frames,
     )  # fmt: skip
+    # What only a WebSocket has.
+    WEB = ("upgrades", "frames")
+
+    def next_transport(self, kind: str) -> str:
+        """Each kind goes through one transport after the other; where it begins hangs on the seed."""
+        transports = [name for name in self.ports if kind not in self.WEB or name in ("ws", "wss")]
+        self.turns[kind] += 1
+        return transports[self.turns[kind] % len(transports)]
 
     def run(self, seconds: float, part: int, parts: int) -> None:
         """Its part of the kinds once, whatever time that takes; then all of them, until the time is over."""
@@ -375,7 +335,7 @@ class Attacker:
             for kind in self.chance.sample(kinds, len(kinds)):
                 if kinds is self.KINDS and time.monotonic() > deadline:
                     break
-                self.transport = self.chance.choice(list(self.ports))
+                self.transport = self.next_transport(kind.__name__)
                 try:
                     kind(self)
                 except OSError:  # the service has closed it first

@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import readers
+from attacks import Attacker
 from scenarios import Scenario
 from stand import Failed, free_ports, quantiles
 
@@ -40,6 +42,12 @@ kafka = "main"
 buffer = "memory"
 acknowledge = "received"
 """
+
+
+def through_all(transports: Iterable[str]) -> set[tuple[str, str]]:
+    """Every kind of attack with every transport that it is for."""
+    pairs = {(kind.__name__, transport) for kind in Attacker.KINDS for transport in transports}
+    return {(kind, transport) for kind, transport in pairs if kind not in Attacker.WEB or transport in ("ws", "wss")}
 
 
 class Hostile(Scenario):
@@ -75,7 +83,7 @@ class Hostile(Scenario):
         )  # fmt: skip
         made(str(self.program), "passwd", "--generate", "passwords", "device-1")
         subprocess.run([str(self.program), "passwd", "passwords", "ada"], cwd=self.work, check=True, capture_output=True, input=b"slow\n")
-        (self.work / "acl").write_text("topic write attack/#\npattern write attack/%u/#\n")
+        (self.work / "acl").write_text("topic readwrite attack/#\npattern write attack/%u/#\n")
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.service.process.pid}/fd"))
@@ -126,7 +134,13 @@ class Hostile(Scenario):
             "descriptors more than before": left, "p99 in us without attackers": self.calm,
             "p99 in us beside attackers": {kind: quantiles(values) for kind, values in self.attacked.items()},
         }  # fmt: skip
-        self.checks["every kind of attack was tried"] = len({name.split()[0] for name in self.tried}) >= 18
+        tried = {tuple(name.split(" over ")) for name in self.tried if " over " in name}
+        self.checks["every kind of attack was tried"] = {kind for kind, _ in tried} == {kind.__name__ for kind in Attacker.KINDS}
+        missing = through_all(self.ports) - tried
+        self.facts["kinds and transports not tried"] = sorted(missing)
+        # Each cycle begins with another transport.
+        if self.options.cycles > len(self.ports):
+            self.checks["every kind was tried through every transport"] = not missing
         self.checks["what had to be closed was closed"] = not self.wrong
         if self.wrong:
             self.facts["not closed"] = self.wrong[:20]
