@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use crate::load::{Terms, Transport};
 
@@ -38,6 +39,12 @@ pub(crate) struct Target {
     /// With --tls: PEM file of the authority that signed the broker's certificate.
     #[arg(long, requires = "tls")]
     ca: Option<PathBuf>,
+    /// With --tls: PEM file of the clients' own certificate, the same for all.
+    #[arg(long, requires = "tls", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// With --certificate: PEM file of its private key.
+    #[arg(long, requires = "certificate")]
+    key: Option<PathBuf>,
     /// With --tls: the name that the certificate is for, if it is not the host's.
     #[arg(long, requires = "tls")]
     server_name: Option<String>,
@@ -88,7 +95,18 @@ impl Target {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let config = config.with_root_certificates(roots);
+        let mut config = match (&self.certificate, &self.key) {
+            (Some(certificate), Some(key)) => {
+                let chain =
+                    CertificateDer::pem_file_iter(certificate).with_context(|| certificate.display().to_string())?;
+                let key = PrivateKeyDer::from_pem_file(key).with_context(|| key.display().to_string())?;
+                config.with_client_auth_cert(chain.collect::<Result<_, _>>()?, key)?
+            }
+            _ => config.with_no_client_auth(),
+        };
+        // Each client is a device of its own: none has another's session to resume.
+        config.resumption = Resumption::disabled();
         let host = self.target.rsplit_once(':').map_or(self.target.as_str(), |(host, _)| host);
         let name = self.server_name.clone().unwrap_or_else(|| host.trim_matches(['[', ']']).to_owned());
         transport.tls = Some((Arc::new(config), ServerName::try_from(name)?));
