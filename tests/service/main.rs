@@ -40,6 +40,7 @@ mod proxy_protocol;
 mod receipts;
 mod records;
 mod reload;
+mod retained;
 mod roles;
 mod sandbox;
 mod sasl;
