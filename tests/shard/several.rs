@@ -1,5 +1,6 @@
 //! Several shards in one thread: subscriptions and messages across them, with mail that is late, mailboxes that are full, and
-//! clients that come and go. Judged for each copy: it was asked for, it comes once and in order, and none is missing.
+//! clients that come and go. Judged for each copy: it was asked for, it comes once and in order, and none is missing. And of retained
+//! messages: at rest whoever is subscribed has the last one of each topic (J8).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,7 +21,9 @@ use super::world::{ONE_SINK, layout, surroundings};
 
 const SHARDS: usize = 3;
 const CLIENTS: usize = 9;
-const FILTERS: [&str; 5] = ["a/b", "a/+", "#", "c", "+/b"];
+/// Topics with a retained message, each with one publisher.
+const STATES: usize = 6;
+const FILTERS: [&str; 7] = ["a/b", "a/+", "#", "c", "+/b", "state/+", "state/3"];
 const TOPICS: [&str; 4] = ["a/b", "a/c", "c", "d/b"];
 
 fn matches(filter: &str, topic: &str) -> bool {
@@ -48,15 +51,19 @@ struct Client {
     /// What has to come: publisher and topic to numbers, in order.
     due: BTreeMap<(usize, usize), VecDeque<u32>>,
     last: BTreeMap<(usize, usize), u32>,
+    /// Of the topics that have a retained message: the last that has come.
+    state: BTreeMap<usize, u32>,
 }
 
 struct World {
     cores: Vec<(Core, Table)>,
-    /// Letters on their way, by pair.
-    mail: BTreeMap<(usize, usize), VecDeque<Mail>>,
+    /// Letters on their way, by whom they are for: a mailbox keeps the order across all that send to it.
+    mail: Vec<VecDeque<Mail>>,
     clients: Vec<Client>,
     /// Messages of each publisher and topic.
     sent: BTreeMap<(usize, usize), u32>,
+    /// What is retained: of each state topic, which has one publisher, the last number; 0: it was ended.
+    retained: [u32; STATES],
     random: fastrand::Rng,
     /// Mailboxes have room for two letters of a turn at most, and often for none.
     is_tight: bool,
@@ -86,8 +93,15 @@ impl World {
             (core, table)
         };
         let cores = (0..SHARDS).map(start).collect();
-        let mut world =
-            Self { is_tight, cores, mail: BTreeMap::new(), clients: Vec::new(), sent: BTreeMap::new(), random };
+        let mut world = Self {
+            is_tight,
+            cores,
+            mail: (0..SHARDS).map(|_| VecDeque::new()).collect(),
+            clients: Vec::new(),
+            sent: BTreeMap::new(),
+            retained: [0; STATES],
+            random,
+        };
         for number in 0..CLIENTS {
             let name = format!("client-{number}");
             let client = Client {
@@ -98,6 +112,7 @@ impl World {
                 waits: VecDeque::new(),
                 due: BTreeMap::new(),
                 last: BTreeMap::new(),
+                state: BTreeMap::new(),
             };
             world.clients.push(client);
             world.connect(number);
@@ -130,6 +145,12 @@ impl World {
         if client.waits.iter().any(|(of, _)| *of == filter) || client.filters.contains_key(filter) {
             return;
         }
+        // What ended while nothing asked for it is not said.
+        let has = |topic: &str| {
+            let mut has = client.filters.iter().filter(|(_, (_, asked))| *asked == Asked::Has);
+            has.any(|(filter, _)| matches(filter, topic))
+        };
+        client.state.retain(|state, _| has(&format!("state/{state}")));
         client.filters.insert(filter, (qos, Asked::Subscribing));
         client.waits.push_back((filter, true));
         let mut filters = FilterBuf::for_subscribe();
@@ -189,8 +210,32 @@ impl World {
         let (core, table) = &mut self.cores[client.shard];
         core.on_close(table, client.conn, Closed::Peer);
         table.release(client.conn);
-        (client.filters, client.due, client.waits) = Default::default();
+        (client.filters, client.due, client.waits, client.state) = Default::default();
         self.connect(at);
+    }
+
+    /// The publisher of a state topic retains a number, or ends what is retained.
+    fn retain(&mut self, state: usize) {
+        let at = state % CLIENTS;
+        let (_, table) = &mut self.cores[self.clients[at].shard];
+        if table.wire(self.clients[at].conn).paused {
+            return;
+        }
+        let number = self.retained[state].max(self.sent.get(&(at, TOPICS.len() + state)).copied().unwrap_or(0)) + 1;
+        self.sent.insert((at, TOPICS.len() + state), number);
+        let is_end = self.random.u8(..6) == 0;
+        self.retained[state] = if is_end { 0 } else { number };
+        let payload = if is_end { String::new() } else { number.to_string() };
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: &format!("state/{state}"),
+            packet_id: u16::try_from(number % 30_000 + 30_001).expect("small"),
+            properties: Properties::EMPTY,
+            payload: payload.as_bytes(),
+        };
+        self.bytes(at, &say(&Packet::Publish(publish)));
     }
 
     /// What a client has been sent.
@@ -237,13 +282,12 @@ impl World {
         }
         core.on_turn_end(table);
         for (to, letter) in table.posted.as_mut().expect("it has mail").drain(..) {
-            self.mail.entry((shard, to)).or_default().push_back(letter);
+            self.mail[to].push_back(letter);
         }
     }
 
-    /// Letters of one pair arrive in order.
-    fn deliver_mail(&mut self, from: usize, to: usize) {
-        if let Some(letter) = self.mail.get_mut(&(from, to)).and_then(VecDeque::pop_front) {
+    fn deliver_mail(&mut self, to: usize) {
+        if let Some(letter) = self.mail[to].pop_front() {
             let (core, table) = &mut self.cores[to];
             core.on_mail(table, letter);
         }
@@ -252,7 +296,11 @@ impl World {
     fn step(&mut self) {
         let (at, shard) = (self.random.usize(..CLIENTS), self.random.usize(..SHARDS));
         let filter = FILTERS[self.random.usize(..FILTERS.len())];
-        match self.random.u8(..40) {
+        match self.random.u8(..46) {
+            40.. => {
+                let state = self.random.usize(..STATES);
+                self.retain(state);
+            }
             0..4 => {
                 let qos = [QoS::AtMostOnce, QoS::AtLeastOnce][self.random.usize(..2)];
                 self.subscribe(at, filter, qos);
@@ -266,8 +314,7 @@ impl World {
             17..24 => self.read(at),
             24..32 => self.turn(shard),
             _ => {
-                let to = self.random.usize(..SHARDS);
-                self.deliver_mail(shard, to);
+                self.deliver_mail(shard);
             }
         }
     }
@@ -276,9 +323,9 @@ impl World {
         self.is_tight = false;
         for _ in 0..60 {
             (0..SHARDS).for_each(|shard| self.turn(shard));
-            for (from, to) in (0..SHARDS).flat_map(|from| (0..SHARDS).map(move |to| (from, to))) {
-                for _ in 0..4 {
-                    self.deliver_mail(from, to);
+            for to in 0..SHARDS {
+                for _ in 0..12 {
+                    self.deliver_mail(to);
                 }
             }
             (0..CLIENTS).for_each(|at| self.read(at));
@@ -288,6 +335,12 @@ impl World {
 
 impl Client {
     fn got(&mut self, publish: &Publish<'_>) {
+        if let Some(state) = publish.topic.strip_prefix("state/") {
+            let state = state.parse().expect("a number");
+            let number = std::str::from_utf8(publish.payload).expect("text").parse().unwrap_or(0);
+            self.state.insert(state, number);
+            return;
+        }
         let text = std::str::from_utf8(publish.payload).expect("text");
         let mut parts = text.split(' ').map(|part| part.parse::<u32>().expect("a number"));
         let mut next = || parts.next().expect("three numbers");
@@ -311,7 +364,7 @@ impl Client {
 
 #[test]
 fn every_copy_comes_once_in_order_and_none_is_missing() {
-    let mut delivered = 0;
+    let (mut delivered, mut states) = (0, 0);
     for seed in 0..400 {
         let mut world = World::new(seed);
         for _ in 0..600 {
@@ -322,8 +375,17 @@ fn every_copy_comes_once_in_order_and_none_is_missing() {
             let missing: Vec<_> = client.due.iter().filter(|(_, due)| !due.is_empty()).collect();
             assert!(missing.is_empty(), "seed {seed}: {} has not got {missing:?} (J1, J6)", client.name);
             delivered += client.last.len();
+            // One that has ended is not said to who subscribed later, and may have got the message before it from a late parcel.
+            for (state, number) in world.retained.iter().enumerate().filter(|(_, number)| **number > 0) {
+                let topic = format!("state/{state}");
+                if client.filters.iter().any(|(filter, (_, asked))| *asked == Asked::Has && matches(filter, &topic)) {
+                    let has = client.state.get(&state).copied().unwrap_or(0);
+                    assert_eq!(has, *number, "seed {seed}: {} has another state of {topic} (J8)", client.name);
+                    states += 1;
+                }
+            }
         }
-        assert!(world.mail.values().all(VecDeque::is_empty), "seed {seed}: mail is left");
+        assert!(world.mail.iter().all(VecDeque::is_empty), "seed {seed}: mail is left");
     }
-    assert!(delivered > 10_000, "{delivered}: little was tried");
+    assert!(delivered > 10_000 && states > 1_000, "{delivered} {states}: little was tried");
 }

@@ -138,7 +138,7 @@ impl Core {
         of: &[Subscriber<SessionKey>],
         is_stale: bool,
     ) -> Result<(), M> {
-        let Message { publish, waited_s, is_replayed, .. } = message;
+        let Message { publish, waited_s, pass, is_replayed, .. } = message;
         let key = of[0].session;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
         let has_it = |of: &Subscription| filter::matches(&of.filter, publish.topic);
@@ -188,7 +188,7 @@ impl Core {
             self.write_copy(io, conn, range, id);
         }
         if publish.retain && !is_replayed {
-            self.retained.note_live(key, publish.topic);
+            self.retained.note_live(key, publish.topic, pass);
         }
         self.numbers.count(M::CopiesSent);
         Ok(())

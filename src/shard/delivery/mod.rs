@@ -64,6 +64,8 @@ struct Message<'a> {
     publisher: Option<SessionKey>,
     /// How long it has waited here.
     waited_s: u32,
+    /// It was taken behind so many passes ([`super::retained`]).
+    pass: u64,
     /// It was retained: it is sent for a new subscription.
     is_replayed: bool,
 }
@@ -74,6 +76,7 @@ struct Job {
     /// The message as a PUBLISH packet of 5.0.
     packet: Vec<u8>,
     publisher: Option<SessionKey>,
+    pass: u64,
     since: Monotonic,
     left: Option<Left>,
 }
@@ -157,6 +160,11 @@ impl Delivery {
         Route { peers, home: Some(home), ..route }
     }
 
+    /// What is gathered for a shard from now on was taken after that has asked for a pass.
+    pub(super) fn mark(&mut self, shard: usize) {
+        self.peers.mark(shard);
+    }
+
     /// What is gathered for other shards now.
     pub(super) fn gathered(&self) -> Gathered {
         self.peers.gathered()
@@ -231,7 +239,7 @@ impl Delivery {
         let mut packet = Vec::new();
         put_packet(message.publish, &mut packet);
         self.line_bytes += packet.len();
-        self.line.push_back(Job { packet, publisher: message.publisher, since, left });
+        self.line.push_back(Job { packet, publisher: message.publisher, pass: message.pass, since, left });
     }
 }
 
@@ -256,14 +264,15 @@ impl Core {
             self.retain_from(io, home, publish, answer);
         }
         if route.has_own {
-            self.deliver_here(io, Message { publish, publisher, waited_s: 0, is_replayed: false });
+            let pass = self.retained.passes_heard(self.index);
+            self.deliver_here(io, Message { publish, publisher, waited_s: 0, pass, is_replayed: false });
         }
     }
 
     /// Sends a retained message for a new subscription, if its client may have it.
     pub(super) fn copy_retained(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: Subscriber<SessionKey>) {
         self.delivery.copies.begin(io.now());
-        self.copy(io, Message { publish, publisher: None, waited_s: 0, is_replayed: true }, &[to], false);
+        self.copy(io, Message { publish, publisher: None, waited_s: 0, pass: 0, is_replayed: true }, &[to], false);
         self.delivery.copies.end();
     }
 
@@ -356,7 +365,8 @@ impl Core {
                 }
             };
             let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
-            let message = Message { publish: &publish, publisher: job.publisher, waited_s, is_replayed: false };
+            let message =
+                Message { publish: &publish, publisher: job.publisher, waited_s, pass: job.pass, is_replayed: false };
             let is_stale = found_at != self.delivery.index.changes();
             let done = self.copy_to(io, message, &to, is_stale);
             let delivery = &mut self.delivery;

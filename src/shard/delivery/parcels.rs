@@ -15,6 +15,9 @@ use super::{Message, publish_of};
 /// Larger buffers go back to the allocator.
 const BUFFER_KEPT_MAX: usize = 256 << 10;
 
+/// What is behind it in parcels of a shard was taken after that was asked for a pass: PINGREQ, which is no message.
+const MARK: [u8; 2] = [0xC0, 0];
+
 /// Another shard.
 #[derive(Debug, Default)]
 struct Peer {
@@ -72,6 +75,10 @@ impl Peers {
             self.0[shard].packets.extend_from_slice(packet);
             self.0[shard].has_retained |= home == Some(shard);
         }
+    }
+
+    pub(super) fn mark(&mut self, shard: usize) {
+        self.0[shard].packets.extend_from_slice(&MARK);
     }
 
     pub(super) fn gathered(&self) -> Gathered {
@@ -139,7 +146,7 @@ impl Core {
             None => return false,
             Some(Received::Passed) => self.pass_over(),
             Some(Received::Parcel { from, packets, done }) => {
-                let done = self.deliver_parcel(io, &packets, done);
+                let done = self.deliver_parcel(io, from, &packets, done);
                 if done < packets.len() {
                     self.delivery.received.push_front(Received::Parcel { from, packets, done });
                     return false;
@@ -156,15 +163,21 @@ impl Core {
     }
 
     /// The next messages of a parcel, from `done` on. So much of it is done then.
-    fn deliver_parcel(&mut self, io: &mut Ring<'_>, parcel: &[u8], mut done: usize) -> usize {
+    fn deliver_parcel(&mut self, io: &mut Ring<'_>, from: usize, parcel: &[u8], mut done: usize) -> usize {
         for packet in packets(&parcel[done..]) {
             if self.delivery.line_bytes >= DELIVERY_LINE_BYTES_MAX {
                 return done;
             }
-            if let Some(publish) = publish_of(packet)
+            let pass = self.retained.passes_heard(from);
+            if packet == MARK {
+                self.retained.heard_of_pass(from);
+            } else if let Some(publish) = publish_of(packet)
                 && self.delivery.look_up(publish.topic).has_own
             {
-                self.deliver_here(io, Message { publish: &publish, publisher: None, waited_s: 0, is_replayed: false });
+                self.deliver_here(
+                    io,
+                    Message { publish: &publish, publisher: None, waited_s: 0, pass, is_replayed: false },
+                );
             }
             done += packet.len();
         }

@@ -1,5 +1,5 @@
 //! Before a subscription is answered from the homes: what was published before it could be found is with its home, and what found it
-//! has been delivered. Its shard asks every shard, which answers when what it had gathered for others until then is sent. Mailboxes
+//! has been delivered, or is known as such. Its shard asks every shard, which answers when what it had gathered for others until then is sent. Mailboxes
 //! keep the order of letters across all that send them, so the homes have those messages before they are asked for them.
 
 use super::super::delivery::Gathered;
@@ -15,12 +15,16 @@ impl Core {
         for shard in (0..self.shards).filter(|shard| *shard != self.index) {
             self.retained.letters.push_back((shard, Mail::Pass { from: self.index }));
         }
+        self.retained.heard_of_pass(self.index);
         self.pass(self.index);
         self.answer_passes(io);
     }
 
-    /// A shard wants to know when what is gathered here now is sent.
+    /// A shard wants to know when what is gathered here now is sent. A mark tells it what was taken before.
     pub(in crate::shard) fn pass(&mut self, from: usize) {
+        if from != self.index {
+            self.delivery.mark(from);
+        }
         let gathered = self.delivery.gathered();
         self.retained.replays.asked_to_pass.push((from, gathered));
     }

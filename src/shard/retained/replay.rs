@@ -1,8 +1,8 @@
 //! Retained messages for a new subscription [MQTT-3.3.1-9]: asked for at the homes one batch at a time, and sent as far as the client
 //! reads and acknowledges, so whatever a filter matches, it costs one batch of memory, and delays nobody.
 //!
-//! What was published before the subscription could be found is at the homes when they are asked (`pass`). What is published
-//! meanwhile comes live; its topics are noted, and what the homes say of them, which may be older, is skipped. A home keeps nothing
+//! What was published before the subscription could be found is at the homes when they are asked (`pass`). What was taken behind that
+//! and came live is noted by topic, and what the homes say of these, which may be older, is skipped. A home keeps nothing
 //! of a replay: each question says from which topic on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -42,7 +42,9 @@ struct Replay {
     home: usize,
     from: Option<TopicKey>,
     step: Step,
-    /// Topics of messages with RETAIN that came live since the pass, as hashes.
+    /// The number of its pass.
+    pass: u64,
+    /// Topics of messages with RETAIN that came live and were taken behind the pass, as hashes: their homes may not have them yet.
     noted: HashSet<u64>,
 }
 
@@ -51,8 +53,10 @@ enum Step {
     /// Its client is away.
     #[default]
     Away,
-    /// It waits for a pass, or in line.
+    /// It waits for a pass that has not begun.
     Waiting,
+    /// It waits for the end of the pass.
+    Passing,
     /// A home is to be asked.
     Ready,
     /// A home was asked, by this number.
@@ -75,6 +79,10 @@ pub(super) struct Replays {
     line: VecDeque<SessionKey>,
     running: VecDeque<SessionKey>,
     questions: u64,
+    /// Passes that have begun.
+    begun: u64,
+    /// By shard: how many of them it had heard of when it sent what came last.
+    heard: Vec<u64>,
     shards: usize,
     hash: RandomState,
     /// Shards that have asked for a pass, and what has to be sent before it is answered.
@@ -102,6 +110,8 @@ impl Replays {
             line: VecDeque::new(),
             running: VecDeque::new(),
             questions: 0,
+            begun: 0,
+            heard: vec![0; shards],
             shards,
             hash: RandomState::new(),
             asked_to_pass: Vec::new(),
@@ -113,7 +123,15 @@ impl Replays {
         if self.wanting.is_empty() || self.unanswered != 0 || !self.passing.is_empty() {
             return false;
         }
+        self.begun += 1;
         self.passing = std::mem::take(&mut self.wanting);
+        for key in &self.passing {
+            if let Some(replay) = self.all.get_mut(key) {
+                replay.noted.clear();
+                replay.filters.append(&mut replay.later);
+                (replay.step, replay.pass) = (Step::Passing, self.begun);
+            }
+        }
         self.unanswered = u64::MAX >> (64 - self.shards);
         true
     }
@@ -129,8 +147,6 @@ impl Replays {
     fn pass_over(&mut self) {
         for key in std::mem::take(&mut self.passing) {
             if let Some(replay) = self.all.get_mut(&key) {
-                replay.noted.clear();
-                replay.filters.append(&mut replay.later);
                 replay.step = Step::Ready;
                 self.line.push_back(key);
             }
@@ -186,15 +202,25 @@ impl Retained {
         self.replays.all.remove(&key);
     }
 
-    /// A session was sent a message with RETAIN.
-    pub(in crate::shard) fn note_live(&mut self, key: SessionKey, topic: &str) {
+    /// A shard, or this one, takes messages behind one more pass from here on.
+    pub(in crate::shard) fn heard_of_pass(&mut self, shard: usize) {
+        self.replays.heard[shard] += 1;
+    }
+
+    /// Passes that a shard had heard of when it took what has come from it last.
+    pub(in crate::shard) fn passes_heard(&self, shard: usize) -> u64 {
+        self.replays.heard[shard]
+    }
+
+    /// A session was sent a message with RETAIN, which was taken behind so many passes.
+    pub(in crate::shard) fn note_live(&mut self, key: SessionKey, topic: &str, pass: u64) {
         if self.replays.all.is_empty() {
             return;
         }
         let hash = self.replays.hash.hash_one(topic);
-        if let Some(replay) =
-            self.replays.all.get_mut(&key).filter(|replay| !matches!(replay.step, Step::Waiting | Step::Away))
-        {
+        let is_behind =
+            |replay: &&mut Replay| !matches!(replay.step, Step::Waiting | Step::Away) && replay.pass <= pass;
+        if let Some(replay) = self.replays.all.get_mut(&key).filter(is_behind) {
             replay.noted.insert(hash);
         }
     }
@@ -288,7 +314,7 @@ impl Core {
                     let (packets, done) = (std::mem::take(&mut answered.packets), *done);
                     self.send_batch(io, key, packets, done, budget)
                 }
-                Step::Away | Step::Waiting => Pace::Over,
+                Step::Away | Step::Waiting | Step::Passing => Pace::Over,
             };
             if pace != Pace::More || *budget == 0 {
                 return pace;
