@@ -84,11 +84,15 @@ pub const SENT_MAX: u16 = 1_024;
 /// The same before 5.0, where a client cannot say.
 pub const SENT_MAX_3X: u16 = 64;
 
+/// Messages of QoS 1 and 2 that a shard was sent by another one, or by itself, and has not told to be durable for its kept sessions.
+/// Past it publishers of topics with subscribers there are not read.
+pub const COPIES_UNCONFIRMED_MAX: usize = 16_384;
+
 /// Messages of QoS 1 and 2 that wait for one session. One more drops the oldest of them, which is counted.
-pub const QUEUED_OF_SESSION_MAX: usize = 1_000;
+pub const QUEUED_OF_SESSION_MAX: usize = 10_000;
 
 /// Their bytes. A message that is larger waits alone.
-pub const QUEUED_BYTES_OF_SESSION_MAX: usize = 1 << 20;
+pub const QUEUED_BYTES_OF_SESSION_MAX: usize = 16 << 20;
 
 /// Bytes of all messages of a shard that some session has to remember, each counted once. Past it copies for sessions that would
 /// have to wait are dropped, and counted.

@@ -99,7 +99,8 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
             Said::now(Kind::SessionsMoved)
                 .with(Field::Shards, wanted as u64)
                 .with(Field::Sessions, moved.sessions as u64)
-                .with(Field::Retained, moved.retained as u64),
+                .with(Field::Retained, moved.retained as u64)
+                .with(Field::Queued, moved.queued as u64),
         );
     }
     Ok(DataDir { said, lock })

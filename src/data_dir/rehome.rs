@@ -1,13 +1,14 @@
-//! Another number of shards, and no message waits: kept sessions and their open packet ids go to the shards that own
-//! their clients now, retained messages to the homes of their topics.
+//! Another number of shards, and no message waits for Kafka: kept sessions, their open packet ids and the messages that wait for
+//! them go to the shards that own their clients now, retained messages to the homes of their topics.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 
 use crate::config::{Config, DataDirId};
 use crate::session::client_id;
-use crate::shard::retained_topic;
 use crate::shard::router::owner;
+use crate::shard::{Kept, move_queue, retained_topic};
 use crate::spool::{Log, ReadError, Recovered, Settings, State};
 
 use super::files::Files;
@@ -22,8 +23,19 @@ pub(super) type OpenIds = Vec<(u16, Vec<HadBy>)>;
 /// A kept session on its way.
 #[derive(Debug, PartialEq, Eq)]
 struct Moving {
+    /// Its shard and its number there.
+    was: (usize, u64),
     payload: Vec<u8>,
     open: OpenIds,
+}
+
+/// Everything that is on its way.
+#[derive(Debug)]
+struct All {
+    /// By the shard that it goes to.
+    homes: Vec<Vec<Moving>>,
+    /// Messages that wait for sessions, and what is known of their queues; with the shard that they were on.
+    queued: Vec<(usize, Vec<u8>)>,
 }
 
 /// How many were moved.
@@ -31,6 +43,7 @@ struct Moving {
 pub(super) struct Moved {
     pub(super) sessions: usize,
     pub(super) retained: usize,
+    pub(super) queued: usize,
 }
 
 /// Moves them from so many shards of a data directory; `client` says whose a payload is.
@@ -45,7 +58,8 @@ pub(super) fn rehome(
 ) -> Result<Moved, String> {
     let root = config.spool_dir();
     let to = config.service.shards;
-    let mut homes: Vec<Vec<Moving>> = (0..to).map(|_| Vec::new()).collect();
+    let mut moving = All { homes: (0..to).map(|_| Vec::new()).collect(), queued: Vec::new() };
+    let mut queued = 0;
     let (mut lost, mut written_ms) = (0, 0);
     for (shard, folder) in of_shards(&root)?.iter().enumerate() {
         let files = Files::new(folder);
@@ -62,23 +76,29 @@ pub(super) fn rehome(
                 }
                 Err(error) => return Err(format!("{}: session {session}: {error}", folder.display())),
             };
+            if let Some(kept) = Kept::decode(&payload) {
+                let kept = kept.map_err(|why| format!("{}: {session}: {why}", folder.display()))?;
+                queued += usize::from(matches!(kept, Kept::Message { .. }));
+                moving.queued.push((shard, payload));
+                continue;
+            }
             let open = open_ids(&recovered.state, session);
             let client = client(&payload).map_err(|why| format!("{}: session {session}: {why}", folder.display()))?;
-            homes[owner(&client, to)].push(Moving { payload, open });
+            moving.homes[owner(&client, to)].push(Moving { was: (shard, session), payload, open });
         }
     }
     if lost > 0 {
         tracing::warn!(lost, "damaged sessions were not moved; their clients start with new sessions");
     }
-    let all = homes.iter().flatten();
+    let all = moving.homes.iter().flatten();
     let retained = all.filter(|moving| retained_topic(&moving.payload).is_some()).count();
-    let sessions = homes.iter().map(Vec::len).sum::<usize>() - retained;
+    let sessions = moving.homes.iter().map(Vec::len).sum::<usize>() - retained;
     make(data_dir, Manifest::new(directory, to), |shard, folder| {
-        write(config, directory, (shard, folder), &homes[shard], written_ms).map_err(|error| {
+        write(config, directory, (shard, folder), &moving, written_ms).map_err(|error| {
             format!("kept sessions of {from} shards cannot be moved to {to}: {}: {error}", folder.display())
         })
     })?;
-    Ok(Moved { sessions, retained })
+    Ok(Moved { sessions, retained, queued })
 }
 
 pub(super) fn open_ids(state: &State, session: u64) -> OpenIds {
@@ -94,9 +114,10 @@ fn write(
     config: &Config,
     directory: DataDirId,
     (shard, folder): (usize, &Path),
-    sessions: &[Moving],
+    moving: &All,
     written_ms: i64,
 ) -> io::Result<()> {
+    let sessions = &moving.homes[shard];
     let (Some(spool), false) = (config.spool, sessions.is_empty()) else { return Ok(()) };
     let settings = Settings {
         shard: u32::try_from(shard).unwrap_or(u32::MAX),
@@ -108,6 +129,7 @@ fn write(
     };
     let mut log = Log::new(settings, Recovered::default());
     let mut files = Files::new(folder).written_at(written_ms);
+    let mut numbers = HashMap::new();
     for session in sessions {
         let number = files.put(&mut log, |log| log.session(None, &session.payload))?;
         for (packet_id, already_taken_by) in &session.open {
@@ -116,6 +138,15 @@ fn write(
                 .map(|(sink, topic, partition)| (log.sink(sink), topic.as_str(), *partition))
                 .collect();
             files.put(&mut log, |log| log.opened(number, *packet_id, &already_taken_by))?;
+        }
+        numbers.insert(session.was, number);
+    }
+    for (was_on, payload) in &moving.queued {
+        let number = |session: u64| numbers.get(&(*was_on, session)).copied();
+        if let Some(Ok(kept)) = Kept::decode(payload)
+            && let Some(payload) = move_queue(&kept, number)
+        {
+            files.put(&mut log, |log| log.session(None, &payload))?;
         }
     }
     files.settle(&mut log)

@@ -115,10 +115,10 @@ events! {
     ClusterChanged, Warn, Error, "kafka_cluster_changed", [Sink, Topic, From, To], "the sink writes to a different Kafka cluster than the run that left these records; batches that were in flight to the old one are sent to the new one";
     AcknowledgedLost, Error, Error, "kafka_data_loss", [Sink, Topic, Partition, Records], "Kafka has lost records that it had acknowledged";
     OutcomeUnknown, Warn, Error, "possible_duplicates", [Sink, Topic, Partition, Records], "records were sent again although Kafka may already have them";
-    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions, Retained], "found records, sessions or retained messages of an earlier run in the spool; resuming them";
+    SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions, Retained, Queued], "found records, sessions, queued or retained messages of an earlier run in the spool; resuming them";
     ClockNotSet, Warn, Error, "clock_not_set", [Reason], "the clock of this machine is not set: records have no timestamp until it is; if it is right and was wrong before, restart once more";
     ShardsKept, Warn, Lifecycle, "shards_kept", [Shards, Configured, Records], "the spool holds records of a run with another number of shards; using that number until the service starts with an empty spool";
-    SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions, Retained], "the number of shards has changed; stored sessions and retained messages were moved to their new shards";
+    SessionsMoved, Info, Lifecycle, "sessions_moved", [Shards, Sessions, Retained, Queued], "the number of shards has changed; stored sessions, their messages and retained messages were moved to their new shards";
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";
@@ -213,6 +213,7 @@ fields! {
     Records, number, records, "Number of records; for lost records a lower bound.";
     Sessions, number, sessions, "Number of stored sessions.";
     Retained, number, retained, "Number of stored retained messages.";
+    Queued, number, queued, "Number of stored messages that wait for kept sessions.";
     Configured, number, configured, "Configured number of shards.";
     Cuts, number, batches, "Batches that Kafka may or may not have: they are sent again unchanged.";
     Signal, text, signal, "The signal that stops the service.";

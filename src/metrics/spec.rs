@@ -139,6 +139,8 @@ table!(
     CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription or its session had ended.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
+    StoredMessages, Gauge, "stored_messages", "Messages of QoS 1 and 2 in the spool that kept sessions have not all acknowledged, each counted once on a shard; at most half of what the spool can keep track of.";
+    CopiesUnconfirmed, Gauge, "deliveries_unwritten", "Messages of QoS 1 and 2 that are not known to be on the disk yet where kept sessions may get them; past 16,384 between two shards, publishers of topics with subscribers there are paused.";
     RetainedMessages, Gauge, "retained_messages", "Retained messages; at most 1,000,000, in even parts for all shards.";
     RetainedBytes, Gauge, "retained_bytes", "Bytes of retained messages, with their topics; at most 256 MiB, and a quarter of the spool, in even parts for all shards.";
     RetainedUnconfirmed, Gauge, "retained_unwritten", "Messages with RETAIN that are not known to be on the disk yet; past 16,384 between two shards, publishers of retained messages are paused.";

@@ -24,7 +24,7 @@ pub enum Note {
         /// Its number in the log.
         number: u64,
     },
-    /// A QoS 2 packet id is free again: then [`Sessions::released`].
+    /// A QoS 2 packet id is free again: then [`Sessions::waits_for`].
     Released {
         /// The session.
         session: SessionKey,
@@ -160,8 +160,8 @@ impl Sessions {
         self.keeping.as_ref().is_some_and(|keeping| !keeping.later.is_empty())
     }
 
-    /// The release of a packet id was written down in this group.
-    pub fn released(&mut self, key: SessionKey, group: u64) {
+    /// What the client of a session is told from now on waits for this group.
+    pub fn waits_for(&mut self, key: SessionKey, group: u64) {
         if let Some(kept) = self.sessions.get_mut(key).and_then(|session| session.kept.as_mut()) {
             kept.written = kept.written.max(group);
         }

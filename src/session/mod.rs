@@ -13,6 +13,7 @@
 
 mod alias;
 mod authenticate;
+mod body;
 mod connect;
 mod end;
 mod inflight;
@@ -23,6 +24,7 @@ mod packets;
 mod peer;
 mod places;
 mod qos2;
+mod queue;
 mod receipts;
 mod refusals;
 mod restore;
@@ -35,14 +37,16 @@ mod takeovers;
 mod will;
 
 pub use authenticate::{Authenticated, write_auth};
+pub use body::{Body, Copy, Remembered, is_expired, properties};
 pub use connect::{Refused, refuse};
 pub use end::{End, Violation};
 pub use inflight::{Drained, LOST};
 pub use keep_alive::{Check, KeepAlive};
 pub use keeping::Note;
-pub use outgoing::{Body, Copy, Handed, Pumped, is_expired, properties};
+pub use outgoing::{Handed, Pumped};
 pub use packets::Next;
 pub use peer::Peer;
+pub use queue::{Changed, SavedQueue};
 pub use receipts::Receipt;
 pub use restore::{HadBy, OpenId};
 pub use saved::{NotASession, client_id};

@@ -5,75 +5,29 @@
 //! then the rest [MQTT-4.4.0-1].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::rc::Rc;
 
+use super::body::{Body, Copy, is_expired, properties};
 use super::peer::Peer;
+use super::queue::Changed;
 use super::state::Session;
 use crate::limits::{QUEUED_BYTES_OF_SESSION_MAX, QUEUED_OF_SESSION_MAX};
-use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
-use crate::mqtt::property::{Property, PropertyBuf};
+use crate::mqtt::encode;
+use crate::mqtt::packet::{PacketType, Publish, QoS};
 use crate::mqtt::reason::ReasonCode;
-use crate::mqtt::{decode, encode, frame};
 use crate::runtime::seam::Monotonic;
 
 /// Packet identifiers there are.
-const IDS: u32 = 65_535;
+const IDS: u64 = 65_535;
 /// Past so many unsent bytes nothing more is written, if an acknowledgement is to come that says when to go on.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
 
-/// A message that some sessions have to remember, once for all of them.
-#[derive(Debug)]
-pub struct Body {
-    /// The message as a PUBLISH packet of 5.0.
-    packet: Box<[u8]>,
-    /// When it came.
-    since: Monotonic,
-    /// Bytes of all bodies.
-    held: Arc<AtomicUsize>,
-}
-
-impl Body {
-    /// `packet`: a PUBLISH of 5.0. Its bytes count in `held` for as long as it is referenced.
-    #[must_use]
-    pub fn new(packet: Vec<u8>, since: Monotonic, held: &Arc<AtomicUsize>) -> Arc<Self> {
-        held.fetch_add(packet.len(), Ordering::Relaxed);
-        Arc::new(Self { packet: packet.into(), since, held: Arc::clone(held) })
-    }
-
-    /// The message.
-    fn publish(&self) -> Option<Publish<'_>> {
-        let frame = frame::next(&self.packet, u32::MAX).ok().flatten()?;
-        decode::publish(Version::V5, frame.first, frame.body).ok()
-    }
-
-    /// Seconds that it has waited.
-    fn waited_s(&self, now: Monotonic) -> u32 {
-        u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX)
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.held.fetch_sub(self.packet.len(), Ordering::Relaxed);
-    }
-}
-
-/// What one client gets of a message.
-#[derive(Clone, Debug)]
-pub struct Copy {
-    /// At which it is sent: 1 or 2.
-    pub qos: QoS,
-    /// RETAIN.
-    pub retain: bool,
-    /// Subscription Identifiers.
-    pub identifiers: Box<[u32]>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Its client has not been sent it.
     Queued,
+    /// It is of an earlier start: its client may have been sent it.
+    Restored,
     /// It may have it.
     Sent,
     /// QoS 2: it has said that it has it.
@@ -81,12 +35,12 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Item {
-    number: u32,
-    state: State,
-    copy: Copy,
+pub(super) struct Item {
+    pub(super) number: u64,
+    pub(super) state: State,
+    pub(super) copy: Copy,
     /// `None`: it will not be sent again.
-    body: Option<Arc<Body>>,
+    pub(super) body: Option<Rc<Body>>,
 }
 
 impl Item {
@@ -95,11 +49,25 @@ impl Item {
     }
 
     fn bytes(&self) -> usize {
-        self.body.as_ref().map_or(0, |body| body.packet.len())
+        self.body.as_ref().map_or(0, |body| body.packet().len())
+    }
+
+    /// Whether it may be dropped: one of QoS 2 that the client may have been sent has left its packet identifier there.
+    fn may_go(&self) -> bool {
+        match self.state {
+            State::Queued => true,
+            State::Restored => self.copy.qos == QoS::AtLeastOnce,
+            State::Sent | State::Received => false,
+        }
+    }
+
+    /// Whether its message is in the log for other sessions, too: then its end has to be written down.
+    fn shares_message(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.is_stored() && Rc::strong_count(body) > 1)
     }
 }
 
-fn packet_id(number: u32) -> u16 {
+fn packet_id(number: u64) -> u16 {
     // 1 to 65,535.
     (number % IDS) as u16 + 1
 }
@@ -119,12 +87,18 @@ pub struct Pumped {
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     /// Oldest first.
-    items: VecDeque<Item>,
+    pub(super) items: VecDeque<Item>,
     /// So many of the first are on their way over the present connection.
     open: usize,
     /// Bytes of those behind.
     queued_bytes: usize,
-    next: u32,
+    /// The number of the next copy.
+    pub(super) next: u64,
+    /// The number in the log of what is written down of it.
+    pub(super) record: Option<u64>,
+    pub(super) changed: Changed,
+    /// It has changed since that was written.
+    pub(super) is_unsaved: bool,
 }
 
 impl Outgoing {
@@ -134,26 +108,50 @@ impl Outgoing {
     }
 
     /// Whether the packet identifier of this number is not that of a copy which is open still.
-    fn is_near(&self, number: u32) -> bool {
-        self.items.front().is_none_or(|oldest| number.wrapping_sub(oldest.number) < IDS)
+    fn is_near(&self, number: u64) -> bool {
+        self.items.front().is_none_or(|oldest| number - oldest.number < IDS)
     }
 
-    fn number(&mut self) -> u32 {
+    fn number(&mut self) -> u64 {
         let number = self.next;
-        // So that what follows the highest number has the identifier that follows its.
-        self.next = if number == IDS * 65_536 - 1 { 0 } else { number + 1 };
+        self.next += 1;
         number
     }
 
+    /// What an earlier start has left.
+    pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>) -> Self {
+        let queued_bytes = items.iter().map(Item::bytes).sum();
+        Self { items, open: 0, queued_bytes, next, record, changed: Changed::No, is_unsaved: false }
+    }
+
+    /// Drops one that waits and may go.
+    pub(super) fn drop_queued(&mut self, at: usize) -> bool {
+        let Some(gone) = self.items.remove(at) else { return false };
+        self.queued_bytes -= gone.bytes();
+        self.note_end(&gone);
+        true
+    }
+
+    fn note_end(&mut self, gone: &Item) {
+        if gone.shares_message() || (gone.state == State::Received && self.record.is_some()) {
+            self.note(Changed::Ended);
+        }
+    }
+
+    fn note(&mut self, changed: Changed) {
+        self.changed = self.changed.max(changed);
+        self.is_unsaved = true;
+    }
+
     /// Puts a copy behind all others. True: the oldest that was not sent had to go for it.
-    fn queue(&mut self, copy: Copy, body: Arc<Body>) -> bool {
-        let bytes = body.packet.len();
+    fn queue(&mut self, copy: Copy, body: Rc<Body>) -> bool {
+        let bytes = body.packet().len();
         let number = self.number();
         let mut is_full = self.items.len() - self.open >= QUEUED_OF_SESSION_MAX;
         is_full |= self.queued_bytes > 0 && self.queued_bytes + bytes > QUEUED_BYTES_OF_SESSION_MAX;
-        let oldest = (self.open..self.items.len()).find(|at| is_full && self.items[*at].state == State::Queued);
-        if let Some(gone) = oldest.and_then(|at| self.items.remove(at)) {
-            self.queued_bytes -= gone.bytes();
+        let oldest = (self.open..self.items.len()).find(|at| is_full && self.items[*at].may_go());
+        if let Some(at) = oldest {
+            self.drop_queued(at);
         }
         self.queued_bytes += bytes;
         self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
@@ -166,7 +164,9 @@ impl Outgoing {
     }
 
     fn end(&mut self, at: usize) {
-        self.items.remove(at);
+        if let Some(gone) = self.items.remove(at) {
+            self.note_end(&gone);
+        }
         self.open -= 1;
     }
 
@@ -178,15 +178,31 @@ impl Outgoing {
 
     /// Drops those that were never sent and may not be any more. How many.
     fn keep(&mut self, may_be_sent: impl Fn(&Publish<'_>) -> bool) -> usize {
-        let before = self.items.len();
-        let queued_bytes = &mut self.queued_bytes;
-        self.items.retain(|item| {
-            let publish = item.body.as_ref().filter(|_| item.state == State::Queued).and_then(|body| body.publish());
-            let stays = publish.is_none_or(|publish| may_be_sent(&publish));
-            *queued_bytes -= if stays { 0 } else { item.bytes() };
-            stays
-        });
-        before - self.items.len()
+        let mut dropped = 0;
+        for at in (0..self.items.len()).rev() {
+            let item = &self.items[at];
+            let waits = matches!(item.state, State::Queued | State::Restored);
+            let publish = item.body.as_ref().filter(|_| waits).and_then(|body| body.publish());
+            if publish.is_none_or(|publish| may_be_sent(&publish)) {
+                continue;
+            }
+            dropped += 1;
+            self.give_up(at);
+        }
+        dropped
+    }
+
+    /// One that waits will not be sent. Of QoS 2 that may have been sent the exchange is finished: its receiver would take what comes
+    /// later under the same packet identifier for a repeat.
+    fn give_up(&mut self, at: usize) {
+        let item = &mut self.items[at];
+        if item.copy.qos == QoS::AtLeastOnce || item.state == State::Queued {
+            self.drop_queued(at);
+            return;
+        }
+        self.queued_bytes -= item.bytes();
+        (item.state, item.body) = (State::Received, None);
+        self.note(Changed::Received);
     }
 
     fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
@@ -199,8 +215,6 @@ impl Outgoing {
                 break;
             }
             let item = &mut self.items[self.open];
-            let bytes = item.bytes();
-            self.queued_bytes -= bytes;
             if item.state == State::Received {
                 encode::ack(peer.version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
                 self.open += 1;
@@ -208,7 +222,8 @@ impl Outgoing {
             }
             match write(item, peer, now, out) {
                 Written::Yes => {
-                    pumped.sent += usize::from(item.state == State::Queued);
+                    self.queued_bytes -= item.bytes();
+                    pumped.sent += usize::from(item.state != State::Sent);
                     item.state = State::Sent;
                     self.open += 1;
                     continue;
@@ -216,7 +231,7 @@ impl Outgoing {
                 Written::Expired => pumped.expired += 1,
                 Written::TooLarge => pumped.too_large += 1,
             }
-            self.items.remove(self.open);
+            self.give_up(self.open);
         }
         pumped
     }
@@ -232,8 +247,8 @@ fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written 
     let Some(body) = &item.body else { return Written::Expired };
     let Some(publish) = body.publish() else { return Written::Expired };
     let waited_s = body.waited_s(now);
-    let dup = item.state == State::Sent;
-    if !dup && is_expired(&publish, waited_s) {
+    let dup = item.state != State::Queued;
+    if item.state != State::Sent && is_expired(&publish, waited_s) {
         return Written::Expired;
     }
     let properties = properties(&publish, peer.version, waited_s, &item.copy.identifiers);
@@ -247,29 +262,6 @@ fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written 
     }
     out.truncate(from);
     Written::TooLarge // [MQTT-3.1.2-25]
-}
-
-/// Whether a message has outlived its Message Expiry Interval [MQTT-3.3.2-5].
-#[must_use]
-pub fn is_expired(publish: &Publish<'_>, waited_s: u32) -> bool {
-    waited_s > 0 && publish.properties.message_expiry_interval_s().is_some_and(|s| s <= waited_s)
-}
-
-/// The properties of a message that go on to a subscriber [MQTT-3.3.2-4] to [MQTT-3.3.2-20]: all but its topic alias, its expiry less
-/// what it has waited [MQTT-3.3.2-6], and the identifiers of the matching subscriptions [MQTT-3.3.4-3]. None before 5.0.
-#[must_use]
-pub fn properties(publish: &Publish<'_>, version: Version, waited_s: u32, identifiers: &[u32]) -> PropertyBuf {
-    let mut properties = PropertyBuf::new();
-    if version < Version::V5 {
-        return properties;
-    }
-    properties.extend(publish.properties.iter().filter_map(|property| match property {
-        Property::TopicAlias(_) | Property::SubscriptionIdentifier(_) => None,
-        Property::MessageExpiryInterval(s) => Some(Property::MessageExpiryInterval(s.saturating_sub(waited_s))),
-        property => Some(property),
-    }));
-    properties.extend(identifiers.iter().map(|identifier| Property::SubscriptionIdentifier(*identifier)));
-    properties
 }
 
 /// What becomes of a copy at QoS 1 or 2.
@@ -293,9 +285,10 @@ impl Session {
         self.conn.is_some() && self.outgoing.as_deref().is_none_or(is_ready)
     }
 
-    /// Hands it a copy of a message that its client may be sent.
-    pub fn hand(&mut self, copy: Copy, unsent: usize, body: impl FnOnce() -> Arc<Body>) -> Handed {
-        let (at_once, is_kept) = (self.sends_at_once(unsent), self.expiry_s > 0);
+    /// Hands it a copy of a message that its client may be sent. `is_stored`: the log is to have it; then one of QoS 2 waits for that.
+    pub fn hand(&mut self, copy: Copy, unsent: usize, is_stored: bool, body: impl FnOnce() -> Rc<Body>) -> Handed {
+        let waits = is_stored && copy.qos == QoS::ExactlyOnce;
+        let (at_once, is_kept) = (!waits && self.sends_at_once(unsent), self.expiry_s > 0);
         let outgoing = self.outgoing.get_or_insert_default();
         if at_once {
             let number = outgoing.number();
@@ -339,7 +332,7 @@ impl Session {
     /// Those that its client was never sent.
     pub(super) fn copies_never_sent(&self) -> u64 {
         let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
-        items.filter(|item| item.state == State::Queued).count() as u64
+        items.filter(|item| matches!(item.state, State::Queued | State::Restored)).count() as u64
     }
 
     /// PUBACK: the client has a message of QoS 1, or does not want it. One of another QoS, or of none, says nothing.
@@ -362,7 +355,11 @@ impl Session {
             Some((outgoing, at)) if is_error => return outgoing.end(at),
             Some((outgoing, at)) => {
                 let item = &mut outgoing.items[at];
+                let is_stored = item.body.as_ref().is_some_and(|body| body.is_stored());
                 (item.state, item.body) = (State::Received, None);
+                if is_stored {
+                    outgoing.note(Changed::Received);
+                }
                 ReasonCode::SUCCESS
             }
             None if is_error => return,
@@ -384,6 +381,8 @@ impl Session {
     pub(super) fn rewind_outgoing(&mut self) {
         match &mut self.outgoing {
             Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(),
+            // What is written down speaks of its numbers: they go on.
+            Some(outgoing) if outgoing.record.is_some() || outgoing.is_unsaved => {}
             _ => self.outgoing = None,
         }
     }

@@ -110,6 +110,8 @@ pub struct Sessions {
     pub(super) ended: Vec<SessionKey>,
     /// Copies of messages that ended with their session, for [`Sessions::take_discarded`].
     discarded: u64,
+    /// For [`Sessions::take_ended_queues`].
+    ended_queues: Vec<u64>,
     /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<Box<str>>,
     connected: usize,
@@ -305,6 +307,17 @@ impl Sessions {
         }
     }
 
+    /// Takes out the numbers in the log of what was written down of queues whose sessions have ended.
+    pub fn take_ended_queues(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.ended_queues)
+    }
+
+    /// Whether there are any.
+    #[must_use]
+    pub fn has_ended_queues(&self) -> bool {
+        !self.ended_queues.is_empty()
+    }
+
     /// Messages of QoS 1 and 2 that had not been sent when their session ended, since the last call.
     pub fn take_discarded(&mut self) -> u64 {
         std::mem::take(&mut self.discarded)
@@ -381,6 +394,7 @@ impl Sessions {
         let session = self.sessions.remove(key);
         let Some(session) = session else { return };
         self.discarded += session.copies_never_sent();
+        self.ended_queues.extend(session.queue_record());
         if session.subscribed.is_some() {
             self.ended.push(key);
         }

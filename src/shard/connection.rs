@@ -207,6 +207,8 @@ pub(super) enum Timer {
     Delivery,
     /// Connections wait for room in another shard's mailbox.
     Moves,
+    /// What is over of kept sessions' queues is to be written down.
+    Queues,
     /// How long a connection's answers have been owed.
     Answers(ConnId),
 }
@@ -222,6 +224,7 @@ impl Timer {
             Self::Rates => (2, 3, 0),
             Self::Delivery => (2, 4, 0),
             Self::Moves => (2, 5, 0),
+            Self::Queues => (2, 6, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -238,6 +241,7 @@ impl Timer {
             2 if slot == 3 => Self::Rates,
             2 if slot == 4 => Self::Delivery,
             2 if slot == 5 => Self::Moves,
+            2 if slot == 6 => Self::Queues,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }

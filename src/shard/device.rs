@@ -170,6 +170,7 @@ impl Core {
         let from = out.len();
         let next = session.packet(packet, out);
         self.write_down(key);
+        self.note_queue(io.now(), key);
         self.hold(io, conn, key, from);
         if matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)) {
             self.pump_session(io, key);

@@ -1,6 +1,8 @@
 //! Sessions that survive a crash: their records to the buffer, what is held until these are durable, and what a start
 //! takes up.
 
+use std::collections::HashMap;
+
 use smallvec::SmallVec;
 
 use crate::buffer::RestoredSession;
@@ -9,6 +11,7 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{HadBy, Note, OpenId, SessionKey};
 
 use super::holds::Holds;
+use super::queues::is_queue;
 use super::retained::is_retained;
 use super::{Core, Ring};
 
@@ -51,7 +54,7 @@ impl Core {
                 Note::Ended { number } => self.keeping.ended = buffer.end_session(number),
                 Note::Released { session, number, packet_id } => {
                     let group = buffer.release(number, packet_id);
-                    self.sessions.released(session, group);
+                    self.sessions.waits_for(session, group);
                 }
             }
         }
@@ -103,10 +106,11 @@ impl Core {
     /// Why the shard cannot start.
     pub(super) fn restore_sessions(&mut self, sessions: &[RestoredSession], now: Monotonic) -> Result<(), String> {
         let Some(buffer) = &mut self.outlets.buffer else { return Ok(()) };
-        let mut keys = Vec::new();
+        let (mut keys, mut by_number) = (Vec::new(), HashMap::new());
         self.sessions.keep();
         let rules = self.around.rules;
-        let (retained, sessions): (Vec<_>, Vec<_>) = sessions.iter().partition(|kept| is_retained(&kept.payload));
+        let (retained, others): (Vec<_>, Vec<_>) = sessions.iter().partition(|kept| is_retained(&kept.payload));
+        let (queues, sessions): (Vec<_>, Vec<_>) = others.into_iter().partition(|kept| is_queue(&kept.payload));
         for RestoredSession { number, payload, open } in sessions.into_iter().filter(|_| rules.restores_sessions()) {
             let already_taken_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
                 .iter()
@@ -129,6 +133,7 @@ impl Core {
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
             let key = restored.map_err(|error| format!("kept session {number}: {error}"))?;
             keys.push(key);
+            by_number.insert(*number, key);
             for (packet_id, row) in owed {
                 buffer.await_row(*number, packet_id, Ticket { session: key.to_bits(), number: row });
             }
@@ -136,6 +141,7 @@ impl Core {
         for RestoredSession { number, payload, .. } in retained {
             self.restore_retained(*number, payload, now)?;
         }
+        self.restore_queues(&queues, &by_number, now)?;
         self.count_kept_sessions();
         keys.into_iter().for_each(|key| self.enter_again(key, now));
         self.write_notes();

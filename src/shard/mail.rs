@@ -1,5 +1,6 @@
 //! Letters between cores, and from ordinary threads to a core. The only way anything crosses.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::session::SessionKey;
 use super::connection::AtDoor;
 use super::edge::Edge;
 use super::retained::Answered;
+use super::{Core, Ring};
 
 /// A letter to a shard.
 #[derive(Debug)]
@@ -78,6 +80,13 @@ pub enum Mail {
     /// Messages that this shard has sent to their home are on its disk.
     RetainedWritten {
         /// The home.
+        by: usize,
+        /// How many, the oldest first.
+        count: u64,
+    },
+    /// Messages that this shard has sent to another one are durable for the kept sessions that get them there.
+    CopiesDurable {
+        /// That shard.
         by: usize,
         /// How many, the oldest first.
         count: u64,
@@ -177,4 +186,26 @@ pub enum Notice {
         /// Connections that were still open.
         connections_left: usize,
     },
+}
+
+/// Letters to other shards that are sent at the end of the turn, or for which a mailbox had no room.
+pub(super) type Letters = VecDeque<(usize, Mail)>;
+
+impl Core {
+    /// Sends what is to be sent to other shards, behind the parcels of the turn.
+    pub(super) fn send_letters(&mut self, io: &mut Ring<'_>) {
+        let letters = &mut self.letters;
+        let mut full: u64 = 0;
+        for _ in 0..letters.len() {
+            let Some((to, letter)) = letters.pop_front() else { break };
+            let bit = 1 << to;
+            if full & bit != 0 {
+                letters.push_back((to, letter));
+            } else if let Err(letter) = io.mail(to, letter) {
+                // Its mailbox is full: with the next turn, in order.
+                full |= bit;
+                letters.push_back((to, letter));
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@
 //! | `sinks` | a sink's templates, compiled |
 //! | `subscribe`, `delivery` | subscriptions; a message to its subscribers, on every shard |
 //! | `retained` | retained messages, and how a new subscription is answered from them |
+//! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
@@ -33,6 +34,7 @@
 mod admission;
 mod answer_timeout;
 mod arrivals;
+mod confirm;
 mod connection;
 pub(crate) mod dead_letters;
 mod delivery;
@@ -52,6 +54,7 @@ mod moves;
 mod numbers;
 mod outlets;
 mod publish;
+mod queues;
 mod reconfigure;
 mod reservation;
 mod retained;
@@ -60,6 +63,7 @@ mod settings;
 mod sinks;
 mod spool;
 mod stalls;
+mod stored;
 mod subscribe;
 mod tails;
 pub mod tally;
@@ -69,6 +73,7 @@ mod upstream;
 mod wills;
 
 pub(crate) use self::dead_letters::rfc3339;
+pub(crate) use self::queues::{Kept, move_queue};
 pub(crate) use self::retained::topic as retained_topic;
 
 use std::collections::{HashMap, VecDeque};
@@ -96,10 +101,11 @@ use self::dead_letters::{Announced, DeadLetterQueue};
 use self::delivery::Delivery;
 use self::door::Doors;
 use self::edge::Edge;
-use self::mail::{Mail, Notice};
+use self::mail::{Letters, Mail, Notice};
 use self::moves::Moves;
 use self::numbers::Numbers;
 use self::outlets::Outlets;
+use self::queues::Queues;
 use self::retained::Retained;
 use self::stalls::Stalls;
 use self::tails::Tails;
@@ -152,6 +158,8 @@ pub struct Core {
     outlets: Outlets,
     delivery: Delivery,
     retained: Retained,
+    queues: Queues,
+    letters: Letters,
     stalls: Stalls,
     doors: Doors,
     /// Where connections come from, by slot, if that is bounded.
@@ -208,6 +216,8 @@ impl Core {
             outlets,
             delivery: Delivery::new(index, config.service.shards, Arc::clone(&around.interest)),
             retained: Retained::new(&config),
+            queues: Queues::new(&config),
+            letters: Letters::new(),
             stalls: Stalls::default(),
             doors: Doors::default(),
             addresses: HashMap::new(),

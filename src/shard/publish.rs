@@ -36,14 +36,12 @@ impl Core {
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
         let mut route = Route::default();
         if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat) {
-            // Subscribers had it before a crash; whether it was retained nobody knows.
-            if !was_taken {
-                route = self.delivery.route(topic);
-            }
+            // Whether subscribers had it before a crash, and whether it was retained, nobody knows.
+            route = self.delivery.route(topic);
             if publish.retain {
                 route = self.delivery.also(route, self.retained.home(topic));
             }
-            if let Err(full) = self.delivery.ask(&self.retained, route, packet_bytes(topic, publish)) {
+            if let Err(full) = self.delivery.ask(&self.retained, &self.queues, route, packet_bytes(topic, publish)) {
                 return Flow::Stall(full);
             }
         }
@@ -129,9 +127,9 @@ impl Core {
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
             }
         };
-        let waits_for_home = is_taken && route.is_retained() && self.outlets.buffer.is_some();
+        let awaited = if is_taken && route.is_any() { self.answers_awaited(route, publish.qos) } else { 0 };
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
-            session.opened(number, owed + owed_already + u16::from(waits_for_home), code);
+            session.opened(number, owed + owed_already + awaited, code);
             if is_logged {
                 session.logged(publish.packet_id);
             }

@@ -21,6 +21,7 @@ use super::connection::Timer;
 use super::events::second;
 use super::mail::Notice;
 use super::outlets::Outlets;
+use super::queues::is_queue;
 use super::retained::is_retained;
 use super::{Core, Ring, settings};
 
@@ -114,9 +115,11 @@ impl Core {
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
-            let kept = sessions.iter().filter(|kept| !is_retained(&kept.payload)).count();
+            let retained = sessions.iter().filter(|kept| is_retained(&kept.payload)).count();
+            let queued = sessions.iter().filter(|kept| is_queue(&kept.payload)).count();
+            let kept = sessions.len() - retained - queued;
             self.restore_sessions(&sessions, io.now()).map_err(|why| self.cannot_take_up(&why))?;
-            self.tell_recovered(&report, kept as u64, io);
+            self.tell_recovered(&report, [kept, retained, self.delivery.remembered().stored()], io);
         }
         for upstream in &mut self.outlets.upstreams {
             upstream.client.start(io.now());
@@ -266,12 +269,13 @@ impl Core {
         self.numbers.set(M::SpoolFull, u64::from(full));
     }
 
-    fn tell_recovered(&mut self, report: &Report, sessions: u64, io: &Ring<'_>) {
+    fn tell_recovered(&mut self, report: &Report, kept: [usize; 3], io: &Ring<'_>) {
+        let [sessions, retained, queued] = kept.map(|count| count as u64);
         let second = second(io.now());
         if report.rows + report.cuts + report.sessions > 0 {
             self.teller.tell(Kind::SpoolRecovered, second, |event| {
                 let event = event.with(Field::Records, report.rows).with(Field::Cuts, report.cuts);
-                event.with(Field::Sessions, sessions).with(Field::Retained, report.sessions - sessions)
+                event.with(Field::Sessions, sessions).with(Field::Retained, retained).with(Field::Queued, queued)
             });
         }
         if report.is_damaged() {

@@ -196,7 +196,9 @@ impl Core {
             let has_room = match line {
                 Line::Answers => true,
                 Line::Memory(cluster, full) => self.outlets.may_go_on(Wait { cluster, full, bytes }),
-                Line::Subscribers(shard) => self.delivery.has_room(shard) && self.retained.has_room(shard),
+                Line::Subscribers(shard) => {
+                    self.delivery.has_room(shard) && self.retained.has_room(shard) && self.queues.has_room(shard)
+                }
             };
             if !has_room {
                 at += 1;

@@ -126,6 +126,7 @@ impl Shard for Core {
             }
             Mail::ParcelReturned { by, buffer } => self.parcel_returned(by, buffer),
             Mail::RetainedWritten { by, count } => self.retained_written(by, count),
+            Mail::CopiesDurable { by, count } => self.copies_durable(by, count),
             Mail::Pass { from } => self.pass(from),
             Mail::Passed { by } => self.passed(io, by),
             Mail::Replay { to, question, filter, from } => self.replay_asked(io, to, question, &filter, &from),
@@ -150,6 +151,7 @@ impl Shard for Core {
             Timer::Spool => self.spool_time(),
             Timer::Rates => self.rates_time(io),
             Timer::Delivery => self.delivery_time(),
+            Timer::Queues => self.queues_time(),
             Timer::Moves => self.moves_time(),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
@@ -159,9 +161,13 @@ impl Shard for Core {
         if self.started {
             self.release_held(io);
             self.confirm_retained();
+            self.confirm_copies();
             self.outward(io);
         }
         self.deliver_waiting(io);
+        if self.confirm_copies() {
+            self.outward(io);
+        }
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
             self.outward(io);
@@ -170,9 +176,10 @@ impl Shard for Core {
         self.serve_retained(io);
         self.send_parcels(io);
         self.answer_passes(io);
-        self.send_retained_letters(io);
+        self.send_letters(io);
         self.go_on_leaving(io);
         self.go_on_moving(io);
+        self.write_queues(io);
         self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);

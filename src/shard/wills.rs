@@ -52,7 +52,7 @@ impl Core {
         if publish.retain {
             route = self.delivery.also(route, self.retained.home(publish.topic));
         }
-        if self.delivery.ask(&self.retained, route, packet_bytes(publish.topic, &publish)).is_err() {
+        if self.delivery.ask(&self.retained, &self.queues, route, packet_bytes(publish.topic, &publish)).is_err() {
             return self.sessions.keep_will(due);
         }
         let message = message(publish.topic, &due.client_id, username, &publish, wall);

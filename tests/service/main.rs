@@ -37,6 +37,7 @@ mod malformed;
 mod paho;
 mod process;
 mod proxy_protocol;
+mod queues;
 mod receipts;
 mod records;
 mod reload;

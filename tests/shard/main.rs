@@ -21,6 +21,8 @@ mod kept;
 #[path = "../../sim/src/layers.rs"]
 mod layers;
 mod owners;
+mod queues;
+mod queues_across;
 mod receipts;
 mod retained;
 mod ring;

@@ -45,7 +45,7 @@ impl Kept {
                 }
                 Note::Released { session, number, packet_id } => {
                     said.push(format!("released {number} {packet_id}"));
-                    sessions.released(session, self.group);
+                    sessions.waits_for(session, self.group);
                     assert!(sessions.get(session).is_none() || sessions.written(session) == self.group);
                 }
             }

@@ -1,7 +1,7 @@
 //! Messages of QoS 1 and 2 to a client: order, identifiers, its send quota, and what it is sent again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::rc::Rc;
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ struct World {
     client: Client,
     version: Version,
     quota: u16,
-    held: Arc<AtomicUsize>,
+    held: Rc<Remembered>,
     /// Bytes that have not been read.
     wire: Vec<u8>,
 }
@@ -25,14 +25,14 @@ impl World {
     fn new(version: Version, quota: u16) -> Self {
         let mut shard = Shard::default();
         let client = connected(&mut shard, version, quota);
-        Self { shard, client, version, quota, held: Arc::default(), wire: Vec::new() }
+        Self { shard, client, version, quota, held: Rc::default(), wire: Vec::new() }
     }
 
     fn session(&mut self) -> &mut Session {
         self.shard.sessions.get_mut(self.client.key).expect("it is kept")
     }
 
-    fn message(&self, topic: &str, properties: Properties<'_>) -> Arc<Body> {
+    fn message(&self, topic: &str, properties: Properties<'_>) -> Rc<Body> {
         let publish = Publish {
             dup: false,
             qos: QoS::ExactlyOnce,
@@ -50,7 +50,7 @@ impl World {
     /// Hands over a message; what is to be written at once is, as the shard does it.
     fn hand(&mut self, qos: QoS, topic: &str) -> Handed {
         let body = self.message(topic, Properties::EMPTY);
-        let handed = self.session().hand(Copy { qos, retain: false, identifiers: Box::default() }, 0, || body);
+        let handed = self.session().hand(Copy { qos, retain: false, identifiers: Box::default() }, 0, false, || body);
         if let Handed::Now(packet_id) = handed {
             let properties = Properties::EMPTY;
             let publish = Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload: b"x" };
@@ -231,11 +231,11 @@ fn what_waits_has_bounds_and_the_oldest_goes() {
     }
     assert_eq!(world.hand(AtLeastOnce, &long), Handed::DroppedOldest);
     assert_eq!(world.session().copies(), (1, fit));
-    assert!(world.held.load(Ordering::Relaxed) <= QUEUED_BYTES_OF_SESSION_MAX + 60_010);
+    assert!(world.held.bytes() <= QUEUED_BYTES_OF_SESSION_MAX + 60_010);
     let now = world.shard.now;
     world.shard.sessions.disconnected(world.client.key, world.client.conn, End::Lost, now);
     world.shard.sessions.forget(world.client.key);
-    assert_eq!(world.held.load(Ordering::Relaxed), 0, "nothing is remembered for a session that has ended");
+    assert_eq!(world.held.bytes(), 0, "nothing is remembered for a session that has ended");
     assert_eq!(world.shard.sessions.take_discarded(), fit as u64);
 }
 
@@ -246,7 +246,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     let expiry = properties(&[Property::MessageExpiryInterval(5)]);
     for topic in ["expires", "expires, too"] {
         let body = world.message(topic, expiry.as_properties());
-        world.session().hand(Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() }, 0, || body);
+        world.session().hand(Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() }, 0, false, || body);
     }
     world.hand(AtLeastOnce, "stays");
     world.shard.now = world.shard.now.after(Duration::from_secs(4));
@@ -265,7 +265,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     assert_eq!(world.words(), ["4 stays"], "[MQTT-3.3.2-5]");
     // What was sent once does not expire.
     let body = world.message("sent again", expiry.as_properties());
-    world.session().hand(Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() }, 0, || body);
+    world.session().hand(Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() }, 0, false, || body);
     world.acknowledge(PubAck, 4);
     world.shard.now = world.shard.now.after(Duration::from_secs(60));
     world.reconnect(1);
@@ -399,6 +399,6 @@ proptest! {
             prop_assert_eq!(got, &(0..handed).collect::<Vec<_>>());
         }
         prop_assert_eq!(world.session().copies(), (0, 0));
-        prop_assert_eq!(world.held.load(Ordering::Relaxed), 0);
+        prop_assert_eq!(world.held.bytes(), 0);
     }
 }

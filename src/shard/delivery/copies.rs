@@ -2,8 +2,7 @@
 //! acknowledge it.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::rc::Rc;
 
 use smallvec::SmallVec;
 
@@ -15,7 +14,7 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::session::{Body, Copy, Handed, SessionKey, Subscription, is_expired, properties};
+use crate::session::{Body, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
 
 use super::super::events::{clipped, second};
 use super::super::{Core, Ring};
@@ -41,8 +40,8 @@ pub(super) struct Copies {
     /// The last with identifiers, which many may have of their own.
     identified: Option<(Form, Range<usize>)>,
     since: Monotonic,
-    body: Option<Arc<Body>>,
-    remembered: Arc<AtomicUsize>,
+    body: Option<Rc<Body>>,
+    remembered: Rc<Remembered>,
 }
 
 impl Copies {
@@ -59,9 +58,14 @@ impl Copies {
         self.body = None;
     }
 
-    /// Bytes of messages that sessions have to remember.
-    pub(super) fn remembered(&self) -> usize {
-        self.remembered.load(Ordering::Relaxed)
+    /// Messages that sessions have to remember.
+    pub(super) fn remembered(&self) -> &Rc<Remembered> {
+        &self.remembered
+    }
+
+    /// The message at hand, if some session has to remember it.
+    pub(super) fn body_at_hand(&self) -> Option<Rc<Body>> {
+        self.body.clone()
     }
 
     /// The packet, and where in it its identifier has to be filled in. Empty: it would be larger than any packet may be.
@@ -94,14 +98,14 @@ impl Copies {
         (range, 1 + length_bytes + 2 + publish.topic.len())
     }
 
-    fn body(&mut self, publish: &Publish<'_>) -> Arc<Body> {
+    fn body(&mut self, publish: &Publish<'_>) -> Rc<Body> {
         let (since, remembered) = (self.since, &self.remembered);
         let body = self.body.get_or_insert_with(|| {
             let mut packet = Vec::new();
             put_packet(publish, &mut packet);
             Body::new(packet, since, remembered)
         });
-        Arc::clone(body)
+        Rc::clone(body)
     }
 }
 
@@ -174,11 +178,7 @@ impl Core {
         }
         let mut id = None;
         if qos > QoS::AtMostOnce {
-            let is_remembered = session.expiry_s() > 0 || !session.sends_at_once(unsent);
-            if is_remembered && copies.remembered() > REMEMBERED_BYTES_MAX {
-                return Err(M::CopiesQueueFull);
-            }
-            id = match session.hand(copy, unsent, || copies.body(publish)) {
+            id = match self.hand(key, copy, message, unsent)? {
                 Handed::Now(id) => Some((id_at, id)),
                 Handed::Queued => return Ok(()),
                 Handed::DroppedOldest => return Err(M::CopiesQueueFull),
@@ -192,6 +192,34 @@ impl Core {
         }
         self.numbers.count(M::CopiesSent);
         Ok(())
+    }
+
+    /// Hands a session its copy of the message at hand, at QoS 1 or 2, and has it stored where it is to survive a crash: of retained
+    /// messages that are sent for a new subscription those of QoS 2, whose packet identifiers must not be used again.
+    ///
+    /// # Errors
+    /// There is no room for what it would have to remember.
+    fn hand(&mut self, key: SessionKey, copy: Copy, message: Message<'_>, unsent: usize) -> Result<Handed, M> {
+        let stored = if message.is_replayed && copy.qos == QoS::AtLeastOnce {
+            Ok(None)
+        } else {
+            self.stores_copy(key, super::super::publish::packet_bytes(message.publish.topic, message.publish))
+        };
+        let copies = &mut self.delivery.copies;
+        let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
+        let sends_at_once = session.sends_at_once(unsent);
+        // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
+        let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
+        let is_remembered = session.expiry_s() > 0 || !sends_at_once;
+        if is_lost || is_remembered && copies.remembered().bytes() > REMEMBERED_BYTES_MAX {
+            return Err(M::CopiesQueueFull);
+        }
+        let stored = stored.unwrap_or(None);
+        let handed = session.hand(copy.clone(), unsent, stored.is_some(), || copies.body(message.publish));
+        if let Some(number) = stored {
+            self.store_copy(key, number, &copy);
+        }
+        Ok(handed)
     }
 
     /// `id`: where the packet has its identifier, and which.
@@ -216,7 +244,8 @@ impl Core {
         let out = holds.out(io, conn);
         let from = out.len();
         let pumped = session.pump(now, unsent, out);
-        holds.wrote(conn, from);
+        self.note_queue(now, key);
+        self.hold(io, conn, key, from);
         self.numbers.raise(M::CopiesSent, pumped.sent as u64);
         self.numbers.raise(M::CopiesExpired, pumped.expired as u64);
         self.numbers.raise(M::CopiesTooLarge, pumped.too_large as u64);

@@ -9,6 +9,7 @@ mod copies;
 mod parcels;
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -16,19 +17,20 @@ use smallvec::SmallVec;
 use crate::kafka::types::Ticket;
 use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, REMEMBERED_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::packet::{Publish, Version};
+use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::{decode, encode, frame};
 use crate::route::interest::Interest;
 use crate::route::shape::Topic;
 use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
 use crate::runtime::seam::Monotonic;
-use crate::session::{SessionKey, properties};
+use crate::session::{Body, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
 pub(super) use self::parcels::{Gathered, packets};
 
 use self::parcels::{Peers, Received};
 use super::connection::Timer;
+use super::queues::Queues;
 use super::retained::Retained;
 use super::stalls::Stall;
 use super::{Core, Ring};
@@ -54,12 +56,19 @@ impl Route {
     pub(super) fn is_retained(self) -> bool {
         self.home.is_some()
     }
+
+    /// The shards that are sent it: the publisher's, which is `own`, if it has subscribers.
+    fn subscribed(self, own: usize) -> impl Iterator<Item = usize> {
+        parcels::bits(self.peers | u64::from(self.has_own) << own)
+    }
 }
 
 /// A message on its way to subscribers of this shard.
 #[derive(Clone, Copy, Debug)]
 struct Message<'a> {
     publish: &'a Publish<'a>,
+    /// The shard of its publisher.
+    from: usize,
     /// The session that it is from, if it is of this shard.
     publisher: Option<SessionKey>,
     /// How long it has waited here.
@@ -75,6 +84,7 @@ struct Message<'a> {
 struct Job {
     /// The message as a PUBLISH packet of 5.0.
     packet: Vec<u8>,
+    from: usize,
     publisher: Option<SessionKey>,
     pass: u64,
     since: Monotonic,
@@ -87,6 +97,8 @@ struct Left {
     to: Vec<Subscriber<SessionKey>>,
     /// [`Subscriptions::changes`] when they were found: after that each is asked whether it still is one.
     found_at: u64,
+    /// The group in which it is durable for those who have got it.
+    group: u64,
 }
 
 /// See the module.
@@ -193,7 +205,17 @@ impl Delivery {
 
     /// Whether there is room for one more message that a session has to remember.
     pub(super) fn remembers_more(&self) -> bool {
-        self.copies.remembered() <= REMEMBERED_BYTES_MAX
+        self.remembered().bytes() <= REMEMBERED_BYTES_MAX
+    }
+
+    /// Messages that sessions have to remember.
+    pub(super) fn remembered(&self) -> &Rc<Remembered> {
+        self.copies.remembered()
+    }
+
+    /// The message at hand, if some session has to remember it.
+    pub(super) fn body_at_hand(&self) -> Option<Rc<Body>> {
+        self.copies.body_at_hand()
     }
 
     /// Asks for another turn.
@@ -208,17 +230,18 @@ impl Delivery {
     ///
     /// # Errors
     /// What it has to wait for.
-    pub(super) fn ask(&self, retained: &Retained, route: Route, bytes: usize) -> Result<(), Stall> {
+    pub(super) fn ask(&self, retained: &Retained, queues: &Queues, route: Route, bytes: usize) -> Result<(), Stall> {
         if let Some(home) = route.home.filter(|home| !retained.has_room(*home)) {
             return Err(Stall::Subscribers(home));
         }
+        queues.ask(route.subscribed(self.shard))?;
         if route.has_own && !self.line.is_empty() && self.line_bytes + bytes > DELIVERY_LINE_BYTES_MAX {
             return Err(Stall::Subscribers(self.shard));
         }
         self.peers.ask(route.peers, bytes).map_err(Stall::Subscribers)
     }
 
-    /// Whether what [`Stall::Subscribers`] names has room again.
+    /// Whether what [`Stall::Subscribers`] names has room again here.
     pub(super) fn has_room(&self, shard: usize) -> bool {
         if shard == self.shard { self.line_bytes < DELIVERY_LINE_BYTES_MAX / 2 } else { self.peers.has_room(shard) }
     }
@@ -239,13 +262,15 @@ impl Delivery {
         let mut packet = Vec::new();
         put_packet(message.publish, &mut packet);
         self.line_bytes += packet.len();
-        self.line.push_back(Job { packet, publisher: message.publisher, pass: message.pass, since, left });
+        let Message { from, publisher, pass, .. } = message;
+        self.line.push_back(Job { packet, from, publisher, pass, since, left });
     }
 }
 
 impl Core {
     /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
-    /// is not an alias. `answer`: waits until the message is on the disk of the shard that retains it.
+    /// is not an alias. `answer`: waits until the message is on the disk of the shard that retains it, and of those with kept sessions
+    /// that get it: as often as [`Core::answers_awaited`] says.
     pub(super) fn deliver(
         &mut self,
         io: &mut Ring<'_>,
@@ -263,16 +288,36 @@ impl Core {
         if let Some(home) = route.home {
             self.retain_from(io, home, publish, answer);
         }
-        if route.has_own {
-            let pass = self.retained.passes_heard(self.index);
-            self.deliver_here(io, Message { publish, publisher, waited_s: 0, pass, is_replayed: false });
+        if self.stores_copies(publish.qos) {
+            route.subscribed(self.index).for_each(|shard| self.queues.expect(shard, answer));
         }
+        if route.has_own {
+            let (from, pass) = (self.index, self.retained.passes_heard(self.index));
+            self.deliver_here(io, Message { publish, from, publisher, waited_s: 0, pass, is_replayed: false });
+        }
+    }
+
+    /// How many answers are owed for a message beside those of sinks: by the shard that retains it, and by those that may have kept
+    /// sessions that get it.
+    pub(super) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
+        if self.outlets.buffer.is_none() {
+            return 0;
+        }
+        let subscribed = if qos > QoS::AtMostOnce { route.subscribed(self.index).count() } else { 0 };
+        u16::from(route.is_retained()) + u16::try_from(subscribed).unwrap_or(u16::MAX)
     }
 
     /// Sends a retained message for a new subscription, if its client may have it.
     pub(super) fn copy_retained(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: Subscriber<SessionKey>) {
         self.delivery.copies.begin(io.now());
-        self.copy(io, Message { publish, publisher: None, waited_s: 0, pass: 0, is_replayed: true }, &[to], false);
+        let from = self.index;
+        self.copy(
+            io,
+            Message { publish, from, publisher: None, waited_s: 0, pass: 0, is_replayed: true },
+            &[to],
+            false,
+        );
+        self.store_copies(io, publish);
         self.delivery.copies.end();
     }
 
@@ -285,26 +330,34 @@ impl Core {
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
-        let done = self.copy_to(io, message, &to, false);
+        let (done, group) = self.copy_to(io, message, &to, false);
         let delivery = &mut self.delivery;
         if done < to.len() {
             to.drain(..done);
             let found_at = delivery.index.changes();
-            delivery.wait(message, since, Some(Left { to, found_at }));
+            delivery.wait(message, since, Some(Left { to, found_at, group }));
         } else {
             delivery.to = to;
+            self.delivered(message.publish.qos, message.from, group);
         }
     }
 
-    /// Makes copies until the turn's share of them is used up. How many of `to` are done. `is_stale`: some of them may have
-    /// ended.
+    /// All copies of a message are made: durable with this group.
+    fn delivered(&mut self, qos: QoS, from: usize, group: u64) {
+        if self.stores_copies(qos) {
+            self.queues.delivered(from, group);
+        }
+    }
+
+    /// Makes copies until the turn's share of them is used up. How many of `to` are done, and the group in which those are durable.
+    /// `is_stale`: some of them may have ended.
     fn copy_to(
         &mut self,
         io: &mut Ring<'_>,
         message: Message<'_>,
         to: &[Subscriber<SessionKey>],
         is_stale: bool,
-    ) -> usize {
+    ) -> (usize, u64) {
         self.delivery.copies.begin(io.now());
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {
@@ -324,8 +377,9 @@ impl Core {
                 self.copy(io, message, group, is_stale);
             }
         }
+        let group = self.store_copies(io, message.publish);
         self.delivery.copies.end();
-        done
+        (done, group)
     }
 
     /// At the end of a turn: what waits, as far as this turn may go; then the next one has its own share.
@@ -342,7 +396,7 @@ impl Core {
             delivery.want_turn(io);
         }
         self.numbers.set(M::DeliveryLineBytes, self.delivery.line_bytes as u64);
-        self.numbers.set(M::RememberedBytes, self.delivery.copies.remembered() as u64);
+        self.numbers.set(M::RememberedBytes, self.delivery.remembered().bytes() as u64);
         self.numbers.set(M::Subscriptions, self.delivery.index.len() as u64);
         self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
     }
@@ -356,28 +410,31 @@ impl Core {
         while self.delivery.budget > 0 {
             let Some(mut job) = self.delivery.line.pop_front() else { return };
             let Some(publish) = publish_of(&job.packet) else { continue };
-            let Left { mut to, found_at } = match job.left.take() {
+            let Left { mut to, found_at, group } = match job.left.take() {
                 Some(left) => left,
                 None => {
                     self.delivery.look_up(publish.topic);
                     self.delivery.gather();
-                    Left { to: std::mem::take(&mut self.delivery.to), found_at: self.delivery.index.changes() }
+                    let to = std::mem::take(&mut self.delivery.to);
+                    Left { to, found_at: self.delivery.index.changes(), group: 0 }
                 }
             };
             let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
-            let message =
-                Message { publish: &publish, publisher: job.publisher, waited_s, pass: job.pass, is_replayed: false };
+            let Job { from, publisher, pass, .. } = job;
+            let message = Message { publish: &publish, from, publisher, waited_s, pass, is_replayed: false };
             let is_stale = found_at != self.delivery.index.changes();
-            let done = self.copy_to(io, message, &to, is_stale);
+            let (done, stored) = self.copy_to(io, message, &to, is_stale);
+            let (group, qos) = (group.max(stored), publish.qos);
             let delivery = &mut self.delivery;
             if done < to.len() {
                 to.drain(..done);
-                job.left = Some(Left { to, found_at });
+                job.left = Some(Left { to, found_at, group });
                 delivery.line.push_front(job);
             } else {
                 delivery.line_bytes -= job.packet.len();
                 delivery.to = to;
                 delivery.freed += 1;
+                self.delivered(qos, from, group);
             }
         }
     }

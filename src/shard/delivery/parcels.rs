@@ -92,7 +92,7 @@ impl Peers {
 }
 
 /// The bits that are set.
-fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let next = (mask != 0).then(|| mask.trailing_zeros() as usize);
         mask &= mask.wrapping_sub(1);
@@ -172,12 +172,12 @@ impl Core {
             if packet == MARK {
                 self.retained.heard_of_pass(from);
             } else if let Some(publish) = publish_of(packet)
-                && self.delivery.look_up(publish.topic).has_own
+                && (self.delivery.look_up(publish.topic).has_own || self.stores_copies(publish.qos))
             {
-                self.deliver_here(
-                    io,
-                    Message { publish: &publish, publisher: None, waited_s: 0, pass, is_replayed: false },
-                );
+                // Without subscribers by now, it is confirmed in its turn.
+                let message =
+                    Message { publish: &publish, from, publisher: None, waited_s: 0, pass, is_replayed: false };
+                self.deliver_here(io, message);
             }
             done += packet.len();
         }

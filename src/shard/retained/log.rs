@@ -1,62 +1,32 @@
 //! Retained messages on the disk: written when they come, and told to the shards of their publishers when they are durable.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use crate::kafka::types::Ticket;
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::reason::ReasonCode;
 use crate::route::topics::TopicKey;
 use crate::runtime::seam::Monotonic;
-use crate::session::SessionKey;
 
 use super::super::Core;
+use super::super::confirm::Confirmations;
 use super::super::mail::Mail;
-use super::{Retained, saved};
+use super::super::stored::with_time_left;
+use super::{Retained, Value, saved};
 
 /// The group of what has found no room yet.
 const LATER: u64 = u64::MAX;
 
-/// Messages of one shard's publishers that stand in one group.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    group: u64,
-    from: usize,
-    count: u64,
-}
-
-/// What is not on the disk yet.
-#[derive(Debug)]
+/// What has found no room in the log.
+#[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// In the order in which it came.
-    runs: VecDeque<Run>,
-    /// Topics whose messages have found no room in the log.
+    /// Its topics.
     later: BTreeSet<TopicKey>,
     /// [`crate::buffer::Buffer::freed`] when those were last tried.
     tried: u64,
-    /// By shard: messages of its publishers that are durable, and that it has not been told of.
-    written: Vec<u64>,
-}
-
-impl Unwritten {
-    pub(super) fn new(shards: usize) -> Self {
-        Self { runs: VecDeque::new(), later: BTreeSet::new(), tried: 0, written: vec![0; shards] }
-    }
-
-    /// One more of that shard stands in this group.
-    pub(super) fn wait(&mut self, from: usize, group: u64) {
-        match self.runs.back_mut() {
-            Some(last) if (last.from, last.group) == (from, group) => last.count += 1,
-            _ => self.runs.push_back(Run { group, from, count: 1 }),
-        }
-    }
 }
 
 impl Retained {
-    /// So many messages of this shard's publishers are on the disk of their home, the oldest first. Whose answers waited.
-    fn confirmed(&mut self, home: usize, count: u64) -> impl Iterator<Item = Ticket> + '_ {
-        let unconfirmed = &mut self.unconfirmed[home];
-        let count = usize::try_from(count).unwrap_or(usize::MAX).min(unconfirmed.len());
-        unconfirmed.drain(..count).flatten()
+    fn confirmations(core: &mut Core) -> &mut Confirmations {
+        &mut core.retained.confirmations
     }
 }
 
@@ -98,17 +68,12 @@ impl Core {
         if !unwritten.later.is_empty() && std::mem::replace(&mut unwritten.tried, freed) != freed {
             self.write_later();
         }
-        let unwritten = &mut self.retained.unwritten;
-        while let Some(run) = unwritten.runs.pop_front_if(|run| run.group <= durable) {
-            unwritten.written[run.from] += run.count;
-        }
-        for from in 0..self.shards {
-            let count = std::mem::take(&mut self.retained.unwritten.written[from]);
-            if count == 0 {
-            } else if from == self.index {
+        let told: Vec<_> = self.retained.confirmations.are_durable(durable).collect();
+        for (from, count) in told {
+            if from == self.index {
                 self.retained_written(from, count);
             } else {
-                self.retained.letters.push_back((from, Mail::RetainedWritten { by: self.index, count }));
+                self.letters.push_back((from, Mail::RetainedWritten { by: self.index, count }));
             }
         }
     }
@@ -119,24 +84,13 @@ impl Core {
             group = group.max(self.write_retained(&topic));
         }
         if self.retained.unwritten.later.is_empty() {
-            let waiting = self.retained.unwritten.runs.iter_mut().filter(|run| run.group == LATER);
-            waiting.for_each(|run| run.group = group);
+            self.retained.confirmations.move_to(LATER, group);
         }
     }
 
     /// So many messages of this shard's publishers are on the disk of their home.
     pub(in crate::shard) fn retained_written(&mut self, home: usize, count: u64) {
-        let (sessions, touched) = (&mut self.sessions, &mut self.touched);
-        for ticket in self.retained.confirmed(home, count) {
-            let key = SessionKey::from_bits(ticket.session);
-            // A session that has ended is owed nothing.
-            let Some(session) = sessions.get_mut(key) else { continue };
-            session.complete(ticket.number, 1, ReasonCode::SUCCESS);
-            if touched.last() != Some(&key) {
-                touched.push(key);
-            }
-        }
-        self.delivery.has_freed();
+        self.confirm(home, count, Retained::confirmations);
     }
 
     /// Retained messages of an earlier start.
@@ -159,7 +113,7 @@ impl Core {
             buffer.end_session(number);
             return Ok(());
         }
-        let mut value = saved::value(&publish, until, now);
+        let mut value = with_time_left(&publish, until, now, |publish| Value::new(publish, now));
         value.number = Some(number);
         // Of two of one topic the later counts.
         if let Some(earlier) = self.retained.take(&topic).and_then(|value| value.number) {

@@ -10,7 +10,7 @@ mod pass;
 mod replay;
 mod saved;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use crate::config::Config;
 use crate::kafka::types::Ticket;
@@ -26,9 +26,9 @@ use crate::session::properties;
 
 use self::log::Unwritten;
 use self::replay::Replays;
+use super::confirm::Confirmations;
 use super::delivery::{publish_of, put_packet};
 use super::events::{clipped, second};
-use super::mail::Mail;
 use super::router::owner;
 use super::{Core, Ring};
 
@@ -105,14 +105,11 @@ pub(super) struct Retained {
     bounds: Bounds,
     /// Topics whose messages expire, by when.
     expiring: BTreeSet<(Monotonic, TopicKey)>,
-    /// What is not on the disk yet.
+    /// What has found no room in the log.
     unwritten: Unwritten,
-    /// For each home, messages of this shard's publishers that it has not told to be on the disk, oldest first: whose answer waits
-    /// for it, if one does.
-    unconfirmed: Vec<VecDeque<Option<Ticket>>>,
+    /// What is not on the disk of its home yet.
+    confirmations: Confirmations,
     replays: Replays,
-    /// Letters that are to be sent at the end of the turn, or for which a mailbox had no room.
-    letters: VecDeque<(usize, Mail)>,
 }
 
 impl Retained {
@@ -124,26 +121,20 @@ impl Retained {
             bytes: 0,
             bounds: Bounds::new(config),
             expiring: BTreeSet::new(),
-            unwritten: Unwritten::new(shards),
-            unconfirmed: (0..shards).map(|_| VecDeque::new()).collect(),
+            unwritten: Unwritten::default(),
+            confirmations: Confirmations::new(shards),
             replays: Replays::new(shards),
-            letters: VecDeque::new(),
         }
     }
 
     /// Where a topic's message is.
     pub(super) fn home(&self, topic: &str) -> usize {
-        owner(topic, self.unconfirmed.len())
+        owner(topic, self.confirmations.shards())
     }
 
     /// Whether a home may be sent one more.
     pub(super) fn has_room(&self, home: usize) -> bool {
-        self.unconfirmed[home].len() < RETAINED_UNCONFIRMED_MAX
-    }
-
-    /// A message has gone to its home, which will say when it is on the disk. `ticket`: whose answer waits for that.
-    fn await_written(&mut self, home: usize, ticket: Option<Ticket>) {
-        self.unconfirmed[home].push_back(ticket);
+        self.confirmations.unconfirmed_by(home) < RETAINED_UNCONFIRMED_MAX
     }
 
     fn take(&mut self, topic: &TopicKey) -> Option<Value> {
@@ -178,7 +169,7 @@ impl Core {
     /// that is another shard.
     pub(super) fn retain_from(&mut self, io: &Ring<'_>, home: usize, publish: &Publish<'_>, ticket: Option<Ticket>) {
         if self.outlets.buffer.is_some() {
-            self.retained.await_written(home, ticket);
+            self.retained.confirmations.expect(home, ticket);
         }
         if home == self.index {
             self.retain(io.now(), publish, home);
@@ -210,7 +201,7 @@ impl Core {
             None => self.forget_retained(&topic, number),
         };
         if self.outlets.buffer.is_some() {
-            self.retained.unwritten.wait(from, group);
+            self.retained.confirmations.wait(from, group);
         }
         if let Some(why) = refused {
             self.numbers.count(M::RetainedRefused);
@@ -232,25 +223,7 @@ impl Core {
         }
         self.numbers.set(M::RetainedMessages, self.retained.topics.len() as u64);
         self.numbers.set(M::RetainedBytes, self.retained.bytes as u64);
-        let unconfirmed: usize = self.retained.unconfirmed.iter().map(VecDeque::len).sum();
-        self.numbers.set(M::RetainedUnconfirmed, unconfirmed as u64);
+        self.numbers.set(M::RetainedUnconfirmed, self.retained.confirmations.unconfirmed() as u64);
         self.run_replays(io);
-    }
-
-    /// Sends what is to be sent to other shards, behind the parcels of the turn.
-    pub(super) fn send_retained_letters(&mut self, io: &mut Ring<'_>) {
-        let letters = &mut self.retained.letters;
-        let mut full: u64 = 0;
-        for _ in 0..letters.len() {
-            let Some((to, letter)) = letters.pop_front() else { break };
-            let bit = 1 << to;
-            if full & bit != 0 {
-                letters.push_back((to, letter));
-            } else if let Err(letter) = io.mail(to, letter) {
-                // Its mailbox is full: with the next turn, in order.
-                full |= bit;
-                letters.push_back((to, letter));
-            }
-        }
     }
 }

@@ -13,7 +13,7 @@ impl Core {
             return;
         }
         for shard in (0..self.shards).filter(|shard| *shard != self.index) {
-            self.retained.letters.push_back((shard, Mail::Pass { from: self.index }));
+            self.letters.push_back((shard, Mail::Pass { from: self.index }));
         }
         self.retained.heard_of_pass(self.index);
         self.pass(self.index);
@@ -37,7 +37,7 @@ impl Core {
             if from == self.index {
                 self.passed(io, from);
             } else {
-                self.retained.letters.push_back((from, Mail::Passed { by: self.index }));
+                self.letters.push_back((from, Mail::Passed { by: self.index }));
             }
         }
     }

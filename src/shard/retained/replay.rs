@@ -257,7 +257,7 @@ impl Core {
         from: &TopicKey,
     ) {
         let answered = self.retained.batch(filter, from, io.now());
-        self.retained.letters.push_back((to, Mail::Replayed { question, answered }));
+        self.letters.push_back((to, Mail::Replayed { question, answered }));
     }
 
     /// A home has answered.
@@ -354,7 +354,7 @@ impl Core {
             return Pace::More;
         }
         let letter = Mail::Replay { to: self.index, question, filter, from };
-        self.retained.letters.push_back((home, letter));
+        self.letters.push_back((home, letter));
         Pace::Waits
     }
 

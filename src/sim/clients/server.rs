@@ -270,7 +270,7 @@ impl Clients {
                 Note::Ended { number } => store.end_session(number),
                 Note::Released { session, number, packet_id } => {
                     let group = store.release(number, packet_id);
-                    self.sessions.released(session, group);
+                    self.sessions.waits_for(session, group);
                 }
             }
         }

@@ -1,0 +1,182 @@
+//! What of a session's queue must survive a crash beside the messages, which stand in the log with the numbers of their copies: which
+//! of these are over, and of QoS 2 which the client has.
+//!
+//! As bytes: the session's number in the log u64, the number that its next copy gets u64, the number below which all copies are over
+//! u64, how many runs above it are over u32, each with its first number u64 and how many u32, and then the numbers of copies that the
+//! client has and has not released, u64 each. All big-endian.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::body::{Body, Copy};
+use super::outgoing::{Item, Outgoing, State};
+use super::state::Session;
+use super::store::{SessionKey, Sessions};
+use crate::mqtt::packet::QoS;
+
+/// Why what is written down of a queue is not what is true of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Changed {
+    /// It is.
+    #[default]
+    No,
+    /// A copy is over, of a message that others wait for. If that is lost, the client gets it again.
+    Ended,
+    /// The client has a message of QoS 2. PUBREL waits until that is written down.
+    Received,
+}
+
+/// What the log says of a session's queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SavedQueue {
+    /// The session's number in the log.
+    pub session: u64,
+    next: u64,
+    first: u64,
+    /// Runs of copies above `first` that are over: from which number on, and how many. They ascend.
+    over: Vec<(u64, u32)>,
+    received: Vec<u64>,
+}
+
+impl SavedQueue {
+    fn new(session: u64, outgoing: &Outgoing) -> Self {
+        let mut saved = Self { session, next: outgoing.next, first: outgoing.next, ..Self::default() };
+        let mut expected = None;
+        for item in &outgoing.items {
+            let from = *expected.get_or_insert_with(|| {
+                saved.first = item.number;
+                item.number
+            });
+            if from < item.number {
+                saved.over.push((from, u32::try_from(item.number - from).unwrap_or(u32::MAX)));
+            }
+            if item.state == State::Received {
+                saved.received.push(item.number);
+            }
+            expected = Some(item.number + 1);
+        }
+        saved
+    }
+
+    /// The same of a session with another number.
+    #[must_use]
+    pub fn of(self, session: u64) -> Self {
+        Self { session, ..self }
+    }
+
+    /// Appends it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        for number in [self.session, self.next, self.first] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(&u32::try_from(self.over.len()).unwrap_or(u32::MAX).to_be_bytes());
+        for (from, count) in &self.over {
+            out.extend_from_slice(&from.to_be_bytes());
+            out.extend_from_slice(&count.to_be_bytes());
+        }
+        for number in &self.received {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    /// Reads it, all of it. `None`: it is damaged.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (head, rest) = bytes.split_first_chunk::<24>()?;
+        let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| head[at * 8 + byte]));
+        let (count, rest) = rest.split_first_chunk()?;
+        let (over, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*count)).ok()?.checked_mul(12)?)?;
+        let run = |run: &[u8]| {
+            let (from, count) = run.split_first_chunk()?;
+            Some((u64::from_be_bytes(*from), u32::from_be_bytes(count.try_into().ok()?)))
+        };
+        let (received, rest) = rest.as_chunks::<8>();
+        let saved = Self {
+            session: number(0),
+            next: number(1),
+            first: number(2),
+            over: over.chunks_exact(12).map(run).collect::<Option<_>>()?,
+            received: received.iter().map(|number| u64::from_be_bytes(*number)).collect(),
+        };
+        rest.is_empty().then_some(saved)
+    }
+
+    /// Whether a copy of a message in the log is over.
+    #[must_use]
+    pub fn is_over(&self, number: u64) -> bool {
+        let runs = self.over.partition_point(|(from, _)| *from <= number);
+        let in_run = |(from, count): &(u64, u32)| number - from < u64::from(*count);
+        number < self.first
+            || runs.checked_sub(1).is_some_and(|at| in_run(&self.over[at]))
+            || self.received.binary_search(&number).is_ok()
+    }
+}
+
+impl Session {
+    /// Whether what is written down of its queue has to be written again, since this was last asked.
+    pub fn take_queue_change(&mut self) -> Changed {
+        self.outgoing.as_mut().map_or(Changed::No, |outgoing| std::mem::take(&mut outgoing.changed))
+    }
+
+    /// What is to be written down of its queue, and the number in the log of what was. `None`: the session is not kept there.
+    #[must_use]
+    pub fn save_queue(&self) -> Option<(SavedQueue, Option<u64>)> {
+        let (number, outgoing) = (self.number()?, self.outgoing.as_ref()?);
+        Some((SavedQueue::new(number, outgoing), outgoing.record))
+    }
+
+    /// The number in the log of what is written down of its queue.
+    pub(super) fn queue_record(&self) -> Option<u64> {
+        self.outgoing.as_ref().and_then(|outgoing| outgoing.record)
+    }
+
+    /// It is written down under this number.
+    pub fn queue_saved(&mut self, number: u64) {
+        if let Some(outgoing) = &mut self.outgoing {
+            (outgoing.record, outgoing.is_unsaved) = (Some(number), false);
+        }
+    }
+
+    /// The number of the copy that it was handed last.
+    #[must_use]
+    pub fn last_copy(&self) -> u64 {
+        self.outgoing.as_ref().map_or(0, |outgoing| outgoing.next.saturating_sub(1))
+    }
+
+    /// The log has no room for a copy that it was handed just now. True: it is gone; false: the client has been sent it.
+    pub fn take_back(&mut self, number: u64) -> bool {
+        let Some(outgoing) = &mut self.outgoing else { return false };
+        let at = outgoing.items.iter().rposition(|item| item.number == number && item.state == State::Queued);
+        at.is_some_and(|at| outgoing.drop_queued(at))
+    }
+}
+
+impl Sessions {
+    /// Takes up the queue of a restored session: copies of messages in the log with their numbers, which ascend, and what was written
+    /// down of it, under which number. Of the copies nobody knows which the client was sent.
+    pub fn restore_queue(
+        &mut self,
+        key: SessionKey,
+        copies: impl IntoIterator<Item = (u64, Copy, Rc<Body>)>,
+        saved: Option<(u64, SavedQueue)>,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let (record, saved) = saved.map_or_else(Default::default, |(record, saved)| (Some(record), saved));
+        let copies = copies.into_iter().map(|(number, copy, body)| Item {
+            number,
+            state: State::Restored,
+            copy,
+            body: Some(body),
+        });
+        let received = saved.received.iter().map(|number| Item {
+            number: *number,
+            state: State::Received,
+            copy: Copy { qos: QoS::ExactlyOnce, retain: false, identifiers: Box::default() },
+            body: None,
+        });
+        let mut items: VecDeque<Item> = copies.chain(received).collect();
+        items.make_contiguous().sort_by_key(|item| item.number);
+        let behind = items.back().map_or(0, |item| item.number + 1);
+        session.outgoing = Some(Box::new(Outgoing::restored(items, saved.next.max(behind), record)));
+    }
+}

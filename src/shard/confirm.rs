@@ -1,0 +1,104 @@
+//! Answers that wait for the disk of some shard: messages go to it in order, and it says how many of them are durable. Nothing
+//! but that number has to travel.
+
+use std::collections::VecDeque;
+
+use crate::kafka::types::Ticket;
+use crate::mqtt::reason::ReasonCode;
+use crate::session::SessionKey;
+
+use super::Core;
+
+/// Messages of one shard's publishers that are durable with the same group.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    group: u64,
+    from: usize,
+    count: u64,
+}
+
+/// One kind of such messages.
+#[derive(Debug)]
+pub(super) struct Confirmations {
+    /// Those that this shard was sent and that are not durable, in the order in which they came.
+    here: VecDeque<Run>,
+    /// By shard: messages of its publishers that are durable, and that it has not been told of.
+    durable: Vec<u64>,
+    /// By shard: messages of this shard's publishers that it has not told to be durable, oldest first. Whose answer waits for it, if
+    /// one does.
+    there: Vec<VecDeque<Option<Ticket>>>,
+}
+
+impl Confirmations {
+    /// Of so many shards.
+    pub(super) fn new(shards: usize) -> Self {
+        let there = (0..shards).map(|_| VecDeque::new()).collect();
+        Self { here: VecDeque::new(), durable: vec![0; shards], there }
+    }
+
+    /// One more of that shard is durable with this group, if those before it are.
+    pub(super) fn wait(&mut self, from: usize, group: u64) {
+        match self.here.back_mut() {
+            Some(last) if (last.from, last.group) == (from, group) => last.count += 1,
+            _ => self.here.push_back(Run { group, from, count: 1 }),
+        }
+    }
+
+    /// Those that were said to wait for one group wait for another.
+    pub(super) fn move_to(&mut self, from: u64, to: u64) {
+        self.here.iter_mut().filter(|run| run.group == from).for_each(|run| run.group = to);
+    }
+
+    /// How many shards there are.
+    pub(super) fn shards(&self) -> usize {
+        self.there.len()
+    }
+
+    /// All groups up to this one are durable. Which shards are to be told so, and how many of their messages are.
+    pub(super) fn are_durable(&mut self, durable: u64) -> impl Iterator<Item = (usize, u64)> + '_ {
+        while let Some(run) = self.here.pop_front_if(|run| run.group <= durable) {
+            self.durable[run.from] += run.count;
+        }
+        let counts = self.durable.iter_mut().map(std::mem::take).enumerate();
+        counts.filter(|(_, count)| *count > 0)
+    }
+
+    /// A message has gone to a shard, which will say when it is durable. `ticket`: whose answer waits for that.
+    pub(super) fn expect(&mut self, by: usize, ticket: Option<Ticket>) {
+        self.there[by].push_back(ticket);
+    }
+
+    /// Messages that this shard has not told to be durable.
+    pub(super) fn unconfirmed_by(&self, shard: usize) -> usize {
+        self.there[shard].len()
+    }
+
+    /// The same for all shards.
+    pub(super) fn unconfirmed(&self) -> usize {
+        self.there.iter().map(VecDeque::len).sum()
+    }
+
+    /// So many messages are durable there, the oldest first. Whose answers waited.
+    fn confirmed(&mut self, by: usize, count: u64) -> impl Iterator<Item = Ticket> + '_ {
+        let there = &mut self.there[by];
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(there.len());
+        there.drain(..count).flatten()
+    }
+}
+
+impl Core {
+    /// So many messages of this shard's publishers are durable there: `of` says of which kind.
+    pub(super) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
+        let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
+        for ticket in tickets {
+            let key = SessionKey::from_bits(ticket.session);
+            // A session that has ended is owed nothing.
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            session.complete(ticket.number, 1, ReasonCode::SUCCESS);
+            if self.touched.last() != Some(&key) {
+                self.touched.push(key);
+            }
+        }
+        self.delivery.has_freed();
+    }
+}

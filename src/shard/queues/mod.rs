@@ -1,0 +1,281 @@
+//! What kept sessions are to get through a crash: messages of QoS 1 and 2 for them stand in the shard's log, each once for all
+//! sessions that want it, and are over when the last one has acknowledged.
+//!
+//! When the copies of a message are made, who has to get it is gathered, and written down with the message (`store_copies`). A copy of
+//! QoS 1 is sent at once. One of QoS 2 is sent when it is durable: after a crash its number, and so its packet identifier, is not given
+//! to another one. What a session has acknowledged of messages that others still wait for is written down with the next message, or
+//! 50 ms later; a crash may repeat as much. That a client has a message of QoS 2 is written down before PUBREL is sent.
+//!
+//! The publisher is answered when each shard that was sent the message says that it is durable there (`confirm`).
+
+mod restore;
+mod saved;
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::kafka::types::Ticket;
+use crate::limits::COPIES_UNCONFIRMED_MAX;
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::runtime::seam::Monotonic;
+use crate::session::{Changed, Copy, SessionKey};
+
+use self::saved::Recipient;
+use super::confirm::Confirmations;
+use super::connection::Timer;
+use super::mail::Mail;
+use super::stalls::Stall;
+use super::{Core, Ring};
+
+pub(super) use self::saved::is_queue;
+pub(crate) use self::saved::{Kept, move_queue};
+
+/// How long what was acknowledged may wait for a message that is written down anyway.
+const WRITE_WITHIN: Duration = Duration::from_millis(50);
+
+/// What of a message's packet in the log belongs to neither it nor its recipients, and more.
+const MESSAGE_BYTES: usize = 64;
+
+/// A copy for a session that is to get it through a crash.
+#[derive(Debug)]
+struct Pending {
+    session: SessionKey,
+    recipient: Recipient,
+    /// It is sent when it is durable.
+    waits: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Queues {
+    /// Who gets the message at hand.
+    pending: Vec<Pending>,
+    /// Messages that may be in the log, and the bytes of one.
+    messages_max: usize,
+    entry_max: usize,
+    confirmations: Confirmations,
+    /// Sessions of which there is something to write down, and when the first of them changed.
+    changed: Vec<SessionKey>,
+    since: Option<Monotonic>,
+    /// Something was written in this turn anyway.
+    wrote: bool,
+    has_timer: bool,
+    payload: Vec<u8>,
+}
+
+impl Queues {
+    /// Nothing waits.
+    pub(super) fn new(config: &Config) -> Self {
+        let spool = config.spool.as_ref();
+        let entry_max = spool.map_or(0, |spool| usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX));
+        Self {
+            pending: Vec::new(),
+            messages_max: spool.map_or(0, |spool| spool.kept_max() / 2),
+            entry_max: entry_max.saturating_sub(4 << 10),
+            confirmations: Confirmations::new(config.service.shards),
+            changed: Vec::new(),
+            since: None,
+            wrote: false,
+            has_timer: false,
+            payload: Vec::new(),
+        }
+    }
+
+    /// Whether a shard may be sent one more message that it has to say is durable.
+    ///
+    /// # Errors
+    /// What a publisher has to wait for.
+    pub(super) fn ask(&self, shards: impl IntoIterator<Item = usize>) -> Result<(), Stall> {
+        let full = shards.into_iter().find(|shard| !self.has_room(*shard));
+        full.map_or(Ok(()), |shard| Err(Stall::Subscribers(shard)))
+    }
+
+    /// Whether that shard has room for one more.
+    pub(super) fn has_room(&self, shard: usize) -> bool {
+        self.confirmations.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX
+    }
+
+    /// A message has gone to the subscribers of a shard.
+    pub(super) fn expect(&mut self, shard: usize, ticket: Option<Ticket>) {
+        self.confirmations.expect(shard, ticket);
+    }
+
+    /// A message of that shard's publishers is with its subscribers here: durable with this group, 0 where none had to remember it.
+    pub(super) fn delivered(&mut self, from: usize, group: u64) {
+        self.confirmations.wait(from, group);
+    }
+
+    fn confirmations(core: &mut Core) -> &mut Confirmations {
+        &mut core.queues.confirmations
+    }
+}
+
+impl Core {
+    /// Whether messages of this QoS are answered when they are durable for the kept sessions that get them.
+    pub(super) fn stores_copies(&self, qos: QoS) -> bool {
+        qos > QoS::AtMostOnce && self.outlets.buffer.is_some()
+    }
+
+    /// The number in the log of a session that is to get a copy through a crash, if there is room for one more message.
+    ///
+    /// # Errors
+    /// There is not.
+    pub(super) fn stores_copy(&self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
+        let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
+        let Some(buffer) = &self.outlets.buffer else { return Ok(None) };
+        let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
+        let others = self.queues.pending.len() * Recipient::BYTES_MAX;
+        let has_place = bytes <= self.queues.entry_max && bytes + others <= buffer.session_room();
+        let stored = self.delivery.remembered().stored();
+        if has_place && stored < self.queues.messages_max { Ok(Some(number)) } else { Err(()) }
+    }
+
+    /// A session was handed a copy of the message at hand, which is to be in the log.
+    pub(super) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let recipient = Recipient::new(number, session.last_copy(), copy);
+        self.queues.pending.push(Pending { session: key, recipient, waits: copy.qos == QoS::ExactlyOnce });
+    }
+
+    /// All copies of the message at hand are made, or as many as a turn may make: it is written down with those who get it. The group
+    /// in which it is durable; 0: nobody has to remember it.
+    pub(super) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> u64 {
+        if self.queues.pending.is_empty() {
+            return 0;
+        }
+        let pending = std::mem::take(&mut self.queues.pending);
+        let packet_bytes = self.delivery.body_at_hand().map_or(0, |body| body.packet().len()) + MESSAGE_BYTES;
+        let at_once = self.queues.entry_max.saturating_sub(packet_bytes) / Recipient::BYTES_MAX;
+        let mut last = 0;
+        for some in pending.chunks(at_once.max(1)) {
+            last = last.max(self.store_for(io, publish, some));
+        }
+        self.queues.pending = pending;
+        self.queues.pending.clear();
+        last
+    }
+
+    fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
+        let (now, Some(buffer)) = (io.now(), &mut self.outlets.buffer) else { return 0 };
+        let Some(body) = self.delivery.body_at_hand() else { return 0 };
+        let expiry_s = publish.properties.message_expiry_interval_s();
+        let deadline = expiry_s.map(|s| buffer.deadline(now.after(Duration::from_secs(s.into()))));
+        let payload = &mut self.queues.payload;
+        payload.clear();
+        saved::encode(deadline, to.iter().map(|pending| &pending.recipient), body.packet(), payload);
+        let Ok(kept) = buffer.keep_session(None, payload) else {
+            self.take_back(to);
+            return 0;
+        };
+        body.stored_as(kept.number);
+        self.queues.wrote = true;
+        for pending in to.iter().filter(|pending| pending.waits) {
+            self.sessions.waits_for(pending.session, kept.group);
+            self.pump_session(io, pending.session);
+        }
+        kept.group
+    }
+
+    /// The log had room a moment ago, and has none: who has not been sent the message does not get it.
+    fn take_back(&mut self, from: &[Pending]) {
+        for pending in from {
+            let Some(session) = self.sessions.get_mut(pending.session) else { continue };
+            if session.take_back(pending.recipient.number) {
+                self.numbers.count(M::CopiesQueueFull);
+            }
+        }
+    }
+
+    /// Something of a session's queue may have changed: writes it down, at once where its client is to be told.
+    pub(super) fn note_queue(&mut self, now: Monotonic, key: SessionKey) {
+        if self.outlets.buffer.is_none() {
+            return;
+        }
+        match self.sessions.get_mut(key).map_or(Changed::No, |session| session.take_queue_change()) {
+            Changed::No => {}
+            Changed::Ended => {
+                self.queues.changed.push(key);
+                self.queues.since.get_or_insert(now);
+            }
+            Changed::Received => {
+                if let Some(group) = self.write_queue(key) {
+                    self.sessions.waits_for(key, group);
+                }
+            }
+        }
+    }
+
+    /// The group in which it is durable.
+    fn write_queue(&mut self, key: SessionKey) -> Option<u64> {
+        let (session, buffer) = (self.sessions.get_mut(key)?, self.outlets.buffer.as_mut()?);
+        let (queue, record) = session.save_queue()?;
+        let payload = &mut self.queues.payload;
+        payload.clear();
+        saved::encode_queue(&queue, payload);
+        let Ok(kept) = buffer.keep_session(record, payload) else {
+            // What waits for it is sent: a crash before there is room makes the client get some messages again.
+            self.queues.changed.push(key);
+            return None;
+        };
+        session.queue_saved(kept.number);
+        self.queues.wrote = true;
+        Some(kept.group)
+    }
+
+    /// Publishers whose messages are durable are told. True: some of this shard.
+    pub(super) fn confirm_copies(&mut self) -> bool {
+        let Some(buffer) = &self.outlets.buffer else { return false };
+        let told: Vec<_> = self.queues.confirmations.are_durable(buffer.durable()).collect();
+        let has_own = told.iter().any(|(from, _)| *from == self.index);
+        for (from, count) in told {
+            if from == self.index {
+                self.copies_durable(from, count);
+            } else {
+                self.letters.push_back((from, Mail::CopiesDurable { by: self.index, count }));
+            }
+        }
+        has_own
+    }
+
+    /// A shard says that so many messages are with its kept sessions for certain.
+    pub(super) fn copies_durable(&mut self, by: usize, count: u64) {
+        self.confirm(by, count, Queues::confirmations);
+    }
+
+    /// At the end of a turn: writes down what is over, with what was written anyway or when it has waited for long enough.
+    pub(super) fn write_queues(&mut self, io: &mut Ring<'_>) {
+        let now = io.now();
+        self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
+        self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
+        let Some(buffer) = &mut self.outlets.buffer else { return };
+        let remembered = self.delivery.remembered();
+        if self.queues.changed.is_empty() && !remembered.has_ended() && !self.sessions.has_ended_queues() {
+            self.queues.wrote = false;
+            return;
+        }
+        let since = *self.queues.since.get_or_insert(now);
+        if !std::mem::take(&mut self.queues.wrote) && now.since(since) < WRITE_WITHIN && self.drain.is_none() {
+            if !std::mem::replace(&mut self.queues.has_timer, true) {
+                let _ = io.set_timer(since.after(WRITE_WITHIN), Timer::Queues.token());
+            }
+            return;
+        }
+        self.queues.since = None;
+        for number in remembered.take_ended().into_iter().chain(self.sessions.take_ended_queues()) {
+            buffer.end_session(number);
+        }
+        let mut changed = std::mem::take(&mut self.queues.changed);
+        changed.sort_unstable();
+        changed.dedup();
+        for key in changed {
+            self.write_queue(key);
+        }
+        self.queues.wrote = false;
+    }
+
+    /// The turn that [`Core::write_queues`] has asked for.
+    pub(super) fn queues_time(&mut self) {
+        self.queues.has_timer = false;
+    }
+}

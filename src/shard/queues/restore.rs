@@ -1,0 +1,78 @@
+//! Messages for kept sessions that an earlier start has left.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::buffer::RestoredSession;
+use crate::runtime::seam::Monotonic;
+use crate::session::{Body, Copy, SavedQueue, SessionKey};
+
+use super::super::Core;
+use super::super::delivery::put_packet;
+use super::super::stored::with_time_left;
+use super::Kept;
+
+/// The copies of one session, with the message of each.
+type Copies = Vec<(u64, Copy, std::rc::Rc<Body>)>;
+
+impl Core {
+    /// Takes up messages and queues. `sessions`: those that were taken up, by their numbers in the log. How many messages wait.
+    ///
+    /// # Errors
+    /// Something that this program does not know, in words.
+    pub(in crate::shard) fn restore_queues(
+        &mut self,
+        kept: &[&RestoredSession],
+        sessions: &HashMap<u64, SessionKey>,
+        now: Monotonic,
+    ) -> Result<(), String> {
+        let mut queues: BTreeMap<u64, (u64, SavedQueue)> = BTreeMap::new();
+        let mut messages = Vec::new();
+        for RestoredSession { number, payload, .. } in kept {
+            match Kept::decode(payload) {
+                Some(Ok(Kept::Queue(queue))) if sessions.contains_key(&queue.session) => {
+                    queues.insert(queue.session, (*number, queue));
+                }
+                // Of a session that has ended.
+                Some(Ok(Kept::Queue(_))) => self.forget_kept(*number),
+                Some(Ok(Kept::Message { deadline, to, packet })) => messages.push((*number, deadline, to, packet)),
+                Some(Err(why)) => return Err(format!("{number}: {why}")),
+                None => return Err(format!("{number}: not a message for kept sessions")),
+            }
+        }
+        let mut copies: BTreeMap<u64, Copies> = BTreeMap::new();
+        for (number, deadline, to, packet) in messages {
+            let is_over = |session: u64, copy: u64| queues.get(&session).is_some_and(|(_, queue)| queue.is_over(copy));
+            let waits = |session: u64, copy: u64| sessions.contains_key(&session) && !is_over(session, copy);
+            let to: Vec<_> = to.into_iter().filter(|of| waits(of.session, of.number)).collect();
+            let until = deadline.and_then(|(wall_ms, left_ms)| {
+                self.outlets.buffer.as_ref().map(|buffer| buffer.until(wall_ms, left_ms))
+            });
+            let publish = Kept::publish(packet).filter(|_| !to.is_empty());
+            let Some(publish) = publish else {
+                self.forget_kept(number);
+                continue;
+            };
+            let mut packet = Vec::new();
+            with_time_left(&publish, until, now, |publish| put_packet(publish, &mut packet));
+            let body = Body::new(packet, now, self.delivery.remembered());
+            body.stored_as(number);
+            for of in to {
+                copies.entry(of.session).or_default().push((of.number, of.copy(), std::rc::Rc::clone(&body)));
+            }
+        }
+        for (number, key) in sessions {
+            let (mut copies, queue) = (copies.remove(number).unwrap_or_default(), queues.remove(number));
+            if !copies.is_empty() || queue.is_some() {
+                copies.sort_by_key(|(number, ..)| *number);
+                self.sessions.restore_queue(*key, copies, queue);
+            }
+        }
+        Ok(())
+    }
+
+    fn forget_kept(&mut self, number: u64) {
+        if let Some(buffer) = &mut self.outlets.buffer {
+            buffer.end_session(number);
+        }
+    }
+}

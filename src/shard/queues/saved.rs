@@ -1,0 +1,163 @@
+//! A message for kept sessions as bytes in the log, where it is kept as sessions are, and told from them by its first byte: `0x81`,
+//! until when on the wall clock i64 (ms), how long from then u64 (ms; both 0 if it does not expire), how many get it u32, each with its
+//! session's number in the log u64, the number of its copy u64, and flags u8 (bits 0 and 1: QoS, bit 2: RETAIN, bits 3 to 7: how many
+//! Subscription Identifiers) with the identifiers u32; then a PUBLISH packet of 5.0. `0x82`: a session's queue
+//! ([`crate::session::SavedQueue`]). All big-endian.
+
+use smallvec::SmallVec;
+
+use crate::mqtt::packet::{Publish, QoS};
+use crate::session::{Copy, SavedQueue};
+
+use super::super::delivery::publish_of;
+use super::super::stored::{Deadline, put_deadline, take_deadline};
+
+const MESSAGE: u8 = 0x81;
+const QUEUE: u8 = 0x82;
+
+/// Subscription Identifiers that are written down with a copy. Who has more subscriptions that match gets no more of them after a
+/// crash.
+const IDENTIFIERS_MAX: usize = 31;
+
+/// A session that gets a message, and its copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recipient {
+    /// Its number in the log.
+    pub(crate) session: u64,
+    /// The number of the copy.
+    pub(super) number: u64,
+    qos: QoS,
+    retain: bool,
+    identifiers: SmallVec<[u32; 2]>,
+}
+
+impl Recipient {
+    /// The most that one takes.
+    pub(super) const BYTES_MAX: usize = 17 + 4 * IDENTIFIERS_MAX;
+
+    pub(super) fn new(session: u64, number: u64, copy: &Copy) -> Self {
+        let identifiers = copy.identifiers.iter().take(IDENTIFIERS_MAX).copied().collect();
+        Self { session, number, qos: copy.qos, retain: copy.retain, identifiers }
+    }
+
+    pub(super) fn copy(&self) -> Copy {
+        Copy { qos: self.qos, retain: self.retain, identifiers: self.identifiers.as_slice().into() }
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.session.to_be_bytes());
+        out.extend_from_slice(&self.number.to_be_bytes());
+        out.push(self.qos as u8 | u8::from(self.retain) << 2 | (self.identifiers.len() as u8) << 3);
+        self.identifiers.iter().for_each(|identifier| out.extend_from_slice(&identifier.to_be_bytes()));
+    }
+
+    fn take(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (session, rest) = bytes.split_first_chunk()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let (&flags, rest) = rest.split_first()?;
+        let (identifiers, rest) = rest.split_at_checked(4 * usize::from(flags >> 3))?;
+        let (identifiers, _) = identifiers.as_chunks::<4>();
+        let qos = match flags & 3 {
+            1 => QoS::AtLeastOnce,
+            2 => QoS::ExactlyOnce,
+            _ => return None,
+        };
+        let recipient = Self {
+            session: u64::from_be_bytes(*session),
+            number: u64::from_be_bytes(*number),
+            qos,
+            retain: flags & 4 != 0,
+            identifiers: identifiers.iter().map(|identifier| u32::from_be_bytes(*identifier)).collect(),
+        };
+        Some((recipient, rest))
+    }
+}
+
+/// Appends a message.
+pub(super) fn encode<'a>(
+    deadline: Deadline,
+    to: impl ExactSizeIterator<Item = &'a Recipient>,
+    packet: &[u8],
+    out: &mut Vec<u8>,
+) {
+    out.push(MESSAGE);
+    put_deadline(deadline, out);
+    out.extend_from_slice(&u32::try_from(to.len()).unwrap_or(u32::MAX).to_be_bytes());
+    to.for_each(|recipient| recipient.put(out));
+    out.extend_from_slice(packet);
+}
+
+/// Appends a session's queue.
+pub(super) fn encode_queue(queue: &SavedQueue, out: &mut Vec<u8>) {
+    out.push(QUEUE);
+    queue.encode(out);
+}
+
+/// Whether what a log keeps is of a queue.
+pub(in crate::shard) fn is_queue(payload: &[u8]) -> bool {
+    payload.first().is_some_and(|format| [MESSAGE, QUEUE].contains(format))
+}
+
+/// What the log keeps for sessions beside them.
+#[derive(Debug)]
+pub(crate) enum Kept<'a> {
+    /// A message.
+    Message {
+        /// Until when it may be sent.
+        deadline: Deadline,
+        /// Who gets it.
+        to: Vec<Recipient>,
+        /// It, as a PUBLISH packet of 5.0.
+        packet: &'a [u8],
+    },
+    /// A session's queue.
+    Queue(SavedQueue),
+}
+
+impl<'a> Kept<'a> {
+    /// Reads it. `None`: it is something else; in words what is wrong with it.
+    pub(crate) fn decode(payload: &'a [u8]) -> Option<Result<Self, &'static str>> {
+        const DAMAGED: &str = "a message for kept sessions that is damaged";
+        let (&format, rest) = payload.split_first()?;
+        match format {
+            MESSAGE => Some(Self::message(rest).ok_or(DAMAGED)),
+            QUEUE => {
+                Some(SavedQueue::decode(rest).map(Self::Queue).ok_or("the queue of a kept session that is damaged"))
+            }
+            _ => None,
+        }
+    }
+
+    fn message(bytes: &'a [u8]) -> Option<Self> {
+        let (deadline, rest) = take_deadline(bytes)?;
+        let (count, mut rest) = rest.split_first_chunk()?;
+        let mut to = Vec::new();
+        for _ in 0..u32::from_be_bytes(*count) {
+            let (recipient, behind) = Recipient::take(rest)?;
+            (rest, _) = (behind, to.push(recipient));
+        }
+        publish_of(rest).map(|_| Self::Message { deadline, to, packet: rest })
+    }
+
+    /// The message.
+    pub(super) fn publish(packet: &'a [u8]) -> Option<Publish<'a>> {
+        publish_of(packet)
+    }
+}
+
+/// The same for another log, in which the sessions have other numbers, as far as they are there. `None`: nothing is left of it.
+pub(crate) fn move_queue(kept: &Kept<'_>, number: impl Fn(u64) -> Option<u64>) -> Option<Vec<u8>> {
+    let mut payload = Vec::new();
+    match kept {
+        Kept::Message { deadline, to, packet } => {
+            let moved = |of: &Recipient| Some(Recipient { session: number(of.session)?, ..of.clone() });
+            let to: Vec<Recipient> = to.iter().filter_map(moved).collect();
+            encode(*deadline, to.iter(), packet, &mut payload);
+            (!to.is_empty()).then_some(payload)
+        }
+        Kept::Queue(queue) => {
+            encode_queue(&queue.clone().of(number(queue.session)?), &mut payload);
+            Some(payload)
+        }
+    }
+}

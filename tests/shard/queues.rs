@@ -1,0 +1,479 @@
+//! Messages of QoS 1 and 2 for kept sessions: what a crash leaves of them, and who waits for the disk.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use forebay::metrics::spec::ShardMetric as M;
+use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, SubscriptionOptions, Version};
+use forebay::mqtt::property::{Property, PropertyBuf};
+use forebay::mqtt::{decode, frame};
+use forebay::runtime::seam::{Closed, ConnId, Shard as _};
+
+use super::subscribe::{PLAIN, message, publish, subscribe};
+use super::world::World;
+
+const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+const QOS_2: SubscriptionOptions = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
+
+fn spooled() -> World {
+    World::new(&super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\""))
+}
+
+/// A packet that a client has been sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Heard {
+    Message { qos: u8, id: u16, dup: bool, payload: String },
+    Answer { kind: u8, id: u16 },
+}
+
+fn hear(world: &mut World, conn: ConnId) -> Vec<Heard> {
+    in_words(&world.sent(conn))
+}
+
+fn in_words(bytes: &[u8]) -> Vec<Heard> {
+    let (mut rest, mut all) = (bytes, Vec::new());
+    while let Some(frame) = frame::next(rest, u32::MAX).expect("well formed") {
+        rest = &rest[frame.len..];
+        all.push(match decode::decode(Version::V5, Sender::Server, frame).expect("well formed") {
+            Packet::Publish(publish) => Heard::Message {
+                qos: publish.qos as u8,
+                id: publish.packet_id,
+                dup: publish.dup,
+                payload: String::from_utf8(publish.payload.to_vec()).expect("text"),
+            },
+            Packet::PubAck(ack) => Heard::Answer { kind: 4, id: ack.packet_id },
+            Packet::PubRec(ack) => Heard::Answer { kind: 5, id: ack.packet_id },
+            Packet::PubRel(ack) => Heard::Answer { kind: 6, id: ack.packet_id },
+            Packet::PubComp(ack) => Heard::Answer { kind: 7, id: ack.packet_id },
+            other => panic!("{other:?}"),
+        });
+    }
+    all
+}
+
+fn said(qos: u8, id: u16, payload: &str) -> Heard {
+    Heard::Message { qos, id, dup: false, payload: payload.to_owned() }
+}
+
+fn again(qos: u8, id: u16, payload: &str) -> Heard {
+    Heard::Message { qos, id, dup: true, payload: payload.to_owned() }
+}
+
+fn answer(world: &mut World, conn: ConnId, kind: u8, id: u16) {
+    let flags = if kind == 6 { 2 } else { 0 };
+    world.bytes(conn, &[kind << 4 | flags, 2, (id >> 8) as u8, id as u8]);
+}
+
+fn say(world: &mut World, conn: ConnId, qos: QoS, id: u16, payload: &str) {
+    publish(world, conn, Version::V5, Publish { qos, packet_id: id, ..message("t", payload) });
+}
+
+/// Time for what is over to be written down.
+fn rest(world: &mut World) {
+    for _ in 0..8 {
+        world.advance(Duration::from_millis(10));
+    }
+}
+
+/// A kept session with this subscription to all topics.
+fn kept(world: &mut World, client: &str, options: SubscriptionOptions) -> ConnId {
+    let (conn, _) = world.kept_v5(client);
+    assert_eq!(subscribe(world, conn, Version::V5, 0, &[("#", options)]), [options.qos as u8]);
+    conn
+}
+
+fn lose(world: &mut World, conn: ConnId) {
+    world.core.on_close(&mut world.table, conn, Closed::Peer);
+    world.turn();
+}
+
+fn back(world: &mut World, client: &str) -> (ConnId, Vec<Heard>) {
+    let (conn, behind) = world.kept_v5(client);
+    (conn, in_words(&behind))
+}
+
+#[test]
+fn what_waits_for_a_client_survives_a_power_failure() {
+    let mut world = spooled();
+    let (away, there) = (kept(&mut world, "away", QOS_1), kept(&mut world, "there", QOS_2));
+    lose(&mut world, away);
+    let publisher = world.device_v5("p");
+    for (id, payload) in [(1, "a"), (2, "b"), (3, "c")] {
+        let qos = if id == 3 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+        say(&mut world, publisher, qos, id, payload);
+    }
+    world.advance(Duration::from_millis(1));
+    let answers: Vec<_> = [(4, 1), (4, 2), (5, 3)].map(|(kind, id)| Heard::Answer { kind, id }).to_vec();
+    assert_eq!(hear(&mut world, publisher), answers);
+    assert_eq!(hear(&mut world, there), [said(1, 1, "a"), said(1, 2, "b"), said(2, 3, "c")]);
+    answer(&mut world, there, 4, 1);
+    answer(&mut world, there, 5, 3);
+    assert_eq!(hear(&mut world, there), [Heard::Answer { kind: 6, id: 3 }]);
+    rest(&mut world);
+    assert_eq!(world.number(M::StoredMessages), 3);
+    world.power_cut();
+    assert_eq!(world.number(M::StoredMessages), 3);
+
+    let (away, behind) = back(&mut world, "away");
+    // Whether it had been sent them before, nobody knows.
+    assert_eq!(behind, [again(1, 1, "a"), again(1, 2, "b"), again(1, 3, "c")]);
+    let (there, behind) = back(&mut world, "there");
+    assert_eq!(behind, [again(1, 2, "b"), Heard::Answer { kind: 6, id: 3 }], "what it has acknowledged is over");
+    answer(&mut world, there, 4, 2);
+    answer(&mut world, there, 7, 3);
+    (1..=3).for_each(|id| answer(&mut world, away, 4, id));
+    rest(&mut world);
+    assert_eq!(world.number(M::StoredMessages), 0);
+    world.power_cut();
+    for client in ["away", "there"] {
+        assert_eq!(back(&mut world, client).1, [], "{client}");
+    }
+    // Numbers go on where they were.
+    let publisher = world.device_v5("p");
+    say(&mut world, publisher, QoS::ExactlyOnce, 1, "d");
+    world.advance(Duration::from_millis(1));
+    world.power_cut();
+    assert_eq!(back(&mut world, "there").1, [again(2, 4, "d")]);
+}
+
+#[test]
+fn its_publisher_is_answered_when_it_is_on_the_disk() {
+    let mut world = spooled();
+    let subscriber = kept(&mut world, "s", QOS_1);
+    let publisher = world.device_v5("p");
+    world.table.disk.slow = true;
+    say(&mut world, publisher, QoS::AtLeastOnce, 1, "a");
+    assert_eq!(hear(&mut world, subscriber), [said(1, 1, "a")], "at QoS 1 it is sent at once");
+    assert_eq!(hear(&mut world, publisher), []);
+    // Acknowledged by its receiver, it is still not on the disk.
+    answer(&mut world, subscriber, 4, 1);
+    assert_eq!(hear(&mut world, publisher), []);
+    world.table.disk.slow = false;
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, publisher), [Heard::Answer { kind: 4, id: 1 }]);
+    // Without a kept session nothing has to be written.
+    lose(&mut world, subscriber);
+    let clean = world.device_v5("s");
+    subscribe(&mut world, clean, Version::V5, 0, &[("#", QOS_1)]);
+    world.table.disk.slow = true;
+    say(&mut world, publisher, QoS::AtLeastOnce, 2, "b");
+    assert_eq!(hear(&mut world, publisher), [Heard::Answer { kind: 4, id: 2 }]);
+}
+
+#[test]
+fn at_qos_2_the_client_is_sent_what_is_on_the_disk() {
+    let mut world = spooled();
+    let subscriber = kept(&mut world, "s", QOS_2);
+    let publisher = world.device_v5("p");
+    world.table.disk.slow = true;
+    say(&mut world, publisher, QoS::ExactlyOnce, 1, "a");
+    assert_eq!(hear(&mut world, subscriber), [], "its packet identifier could be another message's after a crash");
+    world.power_cut();
+    world.table.disk.slow = false;
+    let (_, behind) = back(&mut world, "s");
+    assert_eq!(behind, [], "it was not answered");
+    let publisher = world.device_v5("p");
+    say(&mut world, publisher, QoS::ExactlyOnce, 1, "b");
+    world.advance(Duration::from_millis(1));
+    world.power_cut();
+    let (subscriber, behind) = back(&mut world, "s");
+    assert_eq!(behind, [again(2, 1, "b")]);
+    // That the client has it is on the disk before PUBREL.
+    world.table.disk.slow = true;
+    answer(&mut world, subscriber, 5, 1);
+    assert_eq!(hear(&mut world, subscriber), []);
+    world.table.disk.slow = false;
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, subscriber), [Heard::Answer { kind: 6, id: 1 }]);
+    world.power_cut();
+    let (subscriber, behind) = back(&mut world, "s");
+    assert_eq!(behind, [Heard::Answer { kind: 6, id: 1 }]);
+    answer(&mut world, subscriber, 7, 1);
+    rest(&mut world);
+    world.power_cut();
+    assert_eq!(back(&mut world, "s").1, []);
+}
+
+#[test]
+fn time_passes_for_what_waits_on_the_disk() {
+    let mut world = spooled();
+    for client in ["one", "two"] {
+        let conn = kept(&mut world, client, if client == "one" { QOS_1 } else { QOS_2 });
+        lose(&mut world, conn);
+    }
+    let publisher = world.device_v5("p");
+    for (id, payload, seconds) in [(1, "short", 30), (2, "long", 600)] {
+        let mut properties = PropertyBuf::new();
+        properties.extend([Property::MessageExpiryInterval(seconds)]);
+        let properties = properties.as_properties();
+        let of = Publish { qos: QoS::ExactlyOnce, packet_id: id, properties, ..message("t", payload) };
+        publish(&mut world, publisher, Version::V5, of);
+    }
+    world.advance(Duration::from_secs(20));
+    world.power_cut();
+    world.advance(Duration::from_secs(20));
+    assert_eq!(back(&mut world, "one").1, [again(1, 2, "long")]);
+    // At QoS 2 the client may have the packet identifier of one that has expired: it is released.
+    assert_eq!(back(&mut world, "two").1, [Heard::Answer { kind: 6, id: 1 }, again(2, 2, "long")]);
+    assert_eq!(world.number(M::CopiesExpired), 2);
+}
+
+#[test]
+fn a_session_that_ends_takes_its_messages_along() {
+    let mut world = spooled();
+    let (one, two) = (kept(&mut world, "one", QOS_1), kept(&mut world, "two", QOS_1));
+    lose(&mut world, one);
+    lose(&mut world, two);
+    let publisher = world.device_v5("p");
+    (1..=5).for_each(|id| say(&mut world, publisher, QoS::AtLeastOnce, id, "x"));
+    rest(&mut world);
+    assert_eq!(world.number(M::StoredMessages), 5);
+    let _ = world.device_v5("one");
+    rest(&mut world);
+    assert_eq!(world.number(M::StoredMessages), 5, "the other one waits for them");
+    let _ = world.device_v5("two");
+    rest(&mut world);
+    assert_eq!(world.number(M::StoredMessages), 0);
+    world.power_cut();
+    assert_eq!((world.number(M::StoredMessages), world.number(M::Sessions)), (0, 0));
+}
+
+#[test]
+fn what_the_log_has_no_room_for_is_counted_and_holds_nobody() {
+    let mut world = spooled();
+    let (away, there) = (kept(&mut world, "away", QOS_1), kept(&mut world, "there", QOS_1));
+    lose(&mut world, away);
+    let publisher = world.device_v5("p");
+    let payload = "x".repeat(60_000);
+    let mut got = 0;
+    for id in 1..=400 {
+        say(&mut world, publisher, QoS::AtLeastOnce, id, &payload);
+        world.advance(Duration::from_millis(1));
+        assert_eq!(hear(&mut world, publisher), [Heard::Answer { kind: 4, id }], "{id}");
+        for heard in hear(&mut world, there) {
+            let Heard::Message { id, .. } = heard else { panic!("{heard:?}") };
+            answer(&mut world, there, 4, id);
+            got += 1;
+        }
+    }
+    assert_eq!(got, 400, "who is there gets all of them");
+    rest(&mut world);
+    let (stored, dropped) = (world.number(M::StoredMessages), world.number(M::CopiesQueueFull));
+    assert!(stored > 50 && dropped > 50 && stored + dropped == 400, "{stored} {dropped}");
+    world.power_cut();
+    assert_eq!(world.number(M::StoredMessages), stored);
+    let (mut away, mut behind) = back(&mut world, "away");
+    let mut got = 0;
+    while !behind.is_empty() {
+        for heard in behind.drain(..) {
+            let Heard::Message { id, .. } = heard else { panic!("{heard:?}") };
+            answer(&mut world, away, 4, id);
+            got += 1;
+        }
+        behind = hear(&mut world, away);
+        if got % 7 == 0 {
+            lose(&mut world, away);
+            (away, behind) = back(&mut world, "away");
+        }
+    }
+    assert_eq!(got, stored);
+}
+
+/// A client that loses nothing of what it knows, and what it has been given.
+struct Client {
+    name: &'static str,
+    options: SubscriptionOptions,
+    conn: Option<ConnId>,
+    /// Packet identifiers of QoS 2 that it has not been told to release.
+    has: BTreeSet<u16>,
+    /// Payloads by number, in the order in which they came; at QoS 2 each message once.
+    got: Vec<(u8, u32)>,
+    /// What it has not answered yet, over this connection.
+    owes: Vec<(u8, u16)>,
+}
+
+impl Client {
+    fn take(&mut self, heard: Vec<Heard>) {
+        for heard in heard {
+            match heard {
+                Heard::Message { qos, id, dup, payload } => {
+                    let number = payload.parse().expect("a number");
+                    let ids: Vec<u16> = self.owes.iter().filter(|(kind, _)| *kind != 7).map(|(_, id)| *id).collect();
+                    assert!(!ids.contains(&id), "{}: {id} is open already", self.name);
+                    self.owes.push((if qos == 1 { 4 } else { 5 }, id));
+                    if qos == 2 && !self.has.insert(id) {
+                        continue;
+                    }
+                    let is_repeat = self.got.contains(&(qos, number));
+                    assert!(!is_repeat || (dup && qos == 1), "{}: {number} again at QoS {qos}, DUP {dup}", self.name);
+                    self.got.push((qos, number));
+                }
+                Heard::Answer { kind: 6, id } => {
+                    self.has.remove(&id);
+                    self.owes.push((7, id));
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// What became of a publish.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Published {
+    Sent,
+    Answered,
+}
+
+#[test]
+fn seeds_of_crashes_lose_nothing_that_was_answered_and_repeat_nothing_of_qos_2() {
+    let seeds = std::env::var("FOREBAY_QUEUE_SEEDS").map_or(0..40, |text| {
+        let (from, to) = text.split_once("..").expect("a range");
+        from.parse::<u64>().expect("a seed")..to.parse().expect("a seed")
+    });
+    let mut answered = 0;
+    for seed in seeds {
+        answered += run(seed);
+    }
+    assert!(answered > 500, "{answered}");
+}
+
+fn run(seed: u64) -> usize {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut world = spooled();
+    let mut clients = [("a", QOS_1), ("b", QOS_2), ("c", QOS_2)].map(|(name, options)| {
+        let conn = Some(kept(&mut world, name, options));
+        Client { name, options, conn, has: BTreeSet::new(), got: Vec::new(), owes: Vec::new() }
+    });
+    let mut publisher = world.device_v5("p");
+    let mut published: BTreeMap<u32, (QoS, Published)> = BTreeMap::new();
+    let mut open: BTreeMap<u16, u32> = BTreeMap::new();
+    let (mut number, mut id) = (0, 0_u16);
+    for _ in 0..random.usize(50..400) {
+        match random.u8(0..100) {
+            0..30 => {
+                let qos = if random.bool() { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+                (number, id) = (number + 1, id + 1);
+                published.insert(number, (qos, Published::Sent));
+                open.insert(id, number);
+                say(&mut world, publisher, qos, id, &number.to_string());
+            }
+            30..50 => world.advance(Duration::from_millis(random.u64(1..80))),
+            50..80 => {
+                let client = &mut clients[random.usize(..3)];
+                let Some(conn) = client.conn else { continue };
+                for _ in 0..random.usize(..6) {
+                    if client.owes.is_empty() {
+                        break;
+                    }
+                    // QoS 1 is acknowledged in any order.
+                    let (kind, id) = client.owes.remove(random.usize(..client.owes.len()));
+                    answer(&mut world, conn, kind, id);
+                }
+            }
+            80..86 => world.table.disk.slow = !world.table.disk.slow,
+            86..95 => {
+                let client = &mut clients[random.usize(..3)];
+                match client.conn.take() {
+                    Some(conn) => {
+                        client.take(hear(&mut world, conn));
+                        lose(&mut world, conn);
+                        client.owes.clear();
+                    }
+                    None if !world.table.disk.slow => come_back(&mut world, client),
+                    None => {}
+                }
+            }
+            _ => {
+                crash(&mut world, &mut clients, &mut random);
+                publisher = world.device_v5("p");
+                open.clear();
+                id = 0;
+            }
+        }
+        read(&mut world, &mut clients);
+        for heard in hear(&mut world, publisher) {
+            let Heard::Answer { kind, id } = heard else { panic!("{heard:?}") };
+            if kind == 4 || kind == 5 {
+                let number = open.remove(&id).expect("asked");
+                published.get_mut(&number).expect("published").1 = Published::Answered;
+            }
+            if kind == 5 {
+                answer(&mut world, publisher, 6, id);
+            }
+        }
+    }
+    world.table.disk.slow = false;
+    if random.bool() {
+        crash(&mut world, &mut clients, &mut random);
+    }
+    settle(&mut world, &mut clients);
+    for client in &clients {
+        let has = |number: &u32| client.got.iter().any(|(_, got)| got == number);
+        let answered = published.iter().filter(|(_, (_, state))| *state == Published::Answered);
+        let missing: Vec<_> = answered.map(|(number, _)| *number).filter(|number| !has(number)).collect();
+        assert!(missing.is_empty(), "seed {seed}: {} has not got {missing:?}", client.name);
+        for qos in [1, 2] {
+            let mut first: Vec<u32> = Vec::new();
+            for (_, number) in client.got.iter().filter(|(of, _)| *of == qos) {
+                if !first.contains(number) {
+                    first.push(*number);
+                }
+            }
+            assert!(first.is_sorted(), "seed {seed}: {} at QoS {qos}: {first:?}", client.name);
+        }
+        for (qos, number) in &client.got {
+            let expected = published[number].0.min(client.options.qos) as u8;
+            assert_eq!(*qos, expected, "seed {seed}: {number}");
+        }
+    }
+    assert_eq!(world.number(M::StoredMessages), 0, "seed {seed}");
+    published.values().filter(|(_, state)| *state == Published::Answered).count()
+}
+
+fn read(world: &mut World, clients: &mut [Client]) {
+    for client in clients {
+        if let Some(conn) = client.conn {
+            let heard = hear(world, conn);
+            client.take(heard);
+        }
+    }
+}
+
+fn come_back(world: &mut World, client: &mut Client) {
+    let (conn, behind) = back(world, client.name);
+    client.conn = Some(conn);
+    client.take(behind);
+}
+
+/// The power fails. What was on its way to a client arrives, or does not.
+fn crash(world: &mut World, clients: &mut [Client], random: &mut fastrand::Rng) {
+    for client in clients {
+        if let Some(conn) = client.conn.take()
+            && random.bool()
+        {
+            let heard = hear(world, conn);
+            client.take(heard);
+        }
+        client.owes.clear();
+    }
+    world.table.disk.slow = false;
+    world.power_cut();
+}
+
+/// All are there and answer everything.
+fn settle(world: &mut World, clients: &mut [Client]) {
+    for _ in 0..60 {
+        for client in clients.iter_mut() {
+            if client.conn.is_none() {
+                come_back(world, client);
+            }
+            let Some(conn) = client.conn else { continue };
+            for (kind, id) in std::mem::take(&mut client.owes) {
+                answer(world, conn, kind, id);
+            }
+        }
+        world.advance(Duration::from_millis(20));
+        read(world, clients);
+    }
+}
