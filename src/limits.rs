@@ -49,12 +49,6 @@ pub const PEER_BYTES_MAX: usize = 1 << 20;
 /// Parcels of messages under way from one shard to another.
 pub const PARCELS_UNDER_WAY_MAX: usize = 2;
 
-/// Retained messages of all shards together; each may have an even part. One more is not retained, and counted.
-pub const RETAINED_MESSAGES_MAX: usize = 1_000_000;
-
-/// The same in bytes, topics and bookkeeping among them. With a spool, at most a quarter of it.
-pub const RETAINED_BYTES_MAX: usize = 256 << 20;
-
 /// Retained messages of a shard's publishers that another one, or it, has not told to be on the disk. Past it publishers of retained
 /// messages for that shard are not read.
 pub const RETAINED_UNCONFIRMED_MAX: usize = 16_384;
@@ -87,12 +81,6 @@ pub const SENT_MAX_3X: u16 = 64;
 /// Messages of QoS 1 and 2 that a shard was sent by another one, or by itself, and has not told to be durable for its kept sessions.
 /// Past it publishers of topics with subscribers there are not read.
 pub const COPIES_UNCONFIRMED_MAX: usize = 16_384;
-
-/// Messages of QoS 1 and 2 that wait for one session. One more drops the oldest of them, which is counted.
-pub const QUEUED_OF_SESSION_MAX: usize = 10_000;
-
-/// Their bytes. A message that is larger waits alone.
-pub const QUEUED_BYTES_OF_SESSION_MAX: usize = 16 << 20;
 
 /// Bytes of all messages of a shard that some session has to remember, each counted once. Past it copies for sessions that would
 /// have to wait are dropped, and counted.

@@ -46,6 +46,8 @@ pub(super) fn of(config: &Config) -> Value {
     all.insert("kafka".into(), Value::Object(clusters.collect()));
     all.insert("embedded".into(), config.embedded.as_ref().map_or(Value::Null, embedded));
     all.insert("spool".into(), config.spool.map_or(Value::Null, spool));
+    all.insert("delivery".into(), delivery(config));
+    all.insert("retained".into(), retained(config));
     let environment = environment();
     let sinks = config.sinks.iter().filter(|sink| !sink.is_removed);
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
@@ -320,6 +322,25 @@ fn embedded(of: &crate::config::Embedded) -> Value {
         "connections_max": of.connections_max,
         "partitions_max": of.partitions_max,
         "message_bytes_max": of.message_bytes_max,
+    })
+}
+
+fn delivery(config: &Config) -> Value {
+    let delivery = config.delivery;
+    json!({
+        "acknowledge": if delivery.waits_for_disk { "stored" } else { "received" },
+        "queue_messages_max": delivery.queue_messages_max,
+        "queue_bytes_max": delivery.queue_bytes_max,
+        "when_full": if delivery.drops_newest { "drop-newest" } else { "drop-oldest" },
+    })
+}
+
+fn retained(config: &Config) -> Value {
+    let retained = config.retained;
+    json!({
+        "messages_max": retained.messages_max,
+        "bytes_max": retained.bytes_max,
+        "expire_after": retained.expire_after_s.map(seconds),
     })
 }
 

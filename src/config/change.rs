@@ -67,6 +67,7 @@ impl Change {
             self.waiting.push("telemetry".to_owned());
         }
         self.spool(wanted);
+        self.delivery(wanted);
         if self.config.embedded != wanted.embedded {
             self.waiting.push("embedded".to_owned());
         }
@@ -102,6 +103,21 @@ impl Change {
         if *known != wanted {
             self.waiting.push("spool".to_owned());
         }
+    }
+
+    fn delivery(&mut self, wanted: &Config) {
+        let (delivery, retained) = (wanted.delivery, wanted.retained);
+        // Else it follows from the spool.
+        let is_asked = self.config.spool.is_some() == wanted.spool.is_some();
+        if is_asked && self.config.delivery.waits_for_disk != delivery.waits_for_disk {
+            self.waiting.push("delivery.acknowledge".to_owned());
+        }
+        self.apply("delivery.queue_messages_max", |c| &mut c.delivery.queue_messages_max, delivery.queue_messages_max);
+        self.apply("delivery.queue_bytes_max", |c| &mut c.delivery.queue_bytes_max, delivery.queue_bytes_max);
+        self.apply("delivery.when_full", |c| &mut c.delivery.drops_newest, delivery.drops_newest);
+        self.apply("retained.messages_max", |c| &mut c.retained.messages_max, retained.messages_max);
+        self.apply("retained.bytes_max", |c| &mut c.retained.bytes_max, retained.bytes_max);
+        self.apply("retained.expire_after", |c| &mut c.retained.expire_after_s, retained.expire_after_s);
     }
 
     fn apply<T: PartialEq>(&mut self, name: &str, place: impl Fn(&mut Config) -> &mut T, wanted: T) {
@@ -381,6 +397,30 @@ mod tests {
         let moved = Change::between(&back.config, &other);
         assert!(moved.waiting.is_empty(), "{:?}", moved.waiting);
         assert_eq!(moved.config.clusters[1].bootstrap, ["a:2"]);
+    }
+
+    #[test]
+    fn what_subscribers_get_changes_while_it_runs() {
+        let old = config(&format!("{B}{}[spool]\n", sink("one", "")));
+        let new = config(&format!(
+            "{B}{}[spool]\n[delivery]\nacknowledge='received'\nqueue_messages_max=7\nqueue_bytes_max='7KiB'\nwhen_full='drop-newest'\n\
+             [retained]\nmessages_max=7\nbytes_max='7MiB'\nexpire_after='7s'\n",
+            sink("one", "")
+        ));
+        let change = Change::between(&old, &new);
+        assert_eq!(
+            change.applied,
+            [
+                "delivery.queue_messages_max",
+                "delivery.queue_bytes_max",
+                "delivery.when_full",
+                "retained.messages_max",
+                "retained.bytes_max",
+                "retained.expire_after"
+            ]
+        );
+        assert_eq!(change.waiting, ["delivery.acknowledge"]);
+        assert_eq!(change.config.retained, new.retained);
     }
 
     #[test]

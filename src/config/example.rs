@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 46] = [
+const SHOWN: [(&str, &str); 48] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("control.tls.cert_file", "\"/etc/forebay/control.pem\""),
     ("control.tls.key_file", "\"/etc/forebay/control.key\""),
@@ -17,6 +17,8 @@ const SHOWN: [(&str, &str); 46] = [
     ("telemetry.headers", "{ x-api-key = \"secret\" }"),
     ("spool.segment_bytes", "\"64MiB\""),
     ("spool.spool_share", "0.5"),
+    ("delivery.acknowledge", "\"stored\""),
+    ("retained.expire_after", "\"30d\""),
     ("sink.buffer", "\"disk\""),
     ("sink.spill_after", "\"64MiB\""),
     ("sink.acknowledge", "\"stored\""),

@@ -28,11 +28,13 @@ pub(super) enum Section {
     KafkaSasl,
     Embedded,
     Spool,
+    Delivery,
+    Retained,
     Sink,
 }
 
 impl Section {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -51,6 +53,8 @@ impl Section {
         Self::KafkaSasl,
         Self::Embedded,
         Self::Spool,
+        Self::Delivery,
+        Self::Retained,
         Self::Sink,
     ];
 
@@ -75,6 +79,8 @@ impl Section {
             Self::KafkaSasl => "kafka.sasl",
             Self::Embedded => "embedded",
             Self::Spool => "spool",
+            Self::Delivery => "delivery",
+            Self::Retained => "retained",
             Self::Sink => "sink",
         }
     }
@@ -192,6 +198,10 @@ impl Section {
                 "The disk buffer: a log of segments per shard in `spool` below `data_dir`. It is enabled by the presence of this \
                  section, even without keys; sinks then keep their records on disk and acknowledge at `\"stored\"`, unless \
                  configured otherwise: see [SPOOL.md](internals/SPOOL.md)."
+            }
+            Self::Delivery => "Messages to subscribers: see [SUBSCRIPTIONS.md](SUBSCRIPTIONS.md).",
+            Self::Retained => {
+                "Retained messages: see [SUBSCRIPTIONS.md](SUBSCRIPTIONS.md). A lower limit ends none of those that there are."
             }
             Self::Sink => {
                 "MQTT to Kafka. A message goes to every sink with a matching filter, and is acknowledged when each of them has \
@@ -354,6 +364,8 @@ const ACKNOWLEDGE: &[Word] = &[word("received"), word("leader"), word("replicate
 const BUFFER: &[Word] = &[word("memory"), word("disk"), word("hybrid"), word("hybrid-saved")];
 const APPEND: &[Word] = &[word("written"), word("mapped")];
 const WHEN_FULL: &[Word] = &[word("backpressure"), word("refuse"), word("drop-oldest")];
+const DELIVERED: &[Word] = &[word("stored"), word("received")];
+const QUEUE_FULL: &[Word] = &[word("drop-oldest"), word("drop-newest")];
 const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
 const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
@@ -687,6 +699,27 @@ pub(super) const KEYS: &[Key] = keys! {
          `\"refuse\"`: it is refused (5.0: 0x97). `\"drop-oldest\"`: the oldest records on disk are dropped and counted.";
     Spool.spool_share: Share, From("`0.5`; `1` if only one sink keeps records on disk"),
         "Maximum share of the spool that one sink may use; beyond it `when_full` applies to that sink.";
+
+    Delivery.acknowledge: Word(DELIVERED), From("`\"stored\"` if there is a `[spool]`, otherwise `\"received\"`"),
+        "When a message is acknowledged to its publisher, as far as subscribers and retaining are concerned. `\"stored\"`: when it is on the disk of \
+         every shard with kept sessions that get it, and of the one that retains it. `\"received\"`: at once; a crash may lose it for them. Sinks have \
+         their own `acknowledge`.";
+    Delivery.queue_messages_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
+        "Maximum number of messages of QoS 1 and 2 that wait for a session, beside those that its client has been sent.";
+    Delivery.queue_bytes_max: Size { min: KIB, max: 64 * GIB }, Is("\"16MiB\""),
+        "Their maximum size. A message that is larger waits alone.";
+    Delivery.when_full: Word(QUEUE_FULL), Is("\"drop-oldest\""),
+        "What to do with one more message. `\"drop-oldest\"`: the oldest that was not sent is dropped for it. `\"drop-newest\"`: it is dropped itself. \
+         Either is counted, with an event.";
+
+    Retained.messages_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
+        "Maximum number of retained messages, in even parts for all shards. With a `[spool]` also what half of its state can keep track of. A message \
+         for one more topic is delivered and not retained, which is counted, with an event.";
+    Retained.bytes_max: Size { min: MIB, max: 1_024 * GIB }, Is("\"256MiB\""),
+        "Their maximum size with their topics, in even parts for all shards; they are in memory. With a `[spool]` at most a quarter of it.";
+    Retained.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
+        "A message is not retained for longer than this. Its own Message Expiry Interval applies too, whichever is shorter. Whole seconds. It holds for \
+         messages that come after a change.";
 
     Sink.name: Text, Required,
         "Unique name, used in metrics and events: letters, digits, `.`, `_`, `-`; at most 100 characters.";

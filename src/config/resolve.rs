@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,7 +13,8 @@ use super::keys::{self, LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{
-    ApiAccess, Config, Control, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Service, Transport,
+    ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Retained, Service,
+    Transport,
 };
 use crate::limits::SHARDS_MAX;
 use crate::listener::proxy::Expect;
@@ -50,10 +52,26 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
     let sinks = sinks::resolve(&document, overrides, &targets, service.shards);
     let spool = spool::resolve(&document, service.shards, &sinks);
+    let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
+    let retained = retained(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();
-    let config =
-        Config { service, control, log, telemetry, mqtt, listeners, auth, clusters, sinks, embedded, spool, warnings };
+    let config = Config {
+        service,
+        control,
+        log,
+        telemetry,
+        mqtt,
+        listeners,
+        auth,
+        clusters,
+        sinks,
+        embedded,
+        spool,
+        delivery,
+        retained,
+        warnings,
+    };
     warnings::check(&document, &config);
     config
 }
@@ -229,15 +247,7 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
     // The table's bounds keep each of these in its type.
     let count = |name| u32::try_from(table.read(name, values::integer)).unwrap_or(u32::MAX);
     let small = |name| u16::try_from(table.read(name, values::integer)).unwrap_or(u16::MAX);
-    let seconds = |name| {
-        let time = table.read(name, values::duration);
-        if time.subsec_nanos() != 0 {
-            table
-                .source
-                .report(&table.spot(name), Fault::new("must be in whole seconds").hint("write it in s, m, h or d"));
-        }
-        u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
-    };
+    let seconds = |name| whole_seconds(table, name, table.read(name, values::duration));
     Mqtt {
         packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size)).unwrap_or(u32::MAX),
         receive_maximum: small("receive_maximum"),
@@ -254,6 +264,39 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
         failures_per_address: count("failures_per_address"),
         sessions_max: usize::try_from(table.read("sessions_max", values::integer)).unwrap_or(usize::MAX),
     }
+}
+
+fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
+    let count = |name| usize::try_from(table.read(name, values::integer)).unwrap_or(usize::MAX);
+    let asked = table.find("acknowledge", values::word);
+    if asked == Some("stored") && !has_spool {
+        let fault = Fault::new("nothing is stored without a [spool]").hint("add [spool], or leave it out");
+        table.source.report(&table.spot("acknowledge"), fault);
+    }
+    Delivery {
+        waits_for_disk: has_spool && asked != Some("received"),
+        queue_messages_max: count("queue_messages_max"),
+        queue_bytes_max: usize::try_from(table.read("queue_bytes_max", values::size)).unwrap_or(usize::MAX),
+        drops_newest: table.read("when_full", values::word) == "drop-newest",
+    }
+}
+
+fn retained(table: &Table<'_>) -> Retained {
+    Retained {
+        messages_max: usize::try_from(table.read("messages_max", values::integer)).unwrap_or(usize::MAX),
+        bytes_max: usize::try_from(table.read("bytes_max", values::size)).unwrap_or(usize::MAX),
+        expire_after_s: table
+            .find("expire_after", values::duration)
+            .map(|time| whole_seconds(table, "expire_after", time)),
+    }
+}
+
+/// A time in seconds; one that is not whole is reported.
+fn whole_seconds(table: &Table<'_>, name: &'static str, time: Duration) -> u32 {
+    if time.subsec_nanos() != 0 {
+        table.source.report(&table.spot(name), Fault::new("must be in whole seconds").hint("write it in s, m, h or d"));
+    }
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn listeners(

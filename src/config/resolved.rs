@@ -41,6 +41,10 @@ pub struct Config {
     pub embedded: Option<Embedded>,
     /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.
     pub spool: Option<Spool>,
+    /// Messages to subscribers.
+    pub delivery: Delivery,
+    /// Retained messages.
+    pub retained: Retained,
     /// What is legal and probably not meant; for people.
     pub warnings: Problems,
 }
@@ -435,6 +439,30 @@ pub enum Acknowledge {
     Replicated,
     /// It is on this machine's disk, synced; only with [`Buffer::Disk`].
     Stored,
+}
+
+/// `[delivery]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Publishers wait until a message is on the disk of who keeps it.
+    pub waits_for_disk: bool,
+    /// Messages of QoS 1 and 2 that wait for a session.
+    pub queue_messages_max: usize,
+    /// Their bytes.
+    pub queue_bytes_max: usize,
+    /// One more is dropped, not the oldest.
+    pub drops_newest: bool,
+}
+
+/// `[retained]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retained {
+    /// How many, all shards together.
+    pub messages_max: usize,
+    /// Their bytes.
+    pub bytes_max: usize,
+    /// How long one is retained at most, in seconds.
+    pub expire_after_s: Option<u32>,
 }
 
 /// Where rows are kept until Kafka has them. All but [`Buffer::Memory`] need a [`Spool`].

@@ -141,8 +141,8 @@ table!(
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
     StoredMessages, Gauge, "stored_messages", "Messages of QoS 1 and 2 in the spool that kept sessions have not all acknowledged, each counted once on a shard; at most half of what the spool can keep track of.";
     CopiesUnconfirmed, Gauge, "deliveries_unwritten", "Messages of QoS 1 and 2 that are not known to be on the disk yet where kept sessions may get them; past 16,384 between two shards, publishers of topics with subscribers there are paused.";
-    RetainedMessages, Gauge, "retained_messages", "Retained messages; at most 1,000,000, in even parts for all shards.";
-    RetainedBytes, Gauge, "retained_bytes", "Bytes of retained messages, with their topics; at most 256 MiB, and a quarter of the spool, in even parts for all shards.";
+    RetainedMessages, Gauge, "retained_messages", "Retained messages; at most `messages_max` of `[retained]`, in even parts for all shards.";
+    RetainedBytes, Gauge, "retained_bytes", "Bytes of retained messages, with their topics; at most `bytes_max` of `[retained]`, and a quarter of the spool, in even parts for all shards.";
     RetainedUnconfirmed, Gauge, "retained_unwritten", "Messages with RETAIN that are not known to be on the disk yet; past 16,384 between two shards, publishers of retained messages are paused.";
     RetainedRefused, Counter, "retained_refused", "Messages with RETAIN that were delivered but not retained, because a bound was reached.";
     PeerBytes, Gauge, "delivery_forward_bytes", "Bytes of messages waiting to be sent to subscribers on other shards; past 1 MiB for a shard, publishers of topics with subscribers there are paused.";

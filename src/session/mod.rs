@@ -50,7 +50,7 @@ pub use queue::{Changed, SavedQueue};
 pub use receipts::Receipt;
 pub use restore::{HadBy, OpenId};
 pub use saved::{NotASession, client_id};
-pub use settings::Settings;
+pub use settings::{QueueBounds, Settings};
 pub use state::{Message, Session, Taken};
 pub use store::{Arrival, Connected, SessionKey, Sessions, TakenOver};
 pub use subscriptions::{Subscription, SubscriptionRefused, Wish};

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use super::body::{Body, Copy, is_expired, properties};
 use super::peer::Peer;
 use super::queue::Changed;
+use super::settings::QueueBounds;
 use super::state::Session;
-use crate::limits::{QUEUED_BYTES_OF_SESSION_MAX, QUEUED_OF_SESSION_MAX};
 use crate::mqtt::encode;
 use crate::mqtt::packet::{PacketType, Publish, QoS};
 use crate::mqtt::reason::ReasonCode;
@@ -143,19 +143,22 @@ impl Outgoing {
         self.is_unsaved = true;
     }
 
-    /// Puts a copy behind all others. True: the oldest that was not sent had to go for it.
-    fn queue(&mut self, copy: Copy, body: Rc<Body>) -> bool {
+    /// Puts a copy behind all others, if there is room.
+    fn queue(&mut self, copy: Copy, body: Rc<Body>, bounds: QueueBounds) -> Handed {
         let bytes = body.packet().len();
+        let mut is_full = self.items.len() - self.open >= bounds.messages;
+        is_full |= self.queued_bytes > 0 && self.queued_bytes + bytes > bounds.bytes;
+        if is_full && bounds.drops_newest {
+            return Handed::Dropped;
+        }
         let number = self.number();
-        let mut is_full = self.items.len() - self.open >= QUEUED_OF_SESSION_MAX;
-        is_full |= self.queued_bytes > 0 && self.queued_bytes + bytes > QUEUED_BYTES_OF_SESSION_MAX;
         let oldest = (self.open..self.items.len()).find(|at| is_full && self.items[*at].may_go());
         if let Some(at) = oldest {
             self.drop_queued(at);
         }
         self.queued_bytes += bytes;
         self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
-        oldest.is_some()
+        if oldest.is_some() { Handed::DroppedOldest } else { Handed::Queued }
     }
 
     /// Its place among those that are on their way.
@@ -273,6 +276,8 @@ pub enum Handed {
     Queued,
     /// It waits, and the oldest that waited was dropped for it.
     DroppedOldest,
+    /// There is no room for it.
+    Dropped,
 }
 
 impl Session {
@@ -286,7 +291,14 @@ impl Session {
     }
 
     /// Hands it a copy of a message that its client may be sent. `is_stored`: the log is to have it; then one of QoS 2 waits for that.
-    pub fn hand(&mut self, copy: Copy, unsent: usize, is_stored: bool, body: impl FnOnce() -> Rc<Body>) -> Handed {
+    pub fn hand(
+        &mut self,
+        copy: Copy,
+        unsent: usize,
+        is_stored: bool,
+        bounds: QueueBounds,
+        body: impl FnOnce() -> Rc<Body>,
+    ) -> Handed {
         let waits = is_stored && copy.qos == QoS::ExactlyOnce;
         let (at_once, is_kept) = (!waits && self.sends_at_once(unsent), self.expiry_s > 0);
         let outgoing = self.outgoing.get_or_insert_default();
@@ -298,7 +310,7 @@ impl Session {
             outgoing.open += 1;
             return Handed::Now(packet_id(number));
         }
-        if outgoing.queue(copy, body()) { Handed::DroppedOldest } else { Handed::Queued }
+        outgoing.queue(copy, body(), bounds)
     }
 
     /// Whether anything waits that may be sent.

@@ -53,6 +53,25 @@ pub struct Settings {
     pub subscription_identifiers: bool,
     /// The same for shared subscriptions (section 3.2.2.3.13).
     pub shared_subscriptions: bool,
+    /// What may wait for a session. It holds at once.
+    pub queue: QueueBounds,
+}
+
+/// How many messages of QoS 1 and 2 may wait for a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueBounds {
+    /// How many.
+    pub messages: usize,
+    /// Their bytes. One that is larger waits alone.
+    pub bytes: usize,
+    /// One more is dropped; else the oldest that was not sent is dropped for it.
+    pub drops_newest: bool,
+}
+
+impl Default for QueueBounds {
+    fn default() -> Self {
+        Self { messages: 10_000, bytes: 16 << 20, drops_newest: false }
+    }
 }
 
 impl Default for Settings {
@@ -79,6 +98,7 @@ impl Default for Settings {
             wildcard_subscriptions: true,
             subscription_identifiers: true,
             shared_subscriptions: true,
+            queue: QueueBounds::default(),
         }
     }
 }

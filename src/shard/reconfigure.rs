@@ -72,6 +72,7 @@ impl Core {
         outlets.letters.grow(self.index, routes, &dead_letters);
         self.announced.grow(config.sinks.len());
         self.session_settings = settings::sessions(config);
+        self.retained.change(config);
         // Who waits for room in a sink may match others now.
         self.stalls.ask_all_again();
         self.wills_offered_at = self.outlets.freed().wrapping_add(self.delivery.freed()).wrapping_sub(1);

@@ -184,6 +184,11 @@ pub(super) fn sessions(config: &Config) -> session::Settings {
         qos2_inflight_3x: mqtt.qos2_inflight_3x,
         topic_alias_maximum: mqtt.topic_alias_maximum,
         packet_size_max: Some(mqtt.packet_bytes_max),
+        queue: session::QueueBounds {
+            messages: config.delivery.queue_messages_max,
+            bytes: config.delivery.queue_bytes_max,
+            drops_newest: config.delivery.drops_newest,
+        },
         ..session::Settings::default()
     }
 }

@@ -161,6 +161,26 @@ fn its_publisher_is_answered_when_it_is_on_the_disk() {
 }
 
 #[test]
+fn its_publisher_may_be_answered_at_once() {
+    let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
+    let mut world = World::new(&format!("{text}\n[delivery]\nacknowledge = \"received\"\n"));
+    let subscriber = kept(&mut world, "s", QOS_1);
+    let publisher = world.device_v5("p");
+    world.table.disk.slow = true;
+    for (id, retain) in [(1, false), (2, true)] {
+        let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, retain, ..message("t", "a") };
+        publish(&mut world, publisher, Version::V5, of);
+        assert_eq!(hear(&mut world, publisher), [Heard::Answer { kind: 4, id }]);
+    }
+    world.table.disk.slow = false;
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, subscriber).len(), 2);
+    world.power_cut();
+    assert_eq!(back(&mut world, "s").1, [again(1, 1, "a"), again(1, 2, "a")], "it is on the disk all the same");
+    assert_eq!(world.number(M::RetainedMessages), 1);
+}
+
+#[test]
 fn at_qos_2_the_client_is_sent_what_is_on_the_disk() {
     let mut world = spooled();
     let subscriber = kept(&mut world, "s", QOS_2);

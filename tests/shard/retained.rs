@@ -9,7 +9,7 @@ use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
 use super::subscribe::{PLAIN, heard, in_words, message, publish, subscribe, subscribe_and_hear, world};
-use super::world::World;
+use super::world::{ONE_SINK, World};
 
 const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
 
@@ -264,6 +264,30 @@ fn more_than_there_is_room_for_is_delivered_and_counted() {
         replayed(&mut world, late, 0, &[("t/0", PLAIN), ("t/1", PLAIN), ("t/999", PLAIN)]),
         ["t/0 short retain"]
     );
+}
+
+#[test]
+fn it_is_retained_for_as_long_as_is_allowed_and_no_more_of_them() {
+    let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
+    let mut world = World::new(&format!("{text}\n[retained]\nmessages_max = 3\nexpire_after = \"60s\"\n"));
+    let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));
+    let mut properties = PropertyBuf::new();
+    properties.extend([Property::MessageExpiryInterval(600)]);
+    let expires = Publish { retain: true, properties: properties.as_properties(), ..message("a", "x") };
+    publish(&mut world, publisher, Version::V5, expires);
+    for topic in ["b", "c", "d"] {
+        retain(&mut world, publisher, topic, "x");
+    }
+    assert_eq!((world.number(M::RetainedMessages), world.number(M::RetainedRefused)), (3, 1));
+    world.advance(Duration::from_secs(59));
+    let left = replayed(&mut world, subscriber, 0, &[("#", PLAIN)]);
+    assert_eq!(
+        left,
+        ["a x retain MessageExpiryInterval(541)", "b x retain", "c x retain"],
+        "its own interval is longer"
+    );
+    world.advance(Duration::from_secs(2));
+    assert_eq!(world.number(M::RetainedMessages), 0);
 }
 
 #[test]

@@ -243,6 +243,26 @@ fn how_long_things_wait() {
 }
 
 #[test]
+fn what_subscribers_get() {
+    let config = good("");
+    assert_eq!(
+        config.delivery,
+        Delivery { waits_for_disk: false, queue_messages_max: 10_000, queue_bytes_max: 16 << 20, drops_newest: false }
+    );
+    assert_eq!(config.retained, Retained { messages_max: 1_000_000, bytes_max: 256 << 20, expire_after_s: None });
+    assert!(good("[spool]").delivery.waits_for_disk);
+    let config = good(
+        "[spool]\n[delivery]\nacknowledge = 'received'\nqueue_messages_max = 1\nqueue_bytes_max = '1KiB'\nwhen_full = 'drop-newest'\n\
+         [retained]\nmessages_max = 2\nbytes_max = '2MiB'\nexpire_after = '2d'\n",
+    );
+    assert_eq!(
+        config.delivery,
+        Delivery { waits_for_disk: false, queue_messages_max: 1, queue_bytes_max: 1_024, drops_newest: true }
+    );
+    assert_eq!(config.retained, Retained { messages_max: 2, bytes_max: 2 << 20, expire_after_s: Some(172_800) });
+}
+
+#[test]
 fn the_field_of_a_certificate_that_says_who_it_is() {
     use crate::secure::IdentityField::{CommonName, DnsName, Email, Fingerprint, Uri};
     let field = |line: &str| good(&format!("[auth.a]\nchain = 'certificate'\n{line}")).auth[0].certificate_identity;

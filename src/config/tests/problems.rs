@@ -104,7 +104,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink gets each message exactly once anyway: remove $share and the group"#,
         r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, append, when_full, spool_share"#,
         r#"51:15: spool.spool_share: 2 is out of range; must be from 0.01 to 1"#,
-        r#"53:2: unheard: unknown key; the file has [service], [control], [control.tls], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [auth.NAME.jwt], [auth.NAME.role.ROLE], [auth.NAME.limits], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [[sink]]"#,
+        r#"53:2: unheard: unknown key; the file has [service], [control], [control.tls], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [auth.NAME.jwt], [auth.NAME.role.ROLE], [auth.NAME.limits], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [delivery], [retained], [[sink]]"#,
     ];
     let said = said(WRONG);
     let want: Vec<_> = want.iter().map(|line| format!("forebay.toml:{line}")).collect();
@@ -265,6 +265,14 @@ fn shapes_that_are_easily_mistaken() {
             "[service]\nshards = 3",
             "2:10: service.shards: 3 pinned shards, but only 2 cores are available; 0 means one per core; with pin = false \
              shards can share cores",
+        ),
+        (
+            "[delivery]\nacknowledge = 'stored'",
+            "2:15: delivery.acknowledge: nothing is stored without a [spool]; add [spool], or leave it out",
+        ),
+        (
+            "[retained]\nexpire_after = '1500ms'",
+            "2:16: retained.expire_after: must be in whole seconds; write it in s, m, h or d",
         ),
         (
             "[mqtt]\nsession_expiry_max = '1500ms'",

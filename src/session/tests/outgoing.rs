@@ -6,7 +6,6 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{QUEUED_BYTES_OF_SESSION_MAX, QUEUED_OF_SESSION_MAX};
 use crate::mqtt::encode;
 use crate::mqtt::packet::PacketType;
 
@@ -17,6 +16,7 @@ struct World {
     version: Version,
     quota: u16,
     held: Rc<Remembered>,
+    bounds: QueueBounds,
     /// Bytes that have not been read.
     wire: Vec<u8>,
 }
@@ -25,7 +25,7 @@ impl World {
     fn new(version: Version, quota: u16) -> Self {
         let mut shard = Shard::default();
         let client = connected(&mut shard, version, quota);
-        Self { shard, client, version, quota, held: Rc::default(), wire: Vec::new() }
+        Self { shard, client, version, quota, held: Rc::default(), bounds: QueueBounds::default(), wire: Vec::new() }
     }
 
     fn session(&mut self) -> &mut Session {
@@ -49,8 +49,9 @@ impl World {
 
     /// Hands over a message; what is to be written at once is, as the shard does it.
     fn hand(&mut self, qos: QoS, topic: &str) -> Handed {
-        let body = self.message(topic, Properties::EMPTY);
-        let handed = self.session().hand(Copy { qos, retain: false, identifiers: Box::default() }, 0, false, || body);
+        let (body, bounds) = (self.message(topic, Properties::EMPTY), self.bounds);
+        let copy = Copy { qos, retain: false, identifiers: Box::default() };
+        let handed = self.session().hand(copy, 0, false, bounds, || body);
         if let Handed::Now(packet_id) = handed {
             let properties = Properties::EMPTY;
             let publish = Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload: b"x" };
@@ -213,11 +214,11 @@ fn what_is_open_is_sent_again_when_the_client_returns() {
 fn what_waits_has_bounds_and_the_oldest_goes() {
     let mut world = World::new(Version::V5, 1);
     assert_eq!(world.hand(AtLeastOnce, "sent"), Handed::Now(1));
-    for number in 0..QUEUED_OF_SESSION_MAX {
+    for number in 0..world.bounds.messages {
         assert_eq!(world.hand(AtLeastOnce, &number.to_string()), Handed::Queued);
     }
     assert_eq!(world.hand(AtLeastOnce, "one more"), Handed::DroppedOldest);
-    assert_eq!(world.session().copies(), (1, QUEUED_OF_SESSION_MAX));
+    assert_eq!(world.session().copies(), (1, world.bounds.messages));
     world.heard();
     world.acknowledge(PubAck, 1);
     assert_eq!(world.words(), ["3 1"], "the oldest was dropped, and what had been sent was not");
@@ -225,18 +226,32 @@ fn what_waits_has_bounds_and_the_oldest_goes() {
     let mut world = World::new(Version::V5, 1);
     world.hand(AtLeastOnce, "sent");
     let long = "x".repeat(60_000);
-    let fit = QUEUED_BYTES_OF_SESSION_MAX / 60_010;
+    let fit = world.bounds.bytes / 60_010;
     for _ in 0..fit {
         assert_eq!(world.hand(AtLeastOnce, &long), Handed::Queued);
     }
     assert_eq!(world.hand(AtLeastOnce, &long), Handed::DroppedOldest);
     assert_eq!(world.session().copies(), (1, fit));
-    assert!(world.held.bytes() <= QUEUED_BYTES_OF_SESSION_MAX + 60_010);
+    assert!(world.held.bytes() <= world.bounds.bytes + 60_010);
     let now = world.shard.now;
     world.shard.sessions.disconnected(world.client.key, world.client.conn, End::Lost, now);
     world.shard.sessions.forget(world.client.key);
     assert_eq!(world.held.bytes(), 0, "nothing is remembered for a session that has ended");
     assert_eq!(world.shard.sessions.take_discarded(), fit as u64);
+}
+
+#[test]
+fn the_newest_may_be_dropped_instead() {
+    let mut world = World::new(Version::V5, 1);
+    world.bounds = QueueBounds { messages: 2, drops_newest: true, ..world.bounds };
+    for (topic, handed) in [("1", Handed::Now(1)), ("2", Handed::Queued), ("3", Handed::Queued), ("4", Handed::Dropped)]
+    {
+        assert_eq!(world.hand(AtLeastOnce, topic), handed, "{topic}");
+    }
+    world.heard();
+    world.acknowledge(PubAck, 1);
+    assert_eq!(world.words(), ["2 2"]);
+    assert_eq!(world.hand(AtLeastOnce, "5"), Handed::Queued);
 }
 
 #[test]
@@ -246,7 +261,13 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     let expiry = properties(&[Property::MessageExpiryInterval(5)]);
     for topic in ["expires", "expires, too"] {
         let body = world.message(topic, expiry.as_properties());
-        world.session().hand(Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() }, 0, false, || body);
+        world.session().hand(
+            Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() },
+            0,
+            false,
+            QueueBounds::default(),
+            || body,
+        );
     }
     world.hand(AtLeastOnce, "stays");
     world.shard.now = world.shard.now.after(Duration::from_secs(4));
@@ -265,7 +286,13 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     assert_eq!(world.words(), ["4 stays"], "[MQTT-3.3.2-5]");
     // What was sent once does not expire.
     let body = world.message("sent again", expiry.as_properties());
-    world.session().hand(Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() }, 0, false, || body);
+    world.session().hand(
+        Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() },
+        0,
+        false,
+        QueueBounds::default(),
+        || body,
+    );
     world.acknowledge(PubAck, 4);
     world.shard.now = world.shard.now.after(Duration::from_secs(60));
     world.reconnect(1);

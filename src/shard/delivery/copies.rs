@@ -181,7 +181,7 @@ impl Core {
             id = match self.hand(key, copy, message, unsent)? {
                 Handed::Now(id) => Some((id_at, id)),
                 Handed::Queued => return Ok(()),
-                Handed::DroppedOldest => return Err(M::CopiesQueueFull),
+                Handed::DroppedOldest | Handed::Dropped => return Err(M::CopiesQueueFull),
             };
         }
         if let Some(conn) = conn {
@@ -205,7 +205,7 @@ impl Core {
         } else {
             self.stores_copy(key, super::super::publish::packet_bytes(message.publish.topic, message.publish))
         };
-        let copies = &mut self.delivery.copies;
+        let (copies, bounds) = (&mut self.delivery.copies, self.session_settings.queue);
         let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
         let sends_at_once = session.sends_at_once(unsent);
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
@@ -215,8 +215,8 @@ impl Core {
             return Err(M::CopiesQueueFull);
         }
         let stored = stored.unwrap_or(None);
-        let handed = session.hand(copy.clone(), unsent, stored.is_some(), || copies.body(message.publish));
-        if let Some(number) = stored {
+        let handed = session.hand(copy.clone(), unsent, stored.is_some(), bounds, || copies.body(message.publish));
+        if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy);
         }
         Ok(handed)

@@ -288,7 +288,7 @@ impl Core {
         if let Some(home) = route.home {
             self.retain_from(io, home, publish, answer);
         }
-        if self.stores_copies(publish.qos) {
+        if self.awaits_copies(publish.qos) {
             route.subscribed(self.index).for_each(|shard| self.queues.expect(shard, answer));
         }
         if route.has_own {
@@ -300,7 +300,7 @@ impl Core {
     /// How many answers are owed for a message beside those of sinks: by the shard that retains it, and by those that may have kept
     /// sessions that get it.
     pub(super) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
-        if self.outlets.buffer.is_none() {
+        if !self.waits_for_disk() {
             return 0;
         }
         let subscribed = if qos > QoS::AtMostOnce { route.subscribed(self.index).count() } else { 0 };
@@ -344,7 +344,7 @@ impl Core {
 
     /// All copies of a message are made: durable with this group.
     fn delivered(&mut self, qos: QoS, from: usize, group: u64) {
-        if self.stores_copies(qos) {
+        if self.awaits_copies(qos) {
             self.queues.delivered(from, group);
         }
     }

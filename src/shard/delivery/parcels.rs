@@ -172,7 +172,7 @@ impl Core {
             if packet == MARK {
                 self.retained.heard_of_pass(from);
             } else if let Some(publish) = publish_of(packet)
-                && (self.delivery.look_up(publish.topic).has_own || self.stores_copies(publish.qos))
+                && (self.delivery.look_up(publish.topic).has_own || self.awaits_copies(publish.qos))
             {
                 // Without subscribers by now, it is confirmed in its turn.
                 let message =

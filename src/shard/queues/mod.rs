@@ -112,9 +112,14 @@ impl Queues {
 }
 
 impl Core {
+    /// Whether publishers wait for the disk of those who keep their messages.
+    pub(super) fn waits_for_disk(&self) -> bool {
+        self.around.config.delivery.waits_for_disk && self.outlets.buffer.is_some()
+    }
+
     /// Whether messages of this QoS are answered when they are durable for the kept sessions that get them.
-    pub(super) fn stores_copies(&self, qos: QoS) -> bool {
-        qos > QoS::AtMostOnce && self.outlets.buffer.is_some()
+    pub(super) fn awaits_copies(&self, qos: QoS) -> bool {
+        qos > QoS::AtMostOnce && self.waits_for_disk()
     }
 
     /// The number in the log of a session that is to get a copy through a crash, if there is room for one more message.

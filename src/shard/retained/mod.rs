@@ -14,9 +14,7 @@ use std::collections::BTreeSet;
 
 use crate::config::Config;
 use crate::kafka::types::Ticket;
-use crate::limits::{
-    RETAINED_BYTES_MAX, RETAINED_EXPIRED_AT_ONCE_MAX, RETAINED_MESSAGES_MAX, RETAINED_UNCONFIRMED_MAX,
-};
+use crate::limits::{RETAINED_EXPIRED_AT_ONCE_MAX, RETAINED_UNCONFIRMED_MAX};
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Publish;
@@ -60,6 +58,13 @@ impl Value {
         Self { packet: packet.into(), since, until, number: None }
     }
 
+    /// Not for longer than so many seconds.
+    fn at_most(mut self, most_s: Option<u32>) -> Self {
+        let most = most_s.map(|s| self.since.after(std::time::Duration::from_secs(s.into())));
+        self.until = self.until.into_iter().chain(most).min();
+        self
+    }
+
     fn bytes(&self, topic: &TopicKey) -> usize {
         VALUE_BYTES + topic.len() + self.packet.len()
     }
@@ -88,7 +93,7 @@ impl Bounds {
     /// Even parts for all shards; with a spool no more than a quarter of it, and what its log can keep track of.
     fn new(config: &Config) -> Self {
         let shards = config.service.shards.max(1);
-        let (messages, bytes) = (RETAINED_MESSAGES_MAX.div_ceil(shards), RETAINED_BYTES_MAX / shards);
+        let (messages, bytes) = (config.retained.messages_max.div_ceil(shards), config.retained.bytes_max / shards);
         let Some(spool) = config.spool else { return Self { messages, bytes, packet: usize::MAX } };
         let of_spool = usize::try_from(spool.segments_max * spool.segment_bytes / 4).unwrap_or(usize::MAX);
         let packet = usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX).saturating_sub(saved::HEAD_BYTES);
@@ -125,6 +130,11 @@ impl Retained {
             confirmations: Confirmations::new(shards),
             replays: Replays::new(shards),
         }
+    }
+
+    /// Other bounds hold from here on.
+    pub(super) fn change(&mut self, config: &Config) {
+        self.bounds = Bounds::new(config);
     }
 
     /// Where a topic's message is.
@@ -168,7 +178,7 @@ impl Core {
     /// A message with RETAIN, of a publisher of this shard, has been taken: it goes to its home. Its parcel is on the way already, if
     /// that is another shard.
     pub(super) fn retain_from(&mut self, io: &Ring<'_>, home: usize, publish: &Publish<'_>, ticket: Option<Ticket>) {
-        if self.outlets.buffer.is_some() {
+        if self.waits_for_disk() {
             self.retained.confirmations.expect(home, ticket);
         }
         if home == self.index {
@@ -191,7 +201,8 @@ impl Core {
     fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, from: usize) {
         let topic = TopicKey::new(publish.topic);
         let number = self.retained.take(&topic).and_then(|value| value.number);
-        let value = (!publish.payload.is_empty()).then(|| Value { number, ..Value::new(publish, now) });
+        let most_s = self.around.config.retained.expire_after_s;
+        let value = (!publish.payload.is_empty()).then(|| Value { number, ..Value::new(publish, now) }.at_most(most_s));
         let refused = value.as_ref().and_then(|value| self.retained.refuses(&topic, value));
         let group = match value.filter(|_| refused.is_none()) {
             Some(value) => {
@@ -200,7 +211,7 @@ impl Core {
             }
             None => self.forget_retained(&topic, number),
         };
-        if self.outlets.buffer.is_some() {
+        if self.waits_for_disk() {
             self.retained.confirmations.wait(from, group);
         }
         if let Some(why) = refused {
