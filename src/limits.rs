@@ -34,6 +34,21 @@ pub const SHARDS_MAX: usize = 63;
 /// Subscriptions of one session. One more is refused (0x97).
 pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
 
+/// Shared subscriptions of a process: share names with their filters. One more is refused (0x97).
+pub const SHARES_MAX: usize = 10_000;
+
+/// How often a shard looks at what waits for members of shared subscriptions there.
+pub const SHARES_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
+
+/// A shared subscription whose first message waits for so long on a shard is served by the members of other shards, if any are online.
+pub const SHARE_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Messages that are looked at when a member has room: those in front may be too large for it.
+pub const SHARE_LOOKS_MAX: usize = 32;
+
+/// Bytes of messages that a shard hands over to another one at a time, as that has members online; one that is larger goes alone.
+pub const SHARE_BATCH_BYTES: usize = 64 << 10;
+
 /// Copies of messages that a shard makes for subscribers in one turn. What is left comes in the next: a message to 100,000
 /// subscribers delays other clients by no more than a turn.
 pub const COPIES_PER_TURN: usize = 2_048;

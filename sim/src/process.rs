@@ -217,6 +217,7 @@ impl World {
             verifiers: None,
             dead_letters: files.collect(),
             interest: Arc::default(),
+            shared_subscriptions: Arc::default(),
             rules: self.rules,
         };
         let moving = Moving::default();

@@ -203,6 +203,7 @@ impl Service {
             shares: Arc::default(),
             edge: edge.clone(),
             interest: Arc::default(),
+            shared_subscriptions: Arc::default(),
             rules,
         };
         let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };

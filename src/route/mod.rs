@@ -6,6 +6,7 @@
 pub mod filter;
 pub mod interest;
 pub mod shape;
+pub mod shares;
 pub mod subscriptions;
 pub mod topics;
 pub mod trie;

@@ -1,6 +1,7 @@
 //! Messages that sessions remember: each once for all sessions of a shard that have to acknowledge it.
 
 use std::cell::{Cell, RefCell};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
@@ -83,14 +84,22 @@ impl Body {
         &self.packet
     }
 
+    /// When it came.
+    #[must_use]
+    pub fn since(&self) -> Monotonic {
+        self.since
+    }
+
     /// The message.
-    pub(super) fn publish(&self) -> Option<Publish<'_>> {
+    #[must_use]
+    pub fn publish(&self) -> Option<Publish<'_>> {
         let frame = frame::next(&self.packet, u32::MAX).ok().flatten()?;
         decode::publish(Version::V5, frame.first, frame.body).ok()
     }
 
     /// Seconds that it has waited.
-    pub(super) fn waited_s(&self, now: Monotonic) -> u32 {
+    #[must_use]
+    pub fn waited_s(&self, now: Monotonic) -> u32 {
         u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX)
     }
 }
@@ -114,6 +123,8 @@ pub struct Copy {
     pub retain: bool,
     /// Subscription Identifiers.
     pub identifiers: Box<[u32]>,
+    /// The shared subscription that it is for, if it is for one: when its client leaves, other members may get it.
+    pub share: Option<NonZeroU32>,
 }
 
 /// Whether a message has outlived its Message Expiry Interval [MQTT-3.3.2-5].

@@ -5,6 +5,7 @@
 //! then the rest [MQTT-4.4.0-1].
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use super::body::{Body, Copy, is_expired, properties};
@@ -208,6 +209,20 @@ impl Outgoing {
         self.note(Changed::Received);
     }
 
+    /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
+    /// with its session [MQTT-4.8.2-4].
+    fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
+        let (mut taken, queued_bytes) = (Vec::new(), &mut self.queued_bytes);
+        self.items.retain(|item| {
+            let share = item.copy.share.filter(|_| item.copy.qos == QoS::AtLeastOnce);
+            let Some((share, body)) = share.zip(item.body.as_ref()) else { return true };
+            *queued_bytes -= body.packet().len();
+            taken.push((share, Rc::clone(body)));
+            false
+        });
+        taken
+    }
+
     fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
         let (mut pumped, from) = (Pumped::default(), out.len());
         while self.open < self.items.len().min(usize::from(quota)) {
@@ -304,8 +319,8 @@ impl Session {
         let outgoing = self.outgoing.get_or_insert_default();
         if at_once {
             let number = outgoing.number();
-            // Without the session nothing is sent again.
-            let body = is_kept.then(body);
+            // Without the session nothing is sent again, but to other members of a share.
+            let body = (is_kept || copy.share.is_some()).then(body);
             outgoing.items.push_back(Item { number, state: State::Sent, copy, body });
             outgoing.open += 1;
             return Handed::Now(packet_id(number));
@@ -387,6 +402,11 @@ impl Session {
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].state == State::Received) {
             outgoing.end(at);
         }
+    }
+
+    /// Copies of shared subscriptions that other members may get: its connection is gone.
+    pub(super) fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
+        self.outgoing.as_mut().map(|outgoing| outgoing.take_shared()).unwrap_or_default()
     }
 
     /// Its connection is gone.

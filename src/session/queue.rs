@@ -171,7 +171,7 @@ impl Sessions {
         let received = saved.received.iter().map(|number| Item {
             number: *number,
             state: State::Received,
-            copy: Copy { qos: QoS::ExactlyOnce, retain: false, identifiers: Box::default() },
+            copy: Copy { qos: QoS::ExactlyOnce, retain: false, identifiers: Box::default(), share: None },
             body: None,
         });
         let mut items: VecDeque<Item> = copies.chain(received).collect();

@@ -1,5 +1,6 @@
 //! All sessions of one shard: by client identifier, by key, and what time will make of them.
 
+use super::body::Body;
 use super::connect::{self, Refused, refuse};
 use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
@@ -16,6 +17,8 @@ use hashbrown::HashTable;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
+use std::num::NonZeroU32;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,6 +111,10 @@ pub struct Sessions {
     away: BTreeSet<(Monotonic, SessionKey)>,
     /// Sessions that have ended and had subscriptions, for [`Sessions::next_ended`].
     pub(super) ended: Vec<SessionKey>,
+    /// Sessions with subscriptions that have lost their connection, for [`Sessions::next_gone`].
+    gone: Vec<SessionKey>,
+    /// Copies of shared subscriptions that they had not acknowledged, for [`Sessions::take_returned`].
+    returned: Vec<(NonZeroU32, Rc<Body>)>,
     /// Copies of messages that ended with their session, for [`Sessions::take_discarded`].
     discarded: u64,
     /// For [`Sessions::take_ended_queues`].
@@ -340,9 +347,7 @@ impl Sessions {
         let session = &mut self.sessions[key];
         let taken_over = session.conn.map(|conn| TakenOver { conn, peer: session.peer() });
         if taken_over.is_some() {
-            self.bytes -= session.alias_bytes();
-            session.detach();
-            self.connected -= 1;
+            self.detach(key);
             self.collect(key);
         }
         if !resumed {
@@ -360,6 +365,29 @@ impl Sessions {
             self.publish_will(key, will);
         }
         taken_over
+    }
+
+    /// A session loses its connection.
+    fn detach(&mut self, key: SessionKey) {
+        let session = &mut self.sessions[key];
+        self.bytes -= session.alias_bytes();
+        session.detach();
+        self.connected -= 1;
+        if session.subscribed.is_some() {
+            self.gone.push(key);
+        }
+        self.returned.append(&mut session.take_shared());
+    }
+
+    /// A session with subscriptions that has lost its connection; it may have another one, or have ended.
+    pub fn next_gone(&mut self) -> Option<SessionKey> {
+        self.gone.pop()
+    }
+
+    /// Messages of shared subscriptions that were sent at QoS 1 to clients that have gone without acknowledging them, each client's
+    /// oldest first.
+    pub fn take_returned(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
+        std::mem::take(&mut self.returned)
     }
 
     pub(super) fn insert(&mut self, session: Session) -> SessionKey {
@@ -424,10 +452,10 @@ impl Sessions {
     /// The connection `conn` of a session is gone, for whatever reason. Stale news (the session has moved on to another
     /// connection, or has ended) is ignored. Wills that are due now are in [`Sessions::next_will`].
     pub fn disconnected(&mut self, key: SessionKey, conn: ConnId, end: End, now: Monotonic) {
-        let Some(session) = self.sessions.get_mut(key).filter(|session| session.conn == Some(conn)) else { return };
-        self.bytes -= session.alias_bytes();
-        session.detach();
-        self.connected -= 1;
+        if self.sessions.get(key).is_none_or(|session| session.conn != Some(conn)) {
+            return;
+        }
+        self.detach(key);
         self.collect(key);
         if !end.sends_will() {
             self.take_will(key); // [MQTT-3.1.2-10]

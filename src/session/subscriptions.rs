@@ -86,9 +86,12 @@ pub struct SubscriptionRefused {
 }
 
 impl SubscriptionRefused {
-    /// Shared subscriptions are not there.
-    pub const SHARED: Self =
-        Self { code: ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED, what: "shared subscriptions are not available" };
+    /// Its share name is empty or has a wildcard, or there is no filter behind it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+    pub const SHARE_NAME: Self =
+        Self { code: ReasonCode::TOPIC_FILTER_INVALID, what: "a shared subscription is $share/NAME/FILTER" };
+    /// There are as many shares as there may be.
+    pub const TOO_MANY_SHARES: Self =
+        Self { code: ReasonCode::QUOTA_EXCEEDED, what: "too many different shared subscriptions are in use" };
     /// The access control list does not allow it.
     pub const DENIED: Self = Self { code: ReasonCode::NOT_AUTHORIZED, what: "not authorized to subscribe" };
     /// The session has as many as it may.

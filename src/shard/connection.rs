@@ -209,6 +209,8 @@ pub(super) enum Timer {
     Moves,
     /// What is over of kept sessions' queues is to be written down.
     Queues,
+    /// Messages wait for members of shares.
+    Shares,
     /// How long a connection's answers have been owed.
     Answers(ConnId),
 }
@@ -225,6 +227,7 @@ impl Timer {
             Self::Delivery => (2, 4, 0),
             Self::Moves => (2, 5, 0),
             Self::Queues => (2, 6, 0),
+            Self::Shares => (2, 7, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -242,6 +245,7 @@ impl Timer {
             2 if slot == 4 => Self::Delivery,
             2 if slot == 5 => Self::Moves,
             2 if slot == 6 => Self::Queues,
+            2 if slot == 7 => Self::Shares,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }
@@ -304,8 +308,9 @@ mod tests {
     fn timer_tokens_round_trip() {
         let connection = Timer::Connection(ConnId { slot: 123_456, generation: u32::MAX });
         let answers = Timer::Answers(ConnId { slot: 1, generation: 0 });
-        let others = [Timer::Sessions, Timer::Grace, Timer::Spool, Timer::Rates, Timer::Delivery, Timer::Moves];
-        for timer in others.into_iter().chain([connection, Timer::Cluster(7), answers]) {
+        use Timer::*;
+        let others = [Sessions, Grace, Spool, Rates, Delivery, Moves, Shares];
+        for timer in others.into_iter().chain([connection, Cluster(7), answers]) {
             assert_eq!(Timer::of(timer.token()), timer);
         }
     }

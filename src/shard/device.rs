@@ -174,6 +174,7 @@ impl Core {
         self.hold(io, conn, key, from);
         if matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)) {
             self.pump_session(io, key);
+            self.has_room_for_shares(io, key);
         }
         match next {
             Next::Go => Flow::On,

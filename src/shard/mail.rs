@@ -11,9 +11,10 @@ use crate::auth;
 use crate::config::Config;
 use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
+use crate::route::shares::ShareNumber;
 use crate::route::topics::TopicKey;
 use crate::runtime::Listener;
-use crate::runtime::seam::{ConnId, Detached};
+use crate::runtime::seam::{ConnId, Detached, Monotonic};
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
 use crate::session::SessionKey;
@@ -118,6 +119,20 @@ pub enum Mail {
         question: (SessionKey, u64),
         /// It.
         answered: Answered,
+    },
+    /// Messages that wait on one shard for members of a share, for another one that has members with room.
+    SharedMessages {
+        /// That shard.
+        from: usize,
+        /// The share.
+        share: ShareNumber,
+        /// Each a PUBLISH packet of 5.0, and when it came.
+        messages: Vec<(Vec<u8>, Monotonic)>,
+    },
+    /// They wait here now.
+    SharedMessagesTaken {
+        /// The shard that they were for.
+        by: usize,
     },
     /// All shards have started: accept clients.
     Accept,

@@ -13,6 +13,7 @@
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
 //! | `subscribe`, `delivery` | subscriptions; a message to its subscribers, on every shard |
+//! | `shares` | shared subscriptions: the members of each shard, and what waits for them |
 //! | `retained` | retained messages, and how a new subscription is answered from them |
 //! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
@@ -60,6 +61,7 @@ mod reservation;
 mod retained;
 pub mod router;
 mod settings;
+mod shares;
 mod sinks;
 mod spool;
 mod stalls;
@@ -142,6 +144,8 @@ pub struct Surroundings {
     pub shares: Arc<Shares>,
     /// Which shards have subscribers for what.
     pub interest: Arc<Interest>,
+    /// Shared subscriptions.
+    pub shared_subscriptions: Arc<crate::route::shares::Shares>,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
 }
@@ -214,7 +218,12 @@ impl Core {
             session_settings: settings::sessions(&config),
             keeping: kept::Keeping::default(),
             outlets,
-            delivery: Delivery::new(index, config.service.shards, Arc::clone(&around.interest)),
+            delivery: Delivery::new(
+                index,
+                config.service.shards,
+                Arc::clone(&around.interest),
+                Arc::clone(&around.shared_subscriptions),
+            ),
             retained: Retained::new(&config),
             queues: Queues::new(&config),
             letters: Letters::new(),

@@ -63,10 +63,11 @@ impl Core {
         wish: Wish<'_>,
     ) -> Result<SubscriptionOptions, SubscriptionRefused> {
         let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
-        if topic::is_shared(wish.filter) {
-            return Err(SubscriptionRefused::SHARED);
+        let shared = topic::split_shared(wish.filter);
+        if shared.is_none() && topic::is_shared(wish.filter) {
+            return Err(SubscriptionRefused::SHARE_NAME);
         }
-        let granted = session.may_read(wish.filter);
+        let granted = session.may_read(shared.map_or(wish.filter, |(_, filter)| filter));
         if granted == acl::Subscription::Refused {
             self.numbers.count(M::SubscriptionsDenied);
             let (client_id, username) = (session.client_id(), session.username());
@@ -77,7 +78,8 @@ impl Core {
         let options = wish.granted();
         let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
         let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
-        if session.is_sent_retained(&filter, options) {
+        // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]; a share gets none (section 4.8.2).
+        if shared.is_none() && session.is_sent_retained(&filter, options) {
             self.retained.replay(key, &filter);
         }
         self.sessions.subscribed(key, Subscription { filter, options, identifier: wish.identifier });
@@ -94,6 +96,9 @@ impl Core {
     ) -> Result<Arc<str>, SubscriptionRefused> {
         let is_checked = granted == acl::Subscription::Checked;
         let subscriber = Subscriber { session, options, identifier, is_checked };
+        if topic::is_shared(filter) {
+            return self.join_share(filter, subscriber);
+        }
         let entered = self.delivery.index.subscribe(filter, subscriber);
         entered.map_err(|_| SubscriptionRefused::TOO_MANY_SHAPES)
     }
@@ -118,7 +123,11 @@ impl Core {
     }
 
     fn unsubscribe_from(&mut self, key: SessionKey, filter: &str) -> bool {
-        self.delivery.index.unsubscribe(key, filter);
+        if topic::is_shared(filter) {
+            self.leave_share(key, filter);
+        } else {
+            self.delivery.index.unsubscribe(key, filter);
+        }
         self.sessions.unsubscribed(key, filter)
     }
 
@@ -126,6 +135,7 @@ impl Core {
     pub(super) fn forget_subscriptions(&mut self) {
         while let Some(ended) = self.sessions.next_ended() {
             self.delivery.index.forget(ended);
+            self.leave_shares(ended);
             self.retained.forget_replay(ended);
         }
         let discarded = self.sessions.take_discarded();
@@ -147,7 +157,8 @@ impl Core {
         self.retained.resume_replay(key);
         for Subscription { filter, options, identifier } in session.subscriptions().to_vec() {
             let Some(session) = self.sessions.get(key) else { return };
-            let granted = session.may_read(&filter);
+            let behind = topic::split_shared(&filter).map_or(&*filter, |(_, behind)| behind);
+            let granted = session.may_read(behind);
             let why = if granted == acl::Subscription::Refused {
                 self.numbers.count(M::SubscriptionsDenied);
                 SubscriptionRefused::DENIED

@@ -131,6 +131,8 @@ impl Shard for Core {
             Mail::Passed { by } => self.passed(io, by),
             Mail::Replay { to, question, filter, from } => self.replay_asked(io, to, question, &filter, &from),
             Mail::Replayed { question, answered } => self.replayed(question, answered),
+            Mail::SharedMessages { from, share, messages } => self.shared_messages(io, from, share, messages),
+            Mail::SharedMessagesTaken { by } => self.delivery.shares.messages_taken(by),
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();
@@ -153,6 +155,7 @@ impl Shard for Core {
             Timer::Delivery => self.delivery_time(),
             Timer::Queues => self.queues_time(),
             Timer::Moves => self.moves_time(),
+            Timer::Shares => self.shares_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
@@ -173,6 +176,7 @@ impl Shard for Core {
             self.outward(io);
         }
         self.forget_subscriptions();
+        self.serve_shares(io);
         self.serve_retained(io);
         self.send_parcels(io);
         self.answer_passes(io);

@@ -44,6 +44,7 @@ mod words {
     pub(crate) const TOO_LARGE: ReasonCode = ReasonCode::PACKET_TOO_LARGE;
     pub(crate) const VERSION: ReasonCode = ReasonCode::UNSUPPORTED_PROTOCOL_VERSION;
     pub(crate) const IDENTIFIER: ReasonCode = ReasonCode::CLIENT_IDENTIFIER_NOT_VALID;
+    pub(crate) const FILTER_INVALID: ReasonCode = ReasonCode::TOPIC_FILTER_INVALID;
     pub(crate) const ALIAS: ReasonCode = ReasonCode::TOPIC_ALIAS_INVALID;
 }
 

@@ -68,12 +68,12 @@ pub(crate) const CASES: &[Row] = &[
     ("second Maximum QoS 3", V5, Client, "82 [ 0001 [] {'a'} 00 {'b'} 03 ]", PROTOCOL, "section 3.8.3.1"),
     // Shared Subscriptions
     ("No Local on a Shared Subscription", V5, Client, "82 [ 0001 [] {'$share/g/a'} 04 ]", PROTOCOL, "MQTT-3.8.3-4"),
-    ("Share Name empty", V5, Client, "82 [ 0001 [] {'$share//a'} 00 ]", MALFORMED, "MQTT-4.8.2-1"),
-    ("nothing after $share/", V5, Client, "82 [ 0001 [] {'$share/'} 00 ]", MALFORMED, "MQTT-4.8.2-1"),
-    ("+ in a Share Name", V5, Client, "82 [ 0001 [] {'$share/g+/a'} 00 ]", MALFORMED, "MQTT-4.8.2-2"),
-    ("Share Name #", V5, Client, "82 [ 0001 [] {'$share/#/a'} 00 ]", MALFORMED, "MQTT-4.8.2-2"),
-    ("no filter after the Share Name", V5, Client, "82 [ 0001 [] {'$share/g'} 00 ]", MALFORMED, "MQTT-4.8.2-2"),
-    ("filter after the Share Name empty", V5, Client, "82 [ 0001 [] {'$share/g/'} 00 ]", MALFORMED, "MQTT-4.8.2-2"),
+    ("Share Name empty", V5, Client, "82 [ 0001 [] {'$share//a'} 00 ]", FILTER_INVALID, "MQTT-4.8.2-1"),
+    ("nothing after $share/", V5, Client, "82 [ 0001 [] {'$share/'} 00 ]", FILTER_INVALID, "MQTT-4.8.2-1"),
+    ("+ in a Share Name", V5, Client, "82 [ 0001 [] {'$share/g+/a'} 00 ]", FILTER_INVALID, "MQTT-4.8.2-2"),
+    ("Share Name #", V5, Client, "82 [ 0001 [] {'$share/#/a'} 00 ]", FILTER_INVALID, "MQTT-4.8.2-2"),
+    ("no filter after the Share Name", V5, Client, "82 [ 0001 [] {'$share/g'} 00 ]", FILTER_INVALID, "MQTT-4.8.2-2"),
+    ("filter after the Share Name empty", V5, Client, "82 [ 0001 [] {'$share/g/'} 00 ]", FILTER_INVALID, "MQTT-4.8.2-2"),
     ("# misplaced in a Shared Subscription", V5, Client, "82 [ 0001 [] {'$share/g/a#'} 00 ]", MALFORMED, "MQTT-4.7.1-1"),
     ("+ misplaced in a Shared Subscription", V5, Client, "82 [ 0001 [] {'$share/g/a+/b'} 00 ]", MALFORMED, "MQTT-4.7.1-2"),
 ];

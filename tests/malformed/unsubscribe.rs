@@ -48,8 +48,8 @@ pub(crate) const CASES: &[Row] = &[
     ("Topic Filter not UTF-8", V311, Client, "A2 [ 0001 {C0 80} ]", MALFORMED, "MQTT-1.5.3-1"),
     ("second Topic Filter malformed", V5, Client, "A2 [ 0001 [] {'a'} {'b#'} ]", MALFORMED, "MQTT-4.7.1-1"),
     ("second Topic Filter cut", V311, Client, "A2 [ 0001 {'a'} 0002 'b' ]", MALFORMED, "section 4.8"),
-    ("Share Name empty", V5, Client, "A2 [ 0001 [] {'$share//a'} ]", MALFORMED, "MQTT-4.8.2-1"),
-    ("no filter after the Share Name", V5, Client, "A2 [ 0001 [] {'$share/g'} ]", MALFORMED, "MQTT-4.8.2-2"),
-    ("Share Name +", V5, Client, "A2 [ 0001 [] {'$share/+/a'} ]", MALFORMED, "MQTT-4.8.2-2"),
+    ("Share Name empty", V5, Client, "A2 [ 0001 [] {'$share//a'} ]", FILTER_INVALID, "MQTT-4.8.2-1"),
+    ("no filter after the Share Name", V5, Client, "A2 [ 0001 [] {'$share/g'} ]", FILTER_INVALID, "MQTT-4.8.2-2"),
+    ("Share Name +", V5, Client, "A2 [ 0001 [] {'$share/+/a'} ]", FILTER_INVALID, "MQTT-4.8.2-2"),
     ("# misplaced in a Shared Subscription", V5, Client, "A2 [ 0001 [] {'$share/g/#/a'} ]", MALFORMED, "MQTT-4.7.1-1"),
 ];

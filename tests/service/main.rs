@@ -46,6 +46,7 @@ mod roles;
 mod sandbox;
 mod sasl;
 mod scram;
+mod shares;
 mod spool_start;
 mod subscribe;
 #[path = "../support/mod.rs"]

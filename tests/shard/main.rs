@@ -28,6 +28,8 @@ mod retained;
 mod ring;
 mod segments;
 mod several;
+mod shares;
+mod shares_several;
 mod sinks;
 mod spool;
 mod stalls;

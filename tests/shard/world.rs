@@ -409,6 +409,7 @@ pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
         verifiers: None,
         dead_letters: Vec::new(),
         interest: Arc::default(),
+        shared_subscriptions: Arc::default(),
         rules: &forebay::rules::KEPT,
     }
 }

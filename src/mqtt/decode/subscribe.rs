@@ -4,6 +4,7 @@ use super::{packet_id, properties, reason};
 use crate::mqtt::malformed::Malformed;
 use crate::mqtt::packet::{Filters, PacketType, Sender, SubAck, Subscribe, SubscriptionOptions, Unsubscribe, Version};
 use crate::mqtt::property::Place;
+use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
 use crate::mqtt::wire::Reader;
 
@@ -77,12 +78,17 @@ fn filter<'a>(version: Version, body: &mut Reader<'a>) -> Result<&'a str, Malfor
     if filter.is_empty() {
         return Err(Malformed::packet("MQTT-4.7.3-1", "a Topic Filter is empty"));
     }
-    // Before 5.0 `$share` means nothing and the filter is like any other.
+    // Before 5.0 the standard knows no `$share`: what is no shared subscription is refused in SUBACK.
     let fault = if version == Version::V5 { topic::filter_fault_v5(filter) } else { topic::filter_fault(filter) };
-    if let Some(clause) = fault {
-        return Err(Malformed::packet(clause, "a Topic Filter is not well formed"));
+    match fault {
+        None => Ok(filter),
+        Some(clause) if clause.starts_with("MQTT-4.8.2") => Err(Malformed::with(
+            ReasonCode::TOPIC_FILTER_INVALID,
+            clause,
+            "no ShareName and Topic Filter behind $share/",
+        )),
+        Some(clause) => Err(Malformed::packet(clause, "a Topic Filter is not well formed")),
     }
-    Ok(filter)
 }
 
 /// Section 3.8.3.1; before 5.0 only the QoS.

@@ -50,7 +50,7 @@ impl World {
     /// Hands over a message; what is to be written at once is, as the shard does it.
     fn hand(&mut self, qos: QoS, topic: &str) -> Handed {
         let (body, bounds) = (self.message(topic, Properties::EMPTY), self.bounds);
-        let copy = Copy { qos, retain: false, identifiers: Box::default() };
+        let copy = Copy { qos, retain: false, identifiers: Box::default(), share: None };
         let handed = self.session().hand(copy, 0, false, bounds, || body);
         if let Handed::Now(packet_id) = handed {
             let properties = Properties::EMPTY;
@@ -262,7 +262,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     for topic in ["expires", "expires, too"] {
         let body = world.message(topic, expiry.as_properties());
         world.session().hand(
-            Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() },
+            Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None },
             0,
             false,
             QueueBounds::default(),
@@ -287,7 +287,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     // What was sent once does not expire.
     let body = world.message("sent again", expiry.as_properties());
     world.session().hand(
-        Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default() },
+        Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None },
         0,
         false,
         QueueBounds::default(),

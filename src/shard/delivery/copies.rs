@@ -11,6 +11,7 @@ use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::mqtt::topic::is_shared;
 use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
@@ -18,7 +19,7 @@ use crate::session::{Body, Copy, Handed, Remembered, SessionKey, Subscription, i
 
 use super::super::events::{clipped, second};
 use super::super::{Core, Ring};
-use super::{Message, put_packet};
+use super::{By, Message, put_packet};
 
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;
@@ -34,7 +35,7 @@ struct Form {
 
 /// The message at hand, in the forms in which copies of it have been encoded.
 #[derive(Debug, Default)]
-pub(super) struct Copies {
+pub(in crate::shard) struct Copies {
     bytes: Vec<u8>,
     forms: SmallVec<[(Form, Range<usize>); 4]>,
     /// The last with identifiers, which many may have of their own.
@@ -46,20 +47,26 @@ pub(super) struct Copies {
 
 impl Copies {
     /// Another message is at hand; it came then.
-    pub(super) fn begin(&mut self, since: Monotonic) {
+    pub(in crate::shard) fn begin(&mut self, since: Monotonic) {
         self.bytes.clear();
         self.forms.clear();
         self.identified = None;
         self.since = since;
     }
 
+    /// The same for one that is remembered already.
+    pub(in crate::shard) fn begin_again(&mut self, body: &Rc<Body>) {
+        self.begin(body.since());
+        self.body = Some(Rc::clone(body));
+    }
+
     /// It is dealt with: who has to remember it does.
-    pub(super) fn end(&mut self) {
+    pub(in crate::shard) fn end(&mut self) {
         self.body = None;
     }
 
     /// Messages that sessions have to remember.
-    pub(super) fn remembered(&self) -> &Rc<Remembered> {
+    pub(in crate::shard) fn remembered(&self) -> &Rc<Remembered> {
         &self.remembered
     }
 
@@ -98,7 +105,7 @@ impl Copies {
         (range, 1 + length_bytes + 2 + publish.topic.len())
     }
 
-    fn body(&mut self, publish: &Publish<'_>) -> Rc<Body> {
+    pub(in crate::shard) fn body(&mut self, publish: &Publish<'_>) -> Rc<Body> {
         let (since, remembered) = (self.since, &self.remembered);
         let body = self.body.get_or_insert_with(|| {
             let mut packet = Vec::new();
@@ -106,6 +113,11 @@ impl Copies {
             Body::new(packet, since, remembered)
         });
         Rc::clone(body)
+    }
+
+    /// A message of another shard, which came there then.
+    pub(in crate::shard) fn adopt(&self, packet: Vec<u8>, since: Monotonic) -> Rc<Body> {
+        Body::new(packet, since, &self.remembered)
     }
 }
 
@@ -134,18 +146,18 @@ impl Core {
     }
 
     /// # Errors
-    /// Why there is none, or why another one was dropped for it.
-    fn try_copy(
+    /// Why there is none, or why another one was dropped for it. For a member of a share that has no room nothing is dropped.
+    pub(in crate::shard) fn try_copy(
         &mut self,
         io: &mut Ring<'_>,
         message: Message<'_>,
         of: &[Subscriber<SessionKey>],
         is_stale: bool,
     ) -> Result<(), M> {
-        let Message { publish, waited_s, pass, is_replayed, .. } = message;
+        let Message { publish, waited_s, pass, by, .. } = message;
         let key = of[0].session;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
-        let has_it = |of: &Subscription| filter::matches(&of.filter, publish.topic);
+        let has_it = |of: &Subscription| !is_shared(&of.filter) && filter::matches(&of.filter, publish.topic);
         if is_stale && !session.subscriptions().iter().any(has_it) {
             return Err(M::CopiesEnded);
         }
@@ -159,7 +171,7 @@ impl Core {
         let granted = of.iter().map(|of| of.options.qos).max().unwrap_or(QoS::AtMostOnce);
         let qos = publish.qos.min(granted); // [MQTT-3.8.4-8]
         // [MQTT-3.3.1-8], [MQTT-3.3.1-12]
-        let retain = publish.retain && (is_replayed || of.iter().any(|of| of.options.retain_as_published));
+        let retain = publish.retain && (by == By::Replay || of.iter().any(|of| of.options.retain_as_published));
         let identifiers: Identifiers = of.iter().map(|of| of.identifier).filter(|id| *id != 0).collect();
         let peer = session.peer();
         let conn = session.conn();
@@ -167,8 +179,12 @@ impl Core {
             return Err(M::CopiesAway);
         }
         let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
+        let share = if let By::Share(share) = by { Some(share) } else { None };
+        if share.is_some() && qos > QoS::AtMostOnce && !session.sends_at_once(unsent) {
+            return Err(M::CopiesQueueFull);
+        }
         let copies = &mut self.delivery.copies;
-        let copy = Copy { qos, retain, identifiers: identifiers.as_slice().into() };
+        let copy = Copy { qos, retain, identifiers: identifiers.as_slice().into(), share };
         let (range, id_at) = copies.encode(publish, Form { version: peer.version, qos, retain, identifiers }, waited_s);
         if conn.is_some() && (range.is_empty() || range.len() > peer.packet_size_max as usize) {
             return Err(M::CopiesTooLarge); // [MQTT-3.1.2-25]
@@ -187,7 +203,7 @@ impl Core {
         if let Some(conn) = conn {
             self.write_copy(io, conn, range, id);
         }
-        if publish.retain && !is_replayed {
+        if publish.retain && by == By::Subscription {
             self.retained.note_live(key, publish.topic, pass);
         }
         self.numbers.count(M::CopiesSent);
@@ -200,7 +216,7 @@ impl Core {
     /// # Errors
     /// There is no room for what it would have to remember.
     fn hand(&mut self, key: SessionKey, copy: Copy, message: Message<'_>, unsent: usize) -> Result<Handed, M> {
-        let stored = if message.is_replayed && copy.qos == QoS::AtLeastOnce {
+        let stored = if message.by != By::Subscription && copy.qos == QoS::AtLeastOnce {
             Ok(None)
         } else {
             self.stores_copy(key, super::super::publish::packet_bytes(message.publish.topic, message.publish))
@@ -210,7 +226,7 @@ impl Core {
         let sends_at_once = session.sends_at_once(unsent);
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
         let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
-        let is_remembered = session.expiry_s() > 0 || !sends_at_once;
+        let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
         if is_lost || is_remembered && copies.remembered().bytes() > REMEMBERED_BYTES_MAX {
             return Err(M::CopiesQueueFull);
         }

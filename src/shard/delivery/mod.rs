@@ -21,6 +21,7 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::{decode, encode, frame};
 use crate::route::interest::Interest;
 use crate::route::shape::Topic;
+use crate::route::shares::{KnownShares, ShareNumber, Shares as AllShares};
 use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Remembered, SessionKey, properties};
@@ -32,6 +33,7 @@ use self::parcels::{Peers, Received};
 use super::connection::Timer;
 use super::queues::Queues;
 use super::retained::Retained;
+use super::shares::Shares;
 use super::stalls::Stall;
 use super::{Core, Ring};
 
@@ -44,6 +46,8 @@ pub(super) struct Route {
     has_own: bool,
     /// Where it is retained, if it is.
     home: Option<usize>,
+    /// Shares match it: [`Shares::chosen`] says where each is served.
+    has_shares: bool,
 }
 
 impl Route {
@@ -56,27 +60,32 @@ impl Route {
     pub(super) fn is_retained(self) -> bool {
         self.home.is_some()
     }
+}
 
-    /// The shards that are sent it: the publisher's, which is `own`, if it has subscribers.
-    fn subscribed(self, own: usize) -> impl Iterator<Item = usize> {
-        parcels::bits(self.peers | u64::from(self.has_own) << own)
-    }
+/// Why a client gets a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// It has subscribed.
+    Subscription,
+    /// It has just subscribed, and the message was retained.
+    Replay,
+    /// It is a member of a share.
+    Share(ShareNumber),
 }
 
 /// A message on its way to subscribers of this shard.
 #[derive(Clone, Copy, Debug)]
-struct Message<'a> {
-    publish: &'a Publish<'a>,
+pub(super) struct Message<'a> {
+    pub(super) publish: &'a Publish<'a>,
     /// The shard of its publisher.
-    from: usize,
+    pub(super) from: usize,
     /// The session that it is from, if it is of this shard.
-    publisher: Option<SessionKey>,
+    pub(super) publisher: Option<SessionKey>,
     /// How long it has waited here.
-    waited_s: u32,
+    pub(super) waited_s: u32,
     /// It was taken behind so many passes ([`super::retained`]).
-    pass: u64,
-    /// It was retained: it is sent for a new subscription.
-    is_replayed: bool,
+    pub(super) pass: u64,
+    pub(super) by: By,
 }
 
 /// A message that waits, or one of which some copies are left.
@@ -88,6 +97,8 @@ struct Job {
     publisher: Option<SessionKey>,
     pass: u64,
     since: Monotonic,
+    /// Shares that it still goes to, before all others.
+    shares: Vec<ShareNumber>,
     left: Option<Left>,
 }
 
@@ -106,16 +117,17 @@ struct Left {
 pub(super) struct Delivery {
     shard: usize,
     pub(super) index: Subscriptions<SessionKey>,
+    pub(super) shares: Shares,
     /// Filters that match the message at hand.
     matched: SmallVec<[FilterId; 4]>,
     to: Vec<Subscriber<SessionKey>>,
-    copies: Copies,
+    pub(super) copies: Copies,
     /// The message at hand as a packet, for other shards.
     packet: Vec<u8>,
     line: VecDeque<Job>,
     line_bytes: usize,
     /// Copies that this turn may still make.
-    budget: usize,
+    pub(super) budget: usize,
     peers: Peers,
     received: VecDeque<Received>,
     /// Changes when there is room again where there was none.
@@ -125,10 +137,11 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// No subscribers yet, on the shard of this index.
-    pub(super) fn new(shard: usize, shards: usize, interest: Arc<Interest>) -> Self {
+    pub(super) fn new(shard: usize, shards: usize, interest: Arc<Interest>, all: Arc<AllShares>) -> Self {
         Self {
             shard,
             index: Subscriptions::new(shard, interest),
+            shares: Shares::new(KnownShares::new(shard, shards, all)),
             matched: SmallVec::new(),
             to: Vec::new(),
             copies: Copies::default(),
@@ -148,10 +161,19 @@ impl Delivery {
         self.freed
     }
 
-    /// Who a topic is for. The filters of this shard stay in `matched` until the next call.
+    /// Who a topic is for. The filters of this shard stay in `matched` until the next call, and the shares in [`Shares::chosen`].
     #[inline]
     pub(super) fn route(&mut self, topic: &str) -> Route {
-        if self.index.interest().is_empty() { Route::default() } else { self.look_up(topic) }
+        if self.index.interest().is_empty() && self.shares.are_none() {
+            return Route::default();
+        }
+        let route = self.look_up(topic);
+        if self.shares.are_none() { route } else { self.route_shares(topic, route) }
+    }
+
+    fn route_shares(&mut self, topic: &str, route: Route) -> Route {
+        let shards = self.shares.choose(topic);
+        Route { peers: route.peers | shards & !(1 << self.shard), has_shares: shards != 0, ..route }
     }
 
     fn look_up(&mut self, topic: &str) -> Route {
@@ -163,7 +185,7 @@ impl Delivery {
         if shards & own != 0 {
             self.index.matching(topic, &cut, &mut self.matched);
         }
-        Route { peers: shards & !own, has_own: !self.matched.is_empty(), home: None }
+        Route { peers: shards & !own, has_own: !self.matched.is_empty(), ..Route::default() }
     }
 
     /// The same for a message that is to be retained there, besides.
@@ -234,16 +256,31 @@ impl Delivery {
         if let Some(home) = route.home.filter(|home| !retained.has_room(*home)) {
             return Err(Stall::Subscribers(home));
         }
-        queues.ask(route.subscribed(self.shard))?;
-        if route.has_own && !self.line.is_empty() && self.line_bytes + bytes > DELIVERY_LINE_BYTES_MAX {
+        queues.ask(self.served_by(route))?;
+        let is_here = self.is_here(route);
+        if is_here && !self.line.is_empty() && self.line_bytes + bytes > DELIVERY_LINE_BYTES_MAX {
             return Err(Stall::Subscribers(self.shard));
         }
         self.peers.ask(route.peers, bytes).map_err(Stall::Subscribers)
     }
 
+    /// Whether it is for subscribers of this shard.
+    fn is_here(&self, route: Route) -> bool {
+        route.has_own || self.has_shares_here(route)
+    }
+
+    /// The shards that are sent a message of this one's publishers: this one, too, if it has subscribers.
+    fn served_by(&self, route: Route) -> impl Iterator<Item = usize> + use<> {
+        parcels::bits(route.peers | u64::from(self.is_here(route)) << self.shard)
+    }
+
     /// Whether what [`Stall::Subscribers`] names has room again here.
     pub(super) fn has_room(&self, shard: usize) -> bool {
         if shard == self.shard { self.line_bytes < DELIVERY_LINE_BYTES_MAX / 2 } else { self.peers.has_room(shard) }
+    }
+
+    fn has_shares_here(&self, route: Route) -> bool {
+        route.has_shares && self.shares.chosen().iter().any(|(_, shard)| *shard == self.shard)
     }
 
     /// Subscribers of the filters in `matched`, in `to`; those of one session are adjacent.
@@ -257,13 +294,14 @@ impl Delivery {
         }
     }
 
-    /// Puts a message in line. `left`: who has not got it, if some have.
-    fn wait(&mut self, message: Message<'_>, since: Monotonic, left: Option<Left>) {
+    /// Puts a message in line. `shares`: those that it goes to. `left`: who else has not got it, if some have.
+    fn wait(&mut self, message: Message<'_>, since: Monotonic, shares: &[ShareNumber], left: Option<Left>) {
         let mut packet = Vec::new();
         put_packet(message.publish, &mut packet);
         self.line_bytes += packet.len();
         let Message { from, publisher, pass, .. } = message;
-        self.line.push_back(Job { packet, from, publisher, pass, since, left });
+        let shares = shares.to_vec();
+        self.line.push_back(Job { packet, from, publisher, pass, since, shares, left });
     }
 }
 
@@ -283,17 +321,22 @@ impl Core {
         if route.peers != 0 {
             delivery.packet.clear();
             put_packet(publish, &mut delivery.packet);
-            delivery.peers.append(route.peers, &delivery.packet, route.home);
+            let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
+            delivery.peers.append(route.peers, &delivery.packet, route.home, shares);
         }
         if let Some(home) = route.home {
             self.retain_from(io, home, publish, answer);
         }
         if self.awaits_copies(publish.qos) {
-            route.subscribed(self.index).for_each(|shard| self.queues.expect(shard, answer));
+            self.delivery.served_by(route).for_each(|shard| self.queues.expect(shard, answer));
         }
-        if route.has_own {
+        if self.delivery.is_here(route) {
             let (from, pass) = (self.index, self.retained.passes_heard(self.index));
-            self.deliver_here(io, Message { publish, from, publisher, waited_s: 0, pass, is_replayed: false });
+            let chosen = if route.has_shares { self.delivery.shares.chosen() } else { &[] };
+            let here = chosen.iter().filter(|(_, shard)| *shard == self.index).map(|(share, _)| *share);
+            let shares: SmallVec<[ShareNumber; 4]> = here.collect();
+            let message = Message { publish, from, publisher, waited_s: 0, pass, by: By::Subscription };
+            self.deliver_here(io, message, &shares);
         }
     }
 
@@ -303,30 +346,29 @@ impl Core {
         if !self.waits_for_disk() {
             return 0;
         }
-        let subscribed = if qos > QoS::AtMostOnce { route.subscribed(self.index).count() } else { 0 };
+        let subscribed = if qos > QoS::AtMostOnce { self.delivery.served_by(route).count() } else { 0 };
         u16::from(route.is_retained()) + u16::try_from(subscribed).unwrap_or(u16::MAX)
     }
 
     /// Sends a retained message for a new subscription, if its client may have it.
     pub(super) fn copy_retained(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: Subscriber<SessionKey>) {
         self.delivery.copies.begin(io.now());
-        let from = self.index;
-        self.copy(
-            io,
-            Message { publish, from, publisher: None, waited_s: 0, pass: 0, is_replayed: true },
-            &[to],
-            false,
-        );
+        let message = Message { publish, from: self.index, publisher: None, waited_s: 0, pass: 0, by: By::Replay };
+        self.copy(io, message, &[to], false);
         self.store_copies(io, publish);
         self.delivery.copies.end();
     }
 
-    /// The same for the subscribers of this shard: those of the filters in `matched`.
-    fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>) {
+    /// The same for the subscribers of this shard: those of the filters in `matched`, and a member of each of these shares.
+    fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ShareNumber]) {
         let since = io.now();
+        if !self.delivery.line.is_empty() || self.delivery.budget == 0 {
+            return self.delivery.wait(message, since, shares, None);
+        }
+        let done = self.give_to_shares(io, message, shares);
         let delivery = &mut self.delivery;
-        if !delivery.line.is_empty() || delivery.budget == 0 {
-            return delivery.wait(message, since, None);
+        if done < shares.len() {
+            return delivery.wait(message, since, &shares[done..], None);
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
@@ -335,7 +377,7 @@ impl Core {
         if done < to.len() {
             to.drain(..done);
             let found_at = delivery.index.changes();
-            delivery.wait(message, since, Some(Left { to, found_at, group }));
+            delivery.wait(message, since, &[], Some(Left { to, found_at, group }));
         } else {
             delivery.to = to;
             self.delivered(message.publish.qos, message.from, group);
@@ -397,7 +439,7 @@ impl Core {
         }
         self.numbers.set(M::DeliveryLineBytes, self.delivery.line_bytes as u64);
         self.numbers.set(M::RememberedBytes, self.delivery.remembered().bytes() as u64);
-        self.numbers.set(M::Subscriptions, self.delivery.index.len() as u64);
+        self.numbers.set(M::Subscriptions, (self.delivery.index.len() + self.delivery.shares.members()) as u64);
         self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
     }
 
@@ -410,6 +452,14 @@ impl Core {
         while self.delivery.budget > 0 {
             let Some(mut job) = self.delivery.line.pop_front() else { return };
             let Some(publish) = publish_of(&job.packet) else { continue };
+            let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
+            let Job { from, publisher, pass, .. } = job;
+            let message = Message { publish: &publish, from, publisher, waited_s, pass, by: By::Subscription };
+            let done = self.give_to_shares(io, message, &job.shares);
+            job.shares.drain(..done);
+            if !job.shares.is_empty() {
+                return self.delivery.line.push_front(job);
+            }
             let Left { mut to, found_at, group } = match job.left.take() {
                 Some(left) => left,
                 None => {
@@ -419,9 +469,6 @@ impl Core {
                     Left { to, found_at: self.delivery.index.changes(), group: 0 }
                 }
             };
-            let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
-            let Job { from, publisher, pass, .. } = job;
-            let message = Message { publish: &publish, from, publisher, waited_s, pass, is_replayed: false };
             let is_stale = found_at != self.delivery.index.changes();
             let (done, stored) = self.copy_to(io, message, &to, is_stale);
             let (group, qos) = (group.max(stored), publish.qos);

@@ -6,17 +6,23 @@ use smallvec::SmallVec;
 
 use crate::limits::{DELIVERY_LINE_BYTES_MAX, PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::frame;
+use crate::mqtt::packet::{Packet, SubAck, Version};
+use crate::mqtt::property::Properties;
+use crate::mqtt::{encode, frame};
+use crate::route::shares::ShareNumber;
 
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
-use super::{Message, publish_of};
+use super::{By, Message, publish_of};
 
 /// Larger buffers go back to the allocator.
 const BUFFER_KEPT_MAX: usize = 256 << 10;
 
 /// What is behind it in parcels of a shard was taken after that was asked for a pass: PINGREQ, which is no message.
 const MARK: [u8; 2] = [0xC0, 0];
+
+/// The message behind it goes to members of these shares on the shard: SUBACK with their numbers, which is no message either.
+const SHARES: u8 = 0x90;
 
 /// Another shard.
 #[derive(Debug, Default)]
@@ -70,8 +76,13 @@ impl Peers {
         self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
     }
 
-    pub(super) fn append(&mut self, peers: u64, packet: &[u8], home: Option<usize>) {
+    /// `shares`: which are served on which shard.
+    pub(super) fn append(&mut self, peers: u64, packet: &[u8], home: Option<usize>, shares: &[(ShareNumber, usize)]) {
         for shard in bits(peers) {
+            put_shares(
+                shares.iter().filter(|(_, of)| *of == shard).map(|(share, _)| *share),
+                &mut self.0[shard].packets,
+            );
             self.0[shard].packets.extend_from_slice(packet);
             self.0[shard].has_retained |= home == Some(shard);
         }
@@ -89,6 +100,25 @@ impl Peers {
     pub(super) fn have_sent(&self, gathered: &Gathered) -> bool {
         gathered.0.iter().all(|(shard, before)| self.0[*shard].sent > *before)
     }
+}
+
+/// Appends [`SHARES`], if there are any.
+fn put_shares(shares: impl Iterator<Item = ShareNumber>, out: &mut Vec<u8>) {
+    let numbers: SmallVec<[[u8; 4]; 4]> = shares.map(|share| share.get().to_be_bytes()).collect();
+    if !numbers.is_empty() {
+        let codes = numbers.as_flattened();
+        let packet = Packet::SubAck(SubAck { packet_id: 1, properties: Properties::EMPTY, codes });
+        let encoded = encode::packet(Version::V311, &packet, out);
+        debug_assert!(encoded.is_ok(), "there are not that many shares");
+    }
+}
+
+/// The shares in such a packet; none in another one.
+fn shares_of(packet: &[u8]) -> SmallVec<[ShareNumber; 4]> {
+    let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == SHARES);
+    // Behind the packet identifier.
+    let (numbers, _) = frame.and_then(|frame| frame.body.get(2..)).unwrap_or_default().as_chunks();
+    numbers.iter().filter_map(|number| ShareNumber::new(u32::from_be_bytes(*number))).collect()
 }
 
 /// The bits that are set.
@@ -164,6 +194,8 @@ impl Core {
 
     /// The next messages of a parcel, from `done` on. So much of it is done then.
     fn deliver_parcel(&mut self, io: &mut Ring<'_>, from: usize, parcel: &[u8], mut done: usize) -> usize {
+        let mut shares = SmallVec::new();
+        let mut with_shares = 0;
         for packet in packets(&parcel[done..]) {
             if self.delivery.line_bytes >= DELIVERY_LINE_BYTES_MAX {
                 return done;
@@ -171,15 +203,22 @@ impl Core {
             let pass = self.retained.passes_heard(from);
             if packet == MARK {
                 self.retained.heard_of_pass(from);
+            } else if packet.first() == Some(&SHARES) {
+                // Done with the message behind it.
+                (shares, with_shares) = (shares_of(packet), packet.len());
+                continue;
             } else if let Some(publish) = publish_of(packet)
-                && (self.delivery.look_up(publish.topic).has_own || self.awaits_copies(publish.qos))
+                && (self.delivery.look_up(publish.topic).has_own
+                    || !shares.is_empty()
+                    || self.awaits_copies(publish.qos))
             {
                 // Without subscribers by now, it is confirmed in its turn.
-                let message =
-                    Message { publish: &publish, from, publisher: None, waited_s: 0, pass, is_replayed: false };
-                self.deliver_here(io, message);
+                let (publisher, by) = (None, By::Subscription);
+                let message = Message { publish: &publish, from, publisher, waited_s: 0, pass, by };
+                self.deliver_here(io, message, &shares);
             }
-            done += packet.len();
+            shares.clear();
+            done += std::mem::take(&mut with_shares) + packet.len();
         }
         parcel.len()
     }

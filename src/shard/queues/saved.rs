@@ -41,7 +41,7 @@ impl Recipient {
     }
 
     pub(super) fn copy(&self) -> Copy {
-        Copy { qos: self.qos, retain: self.retain, identifiers: self.identifiers.as_slice().into() }
+        Copy { qos: self.qos, retain: self.retain, identifiers: self.identifiers.as_slice().into(), share: None }
     }
 
     fn put(&self, out: &mut Vec<u8>) {

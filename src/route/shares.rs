@@ -1,0 +1,350 @@
+//! Shared subscriptions (section 4.8): which there are in the process, and on which shards each has members.
+//!
+//! A share is a name and a filter. It is in the list of all before its first member is answered. Each shard has a copy of the list
+//! to look topics up in ([`KnownShares`]); every publish looks whether the list has grown, which is one load. How many members each
+//! shard has stands in the share itself. The lock is taken when a share is made or ends on a shard, and to read what is new.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU32;
+use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use smallvec::SmallVec;
+
+use super::interest::{Interest, TooManyShapes};
+use super::shape::Topic;
+use super::subscriptions::{FilterId, Subscriber, Subscriptions};
+use crate::limits::SHARES_MAX;
+use crate::mqtt::packet::SubscriptionOptions;
+use crate::mqtt::topic::split_shared;
+
+/// A share of the process; no other has had this number.
+pub type ShareNumber = NonZeroU32;
+
+/// A shared subscription: a share name and a filter.
+#[derive(Debug)]
+pub struct Share {
+    number: ShareNumber,
+    /// `$share/NAME/FILTER`.
+    text: Arc<str>,
+    /// By shard.
+    members: Box<[Members]>,
+    is_gone: AtomicBool,
+}
+
+/// Those of one shard.
+#[derive(Debug, Default)]
+struct Members {
+    /// Connected, and served.
+    online: AtomicU32,
+    all: AtomicU32,
+}
+
+impl Share {
+    fn new(number: ShareNumber, text: &str, shards: usize) -> Arc<Self> {
+        let members = (0..shards).map(|_| Members::default()).collect();
+        Arc::new(Self { number, text: text.into(), members, is_gone: AtomicBool::new(false) })
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> ShareNumber {
+        self.number
+    }
+
+    /// `$share/NAME/FILTER`.
+    #[must_use]
+    pub fn text(&self) -> &Arc<str> {
+        &self.text
+    }
+
+    /// A shard tells how many members it has, and how many of them are connected and served.
+    pub fn set_members(&self, shard: usize, online: usize, all: usize) {
+        let clamp = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        self.members[shard].all.store(clamp(all), Ordering::Release);
+        self.members[shard].online.store(clamp(online), Ordering::Release);
+    }
+
+    /// Whether it has members on any shard.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        self.members.iter().any(|members| members.all.load(Ordering::Acquire) > 0)
+    }
+
+    /// The shard that the next message goes to: those with members online in turn, each as often as it has members; if there are
+    /// none, the first that has any. `turn` grows by one with each message. `None`: it has no members.
+    #[must_use]
+    pub fn choose(&self, turn: u64) -> Option<usize> {
+        self.online(turn, None).or_else(|| self.first_with_members(None))
+    }
+
+    /// The same among the others for what waits on a shard, if any is better: with members online, or with any where the shard has
+    /// none.
+    #[must_use]
+    pub fn choose_other(&self, turn: u64, shard: usize) -> Option<usize> {
+        let has_none = self.members[shard].all.load(Ordering::Acquire) == 0;
+        self.online(turn, Some(shard)).or_else(|| self.first_with_members(Some(shard)).filter(|_| has_none))
+    }
+
+    fn online(&self, turn: u64, but: Option<usize>) -> Option<usize> {
+        let online = |(shard, members): (usize, &Members)| {
+            if Some(shard) == but { 0 } else { u64::from(members.online.load(Ordering::Acquire)) }
+        };
+        let online: SmallVec<[u64; 8]> = self.members.iter().enumerate().map(online).collect();
+        let mut at = turn.checked_rem(online.iter().sum())?;
+        online.iter().position(|members| {
+            let is_it = at < *members;
+            at = at.wrapping_sub(*members);
+            is_it
+        })
+    }
+
+    fn first_with_members(&self, but: Option<usize>) -> Option<usize> {
+        let has_some = |shard: &usize| Some(*shard) != but && self.members[*shard].all.load(Ordering::Acquire) > 0;
+        (0..self.members.len()).find(has_some)
+    }
+}
+
+/// All shares of a process. See the module.
+#[derive(Debug, Default)]
+pub struct Shares {
+    all: Mutex<All>,
+    /// The number of the latest.
+    latest: AtomicU32,
+    /// How many there are.
+    count: AtomicUsize,
+    /// Bounds the shapes of their filters.
+    interest: Arc<Interest>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    by_text: HashMap<Arc<str>, ShareNumber>,
+    /// With how many shards use each.
+    shares: BTreeMap<ShareNumber, (Arc<Share>, usize)>,
+}
+
+/// Why there is no such share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoShare {
+    /// There are [`SHARES_MAX`] others.
+    TooMany,
+    /// Its filter begins with a wildcard, and its shape would be one too many.
+    TooManyShapes,
+}
+
+impl Shares {
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+}
+
+/// The shares of the process as one shard knows them.
+#[derive(Debug)]
+pub struct KnownShares {
+    shards: usize,
+    of: Arc<Shares>,
+    /// The number of the latest that is known here.
+    latest: u32,
+    index: Subscriptions<ShareNumber>,
+    /// Some of them may have ended since.
+    known: HashMap<ShareNumber, Arc<Share>>,
+    found: SmallVec<[FilterId; 4]>,
+}
+
+impl KnownShares {
+    /// On a shard of so many.
+    #[must_use]
+    pub fn new(shard: usize, shards: usize, of: Arc<Shares>) -> Self {
+        let index = Subscriptions::new(shard, Arc::clone(&of.interest));
+        Self { shards, of, latest: 0, index, known: HashMap::new(), found: SmallVec::new() }
+    }
+
+    /// Whether there are none.
+    #[inline]
+    #[must_use]
+    pub fn are_none(&self) -> bool {
+        self.of.are_none()
+    }
+
+    /// Says which match a topic.
+    pub fn matching(&mut self, topic: &str, mut each: impl FnMut(&Share)) {
+        self.catch_up();
+        let cut = Topic::new(topic, self.index.interest().seed());
+        self.found.clear();
+        self.index.matching(topic, &cut, &mut self.found);
+        let numbers = self.found.iter().flat_map(|filter| self.index.subscribers(*filter));
+        let shares = numbers.filter_map(|found| self.known.get(&found.session));
+        shares.filter(|share| !share.is_gone.load(Ordering::Acquire)).for_each(|share| each(share));
+    }
+
+    /// The share of this text, `$share/NAME/FILTER`, which is made if there is none. The shard uses it from now on, and has to
+    /// [`KnownShares::leave`] it.
+    ///
+    /// # Errors
+    /// [`NoShare`].
+    pub fn join(&mut self, text: &str) -> Result<Arc<Share>, NoShare> {
+        let of = Arc::clone(&self.of);
+        let mut all = of.all();
+        self.read(&all);
+        if let Some(number) = all.by_text.get(text).copied()
+            && let Some((share, users)) = all.shares.get_mut(&number)
+        {
+            *users += 1;
+            return Ok(Arc::clone(share));
+        }
+        let number = self.latest.checked_add(1).and_then(NonZeroU32::new);
+        let number = number.filter(|_| all.shares.len() < SHARES_MAX).ok_or(NoShare::TooMany)?;
+        let share = Share::new(number, text, self.shards);
+        self.enter(&share).map_err(|TooManyShapes| NoShare::TooManyShapes)?;
+        all.by_text.insert(Arc::clone(share.text()), number);
+        all.shares.insert(number, (Arc::clone(&share), 1));
+        self.latest = number.get();
+        of.count.store(all.shares.len(), Ordering::Release);
+        of.latest.store(number.get(), Ordering::Release);
+        Ok(share)
+    }
+
+    /// The share of this number: there are messages for it. The shard uses it from now on, and has to [`KnownShares::leave`] it.
+    /// `None`: it has ended.
+    pub fn join_again(&mut self, number: ShareNumber) -> Option<Arc<Share>> {
+        let mut all = self.of.all();
+        let (share, users) = all.shares.get_mut(&number)?;
+        *users += 1;
+        Some(Arc::clone(share))
+    }
+
+    /// The shard does not use it any more: it has neither members nor messages there. The last shard ends it.
+    pub fn leave(&mut self, share: &Share) {
+        let of = Arc::clone(&self.of);
+        let mut all = of.all();
+        let Some((_, users)) = all.shares.get_mut(&share.number) else { return };
+        *users -= 1;
+        if *users > 0 {
+            return;
+        }
+        share.is_gone.store(true, Ordering::Release);
+        all.by_text.remove(share.text());
+        all.shares.remove(&share.number);
+        of.count.store(all.shares.len(), Ordering::Release);
+        drop(all);
+        self.forget(share.number);
+    }
+
+    fn catch_up(&mut self) {
+        if self.of.latest.load(Ordering::Acquire) != self.latest {
+            let of = Arc::clone(&self.of);
+            self.read(&of.all());
+        }
+    }
+
+    /// Takes in what is new.
+    fn read(&mut self, all: &All) {
+        let known = NonZeroU32::new(self.latest).map_or(Bound::Unbounded, Bound::Excluded);
+        for (share, _) in all.shares.range((known, Bound::Unbounded)).map(|(_, entry)| entry) {
+            // The shard that has made it has found room for its shape, and keeps it.
+            let _ = self.enter(share);
+        }
+        self.latest = self.of.latest.load(Ordering::Acquire);
+        // So that those that have ended elsewhere are no more than those that there are.
+        if self.known.len() > 2 * all.shares.len() + 64 {
+            let gone: Vec<_> = self.known.keys().filter(|number| !all.shares.contains_key(number)).copied().collect();
+            gone.into_iter().for_each(|number| self.forget(number));
+        }
+    }
+
+    fn enter(&mut self, share: &Arc<Share>) -> Result<(), TooManyShapes> {
+        let (_, filter) = split_shared(&share.text).unwrap_or(("", &share.text));
+        let options = SubscriptionOptions::default();
+        let entry = Subscriber { session: share.number, options, identifier: 0, is_checked: false };
+        self.index.subscribe(filter, entry)?;
+        self.known.insert(share.number, Arc::clone(share));
+        Ok(())
+    }
+
+    fn forget(&mut self, number: ShareNumber) {
+        self.index.forget(number);
+        self.known.remove(&number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn world(shards: usize) -> Vec<KnownShares> {
+        let all = Arc::<Shares>::default();
+        (0..shards).map(|shard| KnownShares::new(shard, shards, Arc::clone(&all))).collect()
+    }
+
+    fn found(known: &mut KnownShares, topic: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        known.matching(topic, |share| all.push(share.text().to_string()));
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn a_share_is_found_on_every_shard_from_its_first_member_to_its_last() {
+        let mut shards = world(3);
+        assert!(shards.iter().all(KnownShares::are_none));
+        let first = shards[0].join("$share/g/a/+").expect("there is room");
+        let again = shards[1].join("$share/g/a/+").expect("there is room");
+        let other = shards[1].join("$share/h/a/+").expect("there is room");
+        assert!(Arc::ptr_eq(&first, &again) && first.number() != other.number());
+        for known in &mut shards {
+            assert_eq!(found(known, "a/b"), ["$share/g/a/+", "$share/h/a/+"]);
+            assert!(found(known, "b").is_empty());
+        }
+        shards[0].leave(&first);
+        assert_eq!(found(&mut shards[2], "a/b").len(), 2, "the other shard uses it");
+        shards[1].leave(&again);
+        for known in &mut shards {
+            assert_eq!(found(known, "a/b"), ["$share/h/a/+"]);
+            assert!(known.join_again(first.number()).is_none());
+        }
+        let anew = shards[2].join("$share/g/a/+").expect("there is room");
+        assert_ne!(anew.number(), first.number());
+        assert_eq!(found(&mut shards[0], "a/b").len(), 2);
+    }
+
+    #[test]
+    fn there_is_a_bound_and_those_that_end_make_room() {
+        let mut shards = world(2);
+        let join = |known: &mut KnownShares, number: usize| known.join(&format!("$share/{number}/a"));
+        let all: Vec<_> = (0..SHARES_MAX).map(|number| join(&mut shards[0], number).expect("there is room")).collect();
+        assert_eq!(join(&mut shards[1], SHARES_MAX).err(), Some(NoShare::TooMany));
+        join(&mut shards[1], 7).expect("one that is there");
+        assert_eq!(found(&mut shards[1], "a").len(), SHARES_MAX);
+        all.iter().for_each(|share| shards[0].leave(share));
+        assert_eq!(found(&mut shards[1], "a"), ["$share/7/a"]);
+        join(&mut shards[1], SHARES_MAX).expect("there is room again");
+        assert!(shards[1].known.len() <= 2 * 2 + 64, "those that have ended are forgotten");
+    }
+
+    #[test]
+    fn shards_take_turns_by_how_many_members_they_have_online() {
+        let mut shards = world(3);
+        let share = shards[0].join("$share/g/a").expect("there is room");
+        assert_eq!(share.choose(0), None);
+        share.set_members(2, 0, 1);
+        assert_eq!([share.choose(0), share.choose(5)], [Some(2); 2], "it waits with members that are away");
+        assert_eq!(share.choose_other(0, 2), None);
+        assert_eq!(share.choose_other(0, 0), Some(2), "no members there");
+        share.set_members(0, 1, 1);
+        share.set_members(1, 3, 3);
+        let chosen: Vec<_> = (0..8).filter_map(|turn| share.choose(turn)).collect();
+        assert_eq!(chosen, [0, 1, 1, 1, 0, 1, 1, 1]);
+        assert_eq!(share.choose_other(0, 2), Some(0), "online there");
+        assert_eq!(share.choose_other(0, 1), Some(0));
+        assert!(share.has_members());
+    }
+}

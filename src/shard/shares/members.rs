@@ -1,0 +1,95 @@
+//! Members of shares: who comes, who goes, and whose connection does.
+
+use std::sync::Arc;
+
+use crate::route::shares::NoShare;
+use crate::route::subscriptions::Subscriber;
+use crate::session::{SessionKey, SubscriptionRefused};
+
+use super::super::Core;
+use super::Part;
+
+impl Core {
+    /// A session subscribes to `$share/NAME/FILTER`, or its subscription is entered again. Publishes on any shard find it from now
+    /// on. Returns the text, which all members share.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(in crate::shard) fn join_share(
+        &mut self,
+        text: &str,
+        subscriber: Subscriber<SessionKey>,
+    ) -> Result<Arc<str>, SubscriptionRefused> {
+        let key = subscriber.session;
+        let is_online = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
+        let shares = &mut self.delivery.shares;
+        let share = shares.known.join(text).map_err(|why| match why {
+            NoShare::TooMany => SubscriptionRefused::TOO_MANY_SHARES,
+            NoShare::TooManyShapes => SubscriptionRefused::TOO_MANY_SHAPES,
+        })?;
+        let number = share.number();
+        if shares.parts.contains_key(&number) {
+            // The shard has used it before.
+            shares.known.leave(&share);
+        }
+        let part = shares.parts.entry(number).or_insert_with(|| Part::new(self.index, Arc::clone(&share)));
+        if part.enter(subscriber, is_online) {
+            shares.members += 1;
+            shares.of.entry(key).or_default().push(number);
+        }
+        shares.ripe.insert(number);
+        Ok(Arc::clone(share.text()))
+    }
+
+    /// A session unsubscribes from `$share/NAME/FILTER`. What it has been sent it may acknowledge still [MQTT-3.10.4-3].
+    pub(in crate::shard) fn leave_share(&mut self, key: SessionKey, text: &str) {
+        let shares = &mut self.delivery.shares;
+        let Some(of) = shares.of.get_mut(&key) else { return };
+        let is_it = |number: &_| shares.parts.get(number).is_some_and(|part| **part.share.text() == *text);
+        let Some(at) = of.iter().position(is_it) else { return };
+        let number = of.swap_remove(at);
+        if of.is_empty() {
+            shares.of.remove(&key);
+        }
+        if shares.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
+            shares.members -= 1;
+        }
+        shares.settle(number);
+    }
+
+    /// A session has ended.
+    pub(in crate::shard) fn leave_shares(&mut self, key: SessionKey) {
+        let shares = &mut self.delivery.shares;
+        for number in shares.of.remove(&key).unwrap_or_default() {
+            if shares.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
+                shares.members -= 1;
+            }
+            shares.settle(number);
+        }
+    }
+
+    /// Sessions have lost their connections: messages go to other members, and those of QoS 1 that were not acknowledged, too
+    /// (section 4.8.2).
+    pub(super) fn members_gone(&mut self, now: crate::runtime::seam::Monotonic) {
+        while let Some(key) = self.sessions.next_gone() {
+            let is_online = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
+            let shares = &mut self.delivery.shares;
+            for number in shares.of.get(&key).into_iter().flatten() {
+                if let Some(part) = shares.parts.get_mut(number) {
+                    part.set_online(key, is_online);
+                }
+            }
+        }
+        for (number, body) in self.sessions.take_returned().into_iter().rev() {
+            let shares = &mut self.delivery.shares;
+            match shares.part(self.index, number) {
+                Some(part) => {
+                    part.push_front(body, now);
+                    shares.settle(number);
+                    shares.ripe.insert(number);
+                }
+                None => self.numbers.count(crate::metrics::spec::ShardMetric::CopiesEnded),
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Shared subscriptions (section 4.8): each message goes to one member of each share that matches it.
+//!
+//! The publisher's shard chooses the shard, by how many members each has online ([`Share::choose`]). There a message is bound to a
+//! member when it is sent to it, to the next in turn that has room. What finds none waits in the part of the share on that shard
+//! ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other shards ([`moves`]).
+//! What was sent at QoS 1 to a client that leaves without acknowledging it goes back, to the front.
+
+mod members;
+mod moves;
+mod part;
+mod serve;
+
+use std::collections::{BTreeSet, HashMap};
+
+use smallvec::SmallVec;
+
+use crate::route::shares::{KnownShares, ShareNumber};
+use crate::session::SessionKey;
+
+use self::part::Part;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Shares {
+    known: KnownShares,
+    /// What this shard has of each.
+    parts: HashMap<ShareNumber, Part>,
+    /// The shares of each session.
+    of: HashMap<SessionKey, SmallVec<[ShareNumber; 2]>>,
+    /// Memberships of all sessions.
+    members: usize,
+    /// The shares that match the message at hand, each with the shard that serves it.
+    chosen: SmallVec<[(ShareNumber, usize); 4]>,
+    /// Messages that were published here, to take turns.
+    turn: u64,
+    /// Parts with messages that wait.
+    waiting: BTreeSet<ShareNumber>,
+    /// Those whose members may have room again.
+    ripe: BTreeSet<ShareNumber>,
+    /// Shards that have not taken the messages that were handed over to them, as bits; at most one letter is under way to each.
+    handing: u64,
+    /// Shards that are to be told that theirs were taken, as bits.
+    taken: u64,
+    has_timer: bool,
+}
+
+impl Shares {
+    /// No members yet.
+    pub(super) fn new(known: KnownShares) -> Self {
+        Self {
+            known,
+            parts: HashMap::new(),
+            of: HashMap::new(),
+            members: 0,
+            chosen: SmallVec::new(),
+            turn: 0,
+            waiting: BTreeSet::new(),
+            ripe: BTreeSet::new(),
+            handing: 0,
+            taken: 0,
+            has_timer: false,
+        }
+    }
+
+    /// Whether the process has none.
+    #[inline]
+    pub(super) fn are_none(&self) -> bool {
+        self.known.are_none()
+    }
+
+    /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. These shards, as bits.
+    pub(super) fn choose(&mut self, topic: &str) -> u64 {
+        let (chosen, turn) = (&mut self.chosen, self.turn);
+        chosen.clear();
+        self.turn += 1;
+        self.known.matching(topic, |share| {
+            chosen.extend(share.choose(turn).map(|shard| (share.number(), shard)));
+        });
+        chosen.iter().fold(0, |shards, (_, shard)| shards | 1 << shard)
+    }
+
+    /// See [`Shares::choose`].
+    pub(super) fn chosen(&self) -> &[(ShareNumber, usize)] {
+        &self.chosen
+    }
+
+    /// Memberships of this shard's sessions.
+    pub(super) fn members(&self) -> usize {
+        self.members
+    }
+
+    /// What this shard has of a share. `None`: the share has ended.
+    fn part(&mut self, shard: usize, number: ShareNumber) -> Option<&mut Part> {
+        if !self.parts.contains_key(&number) {
+            let share = self.known.join_again(number)?;
+            self.parts.insert(number, Part::new(shard, share));
+        }
+        self.parts.get_mut(&number)
+    }
+
+    /// A part has changed: it is known whether messages wait in it, and it goes when it has neither members nor messages.
+    fn settle(&mut self, number: ShareNumber) {
+        let Some(part) = self.parts.get(&number) else { return };
+        let (queued, _) = part.queued();
+        if queued > 0 {
+            self.waiting.insert(number);
+        } else {
+            self.waiting.remove(&number);
+        }
+        if part.is_empty()
+            && let Some(part) = self.parts.remove(&number)
+        {
+            self.known.leave(&part.share);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What waits too long on a shard, or has no members online there: it is handed over to a shard that has some.
+
+use crate::limits::{SHARE_BATCH_BYTES, SHARE_WAIT, SHARES_LOOK};
+use crate::metrics::spec::ShardMetric as M;
+use crate::route::shares::ShareNumber;
+use crate::runtime::seam::Monotonic;
+
+use super::super::connection::Timer;
+use super::super::mail::Mail;
+use super::super::{Core, Ring};
+use super::Shares;
+
+impl Shares {
+    /// A shard has taken what was handed over to it.
+    pub(in crate::shard) fn messages_taken(&mut self, by: usize) {
+        self.handing &= !(1 << by);
+    }
+}
+
+impl Core {
+    /// Asks to be called in a while, if anything waits.
+    pub(super) fn set_shares_timer(&mut self, io: &mut Ring<'_>) {
+        let shares = &mut self.delivery.shares;
+        if !shares.has_timer && !(shares.waiting.is_empty() && shares.taken == 0) {
+            shares.has_timer = true;
+            let _ = io.set_timer(io.now().after(SHARES_LOOK), Timer::Shares.token());
+        }
+    }
+
+    /// Looks at all that waits.
+    pub(in crate::shard) fn shares_time(&mut self, io: &mut Ring<'_>) {
+        self.delivery.shares.has_timer = false;
+        let waiting: Vec<_> = self.delivery.shares.waiting.iter().copied().collect();
+        for number in waiting {
+            // A client of QoS 0 says nothing when it has room again.
+            if let Some(part) = self.delivery.shares.parts.get_mut(&number) {
+                part.set_all_ready();
+            }
+            self.offer_waiting(io, number);
+            self.hand_over_waiting(io, number);
+        }
+    }
+
+    /// Hands over what waits, if other shards serve it better. If there are no members at all it is dropped.
+    fn hand_over_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
+        let (index, now) = (self.index, io.now());
+        let shares = &mut self.delivery.shares;
+        let Some(part) = shares.parts.get_mut(&number).filter(|part| part.queued().0 > 0) else { return };
+        if !part.share.has_members() {
+            let dropped = std::iter::from_fn(|| part.remove(0, now)).count();
+            self.numbers.raise(M::CopiesEnded, dropped as u64);
+            return shares.settle(number);
+        }
+        if part.online() > 0 {
+            if now.since(part.waits_since()) < SHARE_WAIT {
+                return;
+            }
+            part.set_stuck();
+        }
+        shares.turn += 1;
+        let Some(to) = part.share.choose_other(shares.turn, index).filter(|to| shares.handing & 1 << to == 0) else {
+            return;
+        };
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        while let Some(body) = part.get(0)
+            && (bytes == 0 || bytes + body.packet().len() <= SHARE_BATCH_BYTES)
+        {
+            bytes += body.packet().len();
+            messages.push((body.packet().to_vec(), body.since()));
+            part.remove(0, now);
+        }
+        match io.mail(to, Mail::SharedMessages { from: index, share: number, messages }) {
+            Ok(()) => shares.handing |= 1 << to,
+            Err(Mail::SharedMessages { messages, .. }) => {
+                // Its mailbox is full: at the next look.
+                for (packet, since) in messages.into_iter().rev() {
+                    part.push_front(self.delivery.copies.adopt(packet, since), now);
+                }
+            }
+            Err(_) => {}
+        }
+        shares.settle(number);
+    }
+
+    /// Another shard has handed over messages of a share.
+    pub(in crate::shard) fn shared_messages(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: usize,
+        number: ShareNumber,
+        messages: Vec<(Vec<u8>, Monotonic)>,
+    ) {
+        self.delivery.shares.taken |= 1 << from;
+        for (packet, since) in messages {
+            let body = self.delivery.copies.adopt(packet, since);
+            let dropped = match self.delivery.shares.part(self.index, number) {
+                Some(part) => part.push(body, io.now(), self.session_settings.queue).then_some(M::CopiesQueueFull),
+                None => Some(M::CopiesEnded),
+            };
+            if let Some(why) = dropped {
+                self.dropped_of_share(io, why, "");
+            }
+        }
+        self.delivery.shares.settle(number);
+        self.delivery.shares.ripe.insert(number);
+    }
+
+    /// Tells shards that what they have handed over is here.
+    pub(super) fn tell_messages_taken(&mut self, io: &mut Ring<'_>) {
+        for shard in (0..self.shards).filter(|shard| self.delivery.shares.taken & 1 << shard != 0).collect::<Vec<_>>() {
+            if io.mail(shard, Mail::SharedMessagesTaken { by: self.index }).is_ok() {
+                self.delivery.shares.taken &= !(1 << shard);
+            }
+        }
+    }
+}
