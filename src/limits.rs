@@ -49,6 +49,15 @@ pub const SHARE_LOOKS_MAX: usize = 32;
 /// Bytes of messages that a shard hands over to another one at a time, as that has members online; one that is larger goes alone.
 pub const SHARE_BATCH_BYTES: usize = 64 << 10;
 
+/// Topic aliases towards a client, if it takes as many: each costs its topic in memory.
+pub const SENT_ALIASES_MAX: u16 = 32;
+
+/// A topic is sent under an alias if it is longer than what an alias takes, three bytes.
+pub const SENT_ALIAS_TOPIC_BYTES_MIN: usize = 4;
+
+/// A topic that is longer has no alias: 32 of them are 8 KiB of a connection.
+pub const SENT_ALIAS_TOPIC_BYTES_MAX: usize = 256;
+
 /// Copies of messages that a shard makes for subscribers in one turn. What is left comes in the next: a message to 100,000
 /// subscribers delays other clients by no more than a turn.
 pub const COPIES_PER_TURN: usize = 2_048;

@@ -1,13 +1,16 @@
-//! Topic aliases of one connection, client to server (section 3.3.2.3.4).
+//! Topic aliases of one connection, client to server (section 3.3.2.3.4); with those of the other way.
 
 use super::end::Violation;
+use super::sent_aliases::SentAliases;
 
-/// The names behind the aliases. Made by the first PUBLISH that sets one; gone with the connection [MQTT-3.3.2-7].
+/// The names behind the aliases. Made by the first PUBLISH, of either side, that sets one; gone with the connection [MQTT-3.3.2-7].
 #[derive(Debug, Default)]
 pub(super) struct Aliases {
     /// Alias `n` at `n - 1`; as long as the highest alias in use.
     names: Vec<Option<Box<str>>>,
     bytes: u32,
+    /// Server to client.
+    pub(super) sent: SentAliases,
 }
 
 /// Of an alias, beside its name.

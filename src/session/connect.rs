@@ -6,7 +6,7 @@ use super::settings::Settings;
 use super::state::Terms;
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::auth::{Admission, Limits};
-use crate::limits::{SENT_MAX, SENT_MAX_3X};
+use crate::limits::{SENT_ALIASES_MAX, SENT_MAX, SENT_MAX_3X};
 use crate::mqtt::packet::{ConnAck, Connect, Packet, QoS, Version, Will};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
@@ -92,7 +92,8 @@ pub(super) fn plan<'a>(
         None => (connect.username, None),
     };
     let grants_bytes = admission.and_then(|admission| admission.grants.as_ref()).map_or(0, |grants| grants.bytes());
-    let terms = Terms { send_maximum: send_maximum(connect), ..terms(Peer::of(connect), settings) };
+    let (send_maximum, sent_alias_maximum) = (send_maximum(connect), sent_alias_maximum(connect));
+    let terms = Terms { send_maximum, sent_alias_maximum, ..terms(Peer::of(connect), settings) };
     let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
     Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged, grants_bytes })
 }
@@ -120,6 +121,11 @@ fn send_maximum(connect: &Connect<'_>) -> u16 {
     }
 }
 
+/// The topic aliases that a client may be sent [MQTT-3.1.2-26] [MQTT-3.1.2-27].
+fn sent_alias_maximum(connect: &Connect<'_>) -> u16 {
+    connect.properties.topic_alias_maximum().unwrap_or(0).min(SENT_ALIASES_MAX)
+}
+
 /// What a client is promised.
 pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
     let inflight_max = settings.inflight_max.max(1);
@@ -136,6 +142,7 @@ pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
         problem_information: peer.problem_information,
         packet_size_max: peer.packet_size_max,
         send_maximum: SENT_MAX_3X,
+        sent_alias_maximum: 0,
         session_expiry_max_s: settings.session_expiry_max_s,
         wildcard_subscriptions: settings.wildcard_subscriptions,
         subscription_identifiers: settings.subscription_identifiers,

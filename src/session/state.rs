@@ -33,6 +33,8 @@ pub(super) struct Terms {
     pub(super) packet_size_max: u32,
     /// Messages of QoS 1 and 2 that the client may be sent before it has acknowledged any.
     pub(super) send_maximum: u16,
+    /// Topic aliases that it may be sent.
+    pub(super) sent_alias_maximum: u16,
     pub(super) session_expiry_max_s: u32,
     pub(super) wildcard_subscriptions: bool,
     pub(super) subscription_identifiers: bool,

@@ -93,7 +93,11 @@ def main(port: int) -> None:
             subscribers += [("mqtt.js", version, granted), ("paho", version, granted)]
             clients.append(paho_subscriber(port, version, granted, heard))
 
+    aliased = set()
+
     def add_js(words):
+        if words[:1] == ["alias"]:
+            aliased.add(words[2])
         if len(words) == 5:
             heard.add(("mqtt.js", words[0], int(words[1])), words[2], int(words[3]), words[4])
 
@@ -115,6 +119,8 @@ def main(port: int) -> None:
                 got = heard.by_subscriber[subscriber][topic]
                 if got != wanted:
                     faults.append(f"{' '.join(map(str, subscriber))} on {topic}: {len(got)} messages, not as published: {got[:5]}")
+    if aliased != {str(granted) for granted in LEVELS}:
+        faults.append(f"mqtt.js takes topic aliases, and was sent some at QoS {sorted(aliased)} only")
     for process in processes:
         process.kill()
     if faults:

@@ -233,8 +233,10 @@ fn properties_go_on_and_aliases_do_not() {
 fn refusals() {
     let mut world = world();
     let (new, old) = (world.device_v5("new"), world.device("old", 0));
-    let shared = [("$share/g/a", PLAIN), ("a", PLAIN)];
-    assert_eq!(subscribe(&mut world, new, Version::V5, 0, &shared), [0x9E, 0]);
+    // More shapes that begin with a wildcard than there are places (more than 60 levels have none).
+    let deep = format!("+{}", "/a".repeat(60));
+    let (refused, shared) = ([(&*deep, PLAIN), ("a", PLAIN)], [("$share//a", PLAIN), ("a", PLAIN)]);
+    assert_eq!(subscribe(&mut world, new, Version::V5, 0, &refused), [0x97, 0]);
     assert_eq!(subscribe(&mut world, old, Version::V311, 0, &shared), [0x80, 0]);
     assert_eq!(world.told(forebay::metrics::event::Kind::SubscribeRefused), 2);
 }
@@ -376,4 +378,89 @@ fn a_subscriber_that_does_not_acknowledge_costs_itself() {
     assert_eq!(world.number(M::RememberedBytes), 0);
     let ended = world.number(M::CopiesEnded);
     assert_eq!(ended, 10_000, "what waited for it has ended with it");
+}
+
+/// The bytes of a connection with aliases: topic and alias of each message.
+fn with_aliases(bytes: &[u8]) -> Vec<(String, Option<u16>)> {
+    let (mut rest, mut all) = (bytes, Vec::new());
+    while let Some(frame) = frame::next(rest, u32::MAX).expect("well formed") {
+        rest = &rest[frame.len..];
+        if let Packet::Publish(publish) = decode::decode(Version::V5, Sender::Server, frame).expect("well formed") {
+            all.push((publish.topic.to_owned(), publish.properties.topic_alias()));
+        }
+    }
+    all
+}
+
+/// A topic is named once on a connection [MQTT-3.3.2-7]; what is sent again after a reconnect does not rely on an alias.
+#[test]
+fn a_client_that_takes_topic_aliases_is_sent_them() {
+    let mut world = world();
+    // Receive Maximum 3, Topic Alias Maximum 2, kept for an hour.
+    let properties = [0x11, 0, 0, 0x0E, 0x10, 0x21, 0, 3, 0x22, 0, 2];
+    let connect = |world: &mut World| {
+        let conn = world.accept();
+        let head = [0x10, 25, 0, 4, b'M', b'Q', b'T', b'T', 5, 0, 0, 0, 11];
+        world.bytes(conn, &[&head[..], &properties, &[0, 1, b'c']].concat());
+        let mut heard = world.sent(conn);
+        assert_eq!((heard[0], heard[3]), (0x20, 0), "CONNACK");
+        (conn, heard.split_off(2 + usize::from(heard[1])))
+    };
+    let (taker, _) = connect(&mut world);
+    let other = world.device_v5("other");
+    let publisher = world.device("publisher", 0);
+    let options = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+    for conn in [taker, other] {
+        assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("#", options)]), [1]);
+    }
+    let topics = ["room/1", "room/1", "room/2", "room/1", "room/3", "room/3", "abc"];
+    for topic in topics {
+        publish(&mut world, publisher, Version::V311, message(topic, "x"));
+    }
+    let set = |topic: &str, alias| (topic.to_owned(), Some(alias));
+    let known = |alias| (String::new(), Some(alias));
+    let heard = with_aliases(&world.sent(taker));
+    let wanted = [set("room/1", 1), known(1), set("room/2", 2), known(1), ("room/3".into(), None), set("room/3", 1)];
+    assert_eq!(heard[..6], wanted);
+    assert_eq!(heard[6..], [("abc".to_owned(), None)], "an alias would not be shorter");
+    let heard = with_aliases(&world.sent(other));
+    assert_eq!(heard, topics.map(|topic| (topic.to_owned(), None)), "it has not asked for any");
+
+    // Two that it has not acknowledged, and one that waits.
+    for id in 1..=4 {
+        publish(
+            &mut world,
+            publisher,
+            Version::V311,
+            Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("room/3", "y") },
+        );
+    }
+    assert_eq!(with_aliases(&world.sent(taker)), [known(1), known(1), known(1)]);
+    world.core.on_close(&mut world.table, taker, Closed::Peer);
+    world.table.release(taker);
+    world.turn();
+    let (taker, behind) = connect(&mut world);
+    assert_eq!(with_aliases(&behind), [(); 3].map(|()| ("room/3".to_owned(), None)));
+    publish(&mut world, publisher, Version::V311, message("room/3", "z"));
+    assert_eq!(with_aliases(&world.sent(taker)), [set("room/3", 1)]);
+}
+
+/// [MQTT-3.1.2-25]: three bytes more do not make a message too large.
+#[test]
+fn a_message_that_fits_without_an_alias_alone_is_sent_without() {
+    let mut world = world();
+    let taker = world.accept();
+    // Maximum Packet Size 20, Topic Alias Maximum 2.
+    let connect = [0x10, 22, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 8, 0x27, 0, 0, 0, 20, 0x22, 0, 2, 0, 1, b'c'];
+    world.bytes(taker, &connect);
+    assert_eq!(world.sent(taker)[3], 0, "CONNACK");
+    let publisher = world.device("publisher", 0);
+    assert_eq!(subscribe(&mut world, taker, Version::V5, 0, &[("#", PLAIN)]), [0]);
+    for payload in ["123456789", "1", "123456789012", "1234567890123"] {
+        publish(&mut world, publisher, Version::V311, message("room/1", payload));
+    }
+    let named = "room/1".to_owned();
+    let wanted = [(named.clone(), None), (named, Some(1)), (String::new(), Some(1))];
+    assert_eq!(with_aliases(&world.sent(taker)), wanted, "the last is too large with its alias, too");
+    assert_eq!(world.number(M::CopiesTooLarge), 1);
 }

@@ -1,6 +1,7 @@
 //! What a subscriber gets of a message: encoded once for all that get the same bytes, and remembered once for all that have to
 //! acknowledge it.
 
+use std::hash::BuildHasher as _;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -11,11 +12,12 @@ use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::mqtt::property::Property;
 use crate::mqtt::topic::is_shared;
 use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::session::{Body, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
+use crate::session::{Alias, Body, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
 
 use super::super::events::{clipped, second};
 use super::super::{Core, Ring};
@@ -31,6 +33,7 @@ struct Form {
     qos: QoS,
     retain: bool,
     identifiers: Identifiers,
+    alias: Option<Alias>,
 }
 
 /// The message at hand, in the forms in which copies of it have been encoded.
@@ -38,9 +41,12 @@ struct Form {
 pub(in crate::shard) struct Copies {
     bytes: Vec<u8>,
     forms: SmallVec<[(Form, Range<usize>); 4]>,
-    /// The last with identifiers, which many may have of their own.
+    /// The last with identifiers or an alias, which many may have of their own.
     identified: Option<(Form, Range<usize>)>,
     since: Monotonic,
+    hasher: foldhash::quality::RandomState,
+    /// A hash of its topic, if that was needed.
+    topic_hash: Option<u64>,
     body: Option<Rc<Body>>,
     remembered: Rc<Remembered>,
 }
@@ -51,6 +57,7 @@ impl Copies {
         self.bytes.clear();
         self.forms.clear();
         self.identified = None;
+        self.topic_hash = None;
         self.since = since;
     }
 
@@ -78,12 +85,15 @@ impl Copies {
     /// The packet, and where in it its identifier has to be filled in. Empty: it would be larger than any packet may be.
     fn encode(&mut self, publish: &Publish<'_>, form: Form, waited_s: u32) -> (Range<usize>, usize) {
         let known = self.forms.iter().chain(&self.identified).find(|(known, _)| *known == form);
+        let topic_bytes = form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)).len();
         let range = known.map(|(_, range)| range.clone()).unwrap_or_else(|| {
-            let properties = properties(publish, form.version, waited_s, &form.identifiers);
+            let mut properties = properties(publish, form.version, waited_s, &form.identifiers);
+            properties.extend(form.alias.map(|alias| Property::TopicAlias(alias.number())));
             let copy = Publish {
                 dup: false,
                 qos: form.qos,
                 retain: form.retain,
+                topic: form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)),
                 packet_id: u16::from(form.qos > QoS::AtMostOnce),
                 properties: properties.as_properties(),
                 ..publish.clone()
@@ -93,7 +103,7 @@ impl Copies {
                 self.bytes.truncate(from);
             }
             let range = from..self.bytes.len();
-            if form.identifiers.is_empty() {
+            if form.identifiers.is_empty() && form.alias.is_none() {
                 self.forms.push((form, range.clone()));
             } else {
                 self.identified = Some((form, range.clone()));
@@ -102,7 +112,12 @@ impl Copies {
         });
         // Behind the fixed header and the topic with its length.
         let length_bytes = self.bytes[range.clone()].iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
-        (range, 1 + length_bytes + 2 + publish.topic.len())
+        (range, 1 + length_bytes + 2 + topic_bytes)
+    }
+
+    /// The same number for the same topic.
+    fn topic_hash(&mut self, topic: &str) -> u64 {
+        *self.topic_hash.get_or_insert_with(|| self.hasher.hash_one(topic))
     }
 
     pub(in crate::shard) fn body(&mut self, publish: &Publish<'_>) -> Rc<Body> {
@@ -169,7 +184,7 @@ impl Core {
             return Err(M::CopiesExpired);
         }
         let granted = of.iter().map(|of| of.options.qos).max().unwrap_or(QoS::AtMostOnce);
-        let qos = publish.qos.min(granted); // [MQTT-3.8.4-8]
+        let qos = publish.qos.min(granted); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
         // [MQTT-3.3.1-8], [MQTT-3.3.1-12]
         let retain = publish.retain && (by == By::Replay || of.iter().any(|of| of.options.retain_as_published));
         let identifiers: Identifiers = of.iter().map(|of| of.identifier).filter(|id| *id != 0).collect();
@@ -185,8 +200,17 @@ impl Core {
         }
         let copies = &mut self.delivery.copies;
         let copy = Copy { qos, retain, identifiers: identifiers.as_slice().into(), share };
-        let (range, id_at) = copies.encode(publish, Form { version: peer.version, qos, retain, identifiers }, waited_s);
-        if conn.is_some() && (range.is_empty() || range.len() > peer.packet_size_max as usize) {
+        let takes_aliases = conn.is_some() && session.takes_aliases();
+        let hash = if takes_aliases { copies.topic_hash(publish.topic) } else { 0 };
+        let mut alias = if takes_aliases { session.alias_for(publish.topic, hash) } else { None };
+        let mut form = Form { version: peer.version, qos, retain, identifiers, alias };
+        let is_too_large = |range: &Range<usize>| range.is_empty() || range.len() > peer.packet_size_max as usize;
+        let (mut range, mut id_at) = copies.encode(publish, form.clone(), waited_s);
+        if alias.is_some() && is_too_large(&range) {
+            (alias, form.alias) = (None, None);
+            (range, id_at) = copies.encode(publish, form, waited_s);
+        }
+        if conn.is_some() && is_too_large(&range) {
             return Err(M::CopiesTooLarge); // [MQTT-3.1.2-25]
         }
         if qos == QoS::AtMostOnce && unsent > SUBSCRIBER_UNSENT_BYTES_MAX {
@@ -199,6 +223,9 @@ impl Core {
                 Handed::Queued => return Ok(()),
                 Handed::DroppedOldest | Handed::Dropped => return Err(M::CopiesQueueFull),
             };
+        }
+        if takes_aliases && let Some(session) = self.sessions.get_mut(key) {
+            session.wrote_alias(publish.topic, hash, alias);
         }
         if let Some(conn) = conn {
             self.write_copy(io, conn, range, id);

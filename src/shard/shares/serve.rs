@@ -83,7 +83,7 @@ impl Core {
         part.push(body, io.now(), self.session_settings.queue).then_some(M::CopiesQueueFull)
     }
 
-    /// Offers a message to the members that may have room, in turn [MQTT-4.8.2-3].
+    /// Offers a message to the members that may have room, in turn.
     fn offer(&mut self, io: &mut Ring<'_>, message: Message<'_>, number: ShareNumber) -> Offered {
         let message = Message { publisher: None, by: By::Share(number), ..message };
         let mut refused = None;
