@@ -11,7 +11,7 @@ use forebay::mqtt::reason::ReasonCode;
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
 use super::subscribe::{PLAIN, heard, in_words, message, publish, subscribe, subscribe_and_hear, unsubscribe, world};
-use super::world::World;
+use super::world::{ONE_SINK, World};
 
 const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
 const QOS_2: SubscriptionOptions = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
@@ -181,7 +181,8 @@ fn what_a_member_that_leaves_has_not_acknowledged_goes_to_another_but_qos_2_stay
 
 #[test]
 fn with_no_member_online_messages_wait_for_the_first_that_comes_within_bounds() {
-    let mut world = world();
+    let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
+    let mut world = World::new(&format!("{text}\n[delivery]\nqueue_messages_max = 1000\n"));
     let kept = member(&mut world, "kept", 0, 0, true);
     let publisher = world.device_v5("publisher");
     join(&mut world, kept, "$share/g/a", QOS_1);
