@@ -34,7 +34,7 @@ fn subscriptions_are_answered_filter_by_filter_and_3_1_has_no_refusal() {
         device.deliver(1, "still/here", b"x");
     }
     let mut device = Device::connect(service.mqtt(), Version::V31, "subscriber");
-    device.say_bytes(b"\x82\x0f\x00\x09\x00\x0a$share/g/a\x00");
+    device.say_bytes(b"\x82\x0f\x00\x09\x00\x0a$share/+/a\x00");
     assert_eq!(device.hear(), Heard::Closed, "3.1 has no code for a refusal");
 }
 
