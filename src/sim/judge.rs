@@ -19,8 +19,9 @@ use crate::record::BatchView;
 use crate::runtime::seam::Monotonic;
 use crate::shard::dead_letters::DeadLetterQueue;
 
-/// Answers "not now" after which the producer may take them for a no.
-const AGAIN_MAX: u32 = 99;
+/// Questions of a sink without an answer other than "not now" after which the producer may take that for a no. It does so after a hundred;
+/// other answers may have come when nobody waited for them any more.
+const AGAIN_MAX: u32 = 95;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -128,6 +129,12 @@ fn numbered(entry: &Entry) -> Numbered {
     (entry.producer, entry.epoch, entry.place.0, entry.place.1 as i32, entry.last)
 }
 
+/// Whether a batch came in late, when its partition had forgotten its producer or after Kafka had shown that it was not there.
+fn came_after(entry: &Entry, not_there: &HashMap<Numbered, u64>) -> bool {
+    let shown = not_there.get(&numbered(entry)).is_some_and(|appended| entry.order > *appended);
+    entry.late && (entry.forgotten || shown)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Judge {
@@ -151,12 +158,14 @@ pub(super) struct Judge {
     sinks: HashMap<i64, usize>,
     undone: BTreeMap<(usize, usize, i32), Undone>,
     requests: HashMap<u64, Vec<Sent>>,
-    /// Sinks of which a question was not answered.
+    /// Sinks of which a question was not answered, or that were told that there is no such topic: another may have taken a younger
+    /// batch first.
     untold: HashSet<usize>,
-    /// Questions that were to be asked again, by sink.
+    /// Questions that were not answered, or were to be asked again, by sink.
     again: HashMap<usize, u32>,
-    /// Batches of which Kafka has shown that they were not there: later requests of old connections may bring them.
-    not_there: HashSet<Numbered>,
+    /// Batches of which Kafka has shown that they were not there, with how many it had taken by then: later requests of old
+    /// connections may bring them.
+    not_there: HashMap<Numbered, u64>,
     /// Batches of which it could not tell: they are taken back, and may be there.
     not_told: HashSet<Numbered>,
     lost: Lost,
@@ -183,7 +192,7 @@ impl Judge {
             requests: HashMap::new(),
             untold: HashSet::new(),
             again: HashMap::new(),
-            not_there: HashSet::new(),
+            not_there: HashMap::new(),
             not_told: HashSet::new(),
             lost: Lost::default(),
             places: Places::default(),
@@ -256,8 +265,18 @@ impl Judge {
         }
     }
 
+    /// Notes a question: what is asked too often is given up, which is counted.
+    pub(super) fn asked(&mut self, question: &Question) {
+        let Some(sink) = self.sinks.get(&question.producer_id).copied() else { return };
+        let again = self.again.entry(sink).or_default();
+        *again += 1;
+        if *again >= AGAIN_MAX {
+            self.untold.insert(sink);
+        }
+    }
+
     /// Notes an answer to a question: what it settles; one that tells nothing may lead to doubles, which are counted.
-    pub(super) fn said(&mut self, question: &Question, says: LogSays) {
+    pub(super) fn said(&mut self, question: &Question, says: LogSays, appended: u64) {
         self.sums.questions += 1;
         let topic = TOPICS.iter().position(|name| *name == &*question.topic).expect("a topic of ours");
         if let LogSays::Ends { at } = says {
@@ -270,16 +289,18 @@ impl Judge {
         }
         let sink = self.sinks.get(&question.producer_id).copied().expect("a producer of ours");
         let again = self.again.entry(sink).or_default();
-        *again += u32::from(says == LogSays::Again);
+        *again = again.saturating_sub(u32::from(says != LogSays::Again));
         // Of a hybrid sink a start does not know what the one before had cut in memory alone: the log may end with that.
         let half_known = says == LogSays::Lost && matches!(self.keeps[sink], Keep::Hybrid | Keep::HybridSaved);
-        if matches!(says, LogSays::CannotTell(_)) || *again >= AGAIN_MAX || half_known {
+        if matches!(says, LogSays::CannotTell(_)) || half_known {
             self.untold.insert(sink);
         }
         let place = (question.producer_id, question.epoch, topic, question.partition);
         let batches = question.last_sequences.iter().map(|last| (place.0, place.1, place.2, place.3, *last));
         match says {
-            LogSays::Next { .. } => self.not_there.extend(batches),
+            LogSays::Next { .. } => batches.for_each(|batch| {
+                self.not_there.entry(batch).or_insert(appended);
+            }),
             LogSays::CannotTell(_) => self.not_told.extend(batches),
             _ => {}
         }
@@ -300,6 +321,9 @@ impl Judge {
     pub(super) fn answered(&mut self, id: u64, results: &[ProduceResult]) {
         for (key, identity, first, count) in self.requests.remove(&id).unwrap_or_default() {
             let is_it = |result: &&ProduceResult| *result.topic == *TOPICS[key.1] && result.partition == key.2;
+            if results.iter().find(is_it).is_some_and(|result| result.error == 3) {
+                self.untold.insert(key.0);
+            }
             if let Some(result) = results.iter().find(is_it).filter(|result| result.error == 0)
                 && let Some(undone) = self.undone.get_mut(&key).filter(|undone| undone.identity == identity)
                 && let Some(place) = undone.batches.iter().position(|batch| *batch == first)
@@ -341,6 +365,7 @@ impl Judge {
         self.undone.retain(|(sink, ..), _| self.keeps[*sink] == Keep::Disk);
         self.undone.values_mut().for_each(|undone| undone.batches.clear());
         self.requests.clear();
+        self.again.clear();
         self.lost.crashed();
     }
 
@@ -497,7 +522,8 @@ impl Judge {
         self.past(producer);
         let all = std::mem::take(&mut self.past);
         if rest > 0 || self.answers + self.orphans < self.rows.len() as u64 {
-            let text = format!("{rest} rows held, {} of {} answered: {all:?}", self.answers, self.rows.len());
+            let (answered, standing) = (self.answers, producer.standing());
+            let text = format!("{rest} rows held, {answered} of {} answered: {all:?}\n{standing}", self.rows.len());
             self.fails(What::Progress, text);
             return self.verdict();
         }
@@ -549,8 +575,7 @@ impl Judge {
 
     /// Whether a batch came in late, after Kafka had shown that it was not there, could not tell, or had forgotten its producer.
     fn after_all(&self, entry: &Entry) -> bool {
-        let number = numbered(entry);
-        entry.late && (entry.forgotten || self.not_there.contains(&number) || self.not_told.contains(&number))
+        came_after(entry, &self.not_there) || entry.late && self.not_told.contains(&numbered(entry))
     }
 
     fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan, told: &Told) {
@@ -565,6 +590,8 @@ impl Judge {
             .filter(|(_, entry)| entry.late && entry.forgotten)
             .filter_map(|(topic, entry)| Some((topic, *self.sinks.get(&entry.producer)?)))
             .collect();
+        // By name a topic that is made anew may take a younger batch first: the older ones are sent again, and counted.
+        let any_anew = !plan.by_id && kafka.topics[..DEAD].iter().any(|topic| topic.made > 0);
         let (mut doubles, mut there, mut left_out) = (vec![0; SINKS], vec![0; SINKS], vec![0; SINKS]);
         for number in 0..self.rows.len() {
             let row = &self.rows[number];
@@ -578,7 +605,8 @@ impl Judge {
             if told.dropped.contains(&number) {
                 let row_number = number as usize;
                 let excused = found.helpless[row_number] || found.late[row_number] || found.not_told[row_number];
-                if copies > 0 && !excused {
+                // What it had of them may be gone with a topic that was deleted.
+                if found.now[row_number] && !excused {
                     let text = format!("row {number} was dropped, and is there: {row:?}");
                     self.fails(What::WrongAnswer, text);
                 }
@@ -638,7 +666,7 @@ impl Judge {
         for sink in 0..SINKS {
             let (stats, settings) = (&all[sink], &plan.settings.sinks[sink]);
             self.sums.doubles += doubles[sink];
-            let counted = if self.untold.contains(&sink) { stats.outcome_unknown } else { 0 };
+            let counted = if any_anew || self.untold.contains(&sink) { stats.outcome_unknown } else { 0 };
             if settings.acks != 0 && doubles[sink] > counted {
                 let which: Vec<_> =
                     (0..self.rows.len()).filter(|i| self.rows[*i].sink == sink && found.copies[*i] > 1).collect();
@@ -726,7 +754,7 @@ struct Found {
 }
 
 impl Found {
-    fn new(kafka: &Cluster, rows: usize, (not_there, not_told): (&HashSet<Numbered>, &HashSet<Numbered>)) -> Self {
+    fn new(kafka: &Cluster, rows: usize, (not_there, not_told): (&HashMap<Numbered, u64>, &HashSet<Numbered>)) -> Self {
         let mut found = Self {
             copies: vec![0; rows],
             now: vec![false; rows],
@@ -743,8 +771,7 @@ impl Found {
             for entry in entries {
                 for number in &entry.rows {
                     *copies.entry(*number).or_default() += 1;
-                    found.helpless[*number as usize] |=
-                        entry.late && (entry.forgotten || not_there.contains(&numbered(entry)));
+                    found.helpless[*number as usize] |= came_after(entry, not_there);
                     found.not_told[*number as usize] |= not_told.contains(&numbered(entry));
                 }
             }

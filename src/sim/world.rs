@@ -383,7 +383,7 @@ impl World {
             let unasked = self.rough && self.plan.draws(Fault::Unasked, &mut self.rng);
             let says = if unasked { LogSays::Again } else { self.kafka.says(&question) };
             self.note(|| format!("{question:?}: {says:?}"));
-            self.judge.said(&question, says);
+            self.judge.said(&question, says, self.kafka.appended());
             self.producer.on_asked(question.token, says, now);
         }
     }
@@ -401,13 +401,16 @@ impl World {
         }
         self.requests = requests;
         let (topics, ids, questions) = (&mut self.topics_asked, &mut self.ids_asked, &mut self.questions);
-        let kafka = &self.kafka;
+        let (kafka, judge) = (&self.kafka, &mut self.judge);
         self.producer.drain_wants(|want| match want {
             Want::Metadata(name) => topics.push(kafka.metadata(kafka.find(&name))),
             Want::Forget(_) => {}
             Want::Refresh => topics.extend((0..TOPICS.len()).map(|index| kafka.metadata(index))),
             Want::ProducerId(token) => ids.push(token),
-            Want::Ask(question) => questions.push(question),
+            Want::Ask(question) => {
+                judge.asked(&question);
+                questions.push(question);
+            }
         });
         self.look();
         self.answer_clients();

@@ -135,9 +135,10 @@ impl World {
                 _ if self.judge.excused.contains(&number) => u64::from(message.sends),
                 // A session that is gone cannot know; without a disk nor can another process.
                 (_, Buffer::Disk) if !in_memory => {
-                    message.attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>().len() as u64
+                    let sessions = message.attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>();
+                    sessions.len() as u64 + self.exchanges_refused(number)
                 }
-                (..) => message.attempts.len() as u64,
+                (..) => message.attempts.len() as u64 + self.exchanges_refused(number),
             };
             if most > allowed.max(1) && !self.clusters[plan.cluster].hidden.contains(&(number, sink as u8)) {
                 twice += most - allowed.max(1);
@@ -163,6 +164,22 @@ impl World {
             );
             self.judge.fails("double", text);
         }
+    }
+
+    /// How many exchanges of a message at QoS 2 one of its sinks has ended with a dead letter: a 5.0 client is told so by a PUBREC of
+    /// 0x80, and if that is lost its repeat is a new message for all of them [MQTT-4.3.3-9].
+    fn exchanges_refused(&self, number: u32) -> u64 {
+        if !self.devices[self.messages[number as usize].device].is_v5() {
+            return 0;
+        }
+        let letters = |sink: usize| {
+            let plan = &self.settings.sinks[sink];
+            let topic = plan.dead_topic();
+            let copies = self.clusters[plan.cluster].copies(number, sink as u8);
+            let in_files = self.judge.filed.get(&(number, sink as u8)).copied().unwrap_or(0);
+            copies.filter(|entry| entry.place.0 == topic).count() as u64 + u64::from(in_files)
+        };
+        (0..self.settings.sinks.len()).map(letters).max().unwrap_or(0)
     }
 
     /// First copies of one device's messages, in the order of sending.

@@ -381,6 +381,7 @@ impl Cluster {
             Ok(None) => {
                 let topic_id = topic.id;
                 let known = header.producer_id < 0 || partition.knows(header.producer_id);
+                let stray = partition.is_stray(header.producer_id);
                 // Metadata before v10 has no ids, so requests go by name whatever Produce could do.
                 let by_name = !self.by_id || !self.modern;
                 if !known && by_name && header.base_sequence > 0 && topic.changed_at > 0 {
@@ -402,7 +403,7 @@ impl Cluster {
                     time: from.time,
                     life: from.life,
                     late: from.late,
-                    forgotten: from.late && !known,
+                    forgotten: from.late && (!known || stray),
                     state: State::There,
                     bytes: Bytes::new(),
                 };

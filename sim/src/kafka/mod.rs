@@ -66,7 +66,8 @@ pub struct Entry {
     pub life: u32,
     /// It came on a connection that its client had given up.
     pub late: bool,
-    /// So it did, and its partition had forgotten its producer: nobody can help that it is there once more.
+    /// So it did, and its partition had forgotten its producer, or knew nothing of it but such batches before this one: nobody can
+    /// help that it is there once more.
     pub forgotten: bool,
     /// What became of it.
     pub state: State,

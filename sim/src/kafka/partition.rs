@@ -15,6 +15,8 @@ struct Producer {
     /// First and last sequence, base offset; oldest first.
     batches: VecDeque<(i32, i32, i64)>,
     max_timestamp: i64,
+    /// The last of them came late, when the partition had forgotten its producer.
+    stray: bool,
 }
 
 /// See the module.
@@ -115,6 +117,12 @@ impl Partition {
         self.producers.contains_key(&producer)
     }
 
+    /// Whether all that it knows of this producer is what came late, after it had forgotten it.
+    #[must_use]
+    pub fn is_stray(&self, producer: i64) -> bool {
+        self.producers.get(&producer).is_some_and(|known| known.stray)
+    }
+
     /// Appends a batch that has been checked; returns its base offset.
     pub fn append(&mut self, place: usize, entry: &mut Entry) {
         entry.base_offset = self.end;
@@ -131,7 +139,7 @@ impl Partition {
     }
 
     fn remember(&mut self, entry: &Entry) {
-        let fresh = Producer { epoch: entry.epoch, batches: VecDeque::new(), max_timestamp: 0 };
+        let fresh = Producer { epoch: entry.epoch, batches: VecDeque::new(), max_timestamp: 0, stray: false };
         let known = self.producers.entry(entry.producer).or_insert(fresh);
         if known.epoch != entry.epoch {
             known.epoch = entry.epoch;
@@ -142,6 +150,7 @@ impl Partition {
             known.batches.pop_front();
         }
         known.max_timestamp = entry.max_timestamp;
+        known.stray = entry.late && entry.forgotten;
     }
 
     /// Followers that can fetch do so.

@@ -120,6 +120,11 @@ impl Cluster {
         self.topics[index].logs = logs;
     }
 
+    /// Batches that it has taken.
+    pub(in crate::sim) const fn appended(&self) -> u64 {
+        self.appended
+    }
+
     /// A batch reaches a broker.
     pub(in crate::sim) fn produce(
         &mut self,

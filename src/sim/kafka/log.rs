@@ -28,7 +28,8 @@ pub(in crate::sim) struct Entry {
     pub(in crate::sim) order: u64,
     /// It came on a connection that the client had given up.
     pub(in crate::sim) late: bool,
-    /// The partition had known this producer, or one of its name had, and no longer did: it takes any sequence.
+    /// The partition had known this producer, or one of its name had, and no longer did: it takes any sequence. Or all that it
+    /// knew of it was such a late batch, which this one follows.
     pub(in crate::sim) forgotten: bool,
 }
 
@@ -44,6 +45,8 @@ struct Known {
     /// First and last sequence, base offset.
     batches: VecDeque<(i32, i32, i64)>,
     max_timestamp: i64,
+    /// The last of them came late, when the partition had forgotten its producer.
+    stray: bool,
 }
 
 /// See the module.
@@ -122,9 +125,10 @@ impl Log {
     pub(in crate::sim) fn append(&mut self, mut entry: Entry) {
         entry.base_offset = self.end();
         if entry.producer >= 0 {
-            entry.forgotten =
-                !self.known.contains_key(&entry.producer) && (self.anew || self.met.contains(&entry.producer));
-            let stranger = !self.known.contains_key(&entry.producer);
+            let known = self.known.get(&entry.producer);
+            let stranger = known.is_none();
+            entry.forgotten = stranger && (self.anew || self.met.contains(&entry.producer))
+                || entry.late && known.is_some_and(|known| known.stray);
             let anew = self.met.insert(entry.producer) && self.anew;
             if stranger
                 && entry.first != 0
@@ -143,7 +147,7 @@ impl Log {
     }
 
     fn remember(&mut self, entry: &Entry) {
-        let fresh = Known { epoch: entry.epoch, batches: VecDeque::new(), max_timestamp: 0 };
+        let fresh = Known { epoch: entry.epoch, batches: VecDeque::new(), max_timestamp: 0, stray: false };
         let known = self.known.entry(entry.producer).or_insert(fresh);
         if known.epoch != entry.epoch {
             known.epoch = entry.epoch;
@@ -154,6 +158,7 @@ impl Log {
             known.batches.pop_front();
         }
         known.max_timestamp = entry.max_timestamp;
+        known.stray = entry.late && entry.forgotten;
     }
 
     /// Followers have it all.
