@@ -213,6 +213,7 @@ fn log_says(driver: &mut Driver, node: NodeId, asked: &ProduceBatch, from: Optio
         last_sequences: vec![view.header().base_sequence + view.header().last_offset_delta],
         from,
         replicated: true,
+        is_read: false,
     };
     let now = driver.now();
     driver.client.ask(question, now);

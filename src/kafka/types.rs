@@ -155,6 +155,9 @@ pub struct Question {
     pub from: Option<i64>,
     /// Whether only what is replicated counts as there (acks=all).
     pub replicated: bool,
+    /// That none of them is there is only taken from the log itself, not from what its leader knows of the producer: it may have
+    /// forgotten it since (P2) and know of a late request only, or younger batches of ours are there already.
+    pub is_read: bool,
     /// The leader's epoch, as metadata says; -1: not known. Where it is known, and only the end is asked for, that is the
     /// end of what earlier leaders wrote (KIP-101), from that leader under that epoch only (KIP-320).
     pub leader_epoch: i32,

@@ -79,6 +79,8 @@ enum State {
     Unknown,
     /// One of the batches is the last that was appended.
     There,
+    /// None of them is there, by what it knows. It may have forgotten the id since, and have learned of it again by a late request.
+    NotThere(LogSays),
     /// By this higher epoch.
     Fenced(i16),
 }
@@ -194,6 +196,8 @@ impl Search {
     fn state_known(&mut self, known: Option<(i32, i32)>) -> Option<LogSays> {
         let question = &self.question;
         let ours = i32::from(question.epoch);
+        // 2³¹ − 1 stands before 0.
+        let before = question.first_sequence.wrapping_sub(1) & i32::MAX;
         self.state = match known {
             None => State::Unknown,
             Some((epoch, last)) if epoch == ours && question.last_sequences.contains(&last) => {
@@ -202,17 +206,19 @@ impl Search {
                 }
                 State::There
             }
-            // 2³¹ − 1 stands before 0.
-            Some((epoch, last)) if epoch == ours && last == question.first_sequence.wrapping_sub(1) & i32::MAX => {
-                return Some(LogSays::Next { known: true });
-            }
+            Some((epoch, last)) if epoch == ours && last == before => State::NotThere(LogSays::Next { known: true }),
             // Nothing of our epoch was ever appended, and nothing should have been.
             Some((epoch, _)) if epoch < ours && question.first_sequence == 0 => {
-                return Some(LogSays::Next { known: true });
+                State::NotThere(LogSays::Next { known: true })
             }
-            Some((epoch, _)) if epoch <= ours => return Some(LogSays::Lost),
+            Some((epoch, _)) if epoch <= ours => State::NotThere(LogSays::Lost),
             Some((epoch, _)) => State::Fenced(i16::try_from(epoch).unwrap_or(i16::MAX)),
         };
+        if let State::NotThere(says) = self.state
+            && !question.is_read
+        {
+            return Some(says);
+        }
         self.step = self.reading();
         None
     }
@@ -235,7 +241,10 @@ impl Search {
             return Some(self.whole_read(tail.high_watermark));
         }
         if self.read_bytes >= READ_BYTES_MAX {
-            return Some(LogSays::CannotTell(WhyNot::TooLong));
+            return Some(match self.state {
+                State::NotThere(says) => says,
+                _ => LogSays::CannotTell(WhyNot::TooLong),
+            });
         }
         (!moved).then_some(LogSays::Again)
     }
@@ -254,6 +263,7 @@ impl Search {
             // At the leader, and not replicated yet.
             State::There => LogSays::Again,
             _ if lags => LogSays::Again,
+            State::NotThere(says) => says,
             _ if self.holes => LogSays::CannotTell(WhyNot::Retained),
             State::Unsaid => LogSays::CannotTell(WhyNot::NotSpoken),
             State::Fenced(epoch) => LogSays::Fenced { epoch },

@@ -82,7 +82,7 @@ impl Producer {
         let moved = some && partition.window.last_node() != partition.leader;
         if let Some(settled) = partition.window.answered(entry.serial, verdict, (moved, other_topic), now, rules) {
             self.settled(entry.key, settled);
-            self.outbox.refresh |= matches!(verdict, Verdict::Again { refresh: true, .. });
+            self.outbox.refresh |= matches!(verdict, Verdict::Again { refresh: true, .. } | Verdict::NoTopic);
         }
         self.go_on(entry.key, now);
     }

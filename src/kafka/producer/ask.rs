@@ -32,6 +32,8 @@ impl Producer {
         let Some((identity, first_sequence, mut last_sequences)) = partition.window.question() else { return };
         // Those of an earlier start that memory does not have yet: the log may end with one of them.
         last_sequences.extend(partition.unloaded(identity));
+        let any_unloaded = last_sequences.len() > partition.window.len();
+        let is_read = any_unloaded || partition.window.is_in_doubt_of_leader(self.settings.rules, self.wall);
         let question = Question {
             token: self.questions.asked + 1,
             node,
@@ -44,6 +46,7 @@ impl Producer {
             last_sequences,
             from,
             replicated: self.sinks[sink].settings.acks == -1,
+            is_read,
             leader_epoch: -1,
         };
         self.questions.asked += 1;

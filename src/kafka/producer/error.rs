@@ -30,6 +30,8 @@ pub(super) enum Verdict {
         /// This attempt may have been appended.
         maybe_there: bool,
     },
+    /// Send it again: there is no such topic, or not the one that was meant. It may have been appended before it went.
+    NoTopic,
     /// 45: not the sequence that the partition expects, or one that it has and no longer remembers.
     OutOfOrder,
     /// The partition knows a newer epoch of this id, or has forgotten the id: only a new epoch is taken.
@@ -54,7 +56,8 @@ pub(super) const fn verdict(code: i16) -> Verdict {
         // UNKNOWN_TOPIC_OR_PARTITION, NOT_LEADER_OR_FOLLOWER, BROKER_NOT_AVAILABLE, REPLICA_NOT_AVAILABLE,
         // NETWORK_EXCEPTION, KAFKA_STORAGE_ERROR, LISTENER_NOT_FOUND, UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID: said
         // also to a batch that was appended and then waited for followers while the partition went away.
-        UNKNOWN_TOPIC | 6 | 8 | 9 | 13 | 56 | 72 | UNKNOWN_TOPIC_ID | 103 => again(true, true),
+        UNKNOWN_TOPIC | UNKNOWN_TOPIC_ID => Verdict::NoTopic,
+        6 | 8 | 9 | 13 | 56 | 72 | 103 => again(true, true),
         // REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND: appended at the leader.
         TIMED_OUT | 20 => again(false, true),
         45 => Verdict::OutOfOrder,
@@ -85,9 +88,10 @@ mod tests {
     #[test]
     fn what_may_have_been_appended_is_never_called_not_appended() {
         // P6: these come from after the append.
-        for code in [-1, 3, 6, 7, 20, 56, 9999] {
+        for code in [-1, 6, 7, 20, 56, 9999] {
             assert!(matches!(verdict(code), Verdict::Again { maybe_there: true, .. }), "{code}");
         }
+        assert_eq!((verdict(3), verdict(100)), (Verdict::NoTopic, Verdict::NoTopic));
         for code in [2, 5, 19, 89] {
             assert!(matches!(verdict(code), Verdict::Again { maybe_there: false, .. }), "{code}");
         }

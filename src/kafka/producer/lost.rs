@@ -60,6 +60,10 @@ impl Producer {
             return;
         }
         let behind = partition.log_next.is_some_and(|next| base_offset < next);
+        if behind && partition.window.is_apart() {
+            // Its log had it all the same, before the younger one.
+            return;
+        }
         // The word of a leader that is deposed by now: its log is not the one that goes on.
         let deposed = leader_only
             && partition.leader.is_some_and(|leader| leader != node)
@@ -230,6 +234,7 @@ impl Producer {
             last_sequences: Vec::new(),
             from: Some(next),
             replicated: false,
+            is_read: false,
             leader_epoch,
         }));
     }

@@ -43,7 +43,7 @@ impl Log {
     fn says(&self, question: &Question, other: bool) -> LogSays {
         let ours = question.epoch;
         let described = self.described(question.producer_id);
-        let mut at_the_leader = false;
+        let (mut at_the_leader, mut not_there) = (false, None);
         match described {
             None => {}
             Some((epoch, last)) if epoch == ours && question.last_sequences.contains(&last) => {
@@ -53,11 +53,17 @@ impl Log {
                 at_the_leader = true;
             }
             Some((epoch, last)) if epoch == ours && last == question.first_sequence.wrapping_sub(1) & i32::MAX => {
-                return LogSays::Next { known: true };
+                not_there = Some(LogSays::Next { known: true });
             }
-            Some((epoch, _)) if epoch < ours && question.first_sequence == 0 => return LogSays::Next { known: true },
-            Some((epoch, _)) if epoch <= ours => return LogSays::Lost,
+            Some((epoch, _)) if epoch < ours && question.first_sequence == 0 => {
+                not_there = Some(LogSays::Next { known: true });
+            }
+            Some((epoch, _)) if epoch <= ours => not_there = Some(LogSays::Lost),
             Some(_) => {}
+        }
+        // It may have forgotten us, and know of a late request only: then its log is read.
+        if let Some(says) = not_there.filter(|_| !question.is_read) {
+            return says;
         }
         if other {
             return LogSays::Again;
@@ -82,6 +88,7 @@ impl Log {
         match described {
             _ if at_the_leader => LogSays::Again,
             _ if !behind && question.from.is_some_and(|from| self.high < from) => LogSays::Again,
+            _ if let Some(says) = not_there => says,
             _ if holes => LogSays::CannotTell(WhyNot::Retained),
             Some((epoch, _)) => LogSays::Fenced { epoch },
             None if behind => LogSays::Lost,

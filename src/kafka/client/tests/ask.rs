@@ -24,6 +24,7 @@ fn question(from: Option<i64>) -> Question {
         last_sequences,
         from,
         replicated: true,
+        is_read: false,
         leader_epoch: -1,
     }
 }
@@ -80,6 +81,22 @@ fn what_the_leader_knows_of_the_id_comes_first() {
     world.cluster.log.producers = vec![(7, 1, 12)];
     let first = Question { first_sequence: 0, last_sequences: vec![2], ..question(Some(100)) };
     assert_eq!(says(&mut world, first), LogSays::Next { known: true });
+}
+
+/// A late request has taught it of us again (decision 0087): its log knows better.
+#[test]
+fn what_a_leader_knows_that_may_have_forgotten_the_id_is_looked_up_in_its_log() {
+    let mut world = with_log();
+    let read = |from| Question { is_read: true, ..question(Some(from)) };
+    for (last, known) in [(9, LogSays::Next { known: true }), (6, LogSays::Lost)] {
+        world.cluster.log.producers = vec![(7, 2, last)];
+        assert_eq!(says(&mut world, read(100)), LogSays::There { last_sequence: 12 }, "{last}");
+        assert_eq!(says(&mut world, read(109)), known, "it is not in the log");
+        assert_eq!(says(&mut world, read(200)), LogSays::There { last_sequence: 12 }, "in a log that ends before");
+        assert_eq!(says(&mut world, read(80)), LogSays::There { last_sequence: 12 }, "in what is left of it");
+        let other = Question { last_sequences: vec![77], ..read(80) };
+        assert_eq!(says(&mut world, other), known, "where the log does not tell it stays the leader's word");
+    }
 }
 
 #[test]

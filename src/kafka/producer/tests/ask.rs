@@ -209,6 +209,14 @@ fn an_old_batch_that_is_not_there_goes_again_and_is_asked_for_each_time() {
 }
 
 #[test]
+fn the_log_is_read_where_kafka_may_have_forgotten_who_wrote_it() {
+    let (mut hand, _) = late();
+    assert!(hand.log_says(LogSays::Next { known: true }).is_read, "it is older than an hour");
+    let mut hand = refused_in_doubt();
+    assert!(!hand.log_says(LogSays::Lost).is_read);
+}
+
+#[test]
 fn a_young_batch_is_sent_again_without_asking() {
     let mut hand = Hand::proven(settings());
     hand.append("t", None);

@@ -82,6 +82,59 @@ fn an_answer_from_another_log_settles_its_own_batch_only() {
     assert_eq!(counted(&hand), (1, 1, 2), "those answered 3 may be there, as far as the code tells");
 }
 
+/// The same, where others have filled the new log beyond the offset that was known: what the topic (3) or the log (29) has just
+/// said that it does not have is not there by the word of a younger batch (decision 0086).
+#[test]
+fn an_answer_settles_nothing_that_its_log_cannot_have() {
+    for code in [3, 29, 19, 5, 45] {
+        let mut hand = Hand::proven(settings());
+        let window = hand.five();
+        hand.answer(&window[0], code);
+        at(&mut hand, &window[1], 5_000);
+        assert_eq!(hand.delivered(), [0, 2], "{code}: row 1 is not there");
+        window[2..].iter().zip(5_001..).for_each(|(request, offset)| at(&mut hand, request, offset));
+        assert_eq!(hand.delivered(), [0, 2, 3, 4, 5]);
+        hand.wait_ms(2_000);
+        let again = hand.one();
+        assert_eq!(identity(&again), identity(&window[0]), "a log that had it would say 0");
+        hand.answer(&again, 45);
+        hand.wait_ms(2_000);
+        let first = hand.one();
+        assert_eq!((identity(&first), values(&first)), ((7, 1, 0), vec!["row 1".to_owned()]));
+        at(&mut hand, &first, 6_000);
+        assert_eq!(hand.stats().buffered_rows, 0);
+        // As far as the code tells it may have been appended, and gone with its topic.
+        assert_eq!(counted(&hand), (0, 0, u64::from(code == 3)));
+    }
+}
+
+/// The log may have had it all the same (a broker that had not heard of the topic yet says 3, too): no loss, and not twice.
+#[test]
+fn a_batch_that_is_there_before_a_younger_one_is_no_loss() {
+    let mut hand = Hand::proven(settings());
+    let window = hand.five();
+    hand.answer(&window[0], 3);
+    window[1..].iter().zip(5_000..).for_each(|(request, offset)| at(&mut hand, request, offset));
+    hand.wait_ms(2_000);
+    let again = hand.one();
+    at(&mut hand, &again, 4_999);
+    assert_eq!((hand.delivered(), counted(&hand)), (vec![0, 2, 3, 4, 5, 1], (0, 0, 0)));
+}
+
+/// What an earlier attempt may have appended is there by the word of a younger batch, whatever a later attempt was answered (P4).
+#[test]
+fn an_answer_settles_what_an_earlier_attempt_may_have_appended() {
+    let mut hand = Hand::proven(settings());
+    for request in hand.five() {
+        hand.producer.on_failed(request.id, true, hand.now);
+    }
+    hand.wait_ms(2_000);
+    let window = hand.poll();
+    hand.answer(&window[0], 19);
+    at(&mut hand, &window[1], 5_000);
+    assert_eq!(hand.delivered(), [0, 1, 2]);
+}
+
 /// The same, where metadata tells of the new topic before the answer comes.
 #[test]
 fn an_answer_to_a_request_of_the_topic_before_settles_its_own_batch_only() {
@@ -109,6 +162,26 @@ fn an_answer_to_a_request_of_the_topic_before_settles_its_own_batch_only() {
     }
     assert_eq!((hand.delivered(), hand.stats().epochs_raised), (vec![0, 2, 1, 3, 4, 5], 0));
     assert_eq!(hand.stats().acknowledged_lost, 0, "the deleted topic was the operator's to delete");
+}
+
+/// The leader's last word on the producer is a younger batch, and says nothing of the older ones (decision 0087).
+#[test]
+fn where_a_younger_batch_was_taken_first_the_log_is_read() {
+    let mut hand = Hand::proven(settings());
+    let made = |id: u128| TopicMetadata { id, ..topic("t", &[0]) };
+    hand.producer.on_metadata(&[made(1)], hand.now);
+    let window = hand.five();
+    hand.answer(&window[0], 10);
+    hand.answer(&window[1], 6);
+    hand.producer.on_metadata(&[made(2)], hand.now);
+    window[2..].iter().zip(7..).for_each(|(request, offset)| at(&mut hand, request, offset));
+    assert_eq!(hand.delivered(), [0, 3, 4, 5]);
+    hand.wait_ms(2_000);
+    let again = hand.one();
+    hand.answer(&again, 10);
+    assert!(hand.log_says(LogSays::There { last_sequence: 2 }).is_read);
+    hand.poll();
+    assert_eq!(hand.delivered(), [0, 3, 4, 5, 2], "and nothing is said of row 1");
 }
 
 #[test]

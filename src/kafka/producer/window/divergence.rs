@@ -1,12 +1,13 @@
 //! P4 holds within one log. Offsets only grow: an answer 0 from below the offset that the log was known to go on at comes from a
 //! log that was cut back, or from another topic of the same name. There the younger batch may have been the first that this
-//! log ever saw. Then each answer settles its own batch only, and when nothing is under way the others go again, first as they
+//! log ever saw. So it may where the log, or the topic, that older batches were sent to has just said that it does not have them.
+//! Then each answer settles its own batch only, and when nothing is under way the others go again, first as they
 //! are, then under the next epoch.
 
 use std::ops::Range;
 
 use super::resolution::{Resolution, TakeBack};
-use super::{Failure, Flight, PartitionWindow};
+use super::{Failure, Flight, PartitionWindow, Undone};
 
 /// Whether P4 holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,23 @@ impl PartitionWindow {
         if place > 0 {
             self.divergence = Divergence::Seen;
         }
+    }
+
+    /// An answer 0 to the batch at this place. Whether an older one cannot be in the log that has given it: in this round it was
+    /// told that there was no such topic, or something else, and no attempt of it may have been appended. A log that lacks it takes
+    /// a younger one only if it does not know the producer: the topic was recreated, and others may have filled it beyond the
+    /// offset that was known.
+    pub(super) fn shows_another_log(&mut self, place: usize) -> bool {
+        let lacks = |older: &Undone| match older.failure() {
+            None => false,
+            Some(Failure::NoTopic) => true,
+            Some(_) => !older.maybe_there,
+        };
+        let shows = self.undone.range(..place).any(lacks);
+        if shows {
+            self.divergence = Divergence::Seen;
+        }
+        shows
     }
 
     /// Whether an answer settles its own batch only.
@@ -52,7 +70,7 @@ impl PartitionWindow {
     /// After that, with nothing under way: what is undone goes again as it is, one by one, which a log that has it answers
     /// with 0; and when the oldest is not taken, all of it under the next epoch, behind what was settled. `None`: P4 decides.
     pub(super) fn recover(&mut self) -> Option<Resolution> {
-        let any_unheard = |flight: Flight| self.undone.iter().any(|batch| batch.unheard && batch.flight == flight);
+        let any_unheard = |is: fn(Flight) -> bool| self.undone.iter().any(|batch| batch.unheard && is(batch.flight));
         let first = self.undone.front().map(|batch| batch.flight);
         match (self.divergence, first) {
             (Divergence::No, _) => None,
@@ -61,17 +79,14 @@ impl PartitionWindow {
                 self.send_again();
                 Some(Resolution::Nothing)
             }
-            (Divergence::Tried, Some(Flight::Unsent | Flight::Unanswered | Flight::Failed(Failure::Again))) => {
-                Some(self.again())
-            }
+            (Divergence::Tried, Some(Flight::Unsent | Flight::Unanswered)) => Some(self.again()),
+            (Divergence::Tried, Some(flight)) if flight.goes_again() => Some(self.again()),
             // Of these nothing was heard: a younger one may be the first that this log has, and of what is refused for another
             // reason the log is asked.
-            (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder))) if any_unheard(Flight::Unsent) => {
+            (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder))) if any_unheard(Flight::is_unsent) => {
                 Some(Resolution::Nothing)
             }
-            (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder)))
-                if any_unheard(Flight::Failed(Failure::Again)) =>
-            {
+            (Divergence::Tried, Some(Flight::Failed(Failure::OutOfOrder))) if any_unheard(Flight::goes_again) => {
                 Some(self.again())
             }
             (Divergence::Tried, Some(Flight::Failed(Failure::Refused(_) | Failure::NewEpoch)))

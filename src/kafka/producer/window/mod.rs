@@ -57,11 +57,24 @@ enum Flight {
     Failed(Failure),
 }
 
+impl Flight {
+    const fn is_unsent(self) -> bool {
+        matches!(self, Self::Unsent)
+    }
+
+    /// It failed, and may succeed as it is.
+    const fn goes_again(self) -> bool {
+        matches!(self, Self::Failed(Failure::Again | Failure::NoTopic))
+    }
+}
+
 /// What an answer without success was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Failure {
     /// Retriable, or no answer at all.
     Again,
+    /// There is no such topic, now.
+    NoTopic,
     /// 45.
     OutOfOrder,
     /// 47 and its like.
@@ -120,6 +133,12 @@ impl Undone {
         }
         self.counted = true;
         self.count as u64
+    }
+
+    /// An attempt is over, and not with success.
+    const fn failed(&mut self, failure: Failure, verdict: Verdict) {
+        self.flight = Flight::Failed(failure);
+        self.maybe_there |= matches!(verdict, Verdict::NoTopic | Verdict::Again { maybe_there: true, .. });
     }
 
     /// It is older than Kafka's memory and sent again. Its log was asked before (P5), unless it does not tell: then under the
@@ -392,9 +411,8 @@ impl PartitionWindow {
     ) -> Option<Range<usize>> {
         self.in_flight -= 1;
         let place = self.place_of(serial)?;
-        let batch = &mut self.undone[place];
-        batch.flight = Flight::Failed(match verdict {
-            Verdict::Done if self.divergence != Divergence::No => return Some(self.settle_only(place)),
+        let failure = match verdict {
+            Verdict::Done if self.is_apart() || self.shows_another_log(place) => return Some(self.settle_only(place)),
             Verdict::Done => {
                 let settled = self.settle(place, moved, now, rules);
                 if other_topic {
@@ -403,14 +421,13 @@ impl PartitionWindow {
                 }
                 return Some(settled);
             }
-            Verdict::Again { maybe_there, .. } => {
-                batch.maybe_there |= maybe_there;
-                Failure::Again
-            }
+            Verdict::Again { .. } => Failure::Again,
+            Verdict::NoTopic => Failure::NoTopic,
             Verdict::OutOfOrder => Failure::OutOfOrder,
             Verdict::NewEpoch => Failure::NewEpoch,
             Verdict::Refused(code) => Failure::Refused(code),
-        });
+        };
+        self.undone[place].failed(failure, verdict);
         Some(0..0)
     }
 

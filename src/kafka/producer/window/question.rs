@@ -10,7 +10,7 @@ use super::resolution::{Resolution, TakeBack};
 use super::{Identity, PartitionWindow};
 use crate::kafka::types::LogSays;
 use crate::rules::Rules;
-use crate::runtime::seam::Monotonic;
+use crate::runtime::seam::{Monotonic, WallMs};
 
 /// Times that a question is asked again because the answer was "not now" (with pauses: minutes). After that as if we
 /// were not allowed to ask.
@@ -93,6 +93,12 @@ impl PartitionWindow {
     pub(in crate::kafka::producer) fn question(&self) -> Option<(Identity, i32, Vec<i32>)> {
         let first = self.undone.front()?.sequence;
         Some((self.identity?, first, self.undone.iter().map(|batch| batch.last_sequence()).collect()))
+    }
+
+    /// Whether what the leader knows of the producer may be something else than the last word on what is asked for: Kafka may
+    /// have forgotten it, or a younger batch has been taken over the head of these.
+    pub(in crate::kafka::producer) fn is_in_doubt_of_leader(&self, rules: &dyn Rules, wall: WallMs) -> bool {
+        self.is_apart() || self.undone.iter().any(|batch| rules.is_forgettable(batch.newest, wall.0))
     }
 
     /// It asks no more.

@@ -53,12 +53,12 @@ impl PartitionWindow {
         }
         let failures = || self.undone.iter().map(|batch| batch.failure());
         match failures().next().flatten() {
-            None | Some(Failure::Again) => self.again(),
+            None | Some(Failure::Again | Failure::NoTopic) => self.again(),
             Some(Failure::NewEpoch) => self.cannot_tell(Why::Identity, acks, rules),
             Some(Failure::Refused(code)) => self.refused(code, acks, rules),
             Some(Failure::OutOfOrder) => {
                 let round = Round {
-                    again: failures().any(|failure| failure == Some(Failure::Again)),
+                    again: self.undone.iter().any(|batch| batch.flight.goes_again()),
                     unsent: failures().any(|failure| failure.is_none()),
                     only_out_of_order: failures().all(|failure| matches!(failure, None | Some(Failure::OutOfOrder))),
                 };
