@@ -45,7 +45,8 @@ impl Producer {
         if cuts.any(|cut| cut.topic_id == id) {
             return false;
         }
-        topic.view.lose_partitions(count);
+        let before = topic.partitions.len();
+        topic.view.lose_partitions(count..before);
         true
     }
 

@@ -1,6 +1,7 @@
 //! What Kafka has said of a topic: how many partitions it has and under which id, whether it takes anything, and when it is
 //! asked again.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::without_timestamp;
@@ -20,8 +21,8 @@ pub(super) struct TopicView {
     pub(super) id: u128,
     /// How often it was found recreated.
     pub(super) life: u32,
-    /// Partitions from this one on went when it was recreated.
-    gone_from: Option<usize>,
+    /// Partitions that went when it was recreated, and have not come back.
+    gone: Option<Range<usize>>,
     /// Since when Kafka has said that there is no such topic.
     unknown_since: Option<Monotonic>,
     /// Why Kafka will take nothing here (17, 29; 3, if there has been no such topic for long), for a while.
@@ -62,7 +63,7 @@ impl TopicView {
             return Learned::Stale;
         }
         self.id = if id == 0 { known } else { id };
-        self.gone_from = self.gone_from.filter(|from| *from >= count);
+        self.gone = self.gone.take().map(|gone| gone.start.max(count)..gone.end).filter(|gone| !gone.is_empty());
         // Of a topic that only an earlier start knew, the partitions that it left rows for.
         let most = if self.count == 0 { left } else { most };
         match (named, id == known) {
@@ -91,28 +92,29 @@ impl TopicView {
 
     /// It was recreated: it had `before` partitions and has `count`.
     pub(super) fn recreated(&mut self, before: usize, count: usize) {
-        self.gone_from = (count < before).then_some(count);
+        self.lose_partitions(count..before);
         self.life = self.life.wrapping_add(1);
     }
 
-    /// Partitions from this one on are no more.
-    pub(super) fn lose_partitions(&mut self, from: usize) {
-        self.gone_from = Some(from);
+    /// These partitions are no more, if there are any.
+    pub(super) fn lose_partitions(&mut self, these: Range<usize>) {
+        let end = self.gone.as_ref().map_or(0, |gone| gone.end).max(these.end);
+        self.gone = Some(these.start..end).filter(|gone| !gone.is_empty());
     }
 
     /// Whether a partition is no more.
     pub(super) fn is_gone(&self, partition: u32) -> bool {
-        self.gone_from.is_some_and(|from| partition as usize >= from)
+        self.gone.as_ref().is_some_and(|gone| partition as usize >= gone.start)
     }
 
     /// Whether all rows get their partitions by one count.
     pub(super) const fn is_settled(&self) -> bool {
-        self.growth.is_none() && self.gone_from.is_none()
+        self.growth.is_none() && self.gone.is_none()
     }
 
     /// What was known is of a topic in another cluster.
-    pub(super) const fn begin_other_cluster(&mut self) {
-        (self.id, self.count, self.growth, self.gone_from) = (0, 0, None, None);
+    pub(super) fn begin_other_cluster(&mut self) {
+        (self.id, self.count, self.growth, self.gone) = (0, 0, None, None);
     }
 
     /// Kafka has such a topic.
@@ -237,8 +239,10 @@ mod tests {
         assert_eq!(view.count, 5);
         view.recreated(5, 2);
         assert!(view.is_gone(2) && !view.is_gone(1) && !view.is_settled());
+        view.learn(0, 4, 0);
+        assert!(!view.is_gone(3) && view.is_gone(4) && !view.is_settled(), "it has two of them again");
         view.learn(0, 5, 0);
-        assert!(!view.is_gone(2), "it has them again");
+        assert!(!view.is_gone(4) && view.is_settled(), "it has all of them again");
     }
 
     #[test]

@@ -124,6 +124,22 @@ fn what_is_cut_keeps_its_identity(last_word: i16) {
 }
 
 #[test]
+fn a_topic_that_has_some_of_its_partitions_again_leaves_none_of_the_others_behind() {
+    let mut hand = proven(settings(), 3);
+    let key = key_of(2, 3);
+    hand.append("t", Some(key));
+    let old = hand.one();
+    hand.producer.on_metadata(&[metadata(2, 1)], hand.now);
+    hand.producer.on_metadata(&[metadata(2, 2)], hand.now);
+    hand.answer(&old, 3);
+    hand.wait_ms(2_000);
+    let again = hand.one();
+    assert_eq!(again.batches[0].partition as usize, partition(key.as_bytes(), 2));
+    hand.answer(&again, 0);
+    assert_eq!((hand.stats().repartitioned, hand.stats().buffered_rows), (1, 0));
+}
+
+#[test]
 fn an_answer_from_before_the_growth_changes_nothing() {
     let mut hand = proven(settings(), 2);
     hand.producer.on_metadata(&[metadata(1, 4)], hand.now);
