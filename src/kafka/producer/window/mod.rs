@@ -293,7 +293,9 @@ impl PartitionWindow {
             let batch = &self.undone[place];
             let forgettable = rules.is_forgettable(batch.newest, wall.0);
             let solo = !proven || batch.alone || forgettable || (place > 0 && is_alone(place - 1));
-            if self.in_flight > 0 && solo {
+            // An earlier start may have cut more than this one may have under way.
+            let full = self.in_flight >= rules.window(max_inflight);
+            if full || (self.in_flight > 0 && solo) {
                 return None;
             }
             let maybe_there = batch.sent && batch.maybe_there;

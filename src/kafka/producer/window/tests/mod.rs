@@ -2,7 +2,37 @@ mod explore;
 mod log;
 mod world;
 
-use super::{precedes, sequence_after};
+use super::{NewBatch, PartitionWindow, Step, StepTerms, precedes, sequence_after};
+use crate::kafka::producer::error::Verdict;
+use crate::kafka::types::NodeId;
+use crate::record::Stamp;
+use crate::rules::KEPT;
+use crate::runtime::seam::{Monotonic, WallMs};
+
+/// An orderly stop saves up to five batches with a cut, whatever the window is; and it may be another one at the next start.
+#[test]
+fn what_an_earlier_start_has_cut_is_sent_within_the_window_of_this_one() {
+    let (now, wall, via) = (Monotonic(1), WallMs(1), (NodeId(0), false));
+    for max_inflight in [1, 2, 5] {
+        let mut window = PartitionWindow::default();
+        for sequence in 0..5 {
+            let new = NewBatch { serial: sequence as u64, count: 1, newest: 1, old: true, group: None };
+            window.restored(new, Stamp { producer_id: 7, epoch: 0, sequence }, false);
+        }
+        let identity = None;
+        let terms = StepTerms { rules: &KEPT, now, wall, acks: -1, identity, max_inflight, durable: 0, restored: 0 };
+        assert_eq!(window.step(None, &terms), Some(Step::Send(0)));
+        window.sent(0, via, wall, &KEPT);
+        assert_eq!(window.step(None, &terms), None, "alone, until it is taken");
+        window.answered(0, Verdict::Done, (false, false), now, &KEPT);
+        let mut under_way = 0;
+        while let Some(Step::Send(place)) = window.step(None, &terms) {
+            window.sent(place, via, wall, &KEPT);
+            under_way += 1;
+        }
+        assert_eq!(under_way, max_inflight.min(4));
+    }
+}
 
 #[test]
 fn sequences_go_round() {
