@@ -153,7 +153,7 @@ impl Session {
 
 impl Sessions {
     /// Takes up the queue of a restored session: copies of messages in the log with their numbers, which ascend, and what was written
-    /// down of it, under which number. Of the copies nobody knows which the client was sent.
+    /// down of it, under which number. Which of the copies the client was sent is not known.
     pub fn restore_queue(
         &mut self,
         key: SessionKey,

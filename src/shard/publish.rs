@@ -36,7 +36,7 @@ impl Core {
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
         let mut route = Route::default();
         if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat) {
-            // Whether subscribers had it before a crash, and whether it was retained, nobody knows.
+            // Whether subscribers had it before a crash, and whether it was retained, is not known.
             route = self.delivery.route(topic);
             if publish.retain {
                 route = self.delivery.also(route, self.retained.home(topic));

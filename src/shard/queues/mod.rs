@@ -144,7 +144,7 @@ impl Core {
     }
 
     /// All copies of the message at hand are made, or as many as a turn may make: it is written down with those who get it. The group
-    /// in which it is durable; 0: nobody has to remember it.
+    /// in which it is durable; 0: no session has to remember it.
     pub(super) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> u64 {
         if self.queues.pending.is_empty() {
             return 0;

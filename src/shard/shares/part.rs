@@ -30,7 +30,7 @@ pub(super) struct Part {
     keeping: usize,
     /// Those that may have room, in no order.
     ready: Vec<SessionKey>,
-    /// Whose turn it is among them.
+    /// Which of them is next.
     turn: usize,
     queue: VecDeque<Rc<Body>>,
     queued_bytes: usize,
@@ -144,7 +144,7 @@ impl Part {
         self.ready.len()
     }
 
-    /// The member whose turn it is, if any may have room.
+    /// The member that is next, if any may have room.
     pub(super) fn next(&self) -> Option<Subscriber<SessionKey>> {
         let session = self.ready.get(self.turn.checked_rem(self.ready.len())?)?;
         self.members.get(session).map(|member| member.subscriber)
