@@ -188,7 +188,7 @@ fn subscriptions_of_kept_sessions_survive_kill_9() {
 fn the_access_control_list_decides_what_may_be_read() {
     let dir = crate::support::temp_dir();
     let (acl, passwords) = (dir.path().join("acl"), dir.path().join("passwords"));
-    let rules = "user ada\ntopic read open/#\ntopic read part/a\ntopic write #\n";
+    let rules = "user ada\ntopic read open/#\ntopic deny open/not\ntopic read part/a\ntopic write #\n";
     fs::write(&acl, rules).expect("written");
     passwd(&passwords, &["ada"], "secret");
     let auth = auth(dir.path(), &format!("chain = [\"password\"]\nacl_file = {acl:?}"));
@@ -197,6 +197,7 @@ fn the_access_control_list_decides_what_may_be_read() {
     let (mut device, _) = Device::connect_as(service.mqtt(), &connect);
     let filters = [("open/+", QoS::AtMostOnce), ("part/+", QoS::AtMostOnce), ("closed", QoS::AtMostOnce)];
     assert_eq!(device.subscribe(&filters), [0, 0, 0x87]);
+    assert_eq!(device.subscribe(&[("open/not", QoS::AtMostOnce)]), [0x87], "all that it matches is denied");
     let publish = |device: &mut Device, topic: &str| device.publish(QoS::AtMostOnce, 0, topic, b"x");
     ["open/x", "part/a", "part/b"].iter().for_each(|topic| publish(&mut device, topic));
     assert_eq!(device.hear_all(2), [message("open/x", "x"), message("part/a", "x")]);
@@ -210,5 +211,5 @@ fn the_access_control_list_decides_what_may_be_read() {
     ["open/x", "part/a", "part/b"].iter().for_each(|topic| publish(&mut device, topic));
     assert_eq!(device.hear(), message("part/b", "x"));
     device.ping();
-    assert_eq!(metric(&service, "acl_denied_total{operation=\"subscribe\"}"), 2);
+    assert_eq!(metric(&service, "acl_denied_total{operation=\"subscribe\"}"), 3);
 }

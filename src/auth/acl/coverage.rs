@@ -7,21 +7,25 @@ use super::{Rule, Subscription};
 /// Sums rules up in the order in which they are asked. `B`: what is told of a rule.
 #[derive(Debug)]
 pub struct Coverage<B> {
+    /// Some topics that the filter matches.
     is_denied: bool,
+    /// All of them: what follows grants nothing.
+    is_over: bool,
     possible: Option<B>,
     covering: Option<B>,
 }
 
 impl<B> Default for Coverage<B> {
     fn default() -> Self {
-        Self { is_denied: false, possible: None, covering: None }
+        Self { is_denied: false, is_over: false, possible: None, covering: None }
     }
 }
 
 impl<B> Coverage<B> {
-    /// A rule denies topics that the filter matches, or does not.
-    pub(super) fn deny(&mut self, overlaps: bool) {
+    /// A rule denies all topics that the filter matches, or some.
+    pub(super) fn deny(&mut self, covers: bool, overlaps: bool) {
         self.is_denied |= overlaps;
+        self.is_over |= covers;
     }
 
     /// A rule grants all topics that the filter matches, or some.
@@ -29,7 +33,7 @@ impl<B> Coverage<B> {
         if covers && !self.is_denied && self.covering.is_none() {
             self.covering = Some(by());
         }
-        if overlaps && self.possible.is_none() {
+        if overlaps && !self.is_over && self.possible.is_none() {
             self.possible = Some(by());
         }
     }

@@ -117,7 +117,7 @@ impl Grants {
             if given.is_allowed {
                 coverage.grant(covers && given.is_of_topic(), overlaps, || by(number));
             } else {
-                coverage.deny(overlaps);
+                coverage.deny(covers && given.is_of_topic(), overlaps);
             }
         }
         self.is_all

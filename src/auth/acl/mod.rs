@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 pub use self::coverage::Coverage;
 pub use self::given::{Grants, Wanted};
-use self::matching::{Names, matches, overlaps};
+use self::matching::{Names, covers, matches, overlaps};
 pub use self::role::{RoleRules, check_filter};
 
 /// What a client wants to do with a topic.
@@ -172,7 +172,9 @@ impl Acl {
         by: impl Fn(&'a Rule) -> B,
     ) {
         for (rules, names) in self.rules(client).into_iter().flatten() {
-            coverage.deny(rules.denials.iter().any(|rule| overlaps(rule, names, filter)));
+            for rule in &rules.denials {
+                coverage.deny(covers(rule, names, filter), overlaps(rule, names, filter));
+            }
             let grants = rules.grants.iter().filter(|rule| rule.grant.allows(Action::Receive));
             coverage.grants(grants, names, filter, &by);
         }

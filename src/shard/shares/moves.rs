@@ -21,7 +21,8 @@ impl Core {
     /// Asks to be called in a while, if anything waits.
     pub(super) fn set_shares_timer(&mut self, io: &mut Ring<'_>) {
         let shares = &mut self.delivery.shares;
-        if !shares.has_timer && !(shares.waiting.is_empty() && shares.taken == 0) {
+        let is_idle = shares.waiting.is_empty() && shares.taken == 0;
+        if !is_idle && !shares.has_timer {
             shares.has_timer = true;
             let _ = io.set_timer(io.now().after(SHARES_LOOK), Timer::Shares.token());
         }
