@@ -115,7 +115,7 @@ impl World {
                 name,
                 conn: None,
                 // The first is a member all the time, so that no share ends.
-                is_kept: number % 2 == 0,
+                is_kept: number.is_multiple_of(2),
                 session: 0,
                 member_of: BTreeMap::new(),
                 waits: VecDeque::new(),
