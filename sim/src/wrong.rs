@@ -74,7 +74,7 @@ wrong! {
             epoch.checked_add(1).map(|epoch| (epoch, sequence))
         }
     }
-    TwoIdentities, Seed(All, 1934), { fn may_change_identity(&self, _: usize) -> bool { true } }
+    TwoIdentities, Producer, { fn may_change_identity(&self, _: usize) -> bool { true } }
     OutOfOrderIsFinal, Script(one_error_explains_the_others), {
         fn after_out_of_order(&self, _: Round) -> AfterRound { AfterRound::AskLog }
         fn asks_log(&self, _: i16) -> bool { false }
