@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::state::Session;
 use crate::limits::{SENT_ALIAS_TOPIC_BYTES_MAX, SENT_ALIAS_TOPIC_BYTES_MIN};
+use crate::mqtt::packet::QoS;
 
 /// How a message says its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +69,17 @@ impl Session {
     }
 
     /// How a message on this topic is to be sent, if its client takes aliases. `hash`: of the topic, the same each time. While all are
-    /// in use a topic gets the alias of another one when it is sent for the second time.
+    /// in use a topic gets the alias of another one when it is sent for the second time. At QoS 2 the topic is sent each time: mqtt.js
+    /// (5.16) keeps the packet as it came until PUBREL, when the alias may be another topic's, and hands it on without a topic.
     #[must_use]
-    pub fn alias_for(&self, topic: &str, hash: u64) -> Option<Alias> {
+    pub fn alias_for(&self, topic: &str, hash: u64, qos: QoS) -> Option<Alias> {
         let maximum = usize::from(self.terms.sent_alias_maximum);
         if maximum == 0 || !is_worth_it(topic) {
             return None;
         }
         let Some(aliases) = self.aliases.as_ref().map(|aliases| &aliases.sent) else { return Some(Alias::Set(1)) };
         match aliases.find(topic, hash) {
+            Some(place) if qos == QoS::ExactlyOnce => Some(Alias::Set(number(place))),
             Some(place) => Some(Alias::Known(number(place))),
             None if aliases.topics.len() < maximum => Some(Alias::Set(number(aliases.topics.len()))),
             None => aliases.once.contains(&hash).then(|| Alias::Set(number(aliases.next % maximum))),
@@ -92,6 +95,9 @@ impl Session {
                 let aliases = &mut self.aliases.get_or_insert_default().sent;
                 let place = usize::from(alias) - 1;
                 if let Some(entry) = aliases.topics.get_mut(place) {
+                    if *entry.1 == *topic {
+                        return;
+                    }
                     *entry = (hash, topic.into());
                     aliases.next = (place + 1) % maximum;
                     aliases.once.retain(|once| *once != hash);
@@ -125,9 +131,24 @@ mod tests {
 
     /// Sends a topic, whose hash is its length.
     fn send(session: &mut Session, topic: &str) -> Option<Alias> {
-        let alias = session.alias_for(topic, topic.len() as u64);
+        send_at(session, topic, QoS::AtLeastOnce)
+    }
+
+    fn send_at(session: &mut Session, topic: &str, qos: QoS) -> Option<Alias> {
+        let alias = session.alias_for(topic, topic.len() as u64, qos);
         session.wrote_alias(topic, topic.len() as u64, alias);
         alias
+    }
+
+    #[test]
+    fn at_qos_2_the_topic_is_sent_each_time() {
+        let mut session = session(2);
+        for alias in [1, 2, 1, 2] {
+            let topic = if alias == 1 { "topic/a" } else { "topic/bb" };
+            assert_eq!(send_at(&mut session, topic, QoS::ExactlyOnce), Some(Alias::Set(alias)));
+        }
+        assert_eq!([send(&mut session, "another"), send(&mut session, "another")], [None, Some(Alias::Set(1))]);
+        assert_eq!(send(&mut session, "topic/bb"), Some(Alias::Known(2)));
     }
 
     #[test]

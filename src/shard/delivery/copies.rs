@@ -202,7 +202,7 @@ impl Core {
         let copy = Copy { qos, retain, identifiers: identifiers.as_slice().into(), share };
         let takes_aliases = conn.is_some() && session.takes_aliases();
         let hash = if takes_aliases { copies.topic_hash(publish.topic) } else { 0 };
-        let mut alias = if takes_aliases { session.alias_for(publish.topic, hash) } else { None };
+        let mut alias = if takes_aliases { session.alias_for(publish.topic, hash, qos) } else { None };
         let mut form = Form { version: peer.version, qos, retain, identifiers, alias };
         let is_too_large = |range: &Range<usize>| range.is_empty() || range.len() > peer.packet_size_max as usize;
         let (mut range, mut id_at) = copies.encode(publish, form.clone(), waited_s);
