@@ -76,7 +76,7 @@ fn devices_behind_a_proxy_keep_their_addresses() {
     for (expect, header) in [("v1", v1 as fn(&str) -> Vec<u8>), ("v2", v2), ("any", v1), ("any", v2)] {
         let service = service(expect);
         // Each has half a chance to be accepted where its client lives: 48 never all are.
-        let addresses: Vec<_> = (1..=48).map(|n| format!("203.0.113.{n}:{}", 40_000 + n)).collect();
+        let addresses: Vec<_> = (11..=58).map(|n| format!("203.0.113.{n}:{}", 40_000 + n)).collect();
         let headers = addresses.iter().map(|address| header(address)).collect();
         let by_way_of = proxy(service.mqtt(), headers);
         for (n, address) in addresses.iter().enumerate() {
@@ -100,14 +100,26 @@ fn devices_behind_a_proxy_keep_their_addresses() {
 #[test]
 fn the_address_moves_with_the_socket() {
     let service = service("v1");
+    let moved = || metric(&service, "connections_handed_over_total");
+    // Each has half a chance to be accepted where its client lives. Events of one kind are limited, so few break it.
+    let mut named = 0;
     for n in 1..=48 {
         let address = format!("[2001:db8::{n}]:{}", 50_000 + n);
+        let before = moved();
         let mut device = Device::connect(proxy(service.mqtt(), vec![v1(&address)]), Version::V5, &format!("wrong {n}"));
+        if moved() == before {
+            device.leave();
+            continue;
+        }
         device.say_bytes(b"\x20\x02\0\0");
         device.until_closed();
         until_logged(&service, &address);
+        named += 1;
+        if named == 4 {
+            return;
+        }
     }
-    assert!(metric(&service, "connections_handed_over_total") > 0);
+    panic!("{named} of 48 connections moved");
 }
 
 #[test]

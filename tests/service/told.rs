@@ -31,7 +31,8 @@ fn nothing_is_refused_silently() {
     let (_, sink) = service.get("/api/v1/sinks/all").expect("an answer");
     let sink: Value = serde_json::from_str(&sink).expect("JSON");
     assert_eq!(sink["refused_publishes"]["too_large"], 1, "{sink:#}");
-    assert_eq!(device.subscribe(&[("$share/group/a", QoS::AtMostOnce)]), [0x9E]);
+    let (a, b) = ("a".repeat(60_000), "b".repeat(60_000));
+    assert_eq!(device.subscribe(&[(&a, QoS::AtMostOnce), (&b, QoS::AtMostOnce)]), [0, 0x97]);
     until("SUBSCRIBE, too", || events(&service, "subscribe_refused").len() == 1);
     assert_eq!(events(&service, "subscribe_refused")[0]["client"], "big");
     let tls: &[u8] = b"\x16\x03\x01\x00\xA5\x01";
