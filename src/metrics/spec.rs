@@ -142,6 +142,7 @@ table!(
     ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; at most 1 MiB for each on a shard.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
+    Exchanges, Gauge, "exchanges", "Exchanges of QoS 2 of publishers with kept sessions, from the message's way into the spool for kept sessions to PUBREL, each counted on every shard that knows it.";
     StoredMessages, Gauge, "stored_messages", "Messages of QoS 1 and 2 in the spool that kept sessions have not all acknowledged, each counted once on a shard; at most half of what the spool can keep track of.";
     CopiesUnconfirmed, Gauge, "deliveries_unwritten", "Messages of QoS 1 and 2 that are not known to be on the disk yet where kept sessions may get them; past 16,384 between two shards, publishers of topics with subscribers there are paused.";
     RetainedMessages, Gauge, "retained_messages", "Retained messages; at most `messages_max` of `[retained]`, in even parts for all shards.";

@@ -8,6 +8,7 @@
 //! and is ignored, because the packet id may mean another message by now. QoS 2 rows go to the side table of
 //! [`super::qos2`] until their sinks have answered.
 
+use super::elsewhere::Unanswered;
 use super::end::Violation;
 use super::peer::Peer;
 use super::qos2::{Qos2, Release, Row};
@@ -93,6 +94,8 @@ pub struct Drained {
     /// The next answer is a permanent refusal, and 3.1 and 3.1.1 have no way to say one: end the connection with
     /// [`super::End::NotExpressible`] rather than acknowledge a message that is lost.
     pub refused: Option<ReasonCode>,
+    /// The next answer is a refusal, and other shards know its message: [`super::Session::refuses_later`].
+    pub unanswered: Option<Unanswered>,
 }
 
 /// What a PUBLISH became.
@@ -201,6 +204,13 @@ impl Inflight {
         self.slots.get_mut(number.wrapping_sub(self.base) as usize)
     }
 
+    /// See [`super::Session::refuses_later`].
+    pub(super) fn owe(&mut self, number: u32, answers: u16) {
+        if let Some(slot) = self.slot_mut(number) {
+            slot.owed = answers;
+        }
+    }
+
     /// See [`super::Session::opened`].
     pub(super) fn opened(&mut self, number: u32, sinks: u16, code: ReasonCode) {
         if let Some(slot) = self.slot_mut(number).filter(|slot| slot.opening) {
@@ -216,7 +226,7 @@ impl Inflight {
         for offset in 0..count {
             let number = first.wrapping_add(offset);
             if let Some(slot) = self.slot_mut(number) {
-                if matches!(slot.kind, Kind::Qos1 | Kind::Qos2) {
+                if slot.kind != Kind::Silent {
                     slot.answer(code);
                 }
             } else if has_parked {
@@ -248,6 +258,14 @@ impl Inflight {
             }
             if slot.code.is_error() && peer.version < Version::V5 && slot.kind != Kind::Silent {
                 drained.refused = Some(slot.code);
+                break;
+            }
+            if slot.code.is_error()
+                && slot.kind != Kind::Qos1
+                && let Some(shards) = self.qos2.as_mut().and_then(|qos2| qos2.elsewhere.take(slot.packet_id))
+            {
+                let (number, packet_id) = (self.base, slot.packet_id);
+                drained.unanswered = Some(Unanswered { number, packet_id, shards });
                 break;
             }
             self.slots.pop_front();
@@ -322,6 +340,10 @@ impl Inflight {
         self.base = base.wrapping_add(slots.len() as u32);
         self.quota_used = 0;
         let mut receipts = self.receipts.take().map(|mut receipts| receipts.take_all()).unwrap_or_default();
+        while let Some(packet_id) = self.qos2.as_mut().and_then(|qos2| qos2.elsewhere.next_released()) {
+            // The client asks again.
+            let _ = self.release(packet_id);
+        }
         if let Some(qos2) = &mut self.qos2 {
             for (offset, slot) in slots.into_iter().enumerate() {
                 if matches!(slot.kind, Kind::Qos2 | Kind::Repeat) {

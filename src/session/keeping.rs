@@ -23,6 +23,8 @@ pub enum Note {
     Ended {
         /// Its number in the log.
         number: u64,
+        /// The shards that may know exchanges of it ([`Session::known_to_shards`]).
+        known_to: u64,
     },
     /// A QoS 2 packet id is free again: then [`Sessions::waits_for`].
     Released {
@@ -197,9 +199,10 @@ impl Sessions {
 
     /// A session that is about to go, or to be kept no more.
     pub(super) fn note_ended(&mut self, key: SessionKey) {
-        let kept = self.sessions.get_mut(key).and_then(|session| session.kept.take());
-        if let (Some(number), Some(keeping)) = (kept.and_then(|kept| kept.number), &mut self.keeping) {
-            keeping.notes.push_back(Note::Ended { number });
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let number = session.kept.take().and_then(|kept| kept.number);
+        if let (Some(number), Some(keeping)) = (number, &mut self.keeping) {
+            keeping.notes.push_back(Note::Ended { number, known_to: session.known_to_shards() });
         }
     }
 

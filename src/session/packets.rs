@@ -48,6 +48,14 @@ impl Session {
         Next::Go
     }
 
+    /// PUBCOMP for what other shards have released.
+    pub(super) fn complete_releases(&mut self, out: &mut Vec<u8>) {
+        while let Some(packet_id) = self.inflight.qos2.as_mut().and_then(|qos2| qos2.elsewhere.next_released()) {
+            let next = self.pubrel(packet_id, out);
+            debug_assert_eq!(next, Next::Go, "it was asked before whether it comes too early");
+        }
+    }
+
     /// PUBREL is answered with PUBCOMP whether its id is known or not [MQTT-4.3.3-11]: after a lost PUBCOMP the client
     /// repeats it.
     fn pubrel(&mut self, packet_id: u16, out: &mut Vec<u8>) -> Next {

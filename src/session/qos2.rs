@@ -6,13 +6,14 @@
 //! id waits for PUBREL. A PUBLISH repeated meanwhile never becomes a second row: it takes a place in the queue of its own
 //! connection, which is answered when the row is done.
 
+use super::elsewhere::Elsewhere;
 use super::inflight::Slot;
 use super::receipts::{Of, Receipt, add};
 use crate::mqtt::reason::ReasonCode;
 use hashbrown::HashMap;
 
 /// Packet ids and row numbers are our own or 16 bits wide: nothing to gain from colliding them on purpose.
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub(super) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// One open id.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +67,7 @@ pub(super) struct Qos2 {
     freed: Vec<u16>,
     /// Where the rows of open ids stand, as far as they are not in the queue.
     receipts: Map<u16, Of>,
+    pub(super) elsewhere: Elsewhere,
 }
 
 impl Qos2 {
@@ -74,7 +76,7 @@ impl Qos2 {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.open.is_empty() && self.freed.is_empty()
+        self.open.is_empty() && self.freed.is_empty() && self.elsewhere.is_empty()
     }
 
     pub(super) fn has_parked(&self) -> bool {
@@ -165,6 +167,12 @@ impl Qos2 {
         } else if let Some(open) = self.open.get_mut(&packet_id) {
             (open.row, open.slot) = (Row::Done(code), None);
         }
+    }
+
+    /// Whether a PUBREL for this id comes too early.
+    pub(super) fn is_too_early(&self, packet_id: u16) -> bool {
+        let is_done = |open: &Open| open.restored || matches!(open.row, Row::Done(code) if !code.is_error());
+        self.open.get(&packet_id).is_some_and(|open| !is_done(open))
     }
 
     /// PUBREL: discards the id [MQTT-4.3.3-11].
@@ -258,5 +266,6 @@ impl Qos2 {
         self.moved_from.shrink_to_fit();
         self.freed.shrink_to_fit();
         self.receipts.shrink_to_fit();
+        self.elsewhere.shrink();
     }
 }

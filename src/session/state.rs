@@ -366,6 +366,7 @@ impl Session {
     /// Appends the answers that are ready, in order of receipt, up to the first that is not. Once per turn and
     /// connection is enough.
     pub fn drain_answers(&mut self, out: &mut Vec<u8>) -> Drained {
+        self.complete_releases(out);
         let peer = self.peer();
         self.inflight.drain(&peer, out)
     }

@@ -17,23 +17,25 @@ struct Run {
     count: u64,
 }
 
-/// One kind of such messages.
+/// One kind of such messages; `T`: what waits for one of them.
 #[derive(Debug)]
-pub(super) struct Confirmations {
+pub(super) struct Confirmations<T = Ticket> {
     /// Those that this shard was sent and that are not durable, in the order in which they came.
     here: VecDeque<Run>,
     /// By shard: messages of its publishers that are durable, and that it has not been told of.
     durable: Vec<u64>,
-    /// By shard: messages of this shard's publishers that it has not told to be durable, oldest first. Whose answer waits for it, if
-    /// one does.
-    there: Vec<VecDeque<Option<Ticket>>>,
+    /// By shard: messages of this shard's publishers that it has not told to be durable, oldest first. What waits for it, if
+    /// something does.
+    there: Vec<VecDeque<Option<T>>>,
+    /// By shard: how many it has told to be durable.
+    confirmed: Vec<u64>,
 }
 
-impl Confirmations {
+impl<T> Confirmations<T> {
     /// Of so many shards.
     pub(super) fn new(shards: usize) -> Self {
         let there = (0..shards).map(|_| VecDeque::new()).collect();
-        Self { here: VecDeque::new(), durable: vec![0; shards], there }
+        Self { here: VecDeque::new(), durable: vec![0; shards], there, confirmed: vec![0; shards] }
     }
 
     /// One more of that shard is durable with this group, if those before it are.
@@ -63,9 +65,15 @@ impl Confirmations {
         counts.filter(|(_, count)| *count > 0)
     }
 
-    /// A message has gone to a shard, which will say when it is durable. `ticket`: whose answer waits for that.
-    pub(super) fn expect(&mut self, by: usize, ticket: Option<Ticket>) {
-        self.there[by].push_back(ticket);
+    /// A message has gone to a shard, which will say when it is durable. `waits`: what waits for that.
+    pub(super) fn expect(&mut self, by: usize, waits: Option<T>) {
+        self.there[by].push_back(waits);
+    }
+
+    /// How many messages a shard has told to be durable, and how many it will have told when it has all that it was sent.
+    pub(super) fn told_by(&self, shard: usize) -> (u64, u64) {
+        let told = self.confirmed[shard];
+        (told, told + self.there[shard].len() as u64)
     }
 
     /// Messages that this shard has not told to be durable.
@@ -78,8 +86,9 @@ impl Confirmations {
         self.there.iter().map(VecDeque::len).sum()
     }
 
-    /// So many messages are durable there, the oldest first. Whose answers waited.
-    fn confirmed(&mut self, by: usize, count: u64) -> impl Iterator<Item = Ticket> + '_ {
+    /// So many messages are durable there, the oldest first. What waited for them.
+    pub(super) fn confirmed(&mut self, by: usize, count: u64) -> impl Iterator<Item = T> + '_ {
+        self.confirmed[by] += count;
         let there = &mut self.there[by];
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(there.len());
         there.drain(..count).flatten()

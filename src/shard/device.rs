@@ -159,6 +159,11 @@ impl Core {
     }
 
     fn control_packet(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
+        if let Packet::PubRel(ack) = packet
+            && let Some(flow) = self.release_elsewhere(key, ack.packet_id)
+        {
+            return flow;
+        }
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
         match packet {
             Packet::Auth(auth) if session.may_authenticate() => return self.auth_packet(io, conn, key, auth),
@@ -198,6 +203,9 @@ impl Core {
         self.hold(io, conn, key, from);
         self.numbers.raise(M::Answers, drained.answered as u64);
         self.time_answer(conn, oldest, io.now());
+        if let Some(unanswered) = drained.unanswered {
+            self.release_refused(key, unanswered);
+        }
         if let Some(reason) = drained.refused {
             tracing::debug!(reason = reason.name(), "the client's protocol version cannot express this refusal");
             self.numbers.count(M::PublishNotExpressible);

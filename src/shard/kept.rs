@@ -40,8 +40,8 @@ impl Core {
 
     /// Writes down what has changed of sessions, in order.
     pub(super) fn write_notes(&mut self) {
-        let Some(buffer) = &mut self.outlets.buffer else { return };
         while let Some(note) = self.sessions.next_note() {
+            let Some(buffer) = &mut self.outlets.buffer else { return };
             match note {
                 Note::Kept(key) => {
                     self.keeping.payload.clear();
@@ -51,7 +51,10 @@ impl Core {
                         Err(_full) => self.sessions.not_kept(key),
                     }
                 }
-                Note::Ended { number } => self.keeping.ended = buffer.end_session(number),
+                Note::Ended { number, known_to } => {
+                    self.keeping.ended = buffer.end_session(number);
+                    self.forget_exchanges_of(number, known_to);
+                }
                 Note::Released { session, number, packet_id } => {
                     let group = buffer.release(number, packet_id);
                     self.sessions.waits_for(session, group);

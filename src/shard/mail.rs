@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::auth;
 use crate::config::Config;
+use crate::kafka::producer::row_log::Origin;
 use crate::metrics::board::Board;
 use crate::metrics::inspect::{Answer, Ask};
 use crate::route::shares::ShareNumber;
@@ -91,6 +92,34 @@ pub enum Mail {
         by: usize,
         /// How many, the oldest first.
         count: u64,
+    },
+    /// Packet identifiers that publishers of another shard have released: their exchanges are over.
+    Release {
+        /// That shard.
+        from: usize,
+        /// Which, in order.
+        ids: Vec<Origin>,
+    },
+    /// It is durable that exchanges of this shard's publishers are over.
+    Released {
+        /// The shard that knew them.
+        by: usize,
+        /// How many, the oldest first.
+        count: u64,
+    },
+    /// Exchanges of this shard's publishers that another one knows since before a crash.
+    Exchanges {
+        /// That shard.
+        by: usize,
+        /// All of them.
+        open: Vec<Origin>,
+    },
+    /// Sessions of another shard have ended, and their exchanges with them.
+    ExchangesOver {
+        /// That shard.
+        from: usize,
+        /// Their numbers in its log.
+        sessions: Vec<u64>,
     },
     /// Another shard wants to know when all that is gathered for others now is sent.
     Pass {

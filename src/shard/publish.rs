@@ -22,7 +22,9 @@ impl Core {
         let Source { conn, session: key, listener, peer } = from;
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
-        if publish.qos != QoS::AtMostOnce && session.is_blocked() {
+        if publish.qos != QoS::AtMostOnce
+            && (session.is_blocked() || publish.qos == QoS::ExactlyOnce && session.is_releasing(publish.packet_id))
+        {
             return Flow::Stall(Stall::Answers);
         }
         // A repeat goes to no sink: it must not wait for room in one.
@@ -135,7 +137,14 @@ impl Core {
             }
         }
         if route.is_any() && is_taken {
-            self.deliver_from(io, key, route, publish, number);
+            let origin = of_kept.filter(|_| self.awaits_copies(publish.qos));
+            let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
+            if origin.is_some()
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                session.sent_to_shards(publish.packet_id, self.delivery.shards_of(route));
+            }
+            self.deliver_from(io, (key, origin), route, publish, number);
         }
         Flow::On
     }
@@ -144,7 +153,7 @@ impl Core {
     fn deliver_from(
         &mut self,
         io: &mut Ring<'_>,
-        key: SessionKey,
+        (key, origin): (SessionKey, Option<Origin>),
         route: Route,
         publish: &Publish<'_>,
         number: Option<u32>,
@@ -157,7 +166,7 @@ impl Core {
         };
         let topic = alias.as_deref().unwrap_or(publish.topic);
         let answer = number.map(|number| Ticket { session: key.to_bits(), number });
-        self.deliver(io, route, &Publish { topic, ..publish.clone() }, Some(key), answer);
+        self.deliver(io, route, &Publish { topic, ..publish.clone() }, (Some(key), origin), answer);
     }
 }
 

@@ -127,6 +127,10 @@ impl Shard for Core {
             Mail::ParcelReturned { by, buffer } => self.parcel_returned(by, buffer),
             Mail::RetainedWritten { by, count } => self.retained_written(by, count),
             Mail::CopiesDurable { by, count } => self.copies_durable(by, count),
+            Mail::Release { from, ids } => self.release_for(from, &ids),
+            Mail::Released { by, count } => self.released_by(by, count),
+            Mail::Exchanges { by, open } => self.exchanges_known(by, &open),
+            Mail::ExchangesOver { from, sessions } => self.exchanges_over(from, &sessions),
             Mail::Pass { from } => self.pass(from),
             Mail::Passed { by } => self.passed(io, by),
             Mail::Replay { to, question, filter, from } => self.replay_asked(io, to, question, &filter, &from),
@@ -180,6 +184,7 @@ impl Shard for Core {
         self.serve_retained(io);
         self.send_parcels(io);
         self.answer_passes(io);
+        self.send_releases();
         self.send_letters(io);
         self.go_on_leaving(io);
         self.go_on_moving(io);

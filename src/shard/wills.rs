@@ -72,7 +72,7 @@ impl Core {
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
-        self.deliver(io, route, &publish, None, None);
+        self.deliver(io, route, &publish, (None, None), None);
         self.numbers.count(M::Wills);
     }
 }

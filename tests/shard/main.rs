@@ -11,6 +11,7 @@ mod dead_letters;
 mod device;
 mod drain;
 mod events;
+mod exchanges;
 mod hand_over;
 mod hostile;
 mod isolation;
@@ -21,6 +22,7 @@ mod kept;
 #[path = "../../sim/src/layers.rs"]
 mod layers;
 mod owners;
+mod process;
 mod queues;
 mod queues_across;
 mod receipts;

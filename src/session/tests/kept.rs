@@ -39,7 +39,7 @@ impl Kept {
                     sessions.kept(key, number, self.group);
                     assert_eq!(sessions.written(key), self.group);
                 }
-                Note::Ended { number } => {
+                Note::Ended { number, .. } => {
                     said.push(format!("ended {number}"));
                     self.log.remove(&number);
                 }

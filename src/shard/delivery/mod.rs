@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, REMEMBERED_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
@@ -27,7 +28,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
-pub(super) use self::parcels::{Gathered, packets};
+pub(super) use self::parcels::{Gathered, bits, packets};
 
 use self::parcels::{Peers, Received};
 use super::connection::Timer;
@@ -81,6 +82,8 @@ pub(super) struct Message<'a> {
     pub(super) from: usize,
     /// The session that it is from, if it is of this shard.
     pub(super) publisher: Option<SessionKey>,
+    /// Its exchange, if it is of QoS 2 and its publisher repeats it after a crash ([`super::queues`]).
+    pub(super) origin: Option<Origin>,
     /// How long it has waited here.
     pub(super) waited_s: u32,
     /// It was taken behind so many passes ([`super::retained`]).
@@ -95,11 +98,14 @@ struct Job {
     packet: Vec<u8>,
     from: usize,
     publisher: Option<SessionKey>,
+    origin: Option<Origin>,
     pass: u64,
     since: Monotonic,
     /// Shares that it still goes to, before all others.
     shares: Vec<ShareNumber>,
     left: Option<Left>,
+    /// The group in which it is durable for those who have got it.
+    group: u64,
 }
 
 /// The subscribers that a message still goes to.
@@ -108,8 +114,6 @@ struct Left {
     to: Vec<Subscriber<SessionKey>>,
     /// [`Subscriptions::changes`] when they were found: after that each is asked whether it still is one.
     found_at: u64,
-    /// The group in which it is durable for those who have got it.
-    group: u64,
 }
 
 /// See the module.
@@ -271,7 +275,12 @@ impl Delivery {
 
     /// The shards that are sent a message of this one's publishers: this one, too, if it has subscribers.
     fn served_by(&self, route: Route) -> impl Iterator<Item = usize> + use<> {
-        parcels::bits(route.peers | u64::from(self.is_here(route)) << self.shard)
+        bits(self.shards_of(route))
+    }
+
+    /// The same as bits.
+    pub(super) fn shards_of(&self, route: Route) -> u64 {
+        route.peers | u64::from(self.is_here(route)) << self.shard
     }
 
     /// Whether what [`Stall::Subscribers`] names has room again here.
@@ -294,27 +303,34 @@ impl Delivery {
         }
     }
 
-    /// Puts a message in line. `shares`: those that it goes to. `left`: who else has not got it, if some have.
-    fn wait(&mut self, message: Message<'_>, since: Monotonic, shares: &[ShareNumber], left: Option<Left>) {
+    /// Puts a message in line. `shares`: those that it goes to. `left`: who else has not got it, if some have. `group`: in which it is
+    /// durable for those.
+    fn wait(
+        &mut self,
+        message: Message<'_>,
+        since: Monotonic,
+        shares: &[ShareNumber],
+        (left, group): (Option<Left>, u64),
+    ) {
         let mut packet = Vec::new();
         put_packet(message.publish, &mut packet);
         self.line_bytes += packet.len();
-        let Message { from, publisher, pass, .. } = message;
+        let Message { from, publisher, origin, pass, .. } = message;
         let shares = shares.to_vec();
-        self.line.push_back(Job { packet, from, publisher, pass, since, shares, left });
+        self.line.push_back(Job { packet, from, publisher, origin, pass, since, shares, left, group });
     }
 }
 
 impl Core {
     /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
-    /// is not an alias. `answer`: waits until the message is on the disk of the shard that retains it, and of those with kept sessions
-    /// that get it: as often as [`Core::answers_awaited`] says.
+    /// is not an alias. `publisher`: its session, and its exchange if other shards are to know that. `answer`: waits until the message is
+    /// on the disk of the shard that retains it, and of those with kept sessions that get it: as often as [`Core::answers_awaited`] says.
     pub(super) fn deliver(
         &mut self,
         io: &mut Ring<'_>,
         route: Route,
         publish: &Publish<'_>,
-        publisher: Option<SessionKey>,
+        (publisher, origin): (Option<SessionKey>, Option<Origin>),
         answer: Option<Ticket>,
     ) {
         let delivery = &mut self.delivery;
@@ -322,7 +338,7 @@ impl Core {
             delivery.packet.clear();
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
-            delivery.peers.append(route.peers, &delivery.packet, route.home, shares);
+            delivery.peers.append(route.peers, (&delivery.packet, origin), route.home, shares);
         }
         if let Some(home) = route.home {
             self.retain_from(io, home, publish, answer);
@@ -335,7 +351,7 @@ impl Core {
             let chosen = if route.has_shares { self.delivery.shares.chosen() } else { &[] };
             let here = chosen.iter().filter(|(_, shard)| *shard == self.index).map(|(share, _)| *share);
             let shares: SmallVec<[ShareNumber; 4]> = here.collect();
-            let message = Message { publish, from, publisher, waited_s: 0, pass, by: By::Subscription };
+            let message = Message { publish, from, publisher, origin, waited_s: 0, pass, by: By::Subscription };
             self.deliver_here(io, message, &shares);
         }
     }
@@ -353,7 +369,8 @@ impl Core {
     /// Sends a retained message for a new subscription, if its client may have it.
     pub(super) fn copy_retained(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: Subscriber<SessionKey>) {
         self.delivery.copies.begin(io.now());
-        let message = Message { publish, from: self.index, publisher: None, waited_s: 0, pass: 0, by: By::Replay };
+        let (from, by) = (self.index, By::Replay);
+        let message = Message { publish, from, publisher: None, origin: None, waited_s: 0, pass: 0, by };
         self.copy(io, message, &[to], false);
         self.store_copies(io, publish);
         self.delivery.copies.end();
@@ -363,31 +380,38 @@ impl Core {
     fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ShareNumber]) {
         let since = io.now();
         if !self.delivery.line.is_empty() || self.delivery.budget == 0 {
-            return self.delivery.wait(message, since, shares, None);
+            return self.delivery.wait(message, since, shares, (None, 0));
         }
-        let done = self.give_to_shares(io, message, shares);
+        if self.is_repeated(message) {
+            return self.delivered(message, 0);
+        }
+        let (done, shared) = self.give_to_shares(io, message, shares);
         let delivery = &mut self.delivery;
         if done < shares.len() {
-            return delivery.wait(message, since, &shares[done..], None);
+            return delivery.wait(message, since, &shares[done..], (None, shared));
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
         let (done, group) = self.copy_to(io, message, &to, false);
+        let group = group.max(shared);
         let delivery = &mut self.delivery;
         if done < to.len() {
             to.drain(..done);
             let found_at = delivery.index.changes();
-            delivery.wait(message, since, &[], Some(Left { to, found_at, group }));
+            delivery.wait(message, since, &[], (Some(Left { to, found_at }), group));
         } else {
             delivery.to = to;
-            self.delivered(message.publish.qos, message.from, group);
+            self.delivered(message, group);
         }
     }
 
-    /// All copies of a message are made: durable with this group.
-    fn delivered(&mut self, qos: QoS, from: usize, group: u64) {
-        if self.awaits_copies(qos) {
-            self.queues.delivered(from, group);
+    /// All copies of a message are made: durable with this group; 0: none has to be.
+    fn delivered(&mut self, message: Message<'_>, group: u64) {
+        let Message { publish, from, origin, .. } = message;
+        if self.awaits_copies(publish.qos) {
+            let origin = origin.filter(|_| group > 0);
+            let known = origin.map_or(0, |origin| self.know_exchange(from, origin));
+            self.queues.delivered(from, group.max(known));
         }
     }
 
@@ -453,35 +477,42 @@ impl Core {
             let Some(mut job) = self.delivery.line.pop_front() else { return };
             let Some(publish) = publish_of(&job.packet) else { continue };
             let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
-            let Job { from, publisher, pass, .. } = job;
-            let message = Message { publish: &publish, from, publisher, waited_s, pass, by: By::Subscription };
-            let done = self.give_to_shares(io, message, &job.shares);
+            let Job { from, publisher, origin, pass, .. } = job;
+            let message = Message { publish: &publish, from, publisher, origin, waited_s, pass, by: By::Subscription };
+            if job.left.is_none() && job.group == 0 && self.is_repeated(message) {
+                self.delivery.line_bytes -= job.packet.len();
+                self.delivery.freed += 1;
+                self.delivered(message, 0);
+                continue;
+            }
+            let (done, shared) = self.give_to_shares(io, message, &job.shares);
+            job.group = job.group.max(shared);
             job.shares.drain(..done);
             if !job.shares.is_empty() {
                 return self.delivery.line.push_front(job);
             }
-            let Left { mut to, found_at, group } = match job.left.take() {
+            let Left { mut to, found_at } = match job.left.take() {
                 Some(left) => left,
                 None => {
                     self.delivery.look_up(publish.topic);
                     self.delivery.gather();
                     let to = std::mem::take(&mut self.delivery.to);
-                    Left { to, found_at: self.delivery.index.changes(), group: 0 }
+                    Left { to, found_at: self.delivery.index.changes() }
                 }
             };
             let is_stale = found_at != self.delivery.index.changes();
             let (done, stored) = self.copy_to(io, message, &to, is_stale);
-            let (group, qos) = (group.max(stored), publish.qos);
+            job.group = job.group.max(stored);
             let delivery = &mut self.delivery;
             if done < to.len() {
                 to.drain(..done);
-                job.left = Some(Left { to, found_at, group });
+                job.left = Some(Left { to, found_at });
                 delivery.line.push_front(job);
             } else {
                 delivery.line_bytes -= job.packet.len();
                 delivery.to = to;
                 delivery.freed += 1;
-                self.delivered(qos, from, group);
+                self.delivered(message, job.group);
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use smallvec::SmallVec;
 
+use crate::kafka::producer::row_log::Origin;
 use crate::limits::{DELIVERY_LINE_BYTES_MAX, PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Packet, SubAck, Version};
@@ -23,6 +24,10 @@ const MARK: [u8; 2] = [0xC0, 0];
 
 /// The message behind it goes to members of these shares on the shard: SUBACK with their numbers, which is no message either.
 const SHARES: u8 = 0x90;
+
+/// The message behind it has this packet identifier in a session with this number in the log of its shard: PUBREC with the number
+/// behind the identifier, which is no message either.
+const ORIGIN: u8 = 0x50;
 
 /// Another shard.
 #[derive(Debug, Default)]
@@ -77,12 +82,21 @@ impl Peers {
     }
 
     /// `shares`: which are served on which shard.
-    pub(super) fn append(&mut self, peers: u64, packet: &[u8], home: Option<usize>, shares: &[(ShareNumber, usize)]) {
+    pub(super) fn append(
+        &mut self,
+        peers: u64,
+        (packet, origin): (&[u8], Option<Origin>),
+        home: Option<usize>,
+        shares: &[(ShareNumber, usize)],
+    ) {
         for shard in bits(peers) {
             put_shares(
                 shares.iter().filter(|(_, of)| *of == shard).map(|(share, _)| *share),
                 &mut self.0[shard].packets,
             );
+            if let Some(origin) = origin {
+                put_origin(origin, &mut self.0[shard].packets);
+            }
             self.0[shard].packets.extend_from_slice(packet);
             self.0[shard].has_retained |= home == Some(shard);
         }
@@ -121,8 +135,22 @@ fn shares_of(packet: &[u8]) -> SmallVec<[ShareNumber; 4]> {
     numbers.iter().filter_map(|number| ShareNumber::new(u32::from_be_bytes(*number))).collect()
 }
 
+/// Appends [`ORIGIN`].
+fn put_origin(Origin { session, packet_id }: Origin, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[ORIGIN, 10]);
+    out.extend_from_slice(&packet_id.to_be_bytes());
+    out.extend_from_slice(&session.to_be_bytes());
+}
+
+/// The origin in such a packet; none in another one.
+fn origin_of(packet: &[u8]) -> Option<Origin> {
+    let (packet_id, session) = packet.strip_prefix(&[ORIGIN, 10])?.split_first_chunk()?;
+    let session = u64::from_be_bytes(session.try_into().ok()?);
+    Some(Origin { session, packet_id: u16::from_be_bytes(*packet_id) })
+}
+
 /// The bits that are set.
-pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+pub(in crate::shard) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let next = (mask != 0).then(|| mask.trailing_zeros() as usize);
         mask &= mask.wrapping_sub(1);
@@ -194,8 +222,9 @@ impl Core {
 
     /// The next messages of a parcel, from `done` on. So much of it is done then.
     fn deliver_parcel(&mut self, io: &mut Ring<'_>, from: usize, parcel: &[u8], mut done: usize) -> usize {
-        let mut shares = SmallVec::new();
-        let mut with_shares = 0;
+        let (mut shares, mut origin) = (SmallVec::new(), None);
+        // Bytes before the message that belong to it.
+        let mut with_it = 0;
         for packet in packets(&parcel[done..]) {
             if self.delivery.line_bytes >= DELIVERY_LINE_BYTES_MAX {
                 return done;
@@ -204,8 +233,12 @@ impl Core {
             if packet == MARK {
                 self.retained.heard_of_pass(from);
             } else if packet.first() == Some(&SHARES) {
-                // Done with the message behind it.
-                (shares, with_shares) = (shares_of(packet), packet.len());
+                shares = shares_of(packet);
+                with_it += packet.len();
+                continue;
+            } else if packet.first() == Some(&ORIGIN) {
+                origin = origin_of(packet);
+                with_it += packet.len();
                 continue;
             } else if let Some(publish) = publish_of(packet)
                 && (self.delivery.look_up(publish.topic).has_own
@@ -214,11 +247,12 @@ impl Core {
             {
                 // Without subscribers by now, it is confirmed in its turn.
                 let (publisher, by) = (None, By::Subscription);
-                let message = Message { publish: &publish, from, publisher, waited_s: 0, pass, by };
+                let message = Message { publish: &publish, from, publisher, origin, waited_s: 0, pass, by };
                 self.deliver_here(io, message, &shares);
             }
             shares.clear();
-            done += std::mem::take(&mut with_shares) + packet.len();
+            origin = None;
+            done += std::mem::take(&mut with_it) + packet.len();
         }
         parcel.len()
     }

@@ -6,8 +6,10 @@
 //! to another one. What a session has acknowledged of messages that others still wait for is written down with the next message, or
 //! 50 ms later; a crash may repeat as much. That a client has a message of QoS 2 is written down before PUBREL is sent.
 //!
-//! The publisher is answered when each shard that was sent the message says that it is durable there (`confirm`).
+//! The publisher is answered when each shard that was sent the message says that it is durable there (`confirm`). One of QoS 2 that
+//! repeats its message after a crash is answered without a second message (`exchanges`).
 
+mod exchanges;
 mod restore;
 mod saved;
 
@@ -21,6 +23,7 @@ use crate::mqtt::packet::{Publish, QoS};
 use crate::runtime::seam::Monotonic;
 use crate::session::{Changed, Copy, SessionKey};
 
+use self::exchanges::Exchanges;
 use self::saved::Recipient;
 use super::confirm::Confirmations;
 use super::connection::Timer;
@@ -55,6 +58,7 @@ pub(super) struct Queues {
     messages_max: usize,
     entry_max: usize,
     confirmations: Confirmations,
+    exchanges: Exchanges,
     /// Sessions of which there is something to write down, and when the first of them changed.
     changed: Vec<SessionKey>,
     since: Option<Monotonic>,
@@ -74,6 +78,7 @@ impl Queues {
             messages_max: spool.map_or(0, |spool| spool.kept_max() / 2),
             entry_max: entry_max.saturating_sub(4 << 10),
             confirmations: Confirmations::new(config.service.shards),
+            exchanges: Exchanges::new(config.service.shards),
             changed: Vec::new(),
             since: None,
             wrote: false,
@@ -93,7 +98,7 @@ impl Queues {
 
     /// Whether that shard has room for one more.
     pub(super) fn has_room(&self, shard: usize) -> bool {
-        self.confirmations.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX
+        self.confirmations.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
     }
 
     /// A message has gone to the subscribers of a shard.
@@ -228,7 +233,7 @@ impl Core {
         Some(kept.group)
     }
 
-    /// Publishers whose messages are durable are told. True: some of this shard.
+    /// Publishers whose messages are durable, or whose packet identifiers are free, are told. True: some of this shard.
     pub(super) fn confirm_copies(&mut self) -> bool {
         let Some(buffer) = &self.outlets.buffer else { return false };
         let told: Vec<_> = self.queues.confirmations.are_durable(buffer.durable()).collect();
@@ -240,12 +245,13 @@ impl Core {
                 self.letters.push_back((from, Mail::CopiesDurable { by: self.index, count }));
             }
         }
-        has_own
+        self.confirm_releases() || has_own
     }
 
     /// A shard says that so many messages are with its kept sessions for certain.
     pub(super) fn copies_durable(&mut self, by: usize, count: u64) {
         self.confirm(by, count, Queues::confirmations);
+        self.tell_sessions_over(by);
     }
 
     /// At the end of a turn: writes down what is over, with what was written anyway or when it has waited for long enough.
@@ -253,6 +259,7 @@ impl Core {
         let now = io.now();
         self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
         self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
+        self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
         let Some(buffer) = &mut self.outlets.buffer else { return };
         let remembered = self.delivery.remembered();
         if self.queues.changed.is_empty() && !remembered.has_ended() && !self.sessions.has_ended_queues() {

@@ -34,6 +34,7 @@ impl Core {
                 }
                 // Of a session that has ended.
                 Some(Ok(Kept::Queue(_))) => self.forget_kept(*number),
+                Some(Ok(Kept::Exchange(from, origin))) => self.restore_exchange(*number, from, origin, sessions),
                 Some(Ok(Kept::Message { deadline, to, packet })) => messages.push((*number, deadline, to, packet)),
                 Some(Err(why)) => return Err(format!("{number}: {why}")),
                 None => return Err(format!("{number}: not a message for kept sessions")),
@@ -67,6 +68,7 @@ impl Core {
                 self.sessions.restore_queue(*key, copies, queue);
             }
         }
+        self.tell_exchanges(sessions);
         Ok(())
     }
 

@@ -2,10 +2,12 @@
 //! until when on the wall clock i64 (ms), how long from then u64 (ms; both 0 if it does not expire), how many get it u32, each with its
 //! session's number in the log u64, the number of its copy u64, and flags u8 (bits 0 and 1: QoS, bit 2: RETAIN, bits 3 to 7: how many
 //! Subscription Identifiers) with the identifiers u32; then a PUBLISH packet of 5.0. `0x82`: a session's queue
-//! ([`crate::session::SavedQueue`]). All big-endian.
+//! ([`crate::session::SavedQueue`]). `0x83`: an exchange of a publisher: its shard u16, its session's number in that shard's log u64, the
+//! packet identifier u16. All big-endian.
 
 use smallvec::SmallVec;
 
+use crate::kafka::producer::row_log::Origin;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::session::{Copy, SavedQueue};
 
@@ -14,6 +16,7 @@ use super::super::stored::{Deadline, put_deadline, take_deadline};
 
 const MESSAGE: u8 = 0x81;
 const QUEUE: u8 = 0x82;
+const EXCHANGE: u8 = 0x83;
 
 /// Subscription Identifiers that are written down with a copy. Who has more subscriptions that match gets no more of them after a
 /// crash.
@@ -93,9 +96,24 @@ pub(super) fn encode_queue(queue: &SavedQueue, out: &mut Vec<u8>) {
     queue.encode(out);
 }
 
+/// Appends an exchange of a publisher of that shard.
+pub(super) fn encode_exchange(from: usize, origin: Origin, out: &mut Vec<u8>) {
+    out.push(EXCHANGE);
+    out.extend_from_slice(&u16::try_from(from).unwrap_or(u16::MAX).to_be_bytes());
+    out.extend_from_slice(&origin.session.to_be_bytes());
+    out.extend_from_slice(&origin.packet_id.to_be_bytes());
+}
+
+fn decode_exchange(bytes: &[u8]) -> Option<(usize, Origin)> {
+    let (from, rest) = bytes.split_first_chunk()?;
+    let (session, packet_id) = rest.split_first_chunk()?;
+    let packet_id = u16::from_be_bytes(packet_id.try_into().ok()?);
+    Some((u16::from_be_bytes(*from).into(), Origin { session: u64::from_be_bytes(*session), packet_id }))
+}
+
 /// Whether what a log keeps is of a queue.
 pub(in crate::shard) fn is_queue(payload: &[u8]) -> bool {
-    payload.first().is_some_and(|format| [MESSAGE, QUEUE].contains(format))
+    payload.first().is_some_and(|format| [MESSAGE, QUEUE, EXCHANGE].contains(format))
 }
 
 /// What the log keeps for sessions beside them.
@@ -112,6 +130,8 @@ pub(crate) enum Kept<'a> {
     },
     /// A session's queue.
     Queue(SavedQueue),
+    /// An exchange of a publisher of this shard: a repeat of it is passed over.
+    Exchange(usize, Origin),
 }
 
 impl<'a> Kept<'a> {
@@ -123,6 +143,10 @@ impl<'a> Kept<'a> {
             MESSAGE => Some(Self::message(rest).ok_or(DAMAGED)),
             QUEUE => {
                 Some(SavedQueue::decode(rest).map(Self::Queue).ok_or("the queue of a kept session that is damaged"))
+            }
+            EXCHANGE => {
+                let exchange = decode_exchange(rest).map(|(from, origin)| Self::Exchange(from, origin));
+                Some(exchange.ok_or("the exchange of a publisher that is damaged"))
             }
             _ => None,
         }
@@ -159,5 +183,7 @@ pub(crate) fn move_queue(kept: &Kept<'_>, number: impl Fn(u64) -> Option<u64>) -
             encode_queue(&queue.clone().of(number(queue.session)?), &mut payload);
             Some(payload)
         }
+        // The publisher's session has another number, too.
+        Kept::Exchange(..) => None,
     }
 }

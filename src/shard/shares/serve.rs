@@ -25,15 +25,16 @@ enum Offered {
 }
 
 impl Core {
-    /// Gives a message to a member of each of these shares, as far as this turn may go. To how many of them.
+    /// Gives a message to a member of each of these shares, as far as this turn may go. To how many of them, and the group in which it
+    /// is durable for members that have to get it through a crash.
     pub(in crate::shard) fn give_to_shares(
         &mut self,
         io: &mut Ring<'_>,
         message: Message<'_>,
         shares: &[ShareNumber],
-    ) -> usize {
+    ) -> (usize, u64) {
         if shares.is_empty() {
-            return 0;
+            return (0, 0);
         }
         self.delivery.copies.begin(io.now());
         let mut done = 0;
@@ -42,9 +43,9 @@ impl Core {
             self.give_to_share(io, message, shares[done]);
             done += 1;
         }
-        self.store_copies(io, message.publish);
+        let group = self.store_copies(io, message.publish);
         self.delivery.copies.end();
-        done
+        (done, group)
     }
 
     fn give_to_share(&mut self, io: &mut Ring<'_>, message: Message<'_>, number: ShareNumber) {
@@ -121,7 +122,8 @@ impl Core {
             self.delivery.copies.begin_again(&body);
             let waited_s = body.waited_s(io.now());
             let (from, publisher) = (self.index, None);
-            let message = Message { publish: &publish, from, publisher, waited_s, pass: 0, by: By::Share(number) };
+            let by = By::Share(number);
+            let message = Message { publish: &publish, from, publisher, origin: None, waited_s, pass: 0, by };
             let offered = self.offer(io, message, number);
             self.store_copies(io, &publish);
             self.delivery.copies.end();

@@ -267,7 +267,7 @@ impl Clients {
                         None => self.sessions.not_kept(key),
                     }
                 }
-                Note::Ended { number } => store.end_session(number),
+                Note::Ended { number, .. } => store.end_session(number),
                 Note::Released { session, number, packet_id } => {
                     let group = store.release(number, packet_id);
                     self.sessions.waits_for(session, group);

@@ -1,0 +1,132 @@
+//! Exchanges of QoS 2 that other logs than the publisher's own know: those of shards that have written its message down for
+//! subscribers. An id is free when these have forgotten it, else its next message would be taken for a repeat there. So PUBREL is
+//! passed on to them, and PUBCOMP waits for their answers.
+
+use super::qos2::Map;
+use super::state::Session;
+
+/// Of one session.
+#[derive(Debug, Default)]
+pub(super) struct Elsewhere {
+    /// Shards that may know an id, as bits.
+    shards: Map<u16, u64>,
+    /// Ids that are being released there, and how many answers are owed.
+    owed: Map<u16, u16>,
+    /// Those that are released there, and not here yet.
+    released: Vec<u16>,
+}
+
+/// Where a packet identifier is to be released before it is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseFirst {
+    /// Nowhere: [`Session::packet`] releases it.
+    Nowhere,
+    /// On these shards, as bits.
+    On(u64),
+    /// It is being released there already.
+    Awaited,
+}
+
+/// A refusal that the client is told when the shards that know its message have forgotten it: it frees the packet identifier, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// The number of the message: each of the shards [`Session::complete`]s it.
+    pub number: u32,
+    /// Its packet identifier.
+    pub packet_id: u16,
+    /// The shards, as bits.
+    pub shards: u64,
+}
+
+impl Elsewhere {
+    pub(super) fn is_empty(&self) -> bool {
+        self.shards.is_empty() && self.owed.is_empty() && self.released.is_empty()
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.shards.shrink_to_fit();
+        self.owed.shrink_to_fit();
+    }
+
+    /// The shards that may know it, of which this one does not know from now on.
+    pub(super) fn take(&mut self, packet_id: u16) -> Option<u64> {
+        if self.shards.is_empty() { None } else { self.shards.remove(&packet_id) }
+    }
+
+    /// An id that is released everywhere else.
+    pub(super) fn next_released(&mut self) -> Option<u16> {
+        self.released.pop()
+    }
+}
+
+impl Session {
+    fn elsewhere_mut(&mut self) -> &mut Elsewhere {
+        &mut self.inflight.qos2.get_or_insert_default().elsewhere
+    }
+
+    fn elsewhere(&self) -> Option<&Elsewhere> {
+        self.inflight.qos2.as_ref().map(|qos2| &qos2.elsewhere)
+    }
+
+    /// A message of QoS 2 has gone to these shards, as bits, which may write it down for subscribers.
+    pub fn sent_to_shards(&mut self, packet_id: u16, shards: u64) {
+        *self.elsewhere_mut().shards.entry(packet_id).or_default() |= shards;
+    }
+
+    /// All shards that may know one of its exchanges, as bits.
+    #[must_use]
+    pub fn known_to_shards(&self) -> u64 {
+        self.elsewhere().map_or(0, |elsewhere| elsewhere.shards.values().fold(0, |all, shards| all | shards))
+    }
+
+    /// What has to come before this id is free. `unknown`: shards that may know it, though nothing is known of that here.
+    #[must_use]
+    pub fn release_first(&self, packet_id: u16, unknown: u64) -> ReleaseFirst {
+        let qos2 = self.inflight.qos2.as_ref();
+        if self.is_releasing(packet_id) {
+            return ReleaseFirst::Awaited;
+        }
+        // It ends the connection.
+        if qos2.is_some_and(|qos2| qos2.is_too_early(packet_id)) {
+            return ReleaseFirst::Nowhere;
+        }
+        let known = qos2.and_then(|qos2| qos2.elsewhere.shards.get(&packet_id)).copied().unwrap_or_default();
+        if known | unknown == 0 { ReleaseFirst::Nowhere } else { ReleaseFirst::On(known | unknown) }
+    }
+
+    /// An id is being released on so many shards.
+    pub fn releases(&mut self, packet_id: u16, shards: u16) {
+        let elsewhere = self.elsewhere_mut();
+        elsewhere.shards.remove(&packet_id);
+        elsewhere.owed.insert(packet_id, shards);
+    }
+
+    /// Whether an id waits for other shards: its next message has to wait, too.
+    #[must_use]
+    pub fn is_releasing(&self, packet_id: u16) -> bool {
+        self.elsewhere()
+            .is_some_and(|elsewhere| elsewhere.owed.contains_key(&packet_id) || elsewhere.released.contains(&packet_id))
+    }
+
+    /// A shard has forgotten an id. After the last one it is free, and PUBCOMP comes with the next [`Session::drain_answers`].
+    pub fn released(&mut self, packet_id: u16) {
+        let is_here = self.conn().is_some();
+        let elsewhere = self.elsewhere_mut();
+        let Some(owed) = elsewhere.owed.get_mut(&packet_id) else { return };
+        *owed -= 1;
+        if *owed > 0 {
+            return;
+        }
+        elsewhere.owed.remove(&packet_id);
+        if is_here {
+            elsewhere.released.push(packet_id);
+        } else {
+            let _ = self.inflight.release(packet_id);
+        }
+    }
+
+    /// A refusal is told when so many shards have forgotten its message.
+    pub fn refuses_later(&mut self, number: u32, shards: u16) {
+        self.inflight.owe(number, shards);
+    }
+}

@@ -1,0 +1,356 @@
+//! Publishers with kept sessions that repeat messages of QoS 2 after a crash: subscribers on all shards get each of them once.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use forebay::metrics::spec::ShardMetric as M;
+use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
+use forebay::runtime::seam::ConnId;
+
+use super::process::{Process, packets};
+use super::subscribe::{PLAIN, bytes_of, message, subscribe_packet};
+
+const SHARDS: usize = 3;
+
+type At = Option<(usize, ConnId)>;
+
+/// What a publisher does next about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Publish,
+    Release,
+}
+
+/// A client that keeps what it has to.
+struct Publisher {
+    name: String,
+    at: At,
+    /// CONNACK has come.
+    is_in: bool,
+    /// It wants a new session, and has not been told that it has one.
+    wants_new: bool,
+    /// By packet identifier: the message, what it does next, whether it has on this connection, and whether it ever had.
+    open: BTreeMap<u16, (u32, Step, bool, bool)>,
+    /// Messages to be sent, and those that are done.
+    next: u32,
+    done: BTreeSet<u32>,
+}
+
+struct Subscriber {
+    name: String,
+    qos: QoS,
+    at: At,
+    is_in: bool,
+    /// Packet identifiers of QoS 2 that it has not been told to release.
+    has: BTreeSet<u16>,
+    /// By publisher: its messages in the order in which they came, those of QoS 2 once.
+    got: BTreeMap<String, Vec<u32>>,
+    owes: VecDeque<(u8, u16)>,
+}
+
+struct World {
+    process: Process,
+    publishers: Vec<Publisher>,
+    subscribers: Vec<Subscriber>,
+    random: fastrand::Rng,
+}
+
+fn ack(kind: u8, id: u16) -> [u8; 4] {
+    [kind << 4 | if kind == 6 { 2 } else { 0 }, 2, (id >> 8) as u8, id as u8]
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut process = Process::new(SHARDS);
+        let publishers = (0..4).map(|number| Publisher {
+            name: format!("publisher-{number}"),
+            at: None,
+            is_in: false,
+            wants_new: false,
+            open: BTreeMap::new(),
+            next: 1,
+            done: BTreeSet::new(),
+        });
+        let publishers = publishers.collect();
+        let mut subscribers = Vec::new();
+        for number in 0..5 {
+            let qos = if number == 0 { QoS::AtLeastOnce } else { QoS::ExactlyOnce };
+            let name = format!("subscriber-{number}");
+            let (shard, conn, _) = process.connect(&name);
+            let options = SubscriptionOptions { qos, ..PLAIN };
+            process.say(shard, conn, &subscribe_packet(Version::V5, 0, &[("t/#", options)]));
+            assert_eq!(process.heard(shard, conn).last(), Some(&(qos as u8)));
+            subscribers.push(Subscriber {
+                name,
+                qos,
+                at: Some((shard, conn)),
+                is_in: true,
+                has: BTreeSet::new(),
+                got: BTreeMap::new(),
+                owes: VecDeque::new(),
+            });
+        }
+        Self { process, publishers, subscribers, random: fastrand::Rng::with_seed(seed) }
+    }
+
+    /// What has come for everybody.
+    fn hear(&mut self) {
+        let process = &mut self.process;
+        for publisher in &mut self.publishers {
+            let Some((shard, conn)) = publisher.at else { continue };
+            for packet in packets(&process.heard(shard, conn)) {
+                publisher.take(&packet);
+            }
+        }
+        for subscriber in &mut self.subscribers {
+            let Some((shard, conn)) = subscriber.at else { continue };
+            for packet in packets(&process.heard(shard, conn)) {
+                subscriber.take(&packet);
+            }
+        }
+    }
+
+    /// A publisher says what it has not said on this connection: what is open, oldest first, then new messages.
+    fn publish(&mut self, at: usize, new: u32) {
+        let publisher = &mut self.publishers[at];
+        let Some((shard, conn)) = publisher.at.filter(|_| publisher.is_in) else { return };
+        for _ in 0..new {
+            // The lowest one that is free: it is used again as soon as it may be.
+            let id = (1..=4).find(|id| !publisher.open.contains_key(id));
+            let Some(id) = id else { break };
+            publisher.open.insert(id, (publisher.next, Step::Publish, false, false));
+            publisher.next += 1;
+        }
+        let mut to_say: Vec<_> = publisher.open.iter_mut().filter(|(_, (_, _, is_said, _))| !*is_said).collect();
+        to_say.sort_by_key(|(_, (number, ..))| *number);
+        let mut bytes = Vec::new();
+        for (id, (number, step, is_said, was_said)) in to_say {
+            match step {
+                Step::Publish => {
+                    let (topic, payload) = (format!("t/{}", publisher.name), number.to_string());
+                    let qos = QoS::ExactlyOnce;
+                    let publish = Publish { qos, dup: *was_said, packet_id: *id, ..message(&topic, &payload) };
+                    bytes.extend_from_slice(&bytes_of(Version::V5, &Packet::Publish(publish)));
+                }
+                Step::Release => bytes.extend_from_slice(&ack(6, *id)),
+            }
+            (*is_said, *was_said) = (true, true);
+        }
+        self.process.bytes(shard, conn, &bytes);
+    }
+
+    /// A subscriber answers some of what it has been sent.
+    fn answer(&mut self, at: usize, most: usize) {
+        let subscriber = &mut self.subscribers[at];
+        let Some((shard, conn)) = subscriber.at else { return };
+        for _ in 0..most.min(subscriber.owes.len()) {
+            let (kind, id) = subscriber.owes.pop_front().expect("some");
+            self.process.bytes(shard, conn, &ack(kind, id));
+        }
+    }
+
+    fn lose_publisher(&mut self, at: usize) {
+        let publisher = &mut self.publishers[at];
+        publisher.is_in = false;
+        publisher.open.values_mut().for_each(|(.., is_said, _)| *is_said = false);
+        if let Some((shard, conn)) = publisher.at.take() {
+            self.process.lose(shard, conn);
+        }
+    }
+
+    fn lose_subscriber(&mut self, at: usize) {
+        let subscriber = &mut self.subscribers[at];
+        subscriber.is_in = false;
+        subscriber.owes.clear();
+        if let Some((shard, conn)) = subscriber.at.take() {
+            self.process.lose(shard, conn);
+        }
+    }
+
+    /// The power fails. What was on its way arrives, or does not.
+    fn crash(&mut self) {
+        if self.random.bool() {
+            self.hear();
+        }
+        for publisher in &mut self.publishers {
+            (publisher.at, publisher.is_in) = (None, false);
+            publisher.open.values_mut().for_each(|(.., is_said, _)| *is_said = false);
+        }
+        for subscriber in &mut self.subscribers {
+            (subscriber.at, subscriber.is_in) = (None, false);
+            subscriber.owes.clear();
+        }
+        self.process.power_cut();
+    }
+
+    fn come_back(&mut self) {
+        for publisher in &mut self.publishers {
+            if publisher.at.is_none() {
+                publisher.at = Some(self.process.open(&publisher.name, publisher.wants_new));
+            }
+        }
+        for subscriber in &mut self.subscribers {
+            if subscriber.at.is_none() {
+                subscriber.at = Some(self.process.open(&subscriber.name, false));
+            }
+        }
+    }
+
+    /// A publisher begins with a new session: what it had not been answered is not said again.
+    fn begin_again(&mut self, at: usize) {
+        self.lose_publisher(at);
+        let publisher = &mut self.publishers[at];
+        publisher.open.clear();
+        publisher.wants_new = true;
+        publisher.at = Some(self.process.open(&publisher.name, true));
+    }
+
+    fn step(&mut self) {
+        let shard = self.random.usize(..SHARDS);
+        let later = Duration::from_millis(self.random.u64(0..20));
+        match self.random.u8(0..200) {
+            0..60 => self.process.turn(shard, later),
+            60..110 => {
+                let letters = self.random.usize(1..4);
+                self.process.read_mail(shard, letters);
+            }
+            110..145 => {
+                let (at, new) = (self.random.usize(..self.publishers.len()), self.random.u32(0..3));
+                self.publish(at, new);
+            }
+            145..175 => {
+                let (at, most) = (self.random.usize(..self.subscribers.len()), self.random.usize(0..5));
+                self.answer(at, most);
+            }
+            175..180 => {
+                let disk = &mut self.process.shards[shard].table.disk;
+                disk.slow = !disk.slow;
+            }
+            180..185 => self.come_back(),
+            185..190 => {
+                let at = self.random.usize(..self.publishers.len());
+                self.lose_publisher(at);
+            }
+            190..194 => {
+                let at = self.random.usize(..self.subscribers.len());
+                self.lose_subscriber(at);
+            }
+            194..196 => {
+                let at = self.random.usize(..self.publishers.len());
+                self.begin_again(at);
+            }
+            _ => self.crash(),
+        }
+        self.hear();
+    }
+
+    /// All are there, and everything is answered.
+    fn settle(&mut self) {
+        self.process.shards.iter_mut().for_each(|of| of.table.disk.slow = false);
+        for _ in 0..40 {
+            self.come_back();
+            self.process.settle();
+            self.hear();
+            (0..self.publishers.len()).for_each(|at| self.publish(at, 0));
+            (0..self.subscribers.len()).for_each(|at| self.answer(at, usize::MAX));
+            self.process.settle();
+            self.hear();
+        }
+    }
+}
+
+impl Publisher {
+    fn take(&mut self, packet: &Packet<'_>) {
+        match packet {
+            Packet::ConnAck(connack) => {
+                assert!(!connack.reason.is_error(), "{}", self.name);
+                (self.is_in, self.wants_new) = (true, false);
+            }
+            Packet::PubRec(ack) => {
+                assert!(!ack.reason.is_error(), "{}: {ack:?}", self.name);
+                let (_, step, is_said, was_said) = self.open.get_mut(&ack.packet_id).expect("it is open");
+                // One more for a repeat says nothing.
+                if *step == Step::Publish {
+                    (*step, *is_said, *was_said) = (Step::Release, false, false);
+                }
+            }
+            Packet::PubComp(ack) => {
+                let (number, step, ..) = self.open.remove(&ack.packet_id).expect("it is open");
+                assert_eq!(step, Step::Release);
+                assert!(self.done.insert(number));
+            }
+            other => panic!("{}: {other:?}", self.name),
+        }
+    }
+}
+
+impl Subscriber {
+    fn take(&mut self, packet: &Packet<'_>) {
+        match packet {
+            Packet::ConnAck(connack) => {
+                assert!(connack.session_present, "{}: {connack:?}", self.name);
+                self.is_in = true;
+            }
+            Packet::Publish(publish) => {
+                let id = publish.packet_id;
+                let number: u32 =
+                    std::str::from_utf8(publish.payload).ok().and_then(|text| text.parse().ok()).expect("a number");
+                self.owes.push_back((if publish.qos == QoS::AtLeastOnce { 4 } else { 5 }, id));
+                if publish.qos == QoS::ExactlyOnce && !self.has.insert(id) {
+                    return;
+                }
+                let publisher = publish.topic.strip_prefix("t/").expect("a publisher").to_owned();
+                let got = self.got.entry(publisher).or_default();
+                let is_known = got.contains(&number);
+                assert!(!is_known || self.qos == QoS::AtLeastOnce, "{}: {publish:?} again", self.name);
+                if !is_known {
+                    got.push(number);
+                }
+            }
+            Packet::PubRel(ack) => {
+                self.has.remove(&ack.packet_id);
+                self.owes.push_back((7, ack.packet_id));
+            }
+            other => panic!("{}: {other:?}", self.name),
+        }
+    }
+}
+
+fn run(seed: u64) -> usize {
+    println!("seed {seed}");
+    let mut world = World::new(seed);
+    world.come_back();
+    world.process.settle();
+    world.hear();
+    for _ in 0..world.random.usize(100..800) {
+        world.step();
+    }
+    if world.random.bool() {
+        world.crash();
+    }
+    world.settle();
+    let mut done = 0;
+    for publisher in &world.publishers {
+        assert!(publisher.open.is_empty(), "seed {seed}: {} waits: {:?}", publisher.name, publisher.open);
+        done += publisher.done.len();
+        for subscriber in &world.subscribers {
+            let got = subscriber.got.get(&publisher.name).map_or(&[][..], |got| got);
+            let missing: Vec<_> = publisher.done.iter().filter(|number| !got.contains(number)).collect();
+            assert!(missing.is_empty(), "seed {seed}: {} of {}: {missing:?}", subscriber.name, publisher.name);
+            assert!(got.is_sorted(), "seed {seed}: {} of {}: {got:?}", subscriber.name, publisher.name);
+        }
+    }
+    let left = [M::Exchanges, M::StoredMessages].map(|metric| world.process.number(metric));
+    assert_eq!(left, [0, 0], "seed {seed}: exchanges and messages at rest");
+    done
+}
+
+#[test]
+fn a_message_that_is_repeated_after_a_crash_comes_once() {
+    let seeds = std::env::var("FOREBAY_EXCHANGE_SEEDS").map_or(0..60, |text| {
+        let (from, to) = text.split_once("..").expect("a range");
+        from.parse::<u64>().expect("a seed")..to.parse().expect("a seed")
+    });
+    let done: usize = seeds.map(run).sum();
+    assert!(done > 500, "{done}");
+}

@@ -1,0 +1,168 @@
+//! All shards of a process in one thread, each with a disk of its own, and the letters between them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use forebay::config;
+use forebay::metrics::board::Board;
+use forebay::metrics::spec::ShardMetric;
+use forebay::mqtt::packet::{Packet, Sender, Version};
+use forebay::mqtt::{decode, frame};
+use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
+use forebay::shard::Core;
+use forebay::shard::mail::Mail;
+use forebay::shard::router::owner;
+
+use super::ring::Table;
+use super::world::{layout, surroundings};
+
+/// A shard.
+pub(crate) struct Of {
+    pub(crate) core: Core,
+    pub(crate) table: Table,
+    board: Arc<Board>,
+    /// Letters on their way to it: a mailbox keeps the order across all that send to it.
+    mail: VecDeque<Mail>,
+}
+
+/// See the module.
+pub(crate) struct Process {
+    config: Arc<config::Config>,
+    pub(crate) shards: Vec<Of>,
+}
+
+fn start(config: &Arc<config::Config>, tables: Vec<Table>) -> Vec<Of> {
+    let (around, layout) = (surroundings(config), layout(config));
+    let start = |(index, mut table): (usize, Table)| {
+        let board = Arc::new(Board::new(layout));
+        let mut core = Core::new(index, around.clone(), Arc::clone(&board));
+        (table.posted, table.mailbox) = (Some(Vec::new()), 16);
+        core.on_start(&mut table);
+        Of { core, table, board, mail: VecDeque::new() }
+    };
+    tables.into_iter().enumerate().map(start).collect()
+}
+
+impl Process {
+    /// With a disk buffer, and a sink of other topics than `t`.
+    pub(crate) fn new(shards: usize) -> Self {
+        let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
+        let text = text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\"");
+        let mut config = config::parse(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        config.service.shards = shards;
+        let config = Arc::new(config);
+        let shards = start(&config, (0..shards).map(|_| Table::new()).collect());
+        let mut process = Self { config, shards };
+        process.settle();
+        process
+    }
+
+    /// A shard does what time has made due, and what its disk has done; not if that is slow.
+    pub(crate) fn turn(&mut self, shard: usize, later: Duration) {
+        let Of { core, table, .. } = &mut self.shards[shard];
+        table.now = table.now.after(later);
+        let now = table.now;
+        while let Some(token) = table.next_timer(now) {
+            core.on_timer(table, token);
+        }
+        core.on_turn_end(table);
+        while let Some(event) = table.disk.event() {
+            core.on_segment(table, event);
+            core.on_turn_end(table);
+        }
+        for (to, letter) in table.posted.as_mut().expect("it has mail").split_off(0) {
+            self.shards[to].mail.push_back(letter);
+        }
+    }
+
+    /// A shard reads so many letters.
+    pub(crate) fn read_mail(&mut self, shard: usize, letters: usize) {
+        let Of { core, table, mail, .. } = &mut self.shards[shard];
+        for letter in mail.drain(..letters.min(mail.len())) {
+            core.on_mail(table, letter);
+        }
+    }
+
+    /// Until nothing more happens.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..20 {
+            for shard in 0..self.shards.len() {
+                self.read_mail(shard, usize::MAX);
+                self.turn(shard, Duration::from_millis(10));
+            }
+        }
+    }
+
+    /// The power fails; letters that are on their way are gone. The shards of the new process have started, and read no letters yet.
+    pub(crate) fn power_cut(&mut self) {
+        let tables = std::mem::take(&mut self.shards).into_iter().map(|Of { mut table, .. }| {
+            table.disk.slow = false;
+            table.disk.power_cut();
+            table.restart();
+            table
+        });
+        self.shards = start(&self.config, tables.collect());
+        (0..self.shards.len()).for_each(|shard| self.turn(shard, Duration::ZERO));
+    }
+
+    /// A client sends CONNECT for a session that is kept for an hour; Clean Start if it is `new`.
+    pub(crate) fn open(&mut self, client: &str, new: bool) -> (usize, ConnId) {
+        let shard = owner(client, self.shards.len());
+        let Of { core, table, .. } = &mut self.shards[shard];
+        let conn = table.open(None);
+        core.on_accept(table, conn, ListenerId(0));
+        let flags = if new { 2 } else { 0 };
+        let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5, flags, 0, 0, 5, 0x11, 0, 0, 0x0E, 0x10];
+        connect.extend_from_slice(&u16::try_from(client.len()).expect("short").to_be_bytes());
+        connect.extend_from_slice(client.as_bytes());
+        connect[1] = u8::try_from(connect.len() - 2).expect("short");
+        core.on_bytes(table, conn, &connect);
+        (shard, conn)
+    }
+
+    /// The same, and what came with the CONNACK.
+    pub(crate) fn connect(&mut self, client: &str) -> (usize, ConnId, Vec<u8>) {
+        let (shard, conn) = self.open(client, false);
+        self.settle();
+        let mut connack = self.heard(shard, conn);
+        assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK");
+        let behind = connack.split_off(2 + usize::from(connack[1]));
+        (shard, conn, behind)
+    }
+
+    pub(crate) fn bytes(&mut self, shard: usize, conn: ConnId, bytes: &[u8]) {
+        let Of { core, table, .. } = &mut self.shards[shard];
+        core.on_bytes(table, conn, bytes);
+    }
+
+    pub(crate) fn say(&mut self, shard: usize, conn: ConnId, bytes: &[u8]) {
+        self.bytes(shard, conn, bytes);
+        self.settle();
+    }
+
+    pub(crate) fn lose(&mut self, shard: usize, conn: ConnId) {
+        let Of { core, table, .. } = &mut self.shards[shard];
+        core.on_close(table, conn, Closed::Peer);
+        core.on_turn_end(table);
+        table.release(conn);
+    }
+
+    pub(crate) fn heard(&mut self, shard: usize, conn: ConnId) -> Vec<u8> {
+        std::mem::take(&mut self.shards[shard].table.wire(conn).out)
+    }
+
+    /// A number of all shards together, as of their last turns.
+    pub(crate) fn number(&self, metric: ShardMetric) -> u64 {
+        self.shards.iter().map(|of| of.board.read()[metric as usize]).sum()
+    }
+}
+
+/// The packets that a client has been sent.
+pub(crate) fn packets(mut bytes: &[u8]) -> impl Iterator<Item = Packet<'_>> {
+    std::iter::from_fn(move || {
+        let frame = frame::next(bytes, u32::MAX).expect("well formed")?;
+        bytes = &bytes[frame.len..];
+        Some(decode::decode(Version::V5, Sender::Server, frame).expect("well formed"))
+    })
+}
