@@ -29,6 +29,18 @@ pub(crate) enum Pattern {
     /// One publisher, 200 subscribers of its topic, QoS 0.
     #[value(name = "F")]
     F,
+    /// One publisher, 1,000 subscribers of its topic, QoS 0.
+    #[value(name = "T1")]
+    T1,
+    /// The same at QoS 1.
+    #[value(name = "T2")]
+    T2,
+    /// 1,000 publishers, 40,000 messages a second, 16 a write, one subscriber of all their topics, QoS 1.
+    #[value(name = "T3")]
+    T3,
+    /// 1,000 publishers with one message in flight, each with a subscriber of its own, QoS 1.
+    #[value(name = "T4")]
+    T4,
 }
 
 impl Pattern {
@@ -41,6 +53,10 @@ impl Pattern {
             Self::L => "L",
             Self::R20k => "R20k",
             Self::F => "F",
+            Self::T1 => "T1",
+            Self::T2 => "T2",
+            Self::T3 => "T3",
+            Self::T4 => "T4",
         }
     }
 
@@ -61,6 +77,18 @@ impl Pattern {
             ..base.clone()
         };
         let paced = |clients, rate| Group { clients, rate, qos: QosMix::One(1), window: 16, ..base.clone() };
+        let to = |clients, topic: &str, qos| Group {
+            name: "subscribers".into(),
+            role: Role::Subscribe,
+            clients,
+            topic: topic.into(),
+            qos: QosMix::One(qos),
+            ..base.clone()
+        };
+        let fan_out = |clients, messages, qos| {
+            let publisher = Group { topic: "fan/out".into(), ..one(1, messages, 64, 1, qos) };
+            vec![to(clients, "fan/out", qos), publisher]
+        };
         let (description, groups) = match self {
             Self::A => ("100 connections, QoS 0, 16 messages a write", vec![one(100, 2_000_000, 64, 16, 0)]),
             Self::B => ("100 connections, QoS 1, 16 messages a write, window 64", vec![one(100, 1_000_000, 64, 16, 1)]),
@@ -68,17 +96,19 @@ impl Pattern {
             Self::D2 => ("5,000 connections, QoS 1, one in flight each", vec![one(5_000, 100_000, 1, 1, 1)]),
             Self::L => ("5,000 messages a second over 200 connections, QoS 1", vec![paced(200, 5_000.0)]),
             Self::R20k => ("20,000 messages a second over 2,000 connections, QoS 1", vec![paced(2_000, 20_000.0)]),
-            Self::F => {
-                let subscribers = Group {
-                    name: "subscribers".into(),
-                    role: Role::Subscribe,
-                    clients: 200,
-                    topic: "fan/out".into(),
-                    keep_alive: 0,
-                    ..base.clone()
-                };
-                let publisher = Group { topic: "fan/out".into(), ..one(1, 5_000, 64, 1, 0) };
-                ("one publisher, 200 subscribers, QoS 0", vec![subscribers, publisher])
+            Self::F => ("one publisher, 200 subscribers, QoS 0", fan_out(200, 5_000, 0)),
+            Self::T1 => ("one publisher, 1,000 subscribers, QoS 0", fan_out(1_000, 2_000, 0)),
+            Self::T2 => ("one publisher, 1,000 subscribers, QoS 1", fan_out(1_000, 500, 1)),
+            Self::T3 => {
+                // As fast as they are answered, they would be faster than one subscriber reads.
+                let publishers =
+                    Group { topic: "fan/in/{client}".into(), rate: 40_000.0, ..one(1_000, 200_000, 16, 16, 1) };
+                let description = "1,000 publishers, one subscriber, QoS 1, 40,000 messages a second, 16 a write";
+                (description, vec![to(1, "fan/in/+", 1), publishers])
+            }
+            Self::T4 => {
+                let publishers = Group { topic: "pair/{client}".into(), ..one(1_000, 100_000, 1, 1, 1) };
+                ("1,000 pairs, QoS 1, one in flight each", vec![to(1_000, "pair/{client}", 1), publishers])
             }
         };
         let paced = matches!(self, Self::L | Self::R20k);
