@@ -8,7 +8,8 @@ use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::runtime::seam::ConnId;
 
 use super::process::{Process, packets};
-use super::subscribe::{PLAIN, bytes_of, message, subscribe_packet};
+use super::subscribe::{PLAIN, bytes_of, message, publish, subscribe, subscribe_packet};
+use super::world::World as Shard;
 
 const SHARDS: usize = 3;
 
@@ -347,10 +348,42 @@ fn run(seed: u64) -> usize {
 
 #[test]
 fn a_message_that_is_repeated_after_a_crash_comes_once() {
-    let seeds = std::env::var("FOREBAY_EXCHANGE_SEEDS").map_or(0..60, |text| {
-        let (from, to) = text.split_once("..").expect("a range");
-        from.parse::<u64>().expect("a seed")..to.parse().expect("a seed")
-    });
-    let done: usize = seeds.map(run).sum();
+    let done: usize = super::seeds(0..60).map(run).sum();
     assert!(done > 500, "{done}");
+}
+
+/// A refusal frees the packet identifier: its next message is one of its own, through a crash as well.
+#[test]
+fn a_refusal_is_told_when_the_exchange_is_forgotten() {
+    let mut world = Shard::new(&super::spooled("", "acknowledge = \"replicated\""));
+    let (subscriber, _) = world.kept_v5("s");
+    let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
+    assert_eq!(subscribe(&mut world, subscriber, Version::V5, 0, &[("#", options)]), [2]);
+    let (publisher, _) = world.kept_v5("p");
+    let send = |world: &mut Shard, payload: &str| {
+        let of = Publish { qos: QoS::ExactlyOnce, packet_id: 1, ..message("t", payload) };
+        publish(world, publisher, Version::V5, of);
+    };
+    world.kafka_down();
+    world.broker.error = 87;
+    send(&mut world, "refused");
+    world.advance(Duration::from_millis(10));
+    assert_eq!(world.number(M::Exchanges), 1);
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(5));
+    let pubrec = world.sent(publisher);
+    assert_eq!((pubrec[0], pubrec[3]), (0x50, 1));
+    assert!(pubrec[4] >= 0x80, "{pubrec:?}");
+    assert_eq!(world.number(M::Exchanges), 0);
+    world.broker.error = 0;
+    send(&mut world, "taken");
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.sent(publisher), [0x50, 2, 0, 1]);
+    let sent = world.sent(subscriber);
+    let payload = |packet: Packet<'_>| match packet {
+        Packet::Publish(publish) => Some(String::from_utf8_lossy(publish.payload).into_owned()),
+        _ => None,
+    };
+    let payloads: Vec<_> = packets(&sent).filter_map(payload).collect();
+    assert_eq!(payloads, ["refused", "taken"]);
 }

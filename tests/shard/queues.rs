@@ -347,12 +347,8 @@ enum Published {
 
 #[test]
 fn seeds_of_crashes_lose_nothing_that_was_answered_and_repeat_nothing_of_qos_2() {
-    let seeds = std::env::var("FOREBAY_QUEUE_SEEDS").map_or(0..40, |text| {
-        let (from, to) = text.split_once("..").expect("a range");
-        from.parse::<u64>().expect("a seed")..to.parse().expect("a seed")
-    });
     let mut answered = 0;
-    for seed in seeds {
+    for seed in super::seeds(0..40) {
         answered += run(seed);
     }
     assert!(answered > 500, "{answered}");

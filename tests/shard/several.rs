@@ -365,7 +365,7 @@ impl Client {
 #[test]
 fn every_copy_comes_once_in_order_and_none_is_missing() {
     let (mut delivered, mut states) = (0, 0);
-    for seed in 0..400 {
+    for seed in super::seeds(0..400) {
         let mut world = World::new(seed);
         for _ in 0..600 {
             world.step();

@@ -378,7 +378,7 @@ impl World {
 #[test]
 fn each_message_goes_to_a_member_of_each_share_and_none_waits_while_one_has_room() {
     let (mut judged, mut waited, mut shared) = (0, 0, 0);
-    for seed in 0..150 {
+    for seed in super::seeds(0..150) {
         let mut world = World::new(seed);
         for _ in 0..800 {
             world.step();

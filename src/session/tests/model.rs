@@ -344,7 +344,7 @@ impl World {
             link.claims.pop_front();
         }
         let c = link.client;
-        assert_eq!(self.shard.drain(c), Drained { answered: expected.len(), refused });
+        assert_eq!(self.shard.drain(c), Drained { answered: expected.len(), refused, ..Drained::default() });
         assert_eq!(self.shard.heard(c.conn), expected);
         if refused.is_some() {
             self.end(client, End::NotExpressible);

@@ -45,7 +45,7 @@ fn one_answer_for_a_run_of_numbers() {
         shard.open(c, &publish(QoS::AtLeastOnce, packet_id), 1);
     }
     shard.session(c).complete(first, 3, R::SUCCESS);
-    assert_eq!(shard.drain(c), Drained { answered: 3, refused: None });
+    assert_eq!(shard.drain(c), Drained { answered: 3, refused: None, ..Drained::default() });
     // Overlaps what is answered already, and what was never given.
     shard.session(c).complete(first, 50, R::SUCCESS);
     assert_eq!(shard.answers(c), ["puback 1", "puback 2", "puback 3", "puback 4", "puback 5"]);
@@ -137,7 +137,10 @@ fn before_5_0_a_refusal_closes_and_never_acknowledges() {
                 shard.complete(c, number, R::SUCCESS);
             }
             shard.complete(c, second, R::UNSPECIFIED_ERROR);
-            assert_eq!(shard.drain(c), Drained { answered: 1, refused: Some(R::UNSPECIFIED_ERROR) });
+            assert_eq!(
+                shard.drain(c),
+                Drained { answered: 1, refused: Some(R::UNSPECIFIED_ERROR), ..Drained::default() }
+            );
             assert_eq!(shard.answers(c), ["puback 1"], "[MQTT-4.6.0-2] holds what stands behind it");
             shard.end(c, End::NotExpressible);
             let c = client(&mut shard, version);

@@ -192,7 +192,7 @@ fn before_5_0_a_refusal_after_one_sink_took_it_is_never_doubled() {
     shard.complete(c, row, R::UNSPECIFIED_ERROR);
     for _ in 0..3 {
         let drained = shard.drain(c);
-        assert_eq!(drained, Drained { answered: 0, refused: Some(R::UNSPECIFIED_ERROR) });
+        assert_eq!(drained, Drained { answered: 0, refused: Some(R::UNSPECIFIED_ERROR), ..Drained::default() });
         shard.end(c, End::NotExpressible);
         c = client(&mut shard, Version::V311);
         shard.repeat(c, 7);
@@ -210,7 +210,7 @@ fn what_a_sink_has_lost_may_be_sent_once_more() {
         shard.complete(old, row, R::SUCCESS);
         if waits {
             shard.complete(old, row, LOST);
-            assert_eq!(shard.drain(old), Drained { answered: 0, refused: Some(LOST) });
+            assert_eq!(shard.drain(old), Drained { answered: 0, refused: Some(LOST), ..Drained::default() });
         }
         shard.end(old, if waits { End::NotExpressible } else { End::Lost });
         if !waits {
