@@ -31,6 +31,7 @@ use crate::telemetry::{Exporter, Running, Span, Tracer};
 mod greeting;
 mod reloading;
 mod starting;
+mod sys_topics;
 mod trials;
 
 use self::reloading::{AfterReload, ByMainThread, Wish};
@@ -38,6 +39,7 @@ use self::starting::{
     ServiceLog, bind_listeners, preflight, restrict_files, runtime_settings, start_control, start_embedded,
     start_exporter, tokens,
 };
+use self::sys_topics::SysTopics;
 use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
@@ -285,9 +287,14 @@ impl Service {
 
     fn serve(mut self) -> Result<(), Failure> {
         let mut started = 0;
+        let mut sys_topics = None;
         let signal = loop {
             self.renew_files()?;
-            let wait = SHARDS_LOOKED_AT_EVERY.min(self.edge.next_look());
+            let mut wait = SHARDS_LOOKED_AT_EVERY.min(self.edge.next_look());
+            if let Some(topics) = &mut sys_topics {
+                self.publish_sys_topics(topics);
+                wait = wait.min(topics.next().saturating_duration_since(Instant::now()));
+            }
             match self.heard.recv_timeout(wait) {
                 // A shard whose ring fails says nothing any more. Its clients have nowhere else to go.
                 Err(RecvTimeoutError::Timeout) => {
@@ -305,6 +312,7 @@ impl Service {
                         self.starting.take().into_iter().for_each(|span| self.tracer.end(span));
                         self.greet();
                         notify::ready("accepting devices");
+                        sys_topics = Some(SysTopics::new(Instant::now()));
                     }
                 }
                 Ok(Event::Shard(Notice::Failed { shard, why })) => {
@@ -331,6 +339,14 @@ impl Service {
         });
         exporter.into_iter().for_each(Running::stop);
         drained
+    }
+
+    /// The first shard publishes those that have changed. If its mailbox is full, others come in a while.
+    fn publish_sys_topics(&self, topics: &mut SysTopics) {
+        let changed = topics.changed(&self.shown.view().boards, Instant::now());
+        if !changed.is_empty() {
+            let _ = self.post.send(0, Mail::SysTopics(changed));
+        }
     }
 
     /// A letter to every shard, whatever else is in its mailbox.

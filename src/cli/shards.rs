@@ -16,8 +16,8 @@ impl Shards for ByMail {
         self.shards
     }
 
-    fn owner(&self, client_id: &str) -> usize {
-        router::owner(client_id, self.shards)
+    fn owner(&self, of: &str) -> usize {
+        router::owner(of, self.shards)
     }
 
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool {

@@ -21,10 +21,10 @@ use crate::metrics::inspect::{self, Ask, Part, Told};
 /// How long a shard may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows of a page, by default and at most.
-const LIMIT: usize = 100;
-const LIMIT_MAX: usize = 1_000;
+pub(super) const LIMIT: usize = 100;
+pub(super) const LIMIT_MAX: usize = 1_000;
 /// Questions for one page: a search that finds little ends with a cursor after so many.
-const QUESTIONS_MAX: usize = 256;
+pub(super) const QUESTIONS_MAX: usize = 256;
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new()
@@ -319,7 +319,7 @@ async fn page<T>(
 }
 
 /// Puts a question to a shard and waits for its answer.
-async fn ask(view: &View, shard: usize, ask: Ask) -> Result<Told, Problem> {
+pub(super) async fn ask(view: &View, shard: usize, ask: Ask) -> Result<Told, Problem> {
     let (answer, told) = oneshot::channel();
     // Who asked may have gone away.
     let answer = Box::new(move |told| drop(answer.send(told)));

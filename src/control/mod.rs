@@ -12,6 +12,7 @@ mod idle;
 mod overview;
 mod problem;
 mod reload;
+mod retained;
 mod shown;
 mod tls;
 mod traced;
@@ -213,6 +214,7 @@ impl Drop for Control {
         (name = "service", description = "The service as a whole"),
         (name = "listeners", description = "Where clients connect"),
         (name = "clients", description = "Clients and their sessions"),
+        (name = "retained", description = "Retained messages"),
         (name = "sinks", description = "From MQTT to Kafka"),
         (name = "kafka", description = "Kafka clusters and topics"),
         (name = "spool", description = "The disk buffer"),
@@ -233,6 +235,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
     let (router, mut description) = OpenApiRouter::with_openapi(description)
         .merge(overview::routes())
         .merge(clients::routes())
+        .merge(retained::routes())
         .merge(events::routes())
         .merge(reload::routes())
         .merge(change::routes())

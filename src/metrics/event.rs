@@ -151,7 +151,7 @@ events! {
     ReloadFailed, Error, Error, "reload_failed", [Reason], "reload failed; nothing changed, what was in force stays in force";
     CertificateExpiring, Warn, Error, "certificate_expiring", [File, Days], "a certificate expires soon; a new one is taken within a minute once it is in the file's place";
     CertificateExpired, Error, Error, "certificate_expired", [File], "a certificate has expired";
-    AdminAction, Info, Lifecycle, "admin_action", [Action, Client, Sink, Kafka, Listener, Level, Token], "an administrator changed something";
+    AdminAction, Info, Lifecycle, "admin_action", [Action, Client, MqttTopic, Sink, Kafka, Listener, Level, Token], "an administrator changed something";
 }
 
 macro_rules! fields {

@@ -37,6 +37,19 @@ pub enum Ask {
         /// Only those of this sink, by its number in the configuration.
         sink: Option<usize>,
     },
+    /// Retained messages whose topics a filter matches, without their payloads.
+    Retained {
+        /// It. One that is not valid is answered with [`Told::Done`].
+        filter: String,
+        /// The first topic to look at; `None`: from the beginning.
+        from: Option<String>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// The retained message of a topic.
+    RetainedOf(String),
+    /// End the retained message of a topic.
+    ForgetRetained(String),
 }
 
 /// A part of a list.
@@ -59,6 +72,10 @@ pub enum Told {
     Oldest(Vec<Option<i64>>),
     /// To [`Ask::Topics`].
     Topics(Part<Topic>),
+    /// To [`Ask::Retained`]: some, and the topic to go on from; `None`: that was all of the shard.
+    Retained(Vec<Retained>, Option<String>),
+    /// To [`Ask::RetainedOf`].
+    RetainedOf(Option<Box<Retained>>),
     /// To the wishes: whether there was something to do.
     Done(bool),
 }
@@ -127,12 +144,31 @@ pub struct Topic {
     pub buffered_bytes: usize,
 }
 
+/// A retained message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retained {
+    /// Its topic.
+    pub topic: String,
+    /// The QoS that it was published at.
+    pub qos: u8,
+    /// Bytes of its payload.
+    pub payload_bytes: usize,
+    /// The payload, where one message was asked for.
+    pub payload: Option<Vec<u8>>,
+    /// Since when it has been retained in this process, in seconds.
+    pub age_s: u64,
+    /// When it expires, in seconds; `None`: never.
+    pub expires_in_s: Option<u64>,
+    /// Whether it survives a restart.
+    pub stored: bool,
+}
+
 /// The way to ask shards.
 pub trait Shards: Send + Sync {
     /// How many there are.
     fn count(&self) -> usize;
-    /// Which one has a client.
-    fn owner(&self, client_id: &str) -> usize;
+    /// Which one has a client, by its identifier, or the retained message of a topic.
+    fn owner(&self, of: &str) -> usize;
     /// Puts a question. `false`: the shard's mailbox is full, or it has ended; `answer` is not called then.
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool;
 }

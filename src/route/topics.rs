@@ -22,6 +22,13 @@ impl TopicKey {
         Self(topic.bytes().map(|byte| if byte == b'/' { END } else { byte }).collect())
     }
 
+    /// The topic.
+    #[must_use]
+    pub fn topic(&self) -> String {
+        let bytes = self.0.iter().map(|byte| if *byte == END { b'/' } else { *byte }).collect();
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+
     /// Its length, which is that of the topic.
     #[must_use]
     pub fn len(&self) -> usize {

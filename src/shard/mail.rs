@@ -163,6 +163,8 @@ pub enum Mail {
         /// The shard that they were for.
         by: usize,
     },
+    /// Topics of `$SYS` and what they say now: to be published and retained.
+    SysTopics(Vec<(&'static str, String)>),
     /// All shards have started: accept clients.
     Accept,
     /// A question of the control plane, or a wish.

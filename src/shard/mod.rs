@@ -67,6 +67,7 @@ mod spool;
 mod stalls;
 mod stored;
 mod subscribe;
+mod sys_topics;
 mod tails;
 pub mod tally;
 pub mod trial;

@@ -14,7 +14,7 @@ use super::events::{denied, publish_refused, second};
 use super::reservation::Unreserved;
 use super::sinks::Message;
 use super::stalls::Stall;
-use super::{Core, Ring};
+use super::{Core, Ring, sys_topics};
 
 impl Core {
     /// The hot path: match, ask sinks and subscribers' shards for room, let the session number it, write the rows, send the copies.
@@ -29,7 +29,8 @@ impl Core {
         }
         // A repeat goes to no sink: it must not wait for room in one.
         let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
-        let is_granted = is_repeat || session.is_granted_publish(publish);
+        let is_own = session.topic_of(publish).is_some_and(sys_topics::is_own);
+        let is_granted = is_repeat || !is_own && session.is_granted_publish(publish);
         let session = &*session;
         let taken_by: &[u16] =
             if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };

@@ -137,6 +137,7 @@ impl Shard for Core {
             Mail::Replayed { question, answered } => self.replayed(question, answered),
             Mail::SharedMessages { from, share, messages } => self.shared_messages(io, from, share, messages),
             Mail::SharedMessagesTaken { by } => self.delivery.shares.messages_taken(by),
+            Mail::SysTopics(values) => self.publish_sys_topics(io, &values),
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();

@@ -8,7 +8,7 @@ use crate::session::DueWill;
 use super::events::{denied, publish_refused, second};
 use super::publish::{message, packet_bytes};
 use super::reservation::Unreserved;
-use super::{Core, Ring};
+use super::{Core, Ring, sys_topics};
 
 /// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
@@ -30,6 +30,9 @@ impl Core {
 
     /// Whether the client that left it may publish it still.
     fn is_granted(&self, due: &DueWill) -> bool {
+        if sys_topics::is_own(due.publish().topic) {
+            return false;
+        }
         let Some(auth) = &due.auth else { return true };
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
         let policy = self.around.edge.policy(auth);

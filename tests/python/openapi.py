@@ -62,7 +62,12 @@ def named(path: str) -> str:
 
 def run(api: Api) -> None:
     validate(api.description)
-    names = {"/api/v1/sinks/{name}": "sinks", "/api/v1/clusters/{name}": "clusters", "/api/v1/clients/{client_id}": "clients"}
+    names = {
+        "/api/v1/sinks/{name}": "sinks",
+        "/api/v1/clusters/{name}": "clusters",
+        "/api/v1/clients/{client_id}": "clients",
+        "/api/v1/retained/{topic}": "retained",
+    }
     for path, item in api.description["paths"].items():
         for method in ("get", "post", "put", "delete", "patch"):
             known = item.get(method)
@@ -76,7 +81,7 @@ def run(api: Api) -> None:
                     collection = names[path]
                     status, _, body = api.ask("GET", f"/api/v1/{collection}")
                     for row in json.loads(body)[collection]:
-                        one = urllib.parse.quote(row.get("client_id") or row["name"], safe="")
+                        one = urllib.parse.quote(row.get("client_id") or row.get("topic") or row["name"], safe="")
                         api.check("GET", path.split("{")[0] + one, known, {200})
                     api.check("GET", path.split("{")[0] + "no%2Fsuch%20thing", known, {404})
                     continue

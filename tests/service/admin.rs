@@ -18,7 +18,7 @@ const SINK: &str =
     "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"t-${topic[0]}\"\nrecord_bytes_max = \"1KiB\"\n";
 
 /// Status and JSON body.
-fn ask(service: &Service, method: &str, path: &str, body: &str) -> (u16, Value) {
+pub(crate) fn ask(service: &Service, method: &str, path: &str, body: &str) -> (u16, Value) {
     let (head, body) = service.ask(method, path, "X-Test: 1", body).expect("an answer");
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
     let json = if body.is_empty() { Value::Null } else { serde_json::from_str(&body).unwrap_or(Value::Null) };

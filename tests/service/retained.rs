@@ -3,7 +3,9 @@
 use std::fs;
 
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version};
+use serde_json::Value;
 
+use crate::admin::ask;
 use crate::auth::{auth, passwd, with_auth};
 use crate::device::{Device, Heard, hello, publish};
 use crate::process::{metric, until_metric};
@@ -91,4 +93,51 @@ fn the_access_control_list_holds_for_them_too() {
     assert!(matches!(device.hear(), Heard::Message(0, 0, topic, _) if topic == "part/a"));
     device.ping();
     assert_eq!(metric(&service, "deliveries_total{result=\"denied\"}"), 1);
+}
+
+#[test]
+fn mosquitto_sub_finds_the_numbers_of_the_service() {
+    let service = Service::start(&config_with("shards = 2", SINK));
+    let lines = retained(&service, "mqttv5", "$SYS/broker/clients/+", 4);
+    let wanted =
+        ["connected", "disconnected", "maximum", "total"].map(|name| format!("$SYS/broker/clients/{name} 0 0 1"));
+    assert_eq!(lines, wanted, "none had connected when they were made");
+    let version = format!("$SYS/broker/version Forebay {} 0 1", env!("CARGO_PKG_VERSION"));
+    assert_eq!(retained(&service, "mqttv31", "$SYS/broker/version", 1), [version]);
+    assert_eq!(metric(&service, "retained_messages"), 0);
+}
+
+#[test]
+fn the_api_shows_and_ends_them() {
+    let service = Service::start(&config_with("shards = 2", &format!("{SPOOL}{SINK}")));
+    for number in 0..5 {
+        retain(&service, "mqttv5", "1", &format!("plant/{number}"), &["-m", &format!("value {number}")]);
+    }
+    let raw = Publish { retain: true, ..publish(QoS::AtMostOnce, 0, "raw", b"\xff\x00") };
+    Device::connect(service.mqtt(), Version::V5, "raw").say(&Packet::Publish(raw));
+    until_metric(&service, "retained_messages", 6);
+    let ask = |method: &str, path: &str| ask(&service, method, &format!("/api/v1/retained{path}"), "");
+    // Pages of one message, over both shards.
+    let (mut topics, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (_, page) = ask("GET", &format!("?filter=plant/%2B&limit=1{cursor}"));
+        topics.extend(page["retained"].as_array().expect("rows").iter().map(|row| row["topic"].to_string()));
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    topics.sort();
+    assert_eq!(topics, (0..5).map(|number| format!("\"plant/{number}\"")).collect::<Vec<_>>());
+    let (_, one) = ask("GET", "/plant%2F3");
+    assert_eq!((&one["payload"], &one["qos"], &one["stored"]), (&"value 3".into(), &1.into(), &true.into()), "{one:#}");
+    let (_, raw) = ask("GET", "/raw");
+    assert_eq!(
+        (&raw["payload"], &raw["payload_base64"], &raw["payload_bytes"]),
+        (&Value::Null, &"/wA=".into(), &2.into())
+    );
+    assert_eq!(ask("DELETE", "/plant%2F3").0, 204);
+    assert_eq!((ask("GET", "/plant%2F3").0, ask("DELETE", "/plant%2F3").0), (404, 404));
+    assert_eq!(ask("GET", "?filter=a%23").0, 400);
+    assert_eq!(retained(&service, "mqttv5", "plant/#", 4).len(), 4);
+    let (_, own) = ask("GET", "?filter=%24SYS/%23");
+    assert!(own["retained"].as_array().is_some_and(|rows| rows.len() > 10), "{own:#}");
 }

@@ -38,6 +38,7 @@ mod stalls;
 mod stop;
 mod storm;
 mod subscribe;
+mod sys_topics;
 mod tokens;
 #[allow(dead_code)]
 #[path = "../../src/runtime/tests/toy.rs"]
@@ -52,6 +53,14 @@ use world::ONE_SINK;
 
 #[global_allocator]
 static COUNTING: Counting = Counting;
+
+/// The seeds to run: these, or those of `FOREBAY_SHARD_SEEDS=FROM..TO`.
+fn seeds(default: std::ops::Range<u64>) -> std::ops::Range<u64> {
+    std::env::var("FOREBAY_SHARD_SEEDS").map_or(default, |text| {
+        let (from, to) = text.split_once("..").expect("a range");
+        from.parse().expect("a seed")..to.parse().expect("a seed")
+    })
+}
 
 /// As [`ONE_SINK`], with little memory.
 fn small() -> String {

@@ -37,6 +37,9 @@ impl Core {
             return 0;
         };
         self.retained.unwritten.later.remove(topic);
+        if value.is_own {
+            return 0;
+        }
         let mut payload = Vec::with_capacity(saved::HEAD_BYTES + value.packet.len());
         saved::encode(value.until.map(|until| buffer.deadline(until)), &value.packet, &mut payload);
         match buffer.keep_session(value.number, &payload) {

@@ -5,6 +5,7 @@
 //! on the disk, in the order in which they came (`log`). A new subscription is answered from the homes, batch by batch (`replay`),
 //! once all that was published before it can be found there (`pass`).
 
+mod inspect;
 mod log;
 mod pass;
 mod replay;
@@ -28,7 +29,7 @@ use super::confirm::Confirmations;
 use super::delivery::{publish_of, put_packet};
 use super::events::{clipped, second};
 use super::router::owner;
-use super::{Core, Ring};
+use super::{Core, Ring, sys_topics};
 
 pub(super) use self::replay::Answered;
 pub(super) use self::saved::is_retained;
@@ -47,6 +48,8 @@ struct Value {
     until: Option<Monotonic>,
     /// Its number in the log.
     number: Option<u64>,
+    /// The service says it of itself.
+    is_own: bool,
 }
 
 impl Value {
@@ -55,11 +58,13 @@ impl Value {
         put_packet(publish, &mut packet);
         let expiry_s = publish.properties.message_expiry_interval_s();
         let until = expiry_s.map(|s| since.after(std::time::Duration::from_secs(s.into())));
-        Self { packet: packet.into(), since, until, number: None }
+        let is_own = sys_topics::is_own(publish.topic);
+        Self { packet: packet.into(), since, until, number: None, is_own }
     }
 
     /// Not for longer than so many seconds.
     fn at_most(mut self, most_s: Option<u32>) -> Self {
+        let most_s = most_s.filter(|_| !self.is_own);
         let most = most_s.map(|s| self.since.after(std::time::Duration::from_secs(s.into())));
         self.until = self.until.into_iter().chain(most).min();
         self
@@ -107,6 +112,8 @@ impl Bounds {
 pub(super) struct Retained {
     topics: Topics<Value>,
     bytes: usize,
+    /// What the service says of itself: no bound counts it, and no log has it.
+    own: usize,
     bounds: Bounds,
     /// Topics whose messages expire, by when.
     expiring: BTreeSet<(Monotonic, TopicKey)>,
@@ -124,6 +131,7 @@ impl Retained {
         Self {
             topics: Topics::default(),
             bytes: 0,
+            own: 0,
             bounds: Bounds::new(config),
             expiring: BTreeSet::new(),
             unwritten: Unwritten::default(),
@@ -149,6 +157,10 @@ impl Retained {
 
     fn take(&mut self, topic: &TopicKey) -> Option<Value> {
         let value = self.topics.remove(topic)?;
+        if value.is_own {
+            self.own -= 1;
+            return Some(value);
+        }
         self.bytes -= value.bytes(topic);
         if let Some(until) = value.until {
             self.expiring.remove(&(until, topic.clone()));
@@ -157,6 +169,11 @@ impl Retained {
     }
 
     fn insert(&mut self, topic: TopicKey, value: Value) {
+        if value.is_own {
+            self.own += 1;
+            self.topics.insert(topic, value);
+            return;
+        }
         self.bytes += value.bytes(&topic);
         if let Some(until) = value.until {
             self.expiring.insert((until, topic.clone()));
@@ -164,12 +181,20 @@ impl Retained {
         self.topics.insert(topic, value);
     }
 
+    /// Messages of clients.
+    fn messages(&self) -> usize {
+        self.topics.len() - self.own
+    }
+
     /// Why a message finds no room, if it does not.
     fn refuses(&self, topic: &TopicKey, value: &Value) -> Option<&'static str> {
+        if value.is_own {
+            return None;
+        }
         if value.packet.len() > self.bounds.packet {
             return Some("larger than an eighth of a segment of the spool");
         }
-        let is_full = self.topics.len() >= self.bounds.messages || self.bytes + value.bytes(topic) > self.bounds.bytes;
+        let is_full = self.messages() >= self.bounds.messages || self.bytes + value.bytes(topic) > self.bounds.bytes;
         is_full.then_some("as many messages are retained as may be")
     }
 }
@@ -232,7 +257,7 @@ impl Core {
             let number = self.retained.take(&topic).and_then(|value| value.number);
             self.forget_retained(&topic, number);
         }
-        self.numbers.set(M::RetainedMessages, self.retained.topics.len() as u64);
+        self.numbers.set(M::RetainedMessages, self.retained.messages() as u64);
         self.numbers.set(M::RetainedBytes, self.retained.bytes as u64);
         self.numbers.set(M::RetainedUnconfirmed, self.retained.confirmations.unconfirmed() as u64);
         self.run_replays(io);

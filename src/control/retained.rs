@@ -1,0 +1,174 @@
+//! Retained messages: asked of the shards, each of which is the home of some topics.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::View;
+use super::auth::Who;
+use super::clients::{LIMIT, LIMIT_MAX, QUESTIONS_MAX, ask};
+use super::problem::{Asked, Named, Problem};
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::inspect::{self, Ask, Told};
+
+pub(super) fn routes() -> OpenApiRouter<super::Shown> {
+    OpenApiRouter::new()
+        .routes(routes!(retained_messages))
+        .routes(routes!(retained_message))
+        .routes(routes!(forget_retained))
+}
+
+/// A retained message.
+#[derive(Debug, Serialize, ToSchema)]
+struct Message {
+    topic: String,
+    /// QoS that it was published at.
+    qos: u8,
+    payload_bytes: usize,
+    /// The payload, if it is text; only in the answer about one message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
+    /// The payload in Base64, if it is not text; only in the answer about one message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_base64: Option<String>,
+    /// How long it has been retained, since the start of the service if it is older.
+    age_seconds: u64,
+    /// When it expires; null: never.
+    expires_in_seconds: Option<u64>,
+    /// It is on disk and survives a restart.
+    stored: bool,
+    /// The shard that retains it.
+    shard: usize,
+}
+
+impl Message {
+    fn new(shard: usize, of: inspect::Retained) -> Self {
+        let payload = of.payload.map(String::from_utf8);
+        let (payload, payload_base64) = match payload {
+            None => (None, None),
+            Some(Ok(text)) => (Some(text), None),
+            Some(Err(bytes)) => (None, Some(STANDARD.encode(bytes.as_bytes()))),
+        };
+        Self {
+            topic: of.topic,
+            qos: of.qos,
+            payload_bytes: of.payload_bytes,
+            payload,
+            payload_base64,
+            age_seconds: of.age_s,
+            expires_in_seconds: of.expires_in_s,
+            stored: of.stored,
+            shard,
+        }
+    }
+}
+
+/// A page of retained messages.
+#[derive(Debug, Serialize, ToSchema)]
+struct Messages {
+    retained: Vec<Message>,
+    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Query {
+    /// Only those whose topics this topic filter matches.
+    #[param(default = "#")]
+    filter: Option<String>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// Retained messages, in the order of their topics on each shard; those of `$SYS` only for a filter that begins with it.
+#[utoipa::path(get, path = "/api/v1/retained", tag = "retained", params(Query), responses(
+    (status = 200, body = Messages),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn retained_messages(
+    State(view): State<Arc<View>>,
+    Asked(Query { filter, limit, cursor }): Asked<Query>,
+) -> Result<Json<Messages>, Problem> {
+    let (filter, limit) = (filter.unwrap_or_else(|| "#".to_owned()), limit.unwrap_or(LIMIT));
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")));
+    }
+    let (mut shard, mut from) = match cursor {
+        None => (0, None),
+        Some(cursor) => {
+            let parsed =
+                cursor.split_once('-').and_then(|(shard, topic)| Some((shard.parse().ok()?, topic.to_owned())));
+            let (shard, topic) =
+                parsed.ok_or_else(|| Problem::bad_request("cursor must be `next` of the page before"))?;
+            (shard, Some(topic).filter(|topic| !topic.is_empty()))
+        }
+    };
+    let mut retained = Vec::new();
+    for _ in 0..QUESTIONS_MAX {
+        if shard >= view.shards.count() {
+            return Ok(Json(Messages { retained, next: None }));
+        }
+        if retained.len() == limit {
+            break;
+        }
+        let question = Ask::Retained { filter: filter.clone(), from: from.take(), limit: limit - retained.len() };
+        let Told::Retained(rows, next) = ask(&view, shard, question).await? else {
+            return Err(Problem::bad_request(format!("{filter:?} is not a topic filter")));
+        };
+        retained.extend(rows.into_iter().map(|row| Message::new(shard, row)));
+        (shard, from) = next.map_or((shard + 1, None), |next| (shard, Some(next)));
+    }
+    Ok(Json(Messages { retained, next: Some(format!("{shard}-{}", from.unwrap_or_default())) }))
+}
+
+/// The retained message of a topic.
+#[utoipa::path(get, path = "/api/v1/retained/{topic}", tag = "retained",
+    params(("topic" = String, Path, description = "Topic, percent-encoded")), responses(
+    (status = 200, body = Message),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn retained_message(State(view): State<Arc<View>>, Named(topic): Named) -> Result<Json<Message>, Problem> {
+    let shard = view.shards.owner(&topic);
+    match ask(&view, shard, Ask::RetainedOf(topic.clone())).await? {
+        Told::RetainedOf(Some(row)) => Ok(Json(Message::new(shard, *row))),
+        _ => Err(nothing(&topic)),
+    }
+}
+
+/// Ends the retained message of a topic. Subscribers are not told.
+#[utoipa::path(delete, path = "/api/v1/retained/{topic}", tag = "retained",
+    params(("topic" = String, Path, description = "Topic, percent-encoded")), responses(
+    (status = 204, description = "It is not retained any more"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn forget_retained(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Named(topic): Named,
+) -> Result<StatusCode, Problem> {
+    match ask(&view, view.shards.owner(&topic), Ask::ForgetRetained(topic.clone())).await? {
+        Told::Done(true) => {
+            let event = Event::now(Kind::AdminAction).with(Field::Action, "forget_retained");
+            view.journal.say(event.with(Field::MqttTopic, topic).maybe(Field::Token, token));
+            Ok(StatusCode::NO_CONTENT)
+        }
+        _ => Err(nothing(&topic)),
+    }
+}
+
+fn nothing(topic: &str) -> Problem {
+    Problem::not_found(format!("nothing is retained for {topic:?}"))
+}

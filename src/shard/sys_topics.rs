@@ -1,0 +1,34 @@
+//! `$SYS/…`: what the service says of itself. Retained, in memory only; clients may not publish there.
+
+use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::property::Properties;
+
+use super::publish::packet_bytes;
+use super::{Core, Ring};
+
+/// Whether only the service itself may publish to a topic. Bridges of other brokers say under `connection` whether they are up.
+pub(super) fn is_own(topic: &str) -> bool {
+    topic.strip_prefix("$SYS/").is_some_and(|rest| !rest.starts_with("broker/connection/"))
+}
+
+impl Core {
+    /// Publishes these to subscribers of all shards, retained. What finds no room is published when it has changed.
+    pub(super) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, values: &[(&'static str, String)]) {
+        for (topic, value) in values {
+            let publish = Publish {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                retain: true,
+                topic,
+                packet_id: 0,
+                properties: Properties::EMPTY,
+                payload: value.as_bytes(),
+            };
+            let route = self.delivery.route(topic);
+            let route = self.delivery.also(route, self.retained.home(topic));
+            if self.delivery.ask(&self.retained, &self.queues, route, packet_bytes(topic, &publish)).is_ok() {
+                self.deliver(io, route, &publish, (None, None), None);
+            }
+        }
+    }
+}
