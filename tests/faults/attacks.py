@@ -217,6 +217,56 @@ class Attacker:
             loud.close()
             deaf.vanish()
 
+    def replays(self) -> None:
+        """Class 10: retained messages, asked for again and again by clients that do not read them; filters that match each in many ways."""
+        publisher = self.connected()
+        for number in range(300):
+            # One byte for the first packet: PUBLISH with RETAIN.
+            message = publish(f"attack/kept/{number % 20}/{number}", b"k" * 2_000)
+            publisher.send(bytes([message[0] | 1]) + message[1:])
+        publisher.close()
+        links = [self.connected() for _ in range(10)]
+        filters = [text(name) + b"\x01" for name in ("#", "attack/#", "+/+/+/+", "attack/+/#", "+/kept/#", "attack/kept/+/+")]
+        for link in links:
+            link.sock.settimeout(HELD_S)
+            try:
+                for packet_id in range(1, 30):
+                    link.send(packet(0x82, packet_id.to_bytes(2, "big") + b"\x00" + b"".join(filters)))
+            except (TimeoutError, OSError):
+                pass
+        [link.vanish() for link in links]
+
+    def windows(self) -> None:
+        """Class 10: subscribers that take one message at a time and acknowledge none, or half of an exchange."""
+        links = []
+        for qos, said in ((1, b""), (2, b""), (2, packet(0x50, b"\x00\x01"))):
+            link = self.connected(properties=b"\x21\x00\x01\x11\x00\x00\x00\x05")
+            link.send(packet(0x82, b"\x00\x01\x00" + text("attack/window") + bytes([qos])) + said)
+            links.append(link)
+        publisher = self.connected()
+        publisher.sock.settimeout(HELD_S)
+        try:
+            for packet_id in range(1, 1_000):
+                publisher.send(publish("attack/window", b"w" * 500, qos=self.chance.choice([1, 2]), packet_id=packet_id))
+                if packet_id % 200 == 0:
+                    publisher.answer(1 << 16)
+        except (TimeoutError, OSError):
+            pass
+        [link.vanish() for link in [*links, publisher]]
+
+    def storm(self) -> None:
+        """Class 8: thousands of filters, of all forms, until no more are granted, and again from the beginning."""
+        link = self.connected()
+        link.sock.settimeout(HELD_S)
+        try:
+            for first in range(0, 2_000, 50):
+                names = [f"attack/{'+/' * (number % 12)}{number}/{'#' if number % 3 else 'x'}" for number in range(first, first + 50)]
+                link.send(packet(0x82, b"\x00\x01\x00" + b"".join(text(name) + b"\x01" for name in names)))
+                link.send(packet(0xA2, b"\x00\x02\x00" + b"".join(text(name) for name in names[::2])))
+        except (TimeoutError, OSError):
+            pass
+        link.vanish()
+
     def wildcards(self) -> None:
         """Class 17: identities of wildcards, separators and controls."""
         for name in ("+", "#", "a/b", "$share", "x\u0001", "%c", "../../etc"):
@@ -316,7 +366,7 @@ class Attacker:
 
     KINDS: tuple[Callable, ...] = (
         announce, lengths, cut, refused, properties, silence, rubbish, mutated, not_a_clients, levels, unreleased, wills, takeovers, subscriptions,
-        acknowledgements, wildcards, deaf, deaf_subscriber, large, guesses, handshakes, upgrades, frames,
+        storm, acknowledgements, wildcards, deaf, deaf_subscriber, replays, windows, large, guesses, handshakes, upgrades, frames,
     )  # fmt: skip
     # What only a WebSocket has.
     WEB = ("upgrades", "frames")
