@@ -127,7 +127,8 @@ pub fn connack(version: Version, packet: &ConnAck<'_>, out: &mut Vec<u8>) -> Enc
     Ok(())
 }
 
-/// PUBLISH. Nothing is allocated but room in `out`.
+/// PUBLISH, with its topic first [MQTT-3.3.2-1] and no packet identifier at QoS 0 [MQTT-2.2.1-2]. Nothing is allocated but room in
+/// `out`.
 ///
 /// # Errors
 /// [`EncodeError::TooLarge`].
@@ -149,7 +150,8 @@ pub fn publish(version: Version, packet: &Publish<'_>, out: &mut Vec<u8>) -> Enc
     Ok(())
 }
 
-/// PUBACK, PUBREC, PUBREL or PUBCOMP without properties: four bytes for success and before 5.0, else five.
+/// PUBACK, PUBREC, PUBREL or PUBCOMP without properties: four bytes for success and before 5.0, else five. The least that any
+/// client takes, so a Reason String or User Property makes none of these too large [MQTT-3.6.2-2] [MQTT-3.6.2-3] [MQTT-3.7.2-2].
 #[inline]
 pub fn ack(version: Version, kind: PacketType, packet_id: u16, reason: ReasonCode, out: &mut Vec<u8>) {
     debug_assert!((PacketType::PubAck..=PacketType::PubComp).contains(&kind));
@@ -351,6 +353,7 @@ fn properties_len(version: Version, properties: Properties<'_>) -> usize {
     u32::try_from(len).map_or(len, |short| variable_len(short) + len)
 }
 
+/// Properties of 5.0 with their length, which is 0 where there are none [MQTT-2.2.2-1].
 #[inline]
 fn put_properties(version: Version, properties: Properties<'_>, out: &mut Vec<u8>) {
     if version == Version::V5 {
@@ -388,6 +391,7 @@ mod tests {
         }
     }
 
+    /// [3.1.1 MQTT-3.9.3-2]
     #[test]
     fn a_failed_subscription_in_the_words_of_each_version() {
         assert_eq!(suback(Version::V5, &[1, 0x9E]), Ok(vec![0x90, 5, 1, 2, 0, 1, 0x9E]));

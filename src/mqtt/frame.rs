@@ -229,6 +229,7 @@ mod tests {
         assert!(frame.check_shortest().is_err());
     }
 
+    /// [MQTT-3.1.0-1] [MQTT-2.1.3-1] [3.1.1 MQTT-3.1.0-1] [3.1.1 MQTT-2.2.2-1] [3.1.1 MQTT-2.2.2-2]
     #[test]
     fn the_first_byte_alone_is_enough() {
         for first in [0x00, 0x0F, 0x36, 0x38, 0x41, 0x60, 0x80, 0xA3, 0xC1, 0xE1, 0xF2] {

@@ -1,4 +1,5 @@
-//! MQTT 3.1, 3.1.1 and 5.0: bytes to packets and back. No I/O, no clock.
+//! MQTT 3.1, 3.1.1 and 5.0: bytes to packets and back, with nothing that the standards do not have [3.1.1 MQTT-7.0.0-2]. No I/O, no
+//! clock.
 //!
 //! In: [`frame::next`] cuts one packet out of a byte slice, [`decode::decode`] checks it and gives a borrowed view.
 //! Out: [`encode`] appends to one buffer. A PUBLISH allocates nothing either way.

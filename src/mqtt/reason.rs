@@ -211,6 +211,8 @@ mod tests {
         assert!(ReasonCode(0x80).is_error() && !ReasonCode(0x19).is_error());
     }
 
+    /// [MQTT-3.2.2-8] [MQTT-3.4.2-1] [MQTT-3.5.2-1] [MQTT-3.6.2-1] [MQTT-3.7.2-1] [MQTT-3.9.3-2] [MQTT-3.11.3-2]
+    /// [MQTT-3.14.2-1] [MQTT-3.15.2-1]
     #[test]
     fn each_code_stands_in_the_packets_that_section_2_4_gives_it() {
         // The column "Packets", P for PUBACK and PUBREC, R for PUBREL and PUBCOMP, C for CONNACK, S for SUBACK, U for

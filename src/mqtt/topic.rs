@@ -77,6 +77,8 @@ pub fn levels(topic: &str) -> impl DoubleEndedIterator<Item = &str> + Clone {
 mod tests {
     use super::*;
 
+    /// [MQTT-4.7.0-1] [MQTT-4.7.3-1] [MQTT-4.7.3-2] [MQTT-4.7.3-3] [3.1.1 MQTT-4.7.1-1] [3.1.1 MQTT-4.7.3-1]
+    /// [3.1.1 MQTT-4.7.3-2] [3.1.1 MQTT-4.7.3-3]
     #[test]
     fn names() {
         for good in ["a", "/", "a/b", "//", " ", "$SYS/x", "ä/ö", "sport+x".replace('+', "-").as_str()] {
@@ -88,6 +90,7 @@ mod tests {
         assert!(valid_name(&"/".repeat(65_535)) && !valid_name(&"/".repeat(65_536)));
     }
 
+    /// [MQTT-4.7.1-1] [MQTT-4.7.1-2] [MQTT-4.7.3-2] [3.1.1 MQTT-4.7.1-2] [3.1.1 MQTT-4.7.1-3] [3.1.1 MQTT-4.7.3-2]
     #[test]
     fn filters() {
         for good in ["a", "#", "+", "a/#", "/#", "+/+/#", "/+", "a/+/b", "$SYS/#", "//", "+/"] {
@@ -105,6 +108,7 @@ mod tests {
         assert_eq!(levels(&"/".repeat(65_535)).count(), 65_536);
     }
 
+    /// [MQTT-4.8.2-1] [MQTT-4.8.2-2]
     #[test]
     fn shared() {
         assert_eq!(split_shared("$share/g/a/#"), Some(("g", "a/#")));

@@ -181,6 +181,7 @@ mod tests {
         assert!(variable(&[0xFF, 0xFF, 0xFF, 0xFF, 0x7F]).is_err());
     }
 
+    /// [MQTT-1.5.4-1] [MQTT-1.5.4-2] [MQTT-1.5.4-3] [3.1.1 MQTT-1.5.3-1] [3.1.1 MQTT-1.5.3-2] [3.1.1 MQTT-1.5.3-3]
     #[test]
     fn strings() {
         let string = |bytes: &[u8]| Reader::new(bytes).string().map(str::len).map_err(|e| e.clause);

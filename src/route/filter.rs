@@ -1,7 +1,7 @@
 //! Topic filters: what is one, and the rule by which one matches a topic, written as plainly as the standard has it.
 //! The hot path asks [`super::trie`]; this is what the trie is measured against.
 
-/// The longest filter or topic in bytes: a UTF-8 string has a two-byte length [MQTT-1.5.4, MQTT-4.7.3-3].
+/// The longest filter or topic in bytes: a UTF-8 string has a two-byte length [MQTT-4.7.3-3].
 pub const FILTER_BYTES_MAX: usize = 65_535;
 
 /// Why a text is not a topic filter.
@@ -55,7 +55,7 @@ pub fn validate(filter: &str) -> Result<(), FilterError> {
     Ok(())
 }
 
-/// Whether `filter` (a valid one) matches `topic` (a topic name).
+/// Whether `filter` (a valid one) matches `topic` (a topic name) [MQTT-3.3.2-3]. Both are compared as they are [MQTT-4.7.3-4].
 #[must_use]
 pub fn matches(filter: &str, topic: &str) -> bool {
     // A leading wildcard does not reach the server's own topics [MQTT-4.7.2-1].
@@ -103,6 +103,7 @@ mod tests {
     }
 
     /// The standard's own examples (4.7.1.2, 4.7.1.3, 4.7.2).
+    /// [MQTT-4.7.2-1] [MQTT-4.7.3-4] [3.1.1 MQTT-4.7.2-1] [3.1.1 MQTT-4.7.3-4]
     #[test]
     fn examples_of_the_standard() {
         let player = "sport/tennis/player1";

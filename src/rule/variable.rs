@@ -8,7 +8,7 @@ use std::io::Write as _;
 use super::json::JsonPath;
 use crate::mqtt::property::Properties;
 
-/// The highest level that `${topic[n]}` may name: a topic has at most 65,535 bytes [MQTT-1.5.4], so 65,536 levels.
+/// The highest level that `${topic[n]}` may name: a topic has at most 65,535 bytes [MQTT-4.7.3-3], so 65,536 levels.
 pub const TOPIC_LEVEL_MAX: u32 = 65_535;
 /// What the name of an environment variable starts with, if templates may read it.
 pub const ENVIRONMENT_PREFIX: &str = "FOREBAY_VAR_";

@@ -1,4 +1,5 @@
-//! Accepting: one multishot accept for each listener, or one connection after the other where their rate is bounded.
+//! Accepting of TCP connections and Unix sockets [MQTT-4.2.0-1]: one multishot accept for each listener, or one connection after the
+//! other where their rate is bounded.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};

@@ -17,7 +17,7 @@ pub(super) struct Aliases {
 const ENTRY_BYTES: usize = size_of::<Option<Box<str>>>();
 
 impl Aliases {
-    /// Sets or replaces an alias that the caller has checked to be 1 or more.
+    /// Sets or replaces an alias that the caller has checked to be 1 or more, up to what CONNACK announced [MQTT-3.3.2-12].
     ///
     /// # Errors
     /// 0x97 when they would take more than `bytes_max` in all ([`Aliases::memory`]).

@@ -23,7 +23,8 @@ pub enum Authenticated {
     Violation(Violation),
 }
 
-/// Appends an AUTH. False, and nothing appended, if the client could not take it.
+/// Appends an AUTH. False, and nothing appended, if the client could not take it. It has no Reason String or User Property
+/// [MQTT-3.15.2-2] [MQTT-3.15.2-3].
 pub fn write_auth(peer: Peer, reason: ReasonCode, method: &str, data: &[u8], out: &mut Vec<u8>) -> bool {
     let mut properties = PropertyBuf::new();
     properties.push(Property::AuthenticationMethod(method)); // [MQTT-4.12.0-5]
@@ -52,6 +53,7 @@ impl Session {
         let answer: Result<(_, Box<[u8]>), _> = if auth.reason == ReasonCode::RE_AUTHENTICATE {
             match access.begin(data, until.0) {
                 None => return Authenticated::Violation(Violation::AUTH_TWICE),
+                // [MQTT-4.12.0-2]
                 Some(begun) => begun.map(|data| (ReasonCode::CONTINUE_AUTHENTICATION, data.into())),
             }
         } else {

@@ -133,8 +133,9 @@ pub fn is_expired(publish: &Publish<'_>, waited_s: u32) -> bool {
     waited_s > 0 && publish.properties.message_expiry_interval_s().is_some_and(|s| s <= waited_s)
 }
 
-/// The properties of a message that go on to a subscriber [MQTT-3.3.2-4] to [MQTT-3.3.2-20]: all but its topic alias, its expiry less
-/// what it has waited [MQTT-3.3.2-6], and the identifiers of the matching subscriptions [MQTT-3.3.4-3]. None before 5.0.
+/// The properties of a message that go on to a subscriber: all as they came and in their order [MQTT-3.3.2-4] [MQTT-3.3.2-15]
+/// [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20] but its topic alias, its expiry less what it has waited
+/// [MQTT-3.3.2-6], and the identifiers of the matching subscriptions [MQTT-3.3.4-3] [MQTT-3.3.4-4]. None before 5.0.
 #[must_use]
 pub fn properties(publish: &Publish<'_>, version: Version, waited_s: u32, identifiers: &[u32]) -> PropertyBuf {
     let mut properties = PropertyBuf::new();

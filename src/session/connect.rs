@@ -55,7 +55,7 @@ pub fn refuse(peer: Peer, violation: &Violation, out: &mut Vec<u8>) {
     }
     let connack =
         |properties| Packet::ConnAck(ConnAck { session_present: false, reason: violation.reason, properties });
-    // Reason String must not make it too large [MQTT-3.2.2-19].
+    // Reason String must not make it too large [MQTT-3.2.2-19]; there are no User Properties [MQTT-3.2.2-20].
     if !peer.send(&connack(properties.as_properties()), out) {
         peer.send(&connack(Properties::EMPTY), out);
     }
@@ -80,6 +80,7 @@ pub(super) fn plan<'a>(
             return Err(Violation::WILL_RETAIN);
         }
     }
+    // [MQTT-3.1.3-6] [MQTT-3.1.3-7]
     let client_id = match connect.client_id {
         "" => assigned_id.filter(|id| !id.is_empty()).ok_or(Violation::CLIENT_ID_EMPTY)?,
         id => id,
@@ -113,7 +114,7 @@ fn may_connect(connect: &Connect<'_>, client_id: &str, admission: &Admission) ->
     if connect.will.as_ref().is_some_and(is_denied) { Err(Violation::WILL_DENIED) } else { Ok(()) }
 }
 
-/// What a client may be sent before it acknowledges [MQTT-3.3.4-9].
+/// What a client may be sent before it acknowledges, 1 or more [MQTT-3.3.4-9] [MQTT-4.9.0-1].
 fn send_maximum(connect: &Connect<'_>) -> u16 {
     match connect.version {
         Version::V5 => connect.properties.receive_maximum().unwrap_or(u16::MAX).min(SENT_MAX),
@@ -184,6 +185,7 @@ fn expiry_s(connect: &Connect<'_>, settings: &Settings) -> u32 {
     asked.min(settings.session_expiry_max_s)
 }
 
+/// The client's, or the Server Keep Alive of CONNACK [MQTT-3.2.2-22] [MQTT-3.2.2-21].
 fn keep_alive_s(connect: &Connect<'_>, settings: &Settings) -> u16 {
     match settings.keep_alive_max_s {
         Some(max) if connect.version == Version::V5 => connect.keep_alive_s.min(max),
@@ -191,7 +193,7 @@ fn keep_alive_s(connect: &Connect<'_>, settings: &Settings) -> u16 {
     }
 }
 
-/// Appends the CONNACK of success. False, and nothing appended, if the client could not take it.
+/// Appends the CONNACK of success [MQTT-3.1.4-5]. False, and nothing appended, if the client could not take it.
 pub(super) fn connack(
     connect: &Connect<'_>,
     plan: &Plan<'_>,
@@ -207,7 +209,8 @@ pub(super) fn connack(
     plan.terms.peer().send(&Packet::ConnAck(ConnAck { session_present, reason: ReasonCode::SUCCESS, properties }), out)
 }
 
-/// The properties of CONNACK (section 3.2.2.3): each is left out where its absence says the same.
+/// The properties of CONNACK (section 3.2.2.3): each is left out where its absence says the same. There is no Response Information
+/// [MQTT-3.1.2-28].
 fn describe(connect: &Connect<'_>, plan: &Plan<'_>, settings: &Settings, to: &mut PropertyBuf) {
     let terms = &plan.terms;
     if plan.expiry_s != connect.properties.session_expiry_interval_s().unwrap_or(0) {
@@ -244,7 +247,7 @@ fn describe(connect: &Connect<'_>, plan: &Plan<'_>, settings: &Settings, to: &mu
         to.push(Property::ServerKeepAlive(plan.keep_alive_s)); // [MQTT-3.1.2-21]
     }
     if let Some((method, data)) = plan.exchanged {
-        to.push(Property::AuthenticationMethod(method)); // [MQTT-4.12.0-5]
+        to.push(Property::AuthenticationMethod(method)); // [MQTT-4.12.0-5] [MQTT-4.12.0-6]
         to.push(Property::AuthenticationData(data));
     }
 }

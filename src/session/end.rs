@@ -42,8 +42,10 @@ macro_rules! violations {
 }
 
 violations! {
+    // [3.1.1 MQTT-3.1.3-8] [3.1.1 MQTT-3.1.3-7]
     CLIENT_ID_EMPTY = CLIENT_IDENTIFIER_NOT_VALID, "MQTT-3.1.3-8", "a client without an identifier must ask for a clean session";
     AUTHENTICATION_METHOD = BAD_AUTHENTICATION_METHOD, "MQTT-4.12.0-1", "no extended authentication here";
+    // [MQTT-3.1.3-8]
     CLIENT_ID_FOREIGN = CLIENT_IDENTIFIER_NOT_VALID, "section 3.1.3.1", "a client identifier that its identity may not use";
     SESSION_FOREIGN = NOT_AUTHORIZED, "section 3.1.2.4", "the session of this client identifier belongs to another identity";
     WILL_DENIED = NOT_AUTHORIZED, "section 3.1.2.5", "not authorized to publish to the topic of the will";
@@ -64,6 +66,7 @@ violations! {
     RECEIVE_MAXIMUM = RECEIVE_MAXIMUM_EXCEEDED, "MQTT-3.3.4-7", "more unanswered publishes than Receive Maximum";
     BLOCKED = RECEIVE_MAXIMUM_EXCEEDED, "section 4.9", "more unanswered publishes than are held for one connection";
     OPEN_IDS = RECEIVE_MAXIMUM_EXCEEDED, "section 4.9", "more QoS 2 packet identifiers open than are held for one session";
+    // [MQTT-3.2.2-17] [MQTT-3.2.2-18]
     ALIAS_RANGE = TOPIC_ALIAS_INVALID, "MQTT-3.3.2-9", "topic alias 0, or above the Topic Alias Maximum of CONNACK";
     ALIAS_UNKNOWN = PROTOCOL_ERROR, "section 3.3.4", "empty topic name with an alias that was never set";
     ALIAS_BYTES = QUOTA_EXCEEDED, "section 3.3.2.3.4", "topic aliases hold too many bytes";
@@ -108,7 +111,7 @@ pub enum End {
     /// What admitted it holds until a certain time, and that is over.
     Expired,
     /// What it would have to be told has no form in its version of the protocol: a permanent refusal of a publish before
-    /// 5.0, the refusal of a SUBSCRIBE in 3.1.
+    /// 5.0, the refusal of a SUBSCRIBE in 3.1 [3.1.1 MQTT-4.8.0-2].
     NotExpressible,
 }
 
@@ -147,7 +150,7 @@ impl End {
         let mut properties = PropertyBuf::default();
         properties.push(Property::ReasonString(&reason_string));
         if !peer.problem_information || !peer.send(&disconnect(reason, properties.as_properties()), out) {
-            // Reason String must not make it too large [MQTT-3.14.2-3].
+            // Reason String must not make it too large [MQTT-3.14.2-3]; there are no User Properties [MQTT-3.14.2-4].
             peer.send(&disconnect(reason, Properties::default()), out);
         }
     }

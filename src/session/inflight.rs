@@ -2,7 +2,8 @@
 //!
 //! Every QoS 1 and QoS 2 PUBLISH takes a slot at the back of one queue and a number (a wrapping `u32`, never used twice
 //! within a session's four billion publishes). Sinks answer by number, in any order; the queue is answered from its front
-//! only, so PUBACK and PUBREC go out in the order of the publishes [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+//! only, so PUBACK and PUBREC go out in the order of the publishes, with their packet identifiers [MQTT-2.2.1-5], when all sinks have
+//! the message [MQTT-3.3.4-1] [MQTT-4.3.2-4] [MQTT-4.3.3-8].
 //!
 //! The queue belongs to a connection and ends with it. QoS 1 slots are dropped: a sink's answer for them finds no number
 //! and is ignored, because the packet id may mean another message by now. QoS 2 rows go to the side table of
@@ -25,7 +26,7 @@ const SLOTS_KEPT: usize = 64;
 /// What a slot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A QoS 1 row.
+    /// A QoS 1 row. Its packet identifier says nothing of an earlier one [MQTT-4.3.2-5].
     Qos1,
     /// A QoS 2 row.
     Qos2,

@@ -23,7 +23,7 @@ pub struct KeepAlive {
 /// What the timer finds when it fires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing came for 1.5 x the interval: close the connection (5.0: 0x8D first).
+    /// Nothing came for 1.5 x the interval: close the connection (5.0: 0x8D first) [MQTT-3.1.2-20].
     Close,
     /// What admitted its client does not hold any more: close the connection (5.0: 0xA0 first).
     Expired,

@@ -1,8 +1,8 @@
 //! Messages of QoS 1 and 2 on their way to a client: what it has been sent and not acknowledged, and what waits behind.
 //!
 //! Each copy has a number, in order; its packet identifier follows from that. A client is sent at most its send quota (section
-//! 4.9) at a time. When its connection is gone and it returns, what is open is sent again in order, PUBLISH with DUP or PUBREL,
-//! then the rest [MQTT-4.4.0-1].
+//! 4.9) at a time; nothing else waits for that [MQTT-3.3.4-10] [MQTT-4.9.0-3]. When its connection is gone and it returns, what is
+//! open is sent again in order, PUBLISH with DUP or PUBREL, then the rest [MQTT-4.4.0-1].
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -103,12 +103,13 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Whether the next copy can be sent at once.
+    /// Whether the next copy can be sent at once [MQTT-4.9.0-2].
     fn is_caught_up(&self, quota: u16) -> bool {
         self.open == self.items.len() && self.open < usize::from(quota) && self.is_near(self.next)
     }
 
-    /// Whether the packet identifier of this number is not that of a copy which is open still.
+    /// Whether the packet identifier of this number is not that of a copy which is open still [MQTT-2.2.1-4] [MQTT-4.3.2-1]
+    /// [MQTT-4.3.3-1].
     fn is_near(&self, number: u64) -> bool {
         self.items.front().is_none_or(|oldest| number - oldest.number < IDS)
     }
@@ -210,7 +211,7 @@ impl Outgoing {
     }
 
     /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
-    /// with its session [MQTT-4.8.2-4].
+    /// with its session, and ends with it [MQTT-4.8.2-4] [MQTT-4.8.2-5].
     fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         let (mut taken, queued_bytes) = (Vec::new(), &mut self.queued_bytes);
         self.items.retain(|item| {
@@ -265,7 +266,9 @@ fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written 
     let Some(body) = &item.body else { return Written::Expired };
     let Some(publish) = body.publish() else { return Written::Expired };
     let waited_s = body.waited_s(now);
+    // Whatever its publisher has set [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2].
     let dup = item.state != State::Queued;
+    // What has been sent once does not expire [MQTT-4.3.3-7].
     if item.state != State::Sent && is_expired(&publish, waited_s) {
         return Written::Expired;
     }
@@ -362,7 +365,8 @@ impl Session {
         items.filter(|item| matches!(item.state, State::Queued | State::Restored)).count() as u64
     }
 
-    /// PUBACK: the client has a message of QoS 1, or does not want it. One of another QoS, or of none, says nothing.
+    /// PUBACK: the client has a message of QoS 1, or does not want it: until then it is open [MQTT-4.3.2-3], and in either case it
+    /// is not sent again, nor to another member of a share [MQTT-4.4.0-2] [MQTT-4.8.2-6]. One of another QoS, or of none, says nothing.
     pub(super) fn puback(&mut self, id: u16) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::AtLeastOnce) {
@@ -370,7 +374,8 @@ impl Session {
         }
     }
 
-    /// PUBREC: the client has a message of QoS 2, or does not want it.
+    /// PUBREC: the client has a message of QoS 2, or does not want it: until then it is open [MQTT-4.3.3-3]. Then PUBREL is
+    /// [MQTT-4.3.3-4], and the message is not sent again [MQTT-4.3.3-6].
     pub(super) fn pubrec(&mut self, id: u16, is_error: bool, out: &mut Vec<u8>) {
         let version = self.terms.version;
         let found = self.outgoing.as_mut().and_then(|outgoing| {
@@ -396,7 +401,7 @@ impl Session {
         encode::ack(version, PacketType::PubRel, id, code, out);
     }
 
-    /// PUBCOMP: the exchange is over.
+    /// PUBCOMP: the exchange is over [MQTT-4.3.3-5].
     pub(super) fn pubcomp(&mut self, id: u16) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].state == State::Received) {

@@ -57,7 +57,7 @@ impl Session {
     }
 
     /// PUBREL is answered with PUBCOMP whether its id is known or not [MQTT-4.3.3-11]: after a lost PUBCOMP the client
-    /// repeats it.
+    /// repeats it. Also if the message has expired meanwhile [MQTT-4.3.3-13].
     fn pubrel(&mut self, packet_id: u16, out: &mut Vec<u8>) -> Next {
         let receipts = self.inflight.receipts_of(packet_id);
         let code = match self.inflight.release(packet_id) {

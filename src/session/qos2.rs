@@ -175,7 +175,7 @@ impl Qos2 {
         self.open.get(&packet_id).is_some_and(|open| !is_done(open))
     }
 
-    /// PUBREL: discards the id [MQTT-4.3.3-11].
+    /// PUBREL: discards the id [MQTT-4.3.3-11], which may name another message then [MQTT-4.3.3-12].
     pub(super) fn release(&mut self, packet_id: u16) -> Release {
         match self.open.get(&packet_id).copied() {
             None => Release::Unknown,

@@ -82,7 +82,7 @@ impl Receipts {
     }
 
     /// Appends PUBACK, PUBREC or PUBCOMP with these, or without any where the client could not take a packet of that size
-    /// [MQTT-3.4.2-3] [MQTT-3.5.2-3].
+    /// [MQTT-3.4.2-3] [MQTT-3.5.2-3] [MQTT-3.7.2-3].
     pub(super) fn ack(
         &mut self,
         peer: &Peer,

@@ -21,7 +21,8 @@ const fn words(reason: ReasonCode) -> Option<&'static str> {
     })
 }
 
-/// Appends a refusing PUBACK or PUBREC, with words where the client takes them and has room for them [MQTT-3.4.2-2].
+/// Appends a refusing PUBACK or PUBREC, with words where the client takes them and has room for them [MQTT-3.4.2-2]
+/// [MQTT-3.5.2-2].
 #[cold]
 pub(super) fn ack(peer: &Peer, kind: PacketType, packet_id: u16, reason: ReasonCode, out: &mut Vec<u8>) {
     if let Some(words) = words(reason).filter(|_| peer.wants_reasons()) {

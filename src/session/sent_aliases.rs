@@ -62,7 +62,7 @@ fn number(place: usize) -> u16 {
 }
 
 impl Session {
-    /// Whether its client takes aliases.
+    /// Whether its client takes aliases. Those that it is sent are 1 to its maximum [MQTT-3.3.2-11] [MQTT-3.3.2-8].
     #[must_use]
     pub fn takes_aliases(&self) -> bool {
         self.terms.sent_alias_maximum > 0

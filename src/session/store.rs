@@ -193,14 +193,15 @@ impl Sessions {
         self.sessions.iter_mut()
     }
 
-    /// The session of a client identifier.
+    /// The session of a client identifier [MQTT-3.1.3-2].
     #[must_use]
     pub fn find(&self, client_id: &str) -> Option<SessionKey> {
         let hash = self.hasher.hash_one(client_id);
         self.by_client.find(hash, |&key| &*self.sessions[key].client_id == client_id).copied()
     }
 
-    /// A CONNECT. Settles the session and appends CONNACK to `out`, the out-buffer of its connection.
+    /// A CONNECT. Settles the session, which is resumed, new, or new after the old one has been discarded [MQTT-3.1.2-5]
+    /// [MQTT-3.1.2-6] [MQTT-3.1.2-4] [MQTT-3.1.4-4], and appends CONNACK to `out`, the out-buffer of its connection.
     ///
     /// # Errors
     /// [`Refused`]; what the client can be told is in `out`. No session has changed.
@@ -335,8 +336,8 @@ impl Sessions {
         self.evicted.pop_front()
     }
 
-    /// Whether a session outlives its connection and has not run out. A session whose client left without asking for
-    /// it to be kept ends with its takeover, too (section 3.1.2.5).
+    /// Whether a session outlives its connection and has not run out [MQTT-3.1.2-23]. A session whose client left without
+    /// asking for it to be kept ends with its takeover, too (section 3.1.2.5).
     fn is_kept(&self, key: SessionKey, now: Monotonic) -> bool {
         let session = &self.sessions[key];
         session.expiry_s > 0 && now < session.expires()
@@ -449,8 +450,9 @@ impl Sessions {
         self.wills.push_back(DueWill { client_id, username, auth, grants, will });
     }
 
-    /// The connection `conn` of a session is gone, for whatever reason. Stale news (the session has moved on to another
-    /// connection, or has ended) is ignored. Wills that are due now are in [`Sessions::next_will`].
+    /// The connection `conn` of a session is gone, for whatever reason: until then the session stays [MQTT-4.1.0-1], and from
+    /// now on for its expiry interval [MQTT-4.1.0-2]. Stale news (the session has moved on to another connection, or has ended)
+    /// is ignored. Wills that are due now are in [`Sessions::next_will`].
     pub fn disconnected(&mut self, key: SessionKey, conn: ConnId, end: End, now: Monotonic) {
         if self.sessions.get(key).is_none_or(|session| session.conn != Some(conn)) {
             return;

@@ -69,7 +69,7 @@ impl<'a> Wish<'a> {
         subscribe.filters.iter().map(move |(filter, options)| Self { filter, options, identifier })
     }
 
-    /// The options that are granted.
+    /// The options that are granted, of whatever QoS [MQTT-3.2.2-10].
     #[must_use]
     pub fn granted(&self) -> SubscriptionOptions {
         SubscriptionOptions { qos: self.options.qos.min(GRANTED_QOS_MAX), ..self.options }
@@ -116,7 +116,7 @@ impl Session {
         self.subscribed.as_ref().map_or(&[], |subscribed| &subscribed.0)
     }
 
-    /// Whether a subscription that it asks for now gets what is retained [MQTT-3.3.1-9] to [MQTT-3.3.1-11].
+    /// Whether a subscription that it asks for now gets what is retained [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
     #[must_use]
     pub fn is_sent_retained(&self, filter: &str, options: SubscriptionOptions) -> bool {
         match options.retain_handling {
@@ -151,7 +151,9 @@ impl Session {
         access.is_none_or(|access| access.may_receive(self.username.as_deref(), &self.client_id, wanted))
     }
 
-    /// Answers a SUBSCRIBE, filter by filter [MQTT-3.8.4-6]. False: 3.1 has no failure code, so the connection ends.
+    /// Answers a SUBSCRIBE [MQTT-3.8.4-1] [MQTT-3.8.4-2] [MQTT-2.2.1-6], filter by filter [MQTT-3.8.4-6] in their order
+    /// [MQTT-3.9.3-1]: with the granted QoS or a failure [MQTT-3.8.4-7]. False: 3.1 has no failure code, so the connection
+    /// ends.
     pub fn suback(
         &self,
         packet_id: u16,
@@ -175,7 +177,8 @@ impl Session {
         true
     }
 
-    /// Answers an UNSUBSCRIBE: for each filter, whether there was a subscription [MQTT-3.11.3-1].
+    /// Answers an UNSUBSCRIBE [MQTT-3.10.4-4] [MQTT-3.10.4-5] [MQTT-2.2.1-6]: for each filter, whether there was a subscription
+    /// [MQTT-3.11.3-1].
     pub fn unsuback(&self, packet_id: u16, had: &[bool], out: &mut Vec<u8>) {
         let code = |had: &bool| if *had { ReasonCode::SUCCESS } else { ReasonCode::NO_SUBSCRIPTION_EXISTED };
         let codes: SmallVec<[u8; 32]> = match self.terms.version {
@@ -186,7 +189,8 @@ impl Session {
     }
 
     /// Sends SUBACK or UNSUBACK, with a Reason String if there is one, it is wanted [MQTT-3.1.2-29] and it fits
-    /// [MQTT-3.9.2-1]; not at all if even the codes do not fit [MQTT-3.1.2-25].
+    /// [MQTT-3.9.2-1] [MQTT-3.11.2-1]; not at all if even the codes do not fit [MQTT-3.1.2-25]. User Properties it has none
+    /// [MQTT-3.9.2-2] [MQTT-3.11.2-2].
     fn answer<'a>(
         &self,
         codes: &'a [u8],
@@ -256,7 +260,7 @@ impl Sessions {
         true
     }
 
-    /// A session has unsubscribed from a filter. False: it had not subscribed to it.
+    /// A session has unsubscribed from just this filter [MQTT-3.10.4-1]. False: it had not subscribed to it.
     pub fn unsubscribed(&mut self, key: SessionKey, filter: &str) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(all) = &mut session.subscribed else { return false };

@@ -7,14 +7,14 @@ use crate::runtime::seam::Monotonic;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A will that is stored. Boxed in its session: most sessions have none.
+/// A will that is stored [MQTT-3.1.2-7]. Boxed in its session: most sessions have none.
 #[derive(Debug)]
 pub(super) struct Will {
     qos: QoS,
     retain: bool,
     topic: Box<str>,
     payload: Box<[u8]>,
-    /// Those that a PUBLISH may carry, in order; the Will Delay Interval stands apart.
+    /// Those that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval stands apart.
     properties: PropertyBuf,
     pub(super) delay_s: u32,
     /// When it is to be sent; [`Monotonic::NEVER`] while the client is connected.
@@ -95,7 +95,7 @@ impl DueWill {
         Publish {
             dup: false,
             qos: will.qos,
-            retain: will.retain,
+            retain: will.retain, // [MQTT-3.1.2-14] [MQTT-3.1.2-15]
             topic: &will.topic,
             packet_id: 0,
             properties: will.properties.as_properties(),

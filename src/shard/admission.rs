@@ -32,7 +32,7 @@ pub(super) enum Admitted {
 }
 
 impl Core {
-    /// Decides on a CONNECT of so many bytes, unless that was done already.
+    /// Decides on a CONNECT of so many bytes, unless that was done already [MQTT-3.1.4-2].
     pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, len: usize) -> Admitted {
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
         let Some(policy) = self.around.edge.auth(connection.listener) else { return Admitted::Yes };

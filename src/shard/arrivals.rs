@@ -272,6 +272,7 @@ impl Core {
             return self.turn_away(io, conn);
         }
         self.numbers.count(M::ConnectsAccepted);
+        // Whatever goes out from now on goes behind it [MQTT-3.2.0-1], and a second CONNECT gets none [MQTT-3.2.0-2].
         self.hold_connack(io, conn, connected.key, from);
         let Some(connection) = self.connections.get(conn) else { return };
         let receipts = connection.has_receipts(&self.around.config);
@@ -312,6 +313,7 @@ impl Core {
         self.turn_away(io, conn);
     }
 
+    /// Closes a connection whose CONNECT was refused. What stands behind that is not looked at [MQTT-3.1.4-6].
     pub(super) fn turn_away(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.numbers.count(M::ConnectsRefused);
         self.forget(io, conn);

@@ -231,7 +231,8 @@ impl Core {
         Flow::Ended
     }
 
-    /// Ends a connection from our side: DISCONNECT with the reason where the client knows one, then closed.
+    /// Ends a connection from our side: DISCONNECT with the reason where the client knows one and has had its CONNACK [MQTT-3.14.0-1],
+    /// then closed [MQTT-3.14.4-2] [MQTT-4.13.2-1]: nothing follows [MQTT-3.14.4-1].
     pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, end: End) {
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
         let session = if let Kind::Device { session, .. } = kind { Some(session) } else { None };

@@ -52,7 +52,7 @@ impl Core {
             Ok(begun) => begun,
             Err(refusal) => return self.refuse_connect(io, conn, connect, refusal),
         };
-        let reason = ReasonCode::CONTINUE_AUTHENTICATION;
+        let reason = ReasonCode::CONTINUE_AUTHENTICATION; // [MQTT-4.12.0-2]
         if !write_auth(Peer::of(connect), reason, method, &data, io.out(conn)) {
             return self.refuse_connect(io, conn, connect, Violation::PACKET_SIZE_TINY);
         }
@@ -92,6 +92,7 @@ impl Core {
         if auth.properties.authentication_method() != Some(exchange.method()) {
             return self.refuse_exchange(io, conn, &all[..len], Violation::AUTH_OTHER_METHOD);
         }
+        // [MQTT-4.12.0-3]
         if auth.reason != ReasonCode::CONTINUE_AUTHENTICATION {
             return self.refuse_exchange(io, conn, &all[..len], Violation::AUTH_UNASKED);
         }
@@ -106,6 +107,7 @@ impl Core {
         }
     }
 
+    /// CONNACK with the reason, and closed [MQTT-4.12.0-4].
     fn refuse_exchange(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &[u8], why: impl Into<Why>) -> Exchanged {
         if let Verdict::Connect(connect, _) = door::look(connect) {
             self.refuse_connect(io, conn, &connect, why);

@@ -41,6 +41,7 @@ impl Core {
         if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat) {
             // Whether subscribers had it before a crash, and whether it was retained, is not known.
             route = self.delivery.route(topic);
+            // [MQTT-3.3.1-8]
             if publish.retain {
                 route = self.delivery.also(route, self.retained.home(topic));
             }
@@ -114,6 +115,7 @@ impl Core {
                 self.numbers.count_listener(listener, L::Refused);
                 self.numbers.count(M::PublishesDenied);
                 denied(&mut self.teller, second(now), "publish", sender.client_id, sender.username, sender.topic);
+                // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
                 let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
                 let is_told = peer.version == Version::V5 || !is_acknowledged;
                 (0, if is_told { ReasonCode::NOT_AUTHORIZED } else { ReasonCode::SUCCESS })

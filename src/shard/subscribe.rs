@@ -20,7 +20,8 @@ use super::events::{clipped, denied, second};
 use super::{Core, Ring};
 
 impl Core {
-    /// A SUBSCRIBE. Before it is answered publishes of every shard find its subscriptions.
+    /// A SUBSCRIBE, its filters one after the other [MQTT-3.8.4-5]. Before it is answered publishes of every shard find its
+    /// subscriptions.
     pub(super) fn subscribe(
         &mut self,
         io: &mut Ring<'_>,
@@ -78,7 +79,7 @@ impl Core {
         let options = wish.granted();
         let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
         let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
-        // [MQTT-3.3.1-9] to [MQTT-3.3.1-11]; a share gets none (section 4.8.2).
+        // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT-3.8.4-4]; a share gets none (section 4.8.2).
         if shared.is_none() && session.is_sent_retained(&filter, options) {
             self.retained.replay(key, &filter);
         }
@@ -103,7 +104,8 @@ impl Core {
         entered.map_err(|_| SubscriptionRefused::TOO_MANY_SHAPES)
     }
 
-    /// An UNSUBSCRIBE. Nothing that is published after its answer is sent for these filters.
+    /// An UNSUBSCRIBE, its filters one after the other [MQTT-3.10.4-6]. Nothing that is published after its answer is sent for
+    /// these filters [MQTT-3.10.4-2]; what has been sent at QoS 1 and 2 is with the session [MQTT-3.10.4-3].
     pub(super) fn unsubscribe(
         &mut self,
         io: &mut Ring<'_>,

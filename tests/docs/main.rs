@@ -2,9 +2,11 @@
 //! configurations, and commands do what they are said to do.
 
 mod commands;
+mod conformance;
 mod edge;
 mod names;
 mod running;
+mod statements;
 #[path = "../support/mod.rs"]
 mod support;
 mod words;

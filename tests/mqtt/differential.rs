@@ -41,6 +41,8 @@ fn only_they_refuse(packet: &Packet<'_>) -> Option<&'static str> {
 proptest! {
     #![proptest_config(crate::packets::config())]
 
+    /// [MQTT-2.1.3-1] [MQTT-2.2.2-1] [MQTT-3.1.3-1] [MQTT-3.3.2-1] [3.1.1 MQTT-2.2.2-1] [3.1.1 MQTT-3.1.3-1]
+    /// [3.1.1 MQTT-3.3.2-1]
     #[test]
     fn what_we_write_it_reads_and_writes_the_same(sent in sent()) {
         let bytes = sent.bytes();

@@ -1,5 +1,6 @@
 //! The codec against the standard, against itself, and against another library. One binary.
 
+mod conformance;
 mod differences;
 mod differential;
 #[path = "../malformed/mod.rs"]

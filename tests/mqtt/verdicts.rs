@@ -9,7 +9,12 @@ use forebay::mqtt::{Malformed, decode, frame};
 use std::collections::HashSet;
 
 /// What a peer of this version does with the bytes: `Ok(None)` when it waits for more.
-fn judge(version: Version, sender: Sender, packet: PacketType, bytes: &[u8]) -> Result<Option<Packet<'_>>, Malformed> {
+pub(crate) fn judge(
+    version: Version,
+    sender: Sender,
+    packet: PacketType,
+    bytes: &[u8],
+) -> Result<Option<Packet<'_>>, Malformed> {
     if packet == PacketType::Connect && sender == Sender::Client {
         return match frame::next_connect(bytes, MAXIMUM_PACKET_SIZE)? {
             Some(frame) => decode::connect(frame).map(Packet::Connect).map(Some),

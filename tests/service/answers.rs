@@ -38,6 +38,7 @@ fn subscriptions_are_answered_filter_by_filter_and_3_1_has_no_refusal() {
     assert_eq!(device.hear(), Heard::Closed, "3.1 has no code for a refusal");
 }
 
+/// [MQTT-3.12.4-1] [3.1.1 MQTT-3.12.4-1]
 #[test]
 fn pings_are_answered_between_publishes() {
     let service = Service::start(&config(""));
@@ -53,6 +54,7 @@ fn pings_are_answered_between_publishes() {
 }
 
 /// Exactly when is shown on the simulated clock; here that it is the wire's clock, and not before 1.5 intervals.
+/// [MQTT-3.1.2-20] [MQTT-3.1.2-22] [3.1.1 MQTT-3.1.2-23] [3.1.1 MQTT-3.1.2-24]
 #[test]
 fn silence_beyond_the_keep_alive_ends_a_connection() {
     let service = Service::start(&config(""));
@@ -78,6 +80,7 @@ fn silence_beyond_the_keep_alive_ends_a_connection() {
 }
 
 /// With Kafka away nothing is answered, so the window of 5.0 fills.
+/// [MQTT-3.3.4-7]
 #[test]
 fn more_than_receive_maximum_unanswered_ends_the_connection() {
     let away = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -103,6 +106,7 @@ fn more_than_receive_maximum_unanswered_ends_the_connection() {
     device.ping();
 }
 
+/// [MQTT-3.1.0-2] [MQTT-3.14.4-2] [3.1.1 MQTT-3.1.0-2] [3.1.1 MQTT-4.8.0-1]
 #[test]
 fn a_second_connect_and_a_packet_of_servers_end_the_connection() {
     let service = Service::start(&config(""));

@@ -153,6 +153,7 @@ fn the_page_with_mosquittos_clients() {
 }
 
 /// X27: the codes of refusals.
+/// [MQTT-3.1.3-8] [MQTT-3.1.4-2] [MQTT-3.2.2-7] [3.1.1 MQTT-3.1.3-9] [3.1.1 MQTT-3.2.2-5]
 #[test]
 fn every_refusal_has_its_code_and_looks_like_any_other() {
     let dir = temp_dir();
@@ -319,6 +320,7 @@ fn changed_files_are_taken_without_a_reload() {
 }
 
 /// X41: 0x87, closed, or `denied_3x`.
+/// [3.1.1 MQTT-3.3.5-2]
 #[test]
 fn a_denied_publish_has_the_answer_that_its_version_allows() {
     let dir = temp_dir();

@@ -41,6 +41,7 @@ fn connack_tells_5_0_the_terms_and_the_others_nothing() {
     }
 }
 
+/// [MQTT-3.1.3-6] [MQTT-3.1.3-7] [MQTT-3.2.2-16] [3.1.1 MQTT-3.1.3-6] [3.1.1 MQTT-3.1.3-7] [3.1.1 MQTT-3.2.2-5]
 #[test]
 fn a_device_without_a_name_gets_one_that_stays_its_own() {
     let service = Service::start(&config(""));
@@ -63,6 +64,7 @@ fn a_device_without_a_name_gets_one_that_stays_its_own() {
     assert_refused(refused, 2);
 }
 
+/// [MQTT-3.2.2-6] [MQTT-3.2.2-7] [MQTT-4.12.0-1] [MQTT-4.13.2-1] [3.1.1 MQTT-3.2.2-4] [3.1.1 MQTT-3.2.2-5]
 #[test]
 fn who_is_turned_away_is_told_why() {
     let service = Service::start(&config("[mqtt]\nsessions_max = 2\n"));

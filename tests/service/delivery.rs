@@ -132,6 +132,7 @@ fn a_message_for_one_topic_more_than_topics_max_is_refused() {
     assert_eq!(metric(&service, "publishes_routed_total{result=\"refused\"}"), 1);
 }
 
+/// [MQTT-3.2.2-17] [MQTT-3.3.2-9] [MQTT-3.3.2-12]
 #[test]
 fn aliases_stand_for_the_names_that_set_them() {
     let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));

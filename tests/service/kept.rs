@@ -26,6 +26,8 @@ fn present(service: &Service, connect: &Connect<'_>) -> (Device, bool) {
     (device, session_present)
 }
 
+/// [MQTT-3.2.2-2] [MQTT-3.2.2-3] [MQTT-3.1.4-4] [3.1.1 MQTT-3.2.2-1] [3.1.1 MQTT-3.2.2-2] [3.1.1 MQTT-3.2.2-3]
+/// [3.1.1 MQTT-3.1.4-3]
 #[test]
 fn a_kept_session_is_there_again_and_a_clean_one_is_not() {
     let service = Service::start(&config(SINK));
@@ -48,6 +50,7 @@ fn a_kept_session_is_there_again_and_a_clean_one_is_not() {
     }
 }
 
+/// [MQTT-4.1.0-2]
 #[test]
 fn sessions_end_when_their_expiry_says() {
     let service = Service::start(&config(&format!("[mqtt]\nsession_expiry_3x = \"1s\"\n{SINK}")));
@@ -73,6 +76,7 @@ fn sessions_end_when_their_expiry_says() {
 }
 
 /// [MQTT-4.3.3-10]: until PUBREL the identifier names the same message, whatever connection it comes over.
+/// [MQTT-4.3.3-12] [3.1.1 MQTT-4.3.3-2]
 #[test]
 fn an_open_qos_2_identifier_is_one_record_across_connections() {
     let service = Service::start(&config(SINK));

@@ -131,6 +131,7 @@ fn mqttjs_logs_in_and_authenticates_again() {
 }
 
 /// X37: of eight client ids some live on the other shard. What a CONNECT asks for is what it gets.
+/// [MQTT-4.12.0-2] [MQTT-4.12.0-5] [MQTT-3.2.0-1]
 #[test]
 fn an_exchange_ends_with_connack_wherever_the_session_is() {
     let dir = temp_dir();
@@ -177,6 +178,7 @@ fn an_unknown_user_looks_like_a_known_one_also_after_a_restart() {
     assert_eq!(codes, [0x86; 3]);
 }
 
+/// [MQTT-3.1.2-30] [MQTT-3.14.0-1] [MQTT-4.12.0-1] [MQTT-4.12.0-3] [MQTT-4.12.0-4] [MQTT-4.12.0-7]
 #[test]
 fn what_has_no_place_in_an_exchange_ends_it() {
     let dir = temp_dir();
@@ -246,6 +248,7 @@ fn an_exchange_has_the_time_of_a_connect() {
 }
 
 /// A client authenticates again while it publishes; another user, or a wrong proof, ends its connection, and its will goes out.
+/// [MQTT-4.12.1-2]
 #[test]
 fn again_within_a_session() {
     let dir = temp_dir();

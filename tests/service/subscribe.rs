@@ -20,6 +20,7 @@ fn message(topic: &str, payload: impl ToString) -> Heard {
 }
 
 /// Publishers and subscribers with names enough for both shards: each message reaches each subscriber, in order, and Kafka too.
+/// [MQTT-4.6.0-5] [MQTT-4.6.0-6]
 #[test]
 fn every_subscriber_on_every_shard_gets_every_message_in_order() {
     const MESSAGES: u16 = 50;
@@ -63,6 +64,7 @@ fn every_subscriber_on_every_shard_gets_every_message_in_order() {
     assert!(matches!(publisher.hear(), Heard::Answer(_, 1, 0x10)), "no subscribers are left");
 }
 
+/// [MQTT-4.2.0-1] [3.1.1 MQTT-7.0.0-2] [3.1.1 MQTT-7.1.1-1]
 #[test]
 fn mosquittos_clients_talk_to_one_another() {
     let service = Service::start(&config_with("shards = 2", SINK));
@@ -91,6 +93,7 @@ fn mosquittos_clients_talk_to_one_another() {
 }
 
 /// A client that is away gets what was published meanwhile, once each, in order; at QoS 0 it does not.
+/// [MQTT-4.5.0-1] [MQTT-4.4.0-1] [3.1.1 MQTT-3.1.2-5] [3.1.1 MQTT-4.5.0-1] [3.1.1 MQTT-4.4.0-1]
 #[test]
 fn messages_wait_for_a_kept_session() {
     let service = Service::start(&config_with("shards = 2", SINK));

@@ -12,6 +12,7 @@ use crate::support::service::{Service, config_with};
 
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
 
+/// [MQTT-3.1.4-3] [MQTT-3.1.3-2] [3.1.1 MQTT-3.1.4-2] [3.1.1 MQTT-3.1.3-2]
 #[test]
 fn the_old_connection_hears_why_and_the_new_one_has_the_session() {
     let service = Service::start(&config_with("shards = 2", SINK));

@@ -73,6 +73,8 @@ fn fire_all(service: &Service, cut: Cut) {
     assert!(wrong.is_empty(), "{}\n{} of {} wrong, sent {cut:?}", wrong.join("\n"), wrong.len(), cases.len());
 }
 
+/// [MQTT-3.1.4-1] [MQTT-3.14.0-1] [MQTT-3.14.4-1] [MQTT-3.14.4-2] [MQTT-4.13.1-1] [MQTT-4.13.2-1] [3.1.1 MQTT-3.1.4-1]
+/// [3.1.1 MQTT-4.8.0-1]
 #[test]
 fn every_malformed_packet_ends_as_the_table_says() {
     let service = Service::start(&config(SINK));

@@ -29,6 +29,7 @@ fn with_will(service: &Service, version: Version, text: &str) -> Device {
     Device::connect_as(service.mqtt(), &connect).0
 }
 
+/// [MQTT-3.1.2-7] [MQTT-3.1.2-8] [MQTT-3.1.2-22] [3.1.1 MQTT-3.1.2-8] [3.1.1 MQTT-3.1.2-24]
 #[test]
 fn every_end_without_leave_sends_the_will() {
     let service = Service::start(&config(SINK));
@@ -65,6 +66,7 @@ fn every_end_without_leave_sends_the_will() {
     assert_eq!(metric(&service, "wills_published_total"), 13);
 }
 
+/// [MQTT-3.1.2-10] [MQTT-3.14.4-3] [3.1.1 MQTT-3.1.2-10] [3.1.1 MQTT-3.14.4-3]
 #[test]
 fn who_takes_leave_takes_the_will_along() {
     let service = Service::start(&config(SINK));

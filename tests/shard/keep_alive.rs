@@ -8,6 +8,7 @@ use super::{ONE_SINK, small};
 /// The promise: exact to 0.2 s.
 const EXACT: Duration = Duration::from_millis(200);
 
+/// [MQTT-3.1.2-22] [3.1.1 MQTT-3.1.2-24] [3.1.1 MQTT-3.1.2-23]
 #[test]
 fn a_silent_device_is_closed_at_one_and_a_half_times_its_keep_alive() {
     for keep_alive_s in [1u16, 2, 10, 60, 65_535] {

@@ -5,6 +5,8 @@ mod access;
 mod allocation;
 mod answer_timeout;
 mod broker;
+mod conformance;
+mod conformance_flow;
 mod contract;
 mod cut;
 mod dead_letters;

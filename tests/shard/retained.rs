@@ -37,6 +37,7 @@ fn settled(world: &mut World, conn: ConnId) -> Vec<String> {
     all
 }
 
+/// [MQTT-3.3.1-5] [MQTT-3.3.1-7] [MQTT-3.3.1-8] [MQTT-3.3.1-12] [MQTT-4.7.2-1]
 #[test]
 fn a_new_subscription_gets_the_last_message_of_each_topic() {
     let mut world = world();
@@ -54,7 +55,7 @@ fn a_new_subscription_gets_the_last_message_of_each_topic() {
             "a/b 2 retain SubscriptionIdentifier(7)",
             "a/c 3 retain SubscriptionIdentifier(7)"
         ],
-        "[MQTT-3.3.1-8]"
+        "sent with RETAIN [3.1.1 MQTT-3.3.1-8]"
     );
     assert_eq!(replayed(&mut world, late, 0, &[("#", PLAIN), ("b", PLAIN)]).len(), 5, "a, a/b, a/c and twice b");
     assert_eq!(replayed(&mut world, late, 0, &[("$x/+", PLAIN)]), ["$x/y 6 retain"]);

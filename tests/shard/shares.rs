@@ -68,6 +68,7 @@ fn vanish(world: &mut World, conn: ConnId) {
     world.turn();
 }
 
+/// [MQTT-4.8.2-3]
 #[test]
 fn each_message_goes_to_one_member_in_turn_and_to_other_subscribers_as_before() {
     let mut world = world();

@@ -165,6 +165,7 @@ fn the_answer_says_whether_there_are_subscribers() {
     assert_eq!(world.broker.records.len(), 1);
 }
 
+/// [MQTT-3.3.1-12] [MQTT-3.3.1-13] [MQTT-3.3.4-3] [MQTT-3.3.4-4]
 #[test]
 fn options_and_identifiers() {
     let mut world = world();
@@ -197,6 +198,7 @@ fn options_and_identifiers() {
     assert_eq!(heard(&mut world, subscriber, Version::V5), ["a/b y SubscriptionIdentifier(7)"], "[MQTT-3.8.4-3]");
 }
 
+/// [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
 #[test]
 fn properties_go_on_and_aliases_do_not() {
     let mut world = world();
@@ -313,6 +315,7 @@ fn wills_have_subscribers_too() {
 }
 
 /// The same bytes for many, each with an identifier of its own.
+/// [MQTT-4.3.1-1] [3.1.1 MQTT-3.8.4-6] [3.1.1 MQTT-4.3.1-1]
 #[test]
 fn copies_of_each_qos_and_version() {
     let mut world = world();
@@ -393,6 +396,7 @@ fn with_aliases(bytes: &[u8]) -> Vec<(String, Option<u16>)> {
 }
 
 /// A topic is named once on a connection [MQTT-3.3.2-7]; what is sent again after a reconnect does not rely on an alias.
+/// [MQTT-3.1.2-26] [MQTT-3.1.2-27] [MQTT-3.3.2-8] [MQTT-3.3.2-11]
 #[test]
 fn a_client_that_takes_topic_aliases_is_sent_them() {
     let mut world = world();

@@ -92,6 +92,7 @@ impl Asking {
     }
 }
 
+/// [3.1.1 MQTT-3.2.0-1]
 #[test]
 fn connack_waits_for_the_verdict_and_so_do_the_bytes_behind_connect() {
     let mut asking = Asking::new(&line("ada", "secret"), 8);

@@ -112,6 +112,7 @@ impl Reader {
         if self.have == 1 {
             return match kind {
                 _ if first & 0x70 != 0 => Err(violation("a frame with a reserved bit, and no extension is in use")),
+                // [MQTT-6.0.0-1]
                 TEXT => Err(Violation { code: UNSUPPORTED_DATA, what: "a text frame; MQTT is binary" }),
                 BINARY if self.in_message => Err(violation("a new message within another")),
                 CONTINUATION if !self.in_message => Err(violation("a continuation of no message")),

@@ -96,6 +96,7 @@ const SIZES: [usize; 13] = [0, 1, 3, 125, 126, 127, 253, 254, 255, 300, 65_535, 
 
 /// X16, X17, X19: whatever tungstenite sends, in whatever pieces, is the same bytes here; PINGs between fragments are answered; and
 /// what is sent is read by it.
+/// [MQTT-6.0.0-1] [MQTT-6.0.0-2] [MQTT-6.0.0-4] [3.1.1 MQTT-6.0.0-1] [3.1.1 MQTT-6.0.0-2] [3.1.1 MQTT-6.0.0-4]
 #[test]
 fn bytes_in_both_directions_however_the_wire_is_cut() {
     let bytes = |size: usize, seed: u8| (0..size).map(|n| (n as u8).wrapping_mul(31) ^ seed).collect::<Vec<u8>>();
@@ -186,6 +187,7 @@ fn ready() -> Box<dyn Layer> {
 }
 
 /// X18: what is not allowed, and the code that it is closed with. Each as soon as it can be seen.
+/// [MQTT-6.0.0-1] [3.1.1 MQTT-6.0.0-1]
 #[test]
 fn what_breaks_the_protocol_is_closed_with_its_code() {
     let close = OpCode::Control(Control::Close);
@@ -292,6 +294,7 @@ fn nothing_goes_out_before_the_answer_to_the_request() {
 }
 
 /// X15.
+/// [MQTT-6.0.0-3] [3.1.1 MQTT-6.0.0-3]
 #[test]
 fn requests_and_their_answers() {
     // The example of RFC 6455, 1.3.

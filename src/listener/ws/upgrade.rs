@@ -13,7 +13,7 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 const FIELDS_MAX: usize = 64;
 /// RFC 6455, 4.2.2.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// What is spoken within [MQTT-6.0.0-3, -4].
+/// What is spoken within [MQTT-6.0.0-3] [MQTT-6.0.0-4]. `mqttv3.1` is what clients offered before the standard.
 const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// A request that is refused.

@@ -43,10 +43,13 @@ pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
     check_flags(version, flags)?;
     let keep_alive_s = body.u16()?;
     let connect_properties = properties(version, &mut body, Place::Packet(PacketType::Connect, Sender::Client))?;
+    // The payload, field by field in its order [MQTT-3.1.3-1]: the client identifier [MQTT-3.1.3-3] [MQTT-3.1.3-4], the will
+    // [MQTT-3.1.2-9], user name [MQTT-3.1.2-17] [MQTT-3.1.3-12] and password [MQTT-3.1.2-19].
     let client_id = body.string()?;
     let will = if flags & WILL == 0 { None } else { Some(will(version, flags, &mut body)?) };
     let username = if flags & USER_NAME == 0 || missing_in_v31(version, &body) { None } else { Some(body.string()?) };
     let password = if flags & PASSWORD == 0 || missing_in_v31(version, &body) { None } else { Some(body.binary()?) };
+    // And nothing without its flag [MQTT-3.1.2-16] [MQTT-3.1.2-18].
     finish(&body)?;
     let clean_start = flags & CLEAN_START != 0;
     check_client_id(version, clean_start, client_id)?;
@@ -114,6 +117,7 @@ fn check_flags(version: Version, flags: u8) -> Result<(), Malformed> {
         }
     }
     if version < Version::V5 && flags & (USER_NAME | PASSWORD) == PASSWORD {
+        // [3.1.1 MQTT-3.1.2-22], which is another sentence in 5.0.
         return Err(Malformed::packet("MQTT-3.1.2-22", "a password without a user name"));
     }
     Ok(())
@@ -122,7 +126,7 @@ fn check_flags(version: Version, flags: u8) -> Result<(), Malformed> {
 /// Will Properties, Will Topic, Will Payload (section 3.1.3.2 to 3.1.3.4).
 fn will<'a>(version: Version, flags: u8, body: &mut Reader<'a>) -> Result<Will<'a>, Malformed> {
     let properties = properties(version, body, Place::Will)?;
-    let will_topic = body.string()?;
+    let will_topic = body.string()?; // [MQTT-3.1.3-11]
     if will_topic.is_empty() {
         return Err(Malformed::packet("MQTT-4.7.3-1", "the Will Topic is empty"));
     }
@@ -145,13 +149,14 @@ fn missing_in_v31(version: Version, body: &Reader<'_>) -> bool {
     version == Version::V31 && body.is_empty()
 }
 
-/// Section 3.1.3.1. More than 23 characters are taken in every version, as 3.1.1 allows.
+/// Section 3.1.3.1. More than 23 characters, and others than letters and digits, are taken in every version [MQTT-3.1.3-5].
 fn check_client_id(version: Version, clean_start: bool, client_id: &str) -> Result<(), Malformed> {
     const fn refused(clause: &'static str, what: &'static str) -> Malformed {
         Malformed::with(ReasonCode::CLIENT_IDENTIFIER_NOT_VALID, clause, what)
     }
     match version {
         Version::V31 if client_id.is_empty() => Err(refused("section 3.1", "the Client Identifier is empty")),
+        // [3.1.1 MQTT-3.1.3-8], which is another sentence in 5.0.
         Version::V311 if client_id.is_empty() && !clean_start => {
             Err(refused("MQTT-3.1.3-8", "the Client Identifier of a kept session is empty"))
         }

@@ -72,6 +72,7 @@ pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [
         return Err(Malformed::packet("MQTT-3.3.1-2", "DUP is set at QoS 0"));
     }
     let mut reader = Reader::new(body);
+    // [MQTT-3.3.2-1]
     let topic = reader.string()?;
     if topic.is_empty() {
         if version < Version::V5 {
@@ -80,6 +81,7 @@ pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [
     } else if !topic::valid_name(topic) {
         return Err(Malformed::packet("MQTT-3.3.2-2", "the Topic Name holds a wildcard"));
     }
+    // [MQTT-2.2.1-2]
     let packet_id = if qos == QoS::AtMostOnce { 0 } else { packet_id(&mut reader)? };
     let properties = properties(version, &mut reader, Place::Packet(PacketType::Publish, sender))?;
     if topic.is_empty() && properties.topic_alias().is_none() {

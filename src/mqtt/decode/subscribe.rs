@@ -74,7 +74,7 @@ pub(super) fn unsuback<'a>(version: Version, body: &mut Reader<'a>) -> Result<Su
 }
 
 fn filter<'a>(version: Version, body: &mut Reader<'a>) -> Result<&'a str, Malformed> {
-    let filter = body.string()?;
+    let filter = body.string()?; // [MQTT-3.8.3-1] [MQTT-3.10.3-1]
     if filter.is_empty() {
         return Err(Malformed::packet("MQTT-4.7.3-1", "a Topic Filter is empty"));
     }

@@ -167,7 +167,7 @@ pub(super) fn take<'a>(reader: &mut Reader<'a>) -> Result<Property<'a>, Malforme
             _ => return Err(Malformed::protocol("section 3.3.2.3.2", "Payload Format Indicator is neither 0 nor 1")),
         },
         0x02 => Property::MessageExpiryInterval(reader.u32()?),
-        0x03 => Property::ContentType(reader.string()?),
+        0x03 => Property::ContentType(reader.string()?), // [MQTT-3.3.2-19]
         0x08 => Property::ResponseTopic(response_topic(reader.string()?)?),
         0x09 => Property::CorrelationData(reader.binary()?),
         0x0B => match reader.variable()? {
@@ -199,7 +199,7 @@ pub(super) fn take<'a>(reader: &mut Reader<'a>) -> Result<Property<'a>, Malforme
             _ => return Err(Malformed::protocol("section 3.2.2.3.4", "Maximum QoS is neither 0 nor 1")),
         },
         0x25 => Property::RetainAvailable(flag(reader, "section 3.2.2.3.5")?),
-        0x26 => Property::UserProperty(reader.string()?, reader.string()?),
+        0x26 => Property::UserProperty(reader.string()?, reader.string()?), // [MQTT-1.5.7-1]
         0x27 => match reader.u32()? {
             0 => return Err(Malformed::protocol("section 3.1.2.11.4", "Maximum Packet Size is 0")),
             value => Property::MaximumPacketSize(value),
@@ -220,6 +220,7 @@ fn flag(reader: &mut Reader<'_>, clause: &'static str) -> Result<bool, Malformed
     }
 }
 
+/// A topic name [MQTT-3.3.2-13].
 fn response_topic(topic: &str) -> Result<&str, Malformed> {
     if topic.is_empty() {
         return Err(Malformed::packet("MQTT-4.7.3-1", "Response Topic is empty"));

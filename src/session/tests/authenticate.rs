@@ -75,6 +75,7 @@ impl Shard {
 }
 
 /// X30: AUTH 0x19 within a session.
+/// [MQTT-4.12.0-2] [MQTT-4.12.0-5] [MQTT-4.12.1-2] [MQTT-3.15.2-1]
 #[test]
 fn again_and_again() {
     let (mut shard, client) = connected();
@@ -86,6 +87,7 @@ fn again_and_again() {
     assert!(matches!(foreign, Authenticated::Refused(Violation { what, .. }) if what.contains("another user")));
 }
 
+/// [MQTT-4.12.1-1]
 #[test]
 fn what_is_not_in_its_place_ends_the_connection() {
     use ReasonCode as R;

@@ -25,6 +25,7 @@ fn refused(settings: Settings, connect: &Connect<'_>) -> (ReasonCode, Vec<String
     (reason, shard.heard(conn))
 }
 
+/// [MQTT-3.2.2-9]
 #[test]
 fn says_everything_that_differs_from_what_was_asked() {
     let settings = Settings {
@@ -62,6 +63,7 @@ fn says_everything_that_differs_from_what_was_asked() {
     });
 }
 
+/// [MQTT-3.1.2-28] [MQTT-4.12.0-6]
 #[test]
 fn says_nothing_that_the_client_knows() {
     let settings = Settings { receive_maximum: u16::MAX, topic_alias_maximum: 0, ..Settings::default() };
@@ -78,6 +80,7 @@ fn receive_maximum_is_never_more_than_is_held_and_never_0() {
     }
 }
 
+/// [MQTT-3.1.2-21] [MQTT-3.2.2-21] [MQTT-3.2.2-22]
 #[test]
 fn keep_alive_is_bounded_only_where_the_client_can_be_told() {
     let settings = Settings { keep_alive_max_s: Some(30), ..Settings::default() };
@@ -112,6 +115,7 @@ fn a_client_without_a_name_gets_one() {
     assert_eq!(words(Version::V311, &out), ["connack 0 0x85"], "return code 2");
 }
 
+/// [MQTT-4.12.0-1]
 #[test]
 fn refusals_in_each_version() {
     let full = Settings { sessions_max: 0, ..Settings::default() };

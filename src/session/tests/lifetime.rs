@@ -12,6 +12,7 @@ fn delay(delay_s: u32) -> PropertyBuf {
     properties(&[Property::WillDelayInterval(delay_s)])
 }
 
+/// [MQTT-3.1.2-5] [MQTT-3.1.2-6] [MQTT-3.1.2-23] [MQTT-4.1.0-1] [MQTT-4.1.0-2]
 #[test]
 fn a_5_0_session_lives_for_its_expiry_interval() {
     let mut shard = Shard::default();
@@ -69,6 +70,7 @@ fn clean_start_discards() {
     assert_eq!(shard.sessions.len(), 1);
 }
 
+/// [3.1.1 MQTT-3.1.4-3] [3.1.1 MQTT-4.1.0-1]
 #[test]
 fn clean_session_of_3_x() {
     for version in [Version::V31, Version::V311] {
@@ -239,6 +241,7 @@ fn wills_at_takeover() {
     }
 }
 
+/// [MQTT-3.1.3-10]
 #[test]
 fn a_will_becomes_a_publish_with_its_properties() {
     let mut shard = Shard::default();
@@ -268,6 +271,7 @@ fn a_will_becomes_a_publish_with_its_properties() {
     assert_eq!(message.properties.iter().collect::<Vec<_>>(), list[1..], "the delay is not the message's");
 }
 
+/// [MQTT-3.14.2-1]
 #[test]
 fn every_end_says_what_5_0_has_for_it_and_nothing_before() {
     let peer = Peer::new(Version::V5);

@@ -24,6 +24,7 @@ fn answers_go_out_in_order_of_receipt() {
     assert_eq!(shard.session(c).answers_owed(), 0);
 }
 
+/// [MQTT-3.4.2-1] [MQTT-4.3.2-4]
 #[test]
 fn an_answer_waits_for_every_sink_and_says_the_gravest() {
     let mut shard = Shard::default();
@@ -124,6 +125,7 @@ fn a_frozen_row_of_an_old_connection_holds_up_nobody() {
     assert_eq!(shard.session(new).open_packet_ids(), 1, "the QoS 2 row goes on");
 }
 
+/// [3.1.1 MQTT-4.8.0-2]
 #[test]
 fn before_5_0_a_refusal_closes_and_never_acknowledges() {
     for version in [Version::V31, Version::V311] {

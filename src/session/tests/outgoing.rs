@@ -136,6 +136,7 @@ fn connected(shard: &mut Shard, version: Version, quota: u16) -> Client {
 use PacketType::{PubAck, PubComp, PubRec};
 use QoS::{AtLeastOnce, ExactlyOnce};
 
+/// [MQTT-4.9.0-1] [MQTT-4.9.0-2] [MQTT-4.3.2-3]
 #[test]
 fn a_client_is_sent_no_more_than_its_receive_maximum_and_the_rest_in_order() {
     let mut world = World::new(Version::V5, 2);
@@ -158,6 +159,7 @@ fn a_client_is_sent_no_more_than_its_receive_maximum_and_the_rest_in_order() {
     assert_eq!(world.hand(AtLeastOnce, "e"), Handed::Now(5));
 }
 
+/// [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5]
 #[test]
 fn the_exchange_of_qos_2() {
     let mut world = World::new(Version::V5, 2);
@@ -181,6 +183,7 @@ fn the_exchange_of_qos_2() {
     assert_eq!(world.wire, unknown, "a refusal has ended it");
 }
 
+/// [MQTT-3.3.1-1] [MQTT-4.3.3-6] [3.1.1 MQTT-3.3.1-1] [3.1.1 MQTT-4.4.0-1] [3.1.1 MQTT-4.6.0-1]
 #[test]
 fn what_is_open_is_sent_again_when_the_client_returns() {
     for version in [Version::V311, Version::V5] {
@@ -299,6 +302,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     assert_eq!(world.words(), ["dup 5 sent again"]);
 }
 
+/// [MQTT-2.2.1-4] [MQTT-4.3.2-1]
 #[test]
 fn a_packet_identifier_is_not_used_again_while_its_message_is_open() {
     let mut world = World::new(Version::V5, 2);

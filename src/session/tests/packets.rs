@@ -20,6 +20,7 @@ fn client(version: Version, settings: Settings, list: &[Property<'_>]) -> (Shard
     (shard, client)
 }
 
+/// [3.1.1 MQTT-3.12.4-1]
 #[test]
 fn pingreq() {
     let (mut shard, c) = client(Version::V311, Settings::default(), &[]);
@@ -89,6 +90,7 @@ fn suback_says_why_only_where_it_is_wanted_and_fits() {
     assert_eq!(len(&[Property::MaximumPacketSize(20)], 20), 0, "[MQTT-3.1.2-25]");
 }
 
+/// [MQTT-3.10.4-5] [MQTT-3.11.3-2] [3.1.1 MQTT-3.10.4-4] [3.1.1 MQTT-3.10.4-5]
 #[test]
 fn unsubscribe_is_answered_filter_by_filter() {
     for (version, heard) in [
@@ -138,6 +140,7 @@ fn subscriptions_have_bounds_and_their_bytes_are_counted() {
     assert_eq!(shard.sessions.bytes(), 0);
 }
 
+/// [MQTT-3.6.2-1]
 #[test]
 fn acknowledgements_of_what_was_never_sent() {
     for (version, pubrel) in [(Version::V5, "pubrel 9 0x92"), (Version::V311, "pubrel 9")] {
@@ -154,6 +157,7 @@ fn acknowledgements_of_what_was_never_sent() {
     assert!(shard.heard(c.conn).is_empty(), "a refusing PUBREC has ended the exchange");
 }
 
+/// [MQTT-3.1.0-2] [MQTT-4.12.0-7]
 #[test]
 fn packets_that_a_connected_client_may_not_send() {
     let suback = SubAck { packet_id: 1, properties: Properties::EMPTY, codes: &[0] };
@@ -181,6 +185,7 @@ fn packets_that_a_connected_client_may_not_send() {
     }
 }
 
+/// [MQTT-3.2.2-8] [MQTT-3.14.2-1]
 #[test]
 fn every_violation_has_a_reason_that_its_packet_may_carry() {
     use crate::mqtt::packet::PacketType::{ConnAck, Disconnect};

@@ -169,6 +169,7 @@ fn aliases_end_with_their_connection_and_cost_nothing_unused() {
     assert_eq!(again, Err(Violation::ALIAS_UNKNOWN), "[MQTT-3.3.2-7]");
 }
 
+/// [MQTT-3.2.2-18]
 #[test]
 fn without_aliases_offered_each_is_out_of_range() {
     let (mut shard, c) = v5(Settings { topic_alias_maximum: 0, ..Settings::default() });

@@ -24,6 +24,7 @@ fn the_whole_exchange() {
     assert_ne!(shard.open(c, &publish(QoS::ExactlyOnce, 7), 1), number, "[MQTT-4.3.3-12]: a new message");
 }
 
+/// [MQTT-3.7.2-1]
 #[test]
 fn an_unknown_id_gets_its_pubcomp() {
     for (version, heard) in [(Version::V5, "pubcomp 7 0x92"), (Version::V311, "pubcomp 7"), (Version::V31, "pubcomp 7")]

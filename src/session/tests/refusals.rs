@@ -3,6 +3,7 @@
 use super::*;
 use ReasonCode as R;
 
+/// [MQTT-3.4.2-2] [MQTT-3.5.2-2]
 #[test]
 fn a_refusal_says_why_where_the_client_takes_it_and_has_room() {
     let quiet = [Property::RequestProblemInformation(false)];

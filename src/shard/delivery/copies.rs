@@ -26,7 +26,7 @@ use super::{By, Message, put_packet};
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;
 
-/// What makes copies the same but for their packet identifier.
+/// What makes copies the same but for their packet identifier. None has DUP [MQTT-4.3.1-1] [MQTT-3.3.1-3].
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Form {
     version: Version,
@@ -183,9 +183,10 @@ impl Core {
         if is_expired(publish, waited_s) {
             return Err(M::CopiesExpired);
         }
+        // [MQTT-3.3.4-2]
         let granted = of.iter().map(|of| of.options.qos).max().unwrap_or(QoS::AtMostOnce);
         let qos = publish.qos.min(granted); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
-        // [MQTT-3.3.1-8], [MQTT-3.3.1-12]
+        // [3.1.1 MQTT-3.3.1-8] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
         let retain = publish.retain && (by == By::Replay || of.iter().any(|of| of.options.retain_as_published));
         let identifiers: Identifiers = of.iter().map(|of| of.identifier).filter(|id| *id != 0).collect();
         let peer = session.peer();
@@ -237,8 +238,9 @@ impl Core {
         Ok(())
     }
 
-    /// Hands a session its copy of the message at hand, at QoS 1 or 2, and has it stored where it is to survive a crash: of retained
-    /// messages that are sent for a new subscription those of QoS 2, whose packet identifiers must not be used again.
+    /// Hands a session its copy of the message at hand, at QoS 1 or 2, its client connected or not [MQTT-4.5.0-1], and has it
+    /// stored where it is to survive a crash: of retained messages that are sent for a new subscription those of QoS 2, whose
+    /// packet identifiers must not be used again.
     ///
     /// # Errors
     /// There is no room for what it would have to remember.

@@ -1,9 +1,10 @@
 //! A message to the subscribers whose filters match it, on every shard.
 //!
-//! The publisher's shard asks which shards are concerned (`route`), and whether each has room, before anything is taken. Then the
-//! message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A shard makes at most
-//! [`COPIES_PER_TURN`] copies a turn; what is left, and what comes meanwhile, waits in line, in order. A subscriber that does not
-//! read loses messages of QoS 0 and nothing else: publishers and neighbours notice nothing.
+//! The publisher's shard asks which shards are concerned (`route`), and whether each has room, before anything is taken. Then
+//! the message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A shard makes at most
+//! [`COPIES_PER_TURN`] copies a turn; what is left, and what comes meanwhile, waits in line, in order [MQTT-4.6.0-5]
+//! [MQTT-4.6.0-6]. A subscriber that does not read loses messages of QoS 0 and nothing else: publishers and neighbours notice
+//! nothing.
 
 mod copies;
 mod parcels;

@@ -221,8 +221,9 @@ impl Core {
         }
     }
 
-    /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], or ends what is retained [MQTT-3.3.1-6]. One that finds no room
-    /// ends it, too: what was retained before is out of date.
+    /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], for as long as it is wanted and whatever becomes of the publisher
+    /// [3.1.1 MQTT-3.1.2-7], or ends what is retained [MQTT-3.3.1-6] [MQTT-3.3.1-7]. One that finds no room ends it, too: what was
+    /// retained before is out of date.
     fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, from: usize) {
         let topic = TopicKey::new(publish.topic);
         let number = self.retained.take(&topic).and_then(|value| value.number);
