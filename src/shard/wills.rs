@@ -75,7 +75,9 @@ impl Core {
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
-        self.deliver(io, route, &publish, (None, None), None);
+        // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
+        let publisher = self.sessions.find(&due.client_id);
+        self.deliver(io, route, &publish, (publisher, None), None);
         self.numbers.count(M::Wills);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::auth::password::scram_of;
-use forebay::mqtt::packet::{Connect, Packet, PacketType, Publish, Sender, Version};
+use forebay::mqtt::packet::{Connect, Packet, PacketType, Publish, Sender, SubscriptionOptions, Version, Will};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{decode, frame};
@@ -14,7 +14,7 @@ use super::conformance::{
     BOTH, Q0, Q1, Q2, acknowledging, ask, clean, connected, heard, hello, kept, lose, publishing, subscribing,
     unsubscribing,
 };
-use super::subscribe::{bytes_of, message, world};
+use super::subscribe::{PLAIN, bytes_of, message, subscribe, world};
 use super::world::{ONE_SINK, World};
 
 const OK: ReasonCode = ReasonCode::SUCCESS;
@@ -193,6 +193,24 @@ fn a_client_whose_quota_is_used_up_is_answered_all_the_same() {
     world.advance(HOUR);
     assert!(heard(&mut world, conn, V5).is_empty());
     assert_eq!(ask(&mut world, conn, V5, &acknowledging(V5, PacketType::PubAck, 1, OK)), ["t x q1 id 2"]);
+}
+
+/// [MQTT-3.8.3-3]
+#[test]
+fn no_local_holds_for_a_will_too() {
+    for no_local in [true, false] {
+        let mut world = world();
+        let hour = properties([Property::SessionExpiryInterval(3_600)]);
+        let will = Will { qos: Q1, retain: false, topic: "w", payload: b"gone", properties: Properties::EMPTY };
+        let connect = Connect { clean_start: false, properties: hour.as_properties(), ..hello(V5, "c") };
+        let (conn, _) = connected(&mut world, &Connect { will: Some(will), ..connect.clone() });
+        let options = SubscriptionOptions { qos: Q1, no_local, ..PLAIN };
+        assert_eq!(subscribe(&mut world, conn, V5, 0, &[("w", options)]), [1]);
+        lose(&mut world, conn);
+        let own = if no_local { vec![] } else { vec!["w gone q1 id 1"] };
+        let (_, said) = connected(&mut world, &connect);
+        assert_eq!(said[1..], own, "No Local: {no_local}");
+    }
 }
 
 /// [MQTT-3.3.2-4] [MQTT-3.3.2-15] [MQTT-3.3.2-16] [MQTT-3.3.2-17] [MQTT-3.3.2-18] [MQTT-3.3.2-20]
