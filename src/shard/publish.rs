@@ -29,27 +29,31 @@ impl Core {
         }
         // A repeat goes to no sink: it must not wait for room in one.
         let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
-        let is_own = session.topic_of(publish).is_some_and(sys_topics::is_own);
-        let is_granted = is_repeat || !is_own && session.is_granted_publish(publish);
+        let is_granted = is_repeat || session.is_granted_publish(publish);
         let session = &*session;
+        let topic = session.topic_of(publish);
+        let is_granted = is_granted && !topic.is_some_and(sys_topics::is_own);
         let taken_by: &[u16] =
             if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
         let mut route = Route::default();
-        if let Some(topic) = session.topic_of(publish).filter(|_| is_granted && !is_repeat) {
-            // Whether subscribers had it before a crash, and whether it was retained, is not known.
+        if let Some(topic) = topic.filter(|_| is_granted && !is_repeat) {
+            // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
             route = self.delivery.route(topic);
             // [MQTT-3.3.1-8]
             if publish.retain {
                 route = self.delivery.also(route, self.retained.home(topic));
             }
-            if let Err(full) = self.delivery.ask(&self.retained, &self.queues, route, packet_bytes(topic, publish)) {
-                return Flow::Stall(full);
+            if route.is_any() {
+                let bytes = packet_bytes(topic, publish);
+                if let Err(full) = self.delivery.ask(&self.retained, &self.queues, route, bytes) {
+                    return Flow::Stall(full);
+                }
             }
         }
-        let reserved = match session.topic_of(publish) {
+        let reserved = match topic {
             Some(_) if !is_granted => Err(Unreserved::Denied),
             Some(topic) if !is_repeat => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);

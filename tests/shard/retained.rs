@@ -27,7 +27,7 @@ fn replayed(world: &mut World, conn: ConnId, id: u32, list: &[(&str, Subscriptio
 }
 
 /// What comes within a few turns.
-fn settled(world: &mut World, conn: ConnId) -> Vec<String> {
+pub(crate) fn settled(world: &mut World, conn: ConnId) -> Vec<String> {
     let mut all = Vec::new();
     for _ in 0..40 {
         world.advance(Duration::from_millis(1));

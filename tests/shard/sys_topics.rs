@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Publish, QoS, SubscriptionOptions, Version};
-use forebay::runtime::seam::{ConnId, Shard as _};
+use forebay::runtime::seam::Shard as _;
 use forebay::shard::mail::Mail;
 
-use super::subscribe::{PLAIN, heard, message, publish, subscribe, subscribe_and_hear};
+use super::retained::settled;
+use super::subscribe::{PLAIN, message, publish, subscribe, subscribe_and_hear};
 use super::world::World;
 
 const RETAIN_AS_PUBLISHED: SubscriptionOptions = SubscriptionOptions { retain_as_published: true, ..PLAIN };
@@ -20,16 +21,6 @@ fn say(world: &mut World, values: &[(&'static str, &str)]) {
     let values = values.iter().map(|(topic, value)| (*topic, (*value).to_owned())).collect();
     world.core.on_mail(&mut world.table, Mail::SysTopics(values));
     world.turn();
-}
-
-fn settled(world: &mut World, conn: ConnId) -> Vec<String> {
-    let mut all = Vec::new();
-    for _ in 0..40 {
-        world.advance(Duration::from_millis(1));
-        all.extend(heard(world, conn, Version::V5));
-    }
-    all.sort();
-    all
 }
 
 #[test]
