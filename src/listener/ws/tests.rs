@@ -347,6 +347,18 @@ fn requests_and_their_answers() {
     }
 }
 
+/// [MQTT-6.0.0-4] [3.1.1 MQTT-6.0.0-4]
+#[test]
+fn the_standards_own_name_is_chosen_where_it_is_offered() {
+    for (offered, chosen) in
+        [("mqtt", "mqtt"), ("mqttv5, mqtt", "mqtt"), ("mqttv3.1, mqtt", "mqtt"), ("a, mqttv3.1", "mqttv3.1")]
+    {
+        let taken = give(&mut *layer(), request(&[&format!("Sec-WebSocket-Protocol: {offered}")]).as_bytes(), 500);
+        let answer = String::from_utf8(taken.answer).expect("text");
+        assert!(answer.contains(&format!("Sec-WebSocket-Protocol: {chosen}\r\n")), "{offered}: {answer}");
+    }
+}
+
 /// X20: where a password is needed, a page of any origin may ask for it.
 #[test]
 fn any_page_may_ask_for_a_password() {

@@ -13,7 +13,8 @@ const REQUEST_BYTES_MAX: usize = 8 << 10;
 const FIELDS_MAX: usize = 64;
 /// RFC 6455, 4.2.2.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// What is spoken within [MQTT-6.0.0-3] [MQTT-6.0.0-4]. `mqttv3.1` is what clients offered before the standard.
+/// What is spoken within [MQTT-6.0.0-3] [MQTT-6.0.0-4]; the first of them that is offered. `mqttv3.1` is what clients offered before
+/// the standard.
 const PROTOCOLS: [&str; 2] = ["mqtt", "mqttv3.1"];
 
 /// A request that is refused.
@@ -77,7 +78,8 @@ pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>
     if !STANDARD.decode(key).is_ok_and(|key| key.len() == 16) {
         return Err(refusal(400, "Sec-WebSocket-Key is not 16 bytes in base64"));
     }
-    let Some(protocol) = fields.tokens("sec-websocket-protocol").find(|token| PROTOCOLS.contains(token)) else {
+    let is_offered = |protocol: &&str| fields.tokens("sec-websocket-protocol").any(|token| token == *protocol);
+    let Some(protocol) = PROTOCOLS.into_iter().find(is_offered) else {
         return Err(refusal(400, "Sec-WebSocket-Protocol must have mqtt (or mqttv3.1)"));
     };
     let mut origins = fields.values("origin");
