@@ -14,6 +14,7 @@ use forebay::mqtt::property::{Properties, Property};
 use crate::device::{Device, Heard, hello, properties, puback};
 use crate::process::{metric, until, until_metric};
 use crate::records::{read_when, texts};
+use crate::support::certificates::{blocks, certificates, shell};
 use crate::support::service::{Service, config_with, program};
 use crate::support::{temp_dir, tool};
 use crate::tls;
@@ -406,7 +407,7 @@ fn the_page_put_it_on_the_internet() {
     };
     let dir = temp_dir();
     let dir = dir.path();
-    tls::certificates(dir);
+    certificates(dir);
     let there = |text: String| text.replace("/etc/forebay", &dir.display().to_string());
     let mut random = String::new();
     for command in there(block("forebay passwd --generate")).lines() {
@@ -443,7 +444,7 @@ fn the_page_put_it_on_the_internet() {
 fn a_certificate_is_an_identity_and_ends_when_it_is_revoked() {
     let dir = temp_dir();
     let dir = dir.path();
-    tls::certificates(dir);
+    certificates(dir);
     fs::write(dir.join("acl"), "pattern write device/%u/#\n").expect("written");
     let block = tls::listener(dir, "").replace("transport = \"tls\"", "transport = \"tls\"\nauth = \"devices\"");
     let auth = "[auth.devices]\nchain = \"certificate\"\nclient_id = \"prefix\"\n";
@@ -463,8 +464,8 @@ fn a_certificate_is_an_identity_and_ends_when_it_is_revoked() {
     let mut living: Vec<_> = ["device-1", "device-2"].map(|device| Living::connect(&service, dir, device)).into();
     living.iter_mut().for_each(|device| device.publish(1));
     read_when(service.embedded(), "all", 4);
-    for block in tls::blocks("Revoke a certificate", "sh") {
-        tls::shell(dir, &block);
+    for block in blocks("Revoke a certificate", "sh") {
+        shell(dir, &block);
     }
     let file = service.dir().join("forebay.toml");
     let text = fs::read_to_string(&file).expect("the configuration");

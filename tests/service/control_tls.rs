@@ -5,9 +5,9 @@ use std::path::Path;
 use std::process::{Output, Stdio};
 
 use crate::process::until;
+use crate::support::certificates::{blocks, certificates, shell};
 use crate::support::service::{Service, config, program};
 use crate::support::{temp_dir, tool};
-use crate::tls::{blocks, certificates, shell};
 
 const SINK: &str = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";
 

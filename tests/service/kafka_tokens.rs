@@ -15,6 +15,7 @@ use crate::device::{Device, puback};
 use crate::process::{metric, until};
 use crate::records::read_when;
 use crate::sasl::{kafka, plain, publish_for, secret};
+use crate::support::certificates::certificates;
 use crate::support::service::{Service, config_with, program};
 use crate::support::{python, run, temp_dir};
 
@@ -81,7 +82,7 @@ fn tokens_are_fetched_before_they_expire_and_a_provider_may_fail() {
     let (kafka, bootstrap) = kafka(&[]);
     let dir = temp_dir();
     let dir = dir.path();
-    crate::tls::certificates(dir);
+    certificates(dir);
     let secret_file = secret(dir, "client-secret", &format!("{}\n", SECRETS[0]));
     let mut provider = Provider::start(dir, SECRETS[0], 0);
     kafka.create_topic("main", 4);

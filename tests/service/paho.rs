@@ -5,9 +5,10 @@ use std::path::Path;
 
 use crate::process::{metric, until_metric};
 use crate::records::read_when;
+use crate::support::certificates::{certificates, listener};
 use crate::support::service::Service;
 use crate::support::{python, run, temp_dir};
-use crate::tls::{certificates, service};
+use crate::tls::service;
 
 const MESSAGES: usize = 300;
 const SIZES: [usize; 7] = [0, 1, 100, 126, 5_000, 70_000, 1_000];
@@ -35,16 +36,6 @@ fn published(service: &Service, transport: &str, tls: &[&Path]) {
         assert_eq!(numbers, (0..=MESSAGES).collect::<Vec<_>>(), "{transport} {version}");
     }
     until_metric(service, "sessions", 0);
-}
-
-fn listener(transport: &str, dir: &Path, more: &str) -> String {
-    let dir = dir.display();
-    let tls = if transport == "ws" {
-        String::new()
-    } else {
-        format!("[listener.tls]\ncert_file = \"{dir}/server.pem\"\nkey_file = \"{dir}/server.key\"\n{more}")
-    };
-    format!("[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"{transport}\"\n{tls}\n")
 }
 
 #[test]

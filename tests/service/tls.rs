@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,37 +15,11 @@ use forebay::mqtt::packet::{Packet, Version};
 use crate::device::{Device, Heard, hello};
 use crate::process::{metric, until};
 use crate::records::texts;
+use crate::support::certificates::{blocks, certificates, shell};
 use crate::support::service::{Service, config_with, program};
 use crate::support::{temp_dir, tool};
 
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
-const PAGE: &str = include_str!("../../docs/TLS.md");
-
-/// The blocks of a section of the page, in this language.
-pub(crate) fn blocks(section: &str, language: &str) -> Vec<String> {
-    let (_, rest) = PAGE.split_once(&format!("\n## {section}\n")).expect("a section of the page");
-    let rest = rest.split("\n## ").next().expect("text");
-    let begin = format!("```{language}\n");
-    let parts = rest.split(&begin).skip(1);
-    parts.map(|part| part.split("```").next().expect("text").to_owned()).collect()
-}
-
-pub(crate) fn shell(dir: &Path, commands: &str) -> Output {
-    let done = Command::new("sh").arg("-ec").arg(commands).current_dir(dir).output().expect("a shell");
-    assert!(done.status.success(), "{commands}\n{}", String::from_utf8_lossy(&done.stderr));
-    done
-}
-
-/// The CA and the certificates of the page, once more for a second device.
-pub(crate) fn certificates(dir: &Path) {
-    tool("openssl");
-    for block in blocks("Certificates", "sh") {
-        shell(dir, &block);
-        if block.contains("device-1") {
-            shell(dir, &block.replace("device-1", "device-2"));
-        }
-    }
-}
 
 /// The page's listener on a free port, its certificates in `certificates`, and more keys of `[listener.tls]`.
 pub(crate) fn listener(dir: &Path, tls: &str) -> String {

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::device::{Device, Heard, hello, properties};
 use crate::process::{metric, until, until_metric};
 use crate::records::read_when;
+use crate::support::certificates::certificates;
 use crate::support::service::{Service, config_with, program};
 use crate::support::{python, run, temp_dir, tool};
 
@@ -319,7 +320,7 @@ impl Drop for KeyServer {
 fn keys_are_fetched_by_url_and_outlive_their_server() {
     let dir = temp_dir();
     let dir = dir.path();
-    crate::tls::certificates(dir);
+    certificates(dir);
     let first = key(dir, "ES256", "one");
     write_set(dir, &[&first]);
     let token = sign(dir, "ES256", "one", &[claims("ada", 3_600)]).remove(0);
