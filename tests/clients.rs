@@ -1,14 +1,16 @@
 //! Real MQTT clients publish through the service into its embedded log; stock Kafka clients read it back.
 //!
 //! The clients are the libraries and programs that people use: Eclipse Paho, mqtt.js, rumqttc, mosquitto_pub, each in every MQTT version
-//! and QoS that it speaks. `tests/python/smoke.py` drives them and judges what kcat and confluent-kafka read.
+//! and QoS that it speaks. `tests/python/smoke.py` drives them and judges what kcat and confluent-kafka read. `tests/python/matrix.py`
+//! judges what subscribers get: these libraries, aiomqtt, gmqtt and mosquitto_sub, over every transport.
 
 mod support;
 
 use std::process::Command;
 
+use support::certificates::{certificates, listener};
 use support::service::{Service, config, config_with};
-use support::{python, run, tool};
+use support::{python, run, temp_dir, tool};
 
 const FLOW: &str = r#"
 [[sink]]
@@ -33,7 +35,7 @@ fn smoke(kind: &str) {
 }
 
 fn smoke_at(service: &Service, kind: &str) {
-    let folder = support::temp_dir();
+    let folder = temp_dir();
     let mut program = python("smoke.py");
     program.args([kind, &service.mqtt().port().to_string(), &service.embedded().to_string()]).arg(folder.path());
     let report = run(&mut program);
@@ -61,12 +63,19 @@ fn mosquitto_pub_line_by_line() {
     smoke("mosquitto");
 }
 
-/// Each library subscribes in every version and at every QoS. Two shards, and publishers of one topic on both.
+/// Each library in every version, over every transport, publishing and subscribing at every QoS. Two shards.
 #[test]
 fn every_client_gets_what_every_other_publishes() {
     tool("mosquitto_sub");
-    let service = Service::start(&config_with("shards = 2", FLOW));
-    println!("{}", run(python("subscribers.py").arg(service.mqtt().port().to_string())));
+    let dir = temp_dir();
+    certificates(dir.path());
+    // The configuration begins with a listener over TCP.
+    let others = ["tls", "ws", "wss"].map(|transport| listener(transport, dir.path(), "")).concat();
+    let service = Service::start(&config_with("shards = 2", &format!("{others}{FLOW}")));
+    let ports = service.listeners();
+    assert_eq!(ports.len(), 4);
+    let ports = ["tcp", "tls", "ws", "wss"].iter().zip(ports).map(|(name, at)| format!("{name}={}", at.port()));
+    println!("{}", run(python("matrix.py").arg(dir.path().join("ca.pem")).args(ports)));
 }
 
 #[test]
@@ -148,7 +157,7 @@ fn user_properties_become_headers_in_order_with_duplicates() {
 #[test]
 fn bytes_of_every_value_arrive_untouched() {
     let service = flow_service();
-    let folder = support::temp_dir();
+    let folder = temp_dir();
     let file = folder.path().join("payload");
     let payload: Vec<u8> = (0..=255).cycle().take(70_000).collect();
     std::fs::write(&file, &payload).expect("the payload can be written");

@@ -52,14 +52,14 @@ def plan(clients: int, messages: int) -> list[dict]:
     return specs
 
 
-def rumqttc_program() -> Path:
-    """FOREBAY_RUMQTTC, else the newest build of the example."""
+def rumqttc_program(name: str = "rumqttc_publisher") -> Path:
+    """One of rumqttc's programs: beside the one that FOREBAY_RUMQTTC names, else the newest build of the example."""
     if given := os.environ.get("FOREBAY_RUMQTTC"):
-        return Path(given)
+        return Path(given).with_name(name)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    builds = list(target.glob("*/examples/rumqttc_publisher"))
+    builds = list(target.glob(f"*/examples/{name}"))
     if not builds:
-        raise SystemExit("the rumqttc publisher is not built: cargo build --example rumqttc_publisher")
+        raise SystemExit(f"{name} is not built: cargo build --example {name}")
     return max(builds, key=lambda p: p.stat().st_mtime)
 
 

@@ -45,10 +45,18 @@ pub fn python(program: &str) -> Command {
     command
 }
 
+/// rumqttc's programs lie beside each other.
 fn rumqttc_publisher() -> PathBuf {
-    let program = PathBuf::from(env!("CARGO_BIN_EXE_forebay")).with_file_name("examples").join("rumqttc_publisher");
-    assert!(program.exists(), "{} is missing: scripts/test builds it, or cargo build --examples", program.display());
-    program
+    let examples = PathBuf::from(env!("CARGO_BIN_EXE_forebay")).with_file_name("examples");
+    for name in ["rumqttc_publisher", "rumqttc_participant"] {
+        let program = examples.join(name);
+        assert!(
+            program.exists(),
+            "{} is missing: scripts/test builds it, or cargo build --examples",
+            program.display()
+        );
+    }
+    examples.join("rumqttc_publisher")
 }
 
 fn command(program: PathBuf) -> Command {

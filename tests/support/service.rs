@@ -61,6 +61,11 @@ impl Service {
         self.mqtt
     }
 
+    /// The addresses of all listeners, in the order of the configuration.
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        addresses(&self.log(), "mqtt listening on ").collect()
+    }
+
     pub fn control(&self) -> SocketAddr {
         self.control
     }
@@ -255,7 +260,12 @@ pub fn program() -> Command {
 
 /// The first address that the log names behind `words`.
 fn address(log: &str, words: &str) -> Option<SocketAddr> {
-    log.lines().filter_map(|line| line.split_once(words)).find_map(|(_, rest)| {
+    addresses(log, words).next()
+}
+
+/// The addresses that the log names behind `words`.
+fn addresses(log: &str, words: &str) -> impl Iterator<Item = SocketAddr> {
+    log.lines().filter_map(move |line| line.split_once(words)).filter_map(|(_, rest)| {
         let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
         rest[..end].parse().ok()
     })
