@@ -89,7 +89,7 @@ wrong! {
     TimeLost, Seed(Memory, 2), { fn keeps_time(&self) -> bool { false } }
     AnswersBeforeSync, Seed(All, 5), { fn may_answer_stored(&self, _: u64, _: u64) -> bool { true } }
     SendsBeforeSync, Seed(All, 0), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
-    EndsLast, Seed(Hostile, 428), { fn writes_ends_first(&self) -> bool { false } }
+    EndsLast, Producer, { fn writes_ends_first(&self) -> bool { false } }
     IdentityLost, Seed(All, 0), { fn keeps_identity(&self) -> bool { false } }
     RestoredLast, Producer, { fn waits_for_restored(&self, _: usize) -> bool { false } }
     OutOfTurn, Seed(All, 155), { fn takes_turns(&self) -> bool { false } }
