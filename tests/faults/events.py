@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Iterator, NamedTuple
 
 FORM = struct.Struct("<QQIBBH")
-NAMES = {2: "CONNACK", 3: "PUBLISH", 4: "PUBACK", 5: "PUBREC", 6: "PUBREL", 7: "PUBCOMP", 14: "lost", 32: "mark"}
+CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP, LOST, MARK = 2, 3, 4, 5, 6, 7, 14, 32
+NAMES = {
+    CONNACK: "CONNACK", PUBLISH: "PUBLISH", PUBACK: "PUBACK", PUBREC: "PUBREC", PUBREL: "PUBREL", PUBCOMP: "PUBCOMP", LOST: "lost", MARK: "mark",
+}  # fmt: skip
 
 
 class Event(NamedTuple):

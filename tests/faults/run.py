@@ -12,19 +12,22 @@ from pathlib import Path
 from stand import ROOT, SPOOLS, Failed, Skipped, quantiles
 import scenarios
 import hostile
+import kept
 
-# It imports the others' base, so they cannot name it.
-scenarios.ALL[hostile.Hostile.name] = hostile.Hostile
+# They import the others' base, so that cannot name them.
+for made in (hostile.Hostile, kept.Subscribers):
+    scenarios.ALL[made.name] = made
 
 RECORDS = ROOT / "perf/faults"
 DEFAULTS = {
     "cycles": 10, "seconds": 86_400.0, "round": 25, "brokers": 1, "freeze": 3.0, "slow": 2.0, "away": 10.0, "limit": 256,
     "clients": 50, "window": 64, "per_write": 8, "payload": 100, "rate": 0, "spool_bytes": "256MiB", "buffer": "32MiB",
-    "reconnect_every": 5_000,
+    "reconnect_every": 5_000, "subscribers": 500,
 }  # fmt: skip
 # Which faults of the generator's judge belong to which invariant (docs/internals/FAULTS.md).
 INVARIANTS = {
     "I1": ("I1:",), "I2": ("I2:",), "I3": ("I3:",), "I4": ("I4:", "P:"), "S": ("S:",), "R": ("R:",),
+    **{f"J{number}": (f"J{number}:",) for number in (1, 2, 3, 4, 5, 7, 12)},
     "standard": ("against the standard",), "finished": ("client did not finish",),
 }  # fmt: skip
 
@@ -127,6 +130,13 @@ def run(options: argparse.Namespace, program: Path | None = None, indent: str = 
     return ("passed" if record["passed"] else "FAILED"), record
 
 
+def of_subscribers(facts: dict) -> str:
+    """What a record says of subscribers, if there were some."""
+    if "copies expected" not in facts:
+        return ""
+    return f"; {facts['copies expected']:,} copies {facts['missing']:4} missing {facts['doubled at QoS 2']:4} of QoS 2 doubled {facts['out of order']:4} out of order"
+
+
 def sum_up(folder: Path) -> tuple[str, bool]:
     """The records of a folder, a line each, and their sums; whether all have passed."""
     lines = []
@@ -138,7 +148,8 @@ def sum_up(folder: Path) -> tuple[str, bool]:
         doubled = record["doubled by QoS"]["2"]
         settled = record["counts"].get("settled", 0)
         outcome = "passed" if record["passed"] else "FAILED"
-        lines.append(f"{outcome}  {file.parent.name:40} {cycles:6} cycles {settled:13,} messages {lost:4} lost {doubled:4} of QoS 2 doubled")
+        line = f"{outcome}  {file.parent.name:40} {cycles:6} cycles {settled:13,} messages {lost:4} lost {doubled:4} of QoS 2 doubled"
+        lines.append(line + of_subscribers(record["facts"]))
         wrong += not record["passed"]
         for name, count in (("cycles", cycles), ("messages", settled), ("lost", lost), ("doubled", doubled)):
             total[name] += count
@@ -175,6 +186,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--slow", type=float, metavar="S", help="slow-disk: a sync")
     made.add_argument("--away", type=float, metavar="S", help="memory: Kafka's absence")
     made.add_argument("--limit", type=int, metavar="MIB", help="memory: of the cgroup")
+    made.add_argument("--subscribers", type=int, metavar="N", help="subscribers: kept sessions (default 500), beside those of real clients")
+    made.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help="subscribers: a dozen real clients as well")
+    made.add_argument("--b8", action="store_true", help="subscribers: judge, too, that QoS 2 comes once if its publisher sends it again across a kill (rule B8)")
     made.add_argument("--disk", choices=("ext4", "tmpfs"), default="ext4", help="disk-full: what data_dir lies on")
     made.add_argument("--within", type=float, default=5.0, metavar="S", help="I7: answers so soon after a fault's end (default 5)")
     made.add_argument("--patience", type=int, default=90, metavar="S", help="I7: all is answered so long after the last message of a round (default 90)")
@@ -193,7 +207,7 @@ def of(asked: argparse.Namespace, name: str, size: str) -> argparse.Namespace:
     """The options of one scenario: what was asked for, else what its size says, else the defaults."""
     given = argparse.Namespace(**vars(asked))
     made = scenarios.ALL[name]
-    sizes = {"short": made.short, "long": made.long, "": {}}[size]
+    sizes = {"short": made.short, "long": made.long, "": made.plain}[size]
     for option, value in (DEFAULTS | sizes).items():
         if getattr(given, option, None) is None:
             setattr(given, option, value)

@@ -22,6 +22,7 @@ class Scenario(Stand):
     """A fault that comes `--cycles` times, in rounds of `--round`, until `--seconds` are over."""
 
     name = ""
+    plain: dict[str, object] = {}  # options where they are not those of the others
     short: dict[str, object] = {}  # options of `scripts/faults short`, in CI's time
     long: dict[str, object] = {}
     needs: tuple[str, ...] = ()  # "spool", "faults"
@@ -151,7 +152,7 @@ class Kill9(Scenario):
         self.kill()
         depth = self.chance.randint(1, 5) if self.chance.random() < 0.25 else 0
         for _ in range(depth):
-            self.load.order(f"target {self.service.spawn()}")
+            self.spawn()
             time.sleep(self.chance.uniform(0, 0.2))
             self.kill()
             self.nested += 1
@@ -768,6 +769,7 @@ LONG = (
     Part("kill9", "stored", 300, HELD), Part("kill9", "replicated", 300, HELD),
     Part("kill9", "stored", 300, {"cycles": 100} | MAPPED), Part("disk-full", "stored", 120, {"cycles": 2} | MAPPED),
     Part("sync-error", "stored", 200, {"cycles": 10} | MAPPED),
+    Part("subscribers", "stored", 1_000), Part("subscribers", "stored", 300, {"cycles": 50, "hold_writes": 100}),
     Part("power-cut", "stored", 600), Part("power-cut", "replicated", 200, {"cycles": 30}), Part("power-cut", "stored", 200, {"cycles": 30} | MAPPED),
     *(Part("backlog", spool, 600) for spool in ("stored", "replicated")),
     *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),

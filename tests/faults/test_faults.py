@@ -48,6 +48,7 @@ class Verdicts(unittest.TestCase):
         kinds = {
             "I1: lost at QoS 2": "I1", "I2: doubled at QoS 2": "I2", "I3: order": "I3", "I3: old copy behind newer messages": "I3",
             "I4: altered value": "I4", "P: key in a wrong partition": "I4", "S: session lost": "S", "R: the reader stopped early": "R",
+            "J1: missing, published at QoS 2": "J1", "J12: not at rest": "J12", "J2: doubled at QoS 2": "J2",
             "client did not finish": "finished", "against the standard": "standard", "something else": "other",
         }  # fmt: skip
         for kind, name in kinds.items():
@@ -63,6 +64,11 @@ class Verdicts(unittest.TestCase):
         self.assertIn("nothing", broken.verdict("received", "passed", record()))
         self.assertIn("found I3", broken.verdict("received", "FAILED", record(I3=4)))
         self.assertIn("not judged", broken.verdict("received", "FAILED", None))
+
+    def test_a_sum_says_what_subscribers_got(self):
+        facts = {"copies expected": 12_345, "missing": 1, "doubled at QoS 2": 2, "out of order": 3}
+        self.assertEqual(run.of_subscribers(facts), "; 12,345 copies    1 missing    2 of QoS 2 doubled    3 out of order")
+        self.assertEqual(run.of_subscribers({"cycles": 3}), "")
 
     def test_where_nothing_is_broken_the_run_must_pass(self):
         self.assertIsNone(broken.verdict("nothing", "passed", {"invariants": {"I1": 0}}))
@@ -95,6 +101,10 @@ class Options(unittest.TestCase):
         self.assertTrue(all(part.out == run.RECORDS for part in parts))
         self.assertEqual({part.spool for part in parse("--spool", "replicated")}, {"replicated"})
         self.assertEqual({part.cycles for part in parse("--cycles", "2")}, {2})
+
+    def test_a_scenario_may_have_defaults_of_its_own(self):
+        self.assertEqual((options(name="subscribers").rate, options().rate), (200, 0))
+        self.assertEqual(options("--rate", "7", name="subscribers").rate, 7)
 
     def test_without_a_spool_clients_insist(self):
         self.assertTrue(options().insist)

@@ -1,0 +1,191 @@
+"""What kept subscribers got, against what was published and answered. No I/O. docs/internals/FAULTS.md has the rules:
+
+- **J1** what was answered to its publisher (PUBACK, PUBREC) is there for each session that had a SUBACK for it before it was sent.
+- **J2** QoS 2 is handed on once. It may come again if its publisher sent it again across a kill because it was not answered, unless rule B8 is judged.
+- **J3** first copies of one publisher's messages on one topic come in their order, for each QoS; so do all copies of one connection.
+- **J4** never more open than Receive Maximum, a packet identifier for one message at a time, DUP on what is sent again, nothing twice on a connection,
+  nothing of QoS 1 long after it was acknowledged.
+- **J5** nothing comes that no filter asks for, or that was not sent; **J7** at the lower QoS, with the identifiers of all filters that match.
+- **S** a session is there as long as it is promised.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from messages import Key, Run, topic_number
+
+EXAMPLES_MAX = 10
+# An acknowledgement that is so old when the connection ends is on the disk, if writes are not held.
+ACKNOWLEDGED_MS = 1_500
+NEVER = 1 << 63
+
+
+class Filter(NamedTuple):
+    """A subscription."""
+
+    text: str
+    qos: int
+    identifier: int = 0  # 0: none
+    since_ns: int = 0  # when its SUBACK was there, on this machine's monotonic clock; NEVER: it was not
+
+    def matches(self, topic: str) -> bool:
+        wanted, levels = self.text.split("/"), topic.split("/")
+        if wanted[-1] == "#":
+            wanted.pop()
+            return len(levels) >= len(wanted) and self._fits(wanted, levels)
+        return len(levels) == len(wanted) and self._fits(wanted, levels)
+
+    @staticmethod
+    def _fits(wanted: list[str], levels: list[str]) -> bool:
+        return all(want in ("+", level) for want, level in zip(wanted, levels))
+
+
+class Copy(NamedTuple):
+    """A PUBLISH that came."""
+
+    connection: int  # counted by its client; -1: not known
+    key: Key
+    topic: str
+    qos: int
+    dup: bool = False
+    acknowledged_ms: int = -1  # QoS 1: it had been acknowledged so long before that connection ended; -1: it had not
+
+
+@dataclass
+class Heard:
+    """What one subscriber got."""
+
+    name: str
+    filters: list[Filter]
+    copies: list[Copy] = field(default_factory=list)  # in their order
+    handed_on: Counter[Key] = field(default_factory=Counter)  # of QoS 2
+    faults: list[tuple[str, str]] = field(default_factory=list)  # what its client found itself, by kind
+
+
+class Round(NamedTuple):
+    """What was published, and how the generator chose."""
+
+    run: Run
+    name: str
+    seed: int
+    topics: int
+    orders_ns: list[int]  # when each of the generator's marks was ordered, on this machine's monotonic clock
+    b8: bool = False
+    acknowledged_ms: int = ACKNOWLEDGED_MS
+
+    def topic(self, key: Key) -> str:
+        return f"flow/{self.name}/{key.client}/{topic_number(self.seed, self.topics, key)}"
+
+    def since(self, filter: Filter) -> int | None:
+        """From when on messages must reach a filter, on the generator's clock. `None`: never."""
+        orders = zip(self.orders_ns, self.run.marks_ns, strict=True)
+        return next((mark for ordered, mark in orders if ordered >= filter.since_ns), None)
+
+
+class Verdict:
+    """Counts, and faults with examples by kind."""
+
+    def __init__(self):
+        self.counts: Counter[str] = Counter()
+        self.faults: dict[str, dict] = {}
+
+    def fault(self, kind: str, text: str) -> None:
+        found = self.faults.setdefault(kind, {"count": 0, "examples": []})
+        found["count"] += 1
+        if len(found["examples"]) < EXAMPLES_MAX:
+            found["examples"].append(text)
+
+
+class Judge:
+    """One subscriber after the other."""
+
+    def __init__(self, round: Round, verdict: Verdict):
+        self.round, self.verdict = round, verdict
+        self.by_topic: dict[str, list[Key]] = defaultdict(list)
+        self.topics: dict[Key, str] = {}
+        for key in sorted(round.run.messages):
+            self.topics[key] = round.topic(key)
+            self.by_topic[self.topics[key]].append(key)
+        answered = sum(message.answered for message in round.run.messages.values())
+        self.verdict.counts.update({"messages published": len(round.run.messages), "messages answered": answered})
+
+    def subscriber(self, heard: Heard) -> None:
+        self.verdict.counts["copies received"] += len(heard.copies)
+        for kind, text in heard.faults:
+            self.verdict.fault(kind, f"{heard.name}: {text}")
+        self.owed(heard, {copy.key for copy in heard.copies if copy.qos < 2} | set(heard.handed_on))
+        self.handed_on_once(heard)
+        seen: set[Key] = set()
+        first: dict[tuple, int] = {}  # newest number by publisher, topic and QoS
+        here: dict[tuple, int] = {}  # the same of one connection
+        for copy in heard.copies:
+            self.copy(heard, copy, seen, first, here)
+
+    def owed(self, heard: Heard, got: set[Key]) -> None:
+        """J1."""
+        counts = self.verdict.counts
+        for topic, keys in self.by_topic.items():
+            sinces = [self.round.since(filter) for filter in heard.filters if filter.matches(topic)]
+            since = min((since for since in sinces if since is not None), default=None)
+            if since is None:
+                continue
+            for key in keys:
+                message = self.round.run.messages[key]
+                if message.qos == 0 or message.first_ns < since:
+                    continue
+                counts["copies of unanswered messages"] += key in got and not message.answered
+                if not message.answered:
+                    continue
+                counts["copies expected"] += 1
+                if key not in got:
+                    counts["copies missing"] += 1
+                    self.verdict.fault(f"J1: missing, published at QoS {message.qos}", f"{heard.name}: {self.words(key)} on {topic}, sent {message.sends} times")
+
+    def handed_on_once(self, heard: Heard) -> None:
+        """J2."""
+        for key, count in heard.handed_on.items():
+            message = self.round.run.messages.get(key)
+            if count < 2 or message is None:
+                continue
+            if not self.round.b8 and count <= 1 + message.crossed:
+                self.verdict.counts["QoS 2 published again across a kill (B8)"] += count - 1
+                continue
+            self.verdict.counts["copies doubled at QoS 2"] += 1
+            self.verdict.fault("J2: doubled at QoS 2", f"{heard.name}: {self.words(key)} handed on {count} times, sent {message.sends} times")
+
+    def copy(self, heard: Heard, copy: Copy, seen: set[Key], first: dict, here: dict) -> None:
+        """J3, J4, J5 and J7 of one copy."""
+        key, message = copy.key, self.round.run.messages.get(copy.key)
+        text = f"{heard.name}: {self.words(key)} at QoS {copy.qos}{', DUP' if copy.dup else ''} on connection {copy.connection}"
+        if message is None or copy.topic != self.topics[key]:
+            return self.verdict.fault("J5: never sent", f"{text}: on {copy.topic}")
+        asked = max((filter.qos for filter in heard.filters if filter.matches(copy.topic)), default=None)
+        if asked is None:
+            return self.verdict.fault("J5: not asked for", f"{text}: on {copy.topic}")
+        if copy.qos != min(asked, message.qos):
+            self.verdict.fault("J7: another QoS", f"{text}: published at {message.qos}, asked for at {asked}")
+        counts = self.verdict.counts
+        line = (key.client, copy.topic, message.qos)
+        if key in seen:
+            counts["copies again, with DUP" if copy.dup else "copies again, without DUP"] += 1
+            if message.sends == 1 and copy.connection >= 0 and not copy.dup:
+                self.verdict.fault("J4: sent again without DUP", text)
+        else:
+            seen.add(key)
+            self.ascends("J3: order", line, key, first, text)
+        if message.sends == 1 and copy.connection >= 0:
+            self.ascends("J3: order on a connection", (copy.connection, *line), key, here, text)
+            if copy.acknowledged_ms > self.round.acknowledged_ms:
+                self.verdict.fault("J4: sent again long after it was acknowledged", f"{text}: {copy.acknowledged_ms} ms before its connection ended")
+
+    def ascends(self, kind: str, line: tuple, key: Key, newest: dict, text: str) -> None:
+        before = newest.get(line, -1)
+        if key.number <= before:
+            self.verdict.counts["copies out of order"] += 1
+            self.verdict.fault(kind, f"{text}: behind message {before}")
+        newest[line] = max(before, key.number)
+
+    @staticmethod
+    def words(key: Key) -> str:
+        return f"client {key.client} message {key.number}"

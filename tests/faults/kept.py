@@ -1,0 +1,165 @@
+"""kill -9 under kept subscribers: what was answered to its publisher reaches each of them, of QoS 2 once, in order. `crowd.py` is the subscribers,
+`copies.py` the judge."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import copies
+import events
+import messages
+import receiver
+import watch  # tests/python: found by way of stand
+from generator import Orders
+from scenarios import Kill9
+from stand import Failed, Load, free_ports
+
+# Nothing may be dropped: each missing copy is a fault. Real clients always come back to the same port.
+MORE = """
+[delivery]
+queue_messages_max = 1000000
+queue_bytes_max = "1GiB"
+[[listener]]
+bind = "127.0.0.1:{port}"
+"""
+SUBSCRIBED_WITHIN_S = 60
+# A round is over when nothing has come for so long, and nothing waits.
+STILL_S = 1.0
+COUNTED = {
+    "messages answered": "messages answered", "copies expected": "copies expected", "copies received": "copies received",
+    "copies missing": "missing", "copies doubled at QoS 2": "doubled at QoS 2", "copies out of order": "out of order",
+    "copies again, with DUP": "repeats with DUP", "copies again, without DUP": "repeats by publishers",
+    "copies of unanswered messages": "copies of messages that were not answered",
+    "QoS 2 published again across a kill (B8)": "QoS 2 published again across a kill (B8)",
+}  # fmt: skip
+
+
+class Crowd(Orders):
+    """One round's subscribers."""
+
+    def __init__(self, folder: Path, job: dict):
+        folder.mkdir(exist_ok=True)
+        self.heard_file, self.words_file = folder / "heard.jsonl", folder / "crowd.txt"
+        file = folder / "crowd.json"
+        file.write_text(json.dumps(job | {"heard": str(self.heard_file)}))
+        command = [sys.executable, Path(__file__).with_name("crowd.py"), file]
+        with open(self.words_file, "w") as words:
+            self.process = subprocess.Popen([str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words, text=True)
+
+    def ended(self) -> Exception:
+        return Failed(f"the subscribers have ended: {self.words_file.read_text()[-2000:]}")
+
+    def state(self) -> dict:
+        self.order("ask")
+        return self.read()
+
+    def read(self) -> dict:
+        line = self.process.stdout.readline()
+        if not line:
+            raise self.ended()
+        return json.loads(line)
+
+    def end(self) -> list[copies.Heard]:
+        self.order("end")
+        self.read()
+        self.process.wait(60)
+        with open(self.heard_file) as lines:
+            return [receiver.from_json(json.loads(line)) for line in lines]
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+class Subscribers(Kill9):
+    """kill -9 as in `kill9`, under --subscribers kept sessions: some are always there, some break their connections, some stay away for cycles; a dozen are real clients."""
+
+    name = "subscribers"
+    plain = {"rate": 200, "clients": 40, "per_write": 2, "reconnect_every": 100}
+    short = plain | {"cycles": 3, "round": 3, "subscribers": 100}
+    long = plain | {"cycles": 200, "round": 25}
+    needs = ("spool",)
+    TOPICS = 2
+
+    def prepare(self) -> None:
+        self.options.events = True  # they say what was answered
+        self.crowd: Crowd | None = None
+        self.port = free_ports(1)[0]
+        self.still_s: list[float] = []
+        super().prepare()
+
+    def start_service(self, **settings: object) -> None:
+        super().start_service(more=MORE.format(port=self.port), **settings)
+
+    def begin_round(self) -> Load:
+        options, name = self.options, f"r{self.rounds + 1}"
+        job = {
+            "seed": options.seed, "run": self.rounds + 1, "round": name, "subscribers": options.subscribers, "clients": options.clients, "topics": self.TOPICS,
+            "port": self.port, "target": self.target, "real": options.real,
+        }  # fmt: skip
+        self.crowd = Crowd(self.work / f"crowd-{name}", job)
+        self.undo.append(self.crowd.kill)
+        deadline = time.monotonic() + SUBSCRIBED_WITHIN_S
+        while (state := self.crowd.state())["subscribed"] < state["of"]:
+            if time.monotonic() > deadline:
+                raise Failed(f"{state['subscribed']} of {state['of']} have subscribed after {SUBSCRIBED_WITHIN_S} s")
+            time.sleep(0.1)
+        self.say(f"{state['of']} have subscribed")
+        return super().begin_round()
+
+    def spawn(self) -> None:
+        super().spawn()
+        if self.crowd:
+            self.crowd.order(f"target {self.target}")
+
+    def hurt(self) -> None:
+        super().hurt()
+        self.crowd.order("cycle")
+
+    def before_end(self) -> None:
+        self.crowd.order("back")
+
+    def judge_round(self, load: Load, report: dict) -> None:
+        """Waits until nothing is left for any subscriber, and judges what they got."""
+        verdict = copies.Verdict()
+        waiting = self.wait_still()
+        if waiting:
+            verdict.fault("J12: not at rest", waiting)
+        heard, self.crowd = self.crowd.end(), None
+        found = messages.read_events(events.read(load.events.read_bytes()))
+        # A group may wait for the one before it.
+        acknowledged_ms = copies.ACKNOWLEDGED_MS + 2 * self.options.hold_writes
+        judge = copies.Judge(copies.Round(found, load.name, load.seed, self.TOPICS, load.marked_ns, self.options.b8, acknowledged_ms), verdict)
+        for each in heard:
+            judge.subscriber(each)
+        into = report["verdict"]
+        into["counts"] |= verdict.counts
+        into["faults"] |= verdict.faults
+        into["passed"] = into["passed"] and not verdict.faults
+
+    def wait_still(self) -> str:
+        """Until all are connected and have acknowledged all. What is left, in words, if it takes longer than --patience."""
+        begin = time.monotonic()
+        seen, since = -1, begin
+        while True:
+            state, now = self.crowd.state(), time.monotonic()
+            stored = watch.read(self.service.get("/metrics")[1])["stored_messages"]
+            if state["copies"] != seen:
+                seen, since = state["copies"], now
+            is_still = state["connected"] == self.options.subscribers and not state["due"] and not stored and now - since >= STILL_S
+            if is_still or now - begin > self.options.patience:
+                self.still_s.append(round(now - begin, 1))
+                return "" if is_still else f"after {self.options.patience} s: {state}, stored messages {stored}"
+            time.sleep(0.25)
+
+    def judge(self) -> None:
+        super().judge()
+        self.facts["subscribers"] = self.options.subscribers
+        self.facts |= {words: self.counts[name] for name, words in COUNTED.items()}
+        self.facts["s until all had all, after each round's end"] = self.still_s
+        broken = [kind for kind in self.faults if kind.startswith("J")]
+        self.checks["what was answered is with the subscribers, of QoS 2 once, in order (J1 to J7)"] = self.counts["copies expected"] > 0 and not broken
+        self.checks["no message for them was dropped"] = self.watch.scrapes.most["deliveries_queue_full"] == 0
