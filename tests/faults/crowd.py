@@ -57,7 +57,9 @@ class Draw:
             return [f"+/{name}/+/{topic}"]
         if chance < 0.10:
             return [f"flow/{name}/{client}/#"]
-        found = {f"flow/{name}/{client}/+"} if chance < 0.20 else set()
+        if chance < 0.20:
+            return [f"flow/{name}/{client}/+", f"flow/{name}/{client}/{topic}"]
+        found: set[str] = set()
         count = self.chance.randint(1, 3)
         while len(found) < count:
             found.add("flow/{}/{}/{}".format(name, *self.topic()))

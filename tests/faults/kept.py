@@ -2,6 +2,7 @@
 `copies.py` the judge."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -40,7 +41,8 @@ class Crowd(Orders):
     """One round's subscribers."""
 
     def __init__(self, folder: Path, job: dict):
-        folder.mkdir(exist_ok=True)
+        folder.mkdir()
+        self.folder = folder
         self.heard_file, self.words_file = folder / "heard.jsonl", folder / "crowd.txt"
         file = folder / "crowd.json"
         file.write_text(json.dumps(job | {"heard": str(self.heard_file)}))
@@ -128,13 +130,16 @@ class Subscribers(Kill9):
         waiting = self.wait_still()
         if waiting:
             verdict.fault("J12: not at rest", waiting)
-        heard, self.crowd = self.crowd.end(), None
+        crowd, self.crowd = self.crowd, None
+        heard = crowd.end()
         found = messages.read_events(events.read(load.events.read_bytes()))
         # A group may wait for the one before it.
         acknowledged_ms = copies.ACKNOWLEDGED_MS + 2 * self.options.hold_writes
         judge = copies.Judge(copies.Round(found, load.name, load.seed, self.TOPICS, load.marked_ns, self.options.b8, acknowledged_ms), verdict)
         for each in heard:
             judge.subscriber(each)
+        if not verdict.faults and not self.options.keep:
+            shutil.rmtree(crowd.folder)
         into = report["verdict"]
         into["counts"] |= verdict.counts
         into["faults"] |= verdict.faults

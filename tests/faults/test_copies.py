@@ -5,6 +5,7 @@ import struct
 import unittest
 from collections import Counter
 
+import crowd
 import events
 import messages
 import receiver
@@ -141,7 +142,7 @@ class Judged(unittest.TestCase):
         world.get(5, connection=2, dup=True, acknowledged_ms=ACKNOWLEDGED_MS + 1)
         self.finds(world, "J4: sent again long after it was acknowledged")
 
-    def test_what_nobody_sent_or_asked_for(self):
+    def test_what_was_not_sent_or_not_asked_for(self):
         world = World(1)
         world.get(99)
         self.finds(world, "J5: never sent")
@@ -378,6 +379,27 @@ class Receives(unittest.TestCase):
         self.come(client, present=False)
         found = json.loads(json.dumps(receiver.as_json(client.heard)))
         self.assertEqual(receiver.from_json(found), client.heard)
+
+
+class Drawn(unittest.TestCase):
+    def test_there_are_some_of_each_kind(self):
+        draw = crowd.Draw({"seed": 1, "round": "r1", "clients": 40, "topics": 2})
+        manners, habits = [draw.manner(number) for number in range(500)], [draw.habits() for _ in range(500)]
+        matches = sum(any(filter.matches(f"flow/r1/{client}/{topic}") for filter in manner.filters) for manner in manners for client in range(40) for topic in range(2))
+        self.assertTrue(15 * 80 < matches < 35 * 80, f"{matches / 80} subscribers a topic")
+        of = {
+            "version": [manner.v5 for manner in manners], "Receive Maximum": [manner.receive_maximum for manner in manners if manner.v5],
+            "handing on": [manner.at_release for manner in manners], "aliases": [manner.aliases for manner in manners if manner.v5],
+            "identifiers": [manner.filters[0].identifier for manner in manners if manner.v5], "QoS": [filter.qos for manner in manners for filter in manner.filters],
+            "comes and goes": [habit.kind for habit in habits], "acknowledges": [habit.per_tick is None for habit in habits],
+            "wildcards": ["+" in manner.filters[0].text or "#" in manner.filters[0].text for manner in manners],
+        }  # fmt: skip
+        for name, values in of.items():
+            kinds = Counter(values)
+            self.assertTrue(len(kinds) > 1 and all(count >= 5 for count in kinds.values()), f"{name}: {kinds}")
+        overlap = [manner for manner in manners if any(any(other != filter and filter.matches(other.text) for other in manner.filters) for filter in manner.filters)]
+        self.assertGreater(len(overlap), 20)
+        self.assertEqual(len({manner.name for manner in manners}), 500)
 
 
 if __name__ == "__main__":
