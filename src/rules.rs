@@ -3,8 +3,8 @@
 //! row that is published. The product has one value, [`KEPT`]. Tests replace single methods by wrong ones, to see that a producer
 //! or a shard without the rule is noticed (`docs/internals/SIMULATION.md`, `docs/internals/FAULTS.md`).
 //!
-//! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool)
-//! are those used in comments elsewhere.
+//! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool;
+//! B: messages for kept sessions) are those used in comments elsewhere.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -214,6 +214,27 @@ pub trait Rules: Debug + Sync {
     fn drops_cut_rows(&self) -> bool {
         false
     }
+
+    /// B1: A shard confirms a message that its kept sessions get, or that it retains, when its group is durable; the publisher is
+    /// acknowledged when all have. The same for a packet identifier that is released there.
+    fn may_confirm(&self, group: u64, durable: u64) -> bool {
+        group <= durable
+    }
+
+    /// B7: Messages that wait for kept sessions are there after a crash. The number of one in the log.
+    fn restores_message(&self, _number: u64) -> bool {
+        true
+    }
+
+    /// B8: So are the open QoS 2 exchanges of publishers whose messages are there.
+    fn restores_exchanges(&self) -> bool {
+        true
+    }
+
+    /// B9: When the last kept session has acknowledged a message, its end is written to the log. The number of the message there.
+    fn writes_end(&self, _number: u64) -> bool {
+        true
+    }
 }
 
 /// All rules as they are.
@@ -233,7 +254,7 @@ mod tests {
 
 The guarantees in [DURABILITY.md](DURABILITY.md) depend on rules. Each rule is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool. The simulators replace each rule with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B9 messages for kept sessions. The simulators replace each rule with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

@@ -145,7 +145,7 @@ fn a_rule_that_is_taken_out_is_found() {
                 lost.extend(script(*rules).is_ok().then_some(name));
                 continue;
             }
-            FoundBy::Producer | FoundBy::Cost => continue,
+            FoundBy::Producer | FoundBy::Cost | FoundBy::Subscribers => continue,
         };
         let without = Without { rules: Some(*rules), ..without_layers() };
         let found = run::first_red(seed..seed + 1, kind, &without)

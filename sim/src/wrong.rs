@@ -24,6 +24,8 @@ pub enum FoundBy {
     Producer,
     /// No promise is at stake but what requests cost: quiet runs must take more of them.
     Cost,
+    /// There are no subscribers here: `tests/shard/queue_rules.rs`, and `scripts/faults broken`.
+    Subscribers,
 }
 
 /// Rules of which one is wrong.
@@ -58,7 +60,7 @@ macro_rules! wrong {
     };
 }
 
-use FoundBy::{Cost, Producer, Script, Seed};
+use FoundBy::{Cost, Producer, Script, Seed, Subscribers};
 use Kind::{All, Hostile, Memory};
 
 wrong! {
@@ -97,6 +99,10 @@ wrong! {
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
     TellsBeforeSync, Seed(All, 712), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
     NoShare, Script(one_sink_keeps_to_its_share), { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
+    ConfirmsBeforeSync, Subscribers, { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
+    MessageLost, Subscribers, { fn restores_message(&self, _: u64) -> bool { false } }
+    ExchangesLost, Subscribers, { fn restores_exchanges(&self) -> bool { false } }
+    EndLost, Subscribers, { fn writes_end(&self, _: u64) -> bool { false } }
     FailedIsSynced, Seed(All, 16), { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::kafka::types::Ticket;
 use crate::mqtt::reason::ReasonCode;
+use crate::rules::Rules;
 use crate::session::SessionKey;
 
 use super::Core;
@@ -57,8 +58,8 @@ impl<T> Confirmations<T> {
     }
 
     /// All groups up to this one are durable. Which shards are to be told so, and how many of their messages are.
-    pub(super) fn are_durable(&mut self, durable: u64) -> impl Iterator<Item = (usize, u64)> + '_ {
-        while let Some(run) = self.here.pop_front_if(|run| run.group <= durable) {
+    pub(super) fn are_durable(&mut self, rules: &dyn Rules, durable: u64) -> impl Iterator<Item = (usize, u64)> + '_ {
+        while let Some(run) = self.here.pop_front_if(|run| rules.may_confirm(run.group, durable)) {
             self.durable[run.from] += run.count;
         }
         let counts = self.durable.iter_mut().map(std::mem::take).enumerate();

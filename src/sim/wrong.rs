@@ -21,6 +21,8 @@ enum FoundBy {
     Lasting,
     /// No promise is at stake but what requests look like: a producer by hand, which must do otherwise.
     Hand,
+    /// There are no subscribers here: `tests/shard/queue_rules.rs`, and `scripts/faults broken`.
+    Subscribers,
 }
 
 /// Rules of which one is wrong.
@@ -83,6 +85,10 @@ wrong! {
     PacketIdsLost, Disk { fn restores_packet_ids(&self) -> bool { false } }
     TellsBeforeSync, Disk { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
     NoShare, Lasting { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
+    ConfirmsBeforeSync, Subscribers { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
+    MessageLost, Subscribers { fn restores_message(&self, _: u64) -> bool { false } }
+    ExchangesLost, Subscribers { fn restores_exchanges(&self) -> bool { false } }
+    EndLost, Subscribers { fn writes_end(&self, _: u64) -> bool { false } }
     FailedIsSynced, Lasting { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Lasting { fn tries_again(&self) -> bool { false } }
     SavesNothing, Lasting { fn saves_at_stop(&self) -> bool { false } }
@@ -98,7 +104,7 @@ impl FoundBy {
             Self::Plain => Some((Scope::new, super::tests::SEEDS)),
             Self::Disk => Some((Scope::with_disk, super::tests::DISK_SEEDS)),
             Self::Lasting => Some((Scope::with_lasting, super::tests::LASTING_SEEDS)),
-            Self::Hand => None,
+            Self::Hand | Self::Subscribers => None,
         }
     }
 }

@@ -52,11 +52,66 @@ impl Rules for SessionPresent {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 4] = [
+/// Publishers are acknowledged when a message for kept sessions was put in, not when it is on the disk.
+#[derive(Debug)]
+struct ConfirmBeforeSync;
+
+impl Rules for ConfirmBeforeSync {
+    fn may_confirm(&self, _: u64, _: u64) -> bool {
+        true
+    }
+}
+
+/// Kept sessions are sent messages of QoS 2, and PUBREL, before that is on the disk.
+#[derive(Debug)]
+struct TellBeforeSync;
+
+impl Rules for TellBeforeSync {
+    fn may_tell(&self, _: u64, _: u64) -> bool {
+        true
+    }
+}
+
+/// A start forgets one of twenty messages that wait for kept sessions.
+#[derive(Debug)]
+struct ForgetMessage;
+
+impl Rules for ForgetMessage {
+    fn restores_message(&self, number: u64) -> bool {
+        !number.is_multiple_of(20)
+    }
+}
+
+/// A start forgets the open QoS 2 exchanges of publishers, as far as subscribers are concerned.
+#[derive(Debug)]
+struct ForgetExchange;
+
+impl Rules for ForgetExchange {
+    fn restores_exchanges(&self) -> bool {
+        false
+    }
+}
+
+/// Of one of twenty messages that all have acknowledged this is not written down.
+#[derive(Debug)]
+struct ForgetEnd;
+
+impl Rules for ForgetEnd {
+    fn writes_end(&self, number: u64) -> bool {
+        !number.is_multiple_of(20)
+    }
+}
+
+const WRONG: [(&str, &dyn Rules); 9] = [
     ("answer-before-sync", &AnswerBeforeSync),
+    ("confirm-before-sync", &ConfirmBeforeSync),
     ("cut-not-synced", &CutNotSynced),
+    ("forget-end", &ForgetEnd),
+    ("forget-exchange", &ForgetExchange),
+    ("forget-message", &ForgetMessage),
     ("forget-producer-id", &ForgetProducerId),
     ("session-present", &SessionPresent),
+    ("tell-before-sync", &TellBeforeSync),
 ];
 
 fn main() -> ExitCode {

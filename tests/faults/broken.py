@@ -24,6 +24,9 @@ class Broken(NamedTuple):
 
 # With `hold_writes_ms` what a group writes goes to the disk that much later: until then a kill -9 takes it as a power cut would.
 HELD = {"cycles": 4, "round": 4, "hold_writes": 300}
+# A subscriber with a Receive Maximum of 1 waits for two groups for each message; and what never comes is not waited for.
+SUBSCRIBERS = {"cycles": 4, "round": 4, "patience": 20}
+HELD_SUBSCRIBERS = SUBSCRIBERS | {"hold_writes": 300, "rate": 60}
 ALL = {
     "received": Broken("answers when a message is in memory, judged as replicated", "sigterm", ("I1",), {"cycles": 2, "level": "received", "spool": "none"}),
     "session-present": Broken(
@@ -35,6 +38,18 @@ ALL = {
     ),
     "cut-not-synced": Broken("sends a batch before its cut is on the disk", "kill9", ("I2",), HELD, "cut-not-synced", True),
     "forget-producer-id": Broken("sends an earlier start's batches under a new producer id", "kill9", ("I2",), {}, "forget-producer-id", True),
+    "nothing-kept": Broken("nothing is broken, and kill -9 takes what was not synced", "subscribers", (), HELD_SUBSCRIBERS | {"patience": 90}, needs_spool=True),
+    "confirm-before-sync": Broken(
+        "answers before a message is on the disk of the shard that keeps it for subscribers", "subscribers", ("J1",), HELD_SUBSCRIBERS, "confirm-before-sync", True
+    ),
+    "tell-before-sync": Broken(
+        "sends QoS 2, and PUBREL, before that is on the disk", "subscribers", ("J2", "J4"), HELD_SUBSCRIBERS, "tell-before-sync", True
+    ),
+    "forget-message": Broken("a start forgets some messages that wait", "subscribers", ("J1",), SUBSCRIBERS, "forget-message", True),
+    "forget-exchange": Broken(
+        "a start forgets which QoS 2 messages their publishers may send again", "subscribers", ("J2",), HELD_SUBSCRIBERS, "forget-exchange", True
+    ),
+    "forget-end": Broken("of some messages it is not written that all have acknowledged them", "subscribers", ("J2", "J4"), SUBSCRIBERS, "forget-end", True),
 }  # fmt: skip
 
 

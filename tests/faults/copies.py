@@ -1,7 +1,7 @@
 """What kept subscribers got, against what was published and answered. No I/O. docs/internals/FAULTS.md has the rules:
 
 - **J1** what was answered to its publisher (PUBACK, PUBREC) is there for each session that had a SUBACK for it before it was sent.
-- **J2** QoS 2 is handed on once. It may come again if its publisher sent it again across a kill because it was not answered, unless rule B8 is judged.
+- **J2** QoS 2 is handed on once, also if its publisher sent it again because a kill took the answer (rule B8, unless that is only counted).
 - **J3** first copies of one publisher's messages on one topic come in their order, for each QoS; so do all copies of one connection.
 - **J4** never more open than Receive Maximum, a packet identifier for one message at a time, DUP on what is sent again, nothing twice on a connection,
   nothing of QoS 1 long after it was acknowledged.
@@ -71,7 +71,7 @@ class Round(NamedTuple):
     seed: int
     topics: int
     orders_ns: list[int]  # when each of the generator's marks was ordered, on this machine's monotonic clock
-    b8: bool = False
+    b8: bool = True  # judged
     acknowledged_ms: int = ACKNOWLEDGED_MS
 
     def topic(self, key: Key) -> str:

@@ -27,6 +27,8 @@ from receiver import Malformed, Manner, Receiver, as_json
 
 STEADY, BREAKING, AWAY = "steady", "breaking", "away"
 RECEIVE_MAXIMA = (1, 2, 5, 20, 200, 65_535)
+# A client whose filter matches many topics could not keep up with less.
+OF_WILDCARDS = (200, 65_535)
 TICK_S = 0.05  # of who acknowledges slowly
 
 
@@ -73,14 +75,19 @@ class Draw:
             Filter(text, qos if self.chance.random() < 0.8 else 1, at if with_identifiers else 0)
             for at, text in enumerate(self.filters(qos), 1)
         ]
+        maxima = OF_WILDCARDS if self.is_wide(filters) else RECEIVE_MAXIMA
         return Manner(
-            f"kept-{self.job['round']}-{number}", v5, filters, self.chance.choice(RECEIVE_MAXIMA),
-            self.chance.choice((0, 0, 8)), self.chance.random() < 0.5,
+            f"kept-{self.job['round']}-{number}", v5, filters, self.chance.choice(maxima), self.chance.choice((0, 0, 8)), self.chance.random() < 0.5,
         )  # fmt: skip
 
-    def habits(self) -> Habits:
+    @staticmethod
+    def is_wide(filters: list[Filter]) -> bool:
+        return any(filter.text.endswith("#") or filter.text.startswith("+") for filter in filters)
+
+    def habits(self, manner: Manner) -> Habits:
         kind = self.chance.choices((STEADY, BREAKING, AWAY), (5, 2, 3))[0]
-        return Habits(kind, self.chance.randint(1, 4) if self.chance.random() < 0.2 else None)
+        is_slow = self.chance.random() < 0.2 and not self.is_wide(manner.filters)
+        return Habits(kind, self.chance.randint(1, 4) if is_slow else None)
 
 
 class Link(asyncio.Protocol):
@@ -219,7 +226,7 @@ class Crowd:
         self.turn_to(target)
         payloads = Payloads(job["run"])
         manners = [self.draw.manner(number) for number in range(job["subscribers"])]
-        self.members = [Member(self, Receiver(manner, payloads), self.draw.habits()) for manner in manners]
+        self.members = [Member(self, Receiver(manner, payloads), self.draw.habits(manner)) for manner in manners]
         self.real = Real(job, payloads)
 
     def turn_to(self, target: str) -> None:

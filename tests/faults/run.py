@@ -188,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--limit", type=int, metavar="MIB", help="memory: of the cgroup")
     made.add_argument("--subscribers", type=int, metavar="N", help="subscribers: kept sessions (default 500), beside those of real clients")
     made.add_argument("--real", action=argparse.BooleanOptionalAction, default=True, help="subscribers: a dozen real clients as well")
-    made.add_argument("--b8", action="store_true", help="subscribers: judge, too, that QoS 2 comes once if its publisher sends it again across a kill (rule B8)")
+    made.add_argument("--b8", action=argparse.BooleanOptionalAction, default=True, help="subscribers: QoS 2 comes once also if its publisher sends it again across a kill (rule B8); otherwise that is counted")
     made.add_argument("--disk", choices=("ext4", "tmpfs"), default="ext4", help="disk-full: what data_dir lies on")
     made.add_argument("--within", type=float, default=5.0, metavar="S", help="I7: answers so soon after a fault's end (default 5)")
     made.add_argument("--patience", type=int, default=90, metavar="S", help="I7: all is answered so long after the last message of a round (default 90)")

@@ -769,7 +769,7 @@ LONG = (
     Part("kill9", "stored", 300, HELD), Part("kill9", "replicated", 300, HELD),
     Part("kill9", "stored", 300, {"cycles": 100} | MAPPED), Part("disk-full", "stored", 120, {"cycles": 2} | MAPPED),
     Part("sync-error", "stored", 200, {"cycles": 10} | MAPPED),
-    Part("subscribers", "stored", 1_000), Part("subscribers", "stored", 300, {"cycles": 50, "hold_writes": 100}),
+    Part("subscribers", "stored", 1_000), Part("subscribers", "stored", 300, {"cycles": 50, "hold_writes": 100, "rate": 100}),
     Part("power-cut", "stored", 600), Part("power-cut", "replicated", 200, {"cycles": 30}), Part("power-cut", "stored", 200, {"cycles": 30} | MAPPED),
     *(Part("backlog", spool, 600) for spool in ("stored", "replicated")),
     *(Part("kafka", spool, 400) for spool in ("stored", "replicated", "none")),

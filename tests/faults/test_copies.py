@@ -23,7 +23,7 @@ class World:
         self.messages = {Key(0, number): Published(qos, number * S, 0, answered=True) for number in range(count)}
         self.qos = min(qos, asked)
         self.heard = Heard("one", [Filter("flow/r1/0/+", asked)])
-        self.b8 = False
+        self.b8 = True
         for key in self.messages:
             self.get(key.number)
 
@@ -90,6 +90,7 @@ class Judged(unittest.TestCase):
         world = World()
         world.heard.handed_on[Key(0, 5)] += 1
         world.messages[Key(0, 5)].sends = 2
+        world.b8 = False
         self.finds(world, "J2: doubled at QoS 2")  # to the same start of the service
         world.messages[Key(0, 5)].crossed = 1
         self.assertEqual(self.finds(world)["QoS 2 published again across a kill (B8)"], 1)
@@ -384,7 +385,8 @@ class Receives(unittest.TestCase):
 class Drawn(unittest.TestCase):
     def test_there_are_some_of_each_kind(self):
         draw = crowd.Draw({"seed": 1, "round": "r1", "clients": 40, "topics": 2})
-        manners, habits = [draw.manner(number) for number in range(500)], [draw.habits() for _ in range(500)]
+        manners = [draw.manner(number) for number in range(500)]
+        habits = [draw.habits(manner) for manner in manners]
         matches = sum(any(filter.matches(f"flow/r1/{client}/{topic}") for filter in manner.filters) for manner in manners for client in range(40) for topic in range(2))
         self.assertTrue(15 * 80 < matches < 35 * 80, f"{matches / 80} subscribers a topic")
         of = {

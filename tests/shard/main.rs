@@ -25,6 +25,7 @@ mod kept;
 mod layers;
 mod owners;
 mod process;
+mod queue_rules;
 mod queues;
 mod queues_across;
 mod receipts;

@@ -12,21 +12,26 @@ use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use super::subscribe::{PLAIN, message, publish, subscribe};
 use super::world::World;
 
-const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+pub(crate) const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
 const QOS_2: SubscriptionOptions = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
 
+/// A spool, and a sink that takes other messages.
+pub(crate) fn config() -> String {
+    super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"")
+}
+
 fn spooled() -> World {
-    World::new(&super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\""))
+    World::new(&config())
 }
 
 /// A packet that a client has been sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Heard {
+pub(crate) enum Heard {
     Message { qos: u8, id: u16, dup: bool, payload: String },
     Answer { kind: u8, id: u16 },
 }
 
-fn hear(world: &mut World, conn: ConnId) -> Vec<Heard> {
+pub(crate) fn hear(world: &mut World, conn: ConnId) -> Vec<Heard> {
     in_words(&world.sent(conn))
 }
 
@@ -55,39 +60,39 @@ fn said(qos: u8, id: u16, payload: &str) -> Heard {
     Heard::Message { qos, id, dup: false, payload: payload.to_owned() }
 }
 
-fn again(qos: u8, id: u16, payload: &str) -> Heard {
+pub(crate) fn again(qos: u8, id: u16, payload: &str) -> Heard {
     Heard::Message { qos, id, dup: true, payload: payload.to_owned() }
 }
 
-fn answer(world: &mut World, conn: ConnId, kind: u8, id: u16) {
+pub(crate) fn answer(world: &mut World, conn: ConnId, kind: u8, id: u16) {
     let flags = if kind == 6 { 2 } else { 0 };
     world.bytes(conn, &[kind << 4 | flags, 2, (id >> 8) as u8, id as u8]);
 }
 
-fn say(world: &mut World, conn: ConnId, qos: QoS, id: u16, payload: &str) {
+pub(crate) fn say(world: &mut World, conn: ConnId, qos: QoS, id: u16, payload: &str) {
     publish(world, conn, Version::V5, Publish { qos, packet_id: id, ..message("t", payload) });
 }
 
 /// Time for what is over to be written down.
-fn rest(world: &mut World) {
+pub(crate) fn rest(world: &mut World) {
     for _ in 0..8 {
         world.advance(Duration::from_millis(10));
     }
 }
 
 /// A kept session with this subscription to all topics.
-fn kept(world: &mut World, client: &str, options: SubscriptionOptions) -> ConnId {
+pub(crate) fn kept(world: &mut World, client: &str, options: SubscriptionOptions) -> ConnId {
     let (conn, _) = world.kept_v5(client);
     assert_eq!(subscribe(world, conn, Version::V5, 0, &[("#", options)]), [options.qos as u8]);
     conn
 }
 
-fn lose(world: &mut World, conn: ConnId) {
+pub(crate) fn lose(world: &mut World, conn: ConnId) {
     world.core.on_close(&mut world.table, conn, Closed::Peer);
     world.turn();
 }
 
-fn back(world: &mut World, client: &str) -> (ConnId, Vec<Heard>) {
+pub(crate) fn back(world: &mut World, client: &str) -> (ConnId, Vec<Heard>) {
     let (conn, behind) = world.kept_v5(client);
     (conn, in_words(&behind))
 }

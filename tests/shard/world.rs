@@ -10,6 +10,7 @@ use forebay::metrics::board::Board;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::journal::{Filter, Journal};
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
 use forebay::service::dead_letters::Letter;
 use forebay::service::verifier::{Task, Verifiers};
@@ -42,6 +43,7 @@ pub(crate) struct World {
     /// What the shard has told.
     pub(crate) journal: Arc<Journal>,
     config: Arc<Config>,
+    rules: &'static dyn Rules,
     notices: Receiver<Notice>,
     /// Whether Kafka can be reached.
     pub(crate) kafka_up: bool,
@@ -60,6 +62,14 @@ impl World {
     pub(crate) fn new(text: &str) -> Self {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         Self::of(config)
+    }
+
+    /// The same under other rules than the program's.
+    pub(crate) fn under(rules: &'static dyn Rules, text: &str) -> Self {
+        let mut world = Self::new(text);
+        world.rules = rules;
+        world.restart(None);
+        world
     }
 
     /// The same, with a cut from its first byte to Kafka on.
@@ -94,13 +104,14 @@ impl World {
     ) -> Self {
         config.service.shards = 1;
         let config = Arc::new(config);
-        let Made { core, board, journal, notices } = make(&config, dead_letters, verifiers);
+        let Made { core, board, journal, notices } = make(&config, &KEPT, dead_letters, verifiers);
         let mut world = Self {
             core,
             board,
             journal,
             notices,
             config,
+            rules: &KEPT,
             table: Table::new(),
             broker: Broker { keep: true, ..Broker::default() },
             cut_at,
@@ -123,7 +134,7 @@ impl World {
             config.service.shards = 1;
             self.config = Arc::new(config);
         }
-        let Made { core, board, journal, notices } = make(&self.config, Vec::new(), None);
+        let Made { core, board, journal, notices } = make(&self.config, self.rules, Vec::new(), None);
         (self.core, self.board, self.journal, self.notices) = (core, board, journal, notices);
         self.table.restart();
         self.linked.clear();
@@ -384,11 +395,16 @@ pub(crate) fn layout(config: &Config) -> Layout {
     Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() }
 }
 
-fn make(config: &Arc<Config>, dead_letters: Vec<Option<Sender<Letter>>>, verifiers: Option<Verifiers>) -> Made {
+fn make(
+    config: &Arc<Config>,
+    rules: &'static dyn Rules,
+    dead_letters: Vec<Option<Sender<Letter>>>,
+    verifiers: Option<Verifiers>,
+) -> Made {
     let (tell, notices) = channel();
     let board = Arc::new(Board::new(layout(config)));
     let edge = edge(config);
-    let around = Surroundings { notices: tell, edge, verifiers, dead_letters, ..surroundings(config) };
+    let around = Surroundings { notices: tell, edge, verifiers, dead_letters, rules, ..surroundings(config) };
     let journal = Arc::clone(&around.journal);
     Made { core: Core::new(0, around, Arc::clone(&board)), board, journal, notices }
 }
@@ -410,7 +426,7 @@ pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
         dead_letters: Vec::new(),
         interest: Arc::default(),
         shared_subscriptions: Arc::default(),
-        rules: &forebay::rules::KEPT,
+        rules: &KEPT,
     }
 }
 

@@ -185,7 +185,8 @@ impl Core {
     /// Tells whose releases are durable. True: some of this shard.
     pub(super) fn confirm_releases(&mut self) -> bool {
         let Some(buffer) = &self.outlets.buffer else { return false };
-        let told: SmallVec<[_; 4]> = self.queues.exchanges.releases.are_durable(buffer.durable()).collect();
+        let told: SmallVec<[_; 4]> =
+            self.queues.exchanges.releases.are_durable(self.around.rules, buffer.durable()).collect();
         let has_own = told.iter().any(|(from, _)| *from == self.index);
         for (from, count) in told {
             if from == self.index {

@@ -236,7 +236,7 @@ impl Core {
     /// Publishers whose messages are durable, or whose packet identifiers are free, are told. True: some of this shard.
     pub(super) fn confirm_copies(&mut self) -> bool {
         let Some(buffer) = &self.outlets.buffer else { return false };
-        let told: Vec<_> = self.queues.confirmations.are_durable(buffer.durable()).collect();
+        let told: Vec<_> = self.queues.confirmations.are_durable(self.around.rules, buffer.durable()).collect();
         let has_own = told.iter().any(|(from, _)| *from == self.index);
         for (from, count) in told {
             if from == self.index {
@@ -274,7 +274,10 @@ impl Core {
             return;
         }
         self.queues.since = None;
-        for number in remembered.take_ended().into_iter().chain(self.sessions.take_ended_queues()) {
+        let (ended, rules) = (remembered.take_ended(), self.around.rules);
+        for number in
+            ended.into_iter().filter(|number| rules.writes_end(*number)).chain(self.sessions.take_ended_queues())
+        {
             buffer.end_session(number);
         }
         let mut changed = std::mem::take(&mut self.queues.changed);

@@ -34,8 +34,15 @@ impl Core {
                 }
                 // Of a session that has ended.
                 Some(Ok(Kept::Queue(_))) => self.forget_kept(*number),
-                Some(Ok(Kept::Exchange(from, origin))) => self.restore_exchange(*number, from, origin, sessions),
-                Some(Ok(Kept::Message { deadline, to, packet })) => messages.push((*number, deadline, to, packet)),
+                Some(Ok(Kept::Exchange(from, origin))) => {
+                    if self.around.rules.restores_exchanges() {
+                        self.restore_exchange(*number, from, origin, sessions);
+                    }
+                }
+                Some(Ok(Kept::Message { deadline, to, packet })) => {
+                    let is_restored = self.around.rules.restores_message(*number);
+                    messages.extend(is_restored.then_some((*number, deadline, to, packet)));
+                }
                 Some(Err(why)) => return Err(format!("{number}: {why}")),
                 None => return Err(format!("{number}: not a message for kept sessions")),
             }

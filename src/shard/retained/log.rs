@@ -71,7 +71,7 @@ impl Core {
         if !unwritten.later.is_empty() && std::mem::replace(&mut unwritten.tried, freed) != freed {
             self.write_later();
         }
-        let told: Vec<_> = self.retained.confirmations.are_durable(durable).collect();
+        let told: Vec<_> = self.retained.confirmations.are_durable(self.around.rules, durable).collect();
         for (from, count) in told {
             if from == self.index {
                 self.retained_written(from, count);
