@@ -5,13 +5,21 @@
 use super::qos2::Map;
 use super::state::Session;
 
+/// An id that is being released on other shards.
+#[derive(Clone, Copy, Debug)]
+struct Releasing {
+    /// How many have not answered.
+    owed: u16,
+    /// The client has said PUBREL on the present connection, which gets PUBCOMP.
+    is_asked: bool,
+}
+
 /// Of one session.
 #[derive(Debug, Default)]
 pub(super) struct Elsewhere {
     /// Shards that may know an id, as bits.
     shards: Map<u16, u64>,
-    /// Ids that are being released there, and how many answers are owed.
-    owed: Map<u16, u16>,
+    releasing: Map<u16, Releasing>,
     /// Those that are released there, and not here yet.
     released: Vec<u16>,
 }
@@ -40,12 +48,12 @@ pub struct Unanswered {
 
 impl Elsewhere {
     pub(super) fn is_empty(&self) -> bool {
-        self.shards.is_empty() && self.owed.is_empty() && self.released.is_empty()
+        self.shards.is_empty() && self.releasing.is_empty() && self.released.is_empty()
     }
 
     pub(super) fn shrink(&mut self) {
         self.shards.shrink_to_fit();
-        self.owed.shrink_to_fit();
+        self.releasing.shrink_to_fit();
     }
 
     /// The shards that may know it, of which this one does not know from now on.
@@ -56,6 +64,11 @@ impl Elsewhere {
     /// An id that is released everywhere else.
     pub(super) fn next_released(&mut self) -> Option<u16> {
         self.released.pop()
+    }
+
+    /// The connection is gone: PUBCOMP comes where PUBREL is sent again, if it is.
+    pub(super) fn park(&mut self) {
+        self.releasing.values_mut().for_each(|releasing| releasing.is_asked = false);
     }
 }
 
@@ -98,30 +111,39 @@ impl Session {
     pub fn releases(&mut self, packet_id: u16, shards: u16) {
         let elsewhere = self.elsewhere_mut();
         elsewhere.shards.remove(&packet_id);
-        elsewhere.owed.insert(packet_id, shards);
+        elsewhere.releasing.insert(packet_id, Releasing { owed: shards, is_asked: true });
+    }
+
+    /// PUBREL for an id that is being released already.
+    pub fn releases_again(&mut self, packet_id: u16) {
+        if let Some(releasing) = self.elsewhere_mut().releasing.get_mut(&packet_id) {
+            releasing.is_asked = true;
+        }
     }
 
     /// Whether an id waits for other shards: its next message has to wait, too.
     #[must_use]
     pub fn is_releasing(&self, packet_id: u16) -> bool {
-        self.elsewhere()
-            .is_some_and(|elsewhere| elsewhere.owed.contains_key(&packet_id) || elsewhere.released.contains(&packet_id))
+        self.elsewhere().is_some_and(|elsewhere| {
+            elsewhere.releasing.contains_key(&packet_id) || elsewhere.released.contains(&packet_id)
+        })
     }
 
-    /// A shard has forgotten an id. After the last one it is free, and PUBCOMP comes with the next [`Session::drain_answers`].
+    /// A shard has forgotten an id. After the last one it is free, and PUBCOMP comes with the next [`Session::drain_answers`] if it was
+    /// asked for on the present connection.
     pub fn released(&mut self, packet_id: u16) {
-        let is_here = self.conn().is_some();
         let elsewhere = self.elsewhere_mut();
-        let Some(owed) = elsewhere.owed.get_mut(&packet_id) else { return };
-        *owed -= 1;
-        if *owed > 0 {
+        let Some(releasing) = elsewhere.releasing.get_mut(&packet_id) else { return };
+        releasing.owed -= 1;
+        if releasing.owed > 0 {
             return;
         }
-        elsewhere.owed.remove(&packet_id);
-        if is_here {
+        let is_asked = releasing.is_asked;
+        elsewhere.releasing.remove(&packet_id);
+        if is_asked {
             elsewhere.released.push(packet_id);
         } else {
-            let _ = self.inflight.release(packet_id);
+            let _ = self.inflight.free(packet_id);
         }
     }
 

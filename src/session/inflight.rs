@@ -208,7 +208,8 @@ impl Inflight {
     /// See [`super::Session::refuses_later`].
     pub(super) fn owe(&mut self, number: u32, answers: u16) {
         if let Some(slot) = self.slot_mut(number) {
-            slot.owed = answers;
+            // Also one that repeats a row: it has answers of its own to wait for now.
+            (slot.owed, slot.kind) = (answers, Kind::Qos2);
         }
     }
 
@@ -227,7 +228,7 @@ impl Inflight {
         for offset in 0..count {
             let number = first.wrapping_add(offset);
             if let Some(slot) = self.slot_mut(number) {
-                if slot.kind != Kind::Silent {
+                if matches!(slot.kind, Kind::Qos1 | Kind::Qos2) {
                     slot.answer(code);
                 }
             } else if has_parked {
@@ -322,14 +323,20 @@ impl Inflight {
 
     /// PUBREL. Every PUBREL but one that comes too early is answered with PUBCOMP by the caller.
     pub(super) fn release(&mut self, packet_id: u16) -> Release {
+        let release = self.free(packet_id);
+        if release != Release::TooEarly {
+            self.give_back_quota();
+        }
+        release
+    }
+
+    /// The same, and no PUBCOMP goes out.
+    pub(super) fn free(&mut self, packet_id: u16) -> Release {
         let release = self.qos2.as_mut().map_or(Release::Unknown, |qos2| qos2.release(packet_id));
         if let Release::Freed { silence: Some(number) } = release
             && let Some(slot) = self.slot_mut(number)
         {
             slot.kind = Kind::Silent;
-        }
-        if release != Release::TooEarly {
-            self.give_back_quota();
         }
         release
     }
@@ -343,9 +350,10 @@ impl Inflight {
         let mut receipts = self.receipts.take().map(|mut receipts| receipts.take_all()).unwrap_or_default();
         while let Some(packet_id) = self.qos2.as_mut().and_then(|qos2| qos2.elsewhere.next_released()) {
             // The client asks again.
-            let _ = self.release(packet_id);
+            let _ = self.free(packet_id);
         }
         if let Some(qos2) = &mut self.qos2 {
+            qos2.elsewhere.park();
             for (offset, slot) in slots.into_iter().enumerate() {
                 if matches!(slot.kind, Kind::Qos2 | Kind::Repeat) {
                     qos2.park(base.wrapping_add(offset as u32), slot);

@@ -129,7 +129,7 @@ impl Shard for Core {
             Mail::CopiesDurable { by, count } => self.copies_durable(by, count),
             Mail::Release { from, ids } => self.release_for(from, &ids),
             Mail::Released { by, count } => self.released_by(by, count),
-            Mail::Exchanges { by, open } => self.exchanges_known(by, &open),
+            Mail::Exchanges { by, open } => self.exchanges_known(by, open),
             Mail::ExchangesOver { from, sessions } => self.exchanges_over(from, &sessions),
             Mail::Pass { from } => self.pass(from),
             Mail::Passed { by } => self.passed(io, by),

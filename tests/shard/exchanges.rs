@@ -181,7 +181,8 @@ impl World {
             (subscriber.at, subscriber.is_in) = (None, false);
             subscriber.owes.clear();
         }
-        self.process.power_cut();
+        let late = self.random.u64(..1 << SHARDS);
+        self.process.power_cut(late);
     }
 
     fn come_back(&mut self) {
@@ -276,8 +277,8 @@ impl Publisher {
                 }
             }
             Packet::PubComp(ack) => {
-                let (number, step, ..) = self.open.remove(&ack.packet_id).expect("it is open");
-                assert_eq!(step, Step::Release);
+                let (number, step, is_said, _) = self.open.remove(&ack.packet_id).expect("it is open");
+                assert_eq!((step, is_said), (Step::Release, true), "{}: PUBCOMP comes where PUBREL went", self.name);
                 assert!(self.done.insert(number));
             }
             other => panic!("{}: {other:?}", self.name),

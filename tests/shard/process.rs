@@ -94,16 +94,24 @@ impl Process {
         }
     }
 
-    /// The power fails; letters that are on their way are gone. The shards of the new process have started, and read no letters yet.
-    pub(crate) fn power_cut(&mut self) {
-        let tables = std::mem::take(&mut self.shards).into_iter().map(|Of { mut table, .. }| {
+    /// The power fails; letters that are on their way are gone. The shards of the new process have started. Those in `late`, as bits, have
+    /// read what the others had to say before they had read their logs; the others have read no letters yet.
+    pub(crate) fn power_cut(&mut self, late: u64) {
+        let is_late = |shard: usize| late >> shard & 1 == 1;
+        let tables = std::mem::take(&mut self.shards).into_iter().enumerate().map(|(shard, Of { mut table, .. })| {
             table.disk.slow = false;
             table.disk.power_cut();
             table.restart();
+            table.disk.slow = is_late(shard);
             table
         });
         self.shards = start(&self.config, tables.collect());
         (0..self.shards.len()).for_each(|shard| self.turn(shard, Duration::ZERO));
+        for shard in (0..self.shards.len()).filter(|shard| is_late(*shard)) {
+            self.read_mail(shard, usize::MAX);
+            self.shards[shard].table.disk.slow = false;
+            self.turn(shard, Duration::ZERO);
+        }
     }
 
     /// A client sends CONNECT for a session that is kept for an hour; Clean Start if it is `new`.

@@ -29,7 +29,7 @@ fn a_publisher_waits_for_the_disk_of_the_shard_that_keeps_it() {
         process.shards[1].table.disk.slow = true;
         process.say(from, to, &send(1, "first"));
         assert!(process.heard(from, to).is_empty(), "{qos:?}: it could be lost");
-        process.power_cut();
+        process.power_cut(0);
         process.settle();
         let (shard, conn, behind) = process.connect(&subscriber);
         assert!(behind.is_empty(), "and it was");
@@ -39,7 +39,7 @@ fn a_publisher_waits_for_the_disk_of_the_shard_that_keeps_it() {
         let answer = if qos == QoS::AtLeastOnce { 0x40 } else { 0x50 };
         assert_eq!(process.heard(from, to), [answer, 2, 0, 2]);
         assert!(!process.heard(shard, conn).is_empty());
-        process.power_cut();
+        process.power_cut(0);
         process.settle();
         let (_, _, behind) = process.connect(&subscriber);
         assert!(behind.ends_with(b"second") && behind[0] & 8 != 0, "{behind:?}");

@@ -147,6 +147,22 @@ fn a_row_done_while_nobody_was_there_is_answered_when_it_is_repeated() {
 }
 
 #[test]
+fn answers_for_a_run_of_numbers_pass_over_a_repeat() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard, Version::V5);
+    let row = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
+    shard.end(c, End::Lost);
+    let c = client(&mut shard, Version::V5);
+    let first = shard.open(c, &publish(QoS::AtLeastOnce, 1), 1);
+    shard.repeat(c, 7);
+    shard.open(c, &publish(QoS::AtLeastOnce, 2), 1);
+    shard.session(c).complete(first, 3, R::SUCCESS);
+    assert_eq!(shard.answers(c), ["puback 1"], "the row has not been answered");
+    shard.complete(c, row, R::SUCCESS);
+    assert_eq!(shard.answers(c), ["pubrec 7", "puback 2"]);
+}
+
+#[test]
 fn a_row_outlives_several_connections() {
     let mut shard = Shard::default();
     let mut c = client(&mut shard, Version::V311);

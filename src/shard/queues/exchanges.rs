@@ -52,6 +52,8 @@ pub(super) struct Exchanges {
     silent: u64,
     /// Until they have: the sessions that an earlier start has left, by number.
     sessions: HashMap<u64, SessionKey>,
+    /// What shards have told before this one had read its log. `None`: it has.
+    early: Option<Vec<(usize, Vec<Origin>)>>,
 }
 
 impl Exchanges {
@@ -64,6 +66,7 @@ impl Exchanges {
             over: (0..shards).map(|_| Vec::new()).collect(),
             silent: 0,
             sessions: HashMap::new(),
+            early: Some(Vec::new()),
         }
     }
 
@@ -126,7 +129,10 @@ impl Core {
         let exchanges = &self.queues.exchanges;
         let shards = match session.release_first(packet_id, exchanges.silent) {
             ReleaseFirst::Nowhere => return None,
-            ReleaseFirst::Awaited => return Some(Flow::On),
+            ReleaseFirst::Awaited => {
+                session.releases_again(packet_id);
+                return Some(Flow::On);
+            }
             ReleaseFirst::On(shards) => shards,
         };
         if let Some(full) = bits(shards).find(|shard| !exchanges.has_room(*shard)) {
@@ -289,12 +295,18 @@ impl Core {
         if exchanges.silent != 0 {
             exchanges.sessions.clone_from(sessions);
         }
+        for (by, open) in exchanges.early.take().unwrap_or_default() {
+            self.exchanges_known(by, open);
+        }
     }
 
-    /// A shard says which exchanges of this one's publishers it knows.
-    pub(in crate::shard) fn exchanges_known(&mut self, by: usize, open: &[Origin]) {
+    /// A shard says which exchanges of this one's publishers it knows. That has to wait until their sessions are there.
+    pub(in crate::shard) fn exchanges_known(&mut self, by: usize, open: Vec<Origin>) {
+        if let Some(early) = &mut self.queues.exchanges.early {
+            return early.push((by, open));
+        }
         let mut over = Vec::new();
-        for origin in open {
+        for origin in &open {
             let key = self.queues.exchanges.sessions.get(&origin.session);
             let session = key.and_then(|key| self.sessions.get_mut(*key));
             match session.filter(|session| session.number() == Some(origin.session)) {
