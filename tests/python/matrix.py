@@ -217,7 +217,7 @@ def main(ca: str, ports: dict[str, int]) -> int:
     for program in programs:
         program.wait()
     faults = heard.faults + judge(participants, heard.got)
-    takers = {name for name in participants if name.startswith("mqtt.js-5.0-")}
+    takers = {name for name in participants if name.startswith(("mqtt.js-5.0-", "gmqtt-5.0-"))}
     faults += [f"{name} takes topic aliases, and was sent none" for name in sorted(takers - heard.aliased)]
     if faults:
         more = [f"and {len(faults) - FAULTS_SHOWN} more"] if len(faults) > FAULTS_SHOWN else []

@@ -23,7 +23,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 HOST = "127.0.0.1"
 PATH = "/mqtt"  # of WebSocket
 PATIENCE_S = 60
-ALIASES = 16  # for topics, of each participant whose library knows what to do with them
+ALIASES = 16  # for topics, in 5.0
 PAHO_VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5.0": mqtt.MQTTv5}
 AIOMQTT_VERSIONS = {"3.1.1": aiomqtt.ProtocolVersion.V311, "5.0": aiomqtt.ProtocolVersion.V5}
 GMQTT_VERSIONS = {"3.1.1": gmqtt.constants.MQTTv311, "5.0": gmqtt.constants.MQTTv50}
@@ -168,9 +168,14 @@ class Gmqtt:
         self.unacknowledged, self.subscribed, self.is_leaving = PersistentStorage(), asyncio.Event(), False
         aliases = {"topic_alias_maximum": ALIASES} if spec["version"] == "5.0" else {}
         self.client = gmqtt.Client(self.name, persistent_storage=self.unacknowledged, **aliases)
-        self.client.on_message = lambda _client, topic, payload, qos, _properties: say(self.name, topic, qos, payload.decode())
+        self.client.on_message = self.heard
         self.client.on_subscribe = lambda *_: self.subscribed.set()
         self.client.on_disconnect = lambda *_: self.is_leaving or say(self.name, "lost its connection")
+
+    def heard(self, _client: gmqtt.Client, topic: str, payload: bytes, qos: int, properties: dict) -> None:
+        if "topic_alias" in properties:
+            say("alias", self.name)
+        say(self.name, topic, qos, payload.decode())
 
     async def subscribe(self) -> None:
         await self.client.connect(HOST, self.spec["port"], ssl=tls_of(self.job, self.spec) or False, version=GMQTT_VERSIONS[self.spec["version"]])
