@@ -61,7 +61,7 @@ macro_rules! wrong {
 }
 
 use FoundBy::{Cost, Producer, Script, Seed, Subscribers};
-use Kind::{All, Hostile, Memory};
+use Kind::{All, Memory};
 
 wrong! {
     CutsAtOnce, Cost, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
