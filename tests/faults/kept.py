@@ -26,6 +26,8 @@ queue_bytes_max = "1GiB"
 bind = "127.0.0.1:{port}"
 """
 SUBSCRIBED_WITHIN_S = 60
+# Every so many cycles the service has more time, so that its clients come to rest before it is killed.
+LONG_CYCLE, LONGER_S = 3, 3.0
 # A round is over when nothing has come for so long, and nothing waits.
 STILL_S = 1.0
 COUNTED = {
@@ -118,6 +120,8 @@ class Subscribers(Kill9):
             self.crowd.order(f"target {self.target}")
 
     def hurt(self) -> None:
+        if self.cycle % LONG_CYCLE == 0:
+            self.flow(LONGER_S)
         super().hurt()
         self.crowd.order("cycle")
 
