@@ -261,6 +261,7 @@ table!(
     ConnectionsMade, Counter, "kafka_connections_opened", "Connections to brokers opened.";
     LinkFailures, Counter, "kafka_connection_failures", "Connections to brokers that failed, timed out, or sent something unreadable.";
     LinksReplaced, Counter, "kafka_connections_replaced", "Connections to brokers closed because no response came in time.";
+    WithExtra, Counter, "kafka_responses_with_extra_bytes", "Responses of brokers with bytes behind their end, which are ignored.";
     Malformed, Counter, "kafka_malformed_responses", "Responses of brokers that could not be read.";
     Throttles, Counter, "kafka_throttled_responses", "Responses in which a broker's quota throttled us.";
     ThrottleMs, CounterMillis, "kafka_throttle_seconds", "Total time throttled by broker quotas.";

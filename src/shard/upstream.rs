@@ -491,6 +491,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
         let stats = upstream.client.stats();
         numbers.set_cluster(cluster, ClusterMetric::LinkFailures, stats.failures);
+        numbers.set_cluster(cluster, ClusterMetric::WithExtra, stats.with_extra);
         numbers.set_cluster(cluster, ClusterMetric::Malformed, stats.malformed);
         numbers.set_cluster(cluster, ClusterMetric::Throttles, stats.throttles);
         numbers.set_cluster(cluster, ClusterMetric::Logins, stats.logins);

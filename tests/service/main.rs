@@ -27,6 +27,7 @@ mod hand_over;
 mod idle;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;
+mod kafka_mocks;
 mod kafka_tls;
 mod kafka_tokens;
 mod kept;

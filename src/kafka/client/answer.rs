@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use super::api::Call;
 use super::wire::{Malformed, Read, Reader};
 use crate::kafka::types::{NodeId, TopicMetadata};
 
@@ -53,12 +52,11 @@ pub(super) struct ProducerIdAnswer {
 ///
 /// # Errors
 /// [`Malformed`].
-pub(super) fn read_producer_id(body: &[u8], version: i16) -> Read<ProducerIdAnswer> {
-    let mut reader = Reader::new(body, Call::InitProducerId.is_flexible(version));
+pub(super) fn read_producer_id(reader: &mut Reader<'_>) -> Read<ProducerIdAnswer> {
     let answer =
         ProducerIdAnswer { throttle_ms: reader.i32()?, error: reader.i16()?, id: reader.i64()?, epoch: reader.i16()? };
     reader.tags()?;
-    reader.end()?;
+    reader.end();
     if answer.error == 0 && (answer.id < 0 || answer.epoch < 0) {
         return Err(Malformed("negative producer id"));
     }
@@ -69,15 +67,15 @@ pub(super) fn read_producer_id(body: &[u8], version: i16) -> Read<ProducerIdAnsw
 ///
 /// # Errors
 /// [`Malformed`].
-pub(super) fn read_metadata(body: &[u8], version: i16, asked: &[Rc<str>]) -> Read<Metadata> {
-    let mut reader = Reader::new(body, Call::Metadata.is_flexible(version));
-    let throttle_ms = reader.i32()?;
-    let brokers = read_brokers(&mut reader)?;
-    let cluster = reader.nullable_string()?.and_then(|id| std::str::from_utf8(id).ok()).map(Rc::from);
+pub(super) fn read_metadata(reader: &mut Reader<'_>, version: i16, asked: &[Rc<str>]) -> Read<Metadata> {
+    let throttle_ms = if version >= 3 { reader.i32()? } else { 0 };
+    let brokers = read_brokers(reader)?;
+    let cluster = if version >= 2 { reader.nullable_string()? } else { None };
+    let cluster = cluster.and_then(|id| std::str::from_utf8(id).ok()).map(Rc::from);
     reader.i32()?; // controller id
     let mut topics = vec![None; asked.len()];
     for _ in 0..reader.array(8)? {
-        let (name, topic) = read_topic(&mut reader, version, &brokers, asked)?;
+        let (name, topic) = read_topic(reader, version, &brokers, asked)?;
         if let Some(i) = name
             && let Some(place) = topics.get_mut(i)
         {
@@ -88,7 +86,7 @@ pub(super) fn read_metadata(body: &[u8], version: i16, asked: &[Rc<str>]) -> Rea
         reader.i32()?; // cluster authorized operations
     }
     reader.tags()?;
-    reader.end()?;
+    reader.end();
     Ok(Metadata { throttle_ms, brokers, cluster, topics })
 }
 

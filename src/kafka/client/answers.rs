@@ -20,8 +20,8 @@ impl Client {
     pub(super) fn on_answer(&mut self, owner: Owner, frame: &[u8], now: Monotonic) -> Result<(), String> {
         let Some((lane, _)) = self.lane(owner) else { return Ok(()) };
         let Some(connection) = lane.connection() else { return Ok(()) };
-        let answer = match connection.read(frame) {
-            Ok(answer) => answer,
+        let (answer, extra) = match connection.read(frame) {
+            Ok(read) => read,
             Err(malformed) => {
                 if let Owner::Ask(node) = owner {
                     self.unreadable(node);
@@ -31,6 +31,7 @@ impl Client {
         };
         let asked = connection.answered(&answer, now);
         self.hands.stats.throttles += u64::from(answer.throttle_ms() > 0);
+        self.hands.stats.with_extra += u64::from(extra > 0);
         match (answer, asked) {
             (Answer::ApiVersions(negotiated), _) => self.on_versions(owner, negotiated, now),
             (Answer::Metadata(metadata), Some(Asked::Metadata(topics))) => {

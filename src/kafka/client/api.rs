@@ -80,13 +80,13 @@ impl Call {
     }
 
     /// What this client speaks. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 goes
-    /// where no id is known. Metadata below 4 cannot say whether to create a topic, above 12 is not needed. Apache Kafka 0.11 to 4.x is within; DescribeProducers
+    /// where no id is known. Metadata below 4 cannot say whether to create a topic (the mock cluster of librdkafka 2.0 knows no other), above 12 is not needed. Apache Kafka 0.11 to 4.x is within; DescribeProducers
     /// came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant; behind SaslHandshake 0 the bytes of
     /// the exchange would travel without Kafka's headers.
     fn ours(self) -> (i16, i16) {
         match self {
             Self::Produce => (3, 13),
-            Self::Metadata => (4, 12),
+            Self::Metadata => (1, 12),
             Self::ApiVersions => (0, API_VERSIONS),
             Self::InitProducerId => (0, 5),
             Self::Fetch => (4, 13),
@@ -104,7 +104,7 @@ impl Call {
 pub(super) struct Versions {
     /// Of Produce, 3 to 13.
     pub(super) produce: i16,
-    /// Of Metadata, 4 to 12.
+    /// Of Metadata, 1 to 12.
     pub(super) metadata: i16,
     /// Of InitProducerId, 0 to 5.
     pub(super) init_producer_id: i16,
@@ -139,8 +139,7 @@ pub(super) enum Negotiated {
 ///
 /// # Errors
 /// [`Malformed`].
-pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
-    let mut reader = Reader::new(body, Call::ApiVersions.is_flexible(version));
+pub(super) fn read_api_versions(reader: &mut Reader<'_>, version: i16) -> Read<Negotiated> {
     let error = reader.i16()?;
     if error == UNSUPPORTED_VERSION && version > 0 {
         // The rest is in the encoding of v0, whatever was asked.
@@ -175,7 +174,7 @@ pub(super) fn read_api_versions(body: &[u8], version: i16) -> Read<Negotiated> {
     }
     let throttle_ms = if version >= 1 { reader.i32()? } else { 0 };
     reader.tags()?;
-    reader.end()?;
+    reader.end();
     Ok(match settled {
         [
             Some(produce),

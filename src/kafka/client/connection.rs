@@ -327,35 +327,38 @@ impl Connection {
         self.waiting.pop_front().map(|waiting| waiting.asked)
     }
 
-    /// Reads the answer to the oldest request. Nothing changes until [`Connection::answered`].
+    /// Reads the answer to the oldest request, and says how many bytes there were behind its end. Nothing changes until
+    /// [`Connection::answered`].
     ///
     /// # Errors
     /// [`Malformed`]: also if nothing was asked, or something else.
-    pub(super) fn read(&self, frame: &[u8]) -> Read<Answer> {
+    pub(super) fn read(&self, frame: &[u8]) -> Read<(Answer, usize)> {
         let head = self.waiting.front().ok_or(Malformed("answer without a question"))?;
         let (correlation, rest) = frame.split_first_chunk().ok_or(Malformed("frame shorter than its header"))?;
         if i32::from_be_bytes(*correlation) != head.correlation {
             return Err(Malformed("correlation id of another request"));
         }
         let body = if head.api.has_flexible_answer_header(head.version) { past_tags(rest)? } else { rest };
-        Ok(match &head.asked {
-            Asked::ApiVersions => Answer::ApiVersions(api::read_api_versions(body, head.version)?),
-            Asked::Metadata(topics) => Answer::Metadata(answer::read_metadata(body, head.version, topics)?),
-            Asked::ProducerId(_) => Answer::ProducerId(answer::read_producer_id(body, head.version)?),
+        let reader = &mut Reader::new(body, head.api.is_flexible(head.version));
+        let answer = match &head.asked {
+            Asked::ApiVersions => Answer::ApiVersions(api::read_api_versions(reader, head.version)?),
+            Asked::Metadata(topics) => Answer::Metadata(answer::read_metadata(reader, head.version, topics)?),
+            Asked::ProducerId(_) => Answer::ProducerId(answer::read_producer_id(reader)?),
             Asked::Produce(_, batches) => {
-                let (results, throttle_ms) = produce::read_answer(body, head.version, batches)?;
+                let (results, throttle_ms) = produce::read_answer(reader, head.version, batches)?;
                 Answer::Produced(results, throttle_ms)
             }
             Asked::Log(search) => {
-                let (answer, throttle_ms) = log::read(head.api, body, head.version, search)?;
+                let (answer, throttle_ms) = log::read(head.api, reader, head.version, search)?;
                 Answer::Log(answer, throttle_ms)
             }
             Asked::SaslHandshake => {
-                let (error, mechanisms) = login::read_handshake(body)?;
+                let (error, mechanisms) = login::read_handshake(reader)?;
                 Answer::SaslHandshake(error, mechanisms)
             }
-            Asked::SaslAuthenticate => Answer::SaslAuthenticate(login::read_authenticate(body, head.version)?),
-        })
+            Asked::SaslAuthenticate => Answer::SaslAuthenticate(login::read_authenticate(reader, head.version)?),
+        };
+        Ok((answer, reader.extra()))
     }
 
     /// The oldest request has its answer: takes it off.

@@ -40,8 +40,7 @@ pub(super) struct Tail {
 ///
 /// # Errors
 /// [`Malformed`].
-pub(super) fn read(api: Call, body: &[u8], version: i16, search: &Search) -> Read<(LogAnswer, i32)> {
-    let mut reader = Reader::new(body, api.is_flexible(version));
+pub(super) fn read(api: Call, reader: &mut Reader<'_>, version: i16, search: &Search) -> Read<(LogAnswer, i32)> {
     let throttle_ms = if api == Call::ListOffsets && version < 2 { 0 } else { reader.i32()? };
     if api == Call::Fetch && version >= 7 {
         let error = reader.i16()?;
@@ -60,10 +59,10 @@ pub(super) fn read(api: Call, body: &[u8], version: i16, search: &Search) -> Rea
             let first = if api == Call::OffsetForLeaderEpoch { reader.i16()? } else { 0 };
             let partition = reader.i32()?;
             let read = match api {
-                Call::DescribeProducers => producers(&mut reader, search.question().producer_id)?,
-                Call::ListOffsets => start(&mut reader, version)?,
-                Call::OffsetForLeaderEpoch => epoch_start(&mut reader, first)?,
-                _ => tail(&mut reader, version, search)?,
+                Call::DescribeProducers => producers(reader, search.question().producer_id)?,
+                Call::ListOffsets => start(reader, version)?,
+                Call::OffsetForLeaderEpoch => epoch_start(reader, first)?,
+                _ => tail(reader, version, search)?,
             };
             reader.tags()?;
             if it && partition == question.partition {
@@ -73,7 +72,7 @@ pub(super) fn read(api: Call, body: &[u8], version: i16, search: &Search) -> Rea
         reader.tags()?;
     }
     reader.tags()?;
-    reader.end()?;
+    reader.end();
     answer.map(|answer| (answer, throttle_ms)).ok_or(Malformed("partition without an answer"))
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Client;
-use super::api::Call;
 use super::lane::{Owner, Refused};
 use super::settings::Settings;
 use super::wire::{Read, Reader};
@@ -313,8 +312,7 @@ pub fn authentication_refused(error: i16, why: &str, of_token: Option<&str>) -> 
 ///
 /// # Errors
 /// [`super::wire::Malformed`].
-pub(super) fn read_handshake(body: &[u8]) -> Read<(i16, String)> {
-    let mut reader = Reader::new(body, false);
+pub(super) fn read_handshake(reader: &mut Reader<'_>) -> Read<(i16, String)> {
     let error = reader.i16()?;
     let mut mechanisms = String::new();
     for _ in 0..reader.array(2)? {
@@ -322,7 +320,7 @@ pub(super) fn read_handshake(body: &[u8]) -> Read<(i16, String)> {
         mechanisms.push_str(if mechanisms.is_empty() { "" } else { ", " });
         mechanisms.push_str(&name);
     }
-    reader.end()?;
+    reader.end();
     Ok((error, told(mechanisms.as_bytes())))
 }
 
@@ -330,14 +328,13 @@ pub(super) fn read_handshake(body: &[u8]) -> Read<(i16, String)> {
 ///
 /// # Errors
 /// [`super::wire::Malformed`].
-pub(super) fn read_authenticate(body: &[u8], version: i16) -> Read<Authenticated> {
-    let mut reader = Reader::new(body, Call::SaslAuthenticate.is_flexible(version));
+pub(super) fn read_authenticate(reader: &mut Reader<'_>, version: i16) -> Read<Authenticated> {
     let error = reader.i16()?;
     let why = told(reader.nullable_string()?.unwrap_or_default());
     let message = reader.nullable_bytes()?.unwrap_or_default().to_vec();
     let lifetime_ms = if version >= 1 { reader.i64()? } else { 0 };
     reader.tags()?;
-    reader.end()?;
+    reader.end();
     Ok(Authenticated { error, why, message, lifetime_ms })
 }
 

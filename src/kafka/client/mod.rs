@@ -128,6 +128,8 @@ pub struct Stats {
     pub failures: u64,
     /// Answers that could not be read: each closes its connection.
     pub malformed: u64,
+    /// Answers with bytes behind their end, which are passed over.
+    pub with_extra: u64,
     /// Answers with a throttle time.
     pub throttles: u64,
     /// Connections closed because nothing came in time.

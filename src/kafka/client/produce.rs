@@ -137,8 +137,11 @@ impl Body {
 ///
 /// # Errors
 /// [`Malformed`], also if a partition is missing, answered twice, or was never asked.
-pub(super) fn read_answer(body: &[u8], version: i16, batches: &[ProduceBatch]) -> Read<(Vec<ProduceResult>, i32)> {
-    let mut reader = Reader::new(body, Call::Produce.is_flexible(version));
+pub(super) fn read_answer(
+    reader: &mut Reader<'_>,
+    version: i16,
+    batches: &[ProduceBatch],
+) -> Read<(Vec<ProduceResult>, i32)> {
     let mut results: Vec<ProduceResult> = batches
         .iter()
         .map(|batch| ProduceResult {
@@ -153,7 +156,7 @@ pub(super) fn read_answer(body: &[u8], version: i16, batches: &[ProduceBatch]) -
     for _ in 0..reader.array(2)? {
         let (id, name) = if version >= BY_ID { (reader.u128()?, &[][..]) } else { (0, reader.string()?) };
         for _ in 0..reader.array(22)? {
-            let (partition, error, base_offset) = read_partition(&mut reader, version)?;
+            let (partition, error, base_offset) = read_partition(reader, version)?;
             let found = (expected..results.len()).chain(0..expected).find(|i| {
                 let result = &results[*i];
                 let it = if version >= BY_ID { batches[*i].topic_id == id } else { result.topic.as_bytes() == name };
@@ -168,7 +171,7 @@ pub(super) fn read_answer(body: &[u8], version: i16, batches: &[ProduceBatch]) -
     }
     let throttle_ms = reader.i32()?;
     reader.tags()?;
-    reader.end()?;
+    reader.end();
     if missing > 0 {
         return Err(Malformed("partition without an answer"));
     }

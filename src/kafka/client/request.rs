@@ -43,7 +43,9 @@ pub(super) fn metadata(head: Head<'_>, version: i16, topics: &[Rc<str>], create:
         .iter()
         .map(|topic| MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from(topic.to_string())))))
         .collect();
-    let body = MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(create);
+    // Before 4 the broker decides on that alone.
+    let body =
+        MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(create || version < 4);
     frame(head, Call::Metadata, version, &body)
 }
 

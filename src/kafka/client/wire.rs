@@ -21,12 +21,13 @@ pub(super) type Read<T> = Result<T, Malformed>;
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
     flexible: bool,
+    extra: usize,
 }
 
 impl<'a> Reader<'a> {
     /// Reads `bytes`, in the flexible encoding or the classic one.
     pub(super) fn new(bytes: &'a [u8], flexible: bool) -> Self {
-        Self { rest: bytes, flexible }
+        Self { rest: bytes, flexible, extra: 0 }
     }
 
     fn take<const N: usize>(&mut self) -> Read<[u8; N]> {
@@ -148,9 +149,14 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
-    /// The answer must end here.
-    pub(super) fn end(self) -> Read<()> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("goes on after its end")) }
+    /// The answer ends here. Some services have bytes behind that.
+    pub(super) fn end(&mut self) {
+        self.extra = self.rest.len();
+    }
+
+    /// How many bytes there were behind the end.
+    pub(super) fn extra(self) -> usize {
+        self.extra
     }
 }
 
@@ -174,7 +180,8 @@ mod tests {
             put_uvarint(&mut bytes, value);
             let mut reader = Reader::new(&bytes, true);
             assert_eq!(reader.uvarint(), Ok(value));
-            assert_eq!(reader.end(), Ok(()));
+            reader.end();
+            assert_eq!(reader.extra(), 0);
         }
         assert!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x7f], true).uvarint().is_err());
         assert!(Reader::new(&[0x80; 6], true).uvarint().is_err());

@@ -14,11 +14,12 @@ use proptest::prelude::*;
 use super::world::name;
 use uuid::Uuid;
 
-use crate::kafka::client::answer::{read_metadata, read_producer_id};
-use crate::kafka::client::api::{Negotiated, Versions, read_api_versions};
+use crate::kafka::client::answer::{self, Metadata, ProducerIdAnswer};
+use crate::kafka::client::api::{self, Call, Negotiated, Versions};
 use crate::kafka::client::produce;
 use crate::kafka::client::request::{self, Head};
-use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest as OurRequest};
+use crate::kafka::client::wire::{Read, Reader};
+use crate::kafka::types::{NodeId, ProduceBatch, ProduceRequest as OurRequest, ProduceResult};
 use crate::runtime::seam::Chunk;
 
 const HEAD: Head<'static> = Head { correlation: 0x0102_0304, client_id: "forebay-7" };
@@ -31,6 +32,31 @@ fn id(topic: &str) -> u128 {
 fn batch(topic: &str, partition: i32, length: usize) -> ProduceBatch {
     let bytes = Rc::new((0..length).map(|i| i as u8).collect());
     ProduceBatch { topic: name(topic), topic_id: id(topic), partition, bytes }
+}
+
+fn reader(call: Call, bytes: &[u8], version: i16) -> Reader<'_> {
+    Reader::new(bytes, call.is_flexible(version))
+}
+
+fn read_produced(bytes: &[u8], version: i16, batches: &[ProduceBatch]) -> Read<(Vec<ProduceResult>, i32)> {
+    produce::read_answer(&mut reader(Call::Produce, bytes, version), version, batches)
+}
+
+fn read_metadata(bytes: &[u8], version: i16, asked: &[Rc<str>]) -> Read<Metadata> {
+    answer::read_metadata(&mut reader(Call::Metadata, bytes, version), version, asked)
+}
+
+fn read_producer_id(bytes: &[u8], version: i16) -> Read<ProducerIdAnswer> {
+    answer::read_producer_id(&mut reader(Call::InitProducerId, bytes, version))
+}
+
+fn read_api_versions(bytes: &[u8], version: i16) -> Read<Negotiated> {
+    api::read_api_versions(&mut reader(Call::ApiVersions, bytes, version), version)
+}
+
+/// What some Kafka-compatible services do: a byte behind the answer.
+fn with_one_more(bytes: &[u8]) -> Vec<u8> {
+    [bytes, &[0]].concat()
 }
 
 fn our_request(batches: Vec<ProduceBatch>, acks: i16) -> OurRequest {
@@ -134,7 +160,7 @@ fn small_requests_are_what_kafka_reads() {
         let body: ApiVersionsRequest = read(request::api_versions(HEAD, version), ApiKey::ApiVersions, version);
         assert_eq!(&*body.client_software_name, if version < 3 { "" } else { "forebay" });
     }
-    for version in 4..=12 {
+    for version in 1..=12 {
         let topics = [name("a"), name("b")];
         let body: MetadataRequest = read(request::metadata(HEAD, version, &topics, true), ApiKey::Metadata, version);
         assert!(body.allow_auto_topic_creation);
@@ -143,8 +169,8 @@ fn small_requests_are_what_kafka_reads() {
         let body: MetadataRequest = read(request::metadata(HEAD, version, &[], false), ApiKey::Metadata, version);
         assert_eq!(
             (body.topics, body.allow_auto_topic_creation),
-            (Some(Vec::new()), false),
-            "null would be all topics"
+            (Some(Vec::new()), version < 4),
+            "null would be all topics; before 4 there is no word for it"
         );
     }
     for version in 0..=5 {
@@ -210,19 +236,22 @@ fn produce_answer(version: i16) -> (Vec<ProduceBatch>, Vec<u8>) {
 fn produce_answers_of_every_version() {
     for version in 3..=13 {
         let (batches, bytes) = produce_answer(version);
-        let (results, throttle_ms) = produce::read_answer(&bytes, version, &batches).expect("read");
+        let (results, throttle_ms) = read_produced(&bytes, version, &batches).expect("read");
         assert_eq!(throttle_ms, 12);
         let got: Vec<_> = results.iter().map(|r| (&*r.topic, r.partition, r.error, r.base_offset)).collect();
         assert_eq!(got, [("a", 0, 6, -1), ("a", 1, 0, 1001), ("a", 2, 0, 1002), ("b", 0, 0, 1000)], "v{version}");
         // One too few asked, one too many, one twice: not the answer to that question.
-        assert!(produce::read_answer(&bytes, version, &batches[1..]).is_err());
-        assert!(produce::read_answer(&bytes, version, &[&batches[..], &[batch("c", 0, 1)]].concat()).is_err());
-        assert!(produce::read_answer(&bytes, version, &[&batches[..], &[batch("a", 0, 1)]].concat()).is_err());
-        // Cut anywhere it is not whole, and nothing may follow it.
+        assert!(read_produced(&bytes, version, &batches[1..]).is_err());
+        assert!(read_produced(&bytes, version, &[&batches[..], &[batch("c", 0, 1)]].concat()).is_err());
+        assert!(read_produced(&bytes, version, &[&batches[..], &[batch("a", 0, 1)]].concat()).is_err());
+        // Cut anywhere it is not whole. What follows it is passed over.
         for cut in 0..bytes.len() {
-            assert!(produce::read_answer(&bytes[..cut], version, &batches).is_err(), "v{version} cut at {cut}");
+            assert!(read_produced(&bytes[..cut], version, &batches).is_err(), "v{version} cut at {cut}");
         }
-        assert!(produce::read_answer(&[&bytes[..], &[0]].concat(), version, &batches).is_err());
+        let more = with_one_more(&bytes);
+        let mut reader = reader(Call::Produce, &more, version);
+        assert_eq!(produce::read_answer(&mut reader, version, &batches), Ok((results, throttle_ms)));
+        assert_eq!(reader.extra(), 1);
     }
 }
 
@@ -233,8 +262,8 @@ fn an_answer_given_twice_does_not_count_for_another() {
         .with_name(StrBytes::from_static_str("a").into())
         .with_partition_responses(vec![partition(), partition()]);
     let bytes = encoded(&ProduceResponse::default().with_responses(vec![topic]), 3);
-    assert!(produce::read_answer(&bytes, 3, &[batch("a", 0, 1), batch("a", 1, 1)]).is_err());
-    assert!(produce::read_answer(&bytes, 3, &[batch("a", 0, 1)]).is_err());
+    assert!(read_produced(&bytes, 3, &[batch("a", 0, 1), batch("a", 1, 1)]).is_err());
+    assert!(read_produced(&bytes, 3, &[batch("a", 0, 1)]).is_err());
 }
 
 fn metadata_answer(version: i16) -> Vec<u8> {
@@ -292,10 +321,10 @@ fn asked() -> Vec<Rc<str>> {
 
 #[test]
 fn metadata_answers_of_every_version() {
-    for version in 4..=12 {
+    for version in 1..=12 {
         let bytes = metadata_answer(version);
         let metadata = read_metadata(&bytes, version, &asked()).expect("read");
-        assert_eq!(metadata.throttle_ms, 3);
+        assert_eq!(metadata.throttle_ms, if version >= 3 { 3 } else { 0 });
         let brokers: Vec<_> = metadata.brokers.iter().map(|b| (b.node.0, &*b.host, b.port)).collect();
         assert_eq!(brokers, [(1, "10.0.0.1", 9093), (2, "kafka-2", 9092)], "those that make sense, by id");
         let topics: Vec<_> = metadata.topics.iter().map(|t| t.as_ref().map(|t| (t.error, t.leaders.clone()))).collect();
@@ -307,7 +336,10 @@ fn metadata_answers_of_every_version() {
         for cut in 0..bytes.len() {
             assert!(read_metadata(&bytes[..cut], version, &asked()).is_err(), "v{version} cut at {cut}");
         }
-        assert!(read_metadata(&[&bytes[..], &[0]].concat(), version, &asked()).is_err());
+        let more = with_one_more(&bytes);
+        let mut reader = reader(Call::Metadata, &more, version);
+        assert_eq!(answer::read_metadata(&mut reader, version, &asked()), Ok(metadata));
+        assert_eq!(reader.extra(), 1);
     }
 }
 
@@ -369,7 +401,7 @@ fn api_versions_of_every_version() {
         let throttle_ms = if version >= 1 { 6 } else { 0 };
         assert_eq!(read_api_versions(&bytes, version), Ok(Negotiated::Settled(settled, throttle_ms)));
         (0..bytes.len()).for_each(|cut| assert!(read_api_versions(&bytes[..cut], version).is_err(), "{cut}"));
-        for (at, range) in [(0, (0, 14, 20)), (0, (0, 0, 2)), (2, (3, 0, 3)), (4, (22, 6, 7))] {
+        for (at, range) in [(0, (0, 14, 20)), (0, (0, 0, 2)), (2, (3, 0, 0)), (4, (22, 6, 7))] {
             let mut without = full;
             without[at] = range;
             let read = read_api_versions(&versions_answer(version, &without), version);
@@ -388,9 +420,9 @@ fn api_versions_of_every_version() {
 fn read_as_anything(bytes: &[u8]) {
     let batches = produce_answer(12).0;
     for version in 3..=13 {
-        let _ = produce::read_answer(bytes, version, &batches);
+        let _ = read_produced(bytes, version, &batches);
     }
-    for version in 4..=12 {
+    for version in 1..=12 {
         if let Ok(metadata) = read_metadata(bytes, version, &asked()) {
             let leaders: usize = metadata.topics.iter().flatten().map(|topic| topic.leaders.len()).sum();
             assert!(leaders * 18 <= bytes.len() && metadata.brokers.len() * 10 <= bytes.len());
@@ -406,7 +438,7 @@ fn read_as_anything(bytes: &[u8]) {
 
 fn valid_answers() -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = (3..=13).map(|version| produce_answer(version).1).collect();
-    all.extend((4..=12).map(metadata_answer));
+    all.extend((1..=12).map(metadata_answer));
     all.extend((0..=3).map(|version| versions_answer(version, &[(0, 3, 13), (3, 0, 11), (22, 0, 2)])));
     all
 }
