@@ -33,7 +33,7 @@ fn start(mut program: Command, word: &str) -> (Mock, String) {
     };
     let mut lines = BufReader::new(said).lines();
     let line = lines.find_map(|line| Some(line.expect("text").split_once(word)?.1.to_owned())).expect("its addresses");
-    // Nobody may be left who writes into a pipe that is full.
+    // Read to the end: the program must not block on a full pipe.
     std::thread::spawn(move || lines.for_each(drop));
     (mock, line)
 }

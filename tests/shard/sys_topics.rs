@@ -1,4 +1,4 @@
-//! `$SYS`: published by the service, and by nobody else.
+//! `$SYS`: published by the service, and by no client.
 
 use std::time::Duration;
 
