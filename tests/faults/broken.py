@@ -47,7 +47,7 @@ ALL = {
     ),
     "forget-message": Broken("a start forgets some messages that wait", "subscribers", ("J1",), SUBSCRIBERS, "forget-message", True),
     "forget-exchange": Broken(
-        "a start forgets which QoS 2 messages their publishers may send again", "subscribers", ("J2",), HELD_SUBSCRIBERS, "forget-exchange", True
+        "a start forgets which QoS 2 messages their publishers may send again", "subscribers", ("J2",), HELD_SUBSCRIBERS | {"cycles": 8, "rate": 120, "patience": 60}, "forget-exchange", True
     ),
     "forget-end": Broken("of half of the messages it is not written that all have acknowledged them", "subscribers", ("J2", "J4"), SUBSCRIBERS | {"cycles": 6}, "forget-end", True),
 }  # fmt: skip
