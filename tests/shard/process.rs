@@ -48,14 +48,18 @@ impl Process {
     /// With a disk buffer, and a sink of other topics than `t`.
     pub(crate) fn new(shards: usize) -> Self {
         let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
-        let text = text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\"");
-        let mut config = config::parse(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        let mut process = Self::start(&text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\""), shards);
+        process.settle();
+        process
+    }
+
+    /// With this configuration; the shards have started, and done nothing else.
+    pub(crate) fn start(text: &str, shards: usize) -> Self {
+        let mut config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         config.service.shards = shards;
         let config = Arc::new(config);
         let shards = start(&config, (0..shards).map(|_| Table::new()).collect());
-        let mut process = Self { config, shards };
-        process.settle();
-        process
+        Self { config, shards }
     }
 
     /// A shard does what time has made due, and what its disk has done; not if that is slow.
@@ -82,6 +86,11 @@ impl Process {
         for letter in mail.drain(..letters.min(mail.len())) {
             core.on_mail(table, letter);
         }
+    }
+
+    /// Whether no letter is on its way.
+    pub(crate) fn has_read_all(&self) -> bool {
+        self.shards.iter().all(|of| of.mail.is_empty())
     }
 
     /// Until nothing more happens.

@@ -3,21 +3,17 @@
 //! messages: at rest whoever is subscribed has the last one of each topic (J8).
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::config;
-use forebay::metrics::board::Board;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version};
 use forebay::mqtt::property::Properties;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
-use forebay::shard::Core;
-use forebay::shard::mail::Mail;
 use forebay::shard::router::owner;
 
-use super::ring::Table;
-use super::world::{ONE_SINK, layout, surroundings};
+use super::process::{Of, Process};
+use super::subscribe::bytes_of;
+use super::world::ONE_SINK;
 
 const SHARDS: usize = 3;
 const CLIENTS: usize = 9;
@@ -56,9 +52,7 @@ struct Client {
 }
 
 struct World {
-    cores: Vec<(Core, Table)>,
-    /// Letters on their way, by whom they are for: a mailbox keeps the order across all that send to it.
-    mail: Vec<VecDeque<Mail>>,
+    process: Process,
     clients: Vec<Client>,
     /// Messages of each publisher and topic.
     sent: BTreeMap<(usize, usize), u32>,
@@ -69,39 +63,14 @@ struct World {
     is_tight: bool,
 }
 
-fn say(packet: &Packet<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode::packet(Version::V5, packet, &mut bytes).expect("small");
-    bytes
-}
-
 impl World {
     fn new(seed: u64) -> Self {
         let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
-        let mut config = config::parse(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        config.service.shards = SHARDS;
-        let config = Arc::new(config);
-        let around = surroundings(&config);
-        let layout = layout(&config);
+        let process = Process::start(&text, SHARDS);
         let mut random = fastrand::Rng::with_seed(seed);
         let is_tight = random.bool();
-        let start = |index| {
-            let mut core = Core::new(index, around.clone(), Arc::new(Board::new(layout)));
-            let mut table = Table::new();
-            (table.posted, table.mailbox) = (Some(Vec::new()), 16);
-            core.on_start(&mut table);
-            (core, table)
-        };
-        let cores = (0..SHARDS).map(start).collect();
-        let mut world = Self {
-            is_tight,
-            cores,
-            mail: (0..SHARDS).map(|_| VecDeque::new()).collect(),
-            clients: Vec::new(),
-            sent: BTreeMap::new(),
-            retained: [0; STATES],
-            random,
-        };
+        let mut world =
+            Self { is_tight, process, clients: Vec::new(), sent: BTreeMap::new(), retained: [0; STATES], random };
         for number in 0..CLIENTS {
             let name = format!("client-{number}");
             let client = Client {
@@ -122,7 +91,7 @@ impl World {
 
     fn connect(&mut self, at: usize) {
         let client = &mut self.clients[at];
-        let (core, table) = &mut self.cores[client.shard];
+        let Of { core, table, .. } = &mut self.process.shards[client.shard];
         client.conn = table.open(None);
         core.on_accept(table, client.conn, ListenerId(0));
         let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 0];
@@ -136,7 +105,7 @@ impl World {
 
     fn bytes(&mut self, at: usize, bytes: &[u8]) {
         let client = &self.clients[at];
-        let (core, table) = &mut self.cores[client.shard];
+        let Of { core, table, .. } = &mut self.process.shards[client.shard];
         core.on_bytes(table, client.conn, bytes);
     }
 
@@ -157,7 +126,7 @@ impl World {
         assert!(filters.push(filter, SubscriptionOptions { qos, ..SubscriptionOptions::default() }));
         let properties = Properties::EMPTY;
         let packet = Packet::Subscribe(Subscribe { packet_id: 1, properties, filters: filters.as_filters() });
-        self.bytes(at, &say(&packet));
+        self.bytes(at, &bytes_of(Version::V5, &packet));
     }
 
     fn unsubscribe(&mut self, at: usize, filter: &'static str) {
@@ -173,11 +142,11 @@ impl World {
         assert!(filters.push(filter, SubscriptionOptions::default()));
         let properties = Properties::EMPTY;
         let packet = Packet::Unsubscribe(Unsubscribe { packet_id: 1, properties, filters: filters.as_filters() });
-        self.bytes(at, &say(&packet));
+        self.bytes(at, &bytes_of(Version::V5, &packet));
     }
 
     fn publish(&mut self, at: usize, topic: usize) {
-        let (core, table) = &mut self.cores[self.clients[at].shard];
+        let Of { core, table, .. } = &mut self.process.shards[self.clients[at].shard];
         let _ = core;
         if table.wire(self.clients[at].conn).paused {
             return;
@@ -201,13 +170,13 @@ impl World {
             properties: Properties::EMPTY,
             payload: payload.as_bytes(),
         };
-        self.bytes(at, &say(&Packet::Publish(publish)));
+        self.bytes(at, &bytes_of(Version::V5, &Packet::Publish(publish)));
     }
 
     /// The connection breaks; the session ends with it.
     fn vanish(&mut self, at: usize) {
         let client = &mut self.clients[at];
-        let (core, table) = &mut self.cores[client.shard];
+        let Of { core, table, .. } = &mut self.process.shards[client.shard];
         core.on_close(table, client.conn, Closed::Peer);
         table.release(client.conn);
         (client.filters, client.due, client.waits, client.state) = Default::default();
@@ -217,7 +186,7 @@ impl World {
     /// The publisher of a state topic retains a number, or ends what is retained.
     fn retain(&mut self, state: usize) {
         let at = state % CLIENTS;
-        let (_, table) = &mut self.cores[self.clients[at].shard];
+        let Of { table, .. } = &mut self.process.shards[self.clients[at].shard];
         if table.wire(self.clients[at].conn).paused {
             return;
         }
@@ -235,13 +204,13 @@ impl World {
             properties: Properties::EMPTY,
             payload: payload.as_bytes(),
         };
-        self.bytes(at, &say(&Packet::Publish(publish)));
+        self.bytes(at, &bytes_of(Version::V5, &Packet::Publish(publish)));
     }
 
     /// What a client has been sent.
     fn read(&mut self, at: usize) {
         let client = &mut self.clients[at];
-        let (_, table) = &mut self.cores[client.shard];
+        let Of { table, .. } = &mut self.process.shards[client.shard];
         let bytes = std::mem::take(&mut table.wire(client.conn).out);
         let (mut rest, mut acks) = (&bytes[..], Vec::new());
         while let Some(frame) = frame::next(rest, u32::MAX).expect("well formed") {
@@ -273,24 +242,8 @@ impl World {
     }
 
     fn turn(&mut self, shard: usize) {
-        let (core, table) = &mut self.cores[shard];
-        table.mailbox = if self.is_tight { self.random.usize(..3) } else { 16 };
-        table.now = table.now.after(Duration::from_millis(1));
-        let now = table.now;
-        while let Some(token) = table.next_timer(now) {
-            core.on_timer(table, token);
-        }
-        core.on_turn_end(table);
-        for (to, letter) in table.posted.as_mut().expect("it has mail").drain(..) {
-            self.mail[to].push_back(letter);
-        }
-    }
-
-    fn deliver_mail(&mut self, to: usize) {
-        if let Some(letter) = self.mail[to].pop_front() {
-            let (core, table) = &mut self.cores[to];
-            core.on_mail(table, letter);
-        }
+        self.process.shards[shard].table.mailbox = if self.is_tight { self.random.usize(..3) } else { 16 };
+        self.process.turn(shard, Duration::from_millis(1));
     }
 
     fn step(&mut self) {
@@ -314,7 +267,7 @@ impl World {
             17..24 => self.read(at),
             24..32 => self.turn(shard),
             _ => {
-                self.deliver_mail(shard);
+                self.process.read_mail(shard, 1);
             }
         }
     }
@@ -325,7 +278,7 @@ impl World {
             (0..SHARDS).for_each(|shard| self.turn(shard));
             for to in 0..SHARDS {
                 for _ in 0..12 {
-                    self.deliver_mail(to);
+                    self.process.read_mail(to, 1);
                 }
             }
             (0..CLIENTS).for_each(|at| self.read(at));
@@ -385,7 +338,7 @@ fn every_copy_comes_once_in_order_and_none_is_missing() {
                 }
             }
         }
-        assert!(world.mail.iter().all(VecDeque::is_empty), "seed {seed}: mail is left");
+        assert!(world.process.has_read_all(), "seed {seed}: mail is left");
     }
     assert!(delivered > 10_000 && states > 1_000, "{delivered} {states}: little was tried");
 }

@@ -3,11 +3,8 @@
 //! at rest none waits while a member has room.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::config;
-use forebay::metrics::board::Board;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{
     Packet, PacketType, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version,
@@ -16,12 +13,11 @@ use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
-use forebay::shard::Core;
-use forebay::shard::mail::Mail;
 use forebay::shard::router::owner;
 
-use super::ring::Table;
-use super::world::{ONE_SINK, layout, surroundings};
+use super::process::{Of, Process};
+use super::subscribe::bytes_of;
+use super::world::ONE_SINK;
 
 const SHARDS: usize = 3;
 const CLIENTS: usize = 8;
@@ -50,9 +46,7 @@ struct Client {
 }
 
 struct World {
-    cores: Vec<(Core, Table)>,
-    boards: Vec<Arc<Board>>,
-    mail: Vec<VecDeque<Mail>>,
+    process: Process,
     clients: Vec<Client>,
     /// One on each shard.
     publishers: Vec<(usize, ConnId)>,
@@ -67,12 +61,6 @@ struct World {
     random: fastrand::Rng,
     is_tight: bool,
     tick: Duration,
-}
-
-fn say(packet: &Packet<'_>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode::packet(Version::V5, packet, &mut bytes).expect("small");
-    bytes
 }
 
 fn connect_packet(name: &str, is_kept: bool, receive_maximum: u16) -> Vec<u8> {
@@ -93,20 +81,7 @@ fn connect_packet(name: &str, is_kept: bool, receive_maximum: u16) -> Vec<u8> {
 impl World {
     fn new(seed: u64) -> Self {
         let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
-        let mut config = config::parse(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        config.service.shards = SHARDS;
-        let config = Arc::new(config);
-        let around = surroundings(&config);
-        let layout = layout(&config);
-        let boards: Vec<_> = (0..SHARDS).map(|_| Arc::new(Board::new(layout))).collect();
-        let start = |(index, board): (usize, &Arc<Board>)| {
-            let mut core = Core::new(index, around.clone(), Arc::clone(board));
-            let mut table = Table::new();
-            (table.posted, table.mailbox) = (Some(Vec::new()), 16);
-            core.on_start(&mut table);
-            (core, table)
-        };
-        let cores = boards.iter().enumerate().map(start).collect();
+        let process = Process::start(&text, SHARDS);
         let mut random = fastrand::Rng::with_seed(seed);
         let client = |number: usize| {
             let name = format!("client-{number}");
@@ -125,9 +100,7 @@ impl World {
         };
         let mut world = Self {
             is_tight: random.bool(),
-            cores,
-            boards,
-            mail: (0..SHARDS).map(|_| VecDeque::new()).collect(),
+            process,
             clients: (0..CLIENTS).map(client).collect(),
             publishers: Vec::new(),
             sent: Vec::new(),
@@ -152,7 +125,7 @@ impl World {
     }
 
     fn open(&mut self, shard: usize, connect: &[u8]) -> ConnId {
-        let (core, table) = &mut self.cores[shard];
+        let Of { core, table, .. } = &mut self.process.shards[shard];
         let conn = table.open(None);
         core.on_accept(table, conn, ListenerId(0));
         core.on_bytes(table, conn, connect);
@@ -178,7 +151,7 @@ impl World {
         self.look(at);
         let client = &mut self.clients[at];
         let Some(conn) = client.conn.take() else { return };
-        let (core, table) = &mut self.cores[client.shard];
+        let Of { core, table, .. } = &mut self.process.shards[client.shard];
         core.on_close(table, conn, Closed::Peer);
         table.release(conn);
         client.waits.clear();
@@ -196,7 +169,7 @@ impl World {
     fn bytes(&mut self, at: usize, bytes: &[u8]) {
         let client = &self.clients[at];
         let Some(conn) = client.conn else { return };
-        let (core, table) = &mut self.cores[client.shard];
+        let Of { core, table, .. } = &mut self.process.shards[client.shard];
         core.on_bytes(table, conn, bytes);
     }
 
@@ -213,7 +186,7 @@ impl World {
         properties.push(Property::SubscriptionIdentifier(u32::try_from(share).expect("few") + 1));
         let properties = properties.as_properties();
         let packet = Packet::Subscribe(Subscribe { packet_id: 9, properties, filters: filters.as_filters() });
-        self.bytes(at, &say(&packet));
+        self.bytes(at, &bytes_of(Version::V5, &packet));
     }
 
     fn unsubscribe(&mut self, at: usize, share: usize) {
@@ -229,13 +202,16 @@ impl World {
         let properties = Properties::EMPTY;
         self.bytes(
             at,
-            &say(&Packet::Unsubscribe(Unsubscribe { packet_id: 9, properties, filters: filters.as_filters() })),
+            &bytes_of(
+                Version::V5,
+                &Packet::Unsubscribe(Unsubscribe { packet_id: 9, properties, filters: filters.as_filters() }),
+            ),
         );
     }
 
     fn publish(&mut self, at: usize, qos: QoS) {
         let (shard, conn) = self.publishers[at];
-        let (core, table) = &mut self.cores[shard];
+        let Of { core, table, .. } = &mut self.process.shards[shard];
         if table.wire(conn).paused {
             return;
         }
@@ -251,7 +227,7 @@ impl World {
             properties: Properties::EMPTY,
             payload: payload.as_bytes(),
         };
-        core.on_bytes(table, conn, &say(&Packet::Publish(publish)));
+        core.on_bytes(table, conn, &bytes_of(Version::V5, &Packet::Publish(publish)));
         if qos == QoS::ExactlyOnce {
             core.on_turn_end(table);
             let mut release = Vec::new();
@@ -266,7 +242,7 @@ impl World {
     fn look(&mut self, at: usize) -> Vec<u8> {
         let client = &mut self.clients[at];
         let Some(conn) = client.conn else { return Vec::new() };
-        let (_, table) = &mut self.cores[client.shard];
+        let Of { table, .. } = &mut self.process.shards[client.shard];
         let bytes = std::mem::take(&mut table.wire(conn).out);
         let (mut rest, mut acks) = (&bytes[..], Vec::new());
         while let Some(frame) = frame::next(rest, u32::MAX).expect("well formed") {
@@ -323,24 +299,8 @@ impl World {
     }
 
     fn turn(&mut self, shard: usize) {
-        let (core, table) = &mut self.cores[shard];
-        table.mailbox = if self.is_tight { self.random.usize(..3) } else { 16 };
-        table.now = table.now.after(self.tick);
-        let now = table.now;
-        while let Some(token) = table.next_timer(now) {
-            core.on_timer(table, token);
-        }
-        core.on_turn_end(table);
-        for (to, letter) in table.posted.as_mut().expect("it has mail").drain(..) {
-            self.mail[to].push_back(letter);
-        }
-    }
-
-    fn deliver_mail(&mut self, to: usize) {
-        if let Some(letter) = self.mail[to].pop_front() {
-            let (core, table) = &mut self.cores[to];
-            core.on_mail(table, letter);
-        }
+        self.process.shards[shard].table.mailbox = if self.is_tight { self.random.usize(..3) } else { 16 };
+        self.process.turn(shard, self.tick);
     }
 
     fn step(&mut self) {
@@ -355,7 +315,7 @@ impl World {
             9..20 => self.publish(shard, qos),
             20..30 => self.read(at),
             30..40 => self.turn(shard),
-            _ => self.deliver_mail(shard),
+            _ => self.process.read_mail(shard, 1),
         }
     }
 
@@ -363,7 +323,7 @@ impl World {
         for _ in 0..rounds {
             (0..SHARDS).for_each(|shard| self.turn(shard));
             for to in 0..SHARDS {
-                (0..12).for_each(|_| self.deliver_mail(to));
+                (0..12).for_each(|_| self.process.read_mail(to, 1));
             }
             (0..CLIENTS).for_each(|at| self.read(at));
         }
@@ -371,7 +331,7 @@ impl World {
 
     fn waiting(&mut self) -> u64 {
         self.settle(1);
-        self.boards.iter().map(|board| board.read()[M::ShareQueuedMessages as usize]).sum()
+        self.process.number(M::ShareQueuedMessages)
     }
 }
 
@@ -420,7 +380,7 @@ fn each_message_goes_to_a_member_of_each_share_and_none_waits_while_one_has_room
             }
         }
         shared += world.had.values().map(|had| had.iter().map(|(at, _)| at).max()).collect::<BTreeSet<_>>().len();
-        assert!(world.mail.iter().all(VecDeque::is_empty), "seed {seed}: mail is left");
+        assert!(world.process.has_read_all(), "seed {seed}: mail is left");
     }
     assert!(judged > 25_000 && waited > 200 && shared > 500, "{judged} {waited} {shared}: little was tried");
 }
