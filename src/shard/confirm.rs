@@ -3,12 +3,15 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
+
 use crate::kafka::types::Ticket;
 use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
 use crate::session::SessionKey;
 
 use super::Core;
+use super::mail::Mail;
 
 /// Messages of one shard's publishers that are durable with the same group.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +100,35 @@ impl<T> Confirmations<T> {
 }
 
 impl Core {
+    /// Tells each shard how many of its messages of this kind are durable here by now: others by this letter. True: some of this shard.
+    pub(super) fn tell_durable<T>(
+        &mut self,
+        of: fn(&mut Self) -> &mut Confirmations<T>,
+        own: fn(&mut Self, usize, u64),
+        letter: fn(usize, u64) -> Mail,
+    ) -> bool {
+        let Some(buffer) = &self.outlets.buffer else { return false };
+        let (by, durable, rules) = (self.index, buffer.durable(), self.around.rules);
+        let mut has_own = false;
+        let told: SmallVec<[_; 4]> = of(self).are_durable(rules, durable).collect();
+        for (from, count) in told {
+            if from == by {
+                has_own = true;
+                own(self, from, count);
+            } else {
+                self.letters.push_back((from, letter(by, count)));
+            }
+        }
+        has_own
+    }
+
+    /// What waits for a session's client may be sent.
+    pub(super) fn touch(&mut self, key: SessionKey) {
+        if self.touched.last() != Some(&key) {
+            self.touched.push(key);
+        }
+    }
+
     /// So many messages of this shard's publishers are durable there: `of` says of which kind.
     pub(super) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
         let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
@@ -105,9 +137,7 @@ impl Core {
             // A session that has ended is owed nothing.
             let Some(session) = self.sessions.get_mut(key) else { continue };
             session.complete(ticket.number, 1, ReasonCode::SUCCESS);
-            if self.touched.last() != Some(&key) {
-                self.touched.push(key);
-            }
+            self.touch(key);
         }
         self.delivery.has_freed();
     }

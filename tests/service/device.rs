@@ -12,6 +12,8 @@ use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
 use socket2::SockRef;
 
+pub(crate) use crate::hello::hello;
+
 /// Every version there is.
 pub(crate) const VERSIONS: [Version; 3] = [Version::V31, Version::V311, Version::V5];
 
@@ -48,20 +50,6 @@ pub(crate) struct Device {
     stream: TcpStream,
     version: Version,
     heard: Vec<u8>,
-}
-
-/// A CONNECT with nothing special in it: clean start, no keep-alive.
-pub(crate) fn hello(version: Version, client_id: &str) -> Connect<'_> {
-    Connect {
-        version,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id,
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    }
 }
 
 /// A PUBLISH; QoS 0 has no packet identifier.

@@ -24,6 +24,8 @@ mod faults;
 mod faults_cut;
 mod full;
 mod hand_over;
+#[path = "../support/hello.rs"]
+mod hello;
 mod idle;
 #[path = "../../src/embedded/tests/client.rs"]
 mod kafka_client;

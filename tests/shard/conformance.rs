@@ -11,26 +11,13 @@ use forebay::mqtt::reason::ReasonCode;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
+pub(crate) use super::hello::hello;
 use super::subscribe::{PLAIN, bytes_of, message, world};
 use super::world::{ONE_SINK, World};
 
 pub(crate) const BOTH: [Version; 2] = [Version::V311, Version::V5];
 const PINGREQ: [u8; 2] = [0xC0, 0];
 const TWO_DAYS: Duration = Duration::from_secs(2 * 24 * 3_600);
-
-/// A CONNECT with nothing special in it.
-pub(crate) fn hello(version: Version, client_id: &str) -> Connect<'_> {
-    Connect {
-        version,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id,
-        will: None,
-        username: None,
-        password: None,
-        properties: Properties::EMPTY,
-    }
-}
 
 /// What packets say, in words: `t x q1 id 7 dup retain`, `puback 7 0x00`.
 pub(crate) fn words(version: Version, bytes: &[u8]) -> Vec<String> {

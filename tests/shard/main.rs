@@ -15,6 +15,8 @@ mod drain;
 mod events;
 mod exchanges;
 mod hand_over;
+#[path = "../support/hello.rs"]
+mod hello;
 mod hostile;
 mod isolation;
 mod kafka;

@@ -190,18 +190,8 @@ impl Core {
 
     /// Tells whose releases are durable. True: some of this shard.
     pub(super) fn confirm_releases(&mut self) -> bool {
-        let Some(buffer) = &self.outlets.buffer else { return false };
-        let told: SmallVec<[_; 4]> =
-            self.queues.exchanges.releases.are_durable(self.around.rules, buffer.durable()).collect();
-        let has_own = told.iter().any(|(from, _)| *from == self.index);
-        for (from, count) in told {
-            if from == self.index {
-                self.released_by(from, count);
-            } else {
-                self.letters.push_back((from, Mail::Released { by: self.index, count }));
-            }
-        }
-        has_own
+        let letter = |by, count| Mail::Released { by, count };
+        self.tell_durable(|core| &mut core.queues.exchanges.releases, Self::released_by, letter)
     }
 
     /// A shard has forgotten so many exchanges of this one's publishers.
@@ -217,9 +207,7 @@ impl Core {
                 Waits::PubComp(_, packet_id) => session.released(packet_id),
                 Waits::Refusal(ticket) => session.complete(ticket.number, 1, ReasonCode::SUCCESS),
             }
-            if self.touched.last() != Some(&key) {
-                self.touched.push(key);
-            }
+            self.touch(key);
         }
         self.delivery.has_freed();
     }

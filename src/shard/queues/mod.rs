@@ -235,16 +235,8 @@ impl Core {
 
     /// Publishers whose messages are durable, or whose packet identifiers are free, are told. True: some of this shard.
     pub(super) fn confirm_copies(&mut self) -> bool {
-        let Some(buffer) = &self.outlets.buffer else { return false };
-        let told: Vec<_> = self.queues.confirmations.are_durable(self.around.rules, buffer.durable()).collect();
-        let has_own = told.iter().any(|(from, _)| *from == self.index);
-        for (from, count) in told {
-            if from == self.index {
-                self.copies_durable(from, count);
-            } else {
-                self.letters.push_back((from, Mail::CopiesDurable { by: self.index, count }));
-            }
-        }
+        let letter = |by, count| Mail::CopiesDurable { by, count };
+        let has_own = self.tell_durable(Queues::confirmations, Self::copies_durable, letter);
         self.confirm_releases() || has_own
     }
 

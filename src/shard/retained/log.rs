@@ -66,19 +66,13 @@ impl Core {
     /// Once a turn: who waited for the disk is told, and what found no room is tried again.
     pub(in crate::shard) fn confirm_retained(&mut self) {
         let Some(buffer) = &self.outlets.buffer else { return };
-        let (durable, freed) = (buffer.durable(), buffer.freed());
+        let freed = buffer.freed();
         let unwritten = &mut self.retained.unwritten;
         if !unwritten.later.is_empty() && std::mem::replace(&mut unwritten.tried, freed) != freed {
             self.write_later();
         }
-        let told: Vec<_> = self.retained.confirmations.are_durable(self.around.rules, durable).collect();
-        for (from, count) in told {
-            if from == self.index {
-                self.retained_written(from, count);
-            } else {
-                self.letters.push_back((from, Mail::RetainedWritten { by: self.index, count }));
-            }
-        }
+        let letter = |by, count| Mail::RetainedWritten { by, count };
+        self.tell_durable(Retained::confirmations, Self::retained_written, letter);
     }
 
     fn write_later(&mut self) {

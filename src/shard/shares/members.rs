@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::metrics::spec::ShardMetric as M;
 use crate::route::shares::NoShare;
 use crate::route::subscriptions::Subscriber;
+use crate::runtime::seam::Monotonic;
 use crate::session::{SessionKey, SubscriptionRefused};
 
 use super::super::Core;
@@ -51,26 +53,20 @@ impl Core {
         if of.is_empty() {
             shares.of.remove(&key);
         }
-        if shares.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
-            shares.members -= 1;
-        }
-        shares.settle(number);
+        shares.leave(key, number);
     }
 
     /// A session has ended.
     pub(in crate::shard) fn leave_shares(&mut self, key: SessionKey) {
         let shares = &mut self.delivery.shares;
         for number in shares.of.remove(&key).unwrap_or_default() {
-            if shares.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
-                shares.members -= 1;
-            }
-            shares.settle(number);
+            shares.leave(key, number);
         }
     }
 
     /// Sessions have lost their connections: messages go to other members, and those of QoS 1 that were not acknowledged, too
     /// (section 4.8.2).
-    pub(super) fn members_gone(&mut self, now: crate::runtime::seam::Monotonic) {
+    pub(super) fn members_gone(&mut self, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
             let is_online = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
             let shares = &mut self.delivery.shares;
@@ -88,7 +84,7 @@ impl Core {
                     shares.settle(number);
                     shares.ripe.insert(number);
                 }
-                None => self.numbers.count(crate::metrics::spec::ShardMetric::CopiesEnded),
+                None => self.numbers.count(M::CopiesEnded),
             }
         }
     }

@@ -98,6 +98,14 @@ impl Shares {
         self.parts.get_mut(&number)
     }
 
+    /// A session is not a member of a share any more.
+    fn leave(&mut self, key: SessionKey, number: ShareNumber) {
+        if self.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
+            self.members -= 1;
+        }
+        self.settle(number);
+    }
+
     /// A part has changed: it is known whether messages wait in it, and it goes when it has neither members nor messages.
     fn settle(&mut self, number: ShareNumber) {
         let Some(part) = self.parts.get(&number) else { return };
