@@ -1,5 +1,7 @@
 //! Clients with their sessions, and Kafka topics: asked of the shards, part by part.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +23,10 @@ use crate::metrics::inspect::{self, Ask, Part, Told};
 /// How long a shard may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows of a page, by default and at most.
-pub(super) const LIMIT: usize = 100;
-pub(super) const LIMIT_MAX: usize = 1_000;
+const LIMIT: usize = 100;
+const LIMIT_MAX: usize = 1_000;
 /// Questions for one page: a search that finds little ends with a cursor after so many.
-pub(super) const QUESTIONS_MAX: usize = 256;
+const QUESTIONS_MAX: usize = 256;
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new()
@@ -152,8 +154,8 @@ async fn clients(
 ) -> Result<Json<Clients>, Problem> {
     let ask = |from, limit| Ask::Clients { from, limit, search: search.clone(), connected };
     let told = |told| match told {
-        Told::Clients(part) => Some(part),
-        _ => None,
+        Told::Clients(part) => Ok(part),
+        _ => Err(not_an_answer()),
     };
     let (found, next) = page(&view, limit, cursor.as_deref(), ask, told).await?;
     let clients = found.into_iter().map(|(shard, client)| Client::new(&view, shard, client)).collect();
@@ -268,8 +270,8 @@ async fn topics(
     let sink = view.wanted_sink(sink.as_deref())?;
     let ask = |from, limit| Ask::Topics { from, limit, sink };
     let told = |told| match told {
-        Told::Topics(part) => Some(part),
-        _ => None,
+        Told::Topics(part) => Ok(part),
+        _ => Err(not_an_answer()),
     };
     let (found, next) = page(&view, limit, cursor.as_deref(), ask, told).await?;
     let row = |(shard, topic): (usize, inspect::Topic)| {
@@ -282,20 +284,25 @@ async fn topics(
     Ok(Json(Topics { topics: found.into_iter().filter_map(row).collect(), next }))
 }
 
+/// A shard answers another question than it was asked.
+fn not_an_answer() -> Problem {
+    Problem::unavailable("a shard gave another answer")
+}
+
 /// A page of rows with their shards, and the next cursor: `SHARD-POSITION`.
-async fn page<T>(
+pub(super) async fn page<T, At: Default + Display + FromStr>(
     view: &View,
     limit: Option<usize>,
     cursor: Option<&str>,
-    question: impl Fn(u32, usize) -> Ask,
-    part: impl Fn(Told) -> Option<Part<T>>,
+    question: impl Fn(At, usize) -> Ask,
+    part: impl Fn(Told) -> Result<Part<T, At>, Problem>,
 ) -> Result<(Vec<(usize, T)>, Option<String>), Problem> {
     let limit = limit.unwrap_or(LIMIT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")));
     }
     let (mut shard, mut from) = match cursor {
-        None => (0, 0),
+        None => (0, At::default()),
         Some(cursor) => {
             let parsed =
                 cursor.split_once('-').and_then(|(shard, from)| Some((shard.parse().ok()?, from.parse().ok()?)));
@@ -310,10 +317,9 @@ async fn page<T>(
         if found.len() == limit {
             break;
         }
-        let told = ask(view, shard, question(from, limit - found.len())).await?;
-        let Some(Part { rows, next }) = part(told) else { break };
+        let Part { rows, next } = part(ask(view, shard, question(from, limit - found.len())).await?)?;
         found.extend(rows.into_iter().map(|row| (shard, row)));
-        (shard, from) = next.map_or((shard + 1, 0), |next| (shard, next));
+        (shard, from) = next.map_or_else(|| (shard + 1, At::default()), |next| (shard, next));
     }
     Ok((found, Some(format!("{shard}-{from}"))))
 }

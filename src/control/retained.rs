@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::View;
 use super::auth::Who;
-use super::clients::{LIMIT, LIMIT_MAX, QUESTIONS_MAX, ask};
+use super::clients::{ask, page};
 use super::problem::{Asked, Named, Problem};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::inspect::{self, Ask, Told};
@@ -102,36 +102,15 @@ async fn retained_messages(
     State(view): State<Arc<View>>,
     Asked(Query { filter, limit, cursor }): Asked<Query>,
 ) -> Result<Json<Messages>, Problem> {
-    let (filter, limit) = (filter.unwrap_or_else(|| "#".to_owned()), limit.unwrap_or(LIMIT));
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")));
-    }
-    let (mut shard, mut from) = match cursor {
-        None => (0, None),
-        Some(cursor) => {
-            let parsed =
-                cursor.split_once('-').and_then(|(shard, topic)| Some((shard.parse().ok()?, topic.to_owned())));
-            let (shard, topic) =
-                parsed.ok_or_else(|| Problem::bad_request("cursor must be `next` of the page before"))?;
-            (shard, Some(topic).filter(|topic| !topic.is_empty()))
-        }
+    let filter = filter.unwrap_or_else(|| "#".to_owned());
+    let question = |from, limit| Ask::Retained { filter: filter.clone(), from, limit };
+    let part = |told| match told {
+        Told::Retained(part) => Ok(part),
+        _ => Err(Problem::bad_request(format!("{filter:?} is not a topic filter"))),
     };
-    let mut retained = Vec::new();
-    for _ in 0..QUESTIONS_MAX {
-        if shard >= view.shards.count() {
-            return Ok(Json(Messages { retained, next: None }));
-        }
-        if retained.len() == limit {
-            break;
-        }
-        let question = Ask::Retained { filter: filter.clone(), from: from.take(), limit: limit - retained.len() };
-        let Told::Retained(rows, next) = ask(&view, shard, question).await? else {
-            return Err(Problem::bad_request(format!("{filter:?} is not a topic filter")));
-        };
-        retained.extend(rows.into_iter().map(|row| Message::new(shard, row)));
-        (shard, from) = next.map_or((shard + 1, None), |next| (shard, Some(next)));
-    }
-    Ok(Json(Messages { retained, next: Some(format!("{shard}-{}", from.unwrap_or_default())) }))
+    let (found, next) = page(&view, limit, cursor.as_deref(), question, part).await?;
+    let retained = found.into_iter().map(|(shard, row)| Message::new(shard, row)).collect();
+    Ok(Json(Messages { retained, next }))
 }
 
 /// The retained message of a topic.

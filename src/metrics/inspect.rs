@@ -41,8 +41,8 @@ pub enum Ask {
     Retained {
         /// It. One that is not valid is answered with [`Told::Done`].
         filter: String,
-        /// The first topic to look at; `None`: from the beginning.
-        from: Option<String>,
+        /// The first topic to look at; empty: from the beginning.
+        from: String,
         /// At most so many.
         limit: usize,
     },
@@ -54,11 +54,11 @@ pub enum Ask {
 
 /// A part of a list.
 #[derive(Clone, Debug)]
-pub struct Part<T> {
+pub struct Part<T, At = u32> {
     /// What was found.
     pub rows: Vec<T>,
     /// Where to go on; `None`: that was all of the shard.
-    pub next: Option<u32>,
+    pub next: Option<At>,
 }
 
 /// What a shard says.
@@ -72,8 +72,8 @@ pub enum Told {
     Oldest(Vec<Option<i64>>),
     /// To [`Ask::Topics`].
     Topics(Part<Topic>),
-    /// To [`Ask::Retained`]: some, and the topic to go on from; `None`: that was all of the shard.
-    Retained(Vec<Retained>, Option<String>),
+    /// To [`Ask::Retained`].
+    Retained(Part<Retained, String>),
     /// To [`Ask::RetainedOf`].
     RetainedOf(Option<Box<Retained>>),
     /// To the wishes: whether there was something to do.

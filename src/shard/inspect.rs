@@ -31,7 +31,7 @@ impl Core {
             }
             Ask::Oldest => Told::Oldest(self.oldest()),
             Ask::Topics { from, limit, sink } => Told::Topics(self.topics(from, limit, sink)),
-            Ask::Retained { filter, from, limit } => self.retained_messages(io, &filter, from.as_deref(), limit),
+            Ask::Retained { filter, from, limit } => self.retained_messages(io, &filter, &from, limit),
             Ask::RetainedOf(topic) => Told::RetainedOf(self.retained_message(io, &topic).map(Box::new)),
             Ask::ForgetRetained(topic) => Told::Done(self.end_retained(&topic)),
         }

@@ -1,6 +1,6 @@
 //! What the control plane is told of retained messages.
 
-use crate::metrics::inspect::{LOOKED_AT_MAX, Retained as Row, Told};
+use crate::metrics::inspect::{LOOKED_AT_MAX, Part, Retained as Row, Told};
 use crate::mqtt::topic::valid_filter;
 use crate::route::topics::{TopicKey, Walk};
 use crate::runtime::seam::Monotonic;
@@ -26,26 +26,19 @@ impl Value {
 
 impl Core {
     /// Those whose topics a filter matches, if it is valid, beginning with this one.
-    pub(in crate::shard) fn retained_messages(
-        &self,
-        io: &Ring<'_>,
-        filter: &str,
-        from: Option<&str>,
-        limit: usize,
-    ) -> Told {
+    pub(in crate::shard) fn retained_messages(&self, io: &Ring<'_>, filter: &str, from: &str, limit: usize) -> Told {
         if !valid_filter(filter) {
             return Told::Done(false);
         }
-        let from = from.map_or_else(TopicKey::first, TopicKey::new);
         let mut rows = Vec::new();
-        let next = self.retained.topics.walk(filter, &from, LOOKED_AT_MAX, |_, value| {
+        let next = self.retained.topics.walk(filter, &TopicKey::new(from), LOOKED_AT_MAX, |_, value| {
             if rows.len() == limit {
                 return Walk::Stop;
             }
             rows.extend(value.row(io.now(), false));
             Walk::On
         });
-        Told::Retained(rows, next.map(|next| next.topic()))
+        Told::Retained(Part { rows, next: next.map(|next| next.topic()) })
     }
 
     /// That of a topic.

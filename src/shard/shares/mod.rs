@@ -39,8 +39,6 @@ pub(super) struct Shares {
     ripe: BTreeSet<ShareNumber>,
     /// Shards that have not taken the messages that were handed over to them, as bits; at most one letter is under way to each.
     handing: u64,
-    /// Shards that are to be told that theirs were taken, as bits.
-    taken: u64,
     has_timer: bool,
 }
 
@@ -57,7 +55,6 @@ impl Shares {
             waiting: BTreeSet::new(),
             ripe: BTreeSet::new(),
             handing: 0,
-            taken: 0,
             has_timer: false,
         }
     }

@@ -21,8 +21,7 @@ impl Core {
     /// Asks to be called in a while, if anything waits.
     pub(super) fn set_shares_timer(&mut self, io: &mut Ring<'_>) {
         let shares = &mut self.delivery.shares;
-        let is_idle = shares.waiting.is_empty() && shares.taken == 0;
-        if !is_idle && !shares.has_timer {
+        if !shares.waiting.is_empty() && !shares.has_timer {
             shares.has_timer = true;
             let _ = io.set_timer(io.now().after(SHARES_LOOK), Timer::Shares.token());
         }
@@ -91,7 +90,7 @@ impl Core {
         number: ShareNumber,
         messages: Vec<(Vec<u8>, Monotonic)>,
     ) {
-        self.delivery.shares.taken |= 1 << from;
+        self.letters.push_back((from, Mail::SharedMessagesTaken { by: self.index }));
         for (packet, since) in messages {
             let body = self.delivery.copies.adopt(packet, since);
             let dropped = match self.delivery.shares.part(self.index, number) {
@@ -104,14 +103,5 @@ impl Core {
         }
         self.delivery.shares.settle(number);
         self.delivery.shares.ripe.insert(number);
-    }
-
-    /// Tells shards that what they have handed over is here.
-    pub(super) fn tell_messages_taken(&mut self, io: &mut Ring<'_>) {
-        for shard in (0..self.shards).filter(|shard| self.delivery.shares.taken & 1 << shard != 0).collect::<Vec<_>>() {
-            if io.mail(shard, Mail::SharedMessagesTaken { by: self.index }).is_ok() {
-                self.delivery.shares.taken &= !(1 << shard);
-            }
-        }
     }
 }

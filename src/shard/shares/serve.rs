@@ -163,7 +163,6 @@ impl Core {
         while let Some(number) = self.delivery.shares.ripe.pop_first() {
             self.offer_waiting(io, number);
         }
-        self.tell_messages_taken(io);
         self.set_shares_timer(io);
         let shares = &self.delivery.shares;
         let queued = shares.waiting.iter().filter_map(|number| shares.parts.get(number)).map(super::Part::queued);
