@@ -1,8 +1,8 @@
 //! Shared subscriptions (section 4.8): which there are in the process, and on which shards each has members.
 //!
 //! A share is a name and a filter. It is in the list of all before its first member is answered. Each shard has a copy of the list
-//! to look topics up in ([`KnownShares`]); every publish looks whether the list has grown, which is one load. How many members each
-//! shard has stands in the share itself. The lock is taken when a share is made or ends on a shard, and to read what is new.
+//! to look topics up in ([`KnownShares`]); every publish looks whether the list has grown, which is one load. The share itself says how many members each
+//! shard has. The lock is taken when a share is made or ends on a shard, and to read what is new.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -311,8 +311,8 @@ mod tests {
             assert_eq!(found(known, "a/b"), ["$share/h/a/+"]);
             assert!(known.join_again(first.number()).is_none());
         }
-        let anew = shards[2].join("$share/g/a/+").expect("there is room");
-        assert_ne!(anew.number(), first.number());
+        let again = shards[2].join("$share/g/a/+").expect("there is room");
+        assert_ne!(again.number(), first.number());
         assert_eq!(found(&mut shards[0], "a/b").len(), 2);
     }
 

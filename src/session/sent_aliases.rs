@@ -10,7 +10,7 @@ use crate::mqtt::packet::QoS;
 /// How a message says its topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alias {
-    /// By its name; it stands for this alias from now on.
+    /// By its name, with this alias, which means it from now on.
     Set(u16),
     /// By this alias alone.
     Known(u16),

@@ -14,7 +14,7 @@ pub(super) struct Will {
     retain: bool,
     topic: Box<str>,
     payload: Box<[u8]>,
-    /// Those that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval stands apart.
+    /// Those that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval is a field of its own.
     properties: PropertyBuf,
     pub(super) delay_s: u32,
     /// When it is to be sent; [`Monotonic::NEVER`] while the client is connected.

@@ -313,7 +313,7 @@ impl Core {
         self.turn_away(io, conn);
     }
 
-    /// Closes a connection whose CONNECT was refused. What stands behind that is not looked at [MQTT-3.1.4-6].
+    /// Closes a connection whose CONNECT was refused. What follows it is not read [MQTT-3.1.4-6].
     pub(super) fn turn_away(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.numbers.count(M::ConnectsRefused);
         self.forget(io, conn);

@@ -20,7 +20,7 @@ use crate::runtime::seam::Monotonic;
 use crate::shard::dead_letters::DeadLetterQueue;
 
 /// Questions of a sink without an answer other than "not now" after which the producer may take that for a no. It does so after a hundred;
-/// other answers may have come when nobody waited for them any more.
+/// other answers may have come when nothing waited for them any more.
 const AGAIN_MAX: u32 = 95;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -744,10 +744,10 @@ struct Found {
     now: Vec<bool>,
     /// Among the dead letters, of whatever making.
     dead: Vec<bool>,
-    /// A copy there came late, on an old connection: if it was refused before that, when it was not there, nobody can help it.
+    /// A copy there came late, on an old connection: if it was refused before that, when it was not there, this cannot be avoided.
     late: Vec<bool>,
     /// A copy came late, on an old connection, to a partition that had forgotten its producer or had shown that it was not there:
-    /// nobody can help that.
+    /// this cannot be avoided.
     helpless: Vec<bool>,
     /// Kafka could not tell whether a copy was there, so it was counted as unknown and may have gone to make room.
     not_told: Vec<bool>,

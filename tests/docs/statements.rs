@@ -18,7 +18,7 @@ impl Of {
     }
 }
 
-/// Whom it binds.
+/// Which side a statement binds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Server,
@@ -140,7 +140,7 @@ fn list(of: Of, file: &str) -> Vec<Statement> {
         let mut cell = || cells.next().unwrap_or_default();
         let (number, who, asked) = (cell(), cell(), cell());
         let same = if of == Of::V311 { Some(cell()).filter(|same| same != "-") } else { None };
-        let who = Who::from_letter(&who).unwrap_or_else(|| panic!("{line}: whom it binds"));
+        let who = Who::from_letter(&who).unwrap_or_else(|| panic!("{line}: which side it binds"));
         let statement = Statement { of, number, who, asked, same, more: cell() };
         assert!(cells.next().is_none(), "{line}: too many cells");
         statement

@@ -21,7 +21,7 @@ class Key(NamedTuple):
 
 
 class Wrong(Exception):
-    """A payload that is none of this run's."""
+    """The payload is not from this run."""
 
 
 def mix(value: int) -> int:

@@ -367,7 +367,7 @@ class Stand:
     def judge(self) -> None:
         """What holds for every scenario."""
         of_kafka = [kind for kind in self.faults if not kind.startswith("J")]  # J: of subscribers
-        self.checks["what the clients were told stands in Kafka (I1 to I4, S)"] = not of_kafka and self.rounds > 0
+        self.checks["what the clients were told is in Kafka (I1 to I4, S)"] = not of_kafka and self.rounds > 0
         scrapes = self.watch.scrapes
         self.facts["ledgers"] = str(scrapes)
         self.checks["the ledgers balance at every scrape (I8)"] = scrapes.count > 0 and not scrapes.out_of_balance

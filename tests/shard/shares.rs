@@ -1,4 +1,4 @@
-//! Shared subscriptions on one shard: who gets which message, and what happens to those that nobody has room for.
+//! Shared subscriptions on one shard: who gets which message, and what happens to those that no member has room for.
 
 use std::time::Duration;
 
@@ -174,7 +174,7 @@ fn what_a_member_that_leaves_has_not_acknowledged_goes_to_another_but_qos_2_stay
     let (first, behind) = connected(&mut world, "first", 0, 0, true);
     let frame = forebay::mqtt::frame::next(&behind, u32::MAX).expect("well formed").expect("one packet");
     assert_eq!((frame.first, frame.len), (0x3C, behind.len()), "the one of QoS 2 alone, with DUP");
-    // Its session ends: nobody else gets it.
+    // Its session ends: no other member gets it.
     world.bytes(first, &[0xE0, 7, 0, 5, 0x11, 0, 0, 0, 0]);
     vanish(&mut world, first);
     assert!(heard(&mut world, second, Version::V5).is_empty());
@@ -189,7 +189,7 @@ fn with_no_member_online_messages_wait_for_the_first_that_comes_within_bounds() 
     join(&mut world, kept, "$share/g/a", QOS_1);
     vanish(&mut world, kept);
     publish(&mut world, publisher, Version::V5, at(QoS::AtMostOnce, 0, "gone"));
-    assert_eq!(world.number(M::CopiesAway), 1, "QoS 0 waits for nobody");
+    assert_eq!(world.number(M::CopiesAway), 1, "QoS 0 does not wait");
     for number in 1..=1_001 {
         assert_eq!(send(&mut world, publisher, number, &number.to_string()), 0, "it is matched");
     }
@@ -221,7 +221,7 @@ fn with_no_member_online_messages_wait_for_the_first_that_comes_within_bounds() 
     let wanted: Vec<_> = (3..=1_001).zip(1..).map(|(number, id)| format!("a {number} qos 1 id {id}")).collect();
     assert_eq!(all, wanted);
     assert_eq!((world.number(M::CopiesExpired), world.number(M::ShareQueuedMessages)), (1, 0));
-    // The last member ends the share, and a message is for nobody.
+    // The last member ends the share, and a message has no receiver.
     vanish(&mut world, other);
     let (kept, behind) = connected(&mut world, "kept", 0, 0, true);
     assert!(in_words(&behind, Version::V5).is_empty());

@@ -196,7 +196,7 @@ impl Search {
     fn state_known(&mut self, known: Option<(i32, i32)>) -> Option<LogSays> {
         let question = &self.question;
         let ours = i32::from(question.epoch);
-        // 2³¹ − 1 stands before 0.
+        // 0 follows 2³¹ − 1.
         let before = question.first_sequence.wrapping_sub(1) & i32::MAX;
         self.state = match known {
             None => State::Unknown,
