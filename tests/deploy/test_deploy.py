@@ -29,7 +29,7 @@ BINARY = Path(os.environ.get("FOREBAY_BINARY", ROOT / "target/debug/forebay"))
 UNIT = ROOT / "deploy/systemd/forebay.service"
 SECCOMP = ROOT / "deploy/container/seccomp.json"
 CHART = ROOT / "deploy/helm/forebay"
-HELM = shutil.which("helm") or ROOT / ".cache/go/bin/helm"
+HELM = shutil.which("helm") or Path(os.environ.get("FOREBAY_CACHE", ROOT / ".cache")) / "go/bin/helm"
 VERSIONS = ("1.29", "1.31")
 
 

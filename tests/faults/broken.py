@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from stand import ROOT
+from stand import CACHE, ROOT
 
-PROGRAMS = ROOT / ".cache/faults"
+PROGRAMS = CACHE / "faults"
 
 
 class Broken(NamedTuple):

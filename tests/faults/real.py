@@ -12,6 +12,7 @@ from copies import Copy, Filter, Heard
 from messages import Payloads, Wrong
 
 ROOT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("FOREBAY_CACHE", ROOT / ".cache"))
 HERE = Path(__file__).resolve().parent
 PROGRAMS = ("mosquitto_sub", "paho", "mqtt.js")
 VERSIONS = ("3.1.1", "5.0")
@@ -69,7 +70,7 @@ class Real:
         return ["stdbuf", "-oL", "mosquitto_sub", "-d", "-c", "-p", self.job["port"], "-i", client["name"], "-q", client["qos"], *version, *topics, "-F", form]
 
     async def spawn(self, *command: object, name: str = "") -> None:
-        environment = {"FOREBAY_NODE": str(ROOT / ".cache/node")} | os.environ | {"LC_ALL": "C"}
+        environment = {"FOREBAY_NODE": str(CACHE / "node")} | os.environ | {"LC_ALL": "C"}
         with open(self.job["heard"] + ".real", "ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 *map(str, command), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors, env=environment, limit=1 << 20,

@@ -26,7 +26,7 @@ import proof  # noqa: E402
 import readers  # noqa: E402
 import watch  # noqa: E402
 from generator import Orders  # noqa: E402
-from service import Service, binary  # noqa: E402
+from service import CACHE, Service, binary  # noqa: E402
 
 PARTITIONS = 6
 READY_S = 60  # for one start of the service
@@ -214,7 +214,7 @@ class Stand:
         self.program = program or binary()
         self.spooled = options.spool in ("replicated", "stored")
         self.began, self.date = time.monotonic(), time.strftime("%Y-%m-%d")
-        base = Path(os.environ.get("FOREBAY_TEST_DIR") or ROOT / ".cache/runs")
+        base = Path(os.environ.get("FOREBAY_TEST_DIR") or CACHE / "runs")
         base.mkdir(parents=True, exist_ok=True)
         self.work = Path(tempfile.mkdtemp(prefix=f"faults-{scenario}.", dir=base))
         self.data = self.work / "data"

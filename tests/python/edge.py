@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_load import CONNECTIONS_OF_PORT, Load, Server, room_for
-from service import ROOT, Service, binary
+from service import CACHE, ROOT, Service, binary
 
 HEAD = b"\x00\x04MQTT\x04"
 KAFKA = ROOT / "scripts/kafka"
@@ -245,7 +245,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.small:
         asked.rounds, asked.seconds, asked.scale, asked.idle, asked.reconnects = 1, 1, 0.02, 300, 600
-    with tempfile.TemporaryDirectory(dir=ROOT / ".cache/runs") as work:
+    with tempfile.TemporaryDirectory(dir=CACHE / "runs") as work:
         Run(Path(work), asked).run()
 
 

@@ -38,7 +38,7 @@ import message
 import publishers
 import readers
 import watch
-from service import PREAMBLE, ROOT, Service
+from service import CACHE, PREAMBLE, Service
 
 HEADER = "client"
 SOCKET = re.compile(r"\S+:(\d+) +\S+:(\d+) .*pid=(\d+),")
@@ -91,7 +91,7 @@ class Run:
         options = self.options
         self.bootstrap = readers.kafka("start", "--dir", self.kafka_dir, "--brokers", options.brokers, "--auto-create", "false")
         for topic in self.topics:
-            readers.create_topic(self.bootstrap, topic, options.partitions)
+            readers.create_topic(self.bootstrap, topic, options.partitions, 3 if options.brokers >= 3 else 1)
         self.say(f"Apache Kafka at {self.bootstrap}, topics {', '.join(self.topics)} with {options.partitions} partitions each")
         if options.late:
             readers.kafka("stop", "--dir", self.kafka_dir)
@@ -316,7 +316,7 @@ def main() -> int:
     if options.embedded and (options.outage or options.late or options.reader == "java"):
         parser.error("the embedded log lives in the service: it cannot be stopped or late, nor can Kafka's group consumer read it")
 
-    runs = Path(os.environ.get("FOREBAY_TEST_DIR", ROOT / ".cache/runs"))
+    runs = Path(os.environ.get("FOREBAY_TEST_DIR", CACHE / "runs"))
     runs.mkdir(parents=True, exist_ok=True)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="flow.", dir=runs))
     folder.mkdir(parents=True, exist_ok=True)

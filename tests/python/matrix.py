@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Callable
 
 import publishers
-from service import ROOT
+from service import CACHE, ROOT
 
 MESSAGES = 5  # of one publisher on one topic
 LEVELS = (0, 1, 2)
@@ -154,7 +154,7 @@ class Program:
         self.library, self.heard = library, heard
         self.names = [client["name"] for client in job["clients"]]
         self.is_ending = False
-        environment = {"FOREBAY_NODE": str(ROOT / ".cache/node")} | os.environ
+        environment = {"FOREBAY_NODE": str(CACHE / "node")} | os.environ
         self.process = subprocess.Popen(
             [*command(library), json.dumps(job)],
             stdin=subprocess.PIPE,

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import message
-from service import ROOT
+from service import CACHE, ROOT
 
 # Share of the clients, messages of one client relative to the others' (paho in Python is slow), clients per process, combinations.
 KINDS = {
@@ -89,7 +89,7 @@ class Publishers:
             "rumqttc": [rumqttc_program(), job] if kind == "rumqttc" else None,
         }[kind]
         with open(self.folder / f"job-{name}.stderr", "wb") as err:
-            environment = {"FOREBAY_NODE": str(ROOT / ".cache/node")} | os.environ
+            environment = {"FOREBAY_NODE": str(CACHE / "node")} | os.environ
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err, env=environment)
         self.processes.append((name, process))
 

@@ -19,9 +19,10 @@ from service import ROOT
 TIMEOUT_S = 30
 
 
-def create_topic(bootstrap: str, topic: str, partitions: int) -> None:
+def create_topic(bootstrap: str, topic: str, partitions: int, replicas: int = -1) -> None:
+    """`replicas` -1: the broker's default, which brokers before 2.4 do not take."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})  # lives until the answer is there
-    admin.create_topics([NewTopic(topic, partitions)])[topic].result(TIMEOUT_S)
+    admin.create_topics([NewTopic(topic, partitions, replicas)])[topic].result(TIMEOUT_S)
 
 
 def ends(bootstrap: str, topic: str) -> dict[int, int]:

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+CACHE = Path(os.environ.get("FOREBAY_CACHE", ROOT / ".cache"))  # what scripts/test install has fetched
 START_TIMEOUT_S = 30
 # What the service says once each for its listeners; with port 0 this is the only way to learn the port.
 ADDRESSES = {

@@ -16,7 +16,7 @@ use crate::device::{Device, Heard, Hello, bytes, hello, properties};
 use crate::process::{metric, until, until_metric};
 use crate::records::texts;
 use crate::support::service::{Service, config_with};
-use crate::support::{root, run, temp_dir, tool};
+use crate::support::{cache, root, run, temp_dir, tool};
 
 const METHOD: &str = "SCRAM-SHA-256";
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nkey = \"${username}\"\n";
@@ -112,7 +112,7 @@ fn mqttjs_logs_in_and_authenticates_again() {
     let service = service(dir.path(), "[\"scram\"]", "");
     let program = |user: &str, password: &str| {
         let mut node = tool("node");
-        let folder = std::env::var_os("FOREBAY_NODE").unwrap_or_else(|| root().join(".cache/node").into());
+        let folder = std::env::var_os("FOREBAY_NODE").unwrap_or_else(|| cache().join("node").into());
         node.env("FOREBAY_NODE", folder).arg(root().join("tests/node/scram.mjs"));
         node.args([&service.mqtt().port().to_string(), user, password, "from/js"]);
         node

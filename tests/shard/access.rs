@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use forebay::auth::password::sha512_of;
-use forebay::limits::COPIES_PER_TURN;
+use forebay::limits::{COPIES_PER_TURN, COPIES_PER_WRITE};
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version, Will};
@@ -241,7 +241,7 @@ fn copies_that_are_left_for_the_next_turn_are_made_by_its_rules() {
     // No sink takes the message: each answer of Kafka would be another turn.
     let mut world = world_with(&dir, READ_BOTH, "", &small().replace("\"#\"", "\"other\""));
     let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
-    let all = 2 * COPIES_PER_TURN;
+    let all = 2 * COPIES_PER_TURN / COPIES_PER_WRITE;
     for n in 0..all {
         let (conn, _) = connect_as(&mut world, hello(&format!("c{n}"), Properties::EMPTY));
         assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("mine/+", PLAIN)]), [0]);

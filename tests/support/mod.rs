@@ -15,6 +15,11 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// What `scripts/test install` has fetched.
+pub fn cache() -> PathBuf {
+    std::env::var_os("FOREBAY_CACHE").map_or_else(|| root().join(".cache"), PathBuf::from)
+}
+
 /// A new directory, removed when dropped: below FOREBAY_TEST_DIR, where scripts/test looks for what was left behind.
 pub fn temp_dir() -> tempfile::TempDir {
     let mut builder = tempfile::Builder::new();
@@ -35,11 +40,9 @@ pub fn tool(name: &str) -> Command {
 
 /// The tests' own Python, with paho-mqtt and confluent-kafka, about to run a program of `tests/python`.
 pub fn python(program: &str) -> Command {
-    let python = PathBuf::from(
-        std::env::var_os("FOREBAY_PYTHON").unwrap_or_else(|| root().join(".cache/venv/bin/python").into()),
-    );
+    let python = std::env::var_os("FOREBAY_PYTHON").map_or_else(|| cache().join("venv/bin/python"), PathBuf::from);
     assert!(python.exists(), "{} is missing: run scripts/test install", python.display());
-    assert!(root().join(".cache/node/node_modules/mqtt").exists(), "mqtt.js is missing: run scripts/test install");
+    assert!(cache().join("node/node_modules/mqtt").exists(), "mqtt.js is missing: run scripts/test install");
     let mut command = command(python);
     command.arg(root().join("tests/python").join(program)).env("FOREBAY_RUMQTTC", rumqttc_publisher());
     command

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::limits::{REMEMBERED_BYTES_MAX, SUBSCRIBER_UNSENT_BYTES_MAX};
+use crate::limits::{COPIES_PER_WRITE, REMEMBERED_BYTES_MAX, SUBSCRIBER_UNSENT_BYTES_MAX};
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
@@ -270,6 +270,9 @@ impl Core {
     /// `id`: where the packet has its identifier, and which.
     fn write_copy(&mut self, io: &mut Ring<'_>, conn: ConnId, range: Range<usize>, id: Option<(usize, u16)>) {
         let holds = &mut self.keeping.holds;
+        if holds.unsent(io, conn) == 0 {
+            self.delivery.budget = self.delivery.budget.saturating_sub(COPIES_PER_WRITE - 1);
+        }
         let out = holds.out(io, conn);
         let from = out.len();
         out.extend_from_slice(&self.delivery.copies.bytes[range]);
