@@ -36,6 +36,9 @@ pub(crate) struct Settings {
     /// What Forebay waits for before it answers: replicated, leader or received.
     #[arg(long, default_value = "replicated", requires = "forebay")]
     acknowledge: String,
+    /// Forebay a second time, with subscribers only: no sink, as other brokers have none.
+    #[arg(long, requires = "forebay")]
+    broker: bool,
     /// Patterns (docs/BENCHMARKS.md).
     #[arg(long, value_delimiter = ',', default_values = ["A", "B", "C"])]
     patterns: Vec<Pattern>,
@@ -81,7 +84,11 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<bool> {
         servers.push(Server::start(text, settings.server_cpu)?);
     }
     if let Some(program) = &settings.forebay {
-        servers.push(Server::forebay("forebay", program, &settings.acknowledge, settings.server_cpu)?);
+        let cpu = settings.server_cpu;
+        servers.push(Server::forebay("forebay", program, Some(&settings.acknowledge), cpu)?);
+        if settings.broker {
+            servers.push(Server::forebay("forebay, no sink", program, None, cpu)?);
+        }
     }
     if servers.iter().all(|server| server.name == FLOOR) {
         bail!("nothing to compare: name a server with --server or --start");

@@ -79,19 +79,28 @@ impl Server {
         Ok(Self { name: name.to_owned(), address, pid: started.0.id(), _started: vec![started], _folder: None })
     }
 
-    /// Forebay with one shard and no disk buffer, in front of a Kafka that answers and throws away.
-    pub(crate) fn forebay(name: &str, program: &Path, acknowledge: &str, cpu: Option<usize>) -> anyhow::Result<Self> {
+    /// Forebay with one shard and no disk buffer, in front of a Kafka that answers and throws away. `acknowledge`: of the sink that takes
+    /// all messages; `None`: there is no sink.
+    pub(crate) fn forebay(
+        name: &str,
+        program: &Path,
+        acknowledge: Option<&str>,
+        cpu: Option<usize>,
+    ) -> anyhow::Result<Self> {
         let (sink, kafka) = sink("kafka-sink listening on ")?;
         let folder = Folder(std::env::temp_dir().join(format!("forebay-bench-{}-{name}", std::process::id())));
         std::fs::create_dir_all(&folder.0)?;
         let config = folder.0.join("forebay.toml");
-        let text = format!(
+        let mut text = format!(
             "[service]\nshards = 1\npin = {}\ndata_dir = {:?}\n[control]\nbind = \"off\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n\
-             [kafka.main]\nbootstrap = \"{kafka}\"\n[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\n\
-             topic = \"bench\"\nacknowledge = {acknowledge:?}\n",
+             [kafka.main]\nbootstrap = \"{kafka}\"\n",
             cpu.is_some(),
             folder.0.join("data"),
         );
+        if let Some(acknowledge) = acknowledge {
+            text.push_str("[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\ntopic = \"bench\"\n");
+            text.push_str(&format!("acknowledge = {acknowledge:?}\n"));
+        }
         std::fs::write(&config, text)?;
         let mut forebay = Command::new(program);
         forebay.arg("--config").arg(&config).stderr(Stdio::null());
