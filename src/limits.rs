@@ -60,11 +60,11 @@ pub const SENT_ALIAS_TOPIC_BYTES_MAX: usize = 256;
 
 /// Copies of messages that a shard makes for subscribers in one turn. What is left comes in the next: a message to 100,000
 /// subscribers delays other clients by no more than a turn.
-pub const COPIES_PER_TURN: usize = 16_384;
+pub const COPIES_PER_TURN: usize = 32_768;
 
 /// A copy for a client to which nothing else waits to be sent counts as so many of [`COPIES_PER_TURN`]: it needs a write of its own, which
-/// takes eight times as long as the copy.
-pub const COPIES_PER_WRITE: usize = 8;
+/// takes sixteen times as long as the copy.
+pub const COPIES_PER_WRITE: usize = 16;
 
 /// Messages that wait on a shard for their turn to be copied, in bytes. Past it publishers of topics with subscribers there are not
 /// read; a message that is larger goes alone.

@@ -41,6 +41,9 @@ pub(crate) enum Pattern {
     /// 1,000 publishers with one message in flight, each with a subscriber of its own, QoS 1.
     #[value(name = "T4")]
     T4,
+    /// T3 to a kept session.
+    #[value(name = "T5")]
+    T5,
 }
 
 impl Pattern {
@@ -57,6 +60,7 @@ impl Pattern {
             Self::T2 => "T2",
             Self::T3 => "T3",
             Self::T4 => "T4",
+            Self::T5 => "T5",
         }
     }
 
@@ -99,12 +103,18 @@ impl Pattern {
             Self::F => ("one publisher, 200 subscribers, QoS 0", fan_out(200, 5_000, 0)),
             Self::T1 => ("one publisher, 1,000 subscribers, QoS 0", fan_out(1_000, 2_000, 0)),
             Self::T2 => ("one publisher, 1,000 subscribers, QoS 1", fan_out(1_000, 500, 1)),
-            Self::T3 => {
+            Self::T3 | Self::T5 => {
                 // As fast as they are answered, they would be faster than one subscriber reads.
                 let publishers =
                     Group { topic: "fan/in/{client}".into(), rate: 40_000.0, ..one(1_000, 200_000, 16, 16, 1) };
-                let description = "1,000 publishers, one subscriber, QoS 1, 40,000 messages a second, 16 a write";
-                (description, vec![to(1, "fan/in/+", 1), publishers])
+                let is_kept = self == Self::T5;
+                let subscriber = Group { clean: !is_kept, ..to(1, "fan/in/+", 1) };
+                let description = if is_kept {
+                    "1,000 publishers, one subscriber with a kept session, QoS 1, 40,000 messages a second, 16 a write"
+                } else {
+                    "1,000 publishers, one subscriber, QoS 1, 40,000 messages a second, 16 a write"
+                };
+                (description, vec![subscriber, publishers])
             }
             Self::T4 => {
                 let publishers = Group { topic: "pair/{client}".into(), ..one(1_000, 100_000, 1, 1, 1) };

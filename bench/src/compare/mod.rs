@@ -16,7 +16,7 @@ use crate::patterns::Pattern;
 use crate::{html, run};
 pub(crate) use results::Comparison;
 use results::{PatternResult, TargetResult};
-use servers::Server;
+use servers::{Behind, Server};
 
 /// Name of the floor among the servers.
 const FLOOR: &str = "floor";
@@ -39,6 +39,9 @@ pub(crate) struct Settings {
     /// Forebay a second time, with subscribers only: no sink, as other brokers have none.
     #[arg(long, requires = "forebay")]
     broker: bool,
+    /// Forebay once more, without a sink and with a disk buffer for messages to kept sessions.
+    #[arg(long, requires = "forebay")]
+    spool: bool,
     /// Patterns (docs/BENCHMARKS.md).
     #[arg(long, value_delimiter = ',', default_values = ["A", "B", "C"])]
     patterns: Vec<Pattern>,
@@ -85,9 +88,12 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<bool> {
     }
     if let Some(program) = &settings.forebay {
         let cpu = settings.server_cpu;
-        servers.push(Server::forebay("forebay", program, Some(&settings.acknowledge), cpu)?);
+        servers.push(Server::forebay("forebay", program, Behind::Sink(&settings.acknowledge), cpu)?);
         if settings.broker {
-            servers.push(Server::forebay("forebay, no sink", program, None, cpu)?);
+            servers.push(Server::forebay("forebay, no sink", program, Behind::Nothing, cpu)?);
+        }
+        if settings.spool {
+            servers.push(Server::forebay("forebay, spool", program, Behind::Spool, cpu)?);
         }
     }
     if servers.iter().all(|server| server.name == FLOOR) {

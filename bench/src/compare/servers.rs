@@ -22,6 +22,17 @@ pub(crate) struct Server {
     _folder: Option<Folder>,
 }
 
+/// Where Forebay's messages go besides subscribers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Behind<'a> {
+    /// All to a sink that acknowledges like this.
+    Sink(&'a str),
+    /// Nowhere.
+    Nothing,
+    /// To its disk, if they are for kept sessions.
+    Spool,
+}
+
 /// A folder that goes when this is dropped.
 pub(crate) struct Folder(PathBuf);
 
@@ -79,14 +90,8 @@ impl Server {
         Ok(Self { name: name.to_owned(), address, pid: started.0.id(), _started: vec![started], _folder: None })
     }
 
-    /// Forebay with one shard and no disk buffer, in front of a Kafka that answers and throws away. `acknowledge`: of the sink that takes
-    /// all messages; `None`: there is no sink.
-    pub(crate) fn forebay(
-        name: &str,
-        program: &Path,
-        acknowledge: Option<&str>,
-        cpu: Option<usize>,
-    ) -> anyhow::Result<Self> {
+    /// Forebay with one shard, and a Kafka that answers and throws away.
+    pub(crate) fn forebay(name: &str, program: &Path, behind: Behind<'_>, cpu: Option<usize>) -> anyhow::Result<Self> {
         let (sink, kafka) = sink("kafka-sink listening on ")?;
         let folder = Folder(std::env::temp_dir().join(format!("forebay-bench-{}-{name}", std::process::id())));
         std::fs::create_dir_all(&folder.0)?;
@@ -97,9 +102,12 @@ impl Server {
             cpu.is_some(),
             folder.0.join("data"),
         );
-        if let Some(acknowledge) = acknowledge {
-            text.push_str("[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\ntopic = \"bench\"\n");
-            text.push_str(&format!("acknowledge = {acknowledge:?}\n"));
+        match behind {
+            Behind::Sink(acknowledge) => text.push_str(&format!(
+                "[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\ntopic = \"bench\"\nacknowledge = {acknowledge:?}\n"
+            )),
+            Behind::Nothing => {}
+            Behind::Spool => text.push_str("[spool]\nbytes_max = \"4GiB\"\n"),
         }
         std::fs::write(&config, text)?;
         let mut forebay = Command::new(program);

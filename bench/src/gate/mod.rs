@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 
-use crate::compare::{self, servers::Server};
+use crate::compare;
+use crate::compare::servers::{Behind, Server};
 use crate::patterns::Pattern;
 use budgets::{Budgets, Line};
 
@@ -71,7 +72,7 @@ fn system_calls(budgets: &Budgets, settings: &Settings, lines: &mut Vec<Line>) -
     if budgets.system_calls.is_empty() {
         return Ok(());
     }
-    let server = Server::forebay("forebay", &settings.forebay, Some("replicated"), None)?;
+    let server = Server::forebay("forebay", &settings.forebay, Behind::Sink("replicated"), None)?;
     for (name, &budget) in &budgets.system_calls {
         let outcome = compare::round(&server, &pattern(name)?.scenario(0.2), None, true)?;
         let counted = outcome.processes.first().and_then(|process| process.system_calls_per_message);
@@ -90,7 +91,8 @@ fn ratios(budgets: &Budgets, settings: &Settings, lines: &mut Vec<Line>) -> anyh
     if budgets.ratio.is_empty() {
         return Ok(());
     }
-    let servers = [Server::floor(Some(0))?, Server::forebay("forebay", &settings.forebay, Some("replicated"), Some(0))?];
+    let servers =
+        [Server::floor(Some(0))?, Server::forebay("forebay", &settings.forebay, Behind::Sink("replicated"), Some(0))?];
     let patterns = budgets.ratio.keys().map(|name| pattern(name)).collect::<anyhow::Result<Vec<_>>>()?;
     let plan = compare::Plan { patterns, rounds: settings.rounds, scale: 1.0, cpu: Some(1), system_calls: false };
     let comparison = compare::rounds(&servers, &plan)?;
