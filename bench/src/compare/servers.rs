@@ -102,12 +102,15 @@ impl Server {
             cpu.is_some(),
             folder.0.join("data"),
         );
-        match behind {
-            Behind::Sink(acknowledge) => text.push_str(&format!(
-                "[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\ntopic = \"bench\"\nacknowledge = {acknowledge:?}\n"
-            )),
-            Behind::Nothing => {}
-            Behind::Spool => text.push_str("[spool]\nbytes_max = \"4GiB\"\n"),
+        let (filter, acknowledge) = match behind {
+            Behind::Sink(acknowledge) => ("#", acknowledge),
+            Behind::Nothing | Behind::Spool => ("unused", "replicated"), // a cluster has to have one
+        };
+        text.push_str(&format!(
+            "[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [{filter:?}]\ntopic = \"bench\"\nacknowledge = {acknowledge:?}\n"
+        ));
+        if matches!(behind, Behind::Spool) {
+            text.push_str("[spool]\nbytes_max = \"4GiB\"\n");
         }
         std::fs::write(&config, text)?;
         let mut forebay = Command::new(program);
