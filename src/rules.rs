@@ -4,7 +4,7 @@
 //! or a shard without the rule is noticed (`docs/internals/SIMULATION.md`, `docs/internals/FAULTS.md`).
 //!
 //! `docs/RULES.md` is made from this file. The codes (P: what Kafka's idempotent producer demands, KIP-98; S: the spool;
-//! B: messages for kept sessions) are those used in comments elsewhere.
+//! B: subscribers) are those used in comments elsewhere.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -221,6 +221,27 @@ pub trait Rules: Debug + Sync {
         group <= durable
     }
 
+    /// B2: Publishes find the subscriptions of all kept sessions before a listener opens after a start.
+    fn enters_restored(&self) -> bool {
+        true
+    }
+
+    /// B5: The packet identifier of a copy follows from its number, and the numbers of a session go on after a crash. The next one,
+    /// as it was written down.
+    fn next_number(&self, written: u64) -> u64 {
+        written
+    }
+
+    /// B6: A message of QoS 2 is sent to a kept session when the number of its copy is durable. The group in which it is.
+    fn publish_waits_for(&self, group: u64) -> u64 {
+        group
+    }
+
+    /// B6: PUBREL is sent to a kept session when it is durable that its client has the message. The group in which it is.
+    fn pubrel_waits_for(&self, group: u64) -> u64 {
+        group
+    }
+
     /// B7: Messages that wait for kept sessions are there after a crash. The number of one in the log.
     fn restores_message(&self, _number: u64) -> bool {
         true
@@ -234,6 +255,22 @@ pub trait Rules: Debug + Sync {
     /// B9: When the last kept session has acknowledged a message, its end is written to the log. The number of the message there.
     fn writes_end(&self, _number: u64) -> bool {
         true
+    }
+
+    /// B11: A new subscription is answered from retained messages when every shard has answered a pass: what was published
+    /// before is with its home then. Shards that have not, as bits.
+    fn may_replay(&self, unanswered: u64) -> bool {
+        unanswered == 0
+    }
+
+    /// B11: A retained message is skipped if the session was sent a message of that topic live meanwhile.
+    fn skips_retained(&self, came_live: bool) -> bool {
+        came_live
+    }
+
+    /// B12: A message of a share is bound to a member when it is sent to it: to one that has room.
+    fn may_bind(&self, has_room: bool) -> bool {
+        has_room
     }
 }
 
@@ -254,7 +291,7 @@ mod tests {
 
 The guarantees in [DURABILITY.md](DURABILITY.md) depend on rules. Each rule is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B9 messages for kept sessions. The simulators replace each rule with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B12 subscribers. The simulators replace each rule with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

@@ -31,7 +31,8 @@ pub enum Changed {
 pub struct SavedQueue {
     /// The session's number in the log.
     pub session: u64,
-    next: u64,
+    /// The number that its next copy gets.
+    pub next: u64,
     first: u64,
     /// Runs of copies above `first` that are over: from which number on, and how many. They ascend.
     over: Vec<(u64, u32)>,

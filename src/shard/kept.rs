@@ -146,7 +146,7 @@ impl Core {
         }
         self.restore_queues(&queues, &by_number, now)?;
         self.count_kept_sessions();
-        keys.into_iter().for_each(|key| self.enter_again(key, now));
+        keys.into_iter().filter(|_| rules.enters_restored()).for_each(|key| self.enter_again(key, now));
         self.write_notes();
         Ok(())
     }

@@ -89,6 +89,13 @@ wrong! {
     MessageLost, Subscribers { fn restores_message(&self, _: u64) -> bool { false } }
     ExchangesLost, Subscribers { fn restores_exchanges(&self) -> bool { false } }
     EndLost, Subscribers { fn writes_end(&self, _: u64) -> bool { false } }
+    RestoredUnseen, Subscribers { fn enters_restored(&self) -> bool { false } }
+    NumbersBeginAgain, Subscribers { fn next_number(&self, _: u64) -> u64 { 0 } }
+    PublishesBeforeSync, Subscribers { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
+    ReleasesBeforeSync, Subscribers { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
+    ReplaysAtOnce, Subscribers { fn may_replay(&self, _: u64) -> bool { true } }
+    SkipsNothing, Subscribers { fn skips_retained(&self, _: bool) -> bool { false } }
+    BindsWithoutRoom, Subscribers { fn may_bind(&self, _: bool) -> bool { true } }
     FailedIsSynced, Lasting { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Lasting { fn tries_again(&self) -> bool { false } }
     SavesNothing, Lasting { fn saves_at_stop(&self) -> bool { false } }

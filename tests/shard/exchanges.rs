@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::ConnId;
 
 use super::process::{Process, packets};
@@ -61,8 +62,8 @@ fn ack(kind: u8, id: u16) -> [u8; 4] {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let mut process = Process::new(SHARDS);
+    fn new(rules: &'static dyn Rules, seed: u64) -> Self {
+        let mut process = Process::spooled(rules, SHARDS);
         let publishers = (0..4).map(|number| Publisher {
             name: format!("publisher-{number}"),
             at: None,
@@ -318,9 +319,10 @@ impl Subscriber {
     }
 }
 
-fn run(seed: u64) -> usize {
+/// A run under these rules. How many messages were done.
+pub(crate) fn run(rules: &'static dyn Rules, seed: u64) -> usize {
     println!("seed {seed}");
-    let mut world = World::new(seed);
+    let mut world = World::new(rules, seed);
     world.come_back();
     world.process.settle();
     world.hear();
@@ -349,7 +351,7 @@ fn run(seed: u64) -> usize {
 
 #[test]
 fn a_message_that_is_repeated_after_a_crash_comes_once() {
-    let done: usize = super::seeds(0..30).map(run).sum();
+    let done: usize = super::seeds(0..30).map(|seed| run(&KEPT, seed)).sum();
     assert!(done > 250, "{done}");
 }
 

@@ -9,10 +9,11 @@ use forebay::metrics::board::Board;
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::packet::{Packet, Sender, Version};
 use forebay::mqtt::{decode, frame};
+use forebay::rules::Rules;
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
-use forebay::shard::Core;
 use forebay::shard::mail::Mail;
 use forebay::shard::router::owner;
+use forebay::shard::{Core, Surroundings};
 
 use super::ring::Table;
 use super::world::{layout, surroundings};
@@ -29,11 +30,12 @@ pub(crate) struct Of {
 /// See the module.
 pub(crate) struct Process {
     config: Arc<config::Config>,
+    rules: &'static dyn Rules,
     pub(crate) shards: Vec<Of>,
 }
 
-fn start(config: &Arc<config::Config>, tables: Vec<Table>) -> Vec<Of> {
-    let (around, layout) = (surroundings(config), layout(config));
+fn start(config: &Arc<config::Config>, rules: &'static dyn Rules, tables: Vec<Table>) -> Vec<Of> {
+    let (around, layout) = (Surroundings { rules, ..surroundings(config) }, layout(config));
     let start = |(index, mut table): (usize, Table)| {
         let board = Arc::new(Board::new(layout));
         let mut core = Core::new(index, around.clone(), Arc::clone(&board));
@@ -46,20 +48,20 @@ fn start(config: &Arc<config::Config>, tables: Vec<Table>) -> Vec<Of> {
 
 impl Process {
     /// With a disk buffer, and a sink of other topics than `t`.
-    pub(crate) fn new(shards: usize) -> Self {
+    pub(crate) fn spooled(rules: &'static dyn Rules, shards: usize) -> Self {
         let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
-        let mut process = Self::start(&text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\""), shards);
+        let mut process = Self::start(rules, &text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\""), shards);
         process.settle();
         process
     }
 
-    /// With this configuration; the shards have started, and done nothing else.
-    pub(crate) fn start(text: &str, shards: usize) -> Self {
+    /// With this configuration, under these rules; the shards have started, and done nothing else.
+    pub(crate) fn start(rules: &'static dyn Rules, text: &str, shards: usize) -> Self {
         let mut config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         config.service.shards = shards;
         let config = Arc::new(config);
-        let shards = start(&config, (0..shards).map(|_| Table::new()).collect());
-        Self { config, shards }
+        let shards = start(&config, rules, (0..shards).map(|_| Table::new()).collect());
+        Self { config, rules, shards }
     }
 
     /// A shard does what time has made due, and what its disk has done; not if that is slow.
@@ -114,7 +116,7 @@ impl Process {
             table.disk.slow = is_late(shard);
             table
         });
-        self.shards = start(&self.config, tables.collect());
+        self.shards = start(&self.config, self.rules, tables.collect());
         (0..self.shards.len()).for_each(|shard| self.turn(shard, Duration::ZERO));
         for shard in (0..self.shards.len()).filter(|shard| is_late(*shard)) {
             self.read_mail(shard, usize::MAX);

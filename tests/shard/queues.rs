@@ -7,13 +7,14 @@ use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, SubscriptionOptions, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::mqtt::{decode, frame};
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
 use super::subscribe::{PLAIN, message, publish, subscribe};
 use super::world::World;
 
 pub(crate) const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
-const QOS_2: SubscriptionOptions = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
+pub(crate) const QOS_2: SubscriptionOptions = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
 
 /// A spool, and a sink that takes other messages.
 pub(crate) fn config() -> String {
@@ -56,7 +57,7 @@ fn in_words(bytes: &[u8]) -> Vec<Heard> {
     all
 }
 
-fn said(qos: u8, id: u16, payload: &str) -> Heard {
+pub(crate) fn said(qos: u8, id: u16, payload: &str) -> Heard {
     Heard::Message { qos, id, dup: false, payload: payload.to_owned() }
 }
 
@@ -354,14 +355,15 @@ enum Published {
 fn seeds_of_crashes_lose_nothing_that_was_answered_and_repeat_nothing_of_qos_2() {
     let mut answered = 0;
     for seed in super::seeds(0..40) {
-        answered += run(seed);
+        answered += run(&KEPT, seed);
     }
     assert!(answered > 500, "{answered}");
 }
 
-fn run(seed: u64) -> usize {
+/// A run under these rules. How many messages were answered.
+pub(crate) fn run(rules: &'static dyn Rules, seed: u64) -> usize {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut world = spooled();
+    let mut world = World::under(rules, &config());
     let mut clients = [("a", QOS_1), ("b", QOS_2), ("c", QOS_2)].map(|(name, options)| {
         let conn = Some(kept(&mut world, name, options));
         Client { name, options, conn, has: BTreeSet::new(), got: Vec::new(), owes: Vec::new() }
@@ -448,7 +450,10 @@ fn run(seed: u64) -> usize {
             assert_eq!(*qos, expected, "seed {seed}: {number}");
         }
     }
-    assert_eq!(world.number(M::StoredMessages), 0, "seed {seed}");
+    assert_eq!(world.number(M::StoredMessages), 0, "seed {seed}: messages at rest (J11)");
+    // Sessions, and the queue of each.
+    let records = world.number(M::SessionsKept);
+    assert!(records <= 2 * clients.len() as u64, "seed {seed}: {records} records in the log at rest (J11)");
     published.values().filter(|(_, state)| *state == Published::Answered).count()
 }
 

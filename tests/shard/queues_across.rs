@@ -1,6 +1,7 @@
 //! Messages for a kept session on another shard than its publisher's: whose disk the publisher waits for.
 
 use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
+use forebay::rules::KEPT;
 use forebay::shard::router::owner;
 
 use super::process::Process;
@@ -16,7 +17,7 @@ fn client_on(shard: usize) -> String {
 #[test]
 fn a_publisher_waits_for_the_disk_of_the_shard_that_keeps_it() {
     for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        let mut process = Process::new(SHARDS);
+        let mut process = Process::spooled(&KEPT, SHARDS);
         let (subscriber, publisher) = (client_on(1), client_on(0));
         let (shard, conn, _) = process.connect(&subscriber);
         let options = SubscriptionOptions { qos, ..PLAIN };

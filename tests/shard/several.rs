@@ -8,6 +8,7 @@ use std::time::Duration;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version};
 use forebay::mqtt::property::Properties;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
 use forebay::shard::router::owner;
 
@@ -64,9 +65,9 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    fn new(rules: &'static dyn Rules, seed: u64) -> Self {
         let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
-        let process = Process::start(&text, SHARDS);
+        let process = Process::start(rules, &text, SHARDS);
         let mut random = fastrand::Rng::with_seed(seed);
         let is_tight = random.bool();
         let mut world =
@@ -315,30 +316,35 @@ impl Client {
     }
 }
 
-#[test]
-fn every_copy_comes_once_in_order_and_none_is_missing() {
+/// A run under these rules. How many publishers and topics clients have got something of, and how many states were judged.
+pub(crate) fn run(rules: &'static dyn Rules, seed: u64) -> (usize, usize) {
+    let mut world = World::new(rules, seed);
+    for _ in 0..600 {
+        world.step();
+    }
+    world.settle();
     let (mut delivered, mut states) = (0, 0);
-    for seed in super::seeds(0..400) {
-        let mut world = World::new(seed);
-        for _ in 0..600 {
-            world.step();
-        }
-        world.settle();
-        for client in &world.clients {
-            let missing: Vec<_> = client.due.iter().filter(|(_, due)| !due.is_empty()).collect();
-            assert!(missing.is_empty(), "seed {seed}: {} has not got {missing:?} (J1, J6)", client.name);
-            delivered += client.last.len();
-            // One that has ended is not said to who subscribed later, and may have got the message before it from a late parcel.
-            for (state, number) in world.retained.iter().enumerate().filter(|(_, number)| **number > 0) {
-                let topic = format!("state/{state}");
-                if client.filters.iter().any(|(filter, (_, asked))| *asked == Asked::Has && matches(filter, &topic)) {
-                    let has = client.state.get(&state).copied().unwrap_or(0);
-                    assert_eq!(has, *number, "seed {seed}: {} has another state of {topic} (J8)", client.name);
-                    states += 1;
-                }
+    for client in &world.clients {
+        let missing: Vec<_> = client.due.iter().filter(|(_, due)| !due.is_empty()).collect();
+        assert!(missing.is_empty(), "seed {seed}: {} has not got {missing:?} (J1, J6)", client.name);
+        delivered += client.last.len();
+        // One that has ended is not said to who subscribed later, and may have got the message before it from a late parcel.
+        for (state, number) in world.retained.iter().enumerate().filter(|(_, number)| **number > 0) {
+            let topic = format!("state/{state}");
+            if client.filters.iter().any(|(filter, (_, asked))| *asked == Asked::Has && matches(filter, &topic)) {
+                let has = client.state.get(&state).copied().unwrap_or(0);
+                assert_eq!(has, *number, "seed {seed}: {} has another state of {topic} (J8)", client.name);
+                states += 1;
             }
         }
-        assert!(world.process.has_read_all(), "seed {seed}: mail is left");
     }
+    assert!(world.process.has_read_all(), "seed {seed}: mail is left");
+    (delivered, states)
+}
+
+#[test]
+fn every_copy_comes_once_in_order_and_none_is_missing() {
+    let runs = super::seeds(0..400).map(|seed| run(&KEPT, seed));
+    let (delivered, states) = runs.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
     assert!(delivered > 10_000 && states > 1_000, "{delivered} {states}: little was tried");
 }

@@ -66,26 +66,24 @@ impl World {
 
     /// The same under other rules than the program's.
     pub(crate) fn under(rules: &'static dyn Rules, text: &str) -> Self {
-        let mut world = Self::new(text);
-        world.rules = rules;
-        world.restart(None);
-        world
+        let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        Self::start(config, rules, None, Vec::new(), None)
     }
 
     /// The same, with a cut from its first byte to Kafka on.
     pub(crate) fn with_cut(text: &str, cut_at: usize) -> Self {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        Self::start(config, Some(cut_at), Vec::new(), None)
+        Self::start(config, &KEPT, Some(cut_at), Vec::new(), None)
     }
 
     /// One shard with a configuration that no file would get past its checks.
     pub(crate) fn of(config: Config) -> Self {
-        Self::start(config, None, Vec::new(), None)
+        Self::start(config, &KEPT, None, Vec::new(), None)
     }
 
     /// The same with somebody who takes the letters for files of dead letters.
     pub(crate) fn with_letters(config: Config, dead_letters: Vec<Option<Sender<Letter>>>) -> Self {
-        Self::start(config, None, dead_letters, None)
+        Self::start(config, &KEPT, None, dead_letters, None)
     }
 
     /// One shard with this configuration, and what it asks of the threads that compare passwords: so many questions find
@@ -93,25 +91,26 @@ impl World {
     pub(crate) fn asking(text: &str, room: usize) -> (Self, Receiver<Task>) {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         let (ask, tasks) = sync_channel(room);
-        (Self::start(config, None, Vec::new(), Some(Verifiers::to([ask].into()))), tasks)
+        (Self::start(config, &KEPT, None, Vec::new(), Some(Verifiers::to([ask].into()))), tasks)
     }
 
     fn start(
         mut config: Config,
+        rules: &'static dyn Rules,
         cut_at: Option<usize>,
         dead_letters: Vec<Option<Sender<Letter>>>,
         verifiers: Option<Verifiers>,
     ) -> Self {
         config.service.shards = 1;
         let config = Arc::new(config);
-        let Made { core, board, journal, notices } = make(&config, &KEPT, dead_letters, verifiers);
+        let Made { core, board, journal, notices } = make(&config, rules, dead_letters, verifiers);
         let mut world = Self {
             core,
             board,
             journal,
             notices,
             config,
-            rules: &KEPT,
+            rules,
             table: Table::new(),
             broker: Broker { keep: true, ..Broker::default() },
             cut_at,

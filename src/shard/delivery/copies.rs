@@ -196,7 +196,7 @@ impl Core {
         }
         let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
         let share = if let By::Share(share) = by { Some(share) } else { None };
-        if share.is_some() && qos > QoS::AtMostOnce && !session.sends_at_once(unsent) {
+        if share.is_some() && qos > QoS::AtMostOnce && !self.around.rules.may_bind(session.sends_at_once(unsent)) {
             return Err(M::CopiesQueueFull);
         }
         let copies = &mut self.delivery.copies;

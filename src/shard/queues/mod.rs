@@ -180,8 +180,9 @@ impl Core {
         };
         body.stored_as(kept.number);
         self.queues.wrote = true;
+        let group = self.around.rules.publish_waits_for(kept.group);
         for pending in to.iter().filter(|pending| pending.waits) {
-            self.sessions.waits_for(pending.session, kept.group);
+            self.sessions.waits_for(pending.session, group);
             self.pump_session(io, pending.session);
         }
         kept.group
@@ -210,7 +211,7 @@ impl Core {
             }
             Changed::Received => {
                 if let Some(group) = self.write_queue(key) {
-                    self.sessions.waits_for(key, group);
+                    self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(group));
                 }
             }
         }

@@ -29,7 +29,8 @@ impl Core {
         let mut messages = Vec::new();
         for RestoredSession { number, payload, .. } in kept {
             match Kept::decode(payload) {
-                Some(Ok(Kept::Queue(queue))) if sessions.contains_key(&queue.session) => {
+                Some(Ok(Kept::Queue(mut queue))) if sessions.contains_key(&queue.session) => {
+                    queue.next = self.around.rules.next_number(queue.next);
                     queues.insert(queue.session, (*number, queue));
                 }
                 // Of a session that has ended.

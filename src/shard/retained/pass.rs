@@ -44,7 +44,7 @@ impl Core {
 
     /// A shard has answered. With the last answer the subscriptions may be served, behind all messages that have come before.
     pub(in crate::shard) fn passed(&mut self, io: &mut Ring<'_>, by: usize) {
-        if !self.retained.replays.passed(by) {
+        if !self.retained.replays.passed(by, self.around.rules) {
         } else if self.delivery.is_idle() {
             self.pass_over();
         } else {

@@ -14,6 +14,7 @@ use crate::limits::{
 };
 use crate::route::subscriptions::Subscriber;
 use crate::route::topics::{TopicKey, Walk};
+use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
 use crate::session::{SessionKey, Subscription};
 
@@ -137,10 +138,10 @@ impl Replays {
     }
 
     /// A shard has answered. Whether that was the last.
-    pub(super) fn passed(&mut self, by: usize) -> bool {
+    pub(super) fn passed(&mut self, by: usize, rules: &dyn Rules) -> bool {
         let was = self.unanswered;
         self.unanswered &= !(1 << by);
-        was != 0 && self.unanswered == 0
+        was != 0 && rules.may_replay(self.unanswered)
     }
 
     /// The pass is over, and all that came before it is delivered.
@@ -380,7 +381,7 @@ impl Core {
             }
             done += packet.len();
             *budget -= 1;
-            if !self.is_noted(key, publish.topic) {
+            if !self.around.rules.skips_retained(self.is_noted(key, publish.topic)) {
                 self.copy_retained(io, &publish, subscriber);
             }
         }
