@@ -4,15 +4,14 @@
 //! [`ConnId`], so an answer or an id that comes late meets nobody. A slot is given away again only when the kernel
 //! has answered everything that was under way on it.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use super::chunks::Chunks;
 use super::layers::Layered;
 use super::ring::{Kind, Tag};
-use super::seam::{Chunk, Closed, ConnId, ListenerId, TimerId};
-use super::send::Gather;
+use super::seam::{Closed, ConnId, ListenerId, TimerId};
 
 /// Slots are allocated by the page, so that growing never copies what the kernel or a long-lived server holds.
 const PAGE_SLOTS: usize = 256;
@@ -59,12 +58,7 @@ pub(super) struct Outgoing {
     pub(super) flight: Vec<u8>,
     /// How much of `flight`, or else of the first chunk of `queue`, has gone.
     pub(super) sent: usize,
-    /// Chunks; the first ones are with the kernel while `gather` is there.
-    pub(super) queue: VecDeque<Chunk>,
-    /// Bytes of `queue`, without those that have gone.
-    pub(super) queued: usize,
-    /// The pieces of the send under way.
-    pub(super) gather: Option<Box<Gather>>,
+    pub(super) queue: Chunks,
     /// The out-buffer that the shard appends to; borrowed from the pool.
     pub(super) tail: Vec<u8>,
 }
@@ -72,7 +66,7 @@ pub(super) struct Outgoing {
 impl Outgoing {
     pub(super) fn unsent(&self) -> usize {
         let flight = if self.flight.is_empty() { 0 } else { self.flight.len() - self.sent };
-        flight + self.queued + self.tail.len()
+        flight + self.queue.bytes() + self.tail.len()
     }
 }
 
@@ -322,6 +316,6 @@ mod tests {
 
     #[test]
     fn a_connection_is_small() {
-        assert!(size_of::<Slot>() <= 256, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 192, "{}", size_of::<Slot>());
     }
 }

@@ -201,8 +201,7 @@ impl<M: Send + 'static> Core<M> {
         layered.unopened = Vec::new();
         self.layers.held -= std::mem::take(&mut layered.held);
         self.pool.take_lent(std::mem::take(&mut conn.outgoing.tail));
-        conn.outgoing.queued = 0;
-        conn.outgoing.queue.drain(..).for_each(|chunk| self.pool.take_chunk(chunk));
+        conn.outgoing.queue.take_all().into_iter().for_each(|chunk| self.pool.take_chunk(chunk));
         conn.why = Some(Closed::Layer(error));
         conn.phase = Phase::Flushing;
         self.ended.push_back(id);
@@ -249,11 +248,12 @@ impl<M: Send + 'static> Core<M> {
                     more
                 };
                 room -= bytes;
-                outgoing.queued -= bytes;
                 layered.sealed += bytes;
-                if bytes == rest.len() {
+                let is_whole = bytes == rest.len();
+                outgoing.queue.gone(bytes);
+                if is_whole {
                     layered.sealed = 0;
-                    outgoing.queue.pop_front().into_iter().for_each(|chunk: Chunk| self.pool.take_chunk(chunk));
+                    outgoing.queue.pop().into_iter().for_each(|chunk: Chunk| self.pool.take_chunk(chunk));
                 }
             }
             if sealed.is_ok() && !record.is_empty() {

@@ -45,6 +45,7 @@
 mod accept;
 mod bind;
 mod buffers;
+mod chunks;
 mod connect;
 mod connections;
 mod core;

@@ -50,7 +50,7 @@ impl Gather {
     fn fill(&mut self, outgoing: &Outgoing) {
         let mut skip = outgoing.sent;
         self.count = 0;
-        for (piece, chunk) in self.pieces.iter_mut().zip(&outgoing.queue) {
+        for (piece, chunk) in self.pieces.iter_mut().zip(outgoing.queue.iter()) {
             let bytes = &chunk.bytes()[skip..];
             *piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
             self.count += 1;
@@ -105,11 +105,11 @@ impl Pool {
 
     /// Takes back whatever a connection still holds. Only when the kernel is done with it.
     pub(super) fn take_all(&mut self, outgoing: &mut Outgoing) {
-        let Outgoing { flight, queue, gather, tail, .. } = std::mem::take(outgoing);
+        let Outgoing { flight, mut queue, tail, .. } = std::mem::take(outgoing);
         self.take_lent(flight);
         self.take_lent(tail);
-        queue.into_iter().for_each(|chunk| self.take_chunk(chunk));
-        self.gathers.extend(gather);
+        queue.take_all().into_iter().for_each(|chunk| self.take_chunk(chunk));
+        self.gathers.extend(queue.take_gather());
     }
 }
 
@@ -120,14 +120,13 @@ impl Outgoing {
             // From here on it is a chunk like others, and comes back to the pool as one.
             pool.lent -= 1;
             let tail = std::mem::take(&mut self.tail);
-            self.queued += tail.len();
-            self.queue.push_back(Chunk::Owned(tail));
+            self.queue.push(Chunk::Owned(tail));
         }
     }
 
     /// Takes off what the kernel has sent.
     fn advance(&mut self, mut count: usize, pool: &mut Pool) {
-        let Some(gather) = self.gather.take() else {
+        let Some(gather) = self.queue.take_gather() else {
             self.sent += count;
             if self.sent >= self.flight.len() {
                 pool.take_lent(std::mem::take(&mut self.flight));
@@ -136,7 +135,7 @@ impl Outgoing {
             return;
         };
         pool.gathers.push(gather);
-        self.queued -= count;
+        self.queue.gone(count);
         while let Some(chunk) = self.queue.front() {
             let rest = chunk.bytes().len() - self.sent;
             if count < rest {
@@ -145,7 +144,7 @@ impl Outgoing {
             }
             count -= rest;
             self.sent = 0;
-            if let Some(chunk) = self.queue.pop_front() {
+            if let Some(chunk) = self.queue.pop() {
                 pool.take_chunk(chunk);
             }
             if count == 0 {
@@ -167,8 +166,7 @@ impl<M: Send + 'static> Core<M> {
         let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output()) else { return chunks.clear() };
         conn.outgoing.tail_to_queue(&mut self.pool);
         for chunk in chunks.drain(..).filter(|chunk| !chunk.bytes().is_empty()) {
-            conn.outgoing.queued += chunk.bytes().len();
-            conn.outgoing.queue.push_back(chunk);
+            conn.outgoing.queue.push(chunk);
         }
         self.mark_dirty(id);
     }
@@ -229,7 +227,7 @@ impl<M: Send + 'static> Core<M> {
             // SAFETY: as above: header and pieces lie in a box that the slot keeps, the chunks stay at the head of
             // the queue; a chunk's bytes do not move when the queue does, and shared ones are never changed.
             unsafe { self.ring.send_pieces(fd, &raw const gather.header, tag) };
-            outgoing.gather = Some(gather);
+            outgoing.queue.under_way(gather);
         } else {
             self.pool.take_lent(std::mem::take(&mut outgoing.flight));
             return self.flushed(id);
@@ -276,7 +274,7 @@ impl<M: Send + 'static> Core<M> {
                 return self.uncap(id);
             }
             Err(error) if is_transient(&error) => {
-                self.pool.gathers.extend(conn.outgoing.gather.take());
+                self.pool.gathers.extend(conn.outgoing.queue.take_gather());
                 self.mark_dirty(id);
             }
             Err(error) => {

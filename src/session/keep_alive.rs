@@ -11,13 +11,13 @@ use std::time::Duration;
 /// The clock of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAlive {
-    /// 1.5 x the interval, in nanoseconds; 0: keep alive is off.
-    limit_ns: u64,
+    /// The interval in seconds; 0: keep alive is off.
+    keep_alive_s: u16,
+    resting: bool,
     /// The last packet, or the last moment at which the shard began to read again.
     since: Monotonic,
     /// The connection ends then, whatever comes.
     ends: Monotonic,
-    resting: bool,
 }
 
 /// What the timer finds when it fires.
@@ -37,8 +37,7 @@ impl KeepAlive {
     /// A clock for an interval of `keep_alive_s` seconds that starts `now`. 0 turns it off [MQTT-3.1.2-22].
     #[must_use]
     pub fn new(keep_alive_s: u16, now: Monotonic) -> Self {
-        // 1500 ms a second: exact, where 1.5 in floating point or `s + s / 2` would not be.
-        Self { limit_ns: u64::from(keep_alive_s) * 1_500_000_000, since: now, ends: Monotonic::NEVER, resting: false }
+        Self { keep_alive_s, resting: false, since: now, ends: Monotonic::NEVER }
     }
 
     /// The same for a connection that ends then at the latest.
@@ -61,8 +60,13 @@ impl KeepAlive {
 
     /// When its silence will have lasted too long.
     fn silent_too_long(&self) -> Monotonic {
-        let is_off = self.resting || self.limit_ns == 0;
-        if is_off { Monotonic::NEVER } else { self.since.after(Duration::from_nanos(self.limit_ns)) }
+        let is_off = self.resting || self.keep_alive_s == 0;
+        // 1500 ms a second: exact, where 1.5 in floating point or `s + s / 2` would not be.
+        if is_off {
+            Monotonic::NEVER
+        } else {
+            self.since.after(Duration::from_millis(u64::from(self.keep_alive_s) * 1500))
+        }
     }
 
     /// What to do when the timer fires.

@@ -317,6 +317,6 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Option<Connection>>() <= 136, "{}", size_of::<Option<Connection>>());
+        assert!(size_of::<Option<Connection>>() <= 128, "{}", size_of::<Option<Connection>>());
     }
 }
