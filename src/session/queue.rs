@@ -41,22 +41,24 @@ pub struct SavedQueue {
 
 impl SavedQueue {
     fn new(session: u64, outgoing: &Outgoing) -> Self {
-        let mut saved = Self { session, next: outgoing.next, first: outgoing.next, ..Self::default() };
-        let mut expected = None;
+        let first = outgoing.items.front().map_or(outgoing.next, |oldest| oldest.number);
+        let mut saved = Self { session, next: outgoing.next, first, ..Self::default() };
+        let mut expected = first;
         for item in &outgoing.items {
-            let from = *expected.get_or_insert_with(|| {
-                saved.first = item.number;
-                item.number
-            });
-            if from < item.number {
-                saved.over.push((from, u32::try_from(item.number - from).unwrap_or(u32::MAX)));
-            }
+            saved.over_between(expected, item.number);
             if item.state == State::Received {
                 saved.received.push(item.number);
             }
-            expected = Some(item.number + 1);
+            expected = item.number + 1;
         }
+        saved.over_between(expected, outgoing.next);
         saved
+    }
+
+    fn over_between(&mut self, from: u64, to: u64) {
+        if from < to {
+            self.over.push((from, u32::try_from(to - from).unwrap_or(u32::MAX)));
+        }
     }
 
     /// The same of a session with another number.

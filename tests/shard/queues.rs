@@ -143,6 +143,26 @@ fn what_waits_for_a_client_survives_a_power_failure() {
 }
 
 #[test]
+fn the_youngest_copy_is_over_after_a_crash_while_older_ones_are_open() {
+    let mut world = spooled();
+    // Whose record says which copies are over: the message waits for another session as well.
+    let (away, there) = (kept(&mut world, "away", QOS_1), kept(&mut world, "there", QOS_2));
+    lose(&mut world, away);
+    let publisher = world.device_v5("p");
+    for (id, payload) in [(1, "a"), (2, "b")] {
+        say(&mut world, publisher, QoS::ExactlyOnce, id, payload);
+    }
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, there), [said(2, 1, "a"), said(2, 2, "b")]);
+    answer(&mut world, there, 5, 2);
+    assert_eq!(hear(&mut world, there), [Heard::Answer { kind: 6, id: 2 }]);
+    answer(&mut world, there, 7, 2);
+    rest(&mut world);
+    world.power_cut();
+    assert_eq!(back(&mut world, "there").1, [again(2, 1, "a")]);
+}
+
+#[test]
 fn its_publisher_is_answered_when_it_is_on_the_disk() {
     let mut world = spooled();
     let subscriber = kept(&mut world, "s", QOS_1);
