@@ -349,9 +349,12 @@ pub(crate) fn run(rules: &'static dyn Rules, seed: u64) -> usize {
     done
 }
 
+/// A session ended while its repeat was under way to a shard that told only then that it knew the exchange, and forgot it before the repeat.
+const CURED: [u64; 1] = [565];
+
 #[test]
 fn a_message_that_is_repeated_after_a_crash_comes_once() {
-    let done: usize = super::seeds(0..30).map(|seed| run(&KEPT, seed)).sum();
+    let done: usize = super::seeds(0..30).chain(CURED).map(|seed| run(&KEPT, seed)).sum();
     assert!(done > 250, "{done}");
 }
 

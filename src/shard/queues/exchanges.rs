@@ -215,10 +215,15 @@ impl Core {
     /// A session has ended. Shards that may know exchanges of it, as bits, forget them when they have all its messages.
     pub(in crate::shard) fn forget_exchanges_of(&mut self, number: u64, known_to: u64) {
         for shard in bits(known_to | self.queues.exchanges.silent) {
-            let (_, all) = self.queues.confirmations.told_by(shard);
-            self.queues.exchanges.over[shard].push((all, number));
-            self.tell_sessions_over(shard);
+            self.forget_exchanges_on(shard, &[number]);
         }
+    }
+
+    /// The same on one shard, for sessions that have ended: behind their messages that are under way to it, which may be repeats.
+    fn forget_exchanges_on(&mut self, shard: usize, sessions: &[u64]) {
+        let (_, all) = self.queues.confirmations.told_by(shard);
+        self.queues.exchanges.over[shard].extend(sessions.iter().map(|number| (all, *number)));
+        self.tell_sessions_over(shard);
     }
 
     /// Tells a shard which sessions have ended whose messages it all has.
@@ -302,10 +307,8 @@ impl Core {
                 None => over.push(origin.session),
             }
         }
-        if !over.is_empty() {
-            over.dedup();
-            self.letters.push_back((by, Mail::ExchangesOver { from: self.index, sessions: over }));
-        }
+        over.dedup();
+        self.forget_exchanges_on(by, &over);
         let exchanges = &mut self.queues.exchanges;
         exchanges.silent &= !(1 << by);
         if exchanges.silent == 0 {
