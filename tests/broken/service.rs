@@ -62,13 +62,33 @@ impl Rules for ConfirmBeforeSync {
     }
 }
 
-/// Kept sessions are sent messages of QoS 2, and PUBREL, before that is on the disk.
+/// After a start publishes find the subscriptions of a kept session when its client is back.
 #[derive(Debug)]
-struct TellBeforeSync;
+struct EnterLate;
 
-impl Rules for TellBeforeSync {
-    fn may_tell(&self, _: u64, _: u64) -> bool {
-        true
+impl Rules for EnterLate {
+    fn enters_restored(&self) -> bool {
+        false
+    }
+}
+
+/// Kept sessions are sent messages of QoS 2 before their numbers are on the disk.
+#[derive(Debug)]
+struct SendBeforeSync;
+
+impl Rules for SendBeforeSync {
+    fn publish_waits_for(&self, _: u64) -> u64 {
+        0
+    }
+}
+
+/// Kept sessions are sent PUBREL before it is on the disk that their clients have the messages.
+#[derive(Debug)]
+struct ReleaseBeforeSync;
+
+impl Rules for ReleaseBeforeSync {
+    fn pubrel_waits_for(&self, _: u64) -> u64 {
+        0
     }
 }
 
@@ -102,16 +122,18 @@ impl Rules for ForgetEnd {
     }
 }
 
-const WRONG: [(&str, &dyn Rules); 9] = [
+const WRONG: [(&str, &dyn Rules); 11] = [
     ("answer-before-sync", &AnswerBeforeSync),
     ("confirm-before-sync", &ConfirmBeforeSync),
     ("cut-not-synced", &CutNotSynced),
+    ("enter-late", &EnterLate),
     ("forget-end", &ForgetEnd),
     ("forget-exchange", &ForgetExchange),
     ("forget-message", &ForgetMessage),
     ("forget-producer-id", &ForgetProducerId),
+    ("release-before-sync", &ReleaseBeforeSync),
+    ("send-before-sync", &SendBeforeSync),
     ("session-present", &SessionPresent),
-    ("tell-before-sync", &TellBeforeSync),
 ];
 
 fn main() -> ExitCode {

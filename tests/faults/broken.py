@@ -42,8 +42,14 @@ ALL = {
     "confirm-before-sync": Broken(
         "answers before a message is on the disk of the shard that keeps it for subscribers", "subscribers", ("J1",), HELD_SUBSCRIBERS, "confirm-before-sync", True
     ),
-    "tell-before-sync": Broken(
-        "sends QoS 2, and PUBREL, before that is on the disk", "subscribers", ("J2", "J4"), HELD_SUBSCRIBERS, "tell-before-sync", True
+    "enter-late": Broken(
+        "after a start publishes find a kept session's subscriptions when its client is back", "subscribers", ("J1",), SUBSCRIBERS, "enter-late", True
+    ),
+    "send-before-sync": Broken(
+        "sends QoS 2 to kept sessions before its number is on the disk", "subscribers", ("J2", "J4"), HELD_SUBSCRIBERS, "send-before-sync", True
+    ),
+    "release-before-sync": Broken(
+        "sends PUBREL before it is on the disk that the client has the message", "subscribers", ("J2",), HELD_SUBSCRIBERS, "release-before-sync", True
     ),
     "forget-message": Broken("a start forgets some messages that wait", "subscribers", ("J1",), SUBSCRIBERS, "forget-message", True),
     "forget-exchange": Broken(
