@@ -262,3 +262,23 @@ fn a_message_that_is_too_large_for_a_member_goes_to_another() {
     send(&mut world, publisher, 4, &huge);
     assert_eq!((world.number(M::CopiesTooLarge), world.number(M::ShareQueuedMessages)), (1, 0));
 }
+
+/// A client of QoS 0 says nothing when it has read what it was sent.
+#[test]
+fn members_of_qos_0_that_were_slow_get_messages_again() {
+    let mut world = world();
+    let members = ["one", "two"].map(|name| member(&mut world, name, 0, 0, false));
+    let publisher = world.device_v5("publisher");
+    members.into_iter().for_each(|conn| join(&mut world, conn, "$share/g/a", PLAIN));
+    let payload = "x".repeat(100 << 10);
+    while world.number(M::CopiesSlow) == 0 {
+        publish(&mut world, publisher, Version::V5, at(QoS::AtMostOnce, 0, &payload));
+    }
+    members.into_iter().for_each(|conn| drop(world.sent(conn)));
+    world.advance(Duration::from_secs(1));
+    for number in 0..4 {
+        publish(&mut world, publisher, Version::V5, at(QoS::AtMostOnce, 0, &number.to_string()));
+    }
+    assert_eq!(members.map(|conn| heard(&mut world, conn, Version::V5).len()), [2, 2]);
+    assert_eq!(world.number(M::CopiesSlow), 1);
+}

@@ -122,7 +122,8 @@ fn put_shares(shares: impl Iterator<Item = ShareNumber>, out: &mut Vec<u8>) {
     if !numbers.is_empty() {
         let codes = numbers.as_flattened();
         let packet = Packet::SubAck(SubAck { packet_id: 1, properties: Properties::EMPTY, codes });
-        let encoded = encode::packet(Version::V311, &packet, out);
+        // Before 5.0 a code has two values.
+        let encoded = encode::packet(Version::V5, &packet, out);
         debug_assert!(encoded.is_ok(), "there are not that many shares");
     }
 }
@@ -130,8 +131,8 @@ fn put_shares(shares: impl Iterator<Item = ShareNumber>, out: &mut Vec<u8>) {
 /// The shares in such a packet; none in another one.
 fn shares_of(packet: &[u8]) -> SmallVec<[ShareNumber; 4]> {
     let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == SHARES);
-    // Behind the packet identifier.
-    let (numbers, _) = frame.and_then(|frame| frame.body.get(2..)).unwrap_or_default().as_chunks();
+    // Behind the packet identifier and the length of the properties.
+    let (numbers, _) = frame.and_then(|frame| frame.body.get(3..)).unwrap_or_default().as_chunks();
     numbers.iter().filter_map(|number| ShareNumber::new(u32::from_be_bytes(*number))).collect()
 }
 
@@ -266,4 +267,21 @@ pub(in crate::shard) fn packets(mut parcel: &[u8]) -> impl Iterator<Item = &[u8]
         parcel = rest;
         Some(packet)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_come_back_as_they_went() {
+        let all = [1, 127, 128, 129, 300, 0x80FF_7F81, u32::MAX].map(|number| ShareNumber::new(number).expect("not 0"));
+        for count in 0..=all.len() {
+            let mut packet = Vec::new();
+            put_shares(all[..count].iter().copied(), &mut packet);
+            assert_eq!(packet.is_empty(), count == 0);
+            assert_eq!(shares_of(&packet)[..], all[..count]);
+        }
+        assert!(shares_of(&MARK).is_empty());
+    }
 }

@@ -33,7 +33,7 @@ pub(super) struct Shares {
     chosen: SmallVec<[(ShareNumber, usize); 4]>,
     /// Messages that were published here, to take turns.
     turn: u64,
-    /// Parts with messages that wait.
+    /// Parts to look at again: with messages that wait, or members that had no room.
     waiting: BTreeSet<ShareNumber>,
     /// Those whose members may have room again.
     ripe: BTreeSet<ShareNumber>,
@@ -103,11 +103,12 @@ impl Shares {
         self.settle(number);
     }
 
-    /// A part has changed: it is known whether messages wait in it, and it goes when it has neither members nor messages.
+    /// A part has changed: it is looked at again if that is needed, and it goes when it has neither members nor messages.
     fn settle(&mut self, number: ShareNumber) {
         let Some(part) = self.parts.get(&number) else { return };
         let (queued, _) = part.queued();
-        if queued > 0 {
+        // A client of QoS 0 says nothing when it has room again.
+        if queued > 0 || part.ready() < part.online() {
             self.waiting.insert(number);
         } else {
             self.waiting.remove(&number);

@@ -32,7 +32,6 @@ impl Core {
         self.delivery.shares.has_timer = false;
         let waiting: Vec<_> = self.delivery.shares.waiting.iter().copied().collect();
         for number in waiting {
-            // A client of QoS 0 says nothing when it has room again.
             if let Some(part) = self.delivery.shares.parts.get_mut(&number) {
                 part.set_all_ready();
             }
