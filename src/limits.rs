@@ -43,8 +43,12 @@ pub const SHARES_LOOK: std::time::Duration = std::time::Duration::from_millis(50
 /// A shared subscription whose first message waits for so long on a shard is served by the members of other shards, if any are online.
 pub const SHARE_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Messages that are looked at when a member has room: those in front may be too large for it.
+/// Messages that are looked at when a member has room: those in front may be too large for it. And members of which the least busy one
+/// gets a message.
 pub const SHARE_LOOKS_MAX: usize = 32;
+
+/// Messages that are looked at to hand some of them over, where each has its own shard to go to.
+pub const SHARE_HANDED_LOOKS_MAX: usize = 4_096;
 
 /// Bytes of messages that a shard hands over to another one at a time, as that has members online; one that is larger goes alone.
 pub const SHARE_BATCH_BYTES: usize = 64 << 10;

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use crate::auth::jwt::{Field, Source};
 use crate::auth::{ClientIds, Method, Takeover};
 use crate::config::{
-    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, Sink, ValueFormat, WhenFull,
-    environment,
+    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, ShareStrategy, Sink,
+    ValueFormat, WhenFull, environment,
 };
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
@@ -332,6 +332,12 @@ fn delivery(config: &Config) -> Value {
         "queue_messages_max": delivery.queue_messages_max,
         "queue_bytes_max": delivery.queue_bytes_max,
         "when_full": if delivery.drops_newest { "drop-newest" } else { "drop-oldest" },
+        "share_strategy": match delivery.share_strategy {
+            ShareStrategy::RoundRobin => "round-robin",
+            ShareStrategy::LeastInflight => "least-inflight",
+            ShareStrategy::HashClient => "hash-client",
+            ShareStrategy::HashTopic => "hash-topic",
+        },
     })
 }
 

@@ -366,6 +366,7 @@ const APPEND: &[Word] = &[word("written"), word("mapped")];
 const WHEN_FULL: &[Word] = &[word("backpressure"), word("refuse"), word("drop-oldest")];
 const DELIVERED: &[Word] = &[word("stored"), word("received")];
 const QUEUE_FULL: &[Word] = &[word("drop-oldest"), word("drop-newest")];
+const SHARE_STRATEGY: &[Word] = &[word("round-robin"), word("least-inflight"), word("hash-client"), word("hash-topic")];
 const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
 const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
@@ -711,6 +712,10 @@ pub(super) const KEYS: &[Key] = keys! {
     Delivery.when_full: Word(QUEUE_FULL), Is("\"drop-oldest\""),
         "What to do with one more message. `\"drop-oldest\"`: the oldest that was not sent is dropped for it. `\"drop-newest\"`: it is dropped itself. \
          Either is counted, with an event.";
+    Delivery.share_strategy: Word(SHARE_STRATEGY), Is("\"round-robin\""),
+        "Which member of a shared subscription gets a message. `\"round-robin\"`: the next one in turn that has room. `\"least-inflight\"`: of \
+         those with room the one with the fewest unacknowledged messages. `\"hash-client\"`, `\"hash-topic\"`: the same one for all messages of a \
+         publisher or of a topic, in order: see [SUBSCRIPTIONS.md](SUBSCRIPTIONS.md#strategies).";
 
     Retained.messages_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Maximum number of retained messages, in even parts for all shards. With a `[spool]` also what half of its state can keep track of. A message \

@@ -55,8 +55,8 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
     Acknowledge, ApiAccess, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile,
-    Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Retained, Sasl, Service, Sink, Spool,
-    Transport, ValueFormat, WhenFull,
+    Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Retained, Sasl, Service, ShareStrategy,
+    Sink, Spool, Transport, ValueFormat, WhenFull,
 };
 pub use schema::schema;
 pub use values::parse_address;

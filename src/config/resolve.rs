@@ -14,7 +14,7 @@ use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{
     ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Retained, Service,
-    Transport,
+    ShareStrategy, Transport,
 };
 use crate::limits::SHARDS_MAX;
 use crate::listener::proxy::Expect;
@@ -278,6 +278,12 @@ fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
         queue_messages_max: count("queue_messages_max"),
         queue_bytes_max: usize::try_from(table.read("queue_bytes_max", values::size)).unwrap_or(usize::MAX),
         drops_newest: table.read("when_full", values::word) == "drop-newest",
+        share_strategy: match table.read("share_strategy", values::word) {
+            "least-inflight" => ShareStrategy::LeastInflight,
+            "hash-client" => ShareStrategy::HashClient,
+            "hash-topic" => ShareStrategy::HashTopic,
+            _ => ShareStrategy::RoundRobin,
+        },
     }
 }
 

@@ -452,6 +452,30 @@ pub struct Delivery {
     pub queue_bytes_max: usize,
     /// One more is dropped, not the oldest.
     pub drops_newest: bool,
+    /// Which member of a shared subscription gets a message.
+    pub share_strategy: ShareStrategy,
+}
+
+/// Which member of a shared subscription gets a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShareStrategy {
+    /// The next one in turn that has room.
+    #[default]
+    RoundRobin,
+    /// Of those with room the one with the fewest messages that it has not acknowledged.
+    LeastInflight,
+    /// The same one for all messages of a publisher.
+    HashClient,
+    /// The same one for all messages of a topic.
+    HashTopic,
+}
+
+impl ShareStrategy {
+    /// Whether all messages with the same key go to the same member.
+    #[must_use]
+    pub fn is_keyed(self) -> bool {
+        matches!(self, Self::HashClient | Self::HashTopic)
+    }
 }
 
 /// `[retained]`

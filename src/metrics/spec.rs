@@ -138,8 +138,8 @@ table!(
     CopiesExpired, Counter, "deliveries"{result = "expired"}, "Dropped, because the Message Expiry Interval ended before they could be sent.";
     CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription or its session had ended.";
     Shares, Gauge, "shares", "Shared subscriptions with members on a shard, counted for each of its shards; at most 10,000 different ones.";
-    ShareQueuedMessages, Gauge, "share_queued_messages", "Messages waiting for a member of a shared subscription; at most 1,000 for each on a shard.";
-    ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; at most 1 MiB for each on a shard.";
+    ShareQueuedMessages, Gauge, "share_queued_messages", "Messages waiting for a member of a shared subscription; on a shard at most `queue_messages_max` of `[delivery]` for each, with a hash strategy for each member.";
+    ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; likewise `queue_bytes_max`.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
     Exchanges, Gauge, "exchanges", "Exchanges of QoS 2 of publishers with kept sessions, from the message's way into the spool for kept sessions to PUBREL, each counted on every shard that knows it.";

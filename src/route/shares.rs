@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use smallvec::SmallVec;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::interest::{Interest, TooManyShapes};
 use super::shape::Topic;
@@ -21,6 +22,46 @@ use crate::mqtt::topic::split_shared;
 
 /// A share of the process; no other has had this number.
 pub type ShareNumber = NonZeroU32;
+
+/// A share that a message goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ToShare {
+    /// Which.
+    pub share: ShareNumber,
+    /// What names the member; 0 where the strategy does not go by keys.
+    pub key: u32,
+}
+
+/// How the shard is chosen that a message goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Those with members online in turn, each as often as it has members. It grows by one with each message.
+    Turn(u64),
+    /// The same one for the same key, while no shard has more or fewer members online. A shard that has more takes keys from others,
+    /// and one that has fewer leaves keys to others: no other key moves.
+    Key(u32),
+}
+
+/// The key of a topic or client identifier.
+#[must_use]
+pub fn key_of(text: &str) -> u32 {
+    (xxh3_64(text.as_bytes()) >> 32) as u32
+}
+
+/// The mark of a client: the same whenever it comes.
+#[must_use]
+pub fn mark_of(client_id: &str) -> u64 {
+    xxh3_64(client_id.as_bytes())
+}
+
+/// A key names the one whose mark gives the largest number (rendezvous hashing).
+#[must_use]
+pub fn rank(mark: u64, key: u32) -> u64 {
+    let mixed = mark ^ u64::from(key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    let mixed = (mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    mixed ^ mixed >> 32
+}
 
 /// A shared subscription: a share name and a filter.
 #[derive(Debug)]
@@ -72,38 +113,56 @@ impl Share {
         self.members.iter().any(|members| members.all.load(Ordering::Acquire) > 0)
     }
 
-    /// The shard that the next message goes to: those with members online in turn, each as often as it has members; if there are
-    /// none, the first that has any. `turn` grows by one with each message. `None`: it has no members.
+    /// The shard that a message goes to: one with members online, if there are none the first that has any. `None`: it has no members.
     #[must_use]
-    pub fn choose(&self, turn: u64) -> Option<usize> {
-        self.online(turn, None).or_else(|| self.first_with_members(None))
+    pub fn choose(&self, choice: Choice) -> Option<usize> {
+        self.online(choice, None).or_else(|| self.first_with_members(None))
     }
 
     /// The same among the others for what waits on a shard, if any is better: with members online, or with any where the shard has
     /// none.
     #[must_use]
-    pub fn choose_other(&self, turn: u64, shard: usize) -> Option<usize> {
+    pub fn choose_other(&self, choice: Choice, shard: usize) -> Option<usize> {
         let has_none = self.members[shard].all.load(Ordering::Acquire) == 0;
-        self.online(turn, Some(shard)).or_else(|| self.first_with_members(Some(shard)).filter(|_| has_none))
+        self.online(choice, Some(shard)).or_else(|| self.first_with_members(Some(shard)).filter(|_| has_none))
     }
 
-    fn online(&self, turn: u64, but: Option<usize>) -> Option<usize> {
+    fn online(&self, choice: Choice, but: Option<usize>) -> Option<usize> {
         let online = |(shard, members): (usize, &Members)| {
-            if Some(shard) == but { 0 } else { u64::from(members.online.load(Ordering::Acquire)) }
+            if Some(shard) == but { 0 } else { members.online.load(Ordering::Acquire) }
         };
-        let online: SmallVec<[u64; 8]> = self.members.iter().enumerate().map(online).collect();
-        let mut at = turn.checked_rem(online.iter().sum())?;
-        online.iter().position(|members| {
-            let is_it = at < *members;
-            at = at.wrapping_sub(*members);
-            is_it
-        })
+        let online: SmallVec<[u32; 8]> = self.members.iter().enumerate().map(online).collect();
+        match choice {
+            Choice::Turn(turn) => in_turn(&online, turn),
+            Choice::Key(key) => named(&online, key),
+        }
     }
 
     fn first_with_members(&self, but: Option<usize>) -> Option<usize> {
         let has_some = |shard: &usize| Some(*shard) != but && self.members[*shard].all.load(Ordering::Acquire) > 0;
         (0..self.members.len()).find(has_some)
     }
+}
+
+fn in_turn(online: &[u32], turn: u64) -> Option<usize> {
+    let mut at = turn.checked_rem(online.iter().copied().map(u64::from).sum())?;
+    online.iter().position(|members| {
+        let is_it = at < u64::from(*members);
+        at = at.wrapping_sub(u64::from(*members));
+        is_it
+    })
+}
+
+/// Rendezvous hashing with weights: of -w / ln u, with u even in 0 to 1, a shard has the largest as often as its members are of
+/// all, and another number of members of one shard changes no other's.
+fn named(online: &[u32], key: u32) -> Option<usize> {
+    const RANKS: f64 = 4_294_967_296.0;
+    let score = |(shard, members): (usize, &u32)| {
+        let even = (f64::from((rank(shard as u64, key) >> 32) as u32) + 0.5) / RANKS;
+        (-f64::from(*members) / even.ln(), shard)
+    };
+    let scores = online.iter().enumerate().filter(|(_, members)| **members > 0).map(score);
+    scores.max_by(|one, other| one.0.total_cmp(&other.0)).map(|(_, shard)| shard)
 }
 
 /// All shares of a process. See the module.
@@ -334,17 +393,54 @@ mod tests {
     fn shards_take_turns_by_how_many_members_they_have_online() {
         let mut shards = world(3);
         let share = shards[0].join("$share/g/a").expect("there is room");
-        assert_eq!(share.choose(0), None);
+        assert_eq!(share.choose(Choice::Turn(0)), None);
         share.set_members(2, 0, 1);
-        assert_eq!([share.choose(0), share.choose(5)], [Some(2); 2], "it waits with members that are away");
-        assert_eq!(share.choose_other(0, 2), None);
-        assert_eq!(share.choose_other(0, 0), Some(2), "no members there");
+        assert_eq!(
+            [share.choose(Choice::Turn(0)), share.choose(Choice::Turn(5))],
+            [Some(2); 2],
+            "it waits with members that are away"
+        );
+        assert_eq!(share.choose_other(Choice::Turn(0), 2), None);
+        assert_eq!(share.choose_other(Choice::Turn(0), 0), Some(2), "no members there");
         share.set_members(0, 1, 1);
         share.set_members(1, 3, 3);
-        let chosen: Vec<_> = (0..8).filter_map(|turn| share.choose(turn)).collect();
+        let chosen: Vec<_> = (0..8).filter_map(|turn| share.choose(Choice::Turn(turn))).collect();
         assert_eq!(chosen, [0, 1, 1, 1, 0, 1, 1, 1]);
-        assert_eq!(share.choose_other(0, 2), Some(0), "online there");
-        assert_eq!(share.choose_other(0, 1), Some(0));
+        assert_eq!(share.choose_other(Choice::Turn(0), 2), Some(0), "online there");
+        assert_eq!(share.choose_other(Choice::Turn(0), 1), Some(0));
         assert!(share.has_members());
+    }
+
+    #[test]
+    fn a_key_names_one_shard_as_often_as_that_has_members_and_moves_only_with_them() {
+        const KEYS: u32 = 20_000;
+        let mut shards = world(4);
+        let share = shards[0].join("$share/g/#").expect("there is room");
+        let chosen = || -> Vec<_> {
+            let keys = (0..KEYS).map(|number| key_of(&format!("plant/{number}/temp")));
+            keys.map(|key| share.choose(Choice::Key(key))).collect()
+        };
+        assert!(chosen().iter().all(Option::is_none));
+        share.set_members(3, 0, 1);
+        assert!(chosen().iter().all(|shard| *shard == Some(3)), "it waits with members that are away");
+        for (shard, members) in [(0, 1), (1, 2), (2, 5)] {
+            share.set_members(shard, members, members);
+        }
+        let before = chosen();
+        let of = |shard| before.iter().filter(|of| **of == Some(shard)).count();
+        for (shard, wanted) in [(0, KEYS / 8), (1, KEYS / 4), (2, KEYS * 5 / 8), (3, 0)] {
+            let wanted = wanted as usize;
+            assert!(of(shard).abs_diff(wanted) <= wanted / 10, "{shard}: {} of {wanted}", of(shard));
+        }
+        share.set_members(0, 3, 3);
+        let after = chosen();
+        assert!(before.iter().zip(&after).all(|(was, is)| was == is || *is == Some(0)), "only its own come");
+        assert!(after.iter().filter(|shard| **shard == Some(0)).count() > of(0) * 2);
+        share.set_members(0, 1, 3);
+        assert_eq!(chosen(), before, "and go");
+        let key = Choice::Key(key_of("plant/7/temp"));
+        let named = share.choose(key).expect("one is online");
+        share.set_members(named, 0, 1);
+        assert_eq!(share.choose_other(key, named), share.choose(key), "what waits there follows it");
     }
 }

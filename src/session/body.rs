@@ -54,17 +54,19 @@ pub struct Body {
     packet: Box<[u8]>,
     /// When it came.
     since: Monotonic,
+    /// What names the member of a shared subscription that gets it, where the strategy goes by keys.
+    key: u32,
     /// Its numbers in the log, if it is there.
     stored: RefCell<SmallVec<[u64; 1]>>,
     all: Rc<Remembered>,
 }
 
 impl Body {
-    /// `packet`: a PUBLISH of 5.0. It counts in `all` for as long as it is referenced.
+    /// `packet`: a PUBLISH of 5.0. It counts in `all` for as long as it is referenced. `key`: for members of shared subscriptions.
     #[must_use]
-    pub fn new(packet: Vec<u8>, since: Monotonic, all: &Rc<Remembered>) -> Rc<Self> {
+    pub fn new(packet: Vec<u8>, since: Monotonic, key: u32, all: &Rc<Remembered>) -> Rc<Self> {
         all.bytes.set(all.bytes.get() + packet.len());
-        Rc::new(Self { packet: packet.into(), since, stored: RefCell::default(), all: Rc::clone(all) })
+        Rc::new(Self { packet: packet.into(), since, key, stored: RefCell::default(), all: Rc::clone(all) })
     }
 
     /// It is in the log under this number, for some of the sessions that have it.
@@ -88,6 +90,12 @@ impl Body {
     #[must_use]
     pub fn since(&self) -> Monotonic {
         self.since
+    }
+
+    /// What names the member of a shared subscription that gets it; 0 where none was needed.
+    #[must_use]
+    pub fn key(&self) -> u32 {
+        self.key
     }
 
     /// The message.

@@ -155,8 +155,8 @@ pub enum Mail {
         from: usize,
         /// The share.
         share: ShareNumber,
-        /// Each a PUBLISH packet of 5.0, and when it came.
-        messages: Vec<(Vec<u8>, Monotonic)>,
+        /// Each a PUBLISH packet of 5.0, when it came, and its key.
+        messages: Vec<(Vec<u8>, Monotonic, u32)>,
     },
     /// They wait here now.
     SharedMessagesTaken {

@@ -220,10 +220,10 @@ impl Core {
             keeping: kept::Keeping::default(),
             outlets,
             delivery: Delivery::new(
-                index,
-                config.service.shards,
+                (index, config.service.shards),
                 Arc::clone(&around.interest),
                 Arc::clone(&around.shared_subscriptions),
+                config.delivery.share_strategy,
             ),
             retained: Retained::new(&config),
             queues: Queues::new(&config),

@@ -41,7 +41,7 @@ impl Core {
         let mut route = Route::default();
         if let Some(topic) = topic.filter(|_| is_granted && !is_repeat) {
             // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
-            route = self.delivery.route(topic);
+            route = self.delivery.route(topic, || session.client_id());
             // [MQTT-3.3.1-8]
             if publish.retain {
                 route = self.delivery.also(route, self.retained.home(topic));

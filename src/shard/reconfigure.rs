@@ -73,6 +73,7 @@ impl Core {
         self.announced.grow(config.sinks.len());
         self.session_settings = settings::sessions(config);
         self.retained.change(config);
+        self.delivery.shares.set_strategy(config.delivery.share_strategy, io.now());
         // Who waits for room in a sink may match others now.
         self.stalls.ask_all_again();
         self.wills_offered_at = self.outlets.freed().wrapping_add(self.delivery.freed()).wrapping_sub(1);

@@ -1,9 +1,12 @@
 //! Shared subscriptions with real clients, on two shards, and by the access control list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use forebay::mqtt::packet::{Connect, QoS, Version};
 use forebay::mqtt::property::Property;
@@ -39,10 +42,10 @@ fn lines(member: Child) -> Vec<String> {
 }
 
 /// mosquitto_pub: one client, a message for each number.
-fn publish(service: &Service, qos: &str, numbers: std::ops::Range<usize>) {
+fn publish(service: &Service, topic: &str, qos: &str, numbers: std::ops::Range<usize>) {
     let port = service.mqtt().port().to_string();
     let mut publisher = tool("mosquitto_pub");
-    publisher.args(["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-q", qos, "-t", "work/x", "-l"]);
+    publisher.args(["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-q", qos, "-t", topic, "-l"]);
     let mut publisher = publisher.stdin(Stdio::piped()).spawn().expect("it starts");
     let text: String = numbers.map(|number| format!("{number}\n")).collect();
     publisher.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
@@ -59,13 +62,51 @@ fn mosquittos_clients_share_messages_on_two_shards() {
         };
         let members = [of(0, "mqttv5"), of(1, "mqttv5"), of(0, "mqttv311"), of(1, "mqttv311")];
         until_metric(&service, "subscriptions", 4);
-        publish(&service, qos, 0..40);
+        publish(&service, "work/x", qos, 0..40);
         let heard: Vec<_> = members.into_iter().map(lines).collect();
         assert!(heard.iter().all(|lines| lines.len() == 10), "{heard:?}");
         let all: BTreeSet<_> = heard.into_iter().flatten().collect();
         assert_eq!(all, (0..40).map(|number| format!("{number} {qos}")).collect(), "each of them once");
         until_metric(&service, "subscriptions", 0);
         until_metric(&service, "shares", 0);
+    }
+}
+
+/// Messages of each topic reach one member in order, while several members take all of them.
+#[test]
+fn with_hash_topic_mosquittos_clients_keep_the_order_of_each_topic() {
+    const TOPICS: usize = 24;
+    const EACH: usize = 10;
+    let strategy = "[delivery]\nshare_strategy = \"hash-topic\"\n";
+    let service = Service::start(&config_with("shards = 2", &format!("{strategy}{SINK}")));
+    let (said, heard) = channel();
+    let member = |number: usize| {
+        let name = name_on(number % 2, &format!("member-{number}"));
+        let mut member = member(&service, &name, "mqttv5", "$share/workers/work/+", TOPICS * EACH);
+        let (lines, said) = (BufReader::new(member.stdout.take().expect("its output")).lines(), said.clone());
+        thread::spawn(move || lines.map_while(Result::ok).all(|line| said.send((number, line)).is_ok()));
+        member
+    };
+    let members: Vec<_> = (0..4).map(member).collect();
+    until_metric(&service, "subscriptions", 4);
+    for topic in 0..TOPICS {
+        publish(&service, &format!("work/{topic}"), ["1", "2"][topic % 2], topic * EACH..(topic + 1) * EACH);
+    }
+    let mut by_topic = BTreeMap::<usize, (usize, Vec<usize>)>::new();
+    for _ in 0..TOPICS * EACH {
+        let (member, line) = heard.recv_timeout(Duration::from_secs(30)).expect("all are delivered");
+        let number: usize = line.split(' ').next().and_then(|number| number.parse().ok()).expect("a number");
+        let (of, numbers) = by_topic.entry(number / EACH).or_insert((member, Vec::new()));
+        assert_eq!(*of, member, "{number} went to another member");
+        numbers.push(number);
+    }
+    for (topic, (_, numbers)) in &by_topic {
+        assert!(numbers.iter().copied().eq(topic * EACH..(topic + 1) * EACH), "{numbers:?}");
+    }
+    assert!(by_topic.values().map(|(member, _)| member).collect::<BTreeSet<_>>().len() > 1);
+    for mut member in members {
+        member.kill().expect("it runs");
+        member.wait().expect("it ends");
     }
 }
 
@@ -83,7 +124,7 @@ fn messages_wait_for_the_first_member_that_comes() {
     assert_eq!(shown["filters"][0]["filter"], "$share/workers/work/#");
     device.vanish();
     until_metric(&service, "connections", 0);
-    publish(&service, "2", 0..5);
+    publish(&service, "work/x", "2", 0..5);
     assert_eq!(metric(&service, "share_queued_messages"), 5);
     let other = member(&service, &name_on(1, "other"), "mqttv311", "$share/workers/work/#", 5);
     assert_eq!(lines(other), (0..5).map(|number| format!("{number} 2")).collect::<Vec<_>>());

@@ -35,6 +35,7 @@ mod retained;
 mod ring;
 mod segments;
 mod several;
+mod share_strategies;
 mod shares;
 mod shares_several;
 mod sinks;

@@ -137,7 +137,7 @@ const OF_SEVERAL: Run = |rules, seed| {
     several::run(rules, seed);
 };
 const OF_SHARES: Run = |rules, seed| {
-    shares_several::run(rules, seed);
+    shares_several::run(rules, "round-robin", seed);
 };
 
 /// Seeds that must do.

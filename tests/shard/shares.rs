@@ -13,11 +13,17 @@ use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use super::subscribe::{PLAIN, heard, in_words, message, publish, subscribe, subscribe_and_hear, unsubscribe, world};
 use super::world::{ONE_SINK, World};
 
-const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+pub(crate) const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
 const QOS_2: SubscriptionOptions = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
 
 /// A device of 5.0 with this Receive Maximum and Maximum Packet Size (0: none); its session is kept for an hour, or not.
-fn member(world: &mut World, name: &str, receive_maximum: u16, packet_size_max: u32, is_kept: bool) -> ConnId {
+pub(crate) fn member(
+    world: &mut World,
+    name: &str,
+    receive_maximum: u16,
+    packet_size_max: u32,
+    is_kept: bool,
+) -> ConnId {
     connected(world, name, receive_maximum, packet_size_max, is_kept).0
 }
 
@@ -42,7 +48,7 @@ fn connected(world: &mut World, name: &str, receive_maximum: u16, packet_max: u3
     (conn, behind)
 }
 
-fn join(world: &mut World, conn: ConnId, filter: &str, options: SubscriptionOptions) {
+pub(crate) fn join(world: &mut World, conn: ConnId, filter: &str, options: SubscriptionOptions) {
     assert_eq!(subscribe(world, conn, Version::V5, 0, &[(filter, options)]), [options.qos as u8]);
 }
 
@@ -56,13 +62,13 @@ fn send(world: &mut World, conn: ConnId, id: u16, payload: &str) -> u8 {
     world.sent(conn).get(4).copied().unwrap_or(0)
 }
 
-fn ack(world: &mut World, conn: ConnId, what: PacketType, id: u16, code: ReasonCode) {
+pub(crate) fn ack(world: &mut World, conn: ConnId, what: PacketType, id: u16, code: ReasonCode) {
     let mut bytes = Vec::new();
     encode::ack(Version::V5, what, id, code, &mut bytes);
     world.bytes(conn, &bytes);
 }
 
-fn vanish(world: &mut World, conn: ConnId) {
+pub(crate) fn vanish(world: &mut World, conn: ConnId) {
     world.core.on_close(&mut world.table, conn, Closed::Peer);
     world.table.release(conn);
     world.turn();

@@ -1,6 +1,7 @@
 //! Shared subscriptions over several shards (J9): members that come, go, are slow and are cut off, with mail that is late and
 //! mailboxes that are full. A message of QoS 2 goes to one member of each share, one of QoS 1 is acknowledged by at least one, and
-//! at rest none waits while a member has room.
+//! at rest none waits while a member has room; where the strategy goes by a hash, while its own member has. While members stay the same,
+//! those give all messages of a topic, or of a publisher, to one of them, in order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use super::world::ONE_SINK;
 
 const SHARDS: usize = 3;
 const CLIENTS: usize = 8;
+const TOPICS: usize = 12;
 /// Both match what is published.
 const SHARES: [&str; 2] = ["$share/g/a/+", "$share/h/#"];
 
@@ -46,12 +48,23 @@ struct Client {
     is_deaf: bool,
 }
 
+/// What was published.
+#[derive(Clone, Copy)]
+struct Sent {
+    qos: QoS,
+    publisher: usize,
+    topic: usize,
+}
+
 struct World {
     process: Process,
+    strategy: &'static str,
     clients: Vec<Client>,
     /// One on each shard.
     publishers: Vec<(usize, ConnId)>,
-    sent: Vec<QoS>,
+    sent: Vec<Sent>,
+    /// What clients were sent for the first time, and who.
+    first: Vec<(usize, ForShare)>,
     /// Who was sent it at QoS 2: client and session.
     bound: BTreeMap<ForShare, (usize, u32)>,
     /// Who was sent it.
@@ -80,8 +93,9 @@ fn connect_packet(name: &str, is_kept: bool, receive_maximum: u16) -> Vec<u8> {
 }
 
 impl World {
-    fn new(rules: &'static dyn Rules, seed: u64) -> Self {
+    fn new(rules: &'static dyn Rules, strategy: &'static str, seed: u64) -> Self {
         let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
+        let text = format!("{text}\n[delivery]\nshare_strategy = \"{strategy}\"\n");
         let process = Process::start(rules, &text, SHARDS);
         let mut random = fastrand::Rng::with_seed(seed);
         let client = |number: usize| {
@@ -102,9 +116,11 @@ impl World {
         let mut world = Self {
             is_tight: random.bool(),
             process,
+            strategy,
             clients: (0..CLIENTS).map(client).collect(),
             publishers: Vec::new(),
             sent: Vec::new(),
+            first: Vec::new(),
             bound: BTreeMap::new(),
             had: BTreeMap::new(),
             acknowledged: BTreeSet::new(),
@@ -217,13 +233,14 @@ impl World {
             return;
         }
         let number = u32::try_from(self.sent.len()).expect("few");
-        self.sent.push(qos);
-        let payload = number.to_string();
+        let topic = self.random.usize(..TOPICS);
+        self.sent.push(Sent { qos, publisher: at, topic });
+        let (payload, topic) = (number.to_string(), format!("a/{topic}"));
         let publish = Publish {
             dup: false,
             qos,
             retain: false,
-            topic: "a/b",
+            topic: &topic,
             packet_id: u16::try_from(number + 1).expect("few"),
             properties: Properties::EMPTY,
             payload: payload.as_bytes(),
@@ -260,7 +277,9 @@ impl World {
                     assert!(is_for_it, "{} got {message:?} and is no member (J9)", client.name);
                     client.open.insert(publish.packet_id, (publish.qos, message));
                     let who = (at, client.session);
-                    self.had.entry(message).or_default().insert(who);
+                    if self.had.entry(message).or_default().insert(who) {
+                        self.first.push((at, message));
+                    }
                     let bound = self.bound.get(&message);
                     assert!(bound.is_none_or(|to| *to == who), "{message:?} went to {bound:?} and {who:?} (J9)");
                     if publish.qos == QoS::ExactlyOnce {
@@ -335,62 +354,176 @@ impl World {
         self.settle(1);
         self.process.number(M::ShareQueuedMessages)
     }
+
+    /// Until nothing is under way.
+    fn rest(&mut self) {
+        let mut quiet = 0;
+        for _ in 0..10_000 {
+            let is_busy = self.waiting() > 0 || self.clients.iter().any(|client| !client.open.is_empty());
+            quiet = if is_busy { 0 } else { quiet + 1 };
+            if quiet == 10 {
+                return;
+            }
+        }
+        panic!("{} messages wait though all members have room (J9)", self.waiting());
+    }
+
+    /// Half of those that are there acknowledge nothing more, until they are cut off. The first does.
+    fn go_deaf(&mut self) {
+        self.connect(0);
+        for at in 1..CLIENTS {
+            self.clients[at].is_deaf = self.random.bool();
+        }
+        let mut waiting = if self.is_keyed() { 0 } else { u64::MAX };
+        while waiting > 0 {
+            self.settle(100);
+            let before = std::mem::replace(&mut waiting, self.waiting());
+            assert!(waiting < before, "{waiting} wait for two seconds though a member has room (J9)");
+        }
+        self.settle(if self.is_keyed() { 20 } else { 0 });
+        for at in 1..CLIENTS {
+            if self.clients[at].is_deaf {
+                self.vanish(at);
+                self.clients[at].is_deaf = false;
+                // One that is kept comes back, for what it has of QoS 2.
+                self.connect(at);
+            }
+        }
+        (1..CLIENTS).for_each(|at| self.connect(at));
+    }
+
+    fn is_keyed(&self) -> bool {
+        self.strategy.starts_with("hash")
+    }
+
+    /// Members stay as they are. How many messages were published meanwhile.
+    fn stay(&mut self) -> usize {
+        let (sent, first) = (self.sent.len(), self.first.len());
+        for _ in 0..300 {
+            let (at, shard) = (self.random.usize(..CLIENTS), self.random.usize(..SHARDS));
+            let qos = [QoS::AtLeastOnce, QoS::ExactlyOnce][self.random.usize(..2)];
+            match self.random.u8(..5) {
+                0 => self.publish(shard, qos),
+                1 => self.read(at),
+                2 => self.turn(shard),
+                _ => self.process.read_mail(shard, 1),
+            }
+        }
+        self.rest();
+        if self.is_keyed() {
+            self.judge_order(first);
+        }
+        self.sent.len() - sent
+    }
+
+    /// Each topic, or publisher, has had one member since then, and each publisher's messages on a topic came in order.
+    fn judge_order(&self, since: usize) {
+        let (mut members, mut latest) = (BTreeMap::new(), BTreeMap::new());
+        for (at, (share, number)) in self.first[since..].iter().copied() {
+            let Sent { publisher, topic, .. } = self.sent[number as usize];
+            let key = if self.strategy == "hash-topic" { topic } else { publisher };
+            let member = *members.entry((share, key)).or_insert(at);
+            assert_eq!(at, member, "{number} of {key} went to another member");
+            let before = latest.insert((share, publisher, topic), number);
+            assert!(before.is_none_or(|before| before < number), "{number} came behind {before:?}");
+        }
+    }
 }
 
-/// A run under these rules. How many messages for shares were judged, how many waited in its middle, and how many sets of members had one.
-pub(crate) fn run(rules: &'static dyn Rules, seed: u64) -> (usize, u64, usize) {
-    let mut world = World::new(rules, seed);
+/// What was tried in a run.
+#[derive(Default)]
+pub(crate) struct Tried {
+    /// Messages for shares that were judged.
+    judged: usize,
+    /// Messages that waited in its middle.
+    waited: u64,
+    /// Sets of members that had one.
+    shared: usize,
+    /// Messages that were sent while the members stayed.
+    stayed: usize,
+}
+
+/// A run under these rules.
+pub(crate) fn run(rules: &'static dyn Rules, strategy: &'static str, seed: u64) -> Tried {
+    let mut world = World::new(rules, strategy, seed);
     for _ in 0..800 {
         world.step();
     }
     let waited = world.waiting();
-    // Half of those that are there acknowledge nothing more. The first does.
     world.is_tight = false;
     world.tick = Duration::from_millis(20);
-    world.connect(0);
-    for at in 1..CLIENTS {
-        world.clients[at].is_deaf = world.random.bool();
-    }
-    let mut waiting = u64::MAX;
-    while waiting > 0 {
-        world.settle(100);
-        let before = std::mem::replace(&mut waiting, world.waiting());
-        assert!(waiting < before, "seed {seed}: {waiting} wait for two seconds though a member has room (J9)");
-    }
-    for at in 1..CLIENTS {
-        if world.clients[at].is_deaf {
-            world.vanish(at);
-            world.clients[at].is_deaf = false;
-            // One that is kept comes back, for what it has of QoS 2.
-            world.connect(at);
-        }
-    }
-    (1..CLIENTS).for_each(|at| world.connect(at));
-    let mut quiet = 0;
-    while quiet < 10 {
-        let is_busy = world.waiting() > 0 || world.clients.iter().any(|client| !client.open.is_empty());
-        quiet = if is_busy { 0 } else { quiet + 1 };
-    }
+    world.go_deaf();
+    world.rest();
+    let stayed = world.stay();
     let mut judged = 0;
-    for (number, qos) in (0..).zip(&world.sent) {
+    for (number, sent) in (0..).zip(&world.sent) {
         for share in 0..SHARES.len() {
             let message = (share, number);
             let is_over = world.acknowledged.contains(&message) || world.ended.contains(&message);
-            assert!(is_over, "seed {seed}: {message:?} at {qos:?} reached no member (J9)");
+            assert!(is_over, "{message:?} at {:?} reached no member (J9)", sent.qos);
             judged += 1;
         }
     }
-    assert!(world.process.has_read_all(), "seed {seed}: mail is left");
+    assert!(world.process.has_read_all(), "mail is left");
     let shared = world.had.values().map(|had| had.iter().map(|(at, _)| at).max()).collect::<BTreeSet<_>>().len();
-    (judged, waited, shared)
+    Tried { judged, waited, shared, stayed }
+}
+
+fn judge(strategy: &'static str) {
+    let (mut judged, mut waited, mut shared, mut stayed, mut seeds) = (0, 0, 0, 0, 0);
+    for seed in super::seeds(0..150) {
+        println!("seed {seed}");
+        let of = run(&KEPT, strategy, seed);
+        (judged, waited, shared, stayed) =
+            (judged + of.judged, waited + of.waited, shared + of.shared, stayed + of.stayed);
+        seeds += 1;
+    }
+    let is_much = judged > 166 * seeds && waited > seeds as u64 && shared > 3 * seeds && stayed > 30 * seeds;
+    assert!(is_much, "{judged} {waited} {shared} {stayed} in {seeds}: little was tried");
 }
 
 #[test]
 fn each_message_goes_to_a_member_of_each_share_and_none_waits_while_one_has_room() {
-    let (mut judged, mut waited, mut shared) = (0, 0, 0);
-    for seed in super::seeds(0..150) {
-        let of = run(&KEPT, seed);
-        (judged, waited, shared) = (judged + of.0, waited + of.1, shared + of.2);
+    judge("round-robin");
+}
+
+#[test]
+fn the_same_with_the_least_busy_member_first() {
+    judge("least-inflight");
+}
+
+#[test]
+fn each_topic_has_one_member_while_members_stay_and_nothing_is_lost_when_they_do_not() {
+    judge("hash-topic");
+}
+
+#[test]
+fn each_publisher_has_one_member_while_members_stay_and_nothing_is_lost_when_they_do_not() {
+    judge("hash-client");
+}
+
+/// What waits where no member is online goes where its topic's next messages go.
+#[test]
+fn what_is_handed_over_goes_to_the_member_that_the_hash_names() {
+    let mut world = World::new(&KEPT, "hash-topic", 7);
+    (world.is_tight, world.tick) = (false, Duration::from_millis(20));
+    let first = world.clients[0].shard;
+    world.vanish(0);
+    world.settle(1);
+    for number in 0..60 {
+        world.publish(number % SHARDS, QoS::AtLeastOnce);
     }
-    assert!(judged > 25_000 && waited > 200 && shared > 500, "{judged} {waited} {shared}: little was tried");
+    world.settle(10);
+    assert_eq!(world.process.number(M::ShareQueuedMessages), 120);
+    for at in (0..CLIENTS).filter(|at| world.clients[*at].shard != first).collect::<Vec<_>>() {
+        world.connect(at);
+        (0..SHARES.len()).for_each(|share| world.subscribe(at, share, QoS::AtLeastOnce));
+    }
+    world.rest();
+    let handed_over = world.first.len();
+    assert_eq!(handed_over, 120);
+    assert!(world.stay() > 30);
+    world.judge_order(0);
+    let members = world.first[..handed_over].iter().map(|(at, _)| at);
+    assert!(members.collect::<BTreeSet<_>>().len() > 2, "several on a shard");
 }

@@ -144,6 +144,14 @@ impl World {
         }
     }
 
+    /// Another configuration is in force.
+    pub(crate) fn reload_as(&mut self, text: &str) {
+        let mut config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        config.service.shards = 1;
+        self.config = Arc::new(config);
+        self.reload();
+    }
+
     /// Files that the configuration names have changed, and the shard gets what they hold.
     pub(crate) fn reload(&mut self) {
         let config = Arc::clone(&self.config);

@@ -247,19 +247,46 @@ fn what_subscribers_get() {
     let config = good("");
     assert_eq!(
         config.delivery,
-        Delivery { waits_for_disk: false, queue_messages_max: 10_000, queue_bytes_max: 16 << 20, drops_newest: false }
+        Delivery {
+            waits_for_disk: false,
+            queue_messages_max: 10_000,
+            queue_bytes_max: 16 << 20,
+            drops_newest: false,
+            share_strategy: ShareStrategy::RoundRobin,
+        }
     );
     assert_eq!(config.retained, Retained { messages_max: 1_000_000, bytes_max: 256 << 20, expire_after_s: None });
     assert!(good("[spool]").delivery.waits_for_disk);
     let config = good(
         "[spool]\n[delivery]\nacknowledge = 'received'\nqueue_messages_max = 1\nqueue_bytes_max = '1KiB'\nwhen_full = 'drop-newest'\n\
+         share_strategy = 'least-inflight'\n\
          [retained]\nmessages_max = 2\nbytes_max = '2MiB'\nexpire_after = '2d'\n",
     );
     assert_eq!(
         config.delivery,
-        Delivery { waits_for_disk: false, queue_messages_max: 1, queue_bytes_max: 1_024, drops_newest: true }
+        Delivery {
+            waits_for_disk: false,
+            queue_messages_max: 1,
+            queue_bytes_max: 1_024,
+            drops_newest: true,
+            share_strategy: ShareStrategy::LeastInflight,
+        }
     );
     assert_eq!(config.retained, Retained { messages_max: 2, bytes_max: 2 << 20, expire_after_s: Some(172_800) });
+}
+
+#[test]
+fn which_member_of_a_shared_subscription_gets_a_message() {
+    use ShareStrategy::{HashClient, HashTopic, LeastInflight, RoundRobin};
+    for (word, meant, is_keyed) in [
+        ("round-robin", RoundRobin, false),
+        ("least-inflight", LeastInflight, false),
+        ("hash-client", HashClient, true),
+        ("hash-topic", HashTopic, true),
+    ] {
+        let strategy = good(&format!("[delivery]\nshare_strategy = '{word}'")).delivery.share_strategy;
+        assert_eq!((strategy, strategy.is_keyed()), (meant, is_keyed));
+    }
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl World {
         };
         let mut packet = Vec::new();
         encode::publish(Version::V5, &publish, &mut packet).expect("small");
-        Body::new(packet, self.shard.now, &self.held)
+        Body::new(packet, self.shard.now, 0, &self.held)
     }
 
     /// Hands over a message; what is to be written at once is, as the shard does it.

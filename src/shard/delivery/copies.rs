@@ -120,19 +120,20 @@ impl Copies {
         *self.topic_hash.get_or_insert_with(|| self.hasher.hash_one(topic))
     }
 
-    pub(in crate::shard) fn body(&mut self, publish: &Publish<'_>) -> Rc<Body> {
+    /// The message at hand, for who has to remember it. `key`: for members of shares.
+    pub(in crate::shard) fn body(&mut self, publish: &Publish<'_>, key: u32) -> Rc<Body> {
         let (since, remembered) = (self.since, &self.remembered);
         let body = self.body.get_or_insert_with(|| {
             let mut packet = Vec::new();
             put_packet(publish, &mut packet);
-            Body::new(packet, since, remembered)
+            Body::new(packet, since, key, remembered)
         });
         Rc::clone(body)
     }
 
     /// A message of another shard, which came there then.
-    pub(in crate::shard) fn adopt(&self, packet: Vec<u8>, since: Monotonic) -> Rc<Body> {
-        Body::new(packet, since, &self.remembered)
+    pub(in crate::shard) fn adopt(&self, packet: Vec<u8>, since: Monotonic, key: u32) -> Rc<Body> {
+        Body::new(packet, since, key, &self.remembered)
     }
 }
 
@@ -195,7 +196,7 @@ impl Core {
             return Err(M::CopiesAway);
         }
         let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
-        let share = if let By::Share(share) = by { Some(share) } else { None };
+        let share = by.share().map(|to| to.share);
         if share.is_some() && qos > QoS::AtMostOnce && !self.around.rules.may_bind(session.sends_at_once(unsent)) {
             return Err(M::CopiesQueueFull);
         }
@@ -260,7 +261,9 @@ impl Core {
             return Err(M::CopiesQueueFull);
         }
         let stored = stored.unwrap_or(None);
-        let handed = session.hand(copy.clone(), unsent, stored.is_some(), bounds, || copies.body(message.publish));
+        let share_key = message.by.share().map_or(0, |to| to.key);
+        let handed =
+            session.hand(copy.clone(), unsent, stored.is_some(), bounds, || copies.body(message.publish, share_key));
         if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy);
         }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::config::ShareStrategy;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, REMEMBERED_BYTES_MAX};
@@ -23,7 +24,7 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::{decode, encode, frame};
 use crate::route::interest::Interest;
 use crate::route::shape::Topic;
-use crate::route::shares::{KnownShares, ShareNumber, Shares as AllShares};
+use crate::route::shares::{KnownShares, Shares as AllShares, ToShare};
 use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Remembered, SessionKey, properties};
@@ -72,7 +73,13 @@ pub(super) enum By {
     /// It has just subscribed, and the message was retained.
     Replay,
     /// It is a member of a share.
-    Share(ShareNumber),
+    Share(ToShare),
+}
+
+impl By {
+    fn share(self) -> Option<ToShare> {
+        if let Self::Share(to) = self { Some(to) } else { None }
+    }
 }
 
 /// A message on its way to subscribers of this shard.
@@ -103,7 +110,7 @@ struct Job {
     pass: u64,
     since: Monotonic,
     /// Shares that it still goes to, before all others.
-    shares: Vec<ShareNumber>,
+    shares: Vec<ToShare>,
     left: Option<Left>,
     /// The group in which it is durable for those who have got it.
     group: u64,
@@ -142,11 +149,16 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// No subscribers yet, on the shard of this index.
-    pub(super) fn new(shard: usize, shards: usize, interest: Arc<Interest>, all: Arc<AllShares>) -> Self {
+    pub(super) fn new(
+        (shard, shards): (usize, usize),
+        interest: Arc<Interest>,
+        all: Arc<AllShares>,
+        strategy: ShareStrategy,
+    ) -> Self {
         Self {
             shard,
             index: Subscriptions::new(shard, interest),
-            shares: Shares::new(KnownShares::new(shard, shards, all)),
+            shares: Shares::new(KnownShares::new(shard, shards, all), strategy),
             matched: SmallVec::new(),
             to: Vec::new(),
             copies: Copies::default(),
@@ -167,17 +179,18 @@ impl Delivery {
     }
 
     /// Who a topic is for. The filters of this shard stay in `matched` until the next call, and the shares in [`Shares::chosen`].
+    /// `publisher`: its client identifier, which only shares need.
     #[inline]
-    pub(super) fn route(&mut self, topic: &str) -> Route {
+    pub(super) fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> &'a str) -> Route {
         if self.index.interest().is_empty() && self.shares.are_none() {
             return Route::default();
         }
         let route = self.look_up(topic);
-        if self.shares.are_none() { route } else { self.route_shares(topic, route) }
+        if self.shares.are_none() { route } else { self.route_shares(topic, publisher(), route) }
     }
 
-    fn route_shares(&mut self, topic: &str, route: Route) -> Route {
-        let shards = self.shares.choose(topic);
+    fn route_shares(&mut self, topic: &str, publisher: &str, route: Route) -> Route {
+        let shards = self.shares.choose(topic, publisher);
         Route { peers: route.peers | shards & !(1 << self.shard), has_shares: shards != 0, ..route }
     }
 
@@ -306,13 +319,7 @@ impl Delivery {
 
     /// Puts a message in line. `shares`: those that it goes to. `left`: who else has not got it, if some have. `group`: in which it is
     /// durable for those.
-    fn wait(
-        &mut self,
-        message: Message<'_>,
-        since: Monotonic,
-        shares: &[ShareNumber],
-        (left, group): (Option<Left>, u64),
-    ) {
+    fn wait(&mut self, message: Message<'_>, since: Monotonic, shares: &[ToShare], (left, group): (Option<Left>, u64)) {
         let mut packet = Vec::new();
         put_packet(message.publish, &mut packet);
         self.line_bytes += packet.len();
@@ -350,8 +357,8 @@ impl Core {
         if self.delivery.is_here(route) {
             let (from, pass) = (self.index, self.retained.passes_heard(self.index));
             let chosen = if route.has_shares { self.delivery.shares.chosen() } else { &[] };
-            let here = chosen.iter().filter(|(_, shard)| *shard == self.index).map(|(share, _)| *share);
-            let shares: SmallVec<[ShareNumber; 4]> = here.collect();
+            let here = chosen.iter().filter(|(_, shard)| *shard == self.index).map(|(to, _)| *to);
+            let shares: SmallVec<[ToShare; 4]> = here.collect();
             let message = Message { publish, from, publisher, origin, waited_s: 0, pass, by: By::Subscription };
             self.deliver_here(io, message, &shares);
         }
@@ -378,7 +385,7 @@ impl Core {
     }
 
     /// The same for the subscribers of this shard: those of the filters in `matched`, and a member of each of these shares.
-    fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ShareNumber]) {
+    fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
         let since = io.now();
         if !self.delivery.line.is_empty() || self.delivery.budget == 0 {
             return self.delivery.wait(message, since, shares, (None, 0));

@@ -10,7 +10,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Packet, SubAck, Version};
 use crate::mqtt::property::Properties;
 use crate::mqtt::{encode, frame};
-use crate::route::shares::ShareNumber;
+use crate::route::shares::{ShareNumber, ToShare};
 
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
@@ -22,7 +22,8 @@ const BUFFER_KEPT_MAX: usize = 256 << 10;
 /// What is behind it in parcels of a shard was taken after that was asked for a pass: PINGREQ, which is no message.
 const MARK: [u8; 2] = [0xC0, 0];
 
-/// The message behind it goes to members of these shares on the shard: SUBACK with their numbers, which is no message either.
+/// The message behind it goes to members of these shares on the shard: SUBACK with their numbers, each with the message's key, which is
+/// no message either.
 const SHARES: u8 = 0x90;
 
 /// The message behind it has this packet identifier in a session with this number in the log of its shard: PUBREC with the number
@@ -87,13 +88,10 @@ impl Peers {
         peers: u64,
         (packet, origin): (&[u8], Option<Origin>),
         home: Option<usize>,
-        shares: &[(ShareNumber, usize)],
+        shares: &[(ToShare, usize)],
     ) {
         for shard in bits(peers) {
-            put_shares(
-                shares.iter().filter(|(_, of)| *of == shard).map(|(share, _)| *share),
-                &mut self.0[shard].packets,
-            );
+            put_shares(shares.iter().filter(|(_, of)| *of == shard).map(|(to, _)| *to), &mut self.0[shard].packets);
             if let Some(origin) = origin {
                 put_origin(origin, &mut self.0[shard].packets);
             }
@@ -117,8 +115,9 @@ impl Peers {
 }
 
 /// Appends [`SHARES`], if there are any.
-fn put_shares(shares: impl Iterator<Item = ShareNumber>, out: &mut Vec<u8>) {
-    let numbers: SmallVec<[[u8; 4]; 4]> = shares.map(|share| share.get().to_be_bytes()).collect();
+fn put_shares(shares: impl Iterator<Item = ToShare>, out: &mut Vec<u8>) {
+    let numbers: SmallVec<[[u8; 4]; 8]> =
+        shares.flat_map(|to| [to.share.get(), to.key]).map(u32::to_be_bytes).collect();
     if !numbers.is_empty() {
         let codes = numbers.as_flattened();
         let packet = Packet::SubAck(SubAck { packet_id: 1, properties: Properties::EMPTY, codes });
@@ -129,11 +128,12 @@ fn put_shares(shares: impl Iterator<Item = ShareNumber>, out: &mut Vec<u8>) {
 }
 
 /// The shares in such a packet; none in another one.
-fn shares_of(packet: &[u8]) -> SmallVec<[ShareNumber; 4]> {
+fn shares_of(packet: &[u8]) -> SmallVec<[ToShare; 4]> {
     let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == SHARES);
     // Behind the packet identifier and the length of the properties.
-    let (numbers, _) = frame.and_then(|frame| frame.body.get(3..)).unwrap_or_default().as_chunks();
-    numbers.iter().filter_map(|number| ShareNumber::new(u32::from_be_bytes(*number))).collect()
+    let (all, _) = frame.and_then(|frame| frame.body.get(3..)).unwrap_or_default().as_chunks::<8>();
+    let halves = all.iter().map(|of| u64::from_be_bytes(*of)).map(|of| ((of >> 32) as u32, of as u32));
+    halves.filter_map(|(share, key)| Some(ToShare { share: ShareNumber::new(share)?, key })).collect()
 }
 
 /// Appends [`ORIGIN`].
@@ -275,12 +275,14 @@ mod tests {
 
     #[test]
     fn shares_come_back_as_they_went() {
-        let all = [1, 127, 128, 129, 300, 0x80FF_7F81, u32::MAX].map(|number| ShareNumber::new(number).expect("not 0"));
+        let all = [(1, 0), (127, 128), (129, 255), (0xFFFF_FFFF, 0x80FF_7F81), (300, u32::MAX)];
+        let to = |(share, key)| ToShare { share: ShareNumber::new(share).expect("not 0"), key };
         for count in 0..=all.len() {
+            let all: Vec<_> = all[..count].iter().copied().map(to).collect();
             let mut packet = Vec::new();
-            put_shares(all[..count].iter().copied(), &mut packet);
+            put_shares(all.iter().copied(), &mut packet);
             assert_eq!(packet.is_empty(), count == 0);
-            assert_eq!(shares_of(&packet)[..], all[..count]);
+            assert_eq!(shares_of(&packet)[..], all);
         }
         assert!(shares_of(&MARK).is_empty());
     }

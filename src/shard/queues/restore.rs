@@ -63,7 +63,7 @@ impl Core {
             };
             let mut packet = Vec::new();
             with_time_left(&publish, until, now, |publish| put_packet(publish, &mut packet));
-            let body = Body::new(packet, now, self.delivery.remembered());
+            let body = Body::new(packet, now, 0, self.delivery.remembered());
             body.stored_as(number);
             for of in to {
                 copies.entry(of.session).or_default().push((of.number, of.copy(), std::rc::Rc::clone(&body)));

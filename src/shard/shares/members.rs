@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::metrics::spec::ShardMetric as M;
-use crate::route::shares::NoShare;
+use crate::route::shares::{NoShare, mark_of};
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
 use crate::session::{SessionKey, SubscriptionRefused};
@@ -23,7 +23,9 @@ impl Core {
         subscriber: Subscriber<SessionKey>,
     ) -> Result<Arc<str>, SubscriptionRefused> {
         let key = subscriber.session;
-        let is_online = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
+        let session = self.sessions.get(key);
+        let is_online = session.is_some_and(|session| session.conn().is_some());
+        let mark = session.map_or(0, |session| mark_of(session.client_id()));
         let shares = &mut self.delivery.shares;
         let share = shares.known.join(text).map_err(|why| match why {
             NoShare::TooMany => SubscriptionRefused::TOO_MANY_SHARES,
@@ -34,8 +36,9 @@ impl Core {
             // The shard has used it before.
             shares.known.leave(&share);
         }
-        let part = shares.parts.entry(number).or_insert_with(|| Part::new(self.index, Arc::clone(&share)));
-        if part.enter(subscriber, is_online) {
+        let is_keyed = shares.strategy.is_keyed();
+        let part = shares.parts.entry(number).or_insert_with(|| Part::new(self.index, Arc::clone(&share), is_keyed));
+        if part.enter(subscriber, mark, is_online) {
             shares.members += 1;
             shares.of.entry(key).or_default().push(number);
         }

@@ -1,10 +1,13 @@
 //! Shared subscriptions (section 4.8): each message goes to one member of each share that matches it.
 //!
 //! The publisher's shard chooses the shard, by how many members each has online ([`Share::choose`]). There a message is bound to a
-//! member when it is sent to it, to the next in turn that has room. What finds none waits in the part of the share on that shard
-//! ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other shards ([`moves`]).
-//! What was sent at QoS 1 to a client that leaves without acknowledging it goes back, to the front.
+//! member when it is sent to it, to the next in turn that has room, or of a few the least busy one. What finds none waits in the part of
+//! the share on that shard ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other shards
+//! ([`moves`]). With a strategy that goes by keys, the key names shard and member, and what that has no room for waits for it alone
+//! ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it goes back, to the front.
 
+mod keyed;
+mod line;
 mod members;
 mod moves;
 mod part;
@@ -14,7 +17,9 @@ use std::collections::{BTreeSet, HashMap};
 
 use smallvec::SmallVec;
 
-use crate::route::shares::{KnownShares, ShareNumber};
+use crate::config::ShareStrategy;
+use crate::route::shares::{Choice, KnownShares, ShareNumber, ToShare, key_of};
+use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
 use self::part::Part;
@@ -23,6 +28,7 @@ use self::part::Part;
 #[derive(Debug)]
 pub(super) struct Shares {
     known: KnownShares,
+    strategy: ShareStrategy,
     /// What this shard has of each.
     parts: HashMap<ShareNumber, Part>,
     /// The shares of each session.
@@ -30,7 +36,7 @@ pub(super) struct Shares {
     /// Memberships of all sessions.
     members: usize,
     /// The shares that match the message at hand, each with the shard that serves it.
-    chosen: SmallVec<[(ShareNumber, usize); 4]>,
+    chosen: SmallVec<[(ToShare, usize); 4]>,
     /// Messages that were published here, to take turns.
     turn: u64,
     /// Parts to look at again: with messages that wait, or members that had no room.
@@ -44,9 +50,10 @@ pub(super) struct Shares {
 
 impl Shares {
     /// No members yet.
-    pub(super) fn new(known: KnownShares) -> Self {
+    pub(super) fn new(known: KnownShares, strategy: ShareStrategy) -> Self {
         Self {
             known,
+            strategy,
             parts: HashMap::new(),
             of: HashMap::new(),
             members: 0,
@@ -65,19 +72,38 @@ impl Shares {
         self.known.are_none()
     }
 
+    /// Another strategy is in force, or the same.
+    pub(super) fn set_strategy(&mut self, strategy: ShareStrategy, now: Monotonic) {
+        if std::mem::replace(&mut self.strategy, strategy) == strategy {
+            return;
+        }
+        for (number, part) in &mut self.parts {
+            part.set_keyed(strategy.is_keyed(), now);
+            self.ripe.insert(*number);
+        }
+    }
+
     /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. These shards, as bits.
-    pub(super) fn choose(&mut self, topic: &str) -> u64 {
-        let (chosen, turn) = (&mut self.chosen, self.turn);
+    /// `publisher`: its client identifier.
+    pub(super) fn choose(&mut self, topic: &str, publisher: &str) -> u64 {
+        let key = match self.strategy {
+            ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => 0,
+            ShareStrategy::HashClient => key_of(publisher),
+            ShareStrategy::HashTopic => key_of(topic),
+        };
+        let choice = if self.strategy.is_keyed() { Choice::Key(key) } else { Choice::Turn(self.turn) };
+        let chosen = &mut self.chosen;
         chosen.clear();
         self.turn += 1;
         self.known.matching(topic, |share| {
-            chosen.extend(share.choose(turn).map(|shard| (share.number(), shard)));
+            let to = ToShare { share: share.number(), key };
+            chosen.extend(share.choose(choice).map(|shard| (to, shard)));
         });
         chosen.iter().fold(0, |shards, (_, shard)| shards | 1 << shard)
     }
 
     /// See [`Shares::choose`].
-    pub(super) fn chosen(&self) -> &[(ShareNumber, usize)] {
+    pub(super) fn chosen(&self) -> &[(ToShare, usize)] {
         &self.chosen
     }
 
@@ -90,7 +116,7 @@ impl Shares {
     fn part(&mut self, shard: usize, number: ShareNumber) -> Option<&mut Part> {
         if !self.parts.contains_key(&number) {
             let share = self.known.join_again(number)?;
-            self.parts.insert(number, Part::new(shard, share));
+            self.parts.insert(number, Part::new(shard, share, self.strategy.is_keyed()));
         }
         self.parts.get_mut(&number)
     }

@@ -1,9 +1,12 @@
 //! What waits too long on a shard, or has no members online there: it is handed over to a shard that has some.
 
-use crate::limits::{SHARE_BATCH_BYTES, SHARE_WAIT, SHARES_LOOK};
+use std::sync::Arc;
+
+use crate::limits::{SHARE_BATCH_BYTES, SHARE_HANDED_LOOKS_MAX, SHARE_WAIT, SHARES_LOOK};
 use crate::metrics::spec::ShardMetric as M;
-use crate::route::shares::ShareNumber;
+use crate::route::shares::{Choice, ShareNumber};
 use crate::runtime::seam::Monotonic;
+use crate::session::Body;
 
 use super::super::connection::Timer;
 use super::super::mail::Mail;
@@ -40,40 +43,50 @@ impl Core {
         }
     }
 
-    /// Hands over what waits, if other shards serve it better. If there are no members at all it is dropped.
+    /// Hands over what waits, if other shards serve it better: with members online here what waits for one of them alone does not.
+    /// If there are no members at all it is dropped.
     fn hand_over_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
         let (index, now) = (self.index, io.now());
         let shares = &mut self.delivery.shares;
         let Some(part) = shares.parts.get_mut(&number).filter(|part| part.queued().0 > 0) else { return };
         if !part.share.has_members() {
-            let dropped = std::iter::from_fn(|| part.remove(0, now)).count();
+            let dropped = std::iter::from_fn(|| part.remove(None, 0, now)).count();
             self.numbers.raise(M::CopiesEnded, dropped as u64);
             return shares.settle(number);
         }
         if part.online() > 0 {
-            if now.since(part.waits_since()) < SHARE_WAIT {
+            if part.is_keyed || now.since(part.waits_since()) < SHARE_WAIT {
                 return;
             }
             part.set_stuck();
         }
         shares.turn += 1;
-        let Some(to) = part.share.choose_other(shares.turn, index).filter(|to| shares.handing & 1 << to == 0) else {
-            return;
+        let (share, is_keyed, turn) = (Arc::clone(&part.share), part.is_keyed, shares.turn);
+        let choose = |body: &Body| {
+            share.choose_other(if is_keyed { Choice::Key(body.key()) } else { Choice::Turn(turn) }, index)
         };
-        let (mut messages, mut bytes) = (Vec::new(), 0);
-        while let Some(body) = part.get(0)
-            && (bytes == 0 || bytes + body.packet().len() <= SHARE_BATCH_BYTES)
-        {
-            bytes += body.packet().len();
-            messages.push((body.packet().to_vec(), body.since()));
-            part.remove(0, now);
+        let to = part.get(None, 0).and_then(|body| choose(body));
+        let Some(to) = to.filter(|to| shares.handing & 1 << to == 0) else { return };
+        let (mut messages, mut bytes, mut at) = (Vec::new(), 0, 0);
+        for _ in 0..SHARE_HANDED_LOOKS_MAX {
+            let Some(body) = part.get(None, at) else { break };
+            let len = body.packet().len();
+            if choose(body) != Some(to) {
+                at += 1;
+            } else if bytes > 0 && bytes + len > SHARE_BATCH_BYTES {
+                break;
+            } else {
+                bytes += len;
+                messages.push((body.packet().to_vec(), body.since(), body.key()));
+                part.remove(None, at, now);
+            }
         }
         match io.mail(to, Mail::SharedMessages { from: index, share: number, messages }) {
             Ok(()) => shares.handing |= 1 << to,
             Err(Mail::SharedMessages { messages, .. }) => {
                 // Its mailbox is full: at the next look.
-                for (packet, since) in messages.into_iter().rev() {
-                    part.push_front(self.delivery.copies.adopt(packet, since), now);
+                for (packet, since, key) in messages.into_iter().rev() {
+                    part.push_front(self.delivery.copies.adopt(packet, since, key), now);
                 }
             }
             Err(_) => {}
@@ -87,13 +100,17 @@ impl Core {
         io: &mut Ring<'_>,
         from: usize,
         number: ShareNumber,
-        messages: Vec<(Vec<u8>, Monotonic)>,
+        messages: Vec<(Vec<u8>, Monotonic, u32)>,
     ) {
         self.letters.push_back((from, Mail::SharedMessagesTaken { by: self.index }));
-        for (packet, since) in messages {
-            let body = self.delivery.copies.adopt(packet, since);
+        for (packet, since, key) in messages {
+            let body = self.delivery.copies.adopt(packet, since, key);
             let dropped = match self.delivery.shares.part(self.index, number) {
-                Some(part) => part.push(body, io.now(), self.session_settings.queue).then_some(M::CopiesQueueFull),
+                Some(part) => {
+                    let member = part.named(key);
+                    let is_dropped = part.push(body, io.now(), self.session_settings.queue, member);
+                    is_dropped.then_some(M::CopiesQueueFull)
+                }
                 None => Some(M::CopiesEnded),
             };
             if let Some(why) = dropped {

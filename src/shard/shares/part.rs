@@ -1,6 +1,6 @@
 //! What one shard has of a share: its members there, and the messages that wait for one of them to have room.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,13 +10,19 @@ use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, QueueBounds, SessionKey};
 
+use super::line::Line;
+
 #[derive(Debug)]
-struct Member {
-    subscriber: Subscriber<SessionKey>,
+pub(super) struct Member {
+    pub(super) subscriber: Subscriber<SessionKey>,
+    /// The same for the same client: keys are compared with it.
+    pub(super) mark: u64,
     /// It has a connection.
-    is_online: bool,
+    pub(super) is_online: bool,
     /// Its place among those that are offered messages.
     place: Option<usize>,
+    /// What waits for it alone.
+    pub(super) line: Line,
 }
 
 /// See the module.
@@ -24,7 +30,9 @@ struct Member {
 pub(super) struct Part {
     shard: usize,
     pub(super) share: Arc<Share>,
-    members: HashMap<SessionKey, Member>,
+    /// Messages go to the member that their key names, while any is online.
+    pub(super) is_keyed: bool,
+    pub(super) members: HashMap<SessionKey, Member>,
     online: usize,
     /// Members of QoS 1 or 2: messages wait for them.
     keeping: usize,
@@ -32,26 +40,30 @@ pub(super) struct Part {
     ready: Vec<SessionKey>,
     /// Which of them is next.
     turn: usize,
-    queue: VecDeque<Rc<Body>>,
-    queued_bytes: usize,
-    /// Since when the first that waits is the first.
+    /// What waits for any member.
+    pub(super) line: Line,
+    /// Messages that wait, here and for one member alone, and their bytes.
+    queued: (usize, usize),
+    /// Since when the first that waits for any member is the first.
     waits_since: Monotonic,
     /// Something has waited for long, and no member has had room since: other shards' members are better served.
     is_stuck: bool,
 }
 
 impl Part {
-    pub(super) fn new(shard: usize, share: Arc<Share>) -> Self {
+    /// No members yet. `is_keyed`: see [`Part`].
+    pub(super) fn new(shard: usize, share: Arc<Share>, is_keyed: bool) -> Self {
         Self {
             shard,
             share,
+            is_keyed,
             members: HashMap::new(),
             online: 0,
             keeping: 0,
             ready: Vec::new(),
             turn: 0,
-            queue: VecDeque::new(),
-            queued_bytes: 0,
+            line: Line::default(),
+            queued: (0, 0),
             waits_since: Monotonic::NEVER,
             is_stuck: false,
         }
@@ -59,7 +71,7 @@ impl Part {
 
     /// Neither members nor messages.
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.queue.is_empty()
+        self.members.is_empty() && self.queued.0 == 0
     }
 
     pub(super) fn online(&self) -> usize {
@@ -68,28 +80,31 @@ impl Part {
 
     /// Messages that wait, and their bytes.
     pub(super) fn queued(&self) -> (usize, usize) {
-        (self.queue.len(), self.queued_bytes)
+        self.queued
     }
 
-    /// Whether messages of QoS 1 and 2 wait for its members; also if it has none, as other shards may have some.
-    pub(super) fn keeps(&self) -> bool {
-        self.keeping > 0 || self.members.is_empty()
+    /// Whether messages of QoS 1 and 2 wait for this member, or for any; also if there is none, as other shards may have some.
+    pub(super) fn keeps(&self, member: Option<SessionKey>) -> bool {
+        match member.and_then(|member| self.members.get(&member)) {
+            Some(member) => member.keeps(),
+            None => self.keeping > 0 || self.members.is_empty(),
+        }
     }
 
-    /// A session is a member, with these options from now on. True: it was none.
-    pub(super) fn enter(&mut self, subscriber: Subscriber<SessionKey>, is_online: bool) -> bool {
-        let old = self.members.remove(&subscriber.session);
-        let place = old.as_ref().and_then(|old| old.place);
+    /// A session is a member, with these options from now on. `mark`: see [`Member`]. True: it was none.
+    pub(super) fn enter(&mut self, subscriber: Subscriber<SessionKey>, mark: u64, is_online: bool) -> bool {
+        let session = subscriber.session;
+        let old = self.members.remove(&session);
+        let is_new = old.is_none();
         self.online -= usize::from(old.as_ref().is_some_and(|old| old.is_online));
         self.keeping -= usize::from(old.as_ref().is_some_and(Member::keeps));
-        let member = Member { subscriber, is_online, place };
+        let (place, line) = old.map(|old| (old.place, old.line)).unwrap_or_default();
+        let member = Member { subscriber, mark, is_online, place, line };
         self.online += usize::from(is_online);
         self.keeping += usize::from(member.keeps());
-        self.members.insert(subscriber.session, member);
-        self.set_ready(subscriber.session, is_online);
-        self.is_stuck &= !(is_online && self.queue.is_empty());
-        self.tell();
-        old.is_none()
+        self.members.insert(session, member);
+        self.moved(session, is_online);
+        is_new
     }
 
     /// A session is a member no more. False: it was none.
@@ -98,6 +113,7 @@ impl Part {
         let Some(member) = self.members.remove(&session) else { return false };
         self.online -= usize::from(member.is_online);
         self.keeping -= usize::from(member.keeps());
+        self.name_again(member.line);
         self.tell();
         true
     }
@@ -108,8 +124,19 @@ impl Part {
         self.online -= usize::from(member.is_online);
         self.online += usize::from(is_online);
         member.is_online = is_online;
+        self.moved(session, is_online);
+    }
+
+    /// A member has come online, or is away: what waits does so where its key says now.
+    fn moved(&mut self, session: SessionKey, is_online: bool) {
         self.set_ready(session, is_online);
-        self.is_stuck &= !(is_online && self.queue.is_empty());
+        if is_online {
+            self.gather_for(session);
+        } else if let Some(member) = self.members.get_mut(&session) {
+            let line = std::mem::take(&mut member.line);
+            self.name_again(line);
+        }
+        self.is_stuck &= !(is_online && self.line.is_empty());
         self.tell();
     }
 
@@ -144,10 +171,12 @@ impl Part {
         self.ready.len()
     }
 
-    /// The member that is next, if any may have room.
-    pub(super) fn next(&self) -> Option<Subscriber<SessionKey>> {
-        let session = self.ready.get(self.turn.checked_rem(self.ready.len())?)?;
-        self.members.get(session).map(|member| member.subscriber)
+    /// Of the next `looks` members in turn that may have room the one with the least load; of equal ones the first.
+    pub(super) fn next(&self, looks: usize, load: impl Fn(SessionKey) -> usize) -> Option<Subscriber<SessionKey>> {
+        let ready = self.ready.len();
+        let in_turn = (0..looks.min(ready)).map(|at| self.ready[(self.turn + at) % ready]);
+        let session = in_turn.min_by_key(|session| load(*session))?;
+        self.members.get(&session).map(|member| member.subscriber)
     }
 
     /// It had its turn.
@@ -155,37 +184,61 @@ impl Part {
         self.turn = (self.turn + 1) % self.ready.len().max(1);
     }
 
-    /// A message waits behind all others. True: the oldest had to go for it.
-    pub(super) fn push(&mut self, body: Rc<Body>, now: Monotonic, bounds: QueueBounds) -> bool {
+    pub(super) fn line_of(&mut self, member: Option<SessionKey>) -> &mut Line {
+        match member.and_then(|member| self.members.get_mut(&member)) {
+            Some(member) => &mut member.line,
+            None => &mut self.line,
+        }
+    }
+
+    /// A message waits for this member, or for any, behind all others that do. True: the oldest had to go for it.
+    pub(super) fn push(
+        &mut self,
+        body: Rc<Body>,
+        now: Monotonic,
+        bounds: QueueBounds,
+        member: Option<SessionKey>,
+    ) -> bool {
         let bytes = body.packet().len();
-        let mut is_full = self.queue.len() >= bounds.messages;
-        is_full |= !self.queue.is_empty() && self.queued_bytes + bytes > bounds.bytes;
+        let line = self.line_of(member);
+        let (is_full, is_first) = (line.is_full(bounds, bytes), line.is_empty());
         if is_full {
-            self.remove(0, now);
-        } else if self.queue.is_empty() {
+            self.remove(member, 0, now);
+        } else if is_first && member.is_none() {
             self.waits_since = now;
         }
-        self.queued_bytes += bytes;
-        self.queue.push_back(body);
+        self.line_of(member).push_back(body);
+        self.queued = (self.queued.0 + 1, self.queued.1 + bytes);
         is_full
     }
 
     /// One that was sent to a member and not acknowledged waits before all others.
     pub(super) fn push_front(&mut self, body: Rc<Body>, now: Monotonic) {
         self.waits_since = now;
-        self.queued_bytes += body.packet().len();
-        self.queue.push_front(body);
+        self.queued = (self.queued.0 + 1, self.queued.1 + body.packet().len());
+        let member = self.named(body.key());
+        self.line_of(member).push_front(body);
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&Rc<Body>> {
-        self.queue.get(at)
+    /// One that waited for another member waits for this one, or for any.
+    pub(super) fn put_back(&mut self, body: Rc<Body>, member: Option<SessionKey>) {
+        self.queued = (self.queued.0 + 1, self.queued.1 + body.packet().len());
+        self.line_of(member).push_back(body);
+    }
+
+    /// What waits for this member, or for any.
+    pub(super) fn get(&self, member: Option<SessionKey>, at: usize) -> Option<&Rc<Body>> {
+        match member {
+            Some(member) => self.members.get(&member)?.line.get(at),
+            None => self.line.get(at),
+        }
     }
 
     /// One waits no longer.
-    pub(super) fn remove(&mut self, at: usize, now: Monotonic) -> Option<Rc<Body>> {
-        let body = self.queue.remove(at)?;
-        self.queued_bytes -= body.packet().len();
-        if at == 0 {
+    pub(super) fn remove(&mut self, member: Option<SessionKey>, at: usize, now: Monotonic) -> Option<Rc<Body>> {
+        let body = self.line_of(member).remove(at)?;
+        self.queued = (self.queued.0 - 1, self.queued.1 - body.packet().len());
+        if at == 0 && member.is_none() {
             self.waits_since = now;
         }
         Some(body)
@@ -193,12 +246,12 @@ impl Part {
 
     /// A member has room, or has taken something: with nothing left that waits, this shard is chosen as before.
     pub(super) fn is_served(&mut self) {
-        if self.queue.is_empty() && std::mem::take(&mut self.is_stuck) {
+        if self.line.is_empty() && std::mem::take(&mut self.is_stuck) {
             self.tell();
         }
     }
 
-    /// Since when the first that waits is the first.
+    /// Since when the first that waits for any member is the first.
     pub(super) fn waits_since(&self) -> Monotonic {
         self.waits_since
     }
@@ -209,6 +262,16 @@ impl Part {
             self.is_stuck = true;
             self.tell();
         }
+    }
+
+    /// Another strategy is in force.
+    pub(super) fn set_keyed(&mut self, is_keyed: bool, now: Monotonic) {
+        (self.is_keyed, self.waits_since) = (is_keyed, now);
+        let lines: Vec<_> = self.members.values_mut().map(|member| std::mem::take(&mut member.line)).collect();
+        let any = std::mem::take(&mut self.line);
+        std::iter::once(any).chain(lines).for_each(|line| self.name_again(line));
+        self.is_stuck = false;
+        self.tell();
     }
 
     /// What the publishers' shards go by.
@@ -222,6 +285,11 @@ impl Member {
     fn keeps(&self) -> bool {
         self.subscriber.options.qos > QoS::AtMostOnce
     }
+
+    /// Whether it may have room.
+    pub(super) fn is_ready(&self) -> bool {
+        self.place.is_some()
+    }
 }
 
 #[cfg(test)]
@@ -229,7 +297,7 @@ mod tests {
 
     use super::*;
     use crate::mqtt::packet::SubscriptionOptions;
-    use crate::route::shares::KnownShares;
+    use crate::route::shares::{Choice, KnownShares};
 
     fn member(number: u64, qos: QoS) -> Subscriber<SessionKey> {
         let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
@@ -242,12 +310,12 @@ mod tests {
 
     fn part() -> Part {
         let mut known = KnownShares::new(0, 2, Arc::default());
-        Part::new(0, known.join("$share/g/a").expect("there is room"))
+        Part::new(0, known.join("$share/g/a").expect("there is room"), false)
     }
 
     fn turns(part: &mut Part, count: usize) -> Vec<SessionKey> {
         let turn = |part: &mut Part| {
-            let next = part.next().expect("one has room").session;
+            let next = part.next(1, |_| 0).expect("one has room").session;
             part.pass_on();
             next
         };
@@ -258,9 +326,9 @@ mod tests {
     fn those_with_room_take_turns() {
         let mut part = part();
         for number in 1..=4 {
-            assert!(part.enter(member(number, QoS::AtLeastOnce), number != 4));
+            assert!(part.enter(member(number, QoS::AtLeastOnce), number, number != 4));
         }
-        assert!(!part.enter(member(2, QoS::AtMostOnce), true), "it was there");
+        assert!(!part.enter(member(2, QoS::AtMostOnce), 2, true), "it was there");
         assert_eq!(turns(&mut part, 6), [1, 2, 3, 1, 2, 3].map(key));
         part.set_ready(key(1), false);
         assert_eq!((part.ready(), part.online(), part.members.len()), (2, 3, 4));
@@ -277,27 +345,50 @@ mod tests {
         all.sort();
         assert_eq!(all, [1, 2, 4].map(key));
         assert!([1, 4].iter().all(|number| part.leave(key(*number))));
-        assert!(!part.keeps(), "the last has QoS 0");
-        assert!(part.leave(key(2)) && part.is_empty() && part.next().is_none());
+        assert!(!part.keeps(None), "the last has QoS 0");
+        assert!(part.leave(key(2)) && part.is_empty() && part.next(1, |_| 0).is_none());
+    }
+
+    #[test]
+    fn the_least_busy_one_of_the_next_few_is_chosen_and_of_equal_ones_the_first() {
+        let mut part = part();
+        for number in 1..=4 {
+            part.enter(member(number, QoS::AtLeastOnce), number, true);
+        }
+        let next = |part: &Part, looks, loads: [usize; 4]| {
+            let load = |of: SessionKey| loads[(1..=4).position(|number| key(number) == of).expect("a member")];
+            part.next(looks, load).expect("one has room").session
+        };
+        assert_eq!(next(&part, 32, [3, 2, 1, 2]), key(3));
+        assert_eq!(next(&part, 2, [3, 2, 1, 2]), key(2), "of two");
+        part.pass_on();
+        assert_eq!(next(&part, 32, [1, 1, 1, 1]), key(2), "as in turn");
+        assert_eq!(next(&part, 32, [0, 1, 1, 1]), key(1));
+        part.set_ready(key(1), false);
+        assert_eq!(next(&part, 32, [0, 1, 2, 3]), key(2), "it has no room");
     }
 
     #[test]
     fn a_part_where_something_waits_for_long_comes_after_those_of_other_shards() {
         let (mut part, held) = (part(), Rc::<crate::session::Remembered>::default());
         let bounds = QueueBounds::default();
-        part.enter(member(1, QoS::AtLeastOnce), true);
+        part.enter(member(1, QoS::AtLeastOnce), 1, true);
         part.share.set_members(1, 1, 1);
-        assert_eq!([part.share.choose(0), part.share.choose(1)], [Some(0), Some(1)]);
-        assert!(!part.push(Body::new(vec![1; 100], Monotonic(1), &held), Monotonic(1), bounds));
+        assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
+        assert!(!part.push(Body::new(vec![1; 100], Monotonic(1), 0, &held), Monotonic(1), bounds, None));
         part.set_stuck();
-        assert_eq!([part.share.choose(0), part.share.choose(1)], [Some(1); 2]);
-        assert!(part.remove(0, Monotonic(2)).is_some());
-        assert_eq!([part.share.choose(0), part.share.choose(1)], [Some(1); 2], "it was handed over");
+        assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(1); 2]);
+        assert!(part.remove(None, 0, Monotonic(2)).is_some());
+        assert_eq!(
+            [part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))],
+            [Some(1); 2],
+            "it was handed over"
+        );
         part.is_served();
-        assert_eq!([part.share.choose(0), part.share.choose(1)], [Some(0), Some(1)]);
+        assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
         // As many bytes as may wait; one that is larger waits alone.
         for _ in 0..2 {
-            part.push(Body::new(vec![1; bounds.bytes], Monotonic(1), &held), Monotonic(1), bounds);
+            part.push(Body::new(vec![1; bounds.bytes], Monotonic(1), 0, &held), Monotonic(1), bounds, None);
         }
         assert_eq!(part.queued(), (1, bounds.bytes));
     }

@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
+use crate::config::ShareStrategy;
 use crate::limits::{REMEMBERED_BYTES_MAX, SHARE_LOOKS_MAX};
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
-use crate::route::shares::ShareNumber;
+use crate::route::shares::{ShareNumber, ToShare};
 use crate::session::SessionKey;
 
 use super::super::delivery::{By, Message};
@@ -18,8 +19,8 @@ use super::super::{Core, Ring};
 enum Offered {
     /// One has it.
     Taken,
-    /// None has room.
-    Waits,
+    /// This one has no room, or none has.
+    Waits(Option<SessionKey>),
     /// None will take it.
     Dropped(M),
 }
@@ -31,7 +32,7 @@ impl Core {
         &mut self,
         io: &mut Ring<'_>,
         message: Message<'_>,
-        shares: &[ShareNumber],
+        shares: &[ToShare],
     ) -> (usize, u64) {
         if shares.is_empty() {
             return (0, 0);
@@ -48,49 +49,65 @@ impl Core {
         (done, group)
     }
 
-    fn give_to_share(&mut self, io: &mut Ring<'_>, message: Message<'_>, number: ShareNumber) {
-        let Some(part) = self.delivery.shares.part(self.index, number) else {
+    fn give_to_share(&mut self, io: &mut Ring<'_>, message: Message<'_>, to: ToShare) {
+        let Some(part) = self.delivery.shares.part(self.index, to.share) else {
             return self.numbers.count(M::CopiesEnded);
         };
         let (queued, _) = part.queued();
-        let is_qos_0 = message.publish.qos == QoS::AtMostOnce;
-        let offered = if queued == 0 || is_qos_0 { self.offer(io, message, number) } else { Offered::Waits };
+        let message = Message { publisher: None, by: By::Share(to), ..message };
+        let offered = if part.is_keyed {
+            self.offer_named(io, message, to, None)
+        } else if queued == 0 || message.publish.qos == QoS::AtMostOnce {
+            self.offer(io, message, to.share)
+        } else {
+            Offered::Waits(None)
+        };
         let dropped = match offered {
             Offered::Taken => {
-                let part = self.delivery.shares.parts.get_mut(&number);
+                let part = self.delivery.shares.parts.get_mut(&to.share);
                 part.into_iter().for_each(super::Part::is_served);
                 None
             }
             Offered::Dropped(why) => Some(why),
-            Offered::Waits => self.keep_for_share(io, message.publish, number),
+            Offered::Waits(member) => self.keep_for_share(io, message.publish, to, member),
         };
         if let Some(why) = dropped {
             self.dropped_of_share(io, why, message.publish.topic);
         }
-        self.delivery.shares.settle(number);
+        self.delivery.shares.settle(to.share);
     }
 
-    /// No member has room for a message: it waits. What was dropped, if something was.
-    fn keep_for_share(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, number: ShareNumber) -> Option<M> {
+    /// This member has no room for a message, or none has: it waits. What was dropped, if something was.
+    fn keep_for_share(
+        &mut self,
+        io: &mut Ring<'_>,
+        publish: &Publish<'_>,
+        to: ToShare,
+        member: Option<SessionKey>,
+    ) -> Option<M> {
         let is_full = self.delivery.remembered().bytes() > REMEMBERED_BYTES_MAX;
-        let part = self.delivery.shares.parts.get_mut(&number)?;
-        if publish.qos == QoS::AtMostOnce || !part.keeps() {
+        let part = self.delivery.shares.parts.get_mut(&to.share)?;
+        if publish.qos == QoS::AtMostOnce || !part.keeps(member) {
             return Some(if part.online() == 0 { M::CopiesAway } else { M::CopiesSlow });
         }
         if is_full {
             return Some(M::CopiesQueueFull);
         }
-        let body = self.delivery.copies.body(publish);
-        part.push(body, io.now(), self.session_settings.queue).then_some(M::CopiesQueueFull)
+        let body = self.delivery.copies.body(publish, to.key);
+        part.push(body, io.now(), self.session_settings.queue, member).then_some(M::CopiesQueueFull)
     }
 
-    /// Offers a message to the members that may have room, in turn.
+    /// Offers a message to the members that may have room: in turn, or to the least busy one first.
     fn offer(&mut self, io: &mut Ring<'_>, message: Message<'_>, number: ShareNumber) -> Offered {
-        let message = Message { publisher: None, by: By::Share(number), ..message };
         let mut refused = None;
         let tries = self.delivery.shares.parts.get(&number).map_or(0, |part| part.ready());
-        for _ in 0..tries {
-            let Some(member) = self.delivery.shares.parts.get(&number).and_then(|part| part.next()) else { break };
+        for _ in 0..=tries {
+            let shares = &self.delivery.shares;
+            // Where the least busy one will not take it, the others are asked in turn.
+            let is_by_load = shares.strategy == ShareStrategy::LeastInflight && refused.is_none();
+            let looks = if is_by_load { SHARE_LOOKS_MAX } else { 1 };
+            let load = |key| self.sessions.get(key).map_or(0, |session| session.copies().0);
+            let Some(member) = shares.parts.get(&number).and_then(|part| part.next(looks, load)) else { break };
             let tried = self.try_copy(io, message, &[member], false);
             let Some(part) = self.delivery.shares.parts.get_mut(&number) else { break };
             match tried {
@@ -109,37 +126,87 @@ impl Core {
         }
         let part = self.delivery.shares.parts.get(&number);
         let have_all_room = part.is_some_and(|part| part.ready() == part.online());
-        refused.filter(|_| have_all_room).map_or(Offered::Waits, Offered::Dropped)
+        refused.filter(|_| have_all_room).map_or(Offered::Waits(None), Offered::Dropped)
+    }
+
+    /// Offers a message to the member that its key names, or to the next one that it names where that can never take it. `first_of`:
+    /// it is the first that waits for this one alone.
+    fn offer_named(
+        &mut self,
+        io: &mut Ring<'_>,
+        message: Message<'_>,
+        to: ToShare,
+        first_of: Option<SessionKey>,
+    ) -> Offered {
+        let Some(part) = self.delivery.shares.parts.get(&to.share) else { return Offered::Waits(None) };
+        let mut refused = None;
+        for session in part.all_named(to.key, first_of) {
+            let part = self.delivery.shares.parts.get(&to.share);
+            let Some(member) = part.and_then(|part| part.members.get(&session)) else { break };
+            let is_next = first_of == Some(session) || member.line.is_empty();
+            if message.publish.qos > QoS::AtMostOnce && !(is_next && member.is_ready()) {
+                return Offered::Waits(Some(session));
+            }
+            match self.try_copy(io, message, &[member.subscriber], false) {
+                Ok(()) => return Offered::Taken,
+                Err(M::CopiesExpired) => return Offered::Dropped(M::CopiesExpired),
+                Err(why @ (M::CopiesTooLarge | M::CopiesDenied)) => refused = Some(why),
+                Err(_) => {
+                    let part = self.delivery.shares.parts.get_mut(&to.share);
+                    part.into_iter().for_each(|part| part.set_ready(session, false));
+                    return Offered::Waits(Some(session));
+                }
+            }
+        }
+        refused.map_or(Offered::Waits(None), Offered::Dropped)
     }
 
     /// Offers what waits to the members that may have room.
     pub(super) fn offer_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
+        let Some(part) = self.delivery.shares.parts.get(&number) else { return };
+        for member in part.served_lines() {
+            self.offer_line(io, number, Some(member));
+        }
+        self.offer_line(io, number, None);
+        self.delivery.shares.settle(number);
+    }
+
+    /// The same for what waits for this member alone, or for any.
+    fn offer_line(&mut self, io: &mut Ring<'_>, number: ShareNumber, of: Option<SessionKey>) {
         let mut at = 0;
         while at < SHARE_LOOKS_MAX {
             let Some(part) = self.delivery.shares.parts.get(&number).filter(|part| part.ready() > 0) else { break };
-            let Some(body) = part.get(at).map(Rc::clone) else { break };
+            let Some(body) = part.get(of, at).map(Rc::clone) else { break };
             let Some(publish) = body.publish() else { break };
             self.delivery.copies.begin_again(&body);
             let waited_s = body.waited_s(io.now());
-            let (from, publisher) = (self.index, None);
-            let by = By::Share(number);
+            let to = ToShare { share: number, key: body.key() };
+            let (from, publisher, by) = (self.index, None, By::Share(to));
             let message = Message { publish: &publish, from, publisher, origin: None, waited_s, pass: 0, by };
-            let offered = self.offer(io, message, number);
+            let offered = match of {
+                Some(_) => self.offer_named(io, message, to, of),
+                None => self.offer(io, message, number),
+            };
             self.store_copies(io, &publish);
             self.delivery.copies.end();
-            if offered == Offered::Waits {
-                at += 1;
-                continue;
+            match offered {
+                // What waits for one member alone does so in order.
+                Offered::Waits(member) if of.is_some() && member == of => break,
+                Offered::Waits(None) => {
+                    at += 1;
+                    continue;
+                }
+                _ => {}
             }
-            if let Some(part) = self.delivery.shares.parts.get_mut(&number) {
-                part.remove(at, io.now());
-                part.is_served();
-            }
-            if let Offered::Dropped(why) = offered {
-                self.dropped_of_share(io, why, publish.topic);
+            let Some(part) = self.delivery.shares.parts.get_mut(&number) else { break };
+            part.remove(of, at, io.now());
+            part.is_served();
+            match offered {
+                Offered::Taken => {}
+                Offered::Dropped(why) => self.dropped_of_share(io, why, publish.topic),
+                Offered::Waits(member) => part.put_back(body, member),
             }
         }
-        self.delivery.shares.settle(number);
     }
 
     /// A client has acknowledged something: it may have room for what waits for members of its shares.
@@ -152,7 +219,9 @@ impl Core {
             part.is_served();
             let (queued, _) = part.queued();
             if queued > 0 {
-                self.offer_waiting(io, number);
+                let of = part.is_keyed.then_some(key);
+                self.offer_line(io, number, of);
+                self.delivery.shares.settle(number);
             }
         }
     }

@@ -1,0 +1,68 @@
+//! Messages that wait, oldest first.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::session::{Body, QueueBounds};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    queue: VecDeque<Rc<Body>>,
+    bytes: usize,
+}
+
+impl Line {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&Rc<Body>> {
+        self.queue.get(at)
+    }
+
+    /// Whether the oldest has to go for one more of so many bytes. One that is larger than all that may wait waits alone.
+    pub(super) fn is_full(&self, bounds: QueueBounds, bytes: usize) -> bool {
+        self.len() >= bounds.messages || !self.is_empty() && self.bytes + bytes > bounds.bytes
+    }
+
+    pub(super) fn push_back(&mut self, body: Rc<Body>) {
+        self.bytes += body.packet().len();
+        self.queue.push_back(body);
+    }
+
+    pub(super) fn push_front(&mut self, body: Rc<Body>) {
+        self.bytes += body.packet().len();
+        self.queue.push_front(body);
+    }
+
+    pub(super) fn remove(&mut self, at: usize) -> Option<Rc<Body>> {
+        let body = self.queue.remove(at)?;
+        self.bytes -= body.packet().len();
+        Some(body)
+    }
+
+    /// Takes out those of which this is true.
+    pub(super) fn take_if(&mut self, mut is_it: impl FnMut(&Body) -> bool) -> Self {
+        let (mut taken, mut left) = (Self::default(), Self::default());
+        for body in self.queue.drain(..) {
+            let to = if is_it(&body) { &mut taken } else { &mut left };
+            to.push_back(body);
+        }
+        *self = left;
+        taken
+    }
+}
+
+impl IntoIterator for Line {
+    type Item = Rc<Body>;
+    type IntoIter = std::collections::vec_deque::IntoIter<Rc<Body>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.queue.into_iter()
+    }
+}
