@@ -115,6 +115,27 @@ fn connack_waits_for_the_session_to_be_on_the_disk() {
 }
 
 #[test]
+fn suback_and_unsuback_wait_for_the_disk() {
+    let mut world = World::new(&spooled("stored", ""));
+    let conn = kept(&mut world, "s", NEW);
+    let filter = string("a/b");
+    let body = [&[0, 1][..], &filter, &[1]].concat();
+    let subscribe = [&[0x82, u8::try_from(body.len()).expect("short")][..], &body].concat();
+    world.table.disk.slow = true;
+    world.bytes(conn, &subscribe);
+    assert!(world.sent(conn).is_empty(), "the subscription is not on the disk");
+    sync(&mut world);
+    assert_eq!(world.sent(conn), [0x90, 3, 0, 1, 1]);
+    let body = [&[0, 2][..], &filter].concat();
+    let unsubscribe = [&[0xA2, u8::try_from(body.len()).expect("short")][..], &body].concat();
+    world.table.disk.slow = true;
+    world.bytes(conn, &unsubscribe);
+    assert!(world.sent(conn).is_empty(), "a crash would bring it back");
+    sync(&mut world);
+    assert_eq!(world.sent(conn), [0xB0, 2, 0, 2]);
+}
+
+#[test]
 fn session_present_is_said_exactly_of_what_is_on_the_disk() {
     let mut world = World::new(&spooled("stored", ""));
     kept(&mut world, "durable", NEW);
