@@ -160,6 +160,19 @@ fn a_client_is_sent_no_more_than_its_receive_maximum_and_the_rest_in_order() {
 }
 
 /// [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5]
+/// B3: with quota and room again, what comes goes behind what waits.
+#[test]
+fn nothing_overtakes_what_waits_for_a_client_that_is_slow_to_read() {
+    let mut world = World::new(Version::V5, 10);
+    assert_eq!(world.hand(AtLeastOnce, "first"), Handed::Now(1));
+    let (body, bounds) = (world.message("second", Properties::EMPTY), world.bounds);
+    let copy = Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None };
+    assert_eq!(world.session().hand(copy, 1 << 20, false, bounds, || body), Handed::Queued, "too much is unsent");
+    assert_eq!(world.hand(AtLeastOnce, "third"), Handed::Queued);
+    world.pump();
+    assert_eq!(world.words(), ["1 first", "2 second", "3 third"]);
+}
+
 #[test]
 fn the_exchange_of_qos_2() {
     let mut world = World::new(Version::V5, 2);
