@@ -159,7 +159,6 @@ fn a_client_is_sent_no_more_than_its_receive_maximum_and_the_rest_in_order() {
     assert_eq!(world.hand(AtLeastOnce, "e"), Handed::Now(5));
 }
 
-/// [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5]
 /// B3: with quota and room again, what comes goes behind what waits.
 #[test]
 fn nothing_overtakes_what_waits_for_a_client_that_is_slow_to_read() {
@@ -173,6 +172,7 @@ fn nothing_overtakes_what_waits_for_a_client_that_is_slow_to_read() {
     assert_eq!(world.words(), ["1 first", "2 second", "3 third"]);
 }
 
+/// [MQTT-4.3.3-3] [MQTT-4.3.3-4] [MQTT-4.3.3-5]
 #[test]
 fn the_exchange_of_qos_2() {
     let mut world = World::new(Version::V5, 2);
