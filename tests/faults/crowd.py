@@ -194,7 +194,7 @@ class Member:
             self.subscribe_more()
 
     def subscribe_more(self) -> None:
-        """To a topic that none of its filters matches: so what it gets from others can be told apart."""
+        """To a topic that does not match any of its filters, so that each message can be attributed to one of them."""
         topic = "flow/{}/{}/{}".format(self.crowd.job["round"], *self.crowd.draw.topic())
         receiver = self.receiver
         if not any(filter.matches(topic) for filter in receiver.heard.filters):

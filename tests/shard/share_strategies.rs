@@ -104,7 +104,7 @@ fn hash_topic_keeps_each_topic_at_one_member_and_moves_only_what_members_bring_o
     let topics = topics(0..60);
     let before = named(&mut world, publishers[0], &all, &topics);
     for _ in 0..2 {
-        assert_eq!(named(&mut world, publishers[1], &all, &topics), before, "whoever publishes it");
+        assert_eq!(named(&mut world, publishers[1], &all, &topics), before, "from another publisher");
     }
     let of = |named: &BTreeMap<String, ConnId>, conn| named.values().filter(|to| **to == conn).count();
     assert!(all.iter().all(|conn| (8..=34).contains(&of(&before, *conn))), "{before:?}");

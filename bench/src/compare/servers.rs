@@ -96,22 +96,19 @@ impl Server {
         let folder = Folder(std::env::temp_dir().join(format!("forebay-bench-{}-{name}", std::process::id())));
         std::fs::create_dir_all(&folder.0)?;
         let config = folder.0.join("forebay.toml");
-        let mut text = format!(
+        // A cluster has to have a sink.
+        let (filter, acknowledge, spool) = match behind {
+            Behind::Sink(acknowledge) => ("#", acknowledge, ""),
+            Behind::Nothing => ("unused", "replicated", ""),
+            Behind::Spool => ("unused", "replicated", "[spool]\nbytes_max = \"4GiB\"\n"),
+        };
+        let text = format!(
             "[service]\nshards = 1\npin = {}\ndata_dir = {:?}\n[control]\nbind = \"off\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n\
-             [kafka.main]\nbootstrap = \"{kafka}\"\n",
+             [kafka.main]\nbootstrap = \"{kafka}\"\n[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [{filter:?}]\n\
+             topic = \"bench\"\nacknowledge = {acknowledge:?}\n{spool}",
             cpu.is_some(),
             folder.0.join("data"),
         );
-        let (filter, acknowledge) = match behind {
-            Behind::Sink(acknowledge) => ("#", acknowledge),
-            Behind::Nothing | Behind::Spool => ("unused", "replicated"), // a cluster has to have one
-        };
-        text.push_str(&format!(
-            "[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [{filter:?}]\ntopic = \"bench\"\nacknowledge = {acknowledge:?}\n"
-        ));
-        if matches!(behind, Behind::Spool) {
-            text.push_str("[spool]\nbytes_max = \"4GiB\"\n");
-        }
         std::fs::write(&config, text)?;
         let mut forebay = Command::new(program);
         forebay.arg("--config").arg(&config).stderr(Stdio::null());

@@ -230,6 +230,9 @@ impl Core {
             session.wrote_alias(publish.topic, hash, alias);
         }
         if let Some(conn) = conn {
+            if unsent == 0 {
+                self.delivery.budget = self.delivery.budget.saturating_sub(COPIES_PER_WRITE - 1);
+            }
             self.write_copy(io, conn, range, id);
         }
         if publish.retain && by == By::Subscription {
@@ -273,9 +276,6 @@ impl Core {
     /// `id`: where the packet has its identifier, and which.
     fn write_copy(&mut self, io: &mut Ring<'_>, conn: ConnId, range: Range<usize>, id: Option<(usize, u16)>) {
         let holds = &mut self.keeping.holds;
-        if holds.unsent(io, conn) == 0 {
-            self.delivery.budget = self.delivery.budget.saturating_sub(COPIES_PER_WRITE - 1);
-        }
         let out = holds.out(io, conn);
         let from = out.len();
         out.extend_from_slice(&self.delivery.copies.bytes[range]);

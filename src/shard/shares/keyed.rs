@@ -11,11 +11,15 @@ use super::line::Line;
 use super::part::Part;
 
 impl Part {
+    /// Members that are online, each with its rank for a key.
+    fn ranked(&self, key: u32) -> impl Iterator<Item = (u64, SessionKey)> {
+        let online = self.members.iter().filter(|(_, member)| member.is_online);
+        online.map(move |(session, member)| (rank(member.mark, key), *session))
+    }
+
     /// The member that a key names; `None`: none is online, or the strategy does not go by keys.
     pub(super) fn named(&self, key: u32) -> Option<SessionKey> {
-        let members = self.members.iter().filter(|(_, member)| self.is_keyed && member.is_online);
-        let ranked = members.map(|(session, member)| (rank(member.mark, key), *session));
-        ranked.max().map(|(_, session)| session)
+        self.ranked(key).filter(|_| self.is_keyed).max().map(|(_, session)| session)
     }
 
     /// Those that a key names one after the other, where the ones before cannot take its message. From this member on, if one is
@@ -23,9 +27,7 @@ impl Part {
     pub(super) fn all_named(&self, key: u32, from: Option<SessionKey>) -> impl Iterator<Item = SessionKey> + use<> {
         let rank_of = |session: &SessionKey| self.members.get(session).map(|member| (rank(member.mark, key), *session));
         let from = from.as_ref().and_then(rank_of);
-        let online = self.members.iter().filter(|(_, member)| member.is_online);
-        let ranked = online.map(|(session, member)| (rank(member.mark, key), *session));
-        let mut ranked: BinaryHeap<_> = ranked.filter(|of| from.is_none_or(|from| *of <= from)).collect();
+        let mut ranked: BinaryHeap<_> = self.ranked(key).filter(|of| from.is_none_or(|from| *of <= from)).collect();
         std::iter::from_fn(move || ranked.pop().map(|(_, session)| session))
     }
 
