@@ -21,6 +21,9 @@ struct Arguments {
     /// The configuration changes between starts, reads fail, clocks are wrong.
     #[arg(long)]
     hostile: bool,
+    /// Groups of the log wait for others (`[spool] sync_interval`).
+    #[arg(long)]
+    gathered: bool,
     /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
@@ -50,9 +53,10 @@ struct Arguments {
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     run::catch_panics();
-    let kind = match (arguments.memory, arguments.hostile) {
-        (true, _) => Kind::Memory,
-        (_, true) => Kind::Hostile,
+    let kind = match (arguments.memory, arguments.hostile, arguments.gathered) {
+        (true, ..) => Kind::Memory,
+        (_, true, _) => Kind::Hostile,
+        (.., true) => Kind::Gathered,
         _ => Kind::All,
     };
     let named = |name: &&Fault| arguments.without.iter().any(|other| other.eq_ignore_ascii_case(name.name()));

@@ -1,6 +1,7 @@
 //! What a seed draws before its run begins: sinks, buffers, sizes, devices, and which faults come how often.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use forebay::config::{self, Config, WhenFull};
 
@@ -115,6 +116,8 @@ pub struct SpoolPlan {
     pub share: u64,
     /// What happens when it is full.
     pub when_full: WhenFull,
+    /// How far apart groups begin that are not full yet, milliseconds.
+    pub sync_interval_ms: u64,
 }
 
 /// The configuration of one start.
@@ -166,6 +169,7 @@ impl Settings {
             spool.bytes_max = plan.segment_bytes * plan.segments_max * self.shards as u64;
             spool.share = plan.share * 10_000;
             spool.when_full = plan.when_full;
+            spool.sync_interval = Duration::from_millis(plan.sync_interval_ms);
             *spool = spool.of_shards(self.shards);
         }
         config
@@ -251,6 +255,8 @@ pub enum Kind {
     Memory,
     /// As `All`; beside that the configuration changes between starts, reads fail, and the machine's clock is wrong.
     Hostile,
+    /// As `All`, and groups of the log wait for others (`[spool] sync_interval`).
+    Gathered,
 }
 
 /// Which connections of a run have a layer between their bytes and those of the shard, as TLS is one.
@@ -401,7 +407,11 @@ impl Plan {
             layers: Layers::None,
             settings,
         };
-        if hostile.flood { plan.flooded() } else { plan }
+        let mut plan = if hostile.flood { plan.flooded() } else { plan };
+        if let (Kind::Gathered, Some(spool)) = (kind, &mut plan.settings.spool) {
+            spool.sync_interval_ms = stream(seed, "gathered").u64(1..10);
+        }
+        plan
     }
 
     /// Half of the runs have layers, and most of these more than one shard, between which their connections move.
@@ -501,6 +511,7 @@ fn spool(rng: &mut fastrand::Rng, large: bool) -> SpoolPlan {
             1 => WhenFull::DropOldest,
             _ => WhenFull::Backpressure,
         },
+        sync_interval_ms: 0,
     }
 }
 

@@ -76,6 +76,7 @@ fn settings() -> Settings {
             segments_max: 64,
             share: 100,
             when_full: WhenFull::Backpressure,
+            sync_interval_ms: 0,
         }),
         buffer_bytes: 256 << 10,
         batch_bytes: 1024,

@@ -46,6 +46,13 @@ fn seeds_without_a_disk_are_green() {
     seeds_are_green(Kind::Memory, 0..40);
 }
 
+/// With groups of the log that wait for others.
+#[test]
+fn seeds_with_a_sync_interval_are_green() {
+    let sums = seeds_are_green(Kind::Gathered, 0..60);
+    assert!(sums.processes > 120 && sums.messages > 3_000, "too quiet: {sums:?}");
+}
+
 /// With settings that change between starts, failing reads and wrong clocks.
 #[test]
 fn hostile_seeds_are_green_but_for_known_faults() {

@@ -1,6 +1,7 @@
 //! The buffer of one shard: the log, and what is known beside it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -226,6 +227,12 @@ impl Buffer {
         std::mem::take(&mut self.wants_turn)
     }
 
+    /// When the group that is being gathered begins, if it waits for that alone ([`crate::spool::Log::next_group_at`]).
+    #[must_use]
+    pub const fn next_group_at(&self) -> Option<Monotonic> {
+        self.log.next_group_at()
+    }
+
     /// All groups up to this one are durable.
     #[must_use]
     pub fn durable(&self) -> u64 {
@@ -309,6 +316,11 @@ impl Buffer {
         self.settings.log.sink_bytes_max = bytes;
         self.log.share_of_all(bytes);
         self.look_at_room();
+    }
+
+    /// How far apart groups begin that are not full yet.
+    pub const fn set_sync_interval(&mut self, interval: Duration) {
+        self.log.set_sync_interval(interval);
     }
 
     pub(super) fn terms(&self, cluster: usize, sink: SinkId) -> Option<&SinkTerms> {

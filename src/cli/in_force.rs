@@ -363,6 +363,7 @@ fn spool(of: crate::config::Spool) -> Value {
             Append::Written => "written",
             Append::Mapped => "mapped",
         },
+        "sync_interval": time(of.sync_interval),
         "when_full": when_full,
         "spool_share": of.share as f64 / 1e6,
     })

@@ -46,7 +46,12 @@ impl Reconfiguring {
         config.auth.clone_from(&change.config.auth);
         if let (Some(spool), Some(wanted)) = (&mut config.spool, change.config.spool) {
             // Its sizes are those of this start.
-            let changed = Spool { share: wanted.share, when_full: wanted.when_full, ..*spool };
+            let changed = Spool {
+                share: wanted.share,
+                sync_interval: wanted.sync_interval,
+                when_full: wanted.when_full,
+                ..*spool
+            };
             let Spool { sink_bytes_max, .. } = changed.of_shards(config.service.shards);
             *spool = Spool { sink_bytes_max, ..changed };
         }

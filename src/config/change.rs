@@ -92,14 +92,15 @@ impl Change {
         // The share may follow from the number of sinks.
         for (name, is_other) in [
             ("spool.spool_share", known.share != wanted.share),
+            ("spool.sync_interval", known.sync_interval != wanted.sync_interval),
             ("spool.when_full", known.when_full != wanted.when_full),
         ] {
             if is_other {
                 self.applied.push(name.to_owned());
             }
         }
-        *known =
-            Spool { share: wanted.share, sink_bytes_max: wanted.sink_bytes_max, when_full: wanted.when_full, ..*known };
+        let &mut Spool { bytes_max, segment_bytes, segments_max, append, .. } = known;
+        *known = Spool { bytes_max, segment_bytes, segments_max, append, ..wanted };
         if *known != wanted {
             self.waiting.push("spool".to_owned());
         }
@@ -424,6 +425,18 @@ mod tests {
         );
         assert_eq!(change.waiting, ["delivery.acknowledge"]);
         assert_eq!(change.config.retained, new.retained);
+    }
+
+    #[test]
+    fn the_spool_changes_but_for_its_sizes() {
+        let old = config(&format!("{B}{}[spool]\n", sink("one", "")));
+        let new = "[spool]\nsync_interval='7ms'\nwhen_full='refuse'\nspool_share=0.3\n";
+        let change = Change::between(&old, &config(&format!("{B}{}{new}", sink("one", ""))));
+        assert_eq!(change.applied, ["spool.spool_share", "spool.sync_interval", "spool.when_full"]);
+        assert!(change.waiting.is_empty());
+        let change = Change::between(&old, &config(&format!("{B}{}{new}bytes_max='1GiB'\n", sink("one", ""))));
+        assert_eq!((change.applied.len(), &change.waiting[..]), (3, &["spool".to_owned()][..]));
+        assert_eq!(change.config.spool.map(|spool| spool.bytes_max), old.spool.map(|spool| spool.bytes_max));
     }
 
     #[test]

@@ -695,6 +695,10 @@ pub(super) const KEYS: &[Key] = keys! {
     Spool.append: Word(APPEND), Is("\"written\""),
         "How records are appended to a segment. `\"written\"`: with write operations. `\"mapped\"`: through a memory map. With a map, a disk \
          error can end the process with SIGBUS, where a write reports an error: see [SPOOL.md](internals/SPOOL.md#written-or-mapped).";
+    Spool.sync_interval: Duration { min: us(0), max: s(1) }, Is("\"1ms\""),
+        "How far apart a shard's syncs begin, rounded up to whole milliseconds: what comes in between is written and synced together, or as soon \
+         as there are 64 KiB of it. A sync that takes longer makes the next one wait anyway. `\"0ms\"`: as soon as the one before it is done, \
+         which saves up to a millisecond for each message and costs more CPU and disk operations.";
     Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
         "What to do with a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is room. \
          `\"refuse\"`: it is refused (5.0: 0x97). `\"drop-oldest\"`: the oldest records on disk are dropped and counted.";

@@ -531,6 +531,8 @@ pub struct Spool {
     pub share: u64,
     /// How rows get into a segment's file.
     pub append: Append,
+    /// How far apart syncs of a shard begin, in whole milliseconds.
+    pub sync_interval: Duration,
     /// What happens to a message that has no room.
     pub when_full: WhenFull,
 }

@@ -1,5 +1,7 @@
 //! The disk buffer, and which sinks keep their rows in it: what goes together, and the cure for what does not.
 
+use std::time::Duration;
+
 use super::clusters::Target;
 use super::keys::Section;
 use super::problem::Fault;
@@ -114,6 +116,11 @@ pub(super) fn spill_after(
     given
 }
 
+/// As timers have it.
+fn whole_milliseconds(of: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(of.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
+}
+
 /// Reads `[spool]`, and whether what the sinks would put there fits.
 pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) -> Option<Spool> {
     if !document.has(Section::Spool) {
@@ -127,6 +134,7 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         "mapped" => Append::Mapped,
         _ => Append::Written,
     };
+    let sync_interval = whole_milliseconds(table.read("sync_interval", values::duration));
     let when_full = match table.read("when_full", values::word) {
         "refuse" => WhenFull::Refuse,
         "drop-oldest" => WhenFull::DropOldest,
@@ -169,7 +177,8 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         report("bytes_max", what, format!("set it to at least \"{least}\", or use {smaller}"));
     }
     let spool =
-        Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, append, when_full }.of_shards(shards);
+        Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, append, sync_interval, when_full };
+    let spool = spool.of_shards(shards);
     let sink_bytes_max = spool.sink_bytes_max;
     if segments_max >= SEGMENTS_MIN && sink_bytes_max < segment_bytes {
         let what = format!("one sink's share of a shard's spool ({}) is less than a segment", ShowSize(sink_bytes_max));

@@ -201,6 +201,8 @@ pub(super) enum Timer {
     Grace,
     /// The spool wants to be looked at again.
     Spool,
+    /// The spool's next group may begin.
+    Group,
     /// Connections whose user has used up its rate may go on.
     Rates,
     /// Messages are left over for subscribers.
@@ -228,6 +230,7 @@ impl Timer {
             Self::Moves => (2, 5, 0),
             Self::Queues => (2, 6, 0),
             Self::Shares => (2, 7, 0),
+            Self::Group => (2, 8, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -246,6 +249,7 @@ impl Timer {
             2 if slot == 5 => Self::Moves,
             2 if slot == 6 => Self::Queues,
             2 if slot == 7 => Self::Shares,
+            2 if slot == 8 => Self::Group,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }

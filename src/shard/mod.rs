@@ -183,6 +183,7 @@ pub struct Core {
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
+    group_timer: Option<TimerId>,
     /// What the spool holds is taken up: before that there is nothing but its disk.
     started: bool,
     /// The log has done something since its numbers were read.
@@ -239,6 +240,7 @@ impl Core {
             sample: device::Sample::default(),
             session_timer: None,
             spool_timer: None,
+            group_timer: None,
             started: false,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),

@@ -64,6 +64,7 @@ impl Core {
         let outlets = &mut self.outlets;
         if let (Some(buffer), Some(spool)) = (&mut outlets.buffer, &config.spool) {
             buffer.set_share(settings::share(spool, self.around.rules));
+            buffer.set_sync_interval(spool.sync_interval);
             outlets.when_full = spool.when_full;
         }
         outlets.router = router(config);

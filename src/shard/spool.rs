@@ -84,13 +84,14 @@ impl Core {
         })?;
         let segments = io.segments().ok_or_else(|| self.cannot_take_up("no segments"))?;
         let found: BTreeMap<u64, u64> = segments.existing().into_iter().collect();
-        let buffer = Buffer::open(&Files(segments), wanted, &found, now, wall).map_err(|error| {
+        let mut buffer = Buffer::open(&Files(segments), wanted, &found, now, wall).map_err(|error| {
             let shown = self.spool_folder();
             let shown = shown.display();
             self.cannot_take_up(&format!(
                 "{error}. `forebay spool inspect {shown}` shows what is there; nothing was changed"
             ))
         })?;
+        buffer.set_sync_interval(config.spool.map_or(Duration::ZERO, |spool| spool.sync_interval));
         self.outlets.clock_set_after = buffer.clock_set_after();
         self.outlets.buffer = Some(buffer);
         self.flush_spool(io);
@@ -194,6 +195,11 @@ impl Core {
         self.busy_clusters();
     }
 
+    /// The next group may begin: the end of the turn does it.
+    pub(super) const fn group_time(&mut self) {
+        self.group_timer = None;
+    }
+
     /// All that this turn has written down goes to the disk as one group, if none is under way.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
@@ -210,6 +216,11 @@ impl Core {
             && self.spool_timer.is_none()
         {
             self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+        }
+        if let Some(at) = buffer.next_group_at()
+            && self.group_timer.is_none()
+        {
+            self.group_timer = Some(io.set_timer(at, Timer::Group.token()));
         }
         let due = self.given_up.is_due(second(now));
         if std::mem::take(&mut self.spool_moved) || due {

@@ -19,6 +19,9 @@ pub(super) const COMMIT_BYTES: u64 = entry_len(32) as u64;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_millis(800);
 
+/// A group of so many bytes waits for no interval: its sync is a small part of what it costs.
+const GATHERED_BYTES: u64 = 64 << 10;
+
 /// What the disk refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trouble {
@@ -76,6 +79,7 @@ pub(super) struct Flight {
 impl Log {
     /// Once a turn: makes and frees segments, and starts a group if there is one and none is under way.
     pub fn flush(&mut self, disk: &mut impl Disk, now: Monotonic, wall: WallMs) {
+        self.begins_at = None;
         while let Some(segment) = self.damaged.pop_first() {
             if self.set_aside.insert(segment) {
                 disk.set_aside(segment);
@@ -101,9 +105,31 @@ impl Log {
                 self.next_segment += 1;
             }
         }
-        if self.flight.is_none() && (!self.in_flight.is_empty() || self.gather(disk)) {
+        if self.flight.is_none() && (!self.in_flight.is_empty() || (self.may_begin(now) && self.gather(disk))) {
+            self.began_at = Some(now);
             self.write(disk, wall);
         }
+    }
+
+    /// When the group that is being gathered begins, if it waits for nothing but the interval between groups: [`Log::flush`] is
+    /// to be called then. A sync costs about as much for one message as for a hundred, so on a fast disk groups of a few messages
+    /// each would cost more than the messages.
+    #[must_use]
+    pub const fn next_group_at(&self) -> Option<Monotonic> {
+        self.begins_at
+    }
+
+    /// The interval is divided as the clock is, not counted from the last group on: timers fire when a millisecond begins, and a
+    /// group that began a little later would make the next one miss its own.
+    fn may_begin(&mut self, now: Monotonic) -> bool {
+        let interval = self.sync_interval.as_nanos() as u64;
+        let full = GATHERED_BYTES.min(self.settings.segment_bytes / 16);
+        if interval == 0 || self.pending.is_empty() || self.pending.len() as u64 >= full || self.is_urgent() {
+            return true;
+        }
+        let next = Monotonic((now.0 / interval + 1) * interval);
+        self.begins_at = self.began_at.filter(|began| began.0 / interval == now.0 / interval).map(|_| next);
+        self.begins_at.is_none()
     }
 
     /// Makes a group of what was gathered. False: there is nothing, or it has to wait.

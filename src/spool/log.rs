@@ -4,6 +4,7 @@
 
 use crate::record::stored::RowRun;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::checkpoint::{LANE, OPENED, SPAN, Writing};
 use super::disk::{Disk, ReadError};
@@ -19,6 +20,7 @@ use super::room::Waiting;
 use super::segments::Chain;
 use super::state::State;
 use super::terms::{Ahead, LaneAhead, NewRows, Refused, SEGMENTS_RESERVED, Settings};
+use crate::runtime::seam::Monotonic;
 
 /// The log.
 #[derive(Debug)]
@@ -35,6 +37,11 @@ pub struct Log {
     /// The group under way.
     pub(super) in_flight: Vec<u8>,
     pub(super) flight: Option<Flight>,
+    /// How far apart groups begin that are not full yet; 0, as a log has it at first: as soon as no other is under way.
+    pub(super) sync_interval: Duration,
+    /// When the last group began; when the next one does, if it waits for that.
+    pub(super) began_at: Option<Monotonic>,
+    pub(super) begins_at: Option<Monotonic>,
     /// What the two will add to the state.
     pub(super) waiting: Waiting,
     /// All groups up to this one are on the disk.
@@ -148,6 +155,9 @@ impl Log {
             ahead,
             pending: Vec::new(),
             gathering: group + 1,
+            sync_interval: Duration::ZERO,
+            began_at: None,
+            begins_at: None,
             in_flight,
             flight: None,
             durable,

@@ -4,6 +4,7 @@
 //! fourth is what moves may use; rows and new sessions stop before it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::checkpoint::SESSION;
 use super::format::HEADER_BYTES;
@@ -113,6 +114,11 @@ impl Log {
     /// Another share for every sink that [`Log::share`] has given none of its own, bytes.
     pub fn share_of_all(&mut self, bytes: u64) {
         self.settings.sink_bytes_max = bytes;
+    }
+
+    /// How far apart groups begin that are not full yet.
+    pub const fn set_sync_interval(&mut self, interval: Duration) {
+        self.sync_interval = interval;
     }
 
     /// Bytes that rows of this sink may take now, of its share.

@@ -62,8 +62,7 @@ fn ack(kind: u8, id: u16) -> [u8; 4] {
 }
 
 impl World {
-    fn new(rules: &'static dyn Rules, seed: u64) -> Self {
-        let mut process = Process::spooled(rules, SHARDS);
+    fn over(mut process: Process, seed: u64) -> Self {
         let publishers = (0..4).map(|number| Publisher {
             name: format!("publisher-{number}"),
             at: None,
@@ -321,8 +320,12 @@ impl Subscriber {
 
 /// A run under these rules. How many messages were done.
 pub(crate) fn run(rules: &'static dyn Rules, seed: u64) -> usize {
+    run_over(Process::spooled(rules, SHARDS), seed)
+}
+
+fn run_over(process: Process, seed: u64) -> usize {
     println!("seed {seed}");
-    let mut world = World::new(rules, seed);
+    let mut world = World::over(process, seed);
     world.come_back();
     world.process.settle();
     world.hear();
@@ -355,6 +358,13 @@ const CURED: [u64; 1] = [565];
 #[test]
 fn a_message_that_is_repeated_after_a_crash_comes_once() {
     let done: usize = super::seeds(0..30).chain(CURED).map(|seed| run(&KEPT, seed)).sum();
+    assert!(done > 250, "{done}");
+}
+
+/// Groups of the log wait for others (`sync_interval`).
+#[test]
+fn the_same_with_groups_that_wait() {
+    let done: usize = super::seeds(0..30).map(|seed| run_over(Process::gathering("7ms", &KEPT, SHARDS), seed)).sum();
     assert!(done > 250, "{done}");
 }
 

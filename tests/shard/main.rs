@@ -85,6 +85,7 @@ buffer_bytes = "16MiB"
 [spool]
 bytes_max = "16MiB"
 segment_bytes = "1MiB"
+sync_interval = "0ms"
 {spool}
 [[sink]]
 name = "all"

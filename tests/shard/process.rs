@@ -49,7 +49,13 @@ fn start(config: &Arc<config::Config>, rules: &'static dyn Rules, tables: Vec<Ta
 impl Process {
     /// With a disk buffer, and a sink of other topics than `t`.
     pub(crate) fn spooled(rules: &'static dyn Rules, shards: usize) -> Self {
+        Self::gathering("0ms", rules, shards)
+    }
+
+    /// The same with this `sync_interval`.
+    pub(crate) fn gathering(interval: &str, rules: &'static dyn Rules, shards: usize) -> Self {
         let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
+        let text = text.replace("\"0ms\"", &format!("\"{interval}\""));
         let mut process = Self::start(rules, &text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\""), shards);
         process.settle();
         process

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay::metrics::event::Kind;
 use forebay::metrics::spec::{ClusterMetric, Layout, ShardMetric, SinkMetric};
-use forebay::runtime::seam::ConnId;
+use forebay::runtime::seam::{ConnId, Monotonic};
 use forebay::shard::mail::Notice;
 
 use super::spooled;
@@ -62,6 +62,21 @@ fn an_answer_waits_for_the_sync_and_kafka_for_the_cut() {
     assert_eq!(acked(&mut world, device), [1]);
     world.advance(Duration::from_secs(1));
     assert_eq!(arrived(&world), [1]);
+}
+
+/// `sync_interval`: the second message waits for the next five milliseconds of the clock, and for nothing else.
+#[test]
+fn an_answer_waits_for_the_interval() {
+    let mut world = World::new(&spooled("", "").replace("\"0ms\"", "\"5ms\""));
+    let device = world.device("d", 0);
+    world.advance(Duration::from_secs(1));
+    send(&mut world, device, 1, &payload(1, 10));
+    assert_eq!(acked(&mut world, device), [1]);
+    send(&mut world, device, 2, &payload(2, 10));
+    assert!(acked(&mut world, device).is_empty(), "a group of its own for the second");
+    let interval = 5_000_000;
+    world.timers(Monotonic((world.table.now.0 / interval + 1) * interval));
+    assert_eq!(acked(&mut world, device), [2]);
 }
 
 #[test]

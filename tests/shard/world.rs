@@ -11,7 +11,7 @@ use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::journal::{Filter, Journal};
 use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::rules::{KEPT, Rules};
-use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard};
+use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::service::dead_letters::Letter;
 use forebay::service::verifier::{Task, Verifiers};
 use forebay::shard::edge::Edge;
@@ -316,12 +316,17 @@ impl World {
     /// Turns the clock, firing what falls due on the way.
     pub(crate) fn advance(&mut self, by: Duration) {
         let until = self.table.now.after(by);
+        self.timers(until);
+        self.table.now = until;
+        self.turn();
+    }
+
+    /// What timers do until then, and nothing else.
+    pub(crate) fn timers(&mut self, until: Monotonic) {
         while let Some(token) = self.table.next_timer(until) {
             self.shard(|core, table| core.on_timer(table, token));
             self.turn();
         }
-        self.table.now = until;
-        self.turn();
     }
 
     /// Kafka goes away: every link breaks, new ones are refused.

@@ -2,6 +2,7 @@ mod damage;
 mod faults;
 mod format;
 mod full;
+mod intervals;
 mod large;
 mod room;
 mod search;
