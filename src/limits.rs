@@ -70,6 +70,13 @@ pub const COPIES_PER_TURN: usize = 32_768;
 /// takes sixteen times as long as the copy.
 pub const COPIES_PER_WRITE: usize = 16;
 
+/// Connections that a shard writes to in one turn, about a millisecond of the kernel's time. The others wait for the next: what a message to
+/// thousands of subscribers has put into their buffers delays others by no more than a turn.
+pub const WRITES_PER_TURN: usize = 128;
+
+/// The copies of a message with more recipients on a shard are sent behind what others are sent ([`WRITES_PER_TURN`]).
+pub const RECIPIENTS_MANY: usize = 64;
+
 /// Messages that wait on a shard for their turn to be copied, in bytes. Past it publishers of topics with subscribers there are not
 /// read; a message that is larger goes alone.
 pub const DELIVERY_LINE_BYTES_MAX: usize = 16 << 20;

@@ -8,6 +8,7 @@ mod flow;
 mod gate;
 mod html;
 mod kafka;
+mod kept;
 mod load;
 mod machine;
 mod outcome;
@@ -54,6 +55,8 @@ enum Job {
     Publish(classic::Publish),
     /// Hold connections that say nothing: memory and CPU of each; JSON on standard output.
     Idle(classic::Idle),
+    /// Leave sessions behind, and come back for what waits for them: memory and CPU of each; JSON on standard output.
+    Kept(kept::Settings),
     /// Send numbered messages, with reconnects, and judge what arrived in Kafka; exit status 1: something is wrong.
     Flow(Box<flow::Settings>),
 }
@@ -70,6 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Job::KafkaSink(settings) => kafka::sink::run(&settings).map(|()| true)?,
         Job::Publish(settings) => print(&classic::publish(&settings)?)?,
         Job::Idle(settings) => print(&classic::idle(&settings)?)?,
+        Job::Kept(settings) => print(&kept::run(&settings)?)?,
         Job::Flow(settings) => {
             let (report, passed) = flow::run(&settings)?;
             print(&report)? && passed

@@ -49,7 +49,9 @@ pub(super) struct Core<M> {
     /// The out-buffer of nobody.
     scratch: Vec<u8>,
     /// Connections with something to send.
-    pub(super) dirty: Vec<u32>,
+    pub(super) dirty: VecDeque<u32>,
+    /// The same of earlier turns: there were more than a turn writes to.
+    pub(super) late: VecDeque<u32>,
     /// Connections whose receive is to be armed at the end of the turn.
     pub(super) to_arm: Vec<u32>,
     /// Connections whose end the shard has not been told yet.
@@ -81,7 +83,8 @@ impl<M: Send + 'static> Core<M> {
             conns: Connections::default(),
             pool: Pool::default(),
             scratch: Vec::new(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
+            late: VecDeque::new(),
             to_arm: Vec::new(),
             ended: VecDeque::new(),
             wheel: Wheel::new(now),
@@ -217,6 +220,13 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         self.post.shards()
     }
 
+    fn send_late(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output() && !conn.dirty) {
+            conn.dirty = true;
+            self.late.push_back(id.slot);
+        }
+    }
+
     fn out(&mut self, id: ConnId) -> &mut Vec<u8> {
         let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output()) else {
             self.scratch.clear();
@@ -224,7 +234,7 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         };
         if !conn.dirty {
             conn.dirty = true;
-            self.dirty.push(id.slot);
+            self.dirty.push_back(id.slot);
         }
         if conn.outgoing.tail.capacity() == 0 {
             conn.outgoing.tail = self.pool.lend();

@@ -12,6 +12,7 @@ use super::connections::{Conn, FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Readi
 use super::core::Core;
 use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Chunk, Closed, ConnId};
+use crate::limits::WRITES_PER_TURN;
 
 /// Pieces of one gathered send; what is more goes with the next.
 const PIECES: usize = 64;
@@ -158,7 +159,7 @@ impl<M: Send + 'static> Core<M> {
     pub(super) fn mark_dirty(&mut self, id: ConnId) {
         if let Some(conn) = self.conns.named(id).filter(|conn| !conn.dirty) {
             conn.dirty = true;
-            self.dirty.push(id.slot);
+            self.dirty.push_back(id.slot);
         }
     }
 
@@ -183,26 +184,50 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// Sends what this turn has gathered.
+    /// Sends what was gathered for [`WRITES_PER_TURN`] connections: half of them the ones that have waited longest, then
+    /// those of this turn, in the order in which it wrote to them. Answers to what was read come before copies for
+    /// subscribers, so a message to thousands of them delays these answers by a turn and not by all its writes.
     pub(super) fn flush_all(&mut self) {
-        while let Some(slot) = self.dirty.pop() {
-            let Some((id, conn)) = self.conns.at(slot) else { continue };
-            if !std::mem::take(&mut conn.dirty) {
-                continue;
+        let mut writes = self.flush_late(WRITES_PER_TURN / 2) + WRITES_PER_TURN / 2;
+        while let Some(slot) = self.dirty.pop_front() {
+            if writes > 0 {
+                writes -= usize::from(self.flush_slot(slot));
+            } else {
+                self.late.push_back(slot);
             }
-            if !conn.sending && matches!(conn.phase, Phase::Open | Phase::Closing | Phase::Flushing) {
-                self.flush(id);
-            }
-            self.cap(id);
         }
+        self.flush_late(writes);
     }
 
-    fn flush(&mut self, id: ConnId) {
-        let Some(conn) = self.conns.named(id) else { return };
-        if conn.layered.is_some() && !self.seal(id) {
-            return;
+    /// How many of so many writes are left.
+    fn flush_late(&mut self, mut writes: usize) -> usize {
+        while writes > 0
+            && let Some(slot) = self.late.pop_front()
+        {
+            writes -= usize::from(self.flush_slot(slot));
         }
-        let Some(conn) = self.conns.named(id) else { return };
+        writes
+    }
+
+    /// Whether it took a write.
+    fn flush_slot(&mut self, slot: u32) -> bool {
+        let Some((id, conn)) = self.conns.at(slot) else { return false };
+        if !std::mem::take(&mut conn.dirty) {
+            return false;
+        }
+        let writes = !conn.sending && matches!(conn.phase, Phase::Open | Phase::Closing | Phase::Flushing);
+        let wrote = writes && self.flush(id);
+        self.cap(id);
+        wrote
+    }
+
+    /// Whether there was something to send.
+    fn flush(&mut self, id: ConnId) -> bool {
+        let Some(conn) = self.conns.named(id) else { return false };
+        if conn.layered.is_some() && !self.seal(id) {
+            return false;
+        }
+        let Some(conn) = self.conns.named(id) else { return false };
         // What a layer has not sealed is not for the socket.
         let is_plain = conn.layered.is_none();
         let outgoing = &mut conn.outgoing;
@@ -214,7 +239,7 @@ impl<M: Send + 'static> Core<M> {
             }
         }
         let tag = tag(Kind::Send, id);
-        let Some(fd) = conn.fd.as_ref().map(AsFd::as_fd) else { return };
+        let Some(fd) = conn.fd.as_ref().map(AsFd::as_fd) else { return false };
         if !outgoing.flight.is_empty() {
             let rest = &outgoing.flight[outgoing.sent..];
             let length = u32::try_from(rest.len()).unwrap_or(i32::MAX as u32);
@@ -230,9 +255,11 @@ impl<M: Send + 'static> Core<M> {
             outgoing.queue.under_way(gather);
         } else {
             self.pool.take_lent(std::mem::take(&mut outgoing.flight));
-            return self.flushed(id);
+            self.flushed(id);
+            return false;
         }
         conn.sending = true;
+        true
     }
 
     /// Nothing is left to send.

@@ -208,6 +208,7 @@ fn conduct(
     watch.begin(shared, start_ns);
     shared.start(start_ns);
     let has_others = shared.groups.iter().any(|p| p.group.role != Role::Publish && p.group.role != Role::Subscribe);
+    let awaited: u64 = shared.groups.iter().filter(|p| p.group.role == Role::Subscribe).map(|p| p.group.messages).sum();
     let has_publishers = shared.groups.iter().any(|p| p.group.role == Role::Publish);
     let drain_ns = shared.end_ns().saturating_add(shared.scenario.drain.ns());
     loop {
@@ -215,7 +216,11 @@ fn conduct(
         watch.sample(shared, lately);
         let now_ns = shared.now_ns();
         let over = now_ns >= shared.end_ns();
-        let finished = shared.sum(|c| &c.unfinished) == 0 && has_publishers;
+        let finished = if has_publishers {
+            shared.sum(|c| &c.unfinished) == 0
+        } else {
+            awaited > 0 && shared.sum(|c| &c.received) >= awaited
+        };
         if (over || !has_others) && (finished || now_ns >= drain_ns || (over && !has_publishers)) {
             break;
         }

@@ -56,7 +56,8 @@ pub(crate) struct Group {
     pub(crate) window: u16,
     /// Messages in each write.
     pub(crate) per_write: u16,
-    /// Messages of the whole group; 0: until the time is over.
+    /// Messages of the whole group; of subscribers, where nothing is published: those that they wait for. 0: until the time is
+    /// over.
     pub(crate) messages: u64,
     /// Pause of a client between an answer and its next message (closed loop).
     pub(crate) think: Span,

@@ -228,6 +228,9 @@ pub trait Io<M> {
     /// The out-buffer of a connection, for appending. What is in it at the end of the turn goes out as one send.
     /// For a dead connection: a scratch that is thrown away.
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8>;
+    /// What is written to a connection from now on, if it has nothing to send yet, goes out behind what others are sent in this
+    /// turn: it may wait for one of the next.
+    fn send_late(&mut self, _conn: ConnId) {}
     /// Queues chunks behind whatever is in the out-buffer, without copying them.
     fn send(&mut self, conn: ConnId, chunks: &mut Vec<Chunk>);
     /// Bytes queued for this connection and not yet taken by the kernel.

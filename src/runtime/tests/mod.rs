@@ -2,6 +2,7 @@
 
 mod closing;
 mod connections;
+mod crowd;
 mod disk_cost;
 mod harness;
 mod keeper;

@@ -231,6 +231,9 @@ impl Core {
         }
         if let Some(conn) = conn {
             if unsent == 0 {
+                if self.delivery.is_many {
+                    io.send_late(conn);
+                }
                 self.delivery.budget = self.delivery.budget.saturating_sub(COPIES_PER_WRITE - 1);
             }
             self.write_copy(io, conn, range, id);

@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use crate::config::ShareStrategy;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
-use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, REMEMBERED_BYTES_MAX};
+use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, RECIPIENTS_MANY, REMEMBERED_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::{decode, encode, frame};
@@ -145,6 +145,8 @@ pub(super) struct Delivery {
     /// Changes when there is room again where there was none.
     freed: u64,
     has_timer: bool,
+    /// The message at hand has many recipients.
+    is_many: bool,
 }
 
 impl Delivery {
@@ -170,6 +172,7 @@ impl Delivery {
             received: VecDeque::new(),
             freed: 0,
             has_timer: false,
+            is_many: false,
         }
     }
 
@@ -433,6 +436,7 @@ impl Core {
         is_stale: bool,
     ) -> (usize, u64) {
         self.delivery.copies.begin(io.now());
+        self.delivery.is_many = to.len() > RECIPIENTS_MANY;
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {
             if self.delivery.budget == 0 {
@@ -453,6 +457,7 @@ impl Core {
         }
         let group = self.store_copies(io, message.publish);
         self.delivery.copies.end();
+        self.delivery.is_many = false;
         (done, group)
     }
 

@@ -1,0 +1,77 @@
+//! More connections to write to than a turn writes to.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc::Sender;
+
+use super::connections::Ask;
+use super::harness::{Event, PATIENCE, next, shard, small};
+use crate::limits::WRITES_PER_TURN;
+use crate::runtime::seam::{ConnId, Io};
+
+const CROWD: usize = 8 * WRITES_PER_TURN;
+
+/// One byte for each of a crowd, and then one for the connection that has asked for it. Says how many of the crowd were still to
+/// be written to when that one had been. `late`: the crowd's bytes may wait.
+fn waiting(late: bool) -> usize {
+    let (house, told) = shard(&small(1), move |report: Sender<usize>| {
+        let (mut crowd, mut asked): (Vec<ConnId>, Option<ConnId>) = (Vec::new(), None);
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Accept(conn, ..) => {
+                io.stream(conn);
+                crowd.push(conn);
+            }
+            Event::Bytes(conn, _) => {
+                for other in crowd.iter().filter(|other| **other != conn) {
+                    if late {
+                        io.send_late(*other);
+                    }
+                    io.out(*other).push(b'x');
+                }
+                io.out(conn).push(b'!');
+                asked = Some(conn);
+            }
+            // What this turn has been asked for is not sent yet.
+            Event::TurnEnd => {
+                if let Some(conn) = asked.filter(|conn| io.unsent(*conn) == 0) {
+                    let left = crowd.iter().filter(|other| io.unsent(**other) > 0).count();
+                    report.send(left).unwrap();
+                    asked = asked.filter(|asked| *asked != conn);
+                }
+            }
+            Event::Mail(Ask::Stop) => io.stop(),
+            _ => {}
+        }
+    });
+    let connect = || {
+        let peer = TcpStream::connect(house.addr).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer
+    };
+    let mut crowd: Vec<TcpStream> = (0..CROWD).map(|_| connect()).collect();
+    // Accepted behind the others.
+    let mut one = connect();
+    one.write_all(b"?").unwrap();
+    let mut byte = [0];
+    one.read_exact(&mut byte).unwrap();
+    assert_eq!(byte, *b"!");
+    let left = next(&told);
+    for peer in &mut crowd {
+        peer.read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"x");
+    }
+    house.stop(|| Ask::Stop);
+    left
+}
+
+#[test]
+fn what_may_wait_is_sent_behind_what_may_not() {
+    let left = waiting(true);
+    assert!(left >= CROWD - 3 * WRITES_PER_TURN, "{left} of {CROWD} were still to be written to");
+}
+
+#[test]
+fn a_turn_writes_to_so_many_and_to_all_in_the_end() {
+    let left = waiting(false);
+    assert!(left < WRITES_PER_TURN, "{left}: they come in their order");
+}
