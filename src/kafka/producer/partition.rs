@@ -1,5 +1,6 @@
 //! One partition of one topic of one sink: its queue of batches, of which the first are in its window.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use super::acked::Acked;
@@ -13,6 +14,9 @@ use crate::runtime::seam::Monotonic;
 
 /// Batches that are looked at for how much memory a partition has.
 const SAMPLES: usize = 16;
+
+/// How often what they have said is used again, while there are as many batches.
+const SAMPLE_USES: u32 = 64;
 
 /// Spare states kept for later.
 const SPARE_MAX: usize = 1024;
@@ -53,6 +57,15 @@ pub(super) struct Work {
     pub(super) queued: bool,
     /// Of the window, while this is kept for another partition.
     list: UndoneList,
+    sampled: Cell<Sampled>,
+}
+
+/// What [`Work::memory`] has found, for so many batches, and how often it was used again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sampled {
+    count: usize,
+    memory: usize,
+    uses: u32,
 }
 
 /// State of idle partitions, kept for those that get busy.
@@ -63,7 +76,7 @@ pub(super) struct SpareWork(Vec<Box<Work>>);
 impl SpareWork {
     fn keep(&mut self, mut work: Box<Work>, list: UndoneList) {
         work.queue.shrink_to(2 * WINDOW);
-        *work = Work { queue: std::mem::take(&mut work.queue), queued: false, list };
+        *work = Work { queue: std::mem::take(&mut work.queue), queued: false, list, sampled: Cell::default() };
         if self.0.len() < SPARE_MAX {
             self.0.push(work);
         }
@@ -98,9 +111,16 @@ impl Work {
     /// What its batches take, nearly: batches that wait are much of a size, so of many some are looked at.
     pub(super) fn memory(&self) -> usize {
         let count = self.queue.len();
+        let last = self.sampled.get();
+        if count > SAMPLES && last.count == count && last.uses < SAMPLE_USES {
+            self.sampled.set(Sampled { uses: last.uses + 1, ..last });
+            return last.memory;
+        }
         let step = count.div_ceil(SAMPLES).max(1);
         let looked: usize = self.queue.iter().step_by(step).map(Batch::memory).sum();
-        looked.saturating_mul(count) / count.div_ceil(step).max(1)
+        let memory = looked.saturating_mul(count) / count.div_ceil(step).max(1);
+        self.sampled.set(Sampled { count, memory, uses: 0 });
+        memory
     }
 }
 
