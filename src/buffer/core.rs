@@ -74,8 +74,8 @@ pub struct Numbers {
     pub moved_bytes: u64,
     /// Rows written.
     pub rows: u64,
-    /// Kept sessions.
-    pub sessions: u64,
+    /// Records of sessions, their queues, queued and retained messages.
+    pub kept_records: u64,
     /// Damaged places found at the start and since.
     pub rot: u64,
     /// Bytes behind the last whole group at the start.
@@ -265,7 +265,7 @@ impl Buffer {
             group_bytes: self.log.written_bytes(),
             moved_bytes: self.log.moved_bytes(),
             segments_damaged: self.log.segments_damaged() as u64,
-            sessions: self.log.state().sessions_count() as u64,
+            kept_records: self.log.state().sessions_count() as u64,
             ..self.numbers
         }
     }

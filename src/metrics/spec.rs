@@ -116,6 +116,7 @@ table!(
     Unauthenticated, Gauge, "connections_unauthenticated", "Connections that have not completed CONNECT.";
     Sessions, Gauge, "sessions", "Sessions held, connected or not.";
     SessionsKept, Gauge, "sessions_stored", "Sessions on disk; they survive a restart.";
+    KeptRecords, Gauge, "spool_kept_records", "Records of sessions, their queues, queued and retained messages on disk.";
     SessionsEvicted, Counter, "sessions_evicted", "Sessions without a connection that were ended to make room for others.";
     BytesReceived, Counter, "mqtt_received_bytes", "Bytes received from clients.";
     PublishesQos0, Counter, "publishes_received"{qos = "0"}, "PUBLISH packets received, by QoS; duplicates of QoS 2 are not counted.";

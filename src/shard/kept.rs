@@ -25,6 +25,8 @@ pub(super) struct Keeping {
     /// [`crate::buffer::Buffer::freed`] when records that found no room were last tried again.
     tried: u64,
     payload: Vec<u8>,
+    /// Sessions that have a record.
+    stored: u64,
 }
 
 impl Core {
@@ -38,6 +40,11 @@ impl Core {
         }
     }
 
+    /// Sessions that survive a restart.
+    pub(super) const fn stored_sessions(&self) -> u64 {
+        self.keeping.stored
+    }
+
     /// Writes down what has changed of sessions, in order.
     pub(super) fn write_notes(&mut self) {
         while let Some(note) = self.sessions.next_note() {
@@ -47,11 +54,15 @@ impl Core {
                     self.keeping.payload.clear();
                     let Some(number) = self.sessions.payload(key, &mut self.keeping.payload) else { continue };
                     match buffer.keep_session(number, &self.keeping.payload) {
-                        Ok(kept) => self.sessions.kept(key, kept.number, kept.group),
+                        Ok(kept) => {
+                            self.keeping.stored += u64::from(number.is_none());
+                            self.sessions.kept(key, kept.number, kept.group);
+                        }
                         Err(_full) => self.sessions.not_kept(key),
                     }
                 }
                 Note::Ended { number, known_to } => {
+                    self.keeping.stored -= 1;
                     self.keeping.ended = buffer.end_session(number);
                     self.forget_exchanges_of(number, known_to);
                 }
@@ -136,6 +147,7 @@ impl Core {
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
             let key = restored.map_err(|error| format!("kept session {number}: {error}"))?;
             keys.push(key);
+            self.keeping.stored += 1;
             by_number.insert(*number, key);
             for (packet_id, row) in owed {
                 buffer.await_row(*number, packet_id, Ticket { session: key.to_bits(), number: row });

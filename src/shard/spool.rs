@@ -251,7 +251,8 @@ impl Core {
             (M::SpoolRot, numbers.rot),
             (M::SpoolDamaged, numbers.segments_damaged),
             (M::SpoolTornBytes, numbers.torn_bytes),
-            (M::SessionsKept, numbers.sessions),
+            (M::SessionsKept, self.stored_sessions()),
+            (M::KeptRecords, numbers.kept_records),
         ];
         values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
         for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {

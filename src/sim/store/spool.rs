@@ -263,6 +263,6 @@ impl Spool {
 
     /// Kept sessions.
     pub(super) fn sessions(&self) -> usize {
-        self.buffer.numbers().sessions as usize
+        self.buffer.numbers().kept_records as usize
     }
 }
