@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use forebay::spool::HEADER_BYTES;
+use forebay::spool::{HEADER_BYTES, Header};
 
 use crate::device::Known;
 use crate::disk::Disk;
@@ -45,6 +45,15 @@ fn groups_end(disk: &Disk, segment: u64, length: u64) -> u64 {
 fn written(disk: &Disk) -> Vec<(u64, u64)> {
     let ends = disk.lengths().into_iter().map(|(segment, length)| (segment, groups_end(disk, segment, length)));
     ends.filter(|(_, end)| *end > HEADER_BYTES as u64).collect()
+}
+
+/// Whether a segment has its header, at either end.
+fn has_header(disk: &Disk, segment: u64) -> bool {
+    let length = disk.lengths().into_iter().find(|(of, _)| *of == segment).map_or(0, |(_, length)| length as usize);
+    let mut bytes = disk.bytes(segment);
+    bytes.resize(length, 0);
+    let ends = [bytes.first_chunk(), bytes.last_chunk::<HEADER_BYTES>()];
+    ends.into_iter().flatten().any(|bytes| Header::decode(bytes).is_ok_and(|header| header.segment == segment))
 }
 
 /// Numbers of the messages whose payloads are in these bytes.
@@ -95,9 +104,12 @@ impl World {
         let mut rng = self.damage.missing.clone();
         if rng.u8(..3) == 0 && !self.disks.is_empty() {
             let shard = rng.usize(..self.disks.len());
-            // Without the newest one nobody can know that there was one.
+            // Without the newest one nobody can know that there was one; nor without the one before, where the power has taken
+            // the header of the newest, and with it which one that goes on from.
             let mut segments = written(&self.disks[shard]);
-            segments.pop();
+            while let Some((segment, _)) = segments.pop()
+                && !has_header(&self.disks[shard], segment)
+            {}
             if let Some((segment, _)) = rng.choice(segments) {
                 self.note(|| format!("segment {segment} of disk {shard} is gone"));
                 self.damaged(shard, segment);

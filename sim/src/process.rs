@@ -285,7 +285,7 @@ impl World {
                 Notice::Drained { shard, rows_left, rows_kept, .. } => {
                     self.note(|| format!("shard {shard} drained: {rows_left} rows left, {rows_kept} kept"));
                     self.judge.rows_left += rows_left;
-                    self.judge_stop(rows_left);
+                    self.judge_stop(shard, rows_left);
                 }
                 Notice::Started(_) => self.shard_started(),
                 Notice::Reconfigured(_) => {}

@@ -209,13 +209,16 @@ impl World {
         }
     }
 
-    /// An orderly stop leaves no row of sinks that are on the disk, or saved to it, if the disk is well.
-    pub(crate) fn judge_stop(&mut self, rows_left: u64) {
+    /// An orderly stop of a shard leaves no row of sinks that are on the disk, or saved to it, if the disk is well.
+    pub(crate) fn judge_stop(&mut self, shard: usize, rows_left: u64) {
         let saved = |sink: &SinkPlan| matches!(sink.buffer, Buffer::Disk | Buffer::HybridSaved);
         let well = self.disks_sick_until.saturating_add(10 * S) < self.time;
         // What has gone on to the dead letters from memory alone is left.
         let refused = self.plan.poison || !self.refused.is_empty();
-        if rows_left > 0 && well && !refused && self.settings.sinks.iter().all(saved) {
+        // Wills that find no room are left, and are no rows of a sink yet.
+        let host = self.process.as_ref().and_then(|process| process.hosts.get(shard));
+        let wills = host.map_or(0, |host| host.board.read()[ShardMetric::WillsWaiting as usize]);
+        if rows_left > wills && well && !refused && self.settings.sinks.iter().all(saved) {
             self.judge.fails("stop", format!("{rows_left} rows were left though all sinks are saved"));
         }
     }
