@@ -221,12 +221,8 @@ impl Producer {
     ) -> Loaded {
         let sink = self.topics[index].sink;
         let batch_bytes = self.sinks[sink].settings.batch_bytes;
-        let bounds = Bounds {
-            batch_bytes,
-            ceiling: self.memory.ceilings.place,
-            hint: (batch_bytes, 0),
-            kind: Kind::Logged(backlog.lane),
-        };
+        let ceiling = self.memory.load_ceiling(backlog.placed);
+        let bounds = Bounds { batch_bytes, ceiling, hint: (batch_bytes, 0), kind: Kind::Logged(backlog.lane) };
         let mut any = false;
         loop {
             self.answer_lost(backlog);
@@ -262,7 +258,7 @@ impl Producer {
                         return false;
                     }
                     let need = (HEADER_LEN + super::append::RECORD_OVERHEAD + tail_len).max(BUFFER_MIN) + BATCH_COST;
-                    if !self.memory.may_place(need) {
+                    if self.memory.pool.used() + need > ceiling {
                         stopped = Some(Loaded::Wait);
                         return false;
                     }

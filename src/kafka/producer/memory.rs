@@ -44,9 +44,15 @@ impl Memory {
         self.ceilings.append.saturating_sub(self.pool.used())
     }
 
-    /// Whether rows with so many bytes may be placed, or read back.
+    /// Whether rows with so many bytes may be placed, or read back into a partition.
     pub(super) const fn may_place(&self, bytes: usize) -> bool {
         self.pool.used() + bytes <= self.ceilings.place
+    }
+
+    /// Memory in use up to which rows are read back. `placed`: they have a partition, and leave memory by being sent. Others
+    /// leave it by being placed, and so leave room for that.
+    pub(super) const fn load_ceiling(&self, placed: bool) -> usize {
+        if placed { self.ceilings.place } else { self.ceilings.load }
     }
 
     /// Whether so many bytes are left of all that there is: for what gives more back.
@@ -59,8 +65,12 @@ impl Memory {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ceilings {
     pub(super) limit: usize,
-    /// Memory in use up to which rows are taken, and up to which they are placed.
+    /// What the largest batch takes.
+    pub(super) batch: usize,
+    /// Memory in use up to which rows are taken, up to which those without a partition are read back, and up to which they
+    /// are placed: each a batch above the one before, if there is a log to read from.
     pub(super) append: usize,
+    pub(super) load: usize,
     pub(super) place: usize,
     /// The same for rows of a sink with a reserve.
     pub(super) reserve: usize,
@@ -82,11 +92,15 @@ impl Ceilings {
         let (reserved, others): (Vec<_>, Vec<_>) = settings.sinks.iter().partition(|sink| sink.reserved);
         // One batch while all else is full: what that holds may give its memory back only then.
         let place = reserve - if reserved.is_empty() { 0 } else { largest + BATCH_COST };
-        let append = place - largest - BATCH_COST;
+        let batch = largest + BATCH_COST;
         let logged = settings.sinks.iter().filter(|sink| sink.keep != Keep::Memory).count();
+        let load = if logged > 0 { place - batch } else { place };
+        let append = load - batch;
         Self {
             limit,
+            batch,
             append,
+            load,
             place,
             reserve,
             // What is over is in the log alone before memory is full; the encoders have theirs.

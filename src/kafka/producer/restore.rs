@@ -12,7 +12,6 @@ use super::in_log::{Kind, Notes};
 use super::news::News;
 use super::numbers::Numbers;
 use super::partition::{Partition, Work};
-use super::pool::BATCH_COST;
 use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
 use super::settings::Keep;
 use super::window::{Identity, NewBatch, WINDOW};
@@ -189,7 +188,6 @@ impl Producer {
         let sink = self.topics[index].sink;
         let (lane, timeless, keeps_time) = (cut.lane, cut.timeless, self.settings.rules.keeps_time());
         let hint = (self.sinks[sink].settings.batch_bytes, 0);
-        let largest = self.memory.ceilings.place - self.memory.ceilings.append - BATCH_COST;
         let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: Kind::Logged(lane) };
         while let Some(rows) = cut.rows.get(*run) {
             *next = (*next).max(rows.first);
@@ -203,7 +201,7 @@ impl Producer {
             let back = log.read(lane, *next, rows.end(), &mut |row: LoggedRow<'_>| {
                 gap = row.number != *next;
                 // Room for a batch of any size, or none is begun: there is that much behind what rows that come may take.
-                short = part.is_empty() && !self.memory.may_place(largest + BATCH_COST);
+                short = part.is_empty() && !self.memory.may_place(self.memory.ceilings.batch);
                 if gap || short {
                     return false;
                 }

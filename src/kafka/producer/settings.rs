@@ -213,8 +213,9 @@ impl Settings {
         Codecs::new(wanted, self.batch_capacity_max())
     }
 
-    /// The least memory with which every promise can be kept: the largest row in every sink at once, one more to place
-    /// while all else is full, two more to split a batch; the encoders, and what one of their batches unpacks to.
+    /// The least memory with which every promise can be kept: the largest row in every sink at once, one more to place while
+    /// all else is full, and one to read back if there is a log, two more to split a batch; the encoders, and what one of
+    /// their batches unpacks to.
     #[must_use]
     pub fn buffer_bytes_min(&self) -> usize {
         self.buffer_bytes_min_with(&self.codecs())
@@ -223,6 +224,7 @@ impl Settings {
     pub(super) fn buffer_bytes_min_with(&self, codecs: &Codecs) -> usize {
         let largest = self.batch_capacity_max();
         let codec = if codecs.is_empty() { 0 } else { codecs.memory() + largest };
-        (self.sinks.len() + 3) * (largest + BUFFER_MIN + 2 * BATCH_COST) + codec
+        let read_back = usize::from(self.sinks.iter().any(|sink| sink.keep != Keep::Memory));
+        (self.sinks.len() + 3 + read_back) * (largest + BUFFER_MIN + 2 * BATCH_COST) + codec
     }
 }

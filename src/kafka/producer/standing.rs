@@ -8,7 +8,7 @@ use super::backlog::Backlog;
 impl Producer {
     /// A line for each topic and partition that holds rows.
     pub(crate) fn standing(&self) -> String {
-        let (used, ceilings) = (self.memory.pool.used(), (self.memory.ceilings.append, self.memory.ceilings.place));
+        let (used, ceilings) = (self.memory.pool.used(), &self.memory.ceilings);
         let mut text = format!(
             "memory {used} of {ceilings:?}, loading {:?}, reachable {}\n",
             self.loader.loading, self.cluster.reachable

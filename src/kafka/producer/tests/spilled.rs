@@ -6,7 +6,7 @@ use super::hand::{Hand, SINK, topic, values};
 use super::logged::disk;
 use crate::kafka::producer::row_log::RowRun;
 use crate::kafka::producer::{AnsweredOn, Full, Keep, Settings, SinkSettings, Want};
-use crate::kafka::types::{Ticket, TopicMetadata};
+use crate::kafka::types::{SinkId, Ticket, TopicMetadata};
 use crate::record::Row;
 
 fn tight() -> Settings {
@@ -319,4 +319,33 @@ fn a_batch_is_full_for_good_though_what_came_behind_it_leaves_memory() {
         hand.wait_ms(100);
     }
     assert_eq!((sent, hand.stats().buffered_rows), (vec![1, 2, 3], 0));
+}
+
+/// Rows without a partition are read back to be copied into one: what is read leaves room for that, however much memory
+/// there is.
+#[test]
+fn rows_of_several_topics_that_are_read_back_leave_room_to_place_them() {
+    for buffer_bytes in (0..100 * 1024).step_by(512) {
+        let mut settings = disk();
+        settings.sinks[0].record_bytes_max = 4096;
+        settings.sinks = vec![settings.sinks[0].clone(); 3];
+        settings.buffer_bytes = buffer_bytes;
+        let mut hand = Hand::new(settings.clone());
+        for number in 0..360u16 {
+            let name = format!("t{}", number / 3 % 2);
+            let row = Row { key: None, value: Some(&[7; 900]), headers: std::iter::empty(), timestamp: hand.wall() };
+            hand.producer.append(SinkId(number % 3), &name, row, None, hand.now);
+            hand.poll_synced();
+        }
+        let mut hand = hand.killed(settings, 8);
+        (1..3).for_each(|sink| hand.producer.on_producer_id(sink, 8, 0));
+        hand.poll();
+        hand.producer.on_metadata(&[topic("t0", &[0]), topic("t1", &[0])], hand.now);
+        for _ in 0..1_000 {
+            hand.poll_synced().into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+            hand.wait_ms(1);
+        }
+        let left: u64 = (0..3).map(|sink| hand.producer.stats(SinkId(sink)).buffered_rows).sum();
+        assert_eq!(left, 0, "{buffer_bytes} bytes:\n{}", hand.producer.standing());
+    }
 }
