@@ -28,6 +28,8 @@ pub(super) struct Logging {
     pub(super) ends: Ends,
     pub(super) unwritten: Unwritten,
     answers: Answers,
+    /// The group of the rows that were written last.
+    pub(super) wrote: u64,
     /// Partitions with a cut of this group, which may not be sent before.
     unsynced: VecDeque<(u64, Key)>,
     /// Partitions that found the log taking nothing.
@@ -138,8 +140,9 @@ impl Producer {
                 }
                 self.logging.unwritten.staging.pop_front();
             }
-            // The group is asked for when all of it has been taken.
-            let none = self.logging.answers.staged(log.group(), &mut self.memory.pool);
+            // All of it has been taken: the last of it with the rows that were written last. What is gathered now may be nothing,
+            // and would not become durable by itself.
+            let none = self.logging.answers.staged(self.logging.wrote, &mut self.memory.pool);
             if self.logging.unwritten.dirty.is_empty() && none {
                 return true;
             }
@@ -202,6 +205,7 @@ impl Producer {
             let least = topic.turns.least_of(home);
             let Some(rows) = batch.unstaged(lane, least, &mut self.logging.scratch) else { continue };
             let first = log.rows(&rows)?;
+            self.logging.wrote = log.group();
             topic.turns.wrote(home, least, first + u64::from(rows.count));
             batch.staged(&mut self.memory.pool, lane, first);
             self.resized(dirty.topic, before, batch.memory());

@@ -132,6 +132,7 @@ impl Producer {
         let taken = log.rows(&rows).map(|first| (first, first + u64::from(rows.count)));
         self.memory.codecs.forget_plain();
         let (first, end) = taken?;
+        self.logging.wrote = log.group();
         topic.turns.wrote(home, least, end);
         let before = batch.memory();
         batch.staged_from(from, &mut self.memory.pool, lane, first);

@@ -40,6 +40,23 @@ fn a_cut_is_sent_when_it_is_durable_and_not_before() {
     assert!(hand.log.state.live.is_empty());
 }
 
+/// The log takes nothing until they are too old; then there is nothing that a sync would be for.
+#[test]
+fn rows_that_expire_before_they_are_written_are_answered_without_a_group() {
+    let mut settings = disk();
+    settings.sinks[0].expire_after = Some(std::time::Duration::from_millis(100));
+    let mut hand = Hand::new(settings);
+    hand.log.takes = Some(0);
+    hand.append("t", None);
+    hand.poll();
+    hand.wait_ms(200);
+    hand.poll();
+    assert_eq!((hand.stats().expired, hand.stats().buffered_rows), (1, 0));
+    hand.log.takes = None;
+    hand.poll();
+    assert_eq!(hand.delivered(), [0]);
+}
+
 #[test]
 fn rows_and_their_cut_stand_in_one_group_and_five_are_cut_in_one_poll() {
     let mut hand = known(disk());
