@@ -1,21 +1,24 @@
 //! `publish` and `idle`: fixed loads whose JSON other scripts read.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::load::endpoint::Endpoints;
 use crate::load::scenario::{Group, QosMix, Role, Scenario};
 use crate::load::span::Span;
-use crate::load::{self, Terms, Transport};
+use crate::load::{self, Terms};
 use crate::outcome::Outcome;
+use crate::transport;
 
 /// Patterns A to D: so many connections, so many messages a write, a window of unanswered ones.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Publish {
     /// The server.
     #[arg(long, default_value = "127.0.0.1:1883")]
-    target: std::net::SocketAddr,
+    target: SocketAddr,
     /// Process whose CPU and memory are read.
     #[arg(long)]
     pid: Option<u32>,
@@ -40,6 +43,8 @@ pub(crate) struct Publish {
     /// Topic; `{}` is the connection's number.
     #[arg(long, default_value = "dev/{}/telemetry")]
     topic: String,
+    #[command(flatten)]
+    transport: transport::Settings,
 }
 
 /// Connections that say nothing.
@@ -47,7 +52,7 @@ pub(crate) struct Publish {
 pub(crate) struct Idle {
     /// The server.
     #[arg(long, default_value = "127.0.0.1:1883")]
-    target: std::net::SocketAddr,
+    target: SocketAddr,
     /// Process whose CPU and memory are read.
     #[arg(long)]
     pid: u32,
@@ -57,6 +62,8 @@ pub(crate) struct Idle {
     /// Seconds of silence over which CPU is taken.
     #[arg(long, default_value_t = 10)]
     seconds: u64,
+    #[command(flatten)]
+    transport: transport::Settings,
 }
 
 /// # Errors
@@ -74,7 +81,7 @@ pub(crate) fn publish(settings: &Publish) -> anyhow::Result<Value> {
         keep_alive: 0,
         ..Group::default()
     };
-    let outcome = run(group, Duration::from_secs(600), settings.target, settings.pid)?;
+    let outcome = run(group, Duration::from_secs(600), endpoints(settings.target, &settings.transport)?, settings.pid)?;
     let answers = outcome.latency.get("puback").or(outcome.latency.get("pubcomp")).cloned().unwrap_or_default();
     let process = outcome.processes.first();
     Ok(json!({
@@ -91,11 +98,12 @@ pub(crate) fn publish(settings: &Publish) -> anyhow::Result<Value> {
 /// As [`load::run`]; a verdict that is not good.
 pub(crate) fn idle(settings: &Idle) -> anyhow::Result<Value> {
     let idle = |clients| Group { name: "idle".into(), role: Role::Idle, clients, keep_alive: 0, ..Group::default() };
+    let endpoints = endpoints(settings.target, &settings.transport)?;
     // One first, so that tables that grow once are not charged to the connections.
-    run(idle(1), Duration::from_millis(500), settings.target, Some(settings.pid))?;
+    run(idle(1), Duration::from_millis(500), endpoints.clone(), Some(settings.pid))?;
     let before = crate::process::read(settings.pid)?;
     let seconds = Duration::from_secs(settings.seconds);
-    let outcome = run(idle(settings.connections), seconds, settings.target, Some(settings.pid))?;
+    let outcome = run(idle(settings.connections), seconds, endpoints, Some(settings.pid))?;
     let Some(process) = outcome.processes.first() else { anyhow::bail!("no process was watched") };
     let end = crate::process::read(settings.pid)?;
     let connections = f64::from(settings.connections);
@@ -108,7 +116,11 @@ pub(crate) fn idle(settings: &Idle) -> anyhow::Result<Value> {
     }))
 }
 
-fn run(group: Group, duration: Duration, target: std::net::SocketAddr, pid: Option<u32>) -> anyhow::Result<Outcome> {
+fn endpoints(target: SocketAddr, transport: &transport::Settings) -> anyhow::Result<Endpoints> {
+    Ok(Endpoints::one(target, transport.to(&target.to_string())?))
+}
+
+fn run(group: Group, duration: Duration, endpoints: Endpoints, pid: Option<u32>) -> anyhow::Result<Outcome> {
     let scenario = Scenario {
         name: group.name.clone(),
         description: String::new(),
@@ -118,9 +130,8 @@ fn run(group: Group, duration: Duration, target: std::net::SocketAddr, pid: Opti
         groups: vec![group],
     };
     let terms = Terms {
-        target,
+        endpoints,
         target_name: "server".to_owned(),
-        transport: Transport::plain(),
         threads: 1,
         cpus: Vec::new(),
         watched: pid.map(|pid| ("server".to_owned(), pid)).into_iter().collect(),

@@ -18,6 +18,7 @@ mod run;
 mod summary;
 mod target;
 mod text;
+mod transport;
 
 use std::process::ExitCode;
 

@@ -9,14 +9,15 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 
+use crate::load::endpoint::Endpoints;
 use crate::load::scenario::Scenario;
-use crate::load::{self, Terms, Transport};
+use crate::load::{self, Terms};
 use crate::outcome::Outcome;
 use crate::patterns::Pattern;
-use crate::{html, run};
+use crate::{html, run, transport};
 pub(crate) use results::Comparison;
 use results::{PatternResult, TargetResult};
-use servers::{Behind, Server};
+use servers::{Behind, Entry, Server};
 
 /// Name of the floor among the servers.
 const FLOOR: &str = "floor";
@@ -42,6 +43,14 @@ pub(crate) struct Settings {
     /// Forebay once more, without a sink and with a disk buffer for messages to kept sessions.
     #[arg(long, requires = "forebay")]
     spool: bool,
+    #[command(flatten)]
+    transport: transport::Settings,
+    /// With --forebay and --tls: PEM file of the certificate that it shows.
+    #[arg(long, requires = "forebay_key")]
+    forebay_certificate: Option<PathBuf>,
+    /// PEM file of its private key.
+    #[arg(long, requires = "forebay_certificate")]
+    forebay_key: Option<PathBuf>,
     /// Patterns (docs/BENCHMARKS.md).
     #[arg(long, value_delimiter = ',', default_values = ["A", "B", "C"])]
     patterns: Vec<Pattern>,
@@ -81,19 +90,21 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<bool> {
         servers.push(Server::floor(settings.server_cpu)?);
     }
     for text in &settings.server {
-        servers.push(Server::running(text)?);
+        servers.push(Server::running(text, &settings.transport)?);
     }
     for text in &settings.start {
-        servers.push(Server::start(text, settings.server_cpu)?);
+        servers.push(Server::start(text, &settings.transport, settings.server_cpu)?);
     }
     if let Some(program) = &settings.forebay {
-        let cpu = settings.server_cpu;
-        servers.push(Server::forebay("forebay", program, Behind::Sink(&settings.acknowledge), cpu)?);
+        let (certificate, key) = (settings.forebay_certificate.as_deref(), settings.forebay_key.as_deref());
+        let entry = Entry { transport: &settings.transport, certificate: certificate.zip(key) };
+        let start = |name, behind| Server::forebay(name, program, behind, entry, settings.server_cpu);
+        servers.push(start("forebay", Behind::Sink(&settings.acknowledge))?);
         if settings.broker {
-            servers.push(Server::forebay("forebay, no sink", program, Behind::Nothing, cpu)?);
+            servers.push(start("forebay, no sink", Behind::Nothing)?);
         }
         if settings.spool {
-            servers.push(Server::forebay("forebay, spool", program, Behind::Spool, cpu)?);
+            servers.push(start("forebay, spool", Behind::Spool)?);
         }
     }
     if servers.iter().all(|server| server.name == FLOOR) {
@@ -164,9 +175,8 @@ pub(crate) fn round(
     system_calls: bool,
 ) -> anyhow::Result<Outcome> {
     let terms = Terms {
-        target: server.address,
+        endpoints: Endpoints::one(server.address, server.transport.clone()),
         target_name: server.name.clone(),
-        transport: Transport::plain(),
         threads: 1,
         cpus: cpu.into_iter().collect(),
         watched: vec![(server.name.clone(), server.pid)],

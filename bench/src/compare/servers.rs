@@ -1,7 +1,8 @@
 //! The servers of a comparison: running ones, and ones that are started and stopped here.
 
+use std::fmt::Write;
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,12 +10,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::load::Transport;
+use crate::load::endpoint::Endpoint;
+use crate::transport;
+
 const START_PATIENCE: Duration = Duration::from_secs(30);
 
 /// One server.
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
+    /// How clients connect to it.
+    pub(crate) transport: Transport,
     pub(crate) pid: u32,
     /// Stopped with us.
     _started: Vec<Started>,
@@ -31,6 +38,31 @@ pub(crate) enum Behind<'a> {
     Nothing,
     /// To its disk, if they are for kept sessions.
     Spool,
+}
+
+/// How clients come to a Forebay that is started here.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    pub(crate) transport: &'a transport::Settings,
+    /// With TLS: certificate and key.
+    pub(crate) certificate: Option<(&'a Path, &'a Path)>,
+}
+
+impl Entry<'_> {
+    /// The rest of the `[[listener]]`.
+    fn listener(&self) -> anyhow::Result<String> {
+        let kind = self.transport.kind();
+        let mut keys = format!("transport = {:?}\n", kind.name());
+        if kind.has_tls() {
+            let (certificate, key) =
+                self.certificate.context("--tls: name Forebay's own with --forebay-certificate and --forebay-key")?;
+            let _ = writeln!(keys, "[listener.tls]\ncert_file = {certificate:?}\nkey_file = {key:?}");
+        }
+        if kind.has_websocket() {
+            let _ = writeln!(keys, "[listener.ws]\npath = {:?}", self.transport.path());
+        }
+        Ok(keys)
+    }
 }
 
 /// A folder that goes when this is dropped.
@@ -54,18 +86,19 @@ impl Drop for Started {
 
 impl Server {
     /// From `NAME=HOST:PORT@PID`.
-    pub(super) fn running(text: &str) -> anyhow::Result<Self> {
+    pub(super) fn running(text: &str, transport: &transport::Settings) -> anyhow::Result<Self> {
         let parts = || {
             let (name, rest) = text.split_once('=')?;
             let (address, pid) = rest.rsplit_once('@')?;
             Some((name, address, pid.parse().ok()?))
         };
         let (name, address, pid) = parts().with_context(|| format!("--server {text}: expected NAME=HOST:PORT@PID"))?;
-        Ok(Self { name: name.to_owned(), address: resolve(address)?, pid, _started: Vec::new(), _folder: None })
+        let Endpoint { address, transport } = transport.endpoint(transport.kind(), address, transport.path())?;
+        Ok(Self { name: name.to_owned(), address, transport, pid, _started: Vec::new(), _folder: None })
     }
 
     /// From `NAME=HOST:PORT=COMMAND`.
-    pub(super) fn start(text: &str, cpu: Option<usize>) -> anyhow::Result<Self> {
+    pub(super) fn start(text: &str, transport: &transport::Settings, cpu: Option<usize>) -> anyhow::Result<Self> {
         let parts = || {
             let (name, rest) = text.split_once('=')?;
             let (address, command) = rest.split_once('=')?;
@@ -73,7 +106,7 @@ impl Server {
         };
         let (name, address, command) =
             parts().with_context(|| format!("--start {text}: expected NAME=HOST:PORT=COMMAND"))?;
-        let address = resolve(address)?;
+        let Endpoint { address, transport } = transport.endpoint(transport.kind(), address, transport.path())?;
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("exec {command}")]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut started = Started(pinned(shell, cpu).spawn().with_context(|| command.to_owned())?);
@@ -87,11 +120,18 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(Self { name: name.to_owned(), address, pid: started.0.id(), _started: vec![started], _folder: None })
+        let pid = started.0.id();
+        Ok(Self { name: name.to_owned(), address, transport, pid, _started: vec![started], _folder: None })
     }
 
     /// Forebay with one shard, and a Kafka that answers and throws away.
-    pub(crate) fn forebay(name: &str, program: &Path, behind: Behind<'_>, cpu: Option<usize>) -> anyhow::Result<Self> {
+    pub(crate) fn forebay(
+        name: &str,
+        program: &Path,
+        behind: Behind<'_>,
+        entry: Entry<'_>,
+        cpu: Option<usize>,
+    ) -> anyhow::Result<Self> {
         let (sink, kafka) = sink("kafka-sink listening on ")?;
         let folder = Folder(std::env::temp_dir().join(format!("forebay-bench-{}-{name}", std::process::id())));
         std::fs::create_dir_all(&folder.0)?;
@@ -103,22 +143,30 @@ impl Server {
             Behind::Spool => ("unused", "replicated", "[spool]\nbytes_max = \"4GiB\"\n"),
         };
         let text = format!(
-            "[service]\nshards = 1\npin = {}\ndata_dir = {:?}\n[control]\nbind = \"off\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n\
+            "[service]\nshards = 1\npin = {}\ndata_dir = {:?}\n[control]\nbind = \"off\"\n[[listener]]\nbind = \"127.0.0.1:0\"\n{}\
              [kafka.main]\nbootstrap = \"{kafka}\"\n[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [{filter:?}]\n\
              topic = \"bench\"\nacknowledge = {acknowledge:?}\n{spool}",
             cpu.is_some(),
             folder.0.join("data"),
+            entry.listener()?,
         );
         std::fs::write(&config, text)?;
         let mut forebay = Command::new(program);
         forebay.arg("--config").arg(&config).stderr(Stdio::null());
         let started = listening(forebay, "mqtt listening on ", cpu);
         let (forebay, address) = started.with_context(|| program.display().to_string())?;
-        let pid = forebay.0.id();
-        Ok(Self { name: name.to_owned(), address, pid, _started: vec![forebay, sink], _folder: Some(folder) })
+        let (pid, transport) = (forebay.0.id(), entry.transport.to(&address.to_string())?);
+        Ok(Self {
+            name: name.to_owned(),
+            address,
+            transport,
+            pid,
+            _started: vec![forebay, sink],
+            _folder: Some(folder),
+        })
     }
 
-    /// The floor, and a sink for its batches.
+    /// The floor, and a sink for its batches. It speaks plain TCP, whatever the others do.
     pub(crate) fn floor(cpu: Option<usize>) -> anyhow::Result<Self> {
         let program = std::env::current_exe()?;
         let (sink, discard) = sink("discard listening on ")?;
@@ -128,6 +176,7 @@ impl Server {
         Ok(Self {
             name: super::FLOOR.to_owned(),
             address,
+            transport: Transport::plain(),
             pid: floor.0.id(),
             _started: vec![floor, sink],
             _folder: None,
@@ -171,9 +220,4 @@ fn pinned(mut command: Command, cpu: Option<usize>) -> Command {
         unsafe { command.pre_exec(move || Ok(rustix::thread::sched_setaffinity(None, &set)?)) };
     }
     command
-}
-
-fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
-    let mut found = address.to_socket_addrs().with_context(|| address.to_owned())?;
-    found.next().with_context(|| format!("{address}: no address"))
 }

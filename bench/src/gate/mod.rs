@@ -10,8 +10,9 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::compare;
-use crate::compare::servers::{Behind, Server};
+use crate::compare::servers::{Behind, Entry, Server};
 use crate::patterns::Pattern;
+use crate::transport;
 use budgets::{Budgets, Line};
 
 /// See the module.
@@ -68,11 +69,16 @@ fn pattern(name: &str) -> anyhow::Result<Pattern> {
     clap::ValueEnum::from_str(name, true).map_err(|_| anyhow::anyhow!("budgets: there is no pattern {name}"))
 }
 
+fn forebay(settings: &Settings, cpu: Option<usize>) -> anyhow::Result<Server> {
+    let entry = Entry { transport: &transport::Settings::default(), certificate: None };
+    Server::forebay("forebay", &settings.forebay, Behind::Sink("replicated"), entry, cpu)
+}
+
 fn system_calls(budgets: &Budgets, settings: &Settings, lines: &mut Vec<Line>) -> anyhow::Result<()> {
     if budgets.system_calls.is_empty() {
         return Ok(());
     }
-    let server = Server::forebay("forebay", &settings.forebay, Behind::Sink("replicated"), None)?;
+    let server = forebay(settings, None)?;
     for (name, &budget) in &budgets.system_calls {
         let outcome = compare::round(&server, &pattern(name)?.scenario(0.2), None, true)?;
         let counted = outcome.processes.first().and_then(|process| process.system_calls_per_message);
@@ -91,8 +97,7 @@ fn ratios(budgets: &Budgets, settings: &Settings, lines: &mut Vec<Line>) -> anyh
     if budgets.ratio.is_empty() {
         return Ok(());
     }
-    let servers =
-        [Server::floor(Some(0))?, Server::forebay("forebay", &settings.forebay, Behind::Sink("replicated"), Some(0))?];
+    let servers = [Server::floor(Some(0))?, forebay(settings, Some(0))?];
     let patterns = budgets.ratio.keys().map(|name| pattern(name)).collect::<anyhow::Result<Vec<_>>>()?;
     let plan = compare::Plan { patterns, rounds: settings.rounds, scale: 1.0, cpu: Some(1), system_calls: false };
     let comparison = compare::rounds(&servers, &plan)?;

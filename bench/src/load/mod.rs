@@ -4,6 +4,7 @@
 //! processes meanwhile. Payloads are those of `flow`, so the same judge can read what arrived in Kafka.
 
 mod client;
+pub(crate) mod endpoint;
 mod packet;
 pub(crate) mod scenario;
 mod schedule;
@@ -17,13 +18,13 @@ pub(crate) mod verify;
 mod watch;
 mod worker;
 
-use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail};
 
 pub(crate) use client::Client;
+use endpoint::Endpoints;
 use scenario::{Role, Scenario};
 use shared::Shared;
 use stats::Stats;
@@ -35,9 +36,8 @@ use crate::outcome::{Latency, Outcome, SCHEMA, Totals};
 
 /// What a run is told beside its scenario.
 pub(crate) struct Terms {
-    pub(crate) target: SocketAddr,
+    pub(crate) endpoints: Endpoints,
     pub(crate) target_name: String,
-    pub(crate) transport: Transport,
     pub(crate) threads: usize,
     /// CPUs for the generator's threads; none: anywhere.
     pub(crate) cpus: Vec<usize>,
@@ -73,7 +73,7 @@ pub(crate) fn run(scenario: &Scenario, terms: Terms) -> anyhow::Result<Finished>
     raise_descriptor_limit(scenario)?;
     let machine = crate::machine::describe();
     let threads = terms.threads.max(1);
-    let shared = Shared::new(scenario.clone(), terms.target, terms.transport.clone(), threads, terms.run, terms.told)?;
+    let shared = Shared::new(scenario.clone(), &terms.endpoints, threads, terms.run, terms.told)?;
     let mut watch = Watch::new(&terms)?;
     let started = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
     let (sender, lately) = mpsc::channel();
@@ -196,7 +196,7 @@ fn conduct(
         let (failures, connected) = (shared.sum(|c| &c.failures), shared.sum(|c| &c.connected));
         let refused = connected == 0 && failures >= wanted && begun.elapsed() > Duration::from_secs(3);
         if refused || failures > 2 * wanted + 100 {
-            bail!("cannot connect to {}: {connected} of {wanted} connections, {failures} failures", shared.target);
+            bail!("cannot connect to {}: {connected} of {wanted} connections, {failures} failures", shared.addresses());
         }
     }
     watch.connected()?;

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use super::endpoint::Kind;
 use super::span::Span;
 use crate::flow::payload::BYTES_MIN;
 use crate::flow::plan::Weights;
@@ -66,6 +67,8 @@ pub(crate) struct Group {
     /// `false`: sessions are kept (3.1.1: clean session 0; 5.0: expiry interval of an hour).
     pub(crate) clean: bool,
     pub(crate) retain: bool,
+    /// Of its connections, where the command line has a `--listener` for it; else that of `--target`.
+    pub(crate) transport: Option<Kind>,
     pub(crate) username: Option<String>,
     pub(crate) password: Option<String>,
 }
@@ -141,6 +144,7 @@ impl Default for Group {
             keep_alive: 60,
             clean: true,
             retain: false,
+            transport: None,
             username: None,
             password: None,
         }

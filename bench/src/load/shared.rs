@@ -1,12 +1,11 @@
 //! What the threads of a run share: settings, the phase, and counters for whoever watches.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::endpoint::{Endpoint, Endpoints};
 use super::scenario::{Group, Role, Scenario};
 use super::schedule::Schedule;
-use super::transport::Transport;
 use super::verify::Publishers;
 use crate::flow::plan::Weights;
 
@@ -45,6 +44,8 @@ pub(crate) struct Prepared {
     /// Of its writes, or connects; `None`: closed loop.
     pub(crate) schedule: Option<Schedule>,
     pub(crate) run: u32,
+    /// Where its clients connect.
+    pub(crate) endpoint: Endpoint,
 }
 
 /// See the module.
@@ -52,8 +53,6 @@ pub(crate) struct Shared {
     pub(crate) scenario: Scenario,
     pub(crate) groups: Vec<Prepared>,
     pub(crate) publishers: Publishers,
-    pub(crate) target: SocketAddr,
-    pub(crate) transport: Transport,
     pub(crate) threads: usize,
     pub(crate) epoch: Instant,
     /// Marks client ids and payloads.
@@ -70,8 +69,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         scenario: Scenario,
-        target: SocketAddr,
-        transport: Transport,
+        endpoints: &Endpoints,
         threads: usize,
         run: u32,
         told: bool,
@@ -84,15 +82,14 @@ impl Shared {
             let open = group.rate > 0.0 && matches!(group.role, Role::Publish | Role::Connect);
             let schedule = open.then(|| Schedule::new(group.rate / per, group.ramp.0.as_secs_f64()));
             let qos = weights.sole().map(|qos| qos as u8);
-            groups.push(Prepared { group: group.clone(), qos, weights, schedule, run: publishers.run_of(index) });
+            let (endpoint, run) = (endpoints.of(group)?, publishers.run_of(index));
+            groups.push(Prepared { group: group.clone(), qos, weights, schedule, run, endpoint });
         }
         Ok(Self {
             fan: super::verdict::fan(&groups),
             scenario,
             groups,
             publishers,
-            target,
-            transport,
             threads,
             epoch: Instant::now(),
             run,
@@ -101,6 +98,13 @@ impl Shared {
             start_ns: AtomicU64::new(u64::MAX),
             counters: (0..threads).map(|_| Counters::default()).collect(),
         })
+    }
+
+    /// Where its groups connect, for messages.
+    pub(crate) fn addresses(&self) -> String {
+        let mut addresses: Vec<String> = self.groups.iter().map(|p| p.endpoint.address.to_string()).collect();
+        addresses.dedup();
+        addresses.join(", ")
     }
 
     pub(crate) fn now_ns(&self) -> u64 {

@@ -270,7 +270,7 @@ impl<'a> Worker<'a> {
                 }
             }
             self.connecting += 1;
-            if client.connect(self.shared.target, &self.poll, index).is_err() {
+            if client.connect(prepared.endpoint.address, &self.poll, index).is_err() {
                 // Refused at once, as on loopback.
                 self.connecting -= 1;
                 self.stats.connects_failed += 1;
@@ -362,7 +362,7 @@ impl<'a> Worker<'a> {
         client.last_out_ns = self.shared.now_ns();
         let mut out = Vec::new();
         packet::connect(&mut out, &prepared.group, &id);
-        match self.shared.transport.layer() {
+        match prepared.endpoint.transport.layer() {
             Ok(layer) => client.layer = layer,
             Err(error) => self.stats.error(|| error.to_string()),
         }
