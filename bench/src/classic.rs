@@ -116,17 +116,31 @@ pub(crate) fn idle(settings: &Idle) -> anyhow::Result<Value> {
     }))
 }
 
-fn endpoints(target: SocketAddr, transport: &transport::Settings) -> anyhow::Result<Endpoints> {
+pub(crate) fn endpoints(target: SocketAddr, transport: &transport::Settings) -> anyhow::Result<Endpoints> {
     Ok(Endpoints::one(target, transport.to(&target.to_string())?))
 }
 
 fn run(group: Group, duration: Duration, endpoints: Endpoints, pid: Option<u32>) -> anyhow::Result<Outcome> {
+    run_as(load::new_run(), group, [duration, Duration::from_secs(60)], endpoints, pid)
+}
+
+/// A scenario of one group. `run`: its mark; the same one gives clients the same identifiers. Duration and drain.
+///
+/// # Errors
+/// As [`load::run`]; a verdict that is not good.
+pub(crate) fn run_as(
+    run: u32,
+    group: Group,
+    [duration, drain]: [Duration; 2],
+    endpoints: Endpoints,
+    pid: Option<u32>,
+) -> anyhow::Result<Outcome> {
     let scenario = Scenario {
         name: group.name.clone(),
         description: String::new(),
         duration: Span(duration),
         warmup: Span::default(),
-        drain: Span::seconds(60),
+        drain: Span(drain),
         groups: vec![group],
     };
     let terms = Terms {
@@ -138,7 +152,7 @@ fn run(group: Group, duration: Duration, endpoints: Endpoints, pid: Option<u32>)
         system_calls: false,
         progress: false,
         told: false,
-        run: load::new_run(),
+        run,
         epoch: None,
     };
     let outcome = load::run(&scenario, terms)?.outcome;

@@ -7,11 +7,9 @@ use anyhow::bail;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::load::scenario::{Contents, Group, QosMix, Role, Scenario};
-use crate::load::span::Span;
-use crate::load::{self, Terms, Transport};
+use crate::load::scenario::{Contents, Group, QosMix, Role};
 use crate::outcome::Outcome;
-use crate::process;
+use crate::{classic, load, process, transport};
 
 /// Clients subscribe and leave, messages are published, the clients return and take what waits for them.
 #[derive(Args, Clone, Debug)]
@@ -44,6 +42,8 @@ pub(crate) struct Settings {
     /// Longest time in which what waits for the clients that return at the same time has to come, seconds.
     #[arg(long, default_value_t = 60)]
     patience: u64,
+    #[command(flatten)]
+    transport: transport::Settings,
 }
 
 /// One phase: so long, or until its messages are sent.
@@ -55,29 +55,9 @@ struct Phase<'a> {
 
 impl Phase<'_> {
     fn of(&self, group: Group, duration: Duration) -> anyhow::Result<Outcome> {
-        let scenario = Scenario {
-            name: "kept".to_owned(),
-            description: String::new(),
-            duration: Span(duration),
-            warmup: Span::default(),
-            drain: Span::seconds(self.settings.patience),
-            groups: vec![group],
-        };
-        let terms = Terms {
-            target: self.settings.target,
-            target_name: "server".to_owned(),
-            transport: Transport::plain(),
-            threads: 1,
-            cpus: Vec::new(),
-            watched: vec![("server".to_owned(), self.settings.pid)],
-            system_calls: false,
-            progress: false,
-            told: false,
-            run: self.run,
-            epoch: None,
-        };
-        let outcome = load::run(&scenario, terms)?.outcome;
-        if outcome.verdict.passed { Ok(outcome) } else { bail!("{}", outcome.verdict.headline) }
+        let Settings { target, transport, pid, patience, .. } = self.settings;
+        let spans = [duration, Duration::from_secs(*patience)];
+        classic::run_as(self.run, group, spans, classic::endpoints(*target, transport)?, Some(*pid))
     }
 
     /// Each batch of sessions is a group of its own.
