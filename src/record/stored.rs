@@ -3,6 +3,10 @@
 /// The partition of a lane whose rows have none yet.
 pub const UNPLACED: i32 = -1;
 
+/// Producer id of a cut that is no batch: rows that were sent under no identity, and go before all others of their partition
+/// that are in no cut, whatever their numbers.
+pub const NO_BATCH: i64 = -2;
+
 /// Rows of a lane with consecutive numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RowRun {

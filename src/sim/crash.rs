@@ -36,6 +36,7 @@ impl World {
         let Some(store) = &mut self.store else { return };
         let restored = store.crash(how, at, &mut self.disk_rng);
         let found = store.found();
+        self.told.being_dead_lettered(self.producer.rejected_in_log());
         let gone = self.told.crashed(&restored, &found, saved);
         self.trace.note(at.0, || format!("{how:?}, saved {saved}: found {} rows, {restored:?}", found.len()));
         if saved {

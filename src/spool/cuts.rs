@@ -6,7 +6,7 @@ use super::lists::Runs;
 use super::log::Log;
 use super::state::Lane;
 use super::terms::{CUTS_OPEN_MAX, NewCut, Refused};
-use crate::record::stored::RowRun;
+use crate::record::stored::{NO_BATCH, RowRun};
 
 /// Runs that one call of [`Log::drop_oldest`] drops, at most.
 const DROPPED_MAX: usize = 256;
@@ -24,7 +24,9 @@ impl Log {
         }
         lane.touched = self.gathering;
         let identity = (cut.producer_id, cut.epoch);
-        if let Some(window) = self.ahead.window(cut.lane, cut.partition) {
+        if cut.producer_id != NO_BATCH
+            && let Some(window) = self.ahead.window(cut.lane, cut.partition)
+        {
             if window.identity != identity {
                 return Err(Refused::Identity);
             }

@@ -41,7 +41,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 
-pub use crate::record::stored::{Known, Origin, RowRun, UNPLACED};
+pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, UNPLACED};
 pub use batches::{BATCH_AT, batch_entry_bytes, batch_header, claims_batch, is_whole, put_batch, seal_batch};
 pub use disk::{AppendError, Completion, Disk, ReadError};
 pub use entry::{Cut, CutHead, Deadline, Entry, Kind, Reason, Rows, RunList, Span};

@@ -1,7 +1,7 @@
 //! What a start makes of the segments that it has read: entry by entry, but for the last group, which is held back; and what
 //! is ended because it cannot be.
 
-use crate::record::stored::RowRun;
+use crate::record::stored::{NO_BATCH, RowRun};
 use std::collections::BTreeMap;
 
 use super::entry::{Cut, Entry, Span};
@@ -124,7 +124,9 @@ impl Recovered {
         for Cut { head, rows } in void.iter().rev() {
             let live = rows.iter().map(|run| self.live_rows(head.lane, *run)).sum();
             let sink = self.state.lane(head.lane).map(|lane| lane.sink.clone()).unwrap_or_default();
-            self.voided.push((sink, live));
+            if head.producer_id != NO_BATCH {
+                self.voided.push((sink, live));
+            }
             let reason = super::Reason::Void;
             self.end(&Entry::EndCut { cut: head.cut, lane: head.lane, reason, rows: Runs::new(rows) });
         }

@@ -1,6 +1,6 @@
 //! The log's terms: what it is given, what it refuses, what callers know ahead of what is durable.
 
-use crate::record::stored::{Origin, RowRun};
+use crate::record::stored::{NO_BATCH, Origin, RowRun, UNPLACED};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -219,6 +219,11 @@ impl Ahead {
     }
 
     pub(super) fn opened(&mut self, cut: u64, lane: u64, partition: i32, identity: (i64, i16)) {
+        if identity.0 == NO_BATCH {
+            // In no window: closing it finds none.
+            self.cuts.insert(cut, (lane, UNPLACED));
+            return;
+        }
         self.cuts.insert(cut, (lane, partition));
         let Some(lane) = self.lanes.get(&lane) else { return };
         let (hasher, topic) = (&self.hasher, &lane.topic);

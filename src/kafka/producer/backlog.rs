@@ -55,14 +55,24 @@ pub(super) struct Spooled {
     pub(super) run: usize,
     pub(super) next: u64,
     pub(super) backlog: Option<Backlog>,
+    /// How many of those cuts that are no batches a stop has written down.
+    pub(super) saved: usize,
 }
 
 impl Spooled {
+    /// Whether rows that go behind a cut have lower numbers than it, or are in a cut from this place on that is no batch.
+    pub(super) fn has_before(&self, place: usize, cut: &RestoredCut) -> bool {
+        let uncut = self.backlog.as_ref().and_then(Backlog::first_uncut);
+        let last = cut.rows.iter().map(RowRun::end).max();
+        self.cuts.len() > place || uncut.zip(last).is_some_and(|(uncut, end)| uncut < end)
+    }
+
     /// One more cut of an earlier start. Those of one identity go in the order of their sequence: what an orderly stop cut of
-    /// batches that memory alone had may stand before what was cut through the log.
+    /// batches that memory alone had may stand before what was cut through the log. What is no batch goes behind those that are.
     pub(super) fn add_cut(&mut self, cut: RestoredCut) {
         let later = |other: &&RestoredCut| {
-            (other.producer_id, other.epoch) == (cut.producer_id, cut.epoch) && precedes(cut.sequence, other.sequence)
+            let same = (other.producer_id, other.epoch) == (cut.producer_id, cut.epoch);
+            same && precedes(cut.sequence, other.sequence) || cut.is_batch() && !other.is_batch()
         };
         let place = self.cuts.len() - self.cuts.iter().rev().take_while(later).count();
         self.cuts.insert(place, cut);
@@ -168,6 +178,12 @@ impl Backlog {
             self.next = if self.next == self.end { first } else { self.next.min(first) };
         }
         self.end = self.end.max(runs.iter().map(RowRun::end).max().unwrap_or(0));
+    }
+
+    /// The first row that is in no cut may have this number, or a higher one.
+    pub(super) fn first_uncut(&self) -> Option<u64> {
+        let behind = |first, run: &RowRun| if run.first <= first { run.end().max(first) } else { first };
+        (self.rows > 0).then(|| self.skip.iter().fold(self.next, behind))
     }
 
     /// The number of the next row that is to be read.

@@ -160,6 +160,11 @@ impl Batch {
         BATCH_COST + buffer + extra(&self.tickets) + self.terms_bytes()
     }
 
+    /// Whether its records have no times.
+    pub(super) const fn is_timeless(&self) -> bool {
+        self.max_timestamp < 0
+    }
+
     /// The time of its first record; `None`: it was written without one.
     pub(super) fn oldest_ms(&self) -> Option<i64> {
         let first = match &self.body {

@@ -234,7 +234,7 @@ impl Producer {
         let runs = &mut self.logging.runs;
         let lane = batch.in_log.numbers.runs_from(0, runs).filter(|_| batch.in_log.is_staged(batch.count));
         let Some((lane, _)) = lane else { return self.wait_for_log_room(key) };
-        let cut = topic.new_cut(&self.cluster.id, key.partition as i32, (batch, stamp), (lane, runs));
+        let cut = topic.new_cut(&self.cluster.id, key.partition as i32, (batch.is_timeless(), stamp), (lane, runs));
         let Ok(taken) = log.cut(&cut) else { return self.wait_for_log_room(key) };
         self.cut(key, wall, Some(taken));
         if taken.group > self.logging.durable {

@@ -7,6 +7,7 @@ use super::acked::Acked;
 use super::backlog::{Backlog, Spooled};
 use super::batch::Batch;
 use super::in_log::{Kind, Lane};
+use super::row_log::RestoredCut;
 use super::window::{Head, PartitionWindow, Step, StepTerms, UndoneList, WINDOW};
 use crate::kafka::types::NodeId;
 use crate::rules::Rules;
@@ -191,8 +192,11 @@ impl Partition {
         self.window.step(self.ripe(terms.rules, terms.now), terms)
     }
 
-    /// Cuts of an earlier start that are still to be loaded.
+    /// Cuts of an earlier start that are still to be loaded before anything is cut. What is no batch goes behind what an
+    /// earlier start had cut.
     pub(super) fn restored(&self) -> usize {
-        self.spooled.as_ref().map_or(0, |spooled| spooled.cuts.len())
+        let old = self.uncut().is_some_and(|batch| batch.in_log.old);
+        let waits = |cut: &&RestoredCut| !old || cut.is_batch();
+        self.spooled.as_ref().map_or(0, |spooled| spooled.cuts.iter().filter(waits).count())
     }
 }

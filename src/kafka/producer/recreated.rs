@@ -98,7 +98,7 @@ impl Producer {
             return false;
         }
         let unclear = self.topics[key.topic].view.id == 0;
-        self.void_all_restored(key, unclear);
+        self.void_for_good(key, unclear);
         let partition = &mut self.topics[key];
         let backlog = partition.spooled.take().and_then(|spooled| spooled.backlog);
         let mut batches = VecDeque::new();

@@ -232,6 +232,16 @@ impl Producer {
         topic.placed == 0 && self.sinks[topic.sink].settings.reserved
     }
 
+    /// Lane and number of each rejected row that has not ended, where the log has it.
+    #[cfg(test)]
+    pub(crate) fn rejected_in_log(&self) -> Vec<(u64, u64)> {
+        let open = |of: &RejectedBatch| {
+            let rows = (0..of.batch.count).filter(|row| !of.has_ended(*row));
+            rows.filter_map(|row| of.batch.in_log.numbers.of(row)).map(|at| (at.lane, at.number)).collect::<Vec<_>>()
+        };
+        self.rejected.batches.values().flat_map(open).collect()
+    }
+
     pub(super) fn rejected_of(&self, sink: usize) -> impl Iterator<Item = &RejectedBatch> {
         self.rejected.batches.values().filter(move |of| self.topics[of.topic].sink == sink)
     }

@@ -12,7 +12,9 @@ use super::in_log::{Kind, Notes};
 use super::news::News;
 use super::numbers::Numbers;
 use super::partition::{Partition, Work};
-use super::row_log::{Fate, LoggedRow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED};
+use super::row_log::{
+    Fate, LoggedRow, NO_BATCH, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED,
+};
 use super::settings::Keep;
 use super::window::{Identity, NewBatch, WINDOW};
 use super::without_timestamp::push_without_timestamp;
@@ -69,6 +71,9 @@ impl Producer {
             let number = usize::try_from(cut.partition).unwrap_or(0);
             self.topics[index].with_partitions(number + 1);
             let key = Key { topic: index, partition: number as u32 };
+            if !cut.is_batch() {
+                self.logging.ends.over(Some(cut.cut), numbers_of(&cut), Fate::Void);
+            }
             self.topics[key].spooled.get_or_insert_default().add_cut(cut);
             self.note_spooled(index, number as i32);
         }
@@ -142,14 +147,14 @@ impl Producer {
                 return Loaded::All;
             };
             let own = Identity { id: cut.producer_id, epoch: cut.epoch };
-            if !self.settings.rules.keeps_identity() {
+            let is_batch = cut.is_batch();
+            if is_batch && !self.settings.rules.keeps_identity() {
                 self.void_restored(key, false);
                 continue;
             }
             // One at a time, or many that are half read might fill the memory.
             if self.loader.loading.is_some_and(|other| other != key)
-                || undone >= WINDOW
-                || (undone > 0 && identity != Some(own))
+                || is_batch && (undone >= WINDOW || (undone > 0 && identity != Some(own)))
             {
                 return Loaded::Wait;
             }
@@ -245,6 +250,16 @@ impl Producer {
         let any_more = !spooled.cuts.is_empty();
         let before = batch.memory();
         batch.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
+        if !cut.is_batch() {
+            // Behind what was cut before them and is taken back, and before all else.
+            let work = Work::begin(&mut partition.work, &mut partition.window, &mut self.memory.spare);
+            batch.in_log.old = true;
+            let (after, undone) = (batch.memory(), partition.window.len());
+            let place = undone + work.queue.range(undone..).take_while(|other| other.in_log.old).count();
+            work.queue.insert(place, batch);
+            self.resized(key.topic, before, after);
+            return self.make_ready(key);
+        }
         let stamp = Stamp { producer_id: cut.producer_id, epoch: cut.epoch, sequence: cut.sequence };
         batch.stamp(stamp, &mut self.memory.pool);
         let taken = TakenCut { cut: cut.cut, group: 0 };
@@ -270,32 +285,36 @@ impl Producer {
     /// A cut that is not in memory cannot be sent as it was: it is void, and its rows, those that can be read, are cut
     /// anew. `unclear`: they may be there, and nobody will know.
     fn void_restored(&mut self, key: Key, unclear: bool) {
+        self.unload(key);
+        let cut = self.topics[key].spooled.as_deref_mut().and_then(|spooled| spooled.cuts.pop_front());
+        if let Some(cut) = cut {
+            self.void_cut(key, &cut, unclear);
+            self.take_back(key, &cut);
+        }
+    }
+
+    /// What is loaded of a partition's first cut is let go.
+    fn unload(&mut self, key: Key) {
         self.loader.loading = self.loader.loading.filter(|other| *other != key);
         let Some(spooled) = self.topics[key].spooled.as_deref_mut() else { return };
         (spooled.run, spooled.next) = (0, 0);
-        let part = std::mem::take(&mut spooled.part);
-        let Some(cut) = spooled.cuts.pop_front() else { return };
-        for batch in part {
+        for batch in std::mem::take(&mut spooled.part) {
             let sink = self.topics[key.topic].sink;
             self.sinks[sink].stats.buffered_bytes -= batch.plain_len as u64;
             self.resized(key.topic, batch.memory(), 0);
             batch.discard(&mut self.memory.pool);
         }
-        self.void_cut(key, &cut, unclear);
     }
 
     fn void_cut(&mut self, key: Key, cut: &RestoredCut, unclear: bool) {
-        let (mut numbers, mut row) = (Numbers::default(), 0u32);
-        for run in &cut.rows {
-            let count = u32::try_from(run.count).unwrap_or(u32::MAX);
-            numbers.add(row, cut.lane, run.first, count);
-            row = row.saturating_add(count);
+        // What is no batch is void from the start, and nowhere.
+        if !cut.is_batch() {
+            return;
         }
-        self.logging.ends.over(Some(cut.cut), numbers, Fate::Void);
+        self.logging.ends.over(Some(cut.cut), numbers_of(cut), Fate::Void);
         if unclear {
             self.unknown(key, rows_of(&cut.rows));
         }
-        self.take_back(key, cut);
     }
 
     /// The rows of a cut that is void go back to where they came from.
@@ -315,21 +334,50 @@ impl Producer {
         self.note_spooled(key.topic, UNPLACED);
     }
 
-    /// What was cut before them is cut again, or their partition is no more: so are the cuts that were never loaded, the
-    /// youngest first, as those that are (`void_from`).
+    /// What was cut before them is cut again: so are the cuts that were never loaded, the youngest first, as those that are
+    /// (`void_from`). Their rows go back to where they came from, unless others that go behind them have lower numbers.
     pub(super) fn void_all_restored(&mut self, key: Key, unclear: bool) {
-        loop {
-            let Some(spooled) = self.topics[key].spooled.as_deref_mut() else { return };
-            match spooled.cuts.len() {
-                0 => return,
-                1 => self.void_restored(key, unclear),
-                _ => {
-                    let Some(cut) = spooled.cuts.pop_back() else { return };
-                    self.void_cut(key, &cut, unclear);
-                }
+        let batches = |spooled: &Spooled| spooled.cuts.iter().filter(|cut| cut.is_batch()).count();
+        while let Some(place) = self.topics[key].spooled.as_deref().and_then(|spooled| batches(spooled).checked_sub(1))
+        {
+            if place == 0 {
+                self.unload(key);
+            }
+            let Some(cut) = self.topics[key].spooled.as_deref_mut().and_then(|spooled| spooled.cuts.remove(place))
+            else {
+                return;
+            };
+            self.void_cut(key, &cut, unclear);
+            let partition = &mut self.topics[key];
+            let own = partition.lane.number == Some(cut.lane);
+            let spooled = partition.spooled.as_deref_mut().filter(|spooled| own && spooled.has_before(place, &cut));
+            if let Some(spooled) = spooled {
+                spooled.cuts.insert(place, RestoredCut { producer_id: NO_BATCH, ..cut });
+            } else {
+                self.take_back(key, &cut);
             }
         }
     }
+
+    /// Their partition is no more: all cuts that were never loaded are void, and their rows go back to where they came from.
+    pub(super) fn void_for_good(&mut self, key: Key, unclear: bool) {
+        self.unload(key);
+        while let Some(cut) = self.topics[key].spooled.as_deref_mut().and_then(|spooled| spooled.cuts.pop_back()) {
+            self.void_cut(key, &cut, unclear);
+            self.take_back(key, &cut);
+        }
+    }
+}
+
+/// The numbers of a cut's rows.
+fn numbers_of(cut: &RestoredCut) -> Numbers {
+    let (mut numbers, mut row) = (Numbers::default(), 0u32);
+    for run in &cut.rows {
+        let count = u32::try_from(run.count).unwrap_or(u32::MAX);
+        numbers.add(row, cut.lane, run.first, count);
+        row = row.saturating_add(count);
+    }
+    numbers
 }
 
 pub(super) fn rows_of(runs: &[RowRun]) -> u64 {

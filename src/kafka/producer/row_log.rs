@@ -7,7 +7,7 @@
 
 use crate::kafka::types::{SinkId, Ticket};
 use crate::record::Record;
-pub use crate::record::stored::{Known, Origin, RowRun, UNPLACED};
+pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, UNPLACED};
 use crate::runtime::seam::Monotonic;
 
 /// Rows to be written down, as they stand in a batch that grows.
@@ -43,7 +43,7 @@ pub struct NewCut<'a> {
     pub of: Known<'a>,
     /// The partition it goes to; its rows' lane may be of another one, or of none.
     pub partition: i32,
-    /// Producer id.
+    /// Producer id, or [`NO_BATCH`]: such a cut stands beside any others of its partition.
     pub producer_id: i64,
     /// Producer epoch.
     pub epoch: i16,
@@ -201,6 +201,14 @@ pub struct RestoredCut {
     pub lane: u64,
     /// Its rows.
     pub rows: Vec<RowRun>,
+}
+
+impl RestoredCut {
+    /// Whether it is a batch, which may have been sent; or rows that only go first ([`NO_BATCH`]).
+    #[must_use]
+    pub const fn is_batch(&self) -> bool {
+        self.producer_id != NO_BATCH
+    }
 }
 
 /// Live rows of a lane that an earlier start has left. Those of cuts are among them.

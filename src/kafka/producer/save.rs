@@ -1,12 +1,13 @@
 //! The way out: what memory alone has of sinks that are saved goes to the log.
 
+use std::collections::VecDeque;
+
 use super::batch::{Batch, Scratch};
 use super::in_log::Kind;
 use super::partition::Partition;
 use super::resolve::records_of;
-use super::row_log::{Fate, NewRows, NotNow, RowLog, UNPLACED};
+use super::row_log::{Fate, NO_BATCH, NewRows, NotNow, RowLog, UNPLACED};
 use super::unwritten::Dirty;
-use super::window::WINDOW;
 use super::{Keep, Key, Producer};
 use crate::record::compression::Codecs;
 use crate::record::{BatchHeader, BatchView, Stamp};
@@ -52,30 +53,63 @@ impl Producer {
 
     fn save_topic(&mut self, index: u32, log: &mut dyn RowLog) -> Result<(), NotNow> {
         for key in self.topics.keys(index) {
-            self.cut_before_logged(key);
             self.save_place(index, key.partition as i32, log)?;
+            self.save_overtaken(key, log)?;
         }
         self.end_half_placed(index);
         self.save_place(index, UNPLACED, log)
     }
 
-    /// Batches that memory alone has, and that younger rows of their partition have overtaken on their way to the log (they
-    /// were undone then, and were taken back since): by its numbers they are the youngest. So they are saved with a cut, as
-    /// what is undone, which the next start sends before anything else.
-    fn cut_before_logged(&mut self, key: Key) {
-        while self.topics[key].window.len() < WINDOW && self.is_overtaken(key) && self.stamp_of_next(key).is_some() {
-            self.cut(key, self.wall, None);
+    /// Batches that younger rows of their partition have overtaken on their way to the log: they were undone then, and were
+    /// taken back since. By its numbers they are the youngest, so a cut that is no batch says of each that it goes first; and
+    /// of those again of which the stop before has said so.
+    fn save_overtaken(&mut self, key: Key, log: &mut dyn RowLog) -> Result<(), NotNow> {
+        let stamp = Stamp { producer_id: NO_BATCH, epoch: 0, sequence: 0 };
+        for place in self.topics[key].window.len()..self.overtaken_end(key) {
+            let topic = &self.topics[key.topic];
+            let work = topic.partitions[key.partition as usize].work.as_ref();
+            let Some(batch) = work.and_then(|work| work.queue.get(place)).filter(|batch| batch.in_log.cut.is_none())
+            else {
+                continue;
+            };
+            let runs = &mut self.logging.runs;
+            let Some((lane, _)) = batch.in_log.numbers.runs_from(0, runs) else { continue };
+            let terms = (batch.is_timeless(), stamp);
+            let taken = log.cut(&topic.new_cut(&self.cluster.id, key.partition as i32, terms, (lane, runs)))?;
+            if let Some(batch) = self.topics[key].work.as_mut().and_then(|work| work.queue.get_mut(place)) {
+                batch.in_log.cut = Some(taken);
+            }
+        }
+        loop {
+            let topic = &self.topics[key.topic];
+            let Some(spooled) = &topic.partitions[key.partition as usize].spooled else { return Ok(()) };
+            let mut unsent = spooled.cuts.iter().filter(|cut| !cut.is_batch());
+            let Some(cut) = unsent.nth(spooled.saved) else { return Ok(()) };
+            let terms = (cut.timeless, stamp);
+            let _ = log.cut(&topic.new_cut(&self.cluster.id, key.partition as i32, terms, (cut.lane, &cut.rows)))?;
+            if let Some(spooled) = &mut self.topics[key].spooled {
+                spooled.saved += 1;
+            }
         }
     }
 
-    /// Whether the next batch that would be cut is in memory alone, and what comes behind it is in the log.
-    fn is_overtaken(&mut self, key: Key) -> bool {
-        let partition = &mut self.topics[key];
-        let undone = partition.window.len();
-        let Some(work) = &partition.work else { return false };
-        let mut waiting = work.queue.range(undone..);
-        waiting.next().is_some_and(|batch| batch.in_log.kind == Kind::Memory)
-            && (partition.spooled.is_some() || waiting.any(|batch| !batch.in_log.numbers.is_empty()))
+    /// Where in a partition's queue those batches end that are not cut and have others behind them with lower numbers.
+    fn overtaken_end(&self, key: Key) -> usize {
+        let partition = &self.topics[key];
+        let (undone, Some(work)) = (partition.window.len(), &partition.work) else { return 0 };
+        let backlog = partition.backlog();
+        let first = |batches: &VecDeque<Batch>| batches.front().and_then(|batch| batch.in_log.first());
+        let uncut = backlog.and_then(|backlog| backlog.first_uncut().or_else(|| first(&backlog.tail)));
+        let unsent = partition.spooled.iter().flat_map(|spooled| &spooled.cuts).any(|cut| !cut.is_batch());
+        let mut behind = if unsent { 0 } else { uncut.unwrap_or(u64::MAX) };
+        for (place, batch) in work.queue.iter().enumerate().skip(undone).rev() {
+            let last = batch.count.checked_sub(1).and_then(|row| batch.in_log.numbers.of(row));
+            if last.is_some_and(|last| last.number > behind) {
+                return place + 1;
+            }
+            behind = behind.min(batch.in_log.first().unwrap_or(u64::MAX));
+        }
+        undone
     }
 
     /// What waits behind rows that the log alone has is not always on its way there: partitions that are no more leave some.
@@ -162,7 +196,8 @@ impl Producer {
             let Some((lane, _)) = batch.in_log.numbers.runs_from(0, runs) else { return Ok(()) };
             let BatchHeader { producer_id, producer_epoch: epoch, base_sequence: sequence, .. } = *view.header();
             let stamp = Stamp { producer_id, epoch, sequence };
-            let taken = log.cut(&topic.new_cut(&self.cluster.id, home, (batch, stamp), (lane, runs)))?;
+            let terms = (batch.is_timeless(), stamp);
+            let taken = log.cut(&topic.new_cut(&self.cluster.id, home, terms, (lane, runs)))?;
             batch.in_log.cut = Some(taken);
         }
         Ok(())

@@ -109,7 +109,7 @@ impl Topic {
         &'a self,
         cluster: &'a str,
         partition: i32,
-        (batch, stamp): (&Batch, Stamp),
+        (timeless, stamp): (bool, Stamp),
         (lane, rows): (u64, &'a [RowRun]),
     ) -> NewCut<'a> {
         NewCut {
@@ -120,7 +120,7 @@ impl Topic {
             producer_id: stamp.producer_id,
             epoch: stamp.epoch,
             sequence: stamp.sequence,
-            timeless: batch.max_timestamp < 0,
+            timeless,
             lane,
             rows,
         }

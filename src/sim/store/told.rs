@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Restored;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, Known, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
+    Ended, Fate, Known, LoggedRow, NO_BATCH, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::producer::{Keep, SinkSettings};
 use crate::kafka::types::{SinkId, Ticket};
@@ -167,7 +167,7 @@ impl Told {
             .cuts
             .values()
             .filter(|open| open.ended.is_none() && open.sink == sink && open.topic == topic)
-            .filter(|open| open.said.partition == partition)
+            .filter(|open| open.said.partition == partition && open.said.is_batch())
             .collect();
         let identity = (new.producer_id, new.epoch);
         let text = if open.len() >= UNCERTAIN_MAX {
@@ -176,14 +176,15 @@ impl Told {
             let other = open.iter().find(|open| (open.said.producer_id, open.said.epoch) != identity);
             other.map(|other| format!("{topic}-{partition}: a cut of {identity:?} while {other:?} is open"))
         };
-        if let Some(text) = text {
+        let is_batch = new.producer_id != NO_BATCH;
+        if let Some(text) = text.filter(|_| is_batch) {
             self.fails(|| text);
         }
         for number in new.rows.iter().flat_map(|run| run.first..run.end()) {
             let kept = self.rows.get_mut(&(new.lane, number));
             match kept {
                 Some(kept) if kept.ended.is_none() && kept.cut.is_none() => {
-                    (kept.cut, kept.was_cut) = (Some(cut), true);
+                    (kept.cut, kept.was_cut) = (Some(cut), kept.was_cut || is_batch);
                 }
                 other => {
                     let text = format!("cut {cut} has number {number} of lane {}: {other:?}", new.lane);
@@ -273,6 +274,12 @@ impl Told {
         if read.number < at_least || kept.is_none_or(|kept| Some(kept.row) != said || over(&kept)) {
             self.fails(|| format!("number {} of lane {lane} is read as {said:?}, and is {kept:?}", read.number));
         }
+    }
+
+    /// The process ends while these rows are on their way to the dead letters, and others of their keys went on: the next start
+    /// sends them once more, where the log has them.
+    pub(in crate::sim) fn being_dead_lettered(&mut self, places: Vec<Place>) {
+        self.loose.extend(places.iter().filter_map(|place| self.rows.get(place)).map(|kept| kept.row));
     }
 
     /// After a crash: `found` are the rows that the log has, by lane and number. Rows that are gone with nothing known of their end.

@@ -2,7 +2,7 @@
 
 use super::support::{SEGMENT, cut, cut_to, drain, lane, log, normal, put, put_with, recovered, settings, settle};
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::spool::{Completion, Deadline, Log, Origin, Reason, Refused, RowRun};
+use crate::spool::{Completion, Deadline, Log, NO_BATCH, NewCut, Origin, Reason, Refused, RowRun};
 
 #[test]
 fn one_sync_covers_all_that_came_since_the_last() {
@@ -45,6 +45,35 @@ fn a_cut_is_sent_only_when_it_is_on_the_disk_and_five_are_open_at_most() {
     let found = recovered(&disk);
     assert_eq!(found.uncertain().iter().map(|cut| (cut.head.cut, cut.head.epoch)).collect::<Vec<_>>(), [(6, 1)]);
     assert_eq!(found.uncut(lane), [RowRun { first: 1, count: 5 }, RowRun { first: 7, count: 2 }]);
+}
+
+#[test]
+fn a_cut_that_is_no_batch_stands_beside_any_others() {
+    let (mut log, mut disk) = log(8);
+    let lane = lane(&mut log, "s", "t", 0);
+    let run = put(&mut log, lane, &vec![vec![1]; 9]).expect("room");
+    let one = |number: u64| RowRun { first: run.first + number, count: 1 };
+    for number in 0..5 {
+        cut(&mut log, lane, 0, &[one(number)]).expect("a cut");
+    }
+    let mut no_batch = |number: u64| {
+        let (incarnation, partition, producer_id, epoch, sequence, timeless) = (0, 0, NO_BATCH, 0, 0, false);
+        let rows = &[one(number)];
+        log.cut(&NewCut { lane, incarnation, partition, producer_id, epoch, sequence, timeless, rows })
+    };
+    let (first, _) = no_batch(5).expect("a sixth");
+    no_batch(6).expect("a seventh");
+    settle(&mut log, &mut disk);
+    let found = recovered(&disk);
+    assert_eq!(normal(&found.state), normal(log.state()));
+    let mut again = Log::new(settings(8, 2), found);
+    for log in [&mut log, &mut again] {
+        assert_eq!(cut(log, lane, 0, &[one(7)]), Err(Refused::Window));
+        log.end_cut(first, lane, &[one(5)], Reason::Void).expect("ended");
+        assert_eq!(cut(log, lane, 0, &[one(7)]), Err(Refused::Window), "it was none of the five");
+        (0..5).for_each(|number| log.done(number, lane, &[one(number)], 0).expect("done"));
+        cut(log, lane, 1, &[one(7)]).expect("another identity");
+    }
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::kafka::producer::row_log::{
-    Ended, Fate, Known, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun,
-    TakenCut,
+    Ended, Fate, Known, LoggedRow, NO_BATCH, NewCut, NewRows, NotNow, ReadBack, RestoredCut, RestoredLane, RowLog,
+    RowRun, TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
 use crate::record::{Builder, Records};
@@ -197,9 +197,10 @@ impl RowLog for HandLog {
         let number = self.state.next_cut;
         self.state.next_cut += 1;
         let same = |other: &&(RestoredCut, SinkId, String)| {
-            (other.0.partition, other.1, &*other.2) == (cut.partition, cut.sink, cut.topic)
+            (other.0.partition, other.1, &*other.2) == (cut.partition, cut.sink, cut.topic) && other.0.is_batch()
         };
-        let open: Vec<_> = self.state.cuts.values().filter(same).collect();
+        let is_batch = cut.producer_id != NO_BATCH;
+        let open: Vec<_> = self.state.cuts.values().filter(same).filter(|_| is_batch).collect();
         assert!(open.len() < 5, "a sixth cut");
         for (other, ..) in open {
             assert_eq!((other.producer_id, other.epoch), (cut.producer_id, cut.epoch), "two identities");

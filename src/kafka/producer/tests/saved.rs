@@ -2,8 +2,9 @@
 
 use super::hand::{Hand, identities, topic, values};
 use super::logged::{disk, known};
+use crate::kafka::producer::row_log::RestoredCut;
 use crate::kafka::producer::{AnsweredOn, Keep, Settings};
-use crate::kafka::types::ProduceRequest;
+use crate::kafka::types::{LogSays, ProduceRequest, SinkId};
 
 /// Of the rows in memory only the first are in no need of the log.
 fn saved() -> Settings {
@@ -71,34 +72,47 @@ fn what_memory_has_is_written_down_before_younger_rows_are() {
 
 /// A batch of three rows is in flight; larger ones behind it go to the log.
 fn three_rows_under_way() -> (Hand, ProduceRequest, Settings) {
-    let mut settings = saved();
-    settings.sinks[0].linger = std::time::Duration::from_millis(1);
-    settings.sinks[0].spill_after = 8192;
+    let settings = lingering();
     let mut hand = known(settings.clone());
-    hand.append("t", None);
-    hand.append("t", None);
-    hand.wait_ms(2);
-    let request = hand.one();
+    let request = two_more_rows(&mut hand);
     assert_eq!(values(&request), ["row 0", "row 1", "row 2"]);
     (hand, request, settings)
 }
 
-/// The rows 3 to 7, more than memory is to keep.
-fn append_large_rows(hand: &mut Hand) {
-    let large = "x".repeat(3000);
-    (3..8).for_each(|row| hand.append_value("t", None, format!("row {row} {large}").as_bytes()));
+fn lingering() -> Settings {
+    let mut settings = saved();
+    settings.sinks[0].linger = std::time::Duration::from_millis(1);
+    settings.sinks[0].spill_after = 8192;
+    settings
 }
 
-fn assert_eight_rows_in_order(mut hand: Hand, polls: u32) {
+/// Two more rows come, and all of that waits no longer.
+fn two_more_rows(hand: &mut Hand) -> ProduceRequest {
+    hand.append("t", None);
+    hand.append("t", None);
+    hand.wait_ms(2);
+    hand.one()
+}
+
+/// Five rows, more than memory is to keep.
+fn append_large_rows(hand: &mut Hand) {
+    let large = "x".repeat(3000);
+    (0..5).for_each(|_| hand.append_value("t", None, format!("row {} {large}", hand.number).as_bytes()));
+}
+
+fn assert_in_order(mut hand: Hand, polls: u32, rows: std::ops::Range<u32>) {
     let mut sent = Vec::new();
     for _ in 0..polls {
         hand.wait_ms(2);
         for request in hand.poll_synced() {
-            sent.extend(values(&request).iter().map(|value| value[..5].to_owned()));
+            let name = |value: &String| value.split(' ').take(2).collect::<Vec<_>>().join(" ");
+            sent.extend(values(&request).iter().map(name));
             hand.answer_and_drop(request, 0);
         }
     }
-    assert_eq!(sent, (0..8).map(|row| format!("row {row}")).collect::<Vec<_>>());
+    assert_eq!(sent, rows.map(|row| format!("row {row}")).collect::<Vec<_>>());
+    hand.poll();
+    assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
 }
 
 #[test]
@@ -110,20 +124,93 @@ fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
     append_large_rows(&mut hand);
     (0..3).for_each(|_| assert!(hand.poll_synced().is_empty()));
     assert_eq!(hand.log.state.live.len(), 8);
-    assert_eight_rows_in_order(again(hand, settings), 9);
+    assert_in_order(again(hand, settings), 9, 0..8);
 }
 
-/// D13. While they were in flight they needed no number in the log, and younger rows got theirs.
+/// D13. While they were in flight they needed no number in the log, and younger rows got theirs. After the last epoch they
+/// have no identity either.
 #[test]
 fn what_is_taken_back_after_younger_rows_were_written_down_goes_before_these() {
-    let (mut hand, request, settings) = three_rows_under_way();
-    append_large_rows(&mut hand);
+    for epoch in [0, i16::MAX] {
+        let settings = lingering();
+        let mut hand = Hand::new(settings.clone());
+        hand.append("t", None);
+        hand.poll();
+        hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+        hand.producer.on_producer_id(0, 7, epoch);
+        let request = two_more_rows(&mut hand);
+        append_large_rows(&mut hand);
+        hand.poll_synced();
+        let written = hand.log.state.live.len();
+        assert!((1..=5).contains(&written), "{written}");
+        hand.producer.on_reachable(false);
+        hand.answer_and_drop(request, 10);
+        hand.poll_synced();
+        assert_eq!(hand.log.state.live.len(), written, "those before them are in memory alone");
+        // And once more, as it begins.
+        let hand = again(again(hand, settings.clone()), settings);
+        assert_in_order(hand, 30, 0..8);
+    }
+}
+
+/// More of them than a partition may have in flight.
+#[test]
+fn any_number_of_batches_that_are_taken_back_goes_before_younger_rows() {
+    let mut settings = lingering();
+    settings.sinks[0].spill_after = 32 * 1024;
+    let mut hand = known(settings.clone());
+    hand.wait_ms(2);
+    let proves = hand.one();
+    hand.answer_and_drop(proves, 0);
+    let mut under_way: Vec<_> = (0..5).map(|_| two_more_rows(&mut hand)).collect();
+    (0..3).for_each(|_| append_large_rows(&mut hand));
     hand.poll_synced();
-    let written = hand.log.state.live.len();
-    assert!((1..=5).contains(&written), "{written}");
+    assert!(!hand.log.state.live.is_empty(), "younger rows are in the log");
     hand.producer.on_reachable(false);
-    hand.answer_and_drop(request, 10);
+    // The first is split in two.
+    let first = under_way.remove(0);
+    hand.answer_and_drop(first, 10);
+    under_way.into_iter().for_each(|request| hand.answer_and_drop(request, 45));
     hand.poll_synced();
-    assert_eq!(hand.log.state.live.len(), written, "those before them are in memory alone");
-    assert_eight_rows_in_order(again(hand, settings), 20);
+    assert_in_order(again(hand, settings), 100, 1..26);
+}
+
+/// The cut before theirs is void, and so is theirs before it has been read back. Another stop comes before they are sent, or
+/// none does.
+#[test]
+fn what_a_stop_has_saved_behind_younger_rows_stays_before_these_when_its_cut_is_void() {
+    for stops in [false, true] {
+        let settings = lingering();
+        let mut hand = known(settings.clone());
+        hand.wait_ms(2);
+        let proves = hand.one();
+        hand.answer_and_drop(proves, 0);
+        let under_way = [two_more_rows(&mut hand), two_more_rows(&mut hand)];
+        hand.producer.on_reachable(false);
+        append_large_rows(&mut hand);
+        hand.poll_synced();
+        drop(under_way);
+        let mut hand = again(hand, settings.clone());
+        assert_eq!(hand.log.state.cuts.len(), 2);
+        hand.log.reads = Some(1);
+        let first = hand.poll_synced().remove(0);
+        assert_eq!(values(&first), ["row 1", "row 2"]);
+        hand.answer_and_drop(first, 10);
+        hand.poll_synced();
+        // It may have been there before: its log says no.
+        for question in hand.take_questions() {
+            hand.producer.on_asked(question.token, LogSays::Next { known: true }, hand.now);
+        }
+        let under_way = hand.poll_synced();
+        assert_eq!(under_way.iter().flat_map(values).collect::<Vec<_>>(), ["row 1"]);
+        let half = |(cut, ..): &(RestoredCut, SinkId, String)| (cut.epoch, cut.rows[0].count) == (1, 1);
+        assert!(hand.log.state.cuts.values().all(half), "both are void: {:?}", hand.log.state.cuts);
+        hand.log.reads = None;
+        if stops {
+            assert_in_order(again(hand, settings), 60, 1..10);
+        } else {
+            under_way.into_iter().for_each(|request| hand.answer_and_drop(request, 0));
+            assert_in_order(hand, 60, 2..10);
+        }
+    }
 }
