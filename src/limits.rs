@@ -205,6 +205,22 @@ pub const PLACED_BYTES_PER_POLL: usize = 512 << 10;
 /// Bytes that one poll of a producer reads back from the spool.
 pub const LOADED_BYTES_PER_POLL: usize = 1 << 20;
 
+/// Memory for later batches that a producer may keep for good; what is more goes back to the system when it has not been used for
+/// [`UNUSED_BUFFERS_LOOK`].
+pub const UNUSED_BUFFERS_KEPT_BYTES: usize = 1 << 20;
+
+/// How often that is looked at: what nothing has used from one look to the next is let go of.
+pub const UNUSED_BUFFERS_LOOK: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// Bytes of it that one poll of a producer lets go of: to give their pages back takes half a millisecond.
+pub const UNUSED_BUFFERS_RELEASED_BYTES: usize = 4 << 20;
+
+/// How long until the next poll that does so: 256 MiB a second, and little of the time.
+pub const UNUSED_BUFFERS_PAUSE: std::time::Duration = std::time::Duration::from_millis(16);
+
+/// Free memory of the allocator goes back to the system once there is so much more of it than there was.
+pub const TRIMMED_BYTES_MIN: u64 = 8 << 20;
+
 /// Idle topics that one poll of a producer forgets. Others wait for the next one.
 pub const FORGOTTEN_MAX: usize = 1_024;
 

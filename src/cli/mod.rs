@@ -36,6 +36,7 @@ mod spool_text;
 mod start_log;
 pub mod token;
 pub mod topics;
+mod trimmer;
 
 pub use args::{
     AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SpoolCommand,

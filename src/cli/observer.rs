@@ -1,5 +1,5 @@
 //! The observer's thread: takes events out of the shards' queue when there are any, looks at the boards once a second, and tells of sinks
-//! that stand still and, once a minute, of what each has done.
+//! that stand still and, once a minute, of what each has done. Gives memory back to the system when a burst is over.
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::inspect::{Ask, Told};
 use crate::metrics::samples::{EVERY, Sample, Span, State, WINDOW};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
+
+use super::trimmer::Trimmer;
 
 /// How often a sink's numbers are told.
 const STATISTICS_EVERY: Duration = Duration::from_secs(60);
@@ -66,6 +68,7 @@ struct Look {
     states: Vec<State>,
     /// Clusters that have not been reached since the start, until that is told.
     unheard: Vec<bool>,
+    trimmer: Trimmer,
     started: Instant,
 }
 
@@ -76,7 +79,7 @@ impl Look {
         let states = vec![State::Running; view.described.sinks.len()];
         let unheard = vec![true; view.described.clusters.len()];
         let started = told.at();
-        Self { shown, view, sampled: None, told, states, unheard, started }
+        Self { shown, view, sampled: None, told, states, unheard, trimmer: Trimmer::default(), started }
     }
 
     /// Takes what is shown now: there may be more sinks and clusters.
@@ -102,6 +105,7 @@ impl Look {
         self.look_again();
         let sample = Sample::of(&self.view.boards, now);
         self.view.samples.add(sample.clone());
+        self.trimmer.look(&sample, self.view.described.clusters.len());
         self.ask_for_lag(&sample);
         self.tell_unheard(&sample);
         self.tell_states(&self.view.samples.span(&self.view.boards));

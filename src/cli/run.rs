@@ -162,6 +162,7 @@ struct Service {
 impl Service {
     fn start(mut config: Config, rules: &'static dyn Rules, reload: Reload) -> Result<Self, Failure> {
         let began = SystemTime::now();
+        runtime::configure_heap();
         let device_descriptors_max = preflight(config.service.shards)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();

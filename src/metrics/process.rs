@@ -39,7 +39,7 @@ impl Process {
 impl Extra for Process {
     fn read(&self) -> Vec<Number> {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let (resident, size) = (kib(&status, "VmRSS:") << 10, kib(&status, "VmSize:") << 10);
+        let (resident, size) = (resident_in(&status), kib(&status, "VmSize:") << 10);
         let [resident, size, open, max] = [resident, size, open_fds(), max_fds()].map(|value| value as f64);
         let values = [1.0, self.started_s, cpu_s(), resident, size, open, max];
         let number = |(spec, value): (&Spec, f64)| Number { spec: *spec, labels: Vec::new(), value };
@@ -55,6 +55,16 @@ fn cpu_s() -> f64 {
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let ticks: u64 = fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
     ticks as f64 / 100.0
+}
+
+/// Resident memory of this process, bytes; 0 where the kernel does not say.
+#[must_use]
+pub fn resident_bytes() -> u64 {
+    resident_in(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+fn resident_in(status: &str) -> u64 {
+    kib(status, "VmRSS:") << 10
 }
 
 /// A line of /proc/self/status, in KiB.

@@ -258,6 +258,7 @@ table!(
     RequestsUnanswered, Counter, "kafka_requests_unanswered", "Produce requests that got no response.";
     BufferBytes, Gauge, "kafka_buffer_bytes", "Memory used by records on their way to the cluster.";
     BufferBytesMax, Gauge, "kafka_buffer_bytes_max", "Limit of `forebay_kafka_buffer_bytes`.";
+    BufferUnused, Gauge, "kafka_buffer_unused_bytes", "Memory kept for later records. Past 1 MiB on a shard, what has not been used for 8 s is given back to the system.";
     Links, Gauge, "kafka_connections", "Connections to the cluster's brokers.";
     ConnectionsMade, Counter, "kafka_connections_opened", "Connections to brokers opened.";
     LinkFailures, Counter, "kafka_connection_failures", "Connections to brokers that failed, timed out, or sent something unreadable.";

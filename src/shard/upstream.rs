@@ -273,6 +273,7 @@ impl Core {
         }
         (upstream.retired, upstream.reachable) = (true, false);
         upstream.producer.on_reachable(false);
+        upstream.producer.release_all_unused();
     }
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
@@ -489,6 +490,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
+        numbers.set_cluster(cluster, ClusterMetric::BufferUnused, upstream.producer.unused_bytes() as u64);
         let stats = upstream.client.stats();
         numbers.set_cluster(cluster, ClusterMetric::LinkFailures, stats.failures);
         numbers.set_cluster(cluster, ClusterMetric::WithExtra, stats.with_extra);

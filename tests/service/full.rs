@@ -92,6 +92,48 @@ fn a_full_buffer_holds_publishers_back_and_loses_nothing() {
     log.stop();
 }
 
+/// Kafka is away and 32 MiB of buffers fill; when all of it is delivered, the system gets them back.
+#[test]
+fn the_memory_of_a_burst_goes_back_to_the_system() {
+    const MESSAGES: u16 = 2_000;
+    let (kafka, dir) = (Absent::new(), support::temp_dir());
+    let service = Service::start(&config_with(
+        "shards = 1",
+        &format!(
+            "[kafka.main]\nbootstrap = \"{}\"\nbuffer_bytes = \"32MiB\"\n\
+             [[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
+            kafka.address()
+        ),
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V311, "device");
+    let before = resident_bytes(&service);
+    let mut writer = device.second();
+    let publish = std::thread::spawn(move || {
+        let payload = vec![b'x'; 20_000];
+        (1..=MESSAGES).for_each(|id| writer.publish(QoS::AtLeastOnce, id, "t", &payload));
+        writer
+    });
+    until_metric(&service, "connections_paused", 1);
+    let full = resident_bytes(&service).saturating_sub(before);
+    assert!(full > 20 << 20, "{full} bytes more");
+    let log = kafka.arrive(&dir);
+    assert_eq!(device.hear_all(usize::from(MESSAGES)).len(), usize::from(MESSAGES));
+    drop(publish.join().expect("a writer"));
+    until("the ledger to be settled", || ledger(&service)[3] == 0);
+    // It is 20 s or so; a busy machine may take longer.
+    let mut left = u64::MAX;
+    for _ in 0..600 {
+        left = resident_bytes(&service).saturating_sub(before);
+        if left < full / 4 {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(left < full / 4, "{left} of {full} bytes are held after two minutes");
+    assert!(metric(&service, "kafka_buffer_unused_bytes") <= 1 << 20);
+    log.stop();
+}
+
 /// A stalled connection may end: what it had sent beyond the bound was never taken, and nobody waits for it.
 #[test]
 fn who_goes_away_while_stalled_leaves_nothing_behind() {

@@ -25,6 +25,7 @@ impl Producer {
     pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
         self.wall = wall;
         self.memory.pool.sweep();
+        self.watch_unused(now);
         if self.logging.on {
             self.begin_logged(log);
         }

@@ -14,6 +14,8 @@ pub(super) struct Memory {
     pub(super) codecs: Codecs,
     /// State for partitions that get busy.
     pub(super) spare: SpareWork,
+    /// A timer to look at what the pool keeps runs.
+    pub(super) watched: bool,
 }
 
 impl Memory {
@@ -22,7 +24,7 @@ impl Memory {
         let ceilings = Ceilings::of(settings, &codecs, 0);
         let mut pool = Pool::new(ceilings.limit);
         pool.charge(codecs.memory());
-        Self { pool, ceilings, codecs, spare: SpareWork::default() }
+        Self { pool, ceilings, codecs, spare: SpareWork::default(), watched: false }
     }
 
     /// Encoders and ceilings for other settings.

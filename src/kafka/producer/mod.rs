@@ -299,6 +299,12 @@ impl Producer {
         self.memory.ceilings.limit
     }
 
+    /// Memory kept for later.
+    #[must_use]
+    pub const fn unused_bytes(&self) -> usize {
+        self.memory.pool.unused_bytes()
+    }
+
     /// Memory in use and memory kept for later: never above [`Self::buffer_bytes_max`].
     #[must_use]
     pub const fn memory_bytes(&self) -> usize {

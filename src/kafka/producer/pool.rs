@@ -1,4 +1,5 @@
-//! Memory of one producer: buffers of batches by size, used again; and the account of all that is in use.
+//! Memory of one producer: buffers of batches by size, used again; and the account of all that is in use. What has not been used
+//! for a while is let go of ([`Pool::release`]).
 
 use std::rc::Rc;
 
@@ -6,6 +7,7 @@ use super::expire::Expiries;
 use super::hashes::Hashes;
 use super::numbers::Numbers;
 use super::tickets::{SPAN_BYTES, Tickets};
+use crate::limits::{UNUSED_BUFFERS_KEPT_BYTES, UNUSED_BUFFERS_RELEASED_BYTES};
 
 /// Smallest buffer of a batch.
 pub(super) const BUFFER_MIN: usize = 1024;
@@ -30,11 +32,15 @@ const CLASSES: usize = 32;
 pub(super) struct Pool {
     /// Free buffers, by the logarithm of their capacity.
     free: [Vec<Vec<u8>>; CLASSES],
+    /// Of each size, how many were free at every moment since the last look.
+    unused: [usize; CLASSES],
     free_bytes: usize,
     /// Given back while the wire client or the kernel still held them.
     lent: Vec<Rc<Vec<u8>>>,
     small: Vec<Tickets>,
     large: Vec<Tickets>,
+    /// The same of these.
+    large_unused: usize,
     expiries: Vec<Expiries>,
     hashes: Vec<Hashes>,
     numbers: Vec<Numbers>,
@@ -50,10 +56,12 @@ impl Pool {
     pub(super) fn new(limit: usize) -> Self {
         Self {
             free: std::array::from_fn(|_| Vec::new()),
+            unused: [0; CLASSES],
             free_bytes: 0,
             lent: Vec::new(),
             small: Vec::new(),
             large: Vec::new(),
+            large_unused: 0,
             expiries: Vec::new(),
             hashes: Vec::new(),
             numbers: Vec::new(),
@@ -106,31 +114,72 @@ impl Pool {
 
     /// An empty buffer of at least `capacity` bytes, exactly that many if it is a fresh one.
     pub(super) fn take(&mut self, capacity: usize) -> Vec<u8> {
-        let class = capacity.next_power_of_two().trailing_zeros() as usize;
-        let kept = self.free.get_mut(class).filter(|_| capacity.is_power_of_two()).and_then(Vec::pop);
-        let buffer = if let Some(buffer) = kept {
-            self.free_bytes -= buffer.capacity();
-            buffer
-        } else {
+        let kept = if capacity.is_power_of_two() { self.take_free(capacity.trailing_zeros() as usize) } else { None };
+        let buffer = kept.unwrap_or_else(|| {
             self.trim(capacity);
             Vec::with_capacity(capacity)
-        };
+        });
         self.used += buffer.capacity();
         buffer
     }
 
+    /// The free buffer of a size that was used last.
+    fn take_free(&mut self, class: usize) -> Option<Vec<u8>> {
+        let free = self.free.get_mut(class)?;
+        let buffer = free.pop()?;
+        self.unused[class] = self.unused[class].min(free.len());
+        self.free_bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    /// The free large list of tickets that was used last, if it is short enough.
+    fn take_large(&mut self, extra_max: usize) -> Option<Tickets> {
+        let tickets = self.large.pop_if(|tickets| extra(tickets) <= extra_max)?;
+        self.large_unused = self.large_unused.min(self.large.len());
+        self.free_bytes -= extra(&tickets);
+        Some(tickets)
+    }
+
     /// Lets go of free buffers, large ones first, until `more` bytes have room.
     fn trim(&mut self, more: usize) {
-        for class in self.free.iter_mut().rev() {
-            while self.used + self.free_bytes + more > self.limit {
-                let Some(buffer) = class.pop() else { break };
-                self.free_bytes -= buffer.capacity();
+        for class in (0..CLASSES).rev() {
+            while self.total() + more > self.limit && self.take_free(class).is_some() {}
+        }
+        while self.total() + more > self.limit && self.take_large(usize::MAX).is_some() {}
+    }
+
+    /// Whether more is kept for later than always may be.
+    pub(super) const fn keeps_much(&self) -> bool {
+        self.free_bytes > UNUSED_BUFFERS_KEPT_BYTES
+    }
+
+    /// Bytes kept for later.
+    pub(super) const fn unused_bytes(&self) -> usize {
+        self.free_bytes
+    }
+
+    /// Lets go of what nothing has used since the look before, as long as much is kept, large buffers first; some of it, as the system
+    /// takes its time for each page. Whether that was all: then the next look begins.
+    pub(super) fn release(&mut self) -> bool {
+        let least = UNUSED_BUFFERS_KEPT_BYTES.max(self.free_bytes.saturating_sub(UNUSED_BUFFERS_RELEASED_BYTES));
+        for class in (0..CLASSES).rev() {
+            while self.unused[class] > 0 && self.free_bytes > least {
+                let count = self.unused[class] - 1;
+                drop(self.take_free(class));
+                self.unused[class] = count;
             }
         }
-        while self.used + self.free_bytes + more > self.limit {
-            let Some(tickets) = self.large.pop() else { break };
-            self.free_bytes -= extra(&tickets);
+        while self.large_unused > 0 && self.free_bytes > least {
+            let count = self.large_unused - 1;
+            drop(self.take_large(usize::MAX));
+            self.large_unused = count;
         }
+        if self.keeps_much() && (self.large_unused > 0 || self.unused.iter().any(|count| *count > 0)) {
+            return false;
+        }
+        self.unused = std::array::from_fn(|class| self.free[class].len());
+        self.large_unused = self.large.len();
+        true
     }
 
     /// Takes a buffer back.
@@ -167,11 +216,8 @@ impl Pool {
     /// An empty list for about `spans` spans, if that keeps the memory in use below `ceiling`; else a small one.
     pub(super) fn take_tickets(&mut self, spans: usize, ceiling: usize) -> Tickets {
         if spans > SPANS_SMALL
-            && let Some(index) = self.large.len().checked_sub(1)
-            && self.used + extra(&self.large[index]) <= ceiling
+            && let Some(tickets) = self.take_large(ceiling.saturating_sub(self.used))
         {
-            let tickets = self.large.swap_remove(index);
-            self.free_bytes -= extra(&tickets);
             self.used += extra(&tickets);
             return tickets;
         }
@@ -260,6 +306,24 @@ mod tests {
         assert_eq!(pool.total(), 8192);
         let _large = pool.take(8192);
         assert_eq!(pool.total(), 8192);
+    }
+
+    #[test]
+    fn what_is_not_used_between_two_looks_is_let_go_of_in_parts() {
+        const BUFFER: usize = 1 << 20;
+        let mut pool = Pool::new(64 << 20);
+        let taken: Vec<_> = (0..20).map(|_| pool.take(BUFFER)).collect();
+        assert!(!pool.keeps_much());
+        taken.into_iter().for_each(|buffer| pool.give(buffer));
+        assert!(pool.keeps_much() && pool.release(), "all have been used since the last look");
+        assert_eq!(pool.unused_bytes(), 20 * BUFFER);
+        // Three at a time are.
+        let taken: Vec<_> = (0..3).map(|_| pool.take(BUFFER)).collect();
+        taken.into_iter().for_each(|buffer| pool.give(buffer));
+        let kept = std::iter::repeat_with(|| (pool.release(), pool.unused_bytes() / BUFFER)).take(5);
+        assert_eq!(kept.collect::<Vec<_>>(), [(false, 16), (false, 12), (false, 8), (false, 4), (true, 3)]);
+        assert!(pool.release(), "nothing of these has been used, and one MiB may always be kept");
+        assert_eq!((pool.unused_bytes(), pool.keeps_much(), pool.used()), (BUFFER, false, 0));
     }
 
     #[test]

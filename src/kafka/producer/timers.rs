@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 
 use super::{Key, Producer, Want};
 use crate::kafka::types::NodeId;
+use crate::limits::{UNUSED_BUFFERS_LOOK, UNUSED_BUFFERS_PAUSE};
 use crate::runtime::seam::Monotonic;
 
 /// What has come due. A timer is only a reason to look: whoever looks compares with the state as it is by then.
@@ -22,6 +23,8 @@ pub(super) enum Timer {
     Node(NodeId),
     /// Ends of logs that could not be told.
     Ends,
+    /// Buffers kept for later.
+    Unused,
 }
 
 /// The heap.
@@ -68,7 +71,34 @@ impl Producer {
                 Timer::Sweep(index) => self.sweep(index, now),
                 Timer::Node(id) => self.wake_node(id),
                 Timer::Ends => self.ask_for_ends_again(now),
+                Timer::Unused => self.release_unused(now),
             }
+        }
+    }
+
+    /// Sets a timer for a look at the buffers that are kept for later, if they are many and none is set.
+    pub(super) fn watch_unused(&mut self, now: Monotonic) {
+        if !self.memory.watched && self.memory.pool.keeps_much() {
+            self.memory.watched = true;
+            self.agenda.timers.set(now.after(UNUSED_BUFFERS_LOOK), Timer::Unused);
+        }
+    }
+
+    /// Lets go of all buffers that are kept for later but for a few: nothing comes any more.
+    pub fn release_all_unused(&mut self) {
+        // Those that nothing has used since the last look, then the others.
+        for _ in 0..2 {
+            while !self.memory.pool.release() {}
+        }
+    }
+
+    fn release_unused(&mut self, now: Monotonic) {
+        self.memory.watched = false;
+        if self.memory.pool.release() {
+            self.watch_unused(now);
+        } else {
+            self.memory.watched = true;
+            self.agenda.timers.set(now.after(UNUSED_BUFFERS_PAUSE), Timer::Unused);
         }
     }
 

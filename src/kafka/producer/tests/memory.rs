@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::hand::{Hand, SINK, settings, topic, values};
 use crate::kafka::producer::{Row, Settings, Target, Terms, row_bytes_max};
 use crate::kafka::types::{ProduceRequest, SinkId, Ticket};
+use crate::limits::{UNUSED_BUFFERS_KEPT_BYTES, UNUSED_BUFFERS_LOOK};
 use crate::record::compression::Codec;
 use crate::record::murmur2::murmur2;
-use crate::runtime::seam::WallMs;
+use crate::runtime::seam::{Monotonic, WallMs};
 
 pub(super) type NoHeaders = std::iter::Empty<(&'static [u8], &'static [u8])>;
 
@@ -95,6 +96,34 @@ fn the_bound_holds_whatever_comes_and_everything_comes_back() {
         let run = std::panic::catch_unwind(|| bounded(seed));
         assert!(run.is_ok(), "seed {seed}");
     }
+}
+
+/// Buffers of a burst are given back some time after it, and then nothing wakes an idle producer for them.
+#[test]
+fn an_idle_producer_gives_the_memory_of_a_burst_back() {
+    let mut hand = Hand::proven(Settings { buffer_bytes: 32 << 20, ..settings() });
+    while hand.producer.has_room(1100) {
+        hand.append_value("t", None, &[b'x'; 1000]);
+    }
+    while hand.producer.buffered_rows() > 0 {
+        for request in hand.poll() {
+            hand.answer(&request, 0);
+        }
+    }
+    hand.poll();
+    let kept = hand.producer.unused_bytes();
+    assert!(kept > 8 << 20, "{kept}");
+    let mut looks = 0;
+    while hand.producer.unused_bytes() > UNUSED_BUFFERS_KEPT_BYTES {
+        looks += 1;
+        assert!(looks < 1_000, "{} bytes are kept", hand.producer.unused_bytes());
+        let at = hand.producer.next_deadline();
+        assert_ne!(at, Monotonic::NEVER, "{} bytes are kept", hand.producer.unused_bytes());
+        hand.now = hand.now.max(at);
+        hand.poll();
+    }
+    assert!(hand.now.since(Monotonic(0)) < 3 * UNUSED_BUFFERS_LOOK, "{:?}", hand.now);
+    assert_eq!(hand.producer.next_deadline(), Monotonic::NEVER);
 }
 
 #[test]
