@@ -29,16 +29,40 @@ def packet(first: int, body: bytes) -> bytes:
     return bytes([first]) + varint(len(body)) + body
 
 
-def connect(client: str | bytes, *, user: str = "", password: str = "", properties: bytes = b"", will: bytes = b"", flags: int = 0x02) -> bytes:
-    """MQTT 5.0. `will`: its properties, topic and payload."""
+def properties_of(given: bytes | None) -> bytes:
+    """As a packet has them. `None`: before 5.0, where none has any."""
+    return b"" if given is None else varint(len(given)) + given
+
+
+def connect(
+    client: str | bytes,
+    *,
+    user: str = "",
+    password: str = "",
+    properties: bytes | None = b"",
+    will: bytes = b"",
+    flags: int = 0x02,
+    keep_alive_s: int = 30,
+    protocol: str = "MQTT",
+) -> bytes:
+    """MQTT 5.0; 3.1.1 if `properties` is `None`. `will`: its properties, topic and payload."""
     flags |= (0x80 if user else 0) | (0x40 if password else 0) | (0x04 if will else 0)
-    body = text("MQTT") + bytes([5, flags, 0, 30]) + varint(len(properties)) + properties + text(client) + will
+    body = text(protocol) + bytes([4 if properties is None else 5, flags]) + keep_alive_s.to_bytes(2, "big")
+    body += properties_of(properties) + text(client) + will
     return packet(0x10, body + (text(user) if user else b"") + (text(password) if password else b""))
 
 
-def publish(topic: str | bytes, payload: bytes = b"x", *, qos: int = 0, packet_id: int = 1, properties: bytes = b"") -> bytes:
-    body = text(topic) + (packet_id.to_bytes(2, "big") if qos else b"") + varint(len(properties)) + properties + payload
-    return packet(0x30 | qos << 1, body)
+def publish(
+    topic: str | bytes, payload: bytes = b"x", *, qos: int = 0, packet_id: int = 1, properties: bytes | None = b"", dup: bool = False
+) -> bytes:
+    """`properties`: as in `connect`."""
+    body = text(topic) + (packet_id.to_bytes(2, "big") if qos else b"") + properties_of(properties) + payload
+    return packet(0x30 | dup << 3 | qos << 1, body)
+
+
+def subscribe(filter: str, qos: int, *, packet_id: int = 1, properties: bytes | None = b"") -> bytes:
+    """`properties`: as in `connect`. `qos`: of 5.0 all options."""
+    return packet(0x82, packet_id.to_bytes(2, "big") + properties_of(properties) + text(filter) + bytes([qos]))
 
 
 class Link:

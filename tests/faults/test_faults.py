@@ -223,6 +223,30 @@ class Wire(unittest.IsolatedAsyncioTestCase):
         await self.ended(link)
         await self.ended(await self.connect())
 
+    async def test_a_drip_is_read_byte_by_byte_in_both_directions(self):
+        class Counting(asyncio.Protocol):
+            def __init__(self):
+                self.reads, self.all_there = [], asyncio.Event()
+
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def data_received(self, data):
+                self.reads.append(data)
+                if len(self.reads) == 100:
+                    self.all_there.set()
+
+        loop, there = asyncio.get_running_loop(), Counting()
+        server = await loop.create_server(lambda: there, "127.0.0.1", 0)
+        self.wire.host, self.wire.port = server.sockets[0].getsockname()
+        self.wire.order("drip")
+        here = (await loop.create_connection(Counting, "127.0.0.1", self.port))[1]
+        for writer, reader in ((here, there), (there, here)):
+            writer.transport.write(bytes(range(100)))
+            await asyncio.wait_for(reader.all_there.wait(), 10)
+            self.assertEqual(reader.reads, [bytes([n]) for n in range(100)])
+        server.close()
+
     async def test_what_is_no_order_is_said(self):
         with self.assertRaises(ValueError):
             self.wire.order("wel")

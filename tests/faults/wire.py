@@ -7,7 +7,9 @@
     deaf            requests go through, answers are swallowed: what was asked may be done, and nobody hears of it
     blackhole       nothing goes through, either way, and nothing ends
     refuse          connections are reset, new ones too
+    drip            bytes go through one by one: of a packet, a record of TLS or a frame of WebSocket only parts arrive
 
+With port 0 it takes a free one and prints it.
 What was swallowed is gone: such a connection stays open and never says anything sensible again, until somebody ends it.
 """
 
@@ -17,6 +19,7 @@ import struct
 import sys
 
 CHUNK = 1 << 16
+DRIP_TURNS = 2  # of the event loop between two bytes, so that the first is read before the second is there
 
 
 class Link:
@@ -40,14 +43,21 @@ class Link:
                     await asyncio.sleep(wire.delay_s)
                 if self.left is not None:
                     data, self.left = data[: self.left], self.left - len(data)
-                writer.write(data)
-                await writer.drain()
+                await self.write(writer, data)
                 if self.left is not None and self.left <= 0:
                     return self.reset()
             if not self.broken[answers]:
                 writer.write_eof()
         except OSError:
             self.reset()
+
+    async def write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        size = 1 if self.wire.mode == "drip" else len(data)
+        for at in range(0, len(data), size):
+            writer.write(data[at : at + size])  # at once: asyncio has set TCP_NODELAY
+            await writer.drain()
+            for _ in range(DRIP_TURNS if size < len(data) else 0):
+                await asyncio.sleep(0)
 
     def reset(self) -> None:
         for _, writer in (self.near, self.far):
@@ -68,7 +78,7 @@ class Wire:
     def order(self, line: str) -> None:
         """Follows one line."""
         word, _, rest = line.strip().partition(" ")
-        if word not in ("well", "delay", "cut", "deaf", "blackhole", "refuse"):
+        if word not in ("well", "delay", "cut", "deaf", "blackhole", "refuse", "drip"):
             raise ValueError(f"{line!r} is no order")
         self.mode, self.delay_s = word, int(rest) / 2000 if word == "delay" else 0.0
         self.cut_after = int(rest) if word == "cut" else 0
@@ -105,7 +115,9 @@ class Wire:
 async def main() -> None:
     host, _, port = sys.argv[2].rpartition(":")
     wire = Wire(host, int(port))
-    async with await asyncio.start_server(wire.connected, "127.0.0.1", int(sys.argv[1])):
+    async with await asyncio.start_server(wire.connected, "127.0.0.1", int(sys.argv[1])) as server:
+        if sys.argv[1] == "0":
+            print(server.sockets[0].getsockname()[1], flush=True)
         await wire.orders()  # its end is ours
 
 
