@@ -2,10 +2,13 @@
 //!
 //! The clients are the libraries and programs that people use: Eclipse Paho, mqtt.js, rumqttc, mosquitto_pub, each in every MQTT version
 //! and QoS that it speaks. `tests/python/smoke.py` drives them and judges what kcat and confluent-kafka read. `tests/python/matrix.py`
-//! judges what subscribers get: these libraries, aiomqtt, gmqtt and mosquitto_sub, over every transport.
+//! judges what subscribers get: these libraries, aiomqtt, gmqtt and mosquitto_sub, over every transport. `tests/python/interop.py` has one
+//! case for each thing that a client and a service can do together.
 
 mod support;
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use support::certificates::{certificates, listener};
@@ -63,19 +66,45 @@ fn mosquitto_pub_line_by_line() {
     smoke("mosquitto");
 }
 
+const TRANSPORTS: [&str; 4] = ["tcp", "tls", "ws", "wss"];
+
+/// Three more listeners, as the configuration begins with one over TCP.
+fn other_listeners(dir: &Path) -> String {
+    certificates(dir);
+    TRANSPORTS[1..].iter().map(|transport| listener(transport, dir, "")).collect()
+}
+
+/// Runs a program with the CA and the port of each transport.
+fn over_every_transport(service: &Service, dir: &Path, program: &str) {
+    let ports = service.listeners();
+    assert_eq!(ports.len(), TRANSPORTS.len());
+    let ports = TRANSPORTS.iter().zip(ports).map(|(name, at)| format!("{name}={}", at.port()));
+    println!("{}", run(python(program).arg(dir.join("ca.pem")).args(ports)));
+}
+
 /// Each library in every version, over every transport, publishing and subscribing at every QoS. Two shards.
 #[test]
 fn every_client_gets_what_every_other_publishes() {
     tool("mosquitto_sub");
     let dir = temp_dir();
-    certificates(dir.path());
-    // The configuration begins with a listener over TCP.
-    let others = ["tls", "ws", "wss"].map(|transport| listener(transport, dir.path(), "")).concat();
+    let others = other_listeners(dir.path());
     let service = Service::start(&config_with("shards = 2", &format!("{others}{FLOW}")));
-    let ports = service.listeners();
-    assert_eq!(ports.len(), 4);
-    let ports = ["tcp", "tls", "ws", "wss"].iter().zip(ports).map(|(name, at)| format!("{name}={}", at.port()));
-    println!("{}", run(python("matrix.py").arg(dir.path().join("ca.pem")).args(ports)));
+    over_every_transport(&service, dir.path(), "matrix.py");
+}
+
+/// What Eclipse Paho's interoperability suite asks for, over every transport, each also byte by byte. Two shards.
+#[test]
+fn every_case_of_interoperability_over_every_transport() {
+    let dir = temp_dir();
+    let acl = dir.path().join("acl");
+    fs::write(&acl, "topic readwrite #\ntopic readwrite $interop/#\ntopic deny nosubscribe\n").expect("written");
+    // `interop_cases_5.py` has these numbers, too.
+    let limits = "[mqtt]\nkeep_alive_max = \"60s\"\nreceive_maximum = 20\npacket_bytes_max = \"4KiB\"\n";
+    let auth = format!("[auth.any]\nchain = [\"anonymous\"]\nacl_file = {acl:?}\n");
+    let others = other_listeners(dir.path());
+    let config = config_with("shards = 2", &format!("{others}{limits}{auth}{FLOW}"));
+    let service = Service::start(&config.replace("transport =", "auth = \"any\"\ntransport ="));
+    over_every_transport(&service, dir.path(), "interop.py");
 }
 
 #[test]
@@ -160,7 +189,7 @@ fn bytes_of_every_value_arrive_untouched() {
     let folder = temp_dir();
     let file = folder.path().join("payload");
     let payload: Vec<u8> = (0..=255).cycle().take(70_000).collect();
-    std::fs::write(&file, &payload).expect("the payload can be written");
+    fs::write(&file, &payload).expect("the payload can be written");
     run(mosquitto_pub(&service).args(["-i", "one", "-q", "2", "-t", "flow/one"]).arg("-f").arg(&file));
     let mut read = tool("kcat");
     read.args(["-C", "-q", "-e", "-o", "beginning", "-b", &service.embedded().to_string(), "-t", "flow", "-f", "%s"]);
