@@ -238,7 +238,7 @@ fn mixed(broker: &Broker) {
     for (kind, address) in KINDS.iter().zip(&broker.addresses) {
         more.extend(["--listener".to_owned(), format!("{kind}={address}")]);
     }
-    // Nobody listens there: whoever is not sent elsewhere fails.
+    // Nothing listens there: clients that are not sent elsewhere fail.
     more.extend(["--target".to_owned(), "127.0.0.1:1".to_owned()]);
     let report = passes(folder.path(), &run(&file, more), "mixed");
     let totals = &report["totals"];

@@ -19,7 +19,7 @@ def main() -> None:
     bench, messages, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
     with folder() as work:
         with sink(bench) as (address, _):
-            pass  # its port stays free: nobody else is given it soon
+            pass  # its port stays free: the system does not give it away soon
         with forebay(work, address, cluster='buffer_bytes = "256MiB"') as service:
             pid = service.process.pid
             publish = lambda *more: [bench, "pub", "-c", "500", "--per-write", "16", "--target", service.addresses["mqtt"], "--quiet", *more]
