@@ -1,19 +1,13 @@
 //! The generator against the service and its embedded log, as programs: it passes what is right, and says what is wrong.
 
-use std::fs::File;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+mod support;
+
+use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The service: FOREBAY_BINARY, or the program beside ours.
-fn service() -> PathBuf {
-    let beside = || PathBuf::from(env!("CARGO_BIN_EXE_forebay-bench")).with_file_name("forebay");
-    let program = std::env::var_os("FOREBAY_BINARY").map_or_else(beside, PathBuf::from);
-    assert!(program.exists(), "{} is missing: run cargo build", program.display());
-    program
-}
+use support::start_service;
 
 struct Service {
     child: Child,
@@ -29,23 +23,13 @@ impl Service {
             None => tempfile::tempdir(),
         };
         let folder = folder.unwrap();
-        let config = folder.path().join("forebay.toml");
         let text = format!(
             "[service]\nshards = 2\npin = false\ndata_dir = {:?}\n[control]\nbind = \"off\"\n[[listener]]\n\
              bind = \"127.0.0.1:0\"\n[embedded]\nbind = \"127.0.0.1:0\"\n[[sink]]\nname = \"flow\"\nkafka = \"embedded\"\n\
              filters = \"flow/#\"\ntopic = \"flow-${{topic[2]}}\"\n",
             folder.path().join("data")
         );
-        std::fs::write(&config, text).unwrap();
-        let output = File::create(folder.path().join("forebay.log")).unwrap();
-        let child = Command::new(service())
-            .args(["run", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
+        let child = start_service(folder.path(), &text);
         let mut service = Self { child, folder, mqtt: String::new(), log: String::new() };
         let end = Instant::now() + Duration::from_secs(60);
         while service.mqtt.is_empty() || service.log.is_empty() {

@@ -1,24 +1,19 @@
 //! Every scenario and every pattern over TLS, WebSocket and both, against mosquitto and against the service, at small sizes.
 
+mod support;
+
 use std::fmt::Write;
-use std::fs::File;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use support::{service, start_service};
+
 const BENCH: &str = env!("CARGO_BIN_EXE_forebay-bench");
 const KINDS: [&str; 4] = ["tcp", "tls", "ws", "wss"];
-
-/// The service: FOREBAY_BINARY, or the program beside ours.
-fn service() -> PathBuf {
-    let beside = || PathBuf::from(BENCH).with_file_name("forebay");
-    let program = std::env::var_os("FOREBAY_BINARY").map_or_else(beside, PathBuf::from);
-    assert!(program.exists(), "{} is missing: run cargo build", program.display());
-    program
-}
 
 /// A certificate for 127.0.0.1 that is its own authority: `server.pem`, `server.key`.
 fn certificate(folder: &Path) {
@@ -101,17 +96,7 @@ impl Broker {
                 );
             }
         }
-        let config = folder.path().join("forebay.toml");
-        std::fs::write(&config, text).unwrap();
-        let output = File::create(folder.path().join("forebay.log")).unwrap();
-        let child = Command::new(service())
-            .args(["run", "--config"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .unwrap();
+        let child = start_service(folder.path(), &text);
         let mut broker = Self { child, folder, addresses: Vec::new() };
         broker.wait(|broker| {
             let said = std::fs::read_to_string(broker.folder.path().join("forebay.log")).unwrap();

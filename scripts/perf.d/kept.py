@@ -11,16 +11,16 @@ import sys
 import time
 
 from runs import folder, say
-from service import PREAMBLE, Service
+from service import NO_KAFKA, PREAMBLE, Service
 
-NO_KAFKA = '[kafka.none]\nbootstrap = "127.0.0.1:1"\n[[sink]]\nname = "none"\nfilters = "to/kafka"\ntopic = "none"\n[mqtt]\nsessions_max = 2000000\n'
+SESSIONS = '[mqtt]\nsessions_max = 2000000\n'
 QUEUES = ("--sessions", "10000", "--messages", "1000", "--patience", "120")
 FILTERS = ("--sessions", "100000", "--filter", "dev/{client}/{group}/cmd", "--filter", "site/{client%100}/#")
 
 
 def kept(bench: str, shards: int, spool: str, *job: str) -> None:
     with folder() as work:
-        service = Service(work, PREAMBLE.format(shards=shards, folder=work) + NO_KAFKA + spool)
+        service = Service(work, PREAMBLE.format(shards=shards, folder=work) + NO_KAFKA + SESSIONS + spool)
         service.start()
         try:
             where = ["--target", service.addresses["mqtt"], "--pid", str(service.process.pid)]

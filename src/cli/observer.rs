@@ -1,5 +1,5 @@
-//! The observer's thread: takes events out of the shards' queue when there are any, looks at the boards once a second, and tells of sinks
-//! that stand still and, once a minute, of what each has done. Gives memory back to the system when a burst is over.
+//! The observer's thread: takes events out of the shards' queue when there are any, looks at the boards once a second, and reports sinks
+//! that make no progress and, once a minute, what each has done. Gives memory back to the system when a burst is over.
 
 use std::io;
 use std::sync::Arc;

@@ -46,12 +46,7 @@ impl Reconfiguring {
         config.auth.clone_from(&change.config.auth);
         if let (Some(spool), Some(wanted)) = (&mut config.spool, change.config.spool) {
             // Its sizes are those of this start.
-            let changed = Spool {
-                share: wanted.share,
-                sync_interval: wanted.sync_interval,
-                when_full: wanted.when_full,
-                ..*spool
-            };
+            let changed = spool.reloaded(wanted);
             let Spool { sink_bytes_max, .. } = changed.of_shards(config.service.shards);
             *spool = Spool { sink_bytes_max, ..changed };
         }

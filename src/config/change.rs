@@ -4,7 +4,7 @@
 //! else. A place is given once for as long as the process runs: what is added comes behind what there is, and what is
 //! removed stays in its place.
 
-use super::resolved::{Buffer, Cluster, Config, Listener, Sink, Spool};
+use super::resolved::{Buffer, Cluster, Config, Listener, Sink};
 use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX};
 
 /// Listeners that a process may have had: each has its numbers on every board.
@@ -99,8 +99,7 @@ impl Change {
                 self.applied.push(name.to_owned());
             }
         }
-        let &mut Spool { bytes_max, segment_bytes, segments_max, append, .. } = known;
-        *known = Spool { bytes_max, segment_bytes, segments_max, append, ..wanted };
+        *known = known.reloaded(wanted);
         if *known != wanted {
             self.waiting.push("spool".to_owned());
         }

@@ -547,6 +547,13 @@ impl Spool {
         sessions_max(self.segments_max * self.segment_bytes, self.segment_bytes)
     }
 
+    /// What is in force after a reload to this: sizes and the way of appending wait for a restart.
+    #[must_use]
+    pub const fn reloaded(self, wanted: Self) -> Self {
+        let Self { bytes_max, segment_bytes, segments_max, append, .. } = self;
+        Self { bytes_max, segment_bytes, segments_max, append, ..wanted }
+    }
+
     /// The same room in equal parts for so many shards: never less than what a shard needs.
     #[must_use]
     pub fn of_shards(self, shards: usize) -> Self {

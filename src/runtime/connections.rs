@@ -4,6 +4,7 @@
 //! [`ConnId`], so an answer or an id that comes late meets nobody. A slot is given away again only when the kernel
 //! has answered everything that was under way on it.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -145,6 +146,13 @@ impl Conn {
     /// The shard may still name it.
     pub(super) fn is_alive(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Open | Phase::Closing) && self.why.is_none()
+    }
+
+    /// It has something to send: into this queue, unless it is in one.
+    pub(super) fn queue_in(&mut self, queue: &mut VecDeque<u32>, slot: u32) {
+        if !std::mem::replace(&mut self.dirty, true) {
+            queue.push_back(slot);
+        }
     }
 
     /// The shard may still append.

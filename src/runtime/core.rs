@@ -221,9 +221,8 @@ impl<M: Send + 'static> Io<M> for Core<M> {
     }
 
     fn send_late(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output() && !conn.dirty) {
-            conn.dirty = true;
-            self.late.push_back(id.slot);
+        if let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output()) {
+            conn.queue_in(&mut self.late, id.slot);
         }
     }
 
@@ -232,10 +231,7 @@ impl<M: Send + 'static> Io<M> for Core<M> {
             self.scratch.clear();
             return &mut self.scratch;
         };
-        if !conn.dirty {
-            conn.dirty = true;
-            self.dirty.push_back(id.slot);
-        }
+        conn.queue_in(&mut self.dirty, id.slot);
         if conn.outgoing.tail.capacity() == 0 {
             conn.outgoing.tail = self.pool.lend();
         }

@@ -157,9 +157,8 @@ impl Outgoing {
 
 impl<M: Send + 'static> Core<M> {
     pub(super) fn mark_dirty(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.named(id).filter(|conn| !conn.dirty) {
-            conn.dirty = true;
-            self.dirty.push_back(id.slot);
+        if let Some(conn) = self.conns.named(id) {
+            conn.queue_in(&mut self.dirty, id.slot);
         }
     }
 

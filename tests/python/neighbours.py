@@ -27,7 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from service import ROOT, Service, binary
+from service import NO_KAFKA, PREAMBLE, ROOT, Service, binary
 
 sys.path.insert(0, str(ROOT / "tests/faults"))
 from link import Link, connect, packet, publish, text  # noqa: E402
@@ -59,21 +59,6 @@ topic = "crowd"
 [[group]]
 topic = "crowd"
 rate = 10
-"""
-CONFIG = """
-[service]
-shards = 1
-data_dir = "{work}/data"
-[control]
-bind = "127.0.0.1:0"
-[[listener]]
-bind = "127.0.0.1:0"
-[kafka.none]
-bootstrap = "127.0.0.1:1"
-[[sink]]
-name = "none"
-filters = ["to/kafka"]
-topic = "none"
 """
 
 
@@ -193,7 +178,7 @@ class Run:
 
     def server(self, kind: str) -> tuple[Service, int]:
         """A fresh one, with what the kind asks for."""
-        service = Service(self.work, CONFIG.format(work=self.work))
+        service = Service(self.work, PREAMBLE.format(shards=1, folder=self.work) + NO_KAFKA)
         service.start()
         port = service.mqtt_port
         os.sched_setaffinity(service.process.pid, {0})

@@ -31,6 +31,15 @@ bind = "127.0.0.1:0"
 transport = "tcp"
 
 """
+# A Kafka that is not there, and a sink that gets nothing of what the clients of a measurement publish.
+NO_KAFKA = """\
+[kafka.none]
+bootstrap = "127.0.0.1:1"
+[[sink]]
+name = "none"
+filters = "to/kafka"
+topic = "none"
+"""
 
 
 def binary() -> Path:

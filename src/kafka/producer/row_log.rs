@@ -43,7 +43,7 @@ pub struct NewCut<'a> {
     pub of: Known<'a>,
     /// The partition it goes to; its rows' lane may be of another one, or of none.
     pub partition: i32,
-    /// Producer id, or [`NO_BATCH`]: such a cut stands beside any others of its partition.
+    /// Producer id, or [`NO_BATCH`]: such a cut may be open beside any others of its partition.
     pub producer_id: i64,
     /// Producer epoch.
     pub epoch: i16,
