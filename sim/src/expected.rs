@@ -44,6 +44,7 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Memory, 58_938, "N16, a refusal that was lost"),
     (Kind::Hostile, 15_984, "N16, a segment that nobody can know of"),
     (Kind::All, 74_181, "N17, wills that found no room"),
+    (Kind::Hostile, 2_769, "a refusal of a 3.1.1 client's message that was lost"),
 ];
 
 /// A consequence of a known fault that a hostile run may show again and again. It is tolerated where its cause was there,

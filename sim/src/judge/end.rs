@@ -253,11 +253,13 @@ impl World {
     }
 
     /// Whether a message may have been refused, by one of its sinks and so for all of them. Its sender need not know: the answer
-    /// may have been lost with its connection.
+    /// may have been lost with its connection. A 3.1.1 client is told of no refusal: the message goes to the dead letters.
     fn was_refused(&self, number: u32) -> bool {
         let topic = &self.messages[number as usize].topic;
-        let mut takers = self.settings.sinks.iter().filter(|plan| plan.takes(topic));
-        let by_topic = |plan: &SinkPlan| self.refused.contains(&(plan.cluster, plan.kafka_topic(topic)));
-        takers.any(by_topic) || self.messages.iter().any(|m| m.refused_as == Some(QUOTA_EXCEEDED))
+        let mut takers = (0u8..).zip(&self.settings.sinks).filter(|(_, plan)| plan.takes(topic));
+        let of_sink = |(sink, plan): (u8, &SinkPlan)| {
+            self.refused.contains(&(plan.cluster, plan.kafka_topic(topic))) || self.is_dead_lettered(number, sink)
+        };
+        takers.any(of_sink) || self.messages.iter().any(|m| m.refused_as == Some(QUOTA_EXCEEDED))
     }
 }
