@@ -43,6 +43,8 @@ pub(super) struct Backlog {
     pub(super) fresh: bool,
     /// The rows of a cut that is void, and no others.
     pub(super) void: bool,
+    /// They go before others of their lane that have lower numbers, so they take their turn by the lowest of these.
+    pub(super) turn: Option<u64>,
 }
 
 /// What a partition has of the log that is not in memory.
@@ -194,7 +196,7 @@ impl Backlog {
     /// The same, or where all are read that of the first row that came behind them: by these those of a topic take turns.
     /// `None`: it has nothing, or what it has is younger than all that has a number.
     pub(super) fn oldest(&self) -> Option<u64> {
-        self.unread().or_else(|| self.tail.front()?.in_log.first())
+        self.turn.or_else(|| self.unread()).or_else(|| self.tail.front()?.in_log.first())
     }
 
     /// Memory of what came behind its rows: none of it goes before these.

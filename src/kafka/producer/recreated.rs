@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 
+use super::backlog::Backlog;
 use super::batch::{Batch, Bounds, push};
 use super::error::UNKNOWN_TOPIC;
 use super::news::News;
@@ -98,7 +99,7 @@ impl Producer {
             return false;
         }
         let unclear = self.topics[key.topic].view.id == 0;
-        self.void_for_good(key, unclear);
+        let first = self.void_for_good(key, unclear);
         let partition = &mut self.topics[key];
         let backlog = partition.spooled.take().and_then(|spooled| spooled.backlog);
         let mut batches = VecDeque::new();
@@ -113,6 +114,7 @@ impl Producer {
         self.dispatcher.slow_partitions -= u64::from(patience > 0);
         self.rest(key);
         self.end_half_placed(key.topic);
+        let behind = backlog.as_ref().and_then(Backlog::first_uncut);
         let topic = &mut self.topics[key.topic];
         if let Some(mut backlog) = backlog {
             rows += backlog.rows + backlog.tail.iter().map(|batch| u64::from(batch.count)).sum::<u64>();
@@ -122,6 +124,10 @@ impl Producer {
             self.note_spooled(key.topic, UNPLACED);
         }
         let topic = &mut self.topics[key.topic];
+        for backlog in first.into_iter().rev() {
+            rows += backlog.rows;
+            topic.unplaced.backlogs.push_front(backlog);
+        }
         topic.placed -= rows;
         self.sinks[topic.sink].stats.repartitioned += rows;
         let mut open = VecDeque::with_capacity(batches.len());
@@ -131,7 +137,7 @@ impl Producer {
             open.extend(batch);
         }
         let topic = &mut self.topics[key.topic];
-        if topic.unplaced.put_in_turn(topic.turns.restoring, open) {
+        if topic.unplaced.put_in_turn(topic.turns.restoring, open, behind) {
             self.note_spooled(key.topic, UNPLACED);
         }
         if self.logging.on {

@@ -216,14 +216,15 @@ impl Producer {
         let topic = &mut self.topics[index];
         let Some(place) = topic.unplaced.next_backlog() else { return false };
         // What has to go before them needs the memory.
-        if !topic.is_turn_of(self.settings.rules, topic.unplaced.backlogs[place].next) {
+        let next = &topic.unplaced.backlogs[place];
+        if !topic.is_turn_of(self.settings.rules, next.turn.unwrap_or(next.next)) {
             return true;
         }
         let Some(mut backlog) = topic.unplaced.backlogs.remove(place) else { return false };
         let others = topic.unplaced.oldest_in_log().unwrap_or(u64::MAX);
         let mut queue = std::mem::take(&mut topic.unplaced.queue);
         let before = backlog.next;
-        let bound = others.max(before + 1);
+        let bound = if backlog.turn.is_some() { u64::MAX } else { others.max(before + 1) };
         let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, bound), budget, now, log);
         *placeable |= backlog.next > before;
         if loaded == Loaded::All {

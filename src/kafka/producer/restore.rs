@@ -1,6 +1,7 @@
 //! What an earlier start has left: taken over before the first poll, loaded when Kafka is there. Cuts first, each under
 //! the identity that it has, as batches that may be in the log already (P4 to P6 settle them); then the other rows.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use foldhash::fast::RandomState;
@@ -360,12 +361,24 @@ impl Producer {
     }
 
     /// Their partition is no more: all cuts that were never loaded are void, and their rows go back to where they came from.
-    pub(super) fn void_for_good(&mut self, key: Key, unclear: bool) {
+    /// Returned are, in order, those that go before others of their lane with lower numbers.
+    pub(super) fn void_for_good(&mut self, key: Key, unclear: bool) -> VecDeque<Backlog> {
         self.unload(key);
+        let mut first = VecDeque::new();
         while let Some(cut) = self.topics[key].spooled.as_deref_mut().and_then(|spooled| spooled.cuts.pop_back()) {
             self.void_cut(key, &cut, unclear);
-            self.take_back(key, &cut);
+            let partition = &self.topics[key];
+            let own = partition.lane.number == Some(cut.lane);
+            let spooled =
+                partition.spooled.as_deref().filter(|spooled| own && spooled.has_before(spooled.cuts.len(), &cut));
+            match spooled.and_then(|spooled| spooled.backlog.as_ref()?.first_uncut()) {
+                Some(turn) => {
+                    first.push_front(Backlog { turn: Some(turn), ..Backlog::of_void(cut.lane, &cut.rows) });
+                }
+                None => self.take_back(key, &cut),
+            }
         }
+        first
     }
 }
 

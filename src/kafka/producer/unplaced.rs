@@ -101,12 +101,15 @@ impl Unplaced {
     }
 
     /// Rows of a partition that is gone, which are in memory, get their place among those without one: before them, but
-    /// behind what an earlier start has left without a partition and is older. `true`: there is something of that.
-    pub(super) fn put_in_turn(&mut self, restoring: bool, batches: VecDeque<Batch>) -> bool {
-        let oldest = self.backlogs.iter().filter_map(Backlog::oldest).min().filter(|_| restoring).unwrap_or(u64::MAX);
-        let (mut tail, mut front) = (VecDeque::new(), Vec::new());
+    /// behind what an earlier start has left without a partition and is older. Others of the partition, in the log alone, are
+    /// behind them and have numbers from `behind` on, maybe lower ones. `true`: some are behind what is in the log alone.
+    pub(super) fn put_in_turn(&mut self, restoring: bool, batches: VecDeque<Batch>, behind: Option<u64>) -> bool {
+        let oldest = self.oldest_in_log().filter(|_| restoring).unwrap_or(u64::MAX);
+        let turn_of = |batch: &Batch| batch.in_log.first().map(|first| first.min(behind.unwrap_or(first)));
+        let (mut tail, mut front, mut turn) = (VecDeque::new(), Vec::new(), None);
         for mut batch in batches {
-            if !tail.is_empty() || batch.in_log.first().is_some_and(|number| number > oldest) {
+            if !tail.is_empty() || turn_of(&batch).is_some_and(|number| number > oldest) {
+                turn = turn.or(behind.and_then(|_| turn_of(&batch)));
                 log_before_younger(&mut batch);
                 tail.push_back(batch);
             } else {
@@ -115,13 +118,13 @@ impl Unplaced {
         }
         for batch in front.into_iter().rev() {
             let older =
-                |other: &&Batch| other.in_log.first().zip(batch.in_log.first()).is_some_and(|(other, own)| other < own);
+                |other: &&Batch| other.in_log.first().zip(turn_of(&batch)).is_some_and(|(other, own)| other < own);
             let place = self.queue.iter().take_while(|other| restoring && older(other)).count();
             self.queue.insert(place, batch);
         }
         let any = !tail.is_empty();
         if any {
-            self.backlogs.push_front(Backlog { lane: u64::MAX, tail, ..Backlog::default() });
+            self.backlogs.push_front(Backlog { lane: u64::MAX, tail, turn, ..Backlog::default() });
         }
         any
     }
