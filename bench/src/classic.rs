@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::load::endpoint::Endpoints;
-use crate::load::scenario::{Group, QosMix, Role, Scenario};
+use crate::load::scenario::{Group, LONG_KEEP_ALIVE_S, QosMix, Role, Scenario};
 use crate::load::span::Span;
 use crate::load::{self, Terms};
 use crate::outcome::Outcome;
@@ -78,7 +78,7 @@ pub(crate) fn publish(settings: &Publish) -> anyhow::Result<Value> {
         messages: settings.messages,
         payload: settings.payload,
         topic: settings.topic.replace("{}", "{client}"),
-        keep_alive: 0,
+        keep_alive: LONG_KEEP_ALIVE_S,
         ..Group::default()
     };
     let outcome = run(group, Duration::from_secs(600), endpoints(settings.target, &settings.transport)?, settings.pid)?;

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::load::scenario::{Group, QosMix, Role, Scenario};
+use crate::load::scenario::{Group, LONG_KEEP_ALIVE_S, QosMix, Role, Scenario};
 use crate::load::span::Span;
 
 /// One of them.
@@ -69,7 +69,7 @@ impl Pattern {
         let base = Group {
             name: "publishers".into(),
             topic: "dev/{client}/telemetry".into(),
-            keep_alive: 0,
+            keep_alive: LONG_KEEP_ALIVE_S,
             ..Group::default()
         };
         let one = |clients, messages, window, per_write, qos| Group {

@@ -11,6 +11,9 @@ use super::span::Span;
 use crate::flow::payload::BYTES_MIN;
 use crate::flow::plan::Weights;
 
+/// A keep-alive longer than any round, so that no PINGREQ is sent. Not 0: rumqttd refuses such clients.
+pub(crate) const LONG_KEEP_ALIVE_S: u16 = 3_600;
+
 /// A whole run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
