@@ -161,6 +161,9 @@ pub(super) struct Judge {
     /// Sinks of which a question was not answered, or that were told that there is no such topic: another may have taken a younger
     /// batch first.
     untold: HashSet<usize>,
+    /// Sinks and topics of batches that were answered 45: a broker that restarted knows one batch of a producer. In a topic that was recreated
+    /// such a batch may never have been there (decision 0086).
+    out_of_order: HashSet<(usize, usize)>,
     /// Questions that were not answered, or were to be asked again, by sink.
     again: HashMap<usize, u32>,
     /// Batches of which Kafka has shown that they were not there, with how many it had taken by then: later requests of old
@@ -191,6 +194,7 @@ impl Judge {
             undone: BTreeMap::new(),
             requests: HashMap::new(),
             untold: HashSet::new(),
+            out_of_order: HashSet::new(),
             again: HashMap::new(),
             not_there: HashMap::new(),
             not_told: HashSet::new(),
@@ -321,8 +325,10 @@ impl Judge {
     pub(super) fn answered(&mut self, id: u64, results: &[ProduceResult]) {
         for (key, identity, first, count) in self.requests.remove(&id).unwrap_or_default() {
             let is_it = |result: &&ProduceResult| *result.topic == *TOPICS[key.1] && result.partition == key.2;
-            if results.iter().find(is_it).is_some_and(|result| result.error == 3) {
-                self.untold.insert(key.0);
+            match results.iter().find(is_it).map(|result| result.error) {
+                Some(3) => drop(self.untold.insert(key.0)),
+                Some(45) => drop(self.out_of_order.insert((key.0, key.1))),
+                _ => {}
             }
             if let Some(result) = results.iter().find(is_it).filter(|result| result.error == 0)
                 && let Some(undone) = self.undone.get_mut(&key).filter(|undone| undone.identity == identity)
@@ -666,7 +672,9 @@ impl Judge {
         for sink in 0..SINKS {
             let (stats, settings) = (&all[sink], &plan.settings.sinks[sink]);
             self.sums.doubles += doubles[sink];
-            let counted = if any_anew || self.untold.contains(&sink) { stats.outcome_unknown } else { 0 };
+            let forgotten = |(of, topic): &(usize, usize)| *of == sink && kafka.topics[*topic].made > 0;
+            let untold = self.untold.contains(&sink) || self.out_of_order.iter().any(forgotten);
+            let counted = if any_anew || untold { stats.outcome_unknown } else { 0 };
             if settings.acks != 0 && doubles[sink] > counted {
                 let which: Vec<_> =
                     (0..self.rows.len()).filter(|i| self.rows[*i].sink == sink && found.copies[*i] > 1).collect();
