@@ -86,7 +86,12 @@ fn what_was_found_once_stays_mended() {
         927_337, 988_080,
     ];
     const OTHERS: [u64; 4] = [171_995, 485_345, 804_227, 870_334];
-    [&RED_ONCE[..], &LOST, &DOUBLED, &OTHERS].into_iter().for_each(|seeds| stay_mended(seeds, Scope::new));
+    // Doubles: of a batch that lay before a younger one, and was looked for behind it.
+    const BEFORE: [u64; 14] = [
+        26_490, 96_574, 195_457, 202_645, 208_874, 349_792, 352_100, 400_065, 446_946, 799_665, 804_782, 808_336,
+        819_429, 835_218,
+    ];
+    [&RED_ONCE[..], &LOST, &DOUBLED, &OTHERS, &BEFORE].into_iter().for_each(|seeds| stay_mended(seeds, Scope::new));
 }
 
 /// The same of runs with a disk.

@@ -27,7 +27,8 @@ impl Producer {
         let topic = &self.topics[key.topic];
         let partition = &topic.partitions[key.partition as usize];
         let Some(node) = partition.leader else { return self.ask_metadata(key.topic, now) };
-        let (sink, name, from) = (topic.sink, topic.name.clone(), partition.log_next);
+        let (sink, name) = (topic.sink, topic.name.clone());
+        let from = partition.window.older_from().or(partition.log_next);
         let topic_id = topic.view.id;
         let Some((identity, first_sequence, mut last_sequences)) = partition.window.question() else { return };
         // Those of an earlier start that memory does not have yet: the log may end with one of them.

@@ -59,7 +59,8 @@ impl Producer {
         if base_offset < 0 {
             return;
         }
-        let behind = partition.log_next.is_some_and(|next| base_offset < next);
+        let before = partition.log_next;
+        let behind = before.is_some_and(|next| base_offset < next);
         if behind && partition.window.is_apart() {
             // Its log had it all the same, before the younger one.
             return;
@@ -82,6 +83,7 @@ impl Producer {
         let to = base_offset.saturating_add(i64::from(count));
         let acked = &mut partition.acked;
         if !(behind && deposed) {
+            partition.window.answered_over(place, before.map_or(0, |before| before.min(base_offset)));
             partition.log_next = Some(to);
             acked.last = Some((now, node));
         }

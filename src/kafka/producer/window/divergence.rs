@@ -29,6 +29,19 @@ impl PartitionWindow {
         }
     }
 
+    /// The batch at this place is in the log, whose end was known to be at this offset before: what is older and stays undone is looked for
+    /// from there on.
+    pub(in crate::kafka::producer) fn answered_over(&mut self, place: usize, end: i64) {
+        if place > 0 {
+            self.older_from = Some(self.older_from.map_or(end, |from| from.min(end)));
+        }
+    }
+
+    /// From where on the log is read for what is undone, if not from its end.
+    pub(in crate::kafka::producer) const fn older_from(&self) -> Option<i64> {
+        self.older_from
+    }
+
     /// An answer 0 to the batch at this place. Whether an older one cannot be in the log that has given it: in this round it was
     /// told that there was no such topic, or something else, and no attempt of it may have been appended. A log that lacks it takes
     /// a younger one only if it does not know the producer: the topic was recreated, and others may have filled it beyond the
@@ -61,7 +74,7 @@ impl PartitionWindow {
         self.forget_proof();
         self.undone.remove(place);
         if self.undone.is_empty() {
-            self.divergence = Divergence::No;
+            (self.divergence, self.older_from) = (Divergence::No, None);
         }
         (self.attempts, self.refused_as_next) = (0, 0);
         place..place + 1

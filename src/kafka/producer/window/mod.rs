@@ -227,6 +227,8 @@ pub(super) struct PartitionWindow {
     /// Times in a row that Kafka refused an identity that its log calls the next.
     refused_as_next: u32,
     divergence: Divergence,
+    /// Younger batches are settled, and what is undone may be before them: from this offset on.
+    older_from: Option<i64>,
 }
 
 impl PartitionWindow {
@@ -436,6 +438,7 @@ impl PartitionWindow {
     /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
     fn settle(&mut self, place: usize, moved: bool, now: Monotonic, rules: &dyn Rules) -> Range<usize> {
         let settled = rules.settled_by(place);
+        self.older_from = None;
         let alone = self.undone.drain(settled.clone()).next_back().is_some_and(|batch| batch.alone);
         (self.attempts, self.refused_as_next) = (0, 0);
         // A batch that Kafka may forget at its next look leaves the partition as it was before the first; and at `acks` 1 a new
@@ -448,7 +451,7 @@ impl PartitionWindow {
     /// answered 0. After the last epoch the identity is gone: the id that is used up.
     pub(super) fn take_back(&mut self, rules: &dyn Rules) -> Option<i64> {
         self.undone.clear();
-        self.divergence = Divergence::No;
+        (self.divergence, self.older_from) = (Divergence::No, None);
         let Identity { id, epoch } = self.identity?;
         let Some((epoch, sequence)) = rules.after_take_back(epoch, self.next_sequence) else {
             self.adopt(None);
