@@ -14,10 +14,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::shape::{Key, Seed, Shape, Topic};
+use super::slot::{self, Slot, TAKEN};
 use crate::limits::SHARDS_MAX;
 
-/// The highest bit of a mask of shards: the entry is being taken.
-const TAKEN: u64 = 1 << SHARDS_MAX;
+const _: () = assert!(TAKEN == 1 << SHARDS_MAX, "a bit for each shard, and one more");
 
 /// Shapes of filters in use at a time, besides those of [`Shape::prefix_of`], which always have room.
 pub const SHAPES_MAX: usize = 64;
@@ -26,13 +26,6 @@ const PREFIXES: usize = super::shape::LEVELS_MAX + 1;
 /// Buckets of each level. All of them: 2.3 million filters, 37 MB.
 const BUCKETS: [usize; 4] = [1 << 10, 1 << 13, 1 << 16, 1 << 19];
 const SLOTS: usize = 4;
-
-#[derive(Debug, Default)]
-struct Slot {
-    /// 0: never used.
-    key: AtomicU64,
-    shards: AtomicU64,
-}
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -147,8 +140,7 @@ impl Interest {
         let (bit, bits) = (1u64 << shard, key.to_bits());
         for (level, buckets) in self.levels.iter().zip(BUCKETS) {
             let level = level.get_or_init(|| (0..buckets).map(|_| Bucket::default()).collect());
-            let Bucket(slots) = &level[place(key, buckets)];
-            if slots.iter().any(|slot| slot.join(bits, bit)) || slots.iter().any(|slot| slot.take(bits, bit)) {
+            if slot::enter(&level[place(key, buckets)].0, bits, bit) {
                 return true;
             }
         }
@@ -157,12 +149,7 @@ impl Interest {
 
     /// The filter of this key is not for this shard any more.
     pub fn remove(&self, key: Key, shard: usize) {
-        let bit = 1u64 << shard;
-        for slot in self.slots(key) {
-            if slot.key.load(Ordering::Acquire) == key.to_bits() {
-                slot.shards.fetch_and(!bit, Ordering::AcqRel);
-            }
-        }
+        self.slots(key).for_each(|slot| slot.leave(key.to_bits(), 1 << shard));
     }
 
     /// Whether all publishes are for this shard.
@@ -184,9 +171,7 @@ impl Interest {
             let (shape, users) = unpack(place.load(Ordering::Acquire));
             let Some(key) = (users > 0).then(|| topic.key(shape)).flatten() else { continue };
             for slot in self.slots(key) {
-                if slot.key.load(Ordering::Acquire) == key.to_bits() {
-                    shards |= slot.shards.load(Ordering::Acquire);
-                }
+                shards |= slot.shards_of(key.to_bits());
             }
         }
         shards & !TAKEN
@@ -203,36 +188,6 @@ impl Interest {
 fn place(key: Key, buckets: usize) -> usize {
     let bits = buckets.trailing_zeros();
     (key.to_bits() >> (2 * (bits - BUCKETS[0].trailing_zeros()))) as usize & (buckets - 1)
-}
-
-impl Slot {
-    /// Sets a bit, if the slot is of this key.
-    fn join(&self, key: u64, bit: u64) -> bool {
-        if self.key.load(Ordering::Acquire) != key {
-            return false;
-        }
-        // One without a shard may be of another key in a moment: it is taken as an empty one is.
-        let more = |shards| (shards != 0 && shards & TAKEN == 0).then_some(shards | bit);
-        if self.shards.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_err() {
-            return false;
-        }
-        // While a bit is set the key stays. If it was another by then, that key has a shard too many for a moment.
-        if self.key.load(Ordering::Acquire) == key {
-            return true;
-        }
-        self.shards.fetch_and(!bit, Ordering::AcqRel);
-        false
-    }
-
-    /// Takes a slot that no shard uses.
-    fn take(&self, key: u64, bit: u64) -> bool {
-        if self.shards.compare_exchange(0, TAKEN, Ordering::AcqRel, Ordering::Acquire).is_err() {
-            return false;
-        }
-        self.key.store(key, Ordering::Release);
-        self.shards.store(bit, Ordering::Release);
-        true
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,14 @@ pub mod filter;
 pub mod interest;
 pub mod shape;
 pub mod shares;
+pub mod slot;
 pub mod subscriptions;
 pub mod topics;
 pub mod trie;
 
 pub use trie::SinkRouter;
+
+/// What [`slot`] is made of: `tests/loom.rs` has others.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicU64, Ordering};
+}
