@@ -29,9 +29,9 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def sink(bench: str, bind: str = "127.0.0.1:0") -> Iterator[tuple[str, subprocess.Popen]]:
+def sink(bench: str, bind: str = "127.0.0.1:0", partitions: int = 4) -> Iterator[tuple[str, subprocess.Popen]]:
     """A Kafka that answers and throws the records away: its address and its process."""
-    process = subprocess.Popen([bench, "kafka-sink", "--bind", bind], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([bench, "kafka-sink", "--bind", bind, "--partitions", str(partitions)], stdout=subprocess.PIPE, text=True)
     try:
         yield process.stdout.readline().strip().removeprefix("kafka-sink listening on "), process
     finally:
