@@ -1,7 +1,7 @@
 //! Another number of shards, and no message waits for Kafka: kept sessions, their open packet ids and the messages that wait for
 //! them go to the shards that own their clients now, retained messages to the homes of their topics.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -36,6 +36,26 @@ struct All {
     homes: Vec<Vec<Moving>>,
     /// Messages that wait for sessions, and what is known of their queues; with the shard that they were on.
     queued: Vec<(usize, Vec<u8>)>,
+    /// Messages for shared subscriptions, with the shard that they were on and their numbers there.
+    for_shares: Vec<((usize, u64), Vec<u8>)>,
+}
+
+impl All {
+    /// Messages for shared subscriptions go anywhere, those of one to one shard: from there they are handed over to where members are. One
+    /// that was under way from shard to shard is the first one's as long as that has it.
+    fn place_for_shares(&mut self) {
+        let was: HashSet<_> = self.for_shares.iter().map(|(was, _)| *was).collect();
+        for (of, payload) in std::mem::take(&mut self.for_shares) {
+            let Some(Ok(Kept::ForShare(message))) = Kept::decode(&payload) else { continue };
+            if message.from.is_some_and(|from| was.contains(&from)) {
+                continue;
+            }
+            let mut payload = Vec::new();
+            message.without_from().encode(&mut payload);
+            let to = owner(message.text, self.homes.len());
+            self.homes[to].push(Moving { was: of, payload, open: OpenIds::new() });
+        }
+    }
 }
 
 /// How many were moved.
@@ -58,7 +78,8 @@ pub(super) fn rehome(
 ) -> Result<Moved, String> {
     let root = config.spool_dir();
     let to = config.service.shards;
-    let mut moving = All { homes: (0..to).map(|_| Vec::new()).collect(), queued: Vec::new() };
+    let homes = (0..to).map(|_| Vec::new()).collect();
+    let mut moving = All { homes, queued: Vec::new(), for_shares: Vec::new() };
     let mut queued = 0;
     let (mut lost, mut written_ms) = (0, 0);
     for (shard, folder) in of_shards(&root)?.iter().enumerate() {
@@ -79,7 +100,11 @@ pub(super) fn rehome(
             if let Some(kept) = Kept::decode(&payload) {
                 let kept = kept.map_err(|why| format!("{}: {session}: {why}", folder.display()))?;
                 queued += usize::from(matches!(kept, Kept::Message { .. }));
-                moving.queued.push((shard, payload));
+                if matches!(kept, Kept::ForShare(_)) {
+                    moving.for_shares.push(((shard, session), payload));
+                } else {
+                    moving.queued.push((shard, payload));
+                }
                 continue;
             }
             let open = open_ids(&recovered.state, session);
@@ -93,6 +118,8 @@ pub(super) fn rehome(
     let all = moving.homes.iter().flatten();
     let retained = all.filter(|moving| retained_topic(&moving.payload).is_some()).count();
     let sessions = moving.homes.iter().map(Vec::len).sum::<usize>() - retained;
+    moving.place_for_shares();
+    queued += moving.homes.iter().map(Vec::len).sum::<usize>() - retained - sessions;
     make(data_dir, Manifest::new(directory, to), |shard, folder| {
         write(config, directory, (shard, folder), &moving, written_ms).map_err(|error| {
             format!("kept sessions of {from} shards cannot be moved to {to}: {}: {error}", folder.display())
@@ -158,4 +185,23 @@ pub(super) fn client(payload: &[u8]) -> Result<String, String> {
         return Ok(topic.to_owned());
     }
     client_id(payload).map(str::to_owned).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::ForShare;
+
+    #[test]
+    fn a_message_of_a_share_that_two_shards_have_is_moved_once() {
+        type Of = (usize, u64);
+        let was: [(Of, Option<Of>); 4] =
+            [((0, 6), None), ((1, 9), Some((0, 6))), ((1, 10), Some((0, 7))), ((2, 3), Some((1, 10)))];
+        let for_shares = was.map(|(was, from)| (was, ForShare::example("$share/g/t", from))).to_vec();
+        let mut all = All { homes: vec![Vec::new(), Vec::new()], queued: Vec::new(), for_shares };
+        all.place_for_shares();
+        let home = &all.homes[owner("$share/g/t", 2)];
+        assert_eq!(home.iter().map(|moving| moving.was).collect::<Vec<_>>(), [(0, 6), (1, 10)]);
+        assert!(home.iter().all(|moving| moving.payload == ForShare::example("$share/g/t", None)));
+    }
 }

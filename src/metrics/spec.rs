@@ -141,10 +141,11 @@ table!(
     Shares, Gauge, "shares", "Shared subscriptions with members on a shard, counted for each of its shards; at most 10,000 different ones.";
     ShareQueuedMessages, Gauge, "share_queued_messages", "Messages waiting for a member of a shared subscription; on a shard at most `queue_messages_max` of `[delivery]` for each, with a hash strategy for each member.";
     ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; likewise `queue_bytes_max`.";
+    ShareStoredMessages, Gauge, "share_stored_messages", "Messages of QoS 1 and 2 in the spool for shared subscriptions: those that wait, and those of QoS 1 that a member has not acknowledged. They count in `forebay_stored_messages`, too.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
     Exchanges, Gauge, "exchanges", "Exchanges of QoS 2 of publishers with kept sessions, from the message's way into the spool for kept sessions to PUBREL, each counted on every shard that knows it.";
-    StoredMessages, Gauge, "stored_messages", "Messages of QoS 1 and 2 in the spool that kept sessions have not all acknowledged, each counted once on a shard; at most half of what the spool can keep track of.";
+    StoredMessages, Gauge, "stored_messages", "Messages of QoS 1 and 2 in the spool that kept sessions have not all acknowledged, each counted once on a shard, and those for shared subscriptions; at most half of what the spool can keep track of.";
     CopiesUnconfirmed, Gauge, "deliveries_unwritten", "Messages of QoS 1 and 2 that are not known to be on the disk yet where kept sessions may get them; past 16,384 between two shards, publishers of topics with subscribers there are paused.";
     RetainedMessages, Gauge, "retained_messages", "Retained messages; at most `messages_max` of `[retained]`, in even parts for all shards.";
     RetainedBytes, Gauge, "retained_bytes", "Bytes of retained messages, with their topics; at most `bytes_max` of `[retained]`, and a quarter of the spool, in even parts for all shards.";

@@ -80,6 +80,8 @@ struct Members {
     /// Connected, and served.
     online: AtomicU32,
     all: AtomicU32,
+    /// With sessions that survive a crash, for which messages of QoS 1 and 2 wait.
+    kept: AtomicU32,
 }
 
 impl Share {
@@ -102,9 +104,19 @@ impl Share {
 
     /// A shard tells how many members it has, and how many of them are connected and served.
     pub fn set_members(&self, shard: usize, online: usize, all: usize) {
-        let clamp = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         self.members[shard].all.store(clamp(all), Ordering::Release);
         self.members[shard].online.store(clamp(online), Ordering::Release);
+    }
+
+    /// A shard tells how many members it has whose messages are to survive a crash.
+    pub fn set_kept(&self, shard: usize, kept: usize) {
+        self.members[shard].kept.store(clamp(kept), Ordering::Release);
+    }
+
+    /// Whether its messages are to survive a crash: a member on some shard has a session that does.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.members.iter().any(|members| members.kept.load(Ordering::Acquire) > 0)
     }
 
     /// Whether it has members on any shard.
@@ -142,6 +154,10 @@ impl Share {
         let has_some = |shard: &usize| Some(*shard) != but && self.members[*shard].all.load(Ordering::Acquire) > 0;
         (0..self.members.len()).find(has_some)
     }
+}
+
+fn clamp(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn in_turn(online: &[u32], turn: u64) -> Option<usize> {

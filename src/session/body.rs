@@ -17,6 +17,8 @@ pub struct Remembered {
     bytes: Cell<usize>,
     /// Those of them that are in the log.
     stored: Cell<usize>,
+    /// Those of these that are there for members of shared subscriptions.
+    for_shares: Cell<usize>,
     /// Numbers in the log that no session refers to any more.
     ended: RefCell<Vec<u64>>,
 }
@@ -32,6 +34,12 @@ impl Remembered {
     #[must_use]
     pub fn stored(&self) -> usize {
         self.stored.get()
+    }
+
+    /// How many of these are there for members of shared subscriptions.
+    #[must_use]
+    pub fn stored_for_shares(&self) -> usize {
+        self.for_shares.get()
     }
 
     /// Whether some of those in the log are over.
@@ -58,6 +66,10 @@ pub struct Body {
     key: u32,
     /// Its numbers in the log, if it is there.
     stored: RefCell<SmallVec<[u64; 1]>>,
+    /// The one of them under which it is there for the members of a shared subscription.
+    for_share: Cell<Option<u64>>,
+    /// The group in which that is durable.
+    group: Cell<u64>,
     all: Rc<Remembered>,
 }
 
@@ -66,13 +78,58 @@ impl Body {
     #[must_use]
     pub fn new(packet: Vec<u8>, since: Monotonic, key: u32, all: &Rc<Remembered>) -> Rc<Self> {
         all.bytes.set(all.bytes.get() + packet.len());
-        Rc::new(Self { packet: packet.into(), since, key, stored: RefCell::default(), all: Rc::clone(all) })
+        Rc::new(Self {
+            packet: packet.into(),
+            since,
+            key,
+            stored: RefCell::default(),
+            for_share: Cell::new(None),
+            group: Cell::new(0),
+            all: Rc::clone(all),
+        })
     }
 
     /// It is in the log under this number, for some of the sessions that have it.
     pub fn stored_as(&self, number: u64) {
         self.stored.borrow_mut().push(number);
         self.all.stored.set(self.all.stored.get() + 1);
+    }
+
+    /// It is in the log under this number, for whichever member of a shared subscription gets it, and durable with this group. No other one
+    /// has this body.
+    pub fn stored_for_share(&self, number: u64, group: u64) {
+        self.group.set(group);
+        self.stored_as(number);
+        self.for_share.set(Some(number));
+        self.all.for_shares.set(self.all.for_shares.get() + 1);
+    }
+
+    /// Its number in the log for the members of a shared subscription.
+    #[must_use]
+    pub fn for_share(&self) -> Option<u64> {
+        self.for_share.get()
+    }
+
+    /// The group in which it is durable for them.
+    #[must_use]
+    pub fn group(&self) -> u64 {
+        self.group.get()
+    }
+
+    /// It has its member, and what the log has under this number is that member's copy from now on. `None`: the log does not have it
+    /// for a shared subscription.
+    pub fn take_for_share(&self) -> Option<u64> {
+        let number = self.for_share.take()?;
+        self.all.for_shares.set(self.all.for_shares.get() - 1);
+        Some(number)
+    }
+
+    /// Its end for the members of a shared subscription is being written: under which number it was in the log.
+    pub fn end_for_share(&self) -> Option<u64> {
+        let number = self.take_for_share()?;
+        self.stored.borrow_mut().retain(|stored| *stored != number);
+        self.all.stored.set(self.all.stored.get() - 1);
+        Some(number)
     }
 
     /// Whether the log has it.
@@ -114,6 +171,7 @@ impl Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
+        self.take_for_share();
         let all = &self.all;
         all.bytes.set(all.bytes.get() - self.packet.len());
         let stored = self.stored.take();

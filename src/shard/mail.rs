@@ -15,7 +15,7 @@ use crate::metrics::inspect::{Answer, Ask};
 use crate::route::shares::ShareNumber;
 use crate::route::topics::TopicKey;
 use crate::runtime::Listener;
-use crate::runtime::seam::{ConnId, Detached, Monotonic};
+use crate::runtime::seam::{ConnId, Detached};
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
 use crate::session::SessionKey;
@@ -23,6 +23,7 @@ use crate::session::SessionKey;
 use super::connection::AtDoor;
 use super::edge::Edge;
 use super::retained::Answered;
+use super::shares::HandedOver;
 use super::{Core, Ring};
 
 /// A letter to a shard.
@@ -113,6 +114,8 @@ pub enum Mail {
         by: usize,
         /// All of them.
         open: Vec<Origin>,
+        /// Numbers in this shard's log of messages for shares that it had handed over to that one.
+        held: Vec<u64>,
     },
     /// Sessions of another shard have ended, and their exchanges with them.
     ExchangesOver {
@@ -155,13 +158,20 @@ pub enum Mail {
         from: usize,
         /// The share.
         share: ShareNumber,
-        /// Each a PUBLISH packet of 5.0, when it came, and its key.
-        messages: Vec<(Vec<u8>, Monotonic, u32)>,
+        /// They.
+        messages: Vec<HandedOver>,
     },
-    /// They wait here now.
+    /// The first of them are on the other shard, durable there if they are in the log here.
     SharedMessagesTaken {
         /// The shard that they were for.
         by: usize,
+        /// How many.
+        count: usize,
+    },
+    /// Those of them that are in the log are not in that of the shard any more that has handed them over.
+    SharedMessagesGiven {
+        /// That shard.
+        from: usize,
     },
     /// Topics of `$SYS` and what they say now: to be published and retained.
     SysTopics(Vec<(&'static str, String)>),

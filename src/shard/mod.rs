@@ -76,6 +76,8 @@ mod upstream;
 mod wills;
 
 pub(crate) use self::dead_letters::rfc3339;
+#[cfg(test)]
+pub(crate) use self::queues::ForShare;
 pub(crate) use self::queues::{Kept, move_queue};
 pub(crate) use self::retained::topic as retained_topic;
 

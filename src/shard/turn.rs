@@ -129,14 +129,15 @@ impl Shard for Core {
             Mail::CopiesDurable { by, count } => self.copies_durable(by, count),
             Mail::Release { from, ids } => self.release_for(from, &ids),
             Mail::Released { by, count } => self.released_by(by, count),
-            Mail::Exchanges { by, open } => self.exchanges_known(by, open),
+            Mail::Exchanges { by, open, held } => self.exchanges_known(io.now(), by, open, held),
             Mail::ExchangesOver { from, sessions } => self.exchanges_over(from, &sessions),
             Mail::Pass { from } => self.pass(from),
             Mail::Passed { by } => self.passed(io, by),
             Mail::Replay { to, question, filter, from } => self.replay_asked(io, to, question, &filter, &from),
             Mail::Replayed { question, answered } => self.replayed(question, answered),
             Mail::SharedMessages { from, share, messages } => self.shared_messages(io, from, share, messages),
-            Mail::SharedMessagesTaken { by } => self.delivery.shares.messages_taken(by),
+            Mail::SharedMessagesTaken { by, count } => self.shared_taken(io, by, count),
+            Mail::SharedMessagesGiven { from } => self.shared_given(io, from),
             Mail::SysTopics(values) => self.publish_sys_topics(io, &values),
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
@@ -183,6 +184,7 @@ impl Shard for Core {
         }
         self.forget_subscriptions();
         self.serve_shares(io);
+        self.tell_handed();
         self.serve_retained(io);
         self.send_parcels(io);
         self.answer_passes(io);

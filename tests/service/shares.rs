@@ -134,6 +134,40 @@ fn messages_wait_for_the_first_member_that_comes() {
     device.ping();
 }
 
+/// It waits through kill -9, too, and on another number of shards.
+#[test]
+fn what_waits_is_there_after_kill_9_and_on_another_number_of_shards() {
+    let mut service = Service::start(&config_with("shards = 2", &format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}")));
+    let hour = properties([Property::SessionExpiryInterval(3600)]);
+    let kept = name_on(0, "kept");
+    let connect = Connect { clean_start: false, properties: hour.as_properties(), ..hello(Version::V5, &kept) };
+    let (mut device, _) = Device::connect_as(service.mqtt(), &connect);
+    assert_eq!(device.subscribe(&[("$share/workers/work/#", QoS::ExactlyOnce)]), [2]);
+    device.vanish();
+    until_metric(&service, "connections", 0);
+    publish(&service, "work/x", "1", 0..500);
+    publish(&service, "work/x", "2", 500..1_000);
+    assert_eq!(metric(&service, "share_queued_messages"), 1_000);
+    service.kill9();
+    service.start_again();
+    until_metric(&service, "share_queued_messages", 1_000);
+    assert_eq!(metric(&service, "share_stored_messages"), 1_000);
+    service.kill9();
+    let file = service.dir().join("forebay.toml");
+    let config = fs::read_to_string(&file).expect("it is there");
+    fs::write(&file, config.replace("shards = 2", "shards = 3")).expect("written");
+    service.start_again();
+    until_metric(&service, "share_queued_messages", 1_000);
+    let lines = lines(member(&service, "other", "mqttv5", "$share/workers/work/#", 1_000));
+    let wanted: BTreeSet<_> = (0..1_000).map(|number| format!("{number} {}", 1 + number / 500)).collect();
+    assert_eq!(lines.into_iter().collect::<BTreeSet<_>>(), wanted, "each of them");
+    until_metric(&service, "stored_messages", 0);
+    service.kill9();
+    service.start_again();
+    until_metric(&service, "sessions", 1);
+    assert_eq!(metric(&service, "share_queued_messages"), 0);
+}
+
 /// X41 to X43 hold for the filter behind the share name.
 #[test]
 fn the_access_control_list_decides_about_the_filter_behind_the_name() {

@@ -37,6 +37,7 @@ mod segments;
 mod several;
 mod share_strategies;
 mod shares;
+mod shares_crash;
 mod shares_several;
 mod sinks;
 mod spool;

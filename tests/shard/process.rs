@@ -16,6 +16,7 @@ use forebay::shard::router::owner;
 use forebay::shard::{Core, Surroundings};
 
 use super::ring::Table;
+use super::segments::Disk;
 use super::world::{layout, surroundings};
 
 /// A shard.
@@ -54,9 +55,15 @@ impl Process {
 
     /// The same with this `sync_interval`.
     pub(crate) fn gathering(interval: &str, rules: &'static dyn Rules, shards: usize) -> Self {
+        Self::spooled_as(interval, "", rules, shards)
+    }
+
+    /// The same with more of a configuration.
+    pub(crate) fn spooled_as(interval: &str, more: &str, rules: &'static dyn Rules, shards: usize) -> Self {
         let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
         let text = text.replace("\"0ms\"", &format!("\"{interval}\""));
-        let mut process = Self::start(rules, &text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\""), shards);
+        let text = text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\"");
+        let mut process = Self::start(rules, &format!("{text}\n{more}"), shards);
         process.settle();
         process
     }
@@ -114,10 +121,19 @@ impl Process {
     /// The power fails; letters that are on their way are gone. The shards of the new process have started. Those in `late`, as bits, have
     /// read what the others had to say before they had read their logs; the others have read no letters yet.
     pub(crate) fn power_cut(&mut self, late: u64) {
+        self.crash(late, Disk::power_cut);
+    }
+
+    /// The same where the process is killed, and what it had written is there.
+    pub(crate) fn kill(&mut self, late: u64) {
+        self.crash(late, Disk::kill);
+    }
+
+    fn crash(&mut self, late: u64, disk: fn(&mut Disk)) {
         let is_late = |shard: usize| late >> shard & 1 == 1;
         let tables = std::mem::take(&mut self.shards).into_iter().enumerate().map(|(shard, Of { mut table, .. })| {
             table.disk.slow = false;
-            table.disk.power_cut();
+            disk(&mut table.disk);
             table.restart();
             table.disk.slow = is_late(shard);
             table

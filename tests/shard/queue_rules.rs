@@ -9,7 +9,7 @@ use forebay::rules::{KEPT, Rules};
 
 use super::queues::{Heard, QOS_1, QOS_2, answer, back, config, hear, kept, lose, rest, said, say};
 use super::world::World;
-use super::{exchanges, queues, several, shares_several};
+use super::{exchanges, queues, several, shares_crash, shares_several};
 
 /// What was noticed, if anything: one client is away and one there while messages come, and the power goes twice.
 fn noticed(rules: &'static dyn Rules) -> Option<&'static str> {
@@ -140,6 +140,10 @@ const OF_SHARES: Run = |rules, seed| {
     shares_several::run(rules, "round-robin", seed);
 };
 
+const OF_SHARES_IN_THE_LOG: Run = |rules, seed| {
+    shares_crash::run(rules, "round-robin", seed);
+};
+
 /// Seeds that must do.
 const SEEDS: u64 = 30;
 
@@ -157,7 +161,7 @@ fn first_red(rules: &'static dyn Rules, run: Run) -> Option<(u64, String)> {
 
 #[test]
 fn seeds_find_each_rule_that_is_taken_out() {
-    let all: [(&'static dyn Rules, Run, &str); 11] = [
+    let all: [(&'static dyn Rules, Run, &str); 15] = [
         (&ConfirmsBeforeSync, OF_QUEUES, "has not got"),
         (&RestoredUnseen, OF_QUEUES, "has not got"),
         (&NumbersBeginAgain, OF_QUEUES, "has not got"),
@@ -169,6 +173,10 @@ fn seeds_find_each_rule_that_is_taken_out() {
         (&ReplaysAtOnce, OF_SEVERAL, "(J8)"),
         (&SkipsNothing, OF_SEVERAL, "(J8)"),
         (&BindsWithoutRoom, OF_SHARES, "(J9)"),
+        (&ConfirmsBeforeSync, OF_SHARES_IN_THE_LOG, "(J9)"),
+        (&MessageLost, OF_SHARES_IN_THE_LOG, "reached no member"),
+        (&EndLost, OF_SHARES_IN_THE_LOG, "(J11)"),
+        (&PublishesBeforeSync, OF_SHARES_IN_THE_LOG, "(J9)"),
     ];
     let mut wrong = Vec::new();
     for (rules, run, expected) in all {

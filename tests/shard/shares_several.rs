@@ -77,7 +77,7 @@ struct World {
     tick: Duration,
 }
 
-fn connect_packet(name: &str, is_kept: bool, receive_maximum: u16) -> Vec<u8> {
+pub(crate) fn connect_packet(name: &str, is_kept: bool, receive_maximum: u16) -> Vec<u8> {
     let mut properties = PropertyBuf::new();
     properties.extend(is_kept.then_some(Property::SessionExpiryInterval(3_600)));
     properties.push(Property::ReceiveMaximum(receive_maximum));

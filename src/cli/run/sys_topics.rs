@@ -64,6 +64,8 @@ impl SysTopics {
         let connected = of(M::ConnectionsOpen).saturating_sub(of(M::Unauthenticated));
         self.most = self.most.max(connected);
         let total = of(M::Sessions).max(connected);
+        // Those for shared subscriptions may be in the spool, too.
+        let stored = of(M::StoredMessages).saturating_sub(of(M::ShareStoredMessages)) + of(M::ShareQueuedMessages);
         let numbers = [
             ("$SYS/broker/clients/total", total),
             ("$SYS/broker/clients/connected", connected),
@@ -76,7 +78,7 @@ impl SysTopics {
             ("$SYS/broker/subscriptions/count", of(M::Subscriptions)),
             ("$SYS/broker/shared_subscriptions/count", of(M::Shares)),
             ("$SYS/broker/retained messages/count", of(M::RetainedMessages)),
-            ("$SYS/broker/store/messages/count", of(M::StoredMessages) + of(M::ShareQueuedMessages)),
+            ("$SYS/broker/store/messages/count", stored),
             ("$SYS/broker/store/messages/bytes", of(M::RememberedBytes)),
         ];
         let mut values: Vec<_> = numbers.into_iter().map(|(topic, number)| (topic, number.to_string())).collect();

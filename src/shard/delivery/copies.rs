@@ -226,6 +226,10 @@ impl Core {
                 Handed::DroppedOldest | Handed::Dropped => return Err(M::CopiesQueueFull),
             };
         }
+        // Sent to one that does not get it through a crash, it must not go to another one after that.
+        let ends_for_share = share.is_some() && qos != QoS::AtLeastOnce;
+        let body = self.delivery.body_at_hand().filter(|_| ends_for_share);
+        let group = body.and_then(|body| self.end_for_share(&body)).unwrap_or(0);
         if takes_aliases && let Some(session) = self.sessions.get_mut(key) {
             session.wrote_alias(publish.topic, hash, alias);
         }
@@ -236,7 +240,7 @@ impl Core {
                 }
                 self.delivery.budget = self.delivery.budget.saturating_sub(COPIES_PER_WRITE - 1);
             }
-            self.write_copy(io, conn, range, id);
+            self.write_copy(io, conn, range, id, group);
         }
         if publish.retain && by == By::Subscription {
             self.retained.note_live(key, publish.topic, pass);
@@ -272,12 +276,23 @@ impl Core {
             session.hand(copy.clone(), unsent, stored.is_some(), bounds, || copies.body(message.publish, share_key));
         if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy);
+        } else if let Some(to) = message.by.share().filter(|_| copy.qos == QoS::AtLeastOnce) {
+            self.store_for_share(message.publish, to);
         }
         Ok(handed)
     }
 
-    /// `id`: where the packet has its identifier, and which.
-    fn write_copy(&mut self, io: &mut Ring<'_>, conn: ConnId, range: Range<usize>, id: Option<(usize, u16)>) {
+    /// `id`: where the packet has its identifier, and which. `group`: it is sent when this one is durable.
+    fn write_copy(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        range: Range<usize>,
+        id: Option<(usize, u16)>,
+        group: u64,
+    ) {
+        let group = self.around.rules.publish_waits_for(group);
+        let waits = self.outlets.buffer.as_ref().is_some_and(|buffer| group > buffer.durable());
         let holds = &mut self.keeping.holds;
         let out = holds.out(io, conn);
         let from = out.len();
@@ -285,7 +300,11 @@ impl Core {
         if let Some((at, id)) = id {
             out[from + at..][..2].copy_from_slice(&id.to_be_bytes());
         }
-        holds.wrote(conn, from);
+        if waits {
+            holds.hold(io, conn, group, from, true);
+        } else {
+            holds.wrote(conn, from);
+        }
     }
 
     /// Sends what waits for a session, as far as its client may be sent it.

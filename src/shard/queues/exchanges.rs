@@ -15,6 +15,7 @@ use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits::COPIES_UNCONFIRMED_MAX;
 use crate::mqtt::reason::ReasonCode;
+use crate::runtime::seam::Monotonic;
 use crate::session::{ReleaseFirst, SessionKey, Unanswered};
 
 use super::super::Core;
@@ -37,6 +38,9 @@ enum Waits {
     Refusal(Ticket),
 }
 
+/// What a shard has told: it, the exchanges that it knows, and the messages that it holds.
+type Early = (usize, Vec<Origin>, Vec<u64>);
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Exchanges {
@@ -53,7 +57,7 @@ pub(super) struct Exchanges {
     /// Until they have: the sessions that an earlier start has left, by number.
     sessions: HashMap<u64, SessionKey>,
     /// What shards have told before this one had read its log. `None`: it has.
-    early: Option<Vec<(usize, Vec<Origin>)>>,
+    early: Option<Vec<Early>>,
 }
 
 impl Exchanges {
@@ -73,6 +77,11 @@ impl Exchanges {
     /// How many this shard knows.
     pub(super) fn open(&self) -> usize {
         self.count
+    }
+
+    /// Whether all shards have told since the start which exchanges of this one's publishers they know.
+    pub(super) fn have_all_told(&self) -> bool {
+        self.silent == 0
     }
 
     /// Whether that shard may be asked for one more release.
@@ -272,7 +281,7 @@ impl Core {
     }
 
     /// Tells the other shards which of their exchanges this one knows. `sessions`: those that an earlier start has left here.
-    pub(super) fn tell_exchanges(&mut self, sessions: &HashMap<u64, SessionKey>) {
+    pub(super) fn tell_exchanges(&mut self, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
         let shards = self.queues.confirmations.shards();
         let mut of: Vec<Vec<Origin>> = (0..shards).map(|_| Vec::new()).collect();
         for ((from, session), ids) in &self.queues.exchanges.open {
@@ -282,22 +291,31 @@ impl Core {
         }
         let by = self.index;
         let others = of.into_iter().enumerate().filter(|(shard, _)| *shard != by);
-        self.letters.extend(others.map(|(shard, open)| (shard, Mail::Exchanges { by, open })));
+        for (shard, open) in others {
+            let held = self.held_of(shard);
+            self.letters.push_back((shard, Mail::Exchanges { by, open, held }));
+        }
         let exchanges = &mut self.queues.exchanges;
         exchanges.silent = (0..shards).filter(|shard| *shard != by).fold(0, |all, shard| all | 1 << shard);
         if exchanges.silent != 0 {
             exchanges.sessions.clone_from(sessions);
         }
-        for (by, open) in exchanges.early.take().unwrap_or_default() {
-            self.exchanges_known(by, open);
+        let early = exchanges.early.take().unwrap_or_default();
+        if exchanges.silent == 0 {
+            self.release_restored(now);
+        }
+        for (by, open, held) in early {
+            self.exchanges_known(now, by, open, held);
         }
     }
 
-    /// A shard says which exchanges of this one's publishers it knows. That has to wait until their sessions are there.
-    pub(in crate::shard) fn exchanges_known(&mut self, by: usize, open: Vec<Origin>) {
+    /// A shard says which exchanges of this one's publishers it knows, and which messages for shares it holds that this one has handed over
+    /// to it. That has to wait until their sessions are there.
+    pub(in crate::shard) fn exchanges_known(&mut self, now: Monotonic, by: usize, open: Vec<Origin>, held: Vec<u64>) {
         if let Some(early) = &mut self.queues.exchanges.early {
-            return early.push((by, open));
+            return early.push((by, open, held));
         }
+        self.held_elsewhere(by, &held);
         let mut over = Vec::new();
         for origin in &open {
             let key = self.queues.exchanges.sessions.get(&origin.session);
@@ -313,6 +331,7 @@ impl Core {
         exchanges.silent &= !(1 << by);
         if exchanges.silent == 0 {
             exchanges.sessions = HashMap::new();
+            self.release_restored(now);
         }
     }
 }

@@ -15,13 +15,15 @@ mod saved;
 
 use std::time::Duration;
 
+use crate::buffer::Buffer;
 use crate::config::Config;
 use crate::kafka::types::Ticket;
 use crate::limits::COPIES_UNCONFIRMED_MAX;
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
+use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Changed, Copy, SessionKey};
+use crate::session::{Body, Changed, Copy, SessionKey};
 
 use self::exchanges::Exchanges;
 use self::saved::Recipient;
@@ -29,10 +31,11 @@ use super::confirm::Confirmations;
 use super::connection::Timer;
 use super::mail::Mail;
 use super::stalls::Stall;
+use super::stored::Deadline;
 use super::{Core, Ring};
 
 pub(super) use self::saved::is_queue;
-pub(crate) use self::saved::{Kept, move_queue};
+pub(crate) use self::saved::{ForShare, Kept, move_queue};
 
 /// How long what was acknowledged may wait for a message that is written down anyway.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
@@ -49,14 +52,24 @@ struct Pending {
     waits: bool,
 }
 
+/// Until when a message may be sent.
+fn deadline_of(buffer: &Buffer, body: &Body, publish: &Publish<'_>) -> Deadline {
+    let expiry_s = publish.properties.message_expiry_interval_s();
+    expiry_s.map(|s| buffer.deadline(body.since().after(Duration::from_secs(s.into()))))
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Queues {
     /// Who gets the message at hand.
     pending: Vec<Pending>,
+    /// The group in which it is durable for the members of a share; 0: it does not have to be.
+    group: u64,
     /// Messages that may be in the log, and the bytes of one.
     messages_max: usize,
     entry_max: usize,
+    /// Room that messages for shares leave, so that each can be given to a member.
+    spare: usize,
     confirmations: Confirmations,
     exchanges: Exchanges,
     /// Sessions of which there is something to write down, and when the first of them changed.
@@ -75,8 +88,10 @@ impl Queues {
         let entry_max = spool.map_or(0, |spool| usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX));
         Self {
             pending: Vec::new(),
+            group: 0,
             messages_max: spool.map_or(0, |spool| spool.kept_max() / 2),
             entry_max: entry_max.saturating_sub(4 << 10),
+            spare: entry_max.saturating_mul(8),
             confirmations: Confirmations::new(config.service.shards),
             exchanges: Exchanges::new(config.service.shards),
             changed: Vec::new(),
@@ -94,6 +109,11 @@ impl Queues {
     pub(super) fn ask(&self, shards: impl IntoIterator<Item = usize>) -> Result<(), Stall> {
         let full = shards.into_iter().find(|shard| !self.has_room(*shard));
         full.map_or(Ok(()), |shard| Err(Stall::Subscribers(shard)))
+    }
+
+    /// Whether all shards have told what an earlier start has left there of this one's.
+    pub(super) fn have_all_told(&self) -> bool {
+        self.exchanges.have_all_told()
     }
 
     /// Whether that shard has room for one more.
@@ -137,8 +157,45 @@ impl Core {
         let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
         let others = self.queues.pending.len() * Recipient::BYTES_MAX;
         let has_place = bytes <= self.queues.entry_max && bytes + others <= buffer.session_room();
-        let stored = self.delivery.remembered().stored();
-        if has_place && stored < self.queues.messages_max { Ok(Some(number)) } else { Err(()) }
+        // One that has waited for a member of a share is there already.
+        let is_there = self.delivery.body_at_hand().is_some_and(|body| body.for_share().is_some());
+        let has_number = is_there || self.delivery.remembered().stored() < self.queues.messages_max;
+        if has_place && has_number { Ok(Some(number)) } else { Err(()) }
+    }
+
+    /// Writes the message at hand down for whichever member of this share gets it, if a member's session survives a crash. Where the log has
+    /// no room it is in memory only: one more that is bound to a member has to find some.
+    pub(super) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
+        let Some(text) = self.delivery.shares.kept(to.share) else { return };
+        let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &self.outlets.buffer) else { return };
+        let bytes = ForShare::HEAD_BYTES + text.len() + body.packet().len();
+        let has_place = bytes <= self.queues.entry_max && bytes + self.queues.spare <= buffer.session_room();
+        if body.for_share().is_some() || !has_place || self.delivery.remembered().stored() >= self.queues.messages_max {
+            return;
+        }
+        let of = ForShare { deadline: None, from: None, key: to.key, text: &text, packet: body.packet() };
+        let group = self.write_for_share(&body, publish, of);
+        self.queues.group = self.queues.group.max(group.unwrap_or(0));
+    }
+
+    /// Writes it down. The group in which it is durable; `None`: there is no room.
+    pub(super) fn write_for_share(&mut self, body: &Body, publish: &Publish<'_>, of: ForShare<'_>) -> Option<u64> {
+        let buffer = self.outlets.buffer.as_mut()?;
+        let payload = &mut self.queues.payload;
+        payload.clear();
+        ForShare { deadline: deadline_of(buffer, body, publish), ..of }.encode(payload);
+        let kept = buffer.keep_session(None, payload).ok()?;
+        body.stored_for_share(kept.number, kept.group);
+        self.queues.wrote = true;
+        Some(kept.group)
+    }
+
+    /// Ends a message for a share in the log, as it is with a member that does not get it through a crash, or with another shard. The group
+    /// in which that is durable; `None`: it is not there.
+    pub(super) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
+        let number = body.end_for_share()?;
+        self.queues.wrote = true;
+        self.outlets.buffer.as_mut().map(|buffer| buffer.end_session(number))
     }
 
     /// A session was handed a copy of the message at hand, which is to be in the log.
@@ -151,13 +208,14 @@ impl Core {
     /// All copies of the message at hand are made, or as many as a turn may make: it is written down with those who get it. The group
     /// in which it is durable; 0: no session has to remember it.
     pub(super) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> u64 {
+        let group = std::mem::take(&mut self.queues.group);
         if self.queues.pending.is_empty() {
-            return 0;
+            return group;
         }
         let pending = std::mem::take(&mut self.queues.pending);
         let packet_bytes = self.delivery.body_at_hand().map_or(0, |body| body.packet().len()) + MESSAGE_BYTES;
         let at_once = self.queues.entry_max.saturating_sub(packet_bytes) / Recipient::BYTES_MAX;
-        let mut last = 0;
+        let mut last = group;
         for some in pending.chunks(at_once.max(1)) {
             last = last.max(self.store_for(io, publish, some));
         }
@@ -167,18 +225,19 @@ impl Core {
     }
 
     fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
-        let (now, Some(buffer)) = (io.now(), &mut self.outlets.buffer) else { return 0 };
-        let Some(body) = self.delivery.body_at_hand() else { return 0 };
-        let expiry_s = publish.properties.message_expiry_interval_s();
-        let deadline = expiry_s.map(|s| buffer.deadline(now.after(Duration::from_secs(s.into()))));
+        let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &mut self.outlets.buffer) else { return 0 };
+        let deadline = deadline_of(buffer, &body, publish);
         let payload = &mut self.queues.payload;
         payload.clear();
         saved::encode(deadline, to.iter().map(|pending| &pending.recipient), body.packet(), payload);
-        let Ok(kept) = buffer.keep_session(None, payload) else {
+        // What waited for a member of a share is this one's copy from now on, at the same moment.
+        let Ok(kept) = buffer.keep_session(body.for_share(), payload) else {
             self.take_back(to);
             return 0;
         };
-        body.stored_as(kept.number);
+        if body.take_for_share().is_none() {
+            body.stored_as(kept.number);
+        }
         self.queues.wrote = true;
         let group = self.around.rules.publish_waits_for(kept.group);
         for pending in to.iter().filter(|pending| pending.waits) {
@@ -251,6 +310,7 @@ impl Core {
     pub(super) fn write_queues(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
+        self.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
         self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
         self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
         let Some(buffer) = &mut self.outlets.buffer else { return };

@@ -1,18 +1,21 @@
 //! Messages for kept sessions that an earlier start has left.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 
 use crate::buffer::RestoredSession;
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::Publish;
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Copy, SavedQueue, SessionKey};
 
 use super::super::Core;
 use super::super::delivery::put_packet;
-use super::super::stored::with_time_left;
-use super::Kept;
+use super::super::stored::{Deadline, with_time_left};
+use super::{ForShare, Kept};
 
 /// The copies of one session, with the message of each.
-type Copies = Vec<(u64, Copy, std::rc::Rc<Body>)>;
+type Copies = Vec<(u64, Copy, Rc<Body>)>;
 
 impl Core {
     /// Takes up messages and queues. `sessions`: those that were taken up, by their numbers in the log. How many messages wait.
@@ -44,6 +47,11 @@ impl Core {
                     let is_restored = self.around.rules.restores_message(*number);
                     messages.extend(is_restored.then_some((*number, deadline, to, packet)));
                 }
+                Some(Ok(Kept::ForShare(of))) => {
+                    if self.around.rules.restores_message(*number) {
+                        self.restore_share_message(*number, of, now);
+                    }
+                }
                 Some(Err(why)) => return Err(format!("{number}: {why}")),
                 None => return Err(format!("{number}: not a message for kept sessions")),
             }
@@ -53,20 +61,16 @@ impl Core {
             let is_over = |session: u64, copy: u64| queues.get(&session).is_some_and(|(_, queue)| queue.is_over(copy));
             let waits = |session: u64, copy: u64| sessions.contains_key(&session) && !is_over(session, copy);
             let to: Vec<_> = to.into_iter().filter(|of| waits(of.session, of.number)).collect();
-            let until = deadline.and_then(|(wall_ms, left_ms)| {
-                self.outlets.buffer.as_ref().map(|buffer| buffer.until(wall_ms, left_ms))
-            });
+            let until = self.until(deadline);
             let publish = Kept::publish(packet).filter(|_| !to.is_empty());
             let Some(publish) = publish else {
                 self.forget_kept(number);
                 continue;
             };
-            let mut packet = Vec::new();
-            with_time_left(&publish, until, now, |publish| put_packet(publish, &mut packet));
-            let body = Body::new(packet, now, 0, self.delivery.remembered());
+            let body = self.body_again(&publish, until, now, 0);
             body.stored_as(number);
             for of in to {
-                copies.entry(of.session).or_default().push((of.number, of.copy(), std::rc::Rc::clone(&body)));
+                copies.entry(of.session).or_default().push((of.number, of.copy(), Rc::clone(&body)));
             }
         }
         for (number, key) in sessions {
@@ -76,8 +80,34 @@ impl Core {
                 self.sessions.restore_queue(*key, copies, queue);
             }
         }
-        self.tell_exchanges(sessions);
+        self.tell_exchanges(now, sessions);
         Ok(())
+    }
+
+    fn until(&self, deadline: Deadline) -> Option<Monotonic> {
+        let (wall_ms, left_ms) = deadline?;
+        self.outlets.buffer.as_ref().map(|buffer| buffer.until(wall_ms, left_ms))
+    }
+
+    /// A message of an earlier start, which comes now, with the time that it has left.
+    fn body_again(&self, publish: &Publish<'_>, until: Option<Monotonic>, now: Monotonic, key: u32) -> Rc<Body> {
+        let mut packet = Vec::new();
+        with_time_left(publish, until, now, |publish| put_packet(publish, &mut packet));
+        Body::new(packet, now, key, self.delivery.remembered())
+    }
+
+    fn restore_share_message(&mut self, number: u64, of: ForShare<'_>, now: Monotonic) {
+        let until = self.until(of.deadline);
+        let Some(publish) = Kept::publish(of.packet) else { return };
+        if until.is_some_and(|until| until <= now) {
+            self.numbers.count(M::CopiesExpired);
+            return self.forget_kept(number);
+        }
+        let body = self.body_again(&publish, until, now, of.key);
+        body.stored_for_share(number, 0);
+        let is_there = |shard: usize| shard != self.index && shard < self.queues.confirmations.shards();
+        let from = of.from.filter(|(shard, _)| is_there(*shard));
+        self.restore_for_share(number, from, of.text, body);
     }
 
     fn forget_kept(&mut self, number: u64) {

@@ -3,12 +3,15 @@
 //! session's number in the log u64, the number of its copy u64, and flags u8 (bits 0 and 1: QoS, bit 2: RETAIN, bits 3 to 7: how many
 //! Subscription Identifiers) with the identifiers u32; then a PUBLISH packet of 5.0. `0x82`: a session's queue
 //! ([`crate::session::SavedQueue`]). `0x83`: an exchange of a publisher: its shard u16, its session's number in that shard's log u64, the
-//! packet identifier u16. All big-endian.
+//! packet identifier u16. `0x84`: a message for whichever member of a shared subscription gets it ([`ForShare`]): until when and how
+//! long as above, the shard that has handed it over u16 (65,535: none has) and its number in that shard's log u64, its key u32, the length
+//! of the subscription u16 and `$share/NAME/FILTER`, then a PUBLISH packet of 5.0. All big-endian.
 
 use smallvec::SmallVec;
 
 use crate::kafka::producer::row_log::Origin;
 use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::topic::is_shared;
 use crate::session::{Copy, SavedQueue};
 
 use super::super::delivery::publish_of;
@@ -17,6 +20,7 @@ use super::super::stored::{Deadline, put_deadline, take_deadline};
 const MESSAGE: u8 = 0x81;
 const QUEUE: u8 = 0x82;
 const EXCHANGE: u8 = 0x83;
+const FOR_SHARE: u8 = 0x84;
 
 /// Subscription Identifiers that are written down with a copy. Who has more subscriptions that match gets no more of them after a
 /// crash.
@@ -90,6 +94,66 @@ pub(super) fn encode<'a>(
     out.extend_from_slice(packet);
 }
 
+/// A message in the log for whichever member of a shared subscription gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ForShare<'a> {
+    /// Until when it may be sent.
+    pub(in crate::shard) deadline: Deadline,
+    /// The shard that has handed it over, and its number in that shard's log: it is that shard's until the number is not there any more.
+    pub(crate) from: Option<(usize, u64)>,
+    /// What names the member, where the strategy goes by keys.
+    pub(in crate::shard) key: u32,
+    /// `$share/NAME/FILTER`.
+    pub(crate) text: &'a str,
+    /// It, as a PUBLISH packet of 5.0.
+    pub(in crate::shard) packet: &'a [u8],
+}
+
+impl<'a> ForShare<'a> {
+    /// What of it is neither its packet nor its subscription.
+    pub(in crate::shard) const HEAD_BYTES: usize = 33;
+
+    /// Appends it.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        let (shard, number) = self.from.unwrap_or((usize::MAX, 0));
+        out.push(FOR_SHARE);
+        put_deadline(self.deadline, out);
+        out.extend_from_slice(&u16::try_from(shard).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(&number.to_be_bytes());
+        out.extend_from_slice(&self.key.to_be_bytes());
+        out.extend_from_slice(&u16::try_from(self.text.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(self.text.as_bytes());
+        out.extend_from_slice(self.packet);
+    }
+
+    /// The same, and no other shard's.
+    pub(crate) fn without_from(self) -> Self {
+        Self { from: None, ..self }
+    }
+
+    /// Some message of a share.
+    #[cfg(test)]
+    pub(crate) fn example(text: &str, from: Option<(usize, u64)>) -> Vec<u8> {
+        let mut payload = Vec::new();
+        let packet = [0x30, 4, 0, 1, b't', 0];
+        ForShare { deadline: Some((5, 6)), from, key: 7, text, packet: &packet }.encode(&mut payload);
+        payload
+    }
+
+    fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (deadline, rest) = take_deadline(bytes)?;
+        let (shard, rest) = rest.split_first_chunk()?;
+        let (number, rest) = rest.split_first_chunk()?;
+        let (key, rest) = rest.split_first_chunk()?;
+        let (len, rest) = rest.split_first_chunk()?;
+        let (text, packet) = rest.split_at_checked(u16::from_be_bytes(*len).into())?;
+        let from = (usize::from(u16::from_be_bytes(*shard)), u64::from_be_bytes(*number));
+        let text = std::str::from_utf8(text).ok().filter(|text| is_shared(text))?;
+        let from = Some(from).filter(|(shard, _)| *shard != usize::from(u16::MAX));
+        publish_of(packet).map(|_| Self { deadline, from, key: u32::from_be_bytes(*key), text, packet })
+    }
+}
+
 /// Appends a session's queue.
 pub(super) fn encode_queue(queue: &SavedQueue, out: &mut Vec<u8>) {
     out.push(QUEUE);
@@ -113,7 +177,7 @@ fn decode_exchange(bytes: &[u8]) -> Option<(usize, Origin)> {
 
 /// Whether what a log keeps is of a queue.
 pub(in crate::shard) fn is_queue(payload: &[u8]) -> bool {
-    payload.first().is_some_and(|format| [MESSAGE, QUEUE, EXCHANGE].contains(format))
+    payload.first().is_some_and(|format| [MESSAGE, QUEUE, EXCHANGE, FOR_SHARE].contains(format))
 }
 
 /// What the log keeps for sessions beside them.
@@ -132,6 +196,8 @@ pub(crate) enum Kept<'a> {
     Queue(SavedQueue),
     /// An exchange of a publisher of this shard: a repeat of it is passed over.
     Exchange(usize, Origin),
+    /// A message for a shared subscription.
+    ForShare(ForShare<'a>),
 }
 
 impl<'a> Kept<'a> {
@@ -147,6 +213,10 @@ impl<'a> Kept<'a> {
             EXCHANGE => {
                 let exchange = decode_exchange(rest).map(|(from, origin)| Self::Exchange(from, origin));
                 Some(exchange.ok_or("the exchange of a publisher that is damaged"))
+            }
+            FOR_SHARE => {
+                let message = ForShare::decode(rest).map(Self::ForShare);
+                Some(message.ok_or("a message for a shared subscription that is damaged"))
             }
             _ => None,
         }
@@ -183,7 +253,28 @@ pub(crate) fn move_queue(kept: &Kept<'_>, number: impl Fn(u64) -> Option<u64>) -
             encode_queue(&queue.clone().of(number(queue.session)?), &mut payload);
             Some(payload)
         }
-        // The publisher's session has another number, too.
-        Kept::Exchange(..) => None,
+        // The publisher's session has another number, too. A message for a shared subscription is for no session.
+        Kept::Exchange(..) | Kept::ForShare(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_for_a_share_comes_back_as_it_went() {
+        for from in [None, Some((0, 0)), Some((63, u64::MAX))] {
+            let payload = ForShare::example("$share/g/a/+", from);
+            assert!(is_queue(&payload));
+            let Some(Ok(Kept::ForShare(of))) = Kept::decode(&payload) else { panic!("{payload:?}") };
+            assert_eq!((of.deadline, of.from, of.key, of.text), (Some((5, 6)), from, 7, "$share/g/a/+"));
+            assert_eq!(Kept::publish(of.packet).expect("a message").topic, "t");
+            assert!(of.without_from().from.is_none());
+            for len in 1..payload.len() {
+                assert!(matches!(Kept::decode(&payload[..len]), Some(Err(_))), "{len}");
+            }
+        }
+        assert!(matches!(Kept::decode(&ForShare::example("a/+", None)), Some(Err(_))), "it is for no share");
     }
 }

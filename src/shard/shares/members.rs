@@ -9,7 +9,6 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{SessionKey, SubscriptionRefused};
 
 use super::super::Core;
-use super::Part;
 
 impl Core {
     /// A session subscribes to `$share/NAME/FILTER`, or its subscription is entered again. Publishes on any shard find it from now
@@ -25,25 +24,22 @@ impl Core {
         let key = subscriber.session;
         let session = self.sessions.get(key);
         let is_online = session.is_some_and(|session| session.conn().is_some());
+        let is_kept = session.is_some_and(|session| session.number().is_some());
         let mark = session.map_or(0, |session| mark_of(session.client_id()));
         let shares = &mut self.delivery.shares;
-        let share = shares.known.join(text).map_err(|why| match why {
+        let part = shares.part_of(self.index, text).map_err(|why| match why {
             NoShare::TooMany => SubscriptionRefused::TOO_MANY_SHARES,
             NoShare::TooManyShapes => SubscriptionRefused::TOO_MANY_SHAPES,
         })?;
-        let number = share.number();
-        if shares.parts.contains_key(&number) {
-            // The shard has used it before.
-            shares.known.leave(&share);
-        }
-        let is_keyed = shares.strategy.is_keyed();
-        let part = shares.parts.entry(number).or_insert_with(|| Part::new(self.index, Arc::clone(&share), is_keyed));
-        if part.enter(subscriber, mark, is_online) {
+        let (number, text) = (part.share.number(), Arc::clone(part.share.text()));
+        let is_new = part.enter(subscriber, mark, is_online);
+        part.set_kept(key, is_kept);
+        if is_new {
             shares.members += 1;
             shares.of.entry(key).or_default().push(number);
         }
         shares.ripe.insert(number);
-        Ok(Arc::clone(share.text()))
+        Ok(text)
     }
 
     /// A session unsubscribes from `$share/NAME/FILTER`. What it has been sent it may acknowledge still [MQTT-3.10.4-3].
@@ -71,11 +67,14 @@ impl Core {
     /// (section 4.8.2).
     pub(super) fn members_gone(&mut self, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
-            let is_online = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
+            let session = self.sessions.get(key);
+            let is_online = session.is_some_and(|session| session.conn().is_some());
+            let is_kept = session.is_some_and(|session| session.number().is_some());
             let shares = &mut self.delivery.shares;
             for number in shares.of.get(&key).into_iter().flatten() {
                 if let Some(part) = shares.parts.get_mut(number) {
                     part.set_online(key, is_online);
+                    part.set_kept(key, is_kept);
                 }
             }
         }

@@ -6,6 +6,7 @@
 //! ([`moves`]). With a strategy that goes by keys, the key names shard and member, and what that has no room for waits for it alone
 //! ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it goes back, to the front.
 
+mod handed;
 mod keyed;
 mod line;
 mod members;
@@ -14,14 +15,17 @@ mod part;
 mod serve;
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::config::ShareStrategy;
-use crate::route::shares::{Choice, KnownShares, ShareNumber, ToShare, key_of};
+use crate::route::shares::{Choice, KnownShares, NoShare, ShareNumber, ToShare, key_of};
 use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
+use self::handed::Handed;
+pub(super) use self::handed::HandedOver;
 use self::part::Part;
 
 /// See the module.
@@ -43,8 +47,8 @@ pub(super) struct Shares {
     waiting: BTreeSet<ShareNumber>,
     /// Those whose members may have room again.
     ripe: BTreeSet<ShareNumber>,
-    /// Shards that have not taken the messages that were handed over to them, as bits; at most one letter is under way to each.
-    handing: u64,
+    /// What is on its way from shard to shard.
+    handed: Handed,
     has_timer: bool,
 }
 
@@ -61,7 +65,7 @@ impl Shares {
             turn: 0,
             waiting: BTreeSet::new(),
             ripe: BTreeSet::new(),
-            handing: 0,
+            handed: Handed::default(),
             has_timer: false,
         }
     }
@@ -110,6 +114,23 @@ impl Shares {
     /// Memberships of this shard's sessions.
     pub(super) fn members(&self) -> usize {
         self.members
+    }
+
+    /// The text of a share whose messages are to survive a crash; `None`: it is another one, or has ended.
+    pub(super) fn kept(&self, number: ShareNumber) -> Option<Arc<str>> {
+        let share = self.parts.get(&number).map(|part| &part.share).filter(|share| share.is_kept())?;
+        Some(Arc::clone(share.text()))
+    }
+
+    /// What this shard has of the share of this text, which is made if there is none.
+    fn part_of(&mut self, shard: usize, text: &str) -> Result<&mut Part, NoShare> {
+        let share = self.known.join(text)?;
+        if self.parts.contains_key(&share.number()) {
+            // The shard has used it before.
+            self.known.leave(&share);
+        }
+        let is_keyed = self.strategy.is_keyed();
+        Ok(self.parts.entry(share.number()).or_insert_with(|| Part::new(shard, share, is_keyed)))
     }
 
     /// What this shard has of a share. `None`: the share has ended.

@@ -5,20 +5,12 @@ use std::sync::Arc;
 use crate::limits::{SHARE_BATCH_BYTES, SHARE_HANDED_LOOKS_MAX, SHARE_WAIT, SHARES_LOOK};
 use crate::metrics::spec::ShardMetric as M;
 use crate::route::shares::{Choice, ShareNumber};
-use crate::runtime::seam::Monotonic;
 use crate::session::Body;
 
 use super::super::connection::Timer;
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
-use super::Shares;
-
-impl Shares {
-    /// A shard has taken what was handed over to it.
-    pub(in crate::shard) fn messages_taken(&mut self, by: usize) {
-        self.handing &= !(1 << by);
-    }
-}
+use super::handed::HandedOver;
 
 impl Core {
     /// Asks to be called in a while, if anything waits.
@@ -47,6 +39,10 @@ impl Core {
     /// If there are no members at all it is dropped.
     fn hand_over_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
         let (index, now) = (self.index, io.now());
+        if !self.queues.have_all_told() {
+            // Who the others' members are is not known yet, nor what of this they have.
+            return;
+        }
         let shares = &mut self.delivery.shares;
         let Some(part) = shares.parts.get_mut(&number).filter(|part| part.queued().0 > 0) else { return };
         if !part.share.has_members() {
@@ -60,64 +56,37 @@ impl Core {
             }
             part.set_stuck();
         }
+        // What is not durable may lose its number, and that may be another one's by the time that it is told.
+        let durable = self.outlets.buffer.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
         shares.turn += 1;
         let (share, is_keyed, turn) = (Arc::clone(&part.share), part.is_keyed, shares.turn);
         let choose = |body: &Body| {
             share.choose_other(if is_keyed { Choice::Key(body.key()) } else { Choice::Turn(turn) }, index)
         };
         let to = part.get(None, 0).and_then(|body| choose(body));
-        let Some(to) = to.filter(|to| shares.handing & 1 << to == 0) else { return };
-        let (mut messages, mut bytes, mut at) = (Vec::new(), 0, 0);
+        let Some(to) = to.filter(|to| shares.handed.may_send(*to)) else { return };
+        let (mut taken, mut bytes, mut at) = (Vec::new(), 0, 0);
         for _ in 0..SHARE_HANDED_LOOKS_MAX {
             let Some(body) = part.get(None, at) else { break };
             let len = body.packet().len();
             if choose(body) != Some(to) {
                 at += 1;
-            } else if bytes > 0 && bytes + len > SHARE_BATCH_BYTES {
+            } else if body.group() > durable || bytes > 0 && bytes + len > SHARE_BATCH_BYTES {
                 break;
             } else {
                 bytes += len;
-                messages.push((body.packet().to_vec(), body.since(), body.key()));
-                part.remove(None, at, now);
+                taken.extend(part.remove(None, at, now));
             }
         }
+        if taken.is_empty() {
+            return;
+        }
+        let messages = taken.iter().map(|body| HandedOver::new(body)).collect();
         match io.mail(to, Mail::SharedMessages { from: index, share: number, messages }) {
-            Ok(()) => shares.handing |= 1 << to,
-            Err(Mail::SharedMessages { messages, .. }) => {
-                // Its mailbox is full: at the next look.
-                for (packet, since, key) in messages.into_iter().rev() {
-                    part.push_front(self.delivery.copies.adopt(packet, since, key), now);
-                }
-            }
-            Err(_) => {}
+            Ok(()) => shares.handed.went(to, number, taken),
+            // Its mailbox is full: at the next look.
+            Err(_) => taken.into_iter().rev().for_each(|body| part.push_front(body, now)),
         }
         shares.settle(number);
-    }
-
-    /// Another shard has handed over messages of a share.
-    pub(in crate::shard) fn shared_messages(
-        &mut self,
-        io: &mut Ring<'_>,
-        from: usize,
-        number: ShareNumber,
-        messages: Vec<(Vec<u8>, Monotonic, u32)>,
-    ) {
-        self.letters.push_back((from, Mail::SharedMessagesTaken { by: self.index }));
-        for (packet, since, key) in messages {
-            let body = self.delivery.copies.adopt(packet, since, key);
-            let dropped = match self.delivery.shares.part(self.index, number) {
-                Some(part) => {
-                    let member = part.named(key);
-                    let is_dropped = part.push(body, io.now(), self.session_settings.queue, member);
-                    is_dropped.then_some(M::CopiesQueueFull)
-                }
-                None => Some(M::CopiesEnded),
-            };
-            if let Some(why) = dropped {
-                self.dropped_of_share(io, why, "");
-            }
-        }
-        self.delivery.shares.settle(number);
-        self.delivery.shares.ripe.insert(number);
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Member {
     pub(super) mark: u64,
     /// It has a connection.
     pub(super) is_online: bool,
+    /// Its session survives a crash.
+    is_kept: bool,
     /// Its place among those that are offered messages.
     place: Option<usize>,
     /// What waits for it alone.
@@ -36,6 +38,8 @@ pub(super) struct Part {
     online: usize,
     /// Members of QoS 1 or 2: messages wait for them.
     keeping: usize,
+    /// Those of them whose sessions survive a crash.
+    kept: usize,
     /// Those that may have room, in no order.
     ready: Vec<SessionKey>,
     /// Which of them is next.
@@ -60,6 +64,7 @@ impl Part {
             members: HashMap::new(),
             online: 0,
             keeping: 0,
+            kept: 0,
             ready: Vec::new(),
             turn: 0,
             line: Line::default(),
@@ -98,10 +103,12 @@ impl Part {
         let is_new = old.is_none();
         self.online -= usize::from(old.as_ref().is_some_and(|old| old.is_online));
         self.keeping -= usize::from(old.as_ref().is_some_and(Member::keeps));
-        let (place, line) = old.map(|old| (old.place, old.line)).unwrap_or_default();
-        let member = Member { subscriber, mark, is_online, place, line };
+        self.kept -= usize::from(old.as_ref().is_some_and(Member::is_kept));
+        let (place, line, is_kept) = old.map(|old| (old.place, old.line, old.is_kept)).unwrap_or_default();
+        let member = Member { subscriber, mark, is_online, is_kept, place, line };
         self.online += usize::from(is_online);
         self.keeping += usize::from(member.keeps());
+        self.kept += usize::from(member.is_kept());
         self.members.insert(session, member);
         self.moved(session, is_online);
         is_new
@@ -113,6 +120,7 @@ impl Part {
         let Some(member) = self.members.remove(&session) else { return false };
         self.online -= usize::from(member.is_online);
         self.keeping -= usize::from(member.keeps());
+        self.kept -= usize::from(member.is_kept());
         self.name_again(member.line);
         self.tell();
         true
@@ -125,6 +133,15 @@ impl Part {
         self.online += usize::from(is_online);
         member.is_online = is_online;
         self.moved(session, is_online);
+    }
+
+    /// Whether a member's session survives a crash.
+    pub(super) fn set_kept(&mut self, session: SessionKey, is_kept: bool) {
+        let Some(member) = self.members.get_mut(&session) else { return };
+        self.kept -= usize::from(member.is_kept());
+        member.is_kept = is_kept;
+        self.kept += usize::from(member.is_kept());
+        self.tell();
     }
 
     /// A member has come online, or is away: what waits does so where its key says now.
@@ -278,12 +295,18 @@ impl Part {
     fn tell(&self) {
         let online = if self.is_stuck { 0 } else { self.online };
         self.share.set_members(self.shard, online, self.members.len());
+        self.share.set_kept(self.shard, self.kept);
     }
 }
 
 impl Member {
     fn keeps(&self) -> bool {
         self.subscriber.options.qos > QoS::AtMostOnce
+    }
+
+    /// The same, through a crash.
+    fn is_kept(&self) -> bool {
+        self.is_kept && self.keeps()
     }
 
     /// Whether it may have room.

@@ -38,13 +38,17 @@ impl Core {
             return (0, 0);
         }
         self.delivery.copies.begin(io.now());
-        let mut done = 0;
+        let (mut done, mut group) = (0, 0);
         while done < shares.len() && self.delivery.budget > 0 {
             self.delivery.budget -= 1;
             self.give_to_share(io, message, shares[done]);
             done += 1;
+            if self.outlets.buffer.is_some() {
+                // What is in the log for one share ends without the others.
+                group = group.max(self.store_copies(io, message.publish));
+                self.delivery.copies.end();
+            }
         }
-        let group = self.store_copies(io, message.publish);
         self.delivery.copies.end();
         (done, group)
     }
@@ -94,7 +98,9 @@ impl Core {
             return Some(M::CopiesQueueFull);
         }
         let body = self.delivery.copies.body(publish, to.key);
-        part.push(body, io.now(), self.session_settings.queue, member).then_some(M::CopiesQueueFull)
+        let is_dropped = part.push(body, io.now(), self.session_settings.queue, member);
+        self.store_for_share(publish, to);
+        is_dropped.then_some(M::CopiesQueueFull)
     }
 
     /// Offers a message to the members that may have room: in turn, or to the least busy one first.
@@ -235,6 +241,7 @@ impl Core {
         self.set_shares_timer(io);
         let shares = &self.delivery.shares;
         let queued = shares.waiting.iter().filter_map(|number| shares.parts.get(number)).map(super::Part::queued);
+        let queued = queued.chain([shares.handed.not_given()]);
         let (messages, bytes) = queued.fold((0, 0), |(messages, bytes), (more, of)| (messages + more, bytes + of));
         self.numbers.set(M::Shares, shares.parts.len() as u64);
         self.numbers.set(M::ShareQueuedMessages, messages as u64);
