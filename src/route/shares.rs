@@ -54,6 +54,12 @@ pub fn mark_of(client_id: &str) -> u64 {
     xxh3_64(client_id.as_bytes())
 }
 
+/// The mark of a share: the same after a restart.
+#[must_use]
+pub fn mark_of_share(text: &str) -> u64 {
+    xxh3_64(text.as_bytes())
+}
+
 /// A key names the one whose mark gives the largest number (rendezvous hashing).
 #[must_use]
 pub fn rank(mark: u64, key: u32) -> u64 {

@@ -22,6 +22,7 @@ use crate::session::SessionKey;
 
 use super::connection::AtDoor;
 use super::edge::Edge;
+use super::queues::Known;
 use super::retained::Answered;
 use super::shares::HandedOver;
 use super::{Core, Ring};
@@ -113,7 +114,7 @@ pub enum Mail {
         /// That shard.
         by: usize,
         /// All of them.
-        open: Vec<Origin>,
+        open: Vec<Known>,
         /// Numbers in this shard's log of messages for shares that it had handed over to that one.
         held: Vec<u64>,
     },

@@ -41,7 +41,8 @@ impl Core {
         let mut route = Route::default();
         if let Some(topic) = topic.filter(|_| is_granted && !is_repeat) {
             // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
-            route = self.delivery.route(topic, || session.client_id());
+            let origin = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
+            route = self.delivery.route(topic, || (session.client_id(), origin()));
             // [MQTT-3.3.1-8]
             if publish.retain {
                 route = self.delivery.also(route, self.retained.home(topic));

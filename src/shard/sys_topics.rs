@@ -24,7 +24,7 @@ impl Core {
                 properties: Properties::EMPTY,
                 payload: value.as_bytes(),
             };
-            let route = self.delivery.route(topic, || "");
+            let route = self.delivery.route(topic, || ("", None));
             let route = self.delivery.also(route, self.retained.home(topic));
             if self.delivery.ask(&self.retained, &self.queues, route, packet_bytes(topic, &publish)).is_ok() {
                 self.deliver(io, route, &publish, (None, None), None);

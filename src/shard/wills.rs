@@ -51,7 +51,7 @@ impl Core {
             denied(&mut self.teller, second(now), "will", &due.client_id, username, publish.topic);
             return;
         }
-        let mut route = self.delivery.route(publish.topic, || &due.client_id);
+        let mut route = self.delivery.route(publish.topic, || (&due.client_id, None));
         if publish.retain {
             route = self.delivery.also(route, self.retained.home(publish.topic));
         }

@@ -15,7 +15,7 @@ use forebay::shard::router::owner;
 
 use super::process::{Of, Process, packets};
 use super::shares_several::connect_packet;
-use super::subscribe::{bytes_of, message};
+use super::subscribe::{bytes_of, message, subscribe_packet};
 
 const SHARDS: usize = 3;
 const MEMBERS: usize = 6;
@@ -50,8 +50,21 @@ struct Publisher {
     name: String,
     at: At,
     is_in: bool,
+    /// Its session outlives its connection: it repeats what it was not answered at QoS 2.
+    is_kept: bool,
     /// Messages that wait for an answer, by packet identifier.
-    open: BTreeMap<u16, u32>,
+    open: BTreeMap<u16, Message>,
+}
+
+#[derive(Clone)]
+struct Message {
+    number: u32,
+    qos: QoS,
+    topic: String,
+    /// PUBREC has come.
+    is_received: bool,
+    /// It was said on this connection.
+    is_said: bool,
 }
 
 struct World {
@@ -100,7 +113,9 @@ impl World {
         };
         let publisher = |shard: usize| {
             let name = (0..).map(|number| format!("publisher-{number}")).find(|name| owner(name, SHARDS) == shard);
-            Publisher { name: name.expect("one of them"), at: None, is_in: false, open: BTreeMap::new() }
+            // What a member without a kept session was sent at QoS 2 may come again to another one.
+            let is_kept = shard < 2 && others == QoS::AtLeastOnce;
+            Publisher { name: name.expect("one of them"), at: None, is_in: false, is_kept, open: BTreeMap::new() }
         };
         let mut world = Self {
             process,
@@ -143,8 +158,8 @@ impl World {
 
     fn publisher_comes(&mut self, at: usize) {
         if self.publishers[at].at.is_none() {
-            let name = self.publishers[at].name.clone();
-            self.publishers[at].at = self.open(&name, false, 100);
+            let (name, is_kept) = (self.publishers[at].name.clone(), self.publishers[at].is_kept);
+            self.publishers[at].at = self.open(&name, is_kept, 100);
         }
     }
 
@@ -189,7 +204,9 @@ impl World {
         }
         for publisher in &mut self.publishers {
             (publisher.at, publisher.is_in) = (None, false);
-            publisher.open.clear();
+            let is_kept = publisher.is_kept;
+            publisher.open.retain(|_, message| is_kept && message.qos == QoS::ExactlyOnce);
+            publisher.open.values_mut().for_each(|message| message.is_said = false);
         }
         let late = self.random.u64(..1 << SHARDS);
         if self.random.bool() { self.process.power_cut(late) } else { self.process.kill(late) }
@@ -204,12 +221,31 @@ impl World {
             return;
         }
         let number = u32::try_from(self.sent.len()).expect("few");
-        let id = u16::try_from(number + 1).expect("few");
+        // The lowest one that is free: it is used again as soon as it may be.
+        let id = (1..).find(|id| !publisher.open.contains_key(id)).expect("few");
         self.sent.push(qos);
-        publisher.open.insert(id, number);
-        let payload = number.to_string();
-        let publish = Publish { qos, packet_id: id, ..message(&topic, &payload) };
-        self.process.bytes(shard, conn, &bytes_of(Version::V5, &Packet::Publish(publish)));
+        publisher.open.insert(id, Message { number, qos, topic, is_received: false, is_said: false });
+        self.say(at);
+    }
+
+    /// A publisher says what it has not said on this connection, oldest first.
+    fn say(&mut self, at: usize) {
+        let publisher = &mut self.publishers[at];
+        let Some((shard, conn)) = publisher.at.filter(|_| publisher.is_in) else { return };
+        let mut unsaid: Vec<_> = publisher.open.iter_mut().filter(|(_, message)| !message.is_said).collect();
+        unsaid.sort_by_key(|(_, message)| message.number);
+        let mut bytes = Vec::new();
+        for (id, of) in unsaid {
+            of.is_said = true;
+            if of.is_received {
+                bytes.extend_from_slice(&ack(PacketType::PubRel, *id));
+            } else {
+                let payload = of.number.to_string();
+                let publish = Publish { qos: of.qos, packet_id: *id, ..message(&of.topic, &payload) };
+                bytes.extend_from_slice(&bytes_of(Version::V5, &Packet::Publish(publish)));
+            }
+        }
+        self.process.bytes(shard, conn, &bytes);
     }
 
     fn subscribe(&mut self, at: usize) {
@@ -234,25 +270,27 @@ impl World {
         for at in 0..self.publishers.len() {
             let Some((shard, conn)) = self.publishers[at].at else { continue };
             let bytes = self.process.heard(shard, conn);
-            let mut out = Vec::new();
             let publisher = &mut self.publishers[at];
             for packet in packets(&bytes) {
                 match packet {
                     Packet::ConnAck(connack) => publisher.is_in = !connack.reason.is_error(),
                     Packet::PubAck(of) => {
                         assert_eq!(of.reason, ReasonCode::SUCCESS, "the first is a member all the time");
-                        self.answered.extend(publisher.open.remove(&of.packet_id));
+                        self.answered.extend(publisher.open.remove(&of.packet_id).map(|message| message.number));
                     }
                     Packet::PubRec(of) => {
                         assert_eq!(of.reason, ReasonCode::SUCCESS, "the first is a member all the time");
-                        self.answered.extend(publisher.open.remove(&of.packet_id));
-                        out.extend_from_slice(&ack(PacketType::PubRel, of.packet_id));
+                        let message = publisher.open.get_mut(&of.packet_id).expect("it is open");
+                        self.answered.insert(message.number);
+                        if !message.is_received {
+                            (message.is_received, message.is_said) = (true, false);
+                        }
                     }
-                    Packet::PubComp(_) => {}
+                    Packet::PubComp(of) => drop(publisher.open.remove(&of.packet_id)),
                     other => panic!("{other:?}"),
                 }
             }
-            self.process.bytes(shard, conn, &out);
+            self.say(at);
         }
         (0..MEMBERS).for_each(|at| self.member_hears(at));
     }
@@ -358,12 +396,14 @@ impl World {
     fn settle(&mut self) {
         self.process.shards.iter_mut().for_each(|of| of.table.disk.slow = false);
         (0..MEMBERS).for_each(|at| self.come(at));
+        (0..SHARDS).for_each(|at| self.publisher_comes(at));
         let mut quiet = 0;
         for _ in 0..1_000 {
             self.settle_once();
             let is_open = self.members.iter().any(|member| !member.open.is_empty() || !member.releases.is_empty());
             let left = [M::StoredMessages, M::ShareStoredMessages, M::ShareQueuedMessages];
             let left: u64 = left.map(|metric| self.process.number(metric)).iter().sum();
+            let is_open = is_open || self.publishers.iter().any(|publisher| !publisher.open.is_empty());
             quiet = if is_open || left > 0 { 0 } else { quiet + 1 };
             if quiet == 5 {
                 return;
@@ -432,4 +472,49 @@ fn the_same_by_topic() {
 #[test]
 fn the_same_by_publisher() {
     judge("hash-client");
+}
+
+/// How many messages there are among what a client has been sent.
+fn messages(bytes: &[u8]) -> usize {
+    packets(bytes).filter(|packet| matches!(packet, Packet::Publish(_))).count()
+}
+
+/// A message is given to a member of another shard when it is durable that the first one does not have it any more.
+#[test]
+fn a_message_that_is_handed_over_is_in_one_log_before_a_member_gets_it() {
+    let name_on = |shard| {
+        let mut names = (0..).map(|number| format!("member-{number}"));
+        names.find(|name| owner(name, SHARDS) == shard).expect("one of them")
+    };
+    let mut process = Process::spooled(&KEPT, SHARDS);
+    let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..SubscriptionOptions::default() };
+    let subscribe = subscribe_packet(Version::V5, 0, &[(SHARES[0], options)]);
+    let [first, second] = [0, 1].map(name_on);
+    let (shard, conn, _) = process.connect(&first);
+    process.say(shard, conn, &subscribe);
+    process.lose(shard, conn);
+    let (from, publisher, _) = process.connect(&name_on(2));
+    let publish = Publish { qos: QoS::ExactlyOnce, packet_id: 1, ..message("t/1", "once") };
+    process.say(from, publisher, &bytes_of(Version::V5, &Packet::Publish(publish)));
+    assert_eq!(process.heard(from, publisher), [0x50, 2, 0, 1]);
+    process.say(from, publisher, &ack(PacketType::PubRel, 1));
+
+    process.shards[0].table.disk.slow = true;
+    let (shard, conn, _) = process.connect(&second);
+    process.say(shard, conn, &subscribe);
+    for _ in 0..20 {
+        process.settle();
+    }
+    assert_eq!(messages(&process.heard(shard, conn)), 0, "the first shard has it still");
+    assert_eq!(process.number(M::ShareStoredMessages), 1, "it is on its way");
+    process.power_cut(0);
+    process.settle();
+    let (shard, conn, mut behind) = process.connect(&second);
+    for _ in 0..20 {
+        process.settle();
+    }
+    behind.extend(process.heard(shard, conn));
+    assert_eq!(messages(&behind), 1);
+    let (_, _, behind) = process.connect(&first);
+    assert_eq!(messages(&behind), 0);
 }

@@ -34,7 +34,7 @@ pub(super) use self::parcels::{Gathered, bits, packets};
 
 use self::parcels::{Peers, Received};
 use super::connection::Timer;
-use super::queues::Queues;
+use super::queues::{Marks, Queues};
 use super::retained::Retained;
 use super::shares::Shares;
 use super::stalls::Stall;
@@ -112,8 +112,23 @@ struct Job {
     /// Shares that it still goes to, before all others.
     shares: Vec<ToShare>,
     left: Option<Left>,
-    /// The group in which it is durable for those who have got it.
-    group: u64,
+    stored: Stored,
+}
+
+/// What is written down of a message for those who have got it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stored {
+    /// The group in which that is durable; 0: nothing has to be.
+    pub(super) group: u64,
+    /// Marks of the shares that it is written down for.
+    pub(super) shares: Marks,
+}
+
+impl Stored {
+    fn also(&mut self, other: Self) {
+        self.group = self.group.max(other.group);
+        self.shares.extend(other.shares);
+    }
 }
 
 /// The subscribers that a message still goes to.
@@ -182,9 +197,9 @@ impl Delivery {
     }
 
     /// Who a topic is for. The filters of this shard stay in `matched` until the next call, and the shares in [`Shares::chosen`].
-    /// `publisher`: its client identifier, which only shares need.
+    /// `publisher`: its client identifier and exchange, which only shares need.
     #[inline]
-    pub(super) fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> &'a str) -> Route {
+    pub(super) fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> (&'a str, Option<Origin>)) -> Route {
         if self.index.interest().is_empty() && self.shares.are_none() {
             return Route::default();
         }
@@ -192,9 +207,9 @@ impl Delivery {
         if self.shares.are_none() { route } else { self.route_shares(topic, publisher(), route) }
     }
 
-    fn route_shares(&mut self, topic: &str, publisher: &str, route: Route) -> Route {
-        let shards = self.shares.choose(topic, publisher);
-        Route { peers: route.peers | shards & !(1 << self.shard), has_shares: shards != 0, ..route }
+    fn route_shares(&mut self, topic: &str, publisher: (&str, Option<Origin>), route: Route) -> Route {
+        let Some(shards) = self.shares.choose(topic, publisher.0, publisher.1) else { return route };
+        Route { peers: route.peers | shards & !(1 << self.shard), has_shares: true, ..route }
     }
 
     fn look_up(&mut self, topic: &str) -> Route {
@@ -278,6 +293,10 @@ impl Delivery {
             return Err(Stall::Subscribers(home));
         }
         queues.ask(self.served_by(route))?;
+        if route.has_shares && !queues.have_all_told() {
+            // It may be a repeat, and which shares have had it is not known yet.
+            return Err(Stall::Subscribers(self.shard));
+        }
         let is_here = self.is_here(route);
         if is_here && !self.line.is_empty() && self.line_bytes + bytes > DELIVERY_LINE_BYTES_MAX {
             return Err(Stall::Subscribers(self.shard));
@@ -320,15 +339,21 @@ impl Delivery {
         }
     }
 
-    /// Puts a message in line. `shares`: those that it goes to. `left`: who else has not got it, if some have. `group`: in which it is
-    /// durable for those.
-    fn wait(&mut self, message: Message<'_>, since: Monotonic, shares: &[ToShare], (left, group): (Option<Left>, u64)) {
+    /// Puts a message in line. `shares`: those that it goes to. `left`: who else has not got it, if some have. `stored`: what is written
+    /// down for those.
+    fn wait(
+        &mut self,
+        message: Message<'_>,
+        since: Monotonic,
+        shares: &[ToShare],
+        (left, stored): (Option<Left>, Stored),
+    ) {
         let mut packet = Vec::new();
         put_packet(message.publish, &mut packet);
         self.line_bytes += packet.len();
         let Message { from, publisher, origin, pass, .. } = message;
         let shares = shares.to_vec();
-        self.line.push_back(Job { packet, from, publisher, origin, pass, since, shares, left, group });
+        self.line.push_back(Job { packet, from, publisher, origin, pass, since, shares, left, stored });
     }
 }
 
@@ -391,37 +416,47 @@ impl Core {
     fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
         let since = io.now();
         if !self.delivery.line.is_empty() || self.delivery.budget == 0 {
-            return self.delivery.wait(message, since, shares, (None, 0));
+            return self.delivery.wait(message, since, shares, (None, Stored::default()));
         }
-        if self.is_repeated(message) {
-            return self.delivered(message, 0);
+        if let Some(had) = self.is_repeated(message) {
+            return self.pass_over_repeat(io, message, shares, &had);
         }
-        let (done, shared) = self.give_to_shares(io, message, shares);
+        let (done, mut stored) = self.give_to_shares(io, message, shares);
         let delivery = &mut self.delivery;
         if done < shares.len() {
-            return delivery.wait(message, since, &shares[done..], (None, shared));
+            return delivery.wait(message, since, &shares[done..], (None, stored));
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
         let (done, group) = self.copy_to(io, message, &to, false);
-        let group = group.max(shared);
+        stored.group = stored.group.max(group);
         let delivery = &mut self.delivery;
         if done < to.len() {
             to.drain(..done);
             let found_at = delivery.index.changes();
-            delivery.wait(message, since, &[], (Some(Left { to, found_at }), group));
+            delivery.wait(message, since, &[], (Some(Left { to, found_at }), stored));
         } else {
             delivery.to = to;
-            self.delivered(message, group);
+            self.delivered(message, stored);
         }
     }
 
-    /// All copies of a message are made: durable with this group; 0: none has to be.
-    fn delivered(&mut self, message: Message<'_>, group: u64) {
+    /// A repeat goes to none but shares that were served by another shard at first, and did not get it. `had`: marks of those that did.
+    fn pass_over_repeat(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare], had: &[u64]) {
+        let has_not = |to: &&ToShare| self.delivery.shares.mark(to.share).is_none_or(|mark| !had.contains(&mark));
+        let shares: SmallVec<[ToShare; 4]> = shares.iter().filter(has_not).copied().collect();
+        self.delivery.budget = self.delivery.budget.max(shares.len());
+        let (_, stored) = self.give_to_shares(io, message, &shares);
+        self.delivered(message, stored);
+    }
+
+    /// All copies of a message are made.
+    fn delivered(&mut self, message: Message<'_>, stored: Stored) {
         let Message { publish, from, origin, .. } = message;
         if self.awaits_copies(publish.qos) {
+            let Stored { group, shares } = stored;
             let origin = origin.filter(|_| group > 0);
-            let known = origin.map_or(0, |origin| self.know_exchange(from, origin));
+            let known = origin.map_or(0, |origin| self.know_exchange(from, origin, shares));
             self.queues.delivered(from, group.max(known));
         }
     }
@@ -492,14 +527,17 @@ impl Core {
             let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
             let Job { from, publisher, origin, pass, .. } = job;
             let message = Message { publish: &publish, from, publisher, origin, waited_s, pass, by: By::Subscription };
-            if job.left.is_none() && job.group == 0 && self.is_repeated(message) {
+            if job.left.is_none()
+                && job.stored.group == 0
+                && let Some(had) = self.is_repeated(message)
+            {
                 self.delivery.line_bytes -= job.packet.len();
                 self.delivery.freed += 1;
-                self.delivered(message, 0);
+                self.pass_over_repeat(io, message, &job.shares, &had);
                 continue;
             }
             let (done, shared) = self.give_to_shares(io, message, &job.shares);
-            job.group = job.group.max(shared);
+            job.stored.also(shared);
             job.shares.drain(..done);
             if !job.shares.is_empty() {
                 return self.delivery.line.push_front(job);
@@ -514,8 +552,8 @@ impl Core {
                 }
             };
             let is_stale = found_at != self.delivery.index.changes();
-            let (done, stored) = self.copy_to(io, message, &to, is_stale);
-            job.group = job.group.max(stored);
+            let (done, group) = self.copy_to(io, message, &to, is_stale);
+            job.stored.group = job.stored.group.max(group);
             let delivery = &mut self.delivery;
             if done < to.len() {
                 to.drain(..done);
@@ -525,7 +563,7 @@ impl Core {
                 delivery.line_bytes -= job.packet.len();
                 delivery.to = to;
                 delivery.freed += 1;
-                self.delivered(message, job.group);
+                self.delivered(message, job.stored);
             }
         }
     }

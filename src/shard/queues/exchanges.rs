@@ -25,6 +25,7 @@ use super::super::device::Flow;
 use super::super::mail::Mail;
 use super::super::stalls::Stall;
 use super::saved;
+use super::saved::Marks;
 
 /// A session of some shard, by its number in that shard's log.
 type Publisher = (usize, u64);
@@ -39,13 +40,25 @@ enum Waits {
 }
 
 /// What a shard has told: it, the exchanges that it knows, and the messages that it holds.
-type Early = (usize, Vec<Origin>, Vec<u64>);
+type Early = (usize, Vec<Known>, Vec<u64>);
+
+/// An exchange that a shard knows, and the marks of the shares of which it has had the message.
+pub(in crate::shard) type Known = (Origin, Marks);
+
+/// An exchange in the log of this shard.
+#[derive(Debug)]
+struct Open {
+    packet_id: u16,
+    /// Its number in the log.
+    number: u64,
+    shares: Marks,
+}
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Exchanges {
-    /// Those that this shard knows: packet identifiers, and the numbers of the exchanges in the log.
-    open: HashMap<Publisher, SmallVec<[(u16, u64); 2]>>,
+    /// Those that this shard knows.
+    open: HashMap<Publisher, SmallVec<[Open; 2]>>,
     count: usize,
     releases: Confirmations<Waits>,
     /// By shard: what it is to release, at the end of the turn.
@@ -89,20 +102,21 @@ impl Exchanges {
         self.releases.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX
     }
 
-    fn knows(&self, publisher: Publisher, packet_id: u16) -> bool {
-        self.open.get(&publisher).is_some_and(|ids| ids.iter().any(|(id, _)| *id == packet_id))
+    fn known(&self, publisher: Publisher, packet_id: u16) -> Option<&Open> {
+        self.open.get(&publisher)?.iter().find(|open| open.packet_id == packet_id)
     }
 
-    fn insert(&mut self, publisher: Publisher, packet_id: u16, number: u64) {
-        self.open.entry(publisher).or_default().push((packet_id, number));
+    fn insert(&mut self, publisher: Publisher, open: Open) {
+        self.remove(publisher, open.packet_id);
+        self.open.entry(publisher).or_default().push(open);
         self.count += 1;
     }
 
     /// Its number in the log.
     fn remove(&mut self, publisher: Publisher, packet_id: u16) -> Option<u64> {
         let ids = self.open.get_mut(&publisher)?;
-        let at = ids.iter().position(|(id, _)| *id == packet_id)?;
-        let (_, number) = ids.swap_remove(at);
+        let at = ids.iter().position(|open| open.packet_id == packet_id)?;
+        let number = ids.swap_remove(at).number;
         if ids.is_empty() {
             self.open.remove(&publisher);
         }
@@ -112,22 +126,29 @@ impl Exchanges {
 }
 
 impl Core {
-    /// Whether a message is a repeat that this shard's subscribers have had since before a crash.
-    pub(in crate::shard) fn is_repeated(&self, message: Message<'_>) -> bool {
+    /// Whether a message is a repeat that this shard's subscribers have had since before a crash: then the marks of the shares that have.
+    pub(in crate::shard) fn is_repeated(&self, message: Message<'_>) -> Option<Marks> {
         let exchanges = &self.queues.exchanges;
-        let knows = |origin: Origin| exchanges.knows((message.from, origin.session), origin.packet_id);
-        exchanges.count > 0 && message.origin.is_some_and(knows)
+        if exchanges.count == 0 {
+            return None;
+        }
+        let Origin { session, packet_id } = message.origin?;
+        exchanges.known((message.from, session), packet_id).map(|open| open.shares.clone())
     }
 
-    /// A message is in the log for sessions of this shard: its exchange is, with this group. 0: there is no room for it. Then a repeat
-    /// is a second message.
-    pub(in crate::shard) fn know_exchange(&mut self, from: usize, origin: Origin) -> u64 {
+    /// A message is in the log for sessions of this shard, and for these shares: its exchange is, with this group. 0: there is no room for
+    /// it. Then a repeat is a second message.
+    pub(in crate::shard) fn know_exchange(&mut self, from: usize, origin: Origin, mut shares: Marks) -> u64 {
         let Some(buffer) = &mut self.outlets.buffer else { return 0 };
+        let (publisher, packet_id) = ((from, origin.session), origin.packet_id);
+        let before = self.queues.exchanges.known(publisher, packet_id);
+        shares.extend(before.iter().flat_map(|open| open.shares.iter().copied()));
+        let number = before.map(|open| open.number);
         let payload = &mut self.queues.payload;
         payload.clear();
-        saved::encode_exchange(from, origin, payload);
-        let Ok(kept) = buffer.keep_session(None, payload) else { return 0 };
-        self.queues.exchanges.insert((from, origin.session), origin.packet_id, kept.number);
+        saved::encode_exchange(from, origin, &shares, payload);
+        let Ok(kept) = buffer.keep_session(number, payload) else { return 0 };
+        self.queues.exchanges.insert(publisher, Open { packet_id, number: kept.number, shares });
         kept.group
     }
 
@@ -163,6 +184,7 @@ impl Core {
     }
 
     fn release_on(&mut self, shards: u64, origin: Origin, waits: Waits) {
+        self.delivery.shares.forget_repeat(origin);
         for shard in bits(shards) {
             self.queues.exchanges.releases.expect(shard, Some(waits));
             if shard == self.index {
@@ -223,6 +245,7 @@ impl Core {
 
     /// A session has ended. Shards that may know exchanges of it, as bits, forget them when they have all its messages.
     pub(in crate::shard) fn forget_exchanges_of(&mut self, number: u64, known_to: u64) {
+        self.delivery.shares.forget_repeats_of(number);
         for shard in bits(known_to | self.queues.exchanges.silent) {
             self.forget_exchanges_on(shard, &[number]);
         }
@@ -255,8 +278,8 @@ impl Core {
         for number in sessions {
             let ids = self.queues.exchanges.open.remove(&(from, *number)).unwrap_or_default();
             self.queues.exchanges.count -= ids.len();
-            for (_, number) in ids {
-                self.end_exchange(number);
+            for open in ids {
+                self.end_exchange(open.number);
             }
         }
     }
@@ -266,7 +289,7 @@ impl Core {
         &mut self,
         number: u64,
         from: usize,
-        origin: Origin,
+        (origin, shares): Known,
         sessions: &HashMap<u64, SessionKey>,
     ) {
         if from == self.index {
@@ -276,18 +299,21 @@ impl Core {
                 return;
             };
             session.sent_to_shards(origin.packet_id, 1 << from);
+            self.delivery.shares.have_had(origin, &shares);
         }
-        self.queues.exchanges.insert((from, origin.session), origin.packet_id, number);
+        let packet_id = origin.packet_id;
+        self.queues.exchanges.insert((from, origin.session), Open { packet_id, number, shares });
     }
 
     /// Tells the other shards which of their exchanges this one knows. `sessions`: those that an earlier start has left here.
     pub(super) fn tell_exchanges(&mut self, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
         let shards = self.queues.confirmations.shards();
-        let mut of: Vec<Vec<Origin>> = (0..shards).map(|_| Vec::new()).collect();
+        let mut of: Vec<Vec<Known>> = (0..shards).map(|_| Vec::new()).collect();
         for ((from, session), ids) in &self.queues.exchanges.open {
             // An exchange of a shard that is not there any more is of no use.
             let Some(of) = of.get_mut(*from) else { continue };
-            of.extend(ids.iter().map(|(packet_id, _)| Origin { session: *session, packet_id: *packet_id }));
+            let origin = |open: &Open| Origin { session: *session, packet_id: open.packet_id };
+            of.extend(ids.iter().map(|open| (origin(open), open.shares.clone())));
         }
         let by = self.index;
         let others = of.into_iter().enumerate().filter(|(shard, _)| *shard != by);
@@ -311,17 +337,20 @@ impl Core {
 
     /// A shard says which exchanges of this one's publishers it knows, and which messages for shares it holds that this one has handed over
     /// to it. That has to wait until their sessions are there.
-    pub(in crate::shard) fn exchanges_known(&mut self, now: Monotonic, by: usize, open: Vec<Origin>, held: Vec<u64>) {
+    pub(in crate::shard) fn exchanges_known(&mut self, now: Monotonic, by: usize, open: Vec<Known>, held: Vec<u64>) {
         if let Some(early) = &mut self.queues.exchanges.early {
             return early.push((by, open, held));
         }
         self.held_elsewhere(by, &held);
         let mut over = Vec::new();
-        for origin in &open {
+        for (origin, shares) in &open {
             let key = self.queues.exchanges.sessions.get(&origin.session);
             let session = key.and_then(|key| self.sessions.get_mut(*key));
             match session.filter(|session| session.number() == Some(origin.session)) {
-                Some(session) => session.sent_to_shards(origin.packet_id, 1 << by),
+                Some(session) => {
+                    session.sent_to_shards(origin.packet_id, 1 << by);
+                    self.delivery.shares.have_had(*origin, shares);
+                }
                 None => over.push(origin.session),
             }
         }
@@ -332,6 +361,8 @@ impl Core {
         if exchanges.silent == 0 {
             exchanges.sessions = HashMap::new();
             self.release_restored(now);
+            // Publishers of messages for shares have waited for that.
+            self.delivery.has_freed();
         }
     }
 }

@@ -34,8 +34,9 @@ use super::stalls::Stall;
 use super::stored::Deadline;
 use super::{Core, Ring};
 
-pub(super) use self::saved::is_queue;
+pub(super) use self::exchanges::Known;
 pub(crate) use self::saved::{ForShare, Kept, move_queue};
+pub(super) use self::saved::{Marks, is_queue};
 
 /// How long what was acknowledged may wait for a message that is written down anyway.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);

@@ -38,9 +38,9 @@ impl Core {
                 }
                 // Of a session that has ended.
                 Some(Ok(Kept::Queue(_))) => self.forget_kept(*number),
-                Some(Ok(Kept::Exchange(from, origin))) => {
+                Some(Ok(Kept::Exchange(from, origin, shares))) => {
                     if self.around.rules.restores_exchanges() {
-                        self.restore_exchange(*number, from, origin, sessions);
+                        self.restore_exchange(*number, from, (origin, shares), sessions);
                     }
                 }
                 Some(Ok(Kept::Message { deadline, to, packet })) => {

@@ -3,7 +3,7 @@
 //! session's number in the log u64, the number of its copy u64, and flags u8 (bits 0 and 1: QoS, bit 2: RETAIN, bits 3 to 7: how many
 //! Subscription Identifiers) with the identifiers u32; then a PUBLISH packet of 5.0. `0x82`: a session's queue
 //! ([`crate::session::SavedQueue`]). `0x83`: an exchange of a publisher: its shard u16, its session's number in that shard's log u64, the
-//! packet identifier u16. `0x84`: a message for whichever member of a shared subscription gets it ([`ForShare`]): until when and how
+//! packet identifier u16. `0x85`: the same, and behind it the marks of the shares that it was written down for, u64 each. `0x84`: a message for whichever member of a shared subscription gets it ([`ForShare`]): until when and how
 //! long as above, the shard that has handed it over u16 (65,535: none has) and its number in that shard's log u64, its key u32, the length
 //! of the subscription u16 and `$share/NAME/FILTER`, then a PUBLISH packet of 5.0. All big-endian.
 
@@ -21,6 +21,7 @@ const MESSAGE: u8 = 0x81;
 const QUEUE: u8 = 0x82;
 const EXCHANGE: u8 = 0x83;
 const FOR_SHARE: u8 = 0x84;
+const EXCHANGE_OF_SHARES: u8 = 0x85;
 
 /// Subscription Identifiers that are written down with a copy. Who has more subscriptions that match gets no more of them after a
 /// crash.
@@ -160,24 +161,31 @@ pub(super) fn encode_queue(queue: &SavedQueue, out: &mut Vec<u8>) {
     queue.encode(out);
 }
 
-/// Appends an exchange of a publisher of that shard.
-pub(super) fn encode_exchange(from: usize, origin: Origin, out: &mut Vec<u8>) {
-    out.push(EXCHANGE);
+/// The marks of shares.
+pub(in crate::shard) type Marks = SmallVec<[u64; 1]>;
+
+/// Appends an exchange of a publisher of that shard, whose message was written down for these shares, among others.
+pub(super) fn encode_exchange(from: usize, origin: Origin, shares: &[u64], out: &mut Vec<u8>) {
+    out.push(if shares.is_empty() { EXCHANGE } else { EXCHANGE_OF_SHARES });
     out.extend_from_slice(&u16::try_from(from).unwrap_or(u16::MAX).to_be_bytes());
     out.extend_from_slice(&origin.session.to_be_bytes());
     out.extend_from_slice(&origin.packet_id.to_be_bytes());
+    shares.iter().for_each(|mark| out.extend_from_slice(&mark.to_be_bytes()));
 }
 
-fn decode_exchange(bytes: &[u8]) -> Option<(usize, Origin)> {
+fn decode_exchange(bytes: &[u8]) -> Option<(usize, Origin, Marks)> {
     let (from, rest) = bytes.split_first_chunk()?;
-    let (session, packet_id) = rest.split_first_chunk()?;
-    let packet_id = u16::from_be_bytes(packet_id.try_into().ok()?);
-    Some((u16::from_be_bytes(*from).into(), Origin { session: u64::from_be_bytes(*session), packet_id }))
+    let (session, rest) = rest.split_first_chunk()?;
+    let (packet_id, rest) = rest.split_first_chunk()?;
+    let (marks, rest) = rest.as_chunks::<8>();
+    let origin = Origin { session: u64::from_be_bytes(*session), packet_id: u16::from_be_bytes(*packet_id) };
+    let marks = marks.iter().map(|mark| u64::from_be_bytes(*mark)).collect();
+    rest.is_empty().then(|| (u16::from_be_bytes(*from).into(), origin, marks))
 }
 
 /// Whether what a log keeps is of a queue.
 pub(in crate::shard) fn is_queue(payload: &[u8]) -> bool {
-    payload.first().is_some_and(|format| [MESSAGE, QUEUE, EXCHANGE, FOR_SHARE].contains(format))
+    payload.first().is_some_and(|format| [MESSAGE, QUEUE, EXCHANGE, FOR_SHARE, EXCHANGE_OF_SHARES].contains(format))
 }
 
 /// What the log keeps for sessions beside them.
@@ -194,8 +202,8 @@ pub(crate) enum Kept<'a> {
     },
     /// A session's queue.
     Queue(SavedQueue),
-    /// An exchange of a publisher of this shard: a repeat of it is passed over.
-    Exchange(usize, Origin),
+    /// An exchange of a publisher of this shard: a repeat of it is passed over. The marks of the shares that have had it.
+    Exchange(usize, Origin, Marks),
     /// A message for a shared subscription.
     ForShare(ForShare<'a>),
 }
@@ -210,8 +218,8 @@ impl<'a> Kept<'a> {
             QUEUE => {
                 Some(SavedQueue::decode(rest).map(Self::Queue).ok_or("the queue of a kept session that is damaged"))
             }
-            EXCHANGE => {
-                let exchange = decode_exchange(rest).map(|(from, origin)| Self::Exchange(from, origin));
+            EXCHANGE | EXCHANGE_OF_SHARES => {
+                let exchange = decode_exchange(rest).map(|(from, origin, marks)| Self::Exchange(from, origin, marks));
                 Some(exchange.ok_or("the exchange of a publisher that is damaged"))
             }
             FOR_SHARE => {

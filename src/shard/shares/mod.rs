@@ -14,19 +14,21 @@ mod moves;
 mod part;
 mod serve;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::config::ShareStrategy;
-use crate::route::shares::{Choice, KnownShares, NoShare, ShareNumber, ToShare, key_of};
+use crate::kafka::producer::row_log::Origin;
+use crate::route::shares::{Choice, KnownShares, NoShare, ShareNumber, ToShare, key_of, mark_of_share};
 use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
 use self::handed::Handed;
 pub(super) use self::handed::HandedOver;
 use self::part::Part;
+use super::queues::Marks;
 
 /// See the module.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(super) struct Shares {
     ripe: BTreeSet<ShareNumber>,
     /// What is on its way from shard to shard.
     handed: Handed,
+    /// Exchanges of this shard's publishers since before a start, with the marks of the shares that have had their messages on some shard.
+    repeats: BTreeMap<Origin, Marks>,
     has_timer: bool,
 }
 
@@ -66,6 +70,7 @@ impl Shares {
             waiting: BTreeSet::new(),
             ripe: BTreeSet::new(),
             handed: Handed::default(),
+            repeats: BTreeMap::new(),
             has_timer: false,
         }
     }
@@ -87,9 +92,10 @@ impl Shares {
         }
     }
 
-    /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. These shards, as bits.
-    /// `publisher`: its client identifier.
-    pub(super) fn choose(&mut self, topic: &str, publisher: &str) -> u64 {
+    /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. These shards, as bits;
+    /// `None`: it is for no share. `publisher`: its client identifier. `origin`: its exchange: a share that has had that does not get it
+    /// again.
+    pub(super) fn choose(&mut self, topic: &str, publisher: &str, origin: Option<Origin>) -> Option<u64> {
         let key = match self.strategy {
             ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => 0,
             ShareStrategy::HashClient => key_of(publisher),
@@ -99,11 +105,42 @@ impl Shares {
         let chosen = &mut self.chosen;
         chosen.clear();
         self.turn += 1;
+        let had = origin.and_then(|origin| self.repeats.get(&origin)).cloned().unwrap_or_default();
+        let mut has_had = false;
         self.known.matching(topic, |share| {
+            if had.contains(&mark_of_share(share.text())) {
+                has_had = true;
+                return;
+            }
             let to = ToShare { share: share.number(), key };
             chosen.extend(share.choose(choice).map(|shard| (to, shard)));
         });
-        chosen.iter().fold(0, |shards, (_, shard)| shards | 1 << shard)
+        let is_any = has_had || !chosen.is_empty();
+        is_any.then(|| chosen.iter().fold(0, |shards, (_, shard)| shards | 1 << shard))
+    }
+
+    /// Shares of these marks have had the message of an exchange since before a start.
+    pub(super) fn have_had(&mut self, origin: Origin, shares: &[u64]) {
+        if !shares.is_empty() {
+            self.repeats.entry(origin).or_default().extend_from_slice(shares);
+        }
+    }
+
+    /// An exchange is over.
+    pub(super) fn forget_repeat(&mut self, origin: Origin) {
+        if !self.repeats.is_empty() {
+            self.repeats.remove(&origin);
+        }
+    }
+
+    /// A session has ended, and its exchanges with it.
+    pub(super) fn forget_repeats_of(&mut self, session: u64) {
+        self.repeats.retain(|origin, _| origin.session != session);
+    }
+
+    /// The mark of a share, if it has not ended.
+    pub(super) fn mark(&self, number: ShareNumber) -> Option<u64> {
+        self.parts.get(&number).map(|part| mark_of_share(part.share.text()))
     }
 
     /// See [`Shares::choose`].

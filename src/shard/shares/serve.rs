@@ -10,7 +10,7 @@ use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::{ShareNumber, ToShare};
 use crate::session::SessionKey;
 
-use super::super::delivery::{By, Message};
+use super::super::delivery::{By, Message, Stored};
 use super::super::events::{clipped, second};
 use super::super::{Core, Ring};
 
@@ -26,31 +26,34 @@ enum Offered {
 }
 
 impl Core {
-    /// Gives a message to a member of each of these shares, as far as this turn may go. To how many of them, and the group in which it
-    /// is durable for members that have to get it through a crash.
+    /// Gives a message to a member of each of these shares, as far as this turn may go. To how many of them, and what of it has to be
+    /// durable.
     pub(in crate::shard) fn give_to_shares(
         &mut self,
         io: &mut Ring<'_>,
         message: Message<'_>,
         shares: &[ToShare],
-    ) -> (usize, u64) {
+    ) -> (usize, Stored) {
+        let mut stored = Stored::default();
         if shares.is_empty() {
-            return (0, 0);
+            return (0, stored);
         }
         self.delivery.copies.begin(io.now());
-        let (mut done, mut group) = (0, 0);
+        let mut done = 0;
         while done < shares.len() && self.delivery.budget > 0 {
             self.delivery.budget -= 1;
             self.give_to_share(io, message, shares[done]);
             done += 1;
             if self.outlets.buffer.is_some() {
                 // What is in the log for one share ends without the others.
-                group = group.max(self.store_copies(io, message.publish));
+                let group = self.store_copies(io, message.publish);
+                stored.group = stored.group.max(group);
+                stored.shares.extend(self.delivery.shares.mark(shares[done - 1].share).filter(|_| group > 0));
                 self.delivery.copies.end();
             }
         }
         self.delivery.copies.end();
-        (done, group)
+        (done, stored)
     }
 
     fn give_to_share(&mut self, io: &mut Ring<'_>, message: Message<'_>, to: ToShare) {
