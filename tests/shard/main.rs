@@ -39,6 +39,7 @@ mod share_strategies;
 mod shares;
 mod shares_crash;
 mod shares_several;
+mod shares_stored;
 mod sinks;
 mod spool;
 mod stalls;

@@ -15,7 +15,7 @@ use forebay::shard::router::owner;
 
 use super::process::{Of, Process, packets};
 use super::shares_several::connect_packet;
-use super::subscribe::{bytes_of, message, subscribe_packet};
+use super::subscribe::{bytes_of, message};
 
 const SHARDS: usize = 3;
 const MEMBERS: usize = 6;
@@ -472,49 +472,4 @@ fn the_same_by_topic() {
 #[test]
 fn the_same_by_publisher() {
     judge("hash-client");
-}
-
-/// How many messages there are among what a client has been sent.
-fn messages(bytes: &[u8]) -> usize {
-    packets(bytes).filter(|packet| matches!(packet, Packet::Publish(_))).count()
-}
-
-/// A message is given to a member of another shard when it is durable that the first one does not have it any more.
-#[test]
-fn a_message_that_is_handed_over_is_in_one_log_before_a_member_gets_it() {
-    let name_on = |shard| {
-        let mut names = (0..).map(|number| format!("member-{number}"));
-        names.find(|name| owner(name, SHARDS) == shard).expect("one of them")
-    };
-    let mut process = Process::spooled(&KEPT, SHARDS);
-    let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..SubscriptionOptions::default() };
-    let subscribe = subscribe_packet(Version::V5, 0, &[(SHARES[0], options)]);
-    let [first, second] = [0, 1].map(name_on);
-    let (shard, conn, _) = process.connect(&first);
-    process.say(shard, conn, &subscribe);
-    process.lose(shard, conn);
-    let (from, publisher, _) = process.connect(&name_on(2));
-    let publish = Publish { qos: QoS::ExactlyOnce, packet_id: 1, ..message("t/1", "once") };
-    process.say(from, publisher, &bytes_of(Version::V5, &Packet::Publish(publish)));
-    assert_eq!(process.heard(from, publisher), [0x50, 2, 0, 1]);
-    process.say(from, publisher, &ack(PacketType::PubRel, 1));
-
-    process.shards[0].table.disk.slow = true;
-    let (shard, conn, _) = process.connect(&second);
-    process.say(shard, conn, &subscribe);
-    for _ in 0..20 {
-        process.settle();
-    }
-    assert_eq!(messages(&process.heard(shard, conn)), 0, "the first shard has it still");
-    assert_eq!(process.number(M::ShareStoredMessages), 1, "it is on its way");
-    process.power_cut(0);
-    process.settle();
-    let (shard, conn, mut behind) = process.connect(&second);
-    for _ in 0..20 {
-        process.settle();
-    }
-    behind.extend(process.heard(shard, conn));
-    assert_eq!(messages(&behind), 1);
-    let (_, _, behind) = process.connect(&first);
-    assert_eq!(messages(&behind), 0);
 }
