@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 
+use crate::connection::{Connection, string};
 use crate::kafka::front::POISON;
-use crate::layers::Layered;
 use crate::receipts::Receipt;
 
 /// How far a message has come, as its device knows.
@@ -103,6 +103,8 @@ pub struct Device {
     eager: bool,
     /// Kafka may refuse its messages.
     pub may_poison: bool,
+    /// Last levels of its topics.
+    pub levels: &'static [&'static str],
     /// Numbers of its messages, in the order of sending.
     pub messages: Vec<u32>,
     /// Messages it is to send in all.
@@ -112,13 +114,8 @@ pub struct Device {
     payload_max: usize,
     /// Its connection's socket.
     pub socket: Option<u64>,
-    /// Bytes on their way to the shard.
-    pub sending: VecDeque<u8>,
-    /// The layer between them and those of its socket.
-    layered: Option<Box<Layered>>,
-    /// Where there is one: bytes of the socket.
-    wire: VecDeque<u8>,
-    inbox: Vec<u8>,
+    /// Its end of it.
+    pub(crate) connection: Connection,
     /// The answers owed on this connection, in order: first byte, packet id, message.
     expected: VecDeque<(u8, u16)>,
     greeted: bool,
@@ -151,15 +148,13 @@ impl Device {
             has_will: rng.u8(..4) == 0,
             eager: rng.bool(),
             may_poison: false,
+            levels: &["even", "odd"],
             messages: Vec::new(),
             quota,
             window: rng.usize(1..24),
             payload_max,
             socket: None,
-            sending: VecDeque::new(),
-            layered: None,
-            wire: VecDeque::new(),
-            inbox: Vec::new(),
+            connection: Connection::default(),
             expected: VecDeque::new(),
             greeted: false,
             greeted_at: 0,
@@ -178,8 +173,7 @@ impl Device {
     /// Whether it has sent all, and all is answered.
     #[must_use]
     pub fn is_done(&self, all: &[Message]) -> bool {
-        let has_sent = self.sending.is_empty() && self.wire.is_empty();
-        self.messages.len() >= self.quota && has_sent && self.open(all).next().is_none()
+        self.messages.len() >= self.quota && self.connection.has_sent() && self.open(all).next().is_none()
     }
 
     /// Its messages that are not done, in order.
@@ -207,40 +201,10 @@ impl Device {
         self.v5
     }
 
-    /// Its next connection has a layer, or none.
-    pub(crate) fn put_layer(&mut self, has_layer: bool) {
-        self.wire.clear();
-        self.layered = has_layer.then(|| Box::new(Layered::client()));
-        if let Some(layered) = &mut self.layered {
-            layered.open(&[]);
-        }
-    }
-
-    /// Whether its connection has one.
-    pub(crate) const fn is_layered(&self) -> bool {
-        self.layered.is_some()
-    }
-
-    /// So many bytes at most of what goes to its socket; with a layer, of this and of a record of half as much.
-    pub(crate) fn take_bytes(&mut self, most: usize) -> Vec<u8> {
-        let Some(layered) = &mut self.layered else {
-            return self.sending.drain(..self.sending.len().min(most)).collect();
-        };
-        let plain = if layered.holds() { 0 } else { self.sending.len().min(most.div_ceil(2)) };
-        self.wire.extend(layered.seal(&mut self.sending.drain(..plain).collect()));
-        self.wire.drain(..self.wire.len().min(most)).collect()
-    }
-
-    /// Whether its layer answers by itself.
-    pub(crate) fn has_to_answer(&self) -> bool {
-        self.layered.as_ref().is_some_and(|layered| layered.has_said())
-    }
-
     /// A new connection: CONNECT.
     pub fn connect(&mut self, socket: u64, all: &mut Vec<Message>, (time, life): (u64, u32)) {
         self.socket = Some(socket);
-        self.sending.clear();
-        self.inbox.clear();
+        self.connection.begin();
         self.expected.clear();
         self.greeted = false;
         self.before_greeting.clear();
@@ -279,7 +243,7 @@ impl Device {
                 sent_at: time,
             });
         }
-        self.packet(0x10, &body);
+        self.connection.packet(0x10, &body);
         if clean {
             self.session += 1;
             self.forget_received(all);
@@ -305,7 +269,7 @@ impl Device {
     fn send_open(&mut self, all: &mut [Message], life: u32) {
         for number in self.open(all).collect::<Vec<_>>() {
             match all[number as usize].state {
-                State::Received => self.packet(0x62, &all[number as usize].id.to_be_bytes()),
+                State::Received => self.connection.packet(0x62, &all[number as usize].id.to_be_bytes()),
                 _ => self.send(number, all, (true, life)),
             }
         }
@@ -314,8 +278,7 @@ impl Device {
     /// Its connection is gone; it knows, or finds out.
     pub fn lost(&mut self, all: &mut [Message], life: u32) {
         self.socket = None;
-        self.sending.clear();
-        self.put_layer(false);
+        self.connection.end();
         if !self.greeted {
             if self.unsure_connect && self.kept {
                 self.known = Known::Maybe;
@@ -337,7 +300,7 @@ impl Device {
         }
         let qos = self.rng.u8(..3);
         let poison = self.rng.u8(..30) == 0 && self.may_poison;
-        let level = ["even", "odd"][self.rng.usize(..2)];
+        let level = self.levels[self.rng.usize(..self.levels.len())];
         let length = self.rng.usize(..self.payload_max);
         self.publish_this((level, qos, length, poison), all, now);
     }
@@ -405,36 +368,15 @@ impl Device {
             self.before_greeting.push(number);
         }
         let first = 0x30 | message.qos << 1 | u8::from(again && self.kept) << 3;
-        self.packet(first, &body);
-    }
-
-    fn packet(&mut self, first: u8, body: &[u8]) {
-        self.sending.push_back(first);
-        let mut rest = body.len();
-        loop {
-            let more = rest > 127;
-            self.sending.push_back((rest & 127) as u8 | if more { 128 } else { 0 });
-            rest >>= 7;
-            if !more {
-                break;
-            }
-        }
-        self.sending.extend(body);
+        self.connection.packet(first, &body);
     }
 
     /// Bytes of the shard.
     pub fn read(&mut self, bytes: &[u8], all: &mut [Message], (time, life): (u64, u32)) -> Vec<News> {
         let mut news = Vec::new();
-        match &mut self.layered {
-            None => self.inbox.extend_from_slice(bytes),
-            Some(layered) => {
-                let opened = layered.open(bytes);
-                self.inbox.extend_from_slice(&opened.plain);
-                news.extend(opened.error.map(|error| News::Wrong(format!("{}: {}", self.name, error.what))));
-            }
-        }
-        while let Some((head, len)) = length(&self.inbox).filter(|(head, len)| self.inbox.len() >= head + len) {
-            let packet: Vec<u8> = self.inbox.drain(..head + len).collect();
+        let failed = self.connection.receive(bytes);
+        news.extend(failed.map(|what| News::Wrong(format!("{}: {what}", self.name))));
+        while let Some((packet, head)) = self.connection.next_packet() {
             match self.packet_read((packet[0], &packet[head..]), all, (time, life)) {
                 Ok(Some(one)) => news.push(one),
                 Ok(None) => {}
@@ -487,7 +429,7 @@ impl Device {
             message.refused_as = body.get(2).copied();
         }
         if message.state == State::Received {
-            self.packet(0x62, &id.to_be_bytes());
+            self.connection.packet(0x62, &id.to_be_bytes());
         }
         let receipts = if self.v5 { crate::receipts::parse(&body[2..])? } else { Vec::new() };
         Ok(Some(News::Answered { message: number, success, receipts }))
@@ -540,22 +482,4 @@ fn attempted(message: &mut Message, attempt: (u32, u32)) {
     if !message.attempts.contains(&attempt) {
         message.attempts.push(attempt);
     }
-}
-
-/// Length of a packet's fixed header, and what remains behind it.
-fn length(bytes: &[u8]) -> Option<(usize, usize)> {
-    let mut length = 0;
-    for at in 1..5 {
-        let byte = *bytes.get(at)?;
-        length |= usize::from(byte & 127) << (7 * (at - 1));
-        if byte < 128 {
-            return Some((at + 1, length));
-        }
-    }
-    None
-}
-
-fn string(text: &[u8], into: &mut Vec<u8>) {
-    into.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
-    into.extend_from_slice(text);
 }

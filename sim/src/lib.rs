@@ -8,7 +8,9 @@
 //! | [`disk`] | segment files: page cache, power cuts, read errors, slow and failing syncs |
 //! | [`kafka`] | clusters of brokers that speak Kafka's protocol |
 //! | [`link`] | connections to brokers: latency, cuts, late requests |
-//! | [`device`] | MQTT clients |
+//! | [`connection`] | the clients' end of their connections |
+//! | [`device`] | MQTT clients that publish |
+//! | [`subscriber`], `subscribers` | MQTT clients that subscribe |
 //! | `layers` | what TLS is in the program: a toy, between the bytes of connections and those of their ends |
 //! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
 //! | [`damage`] | rot, missing segments, files of dead letters that hang |
@@ -20,6 +22,7 @@
 //! | [`wrong`] | rules taken out, one at a time |
 //! | [`expected`] | faults that are known and not cured |
 
+pub mod connection;
 pub mod damage;
 pub mod device;
 pub mod disk;
@@ -36,6 +39,8 @@ pub mod ring;
 pub mod run;
 pub mod scenarios;
 pub mod shards;
+pub mod subscriber;
+mod subscribers;
 pub mod time;
 pub mod world;
 pub mod wrong;

@@ -24,6 +24,9 @@ struct Arguments {
     /// Groups of the log wait for others (`[spool] sync_interval`).
     #[arg(long)]
     gathered: bool,
+    /// Clients subscribe.
+    #[arg(long)]
+    subscribers: bool,
     /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
@@ -53,12 +56,13 @@ struct Arguments {
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
     run::catch_panics();
-    let kind = match (arguments.memory, arguments.hostile, arguments.gathered) {
-        (true, ..) => Kind::Memory,
-        (_, true, _) => Kind::Hostile,
-        (.., true) => Kind::Gathered,
-        _ => Kind::All,
-    };
+    let kinds = [
+        (arguments.memory, Kind::Memory),
+        (arguments.hostile, Kind::Hostile),
+        (arguments.gathered, Kind::Gathered),
+        (arguments.subscribers, Kind::Subscribers),
+    ];
+    let kind = kinds.into_iter().find(|(is_asked, _)| *is_asked).map_or(Kind::All, |(_, kind)| kind);
     let named = |name: &&Fault| arguments.without.iter().any(|other| other.eq_ignore_ascii_case(name.name()));
     let rule = arguments.rule.as_deref().map(|name| wrong::ALL.iter().find(|wrong| wrong.name == name));
     let Some(rule) = rule.map_or(Some(None), |found| found.map(Some)) else {

@@ -8,6 +8,9 @@ use forebay::config::{self, Config, WhenFull};
 use crate::faults::Fault;
 use crate::time::{EPOCH_MS, MS, S, stream};
 
+/// The last level of topics that go to subscribers alone.
+pub const NO_SINK: &str = "only";
+
 /// Where a sink keeps its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffer {
@@ -82,7 +85,8 @@ impl SinkPlan {
     /// Whether it takes a message.
     #[must_use]
     pub fn takes(&self, topic: &str) -> bool {
-        self.last_level.is_empty() || topic.rsplit('/').next() == Some(self.last_level)
+        let last = topic.rsplit('/').next().unwrap_or_default();
+        if self.last_level.is_empty() { last != NO_SINK } else { last == self.last_level }
     }
 
     /// The Kafka topic of a message.
@@ -120,6 +124,15 @@ pub struct SpoolPlan {
     pub sync_interval_ms: u64,
 }
 
+/// What is delivered to subscribers.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery {
+    /// `queue_messages_max`
+    pub messages_max: u32,
+    /// `when_full` is `drop-newest`.
+    pub drops_newest: bool,
+}
+
 /// The configuration of one start.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -131,6 +144,8 @@ pub struct Settings {
     pub sinks: Vec<SinkPlan>,
     /// The disk buffer.
     pub spool: Option<SpoolPlan>,
+    /// Where there are subscribers: some topics have no sink.
+    pub delivery: Option<Delivery>,
     /// Memory of each cluster on each shard.
     pub buffer_bytes: u64,
     /// Bytes of a batch.
@@ -193,6 +208,11 @@ impl Settings {
         if self.spool.is_some() {
             text += "[spool]\nbytes_max = \"1GiB\"\n";
         }
+        if let Some(delivery) = self.delivery {
+            let full = if delivery.drops_newest { "drop-newest" } else { "drop-oldest" };
+            let most = delivery.messages_max;
+            let _ = writeln!(text, "[delivery]\nqueue_messages_max = {most}\nwhen_full = \"{full}\"");
+        }
         for (number, sink) in self.sinks.iter().enumerate() {
             self.sink(number, sink, &mut text);
         }
@@ -200,7 +220,11 @@ impl Settings {
     }
 
     fn sink(&self, number: usize, sink: &SinkPlan, text: &mut String) {
-        let filter = if sink.last_level.is_empty() { "#".to_owned() } else { format!("+/{}", sink.last_level) };
+        let filter = match (sink.last_level, self.delivery) {
+            ("", None) => "#".to_owned(),
+            ("", Some(_)) => "+/even\", \"+/odd".to_owned(),
+            (last, _) => format!("+/{last}"),
+        };
         let topic = if sink.topic_per_device { format!("{}-${{topic[0]}}", sink.name) } else { "all".to_owned() };
         let _ = writeln!(
             text,
@@ -257,6 +281,8 @@ pub enum Kind {
     Hostile,
     /// As `All`, and groups of the log wait for others (`[spool] sync_interval`).
     Gathered,
+    /// As `All`, and clients that subscribe; in one run of six without a disk.
+    Subscribers,
 }
 
 /// Which connections of a run have a layer between their bytes and those of the shard, as TLS is one.
@@ -354,6 +380,8 @@ pub struct Plan {
     pub hostile: Hostile,
     /// Which connections have layers.
     pub layers: Layers,
+    /// Clients that subscribe.
+    pub subscribers: usize,
 }
 
 impl Plan {
@@ -370,13 +398,20 @@ impl Plan {
         // One run in eight has sizes as they are in practice.
         let large = rng.u8(..8) == 0;
         let clusters = if rng.u8(..3) == 0 { 2 } else { 1 };
-        let spool = (kind != Kind::Memory).then(|| spool(&mut stream(seed, "spool"), large));
+        let mut of_subscribers = stream(seed, "subscribers");
+        let has_disk = match kind {
+            Kind::Memory => false,
+            Kind::Subscribers => of_subscribers.u8(..6) > 0,
+            Kind::All | Kind::Hostile | Kind::Gathered => true,
+        };
+        let spool = has_disk.then(|| spool(&mut stream(seed, "spool"), large));
         let sinks = sinks(&mut stream(seed, "sinks"), clusters, spool.is_some(), large);
         let settings = Settings {
             shards: [1, 1, 1, 2, 3][rng.usize(..5)],
             clusters: (0..clusters).map(|index| format!("127.0.0.{}", index + 1)).collect(),
             sinks,
             spool,
+            delivery: None,
             buffer_bytes: if large { 4 << 20 } else { rng.u64(1..6) * 16 * 1024 },
             batch_bytes: if large { 64 << 10 } else { 1024 },
             record_bytes_max: if large { 16 << 10 } else { 2048 },
@@ -405,13 +440,14 @@ impl Plan {
             clock_ahead_ms: if kind == Kind::Hostile { clock(&mut stream(seed, "clock")) } else { 0 },
             hostile,
             layers: Layers::None,
+            subscribers: 0,
             settings,
         };
         let mut plan = if hostile.flood { plan.flooded() } else { plan };
         if let (Kind::Gathered, Some(spool)) = (kind, &mut plan.settings.spool) {
             spool.sync_interval_ms = stream(seed, "gathered").u64(1..10);
         }
-        plan
+        if kind == Kind::Subscribers { plan.with_subscribers(&mut of_subscribers) } else { plan }
     }
 
     /// Half of the runs have layers, and most of these more than one shard, between which their connections move.
@@ -420,6 +456,20 @@ impl Plan {
         self.layers = [Layers::None, Layers::None, Layers::Some, Layers::All][rng.usize(..4)];
         if self.layers != Layers::None && self.settings.shards == 1 {
             self.settings.shards = [1, 2, 3][rng.usize(..3)];
+        }
+        self
+    }
+
+    /// Clients that subscribe. In most runs there is room for all that waits for them.
+    fn with_subscribers(mut self, rng: &mut fastrand::Rng) -> Self {
+        self.subscribers = rng.usize(1..6);
+        let is_small = rng.u8(..8) == 0;
+        let messages_max = if is_small { rng.u32(3..40) } else { 10_000 };
+        self.settings.delivery = Some(Delivery { messages_max, drops_newest: rng.bool() });
+        if let Some(spool) = &mut self.settings.spool
+            && rng.u8(..4) > 0
+        {
+            spool.segments_max = spool.segments_max.max(32);
         }
         self
     }

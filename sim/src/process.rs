@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use forebay::metrics::board::Board;
-use forebay::metrics::spec::{Layout, SinkMetric};
+use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::service::dead_letters::Letter;
 use forebay::shard::mail::{Mail, Notice};
@@ -130,6 +130,12 @@ impl Process {
     #[must_use]
     pub fn sink(&self, sink: usize, metric: SinkMetric) -> u64 {
         self.hosts.iter().map(|host| host.board.read()[self.layout.sink(sink, metric)]).sum()
+    }
+
+    /// A number of the shards, all together.
+    #[must_use]
+    pub fn number(&self, metric: ShardMetric) -> u64 {
+        self.hosts.iter().map(|host| host.board.read()[metric as usize]).sum()
     }
 
     /// Rows that wait.
@@ -607,17 +613,19 @@ impl World {
         if how == End::PowerCut {
             self.boot = self.time;
         }
-        let life = self.life;
         for socket in std::mem::take(&mut self.sockets).into_values() {
-            let device = &mut self.devices[socket.device];
-            if device.socket.is_some() {
-                device.lost(&mut self.messages, life);
+            if self.socket_of(socket.client).is_some() {
+                self.client_lost(socket.client);
             }
         }
         let reconnect = self.time + rng.u64(..500 * MS);
         for device in &mut self.devices {
             device.process_ended(sessions_kept);
             device.reconnect_at = reconnect;
+        }
+        for subscriber in &mut self.subscribers {
+            subscriber.process_ended(sessions_kept);
+            subscriber.back_at = subscriber.back_at.max(reconnect);
         }
         if self.damaged {
             self.sessions_may_be_gone();

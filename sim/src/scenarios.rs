@@ -78,6 +78,7 @@ fn settings() -> Settings {
             when_full: WhenFull::Backpressure,
             sync_interval_ms: 0,
         }),
+        delivery: None,
         buffer_bytes: 256 << 10,
         batch_bytes: 1024,
         record_bytes_max: 2048,

@@ -53,6 +53,17 @@ fn seeds_with_a_sync_interval_are_green() {
     assert!(sums.processes > 120 && sums.messages > 3_000, "too quiet: {sums:?}");
 }
 
+/// With clients that subscribe, and get what they must.
+#[test]
+fn seeds_with_subscribers_are_green() {
+    let seeds = 0..60;
+    let each = seeds.end;
+    let sums = seeds_are_green(Kind::Subscribers, seeds);
+    let [got, dropped] = sums.copies;
+    assert!(sums.processes > each * 2 && got > each * 60, "too quiet: {sums:?}");
+    assert!(dropped > 0 && dropped < got / 8, "bounds of queues: {sums:?}");
+}
+
 /// With settings that change between starts, failing reads and wrong clocks.
 #[test]
 fn hostile_seeds_are_green_but_for_known_faults() {
@@ -152,7 +163,7 @@ fn a_rule_that_is_taken_out_is_found() {
                 lost.extend(script(*rules).is_ok().then_some(name));
                 continue;
             }
-            FoundBy::Producer | FoundBy::Cost | FoundBy::Subscribers => continue,
+            FoundBy::Producer | FoundBy::Cost | FoundBy::Shards => continue,
         };
         let without = Without { rules: Some(*rules), ..without_layers() };
         let found = run::first_red(seed..seed + 1, kind, &without)

@@ -6,14 +6,16 @@ use forebay::rules::Rules;
 use forebay::runtime::seam::Closed;
 use forebay::shard::mail::Mail;
 
+use crate::connection::Connection;
 use crate::device::{Device, Message, News};
 use crate::disk::Disk;
 use crate::faults::{Cure, Fault};
 use crate::judge::Judge;
 use crate::kafka::Cluster;
 use crate::link::Link;
-use crate::plan::{Layers, Plan, Settings};
+use crate::plan::{Layers, NO_SINK, Plan, Settings};
 use crate::process::{In, Process};
+use crate::subscriber::Subscriber;
 use crate::time::{MS, S, stream};
 
 /// What happens at a time.
@@ -21,6 +23,8 @@ use crate::time::{MS, S, stream};
 pub enum Event {
     /// A device does something.
     Device(usize),
+    /// A subscriber does something.
+    Subscriber(usize),
     /// A fault of this kind comes.
     Fault(Fault),
     /// Something is put right.
@@ -35,7 +39,7 @@ pub enum Event {
     ToShard(u64, Vec<u8>),
     /// The shard hears that a connection is gone.
     CutAtShard(u64),
-    /// Bytes arrive at a device.
+    /// Bytes arrive at a device or a subscriber.
     ToDevice(u64, Vec<u8>),
     /// A letter is in its file: process, shard, sink, message.
     Filed(u32, usize, usize, Option<u32>),
@@ -51,14 +55,23 @@ pub enum Event {
     FilesHang,
 }
 
-/// A device's connection.
+/// Whose a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// A device, by index.
+    Device(usize),
+    /// A subscriber, by index.
+    Subscriber(usize),
+}
+
+/// A client's connection.
 #[derive(Debug)]
 pub struct Socket {
     /// Whose it is.
-    pub device: usize,
+    pub client: Client,
     /// The shard that has it.
     pub shard: usize,
-    /// Nothing arrives at the device before this.
+    /// Nothing arrives at the client before this.
     pub clear_at: u64,
     /// It has a layer.
     pub has_layer: bool,
@@ -94,6 +107,8 @@ pub struct World {
     pub(crate) next_link: u64,
     /// The devices.
     pub devices: Vec<Device>,
+    /// Clients that subscribe.
+    pub subscribers: Vec<Subscriber>,
     /// Every message, by number.
     pub messages: Vec<Message>,
     pub(crate) sockets: BTreeMap<u64, Socket>,
@@ -149,6 +164,9 @@ impl World {
             let rng = stream(seed, &format!("device {index}"));
             let mut device = Device::new(index, plan.messages, plan.payload_max, rng);
             device.may_poison = plan.poison;
+            if plan.subscribers > 0 {
+                device.levels = &["even", "odd", NO_SINK];
+            }
             device
         });
         let sinks = plan.settings.sinks.len();
@@ -168,6 +186,7 @@ impl World {
             links: BTreeMap::new(),
             next_link: 0,
             devices: devices.collect(),
+            subscribers: Vec::new(),
             messages: Vec::new(),
             sockets: BTreeMap::new(),
             next_socket: 0,
@@ -241,6 +260,7 @@ impl World {
             let at = self.rng.u64(..self.plan.pace);
             self.schedule(at, Event::Device(device));
         }
+        self.subscribers_begin();
         for (fault, mean) in self.plan.faults.clone() {
             self.next_fault(fault, mean);
         }
@@ -270,11 +290,16 @@ impl World {
             // What a flood leaves may go one record at a time.
             let patience = if self.plan.hostile.flood { 300 * S } else { 120 * S };
             if waited > patience {
+                self.judge_delivery();
                 let state = self.state();
                 self.judge.fails("progress", format!("not at rest {} s after the faults\n{state}", waited / S));
                 return;
             }
             self.run_until(self.time + 100 * MS);
+        }
+        if !self.subscribers.is_empty() {
+            self.subscribers_come_to_rest();
+            self.judge_queues();
         }
         let now = self.time;
         self.clusters.iter_mut().for_each(|cluster| cluster.retain(now));
@@ -309,6 +334,7 @@ impl World {
     pub fn is_over(&self) -> bool {
         let Some(process) = &self.process else { return false };
         self.devices.iter().all(|device| device.is_done(&self.messages))
+            && self.has_delivered()
             && process.has_started()
             && process.buffered_rows() == 0
             && !process.stopping
@@ -326,10 +352,11 @@ impl World {
                 device.socket,
                 device.messages.len(),
                 device.quota,
-                device.sending.len()
+                device.connection.unsent()
             )
         });
         let mut lines: Vec<String> = devices.collect();
+        lines.extend(self.subscribers.iter().map(Subscriber::describe));
         if let Some(process) = &self.process {
             lines.push(process.describe());
         } else {
@@ -379,6 +406,7 @@ impl World {
                 let next = self.rng.u64(..self.plan.pace * 2).max(1);
                 self.schedule(self.time + next, Event::Device(device));
             }
+            Event::Subscriber(subscriber) => self.subscriber_acts(subscriber),
             Event::Fault(fault) => {
                 self.happens(fault);
                 if let Some((_, mean)) = self.plan.faults.iter().find(|(other, _)| *other == fault).copied() {
@@ -391,7 +419,7 @@ impl World {
             Event::Serve(link) => self.serve(link),
             Event::ToShard(link, bytes) => self.arrives_at_shard(link, bytes),
             Event::CutAtShard(link) => self.cut_at_shard(link),
-            Event::ToDevice(socket, bytes) => self.device_reads(socket, &bytes),
+            Event::ToDevice(socket, bytes) => self.client_reads(socket, &bytes),
             Event::Filed(life, shard, sink, message) => self.filed(life, shard, (sink, message)),
             Event::Start => self.start(),
             Event::ReadsFail => self.reads_fail(),
@@ -413,7 +441,7 @@ impl World {
         }
     }
 
-    // ---- devices ----
+    // ---- clients ----
 
     fn device_acts(&mut self, index: usize) {
         let (time, life) = (self.time, self.life);
@@ -443,42 +471,80 @@ impl World {
     /// A device connects, if somebody listens.
     pub fn connect_device(&mut self, index: usize) {
         let (time, life) = (self.time, self.life);
-        let Some(shards) = self.process.as_ref().map(|process| process.hosts.len()) else { return };
-        let owner = forebay::shard::router::owner(&self.devices[index].name, shards);
+        if let Some((socket, listener)) = self.reach(Client::Device(index)) {
+            self.devices[index].has_receipts = listener == 0;
+            self.devices[index].connect(socket, &mut self.messages, (time, life));
+        }
+    }
+
+    /// A client has a connection to some shard, if somebody listens: its socket and its listener.
+    pub(crate) fn reach(&mut self, client: Client) -> Option<(u64, u16)> {
+        let shards = self.process.as_ref().map(|process| process.hosts.len())?;
+        let name = match client {
+            Client::Device(index) => self.devices[index].name.clone(),
+            Client::Subscriber(index) => self.subscribers[index].name.clone(),
+        };
+        let owner = forebay::shard::router::owner(&name, shards);
         let has_layer = self.draws_layer();
         let shard = if self.rng.u8(..4) == 0 { self.rng.usize(..shards) } else { owner };
         // Most of those with a layer are accepted by another shard, and move with it.
         let strays = has_layer && self.layer_rng.u8(..4) > 0;
         let shard = if strays { (owner + 1) % shards } else { shard };
         if self.process.as_ref().is_none_or(|process| process.hosts[shard].ring.deaf) {
-            return;
+            return None;
         }
         self.next_socket += 1;
         let socket = self.next_socket;
         let listener = self.rng.u16(..2);
-        self.sockets.insert(socket, Socket { device: index, shard, clear_at: 0, has_layer });
-        self.devices[index].put_layer(has_layer);
-        self.devices[index].has_receipts = listener == 0;
-        self.devices[index].connect(socket, &mut self.messages, (time, life));
-        let name = self.devices[index].name.clone();
+        self.sockets.insert(socket, Socket { client, shard, clear_at: 0, has_layer });
+        self.connection_mut(client).put_layer(has_layer);
         self.note(|| format!("{name} connects by socket {socket}"));
         self.put(shard, In::Accept(socket, listener));
+        Some((socket, listener))
+    }
+
+    fn connection_mut(&mut self, client: Client) -> &mut Connection {
+        match client {
+            Client::Device(index) => &mut self.devices[index].connection,
+            Client::Subscriber(index) => &mut self.subscribers[index].connection,
+        }
+    }
+
+    /// The socket of a client's connection, as far as it knows.
+    pub(crate) fn socket_of(&self, client: Client) -> Option<u64> {
+        match client {
+            Client::Device(index) => self.devices[index].socket,
+            Client::Subscriber(index) => self.subscribers[index].socket,
+        }
+    }
+
+    /// A client's connection is gone; it knows, or finds out.
+    pub(crate) fn client_lost(&mut self, client: Client) {
+        match client {
+            Client::Device(index) => self.devices[index].lost(&mut self.messages, self.life),
+            Client::Subscriber(index) => self.subscribers[index].lost(),
+        }
     }
 
     /// Some of what a device has to send goes to its shard, unless that does not read.
     pub fn send_device_bytes(&mut self, index: usize) {
-        let Some(socket) = self.devices[index].socket else { return };
+        self.send_bytes(Client::Device(index));
+    }
+
+    /// The same of any client.
+    pub(crate) fn send_bytes(&mut self, client: Client) {
+        let Some(socket) = self.socket_of(client) else { return };
         if self.is_paused(socket) == Some(true) {
             return;
         }
         for _ in 0..self.rng.usize(1..4) {
             let mut most = self.rng.usize(1..8_000);
-            if self.devices[index].is_layered() {
+            if self.connection_mut(client).is_layered() {
                 // Records and flights in many pieces, and many in one.
                 let bound = [16, 600, 8_000][self.layer_rng.usize(..3)];
                 most = most.min(self.layer_rng.usize(1..bound));
             }
-            let bytes = self.devices[index].take_bytes(most);
+            let bytes = self.connection_mut(client).take_bytes(most);
             if bytes.is_empty() {
                 return;
             }
@@ -503,35 +569,42 @@ impl World {
             let at = entry.clear_at;
             self.schedule(at, Event::ToDevice(socket, bytes));
         } else {
-            self.device_reads(socket, &bytes);
+            self.client_reads(socket, &bytes);
         }
     }
 
-    fn device_reads(&mut self, socket: u64, bytes: &[u8]) {
-        let Some(device) = self.sockets.get(&socket).map(|socket| socket.device) else { return };
-        if self.devices[device].socket != Some(socket) {
+    fn client_reads(&mut self, socket: u64, bytes: &[u8]) {
+        let Some(client) = self.sockets.get(&socket).map(|socket| socket.client) else { return };
+        if self.socket_of(client) != Some(socket) {
             return;
         }
-        let now = (self.time, self.life);
-        let is_layered = self.devices[device].is_layered();
+        let is_layered = self.connection_mut(client).is_layered();
         let cut = if is_layered { self.layer_rng.usize(..=bytes.len()) } else { bytes.len() };
         for piece in [&bytes[..cut], &bytes[cut..]].into_iter().filter(|piece| !piece.is_empty()) {
-            for news in self.devices[device].read(piece, &mut self.messages, now) {
-                match news {
-                    News::Wrong(what) => self.judge.fails("session", what),
-                    News::Answered { message, success, receipts } => {
-                        self.judge_answer(message, success);
-                        self.judge_receipts(message, success, &receipts);
-                    }
+            match client {
+                Client::Device(index) => self.device_reads(index, piece),
+                Client::Subscriber(index) => self.subscriber_reads(index, piece),
+            }
+        }
+        if self.connection_mut(client).has_to_answer() {
+            self.send_bytes(client);
+        }
+    }
+
+    fn device_reads(&mut self, index: usize, bytes: &[u8]) {
+        let now = (self.time, self.life);
+        for news in self.devices[index].read(bytes, &mut self.messages, now) {
+            match news {
+                News::Wrong(what) => self.judge.fails("session", what),
+                News::Answered { message, success, receipts } => {
+                    self.judge_answer(message, success);
+                    self.judge_receipts(message, success, &receipts);
                 }
             }
         }
-        if self.devices[device].has_to_answer() {
-            self.send_device_bytes(device);
-        }
     }
 
-    /// A device's end of a connection is gone.
+    /// A client's end of a connection is gone.
     pub(crate) fn close_socket(&mut self, socket: u64, why: Closed) {
         if let Some(entry) = self.sockets.get(&socket) {
             let shard = entry.shard;
@@ -539,13 +612,17 @@ impl World {
         }
     }
 
-    /// The shard has closed a device's connection.
+    /// The shard has closed a client's connection.
     pub(crate) fn socket_gone(&mut self, socket: u64) {
         let Some(entry) = self.sockets.remove(&socket) else { return };
-        let (device, life) = (entry.device, self.life);
-        if self.devices[device].socket == Some(socket) {
-            self.devices[device].lost(&mut self.messages, life);
-            self.devices[device].reconnect_at = self.time + self.rng.u64(..300 * MS);
+        if self.socket_of(entry.client) != Some(socket) {
+            return;
+        }
+        self.client_lost(entry.client);
+        let back_at = self.time + self.rng.u64(..300 * MS);
+        match entry.client {
+            Client::Device(index) => self.devices[index].reconnect_at = back_at,
+            Client::Subscriber(index) => self.subscribers[index].back_at = back_at,
         }
     }
 }

@@ -24,8 +24,8 @@ pub enum FoundBy {
     Producer,
     /// No promise is at stake but what requests cost: quiet runs must take more of them.
     Cost,
-    /// There are no subscribers here: `tests/shard/queue_rules.rs`, and `scripts/faults broken`.
-    Subscribers,
+    /// Neither retained messages nor shared subscriptions are here: `tests/shard/queue_rules.rs`.
+    Shards,
 }
 
 /// Rules of which one is wrong.
@@ -60,8 +60,8 @@ macro_rules! wrong {
     };
 }
 
-use FoundBy::{Cost, Producer, Script, Seed, Subscribers};
-use Kind::{All, Memory};
+use FoundBy::{Cost, Producer, Script, Seed, Shards};
+use Kind::{All, Memory, Subscribers};
 
 wrong! {
     CutsAtOnce, Cost, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
@@ -99,17 +99,17 @@ wrong! {
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
     TellsBeforeSync, Seed(All, 712), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
     NoShare, Script(one_sink_keeps_to_its_share), { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
-    ConfirmsBeforeSync, Subscribers, { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
-    MessageLost, Subscribers, { fn restores_message(&self, _: u64) -> bool { false } }
-    ExchangesLost, Subscribers, { fn restores_exchanges(&self) -> bool { false } }
-    EndLost, Subscribers, { fn writes_end(&self, _: u64) -> bool { false } }
-    RestoredUnseen, Subscribers, { fn enters_restored(&self) -> bool { false } }
-    NumbersBeginAgain, Subscribers, { fn next_number(&self, _: u64) -> u64 { 0 } }
-    PublishesBeforeSync, Subscribers, { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
-    ReleasesBeforeSync, Subscribers, { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
-    ReplaysAtOnce, Subscribers, { fn may_replay(&self, _: u64) -> bool { true } }
-    SkipsNothing, Subscribers, { fn skips_retained(&self, _: bool) -> bool { false } }
-    BindsWithoutRoom, Subscribers, { fn may_bind(&self, _: bool) -> bool { true } }
+    ConfirmsBeforeSync, Seed(Subscribers, 16), { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
+    MessageLost, Seed(Subscribers, 15), { fn restores_message(&self, _: u64) -> bool { false } }
+    ExchangesLost, Seed(Subscribers, 18), { fn restores_exchanges(&self) -> bool { false } }
+    EndLost, Seed(Subscribers, 22), { fn writes_end(&self, _: u64) -> bool { false } }
+    RestoredUnseen, Seed(Subscribers, 31), { fn enters_restored(&self) -> bool { false } }
+    NumbersBeginAgain, Seed(Subscribers, 0), { fn next_number(&self, _: u64) -> u64 { 0 } }
+    PublishesBeforeSync, Seed(Subscribers, 47), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
+    ReleasesBeforeSync, Seed(Subscribers, 62), { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
+    ReplaysAtOnce, Shards, { fn may_replay(&self, _: u64) -> bool { true } }
+    SkipsNothing, Shards, { fn skips_retained(&self, _: bool) -> bool { false } }
+    BindsWithoutRoom, Shards, { fn may_bind(&self, _: bool) -> bool { true } }
     FailedIsSynced, Seed(All, 16), { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }

@@ -254,7 +254,7 @@ impl World {
 
     /// Whether a message may have been refused, by one of its sinks and so for all of them. Its sender need not know: the answer
     /// may have been lost with its connection. A 3.1.1 client is told of no refusal: the message goes to the dead letters.
-    fn was_refused(&self, number: u32) -> bool {
+    pub(super) fn was_refused(&self, number: u32) -> bool {
         let topic = &self.messages[number as usize].topic;
         let mut takers = (0u8..).zip(&self.settings.sinks).filter(|(_, plan)| plan.takes(topic));
         let of_sink = |(sink, plan): (u8, &SinkPlan)| {

@@ -2,6 +2,7 @@
 
 mod end;
 mod liveness;
+pub mod subscribers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,7 +18,7 @@ use crate::world::World;
 /// What was wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// A word for the kind: loss, double, order, early, session, ledger, memory, progress, liveness, receipt, refused, time, share, stop, spin, start, panic.
+    /// A word for the kind: loss, double, order, early, session, subscriber, J1 to J11, ledger, memory, progress, liveness, receipt, refused, time, share, stop, spin, start, panic.
     pub what: &'static str,
     /// What exactly.
     pub text: String,
@@ -64,6 +65,8 @@ pub struct Judge {
     pub lenient: bool,
     /// What was let pass.
     pub tolerated: BTreeSet<Tolerated>,
+    /// Messages for subscribers that processes that have ended have dropped for want of room.
+    pub copies_dropped: u64,
 }
 
 impl Judge {
@@ -86,6 +89,7 @@ impl Judge {
             excused: BTreeSet::new(),
             lenient: true,
             tolerated: BTreeSet::new(),
+            copies_dropped: 0,
         }
     }
 
@@ -124,6 +128,7 @@ impl Judge {
 
     pub(crate) fn process_ended(&mut self, process: &Process, how: End, _life: u32) {
         self.ends.push(how);
+        self.copies_dropped += subscribers::dropped(process);
         for (sink, past) in self.past.iter_mut().enumerate().take(process.layout.sinks) {
             past.add(process, sink);
         }

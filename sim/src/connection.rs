@@ -1,0 +1,122 @@
+//! A client's end of a connection: packets on their way to the shard and from it, and the layer between them and the bytes
+//! of the socket.
+
+use std::collections::VecDeque;
+
+use crate::layers::Layered;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Connection {
+    /// Bytes on their way to the shard.
+    sending: VecDeque<u8>,
+    /// The layer between them and those of its socket.
+    layered: Option<Box<Layered>>,
+    /// Where there is one: bytes of the socket.
+    wire: VecDeque<u8>,
+    inbox: Vec<u8>,
+}
+
+impl Connection {
+    /// A new one begins: nothing is left of the one before.
+    pub(crate) fn begin(&mut self) {
+        self.sending.clear();
+        self.inbox.clear();
+    }
+
+    /// It is gone.
+    pub(crate) fn end(&mut self) {
+        self.sending.clear();
+        self.put_layer(false);
+    }
+
+    /// The next connection has a layer, or none.
+    pub(crate) fn put_layer(&mut self, has_layer: bool) {
+        self.wire.clear();
+        self.layered = has_layer.then(|| Box::new(Layered::client()));
+        if let Some(layered) = &mut self.layered {
+            layered.open(&[]);
+        }
+    }
+
+    /// Whether it has a layer.
+    pub(crate) const fn is_layered(&self) -> bool {
+        self.layered.is_some()
+    }
+
+    /// So many bytes at most of what goes to its socket; with a layer, of this and of a record of half as much.
+    pub(crate) fn take_bytes(&mut self, most: usize) -> Vec<u8> {
+        let Some(layered) = &mut self.layered else {
+            return self.sending.drain(..self.sending.len().min(most)).collect();
+        };
+        let plain = if layered.holds() { 0 } else { self.sending.len().min(most.div_ceil(2)) };
+        self.wire.extend(layered.seal(&mut self.sending.drain(..plain).collect()));
+        self.wire.drain(..self.wire.len().min(most)).collect()
+    }
+
+    /// Whether its layer answers by itself.
+    pub(crate) fn has_to_answer(&self) -> bool {
+        self.layered.as_ref().is_some_and(|layered| layered.has_said())
+    }
+
+    /// Whether all bytes are on their way.
+    pub(crate) fn has_sent(&self) -> bool {
+        self.sending.is_empty() && self.wire.is_empty()
+    }
+
+    /// Bytes that its client has to send yet.
+    pub(crate) fn unsent(&self) -> usize {
+        self.sending.len()
+    }
+
+    /// A packet with this first byte.
+    pub(crate) fn packet(&mut self, first: u8, body: &[u8]) {
+        self.sending.push_back(first);
+        let mut rest = body.len();
+        loop {
+            let more = rest > 127;
+            self.sending.push_back((rest & 127) as u8 | if more { 128 } else { 0 });
+            rest >>= 7;
+            if !more {
+                break;
+            }
+        }
+        self.sending.extend(body);
+    }
+
+    /// Bytes of the socket. Why its layer has failed, if it has.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Option<String> {
+        let Some(layered) = &mut self.layered else {
+            self.inbox.extend_from_slice(bytes);
+            return None;
+        };
+        let opened = layered.open(bytes);
+        self.inbox.extend_from_slice(&opened.plain);
+        opened.error.map(|error| error.what.into_owned())
+    }
+
+    /// The next packet that is there as a whole, and where it goes on behind its length.
+    pub(crate) fn next_packet(&mut self) -> Option<(Vec<u8>, usize)> {
+        let (head, len) = length(&self.inbox).filter(|(head, len)| self.inbox.len() >= head + len)?;
+        Some((self.inbox.drain(..head + len).collect(), head))
+    }
+}
+
+/// Length of a packet's fixed header, and what remains behind it.
+fn length(bytes: &[u8]) -> Option<(usize, usize)> {
+    let mut length = 0;
+    for at in 1..5 {
+        let byte = *bytes.get(at)?;
+        length |= usize::from(byte & 127) << (7 * (at - 1));
+        if byte < 128 {
+            return Some((at + 1, length));
+        }
+    }
+    None
+}
+
+/// Text with its length in front.
+pub(crate) fn string(text: &[u8], into: &mut Vec<u8>) {
+    into.extend_from_slice(&u16::try_from(text.len()).expect("short").to_be_bytes());
+    into.extend_from_slice(text);
+}

@@ -1,0 +1,193 @@
+//! What subscribers must get, and may not: the rules J of docs/internals/FAULTS.md. Each copy is judged when it comes, by
+//! what its session has got before; what is missing shows at rest.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use forebay::metrics::spec::ShardMetric;
+
+use crate::device::Message;
+use crate::process::Process;
+use crate::subscriber::{Asked, Copy, Subscriber, Wish};
+use crate::world::World;
+
+/// What a session of a subscriber has got.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Messages, and how many copies of each were handed on.
+    got: BTreeMap<u32, u64>,
+    /// The newest message of each publisher, topic and quality of service.
+    newest: BTreeMap<Line, u32>,
+    /// The same of this connection alone.
+    newest_here: BTreeMap<Line, u32>,
+    /// Messages that came on this connection.
+    here: BTreeSet<u32>,
+    /// All copies that came.
+    pub(crate) copies: u64,
+}
+
+/// A publisher, its topic, and the quality of service of the publication and of the copy.
+type Line = (usize, String, [u8; 2]);
+
+impl Ledger {
+    pub(crate) fn connection_begins(&mut self) {
+        self.newest_here.clear();
+        self.here.clear();
+    }
+
+    /// Whether a message has come.
+    pub(crate) fn has(&self, message: u32) -> bool {
+        self.got.contains_key(&message)
+    }
+
+    /// Messages that have come.
+    pub(crate) fn count(&self) -> usize {
+        self.got.len()
+    }
+}
+
+/// What was dropped for want of room, as the shards of a process have counted it.
+pub(crate) fn dropped(process: &Process) -> u64 {
+    let counted = [ShardMetric::CopiesQueueFull, ShardMetric::CopiesSlow];
+    counted.iter().map(|metric| process.number(*metric)).sum()
+}
+
+impl World {
+    /// A copy has come.
+    pub(crate) fn judge_copy(&mut self, index: usize, copy: &Copy) {
+        let name = self.subscribers[index].name.clone();
+        self.note(|| {
+            let Copy { message, topic, qos, dup, is_handed_on, .. } = copy;
+            format!("{name} gets message {message}, {topic}, QoS {qos}, DUP {dup}, handed on {is_handed_on}")
+        });
+        if let Err((what, text)) = self.check_copy(index, copy) {
+            self.judge.fails(what, format!("{name}, message {}: {text}", copy.message));
+        }
+    }
+
+    fn check_copy(&mut self, index: usize, copy: &Copy) -> Result<(), (&'static str, String)> {
+        let number = copy.message;
+        let Some(message) = self.messages.get(number as usize) else { return Err(("J5", "it was never sent".into())) };
+        if message.topic != copy.topic || message.payload != copy.payload {
+            return Err(("J5", format!("it is another one: {copy:?}")));
+        }
+        let subscriber = &self.subscribers[index];
+        judge_filters(subscriber, message, copy)?;
+        let most = self.copies_at_most(number);
+        // Who was not there for it, or got it at QoS 0, may get it when its publisher repeats it.
+        let was_due = copy.qos > 0 && subscriber.matching(&message.topic).any(|(_, wish)| wish.had(message.sent_at));
+        let may_be_late = message.is_will || (message.sends > 1 && (!was_due || self.was_refused(number)));
+        // A will is published by each process until the log has it.
+        let is_sent_once = message.sends == 1 && !message.is_will;
+        let line = (message.device, message.topic.clone(), [message.qos, copy.qos]);
+        let ledger = &mut self.subscribers[index].ledger;
+        ledger.copies += 1;
+        let is_first = !ledger.has(number);
+        let handed_on = ledger.got.entry(number).or_default();
+        *handed_on += u64::from(copy.is_handed_on);
+        if copy.qos == 2 && *handed_on > most {
+            return Err(("J2", format!("handed on {handed_on} times at QoS 2, {most} are allowed")));
+        }
+        if !is_first && is_sent_once && !copy.dup {
+            return Err(("J4", "it comes again without DUP".into()));
+        }
+        if !ledger.here.insert(number) && is_sent_once {
+            return Err(("J4", "it comes again on the same connection".into()));
+        }
+        if is_first && !may_be_late {
+            ascends(&mut ledger.newest, &line, number)?;
+        }
+        if is_sent_once { ascends(&mut ledger.newest_here, &line, number) } else { Ok(()) }
+    }
+
+    /// How often a session may be given a message at QoS 2: once for each session of its publisher in which it was sent.
+    fn copies_at_most(&self, number: u32) -> u64 {
+        let message = &self.messages[number as usize];
+        if message.is_will || message.is_poison() || self.was_refused(number) {
+            return u64::MAX;
+        }
+        match (message.qos, &self.settings.spool) {
+            (2, Some(_)) => message.attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>().len() as u64,
+            (2, None) => message.attempts.len() as u64,
+            _ => message.sends.into(),
+        }
+        .max(1)
+    }
+
+    /// Messages that a subscriber has to have, and has not (J1).
+    pub(crate) fn missing(&self, subscriber: &Subscriber) -> Vec<u32> {
+        let is_due = |message: &Message| {
+            let answered = message.answered.is_some() && !message.is_will && message.qos > 0;
+            // At QoS 0 nothing is kept.
+            let was_there = |wish: &Wish| wish.qos > 0 || subscriber.greeted_at < message.sent_at;
+            let is_due = |wish: &Wish| wish.had(message.sent_at) && was_there(wish);
+            answered && subscriber.matching(&message.topic).any(|(_, wish)| is_due(wish))
+        };
+        let all = (0..).zip(&self.messages);
+        all.filter(|(number, message)| is_due(message) && !subscriber.ledger.has(*number)).map(|(n, _)| n).collect()
+    }
+
+    /// Copies that were dropped for want of room, as all processes have counted them.
+    pub(crate) fn copies_dropped(&self) -> u64 {
+        self.judge.copies_dropped + self.process.as_ref().map_or(0, dropped)
+    }
+
+    /// Whether all subscribers have what they must, but for what was dropped.
+    pub(crate) fn has_delivered(&self) -> bool {
+        let missing = self.subscribers.iter().map(|subscriber| self.missing(subscriber).len() as u64);
+        self.subscribers.iter().all(Subscriber::is_at_rest) && missing.sum::<u64>() <= self.copies_dropped()
+    }
+
+    /// What is missing when time is up (J1, J12).
+    pub(crate) fn judge_delivery(&mut self) {
+        let missing = self.subscribers.iter().map(|one| (one.name.clone(), self.missing(one)));
+        let missing: Vec<_> = missing.filter(|(_, missing)| !missing.is_empty()).collect();
+        let count: usize = missing.iter().map(|(_, missing)| missing.len()).sum();
+        let dropped = self.copies_dropped();
+        if count as u64 > dropped {
+            self.judge.fails("J1", format!("not there, and {dropped} dropped: {missing:?}"));
+        }
+    }
+
+    /// At rest no message waits on a disk (J11).
+    pub(crate) fn judge_queues(&mut self) {
+        let Some(process) = &self.process else { return };
+        let left = [ShardMetric::StoredMessages, ShardMetric::Exchanges].map(|metric| process.number(metric));
+        if left != [0, 0] {
+            self.judge.fails("J11", format!("messages and exchanges on the disk at rest: {left:?}"));
+        }
+    }
+}
+
+/// J5, J7: some filter asks for it; its quality of service and its identifiers are those of all that do.
+fn judge_filters(subscriber: &Subscriber, message: &Message, copy: &Copy) -> Result<(), (&'static str, String)> {
+    let may_ask = |wish: &Wish| match wish.asked {
+        Asked::Never => false,
+        Asked::Gone(at) => message.sent_at <= at,
+        _ => true,
+    };
+    let asking: Vec<_> = subscriber.matching(&message.topic).filter(|(_, wish)| may_ask(wish)).collect();
+    let Some(highest) = asking.iter().map(|(_, wish)| wish.qos).max() else {
+        return Err(("J5", format!("nothing asks for {}: {:?}", message.topic, subscriber.wishes)));
+    };
+    if !asking.iter().all(|(_, wish)| wish.had(message.sent_at)) {
+        let lower = asking.iter().any(|(_, wish)| copy.qos == message.qos.min(wish.qos));
+        return if lower { Ok(()) } else { Err(("J7", format!("at QoS {}", copy.qos))) };
+    }
+    let mut identifiers = copy.identifiers.clone();
+    identifiers.sort_unstable();
+    let wanted = asking.iter().filter(|_| subscriber.has_identifiers).map(|(which, _)| *which as u32 + 1);
+    if copy.qos != message.qos.min(highest) || !identifiers.iter().copied().eq(wanted) {
+        return Err(("J7", format!("QoS {}, identifiers {identifiers:?}, of {asking:?}", copy.qos)));
+    }
+    Ok(())
+}
+
+/// J3.
+fn ascends(newest: &mut BTreeMap<Line, u32>, line: &Line, number: u32) -> Result<(), (&'static str, String)> {
+    let before = newest.entry(line.clone()).or_insert(number);
+    if *before > number {
+        return Err(("J3", format!("behind message {before}")));
+    }
+    *before = number;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! The subscribers of a run: when they connect, ask, answer and go away.
+
+use forebay::runtime::seam::Closed;
+
+use crate::subscriber::Subscriber;
+use crate::time::{MS, S, stream};
+use crate::world::{Client, Event, World};
+
+impl World {
+    /// The subscribers of the plan begin.
+    pub(crate) fn subscribers_begin(&mut self) {
+        let devices = self.devices.len();
+        for index in 0..self.plan.subscribers {
+            let rng = stream(self.plan.seed, &format!("subscriber {index}"));
+            self.subscribers.push(Subscriber::new(index, devices, rng));
+            self.schedule(0, Event::Subscriber(index));
+        }
+    }
+
+    /// A subscriber does something.
+    pub(crate) fn subscriber_acts(&mut self, index: usize) {
+        if self.subscribers[index].socket.is_none() {
+            if self.storm_over || self.time >= self.subscribers[index].back_at {
+                self.connect_subscriber(index);
+            }
+        } else if self.subscribers[index].is_greeted() {
+            self.subscriber_says(index);
+        }
+        self.send_bytes(Client::Subscriber(index));
+        let next = self.subscribers[index].rng.u64(..self.plan.pace * 2).max(1);
+        self.schedule(self.time + next, Event::Subscriber(index));
+    }
+
+    fn connect_subscriber(&mut self, index: usize) {
+        if let Some((socket, _)) = self.reach(Client::Subscriber(index)) {
+            self.subscribers[index].connect(socket);
+        }
+    }
+
+    fn subscriber_says(&mut self, index: usize) {
+        let subscriber = &mut self.subscribers[index];
+        if self.storm_over {
+            return subscriber.answer(usize::MAX);
+        }
+        let most = subscriber.draws_answers();
+        subscriber.answer(most);
+        match subscriber.rng.u8(..120) {
+            0..4 => {
+                let which = subscriber.rng.usize(..subscriber.wishes.len());
+                subscriber.toggle(which);
+            }
+            4..8 => self.subscriber_leaves(index),
+            _ => {}
+        }
+    }
+
+    /// Its connection ends, noticed by the shard or not. It stays away for a while, and may want a new session then.
+    fn subscriber_leaves(&mut self, index: usize) {
+        let Some(socket) = self.subscribers[index].socket else { return };
+        let subscriber = &mut self.subscribers[index];
+        let (is_noticed, is_long, is_over) =
+            (subscriber.rng.u8(..3) > 0, subscriber.rng.u8(..3) == 0, subscriber.rng.u8(..8) == 0);
+        subscriber.back_at = self.time + subscriber.rng.u64(..if is_long { 4 * S } else { 300 * MS });
+        subscriber.lost();
+        if is_over {
+            subscriber.forget();
+        }
+        let name = subscriber.name.clone();
+        self.note(|| format!("{name} leaves socket {socket}, noticed {is_noticed}, for good {is_over}"));
+        if is_noticed {
+            self.close_socket(socket, Closed::Error(std::io::ErrorKind::ConnectionReset.into()));
+        }
+    }
+
+    /// Nothing comes any more: neither what comes twice, nor, where something was dropped, what was not.
+    pub(crate) fn subscribers_come_to_rest(&mut self) {
+        let copies = |world: &Self| world.subscribers.iter().map(|one| one.ledger.copies).sum::<u64>();
+        for _ in 0..60 {
+            let before = copies(self);
+            self.run_until(self.time + 2 * S);
+            if copies(self) == before {
+                break;
+            }
+        }
+    }
+
+    /// Bytes for a subscriber.
+    pub(crate) fn subscriber_reads(&mut self, index: usize, bytes: &[u8]) {
+        for heard in self.subscribers[index].read(bytes, self.time) {
+            match heard {
+                Ok(copy) => self.judge_copy(index, &copy),
+                Err(what) => {
+                    let what = format!("{}: {what}", self.subscribers[index].name);
+                    self.judge.fails("subscriber", what);
+                }
+            }
+        }
+    }
+}
