@@ -181,6 +181,15 @@ impl Device {
         self.messages.iter().copied().filter(|number| all[*number as usize].is_open())
     }
 
+    /// The session and process of each attempt to send a message, also of one on a connection that has no CONNACK yet.
+    pub(crate) fn attempts(&self, number: u32, all: &[Message], life: u32) -> Vec<(u32, u32)> {
+        let mut attempts = all[number as usize].attempts.clone();
+        if self.before_greeting.contains(&number) && !attempts.contains(&(self.session, life)) {
+            attempts.push((self.session, life));
+        }
+        attempts
+    }
+
     /// Whether it has had its CONNACK.
     #[must_use]
     pub const fn is_greeted(&self) -> bool {

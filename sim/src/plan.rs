@@ -460,7 +460,7 @@ impl Plan {
         self
     }
 
-    /// Clients that subscribe. In most runs there is room for all that waits for them.
+    /// Clients that subscribe. In most runs there is room for all that waits for them, and the process is killed or the power goes.
     fn with_subscribers(mut self, rng: &mut fastrand::Rng) -> Self {
         self.subscribers = rng.usize(1..6);
         let is_small = rng.u8(..8) == 0;
@@ -470,6 +470,11 @@ impl Plan {
             && rng.u8(..4) > 0
         {
             spool.segments_max = spool.segments_max.max(32);
+        }
+        let ends = [Fault::Kill, Fault::PowerCut];
+        if rng.bool() && !self.faults.iter().any(|(fault, _)| ends.contains(fault)) {
+            let fault = ends[rng.usize(..2)];
+            self.faults.push((fault, fault.mean_time() * 4 / rng.u64(1..=8)));
         }
         self
     }

@@ -82,6 +82,8 @@ pub struct Process {
     pub(crate) started_at: u64,
     /// What a sink may hold of a shard's spool, if that has not changed since the first start.
     pub(crate) share: Option<u64>,
+    /// Messages that a shard's log keeps track of for sessions at most; 0 without one.
+    pub(crate) kept_max: u64,
     pub(crate) stopping: bool,
     /// Shards that have taken up what their spool holds. Clients are accepted once all have.
     started: usize,
@@ -162,7 +164,11 @@ impl Process {
             )
         });
         let disks = self.hosts.iter().map(|host| format!("disk: {}", host.ring.disk.describe()));
-        sinks.chain(disks).collect::<Vec<_>>().join("\n")
+        let copies = [ShardMetric::CopiesSent, ShardMetric::CopiesQueueFull, ShardMetric::CopiesEnded];
+        let copies = copies.map(|metric| self.number(metric));
+        let stored = self.number(ShardMetric::StoredMessages);
+        let copies = format!("copies sent, dropped, ended: {copies:?}; messages stored {stored}");
+        sinks.chain(disks).chain([copies]).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -249,8 +255,10 @@ impl World {
         let sizes = |life: &Settings| life.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.share));
         let same = self.lives.iter().all(|life| sizes(life) == sizes(&self.settings));
         let share = config.spool.as_ref().map(|spool| spool.sink_bytes_max).filter(|_| same);
+        let kept_max = config.spool.as_ref().map_or(0, |spool| spool.kept_max() as u64 / 2);
+        let (stopping, started) = (false, 0);
         self.process =
-            Some(Process { hosts, layout, started_at, share, stopping: false, started: 0, notices, letters, moving });
+            Some(Process { hosts, layout, started_at, share, kept_max, stopping, started, notices, letters, moving });
         let sinks: Vec<_> = self.settings.sinks.iter().map(|sink| (sink.buffer, sink.level)).collect();
         let spool = self.settings.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.when_full));
         self.note(|| format!("process starts: {shards} shards, {sinks:?}, {spool:?}"));

@@ -44,6 +44,8 @@ pub struct Sums {
     pub requests: u64,
     /// Messages that sessions of subscribers have got, of those that there are in the end; and those dropped for want of room.
     pub copies: [u64; 2],
+    /// Runs with subscribers in which a log had no room for a message of theirs: what is missing is not judged.
+    pub full: u64,
     /// Runs in which something was let pass for a known fault, in the order of `TOLERATED`.
     pub tolerated: [u64; TOLERATED.len()],
     /// A hash of all that Kafka and the devices have.
@@ -66,6 +68,7 @@ impl Sums {
         self.moves_put_off += other.moves_put_off;
         self.no_room += other.no_room;
         self.requests += other.requests;
+        self.full += other.full;
         self.copies.iter_mut().zip(other.copies).for_each(|(sum, more)| *sum += more);
         self.tolerated.iter_mut().zip(other.tolerated).for_each(|(sum, more)| *sum += more);
         self.digest ^= other.digest;
@@ -89,6 +92,7 @@ impl Sums {
             moves_put_off: world.moves_put_off,
             no_room: world.messages.iter().filter(|m| m.refused_as == Some(0x97)).count() as u64,
             copies: [world.subscribers.iter().map(|one| one.ledger.count() as u64).sum(), world.copies_dropped()],
+            full: u64::from(!world.subscribers.is_empty() && world.judge.log_was_full),
             requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),
             digest: digest(world),

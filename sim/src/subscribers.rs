@@ -2,6 +2,7 @@
 
 use forebay::runtime::seam::Closed;
 
+use crate::process::End;
 use crate::subscriber::Subscriber;
 use crate::time::{MS, S, stream};
 use crate::world::{Client, Event, World};
@@ -72,8 +73,24 @@ impl World {
         }
     }
 
-    /// Nothing comes any more: neither what comes twice, nor, where something was dropped, what was not.
+    /// Nothing comes any more, and what is over stays over when the process ends once more.
     pub(crate) fn subscribers_come_to_rest(&mut self) {
+        self.hear_nothing_more();
+        self.judge_queues();
+        if self.settings.spool.is_none() || !self.judge.is_well() {
+            return;
+        }
+        self.judge.is_at_rest = true;
+        let mut rng = stream(self.plan.seed, "last crash");
+        let how = if rng.bool() { End::Kill } else { End::PowerCut };
+        self.crash(how, &mut rng);
+        self.run_until_over();
+        self.hear_nothing_more();
+        self.judge_queues();
+    }
+
+    /// Two seconds in which nothing comes: neither what comes twice, nor, where something was dropped, what was not.
+    fn hear_nothing_more(&mut self) {
         let copies = |world: &Self| world.subscribers.iter().map(|one| one.ledger.copies).sum::<u64>();
         for _ in 0..60 {
             let before = copies(self);

@@ -284,6 +284,19 @@ impl World {
     /// Faults end, and all comes to rest; then the last look.
     pub fn come_to_rest(&mut self) {
         self.faults_end();
+        self.run_until_over();
+        if self.judge.is_well() && !self.subscribers.is_empty() {
+            self.subscribers_come_to_rest();
+        }
+        let now = self.time;
+        self.clusters.iter_mut().for_each(|cluster| cluster.retain(now));
+        if self.judge.is_well() {
+            self.judge_end();
+        }
+    }
+
+    /// Runs until all is done; that it takes too long is a failure.
+    pub(crate) fn run_until_over(&mut self) {
         let calm = self.time;
         while !self.is_over() && self.judge.is_well() {
             let waited = self.time - calm;
@@ -296,15 +309,6 @@ impl World {
                 return;
             }
             self.run_until(self.time + 100 * MS);
-        }
-        if !self.subscribers.is_empty() {
-            self.subscribers_come_to_rest();
-            self.judge_queues();
-        }
-        let now = self.time;
-        self.clusters.iter_mut().for_each(|cluster| cluster.retain(now));
-        if self.judge.is_well() {
-            self.judge_end();
         }
     }
 

@@ -66,7 +66,7 @@ use Kind::{All, Memory, Subscribers};
 wrong! {
     CutsAtOnce, Cost, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
     WindowOfTen, Script(a_window_of_two_is_under_way), { fn window(&self, max_inflight: usize) -> usize { 2 * max_inflight.clamp(1, 5) } }
-    FirstInCompany, Seed(Memory, 21), { fn is_proven(&self, _: u64, _: u64) -> bool { true } }
+    FirstInCompany, Seed(Memory, 45), { fn is_proven(&self, _: u64, _: u64) -> bool { true } }
     OldInCompany, Script(what_kafka_forgets_is_asked_for), { fn is_forgettable(&self, _: i64, _: i64) -> bool { false } }
     SameEpoch, Seed(Memory, 1), {
         fn after_take_back(&self, epoch: i16, sequence: i32) -> Option<(i16, i32)> { Some((epoch, sequence)) }
@@ -89,28 +89,28 @@ wrong! {
     RequestPerBatch, Cost, { fn shares_request(&self, _: usize, _: usize, _: usize) -> bool { false } }
     HashLost, Seed(Memory, 12), { fn keeps_hash(&self) -> bool { false } }
     TimeLost, Seed(Memory, 2), { fn keeps_time(&self) -> bool { false } }
-    AnswersBeforeSync, Seed(All, 5), { fn may_answer_stored(&self, _: u64, _: u64) -> bool { true } }
+    AnswersBeforeSync, Seed(All, 36), { fn may_answer_stored(&self, _: u64, _: u64) -> bool { true } }
     SendsBeforeSync, Seed(All, 0), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
     EndsLast, Producer, { fn writes_ends_first(&self) -> bool { false } }
     IdentityLost, Seed(All, 0), { fn keeps_identity(&self) -> bool { false } }
     RestoredLast, Producer, { fn waits_for_restored(&self, _: usize) -> bool { false } }
-    OutOfTurn, Seed(All, 155), { fn takes_turns(&self) -> bool { false } }
+    OutOfTurn, Seed(All, 245), { fn takes_turns(&self) -> bool { false } }
     SessionLost, Seed(All, 0), { fn restores_sessions(&self) -> bool { false } }
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
     TellsBeforeSync, Seed(All, 712), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
     NoShare, Script(one_sink_keeps_to_its_share), { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
-    ConfirmsBeforeSync, Seed(Subscribers, 16), { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
-    MessageLost, Seed(Subscribers, 15), { fn restores_message(&self, _: u64) -> bool { false } }
-    ExchangesLost, Seed(Subscribers, 18), { fn restores_exchanges(&self) -> bool { false } }
-    EndLost, Seed(Subscribers, 22), { fn writes_end(&self, _: u64) -> bool { false } }
-    RestoredUnseen, Seed(Subscribers, 31), { fn enters_restored(&self) -> bool { false } }
-    NumbersBeginAgain, Seed(Subscribers, 0), { fn next_number(&self, _: u64) -> u64 { 0 } }
-    PublishesBeforeSync, Seed(Subscribers, 47), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
+    ConfirmsBeforeSync, Seed(Subscribers, 4), { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
+    MessageLost, Seed(Subscribers, 4), { fn restores_message(&self, _: u64) -> bool { false } }
+    ExchangesLost, Seed(Subscribers, 16), { fn restores_exchanges(&self) -> bool { false } }
+    EndLost, Seed(Subscribers, 9), { fn writes_end(&self, _: u64) -> bool { false } }
+    RestoredUnseen, Seed(Subscribers, 4), { fn enters_restored(&self) -> bool { false } }
+    NumbersBeginAgain, Seed(Subscribers, 27), { fn next_number(&self, _: u64) -> u64 { 0 } }
+    PublishesBeforeSync, Seed(Subscribers, 16), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
     ReleasesBeforeSync, Seed(Subscribers, 62), { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
     ReplaysAtOnce, Shards, { fn may_replay(&self, _: u64) -> bool { true } }
     SkipsNothing, Shards, { fn skips_retained(&self, _: bool) -> bool { false } }
     BindsWithoutRoom, Shards, { fn may_bind(&self, _: bool) -> bool { true } }
-    FailedIsSynced, Seed(All, 16), { fn is_synced(&self, _: bool) -> bool { true } }
+    FailedIsSynced, Seed(All, 216), { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }
     DropsCutRows, Script(what_is_cut_is_not_dropped), { fn drops_cut_rows(&self) -> bool { true } }

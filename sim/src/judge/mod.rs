@@ -65,6 +65,10 @@ pub struct Judge {
     pub lenient: bool,
     /// What was let pass.
     pub tolerated: BTreeSet<Tolerated>,
+    /// All subscribers have acknowledged what they have got.
+    pub is_at_rest: bool,
+    /// A log had no room for a message that kept sessions get: who was connected got it all the same, and a crash may take it.
+    pub log_was_full: bool,
     /// Messages for subscribers that processes that have ended have dropped for want of room.
     pub copies_dropped: u64,
 }
@@ -89,6 +93,8 @@ impl Judge {
             excused: BTreeSet::new(),
             lenient: true,
             tolerated: BTreeSet::new(),
+            is_at_rest: false,
+            log_was_full: false,
             copies_dropped: 0,
         }
     }
@@ -231,6 +237,7 @@ impl World {
     /// What each shard has published must add up.
     pub(crate) fn check_board(&mut self) {
         let Some(process) = &self.process else { return };
+        self.judge.log_was_full |= subscribers::is_log_full(process);
         let (mut wrong, mut over) = (None, None);
         let all = |metric| process.hosts.iter().map(|host| host.board.read()[metric as usize]).sum::<u64>();
         let (late, refused) = (all(ShardMetric::ConnectTimeouts), all(ShardMetric::ConnectionsMoveRefused));
