@@ -215,6 +215,38 @@ fn what_is_published_meanwhile_is_not_followed_by_what_it_replaces() {
 }
 
 #[test]
+fn what_waits_for_a_client_is_not_followed_by_what_it_replaces() {
+    let mut world = world();
+    let (publisher, subscriber) = (world.device_v5("p"), world.device("s", 0));
+    let say = |world: &mut World, packet_id: u16, topic: &str, payload: &str| {
+        let of = Publish { retain: true, qos: QoS::AtLeastOnce, packet_id, ..message(topic, payload) };
+        publish(world, publisher, Version::V5, of);
+    };
+    for number in 0..80 {
+        say(&mut world, number + 1, &format!("t/{number:03}"), "x");
+    }
+    say(&mut world, 81, "t/zzz", "old");
+    // 3.1.1: at most 64 are unacknowledged, so the rest is still to be sent, and what is published waits.
+    let (_, mut got) = subscribe_and_hear(&mut world, subscriber, Version::V311, 0, &[("t/#", QOS_1)]);
+    world.advance(Duration::from_millis(5));
+    say(&mut world, 82, "t/zzz", "new");
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        world.advance(Duration::from_millis(1));
+        got.extend(heard(&mut world, subscriber, Version::V311));
+        for text in got.drain(..) {
+            let (_, id) = text.split_once(" qos 1 id ").unwrap_or_else(|| panic!("{text}"));
+            let id: u16 = id.split(' ').next().and_then(|id| id.parse().ok()).expect("an id");
+            world.bytes(subscriber, &[0x40, 2, (id >> 8) as u8, id as u8]);
+            all.push(text);
+        }
+    }
+    let of_topic: Vec<_> = all.iter().filter(|text| text.starts_with("t/zzz")).collect();
+    assert!(of_topic.len() == 1 && of_topic[0].starts_with("t/zzz new"), "{of_topic:?}");
+    assert_eq!(all.len(), 81);
+}
+
+#[test]
 fn thousands_of_topics_that_came_live_ask_for_another_pass() {
     let mut world = world();
     let (publisher, subscriber) = (world.device_v5("p"), world.device_v5("s"));

@@ -170,7 +170,7 @@ impl Core {
         of: &[Subscriber<SessionKey>],
         is_stale: bool,
     ) -> Result<(), M> {
-        let Message { publish, waited_s, pass, by, .. } = message;
+        let Message { publish, waited_s, by, .. } = message;
         let key = of[0].session;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
         let has_it = |of: &Subscription| !is_shared(&of.filter) && filter::matches(&of.filter, publish.topic);
@@ -220,11 +220,17 @@ impl Core {
         }
         let mut id = None;
         if qos > QoS::AtMostOnce {
-            id = match self.hand(key, copy, message, unsent)? {
+            let handed = self.hand(key, copy, message, unsent)?;
+            if handed != Handed::Dropped {
+                self.note_live(key, message);
+            }
+            id = match handed {
                 Handed::Now(id) => Some((id_at, id)),
                 Handed::Queued => return Ok(()),
                 Handed::DroppedOldest | Handed::Dropped => return Err(M::CopiesQueueFull),
             };
+        } else {
+            self.note_live(key, message);
         }
         // Sent to one that does not get it through a crash, it must not go to another one after that.
         let ends_for_share = share.is_some() && qos != QoS::AtLeastOnce;
@@ -242,11 +248,15 @@ impl Core {
             }
             self.write_copy(io, conn, range, id, group);
         }
-        if publish.retain && by == By::Subscription {
-            self.retained.note_live(key, publish.topic, pass);
-        }
         self.numbers.count(M::CopiesSent);
         Ok(())
+    }
+
+    /// A session gets a message live, now or when it is its turn: what was retained before it does not follow.
+    fn note_live(&mut self, key: SessionKey, message: Message<'_>) {
+        if message.publish.retain && message.by == By::Subscription {
+            self.retained.note_live(key, message.publish.topic, message.pass);
+        }
     }
 
     /// Hands a session its copy of the message at hand, at QoS 1 or 2, its client connected or not [MQTT-4.5.0-1], and has it
