@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use crate::connection::{Connection, string};
 use crate::kafka::front::POISON;
+use crate::plan::NO_SINK;
 use crate::receipts::Receipt;
 
 /// How far a message has come, as its device knows.
@@ -44,6 +45,8 @@ pub struct Message {
     pub refused_as: Option<u8>,
     /// It is the will of a connection.
     pub is_will: bool,
+    /// It has RETAIN.
+    pub retain: bool,
     /// When it was first sent.
     pub sent_at: u64,
 }
@@ -105,6 +108,8 @@ pub struct Device {
     pub may_poison: bool,
     /// Last levels of its topics.
     pub levels: &'static [&'static str],
+    /// Its messages of QoS 1 for subscribers alone have RETAIN.
+    pub retains: bool,
     /// Numbers of its messages, in the order of sending.
     pub messages: Vec<u32>,
     /// Messages it is to send in all.
@@ -149,6 +154,7 @@ impl Device {
             eager: rng.bool(),
             may_poison: false,
             levels: &["even", "odd"],
+            retains: false,
             messages: Vec::new(),
             quota,
             window: rng.usize(1..24),
@@ -249,6 +255,7 @@ impl Device {
                 answered: None,
                 refused_as: None,
                 is_will: true,
+                retain: false,
                 sent_at: time,
             });
         }
@@ -330,6 +337,7 @@ impl Device {
         payload.resize(payload.len() + length, b'.');
         let id = if qos == 0 { 0 } else { self.free_id(all) };
         let state = if qos == 0 { State::Done } else { State::Sent };
+        let retain = self.retains && level == NO_SINK && qos == 1;
         all.push(Message {
             device: self.index,
             qos,
@@ -342,6 +350,7 @@ impl Device {
             answered: None,
             refused_as: None,
             is_will: false,
+            retain,
             sent_at: time,
         });
         self.messages.push(number);
@@ -376,7 +385,7 @@ impl Device {
         } else {
             self.before_greeting.push(number);
         }
-        let first = 0x30 | message.qos << 1 | u8::from(again && self.kept) << 3;
+        let first = 0x30 | message.qos << 1 | u8::from(again && self.kept) << 3 | u8::from(message.retain);
         self.connection.packet(first, &body);
     }
 

@@ -45,6 +45,9 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Hostile, 15_984, "N16, a segment that nobody can know of"),
     (Kind::All, 74_181, "N17, wills that found no room"),
     (Kind::Hostile, 2_769, "a refusal of a 3.1.1 client's message that was lost"),
+    (Kind::Subscribers, 442, "N19"),
+    (Kind::Subscribers, 507, "N19"),
+    (Kind::Subscribers, 708, "N19"),
 ];
 
 /// A consequence of a known fault that a hostile run may show again and again. It is tolerated where its cause was there,

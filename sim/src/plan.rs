@@ -382,6 +382,8 @@ pub struct Plan {
     pub layers: Layers,
     /// Clients that subscribe.
     pub subscribers: usize,
+    /// Messages of QoS 1 for subscribers alone have RETAIN.
+    pub retains: bool,
 }
 
 impl Plan {
@@ -441,6 +443,7 @@ impl Plan {
             hostile,
             layers: Layers::None,
             subscribers: 0,
+            retains: false,
             settings,
         };
         let mut plan = if hostile.flood { plan.flooded() } else { plan };
@@ -476,6 +479,7 @@ impl Plan {
             let fault = ends[rng.usize(..2)];
             self.faults.push((fault, fault.mean_time() * 4 / rng.u64(1..=8)));
         }
+        self.retains = rng.bool();
         self
     }
 

@@ -65,6 +65,8 @@ pub struct Copy {
     pub qos: u8,
     /// DUP.
     pub dup: bool,
+    /// RETAIN: it was retained when the client subscribed.
+    pub retain: bool,
     /// Not one under a packet identifier that the client has.
     pub is_handed_on: bool,
     /// Subscription Identifiers.
@@ -232,6 +234,14 @@ impl Subscriber {
         self.ask(which);
     }
 
+    /// SUBSCRIBE for all its filters, also for those that it has.
+    pub(crate) fn ask_again(&mut self) {
+        for which in 0..self.wishes.len() {
+            self.wishes[which].asked = Asked::Subscribing;
+            self.ask(which);
+        }
+    }
+
     /// The packet for a filter that it waits for. Packet identifiers and Subscription Identifiers follow from its place.
     fn ask(&mut self, which: usize) {
         let Wish { filter, qos, asked } = &self.wishes[which];
@@ -368,7 +378,7 @@ impl Subscriber {
     }
 
     fn published(&mut self, publish: &Publish<'_>) -> Result<Copy, String> {
-        let (id, dup, qos) = (publish.packet_id, publish.dup, publish.qos as u8);
+        let (id, dup, retain, qos) = (publish.packet_id, publish.dup, publish.retain, publish.qos as u8);
         let message = message_number(publish.payload).ok_or_else(|| format!("a message of nobody: {publish:?}"))?;
         let (topic, identifiers) = self.properties(publish)?;
         let mut is_handed_on = true;
@@ -389,7 +399,7 @@ impl Subscriber {
                 return Err(format!("J4: {id} of message {held} is not released: message {message}, DUP {dup}"));
             }
         }
-        Ok(Copy { message, topic, payload: publish.payload.to_vec(), qos, dup, is_handed_on, identifiers })
+        Ok(Copy { message, topic, payload: publish.payload.to_vec(), qos, dup, retain, is_handed_on, identifiers })
     }
 
     fn properties(&mut self, publish: &Publish<'_>) -> Result<(String, Vec<u32>), String> {

@@ -77,16 +77,22 @@ impl World {
     pub(crate) fn subscribers_come_to_rest(&mut self) {
         self.hear_nothing_more();
         self.judge_queues();
-        if self.settings.spool.is_none() || !self.judge.is_well() {
-            return;
+        if self.settings.spool.is_some() && self.judge.is_well() {
+            self.judge.is_at_rest = true;
+            let mut rng = stream(self.plan.seed, "last crash");
+            let how = if rng.bool() { End::Kill } else { End::PowerCut };
+            self.crash(how, &mut rng);
+            self.run_until_over();
+            self.hear_nothing_more();
+            self.judge_queues();
         }
-        self.judge.is_at_rest = true;
-        let mut rng = stream(self.plan.seed, "last crash");
-        let how = if rng.bool() { End::Kill } else { End::PowerCut };
-        self.crash(how, &mut rng);
-        self.run_until_over();
-        self.hear_nothing_more();
-        self.judge_queues();
+        if self.plan.retains && self.judge.is_well() {
+            self.judge.is_at_rest = false;
+            self.subscribers.iter_mut().for_each(Subscriber::ask_again);
+            self.run_until_over();
+            self.hear_nothing_more();
+            self.judge_queues();
+        }
     }
 
     /// Two seconds in which nothing comes: neither what comes twice, nor, where something was dropped, what was not.

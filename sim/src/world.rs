@@ -165,7 +165,7 @@ impl World {
             let mut device = Device::new(index, plan.messages, plan.payload_max, rng);
             device.may_poison = plan.poison;
             if plan.subscribers > 0 {
-                device.levels = &["even", "odd", NO_SINK];
+                (device.levels, device.retains) = (&["even", "odd", NO_SINK], plan.retains);
             }
             device
         });

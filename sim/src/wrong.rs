@@ -24,7 +24,7 @@ pub enum FoundBy {
     Producer,
     /// No promise is at stake but what requests cost: quiet runs must take more of them.
     Cost,
-    /// Neither retained messages nor shared subscriptions are here: `tests/shard/queue_rules.rs`.
+    /// `tests/shard/queue_rules.rs` alone: there are no shared subscriptions here, and few messages are retained while one subscribes.
     Shards,
 }
 

@@ -66,8 +66,8 @@ impl World {
     pub(crate) fn judge_copy(&mut self, index: usize, copy: &Copy) {
         let name = self.subscribers[index].name.clone();
         self.note(|| {
-            let Copy { message, topic, qos, dup, is_handed_on, .. } = copy;
-            format!("{name} gets message {message}, {topic}, QoS {qos}, DUP {dup}, handed on {is_handed_on}")
+            let Copy { message, topic, qos, dup, retain, is_handed_on, .. } = copy;
+            format!("{name} gets message {message}, {topic}, QoS {qos}, DUP {dup}, RETAIN {retain}, handed on {is_handed_on}")
         });
         if let Err((what, text)) = self.check_copy(index, copy) {
             self.judge.fails(what, format!("{name}, message {}: {text}", copy.message));
@@ -80,7 +80,7 @@ impl World {
         if message.topic != copy.topic || message.payload != copy.payload {
             return Err(("J5", format!("it is another one: {copy:?}")));
         }
-        if self.judge.is_at_rest && !message.is_will {
+        if self.judge.is_at_rest && !message.is_will && !copy.retain {
             return Err(("J11", format!("it comes after all was acknowledged, QoS {}, DUP {}", copy.qos, copy.dup)));
         }
         let subscriber = &self.subscribers[index];
@@ -97,7 +97,11 @@ impl World {
         ledger.copies += 1;
         let is_first = !ledger.has(number);
         let handed_on = ledger.got.entry(number).or_default();
-        *handed_on += u64::from(copy.is_handed_on && copy.qos == 2);
+        *handed_on += u64::from(copy.is_handed_on && copy.qos == 2 && !copy.retain);
+        if copy.retain {
+            // What is sent again comes in the order in which it was first sent.
+            return if copy.dup { Ok(()) } else { judge_retained(&self.messages, ledger, &line, number) };
+        }
         if copy.qos == 2 && *handed_on > most {
             return Err(("J2", format!("handed on {handed_on} times at QoS 2, {most} are allowed")));
         }
@@ -140,6 +144,22 @@ impl World {
         all.filter(|(number, message)| is_due(message) && !subscriber.ledger.has(*number)).map(|(n, _)| n).collect()
     }
 
+    /// The last retained message of each topic that a subscriber has asked for on this connection, where it has not come (J8).
+    fn missing_states(&self, subscriber: &Subscriber) -> Vec<u32> {
+        let mut last: BTreeMap<&str, u32> = BTreeMap::new();
+        for (number, message) in (0..).zip(&self.messages).filter(|(_, message)| message.retain) {
+            last.insert(&message.topic, number);
+        }
+        let is_there = |number: &u32| {
+            let ended = |(_, life): (u64, u32)| self.settings.spool.is_none() && life < self.life;
+            self.messages[*number as usize].answered.is_some_and(|answered| !ended(answered))
+        };
+        let asks = |wish: &Wish| matches!(wish.asked, Asked::Has(since) if since >= subscriber.greeted_at);
+        let is_due = |topic: &str| subscriber.matching(topic).any(|(_, wish)| asks(wish));
+        let due = last.into_iter().filter(|(topic, number)| is_there(number) && is_due(topic));
+        due.map(|(_, number)| number).filter(|number| !subscriber.ledger.has(*number)).collect()
+    }
+
     /// Copies that were dropped for want of room, as all processes have counted them.
     pub(crate) fn copies_dropped(&self) -> u64 {
         self.judge.copies_dropped + self.process.as_ref().map_or(0, dropped)
@@ -147,7 +167,8 @@ impl World {
 
     /// Whether all subscribers have what they must, but for what was dropped.
     pub(crate) fn has_delivered(&self) -> bool {
-        let missing = self.subscribers.iter().map(|subscriber| self.missing(subscriber).len() as u64);
+        let of_one = |one| (self.missing(one).len() + self.missing_states(one).len()) as u64;
+        let missing = self.subscribers.iter().map(of_one);
         let may_be_missing = |missing: u64| self.judge.log_was_full || missing <= self.copies_dropped();
         self.subscribers.iter().all(Subscriber::is_at_rest) && may_be_missing(missing.sum())
     }
@@ -158,6 +179,10 @@ impl World {
         let missing: Vec<_> = missing.filter(|(_, missing)| !missing.is_empty()).collect();
         let count: usize = missing.iter().map(|(_, missing)| missing.len()).sum();
         let dropped = self.copies_dropped();
+        let states: Vec<_> = self.subscribers.iter().map(|one| (one.name.clone(), self.missing_states(one))).collect();
+        if states.iter().any(|(_, missing)| !missing.is_empty()) && dropped == 0 && !self.judge.log_was_full {
+            self.judge.fails("J8", format!("the last retained message of its topic has not come: {states:?}"));
+        }
         if count as u64 > dropped && !self.judge.log_was_full {
             self.judge.fails("J1", format!("not there, and {dropped} dropped: {missing:?}"));
         }
@@ -194,6 +219,21 @@ fn judge_filters(subscriber: &Subscriber, message: &Message, copy: &Copy) -> Res
     if copy.qos != message.qos.min(highest) || !identifiers.iter().copied().eq(wanted) {
         return Err(("J7", format!("QoS {}, identifiers {identifiers:?}, of {asking:?}", copy.qos)));
     }
+    Ok(())
+}
+
+/// J8: a retained message is not older than what has come of its topic before, unless the newer one was never answered.
+fn judge_retained(
+    messages: &[Message],
+    ledger: &mut Ledger,
+    line: &Line,
+    number: u32,
+) -> Result<(), (&'static str, String)> {
+    let newest = ledger.newest.entry(line.clone()).or_insert(number);
+    if *newest > number && messages[*newest as usize].answered.is_some() {
+        return Err(("J8", format!("retained, behind message {newest}")));
+    }
+    *newest = number.max(*newest);
     Ok(())
 }
 
