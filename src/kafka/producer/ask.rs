@@ -107,6 +107,7 @@ impl Partition {
     /// The log is another one from now on: what was known of its offsets is of the old one.
     pub(super) fn begin_other_log(&mut self) {
         self.log_next = Some(0);
+        self.window.began_other_log();
         (self.acked, self.leader_epoch) = (Acked::default(), None);
     }
 

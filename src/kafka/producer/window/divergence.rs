@@ -37,6 +37,11 @@ impl PartitionWindow {
         }
     }
 
+    /// Offsets that were known are another log's.
+    pub(in crate::kafka::producer) const fn began_other_log(&mut self) {
+        self.older_from = None;
+    }
+
     /// From where on the log is read for what is undone, if not from its end.
     pub(in crate::kafka::producer) const fn older_from(&self) -> Option<i64> {
         self.older_from
