@@ -3,8 +3,8 @@
 
     builds.py BENCH ROUNDS SCALE BEFORE NOW
 
-Each round starts both anew, with a configuration that either knows. The CPU is that of the whole process until a second behind the last answer, so
-what is on the disk then has reached the sink."""
+Each round starts both again, with a configuration that both accept. The CPU is that of the whole process until a second after the last answer: what
+is on the disk then has reached the sink."""
 
 import os
 import sys

@@ -16,7 +16,7 @@ pub struct Slot {
     shards: AtomicU64,
 }
 
-/// Enters a key for the shard of this bit: whoever reads the bucket behind it finds the bit. False: there is no room.
+/// Enters a key for the shard of this bit: every later read of the bucket finds the bit. False: there is no room.
 pub fn enter(bucket: &[Slot], key: u64, bit: u64) -> bool {
     bucket.iter().any(|slot| slot.join(key, bit)) || bucket.iter().any(|slot| slot.take(key, bit))
 }
@@ -59,7 +59,7 @@ impl Slot {
             return false;
         }
         self.key.store(key, Ordering::Release);
-        // Not a store: loom would let that come before what another shard's `leave` has written meanwhile.
+        // Not a store: loom would order that before what another shard's `leave` has written since the entry was taken.
         self.shards.swap(bit, Ordering::AcqRel);
         true
     }
