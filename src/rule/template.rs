@@ -114,6 +114,15 @@ impl Template {
         }
     }
 
+    /// Whether it may become something else for another message of the same client, topic, QoS and flags.
+    #[must_use]
+    pub fn differs_within_topic(&self) -> bool {
+        self.parts.iter().any(|part| match part {
+            Part::Text(_) => false,
+            Part::Variable(variable) => variable.differs_within_topic(),
+        })
+    }
+
     /// The texts between the variables, in order; `$$` is already one `$`.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {

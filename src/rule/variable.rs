@@ -99,6 +99,17 @@ pub enum Variable {
     UserProperty(Box<str>),
 }
 
+impl Variable {
+    /// Whether it may be something else for another message of the same client, topic, QoS and flags.
+    pub(super) const fn differs_within_topic(&self) -> bool {
+        match self {
+            Self::Topic | Self::TopicLevel(_) | Self::ClientId | Self::Username => false,
+            Self::Qos | Self::Retain | Self::Dup => false,
+            Self::PacketId | Self::Payload | Self::PayloadPath(_) | Self::Timestamp | Self::UserProperty(_) => true,
+        }
+    }
+}
+
 impl fmt::Display for Variable {
     /// Its name, as written between `${` and `}`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

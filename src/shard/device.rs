@@ -3,7 +3,7 @@
 use crate::limits;
 use crate::metrics::histogram::Level;
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::packet::{Packet, Sender};
+use crate::mqtt::packet::{Packet, Publish, Sender};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
@@ -104,6 +104,7 @@ impl Core {
         self.sample = Sample { wanted: connection.timed.is_none(), taken: None };
         let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
         let mut used = 0;
+        let mut last = None;
         while used < bytes.len() {
             if self.keeping.holds.is_full(conn) {
                 self.stall(io, conn, Stall::Answers);
@@ -112,7 +113,7 @@ impl Core {
             let flow = match frame::next_for(peer.version, Sender::Client, &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    let flow = self.packet(io, sender, frame);
+                    let flow = self.packet(io, sender, frame, &mut last);
                     used += if matches!(flow, Flow::On) { frame.len } else { 0 };
                     flow
                 }
@@ -144,13 +145,29 @@ impl Core {
         used
     }
 
-    fn packet(&mut self, io: &mut Ring<'_>, from: Source, frame: frame::Frame<'_>) -> Flow {
+    /// `last`: the packet before in the same read, with its first byte, if what was found out about it holds for the next message of its
+    /// topic: nothing else happens on this shard in between.
+    fn packet<'a>(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        frame: frame::Frame<'a>,
+        last: &mut Option<(u8, Publish<'a>)>,
+    ) -> Flow {
         const PUBLISH: u8 = 3;
+        let before = last.take().filter(|(first, _)| *first == frame.first);
         if frame.first >> 4 == PUBLISH {
-            return match decode::publish(from.peer.version, frame.first, frame.body) {
-                Ok(publish) => self.publish(io, from, &publish),
-                Err(malformed) => self.violation(io, from.conn, from.session, malformed.into()),
+            let again = before.and_then(|(_, before)| decode::publish_again(from.peer.version, &before, frame.body));
+            let follows = again.is_some();
+            let publish = match again.map_or_else(|| decode::publish(from.peer.version, frame.first, frame.body), Ok) {
+                Ok(publish) => publish,
+                Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
             };
+            let flow = self.publish(io, from, &publish, follows);
+            if self.is_lasting && matches!(flow, Flow::On) {
+                *last = Some((frame.first, publish));
+            }
+            return flow;
         }
         match decode::decode(from.peer.version, Sender::Client, frame) {
             Ok(packet) => self.control_packet(io, from.conn, from.session, &packet),

@@ -182,6 +182,8 @@ pub struct Core {
     /// What [`Outlets::freed`] said when wills that wait were last offered again.
     wills_offered_at: u64,
     sample: device::Sample,
+    /// What was found out about the last PUBLISH holds for another one of its client, topic, QoS and flags, without properties.
+    is_lasting: bool,
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
@@ -240,6 +242,7 @@ impl Core {
             touched: Vec::new(),
             wills_offered_at: 0,
             sample: device::Sample::default(),
+            is_lasting: false,
             session_timer: None,
             spool_timer: None,
             group_timer: None,

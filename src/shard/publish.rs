@@ -18,7 +18,9 @@ use super::{Core, Ring, sys_topics};
 
 impl Core {
     /// The hot path: match, ask sinks and subscribers' shards for room, let the session number it, write the rows, send the copies.
-    pub(super) fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>) -> Flow {
+    /// `follows`: it has the first byte and the topic of the message before, no properties as that, and [`Core::is_lasting`] was set behind that.
+    pub(super) fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, follows: bool) -> Flow {
+        self.is_lasting = false;
         let Source { conn, session: key, listener, peer } = from;
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
@@ -29,17 +31,17 @@ impl Core {
         }
         // A repeat goes to no sink: it must not wait for room in one.
         let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
-        let is_granted = is_repeat || session.is_granted_publish(publish);
+        let is_granted = follows || is_repeat || session.is_granted_publish(publish);
         let session = &*session;
         let topic = session.topic_of(publish);
-        let is_granted = is_granted && !topic.is_some_and(sys_topics::is_own);
+        let is_granted = follows || is_granted && !topic.is_some_and(sys_topics::is_own);
         let taken_by: &[u16] =
             if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
         let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
         let mut route = Route::default();
-        if let Some(topic) = topic.filter(|_| is_granted && !is_repeat) {
+        if let Some(topic) = topic.filter(|_| is_granted && !is_repeat && !follows) {
             // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
             let origin = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
             route = self.delivery.route(topic, || (session.client_id(), origin()));
@@ -58,7 +60,7 @@ impl Core {
             Some(_) if !is_granted => Err(Unreserved::Denied),
             Some(topic) if !is_repeat => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.reserve(&message, can_reject, taken_by)
+                self.outlets.reserve(&message, can_reject, taken_by, follows)
             }
             // Or the session refuses it in a moment.
             _ => Err(Unreserved::Unmatched),
@@ -137,6 +139,9 @@ impl Core {
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
             }
         };
+        self.is_lasting = is_taken
+            && self.outlets.is_settled()
+            && !(route.is_any() || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
         let awaited = if is_taken && route.is_any() { self.answers_awaited(route, publish.qos) } else { 0 };
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
             session.opened(number, owed + owed_already + awaited, code);

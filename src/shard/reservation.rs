@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use crate::buffer::SpoolFull;
 use crate::config::WhenFull;
 use crate::kafka::producer::row_log::Origin;
-use crate::kafka::producer::{Full, Promise, Refusal, Row, Target, Terms, TopicId};
-use crate::kafka::types::Ticket;
+use crate::kafka::producer::{Full, Producer, Promise, Refusal, Row, Target, Terms, TopicId};
+use crate::kafka::types::{SinkId, Ticket};
 use crate::metrics::histogram::Level;
 use crate::record::timestamp_at;
 use crate::rule::template::{Absent, Template};
@@ -46,11 +46,14 @@ pub(super) struct Wait {
     pub(super) bytes: usize,
 }
 
-/// A reservation's own memory, used again from message to message. It is empty while there is none.
+/// A reservation's own memory, used again from message to message. While there is none, what a message needs is empty, and the rest is of
+/// the last message.
 #[derive(Default)]
 pub(super) struct Workspace {
     matched: SmallVec<[u16; 4]>,
     sinks: Vec<Reserved>,
+    /// `sinks` holds for another message of the same client, topic, QoS and flags.
+    is_settled: bool,
     /// Memory of each cluster: what is needed, then what is set aside.
     needs: Vec<usize>,
     promises: Vec<Promise>,
@@ -123,7 +126,8 @@ impl Text {
 impl Outlets {
     /// Matches the message and finds room in every sink that it matched. `can_reject`: its publisher can be told a
     /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
-    /// `already_taken_by`: sinks that have had it since before a crash, and are not asked.
+    /// `already_taken_by`: sinks that have had it since before a crash, and are not asked. `follows`: the message before it was one of
+    /// the same client, topic, QoS and flags, both have no properties, and [`Outlets::is_settled`] held behind that.
     ///
     /// # Errors
     /// Why not; then nothing was reserved.
@@ -132,8 +136,17 @@ impl Outlets {
         message: &Message<'_>,
         can_reject: bool,
         already_taken_by: &[u16],
+        follows: bool,
     ) -> Result<Reservation<'_>, Unreserved> {
+        if follows && self.ask_again(message) {
+            let mut reservation = Reservation { outlets: self };
+            reservation.set_aside()?;
+            return Ok(reservation);
+        }
         let work = &mut self.workspace;
+        work.sinks.clear();
+        work.rendered.clear();
+        work.is_settled = false;
         self.router.matches(message.topic, &mut work.matched);
         if !already_taken_by.is_empty() {
             work.matched.retain(|sink| !already_taken_by.contains(sink));
@@ -147,16 +160,55 @@ impl Outlets {
         reservation.set_aside()?;
         Ok(reservation)
     }
+
+    /// Whether the places of the last message's rows are those of the next one's, if it differs in nothing that they are made of.
+    pub(super) const fn is_settled(&self) -> bool {
+        self.workspace.is_settled
+    }
+
+    /// Asks the sinks of the last message whether they have room for this one too. False: the whole way has to be gone.
+    fn ask_again(&mut self, message: &Message<'_>) -> bool {
+        let work = &mut self.workspace;
+        debug_assert!(work.is_settled, "nobody else has reserved in between");
+        work.needs.resize(self.upstreams.len(), 0);
+        let has_room = work.sinks.iter_mut().all(|reserved| {
+            let plan = &self.plans[usize::from(reserved.sink)];
+            let producer = &self.upstreams[plan.cluster].producer;
+            let To::Topic { asked, hash, is_spooled, .. } = &mut reserved.to else { return false };
+            let Ok(bytes) = plan.row_bytes_max(message) else { return false };
+            let buffer = self.buffer.as_ref().filter(|_| *is_spooled);
+            asked.bytes = bytes;
+            work.needs[plan.cluster] += bytes;
+            producer.may_take(plan.sink, bytes)
+                && buffer.is_none_or(|buffer| buffer.admit(plan.cluster, plan.sink, bytes).is_ok())
+                && has_room(producer, plan.sink, asked, *hash).is_ok()
+        });
+        if !has_room {
+            work.needs.clear();
+        }
+        has_room
+    }
+}
+
+/// Whether a sink's part of the memory, its topic's and its partition's have room for a row.
+#[inline]
+fn has_room(producer: &Producer, sink: SinkId, asked: &Asked, hash: Option<u32>) -> Result<(), Full> {
+    producer.share(sink, asked.known, asked.bytes)?;
+    if producer.is_plenty(asked.bytes) { Ok(()) } else { producer.share_of_partition(asked.known, hash, asked.bytes) }
 }
 
 impl Reservation<'_> {
     fn ask_all(&mut self, message: &Message<'_>, can_reject: bool) -> Result<(), Unreserved> {
         self.outlets.workspace.needs.resize(self.outlets.upstreams.len(), 0);
         let mut waits = None;
+        let mut is_settled = message.properties.is_empty();
         for place in 0..self.outlets.workspace.matched.len() {
             let sink = self.outlets.workspace.matched[place];
             let (to, bytes, room) = self.ask(sink, message, can_reject)?;
-            let cluster = self.outlets.plans[usize::from(sink)].cluster;
+            let plan = &self.outlets.plans[usize::from(sink)];
+            let cluster = plan.cluster;
+            let is_known = matches!(to, To::Topic { asked: Asked { known: Some(_), .. }, .. });
+            is_settled &= plan.is_settled_by_topic && is_known;
             if let Err(full) = room {
                 // Another sink may still refuse it for good.
                 waits = waits.or(Some(Wait { cluster, full, bytes }));
@@ -164,6 +216,7 @@ impl Reservation<'_> {
             self.outlets.workspace.needs[cluster] += bytes;
             self.outlets.workspace.sinks.push(Reserved { sink, to });
         }
+        self.outlets.workspace.is_settled = is_settled && waits.is_none();
         waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
     }
 
@@ -202,16 +255,12 @@ impl Reservation<'_> {
             }
         }
         match asked {
-            Ok(asked @ Asked { bytes, known, .. }) => {
-                let producer = &upstream.producer;
-                let mut room = spool.and_then(|()| producer.share(plan.sink, known, bytes));
+            Ok(asked @ Asked { bytes, .. }) => {
                 let key = plan.key.as_ref().map(|key| Text::of(key, message, &mut work.rendered));
                 let key = key.and_then(Result::ok).unwrap_or(Text::Absent);
                 let bytes_of_key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
                 let hash = plan.hash(message, bytes_of_key);
-                if room.is_ok() && !producer.is_plenty(bytes) {
-                    room = producer.share_of_partition(known, hash, bytes);
-                }
+                let room = spool.and_then(|()| has_room(&upstream.producer, plan.sink, &asked, hash));
                 Ok((To::Topic { asked, key, hash, is_spooled }, bytes, room))
             }
             Err(objection) => {
@@ -274,14 +323,10 @@ impl Reservation<'_> {
             if let Some(buffer) = outlets.buffer.as_mut().filter(|_| is_spooled) {
                 buffer.promise(plan.cluster, plan.sink, asked.bytes);
             }
-            work.headers.clear();
             let topic = asked.topic.bytes(&plan.topic, message, &work.rendered).unwrap_or_default();
             let key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
             // It was asked whether it can be rendered.
             let value = plan.value(message, &mut work.value).unwrap_or_default();
-            let ranges = plan.render_headers(message, &mut work.headers);
-            let headers = plan.headers(message, &work.headers, &ranges);
-            let row = Row { key, value: Some(value), headers, timestamp };
             let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
             let target = Target { sink: plan.sink, topic, known: asked.known, hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);
@@ -289,7 +334,16 @@ impl Reservation<'_> {
             let owner = ticket.filter(|_| plan.owes_answer);
             let upstream = &mut outlets.upstreams[plan.cluster];
             let promise = &mut work.promises[plan.cluster];
-            upstream.producer.take(&target, row, owner, terms, (promise, now));
+            if plan.is_bare(message) {
+                let row = Row { key, value: Some(value), headers: std::iter::empty(), timestamp };
+                upstream.producer.take(&target, row, owner, terms, (promise, now));
+            } else {
+                work.headers.clear();
+                let ranges = plan.render_headers(message, &mut work.headers);
+                let headers = plan.headers(message, &work.headers, &ranges);
+                let row = Row { key, value: Some(value), headers, timestamp };
+                upstream.producer.take(&target, row, owner, terms, (promise, now));
+            }
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);
         }
@@ -313,10 +367,8 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         let work = &mut self.outlets.workspace;
-        work.sinks.clear();
         work.needs.clear();
         work.promises.clear();
-        work.rendered.clear();
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) struct Plan {
     properties: bool,
     /// Prefix of the header names of user properties.
     prefix: Box<str>,
+    /// Whether messages of one client, topic, QoS and flags, without properties, all go to the same place.
+    pub(super) is_settled_by_topic: bool,
     pub(super) dead: Option<DeadPlan>,
 }
 
@@ -91,6 +93,10 @@ impl Plan {
             headers: sink.headers.clone(),
             properties: sink.properties,
             prefix: sink.user_property_prefix.as_str().into(),
+            is_settled_by_topic: ![Some(&sink.topic), sink.key.as_ref()]
+                .into_iter()
+                .flatten()
+                .any(Template::differs_within_topic),
             dead,
         }
     }
@@ -145,6 +151,11 @@ impl Plan {
         scratch.clear();
         envelope.write(message, scratch);
         Ok(scratch)
+    }
+
+    /// Whether the record of a message has no headers: most have none.
+    pub(super) fn is_bare(&self, message: &Message<'_>) -> bool {
+        self.headers.is_empty() && message.properties.is_empty()
     }
 
     /// Renders what headers need rendering into `scratch`.

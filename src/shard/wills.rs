@@ -59,7 +59,7 @@ impl Core {
             return self.sessions.keep_will(due);
         }
         let message = message(publish.topic, &due.client_id, username, &publish, wall);
-        match self.outlets.reserve(&message, false, &[]) {
+        match self.outlets.reserve(&message, false, &[], false) {
             Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
                 let _nobody_waits = reservation.take(&message, None, None, now, wall);

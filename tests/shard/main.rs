@@ -30,6 +30,7 @@ mod process;
 mod queue_rules;
 mod queues;
 mod queues_across;
+mod reads;
 mod receipts;
 mod retained;
 mod ring;

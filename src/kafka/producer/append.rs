@@ -82,6 +82,12 @@ impl Producer {
         self.promise(bytes).is_some()
     }
 
+    /// Whether a row of up to `row_bytes` is short enough for this sink.
+    #[must_use]
+    pub fn may_take(&self, sink: SinkId, row_bytes: usize) -> bool {
+        self.sinks.get(usize::from(sink.0)).is_some_and(|sink| row_bytes + HEADER_LEN <= sink.settings.record_bytes_max)
+    }
+
     /// Whether a row of up to `row_bytes` may go to this topic of this sink at all. The topic, if it has been seen
     /// before: [`Producer::share`] wants it.
     ///

@@ -90,6 +90,23 @@ pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [
     Ok(Publish { dup, qos, retain, topic, packet_id, properties, payload: reader.rest() })
 }
 
+/// A PUBLISH without properties that has the first byte and the topic of `last`, which came before it on the same connection: both have
+/// been checked. `None`: it is another one, or [`publish`] has something against it.
+#[inline]
+#[must_use]
+pub fn publish_again<'a>(version: Version, last: &Publish<'a>, body: &'a [u8]) -> Option<Publish<'a>> {
+    let (len, rest) = body.split_first_chunk()?;
+    if usize::from(u16::from_be_bytes(*len)) != last.topic.len() {
+        return None;
+    }
+    let mut reader = Reader::new(rest.strip_prefix(last.topic.as_bytes())?);
+    let packet_id = if last.qos == QoS::AtMostOnce { 0 } else { packet_id(&mut reader).ok()? };
+    if version == Version::V5 && reader.u8().ok()? != 0 {
+        return None;
+    }
+    Some(Publish { packet_id, properties: Properties::EMPTY, payload: reader.rest(), ..last.clone() })
+}
+
 /// Section 3.2. In 3.x the return code becomes the reason code of the same meaning.
 fn connack<'a>(version: Version, body: &mut Reader<'a>) -> Result<ConnAck<'a>, Malformed> {
     let flags = body.u8()?;
