@@ -18,7 +18,8 @@ use super::{Core, Ring, sys_topics};
 
 impl Core {
     /// The hot path: match, ask sinks and subscribers' shards for room, let the session number it, write the rows, send the copies.
-    /// `follows`: it has the first byte and the topic of the message before, no properties as that, and [`Core::is_lasting`] was set behind that.
+    /// `follows`: it has the first byte and the topic of the message before it, neither has properties, and [`Core::is_lasting`] was set
+    /// after that one.
     pub(super) fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, follows: bool) -> Flow {
         self.is_lasting = false;
         let Source { conn, session: key, listener, peer } = from;

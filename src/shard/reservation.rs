@@ -127,7 +127,7 @@ impl Outlets {
     /// Matches the message and finds room in every sink that it matched. `can_reject`: its publisher can be told a
     /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
     /// `already_taken_by`: sinks that have had it since before a crash, and are not asked. `follows`: the message before it was one of
-    /// the same client, topic, QoS and flags, both have no properties, and [`Outlets::is_settled`] held behind that.
+    /// the same client, topic, QoS and flags, neither has properties, and [`Outlets::is_settled`] held after that one.
     ///
     /// # Errors
     /// Why not; then nothing was reserved.
@@ -166,10 +166,11 @@ impl Outlets {
         self.workspace.is_settled
     }
 
-    /// Asks the sinks of the last message whether they have room for this one too. False: the whole way has to be gone.
+    /// Asks the sinks of the last message whether they have room for this one too. False: it has to be matched and asked
+    /// about as any other message.
     fn ask_again(&mut self, message: &Message<'_>) -> bool {
         let work = &mut self.workspace;
-        debug_assert!(work.is_settled, "nobody else has reserved in between");
+        debug_assert!(work.is_settled, "no other reservation came in between");
         work.needs.resize(self.upstreams.len(), 0);
         let has_room = work.sinks.iter_mut().all(|reserved| {
             let plan = &self.plans[usize::from(reserved.sink)];
@@ -334,6 +335,7 @@ impl Reservation<'_> {
             let owner = ticket.filter(|_| plan.owes_answer);
             let upstream = &mut outlets.upstreams[plan.cluster];
             let promise = &mut work.promises[plan.cluster];
+            // Compiled for rows without headers as well.
             if plan.is_bare(message) {
                 let row = Row { key, value: Some(value), headers: std::iter::empty(), timestamp };
                 upstream.producer.take(&target, row, owner, terms, (promise, now));

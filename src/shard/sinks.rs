@@ -93,10 +93,8 @@ impl Plan {
             headers: sink.headers.clone(),
             properties: sink.properties,
             prefix: sink.user_property_prefix.as_str().into(),
-            is_settled_by_topic: ![Some(&sink.topic), sink.key.as_ref()]
-                .into_iter()
-                .flatten()
-                .any(Template::differs_within_topic),
+            is_settled_by_topic: !sink.topic.differs_within_topic()
+                && !sink.key.as_ref().is_some_and(Template::differs_within_topic),
             dead,
         }
     }

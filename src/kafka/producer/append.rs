@@ -67,6 +67,13 @@ pub(super) fn hash_of(partitioner: Partitioner, key: Option<&[u8]>, terms: Terms
     }
 }
 
+impl Sink {
+    /// Whether a row of up to `row_bytes` is short enough.
+    const fn may_take(&self, row_bytes: usize) -> bool {
+        row_bytes + HEADER_LEN <= self.settings.record_bytes_max
+    }
+}
+
 impl Producer {
     /// Sets memory aside for the rows of a message that take up to `bytes` in all (the sum of [`row_bytes_max`] over its
     /// sinks), if there is as much. It holds for the [`Producer::take`]s that follow at once.
@@ -85,7 +92,7 @@ impl Producer {
     /// Whether a row of up to `row_bytes` is short enough for this sink.
     #[must_use]
     pub fn may_take(&self, sink: SinkId, row_bytes: usize) -> bool {
-        self.sinks.get(usize::from(sink.0)).is_some_and(|sink| row_bytes + HEADER_LEN <= sink.settings.record_bytes_max)
+        self.sinks.get(usize::from(sink.0)).is_some_and(|sink| sink.may_take(row_bytes))
     }
 
     /// Whether a row of up to `row_bytes` may go to this topic of this sink at all. The topic, if it has been seen
@@ -95,7 +102,7 @@ impl Producer {
     /// A [`Refusal`]: it never will.
     pub fn check(&self, sink: SinkId, topic: &str, row_bytes: usize) -> Result<Option<TopicId>, Refusal> {
         let Some(sink) = self.sinks.get(usize::from(sink.0)) else { return Err(Refusal::TopicInvalid) };
-        if row_bytes + HEADER_LEN > sink.settings.record_bytes_max {
+        if !sink.may_take(row_bytes) {
             return Err(Refusal::TooLarge);
         }
         match self.find(sink, topic) {

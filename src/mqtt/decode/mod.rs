@@ -91,7 +91,7 @@ pub fn publish_from<'a>(version: Version, sender: Sender, first: u8, body: &'a [
 }
 
 /// A PUBLISH without properties that has the first byte and the topic of `last`, which came before it on the same connection: both have
-/// been checked. `None`: it is another one, or [`publish`] has something against it.
+/// been checked. `None`: it differs, or is malformed; [`publish`] reports what is wrong.
 #[inline]
 #[must_use]
 pub fn publish_again<'a>(version: Version, last: &Publish<'a>, body: &'a [u8]) -> Option<Publish<'a>> {
