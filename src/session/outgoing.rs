@@ -14,7 +14,7 @@ use super::queue::Changed;
 use super::settings::QueueBounds;
 use super::state::Session;
 use crate::mqtt::encode;
-use crate::mqtt::packet::{PacketType, Publish, QoS};
+use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::Monotonic;
 
@@ -31,7 +31,9 @@ pub(super) enum State {
     Restored,
     /// It may have it.
     Sent,
-    /// QoS 2: it has said that it has it.
+    /// QoS 2: it has said that it has it, or is not to get it any more. PUBREL waits until that is written down.
+    Unwritten,
+    /// The same, and PUBREL may be sent.
     Received,
 }
 
@@ -58,8 +60,19 @@ impl Item {
         match self.state {
             State::Queued => true,
             State::Restored => self.copy.qos == QoS::AtLeastOnce,
-            State::Sent | State::Received => false,
+            State::Sent | State::Unwritten | State::Received => false,
         }
+    }
+
+    /// QoS 2: the client has it, or is not to get it any more. True: this has to be written down before PUBREL is sent.
+    fn has_it(&mut self) -> bool {
+        let is_stored = self.body.as_ref().is_some_and(|body| body.is_stored());
+        if is_stored {
+            self.state = State::Unwritten;
+        } else {
+            (self.state, self.body) = (State::Received, None);
+        }
+        is_stored
     }
 
     /// Whether its message is in the log for other sessions, too: then its end has to be written down.
@@ -205,9 +218,24 @@ impl Outgoing {
             self.drop_queued(at);
             return;
         }
-        self.queued_bytes -= item.bytes();
-        (item.state, item.body) = (State::Received, None);
-        self.note(Changed::Received);
+        let bytes = item.bytes();
+        if item.has_it() {
+            return self.note(Changed::Received);
+        }
+        self.queued_bytes -= bytes;
+    }
+
+    /// What has changed is written down, or does not have to be: PUBREL is sent for what waited for that.
+    pub(super) fn written(&mut self, version: Version, out: &mut Vec<u8>) {
+        for (at, item) in self.items.iter_mut().enumerate().filter(|(_, item)| item.state == State::Unwritten) {
+            if at < self.open {
+                encode::ack(version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
+            } else {
+                self.queued_bytes -= item.bytes();
+            }
+            (item.state, item.body) = (State::Received, None);
+        }
+        self.is_unsaved = false;
     }
 
     /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
@@ -236,6 +264,11 @@ impl Outgoing {
             let item = &mut self.items[self.open];
             if item.state == State::Received {
                 encode::ack(peer.version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
+                self.open += 1;
+                continue;
+            }
+            if item.state == State::Unwritten {
+                self.queued_bytes -= item.bytes();
                 self.open += 1;
                 continue;
             }
@@ -375,7 +408,8 @@ impl Session {
     }
 
     /// PUBREC: the client has a message of QoS 2, or does not want it: until then it is open [MQTT-4.3.3-3]. Then PUBREL is
-    /// [MQTT-4.3.3-4], and the message is not sent again [MQTT-4.3.3-6].
+    /// [MQTT-4.3.3-4], and the message is not sent again [MQTT-4.3.3-6]. PUBREL waits if the log has the message: after a crash it
+    /// would be sent again to a client that has released its packet identifier.
     pub(super) fn pubrec(&mut self, id: u16, is_error: bool, out: &mut Vec<u8>) {
         let version = self.terms.version;
         let found = self.outgoing.as_mut().and_then(|outgoing| {
@@ -386,11 +420,8 @@ impl Session {
             // It ends the exchange (section 4.3.3).
             Some((outgoing, at)) if is_error => return outgoing.end(at),
             Some((outgoing, at)) => {
-                let item = &mut outgoing.items[at];
-                let is_stored = item.body.as_ref().is_some_and(|body| body.is_stored());
-                (item.state, item.body) = (State::Received, None);
-                if is_stored {
-                    outgoing.note(Changed::Received);
+                if outgoing.items[at].has_it() {
+                    return outgoing.note(Changed::Received);
                 }
                 ReasonCode::SUCCESS
             }

@@ -22,7 +22,7 @@ pub enum Changed {
     No,
     /// A copy is over, of a message that others wait for. If that is lost, the client gets it again.
     Ended,
-    /// The client has a message of QoS 2. PUBREL waits until that is written down.
+    /// The client has a message of QoS 2: PUBREL waits until that is written down.
     Received,
 }
 
@@ -46,7 +46,7 @@ impl SavedQueue {
         let mut expected = first;
         for item in &outgoing.items {
             saved.over_between(expected, item.number);
-            if item.state == State::Received {
+            if matches!(item.state, State::Unwritten | State::Received) {
                 saved.received.push(item.number);
             }
             expected = item.number + 1;
@@ -133,10 +133,13 @@ impl Session {
         self.outgoing.as_ref().and_then(|outgoing| outgoing.record)
     }
 
-    /// It is written down under this number.
-    pub fn queue_saved(&mut self, number: u64) {
+    /// It is written down under this number; `None`: it does not have to be, the session is not kept in the log. PUBREL is appended for
+    /// what waited for that.
+    pub fn queue_saved(&mut self, number: Option<u64>, out: &mut Vec<u8>) {
+        let version = self.terms.version;
         if let Some(outgoing) = &mut self.outgoing {
-            (outgoing.record, outgoing.is_unsaved) = (Some(number), false);
+            outgoing.record = number.or(outgoing.record);
+            outgoing.written(version, out);
         }
     }
 

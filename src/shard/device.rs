@@ -192,8 +192,8 @@ impl Core {
         let from = out.len();
         let next = session.packet(packet, out);
         self.write_down(key);
-        self.note_queue(io.now(), key);
         self.hold(io, conn, key, from);
+        self.note_queue(io, key);
         if matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)) {
             self.pump_session(io, key);
             self.has_room_for_shares(io, key);

@@ -151,7 +151,7 @@ impl Core {
     pub(super) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         self.numbers.raise(M::CopiesDenied, session.drop_unreadable() as u64);
-        self.note_queue(now, key);
+        self.note_queue_later(now, key);
         let Some(session) = self.sessions.get(key) else { return };
         if session.subscriptions().is_empty() {
             return;

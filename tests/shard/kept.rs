@@ -35,7 +35,7 @@ fn string(text: &str) -> Vec<u8> {
 }
 
 /// A 3.1.1 CONNECT that asks for its session to be kept, or not; with a will, or without.
-fn connect(client_id: &str, clean: bool, will: Option<&str>) -> Vec<u8> {
+pub(crate) fn connect(client_id: &str, clean: bool, will: Option<&str>) -> Vec<u8> {
     let flags = u8::from(clean) << 1 | if will.is_some() { 4 } else { 0 };
     let mut body = [&string("MQTT")[..], &[4, flags, 0, 0], &string(client_id)].concat();
     if let Some(will) = will {
@@ -70,7 +70,7 @@ fn pubcomp(id: u16) -> [u8; 4] {
 }
 
 /// A connection with its CONNECT sent.
-fn arrive(world: &mut World, connect: &[u8]) -> ConnId {
+pub(crate) fn arrive(world: &mut World, connect: &[u8]) -> ConnId {
     let conn = world.accept();
     world.bytes(conn, connect);
     conn

@@ -10,6 +10,7 @@ use forebay::mqtt::{decode, frame};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
+use super::kept::{arrive, connect};
 use super::subscribe::{PLAIN, message, publish, subscribe};
 use super::world::World;
 
@@ -260,7 +261,7 @@ fn time_passes_for_what_waits_on_the_disk() {
     world.advance(Duration::from_secs(20));
     assert_eq!(back(&mut world, "one").1, [again(1, 2, "long")]);
     // At QoS 2 the client may have the packet identifier of one that has expired: it is released.
-    assert_eq!(back(&mut world, "two").1, [Heard::Answer { kind: 6, id: 1 }, again(2, 2, "long")]);
+    assert_eq!(back(&mut world, "two").1, [again(2, 2, "long"), Heard::Answer { kind: 6, id: 1 }]);
     assert_eq!(world.number(M::CopiesExpired), 2);
 }
 
@@ -323,6 +324,101 @@ fn what_the_log_has_no_room_for_is_counted_and_holds_nobody() {
         }
     }
     assert_eq!(got, stored);
+}
+
+/// Sessions fill the log: that a client has a message of QoS 2 cannot be written down. PUBREL waits, so a crash does not send the message
+/// again to a client that has released its packet identifier.
+#[test]
+fn pubrel_waits_while_the_log_is_full() {
+    const MESSAGES: u16 = 30;
+    let mut world = spooled();
+    let (subscriber, _) = world.kept_v5("s");
+    subscribe(&mut world, subscriber, Version::V5, 0, &[("t", QOS_2)]);
+    let publisher = world.device_v5("p");
+    for id in 1..=MESSAGES {
+        say(&mut world, publisher, QoS::ExactlyOnce, id, "a");
+        world.advance(Duration::from_millis(1));
+        assert_eq!(hear(&mut world, subscriber), [said(2, id, "a")]);
+    }
+    let will = "w".repeat(60_000);
+    let mut names = Vec::new();
+    for will in [Some(&*will), None] {
+        loop {
+            let name = names.len().to_string();
+            let conn = arrive(&mut world, &connect(&name, false, will));
+            if world.sent(conn)[..] == [0x20, 2, 0, 3] {
+                break;
+            }
+            names.push(name);
+        }
+    }
+    let pubrel = |id| Heard::Answer { kind: 6, id };
+    (1..=MESSAGES).for_each(|id| answer(&mut world, subscriber, 5, id));
+    world.advance(Duration::from_secs(1));
+    // A few bytes were left.
+    let released = hear(&mut world, subscriber).len() as u16;
+    assert!(released < MESSAGES, "{released}");
+    world.power_cut();
+    let (subscriber, behind) = back(&mut world, "s");
+    let repeated = (released + 1..=MESSAGES).map(|id| again(2, id, "a"));
+    assert_eq!(behind, (1..=released).map(pubrel).chain(repeated).collect::<Vec<_>>());
+    (released + 1..=MESSAGES).for_each(|id| answer(&mut world, subscriber, 5, id));
+    answer(&mut world, subscriber, 5, MESSAGES);
+    assert_eq!(hear(&mut world, subscriber), []);
+    lose(&mut world, subscriber);
+    let (subscriber, behind) = back(&mut world, "s");
+    assert_eq!(behind, (1..=released).map(pubrel).collect::<Vec<_>>(), "the others still wait");
+    for name in names {
+        arrive(&mut world, &connect(&name, true, None));
+    }
+    world.advance(Duration::from_secs(1));
+    let rest: Vec<_> = (released + 1..=MESSAGES).map(pubrel).collect();
+    assert_eq!(hear(&mut world, subscriber), rest, "there is room again");
+    world.power_cut();
+    let (subscriber, behind) = back(&mut world, "s");
+    assert_eq!(behind, (1..=MESSAGES).map(pubrel).collect::<Vec<_>>());
+    (1..=MESSAGES).for_each(|id| answer(&mut world, subscriber, 7, id));
+    let publisher = world.device_v5("p");
+    say(&mut world, publisher, QoS::ExactlyOnce, 1, "b");
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, subscriber), [said(2, MESSAGES + 1, "b")]);
+}
+
+/// A log that is full of messages of QoS 2 for one session is emptied: room is left to write down that its client has one.
+#[test]
+fn a_log_full_of_messages_of_qos_2_is_emptied() {
+    let mut world = spooled();
+    let away = kept(&mut world, "away", QOS_2);
+    lose(&mut world, away);
+    let publisher = world.device_v5("p");
+    for id in 1..=400 {
+        say(&mut world, publisher, QoS::ExactlyOnce, id, &"x".repeat(if id < 300 { 60_000 } else { 1 }));
+        world.advance(Duration::from_millis(1));
+        answer(&mut world, publisher, 6, id);
+        hear(&mut world, publisher);
+    }
+    let stored = world.number(M::StoredMessages);
+    assert!(stored > 50 && world.number(M::CopiesQueueFull) == 400 - stored, "{stored}");
+    let (away, mut heard) = back(&mut world, "away");
+    let mut got = 0;
+    while got < stored {
+        assert!(!heard.is_empty(), "it stops after {got} of {stored}");
+        for heard in heard.drain(..) {
+            match heard {
+                Heard::Message { qos, id, .. } => {
+                    assert_eq!(qos, 2);
+                    got += 1;
+                    answer(&mut world, away, 5, id);
+                }
+                Heard::Answer { kind: 6, id } => answer(&mut world, away, 7, id),
+                other => panic!("{other:?}"),
+            }
+        }
+        world.advance(Duration::from_millis(60));
+        heard = hear(&mut world, away);
+    }
+    rest(&mut world);
+    assert_eq!(world.number(M::StoredMessages), 0);
 }
 
 /// A client that loses nothing of what it knows, and what it has been given.

@@ -327,8 +327,8 @@ impl Core {
         let out = holds.out(io, conn);
         let from = out.len();
         let pumped = session.pump(now, unsent, out);
-        self.note_queue(now, key);
         self.hold(io, conn, key, from);
+        self.note_queue(io, key);
         self.numbers.raise(M::CopiesSent, pumped.sent as u64);
         self.numbers.raise(M::CopiesExpired, pumped.expired as u64);
         self.numbers.raise(M::CopiesTooLarge, pumped.too_large as u64);

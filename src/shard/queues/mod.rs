@@ -4,7 +4,8 @@
 //! When the copies of a message are made, who has to get it is gathered, and written down with the message (`store_copies`). A copy of
 //! QoS 1 is sent at once. One of QoS 2 is sent when it is durable: after a crash its number, and so its packet identifier, is not given
 //! to another one. What a session has acknowledged of messages that others still wait for is written down with the next message, or
-//! 50 ms later; a crash may repeat as much. That a client has a message of QoS 2 is written down before PUBREL is sent.
+//! 50 ms later; a crash may repeat as much. That a client has a message of QoS 2 is written down before PUBREL is sent: if the log is full
+//! PUBREL waits. Messages leave a segment free for that.
 //!
 //! The publisher is answered when each shard that was sent the message says that it is durable there (`confirm`). One of QoS 2 that
 //! repeats its message after a crash is answered without a second message (`exchanges`).
@@ -69,7 +70,7 @@ pub(super) struct Queues {
     /// Messages that may be in the log, and the bytes of one.
     messages_max: usize,
     entry_max: usize,
-    /// Room that messages for shares leave, so that each can be given to a member.
+    /// Room that messages leave: each for a share can be given to a member, and it can be written down that a client has one of QoS 2.
     spare: usize,
     confirmations: Confirmations,
     exchanges: Exchanges,
@@ -157,9 +158,10 @@ impl Core {
         let Some(buffer) = &self.outlets.buffer else { return Ok(None) };
         let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
         let others = self.queues.pending.len() * Recipient::BYTES_MAX;
-        let has_place = bytes <= self.queues.entry_max && bytes + others <= buffer.session_room();
-        // One that has waited for a member of a share is there already.
+        // One that has waited for a member of a share is there already: room was left to give it to a member.
         let is_there = self.delivery.body_at_hand().is_some_and(|body| body.for_share().is_some());
+        let left = if is_there { self.queues.entry_max } else { self.queues.spare };
+        let has_place = bytes <= self.queues.entry_max && bytes + others + left <= buffer.session_room();
         let has_number = is_there || self.delivery.remembered().stored() < self.queues.messages_max;
         if has_place && has_number { Ok(Some(number)) } else { Err(()) }
     }
@@ -259,39 +261,52 @@ impl Core {
     }
 
     /// Something of a session's queue may have changed: writes it down, at once where its client is to be told.
-    pub(super) fn note_queue(&mut self, now: Monotonic, key: SessionKey) {
-        if self.outlets.buffer.is_none() {
-            return;
-        }
-        match self.sessions.get_mut(key).map_or(Changed::No, |session| session.take_queue_change()) {
+    pub(super) fn note_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        match self.queue_change(key) {
             Changed::No => {}
-            Changed::Ended => {
-                self.queues.changed.push(key);
-                self.queues.since.get_or_insert(now);
-            }
-            Changed::Received => {
-                if let Some(group) = self.write_queue(key) {
-                    self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(group));
-                }
-            }
+            Changed::Ended => self.write_queue_later(io.now(), key),
+            Changed::Received => self.write_queue(io, key),
         }
     }
 
-    /// The group in which it is durable.
-    fn write_queue(&mut self, key: SessionKey) -> Option<u64> {
-        let (session, buffer) = (self.sessions.get_mut(key)?, self.outlets.buffer.as_mut()?);
-        let (queue, record) = session.save_queue()?;
-        let payload = &mut self.queues.payload;
-        payload.clear();
-        saved::encode_queue(&queue, payload);
-        let Ok(kept) = buffer.keep_session(record, payload) else {
-            // What waits for it is sent: a crash before there is room makes the client get some messages again.
-            self.queues.changed.push(key);
-            return None;
-        };
-        session.queue_saved(kept.number);
-        self.queues.wrote = true;
-        Some(kept.group)
+    /// The same, and it is written down later.
+    pub(super) fn note_queue_later(&mut self, now: Monotonic, key: SessionKey) {
+        if self.queue_change(key) != Changed::No {
+            self.write_queue_later(now, key);
+        }
+    }
+
+    fn queue_change(&mut self, key: SessionKey) -> Changed {
+        let session = self.sessions.get_mut(key).filter(|_| self.outlets.buffer.is_some());
+        session.map_or(Changed::No, |session| session.take_queue_change())
+    }
+
+    fn write_queue_later(&mut self, now: Monotonic, key: SessionKey) {
+        self.queues.changed.push(key);
+        self.queues.since.get_or_insert(now);
+    }
+
+    /// Writes a queue down, and sends what waits for that. Where the log has no room it is tried again, every 50 ms.
+    fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        let (Some(session), Some(buffer)) = (self.sessions.get_mut(key), self.outlets.buffer.as_mut()) else { return };
+        let mut saved = None;
+        if let Some((queue, record)) = session.save_queue() {
+            let payload = &mut self.queues.payload;
+            payload.clear();
+            saved::encode_queue(&queue, payload);
+            let Ok(kept) = buffer.keep_session(record, payload) else { return self.queues.changed.push(key) };
+            self.queues.wrote = true;
+            saved = Some(kept);
+        }
+        let number = saved.as_ref().map(|kept| kept.number);
+        let Some(conn) = session.conn() else { return session.queue_saved(number, &mut Vec::new()) };
+        let out = self.keeping.holds.out(io, conn);
+        let from = out.len();
+        session.queue_saved(number, out);
+        if let Some(kept) = saved {
+            self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(kept.group));
+        }
+        self.hold(io, conn, key, from);
     }
 
     /// Publishers whose messages are durable, or whose packet identifiers are free, are told. True: some of this shard.
@@ -338,9 +353,12 @@ impl Core {
         changed.sort_unstable();
         changed.dedup();
         for key in changed {
-            self.write_queue(key);
+            self.write_queue(io, key);
         }
         self.queues.wrote = false;
+        if !self.queues.changed.is_empty() && !std::mem::replace(&mut self.queues.has_timer, true) {
+            let _ = io.set_timer(now.after(WRITE_WITHIN), Timer::Queues.token());
+        }
     }
 
     /// The turn that [`Core::write_queues`] has asked for.
