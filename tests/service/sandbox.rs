@@ -22,14 +22,16 @@ fn restrictions(service: &Service) -> Vec<[String; 2]> {
 fn no_thread_of_a_service_is_without_the_sandbox() {
     let sink = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";
     let service = Service::start(&config_with("shards = 2", sink));
+    // The addresses are printed before.
+    until("the sandbox", || service.log().contains("sandboxed"));
     let threads = restrictions(&service);
     assert!(threads.len() > 5, "{threads:?}");
     assert!(threads.iter().all(|both| both == &["2", "1"]), "{threads:?}");
-    assert!(service.log().contains("sandboxed"), "{}", service.log());
     assert!(service.log().contains("calls=\"full\""), "{}", service.log());
     drop(service);
 
     let service = Service::start(&config_with("sandbox = false", sink));
+    until("the start", || service.log().contains("Forebay started"));
     assert!(restrictions(&service).iter().all(|both| both == &["0", "0"]));
     assert!(!service.log().contains("sandboxed"));
 }
