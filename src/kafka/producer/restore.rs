@@ -279,6 +279,10 @@ impl Producer {
         if is_recreated && (place > 0 || any_more) {
             partition.window.goes_apart();
         }
+        if is_recreated && partition.acked.last.is_none() {
+            // Where an earlier start saw the log end may have been in the old one: this may be before that in the new one.
+            partition.log_next = Some(0);
+        }
         self.resized(key.topic, before, after);
         self.make_ready(key);
     }
