@@ -272,6 +272,11 @@ pub trait Rules: Debug + Sync {
     fn may_bind(&self, has_room: bool) -> bool {
         has_room
     }
+
+    /// B14: A new subscription gets a retained message while its publisher may still publish it. Whether it may.
+    fn may_send_retained(&self, is_granted: bool) -> bool {
+        is_granted
+    }
 }
 
 /// All rules as they are.
@@ -291,7 +296,7 @@ mod tests {
 
 The guarantees in [DURABILITY.md](DURABILITY.md) depend on rules. Each rule is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B12 subscribers. The simulators replace each rule with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers. The simulators replace each rule with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 

@@ -94,6 +94,7 @@ table!(
     AccessExpired, Counter, "access_expired", "Clients disconnected because their token had expired.";
     PublishesDenied, Counter, "acl_denied"{operation = "publish"}, "What the access control list denied, by operation: PUBLISH.";
     WillsDenied, Counter, "acl_denied"{operation = "will"}, "Will messages that were not published.";
+    RetainedDenied, Counter, "acl_denied"{operation = "retained"}, "Retained messages that were not sent for a new subscription, because their publisher may not publish them any more.";
     SubscriptionsDenied, Counter, "acl_denied"{operation = "subscribe"}, "Topic filters of SUBSCRIBE packets, and subscriptions that a reload has ended.";
     TlsFull13, Counter, "tls_handshakes"{kind = "full_1.3"}, "TLS handshakes of clients completed, by kind and version: full, TLS 1.3.";
     TlsResumed13, Counter, "tls_handshakes"{kind = "resumed_1.3"}, "Resumed with a ticket, TLS 1.3.";

@@ -8,10 +8,11 @@ use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::WallMs;
 use crate::session::{Session, SessionKey, Taken};
 
-use super::delivery::Route;
+use super::delivery::{PublishedBy, Route};
 use super::device::{Flow, Source};
 use super::events::{denied, publish_refused, second};
 use super::reservation::Unreserved;
+use super::retained::Publisher;
 use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Core, Ring, sys_topics};
@@ -180,7 +181,10 @@ impl Core {
         };
         let topic = alias.as_deref().unwrap_or(publish.topic);
         let answer = number.map(|number| Ticket { session: key.to_bits(), number });
-        self.deliver(io, route, &Publish { topic, ..publish.clone() }, (Some(key), origin), answer);
+        let session = self.sessions.get(key).filter(|_| route.is_retained());
+        let publisher = session.map(Publisher::of_session).unwrap_or_default();
+        let from = PublishedBy { session: Some(key), origin, publisher };
+        self.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::mqtt::packet::{Publish, QoS};
 use crate::mqtt::property::Properties;
 
+use super::delivery::PublishedBy;
 use super::publish::packet_bytes;
 use super::{Core, Ring};
 
@@ -27,7 +28,7 @@ impl Core {
             let route = self.delivery.route(topic, || ("", None));
             let route = self.delivery.also(route, self.retained.home(topic));
             if self.delivery.ask(&self.retained, &self.queues, route, packet_bytes(topic, &publish)).is_ok() {
-                self.deliver(io, route, &publish, (None, None), None);
+                self.deliver(io, route, &publish, PublishedBy::default(), None);
             }
         }
     }

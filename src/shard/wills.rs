@@ -5,9 +5,11 @@ use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
 use crate::session::DueWill;
 
+use super::delivery::PublishedBy;
 use super::events::{denied, publish_refused, second};
 use super::publish::{message, packet_bytes};
 use super::reservation::Unreserved;
+use super::retained::Publisher;
 use super::{Core, Ring, sys_topics};
 
 /// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
@@ -76,8 +78,9 @@ impl Core {
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
         // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
-        let publisher = self.sessions.find(&due.client_id);
-        self.deliver(io, route, &publish, (publisher, None), None);
+        let session = self.sessions.find(&due.client_id);
+        let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };
+        self.deliver(io, route, &publish, from, None);
         self.numbers.count(M::Wills);
     }
 }

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use forebay::auth::password::sha512_of;
 use forebay::limits::{COPIES_PER_TURN, COPIES_PER_WRITE};
+use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version, Will};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
+use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
+use forebay::shard::router::owner;
 
+use super::process::{Process, packets};
+use super::retained::replayed;
 use super::small;
-use super::subscribe::{self, PLAIN, heard, message, subscribe};
+use super::subscribe::{self, PLAIN, bytes_of, heard, message, subscribe, subscribe_packet};
 use super::world::World;
 
 const NOT_AUTHORIZED: u8 = 0x87;
@@ -24,16 +29,20 @@ fn world(dir: &tempfile::TempDir, rules: &str, limits: &str) -> World {
 
 /// The same with these sinks.
 fn world_with(dir: &tempfile::TempDir, rules: &str, limits: &str, sinks: &str) -> World {
+    World::new(&config(dir, rules, limits, sinks))
+}
+
+fn config(dir: &tempfile::TempDir, rules: &str, limits: &str, sinks: &str) -> String {
     let password = sha512_of(b"ada").expect("random numbers");
     std::fs::write(dir.path().join("passwords"), format!("ada:{password}\n")).expect("written");
     write_rules(dir, rules);
     let path = |name: &str| dir.path().join(name).display().to_string();
-    World::new(&format!(
+    format!(
         "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'password'\npassword_file = '{}'\n\
          acl_file = '{}'\n[auth.a.limits]\n{limits}\n{sinks}",
         path("passwords"),
         path("acl")
-    ))
+    )
 }
 
 fn write_rules(dir: &tempfile::TempDir, rules: &str) {
@@ -157,6 +166,81 @@ fn a_will_that_is_not_granted_is_neither_taken_nor_sent() {
         assert_eq!(arrived(&world), sent, "{rules}");
     }
     assert_eq!(world.number(ShardMetric::WillsDenied), 1);
+}
+
+/// B14: what a new subscription gets of three retained messages of `ada`, one of them a will, when she may publish one of them still; and
+/// when she may publish all again.
+pub(crate) fn retained_by_one_who_lost_a_right(rules: &'static dyn Rules) -> (Vec<String>, Vec<String>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let sinks = small().replace("\"#\"", "\"to/kafka/#\"");
+    let mut world = World::under(rules, &config(&dir, READ_BOTH, "", &sinks));
+    let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
+    for topic in ["mine/a", "mine/b"] {
+        subscribe::publish(&mut world, publisher, Version::V5, Publish { retain: true, ..message(topic, "x") });
+    }
+    let properties = Properties::EMPTY;
+    let will = Will { qos: QoS::AtMostOnce, retain: true, topic: "mine/will", payload: b"x", properties };
+    let (leaves, _) = connect_as(&mut world, Connect { will: Some(will), ..hello("w", Properties::EMPTY) });
+    hang_up(&mut world, leaves);
+    let (subscriber, _) = connect_as(&mut world, hello("s", Properties::EMPTY));
+    let replay = |world: &mut World| replayed(world, subscriber, 0, &[("mine/#", PLAIN)]);
+    assert_eq!(replay(&mut world), ALL_THREE);
+    assert_eq!(world.number(ShardMetric::RetainedDenied), 0);
+
+    write_rules(&dir, "topic read mine/#\ntopic write mine/b\n");
+    world.reload();
+    let some = replay(&mut world);
+    let denied = ALL_THREE.len() - some.len();
+    assert_eq!(world.number(ShardMetric::RetainedDenied), denied as u64);
+    assert_eq!(world.told(EventKind::AclDenied), denied);
+    write_rules(&dir, READ_BOTH);
+    world.reload();
+    (some, replay(&mut world))
+}
+
+const ALL_THREE: [&str; 3] = ["mine/a x retain", "mine/b x retain", "mine/will x retain"];
+
+#[test]
+fn a_retained_message_is_sent_while_its_publisher_may_publish_it() {
+    let (some, all) = retained_by_one_who_lost_a_right(&KEPT);
+    assert_eq!(some, ["mine/b x retain"]);
+    assert_eq!(all, ALL_THREE, "it was not ended");
+}
+
+/// B14: the publisher is known on the shard that retains its message, and after a power failure.
+#[test]
+fn the_publisher_of_a_retained_message_is_known_elsewhere_and_later() {
+    const SHARDS: usize = 3;
+    let dir = tempfile::tempdir().expect("a folder");
+    let acl = dir.path().join("acl");
+    std::fs::write(&acl, "topic readwrite mine/#\n").expect("written");
+    let acl_file = acl.display();
+    let more = format!(
+        "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'anonymous'\nacl_file = '{acl_file}'\n"
+    );
+    let mut process = Process::spooled_as("0ms", &more, &KEPT, SHARDS);
+    let (shard, publisher, _) = process.connect("p");
+    let topics: Vec<String> = (0..9).map(|number| format!("mine/{number}")).collect();
+    for (topic, packet_id) in topics.iter().zip(1..) {
+        let publish = Publish { retain: true, qos: QoS::AtLeastOnce, packet_id, ..message(topic, "x") };
+        process.say(shard, publisher, &bytes_of(Version::V5, &Packet::Publish(publish)));
+    }
+    assert_eq!(process.number(ShardMetric::RetainedMessages), 9);
+    let elsewhere = topics.iter().filter(|topic| owner(topic, SHARDS) != shard).count();
+    assert!((1..9).contains(&elsewhere), "some here and some elsewhere");
+
+    std::fs::write(&acl, "topic read mine/#\ntopic write mine/3\ntopic write mine/8\n").expect("written");
+    process.power_cut(0);
+    process.settle();
+    assert_eq!(process.number(ShardMetric::RetainedMessages), 9);
+    let (shard, subscriber, _) = process.connect("s");
+    process.say(shard, subscriber, &subscribe_packet(Version::V5, 0, &[("mine/+", PLAIN)]));
+    let heard = process.heard(shard, subscriber);
+    let topic = |packet: Packet<'_>| if let Packet::Publish(of) = packet { Some(of.topic.to_owned()) } else { None };
+    let mut heard: Vec<String> = packets(&heard).filter_map(topic).collect();
+    heard.sort();
+    assert_eq!(heard, ["mine/3", "mine/8"]);
+    assert_eq!(process.number(ShardMetric::RetainedDenied), 7);
 }
 
 /// X53: over its rate a user's connections are not read, all of them, until there is room; nothing is lost.

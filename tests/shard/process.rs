@@ -17,7 +17,7 @@ use forebay::shard::{Core, Surroundings};
 
 use super::ring::Table;
 use super::segments::Disk;
-use super::world::{layout, surroundings};
+use super::world::{edge, layout, surroundings};
 
 /// A shard.
 pub(crate) struct Of {
@@ -36,7 +36,8 @@ pub(crate) struct Process {
 }
 
 fn start(config: &Arc<config::Config>, rules: &'static dyn Rules, tables: Vec<Table>) -> Vec<Of> {
-    let (around, layout) = (Surroundings { rules, ..surroundings(config) }, layout(config));
+    let around = Surroundings { rules, edge: edge(config), ..surroundings(config) };
+    let layout = layout(config);
     let start = |(index, mut table): (usize, Table)| {
         let board = Arc::new(Board::new(layout));
         let mut core = Core::new(index, around.clone(), Arc::clone(&board));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use forebay::mqtt::packet::QoS;
 use forebay::rules::{KEPT, Rules};
 
+use super::access::retained_by_one_who_lost_a_right;
 use super::queues::{Heard, QOS_1, QOS_2, answer, back, config, hear, kept, lose, rest, said, say};
 use super::world::World;
 use super::{exchanges, queues, several, shares_crash, shares_several};
@@ -107,6 +108,7 @@ wrong! {
     EndLost { fn writes_end(&self, _: u64) -> bool { false } }
     ReplaysAtOnce { fn may_replay(&self, _: u64) -> bool { true } }
     SkipsNothing { fn skips_retained(&self, _: bool) -> bool { false } }
+    SendsAnyRetained { fn may_send_retained(&self, _: bool) -> bool { true } }
     BindsWithoutRoom { fn may_bind(&self, _: bool) -> bool { true } }
 }
 
@@ -122,6 +124,8 @@ fn a_rule_that_is_taken_out_is_noticed() {
     assert_eq!(noticed_at_qos_2(&ReleasesBeforeSync), Some("released before it is on the disk that the client has it"));
     assert_eq!(noticed_at_qos_2(&RestoredUnseen), Some("a start does not know who has subscribed"));
     assert_eq!(noticed_at_qos_2(&NumbersBeginAgain), Some("a packet identifier is used again"));
+    assert_eq!(retained_by_one_who_lost_a_right(&KEPT).0.len(), 1);
+    assert_eq!(retained_by_one_who_lost_a_right(&SendsAnyRetained).0.len(), 3);
 }
 
 /// A run of one seed.

@@ -18,7 +18,7 @@ fn retain(world: &mut World, conn: ConnId, topic: &str, payload: &str) {
 }
 
 /// Subscribes, and reads all that comes of it.
-fn replayed(world: &mut World, conn: ConnId, id: u32, list: &[(&str, SubscriptionOptions)]) -> Vec<String> {
+pub(crate) fn replayed(world: &mut World, conn: ConnId, id: u32, list: &[(&str, SubscriptionOptions)]) -> Vec<String> {
     let (codes, mut all) = subscribe_and_hear(world, conn, Version::V5, id, list);
     assert!(codes.iter().all(|code| *code < 3));
     all.extend(settled(world, conn));

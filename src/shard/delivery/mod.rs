@@ -30,12 +30,12 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
-pub(super) use self::parcels::{Gathered, bits, packets};
+pub(super) use self::parcels::{Gathered, bits, packets, publisher_of};
 
 use self::parcels::{Peers, Received};
 use super::connection::Timer;
 use super::queues::{Marks, Queues};
-use super::retained::Retained;
+use super::retained::{Publisher, Retained};
 use super::shares::Shares;
 use super::stalls::Stall;
 use super::{Core, Ring};
@@ -80,6 +80,17 @@ impl By {
     fn share(self) -> Option<ToShare> {
         if let Self::Share(to) = self { Some(to) } else { None }
     }
+}
+
+/// Whose message it is.
+#[derive(Debug, Default)]
+pub(super) struct PublishedBy {
+    /// Its session, if it has one here.
+    pub(super) session: Option<SessionKey>,
+    /// Its exchange, if other shards are to know that.
+    pub(super) origin: Option<Origin>,
+    /// As the shard that retains the message is to know it.
+    pub(super) publisher: Publisher,
 }
 
 /// A message on its way to subscribers of this shard.
@@ -359,25 +370,27 @@ impl Delivery {
 
 impl Core {
     /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
-    /// is not an alias. `publisher`: its session, and its exchange if other shards are to know that. `answer`: waits until the message is
+    /// is not an alias. `answer`: waits until the message is
     /// on the disk of the shard that retains it, and of those with kept sessions that get it: as often as [`Core::answers_awaited`] says.
     pub(super) fn deliver(
         &mut self,
         io: &mut Ring<'_>,
         route: Route,
         publish: &Publish<'_>,
-        (publisher, origin): (Option<SessionKey>, Option<Origin>),
+        from: PublishedBy,
         answer: Option<Ticket>,
     ) {
+        let PublishedBy { session, origin, publisher } = from;
         let delivery = &mut self.delivery;
         if route.peers != 0 {
             delivery.packet.clear();
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
-            delivery.peers.append(route.peers, (&delivery.packet, origin), route.home, shares);
+            let home = route.home.map(|home| (home, &publisher));
+            delivery.peers.append(route.peers, (&delivery.packet, origin), home, shares);
         }
         if let Some(home) = route.home {
-            self.retain_from(io, home, publish, answer);
+            self.retain_from(io, home, (publish, publisher), answer);
         }
         if self.awaits_copies(publish.qos) {
             self.delivery.served_by(route).for_each(|shard| self.queues.expect(shard, answer));
@@ -387,7 +400,8 @@ impl Core {
             let chosen = if route.has_shares { self.delivery.shares.chosen() } else { &[] };
             let here = chosen.iter().filter(|(_, shard)| *shard == self.index).map(|(to, _)| *to);
             let shares: SmallVec<[ToShare; 4]> = here.collect();
-            let message = Message { publish, from, publisher, origin, waited_s: 0, pass, by: By::Subscription };
+            let by = By::Subscription;
+            let message = Message { publish, from, publisher: session, origin, waited_s: 0, pass, by };
             self.deliver_here(io, message, &shares);
         }
     }

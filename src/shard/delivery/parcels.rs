@@ -13,6 +13,7 @@ use crate::mqtt::{encode, frame};
 use crate::route::shares::{ShareNumber, ToShare};
 
 use super::super::mail::Mail;
+use super::super::retained::Publisher;
 use super::super::{Core, Ring};
 use super::{By, Message, publish_of};
 
@@ -29,6 +30,10 @@ const SHARES: u8 = 0x90;
 /// The message behind it has this packet identifier in a session with this number in the log of its shard: PUBREC with the number
 /// behind the identifier, which is no message either.
 const ORIGIN: u8 = 0x50;
+
+/// The message behind it, which is retained on the shard, has this publisher: UNSUBACK with the publisher's bytes, which is no message
+/// either.
+const PUBLISHER: u8 = 0xB0;
 
 /// Another shard.
 #[derive(Debug, Default)]
@@ -82,12 +87,12 @@ impl Peers {
         self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
     }
 
-    /// `shares`: which are served on which shard.
+    /// `home`: where it is retained, and its publisher. `shares`: which are served on which shard.
     pub(super) fn append(
         &mut self,
         peers: u64,
         (packet, origin): (&[u8], Option<Origin>),
-        home: Option<usize>,
+        home: Option<(usize, &Publisher)>,
         shares: &[(ToShare, usize)],
     ) {
         for shard in bits(peers) {
@@ -95,8 +100,11 @@ impl Peers {
             if let Some(origin) = origin {
                 put_origin(origin, &mut self.0[shard].packets);
             }
+            if let Some((_, publisher)) = home.filter(|(home, _)| *home == shard) {
+                put_publisher(publisher, &mut self.0[shard].packets);
+                self.0[shard].has_retained = true;
+            }
             self.0[shard].packets.extend_from_slice(packet);
-            self.0[shard].has_retained |= home == Some(shard);
         }
     }
 
@@ -148,6 +156,23 @@ fn origin_of(packet: &[u8]) -> Option<Origin> {
     let (packet_id, session) = packet.strip_prefix(&[ORIGIN, 10])?.split_first_chunk()?;
     let session = u64::from_be_bytes(session.try_into().ok()?);
     Some(Origin { session, packet_id: u16::from_be_bytes(*packet_id) })
+}
+
+/// Appends [`PUBLISHER`], if a rule is asked for that.
+fn put_publisher(publisher: &Publisher, out: &mut Vec<u8>) {
+    if !publisher.bytes().is_empty() {
+        let packet = Packet::UnsubAck(SubAck { packet_id: 1, properties: Properties::EMPTY, codes: publisher.bytes() });
+        // Before 5.0 it has no codes.
+        let encoded = encode::packet(Version::V5, &packet, out);
+        debug_assert!(encoded.is_ok(), "three names have that much room");
+    }
+}
+
+/// The publisher in such a packet; none in another one.
+pub(in crate::shard) fn publisher_of(packet: &[u8]) -> Option<Publisher> {
+    let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == PUBLISHER)?;
+    // Behind the packet identifier and the length of the properties.
+    Publisher::decode(frame.body.get(3..)?)
 }
 
 /// The bits that are set.
@@ -239,6 +264,10 @@ impl Core {
                 continue;
             } else if packet.first() == Some(&ORIGIN) {
                 origin = origin_of(packet);
+                with_it += packet.len();
+                continue;
+            } else if packet.first() == Some(&PUBLISHER) {
+                // It was retained when it came.
                 with_it += packet.len();
                 continue;
             } else if let Some(publish) = publish_of(packet)

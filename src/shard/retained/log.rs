@@ -40,8 +40,9 @@ impl Core {
         if value.is_own {
             return 0;
         }
-        let mut payload = Vec::with_capacity(saved::HEAD_BYTES + value.packet.len());
-        saved::encode(value.until.map(|until| buffer.deadline(until)), &value.packet, &mut payload);
+        let mut payload = Vec::with_capacity(saved::HEAD_BYTES + value.publisher.bytes().len() + value.packet.len());
+        let deadline = value.until.map(|until| buffer.deadline(until));
+        saved::encode(deadline, &value.publisher, &value.packet, &mut payload);
         match buffer.keep_session(value.number, &payload) {
             Ok(kept) => {
                 value.number = Some(kept.number);
@@ -101,7 +102,7 @@ impl Core {
         now: Monotonic,
     ) -> Result<(), String> {
         let Some(buffer) = &mut self.outlets.buffer else { return Ok(()) };
-        let Some((deadline, publish)) = saved::decode(payload) else {
+        let Some((deadline, publisher, publish)) = saved::decode(payload) else {
             return Err(format!("retained message {number}: damaged, or of another program"));
         };
         let topic = TopicKey::new(publish.topic);
@@ -110,7 +111,7 @@ impl Core {
             buffer.end_session(number);
             return Ok(());
         }
-        let mut value = with_time_left(&publish, until, now, |publish| Value::new(publish, now));
+        let mut value = with_time_left(&publish, until, now, |publish| Value::new(publish, publisher, now));
         value.number = Some(number);
         // Of two of one topic the later counts.
         if let Some(earlier) = self.retained.take(&topic).and_then(|value| value.number) {

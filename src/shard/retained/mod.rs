@@ -8,6 +8,7 @@
 mod inspect;
 mod log;
 mod pass;
+mod publisher;
 mod replay;
 mod saved;
 
@@ -26,11 +27,12 @@ use crate::session::properties;
 use self::log::Unwritten;
 use self::replay::Replays;
 use super::confirm::Confirmations;
-use super::delivery::{publish_of, put_packet};
+use super::delivery::{publish_of, publisher_of, put_packet};
 use super::events::{clipped, second};
 use super::router::owner;
 use super::{Core, Ring, sys_topics};
 
+pub(super) use self::publisher::Publisher;
 pub(super) use self::replay::Answered;
 pub(super) use self::saved::is_retained;
 pub(crate) use self::saved::topic;
@@ -43,6 +45,7 @@ const VALUE_BYTES: usize = 160;
 struct Value {
     /// As a PUBLISH packet of 5.0, with RETAIN.
     packet: Box<[u8]>,
+    publisher: Publisher,
     since: Monotonic,
     /// When it is over, if it expires.
     until: Option<Monotonic>,
@@ -53,13 +56,13 @@ struct Value {
 }
 
 impl Value {
-    fn new(publish: &Publish<'_>, since: Monotonic) -> Self {
+    fn new(publish: &Publish<'_>, publisher: Publisher, since: Monotonic) -> Self {
         let mut packet = Vec::new();
         put_packet(publish, &mut packet);
         let expiry_s = publish.properties.message_expiry_interval_s();
         let until = expiry_s.map(|s| since.after(std::time::Duration::from_secs(s.into())));
         let is_own = sys_topics::is_own(publish.topic);
-        Self { packet: packet.into(), since, until, number: None, is_own }
+        Self { packet: packet.into(), publisher, since, until, number: None, is_own }
     }
 
     /// Not for longer than so many seconds.
@@ -71,7 +74,7 @@ impl Value {
     }
 
     fn bytes(&self, topic: &TopicKey) -> usize {
-        VALUE_BYTES + topic.len() + self.packet.len()
+        VALUE_BYTES + topic.len() + self.publisher.bytes().len() + self.packet.len()
     }
 
     /// Appends the packet as it is to be sent now: its expiry less what it has waited [MQTT-3.3.2-6].
@@ -90,7 +93,7 @@ impl Value {
 struct Bounds {
     messages: usize,
     bytes: usize,
-    /// Of one packet: it has to fit into an entry of the log.
+    /// Of one packet and its publisher: they have to fit into an entry of the log.
     packet: usize,
 }
 
@@ -191,7 +194,7 @@ impl Retained {
         if value.is_own {
             return None;
         }
-        if value.packet.len() > self.bounds.packet {
+        if value.publisher.bytes().len() + value.packet.len() > self.bounds.packet {
             return Some("larger than an eighth of a segment of the spool");
         }
         let is_full = self.messages() >= self.bounds.messages || self.bytes + value.bytes(topic) > self.bounds.bytes;
@@ -202,21 +205,32 @@ impl Retained {
 impl Core {
     /// A message with RETAIN, of a publisher of this shard, has been taken: it goes to its home. Its parcel is on the way already, if
     /// that is another shard.
-    pub(super) fn retain_from(&mut self, io: &Ring<'_>, home: usize, publish: &Publish<'_>, ticket: Option<Ticket>) {
+    pub(super) fn retain_from(
+        &mut self,
+        io: &Ring<'_>,
+        home: usize,
+        (publish, publisher): (&Publish<'_>, Publisher),
+        ticket: Option<Ticket>,
+    ) {
         if self.waits_for_disk() {
             self.retained.confirmations.expect(home, ticket);
         }
         if home == self.index {
-            self.retain(io.now(), publish, home);
+            self.retain(io.now(), publish, publisher, home);
         }
     }
 
     /// Messages of another shard have come: those whose home is here are retained, whatever else waits.
     pub(super) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
+        let mut publisher = Publisher::default();
         for packet in super::delivery::packets(packets) {
-            let Some(publish) = publish_of(packet).filter(|publish| publish.retain) else { continue };
-            if self.retained.home(publish.topic) == self.index {
-                self.retain(now, &publish, from);
+            let Some(publish) = publish_of(packet) else {
+                publisher = publisher_of(packet).unwrap_or(publisher);
+                continue;
+            };
+            let publisher = std::mem::take(&mut publisher);
+            if publish.retain && self.retained.home(publish.topic) == self.index {
+                self.retain(now, &publish, publisher, from);
             }
         }
     }
@@ -224,11 +238,12 @@ impl Core {
     /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], for as long as it is wanted and whatever becomes of the publisher
     /// [3.1.1 MQTT-3.1.2-7], or ends what is retained [MQTT-3.3.1-6] [MQTT-3.3.1-7]. One that finds no room ends it, too: what was
     /// retained before is out of date.
-    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, from: usize) {
+    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, from: usize) {
         let topic = TopicKey::new(publish.topic);
         let number = self.retained.take(&topic).and_then(|value| value.number);
         let most_s = self.around.config.retained.expire_after_s;
-        let value = (!publish.payload.is_empty()).then(|| Value { number, ..Value::new(publish, now) }.at_most(most_s));
+        let value = (!publish.payload.is_empty())
+            .then(|| Value { number, ..Value::new(publish, publisher, now) }.at_most(most_s));
         let refused = value.as_ref().and_then(|value| self.retained.refuses(&topic, value));
         let group = match value.filter(|_| refused.is_none()) {
             Some(value) => {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use crate::limits::{
     REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_NOTES_MAX, REPLAYS_AT_ONCE_MAX,
 };
+use crate::metrics::spec::ShardMetric as M;
 use crate::route::subscriptions::Subscriber;
 use crate::route::topics::{TopicKey, Walk};
 use crate::rules::Rules;
@@ -19,6 +20,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{SessionKey, Subscription};
 
 use super::super::delivery::{Gathered, packets, publish_of};
+use super::super::events::{denied, second};
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
 use super::{Retained, Value, owner};
@@ -226,14 +228,20 @@ impl Retained {
         }
     }
 
-    /// What is retained for topics that a filter matches, from one of them on.
-    fn batch(&self, filter: &str, from: &TopicKey, now: Monotonic) -> Answered {
+    /// What is retained for topics that a filter matches, from one of them on, and may be sent.
+    fn batch(
+        &self,
+        filter: &str,
+        from: &TopicKey,
+        now: Monotonic,
+        mut may_be_sent: impl FnMut(&Value) -> bool,
+    ) -> Answered {
         let mut packets = Vec::new();
         let next = self.topics.walk(filter, from, REPLAY_LOOKS_MAX, |_, value: &Value| {
             if !packets.is_empty() && packets.len() + value.packet.len() > REPLAY_BATCH_BYTES {
                 return Walk::Stop;
             }
-            if value.until.is_none_or(|until| until > now) {
+            if value.until.is_none_or(|until| until > now) && may_be_sent(value) {
                 value.put(now, &mut packets);
             }
             Walk::On
@@ -248,6 +256,24 @@ impl Core {
         self.retained.replays.pass_over();
     }
 
+    /// What is retained here, but for what its publisher may not publish any more.
+    fn retained_batch(&mut self, now: Monotonic, filter: &str, from: &TopicKey) -> Answered {
+        let (around, numbers, teller) = (&self.around, &mut self.numbers, &mut self.teller);
+        let may_be_sent = |value: &Value| {
+            let Some(publish) = publish_of(&value.packet) else { return false };
+            let granted = value.publisher.may_publish(&publish, &around.edge);
+            let may_be_sent = around.rules.may_send_retained(granted.is_ok());
+            if let Err(client) = granted
+                && !may_be_sent
+            {
+                numbers.count(M::RetainedDenied);
+                denied(teller, second(now), "retained", client.client_id, client.identity, publish.topic);
+            }
+            may_be_sent
+        };
+        self.retained.batch(filter, from, now, may_be_sent)
+    }
+
     /// A shard asks for what is retained here.
     pub(in crate::shard) fn replay_asked(
         &mut self,
@@ -257,7 +283,7 @@ impl Core {
         filter: &str,
         from: &TopicKey,
     ) {
-        let answered = self.retained.batch(filter, from, io.now());
+        let answered = self.retained_batch(io.now(), filter, from);
         self.letters.push_back((to, Mail::Replayed { question, answered }));
     }
 
@@ -350,7 +376,7 @@ impl Core {
         let question = (key, replays.questions);
         replay.step = Step::Asked(question.1);
         if home == self.index {
-            let answered = self.retained.batch(&filter, &from, io.now());
+            let answered = self.retained_batch(io.now(), &filter, &from);
             self.replayed(question, answered);
             return Pace::More;
         }

@@ -1,40 +1,54 @@
 //! A retained message as bytes in the log, where it is kept as sessions are, and told from them by its first byte: `0x80`, until when
 //! on the wall clock i64 (ms), how long from then u64 (ms; both big-endian, and 0 if it does not expire), then a PUBLISH packet
-//! of 5.0.
+//! of 5.0. With a first byte of `0x86` its publisher ([`Publisher`]) stands before the packet, behind its length, u32 big-endian.
 
 use crate::mqtt::packet::Publish;
 
 use super::super::delivery::publish_of;
 use super::super::stored::{Deadline, put_deadline, take_deadline};
+use super::Publisher;
 
 /// No format of a session.
 const FORMAT: u8 = 0x80;
+const WITH_PUBLISHER: u8 = 0x86;
 
-/// Bytes before the packet.
-pub(super) const HEAD_BYTES: usize = 17;
+/// Bytes before the packet, without the publisher's own.
+pub(super) const HEAD_BYTES: usize = 21;
 
 /// Appends it.
-pub(super) fn encode(deadline: Deadline, packet: &[u8], out: &mut Vec<u8>) {
-    out.push(FORMAT);
+pub(super) fn encode(deadline: Deadline, publisher: &Publisher, packet: &[u8], out: &mut Vec<u8>) {
+    let publisher = publisher.bytes();
+    out.push(if publisher.is_empty() { FORMAT } else { WITH_PUBLISHER });
     put_deadline(deadline, out);
+    if !publisher.is_empty() {
+        out.extend_from_slice(&u32::try_from(publisher.len()).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend_from_slice(publisher);
+    }
     out.extend_from_slice(packet);
 }
 
-/// Its deadline and the message. `None`: it is none.
-pub(super) fn decode(payload: &[u8]) -> Option<(Deadline, Publish<'_>)> {
-    let (format, rest) = payload.split_first()?;
-    let (deadline, packet) = take_deadline(rest)?;
-    let publish = publish_of(packet).filter(|publish| *format == FORMAT && publish.retain)?;
-    Some((deadline, publish))
+/// Its deadline, its publisher and the message. `None`: it is none.
+pub(super) fn decode(payload: &[u8]) -> Option<(Deadline, Publisher, Publish<'_>)> {
+    let (format, rest) = payload.split_first().filter(|_| is_retained(payload))?;
+    let (deadline, rest) = take_deadline(rest)?;
+    let (publisher, packet) = if *format == WITH_PUBLISHER {
+        let (len, rest) = rest.split_first_chunk()?;
+        let (publisher, packet) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)?;
+        (Publisher::decode(publisher)?, packet)
+    } else {
+        (Publisher::default(), rest)
+    };
+    let publish = publish_of(packet).filter(|publish| publish.retain)?;
+    Some((deadline, publisher, publish))
 }
 
 /// Whether what a log keeps is a retained message, and not a session.
 pub(in crate::shard) fn is_retained(payload: &[u8]) -> bool {
-    payload.first() == Some(&FORMAT)
+    matches!(payload.first(), Some(&(FORMAT | WITH_PUBLISHER)))
 }
 
 /// Its topic.
 #[must_use]
 pub(crate) fn topic(payload: &[u8]) -> Option<&str> {
-    decode(payload).map(|(_, publish)| publish.topic)
+    decode(payload).map(|(_, _, publish)| publish.topic)
 }

@@ -1,0 +1,97 @@
+//! Who has published a retained message, as an access control list knows them: a new subscription gets the message while its publisher
+//! may still publish it (B14).
+//!
+//! As bytes, in parcels and in the log: one that says whether there is an identity, then the name of the `[auth.NAME]`, the identity
+//! (or nothing) and the client identifier, each behind its length, u32 big-endian.
+
+use crate::auth::acl::{Action, Client, Wanted};
+use crate::mqtt::packet::Publish;
+use crate::session::{DueWill, Session};
+
+use super::super::edge::Edge;
+
+/// See the module. Empty: no rule is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Publisher(Box<[u8]>);
+
+impl Publisher {
+    fn new(auth: &str, client: Client<'_>) -> Self {
+        let mut bytes = vec![u8::from(client.identity.is_some())];
+        for text in [auth, client.identity.unwrap_or_default(), client.client_id] {
+            bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        Self(bytes.into())
+    }
+
+    /// The client of a session. What its token grants is not known later, so a client whose token grants anything is not asked for.
+    pub(in crate::shard) fn of_session(session: &Session) -> Self {
+        let access = session.access().filter(|access| access.grants().is_none());
+        let client = Client { identity: session.username(), client_id: session.client_id() };
+        access.map(|access| Self::new(access.auth(), client)).unwrap_or_default()
+    }
+
+    /// The client that has left a will; likewise.
+    pub(in crate::shard) fn of_will(due: &DueWill) -> Self {
+        let auth = due.auth.as_deref().filter(|_| due.grants.is_none());
+        let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
+        auth.map(|auth| Self::new(auth, client)).unwrap_or_default()
+    }
+
+    /// From its bytes. `None`: they are none.
+    pub(in crate::shard) fn decode(bytes: &[u8]) -> Option<Self> {
+        let publisher = Self(bytes.into());
+        (bytes.is_empty() || publisher.fields().is_some()).then_some(publisher)
+    }
+
+    pub(in crate::shard) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The name of the `[auth.NAME]` and the client.
+    fn fields(&self) -> Option<(&str, Client<'_>)> {
+        let (has_identity, rest) = self.0.split_first()?;
+        let (auth, rest) = text(rest)?;
+        let (identity, rest) = text(rest)?;
+        let (client_id, rest) = text(rest)?;
+        let client = Client { identity: (*has_identity != 0).then_some(identity), client_id };
+        rest.is_empty().then_some((auth, client))
+    }
+
+    /// # Errors
+    /// The client, if it may not publish this any more. Without its `[auth.NAME]` it may publish nothing.
+    pub(super) fn may_publish(&self, publish: &Publish<'_>, edge: &Edge) -> Result<(), Client<'_>> {
+        let Some((auth, client)) = self.fields() else { return Ok(()) };
+        let Publish { topic, qos, retain, .. } = *publish;
+        let wanted = Wanted { action: Action::Publish, topic, qos, retain };
+        let is_granted = edge.policy(auth).is_some_and(|policy| policy.allows(None, client, wanted));
+        if is_granted { Ok(()) } else { Err(client) }
+    }
+}
+
+/// A text behind its length, and what follows.
+fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let (text, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)?;
+    Some((std::str::from_utf8(text).ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_comes_back_as_it_went_and_nothing_else_does() {
+        for (auth, identity, client_id) in [("a", Some("ada"), "c"), ("", None, ""), ("a", Some(""), "\u{fc}")] {
+            let publisher = Publisher::new(auth, Client { identity, client_id });
+            let back = Publisher::decode(publisher.bytes()).expect("its bytes");
+            let (was, client) = back.fields().expect("fields");
+            assert_eq!((was, client.identity, client.client_id), (auth, identity, client_id));
+            for cut in 1..publisher.bytes().len() {
+                assert_eq!(Publisher::decode(&publisher.bytes()[..cut]), None);
+            }
+            assert_eq!(Publisher::decode(&[publisher.bytes(), b"x"].concat()), None);
+        }
+        assert_eq!(Publisher::decode(&[]), Some(Publisher::default()));
+    }
+}
