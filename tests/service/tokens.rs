@@ -201,8 +201,9 @@ fn a_token_ends_its_connection_and_no_other() {
     until_metric(&service, "access_expired_total", 2);
     long.deliver(1, "t", b"x");
     assert_eq!(refused(to, &with_token(Version::V5, "short", &tokens[0])), NOT_AUTHORIZED);
-    let events = service.get("/api/v1/events?limit=100").expect("events").1;
-    assert!(events.contains("\"access_expired\"") && events.contains("token: it has expired"), "{events}");
+    let events = || service.get("/api/v1/events?limit=100").expect("events").1;
+    assert!(events().contains("\"access_expired\""), "{}", events());
+    until("the refusal among the events", || events().contains("token: it has expired"));
     assert!(service.log().contains("its token has expired"));
 }
 

@@ -118,7 +118,7 @@ impl Producer {
         topic.end_restoring();
         if topic.placed == 0 || (topic.turns.restoring && topic.in_queues() == 0) {
             // Order across growth: the new count holds once every row placed by the old one is done.
-            topic.view.grow();
+            topic.end_placed();
         }
         if topic.view.count > 0 && topic.has_placeable() && !topic.unplaced.placing {
             topic.unplaced.placing = true;
@@ -135,8 +135,10 @@ impl Producer {
         let mut budget = PLACED_BYTES_PER_POLL;
         let mut topics = std::mem::take(&mut self.agenda.placing);
         topics.retain(|index| {
-            while budget > 0 && self.topics[*index].view.growth.is_none() {
-                if !self.place_batch(*index, &mut budget, now) {
+            while budget > 0 && !self.topics[*index].waits_for_placed() {
+                let placed = self.place_batch(*index, &mut budget, now);
+                self.topics[*index].note_moved();
+                if !placed {
                     break;
                 }
             }

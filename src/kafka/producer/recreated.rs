@@ -140,6 +140,7 @@ impl Producer {
         if topic.unplaced.put_in_turn(topic.turns.restoring, open, behind) {
             self.note_spooled(key.topic, UNPLACED);
         }
+        self.topics[key.topic].note_moved();
         if self.logging.on {
             self.mark_older_dirty(key.topic, UNPLACED);
         }

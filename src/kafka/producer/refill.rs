@@ -120,7 +120,7 @@ impl Producer {
             self.may_place(key.topic);
             return false;
         }
-        if self.topics[key.topic].view.growth.is_some() {
+        if self.topics[key.topic].waits_for_placed() {
             self.may_place(key.topic);
         }
         let topic = &mut self.topics[key.topic];
@@ -132,7 +132,7 @@ impl Producer {
             topic.turns.was_placed = true;
         }
         // While a topic grows, what has no partition yet waits for what has.
-        let waits = topic.turns.restoring || topic.view.growth.is_none();
+        let waits = topic.turns.restoring || !topic.waits_for_placed();
         let before = topic.unplaced.oldest().filter(|_| waits).unwrap_or(u64::MAX);
         if self.topics[key].leader.is_none() || !(empty || self.may_refill(sink, ready == 0)) {
             return true;
@@ -205,7 +205,7 @@ impl Producer {
         }
         // Those of a topic that takes nothing are read to be refused.
         let refuses = self.topics[index].view.refuses().is_some();
-        if !(self.is_known(index, now) || refuses) || self.topics[index].view.growth.is_some() {
+        if !(self.is_known(index, now) || refuses) || self.topics[index].waits_for_placed() {
             return true;
         }
         let topic = &mut self.topics[index];

@@ -28,7 +28,7 @@ impl Producer {
             let behind: Vec<_> = topic.unplaced.backlogs.iter().map(backlog).collect();
             let _ = writeln!(
                 text,
-                "topic {index} {} sink {} memory {} of {}: count {} growth {:?} placed {} from {:?}, unplaced {held:?}, \
+                "topic {index} {} sink {} memory {} of {}: count {} growth {:?} moved {:?} placed {} from {:?}, unplaced {held:?}, \
                  backlogs {behind:?}, backlogged {}, listed {}, in list {}",
                 topic.name,
                 topic.sink,
@@ -36,6 +36,7 @@ impl Producer {
                 sink.settings.spill_after,
                 topic.view.count,
                 topic.view.growth,
+                topic.turns.moved,
                 topic.placed,
                 topic.unplaced.place.count,
                 topic.backlogged,

@@ -7,7 +7,7 @@ use super::batch::Batch;
 use super::in_log::Lane;
 use super::partition::Partition;
 use super::row_log::{Known, NewCut, RowRun};
-use super::turns::Turns;
+use super::turns::{Moved, Turns};
 use super::unplaced::Unplaced;
 use super::view::TopicView;
 use crate::kafka::types::SinkId;
@@ -133,13 +133,13 @@ impl Topic {
 
     /// Whether a new row goes straight into a partition.
     pub(super) fn is_open(&self) -> bool {
-        let waits = self.view.growth.is_some() || self.turns.restoring;
+        let waits = self.view.growth.is_some() || self.turns.restoring || self.turns.moved != Moved::None;
         self.view.count > 0 && !waits && self.unplaced.is_empty()
     }
 
     /// Whether rows in memory could get partitions, once it is known.
     pub(super) fn has_placeable(&self) -> bool {
-        self.view.growth.is_none() && !self.unplaced.queue.is_empty()
+        !self.waits_for_placed() && !self.unplaced.queue.is_empty()
     }
 
     /// The partition of a row without a key: the same one as long as its batch grows.

@@ -12,6 +12,19 @@ use super::restore::rows_of;
 use super::topic::Topic;
 use crate::rules::Rules;
 
+/// Rows that stand in the lane of a partition that is gone, and get another one. A start that finds such a lane may find that partition
+/// again, so until they are done no row goes to the lane of a partition: what comes has none, and is younger by its number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// There are none.
+    #[default]
+    None,
+    /// Some have no partition yet.
+    Unplaced,
+    /// All have one: nothing else gets one before they are done.
+    Placed,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
@@ -19,6 +32,7 @@ pub(super) struct Turns {
     pub(super) restoring: bool,
     /// Whether those rows that are in the queues of partitions had them in that start already.
     pub(super) was_placed: bool,
+    pub(super) moved: Moved,
     /// The last rows that were written to the log: with a partition, without; what number they had at the least, and what
     /// is higher than those of all of its rows.
     written: Option<bool>,
@@ -68,6 +82,28 @@ impl Topic {
         (self.turns.restoring, self.turns.was_placed) = (false, false);
         (self.view.count, self.view.id) = (count, if id == 0 { self.view.id } else { id });
         self.with_partitions(count);
+    }
+
+    /// Whether rows without a partition wait until those that have one are done.
+    pub(super) fn waits_for_placed(&self) -> bool {
+        self.view.growth.is_some() || self.turns.moved == Moved::Placed
+    }
+
+    /// Notes whether rows of partitions that are gone wait for another one.
+    pub(super) fn note_moved(&mut self) {
+        self.turns.moved = match self.turns.moved {
+            _ if self.unplaced.has_moved() => Moved::Unplaced,
+            Moved::Unplaced | Moved::Placed if self.placed > 0 => Moved::Placed,
+            Moved::None | Moved::Unplaced | Moved::Placed => Moved::None,
+        };
+    }
+
+    /// All rows that have a partition are done: the other count holds, and rows go to the lanes of partitions.
+    pub(super) fn end_placed(&mut self) {
+        self.view.grow();
+        if self.turns.moved == Moved::Placed || !self.unplaced.has_moved() {
+            self.turns.moved = Moved::None;
+        }
     }
 
     /// Rows in the queues of partitions: neither in the log alone nor in a cut that is not loaded.

@@ -36,6 +36,19 @@ impl Unplaced {
         self.queue.is_empty() && self.backlogs.is_empty()
     }
 
+    /// Whether some of them stand in the lane of a partition, or may: it was theirs, and is gone.
+    pub(super) fn has_moved(&self) -> bool {
+        let is_own = |lane: u64| Some(lane) == self.lane.number;
+        let is_moved = |batch: &Batch| match batch.in_log.kind {
+            Kind::Memory => false,
+            Kind::Fresh(home) => home >= 0,
+            Kind::Logged(lane) => !is_own(lane),
+        };
+        let in_log = |backlog: &Backlog| backlog.lane != u64::MAX && backlog.rows > 0 && !is_own(backlog.lane);
+        self.queue.iter().any(is_moved)
+            || self.backlogs.iter().any(|backlog| in_log(backlog) || backlog.tail.iter().any(is_moved))
+    }
+
     /// The number of the oldest row, if it has one.
     pub(super) fn oldest(&self) -> Option<u64> {
         match self.queue.front() {

@@ -4,7 +4,7 @@ use super::hand::{Hand, read, values};
 use super::logged::disk;
 use super::recreated::metadata;
 use crate::kafka::producer::{AnsweredOn, Keep};
-use crate::kafka::types::{NodeId, ProduceResult, TopicMetadata};
+use crate::kafka::types::{NodeId, ProduceRequest, ProduceResult, TopicMetadata};
 use crate::record::BatchView;
 use crate::record::murmur2::partition;
 
@@ -169,6 +169,42 @@ fn what_memory_has_behind_rows_of_a_partition_that_is_gone_goes_before_younger_r
         hand.wait_ms(50);
     }
     assert_eq!(sent, ["row 1", "row 2", "row 3"]);
+}
+
+/// The next start finds the partition again, and one row in its lane. What has come behind that, by the number of partitions in
+/// between, is no row of another partition's lane, or both would be sent at once.
+#[test]
+fn what_comes_while_a_row_of_a_partition_that_is_gone_waits_stays_behind_it_after_a_restart() {
+    let mut hand = Hand::new(disk());
+    let key = Some(key_of(2));
+    hand.append("t", None);
+    hand.poll();
+    hand.producer.on_producer_id(0, 7, 0);
+    hand.producer.on_metadata(&[metadata(0, 4)], hand.now);
+    let first = hand.poll_synced().remove(0);
+    hand.answer(&first, 0);
+    hand.producer.on_reachable(false);
+    hand.append_value("t", key, b"older");
+    hand.poll_synced();
+    hand.producer.on_metadata(&[metadata(0, 1)], hand.now);
+    hand.poll_synced();
+    hand.append_value("t", key, b"younger");
+    hand.poll_synced();
+
+    let mut hand = hand.killed(disk(), 8);
+    hand.producer.on_metadata(&[metadata(0, 4)], hand.now);
+    let requests: Vec<_> = (0..10)
+        .flat_map(|_| {
+            hand.wait_ms(50);
+            hand.poll_synced()
+        })
+        .collect();
+    let sent = |request: &ProduceRequest| read(&BatchView::parse(&request.batches[0].bytes).expect("a batch").0);
+    let values: Vec<_> = requests.iter().flat_map(sent).map(|(_, value)| value).collect();
+    assert_eq!(values, [b"older".to_vec()]);
+    requests.iter().for_each(|request| hand.answer(request, 0));
+    let behind = hand.poll_synced();
+    assert_eq!(behind.iter().flat_map(sent).map(|(_, value)| value).collect::<Vec<_>>(), [b"younger".to_vec()]);
 }
 
 /// A late request of the process before landed first in the recreated topic, and what is sent again behind it is taken.
