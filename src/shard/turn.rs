@@ -134,7 +134,7 @@ impl Shard for Core {
             Mail::Pass { from } => self.pass(from),
             Mail::Passed { by } => self.passed(io, by),
             Mail::Replay { to, question, filter, from } => self.replay_asked(io, to, question, &filter, &from),
-            Mail::Replayed { question, answered } => self.replayed(question, answered),
+            Mail::Replayed { question, answered } => self.replayed(io.now(), question, answered),
             Mail::SharedMessages { from, share, messages } => self.shared_messages(io, from, share, messages),
             Mail::SharedMessagesTaken { by, count } => self.shared_taken(io, by, count),
             Mail::SharedMessagesGiven { from } => self.shared_given(io, from),

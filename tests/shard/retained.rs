@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
-use forebay::mqtt::packet::{Publish, QoS, SubscriptionOptions, Version};
+use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
-use super::subscribe::{PLAIN, heard, in_words, message, publish, subscribe, subscribe_and_hear, world};
+use super::kept::{arrive, connect};
+use super::subscribe::{PLAIN, bytes_of, heard, in_words, message, publish, subscribe, subscribe_and_hear, world};
 use super::world::{ONE_SINK, World};
 
 const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
@@ -380,4 +381,66 @@ fn time_passes_for_what_is_on_the_disk() {
     world.advance(Duration::from_secs(20));
     world.power_cut();
     assert_eq!(world.number(M::RetainedMessages), 1);
+}
+
+/// Time passes for the messages of a batch, too, while their client acknowledges those before them.
+#[test]
+fn what_waits_for_its_client_expires_meanwhile() {
+    let mut world = world();
+    let publisher = world.device_v5("p");
+    for (topic, seconds) in [("1", 600), ("2", 600), ("3", 30)] {
+        let mut properties = PropertyBuf::new();
+        properties.extend([Property::MessageExpiryInterval(seconds)]);
+        let properties = properties.as_properties();
+        let expires = Publish { retain: true, qos: QoS::AtLeastOnce, packet_id: 1, properties, ..message(topic, "x") };
+        publish(&mut world, publisher, Version::V5, expires);
+    }
+    let mut one = PropertyBuf::new();
+    one.push(Property::ReceiveMaximum(1));
+    let connect = Connect {
+        version: Version::V5,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id: "s",
+        will: None,
+        username: None,
+        password: None,
+        properties: one.as_properties(),
+    };
+    let subscriber = world.accept();
+    world.bytes(subscriber, &bytes_of(Version::V5, &Packet::Connect(connect)));
+    world.sent(subscriber);
+    let first = replayed(&mut world, subscriber, 0, &[("+", QOS_1)]);
+    assert_eq!(first, ["1 x qos 1 id 1 retain MessageExpiryInterval(600)"]);
+    world.advance(Duration::from_secs(40));
+    world.bytes(subscriber, &[0x40, 2, 0, 1]);
+    let next = settled(&mut world, subscriber);
+    let [text] = &next[..] else { panic!("{next:?}") };
+    assert!(text.starts_with("2 x qos 1 id ") && text.ends_with(" retain MessageExpiryInterval(560)"), "{text}");
+    let id = if text.contains(" id 1 ") { 1 } else { 2 };
+    world.bytes(subscriber, &[0x40, 2, 0, id]);
+    assert!(settled(&mut world, subscriber).is_empty(), "30 s are over");
+    assert_eq!(world.number(M::CopiesExpired), 1);
+}
+
+/// The log is full, so one waits to be written down; it has ended before that, and its publisher is answered all the same.
+#[test]
+fn what_has_ended_before_it_found_room_in_the_log_is_answered() {
+    let mut world = World::new(&super::queues::config());
+    let will = "w".repeat(60_000);
+    for (number, will) in (0..2_000).flat_map(|number| [(number, Some(&*will)), (number, None)]) {
+        let conn = arrive(&mut world, &connect(&format!("{number} {}", will.is_some()), false, will));
+        if world.sent(conn)[..] == [0x20, 2, 0, 3] && will.is_none() {
+            break;
+        }
+    }
+    let publisher = world.device_v5("p");
+    let large = "x".repeat(20_000);
+    let one = Publish { retain: true, qos: QoS::AtLeastOnce, packet_id: 1, ..message("t", &large) };
+    publish(&mut world, publisher, Version::V5, one.clone());
+    world.advance(Duration::from_secs(1));
+    assert!(world.sent(publisher).is_empty(), "there is no room for it");
+    publish(&mut world, publisher, Version::V5, Publish { packet_id: 2, payload: b"", ..one });
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.sent(publisher), [0x40, 2, 0, 1, 0x40, 2, 0, 2]);
 }

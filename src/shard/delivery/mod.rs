@@ -416,11 +416,18 @@ impl Core {
         u16::from(route.is_retained()) + u16::try_from(subscribed).unwrap_or(u16::MAX)
     }
 
-    /// Sends a retained message for a new subscription, if its client may have it.
-    pub(super) fn copy_retained(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: Subscriber<SessionKey>) {
-        self.delivery.copies.begin(io.now());
+    /// Sends a retained message for a new subscription, if its client may have it. `since`: its Message Expiry Interval is that of then.
+    pub(super) fn copy_retained(
+        &mut self,
+        io: &mut Ring<'_>,
+        publish: &Publish<'_>,
+        since: Monotonic,
+        to: Subscriber<SessionKey>,
+    ) {
+        self.delivery.copies.begin(since);
         let (from, by) = (self.index, By::Replay);
-        let message = Message { publish, from, publisher: None, origin: None, waited_s: 0, pass: 0, by };
+        let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
+        let message = Message { publish, from, publisher: None, origin: None, waited_s, pass: 0, by };
         self.copy(io, message, &[to], false);
         self.store_copies(io, publish);
         self.delivery.copies.end();

@@ -20,8 +20,30 @@ const LATER: u64 = u64::MAX;
 pub(super) struct Unwritten {
     /// Its topics.
     later: BTreeSet<TopicKey>,
+    /// Publishers wait for [`LATER`].
+    is_awaited: bool,
+    /// The newest group in which something of it is written since, or has ended.
+    group: u64,
     /// [`crate::buffer::Buffer::freed`] when those were last tried.
     tried: u64,
+}
+
+impl Unwritten {
+    /// What a topic has is in the log, or has ended there, with this group.
+    fn over(&mut self, topic: &TopicKey, group: u64) {
+        if self.later.remove(topic) {
+            self.group = self.group.max(group);
+        }
+    }
+
+    /// The group with which all is durable that publishers wait for, once none of it has to be written any more.
+    fn all_over(&mut self) -> Option<u64> {
+        let is_over = self.is_awaited && self.later.is_empty();
+        is_over.then(|| {
+            self.is_awaited = false;
+            std::mem::take(&mut self.group)
+        })
+    }
 }
 
 impl Retained {
@@ -36,20 +58,22 @@ impl Core {
         let (Some(buffer), Some(value)) = (&mut self.outlets.buffer, self.retained.topics.get_mut(topic)) else {
             return 0;
         };
-        self.retained.unwritten.later.remove(topic);
         if value.is_own {
             return 0;
         }
+        let unwritten = &mut self.retained.unwritten;
         let mut payload = Vec::with_capacity(saved::HEAD_BYTES + value.publisher.bytes().len() + value.packet.len());
         let deadline = value.until.map(|until| buffer.deadline(until));
         saved::encode(deadline, &value.publisher, &value.packet, &mut payload);
         match buffer.keep_session(value.number, &payload) {
             Ok(kept) => {
                 value.number = Some(kept.number);
+                unwritten.over(topic, kept.group);
                 kept.group
             }
             Err(_full) => {
-                self.retained.unwritten.later.insert(topic.clone());
+                unwritten.later.insert(topic.clone());
+                unwritten.is_awaited = true;
                 LATER
             }
         }
@@ -57,11 +81,12 @@ impl Core {
 
     /// The message of a topic has ended. The group that says so.
     pub(super) fn forget_retained(&mut self, topic: &TopicKey, number: Option<u64>) -> u64 {
-        self.retained.unwritten.later.remove(topic);
-        match (&mut self.outlets.buffer, number) {
+        let group = match (&mut self.outlets.buffer, number) {
             (Some(buffer), Some(number)) => buffer.end_session(number),
             _ => 0,
-        }
+        };
+        self.retained.unwritten.over(topic, group);
+        group
     }
 
     /// Once a turn: who waited for the disk is told, and what found no room is tried again.
@@ -72,17 +97,18 @@ impl Core {
         if !unwritten.later.is_empty() && std::mem::replace(&mut unwritten.tried, freed) != freed {
             self.write_later();
         }
+        // What was replaced or has ended meanwhile waits for nothing else.
+        if let Some(group) = self.retained.unwritten.all_over() {
+            self.retained.confirmations.move_to(LATER, group);
+        }
         let letter = |by, count| Mail::RetainedWritten { by, count };
         self.tell_durable(Retained::confirmations, Self::retained_written, letter);
     }
 
     fn write_later(&mut self) {
-        let mut group = 0;
-        for topic in std::mem::take(&mut self.retained.unwritten.later) {
-            group = group.max(self.write_retained(&topic));
-        }
-        if self.retained.unwritten.later.is_empty() {
-            self.retained.confirmations.move_to(LATER, group);
+        let later: Vec<TopicKey> = self.retained.unwritten.later.iter().cloned().collect();
+        for topic in later {
+            self.write_retained(&topic);
         }
     }
 

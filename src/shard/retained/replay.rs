@@ -64,8 +64,8 @@ enum Step {
     Ready,
     /// A home was asked, by this number.
     Asked(u64),
-    /// A batch is being sent: so much of it is done.
-    Sending(Answered, usize),
+    /// A batch is being sent, which came then: so much of it is done.
+    Sending(Answered, Monotonic, usize),
 }
 
 /// All of a shard.
@@ -173,7 +173,7 @@ impl Replay {
 
     /// The batch in hand is given up; what is not sent of it is asked for again.
     fn pause(&mut self, step: Step) {
-        if let Step::Sending(answered, done) = std::mem::replace(&mut self.step, step)
+        if let Step::Sending(answered, _, done) = std::mem::replace(&mut self.step, step)
             && let Some(publish) = packets(&answered.packets[done..]).next().and_then(publish_of)
         {
             self.from = Some(TopicKey::new(publish.topic));
@@ -288,11 +288,16 @@ impl Core {
     }
 
     /// A home has answered.
-    pub(in crate::shard) fn replayed(&mut self, (key, question): (SessionKey, u64), answered: Answered) {
+    pub(in crate::shard) fn replayed(
+        &mut self,
+        now: Monotonic,
+        (key, question): (SessionKey, u64),
+        answered: Answered,
+    ) {
         if let Some(replay) = self.retained.replays.all.get_mut(&key)
             && matches!(replay.step, Step::Asked(asked) if asked == question)
         {
-            replay.step = Step::Sending(answered, 0);
+            replay.step = Step::Sending(answered, now, 0);
         }
     }
 
@@ -337,9 +342,9 @@ impl Core {
             let pace = match &mut replay.step {
                 Step::Ready => self.ask_home(io, key),
                 Step::Asked(_) => Pace::Waits,
-                Step::Sending(answered, done) => {
-                    let (packets, done) = (std::mem::take(&mut answered.packets), *done);
-                    self.send_batch(io, key, packets, done, budget)
+                Step::Sending(answered, since, done) => {
+                    let (packets, since, done) = (std::mem::take(&mut answered.packets), *since, *done);
+                    self.send_batch(io, key, (packets, since), done, budget)
                 }
                 Step::Away | Step::Waiting | Step::Passing => Pace::Over,
             };
@@ -377,7 +382,7 @@ impl Core {
         replay.step = Step::Asked(question.1);
         if home == self.index {
             let answered = self.retained_batch(io.now(), &filter, &from);
-            self.replayed(question, answered);
+            self.replayed(io.now(), question, answered);
             return Pace::More;
         }
         let letter = Mail::Replay { to: self.index, question, filter, from };
@@ -385,12 +390,12 @@ impl Core {
         Pace::Waits
     }
 
-    /// Sends a batch from `done` on, as far as its client takes it.
+    /// Sends a batch, which came `since` then, from `done` on, as far as its client takes it.
     fn send_batch(
         &mut self,
         io: &mut Ring<'_>,
         key: SessionKey,
-        batch: Vec<u8>,
+        (batch, since): (Vec<u8>, Monotonic),
         mut done: usize,
         budget: &mut usize,
     ) -> Pace {
@@ -408,11 +413,11 @@ impl Core {
             done += packet.len();
             *budget -= 1;
             if !self.around.rules.skips_retained(self.is_noted(key, publish.topic)) {
-                self.copy_retained(io, &publish, subscriber);
+                self.copy_retained(io, &publish, since, subscriber);
             }
         }
         let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
-        let Step::Sending(answered, at) = &mut replay.step else { return Pace::Over };
+        let Step::Sending(answered, _, at) = &mut replay.step else { return Pace::Over };
         if let Some(pace) = pace {
             (answered.packets, *at) = (batch, done);
             return pace;
