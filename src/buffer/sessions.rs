@@ -54,6 +54,8 @@ pub(super) struct Waiting {
     bytes: u64,
     /// Sessions among them, and their bytes.
     sessions: (u64, u64),
+    /// The next record waits for the group behind this one, whatever room there is.
+    behind: u64,
     /// Records that found no room in their own group: the oldest of such groups, and the one that they stand in by now.
     late: Option<(u64, u64)>,
 }
@@ -147,8 +149,22 @@ impl Buffer {
         of.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated)
     }
 
+    /// What is kept next, so many records with payloads of so many bytes together, stands in one group, if there is a group with room for that:
+    /// a crash leaves all of it or nothing.
+    pub fn keep_together(&mut self, records: usize, payloads: usize) {
+        let (bytes, most) = (records as u64 * RECORD_BYTES + payloads as u64, self.settings.log.segment_bytes / 8);
+        let Some(has_place) = self.log.has_place(bytes) else { return };
+        if self.waiting.is_empty() {
+            self.waiting.behind = if has_place { 0 } else { self.log.group() };
+        } else if self.waiting.bytes + bytes > most {
+            // The next one begins another group.
+            self.waiting.bytes = most;
+        }
+    }
+
     fn record(&mut self, record: Record) -> u64 {
-        if self.waiting.records.is_empty() && self.put_record(&record) {
+        let is_behind = std::mem::take(&mut self.waiting.behind) == self.log.group();
+        if self.waiting.records.is_empty() && !is_behind && self.put_record(&record) {
             return self.log.group();
         }
         let (last, bytes) = (self.waiting.records.back().map(|(group, _)| *group), record.bytes());

@@ -26,6 +26,13 @@ impl Log {
         Ok(session)
     }
 
+    /// Whether entries of so many bytes find place in the group that is being gathered; `None`: no group has that much for them.
+    #[must_use]
+    pub fn has_place(&self, bytes: u64) -> Option<bool> {
+        let most = self.settings.segment_bytes / 8;
+        (bytes <= most).then(|| self.pending.len() as u64 + bytes <= most)
+    }
+
     /// A session ended, and its packet ids with it.
     ///
     /// # Errors

@@ -6,9 +6,10 @@ use std::time::Duration;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::rules::{KEPT, Rules};
-use forebay::runtime::seam::ConnId;
+use forebay::runtime::seam::{ConnId, Shard as _};
 
 use super::process::{Process, packets};
+use super::queues;
 use super::subscribe::{PLAIN, bytes_of, message, publish, subscribe, subscribe_packet};
 use super::world::World as Shard;
 
@@ -402,4 +403,34 @@ fn a_refusal_is_told_when_the_exchange_is_forgotten() {
     };
     let payloads: Vec<_> = packets(&sent).filter_map(payload).collect();
     assert_eq!(payloads, ["refused", "taken"]);
+}
+
+/// The power fails between two groups, the first of which was full: a message that is in it has its exchange there.
+#[test]
+fn a_full_group_does_not_part_a_message_and_its_exchange() {
+    const MESSAGES: u16 = 300;
+    for bytes in 430..446 {
+        let mut world = Shard::new(&queues::config());
+        let subscriber = queues::kept(&mut world, "s", queues::QOS_2);
+        queues::lose(&mut world, subscriber);
+        let (publisher, _) = world.kept_v5("p");
+        let payload = |id| format!("{id:0bytes$}");
+        world.table.disk.slow = true;
+        (1..=MESSAGES).for_each(|id| queues::say(&mut world, publisher, QoS::ExactlyOnce, id, &payload(id)));
+        // The first message's group, and the one that was gathered meanwhile.
+        for _ in 0..2 {
+            world.table.disk.slow = false;
+            let event = world.table.disk.event().expect("a group is on its way");
+            world.table.disk.slow = true;
+            world.core.on_segment(&mut world.table, event);
+            world.core.on_turn_end(&mut world.table);
+        }
+        world.power_cut();
+        let kept = world.number(M::StoredMessages);
+        assert!((100..u64::from(MESSAGES)).contains(&kept), "{kept}: one group is full");
+        let (publisher, _) = world.kept_v5("p");
+        (1..=MESSAGES).for_each(|id| queues::say(&mut world, publisher, QoS::ExactlyOnce, id, &payload(id)));
+        queues::rest(&mut world);
+        assert_eq!(world.number(M::StoredMessages), u64::from(MESSAGES), "{bytes}: each once, {kept} were there");
+    }
 }

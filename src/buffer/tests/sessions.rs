@@ -92,3 +92,32 @@ fn a_row_of_a_packet_id_comes_behind_its_last_release() {
     let (_, restored) = house.power_cut(settings()).unwrap();
     assert_eq!(restored.sessions[0].open.len(), 1);
 }
+
+#[test]
+fn records_that_belong_together_stand_in_one_group() {
+    let mut house = House::new();
+    house.disk.slow = true;
+    let mut groups = Vec::new();
+    for len in (0..2_000).map(|number| 100 + number * 7 % 911) {
+        house.buffer.keep_together(2, len + 20);
+        let [first, second] = [len, 20].map(|len| house.buffer.keep_session(None, &vec![b's'; len]).unwrap().group);
+        assert_eq!(first, second, "{len}");
+        groups.push(first);
+    }
+    groups.dedup();
+    assert!(groups.len() > 5 && groups.is_sorted(), "{groups:?}");
+    house.disk.slow = false;
+    let mut seen = Vec::new();
+    for _ in 0..40 {
+        seen.push(house.buffer.log.state().sessions().count());
+        house.turn();
+    }
+    assert!(seen.iter().all(|sessions| sessions % 2 == 0), "{seen:?}");
+    assert_eq!(seen.last(), Some(&4_000));
+    // What no group has room for is written all the same.
+    house.buffer.keep_together(2, 200_000);
+    house.buffer.keep_session(None, &[b's'; 100_000]).unwrap();
+    house.buffer.keep_session(None, &[b's'; 100_000]).unwrap();
+    house.settle();
+    assert_eq!(house.buffer.log.state().sessions().count(), 4_002);
+}

@@ -339,6 +339,11 @@ impl Delivery {
         route.has_shares && self.shares.chosen().iter().any(|(_, shard)| *shard == self.shard)
     }
 
+    /// How many subscribers the filters in `matched` have.
+    fn recipients(&self) -> usize {
+        self.matched.iter().map(|filter| self.index.subscribers(*filter).len()).sum()
+    }
+
     /// Subscribers of the filters in `matched`, in `to`; those of one session are adjacent.
     fn gather(&mut self) {
         self.to.clear();
@@ -442,6 +447,7 @@ impl Core {
         if let Some(had) = self.is_repeated(message) {
             return self.pass_over_repeat(io, message, shares, &had);
         }
+        self.keep_with_exchange(message, shares, self.delivery.recipients());
         let (done, mut stored) = self.give_to_shares(io, message, shares);
         let delivery = &mut self.delivery;
         if done < shares.len() {
@@ -556,6 +562,10 @@ impl Core {
                 self.delivery.freed += 1;
                 self.pass_over_repeat(io, message, &job.shares, &had);
                 continue;
+            }
+            if job.left.is_none() && job.stored.group == 0 && origin.is_some() {
+                self.delivery.look_up(publish.topic);
+                self.keep_with_exchange(message, &job.shares, self.delivery.recipients());
             }
             let (done, shared) = self.give_to_shares(io, message, &job.shares);
             job.stored.also(shared);

@@ -15,6 +15,7 @@ use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits::COPIES_UNCONFIRMED_MAX;
 use crate::mqtt::reason::ReasonCode;
+use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
 use crate::session::{ReleaseFirst, SessionKey, Unanswered};
 
@@ -23,9 +24,10 @@ use super::super::confirm::Confirmations;
 use super::super::delivery::{Message, bits};
 use super::super::device::Flow;
 use super::super::mail::Mail;
+use super::super::publish::packet_bytes;
 use super::super::stalls::Stall;
 use super::saved;
-use super::saved::Marks;
+use super::saved::{Marks, Recipient};
 
 /// A session of some shard, by its number in that shard's log.
 type Publisher = (usize, u64);
@@ -134,6 +136,18 @@ impl Core {
         }
         let Origin { session, packet_id } = message.origin?;
         exchanges.known((message.from, session), packet_id).map(|open| open.shares.clone())
+    }
+
+    /// What is written down of a message for this shard, its exchange with it, is to be in one group. `recipients`: sessions that may
+    /// get it, but for members of these shares.
+    pub(in crate::shard) fn keep_with_exchange(&mut self, message: Message<'_>, shares: &[ToShare], recipients: usize) {
+        let (Some(_), Some(buffer)) = (message.origin, &mut self.outlets.buffer) else { return };
+        let all = &self.delivery.shares;
+        let names: usize = shares.iter().filter_map(|to| all.kept(to.share)).map(|name| name.len()).sum();
+        let packet = packet_bytes(message.publish.topic, message.publish);
+        let payloads = (1 + shares.len()) * (packet + saved::BESIDE_BYTES) + names + recipients * Recipient::BYTES_MAX;
+        // Its exchange names each share.
+        buffer.keep_together(2 + shares.len(), payloads + saved::BESIDE_BYTES + shares.len() * size_of::<u64>());
     }
 
     /// A message is in the log for sessions of this shard, and for these shares: its exchange is, with this group. 0: there is no room for
