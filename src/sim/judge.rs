@@ -129,10 +129,14 @@ fn numbered(entry: &Entry) -> Numbered {
     (entry.producer, entry.epoch, entry.place.0, entry.place.1 as i32, entry.last)
 }
 
+/// Whether a batch is in a log since such an answer about it.
+fn is_since(entry: &Entry, answers: &HashMap<Numbered, u64>) -> bool {
+    answers.get(&numbered(entry)).is_some_and(|appended| entry.order > *appended)
+}
+
 /// Whether a batch came in late, when its partition had forgotten its producer or after Kafka had shown that it was not there.
 fn came_after(entry: &Entry, not_there: &HashMap<Numbered, u64>) -> bool {
-    let shown = not_there.get(&numbered(entry)).is_some_and(|appended| entry.order > *appended);
-    entry.late && (entry.forgotten || shown)
+    entry.late && (entry.forgotten || is_since(entry, not_there))
 }
 
 /// See the module.
@@ -169,8 +173,8 @@ pub(super) struct Judge {
     /// Batches of which Kafka has shown that they were not there, with how many it had taken by then: later requests of old
     /// connections may bring them.
     not_there: HashMap<Numbered, u64>,
-    /// Batches of which it could not tell: they are taken back, and may be there.
-    not_told: HashSet<Numbered>,
+    /// Batches of which it could not tell, with how many it had taken by then: they are taken back, and may be there.
+    not_told: HashMap<Numbered, u64>,
     lost: Lost,
     /// Where answered rows are said to stand.
     places: Places,
@@ -197,7 +201,7 @@ impl Judge {
             out_of_order: HashSet::new(),
             again: HashMap::new(),
             not_there: HashMap::new(),
-            not_told: HashSet::new(),
+            not_told: HashMap::new(),
             lost: Lost::default(),
             places: Places::default(),
             failure: None,
@@ -305,7 +309,9 @@ impl Judge {
             LogSays::Next { .. } => batches.for_each(|batch| {
                 self.not_there.entry(batch).or_insert(appended);
             }),
-            LogSays::CannotTell(_) => self.not_told.extend(batches),
+            LogSays::CannotTell(_) => batches.for_each(|batch| {
+                self.not_told.entry(batch).or_insert(appended);
+            }),
             _ => {}
         }
         let LogSays::There { last_sequence } = says else { return };
@@ -579,9 +585,10 @@ impl Judge {
         }
     }
 
-    /// Whether a batch came in late, after Kafka had shown that it was not there, could not tell, or had forgotten its producer.
+    /// Whether a batch came in late, after Kafka had shown that it was not there, could not tell, or had forgotten its producer. One that
+    /// was there when Kafka could not tell is the first copy of its rows, late or not.
     fn after_all(&self, entry: &Entry) -> bool {
-        came_after(entry, &self.not_there) || entry.late && self.not_told.contains(&numbered(entry))
+        came_after(entry, &self.not_there) || entry.late && is_since(entry, &self.not_told)
     }
 
     fn losses(&mut self, found: &Found, all: &[SinkStats], kafka: &Cluster, plan: &Plan, told: &Told) {
@@ -762,7 +769,11 @@ struct Found {
 }
 
 impl Found {
-    fn new(kafka: &Cluster, rows: usize, (not_there, not_told): (&HashMap<Numbered, u64>, &HashSet<Numbered>)) -> Self {
+    fn new(
+        kafka: &Cluster,
+        rows: usize,
+        (not_there, not_told): (&HashMap<Numbered, u64>, &HashMap<Numbered, u64>),
+    ) -> Self {
         let mut found = Self {
             copies: vec![0; rows],
             now: vec![false; rows],
@@ -780,7 +791,7 @@ impl Found {
                 for number in &entry.rows {
                     *copies.entry(*number).or_default() += 1;
                     found.helpless[*number as usize] |= came_after(entry, not_there);
-                    found.not_told[*number as usize] |= not_told.contains(&numbered(entry));
+                    found.not_told[*number as usize] |= not_told.contains_key(&numbered(entry));
                 }
             }
             for (number, times) in copies {
