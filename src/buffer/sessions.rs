@@ -149,8 +149,8 @@ impl Buffer {
         of.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated)
     }
 
-    /// What is kept next, so many records with payloads of so many bytes together, stands in one group, if there is a group with room for that:
-    /// a crash leaves all of it or nothing.
+    /// The next records, so many with so many bytes of payload in total, go into one group if a group has room for them: after a crash all of
+    /// them are there, or none.
     pub fn keep_together(&mut self, records: usize, payloads: usize) {
         let (bytes, most) = (records as u64 * RECORD_BYTES + payloads as u64, self.settings.log.segment_bytes / 8);
         let Some(has_place) = self.log.has_place(bytes) else { return };

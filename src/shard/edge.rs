@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::auth::Policy;
+use crate::auth::acl::{Client, Grants, Wanted};
 use crate::runtime::seam::ListenerId;
 use crate::secure::{Outgoing, Server};
 
@@ -86,5 +87,11 @@ impl Edge {
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
         self.auth.iter().flatten().find(|policy| policy.name() == name)
+    }
+
+    /// Whether the rules of an `[auth.NAME]` let a client do that now. Without a listener that has it, they do not.
+    #[must_use]
+    pub fn allows(&self, auth: &str, grants: Option<&Grants>, client: Client<'_>, wanted: Wanted<'_>) -> bool {
+        self.policy(auth).is_some_and(|policy| policy.allows(grants, client, wanted))
     }
 }

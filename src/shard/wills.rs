@@ -37,10 +37,9 @@ impl Core {
         }
         let Some(auth) = &due.auth else { return true };
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
-        let policy = self.around.edge.policy(auth);
         let publish = due.publish();
         let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
-        policy.is_some_and(|policy| policy.allows(due.grants.as_deref(), client, wanted))
+        self.around.edge.allows(auth, due.grants.as_deref(), client, wanted)
     }
 
     fn publish_will(&mut self, io: &mut Ring<'_>, due: DueWill) {

@@ -94,7 +94,7 @@ fn a_row_of_a_packet_id_comes_behind_its_last_release() {
 }
 
 #[test]
-fn records_that_belong_together_stand_in_one_group() {
+fn records_that_belong_together_are_in_one_group() {
     let mut house = House::new();
     house.disk.slow = true;
     let mut groups = Vec::new();

@@ -6,6 +6,7 @@ use super::in_log::{Kind, Notes};
 use super::partition::{Partition, Work};
 use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::row_log::UNPLACED;
+use super::turns::Moved;
 use super::unplaced::Place;
 use super::{Keep, Key, Partitioner, Producer};
 use crate::limits::PLACED_BYTES_PER_POLL;
@@ -135,9 +136,12 @@ impl Producer {
         let mut budget = PLACED_BYTES_PER_POLL;
         let mut topics = std::mem::take(&mut self.agenda.placing);
         topics.retain(|index| {
+            self.topics[*index].note_moved();
             while budget > 0 && !self.topics[*index].waits_for_placed() {
                 let placed = self.place_batch(*index, &mut budget, now);
-                self.topics[*index].note_moved();
+                if self.topics[*index].turns.moved != Moved::None {
+                    self.topics[*index].note_moved();
+                }
                 if !placed {
                     break;
                 }

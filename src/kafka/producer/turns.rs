@@ -12,7 +12,7 @@ use super::restore::rows_of;
 use super::topic::Topic;
 use crate::rules::Rules;
 
-/// Rows that stand in the lane of a partition that is gone, and get another one. A start that finds such a lane may find that partition
+/// Rows in the lane of a partition that is gone, which get another one. A start that finds such a lane may find that partition
 /// again, so until they are done no row goes to the lane of a partition: what comes has none, and is younger by its number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Moved {

@@ -36,7 +36,7 @@ impl Unplaced {
         self.queue.is_empty() && self.backlogs.is_empty()
     }
 
-    /// Whether some of them stand in the lane of a partition, or may: it was theirs, and is gone.
+    /// Whether some of them are in the lane of a partition, or may be: it was theirs, and is gone.
     pub(super) fn has_moved(&self) -> bool {
         let is_own = |lane: u64| Some(lane) == self.lane.number;
         let is_moved = |batch: &Batch| match batch.in_log.kind {

@@ -26,6 +26,7 @@ use super::super::device::Flow;
 use super::super::mail::Mail;
 use super::super::publish::packet_bytes;
 use super::super::stalls::Stall;
+use super::MESSAGE_BYTES;
 use super::saved;
 use super::saved::{Marks, Recipient};
 
@@ -145,9 +146,9 @@ impl Core {
         let all = &self.delivery.shares;
         let names: usize = shares.iter().filter_map(|to| all.kept(to.share)).map(|name| name.len()).sum();
         let packet = packet_bytes(message.publish.topic, message.publish);
-        let payloads = (1 + shares.len()) * (packet + saved::BESIDE_BYTES) + names + recipients * Recipient::BYTES_MAX;
+        let payloads = (1 + shares.len()) * (packet + MESSAGE_BYTES) + names + recipients * Recipient::BYTES_MAX;
         // Its exchange names each share.
-        buffer.keep_together(2 + shares.len(), payloads + saved::BESIDE_BYTES + shares.len() * size_of::<u64>());
+        buffer.keep_together(2 + shares.len(), payloads + MESSAGE_BYTES + shares.len() * size_of::<u64>());
     }
 
     /// A message is in the log for sessions of this shard, and for these shares: its exchange is, with this group. 0: there is no room for

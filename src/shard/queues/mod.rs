@@ -42,7 +42,7 @@ pub(super) use self::saved::{Marks, is_queue};
 /// How long what was acknowledged may wait for a message that is written down anyway.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
 
-/// What of a message's packet in the log belongs to neither it nor its recipients, and more.
+/// What of a record in the log is neither a packet nor names nor recipients, and more.
 const MESSAGE_BYTES: usize = 64;
 
 /// A copy for a session that is to get it through a crash.

@@ -81,9 +81,6 @@ impl Recipient {
     }
 }
 
-/// A bound of what a record has beside its packet, names and recipients.
-pub(super) const BESIDE_BYTES: usize = 64;
-
 /// Appends a message.
 pub(super) fn encode<'a>(
     deadline: Deadline,

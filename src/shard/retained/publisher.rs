@@ -64,8 +64,7 @@ impl Publisher {
         let Some((auth, client)) = self.fields() else { return Ok(()) };
         let Publish { topic, qos, retain, .. } = *publish;
         let wanted = Wanted { action: Action::Publish, topic, qos, retain };
-        let is_granted = edge.policy(auth).is_some_and(|policy| policy.allows(None, client, wanted));
-        if is_granted { Ok(()) } else { Err(client) }
+        if edge.allows(auth, None, client, wanted) { Ok(()) } else { Err(client) }
     }
 }
 

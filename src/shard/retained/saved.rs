@@ -1,6 +1,6 @@
 //! A retained message as bytes in the log, where it is kept as sessions are, and told from them by its first byte: `0x80`, until when
 //! on the wall clock i64 (ms), how long from then u64 (ms; both big-endian, and 0 if it does not expire), then a PUBLISH packet
-//! of 5.0. With a first byte of `0x86` its publisher ([`Publisher`]) stands before the packet, behind its length, u32 big-endian.
+//! of 5.0. With a first byte of `0x86` its publisher ([`Publisher`]) comes before the packet: its length, u32 big-endian, then its bytes.
 
 use crate::mqtt::packet::Publish;
 
