@@ -70,15 +70,21 @@ pub const COPIES_PER_TURN: usize = 32_768;
 /// takes sixteen times as long as the copy.
 pub const COPIES_PER_WRITE: usize = 16;
 
-/// Connections that a shard writes to in one turn, about a millisecond of the kernel's time. The others wait for the next: what a message to
-/// thousands of subscribers has put into their buffers delays others by no more than a turn.
+/// Connections that a shard writes to in one turn, about a millisecond of the kernel's time. The others wait for the next.
 pub const WRITES_PER_TURN: usize = 128;
 
-/// The copies of a message with more recipients on a shard are sent behind what others are sent ([`WRITES_PER_TURN`]).
+/// A message with more recipients on a shard is copied and sent behind what others are sent, and they pass it ([`WIDE_COPIES_PER_TURN`],
+/// [`LATE_WRITES_PER_TURN`]): a message to thousands of subscribers delays others by no more than a fraction of a millisecond.
 pub const RECIPIENTS_MANY: usize = 64;
 
-/// Messages that wait on a shard for their turn to be copied, in bytes. Past it publishers of topics with subscribers there are not
-/// read; a message that is larger goes alone.
+/// Copies that a shard makes in one turn of messages with more recipients than [`RECIPIENTS_MANY`], beside [`COPIES_PER_TURN`].
+pub const WIDE_COPIES_PER_TURN: usize = 512;
+
+/// Connections that a shard writes such copies to in one turn, beside [`WRITES_PER_TURN`].
+pub const LATE_WRITES_PER_TURN: usize = 32;
+
+/// Messages that wait on a shard for their turn to be copied, in bytes; as many with more recipients than [`RECIPIENTS_MANY`] beside them.
+/// Past it publishers of topics with subscribers there, or with so many, are not read; a message that is larger goes alone.
 pub const DELIVERY_LINE_BYTES_MAX: usize = 16 << 20;
 
 /// Messages of one shard on their way to the subscribers of another, those under way aside. Past it publishers of topics with

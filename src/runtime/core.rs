@@ -51,6 +51,8 @@ pub(super) struct Core<M> {
     /// Connections with something to send.
     pub(super) dirty: VecDeque<u32>,
     /// The same of earlier turns: there were more than a turn writes to.
+    pub(super) overdue: VecDeque<u32>,
+    /// The same, and they may wait for all others.
     pub(super) late: VecDeque<u32>,
     /// Connections whose receive is to be armed at the end of the turn.
     pub(super) to_arm: Vec<u32>,
@@ -84,6 +86,7 @@ impl<M: Send + 'static> Core<M> {
             pool: Pool::default(),
             scratch: Vec::new(),
             dirty: VecDeque::new(),
+            overdue: VecDeque::new(),
             late: VecDeque::new(),
             to_arm: Vec::new(),
             ended: VecDeque::new(),

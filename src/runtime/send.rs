@@ -4,6 +4,7 @@
 //! turn's bytes gather in another buffer. Buffers come from a pool and go back when they have drained, so a
 //! connection with nothing to say holds none.
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{Shutdown, shutdown};
@@ -12,7 +13,7 @@ use super::connections::{Conn, FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Readi
 use super::core::Core;
 use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Chunk, Closed, ConnId};
-use crate::limits::WRITES_PER_TURN;
+use crate::limits::{LATE_WRITES_PER_TURN, WRITES_PER_TURN};
 
 /// Pieces of one gathered send; what is more goes with the next.
 const PIECES: usize = 64;
@@ -183,25 +184,32 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// Sends what was gathered for [`WRITES_PER_TURN`] connections: half of them the ones that have waited longest, then
-    /// those of this turn, in the order in which it wrote to them. Answers to what was read come before copies for
-    /// subscribers, so a message to thousands of them delays these answers by a turn and not by all its writes.
+    /// Sends what was gathered for [`WRITES_PER_TURN`] connections: half of them the ones that have waited longest, then those of this turn,
+    /// in the order in which it wrote to them. Behind these comes what may be late, for [`LATE_WRITES_PER_TURN`] connections.
     pub(super) fn flush_all(&mut self) {
-        let mut writes = self.flush_late(WRITES_PER_TURN / 2) + WRITES_PER_TURN / 2;
-        while let Some(slot) = self.dirty.pop_front() {
-            if writes > 0 {
-                writes -= usize::from(self.flush_slot(slot));
-            } else {
-                self.late.push_back(slot);
-            }
-        }
-        self.flush_late(writes);
+        let mut writes = self.flush_some(Self::overdue, WRITES_PER_TURN / 2) + WRITES_PER_TURN / 2;
+        writes = self.flush_some(Self::dirty, writes);
+        self.overdue.append(&mut self.dirty);
+        self.flush_some(Self::overdue, writes);
+        self.flush_some(Self::late, LATE_WRITES_PER_TURN);
+    }
+
+    fn overdue(&mut self) -> &mut VecDeque<u32> {
+        &mut self.overdue
+    }
+
+    fn dirty(&mut self) -> &mut VecDeque<u32> {
+        &mut self.dirty
+    }
+
+    fn late(&mut self) -> &mut VecDeque<u32> {
+        &mut self.late
     }
 
     /// How many of so many writes are left.
-    fn flush_late(&mut self, mut writes: usize) -> usize {
+    fn flush_some(&mut self, of: fn(&mut Self) -> &mut VecDeque<u32>, mut writes: usize) -> usize {
         while writes > 0
-            && let Some(slot) = self.late.pop_front()
+            && let Some(slot) = of(self).pop_front()
         {
             writes -= usize::from(self.flush_slot(slot));
         }

@@ -102,6 +102,7 @@ impl<S: Shard> Turn<S> {
             || !self.mailbox.is_empty()
             || !self.core.ended.is_empty()
             || !self.core.dirty.is_empty()
+            || !self.core.overdue.is_empty()
             || !self.core.late.is_empty()
             || !self.core.to_arm.is_empty()
             || self.core.layers.has_waiting()

@@ -13,6 +13,9 @@ use crate::session::SessionKey;
 use super::Core;
 use super::mail::Mail;
 
+/// Group of a message that has none yet.
+const PLACE: u64 = u64::MAX;
+
 /// Messages of one shard's publishers that are durable with the same group.
 #[derive(Clone, Copy, Debug)]
 struct Run {
@@ -50,6 +53,20 @@ impl<T> Confirmations<T> {
         }
     }
 
+    /// One more of that shard has come, and what comes behind it is durable behind it. [`Self::take_place`] says with which group it is.
+    pub(super) fn keep_place(&mut self, from: usize) {
+        self.here.push_back(Run { group: PLACE, from, count: 1 });
+    }
+
+    /// The oldest for which a place was kept, one of that shard, is durable with this group.
+    pub(super) fn take_place(&mut self, from: usize, group: u64) {
+        let kept = self.here.iter_mut().find(|run| run.group == PLACE);
+        debug_assert!(kept.as_ref().is_some_and(|run| run.from == from), "places are taken in their order");
+        if let Some(run) = kept {
+            run.group = group;
+        }
+    }
+
     /// Those that were said to wait for one group wait for another.
     pub(super) fn move_to(&mut self, from: u64, to: u64) {
         self.here.iter_mut().filter(|run| run.group == from).for_each(|run| run.group = to);
@@ -62,7 +79,8 @@ impl<T> Confirmations<T> {
 
     /// All groups up to this one are durable. Which shards are to be told so, and how many of their messages are.
     pub(super) fn are_durable(&mut self, rules: &dyn Rules, durable: u64) -> impl Iterator<Item = (usize, u64)> + '_ {
-        while let Some(run) = self.here.pop_front_if(|run| rules.may_confirm(run.group, durable)) {
+        while let Some(run) = self.here.pop_front_if(|run| run.group != PLACE && rules.may_confirm(run.group, durable))
+        {
             self.durable[run.from] += run.count;
         }
         let counts = self.durable.iter_mut().map(std::mem::take).enumerate();

@@ -53,7 +53,7 @@ impl Core {
             }
             if route.is_any() {
                 let bytes = packet_bytes(topic, publish);
-                if let Err(full) = self.delivery.ask(&self.retained, &self.queues, route, bytes) {
+                if let Err(full) = self.delivery.ask(&self.retained, &self.queues, route, (topic, bytes)) {
                     return Flow::Stall(full);
                 }
             }

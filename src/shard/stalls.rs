@@ -35,6 +35,8 @@ pub(super) enum Stall {
     Answers,
     /// What may wait for the subscribers of this shard.
     Subscribers(usize),
+    /// What may wait on this shard for topics with many subscribers.
+    ManySubscribers,
 }
 
 /// A queue.
@@ -46,6 +48,8 @@ enum Line {
     Memory(usize, Full),
     /// Of a shard with subscribers.
     Subscribers(usize),
+    /// Of topics with many of them.
+    ManySubscribers,
 }
 
 impl Stall {
@@ -54,6 +58,7 @@ impl Stall {
             Self::Memory(wait) => Line::Memory(wait.cluster, wait.full),
             Self::Answers => Line::Answers,
             Self::Subscribers(shard) => Line::Subscribers(shard),
+            Self::ManySubscribers => Line::ManySubscribers,
         }
     }
 }
@@ -196,6 +201,7 @@ impl Core {
             let has_room = match line {
                 Line::Answers => true,
                 Line::Memory(cluster, full) => self.outlets.may_go_on(Wait { cluster, full, bytes }),
+                Line::ManySubscribers => self.delivery.has_room_for_many(),
                 Line::Subscribers(shard) => {
                     self.delivery.has_room(shard) && self.retained.has_room(shard) && self.queues.has_room(shard)
                 }

@@ -27,7 +27,8 @@ impl Core {
             };
             let route = self.delivery.route(topic, || ("", None));
             let route = self.delivery.also(route, self.retained.home(topic));
-            if self.delivery.ask(&self.retained, &self.queues, route, packet_bytes(topic, &publish)).is_ok() {
+            let bytes = packet_bytes(topic, &publish);
+            if self.delivery.ask(&self.retained, &self.queues, route, (topic, bytes)).is_ok() {
                 self.deliver(io, route, &publish, PublishedBy::default(), None);
             }
         }

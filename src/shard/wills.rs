@@ -56,7 +56,8 @@ impl Core {
         if publish.retain {
             route = self.delivery.also(route, self.retained.home(publish.topic));
         }
-        if self.delivery.ask(&self.retained, &self.queues, route, packet_bytes(publish.topic, &publish)).is_err() {
+        let bytes = packet_bytes(publish.topic, &publish);
+        if self.delivery.ask(&self.retained, &self.queues, route, (publish.topic, bytes)).is_err() {
             return self.sessions.keep_will(due);
         }
         let message = message(publish.topic, &due.client_id, username, &publish, wall);

@@ -243,8 +243,9 @@ impl Core {
             if unsent == 0 {
                 if self.delivery.is_many {
                     io.send_late(conn);
+                } else {
+                    self.delivery.budget = self.delivery.budget.saturating_sub(COPIES_PER_WRITE - 1);
                 }
-                self.delivery.budget = self.delivery.budget.saturating_sub(COPIES_PER_WRITE - 1);
             }
             self.write_copy(io, conn, range, id, group);
         }

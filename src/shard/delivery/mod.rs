@@ -1,12 +1,12 @@
 //! A message to the subscribers whose filters match it, on every shard.
 //!
 //! The publisher's shard asks which shards are concerned (`route`), and whether each has room, before anything is taken. Then
-//! the message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A shard makes at most
-//! [`COPIES_PER_TURN`] copies a turn; what is left, and what comes meanwhile, waits in line, in order [MQTT-4.6.0-5]
-//! [MQTT-4.6.0-6]. A subscriber that does not read loses messages of QoS 0 and nothing else: publishers and neighbours notice
-//! nothing.
+//! the message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A shard makes so many copies a turn; what
+//! is left, and what comes meanwhile, waits in `lines`, in order [MQTT-4.6.0-5] [MQTT-4.6.0-6]. A subscriber that does not read loses
+//! messages of QoS 0 and nothing else: publishers and neighbours notice nothing.
 
 mod copies;
+mod lines;
 mod parcels;
 
 use std::collections::VecDeque;
@@ -18,8 +18,7 @@ use smallvec::SmallVec;
 use crate::config::ShareStrategy;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
-use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, RECIPIENTS_MANY, REMEMBERED_BYTES_MAX};
-use crate::metrics::spec::ShardMetric as M;
+use crate::limits::{COPIES_PER_TURN, RECIPIENTS_MANY, REMEMBERED_BYTES_MAX};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::{decode, encode, frame};
 use crate::route::interest::Interest;
@@ -30,6 +29,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
+use self::lines::Lines;
 pub(super) use self::parcels::{Gathered, bits, packets, publisher_of};
 
 use self::parcels::{Peers, Received};
@@ -110,22 +110,6 @@ pub(super) struct Message<'a> {
     pub(super) by: By,
 }
 
-/// A message that waits, or one of which some copies are left.
-#[derive(Debug)]
-struct Job {
-    /// The message as a PUBLISH packet of 5.0.
-    packet: Vec<u8>,
-    from: usize,
-    publisher: Option<SessionKey>,
-    origin: Option<Origin>,
-    pass: u64,
-    since: Monotonic,
-    /// Shares that it still goes to, before all others.
-    shares: Vec<ToShare>,
-    left: Option<Left>,
-    stored: Stored,
-}
-
 /// What is written down of a message for those who have got it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stored {
@@ -142,14 +126,6 @@ impl Stored {
     }
 }
 
-/// The subscribers that a message still goes to.
-#[derive(Debug)]
-struct Left {
-    to: Vec<Subscriber<SessionKey>>,
-    /// [`Subscriptions::changes`] when they were found: after that each is asked whether it still is one.
-    found_at: u64,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -162,8 +138,7 @@ pub(super) struct Delivery {
     pub(super) copies: Copies,
     /// The message at hand as a packet, for other shards.
     packet: Vec<u8>,
-    line: VecDeque<Job>,
-    line_bytes: usize,
+    lines: Lines,
     /// Copies that this turn may still make.
     pub(super) budget: usize,
     peers: Peers,
@@ -191,8 +166,7 @@ impl Delivery {
             to: Vec::new(),
             copies: Copies::default(),
             packet: Vec::new(),
-            line: VecDeque::new(),
-            line_bytes: 0,
+            lines: Lines::default(),
             budget: COPIES_PER_TURN,
             peers: Peers::new(shards),
             received: VecDeque::new(),
@@ -264,7 +238,7 @@ impl Delivery {
 
     /// Whether all that has come is delivered.
     pub(super) fn is_idle(&self) -> bool {
-        self.line.is_empty() && self.received.is_empty()
+        self.lines.are_empty() && self.received.is_empty()
     }
 
     /// Publishers that found no room may find some.
@@ -299,7 +273,13 @@ impl Delivery {
     ///
     /// # Errors
     /// What it has to wait for.
-    pub(super) fn ask(&self, retained: &Retained, queues: &Queues, route: Route, bytes: usize) -> Result<(), Stall> {
+    pub(super) fn ask(
+        &self,
+        retained: &Retained,
+        queues: &Queues,
+        route: Route,
+        (topic, bytes): (&str, usize),
+    ) -> Result<(), Stall> {
         if let Some(home) = route.home.filter(|home| !retained.has_room(*home)) {
             return Err(Stall::Subscribers(home));
         }
@@ -308,9 +288,8 @@ impl Delivery {
             // It may be a repeat, and which shares have had it is not known yet.
             return Err(Stall::Subscribers(self.shard));
         }
-        let is_here = self.is_here(route);
-        if is_here && !self.line.is_empty() && self.line_bytes + bytes > DELIVERY_LINE_BYTES_MAX {
-            return Err(Stall::Subscribers(self.shard));
+        if self.is_here(route) {
+            self.lines.ask(self.shard, (topic, bytes), || self.recipients())?;
         }
         self.peers.ask(route.peers, bytes).map_err(Stall::Subscribers)
     }
@@ -332,7 +311,12 @@ impl Delivery {
 
     /// Whether what [`Stall::Subscribers`] names has room again here.
     pub(super) fn has_room(&self, shard: usize) -> bool {
-        if shard == self.shard { self.line_bytes < DELIVERY_LINE_BYTES_MAX / 2 } else { self.peers.has_room(shard) }
+        if shard == self.shard { self.lines.narrow.has_room() } else { self.peers.has_room(shard) }
+    }
+
+    /// The same for [`Stall::ManySubscribers`].
+    pub(super) fn has_room_for_many(&self) -> bool {
+        self.lines.wide.has_room()
     }
 
     fn has_shares_here(&self, route: Route) -> bool {
@@ -353,23 +337,6 @@ impl Delivery {
         if self.matched.len() > 1 {
             self.to.sort_by_key(|subscriber| subscriber.session);
         }
-    }
-
-    /// Puts a message in line. `shares`: those that it goes to. `left`: who else has not got it, if some have. `stored`: what is written
-    /// down for those.
-    fn wait(
-        &mut self,
-        message: Message<'_>,
-        since: Monotonic,
-        shares: &[ToShare],
-        (left, stored): (Option<Left>, Stored),
-    ) {
-        let mut packet = Vec::new();
-        put_packet(message.publish, &mut packet);
-        self.line_bytes += packet.len();
-        let Message { from, publisher, origin, pass, .. } = message;
-        let shares = shares.to_vec();
-        self.line.push_back(Job { packet, from, publisher, origin, pass, since, shares, left, stored });
     }
 }
 
@@ -438,53 +405,30 @@ impl Core {
         self.delivery.copies.end();
     }
 
-    /// The same for the subscribers of this shard: those of the filters in `matched`, and a member of each of these shares.
-    fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
-        let since = io.now();
-        if !self.delivery.line.is_empty() || self.delivery.budget == 0 {
-            return self.delivery.wait(message, since, shares, (None, Stored::default()));
-        }
-        if let Some(had) = self.is_repeated(message) {
-            return self.pass_over_repeat(io, message, shares, &had);
-        }
-        self.keep_with_exchange(message, shares, self.delivery.recipients());
-        let (done, mut stored) = self.give_to_shares(io, message, shares);
-        let delivery = &mut self.delivery;
-        if done < shares.len() {
-            return delivery.wait(message, since, &shares[done..], (None, stored));
-        }
-        delivery.gather();
-        let mut to = std::mem::take(&mut delivery.to);
-        let (done, group) = self.copy_to(io, message, &to, false);
-        stored.group = stored.group.max(group);
-        let delivery = &mut self.delivery;
-        if done < to.len() {
-            to.drain(..done);
-            let found_at = delivery.index.changes();
-            delivery.wait(message, since, &[], (Some(Left { to, found_at }), stored));
-        } else {
-            delivery.to = to;
-            self.delivered(message, stored);
-        }
-    }
-
     /// A repeat goes to none but shares that were served by another shard at first, and did not get it. `had`: marks of those that did.
-    fn pass_over_repeat(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare], had: &[u64]) {
+    fn pass_over_repeat(
+        &mut self,
+        io: &mut Ring<'_>,
+        message: Message<'_>,
+        shares: &[ToShare],
+        had: &[u64],
+        has_place: bool,
+    ) {
         let has_not = |to: &&ToShare| self.delivery.shares.mark(to.share).is_none_or(|mark| !had.contains(&mark));
         let shares: SmallVec<[ToShare; 4]> = shares.iter().filter(has_not).copied().collect();
         self.delivery.budget = self.delivery.budget.max(shares.len());
         let (_, stored) = self.give_to_shares(io, message, &shares);
-        self.delivered(message, stored);
+        self.delivered(message, stored, has_place);
     }
 
-    /// All copies of a message are made.
-    fn delivered(&mut self, message: Message<'_>, stored: Stored) {
+    /// All copies of a message are made. `has_place`: others of its shard may have been told of before it ([`Queues::keep_place`]).
+    fn delivered(&mut self, message: Message<'_>, stored: Stored, has_place: bool) {
         let Message { publish, from, origin, .. } = message;
-        if self.awaits_copies(publish.qos) {
+        if has_place || self.awaits_copies(publish.qos) {
             let Stored { group, shares } = stored;
             let origin = origin.filter(|_| group > 0);
             let known = origin.map_or(0, |origin| self.know_exchange(from, origin, shares));
-            self.queues.delivered(from, group.max(known));
+            self.queues.delivered(from, group.max(known), has_place);
         }
     }
 
@@ -521,82 +465,6 @@ impl Core {
         self.delivery.copies.end();
         self.delivery.is_many = false;
         (done, group)
-    }
-
-    /// At the end of a turn: what waits, as far as this turn may go; then the next one has its own share.
-    pub(super) fn deliver_waiting(&mut self, io: &mut Ring<'_>) {
-        self.work_off_line(io);
-        while self.delivery.line.is_empty() && self.delivery.budget > 0 {
-            if !self.next_received(io) {
-                break;
-            }
-        }
-        let delivery = &mut self.delivery;
-        delivery.budget = COPIES_PER_TURN;
-        if !delivery.is_idle() {
-            delivery.want_turn(io);
-        }
-        self.numbers.set(M::DeliveryLineBytes, self.delivery.line_bytes as u64);
-        self.numbers.set(M::RememberedBytes, self.delivery.remembered().bytes() as u64);
-        self.numbers.set(M::Subscriptions, (self.delivery.index.len() + self.delivery.shares.members()) as u64);
-        self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
-    }
-
-    /// The turn that [`Core::deliver_waiting`] has asked for.
-    pub(super) fn delivery_time(&mut self) {
-        self.delivery.has_timer = false;
-    }
-
-    fn work_off_line(&mut self, io: &mut Ring<'_>) {
-        while self.delivery.budget > 0 {
-            let Some(mut job) = self.delivery.line.pop_front() else { return };
-            let Some(publish) = publish_of(&job.packet) else { continue };
-            let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
-            let Job { from, publisher, origin, pass, .. } = job;
-            let message = Message { publish: &publish, from, publisher, origin, waited_s, pass, by: By::Subscription };
-            if job.left.is_none()
-                && job.stored.group == 0
-                && let Some(had) = self.is_repeated(message)
-            {
-                self.delivery.line_bytes -= job.packet.len();
-                self.delivery.freed += 1;
-                self.pass_over_repeat(io, message, &job.shares, &had);
-                continue;
-            }
-            if job.left.is_none() && job.stored.group == 0 && origin.is_some() {
-                self.delivery.look_up(publish.topic);
-                self.keep_with_exchange(message, &job.shares, self.delivery.recipients());
-            }
-            let (done, shared) = self.give_to_shares(io, message, &job.shares);
-            job.stored.also(shared);
-            job.shares.drain(..done);
-            if !job.shares.is_empty() {
-                return self.delivery.line.push_front(job);
-            }
-            let Left { mut to, found_at } = match job.left.take() {
-                Some(left) => left,
-                None => {
-                    self.delivery.look_up(publish.topic);
-                    self.delivery.gather();
-                    let to = std::mem::take(&mut self.delivery.to);
-                    Left { to, found_at: self.delivery.index.changes() }
-                }
-            };
-            let is_stale = found_at != self.delivery.index.changes();
-            let (done, group) = self.copy_to(io, message, &to, is_stale);
-            job.stored.group = job.stored.group.max(group);
-            let delivery = &mut self.delivery;
-            if done < to.len() {
-                to.drain(..done);
-                job.left = Some(Left { to, found_at });
-                delivery.line.push_front(job);
-            } else {
-                delivery.line_bytes -= job.packet.len();
-                delivery.to = to;
-                delivery.freed += 1;
-                self.delivered(message, job.stored);
-            }
-        }
     }
 }
 

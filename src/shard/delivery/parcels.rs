@@ -5,7 +5,7 @@
 use smallvec::SmallVec;
 
 use crate::kafka::producer::row_log::Origin;
-use crate::limits::{DELIVERY_LINE_BYTES_MAX, PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
+use crate::limits::{PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Packet, SubAck, Version};
 use crate::mqtt::property::Properties;
@@ -228,6 +228,7 @@ impl Core {
     pub(super) fn next_received(&mut self, io: &mut Ring<'_>) -> bool {
         match self.delivery.received.pop_front() {
             None => return false,
+            Some(Received::Passed) if self.delivery.lines.pass_waits() => {}
             Some(Received::Passed) => self.pass_over(),
             Some(Received::Parcel { from, packets, done }) => {
                 let done = self.deliver_parcel(io, from, &packets, done);
@@ -252,7 +253,7 @@ impl Core {
         // Bytes before the message that belong to it.
         let mut with_it = 0;
         for packet in packets(&parcel[done..]) {
-            if self.delivery.line_bytes >= DELIVERY_LINE_BYTES_MAX {
+            if self.delivery.lines.are_full() {
                 return done;
             }
             let pass = self.retained.passes_heard(from);

@@ -128,9 +128,20 @@ impl Queues {
         self.confirmations.expect(shard, ticket);
     }
 
+    /// A message of that shard's publishers goes to its subscribers later: what comes behind it is told of behind it. Messages to which that
+    /// happens are delivered in the same order.
+    pub(super) fn keep_place(&mut self, from: usize) {
+        self.confirmations.keep_place(from);
+    }
+
     /// A message of that shard's publishers is with its subscribers here: durable with this group, 0 where none had to remember it.
-    pub(super) fn delivered(&mut self, from: usize, group: u64) {
-        self.confirmations.wait(from, group);
+    /// `has_place`: the oldest for which a place was kept.
+    pub(super) fn delivered(&mut self, from: usize, group: u64, has_place: bool) {
+        if has_place {
+            self.confirmations.take_place(from, group);
+        } else {
+            self.confirmations.wait(from, group);
+        }
     }
 
     fn confirmations(core: &mut Core) -> &mut Confirmations {

@@ -1,0 +1,355 @@
+//! Messages that wait on a shard until copies of them are made.
+//!
+//! There are two lines. A message with more than [`RECIPIENTS_MANY`] recipients waits in the `wide` one, of which a turn makes
+//! [`WIDE_COPIES_PER_TURN`] copies, behind everything else that it does. Others wait in the `narrow` one, and pass wide ones, unless they have
+//! the same topic: then they join them, as they must not overtake [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
+
+use crate::kafka::producer::row_log::Origin;
+use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, RECIPIENTS_MANY, WIDE_COPIES_PER_TURN};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::route::shares::ToShare;
+use crate::route::subscriptions::Subscriber;
+use crate::runtime::seam::Monotonic;
+use crate::session::SessionKey;
+
+use super::super::stalls::Stall;
+use super::super::{Core, Ring};
+use super::{By, Message, Stored, publish_of, put_packet};
+
+/// Wide messages that wait are counted by their topics' hashes, in so many counters. A message whose topic shares one with them joins
+/// them for nothing.
+const TOPICS: usize = 256;
+
+/// A message that waits, or one of which some copies are left.
+#[derive(Debug)]
+struct Job {
+    /// The message as a PUBLISH packet of 5.0.
+    packet: Vec<u8>,
+    from: usize,
+    publisher: Option<SessionKey>,
+    origin: Option<Origin>,
+    pass: u64,
+    since: Monotonic,
+    /// Shares that it still goes to, before all others.
+    shares: Vec<ToShare>,
+    left: Option<Left>,
+    stored: Stored,
+    /// Its publisher's shard is told of it in the order in which it came ([`Queues::keep_place`](super::super::queues::Queues::keep_place)).
+    has_place: bool,
+}
+
+/// The subscribers that a message still goes to.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) to: Vec<Subscriber<SessionKey>>,
+    /// [`Subscriptions::changes`](crate::route::subscriptions::Subscriptions::changes) when they were found: after that each is asked
+    /// whether it still is one.
+    pub(super) found_at: u64,
+}
+
+/// What waits in a line.
+#[derive(Debug)]
+enum Waiting {
+    Message(Box<Job>),
+    /// A pass is over ([`Core::pass_over`]) when all before it is delivered.
+    Passed,
+}
+
+/// One line, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    waiting: VecDeque<Waiting>,
+    /// Of its messages as packets.
+    bytes: usize,
+}
+
+impl Line {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether who found no room may find some.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < DELIVERY_LINE_BYTES_MAX / 2
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.is_empty() || self.bytes + bytes <= DELIVERY_LINE_BYTES_MAX
+    }
+
+    fn push(&mut self, job: Box<Job>) {
+        self.bytes += job.packet.len();
+        self.waiting.push_back(Waiting::Message(job));
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let first = self.waiting.pop_front();
+        if let Some(Waiting::Message(job)) = &first {
+            self.bytes -= job.packet.len();
+        }
+        first
+    }
+
+    fn put_back(&mut self, job: Box<Job>) {
+        self.bytes += job.packet.len();
+        self.waiting.push_front(Waiting::Message(job));
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) narrow: Line,
+    pub(super) wide: Line,
+    /// How many messages in `wide` have a topic with such a hash.
+    topics: Box<[u32; TOPICS]>,
+    hasher: foldhash::quality::RandomState,
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        let (narrow, wide) = (Line::default(), Line::default());
+        Self { narrow, wide, topics: Box::new([0; TOPICS]), hasher: foldhash::quality::RandomState::default() }
+    }
+}
+
+impl Lines {
+    pub(super) fn are_empty(&self) -> bool {
+        self.narrow.is_empty() && self.wide.is_empty()
+    }
+
+    /// Of what waits in both.
+    fn bytes(&self) -> usize {
+        self.narrow.bytes + self.wide.bytes
+    }
+
+    /// Whether no more messages of other shards are taken in.
+    pub(super) fn are_full(&self) -> bool {
+        self.narrow.bytes.max(self.wide.bytes) >= DELIVERY_LINE_BYTES_MAX
+    }
+
+    /// Whether a message has to wait behind wide ones whatever its recipients are.
+    fn has_wide_of(&self, topic: &str) -> bool {
+        !self.wide.is_empty() && self.topics[self.counter(topic)] > 0
+    }
+
+    fn counter(&self, topic: &str) -> usize {
+        self.hasher.hash_one(topic) as usize % TOPICS
+    }
+
+    /// Whether there is room for a message of so many bytes, of a publisher of this shard.
+    ///
+    /// # Errors
+    /// What it has to wait for.
+    pub(super) fn ask(
+        &self,
+        shard: usize,
+        (topic, bytes): (&str, usize),
+        recipients: impl Fn() -> usize,
+    ) -> Result<(), Stall> {
+        if !self.narrow.has_room_for(bytes) {
+            return Err(Stall::Subscribers(shard));
+        }
+        let is_wide = || self.has_wide_of(topic) || recipients() > RECIPIENTS_MANY;
+        if !self.wide.has_room_for(bytes) && is_wide() { Err(Stall::ManySubscribers) } else { Ok(()) }
+    }
+
+    fn push_wide(&mut self, topic: &str, job: Box<Job>) {
+        let counter = self.counter(topic);
+        self.topics[counter] += 1;
+        self.wide.push(job);
+    }
+
+    fn wide_done(&mut self, topic: &str) {
+        let counter = self.counter(topic);
+        self.topics[counter] -= 1;
+    }
+
+    /// A pass is over ([`Core::pass_over`]) when all that is in the wide line is delivered. False: nothing is there.
+    pub(super) fn pass_waits(&mut self) -> bool {
+        let waits = !self.wide.is_empty();
+        if waits {
+            self.wide.waiting.push_back(Waiting::Passed);
+        }
+        waits
+    }
+}
+
+/// A message that has to wait since then. `shares`: those that it goes to. `left`: who else has not got it, if some have. `stored`: what is
+/// written down for those.
+fn job(message: Message<'_>, since: Monotonic, shares: &[ToShare], (left, stored): (Option<Left>, Stored)) -> Box<Job> {
+    let mut packet = Vec::new();
+    put_packet(message.publish, &mut packet);
+    let Message { from, publisher, origin, pass, .. } = message;
+    let shares = shares.to_vec();
+    Box::new(Job { packet, from, publisher, origin, pass, since, shares, left, stored, has_place: false })
+}
+
+impl Core {
+    /// Sends a message to the subscribers of this shard, or puts it in line: those of the filters in `matched`, and a member of each of these
+    /// shares.
+    pub(super) fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
+        let (since, topic) = (io.now(), message.publish.topic);
+        let delivery = &mut self.delivery;
+        let whole = |shares| job(message, since, shares, (None, Stored::default()));
+        if !delivery.lines.narrow.is_empty() || delivery.budget == 0 {
+            return delivery.lines.narrow.push(whole(shares));
+        }
+        if delivery.lines.has_wide_of(topic) || delivery.recipients() > RECIPIENTS_MANY {
+            return self.join_wide(topic, message.publish.qos, whole(shares));
+        }
+        if let Some(had) = self.is_repeated(message) {
+            return self.pass_over_repeat(io, message, shares, &had, false);
+        }
+        self.keep_with_exchange(message, shares, self.delivery.recipients());
+        let (done, mut stored) = self.give_to_shares(io, message, shares);
+        let delivery = &mut self.delivery;
+        if done < shares.len() {
+            return delivery.lines.narrow.push(job(message, since, &shares[done..], (None, stored)));
+        }
+        delivery.gather();
+        let mut to = std::mem::take(&mut delivery.to);
+        let (done, group) = self.copy_to(io, message, &to, false);
+        stored.group = stored.group.max(group);
+        let delivery = &mut self.delivery;
+        if done < to.len() {
+            to.drain(..done);
+            let left = Left { to, found_at: delivery.index.changes() };
+            delivery.lines.narrow.push(job(message, since, &[], (Some(left), stored)));
+        } else {
+            delivery.to = to;
+            self.delivered(message, stored, false);
+        }
+    }
+
+    fn join_wide(&mut self, topic: &str, qos: QoS, mut job: Box<Job>) {
+        job.has_place = self.awaits_copies(qos);
+        if job.has_place {
+            self.queues.keep_place(job.from);
+        }
+        self.delivery.lines.push_wide(topic, job);
+    }
+
+    /// At the end of a turn: what waits, as far as this turn may go; then the next one has its own share.
+    pub(in crate::shard) fn deliver_waiting(&mut self, io: &mut Ring<'_>) {
+        self.work_off_narrow(io);
+        while self.delivery.lines.narrow.is_empty() && self.delivery.budget > 0 {
+            if !self.next_received(io) {
+                break;
+            }
+        }
+        self.work_off_wide(io);
+        let delivery = &mut self.delivery;
+        delivery.budget = COPIES_PER_TURN;
+        if !delivery.is_idle() {
+            delivery.want_turn(io);
+        }
+        self.numbers.set(M::DeliveryLineBytes, self.delivery.lines.bytes() as u64);
+        self.numbers.set(M::RememberedBytes, self.delivery.remembered().bytes() as u64);
+        self.numbers.set(M::Subscriptions, (self.delivery.index.len() + self.delivery.shares.members()) as u64);
+        self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
+    }
+
+    /// The turn that [`Core::deliver_waiting`] has asked for.
+    pub(in crate::shard) fn delivery_time(&mut self) {
+        self.delivery.has_timer = false;
+    }
+
+    fn work_off_narrow(&mut self, io: &mut Ring<'_>) {
+        while self.delivery.budget > 0 {
+            let Some(Waiting::Message(mut job)) = self.delivery.lines.narrow.pop() else { return };
+            let packet = std::mem::take(&mut job.packet);
+            let Some(publish) = publish_of(&packet) else { continue };
+            let is_whole = job.left.is_none() && job.stored.group == 0;
+            let delivery = &mut self.delivery;
+            let is_wide = is_whole && {
+                delivery.look_up(publish.topic);
+                delivery.lines.has_wide_of(publish.topic) || delivery.recipients() > RECIPIENTS_MANY
+            };
+            let (topic, qos) = (publish.topic, publish.qos);
+            if !is_wide && !self.run_job(io, &publish, &mut job) {
+                job.packet = packet;
+                return self.delivery.lines.narrow.put_back(job);
+            }
+            if is_wide {
+                let topic = topic.to_owned();
+                job.packet = packet;
+                self.join_wide(&topic, qos, job);
+            }
+            self.delivery.freed += 1;
+        }
+    }
+
+    fn work_off_wide(&mut self, io: &mut Ring<'_>) {
+        if self.delivery.lines.wide.is_empty() {
+            return;
+        }
+        self.delivery.budget = WIDE_COPIES_PER_TURN;
+        while self.delivery.budget > 0 {
+            let mut job = match self.delivery.lines.wide.pop() {
+                Some(Waiting::Message(job)) => job,
+                Some(Waiting::Passed) => {
+                    self.pass_over();
+                    continue;
+                }
+                None => return,
+            };
+            let packet = std::mem::take(&mut job.packet);
+            let Some(publish) = publish_of(&packet) else { continue };
+            if job.origin.is_some() {
+                // What a repeat is compared with is to be written down at once.
+                self.delivery.budget = self.delivery.budget.max(COPIES_PER_TURN);
+            }
+            if !self.run_job(io, &publish, &mut job) {
+                job.packet = packet;
+                return self.delivery.lines.wide.put_back(job);
+            }
+            self.delivery.lines.wide_done(publish.topic);
+            self.delivery.freed += 1;
+        }
+    }
+
+    /// Makes copies of a message that has waited. Whether all are made.
+    fn run_job(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job) -> bool {
+        let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
+        let Job { from, publisher, origin, pass, has_place, .. } = *job;
+        let message = Message { publish, from, publisher, origin, waited_s, pass, by: By::Subscription };
+        if job.left.is_none() && job.stored.group == 0 {
+            if let Some(had) = self.is_repeated(message) {
+                self.pass_over_repeat(io, message, &job.shares, &had, has_place);
+                return true;
+            }
+            if origin.is_some() {
+                self.delivery.look_up(publish.topic);
+                self.keep_with_exchange(message, &job.shares, self.delivery.recipients());
+            }
+        }
+        let (done, shared) = self.give_to_shares(io, message, &job.shares);
+        job.stored.also(shared);
+        job.shares.drain(..done);
+        if !job.shares.is_empty() {
+            return false;
+        }
+        let Left { mut to, found_at } = job.left.take().unwrap_or_else(|| {
+            self.delivery.look_up(publish.topic);
+            self.delivery.gather();
+            let to = std::mem::take(&mut self.delivery.to);
+            Left { to, found_at: self.delivery.index.changes() }
+        });
+        let is_stale = found_at != self.delivery.index.changes();
+        let (done, group) = self.copy_to(io, message, &to, is_stale);
+        job.stored.group = job.stored.group.max(group);
+        if done < to.len() {
+            to.drain(..done);
+            job.left = Some(Left { to, found_at });
+            return false;
+        }
+        self.delivery.to = to;
+        self.delivered(message, std::mem::take(&mut job.stored), has_place);
+        true
+    }
+}
