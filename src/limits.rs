@@ -127,9 +127,16 @@ pub const SENT_MAX_3X: u16 = 64;
 /// Past it publishers of topics with subscribers there are not read.
 pub const COPIES_UNCONFIRMED_MAX: usize = 16_384;
 
-/// Bytes of all messages of a shard that some session has to remember, each counted once. Past it copies for sessions that would
-/// have to wait are dropped, and counted.
+/// Bytes of all messages of a shard that some session has to remember, each counted once; with a disk buffer at most half of what that has
+/// room for. Past fifteen sixteenths of it the longest queues lose their oldest messages; past it copies for sessions that would have to wait
+/// are dropped. Both are counted.
 pub const REMEMBERED_BYTES_MAX: usize = 256 << 20;
+
+/// Messages that a shard drops in one turn from the longest queues to make room, about a millisecond.
+pub const ROOM_DROPS_PER_TURN: usize = 8_192;
+
+/// Messages that one queue loses before it is the next one's turn.
+pub const ROOM_DROPS_AT_ONCE: usize = 64;
 
 /// Bytes that a subscriber's connection may have unsent. Past it messages of QoS 0 to it are dropped, and counted.
 pub const SUBSCRIBER_UNSENT_BYTES_MAX: usize = 256 << 10;

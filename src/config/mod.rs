@@ -56,7 +56,7 @@ pub use reference::reference;
 pub use resolved::{
     Acknowledge, ApiAccess, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile,
     Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Retained, Sasl, Service, ShareStrategy,
-    Sink, Spool, Transport, ValueFormat, WhenFull,
+    Sink, Spool, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use values::parse_address;

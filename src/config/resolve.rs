@@ -14,7 +14,7 @@ use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{
     ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Retained, Service,
-    ShareStrategy, Transport,
+    ShareStrategy, Transport, Wide,
 };
 use crate::limits::SHARDS_MAX;
 use crate::listener::proxy::Expect;
@@ -274,6 +274,7 @@ fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
         table.source.report(&table.spot("acknowledge"), fault);
     }
     Delivery {
+        wide: Wide::default(),
         waits_for_disk: has_spool && asked != Some("received"),
         queue_messages_max: count("queue_messages_max"),
         queue_bytes_max: usize::try_from(table.read("queue_bytes_max", values::size)).unwrap_or(usize::MAX),

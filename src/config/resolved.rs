@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::data_dir_id::DataDirId;
 use super::problem::Problems;
+use crate::limits::{RECIPIENTS_MANY, WIDE_COPIES_PER_TURN};
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
 use crate::runtime::Bind;
@@ -454,6 +455,23 @@ pub struct Delivery {
     pub drops_newest: bool,
     /// Which member of a shared subscription gets a message.
     pub share_strategy: ShareStrategy,
+    /// No setting: tests make it small.
+    pub wide: Wide,
+}
+
+/// Messages with many recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wide {
+    /// With more recipients than this on a shard a message is one of them.
+    pub recipients: usize,
+    /// Copies of them that a turn makes.
+    pub copies: usize,
+}
+
+impl Default for Wide {
+    fn default() -> Self {
+        Self { recipients: RECIPIENTS_MANY, copies: WIDE_COPIES_PER_TURN }
+    }
 }
 
 /// Which member of a shared subscription gets a message.

@@ -129,6 +129,14 @@ impl Session {
         })
     }
 
+    /// Whether a message of QoS 2 has to wait until an id that is being released is free: its client does not count that any more, as it
+    /// has sent PUBREL, so it is not to be disconnected for one too many.
+    #[must_use]
+    pub fn waits_for_release(&self) -> bool {
+        let is_releasing = |elsewhere: &Elsewhere| !(elsewhere.releasing.is_empty() && elsewhere.released.is_empty());
+        self.inflight.open_ids() >= usize::from(self.terms.qos2_max) && self.elsewhere().is_some_and(is_releasing)
+    }
+
     /// A shard has forgotten an id. After the last one it is free, and PUBCOMP comes with the next [`Session::drain_answers`] if it was
     /// asked for on the present connection.
     pub fn released(&mut self, packet_id: u16) {

@@ -9,6 +9,7 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use super::body::{Body, Copy, is_expired, properties};
+use super::fill::Fill;
 use super::peer::Peer;
 use super::queue::Changed;
 use super::settings::QueueBounds;
@@ -113,6 +114,8 @@ pub(super) struct Outgoing {
     pub(super) changed: Changed,
     /// It has changed since that was written.
     pub(super) is_unsaved: bool,
+    /// The level at which it is listed ([`super::Fill`]).
+    pub(super) listed: u8,
 }
 
 impl Outgoing {
@@ -136,7 +139,7 @@ impl Outgoing {
     /// What an earlier start has left.
     pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>) -> Self {
         let queued_bytes = items.iter().map(Item::bytes).sum();
-        Self { items, open: 0, queued_bytes, next, record, changed: Changed::No, is_unsaved: false }
+        Self { items, open: 0, queued_bytes, next, record, changed: Changed::No, is_unsaved: false, listed: 0 }
     }
 
     /// Drops one that waits and may go.
@@ -145,6 +148,24 @@ impl Outgoing {
         self.queued_bytes -= gone.bytes();
         self.note_end(&gone);
         true
+    }
+
+    /// Drops so many of those that were not sent and may go, oldest first. How many.
+    pub(super) fn drop_oldest(&mut self, most: usize) -> usize {
+        let (mut dropped, mut at) = (0, self.open);
+        while dropped < most && at < self.items.len() {
+            if self.items[at].may_go() {
+                dropped += usize::from(self.drop_queued(at));
+            } else {
+                at += 1;
+            }
+        }
+        dropped
+    }
+
+    /// The level of what waits.
+    pub(super) fn fill(&self, bounds: QueueBounds) -> u8 {
+        Fill::level((self.items.len() - self.open, self.queued_bytes), bounds)
     }
 
     fn note_end(&mut self, gone: &Item) {
@@ -161,19 +182,27 @@ impl Outgoing {
     /// Puts a copy behind all others, if there is room.
     fn queue(&mut self, copy: Copy, body: Rc<Body>, bounds: QueueBounds) -> Handed {
         let bytes = body.packet().len();
-        let mut is_full = self.items.len() - self.open >= bounds.messages;
-        is_full |= self.queued_bytes > 0 && self.queued_bytes + bytes > bounds.bytes;
-        if is_full && bounds.drops_newest {
+        if bounds.drops_newest && self.is_full(bytes, bounds) {
             return Handed::Dropped;
         }
         let number = self.number();
-        let oldest = (self.open..self.items.len()).find(|at| is_full && self.items[*at].may_go());
-        if let Some(at) = oldest {
-            self.drop_queued(at);
+        let (mut dropped, mut at) = (0, self.open);
+        while at < self.items.len() && self.is_full(bytes, bounds) {
+            if self.items[at].may_go() {
+                dropped += usize::from(self.drop_queued(at));
+            } else {
+                at += 1;
+            }
         }
         self.queued_bytes += bytes;
         self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
-        if oldest.is_some() { Handed::DroppedOldest } else { Handed::Queued }
+        if dropped > 0 { Handed::DroppedOldest(dropped) } else { Handed::Queued }
+    }
+
+    /// Whether there is no room for a message of so many bytes. One that is larger than all that may wait goes alone.
+    fn is_full(&self, bytes: usize, bounds: QueueBounds) -> bool {
+        self.items.len() - self.open >= bounds.messages
+            || self.queued_bytes > 0 && self.queued_bytes + bytes > bounds.bytes
     }
 
     /// Its place among those that are on their way.
@@ -301,8 +330,10 @@ fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written 
     let waited_s = body.waited_s(now);
     // Whatever its publisher has set [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2].
     let dup = item.state != State::Queued;
+    // Its time was over before the start that has found it: what is left is rounded up.
+    let was_over = item.state == State::Restored && publish.properties.message_expiry_interval_s() == Some(0);
     // What has been sent once does not expire [MQTT-4.3.3-7].
-    if item.state != State::Sent && is_expired(&publish, waited_s) {
+    if was_over || item.state != State::Sent && is_expired(&publish, waited_s) {
         return Written::Expired;
     }
     let properties = properties(&publish, peer.version, waited_s, &item.copy.identifiers);
@@ -325,8 +356,8 @@ pub enum Handed {
     Now(u16),
     /// It waits.
     Queued,
-    /// It waits, and the oldest that waited was dropped for it.
-    DroppedOldest,
+    /// It waits, and so many of those that had waited longest were dropped for it.
+    DroppedOldest(usize),
     /// There is no room for it.
     Dropped,
 }
@@ -443,6 +474,19 @@ impl Session {
     /// Copies of shared subscriptions that other members may get: its connection is gone.
     pub(super) fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         self.outgoing.as_mut().map(|outgoing| outgoing.take_shared()).unwrap_or_default()
+    }
+
+    /// It leaves a share that has no other member: what its client was sent of it at QoS 1 and has not acknowledged is its own from now on
+    /// [MQTT-3.10.4-3]. Their numbers.
+    pub fn keep_shared(&mut self, share: NonZeroU32) -> Vec<(u64, Copy, Rc<Body>)> {
+        let items = self.outgoing.iter_mut().flat_map(|outgoing| &mut outgoing.items);
+        let of_share = items.filter(|item| item.copy.share == Some(share) && item.copy.qos == QoS::AtLeastOnce);
+        let kept = of_share.filter_map(|item| {
+            let body = Rc::clone(item.body.as_ref()?);
+            item.copy.share = None;
+            Some((item.number, item.copy.clone(), body))
+        });
+        kept.collect()
     }
 
     /// Its connection is gone.

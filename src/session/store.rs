@@ -109,7 +109,7 @@ pub struct Sessions {
     wills_waiting: VecDeque<DueWill>,
     /// Sessions without a connection, the one that lost its connection first in front.
     away: BTreeSet<(Monotonic, SessionKey)>,
-    /// Sessions that have ended and had subscriptions, for [`Sessions::next_ended`].
+    /// Sessions that have ended, for [`Sessions::next_ended`].
     pub(super) ended: Vec<SessionKey>,
     /// Sessions with subscriptions that have lost their connection, for [`Sessions::next_gone`].
     gone: Vec<SessionKey>,
@@ -424,9 +424,8 @@ impl Sessions {
         let Some(session) = session else { return };
         self.discarded += session.copies_never_sent();
         self.ended_queues.extend(session.queue_record());
-        if session.subscribed.is_some() {
-            self.ended.push(key);
-        }
+        // Also without subscriptions: retained messages may be under way for one that it had.
+        self.ended.push(key);
     }
 
     fn take_will(&mut self, key: SessionKey) -> Option<Box<Will>> {

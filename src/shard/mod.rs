@@ -228,7 +228,7 @@ impl Core {
                 (index, config.service.shards),
                 Arc::clone(&around.interest),
                 Arc::clone(&around.shared_subscriptions),
-                config.delivery.share_strategy,
+                config.delivery,
             ),
             retained: Retained::new(&config),
             queues: Queues::new(&config),

@@ -33,6 +33,9 @@ impl Core {
         }
         // A repeat goes to no sink: it must not wait for room in one.
         let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
+        if publish.qos == QoS::ExactlyOnce && !is_repeat && session.waits_for_release() {
+            return Flow::Stall(Stall::Answers);
+        }
         let is_granted = follows || is_repeat || session.is_granted_publish(publish);
         let session = &*session;
         let topic = session.topic_of(publish);

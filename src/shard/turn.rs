@@ -192,6 +192,7 @@ impl Shard for Core {
         self.send_letters(io);
         self.go_on_leaving(io);
         self.go_on_moving(io);
+        self.make_room(io.now());
         self.write_queues(io);
         self.flush_spool(io);
         self.set_session_timer(io);

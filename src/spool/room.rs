@@ -1,7 +1,8 @@
 //! How much there is room for. The rule: of the segments that there may be, so many stay free or will be that cuts,
 //! dones, ends and releases can always go on. These hold no segment: the two that are written last are free again once
 //! the log has gone on, unless rows or sessions were put into them. Three such segments are enough for them alone; a
-//! fourth is what moves may use; rows and new sessions stop before it.
+//! fourth is what moves may use; rows and new sessions stop before it. Rows stop a sixteenth of the log earlier than sessions, retained
+//! messages and what else is kept like them: while Kafka is away, its rows leave them room.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -79,6 +80,9 @@ const CHECKPOINTS_RESERVED: u64 = 4;
 const STATE_PART: u64 = 32;
 const STATE_BYTES_MAX: u64 = 64 << 20;
 
+/// The part of a log's segments that rows leave to sessions and what is kept like them; none in a log of fewer.
+const ROWS_LEAVE_PART: u64 = 16;
+
 /// What a row adds to a checkpoint, if it stands in a block of its own and its packet id is open.
 const ROW_ACCOUNT: u64 = super::checkpoint::SPAN + super::checkpoint::OPENED;
 
@@ -90,8 +94,9 @@ impl Log {
         if self.accounted() + ROW_ACCOUNT > self.state_max() {
             return 0;
         }
+        let others = self.settings.segments_max / ROWS_LEAVE_PART;
         // An eighth: what cuts and ends of the same turn may take before the rows come.
-        self.capacity(SEGMENTS_RESERVED).saturating_sub(bytes / 8)
+        self.capacity(SEGMENTS_RESERVED + others).saturating_sub(bytes / 8)
     }
 
     /// Bytes that rows may take now (with [`super::ROWS_OVERHEAD`] for each block). For once a turn: rows that stay

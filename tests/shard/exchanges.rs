@@ -369,6 +369,13 @@ fn the_same_with_groups_that_wait() {
     assert!(done > 250, "{done}");
 }
 
+/// Messages with many recipients wait, and others pass them.
+#[test]
+fn the_same_with_messages_for_many() {
+    let done: usize = super::seeds(0..30).map(|seed| run_over(Process::of_many(&KEPT, SHARDS), seed)).sum();
+    assert!(done > 250, "{done}");
+}
+
 /// A refusal frees the packet identifier: its next message is one of its own, through a crash as well.
 #[test]
 fn a_refusal_is_told_when_the_exchange_is_forgotten() {

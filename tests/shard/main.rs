@@ -14,6 +14,7 @@ mod device;
 mod drain;
 mod events;
 mod exchanges;
+mod fair;
 mod hand_over;
 #[path = "../support/hello.rs"]
 mod hello;

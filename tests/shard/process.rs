@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::config;
+use forebay::config::{self, Wide};
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::packet::{Packet, Sender, Version};
@@ -27,6 +27,9 @@ pub(crate) struct Of {
     /// Letters on their way to it: a mailbox keeps the order across all that send to it.
     mail: VecDeque<Mail>,
 }
+
+/// A message with more than one recipient on a shard has many, and a turn makes one copy of such.
+pub(crate) const ONE_OF_MANY: Wide = Wide { recipients: 1, copies: 1 };
 
 /// See the module.
 pub(crate) struct Process {
@@ -54,6 +57,20 @@ impl Process {
         Self::gathering("0ms", rules, shards)
     }
 
+    /// The same where a message with more than one recipient on a shard has many, and a turn makes one copy of such.
+    pub(crate) fn of_many(rules: &'static dyn Rules, shards: usize) -> Self {
+        let text = Self::text("0ms");
+        let mut process = Self::start_as(rules, &text, shards, ONE_OF_MANY);
+        process.settle();
+        process
+    }
+
+    fn text(interval: &str) -> String {
+        let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
+        let text = text.replace("\"0ms\"", &format!("\"{interval}\""));
+        text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\"")
+    }
+
     /// The same with this `sync_interval`.
     pub(crate) fn gathering(interval: &str, rules: &'static dyn Rules, shards: usize) -> Self {
         Self::spooled_as(interval, "", rules, shards)
@@ -61,18 +78,21 @@ impl Process {
 
     /// The same with more of a configuration.
     pub(crate) fn spooled_as(interval: &str, more: &str, rules: &'static dyn Rules, shards: usize) -> Self {
-        let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
-        let text = text.replace("\"0ms\"", &format!("\"{interval}\""));
-        let text = text.replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\"");
-        let mut process = Self::start(rules, &format!("{text}\n{more}"), shards);
+        let mut process = Self::start(rules, &format!("{}\n{more}", Self::text(interval)), shards);
         process.settle();
         process
     }
 
     /// With this configuration, under these rules; the shards have started, and done nothing else.
     pub(crate) fn start(rules: &'static dyn Rules, text: &str, shards: usize) -> Self {
+        Self::start_as(rules, text, shards, Wide::default())
+    }
+
+    /// The same where so many recipients are many.
+    pub(crate) fn start_as(rules: &'static dyn Rules, text: &str, shards: usize, wide: Wide) -> Self {
         let mut config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
         config.service.shards = shards;
+        config.delivery.wide = wide;
         let config = Arc::new(config);
         let shards = start(&config, rules, (0..shards).map(|_| Table::new()).collect());
         Self { config, rules, shards }

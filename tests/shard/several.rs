@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use forebay::config::Wide;
+use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Sender, Subscribe, SubscriptionOptions, Unsubscribe, Version};
 use forebay::mqtt::property::Properties;
 use forebay::mqtt::{FilterBuf, decode, encode, frame};
@@ -12,7 +14,7 @@ use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
 use forebay::shard::router::owner;
 
-use super::process::{Of, Process};
+use super::process::{ONE_OF_MANY, Of, Process};
 use super::subscribe::bytes_of;
 use super::world::ONE_SINK;
 
@@ -65,9 +67,9 @@ struct World {
 }
 
 impl World {
-    fn new(rules: &'static dyn Rules, seed: u64) -> Self {
+    fn new(rules: &'static dyn Rules, seed: u64, wide: Wide) -> Self {
         let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
-        let process = Process::start(rules, &text, SHARDS);
+        let process = Process::start_as(rules, &text, SHARDS, wide);
         let mut random = fastrand::Rng::with_seed(seed);
         let is_tight = random.bool();
         let mut world =
@@ -275,7 +277,10 @@ impl World {
 
     fn settle(&mut self) {
         self.is_tight = false;
-        for _ in 0..60 {
+        let mut quiet = 0;
+        while quiet < 60 {
+            let waits = self.process.number(ShardMetric::DeliveryLineBytes) > 0;
+            quiet = if waits { 0 } else { quiet + 1 };
             (0..SHARDS).for_each(|shard| self.turn(shard));
             for to in 0..SHARDS {
                 for _ in 0..12 {
@@ -318,7 +323,11 @@ impl Client {
 
 /// A run under these rules. How many publishers and topics clients have got something of, and how many states were judged.
 pub(crate) fn run(rules: &'static dyn Rules, seed: u64) -> (usize, usize) {
-    let mut world = World::new(rules, seed);
+    run_as(rules, seed, Wide::default())
+}
+
+fn run_as(rules: &'static dyn Rules, seed: u64, wide: Wide) -> (usize, usize) {
+    let mut world = World::new(rules, seed, wide);
     for _ in 0..600 {
         world.step();
     }
@@ -347,4 +356,12 @@ fn every_copy_comes_once_in_order_and_none_is_missing() {
     let runs = super::seeds(0..400).map(|seed| run(&KEPT, seed));
     let (delivered, states) = runs.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
     assert!(delivered > 10_000 && states > 1_000, "{delivered} {states}: little was tried");
+}
+
+/// Messages with many recipients wait, and others pass them.
+#[test]
+fn the_same_with_messages_for_many() {
+    let runs = super::seeds(0..200).map(|seed| run_as(&KEPT, seed, ONE_OF_MANY));
+    let (delivered, states) = runs.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+    assert!(delivered > 5_000 && states > 500, "{delivered} {states}: little was tried");
 }

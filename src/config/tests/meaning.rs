@@ -248,6 +248,7 @@ fn what_subscribers_get() {
     assert_eq!(
         config.delivery,
         Delivery {
+            wide: Wide::default(),
             waits_for_disk: false,
             queue_messages_max: 10_000,
             queue_bytes_max: 16 << 20,
@@ -265,6 +266,7 @@ fn what_subscribers_get() {
     assert_eq!(
         config.delivery,
         Delivery {
+            wide: Wide::default(),
             waits_for_disk: false,
             queue_messages_max: 1,
             queue_bytes_max: 1_024,

@@ -233,7 +233,7 @@ fn what_waits_has_bounds_and_the_oldest_goes() {
     for number in 0..world.bounds.messages {
         assert_eq!(world.hand(AtLeastOnce, &number.to_string()), Handed::Queued);
     }
-    assert_eq!(world.hand(AtLeastOnce, "one more"), Handed::DroppedOldest);
+    assert_eq!(world.hand(AtLeastOnce, "one more"), Handed::DroppedOldest(1));
     assert_eq!(world.session().copies(), (1, world.bounds.messages));
     world.heard();
     world.acknowledge(PubAck, 1);
@@ -246,7 +246,7 @@ fn what_waits_has_bounds_and_the_oldest_goes() {
     for _ in 0..fit {
         assert_eq!(world.hand(AtLeastOnce, &long), Handed::Queued);
     }
-    assert_eq!(world.hand(AtLeastOnce, &long), Handed::DroppedOldest);
+    assert_eq!(world.hand(AtLeastOnce, &long), Handed::DroppedOldest(1));
     assert_eq!(world.session().copies(), (1, fit));
     assert!(world.held.bytes() <= world.bounds.bytes + 60_010);
     let now = world.shard.now;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::limits::{COPIES_PER_WRITE, REMEMBERED_BYTES_MAX, SUBSCRIBER_UNSENT_BYTES_MAX};
+use crate::limits::{COPIES_PER_WRITE, SUBSCRIBER_UNSENT_BYTES_MAX};
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
@@ -20,6 +20,7 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{Alias, Body, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
 
 use super::super::events::{clipped, second};
+use super::super::queues::Holder;
 use super::super::{Core, Ring};
 use super::{By, Message, put_packet};
 
@@ -227,7 +228,12 @@ impl Core {
             id = match handed {
                 Handed::Now(id) => Some((id_at, id)),
                 Handed::Queued => return Ok(()),
-                Handed::DroppedOldest | Handed::Dropped => return Err(M::CopiesQueueFull),
+                Handed::DroppedOldest(dropped) => {
+                    // One of them is counted by who called.
+                    self.numbers.raise(M::CopiesQueueFull, dropped as u64 - 1);
+                    return Err(M::CopiesQueueFull);
+                }
+                Handed::Dropped => return Err(M::CopiesQueueFull),
             };
         } else {
             self.note_live(key, message);
@@ -272,19 +278,25 @@ impl Core {
         } else {
             self.stores_copy(key, super::super::publish::packet_bytes(message.publish.topic, message.publish))
         };
+        let has_room = self.remembers_more();
         let (copies, bounds) = (&mut self.delivery.copies, self.session_settings.queue);
         let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
         let sends_at_once = session.sends_at_once(unsent);
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
         let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
         let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
-        if is_lost || is_remembered && copies.remembered().bytes() > REMEMBERED_BYTES_MAX {
+        if is_lost || is_remembered && !has_room {
             return Err(M::CopiesQueueFull);
         }
         let stored = stored.unwrap_or(None);
         let share_key = message.by.share().map_or(0, |to| to.key);
         let handed =
             session.hand(copy.clone(), unsent, stored.is_some(), bounds, || copies.body(message.publish, share_key));
+        if matches!(handed, Handed::Queued | Handed::DroppedOldest(_))
+            && let Some(level) = session.grown(bounds)
+        {
+            self.queues.fullest.note(level, Holder::Session(key));
+        }
         if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy);
         } else if let Some(to) = message.by.share().filter(|_| copy.qos == QoS::AtLeastOnce) {

@@ -1,14 +1,15 @@
 //! Messages that wait on a shard until copies of them are made.
 //!
-//! There are two lines. A message with more than [`RECIPIENTS_MANY`] recipients waits in the `wide` one, of which a turn makes
-//! [`WIDE_COPIES_PER_TURN`] copies, behind everything else that it does. Others wait in the `narrow` one, and pass wide ones, unless they have
+//! There are two lines. A message with more than [`Wide::recipients`] recipients waits in the `wide` one, of which a turn makes
+//! [`Wide::copies`] copies, behind everything else that it does. Others wait in the `narrow` one, and pass wide ones, unless they have
 //! the same topic: then they join them, as they must not overtake [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
 
+use crate::config::Wide;
 use crate::kafka::producer::row_log::Origin;
-use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX, RECIPIENTS_MANY, WIDE_COPIES_PER_TURN};
+use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::ToShare;
@@ -108,16 +109,20 @@ pub(super) struct Lines {
     /// How many messages in `wide` have a topic with such a hash.
     topics: Box<[u32; TOPICS]>,
     hasher: foldhash::quality::RandomState,
-}
-
-impl Default for Lines {
-    fn default() -> Self {
-        let (narrow, wide) = (Line::default(), Line::default());
-        Self { narrow, wide, topics: Box::new([0; TOPICS]), hasher: foldhash::quality::RandomState::default() }
-    }
+    bounds: Wide,
 }
 
 impl Lines {
+    pub(super) fn new(bounds: Wide) -> Self {
+        let (narrow, wide, hasher) = (Line::default(), Line::default(), foldhash::quality::RandomState::default());
+        Self { narrow, wide, topics: Box::new([0; TOPICS]), hasher, bounds }
+    }
+
+    /// Whether so many recipients are many.
+    pub(super) fn are_many(&self, recipients: usize) -> bool {
+        recipients > self.bounds.recipients
+    }
+
     pub(super) fn are_empty(&self) -> bool {
         self.narrow.is_empty() && self.wide.is_empty()
     }
@@ -154,7 +159,7 @@ impl Lines {
         if !self.narrow.has_room_for(bytes) {
             return Err(Stall::Subscribers(shard));
         }
-        let is_wide = || self.has_wide_of(topic) || recipients() > RECIPIENTS_MANY;
+        let is_wide = || self.has_wide_of(topic) || self.are_many(recipients());
         if !self.wide.has_room_for(bytes) && is_wide() { Err(Stall::ManySubscribers) } else { Ok(()) }
     }
 
@@ -199,7 +204,7 @@ impl Core {
         if !delivery.lines.narrow.is_empty() || delivery.budget == 0 {
             return delivery.lines.narrow.push(whole(shares));
         }
-        if delivery.lines.has_wide_of(topic) || delivery.recipients() > RECIPIENTS_MANY {
+        if delivery.lines.has_wide_of(topic) || delivery.lines.are_many(delivery.recipients()) {
             return self.join_wide(topic, message.publish.qos, whole(shares));
         }
         if let Some(had) = self.is_repeated(message) {
@@ -256,7 +261,7 @@ impl Core {
 
     /// The turn that [`Core::deliver_waiting`] has asked for.
     pub(in crate::shard) fn delivery_time(&mut self) {
-        self.delivery.has_timer = false;
+        self.delivery.wanted_at = None;
     }
 
     fn work_off_narrow(&mut self, io: &mut Ring<'_>) {
@@ -268,7 +273,7 @@ impl Core {
             let delivery = &mut self.delivery;
             let is_wide = is_whole && {
                 delivery.look_up(publish.topic);
-                delivery.lines.has_wide_of(publish.topic) || delivery.recipients() > RECIPIENTS_MANY
+                delivery.lines.has_wide_of(publish.topic) || delivery.lines.are_many(delivery.recipients())
             };
             let (topic, qos) = (publish.topic, publish.qos);
             if !is_wide && !self.run_job(io, &publish, &mut job) {
@@ -288,7 +293,7 @@ impl Core {
         if self.delivery.lines.wide.is_empty() {
             return;
         }
-        self.delivery.budget = WIDE_COPIES_PER_TURN;
+        self.delivery.budget = self.delivery.lines.bounds.copies;
         while self.delivery.budget > 0 {
             let mut job = match self.delivery.lines.wide.pop() {
                 Some(Waiting::Message(job)) => job,

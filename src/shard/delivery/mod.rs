@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::config::ShareStrategy;
+use crate::config;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
-use crate::limits::{COPIES_PER_TURN, RECIPIENTS_MANY, REMEMBERED_BYTES_MAX};
+use crate::limits::COPIES_PER_TURN;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::{decode, encode, frame};
 use crate::route::interest::Interest;
@@ -145,7 +145,8 @@ pub(super) struct Delivery {
     received: VecDeque<Received>,
     /// Changes when there is room again where there was none.
     freed: u64,
-    has_timer: bool,
+    /// When the turn is that was asked for.
+    wanted_at: Option<Monotonic>,
     /// The message at hand has many recipients.
     is_many: bool,
 }
@@ -156,22 +157,22 @@ impl Delivery {
         (shard, shards): (usize, usize),
         interest: Arc<Interest>,
         all: Arc<AllShares>,
-        strategy: ShareStrategy,
+        config: config::Delivery,
     ) -> Self {
         Self {
             shard,
             index: Subscriptions::new(shard, interest),
-            shares: Shares::new(KnownShares::new(shard, shards, all), strategy),
+            shares: Shares::new(KnownShares::new(shard, shards, all), config.share_strategy),
             matched: SmallVec::new(),
             to: Vec::new(),
             copies: Copies::default(),
             packet: Vec::new(),
-            lines: Lines::default(),
+            lines: Lines::new(config.wide),
             budget: COPIES_PER_TURN,
             peers: Peers::new(shards),
             received: VecDeque::new(),
             freed: 0,
-            has_timer: false,
+            wanted_at: None,
             is_many: false,
         }
     }
@@ -246,11 +247,6 @@ impl Delivery {
         self.freed += 1;
     }
 
-    /// Whether there is room for one more message that a session has to remember.
-    pub(super) fn remembers_more(&self) -> bool {
-        self.remembered().bytes() <= REMEMBERED_BYTES_MAX
-    }
-
     /// Messages that sessions have to remember.
     pub(super) fn remembered(&self) -> &Rc<Remembered> {
         self.copies.remembered()
@@ -263,9 +259,15 @@ impl Delivery {
 
     /// Asks for another turn.
     pub(super) fn want_turn(&mut self, io: &mut Ring<'_>) {
-        if !self.has_timer {
-            self.has_timer = true;
-            let _ = io.set_timer(io.now(), Timer::Delivery.token());
+        let now = io.now();
+        self.want_turn_at(io, now);
+    }
+
+    /// Asks for a turn then, at the latest.
+    pub(super) fn want_turn_at(&mut self, io: &mut Ring<'_>, at: Monotonic) {
+        if self.wanted_at.is_none_or(|wanted| at < wanted) {
+            self.wanted_at = Some(at);
+            let _ = io.set_timer(at, Timer::Delivery.token());
         }
     }
 
@@ -442,7 +444,7 @@ impl Core {
         is_stale: bool,
     ) -> (usize, u64) {
         self.delivery.copies.begin(io.now());
-        self.delivery.is_many = to.len() > RECIPIENTS_MANY;
+        self.delivery.is_many = self.delivery.lines.are_many(to.len());
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {
             if self.delivery.budget == 0 {

@@ -11,6 +11,7 @@
 //! repeats its message after a crash is answered without a second message (`exchanges`).
 
 mod exchanges;
+mod fullest;
 mod restore;
 mod saved;
 
@@ -24,9 +25,10 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Changed, Copy, SessionKey};
+use crate::session::{Body, Changed, Copy, Session, SessionKey};
 
 use self::exchanges::Exchanges;
+use self::fullest::{Bounds, Fullest};
 use self::saved::Recipient;
 use super::confirm::Confirmations;
 use super::connection::Timer;
@@ -36,6 +38,7 @@ use super::stored::Deadline;
 use super::{Core, Ring};
 
 pub(super) use self::exchanges::Known;
+pub(super) use self::fullest::Holder;
 pub(crate) use self::saved::{ForShare, Kept, move_queue};
 pub(super) use self::saved::{Marks, is_queue};
 
@@ -67,9 +70,11 @@ pub(super) struct Queues {
     pending: Vec<Pending>,
     /// The group in which it is durable for the members of a share; 0: it does not have to be.
     group: u64,
-    /// Messages that may be in the log, and the bytes of one.
-    messages_max: usize,
+    /// What may wait.
+    bounds: Bounds,
+    /// The bytes of one message in the log.
     entry_max: usize,
+    pub(super) fullest: Fullest,
     /// Room that messages leave: each for a share can be given to a member, and it can be written down that a client has one of QoS 2.
     spare: usize,
     confirmations: Confirmations,
@@ -91,7 +96,11 @@ impl Queues {
         Self {
             pending: Vec::new(),
             group: 0,
-            messages_max: spool.map_or(0, |spool| spool.kept_max() / 2),
+            bounds: Bounds::new(
+                spool.map_or(0, |spool| spool.kept_max() / 2),
+                spool.map(|spool| spool.segments_max * spool.segment_bytes),
+            ),
+            fullest: Fullest::default(),
             entry_max: entry_max.saturating_sub(4 << 10),
             spare: entry_max.saturating_mul(8),
             confirmations: Confirmations::new(config.service.shards),
@@ -164,16 +173,16 @@ impl Core {
     ///
     /// # Errors
     /// There is not.
-    pub(super) fn stores_copy(&self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
+    pub(super) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
         let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
-        let Some(buffer) = &self.outlets.buffer else { return Ok(None) };
+        let Some(room) = self.outlets.buffer.as_ref().map(Buffer::session_room) else { return Ok(None) };
         let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
         let others = self.queues.pending.len() * Recipient::BYTES_MAX;
         // One that has waited for a member of a share is there already: room was left to give it to a member.
         let is_there = self.delivery.body_at_hand().is_some_and(|body| body.for_share().is_some());
         let left = if is_there { self.queues.entry_max } else { self.queues.spare };
-        let has_place = bytes <= self.queues.entry_max && bytes + others + left <= buffer.session_room();
-        let has_number = is_there || self.delivery.remembered().stored() < self.queues.messages_max;
+        let has_place = bytes <= self.queues.entry_max && bytes + others + left <= room;
+        let has_number = is_there || self.stores_more();
         if has_place && has_number { Ok(Some(number)) } else { Err(()) }
     }
 
@@ -181,10 +190,11 @@ impl Core {
     /// no room it is in memory only: one more that is bound to a member has to find some.
     pub(super) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
         let Some(text) = self.delivery.shares.kept(to.share) else { return };
-        let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &self.outlets.buffer) else { return };
+        let room = self.outlets.buffer.as_ref().map(Buffer::session_room);
+        let (Some(body), Some(room)) = (self.delivery.body_at_hand(), room) else { return };
         let bytes = ForShare::HEAD_BYTES + text.len() + body.packet().len();
-        let has_place = bytes <= self.queues.entry_max && bytes + self.queues.spare <= buffer.session_room();
-        if body.for_share().is_some() || !has_place || self.delivery.remembered().stored() >= self.queues.messages_max {
+        let has_place = bytes <= self.queues.entry_max && bytes + self.queues.spare <= room;
+        if body.for_share().is_some() || !has_place || !self.stores_more() {
             return;
         }
         let of = ForShare { deadline: None, from: None, key: to.key, text: &text, packet: body.packet() };
@@ -202,6 +212,23 @@ impl Core {
         body.stored_for_share(kept.number, kept.group);
         self.queues.wrote = true;
         Some(kept.group)
+    }
+
+    /// What a session was sent of a share that it has left is its own: if the log has that for whichever member gets it, it has it for this one
+    /// from now on. Where there is no room, a crash loses it.
+    pub(super) fn store_as_own(&mut self, key: SessionKey, number: u64, copy: &Copy, body: &Body) {
+        let (Some(of), Some(publish)) = (self.sessions.get(key).and_then(Session::number), body.publish()) else {
+            return;
+        };
+        let (Some(buffer), Some(_)) = (&mut self.outlets.buffer, body.for_share()) else { return };
+        let payload = &mut self.queues.payload;
+        payload.clear();
+        let to = Recipient::new(of, number, copy);
+        saved::encode(deadline_of(buffer, body, &publish), std::iter::once(&to), body.packet(), payload);
+        if buffer.keep_session(body.for_share(), payload).is_ok() {
+            body.take_for_share();
+            self.queues.wrote = true;
+        }
     }
 
     /// Ends a message for a share in the log, as it is with a member that does not get it through a crash, or with another shard. The group

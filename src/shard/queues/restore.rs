@@ -12,7 +12,7 @@ use crate::session::{Body, Copy, SavedQueue, SessionKey};
 use super::super::Core;
 use super::super::delivery::put_packet;
 use super::super::stored::{Deadline, with_time_left};
-use super::{ForShare, Kept};
+use super::{ForShare, Holder, Kept};
 
 /// The copies of one session, with the message of each.
 type Copies = Vec<(u64, Copy, Rc<Body>)>;
@@ -78,6 +78,10 @@ impl Core {
             if !copies.is_empty() || queue.is_some() {
                 copies.sort_by_key(|(number, ..)| *number);
                 self.sessions.restore_queue(*key, copies, queue);
+                let bounds = self.session_settings.queue;
+                if let Some(level) = self.sessions.get_mut(*key).and_then(|session| session.grown(bounds)) {
+                    self.queues.fullest.note(level, Holder::Session(*key));
+                }
             }
         }
         self.tell_exchanges(now, sessions);

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::limits::{
     REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_NOTES_MAX, REPLAYS_AT_ONCE_MAX,
@@ -24,6 +25,9 @@ use super::super::events::{denied, second};
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
 use super::{Retained, Value, owner};
+
+/// When the next of those that gave up their places are looked at.
+const LOOK_ASIDE: Duration = Duration::from_millis(20);
 
 /// What a home says.
 #[derive(Debug)]
@@ -81,6 +85,8 @@ pub(super) struct Replays {
     /// In line.
     line: VecDeque<SessionKey>,
     running: VecDeque<SessionKey>,
+    /// They have given up their places to those in line, since their clients take no more. They hold no batch.
+    aside: VecDeque<SessionKey>,
     questions: u64,
     /// Passes that have begun.
     begun: u64,
@@ -97,8 +103,10 @@ pub(super) struct Replays {
 enum Pace {
     /// More of the same.
     More,
-    /// It waits: for a home, for its client, or for a pass.
+    /// It waits for a home.
     Waits,
+    /// It waits for its client.
+    Blocked,
     /// It waits no more among those that run.
     Over,
 }
@@ -112,6 +120,7 @@ impl Replays {
             unanswered: 0,
             line: VecDeque::new(),
             running: VecDeque::new(),
+            aside: VecDeque::new(),
             questions: 0,
             begun: 0,
             heard: vec![0; shards],
@@ -153,6 +162,14 @@ impl Replays {
                 replay.step = Step::Ready;
                 self.line.push_back(key);
             }
+        }
+    }
+
+    /// Its client takes no more, and others are in line: what is left of its batch is asked for again.
+    fn set_aside(&mut self, key: SessionKey) {
+        if let Some(replay) = self.all.get_mut(&key) {
+            replay.pause(Step::Ready);
+            self.aside.push_back(key);
         }
     }
 
@@ -301,12 +318,14 @@ impl Core {
         }
     }
 
-    /// At the end of a turn: replays that run are sent on, in turn, and others take the places of those that are over.
+    /// At the end of a turn: replays that run are sent on, in turn, and others take the places of those that are over, or whose clients
+    /// take no more.
     pub(super) fn run_replays(&mut self, io: &mut Ring<'_>) {
         if self.retained.replays.all.is_empty() {
             return;
         }
         self.begin_pass(io);
+        self.look_aside(io);
         let (mut has_more, mut budget) = (false, REPLAY_COPIES_PER_TURN);
         let mut runs = self.retained.replays.running.len();
         while runs > 0 || self.retained.replays.running.len() < REPLAYS_AT_ONCE_MAX {
@@ -316,8 +335,11 @@ impl Core {
             runs = runs.saturating_sub(1);
             let pace = self.run_replay(io, key, &mut budget);
             has_more |= pace == Pace::More;
-            if pace != Pace::Over {
-                self.retained.replays.running.push_back(key);
+            let replays = &mut self.retained.replays;
+            match pace {
+                Pace::Over => {}
+                Pace::Blocked if !replays.line.is_empty() => replays.set_aside(key),
+                _ => replays.running.push_back(key),
             }
         }
         if has_more {
@@ -325,10 +347,29 @@ impl Core {
         }
     }
 
+    /// Those that gave up their places stand in line again if their clients take more. A turn looks at some, in turn; while there are more than
+    /// that, there is another one soon.
+    fn look_aside(&mut self, io: &mut Ring<'_>) {
+        let aside = self.retained.replays.aside.len();
+        for _ in 0..aside.min(REPLAYS_AT_ONCE_MAX) {
+            let Some(key) = self.retained.replays.aside.pop_front() else { break };
+            let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
+            let waits = is_here && !self.takes_retained(io, key);
+            let replays = &mut self.retained.replays;
+            let line = if waits { &mut replays.aside } else { &mut replays.line };
+            line.push_back(key);
+        }
+        if aside > REPLAYS_AT_ONCE_MAX {
+            let soon = io.now().after(LOOK_ASIDE);
+            self.delivery.want_turn_at(io, soon);
+        }
+    }
+
     /// `budget`: copies that the turn may still make. [`Pace::More`]: it is used up.
     fn run_replay(&mut self, io: &mut Ring<'_>, key: SessionKey, budget: &mut usize) -> Pace {
         let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
         loop {
+            let takes_more = self.takes_retained(io, key);
             let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
             if !is_here {
                 // A kept session goes on when its client is back.
@@ -340,6 +381,7 @@ impl Core {
                 return Pace::Over;
             }
             let pace = match &mut replay.step {
+                Step::Ready if !takes_more => Pace::Blocked,
                 Step::Ready => self.ask_home(io, key),
                 Step::Asked(_) => Pace::Waits,
                 Step::Sending(answered, since, done) => {
@@ -407,7 +449,7 @@ impl Core {
                 break;
             }
             if !self.takes_retained(io, key) {
-                pace = Some(Pace::Waits);
+                pace = Some(Pace::Blocked);
                 break;
             }
             done += packet.len();
@@ -442,10 +484,10 @@ impl Core {
     }
 
     /// Whether a client may be sent one more. If not it will be asked again when it has read or acknowledged something.
-    fn takes_retained(&self, io: &Ring<'_>, key: SessionKey) -> bool {
+    fn takes_retained(&mut self, io: &Ring<'_>, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let unsent = session.conn().map_or(0, |conn| self.keeping.holds.unsent(io, conn));
-        session.sends_at_once(unsent) && unsent <= REPLAY_BATCH_BYTES && self.delivery.remembers_more()
+        session.sends_at_once(unsent) && unsent <= REPLAY_BATCH_BYTES && self.remembers_more()
     }
 
     fn is_noted(&self, key: SessionKey, topic: &str) -> bool {

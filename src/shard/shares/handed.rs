@@ -17,6 +17,7 @@ use crate::session::Body;
 
 use super::super::mail::Mail;
 use super::super::queues::ForShare;
+use super::super::queues::Holder;
 use super::super::{Core, Ring};
 
 /// A message of a share in a letter to another shard.
@@ -132,10 +133,14 @@ impl Core {
         let dropped = match shares.part_of(self.index, text) {
             Ok(part) => {
                 let (number, member) = (part.share.number(), part.named(body.key()));
-                let is_dropped = part.push(body, io.now(), bounds, member);
+                let dropped = part.push(body, io.now(), bounds, member);
+                if let Some(level) = part.grown(bounds) {
+                    self.queues.fullest.note(level, Holder::Share(number));
+                }
                 shares.settle(number);
                 shares.ripe.insert(number);
-                is_dropped.then_some(M::CopiesQueueFull)
+                self.numbers.raise(M::CopiesQueueFull, dropped.saturating_sub(1) as u64);
+                (dropped > 0).then_some(M::CopiesQueueFull)
             }
             Err(_) => Some(M::CopiesQueueFull),
         };

@@ -97,7 +97,7 @@ mod tests {
         let held = Rc::<Remembered>::default();
         for (order, of) in [1, 2].into_iter().flat_map(|order| (0..KEYS).map(move |of| (order, of))) {
             let member = part.named(of);
-            assert!(!part.push(Body::new(vec![order], NOW, of, &held), NOW, QueueBounds::default(), member));
+            assert_eq!(part.push(Body::new(vec![order], NOW, of, &held), NOW, QueueBounds::default(), member), 0);
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
             let member = part.named(of);
             part.push(Body::new(vec![what], NOW, of, &held), NOW, bounds, member)
         };
-        assert_eq!([push(one, 1), push(one, 2), push(other, 3), push(one, 4)], [false, false, false, true]);
+        assert_eq!([push(one, 1), push(one, 2), push(other, 3), push(one, 4)], [0, 0, 0, 1]);
         part.push_front(Body::new(vec![0], NOW, one, &held), NOW);
         let line = |part: &Part, member| -> Vec<u8> {
             (0..).map_while(|at| part.get(Some(member), at)).map(|body| body.packet()[0]).collect()

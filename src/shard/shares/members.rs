@@ -53,6 +53,12 @@ impl Core {
             shares.of.remove(&key);
         }
         shares.leave(key, number);
+        // Where it was the last one here, nobody else will get it.
+        let has_members = shares.parts.get(&number).is_some_and(|part| !part.members.is_empty());
+        let session = self.sessions.get_mut(key).filter(|session| !has_members && session.expiry_s() > 0);
+        for (number, copy, body) in session.map(|of| of.keep_shared(number)).unwrap_or_default() {
+            self.store_as_own(key, number, &copy, &body);
+        }
     }
 
     /// A session has ended.

@@ -179,6 +179,11 @@ impl Shares {
         self.parts.get_mut(&number)
     }
 
+    /// What this shard has of a share.
+    pub(super) fn part_mut(&mut self, number: ShareNumber) -> Option<&mut Part> {
+        self.parts.get_mut(&number)
+    }
+
     /// A session is not a member of a share any more.
     fn leave(&mut self, key: SessionKey, number: ShareNumber) {
         if self.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
@@ -188,7 +193,7 @@ impl Shares {
     }
 
     /// A part has changed: it is looked at again if that is needed, and it goes when it has neither members nor messages.
-    fn settle(&mut self, number: ShareNumber) {
+    pub(super) fn settle(&mut self, number: ShareNumber) {
         let Some(part) = self.parts.get(&number) else { return };
         let (queued, _) = part.queued();
         // A client of QoS 0 says nothing when it has room again.

@@ -8,7 +8,7 @@ use crate::mqtt::packet::QoS;
 use crate::route::shares::Share;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, QueueBounds, SessionKey};
+use crate::session::{Body, Fill, QueueBounds, SessionKey};
 
 use super::line::Line;
 
@@ -29,7 +29,7 @@ pub(super) struct Member {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(in crate::shard) struct Part {
     shard: usize,
     pub(super) share: Arc<Share>,
     /// Messages go to the member that their key names, while any is online.
@@ -52,6 +52,8 @@ pub(super) struct Part {
     waits_since: Monotonic,
     /// Something has waited for long, and no member has had room since: other shards' members are better served.
     is_stuck: bool,
+    /// The level at which what waits is listed ([`Fill`]).
+    listed: u8,
 }
 
 impl Part {
@@ -71,7 +73,32 @@ impl Part {
             queued: (0, 0),
             waits_since: Monotonic::NEVER,
             is_stuck: false,
+            listed: 0,
         }
+    }
+
+    /// The level of what waits.
+    pub(in crate::shard) fn fill(&self, bounds: QueueBounds) -> u8 {
+        Fill::level(self.queued, bounds)
+    }
+
+    /// See [`Fill::grown`].
+    pub(super) fn grown(&mut self, bounds: QueueBounds) -> Option<u8> {
+        let level = self.fill(bounds);
+        Fill::grown(&mut self.listed, level)
+    }
+
+    /// See [`Fill::again`].
+    pub(in crate::shard) fn list_again(&mut self, bounds: QueueBounds) -> Option<u8> {
+        let level = self.fill(bounds);
+        Fill::again(&mut self.listed, level)
+    }
+
+    /// Drops so many messages that wait, oldest first: for any member, or for the one for which most do. How many.
+    pub(in crate::shard) fn drop_oldest(&mut self, most: usize, now: Monotonic) -> usize {
+        let longest = || self.members.iter().max_by_key(|(_, member)| member.line.len()).map(|(key, _)| *key);
+        let of = if self.line.is_empty() { longest() } else { None };
+        (0..most).take_while(|_| self.remove(of, 0, now).is_some()).count()
     }
 
     /// Neither members nor messages.
@@ -208,25 +235,25 @@ impl Part {
         }
     }
 
-    /// A message waits for this member, or for any, behind all others that do. True: the oldest had to go for it.
+    /// A message waits for this member, or for any, behind all others that do. How many of the oldest had to go for it.
     pub(super) fn push(
         &mut self,
         body: Rc<Body>,
         now: Monotonic,
         bounds: QueueBounds,
         member: Option<SessionKey>,
-    ) -> bool {
+    ) -> usize {
         let bytes = body.packet().len();
-        let line = self.line_of(member);
-        let (is_full, is_first) = (line.is_full(bounds, bytes), line.is_empty());
-        if is_full {
-            self.remove(member, 0, now);
-        } else if is_first && member.is_none() {
+        if member.is_none() && self.line.is_empty() {
             self.waits_since = now;
+        }
+        let mut dropped = 0;
+        while self.line_of(member).is_full(bounds, bytes) && self.remove(member, 0, now).is_some() {
+            dropped += 1;
         }
         self.line_of(member).push_back(body);
         self.queued = (self.queued.0 + 1, self.queued.1 + bytes);
-        is_full
+        dropped
     }
 
     /// One that was sent to a member and not acknowledged waits before all others.

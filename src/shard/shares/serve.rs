@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::config::ShareStrategy;
-use crate::limits::{REMEMBERED_BYTES_MAX, SHARE_LOOKS_MAX};
+use crate::limits::SHARE_LOOKS_MAX;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
@@ -12,6 +12,7 @@ use crate::session::SessionKey;
 
 use super::super::delivery::{By, Message, Stored};
 use super::super::events::{clipped, second};
+use super::super::queues::Holder;
 use super::super::{Core, Ring};
 
 /// What came of offering a message to the members of a share.
@@ -92,7 +93,7 @@ impl Core {
         to: ToShare,
         member: Option<SessionKey>,
     ) -> Option<M> {
-        let is_full = self.delivery.remembered().bytes() > REMEMBERED_BYTES_MAX;
+        let is_full = !self.remembers_more();
         let part = self.delivery.shares.parts.get_mut(&to.share)?;
         if publish.qos == QoS::AtMostOnce || !part.keeps(member) {
             return Some(if part.online() == 0 { M::CopiesAway } else { M::CopiesSlow });
@@ -101,9 +102,14 @@ impl Core {
             return Some(M::CopiesQueueFull);
         }
         let body = self.delivery.copies.body(publish, to.key);
-        let is_dropped = part.push(body, io.now(), self.session_settings.queue, member);
+        let bounds = self.session_settings.queue;
+        let dropped = part.push(body, io.now(), bounds, member);
+        if let Some(level) = part.grown(bounds) {
+            self.queues.fullest.note(level, Holder::Share(to.share));
+        }
         self.store_for_share(publish, to);
-        is_dropped.then_some(M::CopiesQueueFull)
+        self.numbers.raise(M::CopiesQueueFull, dropped.saturating_sub(1) as u64);
+        (dropped > 0).then_some(M::CopiesQueueFull)
     }
 
     /// Offers a message to the members that may have room: in turn, or to the least busy one first.

@@ -1,0 +1,278 @@
+//! What one client has, or does not take, costs no other one.
+
+use std::time::Duration;
+
+use forebay::metrics::spec::ShardMetric as M;
+use forebay::mqtt::FilterBuf;
+use forebay::mqtt::packet::{Packet, Publish, QoS, Unsubscribe, Version};
+use forebay::mqtt::property::{Properties, Property, PropertyBuf};
+use forebay::runtime::seam::ConnId;
+
+use super::kept::{arrive, connect};
+use super::queues::{Heard, QOS_1, QOS_2, again, answer, back, config, hear, lose, rest, said, say};
+use super::retained::{replayed, settled};
+use super::shares::{member, vanish};
+use super::subscribe::{PLAIN, bytes_of, heard, message, publish, subscribe, subscribe_and_hear, world};
+use super::world::World;
+
+/// A kept session with this subscription, whose client is away.
+fn away(world: &mut World, client: &str, filter: &str) {
+    let (conn, _) = world.kept_v5(client);
+    assert_eq!(subscribe(world, conn, Version::V5, 0, &[(filter, QOS_1)]), [1]);
+    lose(world, conn);
+}
+
+/// Publishes so many messages at QoS 1, and takes what its publisher is answered.
+fn flood(world: &mut World, publisher: ConnId, topic: &str, payload: &str, count: usize) {
+    for number in 0..count {
+        let packet_id = u16::try_from(number % 60_000 + 1).expect("below");
+        let of = Publish { qos: QoS::AtLeastOnce, packet_id, ..message(topic, payload) };
+        publish(world, publisher, Version::V5, of);
+        if number % 16 == 15 {
+            world.advance(Duration::from_millis(1));
+            world.sent(publisher);
+        }
+    }
+    world.advance(Duration::from_millis(1));
+    world.sent(publisher);
+}
+
+fn leave(world: &mut World, conn: ConnId, filter: &str) {
+    let mut filters = FilterBuf::for_unsubscribe();
+    assert!(filters.push(filter, PLAIN));
+    let packet = Unsubscribe { packet_id: 9, properties: Properties::EMPTY, filters: filters.as_filters() };
+    world.bytes(conn, &bytes_of(Version::V5, &Packet::Unsubscribe(packet)));
+    world.advance(Duration::from_millis(1));
+    world.sent(conn);
+}
+
+#[test]
+fn long_queues_make_room_for_short_ones() {
+    const FLOOD: usize = 4_000;
+    let mut world = World::new(&config());
+    away(&mut world, "flooded", "flood/#");
+    away(&mut world, "quiet", "t");
+    let (there, _) = world.kept_v5("there");
+    subscribe(&mut world, there, Version::V5, 0, &[("t", QOS_2)]);
+    let publisher = world.device_v5("p");
+    flood(&mut world, publisher, "flood/a", "x", FLOOD);
+    let stored = world.number(M::StoredMessages) as usize;
+    let dropped = world.number(M::CopiesQueueFull) as usize;
+    assert_eq!(stored + dropped, FLOOD, "what a queue has lost is counted");
+    assert!(dropped > 1_000, "{dropped}: the log can keep track of fewer");
+
+    say(&mut world, publisher, QoS::ExactlyOnce, 1, "important");
+    world.advance(Duration::from_millis(1));
+    assert!(matches!(hear(&mut world, there)[..], [Heard::Message { qos: 2, .. }]), "its queue is short");
+    world.power_cut();
+    let quiet = back(&mut world, "quiet").1;
+    assert!(matches!(&quiet[..], [Heard::Message { payload, .. }] if payload == "important"), "{quiet:?}");
+    let (_, first) = back(&mut world, "flooded");
+    let Heard::Message { id, .. } = first[0] else { panic!("{first:?}") };
+    assert!(usize::from(id) > dropped / 2, "{id}: the oldest are gone");
+}
+
+#[test]
+fn a_queue_holds_no_more_bytes_than_it_may() {
+    let mut world = World::new(&format!("{}\n[delivery]\nqueue_bytes_max = \"100KiB\"\n", config()));
+    away(&mut world, "s", "t");
+    let publisher = world.device_v5("p");
+    flood(&mut world, publisher, "t", "x", 100);
+    flood(&mut world, publisher, "t", &"y".repeat(50_000), 5);
+    assert_eq!(world.number(M::CopiesQueueFull), 100 + 3);
+    assert!(world.number(M::RememberedBytes) <= 100 << 10, "{}", world.number(M::RememberedBytes));
+}
+
+#[test]
+fn the_line_of_a_share_holds_no_more_bytes_than_it_may() {
+    let mut world = World::new(&format!("{}\n[delivery]\nqueue_bytes_max = \"100KiB\"\n", config()));
+    away(&mut world, "s", "$share/g/t");
+    let publisher = world.device_v5("p");
+    flood(&mut world, publisher, "t", "x", 100);
+    flood(&mut world, publisher, "t", &"y".repeat(50_000), 5);
+    assert_eq!(world.number(M::CopiesQueueFull), 100 + 3);
+    assert!(world.number(M::ShareQueuedBytes) <= 100 << 10, "{}", world.number(M::ShareQueuedBytes));
+}
+
+#[test]
+fn rows_leave_room_to_retained_messages_and_sessions() {
+    let mut world = World::new(&config());
+    world.kafka_down();
+    let publisher = world.device_v5("p");
+    let payload = "x".repeat(8_000);
+    for packet_id in 1..=u16::MAX {
+        let of = Publish { qos: QoS::AtLeastOnce, packet_id, ..message("to/kafka/a", &payload) };
+        publish(&mut world, publisher, Version::V5, of);
+        world.advance(Duration::from_millis(1));
+        if world.table.wire(publisher).paused {
+            break;
+        }
+    }
+    assert!(world.table.wire(publisher).paused, "the log is full of rows");
+    let other = world.device_v5("other");
+    let of = Publish { qos: QoS::AtLeastOnce, packet_id: 1, retain: true, ..message("t", "kept") };
+    publish(&mut world, other, Version::V5, of);
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, other), [Heard::Answer { kind: 4, id: 1 }]);
+    let conn = arrive(&mut world, &connect("new", false, None));
+    assert_eq!(world.sent(conn), [0x20, 2, 0, 0]);
+}
+
+#[test]
+fn clients_that_take_no_retained_messages_do_not_keep_others_from_theirs() {
+    const DEAF: usize = 200;
+    let mut world = world();
+    let publisher = world.device_v5("p");
+    for topic in ["r/1", "r/2", "r/3"] {
+        publish(
+            &mut world,
+            publisher,
+            Version::V5,
+            Publish { retain: true, qos: QoS::AtLeastOnce, packet_id: 1, ..message(topic, "x") },
+        );
+    }
+    // They take one, and do not acknowledge it.
+    let mut deaf = Vec::new();
+    for number in 0..DEAF {
+        let conn = member(&mut world, &format!("deaf-{number}"), 1, 0, false);
+        let (codes, first) = subscribe_and_hear(&mut world, conn, Version::V5, 0, &[("r/#", QOS_1)]);
+        assert_eq!(codes, [1]);
+        deaf.push((conn, first));
+    }
+    let honest = world.device_v5("honest");
+    assert_eq!(replayed(&mut world, honest, 0, &[("r/2", PLAIN)]), ["r/2 x retain"]);
+    // And when one of them acknowledges, it gets what is left, each once.
+    for (conn, mut got) in [deaf.remove(3), deaf.remove(DEAF - 2)] {
+        let mut all = Vec::new();
+        for _ in 0..5 {
+            got.extend(settled(&mut world, conn));
+            for of in got.drain(..) {
+                let (_, id) = of.split_once(" id ").expect("an identifier");
+                let id: u16 = id.split(' ').next().and_then(|id| id.parse().ok()).expect("a number");
+                answer(&mut world, conn, 4, id);
+                all.push(of.split(' ').next().expect("a topic").to_owned());
+            }
+            world.advance(Duration::from_millis(100));
+        }
+        all.sort();
+        assert_eq!(all, ["r/1", "r/2", "r/3"]);
+    }
+}
+
+#[test]
+fn others_pass_a_message_for_many_but_not_those_of_its_topic() {
+    const CROWD: usize = 1_500;
+    let mut world = world();
+    let mut crowd = Vec::new();
+    for number in 0..CROWD {
+        let conn = world.device_v5(&format!("c{number}"));
+        subscribe(&mut world, conn, Version::V5, 0, &[("crowd", PLAIN)]);
+        crowd.push(conn);
+    }
+    let (publisher, neighbour) = (world.device_v5("p"), world.device_v5("n"));
+    subscribe(&mut world, neighbour, Version::V5, 0, &[("t", PLAIN)]);
+    let of = [message("crowd", "1"), message("crowd", "2"), message("t", "3"), message("crowd", "4")];
+    let bytes: Vec<u8> = of.into_iter().flat_map(|of| bytes_of(Version::V5, &Packet::Publish(of))).collect();
+    world.bytes(publisher, &bytes);
+    assert_eq!(heard(&mut world, neighbour, Version::V5), ["t 3"]);
+    let had: usize = crowd.iter().filter(|conn| !world.table.wire(**conn).out.is_empty()).count();
+    assert!(had > 0 && had < CROWD, "{had}: a turn makes copies for some");
+    assert!(world.number(M::DeliveryLineBytes) > 0);
+    // The topic has fewer subscribers now: what is published joins those before it all the same.
+    for conn in crowd.drain(40..) {
+        leave(&mut world, conn, "crowd");
+    }
+    publish(&mut world, publisher, Version::V5, message("crowd", "5"));
+    world.advance(Duration::from_millis(1));
+    for conn in crowd {
+        assert_eq!(heard(&mut world, conn, Version::V5), ["crowd 1", "crowd 2", "crowd 4", "crowd 5"]);
+    }
+    assert_eq!(world.number(M::DeliveryLineBytes), 0);
+}
+
+#[test]
+fn what_had_expired_before_a_crash_is_not_sent_after_it() {
+    let mut world = World::new(&config());
+    away(&mut world, "a", "t");
+    let (conn, _) = world.kept_v5("b");
+    subscribe(&mut world, conn, Version::V5, 0, &[("t", QOS_2)]);
+    lose(&mut world, conn);
+    let publisher = world.device_v5("p");
+    let mut properties = PropertyBuf::new();
+    properties.extend([Property::MessageExpiryInterval(1)]);
+    for (packet_id, qos) in [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce)] {
+        let of = Publish { qos, packet_id, properties: properties.as_properties(), ..message("t", "x") };
+        publish(&mut world, publisher, Version::V5, of);
+    }
+    world.advance(Duration::from_millis(10));
+    world.advance(Duration::from_millis(2_500));
+    world.power_cut();
+    assert_eq!(back(&mut world, "a").1, []);
+    // Of QoS 2 its client may have had it: the exchange is finished.
+    assert_eq!(back(&mut world, "b").1, [Heard::Answer { kind: 6, id: 2 }]);
+}
+
+/// [MQTT-3.10.4-3]
+#[test]
+fn what_a_member_was_sent_is_its_own_when_it_leaves_the_share() {
+    for crash in [false, true] {
+        let mut world = World::new(&config());
+        let (conn, _) = world.kept_v5("m");
+        assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("$share/g/t", QOS_1)]), [1]);
+        let publisher = world.device_v5("p");
+        for (id, payload) in [(1, "a"), (2, "b")] {
+            say(&mut world, publisher, QoS::AtLeastOnce, id, payload);
+        }
+        world.advance(Duration::from_millis(1));
+        assert_eq!(hear(&mut world, conn), [said(1, 1, "a"), said(1, 2, "b")]);
+        answer(&mut world, conn, 4, 1);
+        leave(&mut world, conn, "$share/g/t");
+        rest(&mut world);
+        if crash {
+            world.power_cut();
+        } else {
+            vanish(&mut world, conn);
+        }
+        let (conn, behind) = back(&mut world, "m");
+        assert_eq!(behind, [again(1, 2, "b")], "crash: {crash}");
+        answer(&mut world, conn, 4, 2);
+        rest(&mut world);
+        assert_eq!(world.number(M::StoredMessages), 0);
+        world.power_cut();
+        assert_eq!(back(&mut world, "m").1, []);
+    }
+}
+
+/// Section 4.9 of 5.0: the send quota is whole again on a new connection, and PUBREL does not use it.
+#[test]
+fn a_publisher_waits_where_its_packet_identifiers_are_being_released() {
+    let mut world = World::new(&format!("{}\n[mqtt]\nreceive_maximum = 4\n", config()));
+    let (subscriber, _) = world.kept_v5("s");
+    subscribe(&mut world, subscriber, Version::V5, 0, &[("t", QOS_2)]);
+    let (publisher, _) = world.kept_v5("p");
+    for id in 1..=4 {
+        say(&mut world, publisher, QoS::ExactlyOnce, id, "a");
+    }
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, publisher).len(), 4, "PUBREC");
+    lose(&mut world, publisher);
+    let (publisher, _) = back(&mut world, "p");
+    world.table.disk.slow = true;
+    let releases = (1..=4_u8).flat_map(|id| [0x62, 2, 0, id]);
+    let of = |id| Publish { qos: QoS::ExactlyOnce, packet_id: id, ..message("t", "b") };
+    let more = (5..=8).flat_map(|id| bytes_of(Version::V5, &Packet::Publish(of(id))));
+    let bytes: Vec<u8> = releases.chain(more).collect();
+    world.bytes(publisher, &bytes);
+    world.table.disk.slow = false;
+    for _ in 0..10 {
+        world.advance(Duration::from_millis(60));
+    }
+    let answers = hear(&mut world, publisher);
+    let of = |kind, ids: std::ops::RangeInclusive<u16>| ids.map(move |id| Heard::Answer { kind, id });
+    let mut expected: Vec<_> = of(7, 1..=4).chain(of(5, 5..=8)).collect();
+    let mut answers = answers;
+    let by = |of: &Heard| format!("{of:?}");
+    answers.sort_by_key(by);
+    expected.sort_by_key(by);
+    assert_eq!(answers, expected);
+}
