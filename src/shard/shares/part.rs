@@ -425,7 +425,7 @@ mod tests {
         part.enter(member(1, QoS::AtLeastOnce), 1, true);
         part.share.set_members(1, 1, 1);
         assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
-        assert!(!part.push(Body::new(vec![1; 100], Monotonic(1), 0, &held), Monotonic(1), bounds, None));
+        assert_eq!(part.push(Body::new(vec![1; 100], Monotonic(1), 0, &held), Monotonic(1), bounds, None), 0);
         part.set_stuck();
         assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(1); 2]);
         assert!(part.remove(None, 0, Monotonic(2)).is_some());
