@@ -34,6 +34,16 @@ pub const SHARDS_MAX: usize = 63;
 /// Subscriptions of one session. One more is refused (0x97).
 pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
 
+/// Subscriptions of one session whose filters begin with a wildcard and have more than four levels. One more is refused (0x97): each may
+/// have to be compared with every message.
+pub const WILD_FILTERS_OF_SESSION_MAX: usize = 32;
+
+/// Filters of a shard that are compared with every message. New ones are refused past that (0x97).
+pub const COMPARED_MAX: usize = 1_024;
+
+/// Shapes of more than four levels that one session brings in: the 64 places are for all.
+pub const SHAPES_OF_SESSION_MAX: usize = 8;
+
 /// Shared subscriptions of a process: share names with their filters. One more is refused (0x97).
 pub const SHARES_MAX: usize = 10_000;
 

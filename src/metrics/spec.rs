@@ -131,6 +131,8 @@ table!(
     PublishesRefused, Counter, "publishes_routed"{result = "refused"}, "Refused before any sink took them.";
     Subscriptions, Gauge, "subscriptions", "Subscriptions of sessions, connected or not.";
     SubscriptionFilters, Gauge, "subscription_filters", "Different topic filters among them.";
+    FiltersCompared, Gauge, "subscription_filters_compared", "Topic filters that are compared with every message: they begin with a wildcard, have more than four levels, and found no place for their form. At 1,024 on a shard, new ones are refused.";
+    FiltersWithoutRoom, Gauge, "subscription_filters_without_room", "Topic filters that found no room in the table that all shards look in; a shard with one gets every message.";
     CopiesSent, Counter, "deliveries"{result = "sent"}, "Messages for subscribers, each counted once for each session, by what became of them: sent.";
     CopiesQueueFull, Counter, "deliveries"{result = "queue_full"}, "Dropped, because as many messages waited for the session as may (the oldest goes), or the memory for all of them was full.";
     CopiesAway, Counter, "deliveries"{result = "disconnected"}, "Not sent at QoS 0, because the client of the session was not connected.";

@@ -12,6 +12,11 @@ use smallvec::SmallVec;
 /// compares the text.
 pub const LEVELS_MAX: usize = 32;
 
+/// Shapes of so many levels have a number below [`SMALL_SHAPES`].
+const LEVELS_SMALL: usize = 4;
+/// See [`Shape::small`].
+pub const SMALL_SHAPES: usize = 4 << LEVELS_SMALL;
+
 /// Seeded for each process, so that no client can choose filters that collide.
 #[derive(Clone, Debug, Default)]
 pub struct Seed(foldhash::quality::RandomState);
@@ -93,6 +98,34 @@ impl Shape {
 
     const fn has_rest(self) -> bool {
         self.0 >> 38 & 1 == 1
+    }
+
+    /// The number of a shape of at most four levels, below [`SMALL_SHAPES`]: fleets mostly use these.
+    #[must_use]
+    pub const fn small(self) -> Option<usize> {
+        if self.levels() > LEVELS_SMALL {
+            return None;
+        }
+        Some((1 << self.levels() | self.plus() as usize) << 1 | self.has_rest() as usize)
+    }
+
+    /// Whether it is that of a prefix ([`Shape::prefix_of`]).
+    #[must_use]
+    pub const fn is_prefix(self) -> bool {
+        self.plus() == 0 && self.has_rest()
+    }
+
+    /// Whether there is always room for it: it is small, or that of a prefix.
+    #[must_use]
+    pub const fn has_own_place(self) -> bool {
+        self.small().is_some() || self.is_prefix()
+    }
+
+    /// Whether a filter has to be compared with every message if there is no room for its shape: it begins with a wildcard, and has
+    /// more than four levels before `#`.
+    #[must_use]
+    pub fn needs_place(filter: &str) -> bool {
+        filter.starts_with(['+', '#']) && Self::of(filter).is_none_or(|shape| !shape.has_own_place())
     }
 
     /// Whether its first level is a wildcard.
@@ -193,6 +226,21 @@ mod tests {
         assert_eq!(Shape::of(&format!("{deepest}/a")), None);
         assert_eq!(Shape::prefix_of(&vec!["a"; 100].join("/")), Shape::new(LEVELS_MAX, 0, true));
         assert!(Shape::new(LEVELS_MAX, u32::MAX, true).to_bits() < 1 << Shape::BITS);
+    }
+
+    #[test]
+    fn small_shapes_have_numbers_of_their_own() {
+        let shapes = (0..=LEVELS_SMALL).flat_map(|levels| (0..1 << levels).map(move |plus| (levels, plus)));
+        let shapes = shapes.flat_map(|(levels, plus)| [false, true].map(|rest| Shape::new(levels, plus, rest)));
+        let numbers: std::collections::BTreeSet<_> = shapes.clone().filter_map(Shape::small).collect();
+        assert_eq!(numbers.len(), shapes.count());
+        assert!(numbers.iter().all(|number| *number < SMALL_SHAPES));
+        for (filter, needs_place) in
+            [("#", false), ("+/a/+/b", false), ("+/a/b/c/#", false), ("a/+/c/d/e/f", false), ("+/b/c/d/e", true)]
+        {
+            assert_eq!(Shape::needs_place(filter), needs_place, "{filter}");
+        }
+        assert!(Shape::needs_place(&format!("+{}", "/a".repeat(LEVELS_MAX))));
     }
 
     fn topics() -> impl Strategy<Value = String> {

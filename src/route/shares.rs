@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::interest::{Interest, TooManyShapes};
+use super::interest::Interest;
 use super::shape::Topic;
 use super::subscriptions::{FilterId, Subscriber, Subscriptions};
 use crate::limits::SHARES_MAX;
@@ -206,14 +206,9 @@ struct All {
     shares: BTreeMap<ShareNumber, (Arc<Share>, usize)>,
 }
 
-/// Why there is no such share.
+/// There are [`SHARES_MAX`] others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoShare {
-    /// There are [`SHARES_MAX`] others.
-    TooMany,
-    /// Its filter begins with a wildcard, and its shape would be one too many.
-    TooManyShapes,
-}
+pub struct TooManyShares;
 
 impl Shares {
     fn all(&self) -> MutexGuard<'_, All> {
@@ -271,8 +266,8 @@ impl KnownShares {
     /// [`KnownShares::leave`] it.
     ///
     /// # Errors
-    /// [`NoShare`].
-    pub fn join(&mut self, text: &str) -> Result<Arc<Share>, NoShare> {
+    /// There are too many others.
+    pub fn join(&mut self, text: &str) -> Result<Arc<Share>, TooManyShares> {
         let of = Arc::clone(&self.of);
         let mut all = of.all();
         self.read(&all);
@@ -283,15 +278,21 @@ impl KnownShares {
             return Ok(Arc::clone(share));
         }
         let number = self.latest.checked_add(1).and_then(NonZeroU32::new);
-        let number = number.filter(|_| all.shares.len() < SHARES_MAX).ok_or(NoShare::TooMany)?;
+        let number = number.filter(|_| all.shares.len() < SHARES_MAX).ok_or(TooManyShares)?;
         let share = Share::new(number, text, self.shards);
-        self.enter(&share).map_err(|TooManyShapes| NoShare::TooManyShapes)?;
+        self.enter(&share);
         all.by_text.insert(Arc::clone(share.text()), number);
         all.shares.insert(number, (Arc::clone(&share), 1));
         self.latest = number.get();
         of.count.store(all.shares.len(), Ordering::Release);
         of.latest.store(number.get(), Ordering::Release);
         Ok(share)
+    }
+
+    /// Whether there is room for shares with this filter: [`Subscriptions::has_room`].
+    pub fn has_room(&mut self, filter: &str) -> bool {
+        self.catch_up();
+        self.index.has_room(filter)
     }
 
     /// The share of this number: there are messages for it. The shard uses it from now on, and has to [`KnownShares::leave`] it.
@@ -331,8 +332,7 @@ impl KnownShares {
     fn read(&mut self, all: &All) {
         let known = NonZeroU32::new(self.latest).map_or(Bound::Unbounded, Bound::Excluded);
         for (share, _) in all.shares.range((known, Bound::Unbounded)).map(|(_, entry)| entry) {
-            // The shard that has made it has found room for its shape, and keeps it.
-            let _ = self.enter(share);
+            self.enter(share);
         }
         self.latest = self.of.latest.load(Ordering::Acquire);
         // So that those that have ended elsewhere are no more than those that there are.
@@ -342,13 +342,12 @@ impl KnownShares {
         }
     }
 
-    fn enter(&mut self, share: &Arc<Share>) -> Result<(), TooManyShapes> {
+    fn enter(&mut self, share: &Arc<Share>) {
         let (_, filter) = split_shared(&share.text).unwrap_or(("", &share.text));
         let options = SubscriptionOptions::default();
         let entry = Subscriber { session: share.number, options, identifier: 0, is_checked: false };
-        self.index.subscribe(filter, entry)?;
+        self.index.subscribe(filter, entry);
         self.known.insert(share.number, Arc::clone(share));
-        Ok(())
     }
 
     fn forget(&mut self, number: ShareNumber) {
@@ -402,7 +401,7 @@ mod tests {
         let mut shards = world(2);
         let join = |known: &mut KnownShares, number: usize| known.join(&format!("$share/{number}/a"));
         let all: Vec<_> = (0..SHARES_MAX).map(|number| join(&mut shards[0], number).expect("there is room")).collect();
-        assert_eq!(join(&mut shards[1], SHARES_MAX).err(), Some(NoShare::TooMany));
+        assert_eq!(join(&mut shards[1], SHARES_MAX).err(), Some(TooManyShares));
         join(&mut shards[1], 7).expect("one that is there");
         assert_eq!(found(&mut shards[1], "a").len(), SHARES_MAX);
         all.iter().for_each(|share| shards[0].leave(share));

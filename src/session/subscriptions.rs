@@ -102,10 +102,10 @@ impl SubscriptionRefused {
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the filters of the session are longer than it may remember" };
     /// The memory for sessions, or the spool, is full.
     pub const NO_ROOM: Self = Self { code: ReasonCode::QUOTA_EXCEEDED, what: "no room for another subscription" };
-    /// The filter begins with a wildcard, and there are too many others of that kind.
-    pub const TOO_MANY_SHAPES: Self = Self {
+    /// It may have to be compared with every message, and there are too many of that kind.
+    pub const TOO_MANY_WILD: Self = Self {
         code: ReasonCode::QUOTA_EXCEEDED,
-        what: "too many kinds of filters with a wildcard in the first level are in use",
+        what: "too many filters that begin with a wildcard and have more than four levels",
     };
 }
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::auth::acl;
+use crate::limits::WILD_FILTERS_OF_SESSION_MAX;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Subscribe, SubscriptionOptions, Unsubscribe};
 use crate::mqtt::topic;
+use crate::route::shape::Shape;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::ConnId;
 use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Violation, Wish};
@@ -76,6 +78,7 @@ impl Core {
             return Err(SubscriptionRefused::DENIED);
         }
         self.sessions.may_subscribe(key, wish.filter)?;
+        self.may_enter(key, wish.filter)?;
         let options = wish.granted();
         let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
         let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
@@ -100,8 +103,27 @@ impl Core {
         if topic::is_shared(filter) {
             return self.join_share(filter, subscriber);
         }
-        let entered = self.delivery.index.subscribe(filter, subscriber);
-        entered.map_err(|_| SubscriptionRefused::TOO_MANY_SHAPES)
+        Ok(self.delivery.index.subscribe(filter, subscriber))
+    }
+
+    /// A session may have few filters that may have to be compared with every message, and a shard has not many that are. Those
+    /// that it has stay, also after a restart.
+    fn may_enter(&mut self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
+        let behind = |filter| topic::split_shared(filter).map_or(filter, |(_, behind)| behind);
+        let Some(session) = self.sessions.get(key).filter(|_| Shape::needs_place(behind(filter))) else {
+            return Ok(());
+        };
+        let subscriptions = session.subscriptions();
+        if subscriptions.iter().any(|known| *known.filter == *filter) {
+            return Ok(());
+        }
+        let wild = subscriptions.iter().filter(|known| Shape::needs_place(behind(&known.filter))).count();
+        let has_room = match topic::split_shared(filter) {
+            Some((_, behind)) => self.delivery.shares.has_room(behind),
+            None => self.delivery.index.has_room(filter),
+        };
+        let is_taken = wild < WILD_FILTERS_OF_SESSION_MAX && has_room;
+        is_taken.then_some(()).ok_or(SubscriptionRefused::TOO_MANY_WILD)
     }
 
     /// An UNSUBSCRIBE, its filters one after the other [MQTT-3.10.4-6]. Nothing that is published after its answer is sent for

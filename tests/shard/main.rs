@@ -37,6 +37,7 @@ mod retained;
 mod ring;
 mod segments;
 mod several;
+mod shapes;
 mod share_strategies;
 mod shares;
 mod shares_crash;

@@ -257,6 +257,8 @@ impl Core {
         self.numbers.set(M::RememberedBytes, self.delivery.remembered().bytes() as u64);
         self.numbers.set(M::Subscriptions, (self.delivery.index.len() + self.delivery.shares.members()) as u64);
         self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
+        self.numbers.set(M::FiltersCompared, self.delivery.index.compared() as u64);
+        self.numbers.set(M::FiltersWithoutRoom, self.delivery.index.without_room() as u64);
     }
 
     /// The turn that [`Core::deliver_waiting`] has asked for.

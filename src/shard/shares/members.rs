@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::metrics::spec::ShardMetric as M;
-use crate::route::shares::{NoShare, mark_of};
+use crate::route::shares::{TooManyShares, mark_of};
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
 use crate::session::{SessionKey, SubscriptionRefused};
@@ -27,10 +27,7 @@ impl Core {
         let is_kept = session.is_some_and(|session| session.number().is_some());
         let mark = session.map_or(0, |session| mark_of(session.client_id()));
         let shares = &mut self.delivery.shares;
-        let part = shares.part_of(self.index, text).map_err(|why| match why {
-            NoShare::TooMany => SubscriptionRefused::TOO_MANY_SHARES,
-            NoShare::TooManyShapes => SubscriptionRefused::TOO_MANY_SHAPES,
-        })?;
+        let part = shares.part_of(self.index, text).map_err(|TooManyShares| SubscriptionRefused::TOO_MANY_SHARES)?;
         let (number, text) = (part.share.number(), Arc::clone(part.share.text()));
         let is_new = part.enter(subscriber, mark, is_online);
         part.set_kept(key, is_kept);

@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use crate::config::ShareStrategy;
 use crate::kafka::producer::row_log::Origin;
-use crate::route::shares::{Choice, KnownShares, NoShare, ShareNumber, ToShare, key_of, mark_of_share};
+use crate::route::shares::{Choice, KnownShares, ShareNumber, ToShare, TooManyShares, key_of, mark_of_share};
 use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
@@ -159,8 +159,13 @@ impl Shares {
         Some(Arc::clone(share.text()))
     }
 
+    /// Whether there is room for a share with this filter.
+    pub(super) fn has_room(&mut self, filter: &str) -> bool {
+        self.known.has_room(filter)
+    }
+
     /// What this shard has of the share of this text, which is made if there is none.
-    fn part_of(&mut self, shard: usize, text: &str) -> Result<&mut Part, NoShare> {
+    fn part_of(&mut self, shard: usize, text: &str) -> Result<&mut Part, TooManyShares> {
         let share = self.known.join(text)?;
         if self.parts.contains_key(&share.number()) {
             // The shard has used it before.
