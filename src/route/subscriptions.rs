@@ -43,6 +43,8 @@ struct Filter<S> {
     key: Key,
     /// Its own, or that of its prefix where there was no room for that.
     shape: Shape,
+    /// If it is that of its prefix: its own, and its key, which are compared faster than texts.
+    own: Option<Box<(Shape, Key)>>,
     /// It found room in [`Interest`].
     has_room: bool,
     text: Arc<str>,
@@ -210,7 +212,8 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
             for &id in self.by_key.iter_hash(key.to_bits()) {
                 let filter = &self.filters[id as usize];
                 let is_of_shape = filter.key == key && filter.shape == *shape;
-                if is_of_shape && filter::matches(&filter.text, topic) {
+                let is_own = || filter.own.as_deref().is_none_or(|(own, key)| cut.key(*own) == Some(*key));
+                if is_of_shape && is_own() && filter::matches(&filter.text, topic) {
                     found.push(FilterId(id));
                 }
             }
@@ -234,16 +237,19 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
     }
 
     fn add_filter(&mut self, text: &str, session: S) -> u32 {
-        let own = Shape::of(text).filter(|shape| self.may_use(*shape, session) && self.use_shape(*shape));
-        let shape = own.unwrap_or_else(|| {
+        let own = Shape::of(text);
+        let placed = own.filter(|shape| self.may_use(*shape, session) && self.use_shape(*shape));
+        let shape = placed.unwrap_or_else(|| {
             let prefix = Shape::prefix_of(text);
             // It always has its place.
             let _ = self.use_shape(prefix);
             prefix
         });
-        let key = shape.key(text, self.interest.seed());
+        let key_of = |shape: Shape| shape.key(text, self.interest.seed());
+        let key = key_of(shape);
+        let own = own.filter(|own| *own != shape).map(|own| Box::new((own, key_of(own))));
         let has_room = self.interest.add(key, self.shard);
-        let filter = Filter { key, shape, has_room, text: text.into(), subscribers: Vec::new() };
+        let filter = Filter { key, shape, own, has_room, text: text.into(), subscribers: Vec::new() };
         self.compared += usize::from(filter.is_compared());
         let id = u32::try_from(self.filters.insert(filter)).unwrap_or(u32::MAX);
         let filters = &self.filters;

@@ -122,7 +122,9 @@ impl Core {
             Some((_, behind)) => self.delivery.shares.has_room(behind),
             None => self.delivery.index.has_room(filter),
         };
-        let is_taken = wild < WILD_FILTERS_OF_SESSION_MAX && has_room;
+        // Without a shape the texts would be compared, which takes much longer.
+        let has_shape = Shape::of(behind(filter)).is_some();
+        let is_taken = has_shape && wild < WILD_FILTERS_OF_SESSION_MAX && has_room;
         is_taken.then_some(()).ok_or(SubscriptionRefused::TOO_MANY_WILD)
     }
 
