@@ -8,12 +8,15 @@
 mod support;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use support::browser::Browser;
 use support::certificates::{certificates, listener};
 use support::service::{Service, config, config_with};
-use support::{python, run, temp_dir, tool};
+use support::{cache, python, root, run, temp_dir, tool};
 
 const FLOW: &str = r#"
 [[sink]]
@@ -207,4 +210,63 @@ fn acknowledged_messages_survive_kill_9_and_a_restart() {
     run(mosquitto_pub(&service).args(["-i", "one", "-q", "1", "-t", "flow/one", "-m", "after"]));
     assert_eq!(kcat(&service, "flow", "%o %s\n"), ["0 before", "1 after"]);
     assert!(service.terminate().success());
+}
+
+/// `python3 -m http.server` with the files of a folder, as the README has it.
+struct Pages(Child, u16);
+
+impl Pages {
+    fn of(folder: &Path) -> Self {
+        let mut command = tool("python3");
+        command.args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"]).arg(folder);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("python3 runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("it is piped")).read_line(&mut line).expect("its first line");
+        let port = line.split_once(" port ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        Self(child, port.unwrap_or_else(|| panic!("no port in {line:?}")))
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        let _already_ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// The page of the README in a browser, with its configuration: the same message in mosquitto_sub, in the page and in the log, and one
+/// that the page publishes.
+#[test]
+fn a_page_in_a_browser_shows_messages_and_publishes() {
+    let (examples, pages) = (root().join("examples"), temp_dir());
+    fs::copy(examples.join("page.html"), pages.path().join("page.html")).expect("the page");
+    std::os::unix::fs::symlink(cache().join("node/node_modules"), pages.path().join("node_modules")).expect("a link");
+    let listeners = fs::read_to_string(examples.join("page.toml")).expect("its configuration");
+    let listeners = listeners.replace(":1883", ":0").replace(":8083", ":0");
+    let plain = "[[listener]]\nbind = \"127.0.0.1:0\"\ntransport = \"tcp\"\n";
+    let service = Service::start(&config("").replace(plain, &listeners));
+    let [_, ws] = service.listeners()[..] else { panic!("{:?}", service.listeners()) };
+
+    let server = Pages::of(pages.path());
+    let url = format!("http://127.0.0.1:{}/page.html?url=ws://127.0.0.1:{}/mqtt", server.1, ws.port());
+    let mut page = Browser::open(&url);
+    page.shows("subscribed");
+    let mut subscribe = tool("mosquitto_sub");
+    subscribe.args(["-h", "127.0.0.1", "-p", &service.mqtt().port().to_string()]);
+    subscribe.args(["-q", "1", "-t", "plant/+/temp", "-C", "1", "-W", "30", "-v"]);
+    let subscriber = subscribe.stdout(Stdio::piped()).spawn().expect("mosquitto_sub runs");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while service.metric("forebay_subscriptions") != Some(2.0) {
+        assert!(Instant::now() < deadline, "two clients have not subscribed");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    run(mosquitto_pub(&service).args(["-q", "1", "-t", "plant/7/temp", "-m", "21.5"]));
+    let heard = subscriber.wait_with_output().expect("it ends").stdout;
+    assert_eq!(String::from_utf8_lossy(&heard), "plant/7/temp 21.5\n");
+    page.shows("plant/7/temp 21.5");
+
+    page.evaluate("document.querySelector('button').click()");
+    page.shows("plant/9/temp 20.5");
+    assert_eq!(kcat(&service, "mqtt-messages", "%k: %s\n"), ["plant/7/temp: 21.5", "plant/9/temp: 20.5"]);
 }

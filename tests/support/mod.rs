@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+pub mod browser;
 pub mod certificates;
 pub mod kafka;
 pub mod service;
