@@ -140,6 +140,12 @@ impl Access {
         self.policy.as_ref().is_some_and(|policy| policy.settings().is_denial_acknowledged)
     }
 
+    /// Whether its client is not told that it was denied something for lack of permission.
+    #[must_use]
+    pub fn hides_denials(&self) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.settings().hides_denials)
+    }
+
     /// Begins an exchange by which its client authenticates again: the data of the server's AUTH. It may go on until then, by
     /// the clock of the caller. `None`: one has begun already.
     pub fn begin(&mut self, data: Option<&[u8]>, until: u64) -> Option<Result<Vec<u8>, Refusal>> {

@@ -77,6 +77,8 @@ pub struct Settings {
     pub foreign_takeover: Takeover,
     /// A publish of a 3.x client that is not granted is acknowledged and dropped; otherwise its connection is closed.
     pub is_denial_acknowledged: bool,
+    /// A client that is denied something is not told that it was for lack of permission.
+    pub hides_denials: bool,
     /// What one user may hold.
     pub limits: Limits,
 }
@@ -154,6 +156,7 @@ impl Settings {
             client_ids: ClientIds::Any,
             foreign_takeover: Takeover::Replace,
             is_denial_acknowledged: false,
+            hides_denials: false,
             limits: Limits::default(),
         }
     }

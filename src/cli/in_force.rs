@@ -181,6 +181,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
             Takeover::Refuse => "refuse",
         },
         "denied_3x": if of.is_denial_acknowledged { "acknowledge" } else { "close" },
+        "denied_reason": if of.hides_denials { "unspecified" } else { "not-authorized" },
         "limits": {
             "connections": of.limits.connections,
             "sessions": of.limits.sessions,

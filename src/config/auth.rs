@@ -99,6 +99,7 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
             _ => Takeover::Replace,
         },
         is_denial_acknowledged: table.read("denied_3x", values::word) == "acknowledge",
+        hides_denials: table.read("denied_reason", values::word) == "unspecified",
         limits: table.part(Section::AuthLimits).map(|table| limits(&table)).unwrap_or_default(),
     }
 }

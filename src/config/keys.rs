@@ -355,6 +355,7 @@ const CERTIFICATE_IDENTITY: &[Word] =
 const CLIENT_ID: &[Word] = &[word("any"), word("identity"), word("prefix")];
 const FOREIGN_TAKEOVER: &[Word] = &[word("replace"), word("refuse")];
 const DENIED_3X: &[Word] = &[word("close"), word("acknowledge")];
+const DENIED_REASON: &[Word] = &[word("not-authorized"), word("unspecified")];
 const TOKEN_FROM: &[Word] = &[word("password"), word("username")];
 const MIN_VERSION: &[Word] = &[word("1.2"), word("1.3")];
 const CLIENT_CERTIFICATE: &[Word] = &[word("required"), word("optional")];
@@ -539,6 +540,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Auth.denied_3x: Word(DENIED_3X), Is("\"close\""),
         "What an MQTT 3.x client gets for a QoS 1 or 2 publish that is denied, for which its protocol has no code: `\"close\"` closes the connection, \
          `\"acknowledge\"` acknowledges and drops the message.";
+    Auth.denied_reason: Word(DENIED_REASON), Is("\"not-authorized\""),
+        "Reason code that an MQTT 5 client gets for a publish, a subscription or a will that is denied: `\"not-authorized\"`: 0x87; `\"unspecified\"`: 0x80, \
+         without a Reason String, so that it does not learn why.";
 
     AuthJwt.jwks_file: Text, From("none"),
         "Public keys that tokens are signed with: a JSON Web Key Set. This, `jwks_url` or `secret_file` is required.";

@@ -252,7 +252,7 @@ impl Inflight {
     }
 
     /// See [`super::Session::drain_answers`].
-    pub(super) fn drain(&mut self, peer: &Peer, out: &mut Vec<u8>) -> Drained {
+    pub(super) fn drain(&mut self, peer: &Peer, hides_denials: impl Fn() -> bool, out: &mut Vec<u8>) -> Drained {
         let mut drained = Drained::default();
         while let Some(&slot) = self.slots.front() {
             if !slot.is_done() {
@@ -281,6 +281,12 @@ impl Inflight {
                     continue;
                 }
             };
+            let hidden;
+            let (mut peer, mut slot) = (peer, slot);
+            if slot.code.is_error() && hides_denials() {
+                (hidden, slot.code) = refusals::hide(*peer, slot.code);
+                peer = &hidden;
+            }
             if self.wants_receipts {
                 self.ack_with_receipts(peer, answer, slot, of, out);
             } else if slot.code.is_error() {

@@ -21,6 +21,17 @@ const fn words(reason: ReasonCode) -> Option<&'static str> {
     })
 }
 
+/// How a client that is not to learn what it lacks permission for is told of a refusal: the standard's word for "does not want to
+/// reveal the reason" (section 3.4.2.1). What Kafka rejects is told in the same way, as the two could be told apart otherwise.
+pub(super) fn hide(peer: Peer, reason: ReasonCode) -> (Peer, ReasonCode) {
+    match reason {
+        ReasonCode::NOT_AUTHORIZED | ReasonCode::UNSPECIFIED_ERROR => {
+            (Peer { problem_information: false, ..peer }, ReasonCode::UNSPECIFIED_ERROR)
+        }
+        other => (peer, other),
+    }
+}
+
 /// Appends a refusing PUBACK or PUBREC, with words where the client takes them and has room for them [MQTT-3.4.2-2]
 /// [MQTT-3.5.2-2].
 #[cold]

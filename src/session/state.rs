@@ -367,8 +367,9 @@ impl Session {
     /// connection is enough.
     pub fn drain_answers(&mut self, out: &mut Vec<u8>) -> Drained {
         self.complete_releases(out);
-        let peer = self.peer();
-        self.inflight.drain(&peer, out)
+        let (peer, access) = (self.peer(), &self.access);
+        let hides_denials = || access.as_ref().is_some_and(|access| access.hides_denials());
+        self.inflight.drain(&peer, hides_denials, out)
     }
 
     /// Whether as many answers are owed as are held for one connection: stop reading it, also within the bytes at

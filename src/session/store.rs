@@ -6,6 +6,7 @@ use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
 use super::keeping::Keeping;
 use super::peer::Peer;
+use super::refusals;
 use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::takeovers::Takeovers;
@@ -214,7 +215,12 @@ impl Sessions {
         out: &mut Vec<u8>,
     ) -> Result<Connected, Refused> {
         self.try_connect(connect, arrival, now, settings, out).map_err(|violation| {
-            refuse(Peer::of(connect), &violation, out);
+            let hides_denials = arrival.admission.is_some_and(|by| by.policy.settings().hides_denials);
+            let (peer, reason) = match violation {
+                Violation::WILL_DENIED if hides_denials => refusals::hide(Peer::of(connect), violation.reason),
+                _ => (Peer::of(connect), violation.reason),
+            };
+            refuse(peer, &Violation { reason, ..violation }, out);
             Refused { violation }
         })
     }

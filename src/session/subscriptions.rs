@@ -163,16 +163,20 @@ impl Session {
         const FAILURE_3X: u8 = 0x80;
         let version = self.terms.version;
         let refused = outcomes.iter().find_map(|outcome| outcome.as_ref().err());
+        let is_hidden = |refused: &SubscriptionRefused| {
+            *refused == SubscriptionRefused::DENIED && self.access.as_ref().is_some_and(|access| access.hides_denials())
+        };
         if version == Version::V31 && refused.is_some() {
             return false;
         }
         let code = |outcome: &Result<SubscriptionOptions, SubscriptionRefused>| match outcome {
             Ok(options) => options.qos as u8,
-            Err(refused) if version == Version::V5 => refused.code.0,
+            Err(refused) if version == Version::V5 && !is_hidden(refused) => refused.code.0,
+            Err(_) if version == Version::V5 => ReasonCode::UNSPECIFIED_ERROR.0,
             Err(_) => FAILURE_3X,
         };
         let codes: SmallVec<[u8; 32]> = outcomes.iter().map(code).collect();
-        let what = refused.map_or("", |refused| refused.what);
+        let what = refused.filter(|refused| !is_hidden(refused)).map_or("", |refused| refused.what);
         self.answer(&codes, what, out, |codes, properties| Packet::SubAck(SubAck { packet_id, properties, codes }));
         true
     }

@@ -130,6 +130,44 @@ fn a_publish_that_is_not_granted_goes_nowhere() {
     assert_eq!(world.number(ShardMetric::PublishesRefused), 2);
 }
 
+/// With `denied_reason = "unspecified"` publishes, subscriptions and wills are refused alike and without words; a reload changes it.
+#[test]
+fn a_client_need_not_learn_that_it_lacks_a_permission() {
+    const UNSPECIFIED: u8 = 0x80;
+    let dir = tempfile::tempdir().expect("a folder");
+    let told = config(&dir, "topic mine\n", "", &small());
+    let untold = told.replace("chain =", "denied_reason = 'unspecified'\nchain =");
+    let will =
+        |topic| Will { qos: QoS::AtMostOnce, retain: false, topic, payload: b"x", properties: Properties::EMPTY };
+    let with_will = || Connect { will: Some(will("yours")), ..hello("w", Properties::EMPTY) };
+    // PUBACK, SUBACK, and CONNACK for a will, as they come.
+    let refusals = |world: &mut World, conn: ConnId| {
+        world.bytes(conn, &publish("yours", 9));
+        let mut all = vec![world.sent(conn)];
+        world.bytes(conn, &subscribe_packet(Version::V5, 0, &[("mine", PLAIN), ("yours", PLAIN)]));
+        all.push(world.sent(conn));
+        let refused = send_connect(world, with_will());
+        all.push(world.sent(refused));
+        all
+    };
+    let mut world = World::new(&untold);
+    let (conn, code) = connect(&mut world, None);
+    assert_eq!(code, 0);
+    let bare = [&[0x40, 3, 0, 9, UNSPECIFIED][..], &[0x90, 5, 0, 9, 0, 0, UNSPECIFIED], &[0x20, 3, 0, UNSPECIFIED, 0]];
+    assert_eq!(refusals(&mut world, conn), bare);
+    assert_eq!(world.told(EventKind::AclDenied), 2, "the operator is told");
+
+    world.reload_as(&told);
+    for (answer, at) in refusals(&mut world, conn).into_iter().zip([4, usize::MAX, 3]) {
+        let code = answer.get(at).or(answer.last());
+        assert_eq!(code, Some(&NOT_AUTHORIZED), "{answer:?}");
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        assert!(text.contains("not allowed") || text.contains("not authorized"), "{text}");
+    }
+    world.reload_as(&untold);
+    assert_eq!(refusals(&mut world, conn), bare);
+}
+
 /// X45: what is remembered of a rule is forgotten with it.
 #[test]
 fn a_rule_that_is_taken_back_holds_no_longer_for_who_has_used_it() {

@@ -24,3 +24,30 @@ fn a_refusal_says_why_where_the_client_takes_it_and_has_room() {
         }
     }
 }
+
+/// With `denied_reason = "unspecified"` a client cannot tell that it lacks a permission: not by the code, and not by the words that
+/// another refusal has.
+#[test]
+fn a_client_that_is_not_to_learn_why_hears_the_same_of_both() {
+    let settings = auth::Settings { hides_denials: true, ..auth::Settings::new("a", &[Method::Anonymous]) };
+    let policy = Arc::new(Policy::load(&settings).expect("it has no files"));
+    for receipts in [false, true] {
+        for (qos, kind) in [(QoS::AtLeastOnce, 0x40), (QoS::ExactlyOnce, 0x50)] {
+            let answer = |code| {
+                let mut shard =
+                    Shard { admission: Some(Admission::anonymous(Arc::clone(&policy))), ..Shard::default() };
+                let c = shard.connect(&connect(Version::V5, "c", true));
+                shard.session(c).want_receipts(receipts);
+                let number = shard.open(c, &publish(qos, 1), 1);
+                shard.complete(c, number, code);
+                shard.drain(c);
+                shard.bytes(c.conn)
+            };
+            assert_eq!(answer(R::NOT_AUTHORIZED), [kind, 3, 0, 1, 0x80]);
+            assert_eq!(answer(R::UNSPECIFIED_ERROR), answer(R::NOT_AUTHORIZED));
+            // What has nothing to do with permission is said as ever.
+            let full = answer(R::QUOTA_EXCEEDED);
+            assert!(full[4] == 0x97 && String::from_utf8_lossy(&full).contains("the disk buffer is full"), "{full:?}");
+        }
+    }
+}
