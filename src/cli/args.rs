@@ -18,8 +18,8 @@ use crate::config::{self, Config, Overrides, Problems};
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FOREBAY_BUILD"), ")");
 
 const LONG_ABOUT: &str = "\
-Forebay accepts MQTT 3.1, 3.1.1 and 5.0 from devices and writes the messages to Apache Kafka. A PUBACK \
-is sent when every sink that the message matches has it as safe as the sink's `acknowledge` setting demands: in memory, \
+Forebay is an MQTT broker in front of Apache Kafka. It accepts MQTT 3.1, 3.1.1 and 5.0 from devices, writes the messages \
+to Kafka, and sends them to the clients that have subscribed to their topics. A PUBACK is sent when every sink that the message matches has it as safe as the sink's `acknowledge` setting demands: in memory, \
 on this machine's disk, or replicated by Kafka.
 
 Without options it runs a complete system to try: MQTT on 127.0.0.1:1883, an embedded log with the Kafka protocol on \
@@ -30,6 +30,7 @@ const AFTER_LONG_HELP: &str = "\
 Examples:
   forebay
       Run without Kafka and without configuration. Then try:
+      mosquitto_sub -t 'plant/#' -v -q 1
       mosquitto_pub -t plant/7/temp -m 21.5 -q 1
       kcat -b 127.0.0.1:9092 -C -t mqtt-messages -e -f '%k %s\\n'
   forebay --kafka broker-1:9092,broker-2:9092

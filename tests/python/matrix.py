@@ -33,14 +33,14 @@ PATIENCE_S = 60  # without a line of any participant
 FAULTS_SHOWN = 40
 VERSIONS = ("3.1", "3.1.1", "5.0")
 TRANSPORTS = ("tcp", "tls", "ws", "wss")
-# The versions and transports of each library. Debian's mosquitto has no WebSocket. rumqttc's TLS (0.25) needs rustls-webpki 0.102, which has
-# vulnerabilities that are only repaired in 0.103: `scripts/test supply` would refuse it.
+# The versions and transports of each library. Debian's mosquitto has no WebSocket, gmqtt neither. rumqttc's TLS (0.25) needs rustls-webpki 0.102, which
+# has vulnerabilities that are only repaired in 0.103, or OpenSSL: `scripts/test supply` would refuse either.
 LIBRARIES = {
     "paho": (VERSIONS, TRANSPORTS),
     "aiomqtt": (("3.1.1", "5.0"), TRANSPORTS),
     "gmqtt": (("3.1.1", "5.0"), ("tcp", "tls")),
     "mqtt.js": (VERSIONS, TRANSPORTS),
-    "rumqttc": (("3.1.1", "5.0"), ("tcp",)),
+    "rumqttc": (("3.1.1", "5.0"), ("tcp", "ws")),
     "mosquitto": (VERSIONS, ("tcp", "tls")),
 }
 

@@ -9,6 +9,7 @@ use std::io::BufRead as _;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rumqttc::Transport;
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -27,6 +28,8 @@ struct Message {
 /// One client of the job.
 struct Participant {
     name: String,
+    /// Over WebSocket; otherwise over TCP.
+    is_ws: bool,
     port: u16,
     filters: Vec<(String, usize)>,
     orders: mpsc::UnboundedReceiver<Message>,
@@ -35,6 +38,15 @@ struct Participant {
 }
 
 impl Participant {
+    /// rumqttc's address: over WebSocket a URL.
+    fn address(&self) -> String {
+        if self.is_ws { format!("ws://{HOST}:{}/mqtt", self.port) } else { HOST.to_owned() }
+    }
+
+    fn transport(&self) -> Transport {
+        if self.is_ws { Transport::Ws } else { Transport::Tcp }
+    }
+
     fn subscribed(&self) {
         self.missing.set(self.missing.get() - 1);
         if self.missing.get() == 0 {
@@ -96,17 +108,17 @@ macro_rules! take_part_with {
 }
 
 async fn take_part_v4(mut participant: Participant) {
-    let mut options = rumqttc::MqttOptions::new(&participant.name, HOST, participant.port);
-    options.set_keep_alive(KEEP_ALIVE);
+    let mut options = rumqttc::MqttOptions::new(&participant.name, participant.address(), participant.port);
+    options.set_transport(participant.transport()).set_keep_alive(KEEP_ALIVE);
     let (client, mut events) = rumqttc::AsyncClient::new(options, REQUESTS);
     take_part_with!(participant, client, events, rumqttc::QoS, rumqttc::Event, rumqttc::Packet);
 }
 
 async fn take_part_v5(mut participant: Participant) {
     use rumqttc::v5;
-    let mut options = v5::MqttOptions::new(&participant.name, HOST, participant.port);
+    let mut options = v5::MqttOptions::new(&participant.name, participant.address(), participant.port);
     // No topic aliases: it hands on what came under an alias alone without a topic.
-    options.set_keep_alive(KEEP_ALIVE);
+    options.set_transport(participant.transport()).set_keep_alive(KEEP_ALIVE);
     let (client, mut events) = v5::AsyncClient::new(options, REQUESTS);
     take_part_with!(participant, client, events, v5::mqttbytes::QoS, v5::Event, v5::mqttbytes::v5::Packet);
 }
@@ -140,7 +152,13 @@ fn main() {
         let name = text(&client["name"]);
         given.insert(name.clone(), orders_to);
         let (filters, missing) = (filters.clone(), Rc::clone(&missing));
-        let participant = Participant { name, port: number(&client["port"]) as u16, filters, orders, missing };
+        let is_ws = match client["transport"].as_str() {
+            Some("tcp") => false,
+            Some("ws") => true,
+            other => panic!("rumqttc does not speak over {other:?}"),
+        };
+        let port = number(&client["port"]) as u16;
+        let participant = Participant { name, is_ws, port, filters, orders, missing };
         match client["version"].as_str() {
             Some("3.1.1") => tasks.spawn_local(take_part_v4(participant)),
             Some("5.0") => tasks.spawn_local(take_part_v5(participant)),

@@ -98,10 +98,11 @@ fn the_access_control_list_holds_for_them_too() {
 #[test]
 fn mosquitto_sub_finds_the_numbers_of_the_service() {
     let service = Service::start(&config_with("shards = 2", SINK));
-    let lines = retained(&service, "mqttv5", "$SYS/broker/clients/+", 4);
-    let wanted =
-        ["connected", "disconnected", "maximum", "total"].map(|name| format!("$SYS/broker/clients/{name} 0 0 1"));
+    let lines = retained(&service, "mqttv5", "$SYS/broker/clients/+", 6);
+    let names = ["active", "connected", "disconnected", "inactive", "maximum", "total"];
+    let wanted = names.map(|name| format!("$SYS/broker/clients/{name} 0 0 1"));
     assert_eq!(lines, wanted, "none had connected when they were made");
+    assert_eq!(retained(&service, "mqttv311", "$SYS/broker/+/stored", 1), ["$SYS/broker/messages/stored 0 0 1"]);
     let version = format!("$SYS/broker/version Forebay {} 0 1", env!("CARGO_PKG_VERSION"));
     assert_eq!(retained(&service, "mqttv31", "$SYS/broker/version", 1), [version]);
     assert_eq!(metric(&service, "retained_messages"), 0);

@@ -70,6 +70,10 @@ impl SysTopics {
             ("$SYS/broker/clients/total", total),
             ("$SYS/broker/clients/connected", connected),
             ("$SYS/broker/clients/disconnected", total - connected),
+            // Older names of mosquitto's, which it has still and dashboards read.
+            ("$SYS/broker/clients/active", connected),
+            ("$SYS/broker/clients/inactive", total - connected),
+            ("$SYS/broker/messages/stored", stored),
             ("$SYS/broker/clients/maximum", self.most),
             ("$SYS/broker/publish/messages/received", sum(&[M::PublishesQos0, M::PublishesQos1, M::PublishesQos2])),
             ("$SYS/broker/publish/messages/sent", of(M::CopiesSent)),
