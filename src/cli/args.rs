@@ -43,6 +43,8 @@ Examples:
       Check the configuration, this host and the Kafka clusters. Exit status 1 if the service would not work.
   forebay sinks; forebay events --sink telemetry
       Show the status of a running service's sinks, and its recent events.
+  forebay clients; forebay clients meter-7; forebay shares; forebay retained 'plant/#'
+      Show its clients and what waits for them, one client, shared subscriptions, and retained messages.
   forebay --listen 127.0.0.1:0 --embedded 127.0.0.1:0 --control off --data-dir /tmp/forebay
       Run on free ports; the log names them.
 
@@ -57,7 +59,7 @@ Exit status:
 
 Environment:
   FOREBAY_CONFIG           the configuration file, if --config is not given
-  FOREBAY_TOKEN            token that `sinks` and `events` send, where control.tokens_file is set
+  FOREBAY_TOKEN            token that `sinks`, `events`, `clients` and the like send, where control.tokens_file is set
   FOREBAY_SECTION_KEY      overrides the file: FOREBAY_SERVICE_SHARDS=2, FOREBAY_CONTROL_BIND=off
   FOREBAY_KAFKA_NAME_KEY   the same for [kafka.NAME]: FOREBAY_KAFKA_MAIN_BOOTSTRAP=broker-1:9092
   FOREBAY_SINK_0_KEY       the same for the first [[sink]]; FOREBAY_LISTENER_0_KEY for the first [[listener]]
@@ -97,6 +99,12 @@ pub enum Command {
     Sinks(AskArgs),
     /// Show recent events of a running service
     Events(EventsArgs),
+    /// Show the clients of a running service and their sessions: what waits for each, and for how long; or one client with its subscriptions
+    Clients(ClientsArgs),
+    /// Show the shared subscriptions of a running service: members, and what waits for them
+    Shares(SharesArgs),
+    /// Show the retained messages of a running service
+    Retained(RetainedArgs),
     /// Check that a running service accepts devices; for container health checks
     Health(AskArgs),
     /// Read the configuration file of a running service again and apply what can be changed
@@ -328,6 +336,58 @@ pub struct EventsArgs {
     /// Keep printing events as they happen, until Ctrl-C
     #[arg(short, long)]
     pub follow: bool,
+}
+
+/// How much of a list to print.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct ListArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Print at most so many
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub limit: u32,
+}
+
+/// Options of `forebay clients`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct ClientsArgs {
+    /// How much.
+    #[command(flatten)]
+    pub list: ListArgs,
+
+    /// Only clients with this text in their client ID
+    #[arg(long, value_name = "TEXT", conflicts_with = "client_id")]
+    pub search: Option<String>,
+
+    /// Show this client, with its subscriptions
+    #[arg(value_name = "ID")]
+    pub client_id: Option<String>,
+}
+
+/// Options of `forebay shares`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct SharesArgs {
+    /// How much.
+    #[command(flatten)]
+    pub list: ListArgs,
+
+    /// Only those with this text in their name or topic filter
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
+}
+
+/// Options of `forebay retained`.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct RetainedArgs {
+    /// How much.
+    #[command(flatten)]
+    pub list: ListArgs,
+
+    /// Only messages whose topics this topic filter matches
+    #[arg(value_name = "FILTER", default_value = "#")]
+    pub filter: String,
 }
 
 /// What `forebay topics` does.

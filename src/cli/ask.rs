@@ -141,7 +141,7 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// A value in a query (RFC 3986, 3.4).
-fn escaped(value: &str) -> String {
+pub(super) fn escaped(value: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
@@ -149,7 +149,7 @@ fn escaped(value: &str) -> String {
     value.bytes().map(byte).collect()
 }
 
-fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
+pub(super) fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
     let endpoint = Endpoint::of(from)?;
     answered(&endpoint, exchange(&endpoint, "GET", path))
 }

@@ -18,6 +18,7 @@ mod health;
 mod in_force;
 mod kafka_tokens;
 mod key_sets;
+pub mod lists;
 mod log_numbers;
 pub mod man;
 mod observer;

@@ -20,7 +20,7 @@ fn table(text: &mut String, title: &str, labels: &str, specs: impl IntoIterator<
     for spec in specs {
         let (total, kind) = match spec.kind {
             Kind::Counter | Kind::CounterMillis => ("_total", "counter"),
-            Kind::Gauge => ("", "gauge"),
+            Kind::Gauge | Kind::Age => ("", "gauge"),
             Kind::Internal => continue,
         };
         let label = spec.label.map(|(key, value)| format!("{{{key}=\"{value}\"}}")).unwrap_or_default();

@@ -209,6 +209,7 @@ impl Service {
             shared_subscriptions: Arc::default(),
             rules,
         };
+        let shared_subscriptions = Arc::clone(&around.shared_subscriptions);
         let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };
         let mut shards = Vec::new();
         for (mailbox, sockets) in mailboxes.into_iter().zip(listeners.into_shards()) {
@@ -237,8 +238,9 @@ impl Service {
         let tracer = exporter.as_ref().map_or_else(Tracer::off, Exporter::tracer);
         let starting = tracer.span_since("start", None, began).with("forebay.shards", config.service.shards as u64);
         let described = Arc::new(overview::of(&config));
+        let by_mail = ByMail { post: post.clone(), shards: config.service.shards, shared_subscriptions };
         let view = View {
-            shards: Arc::new(ByMail { post: post.clone(), shards: config.service.shards }),
+            shards: Arc::new(by_mail),
             log: Arc::new(ServiceLog),
             reloads: Arc::new(ByMainThread(tell.clone())),
             trials: Arc::new(ByMainThread(tell)),

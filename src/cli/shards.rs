@@ -1,6 +1,9 @@
 //! The control plane's way to ask shards: by mail.
 
+use std::sync::Arc;
+
 use crate::metrics::inspect::{Answer, Ask, Shards};
+use crate::route::shares::Shares as SharedSubscriptions;
 use crate::runtime::Post;
 use crate::shard::mail::{Inspection, Mail};
 use crate::shard::router;
@@ -9,11 +12,16 @@ use crate::shard::router;
 pub(super) struct ByMail {
     pub(super) post: Post<Mail>,
     pub(super) shards: usize,
+    pub(super) shared_subscriptions: Arc<SharedSubscriptions>,
 }
 
 impl Shards for ByMail {
     fn count(&self) -> usize {
         self.shards
+    }
+
+    fn shared_subscriptions(&self) -> usize {
+        self.shared_subscriptions.len()
     }
 
     fn owner(&self, of: &str) -> usize {

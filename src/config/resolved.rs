@@ -494,6 +494,17 @@ impl ShareStrategy {
     pub fn is_keyed(self) -> bool {
         matches!(self, Self::HashClient | Self::HashTopic)
     }
+
+    /// As the configuration has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastInflight => "least-inflight",
+            Self::HashClient => "hash-client",
+            Self::HashTopic => "hash-topic",
+        }
+    }
 }
 
 /// `[retained]`

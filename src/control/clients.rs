@@ -1,4 +1,4 @@
-//! Clients with their sessions, and Kafka topics: asked of the shards, part by part.
+//! Clients with their sessions, their subscriptions, and Kafka topics: asked of the shards, part by part.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -34,6 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
         .routes(routes!(client))
         .routes(routes!(disconnect))
         .routes(routes!(forget))
+        .routes(routes!(subscriptions))
         .routes(routes!(topics))
 }
 
@@ -68,8 +69,20 @@ struct Client {
     filters: Option<Vec<Filter>>,
     /// Messages of QoS 1 and 2 that the client has been sent and not acknowledged.
     unacknowledged_messages: usize,
+    /// How many of them there may be: then the next ones wait.
+    unacknowledged_messages_max: usize,
+    /// Age of the oldest of them; null: there is none, or the session ends with its connection.
+    oldest_unacknowledged_seconds: Option<u64>,
     /// Messages of QoS 1 and 2 that wait for the client.
     queued_messages: usize,
+    /// How many may wait (`queue_messages_max`): then the oldest is dropped, or what `when_full` of `[delivery]` says.
+    queued_messages_max: usize,
+    /// Bytes of those that wait.
+    queued_bytes: usize,
+    /// How many bytes may wait (`queue_bytes_max`).
+    queued_bytes_max: usize,
+    /// Age of the oldest that waits, since the start of the service if it is older; null: there is none.
+    oldest_queued_seconds: Option<u64>,
     /// The shard that owns it.
     shard: usize,
 }
@@ -83,6 +96,8 @@ struct Filter {
     qos: u8,
     no_local: bool,
     retain_as_published: bool,
+    /// Retain Handling.
+    retain_handling: u8,
     /// Subscription Identifier.
     identifier: Option<u32>,
 }
@@ -90,7 +105,8 @@ struct Filter {
 impl From<inspect::Filter> for Filter {
     fn from(of: inspect::Filter) -> Self {
         let (no_local, retain_as_published) = of.options;
-        Self { filter: of.filter, qos: of.qos, no_local, retain_as_published, identifier: of.identifier }
+        let (retain_handling, identifier) = (of.retain_handling, of.identifier);
+        Self { filter: of.filter, qos: of.qos, no_local, retain_as_published, retain_handling, identifier }
     }
 }
 
@@ -112,8 +128,14 @@ impl Client {
             open_packet_ids: client.open_packet_ids,
             subscriptions: client.subscriptions,
             filters: client.filters.map(|filters| filters.into_iter().map(Filter::from).collect()),
-            unacknowledged_messages: client.deliveries.0,
-            queued_messages: client.deliveries.1,
+            unacknowledged_messages: client.unacknowledged.messages,
+            unacknowledged_messages_max: client.unacknowledged.messages_max,
+            oldest_unacknowledged_seconds: client.unacknowledged.oldest_s,
+            queued_messages: client.queued.messages,
+            queued_messages_max: client.queued.messages_max,
+            queued_bytes: client.queued_bytes,
+            queued_bytes_max: client.queued_bytes_max,
+            oldest_queued_seconds: client.queued.oldest_s,
             shard,
         }
     }
@@ -224,6 +246,66 @@ fn said(view: &View, Who(token): Who, action: &str, client_id: &str) -> StatusCo
     StatusCode::NO_CONTENT
 }
 
+/// A subscription with its client.
+#[derive(Debug, Serialize, ToSchema)]
+struct Subscription {
+    /// Client identifier.
+    client_id: String,
+    connected: bool,
+    #[serde(flatten)]
+    filter: Filter,
+    /// Whether the access control list lets the client read the topic; only where a `topic` was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    may_read: Option<bool>,
+    /// The shard that owns the client.
+    shard: usize,
+}
+
+/// A page of subscriptions.
+#[derive(Debug, Serialize, ToSchema)]
+struct Subscriptions {
+    subscriptions: Vec<Subscription>,
+    /// Ask with this cursor for the next page; null: this was the last. A page may be shorter than its limit, or empty.
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct SubscriptionsQuery {
+    /// Only those that get messages of this topic.
+    topic: Option<String>,
+    /// Only those to this topic filter, as it was subscribed to: `$share/NAME/FILTER` is the members of a shared subscription.
+    filter: Option<String>,
+    /// At most so many.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<usize>,
+    /// `next` of the page before.
+    cursor: Option<String>,
+}
+
+/// Subscriptions of sessions, connected or not. Of a shared subscription each message goes to one of the members.
+#[utoipa::path(get, path = "/api/v1/subscriptions", tag = "clients", params(SubscriptionsQuery), responses(
+    (status = 200, body = Subscriptions),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn subscriptions(
+    State(view): State<Arc<View>>,
+    Asked(SubscriptionsQuery { topic, filter, limit, cursor }): Asked<SubscriptionsQuery>,
+) -> Result<Json<Subscriptions>, Problem> {
+    let ask = |from, limit| Ask::Subscriptions { from, limit, topic: topic.clone(), filter: filter.clone() };
+    let told = |told| match told {
+        Told::Subscriptions(part) => Ok(part),
+        _ => Err(Problem::bad_request("topic must be a topic without wildcards, and filter a topic filter")),
+    };
+    let (found, next) = page(&view, limit, cursor.as_deref(), ask, told).await?;
+    let row = |(shard, row): (usize, inspect::Subscription)| {
+        let inspect::Subscription { client_id, connected, filter, may_read } = row;
+        Subscription { client_id, connected, filter: filter.into(), may_read, shard }
+    };
+    Ok(Json(Subscriptions { subscriptions: found.into_iter().map(row).collect(), next }))
+}
+
 /// A Kafka topic that a sink writes to, as one shard holds it.
 #[derive(Debug, Serialize, ToSchema)]
 struct Topic {
@@ -285,7 +367,7 @@ async fn topics(
 }
 
 /// A shard answers another question than it was asked.
-fn not_an_answer() -> Problem {
+pub(super) fn not_an_answer() -> Problem {
     Problem::unavailable("a shard gave another answer")
 }
 
@@ -297,16 +379,13 @@ pub(super) async fn page<T, At: Default + Display + FromStr>(
     question: impl Fn(At, usize) -> Ask,
     part: impl Fn(Told) -> Result<Part<T, At>, Problem>,
 ) -> Result<(Vec<(usize, T)>, Option<String>), Problem> {
-    let limit = limit.unwrap_or(LIMIT);
-    if !(1..=LIMIT_MAX).contains(&limit) {
-        return Err(Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")));
-    }
+    let limit = rows_of_page(limit)?;
     let (mut shard, mut from) = match cursor {
         None => (0, At::default()),
         Some(cursor) => {
             let parsed =
                 cursor.split_once('-').and_then(|(shard, from)| Some((shard.parse().ok()?, from.parse().ok()?)));
-            parsed.ok_or_else(|| Problem::bad_request("cursor must be `next` of the page before"))?
+            parsed.ok_or_else(not_a_cursor)?
         }
     };
     let mut found = Vec::new();
@@ -322,6 +401,17 @@ pub(super) async fn page<T, At: Default + Display + FromStr>(
         (shard, from) = next.map_or_else(|| (shard + 1, At::default()), |next| (shard, next));
     }
     Ok((found, Some(format!("{shard}-{from}"))))
+}
+
+/// Rows of a page that is asked for.
+pub(super) fn rows_of_page(limit: Option<usize>) -> Result<usize, Problem> {
+    let limit = limit.unwrap_or(LIMIT);
+    let is_valid = (1..=LIMIT_MAX).contains(&limit);
+    is_valid.then_some(limit).ok_or_else(|| Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")))
+}
+
+pub(super) fn not_a_cursor() -> Problem {
+    Problem::bad_request("cursor must be `next` of the page before")
 }
 
 /// Puts a question to a shard and waits for its answer.

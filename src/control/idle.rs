@@ -19,6 +19,10 @@ impl Shards for Nothing {
         1
     }
 
+    fn shared_subscriptions(&self) -> usize {
+        0
+    }
+
     fn owner(&self, _client_id: &str) -> usize {
         0
     }

@@ -13,6 +13,7 @@ mod overview;
 mod problem;
 mod reload;
 mod retained;
+mod shares;
 mod shown;
 mod tls;
 mod traced;
@@ -236,6 +237,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(overview::routes())
         .merge(clients::routes())
         .merge(retained::routes())
+        .merge(shares::routes())
         .merge(events::routes())
         .merge(reload::routes())
         .merge(change::routes())

@@ -49,6 +49,18 @@ struct Status {
     connections: u64,
     /// Sessions, connected or not.
     sessions: u64,
+    /// Subscriptions of sessions.
+    subscriptions: u64,
+    /// Different shared subscriptions.
+    shares: usize,
+    /// Messages of QoS 1 and 2 that wait for clients, and for members of shared subscriptions.
+    queued_messages: u64,
+    /// Messages of QoS 1 and 2 that clients have been sent and not acknowledged.
+    unacknowledged_messages: u64,
+    /// Age of the oldest of both, as far as sessions have to remember them; 0: there is none.
+    oldest_message_seconds: f64,
+    /// Retained messages.
+    retained_messages: u64,
     /// Connections that are not being read: backpressure.
     paused_connections: u64,
     sinks: Vec<SinkState>,
@@ -80,6 +92,12 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
         shards: view.shards.count(),
         connections: of(M::ConnectionsOpen),
         sessions: of(M::Sessions),
+        subscriptions: of(M::Subscriptions),
+        shares: view.shards.shared_subscriptions(),
+        queued_messages: of(M::CopiesQueued) + of(M::ShareQueuedMessages),
+        unacknowledged_messages: of(M::CopiesOpen),
+        oldest_message_seconds: view.boards.oldest_s(M::CopiesOldest),
+        retained_messages: of(M::RetainedMessages),
         paused_connections: of(M::StalledConnections),
         sinks: sinks.map(|sink| SinkState { name: sink.name, state: sink.state, reason: sink.reason }).collect(),
     })

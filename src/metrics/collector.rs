@@ -8,8 +8,9 @@ use super::exposition::{Amount, Buckets, Exposition, Format, Page, Type};
 use super::histogram::{HISTOGRAMS, Histogram, LEVELS, Merged, Per, Unit};
 use super::spec::{
     CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD,
-    SINK, SinkMetric, Spec,
+    SINK, ShardMetric, SinkMetric, Spec,
 };
+use super::time::now_ms;
 
 pub use super::exposition::Labels;
 
@@ -38,6 +39,13 @@ impl Boards {
     pub fn holds_records(&self, sink: usize) -> bool {
         let place = self.layout().sink(sink, SinkMetric::BufferedRows);
         self.read().iter().any(|values| values[place] > 0)
+    }
+
+    /// The greatest age of all shards, in seconds, that a number of [`Kind::Age`] says.
+    #[must_use]
+    pub fn oldest_s(&self, metric: ShardMetric) -> f64 {
+        let now = now_ms();
+        self.read().iter().map(|values| age_s(values[metric as usize], now)).fold(0.0, f64::max)
     }
 
     /// One snapshot of each shard.
@@ -125,7 +133,7 @@ fn begin(page: &mut impl Exposition, spec: &Spec) -> String {
     let name = spec.full_name();
     let of = match spec.kind {
         Kind::Counter | Kind::CounterMillis => Type::Counter,
-        Kind::Gauge | Kind::Internal => Type::Gauge,
+        Kind::Gauge | Kind::Age | Kind::Internal => Type::Gauge,
     };
     page.family(&name, spec.help, of);
     name
@@ -151,6 +159,7 @@ fn group(
     if snapshots.is_empty() || names.is_empty() {
         return;
     }
+    let now = now_ms();
     let mut begun = "";
     for (place, spec) in table.iter().enumerate().filter(|(_, spec)| spec.kind != Kind::Internal) {
         let full = spec.full_name();
@@ -164,12 +173,19 @@ fn group(
                 let labels = labels(shard, key, name);
                 let value: Amount = match spec.kind {
                     Kind::CounterMillis => (value as f64 / 1e3).into(),
+                    Kind::Age => age_s(value, now).into(),
                     _ => value.into(),
                 };
                 page.sample(&full, &labels, spec.label, value);
             }
         }
     }
+}
+
+/// What a place of [`Kind::Age`] says.
+fn age_s(since_ms: u64, now_ms: i64) -> f64 {
+    let since = i64::try_from(since_ms).ok().filter(|since| *since > 0);
+    since.map_or(0.0, |since| now_ms.saturating_sub(since).max(0) as f64 / 1e3)
 }
 
 /// One family of counters, a label for the row of a table.
@@ -238,7 +254,7 @@ fn histogram(page: &mut impl Exposition, name: &str, labels: &Labels, unit: Unit
 mod tests {
     use super::*;
     use crate::metrics::histogram::Level;
-    use crate::metrics::spec::{ClusterMetric, KafkaError, ListenerMetric, RefusalReason, ShardMetric, SinkMetric};
+    use crate::metrics::spec::{ClusterMetric, KafkaError, ListenerMetric, RefusalReason};
 
     #[test]
     fn the_page_names_shard_sink_and_cluster() {
@@ -280,6 +296,30 @@ mod tests {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }
         assert!(!text.contains("sync_us"), "what a histogram shows is not shown twice");
+    }
+
+    #[test]
+    fn an_age_grows_while_nothing_is_written() {
+        let layout = Layout { sinks: 0, clusters: 0, listeners: 0 };
+        let of = |since_ms: i64| {
+            let (board, mut values) = (Board::new(layout), vec![0; layout.len()]);
+            values[ShardMetric::CopiesOldest as usize] = u64::try_from(since_ms).expect("after 1970");
+            board.publish(&values);
+            Arc::new(board)
+        };
+        let now = now_ms();
+        let shards = vec![of(0), of(now - 90_000), of(now + 60_000)];
+        let boards = Boards { shards, sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new() };
+        let oldest = boards.oldest_s(ShardMetric::CopiesOldest);
+        assert!((90.0..100.0).contains(&oldest), "{oldest}");
+        let text = render(&boards, &[], Format::Text);
+        let value = |shard: usize| {
+            let line = format!("forebay_delivery_oldest_seconds{{shard=\"{shard}\"}} ");
+            text.lines().find_map(|other| other.strip_prefix(&line)?.parse::<f64>().ok()).expect("a number")
+        };
+        assert!((90.0..100.0).contains(&value(1)), "{text}");
+        assert_eq!([value(0), value(2)], [0.0; 2], "none, and a clock that was set back");
+        assert!(text.contains("# TYPE forebay_delivery_oldest_seconds gauge"));
     }
 
     #[derive(Debug)]

@@ -37,6 +37,26 @@ pub enum Ask {
         /// Only those of this sink, by its number in the configuration.
         sink: Option<usize>,
     },
+    /// Subscriptions, from a position on.
+    Subscriptions {
+        /// The first position to look at.
+        from: u64,
+        /// At most so many.
+        limit: usize,
+        /// Only those that get messages of this topic. One that is not valid is answered with [`Told::Done`].
+        topic: Option<String>,
+        /// Only those to this topic filter. Likewise.
+        filter: Option<String>,
+    },
+    /// Shared subscriptions that the shard has something of, in the order of their numbers.
+    Shares {
+        /// The first number to look at.
+        from: u32,
+        /// At most so many.
+        limit: usize,
+        /// Only those with this text in their name or topic filter.
+        search: Option<String>,
+    },
     /// Retained messages whose topics a filter matches, without their payloads.
     Retained {
         /// It. One that is not valid is answered with [`Told::Done`].
@@ -72,6 +92,10 @@ pub enum Told {
     Oldest(Vec<Option<i64>>),
     /// To [`Ask::Topics`].
     Topics(Part<Topic>),
+    /// To [`Ask::Subscriptions`].
+    Subscriptions(Part<Subscription, u64>),
+    /// To [`Ask::Shares`].
+    Shares(Part<Share>),
     /// To [`Ask::Retained`].
     Retained(Part<Retained, String>),
     /// To [`Ask::RetainedOf`].
@@ -103,8 +127,25 @@ pub struct Client {
     pub subscriptions: usize,
     /// They, where one client was asked for.
     pub filters: Option<Vec<Filter>>,
-    /// Messages that it has been sent and not acknowledged, and those that wait.
-    pub deliveries: (usize, usize),
+    /// Messages that it has been sent and not acknowledged.
+    pub unacknowledged: Waiting,
+    /// Messages that wait.
+    pub queued: Waiting,
+    /// Their bytes.
+    pub queued_bytes: usize,
+    /// How many bytes of them may wait.
+    pub queued_bytes_max: usize,
+}
+
+/// Messages of QoS 1 and 2 for a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub messages: usize,
+    /// How many there may be at a time.
+    pub messages_max: usize,
+    /// How long ago the oldest came, in seconds, as far as that is remembered.
+    pub oldest_s: Option<u64>,
 }
 
 /// A subscription.
@@ -116,8 +157,46 @@ pub struct Filter {
     pub qos: u8,
     /// No Local, Retain As Published.
     pub options: (bool, bool),
+    /// Retain Handling.
+    pub retain_handling: u8,
     /// Subscription Identifier.
     pub identifier: Option<u32>,
+}
+
+/// A subscription with its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// Client identifier.
+    pub client_id: String,
+    /// Whether the client is connected.
+    pub connected: bool,
+    /// The subscription.
+    pub filter: Filter,
+    /// Whether the client may read the topic that was asked for.
+    pub may_read: Option<bool>,
+}
+
+/// What a shard has of a shared subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Its number: the same on all shards.
+    pub number: u32,
+    /// Share name.
+    pub name: String,
+    /// Topic filter.
+    pub filter: String,
+    /// How a member is chosen, as the configuration has it.
+    pub strategy: &'static str,
+    /// Sessions that are members.
+    pub members: usize,
+    /// Those that are connected.
+    pub online: usize,
+    /// Those for which messages are on disk.
+    pub kept: usize,
+    /// Messages that wait for a member, and their bytes.
+    pub queued: (usize, usize),
+    /// How long ago the oldest of these came, in seconds.
+    pub oldest_s: Option<u64>,
 }
 
 /// A client's connection.
@@ -167,6 +246,8 @@ pub struct Retained {
 pub trait Shards: Send + Sync {
     /// How many there are.
     fn count(&self) -> usize;
+    /// How many shared subscriptions the process has.
+    fn shared_subscriptions(&self) -> usize;
     /// Which one has a client, by its identifier, or the retained message of a topic.
     fn owner(&self, of: &str) -> usize;
     /// Puts a question. `false`: the shard's mailbox is full, or it has ended; `answer` is not called then.

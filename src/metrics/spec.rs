@@ -9,6 +9,9 @@ pub enum Kind {
     CounterMillis,
     /// Goes up and down.
     Gauge,
+    /// Since when something is so, in milliseconds since 1970; 0: it is not. Shown as a gauge of the seconds since then, which grow while
+    /// an idle shard writes nothing.
+    Age,
     /// On the board only: a histogram shows it.
     Internal,
 }
@@ -145,13 +148,21 @@ table!(
     ShareQueuedMessages, Gauge, "share_queued_messages", "Messages waiting for a member of a shared subscription; on a shard at most `queue_messages_max` of `[delivery]` for each, with a hash strategy for each member.";
     ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; likewise `queue_bytes_max`.";
     ShareStoredMessages, Gauge, "share_stored_messages", "Messages of QoS 1 and 2 in the spool for shared subscriptions: those that wait, and those of QoS 1 that a member has not acknowledged. They count in `forebay_stored_messages`, too.";
+    CopiesQueued, Gauge, "deliveries_queued", "Messages of QoS 1 and 2 that wait for clients, connected or not, each counted once for each session; those that wait for a member of a shared subscription are in `forebay_share_queued_messages`.";
+    CopiesOpen, Gauge, "deliveries_unacknowledged", "Messages of QoS 1 and 2 that connected clients have been sent and not acknowledged, each counted once for each session.";
+    CopiesOldest, Age, "delivery_oldest_seconds", "Age of the oldest message of QoS 1 or 2 that waits for a client or for a member of a shared subscription, or that a client with a kept session has not acknowledged; at most since the start. 0: there is none.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
+    RememberedBytesMax, Gauge, "delivery_remembered_bytes_max", "Limit of `forebay_delivery_remembered_bytes`: past it messages for sessions are dropped (`queue_full`).";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
+    DeliveryLineBytesMax, Gauge, "delivery_queue_bytes_max", "Limit of `forebay_delivery_queue_bytes`: half of it for messages with at most 64 subscribers on the shard, half for the others. While a half is full, publishers are paused.";
     Exchanges, Gauge, "exchanges", "Exchanges of QoS 2 of publishers with kept sessions, from the message's way into the spool for kept sessions to PUBREL, each counted on every shard that knows it.";
     StoredMessages, Gauge, "stored_messages", "Messages of QoS 1 and 2 in the spool that kept sessions have not all acknowledged, each counted once on a shard, and those for shared subscriptions; at most half of what the spool can keep track of.";
+    StoredMessagesMax, Gauge, "stored_messages_max", "Limit of `forebay_stored_messages`: past it messages for kept sessions are dropped (`queue_full`), or not stored if their clients are connected. 0: there is no spool.";
     CopiesUnconfirmed, Gauge, "deliveries_unwritten", "Messages of QoS 1 and 2 that are not known to be on the disk yet where kept sessions may get them; past 16,384 between two shards, publishers of topics with subscribers there are paused.";
     RetainedMessages, Gauge, "retained_messages", "Retained messages; at most `messages_max` of `[retained]`, in even parts for all shards.";
+    RetainedMessagesMax, Gauge, "retained_messages_max", "Limit of `forebay_retained_messages`: past it messages for other topics are not retained.";
     RetainedBytes, Gauge, "retained_bytes", "Bytes of retained messages, with their topics; at most `bytes_max` of `[retained]`, and a quarter of the spool, in even parts for all shards.";
+    RetainedBytesMax, Gauge, "retained_bytes_max", "Limit of `forebay_retained_bytes`; likewise.";
     RetainedUnconfirmed, Gauge, "retained_unwritten", "Messages with RETAIN that are not known to be on the disk yet; past 16,384 between two shards, publishers of retained messages are paused.";
     RetainedRefused, Counter, "retained_refused", "Messages with RETAIN that were delivered but not retained, because a bound was reached.";
     PeerBytes, Gauge, "delivery_forward_bytes", "Bytes of messages waiting to be sent to subscribers on other shards; past 1 MiB for a shard, publishers of topics with subscribers there are paused.";

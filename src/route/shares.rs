@@ -215,11 +215,17 @@ impl Shares {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
     /// Whether there are none.
     #[inline]
     #[must_use]
     pub fn are_none(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 0
+        self.len() == 0
     }
 }
 

@@ -220,6 +220,12 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         }
     }
 
+    /// The filter with this text.
+    #[must_use]
+    pub fn filter(&self, text: &str) -> Option<FilterId> {
+        self.find(text).map(FilterId)
+    }
+
     /// Who has subscribed to a filter.
     #[must_use]
     pub fn subscribers(&self, filter: FilterId) -> &[Subscriber<S>] {

@@ -1,8 +1,10 @@
 //! Messages that sessions remember: each once for all sessions of a shard that have to acknowledge it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::rc::Rc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -21,6 +23,61 @@ pub struct Remembered {
     for_shares: Cell<usize>,
     /// Numbers in the log that no session refers to any more.
     ended: RefCell<Vec<u64>>,
+    /// When they came.
+    seconds: RefCell<Seconds>,
+    /// Copies that wait for the clients of sessions, and those that these have been sent and not acknowledged.
+    copies: Cell<(usize, usize)>,
+}
+
+/// A second in which messages came that are remembered: as many of them are left as there are references to it, less the one of
+/// [`Seconds`].
+#[derive(Debug)]
+struct Second {
+    /// When the first of them came.
+    since: Monotonic,
+}
+
+/// Those of all messages, in order. A message costs a look at the last one, however many there are.
+#[derive(Debug, Default)]
+struct Seconds {
+    all: VecDeque<Rc<Second>>,
+    /// With so many of them those without messages are taken out.
+    sweep_at: usize,
+}
+
+impl Seconds {
+    /// That of a message that came then.
+    fn of(&mut self, since: Monotonic) -> Rc<Second> {
+        const LENGTH: Duration = Duration::from_secs(1);
+        let is_in = |second: &Rc<Second>| second.since <= since && since.since(second.since) < LENGTH;
+        if let Some(last) = self.all.back().filter(|last| is_in(last)) {
+            return Rc::clone(last);
+        }
+        // Most come now; one that another shard hands over came before.
+        let at = self.all.partition_point(|second| second.since <= since);
+        if let Some(known) = at.checked_sub(1).and_then(|before| self.all.get(before)).filter(|known| is_in(known)) {
+            return Rc::clone(known);
+        }
+        let second = Rc::new(Second { since });
+        self.all.insert(at, Rc::clone(&second));
+        if self.all.len() > self.sweep_at {
+            self.all.retain(has_messages);
+            self.sweep_at = (2 * self.all.len()).max(64);
+        }
+        second
+    }
+
+    /// The first that has messages still.
+    fn oldest(&mut self) -> Option<Monotonic> {
+        while self.all.front().is_some_and(|first| !has_messages(first)) {
+            self.all.pop_front();
+        }
+        self.all.front().map(|first| first.since)
+    }
+}
+
+fn has_messages(second: &Rc<Second>) -> bool {
+    Rc::strong_count(second) > 1
 }
 
 impl Remembered {
@@ -40,6 +97,25 @@ impl Remembered {
     #[must_use]
     pub fn stored_for_shares(&self) -> usize {
         self.for_shares.get()
+    }
+
+    /// When the oldest of them came, to the second; `None`: there is none.
+    #[must_use]
+    pub fn oldest(&self) -> Option<Monotonic> {
+        self.seconds.borrow_mut().oldest()
+    }
+
+    /// Copies of QoS 1 and 2 that wait for the clients of sessions, and those that these have been sent and not acknowledged. Messages
+    /// that wait for a member of a shared subscription are not among them.
+    #[must_use]
+    pub fn copies(&self) -> (usize, usize) {
+        self.copies.get()
+    }
+
+    /// A session that had so many of these has so many now.
+    pub(super) fn copies_changed(&self, from: (usize, usize), to: (usize, usize)) {
+        let (queued, open) = self.copies.get();
+        self.copies.set((queued + to.0 - from.0, open + to.1 - from.1));
     }
 
     /// Whether some of those in the log are over.
@@ -70,6 +146,8 @@ pub struct Body {
     for_share: Cell<Option<u64>>,
     /// The group in which that is durable.
     group: Cell<u64>,
+    /// Held for as long as it is there.
+    _second: Rc<Second>,
     all: Rc<Remembered>,
 }
 
@@ -85,6 +163,7 @@ impl Body {
             stored: RefCell::default(),
             for_share: Cell::new(None),
             group: Cell::new(0),
+            _second: all.seconds.borrow_mut().of(since),
             all: Rc::clone(all),
         })
     }
@@ -215,4 +294,42 @@ pub fn properties(publish: &Publish<'_>, version: Version, waited_s: u32, identi
     }));
     properties.extend(identifiers.iter().map(|identifier| Property::SubscriptionIdentifier(*identifier)));
     properties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Monotonic {
+        Monotonic(1_000_000_000).after(Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn the_oldest_is_known_to_the_second_in_whatever_order_they_come_and_go() {
+        let all = Rc::<Remembered>::default();
+        assert_eq!(all.oldest(), None);
+        let body = |ms| Body::new(vec![1], at(ms), 0, &all);
+        let (first, same_second, second, handed_over) = (body(5_000), body(5_999), body(6_000), body(2_000));
+        assert_eq!(all.seconds.borrow().all.len(), 3);
+        assert_eq!(all.oldest(), Some(at(2_000)), "one that another shard has had before");
+        drop(handed_over);
+        assert_eq!(all.oldest(), Some(at(5_000)));
+        drop(first);
+        assert_eq!(all.oldest(), Some(at(5_000)), "another one of its second is there");
+        drop(same_second);
+        assert_eq!(all.oldest(), Some(at(6_000)));
+        drop(second);
+        assert_eq!((all.oldest(), all.bytes()), (None, 0));
+    }
+
+    #[test]
+    fn one_that_stays_for_long_leaves_no_trail_of_those_that_did_not() {
+        let all = Rc::<Remembered>::default();
+        let stays = Body::new(vec![1], at(0), 0, &all);
+        for s in 1..100_000 {
+            drop(Body::new(vec![1], at(s * 1_000), 0, &all));
+        }
+        assert!(all.seconds.borrow().all.len() <= 65, "{}", all.seconds.borrow().all.len());
+        assert_eq!(all.oldest(), Some(stays.since()));
+    }
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
-use super::body::{Body, Copy, is_expired, properties};
+use super::body::{Body, Copy, Remembered, is_expired, properties};
 use super::fill::Fill;
 use super::peer::Peer;
 use super::queue::Changed;
@@ -99,7 +99,7 @@ pub struct Pumped {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     /// Oldest first.
     pub(super) items: VecDeque<Item>,
@@ -116,9 +116,32 @@ pub(super) struct Outgoing {
     pub(super) is_unsaved: bool,
     /// The level at which it is listed ([`super::Fill`]).
     pub(super) listed: u8,
+    /// How many wait and how many are on their way, as [`Outgoing::tell`] has told it last.
+    told: (u32, u32),
+    all: Rc<Remembered>,
 }
 
 impl Outgoing {
+    fn new(all: &Rc<Remembered>) -> Self {
+        Self::restored(VecDeque::new(), 0, None, all)
+    }
+
+    /// Those that are on their way, and those that wait.
+    fn copies(&self) -> (usize, usize) {
+        (self.open, self.items.len() - self.open)
+    }
+
+    /// How many wait and how many are on their way counts among those of all sessions: after each change of either.
+    fn tell(&mut self) {
+        let (open, queued) = self.copies();
+        let now = (u32::try_from(queued).unwrap_or(u32::MAX), u32::try_from(open).unwrap_or(u32::MAX));
+        let before = std::mem::replace(&mut self.told, now);
+        if before != now {
+            let counts = |(queued, open): (u32, u32)| (queued as usize, open as usize);
+            self.all.copies_changed(counts(before), counts(now));
+        }
+    }
+
     /// Whether the next copy can be sent at once [MQTT-4.9.0-2].
     fn is_caught_up(&self, quota: u16) -> bool {
         self.open == self.items.len() && self.open < usize::from(quota) && self.is_near(self.next)
@@ -137,9 +160,13 @@ impl Outgoing {
     }
 
     /// What an earlier start has left.
-    pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>) -> Self {
+    pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>, all: &Rc<Remembered>) -> Self {
         let queued_bytes = items.iter().map(Item::bytes).sum();
-        Self { items, open: 0, queued_bytes, next, record, changed: Changed::No, is_unsaved: false, listed: 0 }
+        let (changed, told, all) = (Changed::No, (0, 0), Rc::clone(all));
+        let mut outgoing =
+            Self { items, open: 0, queued_bytes, next, record, changed, is_unsaved: false, listed: 0, told, all };
+        outgoing.tell();
+        outgoing
     }
 
     /// Drops one that waits and may go.
@@ -147,6 +174,7 @@ impl Outgoing {
         let Some(gone) = self.items.remove(at) else { return false };
         self.queued_bytes -= gone.bytes();
         self.note_end(&gone);
+        self.tell();
         true
     }
 
@@ -196,6 +224,7 @@ impl Outgoing {
         }
         self.queued_bytes += bytes;
         self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
+        self.tell();
         if dropped > 0 { Handed::DroppedOldest(dropped) } else { Handed::Queued }
     }
 
@@ -215,12 +244,14 @@ impl Outgoing {
             self.note_end(&gone);
         }
         self.open -= 1;
+        self.tell();
     }
 
     /// The connection is gone: all of it is to be sent again.
     fn rewind(&mut self) {
         let open = std::mem::take(&mut self.open);
         self.queued_bytes += self.items.range(..open).map(Item::bytes).sum::<usize>();
+        self.tell();
     }
 
     /// Drops those that were never sent and may not be any more. How many.
@@ -278,6 +309,7 @@ impl Outgoing {
             taken.push((share, Rc::clone(body)));
             false
         });
+        self.tell();
         taken
     }
 
@@ -314,7 +346,15 @@ impl Outgoing {
             }
             self.give_up(self.open);
         }
+        self.tell();
         pumped
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        (self.open, self.items) = (0, VecDeque::new());
+        self.tell();
     }
 }
 
@@ -373,23 +413,26 @@ impl Session {
     }
 
     /// Hands it a copy of a message that its client may be sent. `is_stored`: the log is to have it; then one of QoS 2 waits for that.
+    /// `all`: where copies are counted.
     pub fn hand(
         &mut self,
         copy: Copy,
         unsent: usize,
         is_stored: bool,
         bounds: QueueBounds,
+        all: &Rc<Remembered>,
         body: impl FnOnce() -> Rc<Body>,
     ) -> Handed {
         let waits = is_stored && copy.qos == QoS::ExactlyOnce;
         let (at_once, is_kept) = (!waits && self.sends_at_once(unsent), self.expiry_s > 0);
-        let outgoing = self.outgoing.get_or_insert_default();
+        let outgoing = self.outgoing.get_or_insert_with(|| Box::new(Outgoing::new(all)));
         if at_once {
             let number = outgoing.number();
             // Without the session nothing is sent again, but to other members of a share.
             let body = (is_kept || copy.share.is_some()).then(body);
             outgoing.items.push_back(Item { number, state: State::Sent, copy, body });
             outgoing.open += 1;
+            outgoing.tell();
             return Handed::Now(packet_id(number));
         }
         outgoing.queue(copy, body(), bounds)
@@ -419,8 +462,28 @@ impl Session {
     /// Copies that its client has been sent and not acknowledged, and those that wait.
     #[must_use]
     pub fn copies(&self) -> (usize, usize) {
-        let copies = |outgoing: &Outgoing| (outgoing.open, outgoing.items.len() - outgoing.open);
-        self.outgoing.as_deref().map(copies).unwrap_or_default()
+        self.outgoing.as_deref().map(Outgoing::copies).unwrap_or_default()
+    }
+
+    /// When the oldest came of the copies that its client has been sent and not acknowledged, and of those that wait. Of a session that
+    /// ends with its connection the former are not remembered.
+    #[must_use]
+    pub fn oldest_copies(&self) -> (Option<Monotonic>, Option<Monotonic>) {
+        let Some(outgoing) = self.outgoing.as_deref() else { return (None, None) };
+        let first = |from, to| outgoing.items.range(from..to).find_map(|item| Some(item.body.as_ref()?.since()));
+        (first(0, outgoing.open), first(outgoing.open, outgoing.items.len()))
+    }
+
+    /// How many copies its client may be sent before it has acknowledged any.
+    #[must_use]
+    pub fn send_maximum(&self) -> usize {
+        self.terms.send_maximum.into()
+    }
+
+    /// Bytes of the copies that wait.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.outgoing.as_deref().map_or(0, |outgoing| outgoing.queued_bytes)
     }
 
     /// Those that its client was never sent.

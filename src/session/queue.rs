@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::body::{Body, Copy};
+use super::body::{Body, Copy, Remembered};
 use super::outgoing::{Item, Outgoing, State};
 use super::state::Session;
 use super::store::{SessionKey, Sessions};
@@ -165,6 +165,7 @@ impl Sessions {
         key: SessionKey,
         copies: impl IntoIterator<Item = (u64, Copy, Rc<Body>)>,
         saved: Option<(u64, SavedQueue)>,
+        all: &Rc<Remembered>,
     ) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let (record, saved) = saved.map_or_else(Default::default, |(record, saved)| (Some(record), saved));
@@ -183,6 +184,6 @@ impl Sessions {
         let mut items: VecDeque<Item> = copies.chain(received).collect();
         items.make_contiguous().sort_by_key(|item| item.number);
         let behind = items.back().map_or(0, |item| item.number + 1);
-        session.outgoing = Some(Box::new(Outgoing::restored(items, saved.next.max(behind), record)));
+        session.outgoing = Some(Box::new(Outgoing::restored(items, saved.next.max(behind), record, all)));
     }
 }

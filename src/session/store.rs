@@ -524,6 +524,12 @@ impl Sessions {
         session.conn
     }
 
+    /// The position of a session.
+    #[must_use]
+    pub fn position(&self, key: SessionKey) -> u32 {
+        u32::try_from(key.slot()).unwrap_or(u32::MAX)
+    }
+
     /// Positions from one on, each with the session that is there, if one is. A session keeps its position for as long as it
     /// lives. Positions before the first cost nothing.
     pub fn iter_from(&self, position: u32) -> impl Iterator<Item = (u32, Option<&Session>)> {

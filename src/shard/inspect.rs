@@ -1,8 +1,15 @@
 //! Questions of the control plane about clients and topics, and its wishes. Each looks at a bounded number of sessions.
 
-use crate::metrics::inspect::{Ask, Client, Connection, Filter, LOOKED_AT_MAX, Part, Told, Topic};
-use crate::runtime::seam::ConnId;
-use crate::session::{End, Session, Subscription};
+use smallvec::SmallVec;
+
+use crate::metrics::inspect::{
+    Ask, Client, Connection, Filter, LOOKED_AT_MAX, Part, Subscription as Row, Told, Topic, Waiting,
+};
+use crate::mqtt::topic::{split_shared, valid_filter_v5, valid_name};
+use crate::route::filter;
+use crate::route::shape;
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{End, QueueBounds, Session, SessionKey, Subscription};
 
 use super::connection::Connections;
 use super::{Core, Ring};
@@ -16,7 +23,8 @@ impl Core {
             }
             Ask::Client(client_id) => {
                 let session = self.sessions.find(&client_id).and_then(|key| self.sessions.get(key));
-                Told::Client(session.map(|session| Box::new(whole_client(&mut self.connections, io, session))))
+                let queue = self.session_settings.queue;
+                Told::Client(session.map(|session| Box::new(whole_client(&mut self.connections, io, session, queue))))
             }
             Ask::Disconnect(client_id) => {
                 let session = self.sessions.find(&client_id).and_then(|key| self.sessions.get(key));
@@ -31,6 +39,10 @@ impl Core {
             }
             Ask::Oldest => Told::Oldest(self.oldest()),
             Ask::Topics { from, limit, sink } => Told::Topics(self.topics(from, limit, sink)),
+            Ask::Subscriptions { from, limit, topic, filter } => {
+                self.subscriptions(from, limit, Wanted { topic: topic.as_deref(), filter: filter.as_deref() })
+            }
+            Ask::Shares { from, limit, search } => Told::Shares(self.shares(io, from, limit, search.as_deref())),
             Ask::Retained { filter, from, limit } => self.retained_messages(io, &filter, &from, limit),
             Ask::RetainedOf(topic) => Told::RetainedOf(self.retained_message(io, &topic).map(Box::new)),
             Ask::ForgetRetained(topic) => Told::Done(self.end_retained(&topic)),
@@ -73,10 +85,71 @@ impl Core {
             let fits = search.is_none_or(|search| session.client_id().contains(search))
                 && connected.is_none_or(|connected| connected == session.conn().is_some());
             if fits {
-                rows.push(client(&mut self.connections, io, session));
+                rows.push(client(&mut self.connections, io, session, self.session_settings.queue));
             }
         }
         Part { rows, next }
+    }
+
+    /// A position is that of a session, and behind [`PLACE_BITS`] that of a subscription among its own.
+    fn subscriptions(&mut self, from: u64, limit: usize, wanted: Wanted<'_>) -> Told {
+        if !wanted.is_valid() {
+            return Told::Done(false);
+        }
+        let first = u32::try_from(from >> PLACE_BITS).unwrap_or(u32::MAX);
+        let found = self.subscribers(wanted);
+        let (mut rows, mut looked_at) = (Vec::new(), 0);
+        // Says where to go on, if it does not come to the end of a session.
+        let mut look = |position: u32, session: Option<&Session>| {
+            let place = |at: usize| u64::from(position) << PLACE_BITS | at as u64;
+            if looked_at >= LOOKED_AT_MAX {
+                return Some(place(0));
+            }
+            looked_at += 1;
+            let session = session?;
+            let all = session.subscriptions();
+            let skipped = if position == first { (from & ((1 << PLACE_BITS) - 1)) as usize } else { 0 };
+            for (at, of) in all.iter().enumerate().skip(skipped).filter(|(_, of)| wanted.fits(of)) {
+                if rows.len() == limit {
+                    return Some(place(at));
+                }
+                rows.push(row(session, of, wanted.topic));
+            }
+            looked_at += all.len();
+            None
+        };
+        let sessions = &self.sessions;
+        let next = match found {
+            Some(keys) => {
+                let keys = keys.into_iter().map(|key| (sessions.position(key), sessions.get(key)));
+                keys.filter(|(position, _)| *position >= first).find_map(|(position, of)| look(position, of))
+            }
+            None => sessions.iter_from(first).find_map(|(position, session)| look(position, session)),
+        };
+        Told::Subscriptions(Part { rows, next })
+    }
+
+    /// The sessions whose subscriptions may fit, in the order of their positions; `None`: so many that all are looked at in parts.
+    fn subscribers(&mut self, wanted: Wanted<'_>) -> Option<Vec<SessionKey>> {
+        let delivery = &mut self.delivery;
+        let mut filters = SmallVec::new();
+        match wanted {
+            Wanted { filter: Some(text), .. } => filters.extend(delivery.index.filter(text)),
+            Wanted { topic: Some(topic), .. } => {
+                let cut = shape::Topic::new(topic, delivery.index.interest().seed());
+                delivery.index.matching(topic, &cut, &mut filters);
+            }
+            _ => return None,
+        }
+        let plain = filters.iter().flat_map(|filter| delivery.index.subscribers(*filter)).map(|of| of.session);
+        let mut keys: Vec<_> = plain.take(LOOKED_AT_MAX + 1).collect();
+        delivery.shares.add_members(wanted.topic, wanted.filter, LOOKED_AT_MAX + 1, &mut keys);
+        if keys.len() > LOOKED_AT_MAX {
+            return None;
+        }
+        keys.sort_unstable_by_key(|key| self.sessions.position(*key));
+        keys.dedup();
+        Some(keys)
     }
 
     /// Topics of all clusters, one after the other; a position is one of this row.
@@ -103,12 +176,61 @@ impl Core {
     }
 }
 
-fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session) -> Client {
+/// Bits of a subscription's place among those of its session, of which there are at most
+/// [`crate::limits::SUBSCRIPTIONS_OF_SESSION_MAX`].
+const PLACE_BITS: u32 = 16;
+
+/// Which subscriptions.
+#[derive(Clone, Copy, Debug)]
+struct Wanted<'a> {
+    topic: Option<&'a str>,
+    filter: Option<&'a str>,
+}
+
+impl Wanted<'_> {
+    fn is_valid(self) -> bool {
+        self.topic.is_none_or(valid_name) && self.filter.is_none_or(valid_filter_v5)
+    }
+
+    fn fits(self, of: &Subscription) -> bool {
+        let text = split_shared(&of.filter).map_or(&*of.filter, |(_, filter)| filter);
+        self.filter.is_none_or(|wanted| *wanted == *of.filter)
+            && self.topic.is_none_or(|topic| filter::matches(text, topic))
+    }
+}
+
+fn row(session: &Session, of: &Subscription, topic: Option<&str>) -> Row {
+    Row {
+        client_id: session.client_id().to_owned(),
+        connected: session.conn().is_some(),
+        filter: filter_row(of),
+        may_read: topic.map(|topic| session.may_receive(topic, of.options.qos, false)),
+    }
+}
+
+fn filter_row(of: &Subscription) -> Filter {
+    Filter {
+        filter: of.filter.to_string(),
+        qos: of.options.qos as u8,
+        options: (of.options.no_local, of.options.retain_as_published),
+        retain_handling: of.options.retain_handling,
+        identifier: Some(of.identifier).filter(|identifier| *identifier != 0),
+    }
+}
+
+fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue: QueueBounds) -> Client {
     let connection = session.conn().and_then(|conn| {
         let connection = connections.get(conn)?;
         let (listener, paused) = (usize::from(connection.listener.0), connection.stalled);
         Some(Connection { peer: io.peer(conn), listener, paused })
     });
+    let (open, queued) = session.copies();
+    let (oldest_open, oldest_queued) = session.oldest_copies();
+    let waiting = |messages, messages_max, oldest: Option<Monotonic>| Waiting {
+        messages,
+        messages_max,
+        oldest_s: oldest.map(|since| io.now().since(since).as_secs()),
+    };
     Client {
         client_id: session.client_id().to_owned(),
         username: session.username().map(str::to_owned),
@@ -120,18 +242,15 @@ fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session) -> Cl
         open_packet_ids: session.open_packet_ids(),
         subscriptions: session.subscriptions().len(),
         filters: None,
-        deliveries: session.copies(),
+        unacknowledged: waiting(open, session.send_maximum(), oldest_open),
+        queued: waiting(queued, queue.messages, oldest_queued),
+        queued_bytes: session.queued_bytes(),
+        queued_bytes_max: queue.bytes,
     }
 }
 
 /// With its subscriptions.
-fn whole_client(connections: &mut Connections, io: &Ring<'_>, session: &Session) -> Client {
-    let filter = |of: &Subscription| Filter {
-        filter: of.filter.to_string(),
-        qos: of.options.qos as u8,
-        options: (of.options.no_local, of.options.retain_as_published),
-        identifier: Some(of.identifier).filter(|identifier| *identifier != 0),
-    };
-    let filters = session.subscriptions().iter().map(filter).collect();
-    Client { filters: Some(filters), ..client(connections, io, session) }
+fn whole_client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue: QueueBounds) -> Client {
+    let filters = session.subscriptions().iter().map(filter_row).collect();
+    Client { filters: Some(filters), ..client(connections, io, session, queue) }
 }

@@ -197,6 +197,7 @@ impl Shard for Core {
         self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);
+        self.count_remembered(io);
         self.numbers.count(M::Turns);
         self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
         self.numbers.set(M::Sessions, self.sessions.len() as u64);

@@ -51,7 +51,9 @@ impl World {
     fn hand(&mut self, qos: QoS, topic: &str) -> Handed {
         let (body, bounds) = (self.message(topic, Properties::EMPTY), self.bounds);
         let copy = Copy { qos, retain: false, identifiers: Box::default(), share: None };
-        let handed = self.session().hand(copy, 0, false, bounds, || body);
+        let held = Rc::clone(&self.held);
+        let handed = self.session().hand(copy, 0, false, bounds, &held, || body);
+        self.check_counts();
         if let Handed::Now(packet_id) = handed {
             let properties = Properties::EMPTY;
             let publish = Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload: b"x" };
@@ -60,11 +62,18 @@ impl World {
         handed
     }
 
+    /// The copies of all sessions, of which this is the only one.
+    fn check_counts(&mut self) {
+        let (open, queued) = self.session().copies();
+        assert_eq!(self.held.copies(), (queued, open));
+    }
+
     fn pump(&mut self) -> Pumped {
         let (now, unsent) = (self.shard.now, self.wire.len());
         let mut wire = std::mem::take(&mut self.wire);
         let pumped = self.session().pump(now, unsent, &mut wire);
         self.wire = wire;
+        self.check_counts();
         pumped
     }
 
@@ -164,9 +173,13 @@ fn a_client_is_sent_no_more_than_its_receive_maximum_and_the_rest_in_order() {
 fn nothing_overtakes_what_waits_for_a_client_that_is_slow_to_read() {
     let mut world = World::new(Version::V5, 10);
     assert_eq!(world.hand(AtLeastOnce, "first"), Handed::Now(1));
-    let (body, bounds) = (world.message("second", Properties::EMPTY), world.bounds);
+    let (body, bounds, held) = (world.message("second", Properties::EMPTY), world.bounds, Rc::clone(&world.held));
     let copy = Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None };
-    assert_eq!(world.session().hand(copy, 1 << 20, false, bounds, || body), Handed::Queued, "too much is unsent");
+    assert_eq!(
+        world.session().hand(copy, 1 << 20, false, bounds, &held, || body),
+        Handed::Queued,
+        "too much is unsent"
+    );
     assert_eq!(world.hand(AtLeastOnce, "third"), Handed::Queued);
     world.pump();
     assert_eq!(world.words(), ["1 first", "2 second", "3 third"]);
@@ -276,12 +289,13 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     world.hand(AtLeastOnce, "sent");
     let expiry = properties(&[Property::MessageExpiryInterval(5)]);
     for topic in ["expires", "expires, too"] {
-        let body = world.message(topic, expiry.as_properties());
+        let (body, held) = (world.message(topic, expiry.as_properties()), Rc::clone(&world.held));
         world.session().hand(
             Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None },
             0,
             false,
             QueueBounds::default(),
+            &held,
             || body,
         );
     }
@@ -301,12 +315,13 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     world.acknowledge(PubAck, 2);
     assert_eq!(world.words(), ["4 stays"], "[MQTT-3.3.2-5]");
     // What was sent once does not expire.
-    let body = world.message("sent again", expiry.as_properties());
+    let (body, held) = (world.message("sent again", expiry.as_properties()), Rc::clone(&world.held));
     world.session().hand(
         Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None },
         0,
         false,
         QueueBounds::default(),
+        &held,
         || body,
     );
     world.acknowledge(PubAck, 4);
@@ -445,4 +460,27 @@ proptest! {
         prop_assert_eq!(world.session().copies(), (0, 0));
         prop_assert_eq!(world.held.bytes(), 0);
     }
+}
+
+#[test]
+fn the_age_of_the_oldest_and_the_counts_follow_what_a_session_holds() {
+    let mut world = World::new(Version::V5, 1);
+    let start = world.shard.now;
+    let later = |s| start.after(Duration::from_secs(s));
+    world.hand(AtLeastOnce, "first");
+    world.shard.now = later(10);
+    world.hand(AtLeastOnce, "second");
+    world.hand(AtLeastOnce, "third");
+    assert_eq!(world.held.copies(), (2, 1));
+    assert_eq!(world.session().oldest_copies(), (Some(start), Some(later(10))));
+    let bytes = ["second", "third"].map(|topic| world.message(topic, Properties::EMPTY).packet().len());
+    assert_eq!(world.session().queued_bytes(), bytes.iter().sum::<usize>());
+    world.shard.now = later(20);
+    world.acknowledge(PubAck, 1);
+    assert_eq!((world.held.oldest(), world.held.copies()), (Some(later(10)), (1, 1)));
+    let (key, conn, now) = (world.client.key, world.client.conn, world.shard.now);
+    world.shard.sessions.disconnected(key, conn, End::Lost, now);
+    assert_eq!((world.held.copies(), world.session().oldest_copies()), ((2, 0), (None, Some(later(10)))));
+    assert_eq!(world.shard.sessions.forget(key), None);
+    assert_eq!((world.held.oldest(), world.held.copies()), (None, (0, 0)), "its session has ended");
 }

@@ -290,8 +290,9 @@ impl Core {
         }
         let stored = stored.unwrap_or(None);
         let share_key = message.by.share().map_or(0, |to| to.key);
+        let (all, is_stored) = (Rc::clone(copies.remembered()), stored.is_some());
         let handed =
-            session.hand(copy.clone(), unsent, stored.is_some(), bounds, || copies.body(message.publish, share_key));
+            session.hand(copy.clone(), unsent, is_stored, bounds, &all, || copies.body(message.publish, share_key));
         if matches!(handed, Handed::Queued | Handed::DroppedOldest(_))
             && let Some(level) = session.grown(bounds)
         {

@@ -132,6 +132,11 @@ impl Queues {
         self.confirmations.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
     }
 
+    /// Bytes of messages that may wait.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bounds.bytes
+    }
+
     /// A message has gone to the subscribers of a shard.
     pub(super) fn expect(&mut self, shard: usize, ticket: Option<Ticket>) {
         self.confirmations.expect(shard, ticket);
@@ -364,6 +369,7 @@ impl Core {
     pub(super) fn write_queues(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
+        self.numbers.set(M::StoredMessagesMax, self.queues.bounds.messages as u64);
         self.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
         self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
         self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);

@@ -77,7 +77,7 @@ impl Core {
             let (mut copies, queue) = (copies.remove(number).unwrap_or_default(), queues.remove(number));
             if !copies.is_empty() || queue.is_some() {
                 copies.sort_by_key(|(number, ..)| *number);
-                self.sessions.restore_queue(*key, copies, queue);
+                self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
                 let bounds = self.session_settings.queue;
                 if let Some(level) = self.sessions.get_mut(*key).and_then(|session| session.grown(bounds)) {
                     self.queues.fullest.note(level, Holder::Session(*key));

@@ -274,7 +274,9 @@ impl Core {
             self.forget_retained(&topic, number);
         }
         self.numbers.set(M::RetainedMessages, self.retained.messages() as u64);
+        self.numbers.set(M::RetainedMessagesMax, self.retained.bounds.messages as u64);
         self.numbers.set(M::RetainedBytes, self.retained.bytes as u64);
+        self.numbers.set(M::RetainedBytesMax, self.retained.bounds.bytes as u64);
         self.numbers.set(M::RetainedUnconfirmed, self.retained.confirmations.unconfirmed() as u64);
         self.run_replays(io);
     }

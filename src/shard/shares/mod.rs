@@ -7,6 +7,7 @@
 //! ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it goes back, to the front.
 
 mod handed;
+mod inspect;
 mod keyed;
 mod line;
 mod members;

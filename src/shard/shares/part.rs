@@ -110,6 +110,11 @@ impl Part {
         self.online
     }
 
+    /// Members whose sessions survive a crash, for which messages of QoS 1 and 2 wait.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
     /// Messages that wait, and their bytes.
     pub(super) fn queued(&self) -> (usize, usize) {
         self.queued

@@ -1,0 +1,225 @@
+//! `forebay clients`, `forebay shares` and `forebay retained`: who gets messages, what waits for whom, and what is retained.
+
+use serde_json::{Value, json};
+
+use super::args::{ClientsArgs, ListArgs, RetainedArgs, SharesArgs};
+use super::ask::{escaped, get, table, text};
+
+/// Rows that are asked for at a time: the most that there is in a page.
+const PAGE_ROWS: usize = 1_000;
+
+/// Clients, a line each; or one, with its subscriptions.
+///
+/// # Errors
+/// Why there is no answer, in words that name the address.
+pub fn clients(options: &ClientsArgs) -> Result<String, String> {
+    if let Some(client_id) = &options.client_id {
+        return client(options, client_id);
+    }
+    let query = options.search.as_ref().map(|search| ("search", search.as_str()));
+    let list = List::get(&options.list, "clients", query)?;
+    list.print(&options.list, CLIENTS, |client| {
+        [
+            shown(&client["client_id"]),
+            yes_or_no(&client["connected"]).to_owned(),
+            text(&client["protocol"]),
+            shown(&client["listener"]),
+            shown(&client["address"]),
+            text(&client["subscriptions"]),
+            text(&client["queued_messages"]),
+            text(&client["unacknowledged_messages"]),
+            oldest(client),
+        ]
+    })
+}
+
+const CLIENTS: [&str; 9] =
+    ["CLIENT", "CONNECTED", "PROTOCOL", "LISTENER", "ADDRESS", "SUBSCRIPTIONS", "QUEUED", "UNACKNOWLEDGED", "OLDEST"];
+const SHARES: [&str; 9] =
+    ["SHARE", "FILTER", "STRATEGY", "MEMBERS", "ONLINE", "KEPT", "QUEUED", "QUEUED BYTES", "OLDEST"];
+const RETAINED: [&str; 5] = ["TOPIC", "BYTES", "QOS", "AGE", "EXPIRES IN"];
+const SUBSCRIPTIONS: [&str; 5] = ["FILTER", "QOS", "NO LOCAL", "RETAIN AS PUBLISHED", "IDENTIFIER"];
+
+fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
+    let client = get(&options.list.from, &format!("/api/v1/clients/{}", escaped(client_id)))?;
+    if options.list.from.json {
+        return Ok(format!("{client:#}\n"));
+    }
+    let of = |name: &str| shown(&client[name]);
+    let with_max = |name: &str| format!("{} (at most {})", of(name), of(&format!("{name}_max")));
+    let expiry = match client["session_expiry_seconds"].as_u64() {
+        None => "never".to_owned(),
+        Some(0) => "with its connection".to_owned(),
+        Some(seconds) => format!("{} after its connection", span(seconds)),
+    };
+    let rows = [
+        ("client", of("client_id")),
+        ("user", of("username")),
+        ("connected", yes_or_no(&client["connected"]).to_owned()),
+        ("address", of("address")),
+        ("listener", of("listener")),
+        ("protocol", of("protocol")),
+        ("not read (backpressure)", yes_or_no(&client["paused"]).to_owned()),
+        ("session ends", expiry),
+        ("session stored", yes_or_no(&client["stored"]).to_owned()),
+        ("publishes without answer", of("unanswered_publishes")),
+        ("queued messages", with_max("queued_messages")),
+        ("queued bytes", with_max("queued_bytes")),
+        ("oldest queued", age(&client["oldest_queued_seconds"])),
+        ("unacknowledged messages", with_max("unacknowledged_messages")),
+        ("oldest unacknowledged", age(&client["oldest_unacknowledged_seconds"])),
+        ("shard", of("shard")),
+    ];
+    let mut out = table(&rows.map(|(name, value)| [name.to_owned(), value]));
+    let filters = client["filters"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let row = |filter: &Value| {
+        let yes_or_no = |name: &str| yes_or_no(&filter[name]).to_owned();
+        let (identifier, qos) = (shown(&filter["identifier"]), text(&filter["qos"]));
+        [shown(&filter["filter"]), qos, yes_or_no("no_local"), yes_or_no("retain_as_published"), identifier]
+    };
+    if !filters.is_empty() {
+        let head = [SUBSCRIPTIONS.map(str::to_owned)];
+        out += &format!("\n{}", table(&head.into_iter().chain(filters.iter().map(row)).collect::<Vec<_>>()));
+    }
+    Ok(out)
+}
+
+/// Shared subscriptions, a line each.
+///
+/// # Errors
+/// As [`clients`].
+pub fn shares(options: &SharesArgs) -> Result<String, String> {
+    let query = options.search.as_ref().map(|search| ("search", search.as_str()));
+    let list = List::get(&options.list, "shares", query)?;
+    list.print(&options.list, SHARES, |share| {
+        let of = |name: &str| text(&share[name]);
+        [
+            shown(&share["name"]),
+            shown(&share["filter"]),
+            of("strategy"),
+            of("members"),
+            of("online"),
+            of("kept"),
+            of("queued_messages"),
+            of("queued_bytes"),
+            age(&share["oldest_queued_seconds"]),
+        ]
+    })
+}
+
+/// Retained messages, a line each.
+///
+/// # Errors
+/// As [`clients`].
+pub fn retained(options: &RetainedArgs) -> Result<String, String> {
+    let list = List::get(&options.list, "retained", Some(("filter", &options.filter)))?;
+    list.print(&options.list, RETAINED, |message| {
+        [
+            shown(&message["topic"]),
+            text(&message["payload_bytes"]),
+            text(&message["qos"]),
+            age(&message["age_seconds"]),
+            age(&message["expires_in_seconds"]),
+        ]
+    })
+}
+
+/// A list of the service, as much of it as was asked for.
+struct List {
+    name: &'static str,
+    rows: Vec<Value>,
+    /// There is more.
+    next: Value,
+}
+
+impl List {
+    /// Asks for page after page of `/api/v1/NAME`.
+    fn get(options: &ListArgs, name: &'static str, query: Option<(&str, &str)>) -> Result<Self, String> {
+        let limit = options.limit as usize;
+        let mut list = Self { name, rows: Vec::new(), next: Value::Null };
+        loop {
+            let mut path = format!("/api/v1/{name}?limit={}", (limit - list.rows.len()).min(PAGE_ROWS));
+            let cursor = list.next.as_str().map(|next| ("cursor", next));
+            for (key, value) in query.into_iter().chain(cursor) {
+                path += &format!("&{key}={}", escaped(value));
+            }
+            let mut page = get(&options.from, &path)?;
+            if let Value::Array(rows) = page[name].take() {
+                list.rows.extend(rows);
+            }
+            list.next = page["next"].take();
+            if list.next.is_null() || list.rows.len() >= limit {
+                return Ok(list);
+            }
+        }
+    }
+
+    fn print<const N: usize>(
+        self,
+        options: &ListArgs,
+        head: [&str; N],
+        row: impl Fn(&Value) -> [String; N],
+    ) -> Result<String, String> {
+        if options.from.json {
+            return Ok(format!("{:#}\n", json!({ self.name: self.rows, "next": self.next })));
+        }
+        let head = [head.map(str::to_owned)];
+        let mut out = table(&head.into_iter().chain(self.rows.iter().map(row)).collect::<Vec<_>>());
+        if !self.next.is_null() {
+            out += &format!("there are more than {}: see --limit\n", self.rows.len());
+        }
+        Ok(out)
+    }
+}
+
+/// Text that a client chose: no character of it moves the cursor of who reads it.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        value => text(value).chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect(),
+    }
+}
+
+fn yes_or_no(value: &Value) -> &'static str {
+    if value == true { "yes" } else { "no" }
+}
+
+/// The older of what waits for a client and what it has not acknowledged.
+fn oldest(client: &Value) -> String {
+    let ages = ["oldest_queued_seconds", "oldest_unacknowledged_seconds"].map(|name| client[name].as_u64());
+    ages.into_iter().flatten().max().map_or_else(|| "-".to_owned(), span)
+}
+
+fn age(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "-".to_owned(), span)
+}
+
+/// A time in its two largest units.
+fn span(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let Some(first) = UNITS.iter().position(|(length, _)| seconds >= *length) else { return "0 s".to_owned() };
+    let mut left = seconds;
+    let parts = UNITS[first..].iter().take(2).filter_map(|(length, unit)| {
+        let count = left / length;
+        left %= length;
+        (count > 0).then(|| format!("{count} {unit}"))
+    });
+    parts.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_two_units_at_most() {
+        let spans = [0, 59, 60, 200, 3_600, 90_061, 86_400 * 40].map(span);
+        assert_eq!(spans, ["0 s", "59 s", "1 min", "3 min 20 s", "1 h", "1 d 1 h", "40 d"]);
+    }
+
+    #[test]
+    fn what_a_client_has_chosen_does_not_move_the_cursor() {
+        assert_eq!(shown(&json!("a\u{1b}[2J\nb")), "a\u{FFFD}[2J\u{FFFD}b");
+        assert_eq!((shown(&Value::Null), shown(&json!(7))), ("-".to_owned(), "7".to_owned()));
+    }
+}
