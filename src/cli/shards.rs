@@ -21,7 +21,7 @@ impl Shards for ByMail {
     }
 
     fn shared_subscriptions(&self) -> usize {
-        self.shared_subscriptions.len()
+        self.shared_subscriptions.count()
     }
 
     fn owner(&self, of: &str) -> usize {

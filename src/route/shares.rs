@@ -217,7 +217,7 @@ impl Shares {
 
     /// How many there are.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
@@ -225,7 +225,7 @@ impl Shares {
     #[inline]
     #[must_use]
     pub fn are_none(&self) -> bool {
-        self.len() == 0
+        self.count() == 0
     }
 }
 

@@ -191,11 +191,15 @@ fn commands_of_the_documents_work() {
         service.dir().display()
     );
     fs::write(dir.path().join("asked.toml"), asked).expect("a configuration");
-    // What some of them read is there: dead letters, as their own page shows them, and a topic.
+    // What some of them read is there: dead letters, as their own page shows them, a topic, and clients that are away.
     let letters = read("docs/DEAD_LETTERS.md");
     let letter = letters.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the example");
     fs::write(dir.path().join("telemetry-dead.jsonl"), letter.replace("\n ", "")).expect("a file");
     place.run("echo '7:x' | kcat -b 127.0.0.1:9092 -P -K : -t telemetry-dead");
+    for (name, filter) in [("meter-7", "plant/#"), ("worker-1", "$share/workers/plant/#")] {
+        let port = mqtt.port();
+        place.run(&format!("mosquitto_sub -p {port} -V mqttv5 -E -c -x 3600 -i {name} -q 1 -t '{filter}'"));
+    }
 
     let mut reasons: Vec<&str> = Vec::new();
     let mut ran = 0;

@@ -88,6 +88,7 @@ impl World {
         let mut wire = std::mem::take(&mut self.wire);
         assert_eq!(self.session().packet(&packet, &mut wire), Next::Go);
         self.wire = wire;
+        self.check_counts();
         self.pump();
     }
 
@@ -100,6 +101,7 @@ impl World {
         self.wire.clear();
         let (key, conn, now) = (self.client.key, self.client.conn, self.shard.now);
         self.shard.sessions.disconnected(key, conn, End::Lost, now);
+        self.check_counts();
         self.quota = quota;
         self.client = connected(&mut self.shard, self.version, quota);
         assert_eq!(self.client.key, key, "its session is there");
