@@ -141,7 +141,7 @@ events! {
     SubscribeRefused, Info, Error, "subscribe_refused", [Client, Peer, Reason], "a SUBSCRIBE was refused";
     SubscriptionEnded, Warn, Error, "subscription_ended", [Client, MqttTopic, Reason], "a subscription was ended: its client may not read the topic any more, or there is no room for the filter";
     RetainedRefused, Warn, Error, "retained_refused", [MqttTopic, Reason], "a message was delivered but not retained";
-    MessageDropped, Warn, Error, "message_dropped", [Client, MqttTopic, Reason], "a message for a subscriber was dropped";
+    MessageDropped, Warn, Error, "message_dropped", [Client, Share, MqttTopic, Reason], "a message for a subscriber was dropped";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "records of the sink became dead letters; each contains the reason";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
@@ -207,6 +207,7 @@ fields! {
     Auth, text, auth, "NAME of the `[auth.NAME]`.";
     Mechanism, text, mechanism, "SASL mechanism.";
     Sink, text, sink, "Name of the sink.";
+    Share, text, share, "Shared subscription: `$share/NAME/FILTER`.";
     Topic, text, topic, "Kafka topic.";
     MqttTopic, text, mqtt_topic, "MQTT topic.";
     Partition, number, partition, "Partition.";

@@ -2,15 +2,18 @@
 //! `/api/v1/events` reads.
 //!
 //! A shard pushes into a lock-free queue and never waits: when the queue is full the event is dropped and counted, and
-//! of one kind no more than [`EVENTS_PER_KIND_PER_S`] leave a shard within a second. The ring's lock is taken by ordinary
+//! of one kind no more than [`EVENTS_PER_KIND_PER_S`] leave a shard within a second, and of one client no more than one, where clients may
+//! hide one another ([`Teller::tell_of`]). The ring's lock is taken by ordinary
 //! threads only.
 
 use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use crossbeam_queue::ArrayQueue;
+use foldhash::quality::RandomState;
 
 use super::collector::{Extra, Number};
 use super::event::{Event, Field, Kind, SeenBy};
@@ -206,6 +209,9 @@ pub struct Teller {
     /// The second that `said` is about.
     second: u64,
     said: [u8; Kind::COUNT],
+    /// Hashes of those that were named in it, with the kind: no more than were told.
+    named: Vec<u64>,
+    hasher: RandomState,
     suppressed: u64,
 }
 
@@ -213,16 +219,14 @@ impl Teller {
     /// Of this shard.
     #[must_use]
     pub fn new(journal: Arc<Journal>, shard: usize) -> Self {
-        Self { journal, shard, second: 0, said: [0; Kind::COUNT], suppressed: 0 }
+        let (named, hasher) = (Vec::new(), RandomState::default());
+        Self { journal, shard, second: 0, said: [0; Kind::COUNT], named, hasher, suppressed: 0 }
     }
 
     /// Tells of something, unless too much of its kind has been told in this second (of any clock that goes on): then
     /// `more`, which says the rest, is not even called.
     pub fn tell(&mut self, kind: Kind, second: u64, more: impl FnOnce(Event) -> Event) {
-        if self.second != second {
-            self.second = second;
-            self.said = [0; Kind::COUNT];
-        }
+        self.begin(second);
         let said = &mut self.said[kind as usize];
         if *said >= EVENTS_PER_KIND_PER_S {
             self.suppressed += 1;
@@ -230,6 +234,29 @@ impl Teller {
         }
         *said += 1;
         self.journal.push(more(Event::now(kind).on(self.shard)));
+    }
+
+    /// The same of something that one of many has to do with, by name: of each no more than one is told in a second, so that it does
+    /// not hide the others.
+    pub fn tell_of(&mut self, kind: Kind, second: u64, name: &str, more: impl FnOnce(Event) -> Event) {
+        self.begin(second);
+        let hash = self.hasher.hash_one((kind as usize, name));
+        if self.named.contains(&hash) {
+            self.suppressed += 1;
+            return;
+        }
+        if self.said[kind as usize] < EVENTS_PER_KIND_PER_S {
+            self.named.push(hash);
+        }
+        self.tell(kind, second, more);
+    }
+
+    fn begin(&mut self, second: u64) {
+        if self.second != second {
+            self.second = second;
+            self.said = [0; Kind::COUNT];
+            self.named.clear();
+        }
     }
 
     /// How many were left out.

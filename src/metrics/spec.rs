@@ -136,20 +136,30 @@ table!(
     SubscriptionFilters, Gauge, "subscription_filters", "Different topic filters among them.";
     FiltersCompared, Gauge, "subscription_filters_compared", "Topic filters that are compared with every message: they begin with a wildcard, have more than four levels, and found no place for their form. At 1,024 on a shard, new ones are refused.";
     FiltersWithoutRoom, Gauge, "subscription_filters_without_room", "Topic filters that found no room in the table that all shards look in; a shard with one gets every message.";
-    CopiesSent, Counter, "deliveries"{result = "sent"}, "Messages for subscribers, each counted once for each session, by what became of them: sent.";
+    CopiesRouted, Counter, "deliveries_begun"{source = "routed"}, "Messages for subscribers, each counted once for each session or shared subscription that gets it, by where they come from: a publish, a will, or a retained message for a new subscription.";
+    CopiesRecovered, Counter, "deliveries_begun"{source = "recovery"}, "Found in the spool at start, left by an earlier run.";
+    CopiesTaken, Counter, "deliveries_begun"{source = "handed_over"}, "Handed over by another shard, for members of a shared subscription.";
+    CopiesSent, Counter, "deliveries"{result = "sent"}, "Messages for subscribers, each counted once for each session, by what became of them: sent. At QoS 1 and 2 this is not the end of them: each is counted below as well.";
+    CopiesSentQos0, Counter, "deliveries"{result = "sent_qos_0"}, "Of those, sent at QoS 0: nobody acknowledges them.";
+    CopiesAcknowledged, Counter, "deliveries"{result = "acknowledged"}, "Acknowledged by the client: PUBACK, or PUBREC.";
+    CopiesHandedOver, Counter, "deliveries"{result = "handed_over"}, "Of a shared subscription: handed over to another shard.";
     CopiesQueueFull, Counter, "deliveries"{result = "queue_full"}, "Dropped, because as many messages waited for the session as may (the oldest goes), or the memory for all of them was full.";
     CopiesAway, Counter, "deliveries"{result = "disconnected"}, "Not sent at QoS 0, because the client of the session was not connected.";
     CopiesSlow, Counter, "deliveries"{result = "slow"}, "Dropped at QoS 0, because the client had not read 256 KiB.";
     CopiesTooLarge, Counter, "deliveries"{result = "too_large"}, "Dropped, because the packet would have been larger than the client's Maximum Packet Size.";
     CopiesDenied, Counter, "deliveries"{result = "denied"}, "Not sent, because the access control list does not allow this topic of the subscription.";
     CopiesExpired, Counter, "deliveries"{result = "expired"}, "Dropped, because the Message Expiry Interval ended before they could be sent.";
-    CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription or its session had ended.";
+    CopiesRefused, Counter, "deliveries"{result = "refused_by_client"}, "Refused by the client: PUBACK or PUBREC with a reason code of 0x80 or above.";
+    CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription had ended.";
+    CopiesSessionEnded, Counter, "deliveries"{result = "session_ended"}, "Dropped, because the session had ended before they were acknowledged.";
+    CopiesShareGone, Counter, "deliveries"{result = "share_gone"}, "Dropped, because the shared subscription had no members left.";
+    CopiesQueued, Gauge, "deliveries_queued", "Messages of QoS 1 and 2 that wait to be sent, each counted once for each session or shared subscription.";
+    CopiesInFlight, Gauge, "deliveries_in_flight", "Messages of QoS 1 and 2 that were sent and are not acknowledged, each counted once for each session.";
+    CopiesUnstored, Counter, "deliveries_not_stored", "Messages for kept sessions and shared subscriptions that were sent, or began to wait, without being on the disk, because the spool had no room: a crash may lose them.";
     Shares, Gauge, "shares", "Shared subscriptions with members on a shard, counted for each of its shards; at most 10,000 different ones.";
     ShareQueuedMessages, Gauge, "share_queued_messages", "Messages waiting for a member of a shared subscription; on a shard at most `queue_messages_max` of `[delivery]` for each, with a hash strategy for each member.";
     ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; likewise `queue_bytes_max`.";
     ShareStoredMessages, Gauge, "share_stored_messages", "Messages of QoS 1 and 2 in the spool for shared subscriptions: those that wait, and those of QoS 1 that a member has not acknowledged. They count in `forebay_stored_messages`, too.";
-    CopiesQueued, Gauge, "deliveries_queued", "Messages of QoS 1 and 2 that wait for clients, connected or not, each counted once for each session; those that wait for a member of a shared subscription are in `forebay_share_queued_messages`.";
-    CopiesOpen, Gauge, "deliveries_unacknowledged", "Messages of QoS 1 and 2 that connected clients have been sent and not acknowledged, each counted once for each session.";
     CopiesOldest, Age, "delivery_oldest_seconds", "Age of the oldest message of QoS 1 or 2 that waits for a client or for a member of a shared subscription, or that a client with a kept session has not acknowledged; at most since the start. 0: there is none.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
     RememberedBytesMax, Gauge, "delivery_remembered_bytes_max", "Limit of `forebay_delivery_remembered_bytes`: past it messages for sessions are dropped (`queue_full`).";
@@ -362,6 +372,42 @@ impl KafkaError {
     pub fn name(code: i16) -> &'static str {
         ERRORS[Self::of(code) as usize].name
     }
+}
+
+impl ShardMetric {
+    /// One side of a shard's ledger of copies: each message is counted once for each session or shared subscription that gets it.
+    pub const COPIES_IN: [Self; 3] = [Self::CopiesRouted, Self::CopiesRecovered, Self::CopiesTaken];
+    /// The other: it was sent at QoS 0, acknowledged, or handed over, it waits, or it was dropped.
+    pub const COPIES_OUT: [Self; 15] = [
+        Self::CopiesSentQos0,
+        Self::CopiesAcknowledged,
+        Self::CopiesHandedOver,
+        Self::CopiesQueued,
+        Self::CopiesInFlight,
+        Self::CopiesQueueFull,
+        Self::CopiesAway,
+        Self::CopiesSlow,
+        Self::CopiesTooLarge,
+        Self::CopiesDenied,
+        Self::CopiesExpired,
+        Self::CopiesRefused,
+        Self::CopiesEnded,
+        Self::CopiesSessionEnded,
+        Self::CopiesShareGone,
+    ];
+    /// Those of the other side that were dropped.
+    pub const COPIES_DROPPED: [Self; 10] = [
+        Self::CopiesQueueFull,
+        Self::CopiesAway,
+        Self::CopiesSlow,
+        Self::CopiesTooLarge,
+        Self::CopiesDenied,
+        Self::CopiesExpired,
+        Self::CopiesRefused,
+        Self::CopiesEnded,
+        Self::CopiesSessionEnded,
+        Self::CopiesShareGone,
+    ];
 }
 
 impl SinkMetric {

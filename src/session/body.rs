@@ -13,9 +13,13 @@ use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::Monotonic;
 
-/// All of them on one shard.
+/// All of them on one shard, and the copies of them that sessions have.
 #[derive(Debug, Default)]
 pub struct Remembered {
+    /// Copies that wait to be sent, and those that were sent and are not acknowledged.
+    open: [Cell<usize>; 2],
+    /// Copies that were acknowledged.
+    acknowledged: Cell<u64>,
     bytes: Cell<usize>,
     /// Those of them that are in the log.
     stored: Cell<usize>,
@@ -25,8 +29,6 @@ pub struct Remembered {
     ended: RefCell<Vec<u64>>,
     /// When they came.
     seconds: RefCell<Seconds>,
-    /// Copies that wait for the clients of sessions, and those that these have been sent and not acknowledged.
-    copies: Cell<(usize, usize)>,
 }
 
 /// A second in which messages came that are remembered: as many of them are left as there are references to it, less the one of
@@ -87,6 +89,33 @@ impl Remembered {
         self.bytes.get()
     }
 
+    /// Copies of all sessions in such a place.
+    #[must_use]
+    pub fn copies(&self, place: Place) -> usize {
+        self.open[place as usize].get()
+    }
+
+    /// Copies that clients have acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.get()
+    }
+
+    /// A copy is where it was not.
+    pub(super) fn moves(&self, from: Option<Place>, to: Option<Place>) {
+        if let Some(from) = from.map(|from| &self.open[from as usize]) {
+            from.set(from.get() - 1);
+        }
+        if let Some(to) = to.map(|to| &self.open[to as usize]) {
+            to.set(to.get() + 1);
+        }
+    }
+
+    /// A client has acknowledged a copy.
+    pub(super) fn acknowledges(&self) {
+        self.acknowledged.set(self.acknowledged.get() + 1);
+    }
+
     /// How many are in the log.
     #[must_use]
     pub fn stored(&self) -> usize {
@@ -105,19 +134,6 @@ impl Remembered {
         self.seconds.borrow_mut().oldest()
     }
 
-    /// Copies of QoS 1 and 2 that wait for the clients of sessions, and those that these have been sent and not acknowledged. Messages
-    /// that wait for a member of a shared subscription are not among them.
-    #[must_use]
-    pub fn copies(&self) -> (usize, usize) {
-        self.copies.get()
-    }
-
-    /// A session that had so many of these has so many now.
-    pub(super) fn copies_changed(&self, from: (usize, usize), to: (usize, usize)) {
-        let (queued, open) = self.copies.get();
-        self.copies.set((queued + to.0 - from.0, open + to.1 - from.1));
-    }
-
     /// Whether some of those in the log are over.
     #[must_use]
     pub fn has_ended(&self) -> bool {
@@ -128,6 +144,39 @@ impl Remembered {
     #[must_use]
     pub fn take_ended(&self) -> Vec<u64> {
         self.ended.take()
+    }
+}
+
+/// Where a copy of QoS 1 or 2 is until it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// It waits to be sent.
+    Queued,
+    /// It was sent, and its client has not acknowledged it.
+    InFlight,
+}
+
+/// Copies of one session that were dropped.
+#[derive(Clone, Debug, Default)]
+pub struct Gone {
+    /// How many.
+    pub count: u64,
+    /// The message of the first of them that is still remembered.
+    pub first: Option<Rc<Body>>,
+}
+
+impl Gone {
+    /// One more, behind the others.
+    pub fn push(&mut self, body: Option<&Rc<Body>>) {
+        if self.first.is_none() {
+            self.first = body.map(Rc::clone);
+        }
+        self.count += 1;
+    }
+
+    /// One more, before the others.
+    pub(super) fn push_front(&mut self, body: Option<&Rc<Body>>) {
+        (self.count, self.first) = (self.count + 1, body.map(Rc::clone));
     }
 }
 

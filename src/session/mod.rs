@@ -40,7 +40,7 @@ mod takeovers;
 mod will;
 
 pub use authenticate::{Authenticated, write_auth};
-pub use body::{Body, Copy, Remembered, is_expired, properties};
+pub use body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
 pub use connect::{Refused, refuse};
 pub use elsewhere::{ReleaseFirst, Unanswered};
 pub use end::{End, Violation};

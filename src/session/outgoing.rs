@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
-use super::body::{Body, Copy, Remembered, is_expired, properties};
+use super::body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
 use super::fill::Fill;
 use super::peer::Peer;
 use super::queue::Changed;
@@ -36,6 +36,17 @@ pub(super) enum State {
     Unwritten,
     /// The same, and PUBREL may be sent.
     Received,
+}
+
+impl State {
+    /// Where its copy is; `None`: it is over, and its exchange is not.
+    const fn place(self) -> Option<Place> {
+        match self {
+            Self::Queued | Self::Restored => Some(Place::Queued),
+            Self::Sent => Some(Place::InFlight),
+            Self::Unwritten | Self::Received => None,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -88,19 +99,23 @@ fn packet_id(number: u64) -> u16 {
 }
 
 /// What came of a look at what waits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Pumped {
     /// Copies sent for the first time.
     pub sent: usize,
     /// Dropped: their Message Expiry Interval was over.
-    pub expired: usize,
+    pub expired: Gone,
     /// Dropped: larger than the client takes.
-    pub too_large: usize,
+    pub too_large: Gone,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Outgoing {
+    /// Where copies are counted.
+    all: Rc<Remembered>,
+    /// What was refused, or dropped for another one, since this was last asked.
+    dropped: Gone,
     /// Oldest first.
     pub(super) items: VecDeque<Item>,
     /// So many of the first are on their way over the present connection.
@@ -116,9 +131,6 @@ pub(super) struct Outgoing {
     pub(super) is_unsaved: bool,
     /// The level at which it is listed ([`super::Fill`]).
     pub(super) listed: u8,
-    /// How many wait and how many are on their way, as [`Outgoing::tell`] has told it last.
-    told: (u32, u32),
-    all: Rc<Remembered>,
 }
 
 impl Outgoing {
@@ -129,17 +141,6 @@ impl Outgoing {
     /// Those that are on their way, and those that wait.
     fn copies(&self) -> (usize, usize) {
         (self.open, self.items.len() - self.open)
-    }
-
-    /// How many wait and how many are on their way counts among those of all sessions: after each change of either.
-    fn tell(&mut self) {
-        let (open, queued) = self.copies();
-        let now = (u32::try_from(queued).unwrap_or(u32::MAX), u32::try_from(open).unwrap_or(u32::MAX));
-        let before = std::mem::replace(&mut self.told, now);
-        if before != now {
-            let counts = |(queued, open): (u32, u32)| (queued as usize, open as usize);
-            self.all.copies_changed(counts(before), counts(now));
-        }
     }
 
     /// Whether the next copy can be sent at once [MQTT-4.9.0-2].
@@ -162,27 +163,26 @@ impl Outgoing {
     /// What an earlier start has left.
     pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>, all: &Rc<Remembered>) -> Self {
         let queued_bytes = items.iter().map(Item::bytes).sum();
-        let (changed, told, all) = (Changed::No, (0, 0), Rc::clone(all));
-        let mut outgoing =
-            Self { items, open: 0, queued_bytes, next, record, changed, is_unsaved: false, listed: 0, told, all };
-        outgoing.tell();
-        outgoing
+        items.iter().for_each(|item| all.moves(None, item.state.place()));
+        let (all, dropped, changed) = (Rc::clone(all), Gone::default(), Changed::No);
+        Self { all, dropped, items, open: 0, queued_bytes, next, record, changed, is_unsaved: false, listed: 0 }
     }
 
     /// Drops one that waits and may go.
     pub(super) fn drop_queued(&mut self, at: usize) -> bool {
         let Some(gone) = self.items.remove(at) else { return false };
         self.queued_bytes -= gone.bytes();
+        self.all.moves(gone.state.place(), None);
         self.note_end(&gone);
-        self.tell();
         true
     }
 
-    /// Drops so many of those that were not sent and may go, oldest first. How many.
+    /// Drops so many of those that were not sent and may go, oldest first: [`Session::take_dropped`]. How many.
     pub(super) fn drop_oldest(&mut self, most: usize) -> usize {
         let (mut dropped, mut at) = (0, self.open);
         while dropped < most && at < self.items.len() {
             if self.items[at].may_go() {
+                self.dropped.push(self.items[at].body.as_ref());
                 dropped += usize::from(self.drop_queued(at));
             } else {
                 at += 1;
@@ -217,14 +217,15 @@ impl Outgoing {
         let (mut dropped, mut at) = (0, self.open);
         while at < self.items.len() && self.is_full(bytes, bounds) {
             if self.items[at].may_go() {
+                self.dropped.push(self.items[at].body.as_ref());
                 dropped += usize::from(self.drop_queued(at));
             } else {
                 at += 1;
             }
         }
         self.queued_bytes += bytes;
+        self.all.moves(None, Some(Place::Queued));
         self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
-        self.tell();
         if dropped > 0 { Handed::DroppedOldest(dropped) } else { Handed::Queued }
     }
 
@@ -241,22 +242,21 @@ impl Outgoing {
 
     fn end(&mut self, at: usize) {
         if let Some(gone) = self.items.remove(at) {
+            self.all.moves(gone.state.place(), None);
             self.note_end(&gone);
         }
         self.open -= 1;
-        self.tell();
     }
 
     /// The connection is gone: all of it is to be sent again.
     fn rewind(&mut self) {
         let open = std::mem::take(&mut self.open);
         self.queued_bytes += self.items.range(..open).map(Item::bytes).sum::<usize>();
-        self.tell();
     }
 
-    /// Drops those that were never sent and may not be any more. How many.
-    fn keep(&mut self, may_be_sent: impl Fn(&Publish<'_>) -> bool) -> usize {
-        let mut dropped = 0;
+    /// Drops those that were never sent and may not be any more.
+    fn keep(&mut self, may_be_sent: impl Fn(&Publish<'_>) -> bool) -> Gone {
+        let mut dropped = Gone::default();
         for at in (0..self.items.len()).rev() {
             let item = &self.items[at];
             let waits = matches!(item.state, State::Queued | State::Restored);
@@ -264,7 +264,7 @@ impl Outgoing {
             if publish.is_none_or(|publish| may_be_sent(&publish)) {
                 continue;
             }
-            dropped += 1;
+            dropped.push_front(item.body.as_ref());
             self.give_up(at);
         }
         dropped
@@ -279,10 +279,34 @@ impl Outgoing {
             return;
         }
         let bytes = item.bytes();
+        self.all.moves(item.state.place(), None);
         if item.has_it() {
             return self.note(Changed::Received);
         }
         self.queued_bytes -= bytes;
+    }
+
+    /// Its session has ended: what its client has not acknowledged.
+    fn into_gone(self) -> Gone {
+        let mut gone = Gone::default();
+        for item in self.items.iter().filter(|item| item.state.place().is_some()) {
+            self.all.moves(item.state.place(), None);
+            gone.push(item.body.as_ref());
+        }
+        gone
+    }
+
+    /// A copy that is open has been acknowledged, or refused.
+    fn answered(&mut self, at: usize, is_error: bool) {
+        let item = &self.items[at];
+        if item.state.place().is_none() {
+            return;
+        }
+        if is_error {
+            self.dropped.push(item.body.as_ref());
+        } else {
+            self.all.acknowledges();
+        }
     }
 
     /// What has changed is written down, or does not have to be: PUBREL is sent for what waited for that.
@@ -301,15 +325,15 @@ impl Outgoing {
     /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
     /// with its session, and ends with it [MQTT-4.8.2-4] [MQTT-4.8.2-5].
     fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
-        let (mut taken, queued_bytes) = (Vec::new(), &mut self.queued_bytes);
+        let (mut taken, queued_bytes, all) = (Vec::new(), &mut self.queued_bytes, &self.all);
         self.items.retain(|item| {
             let share = item.copy.share.filter(|_| item.copy.qos == QoS::AtLeastOnce);
             let Some((share, body)) = share.zip(item.body.as_ref()) else { return true };
             *queued_bytes -= body.packet().len();
+            all.moves(item.state.place(), None);
             taken.push((share, Rc::clone(body)));
             false
         });
-        self.tell();
         taken
     }
 
@@ -336,17 +360,19 @@ impl Outgoing {
             match write(item, peer, now, out) {
                 Written::Yes => {
                     self.queued_bytes -= item.bytes();
-                    pumped.sent += usize::from(item.state != State::Sent);
-                    item.state = State::Sent;
+                    if item.state != State::Sent {
+                        pumped.sent += 1;
+                        self.all.moves(item.state.place(), Some(Place::InFlight));
+                        item.state = State::Sent;
+                    }
                     self.open += 1;
                     continue;
                 }
-                Written::Expired => pumped.expired += 1,
-                Written::TooLarge => pumped.too_large += 1,
+                Written::Expired => pumped.expired.push(item.body.as_ref()),
+                Written::TooLarge => pumped.too_large.push(item.body.as_ref()),
             }
             self.give_up(self.open);
         }
-        self.tell();
         pumped
     }
 }
@@ -354,7 +380,6 @@ impl Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         (self.open, self.items) = (0, VecDeque::new());
-        self.tell();
     }
 }
 
@@ -396,7 +421,7 @@ pub enum Handed {
     Now(u16),
     /// It waits.
     Queued,
-    /// It waits, and so many of those that had waited longest were dropped for it.
+    /// It waits, and so many of those that had waited longest were dropped for it: [`Session::take_dropped`].
     DroppedOldest(usize),
     /// There is no room for it.
     Dropped,
@@ -419,8 +444,7 @@ impl Session {
         copy: Copy,
         unsent: usize,
         is_stored: bool,
-        bounds: QueueBounds,
-        all: &Rc<Remembered>,
+        (bounds, all): (QueueBounds, &Rc<Remembered>),
         body: impl FnOnce() -> Rc<Body>,
     ) -> Handed {
         let waits = is_stored && copy.qos == QoS::ExactlyOnce;
@@ -432,7 +456,7 @@ impl Session {
             let body = (is_kept || copy.share.is_some()).then(body);
             outgoing.items.push_back(Item { number, state: State::Sent, copy, body });
             outgoing.open += 1;
-            outgoing.tell();
+            all.moves(None, Some(Place::InFlight));
             return Handed::Now(packet_id(number));
         }
         outgoing.queue(copy, body(), bounds)
@@ -451,9 +475,9 @@ impl Session {
         self.outgoing.as_mut().map_or_else(Pumped::default, |outgoing| outgoing.pump(peer, quota, now, unsent, out))
     }
 
-    /// Drops copies that wait and that its client may not read any more: the rules have changed since. How many.
-    pub fn drop_unreadable(&mut self) -> usize {
-        let Some(mut outgoing) = self.outgoing.take() else { return 0 };
+    /// Drops copies that wait and that its client may not read any more: the rules have changed since.
+    pub fn drop_unreadable(&mut self) -> Gone {
+        let Some(mut outgoing) = self.outgoing.take() else { return Gone::default() };
         let dropped = outgoing.keep(|publish| self.may_receive(publish.topic, publish.qos, publish.retain));
         self.outgoing = Some(outgoing);
         dropped
@@ -486,17 +510,22 @@ impl Session {
         self.outgoing.as_deref().map_or(0, |outgoing| outgoing.queued_bytes)
     }
 
-    /// Those that its client was never sent.
-    pub(super) fn copies_never_sent(&self) -> u64 {
-        let items = self.outgoing.iter().flat_map(|outgoing| &outgoing.items);
-        items.filter(|item| matches!(item.state, State::Queued | State::Restored)).count() as u64
+    /// Takes out what the client has refused, or what was dropped for another copy, since the last call.
+    pub fn take_dropped(&mut self) -> Gone {
+        self.outgoing.as_mut().map(|outgoing| std::mem::take(&mut outgoing.dropped)).unwrap_or_default()
+    }
+
+    /// The session has ended: what its client has not acknowledged is dropped.
+    pub(super) fn discard_copies(&mut self) -> Gone {
+        self.outgoing.take().map(|outgoing| outgoing.into_gone()).unwrap_or_default()
     }
 
     /// PUBACK: the client has a message of QoS 1, or does not want it: until then it is open [MQTT-4.3.2-3], and in either case it
     /// is not sent again, nor to another member of a share [MQTT-4.4.0-2] [MQTT-4.8.2-6]. One of another QoS, or of none, says nothing.
-    pub(super) fn puback(&mut self, id: u16) {
+    pub(super) fn puback(&mut self, id: u16, is_error: bool) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::AtLeastOnce) {
+            outgoing.answered(at, is_error);
             outgoing.end(at);
         }
     }
@@ -508,12 +537,14 @@ impl Session {
         let version = self.terms.version;
         let found = self.outgoing.as_mut().and_then(|outgoing| {
             let at = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::ExactlyOnce)?;
+            outgoing.answered(at, is_error);
             Some((outgoing, at))
         });
         let code = match found {
             // It ends the exchange (section 4.3.3).
             Some((outgoing, at)) if is_error => return outgoing.end(at),
             Some((outgoing, at)) => {
+                outgoing.all.moves(outgoing.items[at].state.place(), None);
                 if outgoing.items[at].has_it() {
                     return outgoing.note(Changed::Received);
                 }

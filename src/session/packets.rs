@@ -30,7 +30,7 @@ impl Session {
             Packet::PingReq => {
                 self.peer().send(&Packet::PingResp, out); // [MQTT-3.12.4-1]
             }
-            Packet::PubAck(ack) => self.puback(ack.packet_id),
+            Packet::PubAck(ack) => self.puback(ack.packet_id, ack.reason.is_error()),
             Packet::PubRec(ack) => self.pubrec(ack.packet_id, ack.reason.is_error(), out),
             Packet::PubComp(ack) => self.pubcomp(ack.packet_id),
             Packet::Disconnect(disconnect) => return self.disconnect(disconnect),

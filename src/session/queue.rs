@@ -159,15 +159,15 @@ impl Session {
 
 impl Sessions {
     /// Takes up the queue of a restored session: copies of messages in the log with their numbers, which ascend, and what was written
-    /// down of it, under which number. Which of the copies the client was sent is not known.
+    /// down of it, under which number. Which of the copies the client was sent is not known. How many there are.
     pub fn restore_queue(
         &mut self,
         key: SessionKey,
         copies: impl IntoIterator<Item = (u64, Copy, Rc<Body>)>,
         saved: Option<(u64, SavedQueue)>,
         all: &Rc<Remembered>,
-    ) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+    ) -> usize {
+        let Some(session) = self.sessions.get_mut(key) else { return 0 };
         let (record, saved) = saved.map_or_else(Default::default, |(record, saved)| (Some(record), saved));
         let copies = copies.into_iter().map(|(number, copy, body)| Item {
             number,
@@ -184,6 +184,8 @@ impl Sessions {
         let mut items: VecDeque<Item> = copies.chain(received).collect();
         items.make_contiguous().sort_by_key(|item| item.number);
         let behind = items.back().map_or(0, |item| item.number + 1);
+        let copies = items.iter().filter(|item| item.state == State::Restored).count();
         session.outgoing = Some(Box::new(Outgoing::restored(items, saved.next.max(behind), record, all)));
+        copies
     }
 }

@@ -1,6 +1,6 @@
 //! All sessions of one shard: by client identifier, by key, and what time will make of them.
 
-use super::body::Body;
+use super::body::{Body, Gone};
 use super::connect::{self, Refused, refuse};
 use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
@@ -117,7 +117,7 @@ pub struct Sessions {
     /// Copies of shared subscriptions that they had not acknowledged, for [`Sessions::take_returned`].
     returned: Vec<(NonZeroU32, Rc<Body>)>,
     /// Copies of messages that ended with their session, for [`Sessions::take_discarded`].
-    discarded: u64,
+    discarded: Vec<(Box<str>, Gone)>,
     /// For [`Sessions::take_ended_queues`].
     ended_queues: Vec<u64>,
     /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
@@ -332,8 +332,8 @@ impl Sessions {
         !self.ended_queues.is_empty()
     }
 
-    /// Messages of QoS 1 and 2 that had not been sent when their session ended, since the last call.
-    pub fn take_discarded(&mut self) -> u64 {
+    /// Copies of QoS 1 and 2 that had not been acknowledged when their session ended, since the last call, by client.
+    pub fn take_discarded(&mut self) -> Vec<(Box<str>, Gone)> {
         std::mem::take(&mut self.discarded)
     }
 
@@ -391,6 +391,12 @@ impl Sessions {
         self.gone.pop()
     }
 
+    /// How many [`Sessions::take_returned`] has.
+    #[must_use]
+    pub fn returned(&self) -> usize {
+        self.returned.len()
+    }
+
     /// Messages of shared subscriptions that were sent at QoS 1 to clients that have gone without acknowledging them, each client's
     /// oldest first.
     pub fn take_returned(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
@@ -427,11 +433,14 @@ impl Sessions {
             entry.remove();
         }
         let session = self.sessions.remove(key);
-        let Some(session) = session else { return };
-        self.discarded += session.copies_never_sent();
+        let Some(mut session) = session else { return };
         self.ended_queues.extend(session.queue_record());
         // Also without subscriptions: retained messages may be under way for one that it had.
         self.ended.push(key);
+        let gone = session.discard_copies();
+        if gone.count > 0 {
+            self.discarded.push((session.client_id, gone));
+        }
     }
 
     fn take_will(&mut self, key: SessionKey) -> Option<Box<Will>> {

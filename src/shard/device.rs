@@ -194,6 +194,11 @@ impl Core {
         self.write_down(key);
         self.hold(io, conn, key, from);
         self.note_queue(io, key);
+        if let Packet::PubAck(ack) | Packet::PubRec(ack) = packet
+            && ack.reason.is_error()
+        {
+            self.take_dropped(io.now(), key, M::CopiesRefused);
+        }
         if matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)) {
             self.pump_session(io, key);
             self.has_room_for_shares(io, key);

@@ -18,6 +18,7 @@ use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Violati
 use super::device::Flow;
 use crate::runtime::seam::Monotonic;
 
+use super::delivery::Whose;
 use super::events::{clipped, denied, second};
 use super::{Core, Ring};
 
@@ -158,23 +159,21 @@ impl Core {
     }
 
     /// The subscriptions of sessions that have ended go.
-    pub(super) fn forget_subscriptions(&mut self) {
+    pub(super) fn forget_subscriptions(&mut self, now: Monotonic) {
         while let Some(ended) = self.sessions.next_ended() {
             self.delivery.index.forget(ended);
             self.leave_shares(ended);
             self.retained.forget_replay(ended);
         }
-        let discarded = self.sessions.take_discarded();
-        if discarded > 0 {
-            self.numbers.raise(M::CopiesEnded, discarded);
-        }
+        self.tell_discarded(now);
     }
 
     /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may
     /// not read any more ends, and what waits for it of that is not sent.
     pub(super) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        self.numbers.raise(M::CopiesDenied, session.drop_unreadable() as u64);
+        let unreadable = session.drop_unreadable();
+        self.dropped_later(now, M::CopiesDenied, Whose::Session(key), &unreadable);
         self.note_queue_later(now, key);
         let Some(session) = self.sessions.get(key) else { return };
         if session.subscriptions().is_empty() {

@@ -182,7 +182,7 @@ impl Shard for Core {
             self.unstall(io);
             self.outward(io);
         }
-        self.forget_subscriptions();
+        self.forget_subscriptions(io.now());
         self.serve_shares(io);
         self.tell_handed();
         self.serve_retained(io);
@@ -198,6 +198,7 @@ impl Shard for Core {
         self.set_session_timer(io);
         self.go_on_draining(io);
         self.count_remembered(io);
+        self.settle_copies(io.now());
         self.numbers.count(M::Turns);
         self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
         self.numbers.set(M::Sessions, self.sessions.len() as u64);

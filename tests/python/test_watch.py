@@ -22,6 +22,19 @@ forebay_acknowledgements_sent_total{shard="0"} 8
 forebay_sink_records_in_total{shard="0",sink="flow",source="publish"} 13
 forebay_sink_records_out_total{shard="0",sink="flow",result="delivered"} 13
 forebay_sink_buffered_records{shard="0",sink="flow"} 0
+forebay_deliveries_begun_total{shard="0",source="routed"} 12
+forebay_deliveries_begun_total{shard="0",source="recovery"} 2
+forebay_deliveries_begun_total{shard="1",source="handed_over"} 1
+forebay_deliveries_total{shard="0",result="sent"} 9
+forebay_deliveries_total{shard="0",result="sent_qos_0"} 4
+forebay_deliveries_total{shard="0",result="acknowledged"} 3
+forebay_deliveries_total{shard="0",result="handed_over"} 1
+forebay_deliveries_total{shard="0",result="refused_by_client"} 1
+forebay_deliveries_queued{shard="0"} 3
+forebay_deliveries_in_flight{shard="0"} 2
+forebay_deliveries_unwritten{shard="0"} 5
+forebay_deliveries_not_stored_total{shard="0"} 5
+forebay_deliveries_queued{shard="1"} 1
 forebay_spool_sync_seconds_bucket{le="0.0001"} 3
 forebay_spool_sync_seconds_sum 0.25
 process_open_fds 12
@@ -47,6 +60,9 @@ class Ledger(unittest.TestCase):
         for right, wrong, named in (
             ('result="delivered"} 13', 'result="delivered"} 12', "shard 0, sink flow"),
             ('listener="127.0.0.1:1883",result="refused"} 1', 'listener="127.0.0.1:1883",result="refused"} 0', "shard 1, listener 127.0.0.1:1883"),
+            ('result="acknowledged"} 3', 'result="acknowledged"} 4', "shard 0, deliveries 0"),
+            ('deliveries_in_flight{shard="0"} 2', 'deliveries_in_flight{shard="0"} 3', "shard 0, deliveries 0"),
+            ('deliveries_queued{shard="1"} 1', 'deliveries_queued{shard="1"} 0', "shard 1, deliveries 1"),
             ('routed_total{shard="0",result="matched"} 9', 'routed_total{shard="0",result="matched"} 10', "shard 0, shard 0"),
         ):
             self.assertIn(right, PAGE)

@@ -42,8 +42,16 @@ def total(values: Counter, family: str) -> int:
     return sum(value for name, value in values.items() if name.startswith(family + "_"))
 
 
+# What becomes of a message for a subscriber. `deliveries_sent` counts at every QoS, and is no end at QoS 1 and 2.
+DELIVERED = ("sent_qos_0", "acknowledged", "handed_over")
+DROPPED = ("queue_full", "disconnected", "slow", "too_large", "denied", "expired", "refused_by_client", "unsubscribed", "session_ended", "share_gone")
+
+
 def sides(kind: str, values: Counter) -> tuple[int, int]:
     """What went in, and what is accounted for."""
+    if kind == "deliveries":
+        over = sum(values[f"deliveries_{result}"] for result in DELIVERED + DROPPED)
+        return total(values, "deliveries_begun"), over + values["deliveries_queued"] + values["deliveries_in_flight"]
     if kind == "sink":
         return total(values, "sink_records_in"), total(values, "sink_records_out") + values["sink_buffered_records"]
     if kind == "listener":
@@ -52,7 +60,7 @@ def sides(kind: str, values: Counter) -> tuple[int, int]:
 
 
 def imbalance(page: str) -> list[str]:
-    """What does not add up in one scrape: of each shard, of each of its sinks and listeners."""
+    """What does not add up in one scrape: of each shard, of its messages for subscribers, of each of its sinks and listeners."""
     of = defaultdict(Counter)
     for name, labels, value in lines(page):
         where = {"sink", "listener", "kafka"} & set(labels)
@@ -61,10 +69,13 @@ def imbalance(page: str) -> list[str]:
         kind = where.pop() if where else "shard"
         of[labels["shard"], kind, labels[kind]][name] += value
     faults = [] if of else ["no numbers of a shard"]
-    for (shard, kind, name), values in sorted(of.items()):
+    ledgers = [(*place, values) for place, values in of.items()]
+    ledgers += [(shard, "deliveries", shard, values) for shard, kind, _, values in ledgers if kind == "shard"]
+    for shard, kind, name, values in sorted(ledgers, key=lambda ledger: ledger[:3]):
         came, went = sides(kind, values)
         if came != went:
             families = ("sink_records", "sink_buffered_records", "listener_publishes", "publishes", "wills_published")
+            families = ("deliveries",) if kind == "deliveries" else families
             detail = ", ".join(f"{name} {value}" for name, value in values.items() if value and name.startswith(families))
             faults.append(f"shard {shard}, {kind} {name}: {came} in, {went} accounted for ({detail})")
     return faults

@@ -66,7 +66,7 @@ fn what_waits_for_a_client_and_its_age_are_seen_before_anything_is_dropped() {
     let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
     (1..=4).for_each(|number| publisher.deliver(number, "plant/7", b"21.5"));
     assert!(matches!(device.hear(), Heard::Message(1, 1, _, _)));
-    until_metric(&service, "deliveries_unacknowledged", 1);
+    until_metric(&service, "deliveries_in_flight", 1);
     until_metric(&service, "deliveries_queued", 3);
     let client = get(&service, "clients/meter%207");
     let of = |name: &str| client[name].as_u64();
@@ -117,7 +117,7 @@ fn what_waits_for_a_client_and_its_age_are_seen_before_anything_is_dropped() {
             assert!(matches!(device.hear(), Heard::Message(1, ..)));
         }
     }
-    until_metric(&service, "deliveries_unacknowledged", 0);
+    until_metric(&service, "deliveries_in_flight", 0);
     assert_eq!([metric(&service, "deliveries_queued"), metric(&service, "delivery_oldest_seconds")], [0, 0]);
     assert_eq!(get(&service, "clients/meter%207")["oldest_queued_seconds"], Value::Null);
     // Without its connection all of it waits, and ends with its session.

@@ -14,6 +14,7 @@ use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 use forebay::shard::router::owner;
 
+use super::dropped::told;
 use super::process::{Process, packets};
 use super::retained::replayed;
 use super::small;
@@ -331,6 +332,7 @@ fn a_client_that_comes_back_gets_what_it_may_read_now() {
     let all = heard(&mut world, conn, Version::V5);
     assert_eq!(all[1..], ["mine/kept x qos 1 id 2", "mine/kept x qos 1 id 4"], "{all:?}");
     assert_eq!(world.number(ShardMetric::CopiesDenied), 3);
+    assert_eq!(told(&world), ["c, mine/lost, the client may not read its topic any more"]);
     // And from now on each message is looked at.
     publish_all(&mut world, publisher, 6, &["mine/lost", "mine/kept"]);
     assert_eq!(heard(&mut world, conn, Version::V5).len(), 1);

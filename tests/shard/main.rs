@@ -12,6 +12,7 @@ mod cut;
 mod dead_letters;
 mod device;
 mod drain;
+mod dropped;
 mod events;
 mod exchanges;
 mod fair;

@@ -17,7 +17,7 @@ use forebay::shard::{Core, Surroundings};
 
 use super::ring::Table;
 use super::segments::Disk;
-use super::world::{edge, layout, surroundings};
+use super::world::{edge, judge_copies, layout, surroundings};
 
 /// A shard.
 pub(crate) struct Of {
@@ -100,16 +100,18 @@ impl Process {
 
     /// A shard does what time has made due, and what its disk has done; not if that is slow.
     pub(crate) fn turn(&mut self, shard: usize, later: Duration) {
-        let Of { core, table, .. } = &mut self.shards[shard];
+        let Of { core, table, board, .. } = &mut self.shards[shard];
         table.now = table.now.after(later);
         let now = table.now;
         while let Some(token) = table.next_timer(now) {
             core.on_timer(table, token);
         }
         core.on_turn_end(table);
+        judge_copies(board);
         while let Some(event) = table.disk.event() {
             core.on_segment(table, event);
             core.on_turn_end(table);
+            judge_copies(board);
         }
         for (to, letter) in table.posted.as_mut().expect("it has mail").split_off(0) {
             self.shards[to].mail.push_back(letter);

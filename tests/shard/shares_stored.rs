@@ -8,6 +8,7 @@ use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::rules::KEPT;
 use forebay::shard::router::owner;
 
+use super::dropped::told;
 use super::process::{Process, packets};
 use super::queues::{Heard, QOS_2, answer, back, config, hear, lose, rest, say};
 use super::subscribe::{bytes_of, message, publish, subscribe, subscribe_packet};
@@ -45,7 +46,8 @@ fn time_passes_for_what_waits_on_the_disk() {
     heard.extend(hear(&mut world, member));
     let payloads: Vec<_> = heard.iter().map(|heard| format!("{heard:?}")).collect();
     assert!(payloads.len() == 1 && payloads[0].contains("long"), "{payloads:?}");
-    assert_eq!(world.number(M::CopiesExpired), 1);
+    assert_eq!([M::CopiesExpired, M::CopiesRecovered].map(|metric| world.number(metric)), [1, 2]);
+    assert_eq!(told(&world), [format!("{SHARE}, t, it expired before it could be sent")]);
 }
 
 /// What finds no room in the log waits in memory; all of it reaches a member, as room is left to give it one.

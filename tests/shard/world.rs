@@ -296,6 +296,7 @@ impl World {
     pub(crate) fn turn(&mut self) {
         loop {
             self.shard(|core, table| core.on_turn_end(table));
+            judge_copies(&self.board);
             let mut moved = self.kafka();
             while let Some(event) = self.table.disk.event() {
                 self.shard(|core, table| core.on_segment(table, event));
@@ -400,6 +401,19 @@ struct Made {
     board: Arc<Board>,
     journal: Arc<Journal>,
     notices: Receiver<Notice>,
+}
+
+/// The ledger of copies of a shard (B15): whatever begins is in exactly one place.
+pub(crate) fn judge_copies(board: &Board) {
+    let values = board.read();
+    let sum = |side: &[ShardMetric]| side.iter().map(|metric| values[*metric as usize]).sum::<u64>();
+    let (came, went) = (sum(&ShardMetric::COPIES_IN), sum(&ShardMetric::COPIES_OUT));
+    if came != went {
+        let all = ShardMetric::COPIES_IN.iter().chain(&ShardMetric::COPIES_OUT);
+        let all: Vec<_> =
+            all.map(|metric| (metric, values[*metric as usize])).filter(|(_, value)| *value > 0).collect();
+        panic!("{came} copies began, {went} are accounted for: {all:?}");
+    }
 }
 
 /// The places of a board.

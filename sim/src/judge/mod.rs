@@ -284,6 +284,14 @@ impl World {
             if received + of(ShardMetric::Wills) != ends {
                 wrong = Some(("ledger", format!("the shard: {received} publishes and wills, {ends} accounted for")));
             }
+            let sum = |side: &[ShardMetric]| side.iter().map(|metric| of(*metric)).sum::<u64>();
+            let (came, went) = (sum(&ShardMetric::COPIES_IN), sum(&ShardMetric::COPIES_OUT));
+            if came != went {
+                let of =
+                    ShardMetric::COPIES_IN.iter().chain(&ShardMetric::COPIES_OUT).map(|metric| (metric, of(*metric)));
+                let all: Vec<_> = of.filter(|(_, value)| *value > 0).collect();
+                wrong = Some(("ledger", format!("{came} copies began, {went} are accounted for: {all:?}")));
+            }
             let listeners =
                 (0..layout.listeners).map(|listener| values[layout.listener(listener, ListenerMetric::Received)]);
             if listeners.sum::<u64>() != received {

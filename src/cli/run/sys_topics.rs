@@ -11,17 +11,6 @@ use crate::metrics::spec::ShardMetric as M;
 /// How often they are made: mosquitto's `sys_interval`.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
 
-/// Copies that were not sent.
-const DROPPED: [M; 7] = [
-    M::CopiesQueueFull,
-    M::CopiesAway,
-    M::CopiesSlow,
-    M::CopiesTooLarge,
-    M::CopiesDenied,
-    M::CopiesExpired,
-    M::CopiesEnded,
-];
-
 /// See the module.
 #[derive(Debug)]
 pub(super) struct SysTopics {
@@ -77,7 +66,7 @@ impl SysTopics {
             ("$SYS/broker/clients/maximum", self.most),
             ("$SYS/broker/publish/messages/received", sum(&[M::PublishesQos0, M::PublishesQos1, M::PublishesQos2])),
             ("$SYS/broker/publish/messages/sent", of(M::CopiesSent)),
-            ("$SYS/broker/publish/messages/dropped", sum(&DROPPED)),
+            ("$SYS/broker/publish/messages/dropped", sum(&M::COPIES_DROPPED)),
             ("$SYS/broker/bytes/received", of(M::BytesReceived)),
             ("$SYS/broker/subscriptions/count", of(M::Subscriptions)),
             ("$SYS/broker/shared_subscriptions/count", of(M::Shares)),

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use smallvec::SmallVec;
 
 use crate::limits::{COPIES_PER_WRITE, SUBSCRIBER_UNSENT_BYTES_MAX};
-use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS, Version};
@@ -19,10 +18,9 @@ use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{Alias, Body, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
 
-use super::super::events::{clipped, second};
 use super::super::queues::Holder;
 use super::super::{Core, Ring};
-use super::{By, Message, put_packet};
+use super::{By, Message, Whose, put_packet};
 
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;
@@ -147,23 +145,14 @@ impl Core {
         of: &[Subscriber<SessionKey>],
         is_stale: bool,
     ) {
-        let Err(dropped) = self.try_copy(io, message, of, is_stale) else { return };
-        self.numbers.count(dropped);
-        let what = match dropped {
-            M::CopiesSlow => "the client does not read fast enough",
-            M::CopiesTooLarge => "larger than the client's Maximum Packet Size",
-            M::CopiesQueueFull => "too many messages wait for the client",
-            _ => return,
-        };
-        let client = self.sessions.get(of[0].session).map(|session| clipped(session.client_id()));
-        self.teller.tell(EventKind::MessageDropped, second(io.now()), |event| {
-            let event = event.maybe(Field::Client, client).with(Field::MqttTopic, clipped(message.publish.topic));
-            event.with(Field::Reason, what)
-        });
+        self.numbers.count(M::CopiesRouted);
+        if let Err(why) = self.try_copy(io, message, of, is_stale) {
+            self.dropped(io.now(), why, Whose::Session(of[0].session), message.publish.topic);
+        }
     }
 
     /// # Errors
-    /// Why there is none, or why another one was dropped for it. For a member of a share that has no room nothing is dropped.
+    /// Why there is none. For a member of a share that has no room nothing is dropped.
     pub(in crate::shard) fn try_copy(
         &mut self,
         io: &mut Ring<'_>,
@@ -173,7 +162,7 @@ impl Core {
     ) -> Result<(), M> {
         let Message { publish, waited_s, by, .. } = message;
         let key = of[0].session;
-        let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
+        let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         let has_it = |of: &Subscription| !is_shared(&of.filter) && filter::matches(&of.filter, publish.topic);
         if is_stale && !session.subscriptions().iter().any(has_it) {
             return Err(M::CopiesEnded);
@@ -228,14 +217,14 @@ impl Core {
             id = match handed {
                 Handed::Now(id) => Some((id_at, id)),
                 Handed::Queued => return Ok(()),
-                Handed::DroppedOldest(dropped) => {
-                    // One of them is counted by who called.
-                    self.numbers.raise(M::CopiesQueueFull, dropped as u64 - 1);
-                    return Err(M::CopiesQueueFull);
+                Handed::DroppedOldest(_) => {
+                    self.take_dropped(io.now(), key, M::CopiesQueueFull);
+                    return Ok(());
                 }
                 Handed::Dropped => return Err(M::CopiesQueueFull),
             };
         } else {
+            self.numbers.count(M::CopiesSentQos0);
             self.note_live(key, message);
         }
         // Sent to one that does not get it through a crash, it must not go to another one after that.
@@ -280,7 +269,7 @@ impl Core {
         };
         let has_room = self.remembers_more();
         let (copies, bounds) = (&mut self.delivery.copies, self.session_settings.queue);
-        let session = self.sessions.get_mut(key).ok_or(M::CopiesEnded)?;
+        let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         let sends_at_once = session.sends_at_once(unsent);
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
         let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
@@ -288,11 +277,14 @@ impl Core {
         if is_lost || is_remembered && !has_room {
             return Err(M::CopiesQueueFull);
         }
+        if stored.is_err() && copy.share.is_none() {
+            self.numbers.count(M::CopiesUnstored);
+        }
         let stored = stored.unwrap_or(None);
         let share_key = message.by.share().map_or(0, |to| to.key);
-        let (all, is_stored) = (Rc::clone(copies.remembered()), stored.is_some());
-        let handed =
-            session.hand(copy.clone(), unsent, is_stored, bounds, &all, || copies.body(message.publish, share_key));
+        let all = Rc::clone(copies.remembered());
+        let handed = session
+            .hand(copy.clone(), unsent, stored.is_some(), (bounds, &all), || copies.body(message.publish, share_key));
         if matches!(handed, Handed::Queued | Handed::DroppedOldest(_))
             && let Some(level) = session.grown(bounds)
         {
@@ -344,7 +336,13 @@ impl Core {
         self.hold(io, conn, key, from);
         self.note_queue(io, key);
         self.numbers.raise(M::CopiesSent, pumped.sent as u64);
-        self.numbers.raise(M::CopiesExpired, pumped.expired as u64);
-        self.numbers.raise(M::CopiesTooLarge, pumped.too_large as u64);
+        self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);
+        self.dropped_later(now, M::CopiesTooLarge, Whose::Session(key), &pumped.too_large);
+    }
+
+    /// A session has dropped copies for others, or its client has refused them.
+    pub(in crate::shard) fn take_dropped(&mut self, now: Monotonic, key: SessionKey, why: M) {
+        let gone = self.sessions.get_mut(key).map(|session| session.take_dropped()).unwrap_or_default();
+        self.dropped_later(now, why, Whose::Session(key), &gone);
     }
 }

@@ -264,14 +264,10 @@ impl Core {
     /// At the end of a turn: what sessions have to remember.
     pub(in crate::shard) fn count_remembered(&mut self, io: &Ring<'_>) {
         let remembered = self.delivery.remembered();
-        let (queued, open) = remembered.copies();
         let since = |oldest| io.wall().0 - i64::try_from(io.now().since(oldest).as_millis()).unwrap_or(i64::MAX);
         let oldest = remembered.oldest().map_or(0, |oldest| u64::try_from(since(oldest)).unwrap_or(1).max(1));
         let numbers = &mut self.numbers;
-        numbers.set(M::CopiesQueued, queued as u64);
-        numbers.set(M::CopiesOpen, open as u64);
         numbers.set(M::CopiesOldest, oldest);
-        numbers.set(M::RememberedBytes, remembered.bytes() as u64);
         numbers.set(M::RememberedBytesMax, self.queues.bytes_max() as u64);
     }
 

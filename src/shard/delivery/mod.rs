@@ -6,6 +6,7 @@
 //! messages of QoS 0 and nothing else: publishers and neighbours notice nothing.
 
 mod copies;
+mod dropped;
 mod lines;
 mod parcels;
 
@@ -29,6 +30,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
+pub(super) use self::dropped::Whose;
 use self::lines::Lines;
 pub(super) use self::parcels::{Gathered, bits, packets, publisher_of};
 

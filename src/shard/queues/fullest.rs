@@ -7,14 +7,12 @@
 use std::collections::VecDeque;
 
 use crate::limits::{REMEMBERED_BYTES_MAX, ROOM_DROPS_AT_ONCE, ROOM_DROPS_PER_TURN};
-use crate::metrics::event::{Field, Kind as EventKind};
-use crate::metrics::spec::ShardMetric as M;
 use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Fill, SessionKey};
+use crate::session::{Fill, Gone, SessionKey};
 
 use super::super::Core;
-use super::super::events::{clipped, second};
+use super::super::delivery::Whose;
 
 /// Whose queue it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,43 +97,39 @@ impl Core {
     /// Drops the oldest messages of a queue that was listed at this level, if it is as long as that. How many.
     fn shorten(&mut self, now: Monotonic, level: u8, holder: Holder) -> usize {
         let bounds = self.session_settings.queue;
-        let (dropped, listed) = match holder {
+        let (gone, listed) = match holder {
             Holder::Session(key) => {
                 let Some(session) = self.sessions.get_mut(key) else { return 0 };
                 let dropped = if session.fill(bounds) < level { 0 } else { session.drop_oldest(ROOM_DROPS_AT_ONCE) };
-                (dropped, session.list_again(bounds, dropped > 0 || session.fill(bounds) < level))
+                (session.take_dropped(), session.list_again(bounds, dropped > 0 || session.fill(bounds) < level))
             }
             Holder::Share(number) => {
                 let Some(part) = self.delivery.shares.part_mut(number) else { return 0 };
-                let dropped = if part.fill(bounds) < level { 0 } else { part.drop_oldest(ROOM_DROPS_AT_ONCE, now) };
-                (dropped, part.list_again(bounds))
+                let has_grown = part.fill(bounds) >= level;
+                let gone = if has_grown { part.drop_oldest(ROOM_DROPS_AT_ONCE, now) } else { Gone::default() };
+                (gone, part.list_again(bounds))
             }
         };
         if let Some(level) = listed {
             self.queues.fullest.note(level, holder);
         }
-        if dropped > 0 {
-            self.numbers.raise(M::CopiesQueueFull, dropped as u64);
-            self.tell_shortened(now, holder, dropped);
+        if gone.count > 0 {
+            self.tell_shortened(now, holder, &gone);
         }
-        dropped
+        usize::try_from(gone.count).unwrap_or(usize::MAX)
     }
 
-    fn tell_shortened(&mut self, now: Monotonic, holder: Holder, dropped: usize) {
-        let client = match holder {
+    fn tell_shortened(&mut self, now: Monotonic, holder: Holder, gone: &Gone) {
+        match holder {
             Holder::Session(key) => {
                 self.note_queue_later(now, key);
-                self.sessions.get(key).map(|session| clipped(session.client_id()))
+                self.dropped_for_room(now, Whose::Session(key), gone);
             }
             Holder::Share(number) => {
+                let text = self.delivery.shares.text(number);
                 self.delivery.shares.settle(number);
-                None
+                self.dropped_for_room(now, Whose::Share(text.as_deref().unwrap_or("")), gone);
             }
-        };
-        self.teller.tell(EventKind::MessageDropped, second(now), |event| {
-            let what =
-                format!("the shard has no room for more waiting messages: the oldest {dropped} of a long queue went");
-            event.maybe(Field::Client, client).with(Field::Reason, what)
-        });
+        }
     }
 }

@@ -32,6 +32,7 @@ use self::fullest::{Bounds, Fullest};
 use self::saved::Recipient;
 use super::confirm::Confirmations;
 use super::connection::Timer;
+use super::delivery::Whose;
 use super::mail::Mail;
 use super::stalls::Stall;
 use super::stored::Deadline;
@@ -199,11 +200,17 @@ impl Core {
         let (Some(body), Some(room)) = (self.delivery.body_at_hand(), room) else { return };
         let bytes = ForShare::HEAD_BYTES + text.len() + body.packet().len();
         let has_place = bytes <= self.queues.entry_max && bytes + self.queues.spare <= room;
-        if body.for_share().is_some() || !has_place || !self.stores_more() {
+        if body.for_share().is_some() {
             return;
+        }
+        if !has_place || !self.stores_more() {
+            return self.numbers.count(M::CopiesUnstored);
         }
         let of = ForShare { deadline: None, from: None, key: to.key, text: &text, packet: body.packet() };
         let group = self.write_for_share(&body, publish, of);
+        if group.is_none() {
+            self.numbers.count(M::CopiesUnstored);
+        }
         self.queues.group = self.queues.group.max(group.unwrap_or(0));
     }
 
@@ -278,7 +285,7 @@ impl Core {
         saved::encode(deadline, to.iter().map(|pending| &pending.recipient), body.packet(), payload);
         // What waited for a member of a share is this one's copy from now on, at the same moment.
         let Ok(kept) = buffer.keep_session(body.for_share(), payload) else {
-            self.take_back(to);
+            self.take_back(io.now(), publish, to);
             return 0;
         };
         if body.take_for_share().is_none() {
@@ -294,11 +301,13 @@ impl Core {
     }
 
     /// The log had room a moment ago, and has none: who has not been sent the message does not get it.
-    fn take_back(&mut self, from: &[Pending]) {
+    fn take_back(&mut self, now: Monotonic, publish: &Publish<'_>, from: &[Pending]) {
         for pending in from {
             let Some(session) = self.sessions.get_mut(pending.session) else { continue };
             if session.take_back(pending.recipient.number) {
-                self.numbers.count(M::CopiesQueueFull);
+                self.dropped(now, M::CopiesQueueFull, Whose::Session(pending.session), publish.topic);
+            } else {
+                self.numbers.count(M::CopiesUnstored);
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Copy, SavedQueue, SessionKey};
 
 use super::super::Core;
-use super::super::delivery::put_packet;
+use super::super::delivery::{Whose, put_packet};
 use super::super::stored::{Deadline, with_time_left};
 use super::{ForShare, Holder, Kept};
 
@@ -77,7 +77,8 @@ impl Core {
             let (mut copies, queue) = (copies.remove(number).unwrap_or_default(), queues.remove(number));
             if !copies.is_empty() || queue.is_some() {
                 copies.sort_by_key(|(number, ..)| *number);
-                self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
+                let restored = self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
+                self.numbers.raise(M::CopiesRecovered, restored as u64);
                 let bounds = self.session_settings.queue;
                 if let Some(level) = self.sessions.get_mut(*key).and_then(|session| session.grown(bounds)) {
                     self.queues.fullest.note(level, Holder::Session(*key));
@@ -103,8 +104,9 @@ impl Core {
     fn restore_share_message(&mut self, number: u64, of: ForShare<'_>, now: Monotonic) {
         let until = self.until(of.deadline);
         let Some(publish) = Kept::publish(of.packet) else { return };
+        self.numbers.count(M::CopiesRecovered);
         if until.is_some_and(|until| until <= now) {
-            self.numbers.count(M::CopiesExpired);
+            self.dropped(now, M::CopiesExpired, Whose::Share(of.text), publish.topic);
             return self.forget_kept(number);
         }
         let body = self.body_again(&publish, until, now, of.key);

@@ -15,6 +15,7 @@ use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
 use crate::session::Body;
 
+use super::super::delivery::Whose;
 use super::super::mail::Mail;
 use super::super::queues::ForShare;
 use super::super::queues::Holder;
@@ -83,6 +84,11 @@ impl Handed {
         self.sent.insert(to, (share, messages));
     }
 
+    /// Messages that other shards were sent and have not taken.
+    pub(super) fn on_their_way(&self) -> usize {
+        self.sent.values().map(|(_, messages)| messages.len()).sum()
+    }
+
     /// Messages that wait here and may not be given to members yet, and their bytes.
     pub(super) fn not_given(&self) -> (usize, usize) {
         let held = self.held.values().flatten().map(|held| &held.body);
@@ -105,7 +111,7 @@ impl Core {
         for HandedOver { packet, since, key, number } in messages {
             let body = self.delivery.copies.adopt(packet, since, key);
             match (&text, number) {
-                (None, _) => self.numbers.count(M::CopiesEnded),
+                (None, _) => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
                 (Some(text), None) => self.wait_for_share(io, text, body),
                 (Some(text), Some(number)) => {
                     // It stays where it is until there is room.
@@ -115,6 +121,7 @@ impl Core {
                     self.delivery.shares.handed.held.entry(from).or_default().push(held);
                 }
             }
+            self.numbers.count(M::CopiesTaken);
             count += 1;
         }
         self.delivery.shares.handed.told.push((group, from, Told::Taken(count)));
@@ -130,7 +137,7 @@ impl Core {
     /// A message waits for the members of this share.
     fn wait_for_share(&mut self, io: &Ring<'_>, text: &str, body: Rc<Body>) {
         let (bounds, shares) = (self.session_settings.queue, &mut self.delivery.shares);
-        let dropped = match shares.part_of(self.index, text) {
+        match shares.part_of(self.index, text) {
             Ok(part) => {
                 let (number, member) = (part.share.number(), part.named(body.key()));
                 let dropped = part.push(body, io.now(), bounds, member);
@@ -139,13 +146,9 @@ impl Core {
                 }
                 shares.settle(number);
                 shares.ripe.insert(number);
-                self.numbers.raise(M::CopiesQueueFull, dropped.saturating_sub(1) as u64);
-                (dropped > 0).then_some(M::CopiesQueueFull)
+                self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(text), &dropped);
             }
-            Err(_) => Some(M::CopiesQueueFull),
-        };
-        if let Some(why) = dropped {
-            self.dropped_of_share(io, why, "");
+            Err(_) => self.dropped_of_share(io.now(), M::CopiesQueueFull, text, body),
         }
     }
 
@@ -153,6 +156,7 @@ impl Core {
     pub(in crate::shard) fn shared_taken(&mut self, io: &Ring<'_>, by: usize, count: usize) {
         let Some((share, mut messages)) = self.delivery.shares.handed.sent.remove(&by) else { return };
         let back = messages.split_off(count.min(messages.len()));
+        self.numbers.raise(M::CopiesHandedOver, messages.len() as u64);
         let ended = messages.iter().filter_map(|body| self.end_for_share(body)).max();
         let shares = &mut self.delivery.shares;
         match ended {
@@ -160,12 +164,12 @@ impl Core {
             None => shares.handed.busy &= !(1 << by),
         }
         for body in back.into_iter().rev() {
-            match shares.part(self.index, share) {
+            match self.delivery.shares.part(self.index, share) {
                 Some(part) => part.push_front(body, io.now()),
-                None => self.numbers.count(M::CopiesEnded),
+                None => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
             }
         }
-        shares.settle(share);
+        self.delivery.shares.settle(share);
     }
 
     /// What a shard has handed over is this one's.
@@ -233,6 +237,7 @@ impl Core {
         let numbers: HashSet<u64> = numbers.iter().copied().collect();
         let is_it = |held: &mut Held| held.body.for_share().is_some_and(|number| numbers.contains(&number));
         ended.extend(held.values_mut().flat_map(|held| held.extract_if(.., is_it)).map(|held| held.body));
+        self.numbers.raise(M::CopiesHandedOver, ended.len() as u64);
         let group = ended.iter().filter_map(|body| self.end_for_share(body)).max().unwrap_or(0);
         let handed = &mut self.delivery.shares.handed;
         handed.busy |= 1 << by;
@@ -250,7 +255,7 @@ impl Core {
                     shares.settle(number);
                     shares.ripe.insert(number);
                 }
-                Err(_) => self.numbers.count(M::CopiesQueueFull),
+                Err(_) => self.dropped_of_share(now, M::CopiesQueueFull, &text, body),
             }
         }
     }

@@ -97,7 +97,8 @@ mod tests {
         let held = Rc::<Remembered>::default();
         for (order, of) in [1, 2].into_iter().flat_map(|order| (0..KEYS).map(move |of| (order, of))) {
             let member = part.named(of);
-            assert_eq!(part.push(Body::new(vec![order], NOW, of, &held), NOW, QueueBounds::default(), member), 0);
+            let dropped = part.push(Body::new(vec![order], NOW, of, &held), NOW, QueueBounds::default(), member);
+            assert_eq!(dropped.count, 0);
         }
     }
 
@@ -169,7 +170,7 @@ mod tests {
         let (one, other) = (of(key(1)), of(key(2)));
         let mut push = |of, what| {
             let member = part.named(of);
-            part.push(Body::new(vec![what], NOW, of, &held), NOW, bounds, member)
+            part.push(Body::new(vec![what], NOW, of, &held), NOW, bounds, member).count
         };
         assert_eq!([push(one, 1), push(one, 2), push(other, 3), push(one, 4)], [0, 0, 0, 1]);
         part.push_front(Body::new(vec![0], NOW, one, &held), NOW);

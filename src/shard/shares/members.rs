@@ -89,7 +89,7 @@ impl Core {
                     shares.settle(number);
                     shares.ripe.insert(number);
                 }
-                None => self.numbers.count(M::CopiesEnded),
+                None => self.dropped_of(now, M::CopiesShareGone, number, body),
             }
         }
     }

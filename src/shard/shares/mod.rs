@@ -144,6 +144,28 @@ impl Shares {
         self.parts.get(&number).map(|part| mark_of_share(part.share.text()))
     }
 
+    /// How many have members or messages here.
+    pub(super) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Messages that wait here, and their bytes.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        let queued = self.waiting.iter().filter_map(|number| self.parts.get(number)).map(Part::queued);
+        let queued = queued.chain([self.handed.not_given()]);
+        queued.fold((0, 0), |(messages, bytes), (more, of)| (messages + more, bytes + of))
+    }
+
+    /// Messages that other shards were sent and have not taken.
+    pub(super) fn on_their_way(&self) -> usize {
+        self.handed.on_their_way()
+    }
+
+    /// The text of a share that has members or messages here.
+    pub(super) fn text(&self, number: ShareNumber) -> Option<Arc<str>> {
+        self.parts.get(&number).map(|part| Arc::clone(part.share.text()))
+    }
+
     /// See [`Shares::choose`].
     pub(super) fn chosen(&self) -> &[(ToShare, usize)] {
         &self.chosen

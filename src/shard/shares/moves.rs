@@ -1,13 +1,15 @@
 //! What waits too long on a shard, or has no members online there: it is handed over to a shard that has some.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::limits::{SHARE_BATCH_BYTES, SHARE_HANDED_LOOKS_MAX, SHARE_WAIT, SHARES_LOOK};
 use crate::metrics::spec::ShardMetric as M;
 use crate::route::shares::{Choice, ShareNumber};
-use crate::session::Body;
+use crate::session::{Body, Gone};
 
 use super::super::connection::Timer;
+use super::super::delivery::Whose;
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
 use super::handed::HandedOver;
@@ -46,9 +48,10 @@ impl Core {
         let shares = &mut self.delivery.shares;
         let Some(part) = shares.parts.get_mut(&number).filter(|part| part.queued().0 > 0) else { return };
         if !part.share.has_members() {
-            let dropped = std::iter::from_fn(|| part.remove(None, 0, now)).count();
-            self.numbers.raise(M::CopiesEnded, dropped as u64);
-            return shares.settle(number);
+            let (text, first) = (Arc::clone(part.share.text()), part.get(None, 0).map(Rc::clone));
+            let count = std::iter::from_fn(|| part.remove(None, 0, now)).count() as u64;
+            shares.settle(number);
+            return self.dropped_later(now, M::CopiesShareGone, Whose::Share(&text), &Gone { count, first });
         }
         if part.online() > 0 {
             if part.is_keyed || now.since(part.waits_since()) < SHARE_WAIT {

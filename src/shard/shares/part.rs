@@ -8,7 +8,7 @@ use crate::mqtt::packet::QoS;
 use crate::route::shares::Share;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Fill, QueueBounds, SessionKey};
+use crate::session::{Body, Fill, Gone, QueueBounds, SessionKey};
 
 use super::line::Line;
 
@@ -94,11 +94,13 @@ impl Part {
         Fill::again(&mut self.listed, level)
     }
 
-    /// Drops so many messages that wait, oldest first: for any member, or for the one for which most do. How many.
-    pub(in crate::shard) fn drop_oldest(&mut self, most: usize, now: Monotonic) -> usize {
+    /// Drops so many messages that wait, oldest first: for any member, or for the one for which most do.
+    pub(in crate::shard) fn drop_oldest(&mut self, most: usize, now: Monotonic) -> Gone {
         let longest = || self.members.iter().max_by_key(|(_, member)| member.line.len()).map(|(key, _)| *key);
         let of = if self.line.is_empty() { longest() } else { None };
-        (0..most).take_while(|_| self.remove(of, 0, now).is_some()).count()
+        let mut dropped = Gone::default();
+        (0..most).map_while(|_| self.remove(of, 0, now)).for_each(|body| dropped.push(Some(&body)));
+        dropped
     }
 
     /// Neither members nor messages.
@@ -240,21 +242,23 @@ impl Part {
         }
     }
 
-    /// A message waits for this member, or for any, behind all others that do. How many of the oldest had to go for it.
+    /// A message waits for this member, or for any, behind all others that do. The oldest, as many as had to go for it.
     pub(super) fn push(
         &mut self,
         body: Rc<Body>,
         now: Monotonic,
         bounds: QueueBounds,
         member: Option<SessionKey>,
-    ) -> usize {
+    ) -> Gone {
         let bytes = body.packet().len();
         if member.is_none() && self.line.is_empty() {
             self.waits_since = now;
         }
-        let mut dropped = 0;
-        while self.line_of(member).is_full(bounds, bytes) && self.remove(member, 0, now).is_some() {
-            dropped += 1;
+        let mut dropped = Gone::default();
+        while self.line_of(member).is_full(bounds, bytes)
+            && let Some(oldest) = self.remove(member, 0, now)
+        {
+            dropped.push(Some(&oldest));
         }
         self.line_of(member).push_back(body);
         self.queued = (self.queued.0 + 1, self.queued.1 + bytes);
@@ -430,7 +434,7 @@ mod tests {
         part.enter(member(1, QoS::AtLeastOnce), 1, true);
         part.share.set_members(1, 1, 1);
         assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
-        assert_eq!(part.push(Body::new(vec![1; 100], Monotonic(1), 0, &held), Monotonic(1), bounds, None), 0);
+        assert_eq!(part.push(Body::new(vec![1; 100], Monotonic(1), 0, &held), Monotonic(1), bounds, None).count, 0);
         part.set_stuck();
         assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(1); 2]);
         assert!(part.remove(None, 0, Monotonic(2)).is_some());

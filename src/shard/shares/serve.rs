@@ -1,17 +1,16 @@
 //! Messages to members with room.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::ShareStrategy;
 use crate::limits::SHARE_LOOKS_MAX;
-use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::{ShareNumber, ToShare};
-use crate::session::SessionKey;
+use crate::session::{Gone, SessionKey};
 
-use super::super::delivery::{By, Message, Stored};
-use super::super::events::{clipped, second};
+use super::super::delivery::{By, Message, Stored, Whose};
 use super::super::queues::Holder;
 use super::super::{Core, Ring};
 
@@ -58,9 +57,12 @@ impl Core {
     }
 
     fn give_to_share(&mut self, io: &mut Ring<'_>, message: Message<'_>, to: ToShare) {
+        self.numbers.count(M::CopiesRouted);
+        let topic = message.publish.topic;
         let Some(part) = self.delivery.shares.part(self.index, to.share) else {
-            return self.numbers.count(M::CopiesEnded);
+            return self.dropped(io.now(), M::CopiesShareGone, Whose::Share(""), topic);
         };
+        let text = Arc::clone(part.share.text());
         let (queued, _) = part.queued();
         let message = Message { publisher: None, by: By::Share(to), ..message };
         let offered = if part.is_keyed {
@@ -70,36 +72,38 @@ impl Core {
         } else {
             Offered::Waits(None)
         };
-        let dropped = match offered {
+        match offered {
             Offered::Taken => {
                 let part = self.delivery.shares.parts.get_mut(&to.share);
                 part.into_iter().for_each(super::Part::is_served);
-                None
             }
-            Offered::Dropped(why) => Some(why),
-            Offered::Waits(member) => self.keep_for_share(io, message.publish, to, member),
-        };
-        if let Some(why) = dropped {
-            self.dropped_of_share(io, why, message.publish.topic);
+            Offered::Dropped(why) => self.dropped(io.now(), why, Whose::Share(&text), topic),
+            Offered::Waits(member) => match self.keep_for_share(io, message.publish, to, member) {
+                Ok(oldest) => self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(&text), &oldest),
+                Err(why) => self.dropped(io.now(), why, Whose::Share(&text), topic),
+            },
         }
         self.delivery.shares.settle(to.share);
     }
 
-    /// This member has no room for a message, or none has: it waits. What was dropped, if something was.
+    /// This member has no room for a message, or none has: it waits. What was dropped for it.
+    ///
+    /// # Errors
+    /// Why it does not.
     fn keep_for_share(
         &mut self,
         io: &mut Ring<'_>,
         publish: &Publish<'_>,
         to: ToShare,
         member: Option<SessionKey>,
-    ) -> Option<M> {
+    ) -> Result<Gone, M> {
         let is_full = !self.remembers_more();
-        let part = self.delivery.shares.parts.get_mut(&to.share)?;
+        let part = self.delivery.shares.parts.get_mut(&to.share).ok_or(M::CopiesShareGone)?;
         if publish.qos == QoS::AtMostOnce || !part.keeps(member) {
-            return Some(if part.online() == 0 { M::CopiesAway } else { M::CopiesSlow });
+            return Err(if part.online() == 0 { M::CopiesAway } else { M::CopiesSlow });
         }
         if is_full {
-            return Some(M::CopiesQueueFull);
+            return Err(M::CopiesQueueFull);
         }
         let body = self.delivery.copies.body(publish, to.key);
         let bounds = self.session_settings.queue;
@@ -108,8 +112,7 @@ impl Core {
             self.queues.fullest.note(level, Holder::Share(to.share));
         }
         self.store_for_share(publish, to);
-        self.numbers.raise(M::CopiesQueueFull, dropped.saturating_sub(1) as u64);
-        (dropped > 0).then_some(M::CopiesQueueFull)
+        Ok(dropped)
     }
 
     /// Offers a message to the members that may have room: in turn, or to the least busy one first.
@@ -218,8 +221,8 @@ impl Core {
             part.is_served();
             match offered {
                 Offered::Taken => {}
-                Offered::Dropped(why) => self.dropped_of_share(io, why, publish.topic),
-                Offered::Waits(member) => part.put_back(body, member),
+                Offered::Dropped(why) => self.dropped_of(io.now(), why, number, Rc::clone(&body)),
+                Offered::Waits(member) => part.put_back(Rc::clone(&body), member),
             }
         }
     }
@@ -248,26 +251,5 @@ impl Core {
             self.offer_waiting(io, number);
         }
         self.set_shares_timer(io);
-        let shares = &self.delivery.shares;
-        let queued = shares.waiting.iter().filter_map(|number| shares.parts.get(number)).map(super::Part::queued);
-        let queued = queued.chain([shares.handed.not_given()]);
-        let (messages, bytes) = queued.fold((0, 0), |(messages, bytes), (more, of)| (messages + more, bytes + of));
-        self.numbers.set(M::Shares, shares.parts.len() as u64);
-        self.numbers.set(M::ShareQueuedMessages, messages as u64);
-        self.numbers.set(M::ShareQueuedBytes, bytes as u64);
-    }
-
-    /// A message of a share was dropped.
-    pub(super) fn dropped_of_share(&mut self, io: &Ring<'_>, why: M, topic: &str) {
-        self.numbers.count(why);
-        let what = match why {
-            M::CopiesSlow => "no member of the shared subscription reads fast enough",
-            M::CopiesTooLarge => "larger than the Maximum Packet Size of the shared subscription's members",
-            M::CopiesQueueFull => "too many messages wait for members of the shared subscription",
-            _ => return,
-        };
-        self.teller.tell(EventKind::MessageDropped, second(io.now()), |event| {
-            event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, what)
-        });
     }
 }
