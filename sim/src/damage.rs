@@ -7,6 +7,8 @@ use forebay::spool::{HEADER_BYTES, Header};
 
 use crate::device::Known;
 use crate::disk::Disk;
+use crate::records::{self, Record, Said};
+use crate::subscriber::Subscriber;
 use crate::time::{MS, S, stream};
 use crate::world::{Event, World};
 
@@ -47,17 +49,18 @@ fn written(disk: &Disk) -> Vec<(u64, u64)> {
     ends.filter(|(_, end)| *end > HEADER_BYTES as u64).collect()
 }
 
-/// Whether a segment has its header, at either end.
-fn has_header(disk: &Disk, segment: u64) -> bool {
-    let length = disk.lengths().into_iter().find(|(of, _)| *of == segment).map_or(0, |(_, length)| length as usize);
-    let mut bytes = disk.bytes(segment);
-    bytes.resize(length, 0);
-    let ends = [bytes.first_chunk(), bytes.last_chunk::<HEADER_BYTES>()];
-    ends.into_iter().flatten().any(|bytes| Header::decode(bytes).is_ok_and(|header| header.segment == segment))
+/// Whether a segment has its header, at either end, or has it on the platter.
+fn has_header(disk: &Disk, segment: u64, on_platter: bool) -> bool {
+    let length = disk.lengths().into_iter().find(|(of, _)| *of == segment).map_or(0, |(_, length)| length);
+    [0, length.saturating_sub(HEADER_BYTES as u64)].into_iter().any(|at| {
+        let bytes = disk.part(segment, at, HEADER_BYTES, on_platter);
+        let header = bytes.first_chunk::<HEADER_BYTES>().and_then(|bytes| Header::decode(bytes).ok());
+        header.is_some_and(|header| header.segment == segment)
+    })
 }
 
 /// Numbers of the messages whose payloads are in these bytes.
-fn messages_in(bytes: &[u8]) -> BTreeSet<u32> {
+pub(crate) fn messages_in(bytes: &[u8]) -> BTreeSet<u32> {
     let places = bytes.windows(2).enumerate().filter(|(_, two)| two[0] == b'm' && two[1].is_ascii_digit());
     places.filter_map(|(at, _)| crate::kafka::front::message_number(&bytes[at..])).collect()
 }
@@ -105,10 +108,12 @@ impl World {
         if rng.u8(..3) == 0 && !self.disks.is_empty() {
             let shard = rng.usize(..self.disks.len());
             // Without the newest one nobody can know that there was one; nor without the one before, where the power has taken
-            // the header of the newest, and with it which one that goes on from.
+            // the header of the newest, and with it which one that goes on from, or may take it yet. That it may is looked at only where
+            // there are subscribers: the other hostile seeds are what they were.
+            let on_platter = !self.subscribers.is_empty();
             let mut segments = written(&self.disks[shard]);
             while let Some((segment, _)) = segments.pop()
-                && !has_header(&self.disks[shard], segment)
+                && !has_header(&self.disks[shard], segment, on_platter)
             {}
             if let Some((segment, _)) = rng.choice(segments) {
                 self.note(|| format!("segment {segment} of disk {shard} is gone"));
@@ -125,12 +130,80 @@ impl World {
         let Some(disk) = self.disk_mut(shard) else { return };
         let bytes = disk.bytes(segment);
         self.judge.excused.extend(messages_in(&bytes));
+        if !self.subscribers.is_empty() {
+            self.subscriptions_damaged(shard, segment);
+        }
+        if self.process.is_none() {
+            self.subscribers_may_not_be_told();
+        }
+    }
+
+    /// What the segment says of sessions, of what waits for them and of exchanges may be gone, or be again what it was before.
+    fn subscriptions_damaged(&mut self, shard: usize, segment: u64) {
+        let Some(disk) = self.disk_mut(shard) else { return };
+        let (said, all) = (records::said(disk, segment), records::all(disk));
+        for one in said {
+            let (payload, is_over) = match &one {
+                Said::Is(_, payload) => (Some(payload), false),
+                Said::Ended(number) => (all.get(number), true),
+            };
+            let Some(payload) = payload else { continue };
+            match Record::of(payload) {
+                Record::Session => self.session_in_doubt(payload),
+                Record::Queue(session) => {
+                    self.judge.again.extend(records::waiting(&all, session));
+                    let of = all.get(&session).into_iter();
+                    let name =
+                        of.flat_map(|payload| self.subscribers.iter().filter(|one| records::is_of(payload, &one.name)));
+                    let held: Vec<u32> = name.flat_map(Subscriber::held).collect();
+                    self.judge.again.extend(held);
+                }
+                Record::Exchange(id) => self.exchange_in_doubt(id, is_over),
+                Record::Message(_) | Record::Other if is_over => self.judge.again.extend(messages_in(payload)),
+                // What it said is excused.
+                Record::Message(_) | Record::Other => {}
+            }
+        }
+    }
+
+    /// The record of a subscriber's session may be gone, or an older one may count.
+    fn session_in_doubt(&mut self, payload: &[u8]) {
+        let (life, is_down) = (self.life, self.process.is_none());
+        for subscriber in &mut self.subscribers {
+            if records::is_of(payload, &subscriber.name) {
+                subscriber.doubt(life);
+                if is_down {
+                    subscriber.process_ended(true);
+                }
+            }
+        }
+    }
+
+    /// Whether a publisher's exchange is known, or is over, is not certain any more: a repeat may be given to subscribers again, and a
+    /// message may be taken for a repeat.
+    fn exchange_in_doubt(&mut self, id: u16, is_over: bool) {
+        if is_over {
+            self.judge.exchanges_in_doubt.insert(id);
+        }
+        let open = self.devices.iter().flat_map(|device| device.open(&self.messages));
+        let again = open.filter(|number| self.messages[*number as usize].is_under(id));
+        self.judge.again.extend(again);
     }
 
     /// Sessions were in what was damaged, or that they had ended.
     pub(crate) fn sessions_may_be_gone(&mut self) {
         for device in self.devices.iter_mut().filter(|device| device.kept) {
             device.known = Known::Maybe;
+        }
+    }
+
+    /// The spool was moved away, and all that subscribers had with it.
+    pub(crate) fn subscriptions_gone(&mut self) {
+        // That start has greeted nobody.
+        let life = self.life.saturating_sub(1);
+        for subscriber in &mut self.subscribers {
+            subscriber.doubt(life);
+            subscriber.process_ended(true);
         }
     }
 

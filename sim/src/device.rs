@@ -49,6 +49,8 @@ pub struct Message {
     pub retain: bool,
     /// When it was first sent.
     pub sent_at: u64,
+    /// Message Expiry Interval, seconds.
+    pub expiry_s: Option<u32>,
 }
 
 impl Message {
@@ -56,6 +58,11 @@ impl Message {
     #[must_use]
     pub fn is_poison(&self) -> bool {
         self.payload.starts_with(POISON)
+    }
+
+    /// Whether its packet identifier is this one.
+    pub(crate) const fn is_under(&self, id: u16) -> bool {
+        self.qos > 0 && self.id == id
     }
 
     /// Whether its device still waits for something.
@@ -110,6 +117,8 @@ pub struct Device {
     pub levels: &'static [&'static str],
     /// Its messages of QoS 1 for subscribers alone have RETAIN.
     pub retains: bool,
+    /// Chance of messages that expire, where there are any.
+    pub expiry_rng: Option<fastrand::Rng>,
     /// Numbers of its messages, in the order of sending.
     pub messages: Vec<u32>,
     /// Messages it is to send in all.
@@ -155,6 +164,7 @@ impl Device {
             may_poison: false,
             levels: &["even", "odd"],
             retains: false,
+            expiry_rng: None,
             messages: Vec::new(),
             quota,
             window: rng.usize(1..24),
@@ -257,6 +267,7 @@ impl Device {
                 is_will: true,
                 retain: false,
                 sent_at: time,
+                expiry_s: None,
             });
         }
         self.connection.packet(0x10, &body);
@@ -352,9 +363,16 @@ impl Device {
             is_will: false,
             retain,
             sent_at: time,
+            expiry_s: self.draws_expiry(level),
         });
         self.messages.push(number);
         self.send(number, all, (false, life));
+    }
+
+    /// How long a message lives: one of three for subscribers alone a few seconds. What goes to a sink would expire there, too.
+    fn draws_expiry(&mut self, level: &str) -> Option<u32> {
+        let rng = self.expiry_rng.as_mut().filter(|_| self.v5 && level == NO_SINK)?;
+        (rng.u8(..3) == 0).then(|| rng.u32(1..5))
     }
 
     fn free_id(&mut self, all: &[Message]) -> u16 {
@@ -375,7 +393,10 @@ impl Device {
             body.extend_from_slice(&message.id.to_be_bytes());
             self.expected.push_back((if message.qos == 1 { 0x40 } else { 0x50 }, message.id));
         }
-        if self.v5 {
+        if let Some(expiry_s) = message.expiry_s {
+            body.extend_from_slice(&[5, 2]);
+            body.extend_from_slice(&expiry_s.to_be_bytes());
+        } else if self.v5 {
             body.push(0);
         }
         body.extend_from_slice(&message.payload);

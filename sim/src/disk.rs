@@ -356,6 +356,16 @@ impl Disk {
         bytes
     }
 
+    /// So many bytes from a place of a segment on, as the operating system shows them, or as a power cut would leave them.
+    #[must_use]
+    pub fn part(&self, segment: u64, at: u64, count: usize, on_platter: bool) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        if let Some(file) = self.files.get(&segment) {
+            if on_platter { &file.durable } else { &file.cache }.read(at, &mut bytes);
+        }
+        bytes
+    }
+
     /// Bytes that they take.
     #[must_use]
     pub fn bytes_taken(&self) -> u64 {

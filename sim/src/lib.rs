@@ -13,7 +13,7 @@
 //! | [`subscriber`], `subscribers` | MQTT clients that subscribe |
 //! | `layers` | what TLS is in the program: a toy, between the bytes of connections and those of their ends |
 //! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
-//! | [`damage`] | rot, missing segments, files of dead letters that hang |
+//! | [`damage`], `records` | rot, missing segments, files of dead letters that hang; what a segment says of subscribers |
 //! | [`process`] | starts, crashes, power cuts, orderly stops, configuration changes |
 //! | [`shards`] | starts with another number of shards |
 //! | [`judge`], [`receipts`] | what must hold |
@@ -35,6 +35,7 @@ pub mod link;
 pub mod plan;
 pub mod process;
 pub mod receipts;
+mod records;
 pub mod ring;
 pub mod run;
 pub mod scenarios;

@@ -24,7 +24,7 @@ struct Arguments {
     /// Groups of the log wait for others (`[spool] sync_interval`).
     #[arg(long)]
     gathered: bool,
-    /// Clients subscribe.
+    /// Clients subscribe; with `--hostile`, in hostile runs.
     #[arg(long)]
     subscribers: bool,
     /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
@@ -58,6 +58,7 @@ fn main() -> std::process::ExitCode {
     run::catch_panics();
     let kinds = [
         (arguments.memory, Kind::Memory),
+        (arguments.hostile && arguments.subscribers, Kind::HostileSubscribers),
         (arguments.hostile, Kind::Hostile),
         (arguments.gathered, Kind::Gathered),
         (arguments.subscribers, Kind::Subscribers),

@@ -283,6 +283,22 @@ pub enum Kind {
     Gathered,
     /// As `All`, and clients that subscribe; in one run of six without a disk.
     Subscribers,
+    /// As `Hostile`, and clients that subscribe.
+    HostileSubscribers,
+}
+
+impl Kind {
+    /// The configuration changes between starts, disks are damaged, and so on.
+    #[must_use]
+    pub const fn is_hostile(self) -> bool {
+        matches!(self, Self::Hostile | Self::HostileSubscribers)
+    }
+
+    /// Clients subscribe.
+    #[must_use]
+    pub const fn has_subscribers(self) -> bool {
+        matches!(self, Self::Subscribers | Self::HostileSubscribers)
+    }
 }
 
 /// Which connections of a run have a layer between their bytes and those of the shard, as TLS is one.
@@ -384,6 +400,8 @@ pub struct Plan {
     pub subscribers: usize,
     /// Messages of QoS 1 for subscribers alone have RETAIN.
     pub retains: bool,
+    /// Some messages for subscribers alone expire.
+    pub expires: bool,
 }
 
 impl Plan {
@@ -404,7 +422,7 @@ impl Plan {
         let has_disk = match kind {
             Kind::Memory => false,
             Kind::Subscribers => of_subscribers.u8(..6) > 0,
-            Kind::All | Kind::Hostile | Kind::Gathered => true,
+            Kind::All | Kind::Hostile | Kind::Gathered | Kind::HostileSubscribers => true,
         };
         let spool = has_disk.then(|| spool(&mut stream(seed, "spool"), large));
         let sinks = sinks(&mut stream(seed, "sinks"), clusters, spool.is_some(), large);
@@ -422,7 +440,7 @@ impl Plan {
             more_of_clusters: String::new(),
         };
         let storm = rng.u64(4..16) * S;
-        let hostile = if kind == Kind::Hostile { hostile(seed, clusters) } else { Hostile::default() };
+        let hostile = if kind.is_hostile() { hostile(seed, clusters) } else { Hostile::default() };
         let plan = Self {
             seed,
             brokers: rng.usize(1..4),
@@ -439,18 +457,19 @@ impl Plan {
             latency: [100_000, MS, 5 * MS, 40 * MS][rng.usize(..4)],
             sync: [0, 200_000, 4 * MS, 60 * MS][rng.usize(..4)],
             poison: rng.u8(..3) == 0,
-            clock_ahead_ms: if kind == Kind::Hostile { clock(&mut stream(seed, "clock")) } else { 0 },
+            clock_ahead_ms: if kind.is_hostile() { clock(&mut stream(seed, "clock")) } else { 0 },
             hostile,
             layers: Layers::None,
             subscribers: 0,
             retains: false,
+            expires: kind == Kind::HostileSubscribers && stream(seed, "expiry").bool(),
             settings,
         };
         let mut plan = if hostile.flood { plan.flooded() } else { plan };
         if let (Kind::Gathered, Some(spool)) = (kind, &mut plan.settings.spool) {
             spool.sync_interval_ms = stream(seed, "gathered").u64(1..10);
         }
-        if kind == Kind::Subscribers { plan.with_subscribers(&mut of_subscribers) } else { plan }
+        if kind.has_subscribers() { plan.with_subscribers(&mut of_subscribers) } else { plan }
     }
 
     /// Half of the runs have layers, and most of these more than one shard, between which their connections move.
@@ -471,6 +490,7 @@ impl Plan {
         self.settings.delivery = Some(Delivery { messages_max, drops_newest: rng.bool() });
         if let Some(spool) = &mut self.settings.spool
             && rng.u8(..4) > 0
+            && !self.hostile.flood
         {
             spool.segments_max = spool.segments_max.max(32);
         }
@@ -541,6 +561,12 @@ impl Settings {
             if rng.u8(..4) == 0 {
                 spool.when_full = [WhenFull::Backpressure, WhenFull::Refuse, WhenFull::DropOldest][rng.usize(..3)];
             }
+        }
+        if let Some(delivery) = &mut self.delivery
+            && rng.u8(..4) == 0
+        {
+            let messages_max = if rng.u8(..8) == 0 { rng.u32(3..40) } else { 10_000 };
+            *delivery = Delivery { messages_max, drops_newest: rng.bool() };
         }
         for sink in &mut self.sinks {
             if rng.u8(..4) == 0 && sink.buffer != Buffer::Memory {

@@ -84,6 +84,8 @@ pub struct Process {
     pub(crate) share: Option<u64>,
     /// Messages that a shard's log keeps track of for sessions at most; 0 without one.
     pub(crate) kept_max: u64,
+    /// Segments of a shard.
+    pub(crate) segments_max: u64,
     pub(crate) stopping: bool,
     /// Shards that have taken up what their spool holds. Clients are accepted once all have.
     started: usize,
@@ -256,9 +258,21 @@ impl World {
         let same = self.lives.iter().all(|life| sizes(life) == sizes(&self.settings));
         let share = config.spool.as_ref().map(|spool| spool.sink_bytes_max).filter(|_| same);
         let kept_max = config.spool.as_ref().map_or(0, |spool| spool.kept_max() as u64 / 2);
+        let segments_max = config.spool.as_ref().map_or(0, |spool| spool.segments_max);
         let (stopping, started) = (false, 0);
-        self.process =
-            Some(Process { hosts, layout, started_at, share, kept_max, stopping, started, notices, letters, moving });
+        self.process = Some(Process {
+            hosts,
+            layout,
+            started_at,
+            share,
+            kept_max,
+            segments_max,
+            stopping,
+            started,
+            notices,
+            letters,
+            moving,
+        });
         let sinks: Vec<_> = self.settings.sinks.iter().map(|sink| (sink.buffer, sink.level)).collect();
         let spool = self.settings.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.when_full));
         self.note(|| format!("process starts: {shards} shards, {sinks:?}, {spool:?}"));
@@ -337,6 +351,7 @@ impl World {
         self.disks.clear();
         self.data_dir = None;
         self.sessions_may_be_gone();
+        self.subscriptions_gone();
         if self.lives.len() < self.life as usize {
             // No process came of that start.
             self.life -= 1;
@@ -617,6 +632,7 @@ impl World {
         }
         disks.append(&mut self.disks);
         self.disks = disks;
+        self.note_unstored();
         self.segments_go_missing();
         if how == End::PowerCut {
             self.boot = self.time;
@@ -637,6 +653,7 @@ impl World {
         }
         if self.damaged {
             self.sessions_may_be_gone();
+            self.subscribers_may_not_be_told();
         }
         let links: Vec<u64> = self.links.keys().copied().collect();
         links.into_iter().for_each(|link| self.orphan(link));

@@ -233,7 +233,7 @@ pub fn shrunk(seed: u64, kind: Kind, without: &Without, what: &'static str) -> W
             least = less;
         }
     }
-    for name in Hostile::NAMES.iter().filter(|_| kind == Kind::Hostile) {
+    for name in Hostile::NAMES.iter().filter(|_| kind.is_hostile()) {
         let mut less = least.clone();
         less.hostile.push(name);
         if run(seed, kind, &less, false).0.is_err_and(|failure| failure.what == what) {

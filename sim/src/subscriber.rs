@@ -2,7 +2,7 @@
 //! connections, acknowledges in order, sooner or later, and notes what no server may do to one client (J4, session present).
 //! `judge/subscribers.rs` judges the rest.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use forebay::mqtt::decode::decode;
 use forebay::mqtt::frame::Frame;
@@ -32,6 +32,8 @@ pub enum Asked {
     Leaving(u64),
     /// UNSUBACK was read, at this time.
     Gone(u64),
+    /// The last SUBSCRIBE was refused, as the disk had no room. It may be there all the same: from an earlier one, whose SUBACK was lost.
+    Refused,
 }
 
 /// A filter that it subscribes to, now and then.
@@ -71,6 +73,8 @@ pub struct Copy {
     pub is_handed_on: bool,
     /// Subscription Identifiers.
     pub identifiers: Vec<u32>,
+    /// Message Expiry Interval.
+    pub expiry_s: Option<u32>,
 }
 
 /// See the module.
@@ -100,8 +104,15 @@ pub struct Subscriber {
     pub greeted_at: u64,
     known: Known,
     wants_new: bool,
+    /// The process in whose time what the log has of its session was damaged: the next one may not have the session, or have it as it was
+    /// before.
+    doubted_in: Option<u32>,
+    /// What was sent before this may come again, or late, for the same reason.
+    pub doubted_until: u64,
     /// Packet identifiers of QoS 2 that it has not been told to release, and their messages.
     held: BTreeMap<u16, u32>,
+    /// Those of them of which nobody may know any more that they are to be released: their messages were damaged.
+    unreleased: BTreeSet<u16>,
     /// Packet identifiers that it has not acknowledged to the end on this connection.
     open: BTreeMap<u16, u32>,
     /// What it has to answer: first byte and packet identifier, in order.
@@ -142,7 +153,10 @@ impl Subscriber {
             greeted_at: 0,
             known: Known::No,
             wants_new: is_v5,
+            doubted_in: None,
+            doubted_until: 0,
             held: BTreeMap::new(),
+            unreleased: BTreeSet::new(),
             open: BTreeMap::new(),
             owed: VecDeque::new(),
             aliases: HashMap::new(),
@@ -151,7 +165,7 @@ impl Subscriber {
         }
     }
 
-    fn is_v5(&self) -> bool {
+    pub(crate) fn is_v5(&self) -> bool {
         self.version == Version::V5
     }
 
@@ -170,7 +184,8 @@ impl Subscriber {
     #[must_use]
     pub fn is_at_rest(&self) -> bool {
         let waits = self.wishes.iter().any(|wish| matches!(wish.asked, Asked::Subscribing | Asked::Leaving(_)));
-        self.is_greeted() && !waits && self.owed.is_empty() && self.held.is_empty() && self.connection.has_sent()
+        let holds = self.held.keys().any(|id| !self.unreleased.contains(id));
+        self.is_greeted() && !waits && self.owed.is_empty() && !holds && self.connection.has_sent()
     }
 
     /// In words, for a run that does not end.
@@ -214,6 +229,7 @@ impl Subscriber {
     /// What it had in another session is over.
     fn session_begins(&mut self) {
         self.held.clear();
+        self.unreleased.clear();
         self.ledger = Ledger::default();
         self.wishes.iter_mut().for_each(|wish| wish.asked = Asked::Never);
     }
@@ -227,7 +243,7 @@ impl Subscriber {
     pub(crate) fn toggle(&mut self, which: usize) {
         let wish = &mut self.wishes[which];
         wish.asked = match wish.asked {
-            Asked::Never | Asked::Gone(_) => Asked::Subscribing,
+            Asked::Never | Asked::Gone(_) | Asked::Refused => Asked::Subscribing,
             Asked::Has(since) => Asked::Leaving(since),
             Asked::Subscribing | Asked::Leaving(_) => return,
         };
@@ -291,19 +307,41 @@ impl Subscriber {
     pub(crate) fn process_ended(&mut self, sessions_kept: bool) {
         if !sessions_kept {
             self.known = Known::No;
+        } else if self.kept && self.doubted_in.is_some() {
+            self.known = Known::Maybe;
         }
+    }
+
+    /// Messages under packet identifiers that it has not been told to release.
+    pub(crate) fn held(&self) -> impl Iterator<Item = u32> {
+        self.held.values().copied()
+    }
+
+    /// Up to when what was sent to it is in doubt, at this time.
+    pub(crate) fn doubts_from(&self, time: u64) -> u64 {
+        if self.doubted_in.is_some() { time } else { self.doubted_until }
+    }
+
+    /// Messages that it holds may be gone, which these are; so may be that it has them.
+    pub(crate) fn may_not_be_told(&mut self, is_doubtful: impl Fn(u32) -> bool) {
+        self.unreleased = self.held.iter().filter(|(_, message)| is_doubtful(**message)).map(|(id, _)| *id).collect();
+    }
+
+    /// What the log has of its session is damaged.
+    pub(crate) fn doubt(&mut self, life: u32) {
+        self.doubted_in = Some(life);
     }
 
     // ---- what it hears ----
 
     /// Bytes of the shard: copies, and what was wrong.
-    pub(crate) fn read(&mut self, bytes: &[u8], time: u64) -> Vec<Result<Copy, String>> {
+    pub(crate) fn read(&mut self, bytes: &[u8], time: u64, life: u32) -> Vec<Result<Copy, String>> {
         let mut heard = Vec::new();
         heard.extend(self.connection.receive(bytes).map(Err));
         while let Some((packet, head)) = self.connection.next_packet() {
             let frame = Frame { first: packet[0], body: &packet[head..], len: packet.len() };
             let result = match decode(self.version, Sender::Server, frame) {
-                Ok(packet) => self.take(&packet, time),
+                Ok(packet) => self.take(&packet, (time, life)),
                 Err(why) => Err(format!("malformed: {why:?}")),
             };
             heard.extend(result.transpose());
@@ -311,7 +349,7 @@ impl Subscriber {
         heard
     }
 
-    fn take(&mut self, packet: &Packet<'_>, time: u64) -> Result<Option<Copy>, String> {
+    fn take(&mut self, packet: &Packet<'_>, (time, life): (u64, u32)) -> Result<Option<Copy>, String> {
         if !self.greeted && !matches!(packet, Packet::ConnAck(_)) {
             return Err(format!("{packet:?} before CONNACK"));
         }
@@ -320,10 +358,11 @@ impl Subscriber {
                 0x97 | 0x88 | 0x89 | 0x9f | 3 => {}
                 _ => return Err(format!("{connack:?}")),
             },
-            Packet::ConnAck(connack) => self.greeted(connack.session_present, time)?,
+            Packet::ConnAck(connack) => self.greeted(connack.session_present, (time, life))?,
             Packet::Publish(publish) => return self.published(publish).map(Some),
             Packet::PubRel(ack) => {
                 self.held.remove(&ack.packet_id);
+                self.unreleased.remove(&ack.packet_id);
                 self.owed.push_back((0x70, ack.packet_id));
             }
             Packet::SubAck(ack) => self.subscribed((ack.packet_id, ack.codes), time)?,
@@ -341,7 +380,7 @@ impl Subscriber {
         self.wishes.get_mut(usize::from(id).checked_sub(1)?)
     }
 
-    fn greeted(&mut self, is_present: bool, time: u64) -> Result<(), String> {
+    fn greeted(&mut self, is_present: bool, (time, life): (u64, u32)) -> Result<(), String> {
         let is_expected = match (self.kept && !self.wants_new, self.known) {
             (false, _) | (_, Known::No) => Some(false),
             (_, Known::Yes) => Some(true),
@@ -355,7 +394,11 @@ impl Subscriber {
         }
         (self.greeted, self.greeted_at, self.wants_new) = (true, time, false);
         self.known = if self.kept { Known::Yes } else { Known::No };
-        let is_new = self.wishes.iter().all(|wish| wish.asked == Asked::Never);
+        let mut is_new = self.wishes.iter().all(|wish| matches!(wish.asked, Asked::Never | Asked::Refused));
+        if self.doubted_in.take_if(|damaged_in| *damaged_in < life).is_some() && is_present {
+            // Its subscriptions may be others than it was told: it asks for all of them.
+            (self.doubted_until, is_new) = (time, true);
+        }
         for which in 0..self.wishes.len() {
             if is_new {
                 self.wishes[which].asked = Asked::Subscribing;
@@ -371,7 +414,7 @@ impl Subscriber {
         wish.asked = match codes {
             [granted] if *granted == wish.qos => Asked::Has(time),
             // No room on the disk.
-            [0x97 | 0x80] => Asked::Never,
+            [0x97 | 0x80] => Asked::Refused,
             _ => return Err(format!("SUBACK {id} {codes:?} for QoS {}", wish.qos)),
         };
         Ok(())
@@ -380,7 +423,7 @@ impl Subscriber {
     fn published(&mut self, publish: &Publish<'_>) -> Result<Copy, String> {
         let (id, dup, retain, qos) = (publish.packet_id, publish.dup, publish.retain, publish.qos as u8);
         let message = message_number(publish.payload).ok_or_else(|| format!("a message of nobody: {publish:?}"))?;
-        let (topic, identifiers) = self.properties(publish)?;
+        let (topic, identifiers, expiry_s) = self.properties(publish)?;
         let mut is_handed_on = true;
         if qos > 0 {
             if let Some(other) = self.open.insert(id, message) {
@@ -393,20 +436,23 @@ impl Subscriber {
         }
         if qos == 2
             && let Some(held) = self.held.insert(id, message)
+            && !self.unreleased.remove(&id)
         {
             is_handed_on = false;
             if held != message || !dup {
                 return Err(format!("J4: {id} of message {held} is not released: message {message}, DUP {dup}"));
             }
         }
-        Ok(Copy { message, topic, payload: publish.payload.to_vec(), qos, dup, retain, is_handed_on, identifiers })
+        let payload = publish.payload.to_vec();
+        Ok(Copy { message, topic, payload, qos, dup, retain, is_handed_on, identifiers, expiry_s })
     }
 
-    fn properties(&mut self, publish: &Publish<'_>) -> Result<(String, Vec<u32>), String> {
-        let (mut topic, mut identifiers) = (publish.topic.to_owned(), Vec::new());
+    fn properties(&mut self, publish: &Publish<'_>) -> Result<(String, Vec<u32>, Option<u32>), String> {
+        let (mut topic, mut identifiers, mut expiry_s) = (publish.topic.to_owned(), Vec::new(), None);
         for property in publish.properties.iter() {
             match property {
                 Property::SubscriptionIdentifier(identifier) => identifiers.push(identifier),
+                Property::MessageExpiryInterval(seconds) => expiry_s = Some(seconds),
                 Property::TopicAlias(alias) if (1..=self.aliases_max).contains(&alias) => {
                     if topic.is_empty() {
                         topic = self.aliases.get(&alias).ok_or(format!("alias {alias} has no topic"))?.clone();
@@ -417,7 +463,7 @@ impl Subscriber {
                 other => return Err(format!("PUBLISH with {other:?}")),
             }
         }
-        Ok((topic, identifiers))
+        Ok((topic, identifiers, expiry_s))
     }
 
     /// Its filters that match a topic.

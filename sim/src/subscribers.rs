@@ -109,7 +109,7 @@ impl World {
 
     /// Bytes for a subscriber.
     pub(crate) fn subscriber_reads(&mut self, index: usize, bytes: &[u8]) {
-        for heard in self.subscribers[index].read(bytes, self.time) {
+        for heard in self.subscribers[index].read(bytes, self.time, self.life) {
             match heard {
                 Ok(copy) => self.judge_copy(index, &copy),
                 Err(what) => {

@@ -71,6 +71,17 @@ fn hostile_seeds_are_green_but_for_known_faults() {
     assert!(sums.processes > 120 && sums.messages > 3_000, "too quiet: {sums:?}");
 }
 
+/// The same, with clients that subscribe.
+#[test]
+fn hostile_seeds_with_subscribers_are_green_but_for_known_faults() {
+    let seeds = 0..40;
+    let each = seeds.end;
+    let sums = seeds_are_green(Kind::HostileSubscribers, seeds);
+    let [got, dropped] = sums.copies;
+    assert!(sums.processes > each * 2 && got > each * 60, "too quiet: {sums:?}");
+    assert!(sums.moved > 0 && dropped > 0, "nothing moved, or nothing was dropped: {sums:?}");
+}
+
 #[test]
 fn seeds_that_are_known_to_be_red_are_red() {
     for (kind, seed, fault) in RED_SEEDS {

@@ -166,6 +166,7 @@ impl World {
             device.may_poison = plan.poison;
             if plan.subscribers > 0 {
                 (device.levels, device.retains) = (&["even", "odd", NO_SINK], plan.retains);
+                device.expiry_rng = plan.expires.then(|| stream(seed, &format!("expiry of device {index}")));
             }
             device
         });

@@ -224,7 +224,7 @@ impl Buffer {
 
     /// Whether something is to be tried again soon, whatever else happens.
     pub fn wants_turn(&mut self) -> bool {
-        std::mem::take(&mut self.wants_turn)
+        std::mem::take(&mut self.wants_turn) | self.log.moves_again()
     }
 
     /// When the group that is being gathered begins, if it waits for that alone ([`crate::spool::Log::next_group_at`]).

@@ -141,6 +141,10 @@ impl Core {
         let had: SmallVec<[bool; 8]> =
             unsubscribe.filters.iter().map(|(filter, _)| self.unsubscribe_from(key, filter)).collect();
         self.write_down(key);
+        if self.sessions.is_unwritten(key) {
+            // What is not on the disk is not answered: after a crash the subscriptions would be there again.
+            return self.violation(io, conn, key, Violation::SPOOL_FULL);
+        }
         let Some(session) = self.sessions.get(key) else { return Flow::Ended };
         let out = self.keeping.holds.out(io, conn);
         let from = out.len();

@@ -105,10 +105,12 @@ impl Log {
                 self.next_segment += 1;
             }
         }
+        self.moving.begin(now);
         if self.flight.is_none() && (!self.in_flight.is_empty() || (self.may_begin(now) && self.gather(disk))) {
             self.began_at = Some(now);
             self.write(disk, wall);
         }
+        self.moving.end(now);
     }
 
     /// When the group that is being gathered begins, if it waits for nothing but the interval between groups: [`Log::flush`] is

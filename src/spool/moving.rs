@@ -8,6 +8,8 @@ use super::entry::Entry;
 use super::log::Log;
 use super::read::Read;
 use super::terms::SEGMENTS_RESERVED;
+use crate::limits::UNREADABLE_AGAIN;
+use crate::runtime::seam::Monotonic;
 
 /// Moves start this many segments before rows would be refused.
 const AHEAD: u64 = 2;
@@ -24,6 +26,25 @@ pub(super) struct Moving {
     /// Whether the last pass found such, and whether it has to wait for the disk.
     unread: bool,
     waits: bool,
+    /// The disk did not give something and may be away: when all is tried again, in a log that may take nothing before that.
+    failed: bool,
+    again_at: Option<Monotonic>,
+}
+
+impl Moving {
+    /// Before a pass: what the disk did not give a while ago is tried again.
+    pub(super) fn begin(&mut self, now: Monotonic) {
+        if self.again_at.take_if(|at| *at <= now).is_some() {
+            self.stuck.clear();
+        }
+    }
+
+    /// Behind a pass.
+    pub(super) fn end(&mut self, now: Monotonic) {
+        if std::mem::take(&mut self.failed) {
+            self.again_at.get_or_insert(now.after(UNREADABLE_AGAIN));
+        }
+    }
 }
 
 /// How much may be moved with the next group.
@@ -38,6 +59,12 @@ struct Budget {
 }
 
 impl Log {
+    /// Whether a segment that could not be emptied is to be tried again though nothing else is written.
+    #[must_use]
+    pub const fn moves_again(&self) -> bool {
+        self.moving.again_at.is_some()
+    }
+
     /// Copies some of what lives in the emptiest old segment into the group that is about to be written. Numbers stay,
     /// so order does.
     pub(super) fn moves(&mut self, disk: &impl Disk, out: &mut Vec<u8>) {
@@ -105,7 +132,11 @@ impl Log {
                         }
                         // What cannot be read stays, and is reported when it is drained.
                         Ok(Read::Rotten(run)) => (at, self.moving.unread) = (run.end(), true),
-                        Ok(Read::Empty) | Err(_) => (at, self.moving.unread) = (span.run.end(), true),
+                        Ok(Read::Empty) => (at, self.moving.unread) = (span.run.end(), true),
+                        Err(error) => {
+                            self.moving.failed |= error == ReadError::Failed;
+                            (at, self.moving.unread) = (span.run.end(), true);
+                        }
                     }
                 }
             }
@@ -127,7 +158,11 @@ impl Log {
                     self.moving.waits = true;
                     return false;
                 }
-                Ok(None) | Err(_) => self.moving.unread = true,
+                Ok(None) => self.moving.unread = true,
+                Err(error) => {
+                    self.moving.failed |= error == ReadError::Failed;
+                    self.moving.unread = true;
+                }
             }
         }
         // What was passed over is looked at again.

@@ -230,7 +230,7 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
             }
             looked => looked?,
         };
-        let Some(looked) = looked else {
+        let Some(mut looked) = looked else {
             if known.is_none() && is_blank(disk, *segment, *len)? {
                 blank.insert(*segment);
                 continue; // Made ready ahead.
@@ -251,6 +251,8 @@ pub fn recover(disk: &impl Disk, shard: u32, found: &BTreeMap<u64, u64>) -> Resu
         }
         // One segment that is missing is made up for; behind another one there is no way.
         broken |= !chain.is_empty() && *segment != below;
+        // What came before the groups of a newer one is durable, also where that does not say how far it goes: the one between is gone.
+        looked.scan.unproven = looked.scan.unproven.filter(|_| chain.is_empty());
         (known_end, below) = (Some(looked.header.previous_end), looked.header.previous);
         chain.push((*segment, looked));
         base = checkpoint(&chain);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::FilterBuf;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Unsubscribe, Version};
-use forebay::mqtt::property::{Properties, Property, PropertyBuf};
+use forebay::mqtt::property::Properties;
 use forebay::runtime::seam::ConnId;
 
 use super::kept::{arrive, connect};
@@ -184,28 +184,6 @@ fn others_pass_a_message_for_many_but_not_those_of_its_topic() {
         assert_eq!(heard(&mut world, conn, Version::V5), ["crowd 1", "crowd 2", "crowd 4"]);
     }
     assert_eq!(world.number(M::DeliveryLineBytes), 0);
-}
-
-#[test]
-fn what_had_expired_before_a_crash_is_not_sent_after_it() {
-    let mut world = World::new(&config());
-    away(&mut world, "a", "t");
-    let (conn, _) = world.kept_v5("b");
-    subscribe(&mut world, conn, Version::V5, 0, &[("t", QOS_2)]);
-    lose(&mut world, conn);
-    let publisher = world.device_v5("p");
-    let mut properties = PropertyBuf::new();
-    properties.extend([Property::MessageExpiryInterval(1)]);
-    for (packet_id, qos) in [(1, QoS::AtLeastOnce), (2, QoS::ExactlyOnce)] {
-        let of = Publish { qos, packet_id, properties: properties.as_properties(), ..message("t", "x") };
-        publish(&mut world, publisher, Version::V5, of);
-    }
-    world.advance(Duration::from_millis(10));
-    world.advance(Duration::from_millis(2_500));
-    world.power_cut();
-    assert_eq!(back(&mut world, "a").1, []);
-    // Of QoS 2 its client may have had it: the exchange is finished.
-    assert_eq!(back(&mut world, "b").1, [Heard::Answer { kind: 6, id: 2 }]);
 }
 
 /// [MQTT-3.10.4-3]

@@ -266,6 +266,68 @@ fn time_passes_for_what_waits_on_the_disk() {
 }
 
 #[test]
+fn what_had_expired_before_a_crash_is_not_sent_behind_it() {
+    let mut world = spooled();
+    for client in ["one", "two"] {
+        let conn = kept(&mut world, client, if client == "one" { QOS_1 } else { QOS_2 });
+        lose(&mut world, conn);
+    }
+    let publisher = world.device_v5("p");
+    let mut properties = PropertyBuf::new();
+    properties.extend([Property::MessageExpiryInterval(5)]);
+    let properties = properties.as_properties();
+    let of = Publish { qos: QoS::ExactlyOnce, packet_id: 1, properties, ..message("t", "short") };
+    publish(&mut world, publisher, Version::V5, of);
+    world.advance(Duration::from_secs(20));
+    world.power_cut();
+    // At once: a second later it would count as having waited.
+    assert_eq!(back(&mut world, "one").1, []);
+    assert_eq!(back(&mut world, "two").1, [Heard::Answer { kind: 6, id: 1 }]);
+    assert_eq!(world.number(M::CopiesExpired), 2);
+}
+
+/// Sessions fill the log: that a subscription has ended cannot be written down, and a crash would bring it back.
+#[test]
+fn unsuback_is_not_sent_while_the_log_is_full() {
+    let mut world = spooled();
+    let (subscriber, _) = world.kept_v5("s");
+    let long = "l/".repeat(2_000);
+    subscribe(&mut world, subscriber, Version::V5, 0, &[("t", QOS_1), (&long, QOS_1)]);
+    let will = "w".repeat(60_000);
+    let mut names = Vec::new();
+    for will in [Some(&*will), None] {
+        loop {
+            let name = names.len().to_string();
+            let conn = arrive(&mut world, &connect(&name, false, will));
+            if world.sent(conn)[..] == [0x20, 2, 0, 3] {
+                break;
+            }
+            names.push(name);
+        }
+    }
+    let leave = [0xa2, 6, 0, 9, 0, 0, 1, b't'];
+    world.bytes(subscriber, &leave);
+    world.advance(Duration::from_secs(1));
+    let sent = world.sent(subscriber);
+    assert_eq!((sent[0], sent[2]), (0xe0, 0x97), "it is disconnected, as there is no room: {sent:?}");
+    for name in names {
+        arrive(&mut world, &connect(&name, true, None));
+    }
+    world.advance(Duration::from_secs(1));
+    let (subscriber, _) = back(&mut world, "s");
+    world.bytes(subscriber, &leave);
+    world.advance(Duration::from_millis(1));
+    let sent = world.sent(subscriber);
+    assert_eq!((sent[0], sent.len()), (0xb0, 6), "UNSUBACK: {sent:?}");
+    world.power_cut();
+    let (subscriber, _) = back(&mut world, "s");
+    let publisher = world.device_v5("p");
+    say(&mut world, publisher, QoS::AtLeastOnce, 1, "x");
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, subscriber), []);
+}
+
+#[test]
 fn a_session_that_ends_takes_its_messages_along() {
     let mut world = spooled();
     let (one, two) = (kept(&mut world, "one", QOS_1), kept(&mut world, "two", QOS_1));

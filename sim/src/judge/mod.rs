@@ -61,6 +61,14 @@ pub struct Judge {
     pub live: bool,
     /// Messages that may be missing: what had them was destroyed.
     pub excused: BTreeSet<u32>,
+    /// Messages that subscribers may get again, or late: what said that they are over was destroyed.
+    pub again: BTreeSet<u32>,
+    /// Packet identifiers of publishers' exchanges of which the end was destroyed: a message under one may be taken for a repeat.
+    pub exchanges_in_doubt: BTreeSet<u16>,
+    /// Messages that were answered while a log may have had no room for them, and those of them that a session of a subscriber, by index,
+    /// had in memory alone when the process ended.
+    pub(crate) tight: BTreeSet<u32>,
+    pub(crate) unstored: BTreeSet<(usize, u32)>,
     /// Known faults are let pass where their cause was there.
     pub lenient: bool,
     /// What was let pass.
@@ -91,6 +99,10 @@ impl Judge {
             moved: 0,
             live: true,
             excused: BTreeSet::new(),
+            again: BTreeSet::new(),
+            tight: BTreeSet::new(),
+            unstored: BTreeSet::new(),
+            exchanges_in_doubt: BTreeSet::new(),
             lenient: true,
             tolerated: BTreeSet::new(),
             is_at_rest: false,
@@ -198,6 +210,9 @@ impl World {
         }
         if !success {
             return;
+        }
+        if self.process.as_ref().is_some_and(subscribers::may_be_full) {
+            self.judge.tight.insert(message);
         }
         let topic = self.messages[message as usize].topic.clone();
         for sink in 0..self.settings.sinks.len() {

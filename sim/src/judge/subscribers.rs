@@ -7,7 +7,9 @@ use forebay::metrics::spec::ShardMetric;
 
 use crate::device::Message;
 use crate::process::Process;
+use crate::records;
 use crate::subscriber::{Asked, Copy, Subscriber, Wish};
+use crate::time::S;
 use crate::world::World;
 
 /// What a session of a subscriber has got.
@@ -61,6 +63,18 @@ pub(crate) fn is_log_full(process: &Process) -> bool {
         })
 }
 
+/// Segments that messages leave free, and the one that is being written.
+const SEGMENTS_LEFT: u64 = 6;
+
+/// Whether a shard's log may have no room for another message: it leaves more room than rows do, and no number tells how much there is.
+pub(crate) fn may_be_full(process: &Process) -> bool {
+    process.kept_max > 0
+        && process.hosts.iter().any(|host| {
+            let segments = host.board.read()[ShardMetric::SpoolSegments as usize];
+            segments + SEGMENTS_LEFT > process.segments_max
+        })
+}
+
 impl World {
     /// A copy has come.
     pub(crate) fn judge_copy(&mut self, index: usize, copy: &Copy) {
@@ -80,18 +94,29 @@ impl World {
         if message.topic != copy.topic || message.payload != copy.payload {
             return Err(("J5", format!("it is another one: {copy:?}")));
         }
-        if self.judge.is_at_rest && !message.is_will && !copy.retain {
+        let is_doubtful = self.is_doubtful(self.subscribers[index].doubted_until, number);
+        if self.judge.is_at_rest && !message.is_will && !copy.retain && !is_doubtful {
             return Err(("J11", format!("it comes after all was acknowledged, QoS {}, DUP {}", copy.qos, copy.dup)));
         }
+        self.judge_expiry(index, copy)?;
         let subscriber = &self.subscribers[index];
-        judge_filters(subscriber, message, copy)?;
-        let most = self.copies_at_most(number);
+        if let Err(wrong) = judge_filters(subscriber, message, copy)
+            && !is_doubtful
+        {
+            return Err(wrong);
+        }
+        let most = if is_doubtful { u64::MAX } else { self.copies_at_most(number) };
         // Who was not there for it, got it at QoS 0, or had no room, may get it when its publisher repeats it.
         let was_due = copy.qos > 0 && subscriber.matching(&message.topic).any(|(_, wish)| wish.had(message.sent_at));
-        let lacks = !was_due || self.was_refused(number) || self.copies_dropped() > 0;
-        let may_be_late = message.is_will || (message.sends > 1 && lacks);
+        let lacks = !was_due || self.was_refused(number) || self.copies_dropped() > 0 || message.expiry_s.is_some();
+        // Dropped to make room, and not written down as over: another process has it, where it stands behind younger ones.
+        let is_back = copy.dup
+            && self.copies_dropped() > 0
+            && message.answered.is_some_and(|(_, life)| life < self.life)
+            && self.plan.hostile.flood;
+        let may_be_late = message.is_will || is_doubtful || is_back || (message.sends > 1 && lacks);
         // A will is published by each process until the log has it.
-        let is_sent_once = message.sends == 1 && !message.is_will;
+        let is_sent_once = message.sends == 1 && !message.is_will && !is_doubtful;
         let line = (message.device, message.topic.clone(), [message.qos, copy.qos]);
         let ledger = &mut self.subscribers[index].ledger;
         ledger.copies += 1;
@@ -100,7 +125,11 @@ impl World {
         *handed_on += u64::from(copy.is_handed_on && copy.qos == 2 && !copy.retain);
         if copy.retain {
             // What is sent again comes in the order in which it was first sent.
-            return if copy.dup { Ok(()) } else { judge_retained(&self.messages, ledger, &line, number) };
+            return if copy.dup || is_doubtful {
+                Ok(())
+            } else {
+                judge_retained((&self.messages, &self.judge.excused), ledger, &line, number)
+            };
         }
         if copy.qos == 2 && *handed_on > most {
             return Err(("J2", format!("handed on {handed_on} times at QoS 2, {most} are allowed")));
@@ -117,6 +146,31 @@ impl World {
         if is_sent_once { ascends(&mut ledger.newest_here, &line, number) } else { Ok(()) }
     }
 
+    /// What has expired before the process began does not come, and of the others each copy says how long it may still be of use.
+    fn judge_expiry(&self, index: usize, copy: &Copy) -> Result<(), (&'static str, String)> {
+        let message = &self.messages[copy.message as usize];
+        let given = message.expiry_s.filter(|_| self.subscribers[index].is_v5());
+        let is_right = match (given, copy.expiry_s) {
+            (None, None) => true,
+            (Some(given), Some(left)) => left <= given,
+            _ => false,
+        };
+        if !is_right {
+            return Err(("J5", format!("{:?} s are left of {:?}", copy.expiry_s, message.expiry_s)));
+        }
+        let (Some(expiry_s), Some((answered, _)), Some(process)) = (message.expiry_s, message.answered, &self.process)
+        else {
+            return Ok(());
+        };
+        // It was there when it was answered. What was sent again may have been taken once more. Where the clock was set back it may live
+        // longer.
+        let is_over = answered + u64::from(expiry_s) * S < process.started_at;
+        if is_over && message.sends == 1 && !self.clock_fell_back {
+            return Err(("expired", format!("answered at {answered}, for {expiry_s} s")));
+        }
+        Ok(())
+    }
+
     /// How often a session may be given a message at QoS 2: once for each session of its publisher in which it was sent.
     fn copies_at_most(&self, number: u32) -> u64 {
         let message = &self.messages[number as usize];
@@ -125,23 +179,75 @@ impl World {
         }
         let attempts = self.devices[message.device].attempts(number, &self.messages, self.life);
         match &self.settings.spool {
-            Some(_) => attempts.iter().map(|(session, _)| session).collect::<HashSet<_>>().len() as u64,
+            // Another number of shards forgets exchanges that are open.
+            Some(_) => {
+                let of = attempts.iter().map(|(session, life)| (session, self.moves_before(*life)));
+                of.collect::<HashSet<_>>().len() as u64
+            }
             None => attempts.len() as u64,
         }
         .max(1)
     }
 
+    /// Starts with another number of shards up to that of a process.
+    fn moves_before(&self, life: u32) -> usize {
+        let lives = &self.lives[..(life as usize).min(self.lives.len())];
+        lives.windows(2).filter(|two| two[0].shards != two[1].shards).count()
+    }
+
+    /// Whether what a log had of a message for a subscriber was damaged: of its end, or of the subscriber's session.
+    fn is_doubtful(&self, until: u64, number: u32) -> bool {
+        let sent_at = self.messages[number as usize].sent_at;
+        self.judge.excused.contains(&number) || self.judge.again.contains(&number) || sent_at < until
+    }
+
+    /// The process has ended. Of messages that were damaged the next one may not know that clients have them.
+    pub(crate) fn subscribers_may_not_be_told(&mut self) {
+        let mut subscribers = std::mem::take(&mut self.subscribers);
+        for subscriber in &mut subscribers {
+            let until = subscriber.doubts_from(self.time);
+            subscriber.may_not_be_told(|number| self.is_doubtful(until, number));
+        }
+        self.subscribers = subscribers;
+    }
+
+    /// The process has ended. What it had in memory alone, as a log had no room, may be lost: of messages that were answered then the disks
+    /// tell which these are.
+    pub(crate) fn note_unstored(&mut self) {
+        if self.judge.tight.is_empty() {
+            return;
+        }
+        let all: Vec<_> = self.disks.iter().map(records::all).collect();
+        for (index, subscriber) in self.subscribers.iter().enumerate().filter(|(_, one)| one.kept) {
+            let missing =
+                self.missing((index, subscriber)).into_iter().filter(|number| self.judge.tight.contains(number));
+            let missing: Vec<u32> = missing.collect();
+            if missing.is_empty() {
+                continue;
+            }
+            let stored: BTreeSet<u32> =
+                all.iter().flat_map(|all| records::waiting_for(all, &subscriber.name)).collect();
+            self.judge
+                .unstored
+                .extend(missing.into_iter().filter(|number| !stored.contains(number)).map(|n| (index, n)));
+        }
+    }
+
     /// Messages that a subscriber has to have, and has not (J1).
-    pub(crate) fn missing(&self, subscriber: &Subscriber) -> Vec<u32> {
+    pub(crate) fn missing(&self, (index, subscriber): (usize, &Subscriber)) -> Vec<u32> {
         let is_due = |message: &Message| {
-            let answered = message.answered.is_some() && !message.is_will && message.qos > 0;
+            let lives = !message.is_will && message.expiry_s.is_none();
+            let answered = message.answered.is_some() && message.qos > 0 && lives;
             // At QoS 0 nothing is kept.
             let was_there = |wish: &Wish| wish.qos > 0 || subscriber.greeted_at < message.sent_at;
             let is_due = |wish: &Wish| wish.had(message.sent_at) && was_there(wish);
             answered && subscriber.matching(&message.topic).any(|(_, wish)| is_due(wish))
         };
+        let is_excused =
+            |number: u32| self.judge.excused.contains(&number) || self.judge.unstored.contains(&(index, number));
         let all = (0..).zip(&self.messages);
-        all.filter(|(number, message)| is_due(message) && !subscriber.ledger.has(*number)).map(|(n, _)| n).collect()
+        let missing = all.filter(|(number, message)| is_due(message) && !subscriber.ledger.has(*number));
+        missing.map(|(number, _)| number).filter(|number| !is_excused(*number)).collect()
     }
 
     /// The last retained message of each topic that a subscriber has asked for on this connection, where it has not come (J8). It may
@@ -155,6 +261,9 @@ impl World {
             last.insert(&message.topic, number);
         }
         let is_there = |number: &u32| {
+            if self.judge.excused.contains(number) || self.messages[*number as usize].expiry_s.is_some() {
+                return false;
+            }
             let ended = |(_, life): (u64, u32)| self.settings.spool.is_none() && life < self.life;
             self.messages[*number as usize].answered.is_some_and(|answered| !ended(answered))
         };
@@ -171,15 +280,15 @@ impl World {
 
     /// Whether all subscribers have what they must, but for what was dropped.
     pub(crate) fn has_delivered(&self) -> bool {
-        let of_one = |one| (self.missing(one).len() + self.missing_states(one).len()) as u64;
-        let missing = self.subscribers.iter().map(of_one);
+        let of_one = |one: (usize, &Subscriber)| (self.missing(one).len() + self.missing_states(one.1).len()) as u64;
+        let missing = self.subscribers.iter().enumerate().map(of_one);
         let may_be_missing = |missing: u64| self.judge.log_was_full || missing <= self.copies_dropped();
         self.subscribers.iter().all(Subscriber::is_at_rest) && may_be_missing(missing.sum())
     }
 
     /// What is missing when time is up (J1, J12).
     pub(crate) fn judge_delivery(&mut self) {
-        let missing = self.subscribers.iter().map(|one| (one.name.clone(), self.missing(one)));
+        let missing = self.subscribers.iter().enumerate().map(|one| (one.1.name.clone(), self.missing(one)));
         let missing: Vec<_> = missing.filter(|(_, missing)| !missing.is_empty()).collect();
         let count: usize = missing.iter().map(|(_, missing)| missing.len()).sum();
         let dropped = self.copies_dropped();
@@ -196,7 +305,9 @@ impl World {
     pub(crate) fn judge_queues(&mut self) {
         let Some(process) = &self.process else { return };
         let left = [ShardMetric::StoredMessages, ShardMetric::Exchanges].map(|metric| process.number(metric));
-        if left != [0, 0] {
+        // An exchange of which the end was destroyed stays until its publisher uses the packet identifier again, or its session ends.
+        let in_doubt = self.judge.exchanges_in_doubt.len() as u64;
+        if left[0] > 0 || left[1] > in_doubt {
             self.judge.fails("J11", format!("messages and exchanges on the disk at rest: {left:?}"));
         }
     }
@@ -227,15 +338,18 @@ fn judge_filters(subscriber: &Subscriber, message: &Message, copy: &Copy) -> Res
     Ok(())
 }
 
-/// J8: a retained message is not older than what has come of its topic before, unless the newer one was never answered.
+/// J8: a retained message is not older than what has come of its topic before, unless the newer one was never answered, or damaged.
 fn judge_retained(
-    messages: &[Message],
+    (messages, excused): (&[Message], &BTreeSet<u32>),
     ledger: &mut Ledger,
     line: &Line,
     number: u32,
 ) -> Result<(), (&'static str, String)> {
     let newest = ledger.newest.entry(line.clone()).or_insert(number);
-    if *newest > number && messages[*newest as usize].answered.is_some() {
+    // Where a newer one was destroyed, the one before may be there again.
+    let is_there =
+        |newest: u32| messages[newest as usize].answered.is_some() && excused.range(number..=newest).next().is_none();
+    if *newest > number && is_there(*newest) {
         return Err(("J8", format!("retained, behind message {newest}")));
     }
     *newest = number.max(*newest);

@@ -67,6 +67,34 @@ fn a_disk_that_is_away_costs_nothing() {
     assert!(matches!(refused, Err(RecoverError::Read { error: ReadError::Failed, .. })), "{refused:?}");
 }
 
+/// A disk that was away while segments had to be emptied: a log that takes nothing before that empties them when it is back.
+#[test]
+fn segments_are_emptied_when_the_disk_is_back_though_nothing_is_written() {
+    let (mut log, mut disk) = log(9);
+    let mut sessions = Vec::new();
+    while let Ok(session) = log.session(None, &[7; 6_000]) {
+        sessions.push(session);
+        settle(&mut log, &mut disk);
+    }
+    disk.bad = (0..SEGMENT / 512).flat_map(|sector| (0..9).map(move |segment| (segment, sector))).collect();
+    // One is left in each segment.
+    let mut kept = std::collections::BTreeSet::new();
+    for session in sessions {
+        let (segment, ..) = log.state().sessions[&session];
+        if !kept.insert(segment) {
+            log.session_ended(session).expect("from the reserve");
+            settle(&mut log, &mut disk);
+        }
+    }
+    assert_eq!(log.room_of_session(0), 0, "nothing could be moved");
+    assert!(log.moves_again());
+    disk.bad.clear();
+    settle(&mut log, &mut disk);
+    settle(&mut log, &mut disk);
+    assert!(log.room_of_session(0) > 0, "{:?}", disk.found());
+    assert!(!log.moves_again());
+}
+
 #[test]
 fn a_read_that_is_answered_later_goes_on_where_it_was() {
     let (mut log, mut disk, expected) = filled(30);

@@ -1,7 +1,7 @@
 //! Lanes that come and go, sinks that are ended, what is dropped, what is read back, and a disk that refuses.
 
 use super::support::{
-    SEGMENT, cut, cut_to, drain, lane, log, normal, put, put_with, recovered, settings, settle, value,
+    SEGMENT, cut, cut_to, drain, drain_state, lane, log, normal, put, put_with, recovered, settings, settle, value,
 };
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
@@ -371,6 +371,31 @@ fn a_start_reads_two_segments_at_most_and_says_what_is_gone() {
         (true, Some(before)),
         "an older one stands in; that is told"
     );
+}
+
+/// The checkpoint of the newest segment is damaged and the segment before it is gone, so an older one stands in: what the log goes on with is
+/// what was found, and not without the groups of the newest one but the last.
+#[test]
+fn what_stands_behind_a_missing_segment_is_taken_up() {
+    let (mut log, mut disk) = log(30);
+    let lane = lane(&mut log, "s", "t", 0);
+    while log.last.is_none_or(|(last, _)| last < 12) {
+        put(&mut log, lane, &[vec![1; 900]]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    for value in 2..6 {
+        put(&mut log, lane, &[vec![value; 900]]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    let (newest, before) = (log.last.expect("one").0, log.chain.complete[1].expect("one"));
+    disk.bytes(newest)[HEADER_BYTES + 16] ^= 1;
+    disk.lose(before);
+    let found = recovered(&disk);
+    let (rows, _) = drain_state(&found.state, &disk);
+    assert!((2..6).all(|value| rows.values().any(|row| row[0] == value)), "they can be read");
+    let mut again = Log::new(settings(30, 1), found);
+    settle(&mut again, &mut disk);
+    assert_eq!(drain(&mut again, &disk).0, rows);
 }
 
 #[test]
