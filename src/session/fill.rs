@@ -54,6 +54,12 @@ impl Session {
         Fill::again(&mut outgoing.listed, level)
     }
 
+    /// At which level it is listed.
+    #[must_use]
+    pub fn listed(&self) -> u8 {
+        self.outgoing.as_deref().map_or(0, |outgoing| outgoing.listed)
+    }
+
     /// Drops so many of the oldest copies that its client was not sent and that may be dropped. How many.
     pub fn drop_oldest(&mut self, most: usize) -> usize {
         self.outgoing.as_deref_mut().map_or(0, |outgoing| outgoing.drop_oldest(most))

@@ -1,21 +1,21 @@
 //! Where room for messages that wait is taken from when a shard runs short of it: from the sessions and shares with the longest queues, as
 //! parts of what each may hold, the oldest messages first. So one that is away or slow costs itself, and not those whose queues are short.
 //!
-//! Queues are listed by the power of two of that part, and only where it grows: entries are right, or too high, and are looked at when they
-//! come first.
+//! Queues are listed by the power of two of that part, and only where it grows: an entry is right, or too high, or of no queue any more, and is
+//! looked at when it comes first. When there are twice as many entries as were right, the others go.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use crate::limits::{REMEMBERED_BYTES_MAX, ROOM_DROPS_AT_ONCE, ROOM_DROPS_PER_TURN};
 use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Fill, Gone, SessionKey};
+use crate::session::{Fill, Gone, Session, SessionKey};
 
 use super::super::Core;
 use super::super::delivery::Whose;
 
 /// Whose queue it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::shard) enum Holder {
     Session(SessionKey),
     Share(ShareNumber),
@@ -25,20 +25,38 @@ pub(in crate::shard) enum Holder {
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Fullest {
     listed: [VecDeque<Holder>; Fill::LEVELS],
+    /// How many there are, and how many were right when they were looked through.
+    entries: usize,
+    right: usize,
     /// What waits comes near one of the bounds.
     is_short: bool,
 }
+
+/// Entries beside twice those that were right before they are looked through.
+const ENTRIES_MORE: usize = 1_024;
 
 impl Fullest {
     /// A queue has grown to this level, and stood at a lower one.
     pub(in crate::shard) fn note(&mut self, level: u8, holder: Holder) {
         self.listed[usize::from(level)].push_back(holder);
+        self.entries += 1;
     }
 
     /// The first of those that stand highest.
     fn pop(&mut self) -> Option<(u8, Holder)> {
         let (level, listed) = self.listed.iter_mut().enumerate().rev().find(|(_, listed)| !listed.is_empty())?;
+        self.entries -= 1;
         Some((level as u8, listed.pop_front()?))
+    }
+
+    /// Takes out entries that are not right, and those that are there twice. `listed`: at which level a queue is listed.
+    fn look_through(&mut self, listed: impl Fn(Holder) -> u8) {
+        let mut seen = HashSet::new();
+        for (level, entries) in self.listed.iter_mut().enumerate() {
+            entries.retain(|holder| usize::from(listed(*holder)) == level && seen.insert(*holder));
+            entries.shrink_to(2 * entries.len());
+        }
+        (self.entries, self.right) = (seen.len(), seen.len());
     }
 }
 
@@ -77,6 +95,13 @@ impl Core {
 
     /// At the end of a turn: if what waits comes near a bound, the longest queues lose their oldest messages.
     pub(in crate::shard) fn make_room(&mut self, now: Monotonic) {
+        let (fullest, sessions, shares) = (&mut self.queues.fullest, &self.sessions, &self.delivery.shares);
+        if fullest.entries > 2 * fullest.right + ENTRIES_MORE {
+            fullest.look_through(|holder| match holder {
+                Holder::Session(key) => sessions.get(key).map_or(0, Session::listed),
+                Holder::Share(number) => shares.listed(number),
+            });
+        }
         if !std::mem::take(&mut self.queues.fullest.is_short) {
             return;
         }
@@ -99,12 +124,16 @@ impl Core {
         let bounds = self.session_settings.queue;
         let (gone, listed) = match holder {
             Holder::Session(key) => {
-                let Some(session) = self.sessions.get_mut(key) else { return 0 };
+                let Some(session) = self.sessions.get_mut(key).filter(|session| session.listed() == level) else {
+                    return 0;
+                };
                 let dropped = if session.fill(bounds) < level { 0 } else { session.drop_oldest(ROOM_DROPS_AT_ONCE) };
                 (session.take_dropped(), session.list_again(bounds, dropped > 0 || session.fill(bounds) < level))
             }
             Holder::Share(number) => {
-                let Some(part) = self.delivery.shares.part_mut(number) else { return 0 };
+                let Some(part) = self.delivery.shares.part_mut(number).filter(|part| part.listed() == level) else {
+                    return 0;
+                };
                 let has_grown = part.fill(bounds) >= level;
                 let gone = if has_grown { part.drop_oldest(ROOM_DROPS_AT_ONCE, now) } else { Gone::default() };
                 (gone, part.list_again(bounds))
@@ -131,5 +160,35 @@ impl Core {
                 self.dropped_for_room(now, Whose::Share(text.as_deref().unwrap_or("")), gone);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn entries_of_queues_that_have_changed_or_gone_do_not_stay() {
+        let mut fullest = Fullest::default();
+        let holder = |number: u32| Holder::Share(NonZeroU32::new(number).expect("not 0"));
+        for number in 1..=100 {
+            for level in [1, 4, 4] {
+                fullest.note(level, holder(number));
+            }
+        }
+        // Half of them are where their last entries say.
+        fullest.look_through(|of| {
+            if let Holder::Share(number) = of
+                && number.get() <= 50
+            {
+                4
+            } else {
+                0
+            }
+        });
+        assert_eq!((fullest.entries, fullest.right, fullest.listed[1].len(), fullest.listed[4].len()), (50, 50, 0, 50));
+        assert_eq!((fullest.pop(), fullest.entries), (Some((4, holder(1))), 49));
     }
 }

@@ -212,6 +212,11 @@ impl Shares {
         self.parts.get_mut(&number)
     }
 
+    /// At which level it is listed; 0 without such a part.
+    pub(super) fn listed(&self, number: ShareNumber) -> u8 {
+        self.parts.get(&number).map_or(0, Part::listed)
+    }
+
     /// A session is not a member of a share any more.
     fn leave(&mut self, key: SessionKey, number: ShareNumber) {
         if self.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {

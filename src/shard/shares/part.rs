@@ -88,6 +88,11 @@ impl Part {
         Fill::grown(&mut self.listed, level)
     }
 
+    /// At which level it is listed.
+    pub(in crate::shard) fn listed(&self) -> u8 {
+        self.listed
+    }
+
     /// See [`Fill::again`].
     pub(in crate::shard) fn list_again(&mut self, bounds: QueueBounds) -> Option<u8> {
         let level = self.fill(bounds);
