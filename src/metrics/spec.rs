@@ -161,13 +161,13 @@ table!(
     ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; likewise `queue_bytes_max`.";
     ShareStoredMessages, Gauge, "share_stored_messages", "Messages of QoS 1 and 2 in the spool for shared subscriptions: those that wait, and those of QoS 1 that a member has not acknowledged. They count in `forebay_stored_messages`, too.";
     CopiesOldest, Age, "delivery_oldest_seconds", "Age of the oldest message of QoS 1 or 2 that waits for a client or for a member of a shared subscription, or that a client with a kept session has not acknowledged; at most since the start. 0: there is none.";
-    RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; at most 256 MiB on a shard.";
-    RememberedBytesMax, Gauge, "delivery_remembered_bytes_max", "Limit of `forebay_delivery_remembered_bytes`: past it messages for sessions are dropped (`queue_full`).";
+    RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; on a shard at most 256 MiB, and with a spool half of its room.";
+    RememberedBytesMax, Gauge, "delivery_remembered_bytes_max", "Limit of `forebay_delivery_remembered_bytes`: past fifteen sixteenths of it the longest queues lose their oldest messages (`queue_full`).";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
     DeliveryLineBytesMax, Gauge, "delivery_queue_bytes_max", "Limit of `forebay_delivery_queue_bytes`: half of it for messages with at most 64 subscribers on the shard, half for the others. While a half is full, publishers are paused.";
     Exchanges, Gauge, "exchanges", "Exchanges of QoS 2 of publishers with kept sessions, from the message's way into the spool for kept sessions to PUBREL, each counted on every shard that knows it.";
     StoredMessages, Gauge, "stored_messages", "Messages of QoS 1 and 2 in the spool that kept sessions have not all acknowledged, each counted once on a shard, and those for shared subscriptions; at most half of what the spool can keep track of.";
-    StoredMessagesMax, Gauge, "stored_messages_max", "Limit of `forebay_stored_messages`: past it messages for kept sessions are dropped (`queue_full`), or not stored if their clients are connected. 0: there is no spool.";
+    StoredMessagesMax, Gauge, "stored_messages_max", "Limit of `forebay_stored_messages`: past fifteen sixteenths of it the longest queues lose their oldest messages (`queue_full`). 0: there is no spool.";
     CopiesUnconfirmed, Gauge, "deliveries_unwritten", "Messages of QoS 1 and 2 that are not known to be on the disk yet where kept sessions may get them; past 16,384 between two shards, publishers of topics with subscribers there are paused.";
     RetainedMessages, Gauge, "retained_messages", "Retained messages; at most `messages_max` of `[retained]`, in even parts for all shards.";
     RetainedMessagesMax, Gauge, "retained_messages_max", "Limit of `forebay_retained_messages`: past it messages for other topics are not retained.";
