@@ -51,6 +51,11 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Subscribers, 516, "N18"),
     (Kind::Subscribers, 12_411, "N20"),
     (Kind::All, 69_067, "N26"),
+    (Kind::HostileSubscribers, 11, "a message that had expired before a crash"),
+    (Kind::HostileSubscribers, 884, "UNSUBACK before it was on the disk"),
+    (Kind::HostileSubscribers, 2571, "a segment that was not emptied once the disk was back"),
+    (Kind::HostileSubscribers, 3963, "groups behind a missing segment that were not taken up"),
+    (Kind::HostileSubscribers, 1617, "larger segments that left room for small messages alone"),
 ];
 
 /// A consequence of a known fault that a hostile run may show again and again. It is tolerated where its cause was there,

@@ -165,7 +165,12 @@ impl Process {
                 of(SinkMetric::DeadLettered),
             )
         });
-        let disks = self.hosts.iter().map(|host| format!("disk: {}", host.ring.disk.describe()));
+        let disks = self.hosts.iter().map(|host| {
+            let values = host.board.read();
+            let of = [ShardMetric::SpoolBytes, ShardMetric::SpoolBytesMax, ShardMetric::SpoolLiveBytes];
+            let [bytes, most, live] = of.map(|metric| values[metric as usize]);
+            format!("disk: {}; {bytes} of {most} bytes, {live} live", host.ring.disk.describe())
+        });
         let copies = [ShardMetric::CopiesSent, ShardMetric::CopiesQueueFull, ShardMetric::CopiesEnded];
         let copies = copies.map(|metric| self.number(metric));
         let stored = self.number(ShardMetric::StoredMessages);

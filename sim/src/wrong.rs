@@ -108,7 +108,7 @@ wrong! {
     PublishesBeforeSync, Seed(Subscribers, 16), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
     ReleasesBeforeSync, Seed(Subscribers, 62), { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
     ReplaysAtOnce, Shards, { fn may_replay(&self, _: u64) -> bool { true } }
-    SkipsNothing, Seed(Subscribers, 507), { fn skips_retained(&self, _: bool) -> bool { false } }
+    SkipsNothing, Shards, { fn skips_retained(&self, _: bool) -> bool { false } }
     SendsAnyRetained, Shards, { fn may_send_retained(&self, _: bool) -> bool { true } }
     BindsWithoutRoom, Shards, { fn may_bind(&self, _: bool) -> bool { true } }
     FailedIsSynced, Seed(All, 216), { fn is_synced(&self, _: bool) -> bool { true } }

@@ -67,7 +67,8 @@ impl Log {
             return false;
         }
         self.fit();
-        self.keeps_larger() && self.space() == 0
+        // A message of any size has to find room.
+        self.keeps_larger() && self.space() < self.settings.segment_bytes / 8
     }
 
     /// Whether a larger segment than is wanted is kept for a start.

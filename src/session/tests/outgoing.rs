@@ -478,5 +478,6 @@ fn the_age_of_the_oldest_and_the_counts_follow_what_a_session_holds() {
     world.shard.sessions.disconnected(key, conn, End::Lost, now);
     assert_eq!((counts(&world), world.session().oldest_copies()), ([1, 1], (None, Some(later(10)))));
     assert_eq!(world.shard.sessions.forget(key), None);
+    drop(world.shard.sessions.take_discarded());
     assert_eq!((world.held.oldest(), counts(&world)), (None, [0, 0]), "its session has ended");
 }

@@ -301,7 +301,32 @@ pub(in crate::shard) fn packets(mut parcel: &[u8]) -> impl Iterator<Item = &[u8]
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever comes in a parcel, its packets are read to its end or to where they end being packets.
+        #[test]
+        fn other_bytes_are_passed_over(kind in prop::sample::select(vec![SHARES, ORIGIN, PUBLISHER, MARK[0], 0x30]), bytes: Vec<u8>) {
+            let mut parcel = vec![kind, u8::try_from(bytes.len() % 128).expect("below")];
+            parcel.extend_from_slice(&bytes);
+            let mut taken = 0;
+            for packet in packets(&parcel) {
+                let _ = (shares_of(packet), origin_of(packet), publisher_of(packet).is_some(), publish_of(packet).is_some());
+                taken += packet.len();
+            }
+            prop_assert!(taken <= parcel.len());
+        }
+
+        #[test]
+        fn an_origin_comes_back_as_it_went(session: u64, packet_id: u16) {
+            let mut packet = Vec::new();
+            put_origin(Origin { session, packet_id }, &mut packet);
+            prop_assert_eq!(packets(&packet).map(origin_of).collect::<Vec<_>>(), [Some(Origin { session, packet_id })]);
+            prop_assert_eq!(shares_of(&packet).len(), 0);
+        }
+    }
 
     #[test]
     fn shares_come_back_as_they_went() {

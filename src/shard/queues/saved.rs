@@ -268,7 +268,44 @@ pub(crate) fn move_queue(kept: &Kept<'_>, number: impl Fn(u64) -> Option<u64>) -
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::super::delivery::put_packet;
     use super::*;
+    use crate::mqtt::property::Properties;
+
+    fn recipients() -> impl Strategy<Value = Vec<Recipient>> {
+        let of = (any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>(), prop::collection::vec(any::<u32>(), 0..40));
+        let recipient = of.prop_map(|(session, number, twice, retain, identifiers)| {
+            let qos = if twice { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            Recipient::new(session, number, &Copy { qos, retain, identifiers: identifiers.into(), share: None })
+        });
+        prop::collection::vec(recipient, 0..20)
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_comes_back_as_it_went(to in recipients(), deadline in any::<Option<(i64, u64)>>(), payload: Vec<u8>, cut in any::<prop::sample::Index>()) {
+            let deadline = deadline.filter(|deadline| *deadline != (0, 0));
+            let (mut packet, mut record) = (Vec::new(), Vec::new());
+            let properties = Properties::EMPTY;
+            let qos = QoS::AtLeastOnce;
+            put_packet(&Publish { dup: false, qos, retain: false, topic: "t", packet_id: 1, properties, payload: &payload }, &mut packet);
+            encode(deadline, to.iter(), &packet, &mut record);
+            let Some(Ok(Kept::Message { deadline: until, to: back, packet: message })) = Kept::decode(&record) else { panic!("{record:?}") };
+            prop_assert_eq!((until, &back, message), (deadline, &to, &packet[..]));
+            // Less of it is no message.
+            let cut = &record[..cut.index(record.len())];
+            prop_assert!(!matches!(Kept::decode(cut), Some(Ok(_))), "{:?}", cut);
+        }
+
+        /// Whatever a log holds, it is read or refused.
+        #[test]
+        fn other_bytes_are_read_or_refused(format in MESSAGE..=EXCHANGE_OF_SHARES, bytes: Vec<u8>) {
+            let record: Vec<u8> = std::iter::once(format).chain(bytes).collect();
+            prop_assert!(Kept::decode(&record).is_some());
+        }
+    }
 
     #[test]
     fn a_message_for_a_share_comes_back_as_it_went() {

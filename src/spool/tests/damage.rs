@@ -72,11 +72,11 @@ fn a_disk_that_is_away_costs_nothing() {
 fn segments_are_emptied_when_the_disk_is_back_though_nothing_is_written() {
     let (mut log, mut disk) = log(9);
     let mut sessions = Vec::new();
-    while let Ok(session) = log.session(None, &[7; 6_000]) {
+    while let Ok(session) = log.session(None, &[7; 1_500]) {
         sessions.push(session);
         settle(&mut log, &mut disk);
     }
-    disk.bad = (0..SEGMENT / 512).flat_map(|sector| (0..9).map(move |segment| (segment, sector))).collect();
+    disk.bad = (0..SEGMENT / 512).flat_map(|sector| (0..100).map(move |segment| (segment, sector))).collect();
     // One is left in each segment.
     let mut kept = std::collections::BTreeSet::new();
     for session in sessions {
@@ -86,12 +86,13 @@ fn segments_are_emptied_when_the_disk_is_back_though_nothing_is_written() {
             settle(&mut log, &mut disk);
         }
     }
-    assert_eq!(log.room_of_session(0), 0, "nothing could be moved");
-    assert!(log.moves_again());
+    let (segments, room) = (disk.found().len(), log.room_of_session(0));
+    assert!(log.moves_again(), "nothing could be moved");
     disk.bad.clear();
-    settle(&mut log, &mut disk);
-    settle(&mut log, &mut disk);
-    assert!(log.room_of_session(0) > 0, "{:?}", disk.found());
+    for _ in 0..4 {
+        settle(&mut log, &mut disk);
+    }
+    assert!(disk.found().len() < segments && log.room_of_session(0) > room, "{segments} segments, {room} bytes");
     assert!(!log.moves_again());
 }
 
