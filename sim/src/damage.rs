@@ -199,7 +199,7 @@ impl World {
 
     /// The spool was moved away, and all that subscribers had with it.
     pub(crate) fn subscriptions_gone(&mut self) {
-        // That start has greeted nobody.
+        // No client had its CONNACK from that start.
         let life = self.life.saturating_sub(1);
         for subscriber in &mut self.subscribers {
             subscriber.doubt(life);

@@ -17,7 +17,7 @@ pub(crate) enum Said {
     Ended(u64),
 }
 
-/// What a number stands for.
+/// What kind of record a number names.
 #[derive(Debug)]
 pub(crate) enum Record {
     /// A session of some client; which one its payload says.

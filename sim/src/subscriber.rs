@@ -111,7 +111,7 @@ pub struct Subscriber {
     pub doubted_until: u64,
     /// Packet identifiers of QoS 2 that it has not been told to release, and their messages.
     held: BTreeMap<u16, u32>,
-    /// Those of them of which nobody may know any more that they are to be released: their messages were damaged.
+    /// Those of them whose records were damaged, so that PUBREL for them may never come.
     unreleased: BTreeSet<u16>,
     /// Packet identifiers that it has not acknowledged to the end on this connection.
     open: BTreeMap<u16, u32>,

@@ -1,4 +1,4 @@
-//! `forebay clients`, `forebay shares` and `forebay retained`: who gets messages, what waits for whom, and what is retained.
+//! `forebay clients`, `forebay shares` and `forebay retained`: clients and the messages queued for them, shared subscriptions, and retained messages.
 
 use serde_json::{Value, json};
 

@@ -140,8 +140,8 @@ async fn shares(
     Ok(Json(Shares { shares, next: next.map(|next| next.to_string()) }))
 }
 
-/// At most `limit` shares with all their parts, and the number to go on with. A shard may have told a part only of what it has: of what
-/// stands behind that another one may know more.
+/// At most `limit` shares with all their parts, and the number to go on with. A shard may have told only a part of what it has, so
+/// shares behind that part may be incomplete and are left for the next page.
 fn together(told: Vec<Part<inspect::Share>>, limit: usize) -> (Vec<Vec<(usize, inspect::Share)>>, Option<u32>) {
     let mut end = told.iter().filter_map(|part| part.next).min();
     let mut found = BTreeMap::<u32, Vec<_>>::new();

@@ -123,6 +123,16 @@ table!(
     KeptRecords, Gauge, "spool_kept_records", "Records of sessions, their queues, queued and retained messages on disk.";
     SessionsEvicted, Counter, "sessions_evicted", "Sessions without a connection that were ended to make room for others.";
     BytesReceived, Counter, "mqtt_received_bytes", "Bytes received from clients.";
+    BytesSent, Counter, "mqtt_sent_bytes", "Bytes sent to clients.";
+    PubAcksReceived, Counter, "control_packets_received"{type = "puback"}, "Packets of connected clients by type; PUBLISH is in `publishes_received`, CONNECT in `connects`.";
+    PubRecsReceived, Counter, "control_packets_received"{type = "pubrec"}, "PUBREC.";
+    PubRelsReceived, Counter, "control_packets_received"{type = "pubrel"}, "PUBREL.";
+    PubCompsReceived, Counter, "control_packets_received"{type = "pubcomp"}, "PUBCOMP.";
+    SubscribesReceived, Counter, "control_packets_received"{type = "subscribe"}, "SUBSCRIBE.";
+    UnsubscribesReceived, Counter, "control_packets_received"{type = "unsubscribe"}, "UNSUBSCRIBE.";
+    PingsReceived, Counter, "control_packets_received"{type = "pingreq"}, "PINGREQ.";
+    DisconnectsReceived, Counter, "control_packets_received"{type = "disconnect"}, "DISCONNECT.";
+    AuthsReceived, Counter, "control_packets_received"{type = "auth"}, "AUTH.";
     PublishesQos0, Counter, "publishes_received"{qos = "0"}, "PUBLISH packets received, by QoS; duplicates of QoS 2 are not counted.";
     PublishesQos1, Counter, "publishes_received"{qos = "1"}, "At QoS 1.";
     PublishesQos2, Counter, "publishes_received"{qos = "2"}, "At QoS 2.";
@@ -140,7 +150,7 @@ table!(
     CopiesRecovered, Counter, "deliveries_begun"{source = "recovery"}, "Found in the spool at start, left by an earlier run.";
     CopiesTaken, Counter, "deliveries_begun"{source = "handed_over"}, "Handed over by another shard, for members of a shared subscription.";
     CopiesSent, Counter, "deliveries"{result = "sent"}, "Messages for subscribers, each counted once for each session, by what became of them: sent. At QoS 1 and 2 this is not the end of them: each is counted below as well.";
-    CopiesSentQos0, Counter, "deliveries"{result = "sent_qos_0"}, "Of those, sent at QoS 0: nobody acknowledges them.";
+    CopiesSentQos0, Counter, "deliveries"{result = "sent_qos_0"}, "Of those, sent at QoS 0, which is not acknowledged.";
     CopiesAcknowledged, Counter, "deliveries"{result = "acknowledged"}, "Acknowledged by the client: PUBACK, or PUBREC.";
     CopiesHandedOver, Counter, "deliveries"{result = "handed_over"}, "Of a shared subscription: handed over to another shard.";
     CopiesQueueFull, Counter, "deliveries"{result = "queue_full"}, "Dropped, because as many messages waited for the session as may (the oldest goes), or the memory for all of them was full.";
@@ -395,19 +405,8 @@ impl ShardMetric {
         Self::CopiesSessionEnded,
         Self::CopiesShareGone,
     ];
-    /// Those of the other side that were dropped.
-    pub const COPIES_DROPPED: [Self; 10] = [
-        Self::CopiesQueueFull,
-        Self::CopiesAway,
-        Self::CopiesSlow,
-        Self::CopiesTooLarge,
-        Self::CopiesDenied,
-        Self::CopiesExpired,
-        Self::CopiesRefused,
-        Self::CopiesEnded,
-        Self::CopiesSessionEnded,
-        Self::CopiesShareGone,
-    ];
+    /// Those of the other side that were dropped: all but the first five.
+    pub const COPIES_DROPPED: &'static [Self] = Self::COPIES_OUT.split_at(5).1;
 }
 
 impl SinkMetric {

@@ -13,7 +13,7 @@ use std::array;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::shape::{Key, LEVELS_MAX, SMALL_SHAPES, Seed, Shape, Topic};
+use super::shape::{Key, LEVELS_MAX, SMALL_SHAPES, Seed, Shape, Topic, bits};
 use super::slot::{self, Slot, TAKEN};
 use crate::limits::SHARDS_MAX;
 
@@ -153,10 +153,8 @@ impl Interest {
     pub fn shards(&self, topic: &Topic) -> u64 {
         let mut shards = self.everywhere.load(Ordering::Acquire);
         for (used, places) in self.used.iter().zip(&self.shapes) {
-            let mut used = used.load(Ordering::Acquire);
-            while used != 0 {
-                let place = &places[used.trailing_zeros() as usize];
-                used &= used - 1;
+            for at in bits(used.load(Ordering::Acquire)) {
+                let place = &places[at];
                 let (shape, users) = unpack(place.load(Ordering::Acquire));
                 let Some(key) = (users > 0).then(|| topic.key(shape)).flatten() else { continue };
                 for slot in self.slots(key) {

@@ -189,14 +189,18 @@ impl Topic {
         if !fits || (self.is_of_system && shape.begins_with_wildcard()) {
             return None;
         }
-        let mut sum = self.sums[levels];
-        let mut plus = shape.plus();
-        while plus != 0 {
-            sum = sum.wrapping_sub(self.hashes[plus.trailing_zeros() as usize]);
-            plus &= plus - 1;
-        }
+        let sum = bits(shape.plus().into()).fold(self.sums[levels], |sum, at| sum.wrapping_sub(self.hashes[at]));
         Some(Key::of(shape, sum))
     }
+}
+
+/// The bits that are set.
+pub fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let next = (mask != 0).then(|| mask.trailing_zeros() as usize);
+        mask &= mask.wrapping_sub(1);
+        next
+    })
 }
 
 #[cfg(test)]

@@ -406,7 +406,7 @@ mod tests {
         };
         (1..128).for_each(|n| world.subscribe(0, &pluses(n), 1));
         assert_eq!((used(&world), world.index.compared()), (SHAPES_OF_SESSION_MAX, 60), "it begins with its last");
-        // A shape that is there counts for nobody.
+        // A shape that is in use is not counted for a session.
         world.subscribe(1, &pluses(1).replace('l', "m"), 2);
         assert_eq!(world.index.compared(), 60);
         (1..128).rev().for_each(|n| world.subscribe(1, &pluses(n).replace('l', "k"), 1));

@@ -69,6 +69,8 @@ pub(super) struct Core<M> {
     pub(super) device_descriptors_max: u32,
     /// How often that was.
     pub(super) accepts_refused: u64,
+    /// [`Io::sent_bytes`].
+    pub(super) sent_bytes: u64,
     post: Post<M>,
     pub(super) out_bytes_max: usize,
     pub(super) stopping: bool,
@@ -85,6 +87,7 @@ impl<M: Send + 'static> Core<M> {
             conns: Connections::default(),
             pool: Pool::default(),
             scratch: Vec::new(),
+            sent_bytes: 0,
             dirty: VecDeque::new(),
             overdue: VecDeque::new(),
             late: VecDeque::new(),
@@ -253,6 +256,10 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         let alive = self.conns.get(id).filter(|conn| conn.is_alive());
         let queued = alive.and_then(|conn| conn.fd.as_ref()).map_or(0, super::send::unacked);
         queued + self.unsent(id)
+    }
+
+    fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
     }
 
     fn stream(&mut self, id: ConnId) {

@@ -213,6 +213,7 @@ impl<M: Send + 'static> Core<M> {
     /// more, and the connection has ended.
     pub(super) fn seal(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.named(id) else { return false };
+        let is_outgoing = conn.is_outgoing();
         let Some(layered) = &mut conn.layered else { return true };
         let outgoing = &mut conn.outgoing;
         let has_plain = !layered.holds && (!outgoing.tail.is_empty() || !outgoing.queue.is_empty());
@@ -225,6 +226,7 @@ impl<M: Send + 'static> Core<M> {
         if has_plain && outgoing.queue.is_empty() {
             let tail = std::mem::take(&mut outgoing.tail);
             sealed = layered.layer.seal(&tail, &mut wire);
+            self.sent_bytes += if is_outgoing { 0 } else { tail.len() as u64 };
             self.pool.take_lent(tail);
         } else if has_plain {
             outgoing.tail_to_queue(&mut self.pool);

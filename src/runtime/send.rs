@@ -187,23 +187,11 @@ impl<M: Send + 'static> Core<M> {
     /// Sends what was gathered for [`WRITES_PER_TURN`] connections: half of them the ones that have waited longest, then those of this turn,
     /// in the order in which it wrote to them. Behind these comes what may be late, for [`LATE_WRITES_PER_TURN`] connections.
     pub(super) fn flush_all(&mut self) {
-        let mut writes = self.flush_some(Self::overdue, WRITES_PER_TURN / 2) + WRITES_PER_TURN / 2;
-        writes = self.flush_some(Self::dirty, writes);
+        let mut writes = self.flush_some(|core| &mut core.overdue, WRITES_PER_TURN / 2) + WRITES_PER_TURN / 2;
+        writes = self.flush_some(|core| &mut core.dirty, writes);
         self.overdue.append(&mut self.dirty);
-        self.flush_some(Self::overdue, writes);
-        self.flush_some(Self::late, LATE_WRITES_PER_TURN);
-    }
-
-    fn overdue(&mut self) -> &mut VecDeque<u32> {
-        &mut self.overdue
-    }
-
-    fn dirty(&mut self) -> &mut VecDeque<u32> {
-        &mut self.dirty
-    }
-
-    fn late(&mut self) -> &mut VecDeque<u32> {
-        &mut self.late
+        self.flush_some(|core| &mut core.overdue, writes);
+        self.flush_some(|core| &mut core.late, LATE_WRITES_PER_TURN);
     }
 
     /// How many of so many writes are left.
@@ -236,11 +224,12 @@ impl<M: Send + 'static> Core<M> {
         }
         let Some(conn) = self.conns.named(id) else { return false };
         // What a layer has not sealed is not for the socket.
-        let is_plain = conn.layered.is_none();
+        let (is_plain, is_outgoing) = (conn.layered.is_none(), conn.is_outgoing());
         let outgoing = &mut conn.outgoing;
         if outgoing.flight.is_empty() && is_plain {
             if outgoing.queue.is_empty() {
                 outgoing.flight = std::mem::take(&mut outgoing.tail);
+                self.sent_bytes += if is_outgoing { 0 } else { outgoing.flight.len() as u64 };
             } else {
                 outgoing.tail_to_queue(&mut self.pool);
             }

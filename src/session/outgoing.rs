@@ -177,10 +177,11 @@ impl Outgoing {
         true
     }
 
-    /// Drops so many of those that were not sent and may go, oldest first: [`Session::take_dropped`]. How many.
-    pub(super) fn drop_oldest(&mut self, most: usize) -> usize {
+    /// Drops those that were not sent and may go, oldest first, as long as more have to go: [`Session::take_dropped`]. How many.
+    /// `more`: asked before each with how many went already.
+    fn drop_while(&mut self, more: impl Fn(&Self, usize) -> bool) -> usize {
         let (mut dropped, mut at) = (0, self.open);
-        while dropped < most && at < self.items.len() {
+        while at < self.items.len() && more(self, dropped) {
             if self.items[at].may_go() {
                 self.dropped.push(self.items[at].body.as_ref());
                 dropped += usize::from(self.drop_queued(at));
@@ -191,9 +192,14 @@ impl Outgoing {
         dropped
     }
 
+    /// Drops so many at most.
+    pub(super) fn drop_oldest(&mut self, most: usize) -> usize {
+        self.drop_while(|_, dropped| dropped < most)
+    }
+
     /// The level of what waits.
     pub(super) fn fill(&self, bounds: QueueBounds) -> u8 {
-        Fill::level((self.items.len() - self.open, self.queued_bytes), bounds)
+        Fill::level((self.copies().1, self.queued_bytes), bounds)
     }
 
     fn note_end(&mut self, gone: &Item) {
@@ -214,15 +220,7 @@ impl Outgoing {
             return Handed::Dropped;
         }
         let number = self.number();
-        let (mut dropped, mut at) = (0, self.open);
-        while at < self.items.len() && self.is_full(bytes, bounds) {
-            if self.items[at].may_go() {
-                self.dropped.push(self.items[at].body.as_ref());
-                dropped += usize::from(self.drop_queued(at));
-            } else {
-                at += 1;
-            }
-        }
+        let dropped = self.drop_while(|outgoing, _| outgoing.is_full(bytes, bounds));
         self.queued_bytes += bytes;
         self.all.moves(None, Some(Place::Queued));
         self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
@@ -231,8 +229,7 @@ impl Outgoing {
 
     /// Whether there is no room for a message of so many bytes. One that is larger than all that may wait goes alone.
     fn is_full(&self, bytes: usize, bounds: QueueBounds) -> bool {
-        self.items.len() - self.open >= bounds.messages
-            || self.queued_bytes > 0 && self.queued_bytes + bytes > bounds.bytes
+        self.copies().1 >= bounds.messages || self.queued_bytes > 0 && self.queued_bytes + bytes > bounds.bytes
     }
 
     /// Its place among those that are on their way.
@@ -374,12 +371,6 @@ impl Outgoing {
             self.give_up(self.open);
         }
         pumped
-    }
-}
-
-impl Drop for Outgoing {
-    fn drop(&mut self) {
-        (self.open, self.items) = (0, VecDeque::new());
     }
 }
 

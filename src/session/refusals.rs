@@ -22,7 +22,7 @@ const fn words(reason: ReasonCode) -> Option<&'static str> {
 }
 
 /// How a client that is not to learn what it lacks permission for is told of a refusal: the standard's word for "does not want to
-/// reveal the reason" (section 3.4.2.1). What Kafka rejects is told in the same way, as the two could be told apart otherwise.
+/// reveal the reason" (section 3.4.2.1). Records that Kafka rejects are answered in the same way, so that the two cannot be told apart.
 pub(super) fn hide(peer: Peer, reason: ReasonCode) -> (Peer, ReasonCode) {
     match reason {
         ReasonCode::NOT_AUTHORIZED | ReasonCode::UNSPECIFIED_ERROR => {

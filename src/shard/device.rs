@@ -170,9 +170,33 @@ impl Core {
             return flow;
         }
         match decode::decode(from.peer.version, Sender::Client, frame) {
-            Ok(packet) => self.control_packet(io, from.conn, from.session, &packet),
+            Ok(packet) => {
+                let flow = self.control_packet(io, from.conn, from.session, &packet);
+                // One that stalls comes again.
+                if !matches!(flow, Flow::Stall(_)) {
+                    self.count_control_packet(&packet);
+                }
+                flow
+            }
             Err(malformed) => self.violation(io, from.conn, from.session, malformed.into()),
         }
+    }
+
+    fn count_control_packet(&mut self, packet: &Packet<'_>) {
+        self.numbers.count(match packet {
+            Packet::PubAck(_) => M::PubAcksReceived,
+            Packet::PubRec(_) => M::PubRecsReceived,
+            Packet::PubRel(_) => M::PubRelsReceived,
+            Packet::PubComp(_) => M::PubCompsReceived,
+            Packet::Subscribe(_) => M::SubscribesReceived,
+            Packet::Unsubscribe(_) => M::UnsubscribesReceived,
+            Packet::PingReq => M::PingsReceived,
+            Packet::Disconnect(_) => M::DisconnectsReceived,
+            Packet::Auth(_) => M::AuthsReceived,
+            // Counted elsewhere, or no client's to send.
+            Packet::Connect(_) | Packet::Publish(_) => return,
+            Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => return,
+        });
     }
 
     fn control_packet(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {

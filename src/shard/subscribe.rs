@@ -163,13 +163,12 @@ impl Core {
     }
 
     /// The subscriptions of sessions that have ended go.
-    pub(super) fn forget_subscriptions(&mut self, now: Monotonic) {
+    pub(super) fn forget_subscriptions(&mut self) {
         while let Some(ended) = self.sessions.next_ended() {
             self.delivery.index.forget(ended);
             self.leave_shares(ended);
             self.retained.forget_replay(ended);
         }
-        self.tell_discarded(now);
     }
 
     /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may

@@ -182,7 +182,7 @@ impl Shard for Core {
             self.unstall(io);
             self.outward(io);
         }
-        self.forget_subscriptions(io.now());
+        self.forget_subscriptions();
         self.serve_shares(io);
         self.tell_handed();
         self.serve_retained(io);
@@ -197,9 +197,9 @@ impl Shard for Core {
         self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);
-        self.count_remembered(io);
-        self.settle_copies(io.now());
+        self.settle_copies(io);
         self.numbers.count(M::Turns);
+        self.numbers.set(M::BytesSent, io.sent_bytes());
         self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
         self.numbers.set(M::Unauthenticated, self.doors.open() as u64);

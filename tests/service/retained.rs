@@ -103,6 +103,18 @@ fn mosquitto_sub_finds_the_numbers_of_the_service() {
     let wanted = names.map(|name| format!("$SYS/broker/clients/{name} 0 0 1"));
     assert_eq!(lines, wanted, "none had connected when they were made");
     assert_eq!(retained(&service, "mqttv311", "$SYS/broker/+/stored", 1), ["$SYS/broker/messages/stored 0 0 1"]);
+    let loads = retained(&service, "mqttv5", "$SYS/broker/load/+/+/1min", 7);
+    let names = [
+        "bytes/received",
+        "bytes/sent",
+        "messages/received",
+        "messages/sent",
+        "publish/dropped",
+        "publish/received",
+        "publish/sent",
+    ];
+    let loads = loads.iter().map(|line| line.split_once(' ').expect("topic and payload").0);
+    assert!(loads.eq(names.map(|name| format!("$SYS/broker/load/{name}/1min"))));
     let version = format!("$SYS/broker/version Forebay {} 0 1", env!("CARGO_PKG_VERSION"));
     assert_eq!(retained(&service, "mqttv31", "$SYS/broker/version", 1), [version]);
     assert_eq!(metric(&service, "retained_messages"), 0);

@@ -1,15 +1,15 @@
 //! What an operator sees: health, readiness, metrics, logs.
 
-use forebay::mqtt::packet::{QoS, Version};
+use forebay::mqtt::packet::{PacketType, QoS, Version};
 use kafka_protocol::messages::DescribeConfigsRequest;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 
 use std::io::Write as _;
 use std::process::Stdio;
 
-use crate::device::{Device, puback};
+use crate::device::{Device, Heard, puback};
 use crate::kafka_client::Client;
-use crate::process::{ledger, metric, until};
+use crate::process::{ledger, metric, until, until_metric};
 use crate::support::service::{Service, config, sum};
 use crate::support::tool;
 
@@ -70,6 +70,25 @@ fn histograms_show_what_the_spool_took() {
         let number = |name| sum(&page, name).expect("a number");
         number("forebay_spool_group_bytes_sum") == number("forebay_spool_written_bytes_total")
     });
+}
+
+#[test]
+fn packets_and_bytes_are_counted_both_ways() {
+    let service = Service::start(&config(""));
+    let mut device = Device::connect(service.mqtt(), Version::V311, "device");
+    assert_eq!(device.subscribe(&[("t", QoS::ExactlyOnce)]), [2]);
+    device.ping();
+    device.publish(QoS::AtLeastOnce, 1, "t", b"x");
+    let heard = device.hear_all(2);
+    assert!(heard.iter().any(|heard| matches!(heard, Heard::Message(1, ..))), "{heard:?}");
+    device.acknowledge(PacketType::PubAck, 1);
+    device.leave();
+    until_metric(&service, "control_packets_received_total{type=\"disconnect\"}", 1);
+    for kind in ["subscribe", "pingreq", "puback"] {
+        assert_eq!(metric(&service, &format!("control_packets_received_total{{type=\"{kind}\"}}")), 1, "{kind}");
+    }
+    // CONNACK, SUBACK, PINGRESP, PUBACK, and the message: 2 bytes, its topic with 2 of length, 2 of packet identifier, 1 of payload.
+    assert_eq!(metric(&service, "mqtt_sent_bytes_total"), 4 + 5 + 2 + 4 + 8);
 }
 
 /// Both formats; Prometheus' own tool finds nothing to say about either.

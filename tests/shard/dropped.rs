@@ -131,7 +131,7 @@ fn what_is_dropped_of_a_share_names_the_share() {
     let full = "too many messages wait for members of the shared subscription";
     assert_eq!(told(&world), [format!("{SHARE}, 1, {full}")], "the oldest");
     world.advance(Duration::from_secs(1));
-    // The last member goes: nobody is left to take what waits.
+    // The last member leaves: no member is left for the queued messages.
     member(&mut world, "kept", 0, 0, false);
     world.advance(Duration::from_secs(2));
     assert_eq!([M::CopiesQueued, M::CopiesShareGone].map(|metric| world.number(metric)), [0, 1_000]);

@@ -286,6 +286,23 @@ fn what_had_expired_before_a_crash_is_not_sent_behind_it() {
     assert_eq!(world.number(M::CopiesExpired), 2);
 }
 
+/// Kept sessions until the log has no room for one more, however small it is. Their clients.
+fn fill_with_sessions(world: &mut World) -> Vec<String> {
+    let will = "w".repeat(60_000);
+    let mut names = Vec::new();
+    for will in [Some(&*will), None] {
+        loop {
+            let name = names.len().to_string();
+            let conn = arrive(world, &connect(&name, false, will));
+            if world.sent(conn)[..] == [0x20, 2, 0, 3] {
+                break;
+            }
+            names.push(name);
+        }
+    }
+    names
+}
+
 /// Sessions fill the log: that a subscription has ended cannot be written down, and a crash would bring it back.
 #[test]
 fn unsuback_is_not_sent_while_the_log_is_full() {
@@ -293,18 +310,7 @@ fn unsuback_is_not_sent_while_the_log_is_full() {
     let (subscriber, _) = world.kept_v5("s");
     let long = "l/".repeat(2_000);
     subscribe(&mut world, subscriber, Version::V5, 0, &[("t", QOS_1), (&long, QOS_1)]);
-    let will = "w".repeat(60_000);
-    let mut names = Vec::new();
-    for will in [Some(&*will), None] {
-        loop {
-            let name = names.len().to_string();
-            let conn = arrive(&mut world, &connect(&name, false, will));
-            if world.sent(conn)[..] == [0x20, 2, 0, 3] {
-                break;
-            }
-            names.push(name);
-        }
-    }
+    let names = fill_with_sessions(&mut world);
     let leave = [0xa2, 6, 0, 9, 0, 0, 1, b't'];
     world.bytes(subscriber, &leave);
     world.advance(Duration::from_secs(1));
@@ -402,18 +408,7 @@ fn pubrel_waits_while_the_log_is_full() {
         world.advance(Duration::from_millis(1));
         assert_eq!(hear(&mut world, subscriber), [said(2, id, "a")]);
     }
-    let will = "w".repeat(60_000);
-    let mut names = Vec::new();
-    for will in [Some(&*will), None] {
-        loop {
-            let name = names.len().to_string();
-            let conn = arrive(&mut world, &connect(&name, false, will));
-            if world.sent(conn)[..] == [0x20, 2, 0, 3] {
-                break;
-            }
-            names.push(name);
-        }
-    }
+    let names = fill_with_sessions(&mut world);
     let pubrel = |id| Heard::Answer { kind: 6, id };
     (1..=MESSAGES).for_each(|id| answer(&mut world, subscriber, 5, id));
     world.advance(Duration::from_secs(1));

@@ -109,7 +109,7 @@ impl World {
         // Who was not there for it, got it at QoS 0, or had no room, may get it when its publisher repeats it.
         let was_due = copy.qos > 0 && subscriber.matching(&message.topic).any(|(_, wish)| wish.had(message.sent_at));
         let lacks = !was_due || self.was_refused(number) || self.copies_dropped() > 0 || message.expiry_s.is_some();
-        // Dropped to make room, and not written down as over: another process has it, where it stands behind younger ones.
+        // Dropped to make room, and not written down as over: the next process has it again, behind younger ones.
         let is_back = copy.dup
             && self.copies_dropped() > 0
             && message.answered.is_some_and(|(_, life)| life < self.life)

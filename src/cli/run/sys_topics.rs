@@ -11,11 +11,63 @@ use crate::metrics::spec::ShardMetric as M;
 /// How often they are made: mosquitto's `sys_interval`.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
 
+/// The topics of a load: its averages per minute over 1, 5 and 15 minutes.
+macro_rules! load {
+    ($name:literal) => {
+        [
+            concat!("$SYS/broker/load/", $name, "/1min"),
+            concat!("$SYS/broker/load/", $name, "/5min"),
+            concat!("$SYS/broker/load/", $name, "/15min"),
+        ]
+    };
+}
+
+const LOADS: [[&str; 3]; 9] = [
+    load!("messages/received"),
+    load!("messages/sent"),
+    load!("publish/received"),
+    load!("publish/sent"),
+    load!("publish/dropped"),
+    load!("bytes/received"),
+    load!("bytes/sent"),
+    load!("sockets"),
+    load!("connections"),
+];
+
+/// What the averages of [`LOADS`] are over, in seconds.
+const WINDOWS_S: [f64; 3] = [60.0, 300.0, 900.0];
+
+/// Exponentially weighted averages of a counter per minute, as mosquitto has them; they begin at 0.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    counted: u64,
+    averages: [f64; 3],
+}
+
+impl Load {
+    /// What the counter says after `elapsed_s` more seconds.
+    fn count(&mut self, counter: u64, elapsed_s: f64) {
+        if elapsed_s <= 0.0 {
+            return;
+        }
+        let more = counter.saturating_sub(std::mem::replace(&mut self.counted, counter));
+        #[expect(clippy::cast_precision_loss, reason = "an average")]
+        let per_minute = more as f64 * 60.0 / elapsed_s;
+        for (average, window_s) in self.averages.iter_mut().zip(WINDOWS_S) {
+            let old = (-elapsed_s / window_s).exp();
+            *average = per_minute + old * (*average - per_minute);
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct SysTopics {
     began: Instant,
     next: Instant,
+    /// When the loads were last counted.
+    loaded: Instant,
+    loads: [Load; LOADS.len()],
     /// The most clients that were connected at a time, as far as it was looked.
     most: u64,
     /// What was published last.
@@ -25,7 +77,7 @@ pub(super) struct SysTopics {
 impl SysTopics {
     /// Of a service that has just started.
     pub(super) fn new(now: Instant) -> Self {
-        Self { began: now, next: now, most: 0, last: BTreeMap::new() }
+        Self { began: now, next: now, loaded: now, loads: Default::default(), most: 0, last: BTreeMap::new() }
     }
 
     /// When they are due.
@@ -55,7 +107,18 @@ impl SysTopics {
         let total = of(M::Sessions).max(connected);
         // Those for shared subscriptions may be in the spool, too.
         let stored = of(M::StoredMessages).saturating_sub(of(M::ShareStoredMessages)) + of(M::ShareQueuedMessages);
+        let publishes = sum(&[M::PublishesQos0, M::PublishesQos1, M::PublishesQos2]);
+        let connects = sum(&[M::ConnectsAccepted, M::ConnectsRefused]);
+        // Each of these is answered with one packet, as a CONNECT is.
+        let answered =
+            &[M::PubRecsReceived, M::PubRelsReceived, M::SubscribesReceived, M::UnsubscribesReceived, M::PingsReceived];
+        let others = &[M::PubAcksReceived, M::PubCompsReceived, M::DisconnectsReceived, M::AuthsReceived];
+        let received = publishes + of(M::PublishesRepeated) + connects + sum(answered) + sum(others);
+        let sent = of(M::CopiesSent) + of(M::Answers) + connects + sum(answered);
+        let dropped = sum(M::COPIES_DROPPED);
         let numbers = [
+            ("$SYS/broker/messages/received", received),
+            ("$SYS/broker/messages/sent", sent),
             ("$SYS/broker/clients/total", total),
             ("$SYS/broker/clients/connected", connected),
             ("$SYS/broker/clients/disconnected", total - connected),
@@ -64,10 +127,11 @@ impl SysTopics {
             ("$SYS/broker/clients/inactive", total - connected),
             ("$SYS/broker/messages/stored", stored),
             ("$SYS/broker/clients/maximum", self.most),
-            ("$SYS/broker/publish/messages/received", sum(&[M::PublishesQos0, M::PublishesQos1, M::PublishesQos2])),
+            ("$SYS/broker/publish/messages/received", publishes),
             ("$SYS/broker/publish/messages/sent", of(M::CopiesSent)),
-            ("$SYS/broker/publish/messages/dropped", sum(&M::COPIES_DROPPED)),
+            ("$SYS/broker/publish/messages/dropped", dropped),
             ("$SYS/broker/bytes/received", of(M::BytesReceived)),
+            ("$SYS/broker/bytes/sent", of(M::BytesSent)),
             ("$SYS/broker/subscriptions/count", of(M::Subscriptions)),
             ("$SYS/broker/shared_subscriptions/count", of(M::Shares)),
             ("$SYS/broker/retained messages/count", of(M::RetainedMessages)),
@@ -75,9 +139,50 @@ impl SysTopics {
             ("$SYS/broker/store/messages/bytes", of(M::RememberedBytes)),
         ];
         let mut values: Vec<_> = numbers.into_iter().map(|(topic, number)| (topic, number.to_string())).collect();
+        let loads = [
+            received,
+            sent,
+            publishes,
+            of(M::CopiesSent),
+            dropped,
+            of(M::BytesReceived),
+            of(M::BytesSent),
+            of(M::ConnectionsAccepted),
+            connects,
+        ];
+        let elapsed_s = now.duration_since(std::mem::replace(&mut self.loaded, now)).as_secs_f64();
+        for ((load, topics), counter) in self.loads.iter_mut().zip(LOADS).zip(loads) {
+            load.count(counter, elapsed_s);
+            values.extend(topics.into_iter().zip(load.averages.map(|average| format!("{average:.2}"))));
+        }
         let uptime = now.duration_since(self.began).as_secs();
         values.push(("$SYS/broker/version", format!("Forebay {}", env!("CARGO_PKG_VERSION"))));
         values.push(("$SYS/broker/uptime", format!("{uptime} seconds")));
         values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of 100 a second for a quarter of an hour, then nothing for as long. The figures are what `e` says of a first-order lag.
+    #[test]
+    fn averages_follow_a_load_at_their_own_pace() {
+        let mut load = Load::default();
+        let mut counter = 0;
+        for _ in 0..90 {
+            counter += 1000;
+            load.count(counter, 10.0);
+        }
+        let rounded = |load: &Load| load.averages.map(|average| average.round());
+        assert_eq!(rounded(&load), [6000.0, 5701.0, 3793.0]);
+        for _ in 0..90 {
+            load.count(counter, 10.0);
+        }
+        assert_eq!(rounded(&load), [0.0, 284.0, 1395.0]);
+        // A look at the same instant says nothing.
+        load.count(counter + 1, 0.0);
+        assert_eq!(rounded(&load), [0.0, 284.0, 1395.0]);
     }
 }

@@ -237,6 +237,10 @@ pub trait Io<M> {
     fn unsent(&self, conn: ConnId) -> usize;
     /// The same, and what the kernel has taken but the peer's has not acknowledged. Asks the kernel: for when it matters.
     fn unacked(&self, conn: ConnId) -> usize;
+    /// Bytes taken from the out-buffers of accepted connections to be sent, before a layer has sealed them.
+    fn sent_bytes(&self) -> u64 {
+        0
+    }
 
     /// Goes from one-shot reads (an accepted socket that may still move) to the multishot receive.
     fn stream(&mut self, conn: ConnId);

@@ -237,7 +237,7 @@ fn a_layer_that_has_failed_does_not_move() {
 }
 
 /// A shard that puts a layer over a connection after a first plain byte, echoes, and says what it is told. `p` pauses until
-/// a letter comes, `g` is answered with chunks and a gentle close.
+/// a letter comes, `n` is answered with the number of bytes sent so far, `g` is answered with chunks and a gentle close.
 fn echo(report: Sender<String>) -> impl FnMut(&mut dyn Io<Ask>, Event<'_, Ask>) {
     let mut paused = None;
     let mut plain: Vec<ConnId> = Vec::new();
@@ -254,6 +254,10 @@ fn echo(report: Sender<String>) -> impl FnMut(&mut dyn Io<Ask>, Event<'_, Ask>) 
             io.out(conn).extend_from_slice(&[4; 1_000]);
             assert_eq!(io.unsent(conn), 572_000);
             io.close(conn);
+        }
+        Event::Bytes(conn, b"n") => {
+            let sent = io.sent_bytes().to_string();
+            io.out(conn).extend_from_slice(sent.as_bytes());
         }
         Event::Bytes(conn, bytes) => {
             io.stream(conn);
@@ -288,6 +292,18 @@ fn layered(addr: std::net::SocketAddr) -> Peer {
     peer.socket.write_all(&wire).unwrap();
     assert_eq!(peer.next()[0].0, TICKET);
     peer
+}
+
+#[test]
+fn bytes_are_counted_as_the_layer_gets_them() {
+    let (house, told) = shard(&small(1), echo);
+    let mut peer = layered(house.addr);
+    assert_eq!(next(&told), "ready");
+    for (data, answer) in [("twelve bytes", "twelve bytes"), ("n", "12"), ("n", "14")] {
+        peer.data(data.as_bytes());
+        assert_eq!(peer.next(), [(DATA, answer.as_bytes().to_vec())]);
+    }
+    house.stop(|| Ask::Stop);
 }
 
 #[test]

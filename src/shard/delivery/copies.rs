@@ -285,10 +285,8 @@ impl Core {
         let all = Rc::clone(copies.remembered());
         let handed = session
             .hand(copy.clone(), unsent, stored.is_some(), (bounds, &all), || copies.body(message.publish, share_key));
-        if matches!(handed, Handed::Queued | Handed::DroppedOldest(_))
-            && let Some(level) = session.grown(bounds)
-        {
-            self.queues.fullest.note(level, Holder::Session(key));
+        if matches!(handed, Handed::Queued | Handed::DroppedOldest(_)) {
+            self.queues.fullest.note(session.grown(bounds), Holder::Session(key));
         }
         if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy);

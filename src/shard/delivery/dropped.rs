@@ -10,8 +10,8 @@ use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Gone, Place, SessionKey};
 
-use super::super::Core;
 use super::super::events::{clipped, second};
+use super::super::{Core, Ring};
 
 /// Whose copy it was.
 #[derive(Clone, Copy, Debug)]
@@ -55,10 +55,19 @@ impl Core {
 
     /// Copies that were with a session, or waited for a share, are dropped.
     pub(in crate::shard) fn dropped_later(&mut self, now: Monotonic, why: M, whose: Whose<'_>, gone: &Gone) {
+        self.dropped_as(now, (why, words(why, matches!(whose, Whose::Share(_)))), whose, gone);
+    }
+
+    /// The oldest of a long queue, as the shard has no room for more.
+    pub(in crate::shard) fn dropped_for_room(&mut self, now: Monotonic, whose: Whose<'_>, gone: &Gone) {
+        let what = "the shard has no room for more waiting messages: the oldest of a long queue go";
+        self.dropped_as(now, (M::CopiesQueueFull, what), whose, gone);
+    }
+
+    fn dropped_as(&mut self, now: Monotonic, (why, what): (M, &str), whose: Whose<'_>, gone: &Gone) {
         if gone.count > 0 {
             self.numbers.raise(why, gone.count);
             let publish = gone.first.as_ref().and_then(|body| body.publish());
-            let what = words(why, matches!(whose, Whose::Share(_)));
             self.tell_dropped(now, what, whose, publish.map(|publish| publish.topic));
         }
     }
@@ -66,19 +75,6 @@ impl Core {
     /// One that waited for members of a share.
     pub(in crate::shard) fn dropped_of_share(&mut self, now: Monotonic, why: M, share: &str, body: Rc<Body>) {
         self.dropped_later(now, why, Whose::Share(share), &Gone { count: 1, first: Some(body) });
-    }
-
-    /// The oldest of a long queue, as the shard has no room for more.
-    pub(in crate::shard) fn dropped_for_room(&mut self, now: Monotonic, whose: Whose<'_>, gone: &Gone) {
-        self.numbers.raise(M::CopiesQueueFull, gone.count);
-        let publish = gone.first.as_ref().and_then(|body| body.publish());
-        let topic = publish.map(|publish| publish.topic);
-        self.tell_dropped(
-            now,
-            "the shard has no room for more waiting messages: the oldest of a long queue go",
-            whose,
-            topic,
-        );
     }
 
     /// The same, if its share is known here.
@@ -102,25 +98,26 @@ impl Core {
         });
     }
 
-    /// Sessions have ended: what their clients had not acknowledged has, too.
-    pub(in crate::shard) fn tell_discarded(&mut self, now: Monotonic) {
+    /// At the end of a turn, before its numbers are published: what ended with sessions is dropped, and where all other copies are that are not
+    /// over.
+    pub(in crate::shard) fn settle_copies(&mut self, io: &Ring<'_>) {
         for (client, gone) in self.sessions.take_discarded() {
-            self.dropped_later(now, M::CopiesSessionEnded, Whose::Client(&client), &gone);
+            self.dropped_later(io.now(), M::CopiesSessionEnded, Whose::Client(&client), &gone);
         }
-    }
-
-    /// Before the numbers are published: where all copies are that are not over.
-    pub(in crate::shard) fn settle_copies(&mut self, now: Monotonic) {
-        self.tell_discarded(now);
         let (shares, remembered) = (&self.delivery.shares, self.delivery.remembered());
-        self.numbers.set(M::RememberedBytes, remembered.bytes() as u64);
+        let since = |oldest| io.wall().0 - i64::try_from(io.now().since(oldest).as_millis()).unwrap_or(i64::MAX);
+        let oldest = remembered.oldest().map_or(0, |oldest| u64::try_from(since(oldest)).unwrap_or(1).max(1));
         let (messages, bytes) = shares.queued();
         let of_shares = messages + shares.on_their_way() + self.sessions.returned();
-        self.numbers.set(M::CopiesQueued, (remembered.copies(Place::Queued) + of_shares) as u64);
-        self.numbers.set(M::CopiesInFlight, remembered.copies(Place::InFlight) as u64);
-        self.numbers.set(M::CopiesAcknowledged, remembered.acknowledged());
-        self.numbers.set(M::Shares, shares.parts() as u64);
-        self.numbers.set(M::ShareQueuedMessages, messages as u64);
-        self.numbers.set(M::ShareQueuedBytes, bytes as u64);
+        let numbers = &mut self.numbers;
+        numbers.set(M::RememberedBytes, remembered.bytes() as u64);
+        numbers.set(M::RememberedBytesMax, self.queues.bytes_max() as u64);
+        numbers.set(M::CopiesOldest, oldest);
+        numbers.set(M::CopiesQueued, (remembered.copies(Place::Queued) + of_shares) as u64);
+        numbers.set(M::CopiesInFlight, remembered.copies(Place::InFlight) as u64);
+        numbers.set(M::CopiesAcknowledged, remembered.acknowledged());
+        numbers.set(M::Shares, shares.parts() as u64);
+        numbers.set(M::ShareQueuedMessages, messages as u64);
+        numbers.set(M::ShareQueuedBytes, bytes as u64);
     }
 }

@@ -19,7 +19,7 @@ use crate::session::SessionKey;
 
 use super::super::stalls::Stall;
 use super::super::{Core, Ring};
-use super::{By, Message, Stored, publish_of, put_packet};
+use super::{By, Delivery, Message, Stored, publish_of, put_packet};
 
 /// Wide messages that wait are counted by their topics' hashes, in so many counters. A message whose topic shares one with them joins
 /// them for nothing.
@@ -41,6 +41,13 @@ struct Job {
     stored: Stored,
     /// Its publisher's shard is told of it in the order in which it came ([`Queues::keep_place`](super::super::queues::Queues::keep_place)).
     has_place: bool,
+}
+
+impl Job {
+    /// Nothing is written down for anybody who has got it.
+    fn is_whole(&self) -> bool {
+        self.left.is_none() && self.stored.group == 0
+    }
 }
 
 /// The subscribers that a message still goes to.
@@ -146,34 +153,6 @@ impl Lines {
         self.hasher.hash_one(topic) as usize % TOPICS
     }
 
-    /// Whether there is room for a message of so many bytes, of a publisher of this shard.
-    ///
-    /// # Errors
-    /// What it has to wait for.
-    pub(super) fn ask(
-        &self,
-        shard: usize,
-        (topic, bytes): (&str, usize),
-        recipients: impl Fn() -> usize,
-    ) -> Result<(), Stall> {
-        if !self.narrow.has_room_for(bytes) {
-            return Err(Stall::Subscribers(shard));
-        }
-        let is_wide = || self.has_wide_of(topic) || self.are_many(recipients());
-        if !self.wide.has_room_for(bytes) && is_wide() { Err(Stall::ManySubscribers) } else { Ok(()) }
-    }
-
-    fn push_wide(&mut self, topic: &str, job: Box<Job>) {
-        let counter = self.counter(topic);
-        self.topics[counter] += 1;
-        self.wide.push(job);
-    }
-
-    fn wide_done(&mut self, topic: &str) {
-        let counter = self.counter(topic);
-        self.topics[counter] -= 1;
-    }
-
     /// A pass is over ([`Core::pass_over`]) when all that is in the wide line is delivered. False: nothing is there.
     pub(super) fn pass_waits(&mut self) -> bool {
         let waits = !self.wide.is_empty();
@@ -181,6 +160,25 @@ impl Lines {
             self.wide.waiting.push_back(Waiting::Passed);
         }
         waits
+    }
+}
+
+impl Delivery {
+    /// Whether there is room here for a message of so many bytes. Its filters are in `matched`.
+    ///
+    /// # Errors
+    /// What its publisher has to wait for.
+    pub(super) fn ask_lines(&self, topic: &str, bytes: usize) -> Result<(), Stall> {
+        if !self.lines.narrow.has_room_for(bytes) {
+            return Err(Stall::Subscribers(self.shard));
+        }
+        let has_room = self.lines.wide.has_room_for(bytes) || !self.is_wide(topic);
+        if has_room { Ok(()) } else { Err(Stall::ManySubscribers) }
+    }
+
+    /// Whether a message waits in the wide line. Its filters are in `matched`.
+    fn is_wide(&self, topic: &str) -> bool {
+        self.lines.has_wide_of(topic) || self.lines.are_many(self.recipients())
     }
 }
 
@@ -204,8 +202,9 @@ impl Core {
         if !delivery.lines.narrow.is_empty() || delivery.budget == 0 {
             return delivery.lines.narrow.push(whole(shares));
         }
-        if delivery.lines.has_wide_of(topic) || delivery.lines.are_many(delivery.recipients()) {
-            return self.join_wide(topic, message.publish.qos, whole(shares));
+        if delivery.is_wide(topic) {
+            let counter = delivery.lines.counter(topic);
+            return self.join_wide(counter, message.publish.qos, whole(shares));
         }
         if let Some(had) = self.is_repeated(message) {
             return self.pass_over_repeat(io, message, shares, &had, false);
@@ -231,12 +230,14 @@ impl Core {
         }
     }
 
-    fn join_wide(&mut self, topic: &str, qos: QoS, mut job: Box<Job>) {
+    /// `counter`: that of its topic.
+    fn join_wide(&mut self, counter: usize, qos: QoS, mut job: Box<Job>) {
         job.has_place = self.awaits_copies(qos);
         if job.has_place {
             self.queues.keep_place(job.from);
         }
-        self.delivery.lines.push_wide(topic, job);
+        self.delivery.lines.topics[counter] += 1;
+        self.delivery.lines.wide.push(job);
     }
 
     /// At the end of a turn: what waits, as far as this turn may go; then the next one has its own share.
@@ -261,16 +262,6 @@ impl Core {
         self.numbers.set(M::FiltersWithoutRoom, self.delivery.index.without_room() as u64);
     }
 
-    /// At the end of a turn: what sessions have to remember.
-    pub(in crate::shard) fn count_remembered(&mut self, io: &Ring<'_>) {
-        let remembered = self.delivery.remembered();
-        let since = |oldest| io.wall().0 - i64::try_from(io.now().since(oldest).as_millis()).unwrap_or(i64::MAX);
-        let oldest = remembered.oldest().map_or(0, |oldest| u64::try_from(since(oldest)).unwrap_or(1).max(1));
-        let numbers = &mut self.numbers;
-        numbers.set(M::CopiesOldest, oldest);
-        numbers.set(M::RememberedBytesMax, self.queues.bytes_max() as u64);
-    }
-
     /// The turn that [`Core::deliver_waiting`] has asked for.
     pub(in crate::shard) fn delivery_time(&mut self) {
         self.delivery.wanted_at = None;
@@ -281,21 +272,14 @@ impl Core {
             let Some(Waiting::Message(mut job)) = self.delivery.lines.narrow.pop() else { return };
             let packet = std::mem::take(&mut job.packet);
             let Some(publish) = publish_of(&packet) else { continue };
-            let is_whole = job.left.is_none() && job.stored.group == 0;
-            let delivery = &mut self.delivery;
-            let is_wide = is_whole && {
-                delivery.look_up(publish.topic);
-                delivery.lines.has_wide_of(publish.topic) || delivery.lines.are_many(delivery.recipients())
-            };
-            let (topic, qos) = (publish.topic, publish.qos);
-            if !is_wide && !self.run_job(io, &publish, &mut job) {
+            self.find(&publish, &job);
+            if job.is_whole() && self.delivery.is_wide(publish.topic) {
+                let (counter, qos) = (self.delivery.lines.counter(publish.topic), publish.qos);
+                job.packet = packet;
+                self.join_wide(counter, qos, job);
+            } else if !self.run_job(io, &publish, &mut job) {
                 job.packet = packet;
                 return self.delivery.lines.narrow.put_back(job);
-            }
-            if is_wide {
-                let topic = topic.to_owned();
-                job.packet = packet;
-                self.join_wide(&topic, qos, job);
             }
             self.delivery.freed += 1;
         }
@@ -317,6 +301,7 @@ impl Core {
             };
             let packet = std::mem::take(&mut job.packet);
             let Some(publish) = publish_of(&packet) else { continue };
+            self.find(&publish, &job);
             if job.origin.is_some() {
                 // What a repeat is compared with is to be written down at once.
                 self.delivery.budget = self.delivery.budget.max(COPIES_PER_TURN);
@@ -325,25 +310,30 @@ impl Core {
                 job.packet = packet;
                 return self.delivery.lines.wide.put_back(job);
             }
-            self.delivery.lines.wide_done(publish.topic);
+            let counter = self.delivery.lines.counter(publish.topic);
+            self.delivery.lines.topics[counter] -= 1;
             self.delivery.freed += 1;
         }
     }
 
-    /// Makes copies of a message that has waited. Whether all are made.
+    /// Puts the filters of a message that has waited into `matched`, if it is not known already who gets it.
+    fn find(&mut self, publish: &Publish<'_>, job: &Job) {
+        if job.left.is_none() {
+            self.delivery.look_up(publish.topic);
+        }
+    }
+
+    /// Makes copies of a message that has waited, and has been [found](Self::find). Whether all are made.
     fn run_job(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job) -> bool {
         let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
         let Job { from, publisher, origin, pass, has_place, .. } = *job;
         let message = Message { publish, from, publisher, origin, waited_s, pass, by: By::Subscription };
-        if job.left.is_none() && job.stored.group == 0 {
+        if job.is_whole() {
             if let Some(had) = self.is_repeated(message) {
                 self.pass_over_repeat(io, message, &job.shares, &had, has_place);
                 return true;
             }
-            if origin.is_some() {
-                self.delivery.look_up(publish.topic);
-                self.keep_with_exchange(message, &job.shares, self.delivery.recipients());
-            }
+            self.keep_with_exchange(message, &job.shares, self.delivery.recipients());
         }
         let (done, shared) = self.give_to_shares(io, message, &job.shares);
         job.stored.also(shared);
@@ -352,7 +342,6 @@ impl Core {
             return false;
         }
         let Left { mut to, found_at } = job.left.take().unwrap_or_else(|| {
-            self.delivery.look_up(publish.topic);
             self.delivery.gather();
             let to = std::mem::take(&mut self.delivery.to);
             Left { to, found_at: self.delivery.index.changes() }

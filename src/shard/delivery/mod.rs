@@ -23,7 +23,7 @@ use crate::limits::COPIES_PER_TURN;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::{decode, encode, frame};
 use crate::route::interest::Interest;
-use crate::route::shape::Topic;
+use crate::route::shape::{Topic, bits};
 use crate::route::shares::{KnownShares, Shares as AllShares, ToShare};
 use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
 use crate::runtime::seam::Monotonic;
@@ -32,7 +32,7 @@ use crate::session::{Body, Remembered, SessionKey, properties};
 use self::copies::Copies;
 pub(super) use self::dropped::Whose;
 use self::lines::Lines;
-pub(super) use self::parcels::{Gathered, bits, packets, publisher_of};
+pub(super) use self::parcels::{Gathered, packets, publisher_of};
 
 use self::parcels::{Peers, Received};
 use super::connection::Timer;
@@ -293,7 +293,7 @@ impl Delivery {
             return Err(Stall::Subscribers(self.shard));
         }
         if self.is_here(route) {
-            self.lines.ask(self.shard, (topic, bytes), || self.recipients())?;
+            self.ask_lines(topic, bytes)?;
         }
         self.peers.ask(route.peers, bytes).map_err(Stall::Subscribers)
     }

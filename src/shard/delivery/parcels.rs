@@ -10,6 +10,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Packet, SubAck, Version};
 use crate::mqtt::property::Properties;
 use crate::mqtt::{encode, frame};
+use crate::route::shape::bits;
 use crate::route::shares::{ShareNumber, ToShare};
 
 use super::super::mail::Mail;
@@ -173,15 +174,6 @@ pub(in crate::shard) fn publisher_of(packet: &[u8]) -> Option<Publisher> {
     let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == PUBLISHER)?;
     // Behind the packet identifier and the length of the properties.
     Publisher::decode(frame.body.get(3..)?)
-}
-
-/// The bits that are set.
-pub(in crate::shard) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let next = (mask != 0).then(|| mask.trailing_zeros() as usize);
-        mask &= mask.wrapping_sub(1);
-        next
-    })
 }
 
 impl Core {

@@ -15,13 +15,14 @@ use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits::COPIES_UNCONFIRMED_MAX;
 use crate::mqtt::reason::ReasonCode;
+use crate::route::shape::bits;
 use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
 use crate::session::{ReleaseFirst, SessionKey, Unanswered};
 
 use super::super::Core;
 use super::super::confirm::Confirmations;
-use super::super::delivery::{Message, bits};
+use super::super::delivery::Message;
 use super::super::device::Flow;
 use super::super::mail::Mail;
 use super::super::publish::packet_bytes;

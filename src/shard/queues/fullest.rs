@@ -36,13 +36,15 @@ pub(in crate::shard) struct Fullest {
 const ENTRIES_MORE: usize = 1_024;
 
 impl Fullest {
-    /// A queue has grown to this level, and stood at a lower one.
-    pub(in crate::shard) fn note(&mut self, level: u8, holder: Holder) {
-        self.listed[usize::from(level)].push_back(holder);
-        self.entries += 1;
+    /// Lists a queue at this level, if it is to be listed.
+    pub(in crate::shard) fn note(&mut self, level: Option<u8>, holder: Holder) {
+        if let Some(level) = level {
+            self.listed[usize::from(level)].push_back(holder);
+            self.entries += 1;
+        }
     }
 
-    /// The first of those that stand highest.
+    /// The first of the highest level.
     fn pop(&mut self) -> Option<(u8, Holder)> {
         let (level, listed) = self.listed.iter_mut().enumerate().rev().find(|(_, listed)| !listed.is_empty())?;
         self.entries -= 1;
@@ -139,9 +141,7 @@ impl Core {
                 (gone, part.list_again(bounds))
             }
         };
-        if let Some(level) = listed {
-            self.queues.fullest.note(level, holder);
-        }
+        self.queues.fullest.note(listed, holder);
         if gone.count > 0 {
             self.tell_shortened(now, holder, &gone);
         }
@@ -175,7 +175,7 @@ mod tests {
         let holder = |number: u32| Holder::Share(NonZeroU32::new(number).expect("not 0"));
         for number in 1..=100 {
             for level in [1, 4, 4] {
-                fullest.note(level, holder(number));
+                fullest.note(Some(level), holder(number));
             }
         }
         // Half of them are where their last entries say.

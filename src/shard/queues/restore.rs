@@ -80,9 +80,8 @@ impl Core {
                 let restored = self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
                 self.numbers.raise(M::CopiesRecovered, restored as u64);
                 let bounds = self.session_settings.queue;
-                if let Some(level) = self.sessions.get_mut(*key).and_then(|session| session.grown(bounds)) {
-                    self.queues.fullest.note(level, Holder::Session(*key));
-                }
+                let level = self.sessions.get_mut(*key).and_then(|session| session.grown(bounds));
+                self.queues.fullest.note(level, Holder::Session(*key));
             }
         }
         self.tell_exchanges(now, sessions);

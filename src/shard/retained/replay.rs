@@ -347,7 +347,7 @@ impl Core {
         }
     }
 
-    /// Those that gave up their places stand in line again if their clients take more. A turn looks at some, in turn; while there are more than
+    /// Those that gave up their places are in line again if their clients take more. A turn looks at some, in turn; while there are more than
     /// that, there is another one soon.
     fn look_aside(&mut self, io: &mut Ring<'_>) {
         let aside = self.retained.replays.aside.len();

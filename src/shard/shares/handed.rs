@@ -141,9 +141,7 @@ impl Core {
             Ok(part) => {
                 let (number, member) = (part.share.number(), part.named(body.key()));
                 let dropped = part.push(body, io.now(), bounds, member);
-                if let Some(level) = part.grown(bounds) {
-                    self.queues.fullest.note(level, Holder::Share(number));
-                }
+                self.queues.fullest.note(part.grown(bounds), Holder::Share(number));
                 shares.settle(number);
                 shares.ripe.insert(number);
                 self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(text), &dropped);

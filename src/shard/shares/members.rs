@@ -50,7 +50,7 @@ impl Core {
             shares.of.remove(&key);
         }
         shares.leave(key, number);
-        // Where it was the last one here, nobody else will get it.
+        // If it was the last member here, no other one will get them.
         let has_members = shares.parts.get(&number).is_some_and(|part| !part.members.is_empty());
         let session = self.sessions.get_mut(key).filter(|session| !has_members && session.expiry_s() > 0);
         for (number, copy, body) in session.map(|of| of.keep_shared(number)).unwrap_or_default() {

@@ -108,9 +108,7 @@ impl Core {
         let body = self.delivery.copies.body(publish, to.key);
         let bounds = self.session_settings.queue;
         let dropped = part.push(body, io.now(), bounds, member);
-        if let Some(level) = part.grown(bounds) {
-            self.queues.fullest.note(level, Holder::Share(to.share));
-        }
+        self.queues.fullest.note(part.grown(bounds), Holder::Share(to.share));
         self.store_for_share(publish, to);
         Ok(dropped)
     }

@@ -373,10 +373,10 @@ fn a_start_reads_two_segments_at_most_and_says_what_is_gone() {
     );
 }
 
-/// The checkpoint of the newest segment is damaged and the segment before it is gone, so an older one stands in: what the log goes on with is
-/// what was found, and not without the groups of the newest one but the last.
+/// The checkpoint of the newest segment is damaged and the segment before it is gone, so an older checkpoint is used: the log goes on
+/// with what was found, including all groups of the newest segment.
 #[test]
-fn what_stands_behind_a_missing_segment_is_taken_up() {
+fn what_comes_behind_a_missing_segment_is_recovered() {
     let (mut log, mut disk) = log(30);
     let lane = lane(&mut log, "s", "t", 0);
     while log.last.is_none_or(|(last, _)| last < 12) {
