@@ -80,6 +80,10 @@ pub const COPIES_PER_TURN: usize = 32_768;
 /// takes sixteen times as long as the copy.
 pub const COPIES_PER_WRITE: usize = 16;
 
+/// Bytes of a packet that count as another copy. So what waits for its turn to be written to a client is some 16 KiB, and no copy is
+/// dropped for that ([`SUBSCRIBER_UNSENT_BYTES_MAX`]).
+pub const COPY_BYTES: usize = 256;
+
 /// Connections that a shard writes to in one turn, about a millisecond of the kernel's time. The others wait for the next.
 pub const WRITES_PER_TURN: usize = 128;
 
@@ -88,10 +92,16 @@ pub const WRITES_PER_TURN: usize = 128;
 pub const RECIPIENTS_MANY: usize = 64;
 
 /// Copies that a shard makes in one turn of messages with more recipients than [`RECIPIENTS_MANY`], beside [`COPIES_PER_TURN`].
-pub const WIDE_COPIES_PER_TURN: usize = 512;
+pub const WIDE_COPIES_PER_TURN: usize = 256;
+
+/// The same while the shard's clients publish nothing else: longer turns are cheaper, and delay nobody.
+pub const WIDE_COPIES_ALONE: usize = 8_192;
 
 /// Connections that a shard writes such copies to in one turn, beside [`WRITES_PER_TURN`].
-pub const LATE_WRITES_PER_TURN: usize = 32;
+pub const LATE_WRITES_PER_TURN: usize = 16;
+
+/// The same in a turn in which more connections have got such copies: each write then has more of them, which is cheaper.
+pub const LATE_WRITES_WHILE_MORE_COMES: usize = 8;
 
 /// Messages that wait on a shard for their turn to be copied, in bytes; as many with more recipients than [`RECIPIENTS_MANY`] beside them.
 /// Past it publishers of topics with subscribers there, or with so many, are not read; a message that is larger goes alone.

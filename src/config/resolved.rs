@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::data_dir_id::DataDirId;
 use super::problem::Problems;
-use crate::limits::{RECIPIENTS_MANY, WIDE_COPIES_PER_TURN};
+use crate::limits::{RECIPIENTS_MANY, WIDE_COPIES_ALONE, WIDE_COPIES_PER_TURN};
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
 use crate::runtime::Bind;
@@ -466,11 +466,13 @@ pub struct Wide {
     pub recipients: usize,
     /// Copies of them that a turn makes.
     pub copies: usize,
+    /// The same while nothing else is published.
+    pub copies_alone: usize,
 }
 
 impl Default for Wide {
     fn default() -> Self {
-        Self { recipients: RECIPIENTS_MANY, copies: WIDE_COPIES_PER_TURN }
+        Self { recipients: RECIPIENTS_MANY, copies: WIDE_COPIES_PER_TURN, copies_alone: WIDE_COPIES_ALONE }
     }
 }
 

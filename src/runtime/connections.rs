@@ -94,6 +94,8 @@ pub(super) struct Conn {
     pub(super) sending: bool,
     /// Is in the list of those with something to send.
     pub(super) dirty: bool,
+    /// That is the list of those that may wait.
+    pub(super) late: bool,
     /// The shard wants no bytes.
     pub(super) paused: bool,
     /// More is unsent than allowed: the runtime wants no bytes.
@@ -132,6 +134,7 @@ impl Conn {
             hung_up: false,
             sending: false,
             dirty: false,
+            late: false,
             paused: false,
             capped: false,
             peer_done: false,

@@ -54,6 +54,8 @@ pub(super) struct Core<M> {
     pub(super) overdue: VecDeque<u32>,
     /// The same, and they may wait for all others.
     pub(super) late: VecDeque<u32>,
+    /// In this turn there was more that may wait.
+    pub(super) late_grew: bool,
     /// Connections whose receive is to be armed at the end of the turn.
     pub(super) to_arm: Vec<u32>,
     /// Connections whose end the shard has not been told yet.
@@ -91,6 +93,7 @@ impl<M: Send + 'static> Core<M> {
             dirty: VecDeque::new(),
             overdue: VecDeque::new(),
             late: VecDeque::new(),
+            late_grew: false,
             to_arm: Vec::new(),
             ended: VecDeque::new(),
             wheel: Wheel::new(now),
@@ -227,8 +230,20 @@ impl<M: Send + 'static> Io<M> for Core<M> {
     }
 
     fn send_late(&mut self, id: ConnId) {
-        if let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output()) {
-            conn.queue_in(&mut self.late, id.slot);
+        let Some(conn) = self.conns.named(id).filter(|conn| conn.takes_output()) else { return };
+        self.late_grew = true;
+        if !conn.dirty {
+            (conn.dirty, conn.late) = (true, true);
+            self.late.push_back(id.slot);
+        }
+    }
+
+    fn send_soon(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.named(id)
+            && std::mem::take(&mut conn.late)
+        {
+            // What stands for it in `late` finds nothing to send then.
+            self.dirty.push_back(id.slot);
         }
     }
 

@@ -13,7 +13,7 @@ use super::connections::{Conn, FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Readi
 use super::core::Core;
 use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Chunk, Closed, ConnId};
-use crate::limits::{LATE_WRITES_PER_TURN, WRITES_PER_TURN};
+use crate::limits::{LATE_WRITES_PER_TURN, LATE_WRITES_WHILE_MORE_COMES, WRITES_PER_TURN};
 
 /// Pieces of one gathered send; what is more goes with the next.
 const PIECES: usize = 64;
@@ -191,7 +191,9 @@ impl<M: Send + 'static> Core<M> {
         writes = self.flush_some(|core| &mut core.dirty, writes);
         self.overdue.append(&mut self.dirty);
         self.flush_some(|core| &mut core.overdue, writes);
-        self.flush_some(|core| &mut core.late, LATE_WRITES_PER_TURN);
+        let grew = std::mem::take(&mut self.late_grew);
+        let writes = if grew { LATE_WRITES_WHILE_MORE_COMES } else { LATE_WRITES_PER_TURN };
+        self.flush_some(|core| &mut core.late, writes);
     }
 
     /// How many of so many writes are left.
@@ -210,6 +212,7 @@ impl<M: Send + 'static> Core<M> {
         if !std::mem::take(&mut conn.dirty) {
             return false;
         }
+        conn.late = false;
         let writes = !conn.sending && matches!(conn.phase, Phase::Open | Phase::Closing | Phase::Flushing);
         let wrote = writes && self.flush(id);
         self.cap(id);
@@ -293,7 +296,10 @@ impl<M: Send + 'static> Core<M> {
             _ if conn.phase == Phase::Dead => self.release(id),
             Ok(count) => {
                 conn.outgoing.advance(count, &mut self.pool);
-                self.mark_dirty(id);
+                // With nothing left it is in no queue, so that what comes next may be late.
+                if conn.phase != Phase::Open || conn.layered.is_some() || conn.unsent() > 0 {
+                    self.mark_dirty(id);
+                }
                 return self.uncap(id);
             }
             Err(error) if is_transient(&error) => {

@@ -248,6 +248,9 @@ impl Core {
         self.write_down(key);
         self.hold(io, conn, key, from);
         self.numbers.raise(M::Answers, drained.answered as u64);
+        if drained.answered > 0 {
+            io.send_soon(conn);
+        }
         self.time_answer(conn, oldest, io.now());
         if let Some(unanswered) = drained.unanswered {
             self.release_refused(key, unanswered);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forebay::limits::SUBSCRIBER_UNSENT_BYTES_MAX;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::FilterBuf;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Unsubscribe, Version};
@@ -159,23 +160,38 @@ fn clients_that_take_no_retained_messages_do_not_keep_others_from_theirs() {
     }
 }
 
+/// So many subscribers of `crowd`.
+fn crowd(world: &mut World, count: usize) -> Vec<ConnId> {
+    let join = |number| {
+        let conn = world.device_v5(&format!("c{number}"));
+        subscribe(world, conn, Version::V5, 0, &[("crowd", PLAIN)]);
+        conn
+    };
+    (0..count).map(join).collect()
+}
+
+/// Publishes these in one read, and lets one turn pass.
+fn publish_at_once<const N: usize>(world: &mut World, publisher: ConnId, of: [Publish<'_>; N]) {
+    let bytes: Vec<u8> = of.into_iter().flat_map(|of| bytes_of(Version::V5, &Packet::Publish(of))).collect();
+    world.bytes(publisher, &bytes);
+}
+
+/// How many of a crowd have more than so many bytes.
+fn with_more_than(world: &mut World, crowd: &[ConnId], bytes: usize) -> usize {
+    crowd.iter().filter(|conn| world.table.wire(**conn).out.len() > bytes).count()
+}
+
 #[test]
 fn others_pass_a_message_for_many_but_not_those_of_its_topic() {
     const CROWD: usize = 1_500;
     let mut world = world();
-    let mut crowd = Vec::new();
-    for number in 0..CROWD {
-        let conn = world.device_v5(&format!("c{number}"));
-        subscribe(&mut world, conn, Version::V5, 0, &[("crowd", PLAIN)]);
-        crowd.push(conn);
-    }
+    let crowd = crowd(&mut world, CROWD);
     let (publisher, neighbour) = (world.device_v5("p"), world.device_v5("n"));
     subscribe(&mut world, neighbour, Version::V5, 0, &[("t", PLAIN)]);
     let of = [message("crowd", "1"), message("crowd", "2"), message("t", "3"), message("crowd", "4")];
-    let bytes: Vec<u8> = of.into_iter().flat_map(|of| bytes_of(Version::V5, &Packet::Publish(of))).collect();
-    world.bytes(publisher, &bytes);
+    publish_at_once(&mut world, publisher, of);
     assert_eq!(heard(&mut world, neighbour, Version::V5), ["t 3"]);
-    let had: usize = crowd.iter().filter(|conn| !world.table.wire(**conn).out.is_empty()).count();
+    let had = with_more_than(&mut world, &crowd, 0);
     assert!(had > 0 && had < CROWD, "{had}: a turn makes copies for some");
     assert!(world.number(M::DeliveryLineBytes) > 0);
     world.advance(Duration::from_millis(1));
@@ -183,6 +199,45 @@ fn others_pass_a_message_for_many_but_not_those_of_its_topic() {
         assert_eq!(heard(&mut world, conn, Version::V5), ["crowd 1", "crowd 2", "crowd 4"]);
     }
     assert_eq!(world.number(M::DeliveryLineBytes), 0);
+}
+
+#[test]
+fn turns_are_longer_while_nothing_but_messages_for_many_is_published() {
+    const CROWD: usize = 1_500;
+    let mut world = world();
+    let crowd = crowd(&mut world, CROWD);
+    let publisher = world.device_v5("p");
+    let one = bytes_of(Version::V5, &Packet::Publish(message("crowd", "1"))).len();
+    publish_at_once(&mut world, publisher, [message("crowd", "1")]);
+    world.advance(Duration::from_millis(200));
+    assert_eq!(with_more_than(&mut world, &crowd, 0), CROWD);
+    publish_at_once(&mut world, publisher, [message("crowd", "2")]);
+    assert_eq!(with_more_than(&mut world, &crowd, one), CROWD);
+    let some = 1..CROWD;
+    // With something else, for nobody; and soon after it.
+    publish_at_once(&mut world, publisher, [message("t", "x"), message("crowd", "3")]);
+    assert!(some.contains(&with_more_than(&mut world, &crowd, 2 * one)));
+    world.advance(Duration::from_millis(50));
+    publish_at_once(&mut world, publisher, [message("crowd", "4")]);
+    assert!(some.contains(&with_more_than(&mut world, &crowd, 3 * one)));
+    world.advance(Duration::from_millis(200));
+    publish_at_once(&mut world, publisher, [message("crowd", "5")]);
+    assert_eq!(with_more_than(&mut world, &crowd, 4 * one), CROWD);
+}
+
+/// Or a client that has read everything would lose what is above [`SUBSCRIBER_UNSENT_BYTES_MAX`], because a turn has not written to it.
+#[test]
+fn a_turn_makes_fewer_copies_of_large_messages() {
+    const CROWD: usize = 100;
+    let large = "x".repeat(SUBSCRIBER_UNSENT_BYTES_MAX / 8);
+    let mut world = world();
+    let crowd = crowd(&mut world, CROWD);
+    let publisher = world.device_v5("p");
+    publish_at_once(&mut world, publisher, [message("t", "x"), message("crowd", &large)]);
+    let had = with_more_than(&mut world, &crowd, 0);
+    assert!((1..8).contains(&had), "{had}");
+    world.advance(Duration::from_millis(1));
+    assert_eq!(with_more_than(&mut world, &crowd, 0), CROWD);
 }
 
 /// [MQTT-3.10.4-3]

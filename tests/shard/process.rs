@@ -29,7 +29,7 @@ pub(crate) struct Of {
 }
 
 /// A message with more than one recipient on a shard has many, and a turn makes one copy of such.
-pub(crate) const ONE_OF_MANY: Wide = Wide { recipients: 1, copies: 1 };
+pub(crate) const ONE_OF_MANY: Wide = Wide { recipients: 1, copies: 1, copies_alone: 1 };
 
 /// See the module.
 pub(crate) struct Process {

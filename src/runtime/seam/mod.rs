@@ -231,6 +231,8 @@ pub trait Io<M> {
     /// What is written to a connection from now on, if it has nothing to send yet, goes out behind what others are sent in this
     /// turn: it may wait for one of the next.
     fn send_late(&mut self, _conn: ConnId) {}
+    /// What waits for a connection and [may be late](Io::send_late) goes out with what others are sent.
+    fn send_soon(&mut self, _conn: ConnId) {}
     /// Queues chunks behind whatever is in the out-buffer, without copying them.
     fn send(&mut self, conn: ConnId, chunks: &mut Vec<Chunk>);
     /// Bytes queued for this connection and not yet taken by the kernel.

@@ -12,9 +12,9 @@ use crate::runtime::seam::{ConnId, Io};
 const CROWD: usize = 8 * WRITES_PER_TURN;
 
 /// One byte for each of a crowd, and then one for the connection that has asked for it. Says how many of the crowd were still to
-/// be written to when that one had been. `late`: the crowd's bytes may wait.
-fn waiting(late: bool) -> usize {
-    let (house, told) = shard(&small(1), move |report: Sender<usize>| {
+/// be written to when that one had been, and whether the last one was. `late`: the crowd's bytes may wait, but the last one's.
+fn waiting(late: bool) -> (usize, bool) {
+    let (house, told) = shard(&small(1), move |report: Sender<(usize, bool)>| {
         let (mut crowd, mut asked): (Vec<ConnId>, Option<ConnId>) = (Vec::new(), None);
         move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
             Event::Accept(conn, ..) => {
@@ -28,6 +28,7 @@ fn waiting(late: bool) -> usize {
                     }
                     io.out(*other).push(b'x');
                 }
+                io.send_soon(crowd[CROWD - 1]);
                 io.out(conn).push(b'!');
                 asked = Some(conn);
             }
@@ -35,7 +36,7 @@ fn waiting(late: bool) -> usize {
             Event::TurnEnd => {
                 if let Some(conn) = asked.filter(|conn| io.unsent(*conn) == 0) {
                     let left = crowd.iter().filter(|other| io.unsent(**other) > 0).count();
-                    report.send(left).unwrap();
+                    report.send((left, io.unsent(crowd[CROWD - 1]) > 0)).unwrap();
                     asked = asked.filter(|asked| *asked != conn);
                 }
             }
@@ -66,12 +67,13 @@ fn waiting(late: bool) -> usize {
 
 #[test]
 fn what_may_wait_is_sent_behind_what_may_not() {
-    let left = waiting(true);
+    let (left, is_last_left) = waiting(true);
     assert!(left >= CROWD - 3 * WRITES_PER_TURN, "{left} of {CROWD} were still to be written to");
+    assert!(!is_last_left, "it may not wait any more");
 }
 
 #[test]
 fn a_turn_writes_to_so_many_and_to_all_in_the_end() {
-    let left = waiting(false);
+    let (left, _) = waiting(false);
     assert!(left < WRITES_PER_TURN, "{left}: they come in their order");
 }

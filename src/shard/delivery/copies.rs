@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::limits::{COPIES_PER_WRITE, SUBSCRIBER_UNSENT_BYTES_MAX};
+use crate::limits::{COPIES_PER_WRITE, COPY_BYTES, SUBSCRIBER_UNSENT_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS, Version};
@@ -82,8 +82,8 @@ impl Copies {
     }
 
     /// The packet, and where in it its identifier has to be filled in. Empty: it would be larger than any packet may be.
-    fn encode(&mut self, publish: &Publish<'_>, form: Form, waited_s: u32) -> (Range<usize>, usize) {
-        let known = self.forms.iter().chain(&self.identified).find(|(known, _)| *known == form);
+    fn encode(&mut self, publish: &Publish<'_>, form: &Form, waited_s: u32) -> (Range<usize>, usize) {
+        let known = self.forms.iter().chain(&self.identified).find(|(known, _)| known == form);
         let topic_bytes = form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)).len();
         let range = known.map(|(_, range)| range.clone()).unwrap_or_else(|| {
             let mut properties = properties(publish, form.version, waited_s, &form.identifiers);
@@ -103,9 +103,9 @@ impl Copies {
             }
             let range = from..self.bytes.len();
             if form.identifiers.is_empty() && form.alias.is_none() {
-                self.forms.push((form, range.clone()));
+                self.forms.push((form.clone(), range.clone()));
             } else {
-                self.identified = Some((form, range.clone()));
+                self.identified = Some((form.clone(), range.clone()));
             }
             range
         });
@@ -191,16 +191,15 @@ impl Core {
             return Err(M::CopiesQueueFull);
         }
         let copies = &mut self.delivery.copies;
-        let copy = Copy { qos, retain, identifiers: identifiers.as_slice().into(), share };
         let takes_aliases = conn.is_some() && session.takes_aliases();
         let hash = if takes_aliases { copies.topic_hash(publish.topic) } else { 0 };
         let mut alias = if takes_aliases { session.alias_for(publish.topic, hash, qos) } else { None };
         let mut form = Form { version: peer.version, qos, retain, identifiers, alias };
         let is_too_large = |range: &Range<usize>| range.is_empty() || range.len() > peer.packet_size_max as usize;
-        let (mut range, mut id_at) = copies.encode(publish, form.clone(), waited_s);
+        let (mut range, mut id_at) = copies.encode(publish, &form, waited_s);
         if alias.is_some() && is_too_large(&range) {
             (alias, form.alias) = (None, None);
-            (range, id_at) = copies.encode(publish, form, waited_s);
+            (range, id_at) = copies.encode(publish, &form, waited_s);
         }
         if conn.is_some() && is_too_large(&range) {
             return Err(M::CopiesTooLarge); // [MQTT-3.1.2-25]
@@ -210,7 +209,8 @@ impl Core {
         }
         let mut id = None;
         if qos > QoS::AtMostOnce {
-            let handed = self.hand(key, copy, message, unsent)?;
+            let identifiers = form.identifiers.as_slice().into();
+            let handed = self.hand(key, Copy { qos, retain, identifiers, share }, message, unsent)?;
             if handed != Handed::Dropped {
                 self.note_live(key, message);
             }
@@ -235,13 +235,15 @@ impl Core {
             session.wrote_alias(publish.topic, hash, alias);
         }
         if let Some(conn) = conn {
-            if unsent == 0 {
-                if self.delivery.is_many {
-                    io.send_late(conn);
-                } else {
-                    self.delivery.budget = self.delivery.budget.saturating_sub(COPIES_PER_WRITE - 1);
-                }
+            let mut more = range.len() / COPY_BYTES;
+            if self.delivery.is_late {
+                io.send_late(conn);
+            } else if unsent == 0 {
+                more += COPIES_PER_WRITE - 1;
+            } else {
+                io.send_soon(conn);
             }
+            self.delivery.budget = self.delivery.budget.saturating_sub(more);
             self.write_copy(io, conn, range, id, group);
         }
         self.numbers.count(M::CopiesSent);

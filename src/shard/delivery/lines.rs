@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
+use std::time::Duration;
 
 use crate::config::Wide;
 use crate::kafka::producer::row_log::Origin;
@@ -24,6 +25,9 @@ use super::{By, Delivery, Message, Stored, publish_of, put_packet};
 /// Wide messages that wait are counted by their topics' hashes, in so many counters. A message whose topic shares one with them joins
 /// them for nothing.
 const TOPICS: usize = 256;
+
+/// Wide messages are alone when a shard's clients have published no others for so long.
+const ALONE_AFTER: Duration = Duration::from_millis(100);
 
 /// A message that waits, or one of which some copies are left.
 #[derive(Debug)]
@@ -117,12 +121,30 @@ pub(super) struct Lines {
     topics: Box<[u32; TOPICS]>,
     hasher: foldhash::quality::RandomState,
     bounds: Wide,
+    /// Messages of this shard's clients that have joined `wide` since it was last looked.
+    joined: u64,
+    /// Messages that its clients had published then.
+    published: u64,
+    /// When others than those in `wide` were last found among them.
+    others_at: Monotonic,
+    /// That was [`ALONE_AFTER`] ago, or longer.
+    pub(super) is_alone: bool,
 }
 
 impl Lines {
     pub(super) fn new(bounds: Wide) -> Self {
         let (narrow, wide, hasher) = (Line::default(), Line::default(), foldhash::quality::RandomState::default());
-        Self { narrow, wide, topics: Box::new([0; TOPICS]), hasher, bounds }
+        let (joined, published, others_at, is_alone) = (0, 0, Monotonic::default(), false);
+        Self { narrow, wide, topics: Box::new([0; TOPICS]), hasher, bounds, joined, published, others_at, is_alone }
+    }
+
+    /// `published`: messages of this shard's clients. Copies that a turn makes of wide messages.
+    fn wide_copies(&mut self, published: u64, now: Monotonic) -> usize {
+        if published - std::mem::replace(&mut self.published, published) > std::mem::take(&mut self.joined) {
+            self.others_at = now;
+        }
+        self.is_alone = now.since(self.others_at) >= ALONE_AFTER;
+        if self.is_alone { self.bounds.copies_alone } else { self.bounds.copies }
     }
 
     /// Whether so many recipients are many.
@@ -237,6 +259,7 @@ impl Core {
             self.queues.keep_place(job.from);
         }
         self.delivery.lines.topics[counter] += 1;
+        self.delivery.lines.joined += u64::from(job.from == self.delivery.shard);
         self.delivery.lines.wide.push(job);
     }
 
@@ -289,7 +312,9 @@ impl Core {
         if self.delivery.lines.wide.is_empty() {
             return;
         }
-        self.delivery.budget = self.delivery.lines.bounds.copies;
+        let published =
+            [M::PublishesQos0, M::PublishesQos1, M::PublishesQos2].map(|of| self.numbers.get(of)).iter().sum();
+        self.delivery.budget = self.delivery.lines.wide_copies(published, io.now());
         while self.delivery.budget > 0 {
             let mut job = match self.delivery.lines.wide.pop() {
                 Some(Waiting::Message(job)) => job,

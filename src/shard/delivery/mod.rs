@@ -150,7 +150,7 @@ pub(super) struct Delivery {
     /// When the turn is that was asked for.
     wanted_at: Option<Monotonic>,
     /// The message at hand has many recipients.
-    is_many: bool,
+    is_late: bool,
 }
 
 impl Delivery {
@@ -175,7 +175,7 @@ impl Delivery {
             received: VecDeque::new(),
             freed: 0,
             wanted_at: None,
-            is_many: false,
+            is_late: false,
         }
     }
 
@@ -446,7 +446,7 @@ impl Core {
         is_stale: bool,
     ) -> (usize, u64) {
         self.delivery.copies.begin(io.now());
-        self.delivery.is_many = self.delivery.lines.are_many(to.len());
+        self.delivery.is_late = self.delivery.lines.are_many(to.len()) && !self.delivery.lines.is_alone;
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {
             if self.delivery.budget == 0 {
@@ -467,7 +467,7 @@ impl Core {
         }
         let group = self.store_copies(io, message.publish);
         self.delivery.copies.end();
-        self.delivery.is_many = false;
+        self.delivery.is_late = false;
         (done, group)
     }
 }
