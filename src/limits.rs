@@ -128,10 +128,10 @@ pub const REPLAYS_AT_ONCE_MAX: usize = 64;
 pub const REPLAY_BATCH_BYTES: usize = 64 << 10;
 
 /// Topics that are looked at for a batch.
-pub const REPLAY_LOOKS_MAX: usize = 512;
+pub const REPLAY_LOOKS_MAX: usize = 256;
 
-/// Retained messages that a shard sends in one turn, beside [`COPIES_PER_TURN`].
-pub const REPLAY_COPIES_PER_TURN: usize = 512;
+/// Retained messages that a shard sends in one turn, beside [`COPIES_PER_TURN`]; large ones count as several ([`COPY_BYTES`]).
+pub const REPLAY_COPIES_PER_TURN: usize = 256;
 
 /// Topics that are noted while retained messages are sent to a session, as they came live meanwhile. Past it what is left is asked
 /// for again.

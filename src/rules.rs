@@ -268,6 +268,12 @@ pub trait Rules: Debug + Sync {
         came_live
     }
 
+    /// B11: A retained message comes live, and is left out, if its shard took it when it had been asked for `passes` passes, and for that of the
+    /// subscription, which was number `behind`, as well.
+    fn comes_live(&self, passes: u64, behind: u64) -> bool {
+        passes >= behind
+    }
+
     /// B12: A message of a share is bound to a member when it is sent to it: to one that has room.
     fn may_bind(&self, has_room: bool) -> bool {
         has_room

@@ -20,7 +20,9 @@ FILTERS = ("--sessions", "100000", "--filter", "dev/{client}/{group}/cmd", "--fi
 
 def kept(bench: str, shards: int, spool: str, *job: str) -> None:
     with folder() as work:
-        service = Service(work, PREAMBLE.format(shards=shards, folder=work) + NO_KAFKA + SESSIONS + spool)
+        # Eight shards on whatever there is.
+        preamble = PREAMBLE.format(shards=shards, folder=work).replace("[control]", f"pin = {str(shards == 1).lower()}\n\n[control]")
+        service = Service(work, preamble + NO_KAFKA + SESSIONS + spool)
         service.start()
         try:
             where = ["--target", service.addresses["mqtt"], "--pid", str(service.process.pid)]

@@ -51,6 +51,8 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::Subscribers, 516, "N18"),
     (Kind::Subscribers, 12_411, "N20"),
     (Kind::All, 69_067, "N26"),
+    (Kind::Shares, 132, "N27"),
+    (Kind::Shares, 1740, "N27"),
     (Kind::HostileSubscribers, 11, "a message that had expired before a crash"),
     (Kind::HostileSubscribers, 884, "UNSUBACK before it was on the disk"),
     (Kind::HostileSubscribers, 2571, "a segment that was not emptied once the disk was back"),

@@ -27,6 +27,9 @@ struct Arguments {
     /// Clients subscribe; with `--hostile`, in hostile runs.
     #[arg(long)]
     subscribers: bool,
+    /// Clients subscribe, some of them to shared subscriptions.
+    #[arg(long)]
+    shares: bool,
     /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
     #[arg(long, value_delimiter = ',')]
     without: Vec<String>,
@@ -61,6 +64,7 @@ fn main() -> std::process::ExitCode {
         (arguments.hostile && arguments.subscribers, Kind::HostileSubscribers),
         (arguments.hostile, Kind::Hostile),
         (arguments.gathered, Kind::Gathered),
+        (arguments.shares, Kind::Shares),
         (arguments.subscribers, Kind::Subscribers),
     ];
     let kind = kinds.into_iter().find(|(is_asked, _)| *is_asked).map_or(Kind::All, |(_, kind)| kind);

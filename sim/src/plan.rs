@@ -131,6 +131,8 @@ pub struct Delivery {
     pub messages_max: u32,
     /// `when_full` is `drop-newest`.
     pub drops_newest: bool,
+    /// `share_strategy`, where it is not the default.
+    pub share_strategy: &'static str,
 }
 
 /// The configuration of one start.
@@ -212,6 +214,9 @@ impl Settings {
             let full = if delivery.drops_newest { "drop-newest" } else { "drop-oldest" };
             let most = delivery.messages_max;
             let _ = writeln!(text, "[delivery]\nqueue_messages_max = {most}\nwhen_full = \"{full}\"");
+            if !delivery.share_strategy.is_empty() {
+                let _ = writeln!(text, "share_strategy = \"{}\"", delivery.share_strategy);
+            }
         }
         for (number, sink) in self.sinks.iter().enumerate() {
             self.sink(number, sink, &mut text);
@@ -285,6 +290,8 @@ pub enum Kind {
     Subscribers,
     /// As `Hostile`, and clients that subscribe.
     HostileSubscribers,
+    /// As `Subscribers`, and clients that are members of shared subscriptions.
+    Shares,
 }
 
 impl Kind {
@@ -297,7 +304,7 @@ impl Kind {
     /// Clients subscribe.
     #[must_use]
     pub const fn has_subscribers(self) -> bool {
-        matches!(self, Self::Subscribers | Self::HostileSubscribers)
+        matches!(self, Self::Subscribers | Self::HostileSubscribers | Self::Shares)
     }
 }
 
@@ -386,6 +393,8 @@ pub struct Plan {
     pub faults: Vec<(Fault, u64)>,
     /// Longest way between shard and broker, in nanoseconds.
     pub latency: u64,
+    /// Longest way of a letter from shard to shard, in nanoseconds.
+    pub mail: u64,
     /// Longest sync, in nanoseconds.
     pub sync: u64,
     /// Devices may send what Kafka refuses.
@@ -398,6 +407,8 @@ pub struct Plan {
     pub layers: Layers,
     /// Clients that subscribe.
     pub subscribers: usize,
+    /// Clients that are members of shared subscriptions.
+    pub members: usize,
     /// Messages of QoS 1 for subscribers alone have RETAIN.
     pub retains: bool,
     /// Some messages for subscribers alone expire.
@@ -421,7 +432,7 @@ impl Plan {
         let mut of_subscribers = stream(seed, "subscribers");
         let has_disk = match kind {
             Kind::Memory => false,
-            Kind::Subscribers => of_subscribers.u8(..6) > 0,
+            Kind::Subscribers | Kind::Shares => of_subscribers.u8(..6) > 0,
             Kind::All | Kind::Hostile | Kind::Gathered | Kind::HostileSubscribers => true,
         };
         let spool = has_disk.then(|| spool(&mut stream(seed, "spool"), large));
@@ -455,12 +466,14 @@ impl Plan {
             storm,
             faults: faults(seed, kind),
             latency: [100_000, MS, 5 * MS, 40 * MS][rng.usize(..4)],
+            mail: 0,
             sync: [0, 200_000, 4 * MS, 60 * MS][rng.usize(..4)],
             poison: rng.u8(..3) == 0,
             clock_ahead_ms: if kind.is_hostile() { clock(&mut stream(seed, "clock")) } else { 0 },
             hostile,
             layers: Layers::None,
             subscribers: 0,
+            members: 0,
             retains: false,
             expires: kind == Kind::HostileSubscribers && stream(seed, "expiry").bool(),
             settings,
@@ -469,7 +482,10 @@ impl Plan {
         if let (Kind::Gathered, Some(spool)) = (kind, &mut plan.settings.spool) {
             spool.sync_interval_ms = stream(seed, "gathered").u64(1..10);
         }
-        if kind.has_subscribers() { plan.with_subscribers(&mut of_subscribers) } else { plan }
+        if kind.has_subscribers() {
+            plan = plan.with_subscribers(&mut of_subscribers);
+        }
+        if kind == Kind::Shares { plan.with_members(&mut stream(seed, "members")) } else { plan }
     }
 
     /// Half of the runs have layers, and most of these more than one shard, between which their connections move.
@@ -487,7 +503,7 @@ impl Plan {
         self.subscribers = rng.usize(1..6);
         let is_small = rng.u8(..8) == 0;
         let messages_max = if is_small { rng.u32(3..40) } else { 10_000 };
-        self.settings.delivery = Some(Delivery { messages_max, drops_newest: rng.bool() });
+        self.settings.delivery = Some(Delivery { messages_max, drops_newest: rng.bool(), share_strategy: "" });
         if let Some(spool) = &mut self.settings.spool
             && rng.u8(..4) > 0
             && !self.hostile.flood
@@ -500,6 +516,17 @@ impl Plan {
             self.faults.push((fault, fault.mean_time() * 4 / rng.u64(1..=8)));
         }
         self.retains = rng.bool();
+        self
+    }
+
+    /// Members of shared subscriptions, in most runs on more than one shard, and mail that is late.
+    fn with_members(mut self, rng: &mut fastrand::Rng) -> Self {
+        self.members = rng.usize(2..6);
+        self.settings.shards = self.settings.shards.max([1, 2, 3][rng.usize(..3)]);
+        self.mail = [0, MS, 20 * MS, 300 * MS][rng.usize(..4)];
+        if let Some(delivery) = &mut self.settings.delivery {
+            delivery.share_strategy = ["round-robin", "least-inflight", "hash-client", "hash-topic"][rng.usize(..4)];
+        }
         self
     }
 
@@ -566,7 +593,7 @@ impl Settings {
             && rng.u8(..4) == 0
         {
             let messages_max = if rng.u8(..8) == 0 { rng.u32(3..40) } else { 10_000 };
-            *delivery = Delivery { messages_max, drops_newest: rng.bool() };
+            *delivery = Delivery { messages_max, drops_newest: rng.bool(), ..*delivery };
         }
         for sink in &mut self.sinks {
             if rng.u8(..4) == 0 && sink.buffer != Buffer::Memory {

@@ -92,6 +92,16 @@ pub struct Process {
     notices: Receiver<Notice>,
     letters: Vec<Receiver<Letter>>,
     moving: Moving,
+    /// What is in the mailbox of each shard. A mailbox keeps the order of all that comes, whoever has sent it.
+    mail: Vec<Line>,
+}
+
+/// Letters under way, each with the shard that has sent it.
+#[derive(Default)]
+struct Line {
+    letters: VecDeque<(usize, Mail)>,
+    /// When the last of them arrives.
+    clear_at: u64,
 }
 
 impl std::fmt::Debug for Process {
@@ -277,6 +287,7 @@ impl World {
             notices,
             letters,
             moving,
+            mail: (0..shards).map(|_| Line::default()).collect(),
         });
         let sinks: Vec<_> = self.settings.sinks.iter().map(|sink| (sink.buffer, sink.level)).collect();
         let spool = self.settings.spool.map(|spool| (spool.segment_bytes, spool.segments_max, spool.when_full));
@@ -543,16 +554,7 @@ impl World {
             }
         }
         for (to, letter) in mail {
-            if let Mail::HandOver(detached, _) = &letter {
-                self.layers_moved[0] += u64::from(detached.layer.is_some());
-                self.layers_moved[1] += u64::from(!detached.unsent.is_empty());
-                let socket =
-                    self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());
-                if let Some(entry) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
-                    entry.shard = to;
-                }
-            }
-            self.put(to, In::Mail(letter));
+            self.post((shard, to), letter);
         }
         for one in moved {
             let (In::Bytes(socket, _) | In::Closed(socket, _)) = &one else { continue };
@@ -585,6 +587,49 @@ impl World {
             self.ends(End::Stopped, &mut rng);
             self.crash_rng = rng;
         }
+    }
+
+    /// A letter goes from one shard to another, behind those that were sent there before.
+    fn post(&mut self, (from, to): (usize, usize), letter: Mail) {
+        let slowest = self.plan.mail;
+        if slowest == 0 {
+            return self.arrived((from, to), letter);
+        }
+        // Some are much later than others.
+        let slow = self.mail_rng.u8(..8) == 0;
+        let way = self.mail_rng.u64(..if slow { slowest } else { slowest / 50 });
+        let (life, soonest) = (self.life, self.time + way);
+        let Some(line) = self.process.as_mut().and_then(|process| process.mail.get_mut(to)) else { return };
+        line.letters.push_back((from, letter));
+        line.clear_at = line.clear_at.max(soonest);
+        let at = line.clear_at;
+        self.schedule(at, Event::Mail(life, to));
+    }
+
+    /// The first letter under way to a shard arrives, if the process in which it was sent still runs.
+    pub(crate) fn mail_arrives(&mut self, life: u32, to: usize) {
+        let process = self.process.as_mut().filter(|_| life == self.life);
+        if let Some((from, letter)) = process.and_then(|process| process.mail[to].letters.pop_front()) {
+            self.arrived((from, to), letter);
+        }
+    }
+
+    fn arrived(&mut self, (from, to): (usize, usize), letter: Mail) {
+        if let Mail::HandOver(detached, _) = &letter {
+            self.layers_moved[0] += u64::from(detached.layer.is_some());
+            self.layers_moved[1] += u64::from(!detached.unsent.is_empty());
+            let socket = self.process.as_ref().and_then(|p| p.moving.borrow().get(&detached.fd.as_raw_fd()).copied());
+            if let Some(entry) = socket.and_then(|socket| self.sockets.get_mut(&socket)) {
+                entry.shard = to;
+            }
+            // What has come for it meanwhile goes there as well.
+            let time = self.time;
+            let host = self.process.as_mut().and_then(|process| process.hosts.get_mut(from));
+            if let Some(host) = host.filter(|host| !host.moved.is_empty()) {
+                host.wake_at.get_or_insert(time);
+            }
+        }
+        self.put(to, In::Mail(letter));
     }
 
     fn take_letters(&mut self) {

@@ -39,7 +39,7 @@ pub enum Asked {
 /// A filter that it subscribes to, now and then.
 #[derive(Clone, Debug)]
 pub struct Wish {
-    /// Topic filter.
+    /// Topic filter; of a shared subscription the part behind its name.
     pub filter: String,
     /// Quality of service that it asks for.
     pub qos: u8,
@@ -75,6 +75,8 @@ pub struct Copy {
     pub identifiers: Vec<u32>,
     /// Message Expiry Interval.
     pub expiry_s: Option<u32>,
+    /// How far the first subscription had come when it came.
+    pub asked: Asked,
 }
 
 /// See the module.
@@ -83,6 +85,8 @@ pub struct Subscriber {
     /// Its client id.
     pub name: String,
     version: Version,
+    /// The shared subscription that it is a member of, by number. It has no other filter then.
+    pub share: Option<usize>,
     /// Its session outlives its connections.
     pub kept: bool,
     receive_maximum: u16,
@@ -102,6 +106,11 @@ pub struct Subscriber {
     greeted: bool,
     /// Since when it has been connected.
     pub greeted_at: u64,
+    /// Connections that it has had.
+    pub connections: u32,
+    /// Sessions that it has had, and when the last one but this had ended for certain.
+    pub sessions: u32,
+    pub(crate) ended_at: u64,
     known: Known,
     wants_new: bool,
     /// The process in whose time what the log has of its session was damaged: the next one may not have the session, or have it as it was
@@ -139,6 +148,7 @@ impl Subscriber {
         wishes.dedup_by(|one, other| one.filter == other.filter);
         Self {
             name: format!("s{index}"),
+            share: None,
             version: if is_v5 { Version::V5 } else { Version::V311 },
             kept: rng.u8(..4) > 0,
             receive_maximum: [1, 2, 7, 100, 65_535][rng.usize(..5)],
@@ -151,6 +161,9 @@ impl Subscriber {
             back_at: 0,
             greeted: false,
             greeted_at: 0,
+            connections: 0,
+            sessions: 0,
+            ended_at: 0,
             known: Known::No,
             wants_new: is_v5,
             doubted_in: None,
@@ -163,6 +176,15 @@ impl Subscriber {
             ledger: Ledger::default(),
             rng,
         }
+    }
+
+    /// The same, as a member of a shared subscription. What a session that is not kept has at QoS 2 ends with its connection: such ones
+    /// ask for QoS 1.
+    pub(crate) fn member(index: usize, (share, filter): (usize, &str), rng: fastrand::Rng) -> Self {
+        let mut member = Self { share: Some(share), ..Self::new(index, 1, rng) };
+        let qos = if member.kept { member.rng.u8(1..3) } else { 1 };
+        member.wishes = vec![Wish { filter: filter.to_owned(), qos, asked: Asked::Never }];
+        member
     }
 
     pub(crate) fn is_v5(&self) -> bool {
@@ -201,6 +223,7 @@ impl Subscriber {
     pub(crate) fn connect(&mut self, socket: u64) {
         self.socket = Some(socket);
         self.connection.begin();
+        self.connections += 1;
         self.greeted = false;
         (self.open, self.owed, self.aliases) = Default::default();
         self.ledger.connection_begins();
@@ -231,6 +254,7 @@ impl Subscriber {
         self.held.clear();
         self.unreleased.clear();
         self.ledger = Ledger::default();
+        self.sessions += 1;
         self.wishes.iter_mut().for_each(|wish| wish.asked = Asked::Never);
     }
 
@@ -271,7 +295,10 @@ impl Subscriber {
             let identifier = [2, 0x0b, which as u8 + 1];
             body.extend_from_slice(if is_subscribe && self.has_identifiers { &identifier } else { &[0] });
         }
-        string(filter.as_bytes(), &mut body);
+        match self.share {
+            Some(share) => string(format!("$share/{share}/{filter}").as_bytes(), &mut body),
+            None => string(filter.as_bytes(), &mut body),
+        }
         if is_subscribe {
             body.push(*qos);
         }
@@ -391,6 +418,7 @@ impl Subscriber {
         }
         if !is_present {
             self.session_begins();
+            self.ended_at = time;
         }
         (self.greeted, self.greeted_at, self.wants_new) = (true, time, false);
         self.known = if self.kept { Known::Yes } else { Known::No };
@@ -444,7 +472,8 @@ impl Subscriber {
             }
         }
         let payload = publish.payload.to_vec();
-        Ok(Copy { message, topic, payload, qos, dup, retain, is_handed_on, identifiers, expiry_s })
+        let asked = self.wishes[0].asked;
+        Ok(Copy { message, topic, payload, qos, dup, retain, is_handed_on, identifiers, expiry_s, asked })
     }
 
     fn properties(&mut self, publish: &Publish<'_>) -> Result<(String, Vec<u32>, Option<u32>), String> {
@@ -473,7 +502,7 @@ impl Subscriber {
 }
 
 /// A filter of topics of so many devices.
-fn filter(devices: usize, rng: &mut fastrand::Rng) -> String {
+pub(crate) fn filter(devices: usize, rng: &mut fastrand::Rng) -> String {
     let device = rng.usize(..devices);
     let level = ["even", "odd", NO_SINK, NO_SINK][rng.usize(..4)];
     match rng.u8(..6) {

@@ -2,20 +2,31 @@
 
 use forebay::runtime::seam::Closed;
 
+use crate::judge::shares::Share;
 use crate::process::End;
-use crate::subscriber::Subscriber;
+use crate::subscriber::{Subscriber, filter};
 use crate::time::{MS, S, stream};
 use crate::world::{Client, Event, World};
+
+/// Shared subscriptions, where there are members.
+const SHARES: usize = 2;
 
 impl World {
     /// The subscribers of the plan begin.
     pub(crate) fn subscribers_begin(&mut self) {
-        let devices = self.devices.len();
+        let (seed, devices) = (self.plan.seed, self.devices.len());
         for index in 0..self.plan.subscribers {
-            let rng = stream(self.plan.seed, &format!("subscriber {index}"));
+            let rng = stream(seed, &format!("subscriber {index}"));
             self.subscribers.push(Subscriber::new(index, devices, rng));
-            self.schedule(0, Event::Subscriber(index));
         }
+        let rng = &mut stream(seed, "shares");
+        self.shares = (0..SHARES).map(|_| Share::new(filter(devices, rng))).collect();
+        for index in self.subscribers.len()..self.subscribers.len() + self.plan.members {
+            let share = index % SHARES;
+            let rng = stream(seed, &format!("member {index}"));
+            self.subscribers.push(Subscriber::member(index, (share, &self.shares[share].filter), rng));
+        }
+        (0..self.subscribers.len()).for_each(|index| self.schedule(0, Event::Subscriber(index)));
     }
 
     /// A subscriber does something.
@@ -49,6 +60,8 @@ impl World {
             0..4 => {
                 let which = subscriber.rng.usize(..subscriber.wishes.len());
                 subscriber.toggle(which);
+                let (name, wish) = (subscriber.name.clone(), subscriber.wishes[which].clone());
+                self.note(|| format!("{name} asks: {wish:?}"));
             }
             4..8 => self.subscriber_leaves(index),
             _ => {}

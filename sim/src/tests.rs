@@ -64,6 +64,17 @@ fn seeds_with_subscribers_are_green() {
     assert!(dropped > 0 && dropped < got / 8, "bounds of queues: {sums:?}");
 }
 
+/// The same, and members of shared subscriptions, and mail that is late.
+#[test]
+fn seeds_with_shares_are_green() {
+    let seeds = 0..60;
+    let each = seeds.end;
+    let sums = seeds_are_green(Kind::Shares, seeds);
+    let [got, dropped] = sums.copies;
+    assert!(sums.processes > each * 2 && got > each * 80, "too quiet: {sums:?}");
+    assert!(dropped > 0 && dropped < got / 8, "bounds of queues: {sums:?}");
+}
+
 /// With settings that change between starts, failing reads and wrong clocks.
 #[test]
 fn hostile_seeds_are_green_but_for_known_faults() {

@@ -11,6 +11,7 @@ use crate::device::{Device, Message, News};
 use crate::disk::Disk;
 use crate::faults::{Cure, Fault};
 use crate::judge::Judge;
+use crate::judge::shares::Share;
 use crate::kafka::Cluster;
 use crate::link::Link;
 use crate::plan::{Layers, NO_SINK, Plan, Settings};
@@ -43,6 +44,8 @@ pub enum Event {
     ToDevice(u64, Vec<u8>),
     /// A letter is in its file: process, shard, sink, message.
     Filed(u32, usize, usize, Option<u32>),
+    /// Mail arrives: process, shard.
+    Mail(u32, usize),
     /// The process starts.
     Start,
     /// A look at what should have happened by now.
@@ -109,6 +112,8 @@ pub struct World {
     pub devices: Vec<Device>,
     /// Clients that subscribe.
     pub subscribers: Vec<Subscriber>,
+    /// What shared subscriptions have got.
+    pub shares: Vec<Share>,
     /// Every message, by number.
     pub messages: Vec<Message>,
     pub(crate) sockets: BTreeMap<u64, Socket>,
@@ -128,6 +133,7 @@ pub struct World {
     pub(crate) network: fastrand::Rng,
     pub(crate) crash_rng: fastrand::Rng,
     pub(crate) layer_rng: fastrand::Rng,
+    pub(crate) mail_rng: fastrand::Rng,
     /// Devices that have left this process before they had their CONNACK.
     pub(crate) left_at_door: u64,
     /// How often a connection could not be moved at once, because a mailbox was full.
@@ -188,6 +194,7 @@ impl World {
             next_link: 0,
             devices: devices.collect(),
             subscribers: Vec::new(),
+            shares: Vec::new(),
             messages: Vec::new(),
             sockets: BTreeMap::new(),
             next_socket: 0,
@@ -201,6 +208,7 @@ impl World {
             network: stream(seed, "network"),
             crash_rng: stream(seed, "crash"),
             layer_rng: stream(seed, "layer draws"),
+            mail_rng: stream(seed, "mail draws"),
             left_at_door: 0,
             moves_put_off: 0,
             layers_moved: [0; 2],
@@ -426,6 +434,7 @@ impl World {
             Event::CutAtShard(link) => self.cut_at_shard(link),
             Event::ToDevice(socket, bytes) => self.client_reads(socket, &bytes),
             Event::Filed(life, shard, sink, message) => self.filed(life, shard, (sink, message)),
+            Event::Mail(life, to) => self.mail_arrives(life, to),
             Event::Start => self.start(),
             Event::ReadsFail => self.reads_fail(),
             Event::Rot => self.rot(),

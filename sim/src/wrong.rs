@@ -24,7 +24,7 @@ pub enum FoundBy {
     Producer,
     /// No promise is at stake but what requests cost: quiet runs must take more of them.
     Cost,
-    /// `tests/shard/queue_rules.rs` alone: there are no shared subscriptions here, and answers of shards that are late to a pass are rare.
+    /// `tests/shard/queue_rules.rs` alone: nobody loses a right here.
     Shards,
 }
 
@@ -61,7 +61,7 @@ macro_rules! wrong {
 }
 
 use FoundBy::{Cost, Producer, Script, Seed, Shards};
-use Kind::{All, Memory, Subscribers};
+use Kind::{All, Memory, Shares, Subscribers};
 
 wrong! {
     CutsAtOnce, Cost, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
@@ -107,10 +107,11 @@ wrong! {
     NumbersBeginAgain, Seed(Subscribers, 27), { fn next_number(&self, _: u64) -> u64 { 0 } }
     PublishesBeforeSync, Seed(Subscribers, 16), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
     ReleasesBeforeSync, Seed(Subscribers, 62), { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
-    ReplaysAtOnce, Shards, { fn may_replay(&self, _: u64) -> bool { true } }
-    SkipsNothing, Shards, { fn skips_retained(&self, _: bool) -> bool { false } }
+    ReplaysAtOnce, Seed(Shares, 152), { fn may_replay(&self, _: u64) -> bool { true } }
+    SkipsNothing, Seed(Shares, 355), { fn skips_retained(&self, _: bool) -> bool { false } }
+    ReplaysNewer, Seed(Shares, 132), { fn comes_live(&self, _: u64, _: u64) -> bool { false } }
     SendsAnyRetained, Shards, { fn may_send_retained(&self, _: bool) -> bool { true } }
-    BindsWithoutRoom, Shards, { fn may_bind(&self, _: bool) -> bool { true } }
+    BindsWithoutRoom, Seed(Shares, 7), { fn may_bind(&self, _: bool) -> bool { true } }
     FailedIsSynced, Seed(All, 216), { fn is_synced(&self, _: bool) -> bool { true } }
     GivesUp, Seed(All, 7), { fn tries_again(&self) -> bool { false } }
     SavesNothing, Script(stop_saves_what_memory_has), { fn saves_at_stop(&self) -> bool { false } }

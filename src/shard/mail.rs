@@ -134,6 +134,8 @@ pub enum Mail {
     Passed {
         /// The shard that was asked.
         by: usize,
+        /// For how many passes it had been asked by then.
+        passes: u64,
     },
     /// What is retained here that a filter matches?
     Replay {
@@ -143,6 +145,8 @@ pub enum Mail {
         question: (SessionKey, u64),
         /// The filter.
         filter: Arc<str>,
+        /// What comes live, by shard.
+        behind: Arc<[u64]>,
         /// From which topic on.
         from: TopicKey,
     },

@@ -132,8 +132,10 @@ impl Shard for Core {
             Mail::Exchanges { by, open, held } => self.exchanges_known(io.now(), by, open, held),
             Mail::ExchangesOver { from, sessions } => self.exchanges_over(from, &sessions),
             Mail::Pass { from } => self.pass(from),
-            Mail::Passed { by } => self.passed(io, by),
-            Mail::Replay { to, question, filter, from } => self.replay_asked(io, to, question, &filter, &from),
+            Mail::Passed { by, passes } => self.passed(io, by, passes),
+            Mail::Replay { to, question, filter, behind, from } => {
+                self.replay_asked(io, to, question, (&filter, &behind), &from);
+            }
             Mail::Replayed { question, answered } => self.replayed(io.now(), question, answered),
             Mail::SharedMessages { from, share, messages } => self.shared_messages(io, from, share, messages),
             Mail::SharedMessagesTaken { by, count } => self.shared_taken(io, by, count),

@@ -95,6 +95,7 @@ wrong! {
     ReleasesBeforeSync, Subscribers { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
     ReplaysAtOnce, Subscribers { fn may_replay(&self, _: u64) -> bool { true } }
     SkipsNothing, Subscribers { fn skips_retained(&self, _: bool) -> bool { false } }
+    ReplaysNewer, Subscribers { fn comes_live(&self, _: u64, _: u64) -> bool { false } }
     SendsAnyRetained, Subscribers { fn may_send_retained(&self, _: bool) -> bool { true } }
     BindsWithoutRoom, Subscribers { fn may_bind(&self, _: bool) -> bool { true } }
     FailedIsSynced, Lasting { fn is_synced(&self, _: bool) -> bool { true } }

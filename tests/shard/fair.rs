@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use forebay::limits::SUBSCRIBER_UNSENT_BYTES_MAX;
+use forebay::limits::{COPY_BYTES, REPLAY_COPIES_PER_TURN, SUBSCRIBER_UNSENT_BYTES_MAX};
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::FilterBuf;
-use forebay::mqtt::packet::{Packet, Publish, QoS, Unsubscribe, Version};
+use forebay::mqtt::packet::{Packet, Publish, QoS, Subscribe, Unsubscribe, Version};
 use forebay::mqtt::property::Properties;
 use forebay::runtime::seam::ConnId;
 
 use super::kept::{arrive, connect};
+use super::process::packets;
 use super::queues::{Heard, QOS_1, QOS_2, again, answer, back, config, hear, lose, rest, said, say};
 use super::retained::{replayed, settled};
 use super::shares::{member, vanish};
@@ -161,7 +162,7 @@ fn clients_that_take_no_retained_messages_do_not_keep_others_from_theirs() {
 }
 
 /// So many subscribers of `crowd`.
-fn crowd(world: &mut World, count: usize) -> Vec<ConnId> {
+pub(crate) fn crowd(world: &mut World, count: usize) -> Vec<ConnId> {
     let join = |number| {
         let conn = world.device_v5(&format!("c{number}"));
         subscribe(world, conn, Version::V5, 0, &[("crowd", PLAIN)]);
@@ -171,7 +172,7 @@ fn crowd(world: &mut World, count: usize) -> Vec<ConnId> {
 }
 
 /// Publishes these in one read, and lets one turn pass.
-fn publish_at_once<const N: usize>(world: &mut World, publisher: ConnId, of: [Publish<'_>; N]) {
+pub(crate) fn publish_at_once<const N: usize>(world: &mut World, publisher: ConnId, of: [Publish<'_>; N]) {
     let bytes: Vec<u8> = of.into_iter().flat_map(|of| bytes_of(Version::V5, &Packet::Publish(of))).collect();
     world.bytes(publisher, &bytes);
 }
@@ -238,6 +239,38 @@ fn a_turn_makes_fewer_copies_of_large_messages() {
     assert!((1..8).contains(&had), "{had}");
     world.advance(Duration::from_millis(1));
     assert_eq!(with_more_than(&mut world, &crowd, 0), CROWD);
+}
+
+/// A turn sends clients that have just subscribed some of what is retained, and fewer of it that are large.
+#[test]
+fn a_turn_sends_some_retained_messages() {
+    const CLIENTS: usize = 8;
+    const RETAINED: usize = 500;
+    for (size, at_most) in [(10, REPLAY_COPIES_PER_TURN), (4 * COPY_BYTES, REPLAY_COPIES_PER_TURN / 4)] {
+        let mut world = world();
+        let publisher = world.device_v5("p");
+        let payload = "x".repeat(size);
+        for number in 0..RETAINED {
+            let topic = format!("t/{number}");
+            publish_at_once(&mut world, publisher, [Publish { retain: true, ..message(&topic, &payload) }]);
+        }
+        let clients: Vec<ConnId> = (0..CLIENTS).map(|number| world.device_v5(&format!("s{number}"))).collect();
+        let mut filters = FilterBuf::for_subscribe();
+        assert!(filters.push("#", PLAIN));
+        let (filters, properties) = (filters.as_filters(), Properties::EMPTY);
+        let packet = bytes_of(Version::V5, &Packet::Subscribe(Subscribe { packet_id: 1, properties, filters }));
+        clients.iter().for_each(|conn| world.feed(*conn, &packet));
+        let (mut most, mut all) = (0, 0);
+        for _ in 0..1_000 {
+            world.turn();
+            let out = |conn: &ConnId| std::mem::take(&mut world.table.wire(*conn).out);
+            let out: Vec<u8> = clients.iter().flat_map(out).collect();
+            let copies = packets(&out).filter(|packet| matches!(packet, Packet::Publish(_))).count();
+            (all, most) = (all + copies, most.max(copies));
+        }
+        assert_eq!(all, CLIENTS * RETAINED);
+        assert!((at_most / 2..=at_most).contains(&most), "{most} of {size} bytes in a turn");
+    }
 }
 
 /// [MQTT-3.10.4-3]

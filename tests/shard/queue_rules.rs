@@ -107,7 +107,6 @@ wrong! {
     ExchangesLost { fn restores_exchanges(&self) -> bool { false } }
     EndLost { fn writes_end(&self, _: u64) -> bool { false } }
     ReplaysAtOnce { fn may_replay(&self, _: u64) -> bool { true } }
-    SkipsNothing { fn skips_retained(&self, _: bool) -> bool { false } }
     SendsAnyRetained { fn may_send_retained(&self, _: bool) -> bool { true } }
     BindsWithoutRoom { fn may_bind(&self, _: bool) -> bool { true } }
 }
@@ -165,7 +164,7 @@ fn first_red(rules: &'static dyn Rules, run: Run) -> Option<(u64, String)> {
 
 #[test]
 fn seeds_find_each_rule_that_is_taken_out() {
-    let all: [(&'static dyn Rules, Run, &str); 15] = [
+    let all: [(&'static dyn Rules, Run, &str); 14] = [
         (&ConfirmsBeforeSync, OF_QUEUES, "has not got"),
         (&RestoredUnseen, OF_QUEUES, "has not got"),
         (&NumbersBeginAgain, OF_QUEUES, "has not got"),
@@ -175,7 +174,6 @@ fn seeds_find_each_rule_that_is_taken_out() {
         (&ExchangesLost, OF_EXCHANGES, "again"),
         (&EndLost, OF_QUEUES, "(J11)"),
         (&ReplaysAtOnce, OF_SEVERAL, "(J8)"),
-        (&SkipsNothing, OF_SEVERAL, "(J8)"),
         (&BindsWithoutRoom, OF_SHARES, "(J9)"),
         (&ConfirmsBeforeSync, OF_SHARES_IN_THE_LOG, "(J9)"),
         (&MessageLost, OF_SHARES_IN_THE_LOG, "reached no member"),

@@ -11,6 +11,7 @@ use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
 use super::kept::{arrive, connect};
+use super::shares::member;
 use super::subscribe::{PLAIN, message, publish, subscribe};
 use super::world::World;
 
@@ -205,6 +206,47 @@ fn its_publisher_may_be_answered_at_once() {
     world.power_cut();
     assert_eq!(back(&mut world, "s").1, [again(1, 1, "a"), again(1, 2, "a")], "it is on the disk all the same");
     assert_eq!(world.number(M::RetainedMessages), 1);
+}
+
+#[test]
+fn what_is_acknowledged_at_qos_1_delays_nothing() {
+    let mut world = spooled();
+    let subscriber = member(&mut world, "s", 1, 0, true);
+    subscribe(&mut world, subscriber, Version::V5, 0, &[("#", QOS_1)]);
+    // Whose copies keep the messages, so that what is over for the first one stands in its record.
+    kept(&mut world, "other", QOS_1);
+    let publisher = world.device_v5("p");
+    for (id, payload) in [(1, "a"), (2, "b"), (3, "c")] {
+        say(&mut world, publisher, QoS::AtLeastOnce, id, payload);
+    }
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, subscriber), [said(1, 1, "a")]);
+    world.table.disk.slow = true;
+    answer(&mut world, subscriber, 4, 1);
+    assert_eq!(hear(&mut world, subscriber), [said(1, 2, "b")]);
+    rest(&mut world);
+    answer(&mut world, subscriber, 4, 2);
+    assert_eq!(hear(&mut world, subscriber), [said(1, 3, "c")]);
+}
+
+#[test]
+fn pubrel_waits_for_the_disk_on_the_next_connection_too() {
+    let mut world = spooled();
+    let subscriber = kept(&mut world, "s", QOS_2);
+    let publisher = world.device_v5("p");
+    say(&mut world, publisher, QoS::ExactlyOnce, 1, "a");
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, subscriber), [said(2, 1, "a")]);
+    world.table.disk.slow = true;
+    // PUBREC is the last that comes on this one.
+    world.feed(subscriber, &[0x50, 2, 0, 1]);
+    lose(&mut world, subscriber);
+    let conn = arrive(&mut world, b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\0\0\x0e\x10\0\x01s");
+    rest(&mut world);
+    assert_eq!(world.sent(conn).len(), 0, "neither CONNACK nor PUBREL");
+    world.power_cut();
+    world.table.disk.slow = false;
+    assert_eq!(back(&mut world, "s").1, [again(2, 1, "a")]);
 }
 
 #[test]

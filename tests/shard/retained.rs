@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use forebay::limits::REPLAY_BATCH_BYTES;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
+use super::fair::{crowd, publish_at_once};
 use super::kept::{arrive, connect};
-use super::subscribe::{PLAIN, bytes_of, heard, in_words, message, publish, subscribe, subscribe_and_hear, world};
+use super::subscribe::{
+    PLAIN, bytes_of, heard, in_words, message, publish, subscribe, subscribe_and_hear, subscribe_packet, world,
+};
 use super::world::{ONE_SINK, World};
 
 const QOS_1: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
@@ -213,6 +217,30 @@ fn what_is_published_meanwhile_is_not_followed_by_what_it_replaces() {
     assert_eq!(got.iter().filter(|text| text.starts_with("t/zzz")).collect::<Vec<_>>(), ["t/zzz new"]);
     assert_eq!(got.iter().filter(|text| text.starts_with("t/029")).collect::<Vec<_>>(), ["t/029 "], "it was deleted");
     assert_eq!(got.len(), 31);
+}
+
+#[test]
+fn what_is_on_its_way_does_not_follow_what_replaces_it() {
+    let mut world = world();
+    crowd(&mut world, 1_500);
+    let (publisher, late) = (world.device_v5("p"), world.device_v5("late"));
+    retain(&mut world, publisher, "a", &"x".repeat(REPLAY_BATCH_BYTES));
+    retain(&mut world, publisher, "crowd", "0");
+    world.advance(Duration::from_millis(10));
+    // It does not read, so only the first one is sent.
+    world.feed(late, &subscribe_packet(Version::V5, 0, &[("#", PLAIN)]));
+    world.advance(Duration::from_millis(1));
+    let of = |payload| Publish { retain: true, ..message("crowd", payload) };
+    publish_at_once(&mut world, publisher, [message("t", "x"), of("1"), of("2")]);
+    let sent = world.sent(late);
+    assert!(sent.len() > REPLAY_BATCH_BYTES);
+    // The home has the last one by now; most of the crowd have not got the first.
+    let mut came = Vec::new();
+    for _ in 0..40 {
+        world.turn();
+        came.extend(heard(&mut world, late, Version::V5));
+    }
+    assert_eq!(came, ["crowd 1", "crowd 2"]);
 }
 
 #[test]

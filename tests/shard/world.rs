@@ -206,7 +206,7 @@ impl World {
 
     /// Bytes of a device as they come to the shard, through its layer if it has one: in the end of its handshake, if they
     /// are the first.
-    fn feed(&mut self, conn: ConnId, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, conn: ConnId, bytes: &[u8]) {
         if self.table.wire(conn).client.is_none() {
             return self.core.on_bytes(&mut self.table, conn, bytes);
         }

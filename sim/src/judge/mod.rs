@@ -2,6 +2,7 @@
 
 mod end;
 mod liveness;
+pub mod shares;
 pub mod subscribers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -41,6 +41,11 @@ impl Ledger {
         self.got.contains_key(&message)
     }
 
+    /// A message has come.
+    pub(crate) fn note(&mut self, message: u32) {
+        self.got.entry(message).or_default();
+    }
+
     /// Messages that have come.
     pub(crate) fn count(&self) -> usize {
         self.got.len()
@@ -99,6 +104,9 @@ impl World {
             return Err(("J11", format!("it comes after all was acknowledged, QoS {}, DUP {}", copy.qos, copy.dup)));
         }
         self.judge_expiry(index, copy)?;
+        if let Some(share) = self.subscribers[index].share {
+            return self.check_share_copy((index, share), copy);
+        }
         let subscriber = &self.subscribers[index];
         if let Err(wrong) = judge_filters(subscriber, message, copy)
             && !is_doubtful
@@ -172,7 +180,7 @@ impl World {
     }
 
     /// How often a session may be given a message at QoS 2: once for each session of its publisher in which it was sent.
-    fn copies_at_most(&self, number: u32) -> u64 {
+    pub(crate) fn copies_at_most(&self, number: u32) -> u64 {
         let message = &self.messages[number as usize];
         if message.is_will || message.is_poison() || self.was_refused(number) {
             return u64::MAX;
@@ -217,6 +225,7 @@ impl World {
         if self.judge.tight.is_empty() {
             return;
         }
+        self.note_unstored_of_shares();
         let all: Vec<_> = self.disks.iter().map(records::all).collect();
         for (index, subscriber) in self.subscribers.iter().enumerate().filter(|(_, one)| one.kept) {
             let missing =
@@ -246,6 +255,7 @@ impl World {
         let is_excused =
             |number: u32| self.judge.excused.contains(&number) || self.judge.unstored.contains(&(index, number));
         let all = (0..).zip(&self.messages);
+        let all = all.filter(|_| subscriber.share.is_none());
         let missing = all.filter(|(number, message)| is_due(message) && !subscriber.ledger.has(*number));
         missing.map(|(number, _)| number).filter(|number| !is_excused(*number)).collect()
     }
@@ -253,7 +263,7 @@ impl World {
     /// The last retained message of each topic that a subscriber has asked for on this connection, where it has not come (J8). It may
     /// have been dropped, as any other.
     fn missing_states(&self, subscriber: &Subscriber) -> Vec<u32> {
-        if self.copies_dropped() > 0 {
+        if self.copies_dropped() > 0 || subscriber.share.is_some() {
             return Vec::new();
         }
         let mut last: BTreeMap<&str, u32> = BTreeMap::new();
@@ -281,7 +291,8 @@ impl World {
     /// Whether all subscribers have what they must, but for what was dropped.
     pub(crate) fn has_delivered(&self) -> bool {
         let of_one = |one: (usize, &Subscriber)| (self.missing(one).len() + self.missing_states(one.1).len()) as u64;
-        let missing = self.subscribers.iter().enumerate().map(of_one);
+        let of_shares = self.missing_of_shares().map(|(_, missing)| missing.len() as u64);
+        let missing = self.subscribers.iter().enumerate().map(of_one).chain(of_shares);
         let may_be_missing = |missing: u64| self.judge.log_was_full || missing <= self.copies_dropped();
         self.subscribers.iter().all(Subscriber::is_at_rest) && may_be_missing(missing.sum())
     }
@@ -289,7 +300,8 @@ impl World {
     /// What is missing when time is up (J1, J12).
     pub(crate) fn judge_delivery(&mut self) {
         let missing = self.subscribers.iter().enumerate().map(|one| (one.1.name.clone(), self.missing(one)));
-        let missing: Vec<_> = missing.filter(|(_, missing)| !missing.is_empty()).collect();
+        let of_shares = self.missing_of_shares().map(|(share, missing)| (format!("share {share}"), missing));
+        let missing: Vec<_> = missing.chain(of_shares).filter(|(_, missing)| !missing.is_empty()).collect();
         let count: usize = missing.iter().map(|(_, missing)| missing.len()).sum();
         let dropped = self.copies_dropped();
         let states: Vec<_> = self.subscribers.iter().map(|one| (one.name.clone(), self.missing_states(one))).collect();

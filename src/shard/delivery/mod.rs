@@ -32,7 +32,7 @@ use crate::session::{Body, Remembered, SessionKey, properties};
 use self::copies::Copies;
 pub(super) use self::dropped::Whose;
 use self::lines::Lines;
-pub(super) use self::parcels::{Gathered, packets, publisher_of};
+pub(super) use self::parcels::{Gathered, packets, publisher_of, taken_behind};
 
 use self::parcels::{Peers, Received};
 use super::connection::Timer;
@@ -357,16 +357,17 @@ impl Core {
         answer: Option<Ticket>,
     ) {
         let PublishedBy { session, origin, publisher } = from;
+        let taken = self.retained.taken(self.index, publish);
         let delivery = &mut self.delivery;
         if route.peers != 0 {
             delivery.packet.clear();
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
-            let home = route.home.map(|home| (home, &publisher));
+            let home = route.home.map(|home| (home, &publisher, taken.passes));
             delivery.peers.append(route.peers, (&delivery.packet, origin), home, shares);
         }
         if let Some(home) = route.home {
-            self.retain_from(io, home, (publish, publisher), answer);
+            self.retain_from(io, home, (publish, publisher, taken), answer);
         }
         if self.awaits_copies(publish.qos) {
             self.delivery.served_by(route).for_each(|shard| self.queues.expect(shard, answer));

@@ -36,6 +36,10 @@ const ORIGIN: u8 = 0x50;
 /// either.
 const PUBLISHER: u8 = 0xB0;
 
+/// The message behind it, which is retained on the shard, was taken when its shard had been asked for so many passes: PUBACK with the
+/// number, which is no message either.
+const TAKEN: u8 = 0x40;
+
 /// Another shard.
 #[derive(Debug, Default)]
 struct Peer {
@@ -88,12 +92,12 @@ impl Peers {
         self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
     }
 
-    /// `home`: where it is retained, and its publisher. `shares`: which are served on which shard.
+    /// `home`: where it is retained, its publisher, and how many passes its shard had been asked for when it was taken. `shares`: which are served on which shard.
     pub(super) fn append(
         &mut self,
         peers: u64,
         (packet, origin): (&[u8], Option<Origin>),
-        home: Option<(usize, &Publisher)>,
+        home: Option<(usize, &Publisher, u64)>,
         shares: &[(ToShare, usize)],
     ) {
         for shard in bits(peers) {
@@ -101,8 +105,9 @@ impl Peers {
             if let Some(origin) = origin {
                 put_origin(origin, &mut self.0[shard].packets);
             }
-            if let Some((_, publisher)) = home.filter(|(home, _)| *home == shard) {
+            if let Some((_, publisher, passes)) = home.filter(|(home, ..)| *home == shard) {
                 put_publisher(publisher, &mut self.0[shard].packets);
+                put_taken(passes, &mut self.0[shard].packets);
                 self.0[shard].has_retained = true;
             }
             self.0[shard].packets.extend_from_slice(packet);
@@ -174,6 +179,17 @@ pub(in crate::shard) fn publisher_of(packet: &[u8]) -> Option<Publisher> {
     let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == PUBLISHER)?;
     // Behind the packet identifier and the length of the properties.
     Publisher::decode(frame.body.get(3..)?)
+}
+
+/// Appends [`TAKEN`].
+fn put_taken(passes: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[TAKEN, 8]);
+    out.extend_from_slice(&passes.to_be_bytes());
+}
+
+/// The passes in such a packet; none in another one.
+pub(in crate::shard) fn taken_behind(packet: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(packet.strip_prefix(&[TAKEN, 8])?.try_into().ok()?))
 }
 
 impl Core {
@@ -259,7 +275,7 @@ impl Core {
                 origin = origin_of(packet);
                 with_it += packet.len();
                 continue;
-            } else if packet.first() == Some(&PUBLISHER) {
+            } else if matches!(packet.first(), Some(&(PUBLISHER | TAKEN))) {
                 // It was retained when it came.
                 with_it += packet.len();
                 continue;
@@ -300,15 +316,24 @@ mod tests {
     proptest! {
         /// Whatever comes in a parcel, its packets are read to its end or to where they end being packets.
         #[test]
-        fn other_bytes_are_passed_over(kind in prop::sample::select(vec![SHARES, ORIGIN, PUBLISHER, MARK[0], 0x30]), bytes: Vec<u8>) {
+        fn other_bytes_are_passed_over(kind in prop::sample::select(vec![SHARES, ORIGIN, PUBLISHER, TAKEN, MARK[0], 0x30]), bytes: Vec<u8>) {
             let mut parcel = vec![kind, u8::try_from(bytes.len() % 128).expect("below")];
             parcel.extend_from_slice(&bytes);
             let mut taken = 0;
             for packet in packets(&parcel) {
                 let _ = (shares_of(packet), origin_of(packet), publisher_of(packet).is_some(), publish_of(packet).is_some());
+                let _ = taken_behind(packet);
                 taken += packet.len();
             }
             prop_assert!(taken <= parcel.len());
+        }
+
+        #[test]
+        fn what_it_was_taken_behind_comes_back_as_it_went(passes: u64) {
+            let mut packet = Vec::new();
+            put_taken(passes, &mut packet);
+            prop_assert_eq!(packets(&packet).map(taken_behind).collect::<Vec<_>>(), [Some(passes)]);
+            prop_assert!(publisher_of(&packet).is_none() && publish_of(&packet).is_none());
         }
 
         #[test]

@@ -355,7 +355,9 @@ impl Core {
         let out = self.keeping.holds.out(io, conn);
         let from = out.len();
         session.queue_saved(number, out);
-        if let Some(kept) = saved {
+        // What else the client is sent need not wait for that.
+        let has_pubrel = out.len() > from;
+        if let Some(kept) = saved.filter(|_| has_pubrel) {
             self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(kept.group));
         }
         self.hold(io, conn, key, from);

@@ -27,7 +27,7 @@ use crate::session::properties;
 use self::log::Unwritten;
 use self::replay::Replays;
 use super::confirm::Confirmations;
-use super::delivery::{publish_of, publisher_of, put_packet};
+use super::delivery::{publish_of, publisher_of, put_packet, taken_behind};
 use super::events::{clipped, second};
 use super::router::owner;
 use super::{Core, Ring, sys_topics};
@@ -40,6 +40,14 @@ pub(crate) use self::saved::topic;
 /// What is kept beside topic and packet, and more.
 const VALUE_BYTES: usize = 160;
 
+/// When a message was taken: by which shard, and how many passes that had been asked for by then, of all shards together. 0: it is not
+/// known, or the message is a repeat, so that nobody may wait for a live copy.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Taken {
+    shard: usize,
+    pub(super) passes: u64,
+}
+
 /// The message of a topic.
 #[derive(Debug)]
 struct Value {
@@ -51,6 +59,7 @@ struct Value {
     until: Option<Monotonic>,
     /// Its number in the log.
     number: Option<u64>,
+    taken: Taken,
     /// The service says it of itself.
     is_own: bool,
 }
@@ -62,7 +71,7 @@ impl Value {
         let expiry_s = publish.properties.message_expiry_interval_s();
         let until = expiry_s.map(|s| since.after(std::time::Duration::from_secs(s.into())));
         let is_own = sys_topics::is_own(publish.topic);
-        Self { packet: packet.into(), publisher, since, until, number: None, is_own }
+        Self { packet: packet.into(), publisher, since, until, number: None, taken: Taken::default(), is_own }
     }
 
     /// Not for longer than so many seconds.
@@ -209,28 +218,29 @@ impl Core {
         &mut self,
         io: &Ring<'_>,
         home: usize,
-        (publish, publisher): (&Publish<'_>, Publisher),
+        (publish, publisher, taken): (&Publish<'_>, Publisher, Taken),
         ticket: Option<Ticket>,
     ) {
         if self.waits_for_disk() {
             self.retained.confirmations.expect(home, ticket);
         }
         if home == self.index {
-            self.retain(io.now(), publish, publisher, home);
+            self.retain(io.now(), publish, publisher, taken);
         }
     }
 
     /// Messages of another shard have come: those whose home is here are retained, whatever else waits.
     pub(super) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
-        let mut publisher = Publisher::default();
+        let (mut publisher, mut passes) = (Publisher::default(), 0);
         for packet in super::delivery::packets(packets) {
             let Some(publish) = publish_of(packet) else {
                 publisher = publisher_of(packet).unwrap_or(publisher);
+                passes = taken_behind(packet).unwrap_or(passes);
                 continue;
             };
-            let publisher = std::mem::take(&mut publisher);
+            let (publisher, passes) = (std::mem::take(&mut publisher), std::mem::take(&mut passes));
             if publish.retain && self.retained.home(publish.topic) == self.index {
-                self.retain(now, &publish, publisher, from);
+                self.retain(now, &publish, publisher, Taken { shard: from, passes });
             }
         }
     }
@@ -238,12 +248,12 @@ impl Core {
     /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], for as long as it is wanted and whatever becomes of the publisher
     /// [3.1.1 MQTT-3.1.2-7], or ends what is retained [MQTT-3.3.1-6] [MQTT-3.3.1-7]. One that finds no room ends it, too: what was
     /// retained before is out of date.
-    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, from: usize) {
+    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, taken: Taken) {
         let topic = TopicKey::new(publish.topic);
         let number = self.retained.take(&topic).and_then(|value| value.number);
         let most_s = self.around.config.retained.expire_after_s;
         let value = (!publish.payload.is_empty())
-            .then(|| Value { number, ..Value::new(publish, publisher, now) }.at_most(most_s));
+            .then(|| Value { number, taken, ..Value::new(publish, publisher, now) }.at_most(most_s));
         let refused = value.as_ref().and_then(|value| self.retained.refuses(&topic, value));
         let group = match value.filter(|_| refused.is_none()) {
             Some(value) => {
@@ -253,7 +263,7 @@ impl Core {
             None => self.forget_retained(&topic, number),
         };
         if self.waits_for_disk() {
-            self.retained.confirmations.wait(from, group);
+            self.retained.confirmations.wait(taken.shard, group);
         }
         if let Some(why) = refused {
             self.numbers.count(M::RetainedRefused);

@@ -2,9 +2,9 @@
 //! has been delivered, or is known as such. Its shard asks every shard, which answers when what it had gathered for others until then is sent. Mailboxes
 //! keep the order of letters across all that send them, so the homes have those messages before they are asked for them.
 
-use super::super::delivery::Gathered;
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
+use super::replay::AskedToPass;
 
 impl Core {
     /// Begins a pass, if some subscriptions want one and none is under way.
@@ -26,25 +26,25 @@ impl Core {
             self.delivery.mark(from);
         }
         let gathered = self.delivery.gathered();
-        self.retained.replays.asked_to_pass.push((from, gathered));
+        self.retained.replays.asked_to_pass(from, gathered);
     }
 
     /// Answers passes for which all is sent.
     pub(in crate::shard) fn answer_passes(&mut self, io: &mut Ring<'_>) {
-        let sent = |(_, gathered): &mut (usize, Gathered)| self.delivery.has_sent(gathered);
+        let sent = |asked: &mut AskedToPass| self.delivery.has_sent(&asked.gathered);
         let over: Vec<_> = self.retained.replays.asked_to_pass.extract_if(.., sent).collect();
-        for (from, _) in over {
+        for AskedToPass { from, passes, .. } in over {
             if from == self.index {
-                self.passed(io, from);
+                self.passed(io, from, passes);
             } else {
-                self.letters.push_back((from, Mail::Passed { by: self.index }));
+                self.letters.push_back((from, Mail::Passed { by: self.index, passes }));
             }
         }
     }
 
-    /// A shard has answered. With the last answer the subscriptions may be served, behind all messages that have come before.
-    pub(in crate::shard) fn passed(&mut self, io: &mut Ring<'_>, by: usize) {
-        if !self.retained.replays.passed(by, self.around.rules) {
+    /// A shard has answered, which had been asked for so many passes by then. With the last answer the subscriptions may be served, behind all messages that have come before.
+    pub(in crate::shard) fn passed(&mut self, io: &mut Ring<'_>, by: usize, passes: u64) {
+        if !self.retained.replays.passed((by, passes), self.around.rules) {
         } else if self.delivery.is_idle() {
             self.pass_over();
         } else {

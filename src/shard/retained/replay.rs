@@ -2,8 +2,9 @@
 //! reads and acknowledges, so whatever a filter matches, it costs one batch of memory, and delays nobody.
 //!
 //! What was published before the subscription could be found is at the homes when they are asked (`pass`). What was taken behind that
-//! and came live is noted by topic, and what the homes say of these, which may be older, is skipped. A home keeps nothing
-//! of a replay: each question says from which topic on.
+//! comes live: the homes leave it out, or it would come ahead of older ones that are still on their way. If it came, it is noted by topic, and
+//! what the homes have said of these, which may be older, is skipped. A home keeps nothing of a replay: each question says from which
+//! topic on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -11,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::{
-    REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_NOTES_MAX, REPLAYS_AT_ONCE_MAX,
+    COPY_BYTES, REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_NOTES_MAX, REPLAYS_AT_ONCE_MAX,
 };
 use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::Publish;
 use crate::route::subscriptions::Subscriber;
 use crate::route::topics::{TopicKey, Walk};
 use crate::rules::Rules;
@@ -24,7 +26,7 @@ use super::super::delivery::{Gathered, packets, publish_of};
 use super::super::events::{denied, second};
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
-use super::{Retained, Value, owner};
+use super::{Retained, Taken, Value, owner};
 
 /// When the next of those that gave up their places are looked at.
 const LOOK_ASIDE: Duration = Duration::from_millis(20);
@@ -51,6 +53,8 @@ struct Replay {
     step: Step,
     /// The number of its pass.
     pass: u64,
+    /// By shard: messages that it took when it had been asked for so many passes, or more, were taken behind that pass, and come live.
+    behind: Arc<[u64]>,
     /// Topics of messages with RETAIN that came live and were taken behind the pass, as hashes: their homes may not have them yet.
     noted: HashSet<u64>,
 }
@@ -80,8 +84,9 @@ pub(super) struct Replays {
     wanting: Vec<SessionKey>,
     /// They wait for the pass that is under way.
     passing: Vec<SessionKey>,
-    /// Shards that have not answered it.
+    /// Shards that have not answered it, and for how many passes the others had been asked by then.
     unanswered: u64,
+    asked: Vec<u64>,
     /// In line.
     line: VecDeque<SessionKey>,
     running: VecDeque<SessionKey>,
@@ -94,8 +99,20 @@ pub(super) struct Replays {
     heard: Vec<u64>,
     shards: usize,
     hash: RandomState,
-    /// Shards that have asked for a pass, and what has to be sent before it is answered.
-    pub(super) asked_to_pass: Vec<(usize, Gathered)>,
+    /// Passes that this shard has been asked for, by all of them together.
+    passes: u64,
+    /// Those that it has not answered.
+    pub(super) asked_to_pass: Vec<AskedToPass>,
+}
+
+/// A pass that a shard was asked for.
+#[derive(Debug)]
+pub(super) struct AskedToPass {
+    pub(super) from: usize,
+    /// What has to be sent before it is answered.
+    pub(super) gathered: Gathered,
+    /// The how manieth it was, of all shards together.
+    pub(super) passes: u64,
 }
 
 /// What a replay does next.
@@ -118,6 +135,7 @@ impl Replays {
             wanting: Vec::new(),
             passing: Vec::new(),
             unanswered: 0,
+            asked: vec![u64::MAX; shards],
             line: VecDeque::new(),
             running: VecDeque::new(),
             aside: VecDeque::new(),
@@ -126,8 +144,15 @@ impl Replays {
             heard: vec![0; shards],
             shards,
             hash: RandomState::new(),
+            passes: 0,
             asked_to_pass: Vec::new(),
         }
+    }
+
+    /// A shard asks for a pass.
+    pub(super) fn asked_to_pass(&mut self, from: usize, gathered: Gathered) {
+        self.passes += 1;
+        self.asked_to_pass.push(AskedToPass { from, gathered, passes: self.passes });
     }
 
     /// Whether a pass is to begin now.
@@ -145,21 +170,24 @@ impl Replays {
             }
         }
         self.unanswered = u64::MAX >> (64 - self.shards);
+        self.asked.fill(u64::MAX);
         true
     }
 
     /// A shard has answered. Whether that was the last.
-    pub(super) fn passed(&mut self, by: usize, rules: &dyn Rules) -> bool {
+    pub(super) fn passed(&mut self, (by, passes): (usize, u64), rules: &dyn Rules) -> bool {
         let was = self.unanswered;
+        self.asked[by] = passes;
         self.unanswered &= !(1 << by);
         was != 0 && rules.may_replay(self.unanswered)
     }
 
     /// The pass is over, and all that came before it is delivered.
     fn pass_over(&mut self) {
+        let behind: Arc<[u64]> = self.asked.as_slice().into();
         for key in std::mem::take(&mut self.passing) {
             if let Some(replay) = self.all.get_mut(&key) {
-                replay.step = Step::Ready;
+                (replay.step, replay.behind) = (Step::Ready, Arc::clone(&behind));
                 self.line.push_back(key);
             }
         }
@@ -245,6 +273,11 @@ impl Retained {
         }
     }
 
+    /// When a message of a publisher of this shard is taken, now.
+    pub(in crate::shard) fn taken(&self, shard: usize, publish: &Publish<'_>) -> Taken {
+        Taken { shard, passes: if publish.dup { 0 } else { self.replays.passes } }
+    }
+
     /// What is retained for topics that a filter matches, from one of them on, and may be sent.
     fn batch(
         &self,
@@ -273,10 +306,14 @@ impl Core {
         self.retained.replays.pass_over();
     }
 
-    /// What is retained here, but for what its publisher may not publish any more.
-    fn retained_batch(&mut self, now: Monotonic, filter: &str, from: &TopicKey) -> Answered {
+    /// What is retained here, but for what comes live, and what its publisher may not publish any more.
+    fn retained_batch(&mut self, now: Monotonic, (filter, behind): (&str, &[u64]), from: &TopicKey) -> Answered {
         let (around, numbers, teller) = (&self.around, &mut self.numbers, &mut self.teller);
         let may_be_sent = |value: &Value| {
+            let Taken { shard, passes } = value.taken;
+            if around.rules.comes_live(passes, behind.get(shard).copied().unwrap_or(u64::MAX)) {
+                return false;
+            }
             let Some(publish) = publish_of(&value.packet) else { return false };
             let granted = value.publisher.may_publish(&publish, &around.edge);
             let may_be_sent = around.rules.may_send_retained(granted.is_ok());
@@ -297,10 +334,10 @@ impl Core {
         io: &Ring<'_>,
         to: usize,
         question: (SessionKey, u64),
-        filter: &str,
+        of: (&str, &[u64]),
         from: &TopicKey,
     ) {
-        let answered = self.retained_batch(io.now(), filter, from);
+        let answered = self.retained_batch(io.now(), of, from);
         self.letters.push_back((to, Mail::Replayed { question, answered }));
     }
 
@@ -421,13 +458,14 @@ impl Core {
         let home = replay.home;
         replays.questions += 1;
         let question = (key, replays.questions);
+        let behind = Arc::clone(&replay.behind);
         replay.step = Step::Asked(question.1);
         if home == self.index {
-            let answered = self.retained_batch(io.now(), &filter, &from);
+            let answered = self.retained_batch(io.now(), (&filter, &behind), &from);
             self.replayed(io.now(), question, answered);
             return Pace::More;
         }
-        let letter = Mail::Replay { to: self.index, question, filter, from };
+        let letter = Mail::Replay { to: self.index, question, filter, behind, from };
         self.letters.push_back((home, letter));
         Pace::Waits
     }
@@ -453,7 +491,7 @@ impl Core {
                 break;
             }
             done += packet.len();
-            *budget -= 1;
+            *budget = budget.saturating_sub(1 + packet.len() / COPY_BYTES);
             if !self.around.rules.skips_retained(self.is_noted(key, publish.topic)) {
                 self.copy_retained(io, &publish, since, subscriber);
             }

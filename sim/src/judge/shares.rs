@@ -1,0 +1,133 @@
+//! Shared subscriptions (J9): a message of QoS 2 goes to one member, one of QoS 1 to another one only once the first cannot have it any
+//! more, and what was answered reaches one of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::device::Message;
+use crate::subscriber::{Asked, Copy};
+use crate::world::World;
+
+/// Who got a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Holder {
+    /// Index of the subscriber.
+    member: usize,
+    session: u32,
+    connection: u32,
+    /// The process that sent it.
+    life: u32,
+    qos: u8,
+}
+
+/// A shared subscription.
+#[derive(Debug)]
+pub struct Share {
+    /// Its filter, without its name.
+    pub filter: String,
+    /// Who got what, each member's session once.
+    got: BTreeMap<u32, Vec<Holder>>,
+    /// Messages that it had in memory alone, as a log had no room, when the process ended.
+    unstored: BTreeSet<u32>,
+}
+
+impl Share {
+    /// Nothing has come.
+    pub(crate) const fn new(filter: String) -> Self {
+        Self { filter, got: BTreeMap::new(), unstored: BTreeSet::new() }
+    }
+}
+
+impl World {
+    /// A copy for a member, of a message that is the one it says.
+    pub(crate) fn check_share_copy(
+        &mut self,
+        (index, share): (usize, usize),
+        copy: &Copy,
+    ) -> Result<(), (&'static str, String)> {
+        let number = copy.message;
+        let member = &self.subscribers[index];
+        let message = &self.messages[number as usize];
+        let wish = &member.wishes[0];
+        let asks = match copy.asked {
+            Asked::Never => false,
+            // What it has not acknowledged it may be sent again.
+            Asked::Gone(_) => copy.dup,
+            _ => true,
+        };
+        if !asks || member.matching(&message.topic).next().is_none() {
+            return Err(("J5", format!("{} for a member with {:?}, {:?}", message.topic, wish.filter, copy.asked)));
+        }
+        let identifiers: &[u32] = if member.has_identifiers { &[1] } else { &[] };
+        if copy.retain || copy.qos != message.qos.min(wish.qos) || copy.identifiers != identifiers {
+            return Err(("J7", format!("QoS {}, RETAIN {}, {:?}", copy.qos, copy.retain, copy.identifiers)));
+        }
+        let most = self.copies_at_most(number);
+        let is_sent_once = message.sends == 1 && !message.is_will;
+        let holder = Holder {
+            member: index,
+            session: member.sessions,
+            connection: member.connections,
+            life: self.life,
+            qos: copy.qos,
+        };
+        let holders = self.shares[share].got.get(&number).map_or(&[][..], Vec::as_slice);
+        let others = || holders.iter().filter(|other| (other.member, other.session) != (index, member.sessions));
+        let with_qos_2 = others().filter(|other| other.qos == 2).count() as u64;
+        if copy.qos == 2 && copy.is_handed_on && with_qos_2 >= most {
+            return Err(("J9", format!("QoS 2, which another one has: {:?}", others().collect::<Vec<_>>())));
+        }
+        // It is still there, on the connection on which it came.
+        let has_it = |other: &&Holder| {
+            let of = &self.subscribers[other.member];
+            let stays = matches!(of.wishes[0].asked, Asked::Has(since) if since < message.sent_at);
+            of.socket.is_some() && of.connections == other.connection && stays && other.life == self.life
+        };
+        if let Some(other) = others().find(has_it).filter(|_| is_sent_once) {
+            return Err(("J9", format!("QoS {}, which another one has: {other:?}", copy.qos)));
+        }
+        if holders.contains(&holder) && is_sent_once && others().next().is_none() {
+            return Err(("J4", "it comes again on the same connection".into()));
+        }
+        let ledger = &mut self.subscribers[index].ledger;
+        ledger.copies += 1;
+        ledger.note(number);
+        let holders = self.shares[share].got.entry(number).or_default();
+        holders.retain(|other| (other.member, other.session) != (holder.member, holder.session));
+        holders.push(holder);
+        Ok(())
+    }
+
+    /// Messages that a member of a shared subscription has to have, and none has (J1).
+    pub(crate) fn missing_of_share(&self, number: usize) -> Vec<u32> {
+        let share = &self.shares[number];
+        let members = || self.subscribers.iter().filter(|member| member.share == Some(number));
+        let is_due = |message: &Message| {
+            let lives = !message.is_will && message.expiry_s.is_none();
+            let is_kept = |topic: &str| {
+                let mut kept = members().filter(|member| member.kept);
+                kept.any(|member| member.matching(topic).any(|(_, wish)| wish.had(message.sent_at)))
+            };
+            // A member whose session has ended since may have had it [MQTT-4.8.2-5].
+            let may_have_ended = message.qos == 2
+                && members().any(|member| member.wishes[0].qos == 2 && member.ended_at >= message.sent_at);
+            message.answered.is_some() && message.qos > 0 && lives && is_kept(&message.topic) && !may_have_ended
+        };
+        let is_excused = |number: &u32| self.judge.excused.contains(number) || share.unstored.contains(number);
+        let missing =
+            (0..).zip(&self.messages).filter(|(number, message)| is_due(message) && !share.got.contains_key(number));
+        missing.map(|(number, _)| number).filter(|number| !is_excused(number)).collect()
+    }
+
+    /// What shared subscriptions lack, each with its number.
+    pub(crate) fn missing_of_shares(&self) -> impl Iterator<Item = (usize, Vec<u32>)> + '_ {
+        (0..self.shares.len()).map(|share| (share, self.missing_of_share(share)))
+    }
+
+    /// The process has ended. What waited in memory alone, as a log had no room, may be lost.
+    pub(crate) fn note_unstored_of_shares(&mut self) {
+        for share in 0..self.shares.len() {
+            let missing = self.missing_of_share(share);
+            self.shares[share].unstored.extend(missing.into_iter().filter(|number| self.judge.tight.contains(number)));
+        }
+    }
+}
