@@ -7,7 +7,18 @@ use crate::plan::Kind;
 pub const RED_SCRIPTS: &[&str] = &[];
 
 /// Seeds, and the fault that each shows.
-pub const RED_SEEDS: &[(Kind, u64, &str)] = &[];
+pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
+    (Kind::HostileSubscribers, 14_829, "N28"),
+    (Kind::HostileSubscribers, 16_355, "N28"),
+    (Kind::HostileSubscribers, 17_501, "N28"),
+    (Kind::HostileShares, 4239, "N28"),
+    (Kind::HostileShares, 4741, "N28"),
+    (Kind::HostileShares, 4767, "N28"),
+    (Kind::HostileShares, 4781, "N28"),
+    (Kind::HostileShares, 7487, "N28"),
+    (Kind::HostileShares, 8164, "N28"),
+    (Kind::HostileShares, 8449, "N28"),
+];
 
 /// Seeds that were red, and the fault that each showed until it was cured.
 pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[

@@ -27,7 +27,7 @@ struct Arguments {
     /// Clients subscribe; with `--hostile`, in hostile runs.
     #[arg(long)]
     subscribers: bool,
-    /// Clients subscribe, some of them to shared subscriptions.
+    /// Clients subscribe, some of them to shared subscriptions; with `--hostile`, in hostile runs.
     #[arg(long)]
     shares: bool,
     /// Faults to leave out, by name; of hostile runs: changes, reads, shards, rot, missing, unreadable, files, flood.
@@ -61,6 +61,7 @@ fn main() -> std::process::ExitCode {
     run::catch_panics();
     let kinds = [
         (arguments.memory, Kind::Memory),
+        (arguments.hostile && arguments.shares, Kind::HostileShares),
         (arguments.hostile && arguments.subscribers, Kind::HostileSubscribers),
         (arguments.hostile, Kind::Hostile),
         (arguments.gathered, Kind::Gathered),

@@ -290,21 +290,29 @@ pub enum Kind {
     Subscribers,
     /// As `Hostile`, and clients that subscribe.
     HostileSubscribers,
-    /// As `Subscribers`, and clients that are members of shared subscriptions.
+    /// As `Subscribers`, and clients that are members of shared subscriptions, and mail that is late.
     Shares,
+    /// As `HostileSubscribers`, and these.
+    HostileShares,
 }
 
 impl Kind {
     /// The configuration changes between starts, disks are damaged, and so on.
     #[must_use]
     pub const fn is_hostile(self) -> bool {
-        matches!(self, Self::Hostile | Self::HostileSubscribers)
+        matches!(self, Self::Hostile | Self::HostileSubscribers | Self::HostileShares)
     }
 
     /// Clients subscribe.
     #[must_use]
     pub const fn has_subscribers(self) -> bool {
-        matches!(self, Self::Subscribers | Self::HostileSubscribers | Self::Shares)
+        matches!(self, Self::Subscribers | Self::HostileSubscribers) || self.has_members()
+    }
+
+    /// Some of them are members of shared subscriptions.
+    #[must_use]
+    pub const fn has_members(self) -> bool {
+        matches!(self, Self::Shares | Self::HostileShares)
     }
 }
 
@@ -433,7 +441,7 @@ impl Plan {
         let has_disk = match kind {
             Kind::Memory => false,
             Kind::Subscribers | Kind::Shares => of_subscribers.u8(..6) > 0,
-            Kind::All | Kind::Hostile | Kind::Gathered | Kind::HostileSubscribers => true,
+            Kind::All | Kind::Hostile | Kind::Gathered | Kind::HostileSubscribers | Kind::HostileShares => true,
         };
         let spool = has_disk.then(|| spool(&mut stream(seed, "spool"), large));
         let sinks = sinks(&mut stream(seed, "sinks"), clusters, spool.is_some(), large);
@@ -475,7 +483,7 @@ impl Plan {
             subscribers: 0,
             members: 0,
             retains: false,
-            expires: kind == Kind::HostileSubscribers && stream(seed, "expiry").bool(),
+            expires: kind.is_hostile() && kind.has_subscribers() && stream(seed, "expiry").bool(),
             settings,
         };
         let mut plan = if hostile.flood { plan.flooded() } else { plan };
@@ -485,7 +493,7 @@ impl Plan {
         if kind.has_subscribers() {
             plan = plan.with_subscribers(&mut of_subscribers);
         }
-        if kind == Kind::Shares { plan.with_members(&mut stream(seed, "members")) } else { plan }
+        if kind.has_members() { plan.with_members(&mut stream(seed, "members")) } else { plan }
     }
 
     /// Half of the runs have layers, and most of these more than one shard, between which their connections move.

@@ -94,6 +94,15 @@ fn hostile_seeds_with_subscribers_are_green_but_for_known_faults() {
     assert!(sums.moved > 0 && dropped > 0, "nothing moved, or nothing was dropped: {sums:?}");
 }
 
+/// The same, and members of shared subscriptions, and mail that is late.
+#[test]
+fn hostile_seeds_with_shares_are_green_but_for_known_faults() {
+    let seeds = 0..20;
+    let each = seeds.end - seeds.start;
+    let sums = seeds_are_green(Kind::HostileShares, seeds);
+    assert!(sums.processes > each * 2 && sums.copies[0] > each * 60, "too quiet: {sums:?}");
+}
+
 #[test]
 fn seeds_that_are_known_to_be_red_are_red() {
     for (kind, seed, fault) in RED_SEEDS {

@@ -48,21 +48,22 @@ impl World {
         let member = &self.subscribers[index];
         let message = &self.messages[number as usize];
         let wish = &member.wishes[0];
+        let is_doubtful = self.is_doubtful(member.doubted_until, number);
         let asks = match copy.asked {
             Asked::Never => false,
             // What it has not acknowledged it may be sent again.
             Asked::Gone(_) => copy.dup,
             _ => true,
         };
-        if !asks || member.matching(&message.topic).next().is_none() {
+        if member.matching(&message.topic).next().is_none() || !(asks || is_doubtful) {
             return Err(("J5", format!("{} for a member with {:?}, {:?}", message.topic, wish.filter, copy.asked)));
         }
         let identifiers: &[u32] = if member.has_identifiers { &[1] } else { &[] };
         if copy.retain || copy.qos != message.qos.min(wish.qos) || copy.identifiers != identifiers {
             return Err(("J7", format!("QoS {}, RETAIN {}, {:?}", copy.qos, copy.retain, copy.identifiers)));
         }
-        let most = self.copies_at_most(number);
-        let is_sent_once = message.sends == 1 && !message.is_will;
+        let most = if is_doubtful { u64::MAX } else { self.copies_at_most(number) };
+        let is_sent_once = message.sends == 1 && !message.is_will && !is_doubtful;
         let holder = Holder {
             member: index,
             session: member.sessions,

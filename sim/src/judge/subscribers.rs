@@ -204,7 +204,7 @@ impl World {
     }
 
     /// Whether what a log had of a message for a subscriber was damaged: of its end, or of the subscriber's session.
-    fn is_doubtful(&self, until: u64, number: u32) -> bool {
+    pub(crate) fn is_doubtful(&self, until: u64, number: u32) -> bool {
         let sent_at = self.messages[number as usize].sent_at;
         self.judge.excused.contains(&number) || self.judge.again.contains(&number) || sent_at < until
     }
