@@ -15,7 +15,6 @@ pub const RED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::HostileShares, 4741, "N28"),
     (Kind::HostileShares, 4767, "N28"),
     (Kind::HostileShares, 4781, "N28"),
-    (Kind::HostileShares, 7487, "N28"),
     (Kind::HostileShares, 8164, "N28"),
     (Kind::HostileShares, 8449, "N28"),
 ];
@@ -64,6 +63,7 @@ pub const CURED_SEEDS: &[(Kind, u64, &str)] = &[
     (Kind::All, 69_067, "N26"),
     (Kind::Shares, 132, "N27"),
     (Kind::Shares, 1740, "N27"),
+    (Kind::HostileShares, 7487, "a message that lived up to a second longer after each start"),
     (Kind::HostileSubscribers, 11, "a message that had expired before a crash"),
     (Kind::HostileSubscribers, 884, "UNSUBACK before it was on the disk"),
     (Kind::HostileSubscribers, 2571, "a segment that was not emptied once the disk was back"),

@@ -24,18 +24,52 @@ pub(super) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])> {
     Some(((wall_ms != 0 || left_ms != 0).then_some((wall_ms, left_ms)), rest))
 }
 
-/// Calls back with a message of an earlier start, with what is left of its Message Expiry Interval.
+/// Calls back with a message of an earlier start, with what is left of its Message Expiry Interval, and since when that counts. Part of a
+/// second is a second, which began before now: so its end is what it was, however often it is written down again.
 pub(super) fn with_time_left<T>(
     publish: &Publish<'_>,
     until: Option<Monotonic>,
     now: Monotonic,
-    then: impl FnOnce(&Publish<'_>) -> T,
+    then: impl FnOnce(&Publish<'_>, Monotonic) -> T,
 ) -> T {
-    let left = until.map(|until| until.since(now));
     let all = publish.properties.message_expiry_interval_s();
-    let (Some(left), Some(all)) = (left, all) else { return then(publish) };
-    // Part of a second is a second.
+    let (Some(until), Some(all)) = (until, all) else { return then(publish, now) };
+    let left = until.since(now);
     let left_s = u32::try_from(left.saturating_add(Duration::from_millis(999)).as_secs()).unwrap_or(u32::MAX);
+    let began = Duration::from_secs(left_s.into()).saturating_sub(left);
+    let since = Monotonic(now.0.saturating_sub(u64::try_from(began.as_nanos()).unwrap_or(0)));
     let properties = properties(publish, Version::V5, all.saturating_sub(left_s), &[]);
-    then(&Publish { properties: properties.as_properties(), ..publish.clone() })
+    then(&Publish { properties: properties.as_properties(), ..publish.clone() }, since)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::mqtt::packet::QoS;
+    use crate::mqtt::property::{Property, PropertyBuf};
+
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_read_again_ends_when_it_would_have() {
+        let mut properties = PropertyBuf::new();
+        properties.push(Property::MessageExpiryInterval(4));
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: "t",
+            packet_id: 1,
+            properties: properties.as_properties(),
+            payload: b"a",
+        };
+        let now = Monotonic(10_000_000_000);
+        for left_ms in [1, 999, 1_000, 1_001, 2_500, 4_000] {
+            let until = now.after(Duration::from_millis(left_ms));
+            let (left_s, since) = with_time_left(&publish, Some(until), now, |publish, since| {
+                (publish.properties.message_expiry_interval_s().expect("it expires"), since)
+            });
+            assert_eq!(u64::from(left_s), left_ms.div_ceil(1_000));
+            assert_eq!(since.after(Duration::from_secs(left_s.into())), until, "{left_ms} ms");
+        }
+    }
 }

@@ -96,8 +96,11 @@ impl Core {
     /// A message of an earlier start, which comes now, with the time that it has left.
     fn body_again(&self, publish: &Publish<'_>, until: Option<Monotonic>, now: Monotonic, key: u32) -> Rc<Body> {
         let mut packet = Vec::new();
-        with_time_left(publish, until, now, |publish| put_packet(publish, &mut packet));
-        Body::new(packet, now, key, self.delivery.remembered())
+        let since = with_time_left(publish, until, now, |publish, since| {
+            put_packet(publish, &mut packet);
+            since
+        });
+        Body::new(packet, since, key, self.delivery.remembered())
     }
 
     fn restore_share_message(&mut self, number: u64, of: ForShare<'_>, now: Monotonic) {

@@ -137,7 +137,7 @@ impl Core {
             buffer.end_session(number);
             return Ok(());
         }
-        let mut value = with_time_left(&publish, until, now, |publish| Value::new(publish, publisher, now));
+        let mut value = with_time_left(&publish, until, now, |publish, since| Value::new(publish, publisher, since));
         value.number = Some(number);
         // Of two of one topic the later counts.
         if let Some(earlier) = self.retained.take(&topic).and_then(|value| value.number) {
