@@ -268,8 +268,8 @@ pub trait Rules: Debug + Sync {
         came_live
     }
 
-    /// B11: A retained message comes live, and is left out, if its shard took it when it had been asked for `passes` passes, and for that of the
-    /// subscription, which was number `behind`, as well.
+    /// B11: A retained message that was published after the pass of a subscription is left out, as its live copy comes. How many passes the
+    /// publisher's shard had been asked for when it took the message, and with that of the subscription.
     fn comes_live(&self, passes: u64, behind: u64) -> bool {
         passes >= behind
     }

@@ -65,6 +65,12 @@ impl Message {
         self.qos > 0 && self.id == id
     }
 
+    /// Whether subscribers that are due it must get it: it was answered at QoS 1 or 2, and does not expire.
+    #[must_use]
+    pub fn is_promised(&self) -> bool {
+        self.answered.is_some() && self.qos > 0 && !self.is_will && self.expiry_s.is_none()
+    }
+
     /// Whether its device still waits for something.
     #[must_use]
     pub const fn is_open(&self) -> bool {

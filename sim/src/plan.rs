@@ -11,6 +11,9 @@ use crate::time::{EPOCH_MS, MS, S, stream};
 /// The last level of topics that go to subscribers alone.
 pub const NO_SINK: &str = "only";
 
+/// Of shared subscriptions; the first is the default.
+const STRATEGIES: [&str; 4] = ["round-robin", "least-inflight", "hash-client", "hash-topic"];
+
 /// Where a sink keeps its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Buffer {
@@ -131,7 +134,7 @@ pub struct Delivery {
     pub messages_max: u32,
     /// `when_full` is `drop-newest`.
     pub drops_newest: bool,
-    /// `share_strategy`, where it is not the default.
+    /// `share_strategy`
     pub share_strategy: &'static str,
 }
 
@@ -213,10 +216,11 @@ impl Settings {
         if let Some(delivery) = self.delivery {
             let full = if delivery.drops_newest { "drop-newest" } else { "drop-oldest" };
             let most = delivery.messages_max;
-            let _ = writeln!(text, "[delivery]\nqueue_messages_max = {most}\nwhen_full = \"{full}\"");
-            if !delivery.share_strategy.is_empty() {
-                let _ = writeln!(text, "share_strategy = \"{}\"", delivery.share_strategy);
-            }
+            let strategy = delivery.share_strategy;
+            let _ = writeln!(
+                text,
+                "[delivery]\nqueue_messages_max = {most}\nwhen_full = \"{full}\"\nshare_strategy = \"{strategy}\""
+            );
         }
         for (number, sink) in self.sinks.iter().enumerate() {
             self.sink(number, sink, &mut text);
@@ -511,7 +515,8 @@ impl Plan {
         self.subscribers = rng.usize(1..6);
         let is_small = rng.u8(..8) == 0;
         let messages_max = if is_small { rng.u32(3..40) } else { 10_000 };
-        self.settings.delivery = Some(Delivery { messages_max, drops_newest: rng.bool(), share_strategy: "" });
+        self.settings.delivery =
+            Some(Delivery { messages_max, drops_newest: rng.bool(), share_strategy: STRATEGIES[0] });
         if let Some(spool) = &mut self.settings.spool
             && rng.u8(..4) > 0
             && !self.hostile.flood
@@ -533,7 +538,7 @@ impl Plan {
         self.settings.shards = self.settings.shards.max([1, 2, 3][rng.usize(..3)]);
         self.mail = [0, MS, 20 * MS, 300 * MS][rng.usize(..4)];
         if let Some(delivery) = &mut self.settings.delivery {
-            delivery.share_strategy = ["round-robin", "least-inflight", "hash-client", "hash-topic"][rng.usize(..4)];
+            delivery.share_strategy = STRATEGIES[rng.usize(..4)];
         }
         self
     }

@@ -92,11 +92,11 @@ pub struct Process {
     notices: Receiver<Notice>,
     letters: Vec<Receiver<Letter>>,
     moving: Moving,
-    /// What is in the mailbox of each shard. A mailbox keeps the order of all that comes, whoever has sent it.
+    /// Letters to each shard. They arrive in the order in which they were sent, across all senders.
     mail: Vec<Line>,
 }
 
-/// Letters under way, each with the shard that has sent it.
+/// Letters on their way to a shard, each with its sender.
 #[derive(Default)]
 struct Line {
     letters: VecDeque<(usize, Mail)>,
@@ -589,7 +589,7 @@ impl World {
         }
     }
 
-    /// A letter goes from one shard to another, behind those that were sent there before.
+    /// A shard sends a letter to another one, behind those on their way there.
     fn post(&mut self, (from, to): (usize, usize), letter: Mail) {
         let slowest = self.plan.mail;
         if slowest == 0 {

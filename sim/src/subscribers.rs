@@ -20,7 +20,8 @@ impl World {
             self.subscribers.push(Subscriber::new(index, devices, rng));
         }
         let rng = &mut stream(seed, "shares");
-        self.shares = (0..SHARES).map(|_| Share::new(filter(devices, rng))).collect();
+        let shares = if self.plan.members > 0 { SHARES } else { 0 };
+        self.shares = (0..shares).map(|_| Share::new(filter(devices, rng))).collect();
         for index in self.subscribers.len()..self.subscribers.len() + self.plan.members {
             let share = index % SHARES;
             let rng = stream(seed, &format!("member {index}"));

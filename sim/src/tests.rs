@@ -53,25 +53,26 @@ fn seeds_with_a_sync_interval_are_green() {
     assert!(sums.processes > 120 && sums.messages > 3_000, "too quiet: {sums:?}");
 }
 
+/// The same of a kind with clients that subscribe, which must get so many messages in each run. All that they got, and what was dropped.
+fn copies_of_green_seeds(kind: Kind, seeds: Range<u64>, in_each: u64) -> (Sums, [u64; 2]) {
+    let each = seeds.end - seeds.start;
+    let sums = seeds_are_green(kind, seeds);
+    let [got, dropped] = sums.copies;
+    assert!(sums.processes > each * 2 && got > each * in_each, "too quiet: {sums:?}");
+    (sums, [got, dropped])
+}
+
 /// With clients that subscribe, and get what they must.
 #[test]
 fn seeds_with_subscribers_are_green() {
-    let seeds = 0..60;
-    let each = seeds.end;
-    let sums = seeds_are_green(Kind::Subscribers, seeds);
-    let [got, dropped] = sums.copies;
-    assert!(sums.processes > each * 2 && got > each * 60, "too quiet: {sums:?}");
+    let (sums, [got, dropped]) = copies_of_green_seeds(Kind::Subscribers, 0..60, 60);
     assert!(dropped > 0 && dropped < got / 8, "bounds of queues: {sums:?}");
 }
 
 /// The same, and members of shared subscriptions, and mail that is late.
 #[test]
 fn seeds_with_shares_are_green() {
-    let seeds = 0..60;
-    let each = seeds.end;
-    let sums = seeds_are_green(Kind::Shares, seeds);
-    let [got, dropped] = sums.copies;
-    assert!(sums.processes > each * 2 && got > each * 80, "too quiet: {sums:?}");
+    let (sums, [got, dropped]) = copies_of_green_seeds(Kind::Shares, 0..60, 80);
     assert!(dropped > 0 && dropped < got / 8, "bounds of queues: {sums:?}");
 }
 
@@ -86,21 +87,14 @@ fn hostile_seeds_are_green_but_for_known_faults() {
 #[test]
 fn hostile_seeds_with_subscribers_are_green_but_for_known_faults() {
     // Sessions move in these.
-    let seeds = 100..140;
-    let each = seeds.end - seeds.start;
-    let sums = seeds_are_green(Kind::HostileSubscribers, seeds);
-    let [got, dropped] = sums.copies;
-    assert!(sums.processes > each * 2 && got > each * 60, "too quiet: {sums:?}");
+    let (sums, [_, dropped]) = copies_of_green_seeds(Kind::HostileSubscribers, 100..140, 60);
     assert!(sums.moved > 0 && dropped > 0, "nothing moved, or nothing was dropped: {sums:?}");
 }
 
 /// The same, and members of shared subscriptions, and mail that is late.
 #[test]
 fn hostile_seeds_with_shares_are_green_but_for_known_faults() {
-    let seeds = 0..20;
-    let each = seeds.end - seeds.start;
-    let sums = seeds_are_green(Kind::HostileShares, seeds);
-    assert!(sums.processes > each * 2 && sums.copies[0] > each * 60, "too quiet: {sums:?}");
+    copies_of_green_seeds(Kind::HostileShares, 0..20, 60);
 }
 
 #[test]

@@ -24,8 +24,8 @@ pub(super) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])> {
     Some(((wall_ms != 0 || left_ms != 0).then_some((wall_ms, left_ms)), rest))
 }
 
-/// Calls back with a message of an earlier start, with what is left of its Message Expiry Interval, and since when that counts. Part of a
-/// second is a second, which began before now: so its end is what it was, however often it is written down again.
+/// Calls back with a message of an earlier start, with what is left of its Message Expiry Interval, and from when that counts. It is rounded
+/// up to a second and counts from before now by as much, so that the message ends when it would have.
 pub(super) fn with_time_left<T>(
     publish: &Publish<'_>,
     until: Option<Monotonic>,
@@ -36,8 +36,8 @@ pub(super) fn with_time_left<T>(
     let (Some(until), Some(all)) = (until, all) else { return then(publish, now) };
     let left = until.since(now);
     let left_s = u32::try_from(left.saturating_add(Duration::from_millis(999)).as_secs()).unwrap_or(u32::MAX);
-    let began = Duration::from_secs(left_s.into()).saturating_sub(left);
-    let since = Monotonic(now.0.saturating_sub(u64::try_from(began.as_nanos()).unwrap_or(0)));
+    let rounded_up = Duration::from_secs(left_s.into()).saturating_sub(left);
+    let since = Monotonic(now.0.saturating_sub(u64::try_from(rounded_up.as_nanos()).unwrap_or(0)));
     let properties = properties(publish, Version::V5, all.saturating_sub(left_s), &[]);
     then(&Publish { properties: properties.as_properties(), ..publish.clone() }, since)
 }

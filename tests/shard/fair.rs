@@ -5,7 +5,7 @@ use std::time::Duration;
 use forebay::limits::{COPY_BYTES, REPLAY_COPIES_PER_TURN, SUBSCRIBER_UNSENT_BYTES_MAX};
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::FilterBuf;
-use forebay::mqtt::packet::{Packet, Publish, QoS, Subscribe, Unsubscribe, Version};
+use forebay::mqtt::packet::{Packet, Publish, QoS, Unsubscribe, Version};
 use forebay::mqtt::property::Properties;
 use forebay::runtime::seam::ConnId;
 
@@ -14,7 +14,9 @@ use super::process::packets;
 use super::queues::{Heard, QOS_1, QOS_2, again, answer, back, config, hear, lose, rest, said, say};
 use super::retained::{replayed, settled};
 use super::shares::{member, vanish};
-use super::subscribe::{PLAIN, bytes_of, heard, message, publish, subscribe, subscribe_and_hear, world};
+use super::subscribe::{
+    PLAIN, bytes_of, heard, message, publish, subscribe, subscribe_and_hear, subscribe_packet, world,
+};
 use super::world::World;
 
 /// A kept session with this subscription, whose client is away.
@@ -255,10 +257,7 @@ fn a_turn_sends_some_retained_messages() {
             publish_at_once(&mut world, publisher, [Publish { retain: true, ..message(&topic, &payload) }]);
         }
         let clients: Vec<ConnId> = (0..CLIENTS).map(|number| world.device_v5(&format!("s{number}"))).collect();
-        let mut filters = FilterBuf::for_subscribe();
-        assert!(filters.push("#", PLAIN));
-        let (filters, properties) = (filters.as_filters(), Properties::EMPTY);
-        let packet = bytes_of(Version::V5, &Packet::Subscribe(Subscribe { packet_id: 1, properties, filters }));
+        let packet = subscribe_packet(Version::V5, 0, &[("#", PLAIN)]);
         clients.iter().for_each(|conn| world.feed(*conn, &packet));
         let (mut most, mut all) = (0, 0);
         for _ in 0..1_000 {

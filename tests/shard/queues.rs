@@ -213,7 +213,7 @@ fn what_is_acknowledged_at_qos_1_delays_nothing() {
     let mut world = spooled();
     let subscriber = member(&mut world, "s", 1, 0, true);
     subscribe(&mut world, subscriber, Version::V5, 0, &[("#", QOS_1)]);
-    // Whose copies keep the messages, so that what is over for the first one stands in its record.
+    // While a second session needs the messages, what the first one has acknowledged is written to the record of its queue.
     kept(&mut world, "other", QOS_1);
     let publisher = world.device_v5("p");
     for (id, payload) in [(1, "a"), (2, "b"), (3, "c")] {
@@ -241,7 +241,7 @@ fn pubrel_waits_for_the_disk_on_the_next_connection_too() {
     // PUBREC is the last that comes on this one.
     world.feed(subscriber, &[0x50, 2, 0, 1]);
     lose(&mut world, subscriber);
-    let conn = arrive(&mut world, b"\x10\x13\0\x04MQTT\x05\0\0\0\x05\x11\0\0\x0e\x10\0\x01s");
+    let conn = world.connect_kept_v5("s");
     rest(&mut world);
     assert_eq!(world.sent(conn).len(), 0, "neither CONNACK nor PUBREL");
     world.power_cut();

@@ -57,6 +57,9 @@ pub(crate) struct World {
     pub(crate) allocations: u64,
 }
 
+/// Flags, keep-alive and properties of a CONNECT.
+const KEPT_FOR_AN_HOUR: &[u8] = &[0, 0, 0, 5, 0x11, 0, 0, 0x0E, 0x10];
+
 impl World {
     /// One shard with this configuration.
     pub(crate) fn new(text: &str) -> Self {
@@ -260,11 +263,24 @@ impl World {
 
     /// The same, and its session is kept for an hour; with what came behind the CONNACK.
     pub(crate) fn kept_v5(&mut self, client_id: &str) -> (ConnId, Vec<u8>) {
-        self.connected_v5(client_id, &[0, 0, 0, 5, 0x11, 0, 0, 0x0E, 0x10])
+        self.connected_v5(client_id, KEPT_FOR_AN_HOUR)
+    }
+
+    /// The same, and CONNACK may be late.
+    pub(crate) fn connect_kept_v5(&mut self, client_id: &str) -> ConnId {
+        self.connect_v5(client_id, KEPT_FOR_AN_HOUR)
+    }
+
+    fn connected_v5(&mut self, client_id: &str, middle: &[u8]) -> (ConnId, Vec<u8>) {
+        let conn = self.connect_v5(client_id, middle);
+        let mut connack = self.sent(conn);
+        assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK");
+        let behind = connack.split_off(2 + usize::from(connack[1]));
+        (conn, behind)
     }
 
     /// `middle`: flags, keep-alive, properties.
-    fn connected_v5(&mut self, client_id: &str, middle: &[u8]) -> (ConnId, Vec<u8>) {
+    fn connect_v5(&mut self, client_id: &str, middle: &[u8]) -> ConnId {
         let conn = self.accept();
         let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5];
         connect.extend_from_slice(middle);
@@ -272,10 +288,7 @@ impl World {
         connect.extend_from_slice(client_id.as_bytes());
         connect[1] = u8::try_from(connect.len() - 2).expect("short");
         self.bytes(conn, &connect);
-        let mut connack = self.sent(conn);
-        assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK");
-        let behind = connack.split_off(2 + usize::from(connack[1]));
-        (conn, behind)
+        conn
     }
 
     /// A 3.1.1 device that publishes until it is left unread. How many messages that took.

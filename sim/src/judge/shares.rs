@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::device::Message;
-use crate::subscriber::{Asked, Copy};
+use crate::subscriber::{Asked, Copy, Subscriber};
 use crate::world::World;
 
 /// Who got a message.
@@ -17,6 +17,12 @@ struct Holder {
     /// The process that sent it.
     life: u32,
     qos: u8,
+}
+
+impl Holder {
+    fn is_same_session(self, other: Self) -> bool {
+        (self.member, self.session) == (other.member, other.session)
+    }
 }
 
 /// A shared subscription.
@@ -72,7 +78,7 @@ impl World {
             qos: copy.qos,
         };
         let holders = self.shares[share].got.get(&number).map_or(&[][..], Vec::as_slice);
-        let others = || holders.iter().filter(|other| (other.member, other.session) != (index, member.sessions));
+        let others = || holders.iter().filter(|other| !other.is_same_session(holder));
         let with_qos_2 = others().filter(|other| other.qos == 2).count() as u64;
         if copy.qos == 2 && copy.is_handed_on && with_qos_2 >= most {
             return Err(("J9", format!("QoS 2, which another one has: {:?}", others().collect::<Vec<_>>())));
@@ -80,8 +86,8 @@ impl World {
         // It is still there, on the connection on which it came.
         let has_it = |other: &&Holder| {
             let of = &self.subscribers[other.member];
-            let stays = matches!(of.wishes[0].asked, Asked::Has(since) if since < message.sent_at);
-            of.socket.is_some() && of.connections == other.connection && stays && other.life == self.life
+            let stays = of.socket.is_some() && of.connections == other.connection && other.life == self.life;
+            stays && of.wishes[0].had(message.sent_at)
         };
         if let Some(other) = others().find(has_it).filter(|_| is_sent_once) {
             return Err(("J9", format!("QoS {}, which another one has: {other:?}", copy.qos)));
@@ -93,25 +99,22 @@ impl World {
         ledger.copies += 1;
         ledger.note(number);
         let holders = self.shares[share].got.entry(number).or_default();
-        holders.retain(|other| (other.member, other.session) != (holder.member, holder.session));
+        holders.retain(|other| !other.is_same_session(holder));
         holders.push(holder);
         Ok(())
     }
 
     /// Messages that a member of a shared subscription has to have, and none has (J1).
-    pub(crate) fn missing_of_share(&self, number: usize) -> Vec<u32> {
+    fn missing_of_share(&self, number: usize) -> Vec<u32> {
         let share = &self.shares[number];
         let members = || self.subscribers.iter().filter(|member| member.share == Some(number));
         let is_due = |message: &Message| {
-            let lives = !message.is_will && message.expiry_s.is_none();
-            let is_kept = |topic: &str| {
-                let mut kept = members().filter(|member| member.kept);
-                kept.any(|member| member.matching(topic).any(|(_, wish)| wish.had(message.sent_at)))
-            };
+            let had = |member: &Subscriber| member.matching(&message.topic).any(|(_, wish)| wish.had(message.sent_at));
             // A member whose session has ended since may have had it [MQTT-4.8.2-5].
-            let may_have_ended = message.qos == 2
-                && members().any(|member| member.wishes[0].qos == 2 && member.ended_at >= message.sent_at);
-            message.answered.is_some() && message.qos > 0 && lives && is_kept(&message.topic) && !may_have_ended
+            let may_have_ended = |member: &Subscriber| member.wishes[0].qos == 2 && member.ended_at >= message.sent_at;
+            message.is_promised()
+                && members().any(|member| member.kept && had(member))
+                && !(message.qos == 2 && members().any(may_have_ended))
         };
         let is_excused = |number: &u32| self.judge.excused.contains(number) || share.unstored.contains(number);
         let missing =

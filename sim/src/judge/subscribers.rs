@@ -244,18 +244,18 @@ impl World {
 
     /// Messages that a subscriber has to have, and has not (J1).
     pub(crate) fn missing(&self, (index, subscriber): (usize, &Subscriber)) -> Vec<u32> {
+        if subscriber.share.is_some() {
+            return Vec::new();
+        }
         let is_due = |message: &Message| {
-            let lives = !message.is_will && message.expiry_s.is_none();
-            let answered = message.answered.is_some() && message.qos > 0 && lives;
             // At QoS 0 nothing is kept.
             let was_there = |wish: &Wish| wish.qos > 0 || subscriber.greeted_at < message.sent_at;
             let is_due = |wish: &Wish| wish.had(message.sent_at) && was_there(wish);
-            answered && subscriber.matching(&message.topic).any(|(_, wish)| is_due(wish))
+            message.is_promised() && subscriber.matching(&message.topic).any(|(_, wish)| is_due(wish))
         };
         let is_excused =
             |number: u32| self.judge.excused.contains(&number) || self.judge.unstored.contains(&(index, number));
         let all = (0..).zip(&self.messages);
-        let all = all.filter(|_| subscriber.share.is_none());
         let missing = all.filter(|(number, message)| is_due(message) && !subscriber.ledger.has(*number));
         missing.map(|(number, _)| number).filter(|number| !is_excused(*number)).collect()
     }

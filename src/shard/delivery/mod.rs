@@ -357,16 +357,16 @@ impl Core {
         answer: Option<Ticket>,
     ) {
         let PublishedBy { session, origin, publisher } = from;
-        let taken = self.retained.taken(self.index, publish);
+        let retained = route.home.map(|home| (home, self.retained.taken(self.index, publish)));
         let delivery = &mut self.delivery;
         if route.peers != 0 {
             delivery.packet.clear();
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
-            let home = route.home.map(|home| (home, &publisher, taken.passes));
+            let home = retained.map(|(home, taken)| (home, &publisher, taken.passes));
             delivery.peers.append(route.peers, (&delivery.packet, origin), home, shares);
         }
-        if let Some(home) = route.home {
+        if let Some((home, taken)) = retained {
             self.retain_from(io, home, (publish, publisher, taken), answer);
         }
         if self.awaits_copies(publish.qos) {

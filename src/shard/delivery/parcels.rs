@@ -92,7 +92,8 @@ impl Peers {
         self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
     }
 
-    /// `home`: where it is retained, its publisher, and how many passes its shard had been asked for when it was taken. `shares`: which are served on which shard.
+    /// `home`: where it is retained, its publisher, and how many passes its shard had been asked for when it was taken. `shares`: which
+    /// are served on which shard.
     pub(super) fn append(
         &mut self,
         peers: u64,

@@ -95,12 +95,11 @@ impl Core {
 
     /// A message of an earlier start, which comes now, with the time that it has left.
     fn body_again(&self, publish: &Publish<'_>, until: Option<Monotonic>, now: Monotonic, key: u32) -> Rc<Body> {
-        let mut packet = Vec::new();
-        let since = with_time_left(publish, until, now, |publish, since| {
+        with_time_left(publish, until, now, |publish, since| {
+            let mut packet = Vec::new();
             put_packet(publish, &mut packet);
-            since
-        });
-        Body::new(packet, since, key, self.delivery.remembered())
+            Body::new(packet, since, key, self.delivery.remembered())
+        })
     }
 
     fn restore_share_message(&mut self, number: u64, of: ForShare<'_>, now: Monotonic) {

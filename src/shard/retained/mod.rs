@@ -40,8 +40,8 @@ pub(crate) use self::saved::topic;
 /// What is kept beside topic and packet, and more.
 const VALUE_BYTES: usize = 160;
 
-/// When a message was taken: by which shard, and how many passes that had been asked for by then, of all shards together. 0: it is not
-/// known, or the message is a repeat, so that nobody may wait for a live copy.
+/// When a message was taken: by which shard, and how many passes all shards together had asked it for by then. 0: it is not known, or the
+/// message is a repeat, and a live copy may not come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Taken {
     shard: usize,

@@ -26,7 +26,7 @@ impl Core {
             self.delivery.mark(from);
         }
         let gathered = self.delivery.gathered();
-        self.retained.replays.asked_to_pass(from, gathered);
+        self.retained.replays.note_pass(from, gathered);
     }
 
     /// Answers passes for which all is sent.
@@ -42,7 +42,8 @@ impl Core {
         }
     }
 
-    /// A shard has answered, which had been asked for so many passes by then. With the last answer the subscriptions may be served, behind all messages that have come before.
+    /// A shard has answered. It had been asked for so many passes by then. With the last answer the subscriptions may be served, behind all
+    /// messages that have come before.
     pub(in crate::shard) fn passed(&mut self, io: &mut Ring<'_>, by: usize, passes: u64) {
         if !self.retained.replays.passed((by, passes), self.around.rules) {
         } else if self.delivery.is_idle() {

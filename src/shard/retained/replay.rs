@@ -53,7 +53,7 @@ struct Replay {
     step: Step,
     /// The number of its pass.
     pass: u64,
-    /// By shard: messages that it took when it had been asked for so many passes, or more, were taken behind that pass, and come live.
+    /// By shard: a message that it took when it had been asked for so many passes or more was taken behind that pass, and comes live.
     behind: Arc<[u64]>,
     /// Topics of messages with RETAIN that came live and were taken behind the pass, as hashes: their homes may not have them yet.
     noted: HashSet<u64>,
@@ -84,9 +84,10 @@ pub(super) struct Replays {
     wanting: Vec<SessionKey>,
     /// They wait for the pass that is under way.
     passing: Vec<SessionKey>,
-    /// Shards that have not answered it, and for how many passes the others had been asked by then.
+    /// Shards that have not answered it.
     unanswered: u64,
-    asked: Vec<u64>,
+    /// [`Replay::behind`], as far as they have.
+    behind: Vec<u64>,
     /// In line.
     line: VecDeque<SessionKey>,
     running: VecDeque<SessionKey>,
@@ -99,7 +100,7 @@ pub(super) struct Replays {
     heard: Vec<u64>,
     shards: usize,
     hash: RandomState,
-    /// Passes that this shard has been asked for, by all of them together.
+    /// Passes that all shards together have asked this one for.
     passes: u64,
     /// Those that it has not answered.
     pub(super) asked_to_pass: Vec<AskedToPass>,
@@ -111,7 +112,7 @@ pub(super) struct AskedToPass {
     pub(super) from: usize,
     /// What has to be sent before it is answered.
     pub(super) gathered: Gathered,
-    /// The how manieth it was, of all shards together.
+    /// [`Replays::passes`] with this one.
     pub(super) passes: u64,
 }
 
@@ -135,7 +136,7 @@ impl Replays {
             wanting: Vec::new(),
             passing: Vec::new(),
             unanswered: 0,
-            asked: vec![u64::MAX; shards],
+            behind: vec![u64::MAX; shards],
             line: VecDeque::new(),
             running: VecDeque::new(),
             aside: VecDeque::new(),
@@ -150,7 +151,7 @@ impl Replays {
     }
 
     /// A shard asks for a pass.
-    pub(super) fn asked_to_pass(&mut self, from: usize, gathered: Gathered) {
+    pub(super) fn note_pass(&mut self, from: usize, gathered: Gathered) {
         self.passes += 1;
         self.asked_to_pass.push(AskedToPass { from, gathered, passes: self.passes });
     }
@@ -170,21 +171,21 @@ impl Replays {
             }
         }
         self.unanswered = u64::MAX >> (64 - self.shards);
-        self.asked.fill(u64::MAX);
+        self.behind.fill(u64::MAX);
         true
     }
 
     /// A shard has answered. Whether that was the last.
     pub(super) fn passed(&mut self, (by, passes): (usize, u64), rules: &dyn Rules) -> bool {
         let was = self.unanswered;
-        self.asked[by] = passes;
+        self.behind[by] = passes;
         self.unanswered &= !(1 << by);
         was != 0 && rules.may_replay(self.unanswered)
     }
 
     /// The pass is over, and all that came before it is delivered.
     fn pass_over(&mut self) {
-        let behind: Arc<[u64]> = self.asked.as_slice().into();
+        let behind: Arc<[u64]> = self.behind.as_slice().into();
         for key in std::mem::take(&mut self.passing) {
             if let Some(replay) = self.all.get_mut(&key) {
                 (replay.step, replay.behind) = (Step::Ready, Arc::clone(&behind));
