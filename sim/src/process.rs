@@ -20,7 +20,7 @@ use crate::layers::Layered;
 use crate::link::Phase;
 use crate::plan::{Buffer, Layers, Settings};
 use crate::ring::{Moving, Ring};
-use crate::time::{MS, S, stream, wall_ms};
+use crate::time::{MS, S, UPTIME, stream, wall_ms};
 use crate::world::{Event, World};
 
 /// What a shard finds when it wakes up.
@@ -128,7 +128,7 @@ impl Process {
             if host.ring.stopped {
                 return None;
             }
-            let timer = host.ring.next_timer_at().map(|at| at.0.saturating_add(boot));
+            let timer = host.ring.next_timer_at().map(|at| at.0.saturating_add(boot).saturating_sub(UPTIME));
             let at = [host.wake_at, timer, host.ring.disk.next_answer_at()].into_iter().flatten().min()?;
             Some((at, index))
         };
@@ -314,7 +314,7 @@ impl World {
 
     /// Simulated time, and what the machine's clocks say.
     fn clocks(&self) -> (u64, Monotonic, i64) {
-        (self.time, Monotonic(self.time - self.boot), wall_ms(self.time) + self.clock_ahead_ms)
+        (self.time, Monotonic(self.time - self.boot + UPTIME), wall_ms(self.time) + self.clock_ahead_ms)
     }
 
     fn look_at_notices(&mut self) {

@@ -113,9 +113,9 @@ pub struct Subscriber {
     pub(crate) ended_at: u64,
     known: Known,
     wants_new: bool,
-    /// The process in whose time what the log has of its session was damaged: the next one may not have the session, or have it as it was
+    /// The processes in whose time what the log has of its session was damaged: the next ones may not have the session, or have it as it was
     /// before.
-    doubted_in: Option<u32>,
+    doubted_in: BTreeSet<u32>,
     /// What was sent before this may come again, or late, for the same reason.
     pub doubted_until: u64,
     /// Packet identifiers of QoS 2 that it has not been told to release, and their messages.
@@ -166,7 +166,7 @@ impl Subscriber {
             ended_at: 0,
             known: Known::No,
             wants_new: is_v5,
-            doubted_in: None,
+            doubted_in: BTreeSet::new(),
             doubted_until: 0,
             held: BTreeMap::new(),
             unreleased: BTreeSet::new(),
@@ -334,7 +334,7 @@ impl Subscriber {
     pub(crate) fn process_ended(&mut self, sessions_kept: bool) {
         if !sessions_kept {
             self.known = Known::No;
-        } else if self.kept && self.doubted_in.is_some() {
+        } else if self.kept && !self.doubted_in.is_empty() {
             self.known = Known::Maybe;
         }
     }
@@ -346,7 +346,7 @@ impl Subscriber {
 
     /// Up to when what was sent to it is in doubt, at this time.
     pub(crate) fn doubts_from(&self, time: u64) -> u64 {
-        if self.doubted_in.is_some() { time } else { self.doubted_until }
+        if self.doubted_in.is_empty() { self.doubted_until } else { time }
     }
 
     /// Messages that it holds may be gone, which these are; so may be that it has them.
@@ -356,7 +356,7 @@ impl Subscriber {
 
     /// What the log has of its session is damaged.
     pub(crate) fn doubt(&mut self, life: u32) {
-        self.doubted_in = Some(life);
+        self.doubted_in.insert(life);
     }
 
     // ---- what it hears ----
@@ -423,7 +423,8 @@ impl Subscriber {
         (self.greeted, self.greeted_at, self.wants_new) = (true, time, false);
         self.known = if self.kept { Known::Yes } else { Known::No };
         let mut is_new = self.wishes.iter().all(|wish| matches!(wish.asked, Asked::Never | Asked::Refused));
-        if self.doubted_in.take_if(|damaged_in| *damaged_in < life).is_some() && is_present {
+        let of_now = self.doubted_in.split_off(&life);
+        if !std::mem::replace(&mut self.doubted_in, of_now).is_empty() && is_present {
             // Its subscriptions may be others than it was told: it asks for all of them.
             (self.doubted_until, is_new) = (time, true);
         }

@@ -39,6 +39,7 @@ impl World {
         } else if self.subscribers[index].is_greeted() {
             self.subscriber_says(index);
         }
+        self.note_unkept(index);
         self.send_bytes(Client::Subscriber(index));
         let next = self.subscribers[index].rng.u64(..self.plan.pace * 2).max(1);
         self.schedule(self.time + next, Event::Subscriber(index));
@@ -123,6 +124,7 @@ impl World {
 
     /// Bytes for a subscriber.
     pub(crate) fn subscriber_reads(&mut self, index: usize, bytes: &[u8]) {
+        self.note_unkept(index);
         for heard in self.subscribers[index].read(bytes, self.time, self.life) {
             match heard {
                 Ok(copy) => self.judge_copy(index, &copy),

@@ -8,6 +8,9 @@ pub const MS: u64 = 1_000_000;
 /// A second in nanoseconds.
 pub const S: u64 = 1_000 * MS;
 
+/// How long a machine has run when it starts the process for the first time since its power was cut.
+pub const UPTIME: u64 = 10 * S;
+
 /// True wall-clock time when a run begins, in milliseconds since 1970: 2026-11-01.
 pub const EPOCH_MS: i64 = 1_793_491_200_000;
 

@@ -91,7 +91,7 @@ pub struct World {
     pub time: u64,
     /// Which process it is, counted from 1.
     pub life: u32,
-    /// When the machine started: its monotonic clock is 0 then.
+    /// When the machine had run for [`crate::time::UPTIME`]: its monotonic clock shows that then.
     pub boot: u64,
     /// The machine's wall clock is ahead by so much.
     pub clock_ahead_ms: i64,

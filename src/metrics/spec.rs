@@ -122,6 +122,7 @@ table!(
     SessionsKept, Gauge, "sessions_stored", "Sessions on disk; they survive a restart.";
     KeptRecords, Gauge, "spool_kept_records", "Records of sessions, their queues, queued and retained messages on disk.";
     SessionsEvicted, Counter, "sessions_evicted", "Sessions without a connection that were ended to make room for others.";
+    SessionsExpired, Counter, "sessions_expired", "Sessions that ended because their client had been away for longer than their Session Expiry Interval.";
     BytesReceived, Counter, "mqtt_received_bytes", "Bytes received from clients.";
     BytesSent, Counter, "mqtt_sent_bytes", "Bytes sent to clients.";
     PubAcksReceived, Counter, "control_packets_received"{type = "puback"}, "Packets of connected clients by type; PUBLISH is in `publishes_received`, CONNECT in `connects`.";
@@ -136,6 +137,7 @@ table!(
     PublishesQos0, Counter, "publishes_received"{qos = "0"}, "PUBLISH packets received, by QoS; duplicates of QoS 2 are not counted.";
     PublishesQos1, Counter, "publishes_received"{qos = "1"}, "At QoS 1.";
     PublishesQos2, Counter, "publishes_received"{qos = "2"}, "At QoS 2.";
+    PublishBytes, Counter, "publish_payload_received_bytes", "Bytes of the payloads of PUBLISH packets received, repeats of QoS 2 not counted.";
     Wills, Counter, "wills_published", "Will messages published because a client disconnected without DISCONNECT.";
     WillsWaiting, Gauge, "wills_waiting", "Will messages that are due and wait for room.";
     PublishesRepeated, Counter, "publishes_duplicate", "QoS 2 PUBLISH packets recognized as duplicates and not taken again.";
@@ -163,6 +165,7 @@ table!(
     CopiesEnded, Counter, "deliveries"{result = "unsubscribed"}, "Dropped, because the subscription had ended.";
     CopiesSessionEnded, Counter, "deliveries"{result = "session_ended"}, "Dropped, because the session had ended before they were acknowledged.";
     CopiesShareGone, Counter, "deliveries"{result = "share_gone"}, "Dropped, because the shared subscription had no members left.";
+    CopiesSentBytes, Counter, "publish_payload_sent_bytes", "Bytes of the payloads that subscribers were sent, of each message once for each session.";
     CopiesQueued, Gauge, "deliveries_queued", "Messages of QoS 1 and 2 that wait to be sent, each counted once for each session or shared subscription.";
     CopiesInFlight, Gauge, "deliveries_in_flight", "Messages of QoS 1 and 2 that were sent and are not acknowledged, each counted once for each session.";
     CopiesUnstored, Counter, "deliveries_not_stored", "Messages for kept sessions and shared subscriptions that were sent, or began to wait, without being on the disk, because the spool had no room: a crash may lose them.";

@@ -103,6 +103,8 @@ fn packet_id(number: u64) -> u16 {
 pub struct Pumped {
     /// Copies sent for the first time.
     pub sent: usize,
+    /// Bytes of their payloads.
+    pub sent_bytes: u64,
     /// Dropped: their Message Expiry Interval was over.
     pub expired: Gone,
     /// Dropped: larger than the client takes.
@@ -355,10 +357,11 @@ impl Outgoing {
                 continue;
             }
             match write(item, peer, now, out) {
-                Written::Yes => {
+                Written::Yes(payload) => {
                     self.queued_bytes -= item.bytes();
                     if item.state != State::Sent {
                         pumped.sent += 1;
+                        pumped.sent_bytes += payload as u64;
                         self.all.moves(item.state.place(), Some(Place::InFlight));
                         item.state = State::Sent;
                     }
@@ -375,7 +378,8 @@ impl Outgoing {
 }
 
 enum Written {
-    Yes,
+    /// With a payload of so many bytes.
+    Yes(usize),
     Expired,
     TooLarge,
 }
@@ -399,7 +403,7 @@ fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written 
     let from = out.len();
     let is_written = encode::publish(peer.version, &copy, out).is_ok();
     if is_written && out.len() - from <= peer.packet_size_max as usize {
-        return Written::Yes;
+        return Written::Yes(copy.payload.len());
     }
     out.truncate(from);
     Written::TooLarge // [MQTT-3.1.2-25]

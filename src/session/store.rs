@@ -122,6 +122,8 @@ pub struct Sessions {
     ended_queues: Vec<u64>,
     /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<Box<str>>,
+    /// For [`Sessions::expired`].
+    expired: u64,
     connected: usize,
     takeovers: Takeovers,
     /// What users may hold, on all shards.
@@ -546,6 +548,12 @@ impl Sessions {
         (position..).zip(&self.slots[from..]).map(|(at, key)| (at, self.sessions.get(*key)))
     }
 
+    /// Sessions that have ended because their client stayed away for longer than their expiry interval.
+    #[must_use]
+    pub const fn expired(&self) -> u64 {
+        self.expired
+    }
+
     /// Does what is due: ends sessions, hands out wills, gives back memory.
     pub fn expire(&mut self, now: Monotonic) {
         while let Some(&(at, task, key)) = self.timers.first().filter(|(at, ..)| *at <= now) {
@@ -557,7 +565,10 @@ impl Sessions {
                         self.publish_will(key, will);
                     }
                 }
-                Task::Expire => self.remove(key),
+                Task::Expire => {
+                    self.expired += 1;
+                    self.remove(key);
+                }
                 Task::Rest => {
                     session.rests = if session.inflight.rest() { now.after(REST_EVERY) } else { Monotonic::NEVER };
                     if session.rests != Monotonic::NEVER {

@@ -95,6 +95,7 @@ impl Core {
             QoS::AtLeastOnce => M::PublishesQos1,
             QoS::ExactlyOnce => M::PublishesQos2,
         });
+        self.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
         self.numbers.count_listener(listener, L::Received);
         let mut is_logged = false;
         let is_taken = matches!(reserved, Ok(_) | Err(Unreserved::Unmatched));

@@ -204,6 +204,7 @@ impl Shard for Core {
         self.numbers.set(M::BytesSent, io.sent_bytes());
         self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
+        self.numbers.set(M::SessionsExpired, self.sessions.expired());
         self.numbers.set(M::Unauthenticated, self.doors.open() as u64);
         self.numbers.set(M::HeldBytes, self.keeping.holds.bytes() as u64);
         self.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);

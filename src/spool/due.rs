@@ -60,15 +60,16 @@ impl Log {
         self.state.lanes.keys().any(|lane| self.state.is_idle(*lane) && !asked(lane))
     }
 
-    /// Whether segments of a size that is no longer wanted keep rows out though none live in them: what else does is moved
-    /// when a start reads others. Looks once a group.
+    /// Whether segments of a size that is no longer wanted keep rows or messages out though none live in them: what else does is
+    /// moved when a start reads others. Looks once a group.
     pub(super) fn is_oversized(&mut self) -> bool {
         if std::mem::replace(&mut self.looked, self.gathering) == self.gathering {
             return false;
         }
         self.fit();
-        // A message of any size has to find room.
-        self.keeps_larger() && self.space() < self.settings.segment_bytes / 8
+        // A message of any size has to find room, and one for kept sessions leaves a segment free.
+        let bytes = self.settings.segment_bytes;
+        self.keeps_larger() && (self.space() < bytes / 8 || self.room_of_session(0) < bytes + bytes / 4)
     }
 
     /// Whether a larger segment than is wanted is kept for a start.

@@ -98,11 +98,13 @@ fn the_access_control_list_holds_for_them_too() {
 #[test]
 fn mosquitto_sub_finds_the_numbers_of_the_service() {
     let service = Service::start(&config_with("shards = 2", SINK));
-    let lines = retained(&service, "mqttv5", "$SYS/broker/clients/+", 6);
-    let names = ["active", "connected", "disconnected", "inactive", "maximum", "total"];
+    let lines = retained(&service, "mqttv5", "$SYS/broker/clients/+", 7);
+    let names = ["active", "connected", "disconnected", "expired", "inactive", "maximum", "total"];
     let wanted = names.map(|name| format!("$SYS/broker/clients/{name} 0 0 1"));
     assert_eq!(lines, wanted, "none had connected when they were made");
     assert_eq!(retained(&service, "mqttv311", "$SYS/broker/+/stored", 1), ["$SYS/broker/messages/stored 0 0 1"]);
+    let bytes = ["received", "sent"].map(|name| format!("$SYS/broker/publish/bytes/{name} 0 0 1"));
+    assert_eq!(retained(&service, "mqttv5", "$SYS/broker/publish/bytes/+", 2), bytes);
     let loads = retained(&service, "mqttv5", "$SYS/broker/load/+/+/1min", 7);
     let names = [
         "bytes/received",

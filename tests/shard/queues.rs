@@ -127,6 +127,7 @@ fn what_waits_for_a_client_survives_a_power_failure() {
     assert_eq!(behind, [again(1, 1, "a"), again(1, 2, "b"), again(1, 3, "c")]);
     let (there, behind) = back(&mut world, "there");
     assert_eq!(behind, [again(1, 2, "b"), Heard::Answer { kind: 6, id: 3 }], "what it has acknowledged is over");
+    assert_eq!((world.number(M::CopiesSent), world.number(M::CopiesSentBytes)), (4, 4));
     answer(&mut world, there, 4, 2);
     answer(&mut world, there, 7, 3);
     (1..=3).for_each(|id| answer(&mut world, away, 4, id));

@@ -136,6 +136,7 @@ fn a_message_goes_to_those_whose_filters_match_it() {
     assert_eq!(heard(&mut world, wild, Version::V311), ["a/b one", "a two"], "once, though two filters match");
     assert!(heard(&mut world, other, Version::V311).is_empty());
     assert_eq!((world.number(M::CopiesSent), world.number(M::PublishesMatched)), (3, 2));
+    assert_eq!((world.number(M::CopiesSentBytes), world.number(M::PublishBytes)), (9, 6));
 
     assert_eq!(unsubscribe(&mut world, exact, "a/b")[..2], [0xB0, 2]);
     publish(&mut world, publisher, Version::V5, message("a/b", "three"));

@@ -228,10 +228,12 @@ impl World {
         let plan = &self.settings.sinks[sink];
         let gone = |entry: &&Entry| matches!(entry.state, EntryState::Lost | EntryState::Deleted);
         // A request of a process that had the row in memory alone, and is gone.
-        let orphan = |entry: &&Entry| entry.late && plan.buffer != Buffer::Disk;
+        let orphan = |entry: &&Entry| entry.late && self.was_in_memory(sink);
         let copies = self.copies_of(number, sink);
         // It was on its way to the dead letters when the process ended, and is sent once more.
         let refused = self.clusters[plan.cluster].refused_rows.contains(&(number, sink as u8));
+        // Or it found no room where a smaller one behind it did, and the refusal, or its dead letter, was lost with the process.
+        let found_no_room = || message.attempts.iter().any(|(_, life)| self.judge.full_in.contains(life));
         // Of rows that several processes had, any may have been in memory alone, and lost with its process.
         let processes: HashSet<u32> = message.attempts.iter().map(|(_, life)| *life).collect();
         copies.iter().any(gone)
@@ -239,7 +241,8 @@ impl World {
             || (self.was_in_memory(sink) && processes.len() > 1)
             || copies.iter().any(orphan)
             || (refused && !self.judge.ends.is_empty())
-            || (message.sends > 1 && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number)))
+            || (message.sends > 1
+                && (plan.expire_ms.is_some() || self.may_drop() || self.was_refused(number) || found_no_room()))
     }
 
     /// Whether some process had rows of the sink in memory alone.

@@ -80,6 +80,10 @@ pub struct Judge {
     pub log_was_full: bool,
     /// Messages for subscribers that processes that have ended have dropped for want of room.
     pub copies_dropped: u64,
+    /// Processes that had messages for subscribers in memory alone, as a log had no room.
+    pub(crate) unstored_in: BTreeSet<u32>,
+    /// Processes that had a log without room: they may have refused messages.
+    pub(crate) full_in: BTreeSet<u32>,
 }
 
 impl Judge {
@@ -109,6 +113,8 @@ impl Judge {
             is_at_rest: false,
             log_was_full: false,
             copies_dropped: 0,
+            unstored_in: BTreeSet::new(),
+            full_in: BTreeSet::new(),
         }
     }
 
@@ -145,8 +151,11 @@ impl Judge {
         }
     }
 
-    pub(crate) fn process_ended(&mut self, process: &Process, how: End, _life: u32) {
+    pub(crate) fn process_ended(&mut self, process: &Process, how: End, life: u32) {
         self.ends.push(how);
+        if process.number(ShardMetric::CopiesUnstored) > 0 {
+            self.unstored_in.insert(life);
+        }
         self.copies_dropped += subscribers::dropped(process);
         for (sink, past) in self.past.iter_mut().enumerate().take(process.layout.sinks) {
             past.add(process, sink);
@@ -253,7 +262,10 @@ impl World {
     /// What each shard has published must add up.
     pub(crate) fn check_board(&mut self) {
         let Some(process) = &self.process else { return };
-        self.judge.log_was_full |= subscribers::is_log_full(process);
+        if subscribers::is_log_full(process) {
+            self.judge.log_was_full = true;
+            self.judge.full_in.insert(self.life);
+        }
         let (mut wrong, mut over) = (None, None);
         let all = |metric| process.hosts.iter().map(|host| host.board.read()[metric as usize]).sum::<u64>();
         let (late, refused) = (all(ShardMetric::ConnectTimeouts), all(ShardMetric::ConnectionsMoveRefused));

@@ -34,12 +34,14 @@ pub struct Share {
     got: BTreeMap<u32, Vec<Holder>>,
     /// Messages that it had in memory alone, as a log had no room, when the process ended.
     unstored: BTreeSet<u32>,
+    /// By process: when it last had no member whose session is kept, so that messages waited for it in memory alone.
+    unkept: BTreeMap<u32, u64>,
 }
 
 impl Share {
     /// Nothing has come.
     pub(crate) const fn new(filter: String) -> Self {
-        Self { filter, got: BTreeMap::new(), unstored: BTreeSet::new() }
+        Self { filter, got: BTreeMap::new(), unstored: BTreeSet::new(), unkept: BTreeMap::new() }
     }
 }
 
@@ -68,7 +70,13 @@ impl World {
         if copy.retain || copy.qos != message.qos.min(wish.qos) || copy.identifiers != identifiers {
             return Err(("J7", format!("QoS {}, RETAIN {}, {:?}", copy.qos, copy.retain, copy.identifiers)));
         }
-        let most = if is_doubtful { u64::MAX } else { self.copies_at_most(number) };
+        // What waited in memory alone is taken for another message when its publisher repeats it to the next process.
+        let in_memory = || {
+            let unkept = |life| self.shares[share].unkept.get(life).is_some_and(|until| *until >= message.sent_at);
+            let mut lives = message.attempts.iter().map(|(_, life)| life);
+            lives.any(|life| *life < self.life && (self.judge.unstored_in.contains(life) || unkept(life)))
+        };
+        let most = if is_doubtful || in_memory() { u64::MAX } else { self.copies_at_most(number) };
         let is_sent_once = message.sends == 1 && !message.is_will && !is_doubtful;
         let holder = Holder {
             member: index,
@@ -125,6 +133,15 @@ impl World {
     /// What shared subscriptions lack, each with its number.
     pub(crate) fn missing_of_shares(&self) -> impl Iterator<Item = (usize, Vec<u32>)> + '_ {
         (0..self.shares.len()).map(|share| (share, self.missing_of_share(share)))
+    }
+
+    /// A member has done or heard something.
+    pub(crate) fn note_unkept(&mut self, index: usize) {
+        let Some(share) = self.subscribers[index].share else { return };
+        let mut members = self.subscribers.iter().filter(|member| member.share == Some(share));
+        if !members.any(|member| member.kept && member.wishes[0].had(self.time)) {
+            self.shares[share].unkept.insert(self.life, self.time);
+        }
     }
 
     /// The process has ended. What waited in memory alone, as a log had no room, may be lost.

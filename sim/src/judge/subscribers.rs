@@ -115,7 +115,8 @@ impl World {
         }
         let most = if is_doubtful { u64::MAX } else { self.copies_at_most(number) };
         // Who was not there for it, got it at QoS 0, or had no room, may get it when its publisher repeats it.
-        let was_due = copy.qos > 0 && subscriber.matching(&message.topic).any(|(_, wish)| wish.had(message.sent_at));
+        let was_kept = |wish: &Wish| wish.qos > 0 && wish.had(message.sent_at);
+        let was_due = copy.qos > 0 && subscriber.matching(&message.topic).any(|(_, wish)| was_kept(wish));
         let lacks = !was_due || self.was_refused(number) || self.copies_dropped() > 0 || message.expiry_s.is_some();
         // Dropped to make room, and not written down as over: the next process has it again, behind younger ones.
         let is_back = copy.dup

@@ -34,7 +34,9 @@ impl Producer {
         // Those of an earlier start that memory does not have yet: the log may end with one of them.
         last_sequences.extend(partition.unloaded(identity));
         let any_unloaded = last_sequences.len() > partition.window.len();
-        let is_read = any_unloaded || partition.window.is_in_doubt_of_leader(self.settings.rules, self.wall);
+        // A start before may have kept the sink's younger batches in memory alone: the leader knows one of those.
+        let is_old = any_unloaded || partition.window.count_old() > 0;
+        let is_read = is_old || partition.window.is_in_doubt_of_leader(self.settings.rules, self.wall);
         let question = Question {
             token: self.questions.asked + 1,
             node,

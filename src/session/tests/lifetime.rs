@@ -29,7 +29,7 @@ fn a_5_0_session_lives_for_its_expiry_interval() {
     assert_eq!(shard.sessions.next_expiry(), Some(shard.now.after(10 * S)));
     shard.pass(10 * S);
     assert!(shard.sessions.is_empty());
-    assert_eq!(shard.sessions.next_expiry(), None);
+    assert_eq!((shard.sessions.next_expiry(), shard.sessions.expired()), (None, 1));
     assert!(!kept(&mut shard, false, 10, None).session_present, "[MQTT-3.2.2-2]");
 }
 
@@ -50,6 +50,7 @@ fn expiry_0_ends_with_the_connection_and_the_highest_never() {
     let client = kept(&mut shard, false, 0, None);
     shard.end(client, End::Lost);
     assert!(shard.sessions.is_empty());
+    assert_eq!(shard.sessions.expired(), 0, "it had no time that was over");
     let client = kept(&mut shard, false, u32::MAX, None);
     shard.end(client, End::Lost);
     assert_eq!(shard.sessions.next_expiry(), None);

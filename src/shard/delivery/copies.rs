@@ -247,6 +247,7 @@ impl Core {
             self.write_copy(io, conn, range, id, group);
         }
         self.numbers.count(M::CopiesSent);
+        self.numbers.raise(M::CopiesSentBytes, publish.payload.len() as u64);
         Ok(())
     }
 
@@ -336,6 +337,7 @@ impl Core {
         self.hold(io, conn, key, from);
         self.note_queue(io, key);
         self.numbers.raise(M::CopiesSent, pumped.sent as u64);
+        self.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);
         self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);
         self.dropped_later(now, M::CopiesTooLarge, Whose::Session(key), &pumped.too_large);
     }

@@ -71,6 +71,22 @@ fn smaller_segments_beside_kept_sessions_take_rows_again() {
     assert_eq!(recovered(&disk).state.sessions_count(), 20);
 }
 
+/// Messages for kept sessions leave a segment of room free, and find none where a larger one is kept for a start alone.
+#[test]
+fn a_larger_segment_that_holds_nothing_leaves_messages_room() {
+    let large = Settings { segment_bytes: 3 * SEGMENT, ..settings(8, 1) };
+    let (mut log, mut disk) = (Log::new(large, Recovered::default()), SimDisk::default());
+    let session = log.session(None, &[1; 900]).expect("room");
+    settle(&mut log, &mut disk);
+    let mut again = Log::new(settings(8, 2), recovered(&disk));
+    for turn in 0..60 {
+        settle(&mut again, &mut disk);
+        let room = again.room_of_session(0);
+        assert!(room > SEGMENT + SEGMENT / 8, "turn {turn}: {room} bytes, {:?}", disk.found());
+        again.session(Some(session), &[2; 900]).expect("room");
+    }
+}
+
 /// A running log has the next segment allocated, so the start finds that room free.
 #[test]
 fn a_start_on_a_full_disk_has_room_for_its_first_segment() {

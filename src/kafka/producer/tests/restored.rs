@@ -56,6 +56,21 @@ fn a_cut_older_than_an_hour_is_asked_for_first() {
     assert!(hand.log.state.live.is_empty(), "it was there");
 }
 
+/// The start before may have kept the sink otherwise: what memory alone had may be what the leader knows last.
+#[test]
+fn whether_a_cut_is_there_is_read_from_the_log() {
+    let mut hand = known(disk());
+    hand.poll_synced();
+    let mut hand = hand.killed(disk(), 8);
+    hand.poll();
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    let again = hand.one();
+    hand.answer(&again, 45);
+    assert!(hand.log_says(LogSays::There { last_sequence: 0 }).is_read);
+    assert!(hand.poll().is_empty() && hand.log.state.live.is_empty(), "it was there");
+    assert_eq!(hand.stats().outcome_unknown, 0);
+}
+
 #[test]
 fn a_cut_that_cannot_be_read_is_void_and_its_other_rows_are_sent_and_counted() {
     let mut hand = known(disk());
