@@ -130,6 +130,9 @@ pub const REPLAY_BATCH_BYTES: usize = 64 << 10;
 /// Topics that are looked at for a batch.
 pub const REPLAY_LOOKS_MAX: usize = 256;
 
+/// Batches that a shard takes in one turn from what it retains itself.
+pub const REPLAY_LOOKS_PER_TURN: usize = 4;
+
 /// Retained messages that a shard sends in one turn, beside [`COPIES_PER_TURN`]; large ones count as several ([`COPY_BYTES`]).
 pub const REPLAY_COPIES_PER_TURN: usize = 256;
 

@@ -134,6 +134,7 @@ impl World {
             self.subscriptions_damaged(shard, segment);
         }
         if self.process.is_none() {
+            self.sessions_may_be_gone();
             self.subscribers_may_not_be_told();
         }
     }

@@ -94,7 +94,8 @@ pub(super) fn plan<'a>(
     };
     let grants_bytes = admission.and_then(|admission| admission.grants.as_ref()).map_or(0, |grants| grants.bytes());
     let (send_maximum, sent_alias_maximum) = (send_maximum(connect), sent_alias_maximum(connect));
-    let terms = Terms { send_maximum, sent_alias_maximum, ..terms(Peer::of(connect), settings) };
+    let asks_to_be_kept = connect.properties.session_expiry_interval_s().is_some_and(|s| s > 0);
+    let terms = Terms { send_maximum, sent_alias_maximum, asks_to_be_kept, ..terms(Peer::of(connect), settings) };
     let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
     Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged, grants_bytes })
 }
@@ -145,6 +146,7 @@ pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
         send_maximum: SENT_MAX_3X,
         sent_alias_maximum: 0,
         session_expiry_max_s: settings.session_expiry_max_s,
+        asks_to_be_kept: false,
         wildcard_subscriptions: settings.wildcard_subscriptions,
         subscription_identifiers: settings.subscription_identifiers,
         shared_subscriptions: settings.shared_subscriptions,

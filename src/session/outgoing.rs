@@ -308,8 +308,10 @@ impl Outgoing {
         }
     }
 
-    /// What has changed is written down, or does not have to be: PUBREL is sent for what waited for that.
-    pub(super) fn written(&mut self, version: Version, out: &mut Vec<u8>) {
+    /// What has changed is written down, or does not have to be: PUBREL is sent for what waited for that. Whether there is any to send, now
+    /// or on the next connection.
+    pub(super) fn written(&mut self, version: Version, out: &mut Vec<u8>) -> bool {
+        let mut has_pubrel = false;
         for (at, item) in self.items.iter_mut().enumerate().filter(|(_, item)| item.state == State::Unwritten) {
             if at < self.open {
                 encode::ack(version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
@@ -317,8 +319,10 @@ impl Outgoing {
                 self.queued_bytes -= item.bytes();
             }
             (item.state, item.body) = (State::Received, None);
+            has_pubrel = true;
         }
         self.is_unsaved = false;
+        has_pubrel
     }
 
     /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
@@ -338,7 +342,11 @@ impl Outgoing {
 
     fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
         let (mut pumped, from) = (Pumped::default(), out.len());
-        while self.open < self.items.len().min(usize::from(quota)) {
+        while let Some(item) = self.items.get(self.open) {
+            // PUBREL waits for no quota [MQTT-3.3.4-10].
+            if self.open >= usize::from(quota) && !matches!(item.state, State::Received | State::Unwritten) {
+                break;
+            }
             if self.open > 0 && unsent + (out.len() - from) > UNSENT_BYTES_MAX {
                 break;
             }

@@ -73,7 +73,7 @@ impl Session {
 
     fn disconnect(&mut self, disconnect: &Disconnect<'_>) -> Next {
         if let Some(expiry_s) = disconnect.properties.session_expiry_interval_s() {
-            if self.expiry_s == 0 && expiry_s != 0 {
+            if !self.terms.asks_to_be_kept && expiry_s != 0 {
                 return Violation::EXPIRY_RAISED.into();
             }
             let expiry_s = expiry_s.min(self.terms.session_expiry_max_s);

@@ -134,13 +134,13 @@ impl Session {
     }
 
     /// It is written down under this number; `None`: it does not have to be, the session is not kept in the log. PUBREL is appended for
-    /// what waited for that.
-    pub fn queue_saved(&mut self, number: Option<u64>, out: &mut Vec<u8>) {
+    /// what waited for that. Whether some PUBREL is to be sent, now or later, when that is durable.
+    pub fn queue_saved(&mut self, number: Option<u64>, out: &mut Vec<u8>) -> bool {
         let version = self.terms.version;
-        if let Some(outgoing) = &mut self.outgoing {
+        self.outgoing.as_mut().is_some_and(|outgoing| {
             outgoing.record = number.or(outgoing.record);
-            outgoing.written(version, out);
-        }
+            outgoing.written(version, out)
+        })
     }
 
     /// The number of the copy that it was handed last.

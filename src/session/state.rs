@@ -36,6 +36,8 @@ pub(super) struct Terms {
     /// Topic aliases that it may be sent.
     pub(super) sent_alias_maximum: u16,
     pub(super) session_expiry_max_s: u32,
+    /// The Session Expiry Interval of its CONNECT was not 0, whatever the server has made of it.
+    pub(super) asks_to_be_kept: bool,
     pub(super) wildcard_subscriptions: bool,
     pub(super) subscription_identifiers: bool,
     pub(super) shared_subscriptions: bool,

@@ -191,7 +191,7 @@ impl Core {
             let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
             event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
         });
-        refuse(Peer::new(connect.version), &why, io.out(conn));
+        refuse(Peer::of(connect), &why, io.out(conn));
         self.turn_away(io, conn);
         Admitted::No
     }

@@ -211,7 +211,7 @@ impl Core {
     fn connect(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, rest: &[u8]) {
         let now = io.now();
         if self.drain.is_some() {
-            refuse(Peer::new(connect.version), &DRAINING, io.out(conn));
+            refuse(Peer::of(connect), &DRAINING, io.out(conn));
             return self.turn_away(io, conn);
         }
         let named = connect.client_id.is_empty().then(|| match self.given_id(conn) {

@@ -154,6 +154,7 @@ impl Core {
         frame: frame::Frame<'a>,
         last: &mut Option<(u8, Publish<'a>)>,
     ) -> Flow {
+        const CONNECT: u8 = 1;
         const PUBLISH: u8 = 3;
         let before = last.take().filter(|(first, _)| *first == frame.first);
         if frame.first >> 4 == PUBLISH {
@@ -177,6 +178,10 @@ impl Core {
                     self.count_control_packet(&packet);
                 }
                 flow
+            }
+            // Whatever is wrong with a second CONNECT, DISCONNECT has no code for it.
+            Err(_) if frame.first >> 4 == CONNECT => {
+                self.violation(io, from.conn, from.session, Violation::SECOND_CONNECT)
             }
             Err(malformed) => self.violation(io, from.conn, from.session, malformed.into()),
         }

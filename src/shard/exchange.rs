@@ -25,6 +25,10 @@ use super::{Core, Ring};
 /// An AUTH before CONNACK is not longer.
 const AUTH_BYTES_MAX: u32 = 8_192;
 
+/// The first four bits of the packets that have a place in an exchange.
+const AUTH: u8 = 15;
+const DISCONNECT: u8 = 14;
+
 /// The state of an exchange after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exchanged {
@@ -77,6 +81,10 @@ impl Core {
             Err(malformed) => return self.refuse_exchange(io, conn, &all[..len], Violation::from(malformed)),
         };
         let used = len + frame.len;
+        // What else it says may be wrong in a way that CONNACK has no code for.
+        if !matches!(frame.first >> 4, AUTH | DISCONNECT) {
+            return self.refuse_exchange(io, conn, &all[..len], Violation::AUTH_EARLY);
+        }
         let auth = match decode::decode(Version::V5, Sender::Client, frame) {
             Ok(Packet::Auth(auth)) => auth,
             Ok(Packet::Disconnect(_)) => {

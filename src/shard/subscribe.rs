@@ -158,6 +158,7 @@ impl Core {
             self.leave_share(key, filter);
         } else {
             self.delivery.index.unsubscribe(key, filter);
+            self.retained.leave_replay(key, filter);
         }
         self.sessions.unsubscribed(key, filter)
     }

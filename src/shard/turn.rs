@@ -122,7 +122,7 @@ impl Shard for Core {
                 if has_retained {
                     self.retain_received(io.now(), from, &packets);
                 }
-                self.parcel(from, packets);
+                self.parcel(from, packets, io.now());
             }
             Mail::ParcelReturned { by, buffer } => self.parcel_returned(by, buffer),
             Mail::RetainedWritten { by, count } => self.retained_written(by, count),

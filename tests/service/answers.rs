@@ -113,7 +113,12 @@ fn a_second_connect_and_a_packet_of_servers_end_the_connection() {
     for version in VERSIONS {
         let second = |device: &mut Device| device.say(&Packet::Connect(hello(version, "again")));
         let server = |device: &mut Device| device.say(&Packet::PingResp);
-        for wrong in [&second as &dyn Fn(&mut Device), &server] {
+        // As a first one these would be answered otherwise.
+        let malformed =
+            |device: &mut Device| device.say_bytes(&[0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 6, 2, 0, 0, 0, 0]);
+        let nameless =
+            |device: &mut Device| device.say_bytes(&[0x10, 12, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0, 0]);
+        for wrong in [&second as &dyn Fn(&mut Device), &server, &malformed, &nameless] {
             let mut device = Device::connect(service.mqtt(), version, "again");
             device.publish(QoS::AtLeastOnce, 1, "before", b"x");
             assert_eq!(device.hear(), puback(1));

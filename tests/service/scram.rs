@@ -210,6 +210,9 @@ fn what_has_no_place_in_an_exchange_ends_it() {
         (connect(METHOD, b"n,,n=ada,r=x"), 0x82),
         (auth_packet(CONTINUE, METHOD, &[b'x'; 9_000]), 0x95),
         (vec![0xF0, 0], 0x82),
+        // What is wrong with them has no code in CONNACK: topic alias 0, a shared subscription without a name.
+        (vec![0x30, 7, 0, 1, b'a', 3, 0x23, 0, 0], 0x82),
+        ([&[0x82, 15, 0, 1, 0, 0, 9][..], b"$share//a", &[0]].concat(), 0x82),
     ] {
         let mut device = begun().device;
         device.say_bytes(&bytes);

@@ -6,7 +6,7 @@ use forebay::limits::{COPY_BYTES, REPLAY_COPIES_PER_TURN, SUBSCRIBER_UNSENT_BYTE
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::FilterBuf;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Unsubscribe, Version};
-use forebay::mqtt::property::Properties;
+use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::runtime::seam::ConnId;
 
 use super::kept::{arrive, connect};
@@ -15,7 +15,7 @@ use super::queues::{Heard, QOS_1, QOS_2, again, answer, back, config, hear, lose
 use super::retained::{replayed, settled};
 use super::shares::{member, vanish};
 use super::subscribe::{
-    PLAIN, bytes_of, heard, message, publish, subscribe, subscribe_and_hear, subscribe_packet, world,
+    PLAIN, bytes_of, heard, in_words, message, publish, subscribe, subscribe_and_hear, subscribe_packet, world,
 };
 use super::world::World;
 
@@ -179,6 +179,14 @@ pub(crate) fn publish_at_once<const N: usize>(world: &mut World, publisher: Conn
     world.bytes(publisher, &bytes);
 }
 
+/// What a client is sent behind its CONNACK.
+fn heard_behind_connack(world: &mut World, conn: ConnId) -> Vec<String> {
+    let mut connack = world.sent(conn);
+    assert_eq!((connack[0], connack[3]), (0x20, 0), "CONNACK");
+    let behind = connack.split_off(2 + usize::from(connack[1]));
+    in_words(&behind, Version::V5)
+}
+
 /// How many of a crowd have more than so many bytes.
 fn with_more_than(world: &mut World, crowd: &[ConnId], bytes: usize) -> usize {
     crowd.iter().filter(|conn| world.table.wire(**conn).out.len() > bytes).count()
@@ -270,6 +278,58 @@ fn a_turn_sends_some_retained_messages() {
         assert_eq!(all, CLIENTS * RETAINED);
         assert!((at_most / 2..=at_most).contains(&most), "{most} of {size} bytes in a turn");
     }
+}
+
+/// Its message waits in line for a turn that makes its copy, and then for its client: all of that counts.
+#[test]
+fn what_waits_in_line_expires_in_its_time() {
+    const CROWD: usize = 1_500;
+    for (after_s, left) in [(8, None), (4, Some("MessageExpiryInterval(1)"))] {
+        let mut world = world();
+        crowd(&mut world, CROWD);
+        let (conn, _) = world.kept_v5("away");
+        assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("crowd", QOS_1)]), [1]);
+        lose(&mut world, conn);
+        let publisher = world.device_v5("p");
+        let mut properties = PropertyBuf::new();
+        properties.extend([Property::MessageExpiryInterval(6)]);
+        let properties = properties.as_properties();
+        let expires = Publish { qos: QoS::AtLeastOnce, packet_id: 1, properties, ..message("crowd", "x") };
+        publish_at_once(&mut world, publisher, [message("t", "x"), expires]);
+        assert!(world.number(M::DeliveryLineBytes) > 0);
+        // The shard is busy for five seconds.
+        world.table.now = world.table.now.after(Duration::from_secs(5));
+        world.advance(Duration::from_millis(1));
+        world.advance(Duration::from_secs(after_s - 4));
+        let conn = world.connect_v5("away", &[0, 0, 0, 5, 0x11, 0, 0, 0x0E, 0x10]);
+        let got = heard_behind_connack(&mut world, conn);
+        let wanted = left.map(|left| format!("crowd x qos 1 id 1 {left}"));
+        assert_eq!(got, wanted.into_iter().collect::<Vec<_>>(), "{after_s}");
+    }
+}
+
+/// [MQTT-4.4.0-1]: also if the share ends before its client has acknowledged.
+#[test]
+fn what_a_member_was_sent_is_its_own_when_the_share_ends_after_it() {
+    let mut world = World::new(&config());
+    let (first, _) = world.kept_v5("first");
+    assert_eq!(subscribe(&mut world, first, Version::V5, 0, &[("$share/g/t", QOS_1)]), [1]);
+    let publisher = world.device_v5("p");
+    say(&mut world, publisher, QoS::AtLeastOnce, 1, "a");
+    world.advance(Duration::from_millis(1));
+    assert_eq!(hear(&mut world, first), [said(1, 1, "a")]);
+    let (second, _) = world.kept_v5("second");
+    assert_eq!(subscribe(&mut world, second, Version::V5, 0, &[("$share/g/t", QOS_1)]), [1]);
+    leave(&mut world, first, "$share/g/t");
+    leave(&mut world, second, "$share/g/t");
+    rest(&mut world);
+    vanish(&mut world, first);
+    rest(&mut world);
+    let (first, behind) = back(&mut world, "first");
+    assert_eq!(behind, [again(1, 1, "a")]);
+    answer(&mut world, first, 4, 1);
+    rest(&mut world);
+    assert_eq!(world.number(M::StoredMessages), 0);
 }
 
 /// [MQTT-3.10.4-3]

@@ -34,6 +34,7 @@ mod queues;
 mod queues_across;
 mod reads;
 mod receipts;
+mod replays;
 mod retained;
 mod ring;
 mod segments;

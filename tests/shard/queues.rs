@@ -484,6 +484,51 @@ fn pubrel_waits_while_the_log_is_full() {
     assert_eq!(hear(&mut world, subscriber), [said(2, MESSAGES + 1, "b")]);
 }
 
+/// That a client has a message may be written down while it is away. PUBREL is sent when that is durable, however many messages it takes by
+/// then.
+#[test]
+fn pubrel_waits_for_the_disk_if_its_record_was_written_while_the_client_was_away() {
+    for is_away in [false, true] {
+        let mut world = spooled();
+        let (subscriber, _) = world.kept_v5("s");
+        subscribe(&mut world, subscriber, Version::V5, 0, &[("t", QOS_2)]);
+        let publisher = world.device_v5("p");
+        const MESSAGES: u16 = 30;
+        for id in 1..=MESSAGES {
+            say(&mut world, publisher, QoS::ExactlyOnce, id, "a");
+            world.advance(Duration::from_millis(1));
+            assert_eq!(hear(&mut world, subscriber), [said(2, id, "a")]);
+        }
+        let names = fill_with_sessions(&mut world);
+        (1..=MESSAGES).for_each(|id| answer(&mut world, subscriber, 5, id));
+        world.advance(Duration::from_secs(1));
+        let released = hear(&mut world, subscriber).len() as u16;
+        assert!(released < MESSAGES, "{released}");
+        lose(&mut world, subscriber);
+        // Receive Maximum 1: most of them wait for their turn.
+        let take_one = [0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0, 1];
+        let conn = (!is_away).then(|| world.connect_v5("s", &take_one));
+        if let Some(conn) = conn {
+            world.advance(Duration::from_millis(1));
+            world.sent(conn);
+        }
+        for name in names {
+            arrive(&mut world, &connect(&name, true, None));
+        }
+        // There is room, and the disk is slow by the time that it is used.
+        world.table.disk.slow = true;
+        world.advance(Duration::from_secs(1));
+        let conn = conn.unwrap_or_else(|| world.connect_kept_v5("s"));
+        (1..=released).for_each(|id| answer(&mut world, conn, 7, id));
+        let sent = world.sent(conn);
+        let connack = if sent.first() == Some(&0x20) { 2 + usize::from(sent[1]) } else { 0 };
+        let behind = in_words(&sent[connack..]);
+        let early: Vec<_> =
+            behind.iter().filter(|heard| matches!(heard, Heard::Answer { kind: 6, id } if *id > released)).collect();
+        assert_eq!(early, [&Heard::Answer { kind: 6, id: 0 }; 0], "away: {is_away}");
+    }
+}
+
 /// A log that is full of messages of QoS 2 for one session is emptied: room is left to write down that its client has one.
 #[test]
 fn a_log_full_of_messages_of_qos_2_is_emptied() {

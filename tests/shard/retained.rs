@@ -5,12 +5,14 @@ use std::time::Duration;
 use forebay::limits::REPLAY_BATCH_BYTES;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
-use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version};
-use forebay::mqtt::property::{Property, PropertyBuf};
+use forebay::mqtt::FilterBuf;
+use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Unsubscribe, Version};
+use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
 
 use super::fair::{crowd, publish_at_once};
 use super::kept::{arrive, connect};
+use super::process::packets;
 use super::subscribe::{
     PLAIN, bytes_of, heard, in_words, message, publish, subscribe, subscribe_and_hear, subscribe_packet, world,
 };
@@ -89,6 +91,16 @@ fn retain_handling_says_when() {
     assert_eq!(replayed(&mut world, subscriber, 0, &[("t", handling(0))]), ["t x retain"], "[MQTT-3.3.1-9]");
     let new = world.device_v5("new");
     assert_eq!(replayed(&mut world, new, 0, &[("t", handling(1))]), ["t x retain"], "it had not");
+    // What it had asked for at first ended with that subscription.
+    let new = world.device_v5("newer");
+    let ask = |retain_handling| subscribe_packet(Version::V5, 0, &[("t", handling(retain_handling))]);
+    let mut filters = FilterBuf::for_unsubscribe();
+    assert!(filters.push("t", PLAIN));
+    let leave = Unsubscribe { packet_id: 9, properties: Properties::EMPTY, filters: filters.as_filters() };
+    world.bytes(new, &[ask(0), bytes_of(Version::V5, &Packet::Unsubscribe(leave)), ask(2)].concat());
+    world.advance(Duration::from_millis(1));
+    let sent = world.sent(new);
+    assert!(!packets(&sent).any(|packet| matches!(packet, Packet::Publish(_))), "[MQTT-3.3.1-11]");
 }
 
 #[test]
@@ -349,6 +361,19 @@ fn it_is_retained_for_as_long_as_is_allowed_and_no_more_of_them() {
         "its own interval is longer"
     );
     world.advance(Duration::from_secs(2));
+    assert_eq!(world.number(M::RetainedMessages), 0);
+}
+
+#[test]
+fn as_long_as_is_allowed_is_no_longer_after_a_crash() {
+    let text = super::spooled("", "acknowledge = \"stored\"").replace("\"#\"", "\"to/kafka/#\"");
+    let mut world = World::new(&format!("{text}\n[retained]\nexpire_after = \"60s\"\n"));
+    let publisher = world.device_v5("p");
+    retain(&mut world, publisher, "t", "x");
+    world.advance(Duration::from_secs(20));
+    world.power_cut();
+    assert_eq!(world.number(M::RetainedMessages), 1);
+    world.advance(Duration::from_secs(41));
     assert_eq!(world.number(M::RetainedMessages), 0);
 }
 

@@ -214,3 +214,20 @@ fn a_drain_does_not_wait_for_verdicts() {
     assert!(said.is_empty() || said == BUSY, "{said:?}");
     assert_eq!(asking.world.number(ShardMetric::ConnectsAccepted), 0);
 }
+
+/// [MQTT-3.1.2-24] [MQTT-3.2.2-19]
+#[test]
+fn a_refusal_is_not_larger_than_its_client_takes() {
+    let mut asking = Asking::new(&line("ada", "lovelace"), 1);
+    for (packet_size_max, is_told) in [(20, false), (200, true)] {
+        let conn = asking.world.accept();
+        // No credentials; Maximum Packet Size.
+        let connect =
+            [&[0x10, 19, 0, 4, b'M', b'Q', b'T', b'T', 5, 2, 0, 0, 5, 0x27, 0, 0, 0, packet_size_max, 0, 1, b'c'][..]];
+        asking.world.bytes(conn, &connect.concat());
+        let connack = asking.world.sent(conn);
+        assert_eq!((connack[0], connack[3]), (0x20, 0x87));
+        assert!(connack.len() <= usize::from(packet_size_max));
+        assert_eq!(connack.len() > 5, is_told, "{connack:?}");
+    }
+}

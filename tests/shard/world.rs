@@ -280,7 +280,7 @@ impl World {
     }
 
     /// `middle`: flags, keep-alive, properties.
-    fn connect_v5(&mut self, client_id: &str, middle: &[u8]) -> ConnId {
+    pub(crate) fn connect_v5(&mut self, client_id: &str, middle: &[u8]) -> ConnId {
         let conn = self.accept();
         let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5];
         connect.extend_from_slice(middle);

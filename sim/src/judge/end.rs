@@ -128,8 +128,11 @@ impl World {
             let most = by_topic.values().copied().max().unwrap_or(0);
             let allowed = match (message.qos, plan.buffer) {
                 (0, _) => 1,
-                // Published by each process until the log has noted that it was; without a disk its record is noted nowhere.
-                (1, _) if message.is_will && in_memory => self.judge.ends.len() as u64 + 1,
+                // Published by each process until the log has noted that it was; without a disk its record is noted nowhere, and
+                // what was noted may have been damaged.
+                (1, _) if message.is_will && (in_memory || self.judge.excused.contains(&number)) => {
+                    self.judge.ends.len() as u64 + 1
+                }
                 (1, _) => u64::from(message.sends),
                 // The packet id may have gone with the row.
                 _ if self.judge.excused.contains(&number) => u64::from(message.sends),
@@ -231,7 +234,9 @@ impl World {
         let orphan = |entry: &&Entry| entry.late && self.was_in_memory(sink);
         let copies = self.copies_of(number, sink);
         // It was on its way to the dead letters when the process ended, and is sent once more.
-        let refused = self.clusters[plan.cluster].refused_rows.contains(&(number, sink as u8));
+        let refused = self.clusters[plan.cluster].refused_rows.contains(&(number, sink as u8))
+            // Or was to be, unsent, with all that waited for a topic.
+            || self.refused.contains(&(plan.cluster, plan.kafka_topic(&message.topic)));
         // Or it found no room where a smaller one behind it did, and the refusal, or its dead letter, was lost with the process.
         let found_no_room = || message.attempts.iter().any(|(_, life)| self.judge.full_in.contains(life));
         // Of rows that several processes had, any may have been in memory alone, and lost with its process.

@@ -115,6 +115,15 @@ fn disconnect_may_change_the_expiry_but_not_from_0() {
     let next = shard.packet(client, &goodbye(ReasonCode::SUCCESS, raised.as_properties()));
     assert_eq!(next, Next::End(End::Violation(Violation::EXPIRY_RAISED)), "section 3.14.2.2.2: 0x82");
     assert_eq!(Violation::EXPIRY_RAISED.reason, ReasonCode::PROTOCOL_ERROR);
+
+    // What the server makes of the interval is not what the client has said.
+    let mut shard = Shard::with(Settings { session_expiry_max_s: 0, ..Settings::default() });
+    let client = kept(&mut shard, false, 300, None);
+    let same = goodbye_with(300);
+    let next = shard.packet(client, &goodbye(ReasonCode::SUCCESS, same.as_properties()));
+    assert_eq!(next, Next::End(End::Left));
+    shard.end(client, End::Left);
+    assert!(shard.sessions.is_empty());
 }
 
 #[test]

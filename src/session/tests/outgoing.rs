@@ -228,6 +228,18 @@ fn what_is_open_is_sent_again_when_the_client_returns() {
     assert!(world.words().is_empty(), "it has not been sent over this connection");
     world.acknowledge(PubAck, 1);
     assert_eq!(world.words(), ["dup 2 b"]);
+    // PUBREL does not wait for it [MQTT-3.3.4-10].
+    let mut world = World::new(Version::V5, 3);
+    for topic in ["a", "b", "c", "d"] {
+        world.hand(ExactlyOnce, topic);
+    }
+    (1..=3).for_each(|id| world.acknowledge(PubRec, id));
+    world.reconnect(1);
+    assert_eq!(world.words(), ["rel 1", "rel 2", "rel 3"]);
+    (1..=2).for_each(|id| world.acknowledge(PubComp, id));
+    assert!(world.words().is_empty());
+    world.acknowledge(PubComp, 3);
+    assert_eq!(world.words(), ["4 d"]);
 }
 
 #[test]

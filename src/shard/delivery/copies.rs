@@ -147,6 +147,10 @@ impl Core {
     ) {
         self.numbers.count(M::CopiesRouted);
         if let Err(why) = self.try_copy(io, message, of, is_stale) {
+            let is_live = message.publish.retain && message.by == By::Subscription;
+            if is_live && matches!(why, M::CopiesAway | M::CopiesSlow | M::CopiesQueueFull) {
+                self.retained.note_missed(of[0].session, message.pass);
+            }
             self.dropped(io.now(), why, Whose::Session(of[0].session), message.publish.topic);
         }
     }

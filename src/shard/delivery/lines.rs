@@ -204,12 +204,12 @@ impl Delivery {
     }
 }
 
-/// A message that has to wait since then. `shares`: those that it goes to. `left`: who else has not got it, if some have. `stored`: what is
+/// A message that has to wait. `shares`: those that it goes to. `left`: who else has not got it, if some have. `stored`: what is
 /// written down for those.
-fn job(message: Message<'_>, since: Monotonic, shares: &[ToShare], (left, stored): (Option<Left>, Stored)) -> Box<Job> {
+fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, Stored)) -> Box<Job> {
     let mut packet = Vec::new();
     put_packet(message.publish, &mut packet);
-    let Message { from, publisher, origin, pass, .. } = message;
+    let Message { from, publisher, origin, since, pass, .. } = message;
     let shares = shares.to_vec();
     Box::new(Job { packet, from, publisher, origin, pass, since, shares, left, stored, has_place: false })
 }
@@ -218,9 +218,9 @@ impl Core {
     /// Sends a message to the subscribers of this shard, or puts it in line: those of the filters in `matched`, and a member of each of these
     /// shares.
     pub(super) fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
-        let (since, topic) = (io.now(), message.publish.topic);
+        let topic = message.publish.topic;
         let delivery = &mut self.delivery;
-        let whole = |shares| job(message, since, shares, (None, Stored::default()));
+        let whole = |shares| job(message, shares, (None, Stored::default()));
         if !delivery.lines.narrow.is_empty() || delivery.budget == 0 {
             return delivery.lines.narrow.push(whole(shares));
         }
@@ -235,7 +235,7 @@ impl Core {
         let (done, mut stored) = self.give_to_shares(io, message, shares);
         let delivery = &mut self.delivery;
         if done < shares.len() {
-            return delivery.lines.narrow.push(job(message, since, &shares[done..], (None, stored)));
+            return delivery.lines.narrow.push(job(message, &shares[done..], (None, stored)));
         }
         delivery.gather();
         let mut to = std::mem::take(&mut delivery.to);
@@ -245,7 +245,7 @@ impl Core {
         if done < to.len() {
             to.drain(..done);
             let left = Left { to, found_at: delivery.index.changes() };
-            delivery.lines.narrow.push(job(message, since, &[], (Some(left), stored)));
+            delivery.lines.narrow.push(job(message, &[], (Some(left), stored)));
         } else {
             delivery.to = to;
             self.delivered(message, stored, false);
@@ -352,7 +352,8 @@ impl Core {
     fn run_job(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job) -> bool {
         let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
         let Job { from, publisher, origin, pass, has_place, .. } = *job;
-        let message = Message { publish, from, publisher, origin, waited_s, pass, by: By::Subscription };
+        let (since, by) = (job.since, By::Subscription);
+        let message = Message { publish, from, publisher, origin, since, waited_s, pass, by };
         if job.is_whole() {
             if let Some(had) = self.is_repeated(message) {
                 self.pass_over_repeat(io, message, &job.shares, &had, has_place);

@@ -105,7 +105,8 @@ pub(super) struct Message<'a> {
     pub(super) publisher: Option<SessionKey>,
     /// Its exchange, if it is of QoS 2 and its publisher repeats it after a crash ([`super::queues`]).
     pub(super) origin: Option<Origin>,
-    /// How long it has waited here.
+    /// When it came here, and how long it has waited since.
+    pub(super) since: Monotonic,
     pub(super) waited_s: u32,
     /// It was taken behind so many passes ([`super::retained`]).
     pub(super) pass: u64,
@@ -378,7 +379,8 @@ impl Core {
             let here = chosen.iter().filter(|(_, shard)| *shard == self.index).map(|(to, _)| *to);
             let shares: SmallVec<[ToShare; 4]> = here.collect();
             let by = By::Subscription;
-            let message = Message { publish, from, publisher: session, origin, waited_s: 0, pass, by };
+            let since = io.now();
+            let message = Message { publish, from, publisher: session, origin, since, waited_s: 0, pass, by };
             self.deliver_here(io, message, &shares);
         }
     }
@@ -404,7 +406,7 @@ impl Core {
         self.delivery.copies.begin(since);
         let (from, by) = (self.index, By::Replay);
         let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
-        let message = Message { publish, from, publisher: None, origin: None, waited_s, pass: 0, by };
+        let message = Message { publish, from, publisher: None, origin: None, since, waited_s, pass: 0, by };
         self.copy(io, message, &[to], false);
         self.store_copies(io, publish);
         self.delivery.copies.end();
@@ -446,7 +448,7 @@ impl Core {
         to: &[Subscriber<SessionKey>],
         is_stale: bool,
     ) -> (usize, u64) {
-        self.delivery.copies.begin(io.now());
+        self.delivery.copies.begin(message.since);
         self.delivery.is_late = self.delivery.lines.are_many(to.len()) && !self.delivery.lines.is_alone;
         let mut done = 0;
         for group in to.chunk_by(|one, other| one.session == other.session) {

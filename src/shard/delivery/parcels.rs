@@ -12,6 +12,7 @@ use crate::mqtt::property::Properties;
 use crate::mqtt::{encode, frame};
 use crate::route::shape::bits;
 use crate::route::shares::{ShareNumber, ToShare};
+use crate::runtime::seam::Monotonic;
 
 use super::super::mail::Mail;
 use super::super::retained::Publisher;
@@ -69,6 +70,8 @@ pub(super) enum Received {
     Parcel {
         from: usize,
         packets: Vec<u8>,
+        /// When it came.
+        since: Monotonic,
         /// So many bytes of it are done.
         done: usize,
     },
@@ -219,8 +222,8 @@ impl Core {
     }
 
     /// A parcel has come. Its messages are delivered at the end of the turn, or when there is room for them.
-    pub(in crate::shard) fn parcel(&mut self, from: usize, packets: Vec<u8>) {
-        self.delivery.received.push_back(Received::Parcel { from, packets, done: 0 });
+    pub(in crate::shard) fn parcel(&mut self, from: usize, packets: Vec<u8>, since: Monotonic) {
+        self.delivery.received.push_back(Received::Parcel { from, packets, since, done: 0 });
     }
 
     /// A parcel has come back.
@@ -239,16 +242,16 @@ impl Core {
             None => return false,
             Some(Received::Passed) if self.delivery.lines.pass_waits() => {}
             Some(Received::Passed) => self.pass_over(),
-            Some(Received::Parcel { from, packets, done }) => {
-                let done = self.deliver_parcel(io, from, &packets, done);
+            Some(Received::Parcel { from, packets, since, done }) => {
+                let done = self.deliver_parcel(io, from, (&packets, since), done);
                 if done < packets.len() {
-                    self.delivery.received.push_front(Received::Parcel { from, packets, done });
+                    self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
                     return false;
                 }
                 let letter = io.mail(from, Mail::ParcelReturned { by: self.index, buffer: packets });
                 if let Err(Mail::ParcelReturned { buffer: packets, .. }) = letter {
                     // Its mailbox is full: with the next turn.
-                    self.delivery.received.push_front(Received::Parcel { from, packets, done });
+                    self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
                     return false;
                 }
             }
@@ -256,8 +259,15 @@ impl Core {
         true
     }
 
-    /// The next messages of a parcel, from `done` on. So much of it is done then.
-    fn deliver_parcel(&mut self, io: &mut Ring<'_>, from: usize, parcel: &[u8], mut done: usize) -> usize {
+    /// The next messages of a parcel, which came then, from `done` on. So much of it is done then.
+    fn deliver_parcel(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: usize,
+        (parcel, since): (&[u8], Monotonic),
+        mut done: usize,
+    ) -> usize {
+        let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
         let (mut shares, mut origin) = (SmallVec::new(), None);
         // Bytes before the message that belong to it.
         let mut with_it = 0;
@@ -287,7 +297,7 @@ impl Core {
             {
                 // Without subscribers by now, it is confirmed in its turn.
                 let (publisher, by) = (None, By::Subscription);
-                let message = Message { publish: &publish, from, publisher, origin, waited_s: 0, pass, by };
+                let message = Message { publish: &publish, from, publisher, origin, since, waited_s, pass, by };
                 self.deliver_here(io, message, &shares);
             }
             shares.clear();

@@ -351,16 +351,17 @@ impl Core {
             saved = Some(kept);
         }
         let number = saved.as_ref().map(|kept| kept.number);
-        let Some(conn) = session.conn() else { return session.queue_saved(number, &mut Vec::new()) };
-        let out = self.keeping.holds.out(io, conn);
+        let (conn, mut nowhere) = (session.conn(), Vec::new());
+        let out = conn.map_or(&mut nowhere, |conn| self.keeping.holds.out(io, conn));
         let from = out.len();
-        session.queue_saved(number, out);
+        let has_pubrel = session.queue_saved(number, out);
         // What else the client is sent need not wait for that.
-        let has_pubrel = out.len() > from;
         if let Some(kept) = saved.filter(|_| has_pubrel) {
             self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(kept.group));
         }
-        self.hold(io, conn, key, from);
+        if let Some(conn) = conn {
+            self.hold(io, conn, key, from);
+        }
     }
 
     /// Publishers whose messages are durable, or whose packet identifiers are free, are told. True: some of this shard.

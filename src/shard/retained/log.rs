@@ -138,7 +138,8 @@ impl Core {
             return Ok(());
         }
         let mut value = with_time_left(&publish, until, now, |publish, since| Value::new(publish, publisher, since));
-        value.number = Some(number);
+        // Its own interval may be longer than what was allowed.
+        (value.number, value.until) = (Some(number), until);
         // Of two of one topic the later counts.
         if let Some(earlier) = self.retained.take(&topic).and_then(|value| value.number) {
             buffer.end_session(earlier);

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limits::{
-    COPY_BYTES, REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_NOTES_MAX, REPLAYS_AT_ONCE_MAX,
+    COPY_BYTES, REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_LOOKS_PER_TURN, REPLAY_NOTES_MAX,
+    REPLAYS_AT_ONCE_MAX,
 };
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Publish;
@@ -57,6 +58,8 @@ struct Replay {
     behind: Arc<[u64]>,
     /// Topics of messages with RETAIN that came live and were taken behind the pass, as hashes: their homes may not have them yet.
     noted: HashSet<u64>,
+    /// Something that came live was dropped, as its client was away or slow: the homes leave that out until there is another pass.
+    missed: bool,
 }
 
 #[derive(Debug, Default)]
@@ -116,6 +119,20 @@ pub(super) struct AskedToPass {
     pub(super) passes: u64,
 }
 
+/// What a turn may still do.
+#[derive(Debug)]
+struct Budget {
+    copies: usize,
+    /// Looks at what this shard retains: [`REPLAY_LOOKS_MAX`] topics each.
+    looks: usize,
+}
+
+impl Budget {
+    const fn is_spent(&self) -> bool {
+        self.copies == 0 || self.looks == 0
+    }
+}
+
 /// What a replay does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
@@ -166,6 +183,7 @@ impl Replays {
         for key in &self.passing {
             if let Some(replay) = self.all.get_mut(key) {
                 replay.noted.clear();
+                replay.missed = false;
                 replay.filters.append(&mut replay.later);
                 (replay.step, replay.pass) = (Step::Passing, self.begun);
             }
@@ -194,6 +212,13 @@ impl Replays {
         }
     }
 
+    /// Those in line take the places that are free, behind all that run. How many.
+    fn take_places(&mut self) -> usize {
+        let free = REPLAYS_AT_ONCE_MAX.saturating_sub(self.running.len()).min(self.line.len());
+        self.running.extend(self.line.drain(..free));
+        free
+    }
+
     /// Its client takes no more, and others are in line: what is left of its batch is asked for again.
     fn set_aside(&mut self, key: SessionKey) {
         if let Some(replay) = self.all.get_mut(&key) {
@@ -211,6 +236,28 @@ impl Replays {
 }
 
 impl Replay {
+    /// Its session has left a filter.
+    fn leave(&mut self, filter: &str) {
+        self.later.retain(|of| **of != *filter);
+        if self.filters.front().is_some_and(|first| **first == *filter) {
+            self.filter_over();
+            if matches!(self.step, Step::Asked(_) | Step::Sending(..)) {
+                self.step = Step::Ready;
+            }
+        }
+        self.filters.retain(|of| **of != *filter);
+    }
+
+    /// Whether a message that was taken behind so many passes was taken behind its own.
+    fn has_passed(&self, pass: u64) -> bool {
+        !matches!(self.step, Step::Waiting | Step::Away) && self.pass <= pass
+    }
+
+    /// Whether there has to be another pass before more is sent.
+    fn needs_pass(&self) -> bool {
+        self.missed || self.noted.len() > REPLAY_NOTES_MAX
+    }
+
     /// On to the next filter.
     fn filter_over(&mut self) {
         self.filters.pop_front();
@@ -246,6 +293,13 @@ impl Retained {
         }
     }
 
+    /// A session has left a filter: what it is still to be sent of it ends.
+    pub(in crate::shard) fn leave_replay(&mut self, key: SessionKey, filter: &str) {
+        if let Some(replay) = self.replays.all.get_mut(&key) {
+            replay.leave(filter);
+        }
+    }
+
     /// A session has ended.
     pub(in crate::shard) fn forget_replay(&mut self, key: SessionKey) {
         self.replays.all.remove(&key);
@@ -267,10 +321,17 @@ impl Retained {
             return;
         }
         let hash = self.replays.hash.hash_one(topic);
-        let is_behind =
-            |replay: &&mut Replay| !matches!(replay.step, Step::Waiting | Step::Away) && replay.pass <= pass;
-        if let Some(replay) = self.replays.all.get_mut(&key).filter(is_behind) {
+        let replay = self.replays.all.get_mut(&key).filter(|replay| replay.has_passed(pass));
+        // With more there is another pass.
+        if let Some(replay) = replay.filter(|replay| replay.noted.len() <= REPLAY_NOTES_MAX) {
             replay.noted.insert(hash);
+        }
+    }
+
+    /// A session was not sent one, as its client is away or slow.
+    pub(in crate::shard) fn note_missed(&mut self, key: SessionKey, pass: u64) {
+        if let Some(replay) = self.replays.all.get_mut(&key).filter(|replay| replay.has_passed(pass)) {
+            replay.missed = true;
         }
     }
 
@@ -364,13 +425,14 @@ impl Core {
         }
         self.begin_pass(io);
         self.look_aside(io);
-        let (mut has_more, mut budget) = (false, REPLAY_COPIES_PER_TURN);
+        let mut has_more = false;
+        let mut budget = Budget { copies: REPLAY_COPIES_PER_TURN, looks: REPLAY_LOOKS_PER_TURN };
+        self.retained.replays.take_places();
         let mut runs = self.retained.replays.running.len();
-        while runs > 0 || self.retained.replays.running.len() < REPLAYS_AT_ONCE_MAX {
-            let replays = &mut self.retained.replays;
-            let next = if runs > 0 { replays.running.pop_front() } else { replays.line.pop_front() };
-            let Some(key) = next else { break };
-            runs = runs.saturating_sub(1);
+        while runs > 0
+            && let Some(key) = self.retained.replays.running.pop_front()
+        {
+            runs -= 1;
             let pace = self.run_replay(io, key, &mut budget);
             has_more |= pace == Pace::More;
             let replays = &mut self.retained.replays;
@@ -379,8 +441,16 @@ impl Core {
                 Pace::Blocked if !replays.line.is_empty() => replays.set_aside(key),
                 _ => replays.running.push_back(key),
             }
+            runs += self.retained.replays.take_places();
+            // The others go first in the next turn.
+            if budget.is_spent() {
+                break;
+            }
         }
-        if has_more {
+        let replays = &self.retained.replays;
+        // What wants a pass by now waits for the one that is under way, or for the next turn.
+        let begins_pass = !replays.wanting.is_empty() && replays.passing.is_empty() && replays.unanswered == 0;
+        if has_more || begins_pass {
             self.delivery.want_turn(io);
         }
     }
@@ -403,8 +473,8 @@ impl Core {
         }
     }
 
-    /// `budget`: copies that the turn may still make. [`Pace::More`]: it is used up.
-    fn run_replay(&mut self, io: &mut Ring<'_>, key: SessionKey, budget: &mut usize) -> Pace {
+    /// [`Pace::More`]: the budget is spent.
+    fn run_replay(&mut self, io: &mut Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
         let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
         loop {
             let takes_more = self.takes_retained(io, key);
@@ -414,13 +484,13 @@ impl Core {
                 replay.pause(Step::Away);
                 return Pace::Over;
             }
-            if replay.noted.len() > REPLAY_NOTES_MAX {
+            if takes_more && replay.needs_pass() {
                 self.retained.replays.want_pass(key);
                 return Pace::Over;
             }
             let pace = match &mut replay.step {
                 Step::Ready if !takes_more => Pace::Blocked,
-                Step::Ready => self.ask_home(io, key),
+                Step::Ready => self.ask_home(io, key, budget),
                 Step::Asked(_) => Pace::Waits,
                 Step::Sending(answered, since, done) => {
                     let (packets, since, done) = (std::mem::take(&mut answered.packets), *since, *done);
@@ -428,14 +498,14 @@ impl Core {
                 }
                 Step::Away | Step::Waiting | Step::Passing => Pace::Over,
             };
-            if pace != Pace::More || *budget == 0 {
+            if pace != Pace::More || budget.is_spent() {
                 return pace;
             }
         }
     }
 
     /// Asks the home that comes next.
-    fn ask_home(&mut self, io: &Ring<'_>, key: SessionKey) -> Pace {
+    fn ask_home(&mut self, io: &Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
         let has_subscription = self.replay_subscriber(key).is_some();
         let replays = &mut self.retained.replays;
         let Some(replay) = replays.all.get_mut(&key) else { return Pace::Over };
@@ -462,6 +532,7 @@ impl Core {
         let behind = Arc::clone(&replay.behind);
         replay.step = Step::Asked(question.1);
         if home == self.index {
+            budget.looks = budget.looks.saturating_sub(1);
             let answered = self.retained_batch(io.now(), (&filter, &behind), &from);
             self.replayed(io.now(), question, answered);
             return Pace::More;
@@ -478,12 +549,12 @@ impl Core {
         key: SessionKey,
         (batch, since): (Vec<u8>, Monotonic),
         mut done: usize,
-        budget: &mut usize,
+        budget: &mut Budget,
     ) -> Pace {
         let mut pace = None;
         for packet in packets(&batch[done..]) {
             let (Some(publish), Some(subscriber)) = (publish_of(packet), self.replay_subscriber(key)) else { break };
-            if *budget == 0 {
+            if budget.copies == 0 {
                 pace = Some(Pace::More);
                 break;
             }
@@ -492,7 +563,7 @@ impl Core {
                 break;
             }
             done += packet.len();
-            *budget = budget.saturating_sub(1 + packet.len() / COPY_BYTES);
+            budget.copies = budget.copies.saturating_sub(1 + packet.len() / COPY_BYTES);
             if !self.around.rules.skips_retained(self.is_noted(key, publish.topic)) {
                 self.copy_retained(io, &publish, since, subscriber);
             }
@@ -537,4 +608,32 @@ impl Core {
 
 fn is_wild(filter: &str) -> bool {
     filter.contains(['+', '#'])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+
+    use super::*;
+
+    fn retained() -> Retained {
+        let text = "[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\ntopic = \"all\"\n[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\n";
+        Retained::new(&config::parse(text, "test.toml").expect("a configuration"))
+    }
+
+    /// Its client takes nothing, so it is not looked at.
+    #[test]
+    fn a_replay_that_does_not_run_notes_no_more_than_it_may() {
+        let (mut retained, key) = (retained(), SessionKey::from_bits(7));
+        retained.replay(key, &"#".into());
+        assert!(retained.replays.begin_pass());
+        retained.replays.pass_over();
+        let pass = retained.replays.begun;
+        for number in 0..2 * REPLAY_NOTES_MAX {
+            retained.note_live(key, &format!("t/{number}"), pass);
+        }
+        let replay = &retained.replays.all[&key];
+        assert_eq!(replay.noted.len(), REPLAY_NOTES_MAX + 1);
+        assert!(replay.needs_pass());
+    }
 }

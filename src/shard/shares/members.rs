@@ -39,7 +39,8 @@ impl Core {
         Ok(text)
     }
 
-    /// A session unsubscribes from `$share/NAME/FILTER`. What it has been sent it may acknowledge still [MQTT-3.10.4-3].
+    /// A session unsubscribes from `$share/NAME/FILTER`. What it has been sent it may acknowledge still, also on its next connection
+    /// [MQTT-3.10.4-3]: if its session is kept that goes to no other member.
     pub(in crate::shard) fn leave_share(&mut self, key: SessionKey, text: &str) {
         let shares = &mut self.delivery.shares;
         let Some(of) = shares.of.get_mut(&key) else { return };
@@ -50,9 +51,7 @@ impl Core {
             shares.of.remove(&key);
         }
         shares.leave(key, number);
-        // If it was the last member here, no other one will get them.
-        let has_members = shares.parts.get(&number).is_some_and(|part| !part.members.is_empty());
-        let session = self.sessions.get_mut(key).filter(|session| !has_members && session.expiry_s() > 0);
+        let session = self.sessions.get_mut(key).filter(|session| session.expiry_s() > 0);
         for (number, copy, body) in session.map(|of| of.keep_shared(number)).unwrap_or_default() {
             self.store_as_own(key, number, &copy, &body);
         }

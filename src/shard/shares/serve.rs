@@ -38,7 +38,7 @@ impl Core {
         if shares.is_empty() {
             return (0, stored);
         }
-        self.delivery.copies.begin(io.now());
+        self.delivery.copies.begin(message.since);
         let mut done = 0;
         while done < shares.len() && self.delivery.budget > 0 {
             self.delivery.budget -= 1;
@@ -198,7 +198,8 @@ impl Core {
             let waited_s = body.waited_s(io.now());
             let to = ToShare { share: number, key: body.key() };
             let (from, publisher, by) = (self.index, None, By::Share(to));
-            let message = Message { publish: &publish, from, publisher, origin: None, waited_s, pass: 0, by };
+            let since = body.since();
+            let message = Message { publish: &publish, from, publisher, origin: None, since, waited_s, pass: 0, by };
             let offered = match of {
                 Some(_) => self.offer_named(io, message, to, of),
                 None => self.offer(io, message, number),
