@@ -186,6 +186,11 @@ fn document(statements: &[Statement], all: &All) -> String {
         let Statement { number, asked, more, .. } = statement;
         _ = writeln!(text, "| {} {number} | {asked} | {more} |", statement.of.as_str());
     }
+    text.push_str(
+        "\nOf MQTT 3.1, where it differs from 3.1.1: client identifiers may have more than 23 characters. A SUBSCRIBE of which a filter is\n\
+         refused, and a PUBLISH that is denied, close the connection (`denied_3x`), as no answer can say so. Flags of the first byte\n\
+         that it calls unused have to be 0, but those of CONNECT, and so do the unused bits of a requested QoS.\n",
+    );
     for of in [Of::V5, Of::V311] {
         _ = write!(text, "\n## MQTT {}\n", of.as_str());
         let mut section = "";
