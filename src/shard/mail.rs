@@ -268,5 +268,8 @@ impl Core {
                 letters.push_back((to, letter));
             }
         }
+        if full != 0 {
+            self.delivery.want_mailbox(io);
+        }
     }
 }

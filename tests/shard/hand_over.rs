@@ -7,7 +7,7 @@ use forebay::config;
 use forebay::limits::MOVES_WAITING_BYTES_MAX;
 use forebay::metrics::board::Board;
 use forebay::metrics::spec::ShardMetric as M;
-use forebay::mqtt::packet::{Connect, Packet, QoS, Sender, Version, Will};
+use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Sender, Version, Will};
 use forebay::mqtt::property::Properties;
 use forebay::mqtt::{decode, encode, frame};
 use forebay::runtime::seam::{ListenerId, Shard as _};
@@ -16,6 +16,7 @@ use forebay::shard::mail::Mail;
 use forebay::shard::router::owner;
 
 use super::ring::Table;
+use super::subscribe::{PLAIN, bytes_of, message, subscribe_packet};
 use super::world::{ONE_SINK, layout, surroundings};
 
 /// The first of two shards, with letters for the second.
@@ -92,6 +93,48 @@ impl First {
 /// Names of clients that belong to the second shard.
 fn names() -> impl Iterator<Item = String> {
     (0..).map(|number| format!("c{number}")).filter(|name| owner(name, 2) == 1)
+}
+
+/// The client of the first shard with this name is connected, and has sent this behind its CONNECT.
+fn said(shard: &mut First, client_id: &str, behind: &[u8]) {
+    let connect = Connect {
+        version: Version::V5,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id,
+        will: None,
+        username: None,
+        password: None,
+        properties: Properties::EMPTY,
+    };
+    let mut bytes = Vec::new();
+    encode::packet(Version::V5, &Packet::Connect(connect), &mut bytes).expect("encoded");
+    bytes.extend_from_slice(behind);
+    let conn = shard.table.open(None);
+    shard.core.on_accept(&mut shard.table, conn, ListenerId(0));
+    shard.core.on_bytes(&mut shard.table, conn, &bytes);
+    shard.core.on_turn_end(&mut shard.table);
+}
+
+#[test]
+fn letters_and_parcels_for_a_full_mailbox_wait_for_nothing_else() {
+    let client = (0..).map(|number| format!("c{number}")).find(|name| owner(name, 2) == 0).expect("one");
+    // A retained message for its home; a subscription, for which every shard is asked.
+    let topic = (0..).map(|number| format!("t{number}")).find(|topic| owner(topic, 2) == 1).expect("one");
+    let publish = Publish { retain: true, ..message(&topic, "x") };
+    let publish = bytes_of(Version::V5, &Packet::Publish(publish));
+    let subscribe = subscribe_packet(Version::V5, 0, &[("a/#", PLAIN)]);
+    for behind in [publish, subscribe] {
+        let mut shard = First::new();
+        shard.advance(Duration::from_secs(1));
+        said(&mut shard, &client, &behind);
+        shard.table.mailbox = 16;
+        shard.advance(Duration::from_millis(2));
+        let posted = std::mem::take(shard.table.posted.as_mut().expect("letters"));
+        let is_one =
+            |(to, letter): &(usize, Mail)| *to == 1 && matches!(letter, Mail::Parcel { .. } | Mail::Pass { .. });
+        assert!(posted.iter().any(is_one), "{posted:?}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod parcels;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -41,6 +42,9 @@ use super::retained::{Publisher, Retained};
 use super::shares::Shares;
 use super::stalls::Stall;
 use super::{Core, Ring};
+
+/// When what found a full mailbox is sent again, if nothing else happens.
+const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
 
 /// Where a message goes, besides sinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -264,6 +268,12 @@ impl Delivery {
     pub(super) fn want_turn(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         self.want_turn_at(io, now);
+    }
+
+    /// A mailbox is full: asks for a turn in which it may not be.
+    pub(super) fn want_mailbox(&mut self, io: &mut Ring<'_>) {
+        let soon = io.now().after(MAILBOX_AGAIN);
+        self.want_turn_at(io, soon);
     }
 
     /// Asks for a turn then, at the latest.

@@ -200,7 +200,7 @@ impl Core {
     /// At the end of a turn: sends what has been gathered.
     pub(in crate::shard) fn send_parcels(&mut self, io: &mut Ring<'_>) {
         let from = self.index;
-        let mut gathered = 0;
+        let (mut gathered, mut is_full) = (0, false);
         for (shard, peer) in self.delivery.peers.0.iter_mut().enumerate() {
             if !peer.packets.is_empty() && peer.under_way < PARCELS_UNDER_WAY_MAX {
                 let packets = std::mem::replace(&mut peer.packets, peer.spare.pop().unwrap_or_default());
@@ -212,13 +212,16 @@ impl Core {
                         self.delivery.freed += 1;
                     }
                     // Its mailbox is full: with the next turn.
-                    Err(Mail::Parcel { packets, .. }) => peer.packets = packets,
+                    Err(Mail::Parcel { packets, .. }) => (peer.packets, is_full) = (packets, true),
                     Err(_) => {}
                 }
             }
             gathered += peer.packets.len();
         }
         self.numbers.set(M::PeerBytes, gathered as u64);
+        if is_full {
+            self.delivery.want_mailbox(io);
+        }
     }
 
     /// A parcel has come. Its messages are delivered at the end of the turn, or when there is room for them.
@@ -252,6 +255,7 @@ impl Core {
                 if let Err(Mail::ParcelReturned { buffer: packets, .. }) = letter {
                     // Its mailbox is full: with the next turn.
                     self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
+                    self.delivery.want_mailbox(io);
                     return false;
                 }
             }
