@@ -88,9 +88,10 @@ impl Buffer {
     /// group is durable.
     ///
     /// # Errors
-    /// There is no room for one more.
+    /// There is no room for one more; or it is larger than a group takes, and would hold up all behind it.
     pub fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<StoredSession, SpoolFull> {
-        if payload.len() > self.session_room() {
+        let is_too_large = self.log.has_place(RECORD_BYTES + payload.len() as u64).is_none();
+        if is_too_large || payload.len() > self.session_room() {
             return Err(SpoolFull::Whole);
         }
         let number = number.unwrap_or_else(|| {

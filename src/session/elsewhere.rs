@@ -92,9 +92,9 @@ impl Session {
         self.elsewhere().map_or(0, |elsewhere| elsewhere.shards.values().fold(0, |all, shards| all | shards))
     }
 
-    /// What has to come before this id is free. `unknown`: shards that may know it, though nothing is known of that here.
+    /// What has to come before this id is free.
     #[must_use]
-    pub fn release_first(&self, packet_id: u16, unknown: u64) -> ReleaseFirst {
+    pub fn release_first(&self, packet_id: u16) -> ReleaseFirst {
         let qos2 = self.inflight.qos2.as_ref();
         if self.is_releasing(packet_id) {
             return ReleaseFirst::Awaited;
@@ -104,7 +104,7 @@ impl Session {
             return ReleaseFirst::Nowhere;
         }
         let known = qos2.and_then(|qos2| qos2.elsewhere.shards.get(&packet_id)).copied().unwrap_or_default();
-        if known | unknown == 0 { ReleaseFirst::Nowhere } else { ReleaseFirst::On(known | unknown) }
+        if known == 0 { ReleaseFirst::Nowhere } else { ReleaseFirst::On(known) }
     }
 
     /// An id is being released on so many shards.

@@ -67,12 +67,13 @@ impl Item {
         self.body.as_ref().map_or(0, |body| body.packet().len())
     }
 
-    /// Whether it may be dropped: one of QoS 2 that the client may have been sent has left its packet identifier there.
+    /// Whether it may be dropped if it is not on its way over the present connection: one of QoS 2 that the client may have been sent has
+    /// left its packet identifier there.
     fn may_go(&self) -> bool {
         match self.state {
             State::Queued => true,
-            State::Restored => self.copy.qos == QoS::AtLeastOnce,
-            State::Sent | State::Unwritten | State::Received => false,
+            State::Restored | State::Sent => self.copy.qos == QoS::AtLeastOnce,
+            State::Unwritten | State::Received => false,
         }
     }
 
@@ -340,13 +341,15 @@ impl Outgoing {
         taken
     }
 
+    /// Whether the next that waits may be sent. PUBREL waits for no quota [MQTT-3.3.4-10].
+    fn has_next(&self, quota: u16) -> bool {
+        let needs_quota = |item: &Item| !matches!(item.state, State::Received | State::Unwritten);
+        self.items.get(self.open).is_some_and(|item| self.open < usize::from(quota) || !needs_quota(item))
+    }
+
     fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
         let (mut pumped, from) = (Pumped::default(), out.len());
-        while let Some(item) = self.items.get(self.open) {
-            // PUBREL waits for no quota [MQTT-3.3.4-10].
-            if self.open >= usize::from(quota) && !matches!(item.state, State::Received | State::Unwritten) {
-                break;
-            }
+        while self.has_next(quota) {
             if self.open > 0 && unsent + (out.len() - from) > UNSENT_BYTES_MAX {
                 break;
             }
@@ -468,8 +471,7 @@ impl Session {
     /// Whether anything waits that may be sent.
     #[must_use]
     pub fn has_queued(&self) -> bool {
-        let quota = usize::from(self.terms.send_maximum);
-        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.open < outgoing.items.len().min(quota))
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_next(self.terms.send_maximum))
     }
 
     /// Appends what waits, as far as its client may be sent it. `unsent`: bytes that are on their way to it already.

@@ -31,6 +31,10 @@ impl Core {
         {
             return Flow::Stall(Stall::Answers);
         }
+        if publish.qos == QoS::ExactlyOnce && session.number().is_some() && !self.queues.have_all_told() {
+            // Other shards may have had it before a crash.
+            return Flow::Stall(Stall::Subscribers(self.index));
+        }
         // A repeat goes to no sink: it must not wait for room in one.
         let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
         if publish.qos == QoS::ExactlyOnce && !is_repeat && session.waits_for_release() {

@@ -7,6 +7,7 @@ use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{ConnId, Shard as _};
+use forebay::shard::router::owner;
 
 use super::process::{Process, packets};
 use super::queues;
@@ -410,6 +411,80 @@ fn a_refusal_is_told_when_the_exchange_is_forgotten() {
     };
     let payloads: Vec<_> = packets(&sent).filter_map(payload).collect();
     assert_eq!(payloads, ["refused", "taken"]);
+}
+
+/// A publisher of the first shard and a subscriber of the second, which has its first message, under packet identifier 1. Then the power
+/// fails; the publisher is back before the second shard has told which exchanges it knows.
+fn back_early(filter: &str) -> (Process, ConnId) {
+    let mut process = Process::spooled(&KEPT, 2);
+    let (shard, conn, _) = process.connect(&name_on(1));
+    let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
+    process.say(shard, conn, &subscribe_packet(Version::V5, 0, &[(filter, options)]));
+    process.lose(shard, conn);
+    let (shard, conn, _) = process.connect(&name_on(0));
+    process.say(shard, conn, &exactly_once(1, "t", "first"));
+    assert_eq!(process.heard(shard, conn), [0x50, 2, 0, 1]);
+    process.power_cut(0);
+    let (shard, conn) = process.open(&name_on(0), false);
+    let mut connack = Vec::new();
+    while connack.is_empty() {
+        process.turn(shard, Duration::from_millis(1));
+        connack = process.heard(shard, conn);
+    }
+    assert_eq!((connack[0], connack[2]), (0x20, 1), "its session is there");
+    (process, conn)
+}
+
+/// The client of that shard.
+fn name_on(shard: usize) -> String {
+    (0..).map(|number| format!("c-{number}")).find(|name| owner(name, 2) == shard).expect("one of them")
+}
+
+/// PUBLISH at QoS 2.
+fn exactly_once(packet_id: u16, topic: &str, payload: &str) -> Vec<u8> {
+    let of = Publish { qos: QoS::ExactlyOnce, packet_id, ..message(topic, payload) };
+    bytes_of(Version::V5, &Packet::Publish(of))
+}
+
+/// What the subscriber gets when it is back.
+fn got(process: &mut Process) -> Vec<String> {
+    let (_, _, sent) = process.connect(&name_on(1));
+    let payload = |packet: Packet<'_>| match packet {
+        Packet::Publish(publish) => Some(String::from_utf8_lossy(publish.payload).into_owned()),
+        _ => None,
+    };
+    packets(&sent).filter_map(payload).collect()
+}
+
+/// What a packet identifier is used for when it has been released is another message, also where another shard tells late of the one before.
+#[test]
+fn an_exchange_that_is_told_of_late_is_not_the_next_one() {
+    for filter in ["t", "$share/g/t"] {
+        let (mut process, conn) = back_early(filter);
+        process.bytes(0, conn, &ack(6, 1));
+        process.turn(0, Duration::ZERO);
+        process.settle();
+        assert_eq!(process.heard(0, conn)[..1], [0x70], "PUBCOMP");
+        process.say(0, conn, &exactly_once(1, "t", "second"));
+        assert_eq!(process.heard(0, conn), [0x50, 2, 0, 1]);
+        assert_eq!(got(&mut process), ["first", "second"], "{filter}");
+    }
+}
+
+/// A refusal frees the packet identifier, too.
+#[test]
+fn nor_is_it_where_a_refusal_came_between() {
+    for filter in ["t", "$share/g/t"] {
+        let (mut process, conn) = back_early(filter);
+        process.bytes(0, conn, &exactly_once(1, "$SYS/broker/uptime", "not allowed"));
+        process.turn(0, Duration::ZERO);
+        process.settle();
+        let refused = process.heard(0, conn);
+        assert_eq!((refused[0], refused[4]), (0x50, 0x87), "PUBREC, not authorized");
+        process.say(0, conn, &exactly_once(1, "t", "second"));
+        assert_eq!(process.heard(0, conn), [0x50, 2, 0, 1]);
+        assert_eq!(got(&mut process), ["first", "second"], "{filter}");
+    }
 }
 
 /// The power fails between two groups, the first of which was full: a message that is in it has its exchange there.

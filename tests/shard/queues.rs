@@ -484,6 +484,27 @@ fn pubrel_waits_while_the_log_is_full() {
     assert_eq!(hear(&mut world, subscriber), [said(2, MESSAGES + 1, "b")]);
 }
 
+/// One that was dropped for a client, and that another one still waits for, does not come back with a start.
+#[test]
+fn what_was_dropped_for_want_of_room_stays_dropped() {
+    let mut world = World::new(&format!("{}\n[delivery]\nqueue_messages_max = 2\n", config()));
+    let full = kept(&mut world, "full", QOS_1);
+    let (other, _) = world.kept_v5("other");
+    subscribe(&mut world, other, Version::V5, 0, &[("first", QOS_1)]);
+    lose(&mut world, full);
+    lose(&mut world, other);
+    let publisher = world.device_v5("p");
+    for (id, topic) in [(1, "first"), (2, "second"), (3, "third")] {
+        let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message(topic, topic) };
+        publish(&mut world, publisher, Version::V5, of);
+    }
+    rest(&mut world);
+    assert_eq!(world.number(M::CopiesQueueFull), 1);
+    world.power_cut();
+    assert_eq!(back(&mut world, "full").1, [again(1, 2, "second"), again(1, 3, "third")]);
+    assert_eq!(back(&mut world, "other").1, [again(1, 1, "first")]);
+}
+
 /// That a client has a message may be written down while it is away. PUBREL is sent when that is durable, however many messages it takes by
 /// then.
 #[test]

@@ -80,6 +80,8 @@ struct World {
     /// QoS 2, and the session that had it has ended, or may have been to get it [MQTT-4.8.2-5].
     ended: BTreeSet<ForShare>,
     random: fastrand::Rng,
+    /// Mailboxes are full at times.
+    tight: Option<fastrand::Rng>,
     crashes: usize,
     /// Messages that waited when the process ended.
     waited: u64,
@@ -128,6 +130,7 @@ impl World {
             bound: BTreeMap::new(),
             ended: BTreeSet::new(),
             random,
+            tight: None,
             crashes: 0,
             waited: 0,
         };
@@ -366,7 +369,12 @@ impl World {
         let (at, shard) = (self.random.usize(..MEMBERS), self.random.usize(..SHARDS));
         let later = Duration::from_millis(self.random.u64(0..40));
         match self.random.u8(..200) {
-            0..60 => self.process.turn(shard, later),
+            0..60 => {
+                if let Some(tight) = &mut self.tight {
+                    self.process.shards[shard].table.mailbox = tight.usize(..3);
+                }
+                self.process.turn(shard, later);
+            }
             60..100 => {
                 let letters = self.random.usize(1..4);
                 self.process.read_mail(shard, letters);
@@ -394,7 +402,7 @@ impl World {
 
     /// All members are there, and everything is acknowledged.
     fn settle(&mut self) {
-        self.process.shards.iter_mut().for_each(|of| of.table.disk.slow = false);
+        self.process.shards.iter_mut().for_each(|of| (of.table.disk.slow, of.table.mailbox) = (false, 16));
         (0..MEMBERS).for_each(|at| self.come(at));
         (0..SHARDS).for_each(|at| self.publisher_comes(at));
         let mut quiet = 0;
@@ -419,8 +427,14 @@ impl World {
 
 /// A run under these rules: messages that were judged, and those that waited when a process ended.
 pub(crate) fn run(rules: &'static dyn Rules, strategy: &'static str, seed: u64) -> (usize, u64) {
+    run_as(rules, (strategy, false), seed)
+}
+
+/// The same, mailboxes being full at times or not.
+fn run_as(rules: &'static dyn Rules, (strategy, is_tight): (&'static str, bool), seed: u64) -> (usize, u64) {
     println!("seed {seed}");
     let mut world = World::new(rules, strategy, seed);
+    world.tight = is_tight.then(|| fastrand::Rng::with_seed(seed));
     for _ in 0..world.random.usize(200..900) {
         world.step();
     }
@@ -435,7 +449,8 @@ pub(crate) fn run(rules: &'static dyn Rules, strategy: &'static str, seed: u64) 
         for share in 0..SHARES.len() {
             let message = (share, *number);
             let is_over = world.acknowledged.contains(&message) || world.ended.contains(&message);
-            assert!(is_over, "seed {seed}: {message:?} at {:?} reached no member (J9)", world.sent[*number as usize]);
+            let (qos, bound) = (world.sent[*number as usize], world.bound.get(&message));
+            assert!(is_over, "seed {seed}: {message:?} at {qos:?} reached no member, was bound to {bound:?} (J9)");
             judged += usize::from(world.acknowledged.contains(&message));
         }
     }
@@ -445,10 +460,18 @@ pub(crate) fn run(rules: &'static dyn Rules, strategy: &'static str, seed: u64) 
 /// Two shards had a message that a third one had handed over to the first: it was not looked for there.
 const CURED: [u64; 2] = [44, 57];
 
+/// With mailboxes that are full: the next batch came before the letter that gave the one before away; a packet identifier was taken for
+/// the one that a shard told of late.
+const CURED_TIGHT: [u64; 3] = [138, 181, 1512];
+
 fn judge(strategy: &'static str) {
+    judge_as((strategy, false), &CURED);
+}
+
+fn judge_as((strategy, is_tight): (&'static str, bool), cured: &[u64]) {
     let (mut judged, mut waited, mut seeds) = (0, 0, 0);
-    for seed in super::seeds(0..25).chain(CURED) {
-        let of = run(&KEPT, strategy, seed);
+    for seed in super::seeds(0..25).chain(cured.iter().copied()) {
+        let of = run_as(&KEPT, (strategy, is_tight), seed);
         (judged, waited, seeds) = (judged + of.0, waited + of.1, seeds + 1);
     }
     assert!(judged > 30 * seeds && waited > 5 * seeds as u64, "{judged} {waited} in {seeds}: little was tried");
@@ -457,6 +480,11 @@ fn judge(strategy: &'static str) {
 #[test]
 fn what_was_answered_reaches_a_member_through_crashes() {
     judge("round-robin");
+}
+
+#[test]
+fn the_same_with_mailboxes_that_are_full() {
+    judge_as(("round-robin", true), &CURED_TIGHT);
 }
 
 #[test]

@@ -34,6 +34,16 @@ fn records_that_find_no_place_come_in_the_next_groups_in_order() {
 }
 
 #[test]
+fn a_record_that_no_group_takes_holds_up_no_others() {
+    let mut house = House::new();
+    let larger = vec![b's'; usize::try_from(settings().log.segment_bytes / 8).unwrap()];
+    assert!(house.buffer.keep_session(None, &larger).is_err());
+    let small = house.buffer.keep_session(None, b"small").unwrap();
+    house.settle();
+    assert!(house.buffer.durable() >= small.group);
+}
+
+#[test]
 fn a_session_that_is_kept_again_is_one() {
     let mut house = House::new();
     let first = house.buffer.keep_session(None, b"before").unwrap();

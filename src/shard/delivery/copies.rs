@@ -223,6 +223,8 @@ impl Core {
                 Handed::Queued => return Ok(()),
                 Handed::DroppedOldest(_) => {
                     self.take_dropped(io.now(), key, M::CopiesQueueFull);
+                    // Others may still get them: that they are over for this one is written down.
+                    self.note_queue_later(io.now(), key);
                     return Ok(());
                 }
                 Handed::Dropped => return Err(M::CopiesQueueFull),

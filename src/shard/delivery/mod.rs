@@ -299,10 +299,6 @@ impl Delivery {
             return Err(Stall::Subscribers(home));
         }
         queues.ask(self.served_by(route))?;
-        if route.has_shares && !queues.have_all_told() {
-            // It may be a repeat, and which shares have had it is not known yet.
-            return Err(Stall::Subscribers(self.shard));
-        }
         if self.is_here(route) {
             self.ask_lines(topic, bytes)?;
         }

@@ -4,8 +4,8 @@
 //!
 //! The packet identifier may be another message's as soon as the publisher has PUBCOMP, or a refusal. Before that every shard that may
 //! know the exchange forgets it, and says when that is durable. When the publisher's session ends, so do its exchanges, behind the
-//! messages that are on their way. After a start each shard tells the others which of their exchanges it knows; until all have told, a
-//! shard has to expect that any of them may know any exchange.
+//! messages that are on their way. After a start each shard tells the others which of their exchanges it knows; until all have told,
+//! PUBLISH at QoS 2 and PUBREL of kept sessions wait.
 
 use std::collections::HashMap;
 
@@ -173,7 +173,10 @@ impl Core {
         let session = self.sessions.get_mut(key)?;
         let number = session.number()?;
         let exchanges = &self.queues.exchanges;
-        let shards = match session.release_first(packet_id, exchanges.silent) {
+        if !exchanges.have_all_told() {
+            return Some(Flow::Stall(Stall::Subscribers(self.index)));
+        }
+        let shards = match session.release_first(packet_id) {
             ReleaseFirst::Nowhere => return None,
             ReleaseFirst::Awaited => {
                 session.releases_again(packet_id);
@@ -377,7 +380,7 @@ impl Core {
         if exchanges.silent == 0 {
             exchanges.sessions = HashMap::new();
             self.release_restored(now);
-            // Publishers of messages for shares have waited for that.
+            // Publishers have waited for that.
             self.delivery.has_freed();
         }
     }

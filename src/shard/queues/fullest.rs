@@ -95,6 +95,16 @@ impl Core {
         stored < most
     }
 
+    /// What a client had been sent waits again, as its connection is lost.
+    pub(in crate::shard) fn list_again(&mut self, key: SessionKey) {
+        let bounds = self.session_settings.queue;
+        let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
+        if level.is_some() {
+            self.queues.fullest.note(level, Holder::Session(key));
+            let _ = (self.remembers_more(), self.outlets.buffer.is_some() && self.stores_more());
+        }
+    }
+
     /// At the end of a turn: if what waits comes near a bound, the longest queues lose their oldest messages.
     pub(in crate::shard) fn make_room(&mut self, now: Monotonic) {
         let (fullest, sessions, shares) = (&mut self.queues.fullest, &self.sessions, &self.delivery.shares);

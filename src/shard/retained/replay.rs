@@ -32,6 +32,9 @@ use super::{Retained, Taken, Value, owner};
 /// When the next of those that gave up their places are looked at.
 const LOOK_ASIDE: Duration = Duration::from_millis(20);
 
+/// Passes in a row for what a client has missed. Then it gets some of the rest first: one that is slow for long would get nothing.
+const PASSES_MAX: u8 = 4;
+
 /// What a home says.
 #[derive(Debug)]
 pub struct Answered {
@@ -60,6 +63,8 @@ struct Replay {
     noted: HashSet<u64>,
     /// Something that came live was dropped, as its client was away or slow: the homes leave that out until there is another pass.
     missed: bool,
+    /// Passes since a home was asked.
+    passes: u8,
 }
 
 #[derive(Debug, Default)]
@@ -183,7 +188,7 @@ impl Replays {
         for key in &self.passing {
             if let Some(replay) = self.all.get_mut(key) {
                 replay.noted.clear();
-                replay.missed = false;
+                (replay.missed, replay.passes) = (false, replay.passes.saturating_add(1));
                 replay.filters.append(&mut replay.later);
                 (replay.step, replay.pass) = (Step::Passing, self.begun);
             }
@@ -255,7 +260,7 @@ impl Replay {
 
     /// Whether there has to be another pass before more is sent.
     fn needs_pass(&self) -> bool {
-        self.missed || self.noted.len() > REPLAY_NOTES_MAX
+        self.missed && self.passes < PASSES_MAX || self.noted.len() > REPLAY_NOTES_MAX
     }
 
     /// On to the next filter.
@@ -489,7 +494,8 @@ impl Core {
                 return Pace::Over;
             }
             let pace = match &mut replay.step {
-                Step::Ready if !takes_more => Pace::Blocked,
+                // Nor is an empty batch done: what it leaves out may have been dropped meanwhile.
+                Step::Ready | Step::Sending(..) if !takes_more => Pace::Blocked,
                 Step::Ready => self.ask_home(io, key, budget),
                 Step::Asked(_) => Pace::Waits,
                 Step::Sending(answered, since, done) => {
@@ -530,7 +536,7 @@ impl Core {
         replays.questions += 1;
         let question = (key, replays.questions);
         let behind = Arc::clone(&replay.behind);
-        replay.step = Step::Asked(question.1);
+        (replay.step, replay.passes) = (Step::Asked(question.1), 0);
         if home == self.index {
             budget.looks = budget.looks.saturating_sub(1);
             let answered = self.retained_batch(io.now(), (&filter, &behind), &from);

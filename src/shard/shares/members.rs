@@ -69,6 +69,7 @@ impl Core {
     /// (section 4.8.2).
     pub(super) fn members_gone(&mut self, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
+            self.list_again(key);
             let session = self.sessions.get(key);
             let is_online = session.is_some_and(|session| session.conn().is_some());
             let is_kept = session.is_some_and(|session| session.number().is_some());

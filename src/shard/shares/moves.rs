@@ -85,11 +85,9 @@ impl Core {
             return;
         }
         let messages = taken.iter().map(|body| HandedOver::new(body)).collect();
-        match io.mail(to, Mail::SharedMessages { from: index, share: number, messages }) {
-            Ok(()) => shares.handed.went(to, number, taken),
-            // Its mailbox is full: at the next look.
-            Err(_) => taken.into_iter().rev().for_each(|body| part.push_front(body, now)),
-        }
+        shares.handed.went(to, number, taken);
         shares.settle(number);
+        // Behind what that shard is told of the ones before, which may still wait for its mailbox.
+        self.letters.push_back((to, Mail::SharedMessages { from: index, share: number, messages }));
     }
 }
