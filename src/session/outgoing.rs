@@ -23,6 +23,8 @@ use crate::runtime::seam::Monotonic;
 const IDS: u64 = 65_535;
 /// Past so many unsent bytes nothing more is written, if an acknowledgement is to come that says when to go on.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
+/// Past so many bytes that are to be remembered until they are acknowledged, the rest waits for acknowledgements.
+const OPEN_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -123,6 +125,8 @@ pub(super) struct Outgoing {
     pub(super) items: VecDeque<Item>,
     /// So many of the first are on their way over the present connection.
     open: usize,
+    /// Bytes of those that are remembered.
+    open_bytes: usize,
     /// Bytes of those behind.
     queued_bytes: usize,
     /// The number of the next copy.
@@ -146,9 +150,14 @@ impl Outgoing {
         (self.open, self.items.len() - self.open)
     }
 
-    /// Whether the next copy can be sent at once [MQTT-4.9.0-2].
+    /// Whether one more may be on its way [MQTT-4.9.0-2].
+    fn has_quota(&self, quota: u16) -> bool {
+        self.open < usize::from(quota) && self.open_bytes < OPEN_BYTES_MAX
+    }
+
+    /// Whether the next copy can be sent at once.
     fn is_caught_up(&self, quota: u16) -> bool {
-        self.open == self.items.len() && self.open < usize::from(quota) && self.is_near(self.next)
+        self.open == self.items.len() && self.has_quota(quota) && self.is_near(self.next)
     }
 
     /// Whether the packet identifier of this number is not that of a copy which is open still [MQTT-2.2.1-4] [MQTT-4.3.2-1]
@@ -168,7 +177,19 @@ impl Outgoing {
         let queued_bytes = items.iter().map(Item::bytes).sum();
         items.iter().for_each(|item| all.moves(None, item.state.place()));
         let (all, dropped, changed) = (Rc::clone(all), Gone::default(), Changed::No);
-        Self { all, dropped, items, open: 0, queued_bytes, next, record, changed, is_unsaved: false, listed: 0 }
+        Self {
+            all,
+            dropped,
+            items,
+            open: 0,
+            open_bytes: 0,
+            queued_bytes,
+            next,
+            record,
+            changed,
+            is_unsaved: false,
+            listed: 0,
+        }
     }
 
     /// Drops one that waits and may go.
@@ -242,6 +263,7 @@ impl Outgoing {
 
     fn end(&mut self, at: usize) {
         if let Some(gone) = self.items.remove(at) {
+            self.open_bytes -= gone.bytes();
             self.all.moves(gone.state.place(), None);
             self.note_end(&gone);
         }
@@ -250,8 +272,8 @@ impl Outgoing {
 
     /// The connection is gone: all of it is to be sent again.
     fn rewind(&mut self) {
-        let open = std::mem::take(&mut self.open);
-        self.queued_bytes += self.items.range(..open).map(Item::bytes).sum::<usize>();
+        self.open = 0;
+        self.queued_bytes += std::mem::take(&mut self.open_bytes);
     }
 
     /// Drops those that were never sent and may not be any more.
@@ -316,6 +338,7 @@ impl Outgoing {
         for (at, item) in self.items.iter_mut().enumerate().filter(|(_, item)| item.state == State::Unwritten) {
             if at < self.open {
                 encode::ack(version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
+                self.open_bytes -= item.bytes();
             } else {
                 self.queued_bytes -= item.bytes();
             }
@@ -344,7 +367,7 @@ impl Outgoing {
     /// Whether the next that waits may be sent. PUBREL waits for no quota [MQTT-3.3.4-10].
     fn has_next(&self, quota: u16) -> bool {
         let needs_quota = |item: &Item| !matches!(item.state, State::Received | State::Unwritten);
-        self.items.get(self.open).is_some_and(|item| self.open < usize::from(quota) || !needs_quota(item))
+        self.items.get(self.open).is_some_and(|item| self.has_quota(quota) || !needs_quota(item))
     }
 
     fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
@@ -364,12 +387,14 @@ impl Outgoing {
             }
             if item.state == State::Unwritten {
                 self.queued_bytes -= item.bytes();
+                self.open_bytes += item.bytes();
                 self.open += 1;
                 continue;
             }
             match write(item, peer, now, out) {
                 Written::Yes(payload) => {
                     self.queued_bytes -= item.bytes();
+                    self.open_bytes += item.bytes();
                     if item.state != State::Sent {
                         pumped.sent += 1;
                         pumped.sent_bytes += payload as u64;
@@ -460,7 +485,9 @@ impl Session {
             let number = outgoing.number();
             // Without the session nothing is sent again, but to other members of a share.
             let body = (is_kept || copy.share.is_some()).then(body);
-            outgoing.items.push_back(Item { number, state: State::Sent, copy, body });
+            let item = Item { number, state: State::Sent, copy, body };
+            outgoing.open_bytes += item.bytes();
+            outgoing.items.push_back(item);
             outgoing.open += 1;
             all.moves(None, Some(Place::InFlight));
             return Handed::Now(packet_id(number));
@@ -549,10 +576,12 @@ impl Session {
             // It ends the exchange (section 4.3.3).
             Some((outgoing, at)) if is_error => return outgoing.end(at),
             Some((outgoing, at)) => {
+                let bytes = outgoing.items[at].bytes();
                 outgoing.all.moves(outgoing.items[at].state.place(), None);
                 if outgoing.items[at].has_it() {
                     return outgoing.note(Changed::Received);
                 }
+                outgoing.open_bytes -= bytes;
                 ReasonCode::SUCCESS
             }
             None if is_error => return,

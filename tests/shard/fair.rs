@@ -280,28 +280,33 @@ fn a_turn_sends_some_retained_messages() {
     }
 }
 
-/// A client that acknowledges nothing, and goes: what it was sent makes room for others.
-#[test]
-fn what_an_absent_client_has_not_acknowledged_makes_room_for_others() {
+/// A client that reads and acknowledges nothing, or does that and goes: others get their messages.
+fn acknowledges_nothing(qos: QoS, goes: bool) {
     const MESSAGES: usize = 400;
     let mut world = World::new(&config());
     let hog = world.connect_v5("hog", &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0x04, 0]);
     world.sent(hog);
-    assert_eq!(subscribe(&mut world, hog, Version::V5, 0, &[("hog", QOS_1)]), [1]);
+    let options = if qos == QoS::ExactlyOnce { QOS_2 } else { QOS_1 };
+    assert_eq!(subscribe(&mut world, hog, Version::V5, 0, &[("hog", options)]), [qos as u8]);
     let (other, _) = world.kept_v5("other");
     assert_eq!(subscribe(&mut world, other, Version::V5, 0, &[("t", QOS_1)]), [1]);
     let publisher = world.device_v5("p");
     let payload = "x".repeat(30_000);
     for number in 0..MESSAGES {
         let packet_id = number as u16 + 1;
-        let of = Publish { qos: QoS::AtLeastOnce, packet_id, ..message("hog", &payload) };
-        publish(&mut world, publisher, Version::V5, of);
+        publish(&mut world, publisher, Version::V5, Publish { qos, packet_id, ..message("hog", &payload) });
         world.advance(Duration::from_millis(1));
         world.sent(hog);
         world.sent(publisher);
+        if qos == QoS::ExactlyOnce {
+            answer(&mut world, publisher, 6, packet_id);
+            world.sent(publisher);
+        }
     }
     assert!(world.number(M::CopiesInFlight) > 100);
-    lose(&mut world, hog);
+    if goes {
+        lose(&mut world, hog);
+    }
     for id in 1..=20u16 {
         let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", &payload) };
         publish(&mut world, publisher, Version::V5, of);
@@ -310,6 +315,18 @@ fn what_an_absent_client_has_not_acknowledged_makes_room_for_others() {
         assert_eq!(hear(&mut world, other).len(), 1, "message {id}");
         answer(&mut world, other, 4, id);
     }
+}
+
+#[test]
+fn what_a_client_does_not_acknowledge_costs_others_nothing() {
+    acknowledges_nothing(QoS::AtLeastOnce, false);
+    acknowledges_nothing(QoS::ExactlyOnce, false);
+}
+
+#[test]
+fn what_an_absent_client_has_not_acknowledged_makes_room_for_others() {
+    acknowledges_nothing(QoS::AtLeastOnce, true);
+    acknowledges_nothing(QoS::ExactlyOnce, true);
 }
 
 /// Its message waits in line for a turn that makes its copy, and then for its client: all of that counts.

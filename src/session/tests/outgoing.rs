@@ -493,3 +493,37 @@ fn the_age_of_the_oldest_and_the_counts_follow_what_a_session_holds() {
     drop(world.shard.sessions.take_discarded());
     assert_eq!((world.held.oldest(), counts(&world)), (None, [0, 0]), "its session has ended");
 }
+
+/// What is to be remembered until it is acknowledged has a bound in bytes, too, whatever Receive Maximum is.
+#[test]
+fn large_messages_wait_for_acknowledgements() {
+    let topic = "x".repeat(60_000);
+    let (most, all) = ((4 << 20) / 60_000 + 1, 100);
+    for qos in [AtLeastOnce, ExactlyOnce] {
+        let mut world = World::new(Version::V5, 1_000);
+        let handed: Vec<_> = (0..all).map(|_| world.hand(qos, &topic)).collect();
+        let sent = handed.iter().filter(|handed| matches!(handed, Handed::Now(_))).count();
+        assert!((most..=most + 1).contains(&sent), "{sent}");
+        world.wire.clear();
+        assert_eq!(world.pump().sent, 0);
+        // PUBREC is an acknowledgement: its message is forgotten.
+        let kind = if qos == AtLeastOnce { PubAck } else { PubRec };
+        for id in 1..=all {
+            world.wire.clear();
+            world.acknowledge(kind, id as u16);
+            let (open, _) = world.session().copies();
+            let open = if qos == AtLeastOnce { open } else { open - id };
+            assert_eq!(open, sent.min(all - id), "after {id}");
+        }
+        // The same holds for what is sent again.
+        (0..all).for_each(|_| assert_ne!(world.hand(qos, &topic), Handed::Dropped));
+        world.reconnect(1_000);
+        for _ in 0..all {
+            world.wire.clear();
+            world.pump();
+        }
+        let (open, _) = world.session().copies();
+        let open = if qos == AtLeastOnce { open } else { open - all };
+        assert_eq!(open, sent);
+    }
+}
