@@ -84,6 +84,13 @@ pub const COPIES_PER_WRITE: usize = 16;
 /// dropped for that ([`SUBSCRIBER_UNSENT_BYTES_MAX`]).
 pub const COPY_BYTES: usize = 256;
 
+/// A message of QoS 2 of a publisher with a kept session is copied to so many sessions in one turn, whatever is left of
+/// [`COPIES_PER_TURN`]: they have it in the log together with its exchange, or not at all.
+pub const EXCHANGE_COPIES_MAX: usize = COPIES_PER_TURN / COPIES_PER_WRITE;
+
+/// The same as copies of a turn: 32 MiB of a large message.
+pub const EXCHANGE_COPIES_PER_TURN: usize = 4 * COPIES_PER_TURN;
+
 /// Connections that a shard writes to in one turn, about a millisecond of the kernel's time. The others wait for the next.
 pub const WRITES_PER_TURN: usize = 128;
 

@@ -173,11 +173,6 @@ impl Gone {
         }
         self.count += 1;
     }
-
-    /// One more, before the others.
-    pub(super) fn push_front(&mut self, body: Option<&Rc<Body>>) {
-        (self.count, self.first) = (self.count + 1, body.map(Rc::clone));
-    }
 }
 
 /// A message that some sessions have to remember.

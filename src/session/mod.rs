@@ -19,6 +19,7 @@ mod elsewhere;
 mod end;
 mod fill;
 mod inflight;
+mod item;
 mod keep_alive;
 mod keeping;
 mod outgoing;

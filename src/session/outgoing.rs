@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use super::body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
 use super::fill::Fill;
+use super::item::{Finishing, IDS, Item, State, looks_at_one, packet_id};
 use super::peer::Peer;
 use super::queue::Changed;
 use super::settings::QueueBounds;
@@ -19,87 +20,10 @@ use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::Monotonic;
 
-/// Packet identifiers there are.
-const IDS: u64 = 65_535;
 /// Past so many unsent bytes nothing more is written, if an acknowledgement is to come that says when to go on.
 const UNSENT_BYTES_MAX: usize = 64 << 10;
 /// Past so many bytes that are to be remembered until they are acknowledged, the rest waits for acknowledgements.
 const OPEN_BYTES_MAX: usize = 4 << 20;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// Its client has not been sent it.
-    Queued,
-    /// It is of an earlier start: its client may have been sent it.
-    Restored,
-    /// It may have it.
-    Sent,
-    /// QoS 2: it has said that it has it, or is not to get it any more. PUBREL waits until that is written down.
-    Unwritten,
-    /// The same, and PUBREL may be sent.
-    Received,
-}
-
-impl State {
-    /// Where its copy is; `None`: it is over, and its exchange is not.
-    const fn place(self) -> Option<Place> {
-        match self {
-            Self::Queued | Self::Restored => Some(Place::Queued),
-            Self::Sent => Some(Place::InFlight),
-            Self::Unwritten | Self::Received => None,
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct Item {
-    pub(super) number: u64,
-    pub(super) state: State,
-    pub(super) copy: Copy,
-    /// `None`: it will not be sent again.
-    pub(super) body: Option<Rc<Body>>,
-}
-
-impl Item {
-    fn packet_id(&self) -> u16 {
-        packet_id(self.number)
-    }
-
-    fn bytes(&self) -> usize {
-        self.body.as_ref().map_or(0, |body| body.packet().len())
-    }
-
-    /// Whether it may be dropped if it is not on its way over the present connection: one of QoS 2 that the client may have been sent has
-    /// left its packet identifier there.
-    fn may_go(&self) -> bool {
-        match self.state {
-            State::Queued => true,
-            State::Restored | State::Sent => self.copy.qos == QoS::AtLeastOnce,
-            State::Unwritten | State::Received => false,
-        }
-    }
-
-    /// QoS 2: the client has it, or is not to get it any more. True: this has to be written down before PUBREL is sent.
-    fn has_it(&mut self) -> bool {
-        let is_stored = self.body.as_ref().is_some_and(|body| body.is_stored());
-        if is_stored {
-            self.state = State::Unwritten;
-        } else {
-            (self.state, self.body) = (State::Received, None);
-        }
-        is_stored
-    }
-
-    /// Whether its message is in the log for other sessions, too: then its end has to be written down.
-    fn shares_message(&self) -> bool {
-        self.body.as_ref().is_some_and(|body| body.is_stored() && Rc::strong_count(body) > 1)
-    }
-}
-
-fn packet_id(number: u64) -> u16 {
-    // 1 to 65,535.
-    (number % IDS) as u16 + 1
-}
 
 /// What came of a look at what waits.
 #[derive(Clone, Debug, Default)]
@@ -129,6 +53,9 @@ pub(super) struct Outgoing {
     open_bytes: usize,
     /// Bytes of those behind.
     queued_bytes: usize,
+    /// Of those behind, none with a number below this one may be dropped.
+    stay_below: u64,
+    pub(super) finishing: Finishing,
     /// The number of the next copy.
     pub(super) next: u64,
     /// The number in the log of what is written down of it.
@@ -174,7 +101,7 @@ impl Outgoing {
 
     /// What an earlier start has left.
     pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>, all: &Rc<Remembered>) -> Self {
-        let queued_bytes = items.iter().map(Item::bytes).sum();
+        let (queued_bytes, finishing) = (items.iter().map(Item::bytes).sum(), Finishing::of(&items));
         items.iter().for_each(|item| all.moves(None, item.state.place()));
         let (all, dropped, changed) = (Rc::clone(all), Gone::default(), Changed::No);
         Self {
@@ -184,6 +111,8 @@ impl Outgoing {
             open: 0,
             open_bytes: 0,
             queued_bytes,
+            stay_below: 0,
+            finishing,
             next,
             record,
             changed,
@@ -192,25 +121,28 @@ impl Outgoing {
         }
     }
 
-    /// Drops one that waits and may go.
-    pub(super) fn drop_queued(&mut self, at: usize) -> bool {
-        let Some(gone) = self.items.remove(at) else { return false };
+    /// Drops one that waits and may go. That others have its message is known by then: it may be held after that.
+    pub(super) fn drop_queued(&mut self, at: usize) -> Option<Item> {
+        let gone = self.items.remove(at)?;
         self.queued_bytes -= gone.bytes();
         self.all.moves(gone.state.place(), None);
         self.note_end(&gone);
-        true
+        Some(gone)
     }
 
     /// Drops those that were not sent and may go, oldest first, as long as more have to go: [`Session::take_dropped`]. How many.
     /// `more`: asked before each with how many went already.
     fn drop_while(&mut self, more: impl Fn(&Self, usize) -> bool) -> usize {
-        let (mut dropped, mut at) = (0, self.open);
+        let stay = self.items.partition_point(|item| item.number < self.stay_below);
+        let (mut dropped, mut at) = (0, self.open.max(stay));
         while at < self.items.len() && more(self, dropped) {
-            if self.items[at].may_go() {
-                self.dropped.push(self.items[at].body.as_ref());
-                dropped += usize::from(self.drop_queued(at));
-            } else {
+            looks_at_one();
+            if !self.items[at].may_go() {
+                self.stay_below = self.items[at].number + 1;
                 at += 1;
+            } else if let Some(gone) = self.drop_queued(at) {
+                self.dropped.push(gone.body.as_ref());
+                dropped += 1;
             }
         }
         dropped
@@ -256,56 +188,76 @@ impl Outgoing {
         self.copies().1 >= bounds.messages || self.queued_bytes > 0 && self.queued_bytes + bytes > bounds.bytes
     }
 
+    /// How many from this one on have numbers without a gap: one that ends leaves one.
+    pub(super) fn run_from(&self, at: usize) -> usize {
+        let first = self.items[at].number;
+        let (mut run, mut behind) = (1, self.items.len() - at);
+        while run < behind {
+            looks_at_one();
+            let middle = run + (behind - run) / 2;
+            if self.items[at + middle].number - first == middle as u64 { run = middle + 1 } else { behind = middle }
+        }
+        run
+    }
+
     /// Its place among those that are on their way.
     fn find(&self, id: u16) -> Option<usize> {
         (0..self.open).find(|at| self.items[*at].packet_id() == id)
     }
 
-    fn end(&mut self, at: usize) {
-        if let Some(gone) = self.items.remove(at) {
-            self.open_bytes -= gone.bytes();
-            self.all.moves(gone.state.place(), None);
-            self.note_end(&gone);
-        }
+    /// One that is open is over. Its message, if it is there still.
+    fn end(&mut self, at: usize) -> Option<Rc<Body>> {
         self.open -= 1;
+        let gone = self.items.remove(at)?;
+        self.open_bytes -= gone.bytes();
+        self.all.moves(gone.state.place(), None);
+        self.finishing.count(gone.state, -1);
+        self.note_end(&gone);
+        gone.body
     }
 
     /// The connection is gone: all of it is to be sent again.
     fn rewind(&mut self) {
-        self.open = 0;
+        (self.open, self.stay_below) = (0, 0);
         self.queued_bytes += std::mem::take(&mut self.open_bytes);
     }
 
     /// Drops those that were never sent and may not be any more.
     fn keep(&mut self, may_be_sent: impl Fn(&Publish<'_>) -> bool) -> Gone {
         let mut dropped = Gone::default();
-        for at in (0..self.items.len()).rev() {
-            let item = &self.items[at];
+        let mut items = std::mem::take(&mut self.items);
+        items.retain_mut(|item| {
+            looks_at_one();
             let waits = matches!(item.state, State::Queued | State::Restored);
             let publish = item.body.as_ref().filter(|_| waits).and_then(|body| body.publish());
             if publish.is_none_or(|publish| may_be_sent(&publish)) {
-                continue;
+                return true;
             }
-            dropped.push_front(item.body.as_ref());
-            self.give_up(at);
-        }
+            let (body, stays) = self.give_up(item);
+            dropped.push(body.as_ref());
+            stays
+        });
+        self.items = items;
         dropped
     }
 
-    /// One that waits will not be sent. Of QoS 2 that may have been sent the exchange is finished: its receiver would take what comes
-    /// later under the same packet identifier for a repeat.
-    fn give_up(&mut self, at: usize) {
-        let item = &mut self.items[at];
-        if item.copy.qos == QoS::AtLeastOnce || item.state == State::Queued {
-            self.drop_queued(at);
-            return;
-        }
+    /// One that waits will not be sent. Its message, and whether it stays: of QoS 2 that may have been sent the exchange is finished, as its
+    /// receiver would take what comes later under the same packet identifier for a repeat.
+    fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
         let bytes = item.bytes();
         self.all.moves(item.state.place(), None);
-        if item.has_it() {
-            return self.note(Changed::Received);
+        if item.copy.qos == QoS::AtLeastOnce || item.state == State::Queued {
+            self.queued_bytes -= bytes;
+            self.note_end(item);
+            return (item.body.take(), false);
         }
-        self.queued_bytes -= bytes;
+        let body = item.body.clone();
+        if self.finishing.has_it(item) {
+            self.note(Changed::Received);
+        } else {
+            self.queued_bytes -= bytes;
+        }
+        (body, true)
     }
 
     /// Its session has ended: what its client has not acknowledged.
@@ -318,15 +270,13 @@ impl Outgoing {
         gone
     }
 
-    /// A copy that is open has been acknowledged, or refused.
-    fn answered(&mut self, at: usize, is_error: bool) {
-        let item = &self.items[at];
-        if item.state.place().is_none() {
-            return;
-        }
-        if is_error {
-            self.dropped.push(item.body.as_ref());
-        } else {
+    /// A copy that is open is over, as the client has it, or refuses it.
+    fn end_answered(&mut self, at: usize, is_error: bool) {
+        let is_first = self.items[at].state.place().is_some();
+        let body = self.end(at);
+        if is_first && is_error {
+            self.dropped.push(body.as_ref());
+        } else if is_first {
             self.all.acknowledges();
         }
     }
@@ -334,8 +284,9 @@ impl Outgoing {
     /// What has changed is written down, or does not have to be: PUBREL is sent for what waited for that. Whether there is any to send, now
     /// or on the next connection.
     pub(super) fn written(&mut self, version: Version, out: &mut Vec<u8>) -> bool {
-        let mut has_pubrel = false;
-        for (at, item) in self.items.iter_mut().enumerate().filter(|(_, item)| item.state == State::Unwritten) {
+        let has_pubrel = self.finishing.unwritten > 0;
+        let unwritten = self.items.iter_mut().enumerate().filter(|(_, item)| item.state == State::Unwritten);
+        for (at, item) in unwritten.take(self.finishing.unwritten) {
             if at < self.open {
                 encode::ack(version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
                 self.open_bytes -= item.bytes();
@@ -343,9 +294,8 @@ impl Outgoing {
                 self.queued_bytes -= item.bytes();
             }
             (item.state, item.body) = (State::Received, None);
-            has_pubrel = true;
         }
-        self.is_unsaved = false;
+        (self.finishing.unwritten, self.is_unsaved) = (0, false);
         has_pubrel
     }
 
@@ -404,15 +354,22 @@ impl Outgoing {
                     self.open += 1;
                     continue;
                 }
-                Written::Expired => pumped.expired.push(item.body.as_ref()),
-                Written::TooLarge => pumped.too_large.push(item.body.as_ref()),
+                why => {
+                    let gone = if why == Written::Expired { &mut pumped.expired } else { &mut pumped.too_large };
+                    let Some(mut item) = self.items.remove(self.open) else { break };
+                    let (body, stays) = self.give_up(&mut item);
+                    gone.push(body.as_ref());
+                    if stays {
+                        self.items.insert(self.open, item);
+                    }
+                }
             }
-            self.give_up(self.open);
         }
         pumped
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     /// With a payload of so many bytes.
     Yes(usize),
@@ -509,6 +466,9 @@ impl Session {
 
     /// Drops copies that wait and that its client may not read any more: the rules have changed since.
     pub fn drop_unreadable(&mut self) -> Gone {
+        if self.access.is_none() {
+            return Gone::default();
+        }
         let Some(mut outgoing) = self.outgoing.take() else { return Gone::default() };
         let dropped = outgoing.keep(|publish| self.may_receive(publish.topic, publish.qos, publish.retain));
         self.outgoing = Some(outgoing);
@@ -528,6 +488,12 @@ impl Session {
         let Some(outgoing) = self.outgoing.as_deref() else { return (None, None) };
         let first = |from, to| outgoing.items.range(from..to).find_map(|item| Some(item.body.as_ref()?.since()));
         (first(0, outgoing.open), first(outgoing.open, outgoing.items.len()))
+    }
+
+    /// Copies that its client has been sent and not acknowledged, and bytes of those that are remembered.
+    #[must_use]
+    pub fn on_its_way(&self) -> (usize, usize) {
+        self.outgoing.as_deref().map_or((0, 0), |outgoing| (outgoing.open, outgoing.open_bytes))
     }
 
     /// How many copies its client may be sent before it has acknowledged any.
@@ -557,8 +523,7 @@ impl Session {
     pub(super) fn puback(&mut self, id: u16, is_error: bool) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::AtLeastOnce) {
-            outgoing.answered(at, is_error);
-            outgoing.end(at);
+            outgoing.end_answered(at, is_error);
         }
     }
 
@@ -569,16 +534,19 @@ impl Session {
         let version = self.terms.version;
         let found = self.outgoing.as_mut().and_then(|outgoing| {
             let at = outgoing.find(id).filter(|at| outgoing.items[*at].copy.qos == QoS::ExactlyOnce)?;
-            outgoing.answered(at, is_error);
             Some((outgoing, at))
         });
         let code = match found {
             // It ends the exchange (section 4.3.3).
-            Some((outgoing, at)) if is_error => return outgoing.end(at),
+            Some((outgoing, at)) if is_error => return outgoing.end_answered(at, true),
             Some((outgoing, at)) => {
-                let bytes = outgoing.items[at].bytes();
-                outgoing.all.moves(outgoing.items[at].state.place(), None);
-                if outgoing.items[at].has_it() {
+                let item = &mut outgoing.items[at];
+                let bytes = item.bytes();
+                outgoing.all.moves(item.state.place(), None);
+                if item.state.place().is_some() {
+                    outgoing.all.acknowledges();
+                }
+                if outgoing.finishing.has_it(item) {
                     return outgoing.note(Changed::Received);
                 }
                 outgoing.open_bytes -= bytes;
@@ -595,7 +563,7 @@ impl Session {
     pub(super) fn pubcomp(&mut self, id: u16) {
         let Some(outgoing) = &mut self.outgoing else { return };
         if let Some(at) = outgoing.find(id).filter(|at| outgoing.items[*at].state == State::Received) {
-            outgoing.end(at);
+            let _ = outgoing.end(at);
         }
     }
 

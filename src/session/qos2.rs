@@ -200,7 +200,8 @@ impl Qos2 {
     pub(super) fn park(&mut self, number: u32, slot: Slot) {
         let Some(open) = self.open.get_mut(&slot.packet_id) else { return };
         open.slot = None;
-        if open.row == Row::Here {
+        // A repeat of a row that is done may owe something, too: a refusal waits until other shards have forgotten its message.
+        if open.row == Row::Here || matches!(open.row, Row::Done(_)) && !slot.is_done() {
             if !slot.is_done() {
                 open.row = Row::Parked(number);
                 self.parked.insert(number, slot);

@@ -9,7 +9,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::body::{Body, Copy, Remembered};
-use super::outgoing::{Item, Outgoing, State};
+use super::item::{Item, State};
+use super::outgoing::Outgoing;
 use super::state::Session;
 use super::store::{SessionKey, Sessions};
 use crate::mqtt::packet::QoS;
@@ -43,15 +44,16 @@ impl SavedQueue {
     fn new(session: u64, outgoing: &Outgoing) -> Self {
         let first = outgoing.items.front().map_or(outgoing.next, |oldest| oldest.number);
         let mut saved = Self { session, next: outgoing.next, first, ..Self::default() };
-        let mut expected = first;
-        for item in &outgoing.items {
-            saved.over_between(expected, item.number);
-            if matches!(item.state, State::Unwritten | State::Received) {
-                saved.received.push(item.number);
-            }
-            expected = item.number + 1;
+        let (mut expected, mut at) = (first, 0);
+        while at < outgoing.items.len() {
+            let number = outgoing.items[at].number;
+            saved.over_between(expected, number);
+            let run = outgoing.run_from(at);
+            (expected, at) = (number + run as u64, at + run);
         }
         saved.over_between(expected, outgoing.next);
+        let finishing = outgoing.items.iter().filter(|item| matches!(item.state, State::Unwritten | State::Received));
+        saved.received.extend(finishing.take(outgoing.finishing.all).map(|item| item.number));
         saved
     }
 
@@ -153,7 +155,7 @@ impl Session {
     pub fn take_back(&mut self, number: u64) -> bool {
         let Some(outgoing) = &mut self.outgoing else { return false };
         let at = outgoing.items.iter().rposition(|item| item.number == number && item.state == State::Queued);
-        at.is_some_and(|at| outgoing.drop_queued(at))
+        at.is_some_and(|at| outgoing.drop_queued(at).is_some())
     }
 }
 

@@ -382,13 +382,13 @@ impl Sessions {
         self.bytes -= session.alias_bytes();
         session.detach();
         self.connected -= 1;
-        if session.subscribed.is_some() {
+        if session.subscribed.is_some() || session.outgoing.is_some() {
             self.gone.push(key);
         }
         self.returned.append(&mut session.take_shared());
     }
 
-    /// A session with subscriptions that has lost its connection; it may have another one, or have ended.
+    /// A session that has lost its connection, and has subscriptions or was sent something; it may have another one, or have ended.
     pub fn next_gone(&mut self) -> Option<SessionKey> {
         self.gone.pop()
     }

@@ -97,6 +97,11 @@ impl SubscriptionRefused {
     /// The session has as many as it may.
     pub const TOO_MANY: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the session has as many subscriptions as it may" };
+    /// A SUBSCRIBE names more than that.
+    pub const TOO_MANY_AT_ONCE: Self = Self {
+        code: ReasonCode::QUOTA_EXCEEDED,
+        what: "more filters in a SUBSCRIBE than a session may have subscriptions",
+    };
     /// Their filters are longer than a session may remember.
     pub const TOO_LARGE: Self =
         Self { code: ReasonCode::QUOTA_EXCEEDED, what: "the filters of the session are longer than it may remember" };

@@ -217,12 +217,13 @@ impl Core {
             Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(io, conn, key, unsubscribe),
             _ => {}
         }
-        let out = self.keeping.holds.out(io, conn);
+        let (out, before) = (self.keeping.holds.out(io, conn), session.on_its_way());
         let from = out.len();
         let next = session.packet(packet, out);
+        let has_room = session.on_its_way() != before;
         self.write_down(key);
         self.hold(io, conn, key, from);
-        self.note_queue(io, key);
+        self.note_queue(io.now(), key);
         if let Packet::PubAck(ack) | Packet::PubRec(ack) = packet
             && ack.reason.is_error()
         {
@@ -230,7 +231,9 @@ impl Core {
         }
         if matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)) {
             self.pump_session(io, key);
-            self.has_room_for_shares(io, key);
+            if has_room {
+                self.delivery.shares.has_room_again(key);
+            }
         }
         match next {
             Next::Go => Flow::On,

@@ -1,11 +1,12 @@
 //! SUBSCRIBE and UNSUBSCRIBE: checked, entered where publishes look, written down if the session is kept, then answered.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::auth::acl;
-use crate::limits::WILD_FILTERS_OF_SESSION_MAX;
+use crate::limits::{SUBSCRIPTIONS_OF_SESSION_MAX, WILD_FILTERS_OF_SESSION_MAX};
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Subscribe, SubscriptionOptions, Unsubscribe};
@@ -13,7 +14,7 @@ use crate::mqtt::topic;
 use crate::route::shape::Shape;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::ConnId;
-use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Violation, Wish};
+use crate::session::{End, Session, SessionKey, Subscription, SubscriptionRefused, Violation, Wish};
 
 use super::device::Flow;
 use crate::runtime::seam::Monotonic;
@@ -21,6 +22,9 @@ use crate::runtime::seam::Monotonic;
 use super::delivery::Whose;
 use super::events::{clipped, denied, second};
 use super::{Core, Ring};
+
+/// Each filter of an UNSUBSCRIBE is looked for among all that the session has. Of one that names more, those that it has not are left out first.
+const UNSUBSCRIBED_ONE_BY_ONE_MAX: usize = 8;
 
 impl Core {
     /// A SUBSCRIBE, its filters one after the other [MQTT-3.8.4-5]. Before it is answered publishes of every shard find its
@@ -37,7 +41,11 @@ impl Core {
             return self.violation(io, conn, key, violation);
         }
         self.measure_session_room();
-        let outcomes: SmallVec<[_; 8]> = Wish::all(subscribe).map(|wish| self.subscribe_to(io, key, wish)).collect();
+        let outcome = |(at, wish)| match at {
+            0..SUBSCRIPTIONS_OF_SESSION_MAX => self.subscribe_to(io, key, wish),
+            _ => Err(SubscriptionRefused::TOO_MANY_AT_ONCE),
+        };
+        let outcomes: SmallVec<[_; 8]> = Wish::all(subscribe).enumerate().map(outcome).collect();
         self.write_down(key);
         if outcomes.iter().any(Result::is_ok) && self.sessions.is_unwritten(key) {
             // There was room a moment ago: less than that is rare. What is not on the disk is not answered.
@@ -138,8 +146,11 @@ impl Core {
         key: SessionKey,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Flow {
-        let had: SmallVec<[bool; 8]> =
-            unsubscribe.filters.iter().map(|(filter, _)| self.unsubscribe_from(key, filter)).collect();
+        let are_many = unsubscribe.filters.iter().nth(UNSUBSCRIBED_ONE_BY_ONE_MAX).is_some();
+        let mut had = are_many.then(|| self.filters_of(key));
+        let mut has = |filter: &str| had.as_mut().is_none_or(|had| had.remove(filter));
+        let unsubscribe_from = |(filter, _)| has(filter) && self.unsubscribe_from(key, filter);
+        let had: SmallVec<[bool; 8]> = unsubscribe.filters.iter().map(unsubscribe_from).collect();
         self.write_down(key);
         if self.sessions.is_unwritten(key) {
             // What is not on the disk is not answered: after a crash the subscriptions would be there again.
@@ -151,6 +162,11 @@ impl Core {
         session.unsuback(unsubscribe.packet_id, &had, out);
         self.hold(io, conn, key, from);
         Flow::On
+    }
+
+    fn filters_of(&self, key: SessionKey) -> HashSet<Arc<str>> {
+        let subscriptions = self.sessions.get(key).map(Session::subscriptions).unwrap_or_default();
+        subscriptions.iter().map(|known| Arc::clone(&known.filter)).collect()
     }
 
     fn unsubscribe_from(&mut self, key: SessionKey, filter: &str) -> bool {

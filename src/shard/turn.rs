@@ -235,7 +235,7 @@ impl Core {
                 self.answer(io, session);
             }
             self.touched = touched;
-            if !self.sessions.has_due_wills() {
+            if !(self.sessions.has_due_wills() && self.queues.have_all_told()) {
                 return;
             }
         }

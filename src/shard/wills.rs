@@ -16,8 +16,12 @@ use super::{Core, Ring, sys_topics};
 const OFFERED_AGAIN_MAX: usize = 64;
 
 impl Core {
-    /// Publishes the wills that are due, and those that waited if there may be room for them now.
+    /// Publishes the wills that are due, and those that waited if there may be room for them now. After a start they wait until each
+    /// shard has told what it knows: by then all have their sessions and retained messages.
     pub(super) fn publish_wills(&mut self, io: &mut Ring<'_>) {
+        if !self.queues.have_all_told() {
+            return;
+        }
         if self.sessions.wills_waiting() > 0 {
             let freed = self.outlets.freed().wrapping_add(self.delivery.freed());
             if std::mem::replace(&mut self.wills_offered_at, freed) != freed {

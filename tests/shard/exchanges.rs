@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use forebay::limits::COPIES_PER_TURN;
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::packet::{Packet, Publish, QoS, SubscriptionOptions, Version};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{ConnId, Shard as _};
 use forebay::shard::router::owner;
 
-use super::process::{Process, packets};
+use super::process::{Of, Process, packets};
 use super::queues;
 use super::subscribe::{PLAIN, bytes_of, message, publish, subscribe, subscribe_packet};
 use super::world::World as Shard;
@@ -515,4 +516,80 @@ fn a_full_group_does_not_part_a_message_and_its_exchange() {
         queues::rest(&mut world);
         assert_eq!(world.number(M::StoredMessages), u64::from(MESSAGES), "{bytes}: each once, {kept} were there");
     }
+}
+
+/// A turn has a copy left of what it may make when a message comes for three sessions. The power fails behind that turn's group.
+#[test]
+fn a_turn_does_not_part_a_message_and_its_exchange() {
+    let mut process = Process::spooled(&KEPT, 1);
+    let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
+    let names = ["s-1", "s-2", "s-3"];
+    for name in names {
+        let (_, conn, _) = process.connect(name);
+        process.say(0, conn, &subscribe_packet(Version::V5, 0, &[("t", options)]));
+        process.heard(0, conn);
+    }
+    let filler = fillers(&mut process);
+    let (_, publisher, _) = process.connect("p");
+    process.shards[0].table.disk.slow = true;
+    process.bytes(0, publisher, &filler);
+    process.bytes(0, publisher, &exactly_once(1, "t", "once"));
+    process.turn(0, Duration::ZERO);
+    let Of { core, table, .. } = &mut process.shards[0];
+    table.disk.slow = false;
+    let event = table.disk.event().expect("a group is on its way");
+    table.disk.slow = true;
+    core.on_segment(table, event);
+    core.on_turn_end(table);
+    process.power_cut(0);
+    let (_, publisher, _) = process.connect("p");
+    process.say(0, publisher, &exactly_once(1, "t", "once"));
+    assert_eq!(process.heard(0, publisher), [0x50, 2, 0, 1]);
+    for name in names {
+        let (_, conn, mut sent) = process.connect(name);
+        sent.extend(process.heard(0, conn));
+        let messages = packets(&sent).filter(|packet| matches!(packet, Packet::Publish(_)));
+        let ids: BTreeSet<u16> =
+            messages.map(|packet| if let Packet::Publish(of) = packet { of.packet_id } else { 0 }).collect();
+        assert_eq!(ids.len(), 1, "{name}: {ids:?}");
+    }
+}
+
+/// The same with a repeat that goes to two shares, since neither had it.
+#[test]
+fn a_repeat_reaches_all_shares_that_have_not_had_it() {
+    let mut process = Process::spooled(&KEPT, 1);
+    let options = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
+    let (_, conn, _) = process.connect("s");
+    process.say(0, conn, &subscribe_packet(Version::V5, 0, &[("t", options)]));
+    let (_, publisher, _) = process.connect("p");
+    process.say(0, publisher, &exactly_once(1, "t", "once"));
+    process.power_cut(0);
+    let members = [1, 2].map(|number| {
+        let (_, conn, _) = process.connect(&format!("m-{number}"));
+        let of = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
+        process.say(0, conn, &subscribe_packet(Version::V5, 0, &[(&format!("$share/{number}/t"), of)]));
+        process.heard(0, conn);
+        conn
+    });
+    let filler = fillers(&mut process);
+    let (_, publisher, _) = process.connect("p");
+    process.bytes(0, publisher, &filler);
+    process.bytes(0, publisher, &exactly_once(1, "t", "once"));
+    process.settle();
+    assert_eq!(process.heard(0, publisher), [0x50, 2, 0, 1]);
+    let got = members.map(|conn| packets(&process.heard(0, conn)).count());
+    assert_eq!(got, [1, 1]);
+}
+
+/// A message of which copies leave the turn one more.
+fn fillers(process: &mut Process) -> Vec<u8> {
+    const CLIENTS: usize = 31;
+    let bytes = (COPIES_PER_TURN / CLIENTS - 16) * 256;
+    for number in 0..CLIENTS {
+        let (_, conn, _) = process.connect(&format!("f-{number}"));
+        process.say(0, conn, &subscribe_packet(Version::V5, 0, &[("fill", PLAIN)]));
+        process.heard(0, conn);
+    }
+    bytes_of(Version::V5, &Packet::Publish(message("fill", &"x".repeat(bytes))))
 }

@@ -329,6 +329,39 @@ fn what_an_absent_client_has_not_acknowledged_makes_room_for_others() {
     acknowledges_nothing(QoS::ExactlyOnce, true);
 }
 
+/// Nor is it different where a client unsubscribes before it goes: what it had been sent may go as well.
+#[test]
+fn what_a_client_without_subscriptions_leaves_makes_room_for_others() {
+    let mut world = World::new(&config());
+    let publisher = world.device_v5("p");
+    let payload = "x".repeat(30_000);
+    for (number, messages) in [139, 139, 20].into_iter().enumerate() {
+        let filter = format!("hog-{number}");
+        let hog = world.connect_v5(&filter, &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0x04, 0]);
+        world.sent(hog);
+        assert_eq!(subscribe(&mut world, hog, Version::V5, 0, &[(&filter, QOS_1)]), [1]);
+        for packet_id in 1..=messages {
+            let of = Publish { qos: QoS::AtLeastOnce, packet_id, ..message(&filter, &payload) };
+            publish(&mut world, publisher, Version::V5, of);
+            world.advance(Duration::from_millis(1));
+            world.sent(hog);
+            world.sent(publisher);
+        }
+        leave(&mut world, hog, &filter);
+        lose(&mut world, hog);
+    }
+    let (other, _) = world.kept_v5("other");
+    assert_eq!(subscribe(&mut world, other, Version::V5, 0, &[("t", QOS_1)]), [1]);
+    for id in 1..=20u16 {
+        let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", &payload) };
+        publish(&mut world, publisher, Version::V5, of);
+        world.advance(Duration::from_millis(1));
+        world.sent(publisher);
+        assert_eq!(hear(&mut world, other).len(), 1, "message {id}");
+        answer(&mut world, other, 4, id);
+    }
+}
+
 /// Its message waits in line for a turn that makes its copy, and then for its client: all of that counts.
 #[test]
 fn what_waits_in_line_expires_in_its_time() {

@@ -142,7 +142,7 @@ impl Process {
     }
 
     /// The power fails; letters that are on their way are gone. The shards of the new process have started. Those in `late`, as bits, have
-    /// read what the others had to say before they had read their logs; the others have read no letters yet.
+    /// read what the others had to say in their first two turns before they had read their logs; the others have read no letters yet.
     pub(crate) fn power_cut(&mut self, late: u64) {
         self.crash(late, Disk::power_cut);
     }
@@ -163,6 +163,9 @@ impl Process {
         });
         self.shards = start(&self.config, self.rules, tables.collect());
         (0..self.shards.len()).for_each(|shard| self.turn(shard, Duration::ZERO));
+        if late != 0 {
+            (0..self.shards.len()).filter(|shard| !is_late(*shard)).for_each(|shard| self.turn(shard, Duration::ZERO));
+        }
         for shard in (0..self.shards.len()).filter(|shard| is_late(*shard)) {
             self.read_mail(shard, usize::MAX);
             self.shards[shard].table.disk.slow = false;
@@ -172,16 +175,21 @@ impl Process {
 
     /// A client sends CONNECT for a session that is kept for an hour; Clean Start if it is `new`.
     pub(crate) fn open(&mut self, client: &str, new: bool) -> (usize, ConnId) {
-        let shard = owner(client, self.shards.len());
-        let Of { core, table, .. } = &mut self.shards[shard];
-        let conn = table.open(None);
-        core.on_accept(table, conn, ListenerId(0));
         let flags = if new { 2 } else { 0 };
         let mut connect = vec![0x10, 0, 0, 4, b'M', b'Q', b'T', b'T', 5, flags, 0, 0, 5, 0x11, 0, 0, 0x0E, 0x10];
         connect.extend_from_slice(&u16::try_from(client.len()).expect("short").to_be_bytes());
         connect.extend_from_slice(client.as_bytes());
         connect[1] = u8::try_from(connect.len() - 2).expect("short");
-        core.on_bytes(table, conn, &connect);
+        self.open_with(client, &connect)
+    }
+
+    /// A client sends this CONNECT.
+    pub(crate) fn open_with(&mut self, client: &str, connect: &[u8]) -> (usize, ConnId) {
+        let shard = owner(client, self.shards.len());
+        let Of { core, table, .. } = &mut self.shards[shard];
+        let conn = table.open(None);
+        core.on_accept(table, conn, ListenerId(0));
+        core.on_bytes(table, conn, connect);
         (shard, conn)
     }
 

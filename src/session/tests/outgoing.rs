@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::mqtt::encode;
 use crate::mqtt::packet::PacketType;
+use crate::session::item::LOOKS;
 
 /// A session, its client's end of the connection, and what it is to be sent.
 struct World {
@@ -526,4 +527,52 @@ fn large_messages_wait_for_acknowledgements() {
         let open = if qos == AtLeastOnce { open } else { open - all };
         assert_eq!(open, sent);
     }
+}
+
+/// Copies that were looked at meanwhile.
+fn looks(work: impl FnOnce()) -> usize {
+    let before = LOOKS.get();
+    work();
+    LOOKS.get() - before
+}
+
+/// A session with so many copies of an earlier start at QoS 2, which may not be dropped.
+fn full_since_a_start(copies: u64) -> World {
+    let mut world = World::new(Version::V5, 10);
+    let (key, conn, now, held) = (world.client.key, world.client.conn, world.shard.now, Rc::clone(&world.held));
+    world.shard.sessions.disconnected(key, conn, End::Lost, now);
+    let copy = Copy { qos: ExactlyOnce, retain: false, identifiers: Box::default(), share: None };
+    let copies = (0..copies).map(|number| (number, copy.clone(), world.message("t", Properties::EMPTY)));
+    let copies: Vec<_> = copies.collect();
+    world.bounds = QueueBounds { messages: copies.len(), ..world.bounds };
+    world.shard.sessions.restore_queue(key, copies, None, &held);
+    world
+}
+
+/// However many there are of those, a message that comes looks at few of them.
+#[test]
+fn what_may_not_be_dropped_is_looked_at_once() {
+    let mut world = full_since_a_start(5_000);
+    assert_eq!(world.hand(AtLeastOnce, "first"), Handed::Queued, "nothing may go for it");
+    let looks =
+        looks(|| (0..1_000).for_each(|_| assert_eq!(world.hand(AtLeastOnce, "more"), Handed::DroppedOldest(1))));
+    assert!(looks < 5_000, "{looks}");
+}
+
+/// What is written down of a queue costs as much as there is to say of it, however long it is.
+#[test]
+fn a_long_queue_is_written_down_fast() {
+    let mut world = full_since_a_start(5_000);
+    let looked = looks(|| assert!(world.session().save_queue().is_none(), "it is in no log"));
+    assert_eq!(looked, 0);
+    let outgoing = world.session().outgoing.as_deref().expect("it has copies");
+    let looked = looks(|| assert_eq!(outgoing.run_from(0), 5_000));
+    assert!(looked < 20, "{looked}");
+}
+
+/// A client whose permissions are not checked is sent what waits without a look at it.
+#[test]
+fn where_nothing_is_checked_nothing_is_looked_at() {
+    let mut world = full_since_a_start(5_000);
+    assert_eq!(looks(|| assert_eq!(world.session().drop_unreadable().count, 0)), 0);
 }

@@ -250,3 +250,29 @@ fn an_id_is_not_leaked_when_its_publish_was_never_routed() {
     let c = client(&mut shard, Version::V311);
     shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
 }
+
+/// Other shards have the message, and one connection after the other is lost while they forget it.
+#[test]
+fn a_refusal_that_waits_for_other_shards_outlives_its_connection() {
+    let mut shard = Shard::default();
+    let c = client(&mut shard, Version::V5);
+    let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 2);
+    shard.session(c).sent_to_shards(7, 0b10);
+    shard.end(c, End::Lost);
+    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, R::UNSPECIFIED_ERROR);
+    let mut c = client(&mut shard, Version::V5);
+    shard.repeat(c, 7);
+    let unanswered = shard.drain(c).unanswered.expect("the shard is to forget it first");
+    assert_eq!((unanswered.packet_id, unanswered.shards), (7, 0b10));
+    shard.session(c).refuses_later(unanswered.number, 1);
+    for _ in 0..3 {
+        shard.end(c, End::Lost);
+        c = client(&mut shard, Version::V5);
+        shard.repeat(c, 7);
+        assert_eq!(shard.answers(c), [""; 0], "the shard has not forgotten it");
+    }
+    shard.complete(c, unanswered.number, R::SUCCESS);
+    assert_eq!(shard.answers(c), ["pubrec 7 0x80"]);
+    assert_eq!(shard.session(c).open_packet_ids(), 0);
+}

@@ -341,7 +341,7 @@ impl Core {
         let from = out.len();
         let pumped = session.pump(now, unsent, out);
         self.hold(io, conn, key, from);
-        self.note_queue(io, key);
+        self.note_queue(now, key);
         self.numbers.raise(M::CopiesSent, pumped.sent as u64);
         self.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);
         self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);

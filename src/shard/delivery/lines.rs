@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use crate::config::Wide;
 use crate::kafka::producer::row_log::Origin;
-use crate::limits::{COPIES_PER_TURN, DELIVERY_LINE_BYTES_MAX};
+use crate::limits::{
+    COPIES_PER_TURN, COPIES_PER_WRITE, COPY_BYTES, DELIVERY_LINE_BYTES_MAX, EXCHANGE_COPIES_MAX,
+    EXCHANGE_COPIES_PER_TURN,
+};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::ToShare;
@@ -18,6 +21,7 @@ use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
+use super::super::publish::packet_bytes;
 use super::super::stalls::Stall;
 use super::super::{Core, Ring};
 use super::{By, Delivery, Message, Stored, publish_of, put_packet};
@@ -185,7 +189,34 @@ impl Lines {
     }
 }
 
+/// What a message takes beside the turn's share of copies: what that was, and what it is while its copies are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside(Option<(usize, usize)>);
+
 impl Delivery {
+    /// Of a message with an exchange all copies are made in one turn, so that they are in the log with it or not at all, as long as they
+    /// are not more than that. `copies`: how many.
+    fn let_finish(&mut self, message: Message<'_>, copies: usize) -> Beside {
+        if message.origin.is_none() {
+            return Beside::default();
+        }
+        let of_each = COPIES_PER_WRITE + packet_bytes(message.publish.topic, message.publish) / COPY_BYTES;
+        let all = copies.min(EXCHANGE_COPIES_MAX).saturating_mul(of_each).min(EXCHANGE_COPIES_PER_TURN);
+        self.beside(self.budget.max(all))
+    }
+
+    /// From here on so many copies may be made, of one message.
+    pub(super) fn beside(&mut self, all: usize) -> Beside {
+        Beside(Some((std::mem::replace(&mut self.budget, all), all)))
+    }
+
+    /// They are made: the turn has the rest of its share left.
+    pub(super) fn spent_beside(&mut self, Beside(beside): Beside) {
+        if let Some((left, all)) = beside {
+            self.budget = left.saturating_sub(all - self.budget);
+        }
+    }
+
     /// Whether there is room here for a message of so many bytes. Its filters are in `matched`.
     ///
     /// # Errors
@@ -231,10 +262,13 @@ impl Core {
         if let Some(had) = self.is_repeated(message) {
             return self.pass_over_repeat(io, message, shares, &had, false);
         }
-        self.keep_with_exchange(message, shares, self.delivery.recipients());
+        let recipients = self.delivery.recipients();
+        self.keep_with_exchange(message, shares, recipients);
+        let beside = self.delivery.let_finish(message, recipients + shares.len());
         let (done, mut stored) = self.give_to_shares(io, message, shares);
         let delivery = &mut self.delivery;
         if done < shares.len() {
+            delivery.spent_beside(beside);
             return delivery.lines.narrow.push(job(message, &shares[done..], (None, stored)));
         }
         delivery.gather();
@@ -242,6 +276,7 @@ impl Core {
         let (done, group) = self.copy_to(io, message, &to, false);
         stored.group = stored.group.max(group);
         let delivery = &mut self.delivery;
+        delivery.spent_beside(beside);
         if done < to.len() {
             to.drain(..done);
             let left = Left { to, found_at: delivery.index.changes() };
@@ -327,10 +362,6 @@ impl Core {
             let packet = std::mem::take(&mut job.packet);
             let Some(publish) = publish_of(&packet) else { continue };
             self.find(&publish, &job);
-            if job.origin.is_some() {
-                // What a repeat is compared with is to be written down at once.
-                self.delivery.budget = self.delivery.budget.max(COPIES_PER_TURN);
-            }
             if !self.run_job(io, &publish, &mut job) {
                 job.packet = packet;
                 return self.delivery.lines.wide.put_back(job);
@@ -350,6 +381,14 @@ impl Core {
 
     /// Makes copies of a message that has waited, and has been [found](Self::find). Whether all are made.
     fn run_job(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job) -> bool {
+        let mut beside = Beside::default();
+        let is_done = self.run_as_whole(io, publish, job, &mut beside);
+        self.delivery.spent_beside(beside);
+        is_done
+    }
+
+    /// The same. `beside`: what it may take beside the turn's share, if nobody has got it yet.
+    fn run_as_whole(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job, beside: &mut Beside) -> bool {
         let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
         let Job { from, publisher, origin, pass, has_place, .. } = *job;
         let (since, by) = (job.since, By::Subscription);
@@ -359,7 +398,9 @@ impl Core {
                 self.pass_over_repeat(io, message, &job.shares, &had, has_place);
                 return true;
             }
-            self.keep_with_exchange(message, &job.shares, self.delivery.recipients());
+            let recipients = self.delivery.recipients();
+            self.keep_with_exchange(message, &job.shares, recipients);
+            *beside = self.delivery.let_finish(message, recipients + job.shares.len());
         }
         let (done, shared) = self.give_to_shares(io, message, &job.shares);
         job.stored.also(shared);

@@ -429,8 +429,10 @@ impl Core {
     ) {
         let has_not = |to: &&ToShare| self.delivery.shares.mark(to.share).is_none_or(|mark| !had.contains(&mark));
         let shares: SmallVec<[ToShare; 4]> = shares.iter().filter(has_not).copied().collect();
-        self.delivery.budget = self.delivery.budget.max(shares.len());
+        self.keep_with_exchange(message, &shares, 0);
+        let beside = self.delivery.beside(usize::MAX);
         let (_, stored) = self.give_to_shares(io, message, &shares);
+        self.delivery.spent_beside(beside);
         self.delivered(message, stored, has_place);
     }
 

@@ -46,6 +46,9 @@ pub(super) use self::saved::{Marks, is_queue};
 /// How long what was acknowledged may wait for a message that is written down anyway.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
 
+/// So many queues are written down with what is written anyway; more wait for as long as that.
+const QUEUES_WITH_OTHERS: usize = 16;
+
 /// What of a record in the log is neither a packet nor names nor recipients, and more.
 const MESSAGE_BYTES: usize = 64;
 
@@ -80,7 +83,9 @@ pub(super) struct Queues {
     spare: usize,
     confirmations: Confirmations,
     exchanges: Exchanges,
-    /// Sessions of which there is something to write down, and when the first of them changed.
+    /// Sessions of which something is written down at the end of the turn, as their clients are to be told.
+    received: Vec<SessionKey>,
+    /// Sessions of which there is something else to write down, and when the first of them changed.
     changed: Vec<SessionKey>,
     since: Option<Monotonic>,
     /// Something was written in this turn anyway.
@@ -106,6 +111,7 @@ impl Queues {
             spare: entry_max.saturating_mul(8),
             confirmations: Confirmations::new(config.service.shards),
             exchanges: Exchanges::new(config.service.shards),
+            received: Vec::new(),
             changed: Vec::new(),
             since: None,
             wrote: false,
@@ -278,6 +284,10 @@ impl Core {
     }
 
     fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
+        if to.iter().any(|pending| pending.recipient.number == 0) && self.delivery.remembered().has_ended() {
+            // Its session may have had a copy of that number that is over: the log is to have that first.
+            self.write_ends();
+        }
         let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &mut self.outlets.buffer) else { return 0 };
         let deadline = deadline_of(buffer, &body, publish);
         let payload = &mut self.queues.payload;
@@ -312,12 +322,12 @@ impl Core {
         }
     }
 
-    /// Something of a session's queue may have changed: writes it down, at once where its client is to be told.
-    pub(super) fn note_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+    /// Something of a session's queue may have changed: it is written down, with this turn where its client is to be told.
+    pub(super) fn note_queue(&mut self, now: Monotonic, key: SessionKey) {
         match self.queue_change(key) {
             Changed::No => {}
-            Changed::Ended => self.write_queue_later(io.now(), key),
-            Changed::Received => self.write_queue(io, key),
+            Changed::Ended => self.write_queue_later(now, key),
+            Changed::Received => self.queues.received.push(key),
         }
     }
 
@@ -385,35 +395,50 @@ impl Core {
         self.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
         self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
         self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
-        let Some(buffer) = &mut self.outlets.buffer else { return };
-        let remembered = self.delivery.remembered();
-        if self.queues.changed.is_empty() && !remembered.has_ended() && !self.sessions.has_ended_queues() {
-            self.queues.wrote = false;
+        if self.outlets.buffer.is_none() {
+            return;
+        }
+        let received = std::mem::take(&mut self.queues.received);
+        self.write_each(io, received);
+        let wrote = std::mem::take(&mut self.queues.wrote);
+        let has_ended = self.delivery.remembered().has_ended() || self.sessions.has_ended_queues();
+        if self.queues.changed.is_empty() && !has_ended {
             return;
         }
         let since = *self.queues.since.get_or_insert(now);
-        if !std::mem::take(&mut self.queues.wrote) && now.since(since) < WRITE_WITHIN && self.drain.is_none() {
-            if !std::mem::replace(&mut self.queues.has_timer, true) {
-                let _ = io.set_timer(since.after(WRITE_WITHIN), Timer::Queues.token());
-            }
-            return;
+        let is_due = now.since(since) >= WRITE_WITHIN || self.drain.is_some();
+        if is_due || wrote {
+            self.write_ends();
         }
-        self.queues.since = None;
-        let (ended, rules) = (remembered.take_ended(), self.around.rules);
-        for number in
-            ended.into_iter().filter(|number| rules.writes_end(*number)).chain(self.sessions.take_ended_queues())
+        if is_due || wrote && self.queues.changed.len() <= QUEUES_WITH_OTHERS {
+            self.queues.since = None;
+            let changed = std::mem::take(&mut self.queues.changed);
+            self.write_each(io, changed);
+            self.queues.wrote = false;
+        }
+        if (!self.queues.changed.is_empty() || !(is_due || wrote))
+            && !std::mem::replace(&mut self.queues.has_timer, true)
         {
-            buffer.end_session(number);
+            let since = self.queues.since.unwrap_or(now);
+            let _ = io.set_timer(since.after(WRITE_WITHIN), Timer::Queues.token());
         }
-        let mut changed = std::mem::take(&mut self.queues.changed);
-        changed.sort_unstable();
-        changed.dedup();
-        for key in changed {
+    }
+
+    fn write_each(&mut self, io: &mut Ring<'_>, mut queues: Vec<SessionKey>) {
+        queues.sort_unstable();
+        queues.dedup();
+        for key in queues {
             self.write_queue(io, key);
         }
-        self.queues.wrote = false;
-        if !self.queues.changed.is_empty() && !std::mem::replace(&mut self.queues.has_timer, true) {
-            let _ = io.set_timer(now.after(WRITE_WITHIN), Timer::Queues.token());
+    }
+
+    /// Messages and queues that are over end in the log.
+    fn write_ends(&mut self) {
+        let Some(buffer) = &mut self.outlets.buffer else { return };
+        let (ended, rules) = (self.delivery.remembered().take_ended(), self.around.rules);
+        let ended = ended.into_iter().filter(|number| rules.writes_end(*number));
+        for number in ended.chain(self.sessions.take_ended_queues()) {
+            buffer.end_session(number);
         }
     }
 

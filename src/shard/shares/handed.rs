@@ -256,5 +256,7 @@ impl Core {
                 Err(_) => self.dropped_of_share(now, M::CopiesQueueFull, &text, body),
             }
         }
+        // What has come meanwhile has waited for that.
+        self.delivery.shares.ripen();
     }
 }

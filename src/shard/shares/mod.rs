@@ -55,6 +55,8 @@ pub(super) struct Shares {
     /// Exchanges of this shard's publishers since before a start, with the marks of the shares that have had their messages on some shard.
     repeats: BTreeMap<Origin, Marks>,
     has_timer: bool,
+    /// Members that have acknowledged something in this turn.
+    acknowledged: Vec<SessionKey>,
 }
 
 impl Shares {
@@ -73,6 +75,7 @@ impl Shares {
             handed: Handed::default(),
             repeats: BTreeMap::new(),
             has_timer: false,
+            acknowledged: Vec::new(),
         }
     }
 
@@ -215,6 +218,26 @@ impl Shares {
     /// At which level it is listed; 0 without such a part.
     pub(super) fn listed(&self, number: ShareNumber) -> u8 {
         self.parts.get(&number).map_or(0, Part::listed)
+    }
+
+    /// A client has acknowledged something.
+    pub(super) fn has_room_again(&mut self, key: SessionKey) {
+        if self.of.contains_key(&key) {
+            self.acknowledged.push(key);
+        }
+    }
+
+    /// Clients that have, since the last call.
+    fn have_room_again(&mut self) -> Vec<SessionKey> {
+        let mut keys = std::mem::take(&mut self.acknowledged);
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// All with messages that wait are looked at.
+    fn ripen(&mut self) {
+        self.ripe.extend(&self.waiting);
     }
 
     /// A session is not a member of a share any more.

@@ -63,9 +63,11 @@ impl Core {
             return self.dropped(io.now(), M::CopiesShareGone, Whose::Share(""), topic);
         };
         let text = Arc::clone(part.share.text());
-        let (queued, _) = part.queued();
+        let ((queued, _), is_keyed) = (part.queued(), part.is_keyed);
         let message = Message { publisher: None, by: By::Share(to), ..message };
-        let offered = if part.is_keyed {
+        let offered = if let Some(member) = self.waits_for_start(message.publish.qos, to) {
+            Offered::Waits(member)
+        } else if is_keyed {
             self.offer_named(io, message, to, None)
         } else if queued == 0 || message.publish.qos == QoS::AtMostOnce {
             self.offer(io, message, to.share)
@@ -84,6 +86,17 @@ impl Core {
             },
         }
         self.delivery.shares.settle(to.share);
+    }
+
+    /// Whether a message has to wait until it is known what an earlier start has left for a share, which comes before it. For whom it waits
+    /// then.
+    fn waits_for_start(&mut self, qos: QoS, to: ToShare) -> Option<Option<SessionKey>> {
+        if self.queues.have_all_told() || qos == QoS::AtMostOnce || !self.remembers_more() {
+            return None;
+        }
+        let part = self.delivery.shares.parts.get(&to.share)?;
+        let member = part.named(to.key);
+        part.keeps(member).then_some(member)
     }
 
     /// This member has no room for a message, or none has: it waits. What was dropped for it.
@@ -189,6 +202,9 @@ impl Core {
 
     /// The same for what waits for this member alone, or for any.
     fn offer_line(&mut self, io: &mut Ring<'_>, number: ShareNumber, of: Option<SessionKey>) {
+        if !self.queues.have_all_told() {
+            return;
+        }
         let mut at = 0;
         while at < SHARE_LOOKS_MAX {
             let Some(part) = self.delivery.shares.parts.get(&number).filter(|part| part.ready() > 0) else { break };
@@ -227,7 +243,7 @@ impl Core {
     }
 
     /// A client has acknowledged something: it may have room for what waits for members of its shares.
-    pub(in crate::shard) fn has_room_for_shares(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+    fn has_room_for_shares(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let shares = &mut self.delivery.shares;
         let Some(of) = shares.of.get(&key).cloned() else { return };
         for number in of {
@@ -246,6 +262,9 @@ impl Core {
     /// At the end of a turn: members that have gone, and what waits for those that have come.
     pub(in crate::shard) fn serve_shares(&mut self, io: &mut Ring<'_>) {
         self.members_gone(io.now());
+        for key in self.delivery.shares.have_room_again() {
+            self.has_room_for_shares(io, key);
+        }
         while let Some(number) = self.delivery.shares.ripe.pop_first() {
             self.offer_waiting(io, number);
         }

@@ -1,0 +1,130 @@
+//! One copy on its way to a client, and how many of those there are whose exchanges are to be finished.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::body::{Body, Copy, Place};
+use crate::mqtt::packet::QoS;
+
+/// Packet identifiers there are.
+pub(super) const IDS: u64 = 65_535;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its client has not been sent it.
+    Queued,
+    /// It is of an earlier start: its client may have been sent it.
+    Restored,
+    /// It may have it.
+    Sent,
+    /// QoS 2: it has said that it has it, or is not to get it any more. PUBREL waits until that is written down.
+    Unwritten,
+    /// The same, and PUBREL may be sent.
+    Received,
+}
+
+impl State {
+    /// Where its copy is; `None`: it is over, and its exchange is not.
+    pub(super) const fn place(self) -> Option<Place> {
+        match self {
+            Self::Queued | Self::Restored => Some(Place::Queued),
+            Self::Sent => Some(Place::InFlight),
+            Self::Unwritten | Self::Received => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) number: u64,
+    pub(super) state: State,
+    pub(super) copy: Copy,
+    /// `None`: it will not be sent again.
+    pub(super) body: Option<Rc<Body>>,
+}
+
+impl Item {
+    pub(super) fn packet_id(&self) -> u16 {
+        packet_id(self.number)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, |body| body.packet().len())
+    }
+
+    /// Whether it may be dropped if it is not on its way over the present connection: one of QoS 2 that the client may have been sent has
+    /// left its packet identifier there.
+    pub(super) fn may_go(&self) -> bool {
+        match self.state {
+            State::Queued => true,
+            State::Restored | State::Sent => self.copy.qos == QoS::AtLeastOnce,
+            State::Unwritten | State::Received => false,
+        }
+    }
+
+    /// Whether its message is in the log for other sessions, too: then its end has to be written down.
+    pub(super) fn shares_message(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.is_stored() && Rc::strong_count(body) > 1)
+    }
+}
+
+/// How many exchanges are to be finished, and of these how many have to be written down before that.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Finishing {
+    pub(super) all: usize,
+    pub(super) unwritten: usize,
+}
+
+impl Finishing {
+    pub(super) fn of(items: &VecDeque<Item>) -> Self {
+        let mut finishing = Self::default();
+        items.iter().for_each(|item| finishing.count(item.state, 1));
+        finishing
+    }
+
+    pub(super) fn count(&mut self, state: State, more: isize) {
+        if state.place().is_none() {
+            self.all = self.all.wrapping_add_signed(more);
+        }
+        if state == State::Unwritten {
+            self.unwritten = self.unwritten.wrapping_add_signed(more);
+        }
+    }
+
+    fn mark(&mut self, item: &mut Item, state: State) {
+        self.count(item.state, -1);
+        self.count(state, 1);
+        item.state = state;
+    }
+
+    /// QoS 2: the client has it, or is not to get it any more. True: this has to be written down before PUBREL is sent.
+    pub(super) fn has_it(&mut self, item: &mut Item) -> bool {
+        let is_stored = item.body.as_ref().is_some_and(|body| body.is_stored());
+        if is_stored {
+            self.mark(item, State::Unwritten);
+        } else {
+            self.mark(item, State::Received);
+            item.body = None;
+        }
+        is_stored
+    }
+}
+
+/// That of a copy with this number.
+pub(super) fn packet_id(number: u64) -> u16 {
+    // 1 to 65,535.
+    (number % IDS) as u16 + 1
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Copies that were looked at.
+    pub(super) static LOOKS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts, in tests, what a long queue costs.
+#[inline]
+pub(super) fn looks_at_one() {
+    #[cfg(test)]
+    LOOKS.set(LOOKS.get() + 1);
+}

@@ -1,0 +1,99 @@
+//! Between the start of one shard and that of the others.
+
+use std::time::Duration;
+
+use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version, Will};
+use forebay::mqtt::property::{Property, PropertyBuf};
+use forebay::rules::KEPT;
+use forebay::shard::router::owner;
+
+use super::process::{Process, packets};
+use super::queues::QOS_1;
+use super::subscribe::{bytes_of, message, subscribe_packet};
+
+fn name_on(shard: usize, of: usize, kind: &str) -> String {
+    let mut names = (0..).map(|number| format!("{kind}{number}"));
+    names.find(|name| owner(name, of) == shard).expect("one of them")
+}
+
+/// The payloads that a client has been sent.
+fn payloads(bytes: &[u8]) -> Vec<String> {
+    let publishes = packets(bytes).filter_map(|packet| match packet {
+        Packet::Publish(publish) => Some(String::from_utf8_lossy(publish.payload).into_owned()),
+        _ => None,
+    });
+    publishes.collect()
+}
+
+/// The client was connected when the power failed. The shard of its will has started before the one where the subscriber and the
+/// retained message are.
+#[test]
+fn a_will_of_an_earlier_start_waits_for_all_shards() {
+    let mut process = Process::spooled(&KEPT, 2);
+    let topic = name_on(1, 2, "t/");
+    let [will, online] = ["offline", "online"].map(|payload| Publish { retain: true, ..message(&topic, payload) });
+    let mut properties = PropertyBuf::new();
+    properties.push(Property::SessionExpiryInterval(3_600));
+    let client_id = &*name_on(0, 2, "device-");
+    let connect = Connect {
+        version: Version::V5,
+        clean_start: true,
+        keep_alive_s: 0,
+        client_id,
+        will: Some(Will {
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: &topic,
+            payload: will.payload,
+            properties: will.properties,
+        }),
+        username: None,
+        password: None,
+        properties: properties.as_properties(),
+    };
+    let (shard, device) = process.open_with(client_id, &bytes_of(Version::V5, &Packet::Connect(connect)));
+    process.settle();
+    let subscriber = name_on(1, 2, "subscriber-");
+    let (at, conn, _) = process.connect(&subscriber);
+    process.say(at, conn, &subscribe_packet(Version::V5, 0, &[(&topic, QOS_1)]));
+    process.say(shard, device, &bytes_of(Version::V5, &Packet::Publish(online)));
+    assert_eq!(payloads(&process.heard(at, conn)), ["online"]);
+    process.say(at, conn, &[0x40, 2, 0, 1]);
+    process.lose(at, conn);
+
+    process.power_cut(0b10);
+    process.settle();
+    let (at, conn, mut behind) = process.connect(&subscriber);
+    behind.extend(process.heard(at, conn));
+    assert_eq!(payloads(&behind), ["offline"], "the subscriber's session was there");
+    let (at, conn, _) = process.connect("new");
+    process.say(at, conn, &subscribe_packet(Version::V5, 0, &[(&topic, QOS_1)]));
+    assert_eq!(payloads(&process.heard(at, conn)), ["offline"], "it is retained");
+}
+
+/// A shard has not heard from all the others what they hold of a share's messages when more come for it.
+#[test]
+fn what_an_earlier_start_has_left_for_a_share_comes_first() {
+    for strategy in ["round-robin", "hash-topic"] {
+        let shares = format!("[delivery]\nshare_strategy = \"{strategy}\"\n");
+        let mut process = Process::spooled_as("0ms", &shares, &KEPT, 2);
+        let subscribe = subscribe_packet(Version::V5, 0, &[("$share/g/t", QOS_1)]);
+        let [member, publisher] = ["member-", "publisher-"].map(|kind| name_on(0, 2, kind));
+        let (at, conn, _) = process.connect(&member);
+        process.say(at, conn, &subscribe);
+        process.lose(at, conn);
+        let (at, conn, _) = process.connect(&publisher);
+        let say = |id, payload| {
+            let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", payload) };
+            bytes_of(Version::V5, &Packet::Publish(of))
+        };
+        process.say(at, conn, &say(1, "first"));
+        process.power_cut(0);
+        let [(at, member), (_, publisher)] = [&member, &publisher].map(|name| process.open(name, false));
+        process.turn(at, Duration::from_millis(1));
+        process.bytes(at, publisher, &say(1, "second"));
+        process.turn(at, Duration::from_millis(1));
+        process.settle();
+        assert_eq!(payloads(&process.heard(at, member)), ["first", "second"], "{strategy}");
+    }
+}
