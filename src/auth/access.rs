@@ -87,6 +87,13 @@ impl Access {
         self.granted = String::new();
     }
 
+    /// The same for one whose client is away. Of one of an earlier start it is not known what its token granted: it waits for its client.
+    pub fn renew_away(&mut self, policy: &Arc<Policy>) {
+        if self.policy.is_some() {
+            self.renew(policy);
+        }
+    }
+
     /// What the token of its last connection says that it may touch.
     #[must_use]
     pub fn grants(&self) -> Option<&Arc<Grants>> {
@@ -127,11 +134,11 @@ impl Access {
         policy.subscription(self.grants.as_deref(), Client { identity, client_id }, filter).0
     }
 
-    /// Whether its client may be sent that.
+    /// Whether its client may be sent that. One of an earlier start is asked for when its client is back: until then what comes for it waits.
     #[must_use]
     pub fn may_receive(&self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> bool {
         let policy = self.policy.as_ref();
-        policy.is_some_and(|policy| policy.allows(self.grants.as_deref(), Client { identity, client_id }, wanted))
+        policy.is_none_or(|policy| policy.allows(self.grants.as_deref(), Client { identity, client_id }, wanted))
     }
 
     /// Whether a refused publish of a 3.x client is acknowledged.

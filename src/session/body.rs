@@ -18,6 +18,12 @@ use crate::runtime::seam::Monotonic;
 pub struct Remembered {
     /// Copies that wait to be sent, and those that were sent and are not acknowledged.
     open: [Cell<usize>; 2],
+    /// Those of the latter that are remembered, and their bytes.
+    in_flight: Cell<(usize, usize)>,
+    /// Those of these that may be dropped, as their clients are away.
+    left: Cell<(usize, usize)>,
+    /// No more than [`super::outgoing`] says of that is to be added for each client.
+    is_tight: Cell<bool>,
     /// Copies that were acknowledged.
     acknowledged: Cell<u64>,
     bytes: Cell<usize>,
@@ -101,8 +107,47 @@ impl Remembered {
         self.acknowledged.get()
     }
 
-    /// A copy is where it was not.
-    pub(super) fn moves(&self, from: Option<Place>, to: Option<Place>) {
+    /// Bytes of copies that clients have been sent and have not acknowledged, where they are remembered.
+    #[must_use]
+    pub fn in_flight_bytes(&self) -> usize {
+        self.in_flight.get().1
+    }
+
+    /// Copies of those that may not be dropped, and their bytes.
+    #[must_use]
+    pub fn bound(&self) -> (usize, usize) {
+        let ((copies, bytes), (left, left_bytes)) = (self.in_flight.get(), self.left.get());
+        (copies - left, bytes - left_bytes)
+    }
+
+    /// A copy of so many bytes that was sent may be dropped from now on, as its client is away.
+    pub(super) fn leaves(&self, bytes: usize) {
+        let (left, left_bytes) = self.left.get();
+        self.left.set((left + 1, left_bytes + bytes));
+    }
+
+    /// One of those is over, or was sent again.
+    pub(super) fn left_no_more(&self, bytes: usize) {
+        let (left, left_bytes) = self.left.get();
+        self.left.set((left - 1, left_bytes - bytes));
+    }
+
+    /// Whether clients are sent little at a time, until they have acknowledged it.
+    #[must_use]
+    pub fn is_tight(&self) -> bool {
+        self.is_tight.get()
+    }
+
+    /// From here on they are, or are not.
+    pub fn set_tight(&self, is_tight: bool) {
+        self.is_tight.set(is_tight);
+    }
+
+    /// A copy of so many bytes is where it was not.
+    pub(super) fn moves(&self, bytes: usize, from: Option<Place>, to: Option<Place>) {
+        let is_in = |place: Option<Place>| usize::from(place == Some(Place::InFlight) && bytes > 0);
+        let ((copies, all), in_to, in_from) = (self.in_flight.get(), is_in(to), is_in(from));
+        self.in_flight.set((copies + in_to - in_from, all + bytes * in_to - bytes * in_from));
         if let Some(from) = from.map(|from| &self.open[from as usize]) {
             from.set(from.get() - 1);
         }

@@ -62,6 +62,11 @@ impl Item {
         }
     }
 
+    /// Whether it is one that may go though it was sent, if its client is away.
+    pub(super) fn may_be_left(&self) -> bool {
+        self.state == State::Sent && self.copy.qos == QoS::AtLeastOnce && self.body.is_some()
+    }
+
     /// Whether its message is in the log for other sessions, too: then its end has to be written down.
     pub(super) fn shares_message(&self) -> bool {
         self.body.as_ref().is_some_and(|body| body.is_stored() && Rc::strong_count(body) > 1)

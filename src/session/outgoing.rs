@@ -24,6 +24,8 @@ use crate::runtime::seam::Monotonic;
 const UNSENT_BYTES_MAX: usize = 64 << 10;
 /// Past so many bytes that are to be remembered until they are acknowledged, the rest waits for acknowledgements.
 const OPEN_BYTES_MAX: usize = 4 << 20;
+/// The same while [`Remembered::is_tight`], and how many messages are on their way to a client then.
+const OPEN_TIGHT_MAX: (usize, usize) = (16, 64 << 10);
 
 /// What came of a look at what waits.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +81,10 @@ impl Outgoing {
 
     /// Whether one more may be on its way [MQTT-4.9.0-2].
     fn has_quota(&self, quota: u16) -> bool {
-        self.open < usize::from(quota) && self.open_bytes < OPEN_BYTES_MAX
+        let (tight, tight_bytes) = OPEN_TIGHT_MAX;
+        self.open < usize::from(quota)
+            && self.open_bytes < OPEN_BYTES_MAX
+            && (self.open < tight && self.open_bytes < tight_bytes || self.open_bytes == 0 || !self.all.is_tight())
     }
 
     /// Whether the next copy can be sent at once.
@@ -102,7 +107,7 @@ impl Outgoing {
     /// What an earlier start has left.
     pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>, all: &Rc<Remembered>) -> Self {
         let (queued_bytes, finishing) = (items.iter().map(Item::bytes).sum(), Finishing::of(&items));
-        items.iter().for_each(|item| all.moves(None, item.state.place()));
+        items.iter().for_each(|item| all.moves(item.bytes(), None, item.state.place()));
         let (all, dropped, changed) = (Rc::clone(all), Gone::default(), Changed::No);
         Self {
             all,
@@ -124,10 +129,18 @@ impl Outgoing {
     /// Drops one that waits and may go. That others have its message is known by then: it may be held after that.
     pub(super) fn drop_queued(&mut self, at: usize) -> Option<Item> {
         let gone = self.items.remove(at)?;
+        self.left_no_more(&gone);
         self.queued_bytes -= gone.bytes();
-        self.all.moves(gone.state.place(), None);
+        self.all.moves(gone.bytes(), gone.state.place(), None);
         self.note_end(&gone);
         Some(gone)
+    }
+
+    /// One behind those that are open is over, or sent again.
+    fn left_no_more(&self, item: &Item) {
+        if item.may_be_left() {
+            self.all.left_no_more(item.bytes());
+        }
     }
 
     /// Drops those that were not sent and may go, oldest first, as long as more have to go: [`Session::take_dropped`]. How many.
@@ -178,7 +191,7 @@ impl Outgoing {
         let number = self.number();
         let dropped = self.drop_while(|outgoing, _| outgoing.is_full(bytes, bounds));
         self.queued_bytes += bytes;
-        self.all.moves(None, Some(Place::Queued));
+        self.all.moves(bytes, None, Some(Place::Queued));
         self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
         if dropped > 0 { Handed::DroppedOldest(dropped) } else { Handed::Queued }
     }
@@ -210,7 +223,7 @@ impl Outgoing {
         self.open -= 1;
         let gone = self.items.remove(at)?;
         self.open_bytes -= gone.bytes();
-        self.all.moves(gone.state.place(), None);
+        self.all.moves(gone.bytes(), gone.state.place(), None);
         self.finishing.count(gone.state, -1);
         self.note_end(&gone);
         gone.body
@@ -218,6 +231,8 @@ impl Outgoing {
 
     /// The connection is gone: all of it is to be sent again.
     fn rewind(&mut self) {
+        let open = self.items.range(..self.open);
+        open.filter(|item| item.may_be_left()).for_each(|item| self.all.leaves(item.bytes()));
         (self.open, self.stay_below) = (0, 0);
         self.queued_bytes += std::mem::take(&mut self.open_bytes);
     }
@@ -245,7 +260,7 @@ impl Outgoing {
     /// receiver would take what comes later under the same packet identifier for a repeat.
     fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
         let bytes = item.bytes();
-        self.all.moves(item.state.place(), None);
+        self.all.moves(bytes, item.state.place(), None);
         if item.copy.qos == QoS::AtLeastOnce || item.state == State::Queued {
             self.queued_bytes -= bytes;
             self.note_end(item);
@@ -263,8 +278,9 @@ impl Outgoing {
     /// Its session has ended: what its client has not acknowledged.
     fn into_gone(self) -> Gone {
         let mut gone = Gone::default();
+        self.items.range(self.open..).for_each(|item| self.left_no_more(item));
         for item in self.items.iter().filter(|item| item.state.place().is_some()) {
-            self.all.moves(item.state.place(), None);
+            self.all.moves(item.bytes(), item.state.place(), None);
             gone.push(item.body.as_ref());
         }
         gone
@@ -307,7 +323,10 @@ impl Outgoing {
             let share = item.copy.share.filter(|_| item.copy.qos == QoS::AtLeastOnce);
             let Some((share, body)) = share.zip(item.body.as_ref()) else { return true };
             *queued_bytes -= body.packet().len();
-            all.moves(item.state.place(), None);
+            if item.may_be_left() {
+                all.left_no_more(item.bytes());
+            }
+            all.moves(item.bytes(), item.state.place(), None);
             taken.push((share, Rc::clone(body)));
             false
         });
@@ -345,10 +364,13 @@ impl Outgoing {
                 Written::Yes(payload) => {
                     self.queued_bytes -= item.bytes();
                     self.open_bytes += item.bytes();
+                    if item.may_be_left() {
+                        self.all.left_no_more(item.bytes());
+                    }
                     if item.state != State::Sent {
                         pumped.sent += 1;
                         pumped.sent_bytes += payload as u64;
-                        self.all.moves(item.state.place(), Some(Place::InFlight));
+                        self.all.moves(item.bytes(), item.state.place(), Some(Place::InFlight));
                         item.state = State::Sent;
                     }
                     self.open += 1;
@@ -443,10 +465,11 @@ impl Session {
             // Without the session nothing is sent again, but to other members of a share.
             let body = (is_kept || copy.share.is_some()).then(body);
             let item = Item { number, state: State::Sent, copy, body };
-            outgoing.open_bytes += item.bytes();
+            let bytes = item.bytes();
+            outgoing.open_bytes += bytes;
             outgoing.items.push_back(item);
             outgoing.open += 1;
-            all.moves(None, Some(Place::InFlight));
+            all.moves(bytes, None, Some(Place::InFlight));
             return Handed::Now(packet_id(number));
         }
         outgoing.queue(copy, body(), bounds)
@@ -542,7 +565,7 @@ impl Session {
             Some((outgoing, at)) => {
                 let item = &mut outgoing.items[at];
                 let bytes = item.bytes();
-                outgoing.all.moves(item.state.place(), None);
+                outgoing.all.moves(bytes, item.state.place(), None);
                 if item.state.place().is_some() {
                     outgoing.all.acknowledges();
                 }

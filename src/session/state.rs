@@ -206,6 +206,14 @@ impl Session {
         policy.inspect(|policy| access.renew(policy)).is_some()
     }
 
+    /// The same while its client is away, who is admitted again, or not, when it is back.
+    pub fn renew_access_away<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
+        let Some(access) = &mut self.access else { return };
+        if let Some(policy) = policy(access.auth()) {
+            access.renew_away(policy);
+        }
+    }
+
     /// Whether it belongs to the client that this `auth` has admitted as this identity, or has no owner. With `adopts` any
     /// identity may take up one without.
     pub(super) fn belongs_to(&self, auth: Option<&str>, identity: Option<&str>, adopts: bool) -> bool {

@@ -371,7 +371,7 @@ impl Sessions {
         if let Some(will) = self.take_will(key)
             && ((taken_over.is_some() && will.is_immediate()) || will.due <= now)
         {
-            self.publish_will(key, will);
+            self.publish_will(key, will, None);
         }
         taken_over
     }
@@ -427,7 +427,7 @@ impl Sessions {
         }
         self.is_back(key);
         if let Some(will) = self.take_will(key) {
-            self.publish_will(key, will);
+            self.publish_will(key, will, None);
         }
         self.bytes -= self.sessions[key].bytes();
         let hash = self.hasher.hash_one(&*self.sessions[key].client_id);
@@ -452,18 +452,31 @@ impl Sessions {
         Some(will)
     }
 
+    /// A will is due, and its session goes on: what is written down has it until it has found room.
+    fn will_is_due(&mut self, key: SessionKey) {
+        let Some(will) = self.sessions[key].will.take() else { return };
+        self.bytes -= will.bytes();
+        let is_written = self.sessions[key].kept.is_some();
+        self.publish_will(key, will, is_written.then_some(key));
+    }
+
+    /// A will that was due is published, or refused: a start is not to find it any more.
+    pub fn will_is_over(&mut self, key: SessionKey) {
+        self.note_kept(key);
+    }
+
     /// Its will is not to be sent.
     pub(super) fn forget_will(&mut self, key: SessionKey) {
         self.cancel(key, Task::Will);
         drop(self.take_will(key));
     }
 
-    fn publish_will(&mut self, key: SessionKey, will: Box<Will>) {
+    fn publish_will(&mut self, key: SessionKey, will: Box<Will>, written: Option<SessionKey>) {
         let session = &self.sessions[key];
         let (client_id, username) = (session.client_id.clone(), session.username.clone());
         let auth = session.access.as_ref().map(|access| access.auth().into());
         let grants = session.access.as_ref().and_then(|access| access.grants().cloned());
-        self.wills.push_back(DueWill { client_id, username, auth, grants, will });
+        self.wills.push_back(DueWill { client_id, username, auth, grants, session: written, will });
     }
 
     /// The connection `conn` of a session is gone, for whatever reason: until then the session stays [MQTT-4.1.0-1], and from
@@ -560,11 +573,7 @@ impl Sessions {
             self.timers.remove(&(at, task, key));
             let Some(session) = self.sessions.get_mut(key) else { continue };
             match task {
-                Task::Will => {
-                    if let Some(will) = self.take_will(key) {
-                        self.publish_will(key, will);
-                    }
-                }
+                Task::Will => self.will_is_due(key),
                 Task::Expire => {
                     self.expired += 1;
                     self.remove(key);
@@ -623,9 +632,7 @@ impl Sessions {
     pub fn end_will_delays(&mut self) {
         for (_, key) in self.away.clone() {
             self.cancel(key, Task::Will);
-            if let Some(will) = self.take_will(key) {
-                self.publish_will(key, will);
-            }
+            self.will_is_due(key);
         }
     }
 

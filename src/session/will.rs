@@ -1,5 +1,6 @@
 //! The will of a connection: kept small while it waits, and when it falls due (section 3.1.2.5).
 
+use super::store::SessionKey;
 use crate::auth::acl::Grants;
 use crate::mqtt::packet::{self, Publish, QoS};
 use crate::mqtt::property::{Property, PropertyBuf};
@@ -77,6 +78,8 @@ pub struct DueWill {
     pub auth: Option<Box<str>>,
     /// What its token said that it may touch.
     pub grants: Option<Arc<Grants>>,
+    /// Its session, if that survives a crash: the log has the will with it until [`super::Sessions::will_is_over`].
+    pub session: Option<SessionKey>,
     pub(super) will: Box<Will>,
 }
 

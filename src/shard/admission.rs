@@ -241,7 +241,10 @@ impl Core {
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
         let (mut revoked, mut renewed) = (Vec::new(), Vec::new());
         for (key, session) in self.sessions.iter_mut() {
-            let Some(conn) = session.conn() else { continue };
+            let Some(conn) = session.conn() else {
+                session.renew_access_away(|name| self.around.edge.policy(name));
+                continue;
+            };
             let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { continue };
             let edge = &self.around.edge;
             let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));

@@ -294,6 +294,8 @@ impl Core {
             self.enter_again(connected.key, now);
             self.pump_session(io, connected.key);
         }
+        // The will of the connection that it had before goes ahead of what it publishes on this one.
+        self.publish_wills(io);
         // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);

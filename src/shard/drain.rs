@@ -1,5 +1,8 @@
 //! The way out: stop accepting, stop reading, let Kafka confirm what is buffered, answer, say goodbye, report.
 //!
+//! A shard that has nothing left to do tells the others, behind all that it has sent them, and stops when all have: what they send until
+//! then is taken in.
+//!
 //! What a stop would lose is waited for as long as the grace lasts. What the next start finds is not: Kafka gets it for as
 //! long as [`SENDING`], if it is there, and then the time to answer what is on its way to it.
 
@@ -12,7 +15,7 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::End;
 
 use super::connection::{Kind, Timer};
-use super::mail::Notice;
+use super::mail::{Mail, Notice};
 use super::spool::Files;
 use super::{Core, Ring};
 
@@ -44,6 +47,8 @@ pub(super) struct Drain {
     remaining: Remaining,
     /// Goodbyes that the kernel has not taken yet; `None` while answers are still owed.
     closing: Option<HashSet<ConnId>>,
+    /// The other shards know that nothing more comes from this one.
+    told_others: bool,
     /// Nothing more is waited for but the disk, which has not answered for all that goes to it.
     saving: bool,
     /// What memory has of sinks that are saved is in the log.
@@ -80,7 +85,14 @@ impl Core {
             upstream.busy = true;
         }
         let until = io.now().after(grace);
-        self.drain = Some(Drain { until, remaining: Remaining::Sent, closing: None, saving: false, saved: false });
+        self.drain = Some(Drain {
+            until,
+            remaining: Remaining::Sent,
+            closing: None,
+            told_others: false,
+            saving: false,
+            saved: false,
+        });
         let _ = io.set_timer(until.min(io.now().after(SENDING)), Timer::Grace.token());
     }
 
@@ -117,9 +129,37 @@ impl Core {
         }
         // Where nobody was connected nothing else would ever happen.
         let gone = matches!(&self.drain, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
-        if gone && !goes_on && self.rows_waiting() == 0 {
+        if gone && !goes_on && self.rows_waiting() == 0 && self.are_all_done(io) {
             self.end_drain(io);
         }
+    }
+
+    /// Whether all shards have sent each other what they had. The others hear that this one has, once.
+    fn are_all_done(&mut self, io: &mut Ring<'_>) -> bool {
+        let Some(Drain { told_others, .. }) = &self.drain else { return false };
+        if !*told_others {
+            if !self.has_sent_all() {
+                return false;
+            }
+            let from = self.index;
+            let others = (0..self.shards).filter(|shard| *shard != from);
+            self.letters.extend(others.map(|shard| (shard, Mail::Stopping { from })));
+            self.send_letters(io);
+        }
+        if let Some(drain) = &mut self.drain {
+            drain.told_others = true;
+        }
+        self.letters.is_empty() && self.stopping.count_ones() as usize + 1 == self.shards
+    }
+
+    /// Whether all messages are with their subscribers here, and with the other shards.
+    fn has_sent_all(&self) -> bool {
+        self.delivery.has_sent_all() && self.queues.is_confirmed() && self.retained.is_confirmed()
+    }
+
+    /// A shard has sent this one all that it had.
+    pub(super) fn other_is_done(&mut self, from: usize) {
+        self.stopping |= 1 << from;
     }
 
     /// Closes every device's connection; a will that is due becomes a row, which is waited for as well.

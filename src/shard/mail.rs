@@ -95,6 +95,11 @@ pub enum Mail {
         /// How many, the oldest first.
         count: u64,
     },
+    /// The service stops, and nothing more comes from this shard.
+    Stopping {
+        /// Which.
+        from: usize,
+    },
     /// Packet identifiers that publishers of another shard have released: their exchanges are over.
     Release {
         /// That shard.

@@ -195,6 +195,8 @@ pub struct Core {
     given_up: given_up::GivenUp,
     announced: Announced,
     drain: Option<drain::Drain>,
+    /// Other shards that have nothing left to do before the service stops, as bits.
+    stopping: u64,
     numbers: Numbers,
     teller: Teller,
     random: fastrand::Rng,
@@ -251,6 +253,7 @@ impl Core {
             given_up: given_up::GivenUp::default(),
             announced: Announced::new(config.sinks.len()),
             drain: None,
+            stopping: 0,
             numbers: Numbers::new(board, layout),
             teller: Teller::new(Arc::clone(&around.journal), index),
             random,

@@ -148,6 +148,7 @@ impl Shard for Core {
             Mail::Accept => {}
             Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
             Mail::Reconfigure(to) => self.reconfigure(io, *to),
+            Mail::Stopping { from } => self.other_is_done(from),
             Mail::Drain { grace } => self.begin_drain(io, grace),
         }
     }
@@ -270,6 +271,10 @@ impl Core {
 
     /// Sessions expire and wills fall due by one timer for all of them.
     fn set_session_timer(&mut self, io: &mut Ring<'_>) {
+        if !self.queues.have_all_told() {
+            // Wills of an earlier start stay with their sessions until then.
+            return;
+        }
         let Some(at) = self.sessions.next_expiry() else { return };
         if self.session_timer.is_some_and(|(set, _)| set <= at) {
             return;

@@ -3,7 +3,7 @@
 
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
-use crate::session::DueWill;
+use crate::session::{DueWill, SessionKey};
 
 use super::delivery::PublishedBy;
 use super::events::{denied, publish_refused, second};
@@ -46,6 +46,14 @@ impl Core {
         self.around.edge.allows(auth, due.grants.as_deref(), client, wanted)
     }
 
+    /// It is published, or refused: it goes from the log with this turn.
+    fn will_is_over(&mut self, session: Option<SessionKey>) {
+        if let Some(key) = session {
+            self.sessions.will_is_over(key);
+            self.write_notes();
+        }
+    }
+
     fn publish_will(&mut self, io: &mut Ring<'_>, due: DueWill) {
         let (now, wall) = (io.now(), io.wall());
         let publish = due.publish();
@@ -54,7 +62,7 @@ impl Core {
             self.numbers.count(M::PublishesRefused);
             self.numbers.count(M::WillsDenied);
             denied(&mut self.teller, second(now), "will", &due.client_id, username, publish.topic);
-            return;
+            return self.will_is_over(due.session);
         }
         let mut route = self.delivery.route(publish.topic, || (&due.client_id, None));
         if publish.retain {
@@ -65,6 +73,7 @@ impl Core {
             return self.sessions.keep_will(due);
         }
         let message = message(publish.topic, &due.client_id, username, &publish, wall);
+        let mut is_refused = false;
         match self.outlets.reserve(&message, false, &[], false) {
             Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
@@ -77,14 +86,19 @@ impl Core {
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 let (config, second) = (&self.around.config, second(now));
                 publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
-                return self.numbers.count(M::Wills);
+                is_refused = true;
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
+        self.numbers.count(M::Wills);
+        if is_refused {
+            return self.will_is_over(due.session);
+        }
+        // In one group with what this shard writes down of it.
+        self.will_is_over(due.session);
         // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
         let session = self.sessions.find(&due.client_id);
         let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };
         self.deliver(io, route, &publish, from, None);
-        self.numbers.count(M::Wills);
     }
 }

@@ -339,6 +339,69 @@ fn a_client_that_comes_back_gets_what_it_may_read_now() {
     assert_eq!(world.number(ShardMetric::CopiesDenied), 4);
 }
 
+/// What may be read is asked when a client comes back. A start does not know that yet, and drops nothing.
+#[test]
+fn what_waits_for_a_kept_session_outlives_a_start() {
+    for (rules, share) in [("", ""), ("acl_file", ""), ("", "$share/g/")] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let acl = dir.path().join("acl");
+        std::fs::write(&acl, "topic readwrite mine/#\n").expect("written");
+        let acl_file = if rules.is_empty() { String::new() } else { format!("acl_file = '{}'", acl.display()) };
+        let more =
+            format!("[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'anonymous'\n{acl_file}\n");
+        let mut process = Process::spooled_as("0ms", &more, &KEPT, 1);
+        let (shard, subscriber, _) = process.connect("s");
+        let filter = format!("{share}mine/+");
+        let two = SubscriptionOptions { qos: QoS::ExactlyOnce, ..PLAIN };
+        process.say(shard, subscriber, &subscribe_packet(Version::V5, 0, &[(&filter, two)]));
+        process.lose(shard, subscriber);
+        let say = |process: &mut Process, packet_id, payload| {
+            let (shard, publisher, _) = process.connect("p");
+            let qos = if packet_id % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+            let publish = Publish { qos, packet_id, ..message("mine/a", payload) };
+            process.say(shard, publisher, &bytes_of(Version::V5, &Packet::Publish(publish)));
+            let answer = process.heard(shard, publisher);
+            assert_eq!(answer, [if packet_id % 2 == 0 { 0x50 } else { 0x40 }, 2, 0, packet_id as u8]);
+        };
+        say(&mut process, 1, "1");
+        say(&mut process, 2, "2");
+        process.power_cut(0);
+        process.settle();
+        say(&mut process, 3, "3");
+        say(&mut process, 4, "4");
+        let (shard, subscriber, mut behind) = process.connect("s");
+        behind.extend(process.heard(shard, subscriber));
+        let payload = |packet: Packet<'_>| match packet {
+            Packet::Publish(of) => Some(String::from_utf8_lossy(of.payload).into_owned()),
+            _ => None,
+        };
+        let got: Vec<_> = packets(&behind).filter_map(payload).collect();
+        assert_eq!(got, ["1", "2", "3", "4"], "{filter} {rules}");
+        assert_eq!(process.number(ShardMetric::CopiesDenied), 0);
+    }
+}
+
+/// Rules that grant more hold for who is away as well.
+#[test]
+fn what_is_published_after_a_client_was_granted_more_waits_for_it() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, READ_ONE, "");
+    let mut kept = PropertyBuf::new();
+    kept.extend([Property::SessionExpiryInterval(1_000)]);
+    let (conn, _) = connect_as(&mut world, hello("c", kept.as_properties()));
+    assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("mine/+", AT_LEAST_ONCE)]), [1]);
+    let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
+    hang_up(&mut world, conn);
+    write_rules(&dir, READ_BOTH);
+    world.reload();
+    publish_all(&mut world, publisher, 1, &["mine/lost", "mine/kept"]);
+    let back = Connect { clean_start: false, ..hello("c", kept.as_properties()) };
+    let conn = send_connect(&mut world, back);
+    let all = heard(&mut world, conn, Version::V5);
+    assert_eq!(all[1..], ["mine/lost x qos 1 id 1", "mine/kept x qos 1 id 2"], "{all:?}");
+    assert_eq!(world.number(ShardMetric::CopiesDenied), 0);
+}
+
 /// X43: the same for a client that is connected and has not acknowledged enough to be sent more.
 #[test]
 fn what_waits_for_an_acknowledgement_is_not_sent_once_it_may_not_be_read() {

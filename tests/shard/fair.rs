@@ -329,6 +329,77 @@ fn what_an_absent_client_has_not_acknowledged_makes_room_for_others() {
     acknowledges_nothing(QoS::ExactlyOnce, true);
 }
 
+/// However many such clients there are, of few large messages or many small ones.
+#[test]
+fn nor_do_many_of_them() {
+    for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        for (messages, bytes) in [(140, 30_000), (1_024, 20)] {
+            many_acknowledge_nothing(qos, messages, &"x".repeat(bytes));
+        }
+    }
+}
+
+fn many_acknowledge_nothing(qos: QoS, messages: u16, payload: &str) {
+    const CLIENTS: usize = 8;
+    let mut world = World::new(&config());
+    let options = if qos == QoS::ExactlyOnce { QOS_2 } else { QOS_1 };
+    let publisher = world.device_v5("p");
+    let mut hogs = Vec::new();
+    for number in 0..CLIENTS {
+        let filter = format!("hog-{number}");
+        let hog = world.connect_v5(&filter, &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0x04, 0]);
+        world.sent(hog);
+        assert_eq!(subscribe(&mut world, hog, Version::V5, 0, &[(&filter, options)]), [qos as u8]);
+        for packet_id in 1..=messages {
+            let of = Publish { qos, packet_id, ..message(&filter, payload) };
+            publish(&mut world, publisher, Version::V5, of);
+            if packet_id % 8 == 0 || payload.len() > 1_000 {
+                world.advance(Duration::from_millis(1));
+            }
+            world.sent(hog);
+            world.sent(publisher);
+            if qos == QoS::ExactlyOnce {
+                answer(&mut world, publisher, 6, packet_id);
+                world.sent(publisher);
+            }
+        }
+        hogs.push(hog);
+    }
+    let (other, _) = world.kept_v5("other");
+    assert_eq!(subscribe(&mut world, other, Version::V5, 0, &[("t", options)]), [qos as u8]);
+    for id in 1..=20u16 {
+        publish(&mut world, publisher, Version::V5, Publish { qos, packet_id: id, ..message("t", payload) });
+        world.advance(Duration::from_millis(1));
+        world.sent(publisher);
+        let heard = hear(&mut world, other);
+        let got = heard.iter().filter(|heard| matches!(heard, Heard::Message { .. })).count();
+        assert_eq!(got, 1, "{qos:?}, {messages}: message {id}: {heard:?}");
+        if qos == QoS::ExactlyOnce {
+            answer(&mut world, publisher, 6, id);
+            answer(&mut world, other, 5, id);
+            world.advance(Duration::from_millis(1));
+            answer(&mut world, other, 7, id);
+        } else {
+            answer(&mut world, other, 4, id);
+        }
+        hear(&mut world, other);
+    }
+    if qos == QoS::AtLeastOnce {
+        while world.number(M::CopiesInFlight) > 0 {
+            for hog in &hogs {
+                let acks = (1..=2 * messages).flat_map(|id| [0x40, 2, (id >> 8) as u8, id as u8]);
+                world.bytes(*hog, &acks.collect::<Vec<_>>());
+                world.sent(*hog);
+            }
+        }
+        for id in 1..=20u16 {
+            publish(&mut world, publisher, Version::V5, Publish { qos, packet_id: id, ..message("t", "x") });
+        }
+        world.advance(Duration::from_millis(1));
+        assert_eq!(hear(&mut world, other).len(), 20, "a client is sent as much as before");
+    }
+}
+
 /// Nor is it different where a client unsubscribes before it goes: what it had been sent may go as well.
 #[test]
 fn what_a_client_without_subscriptions_leaves_makes_room_for_others() {
@@ -359,6 +430,41 @@ fn what_a_client_without_subscriptions_leaves_makes_room_for_others() {
         world.sent(publisher);
         assert_eq!(hear(&mut world, other).len(), 1, "message {id}");
         answer(&mut world, other, 4, id);
+    }
+}
+
+/// What an absent client has not acknowledged at QoS 1 may go, so others are sent no less for it; nor is one whose messages are not
+/// remembered.
+#[test]
+fn who_is_away_does_not_slow_others_down() {
+    for goes in [true, false] {
+        let mut world = World::new(&config());
+        let publisher = world.device_v5("p");
+        let payload = "x".repeat(30_000);
+        for number in 0..2 {
+            let filter = format!("hog-{number}");
+            let hog = world.connect_v5(&filter, &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0x04, 0]);
+            world.sent(hog);
+            assert_eq!(subscribe(&mut world, hog, Version::V5, 0, &[(&filter, QOS_1)]), [1]);
+            for packet_id in 1..=if number == 0 { 139 } else { 80 } {
+                let of = Publish { qos: QoS::AtLeastOnce, packet_id, ..message(&filter, &payload) };
+                publish(&mut world, publisher, Version::V5, of);
+                world.advance(Duration::from_millis(1));
+                world.sent(hog);
+                world.sent(publisher);
+            }
+            if goes {
+                lose(&mut world, hog);
+            }
+        }
+        let other = if goes { world.kept_v5("other").0 } else { world.device_v5("other") };
+        assert_eq!(subscribe(&mut world, other, Version::V5, 0, &[("t", QOS_1)]), [1]);
+        for id in 1..=20u16 {
+            let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", "x") };
+            publish(&mut world, publisher, Version::V5, of);
+            world.advance(Duration::from_millis(1));
+        }
+        assert_eq!(hear(&mut world, other).len(), 20, "goes: {goes}");
     }
 }
 

@@ -131,6 +131,29 @@ impl Process {
         self.shards.iter().all(|of| of.mail.is_empty())
     }
 
+    /// SIGTERM: until all shards have stopped. What is sent to one that has stopped is gone.
+    pub(crate) fn stop(&mut self) {
+        for of in &mut self.shards {
+            of.core.on_mail(&mut of.table, Mail::Drain { grace: Duration::from_secs(60) });
+        }
+        for _ in 0..200 {
+            for shard in 0..self.shards.len() {
+                if self.shards[shard].table.stopped {
+                    self.shards[shard].mail.clear();
+                    continue;
+                }
+                self.read_mail(shard, usize::MAX);
+                self.turn(shard, Duration::from_millis(10));
+                let Of { core, table, .. } = &mut self.shards[shard];
+                for conn in table.closed() {
+                    core.on_close(table, conn, Closed::Local);
+                    table.release(conn);
+                }
+            }
+        }
+        assert!(self.shards.iter().all(|of| of.table.stopped), "it stops");
+    }
+
     /// Until nothing more happens.
     pub(crate) fn settle(&mut self) {
         for _ in 0..20 {

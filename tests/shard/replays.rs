@@ -128,3 +128,35 @@ fn what_a_slow_client_missed_is_sent_as_retained() {
     let missing: Vec<_> = (0..60).map(|number| format!("u/{number:03}")).filter(|of| !topics.contains(&**of)).collect();
     assert_eq!(missing, [""; 0]);
 }
+
+/// What came live instead of a retained message was dropped from its queue before the replay had come to its topic.
+#[test]
+fn what_a_full_queue_has_dropped_is_sent_as_retained() {
+    let mut world = World::new(&format!("{}\n[delivery]\nqueue_messages_max = 3\n", super::small()));
+    let publisher = world.device_v5("p");
+    for topic in ["a", "b", "z"] {
+        let of = Publish { retain: true, qos: QoS::AtLeastOnce, packet_id: 1, ..message(topic, "old") };
+        publish(&mut world, publisher, Version::V5, of);
+    }
+    let conn = world.connect_v5("s", &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0, 1]);
+    world.sent(conn);
+    world.bytes(conn, &subscribe_packet(Version::V5, 0, &[("#", super::queues::QOS_1)]));
+    world.advance(Duration::from_millis(1));
+    let live = |topic| Publish { qos: QoS::AtLeastOnce, packet_id: 1, ..message(topic, "new") };
+    publish(&mut world, publisher, Version::V5, Publish { retain: true, ..live("z") });
+    (0..3).for_each(|_| publish(&mut world, publisher, Version::V5, live("n")));
+    let mut got = Vec::new();
+    for _ in 0..20 {
+        let heard = settled(&mut world, conn);
+        for text in heard.iter().filter(|text| !text.starts_with("SubAck")) {
+            let id: u16 = text
+                .split(" id ")
+                .nth(1)
+                .and_then(|id| id.split(' ').next()?.parse().ok())
+                .unwrap_or_else(|| panic!("{heard:?}"));
+            super::queues::answer(&mut world, conn, 4, id);
+        }
+        got.extend(heard);
+    }
+    assert!(got.iter().any(|text| text.starts_with("z new")), "{got:?}");
+}

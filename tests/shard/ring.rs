@@ -151,6 +151,12 @@ impl Table {
         self.free.contains(&conn.slot)
     }
 
+    /// Connections that the shard has closed, and whose end it has not been told.
+    pub(crate) fn closed(&self) -> Vec<ConnId> {
+        let all = (0..self.wires.len()).map(|slot| self.id(slot));
+        all.filter(|conn| self.wires[conn.slot as usize].closed && !self.is_free(*conn)).collect()
+    }
+
     /// The wire that an id names, closed or not.
     pub(crate) fn named(&mut self, conn: ConnId) -> Option<&mut Wire> {
         self.wires.get_mut(conn.slot as usize).filter(|wire| wire.generation == conn.generation)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version, Will};
+use forebay::mqtt::packet::{self as mqtt, Connect, Packet, Publish, QoS, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::rules::KEPT;
 use forebay::shard::router::owner;
@@ -25,50 +25,87 @@ fn payloads(bytes: &[u8]) -> Vec<String> {
     publishes.collect()
 }
 
+/// A device of the first shard with a retained will, and a subscriber of the second one, which is away and is the home of the will's topic.
+struct Will {
+    process: Process,
+    topic: String,
+    subscriber: String,
+}
+
+impl Will {
+    fn new() -> Self {
+        let mut process = Process::spooled(&KEPT, 2);
+        let topic = name_on(1, 2, "t/");
+        let mut properties = PropertyBuf::new();
+        properties.push(Property::SessionExpiryInterval(3_600));
+        let client_id = &*name_on(0, 2, "device-");
+        let will = message(&topic, "offline");
+        let connect = Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive_s: 0,
+            client_id,
+            will: Some(mqtt::Will {
+                qos: QoS::AtLeastOnce,
+                retain: true,
+                topic: &topic,
+                payload: will.payload,
+                properties: will.properties,
+            }),
+            username: None,
+            password: None,
+            properties: properties.as_properties(),
+        };
+        let (shard, device) = process.open_with(client_id, &bytes_of(Version::V5, &Packet::Connect(connect)));
+        process.settle();
+        let subscriber = name_on(1, 2, "subscriber-");
+        let (at, conn, _) = process.connect(&subscriber);
+        process.say(at, conn, &subscribe_packet(Version::V5, 0, &[(&topic, QOS_1)]));
+        let online = Publish { retain: true, ..message(&topic, "online") };
+        process.say(shard, device, &bytes_of(Version::V5, &Packet::Publish(online)));
+        assert_eq!(payloads(&process.heard(at, conn)), ["online"]);
+        process.lose(at, conn);
+        Self { process, topic, subscriber }
+    }
+
+    /// The subscriber, and who comes later.
+    fn reaches_both(mut self) {
+        self.process.settle();
+        let (at, conn, mut behind) = self.process.connect(&self.subscriber);
+        behind.extend(self.process.heard(at, conn));
+        assert_eq!(payloads(&behind), ["offline"], "the subscriber's session was there");
+        let (at, conn, _) = self.process.connect("new");
+        self.process.say(at, conn, &subscribe_packet(Version::V5, 0, &[(&self.topic, QOS_1)]));
+        assert_eq!(payloads(&self.process.heard(at, conn)), ["offline"], "it is retained");
+    }
+}
+
 /// The client was connected when the power failed. The shard of its will has started before the one where the subscriber and the
 /// retained message are.
 #[test]
 fn a_will_of_an_earlier_start_waits_for_all_shards() {
-    let mut process = Process::spooled(&KEPT, 2);
-    let topic = name_on(1, 2, "t/");
-    let [will, online] = ["offline", "online"].map(|payload| Publish { retain: true, ..message(&topic, payload) });
-    let mut properties = PropertyBuf::new();
-    properties.push(Property::SessionExpiryInterval(3_600));
-    let client_id = &*name_on(0, 2, "device-");
-    let connect = Connect {
-        version: Version::V5,
-        clean_start: true,
-        keep_alive_s: 0,
-        client_id,
-        will: Some(Will {
-            qos: QoS::AtLeastOnce,
-            retain: true,
-            topic: &topic,
-            payload: will.payload,
-            properties: will.properties,
-        }),
-        username: None,
-        password: None,
-        properties: properties.as_properties(),
-    };
-    let (shard, device) = process.open_with(client_id, &bytes_of(Version::V5, &Packet::Connect(connect)));
-    process.settle();
-    let subscriber = name_on(1, 2, "subscriber-");
-    let (at, conn, _) = process.connect(&subscriber);
-    process.say(at, conn, &subscribe_packet(Version::V5, 0, &[(&topic, QOS_1)]));
-    process.say(shard, device, &bytes_of(Version::V5, &Packet::Publish(online)));
-    assert_eq!(payloads(&process.heard(at, conn)), ["online"]);
-    process.say(at, conn, &[0x40, 2, 0, 1]);
-    process.lose(at, conn);
+    let mut of = Will::new();
+    of.process.power_cut(0b10);
+    of.reaches_both();
+}
 
-    process.power_cut(0b10);
-    process.settle();
-    let (at, conn, mut behind) = process.connect(&subscriber);
-    behind.extend(process.heard(at, conn));
-    assert_eq!(payloads(&behind), ["offline"], "the subscriber's session was there");
-    let (at, conn, _) = process.connect("new");
-    process.say(at, conn, &subscribe_packet(Version::V5, 0, &[(&topic, QOS_1)]));
-    assert_eq!(payloads(&process.heard(at, conn)), ["offline"], "it is retained");
+/// And it is in the log until then.
+#[test]
+fn a_start_that_is_cut_short_leaves_the_will_to_the_next() {
+    let mut of = Will::new();
+    of.process.power_cut(0b10);
+    (0..3).for_each(|_| of.process.turn(0, Duration::from_millis(1)));
+    of.process.power_cut(0);
+    of.reaches_both();
+}
+
+/// The shard of the subscriber has nothing to wait for when the service stops, and the will comes only then.
+#[test]
+fn a_will_of_an_orderly_stop_reaches_other_shards() {
+    let mut of = Will::new();
+    of.process.stop();
+    of.process.kill(0);
+    of.reaches_both();
 }
 
 /// A shard has not heard from all the others what they hold of a share's messages when more come for it.

@@ -164,6 +164,7 @@ impl Core {
         of: &[Subscriber<SessionKey>],
         is_stale: bool,
     ) -> Result<(), M> {
+        self.limit_what_is_sent();
         let Message { publish, waited_s, by, .. } = message;
         let key = of[0].session;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
@@ -223,6 +224,7 @@ impl Core {
                 Handed::Queued => return Ok(()),
                 Handed::DroppedOldest(_) => {
                     self.take_dropped(io.now(), key, M::CopiesQueueFull);
+                    self.retained.note_dropped(key);
                     // Others may still get them: that they are over for this one is written down.
                     self.note_queue_later(io.now(), key);
                     return Ok(());

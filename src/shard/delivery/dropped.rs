@@ -115,6 +115,7 @@ impl Core {
         numbers.set(M::CopiesOldest, oldest);
         numbers.set(M::CopiesQueued, (remembered.copies(Place::Queued) + of_shares) as u64);
         numbers.set(M::CopiesInFlight, remembered.copies(Place::InFlight) as u64);
+        numbers.set(M::CopiesInFlightBytes, remembered.in_flight_bytes() as u64);
         numbers.set(M::CopiesAcknowledged, remembered.acknowledged());
         numbers.set(M::Shares, shares.parts() as u64);
         numbers.set(M::ShareQueuedMessages, messages as u64);

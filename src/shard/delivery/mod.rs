@@ -249,6 +249,11 @@ impl Delivery {
         self.lines.are_empty() && self.received.is_empty()
     }
 
+    /// Whether that is so, and what has come here for other shards is with them.
+    pub(super) fn has_sent_all(&self) -> bool {
+        self.is_idle() && self.peers.are_empty()
+    }
+
     /// Publishers that found no room may find some.
     pub(super) fn has_freed(&mut self) {
         self.freed += 1;

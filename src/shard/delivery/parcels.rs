@@ -91,6 +91,11 @@ impl Peers {
         bits(peers).find(|shard| is_full(&self.0[*shard].packets)).map_or(Ok(()), Err)
     }
 
+    /// Whether nothing waits to be sent.
+    pub(super) fn are_empty(&self) -> bool {
+        self.0.iter().all(|peer| peer.packets.is_empty())
+    }
+
     pub(super) fn has_room(&self, shard: usize) -> bool {
         self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
     }

@@ -30,6 +30,8 @@ pub(in crate::shard) struct Fullest {
     right: usize,
     /// What waits comes near one of the bounds.
     is_short: bool,
+    /// It is more than half of one.
+    is_half: bool,
 }
 
 /// Entries beside twice those that were right before they are looked through.
@@ -83,6 +85,7 @@ impl Core {
     pub(in crate::shard) fn remembers_more(&mut self) -> bool {
         let bytes = self.delivery.remembered().bytes();
         let Bounds { bytes: most, .. } = self.queues.bounds;
+        self.queues.fullest.is_half |= bytes > most / 2;
         self.queues.fullest.is_short |= bytes > most / 16 * 15;
         bytes <= most
     }
@@ -91,8 +94,23 @@ impl Core {
     pub(super) fn stores_more(&mut self) -> bool {
         let stored = self.delivery.remembered().stored();
         let Bounds { messages: most, .. } = self.queues.bounds;
+        self.queues.fullest.is_half |= stored > most / 2;
         self.queues.fullest.is_short |= stored > most / 16 * 15;
         stored < most
+    }
+
+    /// What clients have not acknowledged may not go. Where it takes half of what may wait, each of them is sent little more: what waits behind
+    /// may go, and the other half is there for those that do acknowledge. Asked before a copy is made: that it can be sent holds until it is.
+    pub(in crate::shard) fn limit_what_is_sent(&mut self) {
+        if !std::mem::take(&mut self.queues.fullest.is_half) {
+            return;
+        }
+        let (remembered, Bounds { messages, bytes }) = (self.delivery.remembered(), self.queues.bounds);
+        let has_log = self.outlets.buffer.is_some();
+        let (bound, bound_bytes) = remembered.bound();
+        let by_bytes = remembered.bytes().min(bound_bytes) > bytes / 2;
+        let by_messages = remembered.stored().min(bound) > messages / 2;
+        remembered.set_tight(by_bytes || has_log && by_messages);
     }
 
     /// What a client had been sent waits again, as its connection is lost.
@@ -107,6 +125,8 @@ impl Core {
 
     /// At the end of a turn: if what waits comes near a bound, the longest queues lose their oldest messages.
     pub(in crate::shard) fn make_room(&mut self, now: Monotonic) {
+        self.queues.fullest.is_half |= self.delivery.remembered().is_tight();
+        self.limit_what_is_sent();
         let (fullest, sessions, shares) = (&mut self.queues.fullest, &self.sessions, &self.delivery.shares);
         if fullest.entries > 2 * fullest.right + ENTRIES_MORE {
             fullest.look_through(|holder| match holder {
@@ -162,6 +182,7 @@ impl Core {
         match holder {
             Holder::Session(key) => {
                 self.note_queue_later(now, key);
+                self.retained.note_dropped(key);
                 self.dropped_for_room(now, Whose::Session(key), gone);
             }
             Holder::Share(number) => {

@@ -134,6 +134,11 @@ impl Queues {
         self.exchanges.have_all_told()
     }
 
+    /// Whether all shards have told of each message that it is durable for their sessions.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmations.unconfirmed() == 0
+    }
+
     /// Whether that shard has room for one more.
     pub(super) fn has_room(&self, shard: usize) -> bool {
         self.confirmations.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
@@ -284,10 +289,6 @@ impl Core {
     }
 
     fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
-        if to.iter().any(|pending| pending.recipient.number == 0) && self.delivery.remembered().has_ended() {
-            // Its session may have had a copy of that number that is over: the log is to have that first.
-            self.write_ends();
-        }
         let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &mut self.outlets.buffer) else { return 0 };
         let deadline = deadline_of(buffer, &body, publish);
         let payload = &mut self.queues.payload;

@@ -162,6 +162,11 @@ impl Retained {
         owner(topic, self.confirmations.shards())
     }
 
+    /// Whether all homes have told of each message that it is on their disks.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.confirmations.unconfirmed() == 0
+    }
+
     /// Whether a home may be sent one more.
     pub(super) fn has_room(&self, home: usize) -> bool {
         self.confirmations.unconfirmed_by(home) < RETAINED_UNCONFIRMED_MAX

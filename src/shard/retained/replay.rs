@@ -340,6 +340,11 @@ impl Retained {
         }
     }
 
+    /// Messages that waited for a session were dropped: some may have been in place of retained ones.
+    pub(in crate::shard) fn note_dropped(&mut self, key: SessionKey) {
+        self.note_missed(key, u64::MAX);
+    }
+
     /// When a message of a publisher of this shard is taken, now.
     pub(in crate::shard) fn taken(&self, shard: usize, publish: &Publish<'_>) -> Taken {
         Taken { shard, passes: if publish.dup { 0 } else { self.replays.passes } }
