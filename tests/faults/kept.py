@@ -17,13 +17,19 @@ from generator import Orders
 from scenarios import Kill9
 from stand import Failed, Load, free_ports
 
-# Nothing may be dropped: each missing copy is a fault. Real clients always come back to the same port.
+# Nothing may be dropped: each missing copy is a fault. Real clients always come back to the same port. What everybody may read is asked for
+# all the same: a start does not know it before a client is back.
+LISTENER = 'auth = "all"'
 MORE = """
 [delivery]
 queue_messages_max = 1000000
 queue_bytes_max = "1GiB"
 [[listener]]
 bind = "127.0.0.1:{port}"
+auth = "all"
+[auth.all]
+chain = "anonymous"
+acl_file = "{acl}"
 """
 SUBSCRIBED_WITHIN_S = 60
 # Every so many cycles the service has more time, so that its clients come to rest before it is killed.
@@ -96,7 +102,9 @@ class Subscribers(Kill9):
         super().prepare()
 
     def start_service(self, **settings: object) -> None:
-        super().start_service(more=MORE.format(port=self.port), **settings)
+        acl = self.work / "acl"
+        acl.write_text("topic readwrite #\n")
+        super().start_service(listener=LISTENER, more=MORE.format(port=self.port, acl=acl), **settings)
 
     def begin_round(self) -> Load:
         options, name = self.options, f"r{self.rounds + 1}"

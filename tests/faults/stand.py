@@ -54,6 +54,7 @@ drain_grace = "{grace}s"
 bind = "127.0.0.1:0"
 [[listener]]
 bind = "127.0.0.1:{port}"
+{listener}
 [kafka.main]
 bootstrap = "{bootstrap}"
 buffer_bytes = "{buffer}"
@@ -255,7 +256,7 @@ class Stand:
         """The first start, and the wait for it; the load's first target."""
         options = self.options
         level = getattr(options, "level", None) or options.spool
-        values = {"shards": options.shards, "grace": 10, "buffer": options.buffer, "spool_bytes": options.spool_bytes, "cluster": "", "more": "", "when_full": options.when_full, "append": options.append} | settings
+        values = {"shards": options.shards, "grace": 10, "buffer": options.buffer, "spool_bytes": options.spool_bytes, "listener": "", "cluster": "", "more": "", "when_full": options.when_full, "append": options.append} | settings
         spool = SPOOL.format(**values) if self.spooled else ""
         text = CONFIG.format(data=self.data, port="{port}", bootstrap=self.service_bootstrap, sink=SINK[level], **(values | {"spool": spool}))
         self.service = Bridge(self.work, text, self.program, self.environment, self.wrap)
