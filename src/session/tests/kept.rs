@@ -163,6 +163,11 @@ fn a_will_is_noted_until_it_is_sent_or_forgotten() {
     assert!(k.shard.wills().is_empty(), "a restart counts as a disconnect");
     k.shard.pass(S);
     assert_eq!(k.shard.wills(), ["w"]);
+    assert_eq!(k.write(), [""; 0], "it has not found room yet");
+    k.crash(&[]);
+    k.shard.pass(10 * S);
+    let due = k.shard.sessions.next_will().expect("again");
+    k.shard.sessions.will_is_over(due.session.expect("its session is kept"));
     assert_eq!(k.write(), ["kept 11"]);
     k.crash(&[]);
     k.shard.pass(60 * S);
