@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::body::{Body, Copy, Place};
+use super::body::{Body, Copy, Place, Remembered};
 use crate::mqtt::packet::QoS;
 
 /// Packet identifiers there are.
@@ -62,9 +62,28 @@ impl Item {
         }
     }
 
-    /// Whether it is one that may go though it was sent, if its client is away.
-    pub(super) fn may_be_left(&self) -> bool {
+    /// Whether it may be dropped though it was sent, if its client is away.
+    fn may_be_left(&self) -> bool {
         self.state == State::Sent && self.copy.qos == QoS::AtLeastOnce && self.body.is_some()
+    }
+
+    /// Its client is away.
+    pub(super) fn leaves(&self, all: &Remembered) {
+        if self.may_be_left() {
+            all.leaves(self.bytes());
+        }
+    }
+
+    /// One whose client is away is over, or its client is back and is sent it again.
+    pub(super) fn left_no_more(&self, all: &Remembered) {
+        if self.may_be_left() {
+            all.left_no_more(self.bytes());
+        }
+    }
+
+    /// Whether its copy is over, and its exchange is not.
+    pub(super) fn is_finishing(&self) -> bool {
+        self.state.place().is_none()
     }
 
     /// Whether its message is in the log for other sessions, too: then its end has to be written down.

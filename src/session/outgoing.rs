@@ -129,18 +129,11 @@ impl Outgoing {
     /// Drops one that waits and may go. That others have its message is known by then: it may be held after that.
     pub(super) fn drop_queued(&mut self, at: usize) -> Option<Item> {
         let gone = self.items.remove(at)?;
-        self.left_no_more(&gone);
+        gone.left_no_more(&self.all);
         self.queued_bytes -= gone.bytes();
         self.all.moves(gone.bytes(), gone.state.place(), None);
         self.note_end(&gone);
         Some(gone)
-    }
-
-    /// One behind those that are open is over, or sent again.
-    fn left_no_more(&self, item: &Item) {
-        if item.may_be_left() {
-            self.all.left_no_more(item.bytes());
-        }
     }
 
     /// Drops those that were not sent and may go, oldest first, as long as more have to go: [`Session::take_dropped`]. How many.
@@ -231,8 +224,7 @@ impl Outgoing {
 
     /// The connection is gone: all of it is to be sent again.
     fn rewind(&mut self) {
-        let open = self.items.range(..self.open);
-        open.filter(|item| item.may_be_left()).for_each(|item| self.all.leaves(item.bytes()));
+        self.items.range(..self.open).for_each(|item| item.leaves(&self.all));
         (self.open, self.stay_below) = (0, 0);
         self.queued_bytes += std::mem::take(&mut self.open_bytes);
     }
@@ -278,7 +270,7 @@ impl Outgoing {
     /// Its session has ended: what its client has not acknowledged.
     fn into_gone(self) -> Gone {
         let mut gone = Gone::default();
-        self.items.range(self.open..).for_each(|item| self.left_no_more(item));
+        self.items.range(self.open..).for_each(|item| item.left_no_more(&self.all));
         for item in self.items.iter().filter(|item| item.state.place().is_some()) {
             self.all.moves(item.bytes(), item.state.place(), None);
             gone.push(item.body.as_ref());
@@ -288,7 +280,7 @@ impl Outgoing {
 
     /// A copy that is open is over, as the client has it, or refuses it.
     fn end_answered(&mut self, at: usize, is_error: bool) {
-        let is_first = self.items[at].state.place().is_some();
+        let is_first = !self.items[at].is_finishing();
         let body = self.end(at);
         if is_first && is_error {
             self.dropped.push(body.as_ref());
@@ -323,9 +315,7 @@ impl Outgoing {
             let share = item.copy.share.filter(|_| item.copy.qos == QoS::AtLeastOnce);
             let Some((share, body)) = share.zip(item.body.as_ref()) else { return true };
             *queued_bytes -= body.packet().len();
-            if item.may_be_left() {
-                all.left_no_more(item.bytes());
-            }
+            item.left_no_more(all);
             all.moves(item.bytes(), item.state.place(), None);
             taken.push((share, Rc::clone(body)));
             false
@@ -335,8 +325,7 @@ impl Outgoing {
 
     /// Whether the next that waits may be sent. PUBREL waits for no quota [MQTT-3.3.4-10].
     fn has_next(&self, quota: u16) -> bool {
-        let needs_quota = |item: &Item| !matches!(item.state, State::Received | State::Unwritten);
-        self.items.get(self.open).is_some_and(|item| self.has_quota(quota) || !needs_quota(item))
+        self.items.get(self.open).is_some_and(|item| self.has_quota(quota) || item.is_finishing())
     }
 
     fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
@@ -364,9 +353,7 @@ impl Outgoing {
                 Written::Yes(payload) => {
                     self.queued_bytes -= item.bytes();
                     self.open_bytes += item.bytes();
-                    if item.may_be_left() {
-                        self.all.left_no_more(item.bytes());
-                    }
+                    item.left_no_more(&self.all);
                     if item.state != State::Sent {
                         pumped.sent += 1;
                         pumped.sent_bytes += payload as u64;
@@ -566,7 +553,7 @@ impl Session {
                 let item = &mut outgoing.items[at];
                 let bytes = item.bytes();
                 outgoing.all.moves(bytes, item.state.place(), None);
-                if item.state.place().is_some() {
+                if !item.is_finishing() {
                     outgoing.all.acknowledges();
                 }
                 if outgoing.finishing.has_it(item) {

@@ -52,7 +52,7 @@ impl SavedQueue {
             (expected, at) = (number + run as u64, at + run);
         }
         saved.over_between(expected, outgoing.next);
-        let finishing = outgoing.items.iter().filter(|item| matches!(item.state, State::Unwritten | State::Received));
+        let finishing = outgoing.items.iter().filter(|item| item.is_finishing());
         saved.received.extend(finishing.take(outgoing.finishing.all).map(|item| item.number));
         saved
     }

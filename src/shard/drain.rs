@@ -136,18 +136,17 @@ impl Core {
 
     /// Whether all shards have sent each other what they had. The others hear that this one has, once.
     fn are_all_done(&mut self, io: &mut Ring<'_>) -> bool {
-        let Some(Drain { told_others, .. }) = &self.drain else { return false };
-        if !*told_others {
-            if !self.has_sent_all() {
+        let has_sent_all = self.has_sent_all();
+        let Some(drain) = &mut self.drain else { return false };
+        if !drain.told_others {
+            if !has_sent_all {
                 return false;
             }
+            drain.told_others = true;
             let from = self.index;
             let others = (0..self.shards).filter(|shard| *shard != from);
             self.letters.extend(others.map(|shard| (shard, Mail::Stopping { from })));
             self.send_letters(io);
-        }
-        if let Some(drain) = &mut self.drain {
-            drain.told_others = true;
         }
         self.letters.is_empty() && self.stopping.count_ones() as usize + 1 == self.shards
     }

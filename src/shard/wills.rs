@@ -91,11 +91,11 @@ impl Core {
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
         self.numbers.count(M::Wills);
-        if is_refused {
-            return self.will_is_over(due.session);
-        }
         // In one group with what this shard writes down of it.
         self.will_is_over(due.session);
+        if is_refused {
+            return;
+        }
         // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
         let session = self.sessions.find(&due.client_id);
         let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };

@@ -311,24 +311,34 @@ const READ_BOTH: &str = "topic write mine/#\ntopic read mine/#\n";
 const READ_ONE: &str = "topic write mine/#\ntopic read mine/kept\n";
 const AT_LEAST_ONCE: SubscriptionOptions = SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN };
 
+/// Its session is kept.
+fn kept() -> PropertyBuf {
+    let mut kept = PropertyBuf::new();
+    kept.extend([Property::SessionExpiryInterval(1_000)]);
+    kept
+}
+
+/// A client with a kept session subscribes and goes. A publisher.
+fn one_is_away(world: &mut World) -> ConnId {
+    let (conn, _) = connect_as(world, hello("c", kept().as_properties()));
+    assert_eq!(subscribe(world, conn, Version::V5, 0, &[("mine/+", AT_LEAST_ONCE)]), [1]);
+    let (publisher, _) = connect_as(world, hello("p", Properties::EMPTY));
+    hang_up(world, conn);
+    publisher
+}
+
 /// X43: of what waits for a kept session while its client is away, the client gets what it may read when it comes back,
 /// whether that was published before the rules changed or after.
 #[test]
 fn a_client_that_comes_back_gets_what_it_may_read_now() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut world = world(&dir, READ_BOTH, "");
-    let mut kept = PropertyBuf::new();
-    kept.extend([Property::SessionExpiryInterval(1_000)]);
-    let (conn, _) = connect_as(&mut world, hello("c", kept.as_properties()));
-    assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("mine/+", AT_LEAST_ONCE)]), [1]);
-    let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
-    hang_up(&mut world, conn);
+    let publisher = one_is_away(&mut world);
     publish_all(&mut world, publisher, 1, &["mine/lost", "mine/kept"]);
     write_rules(&dir, READ_ONE);
     world.reload();
     publish_all(&mut world, publisher, 3, &["mine/lost", "mine/kept", "mine/lost"]);
-    let back = Connect { clean_start: false, ..hello("c", kept.as_properties()) };
-    let conn = send_connect(&mut world, back);
+    let conn = send_connect(&mut world, Connect { clean_start: false, ..hello("c", kept().as_properties()) });
     let all = heard(&mut world, conn, Version::V5);
     assert_eq!(all[1..], ["mine/kept x qos 1 id 2", "mine/kept x qos 1 id 4"], "{all:?}");
     assert_eq!(world.number(ShardMetric::CopiesDenied), 3);
@@ -386,17 +396,11 @@ fn what_waits_for_a_kept_session_outlives_a_start() {
 fn what_is_published_after_a_client_was_granted_more_waits_for_it() {
     let dir = tempfile::tempdir().expect("a folder");
     let mut world = world(&dir, READ_ONE, "");
-    let mut kept = PropertyBuf::new();
-    kept.extend([Property::SessionExpiryInterval(1_000)]);
-    let (conn, _) = connect_as(&mut world, hello("c", kept.as_properties()));
-    assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("mine/+", AT_LEAST_ONCE)]), [1]);
-    let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
-    hang_up(&mut world, conn);
+    let publisher = one_is_away(&mut world);
     write_rules(&dir, READ_BOTH);
     world.reload();
     publish_all(&mut world, publisher, 1, &["mine/lost", "mine/kept"]);
-    let back = Connect { clean_start: false, ..hello("c", kept.as_properties()) };
-    let conn = send_connect(&mut world, back);
+    let conn = send_connect(&mut world, Connect { clean_start: false, ..hello("c", kept().as_properties()) });
     let all = heard(&mut world, conn, Version::V5);
     assert_eq!(all[1..], ["mine/lost x qos 1 id 1", "mine/kept x qos 1 id 2"], "{all:?}");
     assert_eq!(world.number(ShardMetric::CopiesDenied), 0);

@@ -69,7 +69,7 @@ fn a_queue_is_written_down_once_a_turn() {
     assert!(wrote < 64 << 10, "{wrote} bytes");
 }
 
-/// That nobody else has what a queue has dropped ends it in the log; its queue has nothing to say of that.
+/// A dropped message that no other session waits for ends in the log. The record of its queue is not written for it.
 #[test]
 fn what_is_dropped_and_nobody_else_has_is_not_written_down_twice() {
     let mut world = World::new(&format!("{}\n[delivery]\nqueue_messages_max = 2\n", config()));

@@ -307,14 +307,34 @@ fn acknowledges_nothing(qos: QoS, goes: bool) {
     if goes {
         lose(&mut world, hog);
     }
+    gets_its_messages(&mut world, publisher, other, &payload);
+}
+
+/// This client acknowledges, and is sent each message.
+fn gets_its_messages(world: &mut World, publisher: ConnId, client: ConnId, payload: &str) {
     for id in 1..=20u16 {
-        let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", &payload) };
-        publish(&mut world, publisher, Version::V5, of);
+        let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", payload) };
+        publish(world, publisher, Version::V5, of);
         world.advance(Duration::from_millis(1));
         world.sent(publisher);
-        assert_eq!(hear(&mut world, other).len(), 1, "message {id}");
-        answer(&mut world, other, 4, id);
+        assert_eq!(hear(world, client).len(), 1, "message {id}");
+        answer(world, client, 4, id);
     }
+}
+
+/// A client that was sent so many messages of its own topic at QoS 1, and acknowledges none.
+fn deaf(world: &mut World, publisher: ConnId, topic: &str, (messages, payload): (u16, &str)) -> ConnId {
+    let conn = world.connect_v5(topic, &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0x04, 0]);
+    world.sent(conn);
+    assert_eq!(subscribe(world, conn, Version::V5, 0, &[(topic, QOS_1)]), [1]);
+    for packet_id in 1..=messages {
+        let of = Publish { qos: QoS::AtLeastOnce, packet_id, ..message(topic, payload) };
+        publish(world, publisher, Version::V5, of);
+        world.advance(Duration::from_millis(1));
+        world.sent(conn);
+        world.sent(publisher);
+    }
+    conn
 }
 
 #[test]
@@ -408,29 +428,13 @@ fn what_a_client_without_subscriptions_leaves_makes_room_for_others() {
     let payload = "x".repeat(30_000);
     for (number, messages) in [139, 139, 20].into_iter().enumerate() {
         let filter = format!("hog-{number}");
-        let hog = world.connect_v5(&filter, &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0x04, 0]);
-        world.sent(hog);
-        assert_eq!(subscribe(&mut world, hog, Version::V5, 0, &[(&filter, QOS_1)]), [1]);
-        for packet_id in 1..=messages {
-            let of = Publish { qos: QoS::AtLeastOnce, packet_id, ..message(&filter, &payload) };
-            publish(&mut world, publisher, Version::V5, of);
-            world.advance(Duration::from_millis(1));
-            world.sent(hog);
-            world.sent(publisher);
-        }
+        let hog = deaf(&mut world, publisher, &filter, (messages, &payload));
         leave(&mut world, hog, &filter);
         lose(&mut world, hog);
     }
     let (other, _) = world.kept_v5("other");
     assert_eq!(subscribe(&mut world, other, Version::V5, 0, &[("t", QOS_1)]), [1]);
-    for id in 1..=20u16 {
-        let of = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message("t", &payload) };
-        publish(&mut world, publisher, Version::V5, of);
-        world.advance(Duration::from_millis(1));
-        world.sent(publisher);
-        assert_eq!(hear(&mut world, other).len(), 1, "message {id}");
-        answer(&mut world, other, 4, id);
-    }
+    gets_its_messages(&mut world, publisher, other, &payload);
 }
 
 /// What an absent client has not acknowledged at QoS 1 may go, so others are sent no less for it; nor is one whose messages are not
@@ -441,18 +445,8 @@ fn who_is_away_does_not_slow_others_down() {
         let mut world = World::new(&config());
         let publisher = world.device_v5("p");
         let payload = "x".repeat(30_000);
-        for number in 0..2 {
-            let filter = format!("hog-{number}");
-            let hog = world.connect_v5(&filter, &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0x04, 0]);
-            world.sent(hog);
-            assert_eq!(subscribe(&mut world, hog, Version::V5, 0, &[(&filter, QOS_1)]), [1]);
-            for packet_id in 1..=if number == 0 { 139 } else { 80 } {
-                let of = Publish { qos: QoS::AtLeastOnce, packet_id, ..message(&filter, &payload) };
-                publish(&mut world, publisher, Version::V5, of);
-                world.advance(Duration::from_millis(1));
-                world.sent(hog);
-                world.sent(publisher);
-            }
+        for (topic, messages) in [("hog-0", 139), ("hog-1", 80)] {
+            let hog = deaf(&mut world, publisher, topic, (messages, &payload));
             if goes {
                 lose(&mut world, hog);
             }

@@ -88,8 +88,8 @@ impl Core {
         self.delivery.shares.settle(to.share);
     }
 
-    /// Whether a message has to wait until it is known what an earlier start has left for a share, which comes before it. For whom it waits
-    /// then.
+    /// Until all shards have told what an earlier start has left for a share, newer messages wait behind that. `Some`: this one does, for
+    /// that member, or for any.
     fn waits_for_start(&mut self, qos: QoS, to: ToShare) -> Option<Option<SessionKey>> {
         if self.queues.have_all_told() || qos == QoS::AtMostOnce || !self.remembers_more() {
             return None;
