@@ -31,6 +31,22 @@ const _: () =
 /// Shards of a process: each has a bit in a word, and one is left over.
 pub const SHARDS_MAX: usize = 63;
 
+/// What a turn of a shard may take while something waits for the next one: answers, timers, Kafka and copies come at its end. What has not
+/// been looked at by then comes first in the next turn.
+pub const TURN_TIME: std::time::Duration = std::time::Duration::from_millis(2);
+
+/// Once each connection has had its quantum, a turn goes on with further rounds up to this time: a connection that comes meanwhile waits no longer.
+pub const ROUNDS_TIME: std::time::Duration = std::time::Duration::from_micros(500);
+
+/// Packets of a connection in one round, then it is the next one's turn. What costs more counts as several.
+pub const QUANTUM_PACKETS: u32 = 256;
+
+/// Bytes of a connection in one round.
+pub const QUANTUM_BYTES: usize = 64 << 10;
+
+/// Receive buffers with bytes of one connection that the shard has not looked at. Past it the connection is not read until it has.
+pub const READS_WAITING_MAX: usize = 64;
+
 /// Subscriptions of one session. One more is refused (0x97).
 pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
 
@@ -38,8 +54,15 @@ pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
 /// have to be compared with every message.
 pub const WILD_FILTERS_OF_SESSION_MAX: usize = 32;
 
-/// Filters of a shard that are compared with every message. New ones are refused past that (0x97).
+/// Filters of a shard with the same literal levels in front, or with none, that have no place of their own: each is compared with every message
+/// below these levels, 4 ns for each. New ones are refused past that (0x97).
 pub const COMPARED_MAX: usize = 1_024;
+
+/// The same of filters that have no shape, as they have more than 32 levels: their texts are compared, 104 ns for each.
+pub const COMPARED_TEXTS_MAX: usize = 64;
+
+/// Subscriptions of one session whose filters have more than 32 levels. One more is refused (0x97).
+pub const DEEP_FILTERS_OF_SESSION_MAX: usize = 32;
 
 /// Shapes of more than four levels that one session brings in: the 64 places are for all.
 pub const SHAPES_OF_SESSION_MAX: usize = 8;

@@ -25,15 +25,22 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// Tells the shard. What is left is the failure of the layer, if it has failed.
-    pub(crate) fn deliver(self, core: &mut Core, io: &mut dyn Io<Mail>, conn: ConnId) -> Option<LayerError> {
+    /// Tells the shard, after bytes of earlier that it has not taken. What it leaves, and the failure of the layer, if it has failed.
+    pub(crate) fn deliver(
+        self,
+        mut unread: Vec<u8>,
+        core: &mut Core,
+        io: &mut dyn Io<Mail>,
+        conn: ConnId,
+    ) -> (Vec<u8>, Option<LayerError>) {
         if let Some(facts) = self.facts {
             core.on_ready(io, conn, facts);
         }
-        if !self.plain.is_empty() {
-            core.on_bytes(io, conn, &self.plain);
+        unread.extend(self.plain);
+        if !unread.is_empty() {
+            unread.drain(..core.on_bytes(io, conn, &unread));
         }
-        self.error
+        (unread, self.error)
     }
 }
 

@@ -16,7 +16,7 @@ use forebay::shard::{Core, Surroundings};
 use crate::disk::Disk;
 use crate::expected::Tolerated;
 use crate::kafka::front::message_number;
-use crate::layers::Layered;
+use crate::layers::{Layered, Opened};
 use crate::link::Phase;
 use crate::plan::{Buffer, Layers, Settings};
 use crate::ring::{Moving, Ring};
@@ -261,6 +261,8 @@ impl World {
             let has_layers = self.plan.layers != Layers::None;
             ring.busy = has_layers.then(|| stream(self.plan.seed, &format!("busy {index} {}", self.life)));
             let is_full = has_layers && stream(self.plan.seed, "mailboxes").u8(..3) == 0;
+            let has_members = self.plan.members > 0;
+            ring.short = has_members.then(|| stream(self.plan.seed, &format!("short {index} {}", self.life)));
             ring.full = is_full.then(|| stream(self.plan.seed, &format!("full {index} {}", self.life)));
             let (inbox, moved) = (VecDeque::new(), Vec::new());
             hosts.push(Host { core, ring, board, inbox, moved, wake_at: Some(self.time), turns: Turns::default() });
@@ -414,6 +416,7 @@ impl World {
         (host.ring.now, host.ring.wall, host.ring.disk.time) = (now, wall, time);
         host.ring.begin_turn();
         let inbox = std::mem::take(&mut host.inbox);
+        self.feed_unread(shard);
         for one in inbox {
             self.deliver(shard, one);
         }
@@ -466,6 +469,11 @@ impl World {
             },
             In::Closed(socket, why) => match ring.conn_of(socket) {
                 Some(conn) => {
+                    while ring.has_unread(conn) {
+                        let nothing = Opened { plain: Vec::new(), facts: None, error: None };
+                        let (unread, _) = nothing.deliver(ring.take_unread(conn), core, ring, conn);
+                        ring.keep_unread(conn, unread);
+                    }
                     core.on_close(ring, conn, why);
                     ring.release(conn);
                     self.sockets.remove(&socket);
@@ -506,13 +514,34 @@ impl World {
         let Some(Host { core, ring, .. }) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else {
             return;
         };
-        if !ring.is_layered(conn) {
-            return core.on_bytes(ring, conn, bytes);
-        }
-        let Some(opened) = ring.open_layer(conn, bytes) else { return };
-        if let Some(error) = opened.deliver(core, ring, conn) {
+        let opened = if ring.is_layered(conn) {
+            let Some(opened) = ring.open_layer(conn, bytes) else { return };
+            opened
+        } else {
+            Opened { plain: bytes.to_vec(), facts: None, error: None }
+        };
+        let (unread, error) = opened.deliver(ring.take_unread(conn), core, ring, conn);
+        ring.keep_unread(conn, unread);
+        if let Some(error) = error {
             self.judge.fails("layer", format!("shard {shard}: {}", error.what));
         }
+    }
+
+    /// Bytes that a shard has left for this turn come before what is new.
+    fn feed_unread(&mut self, shard: usize) {
+        let Some(process) = &mut self.process else { return };
+        for conn in process.hosts[shard].ring.with_unread() {
+            self.feed_plain(shard, conn);
+        }
+    }
+
+    fn feed_plain(&mut self, shard: usize, conn: ConnId) {
+        let Some(Host { core, ring, .. }) = self.process.as_mut().map(|process| &mut process.hosts[shard]) else {
+            return;
+        };
+        let nothing = Opened { plain: Vec::new(), facts: None, error: None };
+        let (unread, _) = nothing.deliver(ring.take_unread(conn), core, ring, conn);
+        ring.keep_unread(conn, unread);
     }
 
     /// Handshakes that have waited for their turn.

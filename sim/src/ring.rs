@@ -34,6 +34,8 @@ pub struct Wire {
     listener: u16,
     /// Its layer.
     pub(crate) layered: Option<Box<Layered>>,
+    /// Bytes that the shard has not taken, as the connection had had its quantum.
+    unread: Vec<u8>,
 }
 
 impl Wire {
@@ -85,6 +87,10 @@ pub struct Ring {
     pub(crate) busy: Option<fastrand::Rng>,
     /// One could not be moved in this turn.
     pub(crate) is_put_off: bool,
+    /// Where turns are short: what decides when a connection has had its quantum, or a turn its time.
+    pub(crate) short: Option<fastrand::Rng>,
+    /// The shard has left something for the next turn.
+    goes_on: bool,
     /// Where mailboxes may be full: what decides when one is.
     pub(crate) full: Option<fastrand::Rng>,
     /// How often a connection could not be moved in this turn, because a mailbox was full.
@@ -117,6 +123,8 @@ impl Ring {
             handshakes: 0,
             busy: None,
             is_put_off: false,
+            short: None,
+            goes_on: false,
             full: None,
             moves_put_off: 0,
         }
@@ -124,7 +132,8 @@ impl Ring {
 
     /// A turn begins.
     pub(crate) fn begin_turn(&mut self) {
-        (self.handshakes, self.is_put_off) = (0, false);
+        (self.handshakes, self.is_put_off, self.goes_on) = (0, false, false);
+        let _ = self.short.as_mut().map(|rng| rng.u8(..));
     }
 
     /// Bytes of the wire for a connection that has a layer; `None`: they wait for their turn, or it has none.
@@ -156,7 +165,30 @@ impl Ring {
 
     /// There is something to do that no event announces.
     pub(crate) fn has_left_over(&self) -> bool {
-        !self.line.is_empty() || self.is_put_off
+        !self.line.is_empty() || self.is_put_off || self.goes_on || !self.with_unread().is_empty()
+    }
+
+    /// Connections with bytes that the shard has not taken.
+    pub(crate) fn with_unread(&self) -> Vec<ConnId> {
+        let slots = (0..self.wires.len()).filter(|slot| !self.wires[*slot].unread.is_empty());
+        slots.filter_map(|slot| self.id_of(slot)).collect()
+    }
+
+    /// Whether a connection has any.
+    pub(crate) fn has_unread(&mut self, conn: ConnId) -> bool {
+        self.named(conn).is_some_and(|wire| !wire.unread.is_empty())
+    }
+
+    /// Takes them, to be given to the shard.
+    pub(crate) fn take_unread(&mut self, conn: ConnId) -> Vec<u8> {
+        self.named(conn).map(|wire| std::mem::take(&mut wire.unread)).unwrap_or_default()
+    }
+
+    /// Keeps what the shard has left of them.
+    pub(crate) fn keep_unread(&mut self, conn: ConnId, unread: Vec<u8>) {
+        if let Some(wire) = self.open_wire(conn) {
+            wire.unread = unread;
+        }
     }
 
     /// Whether a connection has a layer.
@@ -183,6 +215,7 @@ impl Ring {
             wire.generation += 1;
             wire.out.clear();
             wire.layered = None;
+            wire.unread.clear();
             self.free.push(conn.slot);
         }
     }
@@ -235,6 +268,16 @@ impl Io<Mail> for Ring {
     }
     fn wall(&self) -> WallMs {
         WallMs(self.wall)
+    }
+    fn spend(&mut self, packets: u32) -> bool {
+        packets == 0 || self.short.as_mut().is_none_or(|rng| rng.u8(..8) > 0)
+    }
+    fn is_over(&self) -> bool {
+        // By what has been asked before, as this may not change anything.
+        self.short.as_ref().is_some_and(|rng| rng.clone().u8(..8) == 0)
+    }
+    fn go_on(&mut self) {
+        self.goes_on = true;
     }
     fn shard(&self) -> usize {
         self.index

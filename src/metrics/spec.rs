@@ -194,6 +194,7 @@ table!(
     StalledConnections, Gauge, "connections_paused", "Connections that are not being read because a memory or disk limit is reached (backpressure).";
     RatePauses, Counter, "rate_pauses", "Times that a connection was paused because its user had used up `messages_s` or `bytes_s`.";
     Stalls, Counter, "connection_pauses", "Times that a connection was paused for backpressure.";
+    QuantaExceeded, Counter, "connection_quanta_exceeded", "Times that a connection had sent more than its part of an iteration of the event loop (256 packets, 64 KiB): the rest waited until others were served.";
     PartialBytes, Gauge, "partial_packet_bytes", "Bytes of packets that have not arrived completely.";
     HeldBytes, Gauge, "held_answer_bytes", "Bytes of answers held back until the session records they depend on are on disk.";
     DeadLettersInFlight, Gauge, "dead_letters_in_flight", "Dead letters that are not yet acknowledged by the dead-letter topic or synced to the file.";

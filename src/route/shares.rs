@@ -258,14 +258,16 @@ impl KnownShares {
     }
 
     /// Says which match a topic.
-    pub fn matching(&mut self, topic: &str, mut each: impl FnMut(&Share)) {
+    /// Returns what the look has cost: [`Subscriptions::matching`].
+    pub fn matching(&mut self, topic: &str, mut each: impl FnMut(&Share)) -> usize {
         self.catch_up();
         let cut = Topic::new(topic, self.index.interest().seed());
         self.found.clear();
-        self.index.matching(topic, &cut, &mut self.found);
+        let looks = self.index.matching(topic, &cut, &mut self.found);
         let numbers = self.found.iter().flat_map(|filter| self.index.subscribers(*filter));
         let shares = numbers.filter_map(|found| self.known.get(&found.session));
         shares.filter(|share| !share.is_gone.load(Ordering::Acquire)).for_each(|share| each(share));
+        looks
     }
 
     /// The share of this text, `$share/NAME/FILTER`, which is made if there is none. The shard uses it from now on, and has to

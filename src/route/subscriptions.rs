@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::filter;
 use super::interest::Interest;
 use super::shape::{Key, Shape, Topic};
-use crate::limits::{COMPARED_MAX, SHAPES_OF_SESSION_MAX};
+use crate::limits::{COMPARED_MAX, COMPARED_TEXTS_MAX, SHAPES_OF_SESSION_MAX};
 use crate::mqtt::packet::SubscriptionOptions;
 
 /// A filter of [`Subscriptions`].
@@ -31,12 +31,20 @@ pub struct Subscriber<S> {
     pub is_checked: bool,
 }
 
-/// Where a subscription is: its filter, and its place among those of the filter.
+/// Where a subscription is: its filter, and its place among those of the filter. Those of a session are in the order of their filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     filter: u32,
     at: u32,
 }
+
+/// Where the place of a filter is among those of a session, or would be.
+fn of_filter(places: &[Place], filter: u32) -> Result<usize, usize> {
+    places.binary_search_by_key(&filter, |place| place.filter)
+}
+
+/// A comparison of texts of many levels takes as long as that many of keys.
+pub const LOOKS_OF_TEXT: usize = 16;
 
 #[derive(Debug)]
 struct Filter<S> {
@@ -45,16 +53,26 @@ struct Filter<S> {
     shape: Shape,
     /// If it is that of its prefix: its own, and its key, which are compared faster than texts.
     own: Option<Box<(Shape, Key)>>,
+    /// It has no more levels than a shape.
+    has_shape: bool,
     /// It found room in [`Interest`].
     has_room: bool,
     text: Arc<str>,
     subscribers: Vec<Subscriber<S>>,
 }
 
+/// Filters that were entered by the same prefix, as they have no places of their own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Compared {
+    all: usize,
+    /// Those of them that have no shape.
+    texts: usize,
+}
+
 impl<S> Filter<S> {
-    /// Whether every topic finds it and is compared with it.
+    /// Whether it was entered by its prefix, and every topic below that is compared with it.
     fn is_compared(&self) -> bool {
-        self.shape.levels() == 0 && self.shape.is_prefix() && &*self.text != "#"
+        !self.has_shape || self.own.is_some()
     }
 }
 
@@ -70,8 +88,8 @@ pub struct Subscriptions<S> {
     /// Of each session, so that one of 100,000 subscribers leaves as fast as one of ten.
     places: HashMap<S, Vec<Place>>,
     subscriptions: usize,
-    /// Filters that are compared with every topic.
-    compared: usize,
+    /// By the key of their prefix, filters that are compared with every topic below that.
+    compared: HashMap<Key, Compared>,
     /// Filters that found no room in [`Interest`].
     without_room: usize,
     /// How often any has come, changed or gone.
@@ -90,7 +108,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
             shapes: Vec::new(),
             places: HashMap::new(),
             subscriptions: 0,
-            compared: 0,
+            compared: HashMap::new(),
             without_room: 0,
             changes: 0,
         }
@@ -123,7 +141,11 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
     /// Filters that are compared with every topic: they begin with a wildcard, and there was no room for their shapes.
     #[must_use]
     pub fn compared(&self) -> usize {
-        self.compared
+        self.compared_below(Shape::prefix_of("#").key("#", self.interest.seed())).all
+    }
+
+    fn compared_below(&self, prefix: Key) -> Compared {
+        self.compared.get(&prefix).copied().unwrap_or_default()
     }
 
     /// Filters that found no room in [`Interest`]: while there are any, the shard gets every message.
@@ -136,8 +158,12 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
     /// was granted before a restart.
     #[must_use]
     pub fn has_room(&self, text: &str) -> bool {
-        let has_shape = || Shape::of(text).is_some_and(|shape| self.interest.has_shape(shape));
-        self.compared < COMPARED_MAX || !Shape::needs_place(text) || has_shape() || self.find(text).is_some()
+        let shape = Shape::of(text);
+        if shape.is_some_and(|shape| self.interest.has_shape(shape)) || self.find(text).is_some() {
+            return true;
+        }
+        let below = self.compared_below(Shape::prefix_of(text).key(text, self.interest.seed()));
+        below.all < COMPARED_MAX && (shape.is_some() || below.texts < COMPARED_TEXTS_MAX)
     }
 
     /// Changes with every subscription that comes, changes or goes.
@@ -153,10 +179,11 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         let filter = &mut self.filters[id as usize];
         let places = self.places.entry(subscriber.session).or_default();
         self.changes += 1;
-        match places.iter().find(|place| place.filter == id) {
-            Some(place) => filter.subscribers[place.at as usize] = subscriber,
-            None => {
-                places.push(Place { filter: id, at: u32::try_from(filter.subscribers.len()).unwrap_or(u32::MAX) });
+        match of_filter(places, id) {
+            Ok(place) => filter.subscribers[places[place].at as usize] = subscriber,
+            Err(place) => {
+                let at = u32::try_from(filter.subscribers.len()).unwrap_or(u32::MAX);
+                places.insert(place, Place { filter: id, at });
                 filter.subscribers.push(subscriber);
                 self.subscriptions += 1;
             }
@@ -168,8 +195,8 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
     pub fn unsubscribe(&mut self, session: S, text: &str) -> bool {
         let Some(id) = self.find(text) else { return false };
         let Some(places) = self.places.get_mut(&session) else { return false };
-        let Some(at) = places.iter().position(|place| place.filter == id) else { return false };
-        let place = places.swap_remove(at);
+        let Ok(at) = of_filter(places, id) else { return false };
+        let place = places.remove(at);
         if places.is_empty() {
             self.places.remove(&session);
         }
@@ -192,9 +219,12 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         self.subscriptions -= 1;
         self.changes += 1;
         if let Some(moved) = subscribers.get(place.at as usize) {
-            let places = self.places.get_mut(&moved.session).into_iter().flatten();
-            for other in places.filter(|other| other.filter == place.filter && other.at as usize == last) {
-                other.at = place.at;
+            let places = self.places.get_mut(&moved.session);
+            if let Some(places) = places
+                && let Ok(other) = of_filter(places, place.filter)
+            {
+                debug_assert_eq!(places[other].at as usize, last);
+                places[other].at = place.at;
             }
         }
         if subscribers.capacity() / 4 > subscribers.len().max(16) {
@@ -205,19 +235,32 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         }
     }
 
-    /// The filters that match a topic, appended to `found`. `cut`: the same topic.
-    pub fn matching(&self, topic: &str, cut: &Topic, found: &mut SmallVec<[FilterId; 4]>) {
+    /// The filters that match a topic, appended to `found`. `cut`: the same topic. Returns what the look has cost, in [`LOOKS_OF_TEXT`]: how many
+    /// filters were compared that have no places of their own.
+    pub fn matching(&self, topic: &str, cut: &Topic, found: &mut SmallVec<[FilterId; 4]>) -> usize {
+        let mut looks = 0;
         for (shape, _) in &self.shapes {
             let Some(key) = cut.key(*shape) else { continue };
             for &id in self.by_key.iter_hash(key.to_bits()) {
                 let filter = &self.filters[id as usize];
                 let is_of_shape = filter.key == key && filter.shape == *shape;
-                let is_own = || filter.own.as_deref().is_none_or(|(own, key)| cut.key(*own) == Some(*key));
-                if is_of_shape && is_own() && filter::matches(&filter.text, topic) {
+                if !is_of_shape {
+                    continue;
+                }
+                let is_own = match filter.own.as_deref() {
+                    Some((own, key)) => {
+                        looks += 1;
+                        cut.key(*own) == Some(*key)
+                    }
+                    None => true,
+                };
+                looks += if filter.has_shape { 0 } else { LOOKS_OF_TEXT };
+                if is_own && filter::matches(&filter.text, topic) {
                     found.push(FilterId(id));
                 }
             }
         }
+        looks
     }
 
     /// The filter with this text.
@@ -251,12 +294,13 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
             let _ = self.use_shape(prefix);
             prefix
         });
+        let has_shape = own.is_some();
         let key_of = |shape: Shape| shape.key(text, self.interest.seed());
         let key = key_of(shape);
         let own = own.filter(|own| *own != shape).map(|own| Box::new((own, key_of(own))));
         let has_room = self.interest.add(key, self.shard);
-        let filter = Filter { key, shape, own, has_room, text: text.into(), subscribers: Vec::new() };
-        self.compared += usize::from(filter.is_compared());
+        let filter = Filter { key, shape, own, has_shape, has_room, text: text.into(), subscribers: Vec::new() };
+        self.count_compared(&filter, 1);
         let id = u32::try_from(self.filters.insert(filter)).unwrap_or(u32::MAX);
         let filters = &self.filters;
         self.by_key.insert_unique(key.to_bits(), id, |&id| filters[id as usize].key.to_bits());
@@ -265,6 +309,18 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
             self.interest.want_everything(self.shard, true);
         }
         id
+    }
+
+    fn count_compared(&mut self, filter: &Filter<S>, change: isize) {
+        if !filter.is_compared() {
+            return;
+        }
+        let below = self.compared.entry(filter.key).or_default();
+        below.all = below.all.wrapping_add_signed(change);
+        below.texts = below.texts.wrapping_add_signed(change * isize::from(!filter.has_shape));
+        if below.all == 0 {
+            self.compared.remove(&filter.key);
+        }
     }
 
     /// Whether a shape has its place already, or the session has not brought in so many that others would find none.
@@ -297,7 +353,7 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
 
     fn remove_filter(&mut self, id: u32) {
         let filter = self.filters.remove(id as usize);
-        self.compared -= usize::from(filter.is_compared());
+        self.count_compared(&filter, -1);
         let Filter { key, shape, has_room, .. } = filter;
         if let Ok(entry) = self.by_key.find_entry(key.to_bits(), |&other| other == id) {
             entry.remove();
@@ -506,7 +562,7 @@ mod tests {
         for ((session, text), _) in model {
             world.unsubscribe(session, &text);
         }
-        prop_assert!(world.index.is_empty() && world.index.filters() == 0 && world.index.compared() == 0);
+        prop_assert!(world.index.is_empty() && world.index.filters() == 0 && world.index.compared.is_empty());
         prop_assert!(world.index.shapes.is_empty() && world.index.places.is_empty());
         for topic in ["a", "b", "a/b", "a/a/a", "a/b/a/b/a/b/a"] {
             prop_assert_eq!(world.interest.shards(&Topic::new(topic, world.interest.seed())), 0, "{}", topic);

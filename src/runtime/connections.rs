@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::chunks::Chunks;
 use super::layers::Layered;
+use super::reads::Queue;
 use super::ring::{Kind, Tag};
 use super::seam::{Closed, ConnId, ListenerId, TimerId};
 
@@ -100,8 +101,12 @@ pub(super) struct Conn {
     pub(super) paused: bool,
     /// More is unsent than allowed: the runtime wants no bytes.
     pub(super) capped: bool,
+    /// It has sent more than the shard can look at: the runtime wants no bytes until the shard has had what is there.
+    pub(super) crowded: bool,
     /// The peer has closed its sending side.
     pub(super) peer_done: bool,
+    /// Answered receives that the shard has not had.
+    pub(super) reads: Queue,
     pub(super) outgoing: Outgoing,
     /// TLS, if its listener has it.
     pub(super) layered: Option<Box<Layered>>,
@@ -137,7 +142,9 @@ impl Conn {
             late: false,
             paused: false,
             capped: false,
+            crowded: false,
             peer_done: false,
+            reads: Queue::default(),
             outgoing: Outgoing::default(),
             layered: None,
             why: None,
@@ -158,6 +165,11 @@ impl Conn {
         }
     }
 
+    /// What comes in is for the shard.
+    pub(super) fn is_open(&self) -> bool {
+        self.phase == Phase::Open && self.why.is_none()
+    }
+
     /// The shard may still append.
     pub(super) fn takes_output(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Open) && self.why.is_none()
@@ -171,7 +183,7 @@ impl Conn {
     /// A receive should be armed.
     pub(super) fn wants_bytes(&self) -> bool {
         match self.phase {
-            Phase::Open => !self.paused && !self.capped && self.why.is_none() && !self.is_in_line(),
+            Phase::Open => !self.paused && !self.capped && !self.crowded && self.why.is_none() && !self.is_in_line(),
             Phase::Lingering => true,
             Phase::Connecting | Phase::Closing | Phase::Flushing | Phase::Dead => false,
         }
@@ -182,9 +194,16 @@ impl Conn {
         self.layered.as_ref().is_some_and(|layered| layered.in_line)
     }
 
+    /// Bytes that came in wait for the connection's next share.
+    pub(super) fn has_unread(&self) -> bool {
+        !self.reads.is_empty() || self.layered.as_ref().is_some_and(|layered| layered.unread.is_some())
+    }
+
     /// The peer's stream has ended within the layer, and nothing keeps the shard from hearing of it.
     pub(super) fn ends_within(&self) -> bool {
-        self.wants_bytes() && self.layered.as_ref().is_some_and(|layered| layered.layer.has_ended())
+        self.wants_bytes()
+            && !self.has_unread()
+            && self.layered.as_ref().is_some_and(|layered| layered.layer.has_ended())
     }
 
     /// Bytes that the kernel has not taken.

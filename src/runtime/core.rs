@@ -17,6 +17,7 @@ use super::fetch::Fetches;
 use super::layers::Layers;
 use super::listen::Listener;
 use super::mailbox::Post;
+use super::reads::Reads;
 use super::ring::{Kind, Ring};
 use super::seam::{
     Chunk, Closed, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs,
@@ -24,6 +25,10 @@ use super::seam::{
 use super::segments::SegmentTable;
 use super::send::Pool;
 use super::timer::Wheel;
+use crate::limits::{QUANTUM_PACKETS, TURN_TIME};
+
+/// Packets of a connection after which the clock is looked at.
+const PACKETS_A_LOOK: u32 = 32;
 
 /// What the timer wheel holds.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +50,11 @@ pub(super) struct Core<M> {
     wall: WallMs,
     pub(super) ring: Ring,
     pub(super) conns: Connections,
+    pub(super) reads: Reads,
+    /// Packets that the connection being served may still have in this round.
+    pub(super) quantum: u32,
+    /// [`Io::quanta_exceeded`].
+    pub(super) quanta_exceeded: u64,
     pub(super) pool: Pool,
     /// The out-buffer of nobody.
     scratch: Vec<u8>,
@@ -76,6 +86,8 @@ pub(super) struct Core<M> {
     post: Post<M>,
     pub(super) out_bytes_max: usize,
     pub(super) stopping: bool,
+    /// The shard has more to do, whatever the kernel has to say.
+    pub(super) goes_on: bool,
 }
 
 impl<M: Send + 'static> Core<M> {
@@ -87,6 +99,9 @@ impl<M: Send + 'static> Core<M> {
             wall: wall(),
             ring,
             conns: Connections::default(),
+            reads: Reads::default(),
+            quantum: 0,
+            quanta_exceeded: 0,
             pool: Pool::default(),
             scratch: Vec::new(),
             sent_bytes: 0,
@@ -107,6 +122,7 @@ impl<M: Send + 'static> Core<M> {
             post,
             out_bytes_max: settings.out_bytes_max,
             stopping: false,
+            goes_on: false,
         }
     }
 
@@ -114,6 +130,11 @@ impl<M: Send + 'static> Core<M> {
     pub(super) fn read_clocks(&mut self) {
         self.now = monotonic();
         self.wall = wall();
+    }
+
+    /// The time that this turn has taken. Reads the clock.
+    pub(super) fn elapsed(&self) -> Duration {
+        monotonic().since(self.now)
     }
 
     /// Gives the syncs and reads of this turn to the ring.
@@ -219,6 +240,31 @@ impl<M: Send + 'static> Io<M> for Core<M> {
 
     fn wall(&self) -> WallMs {
         self.wall
+    }
+
+    fn spend(&mut self, packets: u32) -> bool {
+        let before = self.quantum / PACKETS_A_LOOK;
+        self.quantum = self.quantum.saturating_sub(packets);
+        if self.quantum / PACKETS_A_LOOK != before && self.is_over() {
+            self.quantum = 0;
+        }
+        self.quantum > 0
+    }
+
+    fn next_quantum(&mut self) {
+        self.quantum = QUANTUM_PACKETS;
+    }
+
+    fn quanta_exceeded(&self) -> u64 {
+        self.quanta_exceeded
+    }
+
+    fn is_over(&self) -> bool {
+        self.elapsed() >= TURN_TIME
+    }
+
+    fn go_on(&mut self) {
+        self.goes_on = true;
     }
 
     fn shard(&self) -> usize {

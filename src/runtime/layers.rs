@@ -37,6 +37,8 @@ pub(super) struct Layered {
     pub(super) answer: Vec<u8>,
     /// Bytes of the wire that wait for their turn.
     unopened: Vec<u8>,
+    /// Plain bytes that the shard has not taken.
+    pub(super) unread: Option<Box<Unread>>,
     pub(super) in_line: bool,
     /// We have made the connection, and its handshake is not over: plain bytes wait.
     holds: bool,
@@ -48,6 +50,15 @@ pub(super) struct Layered {
     sealed: usize,
     /// What [`Layers::held`] has of it.
     held: usize,
+}
+
+/// Plain bytes of a connection for which its quantum did not suffice.
+pub(super) struct Unread {
+    pub(super) plain: Vec<u8>,
+    /// How many of them the shard has had.
+    pub(super) from: usize,
+    /// How the layer has failed after them.
+    pub(super) failed: Option<LayerError>,
 }
 
 /// What the layers of a shard share.
@@ -181,6 +192,28 @@ impl<M: Send + 'static> Core<M> {
         opened
     }
 
+    /// Takes the plain bytes that the shard has not had.
+    pub(super) fn take_unread(&mut self, id: ConnId) -> Option<Box<Unread>> {
+        self.conns.named(id)?.layered.as_mut()?.unread.take()
+    }
+
+    /// Keeps what the shard has left of them for the connection's next quantum. True: there is nothing left, and if the layer has failed the
+    /// connection ends.
+    pub(super) fn keep_unread(&mut self, id: ConnId, unread: Box<Unread>) -> bool {
+        if unread.from < unread.plain.len() {
+            let conn = self.conns.named(id).filter(|conn| conn.is_open());
+            if let Some(layered) = conn.and_then(|conn| conn.layered.as_mut()) {
+                layered.unread = Some(unread);
+                return false;
+            }
+        } else if let Some(error) = unread.failed {
+            self.layer_failed(id, error);
+        } else {
+            self.layers.take_back(unread.plain);
+        }
+        true
+    }
+
     /// Ends the connections that hold most of what has not come whole, until all of it is within its bound.
     pub(super) fn bound_layers(&mut self) {
         while self.layers.held > HELD_MAX {
@@ -296,7 +329,8 @@ impl<M: Send + 'static> Core<M> {
         let is_ready = conn.phase == Phase::Open && conn.reading == Reading::OneShot && conn.is_settled();
         let is_plain = conn.layered.is_none();
         let writes = !conn.outgoing.tail.is_empty() || !conn.outgoing.queue.is_empty();
-        let stays = conn.layered.as_ref().is_some_and(|layered| layered.in_line || layered.has_failed);
+        let waits = conn.layered.as_ref().is_some_and(|layered| layered.in_line || layered.has_failed);
+        let stays = waits || conn.has_unread();
         if !is_ready || writes || stays || (is_plain && conn.unsent() > 0) {
             return None;
         }
@@ -339,6 +373,7 @@ impl Layered {
             layer,
             answer: Vec::new(),
             unopened: Vec::new(),
+            unread: None,
             in_line: false,
             holds: false,
             closed: false,

@@ -64,6 +64,7 @@ mod mailbox;
 mod map;
 mod park;
 mod preparer;
+mod reads;
 mod receive;
 mod ring;
 pub mod seam;

@@ -6,10 +6,12 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::connections::{HUNG_UP_LIMIT, Phase, Reading, id_of, tag};
+use super::connections::{Conn, HUNG_UP_LIMIT, Phase, Reading, id_of, tag};
 use super::core::{Alarm, Core};
+use super::reads::{Read, Reads};
 use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Closed, ConnId};
+use crate::limits::{QUANTUM_PACKETS, READS_WAITING_MAX};
 
 /// Bytes that came in.
 pub(super) struct Received {
@@ -75,11 +77,11 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// Notes that a receive is to be armed. One that is armed, or still being cancelled, stays: when its last answer
-    /// comes, the wish is looked at again.
+    /// Notes that a receive has to be armed. One that is armed, or still being cancelled, stays: when its last answer
+    /// comes, the wish is looked at again. So it is when the shard has had what there is: until then the buffers are for others.
     pub(super) fn queue_arm(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
-        if !conn.armed && !conn.arm_queued {
+        if !conn.armed && !conn.arm_queued && !conn.has_unread() {
             conn.arm_queued = true;
             self.to_arm.push(id.slot);
         }
@@ -120,7 +122,7 @@ impl<M: Send + 'static> Core<M> {
                 self.release(id);
                 None
             }
-            (Phase::Open, Ok(length)) if length > 0 && conn.why.is_none() => {
+            (Phase::Open, Ok(length)) if length > 0 && conn.is_open() => {
                 Some(Received { length, is_layered: conn.layered.is_some() })
             }
             // The end comes in order, behind bytes that the shard has but does not want to look at yet. The receive that is
@@ -149,6 +151,57 @@ impl<M: Send + 'static> Core<M> {
             }
             _ => None,
         }
+    }
+
+    /// Puts an answer into the queue of its connection. One with many in it is not read for a while. False: there is no such connection.
+    pub(super) fn queue_read(&mut self, completion: Completion) -> bool {
+        let id = id_of(completion.tag);
+        let Some(conn) = self.conns.named(id) else { return false };
+        self.reads.push(conn, completion);
+        if conn.reads.len() >= READS_WAITING_MAX && !std::mem::replace(&mut conn.crowded, true) {
+            self.follow_wish(id);
+        }
+        true
+    }
+
+    /// A connection begins to be served: its quantum is whole, and it has left the line.
+    pub(super) fn begin_quantum(&mut self, slot: u32) -> Option<ConnId> {
+        self.quantum = QUANTUM_PACKETS;
+        let (id, conn) = self.conns.at(slot)?;
+        Reads::leave_line(conn);
+        Some(id)
+    }
+
+    /// A connection has been served: what is left of its bytes waits for its next quantum.
+    pub(super) fn end_quantum(&mut self, id: ConnId) {
+        let Some(conn) = self.conns.named(id) else { return };
+        if conn.has_unread() {
+            self.quanta_exceeded += 1;
+            return self.reads.stand_in_line(conn, id.slot);
+        }
+        conn.crowded = false;
+        self.follow_wish(id);
+    }
+
+    /// The oldest answer in the queue of a connection.
+    pub(super) fn next_read(&mut self, id: ConnId) -> Option<Read> {
+        let conn = self.conns.named(id)?;
+        self.reads.take(conn)
+    }
+
+    /// The shard has had the bytes of an answer up to `from`.
+    pub(super) fn read_partly(&mut self, id: ConnId, read: Read, from: usize) -> bool {
+        let conn = self.conns.named(id).filter(|conn| conn.is_open());
+        if let Some(conn) = conn {
+            self.reads.put_back(conn, read, from);
+            return true;
+        }
+        false
+    }
+
+    /// Whether the shard may be given bytes of a connection.
+    pub(super) fn is_open(&self, id: ConnId) -> bool {
+        self.conns.get(id).is_some_and(Conn::is_open)
     }
 
     /// A cancellation found nothing to cancel: the receive has answered meanwhile, or is just about to.

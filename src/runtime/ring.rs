@@ -275,7 +275,7 @@ impl Ring {
     }
 
     /// Moves up to `limit` answers to `into`.
-    pub(super) fn reap(&mut self, into: &mut Vec<Completion>, limit: usize) {
+    pub(super) fn reap(&mut self, into: &mut impl Extend<Completion>, limit: usize) {
         for entry in self.inner.completion().take(limit) {
             let tag = Tag::unpack(entry.user_data());
             let completion = Completion { tag, result: entry.result(), flags: entry.flags() };
@@ -287,7 +287,7 @@ impl Ring {
                     _ => {}
                 }
             }
-            into.push(completion);
+            into.extend([completion]);
         }
     }
 }

@@ -10,18 +10,21 @@ use super::buffers::Buffers;
 use super::connections::id_of;
 use super::core::{Alarm, Core};
 use super::disk::Owner;
+use super::layers::Unread;
 use super::mailbox::MailboxReceiver;
+use super::reads::Read;
 use super::receive::Received;
 use super::ring::{Completion, Kind};
-use super::seam::{ConnId, Shard};
+use super::seam::{ConnId, Io as _, Shard};
 use super::watchdog::Heartbeat;
+use crate::limits::{QUANTUM_BYTES, ROUNDS_TIME};
 
 /// Letters of one turn.
 const MAIL_BUDGET: usize = 1024;
 /// Answers of the kernel taken in one turn.
 const COMPLETION_BUDGET: usize = 4096;
-/// Receives delivered in one turn.
-const READ_BUDGET: usize = 1024;
+/// Events of one kind after which the clock is looked at.
+const EVENTS_A_LOOK: usize = 8;
 /// Answers about segments told in one turn.
 const SEGMENT_BUDGET: usize = 64;
 /// Timers fired in one turn.
@@ -34,9 +37,8 @@ pub(super) struct Turn<S: Shard> {
     pub(super) mailbox: MailboxReceiver<S::Mail>,
     pub(super) heartbeat: Arc<Heartbeat>,
     buffers: Buffers,
-    completions: Vec<Completion>,
-    /// Receives that were answered and not delivered yet.
-    reads: VecDeque<Completion>,
+    /// Answers of the kernel that have not been looked at.
+    answers: VecDeque<Completion>,
     /// The shard was told an end after its own end of the turn: it has yet to act on it.
     told_late: bool,
 }
@@ -49,16 +51,7 @@ impl<S: Shard> Turn<S> {
         mailbox: MailboxReceiver<S::Mail>,
         heartbeat: Arc<Heartbeat>,
     ) -> Self {
-        Self {
-            shard,
-            core,
-            mailbox,
-            heartbeat,
-            buffers,
-            completions: Vec::new(),
-            reads: VecDeque::new(),
-            told_late: false,
-        }
+        Self { shard, core, mailbox, heartbeat, buffers, answers: VecDeque::new(), told_late: false }
     }
 
     /// Before the first turn: the shard sets up.
@@ -75,6 +68,7 @@ impl<S: Shard> Turn<S> {
     pub(super) fn run(&mut self) {
         self.heartbeat.turn();
         self.core.read_clocks();
+        self.core.goes_on = false;
         self.deliver_letters();
         self.take_answers();
         self.tell_segments();
@@ -98,7 +92,9 @@ impl<S: Shard> Turn<S> {
     pub(super) fn has_left_over(&mut self) -> bool {
         let due = self.core.wheel.deadline().is_some_and(|at| at <= self.core.now);
         due || self.told_late
-            || !self.reads.is_empty()
+            || self.core.goes_on
+            || self.core.reads.waiting() > 0
+            || !self.answers.is_empty()
             || !self.mailbox.is_empty()
             || !self.core.ended.is_empty()
             || !self.core.dirty.is_empty()
@@ -111,30 +107,40 @@ impl<S: Shard> Turn<S> {
     }
 
     fn deliver_letters(&mut self) {
-        for _ in 0..MAIL_BUDGET {
+        for taken in 1..=MAIL_BUDGET {
             let Some(letter) = self.mailbox.take() else { break };
             self.shard.on_mail(&mut self.core, letter);
             self.tell_ends();
+            if self.is_over_after(taken) {
+                break;
+            }
         }
     }
 
     fn take_answers(&mut self) {
-        let mut completions = std::mem::take(&mut self.completions);
-        self.core.ring.reap(&mut completions, COMPLETION_BUDGET);
-        for completion in completions.drain(..) {
+        self.core.ring.reap(&mut self.answers, COMPLETION_BUDGET);
+        for taken in 1.. {
+            let Some(completion) = self.answers.pop_front() else { break };
             self.take_answer(completion);
             self.tell_ends();
+            if self.is_over_after(taken) {
+                break;
+            }
         }
-        self.completions = completions;
+    }
+
+    /// Whether the turn has had its time, looked at now and then.
+    fn is_over_after(&self, events: usize) -> bool {
+        events.is_multiple_of(EVENTS_A_LOOK) && self.core.is_over()
     }
 
     fn take_answer(&mut self, completion: Completion) {
         let core = &mut self.core;
         match completion.tag.kind {
-            Kind::Receive | Kind::CancelReceive => self.reads.push_back(completion),
             // What the peer had sent before the connection broke is delivered before its end.
+            Kind::Receive | Kind::CancelReceive => self.queue_read(completion),
+            Kind::Send if completion.result < 0 => self.queue_read(completion),
             Kind::HangUp => core.hung_up(&completion),
-            Kind::Send if completion.result < 0 => self.reads.push_back(completion),
             Kind::Send => {
                 if core.sent(&completion) {
                     self.shard.on_writable(core, id_of(completion.tag));
@@ -179,51 +185,109 @@ impl<S: Shard> Turn<S> {
         }
     }
 
-    fn deliver_reads(&mut self) {
-        for _ in 0..READ_BUDGET {
-            let Some(completion) = self.reads.pop_front() else { break };
-            match completion.tag.kind {
-                Kind::Receive => self.deliver(&completion),
-                Kind::Send => _ = self.core.sent(&completion),
-                _ => self.core.receive_cancelled(&completion),
-            }
-            self.tell_ends();
+    fn queue_read(&mut self, completion: Completion) {
+        if !self.core.queue_read(completion)
+            && let Some(buffer) = completion.buffer()
+        {
+            self.buffers.give_back(buffer);
         }
     }
 
-    fn deliver(&mut self, completion: &Completion) {
-        let id = id_of(completion.tag);
-        let received = self.core.received(completion);
-        if let Some(buffer) = completion.buffer() {
-            match received {
-                Some(Received { length, is_layered: false }) => {
-                    self.shard.on_bytes(&mut self.core, id, self.buffers.bytes(buffer, length));
+    /// Serves the connections in the line in rounds: each has its quantum, then the next one. Those that a turn has not served come first in
+    /// the next turn.
+    fn deliver_reads(&mut self) {
+        loop {
+            let round = self.core.reads.waiting();
+            for served in 1..=round {
+                let Some(slot) = self.core.reads.next() else { break };
+                self.serve(slot);
+                self.tell_ends();
+                if self.is_over_after(served) {
+                    return;
                 }
-                Some(Received { length, .. }) => {
-                    let wire = self.buffers.bytes_mut(buffer, length);
-                    if !self.core.stands_in_line(id, wire) {
-                        open(&mut self.shard, &mut self.core, id, wire);
-                    }
-                }
-                None => {}
             }
+            if self.core.reads.waiting() == 0 || self.core.elapsed() >= ROUNDS_TIME {
+                return;
+            }
+        }
+    }
+
+    /// Gives the shard what came in on a connection, as far as its quantum goes.
+    fn serve(&mut self, slot: u32) {
+        let Some(id) = self.core.begin_quantum(slot) else { return };
+        let mut bytes = 0;
+        let mut is_whole = self.deliver_unread(id);
+        while is_whole && bytes < QUANTUM_BYTES && self.core.quantum > 0 {
+            let Some(read) = self.core.next_read(id) else { break };
+            bytes += read.completion.count().unwrap_or(0);
+            is_whole = match read.completion.tag.kind {
+                Kind::Receive => self.deliver(id, read),
+                Kind::Send => {
+                    let _ = self.core.sent(&read.completion);
+                    true
+                }
+                _ => {
+                    self.core.receive_cancelled(&read.completion);
+                    true
+                }
+            };
+        }
+        self.core.end_quantum(id);
+    }
+
+    /// What a layer has opened and the shard has not taken. True: nothing of it is left.
+    fn deliver_unread(&mut self, id: ConnId) -> bool {
+        let Some(mut unread) = self.core.take_unread(id) else { return true };
+        let from = unread.from;
+        unread.from += self.shard.on_bytes(&mut self.core, id, &unread.plain[from..]);
+        self.core.keep_unread(id, unread)
+    }
+
+    /// Gives the shard the bytes of a receive. False: it has left some.
+    fn deliver(&mut self, id: ConnId, read: Read) -> bool {
+        let completion = &read.completion;
+        let received = match read.from {
+            0 => self.core.received(completion),
+            // What else it said has been noted.
+            _ => self.core.is_open(id).then(|| Received { length: completion.count().unwrap_or(0), is_layered: false }),
+        };
+        let Some(buffer) = completion.buffer() else { return true };
+        let is_layered = matches!(received, Some(Received { is_layered: true, .. }));
+        let mut is_whole = true;
+        match received {
+            Some(Received { length, is_layered: false }) => {
+                let bytes = &self.buffers.bytes(buffer, length)[read.from..];
+                let from = read.from + self.shard.on_bytes(&mut self.core, id, bytes);
+                is_whole = from >= length || !self.core.read_partly(id, read, from);
+            }
+            Some(Received { length, .. }) => {
+                let wire = self.buffers.bytes_mut(buffer, length);
+                if !self.core.stands_in_line(id, wire) {
+                    is_whole = open(&mut self.shard, &mut self.core, id, wire);
+                }
+            }
+            None => {}
+        }
+        // What a layer has opened is elsewhere.
+        if is_whole || is_layered {
             self.buffers.give_back(buffer);
         }
-        self.core.follow_wish(id);
+        is_whole
     }
 
     /// Handshakes that have waited for their turn, as far as there is time for them.
     fn open_waiting(&mut self) {
         while let Some((id, mut wire)) = self.core.next_in_line() {
+            self.core.next_quantum();
             open(&mut self.shard, &mut self.core, id, &mut wire);
-            self.core.follow_wish(id);
+            self.core.end_quantum(id);
             self.tell_ends();
         }
     }
 
     fn fire_timers(&mut self) {
         self.core.wheel.advance(self.core.now);
-        for _ in 0..TIMER_BUDGET {
+        for fired in 1..=TIMER_BUDGET {
             let Some(alarm) = self.core.wheel.pop() else { break };
             match alarm {
                 Alarm::Shard(token) => self.shard.on_timer(&mut self.core, token),
@@ -232,6 +296,9 @@ impl<S: Shard> Turn<S> {
                 Alarm::HungUp(id) => self.core.hung_up_for_long(id),
             }
             self.tell_ends();
+            if self.is_over_after(fired) {
+                break;
+            }
         }
     }
 
@@ -259,12 +326,12 @@ impl<S: Shard> Turn<S> {
                 self.core.ring.cancel_everything();
             }
             self.core.ring.submit(0)?;
-            self.core.ring.reap(&mut self.completions, COMPLETION_BUDGET);
-            if self.completions.is_empty() {
+            self.core.ring.reap(&mut self.answers, COMPLETION_BUDGET);
+            if self.answers.is_empty() {
                 std::thread::sleep(Duration::from_millis(1));
             }
             // A connection that was accepted meanwhile is a descriptor to be closed.
-            for completion in self.completions.drain(..).filter(|completion| completion.tag.kind == Kind::Accept) {
+            for completion in self.answers.drain(..).filter(|completion| completion.tag.kind == Kind::Accept) {
                 let _ = self.core.accepted(&completion);
             }
         }
@@ -272,8 +339,8 @@ impl<S: Shard> Turn<S> {
     }
 }
 
-/// Gives bytes of the wire to the layer of a connection, and what they hold to the shard.
-fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail>, id: ConnId, wire: &mut [u8]) {
+/// Gives bytes of the wire to the layer of a connection, and what they hold to the shard. False: the shard has left some.
+fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail>, id: ConnId, wire: &mut [u8]) -> bool {
     let mut plain = core.layers.lend();
     let opened = core.open_layer(id, wire, &mut plain);
     let failed = match opened {
@@ -284,14 +351,16 @@ fn open<S: Shard>(shard: &mut S, core: &mut Core<S::Mail>, id: ConnId, wire: &mu
         Ok(None) => None,
         Err(error) => Some(error),
     };
-    if !plain.is_empty() {
-        shard.on_bytes(core, id, &plain);
+    let from = if plain.is_empty() { 0 } else { shard.on_bytes(core, id, &plain) };
+    if from < plain.len() {
+        return core.keep_unread(id, Box::new(Unread { plain, from, failed }));
     }
     core.layers.take_back(plain);
     match failed {
         None => core.bound_layers(),
         Some(error) => core.layer_failed(id, error),
     }
+    true
 }
 
 impl<S: Shard> Drop for Turn<S> {

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 /// Sessions that one CONNECT may put out. It can be larger than they are; past this many it is refused.
 const EVICTED_AT_ONCE_MAX: usize = 64;
+/// Wills that fall due and sessions that expire by one call of [`Sessions::expire`]: the others are due at once.
+const EXPIRED_AT_ONCE_MAX: usize = 256;
 
 /// A session that took a publish is looked at this often, until it has been quiet for as long; then its queue's memory
 /// is given back.
@@ -569,7 +571,8 @@ impl Sessions {
 
     /// Does what is due: ends sessions, hands out wills, gives back memory.
     pub fn expire(&mut self, now: Monotonic) {
-        while let Some(&(at, task, key)) = self.timers.first().filter(|(at, ..)| *at <= now) {
+        for _ in 0..EXPIRED_AT_ONCE_MAX {
+            let Some(&(at, task, key)) = self.timers.first().filter(|(at, ..)| *at <= now) else { return };
             self.timers.remove(&(at, task, key));
             let Some(session) = self.sessions.get_mut(key) else { continue };
             match task {
@@ -602,9 +605,22 @@ impl Sessions {
         !self.wills.is_empty()
     }
 
+    /// How many it has.
+    #[must_use]
+    pub fn wills_due(&self) -> usize {
+        self.wills.len()
+    }
+
     /// The next will to be published, in the order in which they fell due.
     pub fn next_will(&mut self) -> Option<DueWill> {
         self.wills.pop_front()
+    }
+
+    /// The same of the client that has this session.
+    pub fn next_will_of(&mut self, key: SessionKey) -> Option<DueWill> {
+        let client_id = &*self.sessions.get(key)?.client_id;
+        let at = self.wills.iter().position(|due| *due.client_id == *client_id)?;
+        self.wills.remove(at)
     }
 
     /// A will from [`Sessions::next_will`] found no room. It counts in [`Sessions::bytes`] until it is offered again.

@@ -29,13 +29,25 @@ pub struct Subscription {
     pub identifier: u32,
 }
 
-/// Those of a session, at least one.
+/// Those of a session, at least one, in the order of their filters.
 #[derive(Debug)]
-pub(super) struct Subscribed(Vec<Subscription>);
+pub(super) struct Subscribed {
+    all: Vec<Subscription>,
+    /// The memory that the session holds for them.
+    bytes: usize,
+}
 
 impl Subscribed {
-    pub(super) fn new(all: Vec<Subscription>) -> Option<Box<Self>> {
-        (!all.is_empty()).then(|| Box::new(Self(all)))
+    pub(super) fn new(mut all: Vec<Subscription>) -> Option<Box<Self>> {
+        all.sort_by(|one, other| one.filter.cmp(&other.filter));
+        all.dedup_by(|one, other| one.filter == other.filter);
+        let bytes = all.iter().map(Subscription::bytes).sum();
+        (!all.is_empty()).then(|| Box::new(Self { all, bytes }))
+    }
+
+    /// Where a filter is, or would be.
+    fn place(&self, filter: &str) -> Result<usize, usize> {
+        self.all.binary_search_by(|known| (*known.filter).cmp(filter))
     }
 }
 
@@ -112,13 +124,24 @@ impl SubscriptionRefused {
         code: ReasonCode::QUOTA_EXCEEDED,
         what: "too many filters that begin with a wildcard and have more than four levels",
     };
+    /// It may have to be compared with every message below its first levels, and there are too many of that kind.
+    pub const TOO_MANY_DEEP: Self = Self {
+        code: ReasonCode::QUOTA_EXCEEDED,
+        what: "too many filters with many levels that begin with the same ones",
+    };
 }
 
 impl Session {
     /// What it has subscribed to.
     #[must_use]
     pub fn subscriptions(&self) -> &[Subscription] {
-        self.subscribed.as_ref().map_or(&[], |subscribed| &subscribed.0)
+        self.subscribed.as_ref().map_or(&[], |subscribed| &subscribed.all)
+    }
+
+    /// Whether it has subscribed to just this filter.
+    #[must_use]
+    pub fn has_subscribed(&self, filter: &str) -> bool {
+        self.subscribed.as_ref().is_some_and(|subscribed| subscribed.place(filter).is_ok())
     }
 
     /// Whether a subscription that it asks for now gets what is retained [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11].
@@ -126,7 +149,7 @@ impl Session {
     pub fn is_sent_retained(&self, filter: &str, options: SubscriptionOptions) -> bool {
         match options.retain_handling {
             0 => true,
-            1 => !self.subscriptions().iter().any(|known| *known.filter == *filter),
+            1 => !self.has_subscribed(filter),
             _ => false,
         }
     }
@@ -219,7 +242,7 @@ impl Session {
 
     /// The memory of its subscriptions.
     pub(super) fn subscription_bytes(&self) -> usize {
-        self.subscriptions().iter().map(Subscription::bytes).sum()
+        self.subscribed.as_ref().map_or(0, |subscribed| subscribed.bytes)
     }
 }
 
@@ -230,7 +253,7 @@ impl Sessions {
     /// Which bound it would exceed.
     pub fn may_subscribe(&self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
         let Some(session) = self.get(key) else { return Ok(()) };
-        if session.subscriptions().iter().any(|known| *known.filter == *filter) {
+        if session.has_subscribed(filter) {
             return Ok(());
         }
         if session.subscriptions().len() >= SUBSCRIPTIONS_OF_SESSION_MAX {
@@ -252,11 +275,12 @@ impl Sessions {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let bytes = subscription.bytes();
         match &mut session.subscribed {
-            Some(all) => match all.0.iter_mut().find(|known| known.filter == subscription.filter) {
-                Some(known) if *known == subscription => return false,
-                Some(known) => *known = subscription,
-                None => {
-                    all.0.push(subscription);
+            Some(subscribed) => match subscribed.place(&subscription.filter) {
+                Ok(at) if subscribed.all[at] == subscription => return false,
+                Ok(at) => subscribed.all[at] = subscription,
+                Err(at) => {
+                    subscribed.all.insert(at, subscription);
+                    subscribed.bytes += bytes;
                     self.bytes += bytes;
                 }
             },
@@ -272,13 +296,14 @@ impl Sessions {
     /// A session has unsubscribed from just this filter [MQTT-3.10.4-1]. False: it had not subscribed to it.
     pub fn unsubscribed(&mut self, key: SessionKey, filter: &str) -> bool {
         let Some(session) = self.sessions.get_mut(key) else { return false };
-        let Some(all) = &mut session.subscribed else { return false };
-        let Some(at) = all.0.iter().position(|known| *known.filter == *filter) else { return false };
-        let known = all.0.swap_remove(at);
-        if all.0.is_empty() {
+        let Some(subscribed) = &mut session.subscribed else { return false };
+        let Ok(at) = subscribed.place(filter) else { return false };
+        let bytes = subscribed.all.remove(at).bytes();
+        subscribed.bytes -= bytes;
+        if subscribed.all.is_empty() {
             session.subscribed = None;
         }
-        self.bytes -= known.bytes();
+        self.bytes -= bytes;
         self.note_kept(key);
         true
     }

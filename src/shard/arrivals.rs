@@ -295,12 +295,13 @@ impl Core {
             self.pump_session(io, connected.key);
         }
         // The will of the connection that it had before goes ahead of what it publishes on this one.
-        self.publish_wills(io);
+        self.publish_wills_of(io, connected.key);
         // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);
         } else {
-            self.device_bytes(io, conn, rest);
+            let rest = self.tails.lend(rest);
+            self.kept_bytes(io, conn, rest);
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a shard knows of each connection. Small on purpose: an idle device costs this, a session, and no buffer.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::auth::{Admission, Exchange, Share};
@@ -11,6 +12,7 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
+use super::subscribe::Outcomes;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +107,17 @@ pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
     /// Those with the longest tails when all were last looked at, and these lengths; the longest is the last.
     longest: Vec<(usize, ConnId)>,
+    /// By slot: what has been done of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum.
+    begun: HashMap<u32, Begun>,
+}
+
+/// What the first filters of a packet have come to.
+#[derive(Debug)]
+pub(super) enum Begun {
+    /// SUBSCRIBE.
+    Subscribe(Outcomes),
+    /// UNSUBSCRIBE: whether there was a subscription.
+    Unsubscribe(Vec<bool>),
 }
 
 /// How many connections one walk over all finds for [`Connections::longest_tail`].
@@ -140,7 +153,21 @@ impl Connections {
     /// Forgets a connection.
     pub(super) fn remove(&mut self, id: ConnId) -> Option<Connection> {
         self.get(id)?;
+        self.begun.remove(&id.slot);
         self.slots[id.slot as usize].take()
+    }
+
+    /// Notes what has been done of the packet that the connection sends.
+    pub(super) fn begin(&mut self, id: ConnId, begun: Begun) {
+        if self.get(id).is_some() {
+            self.begun.insert(id.slot, begun);
+        }
+    }
+
+    /// What has been done of it, if it has been begun.
+    pub(super) fn begun(&mut self, id: ConnId) -> Option<Begun> {
+        self.get(id)?;
+        self.begun.remove(&id.slot)
     }
 
     /// A connection that holds most of half-received packets, if any does: for when memory is short. One walk over all

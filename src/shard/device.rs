@@ -19,8 +19,24 @@ pub(super) enum Flow {
     On,
     /// Not at all for now; the packet stays unread.
     Stall(Stall),
+    /// With the same packet, once the connection has its next quantum: what has been done of it is noted ([`super::connection::Connections::begun`]).
+    Part,
     /// The connection has been ended.
     Ended,
+}
+
+/// How far a look at bytes has come.
+pub(super) struct Used {
+    /// Of the bytes, the whole packets that were taken; all, once the connection has ended.
+    pub(super) bytes: usize,
+    /// The connection has had its quantum, and there is more.
+    pub(super) is_cut: bool,
+}
+
+impl Used {
+    fn all(bytes: &[u8]) -> Self {
+        Self { bytes: bytes.len(), is_cut: false }
+    }
 }
 
 /// Whom a packet is from.
@@ -40,28 +56,52 @@ pub(super) struct Sample {
 }
 
 impl Core {
-    /// All that has come in goes through here: `bytes` alone, or behind the tail of what came before.
-    pub(super) fn device_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
-        let Some(connection) = self.connections.get(conn) else { return };
+    /// All that has come in goes through here: `bytes` alone, or after the tail of what came before. How many of them were taken: fewer than
+    /// there are, if the connection has had its quantum.
+    pub(super) fn device_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
+        let Some(connection) = self.connections.get(conn) else { return bytes.len() };
         if connection.stalled {
             connection.tail.extend_from_slice(bytes);
-            return self.partial(io, bytes.len());
-        }
-        if connection.tail.is_empty() {
+            self.partial(io, bytes.len());
+        } else if connection.tail.is_empty() {
             let used = self.packets(io, conn, bytes);
-            self.keep(io, conn, &bytes[used..]);
-            return;
+            if used.is_cut {
+                return used.bytes;
+            }
+            self.keep(io, conn, &bytes[used.bytes..]);
+        } else {
+            let mut tail = std::mem::take(&mut connection.tail);
+            let before = tail.len();
+            self.numbers.lower(M::PartialBytes, before as u64);
+            tail.extend_from_slice(bytes);
+            let used = self.packets(io, conn, &tail);
+            if !used.is_cut {
+                self.keep_rest(io, conn, tail, used.bytes);
+            } else if let Some(taken) = used.bytes.checked_sub(before) {
+                self.tails.give_back(tail);
+                return taken;
+            } else {
+                // Of the packet that it begins, a part is done.
+                tail.truncate(before);
+                self.keep_rest(io, conn, tail, used.bytes);
+                return 0;
+            }
         }
-        let mut tail = std::mem::take(&mut connection.tail);
-        self.numbers.lower(M::PartialBytes, tail.len() as u64);
-        tail.extend_from_slice(bytes);
-        self.tail_bytes(io, conn, tail);
+        bytes.len()
     }
 
-    /// The same for bytes in a buffer of their own, which stays as it is while it holds no whole packet: a large one that
-    /// comes in small pieces is not copied for each of them.
-    pub(super) fn tail_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, tail: Vec<u8>) {
-        let used = self.packets(io, conn, &tail);
+    /// The same for bytes that nothing brings again. Those for which the quantum does not suffice wait with the connection.
+    pub(super) fn kept_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: Vec<u8>) {
+        let used = self.packets(io, conn, &bytes);
+        if used.is_cut {
+            self.stall(io, conn, Stall::Quantum);
+        }
+        self.keep_rest(io, conn, bytes, used.bytes);
+    }
+
+    /// Keeps what is not a whole packet yet, in the buffer that it is in while that holds none: a large one that comes in small pieces is not
+    /// copied for each of them.
+    fn keep_rest(&mut self, io: &mut Ring<'_>, conn: ConnId, tail: Vec<u8>, used: usize) {
         if used == 0 {
             return self.put_back(io, conn, tail);
         }
@@ -96,16 +136,16 @@ impl Core {
         }
     }
 
-    /// Works through the whole packets in `bytes`; returns how many bytes they were (all, once the connection ended).
-    pub(super) fn packets(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
-        let Some(connection) = self.connections.get(conn) else { return bytes.len() };
-        let Kind::Device { session, peer } = connection.kind else { return bytes.len() };
+    /// Works through the whole packets in `bytes`, as far as the connection's quantum goes.
+    fn packets(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> Used {
+        let Some(connection) = self.connections.get(conn) else { return Used::all(bytes) };
+        let Kind::Device { session, peer } = connection.kind else { return Used::all(bytes) };
         let sender = Source { conn, session, peer, listener: connection.listener };
         self.sample = Sample { wanted: connection.timed.is_none(), taken: None };
         let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
-        let mut used = 0;
+        let (mut used, mut is_cut) = (0, false);
         let mut last = None;
-        while used < bytes.len() {
+        while used < bytes.len() && !is_cut {
             if self.keeping.holds.is_full(conn) {
                 self.stall(io, conn, Stall::Answers);
                 break;
@@ -120,12 +160,13 @@ impl Core {
                 Err(malformed) => self.violation(io, conn, session, malformed.into()),
             };
             match flow {
-                Flow::On => {}
+                Flow::On => is_cut = !io.spend(1) && used < bytes.len(),
+                Flow::Part => is_cut = true,
                 Flow::Stall(why) => {
                     self.stall(io, conn, why);
                     break;
                 }
-                Flow::Ended => return bytes.len(),
+                Flow::Ended => return Used::all(bytes),
             }
         }
         if used > 0
@@ -142,7 +183,7 @@ impl Core {
         }
         self.answer(io, session);
         self.watch_answers(io, conn, session);
-        used
+        Used { bytes: used, is_cut }
     }
 
     /// `last`: the packet before in the same read, with its first byte, if what was found out about it holds for the next message of its
@@ -174,7 +215,7 @@ impl Core {
             Ok(packet) => {
                 let flow = self.control_packet(io, from.conn, from.session, &packet);
                 // One that stalls comes again.
-                if !matches!(flow, Flow::Stall(_)) {
+                if !matches!(flow, Flow::Stall(_) | Flow::Part) {
                     self.count_control_packet(&packet);
                 }
                 flow

@@ -241,7 +241,8 @@ impl Core {
     fn rows_waiting(&self) -> u64 {
         let saved = self.saves();
         let rows = self.count_rows(|(keep, _)| !keep.outlives_if(saved));
-        rows + self.messages_to_dead_letters() + self.sessions.wills_waiting() as u64
+        let due = if self.queues.have_all_told() { self.sessions.wills_due() } else { 0 };
+        rows + self.messages_to_dead_letters() + (self.sessions.wills_waiting() + due) as u64
     }
 
     /// Rows that the next start finds, once they are durable.

@@ -58,6 +58,10 @@ impl Core {
             if publish.retain {
                 route = self.delivery.also(route, self.retained.home(topic));
             }
+            let cost = self.delivery.take_cost();
+            if cost > 0 {
+                let _ = io.spend(cost);
+            }
             if route.is_any() {
                 let bytes = packet_bytes(topic, publish);
                 if let Err(full) = self.delivery.ask(&self.retained, &self.queues, route, (topic, bytes)) {

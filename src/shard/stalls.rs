@@ -12,7 +12,8 @@ use std::ops::Bound;
 
 use crate::kafka::producer::Full;
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::frame;
+use crate::mqtt::packet::{Packet, Sender, Version};
+use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, Monotonic};
 
 use super::connection::{AtDoor, Kind, Timer};
@@ -26,6 +27,9 @@ const GONE_MAX: usize = 64;
 /// first needs may be more than there will be, and less may do for those behind it.
 const LOOKS_MAX: usize = 64;
 
+/// Connections that are read again before the clock is looked at.
+const CONNECTIONS_A_LOOK: usize = 8;
+
 /// What is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
@@ -33,6 +37,8 @@ pub(super) enum Stall {
     Memory(Wait),
     /// The answers that one connection may be owed.
     Answers,
+    /// The quantum of one connection.
+    Quantum,
     /// What may wait for the subscribers of this shard.
     Subscribers(usize),
     /// What may wait on this shard for topics with many subscribers.
@@ -44,6 +50,8 @@ pub(super) enum Stall {
 enum Line {
     /// Of those that wait for answers of their own.
     Answers,
+    /// Of those that go on in the next turn.
+    Quantum,
     /// Of a cluster, and what of it is full.
     Memory(usize, Full),
     /// Of a shard with subscribers.
@@ -57,6 +65,7 @@ impl Stall {
         match self {
             Self::Memory(wait) => Line::Memory(wait.cluster, wait.full),
             Self::Answers => Line::Answers,
+            Self::Quantum => Line::Quantum,
             Self::Subscribers(shard) => Line::Subscribers(shard),
             Self::ManySubscribers => Line::ManySubscribers,
         }
@@ -75,6 +84,8 @@ pub(super) struct Stalls {
     rates: BinaryHeap<Reverse<(Monotonic, u32, u32)>>,
     /// [`super::outlets::Outlets::freed`] when those that wait for memory were last asked.
     asked_at: u64,
+    /// They were not all asked: the turn was over.
+    left_off: bool,
 }
 
 impl Stalls {
@@ -146,7 +157,8 @@ impl Core {
     pub(super) fn charge(&mut self, io: &mut Ring<'_>, conn: ConnId, read: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Some(AtDoor::Bounded(share)) = connection.claim.as_deref() else { return };
-        let Some(until) = share.charge(publishes(read), read.len(), io.now()) else { return };
+        let Kind::Device { peer, .. } = connection.kind else { return };
+        let Some(until) = share.charge(messages(peer.version, read), read.len(), io.now()) else { return };
         if connection.stalled {
             return;
         }
@@ -180,7 +192,8 @@ impl Core {
     /// Reads stalled connections again, oldest first, as long as there is room.
     pub(super) fn unstall(&mut self, io: &mut Ring<'_>) {
         let freed = self.outlets.freed();
-        let memory = std::mem::replace(&mut self.stalls.asked_at, freed) != freed;
+        let memory = std::mem::replace(&mut self.stalls.asked_at, freed) != freed || self.stalls.left_off;
+        self.stalls.left_off = false;
         let mut next = Bound::Unbounded;
         loop {
             let following = self.stalls.lines.range((next, Bound::Unbounded)).next();
@@ -194,12 +207,16 @@ impl Core {
 
     fn unstall_line(&mut self, io: &mut Ring<'_>, line: Line) {
         let mut at = 0;
-        for _ in 0..self.stalls.lines.get(&line).map_or(0, VecDeque::len) {
+        for look in 0..self.stalls.lines.get(&line).map_or(0, VecDeque::len) {
+            if look % CONNECTIONS_A_LOOK == CONNECTIONS_A_LOOK - 1 && io.is_over() {
+                self.stalls.left_off = true;
+                break;
+            }
             let entry = self.stalls.lines.get(&line).and_then(|queue| queue.get(at)).copied();
             let Some((conn, bytes)) = entry.filter(|_| at < LOOKS_MAX) else { break };
             // Asked without reading a byte of it.
             let has_room = match line {
-                Line::Answers => true,
+                Line::Answers | Line::Quantum => true,
                 Line::Memory(cluster, full) => self.outlets.may_go_on(Wait { cluster, full, bytes }),
                 Line::ManySubscribers => self.delivery.has_room_for_many(),
                 Line::Subscribers(shard) => {
@@ -213,12 +230,15 @@ impl Core {
             self.stalls.take(line, at);
             self.read_again(io, conn);
             // Its place is still its own, if what comes next has no room.
-            if line != Line::Answers && self.stalls.put_back(line, conn, at) {
+            if !matches!(line, Line::Answers | Line::Quantum) && self.stalls.put_back(line, conn, at) {
                 at += 1;
             }
         }
         if self.stalls.lines.get(&line).is_some_and(VecDeque::is_empty) {
             self.stalls.lines.remove(&line);
+        }
+        if self.stalls.left_off || self.stalls.lines.contains_key(&Line::Quantum) {
+            io.go_on();
         }
     }
 
@@ -229,7 +249,8 @@ impl Core {
         self.stalls.one_less();
         let tail = std::mem::take(&mut connection.tail);
         self.numbers.lower(M::PartialBytes, tail.len() as u64);
-        self.tail_bytes(io, conn, tail);
+        io.next_quantum();
+        self.kept_bytes(io, conn, tail);
         let Some(connection) = self.connections.get(conn) else { return };
         if !connection.stalled && matches!(connection.kind, Kind::Device { .. }) {
             // That which is set may be the end of the connection, which lies further ahead.
@@ -243,13 +264,23 @@ impl Core {
     }
 }
 
-/// Publishes among whole packets.
-fn publishes(mut packets: &[u8]) -> usize {
+/// Publishes among whole packets, and filters of SUBSCRIBE and UNSUBSCRIBE.
+fn messages(version: Version, mut packets: &[u8]) -> usize {
     const PUBLISH: u8 = 3;
+    const SUBSCRIBE: u8 = 8;
+    const UNSUBSCRIBE: u8 = 10;
     let mut count = 0;
     while let Ok(Some(frame)) = frame::next(packets, u32::MAX) {
-        count += usize::from(frame.first >> 4 == PUBLISH);
         packets = &packets[frame.len..];
+        count += match frame.first >> 4 {
+            PUBLISH => 1,
+            SUBSCRIBE | UNSUBSCRIBE => match decode::decode(version, Sender::Client, frame) {
+                Ok(Packet::Subscribe(subscribe)) => subscribe.filters.iter().count(),
+                Ok(Packet::Unsubscribe(unsubscribe)) => unsubscribe.filters.iter().count(),
+                _ => 0,
+            },
+            _ => 0,
+        };
     }
     count
 }

@@ -1,12 +1,11 @@
 //! SUBSCRIBE and UNSUBSCRIBE: checked, entered where publishes look, written down if the session is kept, then answered.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::auth::acl;
-use crate::limits::{SUBSCRIPTIONS_OF_SESSION_MAX, WILD_FILTERS_OF_SESSION_MAX};
+use crate::limits::{DEEP_FILTERS_OF_SESSION_MAX, SUBSCRIPTIONS_OF_SESSION_MAX, WILD_FILTERS_OF_SESSION_MAX};
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Subscribe, SubscriptionOptions, Unsubscribe};
@@ -14,8 +13,9 @@ use crate::mqtt::topic;
 use crate::route::shape::Shape;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::ConnId;
-use crate::session::{End, Session, SessionKey, Subscription, SubscriptionRefused, Violation, Wish};
+use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Violation, Wish};
 
+use super::connection::Begun;
 use super::device::Flow;
 use crate::runtime::seam::Monotonic;
 
@@ -23,8 +23,8 @@ use super::delivery::Whose;
 use super::events::{clipped, denied, second};
 use super::{Core, Ring};
 
-/// Each filter of an UNSUBSCRIBE is looked for among all that the session has. Of one that names more, those that it has not are left out first.
-const UNSUBSCRIBED_ONE_BY_ONE_MAX: usize = 8;
+/// What the filters of a SUBSCRIBE have come to.
+pub(super) type Outcomes = SmallVec<[Result<SubscriptionOptions, SubscriptionRefused>; 8]>;
 
 impl Core {
     /// A SUBSCRIBE, its filters one after the other [MQTT-3.8.4-5]. Before it is answered publishes of every shard find its
@@ -37,15 +37,27 @@ impl Core {
         subscribe: &Subscribe<'_>,
     ) -> Flow {
         let Some(session) = self.sessions.get(key) else { return Flow::Ended };
-        if let Err(violation) = session.may_ask(subscribe) {
-            return self.violation(io, conn, key, violation);
-        }
-        self.measure_session_room();
-        let outcome = |(at, wish)| match at {
-            0..SUBSCRIPTIONS_OF_SESSION_MAX => self.subscribe_to(io, key, wish),
-            _ => Err(SubscriptionRefused::TOO_MANY_AT_ONCE),
+        let mut outcomes = match self.connections.begun(conn) {
+            Some(Begun::Subscribe(outcomes)) => outcomes,
+            _ => {
+                if let Err(violation) = session.may_ask(subscribe) {
+                    return self.violation(io, conn, key, violation);
+                }
+                Outcomes::new()
+            }
         };
-        let outcomes: SmallVec<[_; 8]> = Wish::all(subscribe).enumerate().map(outcome).collect();
+        self.measure_session_room();
+        for (at, wish) in Wish::all(subscribe).enumerate().skip(outcomes.len()) {
+            if at >= SUBSCRIPTIONS_OF_SESSION_MAX {
+                outcomes.push(Err(SubscriptionRefused::TOO_MANY_AT_ONCE));
+                continue;
+            }
+            if at > 0 && !io.spend(1) {
+                self.connections.begin(conn, Begun::Subscribe(outcomes));
+                return Flow::Part;
+            }
+            outcomes.push(self.subscribe_to(io, key, wish));
+        }
         self.write_down(key);
         if outcomes.iter().any(Result::is_ok) && self.sessions.is_unwritten(key) {
             // There was room a moment ago: less than that is rare. What is not on the disk is not answered.
@@ -115,26 +127,36 @@ impl Core {
         Ok(self.delivery.index.subscribe(filter, subscriber))
     }
 
-    /// A session may have few filters that may have to be compared with every message, and a shard has not many that are. Those
-    /// that it has stay, also after a restart.
+    /// A session may have few filters that may have to be compared with every message, or as texts, and a shard has not many that are
+    /// compared with the same messages. Those that it has stay, also after a restart.
     fn may_enter(&mut self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
-        let behind = |filter| topic::split_shared(filter).map_or(filter, |(_, behind)| behind);
-        let Some(session) = self.sessions.get(key).filter(|_| Shape::needs_place(behind(filter))) else {
+        let shared = topic::split_shared(filter);
+        let matched = shared.map_or(filter, |(_, matched)| matched);
+        let shape = Shape::of(matched);
+        let Some(session) = self.sessions.get(key).filter(|_| !shape.is_some_and(Shape::has_own_place)) else {
             return Ok(());
         };
-        let subscriptions = session.subscriptions();
-        if subscriptions.iter().any(|known| *known.filter == *filter) {
+        if session.has_subscribed(filter) {
             return Ok(());
         }
-        let wild = subscriptions.iter().filter(|known| Shape::needs_place(behind(&known.filter))).count();
-        let has_room = match topic::split_shared(filter) {
-            Some((_, behind)) => self.delivery.shares.has_room(behind),
+        let have = |is_one: &dyn Fn(&str) -> bool| {
+            let filters = session.subscriptions().iter().map(|known| &*known.filter);
+            filters.filter(|known| is_one(topic::split_shared(known).map_or(known, |(_, matched)| matched))).count()
+        };
+        // A wildcard in front of more than 32 levels: texts would be compared with every message.
+        let is_wild = Shape::needs_place(matched);
+        if is_wild && (shape.is_none() || have(&Shape::needs_place) >= WILD_FILTERS_OF_SESSION_MAX) {
+            return Err(SubscriptionRefused::TOO_MANY_WILD);
+        }
+        if shape.is_none() && have(&|known| Shape::of(known).is_none()) >= DEEP_FILTERS_OF_SESSION_MAX {
+            return Err(SubscriptionRefused::TOO_MANY_DEEP);
+        }
+        let has_room = match shared {
+            Some((_, matched)) => self.delivery.shares.has_room(matched),
             None => self.delivery.index.has_room(filter),
         };
-        // Without a shape the texts would be compared, which takes much longer.
-        let has_shape = Shape::of(behind(filter)).is_some();
-        let is_taken = has_shape && wild < WILD_FILTERS_OF_SESSION_MAX && has_room;
-        is_taken.then_some(()).ok_or(SubscriptionRefused::TOO_MANY_WILD)
+        let refused = if is_wild { SubscriptionRefused::TOO_MANY_WILD } else { SubscriptionRefused::TOO_MANY_DEEP };
+        has_room.then_some(()).ok_or(refused)
     }
 
     /// An UNSUBSCRIBE, its filters one after the other [MQTT-3.10.4-6]. Nothing that is published after its answer is sent for
@@ -146,11 +168,17 @@ impl Core {
         key: SessionKey,
         unsubscribe: &Unsubscribe<'_>,
     ) -> Flow {
-        let are_many = unsubscribe.filters.iter().nth(UNSUBSCRIBED_ONE_BY_ONE_MAX).is_some();
-        let mut had = are_many.then(|| self.filters_of(key));
-        let mut has = |filter: &str| had.as_mut().is_none_or(|had| had.remove(filter));
-        let unsubscribe_from = |(filter, _)| has(filter) && self.unsubscribe_from(key, filter);
-        let had: SmallVec<[bool; 8]> = unsubscribe.filters.iter().map(unsubscribe_from).collect();
+        let mut had = match self.connections.begun(conn) {
+            Some(Begun::Unsubscribe(had)) => had,
+            _ => Vec::new(),
+        };
+        for (filter, _) in unsubscribe.filters.iter().skip(had.len()) {
+            if !had.is_empty() && !io.spend(1) {
+                self.connections.begin(conn, Begun::Unsubscribe(had));
+                return Flow::Part;
+            }
+            had.push(self.unsubscribe_from(key, filter));
+        }
         self.write_down(key);
         if self.sessions.is_unwritten(key) {
             // What is not on the disk is not answered: after a crash the subscriptions would be there again.
@@ -164,12 +192,11 @@ impl Core {
         Flow::On
     }
 
-    fn filters_of(&self, key: SessionKey) -> HashSet<Arc<str>> {
-        let subscriptions = self.sessions.get(key).map(Session::subscriptions).unwrap_or_default();
-        subscriptions.iter().map(|known| Arc::clone(&known.filter)).collect()
-    }
-
+    /// False: it had not subscribed to it.
     fn unsubscribe_from(&mut self, key: SessionKey, filter: &str) -> bool {
+        if !self.sessions.get(key).is_some_and(|session| session.has_subscribed(filter)) {
+            return false;
+        }
         if topic::is_shared(filter) {
             self.leave_share(key, filter);
         } else {
@@ -179,12 +206,15 @@ impl Core {
         self.sessions.unsubscribed(key, filter)
     }
 
-    /// The subscriptions of sessions that have ended go.
-    pub(super) fn forget_subscriptions(&mut self) {
+    /// The subscriptions of sessions that have ended go. As many as a turn has time for: until then their copies find no session.
+    pub(super) fn forget_subscriptions(&mut self, io: &mut Ring<'_>) {
         while let Some(ended) = self.sessions.next_ended() {
             self.delivery.index.forget(ended);
             self.leave_shares(ended);
             self.retained.forget_replay(ended);
+            if io.is_over() {
+                return io.go_on();
+            }
         }
     }
 

@@ -31,11 +31,12 @@ impl Shard for Core {
         }
     }
 
-    fn on_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
+    fn on_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
         match self.connections.get(conn).map(|c| c.kind) {
             Some(Kind::Device { .. }) => {
-                self.numbers.raise(M::BytesReceived, bytes.len() as u64);
-                self.device_bytes(io, conn, bytes);
+                let taken = self.device_bytes(io, conn, bytes);
+                self.numbers.raise(M::BytesReceived, taken as u64);
+                return taken;
             }
             Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..)) => {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
@@ -49,6 +50,7 @@ impl Shard for Core {
             }
             None => {}
         }
+        bytes.len()
     }
 
     fn on_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
@@ -185,7 +187,7 @@ impl Shard for Core {
             self.unstall(io);
             self.outward(io);
         }
-        self.forget_subscriptions();
+        self.forget_subscriptions(io);
         self.serve_shares(io);
         self.tell_handed();
         self.serve_retained(io);
@@ -203,6 +205,7 @@ impl Shard for Core {
         self.settle_copies(io);
         self.numbers.count(M::Turns);
         self.numbers.set(M::BytesSent, io.sent_bytes());
+        self.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
         self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
         self.numbers.set(M::Sessions, self.sessions.len() as u64);
         self.numbers.set(M::SessionsExpired, self.sessions.expired());
@@ -226,7 +229,7 @@ impl Core {
     /// connection, and that may leave another will.
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
-            self.publish_wills(io);
+            let are_all_published = self.publish_wills(io);
             self.write_notes();
             for cluster in 0..self.outlets.upstreams.len() {
                 self.pump(io, cluster);
@@ -236,7 +239,8 @@ impl Core {
                 self.answer(io, session);
             }
             self.touched = touched;
-            if !(self.sessions.has_due_wills() && self.queues.have_all_told()) {
+            let has_more = self.sessions.has_due_wills() && self.queues.have_all_told();
+            if !(are_all_published && has_more) {
                 return;
             }
         }

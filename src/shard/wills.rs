@@ -15,12 +15,15 @@ use super::{Core, Ring, sys_topics};
 /// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
 
+/// Wills after which the clock is looked at.
+const WILLS_A_LOOK: usize = 8;
+
 impl Core {
     /// Publishes the wills that are due, and those that waited if there may be room for them now. After a start they wait until each
-    /// shard has told what it knows: by then all have their sessions and retained messages.
-    pub(super) fn publish_wills(&mut self, io: &mut Ring<'_>) {
+    /// shard has told what it knows: by then all have their sessions and retained messages. False: some are left for the next turn.
+    pub(super) fn publish_wills(&mut self, io: &mut Ring<'_>) -> bool {
         if !self.queues.have_all_told() {
-            return;
+            return true;
         }
         if self.sessions.wills_waiting() > 0 {
             let freed = self.outlets.freed().wrapping_add(self.delivery.freed());
@@ -28,10 +31,29 @@ impl Core {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
         }
-        while let Some(due) = self.sessions.next_will() {
+        for published in 1.. {
+            let Some(due) = self.sessions.next_will() else { break };
             self.publish_will(io, due);
+            if published % WILLS_A_LOOK == 0 && io.is_over() {
+                break;
+            }
         }
         self.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
+        let are_all_published = !self.sessions.has_due_wills();
+        if !are_all_published {
+            io.go_on();
+        }
+        are_all_published
+    }
+
+    /// The same for those that earlier connections of a client have left.
+    pub(super) fn publish_wills_of(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        if !self.queues.have_all_told() || !self.sessions.has_due_wills() {
+            return;
+        }
+        while let Some(due) = self.sessions.next_will_of(key) {
+            self.publish_will(io, due);
+        }
     }
 
     /// Whether the client that left it may publish it still.

@@ -299,6 +299,22 @@ fn a_user_above_its_rate_is_left_unread_for_a_while() {
     assert_eq!((arrived(&world), world.sent(conn).len()), (30, 30 * 4));
 }
 
+#[test]
+fn finding_s3_filters_count_in_the_rate_of_a_user() {
+    let dir = tempfile::tempdir().expect("a folder");
+    for first in [0x82, 0xA2] {
+        let mut world = world(&dir, "topic read mine/#\n", "messages_s = 10");
+        let (conn, _) = connect(&mut world, None);
+        let options: &[u8] = if first == 0x82 { &[0] } else { &[] };
+        let filters = (0..30_u8).flat_map(|number| [b"\0\x06mine/", &[b'a' + number % 26][..], options].concat());
+        let body: Vec<u8> = [0, 1, 0].into_iter().chain(filters).collect();
+        let packet = [&[first, 0x80 | (body.len() % 128) as u8, (body.len() / 128) as u8], &body[..]].concat();
+        world.bytes(conn, &packet);
+        assert!(world.table.wire(conn).paused && !world.sent(conn).is_empty(), "{first:x}");
+        assert_eq!(world.number(ShardMetric::RatePauses), 1);
+    }
+}
+
 /// QoS 1 messages of this publisher to these topics, numbered from `id` on.
 fn publish_all(world: &mut World, publisher: ConnId, id: u16, topics: &[&str]) {
     for (packet_id, topic) in (id..).zip(topics) {

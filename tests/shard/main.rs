@@ -58,6 +58,7 @@ mod tokens;
 #[allow(dead_code)]
 #[path = "../../src/runtime/tests/toy.rs"]
 mod toy;
+mod turns;
 mod verdicts;
 mod wills;
 mod world;

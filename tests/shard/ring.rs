@@ -90,6 +90,14 @@ pub(crate) struct Table {
     pub(crate) posted: Option<Vec<(usize, Mail)>>,
     /// So many of them for each at a time.
     pub(crate) mailbox: usize,
+    /// Packets of a connection in a turn; `None`: any number.
+    pub(crate) quantum: Option<u32>,
+    /// How many of them are left.
+    left: u32,
+    /// Turns have had their time as soon as anything asks.
+    pub(crate) is_over: bool,
+    /// The shard wants another turn.
+    pub(crate) goes_on: bool,
     /// Slots to be used again.
     free: Vec<u32>,
     scratch: Vec<u8>,
@@ -108,6 +116,10 @@ impl Table {
             next_timer: 0,
             posted: None,
             mailbox: 0,
+            quantum: None,
+            left: 0,
+            is_over: false,
+            goes_on: false,
             free: Vec::new(),
             scratch: Vec::new(),
         }
@@ -175,10 +187,16 @@ impl Table {
     /// Bytes of a peer, by the layer of its connection if it has one.
     pub(crate) fn feed(&mut self, core: &mut Core, conn: ConnId, bytes: &[u8]) {
         let Some(layered) = self.named(conn).and_then(|wire| wire.layered.as_mut()) else {
-            return core.on_bytes(self, conn, bytes);
+            core.on_bytes(self, conn, bytes);
+            return;
         };
-        let error = layered.open(bytes).deliver(core, self, conn);
-        assert!(error.is_none(), "the shard: {error:?}");
+        let (unread, error) = layered.open(bytes).deliver(Vec::new(), core, self, conn);
+        assert!(error.is_none() && unread.is_empty(), "the shard: {error:?}");
+    }
+
+    /// The next connection is served.
+    pub(crate) fn serve_next(&mut self) {
+        self.left = self.quantum.unwrap_or(0);
     }
 
     pub(crate) fn wire(&mut self, conn: ConnId) -> &mut Wire {
@@ -193,6 +211,19 @@ impl Io<Mail> for Table {
     fn wall(&self) -> WallMs {
         let epoch_ms = 1_790_000_000_000 - self.wall_behind_ms;
         WallMs(epoch_ms + i64::try_from(Duration::from_nanos(self.now.0).as_millis()).expect("soon"))
+    }
+    fn spend(&mut self, packets: u32) -> bool {
+        self.left = self.left.saturating_sub(packets);
+        self.quantum.is_none() || self.left > 0
+    }
+    fn next_quantum(&mut self) {
+        self.serve_next();
+    }
+    fn is_over(&self) -> bool {
+        self.is_over
+    }
+    fn go_on(&mut self) {
+        self.goes_on = true;
     }
     fn shard(&self) -> usize {
         0

@@ -241,7 +241,7 @@ fn what_has_waited_is_sent_before_what_comes() {
         (one, subscribe_packet(Version::V5, 0, &[(SHARE, QOS_1)])),
         (publisher, bytes_of(Version::V5, &Packet::Publish(of))),
     ];
-    said.into_iter().for_each(|(conn, bytes)| world.core.on_bytes(&mut world.table, conn, &bytes));
+    said.into_iter().for_each(|(conn, bytes)| _ = world.core.on_bytes(&mut world.table, conn, &bytes));
     world.turn();
     let heard = heard(&mut world, one, Version::V5);
     let wanted: Vec<_> = (0..4).map(|number| format!("t/0 {number} qos 1 id {}", number + 1)).collect();

@@ -211,7 +211,8 @@ impl World {
     /// are the first.
     pub(crate) fn feed(&mut self, conn: ConnId, bytes: &[u8]) {
         if self.table.wire(conn).client.is_none() {
-            return self.core.on_bytes(&mut self.table, conn, bytes);
+            self.core.on_bytes(&mut self.table, conn, bytes);
+            return;
         }
         let mut plain = bytes.to_vec();
         loop {
@@ -310,7 +311,7 @@ impl World {
         loop {
             self.shard(|core, table| core.on_turn_end(table));
             judge_copies(&self.board);
-            let mut moved = self.kafka();
+            let mut moved = self.kafka() | std::mem::take(&mut self.table.goes_on);
             while let Some(event) = self.table.disk.event() {
                 self.shard(|core, table| core.on_segment(table, event));
                 moved = true;
@@ -388,7 +389,7 @@ impl World {
             let answers = self.broker.answer(pending);
             if !answers.is_empty() {
                 moved = true;
-                self.shard(|core, table| core.on_bytes(table, conn, &answers));
+                self.shard(|core, table| _ = core.on_bytes(table, conn, &answers));
             }
             let wire = &mut self.table.wires[slot];
             if cut.is_some() && !wire.closed {

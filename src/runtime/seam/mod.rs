@@ -225,6 +225,24 @@ pub trait Io<M> {
     /// How many shards there are.
     fn shards(&self) -> usize;
 
+    /// The connection that the shard looks at has had work worth that many packets. False: it has had its quantum, or the turn
+    /// its time. What is left of its bytes is given to the shard again ([`Shard::on_bytes`]).
+    fn spend(&mut self, _packets: u32) -> bool {
+        true
+    }
+    /// What is spent from here on is the quantum of another connection: the shard looks at bytes that it has kept.
+    fn next_quantum(&mut self) {}
+    /// How often a connection had more than its quantum.
+    fn quanta_exceeded(&self) -> u64 {
+        0
+    }
+    /// Whether this turn has had its time ([`crate::limits::TURN_TIME`]): what may wait does. Reads the clock.
+    fn is_over(&self) -> bool {
+        false
+    }
+    /// The shard has left something for the next turn, which then waits for nothing.
+    fn go_on(&mut self) {}
+
     /// The out-buffer of a connection, for appending. What is in it at the end of the turn goes out as one send.
     /// For a dead connection: a scratch that is thrown away.
     fn out(&mut self, conn: ConnId) -> &mut Vec<u8>;
@@ -332,8 +350,10 @@ pub trait Shard {
     fn on_ready(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, facts: Facts) {
         let _ = (io, conn, facts);
     }
-    /// Bytes came in. `bytes` is the ring's buffer: it is gone when this returns, so keep only what must be kept.
-    fn on_bytes(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, bytes: &[u8]);
+    /// Bytes came in. `bytes` is the ring's buffer: it is gone when this returns, so keep only what must be kept. Returns how many of them
+    /// the shard has taken. If [`Io::spend`] has said that it is another connection's turn, these may be fewer than there are: the rest
+    /// comes again, before anything that came in later.
+    fn on_bytes(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, bytes: &[u8]) -> usize;
     /// The unsent bytes of a connection fell below half of the cap again after having been above the cap.
     fn on_writable(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId);
     /// The connection is gone.

@@ -1,5 +1,7 @@
 //! A shard that is written as a closure over events, and the threads around it.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -48,8 +50,17 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
     fn on_ready(&mut self, io: &mut dyn Io<M>, _conn: ConnId, _facts: Facts) {
         (self.script)(io, Event::Ready);
     }
-    fn on_bytes(&mut self, io: &mut dyn Io<M>, conn: ConnId, bytes: &[u8]) {
-        (self.script)(io, Event::Bytes(conn, bytes));
+    fn on_bytes(&mut self, io: &mut dyn Io<M>, conn: ConnId, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        let packet_bytes = PACKETS.with_borrow(|packets| packets.get(&conn).copied().unwrap_or(usize::MAX));
+        for packet in bytes.chunks(packet_bytes) {
+            (self.script)(io, Event::Bytes(conn, packet));
+            taken += packet.len();
+            if !io.spend(1) {
+                break;
+            }
+        }
+        taken
     }
     fn on_writable(&mut self, io: &mut dyn Io<M>, conn: ConnId) {
         (self.script)(io, Event::Writable(conn));
@@ -69,6 +80,16 @@ impl<M: Send + 'static, F: Script<M>> Shard for Scripted<M, F> {
     fn on_turn_end(&mut self, io: &mut dyn Io<M>) {
         (self.script)(io, Event::TurnEnd);
     }
+}
+
+thread_local! {
+    /// The bytes that the shard of this thread takes for a packet, by connection. Of others it takes all that comes in.
+    static PACKETS: RefCell<HashMap<ConnId, usize>> = RefCell::default();
+}
+
+/// The shard of this thread takes that many bytes of a connection for a packet from now on.
+pub(super) fn take_for_a_packet(conn: ConnId, bytes: usize) {
+    PACKETS.with_borrow_mut(|packets| packets.insert(conn, bytes));
 }
 
 /// A shard that does nothing.

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::connections::Ask;
-use super::harness::{Event, PATIENCE, house, next, shard, small};
+use super::harness::{Event, PATIENCE, house, next, shard, small, take_for_a_packet};
 use super::toy::{ALERT, DATA, END, FINISHED, FLIGHT, HEADER, HELLO, Opener, Sealer, TICKET, Toy};
 use crate::runtime::Settings;
 use crate::runtime::seam::{Chunk, Closed, ConnId, Detached, Facts, Io, Layer, LayerError, LayerFault};
@@ -93,7 +93,7 @@ enum Letter {
 
 /// Whoever accepts moves a connection to the other shard when its first byte has come, as soon as that can be. What comes
 /// after that byte is echoed.
-fn movers(cost: Duration) -> super::harness::House<Letter> {
+fn movers(cost: Duration, packet_bytes: usize) -> super::harness::House<Letter> {
     house(&small(2), move |_| {
         let mut streams: HashMap<ConnId, ()> = HashMap::new();
         let mut leaving: Vec<(ConnId, Vec<u8>)> = Vec::new();
@@ -116,6 +116,7 @@ fn movers(cost: Duration) -> super::harness::House<Letter> {
             Event::Mail(Letter::Moved(mut moved)) => {
                 let unread = std::mem::take(&mut moved.unread);
                 let conn = io.adopt(moved);
+                take_for_a_packet(conn, packet_bytes);
                 streams.insert(conn, ());
                 io.out(conn).extend_from_slice(&unread[1..]);
                 io.stream(conn);
@@ -130,9 +131,19 @@ fn movers(cost: Duration) -> super::harness::House<Letter> {
 /// X1, X2, X4, X6: handshakes in line, moves with what is unsent, and a stream in both directions meanwhile.
 #[test]
 fn layers_move_and_lose_nothing() {
+    move_and_lose_nothing(usize::MAX);
+}
+
+/// What a layer has opened at once has more packets than a connection's quantum.
+#[test]
+fn finding_s3_layers_lose_nothing_where_quanta_end() {
+    move_and_lose_nothing(4);
+}
+
+fn move_and_lose_nothing(packet_bytes: usize) {
     const COUNTERS: u32 = 20_000;
     // More than a turn's budget for each flight: the others stand in line.
-    let house = movers(Duration::from_micros(700));
+    let house = movers(Duration::from_micros(700), packet_bytes);
     let addr = house.addr;
     let peers: Vec<_> = (0..24_usize)
         .map(|number| {

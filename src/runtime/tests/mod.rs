@@ -9,6 +9,7 @@ mod keeper;
 mod layers;
 mod links;
 mod parking;
+mod quanta;
 mod reads;
 mod segments;
 mod streams;

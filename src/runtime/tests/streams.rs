@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use super::connections::Ask;
-use super::harness::{Event, House, PATIENCE, house, next, shard, small};
+use super::harness::{Event, House, PATIENCE, house, next, shard, small, take_for_a_packet};
 use crate::runtime::seam::{ConnId, Detached, Io, TimerId};
 
 enum Letter {
@@ -37,8 +37,8 @@ impl Stream {
 }
 
 /// Whoever accepts hands the socket to the other shard, or the other back again for `hops` times, with what came
-/// along unread; the last one keeps it.
-fn movers(hops: u8) -> House<Letter> {
+/// along unread; the last one keeps it. Packets have so many bytes.
+fn movers(hops: u8, packet_bytes: usize) -> House<Letter> {
     house(&small(2), move |_| {
         let mut streams: HashMap<ConnId, Stream> = HashMap::new();
         move |io: &mut dyn Io<Letter>, event: Event<'_, Letter>| match event {
@@ -58,6 +58,7 @@ fn movers(hops: u8) -> House<Letter> {
             Event::Mail(Letter::Moved(mut moved)) => {
                 let unread = std::mem::take(&mut moved.unread);
                 let conn = io.adopt(moved);
+                take_for_a_packet(conn, packet_bytes);
                 let stream = streams.entry(conn).or_default();
                 stream.take(&unread[1..], io.out(conn));
                 io.stream(conn);
@@ -72,8 +73,9 @@ fn movers(hops: u8) -> House<Letter> {
 #[test]
 fn moves_between_shards_under_load_lose_nothing() {
     const COUNTERS: u32 = 30_000;
-    for hops in [0, 3] {
-        let house = movers(hops);
+    // With packets of four bytes a buffer has more than a connection's quantum.
+    for (hops, packet_bytes) in [(0, usize::MAX), (3, usize::MAX), (0, 4), (3, 4)] {
+        let house = movers(hops, packet_bytes);
         let peers: Vec<_> = (0..24)
             .map(|_| {
                 let mut peer = TcpStream::connect(house.addr).unwrap();

@@ -43,6 +43,9 @@ use super::shares::Shares;
 use super::stalls::Stall;
 use super::{Core, Ring};
 
+/// Filters and shares that are compared with a topic, or match it, and cost as much as a packet.
+const LOOKS_A_PACKET: usize = 16;
+
 /// When what found a full mailbox is sent again, if nothing else happens.
 const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
 
@@ -141,6 +144,8 @@ pub(super) struct Delivery {
     pub(super) shares: Shares,
     /// Filters that match the message at hand.
     matched: SmallVec<[FilterId; 4]>,
+    /// What it has cost to find them, and the shares.
+    looks: usize,
     to: Vec<Subscriber<SessionKey>>,
     pub(super) copies: Copies,
     /// The message at hand as a packet, for other shards.
@@ -171,6 +176,7 @@ impl Delivery {
             index: Subscriptions::new(shard, interest),
             shares: Shares::new(KnownShares::new(shard, shards, all), config.share_strategy),
             matched: SmallVec::new(),
+            looks: 0,
             to: Vec::new(),
             copies: Copies::default(),
             packet: Vec::new(),
@@ -201,7 +207,9 @@ impl Delivery {
     }
 
     fn route_shares(&mut self, topic: &str, publisher: (&str, Option<Origin>), route: Route) -> Route {
-        let Some(shards) = self.shares.choose(topic, publisher.0, publisher.1) else { return route };
+        let chosen = self.shares.choose(topic, publisher.0, publisher.1);
+        self.looks += self.shares.looks();
+        let Some(shards) = chosen else { return route };
         Route { peers: route.peers | shards & !(1 << self.shard), has_shares: true, ..route }
     }
 
@@ -212,9 +220,14 @@ impl Delivery {
         let own = 1 << self.shard;
         self.matched.clear();
         if shards & own != 0 {
-            self.index.matching(topic, &cut, &mut self.matched);
+            self.looks = self.index.matching(topic, &cut, &mut self.matched) + self.matched.len();
         }
         Route { peers: shards & !own, has_own: !self.matched.is_empty(), ..Route::default() }
+    }
+
+    /// What the last look has cost, in packets: where many filters or shares were compared with the topic or match it.
+    pub(super) fn take_cost(&mut self) -> u32 {
+        u32::try_from(std::mem::take(&mut self.looks) / LOOKS_A_PACKET).unwrap_or(u32::MAX)
     }
 
     /// The same for a message that is to be retained there, besides.

@@ -55,7 +55,7 @@ impl Shares {
                 let all = self.parts.iter().filter(|(_, part)| **part.share.text() == *text);
                 numbers.extend(all.map(|(number, _)| *number));
             }
-            (None, Some(topic)) => self.known.matching(topic, |share| numbers.push(share.number())),
+            (None, Some(topic)) => _ = self.known.matching(topic, |share| numbers.push(share.number())),
             (None, None) => {}
         }
         let parts = numbers.iter().filter_map(|number| self.parts.get(number));

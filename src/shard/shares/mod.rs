@@ -46,6 +46,8 @@ pub(super) struct Shares {
     chosen: SmallVec<[(ToShare, usize); 4]>,
     /// Messages that were published here, to take turns.
     turn: u64,
+    /// What it has cost to find the shares of the message at hand.
+    looks: usize,
     /// Parts to look at again: with messages that wait, or members that had no room.
     waiting: BTreeSet<ShareNumber>,
     /// Those whose members may have room again.
@@ -70,6 +72,7 @@ impl Shares {
             members: 0,
             chosen: SmallVec::new(),
             turn: 0,
+            looks: 0,
             waiting: BTreeSet::new(),
             ripe: BTreeSet::new(),
             handed: Handed::default(),
@@ -111,7 +114,7 @@ impl Shares {
         self.turn += 1;
         let had = origin.and_then(|origin| self.repeats.get(&origin)).cloned().unwrap_or_default();
         let mut has_had = false;
-        self.known.matching(topic, |share| {
+        self.looks = self.known.matching(topic, |share| {
             if had.contains(&mark_of_share(share.text())) {
                 has_had = true;
                 return;
@@ -167,6 +170,11 @@ impl Shares {
     /// The text of a share that has members or messages here.
     pub(super) fn text(&self, number: ShareNumber) -> Option<Arc<str>> {
         self.parts.get(&number).map(|part| Arc::clone(part.share.text()))
+    }
+
+    /// What the last look has cost: [`KnownShares::matching`], and each share that was found.
+    pub(super) fn looks(&self) -> usize {
+        self.looks + self.chosen.len()
     }
 
     /// See [`Shares::choose`].

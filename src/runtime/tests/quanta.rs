@@ -1,0 +1,72 @@
+//! The quantum of a connection: however much one sends, others are served in between.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use super::harness::{Event, PATIENCE, next, shard, small, take_for_a_packet};
+use crate::limits::{QUANTUM_BYTES, QUANTUM_PACKETS, READS_WAITING_MAX};
+use crate::runtime::Settings;
+use crate::runtime::seam::{ConnId, Io};
+
+/// What the flood sends: more than the shard's receive buffers hold.
+const FLOOD_BYTES: usize = 512 << 10;
+
+enum Ask {
+    /// Waits for the other side before the turn goes on.
+    Hold(Receiver<()>),
+    Stop,
+}
+
+/// Floods with packets of so many bytes; a second connection sends a byte when all of that is in the kernel. How many bytes of the flood the
+/// shard had before it.
+fn served_before_the_other(packet_bytes: usize) -> usize {
+    let settings = Settings { receive_buffers: 128, ..small(1) };
+    let (house, told) = shard(&settings, move |report: Sender<usize>| {
+        let mut flooding: Option<ConnId> = None;
+        let mut taken = 0;
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Accept(conn, ..) => {
+                take_for_a_packet(conn, packet_bytes);
+                io.stream(conn);
+            }
+            Event::Bytes(conn, bytes) if *flooding.get_or_insert(conn) == conn => taken += bytes.len(),
+            Event::Bytes(..) => report.send(taken).unwrap(),
+            Event::Mail(Ask::Hold(go)) => go.recv_timeout(PATIENCE).unwrap(),
+            Event::Mail(Ask::Stop) => io.stop(),
+            _ => {}
+        }
+    });
+    let connect = || {
+        let peer = TcpStream::connect(house.addr).unwrap();
+        // All of it has to find room in the kernel.
+        socket2::SockRef::from(&peer).set_send_buffer_size(4 << 20).unwrap();
+        peer
+    };
+    let (mut flood, mut other) = (connect(), connect());
+    flood.write_all(b"x").unwrap();
+    let (go, held) = channel();
+    assert!(house.post.send(0, Ask::Hold(held)).is_ok());
+    flood.write_all(&vec![b'x'; FLOOD_BYTES]).unwrap();
+    other.write_all(b"y").unwrap();
+    go.send(()).unwrap();
+    let taken = next(&told);
+    house.stop(|| Ask::Stop);
+    taken
+}
+
+#[test]
+fn finding_s3_a_flood_of_small_packets_leaves_others_their_turn() {
+    let taken = served_before_the_other(16);
+    // Its own first byte aside: a turn that had begun, and the one in which both are there.
+    let most = 2 * QUANTUM_PACKETS as usize * 16 + 1;
+    assert!(taken <= most, "{taken} bytes, not {most}, before the byte of another connection");
+}
+
+#[test]
+fn finding_s3_a_flood_of_large_packets_leaves_others_their_turn() {
+    let taken = served_before_the_other(4096);
+    let most = 2 * (QUANTUM_BYTES + 4096);
+    assert!(taken <= most, "{taken} bytes, not {most}, before the byte of another connection");
+    const { assert!(READS_WAITING_MAX * 4096 > QUANTUM_BYTES) };
+}
