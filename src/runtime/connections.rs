@@ -100,6 +100,8 @@ pub(super) struct Conn {
     pub(super) paused: bool,
     /// More is unsent than allowed: the runtime wants no bytes.
     pub(super) capped: bool,
+    /// The shard is to be told when there is room again.
+    pub(super) awaited: bool,
     /// The peer has closed its sending side.
     pub(super) peer_done: bool,
     pub(super) outgoing: Outgoing,
@@ -137,6 +139,7 @@ impl Conn {
             late: false,
             paused: false,
             capped: false,
+            awaited: false,
             peer_done: false,
             outgoing: Outgoing::default(),
             layered: None,

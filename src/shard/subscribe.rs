@@ -182,7 +182,7 @@ impl Core {
     /// The subscriptions of sessions that have ended go.
     pub(super) fn forget_subscriptions(&mut self) {
         while let Some(ended) = self.sessions.next_ended() {
-            self.delivery.index.forget(ended);
+            self.delivery.forget(ended);
             self.leave_shares(ended);
             self.retained.forget_replay(ended);
         }

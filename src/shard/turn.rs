@@ -68,8 +68,8 @@ impl Shard for Core {
         }
     }
 
-    fn on_writable(&mut self, _io: &mut Ring<'_>, _conn: ConnId) {
-        // The runtime itself stops reading from a peer that does not read, and goes on at half: nothing to add.
+    fn on_writable(&mut self, _io: &mut Ring<'_>, conn: ConnId) {
+        self.is_writable(conn);
     }
 
     fn on_close(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Closed) {
@@ -186,6 +186,7 @@ impl Shard for Core {
             self.outward(io);
         }
         self.forget_subscriptions();
+        self.serve_writable(io);
         self.serve_shares(io);
         self.tell_handed();
         self.serve_retained(io);

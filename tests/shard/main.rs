@@ -29,6 +29,7 @@ mod kept;
 #[path = "../../sim/src/layers.rs"]
 mod layers;
 mod owners;
+mod paced;
 mod process;
 mod queue_rules;
 mod queues;
