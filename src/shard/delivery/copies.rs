@@ -275,13 +275,12 @@ impl Core {
     }
 
     /// Hands a session its copy of the message at hand, at QoS 1 or 2, its client connected or not [MQTT-4.5.0-1], and has it
-    /// stored where it is to survive a crash: of retained messages that are sent for a new subscription those of QoS 2, whose
-    /// packet identifiers must not be used again.
+    /// stored where it is to survive a crash. What a member of a share gets at QoS 1 is stored for whichever member gets it.
     ///
     /// # Errors
     /// There is no room for what it would have to remember.
     fn hand(&mut self, key: SessionKey, copy: Copy, message: Message<'_>, unsent: usize) -> Result<Handed, M> {
-        let stored = if message.by != By::Subscription && copy.qos == QoS::AtLeastOnce {
+        let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce {
             Ok(None)
         } else {
             self.stores_copy(key, super::super::publish::packet_bytes(message.publish.topic, message.publish))
