@@ -241,6 +241,7 @@ impl Core {
         let settings = &self.session_settings;
         let from = io.out(conn).len();
         let answer = self.sessions.connect(connect, arrival, now, settings, io.out(conn));
+        self.members_gone(now);
         while let Some(client) = self.sessions.next_evicted() {
             self.numbers.count(M::SessionsEvicted);
             self.teller.tell(EventKind::SessionEvicted, second(now), |event| event.with(Field::Client, &*client));
@@ -267,6 +268,7 @@ impl Core {
             // It found room a moment ago: less than that is rare.
             io.out(conn).truncate(from);
             self.sessions.withdraw(connected.key, conn, now);
+            self.members_gone(now);
             refuse(peer, &Violation::SPOOL_FULL, io.out(conn));
             self.tell_refused(io, conn, Violation::SPOOL_FULL.clause, Violation::SPOOL_FULL.what);
             return self.turn_away(io, conn);

@@ -93,7 +93,7 @@ impl Shard for Core {
                     Closed::Layer(error) => error.what.to_string(),
                 };
                 self.log_ended(io, conn, Some(session), End::Lost, &detail);
-                self.sessions.disconnected(session, conn, End::Lost, io.now());
+                self.disconnected(io.now(), session, conn, End::Lost);
             }
             Kind::Link { cluster, link } => self.link_closed(io, cluster, link, &why),
         }

@@ -28,6 +28,11 @@ impl Core {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
         }
+        if self.sessions.has_due_wills() {
+            // Whoever has left a will is no subscriber and no member of a share any more.
+            self.forget_subscriptions();
+            self.members_gone(io.now());
+        }
         while let Some(due) = self.sessions.next_will() {
             self.publish_will(io, due);
         }

@@ -11,6 +11,7 @@ mod contract;
 mod costs;
 mod cut;
 mod dead_letters;
+mod departures;
 mod device;
 mod drain;
 mod dropped;
