@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::jwt::{Fault, Tokens};
-use crate::auth::{Admission, Answer, Claim, Judgement, Method, Owner, Question, Refusal, Share};
+use crate::auth::{Admission, Answer, Claim, Full, Judgement, Method, Owner, Question, Refusal, Share};
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::Expect;
 use crate::metrics::event::{Field, Kind as EventKind};
@@ -223,7 +223,12 @@ impl Core {
     }
 
     /// What a client takes of what its user may use; `None`: that is not bounded.
-    pub(super) fn share_of(&mut self, admission: &Admission, client_id: &str) -> Result<Option<Share>, Violation> {
+    pub(super) fn share_of(
+        &mut self,
+        now: Monotonic,
+        admission: &Admission,
+        client_id: &str,
+    ) -> Result<Option<Share>, Violation> {
         let limits = admission.limits();
         if !limits.are_counted() {
             return Ok(None);
@@ -232,8 +237,11 @@ impl Core {
         let old = self.sessions.find(client_id).and_then(|key| self.sessions.get(key)?.conn());
         let old = old.and_then(|conn| self.connections.get(conn)?.claim.as_deref());
         let takes_over = matches!(old, Some(AtDoor::Bounded(share)) if *share.owner() == owner);
-        let share = self.around.shares.enter(owner, *limits, takes_over);
-        share.map(Some).ok_or(Violation::CONNECTIONS_OF_USER)
+        let share = self.around.shares.enter(owner, *limits, takes_over, now);
+        share.map(Some).map_err(|full| match full {
+            Full::Connections => Violation::CONNECTIONS_OF_USER,
+            Full::Connects => Violation::CONNECTS_OF_USER,
+        })
     }
 
     /// The files have changed: who would not be admitted any more is disconnected, and for the others the new rules hold. One walk over

@@ -227,7 +227,7 @@ impl Core {
             _ => (None, Monotonic::NEVER),
         };
         let client_id = named.as_deref().unwrap_or(connect.client_id);
-        let share = match admission.map(|admission| self.share_of(admission, client_id)) {
+        let share = match admission.map(|admission| self.share_of(now, admission, client_id)) {
             Some(Err(violation)) => {
                 refuse(Peer::of(connect), &violation, io.out(conn));
                 self.tell_refused(io, conn, violation.clause, violation.what);

@@ -1,8 +1,10 @@
 //! Wills that are due, published to sinks and subscribers as any message is. No answer is owed, and there is no socket to leave
 //! one in: a will that finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
 
+use crate::auth::Owner;
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::Monotonic;
 use crate::session::{DueWill, SessionKey};
 
 use super::delivery::PublishedBy;
@@ -59,6 +61,19 @@ impl Core {
         }
     }
 
+    /// A will counts among the messages of its user.
+    fn charge_will(&self, due: &DueWill, bytes: usize, now: Monotonic) {
+        let Some((auth, policy)) = due.auth.as_ref().and_then(|auth| Some((auth, self.around.edge.policy(auth)?)))
+        else {
+            return;
+        };
+        let limits = &policy.settings().limits;
+        if limits.has_rates() {
+            let owner = Owner::new(auth, due.username.as_deref(), &due.client_id);
+            self.around.shares.charge(&owner, limits, bytes, now);
+        }
+    }
+
     fn publish_will(&mut self, io: &mut Ring<'_>, due: DueWill) {
         let (now, wall) = (io.now(), io.wall());
         let publish = due.publish();
@@ -96,6 +111,7 @@ impl Core {
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
         self.numbers.count(M::Wills);
+        self.charge_will(&due, bytes, now);
         // In one group with what this shard writes down of it.
         self.will_is_over(due.session);
         if is_refused {

@@ -282,6 +282,63 @@ fn the_publisher_of_a_retained_message_is_known_elsewhere_and_later() {
     assert_eq!(process.number(ShardMetric::RetainedDenied), 7);
 }
 
+/// Finding S3, S8: a will counts among the messages of its user, and a user connects so often and no more.
+#[test]
+fn finding_s3_s8_wills_are_bounded_by_the_rate_of_their_user() {
+    const CONNECTION_RATE_EXCEEDED: u8 = 0x9F;
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, "topic write #\n", "messages_s = 10");
+    let (device, _) = connect_as(&mut world, hello("device", Properties::EMPTY));
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..300 {
+        let (conn, code) = connect(&mut world, Some("w"));
+        match code {
+            0 => taken += 1,
+            CONNECTION_RATE_EXCEEDED => refused += 1,
+            other => panic!("{other:#x}"),
+        }
+        hang_up(&mut world, conn);
+        world.advance(Duration::from_millis(10));
+    }
+    assert!((30..=40).contains(&taken) && refused > 200, "{taken} taken in 3 s, {refused} refused");
+    world.advance(Duration::from_millis(100));
+    assert_eq!(world.number(ShardMetric::Wills), taken);
+    assert_eq!(arrived(&world), usize::try_from(taken).expect("few"));
+    // What its wills have used up is gone for the others of this user.
+    let five: Vec<u8> = (1..=5).flat_map(|id| publish("mine", id)).collect();
+    world.bytes(device, &five);
+    assert!(world.table.wire(device).paused);
+    world.advance(Duration::from_secs(2));
+    assert!(!world.table.wire(device).paused);
+    // Before 5.0 there is one code for it.
+    for _ in 0..20 {
+        let conn = world.accept();
+        let old = Connect { version: Version::V311, ..hello("c", Properties::EMPTY) };
+        let mut bytes = Vec::new();
+        encode::packet(Version::V311, &Packet::Connect(old), &mut bytes).expect("encoded");
+        world.bytes(conn, &bytes);
+        let connack = world.sent(conn);
+        assert!([0, 3].contains(&connack[3]), "{connack:?}");
+        refused += u64::from(connack[3] == 3);
+    }
+    assert!(refused > 200);
+}
+
+/// Finding S3, S8: with a bound of its own for CONNECTs, and wills of clients that keep their sessions.
+#[test]
+fn finding_s3_s8_connects_have_a_bound_of_their_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, "topic write #\n", "connects_s = 100");
+    let mut taken = 0;
+    for _ in 0..1_000 {
+        let (conn, code) = connect(&mut world, Some("w"));
+        taken += u32::from(code == 0);
+        hang_up(&mut world, conn);
+        world.advance(Duration::from_millis(1));
+    }
+    assert!((100..=201).contains(&taken), "{taken} in a second");
+}
+
 /// X53: over its rate a user's connections are not read, all of them, until there is room; nothing is lost.
 #[test]
 fn a_user_above_its_rate_is_left_unread_for_a_while() {
