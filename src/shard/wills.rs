@@ -41,12 +41,15 @@ impl Core {
         self.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
     }
 
-    /// Whether the client that left it may publish it still.
+    /// Whether the client that left it may publish it still: it would be admitted, and the rules let it.
     fn is_granted(&self, due: &DueWill) -> bool {
         if sys_topics::is_own(due.publish().topic) {
             return false;
         }
         let Some(auth) = &due.auth else { return true };
+        if !self.around.edge.still_admits(auth, due.username.as_deref(), due.by.as_ref()) {
+            return false;
+        }
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
         let publish = due.publish();
         let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
