@@ -191,6 +191,10 @@ pub const ROOM_DROPS_PER_TURN: usize = 8_192;
 /// Messages that one queue loses before it is the next one's turn.
 pub const ROOM_DROPS_AT_ONCE: usize = 64;
 
+/// Bytes that a subscriber's connection may have unsent when it is sent another message of QoS 1 or 2. Past it the rest waits until half of
+/// them have gone ([`crate::runtime::seam::Io::tell_writable`]), so a slow client costs its queue, and no buffer beside it.
+pub const SENT_AHEAD_BYTES_MAX: usize = 64 << 10;
+
 /// Bytes that a subscriber's connection may have unsent. Past it messages of QoS 0 to it are dropped, and counted.
 pub const SUBSCRIBER_UNSENT_BYTES_MAX: usize = 256 << 10;
 

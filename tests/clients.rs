@@ -95,6 +95,15 @@ fn every_client_gets_what_every_other_publishes() {
     over_every_transport(&service, dir.path(), "matrix.py");
 }
 
+/// Finding S3, D2: subscribers that acknowledge only when all have come get all, whatever their sockets hold at a time. Two shards.
+#[test]
+fn finding_s3_d2_clients_that_acknowledge_in_batches_get_all() {
+    let dir = temp_dir();
+    let others = other_listeners(dir.path());
+    let service = Service::start(&config_with("shards = 2", &format!("{others}{FLOW}")));
+    over_every_transport(&service, dir.path(), "batches.py");
+}
+
 /// What Eclipse Paho's interoperability suite asks for, over every transport, each also byte by byte. Two shards.
 #[test]
 fn every_case_of_interoperability_over_every_transport() {

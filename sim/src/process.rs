@@ -577,7 +577,13 @@ impl World {
             let bytes = wire.take_out();
             if !bytes.is_empty() {
                 sent.push((conn, wire.socket, wire.outgoing.is_some(), bytes));
+                // Told when something was sent, as the runtime tells it: not while all that the shard has written waits for its disk.
+                if wire.has_room_again() {
+                    host.core.on_writable(&mut host.ring, conn);
+                    host.wake_at.get_or_insert(self.time);
+                }
             }
+            let wire = &host.ring.wires[slot];
             if wire.closed {
                 closed.push((conn, wire.socket, wire.outgoing.is_some()));
             }

@@ -27,6 +27,8 @@ pub struct Wire {
     pub paused: bool,
     /// The shard has closed it.
     pub closed: bool,
+    /// The shard is to be told when there is room.
+    awaited: bool,
     /// Where it leads, for a connection to a broker.
     pub outgoing: Option<SocketAddr>,
     /// The device's socket behind it.
@@ -42,6 +44,11 @@ impl Wire {
     /// What goes out of what the shard has written, and of what its layer says.
     pub(crate) fn take_out(&mut self) -> Vec<u8> {
         Layered::take_out(self.layered.as_deref_mut(), &mut self.out, self.closed)
+    }
+
+    /// Whether the shard is to be told that there is room again.
+    pub(crate) fn has_room_again(&mut self) -> bool {
+        self.out.is_empty() && std::mem::take(&mut self.awaited)
     }
 }
 
@@ -299,6 +306,11 @@ impl Io<Mail> for Ring {
     }
     fn unacked(&self, conn: ConnId) -> usize {
         self.unsent(conn)
+    }
+    fn tell_writable(&mut self, conn: ConnId) {
+        if let Some(wire) = self.named(conn) {
+            wire.awaited = true;
+        }
     }
     fn stream(&mut self, _conn: ConnId) {}
     fn pause(&mut self, conn: ConnId) {

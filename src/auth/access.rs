@@ -81,6 +81,12 @@ impl Access {
         &self.by
     }
 
+    /// The same; `None`: of one of an earlier start it is not known.
+    #[must_use]
+    pub fn known_by(&self) -> Option<&By> {
+        self.policy.as_ref().map(|_| &self.by)
+    }
+
     /// Other rules hold from now on.
     pub fn renew(&mut self, policy: &Arc<Policy>) {
         self.policy = Some(Arc::clone(policy));

@@ -7,8 +7,10 @@ pub struct Limits {
     pub connections: u32,
     /// Sessions that outlive their connections, likewise.
     pub sessions: u32,
-    /// Publishes in a second.
+    /// Publishes and wills in a second.
     pub messages_s: u32,
+    /// CONNECTs in a second, [`Limits::CONNECTS_AT_ONCE`] or more at once; if it is not set as many as `messages_s`.
+    pub connects_s: u32,
     /// Bytes of packets in a second.
     pub bytes_s: u64,
     /// Bytes of client identifier, user name and will that one session keeps.
@@ -18,9 +20,18 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// So many CONNECTs of a user may come at once, whatever its rate is: a device that comes back twice in a second is no flood.
+    pub const CONNECTS_AT_ONCE: u32 = 10;
+
     /// Whether the connections of its users are counted.
     #[must_use]
     pub fn are_counted(&self) -> bool {
-        self.connections > 0 || self.messages_s > 0 || self.bytes_s > 0
+        self.connections > 0 || self.connects_s > 0 || self.has_rates()
+    }
+
+    /// Whether what its users publish is counted.
+    #[must_use]
+    pub fn has_rates(&self) -> bool {
+        self.messages_s > 0 || self.bytes_s > 0
     }
 }

@@ -23,5 +23,5 @@ pub use self::permission::{Basis, Permission};
 pub use self::policy::{Admission, By, Claim, ClientIds, Judgement, Method, Policy, Refusal, Role, Settings, Takeover};
 pub use self::proofs::{Proof, Proofs};
 pub use self::question::{Answer, Question};
-pub use self::shares::{Owner, Place, Share, Shares};
+pub use self::shares::{Full, Owner, Place, Share, Shares};
 pub use self::users::Users;

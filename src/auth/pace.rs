@@ -17,4 +17,18 @@ impl Pace {
         let next = until(before.unwrap_or_else(|used| used)).saturating_sub(burst_ns);
         (next > now.0).then_some(Monotonic(next))
     }
+
+    /// The same, but nothing is taken where that would have to wait: false.
+    #[must_use]
+    pub fn try_take(&self, cost_ns: u64, burst_ns: u64, now: Monotonic) -> bool {
+        let until = |used: u64| used.max(now.0).saturating_add(cost_ns);
+        let taken = |used| Some(until(used)).filter(|until| until.saturating_sub(burst_ns) <= now.0);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    /// Whether some of it is used up still.
+    #[must_use]
+    pub fn is_used(&self, now: Monotonic) -> bool {
+        self.0.load(Ordering::Relaxed) > now.0
+    }
 }

@@ -375,6 +375,22 @@ impl Policy {
         }
     }
 
+    /// Whether an identity was a user of the password file, which does not have it any more: nobody can come back as it. `by`: what it was
+    /// admitted by; `None`: that is not known, as it has not connected since a start. Who was admitted by a certificate or a token, or may have
+    /// been, can come with another one.
+    #[must_use]
+    pub fn has_removed(&self, identity: Option<&str>, by: Option<&By>) -> bool {
+        let is_in = |method| self.settings.chain.contains(&method);
+        let was_in_file = match by {
+            Some(By::Line(_) | By::Scram(_)) => true,
+            Some(By::Nothing | By::Certificate(_) | By::Token(_)) => false,
+            None => !is_in(Method::Certificate) && !is_in(Method::Jwt),
+        };
+        let has_file = is_in(Method::Password) || is_in(Method::Scram);
+        let is_user = |name: &str| self.users.as_ref().is_some_and(|users| users.get(name).is_some());
+        has_file && was_in_file && identity.is_some_and(|name| !is_user(name))
+    }
+
     /// Whether an identity may use a client identifier. A name that has one of the separators would be the prefix of another.
     #[must_use]
     pub fn allows_client_id(&self, identity: Option<&str>, client_id: &str) -> bool {

@@ -131,6 +131,30 @@ fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
     assert!(!after.still_admits(None, &By::Nothing) && !after.still_admits(Some("carol"), &By::Line(1)));
 }
 
+/// Finding S3, S11: who was in the file and is not any more. One of whom it is not known may have come by another method.
+#[test]
+fn finding_s3_s11_a_user_that_the_file_had_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let of = |chain: &[Method]| policy(dir.path(), chain);
+    let line = By::Line(1);
+    for (chain, identity, by, removed) in [
+        (&[Method::Password][..], Some("quick"), Some(&line), false),
+        (&[Method::Password], Some("carol"), Some(&line), true),
+        (&[Method::Password], Some("carol"), Some(&By::Scram(1)), true),
+        (&[Method::Password], Some("quick"), None, false),
+        (&[Method::Password], Some("carol"), None, true),
+        (&[Method::Password, Method::Certificate], Some("carol"), None, false),
+        (&[Method::Password, Method::Certificate], Some("carol"), Some(&line), true),
+        (&[Method::Password], Some("carol"), Some(&By::Token(1)), false),
+        (&[Method::Password], None, Some(&By::Nothing), false),
+        // Another method is in force: that removes nobody.
+        (&[Method::Certificate], Some("carol"), Some(&line), false),
+        (&[Method::Anonymous], None, None, false),
+    ] {
+        assert_eq!(of(chain).has_removed(identity, by), removed, "{chain:?} {identity:?} {by:?}");
+    }
+}
+
 /// X35: which client IDs an identity may use.
 #[test]
 fn client_ids_of_an_identity() {

@@ -1,10 +1,10 @@
-//! What one user may use, on all shards together: connections, kept sessions, messages and bytes in a second. Counted only where
-//! `[auth.NAME.limits]` bounds it; the table is touched when a client connects and when its connection or its session
-//! ends, and a read of such a client costs an atomic subtraction or two.
+//! What one user may use, on all shards together: connections, kept sessions, CONNECTs, messages and bytes in a second. Counted only
+//! where `[auth.NAME.limits]` bounds it; the table is touched when a client connects, when its connection or its session ends, and when
+//! its will is published, and a read of such a client costs an atomic subtraction or two.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::limits::Limits;
 use super::policy::Admission;
@@ -16,6 +16,8 @@ use super::pace::Pace;
 const STRIPES: usize = 64;
 /// What may come at once, above a rate: what comes in so long.
 const BURST_NS: u64 = 1_000_000_000;
+/// Users of a stripe that are never swept.
+const SWEEP_MIN: usize = 64;
 
 /// Whose share it is: a user of an `auth`, or a client identifier of those without a name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -45,11 +47,32 @@ impl Owner {
     }
 }
 
-/// The rates of messages and bytes.
+/// The rates of messages, bytes and CONNECTs.
 #[derive(Debug, Default)]
 struct Meter {
     messages: Pace,
     bytes: Pace,
+    connects: Pace,
+}
+
+impl Meter {
+    /// So much has come. When the next may come, if not now.
+    fn charge(&self, limits: &Limits, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
+        let messages = charge(&self.messages, messages, u64::from(limits.messages_s), now);
+        charge(&self.bytes, bytes, limits.bytes_s, now).max(messages)
+    }
+
+    /// One more CONNECT. False: there have been as many as may be.
+    fn connect(&self, limits: &Limits, now: Monotonic) -> bool {
+        let Some(cost) = BURST_NS.checked_div(u64::from(limits.connects_s)) else { return true };
+        let burst = BURST_NS.max(cost * u64::from(Limits::CONNECTS_AT_ONCE));
+        self.connects.try_take(cost, burst, now)
+    }
+
+    /// Whether it would be the same if it began anew.
+    fn is_idle(&self, now: Monotonic) -> bool {
+        [&self.messages, &self.bytes, &self.connects].iter().all(|pace| !pace.is_used(now))
+    }
 }
 
 /// What one user has.
@@ -65,20 +88,49 @@ fn charge(pace: &Pace, count: usize, rate: u64, now: Monotonic) -> Option<Monoto
     if rate == 0 || count == 0 {
         return None;
     }
-    let cost = u64::try_from(count as u128 * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX);
+    let cost = u64::try_from(count as u128 * u128::from(BURST_NS) / u128::from(rate)).unwrap_or(u64::MAX);
     pace.take(cost, BURST_NS, now)
 }
 
-/// All that are bounded and hold something.
+/// Users with a lock of their own.
+#[derive(Debug, Default)]
+struct Stripe {
+    held: HashMap<Owner, Held>,
+    /// With so many of them those go that hold nothing and owe nothing.
+    sweep_at: usize,
+}
+
+impl Stripe {
+    /// What a user has, which may be nothing yet.
+    fn of(&mut self, owner: &Owner, now: Monotonic) -> &mut Held {
+        if self.held.len() >= self.sweep_at {
+            let is_needed = |held: &Held| held.connections > 0 || held.sessions > 0 || !held.meter.is_idle(now);
+            self.held.retain(|_, held| is_needed(held));
+            self.sweep_at = (2 * self.held.len()).max(SWEEP_MIN);
+        }
+        self.held.entry(owner.clone()).or_default()
+    }
+}
+
+/// All that are bounded and hold something, or have used up some of their rates.
 #[derive(Debug)]
 pub struct Shares {
-    stripes: [Mutex<HashMap<Owner, Held>>; STRIPES],
+    stripes: [Mutex<Stripe>; STRIPES],
 }
 
 impl Default for Shares {
     fn default() -> Self {
         Self { stripes: std::array::from_fn(|_| Mutex::default()) }
     }
+}
+
+/// A bound that keeps a user from one more connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// There are as many as may be.
+    Connections,
+    /// It has connected as often as it may for now.
+    Connects,
 }
 
 /// A kept session that is counted, for as long as this lives.
@@ -98,38 +150,60 @@ pub struct Share {
 }
 
 impl Shares {
-    /// One more connection. `None`: there are as many as may be, not counting one that this one takes over.
-    pub fn enter(self: &Arc<Self>, owner: Owner, limits: Limits, takes_over: bool) -> Option<Share> {
-        let mut stripe = self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
+    fn stripe(&self, owner: &Owner) -> MutexGuard<'_, Stripe> {
+        self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more connection, not counting one that this one takes over.
+    ///
+    /// # Errors
+    /// Which bound it meets.
+    pub fn enter(
+        self: &Arc<Self>,
+        owner: Owner,
+        limits: Limits,
+        takes_over: bool,
+        now: Monotonic,
+    ) -> Result<Share, Full> {
+        let mut stripe = self.stripe(&owner);
         let max = limits.connections.saturating_add(u32::from(takes_over));
-        let held = stripe.entry(owner.clone()).or_default();
+        let held = stripe.of(&owner, now);
         if limits.connections > 0 && held.connections >= max {
-            return None;
+            return Err(Full::Connections);
+        }
+        if !held.meter.connect(&limits, now) {
+            return Err(Full::Connects);
         }
         held.connections += 1;
         let meter = Arc::clone(&held.meter);
         drop(stripe);
-        Some(Share { all: Arc::clone(self), owner, limits, meter })
+        Ok(Share { all: Arc::clone(self), owner, limits, meter })
     }
 
     /// One more kept session. `None`: there are `max` already.
     pub fn keep(self: &Arc<Self>, owner: Owner, max: u32) -> Option<Place> {
-        let mut stripe = self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
-        if stripe.get(&owner).is_some_and(|held| held.sessions >= max) {
+        let mut stripe = self.stripe(&owner);
+        if stripe.held.get(&owner).is_some_and(|held| held.sessions >= max) {
             return None;
         }
-        stripe.entry(owner.clone()).or_default().sessions += 1;
+        stripe.held.entry(owner.clone()).or_default().sessions += 1;
         drop(stripe);
         Some(Place { all: Arc::clone(self), owner })
     }
 
-    /// Takes back what an owner has.
+    /// A user has published a message of so many bytes without a connection: a will. Its connections are left unread until that is paid.
+    pub fn charge(&self, owner: &Owner, limits: &Limits, bytes: usize, now: Monotonic) {
+        let _ = self.stripe(owner).of(owner, now).meter.charge(limits, 1, bytes, now);
+    }
+
+    /// Takes back what an owner has. What it has used up of its rates stays until that is over: who comes back begins where it was.
     fn leave(&self, owner: &Owner, what: impl Fn(&mut Held)) {
-        let mut stripe = self.stripes[owner.stripe()].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = stripe.get_mut(owner) {
+        let mut stripe = self.stripe(owner);
+        if let Some(held) = stripe.held.get_mut(owner) {
             what(held);
-            if held.connections == 0 && held.sessions == 0 {
-                stripe.remove(owner);
+            // There is no clock here: of one that was never used that is known.
+            if held.connections == 0 && held.sessions == 0 && held.meter.is_idle(Monotonic(0)) {
+                stripe.held.remove(owner);
             }
         }
     }
@@ -145,9 +219,7 @@ impl Share {
     /// So much has come. When the next may come, if not now.
     #[must_use]
     pub fn charge(&self, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
-        let Limits { messages_s, bytes_s, .. } = self.limits;
-        let messages = charge(&self.meter.messages, messages, u64::from(messages_s), now);
-        charge(&self.meter.bytes, bytes, bytes_s, now).max(messages)
+        self.meter.charge(&self.limits, messages, bytes, now)
     }
 }
 
@@ -176,18 +248,18 @@ mod tests {
     fn connections_are_counted_to_their_bound_and_given_back() {
         let all = Arc::new(Shares::default());
         let limits = Limits { connections: 2, ..Limits::default() };
-        let enter = |name: &str, takes_over| all.enter(owner(name), limits, takes_over);
+        let enter = |name: &str, takes_over| all.enter(owner(name), limits, takes_over, Monotonic(1)).ok();
         let (one, two) = (enter("ada", false), enter("ada", false));
         assert!(one.is_some() && two.is_some() && enter("ada", false).is_none());
         // A device that reconnects while its old connection is still open is admitted.
         assert!(enter("ada", true).is_some());
         let other = Owner { is_named: false, ..owner("ada") };
-        assert!(enter("bob", false).is_some() && all.enter(other, limits, false).is_some());
+        assert!(enter("bob", false).is_some() && all.enter(other, limits, false, Monotonic(1)).is_ok());
         drop(one);
         assert!(enter("ada", false).is_some());
         drop(two);
         assert!(
-            all.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()),
+            all.stripes.iter().all(|stripe| stripe.lock().unwrap().held.is_empty()),
             "no entry is left without a connection"
         );
     }
@@ -197,14 +269,18 @@ mod tests {
     fn kept_sessions_are_counted_beside_connections() {
         let all = Arc::new(Shares::default());
         let limits = Limits { connections: 1, sessions: 2, ..Limits::default() };
-        let connection = all.enter(owner("ada"), limits, false);
+        let enter = |name: &str| all.enter(owner(name), limits, false, Monotonic(1)).ok();
+        let connection = enter("ada");
         let (one, two) = (all.keep(owner("ada"), 2), all.keep(owner("ada"), 2));
         assert!(one.is_some() && two.is_some() && all.keep(owner("ada"), 2).is_none());
         assert!(all.keep(owner("bob"), 2).is_some() && all.keep(owner("ada"), 3).is_some());
         drop((one, connection));
-        assert!(all.keep(owner("ada"), 2).is_some() && all.enter(owner("ada"), limits, false).is_some());
+        assert!(all.keep(owner("ada"), 2).is_some() && enter("ada").is_some());
         drop(two);
-        assert!(all.stripes.iter().all(|stripe| stripe.lock().unwrap().is_empty()), "nothing is kept of who has gone");
+        assert!(
+            all.stripes.iter().all(|stripe| stripe.lock().unwrap().held.is_empty()),
+            "nothing is kept of who has gone"
+        );
     }
 
     /// X53, X56: one rate for all connections of a user.
@@ -212,8 +288,9 @@ mod tests {
     fn a_user_keeps_to_its_rate_whichever_connections_it_uses() {
         let all = Arc::new(Shares::default());
         let limits = Limits { messages_s: 100, bytes_s: 1_000, ..Limits::default() };
-        let (a, b) = (all.enter(owner("ada"), limits, false).unwrap(), all.enter(owner("ada"), limits, false).unwrap());
         let start = Monotonic(9_000_000_000);
+        let enter = || all.enter(owner("ada"), limits, false, start).unwrap();
+        let (a, b) = (enter(), enter());
         let (mut now, mut sent) = (start, 0);
         while now.0 < start.0 + 10_000_000_000 {
             for share in [&a, &b] {
@@ -227,7 +304,39 @@ mod tests {
         now = now.after(std::time::Duration::from_secs(3600));
         let until = a.charge(1, 5_000, now).expect("too many");
         assert_eq!(until.since(now).as_secs(), 4);
-        let free = all.enter(owner("bob"), Limits { connections: 1, ..Limits::default() }, false).unwrap();
+        let free = all.enter(owner("bob"), Limits { connections: 1, ..Limits::default() }, false, now).unwrap();
         assert_eq!(free.charge(1_000_000, usize::MAX, now), None);
+    }
+
+    /// Finding S3, S8: whoever connects anew owes what it owed, for as long as it would have.
+    #[test]
+    fn finding_s3_s8_a_new_connection_is_no_new_rate() {
+        const S: u64 = 1_000_000_000;
+        let all = Arc::new(Shares::default());
+        let limits = Limits { messages_s: 10, connects_s: 10, ..Limits::default() };
+        let (mut sent, mut connects) = (0, 0);
+        for ms in 0..10_000 {
+            let now = Monotonic(9 * S + ms * 1_000_000);
+            if let Ok(share) = all.enter(owner("ada"), limits, false, now) {
+                connects += 1;
+                // As a device that waits until it is read again.
+                if share.charge(0, 0, now).is_none() && share.meter.messages.try_take(S / 10, S, now) {
+                    sent += 1;
+                }
+                // And one that leaves a will each time.
+                all.charge(&owner("bob"), &limits, 1, now);
+            }
+        }
+        assert!((100..=111).contains(&connects) && (100..=111).contains(&sent), "{connects}, {sent} in 10 s");
+        let bob = all.enter(owner("bob"), limits, false, Monotonic(19 * S)).unwrap();
+        assert!(bob.charge(5, 1, Monotonic(19 * S)).is_some(), "its wills are paid by its connections");
+        drop(bob);
+        // What is paid is forgotten.
+        let held = |all: &Shares| all.stripes.iter().map(|stripe| stripe.lock().unwrap().held.len()).sum::<usize>();
+        for number in 0..200_000 {
+            let now = Monotonic(20 * S + number * 10 * S);
+            drop(all.enter(owner(&number.to_string()), limits, false, now).unwrap());
+        }
+        assert!(held(&all) <= STRIPES * (SWEEP_MIN + 1), "{}", held(&all));
     }
 }

@@ -186,6 +186,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
             "connections": of.limits.connections,
             "sessions": of.limits.sessions,
             "messages_s": of.limits.messages_s,
+            "connects_s": of.limits.connects_s,
             "bytes_s": of.limits.bytes_s,
             "session_bytes": of.limits.session_bytes,
             "will_bytes": of.limits.will_bytes,

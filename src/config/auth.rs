@@ -137,10 +137,12 @@ fn roles(table: &Table<'_>, jwt: Option<&crate::auth::jwt::Settings>) -> Vec<Rol
 fn limits(table: &Table<'_>) -> Limits {
     let count = |name| u32::try_from(table.read(name, values::integer)).unwrap_or(u32::MAX);
     let size = |name| table.read(name, values::size);
+    let messages_s = count("messages_s");
     Limits {
         connections: count("connections"),
         sessions: count("sessions"),
-        messages_s: count("messages_s"),
+        messages_s,
+        connects_s: if table.has("connects_s") { count("connects_s") } else { messages_s },
         bytes_s: size("bytes_s"),
         session_bytes: size("session_bytes"),
         will_bytes: size("will_bytes"),

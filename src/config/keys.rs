@@ -584,7 +584,9 @@ pub(super) const KEYS: &[Key] = keys! {
     AuthLimits.sessions: Integer { min: 0, max: 100_000_000 }, Is("0"),
         "Maximum number of sessions of one user that outlive their connections, connected or not. A CONNECT that would make one more is refused (5.0: 0x97; 3.x: 3). 0: no limit.";
     AuthLimits.messages_s: Integer { min: 0, max: 1_000_000_000 }, Is("0"),
-        "Maximum number of publishes of one user in a second, a second's worth at once; each filter of a SUBSCRIBE or UNSUBSCRIBE counts as one. Above it, its connections are not read until there is room; nothing is dropped. 0: no limit.";
+        "Maximum number of publishes and wills of one user in a second, a second's worth at once; each filter of a SUBSCRIBE or UNSUBSCRIBE counts as one. Above it, its connections are not read until there is room; nothing is dropped. 0: no limit.";
+    AuthLimits.connects_s: Integer { min: 0, max: 1_000_000_000 }, From("`messages_s`"),
+        "Maximum number of CONNECTs of one user in a second; a second's worth, at least ten, may come at once. A further one is refused (5.0: 0x9F; 3.x: 3). 0: no limit.";
     AuthLimits.bytes_s: Size { min: 0, max: 1 << 40 }, Is("\"0B\""),
         "The same in bytes of packets. 0: no limit.";
     AuthLimits.session_bytes: Size { min: 0, max: 1 << 30 }, Is("\"0B\""),

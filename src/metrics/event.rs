@@ -131,7 +131,7 @@ events! {
     AddressClosed, Warn, Error, "address_closed", [Peer, Listener], "too many failures to log in from the address: further connections from it are closed until a minute is over";
     ConnectRate, Warn, Error, "connect_rate_reached", [Listener], "clients connect faster than `connect_rate`: further ones wait in the kernel's queue; told once a minute";
     AclDenied, Info, Error, "acl_denied", [Client, User, MqttTopic, Reason], "the access control list denied a publish, a will, a subscription or a retained message";
-    AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn";
+    AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn; or the session of a client that was away has ended, as its user was removed";
     AccessExpired, Info, Lifecycle, "access_expired", [Client, User], "a client was disconnected: its token has expired";
     TlsFailed, Info, Error, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
     WebSocketFailed, Info, Error, "websocket_failed", [Listener, Peer, Reason], "a WebSocket connection failed";

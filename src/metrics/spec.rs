@@ -93,7 +93,7 @@ table!(
     AuthRefused, Counter, "authentications"{result = "refused"}, "Wrong or missing credentials.";
     AuthBusy, Counter, "authentications"{result = "busy"}, "Too many passwords were waiting to be checked.";
     AuthWaiting, Gauge, "authentications_waiting", "CONNECT packets whose password or token is being checked.";
-    AccessRevoked, Counter, "access_revoked", "Clients disconnected because their user was removed or has another password, their certificate was revoked, or the key of their token was withdrawn.";
+    AccessRevoked, Counter, "access_revoked", "Clients disconnected because their user was removed or has another password, their certificate was revoked, or the key of their token was withdrawn; sessions of clients that were away, ended because their user was removed.";
     AccessExpired, Counter, "access_expired", "Clients disconnected because their token had expired.";
     PublishesDenied, Counter, "acl_denied"{operation = "publish"}, "What the access control list denied, by operation: PUBLISH.";
     WillsDenied, Counter, "acl_denied"{operation = "will"}, "Will messages that were not published.";

@@ -103,6 +103,8 @@ pub(super) struct Conn {
     pub(super) capped: bool,
     /// It has sent more than the shard can look at: the runtime wants no bytes until the shard has had what is there.
     pub(super) crowded: bool,
+    /// The shard is to be told when there is room again.
+    pub(super) awaited: bool,
     /// The peer has closed its sending side.
     pub(super) peer_done: bool,
     /// Answered receives that the shard has not had.
@@ -143,6 +145,7 @@ impl Conn {
             paused: false,
             capped: false,
             crowded: false,
+            awaited: false,
             peer_done: false,
             reads: Queue::default(),
             outgoing: Outgoing::default(),

@@ -319,6 +319,12 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         queued + self.unsent(id)
     }
 
+    fn tell_writable(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.alive(id) {
+            conn.awaited = true;
+        }
+    }
+
     fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }

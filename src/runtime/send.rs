@@ -13,7 +13,7 @@ use super::connections::{Conn, FLUSH_LIMIT, LINGER_LIMIT, Outgoing, Phase, Readi
 use super::core::Core;
 use super::ring::{Completion, Kind, is_transient};
 use super::seam::{Chunk, Closed, ConnId};
-use crate::limits::{LATE_WRITES_PER_TURN, LATE_WRITES_WHILE_MORE_COMES, WRITES_PER_TURN};
+use crate::limits::{LATE_WRITES_PER_TURN, LATE_WRITES_WHILE_MORE_COMES, SENT_AHEAD_BYTES_MAX, WRITES_PER_TURN};
 
 /// Pieces of one gathered send; what is more goes with the next.
 const PIECES: usize = 64;
@@ -287,7 +287,7 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// Takes in what a send answered. True: the shard is to be told that it may write again.
+    /// Takes in what a send answered. True: the shard has asked to be told that there is room.
     pub(super) fn sent(&mut self, completion: &Completion) -> bool {
         let id = id_of(completion.tag);
         let Some(conn) = self.conns.named(id) else { return false };
@@ -300,7 +300,7 @@ impl<M: Send + 'static> Core<M> {
                 if conn.phase != Phase::Open || conn.layered.is_some() || conn.unsent() > 0 {
                     self.mark_dirty(id);
                 }
-                return self.uncap(id);
+                return self.has_room_again(id);
             }
             Err(error) if is_transient(&error) => {
                 self.pool.gathers.extend(conn.outgoing.queue.take_gather());
@@ -326,15 +326,17 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    fn uncap(&mut self, id: ConnId) -> bool {
-        let half = self.out_bytes_max / 2;
-        match self.conns.alive(id).filter(|conn| conn.capped && conn.unsent() <= half) {
-            Some(conn) => {
-                conn.capped = false;
-                self.follow_wish(id);
-                true
-            }
-            None => false,
+    /// Reads again from a peer that has taken enough. True: the shard has asked to be told so.
+    fn has_room_again(&mut self, id: ConnId) -> bool {
+        let waits = |conn: &&mut Conn| conn.capped || conn.awaited;
+        let Some(conn) = self.conns.alive(id).filter(waits) else { return false };
+        let (unsent, was_capped) = (conn.unsent(), conn.capped);
+        conn.capped &= unsent > self.out_bytes_max / 2;
+        let is_told = conn.awaited && unsent <= SENT_AHEAD_BYTES_MAX / 2;
+        conn.awaited &= !is_told;
+        if was_capped != conn.capped {
+            self.follow_wish(id);
         }
+        is_told
     }
 }

@@ -49,6 +49,7 @@ violations! {
     CLIENT_ID_FOREIGN = CLIENT_IDENTIFIER_NOT_VALID, "section 3.1.3.1", "a client identifier that its identity may not use";
     SESSION_FOREIGN = NOT_AUTHORIZED, "section 3.1.2.4", "the session of this client identifier belongs to another identity";
     WILL_DENIED = NOT_AUTHORIZED, "section 3.1.2.5", "not authorized to publish to the topic of the will";
+    CONNECTS_OF_USER = CONNECTION_RATE_EXCEEDED, "section 3.2.2.2", "its user connects more often than it may";
     CONNECTIONS_OF_USER = QUOTA_EXCEEDED, "section 3.2.2.2", "its user has as many connections as it may";
     SESSIONS_OF_USER = QUOTA_EXCEEDED, "section 3.2.2.2", "its user has as many kept sessions as it may";
     WILL_TOO_LARGE = QUOTA_EXCEEDED, "section 3.2.2.2", "the will is larger than its user may leave";

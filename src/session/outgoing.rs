@@ -15,13 +15,12 @@ use super::peer::Peer;
 use super::queue::Changed;
 use super::settings::QueueBounds;
 use super::state::Session;
+use crate::limits::SENT_AHEAD_BYTES_MAX;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::Monotonic;
 
-/// Past so many unsent bytes nothing more is written, if an acknowledgement is to come that says when to go on.
-const UNSENT_BYTES_MAX: usize = 64 << 10;
 /// Past so many bytes that are to be remembered until they are acknowledged, the rest waits for acknowledgements.
 const OPEN_BYTES_MAX: usize = 4 << 20;
 /// The same while [`Remembered::is_tight`], and how many messages are on their way to a client then.
@@ -328,12 +327,16 @@ impl Outgoing {
         self.items.get(self.open).is_some_and(|item| self.has_quota(quota) || item.is_finishing())
     }
 
-    fn pump(&mut self, peer: Peer, quota: u16, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
+    /// `is_kept`: the session outlives its connection. Without it nothing is sent again, but to other members of a share.
+    fn pump(
+        &mut self,
+        (peer, quota, is_kept): (Peer, u16, bool),
+        now: Monotonic,
+        unsent: usize,
+        out: &mut Vec<u8>,
+    ) -> Pumped {
         let (mut pumped, from) = (Pumped::default(), out.len());
-        while self.has_next(quota) {
-            if self.open > 0 && unsent + (out.len() - from) > UNSENT_BYTES_MAX {
-                break;
-            }
+        while self.has_next(quota) && unsent + (out.len() - from) <= SENT_AHEAD_BYTES_MAX {
             if !self.is_near(self.items[self.open].number) {
                 break;
             }
@@ -352,14 +355,15 @@ impl Outgoing {
             match write(item, peer, now, out) {
                 Written::Yes(payload) => {
                     self.queued_bytes -= item.bytes();
-                    self.open_bytes += item.bytes();
                     item.left_no_more(&self.all);
                     if item.state != State::Sent {
                         pumped.sent += 1;
                         pumped.sent_bytes += payload as u64;
+                        item.body.take_if(|_| !is_kept && item.copy.share.is_none());
                         self.all.moves(item.bytes(), item.state.place(), Some(Place::InFlight));
                         item.state = State::Sent;
                     }
+                    self.open_bytes += item.bytes();
                     self.open += 1;
                     continue;
                 }
@@ -428,10 +432,8 @@ impl Session {
     /// Whether [`Session::hand`] would say that a copy is to be written now. `unsent`: bytes that are on their way to the client.
     #[must_use]
     pub fn sends_at_once(&self, unsent: usize) -> bool {
-        let is_ready = |outgoing: &Outgoing| {
-            outgoing.is_caught_up(self.terms.send_maximum) && (unsent <= UNSENT_BYTES_MAX || outgoing.open == 0)
-        };
-        self.conn.is_some() && self.outgoing.as_deref().is_none_or(is_ready)
+        let is_ready = |outgoing: &Outgoing| outgoing.is_caught_up(self.terms.send_maximum);
+        self.conn.is_some() && unsent <= SENT_AHEAD_BYTES_MAX && self.outgoing.as_deref().is_none_or(is_ready)
     }
 
     /// Hands it a copy of a message that its client may be sent. `is_stored`: the log is to have it; then one of QoS 2 waits for that.
@@ -468,10 +470,16 @@ impl Session {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.has_next(self.terms.send_maximum))
     }
 
+    /// Whether anything waits, whatever for.
+    #[must_use]
+    pub fn has_waiting(&self) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.open < outgoing.items.len())
+    }
+
     /// Appends what waits, as far as its client may be sent it. `unsent`: bytes that are on their way to it already.
     pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
-        let (peer, quota) = (self.peer(), self.terms.send_maximum);
-        self.outgoing.as_mut().map_or_else(Pumped::default, |outgoing| outgoing.pump(peer, quota, now, unsent, out))
+        let to = (self.peer(), self.terms.send_maximum, self.expiry_s > 0);
+        self.outgoing.as_mut().map_or_else(Pumped::default, |outgoing| outgoing.pump(to, now, unsent, out))
     }
 
     /// Drops copies that wait and that its client may not read any more: the rules have changed since.

@@ -214,6 +214,12 @@ impl Session {
         }
     }
 
+    /// Whether nobody can come back as its user, who was removed from the file that had it.
+    pub fn has_lost_its_user<'p>(&self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) -> bool {
+        let of = self.access.as_ref().and_then(|access| Some((policy(access.auth())?, access)));
+        of.is_some_and(|(policy, access)| policy.has_removed(self.username(), access.known_by()))
+    }
+
     /// Whether it belongs to the client that this `auth` has admitted as this identity, or has no owner. With `adopts` any
     /// identity may take up one without.
     pub(super) fn belongs_to(&self, auth: Option<&str>, identity: Option<&str>, adopts: bool) -> bool {

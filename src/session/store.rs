@@ -476,9 +476,10 @@ impl Sessions {
     fn publish_will(&mut self, key: SessionKey, will: Box<Will>, written: Option<SessionKey>) {
         let session = &self.sessions[key];
         let (client_id, username) = (session.client_id.clone(), session.username.clone());
-        let auth = session.access.as_ref().map(|access| access.auth().into());
-        let grants = session.access.as_ref().and_then(|access| access.grants().cloned());
-        self.wills.push_back(DueWill { client_id, username, auth, grants, session: written, will });
+        let access = session.access.as_deref();
+        let (auth, by) = (access.map(|access| access.auth().into()), access.and_then(Access::known_by).cloned());
+        let grants = access.and_then(|access| access.grants().cloned());
+        self.wills.push_back(DueWill { client_id, username, auth, by, grants, session: written, will });
     }
 
     /// The connection `conn` of a session is gone, for whatever reason: until then the session stays [MQTT-4.1.0-1], and from

@@ -1,6 +1,7 @@
 //! The will of a connection: kept small while it waits, and when it falls due (section 3.1.2.5).
 
 use super::store::SessionKey;
+use crate::auth::By;
 use crate::auth::acl::Grants;
 use crate::mqtt::packet::{self, Publish, QoS};
 use crate::mqtt::property::{Property, PropertyBuf};
@@ -76,6 +77,8 @@ pub struct DueWill {
     pub username: Option<Box<str>>,
     /// What admitted that, if anything had to: the will has to be granted by it still.
     pub auth: Option<Box<str>>,
+    /// What it was admitted by; `None`: of one of an earlier start it is not known.
+    pub by: Option<By>,
     /// What its token said that it may touch.
     pub grants: Option<Arc<Grants>>,
     /// Its session, if that survives a crash: the log has the will with it until [`super::Sessions::will_is_over`].

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::auth::jwt::{Fault, Tokens};
-use crate::auth::{Admission, Answer, Claim, Judgement, Method, Owner, Question, Refusal, Share};
+use crate::auth::{Admission, Answer, Claim, Full, Judgement, Method, Owner, Question, Refusal, Share};
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::Expect;
 use crate::metrics::event::{Field, Kind as EventKind};
@@ -14,7 +14,7 @@ use crate::mqtt::packet::Connect;
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::service::verifier::Task;
-use crate::session::{End, Peer, Violation, refuse};
+use crate::session::{End, Peer, Session, SessionKey, Violation, refuse};
 
 use super::connection::{AtDoor, Kind};
 use super::events::{clipped, second};
@@ -212,18 +212,26 @@ impl Core {
 
     /// An event about the client of a connection.
     fn tell_of_client(&mut self, io: &Ring<'_>, conn: ConnId, kind: EventKind) {
-        let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|connection| connection.kind) else {
-            return;
-        };
-        let session = self.sessions.get(session);
-        self.teller.tell(kind, second(io.now()), |event| {
+        if let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|connection| connection.kind) {
+            self.tell_of_session(io.now(), session, kind);
+        }
+    }
+
+    fn tell_of_session(&mut self, now: Monotonic, key: SessionKey, kind: EventKind) {
+        let session = self.sessions.get(key);
+        self.teller.tell(kind, second(now), |event| {
             let event = event.maybe(Field::Client, session.map(|session| clipped(session.client_id())));
             event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
         });
     }
 
     /// What a client takes of what its user may use; `None`: that is not bounded.
-    pub(super) fn share_of(&mut self, admission: &Admission, client_id: &str) -> Result<Option<Share>, Violation> {
+    pub(super) fn share_of(
+        &mut self,
+        now: Monotonic,
+        admission: &Admission,
+        client_id: &str,
+    ) -> Result<Option<Share>, Violation> {
         let limits = admission.limits();
         if !limits.are_counted() {
             return Ok(None);
@@ -232,14 +240,18 @@ impl Core {
         let old = self.sessions.find(client_id).and_then(|key| self.sessions.get(key)?.conn());
         let old = old.and_then(|conn| self.connections.get(conn)?.claim.as_deref());
         let takes_over = matches!(old, Some(AtDoor::Bounded(share)) if *share.owner() == owner);
-        let share = self.around.shares.enter(owner, *limits, takes_over);
-        share.map(Some).ok_or(Violation::CONNECTIONS_OF_USER)
+        let share = self.around.shares.enter(owner, *limits, takes_over, now);
+        share.map(Some).map_err(|full| match full {
+            Full::Connections => Violation::CONNECTIONS_OF_USER,
+            Full::Connects => Violation::CONNECTS_OF_USER,
+        })
     }
 
-    /// The files have changed: who would not be admitted any more is disconnected, and for the others the new rules hold. One walk over
-    /// all sessions, a tenth of a microsecond for each.
+    /// The files have changed: who would not be admitted any more is disconnected, and for the others the new rules hold. Sessions of users
+    /// that were removed end. One walk over all sessions, a tenth of a microsecond for each.
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
         let (mut revoked, mut renewed) = (Vec::new(), Vec::new());
+        self.end_without_users(io.now());
         for (key, session) in self.sessions.iter_mut() {
             let Some(conn) = session.conn() else {
                 session.renew_access_away(|name| self.around.edge.policy(name));
@@ -267,6 +279,22 @@ impl Core {
 }
 
 impl Core {
+    /// Ends sessions whose users were removed: at once where their clients are away, with their connections otherwise. Their wills are not
+    /// published, as nobody answers for them.
+    pub(super) fn end_without_users(&mut self, now: Monotonic) {
+        let edge = &self.around.edge;
+        let is_without =
+            |(_, session): &(SessionKey, &mut Session)| session.has_lost_its_user(|name| edge.policy(name));
+        let ended: Vec<SessionKey> = self.sessions.iter_mut().filter(is_without).map(|(key, _)| key).collect();
+        for key in ended {
+            if self.sessions.get(key).is_some_and(|session| session.conn().is_none()) {
+                self.numbers.count(M::AccessRevoked);
+                self.tell_of_session(now, key, EventKind::AccessRevoked);
+            }
+            self.sessions.forget(key);
+        }
+    }
+
     /// Of users who may keep so many.
     pub(super) fn count_kept_sessions(&mut self) {
         let edge = &self.around.edge;

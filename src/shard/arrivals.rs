@@ -227,7 +227,7 @@ impl Core {
             _ => (None, Monotonic::NEVER),
         };
         let client_id = named.as_deref().unwrap_or(connect.client_id);
-        let share = match admission.map(|admission| self.share_of(admission, client_id)) {
+        let share = match admission.map(|admission| self.share_of(now, admission, client_id)) {
             Some(Err(violation)) => {
                 refuse(Peer::of(connect), &violation, io.out(conn));
                 self.tell_refused(io, conn, violation.clause, violation.what);
@@ -241,6 +241,7 @@ impl Core {
         let settings = &self.session_settings;
         let from = io.out(conn).len();
         let answer = self.sessions.connect(connect, arrival, now, settings, io.out(conn));
+        self.members_gone(now);
         while let Some(client) = self.sessions.next_evicted() {
             self.numbers.count(M::SessionsEvicted);
             self.teller.tell(EventKind::SessionEvicted, second(now), |event| event.with(Field::Client, &*client));
@@ -267,6 +268,7 @@ impl Core {
             // It found room a moment ago: less than that is rare.
             io.out(conn).truncate(from);
             self.sessions.withdraw(connected.key, conn, now);
+            self.members_gone(now);
             refuse(peer, &Violation::SPOOL_FULL, io.out(conn));
             self.tell_refused(io, conn, Violation::SPOOL_FULL.clause, Violation::SPOOL_FULL.what);
             return self.turn_away(io, conn);

@@ -339,7 +339,7 @@ impl Core {
             if self.keeping.holds.may_tell(conn) {
                 end.write(peer, io.out(conn));
             }
-            self.sessions.disconnected(session, conn, end, io.now());
+            self.disconnected(io.now(), session, conn, end);
         }
         self.forget(io, conn);
         io.close(conn);

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use crate::auth::Policy;
 use crate::auth::acl::{Client, Grants, Wanted};
+use crate::auth::{By, Policy};
 use crate::runtime::seam::ListenerId;
-use crate::secure::{Outgoing, Server};
+use crate::secure::{CertificateId, Outgoing, Server};
 
 type List<T> = Vec<Option<Arc<T>>>;
 
@@ -87,6 +87,18 @@ impl Edge {
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
         self.auth.iter().flatten().find(|policy| policy.name() == name)
+    }
+
+    /// Whether a client that an `[auth.NAME]` has admitted by this would still be admitted by it. `None`: it is not known by what; then its user
+    /// must not have been removed.
+    #[must_use]
+    pub fn still_admits(&self, auth: &str, identity: Option<&str>, by: Option<&By>) -> bool {
+        let Some(policy) = self.policy(auth) else { return false };
+        let Some(by) = by else { return !policy.has_removed(identity, None) };
+        let servers = self.auth.iter().zip(&self.tls).filter(|(of, _)| of.as_ref().is_some_and(|of| of.name() == auth));
+        let has_revoked =
+            |id: &CertificateId| servers.filter_map(|(_, tls)| tls.as_ref()).any(|tls| tls.has_revoked(id));
+        policy.still_admits(identity, by) && !matches!(by, By::Certificate(id) if has_revoked(id))
     }
 
     /// Whether the rules of an `[auth.NAME]` let a client do that now. Without a listener that has it, they do not.

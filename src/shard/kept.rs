@@ -157,6 +157,7 @@ impl Core {
             self.restore_retained(*number, payload, now)?;
         }
         self.restore_queues(&queues, &by_number, now)?;
+        self.end_without_users(now);
         self.count_kept_sessions();
         keys.into_iter().filter(|_| rules.enters_restored()).for_each(|key| self.enter_again(key, now));
         self.write_notes();

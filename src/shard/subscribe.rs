@@ -207,15 +207,18 @@ impl Core {
     }
 
     /// The subscriptions of sessions that have ended go. As many as a turn has time for: until then their copies find no session.
-    pub(super) fn forget_subscriptions(&mut self, io: &mut Ring<'_>) {
+    /// False: some are left.
+    pub(super) fn forget_subscriptions(&mut self, io: &mut Ring<'_>) -> bool {
         while let Some(ended) = self.sessions.next_ended() {
-            self.delivery.index.forget(ended);
+            self.delivery.forget(ended);
             self.leave_shares(ended);
             self.retained.forget_replay(ended);
             if io.is_over() {
-                return io.go_on();
+                io.go_on();
+                return false;
             }
         }
+        true
     }
 
     /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may

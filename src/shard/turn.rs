@@ -70,8 +70,8 @@ impl Shard for Core {
         }
     }
 
-    fn on_writable(&mut self, _io: &mut Ring<'_>, _conn: ConnId) {
-        // The runtime itself stops reading from a peer that does not read, and goes on at half: nothing to add.
+    fn on_writable(&mut self, _io: &mut Ring<'_>, conn: ConnId) {
+        self.is_writable(conn);
     }
 
     fn on_close(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Closed) {
@@ -95,7 +95,7 @@ impl Shard for Core {
                     Closed::Layer(error) => error.what.to_string(),
                 };
                 self.log_ended(io, conn, Some(session), End::Lost, &detail);
-                self.sessions.disconnected(session, conn, End::Lost, io.now());
+                self.disconnected(io.now(), session, conn, End::Lost);
             }
             Kind::Link { cluster, link } => self.link_closed(io, cluster, link, &why),
         }
@@ -188,6 +188,7 @@ impl Shard for Core {
             self.outward(io);
         }
         self.forget_subscriptions(io);
+        self.serve_writable(io);
         self.serve_shares(io);
         self.tell_handed();
         self.serve_retained(io);

@@ -1,8 +1,10 @@
 //! Wills that are due, published to sinks and subscribers as any message is. No answer is owed, and there is no socket to leave
 //! one in: a will that finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
 
+use crate::auth::Owner;
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::Monotonic;
 use crate::session::{DueWill, SessionKey};
 
 use super::delivery::PublishedBy;
@@ -31,6 +33,10 @@ impl Core {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
         }
+        // Whoever has left a will is no subscriber and no member of a share any more.
+        if self.sessions.has_due_wills() && !self.are_gone(io) {
+            return false;
+        }
         for published in 1.. {
             let Some(due) = self.sessions.next_will() else { break };
             self.publish_will(io, due);
@@ -51,17 +57,28 @@ impl Core {
         if !self.queues.have_all_told() || !self.sessions.has_due_wills() {
             return;
         }
+        while !self.are_gone(io) {}
         while let Some(due) = self.sessions.next_will_of(key) {
             self.publish_will(io, due);
         }
     }
 
-    /// Whether the client that left it may publish it still.
+    /// The subscriptions of sessions that have ended go, and members without a connection are passed over. False: the turn has no time for all.
+    fn are_gone(&mut self, io: &mut Ring<'_>) -> bool {
+        let are_forgotten = self.forget_subscriptions(io);
+        self.members_gone(io.now());
+        are_forgotten
+    }
+
+    /// Whether the client that left it may publish it still: it would be admitted, and the rules let it.
     fn is_granted(&self, due: &DueWill) -> bool {
         if sys_topics::is_own(due.publish().topic) {
             return false;
         }
         let Some(auth) = &due.auth else { return true };
+        if !self.around.edge.still_admits(auth, due.username.as_deref(), due.by.as_ref()) {
+            return false;
+        }
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
         let publish = due.publish();
         let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
@@ -73,6 +90,19 @@ impl Core {
         if let Some(key) = session {
             self.sessions.will_is_over(key);
             self.write_notes();
+        }
+    }
+
+    /// A will counts among the messages of its user.
+    fn charge_will(&self, due: &DueWill, bytes: usize, now: Monotonic) {
+        let Some((auth, policy)) = due.auth.as_ref().and_then(|auth| Some((auth, self.around.edge.policy(auth)?)))
+        else {
+            return;
+        };
+        let limits = &policy.settings().limits;
+        if limits.has_rates() {
+            let owner = Owner::new(auth, due.username.as_deref(), &due.client_id);
+            self.around.shares.charge(&owner, limits, bytes, now);
         }
     }
 
@@ -113,6 +143,7 @@ impl Core {
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
         self.numbers.count(M::Wills);
+        self.charge_will(&due, bytes, now);
         // In one group with what this shard writes down of it.
         self.will_is_over(due.session);
         if is_refused {

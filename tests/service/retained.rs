@@ -3,11 +3,12 @@
 use std::fs;
 
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, Version};
+use forebay::mqtt::property::Property;
 use serde_json::Value;
 
 use crate::admin::ask;
 use crate::auth::{auth, passwd, with_auth};
-use crate::device::{Device, Heard, hello, publish};
+use crate::device::{Device, Heard, hello, properties, publish};
 use crate::process::{metric, until_metric};
 use crate::support::service::{Service, config, config_with};
 use crate::support::{run, tool};
@@ -69,6 +70,60 @@ fn mosquittos_clients_find_them_on_both_shards_and_after_kill_9() {
             service.kill9();
             service.start_again();
             assert_eq!(metric(&service, "retained_messages"), 15);
+        }
+    }
+}
+
+/// Finding S3, D3: what a kept session was sent for its subscription and has not acknowledged is sent again after kill -9, an orderly stop, and on
+/// another number of shards.
+#[test]
+fn finding_s3_d3_what_was_not_acknowledged_is_sent_again_after_each_end_of_the_process() {
+    const MESSAGES: usize = 12;
+    let mut service = Service::start(&config_with("shards = 2", &format!("{SPOOL}{SINK}")));
+    for number in 0..MESSAGES {
+        retain(&service, "mqttv5", "1", &format!("r/{number}"), &["-m", "x"]);
+    }
+    let names = ["one", "two", "three", "four"];
+    let kept = properties([Property::SessionExpiryInterval(3_600)]);
+    let connect = |name| Connect { clean_start: false, properties: kept.as_properties(), ..hello(Version::V5, name) };
+    let topics = |device: &mut Device| {
+        let mut topics: Vec<_> = device
+            .hear_all(MESSAGES)
+            .into_iter()
+            .map(|heard| match heard {
+                Heard::Message(1, _, topic, payload) if payload == b"x" => topic,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        topics.sort();
+        topics
+    };
+    let mut wanted: Vec<_> = (0..MESSAGES).map(|number| format!("r/{number}")).collect();
+    wanted.sort();
+    for name in names {
+        let (mut device, _) = Device::connect_as(service.mqtt(), &connect(name));
+        assert_eq!(device.subscribe(&[("r/#", QoS::AtLeastOnce)]), [1]);
+        assert_eq!(topics(&mut device), wanted, "{name}");
+        device.vanish();
+    }
+    until_metric(&service, "stored_messages", (names.len() * MESSAGES) as u64);
+    for end in ["kill -9", "stop", "kill -9 and three shards"] {
+        if end == "stop" {
+            assert!(service.terminate().success());
+        } else {
+            service.kill9();
+        }
+        if end.ends_with("shards") {
+            let file = service.dir().join("forebay.toml");
+            let config = fs::read_to_string(&file).expect("it is there");
+            fs::write(&file, config.replace("shards = 2", "shards = 3")).expect("written");
+        }
+        service.start_again();
+        for name in names {
+            let (mut device, welcome) = Device::connect_as(service.mqtt(), &connect(name));
+            assert!(welcome.session_present, "{end}, {name}");
+            assert_eq!(topics(&mut device), wanted, "{end}, {name}");
+            device.vanish();
         }
     }
 }

@@ -16,6 +16,7 @@ use forebay::shard::router::owner;
 
 use super::dropped::told;
 use super::process::{Process, packets};
+use super::queues;
 use super::retained::replayed;
 use super::small;
 use super::subscribe::{self, PLAIN, bytes_of, heard, message, subscribe, subscribe_packet};
@@ -207,6 +208,125 @@ fn a_will_that_is_not_granted_is_neither_taken_nor_sent() {
     assert_eq!(world.number(ShardMetric::WillsDenied), 1);
 }
 
+/// Ada's session is kept for an hour, with a will that is due after half of it, and a message waits for her. `spool`: it survives a crash.
+fn kept_with_will(dir: &tempfile::TempDir, spool: bool) -> World {
+    let sinks = if spool { queues::config() } else { small().replace("\"#\"", "\"to/kafka/#\"") };
+    let mut world = world_with(dir, "topic readwrite #\n", "", &sinks);
+    let mut delay = PropertyBuf::new();
+    delay.push(Property::WillDelayInterval(1_800));
+    let will = Will {
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: "to/kafka/will",
+        payload: b"will",
+        properties: delay.as_properties(),
+    };
+    let (conn, code) = connect_kept(&mut world, Some(will));
+    assert_eq!(code, 0);
+    assert_eq!(subscribe(&mut world, conn, Version::V5, 0, &[("t", queues::QOS_1)]), [1]);
+    hang_up(&mut world, conn);
+    let (publisher, _) = connect_as(&mut world, hello("p", Properties::EMPTY));
+    subscribe::publish(
+        &mut world,
+        publisher,
+        Version::V5,
+        Publish { qos: QoS::AtLeastOnce, packet_id: 1, ..message("t", "x") },
+    );
+    world.advance(Duration::from_millis(100));
+    hang_up(&mut world, publisher);
+    world.turn();
+    assert_eq!([ShardMetric::Sessions, ShardMetric::CopiesQueued].map(|of| world.number(of)), [1, 1]);
+    world
+}
+
+fn connect_kept(world: &mut World, will: Option<Will<'_>>) -> (ConnId, u8) {
+    let mut expiry = PropertyBuf::new();
+    expiry.push(Property::SessionExpiryInterval(3_600));
+    let connect = Connect { will, clean_start: false, ..hello("c", expiry.as_properties()) };
+    let conn = send_connect(world, connect);
+    world.advance(Duration::from_millis(10));
+    let connack = world.sent(conn);
+    assert_eq!(connack[0], 0x20);
+    (conn, connack[3])
+}
+
+fn write_users(dir: &tempfile::TempDir, users: &[(&str, &[u8])]) {
+    let line = |(user, password): &(&str, &[u8])| format!("{user}:{}\n", sha512_of(password).expect("random numbers"));
+    std::fs::write(dir.path().join("passwords"), users.iter().map(line).collect::<String>()).expect("written");
+}
+
+/// Finding S3, S11: with a user her kept sessions end, and her will is not published, then or when it is due.
+#[test]
+fn finding_s3_s11_sessions_of_a_removed_user_end_and_her_wills_are_not_published() {
+    for (spool, restarts) in [(false, false), (true, false), (true, true)] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut world = kept_with_will(&dir, spool);
+        write_users(&dir, &[("bob", b"bob")]);
+        if restarts {
+            world.power_cut();
+        } else {
+            world.reload();
+        }
+        world.advance(Duration::from_secs(1));
+        let numbers = [ShardMetric::Sessions, ShardMetric::CopiesQueued, ShardMetric::StoredMessages];
+        assert_eq!(numbers.map(|of| world.number(of)), [0; 3], "spool: {spool}, restarts: {restarts}");
+        assert_eq!(world.told(EventKind::AccessRevoked), 1);
+        assert_eq!(world.number(ShardMetric::AccessRevoked), 1);
+        // Nor is there anything of it after another start.
+        if spool {
+            world.power_cut();
+        }
+        write_users(&dir, &[("ada", b"ada")]);
+        world.reload();
+        world.advance(Duration::from_secs(4_000));
+        assert_eq!((world.number(ShardMetric::Wills), arrived(&world)), (0, 0));
+        let (conn, code) = connect_kept(&mut world, None);
+        assert_eq!((code, world.number(ShardMetric::Sessions), world.sent(conn)), (0, 1, Vec::new()));
+    }
+}
+
+/// One who is connected is disconnected, and nothing is kept of her.
+#[test]
+fn finding_s3_s11_so_does_the_session_of_one_who_is_connected() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, "topic readwrite #\n", "");
+    let properties = Properties::EMPTY;
+    let will = Will { qos: QoS::AtLeastOnce, retain: false, topic: "w", payload: b"will", properties };
+    let (conn, _) = connect_kept(&mut world, Some(will));
+    write_users(&dir, &[("bob", b"bob")]);
+    world.reload();
+    assert!(world.table.wire(conn).closed);
+    hang_up(&mut world, conn);
+    world.advance(Duration::from_secs(1));
+    assert_eq!(world.number(ShardMetric::Sessions), 0);
+    assert_eq!((world.number(ShardMetric::WillsDenied), arrived(&world)), (1, 0));
+}
+
+/// One with another password keeps her session, and what was left with the old one is not published.
+#[test]
+fn finding_s3_s11_a_will_that_was_left_with_another_password_is_not_published() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = kept_with_will(&dir, false);
+    write_users(&dir, &[("ada", b"other")]);
+    world.reload();
+    world.advance(Duration::from_secs(2_000));
+    assert_eq!(world.number(ShardMetric::Sessions), 1);
+    assert_eq!((world.number(ShardMetric::WillsDenied), arrived(&world)), (1, 0));
+    let (_, code) = connect_kept(&mut world, None);
+    assert_eq!(code, 0x86, "the old password");
+}
+
+/// Of one of an earlier start it is known that she is a user still.
+#[test]
+fn finding_s3_s11_a_will_of_an_earlier_start_is_published_if_its_user_is_there() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = kept_with_will(&dir, true);
+    world.power_cut();
+    world.advance(Duration::from_secs(2_000));
+    assert_eq!([ShardMetric::Sessions, ShardMetric::CopiesQueued].map(|of| world.number(of)), [1, 1]);
+    assert_eq!((world.number(ShardMetric::Wills), arrived(&world)), (1, 1));
+}
+
 /// B14: what a new subscription gets of three retained messages of `ada`, one of them a will, when she may publish one of them still; and
 /// when she may publish all again.
 pub(crate) fn retained_by_one_who_lost_a_right(rules: &'static dyn Rules) -> (Vec<String>, Vec<String>) {
@@ -280,6 +400,63 @@ fn the_publisher_of_a_retained_message_is_known_elsewhere_and_later() {
     heard.sort();
     assert_eq!(heard, ["mine/3", "mine/8"]);
     assert_eq!(process.number(ShardMetric::RetainedDenied), 7);
+}
+
+/// Finding S3, S8: a will counts among the messages of its user, and a user connects so often and no more.
+#[test]
+fn finding_s3_s8_wills_are_bounded_by_the_rate_of_their_user() {
+    const CONNECTION_RATE_EXCEEDED: u8 = 0x9F;
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, "topic write #\n", "messages_s = 10");
+    let (device, _) = connect_as(&mut world, hello("device", Properties::EMPTY));
+    let (mut taken, mut refused) = (0, 0);
+    for _ in 0..300 {
+        let (conn, code) = connect(&mut world, Some("w"));
+        match code {
+            0 => taken += 1,
+            CONNECTION_RATE_EXCEEDED => refused += 1,
+            other => panic!("{other:#x}"),
+        }
+        hang_up(&mut world, conn);
+        world.advance(Duration::from_millis(10));
+    }
+    assert!((30..=40).contains(&taken) && refused > 200, "{taken} taken in 3 s, {refused} refused");
+    world.advance(Duration::from_millis(100));
+    assert_eq!(world.number(ShardMetric::Wills), taken);
+    assert_eq!(arrived(&world), usize::try_from(taken).expect("few"));
+    // What its wills have used up is gone for the others of this user.
+    let five: Vec<u8> = (1..=5).flat_map(|id| publish("mine", id)).collect();
+    world.bytes(device, &five);
+    assert!(world.table.wire(device).paused);
+    world.advance(Duration::from_secs(2));
+    assert!(!world.table.wire(device).paused);
+    // Before 5.0 there is one code for it.
+    for _ in 0..20 {
+        let conn = world.accept();
+        let old = Connect { version: Version::V311, ..hello("c", Properties::EMPTY) };
+        let mut bytes = Vec::new();
+        encode::packet(Version::V311, &Packet::Connect(old), &mut bytes).expect("encoded");
+        world.bytes(conn, &bytes);
+        let connack = world.sent(conn);
+        assert!([0, 3].contains(&connack[3]), "{connack:?}");
+        refused += u64::from(connack[3] == 3);
+    }
+    assert!(refused > 200);
+}
+
+/// Finding S3, S8: with a bound of its own for CONNECTs, and wills of clients that keep their sessions.
+#[test]
+fn finding_s3_s8_connects_have_a_bound_of_their_own() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, "topic write #\n", "connects_s = 100");
+    let mut taken = 0;
+    for _ in 0..1_000 {
+        let (conn, code) = connect(&mut world, Some("w"));
+        taken += u32::from(code == 0);
+        hang_up(&mut world, conn);
+        world.advance(Duration::from_millis(1));
+    }
+    assert!((100..=201).contains(&taken), "{taken} in a second");
 }
 
 /// X53: over its rate a user's connections are not read, all of them, until there is room; nothing is lost.

@@ -323,7 +323,7 @@ fn gets_its_messages(world: &mut World, publisher: ConnId, client: ConnId, paylo
 }
 
 /// A client that was sent so many messages of its own topic at QoS 1, and acknowledges none.
-fn deaf(world: &mut World, publisher: ConnId, topic: &str, (messages, payload): (u16, &str)) -> ConnId {
+pub(crate) fn deaf(world: &mut World, publisher: ConnId, topic: &str, (messages, payload): (u16, &str)) -> ConnId {
     let conn = world.connect_v5(topic, &[0, 0, 0, 8, 0x11, 0, 0, 0x0E, 0x10, 0x21, 0x04, 0]);
     world.sent(conn);
     assert_eq!(subscribe(world, conn, Version::V5, 0, &[(topic, QOS_1)]), [1]);

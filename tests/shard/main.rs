@@ -11,6 +11,7 @@ mod contract;
 mod costs;
 mod cut;
 mod dead_letters;
+mod departures;
 mod device;
 mod drain;
 mod dropped;
@@ -29,6 +30,7 @@ mod kept;
 #[path = "../../sim/src/layers.rs"]
 mod layers;
 mod owners;
+mod paced;
 mod process;
 mod queue_rules;
 mod queues;

@@ -244,7 +244,12 @@ impl Process {
     }
 
     pub(crate) fn heard(&mut self, shard: usize, conn: ConnId) -> Vec<u8> {
-        std::mem::take(&mut self.shards[shard].table.wire(conn).out)
+        let Of { core, table, .. } = &mut self.shards[shard];
+        let out = std::mem::take(&mut table.wire(conn).out);
+        if !out.is_empty() && table.wire(conn).has_room_again() {
+            core.on_writable(table, conn);
+        }
+        out
     }
 
     /// A number of all shards together, as of their last turns.

@@ -9,10 +9,12 @@ use forebay::mqtt::FilterBuf;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Unsubscribe, Version};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
+use forebay::shard::mail::Mail;
 
 use super::fair::{crowd, publish_at_once};
 use super::kept::{arrive, connect};
 use super::process::packets;
+use super::queues::config;
 use super::subscribe::{
     PLAIN, bytes_of, heard, in_words, message, publish, subscribe, subscribe_and_hear, subscribe_packet, world,
 };
@@ -42,6 +44,94 @@ pub(crate) fn settled(world: &mut World, conn: ConnId) -> Vec<String> {
     }
     all.sort();
     all
+}
+
+/// A client's messages in words: how often they were sent, QoS, identifiers, expiry.
+fn sent_to(bytes: &[u8]) -> Vec<String> {
+    let word = |packet| match packet {
+        Packet::Publish(Publish { dup, qos, retain, topic, packet_id, properties, payload }) => {
+            let (dup, retain) = (if dup { "dup " } else { "" }, if retain { " retain" } else { "" });
+            let payload = String::from_utf8_lossy(payload);
+            let all: Vec<_> = properties.iter().map(|property| format!("{property:?}")).collect();
+            format!("{dup}{packet_id} {topic} {payload} qos {}{retain} {}", qos as u8, all.join(" "))
+        }
+        other => format!("{other:?}"),
+    };
+    packets(bytes).map(word).collect()
+}
+
+/// The process ends in this way, and another one starts on its disk.
+fn start_after(world: &mut World, end: &str, connected: &[ConnId]) {
+    match end {
+        "power failure" => return world.power_cut(),
+        "stop" => {
+            world.core.on_mail(&mut world.table, Mail::Drain { grace: Duration::from_secs(60) });
+            world.turn();
+            connected.iter().for_each(|conn| world.core.on_close(&mut world.table, *conn, Closed::Local));
+            world.turn();
+            assert!(world.table.stopped);
+        }
+        _ => {}
+    }
+    world.table.disk.kill();
+    world.restart(None);
+}
+
+fn acknowledge(world: &mut World, conn: ConnId, qos: QoS, id: u8) {
+    let kinds: &[u8] = if qos == QoS::ExactlyOnce { &[0x50, 0x70] } else { &[0x40] };
+    for kind in kinds {
+        world.bytes(conn, &[*kind, 2, 0, id]);
+        world.advance(Duration::from_millis(1));
+    }
+}
+
+/// Finding S3, D3: what a kept session was sent for its subscription and has not acknowledged is sent again, however the process ended.
+#[test]
+fn finding_s3_d3_retained_messages_that_were_not_acknowledged_are_sent_again_after_a_start() {
+    for (qos, end) in [QoS::AtLeastOnce, QoS::ExactlyOnce]
+        .into_iter()
+        .flat_map(|qos| ["power failure", "kill -9", "stop"].map(|end| (qos, end)))
+    {
+        let mut world = World::new(&config());
+        let publisher = world.device_v5("p");
+        let mut expires = PropertyBuf::new();
+        expires.extend([Property::MessageExpiryInterval(100)]);
+        for (packet_id, topic) in [(1, "r/a"), (2, "r/b"), (3, "r/c")] {
+            let of = Publish { retain: true, qos: QoS::ExactlyOnce, packet_id, ..message(topic, "x") };
+            let of = if packet_id == 2 { Publish { properties: expires.as_properties(), ..of } } else { of };
+            publish(&mut world, publisher, Version::V5, of);
+        }
+        let (client, _) = world.kept_v5("c");
+        world.bytes(client, &subscribe_packet(Version::V5, 7, &[("r/#", SubscriptionOptions { qos, ..PLAIN })]));
+        let mut bytes = Vec::new();
+        for _ in 0..20 {
+            world.advance(Duration::from_millis(1));
+            bytes.extend(world.sent(client));
+        }
+        let first = sent_to(&bytes[2 + usize::from(bytes[1])..]);
+        // In no order of topics, with identifiers in theirs.
+        let id = |topic: &str| first.iter().position(|of| of.contains(topic)).expect("it came") as u8 + 1;
+        let of = |dup: &str, topic: &str, expiry: &str| {
+            format!("{dup}{} {topic} x qos {} retain {expiry}SubscriptionIdentifier(7)", id(topic), qos as u8)
+        };
+        let mut wanted = vec![of("", "r/a", ""), of("", "r/b", "MessageExpiryInterval(100) "), of("", "r/c", "")];
+        wanted.sort();
+        assert_eq!(first, wanted, "{qos:?}, {end}");
+        acknowledge(&mut world, client, qos, id("r/a"));
+        world.advance(Duration::from_secs(4));
+        start_after(&mut world, end, &[client, publisher]);
+        let (client, behind) = world.kept_v5("c");
+        let again = sent_to(&behind);
+        // A start takes a second, and what is left is rounded up.
+        let mut wanted = vec![of("dup ", "r/b", "MessageExpiryInterval(95) "), of("dup ", "r/c", "")];
+        wanted.sort();
+        assert_eq!(again, wanted, "{qos:?}, {end}");
+        for topic in ["r/b", "r/c"] {
+            acknowledge(&mut world, client, qos, id(topic));
+        }
+        world.advance(Duration::from_secs(1));
+        assert_eq!(world.number(M::StoredMessages), 0, "{qos:?}, {end}");
+    }
 }
 
 /// [MQTT-3.3.1-5] [MQTT-3.3.1-7] [MQTT-3.3.1-8] [MQTT-3.3.1-12] [MQTT-4.7.2-1]

@@ -26,6 +26,8 @@ pub(crate) struct Wire {
     pub(crate) out: Vec<u8>,
     pub(crate) paused: bool,
     pub(crate) closed: bool,
+    /// The shard is to be told when there is room.
+    awaited: bool,
     pub(crate) outgoing: Option<SocketAddr>,
     /// The shard's end of its layer.
     pub(crate) layered: Option<Box<Layered>>,
@@ -43,6 +45,11 @@ impl Wire {
     /// What goes out of what the shard has written, and of what its layer says.
     pub(crate) fn take_out(&mut self) -> Vec<u8> {
         Layered::take_out(self.layered.as_deref_mut(), &mut self.out, self.closed)
+    }
+
+    /// Whether the shard is to be told that there is room again.
+    pub(crate) fn has_room_again(&mut self) -> bool {
+        self.out.is_empty() && std::mem::take(&mut self.awaited)
     }
 }
 
@@ -245,6 +252,11 @@ impl Io<Mail> for Table {
     }
     fn unacked(&self, conn: ConnId) -> usize {
         self.unsent(conn)
+    }
+    fn tell_writable(&mut self, conn: ConnId) {
+        if let Some(wire) = self.named(conn) {
+            wire.awaited = true;
+        }
     }
     fn stream(&mut self, _conn: ConnId) {}
     fn pause(&mut self, conn: ConnId) {

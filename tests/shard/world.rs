@@ -234,14 +234,19 @@ impl World {
         self.turn();
     }
 
-    /// What the shard has sent to a device since the last look.
+    /// What the shard has sent to a device since the last look. With that taken there is room for more, which comes with the next turn.
     pub(crate) fn sent(&mut self, conn: ConnId) -> Vec<u8> {
         let wire = self.table.wire(conn);
         let out = wire.take_out();
-        match &mut wire.client {
+        let has_room_again = !out.is_empty() && wire.has_room_again();
+        let plain = match &mut wire.client {
             Some(client) => client.read(&out, out.len() / 2),
             None => out,
+        };
+        if has_room_again {
+            self.core.on_writable(&mut self.table, conn);
         }
+        plain
     }
 
     /// A device that is connected: 3.1.1, clean session, CONNACK taken away.

@@ -257,6 +257,9 @@ pub trait Io<M> {
     fn unsent(&self, conn: ConnId) -> usize;
     /// The same, and what the kernel has taken but the peer's has not acknowledged. Asks the kernel: for when it matters.
     fn unacked(&self, conn: ConnId) -> usize;
+    /// [`Shard::on_writable`] follows once, as soon as the kernel has taken all but half of [`crate::limits::SENT_AHEAD_BYTES_MAX`] of what is
+    /// queued for this connection, or of what is queued next if that is nothing yet.
+    fn tell_writable(&mut self, conn: ConnId);
     /// Bytes taken from the out-buffers of accepted connections to be sent, before a layer has sealed them.
     fn sent_bytes(&self) -> u64 {
         0
@@ -354,7 +357,7 @@ pub trait Shard {
     /// the shard has taken. If [`Io::spend`] has said that it is another connection's turn, these may be fewer than there are: the rest
     /// comes again, before anything that came in later.
     fn on_bytes(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, bytes: &[u8]) -> usize;
-    /// The unsent bytes of a connection fell below half of the cap again after having been above the cap.
+    /// What [`Io::tell_writable`] has asked for: there is room again in a connection's out-buffer.
     fn on_writable(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId);
     /// The connection is gone.
     fn on_close(&mut self, io: &mut dyn Io<Self::Mail>, conn: ConnId, why: Closed);

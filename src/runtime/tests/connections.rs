@@ -6,6 +6,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::harness::{Event, Silent, eventually, next, shard, small};
+use crate::limits::SENT_AHEAD_BYTES_MAX;
 use crate::runtime::seam::{Chunk, Closed, ConnId, Io};
 use crate::runtime::{Settings, mailboxes, spawn};
 
@@ -15,6 +16,55 @@ pub(super) enum Ask {
     Report,
     Pause,
     Resume,
+}
+
+/// Finding S3, D2: whoever waits for room in a socket is told once, when its peer has read.
+#[test]
+fn finding_s3_d2_a_shard_is_told_of_room_as_often_as_it_asks() {
+    const PIECE: usize = 200_000;
+    const PIECES: usize = 100;
+    let (house, told) = shard(&Settings { out_bytes_max: usize::MAX, ..small(1) }, |report: Sender<usize>| {
+        let mut written = 0;
+        move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
+            Event::Bytes(conn, _) => {
+                io.stream(conn);
+                io.out(conn).resize(PIECE, 0);
+                written = 1;
+                // Asked twice, told once.
+                io.tell_writable(conn);
+                io.tell_writable(conn);
+            }
+            Event::Writable(conn) => {
+                assert!(io.unsent(conn) <= SENT_AHEAD_BYTES_MAX / 2);
+                io.out(conn).resize(PIECE, 0);
+                written += 1;
+                if written < PIECES {
+                    io.tell_writable(conn);
+                }
+            }
+            Event::Mail(Ask::Report) => report.send(written).unwrap(),
+            Event::Mail(_) => io.stop(),
+            _ => {}
+        }
+    });
+    let report = || {
+        assert!(house.post.send(0, Ask::Report).is_ok());
+        next(&told)
+    };
+    let mut peer = TcpStream::connect(house.addr).unwrap();
+    peer.write_all(b"!").unwrap();
+    eventually("the sockets are full", || {
+        let before = report();
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        before > 0 && before == report()
+    });
+    assert!(report() < PIECES, "the peer has read nothing");
+    let mut all = vec![0; PIECE * PIECES];
+    peer.read_exact(&mut all).unwrap();
+    eventually("all is written", || report() == PIECES);
+    peer.write_all(b"!").unwrap();
+    peer.read_exact(&mut all).unwrap();
+    house.stop(|| Ask::Stop);
 }
 
 #[test]

@@ -193,6 +193,7 @@ impl Core {
         let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
         let share = by.share().map(|to| to.share);
         if share.is_some() && qos > QoS::AtMostOnce && !self.around.rules.may_bind(session.sends_at_once(unsent)) {
+            self.await_room(io, key, unsent);
             return Err(M::CopiesQueueFull);
         }
         let copies = &mut self.delivery.copies;
@@ -210,6 +211,9 @@ impl Core {
             return Err(M::CopiesTooLarge); // [MQTT-3.1.2-25]
         }
         if qos == QoS::AtMostOnce && unsent > SUBSCRIBER_UNSENT_BYTES_MAX {
+            if share.is_some() {
+                self.await_room(io, key, unsent);
+            }
             return Err(M::CopiesSlow);
         }
         let mut id = None;
@@ -221,8 +225,12 @@ impl Core {
             }
             id = match handed {
                 Handed::Now(id) => Some((id_at, id)),
-                Handed::Queued => return Ok(()),
+                Handed::Queued => {
+                    self.await_room(io, key, unsent);
+                    return Ok(());
+                }
                 Handed::DroppedOldest(_) => {
+                    self.await_room(io, key, unsent);
                     self.take_dropped(io.now(), key, M::CopiesQueueFull);
                     self.retained.note_dropped(key);
                     // Others may still get them: that they are over for this one is written down.
@@ -267,13 +275,12 @@ impl Core {
     }
 
     /// Hands a session its copy of the message at hand, at QoS 1 or 2, its client connected or not [MQTT-4.5.0-1], and has it
-    /// stored where it is to survive a crash: of retained messages that are sent for a new subscription those of QoS 2, whose
-    /// packet identifiers must not be used again.
+    /// stored where it is to survive a crash. What a member of a share gets at QoS 1 is stored for whichever member gets it.
     ///
     /// # Errors
     /// There is no room for what it would have to remember.
     fn hand(&mut self, key: SessionKey, copy: Copy, message: Message<'_>, unsent: usize) -> Result<Handed, M> {
-        let stored = if message.by != By::Subscription && copy.qos == QoS::AtLeastOnce {
+        let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce {
             Ok(None)
         } else {
             self.stores_copy(key, super::super::publish::packet_bytes(message.publish.topic, message.publish))
@@ -342,7 +349,12 @@ impl Core {
         let out = holds.out(io, conn);
         let from = out.len();
         let pumped = session.pump(now, unsent, out);
+        let has_more = session.has_waiting();
         self.hold(io, conn, key, from);
+        if has_more {
+            let unsent = self.keeping.holds.unsent(io, conn);
+            self.await_room(io, key, unsent);
+        }
         self.note_queue(now, key);
         self.numbers.raise(M::CopiesSent, pumped.sent as u64);
         self.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);

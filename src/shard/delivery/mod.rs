@@ -9,6 +9,7 @@ mod copies;
 mod dropped;
 mod lines;
 mod parcels;
+mod writable;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -36,6 +37,7 @@ use self::lines::Lines;
 pub(super) use self::parcels::{Gathered, packets, publisher_of, taken_behind};
 
 use self::parcels::{Peers, Received};
+use self::writable::Writable;
 use super::connection::Timer;
 use super::queues::{Marks, Queues};
 use super::retained::{Publisher, Retained};
@@ -151,6 +153,7 @@ pub(super) struct Delivery {
     /// The message at hand as a packet, for other shards.
     packet: Vec<u8>,
     lines: Lines,
+    writable: Writable,
     /// Copies that this turn may still make.
     pub(super) budget: usize,
     peers: Peers,
@@ -181,6 +184,7 @@ impl Delivery {
             copies: Copies::default(),
             packet: Vec::new(),
             lines: Lines::new(config.wide),
+            writable: Writable::default(),
             budget: COPIES_PER_TURN,
             peers: Peers::new(shards),
             received: VecDeque::new(),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::metrics::spec::ShardMetric as M;
 use crate::route::shares::{TooManyShares, mark_of};
 use crate::route::subscriptions::Subscriber;
-use crate::runtime::seam::Monotonic;
-use crate::session::{SessionKey, SubscriptionRefused};
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{End, SessionKey, SubscriptionRefused};
 
 use super::super::Core;
 
@@ -65,9 +65,15 @@ impl Core {
         }
     }
 
+    /// The connection of a session is gone. What is published from then on goes to other members of its shares.
+    pub(in crate::shard) fn disconnected(&mut self, now: Monotonic, key: SessionKey, conn: ConnId, end: End) {
+        self.sessions.disconnected(key, conn, end, now);
+        self.members_gone(now);
+    }
+
     /// Sessions have lost their connections: messages go to other members, and those of QoS 1 that were not acknowledged, too
-    /// (section 4.8.2).
-    pub(super) fn members_gone(&mut self, now: Monotonic) {
+    /// (section 4.8.2). After each call that may take a session's connection from it.
+    pub(in crate::shard) fn members_gone(&mut self, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
             self.list_again(key);
             let session = self.sessions.get(key);

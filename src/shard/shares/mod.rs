@@ -57,8 +57,8 @@ pub(super) struct Shares {
     /// Exchanges of this shard's publishers since before a start, with the marks of the shares that have had their messages on some shard.
     repeats: BTreeMap<Origin, Marks>,
     has_timer: bool,
-    /// Members that have acknowledged something in this turn.
-    acknowledged: Vec<SessionKey>,
+    /// Members that may have room again since this turn.
+    with_room: Vec<SessionKey>,
 }
 
 impl Shares {
@@ -78,7 +78,7 @@ impl Shares {
             handed: Handed::default(),
             repeats: BTreeMap::new(),
             has_timer: false,
-            acknowledged: Vec::new(),
+            with_room: Vec::new(),
         }
     }
 
@@ -228,16 +228,16 @@ impl Shares {
         self.parts.get(&number).map_or(0, Part::listed)
     }
 
-    /// A client has acknowledged something.
+    /// A client has acknowledged something, or its socket has room again.
     pub(super) fn has_room_again(&mut self, key: SessionKey) {
         if self.of.contains_key(&key) {
-            self.acknowledged.push(key);
+            self.with_room.push(key);
         }
     }
 
     /// Clients that have, since the last call.
     fn have_room_again(&mut self) -> Vec<SessionKey> {
-        let mut keys = std::mem::take(&mut self.acknowledged);
+        let mut keys = std::mem::take(&mut self.with_room);
         keys.sort_unstable();
         keys.dedup();
         keys

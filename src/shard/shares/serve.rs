@@ -259,9 +259,8 @@ impl Core {
         }
     }
 
-    /// At the end of a turn: members that have gone, and what waits for those that have come.
+    /// At the end of a turn: what waits for members that have come, or may have room again.
     pub(in crate::shard) fn serve_shares(&mut self, io: &mut Ring<'_>) {
-        self.members_gone(io.now());
         for key in self.delivery.shares.have_room_again() {
             self.has_room_for_shares(io, key);
         }
