@@ -309,6 +309,10 @@ const _: () = assert!(LOADED_BYTES_PER_POLL <= SEGMENT_WINDOWS_MAX / 4 * SEGMENT
 /// All news of a turn become events within the queue.
 const _: () = assert!(NEWS_MAX * 8 <= EVENTS_QUEUED_MAX);
 
+/// Partitions of a topic that a log may name: what is beyond is no partition that Kafka ever had, but damage. Each takes some hundred
+/// bytes as soon as one behind it has rows.
+pub const PARTITIONS_OF_TOPIC_MAX: usize = 100_000;
+
 /// Rows on the disk alone from which on a sink's intake follows what it drains: a second or so of Kafka's work.
 pub const PACED_BACKLOG_ROWS: u64 = 10_000;
 

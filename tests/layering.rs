@@ -68,7 +68,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "buffer", "metrics", "service", "config", "listener", "runtime",
         ],
     ),
-    ("data_dir", &["limits", "session", "record", "spool", "metrics", "config", "runtime", "shard"]),
+    ("data_dir", &["limits", "session", "record", "spool", "buffer", "metrics", "config", "runtime", "shard"]),
     (
         "cli",
         &[

@@ -247,6 +247,7 @@ impl World {
             dead_letters: files.collect(),
             interest: Arc::default(),
             shared_subscriptions: Arc::default(),
+            lost_before: Default::default(),
             rules: self.rules,
         };
         let moving = Moving::default();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::clock::Clock;
-use super::restore::{OpenError, Report, Restored};
+use super::report::Report;
+use super::restore::{OpenError, Restored};
 use super::room::Room;
 use super::sessions::{Record, Waiting};
 use super::settings::{Settings, SinkTerms};
@@ -76,7 +77,7 @@ pub struct Numbers {
     pub rows: u64,
     /// Records of sessions, their queues, queued and retained messages.
     pub kept_records: u64,
-    /// Damaged places found at the start and since.
+    /// Damaged places found at the start.
     pub rot: u64,
     /// Bytes behind the last whole group at the start.
     pub torn_bytes: u64,
@@ -102,8 +103,7 @@ impl Buffer {
         let mut report = Report::of(&recovered);
         let mut restored = settings.restored(&recovered, &mut report);
         settings.lost(&recovered, &mut restored);
-        let (sessions, lost) = settings.sessions(disk, &recovered, &mut report)?;
-        restored.sessions = sessions;
+        settings.sessions(disk, &recovered, &mut restored)?;
         let next_session = recovered.next_session();
         let volatile = recovered.state.lanes().filter(|(_, lane)| lane.volatile);
         report.given_up = volatile.map(|(_, lane)| lane.rows()).sum();
@@ -120,7 +120,7 @@ impl Buffer {
             awaited: BTreeMap::new(),
             lanes: HashMap::new(),
             lists: Lists::default(),
-            numbers: Numbers { rot: report.rot.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
+            numbers: Numbers { rot: report.damage.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
             unsynced: VecDeque::new(),
             flying: None,
             wants_turn: false,
@@ -134,10 +134,6 @@ impl Buffer {
         if report.given_up > 0 {
             // The group is empty: it has a place.
             buffer.log.discard_volatile().map_err(|_| OpenError::Discard)?;
-        }
-        for number in lost {
-            // No room: the next start finds it lost once more.
-            let _ = buffer.log.session_ended(number);
         }
         buffer.opening = Some(Box::new(Restored { report, ..restored }));
         buffer.look_at_room();

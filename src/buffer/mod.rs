@@ -8,6 +8,7 @@
 //! | `room` | whether a row may be taken, asked before it is |
 //! | `sessions` | kept sessions, their ends, released packet ids |
 //! | `restore` | what a start finds, sorted by cluster and session |
+//! | `report`, `kinds` | what an operator is told of that |
 //! | `clock` | deadlines on the wall and within the process |
 //!
 //! A turn: producers are polled with a [`View`] each, sessions write their records, then [`Buffer::flush`] once. What was
@@ -15,6 +16,8 @@
 
 mod clock;
 mod core;
+mod kinds;
+mod report;
 mod restore;
 mod room;
 mod sessions;
@@ -25,7 +28,9 @@ mod view;
 mod tests;
 
 pub use self::core::{Buffer, Numbers};
-pub use self::restore::{OpenError, Report, Restored, RestoredCluster, RestoredId, RestoredRow, RestoredSession};
+pub use self::kinds::{Counts, RecordKind};
+pub use self::report::{Report, Unread};
+pub use self::restore::{OpenError, Restored, RestoredCluster, RestoredId, RestoredRow, RestoredSession};
 pub use self::room::SpoolFull;
 pub use self::sessions::StoredSession;
 pub use self::settings::{Settings, SinkTerms};

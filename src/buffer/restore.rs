@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::report::Report;
 use super::settings::Settings;
 use crate::kafka::producer::row_log::{RestoredCut, RestoredLane};
 use crate::kafka::producer::{AnsweredOn, Keep};
 use crate::kafka::types::SinkId;
-use crate::spool::{Disk, ReadError, RecoverError, Recovered, Rot, State};
+use crate::limits::PARTITIONS_OF_TOPIC_MAX;
+use crate::spool::{Disk, LostRecord, RecoverError, Recovered, State, UNPLACED};
 
 /// Why a spool cannot be taken up. Nothing in it was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,14 +16,6 @@ pub enum OpenError {
     /// The log's own reasons.
     #[error(transparent)]
     Unreadable(#[from] RecoverError),
-    /// A kept session cannot be read.
-    #[error("kept session {number}: {error}")]
-    Session {
-        /// Its number.
-        number: u64,
-        /// The cause.
-        error: ReadError,
-    },
     /// Rows that are not to outlive the process that wrote them cannot be ended.
     #[error("records of hybrid buffers that an earlier process wrote cannot be removed")]
     Discard,
@@ -52,8 +46,10 @@ pub enum OpenError {
 pub struct Restored {
     /// By cluster: for its producer.
     pub clusters: Vec<RestoredCluster>,
-    /// Kept sessions, by number.
+    /// Kept sessions, by number, and what is kept like them.
     pub sessions: Vec<RestoredSession>,
+    /// Those that cannot be read.
+    pub lost: Vec<LostRecord>,
     /// For the operator.
     pub report: Report,
 }
@@ -104,70 +100,6 @@ pub struct RestoredRow {
     pub is_owed: bool,
 }
 
-/// What the operator should know of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Live rows found: they go to Kafka.
-    pub rows: u64,
-    /// Cuts that may or may not be in Kafka.
-    pub cuts: u64,
-    /// Rows that were given up because their sink's buffer was not to outlive the process that wrote them.
-    pub given_up: u64,
-    /// Kept sessions.
-    pub sessions: u64,
-    /// Places with damage below what was durable.
-    pub rot: Vec<Rot>,
-    /// Live rows whose segment is gone.
-    pub missing: u64,
-    /// Cuts that are void because some of their rows are gone.
-    pub voided: u64,
-    /// Kept sessions whose bytes are damaged.
-    pub sessions_lost: u64,
-    /// Damage may have hit what became of rows: some may be in Kafka already.
-    pub fate_open: bool,
-    /// Bytes of groups that were never whole: they were answered to nobody.
-    pub torn_bytes: u64,
-}
-
-impl Report {
-    /// What recovery says.
-    pub(super) fn of(recovered: &Recovered) -> Self {
-        Self {
-            rot: recovered.rot.clone(),
-            missing: recovered.missing.iter().map(|(_, run)| run.count).sum(),
-            voided: recovered.voided.len() as u64,
-            fate_open: recovered.fate_open,
-            torn_bytes: recovered.torn_bytes,
-            ..Self::default()
-        }
-    }
-}
-
-impl Report {
-    /// Whether something that was durable is not there any more.
-    #[must_use]
-    pub fn is_damaged(&self) -> bool {
-        !self.rot.is_empty() || self.fate_open || self.missing + self.sessions_lost + self.voided > 0
-    }
-}
-
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let bytes: u64 = self.rot.iter().map(|rot| rot.bytes).sum();
-        write!(f, "{bytes} bytes in {} places", self.rot.len())?;
-        if let Some(first) = self.rot.first() {
-            write!(f, ", the first in segment {} at {}", first.segment, first.position)?;
-        }
-        if self.missing + self.sessions_lost > 0 {
-            write!(f, "; {} records and {} sessions are lost", self.missing, self.sessions_lost)?;
-        }
-        if self.fate_open || self.voided > 0 {
-            f.write_str("; some records that Kafka already has may be sent again")?;
-        }
-        Ok(())
-    }
-}
-
 impl Settings {
     /// Whether every sink that has live rows or open cuts has a place in the configuration.
     ///
@@ -200,9 +132,14 @@ impl Settings {
         }
         for (number, lane) in state.lasting_lanes() {
             let (Some((cluster, sink)), Some((first, end))) = (self.find(&lane.sink), lane.bounds()) else { continue };
-            let (topic, partition) = (lane.topic.as_ref().to_owned(), lane.partition);
+            let topic = lane.topic.as_ref().to_owned();
+            // No Kafka has had such a partition: its rows get another one.
+            let is_one = usize::try_from(lane.partition).is_ok_and(|partition| partition < PARTITIONS_OF_TOPIC_MAX);
+            let partition = if is_one { lane.partition } else { UNPLACED };
             let start = lane.spans().next().map(|span| (span.segment, span.position));
-            let order = start.map_or(0, |(segment, position)| segment * self.log.segment_bytes + position);
+            let order = start.map_or(0, |(segment, position)| {
+                segment.saturating_mul(self.log.segment_bytes).saturating_add(position)
+            });
             let of = state.incarnation_of(&lane.sink, &lane.topic).filter(|_| partition >= 0);
             let open = lane.open_rows();
             if open > 0 {
@@ -256,30 +193,23 @@ impl Settings {
         }
     }
 
-    /// Kept sessions with their bytes, and the numbers of those that are lost.
+    /// Kept sessions with their bytes, and those that are lost.
     ///
     /// # Errors
-    /// [`OpenError::Session`].
+    /// The disk cannot read one now, and may later.
     pub(super) fn sessions<D: Disk>(
         &self,
         disk: &D,
         recovered: &Recovered,
-        report: &mut Report,
-    ) -> Result<(Vec<RestoredSession>, Vec<u64>), OpenError> {
-        let (mut sessions, mut lost) = (Vec::new(), Vec::new());
-        let mut reader = recovered.reader();
-        for number in recovered.state.sessions() {
-            let open = self.open_ids(&recovered.state, number);
-            match reader.session(disk, number) {
-                Ok(Some(payload)) => sessions.push(RestoredSession { number, payload: payload.to_vec(), open }),
-                // Damaged, or its segment is gone (S7): its client hears that there is no session, the rest goes on.
-                Ok(None) | Err(ReadError::Missing) => lost.push(number),
-                Err(error) => return Err(OpenError::Session { number, error }),
+        restored: &mut Restored,
+    ) -> Result<(), RecoverError> {
+        recovered.records(disk, |number, payload| match payload {
+            Ok(payload) => {
+                let open = self.open_ids(&recovered.state, number);
+                restored.sessions.push(RestoredSession { number, payload: payload.to_vec(), open });
             }
-        }
-        report.sessions = sessions.len() as u64;
-        report.sessions_lost += lost.len() as u64;
-        Ok((sessions, lost))
+            Err(lost) => restored.lost.push(lost),
+        })
     }
 
     /// A kept session's open packet ids.

@@ -113,6 +113,20 @@ impl Buffer {
         self.record(Record::Ended { number })
     }
 
+    /// A record of an earlier start cannot be read, or is of nothing that can: its segment is set aside if it is damaged, and it ends.
+    pub fn lose(&mut self, number: u64, is_damaged: bool) {
+        if is_damaged {
+            self.log.set_aside(number);
+        }
+        self.end_session(number);
+    }
+
+    /// Where a record of an earlier start stands: segment and position.
+    #[must_use]
+    pub fn place_of(&self, number: u64) -> Option<(u64, u64)> {
+        self.log.state().place_of(number)
+    }
+
     /// A packet id of a session is free again: what tells the client so waits for this group.
     pub fn release(&mut self, number: u64, packet_id: u16) -> u64 {
         self.await_no_more(Origin { session: number, packet_id });

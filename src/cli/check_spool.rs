@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access, statvfs};
 
 use super::check::{Line, Verdict};
+use crate::buffer::{Counts, Report};
 use crate::config::{Acknowledge, Buffer, Config, Sink, Spool};
-use crate::data_dir::{Found, of_shards};
+use crate::data_dir::{Found, FoundShard, of_shards};
 use crate::runtime::{FolderLock, file_system_advice, segments_in};
 
 /// Its lines. Nothing is made: what is asked of a folder that is not there yet is asked of the one that it would be in.
@@ -17,8 +18,7 @@ pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
     let root = config.spool_dir();
     let mut push = |verdict, text: String| lines.push(Line { verdict, about: "spool".to_owned(), text });
     if config.spool.is_some() || root.exists() {
-        let (verdict, text) = left(config, &root);
-        push(verdict, text);
+        left(config, &root).into_iter().for_each(|(verdict, text)| push(verdict, text));
     }
     let Some(spool) = &config.spool else { return };
     let there = nearest(&root);
@@ -47,29 +47,31 @@ pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// What an earlier run has left, and whether it has a place.
-fn left(config: &Config, root: &Path) -> (Verdict, String) {
+/// What an earlier run has left, whether it has a place, and what of it is damaged.
+fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
     let shown = root.display();
     if !root.exists() {
-        return (Verdict::Ok, format!("{shown} does not exist yet; the service creates it"));
+        return vec![(Verdict::Ok, format!("{shown} does not exist yet; the service creates it"))];
     }
     // A service that runs is writing there: what would be read is half of it.
     let lock = FolderLock::share(&config.service.data_dir);
     if lock.is_err() {
-        return (
-            Verdict::Ok,
-            format!("{shown} is in use, by this service if it is running; its contents were not checked"),
-        );
+        let text = format!("{shown} is in use, by this service if it is running; its contents were not checked");
+        return vec![(Verdict::Ok, text)];
     }
-    let found = match Found::look(root).and_then(|found| found.refuse_other_directory(config).map(|()| found)) {
-        Ok(found) => found,
-        Err(why) => return (Verdict::Problem, why),
-    };
-    if let Err(why) = found.refuse_homeless(config, root) {
-        return (Verdict::Problem, why);
-    }
-    let (rows, sessions, shards) = (found.live_rows(), found.sessions(), found.shards());
-    if shards != config.service.shards && rows > 0 && config.spool.is_some() {
+    let looked = Found::look(root).and_then(|found| {
+        found.refuse_other_directory(config)?;
+        found.refuse_homeless(config, root)?;
+        let reports = found.reports()?;
+        Ok(std::iter::once(of_start(config, root, &found, &reports)).chain(damaged(&found, &reports)).collect())
+    });
+    looked.unwrap_or_else(|why| vec![(Verdict::Problem, why)])
+}
+
+/// What the next start would take up.
+fn of_start(config: &Config, root: &Path, found: &Found, reports: &[(&FoundShard, Report)]) -> (Verdict, String) {
+    let (shown, rows, shards) = (root.display(), found.live_rows(), found.shards.len());
+    if shards > 0 && shards != config.service.shards && rows > 0 && config.spool.is_some() {
         let text = format!(
             "{shown} holds {rows} records of {shards} shards: the service runs with {shards} shards instead of {} until they are in Kafka",
             config.service.shards
@@ -77,7 +79,24 @@ fn left(config: &Config, root: &Path) -> (Verdict, String) {
         return (Verdict::Warning, text);
     }
     let id = found.directory().map(|id| format!(" (data_dir_id {id})")).unwrap_or_default();
-    (Verdict::Ok, format!("{shown}{id} holds {rows} records and {sessions} sessions for the next start"))
+    let mut kept = Counts::default();
+    reports.iter().for_each(|(_, report)| kept.add_all(&report.kept));
+    let records = format!("{rows} record{}", if rows == 1 { "" } else { "s" });
+    (Verdict::Ok, format!("{shown}{id} holds {records} and {kept} for the next start"))
+}
+
+/// What the next start would find damaged, folder by folder: it goes on without.
+fn damaged(found: &Found, reports: &[(&FoundShard, Report)]) -> Vec<(Verdict, String)> {
+    let files = found.mended.damaged().map(|path| format!("{} is damaged; the start writes it again", path.display()));
+    let mut said: Vec<String> = files.collect();
+    for (shard, report) in reports {
+        let folder = shard.folder.display();
+        said.extend(shard.others.iter().map(|name| format!("{folder}/{name} is no file, and is left alone")));
+        if report.is_damaged() {
+            said.push(format!("{folder} is damaged, and the start goes on without what cannot be read: {report}"));
+        }
+    }
+    said.into_iter().map(|text| (Verdict::Warning, text)).collect()
 }
 
 /// The folder itself, or the nearest above it that is there.
@@ -183,7 +202,7 @@ mod tests {
         let held = FolderLock::take(dir.path()).unwrap();
         assert!(said(&format!("{service}[spool]")).contains("is in use"));
         drop(held);
-        assert!(said(&format!("{service}[spool]")).contains("holds 0 records and 0 sessions"));
+        assert!(said(&format!("{service}[spool]")).contains("holds 0 records and nothing for the next start"));
         assert!(said(&service).contains("ok       spool"));
         fs::write(crate::runtime::segment_path(&dir.path().join("spool/0"), 0), b"x").unwrap();
         assert!(said(&format!("{service}[spool]")).contains("PROBLEM  spool: "));

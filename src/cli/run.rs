@@ -207,6 +207,7 @@ impl Service {
             edge: edge.clone(),
             interest: Arc::default(),
             shared_subscriptions: Arc::default(),
+            lost_before: prepared.lost,
             rules,
         };
         let shared_subscriptions = Arc::clone(&around.shared_subscriptions);

@@ -1,42 +1,19 @@
 //! `forebay spool inspect`: what stands in a folder of segments, by the reader that a start uses. Nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::args::{DiscardArgs, InspectArgs};
 use super::spool_text::human;
-use crate::data_dir::{self, of_shards};
+use crate::buffer::{Counts, Report, Unread};
+use crate::data_dir::{self, Files, Found, FoundShard, of_shards};
 use crate::record::BatchHeader;
-use crate::runtime::{FolderLock, evidence, segment_path, segments_in};
+use crate::runtime::{FolderLock, segments_in};
 use crate::shard::rfc3339;
-use crate::spool::{AppendError, CutHead, Disk, Entry, ReadError, Rot, Surveyed, recover, survey};
-
-/// A folder that is read only: the seam's other calls do nothing.
-pub(super) struct Folder<'a>(pub(super) &'a Path);
-
-impl Disk for Folder<'_> {
-    fn create(&mut self, _: u64, _: u64) {}
-
-    fn append(&mut self, _: u64, _: u64, _: &[u8]) -> Result<(), AppendError> {
-        Err(AppendError::Gone)
-    }
-
-    fn sync(&mut self, _: u64, _: &[u64]) {}
-
-    fn free(&mut self, _: u64) {}
-
-    fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let file = File::open(segment_path(self.0, segment)).map_err(|_| ReadError::Missing)?;
-        evidence::read(&file, into, at, None).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => ReadError::Damaged,
-            _ => ReadError::Failed,
-        })
-    }
-}
+use crate::spool::{CutHead, Damage, Entry, Rot, Surveyed, survey};
 
 /// `forebay spool discard`: what it says, and whether something was deleted.
 ///
@@ -65,13 +42,22 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
         return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
     }
     let (mut sound, mut reports, mut text) = (true, Vec::new(), String::new());
+    // Whether the folders go together is said where a start would ask, too.
+    let refused = Found::look(&options.folder).err();
+    if let Some(refused) = &refused {
+        text += &format!("The next start would fail: {refused}\n\n");
+    }
     for folder in &shards {
         let (report, this) = shard(folder, options.entries)?;
         sound &= this;
         text += &format!("{}\n{}\n", folder.display(), human(&report));
         reports.push(report);
     }
-    let report = json!({ "folder": options.folder.display().to_string(), "sound": sound, "shards": reports });
+    sound &= refused.is_none();
+    let mut report = json!({ "folder": options.folder.display().to_string(), "sound": sound, "shards": reports });
+    if let Some(refused) = refused {
+        report["error"] = refused.into();
+    }
     Ok((if options.json { format!("{report:#}\n") } else { text }, sound))
 }
 
@@ -101,20 +87,19 @@ fn share(folder: &Path) -> io::Result<[Option<FolderLock>; 2]> {
 /// What the folder of one shard holds, and whether it is sound.
 fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     let failed = |error: io::Error| format!("{}: {error}", folder.display());
-    let found: BTreeMap<u64, u64> = segments_in(folder).map_err(failed)?.into_iter().collect();
+    let disk = Files::new(folder);
+    let listed = disk.listed()?;
     let _locks = share(folder).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => {
             format!("{}: it is in use by a running service; stop the service first", folder.display())
         }
         _ => failed(error),
     })?;
-    let disk = Folder(folder);
-    let unread = |error: crate::spool::RecoverError| format!("{}: {error}", folder.display());
     // From the newest back: each segment's header says where the one before it ends.
     let (mut ends, mut segments, mut shard, mut sound) = (BTreeMap::new(), Vec::new(), None, true);
     let mut partition = Offsets::default();
-    for (number, len) in found.iter().rev() {
-        let read = survey(&disk, *number, *len, ends.get(number).copied()).map_err(unread)?;
+    for (number, len) in listed.segments.iter().rev() {
+        let read = survey(&disk, *number, *len, ends.get(number).copied()).map_err(|error| disk.refused(&error))?;
         if let Some(header) = read.header.filter(|_| !read.scan.entries.is_empty()) {
             ends.extend(header.goes_on_from());
             shard.get_or_insert(header.shard);
@@ -126,12 +111,19 @@ fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     segments.reverse();
     let (whole, whole_sound) = match partition.report() {
         Some(report) => (report, true),
-        None => whole(&disk, shard.unwrap_or(0), &found),
+        None => whole(folder, shard.map_or_else(|| number_of(folder), |shard| shard as usize)),
     };
     sound &= whole_sound;
-    let report =
-        json!({ "folder": folder.display().to_string(), "sound": sound, "segments": segments, "start": whole });
+    let report = json!({
+        "folder": folder.display().to_string(), "sound": sound, "segments": segments, "not_files": listed.others,
+        "start": whole,
+    });
     Ok((report, sound))
+}
+
+/// The shard of a folder, by its name.
+fn number_of(folder: &Path) -> usize {
+    folder.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
 }
 
 /// What one segment says.
@@ -162,8 +154,8 @@ fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
     let rows: Vec<Value> =
         rows.iter().map(|((sink, topic), rows)| json!({ "sink": sink, "topic": topic, "rows": rows })).collect();
     let groups = kinds.get("commit").copied().unwrap_or_default();
-    let damage: Vec<Value> = (read.headers.iter().map(|rot| damage(rot, "header")))
-        .chain(read.scan.rot.iter().map(|rot| damage(rot, "entries")))
+    let damage: Vec<Value> = (read.headers.iter().map(|rot| place(rot, "header")))
+        .chain(read.scan.rot.iter().map(|rot| place(rot, "entries")))
         .collect();
     let mut out = json!({
         "segment": number, "bytes": len, "synced": read.scan.end, "torn_bytes": read.scan.torn_bytes,
@@ -217,13 +209,15 @@ impl Offsets {
 }
 
 /// What a start would find, and whether that is all of it.
-fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, bool) {
-    let start = match recover(disk, shard, found) {
-        Ok(start) => start,
-        Err(error) => return (json!({ "error": error.to_string() }), false),
+fn whole(folder: &Path, shard: usize) -> (Value, bool) {
+    let found = FoundShard::look(folder, shard).and_then(|found| Ok((found.report()?, found)));
+    let (report, found) = match found {
+        Ok(found) => found,
+        Err(why) => return (json!({ "error": why }), false),
     };
+    let start = &found.recovered;
     let uncut = |lane: u64| start.uncut(lane).iter().map(|run| run.count).sum::<u64>();
-    let waiting: Vec<Value> = (start.state.lanes())
+    let waiting: Vec<Value> = (start.state.lanes().filter(|(_, lane)| lane.rows() > 0))
         .map(|(number, lane)| {
             json!({
                 "sink": *lane.sink, "topic": *lane.topic, "partition": lane.partition, "rows": lane.rows(),
@@ -231,24 +225,48 @@ fn whole(disk: &Folder<'_>, shard: u32, found: &BTreeMap<u64, u64>) -> (Value, b
             })
         })
         .collect();
-    let sound = start.rot.is_empty()
-        && start.missing.is_empty()
-        && start.unreadable.is_empty()
-        && start.predecessor_missing.is_none()
-        && !start.fate_open;
-    let missing: u64 = start.missing.iter().map(|(_, run)| run.count).sum();
-    let report = json!({
-        "lanes": waiting,
-        "cuts_uncertain": start.state.cuts().map(|cut| described(&cut.head, cut.rows.iter().map(|run| run.count).sum())).collect::<Vec<_>>(),
-        "sessions": start.state.sessions().collect::<Vec<_>>(),
-        "rot": start.rot.iter().map(|rot| damage(rot, "entries")).collect::<Vec<_>>(),
-        "unreadable": start.unreadable, "rows_missing": missing, "fate_open": start.fate_open,
-        "torn_bytes": start.torn_bytes, "predecessor_missing": start.predecessor_missing,
+    let cuts = start.state.cuts().map(|cut| described(&cut.head, cut.rows.iter().map(|run| run.count).sum()));
+    let mut lost = counts(&report.lost);
+    lost.insert("record".to_owned(), report.lost_rows().into());
+    let value = json!({
+        "lanes": waiting, "cuts_uncertain": cuts.collect::<Vec<_>>(),
+        "kept": counts(&report.kept), "kept_words": report.kept.to_string(),
+        "lost": lost, "lost_words": lost_words(&report),
+        "damage": report.damage.iter().map(damage).collect::<Vec<_>>(),
+        "unread": report.unread.iter().map(unread).collect::<Vec<_>>(),
+        "fate_open": report.fate_open, "torn_bytes": report.torn_bytes,
     });
-    (report, sound)
+    (value, !report.is_damaged())
 }
 
-fn damage(rot: &Rot, what: &str) -> Value {
+fn counts(counts: &Counts) -> Map<String, Value> {
+    counts.iter().map(|(kind, count)| (kind.name().to_owned(), count.into())).collect()
+}
+
+/// What is lost, in words; empty: nothing.
+fn lost_words(report: &Report) -> String {
+    let rows = report.lost_rows();
+    let rows = (rows > 0).then(|| format!("{rows} record{}", if rows == 1 { "" } else { "s" }));
+    let others = (report.lost.total() > 0).then(|| report.lost.to_string());
+    rows.into_iter().chain(others).collect::<Vec<_>>().join(", ")
+}
+
+fn damage(damage: &Damage) -> Value {
+    json!({
+        "segment": damage.segment, "position": damage.position, "bytes": damage.bytes, "what": damage.what.name(),
+        "text": damage.to_string(),
+    })
+}
+
+fn unread(one: &Unread) -> Value {
+    let (segment, position) = one.place.unzip();
+    json!({
+        "number": one.number, "kind": one.kind.name(), "count": one.count, "segment": segment, "position": position,
+        "why": one.why,
+    })
+}
+
+fn place(rot: &Rot, what: &str) -> Value {
     json!({ "segment": rot.segment, "position": rot.position, "bytes": rot.bytes, "what": what })
 }
 

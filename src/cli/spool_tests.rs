@@ -8,8 +8,10 @@ use super::super::ask::text;
 use super::*;
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
+use crate::runtime::segment_path;
 use crate::spool::{
-    BATCH_AT, Completion, Log, NewCut, NewRows, Recovered, RowRun, Settings, batch_header, put_batch, seal_batch,
+    AppendError, BATCH_AT, Completion, Disk, Log, NewCut, NewRows, ReadError, Recovered, RowRun, Settings,
+    batch_header, put_batch, seal_batch,
 };
 
 const BYTES: u64 = 16 << 10;
@@ -38,8 +40,15 @@ impl Disk for Files<'_> {
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        Folder(self.0).read(segment, at, into)
+        data_dir::Files::new(self.0).read(segment, at, into)
     }
+}
+
+/// The record of a 3.1.1 session.
+fn kept_session(client_id: &str) -> Vec<u8> {
+    let mut connect = vec![0x10, 12 + client_id.len() as u8, 0, 4, b'M', b'Q', b'T', b'T', 4, 0, 0, 0, 0];
+    connect.push(client_id.len() as u8);
+    [&[1, 0, 0, 0, 100, 0, 0, 0, 0][..], &connect, client_id.as_bytes()].concat()
 }
 
 fn settle(log: &mut Log, disk: &mut Files<'_>) {
@@ -84,7 +93,7 @@ fn write(folder: &Path) {
             let rows = &[RowRun { first, count: 3 }];
             let timeless = false;
             log.cut(&NewCut { lane, incarnation, partition, producer_id, epoch, sequence, timeless, rows }).unwrap();
-            log.session(Some(5), b"client").unwrap();
+            log.session(Some(5), &kept_session("client")).unwrap();
         }
         settle(&mut log, &mut disk);
     }
@@ -146,14 +155,15 @@ fn damage_is_told_with_its_place() {
     let (report, sound) = look(dir.path(), false);
     assert!(!sound);
     assert_eq!(report["segments"][0]["damage"][0]["position"], json!(position));
-    assert_eq!(report["start"]["rot"][0]["position"], json!(position));
+    assert_eq!(report["start"]["damage"][0]["position"], json!(position));
     flip(&file, position + 60);
     flip(&file, 20);
     let (report, sound) = look(dir.path(), false);
     assert!(!sound && report["segments"][0]["damage"][0]["what"] == "header", "one copy is left: {report:#}");
     flip(&file, BYTES as usize - 20);
     let (report, sound) = look(dir.path(), false);
-    assert!(!sound && report["start"]["error"].is_string(), "{report:#}");
+    assert!(!sound && report["start"]["damage"][0]["what"] == "unreadable", "{report:#}");
+    assert_eq!(report["start"]["lost"]["record"], json!(12), "{report:#}");
     assert_eq!(report["segments"][0]["damage"].as_array().unwrap().len(), 2);
 }
 

@@ -37,6 +37,9 @@ pub(super) fn human(report: &Value) -> String {
     }
     let mut out = if rows.len() > 1 { table(&rows) } else { "There are no segments.\n".to_owned() };
     out += &details;
+    for name in list(&report["not_files"]) {
+        let _ = writeln!(out, "  {} is no file, and is left alone", text(name));
+    }
     start(&report["start"], &mut out);
     out + if report["sound"].as_bool() == Some(true) { "\nNo damage found.\n" } else { "\nDAMAGED.\n" }
 }
@@ -55,40 +58,48 @@ fn start(start: &Value, out: &mut String) {
         return;
     }
     let lanes = list(&start["lanes"]);
-    let sessions = list(&start["sessions"]).len();
     let total: u64 = lanes.iter().filter_map(|lane| lane["rows"].as_u64()).sum();
-    let (records, sessions) = (counted(total, "record"), counted(sessions as u64, "session"));
-    line(format!("The next start would find {records} not known to be in Kafka, and {sessions}."));
+    let (records, kept) = (counted(total, "record"), text(&start["kept_words"]));
+    line(format!("The next start would find {records} not known to be in Kafka, and {kept}."));
     for lane in lanes {
         let partition = match lane["partition"].as_i64() {
             Some(number) if number >= 0 => format!("partition {number}"),
             _ => "partition not chosen yet".to_owned(),
         };
-        let [sink, topic, rows, unsent] = ["sink", "topic", "rows", "uncut"].map(|name| text(&lane[name]));
-        line(format!("- sink {sink}, topic {topic}, {partition}: {rows} records, {unsent} of them never sent"));
+        let [sink, topic, unsent] = ["sink", "topic", "uncut"].map(|name| text(&lane[name]));
+        let rows = counted(lane["rows"].as_u64().unwrap_or_default(), "record");
+        line(format!("- sink {sink}, topic {topic}, {partition}: {rows}, {unsent} of them never sent"));
     }
     for batch in list(&start["cuts_uncertain"]) {
-        let names = ["rows", "partition", "producer_id", "epoch", "sequence"];
-        let [rows, partition, id, epoch, sequence] = names.map(|name| text(&batch[name]));
+        let names = ["partition", "producer_id", "epoch", "sequence"];
+        let [partition, id, epoch, sequence] = names.map(|name| text(&batch[name]));
+        let rows = counted(batch["rows"].as_u64().unwrap_or_default(), "record");
         line(format!(
-            "- a batch of {rows} records for partition {partition} may already be in Kafka; it would be sent again first, \
+            "- a batch of {rows} for partition {partition} may already be in Kafka; it would be sent again first, \
              unchanged (producer ID {id}, epoch {epoch}, sequence {sequence})"
         ));
     }
-    for damage in list(&start["rot"]) {
-        line(damaged(damage));
+    for damage in list(&start["damage"]) {
+        line(text(&damage["text"]));
     }
-    for segment in list(&start["unreadable"]) {
-        line(format!("segment {} cannot be read", text(segment)));
+    let unread = list(&start["unread"]);
+    for one in unread.iter().take(UNREAD_SHOWN_MAX) {
+        let [number, kind, why] = ["number", "kind", "why"].map(|name| text(&one[name]));
+        let place = match one["segment"].as_u64() {
+            Some(segment) => format!("segment {segment}, position {}: ", text(&one["position"])),
+            None => String::new(),
+        };
+        line(format!("{place}record {number} ({kind}) is not taken up: {why}"));
     }
-    if let Some(missing) = start["rows_missing"].as_u64().filter(|missing| *missing > 0) {
-        line(format!("{missing} records are missing: their segments are gone"));
+    if unread.len() > UNREAD_SHOWN_MAX {
+        line(format!("and {} more (--json has all)", unread.len() - UNREAD_SHOWN_MAX));
     }
-    if !start["predecessor_missing"].is_null() {
-        line(format!("segment {} is missing", text(&start["predecessor_missing"])));
+    let lost = text(&start["lost_words"]);
+    if !lost.is_empty() {
+        line(format!("Lost: {lost}. The next start goes on without, and counts them in forebay_spool_lost_total."));
     }
     if start["fate_open"].as_bool() == Some(true) {
-        line("records may be sent twice: what ended them may be in the damaged part".to_owned());
+        line("Records may be sent twice, and sessions or messages that had ended may be back: what ended them may be in the damaged part.".to_owned());
     }
     if let Some(bytes) = start["torn_bytes"].as_u64().filter(|bytes| *bytes > 0) {
         line(format!(
@@ -96,6 +107,9 @@ fn start(start: &Value, out: &mut String) {
         ));
     }
 }
+
+/// Records that are named one by one.
+const UNREAD_SHOWN_MAX: usize = 20;
 
 fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })

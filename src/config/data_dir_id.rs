@@ -16,6 +16,12 @@ impl DataDirId {
         Self(uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid())
     }
 
+    /// From [`DataDirId::number`].
+    #[must_use]
+    pub const fn from_number(number: u128) -> Self {
+        Self(Uuid::from_u128(number))
+    }
+
     /// As a number, as the spool notes it.
     #[must_use]
     pub const fn number(self) -> u128 {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Files, lock, of_shards, settings};
+use super::{Files, FoundShard, lock, of_shards, settings};
 use crate::spool::Log;
 
 /// Deletes what `sink` has in the spool below `root`, or, without `yes`, says what that would be. What it says, and whether it
@@ -27,9 +27,7 @@ pub(crate) fn discard(root: &Path, sink: &str, yes: bool) -> Result<(String, boo
     let mut sinks = BTreeMap::<String, u64>::new();
     let mut logs = Vec::new();
     for (shard, folder) in folders.iter().enumerate() {
-        let files = Files::new(folder);
-        let found = files.found().map_err(|error| format!("{}: {error}", folder.display()))?;
-        let recovered = files.recovered(shard)?;
+        let FoundShard { files, segments: found, recovered, .. } = FoundShard::look(folder, shard)?;
         for (_, lane) in recovered.state.lanes() {
             let live = lane.rows();
             *sinks.entry(lane.sink.to_string()).or_default() += live;

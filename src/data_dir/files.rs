@@ -1,5 +1,6 @@
 //! A shard's segments as plain files, for what happens while no shard uses them: each call is done when it returns.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,8 +8,11 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::runtime::{evidence, segment_path, segments_in, sync_folder};
-use crate::spool::{AppendError, Completion, Disk, Log, ReadError, Recovered, Refused, Settings, recover};
+use crate::runtime::{InFolder, evidence, in_folder, read_note, segment_path, sync_folder, write_note};
+use crate::shard::refusal;
+use crate::spool::{
+    AppendError, Completion, Disk, Log, ReadError, RecoverError, Recovered, Refused, Settings, recover,
+};
 
 /// The folder of one shard, and what it has to report to its log.
 #[derive(Debug)]
@@ -19,11 +23,14 @@ pub(crate) struct Files {
     done: Vec<Completion>,
     /// The first thing that went wrong.
     failed: Option<io::Error>,
+    /// Why a file could last not be opened or read.
+    unread: RefCell<Option<io::Error>>,
 }
 
 impl Files {
     pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), wall: WallMs(0), done: Vec::new(), failed: None }
+        let (folder, unread) = (folder.to_owned(), RefCell::default());
+        Self { folder, wall: WallMs(0), done: Vec::new(), failed: None, unread }
     }
 
     /// With the time of what was found, milliseconds.
@@ -31,9 +38,20 @@ impl Files {
         Self { wall: WallMs(wall_ms), ..self }
     }
 
+    /// What the folder holds.
+    ///
+    /// # Errors
+    /// In words for a person.
+    pub(crate) fn listed(&self) -> Result<InFolder, String> {
+        in_folder(&self.folder).map_err(|error| format!("{}: {error}", self.folder.display()))
+    }
+
     /// Segments by number, with the length of their files.
-    pub(crate) fn found(&self) -> io::Result<BTreeMap<u64, u64>> {
-        Ok(segments_in(&self.folder)?.into_iter().collect())
+    ///
+    /// # Errors
+    /// In words for a person.
+    pub(crate) fn found(&self) -> Result<BTreeMap<u64, u64>, String> {
+        Ok(self.listed()?.segments.into_iter().collect())
     }
 
     /// What a start finds; nothing is changed.
@@ -41,10 +59,15 @@ impl Files {
     /// # Errors
     /// In words for a person.
     pub(crate) fn recovered(&self, shard: usize) -> Result<Recovered, String> {
-        let shown = self.folder.display();
-        let found = self.found().map_err(|error| format!("{shown}: {error}"))?;
-        recover(self, u32::try_from(shard).unwrap_or(u32::MAX), &found)
-            .map_err(|error| format!("{shown}: {error}; nothing was changed, `forebay spool inspect` says more"))
+        let found = self.found()?;
+        recover(self, u32::try_from(shard).unwrap_or(u32::MAX), &found).map_err(|error| self.refused(&error))
+    }
+
+    /// Why what is here cannot be taken up, for an operator.
+    pub(crate) fn refused(&self, error: &RecoverError) -> String {
+        let unread = self.unread.take().filter(|_| matches!(error, RecoverError::Read { .. }));
+        let why = unread.map(|why| format!(" ({why})")).unwrap_or_default();
+        refusal(&self.folder, error, &why)
     }
 
     /// Writes all that was put into the log, and what that asks for.
@@ -120,11 +143,31 @@ impl Disk for Files {
         self.done.push(Completion::Freed { segment });
     }
 
+    fn read_note(&self) -> Option<Vec<u8>> {
+        read_note(&self.folder)
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        let written = write_note(&self.folder, note);
+        self.wrote(written);
+    }
+
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let file = File::open(segment_path(&self.folder, segment)).map_err(|_| ReadError::Missing)?;
-        evidence::read(&file, into, at, None).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => ReadError::Damaged,
-            _ => ReadError::Failed,
+        let opened = File::open(segment_path(&self.folder, segment));
+        let read = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => (ReadError::Missing, error),
+            _ => (ReadError::Unopened, error),
+        });
+        let read = read.and_then(|file| {
+            evidence::read(&file, into, at, None).map_err(|error| match error.kind() {
+                // The file is shorter than it was.
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => (ReadError::Damaged, error),
+                _ => (ReadError::Failed, error),
+            })
+        });
+        read.map_err(|(what, why)| {
+            self.unread.replace(Some(why));
+            what
         })
     }
 }

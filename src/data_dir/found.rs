@@ -1,71 +1,132 @@
-//! What an earlier run has left in the spool, and whether the configuration has a place for it.
+//! What an earlier run has left in the spool, and whether the configuration has a place for it. A start asks this before it changes
+//! anything, and `forebay check` and `forebay spool inspect` ask nothing else: what they say is what the start will find.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::buffer::Report;
 use crate::config::{Buffer, Config, DataDirId};
+use crate::shard::{Sorted, Sorter};
+use crate::spool::Recovered;
 
 use super::files::Files;
-use super::manifest::{Manifest, of_shards};
+use super::manifest::{Manifest, Mended};
 
 /// Sinks and topics that are named in a refusal; the rest is counted.
 const NAMED_MAX: usize = 20;
+
+/// What a start would find in the folder of one shard.
+#[derive(Debug)]
+pub(crate) struct FoundShard {
+    pub(crate) folder: PathBuf,
+    pub(crate) shard: usize,
+    pub(crate) files: Files,
+    /// Segments and their bytes.
+    pub(crate) segments: BTreeMap<u64, u64>,
+    /// Names of segments that no files have.
+    pub(crate) others: Vec<String>,
+    pub(crate) recovered: Recovered,
+}
+
+impl FoundShard {
+    /// Reads what a start would read before it takes clients, but for the records of sessions and messages; changes nothing.
+    ///
+    /// # Errors
+    /// Why the start would not go on, and the cure, in words for a person.
+    pub(crate) fn look(folder: &Path, shard: usize) -> Result<Self, String> {
+        let files = Files::new(folder);
+        let listed = files.listed()?;
+        let recovered = files.recovered(shard)?;
+        let segments = listed.segments.into_iter().collect();
+        Ok(Self { folder: folder.to_owned(), shard, files, segments, others: listed.others, recovered })
+    }
+
+    /// Calls back with each record that is whole.
+    ///
+    /// # Errors
+    /// As [`FoundShard::look`].
+    pub(super) fn records(&self, mut each: impl FnMut(u64, &[u8])) -> Result<(), String> {
+        let whole = |number, found: Result<&[u8], _>| found.map_or((), |payload| each(number, payload));
+        self.recovered.records(&self.files, whole).map_err(|error| self.files.refused(&error))
+    }
+
+    /// Which records a start would take up.
+    ///
+    /// # Errors
+    /// As [`FoundShard::look`].
+    pub(super) fn sorted(&self) -> Result<Sorted, String> {
+        let mut sorter = Sorter::default();
+        let add = |number, found: Result<&[u8], _>| sorter.add(number, found, self.recovered.state.place_of(number));
+        self.recovered.records(&self.files, add).map_err(|error| self.files.refused(&error))?;
+        Ok(sorter.sorted(self.recovered.fate_open))
+    }
+
+    /// All that a start would say of it.
+    ///
+    /// # Errors
+    /// As [`FoundShard::look`].
+    pub(crate) fn report(&self) -> Result<Report, String> {
+        Ok(self.report_of(self.sorted()?))
+    }
+
+    pub(super) fn report_of(&self, sorted: Sorted) -> Report {
+        let mut report = Report::of(&self.recovered);
+        report.rows = self.recovered.state.lasting_lanes().map(|(_, lane)| lane.rows()).sum();
+        report.cuts = self.recovered.state.cuts().count() as u64;
+        report.add_records(sorted.kept, sorted.unread);
+        report
+    }
+}
 
 /// What the folders hold.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     directory: Option<DataDirId>,
-    shards: usize,
+    pub(crate) shards: Vec<FoundShard>,
+    /// Files that say what the folders are, are damaged, and can be written again.
+    pub(crate) mended: Mended,
     /// Live rows by sink and topic.
     rows: BTreeMap<(String, String), u64>,
-    sessions: u64,
 }
 
 impl Found {
     /// Reads what a start would read; changes nothing.
     ///
     /// # Errors
-    /// What cannot be read, in words for a person.
+    /// Why it would not go on, and the cure, in words for a person.
     pub(crate) fn look(root: &Path) -> Result<Self, String> {
-        let folders = of_shards(root)?;
-        let directory = Manifest::read(root)?.map(|manifest| manifest.directory);
-        let mut found = Self { directory, shards: folders.len(), ..Self::default() };
-        for (shard, folder) in folders.iter().enumerate() {
-            let recovered = Files::new(folder).recovered(shard)?;
-            let (named, ours) = (recovered.data_dir_id, directory.map_or(0, DataDirId::number));
-            if named != 0 && ours != 0 && named != ours {
-                return Err(format!(
-                    "{}: its segments belong to another data directory than {} names; nothing was changed",
-                    folder.display(),
-                    root.join("manifest.json").display()
-                ));
-            }
+        let Some((manifest, mut mended)) = Manifest::read(root)? else { return Ok(Self::default()) };
+        let mut found = Self::default();
+        for shard in 0..manifest.shards {
+            found.shards.push(FoundShard::look(&root.join(shard.to_string()), shard)?);
+        }
+        let named = found.shards.iter().map(|shard| (shard.folder.as_path(), shard.recovered.data_dir_id));
+        found.directory = Some(mended.settle(root, manifest.directory, named)?);
+        found.mended = mended;
+        for shard in &found.shards {
             // The next start gives up what is volatile.
-            for (_, lane) in recovered.state.lasting_lanes() {
+            for (_, lane) in shard.recovered.state.lasting_lanes() {
                 let rows = lane.rows();
                 if rows > 0 {
                     *found.rows.entry((lane.sink.to_string(), lane.topic.to_string())).or_default() += rows;
                 }
             }
-            found.sessions += recovered.state.sessions().count() as u64;
         }
         Ok(found)
+    }
+
+    /// All that a start would say of each folder.
+    ///
+    /// # Errors
+    /// As [`Found::look`].
+    pub(crate) fn reports(&self) -> Result<Vec<(&FoundShard, Report)>, String> {
+        self.shards.iter().map(|shard| Ok((shard, shard.report()?))).collect()
     }
 
     /// The data directory's id; `None`: it has no spool.
     pub(crate) const fn directory(&self) -> Option<DataDirId> {
         self.directory
-    }
-
-    /// How many shards it was made for; 0: there is none.
-    pub(crate) const fn shards(&self) -> usize {
-        self.shards
-    }
-
-    /// Kept sessions.
-    pub(crate) const fn sessions(&self) -> u64 {
-        self.sessions
     }
 
     /// Rows that go on: all but those that the next start gives up.

@@ -1,6 +1,7 @@
 //! What the spool says of itself: `spool/manifest.json`, and `shard.json` in the folder of each shard. They are written
 //! before any segment, and change with the folders. With them a start knows a folder that is missing, one too many, a
-//! volume that is not mounted, and folders that belong to another data directory.
+//! volume that is not mounted, and folders that belong to another data directory. One that is damaged is written again: the others and
+//! the headers of the segments say the same.
 
 use std::fs;
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::config::DataDirId;
-use crate::runtime::segments_in;
+use crate::runtime::{segments_in, sync_folder};
 
 /// In the folder of the spool.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -18,14 +19,18 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 const SHARD: &str = "shard.json";
 /// The format of both.
 const FORMAT: u64 = 1;
+/// The key of the CRC32C of all else that such a file says.
+const CHECKSUM: &str = "crc32c";
+/// No such file is larger.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 /// What `mkfs` puts at the root of a volume.
 const LOST_AND_FOUND: &str = "lost+found";
 
 /// `manifest.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
-    /// Made at random with the first spool of a data directory, and kept from then on.
-    pub(crate) directory: DataDirId,
+    /// Made at random with the first spool of a data directory, and kept from then on. `None`: no file says it.
+    pub(crate) directory: Option<DataDirId>,
     /// Folders, from 0 on.
     pub(crate) shards: usize,
 }
@@ -35,35 +40,111 @@ pub(crate) struct Manifest {
 struct Shard {
     directory: DataDirId,
     shard: usize,
+    /// How many there are; `None`: it was written by an earlier version.
+    shards: Option<usize>,
+}
+
+/// Files that are written again: they are damaged, and others say the same; or an earlier version wrote them without a checksum.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mended {
+    /// With the shard whose it is (`None`: the manifest), and whether it is damaged.
+    files: Vec<(PathBuf, Option<usize>, bool)>,
+}
+
+impl Mended {
+    /// The paths of those that are damaged.
+    pub(crate) fn damaged(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().filter(|(.., is_damaged)| *is_damaged).map(|(path, ..)| path.as_path())
+    }
+
+    /// The data directory of folders whose segments name these ids; 0: none.
+    ///
+    /// # Errors
+    /// They name different ones.
+    pub(super) fn settle<'a>(
+        &mut self,
+        root: &Path,
+        said: Option<DataDirId>,
+        named: impl Iterator<Item = (&'a Path, u128)>,
+    ) -> Result<DataDirId, String> {
+        let mut directory = said;
+        for (folder, id) in named.filter(|(_, id)| *id != 0) {
+            let known = *directory.get_or_insert(DataDirId::from_number(id));
+            if known.number() != id {
+                return Err(format!(
+                    "{}: its segments belong to another data directory than {} names; nothing was changed. Put each folder back to \
+                     its own place",
+                    folder.display(),
+                    root.join(MANIFEST).display()
+                ));
+            }
+        }
+        // Nothing was ever stored.
+        Ok(directory.unwrap_or_else(DataDirId::random))
+    }
+
+    /// Writes them again.
+    pub(super) fn write(&self, directory: DataDirId, shards: usize) -> io::Result<()> {
+        let manifest = Manifest::new(directory, shards);
+        for (path, shard, _) in &self.files {
+            let json = match shard {
+                Some(shard) => manifest.shard(directory, *shard).json(),
+                None => manifest.json(directory),
+            };
+            let next = path.with_extension("new");
+            write(&next, &json)?;
+            fs::rename(&next, path)?;
+            sync_folder(path.parent().unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
+    }
 }
 
 impl Manifest {
     pub(super) const fn new(directory: DataDirId, shards: usize) -> Self {
-        Self { directory, shards }
+        Self { directory: Some(directory), shards }
     }
 
-    /// Writes it into the folder of a spool. The folder itself is synced by the caller.
-    pub(super) fn write(self, root: &Path) -> io::Result<()> {
-        let directory = self.directory.to_string();
-        write(&root.join(MANIFEST), &json!({ "format": FORMAT, "directory": directory, "shards": self.shards }))
+    fn json(self, directory: DataDirId) -> Value {
+        json!({ "format": FORMAT, "directory": directory.to_string(), "shards": self.shards })
+    }
+
+    const fn shard(self, directory: DataDirId, shard: usize) -> Shard {
+        Shard { directory, shard, shards: Some(self.shards) }
+    }
+
+    /// Writes what the folder of a spool and those of its shards say. The folders are synced by the caller.
+    pub(super) fn write(root: &Path, directory: DataDirId, shards: usize) -> io::Result<()> {
+        write(&root.join(MANIFEST), &Self::new(directory, shards).json(directory))
     }
 
     /// Writes what the folder of a shard says.
-    pub(super) fn write_shard(self, shard: usize, folder: &Path) -> io::Result<()> {
-        write(&folder.join(SHARD), &Shard { directory: self.directory, shard }.json())
+    pub(super) fn write_shard(folder: &Path, directory: DataDirId, (shard, shards): (usize, usize)) -> io::Result<()> {
+        write(&folder.join(SHARD), &Self::new(directory, shards).shard(directory, shard).json())
     }
 
-    /// Reads it, and compares the folders with it. `None`: there is no spool, or one in which nothing was ever stored.
+    /// Reads it, and compares the folders with it. `None`: there is no spool, or one in which nothing was ever stored. What is damaged and
+    /// said elsewhere, too, is in the second part.
     ///
     /// # Errors
     /// What does not fit, and the cure, for an operator.
-    pub(super) fn read(root: &Path) -> Result<Option<Self>, String> {
+    pub(super) fn read(root: &Path) -> Result<Option<(Self, Mended)>, String> {
         let shown = root.display();
         let failed = |error: io::Error| format!("spool in {shown}: {error}");
         let Some((folders, others)) = listed(root).map_err(failed)? else { return Ok(None) };
-        let parse = |json: &Value| Some(Self { directory: directory(json)?, shards: number(json, "shards")? });
-        let Some(manifest) = read(&root.join(MANIFEST), parse)? else {
-            return without(root, &folders, &others).map(|()| None);
+        let path = root.join(MANIFEST);
+        let parse = |json: &Value| Some(Self { directory: Some(directory(json)?), shards: number(json, "shards")? });
+        let mut mended = Mended::default();
+        let manifest = match read(&path, parse)? {
+            Read::Missing => return without(root, &folders, &others).map(|()| None),
+            Read::Is(manifest, is_sealed) => {
+                mended.files.extend((!is_sealed).then_some((path, None, false)));
+                manifest
+            }
+            Read::Damaged => {
+                mended.files.push((path, None, true));
+                Self::of_folders(root, &folders)?
+            }
         };
         if let Some(number) = folders.iter().find(|number| **number >= manifest.shards) {
             return Err(format!(
@@ -73,31 +154,56 @@ impl Manifest {
             ));
         }
         for shard in 0..manifest.shards {
-            manifest.check_shard(root, shard, folders.contains(&shard))?;
+            manifest.check_shard(root, shard, folders.contains(&shard), &mut mended)?;
         }
-        Ok(Some(manifest))
+        Ok(Some((manifest, mended)))
     }
 
-    fn check_shard(self, root: &Path, shard: usize, there: bool) -> Result<(), String> {
+    /// What the folders of the shards say, where the manifest is damaged.
+    fn of_folders(root: &Path, folders: &[usize]) -> Result<Self, String> {
+        let mut manifest = Self { directory: None, shards: folders.len() };
+        for number in folders {
+            if let Read::Is(shard, _) = read(&root.join(number.to_string()).join(SHARD), Shard::parse)? {
+                manifest.directory.get_or_insert(shard.directory);
+                manifest.shards = shard.shards.unwrap_or(manifest.shards);
+            }
+        }
+        Ok(manifest)
+    }
+
+    fn check_shard(self, root: &Path, shard: usize, there: bool, mended: &mut Mended) -> Result<(), String> {
         let folder = root.join(shard.to_string());
         let shown = folder.display();
-        let expected = Shard { directory: self.directory, shard };
-        let lost = format!(
-            "mount the volume or restore the folder. If what it held is lost for good, and only then, write the file \
-             {shown}/{SHARD} with the text {}",
-            expected.json()
-        );
+        let lost = || {
+            let text = self.directory.map(|directory| self.shard(directory, shard).json().to_string());
+            format!(
+                "mount the volume or restore the folder. If what it held is lost for good, and only then, write the file \
+                 {shown}/{SHARD} with the text {}",
+                text.as_deref().unwrap_or("of the others, and this shard's number")
+            )
+        };
         if !there {
-            return Err(format!("the folder of shard {shard} is missing: {shown}; {lost}"));
+            return Err(format!("the folder of shard {shard} is missing: {shown}; {}", lost()));
         }
-        let parse = |json: &Value| Some(Shard { directory: directory(json)?, shard: number(json, "shard")? });
-        match read(&folder.join(SHARD), parse)? {
-            None => Err(format!("the folder of shard {shard} has no {SHARD}: {shown}; {lost}")),
-            Some(found) if found == expected => Ok(()),
-            Some(found) => Err(format!(
-                "{shown} is the folder of shard {} of the data directory {}, not of shard {shard} of {}: put each folder \
+        let path = folder.join(SHARD);
+        match read(&path, Shard::parse)? {
+            Read::Missing => Err(format!("the folder of shard {shard} has no {SHARD}: {shown}; {}", lost())),
+            Read::Damaged => {
+                mended.files.push((path, Some(shard), true));
+                Ok(())
+            }
+            Read::Is(found, is_sealed)
+                if found.shard == shard && self.directory.is_none_or(|of| of == found.directory) =>
+            {
+                mended.files.extend((!is_sealed).then_some((path, Some(shard), false)));
+                Ok(())
+            }
+            Read::Is(found, _) => Err(format!(
+                "{shown} is the folder of shard {} of the data directory {}, not of shard {shard}{}: put each folder \
                  back to its own place",
-                found.shard, found.directory, self.directory
+                found.shard,
+                found.directory,
+                self.directory.map(|directory| format!(" of {directory}")).unwrap_or_default()
             )),
         }
     }
@@ -105,7 +211,12 @@ impl Manifest {
 
 impl Shard {
     fn json(self) -> Value {
-        json!({ "format": FORMAT, "directory": self.directory.to_string(), "shard": self.shard })
+        let directory = self.directory.to_string();
+        json!({ "format": FORMAT, "directory": directory, "shard": self.shard, "shards": self.shards })
+    }
+
+    fn parse(json: &Value) -> Option<Self> {
+        Some(Self { directory: directory(json)?, shard: number(json, "shard")?, shards: number(json, "shards") })
     }
 }
 
@@ -170,24 +281,50 @@ fn foreign_file(path: &Path, root: &Path) -> String {
     )
 }
 
-/// `None`: no such file.
-fn read<T>(path: &Path, parse: impl FnOnce(&Value) -> Option<T>) -> Result<Option<T>, String> {
+/// What a file says.
+enum Read<T> {
+    Missing,
+    Damaged,
+    /// And whether it has a checksum, which is right.
+    Is(T, bool),
+}
+
+fn read<T>(path: &Path, parse: impl FnOnce(&Value) -> Option<T>) -> Result<Read<T>, String> {
     let shown = path.display();
-    let text = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(|error| format!("{shown}: {error}"))?,
+    let text = match small_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Read::Missing),
+        Err(error) => return Err(format!("{shown}: {error}; nothing was changed")),
+        Ok(text) => text,
     };
-    let json: Option<Value> = serde_json::from_slice(&text).ok();
-    let format = json.as_ref().and_then(|json| json.get("format")?.as_u64());
+    let json: Option<Value> = text.and_then(|text| serde_json::from_slice(&text).ok());
+    let Some(json) = json.filter(|json| checksum(json).is_none_or(|(said, is)| said == is)) else {
+        return Ok(Read::Damaged);
+    };
+    let format = json.get("format").and_then(Value::as_u64);
     if let Some(later) = format.filter(|format| *format > FORMAT) {
         return Err(format!("{shown}: format {later} belongs to a later version of Forebay; nothing was changed"));
     }
-    let parsed = json.as_ref().filter(|_| format.is_some()).and_then(parse);
-    let damaged = || format!("{shown} is damaged: restore it from a backup; nothing was changed");
-    parsed.map(Some).ok_or_else(damaged)
+    let parsed = format.and_then(|_| parse(&json));
+    Ok(parsed.map_or(Read::Damaged, |parsed| Read::Is(parsed, json.get(CHECKSUM).is_some())))
+}
+
+/// The checksum that a file names, if it names one, and the one of what else it says.
+fn checksum(json: &Value) -> Option<(u64, u64)> {
+    let said = json.get(CHECKSUM)?.as_u64().unwrap_or(u64::MAX);
+    let mut rest = json.clone();
+    rest.as_object_mut()?.remove(CHECKSUM);
+    Some((said, crc32c::crc32c(rest.to_string().as_bytes()).into()))
+}
+
+/// A file's bytes; `None`: it is no file, or larger than any of these.
+fn small_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = fs::metadata(path)?;
+    if file.is_file() && file.len() <= FILE_BYTES_MAX { fs::read(path).map(Some) } else { Ok(None) }
 }
 
 fn write(path: &Path, json: &Value) -> io::Result<()> {
+    let mut json = json.clone();
+    json[CHECKSUM] = crc32c::crc32c(json.to_string().as_bytes()).into();
     let mut file = File::create_new(path)?;
     writeln!(file, "{json}")?;
     file.sync_all()
@@ -198,6 +335,6 @@ fn write(path: &Path, json: &Value) -> io::Result<()> {
 /// # Errors
 /// Those of [`Manifest::read`].
 pub(crate) fn of_shards(root: &Path) -> Result<Vec<PathBuf>, String> {
-    let shards = Manifest::read(root)?.map_or(0, |manifest| manifest.shards);
+    let shards = Manifest::read(root)?.map_or(0, |(manifest, _)| manifest.shards);
     Ok((0..shards).map(|shard| root.join(shard.to_string())).collect())
 }

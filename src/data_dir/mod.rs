@@ -6,13 +6,15 @@
 //! <data_dir>/lock                   held while the service runs
 //! <data_dir>/spool/manifest.json    format, id of the data directory, number of shards
 //! <data_dir>/spool/<shard>/         shard.json and segments
-//! <data_dir>/spool.new              a set of folders that is being made, with its manifest
-//! <data_dir>/spool.old              the set that it has replaced
+//! <data_dir>/spool.damaged/         segments of which something could not be read, kept when their set was replaced or removed
+//! <data_dir>/.spool.making          a set of folders that is being made, with its manifest
+//! <data_dir>/.spool.replaced        the set that it has replaced
 //! ```
 //!
 //! A set of folders is made aside and replaces the old one by two renames. A start finds a set that is whole, whatever
-//! came between: see [`settle_renames`].
+//! came between: see [`settle_renames`]. Nothing else in a data directory is ever deleted: the names of what is are nobody's but ours.
 
+mod aside;
 mod discard;
 mod files;
 mod found;
@@ -23,7 +25,7 @@ mod tests;
 
 pub(crate) use self::discard::discard;
 pub(crate) use self::files::{Files, settings};
-pub(crate) use self::found::Found;
+pub(crate) use self::found::{Found, FoundShard};
 pub(crate) use self::manifest::of_shards;
 
 use std::fs;
@@ -32,22 +34,38 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use self::manifest::MANIFEST;
 use self::manifest::Manifest;
+use crate::buffer::{Counts, Report};
 use crate::config::{Config, DataDirId};
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::{FolderLock, file_system_advice, sync_folder};
+use crate::shard::damaged;
 
 /// A set of folders that is being made.
-const NEW: &str = "spool.new";
+const NEW: &str = ".spool.making";
 /// A set of folders that another has replaced.
-const OLD: &str = "spool.old";
+const OLD: &str = ".spool.replaced";
+/// Names under which people put a spool aside.
+const PUT_ASIDE: [&str; 2] = ["spool.old", "spool.new"];
 
 /// The data directory is this process's, its spool is ready.
 #[derive(Debug)]
 pub struct DataDir {
     /// What is to be told as events, once the journal runs.
     pub said: Vec<Said>,
+    /// What could not be read of sessions and messages that were moved.
+    pub lost: Counts,
     #[allow(dead_code, reason = "held, not read")]
     lock: FolderLock,
+}
+
+/// What a start would find in each folder of a spool, with what it would say. Changes nothing, and makes nothing.
+///
+/// # Errors
+/// Why it would not go on, and the cure, in words for a person.
+pub fn look(root: &Path) -> Result<Vec<(PathBuf, Report)>, String> {
+    let found = Found::look(root)?;
+    let reports = found.reports()?;
+    Ok(reports.into_iter().map(|(shard, report)| (shard.folder.clone(), report)).collect())
 }
 
 /// Locks the data directory and makes the spool ready; may change the number of shards.
@@ -55,14 +73,9 @@ pub struct DataDir {
 /// # Errors
 /// What is in the way, and what moves it.
 pub fn prepare(config: &mut Config) -> Result<DataDir, String> {
-    prepare_by(config, rehome::client)
-}
-
-/// The same, with the way to the client id of a kept session.
-fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, String>) -> Result<DataDir, String> {
     let data_dir = config.service.data_dir.clone();
     let lock = lock(&data_dir)?;
-    let mut said = Vec::new();
+    let (mut said, mut lost) = (Vec::new(), Counts::default());
     let root = config.spool_dir();
     let failed = |error: io::Error| {
         format!("spool in {}: {error}; `service.data_dir` (or --data-dir) sets the directory", root.display())
@@ -72,17 +85,23 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
     found.refuse_other_directory(config)?;
     found.refuse_homeless(config, &root)?;
     if config.spool.is_none() {
-        return without(&data_dir, &root, &found).map(|()| DataDir { said, lock }).map_err(failed);
+        return without(&data_dir, &root, &found).map(|()| DataDir { said, lost, lock });
     }
     if let Ok(Some(advice)) = file_system_advice(&data_dir) {
         tracing::warn!("spool in {}: {advice}", root.display());
     }
     let directory = found.directory().unwrap_or_else(DataDirId::random);
     config.service.data_dir_id = Some(directory);
-    let (has, wanted) = (found.shards(), config.service.shards);
+    let (has, wanted) = (found.shards.len(), config.service.shards);
     let live = found.live_rows();
+    if has > 0 {
+        found.mended.write(directory, has).map_err(failed)?;
+        said.extend(found.mended.damaged().map(mended));
+        tell_others(&found);
+    }
     if has == 0 {
-        make(&data_dir, Manifest::new(directory, wanted), |_, _| Ok(()))?;
+        tell_put_aside(&data_dir);
+        make(&data_dir, (directory, wanted), |_, _| Ok(()))?;
         tracing::info!(data_dir_id = %directory, shards = wanted, "new spool in {}", root.display());
     } else if has != wanted && live > 0 {
         config.service.shards = has;
@@ -94,7 +113,7 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
                 .with(Field::Records, live),
         );
     } else if has != wanted {
-        let moved = rehome::rehome(config, &data_dir, (has, directory), client)?;
+        let moved = rehome::rehome(config, &data_dir, directory, &found)?;
         said.push(
             Said::now(Kind::SessionsMoved)
                 .with(Field::Shards, wanted as u64)
@@ -102,8 +121,42 @@ fn prepare_by(config: &mut Config, client: impl Fn(&[u8]) -> Result<String, Stri
                 .with(Field::Retained, moved.retained as u64)
                 .with(Field::Queued, moved.queued as u64),
         );
+        for (shard, report) in moved.reports {
+            lost.add_all(&report.lost);
+            said.push(damaged(Said::now(Kind::SpoolDamaged).on(shard.shard), &report, &shard.folder));
+        }
     }
-    Ok(DataDir { said, lock })
+    Ok(DataDir { said, lost, lock })
+}
+
+/// A file that says what a folder is was damaged.
+fn mended(file: &Path) -> Said {
+    let why = "it was damaged, and was written again from what the other folders and the segments say; nothing is lost";
+    let event = Said::now(Kind::SpoolDamaged).with(Field::File, file.display().to_string());
+    event.with(Field::Reason, why)
+}
+
+/// Says what has the name of a segment and is none.
+fn tell_others(found: &Found) {
+    for shard in &found.shards {
+        for name in &shard.others {
+            tracing::warn!("{}: not a file: it is no segment, and is left alone", shard.folder.join(name).display());
+        }
+    }
+}
+
+/// A spool that somebody has put aside is left alone, and that is said where a new one takes its place.
+fn tell_put_aside(data_dir: &Path) {
+    for name in PUT_ASIDE {
+        let path = data_dir.join(name);
+        if path.join(MANIFEST).exists() {
+            tracing::warn!(
+                "{}: a spool under another name; it is left alone and not read. To take it up, stop the service and rename it to \
+                 `spool`",
+                path.display()
+            );
+        }
+    }
 }
 
 /// Keeps other processes out of a data directory.
@@ -122,37 +175,41 @@ pub(crate) fn lock(data_dir: &Path) -> Result<FolderLock, String> {
 }
 
 /// Without `[spool]` there is nobody to keep what it has of sessions up to date: a later start must not believe it.
-fn without(data_dir: &Path, root: &Path, found: &Found) -> io::Result<()> {
-    if !root.try_exists()? {
+///
+/// # Errors
+/// In words for a person.
+fn without(data_dir: &Path, root: &Path, found: &Found) -> Result<(), String> {
+    let failed = |error: io::Error| format!("spool in {}: {error}", root.display());
+    if !root.try_exists().map_err(failed)? {
         return Ok(());
     }
-    tracing::info!(
-        sessions = found.sessions(),
-        "there is no [spool], and {} holds no records: removing it",
-        root.display()
-    );
-    fs::rename(root, data_dir.join(OLD))?;
-    sync_folder(data_dir)?;
-    fs::remove_dir_all(data_dir.join(OLD))
+    let mut kept = Counts::default();
+    for (shard, report) in found.reports()? {
+        kept.add_all(&report.kept);
+        aside::set_aside(data_dir, shard, &report);
+    }
+    tracing::info!("there is no [spool], and {} holds no records: removing it, with {kept}", root.display());
+    let removed = fs::rename(root, data_dir.join(OLD)).and_then(|()| sync_folder(data_dir));
+    removed.and_then(|()| fs::remove_dir_all(data_dir.join(OLD))).map_err(failed)
 }
 
-/// Makes the set of folders of a manifest, has `fill` write into each, and replaces what is there with it.
+/// Makes a set of folders, has `fill` write into each, and replaces what is there with it.
 ///
 /// # Errors
 /// In words for a person. Then what is there stays.
 fn make(
     data_dir: &Path,
-    manifest: Manifest,
+    (directory, shards): (DataDirId, usize),
     mut fill: impl FnMut(usize, &Path) -> Result<(), String>,
 ) -> Result<(), String> {
     let (root, new, old) = (data_dir.join("spool"), data_dir.join(NEW), data_dir.join(OLD));
     let failed = |error: io::Error| format!("spool in {}: {error}", root.display());
     fs::create_dir(&new).map_err(failed)?;
-    manifest.write(&new).map_err(failed)?;
-    for shard in 0..manifest.shards {
+    Manifest::write(&new, directory, shards).map_err(failed)?;
+    for shard in 0..shards {
         let folder = new.join(shard.to_string());
         fs::create_dir(&folder).map_err(failed)?;
-        manifest.write_shard(shard, &folder).map_err(failed)?;
+        Manifest::write_shard(&folder, directory, (shard, shards)).map_err(failed)?;
         fill(shard, &folder)?;
         step("folder");
         sync_folder(&folder).map_err(failed)?;

@@ -5,15 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
+use crate::buffer::Report;
 use crate::config::{Config, DataDirId};
 use crate::session::client_id;
 use crate::shard::router::owner;
 use crate::shard::{Kept, move_queue, retained_topic};
-use crate::spool::{Log, ReadError, Recovered, Settings, State};
+use crate::spool::{Log, Recovered, Settings, State};
 
+use super::aside::set_aside;
 use super::files::Files;
-use super::make;
-use super::manifest::{Manifest, of_shards};
+use super::{Found, FoundShard, make};
 
 /// Sink, topic and partition that have had a row.
 type HadBy = (String, String, i32);
@@ -58,74 +59,68 @@ impl All {
     }
 }
 
-/// How many were moved.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Moved {
+/// How many were moved, and what is to be said of shards in which something is damaged.
+#[derive(Debug, Default)]
+pub(super) struct Moved<'a> {
     pub(super) sessions: usize,
     pub(super) retained: usize,
     pub(super) queued: usize,
+    pub(super) reports: Vec<(&'a FoundShard, Report)>,
 }
 
-/// Moves them from so many shards of a data directory; `client` says whose a payload is.
+/// Moves all that can be read to as many shards as are configured; damaged segments are set aside.
 ///
 /// # Errors
 /// In words for a person; nothing has changed then.
-pub(super) fn rehome(
+pub(super) fn rehome<'a>(
     config: &Config,
     data_dir: &Path,
-    (from, directory): (usize, DataDirId),
-    client: impl Fn(&[u8]) -> Result<String, String>,
-) -> Result<Moved, String> {
-    let root = config.spool_dir();
-    let to = config.service.shards;
+    directory: DataDirId,
+    found: &'a Found,
+) -> Result<Moved<'a>, String> {
+    let (from, to) = (found.shards.len(), config.service.shards);
     let homes = (0..to).map(|_| Vec::new()).collect();
     let mut moving = All { homes, queued: Vec::new(), for_shares: Vec::new() };
-    let mut queued = 0;
-    let (mut lost, mut written_ms) = (0, 0);
-    for (shard, folder) in of_shards(&root)?.iter().enumerate() {
-        let files = Files::new(folder);
-        let recovered = files.recovered(shard)?;
-        written_ms = recovered.written_ms.max(written_ms);
-        let mut reader = recovered.reader();
-        for session in recovered.state.sessions() {
-            let payload = match reader.session(&files, session) {
-                Ok(Some(payload)) => payload.to_vec(),
-                // Damaged, or its segment is gone: the others are moved.
-                Ok(None) | Err(ReadError::Missing) => {
-                    lost += 1;
-                    continue;
-                }
-                Err(error) => return Err(format!("{}: session {session}: {error}", folder.display())),
-            };
-            if let Some(kept) = Kept::decode(&payload) {
-                let kept = kept.map_err(|why| format!("{}: {session}: {why}", folder.display()))?;
-                queued += usize::from(matches!(kept, Kept::Message { .. }));
-                if matches!(kept, Kept::ForShare(_)) {
-                    moving.for_shares.push(((shard, session), payload));
-                } else {
-                    moving.queued.push((shard, payload));
-                }
-                continue;
+    let (mut queued, mut written_ms, mut reports) = (0, 0, Vec::new());
+    for found in &found.shards {
+        let (sorted, state) = (found.sorted()?, &found.recovered.state);
+        written_ms = found.recovered.written_ms.max(written_ms);
+        found.records(|number, payload| {
+            let was = (found.shard, number);
+            if !sorted.takes_up(number) {
+                return;
             }
-            let open = open_ids(&recovered.state, session);
-            let client = client(&payload).map_err(|why| format!("{}: session {session}: {why}", folder.display()))?;
-            moving.homes[owner(&client, to)].push(Moving { was: (shard, session), payload, open });
+            match Kept::decode(payload) {
+                Some(Ok(Kept::ForShare(_))) => moving.for_shares.push((was, payload.to_vec())),
+                Some(kept) => {
+                    queued += usize::from(matches!(kept, Ok(Kept::Message { .. })));
+                    moving.queued.push((found.shard, payload.to_vec()));
+                }
+                None => {
+                    // What has none was sorted out.
+                    let Some(home) = client(payload) else { return };
+                    let open = open_ids(state, number);
+                    moving.homes[owner(home, to)].push(Moving { was, payload: payload.to_vec(), open });
+                }
+            }
+        })?;
+        let report = found.report_of(sorted);
+        if report.is_damaged() {
+            reports.push((found, report));
         }
-    }
-    if lost > 0 {
-        tracing::warn!(lost, "damaged sessions were not moved; their clients start with new sessions");
     }
     let all = moving.homes.iter().flatten();
     let retained = all.filter(|moving| retained_topic(&moving.payload).is_some()).count();
     let sessions = moving.homes.iter().map(Vec::len).sum::<usize>() - retained;
     moving.place_for_shares();
     queued += moving.homes.iter().map(Vec::len).sum::<usize>() - retained - sessions;
-    make(data_dir, Manifest::new(directory, to), |shard, folder| {
+    reports.iter().for_each(|(shard, report)| set_aside(data_dir, shard, report));
+    make(data_dir, (directory, to), |shard, folder| {
         write(config, directory, (shard, folder), &moving, written_ms).map_err(|error| {
             format!("kept sessions of {from} shards cannot be moved to {to}: {}: {error}", folder.display())
         })
     })?;
-    Ok(Moved { sessions, retained, queued })
+    Ok(Moved { sessions, retained, queued, reports })
 }
 
 pub(super) fn open_ids(state: &State, session: u64) -> OpenIds {
@@ -180,11 +175,8 @@ fn write(
 }
 
 /// What decides on the shard of a kept session or of a retained message: its client id, or its topic.
-pub(super) fn client(payload: &[u8]) -> Result<String, String> {
-    if let Some(topic) = retained_topic(payload) {
-        return Ok(topic.to_owned());
-    }
-    client_id(payload).map(str::to_owned).map_err(|error| error.to_string())
+pub(super) fn client(payload: &[u8]) -> Option<&str> {
+    retained_topic(payload).or_else(|| client_id(payload).ok())
 }
 
 #[cfg(test)]

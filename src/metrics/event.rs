@@ -122,7 +122,7 @@ events! {
     SpoolFull, Warn, Error, "spool_full", [Sink, Reason], "the spool is full; `when_full` applies";
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";
-    SpoolDamaged, Error, Error, "spool_damaged", [Reason], "found damaged data in the spool; it is skipped, the rest continues; `forebay spool inspect` shows where";
+    SpoolDamaged, Error, Error, "spool_damaged", [File, Records, Sessions, Retained, Queued, Shared, Reason], "found damaged data in the spool; it is set aside as `N.damaged`, the rest continues; `forebay spool inspect` shows where, and the disk may have to be replaced";
     RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool were dropped";
     ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
     KeySetUnreachable, Warn, Error, "key_set_unreachable", [Auth, Reason], "a key set for tokens cannot be fetched; retrying, the last one is used until `stale_max`";
@@ -215,6 +215,7 @@ fields! {
     Sessions, number, sessions, "Number of stored sessions.";
     Retained, number, retained, "Number of stored retained messages.";
     Queued, number, queued, "Number of stored messages that wait for kept sessions.";
+    Shared, number, shared, "Number of stored messages that wait for shared subscriptions.";
     Configured, number, configured, "Configured number of shards.";
     Cuts, number, batches, "Batches that Kafka may or may not have: they are sent again unchanged.";
     Signal, text, signal, "The signal that stops the service.";

@@ -214,9 +214,17 @@ table!(
     SpoolFailures, Counter, "spool_io_errors", "Writes and syncs that failed.";
     SpoolStuck, Gauge, "spool_write_failing", "1 while the spool cannot write: nothing is acknowledged at `stored`.";
     SpoolFull, Gauge, "spool_full", "1 while the spool has no room for another record.";
-    SpoolRot, Counter, "spool_corruptions", "Damaged places found in segments, at start and since.";
+    SpoolRot, Counter, "spool_corruptions", "Damaged places found in segments at start.";
     SpoolDamaged, Counter, "spool_segments_damaged", "Segments in which something could not be read; up to 8 files are kept as `N.damaged`.";
     SpoolTornBytes, Counter, "spool_truncated_bytes", "Bytes behind the last complete group at start; none of them had been acknowledged.";
+    LostSessions, Counter, "spool_lost"{kind = "session"}, "What could not be read back from the spool at start, by kind: kept sessions. Their clients start with new ones.";
+    LostRetained, Counter, "spool_lost"{kind = "retained"}, "Retained messages.";
+    LostQueued, Counter, "spool_lost"{kind = "queued"}, "Messages that waited for kept sessions, each counted for each of these.";
+    LostShared, Counter, "spool_lost"{kind = "shared"}, "Messages that waited for shared subscriptions.";
+    LostQueues, Counter, "spool_lost"{kind = "queue"}, "What of a session's queue was over: its client may get some messages again.";
+    LostExchanges, Counter, "spool_lost"{kind = "exchange"}, "Open exchanges of QoS 2: subscribers may get a repeat as a second message.";
+    LostUnknown, Counter, "spool_lost"{kind = "unknown"}, "Records of sessions or messages of which not even the kind could be read.";
+    LostRows, Counter, "spool_lost"{kind = "record"}, "Records for Kafka in segments that are missing or unreadable as a whole, about; where their sink is known they count in `forebay_sink_records_out_total{result=\"dropped_corrupt\"}`, too.";
     EventsSuppressed, Counter, "events_suppressed", "Events left out because too many of their kind occurred within a second.";
     Turns, Counter, "event_loop_iterations", "Iterations of the shard's event loop.";
 ]);

@@ -2,7 +2,7 @@
 //! its word on. Nothing here is for a shard's turn: every call may wait for the disk.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statfs};
@@ -13,6 +13,11 @@ const SUFFIX: &str = ".segment";
 const DAMAGED: &str = ".damaged";
 /// Files that are set aside in a folder, at most: they take room beside that of the spool.
 const DAMAGED_MAX: usize = 8;
+/// The note beside the segments, and the one that is about to take its place.
+const NOTE: &str = "newest";
+const NEXT_NOTE: &str = "newest.new";
+/// The most that is read of a note.
+const NOTE_BYTES_MAX: u64 = 4 << 10;
 /// The file that is locked, not the folder: a folder cannot be opened for writing, and NFS locks nothing else.
 const LOCK: &str = "lock";
 
@@ -32,22 +37,71 @@ pub fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:020}{SUFFIX}"))
 }
 
-/// The segments of a folder, by number, each with the length of its file in bytes. What has another name is not looked at.
+/// What is in a folder of segments.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct InFolder {
+    /// The segments, by number, each with the length of its file in bytes. Links to files are followed.
+    pub segments: Vec<(u64, u64)>,
+    /// Names of segments that no files have: folders, pipes and the like. They are left alone.
+    pub others: Vec<String>,
+}
+
+/// What a folder of segments holds. What has another name than a segment is not looked at.
 ///
 /// # Errors
-/// When the folder cannot be read.
-pub fn segments_in(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
-    let mut found = Vec::new();
+/// When the folder cannot be read, or it cannot be found out what one of its names stands for, such as a link to nowhere.
+pub fn in_folder(folder: &Path) -> io::Result<InFolder> {
+    let mut found = InFolder::default();
     for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
+        let name = entry?.file_name();
         let digits = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)).filter(|digits| digits.len() == 20);
-        if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
-            found.push((number, entry.metadata()?.len()));
+        let Some(number) = digits.and_then(|digits| digits.parse().ok()) else { continue };
+        let path = folder.join(&name);
+        match fs::metadata(&path) {
+            Ok(file) if file.is_file() => found.segments.push((number, file.len())),
+            Ok(_) => found.others.push(name.to_string_lossy().into_owned()),
+            Err(error) => return Err(named(&path, &error)),
         }
     }
-    found.sort_unstable();
+    found.segments.sort_unstable();
+    found.others.sort_unstable();
     Ok(found)
+}
+
+/// The segments of [`in_folder`].
+///
+/// # Errors
+/// As there.
+pub fn segments_in(folder: &Path) -> io::Result<Vec<(u64, u64)>> {
+    in_folder(folder).map(|found| found.segments)
+}
+
+/// An error with the path of the file that it is about.
+pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The note beside the segments of a folder. `None`: there is none; empty: it cannot be read.
+#[must_use]
+pub fn read_note(folder: &Path) -> Option<Vec<u8>> {
+    let path = folder.join(NOTE);
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Ok(file) if file.is_file() && file.len() <= NOTE_BYTES_MAX => Some(fs::read(path).unwrap_or_default()),
+        _ => Some(Vec::new()),
+    }
+}
+
+/// Writes it, in place of the one before. A crash leaves either.
+///
+/// # Errors
+/// The disk's; then the one before stays.
+pub fn write_note(folder: &Path, note: &[u8]) -> io::Result<()> {
+    let next = folder.join(NEXT_NOTE);
+    let mut file = File::create(&next)?;
+    file.write_all(note)?;
+    file.sync_data()?;
+    fs::rename(next, folder.join(NOTE))
 }
 
 /// Gives a segment's file a second name, under which it stays when the segment is freed, until an operator removes it. Not
@@ -143,6 +197,35 @@ mod tests {
         }
         assert_eq!(segments_in(dir.path()).unwrap(), [(0, 0), (7, 7), (10, 10), (u64::MAX, 20)]);
         sync_folder(dir.path()).unwrap();
+    }
+
+    /// Findings L9 and L10: a link is the file that it leads to, and what is no file is no segment.
+    #[test]
+    fn finding_l9_links_are_followed_and_pipes_are_no_segments() {
+        let dir = tempfile::tempdir().unwrap();
+        let elsewhere = dir.path().join("elsewhere");
+        fs::write(&elsewhere, vec![0; 4_000]).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, segment_path(dir.path(), 1)).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, segment_path(dir.path(), 2), rustix::fs::Mode::RUSR).unwrap();
+        fs::create_dir(segment_path(dir.path(), 3)).unwrap();
+        let found = in_folder(dir.path()).unwrap();
+        assert_eq!(found.segments, [(1, 4_000)]);
+        assert_eq!(found.others, ["00000000000000000002.segment", "00000000000000000003.segment"]);
+        fs::remove_file(&elsewhere).unwrap();
+        let error = in_folder(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("00000000000000000001.segment"), "{error}");
+    }
+
+    #[test]
+    fn a_note_takes_the_place_of_the_one_before() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_note(dir.path()), None);
+        for note in [&b"one"[..], b"two"] {
+            write_note(dir.path(), note).unwrap();
+            assert_eq!(read_note(dir.path()).unwrap(), note);
+        }
+        fs::write(dir.path().join(NOTE), vec![1; 5_000]).unwrap();
+        assert_eq!(read_note(dir.path()).unwrap(), b"", "longer than any note");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crossbeam_queue::SegQueue;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::faults::DiskFaults;
-use super::folder::{segment_path, set_aside, sync_folder};
+use super::folder::{named, segment_path, set_aside, sync_folder, write_note};
 use super::map::Map;
 use super::seam::Append;
 
@@ -35,6 +35,8 @@ pub(super) enum Job {
     SetAside {
         segment: u64,
     },
+    /// Writes the note beside the segments.
+    Note(Vec<u8>),
     /// The shard has let go of the file: what is closed here is the last of it. A map goes along to be taken down.
     Delete {
         segment: u64,
@@ -112,6 +114,12 @@ impl Worker {
                     self.tell(Done::Created { segment, result });
                 }
                 Ok(Job::SetAside { segment }) => set_aside(&self.folder, segment),
+                Ok(Job::Note(note)) => {
+                    // A start knows less without it, and that is all.
+                    if let Err(error) = write_note(&self.folder, &note) {
+                        tracing::warn!("{}: the note of the newest segment: {error}", self.folder.display());
+                    }
+                }
                 Ok(Job::Delete { segment, map }) => {
                     drop(map);
                     self.delete(segment, 1);
@@ -200,8 +208,10 @@ fn write_zeroes(file: &File, bytes: u64) -> io::Result<()> {
 pub(super) fn open_existing(folder: &Path) -> io::Result<Vec<(u64, u64, File, File)>> {
     let mut opened = Vec::new();
     for (segment, bytes) in super::folder::segments_in(folder)? {
-        let file = File::options().read(true).write(true).open(segment_path(folder, segment))?;
-        file.sync_all()?;
+        let path = segment_path(folder, segment);
+        let failed = |error: io::Error| named(&path, &error);
+        let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
+        file.sync_all().map_err(failed)?;
         let second = file.try_clone()?;
         opened.push((segment, bytes, file, second));
     }

@@ -17,6 +17,7 @@ use super::evidence;
 use super::faults::DiskFaults;
 use super::faults_file;
 use super::fetch::Fetches;
+use super::folder::read_note;
 use super::preparer::{Done, Job, Preparer, open_existing};
 use super::ring::Ring;
 use super::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
@@ -38,6 +39,8 @@ pub(super) struct SegmentTable {
     append: Append,
     faults: Option<std::sync::Arc<DiskFaults>>,
     preparer: Preparer,
+    /// The note that the start has found.
+    note: Option<Vec<u8>>,
     segments: HashMap<u64, Segment>,
     syncs: Slab<Sync>,
     /// Segments to be synced at the end of this turn, and for which sync.
@@ -71,12 +74,14 @@ impl SegmentTable {
             segments.insert(segment, known);
             seconds.insert(segment, second);
         }
+        let note = read_note(&folder);
         let name = format!("segments-{shard}");
         let preparer = Preparer::start(name, folder, (append, zeroed), faults.clone(), seconds, wake)?;
         Ok(Self {
             append,
             faults,
             preparer,
+            note,
             segments,
             syncs: Slab::new(),
             wanted: Vec::new(),
@@ -333,6 +338,14 @@ impl Segments for SegmentTable {
         if self.segments.contains_key(&segment) {
             self.preparer.ask(Job::SetAside { segment });
         }
+    }
+
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.note.clone()
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        self.preparer.ask(Job::Note(note.to_vec()));
     }
 
     fn free(&mut self, segment: u64) {

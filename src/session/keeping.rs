@@ -106,9 +106,10 @@ impl Sessions {
         self.keeping.as_mut()?.notes.pop_front()
     }
 
-    /// Appends what is to be written of a session. Its number if it has one already; `None`: it has ended.
+    /// Appends what is to be written of a session. Its number if it has one already; `None`: it has ended, or is kept no more since it
+    /// was noted.
     pub fn payload(&self, key: SessionKey, out: &mut Vec<u8>) -> Option<Option<u64>> {
-        let session = self.sessions.get(key)?;
+        let session = self.sessions.get(key).filter(|session| session.kept.is_some() && session.expiry_s > 0)?;
         session.save(out);
         Some(session.number())
     }

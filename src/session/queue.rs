@@ -15,6 +15,9 @@ use super::state::Session;
 use super::store::{SessionKey, Sessions};
 use crate::mqtt::packet::QoS;
 
+/// Beyond the numbers of all copies that a session ever gets.
+pub const COPY_NUMBER_MAX: u64 = 1 << 60;
+
 /// Why what is written down of a queue is not what is true of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Changed {
@@ -103,7 +106,10 @@ impl SavedQueue {
             over: over.chunks_exact(12).map(run).collect::<Option<_>>()?,
             received: received.iter().map(|number| u64::from_be_bytes(*number)).collect(),
         };
-        rest.is_empty().then_some(saved)
+        let runs = saved.over.iter().map(|(from, _)| from);
+        let numbers = [&saved.next, &saved.first].into_iter().chain(runs).chain(&saved.received);
+        let are_sound = numbers.copied().all(|number| number < COPY_NUMBER_MAX);
+        (rest.is_empty() && are_sound).then_some(saved)
     }
 
     /// Whether a copy of a message in the log is over.

@@ -36,6 +36,15 @@ pub enum NotASession {
     /// They make no sense.
     #[error("a kept session that is damaged")]
     Damaged,
+    /// It ends with its connection, so it has ended. No session is written so; builds of before 2026-11-26 did.
+    #[error("a session that has ended")]
+    Over,
+}
+
+/// Whether sessions are written with this first byte.
+#[must_use]
+pub const fn is_format(byte: u8) -> bool {
+    matches!(byte, FORMAT | FORMAT_OWNED | FORMAT_SUBSCRIBED)
 }
 
 /// What is known of a kept session after a crash.
@@ -85,7 +94,7 @@ impl<'a> Saved<'a> {
     /// # Errors
     /// [`NotASession`].
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Self, NotASession> {
-        use NotASession::{Damaged, Format};
+        use NotASession::{Damaged, Format, Over};
         let (&format, rest) = bytes.split_first().ok_or(Damaged)?;
         let (auth, rest) = match format {
             FORMAT => (None, rest),
@@ -108,8 +117,11 @@ impl<'a> Saved<'a> {
         };
         let connect = decode::connect(frame).map_err(|_| Damaged)?;
         let (expiry_s, will_delay_s) = (u32::from_be_bytes(*expiry_s), u32::from_be_bytes(*will_delay_s));
-        if expiry_s == 0 || connect.client_id.is_empty() {
+        if connect.client_id.is_empty() {
             return Err(Damaged);
+        }
+        if expiry_s == 0 {
+            return Err(Over);
         }
         Ok(Self { auth, expiry_s, will_delay_s, connect, subscriptions })
     }

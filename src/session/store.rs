@@ -543,12 +543,13 @@ impl Sessions {
     /// Ends a session because an operator wishes it: at once if it has no connection; else when this connection ends.
     pub fn forget(&mut self, key: SessionKey) -> Option<ConnId> {
         let session = self.sessions.get_mut(key)?;
-        session.expiry_s = 0;
-        if session.conn.is_none() {
-            self.remove(key);
-            return None;
+        if session.conn.is_some() {
+            session.expiry_s = 0;
+            return session.conn;
         }
-        session.conn
+        // With its interval, which says when its timer is.
+        self.remove(key);
+        None
     }
 
     /// The position of a session.

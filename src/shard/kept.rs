@@ -13,6 +13,7 @@ use crate::session::{HadBy, Note, OpenId, SessionKey};
 use super::holds::Holds;
 use super::queues::is_queue;
 use super::retained::is_retained;
+use super::sorted::Sorted;
 use super::{Core, Ring};
 
 /// What is kept of sessions, on a shard that has a spool.
@@ -114,16 +115,15 @@ impl Core {
         }
     }
 
-    /// The kept sessions of an earlier start, before anybody is accepted.
-    ///
-    /// # Errors
-    /// Why the shard cannot start.
-    pub(super) fn restore_sessions(&mut self, sessions: &[RestoredSession], now: Monotonic) -> Result<(), String> {
-        let Some(buffer) = &mut self.outlets.buffer else { return Ok(()) };
+    /// The kept sessions of an earlier start, and what is kept like them, before anybody is accepted. What cannot be taken up ends.
+    pub(super) fn restore_sessions(&mut self, found: &[RestoredSession], sorted: &Sorted, now: Monotonic) {
+        let Some(buffer) = &mut self.outlets.buffer else { return };
+        sorted.ends().for_each(|(number, is_damaged)| buffer.lose(number, is_damaged));
         let (mut keys, mut by_number) = (Vec::new(), HashMap::new());
         self.sessions.keep();
         let rules = self.around.rules;
-        let (retained, others): (Vec<_>, Vec<_>) = sessions.iter().partition(|kept| is_retained(&kept.payload));
+        let taken = found.iter().filter(|kept| sorted.takes_up(kept.number));
+        let (retained, others): (Vec<_>, Vec<_>) = taken.partition(|kept| is_retained(&kept.payload));
         let (queues, sessions): (Vec<_>, Vec<_>) = others.into_iter().partition(|kept| is_queue(&kept.payload));
         for RestoredSession { number, payload, open } in sessions.into_iter().filter(|_| rules.restores_sessions()) {
             let already_taken_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
@@ -145,7 +145,8 @@ impl Core {
             let settings = &self.session_settings;
             let restored =
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
-            let key = restored.map_err(|error| format!("kept session {number}: {error}"))?;
+            // What no session is was sorted out.
+            let Ok(key) = restored else { continue };
             keys.push(key);
             self.keeping.stored += 1;
             by_number.insert(*number, key);
@@ -154,13 +155,12 @@ impl Core {
             }
         }
         for RestoredSession { number, payload, .. } in retained {
-            self.restore_retained(*number, payload, now)?;
+            self.restore_retained(*number, payload, now);
         }
-        self.restore_queues(&queues, &by_number, now)?;
+        self.restore_queues(&queues, &by_number, now);
         self.end_without_users(now);
         self.count_kept_sessions();
         keys.into_iter().filter(|_| rules.enters_restored()).for_each(|key| self.enter_again(key, now));
         self.write_notes();
-        Ok(())
     }
 }

@@ -19,7 +19,7 @@
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
-//! | `spool` | segments and buffer of the shard |
+//! | `spool`, `sorted` | segments and buffer of the shard, and what a start makes of their records |
 //! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
@@ -63,6 +63,7 @@ pub mod router;
 mod settings;
 mod shares;
 mod sinks;
+mod sorted;
 mod spool;
 mod stalls;
 mod stored;
@@ -80,12 +81,15 @@ pub(crate) use self::dead_letters::rfc3339;
 pub(crate) use self::queues::ForShare;
 pub(crate) use self::queues::{Kept, move_queue};
 pub(crate) use self::retained::topic as retained_topic;
+pub(crate) use self::sorted::{Sorted, Sorter};
+pub(crate) use self::spool::{damaged, refusal};
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use crate::auth::Shares;
+use crate::buffer::Counts;
 use crate::config::Config;
 use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
@@ -149,6 +153,8 @@ pub struct Surroundings {
     pub interest: Arc<Interest>,
     /// Shared subscriptions.
     pub shared_subscriptions: Arc<crate::route::shares::Shares>,
+    /// What could not be read when the spool was moved to this number of shards: the first counts it.
+    pub lost_before: Counts,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
 }

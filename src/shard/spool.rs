@@ -7,22 +7,22 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::buffer::{Buffer, Report, Restored, SpoolFull};
+use crate::buffer::{Buffer, OpenError, RecordKind, Report, Restored, SpoolFull};
 use crate::config::WhenFull;
-use crate::metrics::event::{Field, Kind};
+use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::{ShardMetric as M, SinkMetric};
 use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
-use crate::spool::{AppendError, Completion, Disk, ReadError};
+use crate::runtime::segment_path;
+use crate::spool::{AppendError, Completion, Disk, ReadError, RecoverError};
 
 use super::connection::Timer;
 use super::events::second;
 use super::mail::Notice;
 use super::outlets::Outlets;
-use super::queues::is_queue;
-use super::retained::is_retained;
+use super::sorted::Sorter;
 use super::{Core, Ring, settings};
 
 /// The ring's segments as the log asks for them.
@@ -55,10 +55,19 @@ impl Disk for Files<'_> {
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         self.0.read(segment, at, into).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => ReadError::Later,
-            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput => ReadError::Missing,
-            io::ErrorKind::InvalidData => ReadError::Damaged,
+            io::ErrorKind::NotFound | io::ErrorKind::InvalidInput => ReadError::Missing,
+            // The file is shorter than it was.
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => ReadError::Damaged,
             _ => ReadError::Failed,
         })
+    }
+
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.0.read_note()
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        self.0.write_note(note);
     }
 }
 
@@ -84,12 +93,9 @@ impl Core {
         })?;
         let segments = io.segments().ok_or_else(|| self.cannot_take_up("no segments"))?;
         let found: BTreeMap<u64, u64> = segments.existing().into_iter().collect();
-        let mut buffer = Buffer::open(&Files(segments), wanted, &found, now, wall).map_err(|error| {
-            let shown = self.spool_folder();
-            let shown = shown.display();
-            self.cannot_take_up(&format!(
-                "{error}. `forebay spool inspect {shown}` shows what is there; nothing was changed"
-            ))
+        let mut buffer = Buffer::open(&Files(segments), wanted, &found, now, wall).map_err(|error| match error {
+            OpenError::Unreadable(error) => refusal(&self.spool_folder(), &error, ""),
+            error => self.cannot_take_up(&format!("{error}; nothing was changed")),
         })?;
         buffer.set_sync_interval(config.spool.map_or(Duration::ZERO, |spool| spool.sync_interval));
         self.outlets.clock_set_after = buffer.clock_set_after();
@@ -100,27 +106,24 @@ impl Core {
 
     /// Takes up what the spool holds, once that is on the disk for certain, and says that the shard has started. Until then
     /// the last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka.
-    pub(super) fn take_up(&mut self, io: &mut Ring<'_>) -> Result<(), String> {
-        let restored = match &mut self.outlets.buffer {
-            Some(buffer) => match buffer.opened() {
-                Some(restored) => Some(restored),
-                None => return Ok(()),
-            },
-            None => None,
-        };
-        if let Some(restored) = restored {
-            let Restored { clusters, sessions, report } = restored;
+    pub(super) fn take_up(&mut self, io: &mut Ring<'_>) {
+        if let Some(buffer) = &mut self.outlets.buffer {
+            let Some(Restored { clusters, sessions, lost, mut report }) = buffer.opened() else { return };
+            let mut sorter = Sorter::default();
+            lost.into_iter().for_each(|lost| sorter.add(lost.number, Err(lost), None));
+            for kept in &sessions {
+                sorter.add(kept.number, Ok(&kept.payload), buffer.place_of(kept.number));
+            }
+            let mut sorted = sorter.sorted(report.fate_open);
+            report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
             for (cluster, found) in clusters.into_iter().enumerate() {
                 let producer = &mut self.outlets.upstreams[cluster].producer;
                 producer.restore(found.lanes, found.cuts);
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
-            let retained = sessions.iter().filter(|kept| is_retained(&kept.payload)).count();
-            let queued = sessions.iter().filter(|kept| is_queue(&kept.payload)).count();
-            let kept = sessions.len() - retained - queued;
-            self.restore_sessions(&sessions, io.now()).map_err(|why| self.cannot_take_up(&why))?;
-            self.tell_recovered(&report, [kept, retained, self.delivery.remembered().stored()], io);
+            self.restore_sessions(&sessions, &sorted, io.now());
+            self.tell_recovered(&report, io);
         }
         for upstream in &mut self.outlets.upstreams {
             upstream.client.start(io.now());
@@ -130,7 +133,6 @@ impl Core {
         self.tell_clock(io);
         // The receiver is gone only when the process ends.
         let _ = self.around.notices.send(Notice::Started(self.index));
-        Ok(())
     }
 
     fn spool_folder(&self) -> PathBuf {
@@ -167,10 +169,8 @@ impl Core {
         let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
         buffer.complete(&mut Files(segments), completion, now);
         self.busy_clusters();
-        if !self.started
-            && let Err(why) = self.take_up(io)
-        {
-            self.cannot_start(io, why);
+        if !self.started {
+            self.take_up(io);
         }
     }
 
@@ -281,19 +281,63 @@ impl Core {
         self.numbers.set(M::SpoolFull, u64::from(full));
     }
 
-    fn tell_recovered(&mut self, report: &Report, kept: [usize; 3], io: &Ring<'_>) {
-        let [sessions, retained, queued] = kept.map(|count| count as u64);
+    fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
         let second = second(io.now());
-        if report.rows + report.cuts + report.sessions > 0 {
+        if self.index == 0 {
+            self.around.lost_before.iter().for_each(|(kind, count)| self.numbers.raise(lost_metric(kind), count));
+        }
+        if report.rows + report.cuts + report.kept.total() > 0 {
+            let of = |kind| report.kept.of(kind);
+            let queued = self.delivery.remembered().stored() as u64;
             self.teller.tell(Kind::SpoolRecovered, second, |event| {
                 let event = event.with(Field::Records, report.rows).with(Field::Cuts, report.cuts);
-                event.with(Field::Sessions, sessions).with(Field::Retained, retained).with(Field::Queued, queued)
+                let event = event.with(Field::Sessions, of(RecordKind::Session));
+                event.with(Field::Retained, of(RecordKind::Retained)).with(Field::Queued, queued)
             });
         }
-        if report.is_damaged() {
-            self.teller.tell(Kind::SpoolDamaged, second, |event| event.with(Field::Reason, report.to_string()));
+        if !report.is_damaged() {
+            return;
         }
+        for (kind, count) in report.lost.iter() {
+            self.numbers.raise(lost_metric(kind), count);
+        }
+        self.numbers.raise(M::LostRows, report.lost_rows());
+        let folder = self.spool_folder();
+        self.teller.tell(Kind::SpoolDamaged, second, |event| damaged(event, report, &folder));
     }
+}
+
+/// The counter of what is lost of a kind.
+const fn lost_metric(kind: RecordKind) -> M {
+    match kind {
+        RecordKind::Session => M::LostSessions,
+        RecordKind::Retained => M::LostRetained,
+        RecordKind::Queued => M::LostQueued,
+        RecordKind::Shared => M::LostShared,
+        RecordKind::Queue => M::LostQueues,
+        RecordKind::Exchange => M::LostExchanges,
+        RecordKind::Unknown => M::LostUnknown,
+    }
+}
+
+/// The event that says what is damaged in a folder of segments, and lost.
+pub(crate) fn damaged(event: Event, report: &Report, folder: &Path) -> Event {
+    let of = |kind| report.lost.of(kind);
+    let file = report.first_segment().map(|segment| segment_path(folder, segment).display().to_string());
+    let event = event.maybe(Field::File, file).with(Field::Records, report.lost_rows());
+    let event = event.with(Field::Sessions, of(RecordKind::Session)).with(Field::Retained, of(RecordKind::Retained));
+    let event = event.with(Field::Queued, of(RecordKind::Queued)).with(Field::Shared, of(RecordKind::Shared));
+    event.with(Field::Reason, report.to_string())
+}
+
+/// Why a shard's part of the spool is not taken up, and what to do. `why`: what the system says of it, if anything.
+pub(crate) fn refusal(folder: &Path, error: &RecoverError, why: &str) -> String {
+    let (path, cure) = (segment_path(folder, error.segment()), error.cure());
+    format!(
+        "{}: {error}{why}; nothing was changed. Cure: {cure}. `forebay spool inspect {}` shows what is there",
+        path.display(),
+        folder.display()
+    )
 }
 
 impl Core {

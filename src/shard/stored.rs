@@ -3,8 +3,19 @@
 use std::time::Duration;
 
 use crate::mqtt::packet::{Publish, Version};
+use crate::mqtt::{decode, frame};
 use crate::runtime::seam::Monotonic;
 use crate::session::properties;
+
+/// The message that a log has as a PUBLISH packet of 5.0. `None`: these bytes are none, or more than one.
+pub(super) fn stored_publish(packet: &[u8]) -> Option<Publish<'_>> {
+    let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.len == packet.len())?;
+    let is_publish = frame.first >> 4 == PUBLISH;
+    decode::publish(Version::V5, frame.first, frame.body).ok().filter(|publish| is_publish && !publish.topic.is_empty())
+}
+
+/// The first four bits of a PUBLISH.
+const PUBLISH: u8 = 3;
 
 /// Until when a message may be sent, as [`crate::buffer::Buffer::deadline`] says it; `None`: it does not expire.
 pub(super) type Deadline = Option<(i64, u64)>;

@@ -15,8 +15,9 @@ impl Shard for Core {
     type Mail = Mail;
 
     fn on_start(&mut self, io: &mut Ring<'_>) {
-        if let Err(why) = self.open_spool(io).and_then(|()| self.take_up(io)) {
-            self.cannot_start(io, why);
+        match self.open_spool(io) {
+            Ok(()) => self.take_up(io),
+            Err(why) => self.cannot_start(io, why),
         }
     }
 

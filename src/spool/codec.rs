@@ -1,5 +1,8 @@
 //! Numbers, texts and lists of a payload. The reader trusts no count: nothing is reserved beyond what is there.
 
+/// Beyond all numbers of a log.
+pub(super) const NUMBER_MAX: u64 = 1 << 60;
+
 /// Appends fields.
 pub(super) struct Out<'a>(pub(super) &'a mut Vec<u8>);
 
@@ -76,6 +79,11 @@ impl<'a> In<'a> {
 
     pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_be_bytes)
+    }
+
+    /// A number that a log has given out, or a place in it: no log comes to larger ones, and sums of these are numbers.
+    pub(super) fn number(&mut self) -> Option<u64> {
+        self.u64().filter(|number| *number < NUMBER_MAX)
     }
 
     pub(super) fn u128(&mut self) -> Option<u128> {

@@ -24,12 +24,15 @@ pub enum AppendError {
 /// Why bytes cannot be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// There is no such segment, or it is shorter.
+    /// There is no such segment.
     #[error("not there")]
     Missing,
-    /// The device gave an error, and gives others of that segment: these bytes are lost.
+    /// The device gave an error, and gives others of that segment; or the file ends before them: these bytes are lost.
     #[error("the disk cannot read it, and can read what is close by")]
     Damaged,
+    /// The file cannot be opened: its permissions, or the process has too many open. Nothing follows for what is in it.
+    #[error("the file cannot be opened")]
+    Unopened,
     /// The device gave an error. It may be away: nothing follows for these bytes.
     #[error("the disk cannot read it")]
     Failed,
@@ -57,6 +60,14 @@ pub trait Disk {
     /// Something in a segment cannot be read: its file stays under another name when it is freed, for somebody to look at.
     /// At most a few do. Nothing answers.
     fn set_aside(&mut self, _segment: u64) {}
+
+    /// What the last [`Disk::write_note`] has left, at a start. `None`: nothing.
+    fn read_note(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Keeps some hundred bytes beside the segments, in place of those before. Nothing answers, and they may be lost.
+    fn write_note(&mut self, _note: &[u8]) {}
 
     /// Deletes a segment. Answered by [`Completion::Freed`] when its space is there again.
     fn free(&mut self, segment: u64);

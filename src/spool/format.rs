@@ -231,14 +231,6 @@ pub(super) fn unverified_claim(head: &[u8]) -> Option<(Kind, usize)> {
     Some((kind, entry_len(len)))
 }
 
-/// What seems to stand at the front of `bytes`, whatever its mark and checksum: kind, bytes of all of it, payload. For
-/// a segment whose salt is lost.
-pub(super) fn unverified(bytes: &[u8]) -> Option<(Kind, u64, &[u8])> {
-    let (kind, len) = unverified_claim(bytes)?;
-    let payload = u32::from_be_bytes(*bytes.first_chunk()?) as usize;
-    Some((kind, len as u64, bytes.get(ENTRY_HEADER_BYTES..)?.get(..payload)?))
-}
-
 /// The entry at the front of `bytes`, which stands at `position` of its segment.
 pub(super) fn framed(bytes: &[u8], salt: u64, position: u64) -> Option<Framed<'_>> {
     let (kind, len) = claim(bytes, salt)?;

@@ -9,11 +9,13 @@ use super::entry::Entry;
 use super::format::{ENTRY_HEADER_BYTES, HEADER_BYTES, Header, NONE, claim, entry_len, seal};
 use super::incarnations::Retired;
 use super::log::Log;
+use super::newest::Newest;
 use super::payload::parse;
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// Bytes of a commit.
-pub(super) const COMMIT_BYTES: u64 = entry_len(32) as u64;
+/// Bytes of a commit's payload, and of all of it.
+pub(super) const COMMIT_PAYLOAD_BYTES: usize = 32;
+pub(super) const COMMIT_BYTES: u64 = entry_len(COMMIT_PAYLOAD_BYTES) as u64;
 
 /// The first and the longest time between a failure and the next attempt.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -67,8 +69,8 @@ pub(super) struct Flight {
     /// Where its group starts, checksum and count of what precedes its entries there: the part of a checkpoint.
     pub(super) group_start: u64,
     before: (u32, u32),
-    /// Whether it begins its segment; what is forgotten with it.
-    pub(super) begins: bool,
+    /// The header of the segment that it begins; what is forgotten with it.
+    pub(super) begins: Option<Header>,
     retired: Retired,
     /// The part of a checkpoint at its front.
     pub(super) part: Option<Part>,
@@ -259,9 +261,9 @@ impl Log {
             optional_features: 0,
             data_dir_id: self.settings.data_dir_id,
         };
-        let header = header.encode();
         let mut flight = Flight::new(group, segment, HEADER_BYTES as u64, salt);
-        (flight.begins, flight.retired) = (true, self.retire());
+        (flight.begins, flight.retired) = (Some(header), self.retire());
+        let header = header.encode();
         flight.retired.put(&mut self.in_flight);
         let copy_at = bytes - HEADER_BYTES as u64;
         let appended = disk.append(segment, 0, &header).and_then(|()| disk.append(segment, copy_at, &header));
@@ -296,6 +298,9 @@ impl Log {
             Completion::Synced { token, ok } => {
                 if let Some(flight) = self.flight.take_if(|flight| flight.token == token) {
                     if ok && !flight.lost {
+                        if let Some(header) = flight.begins {
+                            disk.write_note(&Newest { header, end: flight.end }.encode());
+                        }
                         self.synced(&flight);
                     } else {
                         self.failed(disk, &flight);
@@ -306,7 +311,7 @@ impl Log {
     }
 
     fn synced(&mut self, flight: &Flight) {
-        if flight.begins {
+        if flight.begins.is_some() {
             self.begun = flight.group;
             self.chain.goes_on(flight.segment);
             self.moving.stuck.clear();
@@ -351,7 +356,7 @@ impl Log {
     fn failed(&mut self, disk: &mut impl Disk, flight: &Flight) {
         self.trouble.failed();
         self.writable = false;
-        if !flight.begins {
+        if flight.begins.is_none() {
             self.burned.insert(flight.segment);
         } else {
             self.freeing.insert(flight.segment);
@@ -371,7 +376,7 @@ impl Flight {
             salt,
             group_start: start,
             before: (0, 0),
-            begins: false,
+            begins: None,
             retired: Retired::default(),
             part: None,
             lost: false,

@@ -4,8 +4,11 @@
 use crate::record::stored::{Origin, RowRun};
 use std::fmt;
 
-use super::codec::{In, Out};
+use super::codec::{In, NUMBER_MAX, Out};
 use super::entry::{Deadline, Span};
+
+/// Numbers that stand together, at most: as many rows as the largest segment has bytes.
+const RUN_MAX: u64 = 1 << 32;
 
 /// An item of a [`Listed`]: always as many bytes.
 pub(super) trait Item: Copy {
@@ -170,7 +173,8 @@ impl<'a> Runs<'a> {
 
 fn get_run(input: &mut In<'_>, end: &mut u64) -> Option<RowRun> {
     let run = RowRun { first: input.delta(*end)?, count: input.varint()? };
-    *end = run.first.checked_add(run.count).filter(|_| run.count > 0)?;
+    let is_sound = run.first < NUMBER_MAX && (1..=RUN_MAX).contains(&run.count);
+    *end = is_sound.then(|| run.end())?;
     Some(run)
 }
 
@@ -233,9 +237,10 @@ impl<'a> Spans<'a> {
 
 fn get_span(input: &mut In<'_>, before: &mut (u64, u64, u64)) -> Option<Span> {
     let run = get_run(input, &mut before.0)?;
-    before.1 = input.delta(before.1)?;
-    before.2 = input.delta(before.2)?;
-    Some(Span { run, segment: before.1, position: before.2, bytes: input.varint()? })
+    before.1 = input.delta(before.1).filter(|segment| *segment < NUMBER_MAX)?;
+    before.2 = input.delta(before.2).filter(|position| *position < NUMBER_MAX)?;
+    let bytes = input.varint().filter(|bytes| *bytes < NUMBER_MAX)?;
+    Some(Span { run, segment: before.1, position: before.2, bytes })
 }
 
 impl PartialEq for Spans<'_> {

@@ -119,11 +119,11 @@ impl Log {
             unproven,
             settling,
             data_dir_id,
-            unreadable,
-            rot,
+            damage,
             ..
         } = recovered;
-        let damaged = unreadable.into_iter().chain(rot.into_iter().map(|rot| rot.segment)).collect();
+        let damaged = damage.iter().filter(|damage| damage.may_lose()).map(|damage| damage.segment);
+        let damaged = damaged.filter(|segment| on_disk.contains_key(segment)).collect();
         let segment_bytes_wanted = settings.segment_bytes;
         let found_max = on_disk.iter().filter(|(segment, _)| !blank.contains(*segment)).map(|(_, bytes)| *bytes).max();
         let settings = Settings {

@@ -2,8 +2,9 @@
 //!
 //! Sans-I/O: `log` takes lanes and rows, `cuts` cuts and their ends, `sessions` sessions, and gathers them; `room` says how
 //! much more there may be, `segments` what each is needed for; `group` writes what came since the last sync as one group and
-//! one sync; `due` says when a checkpoint begins; `moving` empties old segments; `read` gives rows back; `recovery` reads it all
-//! at a start, `parts` what checkpoints it finds. `disk` is the seam to whoever writes the files.
+//! one sync; `due` says when a checkpoint begins; `moving` empties old segments; `read` gives rows back. A start: `way` goes back from the
+//! newest segment, `look` reads each, `parts` its checkpoints, `newest` the note beside them; `replay` makes the state of it, `recovery` is
+//! what comes of that, and `damage` what is wrong with it. `disk` is the seam to whoever writes the files.
 //! `format`, `entry`, `lists` and `payload` are what the bytes mean, `segment` the one reader of them; `state`, `spans` and
 //! `checkpoint` the fold over entries that the running log and recovery share. `batches` is what the
 //! embedded log needs to keep its partitions in the same files. `docs/internals/SPOOL.md` has the format.
@@ -12,6 +13,7 @@ mod batches;
 mod checkpoint;
 mod codec;
 mod cuts;
+mod damage;
 mod disk;
 mod due;
 mod entry;
@@ -20,8 +22,10 @@ mod group;
 mod incarnations;
 mod lists;
 mod log;
+mod look;
 mod moved_in;
 mod moving;
+mod newest;
 mod parts;
 mod payload;
 mod read;
@@ -40,9 +44,11 @@ mod survey;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod way;
 
 pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, UNPLACED};
 pub use batches::{BATCH_AT, batch_entry_bytes, batch_header, claims_batch, is_whole, put_batch, seal_batch};
+pub use damage::{Damage, What};
 pub use disk::{AppendError, Completion, Disk, ReadError};
 pub use entry::{Cut, CutHead, Deadline, Entry, Kind, Reason, Rows, RunList, Span};
 pub use format::{ALIGN, HEADER_BYTES, Header, HeaderError, VERSION};
@@ -51,7 +57,7 @@ pub use incarnations::Incarnation;
 pub use lists::{Listed, Runs, Spans};
 pub use log::Log;
 pub use read::{Block, Read, RowBack};
-pub use recovery::{FoundReader, RecoverError, Recovered, recover};
+pub use recovery::{FoundReader, LostRecord, RecoverError, Recovered, recover};
 pub use room::sessions_max;
 pub use segment::{Rot, Scan, entry_at, scan};
 pub use state::{Held, Lane, State};

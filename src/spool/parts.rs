@@ -5,47 +5,68 @@ use std::collections::BTreeMap;
 use super::disk::Disk;
 use super::entry::Entry;
 use super::format::{HEADER_BYTES, NONE};
-use super::recovery::{Looked, header};
+use super::look::{Copies, Looked};
 use super::replay::is_account;
 use super::segment::{Scan, entry_at};
 use super::segments::Chain;
 
-/// A part of a checkpoint.
-#[derive(Debug)]
+/// A part of a checkpoint, or what can be read of one.
+#[derive(Debug, Default)]
 pub(super) struct FoundPart {
-    begun: u64,
-    part: u32,
-    last: bool,
+    /// The segment that its checkpoint begins in, and its number. `None`: its head is damaged.
+    head: Option<(u64, u32)>,
+    /// It ends its checkpoint. `None`: its end is damaged.
+    last: Option<bool>,
+    /// It has something that only checkpoints have.
+    is_account: bool,
     /// Positions of its entries, the first and the last of all included.
     pub(super) entries: Vec<u64>,
 }
 
-/// The parts in which nothing is missing, and the positions of all entries of checkpoints, damaged parts' too: a part is
-/// at the front of its group, and no other entry among its own.
+impl FoundPart {
+    /// Of which checkpoint it is, its number, and whether it is the last; `None`: something is missing in it.
+    fn whole(&self) -> Option<(u64, u32, bool)> {
+        let (begun, part) = self.head?;
+        Some((begun, part, self.last?))
+    }
+
+    /// Where its checkpoint begins, if its own head or that of what came before says so.
+    pub(super) fn begun(&self) -> Option<u64> {
+        self.head.map(|(begun, _)| begun)
+    }
+
+    /// Whether it is the first of a checkpoint that begins in this segment: what is true before the segment's first group.
+    pub(super) fn begins(&self, segment: u64) -> bool {
+        self.head == Some((segment, 0))
+    }
+}
+
+/// The parts, and the positions of all their entries: a part is at the front of its group, and no other entry among its own.
+/// One in which something is missing is two: what stands before the gap, and what stands behind it.
 pub(super) fn parts(bytes: &[u8], salt: u64, scan: &Scan) -> (Vec<FoundPart>, Vec<u64>) {
-    let (mut found, mut all, mut run) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut open, mut expected) = (None, 0);
+    let (mut found, mut run, mut expected) = (Vec::new(), FoundPart::default(), 0);
     for position in &scan.entries {
         if *position != expected {
-            // What is behind the gap may be the group's own.
-            if open.take().is_some() { all.append(&mut run) } else { run.clear() }
+            // What is behind the gap may be the group's own, and so may be what stands before it.
+            found.extend(Some(std::mem::take(&mut run)).filter(|part| part.head.is_some() || part.is_account));
         }
         let Some((entry, len)) = entry_at(bytes, salt, *position) else { continue };
         expected = position + len;
+        run.is_account |= is_account(&entry);
         match entry {
-            Entry::Checkpoint { begun, part, .. } => (open, run) = (Some((begun, part)), vec![*position]),
-            Entry::CheckpointEnd { last } => {
-                run.push(*position);
-                if let Some((begun, part)) = open.take() {
-                    found.push(FoundPart { begun, part, last, entries: run.clone() });
-                }
-                all.append(&mut run);
+            Entry::Checkpoint { begun, part, .. } => {
+                run = FoundPart { head: Some((begun, part)), entries: vec![*position], ..FoundPart::default() };
             }
-            Entry::Incarnation { .. } | Entry::Lane { .. } | Entry::Cut { .. } => run.push(*position),
-            ref entry if is_account(entry) => run.push(*position),
-            _ => (open, run) = (None, Vec::new()),
+            Entry::CheckpointEnd { last } => {
+                run.entries.push(*position);
+                found.push(FoundPart { last: Some(last), ..std::mem::take(&mut run) });
+            }
+            Entry::Incarnation { .. } | Entry::Lane { .. } | Entry::Cut { .. } => run.entries.push(*position),
+            ref entry if is_account(entry) => run.entries.push(*position),
+            _ => run = FoundPart::default(),
         }
     }
+    let all = found.iter().flat_map(|part| part.entries.iter().copied()).collect();
     (found, all)
 }
 
@@ -56,8 +77,10 @@ pub(super) fn checkpoint(chain: &[(u64, Looked)]) -> Option<Vec<(usize, usize)>>
     // (number, last, segment's place, place among its parts)
     let mut parts = Vec::new();
     for (segment, (_, looked)) in chain.iter().enumerate() {
-        for (place, part) in looked.parts.iter().enumerate().filter(|(_, part)| part.begun == *begun) {
-            parts.push((part.part, part.last, segment, place));
+        for (place, part) in looked.parts.iter().enumerate() {
+            if let Some((_, number, last)) = part.whole().filter(|(of, ..)| of == begun) {
+                parts.push((number, last, segment, place));
+            }
         }
     }
     parts.sort_unstable();
@@ -105,7 +128,7 @@ fn way_back(
         at = previous;
         way.push(at);
         if at > from {
-            previous = header(disk, at, *found.get(&at)?).ok()??.previous;
+            previous = Copies::read(disk, at, *found.get(&at)?).ok()?.header?.previous;
         }
     }
     way.reverse();

@@ -119,72 +119,74 @@ const VOLATILE: u16 = 1;
 /// Of a cut's partition: the batch goes without its records' times.
 const TIMELESS: u32 = 1 << 31;
 
-/// Reads a payload. `None`: it is not of that kind, or not whole.
+/// Reads a payload. `None`: it is not of that kind, not whole, or has numbers that no log comes to.
 pub(super) fn parse(kind: Kind, payload: &[u8]) -> Option<Entry<'_>> {
     let mut input = In(payload);
     let entry = match kind {
         Kind::Rows => Entry::Rows(parse_rows(&mut input)?),
         Kind::Cut => {
-            let (cut, lane, incarnation, partition) = (input.u64()?, input.u64()?, input.u64()?, input.u32()?);
+            let (cut, lane, incarnation) = (input.number()?, input.number()?, input.number()?);
+            let partition = input.u32()?;
             let (producer_id, epoch, sequence) = (input.u64()? as i64, input.u16()? as i16, input.u32()? as i32);
             let (partition, timeless) = ((partition & !TIMELESS) as i32, partition & TIMELESS != 0);
             let cut = CutHead { cut, lane, incarnation, partition, producer_id, epoch, sequence, timeless };
             Entry::Cut { cut, rows: Runs::parse(&mut input)? }
         }
         Kind::Done => {
-            let (cut, lane, base_offset) = (input.u64()?, input.u64()?, input.u64()? as i64);
+            let (cut, lane, base_offset) = (input.number()?, input.number()?, input.u64()? as i64);
             Entry::Done { cut, lane, base_offset, rows: Runs::parse(&mut input)? }
         }
         Kind::EndRows => {
-            let (lane, reason) = (input.u64()?, Reason::from_number(input.u8()?)?);
+            let (lane, reason) = (input.number()?, Reason::from_number(input.u8()?)?);
             Entry::EndRows { lane, reason, rows: Runs::parse(&mut input)? }
         }
         Kind::EndCut => {
-            let (cut, lane, reason) = (input.u64()?, input.u64()?, Reason::from_number(input.u8()?)?);
+            let (cut, lane, reason) = (input.number()?, input.number()?, Reason::from_number(input.u8()?)?);
             Entry::EndCut { cut, lane, reason, rows: Runs::parse(&mut input)? }
         }
         Kind::Incarnation => Entry::Incarnation {
-            number: input.u64()?,
+            number: input.number()?,
             topic_id: input.u128()?,
             partitions: input.u32()?,
             sink: input.text()?,
             topic: input.text()?,
             cluster: input.text()?,
         },
-        Kind::Session => Entry::Session { session: input.u64()?, payload: input.rest() },
-        Kind::SessionEnded => Entry::SessionEnded { session: input.u64()? },
+        Kind::Session => Entry::Session { session: input.number()?, payload: input.rest() },
+        Kind::SessionEnded => Entry::SessionEnded { session: input.number()? },
         Kind::Opened => {
-            let (session, packet_id) = (input.u64()?, input.u16()?);
+            let (session, packet_id) = (input.number()?, input.u16()?);
             let count = u32::try_from(input.0.len() / 16).ok()?;
             Entry::Opened { session, packet_id, rows: Listed::parse(count, &mut input)? }
         }
-        Kind::Released => Entry::Released { session: input.u64()?, packet_id: input.u16()? },
+        Kind::Released => Entry::Released { session: input.number()?, packet_id: input.u16()? },
         Kind::Commit => {
-            let (group, start, wall_ms) = (input.u64()?, input.u64()?, input.u64()? as i64);
+            let (group, start, wall_ms) = (input.number()?, input.number()?, input.u64()? as i64);
             Entry::Commit { group, start, wall_ms, count: input.u32()?, checksum: input.u32()? }
         }
         Kind::Checkpoint => {
-            let (begun, part, next_incarnation, next_lane) = (input.u64()?, input.u32()?, input.u64()?, input.u64()?);
-            let (next_cut, next_session) = (input.u64()?, input.u64()?);
+            let (begun, part) = (input.number()?, input.u32()?);
+            let (next_incarnation, next_lane) = (input.number()?, input.number()?);
+            let (next_cut, next_session) = (input.number()?, input.number()?);
             Entry::Checkpoint { begun, part, next_incarnation, next_lane, next_cut, next_session }
         }
         Kind::Lane => Entry::Lane {
-            lane: input.u64()?,
+            lane: input.number()?,
             partition: input.u32()? as i32,
-            next: input.u64()?,
-            open_below: input.u64()?,
+            next: input.number()?,
+            open_below: input.number()?,
             landed: input.u64()? as i64,
             volatile: input.u16()? & VOLATILE != 0,
             sink: input.text()?,
             topic: input.text()?,
         },
-        Kind::Spans => Entry::Spans { lane: input.u64()?, spans: Spans::parse(&mut input)? },
-        Kind::Segment => Entry::Segment { segment: input.u64()?, salt: input.u64()?, end: input.u64()? },
+        Kind::Spans => Entry::Spans { lane: input.number()?, spans: Spans::parse(&mut input)? },
+        Kind::Segment => Entry::Segment { segment: input.number()?, salt: input.u64()?, end: input.number()? },
         Kind::SessionAt => Entry::SessionAt {
-            session: input.u64()?,
-            segment: input.u64()?,
-            position: input.u64()?,
-            bytes: input.u64()?,
+            session: input.number()?,
+            segment: input.number()?,
+            position: input.number()?,
+            bytes: u64::from(u32::try_from(input.u64()?).ok()?),
         },
         Kind::CheckpointEnd => Entry::CheckpointEnd { last: input.u8()? == 1 },
         Kind::LanesForgotten => Entry::LanesForgotten { lanes: Runs::parse(&mut input)? },
@@ -204,13 +206,16 @@ fn parse_rows<'a>(input: &mut In<'a>) -> Option<Rows<'a>> {
     let origins = Listed::parse(origins, input)?;
     let deadlines = Listed::parse(deadlines, input)?;
     let hashes = Listed::parse(hashes, input)?;
+    // A record takes some bytes.
+    if run.count > input.0.len() as u64 {
+        return None;
+    }
     Some(Rows { lane, run, base_timestamp, origins, deadlines, hashes, records: input.rest() })
 }
 
 /// Lane and numbers of a block, from the front of its payload.
 pub(super) fn rows_head(input: &mut In<'_>) -> Option<(u64, RowRun)> {
-    let (lane, first, count) = (input.u64()?, input.u64()?, input.u32()?);
+    let (lane, first, count) = (input.number()?, input.number()?, input.u32()?);
     let run = RowRun { first, count: u64::from(count) };
-    let sound = count > 0 && i32::try_from(count).is_ok() && first.checked_add(run.count).is_some();
-    sound.then_some((lane, run))
+    (count > 0 && i32::try_from(count).is_ok()).then_some((lane, run))
 }

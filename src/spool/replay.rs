@@ -2,22 +2,85 @@
 //! is ended because it cannot be.
 
 use crate::record::stored::{NO_BATCH, RowRun};
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use super::codec::NUMBER_MAX;
+use super::damage::{Damage, What};
 use super::entry::{Cut, Entry, Span};
-use super::format::HEADER_BYTES;
+use super::format::{ALIGN, HEADER_BYTES, NONE, claim};
 use super::lists::Runs;
+use super::look::Looked;
 use super::parts::FoundPart;
-use super::recovery::{Looked, Recovered, Unproven};
-use super::segment::entry_at;
+use super::recovery::{LostRecord, Recovered, Unproven, record_head};
+use super::segment::{Rot, entry_at};
 use super::state::Lane;
+use crate::limits::PARTITIONS_OF_TOPIC_MAX;
 
 /// Rows of a gap in a lane's numbers behind damage, at most: a larger one was left out.
 const LOST_MAX: u64 = 1 << 16;
 
 impl Recovered {
+    /// Makes the state of what was read, the newest segment first: of the checkpoint that the oldest begins with, if `base` has its
+    /// parts, and all that came after it. Without one the first segment of a log begins with nothing, and any other with what can be
+    /// read of its checkpoint.
+    pub(super) fn fold(&mut self, chain: &[(u64, Looked)], base: Option<&[(usize, usize)]>) {
+        let mends = base.is_none() || self.fate_open || chain.iter().any(|(_, looked)| !looked.scan.rot.is_empty());
+        match base {
+            Some(base) => {
+                for (place, part) in base {
+                    let (segment, looked) = &chain[*place];
+                    self.take_up(*segment, looked, &looked.parts[*part]);
+                }
+            }
+            None => self.begin_with_the_rest(chain),
+        }
+        for (segment, looked) in chain.iter().rev() {
+            // What damage has taken from an older one may stand in the checkpoint that this one begins with.
+            for part in looked.parts.iter().filter(|part| mends && part.begins(*segment)) {
+                self.mend(looked, part);
+            }
+            self.replay(*segment, looked);
+        }
+        // A checkpoint may know of it: where it stands here it is found missing when it is read, and what stands behind this replaces it.
+        let place = |lost: &LostRecord| self.state.place_of(lost.number);
+        for lost in self.lost.values_mut() {
+            lost.has_older = place(lost).is_some_and(|place| place < (lost.segment, lost.position));
+        }
+        self.lost.retain(|_, lost| lost.has_older || place(lost).is_none());
+        let entries = self.rot.iter().map(|rot| Damage {
+            segment: rot.segment,
+            position: rot.position,
+            bytes: rot.bytes,
+            what: What::Entries,
+        });
+        self.damage.extend(entries);
+    }
+
+    fn begin_with_the_rest(&mut self, chain: &[(u64, Looked)]) {
+        let Some((begun, _)) = chain.last().filter(|(_, oldest)| oldest.header.previous != NONE) else { return };
+        self.fate_open = true;
+        self.damage.push(Damage { segment: *begun, position: HEADER_BYTES as u64, bytes: 0, what: What::Checkpoint });
+        let mut of = *begun;
+        for (_, looked) in chain.iter().rev() {
+            for part in &looked.parts {
+                of = part.begun().unwrap_or(of);
+                if of == *begun {
+                    self.mend(looked, part);
+                }
+            }
+        }
+    }
+
+    fn mend(&mut self, looked: &Looked, part: &FoundPart) {
+        for position in &part.entries {
+            if let Some((entry, _)) = entry_at(&looked.bytes, looked.header.salt, *position) {
+                self.state.mend(&entry);
+            }
+        }
+    }
+
     /// Takes a part of the checkpoint that the replay begins with.
-    pub(super) fn take_up(&mut self, segment: u64, looked: &Looked, part: &FoundPart) {
+    fn take_up(&mut self, segment: u64, looked: &Looked, part: &FoundPart) {
         for position in &part.entries {
             if let Some((entry, len)) = entry_at(&looked.bytes, looked.header.salt, *position) {
                 self.state.apply(segment, *position, len, &entry);
@@ -26,15 +89,16 @@ impl Recovered {
     }
 
     /// Takes all else that stands in a segment.
-    pub(super) fn replay(&mut self, segment: u64, looked: &Looked) {
+    fn replay(&mut self, segment: u64, looked: &Looked) {
         let salt = looked.header.salt;
         let held = self.state.segments.entry(segment).or_default();
-        (held.salt, held.end) = (salt, looked.scan.end);
+        (held.salt, held.end) = (salt, looked.scan.end.min(looked.bytes.len() as u64));
         let (mut gap, mut rot) = (None, looked.scan.rot.iter().peekable());
         let mut of_checkpoints = looked.of_checkpoints.iter().peekable();
         for position in &looked.scan.entries {
             while let Some(passed) = rot.next_if(|rot| rot.position < *position) {
                 gap = Some((segment, passed.position));
+                self.lost_records(looked, passed);
             }
             if of_checkpoints.next_if_eq(&position).is_some() {
                 continue;
@@ -57,11 +121,30 @@ impl Recovered {
             if let Some(gap) = gap {
                 self.lost_rows(&entry, gap);
             }
+            if let Entry::Session { session, .. } | Entry::SessionEnded { session } = entry {
+                self.lost.remove(&session);
+            }
             self.state.apply(segment, *position, len, &entry);
         }
+        rot.for_each(|passed| self.lost_records(looked, passed));
         self.fate_open |= !looked.scan.rot.is_empty();
         self.rot.extend_from_slice(&looked.scan.rot);
         self.torn_bytes += looked.scan.torn_bytes;
+    }
+
+    /// Records whose entries seem to begin in damaged bytes. What comes of their numbers later counts.
+    fn lost_records(&mut self, looked: &Looked, rot: &Rot) {
+        let end = (rot.position + rot.bytes).min(looked.bytes.len() as u64);
+        for position in (rot.position..end).step_by(ALIGN) {
+            let head = &looked.bytes[position as usize..];
+            if claim(head, looked.header.salt).is_some()
+                && let Some((number, format)) = record_head(head).filter(|(number, _)| *number < NUMBER_MAX)
+            {
+                let segment = rot.segment;
+                let lost = LostRecord { number, segment, position, format: Some(format), has_older: false };
+                self.lost.insert(number, lost);
+            }
+        }
     }
 
     /// Numbers that a lane lacks behind damage: rows that live and cannot be read. A drain finds that out and counts them. More
@@ -103,12 +186,13 @@ impl Recovered {
     }
 
     /// Notes that fates are open, and ends what cannot be: rows whose segment is gone or whose lane has lost its name, and cuts
-    /// of which some rows are.
-    pub(super) fn settle(&mut self, found: &BTreeMap<u64, u64>) {
+    /// of which some rows are, or that no Kafka has a partition for.
+    pub(super) fn settle(&mut self) {
+        self.note_gone();
         if self.fate_open {
             self.end(&Entry::FateOpen);
         }
-        let is_gone = |lane: &Lane, span: &Span| lane.is_nameless() || !found.contains_key(&span.segment);
+        let is_gone = |lane: &Lane, span: &Span| lane.is_nameless() || !self.on_disk.contains_key(&span.segment);
         let gone = |(number, lane): (u64, &Lane)| {
             let spans = lane.spans().filter(|span| is_gone(lane, span));
             spans.map(|span| (number, span.run)).collect::<Vec<_>>()
@@ -118,7 +202,10 @@ impl Recovered {
             let (reason, rows) = (super::Reason::Rotten, Runs::new(std::slice::from_ref(&run)));
             self.end(&Entry::EndRows { lane, reason, rows });
         }
-        let lost = |cut: &&Cut| cut.rows.iter().any(|run| self.live_rows(cut.head.lane, *run) < run.count);
+        let lost = |cut: &&Cut| {
+            usize::try_from(cut.head.partition).is_ok_and(|partition| partition >= PARTITIONS_OF_TOPIC_MAX)
+                || cut.rows.iter().any(|run| self.live_rows(cut.head.lane, *run) < run.count)
+        };
         let void: Vec<Cut> = self.state.cuts().filter(lost).cloned().collect();
         // The youngest first, as the producer takes them back.
         for Cut { head, rows } in void.iter().rev() {
@@ -130,6 +217,23 @@ impl Recovered {
             let reason = super::Reason::Void;
             self.end(&Entry::EndCut { cut: head.cut, lane: head.lane, reason, rows: Runs::new(rows) });
         }
+    }
+
+    /// Segments that are not there though something lives in them; and no segment holds more than its file.
+    fn note_gone(&mut self) {
+        let unproven = self.unproven.as_mut().map(|unproven| &mut unproven.state);
+        for state in std::iter::once(&mut self.state).chain(unproven) {
+            for (segment, held) in &mut state.segments {
+                let bytes = self.on_disk.get(segment).copied();
+                held.end = held.end.min(bytes.unwrap_or(u64::MAX));
+            }
+        }
+        let spans = self.state.lanes().flat_map(|(_, lane)| lane.spans().map(|span| span.segment));
+        let sessions = self.state.sessions.values().map(|(segment, ..)| *segment);
+        let gone: BTreeSet<u64> = spans.chain(sessions).filter(|segment| !self.on_disk.contains_key(segment)).collect();
+        let is_told = |segment: &u64| self.damage.iter().any(|damage| damage.segment == *segment);
+        let untold: Vec<_> = gone.into_iter().filter(|segment| !is_told(segment)).collect();
+        self.damage.extend(untold.into_iter().map(|segment| Damage::of(segment, What::Gone)));
     }
 
     fn end(&mut self, entry: &Entry<'_>) {

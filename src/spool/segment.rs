@@ -30,8 +30,8 @@ pub struct Scan {
     pub torn_bytes: u64,
     /// Number of the last group, 0 without one.
     pub group: u64,
-    /// The first kind of entry that this program does not know and must not skip.
-    pub unknown: Option<u8>,
+    /// The first entry of a kind that this program does not know and must not skip: its position and kind.
+    pub unknown: Option<(u64, u8)>,
     /// Where the last group starts, if nothing behind it says that it was durable.
     pub unproven: Option<u64>,
 }
@@ -40,8 +40,13 @@ pub struct Scan {
 /// what a later commit calls durable.
 #[must_use]
 pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Scan {
+    scan_from(bytes, segment, salt, known_end, 0)
+}
+
+/// The same of a segment of which all before `noted` is known to be durable.
+pub(super) fn scan_from(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>, noted: u64) -> Scan {
     let mut found = Vec::new();
-    let (mut at, mut last_group, mut durable) = (HEADER_BYTES, 0, HEADER_BYTES as u64);
+    let (mut at, mut last_group, mut durable) = (HEADER_BYTES, 0, noted.max(HEADER_BYTES as u64));
     let mut whole_from = at;
     let (mut sum, mut count) = (0, 0);
     let mut expected = at;
@@ -53,26 +58,30 @@ pub fn scan(bytes: &[u8], segment: u64, salt: u64, known_end: Option<u64>) -> Sc
         }
         at = position + entry.len;
         expected = at;
-        found.push((position as u64, entry.len as u64));
+        let parsed = entry.parsed();
         if entry.kind.is_none() && entry.number < SKIPPED_FROM {
             unknown = unknown.or(Some((position as u64, entry.number)));
         }
-        if let Some(Entry::Commit { group, start, count: stated, checksum, .. }) = entry.parsed() {
-            if start >= durable {
+        // A whole entry that says nothing that can be is damage of what wrote it.
+        if parsed.is_some() || entry.kind.is_none() {
+            found.push((position as u64, entry.len as u64));
+        }
+        if let Some(Entry::Commit { group, start, count: stated, checksum, .. }) = parsed {
+            if (durable..=position as u64).contains(&start) {
                 (durable, unproven) = (start, None);
             }
             if start == whole_from as u64 && (sum, count) == (checksum, stated) {
-                (durable, unproven) = (at as u64, Some(start));
+                (durable, unproven) = (durable.max(at as u64), Some(start));
             }
-            last_group = if durable == at as u64 || known_end.is_some() { group } else { last_group };
+            last_group = if durable >= at as u64 || known_end.is_some() { group } else { last_group };
             (whole_from, sum, count) = (at, 0, 0);
         } else {
             (sum, count) = (crc32c::crc32c_append(sum, &entry.crc.to_be_bytes()), count + 1);
         }
     }
-    let end = known_end.unwrap_or(durable).min(bytes.len() as u64);
-    let unproven = unproven.filter(|_| known_end.is_none());
-    let unknown = unknown.filter(|(position, _)| *position < end).map(|(_, kind)| kind);
+    let end = known_end.unwrap_or(durable);
+    let unproven = unproven.filter(|start| known_end.is_none() && *start >= noted);
+    let unknown = unknown.filter(|(position, _)| *position < end);
     Scan { unproven, unknown, ..sort_out(bytes, segment, &found, end, last_group) }
 }
 

@@ -96,7 +96,7 @@ impl Log {
 
     /// Segments that a start may read and nothing lives in, with their bytes.
     pub(super) fn kept_empty(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
-        let begun = self.flight.as_ref().filter(|flight| flight.begins).map(|flight| flight.segment);
+        let begun = self.flight.as_ref().filter(|flight| flight.begins.is_some()).map(|flight| flight.segment);
         let bytes = |segment| self.on_disk.get(&segment).map(|bytes| (segment, *bytes));
         let kept = self.chain.iter().chain(begun).filter_map(bytes);
         kept.filter(|(segment, _)| self.need(*segment) == Need::Start)

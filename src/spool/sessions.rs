@@ -41,6 +41,11 @@ impl Log {
         self.put(&Entry::SessionEnded { session }, 1)
     }
 
+    /// The segment of a session makes no sense, or a part of it: its file stays for somebody to look at when the segment is freed.
+    pub fn set_aside(&mut self, session: u64) {
+        self.damaged.extend(self.state.place_of(session).map(|(segment, _)| segment));
+    }
+
     /// A packet id is free again. PUBCOMP waits for it.
     ///
     /// # Errors

@@ -34,6 +34,10 @@ pub(crate) struct SimDisk {
     pub(crate) read: std::cell::RefCell<BTreeMap<u64, u64>>,
     /// Sectors that cannot be read, of 512 bytes each: segment and number.
     pub(crate) bad: BTreeSet<(u64, u64)>,
+    /// It keeps the note; the note, and the one before, which a power cut may bring back.
+    keeps_notes: bool,
+    pub(crate) note: Option<Vec<u8>>,
+    earlier_note: Option<Vec<u8>>,
     /// Segments of which a copy stays.
     pub(crate) set_aside: BTreeSet<u64>,
     /// Reads that are answered "later".
@@ -86,6 +90,16 @@ impl Disk for SimDisk {
         self.set_aside.insert(segment);
     }
 
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.note.clone()
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        if self.keeps_notes {
+            self.earlier_note = self.note.replace(note.to_vec());
+        }
+    }
+
     fn free(&mut self, segment: u64) {
         self.due.push_back((self.answers_at, Completion::Freed { segment }));
     }
@@ -96,7 +110,7 @@ impl Disk for SimDisk {
             return Err(ReadError::Later);
         }
         let file = self.files.get(&segment).ok_or(ReadError::Missing)?;
-        let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Missing)?;
+        let bytes = file.view.get(at as usize..at as usize + into.len()).ok_or(ReadError::Damaged)?;
         let sectors = (segment, at / 512)..(segment, (at + into.len() as u64).div_ceil(512));
         if let Some((_, bad)) = self.bad.range(sectors).next() {
             // What the disk gives beside it in the same piece of 64 KiB tells whether it is there.
@@ -111,6 +125,11 @@ impl Disk for SimDisk {
 }
 
 impl SimDisk {
+    /// One that keeps the note.
+    pub(crate) fn with_notes(keeps_notes: bool) -> Self {
+        Self { keeps_notes, ..Self::default() }
+    }
+
     /// One with these segments.
     pub(crate) fn of(files: BTreeMap<u64, Vec<u8>>) -> Self {
         let file = |bytes: Vec<u8>| File { durable: bytes.clone(), view: bytes, created: true, ..File::default() };
@@ -212,6 +231,9 @@ impl SimDisk {
             }
         }
         self.syncs.clear();
+        if self.keeps_notes && random.u8(..4) == 0 {
+            self.note = self.earlier_note.take();
+        }
     }
 
     /// No fault that was ordered happens any more.

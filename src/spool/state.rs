@@ -143,6 +143,12 @@ impl State {
         self.sessions.keys().copied()
     }
 
+    /// Where a session is written: segment and position.
+    #[must_use]
+    pub fn place_of(&self, session: u64) -> Option<(u64, u64)> {
+        self.sessions.get(&session).map(|(segment, position, _)| (*segment, *position))
+    }
+
     /// How many.
     #[must_use]
     pub fn sessions_count(&self) -> usize {
@@ -237,14 +243,14 @@ impl State {
                 (self.next_cut, self.next_session) = (*next_cut, *next_session);
             }
             Entry::LanesForgotten { lanes } => {
-                for lane in lanes.iter().flat_map(|run| run.first..run.end()) {
-                    if self.is_idle(lane) {
-                        self.retire(lane);
-                    }
-                }
+                let there = |run: RowRun| self.lanes.range(run.first..run.end()).map(|(number, _)| *number);
+                let idle: Vec<u64> = lanes.iter().flat_map(there).filter(|lane| self.is_idle(*lane)).collect();
+                idle.into_iter().for_each(|lane| self.retire(lane));
             }
             Entry::IncarnationsForgotten { numbers } => {
-                numbers.iter().flat_map(|run| run.first..run.end()).for_each(|number| self.retire_incarnation(number));
+                let there = |run: RowRun| self.incarnations.range(run.first..run.end()).map(|(number, _)| *number);
+                let numbers: Vec<u64> = numbers.iter().flat_map(there).collect();
+                numbers.into_iter().for_each(|number| self.retire_incarnation(number));
             }
             Entry::Lane { lane, partition, next, open_below, landed, volatile, sink, topic } => {
                 let (partition, next, open_below) = (*partition, *next, *open_below);
@@ -263,6 +269,28 @@ impl State {
             Entry::VolatileEnded => self.end_lanes(|lane| lane.volatile),
             Entry::FateOpen => self.lanes.values_mut().for_each(|lane| lane.open_below = lane.next),
             Entry::Commit { .. } | Entry::CheckpointEnd { .. } | Entry::Batch { .. } => {}
+        }
+    }
+
+    /// Takes an entry of a checkpoint that is not whole, or is not the one that the fold begins with: it is true of the moment that the
+    /// fold has come to, and may be known already.
+    pub(super) fn mend(&mut self, entry: &Entry<'_>) {
+        match entry {
+            Entry::Checkpoint { next_incarnation, next_lane, next_cut, next_session, .. } => {
+                self.next_incarnation = self.next_incarnation.max(*next_incarnation);
+                self.next_lane = self.next_lane.max(*next_lane);
+                self.next_cut = self.next_cut.max(*next_cut);
+                self.next_session = self.next_session.max(*next_session);
+            }
+            Entry::Spans { lane, spans } => {
+                for span in spans.iter() {
+                    let known = self.known_lane(*lane);
+                    known.next = known.next.max(span.run.end());
+                    drop(self.take(*lane, span.run, span.run.end()));
+                    self.insert(*lane, span);
+                }
+            }
+            other => self.apply(0, 0, 0, other),
         }
     }
 

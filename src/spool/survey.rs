@@ -2,9 +2,11 @@
 
 use super::disk::Disk;
 use super::entry::Entry;
-use super::format::{HEADER_BYTES, Header};
-use super::recovery::{RecoverError, header, read_all, was_durable};
-use super::segment::{Rot, Scan, entry_at, scan};
+use super::format::Header;
+use super::look::{Copies, Headless, content, read_all};
+use super::newest::Newest;
+use super::recovery::RecoverError;
+use super::segment::{Rot, Scan, entry_at, scan, scan_from};
 
 /// A segment that was read, not changed.
 #[derive(Clone, Debug)]
@@ -36,22 +38,22 @@ impl Surveyed {
 /// # Errors
 /// Another version, or the disk cannot read it.
 pub fn survey(disk: &impl Disk, segment: u64, len: u64, known_end: Option<u64>) -> Result<Surveyed, RecoverError> {
-    let (header, (bytes, _)) = (header(disk, segment, len)?, read_all(disk, segment, len)?);
-    let scan = header.map(|header| scan(&bytes, segment, header.salt, known_end)).unwrap_or_default();
+    let Copies { header, damaged, .. } = Copies::read(disk, segment, len)?;
+    let note = Newest::read(disk).0.filter(|note| note.header.segment == segment);
+    let header = header.or(note.map(|note| note.header));
+    // A file may be longer than its header says, and of what is without one nothing but lengths can be said.
+    let content = header.map_or(0, |header| content(len, &header));
+    let (bytes, _) = read_all(disk, segment, content)?;
+    let durable = |salt: u64| note.map_or(0, |note| note.end_of(salt));
+    let scan = header.map(|of| scan_from(&bytes, segment, of.salt, known_end, durable(of.salt))).unwrap_or_default();
     if let Some(header) = header.filter(|_| scan.entries.is_empty() && known_end.is_none())
         && let Some(found) = batches(disk, segment, len, header)?
     {
         return Ok(found);
     }
-    let mut headers = Vec::new();
-    let holds = !scan.entries.is_empty() || header.is_none() && (known_end.is_some() || was_durable(&bytes));
-    for position in [0, len.saturating_sub(HEADER_BYTES as u64)] {
-        let mut copy = [0; HEADER_BYTES];
-        let read = disk.read(segment, position, &mut copy);
-        if holds && (read.is_err() || header.is_none() || Header::decode(&copy).ok() != header) {
-            headers.push(Rot { segment, position, bytes: HEADER_BYTES as u64 });
-        }
-    }
+    let held = if header.is_none() { Headless::read(disk, segment, len)? } else { Headless::default() };
+    let holds = !scan.entries.is_empty() || header.is_none() && (known_end.is_some() || held.was_durable);
+    let headers = if holds { damaged } else { Vec::new() };
     Ok(Surveyed { header, scan, batches: false, headers, bytes })
 }
 

@@ -10,6 +10,7 @@ mod conformance_flow;
 mod contract;
 mod costs;
 mod cut;
+mod damaged;
 mod dead_letters;
 mod departures;
 mod device;
@@ -18,6 +19,7 @@ mod dropped;
 mod events;
 mod exchanges;
 mod fair;
+mod gauges;
 mod hand_over;
 #[path = "../support/hello.rs"]
 mod hello;

@@ -72,6 +72,11 @@ impl Disk {
         self.files.values_mut().for_each(|file| file.found = true);
     }
 
+    /// A segment's bytes, to be damaged.
+    pub(crate) fn bytes(&mut self, segment: u64) -> &mut Vec<u8> {
+        &mut self.files.get_mut(&segment).expect("there").view
+    }
+
     /// Segments that there are.
     pub(crate) fn segments(&self) -> usize {
         self.files.len()

@@ -192,6 +192,22 @@ impl World {
         self.board.read()[metric as usize]
     }
 
+    /// Where its numbers are.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// What it runs with.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// A letter, and the rest of the turn.
+    pub(crate) fn mail(&mut self, letter: Mail) {
+        self.core.on_mail(&mut self.table, letter);
+        self.turn();
+    }
+
     /// All numbers, as of the last turn.
     pub(crate) fn values(&self) -> Vec<u64> {
         self.board.read()
@@ -471,6 +487,7 @@ pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
         dead_letters: Vec::new(),
         interest: Arc::default(),
         shared_subscriptions: Arc::default(),
+        lost_before: Default::default(),
         rules: &KEPT,
     }
 }

@@ -1,6 +1,7 @@
 //! Sessions that survive a crash: what is noted, in what order, and what a start makes of it.
 
 use super::*;
+use crate::mqtt::packet::SubscriptionOptions;
 use ReasonCode as R;
 
 /// The log's side: a number for each session, a group for each record, in memory.
@@ -302,4 +303,124 @@ fn of_two_sessions_of_one_client_the_later_counts() {
     k.shard.pass(Duration::ZERO);
     assert_eq!(k.shard.wills().len(), 1);
     assert_eq!(k.shard.sessions.len(), 1);
+}
+
+/// Finding D1: a session whose client comes back without asking for it to be kept has no record any more, also where its will was
+/// taken back in the same CONNECT.
+#[test]
+fn finding_d1_a_session_that_is_kept_no_more_is_not_written() {
+    for (delay_s, end) in [(500, Some(End::Lost)), (0, None), (500, None)] {
+        let mut k = Kept::new();
+        let c = k.connect_with_will("c", delay_s);
+        assert_eq!(k.write(), ["kept 11"]);
+        if let Some(end) = end {
+            k.shard.end(c, end);
+        }
+        let c = k.connect("c", false, 0);
+        assert_eq!(k.write(), ["ended 11"], "will delay {delay_s}");
+        k.shard.end(c, End::Left);
+        assert_eq!(k.write(), [""; 0]);
+        assert!(k.log.is_empty());
+        k.crash(&[]);
+    }
+    // An operator ends a session: nothing of it is written while its connection closes.
+    let mut k = Kept::new();
+    let c = k.connect("c", false, 100);
+    k.write();
+    assert_eq!(k.shard.sessions.forget(c.key), Some(c.conn));
+    subscribe(&mut k, c, "a");
+    assert_eq!(k.write(), [""; 0], "a crash would find a session without an interval");
+    k.crash(&[]);
+}
+
+/// Finding U5: a kept session that an operator ends while its client is away leaves no timer.
+#[test]
+fn finding_u5_a_session_that_is_deleted_while_away_leaves_no_timer() {
+    let mut shard = Shard::default();
+    let asked = properties(&[Property::SessionExpiryInterval(100)]);
+    let c = shard.connect(&Connect { properties: asked.as_properties(), ..connect(Version::V5, "c", false) });
+    shard.end(c, End::Lost);
+    assert!(shard.sessions.next_expiry().is_some());
+    assert_eq!(shard.sessions.forget(c.key), None);
+    assert!(shard.sessions.is_empty());
+    assert_eq!(shard.sessions.next_expiry(), None, "it would wait for its interval");
+}
+
+fn subscribe(k: &mut Kept, client: Client, filter: &str) {
+    let options = SubscriptionOptions::from_byte(1).expect("QoS 1");
+    k.shard.sessions.subscribed(client.key, Subscription { filter: filter.into(), options, identifier: 0 });
+}
+
+/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that are to be kept, each as a start reads
+/// it, and when all is over neither log nor timers have anything.
+#[test]
+fn finding_d1_the_log_has_the_kept_sessions_and_no_others() {
+    for seed in 0..3_000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut k = Kept::new();
+        let mut clients: Vec<Client> = Vec::new();
+        for _ in 0..random.usize(1..40) {
+            one_step(&mut k, &mut clients, &mut random);
+            if random.u8(..3) > 0 {
+                continue;
+            }
+            k.write();
+            let kept = |session: &Session| session.expiry_s > 0;
+            let expected = k.shard.sessions.sessions.values().filter(|session| kept(session)).count();
+            assert_eq!(k.log.len(), expected, "seed {seed}");
+            for payload in k.log.values() {
+                client_id(payload).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+            }
+            if random.u8(..8) == 0 {
+                k.crash(&[]);
+                clients.clear();
+                k.write();
+            }
+        }
+        for client in clients {
+            k.shard.end(client, End::Lost);
+        }
+        k.shard.pass(200 * S);
+        k.write();
+        assert!(k.shard.sessions.is_empty() && k.log.is_empty(), "seed {seed}: {:?}", k.log);
+        assert_eq!(k.shard.sessions.next_expiry(), None, "seed {seed}");
+    }
+}
+
+/// Something that a client, its connection, an operator or the clock does.
+fn one_step(k: &mut Kept, clients: &mut Vec<Client>, random: &mut fastrand::Rng) {
+    let name = ["a", "b", "c"][random.usize(..3)];
+    let expiry_s = [0, 50, 100][random.usize(..3)];
+    let asked = properties(&[Property::SessionExpiryInterval(expiry_s)]);
+    let picked = (!clients.is_empty()).then(|| random.usize(..clients.len()));
+    let of = picked.map(|at| clients[at]).filter(|client| {
+        let session = k.shard.sessions.get(client.key);
+        session.is_some_and(|session| session.conn() == Some(client.conn))
+    });
+    match (random.u8(..10), of) {
+        (0..=2, _) => clients.push(k.connect(name, random.bool(), expiry_s)),
+        (3 | 4, _) => {
+            let of_will = properties(&[Property::WillDelayInterval([0, 20, 500][random.usize(..3)])]);
+            let will = Some(will("w", of_will.as_properties()));
+            let client = connect(Version::V5, name, random.bool());
+            clients.push(k.shard.connect(&Connect { will, properties: asked.as_properties(), ..client }));
+        }
+        (5, Some(client)) => k.shard.end(client, End::Lost),
+        (6, Some(client)) => {
+            if let Next::End(end) = k.packet(client, &goodbye(R::SUCCESS, asked.as_properties())) {
+                k.shard.end(client, end);
+            }
+        }
+        (7, Some(client)) => subscribe(k, client, name),
+        (8, _) => {
+            if let Some(key) = k.shard.sessions.find(name)
+                && let Some(conn) = k.shard.sessions.forget(key)
+            {
+                k.shard.sessions.disconnected(key, conn, End::Administrative, k.shard.now);
+            }
+        }
+        (9, _) => k.shard.pass(random.u32(..60) * S),
+        _ => {}
+    }
+    k.shard.wills();
 }

@@ -62,6 +62,8 @@ fn subscriptions(parts: &Parts) -> Vec<Subscription> {
 fn saved(parts: &Parts) -> (Vec<u8>, usize) {
     let mut shard = Shard::default();
     shard.settings.session_expiry_3x_s = parts.expiry_s;
+    shard.sessions.keep();
+    shard.sessions.set_room(usize::MAX);
     shard.admission = parts.auth.as_deref().map(|auth| admission(auth, parts.username.as_deref()));
     let asked = properties(&[Property::SessionExpiryInterval(parts.expiry_s)]);
     let v5 = parts.version == Version::V5;

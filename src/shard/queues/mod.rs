@@ -41,7 +41,7 @@ use super::{Core, Ring};
 pub(super) use self::exchanges::Known;
 pub(super) use self::fullest::Holder;
 pub(crate) use self::saved::{ForShare, Kept, move_queue};
-pub(super) use self::saved::{Marks, is_queue};
+pub(super) use self::saved::{Marks, is_queue, kind_of};
 
 /// How long what was acknowledged may wait for a message that is written down anyway.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);

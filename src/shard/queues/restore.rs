@@ -18,16 +18,13 @@ use super::{ForShare, Holder, Kept};
 type Copies = Vec<(u64, Copy, Rc<Body>)>;
 
 impl Core {
-    /// Takes up messages and queues. `sessions`: those that were taken up, by their numbers in the log. How many messages wait.
-    ///
-    /// # Errors
-    /// Something that this program does not know, in words.
+    /// Takes up messages and queues. `sessions`: those that were taken up, by their numbers in the log.
     pub(in crate::shard) fn restore_queues(
         &mut self,
         kept: &[&RestoredSession],
         sessions: &HashMap<u64, SessionKey>,
         now: Monotonic,
-    ) -> Result<(), String> {
+    ) {
         let mut queues: BTreeMap<u64, (u64, SavedQueue)> = BTreeMap::new();
         let mut messages = Vec::new();
         for RestoredSession { number, payload, .. } in kept {
@@ -52,8 +49,8 @@ impl Core {
                         self.restore_share_message(*number, of, now);
                     }
                 }
-                Some(Err(why)) => return Err(format!("{number}: {why}")),
-                None => return Err(format!("{number}: not a message for kept sessions")),
+                // What none of these is was sorted out.
+                Some(Err(_)) | None => {}
             }
         }
         let mut copies: BTreeMap<u64, Copies> = BTreeMap::new();
@@ -77,6 +74,8 @@ impl Core {
             let (mut copies, queue) = (copies.remove(number).unwrap_or_default(), queues.remove(number));
             if !copies.is_empty() || queue.is_some() {
                 copies.sort_by_key(|(number, ..)| *number);
+                // No session has two of one number.
+                copies.dedup_by_key(|(number, ..)| *number);
                 let restored = self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
                 self.numbers.raise(M::CopiesRecovered, restored as u64);
                 let bounds = self.session_settings.queue;
@@ -85,7 +84,6 @@ impl Core {
             }
         }
         self.tell_exchanges(now, sessions);
-        Ok(())
     }
 
     fn until(&self, deadline: Deadline) -> Option<Monotonic> {

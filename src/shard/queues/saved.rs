@@ -9,13 +9,13 @@
 
 use smallvec::SmallVec;
 
+use crate::buffer::RecordKind;
 use crate::kafka::producer::row_log::Origin;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::mqtt::topic::is_shared;
-use crate::session::{Copy, SavedQueue};
+use crate::session::{COPY_NUMBER_MAX, Copy, SavedQueue};
 
-use super::super::delivery::publish_of;
-use super::super::stored::{Deadline, put_deadline, take_deadline};
+use super::super::stored::{Deadline, put_deadline, stored_publish, take_deadline};
 
 const MESSAGE: u8 = 0x81;
 const QUEUE: u8 = 0x82;
@@ -33,7 +33,7 @@ pub(crate) struct Recipient {
     /// Its number in the log.
     pub(crate) session: u64,
     /// The number of the copy.
-    pub(super) number: u64,
+    pub(crate) number: u64,
     qos: QoS,
     retain: bool,
     identifiers: SmallVec<[u32; 2]>,
@@ -72,7 +72,7 @@ impl Recipient {
         };
         let recipient = Self {
             session: u64::from_be_bytes(*session),
-            number: u64::from_be_bytes(*number),
+            number: Some(u64::from_be_bytes(*number)).filter(|number| *number < COPY_NUMBER_MAX)?,
             qos,
             retain: flags & 4 != 0,
             identifiers: identifiers.iter().map(|identifier| u32::from_be_bytes(*identifier)).collect(),
@@ -151,7 +151,7 @@ impl<'a> ForShare<'a> {
         let from = (usize::from(u16::from_be_bytes(*shard)), u64::from_be_bytes(*number));
         let text = std::str::from_utf8(text).ok().filter(|text| is_shared(text))?;
         let from = Some(from).filter(|(shard, _)| *shard != usize::from(u16::MAX));
-        publish_of(packet).map(|_| Self { deadline, from, key: u32::from_be_bytes(*key), text, packet })
+        stored_publish(packet).map(|_| Self { deadline, from, key: u32::from_be_bytes(*key), text, packet })
     }
 }
 
@@ -185,7 +185,18 @@ fn decode_exchange(bytes: &[u8]) -> Option<(usize, Origin, Marks)> {
 
 /// Whether what a log keeps is of a queue.
 pub(in crate::shard) fn is_queue(payload: &[u8]) -> bool {
-    payload.first().is_some_and(|format| [MESSAGE, QUEUE, EXCHANGE, FOR_SHARE, EXCHANGE_OF_SHARES].contains(format))
+    payload.first().is_some_and(|format| kind_of(*format).is_some())
+}
+
+/// What is kept with this first byte. `None`: something that is not of a queue.
+pub(in crate::shard) const fn kind_of(format: u8) -> Option<RecordKind> {
+    match format {
+        MESSAGE => Some(RecordKind::Queued),
+        QUEUE => Some(RecordKind::Queue),
+        EXCHANGE | EXCHANGE_OF_SHARES => Some(RecordKind::Exchange),
+        FOR_SHARE => Some(RecordKind::Shared),
+        _ => None,
+    }
 }
 
 /// What the log keeps for sessions beside them.
@@ -238,12 +249,12 @@ impl<'a> Kept<'a> {
             let (recipient, behind) = Recipient::take(rest)?;
             (rest, _) = (behind, to.push(recipient));
         }
-        publish_of(rest).map(|_| Self::Message { deadline, to, packet: rest })
+        stored_publish(rest).map(|_| Self::Message { deadline, to, packet: rest })
     }
 
     /// The message.
     pub(super) fn publish(packet: &'a [u8]) -> Option<Publish<'a>> {
-        publish_of(packet)
+        stored_publish(packet)
     }
 }
 
@@ -275,7 +286,13 @@ mod tests {
     use crate::mqtt::property::Properties;
 
     fn recipients() -> impl Strategy<Value = Vec<Recipient>> {
-        let of = (any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>(), prop::collection::vec(any::<u32>(), 0..40));
+        let of = (
+            any::<u64>(),
+            0..COPY_NUMBER_MAX,
+            any::<bool>(),
+            any::<bool>(),
+            prop::collection::vec(any::<u32>(), 0..40),
+        );
         let recipient = of.prop_map(|(session, number, twice, retain, identifiers)| {
             let qos = if twice { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
             Recipient::new(session, number, &Copy { qos, retain, identifiers: identifiers.into(), share: None })

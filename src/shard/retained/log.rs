@@ -117,25 +117,15 @@ impl Core {
         self.confirm(home, count, Retained::confirmations);
     }
 
-    /// Retained messages of an earlier start.
-    ///
-    /// # Errors
-    /// One that this program does not know, in words.
-    pub(in crate::shard) fn restore_retained(
-        &mut self,
-        number: u64,
-        payload: &[u8],
-        now: Monotonic,
-    ) -> Result<(), String> {
-        let Some(buffer) = &mut self.outlets.buffer else { return Ok(()) };
-        let Some((deadline, publisher, publish)) = saved::decode(payload) else {
-            return Err(format!("retained message {number}: damaged, or of another program"));
-        };
+    /// A retained message of an earlier start.
+    pub(in crate::shard) fn restore_retained(&mut self, number: u64, payload: &[u8], now: Monotonic) {
+        let (Some(buffer), Some(found)) = (&mut self.outlets.buffer, saved::decode(payload)) else { return };
+        let (deadline, publisher, publish) = found;
         let topic = TopicKey::new(publish.topic);
         let until = deadline.map(|(wall_ms, left_ms)| buffer.until(wall_ms, left_ms));
         if until.is_some_and(|until| until <= now) {
             buffer.end_session(number);
-            return Ok(());
+            return;
         }
         let mut value = with_time_left(&publish, until, now, |publish, since| Value::new(publish, publisher, since));
         // Its own interval may be longer than what was allowed.
@@ -146,6 +136,5 @@ impl Core {
         }
         self.retained.insert(topic, value);
         self.numbers.set(M::RetainedMessages, self.retained.topics.len() as u64);
-        Ok(())
     }
 }

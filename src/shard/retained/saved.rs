@@ -4,8 +4,7 @@
 
 use crate::mqtt::packet::Publish;
 
-use super::super::delivery::publish_of;
-use super::super::stored::{Deadline, put_deadline, take_deadline};
+use super::super::stored::{Deadline, put_deadline, stored_publish, take_deadline};
 use super::Publisher;
 
 /// No format of a session.
@@ -38,7 +37,7 @@ pub(super) fn decode(payload: &[u8]) -> Option<(Deadline, Publisher, Publish<'_>
     } else {
         (Publisher::default(), rest)
     };
-    let publish = publish_of(packet).filter(|publish| publish.retain)?;
+    let publish = stored_publish(packet).filter(|publish| publish.retain && !publish.payload.is_empty())?;
     Some((deadline, publisher, publish))
 }
 

@@ -225,7 +225,7 @@ fn a_group_with_a_part_that_is_torn_at_any_byte_is_there_or_not() {
         log.flush(&mut disk, Monotonic((turn + 1) << 40), WallMs(7));
         let flight = log.flight.as_ref().filter(|flight| flight.part.is_some() && !log.in_flight.is_empty());
         let Some((segment, begins, start, end)) =
-            flight.map(|flight| (flight.segment, flight.begins, flight.group_start, flight.end))
+            flight.map(|flight| (flight.segment, flight.begins.is_some(), flight.group_start, flight.end))
         else {
             disk.answer().into_iter().for_each(|answer| log.complete(&mut disk, answer));
             continue;

@@ -1,4 +1,5 @@
 mod damage;
+mod damaged_start;
 mod faults;
 mod format;
 mod full;

@@ -1,0 +1,217 @@
+//! A segment as a start reads it: the copies of its header, its entries, or what it seems to hold where no header can be read. Lengths are
+//! those of the file and of the header, whichever is less.
+
+use super::codec::In;
+use super::disk::{Disk, ReadError};
+use super::entry::{Entry, Kind};
+use super::format::{ALIGN, ENTRY_HEADER_BYTES, HEADER_BYTES, Header, HeaderError, unverified_claim};
+use super::group::{COMMIT_BYTES, COMMIT_PAYLOAD_BYTES};
+use super::newest::Newest;
+use super::parts::{FoundPart, parts};
+use super::payload::{ROWS_HEAD_BYTES, parse, rows_head};
+use super::recovery::RecoverError;
+use super::salvage::{self, Salvaged};
+use super::segment::{Rot, Scan, scan_from};
+
+/// Bytes of a segment without a header that are read at a time, and what of them is read again with the next.
+const PIECE: u64 = 1 << 20;
+const AGAIN: u64 = 64;
+
+const _: () = assert!(ENTRY_HEADER_BYTES + ROWS_HEAD_BYTES <= AGAIN as usize && COMMIT_BYTES <= AGAIN);
+
+/// The header of a segment, from its front or its end, and where a copy of it is damaged.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Copies {
+    pub(super) header: Option<Header>,
+    pub(super) damaged: Vec<Rot>,
+    /// The copy at the end is nothing but zeroes.
+    pub(super) ends_empty: bool,
+}
+
+impl Copies {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// [`RecoverError::Version`], [`RecoverError::Features`], [`RecoverError::Read`].
+    pub(super) fn read(disk: &impl Disk, segment: u64, len: u64) -> Result<Self, RecoverError> {
+        let mut copies = Self::default();
+        let mut refused = None;
+        if let Some(front) = copies.look(disk, segment, (0, len), &mut refused)? {
+            copies.header = Some(front);
+        }
+        // Of an embedded log's segment, which grows, there is none.
+        let bytes = copies.header.map_or(len, |header| header.bytes);
+        if let Some(at) = bytes.checked_sub(HEADER_BYTES as u64) {
+            let back = copies.look(disk, segment, (at, len), &mut refused)?;
+            copies.header = copies.header.or(back);
+        }
+        match refused {
+            Some(refused) if copies.header.is_none() => Err(refused),
+            _ => Ok(copies),
+        }
+    }
+
+    fn look(
+        &mut self,
+        disk: &impl Disk,
+        segment: u64,
+        (at, len): (u64, u64),
+        refused: &mut Option<RecoverError>,
+    ) -> Result<Option<Header>, RecoverError> {
+        let mut bytes = [0; HEADER_BYTES];
+        let read = match len.checked_sub(at) {
+            Some(left) if left >= HEADER_BYTES as u64 => disk.read(segment, at, &mut bytes),
+            // It is cut short.
+            _ => Err(ReadError::Damaged),
+        };
+        match read {
+            // As good as damaged: there is another.
+            Ok(()) | Err(ReadError::Damaged | ReadError::Failed) => {}
+            Err(error) => return Err(RecoverError::Read { segment, error }),
+        }
+        match Header::decode(&bytes) {
+            Ok(header) if header.segment == segment => return Ok(Some(header)),
+            Err(HeaderError::Version(version)) => *refused = Some(RecoverError::Version { segment, version }),
+            Err(HeaderError::Features(features)) => *refused = Some(RecoverError::Features { segment, features }),
+            Ok(_) | Err(HeaderError::Damaged) => {}
+        }
+        self.ends_empty = at > 0 && read.is_ok() && bytes.iter().all(|byte| *byte == 0);
+        self.damaged.push(Rot { segment, position: at, bytes: HEADER_BYTES as u64 });
+        Ok(None)
+    }
+}
+
+/// A segment that has been read.
+pub(super) struct Looked {
+    pub(super) header: Header,
+    pub(super) copies: Copies,
+    pub(super) bytes: Vec<u8>,
+    pub(super) scan: Scan,
+    /// The parts of checkpoints in it, those that are damaged, too.
+    pub(super) parts: Vec<FoundPart>,
+    /// Positions of entries of checkpoints.
+    pub(super) of_checkpoints: Vec<u64>,
+}
+
+impl Looked {
+    /// Whether a group in it is known to have been durable: something stands behind it.
+    pub(super) fn has_proven(&self) -> bool {
+        let is_only = self.scan.unproven == Some(HEADER_BYTES as u64) && self.scan.torn_bytes == 0;
+        !self.scan.entries.is_empty() && !is_only
+    }
+}
+
+/// Reads a segment whose file has `len` bytes. `None`: it has no readable header, and the note is of another one.
+///
+/// # Errors
+/// [`RecoverError`].
+pub(super) fn look(
+    disk: &impl Disk,
+    shard: u32,
+    (segment, len): (u64, u64),
+    known_end: Option<u64>,
+    note: Option<&Newest>,
+) -> Result<Option<Looked>, RecoverError> {
+    let copies = Copies::read(disk, segment, len)?;
+    let noted = note.filter(|note| note.header.segment == segment);
+    let Some(header) = copies.header.or(noted.map(|note| note.header)) else { return Ok(None) };
+    if header.shard != shard {
+        return Err(RecoverError::Shard { segment, shard: header.shard });
+    }
+    let (bytes, bad) = read_all(disk, segment, content(len, &header))?;
+    let durable = noted.map_or(0, |note| note.end_of(header.salt));
+    let mut scan = scan_from(&bytes, segment, header.salt, known_end, durable);
+    // Behind the last whole group too: what cannot be read may have been one, where what was never written can be.
+    let behind = bad.iter().filter(|(at, bytes)| known_end.is_none() && at + bytes > scan.end);
+    scan.rot.extend(behind.map(|(position, bytes)| Rot { segment, position: *position, bytes: *bytes }));
+    if let Some((position, kind)) = scan.unknown {
+        return Err(RecoverError::Kind { segment, position, kind });
+    }
+    let (parts, of_checkpoints) = parts(&bytes, header.salt, &scan);
+    Ok(Some(Looked { header, copies, bytes, scan, parts, of_checkpoints }))
+}
+
+/// Where what a segment holds ends at the latest: before the copy of its header.
+pub(super) fn content(len: u64, header: &Header) -> u64 {
+    let bytes = if header.bytes == 0 { len } else { header.bytes };
+    bytes.saturating_sub(HEADER_BYTES as u64).min(len)
+}
+
+/// Whether nothing was ever written at its front or over the copy of its header.
+pub(super) fn is_blank(disk: &impl Disk, segment: u64, len: u64) -> Result<bool, RecoverError> {
+    let front = salvage::read(disk, segment, 0, len.min(4 << 10) as usize);
+    let copy = len.checked_sub(HEADER_BYTES as u64).map(|at| salvage::read(disk, segment, at, HEADER_BYTES));
+    for part in [Some(front), copy].into_iter().flatten() {
+        let (bytes, bad) = part.map_err(|error| RecoverError::Read { segment, error })?;
+        if !bad.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The first bytes of a segment, and the parts of them that the disk does not give.
+///
+/// # Errors
+/// [`RecoverError::Read`].
+pub(super) fn read_all(disk: &impl Disk, segment: u64, bytes: u64) -> Result<Salvaged, RecoverError> {
+    salvage::read(disk, segment, 0, bytes as usize).map_err(|error| RecoverError::Read { segment, error })
+}
+
+/// What a segment without a header seems to hold. Without the salt no checksum can be looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Headless {
+    /// It held a durable group: a commit of a later group says so, or the disk does not give some of it. A first group that the power
+    /// cut short looks like damage otherwise.
+    pub(super) was_durable: bool,
+    /// Rows that were in it, about.
+    pub(super) rows: u64,
+    /// Bytes up to the last that is not zero.
+    pub(super) written: u64,
+}
+
+impl Headless {
+    /// Looks through all of it, piece by piece.
+    ///
+    /// # Errors
+    /// [`RecoverError::Read`].
+    pub(super) fn read(disk: &impl Disk, segment: u64, len: u64) -> Result<Self, RecoverError> {
+        let (mut found, mut behind_row) = (Self::default(), 0);
+        let end = len.saturating_sub(HEADER_BYTES as u64);
+        let mut start = 0;
+        while start < end {
+            let bytes = PIECE.min(end - start);
+            let (piece, bad) = salvage::read(disk, segment, start, bytes as usize)
+                .map_err(|error| RecoverError::Read { segment, error })?;
+            found.was_durable |= !bad.is_empty();
+            if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
+                found.written = start + last as u64 + 1;
+            }
+            let step = if start + bytes == end { bytes } else { bytes - AGAIN };
+            for at in (0..step as usize).step_by(ALIGN) {
+                found.entry(start + at as u64, &piece[at..], &mut behind_row);
+            }
+            start += step;
+        }
+        Ok(found)
+    }
+
+    /// What seems to stand here. `behind_row`: where the last rows end.
+    fn entry(&mut self, position: u64, bytes: &[u8], behind_row: &mut u64) {
+        let Some((kind, len)) = unverified_claim(bytes).filter(|_| position >= HEADER_BYTES as u64) else { return };
+        let payload = &bytes[ENTRY_HEADER_BYTES..];
+        if kind == Kind::Commit && len as u64 == COMMIT_BYTES {
+            let payload = payload.get(..COMMIT_PAYLOAD_BYTES);
+            if let Some(Entry::Commit { start, .. }) = payload.and_then(|payload| parse(kind, payload)) {
+                self.was_durable |= start > HEADER_BYTES as u64 && start < position;
+            }
+        }
+        if kind == Kind::Rows
+            && position >= *behind_row
+            && let Some((_, run)) = rows_head(&mut In(payload)).filter(|(_, run)| run.count <= len as u64)
+        {
+            self.rows += run.count;
+            *behind_row = position + len as u64;
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The note beside a shard's segments: which segment is the newest that has a durable group, with a third copy of its header and where
+//! that group ends. A start that finds less than it says knows that something is gone, and one that finds no header can read the segment.
+//!
+//! As bytes: the header, the end u64, and the CRC32C of all before it u32, both big-endian. It is written when the first group of a segment
+//! is durable, and may lag behind: what is newer than it says nothing of is no damage.
+
+use super::disk::Disk;
+use super::format::{HEADER_BYTES, Header};
+
+/// Bytes of a note.
+const BYTES: usize = HEADER_BYTES + 12;
+
+/// What the note says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Newest {
+    pub(super) header: Header,
+    /// All before this is durable.
+    pub(super) end: u64,
+}
+
+impl Newest {
+    pub(super) fn encode(&self) -> [u8; BYTES] {
+        let mut out = [0; BYTES];
+        out[..HEADER_BYTES].copy_from_slice(&self.header.encode());
+        out[HEADER_BYTES..HEADER_BYTES + 8].copy_from_slice(&self.end.to_be_bytes());
+        let crc = crc32c::crc32c(&out[..BYTES - 4]);
+        out[BYTES - 4..].copy_from_slice(&crc.to_be_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (head, crc) = <&[u8; BYTES]>::try_from(bytes).ok()?.split_last_chunk::<4>()?;
+        let (header, end) = head.split_last_chunk::<8>()?;
+        let header = Header::decode(header).ok().filter(|_| crc32c::crc32c(head).to_be_bytes() == *crc)?;
+        Some(Self { header, end: u64::from_be_bytes(*end) })
+    }
+
+    /// The note, and whether there is one that cannot be read.
+    pub(super) fn read(disk: &impl Disk) -> (Option<Self>, bool) {
+        let bytes = disk.read_note();
+        let note = bytes.as_deref().and_then(Self::decode);
+        (note, bytes.is_some() && note.is_none())
+    }
+
+    /// Of a segment with this salt: where all before is durable.
+    pub(super) fn end_of(&self, salt: u64) -> u64 {
+        if self.header.salt == salt { self.end } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spool::format::NONE;
+
+    #[test]
+    fn a_note_comes_back_and_every_flipped_bit_of_it_is_noticed() {
+        let header = Header {
+            shard: 3,
+            segment: 9,
+            salt: 7,
+            created_ms: 5,
+            previous: 8,
+            previous_end: 200,
+            checkpoints: [(8, 128), (NONE, 0)],
+            bytes: 1 << 20,
+            features: 0,
+            optional_features: 0,
+            data_dir_id: 11,
+        };
+        let note = Newest { header, end: 640 };
+        let bytes = note.encode();
+        assert_eq!(Newest::decode(&bytes), Some(note));
+        for bit in 0..BYTES * 8 {
+            let mut other = bytes;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Newest::decode(&other), None, "bit {bit}");
+        }
+        assert!((0..BYTES).all(|len| Newest::decode(&bytes[..len]).is_none()));
+    }
+}

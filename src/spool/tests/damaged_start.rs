@@ -1,0 +1,379 @@
+//! Whatever is damaged of what a start reads, it goes on with the rest, and says what is damaged.
+
+use super::faults::groups;
+use super::support::{
+    Drained, SEGMENT, drain, drain_state, framed, lane, log, normal, placeless, put, recovered, settings, settle,
+};
+use crate::spool::format::seal;
+use crate::spool::simulated::SimDisk;
+use crate::spool::{
+    Entry, HEADER_BYTES, Header, Log, LostRecord, RecoverError, Recovered, RowRun, Span, Spans, State, What, recover,
+};
+
+/// What is damaged, by kind and segment.
+fn damage(found: &Recovered) -> Vec<(What, u64)> {
+    let mut all: Vec<_> = found.damage.iter().map(|damage| (damage.what, damage.segment)).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn open(state: &State) -> State {
+    let mut open = state.clone();
+    open.apply(0, 0, 0, &Entry::FateOpen);
+    open
+}
+
+/// The log goes on from what was found, and says the same at the next start.
+fn goes_on(found: Recovered, disk: &mut SimDisk) {
+    let (state, rows) = (placeless(&found.state), found.state.live_rows());
+    let mut again = Log::new(settings(30, 2), found);
+    settle(&mut again, disk);
+    assert!(again.is_open());
+    assert_eq!(placeless(&recovered(disk).state), state);
+    let lane = lane(&mut again, "another", "topic", 0);
+    put(&mut again, lane, &[vec![1; 20]]).expect("room");
+    settle(&mut again, disk);
+    assert_eq!(recovered(disk).state.live_rows(), rows + 1);
+}
+
+/// Finding L3: the first segment of a log begins with nothing, so nothing is lost with its checkpoint.
+#[test]
+fn finding_l3_a_bit_in_the_first_checkpoint_of_a_log_costs_nothing() {
+    let (log, disk, _) = groups(6);
+    let (segment, _) = log.last.expect("a segment");
+    assert_eq!(segment, 0);
+    let bytes = disk.clone().bytes(0).clone();
+    let salt = Header::decode(&bytes).expect("a header").salt;
+    let (_, first) = crate::spool::entry_at(&bytes, salt, HEADER_BYTES as u64).expect("the checkpoint's head");
+    for bit in 0..first * 8 {
+        let mut hurt = disk.clone();
+        hurt.bytes(0)[HEADER_BYTES + bit as usize / 8] ^= 1 << (bit % 8);
+        let found = recovered(&hurt);
+        assert_eq!(normal(&found.state), normal(&open(log.state())), "bit {bit}");
+        assert_eq!(damage(&found), [(What::Entries, 0)], "bit {bit}");
+        if bit % 61 == 0 {
+            goes_on(found, &mut hurt);
+            assert!(hurt.set_aside.contains(&0));
+        }
+    }
+}
+
+/// A log that has gone on for a while, its rows of three lanes and its sessions, each segment with a checkpoint at its head.
+fn worked() -> (Log, SimDisk, Drained) {
+    let (mut log, mut disk) = log(30);
+    let mut expected = Drained::new();
+    for turn in 0..150u8 {
+        let lane = lane(&mut log, "sink", "topic", i32::from(turn % 3));
+        let run = put(&mut log, lane, &[vec![turn; 300]]).expect("room");
+        if turn % 10 == 0 {
+            expected.insert((lane, run.first), vec![turn; 300]);
+        } else {
+            log.end_rows(lane, &[run], crate::spool::Reason::Expired).expect("taken");
+        }
+        log.session(Some(u64::from(turn % 7)), &[turn; 40]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    (log, disk, expected)
+}
+
+/// Finding L3: where no checkpoint is whole, what can be read of one serves, and the start says so.
+#[test]
+fn finding_l3_without_a_whole_checkpoint_the_rest_of_one_serves() {
+    let (mut log, disk, expected) = worked();
+    let chain: Vec<u64> = log.chain.iter().collect();
+    assert!(chain.len() >= 2 && chain[0] > 0, "{chain:?}");
+    let whole = drain(&mut log, &disk).0;
+    assert_eq!(whole, expected);
+    let mut random = fastrand::Rng::with_seed(5);
+    let (mut least, mut all) = (usize::MAX, 0);
+    for trial in 0..300 {
+        let mut hurt = disk.clone();
+        // Every segment that a start might begin with, and those before are gone.
+        for segment in hurt.found().into_keys().collect::<Vec<_>>() {
+            let at = HEADER_BYTES + random.usize(..400);
+            hurt.bytes(segment)[at] ^= 1 << random.u8(..8);
+        }
+        let found = recovered(&hurt);
+        assert!(found.fate_open && !found.damage.is_empty(), "trial {trial}");
+        let (rows, rotten) = drain_state(&found.state, &hurt);
+        assert!(
+            rows.iter().all(|(key, value)| value.iter().all(|byte| *byte == value[0]) && key.0 < 3),
+            "trial {trial}"
+        );
+        let got = expected.keys().filter(|key| rows.contains_key(key)).count();
+        let missing: u64 = found.missing.iter().chain(&rotten).map(|(_, run)| run.count).sum();
+        assert!(got > 0 || missing > 0 || trial > 0, "trial {trial}");
+        (least, all) = (least.min(got), all + usize::from(got == expected.len()));
+        if trial % 10 == 0 {
+            goes_on(found, &mut hurt);
+        }
+    }
+    assert!(all > 30, "often nothing is lost: {all} of 300, at least {least} rows of {}", expected.len());
+}
+
+/// Finding L6: the newest segment is cut short at any place, and that is told.
+#[test]
+fn finding_l6_a_newest_segment_that_is_cut_short_or_emptied_is_told() {
+    let (log, disk, groups) = groups(6);
+    let (segment, end) = log.last.expect("a segment");
+    for at in (0..SEGMENT as usize).step_by(97) {
+        let mut cut = disk.clone();
+        cut.bytes(segment).truncate(at);
+        let found = recovered(&cut);
+        if at >= HEADER_BYTES {
+            assert!(damage(&found).contains(&(What::CutShort, segment)), "cut at {at}: {:?}", found.damage);
+            let last = groups.iter().rev().find(|(end, _)| *end <= at as u64);
+            assert_eq!(normal(&found.state), last.map(|(_, state)| open(state)).unwrap_or_default(), "cut at {at}");
+        } else if at > 0 {
+            assert_eq!(damage(&found), [(What::Unreadable, segment)], "cut at {at}");
+        }
+        goes_on(found, &mut cut);
+        let mut zeroed = disk.clone();
+        zeroed.bytes(segment)[at..].fill(0);
+        let found = recovered(&zeroed);
+        // In the first group alone nothing tells it from one that a power failure cut short.
+        if (groups[0].0 + 9..SEGMENT - HEADER_BYTES as u64).contains(&(at as u64)) {
+            assert!(damage(&found).contains(&(What::Emptied, segment)), "zeroed from {at}: {:?}", found.damage);
+        }
+        goes_on(found, &mut zeroed);
+    }
+    assert!(end < SEGMENT);
+}
+
+/// A log of some segments, with its note.
+fn noted() -> (Log, SimDisk) {
+    let mut disk = SimDisk::with_notes(true);
+    let mut log = Log::new(settings(30, 1), Recovered::default());
+    let lane = lane(&mut log, "sink", "topic", 0);
+    while log.last.is_none_or(|(last, _)| last < 3) {
+        put(&mut log, lane, &[vec![1; 900]]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    for turn in 0..3 {
+        put(&mut log, lane, &[vec![turn; 9]]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    (log, disk)
+}
+
+/// Finding L6: the newest segment is gone, emptied, or full of zeroes, and the note beside the segments knows of it.
+#[test]
+fn finding_l6_a_newest_segment_that_is_gone_or_empty_is_told() {
+    let (log, disk) = noted();
+    let (newest, _) = log.last.expect("a segment");
+    assert!(recovered(&disk).damage.is_empty());
+    let mut gone = disk.clone();
+    gone.lose(newest);
+    let found = recovered(&gone);
+    assert_eq!((damage(&found), found.fate_open), (vec![(What::Gone, newest)], true));
+    goes_on(found, &mut gone);
+    // Without the one that was made ready, too, and with nothing at all.
+    let mut none = disk.clone();
+    let rest: Vec<u64> = none.found().into_keys().collect();
+    rest.into_iter().for_each(|segment| none.lose(segment));
+    let found = recovered(&none);
+    assert_eq!((damage(&found), found.fate_open), (vec![(What::Gone, newest)], true));
+    goes_on(found, &mut none);
+    let mut emptied = disk.clone();
+    emptied.bytes(newest).clear();
+    let found = recovered(&emptied);
+    assert!(damage(&found).contains(&(What::CutShort, newest)) && found.fate_open, "{:?}", found.damage);
+    goes_on(found, &mut emptied);
+    let mut zeroes = disk.clone();
+    zeroes.bytes(newest).fill(0);
+    let found = recovered(&zeroes);
+    assert!(damage(&found).contains(&(What::Entries, newest)) && found.fate_open, "{:?}", found.damage);
+    goes_on(found, &mut zeroes);
+    // The note itself.
+    let mut note = disk.clone();
+    note.note.as_mut().expect("a note")[7] ^= 1;
+    let found = recovered(&note);
+    assert!(found.damage.iter().all(|damage| damage.what == What::Note) && !found.fate_open, "{:?}", found.damage);
+    assert_eq!(normal(&found.state), normal(log.state()));
+}
+
+/// Finding L8: without either copy of its header the newest segment is read by that of the note.
+#[test]
+fn finding_l8_a_newest_segment_without_a_header_is_read_by_the_note() {
+    let (log, mut disk) = noted();
+    let (newest, _) = log.last.expect("a segment");
+    for at in [20, SEGMENT as usize - 20] {
+        disk.bytes(newest)[at] ^= 1;
+    }
+    let found = recovered(&disk);
+    assert_eq!((damage(&found), found.fate_open), (vec![(What::Header, newest)], false));
+    assert_eq!(normal(&found.state), normal(log.state()));
+    goes_on(found, &mut disk);
+}
+
+/// Findings L4 and L7: a record whose bytes are damaged is named with its kind, wherever it stands.
+#[test]
+fn finding_l7_damaged_records_are_counted_by_what_they_were() {
+    let (mut log, mut disk) = log(30);
+    for number in 0..4u8 {
+        log.session(Some(number.into()), &[0x80 + number; 60]).expect("room");
+        settle(&mut log, &mut disk);
+    }
+    log.session(Some(2), &[0x92; 60]).expect("room");
+    settle(&mut log, &mut disk);
+    log.session_ended(3).expect("room");
+    settle(&mut log, &mut disk);
+    let place = |log: &Log, session: u64| log.state().place_of(session).expect("it");
+    let older = {
+        let found = recovered(&disk);
+        found.state.place_of(2).expect("it")
+    };
+    assert_eq!(older, place(&log, 2));
+    let lost = |disk: &SimDisk| {
+        let (mut lost, mut whole) = (Vec::new(), Vec::new());
+        let found = recovered(disk);
+        let each = |number, payload: Result<&[u8], LostRecord>| match payload {
+            Ok(_) => whole.push(number),
+            Err(record) => lost.push((number, record.format, record.has_older)),
+        };
+        found.records(disk, each).expect("read");
+        (lost, whole, found.fate_open)
+    };
+    for at in [30, 60] {
+        let mut hurt = disk.clone();
+        let (segment, position) = place(&log, 1);
+        hurt.bytes(segment)[position as usize + at] ^= 1;
+        assert_eq!(lost(&hurt), (vec![(1, Some(0x81), false)], vec![0, 2], true));
+        let mut hurt = disk.clone();
+        let (segment, position) = place(&log, 2);
+        hurt.bytes(segment)[position as usize + at] ^= 1;
+        assert_eq!(lost(&hurt), (vec![(2, Some(0x92), true)], vec![0, 1, 2], true), "the one before counts");
+    }
+    // One that a later segment's checkpoint knows of is found missing where it is read.
+    let rows = lane(&mut log, "sink", "topic", 0);
+    while log.last.is_none_or(|(last, _)| last < 3) {
+        let run = put(&mut log, rows, &[vec![1; 900]]).expect("room");
+        settle(&mut log, &mut disk);
+        log.end_rows(rows, &[run], crate::spool::Reason::Expired).expect("taken");
+        settle(&mut log, &mut disk);
+    }
+    let (segment, position) = place(&log, 1);
+    let mut hurt = disk.clone();
+    hurt.bytes(segment)[position as usize + 40] ^= 1;
+    assert_eq!(lost(&hurt), (vec![(1, Some(0x81), false)], vec![0, 2], false));
+    hurt.bytes(segment)[position as usize + 3] ^= 0x40;
+    assert_eq!(lost(&hurt).0.len(), 1);
+    disk.lose(segment);
+    let (gone, whole, _) = lost(&disk);
+    assert_eq!((gone, whole), ((0..3).map(|number| (number, None, false)).collect(), vec![]));
+}
+
+/// Finding L10: whatever numbers whole entries name, a start comes to an end, and the log goes on.
+#[test]
+fn finding_l10_entries_with_any_numbers_stop_no_start() {
+    for seed in 0..2_000u64 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (mut log, mut disk, _) = groups(2);
+        let (mut segment, mut at) = log.last.expect("a segment");
+        let salt = log.state().segments[&segment].salt;
+        let mut crafted = Vec::new();
+        for _ in 0..random.usize(1..6) {
+            craft(&mut random).put(&mut crafted);
+        }
+        let (checksum, count) = seal(&mut crafted, salt, at, 0);
+        let commit = Entry::Commit { group: 3, start: at, wall_ms: 5, count, checksum };
+        crafted.extend(framed(&commit, salt, at + crafted.len() as u64));
+        disk.bytes(segment)[at as usize..at as usize + crafted.len()].copy_from_slice(&crafted);
+        at += crafted.len() as u64;
+        // A group of ours, so that it is durable.
+        log.last = Some((segment, at));
+        let rows = lane(&mut log, "sink", "topic", 0);
+        put(&mut log, rows, &[vec![7; 30]]).expect("room");
+        settle(&mut log, &mut disk);
+        (segment, _) = log.last.expect("a segment");
+        assert_eq!(segment, 0);
+        let found = match recover(&disk, 3, &disk.found()) {
+            Ok(found) => found,
+            Err(RecoverError::Kind { .. }) => continue,
+            Err(error) => panic!("seed {seed}: {error}"),
+        };
+        let _ = drain_state(&found.state, &disk);
+        let _ = found.records(&disk, |_, _| {});
+        let uncut: Vec<u64> = found.state.lanes().map(|(number, _)| number).collect();
+        uncut.into_iter().for_each(|lane| drop(found.uncut(lane)));
+        let mut again = Log::new(settings(30, 2), found);
+        settle(&mut again, &mut disk);
+        assert!(again.is_open(), "seed {seed}");
+        let _ = recovered(&disk);
+    }
+}
+
+/// An entry with numbers that may be anything.
+fn craft(random: &mut fastrand::Rng) -> Entry<'static> {
+    let number = |random: &mut fastrand::Rng| match random.u8(..6) {
+        0 => random.u64(..),
+        1 => u64::MAX - random.u64(..3),
+        2 => (1 << 60) - 1 - random.u64(..3),
+        3 => 1 << random.u64(..60),
+        _ => random.u64(..8),
+    };
+    let some = |random: &mut fastrand::Rng| {
+        let count = random.usize(..4);
+        let run =
+            |random: &mut fastrand::Rng| RowRun { first: number(random) >> 1, count: (number(random) >> 1).max(1) };
+        let runs: Vec<RowRun> = (0..count).map(|_| run(random)).collect();
+        crate::spool::Runs::new(runs.leak())
+    };
+    let (a, b, c) = (number(random), number(random), number(random));
+    match random.u8(..16) {
+        0 => Entry::Done { cut: a, lane: b, base_offset: c as i64, rows: some(random) },
+        1 => Entry::EndRows { lane: a, reason: crate::spool::Reason::Refused, rows: some(random) },
+        2 => Entry::EndCut { cut: a, lane: b, reason: crate::spool::Reason::Void, rows: some(random) },
+        3 => Entry::Incarnation {
+            number: a,
+            topic_id: 1,
+            partitions: b as u32,
+            sink: "sink",
+            topic: "topic",
+            cluster: "c",
+        },
+        4 => Entry::Session { session: a, payload: b"x" },
+        5 => Entry::SessionEnded { session: a },
+        6 => Entry::Commit { group: a, start: b, wall_ms: c as i64, count: 1, checksum: 2 },
+        7 => Entry::Checkpoint {
+            begun: a,
+            part: b as u32,
+            next_incarnation: c,
+            next_lane: a,
+            next_cut: b,
+            next_session: c,
+        },
+        8 => Entry::Lane {
+            lane: a,
+            partition: b as i32,
+            next: c,
+            open_below: a,
+            landed: b as i64,
+            volatile: false,
+            sink: "sink",
+            topic: "topic",
+        },
+        9 => {
+            let spans: Vec<Span> = (some(random).iter())
+                .map(|run| Span { run, segment: number(random), position: number(random), bytes: number(random) })
+                .collect();
+            Entry::Spans { lane: a, spans: Spans::new(spans.leak()) }
+        }
+        10 => Entry::Segment { segment: a, salt: b, end: c },
+        11 => Entry::SessionAt { session: a, segment: b, position: c, bytes: a },
+        12 => Entry::LanesForgotten { lanes: some(random) },
+        13 => Entry::IncarnationsForgotten { numbers: some(random) },
+        14 => Entry::Released { session: a, packet_id: 7 },
+        _ => Entry::Cut {
+            cut: crate::spool::CutHead {
+                cut: a,
+                lane: b,
+                incarnation: c,
+                partition: (a >> 33) as i32,
+                ..Default::default()
+            },
+            rows: some(random),
+        },
+    }
+}

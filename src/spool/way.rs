@@ -1,0 +1,214 @@
+//! The way back from the newest segment of a shard until a checkpoint is whole, and what a start makes of what it met there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::damage::{Damage, What};
+use super::disk::{Disk, ReadError};
+use super::format::{HEADER_BYTES, NONE};
+use super::look::{Copies, Headless, Looked, is_blank, look};
+use super::newest::Newest;
+use super::parts::{chain_of, checkpoint};
+use super::recovery::{RecoverError, Recovered};
+
+/// See the module.
+pub(super) struct Way<'a, D> {
+    disk: &'a D,
+    shard: u32,
+    found: &'a BTreeMap<u64, u64>,
+    note: Option<Newest>,
+    /// Segments that were read, the newest first.
+    chain: Vec<(u64, Looked)>,
+    /// The parts of the checkpoint that the oldest of these begins with, if it is whole.
+    base: Option<Vec<(usize, usize)>>,
+    /// The next segment on the way, by the header of the one that goes on from it, and where it ends.
+    below: u64,
+    known_end: Option<u64>,
+    /// A segment is missing on the way.
+    broken: bool,
+    /// What a segment goes on from that was begun and holds nothing.
+    begun_behind: Option<(u64, u64)>,
+    /// Segments that the disk does not give.
+    silent: Vec<(u64, u64, RecoverError)>,
+    blank: BTreeSet<u64>,
+    unreadable: Vec<u64>,
+    rows_unreadable: u64,
+    torn_bytes: u64,
+    damage: Vec<Damage>,
+}
+
+impl<'a, D: Disk> Way<'a, D> {
+    pub(super) fn new(disk: &'a D, shard: u32, found: &'a BTreeMap<u64, u64>) -> Self {
+        let (note, is_damaged) = Newest::read(disk);
+        // A folder that was put together by hand may have that of another one.
+        let note = note.filter(|note| note.header.shard == shard);
+        let newest = found.last_key_value().map_or(0, |(newest, _)| *newest);
+        Self {
+            disk,
+            shard,
+            found,
+            note,
+            chain: Vec::new(),
+            base: None,
+            below: NONE,
+            known_end: None,
+            broken: false,
+            begun_behind: None,
+            silent: Vec::new(),
+            blank: BTreeSet::new(),
+            unreadable: Vec::new(),
+            rows_unreadable: 0,
+            torn_bytes: 0,
+            damage: Vec::from_iter(is_damaged.then_some(Damage::of(newest, What::Note))),
+        }
+    }
+
+    /// Reads the next older segment. Whether nothing before it has to be read.
+    pub(super) fn step(&mut self, segment: u64, len: u64) -> Result<bool, RecoverError> {
+        self.pass_noted(Some(segment));
+        if segment > self.below {
+            return Ok(false); // It failed, and another took its place.
+        }
+        let known = self.known_end.filter(|_| segment == self.below);
+        let looked = match look(self.disk, self.shard, (segment, len), known, self.note.as_ref()) {
+            Err(error @ RecoverError::Read { error: ReadError::Failed, .. }) => {
+                // Nothing of it can be read: the others say more, unless it is the disk that cannot.
+                self.silent.push((segment, len, error));
+                self.unreadable.push(segment);
+                return Ok(false);
+            }
+            looked => looked?,
+        };
+        let Some(mut looked) = looked else { return self.headless(segment, len, known.is_some()).map(|()| false) };
+        // Without one durable group it holds nothing, and says nothing about others; unless it is shorter than it was made.
+        let is_empty = looked.scan.entries.is_empty() && looked.scan.rot.is_empty() && len >= looked.header.bytes;
+        if known.is_none() && is_empty {
+            // But it was begun behind one that has to be there.
+            self.begun_behind = self.begun_behind.or(looked.header.goes_on_from());
+            return Ok(false);
+        }
+        // One segment that is missing is made up for; behind another one there is no way.
+        self.broken |= !self.chain.is_empty() && segment != self.below;
+        // What came before the groups of a newer one is durable, also where that does not say how far it goes: the one between is gone.
+        looked.scan.unproven = looked.scan.unproven.filter(|_| self.chain.is_empty());
+        (self.known_end, self.below) = (Some(looked.header.previous_end), looked.header.previous);
+        self.chain.push((segment, looked));
+        self.base = checkpoint(&self.chain);
+        Ok(self.base.is_some() || self.below == NONE || self.chain.len() > 1 && self.broken)
+    }
+
+    /// Where the newest segment by the note is not there, the way goes on from it all the same: `segment` is the next one, if there is one.
+    fn pass_noted(&mut self, segment: Option<u64>) {
+        let is_passed = |note: &mut Newest| segment.is_none_or(|segment| segment < note.header.segment);
+        if let Some(note) = self.note.take_if(is_passed)
+            && self.chain.is_empty()
+            && !self.found.contains_key(&note.header.segment)
+        {
+            self.damage.push(Damage::of(note.header.segment, What::Gone));
+            (self.known_end, self.below) = (Some(note.header.previous_end), note.header.previous);
+        }
+    }
+
+    /// A segment that has no header: it was made ready ahead, its first group is torn, or all of it is lost.
+    fn headless(&mut self, segment: u64, len: u64, was_durable: bool) -> Result<(), RecoverError> {
+        if !was_durable && is_blank(self.disk, segment, len)? {
+            self.blank.insert(segment);
+            return Ok(());
+        }
+        let held = Headless::read(self.disk, segment, len)?;
+        // No segment is made as short.
+        if was_durable || held.was_durable || len < 2 * HEADER_BYTES as u64 {
+            self.unreadable.push(segment);
+            self.rows_unreadable += held.rows;
+        } else {
+            self.torn_bytes += held.written;
+        }
+        Ok(())
+    }
+
+    /// What was found.
+    pub(super) fn end(mut self) -> Result<Recovered, RecoverError> {
+        self.pass_noted(None);
+        // A disk that gives others, and still not these, has lost them; one that was away has not.
+        let all = self.silent.len() == self.found.len();
+        for (segment, len, error) in &self.silent {
+            let again = look(self.disk, self.shard, (*segment, *len), None, None);
+            if all || !matches!(again, Err(RecoverError::Read { .. })) {
+                return Err(*error);
+            }
+        }
+        self.look_at_copies();
+        self.damage.extend(self.unreadable.iter().map(|segment| Damage::of(*segment, What::Unreadable)));
+        let found = self.found;
+        let gone = |place: Option<(u64, u64)>| place.map(|(segment, _)| segment).filter(|at| !found.contains_key(at));
+        let newest = self.chain.first();
+        let predecessor_missing =
+            gone(self.begun_behind).or(gone(newest.and_then(|(_, looked)| looked.header.goes_on_from())));
+        let is_lossy = |damage: &Damage| damage.may_lose();
+        let fate_open = self.broken || gone(self.begun_behind).is_some() || self.damage.iter().any(is_lossy);
+        // What it held is in the checkpoint of the newest one.
+        let is_told = |segment: &u64| self.damage.iter().any(|damage| damage.segment == *segment);
+        let told = predecessor_missing.filter(|segment| !is_told(segment));
+        self.damage.extend(told.map(|segment| Damage::of(segment, What::Gone)));
+        let mut recovered = Recovered {
+            on_disk: self.lengths(),
+            fate_open,
+            predecessor_missing,
+            data_dir_id: newest.map_or(0, |(_, looked)| looked.header.data_dir_id),
+            last: newest.map(|(segment, looked)| (*segment, looked.scan.end.min(looked.bytes.len() as u64))),
+            chain: chain_of(self.disk, found, &self.chain, self.base.as_ref().and_then(|base| base.last().copied())),
+            blank: self.blank,
+            unreadable: self.unreadable,
+            rows_unreadable: self.rows_unreadable,
+            torn_bytes: self.torn_bytes,
+            damage: self.damage,
+            ..Recovered::default()
+        };
+        recovered.fold(&self.chain, self.base.as_deref());
+        recovered.settle();
+        Ok(recovered)
+    }
+
+    /// Copies of headers that are damaged, in segments with groups that were durable for certain; and the end of the newest one, where
+    /// nothing else tells whether there were more groups.
+    fn look_at_copies(&mut self) {
+        for (place, (segment, looked)) in self.chain.iter().enumerate() {
+            let len = self.found.get(segment).copied().unwrap_or(0);
+            let (bytes, end) = (looked.header.bytes, looked.scan.end);
+            let ended = match bytes.checked_sub(len) {
+                Some(missing @ 1..) => {
+                    Some(Damage { segment: *segment, position: len, bytes: missing, what: What::CutShort })
+                }
+                _ if looked.copies.ends_empty && looked.has_proven() => {
+                    let bytes = len.saturating_sub(end);
+                    Some(Damage { segment: *segment, position: end, bytes, what: What::Emptied })
+                }
+                _ => None,
+            };
+            let is_end = |position: u64| ended.is_some() && position > 0;
+            let copies = looked.copies.damaged.iter().filter(|copy| looked.has_proven() && !is_end(copy.position));
+            self.damage.extend(copies.map(|copy| {
+                let (position, bytes) = (copy.position, copy.bytes);
+                Damage { segment: *segment, position, bytes, what: What::Header }
+            }));
+            // Of an older one the next says where it ended.
+            self.damage.extend(ended.filter(|_| place == 0));
+        }
+    }
+
+    /// Segments and their bytes: not what a file has behind them.
+    fn lengths(&self) -> BTreeMap<u64, u64> {
+        let known = self.chain.iter().map(|(segment, looked)| (*segment, looked.header.bytes));
+        let known: BTreeMap<u64, u64> = known.filter(|(_, bytes)| *bytes > 0).collect();
+        let most = known.values().copied().max();
+        let bytes = |segment: &u64, len: u64| match (known.get(segment), most) {
+            (Some(bytes), _) => len.min(*bytes),
+            // Nothing else in the log is as large: its header says what is its own.
+            (None, Some(most)) if len > most => {
+                let header = Copies::read(self.disk, *segment, len).ok().and_then(|copies| copies.header);
+                header.map_or(len, |header| if header.bytes > 0 { len.min(header.bytes) } else { len })
+            }
+            _ => len,
+        };
+        self.found.iter().map(|(segment, len)| (*segment, bytes(segment, *len))).collect()
+    }
+}

@@ -1,0 +1,105 @@
+//! When nothing lives any more, no gauge says that something does.
+
+use std::time::Duration;
+
+use forebay::metrics::inspect::Ask;
+use forebay::metrics::spec::{CLUSTER, Kind, LISTENER, SHARD, SINK, Spec};
+use forebay::mqtt::packet::{Publish, QoS, Version};
+use forebay::shard::mail::{Inspection, Mail};
+
+use super::queues::{QOS_1, QOS_2, config, kept, lose, rest, say};
+use super::subscribe::{message, publish, subscribe};
+use super::world::World;
+
+/// Gauges that say something of what there is even if nothing lives: bounds, files that are kept for what comes next, Kafka.
+fn is_of_nothing(spec: &Spec) -> bool {
+    let of_files = ["spool_bytes", "spool_segments"].contains(&spec.name);
+    let of_kafka = ["kafka_reachable", "kafka_connections", "kafka_buffer_bytes", "kafka_buffer_unused_bytes"];
+    spec.name.ends_with("_max") || of_files || of_kafka.contains(&spec.name) || spec.name == "sink_topics"
+}
+
+/// Gauges that are not at zero, with their values.
+fn left(world: &World) -> Vec<(&'static str, u64)> {
+    let values = world.values();
+    let config = world.config();
+    let places = super::world::layout(config);
+    let shard = SHARD.iter().zip(&values);
+    let at = |first: usize, table: &'static [Spec]| table.iter().zip(values[first..].iter()).collect::<Vec<_>>();
+    let mut all: Vec<(&'static Spec, &u64)> = shard.collect();
+    all.extend(at(places.sink(0, forebay::metrics::spec::SinkMetric::Matched), &SINK));
+    all.extend(at(places.cluster(0, forebay::metrics::spec::ClusterMetric::Reachable), &CLUSTER));
+    all.extend(at(places.listener(0, forebay::metrics::spec::ListenerMetric::Open), &LISTENER));
+    let gauges =
+        all.into_iter().filter(|(spec, _)| matches!(spec.kind, Kind::Gauge | Kind::Age) && !is_of_nothing(spec));
+    gauges.filter(|(_, value)| **value > 0).map(|(spec, value)| (spec.name, *value)).collect()
+}
+
+/// Flags, keep-alive and properties of a CONNECT with a will whose session is kept for 1,000 s.
+const WITH_WILL: &[u8] = &[4, 0, 0, 5, 0x11, 0, 0, 3, 0xe8];
+
+/// A CONNECT of 5.0 with a will.
+fn connect_with_will(client: &str, delay_s: u32) -> Vec<u8> {
+    let text = |text: &str| [&[0, text.len() as u8][..], text.as_bytes()].concat();
+    let delay = [&[5, 0x18][..], &delay_s.to_be_bytes()].concat();
+    let body = [&text("MQTT")[..], &[5], WITH_WILL, &text(client), &delay, &text("w"), &text("gone")].concat();
+    [&[0x10, body.len() as u8][..], &body].concat()
+}
+
+/// Finding U2: sessions, wills, subscriptions, shares, messages that wait, retained ones and exchanges come and go in every way that there
+/// is; then all are gone, and every gauge is at zero, also after a restart.
+#[test]
+fn finding_u2_when_all_is_gone_every_gauge_is_at_zero() {
+    let mut world = World::new(&config());
+    assert_eq!(left(&world), [], "before anything came");
+    // Finding D1: its client comes back without asking for it to be kept.
+    for (client, delay_s, is_lost) in [("d1", 500, true), ("takeover", 0, false), ("late", 500, false)] {
+        let first = world.accept();
+        world.bytes(first, &connect_with_will(client, delay_s));
+        if is_lost {
+            lose(&mut world, first);
+        }
+        let second = world.connect_v5(client, &[0, 0, 0, 0]);
+        world.bytes(second, &[0xe0, 0]);
+        lose(&mut world, second);
+    }
+    for (client, options) in [("away", QOS_1), ("gone", QOS_2)] {
+        let conn = kept(&mut world, client, options);
+        lose(&mut world, conn);
+    }
+    let mut members = Vec::new();
+    for client in ["m1", "m2"] {
+        let (member, _) = world.kept_v5(client);
+        subscribe(&mut world, member, Version::V5, 0, &[("$share/g/#", QOS_2), ("a/+/b", QOS_1)]);
+        members.push(member);
+    }
+    let (publisher, _) = world.kept_v5("publisher");
+    for id in 1..12 {
+        say(&mut world, publisher, if id % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce }, id, "payload");
+    }
+    for topic in ["r/1", "r/2", "to/kafka/r"] {
+        publish(&mut world, publisher, Version::V5, Publish { retain: true, ..message(topic, "retained") });
+    }
+    rest(&mut world);
+    assert!(left(&world).len() > 8, "{:?}", left(&world));
+    members.into_iter().chain([publisher]).for_each(|conn| lose(&mut world, conn));
+    world.power_cut();
+    // An operator ends some, a clean start others; the rest run out.
+    for client in ["away", "d1", "m1"] {
+        let ask = Ask::Forget(client.to_owned());
+        world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(|_| {}) }));
+    }
+    let conn = world.device_v5("gone");
+    for topic in ["r/1", "r/2", "to/kafka/r"] {
+        publish(&mut world, conn, Version::V5, Publish { retain: true, ..message(topic, "") });
+    }
+    world.bytes(conn, &[0xe0, 0]);
+    lose(&mut world, conn);
+    for _ in 0..10 {
+        world.advance(Duration::from_secs(600));
+        rest(&mut world);
+    }
+    assert_eq!(left(&world), []);
+    world.power_cut();
+    rest(&mut world);
+    assert_eq!(left(&world), [], "and at the next start");
+}
