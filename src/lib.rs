@@ -7,6 +7,7 @@ pub mod config;
 pub mod control;
 pub mod data_dir;
 pub mod embedded;
+pub mod files;
 pub mod kafka;
 pub mod limits;
 pub mod listener;

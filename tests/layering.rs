@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms it may name. A path (`runtime::seam`) allows that module only.
 const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
+    ("files", &[]),
     ("rules", &[]),
     ("mqtt", &["limits"]),
-    ("runtime", &["limits"]),
+    ("runtime", &["limits", "files"]),
     ("secure", &["limits", "runtime::seam"]),
     ("auth", &["limits", "secure", "mqtt", "runtime::seam"]),
     ("rule", &["limits", "mqtt"]),
@@ -21,8 +22,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
-    ("service", &["limits", "secure", "auth"]),
-    ("embedded", &["limits", "record", "kafka", "spool", "metrics"]),
+    ("service", &["limits", "files", "secure", "auth"]),
+    ("embedded", &["limits", "files", "record", "kafka", "spool", "metrics"]),
     ("control", &["limits", "metrics", "telemetry"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
     (
@@ -73,6 +74,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "limits",
+            "files",
             "rules",
             "secure",
             "auth",

@@ -28,7 +28,6 @@ mod reconfigure;
 #[cfg(test)]
 mod reference;
 mod reload;
-mod replace_file;
 pub mod run;
 mod secured;
 mod shards;

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use crate::config::{self, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
 use crate::control::ReloadRefused;
+use crate::files::Original;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::service::log;
 
 use super::args::RunArgs;
-use super::replace_file::replace_file;
 
 /// The configuration in force, and where it came from.
 pub(super) struct Reload {
@@ -59,7 +59,7 @@ impl Proposal {
             };
             ReloadRefused::NotNow(format!("{} cannot be written: {error}{cure}; nothing changed", path.display()))
         };
-        replace_file(path, text).map_err(failed)
+        Original::read(path).and_then(|original| original.replace(text)).map_err(failed)
     }
 }
 
