@@ -8,6 +8,7 @@ pub mod ask;
 mod certificates;
 pub mod check;
 mod check_host;
+mod check_modes;
 mod check_spool;
 mod dead_letter_files;
 mod edge;

@@ -12,6 +12,7 @@ use crate::config::{Config, LogFormat, Text};
 use crate::control::{Control, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::EmbeddedLog;
+use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::metrics::collector::Extra;
 use crate::metrics::event::{Event as Said, Field, Kind};
@@ -85,6 +86,7 @@ pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rule
     let (config, text) = loaded;
     let json = config.log.format == LogFormat::Json;
     let format = if json { log::Format::Json } else { log::Format::Text };
+    files::keep_private();
     // Before the log's thread, the first.
     if let Err(error) = restrict_files(args, &config) {
         return failed(&error);
@@ -166,7 +168,7 @@ impl Service {
         let device_descriptors_max = preflight(config.service.shards)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
-        std::fs::create_dir_all(&config.service.data_dir)
+        files::make_dirs(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
         let mut prepared = data_dir::prepare(&mut config)?;
         let (tell, heard) = channel();

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::args::{DiscardArgs, InspectArgs};
 use super::spool_text::human;
 use crate::data_dir::{self, of_shards};
+use crate::files;
 use crate::record::BatchHeader;
 use crate::runtime::{FolderLock, evidence, segment_path, segments_in};
 use crate::shard::rfc3339;
@@ -43,6 +44,7 @@ impl Disk for Folder<'_> {
 /// # Errors
 /// Why it cannot. What was said to be gone before that is gone.
 pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
+    files::keep_private();
     data_dir::discard(&options.folder, &options.sink, options.yes)
 }
 

@@ -37,6 +37,7 @@ mod limits;
 mod listeners;
 #[path = "../malformed/mod.rs"]
 mod malformed;
+mod modes;
 mod operators;
 mod paho;
 mod process;

@@ -9,6 +9,7 @@ use super::Failure;
 use crate::config::{ApiAccess, Config, EMBEDDED};
 use crate::control::{Control, LogControl, Shown, Tokens};
 use crate::embedded::{self, EmbeddedLog};
+use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::runtime::{self, Bind, Listeners};
 use crate::service::preflight::Host;
@@ -35,13 +36,14 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
     let files = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
     folders.extend(files.map(|file| dead_letters::folder_of(&file.path)));
+    // What cannot be made has its message later, with the key that names it.
+    folders.iter().for_each(|folder| drop(files::make_dirs(folder)));
+    // A socket's folder is for its clients, too: whoever sets it up knows who they are.
     let sockets = config.listeners.iter().filter_map(|listener| match &listener.bind {
         Bind::Unix(path) => path.parent().map(Path::to_owned),
         Bind::Tcp(_) => None,
     });
     folders.extend(sockets);
-    // What cannot be made has its message later, with the key that names it.
-    folders.iter().for_each(|folder| drop(std::fs::create_dir_all(folder)));
     // The API replaces the configuration file.
     let file = args.file().and_then(|file| std::fs::canonicalize(file).ok());
     folders.extend(file.and_then(|file| file.parent().map(Path::to_owned)));
