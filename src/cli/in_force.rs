@@ -28,7 +28,10 @@ pub(super) fn of(config: &Config) -> Value {
         ApiAccess::Tokens(path) => path.display().to_string(),
     };
     let tls = control.tls.as_ref().map(control_tls);
-    all.insert("control".into(), json!({ "bind": bind, "tokens_file": tokens_file, "tls": tls }));
+    all.insert(
+        "control".into(),
+        json!({ "bind": bind, "tokens_file": tokens_file, "file_dirs": control.file_dirs, "tls": tls }),
+    );
     let format = match config.log.format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",

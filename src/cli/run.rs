@@ -45,6 +45,7 @@ use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
 use super::certificates::Expiries;
+use super::control_token;
 use super::dead_letter_files::DeadLetterFiles;
 use super::edge::{self, EdgeFiles};
 use super::embedded_numbers::EmbeddedNumbers;
@@ -247,6 +248,7 @@ impl Service {
             reloads: Arc::new(ByMainThread(tell.clone())),
             trials: Arc::new(ByMainThread(tell)),
             tokens: tokens(&config)?,
+            own_token: control_token::make(&config)?,
             tls,
             started: began,
             tracer: tracer.clone(),

@@ -415,8 +415,12 @@ pub(super) const KEYS: &[Key] = keys! {
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
         "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"` disables them.";
     Control.tokens_file: Text, From("`\"none\"`, if `bind` is a loopback address; otherwise required"),
-        "File of tokens for `/api/v1`, one line `NAME ROLE HASH` each; `forebay token NAME` prints such a line. `\"none\"`: no tokens, and \
-         only this machine may use `/api/v1`.";
+        "File of tokens for `/api/v1`, one line `NAME ROLE HASH` each; `forebay token NAME` prints such a line. `\"none\"`: only \
+         this machine may use `/api/v1`. There reading needs no token, messages excepted; changes need the one that the service writes to \
+         `control-token` in `data_dir` at each start, which the command line sends by itself: see [API.md](API.md#access).";
+    Control.file_dirs: TextList, From("none"),
+        "Directories below which changes by the API may name files: certificates, keys, passwords, dead letters, Unix sockets. Without one the API may name \
+         only files that the configuration names for the same purpose. The service may write there.";
 
     Log.format: Word(FORMAT), Is("\"text\""),
         "`\"text\"` for people; `\"json\"`: one JSON object per line.";

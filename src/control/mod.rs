@@ -10,6 +10,7 @@ mod events;
 #[cfg(test)]
 mod idle;
 mod overview;
+mod own_token;
 mod problem;
 mod reload;
 mod retained;
@@ -41,6 +42,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use self::auth::{Role, Tokens};
 pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
+pub use self::own_token::OwnToken;
 use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::shown::Shown;
@@ -98,8 +100,10 @@ pub struct View {
     pub reloads: Arc<dyn Reloads>,
     /// The way to trials.
     pub trials: Arc<dyn Trials>,
-    /// Who may use `/api/v1`; `None`: everyone on this machine.
+    /// Who may use `/api/v1`; `None`: this machine.
     pub tokens: Option<Arc<Tokens>>,
+    /// The token for this machine; `None`: there is none.
+    pub own_token: Option<Arc<OwnToken>>,
     /// TLS of connections that come from now on; `None`: there is none.
     pub tls: Option<Arc<ServerConfig>>,
     /// When the process started.
@@ -230,9 +234,9 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
     let mut description = Description::openapi();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     description.components.get_or_insert_default().add_security_scheme("token", bearer);
-    // Without control.tokens_file no token is needed.
+    // Without control.tokens_file reading needs no token.
     let token = SecurityRequirement::new("token", Vec::<String>::new());
-    description.security = Some(vec![token, SecurityRequirement::default()]);
+    description.security = Some(vec![token.clone(), SecurityRequirement::default()]);
     let (router, mut description) = OpenApiRouter::with_openapi(description)
         .merge(overview::routes())
         .merge(clients::routes())
@@ -244,6 +248,10 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(trial::routes())
         .split_for_parts();
     describe_responses(&mut description);
+    for item in description.paths.paths.values_mut() {
+        let changes = [&mut item.put, &mut item.post, &mut item.delete].into_iter().flatten();
+        changes.for_each(|operation| operation.security = Some(vec![token.clone()]));
+    }
     (router, description)
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod answers;
 mod api;
+mod api_access;
 mod auth;
 mod auth_mosquitto;
 mod away;

@@ -38,6 +38,7 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     folders.extend(files.map(|file| dead_letters::folder_of(&file.path)));
     // What cannot be made has its message later, with the key that names it.
     folders.iter().for_each(|folder| drop(files::make_dirs(folder)));
+    folders.extend(config.control.file_dirs.iter().cloned());
     // A socket's folder is for its clients, too: whoever sets it up knows who they are.
     let sockets = config.listeners.iter().filter_map(|listener| match &listener.bind {
         Bind::Unix(path) => path.parent().map(Path::to_owned),
