@@ -1,5 +1,6 @@
 //! Forebay: MQTT in front of Apache Kafka. See `docs/internals/ARCHITECTURE.md` for the plan of the house.
 
+pub mod address;
 pub mod auth;
 pub mod buffer;
 pub mod cli;

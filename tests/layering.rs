@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("files", &[]),
+    ("address", &[]),
     ("rules", &[]),
     ("mqtt", &["limits"]),
     ("runtime", &["limits", "files"]),
@@ -22,9 +23,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
-    ("service", &["limits", "files", "secure", "auth"]),
+    ("service", &["limits", "files", "address", "secure", "auth"]),
     ("embedded", &["limits", "files", "record", "kafka", "spool", "metrics"]),
-    ("control", &["limits", "metrics", "telemetry"]),
+    ("control", &["limits", "address", "metrics", "telemetry"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
     (
         "config",
@@ -65,8 +66,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "record", "kafka", "spool",
-            "buffer", "metrics", "service", "config", "listener", "runtime",
+            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "record", "kafka",
+            "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
         ],
     ),
     ("data_dir", &["limits", "session", "record", "spool", "metrics", "config", "runtime", "shard"]),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::control;
 use crate::metrics::event::{EVENTS, Field};
 use crate::metrics::histogram::{HISTOGRAMS, Per};
 use crate::metrics::journal::JOURNAL;
@@ -70,6 +71,7 @@ fn metrics() -> String {
     table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", process);
     let own = [log_numbers::DROPPED, log_numbers::DELETED];
     table(&mut text, "Events, log and dead-letter files", "No labels.", JOURNAL.into_iter().chain(own));
+    table(&mut text, "Control plane", "No labels but `reason`.", control::NUMBERS);
     table(&mut text, "OpenTelemetry", "No labels; only with `telemetry.otlp`.", telemetry::NUMBERS);
     table(&mut text, "Embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, LogFormat, Text};
-use crate::control::{Control, STREAMS_MAX, Shown, View};
+use crate::control::{Connections, Control, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::EmbeddedLog;
 use crate::files;
@@ -166,7 +166,7 @@ impl Service {
     fn start(mut config: Config, rules: &'static dyn Rules, reload: Reload) -> Result<Self, Failure> {
         let began = SystemTime::now();
         runtime::configure_heap();
-        let device_descriptors_max = preflight(config.service.shards)?;
+        let (device_descriptors_max, control_descriptors) = preflight(config.service.shards)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
         files::make_dirs(&config.service.data_dir)
@@ -229,6 +229,8 @@ impl Service {
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.push(tokens_fetched);
+        let connections = Arc::new(Connections::new(control_descriptors));
+        extra.push(Arc::<Connections>::clone(&connections));
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let tls = edge.control.as_ref().map(|server| server.config());
         let edge = EdgeFiles::new(edge, Arc::clone(&journal), key_sets);
@@ -265,7 +267,7 @@ impl Service {
         let shown = Shown::new(view);
         let exporter = start_exporter(exporter, shown.clone())?;
         let observer = Observer::start(shown.clone()).map_err(|e| format!("observer: {e}"))?;
-        let control = start_control(&config, shown.clone())?;
+        let control = start_control(&config, shown.clone(), connections)?;
         Ok(Self {
             config,
             reload,

@@ -85,6 +85,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use crate::address::Address;
 use crate::auth::Shares;
 use crate::config::Config;
 use crate::metrics::board::Board;
@@ -114,7 +115,7 @@ use self::queues::Queues;
 use self::retained::Retained;
 use self::stalls::Stalls;
 use self::tails::Tails;
-use self::tally::{Address, Tally};
+use self::tally::Tally;
 use self::upstream::Upstream;
 
 /// The runtime as a shard sees it.

@@ -13,6 +13,7 @@ mod away;
 mod change;
 mod command_line;
 mod connect;
+mod control_bounds;
 mod control_tls;
 mod crash;
 mod crowd;

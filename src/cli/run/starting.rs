@@ -7,7 +7,7 @@ use super::super::args::RunArgs;
 use super::super::reconfigure;
 use super::Failure;
 use crate::config::{ApiAccess, Config, EMBEDDED};
-use crate::control::{Control, LogControl, Shown, Tokens};
+use crate::control::{Connections, Control, LogControl, Shown, Tokens};
 use crate::embedded::{self, EmbeddedLog};
 use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
@@ -16,15 +16,19 @@ use crate::service::preflight::Host;
 use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
 
-/// Refuses a host that will not do. Gives the descriptors that devices may use.
-pub(super) fn preflight(shards: usize) -> Result<u32, Failure> {
+/// Refuses a host that will not do. Gives the descriptors that devices may use, and those for the control plane.
+pub(super) fn preflight(shards: usize) -> Result<(u32, usize), Failure> {
     let host = Host::read(runtime::probe().map_err(|e| e.to_string()));
     let findings = host.findings(shards);
     for finding in findings.iter().filter(|f| !f.fatal) {
         tracing::warn!("{finding}");
     }
     let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
-    if fatal.is_empty() { Ok(host.device_descriptors(shards)) } else { Err(fatal.join("\nforebay: ")) }
+    if fatal.is_empty() {
+        Ok((host.device_descriptors(shards), host.control_descriptors(shards)))
+    } else {
+        Err(fatal.join("\nforebay: "))
+    }
 }
 
 /// With `service.sandbox`, from here on only the service's own folders can be written; they are made where they are missing.
@@ -112,9 +116,13 @@ pub(super) fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
     }
 }
 
-pub(super) fn start_control(config: &Config, shown: Shown) -> Result<Option<Control>, Failure> {
+pub(super) fn start_control(
+    config: &Config,
+    shown: Shown,
+    connections: Arc<Connections>,
+) -> Result<Option<Control>, Failure> {
     let Some(bind) = config.control.bind else { return Ok(None) };
-    Control::start(bind, shown).map(Some).map_err(|e| {
+    Control::start(bind, shown, connections).map(Some).map_err(|e| {
         format!(
             "control plane cannot listen on {bind}: {e}; {} sets the address, \"off\" disables it",
             config.control.moved_by
