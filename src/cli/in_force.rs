@@ -172,6 +172,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
         },
         "jwt": of.jwt.as_ref().map(jwt),
         "password_file": of.password_file,
+        "password_bytes_max": of.password_bytes_max,
         "acl_file": of.acl_file,
         "role": of.roles.iter().map(|role| (role.name.clone(), self::role(role))).collect::<Map<_, _>>(),
         "client_id": match of.client_ids {

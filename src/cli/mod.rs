@@ -39,6 +39,7 @@ mod start_log;
 pub mod token;
 pub mod topics;
 mod trimmer;
+mod verifier_numbers;
 
 pub use args::{
     AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SpoolCommand,

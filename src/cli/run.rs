@@ -59,6 +59,7 @@ use super::reconfigure::Reconfiguring;
 use super::reload::Reload;
 use super::shards::ByMail;
 use super::start_log;
+use super::verifier_numbers::VerifierNumbers;
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
@@ -194,6 +195,7 @@ impl Service {
         let threads =
             if config.service.verifiers == 0 { config.service.shards.div_ceil(4) } else { config.service.verifiers };
         let verifiers = Verifiers::start(threads).map_err(|e| format!("threads for passwords: {e}"))?;
+        let questions = VerifierNumbers(verifiers.clone());
         let tokens_fetched = Arc::new(Fetches::default());
         let around = Surroundings {
             config: Arc::clone(&config),
@@ -229,6 +231,7 @@ impl Service {
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.push(tokens_fetched);
+        extra.push(Arc::new(questions));
         let connections = Arc::new(Connections::new(control_descriptors));
         extra.push(Arc::<Connections>::clone(&connections));
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::units::{ShowDuration, ShowSize};
-use crate::limits::SHARDS_MAX;
+use crate::limits::{PASSWORD_BYTES_MAX, SHARDS_MAX};
 
 /// A part of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -535,6 +535,9 @@ pub(super) const KEYS: &[Key] = keys! {
          alternative names, or the SHA-256 fingerprint. A certificate that has it not exactly once is refused.";
     Auth.password_file: Text, From("none"),
         "File of users, one line `user:hash` each, as `mosquitto_passwd` and `forebay passwd` write it.";
+    Auth.password_bytes_max: Size { min: 16, max: PASSWORD_BYTES_MAX as u64 }, Is("\"1KiB\""),
+        "Longest password that is compared; a longer one is wrong. Passwords wait in memory while others are compared, also those of clients that \
+         are not known. Tokens have a bound of their own.";
     Auth.acl_file: Text, From("everything is granted"),
         "Access control list, as mosquitto's `acl_file`. With it, only what it grants may be touched.";
     Auth.client_id: Word(CLIENT_ID), Is("\"any\""),

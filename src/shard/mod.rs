@@ -81,7 +81,7 @@ pub(crate) use self::queues::ForShare;
 pub(crate) use self::queues::{Kept, move_queue};
 pub(crate) use self::retained::topic as retained_topic;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -176,8 +176,6 @@ pub struct Core {
     leaving: Vec<ConnId>,
     /// Those that another shard has no room for yet.
     moves: Moves,
-    /// Connections whose password could not be asked for yet, oldest first.
-    unasked: VecDeque<ConnId>,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
     /// What [`Outlets::freed`] said when wills that wait were last offered again.
@@ -241,7 +239,6 @@ impl Core {
             addresses: HashMap::new(),
             leaving: Vec::new(),
             moves: Moves::default(),
-            unasked: VecDeque::new(),
             touched: Vec::new(),
             wills_offered_at: 0,
             sample: device::Sample::default(),

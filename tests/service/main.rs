@@ -42,6 +42,7 @@ mod malformed;
 mod modes;
 mod operators;
 mod paho;
+mod passwords;
 mod process;
 mod proxy_protocol;
 mod queues;
