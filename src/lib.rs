@@ -1,5 +1,6 @@
 //! Forebay: MQTT in front of Apache Kafka. See `docs/internals/ARCHITECTURE.md` for the plan of the house.
 
+pub mod address;
 pub mod auth;
 pub mod buffer;
 pub mod cli;
@@ -7,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod data_dir;
 pub mod embedded;
+pub mod files;
 pub mod kafka;
 pub mod limits;
 pub mod listener;

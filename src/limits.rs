@@ -323,3 +323,20 @@ pub const PACE_LOOKS: usize = 10;
 
 /// Rows that such a sink takes in any case for each look, so that a Kafka that crawls stops no publisher.
 pub const PACE_FLOOR_ROWS: u64 = 100;
+
+/// Passwords and tokens of a process that wait to be checked. One more takes the place of the newest of the address that has most.
+pub const VERIFIED_MAX: usize = 4_096;
+
+/// The same of one address. One more is refused (0x89).
+pub const VERIFIED_OF_ADDRESS_MAX: usize = 64;
+
+/// Their bytes: what 64 of one address may have at most, for sixteen addresses. Passwords of devices have some tens of bytes.
+pub const VERIFIED_BYTES_MAX: usize = 8 << 20;
+
+/// The longest token that a client may send, in bytes.
+pub const TOKEN_BYTES_MAX: usize = 8 << 10;
+
+const _: () = assert!(VERIFIED_OF_ADDRESS_MAX * TOKEN_BYTES_MAX * 16 <= VERIFIED_BYTES_MAX);
+
+/// The longest password that a client may send, as far as `password_bytes_max` can raise it, in bytes.
+pub const PASSWORD_BYTES_MAX: usize = 4 << 10;

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 /// Each room with the rooms it may name. A path (`runtime::seam`) allows that module only.
 const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
+    ("files", &[]),
+    ("address", &[]),
     ("rules", &[]),
     ("mqtt", &["limits"]),
-    ("runtime", &["limits"]),
+    ("runtime", &["limits", "files"]),
     ("secure", &["limits", "runtime::seam"]),
     ("auth", &["limits", "secure", "mqtt", "runtime::seam"]),
     ("rule", &["limits", "mqtt"]),
@@ -21,9 +23,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
-    ("service", &["limits", "secure", "auth"]),
-    ("embedded", &["limits", "record", "kafka", "spool", "metrics"]),
-    ("control", &["limits", "metrics", "telemetry"]),
+    ("service", &["limits", "files", "address", "secure", "auth"]),
+    ("embedded", &["limits", "files", "record", "kafka", "spool", "metrics"]),
+    ("control", &["limits", "address", "metrics", "telemetry"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
     (
         "config",
@@ -64,8 +66,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "record", "kafka", "spool",
-            "buffer", "metrics", "service", "config", "listener", "runtime",
+            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "record", "kafka",
+            "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
         ],
     ),
     ("data_dir", &["limits", "session", "record", "spool", "buffer", "metrics", "config", "runtime", "shard"]),
@@ -73,6 +75,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "limits",
+            "files",
             "rules",
             "secure",
             "auth",

@@ -13,9 +13,12 @@ use crate::secure::{CertificateId, IdentityField, identify};
 use super::acl::{Acl, Grants, RoleRules};
 use super::jwt::{self, Source, Tokens};
 use super::limits::Limits;
+use super::password::Stored;
 use super::question::Question;
 use super::users::Users;
 
+/// The longest password that is compared, if nothing else is configured, in bytes.
+const PASSWORD_BYTES_DEFAULT: usize = 1 << 10;
 /// A file is not larger than so much.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
@@ -67,6 +70,8 @@ pub struct Settings {
     pub jwt: Option<jwt::Settings>,
     /// Users and the hashes of their passwords.
     pub password_file: Option<PathBuf>,
+    /// The longest password that is compared, in bytes.
+    pub password_bytes_max: usize,
     /// What may be touched; `None`: everything.
     pub acl_file: Option<PathBuf>,
     /// What tokens can grant by name.
@@ -151,6 +156,7 @@ impl Settings {
             certificate_identity: IdentityField::CommonName,
             jwt: None,
             password_file: None,
+            password_bytes_max: PASSWORD_BYTES_DEFAULT,
             acl_file: None,
             roles: Vec::new(),
             client_ids: ClientIds::Any,
@@ -341,7 +347,7 @@ impl Policy {
                     };
                     let Some(password) = claim.password else { return Judgement::Refuse(Refusal::Credentials) };
                     let admission = admission(Some(name), By::Line(user.print));
-                    return ask(Question::password(self, Some(admission), &user.stored, password));
+                    return ask(self.password(Some(admission), &user.stored, password));
                 }
                 // A user that was removed from the file does not become anonymous.
                 (Method::Anonymous, None, _) if claim.password.is_none() => {
@@ -351,10 +357,18 @@ impl Policy {
             }
         }
         match (decoy, claim.username) {
-            (Some((stored, password)), _) => ask(Question::password(self, None, stored, password)),
+            (Some((stored, password)), _) => ask(self.password(None, stored, password)),
             (None, Some(_)) => Judgement::Refuse(Refusal::Credentials),
             (None, None) => Judgement::Refuse(Refusal::NoCredentials),
         }
+    }
+
+    /// Whether a password is right. One that is too long is wrong, after the same work, and is not kept for it.
+    fn password(self: &Arc<Self>, admission: Option<Admission>, stored: &Arc<Stored>, password: &[u8]) -> Question {
+        if password.len() > self.settings.password_bytes_max {
+            return Question::password(self, None, stored, &[]);
+        }
+        Question::password(self, admission, stored, password)
     }
 
     /// Whether a client that was admitted by an earlier state of this would still be admitted. Whether a certificate was revoked

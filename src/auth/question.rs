@@ -56,6 +56,15 @@ impl Question {
         Self { auth: Arc::clone(auth), what: Box::new(What::Token { token, keys, wall_ms }) }
     }
 
+    /// What it holds of what the client has sent, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match &*self.what {
+            What::Password { password, .. } => password.expose().len(),
+            What::Token { token, .. } => token.expose().len(),
+        }
+    }
+
     /// Whether a core answers it in a microsecond or two.
     pub(super) fn is_quick(&self) -> bool {
         match &*self.what {

@@ -59,7 +59,7 @@ Exit status:
 
 Environment:
   FOREBAY_CONFIG           the configuration file, if --config is not given
-  FOREBAY_TOKEN            token that `sinks`, `events`, `clients` and the like send, where control.tokens_file is set
+  FOREBAY_TOKEN            token that `sinks`, `reload` and the like send; without it that of `control-token` in data_dir
   FOREBAY_SECTION_KEY      overrides the file: FOREBAY_SERVICE_SHARDS=2, FOREBAY_CONTROL_BIND=off
   FOREBAY_KAFKA_NAME_KEY   the same for [kafka.NAME]: FOREBAY_KAFKA_MAIN_BOOTSTRAP=broker-1:9092
   FOREBAY_SINK_0_KEY       the same for the first [[sink]]; FOREBAY_LISTENER_0_KEY for the first [[listener]]

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::TOKEN_VARIABLE;
-
 use super::args::{AskArgs, EventsArgs, ReloadArgs};
 use super::endpoint::Endpoint;
 
@@ -14,6 +12,8 @@ use super::endpoint::Endpoint;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
+/// The status of an answer that asks for a token.
+const UNAUTHORIZED: u16 = 401;
 /// Fields of an event that its line shows in places of their own.
 const SHOWN: [&str; 6] = ["id", "at", "class", "severity", "kind", "message"];
 
@@ -159,6 +159,9 @@ fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Va
     let (status, body) = answer.map_err(|error| endpoint.unanswered(&error))?;
     let no_api = || format!("{endpoint}: this is not Forebay's control plane (status {status})");
     let answer: Value = serde_json::from_str(&body).map_err(|_| no_api())?;
+    if status == UNAUTHORIZED {
+        return Err(endpoint.token_needed());
+    }
     match answer["detail"].as_str().filter(|_| answer["status"].is_u64()) {
         Some(error) => Err(error.to_owned()),
         None if status == 200 => Ok(answer),
@@ -166,10 +169,9 @@ fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Va
     }
 }
 
-/// With the token of `FOREBAY_TOKEN`, if it is set.
+/// With the endpoint's token, if there is one.
 pub(super) fn request(endpoint: &Endpoint, method: &str, path: &str) -> String {
-    let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty());
-    let token = token.map(|token| format!("Authorization: Bearer {}\r\n", token.trim())).unwrap_or_default();
+    let token = endpoint.token().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: 0\r\n{token}\r\n", endpoint.host())
 }
 

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::admin::Admin;
 use super::args::CheckArgs;
-use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_spool};
+use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
@@ -89,6 +89,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     check_host::of_log(&config, &mut lines);
     if !args.offline {
         check_host::of_host(&config, &mut lines);
+        check_modes::of_modes(&config, &mut lines);
         for (index, cluster) in config.clusters.iter().enumerate() {
             let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
             of_cluster(&config, cluster, &sinks, &mut lines);

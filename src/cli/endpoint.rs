@@ -3,16 +3,19 @@
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use zeroize::Zeroizing;
 
-use crate::config::Config;
+use crate::config::{Config, TOKEN_VARIABLE};
 use crate::secure;
 
 use super::args::{AskArgs, ControlBind};
+use super::control_token;
 
 /// The control plane of a service.
 #[derive(Clone)]
@@ -20,6 +23,10 @@ pub(super) struct Endpoint {
     address: SocketAddr,
     /// `None`: it is not over TLS.
     tls: Option<Arc<ClientConfig>>,
+    /// What requests are sent with, if there is one.
+    token: Option<Zeroizing<String>>,
+    /// Where the service's own token would be.
+    token_file: PathBuf,
 }
 
 impl fmt::Display for Endpoint {
@@ -58,7 +65,26 @@ impl Endpoint {
             address.set_ip(local);
         }
         let tls = config.as_ref().map(tls).transpose()?.flatten();
-        Ok(Self { address, tls })
+        let data_dir = config.or_else(|| load().ok()).unwrap_or_else(Config::default_no_file).service.data_dir;
+        let token = std::env::var(TOKEN_VARIABLE).ok().map(|token| token.trim().to_owned());
+        // The service's own token is for this machine.
+        let own = || control_token::read(&data_dir).ok().filter(|_| address.ip().is_loopback());
+        let token = token.filter(|token| !token.is_empty()).or_else(own).map(Zeroizing::new);
+        Ok(Self { address, tls, token, token_file: control_token::path(&data_dir) })
+    }
+
+    /// What requests are sent with.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.as_str())
+    }
+
+    /// What to do where the service wants a token, or another one.
+    pub(super) fn token_needed(&self) -> String {
+        format!(
+            "{self}: this needs a token: set {TOKEN_VARIABLE} to one of control.tokens_file, or run it on the service's machine as a \
+             user who may read {}",
+            self.token_file.display()
+        )
     }
 
     /// `Host` of a request.

@@ -25,6 +25,9 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
         .map_err(unanswered)?;
     let mut lines = BufReader::new(stream).lines();
     let head = lines.next().transpose().map_err(unanswered)?.unwrap_or_default();
+    if head.contains(" 401 ") {
+        return Err(endpoint.token_needed());
+    }
     if !head.contains(" 200 ") {
         let body = lines.map_while(Result::ok).last().unwrap_or_default();
         let problem: Value = serde_json::from_str(&body).unwrap_or_default();

@@ -28,7 +28,10 @@ pub(super) fn of(config: &Config) -> Value {
         ApiAccess::Tokens(path) => path.display().to_string(),
     };
     let tls = control.tls.as_ref().map(control_tls);
-    all.insert("control".into(), json!({ "bind": bind, "tokens_file": tokens_file, "tls": tls }));
+    all.insert(
+        "control".into(),
+        json!({ "bind": bind, "tokens_file": tokens_file, "file_dirs": control.file_dirs, "tls": tls }),
+    );
     let format = match config.log.format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
@@ -169,6 +172,7 @@ fn auth(of: &crate::auth::Settings) -> Value {
         },
         "jwt": of.jwt.as_ref().map(jwt),
         "password_file": of.password_file,
+        "password_bytes_max": of.password_bytes_max,
         "acl_file": of.acl_file,
         "role": of.roles.iter().map(|role| (role.name.clone(), self::role(role))).collect::<Map<_, _>>(),
         "client_id": match of.client_ids {

@@ -1,6 +1,6 @@
 //! Shell completions and man pages, made from the definition of the command line.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -8,6 +8,10 @@ use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
 use super::args::definition;
+use crate::files::Fresh;
+
+/// Permissions of a page, less the umask.
+const PAGE_MODE: u32 = 0o666;
 
 /// The completion script of a shell.
 #[must_use]
@@ -31,12 +35,17 @@ fn page(dir: &Path, command: &clap::Command) -> io::Result<()> {
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
     let mut text = Vec::new();
     Man::new(command.clone()).title(name.to_uppercase()).render(&mut text)?;
-    fs::write(dir.join(format!("{name}.1")), text)?;
+    let (folder, file) = (File::open(dir)?, format!("{name}.1"));
+    let fresh = Fresh::make(&folder, file.as_ref(), PAGE_MODE)?;
+    fresh.fill(&text)?;
+    fresh.place()?;
     command.get_subcommands().filter(|command| !command.is_hide_set()).try_for_each(|command| page(dir, command))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

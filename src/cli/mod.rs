@@ -8,7 +8,9 @@ pub mod ask;
 mod certificates;
 pub mod check;
 mod check_host;
+mod check_modes;
 mod check_spool;
+mod control_token;
 mod dead_letter_files;
 mod edge;
 mod embedded_numbers;
@@ -28,7 +30,6 @@ mod reconfigure;
 #[cfg(test)]
 mod reference;
 mod reload;
-mod replace_file;
 pub mod run;
 mod secured;
 mod shards;
@@ -38,6 +39,7 @@ mod start_log;
 pub mod token;
 pub mod topics;
 mod trimmer;
+mod verifier_numbers;
 
 pub use args::{
     AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SpoolCommand,

@@ -1,18 +1,16 @@
 //! `forebay passwd`: a line of a password file, written or deleted.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead as _, ErrorKind, IsTerminal as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, BufRead as _, ErrorKind, IsTerminal as _};
 use std::path::Path;
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use crate::auth::password::{argon2id_of, generated, scram_of, sha512_of};
+use crate::files::{self, Original};
 use crate::secure::is_identity;
 
 use super::args::PasswdArgs;
-use super::replace_file::replace_file;
 
 /// Changes the file; returns what is said of it.
 ///
@@ -26,18 +24,18 @@ pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
         ));
     }
     let shown = file.display();
-    let before = match fs::read_to_string(file) {
-        Ok(text) => Some(text),
+    let before = match Original::read(file) {
+        Ok(original) => Some(original),
         Err(error) if error.kind() == ErrorKind::NotFound && !options.delete => None,
         Err(error) => return Err(format!("{shown}: {error}")),
     };
     let is_theirs = |line: &str| line.split_once(':').is_some_and(|(name, _)| name == user.as_str());
-    let is_known = before.as_deref().is_some_and(|text| text.lines().any(is_theirs));
+    let is_known = before.as_ref().is_some_and(|original| original.text().lines().any(is_theirs));
     if options.delete {
         if !is_known {
             return Err(format!("{shown}: there is no user {user:?}"));
         }
-        write(file, before.as_deref(), is_theirs, None)?;
+        write(file, before.as_ref(), is_theirs, None)?;
         return Ok(format!("{shown}: {user} deleted; a running service disconnects its clients within a minute\n"));
     }
     let (password, said) = if options.generate {
@@ -53,20 +51,20 @@ pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
         (false, false) => argon2id_of,
     };
     let line = format!("{user}:{}", hash(password.as_bytes())?);
-    write(file, before.as_deref(), is_theirs, Some(&line))?;
+    write(file, before.as_ref(), is_theirs, Some(&line))?;
     Ok(format!("{said}{shown}: {user} {}\n", if is_known { "changed" } else { "added" }))
 }
 
 /// Writes the file with another line in the place of those that are theirs, or behind all.
 fn write(
     file: &Path,
-    before: Option<&str>,
+    before: Option<&Original>,
     is_theirs: impl Fn(&str) -> bool,
     line: Option<&str>,
 ) -> Result<(), String> {
     let mut line = line;
     let mut text = String::new();
-    for known in before.unwrap_or_default().lines() {
+    for known in before.map(Original::text).unwrap_or_default().lines() {
         if let Some(kept) = if is_theirs(known) { line.take() } else { Some(known) } {
             text.push_str(kept);
             text.push('\n');
@@ -76,12 +74,7 @@ fn write(
         text.push_str(line);
         text.push('\n');
     }
-    let written = if before.is_some() {
-        replace_file(file, &text)
-    } else {
-        let made = OpenOptions::new().create_new(true).write(true).mode(0o600).open(file);
-        made.and_then(|mut made| made.write_all(text.as_bytes()).and_then(|()| made.sync_all()))
-    };
+    let written = before.map_or_else(|| files::make(file, text.as_bytes()), |original| original.replace(&text));
     written.map_err(|error| format!("{}: {error}", file.display()))
 }
 
@@ -124,6 +117,7 @@ fn checked(password: Zeroizing<String>) -> Result<Zeroizing<String>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::MetadataExt as _;
     use std::path::PathBuf;
 
@@ -169,6 +163,28 @@ mod tests {
             let stored = crate::auth::password::Stored::parse(hash).unwrap();
             assert!(stored.matches(password.as_bytes()) && stored.scram().is_some() == scram);
         }
+    }
+
+    /// Finding S1: a link that somebody has planted beside the file, or in its place, leads nowhere.
+    #[test]
+    fn finding_s1_a_planted_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, target) = (dir.path().join("passwords"), dir.path().join("target"));
+        fs::write(&target, "kept").unwrap();
+        passwd(&options(&file, "ada")).unwrap();
+        std::os::unix::fs::symlink(&target, dir.path().join(".passwords.new")).unwrap();
+        passwd(&options(&file, "bob")).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
+        // In its own place, to a file and to nothing.
+        for leads_to in [target.clone(), dir.path().join("nothing")] {
+            fs::remove_file(&file).unwrap();
+            std::os::unix::fs::symlink(&leads_to, &file).unwrap();
+            let why = passwd(&options(&file, "ada")).unwrap_err();
+            assert!(why.contains("symbolic link"), "{why}");
+            assert!(!dir.path().join("nothing").exists());
+        }
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
     }
 
     #[test]

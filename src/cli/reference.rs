@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::control;
 use crate::metrics::event::{EVENTS, Field};
 use crate::metrics::histogram::{HISTOGRAMS, Per};
 use crate::metrics::journal::JOURNAL;
@@ -12,7 +13,7 @@ use crate::metrics::spec::{
     Spec,
 };
 
-use super::{accept_numbers, certificates, embedded_numbers, kafka_tokens, key_sets, log_numbers};
+use super::{accept_numbers, certificates, embedded_numbers, kafka_tokens, key_sets, log_numbers, verifier_numbers};
 use crate::telemetry;
 
 fn table(text: &mut String, title: &str, labels: &str, specs: impl IntoIterator<Item = Spec>) {
@@ -70,6 +71,8 @@ fn metrics() -> String {
     table(&mut text, "Process", "No labels, except `version` on `forebay_build_info`.", process);
     let own = [log_numbers::DROPPED, log_numbers::DELETED];
     table(&mut text, "Events, log and dead-letter files", "No labels.", JOURNAL.into_iter().chain(own));
+    table(&mut text, "Passwords and tokens", "No labels.", verifier_numbers::WAITING);
+    table(&mut text, "Control plane", "No labels but `reason`.", control::NUMBERS);
     table(&mut text, "OpenTelemetry", "No labels; only with `telemetry.otlp`.", telemetry::NUMBERS);
     table(&mut text, "Embedded log", "No labels; only where it runs.", embedded_numbers::specs());
     text.push('\n');

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use crate::config::{self, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
 use crate::control::ReloadRefused;
+use crate::files::Original;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::service::log;
 
 use super::args::RunArgs;
-use super::replace_file::replace_file;
 
 /// The configuration in force, and where it came from.
 pub(super) struct Reload {
@@ -59,7 +59,7 @@ impl Proposal {
             };
             ReloadRefused::NotNow(format!("{} cannot be written: {error}{cure}; nothing changed", path.display()))
         };
-        replace_file(path, text).map_err(failed)
+        Original::read(path).and_then(|original| original.replace(text)).map_err(failed)
     }
 }
 
@@ -91,6 +91,7 @@ impl Reload {
         if edit.part == Part::Listener && !self.args.listen.is_empty() {
             return Err(ReloadRefused::NotNow("the listeners are those of --listen".to_owned()));
         }
+        self.refuse_files(&edit)?;
         let mut edits: Vec<Edit> = self.edits.iter().filter(|earlier| !edit.replaces(earlier)).cloned().collect();
         edits.push(edit.clone());
         let all: Vec<Edit> = self.edits.iter().chain([&edit]).cloned().collect();
@@ -102,6 +103,7 @@ impl Reload {
                 edit.part, edit.name
             )));
         }
+        self.refuse_exposure(&self.resolve(&self.text, &all)?)?;
         if !persist {
             let proposal =
                 self.propose(self.text.clone(), standing(&self.text, &edits).map_err(mistake)?, is_new, None)?;
@@ -131,6 +133,7 @@ impl Reload {
     /// What the configuration would be with these keys of a part, which need not exist. `running`: knows the address of the
     /// embedded log.
     pub(super) fn would_be(&self, edit: Edit, running: &Config) -> Result<Config, ReloadRefused> {
+        self.refuse_files(&edit)?;
         let To::Keys(keys) = edit.to else { return Err(mistake("only keys can be tried".to_owned())) };
         let (part, name) = (edit.part, edit.name);
         let is_new = {
@@ -141,11 +144,22 @@ impl Reload {
         let to = if is_new && !keys.is_empty() { To::Entry(keys) } else { To::Keys(keys) };
         let all: Vec<Edit> = self.edits.iter().cloned().chain([Edit { part, name, to }]).collect();
         let mut config = self.resolve(&self.text, &all)?;
+        self.refuse_exposure(&config)?;
         for cluster in config.clusters.iter_mut().filter(|cluster| cluster.name == EMBEDDED) {
             let known = running.clusters.iter().find(|known| known.name == EMBEDDED);
             cluster.bootstrap = known.map_or_else(Vec::new, |known| known.bootstrap.clone());
         }
         Ok(config)
+    }
+
+    /// Before anything is opened: an error could tell whether a file exists.
+    fn refuse_files(&self, edit: &Edit) -> Result<(), ReloadRefused> {
+        let refused = config::not_allowed(edit, &self.config);
+        if refused.is_empty() { Ok(()) } else { Err(ReloadRefused::Mistakes(refused)) }
+    }
+
+    fn refuse_exposure(&self, wanted: &Config) -> Result<(), ReloadRefused> {
+        config::exposes_a_login(&self.config, wanted).map_or(Ok(()), |why| Err(mistake(why)))
     }
 
     fn propose(

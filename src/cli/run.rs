@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Semaphore;
 
 use crate::config::{Config, LogFormat, Text};
-use crate::control::{Control, STREAMS_MAX, Shown, View};
+use crate::control::{Connections, Control, STREAMS_MAX, Shown, View};
 use crate::data_dir::{self, DataDir};
 use crate::embedded::EmbeddedLog;
+use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::metrics::collector::Extra;
 use crate::metrics::event::{Event as Said, Field, Kind};
@@ -44,6 +45,7 @@ use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;
 use super::args::RunArgs;
 use super::certificates::Expiries;
+use super::control_token;
 use super::dead_letter_files::DeadLetterFiles;
 use super::edge::{self, EdgeFiles};
 use super::embedded_numbers::EmbeddedNumbers;
@@ -57,6 +59,7 @@ use super::reconfigure::Reconfiguring;
 use super::reload::Reload;
 use super::shards::ByMail;
 use super::start_log;
+use super::verifier_numbers::VerifierNumbers;
 
 /// Why the service did not start or did not end well, in words for a person.
 type Failure = String;
@@ -85,6 +88,7 @@ pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rule
     let (config, text) = loaded;
     let json = config.log.format == LogFormat::Json;
     let format = if json { log::Format::Json } else { log::Format::Text };
+    files::keep_private();
     // Before the log's thread, the first.
     if let Err(error) = restrict_files(args, &config) {
         return failed(&error);
@@ -163,10 +167,10 @@ impl Service {
     fn start(mut config: Config, rules: &'static dyn Rules, reload: Reload) -> Result<Self, Failure> {
         let began = SystemTime::now();
         runtime::configure_heap();
-        let device_descriptors_max = preflight(config.service.shards)?;
+        let (device_descriptors_max, control_descriptors) = preflight(config.service.shards)?;
         config.share_dead_letters_file();
         let data_dir = config.service.data_dir.display();
-        std::fs::create_dir_all(&config.service.data_dir)
+        files::make_dirs(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
         let mut prepared = data_dir::prepare(&mut config)?;
         let (tell, heard) = channel();
@@ -191,6 +195,7 @@ impl Service {
         let threads =
             if config.service.verifiers == 0 { config.service.shards.div_ceil(4) } else { config.service.verifiers };
         let verifiers = Verifiers::start(threads).map_err(|e| format!("threads for passwords: {e}"))?;
+        let questions = VerifierNumbers(verifiers.clone());
         let tokens_fetched = Arc::new(Fetches::default());
         let around = Surroundings {
             config: Arc::clone(&config),
@@ -227,6 +232,9 @@ impl Service {
         let mut extra: Vec<Arc<dyn Extra>> =
             vec![Arc::new(Process::start()), Arc::new(accepts), Arc::<Journal>::clone(&journal), Arc::new(LogNumbers)];
         extra.push(tokens_fetched);
+        extra.push(Arc::new(questions));
+        let connections = Arc::new(Connections::new(control_descriptors));
+        extra.push(Arc::<Connections>::clone(&connections));
         extra.extend(embedded.iter().map(|log| Arc::new(EmbeddedNumbers(log.counters())) as Arc<dyn Extra>));
         let tls = edge.control.as_ref().map(|server| server.config());
         let edge = EdgeFiles::new(edge, Arc::clone(&journal), key_sets);
@@ -246,6 +254,7 @@ impl Service {
             reloads: Arc::new(ByMainThread(tell.clone())),
             trials: Arc::new(ByMainThread(tell)),
             tokens: tokens(&config)?,
+            own_token: control_token::make(&config)?,
             tls,
             started: began,
             tracer: tracer.clone(),
@@ -262,7 +271,7 @@ impl Service {
         let shown = Shown::new(view);
         let exporter = start_exporter(exporter, shown.clone())?;
         let observer = Observer::start(shown.clone()).map_err(|e| format!("observer: {e}"))?;
-        let control = start_control(&config, shown.clone())?;
+        let control = start_control(&config, shown.clone(), connections)?;
         Ok(Self {
             config,
             reload,

@@ -10,6 +10,7 @@ use super::args::{DiscardArgs, InspectArgs};
 use super::spool_text::human;
 use crate::buffer::{Counts, Report, Unread};
 use crate::data_dir::{self, Files, Found, FoundShard, of_shards};
+use crate::files;
 use crate::record::BatchHeader;
 use crate::runtime::{FolderLock, segments_in};
 use crate::shard::rfc3339;
@@ -20,6 +21,7 @@ use crate::spool::{CutHead, Damage, Entry, Rot, Surveyed, survey};
 /// # Errors
 /// Why it cannot. What was said to be gone before that is gone.
 pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
+    files::keep_private();
     data_dir::discard(&options.folder, &options.sink, options.yes)
 }
 

@@ -87,6 +87,7 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
         },
         jwt,
         password_file,
+        password_bytes_max: usize::try_from(table.read("password_bytes_max", values::size)).unwrap_or(usize::MAX),
         acl_file,
         roles,
         client_ids: match table.read("client_id", values::word) {

@@ -57,7 +57,6 @@ impl Change {
             service.verifiers,
             service.sandbox,
             control.bind,
-            control.access,
             log.format
         );
         if wanted.service.data_dir_id.is_some() && self.config.service.data_dir_id != wanted.service.data_dir_id {
@@ -79,6 +78,8 @@ impl Change {
         }
         let access = wanted.control.access.clone();
         self.apply("control.tokens_file", |config| &mut config.control.access, access);
+        let dirs = wanted.control.file_dirs.clone();
+        self.apply("control.file_dirs", |config| &mut config.control.file_dirs, dirs);
         self.apply("log.level", |config| &mut config.log.level, wanted.log.level);
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::units::{ShowDuration, ShowSize};
-use crate::limits::SHARDS_MAX;
+use crate::limits::{PASSWORD_BYTES_MAX, SHARDS_MAX};
 
 /// A part of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -415,8 +415,12 @@ pub(super) const KEYS: &[Key] = keys! {
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
         "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"` disables them.";
     Control.tokens_file: Text, From("`\"none\"`, if `bind` is a loopback address; otherwise required"),
-        "File of tokens for `/api/v1`, one line `NAME ROLE HASH` each; `forebay token NAME` prints such a line. `\"none\"`: no tokens, and \
-         only this machine may use `/api/v1`.";
+        "File of tokens for `/api/v1`, one line `NAME ROLE HASH` each; `forebay token NAME` prints such a line. `\"none\"`: only \
+         this machine may use `/api/v1`. There reading needs no token, messages excepted; changes need the one that the service writes to \
+         `control-token` in `data_dir` at each start, which the command line sends by itself: see [API.md](API.md#access).";
+    Control.file_dirs: TextList, From("none"),
+        "Directories below which changes by the API may name files: certificates, keys, passwords, dead letters, Unix sockets. Without one the API may name \
+         only files that the configuration names for the same purpose. The service may write there.";
 
     Log.format: Word(FORMAT), Is("\"text\""),
         "`\"text\"` for people; `\"json\"`: one JSON object per line.";
@@ -531,6 +535,9 @@ pub(super) const KEYS: &[Key] = keys! {
          alternative names, or the SHA-256 fingerprint. A certificate that has it not exactly once is refused.";
     Auth.password_file: Text, From("none"),
         "File of users, one line `user:hash` each, as `mosquitto_passwd` and `forebay passwd` write it.";
+    Auth.password_bytes_max: Size { min: 16, max: PASSWORD_BYTES_MAX as u64 }, Is("\"1KiB\""),
+        "Longest password that is compared; a longer one is wrong. Passwords wait in memory while others are compared, also those of clients that \
+         are not known. Tokens have a bound of their own.";
     Auth.acl_file: Text, From("everything is granted"),
         "Access control list, as mosquitto's `acl_file`. With it, only what it grants may be touched.";
     Auth.client_id: Word(CLIENT_ID), Is("\"any\""),

@@ -14,6 +14,7 @@ mod dead_letters;
 mod edit;
 mod environment;
 mod example;
+mod files;
 mod jaas;
 mod java;
 mod jwt;
@@ -51,6 +52,7 @@ pub(crate) use edit::Met;
 pub use edit::{Edit, Part, To};
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::example;
+pub(crate) use files::{exposes_a_login, not_allowed};
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{

@@ -413,7 +413,15 @@ fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Contr
             }
         }
     }
-    Control { bind, moved_by, access, tls: tls::of_control(table) }
+    let mut file_dirs = Vec::new();
+    for (dir, spot) in table.texts("file_dirs") {
+        let dir = PathBuf::from(dir);
+        if !dir.is_absolute() {
+            table.source.report(&spot, Fault::new("is not an absolute path").hint("write it from the root on"));
+        }
+        file_dirs.push(dir);
+    }
+    Control { bind, moved_by, access, file_dirs, tls: tls::of_control(table) }
 }
 
 fn embedded(

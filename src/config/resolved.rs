@@ -109,6 +109,8 @@ pub struct Control {
     pub moved_by: String,
     /// Who may use `/api/v1`.
     pub access: ApiAccess,
+    /// Directories below which the API may name files.
+    pub file_dirs: Vec<PathBuf>,
     /// `[control.tls]`; `None`: it is served without TLS.
     pub tls: Option<secure::Settings>,
 }
@@ -116,7 +118,7 @@ pub struct Control {
 /// Who may use `/api/v1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ApiAccess {
-    /// Everyone on this machine, no one else.
+    /// This machine, no one else: everyone may read, and whoever may read the service's own token may change.
     Local,
     /// Whoever sends one of the tokens in this file.
     Tokens(PathBuf),

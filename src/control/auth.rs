@@ -1,5 +1,5 @@
-//! Who may use `/api/v1`: tokens with a role, their argon2id hashes in a file; or, on loopback and without such a file,
-//! everyone on this machine.
+//! Who may use `/api/v1`: tokens with a role, their argon2id hashes in a file. Without such a file this machine alone: reading
+//! is free there, messages excepted, and the service's own token may do everything.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,8 +14,8 @@ use axum::response::{IntoResponse, Response};
 use blake2::{Blake2s256, Digest as _};
 use tokio::sync::Semaphore;
 
-use super::View;
 use super::problem::Problem;
+use super::{View, own_token};
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ fn digest(presented: &str) -> [u8; 32] {
     Blake2s256::digest(presented.as_bytes()).into()
 }
 
-/// Who asks, for events.
+/// Who asks, for events; `None`: somebody on this machine, without a token.
 #[derive(Clone, Debug)]
 pub(super) struct Who(pub(super) Option<String>);
 
@@ -124,10 +124,18 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
+    let is_near = peer.ip().to_canonical().is_loopback();
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let headers = request.headers();
+    let is_own = is_near && view.own_token.as_ref().is_some_and(|own| bearer(headers).is_some_and(|it| own.admits(it)));
     let who = match &view.tokens {
-        Some(tokens) => token(tokens, request.headers(), changes).await,
-        None => local(peer, request.headers(), changes).map(|()| Who(None)),
+        _ if is_own && view.tokens.is_some() => Ok(own()),
+        Some(tokens) => token(tokens, headers, changes).await,
+        None => near(is_near, headers, changes).and_then(|()| match (is_own, changes) {
+            (true, _) => Ok(own()),
+            (false, false) => Ok(Who(None)),
+            (false, true) => Err(token_needed(&view)),
+        }),
     };
     match who {
         Ok(who) => {
@@ -138,15 +146,30 @@ pub(super) async fn guard(
     }
 }
 
+fn own() -> Who {
+    Who(Some(own_token::NAME.to_owned()))
+}
+
+/// For a request that needs a token where there is no `control.tokens_file`.
+pub(super) fn token_needed(view: &View) -> Problem {
+    let own = view.own_token.as_ref().map(|own| format!("; {} has one for this machine", own.file().display()));
+    let detail = format!(
+        "this needs a token: `Authorization: Bearer TOKEN`{}; control.tokens_file names others",
+        own.unwrap_or_default()
+    );
+    Problem::new(StatusCode::UNAUTHORIZED, detail)
+}
+
+/// The token that a request has.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, presented) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| presented.trim())
+}
+
 async fn token(tokens: &Arc<Tokens>, headers: &HeaderMap, changes: bool) -> Result<Who, Problem> {
     const WANTED: &str = "send a token of control.tokens_file: `Authorization: Bearer TOKEN`";
     let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
-    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, presented) = value.and_then(|value| value.split_once(' ')).ok_or_else(|| unauthorized(WANTED))?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(unauthorized(WANTED));
-    }
-    let presented = presented.trim().to_owned();
+    let presented = bearer(headers).ok_or_else(|| unauthorized(WANTED))?.to_owned();
     let place = match tokens.known(&digest(&presented)) {
         Some(place) => Some(place),
         None => {
@@ -173,22 +196,28 @@ async fn token(tokens: &Arc<Tokens>, headers: &HeaderMap, changes: bool) -> Resu
 
 /// Without tokens only this machine is served. A browser on it must not be led here by a foreign page (DNS rebinding,
 /// cross-site requests).
-fn local(peer: SocketAddr, headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
+fn near(is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem> {
     let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
     let forbidden = |detail: String| Problem::new(StatusCode::FORBIDDEN, detail);
-    if !peer.ip().to_canonical().is_loopback() {
+    if !is_near {
         let detail = "without tokens /api/v1 is for this machine only; control.tokens_file admits others";
         return Err(forbidden(detail.to_owned()));
     }
-    if let Some(host) = text(header::HOST)
+    let host = text(header::HOST);
+    if let Some(host) = host
         && !is_loopback(host)
     {
         return Err(forbidden(format!(
             "the host {host:?} is not this machine's loopback; ask at http://127.0.0.1, or set control.tokens_file"
         )));
     }
+    // Another port is another site: whoever may listen on one could serve pages there.
+    let is_own_page = |origin: &str| {
+        let page = origin.split_once("://").map(|(_, page)| page);
+        page.zip(host).is_some_and(|(page, host)| page.eq_ignore_ascii_case(host))
+    };
     match text(header::ORIGIN) {
-        Some(origin) if changes && !origin.split_once("://").is_some_and(|(_, host)| is_loopback(host)) => {
+        Some(origin) if changes && !is_own_page(origin) => {
             Err(forbidden(format!("a change that comes from a page of {origin}")))
         }
         _ => Ok(()),
@@ -238,8 +267,7 @@ mod tests {
     /// X67: on loopback, by `Host` and `Origin`.
     #[test]
     fn without_tokens_only_this_machine_is_served_and_no_foreign_page() {
-        let near = SocketAddr::from(([127, 0, 0, 1], 1));
-        let local = |headers: &HeaderMap, changes| local(near, headers, changes);
+        let local = |headers: &HeaderMap, changes| near(true, headers, changes);
         let headers = |pairs: &[(header::HeaderName, &str)]| -> HeaderMap {
             pairs.iter().map(|(name, value)| (name.clone(), value.parse().expect("a value"))).collect()
         };
@@ -252,15 +280,14 @@ mod tests {
         ] {
             assert_eq!(local(&headers(&[(header::HOST, host)]), false).is_ok(), served, "{host}");
         }
-        let with_origin = |origin| headers(&[(header::HOST, "localhost"), (header::ORIGIN, origin)]);
+        let with_origin = |origin| headers(&[(header::HOST, "localhost:8080"), (header::ORIGIN, origin)]);
         assert!(local(&with_origin("http://localhost:8080"), true).is_ok());
-        assert!(local(&with_origin("https://evil.example"), true).is_err());
-        assert!(local(&with_origin("https://evil.example"), false).is_ok());
-        for (peer, served) in
-            [("10.0.0.1:1", false), ("[::1]:1", true), ("[::ffff:127.0.0.1]:1", true), ("[2001:db8::1]:1", false)]
+        for foreign in
+            ["https://evil.example", "http://localhost:8081", "http://localhost", "http://127.0.0.1:8080", "null"]
         {
-            let peer: SocketAddr = peer.parse().expect("an address");
-            assert_eq!(super::local(peer, &headers(&[(header::HOST, "localhost")]), false).is_ok(), served, "{peer}");
+            assert!(local(&with_origin(foreign), true).is_err(), "{foreign}");
         }
+        assert!(local(&with_origin("https://evil.example"), false).is_ok());
+        assert!(near(false, &headers(&[(header::HOST, "localhost")]), false).is_err());
     }
 }

@@ -75,6 +75,7 @@ impl View {
             reloads: Arc::new(Nothing),
             trials: Arc::new(Nothing),
             tokens: None,
+            own_token: None,
             tls: None,
             tracer: Tracer::off(),
             started: SystemTime::now(),

@@ -5,17 +5,19 @@
 mod auth;
 mod change;
 mod clients;
+mod connections;
 mod described;
 mod events;
 #[cfg(test)]
 mod idle;
 mod overview;
+mod own_token;
 mod problem;
 mod reload;
 mod retained;
+mod serve;
 mod shares;
 mod shown;
-mod tls;
 mod traced;
 mod trial;
 
@@ -31,7 +33,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use rustls::ServerConfig;
 use tokio::sync::{Semaphore, oneshot};
 use utoipa::OpenApi;
@@ -40,7 +41,9 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::auth::{Role, Tokens};
+pub use self::connections::{CONNECTIONS_MAX, Connections, NUMBERS};
 pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
+pub use self::own_token::OwnToken;
 use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::shown::Shown;
@@ -98,8 +101,10 @@ pub struct View {
     pub reloads: Arc<dyn Reloads>,
     /// The way to trials.
     pub trials: Arc<dyn Trials>,
-    /// Who may use `/api/v1`; `None`: everyone on this machine.
+    /// Who may use `/api/v1`; `None`: this machine.
     pub tokens: Option<Arc<Tokens>>,
+    /// The token for this machine; `None`: there is none.
+    pub own_token: Option<Arc<OwnToken>>,
     /// TLS of connections that come from now on; `None`: there is none.
     pub tls: Option<Arc<ServerConfig>>,
     /// When the process started.
@@ -156,7 +161,7 @@ impl Control {
     ///
     /// # Errors
     /// The address cannot be bound, or the thread cannot be made.
-    pub fn start(bind: SocketAddr, shown: Shown) -> io::Result<Self> {
+    pub fn start(bind: SocketAddr, shown: Shown, connections: Arc<Connections>) -> io::Result<Self> {
         let listener = TcpListener::bind(bind)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
@@ -169,21 +174,8 @@ impl Control {
                     Ok(listener) => listener,
                     Err(error) => return tracing::error!(%error, "control plane cannot serve"),
                 };
-                let router = router.into_make_service_with_connect_info::<SocketAddr>();
-                let served = async {
-                    if shown.view().tls.is_some() {
-                        // What a tapped listener accepts has an address to show.
-                        axum::serve(tls::Accepting::start(listener, shown).tap_io(|_| ()), router).await
-                    } else {
-                        axum::serve(listener, router).await
-                    }
-                };
                 tokio::select! {
-                    served = served => {
-                        if let Err(error) = served {
-                            tracing::error!(%error, "control plane ended");
-                        }
-                    }
+                    () = serve::serve(listener, shown, router, connections) => {}
                     _ = stopped => {}
                 }
             });
@@ -230,9 +222,9 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
     let mut description = Description::openapi();
     let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     description.components.get_or_insert_default().add_security_scheme("token", bearer);
-    // Without control.tokens_file no token is needed.
+    // Without control.tokens_file reading needs no token.
     let token = SecurityRequirement::new("token", Vec::<String>::new());
-    description.security = Some(vec![token, SecurityRequirement::default()]);
+    description.security = Some(vec![token.clone(), SecurityRequirement::default()]);
     let (router, mut description) = OpenApiRouter::with_openapi(description)
         .merge(overview::routes())
         .merge(clients::routes())
@@ -244,6 +236,10 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(trial::routes())
         .split_for_parts();
     describe_responses(&mut description);
+    for item in description.paths.paths.values_mut() {
+        let changes = [&mut item.put, &mut item.post, &mut item.delete].into_iter().flatten();
+        changes.for_each(|operation| operation.security = Some(vec![token.clone()]));
+    }
     (router, description)
 }
 
@@ -338,7 +334,8 @@ mod tests {
         let watched = Arc::clone(&sick);
         let health = Arc::new(move || watched.load(Ordering::Relaxed).then(|| "shard 1 stands still".to_owned()));
         let view = View { ready: Arc::clone(&ready), health, ..View::idle(boards, Described::default()) };
-        let control = Control::start(([127, 0, 0, 1], 0).into(), Shown::new(view)).expect("start");
+        let control =
+            Control::start(([127, 0, 0, 1], 0).into(), Shown::new(view), Arc::new(Connections::new(8))).expect("start");
         assert!(ask(control.addr(), "/readyz").starts_with("HTTP/1.1 503"));
         ready.store(true, Ordering::Release);
         assert!(ask(control.addr(), "/readyz").starts_with("HTTP/1.1 200"));

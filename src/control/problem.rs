@@ -1,5 +1,7 @@
 //! Errors as problem documents (RFC 9457).
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
@@ -9,6 +11,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use utoipa::ToSchema;
+
+/// Time for the body of a request, after its head.
+const BODY_MAX: Duration = Duration::from_secs(10);
 
 /// Why a request was not carried out.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -75,7 +80,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = Bytes::from_request(request, state).await;
+        let body = tokio::time::timeout(BODY_MAX, Bytes::from_request(request, state)).await;
+        let body = body.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))?;
         let body = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
         let sent = serde_json::from_slice(&body);
         sent.map(Self).map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))

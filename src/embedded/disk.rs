@@ -1,9 +1,11 @@
 //! The three things that can fail for good on a disk, behind one small trait, so that tests can make them fail.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use crate::files::{self, Fresh};
 
 /// Writes and syncs.
 pub(crate) trait Disk: Send + Sync + 'static {
@@ -35,10 +37,11 @@ impl Disk for KernelDisk {
 
 /// Replaces a small file whole: whoever reads it after a crash finds the old text or the new one.
 pub(crate) fn replace_file(disk: &dyn Disk, dir: &Path, name: &str, text: &[u8]) -> io::Result<()> {
-    let fresh = dir.join(format!("{name}.new"));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(&fresh)?;
+    let folder = File::open(dir)?;
+    let fresh = Fresh::make(&folder, name.as_ref(), files::FILE_MODE)?;
+    let mut file = fresh.file();
     file.write_all(text)?;
-    disk.sync_file(&file)?;
-    std::fs::rename(&fresh, dir.join(name))?;
+    disk.sync_file(file)?;
+    fresh.place()?;
     disk.sync_dir(dir)
 }

@@ -23,6 +23,7 @@ use uuid::Uuid;
 
 use super::disk::{Disk, replace_file};
 use super::topic_config::TopicConfig;
+use crate::files;
 use crate::kafka::topic_name;
 
 /// 1 had batches end to end, without headers; 2 had segments of version 1. No release wrote them.
@@ -94,17 +95,17 @@ impl MetaDir {
     /// Makes or opens a data directory and locks it.
     pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> Result<MetaDir, MetaError> {
         let is_new = !dir.exists();
-        fs::create_dir_all(dir).map_err(at(dir))?;
+        files::make_dirs(dir).map_err(at(dir))?;
         let lock_path = dir.join("LOCK");
-        let options = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = options.map_err(at(&lock_path))?;
+        let options = OpenOptions::new().create(true).truncate(false).write(true).clone();
+        let lock = files::open(&lock_path, &options).map_err(at(&lock_path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => return Err(MetaError::Locked(dir.to_owned())),
             Err(error) => return Err(at(&lock_path)(error.into())),
         }
         for sub in [TOPICS_DIR, PARTITIONS_DIR] {
-            fs::create_dir_all(dir.join(sub)).map_err(at(&dir.join(sub)))?;
+            files::make_dirs(&dir.join(sub)).map_err(at(&dir.join(sub)))?;
         }
         disk.sync_dir(dir).map_err(at(dir))?;
         if let Some(parent) = dir.parent().filter(|parent| is_new && !parent.as_os_str().is_empty()) {
@@ -165,7 +166,7 @@ pub(crate) fn write_topic(disk: &dyn Disk, root: &Path, topic: &TopicMeta) -> io
     }
     let partitions = root.join(PARTITIONS_DIR);
     for index in 0..topic.partitions {
-        fs::create_dir_all(partitions.join(format!("{}-{index}", topic.name)))?;
+        files::make_dirs(&partitions.join(format!("{}-{index}", topic.name)))?;
     }
     disk.sync_dir(&partitions)?;
     let mut text = json!({
@@ -307,6 +308,26 @@ mod tests {
         let cluster_id = first.cluster_id().to_owned();
         drop(first);
         assert_eq!(MetaDir::open(&KernelDisk, dir.path()).unwrap().cluster_id(), cluster_id);
+    }
+
+    /// Finding S1: a link in the place of a file that is made is not followed.
+    #[test]
+    fn finding_s1_a_planted_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        fs::write(&target, "kept").unwrap();
+        for name in ["node.json.new", "producer-ids.json.new", "producer-ids.json", "offsets.log.new"] {
+            std::os::unix::fs::symlink(&target, dir.path().join(name)).unwrap();
+        }
+        fs::remove_file(dir.path().join("producer-ids.json")).unwrap();
+        let meta = MetaDir::open(&KernelDisk, dir.path()).unwrap();
+        reserve_producer_ids(&KernelDisk, dir.path()).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+        drop(meta);
+        fs::remove_file(dir.path().join("LOCK")).unwrap();
+        std::os::unix::fs::symlink(dir.path().join("nothing"), dir.path().join("LOCK")).unwrap();
+        MetaDir::open(&KernelDisk, dir.path()).unwrap_err();
+        assert!(!dir.path().join("nothing").exists());
     }
 
     #[test]

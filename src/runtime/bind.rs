@@ -3,10 +3,12 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// What the path of a Unix socket begins with in the configuration.
@@ -82,6 +84,16 @@ pub(super) fn open(path: &Path, mode: u32) -> io::Result<(Socket, SocketFile)> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     let file = SocketFile(path.to_owned());
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    permit(path, mode)?;
     Ok((socket, file))
+}
+
+/// Sets the permissions of a socket's file, and of nothing that has taken its place meanwhile.
+fn permit(path: &Path, mode: u32) -> io::Result<()> {
+    let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::Socket {
+        return Err(io::Error::other("another file has taken the socket's place"));
+    }
+    let handle = format!("/proc/self/fd/{}", file.as_raw_fd());
+    std::fs::set_permissions(handle, std::fs::Permissions::from_mode(mode))
 }

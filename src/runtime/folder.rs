@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statfs};
 
+use crate::files;
+
 /// The end of a segment file's name; in front of it stands its number, in twenty digits, so that names sort by it.
 const SUFFIX: &str = ".segment";
 /// The same of one that is set aside.
@@ -141,7 +143,7 @@ impl FolderLock {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`]: a live process has it. Others: the file cannot be made.
     pub fn take(folder: &Path) -> io::Result<Self> {
-        let file = File::options().create(true).truncate(false).write(true).open(folder.join(LOCK))?;
+        let file = files::open(&folder.join(LOCK), File::options().create(true).truncate(false).write(true))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self(file))
     }

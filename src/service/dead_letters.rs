@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use crate::files;
+
 /// Letters of one sync, at most.
 const GROUP_MAX: usize = 1_024;
 /// Wait before a write that failed is tried again.
@@ -70,8 +72,8 @@ pub fn start(settings: Settings, answer: Answer) -> io::Result<Sender<Letter>> {
 /// # Errors
 /// What stands in the way.
 pub fn may_write(path: &Path) -> io::Result<()> {
-    if path.exists() {
-        return OpenOptions::new().append(true).open(path).map(drop);
+    if path.symlink_metadata().is_ok() {
+        return files::open(path, OpenOptions::new().append(true)).map(drop);
     }
     // Folders that are missing are made.
     let folder = folder_of(path);
@@ -153,7 +155,7 @@ struct Log {
 
 impl Log {
     fn open(settings: Settings) -> io::Result<Self> {
-        std::fs::create_dir_all(folder_of(&settings.path))?;
+        files::make_dirs(&folder_of(&settings.path))?;
         let file = open(&settings.path)?;
         let mut log = Self { settings, file, len: 0, named: false };
         log.len = log.whole_lines()?;
@@ -214,7 +216,7 @@ impl Log {
     /// goes on at its end.
     fn look_after(&mut self) -> io::Result<()> {
         let own = self.file.metadata()?;
-        let named = match std::fs::metadata(&self.settings.path) {
+        let named = match std::fs::symlink_metadata(&self.settings.path) {
             Ok(named) => (named.dev(), named.ino()) == (own.dev(), own.ino()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
@@ -231,7 +233,7 @@ impl Log {
         }
         let file = self.settings.path.display();
         tracing::info!(%file, "the dead-letter file was moved or deleted; writing a new one");
-        std::fs::create_dir_all(folder_of(&self.settings.path))?;
+        files::make_dirs(&folder_of(&self.settings.path))?;
         self.file = open(&self.settings.path)?;
         (self.len, self.named) = (0, false);
         self.len = self.whole_lines()?;
@@ -299,7 +301,7 @@ fn lines_of(path: &Path) -> u64 {
 
 /// Opens a file for this process alone: two that wrote it would cut each other's lines and rename each other's files.
 fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let file = files::open(path, OpenOptions::new().read(true).append(true).create(true))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -399,6 +401,27 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         write_all(&mut log, &["4444"]);
         assert_eq!(read("dead.jsonl"), "4444\n");
+    }
+
+    /// Finding S1: a link that somebody has planted is not followed, at a start or later.
+    #[test]
+    fn finding_s1_a_planted_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, target) = (folder.path().join("dead.jsonl"), folder.path().join("target"));
+        std::fs::write(&target, "kept").unwrap();
+        let plant = || std::os::unix::fs::symlink(&target, &path).unwrap();
+        plant();
+        let settings = Settings { path: path.clone(), bytes_max: 10, files: 2 };
+        assert!(may_write(&path).unwrap_err().to_string().contains("symbolic link"));
+        assert!(Log::open(settings).err().unwrap().to_string().contains("symbolic link"));
+        std::fs::remove_file(&path).unwrap();
+        let mut log = log(&path, 10, 2);
+        write_all(&mut log, &["1111"]);
+        std::fs::remove_file(&path).unwrap();
+        plant();
+        let letter = Letter { shard: 0, sink: 0, line: b"2222\n".to_vec() };
+        assert!(log.write(&[letter]).unwrap_err().to_string().contains("symbolic link"));
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "kept");
     }
 
     #[test]

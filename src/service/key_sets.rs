@@ -2,13 +2,14 @@
 //! so a restart has the last ones, and what cannot be used never gets into force.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::auth::jwt::{self, Keys, Remote, Source};
+use crate::files;
 use crate::secure::http::{self, Bounds, Request};
 
 const BOUNDS: Bounds = Bounds { step: Duration::from_secs(5), whole: Duration::from_secs(20), body: 1 << 20 };
@@ -195,13 +196,8 @@ impl<T: FnMut(&str, Told)> Fetcher<T> {
 
 /// As a whole or not at all.
 fn write(file: &Path, body: &[u8]) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let fresh = file.with_extension("new");
-    let mut out = File::create(&fresh)?;
-    out.write_all(body)?;
-    out.sync_all()?;
-    fs::rename(&fresh, file)
+    files::make_dirs(file.parent().unwrap_or(Path::new(".")))?;
+    files::replace(file, body)
 }
 
 /// The key set at this URL, or why there is none.
@@ -217,7 +213,7 @@ pub fn fetch(remote: &Remote) -> Result<Vec<u8>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
     use std::sync::{Arc, Mutex};
 
@@ -313,6 +309,25 @@ mod tests {
         assert_eq!(fetch(), Told::Fetched);
     }
 
+    /// Finding S1: a link that somebody has planted is not followed.
+    #[test]
+    fn finding_s1_a_planted_link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, folder) = (dir.path().join("target"), dir.path().join("keys"));
+        fs::write(&target, "kept").unwrap();
+        fs::create_dir(&folder).unwrap();
+        for name in ["a.new", "a.json"] {
+            std::os::unix::fs::symlink(&target, folder.join(name)).unwrap();
+        }
+        let wanted = wanted(server(vec![ok(SET)]), dir.path());
+        let (mut fetcher, told) = fetcher();
+        fetcher.want(vec![wanted.clone()], Instant::now());
+        fetcher.fetch_due(Instant::now());
+        assert_eq!(told.lock().unwrap().as_slice(), [Told::Fetched]);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(&wanted.remote.file).unwrap(), SET);
+    }
+
     /// X32: fetched early for an unknown key, at most once in 30 s; dropped after `stale_max`.
     #[test]
     fn tokens_hasten_it_and_time_ends_it() {
@@ -347,7 +362,7 @@ mod tests {
 
         write(&wanted.remote.file, SET.as_bytes()).unwrap();
         let old = SystemTime::now() - Duration::from_secs(86_401);
-        File::options().append(true).open(&wanted.remote.file).unwrap().set_modified(old).unwrap();
+        fs::File::options().append(true).open(&wanted.remote.file).unwrap().set_modified(old).unwrap();
         fetcher.sets.clear();
         fetcher.want(vec![wanted.clone()], Instant::now());
         assert!(!wanted.remote.file.exists());

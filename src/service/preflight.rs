@@ -63,8 +63,13 @@ impl Host {
     #[must_use]
     pub fn device_descriptors(&self, shards: usize) -> u32 {
         let Some(has) = self.open_files else { return u32::MAX };
-        let kept = (has / 8).clamp(64, 4_096) + 8 * shards as u64;
-        u32::try_from(has.saturating_sub(kept).max(has / 2)).unwrap_or(u32::MAX)
+        u32::try_from(has.saturating_sub(kept(has, shards)).max(has / 2)).unwrap_or(u32::MAX)
+    }
+
+    /// How many of those the control plane may have: a half, so that connections to Kafka and segments have the other.
+    #[must_use]
+    pub fn control_descriptors(&self, shards: usize) -> usize {
+        self.open_files.map_or(usize::MAX, |has| usize::try_from(kept(has, shards) / 2).unwrap_or(usize::MAX))
     }
 
     /// Everything that is the matter, fatal findings first.
@@ -119,6 +124,11 @@ impl Host {
             advice: "Set LimitNOFILE=1048576 in the systemd unit, or raise the hard limit (`ulimit -Hn`)".into(),
         })
     }
+}
+
+/// Descriptors that devices do not get, of so many.
+fn kept(has: u64, shards: usize) -> u64 {
+    (has / 8).clamp(64, 4_096) + 8 * shards as u64
 }
 
 fn raised(resource: Resource) -> Option<u64> {
@@ -178,6 +188,8 @@ mod tests {
         let of = |open_files| Host { open_files, ..good() }.device_descriptors(2);
         assert_eq!([of(Some(1_024)), of(Some(1 << 20))], [1_024 - 128 - 16, (1 << 20) - 4_096 - 16]);
         assert_eq!([of(Some(100)), of(None)], [50, u32::MAX]);
+        let of = |open_files| Host { open_files, ..good() }.control_descriptors(2);
+        assert_eq!([of(Some(1_024)), of(Some(1 << 20)), of(None)], [72, 2_056, usize::MAX]);
     }
 
     #[test]

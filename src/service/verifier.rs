@@ -1,21 +1,20 @@
-//! Passwords are compared with their hashes on threads of their own: that takes up to half a second, and no core that serves
-//! devices waits for it. Passwords that were right before are answered first, so guesses with slow hashes
-//! do not delay known clients.
+//! Passwords are compared with their hashes, and signatures checked, on threads of their own: that takes up to half a second,
+//! and no core that serves devices waits for it. What was right before is answered first, so guesses with slow hashes do not
+//! delay known clients.
 
-use std::collections::{HashMap, VecDeque};
+mod queue;
+
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::auth::{Answer, Proof, Proofs, Question};
+use crate::address::Address;
+use crate::auth::{Answer, Proofs, Question};
 
-/// Questions that wait for one thread.
-const QUEUE_MAX: usize = 4_096;
-/// Of these, from one address.
-const QUEUE_OF_ADDRESS_MAX: usize = 64;
+pub use self::queue::Bounds;
+use self::queue::{Next, Queue};
 
 /// A question with the way back for its answer.
 pub struct Task {
@@ -25,7 +24,7 @@ pub struct Task {
     pub from: Option<IpAddr>,
     /// After this the answer is not waited for.
     pub until: Instant,
-    /// Takes the answer; `None`: too many of this address wait.
+    /// Takes the answer; `None`: others came, and there is no room any more.
     pub answer: Box<dyn FnOnce(Option<Answer>) + Send>,
 }
 
@@ -37,7 +36,43 @@ impl fmt::Debug for Task {
 
 /// The way to the threads.
 #[derive(Clone)]
-pub struct Verifiers(Arc<[SyncSender<Task>]>);
+pub struct Verifiers(Arc<Threads>);
+
+/// Ends the threads when it is dropped.
+struct Threads(Arc<Shared>);
+
+struct Shared {
+    queue: Mutex<Queue>,
+    news: Condvar,
+    proofs: Mutex<Proofs>,
+}
+
+/// A question that was asked. It is taken back when this is dropped: nobody waits for its answer any more.
+pub struct Asked {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl fmt::Debug for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Asked").field(&self.number).finish()
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.shared.queue().take_back(self.number);
+    }
+}
+
+/// What waits, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Questions.
+    pub questions: usize,
+    /// Bytes of their passwords and tokens.
+    pub bytes: usize,
+}
 
 impl Verifiers {
     /// Starts so many threads, at least one. They end when the last of these is dropped.
@@ -45,205 +80,116 @@ impl Verifiers {
     /// # Errors
     /// A thread cannot be made, or the system gives no random numbers.
     pub fn start(count: usize) -> io::Result<Self> {
-        let proofs = Arc::new(Mutex::new(Proofs::new(Instant::now()).map_err(io::Error::other)?));
-        let threads = (0..count.max(1)).map(|index| {
-            let (ask, tasks) = sync_channel(QUEUE_MAX);
-            let mut verifier = Verifier::new(Arc::clone(&proofs));
-            std::thread::Builder::new().name(format!("verifier-{index}")).spawn(move || verifier.run(&tasks))?;
-            Ok(ask)
-        });
-        threads.collect::<io::Result<_>>().map(Self::to)
+        let verifiers = Self::without_threads(Bounds::DEFAULT)?;
+        for index in 0..count.max(1) {
+            let shared = Arc::clone(&verifiers.0.0);
+            std::thread::Builder::new().name(format!("verifier-{index}")).spawn(move || shared.run())?;
+        }
+        Ok(verifiers)
     }
 
-    /// The queues that questions go into: each shard has one.
-    #[must_use]
-    pub fn to(queues: Arc<[SyncSender<Task>]>) -> Self {
-        Self(queues)
+    /// The queue without anybody who answers: see [`Verifiers::next`].
+    ///
+    /// # Errors
+    /// The system gives no random numbers.
+    pub fn without_threads(bounds: Bounds) -> io::Result<Self> {
+        let proofs = Mutex::new(Proofs::new(Instant::now()).map_err(io::Error::other)?);
+        let shared = Shared { queue: Mutex::new(Queue::new(bounds)), news: Condvar::new(), proofs };
+        Ok(Self(Arc::new(Threads(Arc::new(shared)))))
     }
 
-    /// Asks the thread for this shard. False: as many wait for it as may.
+    /// Asks. `None`: as many wait as may, of this address or of all.
     #[must_use]
-    pub fn ask(&self, shard: usize, task: Task) -> bool {
-        self.0[shard % self.0.len()].try_send(task).is_ok()
+    pub fn ask(&self, task: Task) -> Option<Asked> {
+        let shared = &self.0.0;
+        let number = shared.queue().ask(task)?;
+        shared.news.notify_one();
+        Some(Asked { shared: Arc::clone(shared), number })
+    }
+
+    /// The question that is next to be answered, for whoever is in the place of the threads.
+    #[must_use]
+    pub fn next(&self) -> Option<Task> {
+        let mut queue = self.0.0.queue();
+        match queue.next(Instant::now())? {
+            Next::Look(number, task) | Next::Compare(number, task, _) => {
+                queue.done(number);
+                Some(task)
+            }
+            Next::Refuse(_) => None,
+        }
+    }
+
+    /// What waits at present.
+    #[must_use]
+    pub fn waiting(&self) -> Waiting {
+        self.0.0.queue().waiting()
     }
 }
 
-struct Verifier {
-    /// Of all threads.
-    proofs: Arc<Mutex<Proofs>>,
-    /// Those that take long.
-    waiting: VecDeque<(Task, Proof)>,
-    by_address: HashMap<IpAddr, usize>,
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.0.queue().close();
+        self.0.news.notify_all();
+    }
 }
 
-impl Verifier {
-    fn new(proofs: Arc<Mutex<Proofs>>) -> Self {
-        Self { proofs, waiting: VecDeque::new(), by_address: HashMap::new() }
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn run(&mut self, tasks: &Receiver<Task>) {
+    fn proofs(&self) -> MutexGuard<'_, Proofs> {
+        self.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        while let Some(next) = self.wait() {
+            self.carry_out(next);
+        }
+    }
+
+    /// What is to be done next. `None`: nobody will ask any more.
+    fn wait(&self) -> Option<Next> {
+        let mut queue = self.queue();
         loop {
-            // All that can be answered at once goes before the next that cannot.
-            let is_idle = self.waiting.is_empty();
-            let next = if is_idle { tasks.recv().map_err(|_| TryRecvError::Disconnected) } else { tasks.try_recv() };
-            match next {
-                Ok(task) => self.take(task),
-                Err(TryRecvError::Empty) => self.compare_next(),
-                Err(TryRecvError::Disconnected) => return,
+            if queue.is_closed() {
+                return None;
             }
-            // As many as the channel holds: so the bound is twice that, whatever comes.
-            if self.waiting.len() >= QUEUE_MAX {
-                self.compare_next();
+            if let Some(next) = queue.next(Instant::now()) {
+                return Some(next);
             }
+            queue = self.news.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    fn take(&mut self, task: Task) {
-        let now = Instant::now();
-        if task.until <= now {
-            return;
-        }
-        let mut proofs = self.proofs.lock().unwrap_or_else(PoisonError::into_inner);
-        let proof = proofs.of(&task.question);
-        if proofs.knows(&proof, now) {
-            drop(proofs);
-            return (task.answer)(Some(task.question.answer_known()));
-        }
-        drop(proofs);
-        if let Some(from) = task.from {
-            let count = self.by_address.entry(from).or_default();
-            if *count >= QUEUE_OF_ADDRESS_MAX {
-                return (task.answer)(None);
+    fn carry_out(&self, next: Next) {
+        match next {
+            Next::Refuse(answer) => answer(None),
+            Next::Look(number, task) => {
+                let proof = self.proofs().of(&task.question);
+                if !self.proofs().knows(&proof, Instant::now()) {
+                    self.queue().look_later(number, task, proof);
+                    // Another thread may have found nothing to do meanwhile.
+                    return self.news.notify_one();
+                }
+                if self.queue().done(number) {
+                    (task.answer)(Some(task.question.answer_known()));
+                }
             }
-            *count += 1;
-        }
-        self.waiting.push_back((task, proof));
-    }
-
-    fn compare_next(&mut self) {
-        let Some((task, proof)) = self.waiting.pop_front() else { return };
-        if let Some(from) = task.from
-            && let Some(count) = self.by_address.get_mut(&from)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&from);
+            Next::Compare(number, task, proof) => {
+                let answer = task.question.answer();
+                if answer.is_ok() {
+                    self.proofs().add(proof, Instant::now());
+                }
+                if self.queue().done(number) {
+                    (task.answer)(Some(answer));
+                }
             }
         }
-        if task.until <= Instant::now() {
-            return;
-        }
-        let answer = task.question.answer();
-        if answer.is_ok() {
-            self.proofs.lock().unwrap_or_else(PoisonError::into_inner).add(proof, Instant::now());
-        }
-        (task.answer)(Some(answer));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::auth::{Claim, Judgement, Method, Policy, Refusal, Settings};
-
-    /// Of PBKDF2 with 100,000 iterations over `secret`: tens of milliseconds.
-    const SLOW: &str = include_str!("verifier_hash.txt");
-
-    fn verifier() -> Verifier {
-        Verifier::new(Arc::new(Mutex::new(Proofs::new(Instant::now()).unwrap())))
-    }
-
-    fn policy(dir: &std::path::Path) -> Arc<Policy> {
-        let file = dir.join("passwords");
-        std::fs::write(&file, format!("a:{}\n", SLOW.trim())).unwrap();
-        let settings = Settings { password_file: Some(file), ..Settings::new("devices", &[Method::Password]) };
-        Arc::new(Policy::load(&settings).unwrap())
-    }
-
-    fn question(policy: &Arc<Policy>, user: &str, password: &str) -> Question {
-        match policy.judge(Claim { username: Some(user), password: Some(password.as_bytes()), ..Claim::default() }) {
-            Judgement::Ask(question) => question,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// X25, X26: remembered proofs first; 64 questions of one address.
-    #[test]
-    fn what_is_known_goes_before_what_takes_long() {
-        let dir = tempfile::tempdir().unwrap();
-        let policy = policy(dir.path());
-        let (said, answers) = channel();
-        let mut verifier = verifier();
-        let task = |name: &'static str, password: &str, from: &str| {
-            let (said, from) = (said.clone(), Some(from.parse().unwrap()));
-            let answer = Box::new(move |answer: Option<Answer>| {
-                let outcome = answer.map(|answer| answer.map(|admission| admission.identity.unwrap_or_default()));
-                said.send((name, outcome)).unwrap();
-            });
-            let until = Instant::now() + Duration::from_secs(600);
-            Task { question: question(&policy, "a", password), from, until, answer }
-        };
-        verifier.take(task("first", "secret", "192.0.2.1"));
-        assert!(answers.try_recv().is_err(), "it takes long");
-        verifier.compare_next();
-        assert_eq!(answers.try_recv().unwrap(), ("first", Some(Ok("a".into()))));
-        // Now it is known: wrong ones that were there before do not hold it up.
-        for _ in 0..QUEUE_OF_ADDRESS_MAX {
-            verifier.take(task("wrong", "guess", "192.0.2.66"));
-        }
-        verifier.take(task("again", "secret", "192.0.2.1"));
-        assert_eq!(answers.try_recv().unwrap(), ("again", Some(Ok("a".into()))));
-        // One more of the guesser is one too many, of another address it is not.
-        verifier.take(task("too many", "guess", "192.0.2.66"));
-        assert_eq!(answers.try_recv().unwrap(), ("too many", None));
-        verifier.take(task("another", "guess", "192.0.2.67"));
-        assert!(answers.try_recv().is_err());
-        verifier.compare_next();
-        assert_eq!(answers.try_recv().unwrap(), ("wrong", Some(Err(Refusal::Credentials))));
-        // Room again.
-        verifier.take(task("one more", "guess", "192.0.2.66"));
-        assert!(answers.try_recv().is_err());
-    }
-
-    /// X25: a question behind its deadline is skipped.
-    #[test]
-    fn who_does_not_wait_any_more_costs_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let policy = policy(dir.path());
-        let mut verifier = verifier();
-        let gone = |until| Task {
-            question: question(&policy, "a", "secret"),
-            from: Some([127, 0, 0, 1].into()),
-            until,
-            answer: Box::new(|_| panic!("it is too late")),
-        };
-        verifier.take(gone(Instant::now()));
-        assert!(verifier.waiting.is_empty());
-        let soon = Instant::now() + Duration::from_millis(20);
-        verifier.take(gone(soon));
-        std::thread::sleep(Duration::from_millis(40));
-        verifier.compare_next();
-        assert!(verifier.waiting.is_empty() && verifier.by_address.is_empty());
-    }
-
-    #[test]
-    fn the_threads_answer() {
-        let dir = tempfile::tempdir().unwrap();
-        let policy = policy(dir.path());
-        let verifiers = Verifiers::start(2).unwrap();
-        let (said, answers) = channel();
-        for shard in 0..3 {
-            let said = said.clone();
-            let answer = Box::new(move |answer: Option<Answer>| said.send(answer.unwrap().is_ok()).unwrap());
-            let until = Instant::now() + Duration::from_secs(600);
-            let question = question(&policy, "a", if shard == 1 { "guess" } else { "secret" });
-            assert!(verifiers.ask(shard, Task { question, from: None, until, answer }));
-        }
-        let mut all: Vec<bool> = (0..3).map(|_| answers.recv().unwrap()).collect();
-        all.sort_unstable();
-        assert_eq!(all, [false, true, true]);
-    }
-}
+#[path = "verifier/tests.rs"]
+mod tests;

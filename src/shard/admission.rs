@@ -13,7 +13,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Connect;
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::service::verifier::Task;
+use crate::service::verifier::{Asked, Task};
 use crate::session::{End, Peer, Session, SessionKey, Violation, refuse};
 
 use super::connection::{AtDoor, Kind};
@@ -63,11 +63,13 @@ impl Core {
             Judgement::Refuse(refusal) => self.refuse_connect(io, conn, connect, refusal),
             Judgement::Ask(question) => {
                 let Kind::Door(_, deadline) = connection.kind else { return Admitted::No };
+                let Some(asked) = self.ask(io, conn, question, deadline) else {
+                    return self.refuse_connect(io, conn, connect, BUSY);
+                };
+                let Some(connection) = self.connections.get(conn) else { return Admitted::No };
                 connection.kind = Kind::Pending(deadline);
+                connection.claim = Some(Box::new(AtDoor::Asked(asked)));
                 io.pause(conn);
-                if !self.ask(io, conn, question, deadline) {
-                    self.unasked.push_back(conn);
-                }
                 self.numbers.raise(M::AuthWaiting, 1);
                 Admitted::Later
             }
@@ -96,29 +98,18 @@ impl Core {
         }
     }
 
-    /// False: as many wait as may.
-    fn ask(&self, io: &Ring<'_>, conn: ConnId, question: Question, deadline: Monotonic) -> bool {
-        let Some(verifiers) = &self.around.verifiers else { return false };
+    /// `None`: as many wait as may.
+    fn ask(&self, io: &Ring<'_>, conn: ConnId, question: Question, deadline: Monotonic) -> Option<Asked> {
+        let verifiers = self.around.verifiers.as_ref()?;
         let (post, shard) = (self.around.post.clone(), self.index);
         let until = Instant::now() + deadline.since(io.now());
         let answer = Box::new(move |answer| super::upstream::deliver(&post, shard, Mail::Judged { conn, answer }));
         let task = Task { question, from: io.peer(conn).map(|peer| peer.ip()), until, answer };
-        verifiers.ask(shard, task)
+        verifiers.ask(task)
     }
 
     /// An answer; it may come when its connection has gone.
     pub(super) fn judged(&mut self, io: &mut Ring<'_>, conn: ConnId, answer: Option<Answer>) {
-        self.judge(io, conn, answer);
-        // There is room for another question.
-        while let Some(conn) = self.unasked.pop_front() {
-            if self.is_pending(conn) {
-                self.look_again(io, conn);
-                return;
-            }
-        }
-    }
-
-    fn judge(&mut self, io: &mut Ring<'_>, conn: ConnId, answer: Option<Answer>) {
         if !self.is_pending(conn) {
             return;
         }

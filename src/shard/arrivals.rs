@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::address::Address;
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
 use crate::listener::ws;
@@ -19,7 +20,6 @@ use super::events::second;
 use super::exchange::Exchanged;
 use super::moves::Move;
 use super::router;
-use super::tally::Address;
 use super::{Core, Ring};
 
 impl Core {

@@ -9,6 +9,7 @@ use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
 use crate::metrics::histogram::Level;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
+use crate::service::verifier::Asked;
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
@@ -57,6 +58,8 @@ pub(super) struct Timed {
 pub enum AtDoor {
     /// Its certificate in DER, verified.
     Certificate(Vec<u8>),
+    /// The question whose answer its CONNECT waits for: taken back when the connection ends.
+    Asked(#[allow(dead_code, reason = "held, not read")] Asked),
     /// The exchange that its CONNECT, of so many bytes, has begun.
     Exchange(Box<Exchange>, usize),
     /// What it was admitted as, and until when.

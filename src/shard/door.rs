@@ -1,12 +1,12 @@
 //! Connections that have not completed CONNECT: how many a shard has, and which of them goes when there are too many.
 
+use crate::address::Address;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 
 use super::connection::{Connections, Kind};
 use super::events::second;
-use super::tally::Address;
 use super::{Core, Ring};
 
 /// So many are looked at to find the one that goes.

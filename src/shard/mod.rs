@@ -84,10 +84,11 @@ pub(crate) use self::retained::topic as retained_topic;
 pub(crate) use self::sorted::{Sorted, Sorter};
 pub(crate) use self::spool::{damaged, refusal};
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
+use crate::address::Address;
 use crate::auth::Shares;
 use crate::buffer::Counts;
 use crate::config::Config;
@@ -118,7 +119,7 @@ use self::queues::Queues;
 use self::retained::Retained;
 use self::stalls::Stalls;
 use self::tails::Tails;
-use self::tally::{Address, Tally};
+use self::tally::Tally;
 use self::upstream::Upstream;
 
 /// The runtime as a shard sees it.
@@ -181,8 +182,6 @@ pub struct Core {
     leaving: Vec<ConnId>,
     /// Those that another shard has no room for yet.
     moves: Moves,
-    /// Connections whose password could not be asked for yet, oldest first.
-    unasked: VecDeque<ConnId>,
     /// Sessions that may owe answers after this turn's completions.
     touched: Vec<SessionKey>,
     /// What [`Outlets::freed`] said when wills that wait were last offered again.
@@ -246,7 +245,6 @@ impl Core {
             addresses: HashMap::new(),
             leaving: Vec::new(),
             moves: Moves::default(),
-            unasked: VecDeque::new(),
             touched: Vec::new(),
             wills_offered_at: 0,
             sample: device::Sample::default(),

@@ -6,13 +6,13 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::limits::{MAILBOX_LETTERS_MAX, MOVES_WAITING_BYTES_MAX, MOVES_WAITING_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::Detached;
 
 use super::connection::{AtDoor, Timer};
 use super::mail::Mail;
-use super::tally::Address;
 use super::{Core, Ring};
 
 /// How long a full mailbox is given.

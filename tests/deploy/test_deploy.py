@@ -145,7 +145,9 @@ class Service:
     def persist(self):
         """A sink by the API, written to the file: the answer."""
         url = f"http://{self.said('control listening on')}/api/v1/sinks/kept?persist=true"
+        token = (self.folder / "data/control-token").read_text().strip()
         request = urllib.request.Request(url, method="PUT", data=b'{"filters": ["kept/#"], "topic": "kept"}')
+        request.add_header("Authorization", f"Bearer {token}")
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.read().decode()

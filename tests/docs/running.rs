@@ -120,6 +120,7 @@ impl Place<'_> {
             .replace("127.0.0.1:8080", &self.service.control().to_string())
             .replace("127.0.0.1:9092", &self.service.embedded().to_string())
             .replace("/etc/forebay/forebay.toml", &config)
+            .replace("forebay-data/control-token", &self.service.token_file().display().to_string())
             .replace("/etc/bash_completion.d", &self.dir.display().to_string())
             .replace("target/release/forebay", "forebay")
             .replace(".cache/venv/bin/python tests", &format!("python3 {}/tests", root().display()))

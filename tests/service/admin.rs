@@ -37,7 +37,8 @@ fn the_api_is_as_described() {
     let mut devices: Vec<_> =
         (0..3).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("a/b {n}"))).collect();
     devices.iter_mut().for_each(|device| device.deliver(1, "x", b"x"));
-    run(python("openapi.py").arg(format!("http://{}", service.control())));
+    let token = std::fs::read_to_string(service.token_file()).expect("a token");
+    run(python("openapi.py").arg(format!("http://{}", service.control())).arg(token.trim()));
 }
 
 #[test]

@@ -6,12 +6,14 @@
 mod admin;
 mod answers;
 mod api;
+mod api_access;
 mod auth;
 mod auth_mosquitto;
 mod away;
 mod change;
 mod command_line;
 mod connect;
+mod control_bounds;
 mod control_tls;
 mod crash;
 mod crowd;
@@ -37,8 +39,10 @@ mod limits;
 mod listeners;
 #[path = "../malformed/mod.rs"]
 mod malformed;
+mod modes;
 mod operators;
 mod paho;
+mod passwords;
 mod process;
 mod proxy_protocol;
 mod queues;

@@ -1,7 +1,6 @@
 //! X24, X77: who is admitted is found out on other threads. Their verdicts come late, out of order, never, behind a reload, or
 //! when no client waits for them any more; and no client gets CONNACK before its own.
 
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use forebay::auth::password::scram_of;
@@ -10,7 +9,7 @@ use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Version};
 use forebay::mqtt::property::Properties;
 use forebay::runtime::seam::{Closed, ConnId, Shard as _};
-use forebay::service::verifier::Task;
+use forebay::service::verifier::{Task, Verifiers, Waiting};
 use forebay::shard::mail::Mail;
 
 use super::small;
@@ -24,7 +23,7 @@ const WRONG: [u8; 4] = [0x20, 2, 0, 4];
 /// A world with this password file, and the questions of its shard, of which so many find room.
 struct Asking {
     world: World,
-    tasks: Receiver<Task>,
+    asked: Verifiers,
     dir: tempfile::TempDir,
 }
 
@@ -40,8 +39,8 @@ impl Asking {
         std::fs::write(&file, lines).expect("written");
         let auth = "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'password'\n";
         let text = format!("{auth}password_file = '{}'\n{}", file.display(), small());
-        let (world, tasks) = World::asking(&text, room);
-        Self { world, tasks, dir }
+        let (world, asked) = World::asking(&text, room);
+        Self { world, asked, dir }
     }
 
     /// The password file is another one now.
@@ -71,7 +70,7 @@ impl Asking {
     }
 
     fn task(&self) -> Task {
-        self.tasks.try_recv().expect("a question")
+        self.asked.next().expect("a question")
     }
 
     /// The answer to a question, for this connection.
@@ -160,24 +159,42 @@ fn a_verdict_that_never_comes_or_comes_too_late_admits_no_client() {
     assert_eq!(asking.world.number(ShardMetric::ConnectsAccepted), 0);
 }
 
-/// As many questions wait as may: the others wait at the shard, in order, and each is asked when there is room.
+/// Finding S5: one more question than there is room for is refused at once, and a question goes with its connection.
 #[test]
-fn a_full_queue_delays_questions_and_loses_none() {
-    let mut asking = Asking::new(&line("ada", "secret"), 1);
-    let passwords = ["secret", "guess", "secret", "secret"];
-    let conns = passwords.map(|password| asking.connect("ada", password, &[]));
-    assert_eq!(asking.waiting(), 4);
-    // The third one does not wait for it.
-    asking.close(conns[2]);
-    for place in [0, 1, 3] {
+fn finding_s5_a_question_goes_with_its_connection_and_too_many_are_refused() {
+    let mut asking = Asking::new(&line("ada", "secret"), 3);
+    let conns = ["secret", "guess", "other"].map(|password| asking.connect("ada", password, &[]));
+    assert_eq!(asking.asked.waiting(), Waiting { questions: 3, bytes: 6 + 5 + 5 });
+    let refused = asking.connect("ada", "fourth", &[]);
+    assert_eq!(asking.world.sent(refused), BUSY);
+    assert_eq!((asking.waiting(), asking.world.number(ShardMetric::AuthBusy)), (3, 1));
+    asking.close(conns[1]);
+    assert_eq!(asking.asked.waiting(), Waiting { questions: 2, bytes: 6 + 5 });
+    let conn = asking.connect("ada", "secret", &[]);
+    for (conn, expected) in [(conns[0], ACCEPTED), (conns[2], WRONG), (conn, ACCEPTED)] {
         let task = asking.task();
-        assert!(asking.tasks.try_recv().is_err(), "one at a time");
-        asking.judge(conns[place], task);
-        let expected = if passwords[place] == "secret" { ACCEPTED } else { WRONG };
-        assert_eq!(asking.world.sent(conns[place]), expected, "{place}");
+        asking.judge(conn, task);
+        assert_eq!(asking.world.sent(conn), expected);
     }
-    assert!(asking.tasks.try_recv().is_err());
-    assert_eq!(asking.waiting(), 0);
+    assert!(asking.asked.next().is_none());
+    assert_eq!((asking.waiting(), asking.asked.waiting()), (0, Waiting::default()));
+}
+
+/// Finding S5: a password that is longer than any may be is not kept, and its client hears what others hear.
+#[test]
+fn finding_s5_a_long_password_is_wrong_after_the_same_work() {
+    let long = "x".repeat(1_025);
+    let mut asking = Asking::new(&line("ada", &long), 8);
+    let fits = asking.connect("ada", &long[1..], &[]);
+    assert_eq!(asking.asked.waiting(), Waiting { questions: 1, bytes: 1_024 });
+    let conn = asking.connect("ada", &long, &[]);
+    assert_eq!(asking.asked.waiting(), Waiting { questions: 2, bytes: 1_024 });
+    for conn in [fits, conn] {
+        let task = asking.task();
+        asking.judge(conn, task);
+        assert_eq!(asking.world.sent(conn), WRONG);
+    }
+    assert_eq!(asking.world.number(ShardMetric::AuthRefused), 2);
 }
 
 /// The verdict is that of the files of the question; the files of today have the last word.

@@ -1,7 +1,7 @@
 //! A shard, its devices and its Kafka, in one thread and one clock.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use forebay::auth::Policy;
@@ -13,7 +13,7 @@ use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::service::dead_letters::Letter;
-use forebay::service::verifier::{Task, Verifiers};
+use forebay::service::verifier::{Bounds, Verifiers};
 use forebay::shard::edge::Edge;
 use forebay::shard::mail::{Mail, Notice, Reconfiguration};
 use forebay::shard::{Core, Surroundings};
@@ -91,10 +91,11 @@ impl World {
 
     /// One shard with this configuration, and what it asks of the threads that compare passwords: so many questions find
     /// room.
-    pub(crate) fn asking(text: &str, room: usize) -> (Self, Receiver<Task>) {
+    pub(crate) fn asking(text: &str, room: usize) -> (Self, Verifiers) {
         let config = config::parse(text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-        let (ask, tasks) = sync_channel(room);
-        (Self::start(config, &KEPT, None, Vec::new(), Some(Verifiers::to([ask].into()))), tasks)
+        let bounds = Bounds { all: room, ..Bounds::DEFAULT };
+        let asked = Verifiers::without_threads(bounds).expect("random numbers");
+        (Self::start(config, &KEPT, None, Vec::new(), Some(asked.clone())), asked)
     }
 
     fn start(

@@ -101,9 +101,17 @@ impl Service {
         self.ask("GET", path, header, "")
     }
 
-    /// A request with one more header: the answer's head and its body.
+    /// A request with one more header, and with the service's own token unless that header brings one: the answer's head and
+    /// its body.
     pub fn ask(&self, method: &str, path: &str, header: &str, body: &str) -> std::io::Result<(String, String)> {
-        http(self.control, method, path, header, body)
+        let own = fs::read_to_string(self.token_file()).ok().filter(|_| !header.starts_with("Authorization"));
+        let own = own.map(|token| format!("\r\nAuthorization: Bearer {}", token.trim()));
+        http(self.control, method, path, &format!("{header}{}", own.unwrap_or_default()), body)
+    }
+
+    /// The file with the token that the service has made for this machine.
+    pub fn token_file(&self) -> PathBuf {
+        self.dir.path().join("data/control-token")
     }
 
     /// The sum over all labels of one metric of `/metrics`, or over those with one label's value (`name{label="value"}`);

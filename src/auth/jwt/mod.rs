@@ -20,9 +20,8 @@ pub use self::claims::Bearer;
 pub use self::keys::{Algorithm, Key, Keys};
 pub use self::remote::Remote;
 pub use self::token::Token;
+pub use crate::limits::TOKEN_BYTES_MAX;
 
-/// A longer token is refused.
-pub const TOKEN_BYTES_MAX: usize = 8 << 10;
 /// So many keys are tried for a token that names none.
 pub const KEYS_TRIED_MAX: usize = 4;
 

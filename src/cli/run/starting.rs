@@ -7,23 +7,28 @@ use super::super::args::RunArgs;
 use super::super::reconfigure;
 use super::Failure;
 use crate::config::{ApiAccess, Config, EMBEDDED};
-use crate::control::{Control, LogControl, Shown, Tokens};
+use crate::control::{Connections, Control, LogControl, Shown, Tokens};
 use crate::embedded::{self, EmbeddedLog};
+use crate::files;
 use crate::limits::MAILBOX_LETTERS_MAX;
 use crate::runtime::{self, Bind, Listeners};
 use crate::service::preflight::Host;
 use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
 
-/// Refuses a host that will not do. Gives the descriptors that devices may use.
-pub(super) fn preflight(shards: usize) -> Result<u32, Failure> {
+/// Refuses a host that will not do. Gives the descriptors that devices may use, and those for the control plane.
+pub(super) fn preflight(shards: usize) -> Result<(u32, usize), Failure> {
     let host = Host::read(runtime::probe().map_err(|e| e.to_string()));
     let findings = host.findings(shards);
     for finding in findings.iter().filter(|f| !f.fatal) {
         tracing::warn!("{finding}");
     }
     let fatal: Vec<String> = findings.iter().filter(|f| f.fatal).map(ToString::to_string).collect();
-    if fatal.is_empty() { Ok(host.device_descriptors(shards)) } else { Err(fatal.join("\nforebay: ")) }
+    if fatal.is_empty() {
+        Ok((host.device_descriptors(shards), host.control_descriptors(shards)))
+    } else {
+        Err(fatal.join("\nforebay: "))
+    }
 }
 
 /// With `service.sandbox`, from here on only the service's own folders can be written; they are made where they are missing.
@@ -35,13 +40,15 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
     let files = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
     folders.extend(files.map(|file| dead_letters::folder_of(&file.path)));
+    // What cannot be made has its message later, with the key that names it.
+    folders.iter().for_each(|folder| drop(files::make_dirs(folder)));
+    folders.extend(config.control.file_dirs.iter().cloned());
+    // A socket's folder is for its clients, too: whoever sets it up knows who they are.
     let sockets = config.listeners.iter().filter_map(|listener| match &listener.bind {
         Bind::Unix(path) => path.parent().map(Path::to_owned),
         Bind::Tcp(_) => None,
     });
     folders.extend(sockets);
-    // What cannot be made has its message later, with the key that names it.
-    folders.iter().for_each(|folder| drop(std::fs::create_dir_all(folder)));
     // The API replaces the configuration file.
     let file = args.file().and_then(|file| std::fs::canonicalize(file).ok());
     folders.extend(file.and_then(|file| file.parent().map(Path::to_owned)));
@@ -109,9 +116,13 @@ pub(super) fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
     }
 }
 
-pub(super) fn start_control(config: &Config, shown: Shown) -> Result<Option<Control>, Failure> {
+pub(super) fn start_control(
+    config: &Config,
+    shown: Shown,
+    connections: Arc<Connections>,
+) -> Result<Option<Control>, Failure> {
     let Some(bind) = config.control.bind else { return Ok(None) };
-    Control::start(bind, shown).map(Some).map_err(|e| {
+    Control::start(bind, shown, connections).map(Some).map_err(|e| {
         format!(
             "control plane cannot listen on {bind}: {e}; {} sets the address, \"off\" disables it",
             config.control.moved_by

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::embedded::disk::{Disk, replace_file};
+use crate::files;
 
 const FILE: &str = "offsets.log";
 const HEAD_BYTES: usize = 8;
@@ -114,7 +115,7 @@ fn read_entry(bytes: &[u8]) -> Option<(Change, usize)> {
 pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offsets)> {
     let path = dir.join(FILE);
     let is_new = !path.exists();
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path)?;
+    let file = files::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
     let bytes = std::fs::read(&path)?;
     let mut offsets = Offsets::new();
     let mut at = 0;

@@ -1,0 +1,67 @@
+//! The token that a start makes for whoever may read `data_dir`: without `control.tokens_file`, changes by the API need it, and
+//! the command line sends it by itself. Each start makes another one, so that a copy which got out is soon worth nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::auth::password::generated;
+use crate::config::Config;
+use crate::control::OwnToken;
+use crate::files;
+
+/// Its file in `data_dir`.
+const FILE: &str = "control-token";
+/// No token is longer, in bytes.
+const BYTES_MAX: usize = 256;
+
+/// Makes the token of this start. `None`: there is no control plane.
+///
+/// # Errors
+/// The file cannot be written, in words.
+pub(super) fn make(config: &Config) -> Result<Option<Arc<OwnToken>>, String> {
+    if config.control.bind.is_none() {
+        return Ok(None);
+    }
+    let (token, file) = (generated()?, path(&config.service.data_dir));
+    files::replace(&file, format!("{token}\n").as_bytes()).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Some(Arc::new(OwnToken::new(&token, file))))
+}
+
+/// The token of the service that has this data directory, as far as this user may read it.
+///
+/// # Errors
+/// Those of `open` and `read`.
+pub(super) fn read(data_dir: &Path) -> io::Result<String> {
+    let text = std::fs::read_to_string(path(data_dir))?;
+    let token = text.trim();
+    let is_token = (1..BYTES_MAX).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if is_token { Ok(token.to_owned()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+pub(super) fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join(FILE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_made_is_read_and_what_is_no_token_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::default_no_file();
+        config.service.data_dir = dir.path().to_owned();
+        make(&config).unwrap().unwrap();
+        let token = read(dir.path()).unwrap();
+        assert_eq!(token.len(), 40);
+        make(&config).unwrap().unwrap();
+        assert_ne!(read(dir.path()).unwrap(), token);
+        for wrong in ["", "a b", "a\r\nHost: x"] {
+            std::fs::write(path(dir.path()), wrong).unwrap();
+            read(dir.path()).unwrap_err();
+        }
+        config.control.bind = None;
+        assert!(make(&config).unwrap().is_none());
+    }
+}

@@ -1,0 +1,196 @@
+//! Files that changes and trials by the API may name: those that the configuration names for the same purpose, and those
+//! below `control.file_dirs`. Whoever may change the configuration by the API may not read any other file that the service
+//! can read, or learn whether there is one. This is decided before a file is opened.
+
+use std::path::{Component, Path};
+
+use serde_json::{Map, Value};
+
+use super::edit::{Edit, Part, To};
+use super::kafka_names::plain;
+use super::resolved::{Cluster, Config};
+use crate::runtime::Bind;
+use crate::secure::sasl::TokenFrom;
+use crate::secure::{self, Authorities};
+
+/// What a file is for. A password file that is named as such is not a CA as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Authorities,
+    Certificate,
+    Key,
+    Revoked,
+    Password,
+    Token,
+    ClientSecret,
+    DeadLetters,
+    Socket,
+}
+
+/// Ends of the names of keys whose values are files: our own, then those of Kafka's clients as [`plain`] has them.
+const KEYS: [(&str, Purpose); 13] = [
+    ("ca_file", Purpose::Authorities),
+    ("cert_file", Purpose::Certificate),
+    ("key_file", Purpose::Key),
+    ("crl_file", Purpose::Revoked),
+    ("password_file", Purpose::Password),
+    ("client_secret_file", Purpose::ClientSecret),
+    ("token_file", Purpose::Token),
+    ("dead_letters_file", Purpose::DeadLetters),
+    ("truststore_location", Purpose::Authorities),
+    ("ca_location", Purpose::Authorities),
+    ("keystore_location", Purpose::Key),
+    ("certificate_location", Purpose::Certificate),
+    ("key_location", Purpose::Key),
+];
+/// The table of certificates by their keys in `[listener.tls]`.
+const CERTIFICATES: &str = "tls_certificates";
+/// Tables with names of a user's own.
+const OTHERS_NAMES: [&str; 3] = ["headers", "metadata", "sasl_extensions"];
+/// The value that means no file.
+const NO_FILE: &str = "none";
+
+/// A file, and what for.
+type Named = (Purpose, String);
+
+/// What an edit names and may not, a line each; empty: all is well. `running`: what is in force.
+pub(crate) fn not_allowed(edit: &Edit, running: &Config) -> Vec<String> {
+    let mut named = Vec::new();
+    if let (Part::Listener, Some(path)) = (edit.part, edit.name.strip_prefix(crate::runtime::UNIX)) {
+        named.push((Purpose::Socket, path.to_owned()));
+    }
+    if let To::Entry(keys) | To::Keys(keys) = &edit.to {
+        collect(keys, "", &mut named);
+    }
+    let known = known(running);
+    named.retain(|file| !known.contains(file) && !is_below(&file.1, running));
+    let line = |(_, path): Named| {
+        format!(
+            "{} {}: {path:?}: the API may name a file if the configuration names it for the same purpose, or if it is below a \
+             directory of control.file_dirs",
+            edit.part, edit.name
+        )
+    };
+    named.into_iter().map(line).collect()
+}
+
+/// A cluster that would get a password or token without encryption, and does not get it now; in words. `wanted`: what the
+/// configuration would be.
+pub(crate) fn exposes_a_login(running: &Config, wanted: &Config) -> Option<String> {
+    let is_insecure = |cluster: &&Cluster| cluster.sasl.as_ref().is_some_and(|sasl| sasl.insecure);
+    let mut exposed = wanted.clusters.iter().filter(is_insecure).filter(|cluster| {
+        let known = running.clusters.iter().filter(is_insecure).find(|known| known.name == cluster.name);
+        known.is_none_or(|known| known.bootstrap != cluster.bootstrap)
+    });
+    exposed.next().map(|cluster| {
+        format!(
+            "kafka {}: `insecure` sends its password or token without encryption: only the configuration file can allow that, \
+             and for the brokers that it names",
+            cluster.name
+        )
+    })
+}
+
+/// The files that keys name. `prefix`: the names of the tables that they are in.
+fn collect(keys: &Map<String, Value>, prefix: &str, named: &mut Vec<Named>) {
+    for (key, value) in keys {
+        let whole = format!("{prefix}{}", plain(key));
+        match value {
+            Value::Object(pairs) if whole == CERTIFICATES => {
+                for (certificate, key) in pairs {
+                    named.push((Purpose::Certificate, certificate.clone()));
+                    named.extend(key.as_str().map(|key| (Purpose::Key, key.to_owned())));
+                }
+            }
+            Value::Object(inner) if !OTHERS_NAMES.contains(&whole.as_str()) => {
+                collect(inner, &format!("{whole}_"), named);
+            }
+            Value::String(path) if path != NO_FILE => {
+                let purpose = KEYS.iter().find(|(end, _)| whole.ends_with(end)).map(|(_, purpose)| *purpose);
+                named.extend(purpose.map(|purpose| (purpose, path.clone())));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The files of a configuration.
+fn known(config: &Config) -> Vec<Named> {
+    let mut known = Vec::new();
+    let mut add = |purpose, path: &Path| known.push((purpose, path.display().to_string()));
+    for listener in &config.listeners {
+        if let Bind::Unix(path) = &listener.bind {
+            add(Purpose::Socket, path);
+        }
+        listener.tls.iter().for_each(|tls| of_tls(tls, &mut add));
+    }
+    config.control.tls.iter().for_each(|tls| of_tls(tls, &mut add));
+    for cluster in &config.clusters {
+        if let Some(tls) = &cluster.tls {
+            if let Authorities::File(file) = &tls.ca {
+                add(Purpose::Authorities, file);
+            }
+            if let Some(pair) = &tls.identity {
+                add(Purpose::Certificate, &pair.certificate);
+                add(Purpose::Key, &pair.key);
+            }
+        }
+        let Some(sasl) = &cluster.sasl else { continue };
+        sasl.password_file.iter().for_each(|file| add(Purpose::Password, file));
+        match &sasl.credentials.token {
+            None => {}
+            Some(TokenFrom::File(file)) => add(Purpose::Token, Path::new(file)),
+            Some(TokenFrom::Endpoint(endpoint)) => {
+                add(Purpose::ClientSecret, &endpoint.secret_file);
+                endpoint.ca_file.iter().for_each(|file| add(Purpose::Authorities, file));
+            }
+        }
+    }
+    let letters = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
+    letters.for_each(|file| add(Purpose::DeadLetters, &file.path));
+    known
+}
+
+fn of_tls(tls: &secure::Settings, add: &mut impl FnMut(Purpose, &Path)) {
+    for pair in &tls.certificates {
+        add(Purpose::Certificate, &pair.certificate);
+        add(Purpose::Key, &pair.key);
+    }
+    if let Some(clients) = &tls.clients {
+        add(Purpose::Authorities, &clients.ca);
+        clients.crl.iter().for_each(|file| add(Purpose::Revoked, file));
+    }
+}
+
+/// Whether a path leads below a directory of `control.file_dirs`, and nowhere else by `..`.
+fn is_below(path: &str, config: &Config) -> bool {
+    let path = Path::new(path);
+    let is_plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    is_plain && config.control.file_dirs.iter().any(|dir| path.starts_with(dir) && path != dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::keys;
+    use super::*;
+
+    /// Finding S2: a key that names a file and is not here could name any.
+    #[test]
+    fn finding_s2_every_key_that_names_a_file_is_known() {
+        let parts = ["listener", "kafka", "sink"];
+        let of_parts = keys::KEYS.iter().filter(|key| parts.contains(&key.section.root().name()));
+        let mut count = 0;
+        for key in of_parts.filter(|key| key.name.ends_with("_file") || key.name.contains("_file_")) {
+            // A size.
+            if key.name == "dead_letters_file_bytes_max" {
+                continue;
+            }
+            assert!(KEYS.iter().any(|(end, _)| key.name.ends_with(end)), "{}", key.name);
+            count += 1;
+        }
+        assert!(count >= 11, "{count}");
+        for name in super::super::java::NAMES.iter().filter(|name| name.ends_with("_location")) {
+            assert!(KEYS.iter().any(|(end, _)| name.ends_with(end)), "{name}");
+        }
+    }
+}

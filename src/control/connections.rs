@@ -1,0 +1,316 @@
+//! Connections to the control plane: how many there may be, and when one that does nothing ends. Whoever reaches the port can
+//! open connections, without a token: they must not take the descriptors of devices, nor keep probes out.
+//!
+//! Where there is no room, the connection makes it that has waited longest of the address that has most: a probe always comes
+//! in, unless all others are being answered.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::address::Address;
+use crate::metrics::collector::{Extra, Number};
+use crate::metrics::spec::{Kind, Spec};
+
+/// Connections at most, where there are descriptors for them.
+pub const CONNECTIONS_MAX: usize = 256;
+/// Connections of one address: this machine is one, and so is a proxy.
+const OF_ADDRESS_MAX: usize = 64;
+/// Time for a request's head, and for a handshake.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+/// Time between requests, and without progress while an answer is sent.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// A deadline that nothing has.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What they are called.
+pub const NUMBERS: [Spec; 4] = [
+    Spec {
+        name: "control_connections",
+        label: None,
+        help: "Open connections to the control address.",
+        kind: Kind::Gauge,
+    },
+    Spec { name: "control_connections_max", label: None, help: "How many there may be.", kind: Kind::Gauge },
+    Spec {
+        name: "control_connections_closed",
+        label: Some(("reason", "full")),
+        help: "Connections to the control address that were closed: because others came and there was no room, or because they did \
+               nothing for too long.",
+        kind: Kind::Counter,
+    },
+    Spec { name: "control_connections_closed", label: Some(("reason", "timeout")), help: "", kind: Kind::Counter },
+];
+
+/// Bounds of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) all: usize,
+    pub(super) of_address: usize,
+    pub(super) head: Duration,
+    pub(super) idle: Duration,
+}
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// A handshake or the head of a request.
+    Head,
+    /// Nothing: its next request may come.
+    Waits,
+    /// A request is being answered; since when no more of the answer could be sent, if that is so.
+    Answers(Option<Instant>),
+}
+
+/// What one connection is at, and since when.
+#[derive(Debug)]
+pub(super) struct Doing(Mutex<(Phase, Instant)>);
+
+impl Doing {
+    const fn begin(now: Instant) -> Self {
+        Self(Mutex::new((Phase::Head, now)))
+    }
+
+    fn state(&self) -> MutexGuard<'_, (Phase, Instant)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes came.
+    pub(super) fn hears(&self, now: Instant) {
+        let mut state = self.state();
+        if state.0 == Phase::Waits {
+            *state = (Phase::Head, now);
+        }
+    }
+
+    /// A request is whole, apart from its body.
+    pub(super) fn answers(&self, now: Instant) {
+        *self.state() = (Phase::Answers(None), now);
+    }
+
+    /// Its answer is complete.
+    pub(super) fn waits(&self, now: Instant) {
+        *self.state() = (Phase::Waits, now);
+    }
+
+    /// Whether a part of an answer could be sent.
+    pub(super) fn sends(&self, some: bool, now: Instant) {
+        if let Phase::Answers(stuck) = &mut self.state().0 {
+            *stuck = if some { None } else { Some(stuck.unwrap_or(now)) };
+        }
+    }
+
+    /// When it has taken too long.
+    pub(super) fn due(&self, bounds: &Bounds) -> Instant {
+        let (phase, since) = *self.state();
+        match phase {
+            Phase::Head => since + bounds.head,
+            Phase::Waits => since + bounds.idle,
+            Phase::Answers(Some(stuck)) => stuck + bounds.idle,
+            Phase::Answers(None) => since + NEVER,
+        }
+    }
+
+    /// Since when it could be closed without a loss; `None`: a request is being answered.
+    fn spare(&self) -> Option<Instant> {
+        let (phase, since) = *self.state();
+        (!matches!(phase, Phase::Answers(_))).then_some(since)
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    address: Address,
+    doing: Arc<Doing>,
+    /// Ends its task.
+    end: Option<AbortHandle>,
+}
+
+/// All connections.
+#[derive(Debug)]
+pub struct Connections {
+    pub(super) bounds: Bounds,
+    open: Mutex<HashMap<u64, Open>>,
+    last: AtomicU64,
+    full: AtomicU64,
+    timeout: AtomicU64,
+}
+
+/// A connection's place, given back when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    number: u64,
+    pub(super) doing: Arc<Doing>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.open().remove(&self.number);
+    }
+}
+
+impl Connections {
+    /// Room for this many, and no more than [`CONNECTIONS_MAX`].
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        let all = max.min(CONNECTIONS_MAX);
+        Self::bounded(Bounds { all, of_address: OF_ADDRESS_MAX.min(all), head: HEAD_MAX, idle: IDLE_MAX })
+    }
+
+    pub(super) fn bounded(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            open: Mutex::default(),
+            last: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+            timeout: AtomicU64::new(0),
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection that was accepted. `None`: there is none, and all that have one are being answered.
+    pub(super) fn admit(self: &Arc<Self>, address: Address) -> Option<Place> {
+        let has_room = self.make_room(address);
+        if !has_room {
+            self.full.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let (number, doing) = (self.last.fetch_add(1, Ordering::Relaxed), Arc::new(Doing::begin(Instant::now())));
+        self.open().insert(number, Open { address, doing: Arc::clone(&doing), end: None });
+        Some(Place { connections: Arc::clone(self), number, doing })
+    }
+
+    fn make_room(&self, address: Address) -> bool {
+        let of_address = self.open().values().filter(|open| open.address == address).count();
+        if of_address >= self.bounds.of_address {
+            return self.close_spare(Some(address));
+        }
+        self.open().len() < self.bounds.all || self.close_spare(None)
+    }
+
+    /// Closes the connection that has waited longest: of this address, or of the one that has most of those that wait.
+    pub(super) fn close_spare(&self, of: Option<Address>) -> bool {
+        let mut open = self.open();
+        let mut waiting = HashMap::<Address, (usize, Instant, u64)>::new();
+        for (number, one) in open.iter().filter(|(_, one)| of.is_none_or(|of| of == one.address)) {
+            let Some(since) = one.doing.spare() else { continue };
+            let known = waiting.entry(one.address).or_insert((0, since, *number));
+            known.0 += 1;
+            if since < known.1 {
+                (known.1, known.2) = (since, *number);
+            }
+        }
+        let most = waiting.into_values().max_by_key(|(count, since, _)| (*count, std::cmp::Reverse(*since)));
+        let Some((_, _, number)) = most else { return false };
+        // Its task gives the place back later.
+        if let Some(end) = open.remove(&number).and_then(|one| one.end) {
+            end.abort();
+        }
+        self.full.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// The task of a connection, by which it can be ended.
+    pub(super) fn runs(&self, number: u64, end: AbortHandle) {
+        if let Some(open) = self.open().get_mut(&number) {
+            open.end = Some(end);
+        }
+    }
+
+    pub(super) fn timed_out(&self) {
+        self.timeout.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Place {
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Extra for Connections {
+    fn read(&self) -> Vec<Number> {
+        let open = self.open().len() as u64;
+        let counted = [&self.full, &self.timeout].map(|count| count.load(Ordering::Relaxed));
+        let values = [open, self.bounds.all as u64, counted[0], counted[1]];
+        NUMBERS.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds =
+        Bounds { all: 4, of_address: 3, head: Duration::from_secs(10), idle: Duration::from_secs(60) };
+
+    fn address(last: u8) -> Address {
+        Address::of([192, 0, 2, last].into())
+    }
+
+    fn closed_when_full(connections: &Connections) -> f64 {
+        connections.read()[2].value
+    }
+
+    /// Finding S4: a newcomer takes the place of what waits, and of nothing that is answered.
+    #[test]
+    fn finding_s4_what_waits_longest_makes_room() {
+        let connections = Arc::new(Connections::bounded(BOUNDS));
+        let admit = |last| connections.admit(address(last));
+        let number = |place: &Option<Place>| place.as_ref().map(Place::number);
+        let (first, second, third) = (admit(1), admit(1), admit(1));
+        first.as_ref().unwrap().doing.answers(Instant::now());
+        // Three of an address are its share: the one that has waited longest goes, not the one that is answered.
+        let fourth = admit(1);
+        let is_open = |place: &Option<Place>| connections.open().contains_key(&number(place).unwrap());
+        assert!(is_open(&first) && !is_open(&second) && is_open(&third) && is_open(&fourth));
+        // Another address finds the fourth place, and then takes one from those that have most.
+        let other = admit(2);
+        assert_eq!(connections.open().len(), 4);
+        let newest = admit(3);
+        assert!(is_open(&other) && !is_open(&third) && is_open(&newest));
+        assert_eq!(closed_when_full(&connections), 2.0);
+        // Places that are given back late count once.
+        drop((second, third));
+        assert_eq!(connections.open().len(), 4);
+        // All are answered: a newcomer is not let in.
+        for place in [&first, &fourth, &other, &newest] {
+            place.as_ref().unwrap().doing.answers(Instant::now());
+        }
+        assert!(admit(4).is_none());
+        drop(first);
+        assert!(admit(4).is_some());
+        drop((fourth, other, newest));
+        assert_eq!(connections.open().len(), 0);
+    }
+
+    #[test]
+    fn each_phase_has_its_time() {
+        let begin = Instant::now();
+        let after = |seconds| begin + Duration::from_secs(seconds);
+        let doing = Doing::begin(begin);
+        assert_eq!(doing.due(&BOUNDS), after(10));
+        // Bytes do not renew it.
+        doing.hears(after(5));
+        assert_eq!(doing.due(&BOUNDS), after(10));
+        doing.answers(after(5));
+        assert!(doing.due(&BOUNDS) > after(10_000));
+        doing.sends(false, after(5));
+        doing.sends(false, after(9));
+        assert_eq!(doing.due(&BOUNDS), after(65));
+        doing.sends(true, after(10));
+        assert!(doing.due(&BOUNDS) > after(10_000));
+        doing.waits(after(10));
+        assert_eq!(doing.due(&BOUNDS), after(70));
+        doing.hears(after(20));
+        assert_eq!(doing.due(&BOUNDS), after(30));
+    }
+}
