@@ -112,8 +112,8 @@ pub(super) struct Conn {
     pub(super) outgoing: Outgoing,
     /// TLS, if its listener has it.
     pub(super) layered: Option<Box<Layered>>,
-    /// Set when the shard must be told the end.
-    pub(super) why: Option<Closed>,
+    /// Set when the shard must be told the end; most connections have none.
+    pub(super) why: Option<Box<Closed>>,
     /// Ends flushing and lingering at the latest.
     pub(super) deadline: Option<TimerId>,
     /// The address of a connect under way: the kernel reads it.

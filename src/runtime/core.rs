@@ -161,7 +161,7 @@ impl<M: Send + 'static> Core<M> {
     pub(super) fn end(&mut self, id: ConnId, why: Closed) {
         let Some(conn) = self.conns.alive(id) else { return };
         let flush = matches!(why, Closed::Peer) && conn.unsent() > 0;
-        conn.why = Some(why);
+        conn.why = Some(Box::new(why));
         self.ended.push_back(id);
         if flush {
             conn.phase = Phase::Flushing;

@@ -235,7 +235,7 @@ impl<M: Send + 'static> Core<M> {
         self.layers.held -= std::mem::take(&mut layered.held);
         self.pool.take_lent(std::mem::take(&mut conn.outgoing.tail));
         conn.outgoing.queue.take_all().into_iter().for_each(|chunk| self.pool.take_chunk(chunk));
-        conn.why = Some(Closed::Layer(error));
+        conn.why = Some(Box::new(Closed::Layer(error)));
         conn.phase = Phase::Flushing;
         self.ended.push_back(id);
         self.set_deadline(id, FLUSH_LIMIT);

@@ -271,7 +271,7 @@ impl<M: Send + 'static> Core<M> {
             Phase::Flushing if conn.layered.is_none() => self.kill(id),
             Phase::Closing | Phase::Flushing => {
                 if conn.phase == Phase::Closing {
-                    conn.why = Some(Closed::Local);
+                    conn.why = Some(Box::new(Closed::Local));
                     self.ended.push_back(id);
                 }
                 let shut = conn.fd().is_some_and(|fd| shutdown(fd, Shutdown::Write).is_ok());

@@ -308,7 +308,7 @@ impl<S: Shard> Turn<S> {
         while let Some(id) = self.core.ended.pop_front() {
             if let Some(why) = self.core.conns.named(id).and_then(|conn| conn.why.take()) {
                 any = true;
-                self.shard.on_close(&mut self.core, id, why);
+                self.shard.on_close(&mut self.core, id, *why);
                 self.core.release(id);
             }
         }

@@ -25,6 +25,8 @@ use crate::runtime::seam::Monotonic;
 const OPEN_BYTES_MAX: usize = 4 << 20;
 /// The same while [`Remembered::is_tight`], and how many messages are on their way to a client then.
 const OPEN_TIGHT_MAX: (usize, usize) = (16, 64 << 10);
+/// Copies that one look at what waits drops, whatever for: the next turn goes on.
+const DROPPED_AT_ONCE_MAX: u64 = 256;
 
 /// What came of a look at what waits.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +39,16 @@ pub struct Pumped {
     pub expired: Gone,
     /// Dropped: larger than the client takes.
     pub too_large: Gone,
+    /// Dropped: the client may not read its topic any more.
+    pub denied: Gone,
+    /// Others are to be served before the look goes on.
+    pub is_cut: bool,
+}
+
+impl Pumped {
+    fn dropped(&self) -> u64 {
+        self.expired.count + self.too_large.count + self.denied.count
+    }
 }
 
 /// See the module.
@@ -56,6 +68,8 @@ pub(super) struct Outgoing {
     queued_bytes: usize,
     /// Of those behind, none with a number below this one may be dropped.
     stay_below: u64,
+    /// Of those behind, the ones with numbers below this one may be of topics that the client may not read any more.
+    unchecked_below: u64,
     pub(super) finishing: Finishing,
     /// The number of the next copy.
     pub(super) next: u64,
@@ -116,6 +130,7 @@ impl Outgoing {
             open_bytes: 0,
             queued_bytes,
             stay_below: 0,
+            unchecked_below: 0,
             finishing,
             next,
             record,
@@ -228,25 +243,6 @@ impl Outgoing {
         self.queued_bytes += std::mem::take(&mut self.open_bytes);
     }
 
-    /// Drops those that were never sent and may not be any more.
-    fn keep(&mut self, may_be_sent: impl Fn(&Publish<'_>) -> bool) -> Gone {
-        let mut dropped = Gone::default();
-        let mut items = std::mem::take(&mut self.items);
-        items.retain_mut(|item| {
-            looks_at_one();
-            let waits = matches!(item.state, State::Queued | State::Restored);
-            let publish = item.body.as_ref().filter(|_| waits).and_then(|body| body.publish());
-            if publish.is_none_or(|publish| may_be_sent(&publish)) {
-                return true;
-            }
-            let (body, stays) = self.give_up(item);
-            dropped.push(body.as_ref());
-            stays
-        });
-        self.items = items;
-        dropped
-    }
-
     /// One that waits will not be sent. Its message, and whether it stays: of QoS 2 that may have been sent the exchange is finished, as its
     /// receiver would take what comes later under the same packet identifier for a repeat.
     fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
@@ -334,9 +330,14 @@ impl Outgoing {
         now: Monotonic,
         unsent: usize,
         out: &mut Vec<u8>,
+        may_receive: impl Fn(&Publish<'_>) -> bool,
     ) -> Pumped {
         let (mut pumped, from) = (Pumped::default(), out.len());
         while self.has_next(quota) && unsent + (out.len() - from) <= SENT_AHEAD_BYTES_MAX {
+            if pumped.dropped() >= DROPPED_AT_ONCE_MAX {
+                pumped.is_cut = true;
+                break;
+            }
             if !self.is_near(self.items[self.open].number) {
                 break;
             }
@@ -352,7 +353,8 @@ impl Outgoing {
                 self.open += 1;
                 continue;
             }
-            match write(item, peer, now, out) {
+            let is_checked = item.number >= self.unchecked_below;
+            match write(item, peer, now, out, |publish| is_checked || may_receive(publish)) {
                 Written::Yes(payload) => {
                     self.queued_bytes -= item.bytes();
                     item.left_no_more(&self.all);
@@ -368,7 +370,11 @@ impl Outgoing {
                     continue;
                 }
                 why => {
-                    let gone = if why == Written::Expired { &mut pumped.expired } else { &mut pumped.too_large };
+                    let gone = match why {
+                        Written::Denied => &mut pumped.denied,
+                        Written::TooLarge => &mut pumped.too_large,
+                        Written::Expired | Written::Yes(_) => &mut pumped.expired,
+                    };
                     let Some(mut item) = self.items.remove(self.open) else { break };
                     let (body, stays) = self.give_up(&mut item);
                     gone.push(body.as_ref());
@@ -388,9 +394,17 @@ enum Written {
     Yes(usize),
     Expired,
     TooLarge,
+    Denied,
 }
 
-fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written {
+/// `may_receive`: asked of what was never sent.
+fn write(
+    item: &Item,
+    peer: Peer,
+    now: Monotonic,
+    out: &mut Vec<u8>,
+    may_receive: impl Fn(&Publish<'_>) -> bool,
+) -> Written {
     let Some(body) = &item.body else { return Written::Expired };
     let Some(publish) = body.publish() else { return Written::Expired };
     let waited_s = body.waited_s(now);
@@ -401,6 +415,9 @@ fn write(item: &Item, peer: Peer, now: Monotonic, out: &mut Vec<u8>) -> Written 
     // What has been sent once does not expire [MQTT-4.3.3-7].
     if was_over || item.state != State::Sent && is_expired(&publish, waited_s) {
         return Written::Expired;
+    }
+    if item.state != State::Sent && !may_receive(&publish) {
+        return Written::Denied;
     }
     let properties = properties(&publish, peer.version, waited_s, &item.copy.identifiers);
     let Copy { qos, retain, .. } = item.copy;
@@ -479,18 +496,23 @@ impl Session {
     /// Appends what waits, as far as its client may be sent it. `unsent`: bytes that are on their way to it already.
     pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
         let to = (self.peer(), self.terms.send_maximum, self.expiry_s > 0);
-        self.outgoing.as_mut().map_or_else(Pumped::default, |outgoing| outgoing.pump(to, now, unsent, out))
+        let Some(mut outgoing) = self.outgoing.take() else { return Pumped::default() };
+        let pumped = outgoing.pump(to, now, unsent, out, |publish| {
+            looks_at_one();
+            self.may_receive(publish.topic, publish.qos, publish.retain)
+        });
+        self.outgoing = Some(outgoing);
+        pumped
     }
 
-    /// Drops copies that wait and that its client may not read any more: the rules have changed since.
-    pub fn drop_unreadable(&mut self) -> Gone {
-        if self.access.is_none() {
-            return Gone::default();
+    /// The rules may have changed since copies were put here that wait: each is looked at when its turn comes ([`Self::pump`]), as a look at
+    /// all of them would take longer than others may wait.
+    pub fn check_what_waits(&mut self) {
+        if self.access.is_some()
+            && let Some(outgoing) = &mut self.outgoing
+        {
+            outgoing.unchecked_below = outgoing.next;
         }
-        let Some(mut outgoing) = self.outgoing.take() else { return Gone::default() };
-        let dropped = outgoing.keep(|publish| self.may_receive(publish.topic, publish.qos, publish.retain));
-        self.outgoing = Some(outgoing);
-        dropped
     }
 
     /// Copies that its client has been sent and not acknowledged, and those that wait.

@@ -293,6 +293,8 @@ impl Core {
         io.stream(conn);
         self.log_connected(io, conn, connected.key, connected.session_present);
         if connected.session_present {
+            let filters = self.sessions.get(connected.key).map_or(0, |session| session.subscriptions().len());
+            let _ = io.spend(u32::try_from(filters).unwrap_or(u32::MAX));
             self.enter_again(connected.key, now);
             self.pump_session(io, connected.key);
         }

@@ -19,7 +19,6 @@ use super::connection::Begun;
 use super::device::Flow;
 use crate::runtime::seam::Monotonic;
 
-use super::delivery::Whose;
 use super::events::{clipped, denied, second};
 use super::{Core, Ring};
 
@@ -225,10 +224,7 @@ impl Core {
     /// not read any more ends, and what waits for it of that is not sent.
     pub(super) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let unreadable = session.drop_unreadable();
-        self.dropped_later(now, M::CopiesDenied, Whose::Session(key), &unreadable);
-        self.note_queue_later(now, key);
-        let Some(session) = self.sessions.get(key) else { return };
+        session.check_what_waits();
         if session.subscriptions().is_empty() {
             return;
         }

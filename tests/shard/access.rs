@@ -542,6 +542,41 @@ fn a_client_that_comes_back_gets_what_it_may_read_now() {
     assert_eq!(world.number(ShardMetric::CopiesDenied), 4);
 }
 
+/// Others are served between the pieces of it.
+#[test]
+fn finding_s3_a_long_queue_that_may_not_be_read_leaves_turns_to_others() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, READ_BOTH, "");
+    let publisher = one_is_away(&mut world);
+    let mut topics = vec!["mine/lost"; 700];
+    topics.push("mine/kept");
+    for (first, topics) in (1..).step_by(100).zip(topics.chunks(100)) {
+        publish_all(&mut world, publisher, first, topics);
+    }
+    write_rules(&dir, READ_ONE);
+    world.reload();
+    let conn = world.accept();
+    let kept = kept();
+    let connect = Connect { clean_start: false, ..hello("c", kept.as_properties()) };
+    world.table.serve_next();
+    world.core.on_bytes(&mut world.table, conn, &bytes_of(Version::V5, &Packet::Connect(connect)));
+    let (mut turns, mut denied) = (0, 0);
+    while denied < 700 && turns < 10 {
+        let now = world.table.now;
+        while let Some(token) = world.table.next_timer(now) {
+            world.core.on_timer(&mut world.table, token);
+        }
+        world.core.on_turn_end(&mut world.table);
+        let more = world.number(ShardMetric::CopiesDenied) - denied;
+        assert!((1..=512).contains(&more), "{more} in turn {turns}");
+        (turns, denied) = (turns + 1, denied + more);
+    }
+    assert!((2..=4).contains(&turns) && denied == 700, "{turns} turns, {denied}");
+    world.turn();
+    let all = heard(&mut world, conn, Version::V5);
+    assert_eq!(all[1..], ["mine/kept x qos 1 id 701"], "{all:?}");
+}
+
 /// What may be read is asked when a client comes back. A start does not know that yet, and drops nothing.
 #[test]
 fn what_waits_for_a_kept_session_outlives_a_start() {

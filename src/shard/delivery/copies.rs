@@ -351,7 +351,9 @@ impl Core {
         let pumped = session.pump(now, unsent, out);
         let has_more = session.has_waiting();
         self.hold(io, conn, key, from);
-        if has_more {
+        if pumped.is_cut {
+            self.delivery.look_again(io, key);
+        } else if has_more {
             let unsent = self.keeping.holds.unsent(io, conn);
             self.await_room(io, key, unsent);
         }
@@ -360,6 +362,7 @@ impl Core {
         self.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);
         self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);
         self.dropped_later(now, M::CopiesTooLarge, Whose::Session(key), &pumped.too_large);
+        self.dropped_later(now, M::CopiesDenied, Whose::Session(key), &pumped.denied);
     }
 
     /// A session has dropped copies for others, or its client has refused them.

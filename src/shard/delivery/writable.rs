@@ -30,6 +30,12 @@ impl Delivery {
         self.index.forget(key);
         self.writable.held_back.remove(&key);
     }
+
+    /// What waits for a session is looked at again in the next turn.
+    pub(super) fn look_again(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        self.writable.line.push_back(key);
+        self.want_turn(io);
+    }
 }
 
 impl Core {
@@ -59,10 +65,14 @@ impl Core {
         if !is_tight && !held_back.is_empty() {
             line.extend(held_back.drain());
         }
-        for _ in 0..WRITES_PER_TURN {
+        // Who is put in the line meanwhile has its turn in the next one.
+        for _ in 0..line.len().min(WRITES_PER_TURN) {
             let Some(key) = self.delivery.writable.line.pop_front() else { return };
             self.pump_session(io, key);
             self.delivery.shares.has_room_again(key);
+            if io.is_over() {
+                break;
+            }
         }
         if !self.delivery.writable.line.is_empty() {
             self.delivery.want_turn(io);
