@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::device::Device;
@@ -11,11 +11,12 @@ use crate::support::service::{Service, config, program};
 use crate::support::{root, temp_dir};
 use forebay::mqtt::packet::Version;
 
-/// Causes that a test cannot make here: root may bind any port and write anywhere, and the rest needs another kernel.
-const NOT_HERE: [&str; 4] = [
+/// Causes that a test cannot make here: root may bind any port, and read and write anywhere, and the rest needs another kernel.
+const NOT_HERE: [&str; 5] = [
     "cannot listen on …: Permission denied",
     "io_uring is not available",
     "data directory …: Permission denied",
+    "….segment: … the file cannot be opened",
     "… KiB of locked memory are allowed",
 ];
 
@@ -58,6 +59,26 @@ fn sink(name: &str) -> String {
     format!("[[sink]]\nname = \"{name}\"\nfilters = [\"#\"]\ntopic = \"t\"\n")
 }
 
+/// The segments of a shard, and its note of the newest one.
+fn files_of(shard: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = fs::read_dir(shard).expect("a folder").map(|file| file.expect("a file").path());
+    let files = files.filter(|file| file.ends_with("newest") || file.extension().is_some_and(|end| end == "segment"));
+    files.map(|file| (file.clone(), fs::read(file).expect("it can be read"))).collect()
+}
+
+/// A segment whose header a later version has written, in each of its places ([`forebay::spool`] has the format).
+fn of_later_version(mut segment: Vec<u8>) -> Vec<u8> {
+    const HEADER_BYTES: usize = 128;
+    let places = (0..=segment.len() - HEADER_BYTES).step_by(8).filter(|at| segment[*at..].starts_with(b"FBSPOOL\n"));
+    for at in places.collect::<Vec<_>>() {
+        let header = &mut segment[at..at + HEADER_BYTES];
+        header[8..10].copy_from_slice(&9_u16.to_be_bytes());
+        let crc = crc32c::crc32c(&header[..HEADER_BYTES - 4]);
+        header[HEADER_BYTES - 4..].copy_from_slice(&crc.to_be_bytes());
+    }
+    segment
+}
+
 #[test]
 fn the_service_does_not_start() {
     let dir = temp_dir();
@@ -83,6 +104,13 @@ fn the_service_does_not_start() {
     service.terminate();
     // Its record has no sink any more.
     all += &said(&mut run(&place, &with(&["two"])));
+    let shard = place.join("data/spool/0");
+    let files = files_of(&shard);
+    files.iter().for_each(|(file, bytes)| fs::write(file, of_later_version(bytes.clone())).expect("written"));
+    all += &said(&mut run(&place, &with(&["one"])));
+    files.iter().for_each(|(file, bytes)| fs::write(file, bytes).expect("written"));
+    fs::rename(&shard, place.join("aside")).expect("renamed");
+    all += &said(&mut run(&place, &with(&["one"])));
     for quote in quoted("The service does not start") {
         let known = quote.replace("FILE:LINE:COLUMN: KEY: …", "forebay.toml:…: service.pin: …");
         assert!(is_said(&all, &known) || NOT_HERE.contains(&&*quote), "{quote}\nis not in\n{all}");

@@ -16,7 +16,7 @@ type Origin = Option<Address>;
 pub struct Bounds {
     /// Questions.
     pub all: usize,
-    /// Questions of one address.
+    /// Questions of one address that take long.
     pub of_address: usize,
     /// Bytes of passwords and tokens.
     pub bytes: usize,
@@ -55,7 +55,7 @@ struct Line {
     all: BTreeSet<u64>,
     /// What they weigh, in bytes.
     weight: usize,
-    /// Those that were looked at. Some have made room.
+    /// Those that were looked at.
     slow: VecDeque<u64>,
     /// It has a place in `turn`, and stays for as long.
     has_turn: bool,
@@ -101,9 +101,8 @@ impl Queue {
     /// Takes a question. `None`: there is no room for it.
     pub(super) fn ask(&mut self, task: Task) -> Option<u64> {
         let (from, bytes) = (task.from.map(Address::of), task.question.bytes());
-        let (count, weight) = self.lines.get(&from).map_or((0, 0), |line| (line.all.len(), line.weight));
-        // Clients behind a Unix socket are not told apart.
-        if bytes > self.bounds.bytes || from.is_some() && count >= self.bounds.of_address {
+        let weight = self.lines.get(&from).map_or(0, |line| line.weight);
+        if bytes > self.bounds.bytes {
             return None;
         }
         while self.entries.len() >= self.bounds.all || self.bytes + bytes > self.bounds.bytes {
@@ -147,12 +146,18 @@ impl Queue {
         None
     }
 
-    /// Takes a question that a thread was at as one that takes long.
+    /// Takes a question that a thread was at as one that takes long: no more of an address than may. Before that nobody knows whether its
+    /// answer is known, and whoever shares an address with guessers is not to be refused for them.
     pub(super) fn look_later(&mut self, number: u64, task: Task, proof: Proof) {
         if !self.done(number) {
             return;
         }
         let (from, bytes) = (task.from.map(Address::of), task.question.bytes());
+        let slow = self.lines.get(&from).map_or(0, |line| line.slow.len());
+        // Clients behind a Unix socket are not told apart.
+        if from.is_some() && slow >= self.bounds.of_address {
+            return self.refused.push_back(task.answer);
+        }
         self.enter(number, Entry { task, from, bytes, proof: Some(proof) });
         let Some(line) = self.lines.get_mut(&from) else { return };
         line.slow.push_back(number);
@@ -169,11 +174,15 @@ impl Queue {
     /// Nobody waits for this answer any more.
     pub(super) fn take_back(&mut self, number: u64) {
         self.in_hand.remove(&number);
-        if let Some(from) = self.remove(number).map(|entry| entry.from)
-            && let Some(line) = self.lines.get_mut(&from)
-        {
+        self.withdraw(number);
+    }
+
+    fn withdraw(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.remove(number)?;
+        if let Some(line) = self.lines.get_mut(&entry.from) {
             line.slow.retain(|other| *other != number);
         }
+        Some(entry)
     }
 
     pub(super) fn waiting(&self) -> Waiting {
@@ -201,7 +210,7 @@ impl Queue {
     /// The newest of an address goes: its answer is that there is no room.
     fn refuse_newest(&mut self, of: Origin) {
         let newest = self.lines.get(&of).and_then(|line| line.all.last().copied());
-        if let Some(entry) = newest.and_then(|number| self.remove(number)) {
+        if let Some(entry) = newest.and_then(|number| self.withdraw(number)) {
             self.refused.push_back(entry.task.answer);
         }
     }

@@ -88,9 +88,9 @@ fn what_is_known_goes_before_what_takes_long() {
     steps.step();
     let (name, answer) = steps.heard().unwrap();
     assert_eq!((name, answer.unwrap().unwrap().identity.as_deref()), ("first", Some("a")));
-    // Now it is known: wrong ones that were there before do not hold it up.
-    let _wrong: Vec<_> = (0..64).map(|_| steps.ask("wrong", "guess", "192.0.2.66").unwrap()).collect();
-    let _again = steps.ask("again", "secret", "192.0.2.1");
+    // Now it is known: wrong ones that were there before do not hold it up, though they have all the places of its address.
+    let _wrong: Vec<_> = (0..64).map(|_| steps.ask("wrong", "guess", "192.0.2.1").unwrap()).collect();
+    let _again = steps.ask("again", "secret", "192.0.2.1").unwrap();
     steps.look();
     assert!(matches!(steps.heard(), Some(("again", Some(Ok(_))))));
     assert!(steps.heard().is_none());
@@ -105,8 +105,12 @@ fn finding_s5_what_waits_is_bounded_by_address_number_and_bytes() {
     let waiting = || steps.verifiers.waiting();
     let guesses: Vec<_> =
         (1..=4).map(|host| steps.ask("guess", "guess", &format!("2001:db8::{host}")).unwrap()).collect();
-    assert!(steps.ask("one more", "guess", "2001:db8::5").is_none());
-    assert!(steps.heard().is_none(), "whoever asks is told by the return");
+    steps.look();
+    assert!(steps.heard().is_none());
+    // Whether the answer of one more is known has to be looked at first.
+    let _more = steps.ask("one more", "guess", "2001:db8::5").unwrap();
+    steps.look();
+    assert!(matches!(steps.heard(), Some(("one more", None))));
     let others = [
         steps.ask("other", "guess", "2001:db8:0:1::1").unwrap(),
         steps.ask("mapped", "guess", "::ffff:192.0.2.1").unwrap(),
