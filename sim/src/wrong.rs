@@ -85,7 +85,7 @@ wrong! {
     NeverAsks, Script(what_is_refused_and_there_is_known), { fn asks_log(&self, _: i16) -> bool { false } }
     ResendsUnasked, Script(what_kafka_forgets_is_asked_for), { fn asks_before_resend(&self, _: SentBefore) -> bool { false } }
     RefusalIsFinal, Seed(Memory, 102), { fn is_refusal_final(&self, _: bool) -> bool { true } }
-    TwoBatches, Seed(Memory, 196), { fn takes_one_batch_per_partition(&self) -> bool { false } }
+    TwoBatches, Seed(Memory, 231), { fn takes_one_batch_per_partition(&self) -> bool { false } }
     RequestPerBatch, Cost, { fn shares_request(&self, _: usize, _: usize, _: usize) -> bool { false } }
     HashLost, Seed(Memory, 12), { fn keeps_hash(&self) -> bool { false } }
     TimeLost, Seed(Memory, 2), { fn keeps_time(&self) -> bool { false } }
@@ -99,13 +99,13 @@ wrong! {
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
     TellsBeforeSync, Seed(All, 712), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
     NoShare, Script(one_sink_keeps_to_its_share), { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
-    ConfirmsBeforeSync, Seed(Subscribers, 4), { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
+    ConfirmsBeforeSync, Seed(Subscribers, 155), { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
     MessageLost, Seed(Subscribers, 4), { fn restores_message(&self, _: u64) -> bool { false } }
     ExchangesLost, Seed(Subscribers, 16), { fn restores_exchanges(&self) -> bool { false } }
     EndLost, Seed(Subscribers, 9), { fn writes_end(&self, _: u64) -> bool { false } }
-    RestoredUnseen, Seed(Subscribers, 4), { fn enters_restored(&self) -> bool { false } }
-    NumbersBeginAgain, Seed(Subscribers, 27), { fn next_number(&self, _: u64) -> u64 { 0 } }
-    PublishesBeforeSync, Seed(Subscribers, 16), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
+    RestoredUnseen, Seed(Subscribers, 9), { fn enters_restored(&self) -> bool { false } }
+    NumbersBeginAgain, Seed(Subscribers, 245), { fn next_number(&self, _: u64) -> u64 { 0 } }
+    PublishesBeforeSync, Seed(Subscribers, 27), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
     ReleasesBeforeSync, Seed(Subscribers, 62), { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
     ReplaysAtOnce, Seed(Shares, 152), { fn may_replay(&self, _: u64) -> bool { true } }
     SkipsNothing, Seed(Shares, 355), { fn skips_retained(&self, _: bool) -> bool { false } }

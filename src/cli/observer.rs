@@ -234,7 +234,7 @@ mod tests {
         values[layout.sink(0, SinkMetric::Refused)] = refused;
         values[layout.sink(0, SinkMetric::BufferedRows)] = matched - delivered - refused;
         values[layout.cluster(0, ClusterMetric::Reachable)] = 1;
-        look.view.boards.shards[0].publish(&values);
+        look.view.boards.shards[0].publish(&values, 0..values.len());
     }
 
     fn told(look: &Look) -> Vec<Event> {

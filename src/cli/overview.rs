@@ -5,18 +5,23 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::control::{Cluster, DeadLetters, Described, Listener, Sink};
 use crate::metrics::board::Board;
-use crate::metrics::collector::Boards;
+use crate::metrics::collector::{Boards, Item};
 use crate::shard::layout;
 
 use super::in_force;
 
 /// Empty boards for a configuration.
 pub(super) fn boards(config: &Config) -> Arc<Boards> {
+    let item = |name, is_removed| Item { name, is_removed };
     Arc::new(Boards {
         shards: (0..config.service.shards).map(|_| Arc::new(Board::new(layout(config)))).collect(),
-        sinks: config.sinks.iter().map(|s| s.name.clone()).collect(),
-        clusters: config.clusters.iter().map(|c| c.name.clone()).collect(),
-        listeners: config.listeners.iter().map(|l| l.bind.to_string()).collect(),
+        sinks: config.sinks.iter().map(|sink| item(sink.name.clone(), sink.is_removed)).collect(),
+        clusters: config.clusters.iter().map(|cluster| item(cluster.name.clone(), cluster.is_removed)).collect(),
+        listeners: config
+            .listeners
+            .iter()
+            .map(|listener| item(listener.bind.to_string(), listener.is_removed))
+            .collect(),
     })
 }
 

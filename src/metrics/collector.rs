@@ -7,8 +7,8 @@ use super::board::Board;
 use super::exposition::{Amount, Buckets, Exposition, Format, Page, Type};
 use super::histogram::{HISTOGRAMS, Histogram, LEVELS, Merged, Per, Unit};
 use super::spec::{
-    CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD,
-    SINK, ShardMetric, SinkMetric, Spec,
+    CLUSTER, ClusterMetric, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, ListenerMetric, REFUSALS,
+    REFUSALS_HELP, REFUSALS_NAME, SHARD, SINK, ShardMetric, SinkMetric, Spec,
 };
 use super::time::now_ms;
 
@@ -19,12 +19,27 @@ pub use super::exposition::Labels;
 pub struct Boards {
     /// One for each shard.
     pub shards: Vec<Arc<Board>>,
-    /// Names of the sinks, in the order of the configuration.
-    pub sinks: Vec<String>,
-    /// Names of the clusters, likewise.
-    pub clusters: Vec<String>,
-    /// Addresses of the listeners, likewise.
-    pub listeners: Vec<String>,
+    /// The sinks, in the order of the configuration.
+    pub sinks: Vec<Item>,
+    /// The clusters, likewise.
+    pub clusters: Vec<Item>,
+    /// The listeners, likewise.
+    pub listeners: Vec<Item>,
+}
+
+/// A sink, cluster or listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its name, or the address of a listener.
+    pub name: String,
+    /// It is not in the configuration any more, and has series only while it holds something: records, or connections.
+    pub is_removed: bool,
+}
+
+impl From<&str> for Item {
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), is_removed: false }
+    }
 }
 
 impl Boards {
@@ -92,12 +107,16 @@ pub fn render(boards: &Boards, extra: &[Arc<dyn Extra>], format: Format) -> Stri
 pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Exposition) {
     let layout = boards.layout();
     let snapshots = boards.read();
-    let shard = [String::new()];
-    let groups: [(&[Spec], usize, &str, &[String]); 4] = [
+    let shard = [Some("")];
+    let holds = |place: usize| snapshots.iter().any(|values| values[place] > 0);
+    let listeners = shown(&boards.listeners, |listener| holds(layout.listener(listener, ListenerMetric::Open)));
+    let sinks = shown(&boards.sinks, |sink| holds(layout.sink(sink, SinkMetric::BufferedRows)));
+    let clusters = shown(&boards.clusters, |cluster| holds(layout.cluster(cluster, ClusterMetric::Links)));
+    let groups: [(&[Spec], usize, &str, &[Option<&str>]); 4] = [
         (&SHARD, 0, "", &shard),
-        (&LISTENER, layout.first_listener(), "listener", &boards.listeners),
-        (&SINK, layout.first_sink(), "sink", &boards.sinks),
-        (&CLUSTER, layout.first_cluster(), "kafka", &boards.clusters),
+        (&LISTENER, layout.first_listener(), "listener", &listeners),
+        (&SINK, layout.first_sink(), "sink", &sinks),
+        (&CLUSTER, layout.first_cluster(), "kafka", &clusters),
     ];
     for (table, first, key, names) in groups {
         group(page, table, &snapshots, first, (key, names));
@@ -108,7 +127,7 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
         (&REFUSALS, "reason"),
         &snapshots,
         layout.first_refusal(),
-        ("sink", &boards.sinks),
+        ("sink", &sinks),
     );
     labelled(
         page,
@@ -116,9 +135,9 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
         (&ERRORS, "error"),
         &snapshots,
         layout.first_error(),
-        ("kafka", &boards.clusters),
+        ("kafka", &clusters),
     );
-    histograms(page, boards);
+    histograms(page, boards, &listeners, &clusters);
     let mut begun = "";
     for Number { spec, labels, value } in extra.iter().flat_map(|extra| extra.read()) {
         // One family for all that follow each other.
@@ -126,6 +145,15 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
         begun = spec.name;
         page.sample(&name, &labels, spec.label, value.into());
     }
+}
+
+/// The names of what has series, each in its place: of what is in the configuration, and of what was and holds something.
+fn shown(items: &[Item], holds: impl Fn(usize) -> bool) -> Vec<Option<&str>> {
+    let names = items.iter().enumerate().map(|(place, item)| {
+        let is_shown = !item.is_removed || holds(place);
+        is_shown.then_some(item.name.as_str())
+    });
+    names.collect()
 }
 
 /// Begins a row's family; its full name.
@@ -154,7 +182,7 @@ fn group(
     table: &[Spec],
     snapshots: &[Vec<u64>],
     first: usize,
-    (key, names): (&'static str, &[String]),
+    (key, names): (&'static str, &[Option<&str>]),
 ) {
     if snapshots.is_empty() || names.is_empty() {
         return;
@@ -168,7 +196,7 @@ fn group(
             begun = spec.name;
         }
         for (shard, values) in snapshots.iter().enumerate() {
-            for (index, name) in names.iter().enumerate() {
+            for (index, name) in names.iter().enumerate().filter_map(|(index, name)| Some((index, (*name)?))) {
                 let value = values[first + index * table.len() + place];
                 let labels = labels(shard, key, name);
                 let value: Amount = match spec.kind {
@@ -195,7 +223,7 @@ fn labelled(
     (table, label): (&[Spec], &str),
     snapshots: &[Vec<u64>],
     first: usize,
-    (key, names): (&'static str, &[String]),
+    (key, names): (&'static str, &[Option<&str>]),
 ) {
     if snapshots.is_empty() || names.is_empty() {
         return;
@@ -203,7 +231,8 @@ fn labelled(
     let full = format!("forebay_{name}");
     page.family(&full, help, Type::Counter);
     for (shard, values) in snapshots.iter().enumerate() {
-        for (name, counts) in names.iter().zip(values[first..].chunks_exact(table.len())) {
+        let counts = names.iter().zip(values[first..].chunks_exact(table.len()));
+        for (name, counts) in counts.filter_map(|(name, counts)| Some(((*name)?, counts))) {
             let labels = labels(shard, key, name);
             for (row, count) in table.iter().zip(counts) {
                 page.sample(&full, &labels, Some((label, row.name)), Amount::Whole(*count));
@@ -213,25 +242,25 @@ fn labelled(
 }
 
 /// All histograms, the shards of each added up.
-fn histograms(page: &mut impl Exposition, boards: &Boards) {
+fn histograms(page: &mut impl Exposition, boards: &Boards, listeners: &[Option<&str>], clusters: &[Option<&str>]) {
     for (row, spec) in HISTOGRAMS.iter().enumerate() {
-        let of: Vec<Labels> = match spec.per {
+        let of: Vec<Option<Labels>> = match spec.per {
             Per::ListenerAndLevel => {
-                let levels = |listener: &String| {
-                    let listener = listener.clone();
-                    LEVELS.map(|level| vec![("listener", listener.clone()), ("acknowledge", level.to_owned())])
+                let levels = |listener: &Option<&str>| {
+                    let listener = listener.map(str::to_owned);
+                    LEVELS.map(|level| Some(vec![("listener", listener.clone()?), ("acknowledge", level.to_owned())]))
                 };
-                boards.listeners.iter().flat_map(levels).collect()
+                listeners.iter().flat_map(levels).collect()
             }
-            Per::Cluster => boards.clusters.iter().map(|name| vec![("kafka", name.clone())]).collect(),
-            Per::Process => vec![Labels::new()],
+            Per::Cluster => clusters.iter().map(|name| Some(vec![("kafka", (*name)?.to_owned())])).collect(),
+            Per::Process => vec![Some(Labels::new())],
         };
         let name = format!("forebay_{}", spec.name);
         let merged = |index: usize| -> Option<Merged> {
             Merged::of(boards.shards.iter().map(|board| -> &Histogram { &board.histograms.of(row)[index] }))
         };
         let merged: Vec<_> =
-            of.iter().enumerate().filter_map(|(index, labels)| Some((labels, merged(index)?))).collect();
+            of.iter().enumerate().filter_map(|(index, labels)| Some((labels.as_ref()?, merged(index)?))).collect();
         if !merged.is_empty() {
             page.family(&name, spec.help, Type::Histogram);
         }
@@ -269,7 +298,7 @@ mod tests {
         values[layout.listener(0, ListenerMetric::Received)] = 9;
         values[layout.error(0, KafkaError::NotLeader)] = 2;
         values[layout.refusal(0, RefusalReason::TooLarge)] = 5;
-        board.publish(&values);
+        board.publish(&values, 0..values.len());
         board.histograms.publish_ack(0, Level::Stored).observe(600);
         let boards = Boards {
             shards: vec![Arc::new(board)],
@@ -304,7 +333,7 @@ mod tests {
         let of = |since_ms: i64| {
             let (board, mut values) = (Board::new(layout), vec![0; layout.len()]);
             values[ShardMetric::CopiesOldest as usize] = u64::try_from(since_ms).expect("after 1970");
-            board.publish(&values);
+            board.publish(&values, 0..values.len());
             Arc::new(board)
         };
         let now = now_ms();
@@ -329,6 +358,39 @@ mod tests {
         fn read(&self) -> Vec<Number> {
             let spec = |value| Spec { name: "n", label: Some(("result", value)), help: "h", kind: Kind::Counter };
             vec![Number::of(&spec("good"), 1), Number::of(&spec("bad"), 2)]
+        }
+    }
+
+    /// Finding U1, and R3: the alert for a cluster out of reach does not fire for one that was removed.
+    #[test]
+    fn finding_u1_what_was_removed_has_series_while_it_holds_something() {
+        let layout = Layout { sinks: 2, clusters: 2, listeners: 2 };
+        let board = Board::new(layout);
+        let mut values = vec![0; layout.len()];
+        values[layout.sink(1, SinkMetric::BufferedRows)] = 3;
+        board.publish(&values, 0..values.len());
+        let items = || vec![Item::from("stays"), Item { name: "gone".into(), is_removed: true }];
+        let (sinks, clusters, listeners) = (items(), items(), items());
+        let boards = Boards { shards: vec![Arc::new(board)], sinks, clusters, listeners };
+        let series = |boards: &Boards, label: &str| {
+            let text = render(boards, &[], Format::Text);
+            let of = |name: &str| text.lines().filter(|line| line.contains(&format!("{label}=\"{name}\""))).count();
+            (of("stays"), of("gone"))
+        };
+        for label in ["kafka", "listener"] {
+            let (stays, gone) = series(&boards, label);
+            assert!(stays > 10 && gone == 0, "{label}: {stays}, {gone}");
+        }
+        let (stays, gone) = series(&boards, "sink");
+        assert!(stays > 10 && gone == stays, "it holds records: {stays}, {gone}");
+        values[layout.sink(1, SinkMetric::BufferedRows)] = 0;
+        values[layout.cluster(1, ClusterMetric::Links)] = 1;
+        values[layout.listener(1, ListenerMetric::Open)] = 1;
+        boards.shards[0].publish(&values, 0..values.len());
+        assert_eq!(series(&boards, "sink").1, 0);
+        for label in ["kafka", "listener"] {
+            let (stays, gone) = series(&boards, label);
+            assert_eq!(stays, gone, "{label}: it has connections");
         }
     }
 

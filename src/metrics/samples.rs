@@ -188,7 +188,7 @@ mod tests {
             self.values[layout.sink(0, SinkMetric::Delivered)] = delivered;
             self.values[layout.sink(0, SinkMetric::BufferedRows)] = matched - delivered;
             self.values[layout.cluster(0, ClusterMetric::Reachable)] = reachable;
-            self.boards.shards.iter().for_each(|board| board.publish(&self.values));
+            self.boards.shards.iter().for_each(|board| board.publish(&self.values, 0..self.values.len()));
             Sample::of(&self.boards, self.start + Duration::from_secs(s))
         }
     }

@@ -7,27 +7,53 @@ use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric};
 use crate::runtime::seam::ListenerId;
 
+/// Which numbers have moved since they were last published: a turn publishes what it has moved, however many sinks there are.
+#[derive(Default)]
+struct Moved {
+    /// Some of the shard's own.
+    own: bool,
+    /// Places of others. One may stand here more than once.
+    places: Vec<usize>,
+}
+
+impl Moved {
+    /// Past this many places that one turn has moved, those of one sink follow each other again and again: all are published.
+    const PLACES_MAX: usize = 4_096;
+
+    fn at(&mut self, place: usize) {
+        if self.places.len() < Self::PLACES_MAX && self.places.last() != Some(&place) {
+            self.places.push(place);
+        }
+    }
+}
+
 /// Plain numbers, in the board's layout.
 pub(super) struct Numbers {
     values: Vec<u64>,
     layout: Layout,
     board: Arc<Board>,
-    moved: bool,
+    moved: Moved,
     /// What was counted of the spool when its histograms were last looked at: syncs, their microseconds, bytes written.
     spool: [u64; 3],
 }
 
 impl Numbers {
     pub(super) fn new(board: Arc<Board>, layout: Layout) -> Self {
-        Self { values: vec![0; layout.len()], layout, board, moved: true, spool: [0; 3] }
+        Self {
+            values: vec![0; layout.len()],
+            layout,
+            board,
+            moved: Moved { own: true, ..Moved::default() },
+            spool: [0; 3],
+        }
     }
 
     /// Goes on on a board with more places.
     pub(super) fn grow(&mut self, board: Arc<Board>, layout: Layout) {
         self.values = self.layout.grown(&self.values, layout);
         board.histograms.take_over(&self.board.histograms);
-        (self.layout, self.board, self.moved) = (layout, board, true);
-        self.publish();
+        board.publish(&self.values, 0..self.values.len());
+        (self.layout, self.board, self.moved) = (layout, board, Moved::default());
     }
 
     /// One more.
@@ -37,13 +63,13 @@ impl Numbers {
 
     pub(super) fn raise(&mut self, metric: ShardMetric, by: u64) {
         self.values[metric as usize] += by;
-        self.moved = true;
+        self.moved.own = true;
     }
 
     pub(super) fn lower(&mut self, metric: ShardMetric, by: u64) {
         let value = &mut self.values[metric as usize];
         *value = value.saturating_sub(by);
-        self.moved = true;
+        self.moved.own = true;
     }
 
     pub(super) fn get(&self, metric: ShardMetric) -> u64 {
@@ -52,45 +78,49 @@ impl Numbers {
 
     pub(super) fn set(&mut self, metric: ShardMetric, value: u64) {
         let place = &mut self.values[metric as usize];
-        self.moved |= *place != value;
+        self.moved.own |= *place != value;
         *place = value;
+    }
+
+    fn put(&mut self, place: usize, value: u64) {
+        if self.values[place] != value {
+            self.values[place] = value;
+            self.moved.at(place);
+        }
+    }
+
+    fn raise_at(&mut self, place: usize, by: u64) {
+        self.values[place] += by;
+        self.moved.at(place);
     }
 
     pub(super) fn set_sink(&mut self, sink: usize, metric: SinkMetric, value: u64) {
-        let place = &mut self.values[self.layout.sink(sink, metric)];
-        self.moved |= *place != value;
-        *place = value;
+        self.put(self.layout.sink(sink, metric), value);
     }
 
     pub(super) fn set_cluster(&mut self, cluster: usize, metric: ClusterMetric, value: u64) {
-        let place = &mut self.values[self.layout.cluster(cluster, metric)];
-        self.moved |= *place != value;
-        *place = value;
+        self.put(self.layout.cluster(cluster, metric), value);
     }
 
     /// One more of a cluster's.
     pub(super) fn count_cluster(&mut self, cluster: usize, metric: ClusterMetric, by: u64) {
-        self.values[self.layout.cluster(cluster, metric)] += by;
-        self.moved = true;
+        self.raise_at(self.layout.cluster(cluster, metric), by);
     }
 
     /// One more error in a cluster's answers.
     pub(super) fn count_error(&mut self, cluster: usize, code: i16) {
-        self.values[self.layout.error(cluster, KafkaError::of(code))] += 1;
-        self.moved = true;
+        self.raise_at(self.layout.error(cluster, KafkaError::of(code)), 1);
     }
 
     /// One more of a listener's.
     pub(super) fn count_listener(&mut self, listener: ListenerId, metric: ListenerMetric) {
-        self.values[self.layout.listener(usize::from(listener.0), metric)] += 1;
-        self.moved = true;
+        self.raise_at(self.layout.listener(usize::from(listener.0), metric), 1);
     }
 
     /// One less of a listener's.
     pub(super) fn uncount_listener(&mut self, listener: ListenerId, metric: ListenerMetric) {
-        let value = &mut self.values[self.layout.listener(usize::from(listener.0), metric)];
-        *value = value.saturating_sub(1);
-        self.moved = true;
+        let place = self.layout.listener(usize::from(listener.0), metric);
+        self.put(place, self.values[place].saturating_sub(1));
     }
 
     /// Histograms, counted where they stand.
@@ -100,8 +130,7 @@ impl Numbers {
 
     /// One more publish that a sink refused for good.
     pub(super) fn count_refusal(&mut self, sink: usize, reason: RefusalReason) {
-        self.values[self.layout.refusal(sink, reason)] += 1;
-        self.moved = true;
+        self.raise_at(self.layout.refusal(sink, reason), 1);
     }
 
     /// The spool has at most one group under way, so a turn sees at most one more sync and one more group: what has been
@@ -119,10 +148,47 @@ impl Numbers {
         }
     }
 
-    /// Copies the numbers onto the board, if any moved since the last time.
+    /// Copies the numbers onto the board that have moved since the last time.
     pub(super) fn publish(&mut self) {
-        if std::mem::take(&mut self.moved) {
-            self.board.publish(&self.values);
+        let Moved { own, places } = &mut self.moved;
+        if !std::mem::take(own) && places.is_empty() {
+            return;
+        }
+        if places.len() == Moved::PLACES_MAX {
+            self.board.publish(&self.values, 0..self.values.len());
+        } else {
+            self.board.publish(&self.values, (0..ShardMetric::COUNT).chain(places.iter().copied()));
+        }
+        places.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever moves between two turns, the board says what the shard counts.
+    #[test]
+    fn what_has_moved_is_published() {
+        let layout = Layout { sinks: 500, clusters: 2, listeners: 2 };
+        let board = Arc::new(Board::new(layout));
+        let mut numbers = Numbers::new(Arc::clone(&board), layout);
+        let mut random = fastrand::Rng::with_seed(40);
+        // Some turns move more than are noted one by one.
+        for turn in 0..200 {
+            let moves = if turn % 50 == 49 { 3 * Moved::PLACES_MAX } else { random.usize(..20) };
+            for _ in 0..moves {
+                match random.u8(..6) {
+                    0 => numbers.set_sink(random.usize(..500), SinkMetric::Delivered, random.u64(..4)),
+                    1 => numbers.count_refusal(random.usize(..500), RefusalReason::TooLarge),
+                    2 => numbers.count_cluster(random.usize(..2), ClusterMetric::SentBytes, 7),
+                    3 => numbers.count_listener(ListenerId(random.u16(..2)), ListenerMetric::Open),
+                    4 => numbers.uncount_listener(ListenerId(random.u16(..2)), ListenerMetric::Open),
+                    _ => numbers.count(ShardMetric::Turns),
+                }
+            }
+            numbers.publish();
+            assert_eq!(board.read(), numbers.values, "turn {turn}");
         }
     }
 }

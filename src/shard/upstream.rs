@@ -430,62 +430,81 @@ impl Core {
         }
     }
 
-    fn read_stats(&mut self, cluster: usize, now: Monotonic) {
-        let mut dead = SmallVec::<[(usize, u64); 4]>::new();
-        let upstream = &self.outlets.upstreams[cluster];
-        let numbers = &mut self.numbers;
-        for (number, sink) in upstream.members.own() {
-            let own = upstream.producer.stats(number);
-            let writes_letters = upstream.members.number(Role::DeadLetters(sink));
-            let letters = self.outlets.letters.totals(sink);
-            let stats = SinkStats {
-                // Messages that it did not take count as its own, too.
-                appended: own.appended + letters.messages,
-                refused: own.refused + letters.messages_refused,
-                buffered_rows: own.buffered_rows + letters.messages_in_flight(),
-                buffered_bytes: own.buffered_bytes
-                    + writes_letters.map_or(0, |number| upstream.producer.stats(number).buffered_bytes),
-                ..*own
-            };
-            let dead_lettered = own.handed_over + letters.messages_safe;
-            if dead_lettered > 0 {
-                dead.push((sink, dead_lettered));
-            }
-            let values = [
-                (SinkMetric::DeadLettered, dead_lettered),
-                (SinkMetric::DeadLetteredInFile, letters.in_file),
-                (SinkMetric::Matched, stats.appended),
-                (SinkMetric::Delivered, stats.delivered),
-                (SinkMetric::Refused, stats.refused),
-                (SinkMetric::Expired, stats.expired),
-                (SinkMetric::Recovered, stats.recovered),
-                (SinkMetric::DroppedOldest, stats.dropped),
-                (SinkMetric::DroppedRotten, stats.rotten),
-                (SinkMetric::BufferedRows, stats.buffered_rows),
-                (SinkMetric::BufferedBytes, stats.buffered_bytes),
-                (SinkMetric::Batches, stats.batches),
-                (SinkMetric::Retries, stats.retries),
-                (SinkMetric::Timeless, stats.without_timestamp),
-                (SinkMetric::TopicsMadeAnew, stats.topics_recreated),
-                (SinkMetric::PlacedAnew, stats.repartitioned),
-                (SinkMetric::Asked, stats.asked),
-                (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
-                (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
-                (SinkMetric::AcknowledgedLostRecords, stats.acknowledged_lost_records),
-                (SinkMetric::BatchRecords, stats.batch_records),
-                (SinkMetric::BatchBytes, stats.batch_bytes),
-                (SinkMetric::ProduceRequests, stats.requests),
-                (SinkMetric::KafkaErrors, stats.errors),
-                (SinkMetric::BatchesUnanswered, stats.batches_unanswered),
-                (SinkMetric::Splits, stats.splits),
-                (SinkMetric::Paced, stats.paced),
-                (SinkMetric::EpochsRaised, stats.epochs_raised),
-                (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
-            ];
-            for (metric, value) in values {
-                numbers.set_sink(sink, metric, value);
-            }
+    /// Numbers of the sinks that have news: a turn costs what happens in it, however many sinks there are.
+    fn read_sinks(&mut self, cluster: usize, now: Monotonic) {
+        let mut changed = SmallVec::<[usize; 8]>::new();
+        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
+        while let Some(number) = producer.take_changed() {
+            changed.extend(members.concerns(number));
         }
+        while let Some(sink) = self.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
+            changed.push(sink);
+        }
+        changed.sort_unstable();
+        changed.dedup();
+        for sink in changed {
+            let dead_lettered = self.read_sink(sink);
+            self.announce_dead_letters(sink, dead_lettered, now);
+        }
+    }
+
+    /// Numbers of a sink, by its place in the configuration. How many messages it has in dead letters.
+    fn read_sink(&mut self, sink: usize) -> u64 {
+        let upstream = &self.outlets.upstreams[self.outlets.plans[sink].cluster];
+        let Some(number) = upstream.members.number(Role::Own(sink)) else { return 0 };
+        let own = upstream.producer.stats(number);
+        let writes_letters = upstream.members.number(Role::DeadLetters(sink));
+        let letters = self.outlets.letters.totals(sink);
+        let stats = SinkStats {
+            // Messages that it did not take count as its own, too.
+            appended: own.appended + letters.messages,
+            refused: own.refused + letters.messages_refused,
+            buffered_rows: own.buffered_rows + letters.messages_in_flight(),
+            buffered_bytes: own.buffered_bytes
+                + writes_letters.map_or(0, |number| upstream.producer.stats(number).buffered_bytes),
+            ..*own
+        };
+        let dead_lettered = own.handed_over + letters.messages_safe;
+        let values = [
+            (SinkMetric::DeadLettered, dead_lettered),
+            (SinkMetric::DeadLetteredInFile, letters.in_file),
+            (SinkMetric::Matched, stats.appended),
+            (SinkMetric::Delivered, stats.delivered),
+            (SinkMetric::Refused, stats.refused),
+            (SinkMetric::Expired, stats.expired),
+            (SinkMetric::Recovered, stats.recovered),
+            (SinkMetric::DroppedOldest, stats.dropped),
+            (SinkMetric::DroppedRotten, stats.rotten),
+            (SinkMetric::BufferedRows, stats.buffered_rows),
+            (SinkMetric::BufferedBytes, stats.buffered_bytes),
+            (SinkMetric::Batches, stats.batches),
+            (SinkMetric::Retries, stats.retries),
+            (SinkMetric::Timeless, stats.without_timestamp),
+            (SinkMetric::TopicsMadeAnew, stats.topics_recreated),
+            (SinkMetric::PlacedAnew, stats.repartitioned),
+            (SinkMetric::Asked, stats.asked),
+            (SinkMetric::OutcomeUnknown, stats.outcome_unknown),
+            (SinkMetric::AcknowledgedLost, stats.acknowledged_lost),
+            (SinkMetric::AcknowledgedLostRecords, stats.acknowledged_lost_records),
+            (SinkMetric::BatchRecords, stats.batch_records),
+            (SinkMetric::BatchBytes, stats.batch_bytes),
+            (SinkMetric::ProduceRequests, stats.requests),
+            (SinkMetric::KafkaErrors, stats.errors),
+            (SinkMetric::BatchesUnanswered, stats.batches_unanswered),
+            (SinkMetric::Splits, stats.splits),
+            (SinkMetric::Paced, stats.paced),
+            (SinkMetric::EpochsRaised, stats.epochs_raised),
+            (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
+        ];
+        for (metric, value) in values {
+            self.numbers.set_sink(sink, metric, value);
+        }
+        dead_lettered
+    }
+
+    fn read_stats(&mut self, cluster: usize, now: Monotonic) {
+        self.read_sinks(cluster, now);
+        let (upstream, numbers) = (&self.outlets.upstreams[cluster], &mut self.numbers);
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
@@ -504,7 +523,6 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
         let in_flight = upstream.producer.requests_in_flight() as u64;
         numbers.set_cluster(cluster, ClusterMetric::RequestsInFlight, in_flight);
-        dead.into_iter().for_each(|(sink, total)| self.announce_dead_letters(sink, total, now));
     }
 }
 

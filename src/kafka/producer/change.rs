@@ -49,7 +49,7 @@ impl Producer {
     fn settings_changed(&mut self) {
         self.memory.change(&self.settings);
         self.logging.on |= self.settings.sinks.iter().any(|sink| sink.keep != Keep::Memory);
-        for (sink, wanted) in self.sinks.iter_mut().zip(&self.settings.sinks) {
+        for (sink, wanted) in self.sinks.iter_unlisted().zip(&self.settings.sinks) {
             sink.settings = self.memory.ceilings.of_sink(wanted);
         }
     }

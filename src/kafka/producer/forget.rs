@@ -63,7 +63,7 @@ impl Producer {
             self.ask_producer_id(sink_index, now);
         }
         self.sinks[sink_index].topics.remove(&name);
-        for sink in &mut self.sinks {
+        for sink in self.sinks.iter_unlisted() {
             // The place may be another sink's next.
             sink.last = if sink.last == index { u32::MAX } else { sink.last };
         }

@@ -72,22 +72,19 @@ impl Producer {
 
     /// Looks at the partitions whose linger is over.
     fn ripen(&mut self, now: Monotonic) {
-        for sink in 0..self.sinks.len() {
-            while let Some((ripe_at, key)) = self.sinks[sink].lingering.front().copied() {
-                if ripe_at > now && self.is_growing(key, ripe_at) {
+        let (topics, ready) = (&mut self.topics, &mut self.agenda.ready);
+        self.sinks.each_lingering(|lingering| {
+            while let Some((ripe_at, key)) = lingering.front().copied() {
+                // Whether the batch whose linger ends then still waits for that: most are full before.
+                if ripe_at > now && topics[key].last_uncut().is_some_and(|batch| batch.ripe_at == ripe_at) {
                     break;
                 }
-                self.sinks[sink].lingering.pop_front();
-                if ripe_at <= now {
-                    self.make_ready(key);
+                lingering.pop_front();
+                if ripe_at <= now && topics[key].is_now_queued() {
+                    ready.push(key);
                 }
             }
-        }
-    }
-
-    /// Whether the batch whose linger ends then still waits for that: most are full before.
-    fn is_growing(&self, key: Key, ripe_at: Monotonic) -> bool {
-        self.topics[key].last_uncut().is_some_and(|batch| batch.ripe_at == ripe_at)
+        });
     }
 
     fn gather(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {

@@ -61,6 +61,7 @@ pub mod row_log;
 mod save;
 mod settings;
 mod share;
+mod sinks;
 #[cfg(test)]
 mod standing;
 mod state;
@@ -99,6 +100,7 @@ pub use self::rejected::{Rejected, RejectedEnd, RejectedId, RejectedRow};
 use self::row_log::Fate;
 pub use self::settings::{AnsweredOn, Keep, Partitioner, Settings, SinkSettings, Terms};
 pub use self::share::{Full, TopicId};
+use self::sinks::Sinks;
 use self::state::{Agenda, ClusterView, Finished, Loader, Outbox, Questions};
 pub use self::stats::SinkStats;
 use self::topics::Topics;
@@ -169,6 +171,8 @@ struct Sink {
     last: u32,
     /// Batches whose linger runs, in the order in which it ends.
     lingering: VecDeque<(Monotonic, Key)>,
+    /// Where [`Sinks`] has listed it.
+    listed: u8,
 }
 
 impl Sink {
@@ -187,6 +191,7 @@ impl Sink {
             topics: HashMap::default(),
             last: u32::MAX,
             lingering: VecDeque::new(),
+            listed: 0,
         }
     }
 }
@@ -195,7 +200,7 @@ impl Sink {
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,
-    sinks: Vec<Sink>,
+    sinks: Sinks,
     topics: Topics,
     dispatcher: Dispatcher,
     memory: Memory,
@@ -223,7 +228,7 @@ impl Producer {
         let logged = settings.sinks.iter().any(|sink| sink.keep != Keep::Memory);
         let sinks = settings.sinks.iter().map(|sink| Sink::new(memory.ceilings.of_sink(sink)));
         Self {
-            sinks: sinks.collect(),
+            sinks: Sinks::new(sinks.collect()),
             topics: Topics::default(),
             dispatcher: Dispatcher::new(&settings),
             memory,
@@ -276,6 +281,11 @@ impl Producer {
         if std::mem::take(&mut self.outbox.refresh) {
             f(Want::Refresh);
         }
+    }
+
+    /// Takes out one of the sinks whose counters may have changed.
+    pub fn take_changed(&mut self) -> Option<SinkId> {
+        self.sinks.take_changed().map(|index| SinkId::of(index as usize))
     }
 
     /// A sink's counters.

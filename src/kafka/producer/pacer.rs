@@ -16,12 +16,11 @@ pub(super) struct Pacer {
     left: u64,
     drained: [u64; PACE_LOOKS],
     looks: usize,
-    look_at: Monotonic,
 }
 
 impl Pacer {
     pub(super) const fn new() -> Self {
-        Self { to: u64::MAX, left: 0, drained: [0; PACE_LOOKS], looks: 0, look_at: Monotonic(0) }
+        Self { to: u64::MAX, left: 0, drained: [0; PACE_LOOKS], looks: 0 }
     }
 
     /// Whether a sink that has taken so many rows takes another one now.
@@ -47,10 +46,14 @@ impl Pacer {
 impl Producer {
     /// Looks at what sinks with a disk have drained. Once for each [`PACE_LOOK`], not for a row.
     pub(super) fn pace(&mut self, now: Monotonic) {
+        if now < self.agenda.pace_at {
+            return;
+        }
+        self.agenda.pace_at = now.after(PACE_LOOK);
         for index in 0..self.sinks.len() {
             let sink = &self.sinks[index];
             let was_pacing = sink.pacer.is_pacing();
-            if sink.settings.keep == Keep::Memory || now < sink.pacer.look_at {
+            if sink.settings.keep == Keep::Memory {
                 continue;
             }
             // What is too old, or makes room, goes without Kafka.
@@ -58,10 +61,9 @@ impl Producer {
             let backlog = self.spilled_rows(SinkId::of(index));
             let sink = &mut self.sinks[index];
             sink.pacer.look(left, sink.stats.appended, backlog);
-            sink.pacer.look_at = now.after(PACE_LOOK);
             if sink.pacer.is_pacing() {
                 sink.stats.paced += 1;
-                self.agenda.timers.set(sink.pacer.look_at, Timer::Sink(index));
+                self.agenda.timers.set(self.agenda.pace_at, Timer::Sink(index));
             }
             if was_pacing {
                 // Who waits for it is asked again.

@@ -149,6 +149,11 @@ impl Partition {
         self.queued() - self.window.len()
     }
 
+    /// Marks its work as listed for the next poll. False: it has none, or that is listed.
+    pub(super) fn is_now_queued(&mut self) -> bool {
+        self.work.as_mut().is_some_and(|work| !std::mem::replace(&mut work.queued, true))
+    }
+
     /// The last of those, which may take more rows.
     pub(super) fn last_uncut(&self) -> Option<&Batch> {
         self.work.as_ref()?.queue.back().filter(|_| self.uncut_count() > 0)

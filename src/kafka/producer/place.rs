@@ -53,6 +53,7 @@ impl Producer {
             let key = Key { topic: index, partition: number as u32 };
             if ripe_at > now {
                 sink.lingering.push_back((ripe_at, key));
+                self.sinks.lingers(topic.sink);
             }
             if full_before || ripe_at <= now {
                 self.make_ready(key);

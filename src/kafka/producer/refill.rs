@@ -158,6 +158,7 @@ impl Producer {
         {
             batch.ripe_at = now.after(linger);
             self.sinks[sink].lingering.push_back((batch.ripe_at, key));
+            self.sinks.lingers(sink);
         }
         if loaded == Loaded::All {
             // What came behind it waits no longer, nor what was read before.

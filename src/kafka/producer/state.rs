@@ -63,6 +63,8 @@ pub(super) struct Agenda {
     pub(super) due: Vec<Key>,
     /// Topics whose rows without a partition can be placed.
     pub(super) placing: Vec<u32>,
+    /// When sinks with a disk are looked at next ([`super::pacer`]).
+    pub(super) pace_at: Monotonic,
     /// The last poll left work that it could have done: it only had done enough.
     pub(super) behind: bool,
 }

@@ -141,9 +141,7 @@ impl Producer {
 
     /// Puts a partition on the list for the next poll.
     pub(super) fn make_ready(&mut self, key: Key) {
-        let partition = &mut self.topics[key];
-        if let Some(work) = partition.work.as_mut().filter(|work| !work.queued) {
-            work.queued = true;
+        if self.topics[key].is_now_queued() {
             self.agenda.ready.push(key);
         }
     }
@@ -160,7 +158,7 @@ impl Producer {
         if self.agenda.behind {
             return Monotonic(0);
         }
-        let linger = self.sinks.iter().filter_map(|sink| sink.lingering.front().map(|(at, _)| *at)).min();
+        let linger = self.sinks.next_linger();
         self.agenda.timers.next().min(linger.unwrap_or(Monotonic::NEVER))
     }
 }

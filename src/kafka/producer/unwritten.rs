@@ -71,7 +71,7 @@ impl Producer {
     /// Looks only at where such rows are.
     pub(super) fn weigh_waiting(&mut self) {
         let mut short = false;
-        for sink in &mut self.sinks {
+        for sink in self.sinks.iter_unlisted() {
             sink.waiting = 0;
             short |= sink.memory > sink.settings.spill_after;
         }

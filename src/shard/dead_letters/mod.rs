@@ -45,16 +45,25 @@ const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);
 
 /// When new dead letters of each sink were last announced, and how many there were.
 #[derive(Debug)]
-pub(super) struct Announced(Vec<(u64, Option<Monotonic>)>);
+pub(super) struct Announced {
+    last: Vec<(u64, Option<Monotonic>)>,
+    /// Sinks that have more and whose turn has not come; one may stand here more than once.
+    waiting: Vec<usize>,
+}
 
 impl Announced {
     pub(super) fn new(sinks: usize) -> Self {
-        Self(vec![(0, None); sinks])
+        Self { last: vec![(0, None); sinks], waiting: Vec::new() }
     }
 
     /// There are more of them now.
     pub(super) fn grow(&mut self, sinks: usize) {
-        self.0.resize(sinks, (0, None));
+        self.last.resize(sinks, (0, None));
+    }
+
+    /// Takes out one of those that have more.
+    pub(super) fn take_waiting(&mut self) -> Option<usize> {
+        self.waiting.pop()
     }
 }
 
@@ -144,9 +153,12 @@ impl Core {
 
     /// Announces new dead letters, once a second at most: `total` is how many of a sink there are.
     pub(super) fn announce_dead_letters(&mut self, index: usize, total: u64, now: Monotonic) {
-        let last = &mut self.announced.0[index];
-        if total == last.0 || last.1.is_some_and(|at| at.after(ANNOUNCED_EVERY) > now) {
+        let last = &mut self.announced.last[index];
+        if total == last.0 {
             return;
+        }
+        if last.1.is_some_and(|at| at.after(ANNOUNCED_EVERY) > now) {
+            return self.announced.waiting.push(index);
         }
         *last = (total, Some(now));
         let sink = &self.around.config.sinks[index].name;

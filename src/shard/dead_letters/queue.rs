@@ -100,6 +100,8 @@ pub(crate) struct DeadLetterQueue {
     /// By the sink's place in the configuration.
     files: Vec<Option<FileQueue>>,
     totals: Vec<Totals>,
+    /// Sinks whose totals have changed since they were last taken out; one may stand here more than once.
+    changed: Vec<usize>,
     /// Letters that have ended and have not been settled.
     ended: VecDeque<(u32, Outcome)>,
     answers: Vec<(Ticket, Outcome)>,
@@ -117,6 +119,7 @@ impl DeadLetterQueue {
             begun: 0,
             files: files.into_iter().enumerate().map(|(sink, to)| Some(FileQueue::new(shard, sink, to?))).collect(),
             totals: vec![Totals::default(); sinks],
+            changed: Vec::new(),
             ended: VecDeque::new(),
             answers: Vec::new(),
             freed: 0,
@@ -237,13 +240,13 @@ impl DeadLetterQueue {
     /// A letter for a message that a sink did not take, after [`DeadLetterQueue::has_room`] or
     /// [`DeadLetterQueue::has_places`]: the ticket under which it is appended to the dead-letter topic.
     pub(crate) fn message(&mut self, index: usize, ticket: Option<Ticket>) -> Ticket {
-        self.totals[index].messages += 1;
+        self.totals_mut(index).messages += 1;
         self.begin(Source::Message, index, ticket, false)
     }
 
     /// The same, for the file.
     pub(crate) fn message_to_file(&mut self, index: usize, ticket: Option<Ticket>, line: Vec<u8>) {
-        self.totals[index].messages += 1;
+        self.totals_mut(index).messages += 1;
         let letter = self.begin(Source::Message, index, ticket, true);
         self.send(index, letter, line);
     }
@@ -274,7 +277,7 @@ impl DeadLetterQueue {
                 Outcome::Delivered | Outcome::DeadLettered => (RejectedEnd::HandedOver, Outcome::DeadLettered),
                 Outcome::Refused(_) => (RejectedEnd::Refused, outcome),
             };
-            let totals = &mut self.totals[letter.index];
+            let totals = self.totals_mut(letter.index);
             totals.in_flight -= 1;
             totals.in_file += u64::from(letter.in_file && end == RejectedEnd::HandedOver);
             match (letter.source, end) {
@@ -306,6 +309,18 @@ impl DeadLetterQueue {
     /// Changes whenever a place has come free.
     pub(crate) const fn freed(&self) -> u64 {
         self.freed
+    }
+
+    fn totals_mut(&mut self, index: usize) -> &mut Totals {
+        if self.changed.last() != Some(&index) {
+            self.changed.push(index);
+        }
+        &mut self.totals[index]
+    }
+
+    /// Takes out one of the sinks whose totals have changed; by its place in the configuration.
+    pub(crate) fn take_changed(&mut self) -> Option<usize> {
+        self.changed.pop()
     }
 
     /// What a sink's letters came to; by its place in the configuration.

@@ -15,6 +15,7 @@ mod levels;
 mod lives;
 pub(crate) mod logged;
 mod lost;
+mod many;
 mod memory;
 mod news;
 mod paced;
