@@ -74,7 +74,7 @@ impl Producer {
     }
 
     /// Notes the leaders; partitions beyond the list have none. `epochs`: theirs, where they are told.
-    fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], epochs: &[i32], now: Monotonic) {
+    pub(super) fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], epochs: &[i32], now: Monotonic) {
         let topic = &mut self.topics[index];
         // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
         let some = self.sinks[topic.sink].settings.acks != -1;

@@ -26,6 +26,7 @@ mod ask;
 mod backlog;
 mod batch;
 mod change;
+mod cluster;
 mod corrupt;
 mod dispatch;
 mod dropped;
