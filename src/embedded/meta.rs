@@ -21,6 +21,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::clock;
 use super::disk::{Disk, replace_file};
 use super::topic_config::TopicConfig;
 use crate::files;
@@ -36,6 +37,8 @@ const RETENTION_MS: &str = "retention_ms";
 const RETENTION_BYTES: &str = "retention_bytes";
 /// Producer ids are reserved on disk in blocks of this size; a crash skips what is left of one.
 const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// Ids from here on are never given out; a client that makes up its own may use them.
+pub(crate) const PRODUCER_ID_END: i64 = 1 << 62;
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +64,16 @@ pub(crate) enum MetaError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// It is whole, and of another version.
+        is_other_version: bool,
     },
+}
+
+impl MetaError {
+    /// It is whole, and of another version.
+    fn is_other_version(&self) -> bool {
+        matches!(self, Self::Content { is_other_version: true, .. })
+    }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> MetaError {
@@ -212,16 +224,33 @@ pub(crate) fn finish_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::
     disk.sync_dir(&root.join(TOPICS_DIR))
 }
 
-/// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before.
-pub(crate) fn reserve_producer_ids(disk: &dyn Disk, root: &Path) -> Result<std::ops::Range<i64>, MetaError> {
+/// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before, whatever became
+/// of the file: `above` are all ids that partitions know ([`PRODUCER_ID_END`] bounds those that count). A file that is gone,
+/// damaged or behind them says nothing of ids that were given out and not used yet, so they begin at the time in
+/// milliseconds, which no count of blocks comes to.
+pub(crate) fn reserve_producer_ids(
+    disk: &dyn Disk,
+    root: &Path,
+    above: Option<i64>,
+) -> Result<std::ops::Range<i64>, MetaError> {
     let path = root.join(PRODUCER_IDS_FILE);
-    let first = match read_json(&path)? {
-        None => 0,
-        Some(value) => integer(&value, "next", &path)?,
+    let read = read_json(&path).and_then(|value| value.map(|value| integer(&value, "next", &path)).transpose());
+    let next = match read {
+        Ok(next) => next.filter(|next| (0..PRODUCER_ID_END).contains(next)),
+        Err(error @ MetaError::Content { .. }) if !error.is_other_version() => None,
+        Err(error) => return Err(error),
     };
-    let Some(end) = first.checked_add(PRODUCER_ID_BLOCK).filter(|_| first >= 0) else {
-        return Err(MetaError::Content { path, reason: format!("`next` is {first}") });
+    let after = above.map_or(0, |above| above.saturating_add(1));
+    let first = match next {
+        Some(next) if next >= after => next,
+        _ => {
+            let first = after.max(clock::wall_ms());
+            tracing::error!(file = %path.display(), ?next, ?above, first, "the file of producer IDs is missing, damaged or \
+                older than the log; IDs go on above all that can have been given out");
+            first
+        }
     };
+    let end = first.saturating_add(PRODUCER_ID_BLOCK);
     let text = json!({ "format": FORMAT, "next": end }).to_string();
     replace_file(disk, root, PRODUCER_IDS_FILE, text.as_bytes()).map_err(at(&path))?;
     Ok(first..end)
@@ -234,6 +263,13 @@ fn node_file(disk: &dyn Disk, dir: &Path) -> Result<String, MetaError> {
     }
     let cluster_id = random_id().simple().to_string();
     let content = json!({ "format": FORMAT, "cluster_id": cluster_id }).to_string();
+    let is_empty = |sub| fs::read_dir(dir.join(sub)).map(|mut entries| entries.next().is_none()).map_err(at(dir));
+    let ids = dir.join(PRODUCER_IDS_FILE);
+    if !ids.exists() && is_empty(TOPICS_DIR)? && is_empty(PARTITIONS_DIR)? {
+        // Before the other file: a directory that has that one has had its producer ids, too.
+        let first = json!({ "format": FORMAT, "next": 0 }).to_string();
+        replace_file(disk, dir, PRODUCER_IDS_FILE, first.as_bytes()).map_err(at(&ids))?;
+    }
     replace_file(disk, dir, NODE_FILE, content.as_bytes()).map_err(at(&path))?;
     Ok(cluster_id)
 }
@@ -244,7 +280,7 @@ pub(crate) fn random_id() -> Uuid {
 }
 
 fn read_topic(path: &Path) -> Result<TopicMeta, MetaError> {
-    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason };
+    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason, is_other_version: false };
     let value = read_json(path)?.ok_or_else(|| content("it is gone".into()))?;
     let name = text(&value, "name", path)?;
     if !topic_name::is_valid(&name) || path.file_stem().is_none_or(|stem| stem != name.as_str()) {
@@ -263,25 +299,37 @@ fn read_json(path: &Path) -> Result<Option<Value>, MetaError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         other => other.map_err(at(path))?,
     };
-    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason };
+    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason, is_other_version: false };
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
     match value.get("format").and_then(Value::as_u64) {
         Some(FORMAT) => Ok(Some(value)),
-        Some(format) => Err(content(format!(
-            "`format` is {format}, this version supports {FORMAT}: read the data with the version that wrote it, and set another `service.data_dir` for this one"
-        ))),
+        Some(format) => Err(MetaError::Content {
+            path: path.to_owned(),
+            reason: format!(
+                "`format` is {format}, this version supports {FORMAT}: read the data with the version that wrote it, and set another `service.data_dir` for this one"
+            ),
+            is_other_version: true,
+        }),
         None => Err(content("`format` is missing".into())),
     }
 }
 
 fn text(value: &Value, key: &str, path: &Path) -> Result<String, MetaError> {
     let text = value.get(key).and_then(Value::as_str).map(str::to_owned);
-    text.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is missing") })
+    text.ok_or_else(|| MetaError::Content {
+        path: path.to_owned(),
+        reason: format!("`{key}` is missing"),
+        is_other_version: false,
+    })
 }
 
 fn integer(value: &Value, key: &str, path: &Path) -> Result<i64, MetaError> {
     let number = value.get(key).and_then(Value::as_i64);
-    number.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is not a number") })
+    number.ok_or_else(|| MetaError::Content {
+        path: path.to_owned(),
+        reason: format!("`{key}` is not a number"),
+        is_other_version: false,
+    })
 }
 
 #[cfg(test)]
@@ -321,7 +369,7 @@ mod tests {
         }
         fs::remove_file(dir.path().join("producer-ids.json")).unwrap();
         let meta = MetaDir::open(&KernelDisk, dir.path()).unwrap();
-        reserve_producer_ids(&KernelDisk, dir.path()).unwrap();
+        reserve_producer_ids(&KernelDisk, dir.path(), None).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
         drop(meta);
         fs::remove_file(dir.path().join("LOCK")).unwrap();
@@ -333,14 +381,41 @@ mod tests {
     #[test]
     fn producer_id_blocks_never_overlap() {
         let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(PRODUCER_IDS_FILE), b"{\"format\":3,\"next\":0}").unwrap();
         let mut next = 0;
         for _ in 0..5 {
-            let block = reserve_producer_ids(&KernelDisk, dir.path()).unwrap();
-            assert!(block.start >= next && block.end > block.start);
+            let block = reserve_producer_ids(&KernelDisk, dir.path(), None).unwrap();
+            assert!(block.start == next && block.end > block.start);
             next = block.end;
         }
         fs::write(dir.path().join(PRODUCER_IDS_FILE), b"{\"format\":1,\"next\":\"x\"}").unwrap();
-        assert!(matches!(reserve_producer_ids(&KernelDisk, dir.path()), Err(MetaError::Content { .. })));
+        assert!(matches!(reserve_producer_ids(&KernelDisk, dir.path(), None), Err(MetaError::Content { .. })));
+    }
+
+    #[test]
+    fn finding_l1_no_producer_id_is_given_out_twice_when_its_file_is_lost() {
+        for (content, above) in [
+            (None, None),
+            (None, Some(4_711)),
+            (Some("{\"format\":3,\"next\":1000}"), Some(1_000)),
+            (Some("{\"format\":3,\"next\":1000}"), Some(4_711)),
+            (Some("{\"format\":3,\"next\":\"x\"}"), Some(5)),
+            (Some("{\"format\":3,\"next\":-1}"), Some(5)),
+            (Some("{\"for"), None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            if let Some(content) = content {
+                fs::write(dir.path().join(PRODUCER_IDS_FILE), content).unwrap();
+            }
+            let before = clock::wall_ms();
+            let block = reserve_producer_ids(&KernelDisk, dir.path(), above).unwrap();
+            assert!(block.start > above.unwrap_or(-1) && block.start >= before, "{content:?}: {block:?}");
+            assert_eq!(reserve_producer_ids(&KernelDisk, dir.path(), above).unwrap().start, block.end);
+        }
+        // One that is ahead of the log is believed.
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(PRODUCER_IDS_FILE), "{\"format\":3,\"next\":1000}").unwrap();
+        assert_eq!(reserve_producer_ids(&KernelDisk, dir.path(), Some(999)).unwrap(), 1_000..2_000);
     }
 
     #[test]

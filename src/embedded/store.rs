@@ -70,6 +70,8 @@ pub(crate) struct Store {
     /// One change of the directory at a time: each looks at what came meanwhile.
     changing: Mutex<()>,
     producer_ids: Mutex<Range<i64>>,
+    /// The highest producer id that a partition knew at the start.
+    found_producer_id: Option<i64>,
     /// Partitions whose file is open, in the order of opening.
     open_files: RefCell<VecDeque<PartitionRef>>,
     scratch: Cell<Vec<u8>>,
@@ -107,6 +109,8 @@ impl Budget {
 pub(crate) struct Loaded {
     meta: MetaDir,
     topics: Vec<(TopicMeta, Vec<Partition>)>,
+    /// The highest producer id in any batch.
+    producer_id: Option<i64>,
     offsets: (OffsetFile, Offsets),
 }
 
@@ -114,7 +118,7 @@ pub(crate) struct Loaded {
 pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) -> Result<Loaded, MetaError> {
     let meta = MetaDir::open(disk, &settings.dir)?;
     meta.finish_deletions(disk)?;
-    let mut topics = Vec::new();
+    let (mut topics, mut producer_id) = (Vec::new(), None);
     for topic in meta.topics()? {
         let mut partitions = Vec::new();
         for index in 0..topic.partitions {
@@ -123,6 +127,7 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
             let opened = Partition::open(disk, name, dir.clone(), bounds(settings));
             let (partition, findings) = opened.map_err(|error| MetaError::Io { path: dir, error })?;
             count_findings(counters, findings);
+            producer_id = producer_id.max(findings.producer_id);
             partitions.push(partition);
         }
         topics.push((topic, partitions));
@@ -137,7 +142,7 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
         offsets.0.append(disk, &changes).map_err(|error| MetaError::Io { path: meta.root(), error })?;
         offsets::apply(&mut offsets.1, changes);
     }
-    Ok(Loaded { meta, topics, offsets })
+    Ok(Loaded { meta, topics, producer_id, offsets })
 }
 
 fn count_findings(counters: &Counters, findings: Findings) {
@@ -170,6 +175,7 @@ impl Store {
             topics: RefCell::default(),
             changing: Mutex::new(()),
             producer_ids: Mutex::new(0..0),
+            found_producer_id: loaded.producer_id,
             open_files: RefCell::default(),
             scratch: Cell::default(),
             request_memory: Budget::new(half),
@@ -278,7 +284,8 @@ impl Store {
         let mut ids = self.producer_ids.lock().await;
         if ids.is_empty() {
             let (disk, root) = (Arc::clone(&self.disk), self.meta.root());
-            match spawn_blocking(move || meta::reserve_producer_ids(disk.as_ref(), &root)).await {
+            let above = self.found_producer_id.max(ids.end.checked_sub(1).filter(|last| *last >= 0));
+            match spawn_blocking(move || meta::reserve_producer_ids(disk.as_ref(), &root, above)).await {
                 Ok(Ok(block)) => *ids = block,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "cannot reserve producer IDs");

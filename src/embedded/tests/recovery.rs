@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::client::Batch;
+use super::client::{Batch, Client};
 use super::support::settings;
 use crate::embedded::EmbeddedLog;
 use crate::embedded::batch::{BatchHeader, check, place};
@@ -256,4 +256,43 @@ fn a_directory_of_the_format_before_this_one_is_refused_and_left_alone() {
         assert!(error.contains(words), "{error}");
     }
     assert_eq!(fs::read(&node).unwrap(), br#"{"format":1,"cluster_id":"x"}"#);
+}
+
+/// The ids of producers that are known by their batches are not given out again, whatever became of the file.
+#[test]
+fn finding_l1_producer_ids_of_the_log_are_not_given_out_again() {
+    use kafka_protocol::messages::InitProducerIdRequest;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("producer-ids.json");
+    let id = |client: &mut Client| {
+        client.call(&InitProducerIdRequest::default().with_transactional_id(None), 4).producer_id.0
+    };
+    let mut given = Vec::new();
+    let first = {
+        let log = EmbeddedLog::start(settings(dir.path())).unwrap();
+        let old = fs::read(&file).unwrap();
+        let mut client = Client::connect(log.local_addr());
+        client.metadata(&["t"]);
+        for _ in 0..3 {
+            given.push(id(&mut client));
+        }
+        let batch = Batch::counted(2).by(given[2], 0, 0).bytes();
+        assert_eq!(client.produce("t", 0, &batch).error_code, 0);
+        old
+    };
+    for content in [Some(first), None, Some(b"{".to_vec())] {
+        match content {
+            Some(content) => fs::write(&file, content).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let log = EmbeddedLog::start(settings(dir.path())).unwrap();
+        let mut client = Client::connect(log.local_addr());
+        let next = id(&mut client);
+        assert!(next > given[given.len() - 1], "{next} after {given:?}");
+        // What it writes is appended: nobody is taken for it.
+        let before = client.list_offset("t", 0, -1).2;
+        let answer = client.produce("t", 0, &Batch::counted(2).by(next, 0, 0).bytes());
+        assert_eq!((answer.error_code, answer.base_offset), (0, before));
+        given.push(next);
+    }
 }
