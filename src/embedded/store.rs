@@ -133,7 +133,9 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
         topics.push((topic, partitions));
     }
     let opened = offsets::open(disk, &meta.root());
-    let mut offsets = opened.map_err(|error| MetaError::Io { path: meta.root(), error })?;
+    let (file, committed, findings) = opened.map_err(|error| MetaError::Io { path: meta.root(), error })?;
+    count_findings(counters, findings);
+    let mut offsets = (file, committed);
     // A crash may have come between the end of a topic and that of its committed offsets.
     let is_there = |topic: &str| topics.iter().any(|(known, _)| known.name == topic);
     let stale: Vec<_> = offsets.1.keys().filter(|place| !is_there(&place.topic)).cloned().collect();

@@ -187,7 +187,7 @@ fn the_file_of_offsets_is_written_anew_when_it_is_mostly_superseded() {
     use crate::embedded::disk::KernelDisk;
     use crate::embedded::groups::offsets::{Committed, Place, apply, open};
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, mut offsets) = open(&KernelDisk, dir.path()).unwrap();
+    let (mut file, mut offsets, _) = open(&KernelDisk, dir.path()).unwrap();
     let length = || std::fs::metadata(dir.path().join("offsets.log")).unwrap().len();
     let change = |round: i64| -> Vec<_> {
         let place = |partition| Place { group: "g".into(), topic: "t".into(), partition };
