@@ -33,6 +33,9 @@ const NODE_FILE: &str = "node.json";
 const PRODUCER_IDS_FILE: &str = "producer-ids.json";
 const TOPICS_DIR: &str = "topics";
 const PARTITIONS_DIR: &str = "partitions";
+/// The longest topic name: its file, its mark of deletion and the directory of its partition 999 have names, which may have
+/// 255 bytes. Kafka takes 249.
+pub(crate) const TOPIC_BYTES_MAX: usize = 246;
 const RETENTION_MS: &str = "retention_ms";
 const RETENTION_BYTES: &str = "retention_bytes";
 /// Producer ids are reserved on disk in blocks of this size; a crash skips what is left of one.

@@ -234,8 +234,8 @@ impl Store {
     /// Whether a topic may be made. `partitions` -1 is the default count; the count to make comes back.
     pub(crate) fn check_new_topic(&self, name: &str, partitions: i32) -> Result<i32, Refusal> {
         let refuse = |code, reason| Err(Refusal { code, reason });
-        if !topic_name::is_valid(name) {
-            return refuse(code::INVALID_TOPIC, "a topic name is 1 to 249 of [a-zA-Z0-9._-], and not . or ..");
+        if !topic_name::is_valid(name) || name.len() > meta::TOPIC_BYTES_MAX {
+            return refuse(code::INVALID_TOPIC, "a topic name is 1 to 246 of [a-zA-Z0-9._-], and not . or ..");
         }
         if self.topic(name).is_some() {
             return refuse(code::TOPIC_ALREADY_EXISTS, "the topic exists");
