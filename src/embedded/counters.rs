@@ -25,8 +25,10 @@ counters! {
     connections_open,
     /// Connections accepted.
     connections_accepted,
-    /// Connections closed at once because `connections_max` were open.
+    /// Connections closed at once because `connections_max` were open and at work.
     connections_refused,
+    /// Connections that waited for a request and were closed for a new one because `connections_max` were open.
+    connections_replaced,
     /// Requests answered (or, for acks=0, taken).
     requests,
     /// Requests that could not be understood; each closed its connection.

@@ -24,6 +24,7 @@ mod groups;
 mod guard;
 mod meta;
 mod partition;
+mod places;
 mod producers;
 mod read;
 mod recover;
