@@ -13,22 +13,27 @@
 //! leaves empty directories, which the next creation takes over. Deleting renames the topic's file first: from then on it is
 //! gone, and its directories go before the name can be used again, after a crash too.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::aside;
 use super::clock;
 use super::disk::{Disk, replace_file};
 use super::topic_config::TopicConfig;
 use crate::files;
 use crate::kafka::topic_name;
+use crate::limits::PARTITIONS_OF_TOPIC_MAX;
 
 /// 1 had batches end to end, without headers; 2 had segments of version 1. No release wrote them.
 const FORMAT: u64 = 3;
+/// The files here have some hundred bytes.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 const NODE_FILE: &str = "node.json";
 const PRODUCER_IDS_FILE: &str = "producer-ids.json";
 const TOPICS_DIR: &str = "topics";
@@ -140,32 +145,81 @@ impl MetaDir {
         self.dir.join(PARTITIONS_DIR).join(format!("{topic}-{index}"))
     }
 
-    /// Removes what a crash left of topics that were being deleted.
-    pub(crate) fn finish_deletions(&self, disk: &dyn Disk) -> Result<(), MetaError> {
+    /// Topics that were being deleted when the last run ended.
+    pub(crate) fn deleted(&self) -> Result<Vec<String>, MetaError> {
         let dir = self.dir.join(TOPICS_DIR);
+        let mut deleted = Vec::new();
         for entry in fs::read_dir(&dir).map_err(at(&dir))? {
-            let path = entry.map_err(at(&dir))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".deleted"));
-            if let Some(name) = name.filter(|name| topic_name::is_valid(name)) {
-                tracing::info!(topic = name, "removing the rest of a deleted topic");
-                finish_deletion(disk, &self.dir, name).map_err(at(&path))?;
-            }
+            let name = entry.map_err(at(&dir))?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".deleted"));
+            deleted.extend(name.filter(|name| topic_name::is_valid(name)).map(str::to_owned));
+        }
+        Ok(deleted)
+    }
+
+    /// Removes what is left of them.
+    pub(crate) fn finish_deletions(&self, disk: &dyn Disk, deleted: &[String]) -> Result<(), MetaError> {
+        for name in deleted {
+            tracing::info!(topic = name, "removing the rest of a deleted topic");
+            finish_deletion(disk, &self.dir, name).map_err(at(&deleted_file(&self.dir, name)))?;
         }
         Ok(())
     }
 
-    /// All topics, by name.
-    pub(crate) fn topics(&self) -> Result<Vec<TopicMeta>, MetaError> {
+    /// All topics, by name, and how many of their files were damaged or missing. Such a topic is made again from the
+    /// directories of its partitions, `partitions_max` of them at most, with another ID and without settings of its own.
+    pub(crate) fn topics(&self, disk: &dyn Disk, partitions_max: i32) -> Result<(Vec<TopicMeta>, u64), MetaError> {
         let dir = self.dir.join(TOPICS_DIR);
-        let mut topics = Vec::new();
+        let (mut topics, mut damaged) = (Vec::new(), 0);
         for entry in fs::read_dir(&dir).map_err(at(&dir))? {
             let path = entry.map_err(at(&dir))?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                topics.push(read_topic(&path)?);
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match read_topic(&path) {
+                Ok(topic) => topics.push(topic),
+                Err(error @ MetaError::Content { .. }) if !error.is_other_version() => {
+                    let to = aside::set_aside(&path, "damaged").map_err(at(&path))?;
+                    damaged += 1;
+                    tracing::error!(%error, kept = %to.display(), "the file of a topic is damaged");
+                }
+                Err(error) => return Err(error),
             }
         }
+        for (name, partitions) in self.orphans(&topics)? {
+            let partitions = partitions.min(partitions_max);
+            let topic = TopicMeta { name, id: random_id(), partitions, config: TopicConfig::default() };
+            write_topic(disk, &self.dir, &topic).map_err(at(&dir))?;
+            damaged += 1;
+            tracing::error!(topic = topic.name, partitions, id = %topic.id, "a topic has segments and no file; made again, \
+                with another ID and the default settings");
+            topics.push(topic);
+        }
         topics.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(topics)
+        Ok((topics, damaged))
+    }
+
+    /// Topics that have segments and are not among these, and how many partitions they have.
+    fn orphans(&self, known: &[TopicMeta]) -> Result<BTreeMap<String, i32>, MetaError> {
+        let dir = self.dir.join(PARTITIONS_DIR);
+        let mut found: BTreeMap<String, (i32, bool)> = BTreeMap::new();
+        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+            let entry = entry.map_err(at(&dir))?;
+            let name = entry.file_name();
+            let parts = name.to_str().and_then(|name| name.rsplit_once('-'));
+            let Some((topic, count)) = parts.and_then(|(topic, at)| Some((topic, at.parse::<u16>().ok()?))) else {
+                continue;
+            };
+            if known.iter().any(|known| known.name == topic) || !topic_name::is_valid(topic) || !entry.path().is_dir() {
+                continue;
+            }
+            let mut segments = fs::read_dir(entry.path()).map_err(at(&entry.path()))?;
+            let (partitions, any) = found.entry(topic.to_owned()).or_default();
+            *partitions = (*partitions).max(i32::from(count) + 1);
+            *any |= segments.next().is_some();
+        }
+        // Empty ones are what a crash has left of a topic that was being made.
+        Ok(found.into_iter().filter(|(_, (_, any))| *any).map(|(name, (count, _))| (name, count)).collect())
     }
 
     /// What [`write_topic`] needs, to be taken to another thread.
@@ -261,14 +315,26 @@ pub(crate) fn reserve_producer_ids(
 
 fn node_file(disk: &dyn Disk, dir: &Path) -> Result<String, MetaError> {
     let path = dir.join(NODE_FILE);
-    if let Some(value) = read_json(&path)? {
-        return text(&value, "cluster_id", &path);
+    let is_empty = |sub| fs::read_dir(dir.join(sub)).map(|mut entries| entries.next().is_none()).map_err(at(dir));
+    let is_new = is_empty(TOPICS_DIR)? && is_empty(PARTITIONS_DIR)?;
+    match read_json(&path).and_then(|value| value.map(|value| text(&value, "cluster_id", &path)).transpose()) {
+        Ok(Some(cluster_id)) => return Ok(cluster_id),
+        Ok(None) if is_new => {}
+        Ok(None) => {
+            tracing::error!(file = %path.display(), "the file with the cluster ID is missing; the log has another \
+            one from now on")
+        }
+        Err(error @ MetaError::Content { .. }) if !error.is_other_version() => {
+            let kept = aside::set_aside(&path, "damaged").map_err(at(&path))?;
+            tracing::error!(%error, kept = %kept.display(), "the file with the cluster ID is damaged; the log has another one \
+                from now on");
+        }
+        Err(error) => return Err(error),
     }
     let cluster_id = random_id().simple().to_string();
     let content = json!({ "format": FORMAT, "cluster_id": cluster_id }).to_string();
-    let is_empty = |sub| fs::read_dir(dir.join(sub)).map(|mut entries| entries.next().is_none()).map_err(at(dir));
     let ids = dir.join(PRODUCER_IDS_FILE);
-    if !ids.exists() && is_empty(TOPICS_DIR)? && is_empty(PARTITIONS_DIR)? {
+    if is_new && !ids.exists() {
         // Before the other file: a directory that has that one has had its producer ids, too.
         let first = json!({ "format": FORMAT, "next": 0 }).to_string();
         replace_file(disk, dir, PRODUCER_IDS_FILE, first.as_bytes()).map_err(at(&ids))?;
@@ -290,19 +356,34 @@ fn read_topic(path: &Path) -> Result<TopicMeta, MetaError> {
         return Err(content(format!("`name` is {name:?}")));
     }
     let id = Uuid::parse_str(&text(&value, "id", path)?).map_err(|error| content(format!("`id`: {error}")))?;
-    let partitions = i32::try_from(integer(&value, "partitions", path)?).ok().filter(|count| *count > 0);
+    let is_possible =
+        |count: &i32| usize::try_from(*count).is_ok_and(|count| (1..=PARTITIONS_OF_TOPIC_MAX).contains(&count));
+    let partitions = i32::try_from(integer(&value, "partitions", path)?).ok().filter(is_possible);
     let partitions = partitions.ok_or_else(|| content("`partitions` is not a valid number of partitions".into()))?;
     let optional = |key| value.get(key).map(|_| integer(&value, key, path)).transpose();
     let config = TopicConfig { retention_ms: optional(RETENTION_MS)?, retention_bytes: optional(RETENTION_BYTES)? };
     Ok(TopicMeta { name, id, partitions, config })
 }
 
+/// Reads a file that is small; `None`: it is another kind of file, or longer than such a file can be.
+fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // Opening a FIFO would wait for ever.
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= FILE_BYTES_MAX))
+}
+
 fn read_json(path: &Path) -> Result<Option<Value>, MetaError> {
-    let bytes = match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(at(path))?,
-    };
     let content = |reason: String| MetaError::Content { path: path.to_owned(), reason, is_other_version: false };
+    let bytes = match read_small(path) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Err(content("it is no regular file, or too long".into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(path)(error)),
+    };
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
     match value.get("format").and_then(Value::as_u64) {
         Some(FORMAT) => Ok(Some(value)),
@@ -432,10 +513,14 @@ mod tests {
             config: TopicConfig { retention_ms: Some(5), retention_bytes: None },
         };
         write_topic(&KernelDisk, &meta.root(), &topic).unwrap();
-        assert_eq!(meta.topics().unwrap(), [topic]);
+        assert_eq!(meta.topics(&KernelDisk, 10).unwrap(), (vec![topic.clone()], 0));
         assert!(meta.partition_dir("a.b-1", 2).is_dir());
-        fs::write(dir.path().join("topics/b.json"), b"{}").unwrap();
-        let error = meta.topics().unwrap_err().to_string();
+        fs::write(dir.path().join("topics/b.json"), b"{\"format\":9}").unwrap();
+        let error = meta.topics(&KernelDisk, 10).unwrap_err().to_string();
         assert!(error.contains("b.json") && error.contains("format"), "{error}");
+        // Finding L8: one that is damaged is set aside, and the others are there.
+        fs::write(dir.path().join("topics/b.json"), b"{}").unwrap();
+        assert_eq!(meta.topics(&KernelDisk, 10).unwrap(), (vec![topic], 1));
+        assert_eq!(fs::read(dir.path().join("topics/b.json.damaged")).unwrap(), b"{}");
     }
 }

@@ -12,6 +12,7 @@
 //! runtime's blocking threads, so the loop waits for no disk.
 
 mod api;
+mod aside;
 mod batch;
 mod clock;
 mod code;

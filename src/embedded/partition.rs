@@ -103,6 +103,8 @@ pub(crate) struct Findings {
     pub(crate) bytes_cut: u64,
     /// Unreadable stretches left in place.
     pub(crate) holes: u64,
+    /// Files damaged, missing or under another's name.
+    pub(crate) files: u64,
     /// The highest producer id in its batches, of those that this log may have given out.
     pub(crate) producer_id: Option<i64>,
 }
@@ -145,7 +147,10 @@ impl Partition {
         partition.segments = found.segments.into();
         partition.next_offset = partition.segments.back().map_or(0, Segment::next_offset);
         partition.high_watermark = partition.next_offset;
-        Ok((partition, Findings { bytes_cut: found.bytes_cut, holes: found.holes as u64, producer_id }))
+        Ok((
+            partition,
+            Findings { bytes_cut: found.bytes_cut, holes: found.holes as u64, files: found.files, producer_id },
+        ))
     }
 
     /// Appends a batch that passed [`batch::check`], or finds that it is there. `scratch` is reused between calls.

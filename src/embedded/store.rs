@@ -25,6 +25,7 @@ use super::partition::{Appended, Bounds, Findings, Partition, PartitionRef};
 use super::settings::Settings;
 use super::sync::Syncer;
 use super::topic_config::TopicConfig;
+use crate::files;
 use crate::kafka::topic_name;
 
 /// A topic as it is now: a change makes a new one of these, with the same partitions.
@@ -117,13 +118,22 @@ pub(crate) struct Loaded {
 /// Opens the directory and reads all partitions back.
 pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) -> Result<Loaded, MetaError> {
     let meta = MetaDir::open(disk, &settings.dir)?;
-    meta.finish_deletions(disk)?;
+    let deleted = meta.deleted()?;
+    let offsets = load_offsets(disk, &meta, counters, &deleted)?;
+    meta.finish_deletions(disk, &deleted)?;
+    let (found, damaged) = meta.topics(disk, settings.partitions_per_topic_max)?;
+    add(&counters.recovery_files_damaged, damaged);
     let (mut topics, mut producer_id) = (Vec::new(), None);
-    for topic in meta.topics()? {
+    for topic in found {
         let mut partitions = Vec::new();
         for index in 0..topic.partitions {
             let dir = meta.partition_dir(&topic.name, index);
             let name = format!("{}-{index}", topic.name);
+            if !dir.exists() {
+                add(&counters.recovery_files_damaged, 1);
+                tracing::error!(dir = %dir.display(), "the directory of a partition is missing; the partition begins anew");
+                files::make_dirs(&dir).map_err(|error| MetaError::Io { path: dir.clone(), error })?;
+            }
             let opened = Partition::open(disk, name, dir.clone(), bounds(settings));
             let (partition, findings) = opened.map_err(|error| MetaError::Io { path: dir, error })?;
             count_findings(counters, findings);
@@ -132,24 +142,33 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
         }
         topics.push((topic, partitions));
     }
-    let opened = offsets::open(disk, &meta.root());
-    let (file, committed, findings) = opened.map_err(|error| MetaError::Io { path: meta.root(), error })?;
+    Ok(Loaded { meta, topics, producer_id, offsets })
+}
+
+/// The committed offsets, without those of topics whose deletion the last run did not finish. Those of others stay, whether or
+/// not the topic is there: its file may be lost.
+fn load_offsets(
+    disk: &dyn Disk,
+    meta: &MetaDir,
+    counters: &Counters,
+    deleted: &[String],
+) -> Result<(OffsetFile, Offsets), MetaError> {
+    let at = |error| MetaError::Io { path: meta.root(), error };
+    let (mut file, mut offsets, findings) = offsets::open(disk, &meta.root()).map_err(at)?;
     count_findings(counters, findings);
-    let mut offsets = (file, committed);
-    // A crash may have come between the end of a topic and that of its committed offsets.
-    let is_there = |topic: &str| topics.iter().any(|(known, _)| known.name == topic);
-    let stale: Vec<_> = offsets.1.keys().filter(|place| !is_there(&place.topic)).cloned().collect();
+    let stale: Vec<_> = offsets.keys().filter(|place| deleted.contains(&place.topic)).cloned().collect();
     if !stale.is_empty() {
         let changes: Vec<_> = stale.into_iter().map(|place| (place, None)).collect();
-        offsets.0.append(disk, &changes).map_err(|error| MetaError::Io { path: meta.root(), error })?;
-        offsets::apply(&mut offsets.1, changes);
+        file.append(disk, &changes).map_err(at)?;
+        offsets::apply(&mut offsets, changes);
     }
-    Ok(Loaded { meta, topics, producer_id, offsets })
+    Ok((file, offsets))
 }
 
 fn count_findings(counters: &Counters, findings: Findings) {
     add(&counters.recovery_bytes_cut, findings.bytes_cut);
     add(&counters.recovery_holes, findings.holes);
+    add(&counters.recovery_files_damaged, findings.files);
 }
 
 fn bounds(settings: &Settings) -> Bounds {

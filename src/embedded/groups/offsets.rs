@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::embedded::aside::free_name;
 use crate::embedded::disk::{Disk, replace_file};
 use crate::embedded::partition::Findings;
 use crate::files;
@@ -25,8 +26,6 @@ const FILE: &str = "offsets.log";
 const HEAD_BYTES: usize = 8;
 /// No entry is longer: a group's name, a topic's and a client's words are below 32 KiB each, and JSON makes six of a byte.
 const ENTRY_BYTES_MAX: usize = 512 << 10;
-/// Damaged files that are kept.
-const ASIDE_MAX: u32 = 100;
 /// The file is written anew when it is this long and mostly superseded.
 const COMPACT_FROM_BYTES: u64 = 1 << 20;
 
@@ -150,7 +149,7 @@ pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offse
     }
     let mut opened = OffsetFile { dir: dir.to_owned(), file, len, compact_len: 0, failed: false };
     if findings.holes > 0 {
-        let aside = aside(dir)?;
+        let aside = free_name(&path, "damaged")?;
         std::fs::hard_link(&path, &aside)?;
         opened.compact(disk, &offsets)?;
         tracing::error!(file = %aside.display(), "the damaged file of the committed offsets is kept under this name");
@@ -161,16 +160,6 @@ pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offse
         disk.sync_dir(dir)?;
     }
     Ok((opened, offsets, findings))
-}
-
-/// A name for the damaged file that no other one has.
-fn aside(dir: &Path) -> io::Result<PathBuf> {
-    let names = (0..ASIDE_MAX).map(|number| match number {
-        0 => dir.join(format!("{FILE}.damaged")),
-        _ => dir.join(format!("{FILE}.damaged-{number}")),
-    });
-    let free = names.into_iter().find(|name| name.symlink_metadata().is_err());
-    free.ok_or_else(|| io::Error::other(format!("there are {ASIDE_MAX} files {FILE}.damaged: remove them")))
 }
 
 /// Reads entries one after the other, whatever stands between them. It holds two of the longest at most.
