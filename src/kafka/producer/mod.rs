@@ -120,7 +120,7 @@ pub enum Refusal {
     TopicUnknown,
     /// Kafka said that we may not write there.
     TopicForbidden,
-    /// One topic more than `topics_max`.
+    /// One topic more than `topics_max`, or partitions beyond [`crate::limits::PARTITIONS_OF_CLUSTER_MAX`].
     TooManyTopics,
 }
 
