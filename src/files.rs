@@ -7,6 +7,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,8 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 pub const FILE_MODE: u32 = 0o600;
 /// Permissions of a directory that is made.
 const DIR_MODE: u32 = 0o700;
+/// What the name of a new file has of that of the one whose place it takes.
+const NAME_BYTES_MAX: usize = 128;
 /// Names that are tried for a new file before the directory is given up.
 const NAMES_MAX: usize = 16;
 
@@ -134,7 +137,8 @@ impl<'a> Fresh<'a> {
         let mut tried = 0;
         loop {
             let mut fresh = OsString::from(".");
-            fresh.push(name);
+            // A name may have 255 bytes, and this one is to fit where the one that it is for does.
+            fresh.push(OsStr::from_bytes(&name.as_bytes()[..name.len().min(NAME_BYTES_MAX)]));
             fresh.push(format!(".{:016x}.new", fastrand::u64(..)));
             match openat(dir, &fresh, flags, Mode::from_raw_mode(mode)) {
                 Ok(file) => return Ok(Self { dir, name, fresh, file: file.into(), is_placed: false }),

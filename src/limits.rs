@@ -309,9 +309,13 @@ const _: () = assert!(LOADED_BYTES_PER_POLL <= SEGMENT_WINDOWS_MAX / 4 * SEGMENT
 /// All news of a turn become events within the queue.
 const _: () = assert!(NEWS_MAX * 8 <= EVENTS_QUEUED_MAX);
 
-/// Partitions of a topic that a log may name: what is beyond is no partition that Kafka ever had, but damage. Each takes some hundred
-/// bytes as soon as one behind it has rows.
+/// Partitions of a topic that a log or a broker may name: what is beyond is no partition that Kafka ever had, but damage or a lie. Each
+/// takes some hundred bytes as soon as one behind it has rows.
 pub const PARTITIONS_OF_TOPIC_MAX: usize = 100_000;
+
+/// Partitions of all topics of a cluster that a shard keeps, by what brokers say of them. One more topic that would be beyond it is
+/// refused with INVALID_PARTITIONS (37). Kafka's own advice for a cluster is 200,000; each takes some 450 bytes.
+pub const PARTITIONS_OF_CLUSTER_MAX: usize = 200_000;
 
 /// Rows on the disk alone from which on a sink's intake follows what it drains: a second or so of Kafka's work.
 pub const PACED_BACKLOG_ROWS: u64 = 10_000;

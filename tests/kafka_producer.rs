@@ -65,7 +65,7 @@ impl Pair {
                     producer.on_produced(id, &results, throttle_ms, now);
                 }
                 ClientEvent::ProduceFailed { id, sent } => producer.on_failed(id, sent, now),
-                ClientEvent::Cluster(id) => producer.on_cluster(&id),
+                ClientEvent::Cluster(id) => producer.on_cluster(&id, now),
                 ClientEvent::Metadata(topics) => producer.on_metadata(&topics, now),
                 ClientEvent::ProducerId { token, id, epoch } => producer.on_producer_id(token, id, epoch),
                 ClientEvent::Asked { token, says } => producer.on_asked(token, says, now),

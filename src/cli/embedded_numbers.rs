@@ -14,7 +14,9 @@ pub(super) struct EmbeddedNumbers(pub(super) Arc<Counters>);
 fn shown(name: &'static str) -> (&'static str, Kind, f64) {
     match name {
         "embedded_connections_open" => ("embedded_connections", Kind::Gauge, 1.0),
-        "embedded_topics" | "embedded_partitions" | "embedded_recovery_holes" => (name, Kind::Gauge, 1.0),
+        "embedded_topics" | "embedded_partitions" | "embedded_recovery_holes" | "embedded_recovery_files_damaged" => {
+            (name, Kind::Gauge, 1.0)
+        }
         "embedded_recovery_bytes_cut" => ("embedded_recovery_truncated_bytes", Kind::Gauge, 1.0),
         "embedded_bytes_appended" => ("embedded_appended_bytes", Kind::Counter, 1.0),
         "embedded_bytes_fetched" => ("embedded_fetched_bytes", Kind::Counter, 1.0),

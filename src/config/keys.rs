@@ -750,7 +750,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.filters: TextList, Required,
         "MQTT topic filters, with the wildcards `+` and `#`.";
     Sink.topic: Template, Required,
-        "Kafka topic. A message for which the template yields an invalid topic name is refused.";
+        "Kafka topic. A message for which the template yields an invalid topic name is refused, and one whose name begins with `_`, as topics of Kafka's own do (`__consumer_offsets`, `_schemas`), unless the template itself begins with it.";
     Sink.key: Template, Is("\"${topic}\""),
         "Record key; messages of one client with the same key stay in order. `\"\"`: records without a key.";
     Sink.value: Template, Is("\"${payload}\""),

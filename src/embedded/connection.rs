@@ -12,9 +12,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::api::{self, Close, Context, Reply};
-use super::counters::add;
+use super::counters::{Counters, add, subtract};
 use super::faults::{self, Scripted};
 use super::guard::HEAD_BYTES;
+use super::places::Place;
 use super::store::Store;
 
 /// What is reserved for a request before its bytes come, whatever it announces.
@@ -34,45 +35,73 @@ enum End {
     Close(#[from] Close),
 }
 
+/// An open connection, for as long as it is served: it may end at any place.
+struct Open<'a>(&'a Counters);
+
+impl<'a> Open<'a> {
+    fn new(counters: &'a Counters) -> Self {
+        add(&counters.connections_open, 1);
+        Self(counters)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        subtract(&self.0.connections_open, 1);
+    }
+}
+
 /// Serves a connection until its end. Why it ended is logged at debug level and counted; a client sees the close.
-pub(crate) async fn serve(store: Rc<Store>, mut stream: TcpStream, peer: SocketAddr, stopping: watch::Receiver<bool>) {
-    add(&store.counters.connections_open, 1);
-    if let Err(end) = serve_requests(&store, &mut stream, peer, stopping).await {
+pub(crate) async fn serve(
+    store: Rc<Store>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    stopping: watch::Receiver<bool>,
+) {
+    let _open = Open::new(&store.counters);
+    if let Err(end) = serve_requests(&store, &mut stream, peer, &place, stopping).await {
         if matches!(end, End::Length(_) | End::Close(Close::Malformed(_))) {
             add(&store.counters.requests_malformed, 1);
         }
         tracing::debug!(%peer, reason = %end, "connection closed");
     }
-    store.counters.connections_open.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
 }
 
 async fn serve_requests(
     store: &Store,
     stream: &mut TcpStream,
     peer: SocketAddr,
+    place: &Place,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), End> {
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    let context = Context { store, local, peer, stopping: stopping.clone() };
+    let context = Context { store, local, peer, place, stopping: stopping.clone() };
+    let stall = store.settings.stall_timeout;
+    let mut patience = store.settings.first_request_timeout;
     loop {
-        let next = timeout(store.settings.idle_timeout, read_length(stream));
-        let length = tokio::select! {
+        let mut length = [0; 4];
+        let next = timeout(patience, stream.read(&mut length));
+        let have = tokio::select! {
             biased;
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
             next = next => match next {
-                Err(_) => return Ok(()),
-                Ok(length) => length?,
+                Err(_) | Ok(Ok(0)) => return Ok(()),
+                Ok(have) => have?,
             },
         };
-        let Some(length) = length else { return Ok(()) };
+        // From its first byte on a request comes without a stop.
+        let rest = timeout(stall, stream.read_exact(&mut length[have..]));
+        rest.await.map_err(|_| End::Stalled(stall))??;
+        let length = i32::from_be_bytes(length);
         let wanted = usize::try_from(length).unwrap_or(0);
         if wanted < HEAD_BYTES || wanted > store.settings.request_bytes_max {
             return Err(End::Length(length));
         }
         let _memory = store.request_memory(wanted).await;
-        let stall = store.settings.stall_timeout;
         let frame = timeout(stall, read_frame(stream, wanted)).await.map_err(|_| End::Stalled(stall))??;
+        place.works();
         let Scripted { reply, close } = match &store.settings.faults {
             None => Scripted { reply: api::answer(&context, frame).await?, close: false },
             Some(script) => faults::answer(&context, script, frame).await?,
@@ -84,21 +113,9 @@ async fn serve_requests(
         if close {
             return Ok(());
         }
+        place.waits();
+        patience = store.settings.idle_timeout;
     }
-}
-
-/// The four bytes before a request; `None`: the client has gone in between two.
-async fn read_length(stream: &mut TcpStream) -> io::Result<Option<i32>> {
-    let mut length = [0; 4];
-    let mut have = 0;
-    while have < 4 {
-        match stream.read(&mut length[have..]).await? {
-            0 if have == 0 => return Ok(None),
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => have += count,
-        }
-    }
-    Ok(Some(i32::from_be_bytes(length)))
 }
 
 /// Grows with what really comes.

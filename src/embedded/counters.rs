@@ -25,8 +25,10 @@ counters! {
     connections_open,
     /// Connections accepted.
     connections_accepted,
-    /// Connections closed at once because `connections_max` were open.
+    /// Connections closed at once because `connections_max` were open and at work.
     connections_refused,
+    /// Connections that waited for a request and were closed for a new one because `connections_max` were open.
+    connections_replaced,
     /// Requests answered (or, for acks=0, taken).
     requests,
     /// Requests that could not be understood; each closed its connection.
@@ -67,6 +69,8 @@ counters! {
     recovery_bytes_cut,
     /// Unreadable ranges between readable batches, found at the last start; they are skipped.
     recovery_holes,
+    /// Files found damaged, missing or under another's name at the last start; the log of the service names each, and what became of it.
+    recovery_files_damaged,
 }
 
 /// Adds without ordering: nobody synchronises on a counter.

@@ -13,29 +13,40 @@
 //! leaves empty directories, which the next creation takes over. Deleting renames the topic's file first: from then on it is
 //! gone, and its directories go before the name can be used again, after a crash too.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::aside;
+use super::clock;
 use super::disk::{Disk, replace_file};
 use super::topic_config::TopicConfig;
 use crate::files;
 use crate::kafka::topic_name;
+use crate::limits::PARTITIONS_OF_TOPIC_MAX;
 
 /// 1 had batches end to end, without headers; 2 had segments of version 1. No release wrote them.
 const FORMAT: u64 = 3;
+/// The files here have some hundred bytes.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 const NODE_FILE: &str = "node.json";
 const PRODUCER_IDS_FILE: &str = "producer-ids.json";
 const TOPICS_DIR: &str = "topics";
 const PARTITIONS_DIR: &str = "partitions";
+/// The longest topic name: its file, its mark of deletion and the directory of its partition 999 have names, which may have
+/// 255 bytes. Kafka takes 249.
+pub(crate) const TOPIC_BYTES_MAX: usize = 246;
 const RETENTION_MS: &str = "retention_ms";
 const RETENTION_BYTES: &str = "retention_bytes";
 /// Producer ids are reserved on disk in blocks of this size; a crash skips what is left of one.
 const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// Ids from here on are never given out; a client that makes up its own may use them.
+pub(crate) const PRODUCER_ID_END: i64 = 1 << 62;
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +72,16 @@ pub(crate) enum MetaError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// It is whole, and of another version.
+        is_other_version: bool,
     },
+}
+
+impl MetaError {
+    /// It is whole, and of another version.
+    fn is_other_version(&self) -> bool {
+        matches!(self, Self::Content { is_other_version: true, .. })
+    }
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> MetaError {
@@ -125,32 +145,81 @@ impl MetaDir {
         self.dir.join(PARTITIONS_DIR).join(format!("{topic}-{index}"))
     }
 
-    /// Removes what a crash left of topics that were being deleted.
-    pub(crate) fn finish_deletions(&self, disk: &dyn Disk) -> Result<(), MetaError> {
+    /// Topics that were being deleted when the last run ended.
+    pub(crate) fn deleted(&self) -> Result<Vec<String>, MetaError> {
         let dir = self.dir.join(TOPICS_DIR);
+        let mut deleted = Vec::new();
         for entry in fs::read_dir(&dir).map_err(at(&dir))? {
-            let path = entry.map_err(at(&dir))?.path();
-            let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".deleted"));
-            if let Some(name) = name.filter(|name| topic_name::is_valid(name)) {
-                tracing::info!(topic = name, "removing the rest of a deleted topic");
-                finish_deletion(disk, &self.dir, name).map_err(at(&path))?;
-            }
+            let name = entry.map_err(at(&dir))?.file_name();
+            let name = name.to_str().and_then(|name| name.strip_suffix(".deleted"));
+            deleted.extend(name.filter(|name| topic_name::is_valid(name)).map(str::to_owned));
+        }
+        Ok(deleted)
+    }
+
+    /// Removes what is left of them.
+    pub(crate) fn finish_deletions(&self, disk: &dyn Disk, deleted: &[String]) -> Result<(), MetaError> {
+        for name in deleted {
+            tracing::info!(topic = name, "removing the rest of a deleted topic");
+            finish_deletion(disk, &self.dir, name).map_err(at(&deleted_file(&self.dir, name)))?;
         }
         Ok(())
     }
 
-    /// All topics, by name.
-    pub(crate) fn topics(&self) -> Result<Vec<TopicMeta>, MetaError> {
+    /// All topics, by name, and how many of their files were damaged or missing. Such a topic is made again from the
+    /// directories of its partitions, `partitions_max` of them at most, with another ID and without settings of its own.
+    pub(crate) fn topics(&self, disk: &dyn Disk, partitions_max: i32) -> Result<(Vec<TopicMeta>, u64), MetaError> {
         let dir = self.dir.join(TOPICS_DIR);
-        let mut topics = Vec::new();
+        let (mut topics, mut damaged) = (Vec::new(), 0);
         for entry in fs::read_dir(&dir).map_err(at(&dir))? {
             let path = entry.map_err(at(&dir))?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
-                topics.push(read_topic(&path)?);
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match read_topic(&path) {
+                Ok(topic) => topics.push(topic),
+                Err(error @ MetaError::Content { .. }) if !error.is_other_version() => {
+                    let to = aside::set_aside(&path, "damaged").map_err(at(&path))?;
+                    damaged += 1;
+                    tracing::error!(%error, kept = %to.display(), "the file of a topic is damaged");
+                }
+                Err(error) => return Err(error),
             }
         }
+        for (name, partitions) in self.orphans(&topics)? {
+            let partitions = partitions.min(partitions_max);
+            let topic = TopicMeta { name, id: random_id(), partitions, config: TopicConfig::default() };
+            write_topic(disk, &self.dir, &topic).map_err(at(&dir))?;
+            damaged += 1;
+            tracing::error!(topic = topic.name, partitions, id = %topic.id, "a topic has segments and no file; made again, \
+                with another ID and the default settings");
+            topics.push(topic);
+        }
         topics.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(topics)
+        Ok((topics, damaged))
+    }
+
+    /// Topics that have segments and are not among these, and how many partitions they have.
+    fn orphans(&self, known: &[TopicMeta]) -> Result<BTreeMap<String, i32>, MetaError> {
+        let dir = self.dir.join(PARTITIONS_DIR);
+        let mut found: BTreeMap<String, (i32, bool)> = BTreeMap::new();
+        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+            let entry = entry.map_err(at(&dir))?;
+            let name = entry.file_name();
+            let parts = name.to_str().and_then(|name| name.rsplit_once('-'));
+            let Some((topic, count)) = parts.and_then(|(topic, at)| Some((topic, at.parse::<u16>().ok()?))) else {
+                continue;
+            };
+            if known.iter().any(|known| known.name == topic) || !topic_name::is_valid(topic) || !entry.path().is_dir() {
+                continue;
+            }
+            let mut segments = fs::read_dir(entry.path()).map_err(at(&entry.path()))?;
+            let (partitions, any) = found.entry(topic.to_owned()).or_default();
+            *partitions = (*partitions).max(i32::from(count) + 1);
+            *any |= segments.next().is_some();
+        }
+        // Empty ones are what a crash has left of a topic that was being made.
+        Ok(found.into_iter().filter(|(_, (_, any))| *any).map(|(name, (count, _))| (name, count)).collect())
     }
 
     /// What [`write_topic`] needs, to be taken to another thread.
@@ -212,16 +281,33 @@ pub(crate) fn finish_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::
     disk.sync_dir(&root.join(TOPICS_DIR))
 }
 
-/// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before.
-pub(crate) fn reserve_producer_ids(disk: &dyn Disk, root: &Path) -> Result<std::ops::Range<i64>, MetaError> {
+/// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before, whatever became
+/// of the file: `above` are all ids that partitions know ([`PRODUCER_ID_END`] bounds those that count). A file that is gone,
+/// damaged or behind them says nothing of ids that were given out and not used yet, so they begin at the time in
+/// milliseconds, which no count of blocks comes to.
+pub(crate) fn reserve_producer_ids(
+    disk: &dyn Disk,
+    root: &Path,
+    above: Option<i64>,
+) -> Result<std::ops::Range<i64>, MetaError> {
     let path = root.join(PRODUCER_IDS_FILE);
-    let first = match read_json(&path)? {
-        None => 0,
-        Some(value) => integer(&value, "next", &path)?,
+    let read = read_json(&path).and_then(|value| value.map(|value| integer(&value, "next", &path)).transpose());
+    let next = match read {
+        Ok(next) => next.filter(|next| (0..PRODUCER_ID_END).contains(next)),
+        Err(error @ MetaError::Content { .. }) if !error.is_other_version() => None,
+        Err(error) => return Err(error),
     };
-    let Some(end) = first.checked_add(PRODUCER_ID_BLOCK).filter(|_| first >= 0) else {
-        return Err(MetaError::Content { path, reason: format!("`next` is {first}") });
+    let after = above.map_or(0, |above| above.saturating_add(1));
+    let first = match next {
+        Some(next) if next >= after => next,
+        _ => {
+            let first = after.max(clock::wall_ms());
+            tracing::error!(file = %path.display(), ?next, ?above, first, "the file of producer IDs is missing, damaged or \
+                older than the log; IDs go on above all that can have been given out");
+            first
+        }
     };
+    let end = first.saturating_add(PRODUCER_ID_BLOCK);
     let text = json!({ "format": FORMAT, "next": end }).to_string();
     replace_file(disk, root, PRODUCER_IDS_FILE, text.as_bytes()).map_err(at(&path))?;
     Ok(first..end)
@@ -229,11 +315,30 @@ pub(crate) fn reserve_producer_ids(disk: &dyn Disk, root: &Path) -> Result<std::
 
 fn node_file(disk: &dyn Disk, dir: &Path) -> Result<String, MetaError> {
     let path = dir.join(NODE_FILE);
-    if let Some(value) = read_json(&path)? {
-        return text(&value, "cluster_id", &path);
+    let is_empty = |sub| fs::read_dir(dir.join(sub)).map(|mut entries| entries.next().is_none()).map_err(at(dir));
+    let is_new = is_empty(TOPICS_DIR)? && is_empty(PARTITIONS_DIR)?;
+    match read_json(&path).and_then(|value| value.map(|value| text(&value, "cluster_id", &path)).transpose()) {
+        Ok(Some(cluster_id)) => return Ok(cluster_id),
+        Ok(None) if is_new => {}
+        Ok(None) => {
+            tracing::error!(file = %path.display(), "the file with the cluster ID is missing; the log has another \
+            one from now on")
+        }
+        Err(error @ MetaError::Content { .. }) if !error.is_other_version() => {
+            let kept = aside::set_aside(&path, "damaged").map_err(at(&path))?;
+            tracing::error!(%error, kept = %kept.display(), "the file with the cluster ID is damaged; the log has another one \
+                from now on");
+        }
+        Err(error) => return Err(error),
     }
     let cluster_id = random_id().simple().to_string();
     let content = json!({ "format": FORMAT, "cluster_id": cluster_id }).to_string();
+    let ids = dir.join(PRODUCER_IDS_FILE);
+    if is_new && !ids.exists() {
+        // Before the other file: a directory that has that one has had its producer ids, too.
+        let first = json!({ "format": FORMAT, "next": 0 }).to_string();
+        replace_file(disk, dir, PRODUCER_IDS_FILE, first.as_bytes()).map_err(at(&ids))?;
+    }
     replace_file(disk, dir, NODE_FILE, content.as_bytes()).map_err(at(&path))?;
     Ok(cluster_id)
 }
@@ -244,44 +349,71 @@ pub(crate) fn random_id() -> Uuid {
 }
 
 fn read_topic(path: &Path) -> Result<TopicMeta, MetaError> {
-    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason };
+    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason, is_other_version: false };
     let value = read_json(path)?.ok_or_else(|| content("it is gone".into()))?;
     let name = text(&value, "name", path)?;
     if !topic_name::is_valid(&name) || path.file_stem().is_none_or(|stem| stem != name.as_str()) {
         return Err(content(format!("`name` is {name:?}")));
     }
     let id = Uuid::parse_str(&text(&value, "id", path)?).map_err(|error| content(format!("`id`: {error}")))?;
-    let partitions = i32::try_from(integer(&value, "partitions", path)?).ok().filter(|count| *count > 0);
+    let is_possible =
+        |count: &i32| usize::try_from(*count).is_ok_and(|count| (1..=PARTITIONS_OF_TOPIC_MAX).contains(&count));
+    let partitions = i32::try_from(integer(&value, "partitions", path)?).ok().filter(is_possible);
     let partitions = partitions.ok_or_else(|| content("`partitions` is not a valid number of partitions".into()))?;
     let optional = |key| value.get(key).map(|_| integer(&value, key, path)).transpose();
     let config = TopicConfig { retention_ms: optional(RETENTION_MS)?, retention_bytes: optional(RETENTION_BYTES)? };
     Ok(TopicMeta { name, id, partitions, config })
 }
 
+/// Reads a file that is small; `None`: it is another kind of file, or longer than such a file can be.
+fn read_small(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // Opening a FIFO would wait for ever.
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= FILE_BYTES_MAX))
+}
+
 fn read_json(path: &Path) -> Result<Option<Value>, MetaError> {
-    let bytes = match fs::read(path) {
+    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason, is_other_version: false };
+    let bytes = match read_small(path) {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) => return Err(content("it is no regular file, or too long".into())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.map_err(at(path))?,
+        Err(error) => return Err(at(path)(error)),
     };
-    let content = |reason: String| MetaError::Content { path: path.to_owned(), reason };
     let value: Value = serde_json::from_slice(&bytes).map_err(|error| content(error.to_string()))?;
     match value.get("format").and_then(Value::as_u64) {
         Some(FORMAT) => Ok(Some(value)),
-        Some(format) => Err(content(format!(
-            "`format` is {format}, this version supports {FORMAT}: read the data with the version that wrote it, and set another `service.data_dir` for this one"
-        ))),
+        Some(format) => Err(MetaError::Content {
+            path: path.to_owned(),
+            reason: format!(
+                "`format` is {format}, this version supports {FORMAT}: read the data with the version that wrote it, and set another `service.data_dir` for this one"
+            ),
+            is_other_version: true,
+        }),
         None => Err(content("`format` is missing".into())),
     }
 }
 
 fn text(value: &Value, key: &str, path: &Path) -> Result<String, MetaError> {
     let text = value.get(key).and_then(Value::as_str).map(str::to_owned);
-    text.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is missing") })
+    text.ok_or_else(|| MetaError::Content {
+        path: path.to_owned(),
+        reason: format!("`{key}` is missing"),
+        is_other_version: false,
+    })
 }
 
 fn integer(value: &Value, key: &str, path: &Path) -> Result<i64, MetaError> {
     let number = value.get(key).and_then(Value::as_i64);
-    number.ok_or_else(|| MetaError::Content { path: path.to_owned(), reason: format!("`{key}` is not a number") })
+    number.ok_or_else(|| MetaError::Content {
+        path: path.to_owned(),
+        reason: format!("`{key}` is not a number"),
+        is_other_version: false,
+    })
 }
 
 #[cfg(test)]
@@ -321,7 +453,7 @@ mod tests {
         }
         fs::remove_file(dir.path().join("producer-ids.json")).unwrap();
         let meta = MetaDir::open(&KernelDisk, dir.path()).unwrap();
-        reserve_producer_ids(&KernelDisk, dir.path()).unwrap();
+        reserve_producer_ids(&KernelDisk, dir.path(), None).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
         drop(meta);
         fs::remove_file(dir.path().join("LOCK")).unwrap();
@@ -333,14 +465,41 @@ mod tests {
     #[test]
     fn producer_id_blocks_never_overlap() {
         let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(PRODUCER_IDS_FILE), b"{\"format\":3,\"next\":0}").unwrap();
         let mut next = 0;
         for _ in 0..5 {
-            let block = reserve_producer_ids(&KernelDisk, dir.path()).unwrap();
-            assert!(block.start >= next && block.end > block.start);
+            let block = reserve_producer_ids(&KernelDisk, dir.path(), None).unwrap();
+            assert!(block.start == next && block.end > block.start);
             next = block.end;
         }
         fs::write(dir.path().join(PRODUCER_IDS_FILE), b"{\"format\":1,\"next\":\"x\"}").unwrap();
-        assert!(matches!(reserve_producer_ids(&KernelDisk, dir.path()), Err(MetaError::Content { .. })));
+        assert!(matches!(reserve_producer_ids(&KernelDisk, dir.path(), None), Err(MetaError::Content { .. })));
+    }
+
+    #[test]
+    fn finding_l1_no_producer_id_is_given_out_twice_when_its_file_is_lost() {
+        for (content, above) in [
+            (None, None),
+            (None, Some(4_711)),
+            (Some("{\"format\":3,\"next\":1000}"), Some(1_000)),
+            (Some("{\"format\":3,\"next\":1000}"), Some(4_711)),
+            (Some("{\"format\":3,\"next\":\"x\"}"), Some(5)),
+            (Some("{\"format\":3,\"next\":-1}"), Some(5)),
+            (Some("{\"for"), None),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            if let Some(content) = content {
+                fs::write(dir.path().join(PRODUCER_IDS_FILE), content).unwrap();
+            }
+            let before = clock::wall_ms();
+            let block = reserve_producer_ids(&KernelDisk, dir.path(), above).unwrap();
+            assert!(block.start > above.unwrap_or(-1) && block.start >= before, "{content:?}: {block:?}");
+            assert_eq!(reserve_producer_ids(&KernelDisk, dir.path(), above).unwrap().start, block.end);
+        }
+        // One that is ahead of the log is believed.
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(PRODUCER_IDS_FILE), "{\"format\":3,\"next\":1000}").unwrap();
+        assert_eq!(reserve_producer_ids(&KernelDisk, dir.path(), Some(999)).unwrap(), 1_000..2_000);
     }
 
     #[test]
@@ -354,10 +513,14 @@ mod tests {
             config: TopicConfig { retention_ms: Some(5), retention_bytes: None },
         };
         write_topic(&KernelDisk, &meta.root(), &topic).unwrap();
-        assert_eq!(meta.topics().unwrap(), [topic]);
+        assert_eq!(meta.topics(&KernelDisk, 10).unwrap(), (vec![topic.clone()], 0));
         assert!(meta.partition_dir("a.b-1", 2).is_dir());
-        fs::write(dir.path().join("topics/b.json"), b"{}").unwrap();
-        let error = meta.topics().unwrap_err().to_string();
+        fs::write(dir.path().join("topics/b.json"), b"{\"format\":9}").unwrap();
+        let error = meta.topics(&KernelDisk, 10).unwrap_err().to_string();
         assert!(error.contains("b.json") && error.contains("format"), "{error}");
+        // Finding L8: one that is damaged is set aside, and the others are there.
+        fs::write(dir.path().join("topics/b.json"), b"{}").unwrap();
+        assert_eq!(meta.topics(&KernelDisk, 10).unwrap(), (vec![topic], 1));
+        assert_eq!(fs::read(dir.path().join("topics/b.json.damaged")).unwrap(), b"{}");
     }
 }

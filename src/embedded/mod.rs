@@ -12,6 +12,7 @@
 //! runtime's blocking threads, so the loop waits for no disk.
 
 mod api;
+mod aside;
 mod batch;
 mod clock;
 mod code;
@@ -24,6 +25,7 @@ mod groups;
 mod guard;
 mod meta;
 mod partition;
+mod places;
 mod producers;
 mod read;
 mod recover;

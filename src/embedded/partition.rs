@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::batch::{self, BatchHeader};
 use super::code;
 use super::disk::Disk;
+use super::meta::PRODUCER_ID_END;
 use super::producers::{Producers, Verdict};
 use super::read::{NewestPlan, ReadPlan, TimePlan};
 use super::recover;
@@ -102,6 +103,10 @@ pub(crate) struct Findings {
     pub(crate) bytes_cut: u64,
     /// Unreadable stretches left in place.
     pub(crate) holes: u64,
+    /// Files damaged, missing or under another's name.
+    pub(crate) files: u64,
+    /// The highest producer id in its batches, of those that this log may have given out.
+    pub(crate) producer_id: Option<i64>,
 }
 
 impl Partition {
@@ -133,11 +138,19 @@ impl Partition {
     ) -> io::Result<(Partition, Findings)> {
         let mut partition = Partition::new(name, dir, bounds);
         let producers = &mut partition.producers;
-        let found = recover::recover(disk, &partition.dir, partition.index, |header| producers.note(header))?;
+        let mut producer_id = None;
+        let found = recover::recover(disk, &partition.dir, partition.index, |header| {
+            let id = Some(header.producer_id).filter(|id| (0..PRODUCER_ID_END).contains(id));
+            producer_id = producer_id.max(id);
+            producers.note(header);
+        })?;
         partition.segments = found.segments.into();
         partition.next_offset = partition.segments.back().map_or(0, Segment::next_offset);
         partition.high_watermark = partition.next_offset;
-        Ok((partition, Findings { bytes_cut: found.bytes_cut, holes: found.holes as u64 }))
+        Ok((
+            partition,
+            Findings { bytes_cut: found.bytes_cut, holes: found.holes as u64, files: found.files, producer_id },
+        ))
     }
 
     /// Appends a batch that passed [`batch::check`], or finds that it is there. `scratch` is reused between calls.

@@ -11,14 +11,17 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::aside;
 use super::batch::{BatchHeader, HEADER_LEN};
 use super::disk::Disk;
 use super::read::Window;
-use super::segment::{FIRST, Segment, base_offset_of, fresh_salt, header_bytes};
+use super::segment::{FIRST, Segment, base_offset_of, file_name, fresh_salt, header_bytes};
 use crate::spool::{ALIGN, BATCH_AT, Header, HeaderError, claims_batch, is_whole, scan};
 
 /// Segments whose every CRC is checked, counted from the last.
 const VERIFIED_SEGMENTS: usize = 2;
+/// No segment is larger: `segment_bytes` is a gibibyte at most, and one batch may go beyond it.
+const SEGMENT_BYTES_MAX: u64 = (1 << 30) + (32 << 20);
 
 /// A partition as its directory tells it.
 #[derive(Debug)]
@@ -29,9 +32,12 @@ pub(crate) struct Recovered {
     pub(crate) bytes_cut: u64,
     /// Unreadable stretches that were left where they are.
     pub(crate) holes: usize,
+    /// Files that were under another's name, are missing, or cannot be read at all.
+    pub(crate) files: u64,
 }
 
-/// Reads the directory of a partition. `on_batch` sees every batch header in order.
+/// Reads the directory of a partition. `on_batch` sees every batch header in order. Segments that have another's name get
+/// their own back.
 ///
 /// # Errors
 /// The disk's, and a segment of another version.
@@ -43,25 +49,74 @@ pub(crate) fn recover(
 ) -> io::Result<Recovered> {
     let mut bases = Vec::new();
     for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name();
+        let entry = entry?;
+        let name = entry.file_name();
         match name.to_str().and_then(base_offset_of) {
-            Some(base) => bases.push(base),
-            None => tracing::warn!(dir = %dir.display(), ?name, "not a segment; ignored"),
+            // A link is followed. Opening a FIFO would wait for ever.
+            Some(base) if std::fs::metadata(entry.path())?.is_file() => bases.push(base),
+            _ => tracing::warn!(dir = %dir.display(), ?name, "not a segment; ignored"),
         }
     }
+    let files = restore_names(dir, &mut bases)?;
     bases.sort_unstable();
-    let mut recovered = Recovered { segments: Vec::new(), bytes_cut: 0, holes: 0 };
+    let mut recovered = Recovered { segments: Vec::new(), bytes_cut: 0, holes: 0, files };
+    let mut whole_to = None;
     for (at, &base) in bases.iter().enumerate() {
         let verify = at + VERIFIED_SEGMENTS >= bases.len();
         let last = at + 1 == bases.len();
+        let holes = recovered.holes;
         let segment =
             recover_segment(disk, dir, base, Mode { verify, last, partition }, &mut recovered, &mut on_batch)?;
+        if let Some((before, _)) = recovered.segments.last().zip(whole_to).filter(|(_, to)| *to < base) {
+            recovered.files += 1;
+            let (offset, next_offset) = (before.next_offset(), base);
+            tracing::error!(dir = %dir.display(), offset, next_offset, "segments are missing between two others; readers skip \
+                these offsets");
+        }
+        // Behind damage offsets are missing, too, and that was said.
+        whole_to = (recovered.holes == holes).then(|| segment.next_offset());
         recovered.segments.push(segment);
     }
     if !bases.is_empty() {
         disk.sync_dir(dir)?;
     }
     Ok(recovered)
+}
+
+/// Renames segments whose headers say that they have another's name. How many there were.
+fn restore_names(dir: &Path, bases: &mut Vec<i64>) -> io::Result<u64> {
+    let (mut renamed, mut at) = (0, 0);
+    while let Some(base) = bases.get(at).copied() {
+        let path = dir.join(file_name(base));
+        let Some(own) = own_base(&path)?.filter(|own| *own != base) else {
+            at += 1;
+            continue;
+        };
+        let place = dir.join(file_name(own));
+        renamed += 1;
+        if !bases.contains(&own) {
+            aside::rename(&path, &place)?;
+            bases[at] = own;
+            tracing::error!(file = %path.display(), to = %place.display(), "a segment had another name than its header says; renamed");
+        } else if own_base(&place)? == Some(own) {
+            let to = aside::set_aside(&path, "copy")?;
+            bases.swap_remove(at);
+            tracing::error!(file = %to.display(), of = %place.display(), "a segment was there twice; the other one is kept under this name");
+        } else {
+            // What has come here is looked at next.
+            aside::exchange(&path, &place)?;
+            tracing::error!(file = %path.display(), with = %place.display(), "two segments had changed names; changed back");
+        }
+    }
+    Ok(renamed)
+}
+
+/// The base offset that a segment's header says; `None`: it is damaged.
+fn own_base(path: &Path) -> io::Result<Option<i64>> {
+    let file = File::open(path)?;
+    let mut bytes = vec![0; file.metadata()?.len().min(FIRST) as usize];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(Header::decode(&bytes).ok().and_then(|header| i64::try_from(header.segment).ok()))
 }
 
 #[derive(Clone, Copy)]
@@ -90,6 +145,13 @@ fn recover_segment(
         let (from, to) = (hole.first_offset, hole.next_offset);
         tracing::error!(file = %path.display(), position = hole.start, bytes = hole.end - hole.start, offset = from,
             next_offset = to, "unreadable bytes between valid batches; left in place, readers skip these offsets");
+    }
+    if salt.is_none() && segment.is_empty() && mode.last && file_len > FIRST && end_of_data(&file, file_len)? > 0 {
+        drop(file);
+        let to = aside::set_aside(&path, "damaged")?;
+        totals.files += 1;
+        tracing::error!(file = %to.display(), bytes = file_len, "nothing of the last segment can be read; kept under this name");
+        return Segment::create(disk, dir, mode.partition, base);
     }
     if salt.is_none() && segment.is_empty() && mode.last {
         // Cut short when it was made: nothing was ever in it.
@@ -185,11 +247,13 @@ fn search(
     segment: &mut Segment,
     on_batch: &mut impl FnMut(&BatchHeader),
 ) -> io::Result<()> {
-    let mut bytes = vec![0; file_len as usize];
+    // A file may say that it has any length.
+    let end = end_of_data(file, file_len)?.next_multiple_of(ALIGN as u64).min(file_len).min(SEGMENT_BYTES_MAX);
+    let mut bytes = vec![0; end as usize];
     file.read_exact_at(&mut bytes, 0)?;
     let salt = segment.source().salt();
     let found = match salt {
-        Some(salt) => scan(&bytes, segment.base_offset().unsigned_abs(), salt, Some(file_len)).entries,
+        Some(salt) => scan(&bytes, segment.base_offset().unsigned_abs(), salt, Some(end)).entries,
         None => unsalted(&bytes),
     };
     for position in found.into_iter().filter(|position| *position >= from) {
@@ -202,6 +266,22 @@ fn search(
         }
     }
     Ok(())
+}
+
+/// Where the last byte stands that is not 0.
+fn end_of_data(file: &File, file_len: u64) -> io::Result<u64> {
+    let mut piece = vec![0; 64 << 10];
+    let mut end = file_len;
+    while end > 0 {
+        let from = end.saturating_sub(piece.len() as u64);
+        let piece = &mut piece[..(end - from) as usize];
+        file.read_exact_at(piece, from)?;
+        if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
+            return Ok(from + last as u64 + 1);
+        }
+        end = from;
+    }
+    Ok(0)
 }
 
 /// Where batches stand in a segment whose header is damaged: where a batch's own checksum is right.

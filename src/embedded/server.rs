@@ -14,6 +14,7 @@ use super::StartError;
 use super::connection;
 use super::counters::{Counters, add};
 use super::disk::Disk;
+use super::places::Places;
 use super::settings::Settings;
 use super::store::{self, Store};
 use super::sync::{self, Done, SyncThread};
@@ -138,6 +139,7 @@ async fn serve(
     Ok(())
 }
 
+/// Takes connections; the bound is in `places`.
 async fn accept(
     store: &Rc<Store>,
     listener: &TcpListener,
@@ -145,23 +147,28 @@ async fn accept(
     stopped: watch::Receiver<bool>,
 ) -> Stop {
     let mut told_full = false;
+    let places = Rc::new(Places::default());
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) => {
                 add(&store.counters.connections_accepted, 1);
-                while connections.try_join_next().is_some() {}
-                if connections.len() < store.settings.connections_max {
-                    told_full = false;
-                    connections.spawn_local(connection::serve(Rc::clone(store), stream, peer, stopped.clone()));
+                let is_full = places.len() >= store.settings.connections_max;
+                if is_full && !std::mem::replace(&mut told_full, true) {
+                    tracing::warn!(
+                        open = places.len(),
+                        "embedded log: too many connections; new ones take the place of those that wait"
+                    );
+                }
+                if !is_full || places.make_room() {
+                    told_full &= is_full;
+                    add(&store.counters.connections_replaced, u64::from(is_full));
+                    let place = places.take();
+                    let number = place.number();
+                    let serving = connection::serve(Rc::clone(store), stream, peer, place, stopped.clone());
+                    places.is_served_by(number, connections.spawn_local(serving));
                 } else {
                     add(&store.counters.connections_refused, 1);
-                    if !std::mem::replace(&mut told_full, true) {
-                        tracing::warn!(
-                            open = connections.len(),
-                            "embedded log: too many connections; new ones are closed"
-                        );
-                    }
                 }
             }
             Err(error) => {

@@ -28,7 +28,8 @@ pub struct Settings {
     pub fetch_bytes_max: usize,
     /// Requests and answers above 16 KiB share this much memory, half each, all connections together; who finds none waits.
     pub memory_bytes_max: usize,
-    /// Open connections; further ones are closed at once and counted.
+    /// Open connections. Beyond it a newcomer takes the place of one that waits ([`super`]'s `places`); if all are at work, it is
+    /// closed at once and counted.
     pub connections_max: usize,
     /// Partitions of all topics together, so that nobody fills disk and memory with empty topics.
     pub partitions_max: usize,
@@ -52,6 +53,8 @@ pub struct Settings {
     pub committed_offsets_max: usize,
     /// A connection that says nothing for this long is closed.
     pub idle_timeout: Duration,
+    /// One that has not asked for anything since it was made, after this long.
+    pub first_request_timeout: Duration,
     /// How long a peer may let us wait within a request or while taking an answer.
     pub stall_timeout: Duration,
     /// How long [`super::EmbeddedLog::stop`] waits for requests in flight.
@@ -91,6 +94,7 @@ impl Settings {
             // Some 200 bytes of memory each.
             committed_offsets_max: 100_000,
             idle_timeout: Duration::from_secs(600),
+            first_request_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
             stop_grace: Duration::from_secs(5),
             faults: None,

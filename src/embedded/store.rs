@@ -25,6 +25,7 @@ use super::partition::{Appended, Bounds, Findings, Partition, PartitionRef};
 use super::settings::Settings;
 use super::sync::Syncer;
 use super::topic_config::TopicConfig;
+use crate::files;
 use crate::kafka::topic_name;
 
 /// A topic as it is now: a change makes a new one of these, with the same partitions.
@@ -70,6 +71,8 @@ pub(crate) struct Store {
     /// One change of the directory at a time: each looks at what came meanwhile.
     changing: Mutex<()>,
     producer_ids: Mutex<Range<i64>>,
+    /// The highest producer id that a partition knew at the start.
+    found_producer_id: Option<i64>,
     /// Partitions whose file is open, in the order of opening.
     open_files: RefCell<VecDeque<PartitionRef>>,
     scratch: Cell<Vec<u8>>,
@@ -107,42 +110,65 @@ impl Budget {
 pub(crate) struct Loaded {
     meta: MetaDir,
     topics: Vec<(TopicMeta, Vec<Partition>)>,
+    /// The highest producer id in any batch.
+    producer_id: Option<i64>,
     offsets: (OffsetFile, Offsets),
 }
 
 /// Opens the directory and reads all partitions back.
 pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) -> Result<Loaded, MetaError> {
     let meta = MetaDir::open(disk, &settings.dir)?;
-    meta.finish_deletions(disk)?;
-    let mut topics = Vec::new();
-    for topic in meta.topics()? {
+    let deleted = meta.deleted()?;
+    let offsets = load_offsets(disk, &meta, counters, &deleted)?;
+    meta.finish_deletions(disk, &deleted)?;
+    let (found, damaged) = meta.topics(disk, settings.partitions_per_topic_max)?;
+    add(&counters.recovery_files_damaged, damaged);
+    let (mut topics, mut producer_id) = (Vec::new(), None);
+    for topic in found {
         let mut partitions = Vec::new();
         for index in 0..topic.partitions {
             let dir = meta.partition_dir(&topic.name, index);
             let name = format!("{}-{index}", topic.name);
+            if !dir.exists() {
+                add(&counters.recovery_files_damaged, 1);
+                tracing::error!(dir = %dir.display(), "the directory of a partition is missing; the partition begins anew");
+                files::make_dirs(&dir).map_err(|error| MetaError::Io { path: dir.clone(), error })?;
+            }
             let opened = Partition::open(disk, name, dir.clone(), bounds(settings));
             let (partition, findings) = opened.map_err(|error| MetaError::Io { path: dir, error })?;
             count_findings(counters, findings);
+            producer_id = producer_id.max(findings.producer_id);
             partitions.push(partition);
         }
         topics.push((topic, partitions));
     }
-    let opened = offsets::open(disk, &meta.root());
-    let mut offsets = opened.map_err(|error| MetaError::Io { path: meta.root(), error })?;
-    // A crash may have come between the end of a topic and that of its committed offsets.
-    let is_there = |topic: &str| topics.iter().any(|(known, _)| known.name == topic);
-    let stale: Vec<_> = offsets.1.keys().filter(|place| !is_there(&place.topic)).cloned().collect();
+    Ok(Loaded { meta, topics, producer_id, offsets })
+}
+
+/// The committed offsets, without those of topics whose deletion the last run did not finish. Those of others stay, whether or
+/// not the topic is there: its file may be lost.
+fn load_offsets(
+    disk: &dyn Disk,
+    meta: &MetaDir,
+    counters: &Counters,
+    deleted: &[String],
+) -> Result<(OffsetFile, Offsets), MetaError> {
+    let at = |error| MetaError::Io { path: meta.root(), error };
+    let (mut file, mut offsets, findings) = offsets::open(disk, &meta.root()).map_err(at)?;
+    count_findings(counters, findings);
+    let stale: Vec<_> = offsets.keys().filter(|place| deleted.contains(&place.topic)).cloned().collect();
     if !stale.is_empty() {
         let changes: Vec<_> = stale.into_iter().map(|place| (place, None)).collect();
-        offsets.0.append(disk, &changes).map_err(|error| MetaError::Io { path: meta.root(), error })?;
-        offsets::apply(&mut offsets.1, changes);
+        file.append(disk, &changes).map_err(at)?;
+        offsets::apply(&mut offsets, changes);
     }
-    Ok(Loaded { meta, topics, offsets })
+    Ok((file, offsets))
 }
 
 fn count_findings(counters: &Counters, findings: Findings) {
     add(&counters.recovery_bytes_cut, findings.bytes_cut);
     add(&counters.recovery_holes, findings.holes);
+    add(&counters.recovery_files_damaged, findings.files);
 }
 
 fn bounds(settings: &Settings) -> Bounds {
@@ -170,6 +196,7 @@ impl Store {
             topics: RefCell::default(),
             changing: Mutex::new(()),
             producer_ids: Mutex::new(0..0),
+            found_producer_id: loaded.producer_id,
             open_files: RefCell::default(),
             scratch: Cell::default(),
             request_memory: Budget::new(half),
@@ -226,8 +253,8 @@ impl Store {
     /// Whether a topic may be made. `partitions` -1 is the default count; the count to make comes back.
     pub(crate) fn check_new_topic(&self, name: &str, partitions: i32) -> Result<i32, Refusal> {
         let refuse = |code, reason| Err(Refusal { code, reason });
-        if !topic_name::is_valid(name) {
-            return refuse(code::INVALID_TOPIC, "a topic name is 1 to 249 of [a-zA-Z0-9._-], and not . or ..");
+        if !topic_name::is_valid(name) || name.len() > meta::TOPIC_BYTES_MAX {
+            return refuse(code::INVALID_TOPIC, "a topic name is 1 to 246 of [a-zA-Z0-9._-], and not . or ..");
         }
         if self.topic(name).is_some() {
             return refuse(code::TOPIC_ALREADY_EXISTS, "the topic exists");
@@ -278,7 +305,8 @@ impl Store {
         let mut ids = self.producer_ids.lock().await;
         if ids.is_empty() {
             let (disk, root) = (Arc::clone(&self.disk), self.meta.root());
-            match spawn_blocking(move || meta::reserve_producer_ids(disk.as_ref(), &root)).await {
+            let above = self.found_producer_id.max(ids.end.checked_sub(1).filter(|last| *last >= 0));
+            match spawn_blocking(move || meta::reserve_producer_ids(disk.as_ref(), &root, above)).await {
                 Ok(Ok(block)) => *ids = block,
                 Ok(Err(error)) => {
                     tracing::error!(%error, "cannot reserve producer IDs");

@@ -238,6 +238,9 @@ pub struct TlsFailed {
     pub reason: String,
 }
 
+/// INVALID_PARTITIONS: said of a topic with more partitions than Forebay keeps.
+pub const INVALID_PARTITIONS: i16 = 37;
+
 /// What the wire client tells the producer (through the shard).
 #[derive(Debug)]
 pub enum ClientEvent {

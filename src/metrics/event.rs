@@ -112,7 +112,7 @@ events! {
     TopicRefused, Warn, Error, "topic_refused", [Sink, Topic, Code, Error], "Kafka rejects the topic; its records are refused for a while";
     TopicMadeAnew, Warn, Error, "topic_recreated", [Sink, Topic, From, To], "the Kafka topic was deleted and recreated; its old records are gone";
     TopicGrown, Info, Lifecycle, "topic_partitions_added", [Sink, Topic, From, To], "the Kafka topic has more partitions; they are used once earlier records are finished";
-    ClusterChanged, Warn, Error, "kafka_cluster_changed", [Sink, Topic, From, To], "the sink writes to a different Kafka cluster than the run that left these records; batches that were in flight to the old one are sent to the new one";
+    ClusterChanged, Warn, Error, "kafka_cluster_changed", [Sink, Topic, From, To], "the sink writes to another Kafka cluster than before, or than the run that left these records: it was rebuilt, or its addresses lead elsewhere. Batches that were in flight to the old one are sent to the new one under new producer IDs";
     AcknowledgedLost, Error, Error, "kafka_data_loss", [Sink, Topic, Partition, Records], "Kafka has lost records that it had acknowledged";
     OutcomeUnknown, Warn, Error, "possible_duplicates", [Sink, Topic, Partition, Records], "records were sent again although Kafka may already have them";
     SpoolRecovered, Info, Lifecycle, "spool_recovered", [Records, Cuts, Sessions, Retained, Queued], "found records, sessions, queued or retained messages of an earlier run in the spool; resuming them";

@@ -105,6 +105,12 @@ impl Template {
         }
     }
 
+    /// Whether all that it makes begins with this, whatever the message.
+    #[must_use]
+    pub fn begins_with(&self, text: &str) -> bool {
+        matches!(self.parts.first(), Some(Part::Text(first)) if first.starts_with(text))
+    }
+
     /// The variable, if it is all that there is.
     #[must_use]
     pub fn as_single(&self) -> Option<&Variable> {

@@ -87,6 +87,9 @@ pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut 
         return Ok(fixed);
     }
     let rendered = plan.topic.value(message, scratch).map_err(Objection::Absent)?;
+    if plan.is_internal(rendered) {
+        return Err(Objection::Refusal(Refusal::TopicInvalid));
+    }
     std::str::from_utf8(rendered).map_err(|_| Objection::Refusal(Refusal::TopicInvalid))
 }
 

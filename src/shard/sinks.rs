@@ -31,6 +31,10 @@ const RESPONSE_TOPIC: &str = "mqtt-response-topic";
 const CORRELATION_DATA: &str = "mqtt-correlation-data";
 const EXPIRY: &str = "mqtt-message-expiry-s";
 const FORMAT: &str = "mqtt-payload-format";
+/// What names of Forebay's own headers begin with.
+const OUR_PREFIX: &str = "mqtt-";
+/// What a user property's name gets in front that begins in the same way.
+const USER_PREFIX: &str = "mqtt-user-";
 /// All of them.
 const PROPERTY_HEADERS: [&str; PROPERTY_HEADERS_MAX] = [CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, EXPIRY, FORMAT];
 
@@ -99,6 +103,12 @@ impl Plan {
         }
     }
 
+    /// Whether a topic that the template has made is one that only its text may name: those that begin with `_` are Kafka's own
+    /// (`__consumer_offsets`) and those of tools (`_schemas`), and what a device sends must not reach them.
+    pub(super) fn is_internal(&self, topic: &[u8]) -> bool {
+        topic.first() == Some(&b'_') && !self.topic.begins_with("_")
+    }
+
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.
     ///
     /// # Errors
@@ -126,12 +136,22 @@ impl Plan {
         }
         // A user property takes at least five bytes on the wire, so this bounds their number.
         let mut header_count = self.headers.len() + from_device / 5;
-        header_bytes += self.prefix.len() * (from_device / 5);
+        header_bytes += self.prefix.len() * (from_device / 5) + self.user_prefixes_bytes(message);
         if self.properties && from_device > 0 {
             header_bytes += PROPERTY_HEADERS_BYTES_MAX;
             header_count += PROPERTY_HEADERS_MAX;
         }
         row_bytes_max(key, value, header_bytes, header_count)
+    }
+
+    /// What names of user properties get in front, beside the configured prefix, all together.
+    fn user_prefixes_bytes(&self, message: &Message<'_>) -> usize {
+        if !self.prefix.is_empty() || message.properties.is_empty() {
+            return 0;
+        }
+        let is_like_ours =
+            |property: &Property<'_>| matches!(property, Property::UserProperty(name, _) if is_like_ours(name));
+        message.properties.iter().filter(is_like_ours).count() * USER_PREFIX.len()
     }
 
     /// The hash that says a record's partition, where the message has what it is made of.
@@ -172,11 +192,12 @@ impl Plan {
         }
         let expiry = (start, scratch.len());
         let mut user = SmallVec::new();
-        if !self.prefix.is_empty() {
+        if !self.prefix.is_empty() || self.user_prefixes_bytes(message) > 0 {
             for property in message.properties.iter() {
                 let Property::UserProperty(name, _) = property else { continue };
                 let start = scratch.len();
-                scratch.extend_from_slice(self.prefix.as_bytes());
+                let prefix = if self.prefix.is_empty() && is_like_ours(name) { USER_PREFIX } else { &self.prefix };
+                scratch.extend_from_slice(prefix.as_bytes());
                 scratch.extend_from_slice(name.as_bytes());
                 user.push((!self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
             }
@@ -189,7 +210,7 @@ impl Plan {
     fn is_ours(&self, name: &[u8]) -> bool {
         name == RECEIVED_MS
             || self.headers.iter().any(|(ours, _)| ours.as_bytes() == name)
-            || (self.properties && PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name))
+            || PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name)
     }
 
     /// The headers of a record: the sink's own in the order of the configuration, then the device's in the order sent.
@@ -209,7 +230,7 @@ impl Plan {
             let Property::UserProperty(name, value) = property else {
                 return device_header(property, properties, expiry);
             };
-            let name = if self.prefix.is_empty() {
+            let name = if ranges.user.is_empty() {
                 Some(name.as_bytes()).filter(|name| !self.is_ours(name))
             } else {
                 ranges.user.get(place).copied().flatten().map(bytes)
@@ -219,6 +240,12 @@ impl Plan {
         });
         configured.chain(from_device)
     }
+}
+
+/// Whether a user property is named as Forebay's own headers are. It gets [`USER_PREFIX`] in front, so that a header that begins
+/// with `mqtt-`, and not with that, was never named by a client.
+fn is_like_ours(name: &str) -> bool {
+    name.starts_with(OUR_PREFIX)
 }
 
 /// A property of a PUBLISH, other than a user property, as a record header; `expiry` is the Message Expiry Interval in digits.
@@ -254,7 +281,7 @@ pub(super) struct Ranges {
     configured: SmallVec<[Option<(usize, usize)>; 8]>,
     /// The Message Expiry Interval in digits.
     expiry: (usize, usize),
-    /// Names of user properties with their prefix, in the order sent; `None`: left out. Empty without a prefix.
+    /// Names of user properties with their prefix, in the order sent; `None`: left out. Empty where none has one.
     user: SmallVec<[Option<(usize, usize)>; 8]>,
 }
 
@@ -269,6 +296,13 @@ mod tests {
         let config = config::parse(&text, "test.toml").expect("a configuration");
         let members = Members::of(&config, 0);
         plans(&config, |_| &members).remove(0)
+    }
+
+    impl Plan {
+        fn with_topic(mut self, template: &str) -> Self {
+            self.topic = Template::parse(template).expect("a template");
+            self
+        }
     }
 
     fn message(properties: Properties<'_>) -> Message<'_> {
@@ -339,16 +373,45 @@ mod tests {
         let message = message(sent.as_properties());
         let berlin = ("site", "berlin");
         let keys = "headers = { site = 'berlin' }";
-        assert_eq!(headers(&plan(keys), &message), owned(&[berlin, ("unit", "x"), ("Site", "x"), ("", "x")]));
-        // Nobody writes that name here.
-        let without = format!("{keys}\nproperties = false");
-        let want = [berlin, ("unit", "x"), ("mqtt-content-type", "x"), ("Site", "x"), ("", "x")];
-        assert_eq!(headers(&plan(&without), &message), owned(&want));
+        // Finding W2: names that begin as ours do get something in front, whether or not we write those.
+        let ours = [("mqtt-user-mqtt-content-type", "x"), ("mqtt-user-mqtt-received-ms", "x")];
+        let want = [berlin, ("unit", "x"), ours[0], ours[1], ("Site", "x"), ("", "x")];
+        assert_eq!(headers(&plan(keys), &message), owned(&want));
+        assert_eq!(headers(&plan(&format!("{keys}\nproperties = false")), &message), owned(&want));
+        // A prefix of the operator's does not make one of ours either.
+        let forged = "user_property_prefix = 'mqtt-content-'\nproperties = false";
+        let mut sent = PropertyBuf::new();
+        sent.extend(["type", "other"].map(|name| Property::UserProperty(name, "x")));
+        let short = super::tests::message(sent.as_properties());
+        assert_eq!(headers(&plan(forged), &short), owned(&[("mqtt-content-other", "x")]));
         // With a prefix they are apart, but for names that begin with it.
         let prefixed = "headers = { site = 'berlin', u-unit = 'K' }\nuser_property_prefix = 'u-'";
         let want = [berlin, ("u-unit", "K"), ("u-site", "x"), ("u-mqtt-content-type", "x")];
         let rest = [("u-mqtt-received-ms", "x"), ("u-Site", "x"), ("u-", "x")];
         assert_eq!(headers(&plan(prefixed), &message), owned(&[&want[..], &rest[..]].concat()));
+    }
+
+    #[test]
+    fn finding_w2_as_many_names_like_ours_as_a_packet_has_are_within_the_bound() {
+        let mut sent = PropertyBuf::new();
+        sent.extend((0..500).map(|_| Property::UserProperty("mqtt-", "")));
+        assert_eq!(headers(&plan(""), &message(sent.as_properties())).len(), 500);
+    }
+
+    #[test]
+    fn finding_w1_topics_of_kafkas_own_are_reached_by_the_text_of_a_template_alone() {
+        let internal = |template: &str, topic: &str| {
+            let plan = plan("").with_topic(template);
+            let mut scratch = Vec::new();
+            let message = Message { topic, ..message(Properties::EMPTY) };
+            super::super::outlets::topic(&plan, &message, &mut scratch).map(str::to_owned).ok()
+        };
+        assert_eq!(internal("${topic}", "_schemas"), None);
+        assert_eq!(internal("${topic}", "__consumer_offsets"), None);
+        assert_eq!(internal("${topic}", "a_b").as_deref(), Some("a_b"));
+        assert_eq!(internal("x${topic}", "_schemas").as_deref(), Some("x_schemas"));
+        assert_eq!(internal("_${topic}", "own").as_deref(), Some("_own"));
+        assert_eq!(internal("_own", "a").as_deref(), Some("_own"));
     }
 
     /// The smallest on the wire are the largest beside it.

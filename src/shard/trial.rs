@@ -49,6 +49,12 @@ pub fn try_message(sink: &Sink, message: &MessageContext<'_>) -> Trial {
     let value = plan.value(message, &mut scratch).map(<[u8]>::to_vec).map_err(|why| absent("value", why)).ok();
     let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch).ok().map(<[u8]>::to_vec));
     let topic = topic.and_then(|name: Vec<u8>| match kafka_topic(&name) {
+        Ok(name) if plan.is_internal(name.as_bytes()) => {
+            refused.get_or_insert(format!(
+                "\"{name}\" begins with `_`, as topics of Kafka's own do, and the template does not"
+            ));
+            None
+        }
         Ok(name) => Some(name.to_owned()),
         Err(why) => {
             refused.get_or_insert(format!("\"{}\" is not a valid Kafka topic: it {why}", name.escape_ascii()));

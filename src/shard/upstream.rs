@@ -139,7 +139,7 @@ impl Upstream {
                 self.ended(*id);
                 self.producer.on_failed(*id, *sent, now);
             }
-            ClientEvent::Cluster(id) => self.producer.on_cluster(id),
+            ClientEvent::Cluster(id) => self.producer.on_cluster(id, now),
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),

@@ -46,6 +46,7 @@ mod passwords;
 mod process;
 mod proxy_protocol;
 mod queues;
+mod rebuilt;
 mod receipts;
 mod records;
 mod reload;

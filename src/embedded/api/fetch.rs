@@ -64,7 +64,9 @@ pub(super) async fn answer(context: &Context<'_>, head: Head, request: FetchRequ
         drop((found, permit));
         let enough = synced_before + (bytes_min - bytes);
         // Time over, or the log stops: what is there goes out.
+        context.place.polls();
         let _ = timeout_at(deadline, wait_for(context, &wanted, enough)).await;
+        context.place.works();
     }
 }
 

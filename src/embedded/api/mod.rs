@@ -24,6 +24,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::guard::{self, Head, Malformed, Shape};
+use super::places::Place;
 use super::shapes;
 use super::store::Store;
 
@@ -40,6 +41,8 @@ pub(crate) struct Context<'a> {
     pub(crate) local: SocketAddr,
     /// The client's address.
     pub(crate) peer: SocketAddr,
+    /// Its place among the connections.
+    pub(crate) place: &'a Place,
     /// Becomes `true` when the log stops: long polls end.
     pub(crate) stopping: watch::Receiver<bool>,
 }

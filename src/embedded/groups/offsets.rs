@@ -6,21 +6,26 @@
 //! {"g":GROUP,"t":TOPIC,"p":PARTITION,"o":OFFSET,"e":LEADER_EPOCH,"m":METADATA}   a commit
 //! {"g":GROUP,"t":TOPIC,"p":PARTITION}                                          that place is forgotten
 //! ```
-//! A commit is answered, and seen by others, when its entry is synced. A torn tail is cut off at the start.
+//! A commit is answered, and seen by others, when its entry is synced. A torn tail is cut off at the start, and damage
+//! amid entries costs those that it stands in.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::embedded::aside::free_name;
 use crate::embedded::disk::{Disk, replace_file};
+use crate::embedded::partition::Findings;
 use crate::files;
 
 const FILE: &str = "offsets.log";
 const HEAD_BYTES: usize = 8;
+/// No entry is longer: a group's name, a topic's and a client's words are below 32 KiB each, and JSON makes six of a byte.
+const ENTRY_BYTES_MAX: usize = 512 << 10;
 /// The file is written anew when it is this long and mostly superseded.
 const COMPACT_FROM_BYTES: u64 = 1 << 20;
 
@@ -93,7 +98,9 @@ fn entry(place: &Place, committed: Option<&Committed>) -> Vec<u8> {
 fn read_entry(bytes: &[u8]) -> Option<(Change, usize)> {
     let (length, rest) = bytes.split_first_chunk::<4>()?;
     let (crc, rest) = rest.split_first_chunk::<4>()?;
-    let text = rest.get(..u32::from_be_bytes(*length) as usize)?;
+    let length = Some(u32::from_be_bytes(*length) as usize).filter(|length| *length <= ENTRY_BYTES_MAX - HEAD_BYTES)?;
+    // Most of what is no entry shows here already.
+    let text = rest.get(..length).filter(|text| text.first() == Some(&b'{') && text.last() == Some(&b'}'))?;
     if crc32c::crc32c(text) != u32::from_be_bytes(*crc) {
         return None;
     }
@@ -111,30 +118,97 @@ fn read_entry(bytes: &[u8]) -> Option<(Change, usize)> {
     Some(((place, committed), HEAD_BYTES + text.len()))
 }
 
-/// Reads the file back, or makes it.
-pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offsets)> {
+/// Reads the file back, or makes it. What cannot be read is stepped over, up to the next entry that can: then the whole file is
+/// kept under another name, and written anew with what counts. Only where nothing readable follows is it a torn tail: it is cut
+/// off, and nothing in it was ever answered.
+pub(crate) fn open(disk: &dyn Disk, dir: &Path) -> io::Result<(OffsetFile, Offsets, Findings)> {
     let path = dir.join(FILE);
     let is_new = !path.exists();
     let file = files::open(&path, OpenOptions::new().read(true).write(true).create(true).truncate(false))?;
-    let bytes = std::fs::read(&path)?;
+    let file_len = file.metadata()?.len();
+    let mut reader = EntryReader::new(&file);
     let mut offsets = Offsets::new();
-    let mut at = 0;
-    while let Some((change, length)) = bytes.get(at..).and_then(read_entry) {
+    let (mut findings, mut len) = (Findings::default(), 0);
+    while let Some((change, at, length)) = reader.next()? {
+        if at > len {
+            findings.holes += 1;
+            tracing::error!(file = %path.display(), position = len, bytes = at - len, "unreadable bytes between committed \
+                offsets; what was committed there is lost, and what it had replaced may be back");
+        }
         apply(&mut offsets, vec![change]);
-        at += length;
+        len = at + length;
     }
-    if at < bytes.len() {
-        let (bytes, kept) = (bytes.len() - at, at);
-        tracing::warn!(file = %path.display(), bytes, kept, "truncated the unreadable end of the committed offsets");
-        file.set_len(at as u64)?;
+    if len < file_len {
+        let bytes = file_len - len;
+        tracing::warn!(file = %path.display(), bytes, kept = len, "truncated an incomplete write at the end of the \
+            committed offsets; nothing in it had been acknowledged");
+        findings.bytes_cut = bytes;
+        if findings.holes == 0 {
+            file.set_len(len)?;
+        }
+    }
+    let mut opened = OffsetFile { dir: dir.to_owned(), file, len, compact_len: 0, failed: false };
+    if findings.holes > 0 {
+        let aside = free_name(&path, "damaged")?;
+        std::fs::hard_link(&path, &aside)?;
+        opened.compact(disk, &offsets)?;
+        tracing::error!(file = %aside.display(), "the damaged file of the committed offsets is kept under this name");
     }
     // What a killed process wrote and did not sync is about to be shown.
-    disk.sync_file(&file)?;
+    disk.sync_file(&opened.file)?;
     if is_new {
         disk.sync_dir(dir)?;
     }
-    let len = at as u64;
-    Ok((OffsetFile { dir: dir.to_owned(), file, len, compact_len: 0, failed: false }, offsets))
+    Ok((opened, offsets, findings))
+}
+
+/// Reads entries one after the other, whatever stands between them. It holds two of the longest at most.
+struct EntryReader<'a> {
+    file: &'a File,
+    bytes: Vec<u8>,
+    /// Where in `bytes` the next entry may be, and where in the file `bytes` begins.
+    at: usize,
+    begin: u64,
+    is_whole: bool,
+}
+
+impl<'a> EntryReader<'a> {
+    fn new(file: &'a File) -> Self {
+        Self { file, bytes: Vec::new(), at: 0, begin: 0, is_whole: false }
+    }
+
+    /// The next entry, where it begins, and its length.
+    fn next(&mut self) -> io::Result<Option<(Change, u64, u64)>> {
+        loop {
+            if !self.is_whole && self.bytes.len() - self.at < ENTRY_BYTES_MAX {
+                self.fill()?;
+            }
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            if rest.len() < HEAD_BYTES {
+                return Ok(None);
+            }
+            if let Some((change, length)) = read_entry(rest) {
+                let at = self.begin + self.at as u64;
+                self.at += length;
+                return Ok(Some((change, at, length as u64)));
+            }
+            self.at += 1;
+        }
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        self.bytes.drain(..self.at);
+        self.begin += self.at as u64;
+        self.at = 0;
+        while !self.is_whole && self.bytes.len() < 2 * ENTRY_BYTES_MAX {
+            let had = self.bytes.len();
+            self.bytes.resize(2 * ENTRY_BYTES_MAX, 0);
+            let got = self.file.read_at(&mut self.bytes[had..], self.begin + had as u64)?;
+            self.bytes.truncate(had + got);
+            self.is_whole = got == 0;
+        }
+        Ok(())
+    }
 }
 
 impl OffsetFile {
@@ -143,7 +217,11 @@ impl OffsetFile {
         if self.failed {
             return Err(io::Error::other("an earlier sync of the committed offsets failed"));
         }
-        let bytes: Vec<u8> = changes.iter().flat_map(|(place, change)| entry(place, change.as_ref())).collect();
+        let entries: Vec<Vec<u8>> = changes.iter().map(|(place, change)| entry(place, change.as_ref())).collect();
+        if entries.iter().any(|entry| entry.len() > ENTRY_BYTES_MAX) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the names of a committed offset are too long"));
+        }
+        let bytes = entries.concat();
         if let Err(error) = disk.write(&self.file, &bytes, self.len) {
             self.failed = self.file.set_len(self.len).is_err();
             return Err(error);
@@ -176,5 +254,89 @@ impl OffsetFile {
         self.len = bytes.len() as u64;
         self.compact_len = self.len;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::disk::KernelDisk;
+
+    fn place(partition: i32) -> Place {
+        Place { group: "group".into(), topic: "topic".into(), partition }
+    }
+
+    fn committed(offset: i64) -> Option<Committed> {
+        Some(Committed { offset, leader_epoch: -1, metadata: "words".into() })
+    }
+
+    /// Eight places, each committed once; where each entry begins.
+    fn eight(dir: &Path) -> Vec<u64> {
+        let (mut file, ..) = open(&KernelDisk, dir).unwrap();
+        let mut starts = vec![0];
+        for partition in 0..8 {
+            file.append(&KernelDisk, &[(place(partition), committed(100 + i64::from(partition)))]).unwrap();
+            starts.push(file.len);
+        }
+        starts
+    }
+
+    fn partitions(offsets: &Offsets) -> Vec<i32> {
+        offsets.keys().map(|place| place.partition).collect()
+    }
+
+    #[test]
+    fn finding_l2_a_bad_bit_costs_its_entry_and_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let starts = eight(dir.path());
+        let path = dir.path().join(FILE);
+        let whole = std::fs::read(&path).unwrap();
+        for bit in 0..8 * starts[7] as usize {
+            let mut rotten = whole.clone();
+            rotten[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &rotten).unwrap();
+            let hit = starts.iter().rposition(|start| *start <= (bit / 8) as u64).unwrap() as i32;
+            let expected: Vec<i32> = (0..8).filter(|partition| *partition != hit).collect();
+            let (file, offsets, findings) = open(&KernelDisk, dir.path()).unwrap();
+            assert_eq!((partitions(&offsets), findings.holes), (expected.clone(), 1), "bit {bit}");
+            drop(file);
+            let aside = dir.path().join("offsets.log.damaged");
+            assert_eq!(std::fs::read(&aside).unwrap(), rotten, "nothing is thrown away");
+            std::fs::remove_file(aside).unwrap();
+            let (_, offsets, findings) = open(&KernelDisk, dir.path()).unwrap();
+            assert_eq!((partitions(&offsets), findings.holes), (expected, 0), "it is mended");
+        }
+    }
+
+    #[test]
+    fn finding_l2_a_tail_torn_at_any_byte_is_cut_to_the_last_whole_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let starts = eight(dir.path());
+        let path = dir.path().join(FILE);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in starts[6]..=starts[8] {
+            std::fs::write(&path, &whole[..cut as usize]).unwrap();
+            let kept = starts.iter().rposition(|start| *start <= cut).unwrap();
+            let (mut file, offsets, findings) = open(&KernelDisk, dir.path()).unwrap();
+            assert_eq!((offsets.len(), findings.holes, findings.bytes_cut), (kept, 0, cut - starts[kept]));
+            file.append(&KernelDisk, &[(place(9), committed(1))]).unwrap();
+            assert_eq!(open(&KernelDisk, dir.path()).unwrap().1.len(), kept + 1);
+        }
+    }
+
+    /// Damage of more than what is read at once, and a tail that is torn as well.
+    #[test]
+    fn finding_l2_long_damage_is_stepped_over() {
+        let dir = tempfile::tempdir().unwrap();
+        eight(dir.path());
+        let path = dir.path().join(FILE);
+        let whole = std::fs::read(&path).unwrap();
+        for fill in [0, b'{', 0xff] {
+            let damage = vec![fill; 3 * ENTRY_BYTES_MAX + 17];
+            std::fs::write(&path, [&whole[..], &damage, &whole, &[1, 2, 3]].concat()).unwrap();
+            let (file, offsets, findings) = open(&KernelDisk, dir.path()).unwrap();
+            assert_eq!((offsets.len(), findings.holes, findings.bytes_cut), (8, 1, 3));
+            assert_eq!(file.len, std::fs::metadata(&path).unwrap().len());
+        }
     }
 }

@@ -319,3 +319,17 @@ fn the_cluster_is_described() {
     }
     assert_eq!(client.call(&DescribeClusterRequest::default().with_endpoint_type(2), 1).error_code, 114);
 }
+
+/// Names that no file of the log could have are refused at once: an error of the disk would be tried again for ever.
+#[test]
+fn finding_s14_topic_names_that_no_file_can_have_are_invalid() {
+    let (log, _dir) = log();
+    let mut client = Client::connect(log.local_addr());
+    for length in [1, 100, 228, 229, 245, 246, 247, 248, 249, 250] {
+        let name = "x".repeat(length);
+        let error = client.metadata(&[&name]).topics[0].error_code;
+        assert_eq!(error, if length <= 246 { 0 } else { 17 }, "{length}");
+    }
+    let name = "x".repeat(246);
+    assert_eq!(client.produce(&name, 0, &Batch::counted(1).bytes()).error_code, 0);
+}

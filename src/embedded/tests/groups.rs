@@ -21,7 +21,7 @@ fn group(name: &str) -> GroupId {
     text(name).into()
 }
 
-fn commit(client: &mut Client, of: &str, topic: &str, offset: i64, version: i16) -> i16 {
+pub(super) fn commit(client: &mut Client, of: &str, topic: &str, offset: i64, version: i16) -> i16 {
     commit_as(client, of, ("", -1), topic, offset, version)
 }
 
@@ -39,7 +39,7 @@ fn commit_as(client: &mut Client, of: &str, by: (&str, i32), topic: &str, offset
 }
 
 /// Committed offset of partition 0, or -1; and everything the group has, as `(topic, partitions)`.
-fn committed(client: &mut Client, of: &str, topic: &str) -> i64 {
+pub(super) fn committed(client: &mut Client, of: &str, topic: &str) -> i64 {
     let topic = OffsetFetchRequestTopic::default().with_name(name(topic)).with_partition_indexes(vec![0]);
     let request = OffsetFetchRequest::default().with_group_id(group(of)).with_topics(Some(vec![topic]));
     client.call(&request, 7).topics[0].partitions[0].committed_offset
@@ -175,7 +175,7 @@ fn groups_are_listed_and_deleted_and_deleted_topics_take_their_offsets_along() {
     assert_eq!(commit(&mut client, "g", "t", 5, 6), 0);
     drop(log);
     // As if the end had come between a topic's deletion and that of its offsets.
-    std::fs::remove_file(dir.path().join("topics/t.json")).unwrap();
+    std::fs::rename(dir.path().join("topics/t.json"), dir.path().join("topics/t.deleted")).unwrap();
     let log = EmbeddedLog::start(settings(dir.path())).unwrap();
     let mut client = Client::connect(log.local_addr());
     client.metadata(&["t"]);
@@ -187,7 +187,7 @@ fn the_file_of_offsets_is_written_anew_when_it_is_mostly_superseded() {
     use crate::embedded::disk::KernelDisk;
     use crate::embedded::groups::offsets::{Committed, Place, apply, open};
     let dir = tempfile::tempdir().unwrap();
-    let (mut file, mut offsets) = open(&KernelDisk, dir.path()).unwrap();
+    let (mut file, mut offsets, _) = open(&KernelDisk, dir.path()).unwrap();
     let length = || std::fs::metadata(dir.path().join("offsets.log")).unwrap().len();
     let change = |round: i64| -> Vec<_> {
         let place = |partition| Place { group: "g".into(), topic: "t".into(), partition };

@@ -115,28 +115,73 @@ fn a_request_in_single_bytes_is_a_request() {
     assert_eq!(client.read_all("t", 0, 0).len(), 2);
 }
 
+/// A connection that was answered.
+fn served(log: &EmbeddedLog) -> Option<Client> {
+    let mut client = Client::connect(log.local_addr());
+    let request = request_frame(&kafka_protocol::messages::ApiVersionsRequest::default(), 0, 1);
+    let answer = client.stream.write_all(&request).and_then(|()| client.receive_frame());
+    answer.is_ok().then_some(client)
+}
+
+fn is_served(log: &EmbeddedLog) -> bool {
+    served(log).is_some()
+}
+
 #[test]
-fn connections_are_bounded() {
+fn finding_s10_connections_that_only_stand_keep_nobody_out() {
     let dir = tempfile::tempdir().unwrap();
     let mut settings = settings(dir.path());
     settings.connections_max = 3;
     let log = EmbeddedLog::start(settings).unwrap();
-    let mut held: Vec<_> = (0..3).map(|_| Client::connect(log.local_addr())).collect();
-    for client in &mut held {
-        client.metadata(&[]);
-    }
-    assert!(Client::connect(log.local_addr()).is_closed());
-    assert_eq!(log.counters().connections_refused.load(SeqCst), 1);
-    drop(held.pop());
-    // Room again, as soon as the log has seen the end of that one.
-    let again = || {
+    let mut asked: Vec<_> = (0..2).map(|_| Client::connect(log.local_addr())).collect();
+    asked.iter_mut().for_each(|client| drop(client.metadata(&["t"])));
+    let mut silent = Client::connect(log.local_addr());
+    assert!(is_served(&log), "the place of the one that has never asked for anything");
+    assert!(silent.is_closed());
+    // That of one that has gone is free, or becomes so.
+    let newcomers = (0..2).map(|_| {
         let mut client = Client::connect(log.local_addr());
-        client.stream.write_all(&request_frame(&kafka_protocol::messages::ApiVersionsRequest::default(), 0, 1)).is_ok()
-            && client.receive_frame().is_ok()
-    };
-    while !again() {
-        std::thread::yield_now();
+        client.metadata(&[]);
+        client
+    });
+    let newcomers: Vec<_> = newcomers.collect();
+    assert!(asked[0].is_closed(), "it has waited for longest");
+    let closed = log.counters().connections_replaced.load(SeqCst);
+    assert!((2..=3).contains(&closed), "{closed}");
+    assert_eq!(log.counters().connections_refused.load(SeqCst), 0);
+    drop(newcomers);
+}
+
+/// Waiting for records is waiting, too.
+#[test]
+fn finding_s10_connections_that_wait_for_records_keep_nobody_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.connections_max = 3;
+    let log = EmbeddedLog::start(settings).unwrap();
+    let mut polling: Vec<_> = (0..3).map(|_| Client::connect(log.local_addr())).collect();
+    for client in &mut polling {
+        client.metadata(&["t"]);
+        let request = super::client::fetch_request("t", 0, 0).with_max_wait_ms(30_000).with_min_bytes(1);
+        client.send(&request, 12);
     }
+    (0..20).for_each(|_| assert!(is_served(&log)));
+    assert_eq!(log.counters().connections_refused.load(SeqCst), 0);
+}
+
+#[test]
+fn finding_s10_a_connection_that_asks_for_nothing_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = settings(dir.path());
+    settings.first_request_timeout = std::time::Duration::from_millis(50);
+    let log = EmbeddedLog::start(settings).unwrap();
+    let mut asked = loop {
+        if let Some(client) = served(&log) {
+            break client;
+        }
+    };
+    assert!(Client::connect(log.local_addr()).is_closed());
+    asked.metadata(&[]);
 }
 
 #[test]
@@ -147,6 +192,10 @@ fn a_stalled_request_is_given_up() {
     let log = EmbeddedLog::start(settings).unwrap();
     let mut client = Client::connect(log.local_addr());
     client.stream.write_all(&[0, 0, 1, 0, 0, 3]).unwrap();
+    assert!(client.is_closed());
+    // Finding S10: within its length, too.
+    let mut client = Client::connect(log.local_addr());
+    client.stream.write_all(&[0, 0]).unwrap();
     assert!(client.is_closed());
 }
 

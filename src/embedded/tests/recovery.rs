@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::client::Batch;
+use super::client::{Batch, Client};
 use super::support::settings;
 use crate::embedded::EmbeddedLog;
 use crate::embedded::batch::{BatchHeader, check, place};
@@ -256,4 +256,199 @@ fn a_directory_of_the_format_before_this_one_is_refused_and_left_alone() {
         assert!(error.contains(words), "{error}");
     }
     assert_eq!(fs::read(&node).unwrap(), br#"{"format":1,"cluster_id":"x"}"#);
+}
+
+/// The ids of producers that are known by their batches are not given out again, whatever became of the file.
+#[test]
+fn finding_l1_producer_ids_of_the_log_are_not_given_out_again() {
+    use kafka_protocol::messages::InitProducerIdRequest;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("producer-ids.json");
+    let id = |client: &mut Client| {
+        client.call(&InitProducerIdRequest::default().with_transactional_id(None), 4).producer_id.0
+    };
+    let mut given = Vec::new();
+    let first = {
+        let log = EmbeddedLog::start(settings(dir.path())).unwrap();
+        let old = fs::read(&file).unwrap();
+        let mut client = Client::connect(log.local_addr());
+        client.metadata(&["t"]);
+        for _ in 0..3 {
+            given.push(id(&mut client));
+        }
+        let batch = Batch::counted(2).by(given[2], 0, 0).bytes();
+        assert_eq!(client.produce("t", 0, &batch).error_code, 0);
+        old
+    };
+    for content in [Some(first), None, Some(b"{".to_vec())] {
+        match content {
+            Some(content) => fs::write(&file, content).unwrap(),
+            None => fs::remove_file(&file).unwrap(),
+        }
+        let log = EmbeddedLog::start(settings(dir.path())).unwrap();
+        let mut client = Client::connect(log.local_addr());
+        let next = id(&mut client);
+        assert!(next > given[given.len() - 1], "{next} after {given:?}");
+        // What it writes is appended: nobody is taken for it.
+        let before = client.list_offset("t", 0, -1).2;
+        let answer = client.produce("t", 0, &Batch::counted(2).by(next, 0, 0).bytes());
+        assert_eq!((answer.error_code, answer.base_offset), (0, before));
+        given.push(next);
+    }
+}
+
+fn segments_of(dir: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "segment"));
+    paths.sort();
+    paths
+}
+
+/// Thirty batches of three records over several segments.
+fn several(dir: &Path) -> (Vec<i64>, Vec<PathBuf>) {
+    let bounds = Bounds { segment_bytes: 500, ..BOUNDS };
+    let (mut partition, _) = open_with(dir, bounds);
+    let offsets = (0..30).map(|_| append(&mut partition, bounds, &Batch::counted(3)).unwrap()).collect();
+    (offsets, segments_of(dir))
+}
+
+/// Whatever names segments have, each has its own back, and nothing of any is lost.
+#[test]
+fn finding_l8_segments_under_other_names_are_renamed_and_nothing_is_erased() {
+    let count = several(tempfile::tempdir().unwrap().path()).1.len();
+    for one in 0..count {
+        for other in 0..count {
+            let dir = tempfile::tempdir().unwrap();
+            let (offsets, paths) = several(dir.path());
+            let before: Vec<_> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+            let third = dir.path().join("third");
+            fs::rename(&paths[one], &third).unwrap();
+            if one != other {
+                fs::rename(&paths[other], &paths[one]).unwrap();
+                fs::rename(&third, &paths[other]).unwrap();
+            } else {
+                fs::rename(&third, dir.path().join("00000000000000077777.segment")).unwrap();
+            }
+            let (partition, findings) = open(dir.path());
+            assert_eq!((findings.files, findings.holes, findings.bytes_cut), (1, 0, 0), "{one} {other}");
+            assert_eq!(batches_from(&partition, 0), offsets, "{one} {other}");
+            let after: Vec<_> = segments_of(dir.path()).iter().map(|path| fs::read(path).unwrap()).collect();
+            assert!(before == after, "{one} {other}");
+        }
+    }
+}
+
+#[test]
+fn finding_l8_a_copy_of_a_segment_is_kept_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (offsets, paths) = several(dir.path());
+    let copy = dir.path().join("00000000000000077777.segment");
+    fs::copy(&paths[0], &copy).unwrap();
+    let (partition, findings) = open(dir.path());
+    assert_eq!((findings.files, batches_from(&partition, 0)), (1, offsets));
+    assert_eq!(fs::read(&paths[0]).unwrap(), fs::read(copy.with_extension("segment.copy")).unwrap());
+}
+
+#[test]
+fn finding_l8_missing_segments_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (offsets, paths) = several(dir.path());
+    fs::remove_file(&paths[1]).unwrap();
+    let (partition, findings) = open(dir.path());
+    assert_eq!((findings.files, findings.holes), (1, 0));
+    let left = batches_from(&partition, 0);
+    assert!(left.len() < offsets.len() && left.iter().all(|offset| offsets.contains(offset)), "{left:?}");
+    assert_eq!(open(dir.path()).1.files, 1, "at each start");
+}
+
+/// The last segment with a damaged header and nothing readable behind it keeps its bytes; one of zeros has none.
+#[test]
+fn finding_l8_a_last_segment_that_cannot_be_read_is_kept_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, _) = three_batches(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes.iter_mut().for_each(|byte| *byte ^= 0x55);
+    fs::write(&path, &bytes).unwrap();
+    let (mut partition, findings) = open(dir.path());
+    assert_eq!((findings.files, findings.bytes_cut, partition.next_offset()), (1, 0, 0));
+    assert_eq!(fs::read(path.with_extension("segment.damaged")).unwrap(), bytes);
+    append(&mut partition, BOUNDS, &Batch::counted(1)).unwrap();
+    fs::write(&path, vec![0; bytes.len()]).unwrap();
+    let (_, findings) = open(dir.path());
+    assert_eq!((findings.files, findings.bytes_cut), (0, bytes.len() as u64));
+}
+
+/// Lengths that a file says and does not have cost no memory; what is no file is no segment.
+#[test]
+fn finding_l10_lengths_are_not_believed_and_only_files_are_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, starts) = three_batches(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[starts[1]] ^= 0x55;
+    fs::write(&path, &bytes).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.set_len(1 << 31).unwrap();
+    let fifo = dir.path().join("00000000000000077777.segment");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    let (partition, findings) = open(dir.path());
+    assert_eq!((findings.holes, findings.bytes_cut), (1, (1 << 31) - bytes.len() as u64));
+    assert_eq!(batches_from(&partition, 0), [0, 5]);
+}
+
+/// Starts with something wrong; the number of files that were told.
+fn started_with(wrong: impl FnOnce(&Path)) -> (EmbeddedLog, u64, tempfile::TempDir) {
+    use std::sync::atomic::Ordering::SeqCst;
+    let dir = tempfile::tempdir().unwrap();
+    {
+        let log = EmbeddedLog::start(settings(dir.path())).unwrap();
+        let mut client = Client::connect(log.local_addr());
+        client.metadata(&["t", "other"]);
+        client.produce("t", 0, &Batch::counted(2).bytes());
+        client.produce("other", 0, &Batch::counted(3).bytes());
+        assert_eq!(super::groups::commit(&mut client, "g", "t", 1, 6), 0);
+    }
+    wrong(dir.path());
+    let log = EmbeddedLog::start(settings(dir.path())).unwrap();
+    let told = log.counters().recovery_files_damaged.load(SeqCst);
+    (log, told, dir)
+}
+
+#[test]
+fn finding_l8_a_topic_file_that_is_damaged_or_gone_costs_no_records_and_no_offsets() {
+    let write = |text: &'static [u8]| move |dir: &Path| fs::write(dir.join("topics/t.json"), text).unwrap();
+    let wrongs: [Box<dyn FnOnce(&Path)>; 6] = [
+        Box::new(write(b"")),
+        Box::new(write(b"{\"format\":3}")),
+        Box::new(write(
+            b"{\"format\":3,\"name\":\"t\",\"id\":\"67e55044-10b1-426f-9247-bb680e5fe0c8\",\"partitions\":2000000000}",
+        )),
+        Box::new(write(&[0xff; 100_000])),
+        Box::new(|dir| fs::remove_file(dir.join("topics/t.json")).unwrap()),
+        Box::new(|dir| {
+            let file = dir.join("topics/t.json");
+            fs::remove_file(&file).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, &file, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        }),
+    ];
+    for (case, wrong) in wrongs.into_iter().enumerate() {
+        let (log, told, dir) = started_with(wrong);
+        let mut client = Client::connect(log.local_addr());
+        assert_eq!(client.read_all("t", 0, 0).len(), 2, "case {case}");
+        assert_eq!(client.read_all("other", 0, 0).len(), 3, "case {case}");
+        assert_eq!(super::groups::committed(&mut client, "g", "t"), 1, "case {case}");
+        assert_eq!(told, if case == 4 { 1 } else { 2 }, "case {case}: the file, and the topic that is made again");
+        assert!(dir.path().join("topics/t.json").is_file());
+    }
+}
+
+#[test]
+fn finding_l8_a_missing_partition_or_cluster_id_stops_nothing() {
+    let (log, told, _dir) = started_with(|dir| {
+        fs::remove_dir_all(dir.join("partitions/t-0")).unwrap();
+        fs::write(dir.join("node.json"), b"{").unwrap();
+    });
+    let mut client = Client::connect(log.local_addr());
+    assert_eq!((client.read_all("t", 0, 0).len(), client.read_all("other", 0, 0).len()), (0, 3));
+    assert_eq!(told, 1);
+    assert_eq!(client.produce("t", 0, &Batch::counted(1).bytes()).error_code, 0);
 }

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use super::wire::{Malformed, Read, Reader};
-use crate::kafka::types::{NodeId, TopicMetadata};
+use crate::kafka::types::{INVALID_PARTITIONS, NodeId, TopicMetadata};
+use crate::limits::{PARTITIONS_OF_CLUSTER_MAX, PARTITIONS_OF_TOPIC_MAX};
 
 /// LEADER_NOT_AVAILABLE.
 pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
@@ -74,8 +75,9 @@ pub(super) fn read_metadata(reader: &mut Reader<'_>, version: i16, asked: &[Rc<s
     let cluster = cluster.and_then(|id| std::str::from_utf8(id).ok()).map(Rc::from);
     reader.i32()?; // controller id
     let mut topics = vec![None; asked.len()];
+    let mut left = PARTITIONS_OF_CLUSTER_MAX;
     for _ in 0..reader.array(8)? {
-        let (name, topic) = read_topic(reader, version, &brokers, asked)?;
+        let (name, topic) = read_topic(reader, version, &brokers, asked, &mut left)?;
         if let Some(i) = name
             && let Some(place) = topics.get_mut(i)
         {
@@ -113,22 +115,27 @@ fn read_brokers(reader: &mut Reader<'_>) -> Read<Vec<Advertised>> {
     Ok(brokers)
 }
 
-/// One topic, and its place in `asked`.
+/// One topic, and its place in `asked`. `left`: partitions of all topics that may still come; one with more is told as one that
+/// cannot be.
 fn read_topic(
     reader: &mut Reader<'_>,
     version: i16,
     brokers: &[Advertised],
     asked: &[Rc<str>],
+    left: &mut usize,
 ) -> Read<(Option<usize>, TopicMetadata)> {
     let mut error = reader.i16()?;
     let name = reader.nullable_string()?.unwrap_or_default();
     let asked_at = asked.binary_search_by(|topic| topic.as_bytes().cmp(name)).ok();
     let id = if version >= 10 { reader.u128()? } else { 0 };
     reader.u8()?; // is internal
-    let count = reader.array(18)?;
+    let told = reader.array(18)?;
+    let is_beyond = told > PARTITIONS_OF_TOPIC_MAX.min(*left);
+    let count = if is_beyond { 0 } else { told };
+    *left -= count;
     let (mut leaders, mut replicas, mut named) = (vec![None; count], vec![Box::default(); count], 0usize);
     let (mut seen, mut leader_epochs) = (vec![false; count], vec![-1; count]);
-    for _ in 0..count {
+    for _ in 0..told {
         let (index, leader, epoch, holders) = read_partition(reader, version)?;
         // Only a leader that is alive can be spoken to.
         let leader = brokers.binary_search_by_key(&leader, |broker| broker.node).is_ok().then_some(leader);
@@ -144,6 +151,9 @@ fn read_topic(
         reader.i32()?; // topic authorized operations
     }
     reader.tags()?;
+    if error == 0 && is_beyond {
+        error = INVALID_PARTITIONS;
+    }
     // A topic that is just being made may show some of its partitions only, and none has no place for a row: the count
     // would send keys elsewhere than it will a moment later.
     if error == 0 && (count == 0 || named < count) {

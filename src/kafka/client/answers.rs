@@ -1,7 +1,6 @@
 //! What an answer changes: the versions of its connection, the brokers, the topics, and what the producer is told.
 
 use std::collections::btree_map::Entry;
-use std::rc::Rc;
 
 use super::answer::Metadata;
 use super::api::Negotiated;
@@ -34,14 +33,14 @@ impl Client {
         self.hands.stats.with_extra += u64::from(extra > 0);
         match (answer, asked) {
             (Answer::ApiVersions(negotiated), _) => self.on_versions(owner, negotiated, now),
+            (Answer::Metadata(metadata), Some(Asked::Metadata(_))) if owner != Owner::Metadata => {
+                self.on_introduced(owner, metadata.cluster, now);
+                Ok(())
+            }
             (Answer::Metadata(metadata), Some(Asked::Metadata(topics))) => {
                 if metadata.brokers.is_empty() {
                     self.topics.unanswered(&topics, now);
                     return Err("it knows no brokers".to_owned());
-                }
-                if let Some(why) = self.other_cluster(&metadata) {
-                    self.topics.unanswered(&topics, now);
-                    return Err(why);
                 }
                 self.topics.answered(&topics, &metadata.topics, &self.hands.settings, &mut self.hands.rng, now);
                 self.on_metadata(metadata, now);
@@ -106,6 +105,9 @@ impl Client {
     fn on_metadata(&mut self, metadata: Metadata, now: Monotonic) {
         self.metadata.works();
         self.tried = 0;
+        if let Some(id) = metadata.cluster.filter(|id| self.cluster.as_ref() != Some(id)) {
+            self.begin_cluster(id, now);
+        }
         self.brokers = metadata
             .brokers
             .into_iter()
@@ -119,10 +121,6 @@ impl Client {
         }
         if !topics.is_empty() {
             self.hands.effects.insert(place, Effect::Event(ClientEvent::Metadata(topics)));
-        }
-        if let Some(id) = metadata.cluster.filter(|id| self.cluster.as_ref() != Some(id)) {
-            self.cluster = Some(Rc::clone(&id));
-            self.hands.effects.insert(place, Effect::Event(ClientEvent::Cluster(id)));
         }
     }
 

@@ -1,6 +1,5 @@
 //! Other settings while the client runs. What is under way keeps its connection and its deadline.
 
-use super::answer::Metadata;
 use super::lane::Owner;
 use super::settings::{Endpoint, Settings};
 use super::{CLIENT_ID_BYTES_MAX, Client};
@@ -23,18 +22,15 @@ impl Client {
     /// Uses other settings from the next step on: the next request, the next connection. Brokers that could not be reached
     /// are tried again at once, and a connection that is only being made to find the cluster gives way to the new list.
     ///
-    /// Once the cluster is known, another bootstrap list is another way to the same cluster. A broker of another one is
-    /// refused: sequence numbers and offsets are the cluster's, so records on their way could be lost or doubled.
+    /// Another bootstrap list is asked at once which cluster it leads to. Mostly it is another way to the same one; another
+    /// one is taken as [`super::cluster`] says.
     pub fn change(&mut self, settings: Settings, now: Monotonic) {
         let (settings, bootstrap) = bounded(settings);
         let before = std::mem::replace(&mut self.hands.settings, settings);
         if bootstrap != self.bootstrap {
             self.bootstrap = bootstrap;
-            self.is_pinned |= self.cluster.is_some();
             (self.candidate, self.tried) = (0, 0);
-            if self.metadata.ready_ref().is_none() {
-                self.let_go_of_metadata(now, now);
-            }
+            self.let_go_of_metadata(now, now);
         }
         if before.metadata_max_age != self.hands.settings.metadata_max_age {
             self.topics.refresh(now);
@@ -51,13 +47,5 @@ impl Client {
         let asked: Vec<Owner> = self.ask_lanes.keys().copied().map(Owner::Ask).collect();
         asked.into_iter().for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
-    }
-
-    /// Why an answer must not be used: the changed bootstrap list led to another cluster.
-    pub(super) fn other_cluster(&self, metadata: &Metadata) -> Option<String> {
-        let (Some(known), Some(other)) = (&self.cluster, &metadata.cluster) else { return None };
-        (self.is_pinned && known != other).then(|| {
-            format!("it belongs to another Kafka cluster ({other}, not {known}); restart Forebay to use that cluster")
-        })
     }
 }

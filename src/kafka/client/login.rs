@@ -114,7 +114,7 @@ impl Standing {
     }
 
     /// Its credentials, or its certificates, are not wanted any more.
-    fn withdraw(&mut self, wanted: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
+    pub(super) fn withdraw(&mut self, wanted: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
         let is_other = self.credentials != wanted.sasl || self.tls != wanted.tls;
         if self.is_established && self.login.is_none() && is_other {
             self.renewal = Some((now.after(WITHDRAW.mul_f64(rng.f64())), Renewal::Replace));
@@ -144,11 +144,7 @@ impl Client {
     pub(super) fn log_in(&mut self, owner: Owner, now: Monotonic) -> Result<(), String> {
         let Some((lane, hands)) = self.lane(owner) else { return Ok(()) };
         let Some(credentials) = hands.settings.sasl.clone() else {
-            lane.established(hands);
-            if let Some(connection) = lane.connection() {
-                connection.standing.withdraw(&hands.settings, &mut hands.rng, now);
-            }
-            return Ok(());
+            return self.introduce(owner, now);
         };
         let is_refused = lane.refused == Some(Refused::Login);
         let Some(connection) = lane.connection() else { return Ok(()) };
@@ -181,10 +177,12 @@ impl Client {
         let is_done = self.exchange(owner, now, |exchange| exchange.answered(&message));
         let Some((lane, hands)) = self.lane(owner).filter(|_| is_done) else { return };
         lane.refused = None;
-        lane.established(hands);
         hands.stats.logins += 1;
         if let Some(connection) = lane.connection() {
             connection.standing.logged_in(lifetime_ms, &hands.settings, &mut hands.rng, now);
+        }
+        if let Err(why) = self.introduce(owner, now) {
+            self.fail(owner, &why, now);
         }
     }
 

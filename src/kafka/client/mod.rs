@@ -7,6 +7,8 @@
 //!
 //! - **Order.** Produce requests to one broker over one lane go out in the order given. When a connection fails, all that
 //!   was given for that lane and not answered fails with it, oldest first: sent and unsent alike, so that nothing overtakes.
+//! - **One cluster.** Whoever is connected to says which cluster it belongs to before anything else is sent. When the
+//!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] tells of it.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
 //! - **No waiting for ever.** Every step has a deadline; a silent connection is closed and replaced, soon at first, later
 //!   if that did not help, and metadata asked from another broker. Failed connections
@@ -18,7 +20,8 @@
 //! over, and says no more than that.
 //!
 //! Files: `lane` is the way to one broker, `connection` what stands there, `topics` and `producer_ids` what is to be
-//! asked; `login` is SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the lanes going, `change` gives them other settings.
+//! asked; `login` is SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the lanes going, `change` gives them other settings, `cluster`
+//! sees to it that they lead to one cluster.
 
 mod answer;
 mod answers;
@@ -26,6 +29,7 @@ mod api;
 mod ask;
 mod backoff;
 mod change;
+mod cluster;
 mod connection;
 mod frame;
 mod lane;
@@ -156,8 +160,6 @@ pub struct Client {
     tried: usize,
     /// The cluster's id, once it was told.
     cluster: Option<Rc<str>>,
-    /// The bootstrap list has changed since then: no other cluster will do.
-    is_pinned: bool,
     started: bool,
     lanes: BTreeMap<Way, ProduceLane>,
     ask_lanes: BTreeMap<NodeId, AskLane>,
@@ -182,7 +184,6 @@ impl Client {
             candidate,
             tried: 0,
             cluster: None,
-            is_pinned: false,
             started: false,
             lanes: BTreeMap::new(),
             ask_lanes: BTreeMap::new(),

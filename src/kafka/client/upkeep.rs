@@ -162,17 +162,18 @@ impl Client {
         let Some(connection) = self.metadata.ready() else { return };
         let (settings, effects) = (&self.hands.settings, &mut self.hands.effects);
         while connection.send_at(settings.in_flight_max) <= now
-            && let Some(token) = self.producer_ids.take_due(now)
-        {
-            if !connection.ask_producer_id(token, settings, now, effects) {
-                return;
-            }
-        }
-        while connection.send_at(settings.in_flight_max) <= now
             && let Some((topics, create)) = self.topics.take_due(now)
         {
             let create = create && settings.allow_auto_topic_creation;
             if !connection.ask_metadata(topics, create, settings, now, effects) {
+                return;
+            }
+        }
+        // Behind the question which cluster it is (`cluster`).
+        while connection.send_at(settings.in_flight_max) <= now
+            && let Some(token) = self.producer_ids.take_due(now)
+        {
+            if !connection.ask_producer_id(token, settings, now, effects) {
                 return;
             }
         }

@@ -12,7 +12,7 @@ use super::tickets::Tickets;
 use super::topic::Topic;
 use super::{AnsweredOn, Finished, Keep, Partitioner, Producer, Refusal, Sink, Terms};
 use crate::kafka::topic_name;
-use crate::kafka::types::{Outcome, SinkId, Ticket};
+use crate::kafka::types::{INVALID_PARTITIONS, Outcome, SinkId, Ticket};
 use crate::record::murmur2::murmur2;
 use crate::record::{HEADER_LEN, Row, varint};
 use crate::runtime::seam::Monotonic;
@@ -110,6 +110,7 @@ impl Producer {
                 None => Ok(Some(TopicId(index))),
                 Some(INVALID_TOPIC) => Err(Refusal::TopicInvalid),
                 Some(UNKNOWN_TOPIC) => Err(Refusal::TopicUnknown),
+                Some(INVALID_PARTITIONS) => Err(Refusal::TooManyTopics),
                 Some(_) => Err(Refusal::TopicForbidden),
             },
             None if !topic_name::is_valid(topic) => Err(Refusal::TopicInvalid),

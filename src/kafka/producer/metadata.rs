@@ -6,7 +6,8 @@ use super::error::{FORBIDDEN, INVALID_TOPIC, UNKNOWN_TOPIC};
 use super::news::{News, UNKNOWN_AFTER};
 use super::timers::Timer;
 use super::window::Identity;
-use crate::kafka::types::{NodeId, TopicMetadata};
+use crate::kafka::types::{INVALID_PARTITIONS, NodeId, TopicMetadata};
+use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
@@ -24,7 +25,7 @@ impl Producer {
     fn topic_metadata(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
         match metadata.error {
             0 if !metadata.leaders.is_empty() => self.topic_known(index, metadata, now),
-            code @ (FORBIDDEN | INVALID_TOPIC) => self.topic_refused(index, code, now),
+            code @ (FORBIDDEN | INVALID_TOPIC | INVALID_PARTITIONS) => self.topic_refused(index, code, now),
             code => {
                 self.leaders(index, &[], &[], now);
                 if code == UNKNOWN_TOPIC && self.is_unknown_for_long(index, now) {
@@ -40,7 +41,7 @@ impl Producer {
             let (until, attempts) = topic.view.retry_at(bounds, 0.8 + 0.4 * self.rng.f64(), now);
             let code = metadata.error;
             self.agenda.timers.set(until, Timer::Topic(index));
-            if attempts == UNKNOWN_AFTER && !matches!(code, FORBIDDEN | INVALID_TOPIC) {
+            if attempts == UNKNOWN_AFTER && !matches!(code, FORBIDDEN | INVALID_TOPIC | INVALID_PARTITIONS) {
                 self.tell(index, |sink, topic| News::Unknown { sink, topic, code });
             }
         } else if topic.view.reset_attempts() >= UNKNOWN_AFTER {
@@ -56,8 +57,12 @@ impl Producer {
     }
 
     fn topic_known(&mut self, index: u32, metadata: &TopicMetadata, now: Monotonic) {
-        self.topics[index].view.found();
         let leaders = &*metadata.leaders;
+        let more = leaders.len().saturating_sub(self.topics[index].partitions.len());
+        if self.topics.partitions + more > PARTITIONS_OF_CLUSTER_MAX {
+            return self.topic_refused(index, INVALID_PARTITIONS, now);
+        }
+        self.topics[index].view.found();
         if !self.topic_id(index, metadata.id, leaders.len(), now) {
             return;
         }
@@ -74,11 +79,13 @@ impl Producer {
     }
 
     /// Notes the leaders; partitions beyond the list have none. `epochs`: theirs, where they are told.
-    fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], epochs: &[i32], now: Monotonic) {
+    pub(super) fn leaders(&mut self, index: u32, leaders: &[Option<NodeId>], epochs: &[i32], now: Monotonic) {
         let topic = &mut self.topics[index];
         // With acks=1 a new leader may never have heard of us, and would take any of our batches first (P2).
         let some = self.sinks[topic.sink].settings.acks != -1;
+        let more = leaders.len().saturating_sub(topic.partitions.len());
         topic.with_partitions(leaders.len());
+        self.topics.partitions += more;
         for (number, key) in self.topics.keys(index).enumerate() {
             let leader = leaders.get(number).copied().flatten();
             let partition = &mut self.topics[key];

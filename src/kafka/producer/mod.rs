@@ -26,6 +26,7 @@ mod ask;
 mod backlog;
 mod batch;
 mod change;
+mod cluster;
 mod corrupt;
 mod dispatch;
 mod dropped;
@@ -121,7 +122,7 @@ pub enum Refusal {
     TopicUnknown,
     /// Kafka said that we may not write there.
     TopicForbidden,
-    /// One topic more than `topics_max`.
+    /// One topic more than `topics_max`, or partitions beyond [`crate::limits::PARTITIONS_OF_CLUSTER_MAX`].
     TooManyTopics,
 }
 

@@ -59,7 +59,7 @@ pub enum News {
         /// Partitions now.
         to: usize,
     },
-    /// The sink goes to another cluster than when an earlier start wrote its rows down.
+    /// The sink goes to another cluster than before, or than when an earlier start wrote its rows down.
     OtherCluster {
         /// Its sink.
         sink: SinkId,

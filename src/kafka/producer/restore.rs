@@ -10,9 +10,8 @@ use hashbrown::HashMap;
 use super::backlog::{Backlog, Loaded, Spooled};
 use super::batch::{Bounds, push};
 use super::in_log::{Kind, Notes};
-use super::news::News;
 use super::numbers::Numbers;
-use super::partition::{Partition, Work};
+use super::partition::Work;
 use super::row_log::{
     Fate, LoggedRow, NO_BATCH, ReadBack, RestoredCut, RestoredLane, RowLog, RowRun, TakenCut, UNPLACED,
 };
@@ -87,21 +86,6 @@ impl Producer {
             {
                 self.topics[index].as_placed_before(lane.topic_id, lane.partitions as usize);
             }
-        }
-    }
-
-    /// The id of the cluster, before the first metadata of its topics. What an earlier start sent to another one is void, as
-    /// nobody will say what became of it, and its rows go to this one. How many partitions its topics had there says
-    /// nothing here.
-    pub fn on_cluster(&mut self, id: &str) {
-        for (index, cluster) in self.cluster.set_id(id) {
-            let topic = &mut self.topics[index];
-            topic.view.begin_other_cluster();
-            topic.turns.begin(self.settings.rules);
-            topic.partitions.iter_mut().for_each(Partition::begin_other_log);
-            self.topics.keys(index).for_each(|key| self.void_all_restored(key, true));
-            let to = Rc::clone(&self.cluster.id);
-            self.tell(index, |sink, topic| News::OtherCluster { sink, topic, from: cluster, to });
         }
     }
 

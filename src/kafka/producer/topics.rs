@@ -13,6 +13,8 @@ pub(super) struct Topics {
     all: Vec<Topic>,
     /// Places that are free.
     pub(super) vacant: Vec<u32>,
+    /// Partitions of all of them, as far as brokers have told of them.
+    pub(super) partitions: usize,
     /// When idle ones were looked for last.
     pub(super) looked_for_idle: Monotonic,
 }

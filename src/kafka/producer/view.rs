@@ -117,6 +117,15 @@ impl TopicView {
         (self.id, self.count, self.growth, self.gone) = (0, 0, None, None);
     }
 
+    /// The topic is of another cluster from now on, in which it may have another number of partitions, and take what it did
+    /// not take before. Rows have partitions by the number that was known until metadata comes.
+    pub(super) fn leave_cluster(&mut self) {
+        self.id = 0;
+        self.life = self.life.wrapping_add(1);
+        (self.unknown_since, self.refused, self.timestamps_refused) = (None, None, None);
+        (self.asked_until, self.attempts) = (None, 0);
+    }
+
     /// Kafka has such a topic.
     pub(super) const fn found(&mut self) {
         self.unknown_since = None;

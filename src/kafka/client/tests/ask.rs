@@ -9,7 +9,7 @@ use kafka_protocol::messages::ApiKey;
 use std::time::Duration;
 
 /// Of producer 7, epoch 2: sequences 10 to 12 and 13 to 15 undone, offset 100 known.
-fn question(from: Option<i64>) -> Question {
+pub(super) fn question(from: Option<i64>) -> Question {
     let (topic, last_sequences) = (name("a"), vec![12, 15]);
     let (token, node, partition, producer_id, epoch) = (1, NodeId(1), 0, 7, 2);
     Question {
@@ -222,7 +222,7 @@ fn where_the_log_ends_is_one_step() {
     let end = Question { last_sequences: Vec::new(), ..question(Some(500)) };
     assert_eq!(says(&mut world, end.clone()), LogSays::Ends { at: 112 });
     let seen = world.cluster.broker(1).seen.clone();
-    assert!(matches!(seen[..], [.., Seen::ApiVersions(_), Seen::ListOffsets(_)]), "{seen:?}");
+    assert!(matches!(seen[..], [.., Seen::ApiVersions(_), Seen::Metadata(..), Seen::ListOffsets(_)]), "{seen:?}");
     // OFFSET_NOT_AVAILABLE: a new leader that does not know yet what is replicated (KIP-207).
     world.cluster.broker(1).faults.push((ApiKey::ListOffsets, Fault::Error(78)));
     assert_eq!(says(&mut world, end), LogSays::Again);

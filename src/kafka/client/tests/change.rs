@@ -6,7 +6,7 @@ use super::settings::{others, settings, story_of};
 use super::world::{name, request, world_of};
 use crate::kafka::client::Settings;
 use crate::kafka::fake::{Mode, Seen};
-use crate::kafka::types::ClientEvent;
+use crate::kafka::types::{ClientEvent, LogSays};
 
 fn at(bootstrap: &str) -> Settings {
     Settings { bootstrap: vec![bootstrap.into()], ..settings() }
@@ -88,22 +88,100 @@ fn requests_under_way_go_on() {
     assert_eq!(answered, (1..=50).collect::<Vec<_>>());
 }
 
-/// The new list leads to another cluster: that one is refused, and the known one is used as long as it can be reached.
+/// The place of the first event of a kind.
+fn place(events: &[ClientEvent], is: impl Fn(&ClientEvent) -> bool) -> usize {
+    events.iter().position(is).unwrap_or_else(|| panic!("there is none: {events:?}"))
+}
+
+fn produced(seen: &[Seen]) -> usize {
+    seen.iter().filter(|seen| matches!(seen, Seen::Produce(..))).count()
+}
+
+/// The cluster is rebuilt under its addresses: what is given for the old one fails before the news of the new one, and none
+/// of it is sent there.
 #[test]
-fn another_cluster_is_refused() {
+fn finding_k1_nothing_meant_for_one_cluster_is_sent_to_another() {
+    for acks in [-1, 1, 0] {
+        let of = |id| crate::kafka::types::ProduceRequest { acks, ..request(id, 1, &[("b", 0)]) };
+        let mut world = world_of(settings()).up();
+        world.produce(of(1));
+        let broker = world.cluster.broker(1);
+        broker.mode = Mode::Refuse;
+        broker.seen.clear();
+        world.cut(1);
+        world.take_events();
+        world.cluster.others = [(1, "other"), (2, "other")].into();
+        world.produce(of(2));
+        world.cluster.broker(1).mode = Mode::Serve;
+        world.run(Duration::from_secs(5));
+        let events = world.take_events();
+        let failed = place(&events, |event| matches!(event, ClientEvent::ProduceFailed { id: 2, sent: false }));
+        let told = place(&events, |event| matches!(event, ClientEvent::Cluster(id) if **id == *"other"));
+        let metadata = place(&events, |event| matches!(event, ClientEvent::Metadata(_)));
+        assert!(failed < told && told < metadata, "{events:?}");
+        assert_eq!(produced(&world.cluster.broker(1).seen), 0, "acks {acks}");
+        world.produce(of(3));
+        assert_eq!(produced(&world.cluster.broker(1).seen), 1, "acks {acks}");
+    }
+}
+
+/// The broker that leads is rebuilt while the connection for metadata stays: its own connection tells.
+#[test]
+fn finding_k1_every_connection_says_which_cluster_it_leads_to() {
+    let mut world = world_of(settings()).up();
+    world.produce(request(1, 2, &[("a", 1)]));
+    world.cluster.others.insert(2, "other");
+    world.cluster.broker(2).seen.clear();
+    world.cut(2);
+    world.take_events();
+    world.produce(request(2, 2, &[("a", 1)]));
+    world.run(Duration::from_secs(5));
+    assert_eq!(produced(&world.cluster.broker(2).seen), 0, "it belongs to another cluster than the one that is known");
+    let events = world.take_events();
+    assert!(!events.iter().any(|event| matches!(event, ClientEvent::Cluster(_))), "{events:?}");
+    // The others follow.
+    world.cluster.others.insert(1, "other");
+    world.produce(request(3, 2, &[("a", 1)]));
+    world.run(Duration::from_secs(5));
+    let events = world.take_events();
+    place(&events, |event| matches!(event, ClientEvent::Cluster(id) if **id == *"other"));
+    world.produce(request(4, 2, &[("a", 1)]));
+    assert_eq!(produced(&world.cluster.broker(2).seen), 1);
+}
+
+/// Neither is a log of another cluster asked what the known one's holds.
+#[test]
+fn finding_k1_no_log_of_another_cluster_is_asked() {
+    let mut world = world_of(settings()).up();
+    world.cluster.others.insert(1, "other");
+    world.client.ask(super::ask::question(None), world.now);
+    world.run(Duration::from_secs(5));
+    let asked = |seen: &Seen| matches!(seen, Seen::DescribeProducers(_) | Seen::Fetch(..) | Seen::ListOffsets(_));
+    assert!(!world.cluster.broker(1).seen.iter().any(asked));
+    let events = world.take_events();
+    place(&events, |event| matches!(event, ClientEvent::Asked { says: LogSays::Again, .. }));
+}
+
+/// A producer id that is asked for comes from the cluster that was told of.
+#[test]
+fn finding_k1_no_producer_id_comes_before_the_news_of_its_cluster() {
+    let mut world = world_of(settings()).up();
+    world.cut(1);
+    world.cluster.others = [(1, "other"), (2, "other")].into();
+    world.client.want_producer_id(0, world.now);
+    world.run(Duration::from_secs(5));
+    let events = world.take_events();
+    let told = place(&events, |event| matches!(event, ClientEvent::Cluster(_)));
+    assert!(told < place(&events, |event| matches!(event, ClientEvent::ProducerId { .. })), "{events:?}");
+}
+
+/// The new list leads to another cluster, which is used from then on.
+#[test]
+fn finding_k1_a_list_of_another_cluster_is_followed() {
     let mut world = world_of(settings()).up();
     world.cluster.others.insert(2, "other");
     world.client.change(at("10.0.0.2:9092"), world.now);
-    world.cut(1);
     world.run(Duration::from_secs(1));
-    let asked = |seen: &Seen| matches!(seen, Seen::Metadata(..));
-    assert!(world.cluster.broker(2).seen.iter().any(asked), "it was tried");
     let events = world.take_events();
-    assert!(!events.iter().any(|event| matches!(event, ClientEvent::Cluster(_))), "{events:?}");
-    world.cluster.broker(1).seen.clear();
-    world.client.refresh_metadata(world.now);
-    world.run(Duration::from_secs(2));
-    assert!(world.cluster.broker(1).seen.iter().any(asked), "metadata comes from the known cluster");
-    world.produce(request(1, 1, &[("b", 0)]));
-    assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Produced { id: 1, .. })));
+    place(&events, |event| matches!(event, ClientEvent::Cluster(id) if **id == *"other"));
 }

@@ -59,7 +59,10 @@ fn from_bootstrap_to_an_answered_batch() {
     let [ClientEvent::Produced { id: 5, results, throttle_ms: 0 }] = &world.take_events()[..] else { panic!() };
     assert!(matches!(&results[..], [ProduceResult { partition: 1, error: 0, base_offset: 0, .. }]));
     let seen = world.cluster.broker(2).seen.clone();
-    let [Seen::ApiVersions(3), Seen::Produce(12, -1, batches)] = &seen[..] else { panic!("{seen:?}") };
+    let [Seen::ApiVersions(3), Seen::Metadata(12, topics, false), Seen::Produce(12, -1, batches)] = &seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert!(topics.is_empty(), "it is asked for its cluster alone");
     assert_eq!(batches[..], [("a".to_owned(), 1, 5u64.to_be_bytes().repeat(5).into())]);
 }
 

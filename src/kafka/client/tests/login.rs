@@ -66,7 +66,7 @@ fn a_login_comes_before_everything_but_the_versions() {
         assert_eq!(keys(&world), [18, 17, 36, 36, 3]);
         assert!(matches!(world.events[0], ClientEvent::Reachable(true)), "{:?}", world.events);
         world.produce(request(1, 1, &[("b", 0)]));
-        assert_eq!(keys(&world)[5..], [18, 17, 36, 36, 0]);
+        assert_eq!(keys(&world)[5..], [18, 17, 36, 36, 3, 0]);
         assert!(matches!(world.events.last(), Some(ClientEvent::Produced { id: 1, .. })), "{:?}", world.events);
         assert_eq!((world.client.stats().logins, world.client.stats().logins_refused), (2, 0));
         assert_eq!(world.prepared.len(), 2);

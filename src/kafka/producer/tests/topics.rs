@@ -368,3 +368,21 @@ fn idle_topics_make_room_and_come_back_under_a_higher_epoch() {
     hand.answer(&again, 0);
     assert_eq!(hand.delivered(), [0, 8]);
 }
+
+/// What a broker says of partitions has a bound for the cluster; topics that are known go on.
+#[test]
+fn finding_w3_partitions_of_a_cluster_are_bounded() {
+    use crate::kafka::producer::Refusal;
+    use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
+    let mut hand = Hand::new(Settings { topics_max: 10, ..settings() });
+    let half = vec![0; PARTITIONS_OF_CLUSTER_MAX / 2];
+    for (name, leaders) in [("a", &half[..]), ("b", &half[1..]), ("c", &half[..2]), ("d", &half[..1])] {
+        hand.append(name, None);
+        hand.poll();
+        hand.producer.on_metadata(&[topic(name, leaders)], hand.now);
+    }
+    let check = |hand: &Hand, name| hand.producer.check(SINK, name, 100).map(|known| known.is_some());
+    let checked: Vec<_> = ["a", "b", "c", "d"].into_iter().map(|name| check(&hand, name)).collect();
+    assert_eq!(checked, [Ok(true), Ok(true), Err(Refusal::TooManyTopics), Ok(true)]);
+    assert_eq!(hand.stats().refused, 1);
+}

@@ -542,6 +542,13 @@ impl PartitionWindow {
         self.proven_until = Monotonic(0);
     }
 
+    /// All of it is taken back, and what follows begins under an identity that nothing of it had.
+    pub(super) fn begin_again(&mut self) {
+        let mut undone = std::mem::take(&mut self.undone);
+        undone.clear();
+        *self = Self { undone, in_flight: self.in_flight, via: self.via, ..Self::default() };
+    }
+
     fn has_failed(&self) -> bool {
         self.undone.iter().any(|batch| batch.failure().is_some())
     }

@@ -1,0 +1,87 @@
+//! Which cluster this is. Producer IDs, sequence numbers, epochs and offsets belong to a cluster: another one that answers
+//! under the same address (rebuilt, a name that points elsewhere) gives out the same producer IDs again, and would take our
+//! records for another producer's, answer 0 and drop them. So no request goes to a broker of a cluster that is not the
+//! known one.
+//!
+//! Metadata decides which cluster is the known one. Every other connection begins with the question which cluster its broker
+//! belongs to: a process that listens where another one did has a new connection. Brokers that give no cluster ID
+//! (Metadata below 2) are believed.
+
+use std::rc::Rc;
+
+use super::Client;
+use super::lane::Owner;
+use crate::kafka::types::ClientEvent;
+use crate::runtime::seam::Monotonic;
+
+/// The first version of Metadata that tells the cluster ID.
+const TELLS_CLUSTER: i16 = 2;
+
+impl Client {
+    /// A connection may be used, but for the cluster that it leads to: asks for that where it matters.
+    ///
+    /// # Errors
+    /// The question cannot be sent.
+    pub(super) fn introduce(&mut self, owner: Owner, now: Monotonic) -> Result<(), String> {
+        let is_known = self.cluster.is_some();
+        let Some((lane, hands)) = self.lane(owner) else { return Ok(()) };
+        let Some(connection) = lane.connection() else { return Ok(()) };
+        // A login that is renewed is one on a connection that was asked before.
+        if connection.standing.is_established {
+            return Ok(());
+        }
+        let tells = connection.versions().is_some_and(|versions| versions.metadata >= TELLS_CLUSTER);
+        if owner == Owner::Metadata || !is_known || !tells {
+            self.establish(owner, now);
+            return Ok(());
+        }
+        let asked = connection.ask_metadata(Vec::new(), false, &hands.settings, now, &mut hands.effects);
+        if asked { Ok(()) } else { Err("Metadata cannot be asked".to_owned()) }
+    }
+
+    /// Requests may follow.
+    fn establish(&mut self, owner: Owner, now: Monotonic) {
+        if owner == Owner::Metadata {
+            // The first answer says which cluster it is, before any producer ID comes from it.
+            self.topics.unanswered(&[], now);
+        }
+        let Some((lane, hands)) = self.lane(owner) else { return };
+        lane.established(hands);
+        if let Some(connection) = lane.connection() {
+            connection.standing.withdraw(&hands.settings, &mut hands.rng, now);
+        }
+    }
+
+    /// A broker has said which cluster it belongs to. One of another cluster is not used: metadata is asked anew, over a new
+    /// connection, which cluster it is.
+    pub(super) fn on_introduced(&mut self, owner: Owner, cluster: Option<Rc<str>>, now: Monotonic) {
+        let other = self.cluster.as_ref().zip(cluster).filter(|(known, other)| *known != other);
+        let Some((known, other)) = other else {
+            return self.establish(owner, now);
+        };
+        let why = format!("it belongs to the Kafka cluster {other}, not to {known}");
+        if self.metadata.ready_ref().is_some() {
+            // The bootstrap list decides, not what the known cluster said of its brokers.
+            (self.candidate, self.tried) = (0, 0);
+            self.let_go_of_metadata(now, now);
+        }
+        self.fail(owner, &why, now);
+    }
+
+    /// Metadata comes from this cluster, which was not known or is another one than before. All connections lead to the one
+    /// before: what was given to them fails, and then the news is told.
+    pub(super) fn begin_cluster(&mut self, id: Rc<str>, now: Monotonic) {
+        if let Some(before) = self.cluster.replace(Rc::clone(&id)) {
+            tracing::error!(from = %before, to = %id, "another Kafka cluster answers under the same addresses");
+            for owner in self.owners() {
+                if owner != Owner::Metadata {
+                    self.fail(owner, "another Kafka cluster answers", now);
+                }
+            }
+            self.lanes.clear();
+            self.ask_lanes.clear();
+            self.topics.refresh(now);
+        }
+        self.hands.event(ClientEvent::Cluster(id));
+    }
+}
