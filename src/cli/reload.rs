@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::{self, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
+use crate::config::{self, Bindings, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
 use crate::control::ReloadRefused;
 use crate::files::Original;
 use crate::metrics::event::{Event, Field, Kind};
@@ -20,6 +20,8 @@ pub(super) struct Reload {
     config: Config,
     /// What it was read from.
     text: Text,
+    /// What the indexes of variables have meant since the start.
+    bindings: Bindings,
     /// Changes by the API that are not in the file, in the order in which they came.
     edits: Vec<Edit>,
 }
@@ -68,7 +70,8 @@ impl Reload {
     pub(super) fn new(args: &RunArgs, config: &Config, text: Text) -> Self {
         let mut config = config.clone();
         config.share_dead_letters_file();
-        Self { args: args.clone(), config, text, edits: Vec::new() }
+        let bindings = text.bindings();
+        Self { args: args.clone(), config, text, bindings, edits: Vec::new() }
     }
 
     /// Reads the file again. Changes by the API that are not in it stay.
@@ -76,9 +79,17 @@ impl Reload {
         let file = self.file()?;
         let text = config::read(Some(&file)).map_err(mistakes)?;
         // First alone: what is wrong with the file has its place in it.
-        text.resolve(&self.args.overrides()).map_err(mistakes)?;
+        text.resolve_since(&self.args.overrides(), &self.bindings).map_err(mistakes)?;
+        let moved = self.bindings.moved(&text);
+        let replaced = moved.iter().filter(|moved| moved.is_replaced);
+        let replaced: Vec<_> = replaced.map(|moved| format!("{moved}; restart the service")).collect();
+        if !replaced.is_empty() {
+            return Err(ReloadRefused::Mistakes(replaced));
+        }
         let edits = standing(&text, &self.edits).map_err(mistake)?;
-        self.propose(text, edits, false, None)
+        let mut proposal = self.propose(text, edits, false, None)?;
+        proposal.warnings.extend(moved.iter().map(ToString::to_string));
+        Ok(proposal)
     }
 
     /// What is in force: for what its files say.
@@ -124,6 +135,10 @@ impl Reload {
         let (own, others): (Vec<Edit>, Vec<Edit>) = edits.iter().cloned().partition(is_same);
         let (written, _) = file.edited(&own).map_err(mistake)?;
         self.resolve(&written, &[])?;
+        if let Some(moved) = self.bindings.moved(&written).first() {
+            let why = format!("{moved}: persist=true would change what the variable means; correct its index first");
+            return Err(ReloadRefused::NotNow(why));
+        }
         // What else has changed in the file since it was read waits for a reload.
         let text = if file == self.text { written.clone() } else { self.text.edited(&own).map_err(mistake)?.0 };
         let others = standing(&text, &others).map_err(mistake)?;
@@ -178,7 +193,7 @@ impl Reload {
     /// What a text means with these edits.
     fn resolve(&self, text: &Text, edits: &[Edit]) -> Result<Config, ReloadRefused> {
         let (edited, _) = text.edited(edits).map_err(mistake)?;
-        let resolved = edited.resolve(&self.args.overrides());
+        let resolved = edited.resolve_since(&self.args.overrides(), &self.bindings);
         let mut config =
             resolved.map_err(|problems| mistakes(if edits.is_empty() { problems } else { placeless(problems) }))?;
         if !edits.is_empty() {

@@ -37,7 +37,7 @@ impl Part {
     }
 
     /// The key that holds the name, in a part that is a list.
-    const fn name_key(self) -> &'static str {
+    pub(super) const fn name_key(self) -> &'static str {
         match self {
             Self::Listener => "bind",
             Self::Sink | Self::Cluster => "name",

@@ -7,6 +7,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::bindings::Bindings;
 use super::keys::{self, Key, Kind, LATER, Section};
 use super::problem::{Fault, nearest};
 use super::reader::{Place, Source, table_in};
@@ -79,8 +80,16 @@ enum Home {
     Named(String),
 }
 
-/// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name.
-pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], source: &mut Source<'_>) {
+/// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name. `bindings`: what
+/// their indexes meant at the start; `None`: this is the start.
+pub(super) fn merge<'a>(
+    root: &mut DeTable<'a>,
+    variables: &'a [Variable],
+    bindings: Option<&Bindings>,
+    source: &mut Source<'_>,
+) {
+    let now = Bindings::of(root);
+    let start = bindings.unwrap_or(&now);
     let known = Section::ALL.map(|section| (section, names(root, section)));
     let names = |section: Section| {
         known.iter().find(|(of, _)| *of == section).map_or(&[] as &[String], |(_, names)| names.as_slice())
@@ -92,6 +101,15 @@ pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], sourc
             // Many environments name an image's version or a chart's release like this.
             (Err(_), _) => source.warn_variable(name, Fault::new("has no effect: it is not a setting of Forebay")),
             (Ok(_), None) => source.report_variable(name, Fault::new("is not UTF-8")),
+            (Ok((Home::Item(at), key)), Some(value)) => match start.place(&now, key.section.root(), at) {
+                Ok(Some(place)) => found.push((Home::Item(place), key, name, value)),
+                Ok(None) => {
+                    let whose = start.said(key.section.root(), at);
+                    let fault = Fault::new(format!("has no effect: {whose}, for which it was at the start, is gone"));
+                    source.warn_variable(name, fault.hint("unset it, or correct its index, before the next start"));
+                }
+                Err(fault) => source.report_variable(name, fault),
+            },
             (Ok((home, key)), Some(value)) => found.push((home, key, name, value)),
         }
     }
@@ -111,6 +129,14 @@ pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], sourc
             Ok(()) => source.place(Place { span, variable: name.clone(), path: path(key, &home) }),
             Err(fault) => source.report_variable(name, fault),
         }
+    }
+}
+
+/// The list that a variable's key is in, and its index there.
+pub(super) fn index(name: &str) -> Option<(Section, usize)> {
+    match find(name, |_| &[]) {
+        Ok((Home::Item(at), key)) => Some((key.section.root(), at)),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@
 //! the defaults have one home. Variables of the environment are put into the tree before the walk ([`environment`]).
 
 mod auth;
+mod bindings;
 mod binds;
 mod change;
 mod clusters;
@@ -46,6 +47,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use bindings::{Bindings, Moved};
 pub use change::{Change, LISTENER_PLACES_MAX};
 pub use data_dir_id::DataDirId;
 pub(crate) use edit::Met;
@@ -157,7 +159,15 @@ impl Text {
     /// # Errors
     /// Everything that is wrong with any of them.
     pub fn resolve(&self, overrides: &Overrides) -> Result<Config, Problems> {
-        parse_all(&self.text, &self.name, &environment::read(), overrides, cores())
+        parse_all(&self.text, &self.name, &environment::read(), None, overrides, cores())
+    }
+
+    /// The same while the service runs: the indexes of variables mean what they did at the start.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn resolve_since(&self, overrides: &Overrides, start: &Bindings) -> Result<Config, Problems> {
+        parse_all(&self.text, &self.name, &environment::read(), Some(start), overrides, cores())
     }
 }
 
@@ -207,7 +217,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
 
 /// The same for a machine on which the process may use `cores` cores.
 fn parse_with(text: &str, file: &str, overrides: &Overrides, cores: usize) -> Result<Config, Problems> {
-    parse_all(text, file, &[], overrides, cores)
+    parse_all(text, file, &[], None, overrides, cores)
 }
 
 /// The same with variables of an environment.
@@ -215,6 +225,7 @@ fn parse_all(
     text: &str,
     file: &str,
     variables: &[environment::Variable],
+    bindings: Option<&Bindings>,
     overrides: &Overrides,
     cores: usize,
 ) -> Result<Config, Problems> {
@@ -222,7 +233,7 @@ fn parse_all(
     let (mut tree, errors) = toml::de::DeTable::parse_recoverable(text);
     if errors.is_empty() {
         java::translate(tree.get_mut(), &source);
-        environment::merge(tree.get_mut(), variables, &mut source);
+        environment::merge(tree.get_mut(), variables, bindings, &mut source);
     }
     // What the parser made of a broken file would only give problems that are none: they wait for the next run.
     let config =

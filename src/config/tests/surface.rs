@@ -4,7 +4,7 @@ use super::*;
 
 fn read_env(text: &str, variables: &[(&str, &str)]) -> Result<Config, Problems> {
     let variables: Vec<_> = variables.iter().map(|(n, v)| ((*n).to_owned(), Some((*v).to_owned()))).collect();
-    parse_all(text, "forebay.toml", &variables, &Overrides::default(), 2)
+    parse_all(text, "forebay.toml", &variables, None, &Overrides::default(), 2)
 }
 
 fn said(text: &str, name: &str, value: &str) -> String {
@@ -169,7 +169,7 @@ fn the_schema_has_every_key() {
 fn a_variable_that_is_no_setting_is_a_warning_and_one_that_looks_like_one_a_problem() {
     let with = |name: &str| {
         let variables = [(name.to_owned(), Some("1".to_owned()))];
-        parse_all("", "test", &variables, &Overrides::default(), 1)
+        parse_all("", "test", &variables, None, &Overrides::default(), 1)
     };
     for name in ["FOREBAY_VERSION", "FOREBAY_IMAGE_TAG", "FOREBAY_RELEASE_NAME"] {
         let config = with(name).unwrap_or_else(|problems| panic!("{problems}"));

@@ -24,7 +24,7 @@ fn what_is_said_and_what_is_not() {
     assert!(long.listeners[0].tls.as_ref().is_some_and(|tls| tls.is_web));
     assert_eq!(good(&listener("tls", TLS)).listeners[0].ws, None);
     let variables = [("FOREBAY_LISTENER_0_WS_PATH".to_owned(), Some("/x".to_owned()))];
-    let config = parse_all(&listener("ws", ""), "f", &variables, &Overrides::default(), 1);
+    let config = parse_all(&listener("ws", ""), "f", &variables, None, &Overrides::default(), 1);
     assert_eq!(config.unwrap_or_else(|all| panic!("{all}")).listeners[0].ws.as_ref().map(|ws| &*ws.path), Some("/x"));
 }
 
