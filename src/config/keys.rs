@@ -409,8 +409,8 @@ pub(super) const KEYS: &[Key] = keys! {
 
     Service.sandbox: Flag, Is("true"),
         "Whether the service gives up what it does not need while it serves: writing outside its own directories, starting programs, and \
-         system calls that only an intruder would make. What the kernel does not support is left out; the event `sandboxed` says how far it \
-         goes.";
+         system calls that only an intruder would make. What the kernel does not support, or a container's \
+         seccomp profile does not allow, is left out, with a warning (`sandbox_incomplete`).";
 
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
         "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"` disables them.";
