@@ -34,7 +34,7 @@ enum Stored {
     /// SHA-256. The tokens that `forebay token` makes are random: no slower hash would make them harder to guess.
     Fast([u8; 32]),
     /// argon2id, as earlier versions wrote it.
-    Slow(PasswordHash),
+    Slow(Box<PasswordHash>),
 }
 
 struct Token {
@@ -180,7 +180,7 @@ impl Tokens {
     /// The place of a token with a slow hash: tens of milliseconds for each of the file.
     fn verify(&self, presented: &str) -> Option<usize> {
         let fits = |token: &Token| match &token.stored {
-            Stored::Slow(hash) => Argon2::default().verify_password(presented.as_bytes(), hash).is_ok(),
+            Stored::Slow(hash) => Argon2::default().verify_password(presented.as_bytes(), &**hash).is_ok(),
             Stored::Fast(_) => false,
         };
         let place = self.tokens.iter().position(fits)?;
@@ -200,7 +200,7 @@ fn stored(hash: &str) -> Option<Stored> {
         let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
         return bytes.filter(|_| is_hex)?.try_into().ok().map(Stored::Fast);
     }
-    PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT).map(Stored::Slow)
+    PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT).map(Box::new).map(Stored::Slow)
 }
 
 /// Who asks, for events; `None`: somebody on this machine, without a token.
@@ -295,14 +295,8 @@ fn near(is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem
         let detail = "without tokens /api/v1 is for this machine only; control.tokens_file admits others";
         return Err(forbidden(detail.to_owned()));
     }
+    of_loopback(headers, "ask at http://127.0.0.1, or set control.tokens_file")?;
     let host = text(header::HOST);
-    if let Some(host) = host
-        && !is_loopback(host)
-    {
-        return Err(forbidden(format!(
-            "the host {host:?} is not this machine's loopback; ask at http://127.0.0.1, or set control.tokens_file"
-        )));
-    }
     // Another port is another site: whoever may listen on one could serve pages there.
     let is_own_page = |origin: &str| {
         let page = origin.split_once("://").map(|(_, page)| page);
@@ -313,6 +307,26 @@ fn near(is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem
             Err(forbidden(format!("a change that comes from a page of {origin}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether the page of a browser that asks can be one of this machine's loopback: a foreign one can have its own name lead here.
+fn of_loopback(headers: &HeaderMap, cure: &str) -> Result<(), Problem> {
+    let host = headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
+    match host {
+        Some(host) if !is_loopback(&host) => {
+            let detail = format!("the host {host:?} is not this machine's loopback; {cure}");
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lets through who asks what needs no token, on a control address that only this machine can reach.
+pub(super) async fn guard_of_loopback(request: Request, next: Next) -> Response {
+    match of_loopback(request.headers(), "ask at http://127.0.0.1; a proxy has to send its own Host") {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
 }
 
