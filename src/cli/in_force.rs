@@ -550,7 +550,7 @@ mod tests {
             let name = sink["name"].as_str().expect("a name").to_owned();
             edits.push(Edit { part: Part::Sink, name, to: keys(sink) });
         }
-        let (edited, _) = text.edited(&edits).expect("TOML");
+        let (edited, _) = text.edited(&edits, &crate::config::Beside::default()).expect("TOML");
         let mut again =
             crate::config::parse(&edited.text, "t").unwrap_or_else(|problems| panic!("{problems}\n{edited:?}"));
         again.share_dead_letters_file();

@@ -85,6 +85,16 @@ impl Bindings {
         Ok(list.iter().enumerate().filter(|(_, other)| *other == name).nth(nth).map(|(place, _)| place))
     }
 
+    /// The name in the text of the item that index `at` meant at the start.
+    pub(super) fn name(&self, part: Part, at: usize) -> Option<&String> {
+        self.list(part.table()).get(at)?.as_ref()
+    }
+
+    /// The place of an item with this name.
+    pub(super) fn position(&self, part: Part, name: &str) -> Option<usize> {
+        self.list(part.table()).iter().position(|known| known.as_deref() == Some(name))
+    }
+
     /// What index `at` means, in words.
     pub(super) fn said(&self, section: Section, at: usize) -> String {
         match self.meaning(section, at) {

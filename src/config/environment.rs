@@ -73,7 +73,7 @@ fn is_of_a_section(name: &str) -> bool {
 
 /// The table at the top of the file that a variable's key is in, or in a part of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Home {
+pub(super) enum Home {
     Table,
     Item(usize),
     /// One of several with names.
@@ -140,6 +140,11 @@ pub(super) fn index(name: &str) -> Option<(Section, usize)> {
     }
 }
 
+/// The table and the key that a variable is for, where there are these clusters.
+pub(super) fn place(name: &str, clusters: &[String]) -> Option<(Home, &'static Key)> {
+    find(name, |section| if section == Section::Kafka { clusters } else { &[] }).ok()
+}
+
 fn path(key: &Key, home: &Home) -> String {
     let root = key.section.root().name();
     let part = key.section.parent().map_or(String::new(), |(_, part)| format!("{part}."));
@@ -151,7 +156,7 @@ fn path(key: &Key, home: &Home) -> String {
 }
 
 /// Names of the file's clusters, or of its other tables with names.
-fn names(root: &DeTable<'_>, section: Section) -> Vec<String> {
+pub(super) fn names(root: &DeTable<'_>, section: Section) -> Vec<String> {
     match root.get(section.name()).map(Spanned::get_ref).filter(|_| section.example_name().is_some()) {
         Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().to_string()).collect(),
         _ => Vec::new(),

@@ -22,6 +22,7 @@ mod jwt;
 mod kafka_names;
 mod kafka_tls;
 mod keys;
+mod overridden;
 mod problem;
 mod reader;
 mod reference;
@@ -55,6 +56,7 @@ pub use edit::{Edit, Part, To};
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::example;
 pub(crate) use files::{exposes_a_login, not_allowed};
+pub use overridden::Beside;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
