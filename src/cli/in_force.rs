@@ -147,6 +147,8 @@ fn listener(of: &crate::config::Listener) -> Value {
         "open": of.is_open,
         "connections_max": of.connections_max,
         "connect_rate": of.connect_rate,
+        "proxy_from": (!of.proxy_from.is_empty())
+            .then(|| of.proxy_from.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "proxy_protocol": proxy_protocol,
         "answer_timeout": time(of.answer_timeout),
         "receipts": of.receipts,

@@ -124,8 +124,8 @@ fn what_was_stored_comes_to_kafka_after_every_kill() {
 /// Keys and passwords do not get to a disk with the memory of a process that ends.
 #[test]
 fn finding_w6_a_process_that_aborts_leaves_no_core() {
-    let mut service = Service::start(&config_with("", SINK));
-    // Else there would be none anyway.
+    // With the sandbox, or without the limit, there would be none anyway.
+    let mut service = Service::start(&config_with("sandbox = false", SINK));
     let limit = format!("--pid={}", service.pid());
     run(tool("prlimit").args([limit.as_str(), "--core=unlimited"]));
     service.signal("ABRT");
