@@ -1,7 +1,9 @@
 //! Where a connection comes from, as bounds count it: an IPv4 address, or the network of an IPv6 address, of which one
-//! machine has 2^64.
+//! machine has 2^64. And networks of addresses, as a configuration names them.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,6 +26,57 @@ impl Address {
     }
 }
 
+/// The addresses that begin with the same bits: `10.0.0.0/8`, `2001:db8::/32`; without a length a single one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    first: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    /// Whether an address is in it. A mapped IPv4 address is an IPv4 address.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.first, address.to_canonical()) {
+            (IpAddr::V4(first), IpAddr::V4(other)) => {
+                (first.to_bits() ^ other.to_bits()).checked_shr(u32::BITS - self.bits).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(first), IpAddr::V6(other)) => {
+                (first.to_bits() ^ other.to_bits()).checked_shr(u128::BITS - self.bits).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.bits)
+    }
+}
+
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let first: IpAddr = address.parse().map_err(|_| "is no IP address")?;
+        let max = if first.is_ipv4() { u32::BITS } else { u128::BITS };
+        let bits =
+            bits.map_or(Ok(max), |bits| bits.parse::<u32>().map_err(|_| "has no number of bits behind the /"))?;
+        if bits > max {
+            return Err("has more bits than an address");
+        }
+        let network = Self { first, bits };
+        // `10.1.2.3/8` may be meant as the one address or as the whole network.
+        let rest = match first {
+            IpAddr::V4(v4) => u128::from(v4.to_bits().checked_shl(bits).unwrap_or(0)),
+            IpAddr::V6(v6) => v6.to_bits().checked_shl(bits).unwrap_or(0),
+        };
+        if rest == 0 { Ok(network) } else { Err("has bits behind the network's") }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +89,34 @@ mod tests {
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    /// Whose word is taken for a device's address.
+    #[test]
+    fn finding_w4_networks() {
+        let is_in = |network: &str, address: &str| {
+            let network: Network = network.parse().unwrap_or_else(|why| panic!("{network} {why}"));
+            network.contains(address.parse().unwrap())
+        };
+        for (network, address, wanted) in [
+            ("10.0.0.0/8", "10.255.0.1", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.0/8", "::ffff:10.0.0.1", true),
+            ("10.0.0.7", "10.0.0.7", true),
+            ("10.0.0.7", "10.0.0.6", false),
+            ("0.0.0.0/0", "203.0.113.9", true),
+            ("0.0.0.0/0", "2001:db8::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("2001:db8::/32", "2001:db8:ffff::1", true),
+            ("2001:db8::/32", "2001:db9::1", false),
+            ("::1/128", "::1", true),
+        ] {
+            assert_eq!(is_in(network, address), wanted, "{network} {address}");
+        }
+        for wrong in
+            ["", "10.0.0", "10.0.0.0/33", "10.0.0.1/8", "10.0.0.0/", "proxy.example/8", "2001:db8::1/32", "::/129"]
+        {
+            assert!(wrong.parse::<Network>().is_err(), "{wrong}");
+        }
     }
 }

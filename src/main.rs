@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, SpoolCommand, TopicsCommand, man, topics};
 use forebay::config::{self, LogFormat, Problems};
+use forebay::secure::keep_out_of_dumps;
 
 fn main() -> ExitCode {
+    keep_out_of_dumps();
     match cli::parse() {
         Command::Run(args) => with(args.load_text(), args.log_format, |loaded| cli::run::run(&args, loaded)),
         Command::Check(args) => {

@@ -1,23 +1,19 @@
 //! Enhanced authentication (MQTT 5, section 4.12): the method `SCRAM-SHA-256`, in which a client proves that it knows its
 //! password without sending it. Two messages of the client, two of ours; a few hashes on the core that reads the client.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use ring::{digest, hmac};
 
 use crate::secure::scram::server::{self, Failure, KEY_BYTES, Opening, Record};
 
-use super::password::{self, SALT_BYTES, SCRAM_ITERATIONS, Stored};
+use super::password;
 use super::policy::{Admission, By, Method, Policy, Refusal};
 
 /// The name of the method.
 pub const SCRAM: &str = "SCRAM-SHA-256";
-/// So many lines at the start of a file make the key of its decoys.
-const KEY_LINES: usize = 2;
 
 /// An exchange that has begun: the client's last message is awaited.
 pub struct Exchange {
@@ -45,7 +41,7 @@ impl Policy {
         let nonce = password::random::<18>().map_err(|_| Refusal::Exchange("no random numbers"))?;
         let name = opening.user();
         // Always made: a user that is known must not be answered sooner.
-        let (salt, iterations) = users.decoys().of(name);
+        let (salt, iterations) = users.decoys().scram(name);
         let user = users.get(name).and_then(|user| Some((user.print, user.stored.scram()?)));
         let nothing = [0; KEY_BYTES];
         let decoy = Record { salt: &salt, iterations, stored: &nothing, server: &nothing };
@@ -87,47 +83,6 @@ fn refusal(failure: Failure) -> Refusal {
     match failure {
         Failure::Malformed(what) => Refusal::Exchange(what),
         Failure::WrongProof => Refusal::Credentials,
-    }
-}
-
-/// What is told to users that a file does not have: always the same salt for the same name, also after a restart and from
-/// another service with this file, and what most lines have of iterations (docs/decisions/0123).
-#[derive(Debug)]
-pub(super) struct Decoys {
-    key: hmac::Key,
-    iterations: u32,
-    salt_bytes: usize,
-}
-
-impl Default for Decoys {
-    fn default() -> Self {
-        Self::new([])
-    }
-}
-
-impl Decoys {
-    /// Of the lines of a file, in their order.
-    pub(super) fn new<'a>(lines: impl IntoIterator<Item = &'a Stored>) -> Self {
-        let mut key = digest::Context::new(&digest::SHA256);
-        let mut counts: HashMap<(u32, usize), u32> = HashMap::new();
-        for (place, record) in lines.into_iter().filter_map(Stored::scram).enumerate() {
-            *counts.entry((record.iterations, record.salt.len())).or_default() += 1;
-            if place < KEY_LINES {
-                key.update(record.stored);
-                key.update(record.server);
-            }
-        }
-        // Of two that are as common, the same at every start.
-        let common = counts.into_iter().max_by_key(|(of, count)| (*count, *of));
-        let (iterations, salt_bytes) = common.map_or((SCRAM_ITERATIONS, SALT_BYTES), |(of, _)| of);
-        Self { key: hmac::Key::new(hmac::HMAC_SHA512, key.finish().as_ref()), iterations, salt_bytes }
-    }
-
-    /// Salt and iterations of a name.
-    fn of(&self, name: &str) -> (Vec<u8>, u32) {
-        let made = hmac::sign(&self.key, name.as_bytes());
-        let salt = made.as_ref().iter().copied().cycle().take(self.salt_bytes).collect();
-        (salt, self.iterations)
     }
 }
 

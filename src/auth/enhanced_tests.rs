@@ -15,7 +15,9 @@ fn policy(dir: &Path, chain: &[Method]) -> Arc<Policy> {
         let carol = password::sha512_of(b"secret").unwrap();
         std::fs::write(&file, format!("ada:{ada}\nbob:{bob}\ncarol:{carol}\n")).unwrap();
     }
-    let settings = Settings { password_file: Some(file), ..Settings::new("devices", chain) };
+    std::fs::write(dir.join("key"), dir.display().to_string()).unwrap();
+    let decoy_key = Some(dir.join("key"));
+    let settings = Settings { password_file: Some(file), decoy_key, ..Settings::new("devices", chain) };
     Arc::new(Policy::load(&settings).unwrap())
 }
 
@@ -93,21 +95,6 @@ fn an_unknown_user_is_told_what_a_known_one_could_be_and_always_the_same() {
     assert_eq!(told(&self::policy(dir.path(), &[Method::Scram]), "dave"), before);
     let other = tempfile::tempdir().unwrap();
     assert_ne!(told(&self::policy(other.path(), &[Method::Scram]), "dave"), before, "another file, another key");
-}
-
-#[test]
-fn a_decoy_has_what_most_lines_have() {
-    let line = |iterations: u32, salt: &[u8]| {
-        let key = base64::engine::general_purpose::STANDARD.encode([7; 32]);
-        let salt = base64::engine::general_purpose::STANDARD.encode(salt);
-        Stored::parse(&format!("SCRAM-SHA-256${iterations}:{salt}${key}:{key}")).unwrap()
-    };
-    let (common, rare) = (line(10_000, &[1; 64]), line(4_096, &[1; 16]));
-    for lines in [vec![&common, &rare, &common], vec![&rare, &common, &common]] {
-        let (salt, iterations) = Decoys::new(lines).of("dave");
-        assert_eq!((salt.len(), iterations), (64, 10_000));
-    }
-    assert_eq!(Decoys::default().of("dave").1, SCRAM_ITERATIONS);
 }
 
 proptest! {

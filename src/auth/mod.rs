@@ -3,6 +3,7 @@
 
 mod access;
 pub mod acl;
+mod decoys;
 mod enhanced;
 pub mod jwt;
 mod limits;
@@ -16,6 +17,7 @@ mod shares;
 mod users;
 
 pub use self::access::Access;
+pub use self::decoys::KEY_FILE as DECOY_KEY_FILE;
 pub use self::enhanced::{Exchange, SCRAM};
 pub use self::limits::Limits;
 pub use self::pace::Pace;

@@ -41,7 +41,7 @@ pub(super) const SCRAM_ITERATIONS: u32 = 4_096;
 const SHA512_SALT_BYTES: usize = 12;
 
 /// See the module.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stored {
     form: Form,
     salt: Vec<u8>,
@@ -50,7 +50,7 @@ pub struct Stored {
     keys: Option<Box<[[u8; KEY_BYTES]; 2]>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
     Sha512,
     Pbkdf2 { iterations: NonZeroU32 },
@@ -159,15 +159,11 @@ impl Stored {
         Some(Record { salt: &self.salt, iterations: iterations.get(), stored, server })
     }
 
-    /// One that costs the same to check and that no password fits: unknown users are answered as late as known ones.
+    /// One that costs the same to check and that no password fits: unknown users are answered as late as known ones. Equal for
+    /// those that cost the same.
     #[must_use]
     pub fn decoy(&self) -> Self {
-        Self { form: self.form, salt: self.salt.clone(), hash: vec![0; self.hash.len()], keys: None }
-    }
-
-    /// What tells those that cost the same.
-    pub(super) fn cost(&self) -> impl std::hash::Hash + Eq + Copy + use<> {
-        self.form
+        Self { form: self.form, salt: vec![0; self.salt.len()], hash: vec![0; self.hash.len()], keys: None }
     }
 
     /// All of it as bytes: what a proof of a password is for.

@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::secure::{CertificateId, IdentityField, identify};
 
 use super::acl::{Acl, Grants, RoleRules};
+use super::decoys::Key;
 use super::jwt::{self, Source, Tokens};
 use super::limits::Limits;
 use super::password::Stored;
@@ -72,6 +73,8 @@ pub struct Settings {
     pub password_file: Option<PathBuf>,
     /// The longest password that is compared, in bytes.
     pub password_bytes_max: usize,
+    /// File of the key by which unknown users are answered; `None`, or where it is not there: another key each time.
+    pub decoy_key: Option<PathBuf>,
     /// What may be touched; `None`: everything.
     pub acl_file: Option<PathBuf>,
     /// What tokens can grant by name.
@@ -157,6 +160,7 @@ impl Settings {
             jwt: None,
             password_file: None,
             password_bytes_max: PASSWORD_BYTES_DEFAULT,
+            decoy_key: None,
             acl_file: None,
             roles: Vec::new(),
             client_ids: ClientIds::Any,
@@ -257,11 +261,10 @@ impl Policy {
         settings.hash(&mut print);
         let keys = settings.jwt.as_ref().filter(|_| settings.chain.contains(&Method::Jwt));
         let tokens = keys.and_then(|jwt| match &jwt.keys {
-            // It has not been fetched yet, or is too old.
-            Source::JwksUrl(remote) if !remote.file.exists() => Some(Tokens::without_keys(jwt)),
+            Source::JwksUrl(remote) => Some(fetched(jwt, &remote.file, &mut print)),
             keys => file(Some(keys.file()), |bytes| Tokens::new(jwt, bytes), &mut print, &mut problems),
         });
-        let users = |bytes: &[u8]| Users::parse(text(bytes)?);
+        let users = |bytes: &[u8]| Users::parse(text(bytes)?, Key::of(settings.decoy_key.as_deref()));
         let acl = |bytes: &[u8]| Acl::parse(text(bytes)?);
         let users = file(settings.password_file.as_deref(), users, &mut print, &mut problems);
         let acl = file(settings.acl_file.as_deref(), acl, &mut print, &mut problems);
@@ -342,7 +345,7 @@ impl Policy {
                 }
                 (Method::Password, Some(name), Some(users)) => {
                     let Some(user) = users.get(name) else {
-                        decoy = users.decoy().zip(claim.password);
+                        decoy = users.decoys().password(name).zip(claim.password);
                         continue;
                     };
                     let Some(password) = claim.password else { return Judgement::Refuse(Refusal::Credentials) };
@@ -437,6 +440,22 @@ impl Policy {
     pub fn role(&self, name: &str) -> Option<&RoleRules> {
         self.roles.get(name)
     }
+}
+
+/// The keys of a set that is fetched, as far as there is a copy: it may not have been fetched yet, or be too old. A copy that is
+/// damaged counts as none: the next fetch, which a start begins with, brings a good one.
+fn fetched(jwt: &jwt::Settings, copy: &Path, print: &mut DefaultHasher) -> Tokens {
+    if !copy.exists() {
+        return Tokens::without_keys(jwt);
+    }
+    let tokens = read(copy).and_then(|bytes| {
+        bytes.hash(print);
+        Tokens::new(jwt, &bytes)
+    });
+    tokens.unwrap_or_else(|why| {
+        tracing::warn!(file = %copy.display(), why, "the copy of a key set cannot be used: no token is accepted until it is fetched again");
+        Tokens::without_keys(jwt)
+    })
 }
 
 /// What a file holds, if there is one. What is wrong with it goes to `problems`.

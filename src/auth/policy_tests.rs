@@ -390,3 +390,56 @@ fn a_token_says_what_its_bearer_may_touch() {
     let Judgement::Ask(question) = with.judge(with_token("x", &token, WALL_MS)) else { panic!("it takes long") };
     assert_eq!(question.answer().map(|_| ()), Err(Refusal::Token(jwt::Fault::Acl)));
 }
+
+/// A copy of a key set that is damaged counts as none: a start goes on, and the next fetch brings another one.
+#[test]
+fn finding_l5_a_damaged_copy_of_a_key_set_counts_as_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Signer::eddsa();
+    let with_file = with_tokens(dir.path(), &[Method::Jwt], &[signer.jwk(None)]);
+    let remote = jwt::Remote {
+        url: crate::secure::Url::parse("https://example.org/keys").unwrap(),
+        ca_file: None,
+        refresh: Duration::from_secs(600),
+        stale_max: Duration::from_secs(3_600),
+        file: dir.path().join("copy.json"),
+    };
+    let mut settings = with_file.settings().clone();
+    settings.jwt.as_mut().unwrap().keys = jwt::Source::JwksUrl(remote.clone());
+    let keys = || {
+        let policy = Policy::load(&settings).unwrap_or_else(|problems| panic!("{problems:?}"));
+        policy.tokens().unwrap().keys().len()
+    };
+    let good = set(&[signer.jwk(None)]);
+    assert_eq!(keys(), 0, "not fetched yet");
+    for damaged in [&good[..good.len() / 2], b"", b"{}", &[0; 64], b"\xff"] {
+        std::fs::write(&remote.file, damaged).unwrap();
+        assert_eq!(keys(), 0);
+    }
+    std::fs::write(&remote.file, vec![b' '; 20 << 20]).unwrap();
+    assert_eq!(keys(), 0, "too long");
+    std::fs::write(&remote.file, &good).unwrap();
+    assert_eq!(keys(), 1);
+    // A file that the configuration names is a mistake in it.
+    settings.jwt.as_mut().unwrap().keys = jwt::Source::JwksFile(remote.file.clone());
+    std::fs::write(&remote.file, "{}").unwrap();
+    assert!(Policy::load(&settings).is_err());
+}
+
+/// Unknown users take as long as known ones do: some of them one time, some the other, and each always the same.
+#[test]
+fn finding_s13_an_unknown_user_of_a_mixed_file_may_take_long() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("key"), "a key").unwrap();
+    let without = policy(dir.path(), &[Method::Password]);
+    let settings = Settings { decoy_key: Some(dir.path().join("key")), ..without.settings().clone() };
+    let policy = Arc::new(Policy::load(&settings).unwrap());
+    let takes_long = |name: &str| {
+        let (outcome, was_asked) = judged(&policy, Some(name), Some("one"));
+        assert_eq!(outcome, Err(Refusal::Credentials));
+        was_asked
+    };
+    let all: Vec<bool> = (0..40).map(|n| takes_long(&format!("user-{n}"))).collect();
+    assert!(all.contains(&true) && all.contains(&false), "{all:?}");
+    assert_eq!(all, (0..40).map(|n| takes_long(&format!("user-{n}"))).collect::<Vec<_>>());
+}

@@ -4,16 +4,14 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use super::enhanced::Decoys;
+use super::decoys::{Decoys, Key};
 use super::password::Stored;
 use crate::secure::is_identity;
 
 /// The users of a file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Users {
     by_name: HashMap<Box<str>, User>,
-    /// Costs what most of them cost; `None`: there are no users.
-    decoy: Option<Arc<Stored>>,
     decoys: Decoys,
 }
 
@@ -27,11 +25,11 @@ pub struct User {
 }
 
 impl Users {
-    /// Reads a file.
+    /// Reads a file. `key`: of its decoys.
     ///
     /// # Errors
     /// Which line is wrong and why: the first one.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, key: Key) -> Result<Self, String> {
         let mut by_name = HashMap::new();
         let mut lines = Vec::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -49,13 +47,8 @@ impl Users {
                 return Err(format!("line {number} has the user {name:?} for the second time"));
             }
         }
-        let mut costs = HashMap::new();
-        for user in by_name.values() {
-            *costs.entry(user.stored.cost()).or_insert(0_u32) += 1;
-        }
-        let common = by_name.values().max_by_key(|user| costs[&user.stored.cost()]);
-        let decoy = common.map(|user| Arc::new(user.stored.decoy()));
-        Ok(Self { by_name, decoy, decoys: Decoys::new(lines.iter().map(|stored| &**stored)) })
+        let decoys = Decoys::new(key, lines.iter().map(|stored| &**stored));
+        Ok(Self { by_name, decoys })
     }
 
     /// A user.
@@ -64,13 +57,7 @@ impl Users {
         self.by_name.get(name)
     }
 
-    /// What a password of an unknown user is compared with, so that it takes as long.
-    #[must_use]
-    pub fn decoy(&self) -> Option<&Arc<Stored>> {
-        self.decoy.as_ref()
-    }
-
-    /// What unknown users of SCRAM are told.
+    /// What unknown users are compared with and told.
     pub(super) fn decoys(&self) -> &Decoys {
         &self.decoys
     }
@@ -98,35 +85,31 @@ mod tests {
     use super::super::password;
     use super::*;
 
+    fn parse(text: &str) -> Result<Users, String> {
+        Users::parse(text, Key::of(None))
+    }
+
     /// X28: mosquitto's password file as it is.
     #[test]
     fn a_file_as_mosquitto_passwd_leaves_it() {
         let hash = password::sha512_of(b"one").unwrap();
-        let users = Users::parse(&format!("# devices\n\nalice:{hash}\nbob smith:{hash}\n")).unwrap();
+        let users = parse(&format!("# devices\n\nalice:{hash}\nbob smith:{hash}\n")).unwrap();
         assert_eq!(users.len(), 2);
         assert!(users.get("bob smith").is_some_and(|user| user.stored.matches(b"one")));
-        assert!(users.get("carol").is_none() && users.decoy().is_some_and(|decoy| !decoy.matches(b"one")));
-        assert!(Users::parse("").unwrap().is_empty());
+        assert!(
+            users.get("carol").is_none()
+                && users.decoys().password("carol").is_some_and(|decoy| !decoy.matches(b"one"))
+        );
+        assert!(parse("").unwrap().is_empty());
     }
 
     /// X34: a changed line is another one.
     #[test]
     fn a_changed_password_has_another_print() {
         let (one, two) = (password::sha512_of(b"one").unwrap(), password::sha512_of(b"one").unwrap());
-        let print = |hash: &str| Users::parse(&format!("alice:{hash}")).unwrap().get("alice").unwrap().print;
+        let print = |hash: &str| parse(&format!("alice:{hash}")).unwrap().get("alice").unwrap().print;
         assert_ne!(print(&one), print(&two));
         assert_eq!(print(&one), print(&one));
-    }
-
-    /// X27: an unknown user is compared with the hash that most lines have.
-    #[test]
-    fn the_decoy_costs_what_most_cost() {
-        let quick = password::sha512_of(b"one").unwrap();
-        let slow = "$7$101$MavqqpE2gfo1n4VR$mFZAp2VWQiGPhWi5JVfWIO8jRCut00T8eF251/SdScO4dk/xcz7flBXITHlVto72EjtnJqkUjxLraPTZd3WTaA==";
-        let users = Users::parse(&format!("a:{slow}\nb:{quick}\nc:{slow}\n")).unwrap();
-        assert!(!users.decoy().unwrap().is_quick());
-        let users = Users::parse(&format!("a:{slow}\nb:{quick}\nc:{quick}\n")).unwrap();
-        assert!(users.decoy().unwrap().is_quick());
     }
 
     /// X28: a wrong line or a user that is there twice refuses the file.
@@ -139,7 +122,7 @@ mod tests {
             (format!("a:{hash}\nb:plain"), "line 2 is no hash"),
             (format!("a:{hash}\n\na:{hash}"), "line 3 has the user \"a\" for the second time"),
         ] {
-            let refused = Users::parse(&text).expect_err(&text);
+            let refused = parse(&text).expect_err(&text);
             assert!(refused.starts_with(why), "{refused}");
             assert!(!refused.contains(&hash), "{refused}");
         }

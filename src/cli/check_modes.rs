@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::check::{Line, Verdict};
 use crate::config::{ApiAccess, Config};
+use crate::control::Tokens;
 
 /// Permission bits of those who are neither the owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
@@ -31,6 +32,17 @@ pub(super) fn of_modes(config: &Config, lines: &mut Vec<Line>) {
                     first.display()
                 ),
             );
+        }
+    }
+    if let ApiAccess::Tokens(file) = &config.control.access
+        && let Ok(tokens) = Tokens::read(file)
+    {
+        for name in tokens.slow() {
+            let text = format!(
+                "{}: {name} has an argon2id hash: requests with it wait behind those that guess; `forebay token {name}` prints a new token and its line",
+                file.display()
+            );
+            warn("tokens", text);
         }
     }
     for (about, file) in secrets(config) {

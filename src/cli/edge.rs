@@ -102,8 +102,16 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
                 let keys = settings.jwt.as_ref().map(|jwt| &jwt.keys);
                 let count = policy.tokens().map(|tokens| tokens.keys().len());
                 if let (Some(Source::JwksUrl(remote)), Some(count)) = (keys, count) {
-                    let found = if count == 0 { "not fetched yet".to_owned() } else { format!("{count} keys") };
-                    push(Verdict::Ok, format!("{}: {found}; the running service fetches them", remote.url));
+                    let is_damaged = count == 0 && remote.file.exists();
+                    let found = match count {
+                        0 if is_damaged => {
+                            format!("its copy {} cannot be used and counts as none", remote.file.display())
+                        }
+                        0 => "not fetched yet".to_owned(),
+                        count => format!("{count} keys"),
+                    };
+                    let verdict = if is_damaged { Verdict::Warning } else { Verdict::Ok };
+                    push(verdict, format!("{}: {found}; the running service fetches them", remote.url));
                 }
                 let file = keys.filter(|keys| !matches!(keys, Source::JwksUrl(_))).map(Source::file);
                 let keys = (file, count, "key");

@@ -147,6 +147,8 @@ fn listener(of: &crate::config::Listener) -> Value {
         "open": of.is_open,
         "connections_max": of.connections_max,
         "connect_rate": of.connect_rate,
+        "proxy_from": (!of.proxy_from.is_empty())
+            .then(|| of.proxy_from.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "proxy_protocol": proxy_protocol,
         "answer_timeout": time(of.answer_timeout),
         "receipts": of.receipts,
@@ -550,7 +552,7 @@ mod tests {
             let name = sink["name"].as_str().expect("a name").to_owned();
             edits.push(Edit { part: Part::Sink, name, to: keys(sink) });
         }
-        let (edited, _) = text.edited(&edits).expect("TOML");
+        let (edited, _) = text.edited(&edits, &crate::config::Beside::default()).expect("TOML");
         let mut again =
             crate::config::parse(&edited.text, "t").unwrap_or_else(|problems| panic!("{problems}\n{edited:?}"));
         again.share_dead_letters_file();

@@ -12,6 +12,7 @@ mod check_modes;
 mod check_spool;
 mod control_token;
 mod dead_letter_files;
+mod decoy_key;
 mod edge;
 mod embedded_numbers;
 mod endpoint;

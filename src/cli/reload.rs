@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::config::{self, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
+use crate::config::{self, Beside, Change, Config, EMBEDDED, Edit, Met, Part, Problem, Problems, Text, To};
 use crate::control::ReloadRefused;
 use crate::files::Original;
 use crate::metrics::event::{Event, Field, Kind};
@@ -20,6 +20,8 @@ pub(super) struct Reload {
     config: Config,
     /// What it was read from.
     text: Text,
+    /// What the configuration has beside the text; what indexes of variables have meant since the start.
+    beside: Beside,
     /// Changes by the API that are not in the file, in the order in which they came.
     edits: Vec<Edit>,
 }
@@ -68,7 +70,8 @@ impl Reload {
     pub(super) fn new(args: &RunArgs, config: &Config, text: Text) -> Self {
         let mut config = config.clone();
         config.share_dead_letters_file();
-        Self { args: args.clone(), config, text, edits: Vec::new() }
+        let beside = Beside::of(&text, args.overrides());
+        Self { args: args.clone(), config, text, beside, edits: Vec::new() }
     }
 
     /// Reads the file again. Changes by the API that are not in it stay.
@@ -76,9 +79,17 @@ impl Reload {
         let file = self.file()?;
         let text = config::read(Some(&file)).map_err(mistakes)?;
         // First alone: what is wrong with the file has its place in it.
-        text.resolve(&self.args.overrides()).map_err(mistakes)?;
-        let edits = standing(&text, &self.edits).map_err(mistake)?;
-        self.propose(text, edits, false, None)
+        text.resolve_since(&self.args.overrides(), self.beside.bindings()).map_err(mistakes)?;
+        let moved = self.beside.bindings().moved(&text);
+        let replaced = moved.iter().filter(|moved| moved.is_replaced);
+        let replaced: Vec<_> = replaced.map(|moved| format!("{moved}; restart the service")).collect();
+        if !replaced.is_empty() {
+            return Err(ReloadRefused::Mistakes(replaced));
+        }
+        let edits = self.standing(&text, &self.edits)?;
+        let mut proposal = self.propose(text, edits, false, None)?;
+        proposal.warnings.extend(moved.iter().map(ToString::to_string));
+        Ok(proposal)
     }
 
     /// What is in force: for what its files say.
@@ -95,18 +106,15 @@ impl Reload {
         let mut edits: Vec<Edit> = self.edits.iter().filter(|earlier| !edit.replaces(earlier)).cloned().collect();
         edits.push(edit.clone());
         let all: Vec<Edit> = self.edits.iter().chain([&edit]).cloned().collect();
-        let (_, met) = self.text.edited(&all).map_err(mistake)?;
+        let (edited, met) = self.edited(&self.text, &all)?;
         let is_new = met == Met::New;
-        if is_new && !matches!(edit.to, To::Entry(_)) {
-            return Err(ReloadRefused::Unknown(format!(
-                "there is no {} {:?} in the configuration",
-                edit.part, edit.name
-            )));
+        self.refuse_foreign(&edit, is_new)?;
+        if let Some(why) = self.beside.contradicts(&edit, &edited) {
+            return Err(ReloadRefused::NotNow(why));
         }
         self.refuse_exposure(&self.resolve(&self.text, &all)?)?;
         if !persist {
-            let proposal =
-                self.propose(self.text.clone(), standing(&self.text, &edits).map_err(mistake)?, is_new, None)?;
+            let proposal = self.propose(self.text.clone(), self.standing(&self.text, &edits)?, is_new, None)?;
             let before = Change::between(&self.config, &self.resolve(&self.text, &self.edits)?).waiting;
             let waiting: Vec<_> =
                 proposal.change.waiting.iter().filter(|what| !before.contains(what)).cloned().collect();
@@ -122,11 +130,23 @@ impl Reload {
         // With what was changed of it before and is not in the file yet.
         let is_same = |other: &Edit| other.part == edit.part && other.name == edit.name;
         let (own, others): (Vec<Edit>, Vec<Edit>) = edits.iter().cloned().partition(is_same);
-        let (written, _) = file.edited(&own).map_err(mistake)?;
+        let implied = edit.implies(&file, &self.beside).map_err(mistake)?;
+        if !implied.is_empty() {
+            let what = implied.join(" and ");
+            let why = format!(
+                "persist=true would have to write {what} as well, which is there only while the file names none: write that into the file first"
+            );
+            return Err(ReloadRefused::NotNow(why));
+        }
+        let (written, _) = self.edited(&file, &own)?;
         self.resolve(&written, &[])?;
+        if let Some(moved) = self.beside.bindings().moved(&written).first() {
+            let why = format!("{moved}: persist=true would change what the variable means; correct its index first");
+            return Err(ReloadRefused::NotNow(why));
+        }
         // What else has changed in the file since it was read waits for a reload.
-        let text = if file == self.text { written.clone() } else { self.text.edited(&own).map_err(mistake)?.0 };
-        let others = standing(&text, &others).map_err(mistake)?;
+        let text = if file == self.text { written.clone() } else { self.edited(&self.text, &own)?.0 };
+        let others = self.standing(&text, &others)?;
         self.propose(text, others, is_new, Some((path, written.text)))
     }
 
@@ -139,10 +159,15 @@ impl Reload {
         let is_new = {
             let probe = Edit { part, name: name.clone(), to: To::Keys(serde_json::Map::new()) };
             let all: Vec<Edit> = self.edits.iter().cloned().chain([probe]).collect();
-            self.text.edited(&all).map_err(mistake)?.1 == Met::New
+            self.edited(&self.text, &all)?.1 == Met::New
         };
         let to = if is_new && !keys.is_empty() { To::Entry(keys) } else { To::Keys(keys) };
-        let all: Vec<Edit> = self.edits.iter().cloned().chain([Edit { part, name, to }]).collect();
+        let edit = Edit { part, name, to };
+        let all: Vec<Edit> = self.edits.iter().cloned().chain([edit.clone()]).collect();
+        let (edited, _) = self.edited(&self.text, &all)?;
+        if let Some(why) = self.beside.contradicts(&edit, &edited) {
+            return Err(ReloadRefused::NotNow(why));
+        }
         let mut config = self.resolve(&self.text, &all)?;
         self.refuse_exposure(&config)?;
         for cluster in config.clusters.iter_mut().filter(|cluster| cluster.name == EMBEDDED) {
@@ -175,10 +200,44 @@ impl Reload {
         Ok(Proposal { change, warnings, is_new, text, edits, write })
     }
 
+    fn edited(&self, text: &Text, edits: &[Edit]) -> Result<(Text, Met), ReloadRefused> {
+        text.edited(edits, &self.beside).map_err(mistake)
+    }
+
+    /// The edits that change this text, one after the other; the others are in it already.
+    fn standing(&self, text: &Text, edits: &[Edit]) -> Result<Vec<Edit>, ReloadRefused> {
+        let mut text = text.clone();
+        let mut standing = Vec::new();
+        for edit in edits {
+            let (edited, _) = self.edited(&text, std::slice::from_ref(edit))?;
+            if edited != text {
+                standing.push(edit.clone());
+                text = edited;
+            }
+        }
+        Ok(standing)
+    }
+
+    /// What the text does not have cannot be changed in it, and only a cluster can have keys there and others elsewhere.
+    fn refuse_foreign(&self, edit: &Edit, is_new: bool) -> Result<(), ReloadRefused> {
+        if !is_new {
+            return Ok(());
+        }
+        let (part, name) = (edit.part, &edit.name);
+        let origin = self.beside.origin(part, name);
+        match (&edit.to, origin) {
+            (To::Entry(_), None) => Ok(()),
+            (To::Entry(_), Some(_)) if part == Part::Cluster && name != EMBEDDED => Ok(()),
+            (To::Entry(_), Some(origin)) => Err(ReloadRefused::NotNow(origin)),
+            (_, Some(origin)) => Err(ReloadRefused::Unknown(origin)),
+            (_, None) => Err(ReloadRefused::Unknown(format!("there is no {part} {name:?} in the configuration"))),
+        }
+    }
+
     /// What a text means with these edits.
     fn resolve(&self, text: &Text, edits: &[Edit]) -> Result<Config, ReloadRefused> {
-        let (edited, _) = text.edited(edits).map_err(mistake)?;
-        let resolved = edited.resolve(&self.args.overrides());
+        let (edited, _) = self.edited(text, edits)?;
+        let resolved = edited.resolve_since(&self.args.overrides(), self.beside.bindings());
         let mut config =
             resolved.map_err(|problems| mistakes(if edits.is_empty() { problems } else { placeless(problems) }))?;
         if !edits.is_empty() {
@@ -246,20 +305,6 @@ impl Reload {
             tracing::error!("reload: {why}");
         }
     }
-}
-
-/// The edits that change this text, one after the other; the others are in it already.
-fn standing(text: &Text, edits: &[Edit]) -> Result<Vec<Edit>, String> {
-    let mut text = text.clone();
-    let mut standing = Vec::new();
-    for edit in edits {
-        let (edited, _) = text.edited(std::slice::from_ref(edit))?;
-        if edited != text {
-            standing.push(edit.clone());
-            text = edited;
-        }
-    }
-    Ok(standing)
 }
 
 /// For a text that does not come from a file.

@@ -47,6 +47,7 @@ use super::args::RunArgs;
 use super::certificates::Expiries;
 use super::control_token;
 use super::dead_letter_files::DeadLetterFiles;
+use super::decoy_key;
 use super::edge::{self, EdgeFiles};
 use super::embedded_numbers::EmbeddedNumbers;
 use super::health::{self, Watch};
@@ -173,6 +174,7 @@ impl Service {
         files::make_dirs(&config.service.data_dir)
             .map_err(|e| format!("data directory {data_dir}: {e}; `service.data_dir` (or --data-dir) sets it"))?;
         let mut prepared = data_dir::prepare(&mut config)?;
+        decoy_key::make(&config)?;
         let (tell, heard) = channel();
         let journal = Arc::new(Journal::default());
         let to_main = tell.clone();

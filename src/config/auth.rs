@@ -9,7 +9,7 @@ use super::reader::Table;
 use super::resolve::Document;
 use super::{Listener, jwt, values};
 use crate::auth::acl::check_filter;
-use crate::auth::{ClientIds, Limits, Method, Role, Settings, Takeover};
+use crate::auth::{ClientIds, DECOY_KEY_FILE, Limits, Method, Role, Settings, Takeover};
 use crate::runtime::Bind;
 use crate::secure::{self, IdentityField};
 
@@ -88,6 +88,7 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
         jwt,
         password_file,
         password_bytes_max: usize::try_from(table.read("password_bytes_max", values::size)).unwrap_or(usize::MAX),
+        decoy_key: Some(data_dir.join(DECOY_KEY_FILE)),
         acl_file,
         roles,
         client_ids: match table.read("client_id", values::word) {

@@ -199,6 +199,7 @@ impl Change {
                 connections_max,
                 connect_rate,
                 proxy_protocol,
+                proxy_from,
                 answer_timeout,
                 receipts
             );

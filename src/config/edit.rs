@@ -9,7 +9,7 @@ use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, Tab
 use super::keys::{self, Section};
 use super::resolve::LISTENER_DEFAULT;
 use super::sinks::TOPIC_DEFAULT;
-use super::{EMBEDDED, Text};
+use super::{Beside, EMBEDDED, Text};
 
 /// What can be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Part {
 }
 
 impl Part {
-    const fn table(self) -> Section {
+    pub(super) const fn table(self) -> Section {
         match self {
             Self::Sink => Section::Sink,
             Self::Cluster => Section::Kafka,
@@ -37,7 +37,7 @@ impl Part {
     }
 
     /// The key that holds the name, in a part that is a list.
-    const fn name_key(self) -> &'static str {
+    pub(super) const fn name_key(self) -> &'static str {
         match self {
             Self::Listener => "bind",
             Self::Sink | Self::Cluster => "name",
@@ -100,22 +100,51 @@ impl Edit {
 }
 
 impl Text {
-    /// The text with these changes, one after the other, and whether the last of them met something of its name.
+    /// The text with these changes, one after the other, and whether the last of them met something of its name. A default that is not
+    /// in force, as there is something `beside` the text, is not written down.
     ///
     /// # Errors
     /// The text is not TOML, or what an edit holds has no form in it.
-    pub(crate) fn edited(&self, edits: &[Edit]) -> Result<(Self, Met), String> {
+    pub(crate) fn edited(&self, edits: &[Edit], beside: &Beside) -> Result<(Self, Met), String> {
         let mut document: DocumentMut = self.text.parse().map_err(|_| format!("{} is not TOML", self.name))?;
         let mut met = Met::New;
         for edit in edits {
-            met = edit.apply(&mut document)?;
+            met = edit.apply(&mut document, beside)?;
         }
         Ok((Self { name: self.name.clone(), text: document.to_string() }, met))
     }
 }
 
 impl Edit {
-    fn apply(&self, document: &mut DocumentMut) -> Result<Met, String> {
+    /// What is in force only because the text does not say otherwise, and has to be written down with this edit: a line each.
+    pub(crate) fn implies(&self, text: &Text, beside: &Beside) -> Result<Vec<String>, String> {
+        let mut document: DocumentMut = text.text.parse().map_err(|_| format!("{} is not TOML", text.name))?;
+        if self.find(&mut document)?.is_some() || self.to == To::Removed {
+            return Ok(Vec::new());
+        }
+        let mut implied = Vec::new();
+        let parts: &[Part] = match self.part {
+            Part::Listener => &[Part::Listener],
+            Part::Sink => &[Part::Sink],
+            Part::Cluster => &[Part::Sink, Part::Cluster],
+        };
+        for part in parts {
+            let (name, is_implied) = match part {
+                Part::Cluster => (EMBEDDED.to_owned(), is_log_implied(&document, beside)),
+                part => (default_name(*part), is_default_implied(*part, &document, beside)),
+            };
+            if is_implied && (*part, &name) != (self.part, &self.name) {
+                implied.push(format!("{part} {name}"));
+            }
+        }
+        Ok(implied)
+    }
+
+    fn apply(&self, document: &mut DocumentMut, beside: &Beside) -> Result<Met, String> {
+        let is_default = self.part != Part::Cluster && self.name == default_name(self.part);
+        if is_default && is_default_implied(self.part, document, beside) {
+            write_defaults(self.part, document, beside);
+        }
         let is_known = self.find(document)?.is_some();
         let met = if is_known { Met::Known } else { Met::New };
         match &self.to {
@@ -124,7 +153,7 @@ impl Edit {
                     return Err(format!("{} {}: the body has {other} for its name", self.part, self.name));
                 }
                 if !is_known {
-                    write_defaults(self.part, document);
+                    write_defaults(self.part, document, beside);
                     self.add(document)?;
                 }
                 if let Some(entry) = self.find(document)? {
@@ -216,28 +245,56 @@ fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, St
 
 /// What holds only as long as the file says nothing is written down before something is said: a sink beside the default
 /// sink, a cluster beside the embedded log. Sinks that have had no choice name their cluster before there is one.
-fn write_defaults(part: Part, document: &mut DocumentMut) {
+fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
     if part == Part::Listener {
-        return write_missing(document, part, &[("bind", &LISTENER_DEFAULT.to_string())]);
+        if is_default_implied(part, document, beside) {
+            write_missing(document, part, &[("bind", &LISTENER_DEFAULT.to_string())]);
+        }
+        return;
     }
-    write_missing(document, Part::Sink, &[("name", "default"), ("filters", "#"), ("topic", TOPIC_DEFAULT)]);
+    if is_default_implied(Part::Sink, document, beside) {
+        write_missing(document, Part::Sink, &[("name", DEFAULT_SINK), ("filters", "#"), ("topic", TOPIC_DEFAULT)]);
+    }
     if part == Part::Sink {
         return;
     }
-    let clusters = document.get(part.section()).and_then(Item::as_table_like);
-    let mut names: Vec<String> =
-        clusters.map_or_else(Vec::new, |all| all.iter().map(|(name, _)| name.to_owned()).collect());
-    if names.is_empty() && !document.contains_key(EMBEDDED) {
+    if is_log_implied(document, beside) {
         document.insert(EMBEDDED, Item::Table(new_table()));
     }
-    if document.contains_key(EMBEDDED) {
-        names.push(EMBEDDED.to_owned());
-    }
-    if let ([only], Ok(sinks)) = (&*names, list(document, Part::Sink)) {
+    let clusters = document.get(part.section()).and_then(Item::as_table_like);
+    let known = clusters.into_iter().flat_map(|all| all.iter()).map(|(name, _)| name.to_owned()).collect();
+    let mut names = beside.clusters(known);
+    names.extend(document.contains_key(EMBEDDED).then(|| EMBEDDED.to_owned()));
+    names.sort_unstable();
+    names.dedup();
+    if let ([only], true) = (&*names, document.contains_key(Part::Sink.section()))
+        && let Ok(sinks) = list(document, Part::Sink)
+    {
         for sink in sinks.iter_mut().filter(|sink| !sink.contains_key("kafka")) {
             sink.insert("kafka", only.as_str().into());
         }
     }
+}
+
+/// The sink of a configuration that names none.
+const DEFAULT_SINK: &str = "default";
+
+/// The name of the sink, or listener, of a configuration that names none.
+fn default_name(part: Part) -> String {
+    if part == Part::Listener { LISTENER_DEFAULT.to_string() } else { DEFAULT_SINK.to_owned() }
+}
+
+/// Whether the default sink, or listener, is in force.
+fn is_default_implied(part: Part, document: &DocumentMut, beside: &Beside) -> bool {
+    // Who says where Kafka is has to say what goes there.
+    let names_kafka = part == Part::Sink && document.contains_key(Section::Kafka.name()) && !beside.has_kafka_option();
+    !document.contains_key(part.section()) && !beside.adds(part) && !names_kafka
+}
+
+/// Whether the embedded log runs because no other Kafka is named.
+fn is_log_implied(document: &DocumentMut, beside: &Beside) -> bool {
+    let is_named = |section: Section| document.contains_key(section.name());
+    !is_named(Section::Kafka) && !is_named(Section::Embedded) && beside.clusters(Vec::new()).is_empty()
 }
 
 /// A list with this in it, where the file has none.
@@ -328,7 +385,7 @@ mod tests {
     }
 
     fn after(file: &str, edits: &[Edit]) -> (String, Met) {
-        let (text, met) = text(file).edited(edits).expect("it can be edited");
+        let (text, met) = text(file).edited(edits, &Beside::default()).expect("it can be edited");
         super::super::parse(&text.text, "test").unwrap_or_else(|problems| panic!("{problems}\n{}", text.text));
         (text.text, met)
     }
@@ -384,7 +441,7 @@ mod tests {
     #[test]
     fn the_only_one_stays() {
         let one = "[[sink]]\nname='one'\nfilters='#'\ntopic='t'\n";
-        let error = text(one).edited(&[edit(Part::Sink, "one", To::Removed)]).expect_err("refused");
+        let error = text(one).edited(&[edit(Part::Sink, "one", To::Removed)], &Beside::default()).expect_err("refused");
         assert!(error.contains("sink one is the only one"), "{error}");
     }
 

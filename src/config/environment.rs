@@ -7,6 +7,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::bindings::Bindings;
 use super::keys::{self, Key, Kind, LATER, Section};
 use super::problem::{Fault, nearest};
 use super::reader::{Place, Source, table_in};
@@ -72,15 +73,23 @@ fn is_of_a_section(name: &str) -> bool {
 
 /// The table at the top of the file that a variable's key is in, or in a part of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Home {
+pub(super) enum Home {
     Table,
     Item(usize),
     /// One of several with names.
     Named(String),
 }
 
-/// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name.
-pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], source: &mut Source<'_>) {
+/// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name. `bindings`: what
+/// their indexes meant at the start; `None`: this is the start.
+pub(super) fn merge<'a>(
+    root: &mut DeTable<'a>,
+    variables: &'a [Variable],
+    bindings: Option<&Bindings>,
+    source: &mut Source<'_>,
+) {
+    let now = Bindings::of(root);
+    let start = bindings.unwrap_or(&now);
     let known = Section::ALL.map(|section| (section, names(root, section)));
     let names = |section: Section| {
         known.iter().find(|(of, _)| *of == section).map_or(&[] as &[String], |(_, names)| names.as_slice())
@@ -92,6 +101,15 @@ pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], sourc
             // Many environments name an image's version or a chart's release like this.
             (Err(_), _) => source.warn_variable(name, Fault::new("has no effect: it is not a setting of Forebay")),
             (Ok(_), None) => source.report_variable(name, Fault::new("is not UTF-8")),
+            (Ok((Home::Item(at), key)), Some(value)) => match start.place(&now, key.section.root(), at) {
+                Ok(Some(place)) => found.push((Home::Item(place), key, name, value)),
+                Ok(None) => {
+                    let whose = start.said(key.section.root(), at);
+                    let fault = Fault::new(format!("has no effect: {whose}, for which it was at the start, is gone"));
+                    source.warn_variable(name, fault.hint("unset it, or correct its index, before the next start"));
+                }
+                Err(fault) => source.report_variable(name, fault),
+            },
             (Ok((home, key)), Some(value)) => found.push((home, key, name, value)),
         }
     }
@@ -114,6 +132,19 @@ pub(super) fn merge<'a>(root: &mut DeTable<'a>, variables: &'a [Variable], sourc
     }
 }
 
+/// The list that a variable's key is in, and its index there.
+pub(super) fn index(name: &str) -> Option<(Section, usize)> {
+    match find(name, |_| &[]) {
+        Ok((Home::Item(at), key)) => Some((key.section.root(), at)),
+        _ => None,
+    }
+}
+
+/// The table and the key that a variable is for, where there are these clusters.
+pub(super) fn place(name: &str, clusters: &[String]) -> Option<(Home, &'static Key)> {
+    find(name, |section| if section == Section::Kafka { clusters } else { &[] }).ok()
+}
+
 fn path(key: &Key, home: &Home) -> String {
     let root = key.section.root().name();
     let part = key.section.parent().map_or(String::new(), |(_, part)| format!("{part}."));
@@ -125,7 +156,7 @@ fn path(key: &Key, home: &Home) -> String {
 }
 
 /// Names of the file's clusters, or of its other tables with names.
-fn names(root: &DeTable<'_>, section: Section) -> Vec<String> {
+pub(super) fn names(root: &DeTable<'_>, section: Section) -> Vec<String> {
     match root.get(section.name()).map(Spanned::get_ref).filter(|_| section.example_name().is_some()) {
         Some(DeValue::Table(table)) => table.keys().map(|key| key.get_ref().to_string()).collect(),
         _ => Vec::new(),

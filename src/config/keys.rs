@@ -409,8 +409,8 @@ pub(super) const KEYS: &[Key] = keys! {
 
     Service.sandbox: Flag, Is("true"),
         "Whether the service gives up what it does not need while it serves: writing outside its own directories, starting programs, and \
-         system calls that only an intruder would make. What the kernel does not support is left out; the event `sandboxed` says how far it \
-         goes.";
+         system calls that only an intruder would make. What the kernel does not support, or a container's \
+         seccomp profile does not allow, is left out, with a warning (`sandbox_incomplete`).";
 
     Control.bind: AddressOrOff, Is("\"127.0.0.1:8080\""),
         "Address of `/healthz`, `/readyz`, `/metrics` and `/api/v1`; `\"off\"` disables them.";
@@ -464,7 +464,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Mqtt.connections_per_address: Integer { min: 0, max: 100_000_000 }, Is("0"),
         "Maximum number of connections from one IPv4 address or IPv6 /64 network, across all shards; a further one is closed at once. Behind a proxy \
          the address is the one in its PROXY header. 0: no limit; a site may have one address for all its devices.";
-    Mqtt.failures_per_address: Integer { min: 0, max: 1_000_000 }, Is("0"),
+    Mqtt.failures_per_address: Integer { min: 0, max: 1_000_000 }, From("`1000` if a listener can be reached from other machines, otherwise `0`"),
         "After this many failures to log in within a minute, further connections from the IPv4 address or IPv6 /64 network are closed at once, before TLS, \
          until the minute is over. Behind a proxy the address is the one in its PROXY header. 0: no limit; a site may have one address for all its devices.";
     Mqtt.sessions_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
@@ -492,7 +492,10 @@ pub(super) const KEYS: &[Key] = keys! {
          the kernel's queue (`net.core.somaxconn`). 0: no limit.";
     Listener.proxy_protocol: Word(PROXY_PROTOCOL), Is("\"off\""),
         "Version of the PROXY protocol that the TCP proxy in front of this listener speaks. Its header must precede CONNECT, and its source \
-         address is taken as the device's. `\"any\"`: either version. If it is on, only the proxy may be able to reach the port: see below.";
+         address is taken as the device's. `\"any\"`: either version. If it is on, `proxy_from` says who the proxy is: see below.";
+    Listener.proxy_from: TextList, From("none: required with `proxy_protocol` or `forwarded` beyond loopback"),
+        "Addresses of the proxies that may connect, `\"10.0.0.0/8\"` or `\"10.0.0.7\"`: what they say of a device's address is believed. A connection \
+         from elsewhere is closed at once. Without it everyone may who reaches the port. `[\"0.0.0.0/0\", \"::/0\"]` believes everyone.";
     Listener.answer_timeout: Duration { min: s(1), max: s(DAY) }, From("never"),
         "A connection that has waited this long for an acknowledgement is closed (5.0: DISCONNECT 0x89) and its session is kept, so that \
          the device reconnects and sends again. It may take up to a quarter longer.";
@@ -607,7 +610,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Origins of web pages that may connect, `\"https://app.example\"`, as their browsers send them. Without any, a page must come from the host that it \
          connects to, and that must be an IP address or `localhost`. Clients that are not browsers send no origin, and may always connect.";
     ListenerWs.forwarded: Flag, Is("false"),
-        "Whether the last address in `X-Forwarded-For` is the device's. If it is on, only the proxy may be able to reach the port.";
+        "Whether the last address in `X-Forwarded-For` is the device's. If it is on, `proxy_from` of the listener says who the proxy is.";
 
     Kafka.bootstrap: TextList, Required,
         "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";

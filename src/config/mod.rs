@@ -6,6 +6,7 @@
 //! the defaults have one home. Variables of the environment are put into the tree before the walk ([`environment`]).
 
 mod auth;
+mod bindings;
 mod binds;
 mod change;
 mod clusters;
@@ -21,6 +22,7 @@ mod jwt;
 mod kafka_names;
 mod kafka_tls;
 mod keys;
+mod overridden;
 mod problem;
 mod reader;
 mod reference;
@@ -46,6 +48,7 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use bindings::{Bindings, Moved};
 pub use change::{Change, LISTENER_PLACES_MAX};
 pub use data_dir_id::DataDirId;
 pub(crate) use edit::Met;
@@ -53,6 +56,7 @@ pub use edit::{Edit, Part, To};
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
 pub use example::example;
 pub(crate) use files::{exposes_a_login, not_allowed};
+pub use overridden::Beside;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
@@ -157,7 +161,15 @@ impl Text {
     /// # Errors
     /// Everything that is wrong with any of them.
     pub fn resolve(&self, overrides: &Overrides) -> Result<Config, Problems> {
-        parse_all(&self.text, &self.name, &environment::read(), overrides, cores())
+        parse_all(&self.text, &self.name, &environment::read(), None, overrides, cores())
+    }
+
+    /// The same while the service runs: the indexes of variables mean what they did at the start.
+    ///
+    /// # Errors
+    /// Everything that is wrong with any of them.
+    pub fn resolve_since(&self, overrides: &Overrides, start: &Bindings) -> Result<Config, Problems> {
+        parse_all(&self.text, &self.name, &environment::read(), Some(start), overrides, cores())
     }
 }
 
@@ -207,7 +219,7 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
 
 /// The same for a machine on which the process may use `cores` cores.
 fn parse_with(text: &str, file: &str, overrides: &Overrides, cores: usize) -> Result<Config, Problems> {
-    parse_all(text, file, &[], overrides, cores)
+    parse_all(text, file, &[], None, overrides, cores)
 }
 
 /// The same with variables of an environment.
@@ -215,6 +227,7 @@ fn parse_all(
     text: &str,
     file: &str,
     variables: &[environment::Variable],
+    bindings: Option<&Bindings>,
     overrides: &Overrides,
     cores: usize,
 ) -> Result<Config, Problems> {
@@ -222,7 +235,7 @@ fn parse_all(
     let (mut tree, errors) = toml::de::DeTable::parse_recoverable(text);
     if errors.is_empty() {
         java::translate(tree.get_mut(), &source);
-        environment::merge(tree.get_mut(), variables, &mut source);
+        environment::merge(tree.get_mut(), variables, bindings, &mut source);
     }
     // What the parser made of a broken file would only give problems that are none: they wait for the next run.
     let config =

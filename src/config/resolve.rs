@@ -16,14 +16,20 @@ use super::resolved::{
     ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Retained, Service,
     ShareStrategy, Transport, Wide,
 };
+use crate::address::Network;
 use crate::limits::SHARDS_MAX;
 use crate::listener::proxy::Expect;
+use crate::runtime::Bind;
 
 use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, spool, telemetry, tls, values, warnings};
 
 /// Where devices connect when nothing else is said.
 pub(super) const LISTENER_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
+
+/// Failures to log in of an address in a minute, where other machines reach a listener and nothing else is said. A site whose
+/// devices have one address has so many only if hardly any of them can log in.
+const FAILURES_PER_ADDRESS: u32 = 1_000;
 
 /// The top of the file.
 pub(super) struct Document<'a> {
@@ -41,10 +47,15 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let mut binds = Binds::default();
     let log = log(&document.table(Section::Log), overrides);
     let telemetry = telemetry::resolve(&document.table(Section::Telemetry));
-    let mqtt = mqtt(&document.table(Section::Mqtt));
+    let mqtt_table = document.table(Section::Mqtt);
+    let mut mqtt = mqtt(&mqtt_table);
     let auth = auth::resolve(&document, &service.data_dir);
     let listeners = listeners(&document, overrides, &auth, &mut binds);
     auth::warn_of_unused(&document, &auth, &listeners);
+    let is_reachable = listeners.iter().any(|listener| !listener.bind.is_local());
+    if is_reachable && !mqtt_table.has("failures_per_address") {
+        mqtt.failures_per_address = FAILURES_PER_ADDRESS;
+    }
     let control = control(&document.table(Section::Control), overrides, &mut binds);
     let embedded = clusters::embedded_runs(&document, overrides)
         .then(|| embedded(&document.table(Section::Embedded), &service, overrides, &mut binds));
@@ -245,7 +256,8 @@ fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
 
 fn mqtt(table: &Table<'_>) -> Mqtt {
     // The table's bounds keep each of these in its type.
-    let count = |name| u32::try_from(table.read(name, values::integer)).unwrap_or(u32::MAX);
+    let bounded = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    let count = |name| bounded(table.read(name, values::integer));
     let small = |name| u16::try_from(table.read(name, values::integer)).unwrap_or(u16::MAX);
     let seconds = |name| whole_seconds(table, name, table.read(name, values::duration));
     Mqtt {
@@ -261,7 +273,7 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
         unauthenticated_max: usize::try_from(table.read("unauthenticated_max", values::integer)).unwrap_or(usize::MAX),
         takeovers_max: count("takeovers_max"),
         connections_per_address: count("connections_per_address"),
-        failures_per_address: count("failures_per_address"),
+        failures_per_address: table.find("failures_per_address", values::integer).map_or(0, bounded),
         sessions_max: usize::try_from(table.read("sessions_max", values::integer)).unwrap_or(usize::MAX),
     }
 }
@@ -339,6 +351,8 @@ fn listeners(
         let connect_rate = u32::try_from(table.read("connect_rate", values::integer)).unwrap_or(u32::MAX);
         let is_password_needed = auth::requires_password(auth.as_deref(), auths);
         let ws = super::ws::resolve(table, transport, is_password_needed);
+        let is_proxied = proxy_protocol != Expect::Nothing || ws.as_ref().is_some_and(|ws| ws.is_forwarded);
+        let proxy_from = proxy_from(table, bind.as_ref(), is_proxied);
         let answer_timeout = table.find("answer_timeout", values::duration);
         let receipts = table.read("receipts", values::flag);
         if at == LISTENERS_MAX {
@@ -361,6 +375,7 @@ fn listeners(
             connections_max,
             connect_rate,
             proxy_protocol,
+            proxy_from,
             answer_timeout,
             receipts,
             moved_by,
@@ -382,6 +397,38 @@ fn listeners(
         return vec![Listener::plain(LISTENER_DEFAULT, "--listen, or bind in [[listener]]")];
     }
     listeners
+}
+
+/// Whose word for a device's address is taken. Beyond loopback that has to be said: else it would be everyone's.
+fn proxy_from(table: &Table<'_>, bind: Option<&Bind>, is_proxied: bool) -> Vec<Network> {
+    const KEY: &str = "proxy_from";
+    let mut networks = Vec::new();
+    let given = if table.has(KEY) { table.texts(KEY) } else { Vec::new() };
+    for (text, spot) in given {
+        match text.parse::<Network>() {
+            Ok(network) => networks.push(network),
+            Err(why) => {
+                let hint = "it is a network or an address, as in \"10.0.0.0/8\" or \"10.0.0.7\"";
+                table.source.report(&spot, Fault::new(why).hint(hint));
+            }
+        }
+    }
+    let is_reachable = bind.is_some_and(|bind| !bind.is_local());
+    match (table.has(KEY), is_proxied) {
+        (true, false) => {
+            let fault = Fault::new("has no effect: neither proxy_protocol nor forwarded of [listener.ws] is on");
+            table.source.report(&table.spot(KEY), fault.hint("set one of them, or remove it"));
+        }
+        (false, true) if is_reachable => {
+            let fault =
+                Fault::new("is required: whoever reaches this address could choose the address that it is taken for");
+            let hint =
+                "name the proxies, as in proxy_from = [\"10.0.0.0/8\"]; [\"0.0.0.0/0\", \"::/0\"] believes everyone";
+            table.source.report(&table.spot(KEY), fault.hint(hint));
+        }
+        _ => {}
+    }
+    networks
 }
 
 fn control(table: &Table<'_>, overrides: &Overrides, binds: &mut Binds) -> Control {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::data_dir_id::DataDirId;
 use super::problem::Problems;
+use crate::address::Network;
 use crate::limits::{RECIPIENTS_MANY, WIDE_COPIES_ALONE, WIDE_COPIES_PER_TURN};
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
@@ -230,6 +231,8 @@ pub struct Listener {
     pub ws: Option<Arc<crate::listener::ws::Settings>>,
     /// What a proxy in front says before the device's first byte.
     pub proxy_protocol: Expect,
+    /// Who may connect, as its word for a device's address is taken; none: everyone.
+    pub proxy_from: Vec<Network>,
     /// An answer held for longer ends its connection; `None`: none does.
     pub answer_timeout: Option<Duration>,
     /// Whether publishers are told where in Kafka their message is.
@@ -254,6 +257,7 @@ impl Listener {
             connections_max: 0,
             connect_rate: 0,
             proxy_protocol: Expect::Nothing,
+            proxy_from: Vec::new(),
             answer_timeout: None,
             receipts: false,
             moved_by: moved_by.to_owned(),

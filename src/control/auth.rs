@@ -1,9 +1,10 @@
-//! Who may use `/api/v1`: tokens with a role, their argon2id hashes in a file. Without such a file this machine alone: reading
+//! Who may use `/api/v1`: tokens with a role, their hashes in a file. Without such a file this machine alone: reading
 //! is free there, messages excepted, and the service's own token may do everything.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::{Argon2, PasswordHash, PasswordVerifier as _};
@@ -11,11 +12,13 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use blake2::{Blake2s256, Digest as _};
+use subtle::ConstantTimeEq as _;
 use tokio::sync::Semaphore;
 
+use super::own_token::sha256;
 use super::problem::Problem;
 use super::{View, own_token};
+use crate::address::Address;
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,19 +29,29 @@ pub enum Role {
     Write,
 }
 
+/// How a token is stored.
+enum Stored {
+    /// SHA-256. The tokens that `forebay token` makes are random: no slower hash would make them harder to guess.
+    Fast([u8; 32]),
+    /// argon2id, as earlier versions wrote it.
+    Slow(Box<PasswordHash>),
+}
+
 struct Token {
     name: String,
     role: Role,
-    hash: PasswordHash,
+    stored: Stored,
 }
 
 /// The tokens of a file.
 pub struct Tokens {
     tokens: Vec<Token>,
-    /// Digests of tokens that have been verified, with their place: argon2 is slow on purpose.
+    /// Digests of tokens of slow hashes that have been verified, with their place.
     verified: Mutex<Vec<([u8; 32], usize)>>,
-    /// One verification at a time: guessing costs one core at most.
+    /// One slow verification at a time: guessing costs one core at most.
     busy: Arc<Semaphore>,
+    /// From where the requests come that wait for it or have it.
+    waiting: Arc<Mutex<Vec<Address>>>,
 }
 
 impl fmt::Debug for Tokens {
@@ -49,6 +62,34 @@ impl fmt::Debug for Tokens {
 
 /// Tokens that a file may hold.
 const TOKENS_MAX: usize = 64;
+/// How a line says SHA-256, in front of the digest in hexadecimal.
+const SHA256: &str = "sha256:";
+/// Requests that may wait for slow verifications, and those of one address.
+const WAITING_MAX: usize = 16;
+const WAITING_OF_ADDRESS_MAX: usize = 4;
+
+/// Requests that were refused as too many waited for slow verifications, since the start.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// See [`REFUSED`].
+pub(super) fn checks_refused() -> u64 {
+    REFUSED.load(Ordering::Relaxed)
+}
+
+/// A place among the requests that wait.
+struct Waits {
+    waiting: Arc<Mutex<Vec<Address>>>,
+    address: Address,
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = waiting.iter().position(|address| *address == self.address) {
+            waiting.swap_remove(place);
+        }
+    }
+}
 
 impl Tokens {
     /// From `control.tokens_file`.
@@ -59,6 +100,13 @@ impl Tokens {
         let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
         let tokens = text.and_then(|text| Self::parse(&text));
         tokens.map_err(|why| format!("control.tokens_file {}: {why}", path.display()))
+    }
+
+    /// The line of a new token, `NAME ROLE HASH`.
+    #[must_use]
+    pub fn line(name: &str, role: &str, token: &str) -> String {
+        let digits: String = sha256(token).iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{name} {role} {SHA256}{digits}")
     }
 
     /// From lines `NAME ROLE HASH`; empty lines and lines that begin with `#` are passed over.
@@ -80,37 +128,79 @@ impl Tokens {
                 "write" => Role::Write,
                 _ => return Err(format!("line {number}: the role must be one of read, write, not {role:?}")),
             };
-            let hash = PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT);
-            let hash = hash.ok_or(format!("line {number}: not an argon2id hash; `forebay token {name}` prints one"))?;
+            let stored = stored(hash).ok_or(format!(
+                "line {number}: neither sha256: with 64 hexadecimal digits nor an argon2id hash; `forebay token {name}` prints one"
+            ))?;
             if tokens.iter().any(|token| token.name == name) {
                 return Err(format!("line {number}: there is another token {name:?}"));
             }
-            tokens.push(Token { name: name.to_owned(), role, hash });
+            tokens.push(Token { name: name.to_owned(), role, stored });
         }
         match tokens.len() {
             0 => Err("there is no token in it; `forebay token NAME` prints a line for it".to_owned()),
-            1..=TOKENS_MAX => Ok(Self { tokens, verified: Mutex::default(), busy: Arc::new(Semaphore::new(1)) }),
+            1..=TOKENS_MAX => Ok(Self {
+                tokens,
+                verified: Mutex::default(),
+                busy: Arc::new(Semaphore::new(1)),
+                waiting: Arc::default(),
+            }),
             count => Err(format!("{count} tokens; at most {TOKENS_MAX}")),
         }
     }
 
-    fn known(&self, digest: &[u8; 32]) -> Option<usize> {
-        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        verified.iter().find(|(other, _)| other == digest).map(|(_, place)| *place)
+    /// Names of the tokens whose hash is slow: requests with them may have to wait behind others that guess.
+    pub fn slow(&self) -> impl Iterator<Item = &str> {
+        let slow = self.tokens.iter().filter(|token| matches!(token.stored, Stored::Slow(_)));
+        slow.map(|token| token.name.as_str())
     }
 
-    /// The place of a token. Slow: tens of milliseconds for each token of the file.
+    /// The place of a token, as far as that is known at once. All are compared, whichever it is.
+    fn known(&self, digest: &[u8; 32]) -> Option<usize> {
+        let fast = self.tokens.iter().enumerate().filter_map(|(place, token)| match &token.stored {
+            Stored::Fast(stored) => Some((stored, place)),
+            Stored::Slow(_) => None,
+        });
+        let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = fast.chain(verified.iter().map(|(stored, place)| (stored, *place)));
+        all.fold(None, |found, (stored, place)| if stored.ct_eq(digest).into() { Some(place) } else { found })
+    }
+
+    /// A place among those that wait for a slow verification; `None`: too many do.
+    fn wait(&self, address: Address) -> Option<Waits> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_address = waiting.iter().filter(|other| **other == address).count();
+        if waiting.len() >= WAITING_MAX || of_address >= WAITING_OF_ADDRESS_MAX {
+            REFUSED.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        waiting.push(address);
+        Some(Waits { waiting: Arc::clone(&self.waiting), address })
+    }
+
+    /// The place of a token with a slow hash: tens of milliseconds for each of the file.
     fn verify(&self, presented: &str) -> Option<usize> {
-        let fits = |token: &Token| Argon2::default().verify_password(presented.as_bytes(), &token.hash).is_ok();
+        let fits = |token: &Token| match &token.stored {
+            Stored::Slow(hash) => Argon2::default().verify_password(presented.as_bytes(), &**hash).is_ok(),
+            Stored::Fast(_) => false,
+        };
         let place = self.tokens.iter().position(fits)?;
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        verified.push((digest(presented), place));
+        let digest = sha256(presented);
+        if !verified.iter().any(|(other, _)| *other == digest) {
+            verified.push((digest, place));
+        }
         Some(place)
     }
 }
 
-fn digest(presented: &str) -> [u8; 32] {
-    Blake2s256::digest(presented.as_bytes()).into()
+fn stored(hash: &str) -> Option<Stored> {
+    if let Some(digits) = hash.strip_prefix(SHA256) {
+        let byte = |at: usize| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok();
+        let is_hex = digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let bytes: Option<Vec<u8>> = (0..32).map(byte).collect();
+        return bytes.filter(|_| is_hex)?.try_into().ok().map(Stored::Fast);
+    }
+    PasswordHash::new(hash).ok().filter(|hash| hash.algorithm == argon2::ARGON2ID_IDENT).map(Box::new).map(Stored::Slow)
 }
 
 /// Who asks, for events; `None`: somebody on this machine, without a token.
@@ -130,7 +220,7 @@ pub(super) async fn guard(
     let is_own = is_near && view.own_token.as_ref().is_some_and(|own| bearer(headers).is_some_and(|it| own.admits(it)));
     let who = match &view.tokens {
         _ if is_own && view.tokens.is_some() => Ok(own()),
-        Some(tokens) => token(tokens, headers, changes).await,
+        Some(tokens) => token(tokens, headers, changes, Address::of(peer.ip())).await,
         None => near(is_near, headers, changes).and_then(|()| match (is_own, changes) {
             (true, _) => Ok(own()),
             (false, false) => Ok(Who(None)),
@@ -166,24 +256,26 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| presented.trim())
 }
 
-async fn token(tokens: &Arc<Tokens>, headers: &HeaderMap, changes: bool) -> Result<Who, Problem> {
+async fn token(tokens: &Arc<Tokens>, headers: &HeaderMap, changes: bool, address: Address) -> Result<Who, Problem> {
     const WANTED: &str = "send a token of control.tokens_file: `Authorization: Bearer TOKEN`";
     let unauthorized = |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, detail);
     let presented = bearer(headers).ok_or_else(|| unauthorized(WANTED))?.to_owned();
-    let place = match tokens.known(&digest(&presented)) {
-        Some(place) => Some(place),
-        None => {
-            let Ok(permit) = Arc::clone(&tokens.busy).try_acquire_owned() else {
-                return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "another token is being verified; try again"));
-            };
+    let place = match tokens.known(&sha256(&presented)) {
+        None if tokens.slow().next().is_some() => {
+            let waits = tokens.wait(address).ok_or_else(|| {
+                let detail = "too many tokens are being verified; try again. A line of `forebay token` need not wait";
+                Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
+            })?;
+            let permit = Arc::clone(&tokens.busy).acquire_owned().await;
             let tokens = Arc::clone(tokens);
             let verified = tokio::task::spawn_blocking(move || {
                 let place = tokens.verify(&presented);
-                drop(permit);
+                drop((permit, waits));
                 place
             });
             verified.await.ok().flatten()
         }
+        place => place,
     };
     let token = place.map(|place| &tokens.tokens[place]);
     let token = token.ok_or_else(|| unauthorized("this token is not in control.tokens_file"))?;
@@ -203,14 +295,8 @@ fn near(is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem
         let detail = "without tokens /api/v1 is for this machine only; control.tokens_file admits others";
         return Err(forbidden(detail.to_owned()));
     }
+    of_loopback(headers, "ask at http://127.0.0.1, or set control.tokens_file")?;
     let host = text(header::HOST);
-    if let Some(host) = host
-        && !is_loopback(host)
-    {
-        return Err(forbidden(format!(
-            "the host {host:?} is not this machine's loopback; ask at http://127.0.0.1, or set control.tokens_file"
-        )));
-    }
     // Another port is another site: whoever may listen on one could serve pages there.
     let is_own_page = |origin: &str| {
         let page = origin.split_once("://").map(|(_, page)| page);
@@ -221,6 +307,26 @@ fn near(is_near: bool, headers: &HeaderMap, changes: bool) -> Result<(), Problem
             Err(forbidden(format!("a change that comes from a page of {origin}")))
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether the page of a browser that asks can be one of this machine's loopback: a foreign one can have its own name lead here.
+fn of_loopback(headers: &HeaderMap, cure: &str) -> Result<(), Problem> {
+    let host = headers.get(header::HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
+    match host {
+        Some(host) if !is_loopback(&host) => {
+            let detail = format!("the host {host:?} is not this machine's loopback; {cure}");
+            Err(Problem::new(StatusCode::FORBIDDEN, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lets through who asks what needs no token, on a control address that only this machine can reach.
+pub(super) async fn guard_of_loopback(request: Request, next: Next) -> Response {
+    match of_loopback(request.headers(), "ask at http://127.0.0.1; a proxy has to send its own Host") {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
     }
 }
 
@@ -251,16 +357,75 @@ mod tests {
         let good = format!("# who\n\n{}{}", line("ops", "write", "one"), line("grafana", "read", "two"));
         let tokens = Tokens::parse(&good).expect("tokens");
         assert_eq!((tokens.verify("one"), tokens.verify("two"), tokens.verify("three")), (Some(0), Some(1), None));
-        assert_eq!((tokens.known(&digest("one")), tokens.known(&digest("three"))), (Some(0), None));
+        assert_eq!((tokens.known(&sha256("one")), tokens.known(&sha256("three"))), (Some(0), None));
         for (text, said) in [
             ("", "there is no token in it"),
             ("ops write", "line 1: a line is"),
             ("ops admin x", "must be one of read, write"),
-            ("ops write secret", "not an argon2id hash"),
+            ("ops write secret", "nor an argon2id hash"),
             (&format!("{}{}", line("a", "read", "x"), line("a", "read", "y")), "line 2: there is another"),
         ] {
             let error = Tokens::parse(text).err().unwrap_or_default();
             assert!(error.contains(said), "{text}: {error}");
+        }
+    }
+
+    fn asks(token: &str) -> HeaderMap {
+        let value = format!("Bearer {token}").parse().expect("a value");
+        [(header::AUTHORIZATION, value)].into_iter().collect()
+    }
+
+    /// The status that a request with this token gets.
+    async fn asked(tokens: &Arc<Tokens>, presented: &str, last: u8) -> u16 {
+        let address = Address::of([192, 0, 2, last].into());
+        match token(tokens, &asks(presented), true, address).await {
+            Ok(_) => 200,
+            Err(problem) => problem.into_response().status().as_u16(),
+        }
+    }
+
+    /// What `forebay token` makes waits for nobody, however many guess.
+    #[tokio::test]
+    async fn finding_s6_a_right_token_gets_in_beside_wrong_ones() {
+        let lines = format!("{}\n{}", Tokens::line("ops", "write", "right"), line("old", "write", "slow"));
+        let tokens = Arc::new(Tokens::parse(&lines).expect("tokens"));
+        assert_eq!(tokens.slow().collect::<Vec<_>>(), ["old"]);
+        // The only verification is under way, for as long as this is held.
+        let busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
+        let guess = |n: u8| {
+            let tokens = Arc::clone(&tokens);
+            tokio::spawn(async move { asked(&tokens, &format!("wrong {n}"), n % 5).await })
+        };
+        let guesses: Vec<_> = (0..20).map(guess).collect();
+        while tokens.waiting.lock().expect("a lock").len() < WAITING_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(asked(&tokens, "right", 1).await, 200);
+        // Slow ones wait in turn, and no more of them than there is room for; one address does not take all of it.
+        assert_eq!(asked(&tokens, "wrong", 9).await, 429);
+        drop(busy);
+        let mut counted = [0, 0];
+        for guess in guesses {
+            let status = guess.await.expect("a status");
+            counted[usize::from(status == 429)] += 1;
+        }
+        assert_eq!(counted, [WAITING_MAX, 20 - WAITING_MAX]);
+        assert_eq!((asked(&tokens, "slow", 1).await, tokens.waiting.lock().expect("a lock").len()), (200, 0));
+        let of_one: Vec<_> = (0..).map_while(|_| tokens.wait(Address::of([192, 0, 2, 1].into()))).collect();
+        assert_eq!(of_one.len(), WAITING_OF_ADDRESS_MAX);
+        assert!(tokens.wait(Address::of([192, 0, 2, 2].into())).is_some());
+    }
+
+    /// Without slow hashes nothing is verified that could be waited for.
+    #[tokio::test]
+    async fn finding_s6_random_tokens_have_no_queue() {
+        let tokens = Arc::new(Tokens::parse(&Tokens::line("ops", "write", "right")).expect("tokens"));
+        let _busy = Arc::clone(&tokens.busy).acquire_owned().await.expect("a permit");
+        assert_eq!((asked(&tokens, "wrong", 1).await, asked(&tokens, "right", 1).await), (401, 200));
+        for bad in
+            ["sha256:", "sha256:00", &format!("sha256:{}", "g".repeat(64)), &format!("sha256:{}", "é".repeat(32))]
+        {
+            assert!(Tokens::parse(&format!("ops write {bad}")).is_err(), "{bad}");
         }
     }
 

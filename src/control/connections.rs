@@ -28,7 +28,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What they are called.
-pub const NUMBERS: [Spec; 4] = [
+pub const NUMBERS: [Spec; 5] = [
     Spec {
         name: "control_connections",
         label: None,
@@ -44,6 +44,12 @@ pub const NUMBERS: [Spec; 4] = [
         kind: Kind::Counter,
     },
     Spec { name: "control_connections_closed", label: Some(("reason", "timeout")), help: "", kind: Kind::Counter },
+    Spec {
+        name: "control_token_checks_refused",
+        label: None,
+        help: "Requests answered 429 because 16 others, or 4 of the same address, waited for an argon2id hash of `control.tokens_file`.",
+        kind: Kind::Counter,
+    },
 ];
 
 /// Bounds of connections.
@@ -240,7 +246,7 @@ impl Extra for Connections {
     fn read(&self) -> Vec<Number> {
         let open = self.open().len() as u64;
         let counted = [&self.full, &self.timeout].map(|count| count.load(Ordering::Relaxed));
-        let values = [open, self.bounds.all as u64, counted[0], counted[1]];
+        let values = [open, self.bounds.all as u64, counted[0], counted[1], super::auth::checks_refused()];
         NUMBERS.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
     }
 }

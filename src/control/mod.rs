@@ -167,7 +167,7 @@ impl Control {
         let addr = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
-        let router = router(shown.clone());
+        let router = router(shown.clone(), addr.ip().to_canonical().is_loopback());
         let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
             runtime.block_on(async move {
                 let listener = match tokio::net::TcpListener::from_std(listener) {
@@ -261,7 +261,8 @@ fn describe_responses(description: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-fn router(shown: Shown) -> Router {
+/// `is_local`: only this machine can reach it.
+fn router(shown: Shown, is_local: bool) -> Router {
     let (api, description) = api();
     let description = Arc::new(description.to_pretty_json().unwrap_or_default());
     let describe = move || {
@@ -274,12 +275,15 @@ fn router(shown: Shown) -> Router {
         .method_not_allowed_fallback(problem::no_such_method)
         .route_layer(guard)
         .route_layer(axum::middleware::from_fn_with_state(shown.clone(), traced::traced));
-    Router::new()
+    let mut open = Router::new()
         .route("/", get(index))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .merge(api)
+        .route("/metrics", get(metrics));
+    if is_local {
+        open = open.route_layer(axum::middleware::from_fn(auth::guard_of_loopback));
+    }
+    open.merge(api)
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .with_state(shown)
@@ -345,6 +349,33 @@ mod tests {
         assert!(ask(control.addr(), "/metrics").starts_with("HTTP/1.1 200"));
         let busy = ask(control.addr(), "/api/v1/clients");
         assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("application/problem+json"), "{busy}");
+    }
+
+    /// A page whose name leads to 127.0.0.1 reads nothing.
+    #[test]
+    fn finding_w7_what_needs_no_token_asks_for_the_host_too() {
+        let boards = Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new() };
+        let view = View::idle(boards, Described::default());
+        let start = |ip: [u8; 4]| {
+            Control::start((ip, 0).into(), Shown::new(view.clone()), Arc::new(Connections::new(8))).expect("start")
+        };
+        let status = |control: &Control, path: &str, host: &str| {
+            let addr = SocketAddr::from(([127, 0, 0, 1], control.addr().port()));
+            let mut socket = std::net::TcpStream::connect(addr).expect("connect");
+            write!(socket, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("ask");
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer).expect("answer");
+            answer.split(' ').nth(1).expect("a status").to_owned()
+        };
+        let (local, wide) = (start([127, 0, 0, 1]), start([0, 0, 0, 0]));
+        for path in ["/", "/healthz", "/readyz", "/metrics"] {
+            assert_eq!(status(&local, path, "rebound.example:8080"), "403", "{path}");
+            for host in ["127.0.0.1:8080", "localhost", "[::1]:8080"] {
+                assert_ne!(status(&local, path, host), "403", "{path} {host}");
+            }
+            // Whoever can reach the machine may ask there.
+            assert_ne!(status(&wide, path, "node-7:8080"), "403", "{path}");
+        }
     }
 
     #[test]

@@ -96,6 +96,7 @@ macro_rules! events {
 events! {
     Started, Info, Lifecycle, "started", [Version, Shards], "Forebay started";
     Sandboxed, Info, Lifecycle, "sandboxed", [Files, Calls], "the service has given up what it does not need while it serves";
+    SandboxIncomplete, Warn, Lifecycle, "sandbox_incomplete", [Files, Calls], "the service is not restricted as `service.sandbox` asks: the kernel lacks Landlock or seccomp, or a container's seccomp profile or the unit's SystemCallFilter= forbids setting them up";
     Listening, Info, Lifecycle, "listening", [Listener], "listening for clients";
     Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "stopping: no new clients, finishing what is in flight";
     ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "shard stopped";

@@ -75,6 +75,7 @@ table!(
     ConnectionsMoved, Counter, "connections_handed_over", "Connections handed over to the shard that owns their client id.";
     ConnectTimeouts, Counter, "connections_closed"{reason = "connect_timeout"}, "Connections closed by the server, by reason.";
     ProxyHeadersRefused, Counter, "connections_closed"{reason = "proxy_header"}, "The first bytes were not a PROXY header that the listener accepts.";
+    ProxyUnknown, Counter, "connections_closed"{reason = "proxy_from"}, "The connection did not come from a proxy of the listener's `proxy_from`.";
     ConnectionsMoveRefused, Counter, "connections_closed"{reason = "handover_failed"}, "The mailbox of the owning shard stayed full for `connect_timeout`, or too many connections waited for it.";
     KeepAliveTimeouts, Counter, "connections_closed"{reason = "keep_alive_timeout"}, "No packet within 1.5 times the keep-alive.";
     AnswerTimeouts, Counter, "connections_closed"{reason = "answer_timeout"}, "A PUBACK or PUBREC was held longer than `answer_timeout`.";

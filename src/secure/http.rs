@@ -1,6 +1,7 @@
 //! Requests over HTTP 1.0 from ordinary threads (RFC 1945): one connection each, with a bound on the time of each step, of the
 //! whole, and on what is read. Redirects are not followed, so nothing is sent to a host that the configuration does not name.
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -68,26 +69,73 @@ impl Answer {
 pub fn ask(request: &Request<'_>, ca_file: Option<&PathBuf>, bounds: Bounds) -> Result<Answer, String> {
     let until = Instant::now() + bounds.whole;
     let url = request.url;
-    let socket = connect(url, bounds.step).map_err(|error| said(&error))?;
+    let socket = connect(url, bounds.step, until).map_err(|error| said(&error))?;
+    let socket = Bounded { socket, step: bounds.step, until };
     if !url.is_tls {
-        return exchange(socket, request, bounds, until);
+        return exchange(socket, request, bounds);
     }
     let ca = ca_file.cloned().map_or(Authorities::System, Authorities::File);
     let settings = OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true };
     let tls = Outgoing::load(&settings).map_err(|problems| problems.join("; "))?;
-    exchange(tls.stream(&url.host, socket)?, request, bounds, until)
+    exchange(tls.stream(&url.host, socket)?, request, bounds)
 }
 
+/// A socket with a bound on each step and on the whole. It lies below TLS, whose handshake takes as many steps as the other end
+/// likes.
+struct Bounded {
+    socket: TcpStream,
+    step: Duration,
+    until: Instant,
+}
+
+impl Bounded {
+    /// The time for the next step.
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.until.saturating_duration_since(Instant::now()).min(self.step);
+        if left.is_zero() { Err(io::Error::new(io::ErrorKind::TimedOut, Late)) } else { Ok(left) }
+    }
+}
+
+impl Read for Bounded {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.socket.set_read_timeout(Some(self.left()?))?;
+        self.socket.read(into)
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.set_write_timeout(Some(self.left()?))?;
+        self.socket.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+/// The whole has taken too long.
+#[derive(Debug)]
+struct Late;
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no whole answer in time")
+    }
+}
+
+impl std::error::Error for Late {}
+
 /// The first of its addresses that takes a connection.
-fn connect(url: &Url, step: Duration) -> io::Result<TcpStream> {
+fn connect(url: &Url, step: Duration, until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host name has no address");
     for address in (url.host.as_str(), url.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, step) {
-            Ok(stream) => {
-                stream.set_read_timeout(Some(step))?;
-                stream.set_write_timeout(Some(step))?;
-                return Ok(stream);
-            }
+        let left = until.saturating_duration_since(Instant::now()).min(step);
+        if left.is_zero() {
+            break;
+        }
+        match TcpStream::connect_timeout(&address, left) {
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
@@ -96,6 +144,7 @@ fn connect(url: &Url, step: Duration) -> io::Result<TcpStream> {
 
 fn said(error: &io::Error) -> String {
     match error.kind() {
+        io::ErrorKind::TimedOut if error.get_ref().is_some_and(|inner| inner.is::<Late>()) => Late.to_string(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_owned(),
         _ => error.to_string(),
     }
@@ -123,19 +172,11 @@ fn written(request: &Request<'_>) -> Zeroizing<Vec<u8>> {
     bytes
 }
 
-fn exchange(
-    mut stream: impl Read + Write,
-    request: &Request<'_>,
-    bounds: Bounds,
-    until: Instant,
-) -> Result<Answer, String> {
+fn exchange(mut stream: impl Read + Write, request: &Request<'_>, bounds: Bounds) -> Result<Answer, String> {
     stream.write_all(&written(request)).map_err(|error| said(&error))?;
     let mut answer = Zeroizing::new(Vec::new());
     let mut piece = Zeroizing::new([0; 8 << 10]);
     let has_ended = loop {
-        if Instant::now() >= until {
-            return Err("no whole answer in time".to_owned());
-        }
         match stream.read(&mut *piece) {
             Ok(0) => break true,
             Ok(count) => answer.extend_from_slice(&piece[..count]),
@@ -235,6 +276,25 @@ mod tests {
             }
         });
         assert_eq!(post(&url, Bounds { whole: step, ..BOUNDS }).unwrap_err(), "no whole answer in time");
+    }
+
+    /// Neither a handshake that drips nor an answer that does outlasts the whole.
+    #[test]
+    fn finding_s7_a_handshake_that_drips_ends_with_the_whole() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("https://{}/keys", listener.local_addr().unwrap())).unwrap();
+        let dripping = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // The head of a handshake record of 16 KiB, of which one byte comes at a time.
+            let mut bytes = [22, 3, 3, 64, 0, 2].into_iter().chain(std::iter::repeat(0));
+            while stream.write_all(&[bytes.next().unwrap_or_default()]).is_ok() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let bounds = Bounds { step: Duration::from_secs(600), whole: Duration::from_millis(300), body: 1 << 10 };
+        let request = Request { url: &url, path: "", fields: &[], body: None };
+        assert_eq!(ask(&request, None, bounds).unwrap_err(), "no whole answer in time");
+        dripping.join().unwrap();
     }
 
     #[test]

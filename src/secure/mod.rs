@@ -33,6 +33,13 @@ mod tests;
 
 use std::path::PathBuf;
 
+/// From here on the kernel writes no core dump of this process, whatever the limits and settings of the machine, and no other
+/// process of its user may read its memory: there are keys and passwords in it. Root may still attach a debugger.
+pub fn keep_out_of_dumps() {
+    // It cannot fail for this value; a process that may be dumped still works.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// `[listener.tls]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

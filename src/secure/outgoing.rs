@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher as _};
-use std::net::TcpStream;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -98,7 +98,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// No certificate can have the host's name.
-    pub fn stream(&self, host: &str, socket: TcpStream) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
+    pub fn stream<S: Read + Write>(&self, host: &str, socket: S) -> Result<StreamOwned<ClientConnection, S>, String> {
         let name = server_name(self.server_name.as_deref().unwrap_or(host))?;
         let connection = ClientConnection::new(Arc::clone(&self.config), name).map_err(|error| error.to_string())?;
         Ok(StreamOwned::new(connection, socket))

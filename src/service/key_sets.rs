@@ -1,5 +1,6 @@
-//! Key sets by URL. One ordinary thread fetches them into files, from where they are taken like any other file whose content has changed;
-//! so a restart has the last ones, and what cannot be used never gets into force.
+//! Key sets by URL. An ordinary thread has them fetched into files, from where they are taken like any other file whose content has
+//! changed; so a restart has the last ones, and what cannot be used never gets into force. Each fetch is a thread of its
+//! own, so a slow server delays neither the other sets nor the end of one that is too old.
 
 use std::fmt;
 use std::fs;
@@ -60,6 +61,10 @@ enum Order {
     Want(Vec<Wanted>),
     /// A token has named a key that is not there.
     Refresh(String),
+    /// What came of a fetch.
+    Fetched(Wanted, Result<Vec<u8>, String>),
+    /// The service ends.
+    End,
 }
 
 /// The way to the thread, which ends when this is dropped.
@@ -78,7 +83,16 @@ impl KeySets {
     /// The thread cannot be made.
     pub fn start(wanted: Vec<Wanted>, tell: impl FnMut(&str, Told) + Send + 'static) -> io::Result<Self> {
         let (order, orders) = channel();
-        let mut fetcher = Fetcher { sets: Vec::new(), tell };
+        let fetched = order.clone();
+        let start = move |wanted: &Wanted| {
+            let (wanted, fetched) = (wanted.clone(), fetched.clone());
+            let run = move || {
+                let body = usable(&wanted);
+                let _ = fetched.send(Order::Fetched(wanted, body));
+            };
+            std::thread::Builder::new().name("key-set".into()).spawn(run).map(drop)
+        };
+        let mut fetcher = Fetcher { sets: Vec::new(), tell, start };
         fetcher.want(wanted, Instant::now());
         std::thread::Builder::new().name("key-sets".into()).spawn(move || fetcher.run(&orders))?;
         Ok(Self(order))
@@ -96,8 +110,16 @@ impl KeySets {
     }
 }
 
+impl Drop for KeySets {
+    fn drop(&mut self) {
+        let _ = self.0.send(Order::End);
+    }
+}
+
 struct Set {
     wanted: Wanted,
+    /// A fetch is under way.
+    is_fetching: bool,
     /// When it is fetched next.
     next: Instant,
     /// When that was last tried.
@@ -108,12 +130,22 @@ struct Set {
     failures: u32,
 }
 
-struct Fetcher<T> {
-    sets: Vec<Set>,
-    tell: T,
+impl Set {
+    /// When there is something to do for it; `None`: not before its fetch has ended.
+    fn due(&self) -> Option<Instant> {
+        let next = Some(self.next).filter(|_| !self.is_fetching);
+        next.into_iter().chain(self.stale).min()
+    }
 }
 
-impl<T: FnMut(&str, Told)> Fetcher<T> {
+struct Fetcher<T, S> {
+    sets: Vec<Set>,
+    tell: T,
+    /// Starts a fetch.
+    start: S,
+}
+
+impl<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>> Fetcher<T, S> {
     fn want(&mut self, wanted: Vec<Wanted>, now: Instant) {
         let mut known = std::mem::take(&mut self.sets);
         for wanted in wanted {
@@ -121,7 +153,7 @@ impl<T: FnMut(&str, Told)> Fetcher<T> {
             let mut set = place.map_or_else(
                 || {
                     let left = wanted.fetched().map(|age| now + wanted.remote.stale_max.saturating_sub(age));
-                    Set { wanted, next: now, tried: None, stale: left, failures: 0 }
+                    Set { wanted, is_fetching: false, next: now, tried: None, stale: left, failures: 0 }
                 },
                 |place| known.swap_remove(place),
             );
@@ -133,13 +165,15 @@ impl<T: FnMut(&str, Told)> Fetcher<T> {
     fn run(&mut self, orders: &Receiver<Order>) {
         loop {
             let now = Instant::now();
-            let next = self.sets.iter().map(|set| set.next).min().unwrap_or(now + AGAIN_AFTER);
+            let next = self.sets.iter().filter_map(Set::due).min().unwrap_or(now + AGAIN_AFTER);
             match orders.recv_timeout(next.saturating_duration_since(now)) {
                 Ok(Order::Want(wanted)) => self.want(wanted, Instant::now()),
                 Ok(Order::Refresh(auth)) => self.hasten(&auth, Instant::now()),
-                Err(RecvTimeoutError::Timeout) => self.fetch_due(Instant::now()),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Order::Fetched(wanted, body)) => self.fetched(&wanted, body, Instant::now()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.keep(Instant::now());
         }
     }
 
@@ -150,24 +184,36 @@ impl<T: FnMut(&str, Told)> Fetcher<T> {
         }
     }
 
-    fn fetch_due(&mut self, now: Instant) {
+    /// Drops what is too old, and starts the fetches that are due.
+    fn keep(&mut self, now: Instant) {
         for mut set in std::mem::take(&mut self.sets) {
-            if set.next <= now {
-                self.fetch_one(&mut set);
+            self.drop_stale(&mut set, now);
+            if set.next <= now && !set.is_fetching {
+                set.is_fetching = true;
+                let started = (self.start)(&set.wanted);
+                if let Err(error) = started {
+                    self.take(&mut set, Err(format!("no thread: {error}")), now);
+                }
             }
             self.sets.push(set);
         }
     }
 
-    fn fetch_one(&mut self, set: &mut Set) {
+    /// What came of a fetch. A set that is not wanted any more is not written.
+    fn fetched(&mut self, wanted: &Wanted, body: Result<Vec<u8>, String>, now: Instant) {
+        let Some(place) = self.sets.iter().position(|set| set.wanted == *wanted) else { return };
+        let mut set = self.sets.swap_remove(place);
+        self.take(&mut set, body, now);
+        self.sets.push(set);
+    }
+
+    fn take(&mut self, set: &mut Set, body: Result<Vec<u8>, String>, now: Instant) {
         let remote = &set.wanted.remote;
-        let fetched = fetch(remote).and_then(|body| {
-            Keys::parse(&body, &set.wanted.algorithms)?;
-            write(&remote.file, &body).map_err(|error| format!("{}: {error}", remote.file.display()))
-        });
-        let now = Instant::now();
+        let written = body
+            .and_then(|body| write(&remote.file, &body).map_err(|error| format!("{}: {error}", remote.file.display())));
+        set.is_fetching = false;
         set.tried = Some(now);
-        match fetched {
+        match written {
             Ok(()) => {
                 (set.next, set.stale, set.failures) = (now + remote.refresh, Some(now + remote.stale_max), 0);
                 (self.tell)(&set.wanted.auth, Told::Fetched);
@@ -198,6 +244,13 @@ impl<T: FnMut(&str, Told)> Fetcher<T> {
 fn write(file: &Path, body: &[u8]) -> io::Result<()> {
     files::make_dirs(file.parent().unwrap_or(Path::new(".")))?;
     files::replace(file, body)
+}
+
+/// A key set that can be used.
+fn usable(wanted: &Wanted) -> Result<Vec<u8>, String> {
+    let body = fetch(&wanted.remote)?;
+    Keys::parse(&body, &wanted.algorithms)?;
+    Ok(body)
 }
 
 /// The key set at this URL, or why there is none.
@@ -260,14 +313,30 @@ mod tests {
         format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     }
 
-    fn fetcher() -> (Fetcher<impl FnMut(&str, Told)>, Heard) {
+    type Starts = Arc<Mutex<Vec<Wanted>>>;
+
+    fn fetcher() -> (Fetcher<impl FnMut(&str, Told), impl Fn(&Wanted) -> io::Result<()>>, Heard, Starts) {
         let told = Heard::default();
         let into = Arc::clone(&told);
         let tell = move |auth: &str, what| {
             assert_eq!(auth, "a");
             into.lock().unwrap().push(what);
         };
-        (Fetcher { sets: Vec::new(), tell }, told)
+        let starts = Starts::default();
+        let into = Arc::clone(&starts);
+        let start = move |wanted: &Wanted| {
+            into.lock().unwrap().push(wanted.clone());
+            Ok(())
+        };
+        (Fetcher { sets: Vec::new(), tell, start }, told, starts)
+    }
+
+    /// Carries out the fetches that were begun.
+    fn carry_out<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>>(fetcher: &mut Fetcher<T, S>, starts: &Starts) {
+        fetcher.keep(Instant::now());
+        for wanted in std::mem::take(&mut *starts.lock().unwrap()) {
+            fetcher.fetched(&wanted, usable(&wanted), Instant::now());
+        }
     }
 
     /// X32: a set that cannot be used changes nothing.
@@ -289,13 +358,13 @@ mod tests {
         let good = [ok(SET), format!("HTTP/1.0 200 OK\r\n\r\n{SET}")];
         let answers = good.iter().chain(bad.iter().map(|(answer, _)| answer)).chain(&good).cloned();
         let wanted = wanted(server(answers.collect()), dir.path());
-        let (mut fetcher, told) = fetcher();
+        let (mut fetcher, told, starts) = fetcher();
         fetcher.want(vec![wanted.clone()], Instant::now());
         let mut fetch = || {
             fetcher.sets[0].next = Instant::now();
             // Each failure is told.
             fetcher.sets[0].failures = 0;
-            fetcher.fetch_due(Instant::now());
+            carry_out(&mut fetcher, &starts);
             told.lock().unwrap().pop().unwrap()
         };
         for _ in &good {
@@ -320,9 +389,9 @@ mod tests {
             std::os::unix::fs::symlink(&target, folder.join(name)).unwrap();
         }
         let wanted = wanted(server(vec![ok(SET)]), dir.path());
-        let (mut fetcher, told) = fetcher();
+        let (mut fetcher, told, starts) = fetcher();
         fetcher.want(vec![wanted.clone()], Instant::now());
-        fetcher.fetch_due(Instant::now());
+        carry_out(&mut fetcher, &starts);
         assert_eq!(told.lock().unwrap().as_slice(), [Told::Fetched]);
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
         assert_eq!(fs::read_to_string(&wanted.remote.file).unwrap(), SET);
@@ -333,10 +402,10 @@ mod tests {
     fn tokens_hasten_it_and_time_ends_it() {
         let dir = tempfile::tempdir().unwrap();
         let wanted = wanted(server(vec![ok(SET)]), dir.path());
-        let (mut fetcher, told) = fetcher();
+        let (mut fetcher, told, starts) = fetcher();
         let now = Instant::now();
         fetcher.want(vec![wanted.clone()], now);
-        fetcher.fetch_due(now);
+        carry_out(&mut fetcher, &starts);
         assert_eq!(told.lock().unwrap().as_slice(), [Told::Fetched]);
         let tried = fetcher.sets[0].tried.unwrap();
         assert!(fetcher.sets[0].next >= tried + wanted.remote.refresh);
@@ -348,15 +417,17 @@ mod tests {
         assert_eq!(fetcher.sets[0].next, tried + AGAIN_AFTER);
 
         // The server is gone. The file stays until its time is over, in this process and at a start.
-        let mut set = fetcher.sets.pop().unwrap();
-        set.stale = Some(tried + Duration::from_secs(3_600));
-        fetcher.fetch_one(&mut set);
+        let mut again = |stale: Instant| {
+            (fetcher.sets[0].stale, fetcher.sets[0].next) = (Some(stale), Instant::now());
+            carry_out(&mut fetcher, &starts);
+        };
+        let later = tried + Duration::from_secs(3_600);
+        again(later);
         assert!(matches!(told.lock().unwrap().pop(), Some(Told::Unreachable(_))));
         assert!(wanted.remote.file.exists());
-        fetcher.fetch_one(&mut set);
+        again(later);
         assert_eq!(told.lock().unwrap().as_slice(), [Told::Fetched], "said once");
-        set.stale = Some(Instant::now());
-        fetcher.fetch_one(&mut set);
+        again(Instant::now());
         assert_eq!(told.lock().unwrap().pop(), Some(Told::Dropped));
         assert!(!wanted.remote.file.exists());
 
@@ -367,5 +438,31 @@ mod tests {
         fetcher.want(vec![wanted.clone()], Instant::now());
         assert!(!wanted.remote.file.exists());
         assert_eq!(told.lock().unwrap().pop(), Some(Told::Dropped));
+    }
+
+    /// A server that never ends its answer keeps neither another set from being fetched nor its own from ending.
+    #[test]
+    fn finding_s7_a_set_does_not_wait_for_another_and_ends_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = Url::parse(&format!("https://{}/keys", silent.local_addr().unwrap())).unwrap();
+        let mut slow = wanted(url, dir.path());
+        slow.auth = "slow".to_owned();
+        slow.remote.file = dir.path().join("keys/slow.json");
+        slow.remote.stale_max = Duration::from_secs(60);
+        write(&slow.remote.file, SET.as_bytes()).unwrap();
+        // It is too old a second from now.
+        let old = SystemTime::now() - Duration::from_secs(59);
+        fs::File::options().append(true).open(&slow.remote.file).unwrap().set_modified(old).unwrap();
+        let quick = wanted(server(vec![ok(SET)]), dir.path());
+        let (heard, told) = channel();
+        let tell = move |auth: &str, what: Told| drop(heard.send((auth.to_owned(), what)));
+        let sets = KeySets::start(vec![slow.clone(), quick], tell).unwrap();
+        let next = || told.recv_timeout(Duration::from_secs(60)).unwrap();
+        let (first, second) = (next(), next());
+        // Longer than any of this takes, the server of the slow set says nothing: no failure was told.
+        assert_eq!((first, second), (("a".to_owned(), Told::Fetched), ("slow".to_owned(), Told::Dropped)));
+        assert!(!slow.remote.file.exists());
+        drop((sets, silent));
     }
 }

@@ -90,6 +90,14 @@ impl Core {
     pub(super) fn enter(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) -> bool {
         let settings = self.around.config.listener(listener);
         let max = settings.map_or(0, |listener| listener.connections_max);
+        let proxies = settings.map(|listener| listener.proxy_from.as_slice()).unwrap_or_default();
+        // The peer of a Unix socket has no address: permissions say who it may be.
+        let peer = io.peer(conn).map(|peer| peer.ip()).filter(|_| !proxies.is_empty());
+        if peer.is_some_and(|peer| !proxies.iter().any(|network| network.contains(peer))) {
+            self.numbers.count(M::ProxyUnknown);
+            io.abort(conn);
+            return false;
+        }
         self.keep_pace(io, listener);
         let is_in = self.around.tally.enter(listener, max);
         if !is_in {

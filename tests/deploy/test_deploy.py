@@ -31,6 +31,8 @@ SECCOMP = ROOT / "deploy/container/seccomp.json"
 CHART = ROOT / "deploy/helm/forebay"
 HELM = shutil.which("helm") or Path(os.environ.get("FOREBAY_CACHE", ROOT / ".cache")) / "go/bin/helm"
 VERSIONS = ("1.29", "1.31")
+# How the service says that its sandbox is on.
+FULL = r'INFO.*files="full" calls="full"'
 
 
 def output(*command, **more):
@@ -154,6 +156,15 @@ class Service:
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
 
+    def sandbox(self):
+        """The log line with which it says how far it is restricted; it comes after the addresses."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if found := re.search(r"^.*files=.*calls=.*$", re.sub(r"\x1b\[[0-9;]*m", "", self.log.read_text()), re.M):
+                return found[0]
+            time.sleep(0.05)
+        raise AssertionError(f"nothing about the sandbox:\n{self.log.read_text()}")
+
     def stop(self):
         self.process.terminate()
         return self.process.wait(60)
@@ -179,6 +190,7 @@ class Systemd(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             service = Service(folder, unit_calls())
             service.publish()
+            self.assertRegex(service.sandbox(), FULL, "finding F3")
             self.assertEqual(service.stop(), 0, service.log.read_text())
 
     @unittest.skipUnless(os.getuid() == 0, "another user's files need root")
@@ -223,10 +235,24 @@ class Container(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             service = Service(folder, seccomp_calls())
             service.publish()
+            self.assertRegex(service.sandbox(), FULL, "finding F3")
             control = service.said("control listening on")
             health = subprocess.run([BINARY, "health", "--control", control], preexec_fn=lambda: confine(seccomp_calls()))
             self.assertEqual(health.returncode, 0)
             self.assertEqual(service.stop(), 0, service.log.read_text())
+
+    def test_finding_f3_a_sandbox_that_is_off_is_a_warning(self):
+        """One of its two halves is forbidden: the log says which, and does not say that it is on."""
+        landlock = {name for name in seccomp_calls() if not name.startswith("landlock")}
+        for allowed, said in (
+            (landlock, r'WARN.*is not restricted.*files="unavailable" calls="full"'),
+            (seccomp_calls() - {"seccomp"}, r'WARN.*is not restricted.*files="full" calls="unavailable: '),
+        ):
+            with tempfile.TemporaryDirectory() as folder:
+                service = Service(folder, allowed)
+                self.assertRegex(service.sandbox(), said)
+                self.assertNotIn("given up", service.log.read_text())
+                self.assertEqual(service.stop(), 0)
 
     def test_without_io_uring_the_service_says_so(self):
         blocked = {name for name in seccomp_calls() if not name.startswith("io_uring")}

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -13,6 +14,7 @@ use crate::device::{Device, Heard, VERSIONS};
 use crate::process::until;
 use crate::records::read;
 use crate::support::service::{Service, config_with};
+use crate::support::{run, tool};
 
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nlinger = \"1ms\"\n";
 const CLIENTS: usize = 4;
@@ -117,4 +119,16 @@ fn what_was_stored_comes_to_kafka_after_every_kill() {
         });
     }
     assert!(service.terminate().success());
+}
+
+/// Keys and passwords do not get to a disk with the memory of a process that ends.
+#[test]
+fn finding_w6_a_process_that_aborts_leaves_no_core() {
+    // With the sandbox, or without the limit, there would be none anyway.
+    let mut service = Service::start(&config_with("sandbox = false", SINK));
+    let limit = format!("--pid={}", service.pid());
+    run(tool("prlimit").args([limit.as_str(), "--core=unlimited"]));
+    service.signal("ABRT");
+    let status = service.wait();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(6), false), "{status}");
 }

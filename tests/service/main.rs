@@ -41,6 +41,7 @@ mod listeners;
 mod malformed;
 mod modes;
 mod operators;
+mod overrides;
 mod paho;
 mod passwords;
 mod process;

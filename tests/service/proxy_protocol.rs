@@ -192,3 +192,23 @@ fn a_header_that_does_not_come_is_not_waited_for() {
     assert_eq!(metric(&service, "connections_closed_total{reason=\"connect_timeout\"}"), 4);
     assert_eq!(metric(&service, "partial_packet_bytes"), 0);
 }
+
+/// Only a proxy is believed: another peer is closed, whatever it says.
+#[test]
+fn finding_w4_who_is_no_proxy_is_closed() {
+    let with = |networks: &str| {
+        let listener = format!("transport = \"tcp\"\nproxy_protocol = \"v1\"\nproxy_from = [{networks}]");
+        Service::start(&config_with("shards = 1", SINK).replace("transport = \"tcp\"", &listener))
+    };
+    let header = || vec![v1("192.0.2.7:4711")];
+    let service = with("\"10.0.0.0/8\"");
+    let mut lies = TcpStream::connect(service.mqtt()).expect("the service");
+    // It may be closed before this is written.
+    let _ = lies.write_all(&header()[0]);
+    assert!(matches!(lies.read(&mut [0; 16]), Ok(0) | Err(_)));
+    until_metric(&service, "connections_closed_total{reason=\"proxy_from\"}", 1);
+    let service = with("\"10.0.0.0/8\", \"127.0.0.1\"");
+    let mut device = Device::connect(proxy(service.mqtt(), header()), Version::V5, "believed");
+    device.deliver(1, "a", b"x");
+    assert_eq!(metric(&service, "connections_closed_total{reason=\"proxy_from\"}"), 0);
+}

@@ -35,17 +35,27 @@ pub struct Service {
     mqtt: SocketAddr,
     control: SocketAddr,
     embedded: Option<SocketAddr>,
+    /// Arguments and variables of each start.
+    more: (Vec<String>, Vec<(String, String)>),
 }
 
 impl Service {
     /// Starts it and waits until `/readyz` says 200. `$DIR` in the configuration is the service's own directory.
     pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[], &[])
+    }
+
+    /// The same with more arguments, and variables of the environment.
+    pub fn start_with(config: &str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let more = (arguments, variables);
         let dir = super::temp_dir();
         let text = config.replace("$DIR", &dir.path().display().to_string());
         fs::write(dir.path().join("forebay.toml"), text).expect("the configuration can be written");
-        let child = spawn(dir.path());
+        let child = spawn(dir.path(), &more);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut service = Self { dir, child, log_start: 0, mqtt: nowhere, control: nowhere, embedded: None };
+        let mut service = Self { dir, child, log_start: 0, mqtt: nowhere, control: nowhere, embedded: None, more };
         service.wait_until_ready();
         service
     }
@@ -53,7 +63,7 @@ impl Service {
     /// Starts it again after `terminate` or `kill9`: same configuration, same data, other ports if the configuration says 0.
     pub fn start_again(&mut self) {
         self.log_start = fs::metadata(self.log_file()).map_or(0, |file| file.len());
-        self.child = spawn(self.dir.path());
+        self.child = spawn(self.dir.path(), &self.more);
         self.wait_until_ready();
     }
 
@@ -248,12 +258,14 @@ pub fn sum(page: &str, name: &str) -> Option<f64> {
     values.reduce(|sum, value| sum + value)
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, (arguments, variables): &(Vec<String>, Vec<(String, String)>)) -> Child {
     let log = File::options().create(true).append(true).open(dir.join("forebay.log")).expect("the log can be created");
     program()
         .args(["run", "--config"])
         .arg(dir.join("forebay.toml"))
+        .args(arguments)
         .env("NO_COLOR", "1")
+        .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().expect("a second descriptor"))
         .stderr(log)

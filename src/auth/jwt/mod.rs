@@ -11,8 +11,8 @@ mod token;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use crate::limits::CLOCK_SET_AFTER_MS;
 
@@ -119,6 +119,8 @@ pub enum Fault {
     Roles,
     /// This machine does not know what time it is.
     Clock,
+    /// The keys were fetched longer than `stale_max` ago.
+    StaleKeys,
 }
 
 impl Fault {
@@ -146,6 +148,7 @@ impl Fault {
                 "token: the claim of roles (roles_claim) is neither a string nor a list of strings, or has more than 256"
             }
             Self::Clock => "token: the clock of this machine is not set",
+            Self::StaleKeys => "token: the key set could not be fetched for stale_max",
         }
     }
 }
@@ -156,6 +159,44 @@ pub struct Tokens {
     keys: Keys,
     /// A token named a key that is not there.
     has_missed: AtomicBool,
+    /// Until when the keys may be used.
+    term: Term,
+}
+
+/// How long keys may be used that are fetched. Whoever uses them looks at the time itself: keys that are too old are too old
+/// even if nobody has come to take them away.
+#[derive(Debug)]
+struct Term {
+    remote: Option<Remote>,
+    /// They are too old from then on, unless the file has become newer. In ms since 1970 by the clock of this machine.
+    until_ms: AtomicI64,
+}
+
+impl Term {
+    fn of(settings: &Settings) -> Self {
+        let remote = match &settings.keys {
+            Source::JwksUrl(remote) => Some(remote.clone()),
+            Source::JwksFile(_) | Source::SecretFile(_) => None,
+        };
+        Self { remote, until_ms: AtomicI64::new(i64::MIN) }
+    }
+
+    /// Whether they may still be used. The file is looked at when the time that is known is over: a fetch that brings the same
+    /// keys makes it newer.
+    fn holds(&self, wall_ms: i64) -> bool {
+        let Some(remote) = &self.remote else { return true };
+        if wall_ms < self.until_ms.load(Ordering::Relaxed) {
+            return true;
+        }
+        let modified = std::fs::metadata(&remote.file).and_then(|file| file.modified()).ok();
+        let fetched = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        // From a clock that was ahead: new, as whoever fetches takes it.
+        let until = fetched.map(|at| millis(at).min(wall_ms).saturating_add(millis(remote.stale_max)));
+        let Some(until) = until.filter(|until| wall_ms < *until) else { return false };
+        self.until_ms.store(until, Ordering::Relaxed);
+        true
+    }
 }
 
 impl fmt::Debug for Tokens {
@@ -174,13 +215,14 @@ impl Tokens {
             Source::JwksFile(_) | Source::JwksUrl(_) => Keys::parse(file, &settings.algorithms)?,
             Source::SecretFile(_) => Keys::secret(file)?,
         };
-        Ok(Self { settings: settings.clone(), keys, has_missed: AtomicBool::new(false) })
+        Ok(Self { settings: settings.clone(), keys, has_missed: AtomicBool::new(false), term: Term::of(settings) })
     }
 
     /// Without keys: they have not been fetched yet. Every token is refused.
     #[must_use]
     pub fn without_keys(settings: &Settings) -> Self {
-        Self { settings: settings.clone(), keys: Keys::default(), has_missed: AtomicBool::new(false) }
+        let (keys, term) = (Keys::default(), Term::of(settings));
+        Self { settings: settings.clone(), keys, has_missed: AtomicBool::new(false), term }
     }
 
     /// Whether a token has named a key that is not there, since this was last asked.
@@ -242,6 +284,9 @@ impl Tokens {
         };
         if wall_ms < CLOCK_SET_AFTER_MS {
             return Err(Fault::Clock);
+        }
+        if !self.term.holds(wall_ms) {
+            return Err(Fault::StaleKeys);
         }
         let now_s = u64::try_from(wall_ms / 1_000).unwrap_or_default();
         claims::check(&token.claims()?, &self.settings, now_s).map(|bearer| (bearer, key.print()))

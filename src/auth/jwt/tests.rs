@@ -352,3 +352,37 @@ fn roles_are_a_string_or_a_list_of_strings() {
     let without = Settings { roles_claim: None, ..settings.clone() };
     assert!(claimed(&without, &with("roles", "a")).unwrap().grants.is_none(), "nothing was asked for");
 }
+
+/// Keys that are too old are not accepted, though nobody has taken them away; a fetch that brings the same ones renews them.
+#[test]
+fn finding_s7_keys_that_are_too_old_are_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let signer = Signer::eddsa();
+    let file = dir.path().join("keys.json");
+    std::fs::write(&file, set(&[signer.jwk(None)])).unwrap();
+    let fetched = |at_s: u64| {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(at_s);
+        std::fs::File::options().append(true).open(&file).unwrap().set_modified(at).unwrap();
+    };
+    let remote = Remote {
+        url: crate::secure::Url::parse("https://example.org/keys").unwrap(),
+        ca_file: None,
+        refresh: Duration::from_secs(600),
+        stale_max: Duration::from_secs(3_600),
+        file: file.clone(),
+    };
+    let tokens = tokens(&Settings { keys: Source::JwksUrl(remote), ..settings() }, &[signer.jwk(None)]);
+    let mut claims = ada();
+    claims["exp"] = (NOW + 86_400).into();
+    let text = signer.sign(&json!({ "alg": "EdDSA" }), &claims);
+    let token = tokens.find(None, Some(text.as_bytes())).unwrap();
+    let keys = tokens.keys_for(&token).unwrap();
+    let at = |at_s: u64| tokens.judge(&token, &keys, false, i64::try_from(at_s * 1_000).unwrap()).map(drop);
+    fetched(NOW);
+    assert_eq!((at(NOW), at(NOW + 3_599)), (Ok(()), Ok(())));
+    assert_eq!(at(NOW + 3_600), Err(Fault::StaleKeys));
+    fetched(NOW + 3_600);
+    assert_eq!((at(NOW + 3_600), at(NOW + 7_199)), (Ok(()), Ok(())));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(at(NOW + 7_200), Err(Fault::StaleKeys));
+}

@@ -10,8 +10,11 @@ impl Service {
     /// All threads and rings are there: what is not needed beyond that is given up.
     pub(super) fn sandbox(&self) {
         let Some(files) = sandbox::files() else { return };
-        let calls = sandbox::deny_calls().map_or_else(|why| format!("unavailable: {why}"), |()| "full".to_owned());
-        self.journal.say(Said::now(Kind::Sandboxed).with(Field::Files, files.as_str()).with(Field::Calls, calls));
+        let denied = sandbox::deny_calls();
+        let is_full = files == sandbox::Files::Restricted && denied.is_ok();
+        let calls = denied.map_or_else(|why| format!("unavailable: {why}"), |()| "full".to_owned());
+        let kind = if is_full { Kind::Sandboxed } else { Kind::SandboxIncomplete };
+        self.journal.say(Said::now(kind).with(Field::Files, files.as_str()).with(Field::Calls, calls));
     }
 
     pub(super) fn tell_started(&self) {

@@ -33,7 +33,7 @@ fn what_is_said_and_what_is_not() {
     assert_eq!(tls("tls.ca_certificates = 'PEM'"), Some(text));
     let variable = |name: &str, value: &str| {
         let variables = [(format!("FOREBAY_KAFKA_MAIN_TLS_{name}"), Some(value.to_owned()))];
-        parse_all(&with(""), "f", &variables, &Overrides::default(), 2)
+        parse_all(&with(""), "f", &variables, None, &Overrides::default(), 2)
     };
     let config = variable("CA_FILE", "ca").unwrap_or_else(|all| panic!("{all}"));
     assert_eq!(config.clusters[0].tls.as_ref().map(|tls| &tls.ca), Some(&Authorities::File("ca".into())));

@@ -302,3 +302,15 @@ fn the_field_of_a_certificate_that_says_who_it_is() {
         assert_eq!(field(&format!("certificate_identity = '{word}'")), meant);
     }
 }
+
+/// Beyond loopback an address may not guess for ever; what is said stands, and a service of this machine has no bound.
+#[test]
+fn finding_w5_failures_have_a_bound_beyond_loopback() {
+    let of = |bind: &str, mqtt: &str| {
+        let text = format!("[mqtt]\n{mqtt}\n[[listener]]\nbind = '{bind}:1'\n[[listener]]\nbind = '127.0.0.1:2'\n");
+        let open = if bind == "0.0.0.0" { text.replace(":1'\n", ":1'\nopen = true\n") } else { text };
+        good(&open).mqtt.failures_per_address
+    };
+    assert_eq!((of("0.0.0.0", ""), of("127.0.0.1", "")), (1_000, 0));
+    assert_eq!((of("0.0.0.0", "failures_per_address = 0"), of("127.0.0.1", "failures_per_address = 7")), (0, 7));
+}

@@ -22,7 +22,7 @@ fn file(mode: u32) -> tempfile::NamedTempFile {
 }
 
 fn by_env(text: &str, name: &str, value: &str) -> Result<Config, Problems> {
-    parse_all(text, "forebay.toml", &[(name.to_owned(), Some(value.to_owned()))], &Overrides::default(), 2)
+    parse_all(text, "forebay.toml", &[(name.to_owned(), Some(value.to_owned()))], None, &Overrides::default(), 2)
 }
 
 /// X69: where secrets come from.
@@ -46,7 +46,7 @@ fn other_keys_come_from_the_environment_too() {
     let text = with(&format!("mechanism = 'PLAIN'\npassword_file = '{}'", file.path().display()));
     let variables = [("FOREBAY_KAFKA_MAIN_SASL_USERNAME", "device"), ("FOREBAY_KAFKA_MAIN_SASL_INSECURE", "true")];
     let variables: Vec<_> = variables.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))).into();
-    let config = parse_all(&text, "forebay.toml", &variables, &Overrides::default(), 2).expect("good");
+    let config = parse_all(&text, "forebay.toml", &variables, None, &Overrides::default(), 2).expect("good");
     assert_eq!(config.clusters[0].sasl.as_ref().expect("a login").credentials.user, "device");
     let near = by_env(&text, "FOREBAY_KAFKA_MAIN_SASL_USERNAM", "x").expect_err("no such key").to_string();
     assert!(near.contains("did you mean FOREBAY_KAFKA_MAIN_SASL_USERNAME?"), "{near}");

@@ -79,10 +79,10 @@ fn variables_of_the_environment_reach_it() {
         .map(|(name, value)| (format!("FOREBAY_LISTENER_0_TLS_{name}"), Some(value.to_owned())))
         .to_vec();
     let config =
-        parse_all(LISTENER, "test", &variables, &Overrides::default(), 1).unwrap_or_else(|all| panic!("{all}"));
+        parse_all(LISTENER, "test", &variables, None, &Overrides::default(), 1).unwrap_or_else(|all| panic!("{all}"));
     let tls = config.listeners[0].tls.as_ref().expect("there");
     assert_eq!((tls.certificates[0].key.to_str(), tls.tickets), (Some("k"), false));
     let wrong = [("FOREBAY_LISTENER_0_TLS_TICKETS".to_owned(), Some("perhaps".to_owned()))];
-    let found = parse_all(LISTENER, "test", &wrong, &Overrides::default(), 1).expect_err("wrong").to_string();
+    let found = parse_all(LISTENER, "test", &wrong, None, &Overrides::default(), 1).expect_err("wrong").to_string();
     assert!(found.contains("environment: FOREBAY_LISTENER_0_TLS_TICKETS: "), "{found}");
 }

@@ -24,7 +24,7 @@ fn what_is_said_and_what_is_not() {
     assert!(long.listeners[0].tls.as_ref().is_some_and(|tls| tls.is_web));
     assert_eq!(good(&listener("tls", TLS)).listeners[0].ws, None);
     let variables = [("FOREBAY_LISTENER_0_WS_PATH".to_owned(), Some("/x".to_owned()))];
-    let config = parse_all(&listener("ws", ""), "f", &variables, &Overrides::default(), 1);
+    let config = parse_all(&listener("ws", ""), "f", &variables, None, &Overrides::default(), 1);
     assert_eq!(config.unwrap_or_else(|all| panic!("{all}")).listeners[0].ws.as_ref().map(|ws| &*ws.path), Some("/x"));
 }
 
@@ -42,5 +42,31 @@ fn what_does_not_go_together() {
     ] {
         let found = parse(&text, "f").expect_err(&text).to_string();
         assert!(found.contains(expected), "{text}: {found}");
+    }
+}
+
+/// Beyond loopback it is said whose word for a device's address is taken.
+#[test]
+fn finding_w4_a_proxy_beyond_loopback_is_named() {
+    let text = |bind: &str, keys: &str| format!("[[listener]]\nbind = '{bind}:1'\nopen = true\n{keys}\n");
+    let ws = |more: &str| format!("transport = 'ws'\n{more}\n[listener.ws]\nforwarded = true");
+    for keys in ["proxy_protocol = 'any'".to_owned(), ws("")] {
+        let found = parse(&text("0.0.0.0", &keys), "f").expect_err(&keys).to_string();
+        assert!(found.contains("listener[0].proxy_from: is required"), "{found}");
+        good(&text("127.0.0.1", &keys));
+    }
+    for keys in
+        ["proxy_protocol = 'any'\nproxy_from = '10.0.0.0/8'".to_owned(), ws("proxy_from = ['10.0.0.7', '::/0']")]
+    {
+        assert!(!good(&text("0.0.0.0", &keys)).listeners[0].proxy_from.is_empty());
+    }
+    for (keys, expected) in [
+        ("proxy_from = ['10.0.0.0/8']", "proxy_from: has no effect"),
+        ("proxy_protocol = 'v1'\nproxy_from = ['10.0.0.1/8']", "proxy_from[0]: has bits behind the network's"),
+        ("proxy_protocol = 'v1'\nproxy_from = ['proxy']", "proxy_from[0]: is no IP address"),
+        ("proxy_protocol = 'v1'\nproxy_from = []", "is an empty list"),
+    ] {
+        let found = parse(&text("0.0.0.0", keys), "f").expect_err(keys).to_string();
+        assert!(found.contains(expected), "{keys}: {found}");
     }
 }
