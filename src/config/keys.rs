@@ -736,9 +736,9 @@ pub(super) const KEYS: &[Key] = keys! {
 
     Retained.messages_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Maximum number of retained messages, in even parts for all shards. With a `[spool]` also what half of its state can keep track of. A message \
-         for one more topic is delivered and not retained, which is counted, with an event.";
+         for one more topic is delivered and not retained, which is counted, with an event. With `[auth.NAME]` one user has at most 38 % of it.";
     Retained.bytes_max: Size { min: MIB, max: 1_024 * GIB }, Is("\"256MiB\""),
-        "Their maximum size with their topics, in even parts for all shards; they are in memory. With a `[spool]` at most a quarter of it.";
+        "Their maximum size with their topics, in even parts for all shards; they are in memory. With a `[spool]` at most a quarter of it. With `[auth.NAME]` one user has at most 38 % of it.";
     Retained.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
         "A message is not retained for longer than this. Its own Message Expiry Interval applies too, whichever is shorter. Whole seconds. It holds for \
          messages that come after a change.";
