@@ -117,6 +117,7 @@ impl Change {
         self.apply("delivery.queue_bytes_max", |c| &mut c.delivery.queue_bytes_max, delivery.queue_bytes_max);
         self.apply("delivery.when_full", |c| &mut c.delivery.drops_newest, delivery.drops_newest);
         self.apply("delivery.share_strategy", |c| &mut c.delivery.share_strategy, delivery.share_strategy);
+        self.apply("delivery.share_ack_timeout", |c| &mut c.delivery.share_ack_timeout, delivery.share_ack_timeout);
         self.apply("retained.messages_max", |c| &mut c.retained.messages_max, retained.messages_max);
         self.apply("retained.bytes_max", |c| &mut c.retained.bytes_max, retained.bytes_max);
         self.apply("retained.expire_after", |c| &mut c.retained.expire_after_s, retained.expire_after_s);
@@ -406,7 +407,7 @@ mod tests {
         let old = config(&format!("{B}{}[spool]\n", sink("one", "")));
         let new = config(&format!(
             "{B}{}[spool]\n[delivery]\nacknowledge='received'\nqueue_messages_max=7\nqueue_bytes_max='7KiB'\nwhen_full='drop-newest'\n\
-             share_strategy='hash-topic'\n\
+             share_strategy='hash-topic'\nshare_ack_timeout='7s'\n\
              [retained]\nmessages_max=7\nbytes_max='7MiB'\nexpire_after='7s'\n",
             sink("one", "")
         ));
@@ -418,6 +419,7 @@ mod tests {
                 "delivery.queue_bytes_max",
                 "delivery.when_full",
                 "delivery.share_strategy",
+                "delivery.share_ack_timeout",
                 "retained.messages_max",
                 "retained.bytes_max",
                 "retained.expire_after"

@@ -733,6 +733,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Which member of a shared subscription gets a message. `\"round-robin\"`: the next one in turn that has room. `\"least-inflight\"`: of \
          those with room the one with the fewest unacknowledged messages. `\"hash-client\"`, `\"hash-topic\"`: the same one for all messages of a \
          publisher or of a topic, in order: see [SUBSCRIPTIONS.md](SUBSCRIPTIONS.md#strategies).";
+    Delivery.share_ack_timeout: Duration { min: s(1), max: s(36_500 * DAY) }, Is("\"5m\""),
+        "A member of a shared subscription that has not acknowledged a message for so long gets no more of it until it has, and other members get \
+         what it was sent at QoS 1, if there are any. Whole seconds.";
 
     Retained.messages_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Maximum number of retained messages, in even parts for all shards. With a `[spool]` also what half of its state can keep track of. A message \

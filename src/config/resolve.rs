@@ -285,6 +285,7 @@ fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
             "hash-topic" => ShareStrategy::HashTopic,
             _ => ShareStrategy::RoundRobin,
         },
+        share_ack_timeout: table.read("share_ack_timeout", values::duration),
     }
 }
 

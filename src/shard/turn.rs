@@ -169,6 +169,7 @@ impl Shard for Core {
             Timer::Queues => self.queues_time(),
             Timer::Moves => self.moves_time(),
             Timer::Shares => self.shares_time(io),
+            Timer::LateMembers => self.late_members_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
