@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::metrics::inspect::Ask;
+use forebay::metrics::inspect::{Ask, NamedClient};
 use forebay::metrics::spec::{CLUSTER, Kind, LISTENER, SHARD, SINK, Spec};
 use forebay::mqtt::packet::{Publish, QoS, Version};
 use forebay::shard::mail::{Inspection, Mail};
@@ -85,7 +85,7 @@ fn finding_u2_when_all_is_gone_every_gauge_is_at_zero() {
     world.power_cut();
     // An operator ends some, a clean start others; the rest run out.
     for client in ["away", "d1", "m1"] {
-        let ask = Ask::Forget(client.to_owned());
+        let ask = Ask::Forget(NamedClient { client_id: client.to_owned(), auth: None });
         world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(|_| {}) }));
     }
     let conn = world.device_v5("gone");
