@@ -437,7 +437,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "`service.name` of what is exported.";
 
     Mqtt.packet_bytes_max: Size { min: KIB, max: 256 * MIB }, Is("\"1MiB\""),
-        "Maximum size of an MQTT packet, including its header; sent to 5.0 clients as Maximum Packet Size.";
+        "Maximum size of an MQTT packet, including its header; sent to 5.0 clients as Maximum Packet Size, as `268435455` at most. Eight packets of this size may be half received on a shard, and 64 MiB of smaller ones.";
     Mqtt.receive_maximum: Integer { min: 1, max: 65_535 }, Is("1024"),
         "Maximum number of unacknowledged QoS 1 and 2 messages of a 5.0 client (Receive Maximum).";
     Mqtt.qos2_inflight_3x: Integer { min: 1, max: 65_535 }, Is("1024"),

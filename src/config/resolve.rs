@@ -16,7 +16,7 @@ use super::resolved::{
     ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Retained, Service,
     ShareStrategy, Transport, Wide,
 };
-use crate::limits::SHARDS_MAX;
+use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
 use crate::listener::proxy::Expect;
 
 use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, spool, telemetry, tls, values, warnings};
@@ -249,7 +249,9 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
     let small = |name| u16::try_from(table.read(name, values::integer)).unwrap_or(u16::MAX);
     let seconds = |name| whole_seconds(table, name, table.read(name, values::duration));
     Mqtt {
-        packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size)).unwrap_or(u32::MAX),
+        packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size))
+            .unwrap_or(u32::MAX)
+            .min(PACKET_BYTES_MAX),
         receive_maximum: small("receive_maximum"),
         qos2_inflight_3x: small("qos2_inflight_3x"),
         topic_alias_maximum: small("topic_alias_maximum"),
