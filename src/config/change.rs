@@ -175,6 +175,7 @@ impl Change {
     /// Known by their addresses; of several with port 0, the first is the first.
     fn listeners(&mut self, wanted: &Config) {
         let mut wanted: Vec<Option<&Listener>> = wanted.listeners.iter().map(Some).collect();
+        let gone: Vec<_> = self.config.listeners.iter().map(|known| known.is_removed).collect();
         for known in &mut self.config.listeners {
             let same = wanted.iter_mut().find(|other| other.is_some_and(|other| other.bind == known.bind));
             let Some(other) = same.and_then(Option::take) else {
@@ -211,12 +212,19 @@ impl Change {
             *known = other.clone();
         }
         for other in wanted.into_iter().flatten() {
-            if self.config.listeners.len() >= LISTENER_PLACES_MAX {
-                self.waiting.push(format!("listener {} (added: too many listeners since the start)", other.bind));
+            if self.config.listeners.len() < LISTENER_PLACES_MAX {
+                self.config.listeners.push(other.clone());
+            } else if let Some((place, _)) =
+                self.config.listeners.iter_mut().zip(&gone).find(|(known, was_gone)| known.is_removed && **was_gone)
+            {
+                // All places have been given: one whose listener went with an earlier change, and its connections with it.
+                *place = other.clone();
+            } else {
+                self.waiting
+                    .push(format!("listener {} (added: remove others first, by a change of their own)", other.bind));
                 continue;
             }
             self.applied.push(format!("listener {} (added)", other.bind));
-            self.config.listeners.push(other.clone());
         }
     }
 
@@ -523,6 +531,21 @@ mod tests {
         let change = Change::between(&old, &new);
         assert_eq!(change.waiting, ["spool", "sink two (added: spool)"]);
         assert_eq!(change.config.sinks.len(), 1);
+    }
+
+    #[test]
+    fn finding_u7_places_of_listeners_are_used_again_when_all_have_been_given() {
+        let with = |port: usize| config(&format!("[[listener]]\nbind='127.0.0.1:{port}'\n{B}{}", sink("one", "")));
+        let mut known = with(1);
+        for port in 2..LISTENER_PLACES_MAX + 100 {
+            let change = Change::between(&known, &with(port));
+            assert!(change.waiting.is_empty(), "{port}: {:?}", change.waiting);
+            known = change.config;
+            let live: Vec<_> = known.listeners.iter().filter(|listener| !listener.is_removed).collect();
+            assert!(live.len() <= 1 && known.listeners.len() <= LISTENER_PLACES_MAX);
+        }
+        let last = (LISTENER_PLACES_MAX + 99).to_string();
+        assert!(known.listeners.iter().any(|of| !of.is_removed && of.bind.to_string().ends_with(&last)));
     }
 
     #[test]
