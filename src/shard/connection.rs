@@ -243,6 +243,8 @@ pub(super) enum Timer {
     Queues,
     /// Messages wait for members of shares.
     Shares,
+    /// A retained message expires.
+    Retained,
     /// Members of shares may be late with acknowledging.
     LateMembers,
     /// How long a connection's answers have been owed.
@@ -264,6 +266,7 @@ impl Timer {
             Self::Shares => (2, 7, 0),
             Self::Group => (2, 8, 0),
             Self::LateMembers => (2, 9, 0),
+            Self::Retained => (2, 10, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -284,6 +287,7 @@ impl Timer {
             2 if slot == 7 => Self::Shares,
             2 if slot == 8 => Self::Group,
             2 if slot == 9 => Self::LateMembers,
+            2 if slot == 10 => Self::Retained,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }

@@ -670,3 +670,21 @@ fn finding_w8_an_update_that_finds_no_room_leaves_what_was_retained() {
     retain(&mut world, publisher, "t", "");
     assert!(found(&mut world, "three").is_empty());
 }
+
+#[test]
+fn finding_u8_what_has_expired_goes_on_an_idle_shard_too_and_is_not_listed() {
+    let mut world = World::new(&ONE_SINK.replace("\"#\"", "\"to/kafka/#\""));
+    let publisher = world.device_v5("p");
+    for (topic, expiry_s) in [("late", 60), ("soon", 5), ("never", 0)] {
+        let mut properties = PropertyBuf::new();
+        properties.extend((expiry_s > 0).then_some(Property::MessageExpiryInterval(expiry_s)));
+        let one = Publish { retain: true, properties: properties.as_properties(), ..message(topic, "x") };
+        publish(&mut world, publisher, Version::V5, one);
+    }
+    // Time passes, and nothing but timers makes a turn.
+    for (seconds, left) in [(6, 2), (61, 1)] {
+        let until = world.table.now.after(Duration::from_secs(seconds));
+        world.timers(until);
+        assert_eq!(world.number(M::RetainedMessages), left, "after {seconds} s");
+    }
+}

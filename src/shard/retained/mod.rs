@@ -22,13 +22,14 @@ use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Publish;
 use crate::route::topics::{TopicKey, Topics};
-use crate::runtime::seam::Monotonic;
+use crate::runtime::seam::{Monotonic, TimerId};
 use crate::session::properties;
 
 use self::held::{Held, Holders};
 use self::log::Unwritten;
 use self::replay::Replays;
 use super::confirm::Confirmations;
+use super::connection::Timer;
 use super::delivery::{publish_of, publisher_of, put_packet, taken_behind};
 use super::events::{clipped, second};
 use super::router::owner;
@@ -135,6 +136,8 @@ pub(super) struct Retained {
     bounds: Bounds,
     /// Topics whose messages expire, by when.
     expiring: BTreeSet<(Monotonic, TopicKey)>,
+    /// The timer for the first of them.
+    timer: Option<(Monotonic, TimerId)>,
     /// What has found no room in the log.
     unwritten: Unwritten,
     /// What is not on the disk of its home yet.
@@ -152,6 +155,7 @@ impl Retained {
             own: 0,
             bounds: Bounds::new(config),
             expiring: BTreeSet::new(),
+            timer: None,
             unwritten: Unwritten::default(),
             confirmations: Confirmations::new(shards),
             replays: Replays::new(shards),
@@ -312,5 +316,23 @@ impl Core {
         self.numbers.set(M::RetainedBytesMax, self.retained.bounds.bytes as u64);
         self.numbers.set(M::RetainedUnconfirmed, self.retained.confirmations.unconfirmed() as u64);
         self.run_replays(io);
+        self.set_retained_timer(io);
+    }
+
+    /// Asks to be called when the next one expires, also where nothing else happens.
+    fn set_retained_timer(&mut self, io: &mut Ring<'_>) {
+        let Some((until, _)) = self.retained.expiring.first() else { return };
+        if self.retained.timer.is_some_and(|(set, _)| set <= *until) {
+            return;
+        }
+        let timer = io.set_timer(*until, Timer::Retained.token());
+        if let Some((_, earlier)) = self.retained.timer.replace((*until, timer)) {
+            io.cancel_timer(earlier);
+        }
+    }
+
+    /// The turn that this timer has asked for.
+    pub(super) fn retained_time(&mut self) {
+        self.retained.timer = None;
     }
 }
