@@ -9,13 +9,35 @@
 /// the largest client id, will topic, will payload, user name and password that 3.1.1 can express, together.
 pub const CONNECT_BYTES_MAX: u32 = 384 << 10;
 
+/// What one of many may hold of what is left of a whole: the free part of it (decision 0013).
+#[must_use]
+pub const fn part_of(rest: usize, whole: usize) -> usize {
+    let whole = if whole == 0 { 1 } else { whole };
+    let part = rest as u128 * rest as u128 / whole as u128;
+    if part > usize::MAX as u128 { rest } else { part as usize }
+}
+
 /// Largest PROXY header of version 2, addresses and fields behind them. Those that proxies write by themselves take tens
 /// of bytes; a client's certificate is not forwarded in them. Known before anything beyond its first 16 bytes is kept.
 pub const PROXY_V2_BYTES_MAX: usize = 4 << 10;
 
-/// Bytes of half-received packets on a shard, of all connections together. Past it the connection that holds most is
-/// closed (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and nobody else.
+/// Bytes of half-received packets on a shard, of all connections together, if [`PARTIAL_PACKETS`] of the largest need no more. Past it the
+/// connection that holds most is closed (0x97): a thousand devices that each announce a megabyte and never finish must cost themselves and
+/// nobody else.
 pub const PARTIAL_BYTES_MAX: usize = 64 << 20;
+
+/// So many packets of `mqtt.packet_bytes_max` may be half received on a shard at a time, however large they are.
+pub const PARTIAL_PACKETS: usize = 8;
+
+/// The largest packet that MQTT can express, as clients know the bound: the Remaining Length ends at this, its header not counted.
+pub const PACKET_BYTES_MAX: u32 = 268_435_455;
+
+/// See [`PARTIAL_BYTES_MAX`], with this `mqtt.packet_bytes_max`.
+#[must_use]
+pub const fn partial_bytes_max(packet_bytes_max: u32) -> usize {
+    let largest = packet_bytes_max as usize * PARTIAL_PACKETS;
+    if largest > PARTIAL_BYTES_MAX { largest } else { PARTIAL_BYTES_MAX }
+}
 
 /// Bytes of client identifiers, user names and wills that the sessions of a shard hold. Each may have 64 KiB, so their
 /// number alone bounds nothing; past it a CONNECT that would add to them is refused (0x97).
@@ -75,6 +97,9 @@ pub const SHARES_LOOK: std::time::Duration = std::time::Duration::from_millis(50
 
 /// A shared subscription whose first message waits for so long on a shard is served by the members of other shards, if any are online.
 pub const SHARE_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Members of shared subscriptions that are asked in one turn whether their clients are late with acknowledging.
+pub const SHARE_LATE_LOOKS: usize = 256;
 
 /// Messages that are looked at when a member has room: those in front may be too large for it. And members of which the least busy one
 /// gets a message.

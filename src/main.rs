@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use forebay::cli::out::complain;
 use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, SpoolCommand, TopicsCommand, man, topics};
 use forebay::config::{self, LogFormat, Problems};
 use forebay::secure::keep_out_of_dumps;
@@ -51,9 +52,9 @@ fn with<T>(config: Result<T, Problems>, format: Option<LogFormat>, go_on: impl F
     };
     let named = std::env::var("FOREBAY_LOG_FORMAT").is_ok_and(|format| format == "json");
     if format.map_or(named, |format| format == LogFormat::Json) {
-        problems.0.iter().for_each(|problem| eprintln!("{}", problem.as_log_line()));
+        problems.0.iter().for_each(|problem| complain(format_args!("{}", problem.as_log_line())));
     } else {
-        eprintln!("{problems}");
+        complain(format_args!("{problems}"));
     }
     ExitCode::from(EXIT_USAGE)
 }
@@ -74,7 +75,7 @@ fn answer(made: Result<String, String>) -> ExitCode {
     match made {
         Ok(text) => print(&text),
         Err(why) => {
-            eprintln!("forebay: {why}");
+            complain(format_args!("forebay: {why}"));
             ExitCode::from(EXIT_FAILED)
         }
     }

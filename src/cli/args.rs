@@ -364,6 +364,10 @@ pub struct ClientsArgs {
     /// Show this client, with its subscriptions
     #[arg(value_name = "ID")]
     pub client_id: Option<String>,
+
+    /// Of several clients with this ID the one of `[auth.NAME]`; "": the one of listeners without
+    #[arg(long, value_name = "NAME", requires = "client_id")]
+    pub auth: Option<String>,
 }
 
 /// Options of `forebay shares`.

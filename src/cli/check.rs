@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::admin::Admin;
 use super::args::CheckArgs;
+use super::out::complain;
 use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::runtime::Bind;
@@ -139,7 +140,7 @@ fn as_json(config: &Config, lines: &[Line], works: bool) -> String {
 /// The configuration is wrong: nothing else can be checked.
 fn wrong(problems: &Problems, json: bool) -> Checked {
     if !json {
-        eprintln!("{problems}");
+        complain(format_args!("{problems}"));
         return Checked { text: String::new(), status: EXIT_USAGE };
     }
     let problems: Vec<Value> = problems.0.iter().map(crate::config::Problem::as_json).collect();

@@ -346,6 +346,7 @@ fn delivery(config: &Config) -> Value {
             ShareStrategy::HashClient => "hash-client",
             ShareStrategy::HashTopic => "hash-topic",
         },
+        "share_ack_timeout": time(delivery.share_ack_timeout),
     })
 }
 

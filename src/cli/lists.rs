@@ -41,7 +41,8 @@ const RETAINED: [&str; 5] = ["TOPIC", "BYTES", "QOS", "AGE", "EXPIRES IN"];
 const SUBSCRIPTIONS: [&str; 5] = ["FILTER", "QOS", "NO LOCAL", "RETAIN AS PUBLISHED", "IDENTIFIER"];
 
 fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
-    let client = get(&options.list.from, &format!("/api/v1/clients/{}", escaped(client_id)))?;
+    let which = options.auth.as_ref().map(|auth| format!("?auth={}", escaped(auth))).unwrap_or_default();
+    let client = get(&options.list.from, &format!("/api/v1/clients/{}{which}", escaped(client_id)))?;
     if options.list.from.json {
         return Ok(format!("{client:#}\n"));
     }
@@ -54,6 +55,7 @@ fn client(options: &ClientsArgs, client_id: &str) -> Result<String, String> {
     };
     let rows = [
         ("client", of("client_id")),
+        ("auth", of("auth")),
         ("user", of("username")),
         ("connected", yes_or_no(&client["connected"]).to_owned()),
         ("address", of("address")),

@@ -25,6 +25,7 @@ pub mod lists;
 mod log_numbers;
 pub mod man;
 mod observer;
+pub mod out;
 mod overview;
 pub mod passwd;
 mod reconfigure;

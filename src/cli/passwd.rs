@@ -11,6 +11,7 @@ use crate::files::{self, Original};
 use crate::secure::is_identity;
 
 use super::args::PasswdArgs;
+use super::out::{self, complain};
 
 /// Changes the file; returns what is said of it.
 ///
@@ -91,9 +92,9 @@ fn ask() -> Result<Zeroizing<String>, String> {
     let asked = (|| {
         let mut asked = Vec::new();
         for prompt in ["Password: ", "The same again: "] {
-            eprint!("{prompt}");
+            out::prompt(format_args!("{prompt}"));
             asked.push(read_line()?);
-            eprintln!();
+            complain(format_args!(""));
         }
         Ok::<_, String>(asked)
     })();

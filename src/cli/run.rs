@@ -55,6 +55,7 @@ use super::kafka_tokens::Fetches;
 use super::key_sets::{Ages, KeySets};
 use super::log_numbers::LogNumbers;
 use super::observer::Observer;
+use super::out::{complain, say};
 use super::overview;
 use super::reconfigure::Reconfiguring;
 use super::reload::Reload;
@@ -130,7 +131,7 @@ fn abort_on_panic() {
 }
 
 fn failed(error: &str) -> ExitCode {
-    eprintln!("forebay: {error}");
+    complain(format_args!("forebay: {error}"));
     ExitCode::FAILURE
 }
 
@@ -405,7 +406,7 @@ impl Service {
             let kept = Some(rows_kept).filter(|kept| *kept > 0);
             self.journal.say(Said::now(Kind::Drained).maybe(Field::RowsKept, kept));
             if let Some(kept) = kept {
-                println!("{kept} records are not in Kafka yet; the spool keeps them for the next start");
+                say(format_args!("{kept} records are not in Kafka yet; the spool keeps them for the next start"));
             }
             return Ok(());
         }

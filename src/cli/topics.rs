@@ -6,6 +6,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::admin::Admin;
 use super::check::address;
+use super::out::say;
 use crate::config::{Cluster, Config};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
@@ -31,7 +32,7 @@ pub fn create(config: &Config, shape: Shape) -> bool {
             match sink.topic.as_literal() {
                 Some(topic) if !topics.contains(&topic) => topics.push(topic),
                 Some(_) => {}
-                None => println!("sink {}: its topic depends on the message: nothing to create", sink.name),
+                None => say(format_args!("sink {}: its topic depends on the message: nothing to create", sink.name)),
             }
         }
         let dead_letters =
@@ -47,7 +48,7 @@ pub fn create(config: &Config, shape: Shape) -> bool {
         match create_in(cluster, &topics, shape) {
             Ok(all) => done &= all,
             Err(why) => {
-                println!("FAILED   kafka.{}: {why}", cluster.name);
+                say(format_args!("FAILED   kafka.{}: {why}", cluster.name));
                 done = false;
             }
         }
@@ -85,12 +86,12 @@ fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, S
     for result in admin.ask_at(&request, version)?.topics {
         let named = format!("topic {} in kafka.{}", result.name.0, cluster.name);
         match result.error_code {
-            0 => println!("created  {named}{}", made(result.num_partitions, result.replication_factor)),
-            TOPIC_ALREADY_EXISTS => println!("there    {named}"),
+            0 => say(format_args!("created  {named}{}", made(result.num_partitions, result.replication_factor))),
+            TOPIC_ALREADY_EXISTS => say(format_args!("there    {named}")),
             error => {
                 all = false;
                 let why = result.error_message.map(|message| format!(": {message}")).unwrap_or_default();
-                println!("FAILED   {named}: error {error}{why}");
+                say(format_args!("FAILED   {named}: error {error}{why}"));
             }
         }
     }

@@ -32,10 +32,48 @@ fn held(sample: &Sample, clusters: usize) -> u64 {
     shards + (0..clusters).map(of).sum::<u64>()
 }
 
+/// What of a shard is counted in numbers and can take much memory that no number of bytes tells.
+const THINGS: [S; 4] = [S::Sessions, S::Subscriptions, S::CopiesQueued, S::CopiesInFlight];
+/// So few of them are not looked at.
+const THINGS_MIN: u64 = 1_000;
+/// What is held has to be steady for so many looks before it counts as the end of a burst that was held for long.
+const STEADY_LOOKS: u32 = 5;
+
+/// What the shards have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    /// Bytes for messages.
+    held: u64,
+    things: u64,
+}
+
+impl Load {
+    fn of(sample: &Sample, clusters: usize) -> Self {
+        let things = THINGS.iter().map(|metric| sample.place(*metric as usize)).sum();
+        Self { held: held(sample, clusters), things }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { held: self.held.max(other.held), things: self.things.max(other.things) }
+    }
+
+    /// Whether at most half of what there was is left, and that was much.
+    fn is_half_gone(self, peak: Self) -> bool {
+        let gone = peak.held.saturating_sub(self.held);
+        gone >= TRIMMED_BYTES_MIN && gone >= peak.held / 2
+            || peak.things >= THINGS_MIN && self.things <= peak.things / 2
+    }
+}
+
 /// Remembers from one look to the next what is held, and how much more is resident.
 #[derive(Debug, Default)]
 pub(super) struct Trimmer {
     held: u64,
+    /// The most that there has been since memory was last given back. What is given back during a burst leaves all that the burst needs, and
+    /// what is resident then says nothing of what is needed after it.
+    peak: Load,
+    /// For so many looks what is held has not gone down.
+    steady: u32,
     /// Resident memory beyond what is held: the least since it was last given back.
     beyond: Option<u64>,
     trimmed: Option<Instant>,
@@ -52,26 +90,30 @@ impl Trimmer {
         if !self.is_awake {
             return;
         }
-        let held = held(sample, clusters);
-        if self.is_due(held, resident_bytes(), sample.at()) {
+        let load = Load::of(sample, clusters);
+        if self.is_due(load, resident_bytes(), sample.at()) {
             trim_heap();
-            self.beyond = Some(resident_bytes().saturating_sub(held));
+            self.beyond = Some(resident_bytes().saturating_sub(load.held));
         }
     }
 
     /// Whether much more is resident than is held, compared with before, and what is held does not go down any more. A burst shorter than
     /// a second shows as well: not in what is held at a look, but in what stays resident.
-    fn is_due(&mut self, held: u64, resident: u64, now: Instant) -> bool {
+    fn is_due(&mut self, load: Load, resident: u64, now: Instant) -> bool {
+        let held = load.held;
         let is_steady = held + STEADY_BYTES >= std::mem::replace(&mut self.held, held);
         let beyond = resident.saturating_sub(held);
         let least = self.beyond.map_or(beyond, |least| least.min(beyond));
         self.beyond = Some(least);
         let is_much = beyond - least >= TRIMMED_BYTES_MIN;
+        self.peak = self.peak.max(load);
+        self.steady = if is_steady { self.steady.saturating_add(1) } else { 0 };
+        let is_over = load.is_half_gone(self.peak);
         let has_to_wait = self.trimmed.is_some_and(|at| now.duration_since(at) < PAUSE);
-        let is_due = is_much && is_steady && !has_to_wait;
-        self.is_awake = !is_steady || (is_much && !is_due);
+        let is_due = (is_much && is_steady || is_over && self.steady >= STEADY_LOOKS) && !has_to_wait;
+        self.is_awake = !is_steady || ((is_much || is_over) && !is_due);
         if is_due {
-            self.trimmed = Some(now);
+            (self.trimmed, self.peak) = (Some(now), load);
         }
         is_due
     }
@@ -89,7 +131,7 @@ mod tests {
         let looks = looks.into_iter().enumerate();
         let due = looks.filter(|(s, (held, resident))| {
             let at = start + Duration::from_secs(*s as u64);
-            let is_due = trimmer.is_due(held * MIB, resident * MIB, at);
+            let is_due = trimmer.is_due(Load { held: held * MIB, things: 0 }, resident * MIB, at);
             if is_due {
                 trimmer.beyond = Some(20 * MIB);
             }
@@ -105,6 +147,30 @@ mod tests {
         assert_eq!(due([(0, 20), (0, 55), (0, 20)]), [1], "the burst was over before a look");
         assert!(due([(0, 20), (5, 30), (0, 26), (0, 26)]).is_empty(), "not for little");
         assert!(due([(200, 220); 30]).is_empty());
+    }
+
+    /// Finding U3: what is given back while a burst is held leaves its peak, and that is no base.
+    #[test]
+    fn finding_u3_what_was_held_for_long_goes_back_when_it_is_over() {
+        for (held, things) in [(60, 0), (0, 150_000)] {
+            let (mut trimmer, start) = (Trimmer::default(), Instant::now());
+            let mut is_back = false;
+            let looks = (0..60).filter(|s| {
+                let (held, things) = if (2..17).contains(s) { (held, things) } else { (0, 0) };
+                let resident = if *s < 2 || is_back { 20 } else { 107 };
+                let at = start + Duration::from_secs(*s);
+                let is_due = trimmer.is_due(Load { held: held * MIB, things }, resident * MIB, at);
+                is_back |= is_due && *s >= 17;
+                if is_due {
+                    // While it is held nothing can go back.
+                    trimmer.beyond = Some((if *s < 17 { 107 - held } else { 20 }) * MIB);
+                }
+                is_due
+            });
+            let looks: Vec<_> = looks.collect();
+            assert!(looks.iter().any(|s| (17..47).contains(s)), "{looks:?}");
+            assert!(looks.len() <= 3, "{looks:?}");
+        }
     }
 
     #[test]

@@ -117,6 +117,7 @@ impl Change {
         self.apply("delivery.queue_bytes_max", |c| &mut c.delivery.queue_bytes_max, delivery.queue_bytes_max);
         self.apply("delivery.when_full", |c| &mut c.delivery.drops_newest, delivery.drops_newest);
         self.apply("delivery.share_strategy", |c| &mut c.delivery.share_strategy, delivery.share_strategy);
+        self.apply("delivery.share_ack_timeout", |c| &mut c.delivery.share_ack_timeout, delivery.share_ack_timeout);
         self.apply("retained.messages_max", |c| &mut c.retained.messages_max, retained.messages_max);
         self.apply("retained.bytes_max", |c| &mut c.retained.bytes_max, retained.bytes_max);
         self.apply("retained.expire_after", |c| &mut c.retained.expire_after_s, retained.expire_after_s);
@@ -174,6 +175,7 @@ impl Change {
     /// Known by their addresses; of several with port 0, the first is the first.
     fn listeners(&mut self, wanted: &Config) {
         let mut wanted: Vec<Option<&Listener>> = wanted.listeners.iter().map(Some).collect();
+        let gone: Vec<_> = self.config.listeners.iter().map(|known| known.is_removed).collect();
         for known in &mut self.config.listeners {
             let same = wanted.iter_mut().find(|other| other.is_some_and(|other| other.bind == known.bind));
             let Some(other) = same.and_then(Option::take) else {
@@ -211,12 +213,19 @@ impl Change {
             *known = other.clone();
         }
         for other in wanted.into_iter().flatten() {
-            if self.config.listeners.len() >= LISTENER_PLACES_MAX {
-                self.waiting.push(format!("listener {} (added: too many listeners since the start)", other.bind));
+            if self.config.listeners.len() < LISTENER_PLACES_MAX {
+                self.config.listeners.push(other.clone());
+            } else if let Some((place, _)) =
+                self.config.listeners.iter_mut().zip(&gone).find(|(known, was_gone)| known.is_removed && **was_gone)
+            {
+                // All places have been given: one whose listener went with an earlier change, and its connections with it.
+                *place = other.clone();
+            } else {
+                self.waiting
+                    .push(format!("listener {} (added: remove others first, by a change of their own)", other.bind));
                 continue;
             }
             self.applied.push(format!("listener {} (added)", other.bind));
-            self.config.listeners.push(other.clone());
         }
     }
 
@@ -407,7 +416,7 @@ mod tests {
         let old = config(&format!("{B}{}[spool]\n", sink("one", "")));
         let new = config(&format!(
             "{B}{}[spool]\n[delivery]\nacknowledge='received'\nqueue_messages_max=7\nqueue_bytes_max='7KiB'\nwhen_full='drop-newest'\n\
-             share_strategy='hash-topic'\n\
+             share_strategy='hash-topic'\nshare_ack_timeout='7s'\n\
              [retained]\nmessages_max=7\nbytes_max='7MiB'\nexpire_after='7s'\n",
             sink("one", "")
         ));
@@ -419,6 +428,7 @@ mod tests {
                 "delivery.queue_bytes_max",
                 "delivery.when_full",
                 "delivery.share_strategy",
+                "delivery.share_ack_timeout",
                 "retained.messages_max",
                 "retained.bytes_max",
                 "retained.expire_after"
@@ -522,6 +532,21 @@ mod tests {
         let change = Change::between(&old, &new);
         assert_eq!(change.waiting, ["spool", "sink two (added: spool)"]);
         assert_eq!(change.config.sinks.len(), 1);
+    }
+
+    #[test]
+    fn finding_u7_places_of_listeners_are_used_again_when_all_have_been_given() {
+        let with = |port: usize| config(&format!("[[listener]]\nbind='127.0.0.1:{port}'\n{B}{}", sink("one", "")));
+        let mut known = with(1);
+        for port in 2..LISTENER_PLACES_MAX + 100 {
+            let change = Change::between(&known, &with(port));
+            assert!(change.waiting.is_empty(), "{port}: {:?}", change.waiting);
+            known = change.config;
+            let live: Vec<_> = known.listeners.iter().filter(|listener| !listener.is_removed).collect();
+            assert!(live.len() <= 1 && known.listeners.len() <= LISTENER_PLACES_MAX);
+        }
+        let last = (LISTENER_PLACES_MAX + 99).to_string();
+        assert!(known.listeners.iter().any(|of| !of.is_removed && of.bind.to_string().ends_with(&last)));
     }
 
     #[test]

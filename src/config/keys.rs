@@ -437,7 +437,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "`service.name` of what is exported.";
 
     Mqtt.packet_bytes_max: Size { min: KIB, max: 256 * MIB }, Is("\"1MiB\""),
-        "Maximum size of an MQTT packet, including its header; sent to 5.0 clients as Maximum Packet Size.";
+        "Maximum size of an MQTT packet, including its header; sent to 5.0 clients as Maximum Packet Size, as `268435455` at most. Eight packets of this size may be half received on a shard, and 64 MiB of smaller ones.";
     Mqtt.receive_maximum: Integer { min: 1, max: 65_535 }, Is("1024"),
         "Maximum number of unacknowledged QoS 1 and 2 messages of a 5.0 client (Receive Maximum).";
     Mqtt.qos2_inflight_3x: Integer { min: 1, max: 65_535 }, Is("1024"),
@@ -736,12 +736,15 @@ pub(super) const KEYS: &[Key] = keys! {
         "Which member of a shared subscription gets a message. `\"round-robin\"`: the next one in turn that has room. `\"least-inflight\"`: of \
          those with room the one with the fewest unacknowledged messages. `\"hash-client\"`, `\"hash-topic\"`: the same one for all messages of a \
          publisher or of a topic, in order: see [SUBSCRIPTIONS.md](SUBSCRIPTIONS.md#strategies).";
+    Delivery.share_ack_timeout: Duration { min: s(1), max: s(36_500 * DAY) }, Is("\"5m\""),
+        "A member of a shared subscription that has not acknowledged a message for so long gets no more of it until it has, and other members get \
+         what it was sent at QoS 1, if there are any. Whole seconds.";
 
     Retained.messages_max: Integer { min: 1, max: 100_000_000 }, Is("1000000"),
         "Maximum number of retained messages, in even parts for all shards. With a `[spool]` also what half of its state can keep track of. A message \
-         for one more topic is delivered and not retained, which is counted, with an event.";
+         for one more topic is delivered and not retained, which is counted, with an event. With `[auth.NAME]` one user has at most 38 % of it.";
     Retained.bytes_max: Size { min: MIB, max: 1_024 * GIB }, Is("\"256MiB\""),
-        "Their maximum size with their topics, in even parts for all shards; they are in memory. With a `[spool]` at most a quarter of it.";
+        "Their maximum size with their topics, in even parts for all shards; they are in memory. With a `[spool]` at most a quarter of it. With `[auth.NAME]` one user has at most 38 % of it.";
     Retained.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
         "A message is not retained for longer than this. Its own Message Expiry Interval applies too, whichever is shorter. Whole seconds. It holds for \
          messages that come after a change.";

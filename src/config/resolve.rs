@@ -17,7 +17,7 @@ use super::resolved::{
     ShareStrategy, Transport, Wide,
 };
 use crate::address::Network;
-use crate::limits::SHARDS_MAX;
+use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
 use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
@@ -261,7 +261,9 @@ fn mqtt(table: &Table<'_>) -> Mqtt {
     let small = |name| u16::try_from(table.read(name, values::integer)).unwrap_or(u16::MAX);
     let seconds = |name| whole_seconds(table, name, table.read(name, values::duration));
     Mqtt {
-        packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size)).unwrap_or(u32::MAX),
+        packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size))
+            .unwrap_or(u32::MAX)
+            .min(PACKET_BYTES_MAX),
         receive_maximum: small("receive_maximum"),
         qos2_inflight_3x: small("qos2_inflight_3x"),
         topic_alias_maximum: small("topic_alias_maximum"),
@@ -297,6 +299,7 @@ fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
             "hash-topic" => ShareStrategy::HashTopic,
             _ => ShareStrategy::RoundRobin,
         },
+        share_ack_timeout: table.read("share_ack_timeout", values::duration),
     }
 }
 

@@ -461,6 +461,8 @@ pub struct Delivery {
     pub drops_newest: bool,
     /// Which member of a shared subscription gets a message.
     pub share_strategy: ShareStrategy,
+    /// How long a member of a shared subscription may take to acknowledge a message.
+    pub share_ack_timeout: Duration,
     /// No setting: tests make it small.
     pub wide: Wide,
 }

@@ -18,7 +18,7 @@ use super::View;
 use super::auth::Who;
 use super::problem::{Asked, Named, Problem};
 use crate::metrics::event::{Event, Field, Kind};
-use crate::metrics::inspect::{self, Ask, Part, Told};
+use crate::metrics::inspect::{self, Ask, NamedClient, Part, Told};
 
 /// How long a shard may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +43,8 @@ pub(super) fn routes() -> OpenApiRouter<super::Shown> {
 struct Client {
     /// Client identifier.
     client_id: String,
+    /// NAME of the `[auth.NAME]` that has admitted it; null: its listener has none. No two clients have the same `client_id` and `auth`.
+    auth: Option<String>,
     /// User name of the present or last connection.
     username: Option<String>,
     connected: bool,
@@ -116,6 +118,7 @@ impl Client {
         let listener = connection.as_ref().and_then(|at| view.described.listeners.get(at.listener));
         Self {
             client_id: client.client_id,
+            auth: client.auth,
             username: client.username,
             connected: connection.is_some(),
             address: connection.as_ref().and_then(|at| at.peer).map(|peer| peer.to_string()),
@@ -184,59 +187,81 @@ async fn clients(
     Ok(Json(Clients { clients, next }))
 }
 
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ClientQuery {
+    /// NAME of its `[auth.NAME]`; empty: it has none. Needed where several clients have the identifier.
+    auth: Option<String>,
+}
+
 /// One client.
 #[utoipa::path(get, path = "/api/v1/clients/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client identifier, percent-encoded")), responses(
+    params(("client_id" = String, Path, description = "Client identifier, percent-encoded"), ClientQuery), responses(
     (status = 200, body = Client),
     (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "Several clients have this identifier, and `auth` does not say which"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
-async fn client(State(view): State<Arc<View>>, Named(client_id): Named) -> Result<Json<Client>, Problem> {
+async fn client(
+    State(view): State<Arc<View>>,
+    Named(client_id): Named,
+    Asked(ClientQuery { auth }): Asked<ClientQuery>,
+) -> Result<Json<Client>, Problem> {
     let shard = view.shards.owner(&client_id);
-    match ask(&view, shard, Ask::Client(client_id.clone())).await? {
+    match ask(&view, shard, Ask::Client(NamedClient { client_id: client_id.clone(), auth })).await? {
         Told::Client(Some(client)) => Ok(Json(Client::new(&view, shard, *client))),
-        _ => Err(no_client(&client_id)),
+        told => Err(no_client(&client_id, &told)),
     }
 }
 
 /// Ends a client's connection: in MQTT 5.0 with DISCONNECT 0x98 (administrative action). Its will is published; its session stays as
 /// its own terms say. The client may connect again.
 #[utoipa::path(post, path = "/api/v1/clients/{client_id}/disconnect", tag = "clients",
-    params(("client_id" = String, Path, description = "Client identifier, percent-encoded")), responses(
+    params(("client_id" = String, Path, description = "Client identifier, percent-encoded"), ClientQuery), responses(
     (status = 204, description = "It is disconnected"),
     (status = 404, body = Problem, content_type = "application/problem+json", description = "It is not connected"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "Several clients have this identifier, and `auth` does not say which"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
 async fn disconnect(
     State(view): State<Arc<View>>,
     Extension(who): Extension<Who>,
     Named(client_id): Named,
+    Asked(ClientQuery { auth }): Asked<ClientQuery>,
 ) -> Result<StatusCode, Problem> {
     let shard = view.shards.owner(&client_id);
-    match ask(&view, shard, Ask::Disconnect(client_id.clone())).await? {
+    match ask(&view, shard, Ask::Disconnect(NamedClient { client_id: client_id.clone(), auth })).await? {
         Told::Done(true) => Ok(said(&view, who, "disconnect", &client_id)),
-        _ => Err(Problem::not_found(format!("no client {client_id:?} is connected"))),
+        Told::Done(_) => Err(Problem::not_found(format!("no client {client_id:?} is connected"))),
+        told => Err(no_client(&client_id, &told)),
     }
 }
 
 /// Ends a client's connection and its session: open QoS 2 exchanges and the will's delay are forgotten, the will is published.
 #[utoipa::path(delete, path = "/api/v1/clients/{client_id}", tag = "clients",
-    params(("client_id" = String, Path, description = "Client identifier, percent-encoded")), responses(
+    params(("client_id" = String, Path, description = "Client identifier, percent-encoded"), ClientQuery), responses(
     (status = 204, description = "It is forgotten"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "Several clients have this identifier, and `auth` does not say which"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
 async fn forget(
     State(view): State<Arc<View>>,
     Extension(who): Extension<Who>,
     Named(client_id): Named,
+    Asked(ClientQuery { auth }): Asked<ClientQuery>,
 ) -> Result<StatusCode, Problem> {
     let shard = view.shards.owner(&client_id);
-    match ask(&view, shard, Ask::Forget(client_id.clone())).await? {
+    match ask(&view, shard, Ask::Forget(NamedClient { client_id: client_id.clone(), auth })).await? {
         Told::Done(true) => Ok(said(&view, who, "forget", &client_id)),
-        _ => Err(no_client(&client_id)),
+        told => Err(no_client(&client_id, &told)),
     }
 }
 
-fn no_client(client_id: &str) -> Problem {
-    Problem::not_found(format!("no client {client_id:?}"))
+/// Why there is no answer about one client.
+fn no_client(client_id: &str, told: &Told) -> Problem {
+    let Told::SeveralClients(auths) = told else { return Problem::not_found(format!("no client {client_id:?}")) };
+    let which: Vec<_> = auths.iter().map(|auth| format!("auth={auth}")).collect();
+    let which = which.join(" or ");
+    Problem::new(StatusCode::CONFLICT, format!("several clients have the ID {client_id:?}: say which with {which}"))
 }
 
 /// A change is an event.
@@ -251,6 +276,8 @@ fn said(view: &View, Who(token): Who, action: &str, client_id: &str) -> StatusCo
 struct Subscription {
     /// Client identifier.
     client_id: String,
+    /// NAME of its `[auth.NAME]`; null: none.
+    auth: Option<String>,
     connected: bool,
     #[serde(flatten)]
     filter: Filter,
@@ -300,8 +327,8 @@ async fn subscriptions(
     };
     let (found, next) = page(&view, limit, cursor.as_deref(), ask, told).await?;
     let row = |(shard, row): (usize, inspect::Subscription)| {
-        let inspect::Subscription { client_id, connected, filter, may_read } = row;
-        Subscription { client_id, connected, filter: filter.into(), may_read, shard }
+        let inspect::Subscription { client_id, auth, connected, filter, may_read } = row;
+        Subscription { client_id, auth, connected, filter: filter.into(), may_read, shard }
     };
     Ok(Json(Subscriptions { subscriptions: found.into_iter().map(row).collect(), next }))
 }

@@ -143,6 +143,7 @@ events! {
     SubscriptionEnded, Warn, Error, "subscription_ended", [Client, MqttTopic, Reason], "a subscription was ended: its client may not read the topic any more, or there is no room for the filter";
     RetainedRefused, Warn, Error, "retained_refused", [MqttTopic, Reason], "a message was delivered but not retained";
     MessageDropped, Warn, Error, "message_dropped", [Client, Share, MqttTopic, Reason], "a message for a subscriber was dropped";
+    ShareAckTimeout, Warn, Error, "share_ack_timeout", [Client, Share], "a client has not acknowledged messages of a shared subscription within `share_ack_timeout` of `[delivery]`: other members get them, and it gets no more until it has";
     DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "records of the sink became dead letters; each contains the reason";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";

@@ -21,11 +21,11 @@ pub enum Ask {
         connected: Option<bool>,
     },
     /// One client.
-    Client(String),
+    Client(NamedClient),
     /// End a client's connection; its session stays as its own terms say.
-    Disconnect(String),
+    Disconnect(NamedClient),
     /// End a client's connection and session.
-    Forget(String),
+    Forget(NamedClient),
     /// When the oldest record of each sink in memory was taken.
     Oldest,
     /// Kafka topics in memory, from a position on.
@@ -72,6 +72,15 @@ pub enum Ask {
     ForgetRetained(String),
 }
 
+/// One client, as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedClient {
+    /// Client identifier.
+    pub client_id: String,
+    /// The name of its `[auth.NAME]`, empty: it has none. `None`: whichever it is.
+    pub auth: Option<String>,
+}
+
 /// A part of a list.
 #[derive(Clone, Debug)]
 pub struct Part<T, At = u32> {
@@ -88,6 +97,8 @@ pub enum Told {
     Clients(Part<Client>),
     /// To [`Ask::Client`].
     Client(Option<Box<Client>>),
+    /// To a question about one client: several have this identifier, with these `auth`.
+    SeveralClients(Vec<String>),
     /// To [`Ask::Oldest`]: milliseconds since 1970 by the sink's number in the configuration; `None`: it has none.
     Oldest(Vec<Option<i64>>),
     /// To [`Ask::Topics`].
@@ -109,6 +120,8 @@ pub enum Told {
 pub struct Client {
     /// Client identifier.
     pub client_id: String,
+    /// The name of the `[auth.NAME]` that has admitted it; `None`: nothing had to.
+    pub auth: Option<String>,
     /// User name of the present or last connection.
     pub username: Option<String>,
     /// Its connection.
@@ -168,6 +181,8 @@ pub struct Filter {
 pub struct Subscription {
     /// Client identifier.
     pub client_id: String,
+    /// The name of its `[auth.NAME]`, if it has one.
+    pub auth: Option<String>,
     /// Whether the client is connected.
     pub connected: bool,
     /// The subscription.

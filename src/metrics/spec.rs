@@ -175,6 +175,7 @@ table!(
     ShareQueuedMessages, Gauge, "share_queued_messages", "Messages waiting for a member of a shared subscription; on a shard at most `queue_messages_max` of `[delivery]` for each, with a hash strategy for each member.";
     ShareQueuedBytes, Gauge, "share_queued_bytes", "Their bytes; likewise `queue_bytes_max`.";
     ShareStoredMessages, Gauge, "share_stored_messages", "Messages of QoS 1 and 2 in the spool for shared subscriptions: those that wait, and those of QoS 1 that a member has not acknowledged. They count in `forebay_stored_messages`, too.";
+    ShareGivenUp, Counter, "share_ack_timeouts", "Messages of shared subscriptions that other members were given, because the one that had been sent them did not acknowledge them within `share_ack_timeout`.";
     CopiesOldest, Age, "delivery_oldest_seconds", "Age of the oldest message of QoS 1 or 2 that waits for a client or for a member of a shared subscription, or that a client with a kept session has not acknowledged; at most since the start. 0: there is none.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; on a shard at most 256 MiB, and with a spool half of its room.";
     RememberedBytesMax, Gauge, "delivery_remembered_bytes_max", "Limit of `forebay_delivery_remembered_bytes`: past fifteen sixteenths of it the longest queues lose their oldest messages (`queue_full`).";

@@ -131,6 +131,13 @@ impl Share {
         self.members.iter().any(|members| members.all.load(Ordering::Acquire) > 0)
     }
 
+    /// Whether another shard than this one has members online.
+    #[must_use]
+    pub fn is_served_but_by(&self, shard: usize) -> bool {
+        let online = |(at, members): (usize, &Members)| at != shard && members.online.load(Ordering::Acquire) > 0;
+        self.members.iter().enumerate().any(online)
+    }
+
     /// The shard that a message goes to: one with members online, if there are none the first that has any. `None`: it has no members.
     #[must_use]
     pub fn choose(&self, choice: Choice) -> Option<usize> {

@@ -158,14 +158,38 @@ impl Log {
         files::make_dirs(&folder_of(&settings.path))?;
         let file = open(&settings.path)?;
         let mut log = Self { settings, file, len: 0, named: false };
-        log.len = log.whole_lines()?;
-        log.file.set_len(log.len)?;
+        log.len = log.end_last_line()?;
         log.sync_folder()?;
         log.named = true;
         Ok(log)
     }
 
-    /// Bytes up to the last line's end. What follows was torn by a crash, and nobody was answered for it.
+    /// Its bytes, once its last line has an end. What stands behind the last line's end is a line that somebody has edited or put there, and gets
+    /// its end; or it is a letter that a crash has torn, for which nobody was answered, and goes.
+    fn end_last_line(&mut self) -> io::Result<u64> {
+        let (whole, len) = (self.whole_lines()?, self.file.metadata()?.len());
+        if whole == len {
+            return Ok(len);
+        }
+        self.file.seek(SeekFrom::Start(whole))?;
+        let mut first = [0];
+        self.file.read_exact(&mut first)?;
+        self.file.seek(SeekFrom::Start(whole))?;
+        let line = io::BufReader::new((&self.file).take(len - whole));
+        // All letters are objects, and nothing else begins as one and is none.
+        let is_torn = first == *b"{" && serde_json::from_reader::<_, serde::de::IgnoredAny>(line).is_err();
+        let (file, bytes) = (self.settings.path.display(), len - whole);
+        if is_torn {
+            tracing::warn!(%file, bytes, "the last dead letter is torn, its publisher or record is not done with: removed");
+            self.file.set_len(whole)?;
+            return Ok(whole);
+        }
+        tracing::warn!(%file, bytes, "the last line of the dead-letter file has no end: it is kept, and ended");
+        self.file.write_all(b"\n")?;
+        Ok(len + 1)
+    }
+
+    /// Bytes up to the last line's end.
     fn whole_lines(&mut self) -> io::Result<u64> {
         const PIECE: u64 = 64 * 1024;
         let mut end = self.file.metadata()?.len();
@@ -223,7 +247,7 @@ impl Log {
         };
         if named {
             if own.len() < self.len {
-                self.len = self.whole_lines()?;
+                self.len = self.end_last_line()?;
             }
             return Ok(());
         }
@@ -236,7 +260,7 @@ impl Log {
         files::make_dirs(&folder_of(&self.settings.path))?;
         self.file = open(&self.settings.path)?;
         (self.len, self.named) = (0, false);
-        self.len = self.whole_lines()?;
+        self.len = self.end_last_line()?;
         Ok(())
     }
 
@@ -471,9 +495,28 @@ mod tests {
     fn a_torn_line_goes_and_what_stood_before_it_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead.jsonl");
-        std::fs::write(&path, format!("whole\n{}", "x".repeat(200_000))).unwrap();
+        std::fs::write(&path, format!("whole\n{{\"a\":\"{}", "x".repeat(200_000))).unwrap();
         write_all(&mut log(&path, 1 << 20, 2), &["next"]);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\nnext\n");
+    }
+
+    /// Finding L8: a letter whose line has lost its end is kept, and so is a file that is none of ours.
+    #[test]
+    fn finding_l8_a_last_line_without_an_end_is_kept() {
+        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(200_000));
+        for there in ["whole\n{\"a\":1}", "{\"a\":1}", "no letter at all", &long] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("dead.jsonl");
+            std::fs::write(&path, there).unwrap();
+            let mut log = log(&path, 1 << 20, 2);
+            write_all(&mut log, &["next"]);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{there}\nnext\n"));
+            // Also in a file that somebody puts in its place while the service runs.
+            std::fs::rename(&path, folder.path().join("by-hand")).unwrap();
+            std::fs::write(&path, there).unwrap();
+            write_all(&mut log, &["later"]);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{there}\nlater\n"));
+        }
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn start(format: Format, level: &str) -> Result<WorkerGuard, String> {
     let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
     // Logging starts once in a process; a second start fails in `init`.
     let _ = (DROPPED.set(writer.error_counter()), FILTER.set(handle));
-    let lines = fmt::layer().with_writer(writer).with_ansi(false);
+    let lines = fmt::layer().with_writer(writer).with_ansi(false).log_internal_errors(false);
     let lines = match format {
         Format::Text => lines.with_target(false).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::body::{Body, Copy, Place, Remembered};
 use crate::mqtt::packet::QoS;
+use crate::runtime::seam::Monotonic;
 
 /// Packet identifiers there are.
 pub(super) const IDS: u64 = 65_535;
@@ -21,6 +22,8 @@ pub(super) enum State {
     Unwritten,
     /// The same, and PUBREL may be sent.
     Received,
+    /// QoS 1: other members of its share get it, as the client has not acknowledged it in time. Its packet identifier is in use until it does.
+    GivenUp,
 }
 
 impl State {
@@ -29,8 +32,12 @@ impl State {
         match self {
             Self::Queued | Self::Restored => Some(Place::Queued),
             Self::Sent => Some(Place::InFlight),
-            Self::Unwritten | Self::Received => None,
+            Self::Unwritten | Self::Received | Self::GivenUp => None,
         }
+    }
+
+    const fn is_finishing(self) -> bool {
+        matches!(self, Self::Unwritten | Self::Received)
     }
 }
 
@@ -38,6 +45,8 @@ impl State {
 pub(super) struct Item {
     pub(super) number: u64,
     pub(super) state: State,
+    /// When it was sent on the present connection, in whole seconds ([`second`]).
+    pub(super) sent_s: u32,
     pub(super) copy: Copy,
     /// `None`: it will not be sent again.
     pub(super) body: Option<Rc<Body>>,
@@ -58,7 +67,7 @@ impl Item {
         match self.state {
             State::Queued => true,
             State::Restored | State::Sent => self.copy.qos == QoS::AtLeastOnce,
-            State::Unwritten | State::Received => false,
+            State::Unwritten | State::Received | State::GivenUp => false,
         }
     }
 
@@ -81,9 +90,14 @@ impl Item {
         }
     }
 
-    /// Whether its copy is over, and its exchange is not.
+    /// Whether its copy is over, and its exchange of QoS 2 is not.
     pub(super) fn is_finishing(&self) -> bool {
-        self.state.place().is_none()
+        self.state.is_finishing()
+    }
+
+    /// Whether it is of a shared subscription, and its client has not said for so long that it has it.
+    pub(super) fn is_late(&self, sent_before_s: u32) -> bool {
+        self.state == State::Sent && self.copy.share.is_some() && self.sent_s < sent_before_s
     }
 
     /// Whether its message is in the log for other sessions, too: then its end has to be written down.
@@ -107,7 +121,7 @@ impl Finishing {
     }
 
     pub(super) fn count(&mut self, state: State, more: isize) {
-        if state.place().is_none() {
+        if state.is_finishing() {
             self.all = self.all.wrapping_add_signed(more);
         }
         if state == State::Unwritten {
@@ -132,6 +146,11 @@ impl Finishing {
         }
         is_stored
     }
+}
+
+/// Whole seconds of a time.
+pub(super) fn second(now: Monotonic) -> u32 {
+    u32::try_from(now.0 / 1_000_000_000).unwrap_or(u32::MAX)
 }
 
 /// That of a copy with this number.

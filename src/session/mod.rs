@@ -14,6 +14,7 @@
 mod alias;
 mod authenticate;
 mod body;
+mod client_key;
 mod connect;
 mod elsewhere;
 mod end;
@@ -42,6 +43,7 @@ mod will;
 
 pub use authenticate::{Authenticated, write_auth};
 pub use body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
+pub use client_key::ClientKey;
 pub use connect::{Refused, refuse};
 pub use elsewhere::{ReleaseFirst, Unanswered};
 pub use end::{End, Violation};

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
 use super::fill::Fill;
-use super::item::{Finishing, IDS, Item, State, looks_at_one, packet_id};
+use super::item::{Finishing, IDS, Item, State, looks_at_one, packet_id, second};
 use super::peer::Peer;
 use super::queue::Changed;
 use super::settings::QueueBounds;
@@ -199,7 +199,7 @@ impl Outgoing {
         let dropped = self.drop_while(|outgoing, _| outgoing.is_full(bytes, bounds));
         self.queued_bytes += bytes;
         self.all.moves(bytes, None, Some(Place::Queued));
-        self.items.push_back(Item { number, state: State::Queued, copy, body: Some(body) });
+        self.items.push_back(Item { number, state: State::Queued, sent_s: 0, copy, body: Some(body) });
         if dropped > 0 { Handed::DroppedOldest(dropped) } else { Handed::Queued }
     }
 
@@ -275,7 +275,7 @@ impl Outgoing {
 
     /// A copy that is open is over, as the client has it, or refuses it.
     fn end_answered(&mut self, at: usize, is_error: bool) {
-        let is_first = !self.items[at].is_finishing();
+        let is_first = self.items[at].state.place().is_some();
         let body = self.end(at);
         if is_first && is_error {
             self.dropped.push(body.as_ref());
@@ -303,10 +303,13 @@ impl Outgoing {
     }
 
     /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
-    /// with its session, and ends with it [MQTT-4.8.2-4] [MQTT-4.8.2-5].
+    /// with its session, and ends with it [MQTT-4.8.2-4] [MQTT-4.8.2-5]. Those that others have are over.
     fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         let (mut taken, queued_bytes, all) = (Vec::new(), &mut self.queued_bytes, &self.all);
         self.items.retain(|item| {
+            if item.state == State::GivenUp {
+                return false;
+            }
             let share = item.copy.share.filter(|_| item.copy.qos == QoS::AtLeastOnce);
             let Some((share, body)) = share.zip(item.body.as_ref()) else { return true };
             *queued_bytes -= body.packet().len();
@@ -316,6 +319,32 @@ impl Outgoing {
             false
         });
         taken
+    }
+
+    /// Whether its client has to acknowledge copies of shared subscriptions first: one was sent before this, or others have it.
+    fn is_late(&self, sent_before_s: u32) -> bool {
+        let mut open = self.items.range(..self.open);
+        open.any(|item| item.state == State::GivenUp || item.is_late(sent_before_s))
+    }
+
+    /// Gives those of QoS 1 to others that were sent before this, of shares that have any.
+    fn give_up_late(
+        &mut self,
+        sent_before_s: u32,
+        has_others: impl Fn(NonZeroU32) -> bool,
+    ) -> Vec<(NonZeroU32, Rc<Body>)> {
+        let mut given = Vec::new();
+        for item in self.items.range_mut(..self.open) {
+            let of = item.copy.share.filter(|share| item.copy.qos == QoS::AtLeastOnce && has_others(*share));
+            if let Some(share) = of.filter(|_| item.is_late(sent_before_s)) {
+                let bytes = item.bytes();
+                self.all.moves(bytes, item.state.place(), None);
+                self.open_bytes -= bytes;
+                item.state = State::GivenUp;
+                given.extend(item.body.take().map(|body| (share, body)));
+            }
+        }
+        given
     }
 
     /// Whether the next that waits may be sent. PUBREL waits for no quota [MQTT-3.3.4-10].
@@ -365,6 +394,7 @@ impl Outgoing {
                         self.all.moves(item.bytes(), item.state.place(), Some(Place::InFlight));
                         item.state = State::Sent;
                     }
+                    item.sent_s = second(now);
                     self.open_bytes += item.bytes();
                     self.open += 1;
                     continue;
@@ -458,7 +488,7 @@ impl Session {
     pub fn hand(
         &mut self,
         copy: Copy,
-        unsent: usize,
+        (unsent, now): (usize, Monotonic),
         is_stored: bool,
         (bounds, all): (QueueBounds, &Rc<Remembered>),
         body: impl FnOnce() -> Rc<Body>,
@@ -470,7 +500,7 @@ impl Session {
             let number = outgoing.number();
             // Without the session nothing is sent again, but to other members of a share.
             let body = (is_kept || copy.share.is_some()).then(body);
-            let item = Item { number, state: State::Sent, copy, body };
+            let item = Item { number, state: State::Sent, sent_s: second(now), copy, body };
             let bytes = item.bytes();
             outgoing.open_bytes += bytes;
             outgoing.items.push_back(item);
@@ -610,6 +640,23 @@ impl Session {
     /// Copies of shared subscriptions that other members may get: its connection is gone.
     pub(super) fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
         self.outgoing.as_mut().map(|outgoing| outgoing.take_shared()).unwrap_or_default()
+    }
+
+    /// Whether its client is behind with a share's messages: [`crate::config::Delivery::share_ack_timeout`].
+    #[must_use]
+    pub fn is_late(&self, sent_before: Monotonic) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_late(second(sent_before)))
+    }
+
+    /// Messages of shares that its client was sent at QoS 1 before this and has not acknowledged, oldest first: other members get them. It may
+    /// acknowledge them still; until then, they count as on their way to it. `has_others`: the share has other members to get them.
+    pub fn give_up_late(
+        &mut self,
+        sent_before: Monotonic,
+        has_others: impl Fn(NonZeroU32) -> bool,
+    ) -> Vec<(NonZeroU32, Rc<Body>)> {
+        let outgoing = self.outgoing.as_mut();
+        outgoing.map(|outgoing| outgoing.give_up_late(second(sent_before), has_others)).unwrap_or_default()
     }
 
     /// It leaves a share that has no other member: what its client was sent of it at QoS 1 and has not acknowledged is its own from now on

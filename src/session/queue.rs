@@ -180,12 +180,14 @@ impl Sessions {
         let copies = copies.into_iter().map(|(number, copy, body)| Item {
             number,
             state: State::Restored,
+            sent_s: 0,
             copy,
             body: Some(body),
         });
         let received = saved.received.iter().map(|number| Item {
             number: *number,
             state: State::Received,
+            sent_s: 0,
             copy: Copy { qos: QoS::ExactlyOnce, retain: false, identifiers: Box::default(), share: None },
             body: None,
         });

@@ -1,5 +1,6 @@
 //! Sessions that an earlier start has left.
 
+use super::client_key::ClientKey;
 use super::connect;
 use super::keeping::SessionRecord;
 use super::peer::Peer;
@@ -47,7 +48,7 @@ impl Sessions {
         mut owed: impl FnMut(u16, u32),
     ) -> Result<SessionKey, NotASession> {
         let Saved { auth, expiry_s, will_delay_s, connect, subscriptions } = Saved::decode(payload)?;
-        if let Some(earlier) = self.find(connect.client_id) {
+        if let Some(earlier) = self.find(ClientKey { auth, client_id: connect.client_id }) {
             self.forget_will(earlier);
             self.remove(earlier);
         }

@@ -1,6 +1,7 @@
 //! One client's session: who it is, what its connection was promised, and the path of a PUBLISH.
 
 use super::alias::Aliases;
+use super::client_key::ClientKey;
 use super::end::Violation;
 use super::inflight::{Drained, Inflight, Received};
 use super::keeping::SessionRecord;
@@ -160,6 +161,12 @@ impl Session {
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         self.username.as_deref()
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn client(&self) -> ClientKey<'_> {
+        ClientKey { auth: self.access().map(Access::auth), client_id: &self.client_id }
     }
 
     /// What admitted its last connection, if anything had to.

@@ -1,6 +1,7 @@
 //! All sessions of one shard: by client identifier, by key, and what time will make of them.
 
 use super::body::{Body, Gone};
+use super::client_key::ClientKey;
 use super::connect::{self, Refused, refuse};
 use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
@@ -198,11 +199,17 @@ impl Sessions {
         self.sessions.iter_mut()
     }
 
-    /// The session of a client identifier [MQTT-3.1.3-2].
+    /// The session of a client [MQTT-3.1.3-2].
     #[must_use]
-    pub fn find(&self, client_id: &str) -> Option<SessionKey> {
+    pub fn find(&self, client: ClientKey<'_>) -> Option<SessionKey> {
+        let hash = self.hasher.hash_one(client.client_id);
+        self.by_client.find(hash, |&key| self.sessions[key].client() == client).copied()
+    }
+
+    /// The sessions of a client identifier: one for each `[auth.NAME]` at most, and one of clients that nothing had to admit.
+    pub fn find_all<'a>(&'a self, client_id: &'a str) -> impl Iterator<Item = SessionKey> + 'a {
         let hash = self.hasher.hash_one(client_id);
-        self.by_client.find(hash, |&key| &*self.sessions[key].client_id == client_id).copied()
+        self.by_client.iter_hash(hash).copied().filter(move |&key| &*self.sessions[key].client_id == client_id)
     }
 
     /// A CONNECT. Settles the session, which is resumed, new, or new after the old one has been discarded [MQTT-3.1.2-5]
@@ -240,13 +247,15 @@ impl Sessions {
         let Arrival { conn, assigned_id, admission } = arrival;
         let plan = connect::plan(connect, assigned_id, admission, settings)?;
         self.bytes_max = settings.session_bytes_max;
-        let old = self.find(plan.client_id);
+        let client = ClientKey { auth: plan.auth, client_id: plan.client_id };
+        let without_owner = || self.find(ClientKey::without_auth(plan.client_id)).filter(|_| settings.adopts);
+        let old = self.find(client).or_else(without_owner);
         let is_own = old.is_some_and(|key| self.sessions[key].belongs_to(plan.auth, plan.username, settings.adopts));
         if old.is_some() && !is_own && admission.is_some_and(Admission::refuses_foreign_sessions) {
             return Err(Violation::SESSION_FOREIGN);
         }
         if let Some(key) = old.filter(|&key| self.sessions[key].conn.is_some()) {
-            let identifier = self.hasher.hash_one(&*self.sessions[key].client_id);
+            let identifier = self.hasher.hash_one(self.sessions[key].client());
             if !self.takeovers.allow(identifier, settings.takeovers_max, now) {
                 return Err(Violation::TAKEOVERS);
             }

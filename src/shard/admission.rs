@@ -14,7 +14,7 @@ use crate::mqtt::packet::Connect;
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::service::verifier::{Asked, Task};
-use crate::session::{End, Peer, Session, SessionKey, Violation, refuse};
+use crate::session::{ClientKey, End, Peer, Session, SessionKey, Violation, refuse};
 
 use super::connection::{AtDoor, Kind};
 use super::events::{clipped, second};
@@ -228,7 +228,8 @@ impl Core {
             return Ok(None);
         }
         let owner = Owner::of(admission, client_id);
-        let old = self.sessions.find(client_id).and_then(|key| self.sessions.get(key)?.conn());
+        let client = ClientKey { auth: Some(admission.policy.name()), client_id };
+        let old = self.sessions.find(client).and_then(|key| self.sessions.get(key)?.conn());
         let old = old.and_then(|conn| self.connections.get(conn)?.claim.as_deref());
         let takes_over = matches!(old, Some(AtDoor::Bounded(share)) if *share.owner() == owner);
         let share = self.around.shares.enter(owner, *limits, takes_over, now);

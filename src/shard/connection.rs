@@ -243,6 +243,10 @@ pub(super) enum Timer {
     Queues,
     /// Messages wait for members of shares.
     Shares,
+    /// A retained message expires.
+    Retained,
+    /// Members of shares may be late with acknowledging.
+    LateMembers,
     /// How long a connection's answers have been owed.
     Answers(ConnId),
 }
@@ -261,6 +265,8 @@ impl Timer {
             Self::Queues => (2, 6, 0),
             Self::Shares => (2, 7, 0),
             Self::Group => (2, 8, 0),
+            Self::LateMembers => (2, 9, 0),
+            Self::Retained => (2, 10, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -280,6 +286,8 @@ impl Timer {
             2 if slot == 6 => Self::Queues,
             2 if slot == 7 => Self::Shares,
             2 if slot == 8 => Self::Group,
+            2 if slot == 9 => Self::LateMembers,
+            2 if slot == 10 => Self::Retained,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }

@@ -129,7 +129,8 @@ impl Core {
     /// happens to come last may hold three.
     fn partial(&mut self, io: &mut Ring<'_>, more: usize) {
         self.numbers.raise(M::PartialBytes, more as u64);
-        while self.numbers.get(M::PartialBytes) > limits::PARTIAL_BYTES_MAX as u64 {
+        let most = limits::partial_bytes_max(self.around.config.mqtt.packet_bytes_max) as u64;
+        while self.numbers.get(M::PartialBytes) > most {
             let Some(conn) = self.connections.longest_tail() else { return };
             self.numbers.count(M::PartialQuotaCloses);
             self.end(io, conn, End::Violation(PARTIAL_QUOTA));

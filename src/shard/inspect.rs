@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use crate::metrics::inspect::{
-    Ask, Client, Connection, Filter, LOOKED_AT_MAX, Part, Subscription as Row, Told, Topic, Waiting,
+    Ask, Client, Connection, Filter, LOOKED_AT_MAX, NamedClient, Part, Subscription as Row, Told, Topic, Waiting,
 };
 use crate::mqtt::topic::{split_shared, valid_filter_v5, valid_name};
 use crate::route::filter;
@@ -21,22 +21,21 @@ impl Core {
             Ask::Clients { from, limit, search, connected } => {
                 Told::Clients(self.clients(io, from, limit, search.as_deref(), connected))
             }
-            Ask::Client(client_id) => {
-                let session = self.sessions.find(&client_id).and_then(|key| self.sessions.get(key));
-                let queue = self.session_settings.queue;
-                Told::Client(session.map(|session| Box::new(whole_client(&mut self.connections, io, session, queue))))
-            }
-            Ask::Disconnect(client_id) => {
-                let session = self.sessions.find(&client_id).and_then(|key| self.sessions.get(key));
-                Told::Done(session.and_then(Session::conn).is_some_and(|conn| self.end_by_operator(io, conn)))
-            }
-            Ask::Forget(client_id) => {
-                let Some(key) = self.sessions.find(&client_id) else { return Told::Done(false) };
-                if let Some(conn) = self.sessions.forget(key) {
-                    self.end_by_operator(io, conn);
+            Ask::Client(client) => self.of_client(&client, |core, key| {
+                let (session, queue) = (key.and_then(|key| core.sessions.get(key)), core.session_settings.queue);
+                Told::Client(session.map(|session| Box::new(whole_client(&mut core.connections, io, session, queue))))
+            }),
+            Ask::Disconnect(client) => self.of_client(&client, |core, key| {
+                let session = key.and_then(|key| core.sessions.get(key));
+                Told::Done(session.and_then(Session::conn).is_some_and(|conn| core.end_by_operator(io, conn)))
+            }),
+            Ask::Forget(client) => self.of_client(&client, |core, key| {
+                let Some(key) = key else { return Told::Done(false) };
+                if let Some(conn) = core.sessions.forget(key) {
+                    core.end_by_operator(io, conn);
                 }
                 Told::Done(true)
-            }
+            }),
             Ask::Oldest => Told::Oldest(self.oldest()),
             Ask::Topics { from, limit, sink } => Told::Topics(self.topics(from, limit, sink)),
             Ask::Subscriptions { from, limit, topic, filter } => {
@@ -47,6 +46,22 @@ impl Core {
             Ask::RetainedOf(topic) => Told::RetainedOf(self.retained_message(io, &topic).map(Box::new)),
             Ask::ForgetRetained(topic) => Told::Done(self.end_retained(&topic)),
         }
+    }
+
+    /// Of the session that is meant. If several clients have the identifier and it is not said which: who they are.
+    fn of_client(&mut self, named: &NamedClient, of: impl FnOnce(&mut Self, Option<SessionKey>) -> Told) -> Told {
+        let auth_of = |key: &SessionKey| {
+            let session = self.sessions.get(*key);
+            session.and_then(|session| session.client().auth).unwrap_or_default().to_owned()
+        };
+        let is_meant = |key: &SessionKey| named.auth.as_ref().is_none_or(|auth| *auth == auth_of(key));
+        let found: SmallVec<[SessionKey; 2]> = self.sessions.find_all(&named.client_id).filter(is_meant).collect();
+        if found.len() > 1 {
+            let mut auths: Vec<String> = found.iter().map(auth_of).collect();
+            auths.sort();
+            return Told::SeveralClients(auths);
+        }
+        of(self, found.first().copied())
     }
 
     /// With those on their way to a dead-letter topic: Kafka does not have them either.
@@ -202,6 +217,7 @@ impl Wanted<'_> {
 fn row(session: &Session, of: &Subscription, topic: Option<&str>) -> Row {
     Row {
         client_id: session.client_id().to_owned(),
+        auth: session.client().auth.map(str::to_owned),
         connected: session.conn().is_some(),
         filter: filter_row(of),
         may_read: topic.map(|topic| session.may_receive(topic, of.options.qos, false)),
@@ -233,6 +249,7 @@ fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue
     };
     Client {
         client_id: session.client_id().to_owned(),
+        auth: session.client().auth.map(str::to_owned),
         username: session.username().map(str::to_owned),
         connection,
         protocol: session.peer().version.as_str(),

@@ -169,6 +169,8 @@ impl Shard for Core {
             Timer::Queues => self.queues_time(),
             Timer::Moves => self.moves_time(),
             Timer::Shares => self.shares_time(io),
+            Timer::Retained => self.retained_time(),
+            Timer::LateMembers => self.late_members_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
@@ -189,6 +191,7 @@ impl Shard for Core {
             self.outward(io);
         }
         self.forget_subscriptions(io);
+        self.count_subscriptions();
         self.serve_writable(io);
         self.serve_shares(io);
         self.tell_handed();

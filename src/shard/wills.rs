@@ -5,7 +5,7 @@ use crate::auth::Owner;
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::Monotonic;
-use crate::session::{DueWill, SessionKey};
+use crate::session::{ClientKey, DueWill, SessionKey};
 
 use super::delivery::PublishedBy;
 use super::events::{denied, publish_refused, second};
@@ -150,7 +150,7 @@ impl Core {
             return;
         }
         // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
-        let session = self.sessions.find(&due.client_id);
+        let session = self.sessions.find(ClientKey { auth: due.auth.as_deref(), client_id: &due.client_id });
         let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };
         self.deliver(io, route, &publish, from, None);
     }

@@ -118,3 +118,31 @@ fn a_data_directory_belongs_to_one_service() {
     let (status, said) = forebay(&["--data-dir", "/proc/no-such-place", "--listen", "127.0.0.1:0", "--control", "off"]);
     assert!(status == Some(1) && said.contains("--data-dir") && said.contains("/proc/no-such-place"), "{said}");
 }
+
+/// Finding L8: standard output on a full disk stops no start.
+#[test]
+fn finding_l8_output_that_cannot_be_written_stops_no_start() {
+    use std::process::Stdio;
+    let dir = support::temp_dir();
+    let log = dir.path().join("log");
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("every Linux has it");
+    let mut child = program()
+        .args(["--listen", "127.0.0.1:0", "--control", "off", "--data-dir"])
+        .arg(dir.path().join("data"))
+        .stdin(Stdio::null())
+        .stdout(full())
+        .stderr(std::fs::File::create(&log).expect("the log"))
+        .spawn()
+        .expect("it starts");
+    let said = || std::fs::read_to_string(&log).unwrap_or_default();
+    let started = std::time::Instant::now();
+    while !said().contains("started") && started.elapsed() < std::time::Duration::from_secs(60) {
+        assert!(child.try_wait().expect("its state").is_none(), "it has ended: {}", said());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(said().contains("started"), "{}", said());
+    let terminated = std::process::Command::new("kill").arg(child.id().to_string()).status();
+    assert!(terminated.expect("kill runs").success());
+    let status = child.wait().expect("it ends");
+    assert!(status.success(), "{status}: {}", said());
+}

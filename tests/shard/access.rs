@@ -6,12 +6,14 @@ use std::time::Duration;
 use forebay::auth::password::sha512_of;
 use forebay::limits::{COPIES_PER_TURN, COPIES_PER_WRITE};
 use forebay::metrics::event::Kind as EventKind;
+use forebay::metrics::inspect::{Ask, NamedClient, Told};
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version, Will};
 use forebay::mqtt::property::{Properties, Property, PropertyBuf};
 use forebay::rules::{KEPT, Rules};
-use forebay::runtime::seam::{Closed, ConnId, Shard as _};
+use forebay::runtime::seam::{Closed, ConnId, ListenerId, Shard as _};
+use forebay::shard::mail::{Inspection, Mail};
 use forebay::shard::router::owner;
 
 use super::dropped::told;
@@ -673,4 +675,48 @@ fn copies_that_are_left_for_the_next_turn_are_made_by_its_rules() {
     world.advance(Duration::from_millis(1));
     assert_eq!(world.number(ShardMetric::CopiesSent), sent);
     assert_eq!(world.number(ShardMetric::CopiesDenied), all as u64 - sent);
+}
+
+/// What a shard says of a client.
+fn asked(world: &mut World, ask: Ask) -> Told {
+    let (said, heard) = std::sync::mpsc::channel();
+    world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(move |told| drop(said.send(told))) }));
+    world.turn();
+    heard.try_recv().expect("an answer")
+}
+
+/// Finding S12: a client of another listener, also of an open one, does not touch a kept session by using its client identifier.
+#[test]
+fn finding_s12_a_client_of_another_listener_does_not_end_a_kept_session() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let open = "[[listener]]\nbind = '127.0.0.1:1884'\n";
+    let text = config(&dir, "topic readwrite #", "", &small());
+    let mut world = World::new(&text.replacen("[auth.a]", &format!("{open}[auth.a]"), 1));
+    let mut kept = PropertyBuf::new();
+    kept.extend([Property::SessionExpiryInterval(3_600)]);
+    let ada = Connect { clean_start: false, ..hello("c", kept.as_properties()) };
+    let (device, _) = connect_as(&mut world, ada.clone());
+    subscribe(&mut world, device, Version::V5, 0, &[("t", SubscriptionOptions { qos: QoS::AtLeastOnce, ..PLAIN })]);
+    hang_up(&mut world, device);
+    // The same client identifier where everyone may connect, with a clean start; twice, so that it takes itself over.
+    for _ in 0..2 {
+        let conn = world.accept_at(ListenerId(1));
+        let stranger = Connect { username: None, password: None, ..hello("c", kept.as_properties()) };
+        world.bytes(conn, &bytes_of(Version::V5, &Packet::Connect(stranger)));
+        assert_eq!(world.sent(conn)[3], 0);
+        let waits = Publish { qos: QoS::AtLeastOnce, packet_id: 1, ..message("t", "waits") };
+        subscribe::publish(&mut world, conn, Version::V5, waits);
+    }
+    let of = |auth: Option<&str>| NamedClient { client_id: "c".to_owned(), auth: auth.map(str::to_owned) };
+    let Told::SeveralClients(auths) = asked(&mut world, Ask::Client(of(None))) else { panic!("two have it") };
+    assert_eq!(auths, ["", "a"]);
+    let Told::Client(Some(client)) = asked(&mut world, Ask::Client(of(Some("a")))) else { panic!("it is there") };
+    assert_eq!((client.auth.as_deref(), client.queued.messages, client.subscriptions), (Some("a"), 2, 1));
+    assert!(matches!(asked(&mut world, Ask::Forget(of(Some("")))), Told::Done(true)));
+    let device = send_connect(&mut world, ada);
+    let mut sent = world.sent(device);
+    world.advance(Duration::from_millis(10));
+    sent.extend(world.sent(device));
+    let waited = packets(&sent).filter(|packet| matches!(packet, Packet::Publish(_))).count();
+    assert_eq!(waited, 2, "its session is there with all that waited");
 }

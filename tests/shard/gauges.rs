@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use forebay::metrics::inspect::Ask;
-use forebay::metrics::spec::{CLUSTER, Kind, LISTENER, SHARD, SINK, Spec};
+use forebay::metrics::inspect::{Ask, NamedClient};
+use forebay::metrics::spec::{CLUSTER, Kind, LISTENER, SHARD, SINK, ShardMetric as M, Spec};
 use forebay::mqtt::packet::{Publish, QoS, Version};
 use forebay::shard::mail::{Inspection, Mail};
 
@@ -85,7 +85,7 @@ fn finding_u2_when_all_is_gone_every_gauge_is_at_zero() {
     world.power_cut();
     // An operator ends some, a clean start others; the rest run out.
     for client in ["away", "d1", "m1"] {
-        let ask = Ask::Forget(client.to_owned());
+        let ask = Ask::Forget(NamedClient { client_id: client.to_owned(), auth: None });
         world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(|_| {}) }));
     }
     let conn = world.device_v5("gone");
@@ -102,4 +102,17 @@ fn finding_u2_when_all_is_gone_every_gauge_is_at_zero() {
     world.power_cut();
     rest(&mut world);
     assert_eq!(left(&world), [], "and at the next start");
+}
+
+#[test]
+fn finding_u9_subscriptions_are_counted_in_the_turn_in_which_an_operator_ends_their_session() {
+    let mut world = super::subscribe::world();
+    let (device, _) = world.kept_v5("d");
+    let list = [("a", super::subscribe::PLAIN), ("$share/g/b", super::subscribe::PLAIN)];
+    subscribe(&mut world, device, Version::V5, 0, &list);
+    lose(&mut world, device);
+    assert_eq!((world.number(M::Subscriptions), world.number(M::Shares)), (2, 1));
+    let ask = Ask::Forget(NamedClient { client_id: "d".to_owned(), auth: None });
+    world.mail(Mail::Inspect(Inspection { ask, answer: Box::new(|_| {}) }));
+    assert_eq!((world.number(M::Subscriptions), world.number(M::Shares)), (0, 0));
 }

@@ -44,3 +44,44 @@ fn who_fills_the_memory_for_half_packets_pays_and_not_who_comes_last() {
     let closed = hostile.iter().filter(|conn| world.table.wire(**conn).closed).count();
     assert_eq!(closed, 1);
 }
+
+/// Finding M3: what is announced works: as many large packets as may be half received at a time, and of each size.
+#[test]
+fn finding_m3_large_packets_are_taken() {
+    let mut world =
+        World::new(&format!("[mqtt]\npacket_bytes_max = \"80MiB\"\n{}", ONE_SINK.replace("\"#\"", "\"to/kafka\"")));
+    let subscriber = world.device("s", 0);
+    super::subscribe::subscribe(
+        &mut world,
+        subscriber,
+        forebay::mqtt::packet::Version::V311,
+        0,
+        &[("$SYS/none", super::subscribe::PLAIN)],
+    );
+    // PUBLISH at QoS 1 with a payload of 40 MiB, and one of 72 MiB; each misses its end.
+    let large = |mib: usize| {
+        let rest = mib << 20;
+        let length = [
+            (rest & 127) as u8 | 128,
+            (rest >> 7 & 127) as u8 | 128,
+            (rest >> 14 & 127) as u8 | 128,
+            (rest >> 21) as u8,
+        ];
+        let mut packet = [&[0x32][..], &length, b"\x00\x01t\x00\x01"].concat();
+        packet.resize(5 + rest, b'x');
+        packet
+    };
+    for (mib, count) in [(40, 5), (72, 1)] {
+        let packet = large(mib);
+        let (first, last) = packet.split_at(packet.len() - 1);
+        let devices: Vec<_> = (0..count).map(|i| world.device(&format!("{mib} {i}"), 0)).collect();
+        devices.iter().for_each(|conn| world.bytes(*conn, first));
+        for conn in devices {
+            world.bytes(conn, last);
+            assert!(!world.table.wire(conn).closed, "{mib} MiB");
+            assert_eq!(world.sent(conn), [0x40, 2, 0, 1]);
+            world.core.on_close(&mut world.table, conn, forebay::runtime::seam::Closed::Peer);
+            world.table.release(conn);
+        }
+    }
+}

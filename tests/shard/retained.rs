@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use forebay::auth::password::sha512_of;
 use forebay::limits::REPLAY_BATCH_BYTES;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::spec::ShardMetric as M;
@@ -586,4 +587,104 @@ fn what_has_ended_before_it_found_room_in_the_log_is_answered() {
     publish(&mut world, publisher, Version::V5, Publish { packet_id: 2, payload: b"", ..one });
     world.advance(Duration::from_secs(1));
     assert_eq!(world.sent(publisher), [0x40, 2, 0, 1, 0x40, 2, 0, 2]);
+}
+
+/// A world with these users, each with its name as its password, and a client of each.
+fn world_of_users(dir: &tempfile::TempDir, users: &[&str], rest: &str) -> (World, Vec<ConnId>) {
+    let of = |user: &&str| format!("{user}:{}\n", sha512_of(user.as_bytes()).expect("random numbers"));
+    let file = dir.path().join("passwords");
+    std::fs::write(&file, users.iter().map(of).collect::<String>()).expect("written");
+    let sink = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
+    let mut world = World::new(&format!(
+        "[[listener]]\nbind = '127.0.0.1:1883'\nauth = 'a'\n[auth.a]\nchain = 'password'\npassword_file = '{}'\n{sink}\n{rest}\n",
+        file.display()
+    ));
+    let mut admitted = |user: &&str| {
+        let hello = Connect {
+            version: Version::V5,
+            clean_start: true,
+            keep_alive_s: 0,
+            client_id: user,
+            will: None,
+            username: Some(user),
+            password: Some(user.as_bytes()),
+            properties: Properties::default(),
+        };
+        let conn = arrive(&mut world, &bytes_of(Version::V5, &Packet::Connect(hello)));
+        assert_eq!(world.sent(conn)[3], 0, "{user} is admitted");
+        conn
+    };
+    let clients = users.iter().map(&mut admitted).collect();
+    (world, clients)
+}
+
+#[test]
+fn finding_w8_one_user_leaves_room_for_retained_messages_of_others() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (mut world, clients) = world_of_users(&dir, &["ada", "bob", "eve"], "[retained]\nmessages_max = 1000");
+    let retained = |world: &mut World, conn, name: &str| {
+        let before = world.number(M::RetainedMessages);
+        for number in 0..1_100 {
+            retain(world, conn, &format!("{name}/{number}"), "x");
+        }
+        world.number(M::RetainedMessages) - before
+    };
+    let eve = retained(&mut world, clients[2], "eve");
+    assert!((350..400).contains(&eve), "{eve}");
+    assert!(retained(&mut world, clients[0], "ada") > 150);
+    assert!(retained(&mut world, clients[1], "bob") > 80);
+    assert!(world.told(EventKind::RetainedRefused) > 0);
+    // What has a place keeps it.
+    retain(&mut world, clients[2], "eve/0", "y");
+    assert_eq!(replayed(&mut world, clients[0], 0, &[("eve/0", PLAIN)]), ["eve/0 y retain"]);
+    // What one gives back is there for others.
+    let before = world.number(M::RetainedMessages);
+    for number in 0..eve {
+        retain(&mut world, clients[2], &format!("eve/{number}"), "");
+    }
+    assert_eq!(world.number(M::RetainedMessages), before - eve);
+    assert!(retained(&mut world, clients[1], "bob/more") > 50);
+}
+
+#[test]
+fn finding_w8_an_update_that_finds_no_room_leaves_what_was_retained() {
+    let text = ONE_SINK.replace("\"#\"", "\"to/kafka/#\"");
+    let mut world = World::new(&format!("{text}\n[retained]\nbytes_max = \"1MiB\"\n"));
+    let publisher = world.device_v5("p");
+    let found = |world: &mut World, name: &str| {
+        let late = world.device_v5(name);
+        replayed(world, late, 0, &[("t", PLAIN)])
+    };
+    retain(&mut world, publisher, "t", "first");
+    let payload = "x".repeat(10_000);
+    for number in 0..110 {
+        retain(&mut world, publisher, &format!("fill/{number}"), &payload);
+    }
+    let refused = world.number(M::RetainedRefused);
+    assert!(refused > 0);
+    retain(&mut world, publisher, "t", &payload.repeat(2));
+    assert_eq!(world.number(M::RetainedRefused), refused + 1, "it is counted");
+    assert_eq!(found(&mut world, "one"), ["t first retain"]);
+    retain(&mut world, publisher, "t", "later");
+    assert_eq!(found(&mut world, "two"), ["t later retain"], "as many bytes have a place");
+    retain(&mut world, publisher, "t", "");
+    assert!(found(&mut world, "three").is_empty());
+}
+
+#[test]
+fn finding_u8_what_has_expired_goes_on_an_idle_shard_too_and_is_not_listed() {
+    let mut world = World::new(&ONE_SINK.replace("\"#\"", "\"to/kafka/#\""));
+    let publisher = world.device_v5("p");
+    for (topic, expiry_s) in [("late", 60), ("soon", 5), ("never", 0)] {
+        let mut properties = PropertyBuf::new();
+        properties.extend((expiry_s > 0).then_some(Property::MessageExpiryInterval(expiry_s)));
+        let one = Publish { retain: true, properties: properties.as_properties(), ..message(topic, "x") };
+        publish(&mut world, publisher, Version::V5, one);
+    }
+    // Time passes, and nothing but timers makes a turn.
+    for (seconds, left) in [(6, 2), (61, 1)] {
+        let until = world.table.now.after(Duration::from_secs(seconds));
+        world.timers(until);
+        assert_eq!(world.number(M::RetainedMessages), left, "after {seconds} s");
+    }
 }

@@ -288,3 +288,126 @@ fn members_of_qos_0_that_were_slow_get_messages_again() {
     assert_eq!(members.map(|conn| heard(&mut world, conn, Version::V5).len()), [2, 2]);
     assert_eq!(world.number(M::CopiesSlow), 1);
 }
+
+/// Two members of `$share/g/a`, the first of which will not acknowledge, and a publisher.
+fn late_and_swift(world: &mut World, options: SubscriptionOptions, is_kept: bool) -> [ConnId; 3] {
+    let late = member(world, "late", 4, 0, is_kept);
+    let swift = member(world, "swift", 0, 0, false);
+    join(world, late, "$share/g/a", options);
+    join(world, swift, "$share/g/a", options);
+    [late, swift, world.device_v5("publisher")]
+}
+
+fn pass(world: &mut World, seconds: u64) {
+    for _ in 0..seconds {
+        world.advance(Duration::from_secs(1));
+    }
+}
+
+/// Acknowledges all of these at QoS 1.
+fn ack_all(world: &mut World, conn: ConnId, heard: &[String]) {
+    for text in heard {
+        let id = text.split(" id ").nth(1).and_then(|rest| rest.split(' ').next()).expect("an identifier");
+        ack(world, conn, PacketType::PubAck, id.parse().expect("a number"), ReasonCode::SUCCESS);
+    }
+}
+
+#[test]
+fn finding_w9_what_a_member_does_not_acknowledge_goes_to_others() {
+    let mut world = world();
+    let [late, swift, publisher] = late_and_swift(&mut world, QOS_1, false);
+    for id in 1..=6 {
+        send(&mut world, publisher, id, &id.to_string());
+    }
+    let first = heard(&mut world, swift, Version::V5);
+    ack_all(&mut world, swift, &first);
+    let held = heard(&mut world, late, Version::V5);
+    assert_eq!(first.len() + held.len(), 6);
+    pass(&mut world, 299);
+    assert!(heard(&mut world, swift, Version::V5).is_empty(), "it has five minutes");
+    pass(&mut world, 20);
+    let given = heard(&mut world, swift, Version::V5);
+    assert_eq!(given.len(), held.len(), "{given:?}");
+    ack_all(&mut world, swift, &given);
+    assert_eq!(world.number(M::ShareGivenUp), held.len() as u64);
+    assert_eq!(world.told(EventKind::ShareAckTimeout), 1);
+    // It is sent nothing until it has acknowledged.
+    for id in 7..=12 {
+        send(&mut world, publisher, id, &id.to_string());
+    }
+    let all = heard(&mut world, swift, Version::V5);
+    assert_eq!(all.len(), 6);
+    ack_all(&mut world, swift, &all);
+    assert!(heard(&mut world, late, Version::V5).is_empty());
+    assert_eq!(world.number(M::CopiesAcknowledged), 12);
+    assert_eq!(world.number(M::CopiesInFlight), 0);
+    ack_all(&mut world, late, &held);
+    assert_eq!(world.number(M::CopiesAcknowledged), 12, "each is counted once");
+    for id in 13..=18 {
+        send(&mut world, publisher, id, &id.to_string());
+    }
+    assert_eq!(heard(&mut world, late, Version::V5).len(), 3, "it is a member as before");
+}
+
+#[test]
+fn finding_w9_with_a_hash_strategy_too() {
+    let text = ONE_SINK.replace("\"#\"", "\"to/kafka\"");
+    let mut world =
+        World::new(&format!("{text}\n[delivery]\nshare_strategy = \"hash-topic\"\nshare_ack_timeout = \"10s\"\n"));
+    let [one, other, publisher] = late_and_swift(&mut world, QOS_1, false);
+    for id in 1..=3 {
+        send(&mut world, publisher, id, &id.to_string());
+    }
+    let (first, second) = (heard(&mut world, one, Version::V5), heard(&mut world, other, Version::V5));
+    let (held, swift) = if first.is_empty() { (second, one) } else { (first, other) };
+    assert_eq!(held.len(), 3);
+    pass(&mut world, 15);
+    let given = heard(&mut world, swift, Version::V5);
+    let payloads = |heard: &[String]| heard.iter().map(|text| text[..3].to_owned()).collect::<Vec<_>>();
+    assert_eq!(payloads(&given), ["a 1", "a 2", "a 3"], "in their order");
+}
+
+/// [MQTT-4.8.2-4]
+#[test]
+fn finding_w9_of_qos_2_it_stays_with_its_member() {
+    let mut world = world();
+    let [late, swift, publisher] = late_and_swift(&mut world, QOS_2, false);
+    for id in 1..=4 {
+        publish(&mut world, publisher, Version::V5, at(QoS::ExactlyOnce, id, &id.to_string()));
+    }
+    let (held, first) = (heard(&mut world, late, Version::V5), heard(&mut world, swift, Version::V5));
+    assert_eq!((held.len(), first.len()), (2, 2));
+    pass(&mut world, 400);
+    assert!(heard(&mut world, swift, Version::V5).is_empty() && heard(&mut world, late, Version::V5).is_empty());
+    assert_eq!(world.number(M::ShareGivenUp), 0);
+    ack(&mut world, late, PacketType::PubRec, 1, ReasonCode::SUCCESS);
+    let pubrel = world.sent(late);
+    assert_eq!(pubrel[..1], [0x62], "the exchange goes on");
+}
+
+#[test]
+fn finding_w9_a_lone_member_has_as_long_as_it_likes_and_none_comes_again() {
+    let mut world = world();
+    let late = member(&mut world, "late", 4, 0, true);
+    join(&mut world, late, "$share/g/a", QOS_1);
+    let publisher = world.device_v5("publisher");
+    for id in 1..=2 {
+        send(&mut world, publisher, id, &id.to_string());
+    }
+    let held = heard(&mut world, late, Version::V5);
+    pass(&mut world, 400);
+    assert_eq!((held.len(), world.number(M::ShareGivenUp)), (2, 0));
+    let swift = member(&mut world, "swift", 0, 0, false);
+    join(&mut world, swift, "$share/g/a", QOS_1);
+    pass(&mut world, 20);
+    let given = heard(&mut world, swift, Version::V5);
+    assert_eq!(given.len(), 2);
+    ack_all(&mut world, swift, &given);
+    vanish(&mut world, late);
+    let (late, behind) = connected(&mut world, "late", 4, 0, true);
+    assert!(behind.is_empty() && heard(&mut world, late, Version::V5).is_empty(), "others have them");
+    for id in 3..=4 {
+        send(&mut world, publisher, id, &id.to_string());
+    }
+    assert_eq!(heard(&mut world, late, Version::V5).len(), 1, "it is a member as before");
+}

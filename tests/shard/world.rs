@@ -216,11 +216,16 @@ impl World {
 
     /// A device's socket.
     pub(crate) fn accept(&mut self) -> ConnId {
+        self.accept_at(ListenerId(0))
+    }
+
+    /// The same at this listener.
+    pub(crate) fn accept_at(&mut self, listener: ListenerId) -> ConnId {
         let conn = self.table.open(None);
         if self.layers.as_mut().is_some_and(fastrand::Rng::bool) {
             Client::over(self.table.wire(conn));
         }
-        self.core.on_accept(&mut self.table, conn, ListenerId(0));
+        self.core.on_accept(&mut self.table, conn, listener);
         conn
     }
 

@@ -1,6 +1,7 @@
 //! What a start says once clients are accepted: events, and on a terminal where it listens and what to type next.
 
 use super::Service;
+use crate::cli::out::say;
 use crate::config::LogFormat;
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::Bind;
@@ -37,14 +38,14 @@ impl Service {
             return;
         }
         for addr in &self.mqtt {
-            println!("mqtt listening on {addr}");
+            say(format_args!("mqtt listening on {addr}"));
         }
         if let Some(control) = &self.control {
             let scheme = if self.config.control.tls.is_some() { "https" } else { "http" };
-            println!("control listening on {scheme}://{}", control.addr());
+            say(format_args!("control listening on {scheme}://{}", control.addr()));
         }
         if let Some(log) = &self.embedded {
-            println!("embedded log listening on {}", log.local_addr());
+            say(format_args!("embedded log listening on {}", log.local_addr()));
         }
         let topic = self.config.sinks.first().and_then(|s| s.topic.as_literal());
         if let (Some(mqtt), Some(log), Some(topic)) = (self.mqtt.first(), &self.embedded, topic) {
@@ -57,10 +58,10 @@ impl Service {
                 Bind::Tcp(addr) => format!("-h {} -p {}", addr.ip(), addr.port()),
                 Bind::Unix(path) => format!("--unix {}", path.display()),
             };
-            println!("\nPublish something:\n  mosquitto_pub {to}{identity} -q 1 -t hello -m world");
-            println!("Read it as a Kafka record:");
-            println!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr());
-            println!("\nCtrl-C stops Forebay. `forebay --help` has more examples.");
+            say(format_args!("\nPublish something:\n  mosquitto_pub {to}{identity} -q 1 -t hello -m world"));
+            say(format_args!("Read it as a Kafka record:"));
+            say(format_args!("  kcat -b {} -C -t {topic} -o beginning -e -f '%k: %s\\n'", log.local_addr()));
+            say(format_args!("\nCtrl-C stops Forebay. `forebay --help` has more examples."));
         }
     }
 }

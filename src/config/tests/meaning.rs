@@ -254,13 +254,14 @@ fn what_subscribers_get() {
             queue_bytes_max: 16 << 20,
             drops_newest: false,
             share_strategy: ShareStrategy::RoundRobin,
+            share_ack_timeout: Duration::from_secs(300),
         }
     );
     assert_eq!(config.retained, Retained { messages_max: 1_000_000, bytes_max: 256 << 20, expire_after_s: None });
     assert!(good("[spool]").delivery.waits_for_disk);
     let config = good(
         "[spool]\n[delivery]\nacknowledge = 'received'\nqueue_messages_max = 1\nqueue_bytes_max = '1KiB'\nwhen_full = 'drop-newest'\n\
-         share_strategy = 'least-inflight'\n\
+         share_strategy = 'least-inflight'\nshare_ack_timeout = '7s'\n\
          [retained]\nmessages_max = 2\nbytes_max = '2MiB'\nexpire_after = '2d'\n",
     );
     assert_eq!(
@@ -272,6 +273,7 @@ fn what_subscribers_get() {
             queue_bytes_max: 1_024,
             drops_newest: true,
             share_strategy: ShareStrategy::LeastInflight,
+            share_ack_timeout: Duration::from_secs(7),
         }
     );
     assert_eq!(config.retained, Retained { messages_max: 2, bytes_max: 2 << 20, expire_after_s: Some(172_800) });

@@ -28,7 +28,7 @@ impl Producer {
     }
 
     fn leave_cluster(&mut self, before: &Rc<str>, now: Monotonic) {
-        for sink in &mut self.sinks {
+        for sink in self.sinks.iter_unlisted() {
             (sink.identity, sink.asked_until) = (None, None);
         }
         for index in self.topics.places() {

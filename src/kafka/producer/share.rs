@@ -16,6 +16,7 @@ use super::pool::{BATCH_COST, BUFFER_MIN};
 use super::topic::Topic;
 use super::{Key, Producer, Sink};
 use crate::kafka::types::SinkId;
+use crate::limits::part_of;
 use crate::record::murmur2;
 
 /// A topic of a sink, by its place in the producer. It may become another topic's once it has no rows.
@@ -205,10 +206,4 @@ impl Sink {
         let whole = self.settings.spill_after / 2;
         (whole, whole.saturating_sub(self.owed))
     }
-}
-
-/// What one of many may hold of what is left of a whole.
-fn part_of(rest: usize, whole: usize) -> usize {
-    let part = rest as u128 * rest as u128 / whole.max(1) as u128;
-    usize::try_from(part).unwrap_or(rest)
 }

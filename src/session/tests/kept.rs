@@ -413,7 +413,7 @@ fn one_step(k: &mut Kept, clients: &mut Vec<Client>, random: &mut fastrand::Rng)
         }
         (7, Some(client)) => subscribe(k, client, name),
         (8, _) => {
-            if let Some(key) = k.shard.sessions.find(name)
+            if let Some(key) = k.shard.sessions.find(ClientKey::without_auth(name))
                 && let Some(conn) = k.shard.sessions.forget(key)
             {
                 k.shard.sessions.disconnected(key, conn, End::Administrative, k.shard.now);

@@ -71,7 +71,10 @@ fn a_session_that_another_user_takes_over_counts_for_that_one() {
     shard.admission = Some(bounded(Some("bob"), 1));
     connects(&mut shard, "a", true).expect("bob has none");
     assert_eq!(connects(&mut shard, "b", true).err(), Some(Violation::SESSIONS_OF_USER));
-    assert!(shard.sessions.find("b").is_some(), "a CONNECT that is refused changes nothing");
+    assert!(
+        shard.sessions.find(ClientKey { auth: Some("a"), client_id: "b" }).is_some(),
+        "a CONNECT that is refused changes nothing"
+    );
     shard.admission = Some(bounded(Some("ada"), BOUND));
     connects(&mut shard, "c", true).expect("a is bob's now");
     assert_eq!(connects(&mut shard, "d", true).err(), Some(Violation::SESSIONS_OF_USER));

@@ -234,7 +234,7 @@ fn sessions_are_listed_from_a_position_on() {
     let all = listed(&shard, 0);
     assert_eq!(all.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert_eq!(listed(&shard, all[1].0), all[1..]);
-    let gone = shard.sessions.find("b").expect("a session");
+    let gone = shard.sessions.find(ClientKey::without_auth("b")).expect("a session");
     shard.sessions.remove(gone);
     assert_eq!(listed(&shard, 0), [all[0].clone(), all[2].clone()]);
     assert_eq!(

@@ -157,7 +157,7 @@ impl World {
         self.free_what_nobody_has();
         for (model, name) in self.models.iter().zip(NAMES) {
             let shard = &self.shard;
-            let found = shard.sessions.find(name);
+            let found = shard.sessions.find(ClientKey::without_auth(name));
             assert_eq!(found, model.life.map(|(key, _)| key), "which sessions live");
             let Some(key) = found else { continue };
             let session = shard.sessions.get(key).expect("found");

@@ -108,3 +108,54 @@ fn an_identity_stands_in_the_place_of_the_user_name() {
     let c = shard.connect(&Connect { username: Some("else"), ..connect(Version::V5, "d", true) });
     assert_eq!(shard.session(c).username(), None);
 }
+
+/// Finding S12: the key of a session is its `auth` and its client identifier.
+#[test]
+fn finding_s12_clients_of_another_auth_do_not_touch_a_session() {
+    let spaces = [Some(admission("a", ADA)), Some(admission("b", ADA)), None];
+    let mut shard = shard();
+    let all: Vec<_> = spaces.iter().map(|space| kept(&mut shard, space.clone())).collect();
+    for (client, space) in all.iter().zip(&spaces) {
+        assert!(!client.session_present, "{space:?}");
+        let session = shard.sessions.get(client.key).expect("it is there still");
+        assert_eq!(session.conn(), Some(client.conn), "and connected");
+    }
+    assert_eq!(shard.sessions.find_all("c").count(), 3);
+    for client in &all {
+        shard.sessions.disconnected(client.key, client.conn, End::Lost, shard.now);
+    }
+    for (client, space) in all.iter().zip(&spaces) {
+        let back = kept(&mut shard, space.clone());
+        assert_eq!((back.session_present, back.key), (true, client.key), "each its own");
+    }
+    // Who refuses foreign clients refuses those of its own space.
+    shard.admission = Some(admission_with("d", BOB, Takeover::Refuse));
+    assert!(shard.try_connect(&connect(Version::V5, "c", false)).1.is_ok());
+}
+
+#[test]
+fn finding_s12_each_of_two_stored_sessions_of_a_client_identifier_is_there_after_a_restart() {
+    let mut after = shard();
+    after.settings.adopts = true;
+    let mut keys = Vec::new();
+    for space in [Some(admission("a", ADA)), None] {
+        let mut before = shard();
+        before.sessions.keep();
+        before.sessions.set_room(1 << 20);
+        let client = kept(&mut before, space);
+        let mut payload = Vec::new();
+        before.sessions.payload(client.key, &mut payload).expect("kept");
+        let number = 7 + keys.len() as u64;
+        let restored = after.sessions.restore(number, &payload, &[], &after.settings, after.now, |_, _| {});
+        keys.push(restored.expect("whole"));
+    }
+    assert_eq!(after.sessions.len(), 2);
+    let ada = kept(&mut after, Some(admission("a", ADA)));
+    assert_eq!((ada.session_present, ada.key), (true, keys[0]), "her own");
+    let other = kept(&mut after, Some(admission("b", BOB)));
+    assert_eq!(
+        (other.session_present, other.key),
+        (true, keys[1]),
+        "that without an owner, as every listener has an auth"
+    );
+}

@@ -219,7 +219,7 @@ impl Core {
         let mut id = None;
         if qos > QoS::AtMostOnce {
             let identifiers = form.identifiers.as_slice().into();
-            let handed = self.hand(key, Copy { qos, retain, identifiers, share }, message, unsent)?;
+            let handed = self.hand(key, Copy { qos, retain, identifiers, share }, message, (unsent, io.now()))?;
             if handed != Handed::Dropped {
                 self.note_live(key, message);
             }
@@ -279,7 +279,13 @@ impl Core {
     ///
     /// # Errors
     /// There is no room for what it would have to remember.
-    fn hand(&mut self, key: SessionKey, copy: Copy, message: Message<'_>, unsent: usize) -> Result<Handed, M> {
+    fn hand(
+        &mut self,
+        key: SessionKey,
+        copy: Copy,
+        message: Message<'_>,
+        (unsent, now): (usize, Monotonic),
+    ) -> Result<Handed, M> {
         let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce {
             Ok(None)
         } else {
@@ -301,8 +307,9 @@ impl Core {
         let stored = stored.unwrap_or(None);
         let share_key = message.by.share().map_or(0, |to| to.key);
         let all = Rc::clone(copies.remembered());
-        let handed = session
-            .hand(copy.clone(), unsent, stored.is_some(), (bounds, &all), || copies.body(message.publish, share_key));
+        let handed = session.hand(copy.clone(), (unsent, now), stored.is_some(), (bounds, &all), || {
+            copies.body(message.publish, share_key)
+        });
         if matches!(handed, Handed::Queued | Handed::DroppedOldest(_)) {
             self.queues.fullest.note(session.grown(bounds), Holder::Session(key));
         }

@@ -314,6 +314,10 @@ impl Core {
         }
         self.numbers.set(M::DeliveryLineBytes, self.delivery.lines.bytes() as u64);
         self.numbers.set(M::DeliveryLineBytesMax, 2 * DELIVERY_LINE_BYTES_MAX as u64);
+    }
+
+    /// Once a turn, when the subscriptions of sessions that have ended in it are gone.
+    pub(in crate::shard) fn count_subscriptions(&mut self) {
         self.numbers.set(M::Subscriptions, (self.delivery.index.len() + self.delivery.shares.members()) as u64);
         self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
         self.numbers.set(M::FiltersCompared, self.delivery.index.compared() as u64);

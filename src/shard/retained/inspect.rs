@@ -11,6 +11,9 @@ use super::Value;
 
 impl Value {
     fn row(&self, now: Monotonic, with_payload: bool) -> Option<Row> {
+        if self.until.is_some_and(|until| until <= now) {
+            return None;
+        }
         let publish = publish_of(&self.packet)?;
         Some(Row {
             topic: publish.topic.to_owned(),

@@ -5,6 +5,7 @@
 //! on the disk, in the order in which they came (`log`). A new subscription is answered from the homes, batch by batch (`replay`),
 //! once all that was published before it can be found there (`pass`).
 
+mod held;
 mod inspect;
 mod log;
 mod pass;
@@ -21,12 +22,14 @@ use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Publish;
 use crate::route::topics::{TopicKey, Topics};
-use crate::runtime::seam::Monotonic;
+use crate::runtime::seam::{Monotonic, TimerId};
 use crate::session::properties;
 
+use self::held::{Held, Holders};
 use self::log::Unwritten;
 use self::replay::Replays;
 use super::confirm::Confirmations;
+use super::connection::Timer;
 use super::delivery::{publish_of, publisher_of, put_packet, taken_behind};
 use super::events::{clipped, second};
 use super::router::owner;
@@ -104,6 +107,8 @@ struct Bounds {
     bytes: usize,
     /// Of one packet and its publisher: they have to fit into an entry of the log.
     packet: usize,
+    /// Users have parts of it ([`held`]).
+    is_divided: bool,
 }
 
 impl Bounds {
@@ -111,11 +116,12 @@ impl Bounds {
     fn new(config: &Config) -> Self {
         let shards = config.service.shards.max(1);
         let (messages, bytes) = (config.retained.messages_max.div_ceil(shards), config.retained.bytes_max / shards);
-        let Some(spool) = config.spool else { return Self { messages, bytes, packet: usize::MAX } };
+        let is_divided = !config.auth.is_empty();
+        let Some(spool) = config.spool else { return Self { messages, bytes, packet: usize::MAX, is_divided } };
         let of_spool = usize::try_from(spool.segments_max * spool.segment_bytes / 4).unwrap_or(usize::MAX);
         let packet = usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX).saturating_sub(saved::HEAD_BYTES);
         let packet = packet.saturating_sub(4 << 10);
-        Self { messages: messages.min(spool.kept_max()), bytes: bytes.min(of_spool), packet }
+        Self { messages: messages.min(spool.kept_max()), bytes: bytes.min(of_spool), packet, is_divided }
     }
 }
 
@@ -123,12 +129,15 @@ impl Bounds {
 #[derive(Debug)]
 pub(super) struct Retained {
     topics: Topics<Value>,
-    bytes: usize,
+    /// Whose messages of clients these are.
+    holders: Holders,
     /// What the service says of itself: no bound counts it, and no log has it.
     own: usize,
     bounds: Bounds,
     /// Topics whose messages expire, by when.
     expiring: BTreeSet<(Monotonic, TopicKey)>,
+    /// The timer for the first of them.
+    timer: Option<(Monotonic, TimerId)>,
     /// What has found no room in the log.
     unwritten: Unwritten,
     /// What is not on the disk of its home yet.
@@ -142,10 +151,11 @@ impl Retained {
         let shards = config.service.shards;
         Self {
             topics: Topics::default(),
-            bytes: 0,
+            holders: Holders::default(),
             own: 0,
             bounds: Bounds::new(config),
             expiring: BTreeSet::new(),
+            timer: None,
             unwritten: Unwritten::default(),
             confirmations: Confirmations::new(shards),
             replays: Replays::new(shards),
@@ -178,7 +188,7 @@ impl Retained {
             self.own -= 1;
             return Some(value);
         }
-        self.bytes -= value.bytes(topic);
+        self.holders.subtract(value.publisher.user(), value.bytes(topic));
         if let Some(until) = value.until {
             self.expiring.remove(&(until, topic.clone()));
         }
@@ -191,28 +201,35 @@ impl Retained {
             self.topics.insert(topic, value);
             return;
         }
-        self.bytes += value.bytes(&topic);
+        self.holders.add(value.publisher.user(), value.bytes(&topic));
         if let Some(until) = value.until {
             self.expiring.insert((until, topic.clone()));
         }
         self.topics.insert(topic, value);
     }
 
-    /// Messages of clients.
-    fn messages(&self) -> usize {
-        self.topics.len() - self.own
-    }
-
-    /// Why a message finds no room, if it does not.
-    fn refuses(&self, topic: &TopicKey, value: &Value) -> Option<&'static str> {
+    /// Why a message finds no room, if it does not. `earlier`: the bytes of what it replaces, which is taken out already. Its place, and as many
+    /// bytes, are its topic's own, whatever others hold.
+    fn refuses(&self, topic: &TopicKey, value: &Value, earlier: Option<usize>) -> Option<&'static str> {
         if value.is_own {
             return None;
         }
         if value.publisher.bytes().len() + value.packet.len() > self.bounds.packet {
             return Some("larger than an eighth of a segment of the spool");
         }
-        let is_full = self.messages() >= self.bounds.messages || self.bytes + value.bytes(topic) > self.bounds.bytes;
-        is_full.then_some("as many messages are retained as may be")
+        let (all, bytes) = (self.holders.all(), value.bytes(topic));
+        if earlier.is_some_and(|earlier| bytes <= earlier) {
+            return None;
+        }
+        let is_full = earlier.is_none() && all.messages >= self.bounds.messages;
+        if is_full || all.bytes + bytes > self.bounds.bytes {
+            return Some("as many messages are retained as may be");
+        }
+        let Bounds { messages, bytes, is_divided, .. } = self.bounds;
+        // One more topic counts as a message, another value of the same only with its bytes.
+        let messages = if earlier.is_some() { usize::MAX } else { messages };
+        let has_its_part = is_divided && self.holders.has_its_part(value.publisher.user(), Held { messages, bytes });
+        has_its_part.then_some("its user has its part of the room for retained messages")
     }
 }
 
@@ -251,21 +268,26 @@ impl Core {
     }
 
     /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], for as long as it is wanted and whatever becomes of the publisher
-    /// [3.1.1 MQTT-3.1.2-7], or ends what is retained [MQTT-3.3.1-6] [MQTT-3.3.1-7]. One that finds no room ends it, too: what was
-    /// retained before is out of date.
+    /// [3.1.1 MQTT-3.1.2-7], or ends what is retained [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Where it finds no room, what was retained before stays.
     fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, taken: Taken) {
         let topic = TopicKey::new(publish.topic);
-        let number = self.retained.take(&topic).and_then(|value| value.number);
+        let earlier = self.retained.take(&topic);
+        let number = earlier.as_ref().and_then(|value| value.number);
         let most_s = self.around.config.retained.expire_after_s;
         let value = (!publish.payload.is_empty())
             .then(|| Value { number, taken, ..Value::new(publish, publisher, now) }.at_most(most_s));
-        let refused = value.as_ref().and_then(|value| self.retained.refuses(&topic, value));
-        let group = match value.filter(|_| refused.is_none()) {
-            Some(value) => {
+        let earlier_bytes = earlier.as_ref().map(|earlier| earlier.bytes(&topic));
+        let refused = value.as_ref().and_then(|value| self.retained.refuses(&topic, value, earlier_bytes));
+        let group = match (value, refused, earlier) {
+            (Some(value), None, _) => {
                 self.retained.insert(topic.clone(), value);
                 self.write_retained(&topic)
             }
-            None => self.forget_retained(&topic, number),
+            (Some(_), Some(_), Some(earlier)) => {
+                self.retained.insert(topic, earlier);
+                0
+            }
+            _ => self.forget_retained(&topic, number),
         };
         if self.waits_for_disk() {
             self.retained.confirmations.wait(taken.shard, group);
@@ -288,11 +310,29 @@ impl Core {
             let number = self.retained.take(&topic).and_then(|value| value.number);
             self.forget_retained(&topic, number);
         }
-        self.numbers.set(M::RetainedMessages, self.retained.messages() as u64);
+        self.numbers.set(M::RetainedMessages, self.retained.holders.all().messages as u64);
         self.numbers.set(M::RetainedMessagesMax, self.retained.bounds.messages as u64);
-        self.numbers.set(M::RetainedBytes, self.retained.bytes as u64);
+        self.numbers.set(M::RetainedBytes, self.retained.holders.all().bytes as u64);
         self.numbers.set(M::RetainedBytesMax, self.retained.bounds.bytes as u64);
         self.numbers.set(M::RetainedUnconfirmed, self.retained.confirmations.unconfirmed() as u64);
         self.run_replays(io);
+        self.set_retained_timer(io);
+    }
+
+    /// Asks to be called when the next one expires, also where nothing else happens.
+    fn set_retained_timer(&mut self, io: &mut Ring<'_>) {
+        let Some((until, _)) = self.retained.expiring.first() else { return };
+        if self.retained.timer.is_some_and(|(set, _)| set <= *until) {
+            return;
+        }
+        let timer = io.set_timer(*until, Timer::Retained.token());
+        if let Some((_, earlier)) = self.retained.timer.replace((*until, timer)) {
+            io.cancel_timer(earlier);
+        }
+    }
+
+    /// The turn that this timer has asked for.
+    pub(super) fn retained_time(&mut self) {
+        self.retained.timer = None;
     }
 }

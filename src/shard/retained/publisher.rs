@@ -1,7 +1,7 @@
 //! Who has published a retained message, as an access control list knows them: a new subscription gets the message while its publisher
-//! may still publish it (B14).
+//! may still publish it (B14). And whose room for retained messages it takes.
 //!
-//! As bytes, in parcels and in the log: one that says whether there is an identity, then the name of the `[auth.NAME]`, the identity
+//! As bytes, in parcels and in the log: one of flags, [`IDENTITY`] and [`UNASKED`], then the name of the `[auth.NAME]`, the identity
 //! (or nothing) and the client identifier, each behind its length, u32 big-endian.
 
 use crate::auth::acl::{Action, Client, Wanted};
@@ -10,13 +10,19 @@ use crate::session::{DueWill, Session};
 
 use super::super::edge::Edge;
 
+/// There is an identity.
+const IDENTITY: u8 = 1;
+/// Its token granted what it might do: no rule is asked for.
+const UNASKED: u8 = 2;
+
 /// See the module. Empty: no rule is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Publisher(Box<[u8]>);
 
 impl Publisher {
-    fn new(auth: &str, client: Client<'_>) -> Self {
-        let mut bytes = vec![u8::from(client.identity.is_some())];
+    fn new(auth: &str, client: Client<'_>, is_granted: bool) -> Self {
+        let mut bytes =
+            vec![if client.identity.is_some() { IDENTITY } else { 0 } | if is_granted { UNASKED } else { 0 }];
         for text in [auth, client.identity.unwrap_or_default(), client.client_id] {
             bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
             bytes.extend_from_slice(text.as_bytes());
@@ -26,16 +32,15 @@ impl Publisher {
 
     /// The client of a session. What its token grants is not known later, so a client whose token grants anything is not asked for.
     pub(in crate::shard) fn of_session(session: &Session) -> Self {
-        let access = session.access().filter(|access| access.grants().is_none());
         let client = Client { identity: session.username(), client_id: session.client_id() };
-        access.map(|access| Self::new(access.auth(), client)).unwrap_or_default()
+        let access = session.access();
+        access.map(|access| Self::new(access.auth(), client, access.grants().is_some())).unwrap_or_default()
     }
 
     /// The client that has left a will; likewise.
     pub(in crate::shard) fn of_will(due: &DueWill) -> Self {
-        let auth = due.auth.as_deref().filter(|_| due.grants.is_none());
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
-        auth.map(|auth| Self::new(auth, client)).unwrap_or_default()
+        due.auth.as_deref().map(|auth| Self::new(auth, client, due.grants.is_some())).unwrap_or_default()
     }
 
     /// From its bytes. `None`: they are none.
@@ -48,20 +53,28 @@ impl Publisher {
         &self.0
     }
 
+    /// Whose share of the room its messages take: the name of the `[auth.NAME]` and the identity. Clients without an identity are one.
+    pub(super) fn user(&self) -> &[u8] {
+        let fields = self.0.split_first().map(|(_, fields)| fields).unwrap_or_default();
+        let client_id = text(fields).and_then(|(_, rest)| text(rest)).map_or(fields.len(), |(_, rest)| rest.len());
+        &fields[..fields.len() - client_id]
+    }
+
     /// The name of the `[auth.NAME]` and the client.
     fn fields(&self) -> Option<(&str, Client<'_>)> {
-        let (has_identity, rest) = self.0.split_first()?;
+        let (flags, rest) = self.0.split_first()?;
         let (auth, rest) = text(rest)?;
         let (identity, rest) = text(rest)?;
         let (client_id, rest) = text(rest)?;
-        let client = Client { identity: (*has_identity != 0).then_some(identity), client_id };
+        let client = Client { identity: (flags & IDENTITY != 0).then_some(identity), client_id };
         rest.is_empty().then_some((auth, client))
     }
 
     /// # Errors
     /// The client, if it may not publish this any more. Without its `[auth.NAME]` it may publish nothing.
     pub(super) fn may_publish(&self, publish: &Publish<'_>, edge: &Edge) -> Result<(), Client<'_>> {
-        let Some((auth, client)) = self.fields() else { return Ok(()) };
+        let is_unasked = self.0.first().is_some_and(|flags| flags & UNASKED != 0);
+        let Some((auth, client)) = self.fields().filter(|_| !is_unasked) else { return Ok(()) };
         let Publish { topic, qos, retain, .. } = *publish;
         let wanted = Wanted { action: Action::Publish, topic, qos, retain };
         if edge.allows(auth, None, client, wanted) { Ok(()) } else { Err(client) }
@@ -82,7 +95,13 @@ mod tests {
     #[test]
     fn it_comes_back_as_it_went_and_nothing_else_does() {
         for (auth, identity, client_id) in [("a", Some("ada"), "c"), ("", None, ""), ("a", Some(""), "\u{fc}")] {
-            let publisher = Publisher::new(auth, Client { identity, client_id });
+            let publisher = Publisher::new(auth, Client { identity, client_id }, false);
+            let user = [&(auth.len() as u32).to_be_bytes(), auth.as_bytes()].concat();
+            assert!(
+                publisher.user().starts_with(&user) && !publisher.user().ends_with(client_id.as_bytes())
+                    || client_id.is_empty()
+            );
+            assert_eq!(publisher.user(), Publisher::new(auth, Client { identity, client_id: "x" }, true).user());
             let back = Publisher::decode(publisher.bytes()).expect("its bytes");
             let (was, client) = back.fields().expect("fields");
             assert_eq!((was, client.identity, client.client_id), (auth, identity, client_id));

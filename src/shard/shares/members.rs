@@ -1,12 +1,13 @@
 //! Members of shares: who comes, who goes, and whose connection does.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::metrics::spec::ShardMetric as M;
-use crate::route::shares::{TooManyShares, mark_of};
+use crate::route::shares::{ShareNumber, TooManyShares, mark_of};
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::session::{End, SessionKey, SubscriptionRefused};
+use crate::session::{Body, End, SessionKey, SubscriptionRefused};
 
 use super::super::Core;
 
@@ -87,7 +88,13 @@ impl Core {
                 }
             }
         }
-        for (number, body) in self.sessions.take_returned().into_iter().rev() {
+        let returned = self.sessions.take_returned();
+        self.give_back_to_shares(now, returned);
+    }
+
+    /// Messages that members were sent and have not acknowledged wait for others, before all that does.
+    pub(super) fn give_back_to_shares(&mut self, now: Monotonic, returned: Vec<(ShareNumber, Rc<Body>)>) {
+        for (number, body) in returned.into_iter().rev() {
             let shares = &mut self.delivery.shares;
             match shares.part(self.index, number) {
                 Some(part) => {

@@ -4,11 +4,13 @@
 //! member when it is sent to it, to the next in turn that has room, or of a few the least busy one. What finds none waits in the part of
 //! the share on that shard ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other shards
 //! ([`moves`]). With a strategy that goes by keys, the key names shard and member, and what that has no room for waits for it alone
-//! ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it goes back, to the front.
+//! ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it, or does not
+//! acknowledge it in time ([`late`]), goes back, to the front.
 
 mod handed;
 mod inspect;
 mod keyed;
+mod late;
 mod line;
 mod members;
 mod moves;
@@ -28,6 +30,7 @@ use crate::session::SessionKey;
 
 use self::handed::Handed;
 pub(super) use self::handed::HandedOver;
+use self::late::Late;
 use self::part::Part;
 use super::queues::Marks;
 
@@ -57,6 +60,7 @@ pub(super) struct Shares {
     /// Exchanges of this shard's publishers since before a start, with the marks of the shares that have had their messages on some shard.
     repeats: BTreeMap<Origin, Marks>,
     has_timer: bool,
+    late: Late,
     /// Members that may have room again since this turn.
     with_room: Vec<SessionKey>,
 }
@@ -78,6 +82,7 @@ impl Shares {
             handed: Handed::default(),
             repeats: BTreeMap::new(),
             has_timer: false,
+            late: Late::default(),
             with_room: Vec::new(),
         }
     }

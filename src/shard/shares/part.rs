@@ -17,8 +17,10 @@ pub(super) struct Member {
     pub(super) subscriber: Subscriber<SessionKey>,
     /// The same for the same client: keys are compared with it.
     pub(super) mark: u64,
-    /// It has a connection.
+    /// It has a connection, and is not set aside.
     pub(super) is_online: bool,
+    /// Its client is late with acknowledging: until it has, others are served.
+    is_aside: bool,
     /// Its session survives a crash.
     is_kept: bool,
     /// Its place among those that are offered messages.
@@ -144,7 +146,7 @@ impl Part {
         self.keeping -= usize::from(old.as_ref().is_some_and(Member::keeps));
         self.kept -= usize::from(old.as_ref().is_some_and(Member::is_kept));
         let (place, line, is_kept) = old.map(|old| (old.place, old.line, old.is_kept)).unwrap_or_default();
-        let member = Member { subscriber, mark, is_online, is_kept, place, line };
+        let member = Member { subscriber, mark, is_online, is_aside: false, is_kept, place, line };
         self.online += usize::from(is_online);
         self.keeping += usize::from(member.keeps());
         self.kept += usize::from(member.is_kept());
@@ -170,8 +172,36 @@ impl Part {
         let Some(member) = self.members.get_mut(&session) else { return };
         self.online -= usize::from(member.is_online);
         self.online += usize::from(is_online);
-        member.is_online = is_online;
+        (member.is_online, member.is_aside) = (is_online, false);
         self.moved(session, is_online);
+    }
+
+    /// Whether members with a connection are served, but for this one; those of other shards, too.
+    pub(super) fn has_others(&self, session: SessionKey) -> bool {
+        let is_one = self.members.get(&session).is_some_and(|member| member.is_online);
+        self.online > usize::from(is_one) || self.share.is_served_but_by(self.shard)
+    }
+
+    /// A member's client is late: it counts as one without a connection. True: it did not before.
+    pub(super) fn set_aside(&mut self, session: SessionKey) -> bool {
+        if !self.members.get(&session).is_some_and(|member| member.is_online) {
+            return false;
+        }
+        self.set_online(session, false);
+        self.members.get_mut(&session).into_iter().for_each(|member| member.is_aside = true);
+        true
+    }
+
+    /// It is late no more.
+    pub(super) fn take_back(&mut self, session: SessionKey) {
+        if self.is_aside(session) {
+            self.set_online(session, true);
+        }
+    }
+
+    /// Whether it is set aside.
+    pub(super) fn is_aside(&self, session: SessionKey) -> bool {
+        self.members.get(&session).is_some_and(|member| member.is_aside)
     }
 
     /// Whether a member's session survives a crash.

@@ -262,11 +262,13 @@ impl Core {
     /// At the end of a turn: what waits for members that have come, or may have room again.
     pub(in crate::shard) fn serve_shares(&mut self, io: &mut Ring<'_>) {
         for key in self.delivery.shares.have_room_again() {
+            self.is_late_no_more(io.now(), key);
             self.has_room_for_shares(io, key);
         }
         while let Some(number) = self.delivery.shares.ripe.pop_first() {
             self.offer_waiting(io, number);
         }
         self.set_shares_timer(io);
+        self.set_late_timer(io);
     }
 }

@@ -1,0 +1,19 @@
+//! Whose session it is that a client identifier names.
+
+/// The key of a session: no two sessions of the process have the same. A client identifier means something within one `[auth.NAME]`, as a user
+/// name does; all listeners without `auth` are one such space (decision 0157).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientKey<'a> {
+    /// The name of the `[auth.NAME]` that has admitted the client; `None`: nothing had to.
+    pub auth: Option<&'a str>,
+    /// Its client identifier.
+    pub client_id: &'a str,
+}
+
+impl<'a> ClientKey<'a> {
+    /// That of a client that nothing had to admit.
+    #[must_use]
+    pub const fn without_auth(client_id: &'a str) -> Self {
+        Self { auth: None, client_id }
+    }
+}
