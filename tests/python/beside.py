@@ -13,7 +13,8 @@
   replays      SUBSCRIBE to 20,000 retained messages, again and again
 
 over --transports tcp, tls and ws. The server (one shard) is on the first CPU, the honest client, for root at a real-time priority, and the hostile one, at the lowest, on
-the second. Prints a JSON object a line: medians of --rounds. --short tries each kind once, and fails where an honest client waits for --worst-ms in three attempts.
+the second. Prints a JSON object a line: medians of --rounds. --short tries each kind, and fails where an honest client waits for --worst-ms in each of three attempts: what a
+loaded machine does to one of them it does not do to all.
 """
 
 import argparse
@@ -269,10 +270,10 @@ class Run:
         except OSError:
             return False
 
-    def measure(self, number: int, kind: str, transport: str) -> dict:
+    def measure(self, number: int, kind: str, transport: str, is_short: bool) -> dict:
         service, ports = self.server(number)
         try:
-            alone = self.honest(ports[0])
+            alone = {"p99": math.nan, "max": math.nan} if is_short else self.honest(ports[0])
             hostile = self.hostile(kind, transport, ports[TRANSPORTS.index(transport)])
             time.sleep(0.5)
             beside, is_well = self.honest(ports[0]), self.is_well(service)
@@ -292,7 +293,7 @@ def main() -> int:
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--transports", default=",".join(TRANSPORTS))
     parser.add_argument("--short", action="store_true")
-    parser.add_argument("--worst-ms", type=float, default=200.0)
+    parser.add_argument("--worst-ms", type=float, default=500.0)
     parser.add_argument("--hostile", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -304,18 +305,22 @@ def main() -> int:
         run, number = Run(Path(work), 2 if asked.short else asked.seconds), 0
         for kind in asked.kinds.split(","):
             for transport in asked.transports.split(","):
+                if asked.short and transport != "tcp" and kind != "flood":
+                    continue
                 rounds = []
                 for _ in range(3 if asked.short else asked.rounds):
                     number += 1
-                    rounds.append(run.measure(number, kind, transport))
+                    rounds.append(run.measure(number, kind, transport, asked.short))
                     last = rounds[-1]
                     if asked.short and last["well"] and last["beside"]["max"] <= asked.worst_ms * 1e3:
                         break
                 line = {"what": "beside", "kind": kind, "transport": transport, "healthz": all(each["well"] for each in rounds)}
-                for name in ("p99", "max"):
+                for name in () if asked.short else ("p99", "max"):
                     alone, beside = ([each[when][name] for each in rounds] for when in ("alone", "beside"))
                     ratio = statistics.median(with_it / max(without, 1) for with_it, without in zip(beside, alone))
                     line[f"{name} of PUBACK, us"] = {"alone": statistics.median(alone), "beside": statistics.median(beside), "ratio": round(ratio, 2), "all": beside}
+                if asked.short:
+                    line["max of PUBACK, us"] = [each["beside"]["max"] for each in rounds]
                 print(json.dumps(line), flush=True)
                 if asked.short and not (last["well"] and last["beside"]["max"] <= asked.worst_ms * 1e3):
                     failed.append(f"{kind} over {transport}")
