@@ -135,7 +135,11 @@ fn a_start_that_cannot_be_says_what_to_do() {
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens after a stop");
     drop(start(dir.path()));
 
-    fs::write(dir.path().join("node.json"), "{").unwrap();
+    fs::write(dir.path().join("node.json"), r#"{"format":2,"cluster_id":"x"}"#).unwrap();
     let error = EmbeddedLog::start(Settings::new(SocketAddr::from(([127, 0, 0, 1], 0)), dir.path())).unwrap_err();
     assert!(error.to_string().contains("node.json"), "{error}");
+    // What cannot be read at all stops no start.
+    fs::write(dir.path().join("node.json"), "{").unwrap();
+    drop(start(dir.path()));
+    assert_eq!(fs::read_to_string(dir.path().join("node.json.damaged")).unwrap(), "{");
 }

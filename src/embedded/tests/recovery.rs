@@ -395,6 +395,8 @@ fn finding_l10_lengths_are_not_believed_and_only_files_are_segments() {
     assert_eq!(batches_from(&partition, 0), [0, 5]);
 }
 
+type Wrong = Box<dyn FnOnce(&Path)>;
+
 /// Starts with something wrong; the number of files that were told.
 fn started_with(wrong: impl FnOnce(&Path)) -> (EmbeddedLog, u64, tempfile::TempDir) {
     use std::sync::atomic::Ordering::SeqCst;
@@ -416,7 +418,7 @@ fn started_with(wrong: impl FnOnce(&Path)) -> (EmbeddedLog, u64, tempfile::TempD
 #[test]
 fn finding_l8_a_topic_file_that_is_damaged_or_gone_costs_no_records_and_no_offsets() {
     let write = |text: &'static [u8]| move |dir: &Path| fs::write(dir.join("topics/t.json"), text).unwrap();
-    let wrongs: [Box<dyn FnOnce(&Path)>; 6] = [
+    let wrongs: [Wrong; 6] = [
         Box::new(write(b"")),
         Box::new(write(b"{\"format\":3}")),
         Box::new(write(
