@@ -54,7 +54,7 @@ impl<T> Shares<T> {
     /// The one that a number stands for. Lines that come and go move few of the numbers.
     fn of_number(&self, number: u64) -> Option<&T> {
         let total: u64 = self.0.iter().map(|(_, count)| count).sum();
-        let place = u128::from(number) * u128::from(total) >> u64::BITS;
+        let place = (u128::from(number) * u128::from(total)) >> u64::BITS;
         let mut end = 0;
         self.0.iter().find_map(|(one, count)| {
             end += u128::from(*count);

@@ -315,7 +315,9 @@ mod tests {
 
     type Starts = Arc<Mutex<Vec<Wanted>>>;
 
-    fn fetcher() -> (Fetcher<impl FnMut(&str, Told), impl Fn(&Wanted) -> io::Result<()>>, Heard, Starts) {
+    type Tested = Fetcher<Box<dyn FnMut(&str, Told)>, Box<dyn Fn(&Wanted) -> io::Result<()>>>;
+
+    fn fetcher() -> (Tested, Heard, Starts) {
         let told = Heard::default();
         let into = Arc::clone(&told);
         let tell = move |auth: &str, what| {
@@ -328,11 +330,11 @@ mod tests {
             into.lock().unwrap().push(wanted.clone());
             Ok(())
         };
-        (Fetcher { sets: Vec::new(), tell, start }, told, starts)
+        (Fetcher { sets: Vec::new(), tell: Box::new(tell), start: Box::new(start) }, told, starts)
     }
 
     /// Carries out the fetches that were begun.
-    fn carry_out<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>>(fetcher: &mut Fetcher<T, S>, starts: &Starts) {
+    fn carry_out(fetcher: &mut Tested, starts: &Starts) {
         fetcher.keep(Instant::now());
         for wanted in std::mem::take(&mut *starts.lock().unwrap()) {
             fetcher.fetched(&wanted, usable(&wanted), Instant::now());

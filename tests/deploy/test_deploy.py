@@ -104,6 +104,8 @@ class Service:
         config.write_text(
             f'[service]\nshards = 1\npin = false\ndata_dir = "{folder}/data"\n[control]\nbind = "127.0.0.1:0"\n'
             '[[listener]]\nbind = "127.0.0.1:0"\n[embedded]\nbind = "127.0.0.1:0"\n[spool]\nbytes_max = "128MiB"\n'
+            # What is there only while the file names none is not written along with another one.
+            '[[sink]]\nname = "all"\nfilters = "#"\ntopic = "t"\n'
         )
         user, program = {}, BINARY
         if owner is not None:

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::change::change;
 use crate::device::Device;
 use crate::support::service::{Service, config, http, program};
+use crate::support::temp_dir;
 
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"t\"\n";
 
@@ -210,4 +211,24 @@ fn finding_s2_the_api_opens_no_files_of_its_own() {
     connected.recv_timeout(Duration::from_secs(30)).expect("it was tried");
     let (status, answer) = change(&service, "PUT", &format!("{socket}%2Fsocket"), &json!({}));
     assert_eq!(status, 201, "{answer}");
+}
+
+/// A token whose hash is slow has to wait behind those who guess: `forebay check` names it, and how to renew it.
+#[test]
+fn finding_s6_check_says_how_to_renew_a_slow_token() {
+    let dir = temp_dir();
+    let slow = format!("ops write $argon2id$v=19$m=8,t=1,p=1$MDEyMzQ1Njc4OWFiY2RlZg${}\n", "A".repeat(43));
+    let quick = format!("grafana read sha256:{}\n", "0".repeat(64));
+    fs::write(dir.path().join("tokens"), slow + &quick).expect("written");
+    let text = format!(
+        "[service]\nshards = 1\npin = false\ndata_dir = \"{0}/data\"\n[control]\nbind = \"127.0.0.1:0\"\ntokens_file = \"{0}/tokens\"\n\
+         [[listener]]\nbind = \"127.0.0.1:0\"\n[embedded]\nbind = \"127.0.0.1:0\"\n",
+        dir.path().display()
+    );
+    let file = dir.path().join("forebay.toml");
+    fs::write(&file, text).expect("written");
+    let checked = program().arg("check").arg(&file).output().expect("it runs");
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(said.contains("ops has an argon2id hash") && said.contains("`forebay token ops`"), "{said}");
+    assert!(!said.contains("grafana has"), "{said}");
 }
