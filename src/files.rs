@@ -57,6 +57,21 @@ pub fn make(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written.inspect_err(|_| drop(std::fs::remove_file(path)))
 }
 
+/// Makes a file that is to take another's place, under a name of our own: what a crash has left there goes, whatever it is.
+///
+/// # Errors
+/// Those of `open`; a directory that holds something has the name.
+pub fn make_anew(path: &Path) -> io::Result<File> {
+    let options = OpenOptions::new().write(true).create_new(true).clone();
+    match open(path, &options) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path))?;
+            open(path, &options)
+        }
+        made => made,
+    }
+}
+
 /// Gives a file of our own this content, whether or not there is one.
 ///
 /// # Errors

@@ -55,9 +55,13 @@ fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
     }
     // A service that runs is writing there: what would be read is half of it.
     let lock = FolderLock::share(&config.service.data_dir);
-    if lock.is_err() {
-        let text = format!("{shown} is in use, by this service if it is running; its contents were not checked");
-        return vec![(Verdict::Ok, text)];
+    match &lock {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let text = format!("{shown} is in use, by this service if it is running; its contents were not checked");
+            return vec![(Verdict::Ok, text)];
+        }
+        Err(error) => return vec![(Verdict::Problem, format!("data directory of {shown}: {error}"))],
+        Ok(_) => {}
     }
     let looked = Found::look(root).and_then(|found| {
         found.refuse_other_directory(config)?;

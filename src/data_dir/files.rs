@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::runtime::{InFolder, evidence, in_folder, read_note, segment_path, sync_folder, write_note};
+use crate::runtime::{InFolder, evidence, in_folder, open_segment, read_note, segment_path, sync_folder, write_note};
 use crate::shard::refusal;
 use crate::spool::{
     AppendError, Completion, Disk, Log, ReadError, RecoverError, Recovered, Refused, Settings, recover,
@@ -153,8 +153,7 @@ impl Disk for Files {
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
-        let opened = File::open(segment_path(&self.folder, segment));
-        let read = opened.map_err(|error| match error.kind() {
+        let read = open_segment(&self.folder, segment).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => (ReadError::Missing, error),
             _ => (ReadError::Unopened, error),
         });

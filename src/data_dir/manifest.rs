@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::config::DataDirId;
+use crate::files;
 use crate::runtime::{segments_in, sync_folder};
 
 /// In the folder of the spool.
@@ -83,21 +84,32 @@ impl Mended {
         Ok(directory.unwrap_or_else(DataDirId::random))
     }
 
-    /// Writes them again.
-    pub(super) fn write(&self, directory: DataDirId, shards: usize) -> io::Result<()> {
+    /// Writes them again. One that cannot be written stays as it is: the next start finds it so, and goes on, too.
+    pub(super) fn write(&self, directory: DataDirId, shards: usize) -> Vec<Written<'_>> {
         let manifest = Manifest::new(directory, shards);
-        for (path, shard, _) in &self.files {
+        let again = |path: &Path, shard: &Option<usize>| {
             let json = match shard {
                 Some(shard) => manifest.shard(directory, *shard).json(),
                 None => manifest.json(directory),
             };
             let next = path.with_extension("new");
-            write(&next, &json)?;
+            fill(&files::make_anew(&next)?, &json)?;
             fs::rename(&next, path)?;
-            sync_folder(path.parent().unwrap_or(Path::new(".")))?;
-        }
-        Ok(())
+            sync_folder(path.parent().unwrap_or(Path::new(".")))
+        };
+        let each = self.files.iter();
+        each.map(|(path, shard, is_damaged)| Written { path, is_damaged: *is_damaged, result: again(path, shard) })
+            .collect()
     }
+}
+
+/// A file that was to be written again.
+#[derive(Debug)]
+pub(super) struct Written<'a> {
+    pub(super) path: &'a Path,
+    /// Not only without a checksum, as an earlier version wrote it.
+    pub(super) is_damaged: bool,
+    pub(super) result: io::Result<()>,
 }
 
 impl Manifest {
@@ -323,9 +335,12 @@ fn small_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
 }
 
 fn write(path: &Path, json: &Value) -> io::Result<()> {
+    fill(&File::create_new(path)?, json)
+}
+
+fn fill(mut file: &File, json: &Value) -> io::Result<()> {
     let mut json = json.clone();
     json[CHECKSUM] = crc32c::crc32c(json.to_string().as_bytes()).into();
-    let mut file = File::create_new(path)?;
     writeln!(file, "{json}")?;
     file.sync_all()
 }

@@ -33,7 +33,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::manifest::MANIFEST;
-use self::manifest::Manifest;
+use self::manifest::{Manifest, Written};
 use crate::buffer::{Counts, Report};
 use crate::config::{Config, DataDirId};
 use crate::metrics::event::{Event as Said, Field, Kind};
@@ -95,8 +95,8 @@ pub fn prepare(config: &mut Config) -> Result<DataDir, String> {
     let (has, wanted) = (found.shards.len(), config.service.shards);
     let live = found.live_rows();
     if has > 0 {
-        found.mended.write(directory, has).map_err(failed)?;
-        said.extend(found.mended.damaged().map(mended));
+        let written = found.mended.write(directory, has);
+        said.extend(written.into_iter().filter(|file| file.is_damaged).map(mended));
         tell_others(&found);
     }
     if has == 0 {
@@ -130,9 +130,17 @@ pub fn prepare(config: &mut Config) -> Result<DataDir, String> {
 }
 
 /// A file that says what a folder is was damaged.
-fn mended(file: &Path) -> Said {
-    let why = "it was damaged, and was written again from what the other folders and the segments say; nothing is lost";
-    let event = Said::now(Kind::SpoolDamaged).with(Field::File, file.display().to_string());
+fn mended(file: Written<'_>) -> Said {
+    let why = match file.result {
+        Ok(()) => {
+            "it was damaged, and was written again from what the other folders and the segments say; nothing is lost"
+                .to_owned()
+        }
+        Err(error) => format!(
+            "it is damaged, and cannot be written again: {error}; the other folders and the segments say the same"
+        ),
+    };
+    let event = Said::now(Kind::SpoolDamaged).with(Field::File, file.path.display().to_string());
     event.with(Field::Reason, why)
 }
 
@@ -239,14 +247,19 @@ fn make(
 /// When a rename or removal fails.
 fn settle_renames(data_dir: &Path) -> io::Result<()> {
     let (root, new, old) = (data_dir.join("spool"), data_dir.join(NEW), data_dir.join(OLD));
-    let there = |path: &PathBuf| path.try_exists();
+    // A link to nowhere is in the way, too.
+    let there = |path: &PathBuf| match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
+    };
     if !there(&root)? && there(&old)? && there(&new)? {
         fs::rename(&new, &root)?;
         sync_folder(data_dir)?;
     }
     for left in [new, old] {
         if there(&left)? {
-            fs::remove_dir_all(&left)?;
+            let is_folder = fs::symlink_metadata(&left)?.is_dir();
+            if is_folder { fs::remove_dir_all(&left) } else { fs::remove_file(&left) }?;
         }
     }
     Ok(())

@@ -221,7 +221,7 @@ table!(
     SpoolTornBytes, Counter, "spool_truncated_bytes", "Bytes behind the last complete group at start; none of them had been acknowledged.";
     LostSessions, Counter, "spool_lost"{kind = "session"}, "What could not be read back from the spool at start, by kind: kept sessions. Their clients start with new ones.";
     LostRetained, Counter, "spool_lost"{kind = "retained"}, "Retained messages.";
-    LostQueued, Counter, "spool_lost"{kind = "queued"}, "Messages that waited for kept sessions, each counted for each of these.";
+    LostQueued, Counter, "spool_lost"{kind = "queued"}, "Messages that waited for kept sessions, each counted for each of these, or once where its bytes no longer say for which.";
     LostShared, Counter, "spool_lost"{kind = "shared"}, "Messages that waited for shared subscriptions.";
     LostQueues, Counter, "spool_lost"{kind = "queue"}, "What of a session's queue was over: its client may get some messages again.";
     LostExchanges, Counter, "spool_lost"{kind = "exchange"}, "Open exchanges of QoS 2: subscribers may get a repeat as a second message.";

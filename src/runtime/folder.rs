@@ -3,9 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock, statfs};
+use rustix::fs::{FlockOperation, OFlags, flock, statfs};
 
 use crate::files;
 
@@ -37,6 +38,17 @@ const SMB2: u64 = 0xfe53_4d42;
 #[must_use]
 pub fn segment_path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:020}{SUFFIX}"))
+}
+
+/// Opens a segment's file to be read; what has its name and is no file is not there, and is not waited for.
+///
+/// # Errors
+/// Those of `open`; [`io::ErrorKind::NotFound`]: there is no such file.
+pub fn open_segment(folder: &Path, number: u64) -> io::Result<File> {
+    // A pipe would block.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = File::options().read(true).custom_flags(flags).open(segment_path(folder, number))?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::NotFound.into()) }
 }
 
 /// What is in a folder of segments.
@@ -100,7 +112,7 @@ pub fn read_note(folder: &Path) -> Option<Vec<u8>> {
 /// The disk's; then the one before stays.
 pub fn write_note(folder: &Path, note: &[u8]) -> io::Result<()> {
     let next = folder.join(NEXT_NOTE);
-    let mut file = File::create(&next)?;
+    let mut file = files::make_anew(&next)?;
     file.write_all(note)?;
     file.sync_data()?;
     fs::rename(next, folder.join(NOTE))
@@ -143,7 +155,9 @@ impl FolderLock {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`]: a live process has it. Others: the file cannot be made.
     pub fn take(folder: &Path) -> io::Result<Self> {
-        let file = files::open(&folder.join(LOCK), File::options().create(true).truncate(false).write(true))?;
+        let path = folder.join(LOCK);
+        let options = File::options().create(true).truncate(false).write(true).clone();
+        let file = files::open(&path, &options).map_err(|error| named(&path, &error))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self(file))
     }
@@ -153,9 +167,10 @@ impl FolderLock {
     /// # Errors
     /// As [`FolderLock::take`].
     pub fn share(folder: &Path) -> io::Result<Option<Self>> {
-        let file = match File::open(folder.join(LOCK)) {
+        let path = folder.join(LOCK);
+        let file = match files::open(&path, File::options().read(true)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file?,
+            file => file.map_err(|error| named(&path, &error))?,
         };
         flock(&file, FlockOperation::NonBlockingLockShared)?;
         Ok(Some(Self(file)))

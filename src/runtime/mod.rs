@@ -81,7 +81,8 @@ pub use bind::{Bind, UNIX};
 pub use executor::{Settings, ShardThread, spawn};
 pub use faults::DiskFaults;
 pub use folder::{
-    FolderLock, InFolder, file_system_advice, in_folder, read_note, segment_path, segments_in, sync_folder, write_note,
+    FolderLock, InFolder, file_system_advice, in_folder, open_segment, read_note, segment_path, segments_in,
+    sync_folder, write_note,
 };
 pub use heap::{configure_heap, trim_heap};
 pub use host::{cpus, probe};

@@ -165,7 +165,7 @@ pub(super) fn first_len(entries: &[u8]) -> Option<usize> {
     Some(entry_len(u32::from_be_bytes(*entries.first_chunk()?) as usize))
 }
 
-fn mark(salt: u64) -> [u8; 3] {
+pub(super) fn mark(salt: u64) -> [u8; 3] {
     let [_, a, b, c, ..] = salt.to_be_bytes();
     // Never zero: unwritten bytes of a segment are.
     [a | 1, b, c]

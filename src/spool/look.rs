@@ -11,7 +11,7 @@ use super::parts::{FoundPart, parts};
 use super::payload::{ROWS_HEAD_BYTES, parse, rows_head};
 use super::recovery::RecoverError;
 use super::salvage::{self, Salvaged};
-use super::segment::{Rot, Scan, scan_from};
+use super::segment::{Rot, Scan, foreign_behind, scan_from};
 
 /// Bytes of a segment without a header that are read at a time, and what of them is read again with the next.
 const PIECE: u64 = 1 << 20;
@@ -124,6 +124,14 @@ pub(super) fn look(
     // Behind the last whole group too: what cannot be read may have been one, where what was never written can be.
     let behind = bad.iter().filter(|(at, bytes)| known_end.is_none() && at + bytes > scan.end);
     scan.rot.extend(behind.map(|(position, bytes)| Rot { segment, position: *position, bytes: *bytes }));
+    // So may what no write of ours has left there.
+    if known_end.is_none()
+        && scan.rot.is_empty()
+        && let Some(position) = foreign_behind(&bytes, header.salt, scan.end)
+    {
+        let bytes = (scan.end + scan.torn_bytes).saturating_sub(position).max(1);
+        scan.rot.push(Rot { segment, position, bytes });
+    }
     if let Some((position, kind)) = scan.unknown {
         return Err(RecoverError::Kind { segment, position, kind });
     }
@@ -178,17 +186,19 @@ impl Headless {
     pub(super) fn read(disk: &impl Disk, segment: u64, len: u64) -> Result<Self, RecoverError> {
         let (mut found, mut behind_row) = (Self::default(), 0);
         let end = len.saturating_sub(HEADER_BYTES as u64);
-        let mut start = 0;
+        let (mut start, zeroes) = (0, vec![0; PIECE as usize]);
         while start < end {
             let bytes = PIECE.min(end - start);
             let (piece, bad) = salvage::read(disk, segment, start, bytes as usize)
                 .map_err(|error| RecoverError::Read { segment, error })?;
             found.was_durable |= !bad.is_empty();
-            if let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
+            // Of a file that was grown most is nothing.
+            let is_empty = piece == zeroes[..piece.len()];
+            if !is_empty && let Some(last) = piece.iter().rposition(|byte| *byte != 0) {
                 found.written = start + last as u64 + 1;
             }
             let step = if start + bytes == end { bytes } else { bytes - AGAIN };
-            for at in (0..step as usize).step_by(ALIGN) {
+            for at in (0..if is_empty { 0 } else { step as usize }).step_by(ALIGN) {
                 found.entry(start + at as u64, &piece[at..], &mut behind_row);
             }
             start += step;

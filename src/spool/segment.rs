@@ -1,7 +1,7 @@
 //! The one reader of a segment's entries: what counts, what is rot, and where the torn tail begins.
 
 use super::entry::Entry;
-use super::format::{ALIGN, ENTRY_HEADER_BYTES, Framed, HEADER_BYTES, framed};
+use super::format::{ALIGN, ENTRY_HEADER_BYTES, Framed, HEADER_BYTES, entry_len, framed, mark};
 
 /// Entries of kinds from here on are skipped by who does not know them; any other unknown kind refuses the segment.
 const SKIPPED_FROM: u8 = 0x80;
@@ -101,6 +101,25 @@ fn sort_out(bytes: &[u8], segment: u64, found: &[(u64, u64)], end: u64, group: u
     let tail = bytes.get(end as usize..).unwrap_or_default();
     scan.torn_bytes = tail.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
     scan
+}
+
+/// Bytes behind the last group that no group of ours leaves there when the power cuts it short: where its next entry would begin stands
+/// neither the mark, as far as it was written, nor nothing. More than one group may have stood there.
+pub(super) fn foreign_behind(bytes: &[u8], salt: u64, end: u64) -> Option<u64> {
+    let mut at = end as usize;
+    loop {
+        let head: &[u8; ALIGN] = bytes.get(at..)?.first_chunk()?;
+        let ours = mark(salt);
+        let written = head[5..].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        if written < ours.len() {
+            // Cut off in the head, or never written.
+            return (head[5..5 + written] != ours[..written]).then_some(at as u64);
+        }
+        if head[5..] != ours {
+            return Some(at as u64);
+        }
+        at += entry_len(u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize);
+    }
 }
 
 /// The first entry at or behind `from`, which is a multiple of [`ALIGN`].

@@ -134,6 +134,33 @@ fn each_weakness_class_has_an_attacker_or_a_test() {
     assert_tests_exist(rows.iter().map(|row| row[3].as_str()));
 }
 
+/// SECURITY.md has each class of published vulnerabilities with the tests that cover it, by path and function: each is a test.
+#[test]
+fn each_class_of_vulnerabilities_has_a_test() {
+    let rows = table("SECURITY.md", "## Classes of vulnerabilities");
+    assert!(rows.len() >= 25, "{} classes", rows.len());
+    for (number, row) in (1..).zip(&rows) {
+        assert!(row[0].starts_with(&format!("{number}: ")) && !row[1].is_empty(), "{row:?}");
+        let tests: Vec<&str> = row[2].split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{row:?}");
+        for named in tests {
+            let (path, function) = named.split_once(".rs::").expect("a path and a function");
+            assert!(is_test(&read(&format!("{path}.rs")), function), "{number}: {named} is no test");
+        }
+    }
+}
+
+/// Whether a source has a test of this name.
+fn is_test(text: &str, function: &str) -> bool {
+    let head = format!("fn {function}(");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let is_there = |(at, line): (usize, &&str)| {
+        let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+        line.starts_with(&head) && attributes.into_iter().any(|line| *line == "#[test]")
+    };
+    lines.iter().enumerate().any(is_there)
+}
+
 /// X74: what deny.toml bans is not in the lock file, and SECURITY.md says how to report and who checks when.
 #[test]
 fn one_library_for_cryptography_and_a_way_to_report() {

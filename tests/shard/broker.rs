@@ -17,7 +17,7 @@ use kafka_protocol::records::RecordBatchDecoder;
 /// Partitions of every topic.
 pub(crate) const PARTITIONS: i32 = 4;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Broker {
     /// (topic, partition, key, value) in the order of arrival.
     pub(crate) records: Vec<(String, i32, Vec<u8>, Vec<u8>)>,

@@ -19,7 +19,7 @@ fn is_of_nothing(spec: &Spec) -> bool {
 }
 
 /// Gauges that are not at zero, with their values.
-fn left(world: &World) -> Vec<(&'static str, u64)> {
+pub(super) fn left(world: &World) -> Vec<(&'static str, u64)> {
     let values = world.values();
     let config = world.config();
     let places = super::world::layout(config);

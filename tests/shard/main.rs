@@ -11,6 +11,7 @@ mod contract;
 mod costs;
 mod cut;
 mod damaged;
+mod damages;
 mod dead_letters;
 mod departures;
 mod device;
@@ -19,6 +20,7 @@ mod dropped;
 mod events;
 mod exchanges;
 mod fair;
+mod folder;
 mod gauges;
 mod hand_over;
 #[path = "../support/hello.rs"]

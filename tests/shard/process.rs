@@ -1,12 +1,13 @@
 //! All shards of a process in one thread, each with a disk of its own, and the letters between them.
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::config::{self, Wide};
 use forebay::metrics::board::Board;
-use forebay::metrics::spec::ShardMetric;
+use forebay::metrics::spec::{ShardMetric, SinkMetric};
 use forebay::mqtt::packet::{Packet, Sender, Version};
 use forebay::mqtt::{decode, frame};
 use forebay::rules::Rules;
@@ -15,6 +16,7 @@ use forebay::shard::mail::Mail;
 use forebay::shard::router::owner;
 use forebay::shard::{Core, Surroundings};
 
+use super::folder::Folder;
 use super::ring::Table;
 use super::segments::Disk;
 use super::world::{edge, judge_copies, layout, surroundings};
@@ -39,7 +41,12 @@ pub(crate) struct Process {
 }
 
 fn start(config: &Arc<config::Config>, rules: &'static dyn Rules, tables: Vec<Table>) -> Vec<Of> {
-    let around = Surroundings { rules, edge: edge(config), ..surroundings(config) };
+    start_in(Surroundings { rules, edge: edge(config), ..surroundings(config) }, tables)
+}
+
+fn start_in(around: Surroundings, tables: Vec<Table>) -> Vec<Of> {
+    let config = Arc::clone(&around.config);
+    let config = &config;
     let layout = layout(config);
     let start = |(index, mut table): (usize, Table)| {
         let board = Arc::new(Board::new(layout));
@@ -96,6 +103,19 @@ impl Process {
         let config = Arc::new(config);
         let shards = start(&config, rules, (0..shards).map(|_| Table::new()).collect());
         Self { config, rules, shards }
+    }
+
+    /// Shards whose segments are in the folders of this configuration's spool, with what they have around them.
+    pub(crate) fn on_files(around: Surroundings) -> io::Result<Self> {
+        let (config, rules) = (Arc::clone(&around.config), around.rules);
+        let folder = |shard: usize| Folder::open(&config.spool_dir().join(shard.to_string()));
+        let table = |shard| {
+            let mut table = Table::new();
+            table.disk = Disk::of_folder(folder(shard)?);
+            Ok(table)
+        };
+        let tables = (0..config.service.shards).map(table).collect::<io::Result<_>>()?;
+        Ok(Self { config, rules, shards: start_in(around, tables) })
     }
 
     /// A shard does what time has made due, and what its disk has done; not if that is slow.
@@ -255,6 +275,12 @@ impl Process {
     /// A number of all shards together, as of their last turns.
     pub(crate) fn number(&self, metric: ShardMetric) -> u64 {
         self.shards.iter().map(|of| of.board.read()[metric as usize]).sum()
+    }
+
+    /// A number of a sink, of all shards together.
+    pub(crate) fn sink_number(&self, sink: usize, metric: SinkMetric) -> u64 {
+        let place = layout(&self.config).sink(sink, metric);
+        self.shards.iter().map(|of| of.board.read()[place]).sum()
     }
 }
 

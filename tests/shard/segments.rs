@@ -6,6 +6,8 @@ use std::io;
 use forebay::runtime::seam::{SegmentEvent, Segments};
 use smallvec::SmallVec;
 
+use super::folder::Folder;
+
 #[derive(Default)]
 struct File {
     /// What a power cut leaves.
@@ -30,11 +32,21 @@ pub(crate) struct Disk {
     pub(crate) full: bool,
     /// Syncs that were answered with success.
     pub(crate) synced: u64,
+    /// Real files stand for those in memory.
+    folder: Option<Folder>,
 }
 
 impl Disk {
+    /// Of real files. They are never slow, and have no power cuts.
+    pub(crate) fn of_folder(folder: Folder) -> Self {
+        Self { folder: Some(folder), ..Self::default() }
+    }
+
     /// What the shard is told next.
     pub(crate) fn event(&mut self) -> Option<SegmentEvent> {
+        if let Some(folder) = &mut self.folder {
+            return folder.event();
+        }
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
@@ -79,12 +91,15 @@ impl Disk {
 
     /// Segments that there are.
     pub(crate) fn segments(&self) -> usize {
-        self.files.len()
+        self.folder.as_ref().map_or(self.files.len(), Folder::segments)
     }
 }
 
 impl Segments for Disk {
     fn create(&mut self, segment: u64, bytes: u64) {
+        if let Some(folder) = &mut self.folder {
+            return folder.create(segment, bytes);
+        }
         let result = if self.full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) };
         if result.is_ok() {
             let zeroes = vec![0; usize::try_from(bytes).expect("small")];
@@ -95,6 +110,9 @@ impl Segments for Disk {
     }
 
     fn append(&mut self, segment: u64, at: u64, bytes: &[u8]) -> io::Result<()> {
+        if let Some(folder) = &mut self.folder {
+            return folder.append(segment, at, bytes);
+        }
         let file = self.files.get_mut(&segment).ok_or(io::ErrorKind::NotFound)?;
         assert!(!file.found, "segment {segment} is of an earlier life");
         let at = usize::try_from(at).expect("small");
@@ -103,15 +121,24 @@ impl Segments for Disk {
     }
 
     fn sync(&mut self, token: u64, segments: &[u64]) {
+        if let Some(folder) = &mut self.folder {
+            return folder.sync(token, segments);
+        }
         self.syncs.push_back((token, SmallVec::from_slice(segments)));
     }
 
     fn free(&mut self, segment: u64) {
+        if let Some(folder) = &mut self.folder {
+            return folder.free(segment);
+        }
         self.files.remove(&segment);
         self.events.push_back(SegmentEvent::Freed { segment, result: Ok(()) });
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {
+        if let Some(folder) = &self.folder {
+            return folder.read(segment, at, into);
+        }
         let file = self.files.get(&segment).ok_or(io::ErrorKind::NotFound)?;
         let at = usize::try_from(at).expect("small");
         let bytes = file.view.get(at..at + into.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -120,6 +147,25 @@ impl Segments for Disk {
     }
 
     fn existing(&self) -> Vec<(u64, u64)> {
+        if let Some(folder) = &self.folder {
+            return folder.existing();
+        }
         self.files.iter().map(|(segment, file)| (*segment, file.view.len() as u64)).collect()
+    }
+
+    fn set_aside(&mut self, segment: u64) {
+        if let Some(folder) = &mut self.folder {
+            folder.set_aside(segment);
+        }
+    }
+
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.folder.as_ref().and_then(Folder::read_note)
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        if let Some(folder) = &mut self.folder {
+            folder.write_note(note);
+        }
     }
 }

@@ -141,6 +141,25 @@ fn finding_l6_a_newest_segment_that_is_cut_short_or_emptied_is_told() {
     assert!(end < SEGMENT);
 }
 
+/// Finding L6: what no group of ours leaves behind the last whole one is damage, and more than one group may have stood there. A group that
+/// the power cut short is none.
+#[test]
+fn finding_l6_several_last_groups_that_are_overwritten_are_told() {
+    let (log, disk, groups) = groups(6);
+    let (segment, end) = log.last.expect("a segment");
+    for (place, (at, state)) in groups.iter().enumerate().take(5) {
+        for head in [0, 12, 20] {
+            let mut hurt = disk.clone();
+            hurt.bytes(segment)[*at as usize + head..end as usize].fill(0x5a);
+            let found = recovered(&hurt);
+            assert!(damage(&found).contains(&(What::Entries, segment)), "group {place}: {:?}", found.damage);
+            assert!(found.fate_open, "group {place}");
+            assert_eq!(normal(&found.state), open(state), "group {place}");
+            goes_on(found, &mut hurt);
+        }
+    }
+}
+
 /// A log of some segments, with its note.
 fn noted() -> (Log, SimDisk) {
     let mut disk = SimDisk::with_notes(true);
@@ -204,6 +223,29 @@ fn finding_l8_a_newest_segment_without_a_header_is_read_by_the_note() {
     let found = recovered(&disk);
     assert_eq!((damage(&found), found.fate_open), (vec![(What::Header, newest)], false));
     assert_eq!(normal(&found.state), normal(log.state()));
+    goes_on(found, &mut disk);
+}
+
+/// Finding L8: without the note too, what stood in it is lost, and each of its rows is counted as that, not only as one that may come twice.
+#[test]
+fn finding_l8_rows_of_a_newest_segment_without_any_header_are_counted_as_lost() {
+    let (log, mut disk) = noted();
+    let (newest, _) = log.last.expect("a segment");
+    let lanes = log.state().lanes();
+    let spans =
+        lanes.flat_map(|(_, lane)| lane.spans().filter(|span| span.segment == newest).map(|span| span.run.count));
+    let rows: u64 = spans.sum();
+    assert!(rows >= 3, "{rows}");
+    disk.note = None;
+    for at in [20, SEGMENT as usize - 20] {
+        disk.bytes(newest)[at] ^= 1;
+    }
+    let found = recovered(&disk);
+    assert_eq!((damage(&found), found.fate_open), (vec![(What::Unreadable, newest)], true));
+    assert_eq!(found.rows_unreadable, rows);
+    let report = crate::buffer::Report::of(&found);
+    assert_eq!(report.lost_rows(), rows);
+    assert!(report.to_string().contains(&format!("lost: about {rows} records")), "{report}");
     goes_on(found, &mut disk);
 }
 
