@@ -387,7 +387,7 @@ fn a_storm() {
         }
     }
     if only.is_none() {
-        assert!(seen[..2].iter().all(|count| *count > 20 * seeds), "too quiet a storm: stalls, retries {seen:?}");
+        assert!(seen[..2].iter().all(|count| *count > 15 * seeds), "too quiet a storm: stalls, retries {seen:?}");
         assert!(seen[2] > seeds, "too few dead letters: {seen:?}");
         let enough = receipts[0] > 10 * seeds && (receipts[1] > 0 || seeds < SEEDS);
         assert!(enough, "too few receipts with and without offset: {receipts:?}");
