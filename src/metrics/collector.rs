@@ -95,6 +95,9 @@ pub trait Extra: Send + Sync + fmt::Debug {
     fn read(&self) -> Vec<Number>;
 }
 
+/// Numbers of one kind of thing: their table, the first one's place on a board, the label, and the names of what has series.
+type Group<'a> = (&'a [Spec], usize, &'static str, &'a [Option<&'a str>]);
+
 /// The page.
 #[must_use]
 pub fn render(boards: &Boards, extra: &[Arc<dyn Extra>], format: Format) -> String {
@@ -112,7 +115,7 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
     let listeners = shown(&boards.listeners, |listener| holds(layout.listener(listener, ListenerMetric::Open)));
     let sinks = shown(&boards.sinks, |sink| holds(layout.sink(sink, SinkMetric::BufferedRows)));
     let clusters = shown(&boards.clusters, |cluster| holds(layout.cluster(cluster, ClusterMetric::Links)));
-    let groups: [(&[Spec], usize, &str, &[Option<&str>]); 4] = [
+    let groups: [Group<'_>; 4] = [
         (&SHARD, 0, "", &shard),
         (&LISTENER, layout.first_listener(), "listener", &listeners),
         (&SINK, layout.first_sink(), "sink", &sinks),
