@@ -101,7 +101,15 @@ fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     let (mut ends, mut segments, mut shard, mut sound) = (BTreeMap::new(), Vec::new(), None, true);
     let mut partition = Offsets::default();
     for (number, len) in listed.segments.iter().rev() {
-        let read = survey(&disk, *number, *len, ends.get(number).copied()).map_err(|error| disk.refused(&error))?;
+        let read = match survey(&disk, *number, *len, ends.get(number).copied()) {
+            Ok(read) => read,
+            // Whether the next start needs it is said below.
+            Err(error) => {
+                sound = false;
+                segments.push(json!({ "segment": number, "bytes": len, "error": disk.refused(&error) }));
+                continue;
+            }
+        };
         if let Some(header) = read.header.filter(|_| !read.scan.entries.is_empty()) {
             ends.extend(header.goes_on_from());
             shard.get_or_insert(header.shard);

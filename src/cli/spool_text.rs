@@ -28,10 +28,12 @@ pub(super) fn human(report: &Value) -> String {
         ]);
         let damage: Vec<String> = list(&segment["damage"]).iter().map(damaged).collect();
         let entries = list(&segment["entries"]);
-        if damage.is_empty() && entries.is_empty() {
+        let error = segment["error"].as_str();
+        if damage.is_empty() && entries.is_empty() && error.is_none() {
             continue;
         }
         let _ = writeln!(details, "\nSegment {}:", text(&segment["segment"]));
+        error.into_iter().for_each(|error| details += &format!("  {error}\n"));
         damage.iter().for_each(|line| details += &format!("  {line}\n"));
         entries.iter().for_each(|line| details += &format!("  {}\n", text(line)));
     }

@@ -38,7 +38,7 @@ impl Verdict {
 }
 
 /// Refusals that the rule allows: going on would destroy more, or what is in the way may pass.
-const ALLOWED: [&str; 16] = [
+const ALLOWED: [&str; 17] = [
     // Another version.
     "is not supported by this version",
     "are not supported by this version",
@@ -58,6 +58,7 @@ const ALLOWED: [&str; 16] = [
     "Not a directory",
     "Is a directory",
     "not a regular file",
+    "No such device or address",
     "a symbolic link",
 ];
 
