@@ -156,7 +156,8 @@ fn is_test(text: &str, function: &str) -> bool {
     let lines: Vec<&str> = text.lines().map(str::trim).collect();
     let is_there = |(at, line): (usize, &&str)| {
         let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
-        line.starts_with(&head) && attributes.into_iter().any(|line| *line == "#[test]")
+        let is_it = line.strip_prefix("async ").unwrap_or(line).starts_with(&head);
+        is_it && attributes.into_iter().any(|line| *line == "#[test]" || line.starts_with("#[tokio::test"))
     };
     lines.iter().enumerate().any(is_there)
 }
