@@ -31,6 +31,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "config",
         &[
             "limits",
+            "address",
             "secure",
             "auth",
             "mqtt",
@@ -70,7 +71,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
         ],
     ),
-    ("data_dir", &["limits", "session", "record", "spool", "buffer", "metrics", "config", "runtime", "shard"]),
+    ("data_dir", &["limits", "files", "session", "record", "spool", "buffer", "metrics", "config", "runtime", "shard"]),
     (
         "cli",
         &[

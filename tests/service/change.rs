@@ -165,7 +165,9 @@ fn a_cluster_comes_and_goes() {
     let gone = change(&service, "DELETE", "clusters/other", &Value::Null);
     assert_eq!((gone.0, applied(&gone)), (200, vec!["kafka other (removed)"]));
     assert_eq!(names(&service, "clusters"), ["embedded"]);
-    until("its connections to be closed", || metric(&service, "kafka_connections{kafka=\"other\"}") == 0);
+    // And then its series go, so no alert fires for it (findings U1, R3).
+    until("its connections to be closed", || service.metric("forebay_kafka_connections{kafka=\"other\"}").is_none());
+    assert_eq!(service.metric("forebay_kafka_reachable{kafka=\"other\"}"), None);
 
     // And again.
     assert_eq!(change(&service, "PUT", "clusters/other", &cluster).0, 201);

@@ -104,13 +104,16 @@ fn a_removed_sink_still_delivers_what_it_holds() {
     (1..=10).for_each(|n| device.deliver(n, "held/x", n.to_string().as_bytes()));
     reload(&service, &config(&format!("{cluster}{other}")), "applied=\"sink held (removed), sink other (added)");
     device.deliver(11, "held/x", b"11");
-    let buffered = |sink: &str| metric(&service, &format!("sink_buffered_records{{sink=\"{sink}\"}}"));
+    let series = |sink: &str| service.metric(&format!("forebay_sink_buffered_records{{sink=\"{sink}\"}}"));
+    // What was removed has series while it holds something (finding U1).
+    let buffered = |sink: &str| series(sink).unwrap_or_default() as u64;
     assert_eq!((buffered("held"), buffered("other")), (10, 1));
     // Kafka comes: all of it goes out.
     let log = Service::start(
         &config("").replace("[embedded]\nbind = \"127.0.0.1:0\"", &format!("[embedded]\nbind = \"{away}\"")),
     );
     until("the rows of both to be delivered", || buffered("held") + buffered("other") == 0);
+    assert_eq!((series("held"), series("other")), (None, Some(0.0)));
     let numbers: Vec<String> = (1..=10).map(|n: u32| n.to_string()).collect();
     let mut found = texts(log.embedded(), "held");
     found.sort_by_key(|text| text.parse::<u32>().expect("a number"));
