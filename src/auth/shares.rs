@@ -62,6 +62,12 @@ impl Meter {
         charge(&self.bytes, bytes, limits.bytes_s, now).max(messages)
     }
 
+    /// When the next may come, if not now.
+    fn next(&self, limits: &Limits, now: Monotonic) -> Option<Monotonic> {
+        let of = |pace: &Pace, rate: u64| if rate == 0 { None } else { pace.take(0, BURST_NS, now) };
+        of(&self.messages, u64::from(limits.messages_s)).max(of(&self.bytes, limits.bytes_s))
+    }
+
     /// One more CONNECT. False: there have been as many as may be.
     fn connect(&self, limits: &Limits, now: Monotonic) -> bool {
         let Some(cost) = BURST_NS.checked_div(u64::from(limits.connects_s)) else { return true };
@@ -220,6 +226,12 @@ impl Share {
     #[must_use]
     pub fn charge(&self, messages: usize, bytes: usize, now: Monotonic) -> Option<Monotonic> {
         self.meter.charge(&self.limits, messages, bytes, now)
+    }
+
+    /// When the next may come, if not now.
+    #[must_use]
+    pub fn next(&self, now: Monotonic) -> Option<Monotonic> {
+        self.meter.next(&self.limits, now)
     }
 }
 

@@ -130,9 +130,9 @@ impl Stalls {
 }
 
 impl Core {
-    /// Leaves a connection unread.
+    /// Leaves a connection unread. One that is left unread already goes on when what it waits for is over.
     pub(super) fn stall(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Stall) {
-        if let Some(connection) = self.connections.get(conn) {
+        if let Some(connection) = self.connections.get(conn).filter(|connection| !connection.stalled) {
             connection.stalled = true;
             connection.clock.rest();
             io.pause(conn);
@@ -160,13 +160,27 @@ impl Core {
         let Kind::Device { peer, .. } = connection.kind else { return };
         let Some(until) = share.charge(messages(peer.version, read), read.len(), io.now()) else { return };
         if connection.stalled {
+            // Asked again when what it waits for is over ([`Core::owes_rate`]).
             return;
         }
         connection.stalled = true;
         connection.clock.rest();
         io.pause(conn);
-        self.numbers.count(M::RatePauses);
         self.stalls.waiting += 1;
+        self.wait_for_rate(io, conn, until);
+    }
+
+    /// A connection that waited for something else may be above the rate of its user, too: it goes on waiting, for that.
+    fn owes_rate(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
+        let Some(connection) = self.connections.get(conn).filter(|connection| connection.stalled) else { return false };
+        let Some(AtDoor::Bounded(share)) = connection.claim.as_deref() else { return false };
+        let Some(until) = share.next(io.now()).filter(|_| self.drain.is_none()) else { return false };
+        self.wait_for_rate(io, conn, until);
+        true
+    }
+
+    fn wait_for_rate(&mut self, io: &mut Ring<'_>, conn: ConnId, until: Monotonic) {
+        self.numbers.count(M::RatePauses);
         let first = self.stalls.rates.peek().map(|Reverse((first, ..))| *first);
         self.stalls.rates.push(Reverse((until, conn.slot, conn.generation)));
         if first.is_none_or(|first| until < first) {
@@ -228,6 +242,9 @@ impl Core {
                 continue;
             }
             self.stalls.take(line, at);
+            if self.owes_rate(io, conn) {
+                continue;
+            }
             self.read_again(io, conn);
             // Its place is still its own, if what comes next has no room.
             if !matches!(line, Line::Answers | Line::Quantum) && self.stalls.put_back(line, conn, at) {

@@ -478,6 +478,24 @@ fn a_user_above_its_rate_is_left_unread_for_a_while() {
     assert_eq!((arrived(&world), world.sent(conn).len()), (30, 30 * 4));
 }
 
+/// Whatever else it waits for meanwhile: here for its next quantum.
+#[test]
+fn finding_s3_who_waits_for_something_else_owes_its_rate_still() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, "topic write mine\n", "messages_s = 10");
+    world.table.quantum = Some(20);
+    world.table.serve_next();
+    let conn = world.accept();
+    let connect = bytes_of(Version::V5, &Packet::Connect(hello("c", Properties::EMPTY)));
+    let all = [connect, (1..=60).flat_map(|id| publish("mine", id)).collect()].concat();
+    world.bytes(conn, &all);
+    for tenths in 1..=80 {
+        world.advance(Duration::from_millis(100));
+        assert!(arrived(&world) <= 10 + tenths + 20, "{} after {tenths} tenths of a second", arrived(&world));
+    }
+    assert_eq!(arrived(&world), 60);
+}
+
 #[test]
 fn finding_s3_filters_count_in_the_rate_of_a_user() {
     let dir = tempfile::tempdir().expect("a folder");
