@@ -66,7 +66,7 @@ use Kind::{All, Memory, Shares, Subscribers};
 wrong! {
     CutsAtOnce, Cost, { fn is_ripe(&self, _: bool, _: u64, _: u64) -> bool { true } }
     WindowOfTen, Script(a_window_of_two_is_under_way), { fn window(&self, max_inflight: usize) -> usize { 2 * max_inflight.clamp(1, 5) } }
-    FirstInCompany, Seed(Memory, 45), { fn is_proven(&self, _: u64, _: u64) -> bool { true } }
+    FirstInCompany, Seed(Memory, 71), { fn is_proven(&self, _: u64, _: u64) -> bool { true } }
     OldInCompany, Script(what_kafka_forgets_is_asked_for), { fn is_forgettable(&self, _: i64, _: i64) -> bool { false } }
     SameEpoch, Seed(Memory, 1), {
         fn after_take_back(&self, epoch: i16, sequence: i32) -> Option<(i16, i32)> { Some((epoch, sequence)) }
@@ -81,35 +81,35 @@ wrong! {
         fn after_out_of_order(&self, _: Round) -> AfterRound { AfterRound::AskLog }
         fn asks_log(&self, _: i16) -> bool { false }
     }
-    SettlesItself, Seed(Memory, 452), { fn settled_by(&self, place: usize) -> Range<usize> { place..place + 1 } }
+    SettlesItself, Seed(Memory, 895), { fn settled_by(&self, place: usize) -> Range<usize> { place..place + 1 } }
     NeverAsks, Script(what_is_refused_and_there_is_known), { fn asks_log(&self, _: i16) -> bool { false } }
     ResendsUnasked, Script(what_kafka_forgets_is_asked_for), { fn asks_before_resend(&self, _: SentBefore) -> bool { false } }
     RefusalIsFinal, Seed(Memory, 102), { fn is_refusal_final(&self, _: bool) -> bool { true } }
-    TwoBatches, Seed(Memory, 231), { fn takes_one_batch_per_partition(&self) -> bool { false } }
+    TwoBatches, Seed(Memory, 656), { fn takes_one_batch_per_partition(&self) -> bool { false } }
     RequestPerBatch, Cost, { fn shares_request(&self, _: usize, _: usize, _: usize) -> bool { false } }
     HashLost, Seed(Memory, 12), { fn keeps_hash(&self) -> bool { false } }
     TimeLost, Seed(Memory, 2), { fn keeps_time(&self) -> bool { false } }
     AnswersBeforeSync, Seed(All, 36), { fn may_answer_stored(&self, _: u64, _: u64) -> bool { true } }
-    SendsBeforeSync, Seed(All, 0), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
+    SendsBeforeSync, Seed(All, 5), { fn may_send(&self, _: u64, _: u64) -> bool { true } }
     EndsLast, Producer, { fn writes_ends_first(&self) -> bool { false } }
     IdentityLost, Seed(All, 0), { fn keeps_identity(&self) -> bool { false } }
     RestoredLast, Producer, { fn waits_for_restored(&self, _: usize) -> bool { false } }
-    OutOfTurn, Seed(All, 1085), { fn takes_turns(&self) -> bool { false } }
+    OutOfTurn, Seed(All, 610), { fn takes_turns(&self) -> bool { false } }
     SessionLost, Seed(All, 0), { fn restores_sessions(&self) -> bool { false } }
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
-    TellsBeforeSync, Seed(All, 712), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
+    TellsBeforeSync, Seed(All, 819), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
     NoShare, Script(one_sink_keeps_to_its_share), { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
     ConfirmsBeforeSync, Seed(Subscribers, 155), { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
     MessageLost, Seed(Subscribers, 4), { fn restores_message(&self, _: u64) -> bool { false } }
     ExchangesLost, Seed(Subscribers, 16), { fn restores_exchanges(&self) -> bool { false } }
     EndLost, Seed(Subscribers, 9), { fn writes_end(&self, _: u64) -> bool { false } }
     RestoredUnseen, Seed(Subscribers, 9), { fn enters_restored(&self) -> bool { false } }
-    NumbersBeginAgain, Seed(Subscribers, 245), { fn next_number(&self, _: u64) -> u64 { 0 } }
+    NumbersBeginAgain, Seed(Subscribers, 197), { fn next_number(&self, _: u64) -> u64 { 0 } }
     PublishesBeforeSync, Seed(Subscribers, 27), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
     ReleasesBeforeSync, Seed(Subscribers, 62), { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
     ReplaysAtOnce, Seed(Shares, 152), { fn may_replay(&self, _: u64) -> bool { true } }
-    SkipsNothing, Seed(Shares, 355), { fn skips_retained(&self, _: bool) -> bool { false } }
-    ReplaysNewer, Seed(Shares, 132), { fn comes_live(&self, _: u64, _: u64) -> bool { false } }
+    SkipsNothing, Seed(Shares, 44), { fn skips_retained(&self, _: bool) -> bool { false } }
+    ReplaysNewer, Seed(Shares, 657), { fn comes_live(&self, _: u64, _: u64) -> bool { false } }
     SendsAnyRetained, Shards, { fn may_send_retained(&self, _: bool) -> bool { true } }
     BindsWithoutRoom, Seed(Shares, 7), { fn may_bind(&self, _: bool) -> bool { true } }
     FailedIsSynced, Seed(All, 216), { fn is_synced(&self, _: bool) -> bool { true } }

@@ -11,16 +11,28 @@ pub(crate) struct Counting;
 
 thread_local! {
     static COUNT: Cell<Option<u64>> = const { Cell::new(None) };
+    static LIVE: Cell<i64> = const { Cell::new(0) };
+}
+
+fn held(bytes: i64) {
+    let _ = LIVE.try_with(|live| live.set(live.get() + bytes));
+}
+
+/// Bytes that this thread has allocated and not given back; what another one gives back counts as held.
+pub(crate) fn live() -> i64 {
+    LIVE.with(Cell::get)
 }
 
 // SAFETY: every call is passed on unchanged to the system's allocator, which keeps the contract.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let _ = COUNT.try_with(|count| count.set(count.get().map(|c| c + 1)));
+        held(layout.size() as i64);
         // SAFETY: the caller keeps `alloc`'s contract, which is the same.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        held(-(layout.size() as i64));
         // SAFETY: as above.
         unsafe { System.dealloc(at, layout) }
     }

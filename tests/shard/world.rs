@@ -371,6 +371,17 @@ impl World {
         }
     }
 
+    /// Forgets what Kafka, clients and people were sent: the heap is counted.
+    pub(crate) fn forget_what_was_sent(&mut self) {
+        self.broker.records = Vec::new();
+        self.broker.headers = Vec::new();
+        self.broker.batches = Vec::new();
+        self.broker.known = std::collections::HashMap::new();
+        self.table.wires.iter_mut().for_each(|wire| wire.out = Vec::new());
+        self.notices();
+        self.journal.collect();
+    }
+
     /// Kafka goes away: every link breaks, new ones are refused.
     pub(crate) fn kafka_down(&mut self) {
         self.kafka_up = false;
