@@ -6,7 +6,7 @@ use forebay::mqtt::packet::Version;
 use serde_json::{Value, json};
 
 use crate::device::Device;
-use crate::process::{metric, until};
+use crate::process::until;
 use crate::records::{read_when, texts};
 use crate::support::service::{Service, config, config_with};
 
