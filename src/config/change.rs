@@ -218,7 +218,7 @@ impl Change {
             } else if let Some((place, _)) =
                 self.config.listeners.iter_mut().zip(&gone).find(|(known, was_gone)| known.is_removed && **was_gone)
             {
-                // All places have been given: one whose listener went with an earlier change, and its connections with it.
+                // All places have been given: the place of a listener that an earlier change removed, with its connections, is used again.
                 *place = other.clone();
             } else {
                 self.waiting

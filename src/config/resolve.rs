@@ -402,7 +402,7 @@ fn listeners(
     listeners
 }
 
-/// Whose word for a device's address is taken. Beyond loopback that has to be said: else it would be everyone's.
+/// `proxy_from`: the proxies that are believed when they name a device's address. Required beyond loopback: without it every client would be believed.
 fn proxy_from(table: &Table<'_>, bind: Option<&Bind>, is_proxied: bool) -> Vec<Network> {
     const KEY: &str = "proxy_from";
     let mut networks = Vec::new();

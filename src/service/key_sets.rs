@@ -40,7 +40,7 @@ impl Wanted {
     /// Since when the file has been there; `None`: it is not.
     fn fetched(&self) -> Option<Duration> {
         let modified = fs::metadata(&self.remote.file).and_then(|file| file.modified()).ok()?;
-        // From a clock that was ahead: new.
+        // A time stamp in the future, from a clock that was ahead, counts as new.
         Some(SystemTime::now().duration_since(modified).unwrap_or_default())
     }
 }

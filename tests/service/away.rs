@@ -33,12 +33,26 @@ impl Absent {
     /// Here it comes. Not always at once: a process that another test begins holds our descriptors, those of an earlier
     /// log too, until it has become its program.
     pub(crate) fn arrive(&self, dir: &tempfile::TempDir) -> EmbeddedLog {
+        self.arrive_with(|| Settings::new(self.address(), dir.path()))
+    }
+
+    /// The same with other settings.
+    pub(crate) fn arrive_with(&self, settings: impl Fn() -> Settings) -> EmbeddedLog {
         let mut log = None;
         until("the log to start", || {
-            log = EmbeddedLog::start(Settings::new(self.address(), dir.path())).ok();
+            log = EmbeddedLog::start(settings()).ok();
             log.is_some()
         });
         log.expect("started")
+    }
+
+    /// A service of one shard that sends everything to its topic `all`.
+    pub(crate) fn service(&self) -> Service {
+        let config = format!(
+            "[kafka.main]\nbootstrap = \"{}\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
+            self.address()
+        );
+        Service::start(&config_with("shards = 1", &config))
     }
 }
 
@@ -96,13 +110,7 @@ fn publishes_are_taken_and_held_until_kafka_comes() {
 #[test]
 fn kafka_may_go_and_come_back() {
     let (kafka, dir) = (Absent::new(), support::temp_dir());
-    let service = Service::start(&config_with(
-        "shards = 1",
-        &format!(
-            "[kafka.main]\nbootstrap = \"{}\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
-            kafka.address()
-        ),
-    ));
+    let service = kafka.service();
     let mut device = Device::connect(service.mqtt(), Version::V311, "device");
     for round in 0..3_u16 {
         let log = kafka.arrive(&dir);

@@ -7,21 +7,17 @@ use kafka_protocol::messages::InitProducerIdRequest;
 use crate::away::Absent;
 use crate::device::Device;
 use crate::kafka_client::{Batch, Client};
-use crate::process::{metric, until};
+use crate::process::metric;
 use crate::records::read;
 use crate::support;
-use crate::support::service::{Service, config_with};
 
 /// A cluster at this address, of topics with one partition.
 fn build(kafka: &Absent, dir: &tempfile::TempDir) -> EmbeddedLog {
-    let mut log = None;
-    until("the log to start", || {
+    kafka.arrive_with(|| {
         let mut settings = Settings::new(kafka.address(), dir.path());
         settings.partitions_default = 1;
-        log = EmbeddedLog::start(settings).ok();
-        log.is_some()
-    });
-    log.expect("started")
+        settings
+    })
 }
 
 #[test]
@@ -29,13 +25,7 @@ fn finding_k1_what_a_rebuilt_cluster_acknowledges_is_there() {
     let kafka = Absent::new();
     let (first, second) = (support::temp_dir(), support::temp_dir());
     let log = build(&kafka, &first);
-    let service = Service::start(&config_with(
-        "shards = 1",
-        &format!(
-            "[kafka.main]\nbootstrap = \"{}\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
-            kafka.address()
-        ),
-    ));
+    let service = kafka.service();
     let mut device = Device::connect(service.mqtt(), Version::V311, "device");
     (1..=8).for_each(|n| device.deliver(n, "t", format!("old {n}").as_bytes()));
     assert_eq!(read(log.local_addr(), "all").len(), 8);

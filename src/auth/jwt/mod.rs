@@ -191,7 +191,7 @@ impl Term {
         let modified = std::fs::metadata(&remote.file).and_then(|file| file.modified()).ok();
         let fetched = modified.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
-        // From a clock that was ahead: new, as whoever fetches takes it.
+        // A time stamp in the future, from a clock that was ahead, counts as new: the fetching thread does the same.
         let until = fetched.map(|at| millis(at).min(wall_ms).saturating_add(millis(remote.stale_max)));
         let Some(until) = until.filter(|until| wall_ms < *until) else { return false };
         self.until_ms.store(until, Ordering::Relaxed);

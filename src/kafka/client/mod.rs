@@ -7,7 +7,7 @@
 //!
 //! - **Order.** Produce requests to one broker over one lane go out in the order given. When a connection fails, all that
 //!   was given for that lane and not answered fails with it, oldest first: sent and unsent alike, so that nothing overtakes.
-//! - **One cluster.** Whoever is connected to says which cluster it belongs to before anything else is sent. When the
+//! - **One cluster.** A broker that was connected to says which cluster it belongs to before anything else is sent. When the
 //!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] tells of it.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
 //! - **No waiting for ever.** Every step has a deadline; a silent connection is closed and replaced, soon at first, later

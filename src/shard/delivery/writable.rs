@@ -65,7 +65,7 @@ impl Core {
         if !is_tight && !held_back.is_empty() {
             line.extend(held_back.drain());
         }
-        // Who is put in the line meanwhile has its turn in the next one.
+        // `line` may grow meanwhile: sessions that join it are looked at in the next turn.
         for _ in 0..line.len().min(WRITES_PER_TURN) {
             let Some(key) = self.delivery.writable.line.pop_front() else { return };
             self.pump_session(io, key);
