@@ -13,13 +13,13 @@ use crate::runtime::seam::{ConnId, Io};
 const FLOOD_BYTES: usize = 512 << 10;
 
 enum Ask {
-    /// Waits for the other side before the turn goes on.
-    Hold(Receiver<()>),
+    /// Tells the other side that the turn stands still, and waits for it before the turn goes on.
+    Hold(Sender<()>, Receiver<()>),
     Stop,
 }
 
-/// Floods with packets of so many bytes; a second connection sends a byte when all of that is in the kernel. How many bytes of the flood the
-/// shard had before it.
+/// Floods with packets of `packet_bytes` each; a second connection sends a byte when all of that is in the kernel. Returns how many bytes of
+/// the flood the shard had before that byte. The shard has read from both before it stands still, so that both reads are with the kernel.
 fn served_before_the_other(packet_bytes: usize) -> usize {
     let settings = Settings { receive_buffers: 128, ..small(1) };
     let (house, told) = shard(&settings, move |report: Sender<usize>| {
@@ -30,9 +30,16 @@ fn served_before_the_other(packet_bytes: usize) -> usize {
                 take_for_a_packet(conn, packet_bytes);
                 io.stream(conn);
             }
-            Event::Bytes(conn, bytes) if *flooding.get_or_insert(conn) == conn => taken += bytes.len(),
+            Event::Bytes(conn, _) if flooding.is_none() => {
+                flooding = Some(conn);
+                report.send(0).unwrap();
+            }
+            Event::Bytes(conn, bytes) if flooding == Some(conn) => taken += bytes.len(),
             Event::Bytes(..) => report.send(taken).unwrap(),
-            Event::Mail(Ask::Hold(go)) => go.recv_timeout(PATIENCE).unwrap(),
+            Event::Mail(Ask::Hold(holds, go)) => {
+                holds.send(()).unwrap();
+                go.recv_timeout(PATIENCE).unwrap();
+            }
             Event::Mail(Ask::Stop) => io.stop(),
             _ => {}
         }
@@ -44,9 +51,13 @@ fn served_before_the_other(packet_bytes: usize) -> usize {
         peer
     };
     let (mut flood, mut other) = (connect(), connect());
-    flood.write_all(b"x").unwrap();
-    let (go, held) = channel();
-    assert!(house.post.send(0, Ask::Hold(held)).is_ok());
+    for peer in [&mut flood, &mut other] {
+        peer.write_all(b"x").unwrap();
+        assert_eq!(next(&told), 0);
+    }
+    let ((go, held), (holds, still)) = (channel(), channel());
+    assert!(house.post.send(0, Ask::Hold(holds, held)).is_ok());
+    still.recv_timeout(PATIENCE).unwrap();
     flood.write_all(&vec![b'x'; FLOOD_BYTES]).unwrap();
     other.write_all(b"y").unwrap();
     go.send(()).unwrap();
@@ -58,8 +69,8 @@ fn served_before_the_other(packet_bytes: usize) -> usize {
 #[test]
 fn finding_s3_a_flood_of_small_packets_leaves_others_their_turn() {
     let taken = served_before_the_other(16);
-    // Its own first byte aside: a turn that had begun, and the one in which both are there.
-    let most = 2 * QUANTUM_PACKETS as usize * 16 + 1;
+    // The turn that stood still, and the one in which both are there.
+    let most = 2 * QUANTUM_PACKETS as usize * 16;
     assert!(taken <= most, "{taken} bytes, not {most}, before the byte of another connection");
 }
 
