@@ -143,6 +143,20 @@ fn the_example_means_the_defaults_and_its_keys_hold() {
     }
 }
 
+/// As they are printed, and with all that they show as a comment.
+#[test]
+fn the_set_ups_of_other_guides_read_without_a_warning() {
+    for text in [AS_IN_TBMQ, AS_IN_EMQX] {
+        let is_key = |rest: &str| rest.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+        let shown = |line: &str| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line).to_owned() + "\n";
+        let uncommented: String = text.lines().map(shown).collect();
+        assert!(uncommented.lines().count() == text.lines().count() && uncommented != text);
+        for text in [text, &uncommented] {
+            assert_eq!(good(text).warnings, Problems::default());
+        }
+    }
+}
+
 #[test]
 fn the_schema_has_every_key() {
     let schema = schema();

@@ -129,7 +129,7 @@ impl Topics {
         now: Monotonic,
     ) {
         let old = jittered(by.metadata_max_age, rng);
-        let pause = jittered(by.retry_backoff_min, rng);
+        let pause = jittered(by.metadata_min_age, rng).max(by.metadata_min_age);
         self.cluster_due = now.after(old);
         self.cluster_not_before = now.after(pause);
         for (name, answer) in asked.iter().zip(answers) {
@@ -143,7 +143,7 @@ impl Topics {
                 }
                 Some(answer) if answer.error == INVALID_TOPIC => (old, by.retry_backoff_max),
                 _ => {
-                    let wait = topic.backoff.next(by.retry(), rng);
+                    let wait = topic.backoff.next(by.metadata(), rng).max(by.metadata_min_age);
                     (wait, wait)
                 }
             };

@@ -40,7 +40,7 @@ pub(super) fn story_of(settings: Settings, then: Option<Settings>) -> String {
 }
 
 /// Another value of each setting.
-pub(super) fn others() -> [(&'static str, Settings); 7] {
+pub(super) fn others() -> [(&'static str, Settings); 8] {
     let ms = Duration::from_millis;
     [
         ("bootstrap", Settings { bootstrap: vec!["10.0.0.2:9092".into()], ..settings() }),
@@ -48,6 +48,7 @@ pub(super) fn others() -> [(&'static str, Settings); 7] {
         ("request_timeout", Settings { request_timeout: ms(700), ..settings() }),
         ("connect_timeout", Settings { connect_timeout: ms(700), ..settings() }),
         ("metadata_max_age", Settings { metadata_max_age: ms(30_000), ..settings() }),
+        ("metadata_min_age", Settings { metadata_min_age: ms(3_000), ..settings() }),
         ("reconnect_backoff_min", Settings { reconnect_backoff_min: ms(400), ..settings() }),
         ("reconnect_backoff_max", Settings { reconnect_backoff_max: ms(9_000), ..settings() }),
     ]
