@@ -288,7 +288,7 @@ mod tests {
     fn what_changes_nothing_is_named_and_what_is_none_is_an_error() {
         let config = parse(&text("'max.block.ms' = '1'", ""), "test").expect("valid");
         let said = config.warnings.to_string();
-        assert!(said.contains("5:18: kafka.main.other_properties.max.block.ms: changes nothing here"), "{said}");
+        assert!(said.contains("4:18: kafka.main.other_properties.max.block.ms: changes nothing here"), "{said}");
         for (properties, want) in [
             ("'linger.msx' = '1'", "is not a property of Kafka's producer\n  hint: did you mean \"linger.ms\"?"),
             ("'linger.ms' = 'soon'", "\"soon\" is not a duration"),

@@ -368,7 +368,7 @@ fn headers_from(table: &Table<'_>, fixed: &Fixed<'_>) -> Option<HeadersFrom> {
         "json" => Encode::Json,
         _ => Encode::Text,
     };
-    if table.has("headers_encode") && !table.has("headers_from") {
+    if encode == Encode::Json && !table.has("headers_from") {
         let fault = Fault::new("has no effect without headers_from");
         table.source.warn(&table.spot("headers_encode"), fault.hint("add headers_from, or leave it out"));
     }

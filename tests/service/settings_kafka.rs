@@ -178,10 +178,7 @@ fn finding_t25_other_properties_set_what_they_mean() {
     device.deliver(2, "own", &[b'x'; 4_000]);
     let asked = wire.asked(ApiKey::Produce);
     assert!(asked.iter().all(|asked| asked.client_id == "by-property"), "{asked:?}");
-    let codec = |topic: &str| {
-        let of = asked.iter().find(|asked| asked.topics == [topic]).expect("a batch");
-        of.batches[0][22] & 7
-    };
+    let codec = |topic: &str| wire.batches(topic)[0][22] & 7;
     assert_eq!((codec("all"), codec("own")), (1, 0));
     assert!(service.log().contains("max.block.ms"), "what changes nothing is named: {}", service.log());
 }

@@ -26,12 +26,6 @@ fn start(wire: &Wire, sinks: &[(&str, &str)]) -> Service {
     Service::start(&config(&format!("{}{sinks}", wire.config("", "dead_letters_file = \"none\""))))
 }
 
-/// The batches of a topic so far.
-fn batches(wire: &Wire, topic: &str) -> Vec<Vec<u8>> {
-    let asked = wire.asked(ApiKey::Produce).into_iter().filter(|asked| asked.topics == [topic]);
-    asked.flat_map(|asked| asked.batches).map(|batch| batch.to_vec()).collect()
-}
-
 /// Text that is compressed better by who takes more time.
 fn text() -> Vec<u8> {
     let word = |n: u32| format!("{{\"temperature\":{},\"humidity\":{}}},", n * 7_919 % 1_009, n * 104_729 % 997);
@@ -58,9 +52,9 @@ fn compression_and_its_level_are_those_of_each_sink() {
         device.deliver(number, name, &text);
     }
     for (name, number) in codecs {
-        assert_eq!(batches(&wire, name)[0][22] & 7, number, "{name}");
+        assert_eq!(wire.batches(name)[0][22] & 7, number, "{name}");
     }
-    let length = |name: &str| batches(&wire, name)[0].len();
+    let length = |name: &str| wire.batches(name)[0].len();
     assert!(length("gzip-9") < length("gzip-1"), "{} and {}", length("gzip-9"), length("gzip-1"));
     assert!(length("zstd-19") < length("zstd-1"), "{} and {}", length("zstd-19"), length("zstd-1"));
 }
@@ -75,7 +69,7 @@ fn batch_bytes_is_where_a_batch_is_full() {
     device.publish(QoS::AtLeastOnce, 1, "full", &[b'x'; 600]);
     device.publish(QoS::AtLeastOnce, 2, "full", &[b'x'; 600]);
     assert_eq!(device.hear(), puback(1));
-    assert_eq!(batches(&wire, "full").len(), 1);
+    assert_eq!(wire.batches("full").len(), 1);
 }
 
 /// Batches that are not answered: as many as the key says, until the connection is given up.

@@ -1,4 +1,4 @@
-//! A Kafka behind a wire that keeps a list of what the service asks: who it is, when, for which topics. Answers may be withheld, late,
+//! A Kafka behind a wire that keeps a list of what the service asks: who it is, for which topics. Answers may be withheld, late,
 //! or errors.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::spawn;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use forebay::embedded::{EmbeddedLog, Settings};
@@ -42,13 +42,12 @@ pub(crate) enum Does {
 pub(crate) struct Asked {
     /// Its connection, counted from 0.
     pub(crate) connection: usize,
-    pub(crate) at: Instant,
     pub(crate) api: ApiKey,
     pub(crate) client_id: String,
     /// Metadata, Produce: the topics.
     pub(crate) topics: Vec<String>,
-    /// Produce: the batches.
-    pub(crate) batches: Vec<Bytes>,
+    /// Produce: the batches, each with its topic.
+    pub(crate) batches: Vec<(String, Bytes)>,
 }
 
 #[derive(Default)]
@@ -135,6 +134,12 @@ impl Wire {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// The batches of a topic so far.
+    pub(crate) fn batches(&self, topic: &str) -> Vec<Bytes> {
+        let asked = self.asked(ApiKey::Produce).into_iter().flat_map(|asked| asked.batches);
+        asked.filter(|(of, _)| of == topic).map(|(_, batch)| batch).collect()
+    }
+
     /// Waits until so many requests of this kind have come, and gives them.
     pub(crate) fn until_asked(&self, api: ApiKey, count: usize) -> Vec<Asked> {
         until(&format!("{count} requests {api:?}"), || self.asked(api).len() >= count);
@@ -204,12 +209,13 @@ fn read(connection: usize, key: i16, version: i16, frame: &Bytes) -> Asked {
             let request = ProduceRequest::decode(&mut rest, version).expect("a request");
             for topic in request.topic_data {
                 topics.push(topic.name.to_string());
-                batches.extend(topic.partition_data.into_iter().filter_map(|partition| partition.records));
+                let records = topic.partition_data.into_iter().filter_map(|partition| partition.records);
+                batches.extend(records.map(|records| (topic.name.to_string(), records)));
             }
         }
         _ => {}
     }
-    Asked { connection, at: Instant::now(), api, client_id, topics, batches }
+    Asked { connection, api, client_id, topics, batches }
 }
 
 /// An answer to a Produce request: this code for each batch.

@@ -130,7 +130,8 @@ impl Topics {
     ) {
         let old = jittered(by.metadata_max_age, rng);
         let pause = jittered(by.metadata_min_age, rng).max(by.metadata_min_age);
-        self.cluster_due = now.after(old);
+        // A broker is asked whether it answers, if nothing else is asked before.
+        self.cluster_due = now.after(old.min(by.health_check_interval));
         self.cluster_not_before = now.after(pause);
         for (name, answer) in asked.iter().zip(answers) {
             let Some(topic) = self.known.get_mut(name).filter(|topic| topic.asking) else { continue };
