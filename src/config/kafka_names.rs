@@ -177,18 +177,18 @@ pub(super) fn cure(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::KEYS;
+    use super::super::keys;
     use super::*;
 
     #[test]
     fn none_is_a_key_of_ours_and_each_cure_names_only_what_is_there() {
         for (name, cure) in NAMES {
-            assert!(KEYS.iter().all(|key| key.name != *name || cure.contains(name)), "{name}");
+            assert!(keys::all().all(|key| key.name != *name || cure.contains(name)), "{name}");
             assert!(!cure.is_empty());
             for (key, section) in
                 [("expire_after", "sink"), ("answer_timeout", "listener"), ("max_inflight", "sink"), ("linger", "sink")]
             {
-                let there = KEYS.iter().any(|known| known.name == key && known.section.name() == section);
+                let there = keys::all().any(|known| known.name == key && known.section.name() == section);
                 assert!(there || !cure.contains(key), "{name}: {cure}");
             }
         }
@@ -232,7 +232,7 @@ mod tests {
             let problems = super::super::parse(&format!("{section}\"{name}\" = 1\n"), "f").expect_err(name);
             let problem = problems.0.iter().find(|problem| problem.key.ends_with(&format!(".{name}")));
             let hint = problem.and_then(|problem| problem.hint.clone()).unwrap_or_default();
-            let ours = KEYS.iter().find(|key| key.name == plain(name));
+            let ours = keys::all().find(|key| key.name == plain(name));
             let is_said = match ours {
                 Some(key) => key.name == name || hint.contains(key.name),
                 None => cure(name).is_some_and(|cure| hint == cure),

@@ -398,8 +398,7 @@ fn unknown(section: Section, name: &str) -> Fault {
 
 /// Which parts of the file have a key of that name.
 pub(super) fn belongs_to(name: &str) -> Option<String> {
-    let mut headers: Vec<_> =
-        keys::KEYS.iter().filter(|key| key.name == name).map(|key| key.section.header()).collect();
+    let mut headers: Vec<_> = keys::all().filter(|key| key.name == name).map(|key| key.section.header()).collect();
     let last = headers.pop()?;
     if headers.is_empty() {
         return Some(format!("it belongs to {last}"));

@@ -112,7 +112,7 @@ fn other_variables_are_left_alone() {
     ] {
         assert!(!environment::is_ours(name), "{name}");
     }
-    for key in keys::KEYS {
+    for key in keys::all() {
         let name = format!("FOREBAY_{}_{}", key.section.name(), key.name).to_uppercase();
         assert!(environment::is_ours(&name), "{name}");
     }
@@ -134,7 +134,7 @@ fn the_example_means_the_defaults_and_its_keys_hold() {
     // One of its listeners can be reached from other machines.
     let mqtt = Mqtt { failures_per_address: 1_000, ..good("").mqtt };
     assert_eq!((config.mqtt, config.log), (mqtt, good("").log));
-    for key in keys::KEYS {
+    for key in keys::all() {
         let line = format!("{} = ", key.name);
         let shown = uncommented.lines().any(|found| found.starts_with(&line));
         // What is required, or has a default to write down, is shown with a value that holds.
@@ -146,7 +146,7 @@ fn the_example_means_the_defaults_and_its_keys_hold() {
 #[test]
 fn the_schema_has_every_key() {
     let schema = schema();
-    for key in keys::KEYS {
+    for key in keys::all() {
         let section = &schema["properties"][key.section.name()];
         let table = match key.section {
             keys::Section::ControlTls => &schema["properties"]["control"]["properties"]["tls"],
