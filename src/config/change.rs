@@ -135,7 +135,12 @@ impl Change {
     fn mqtt(&mut self, wanted: &Config) {
         macro_rules! mqtt {
             ($($key:ident),* $(,)?) => {
-                $(self.apply(concat!("mqtt.", stringify!($key)), |config| &mut config.mqtt.$key, wanted.mqtt.$key);)*
+                // Fields have their unit in the name, keys in the value.
+                $(self.apply(
+                    concat!("mqtt.", stringify!($key)).trim_end_matches("_s"),
+                    |config| &mut config.mqtt.$key,
+                    wanted.mqtt.$key,
+                );)*
             };
         }
         mqtt!(
@@ -482,6 +487,26 @@ mod tests {
         assert_eq!((is.acknowledge, is.acks, is.partitioner), (was.acknowledge, was.acks, was.partitioner));
         assert_eq!(change.config.service.shards, 1);
         assert_eq!(change.config.clusters[0].buffer_bytes, old.clusters[0].buffer_bytes);
+    }
+
+    #[test]
+    fn finding_f14_names_are_those_of_the_file() {
+        let of = |number: u32, time: &str| {
+            let text = format!(
+                "[mqtt]\nreceive_maximum={number}\nqos2_inflight_3x={number}\ntopic_alias_maximum={number}\nconnect_timeout='{time}'\n\
+                 keep_alive_max='{time}'\nsession_expiry_max='{time}'\nsession_expiry_3x='{time}'\nunauthenticated_max={number}\n\
+                 takeovers_max={number}\nconnections_per_address={number}\nfailures_per_address={number}\nsessions_max={number}\n\
+                 evict_sessions={}\n",
+                number == 20
+            );
+            config(&text)
+        };
+        let mut applied = Change::between(&of(20, "20s"), &of(30, "30s")).applied;
+        applied.sort_unstable();
+        let keys = super::super::keys::of(super::super::keys::Section::Mqtt).map(|key| key.name);
+        let mut named: Vec<_> = keys.filter(|key| *key != "packet_bytes_max").map(|key| format!("mqtt.{key}")).collect();
+        named.sort_unstable();
+        assert_eq!(applied, named);
     }
 
     /// What a sink on disk may keep in memory follows from the cluster's memory, if nothing else is said.

@@ -65,6 +65,7 @@ pub use resolved::{
     Sink, Spool, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
+pub use units::duration_of;
 pub use values::parse_address;
 
 use crate::rule::template::ENVIRONMENT_PREFIX;
