@@ -137,7 +137,12 @@ impl Change {
     fn mqtt(&mut self, wanted: &Config) {
         macro_rules! mqtt {
             ($($key:ident),* $(,)?) => {
-                $(self.apply(concat!("mqtt.", stringify!($key)), |config| &mut config.mqtt.$key, wanted.mqtt.$key);)*
+                // Fields have their unit in the name, keys in the value.
+                $(self.apply(
+                    concat!("mqtt.", stringify!($key)).trim_end_matches("_s"),
+                    |config| &mut config.mqtt.$key,
+                    wanted.mqtt.$key,
+                );)*
             };
         }
         mqtt!(

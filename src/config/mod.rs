@@ -66,6 +66,7 @@ pub use resolved::{
     Sink, Spool, Times, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
+pub use units::duration_of;
 pub use values::parse_address;
 
 use crate::rule::template::ENVIRONMENT_PREFIX;

@@ -277,7 +277,11 @@ impl<'a> Table<'a> {
         match value.get_ref() {
             DeValue::String(text) => vec![(text.clone().into_owned(), spot)],
             DeValue::Array(items) if items.is_empty() && !matches!(key.kind, Kind::Filters) => {
-                self.source.report(&spot, Fault::new("is an empty list").hint("list at least one, or remove the key"));
+                let hint = match key.default {
+                    Absent::Required => "list at least one",
+                    _ => "list at least one, or remove the key",
+                };
+                self.source.report(&spot, Fault::new("is an empty list").hint(hint));
                 Vec::new()
             }
             DeValue::Array(items) => items

@@ -85,7 +85,7 @@ fn password(table: &Table<'_>) -> Option<(Secret, Option<std::path::PathBuf>)> {
     if table.has("password") && !table.source.is_of_environment(&table.spot("password")) {
         let hint = "write it into a file of its own and name that as password_file, or set the environment variable \
                     FOREBAY_KAFKA_NAME_SASL_PASSWORD";
-        report(table, "password", Fault::new("a password does not belong into this file").hint(hint));
+        report(table, "password", Fault::new("a password does not belong in this file").hint(hint));
         return None;
     }
     let (secret, file, key) = match (table.text("password"), table.has("password_file")) {

@@ -227,7 +227,7 @@ table!(
     LostExchanges, Counter, "spool_lost"{kind = "exchange"}, "Open exchanges of QoS 2: subscribers may get a repeat as a second message.";
     LostUnknown, Counter, "spool_lost"{kind = "unknown"}, "Records of sessions or messages of which not even the kind could be read.";
     LostRows, Counter, "spool_lost"{kind = "record"}, "Records for Kafka in segments that are missing or unreadable as a whole, about; where their sink is known they count in `forebay_sink_records_out_total{result=\"dropped_corrupt\"}`, too.";
-    EventsSuppressed, Counter, "events_suppressed", "Events left out because too many of their kind occurred within a second.";
+    EventsSuppressed, Counter, "events_suppressed", "Events left out because a shard told of too many of their kind within a second, or of one client, address or sink within a minute.";
     Turns, Counter, "event_loop_iterations", "Iterations of the shard's event loop.";
 ]);
 

@@ -151,6 +151,26 @@ fn what_held_rows_depend_on_waits_for_a_restart() {
     assert_eq!(change.config.clusters[0].buffer_bytes, old.clusters[0].buffer_bytes);
 }
 
+#[test]
+fn finding_f14_names_are_those_of_the_file() {
+    let of = |number: u32, time: &str| {
+        let text = format!(
+            "[mqtt]\nreceive_maximum={number}\nqos2_inflight_3x={number}\ntopic_alias_maximum={number}\nconnect_timeout='{time}'\n\
+             keep_alive_max='{time}'\nsession_expiry_max='{time}'\nsession_expiry_3x='{time}'\nunauthenticated_max={number}\n\
+             takeovers_max={number}\nconnections_per_address={number}\nfailures_per_address={number}\nsessions_max={number}\n\
+             evict_sessions={}\n",
+            number == 20
+        );
+        config(&text)
+    };
+    let mut applied = Change::between(&of(20, "20s"), &of(30, "30s")).applied;
+    applied.sort_unstable();
+    let keys = keys::of(keys::Section::Mqtt).map(|key| key.name);
+    let mut named: Vec<_> = keys.filter(|key| *key != "packet_bytes_max").map(|key| format!("mqtt.{key}")).collect();
+    named.sort_unstable();
+    assert_eq!(applied, named);
+}
+
 /// What a sink on disk may keep in memory follows from the cluster's memory, if nothing else is said.
 #[test]
 fn more_memory_for_a_cluster_is_more_for_its_sinks_at_once() {
