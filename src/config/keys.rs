@@ -364,6 +364,7 @@ const PROXY_PROTOCOL: &[Word] = &[word("off"), word("v1"), word("v2"), word("any
 const ACKNOWLEDGE: &[Word] = &[word("received"), word("leader"), word("replicated"), word("stored")];
 const BUFFER: &[Word] = &[word("memory"), word("disk"), word("hybrid"), word("hybrid-saved")];
 const APPEND: &[Word] = &[word("written"), word("mapped")];
+const QOS0_WHEN_FULL: &[Word] = &[word("drop"), word("wait")];
 const WHEN_FULL: &[Word] = &[word("backpressure"), word("refuse"), word("drop-oldest")];
 const DELIVERED: &[Word] = &[word("stored"), word("received")];
 const QUEUE_FULL: &[Word] = &[word("drop-oldest"), word("drop-newest")];
@@ -631,7 +632,8 @@ pub(super) const KEYS: &[Key] = keys! {
     Kafka.reconnect_backoff_max: Duration { min: ms(10), max: s(600) }, Is("\"1s\""),
         "Maximum wait between two attempts to connect.";
     Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
-        "Memory for records waiting for this cluster, across all shards. When it is full, publishers are not read until there is room. If \
+        "Memory for records waiting for this cluster, across all shards. New records leave a part to what frees memory: three to four of a shard's \
+         largest batches, rounded up to a power of two (`forebay check` says how much). When the rest is full, publishers are not read until there is room. If \
          several topics or sinks share it, one that makes no progress uses at most 38 % of it, and blocks only its own publishers.";
 
     KafkaTls.ca_file: Text, From("the CAs of this machine"),
@@ -717,9 +719,11 @@ pub(super) const KEYS: &[Key] = keys! {
          which saves up to a millisecond for each message and costs more CPU and disk operations.";
     Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
         "What to do with a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is room. \
-         `\"refuse\"`: it is refused (5.0: 0x97). `\"drop-oldest\"`: the oldest records on disk are dropped and counted.";
+         `\"refuse\"`: it is refused (5.0: 0x97). `\"drop-oldest\"`: the oldest records are dropped and counted, but for those \
+         of batches that may be in Kafka.";
     Spool.spool_share: Share, From("`0.5`; `1` if only one sink keeps records on disk"),
-        "Maximum share of the spool that one sink may use; beyond it `when_full` applies to that sink.";
+        "Maximum share of the spool that one sink may use; beyond it `when_full` applies to that sink. A share that becomes smaller takes \
+         nothing from a sink that holds more: see below.";
 
     Delivery.acknowledge: Word(DELIVERED), From("`\"stored\"` if there is a `[spool]`, otherwise `\"received\"`"),
         "When a message is acknowledged to its publisher, as far as subscribers and retaining are concerned. `\"stored\"`: when it is on the disk of \
@@ -806,6 +810,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.paused: Flag, Is("false"),
         "If true, nothing new is sent to Kafka: records wait in the buffer, and when it is full, the same happens as when Kafka cannot be \
          reached. What is on its way is finished.";
+    Sink.qos0_when_full: Word(QOS0_WHEN_FULL), Is("\"drop\""),
+        "What to do with a message of QoS 0 for which the sink has no room. `\"drop\"`: it is dropped for this sink, counted and reported; all \
+         other destinations have it. `\"wait\"`: its publisher is not read until there is room, as with QoS 1 and 2.";
     Sink.dead_letters_topic: Text, From("none"),
         "Kafka topic on the same cluster for records that Kafka rejects permanently: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
     Sink.dead_letters_file: Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"),

@@ -123,6 +123,7 @@ fn sink(
     let max_inflight = usize::try_from(table.read("max_inflight", values::integer)).unwrap_or(1);
     let expire_after = table.find("expire_after", values::duration);
     let paused = table.read("paused", values::flag);
+    let drops_qos0 = table.read("qos0_when_full", values::word) == "drop";
     let dead_letters = dead_letters::read(table, topic.as_ref());
     let cluster = target(table, targets);
     let need = (batch_bytes + record_bytes_max, cluster.map(|cluster| &targets[cluster]));
@@ -161,6 +162,7 @@ fn sink(
         expire_after,
         unknown_topic_timeout: table.read("unknown_topic_timeout", values::duration),
         paused,
+        drops_qos0,
         no_dead_letters: dead_letters::is_off(table),
         is_removed: false,
         dead_letters,
