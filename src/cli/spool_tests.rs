@@ -122,7 +122,7 @@ fn a_sound_folder_is_told_and_left_as_it_is() {
     assert!(sound, "{report:#}");
     assert_eq!((&segment["shard"], &segment["groups"]), (&json!(3), &json!(4)));
     assert_eq!(segment["rows"], json!([{ "sink": "telemetry", "topic": "readings", "rows": 12 }]));
-    assert_eq!((&segment["cuts_open"][0]["producer_id"], &segment["sessions"]), (&json!(4_000), &json!([5])));
+    assert_eq!((&segment["cuts_open"][0]["producer_id"], &segment["kept_records"]), (&json!(4_000), &json!([5])));
     let counted: u64 = segment["kinds"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
     assert_eq!(segment["entries"].as_array().unwrap().len() as u64, counted);
     assert_eq!(report["start"]["cuts_uncertain"], segment["cuts_open"]);

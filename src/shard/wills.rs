@@ -114,9 +114,11 @@ impl Core {
             self.numbers.count(M::PublishesRefused);
             self.numbers.count(M::WillsDenied);
             let client = Client { identity: username, client_id: &due.client_id };
-            let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
+            let wanted =
+                Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
             let policy = due.auth.as_deref().and_then(|auth| self.around.edge.policy(auth));
-            let rule = || policy.map(|policy| policy.words(policy.permission(due.grants.as_deref(), client, wanted).by));
+            let rule =
+                || policy.map(|policy| policy.words(policy.permission(due.grants.as_deref(), client, wanted).by));
             denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, rule);
             return self.will_is_over(due.session);
         }
@@ -146,6 +148,9 @@ impl Core {
                 is_refused = true;
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
+        }
+        if !self.outlets.passed_over.is_empty() {
+            self.count_passed_over();
         }
         self.numbers.count(M::Wills);
         self.charge_will(&due, bytes, now);

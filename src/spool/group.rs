@@ -348,6 +348,7 @@ impl Log {
             }
         }
         self.waiting.finish();
+        self.end_shares_kept();
         self.trouble.over();
     }
 

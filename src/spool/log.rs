@@ -96,8 +96,8 @@ pub struct Log {
     /// Bytes of the groups written since the start, and those of them that were moved.
     pub(super) written_bytes: u64,
     pub(super) moved_bytes: u64,
-    /// The most that each sink may hold.
-    pub(super) shares: Vec<u64>,
+    /// By sink, the share that it keeps while it holds more than the one that there is now; 0: none.
+    pub(super) shares_kept: Vec<u64>,
     /// Kept for its capacity.
     pub(super) scratch: Vec<u8>,
 }
@@ -188,7 +188,7 @@ impl Log {
             retired: Vec::new(),
             written_bytes: 0,
             moved_bytes: 0,
-            shares: Vec::new(),
+            shares_kept: Vec::new(),
             scratch: Vec::new(),
             state,
         };

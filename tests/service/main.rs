@@ -43,6 +43,7 @@ mod listeners;
 #[path = "../malformed/mod.rs"]
 mod malformed;
 mod modes;
+mod oldest;
 mod operators;
 mod overrides;
 mod paho;

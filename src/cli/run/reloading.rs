@@ -9,6 +9,7 @@ use super::super::edge;
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
 use super::super::reload::{Proposal, Reload};
+use super::super::spool_shares;
 use super::starting::tokens;
 use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
@@ -95,7 +96,8 @@ impl Service {
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let is_new = proposal.is_new;
                 let disconnected_clients = self.would_go(&proposal, &edge)?;
-                let said = Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new };
+                let said =
+                    Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new };
                 if dry_run {
                     self.tracer.end(described(span, &said));
                     answer(wish, Ok(said));
@@ -131,8 +133,15 @@ impl Service {
         let (not_in_file, warnings, applied) = (proposal.not_in_file(), Vec::new(), proposal.change.applied.clone());
         let disconnected_clients = self.would_go(&proposal, &edge)?;
         let needs_restart = Vec::new();
-        let said =
-            Reloaded { dry_run: false, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new: false };
+        let said = Reloaded {
+            dry_run: false,
+            applied,
+            needs_restart,
+            not_in_file,
+            warnings,
+            disconnected_clients,
+            is_new: false,
+        };
         self.apply(AfterReload { proposal, tokens, edge, said, wish: None, span })
     }
 
@@ -159,6 +168,8 @@ impl Service {
         };
         let more: Vec<String> = changed.into_iter().filter(|what| !is_named(what)).collect();
         proposal.change.applied.extend(more);
+        let boards = &self.shown.view().boards;
+        proposal.warnings.extend(spool_shares::change(&self.config, &proposal.change.config, boards));
         Ok((proposal, tokens, edge))
     }
 
@@ -174,7 +185,7 @@ impl Service {
         let (tell, told) = channel();
         self.tell_all(|| {
             let tell = tell.clone();
-            let answer = Box::new(move |count| drop(tell.send(count)));
+            let answer = Box::new(move |count| tell.send(count).unwrap_or_default());
             Mail::WouldGo(Box::new(WouldGo { edge: edge.clone(), removed: removed.clone(), answer }))
         })?;
         let mut sum = 0;
