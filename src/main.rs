@@ -4,7 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use forebay::cli::out::complain;
-use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, RunArgs, SpoolCommand, TopicsCommand, man, topics};
+use forebay::cli::{
+    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, RunArgs, SpoolCommand, TopicsCommand, man, topics,
+};
 use forebay::config::{self, LogFormat, Problems};
 use forebay::secure::keep_out_of_dumps;
 

@@ -37,7 +37,11 @@ pub(super) fn of_rest(config: &Config, lines: &mut Vec<Line>) {
     if lines.iter().all(|line| line.verdict < Verdict::Problem)
         && let Err(problems) = edge::load(config)
     {
-        lines.extend(problems.into_iter().map(|text| Line { verdict: Verdict::Problem, about: "files".to_owned(), text }));
+        lines.extend(problems.into_iter().map(|text| Line {
+            verdict: Verdict::Problem,
+            about: "files".to_owned(),
+            text,
+        }));
     }
 }
 
@@ -55,7 +59,10 @@ fn memory() -> Option<(u64, &'static str)> {
     // In a container its own group is the root.
     let groups = own.into_iter().flat_map(|own| {
         let path = std::path::Path::new("/sys/fs/cgroup").join(own);
-        path.ancestors().take_while(|path| path.starts_with("/sys/fs/cgroup")).map(|path| path.join("memory.max")).collect::<Vec<_>>()
+        path.ancestors()
+            .take_while(|path| path.starts_with("/sys/fs/cgroup"))
+            .map(|path| path.join("memory.max"))
+            .collect::<Vec<_>>()
     });
     let limit = groups.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).min();
     let limit = limit.map(|bytes: u64| (bytes, "its control group has"));

@@ -115,8 +115,14 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
                     let (verdict, text) = match fetched {
                         Ok(_) if is_damaged => (Verdict::Warning, format!("can be fetched; {copy}")),
                         Ok(_) => (Verdict::Ok, format!("can be fetched; {copy}")),
-                        Err(why) if count == 0 => (Verdict::Problem, format!("cannot be fetched: {why}; {copy}: every token would be refused")),
-                        Err(why) => (Verdict::Warning, format!("cannot be fetched: {why}; {copy}, which are used until stale_max")),
+                        Err(why) if count == 0 => (
+                            Verdict::Problem,
+                            format!("cannot be fetched: {why}; {copy}: every token would be refused"),
+                        ),
+                        Err(why) => (
+                            Verdict::Warning,
+                            format!("cannot be fetched: {why}; {copy}, which are used until stale_max"),
+                        ),
                     };
                     push(verdict, format!("{}: {text}", remote.url));
                 }

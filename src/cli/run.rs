@@ -37,11 +37,11 @@ mod sys_topics;
 mod trials;
 
 use self::reloading::{AfterReload, ByMainThread, Wish};
+pub(super) use self::starting::tokens;
 use self::starting::{
     ServiceLog, bind_listeners, preflight, restrict_files, runtime_settings, start_control, start_embedded,
     start_exporter,
 };
-pub(super) use self::starting::tokens;
 use self::sys_topics::SysTopics;
 use self::trials::WouldBe;
 use super::accept_numbers::AcceptNumbers;

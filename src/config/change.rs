@@ -504,7 +504,8 @@ mod tests {
         let mut applied = Change::between(&of(20, "20s"), &of(30, "30s")).applied;
         applied.sort_unstable();
         let keys = super::super::keys::of(super::super::keys::Section::Mqtt).map(|key| key.name);
-        let mut named: Vec<_> = keys.filter(|key| *key != "packet_bytes_max").map(|key| format!("mqtt.{key}")).collect();
+        let mut named: Vec<_> =
+            keys.filter(|key| *key != "packet_bytes_max").map(|key| format!("mqtt.{key}")).collect();
         named.sort_unstable();
         assert_eq!(applied, named);
     }

@@ -120,7 +120,12 @@ struct EventsQuery {
 }
 
 /// What has this name.
-fn named<T: Copy>(what: &str, name: Option<String>, all: &[T], of: impl Fn(T) -> &'static str) -> Result<Option<T>, Problem> {
+fn named<T: Copy>(
+    what: &str,
+    name: Option<String>,
+    all: &[T],
+    of: impl Fn(T) -> &'static str,
+) -> Result<Option<T>, Problem> {
     let Some(name) = name else { return Ok(None) };
     let found = all.iter().copied().find(|one| of(*one) == name);
     found.map(Some).ok_or_else(|| {

@@ -23,7 +23,8 @@ use super::collector::{Extra, Number};
 use super::event::{Class, Event, Field, Kind, SeenBy, Severity};
 use super::spec::{Kind as Shape, Spec};
 use crate::limits::{
-    CONNECTION_EVENTS_QUEUED_MAX, EVENT_SUBJECTS_MAX, EVENTS_PER_KIND_PER_S, EVENTS_PER_SUBJECT_PER_MIN, EVENTS_QUEUED_MAX,
+    CONNECTION_EVENTS_QUEUED_MAX, EVENT_SUBJECTS_MAX, EVENTS_PER_KIND_PER_S, EVENTS_PER_SUBJECT_PER_MIN,
+    EVENTS_QUEUED_MAX,
 };
 
 /// The journal's own numbers.
@@ -201,8 +202,7 @@ pub struct Filter {
 impl Filter {
     fn has_class(&self, class: Class) -> bool {
         let is_rare = self.kind.is_none() && self.client.is_none() && class == Class::Connection;
-        self.class.map_or(!is_rare, |wanted| wanted == class)
-            && self.kind.is_none_or(|kind| kind.spec().class == class)
+        self.class.map_or(!is_rare, |wanted| wanted == class) && self.kind.is_none_or(|kind| kind.spec().class == class)
     }
 
     fn fits(&self, number: u64, event: &Event) -> bool {
@@ -346,12 +346,13 @@ impl Journal {
     #[must_use]
     pub fn page(&self, filter: &Filter) -> Page {
         let kept = self.kept();
-        let rings = || Class::ALL.into_iter().filter(|class| filter.has_class(*class)).map(|class| &kept.rings[class as usize]);
+        let classes = Class::ALL.into_iter().filter(|class| filter.has_class(*class));
+        let rings: Vec<&Ring> = classes.map(|class| &kept.rings[class as usize]).collect();
         // One more of each than is asked for says whether there is more.
         let wanted = filter.limit.map_or(usize::MAX, |limit| limit + 1);
         let fits = |(number, event): &&(u64, Event)| filter.fits(*number, event);
         let mut found: Vec<&(u64, Event)> = Vec::new();
-        for ring in rings() {
+        for ring in &rings {
             if filter.newest_first {
                 found.extend(ring.events.iter().rev().filter(fits).take(wanted));
             } else {
@@ -368,7 +369,7 @@ impl Journal {
         let events: Vec<_> = found.into_iter().cloned().collect();
         let follows = is_cut && !filter.newest_first;
         let last = events.last().filter(|_| follows).map_or(kept.last, |(number, _)| *number);
-        let oldest = rings().map(|ring| ring.gone).max().unwrap_or_default() + 1;
+        let oldest = rings.iter().map(|ring| ring.gone).max().unwrap_or_default() + 1;
         Page { events, last, oldest, is_cut }
     }
 
@@ -509,9 +510,8 @@ mod tests {
         let mut tellers: Vec<_> = (0..4).map(|shard| Teller::new(Arc::clone(&journal), shard)).collect();
         journal.say(Event::now(Kind::AdminAction));
         let mut denied = |client: usize, second| {
-            tellers[client % 4].tell_of(Kind::AclDenied, second, client, |event| {
-                event.with(Field::Client, client.to_string())
-            });
+            tellers[client % 4]
+                .tell_of(Kind::AclDenied, second, client, |event| event.with(Field::Client, client.to_string()));
         };
         denied(99, 0);
         for second in 0..60 {

@@ -46,7 +46,6 @@ pub fn from_rfc3339(text: &str) -> Option<i64> {
     Some(days * 86_400_000 + minutes * 60_000 + i64::from(second) * 1_000 + i64::from(nano) / 1_000_000)
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,6 +56,10 @@ mod tests {
             assert_eq!(from_rfc3339(&rfc3339(ms)), Some(ms), "{}", rfc3339(ms));
         }
         assert_eq!(from_rfc3339("2026-11-21T08:56:24+01:30"), from_rfc3339("2026-11-21T07:26:24Z"));
-        assert!(["yesterday", "2026-11-21", "2026-11-21T08:56:24", "08:56:24Z", "2026-13-01T00:00:00Z"].iter().all(|text| from_rfc3339(text).is_none()));
+        assert!(
+            ["yesterday", "2026-11-21", "2026-11-21T08:56:24", "08:56:24Z", "2026-13-01T00:00:00Z"]
+                .iter()
+                .all(|text| from_rfc3339(text).is_none())
+        );
     }
 }

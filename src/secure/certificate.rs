@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::{CertificateError, OtherError};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, OtherError};
 use webpki::EndEntityCert;
 
 use super::der::{SEQUENCE, enter, skip};

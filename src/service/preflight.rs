@@ -214,7 +214,8 @@ mod tests {
     fn finding_f12_memory_that_other_processes_have_locked_is_named() {
         let limit = getrlimit(Resource::Memlock);
         let of = |error: io::Error| shard_failed(7, 8, &error);
-        let (none, other) = (of(io::Error::from_raw_os_error(libc::ENOMEM)), of(io::Error::from_raw_os_error(libc::EPERM)));
+        let (none, other) =
+            (of(io::Error::from_raw_os_error(libc::ENOMEM)), of(io::Error::from_raw_os_error(libc::EPERM)));
         let wrapped = of(io::Error::other("failed to make a ring: Cannot allocate memory (os error 12)"));
         for said in [none, wrapped] {
             assert!(said.starts_with("shard 7 cannot start: ") && said.contains("Cannot allocate memory"), "{said}");

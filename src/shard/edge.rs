@@ -82,7 +82,8 @@ impl Edge {
         }
         // What was renamed before is called what its new name is called now.
         for (old, then) in running.renamed.iter().filter(|(old, _)| !named(self, old)) {
-            let now = renamed.iter().find(|(name, _)| name == then).map_or_else(|| then.clone(), |(_, now)| now.clone());
+            let now =
+                renamed.iter().find(|(name, _)| name == then).map_or_else(|| then.clone(), |(_, now)| now.clone());
             if named(self, &now) {
                 renamed.push((old.clone(), now));
             }

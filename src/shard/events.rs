@@ -279,7 +279,8 @@ impl Core {
                 teller.tell_of(Kind::TopicGrown, second, sink, |event| changed(named(event, sink, &topic), from, to));
             }
             News::Recreated { sink, topic, from, to } => {
-                teller.tell_of(Kind::TopicMadeAnew, second, sink, |event| changed(named(event, sink, &topic), from, to));
+                teller
+                    .tell_of(Kind::TopicMadeAnew, second, sink, |event| changed(named(event, sink, &topic), from, to));
             }
             News::OtherCluster { sink, topic, from, to } => {
                 teller.tell_of(Kind::ClusterChanged, second, sink, |event| {

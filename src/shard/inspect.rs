@@ -108,8 +108,8 @@ impl Core {
                 let texts = [Some(session.client_id()), session.username(), session.client().auth, peer.as_deref()];
                 texts.into_iter().flatten().any(|text| has(text, search))
             };
-            let fits = search.is_none_or(is_found)
-                && connected.is_none_or(|connected| connected == session.conn().is_some());
+            let fits =
+                search.is_none_or(is_found) && connected.is_none_or(|connected| connected == session.conn().is_some());
             if fits {
                 rows.push(client(&mut self.connections, io, session, self.session_settings.queue));
             }

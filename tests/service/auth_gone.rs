@@ -68,7 +68,11 @@ fn finding_f6_an_auth_that_is_gone_leaves_its_clients() {
     reload(&service, "");
     let file = service.dir().join("forebay.toml");
     let text = fs::read_to_string(&file).expect("a file");
-    let without: String = text.lines().filter(|l| !l.contains("auth.devices") && !l.contains("password_file")).map(|l| format!("{l}\n")).collect();
+    let without: String = text
+        .lines()
+        .filter(|l| !l.contains("auth.devices") && !l.contains("password_file"))
+        .map(|l| format!("{l}\n"))
+        .collect();
     fs::write(&file, without).expect("written");
     reload(&service, "");
     ada.deliver(1, "t", b"x");
@@ -90,7 +94,10 @@ fn finding_f6_an_auth_with_another_name_is_the_same_one() {
     assert_eq!(reload(&service, "?dry_run=true")["disconnected_clients"], 0);
     reload(&service, "");
     ada.deliver(1, "t", b"x");
-    let of = |id: &str| serde_json::from_str::<Value>(&service.get(&format!("/api/v1/clients/{id}")).expect("an answer").1).expect("JSON");
+    let of = |id: &str| {
+        serde_json::from_str::<Value>(&service.get(&format!("/api/v1/clients/{id}")).expect("an answer").1)
+            .expect("JSON")
+    };
     assert_eq!((&of("a")["auth"], &of("b")["auth"]), (&"fleet".into(), &"fleet".into()));
     assert_eq!((&of("a")["connected"], told(&service, "access_revoked")), (&true.into(), 0));
     let (bob, was_there) = connect(&service, "b", BOB);
@@ -110,7 +117,8 @@ fn finding_f6_a_dry_run_says_how_many_clients_would_go() {
     let (_bob, _) = connect(&service, "b", BOB);
     let passwords = dir.path().join("passwords");
     let text = fs::read_to_string(&passwords).expect("a file");
-    fs::write(&passwords, text.lines().filter(|line| !line.starts_with("bob:")).collect::<String>() + "\n").expect("written");
+    fs::write(&passwords, text.lines().filter(|line| !line.starts_with("bob:")).collect::<String>() + "\n")
+        .expect("written");
     assert_eq!(reload(&service, "?dry_run=true")["disconnected_clients"], 1);
     assert_eq!(told(&service, "access_revoked"), 0, "nothing has changed");
     assert_eq!(reload(&service, "")["disconnected_clients"], 1);

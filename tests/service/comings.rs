@@ -55,7 +55,10 @@ fn finding_r5_a_takeover_is_told_of_with_both_addresses() {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     };
     let lines = print(&["--client", "meter"]);
-    assert!(lines.lines().count() == 4 && lines.lines().next().is_some_and(|line| line.contains("client_connected")), "{lines}");
+    assert!(
+        lines.lines().count() == 4 && lines.lines().next().is_some_and(|line| line.contains("client_connected")),
+        "{lines}"
+    );
     assert_eq!(print(&["--limit", "1", "--class", "connection"]).lines().count(), 1);
     assert_eq!(print(&["--client", "meter", "--until", "1h"]), "");
     assert!(print(&["--from", "yesterday"]).contains("RFC 3339"));
@@ -69,7 +72,10 @@ fn finding_r5_a_takeover_is_told_of_with_both_addresses() {
     Device::connect_as(service.mqtt(), &connect).0.leave();
     service.terminate();
     let log = service.log();
-    assert!(log.contains("client_connected") && log.contains("client_disconnected") && log.contains("auth=\"devices\""), "{log}");
+    assert!(
+        log.contains("client_connected") && log.contains("client_disconnected") && log.contains("auth=\"devices\""),
+        "{log}"
+    );
 }
 
 /// Finding F9: with filters, and what an administrator has done stays.
@@ -101,7 +107,9 @@ fn finding_f9_denials_do_not_end_what_administrators_have_done() {
     assert!(status == 400 && body.contains("administration, lifecycle"), "{body}");
     assert_eq!(service.get("/api/v1/events?from=yesterday").expect("an answer").0, 400);
     assert!(events(&service, "from=2999-01-01T00:00:00Z").is_empty());
-    let ids = |query: &str| events(&service, query).iter().map(|event| event["id"].as_u64().expect("a number")).collect::<Vec<_>>();
+    let ids = |query: &str| {
+        events(&service, query).iter().map(|event| event["id"].as_u64().expect("a number")).collect::<Vec<_>>()
+    };
     let all = ids("");
     assert!(all.is_sorted_by(|newer, older| newer > older) && all.len() > 3, "{all:?}");
     assert_eq!(ids(&format!("limit=2&before={}", all[0])), all[1..3]);
@@ -114,7 +122,8 @@ fn finding_f10_wrong_tokens_are_counted_and_told_of_with_the_address() {
     let mut service = Service::start(&config(""));
     let refused = |reason: &str| metric(&service, &format!("control_requests_refused_total{{reason=\"{reason}\"}}"));
     let ask = |header: &str| {
-        let (head, _) = http(service.control(), "PUT", "/api/v1/log-level", header, "{\"level\": \"info\"}").expect("an answer");
+        let (head, _) =
+            http(service.control(), "PUT", "/api/v1/log-level", header, "{\"level\": \"info\"}").expect("an answer");
         head.split(' ').nth(1).and_then(|code| code.parse::<u16>().ok()).expect("a status")
     };
     assert_eq!((ask("X-None: 1"), refused("no_token")), (401, 1));

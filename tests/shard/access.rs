@@ -148,7 +148,8 @@ fn finding_f14_a_denial_names_its_rule_and_is_told_once() {
     world.journal.collect();
     let filter = Filter { class: Some(Class::Client), ..Filter::default() };
     let events: Vec<_> = world.journal.page(&filter).events.into_iter().map(|(_, event)| event).collect();
-    let told: Vec<_> = events.iter().map(|event| (event.kind, event.text(Field::MqttTopic), event.text(Field::Auth))).collect();
+    let told: Vec<_> =
+        events.iter().map(|event| (event.kind, event.text(Field::MqttTopic), event.text(Field::Auth))).collect();
     let denied = |topic| (EventKind::AclDenied, Some(topic), Some("a"));
     assert_eq!(told, [denied("mine/secret"), denied("other"), denied("yours")]);
     let rules: Vec<_> = events.iter().map(|event| event.text(Field::Rule).expect("a rule")).collect();

@@ -42,7 +42,11 @@ fn finding_r5_a_client_that_comes_and_goes_is_told_of_with_the_reason_and_how_lo
     let connected: Vec<_> = gone.iter().filter_map(|event| event.number(Field::ConnectedMs)).collect();
     assert_eq!(connected[..2], [7_000, 0]);
     assert!((15_000..17_000).contains(&connected[2]), "{connected:?}");
-    assert_eq!(world.journal.page(&Filter::default()).events.len(), 1, "beside the cluster that was reached nothing is shown");
+    assert_eq!(
+        world.journal.page(&Filter::default()).events.len(),
+        1,
+        "beside the cluster that was reached nothing is shown"
+    );
 }
 
 #[test]

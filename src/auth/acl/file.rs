@@ -26,7 +26,8 @@ pub(super) fn parse(text: &str) -> Result<Acl, Vec<String>> {
             }
             "topic" | "pattern" => {
                 let is_pattern = word == "pattern";
-                let granted = granted(rest).and_then(|(grant, filter)| check(filter, is_pattern).map(|()| (grant, filter)));
+                let granted =
+                    granted(rest).and_then(|(grant, filter)| check(filter, is_pattern).map(|()| (grant, filter)));
                 let (grant, filter) = match granted {
                     Ok(granted) => granted,
                     Err(why) => {

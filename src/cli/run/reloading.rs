@@ -95,7 +95,8 @@ impl Service {
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let is_new = proposal.is_new;
                 let disconnected_clients = self.would_go(&proposal, &edge)?;
-                let said = Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new };
+                let said =
+                    Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new };
                 if dry_run {
                     self.tracer.end(described(span, &said));
                     answer(wish, Ok(said));
@@ -131,8 +132,15 @@ impl Service {
         let (not_in_file, warnings, applied) = (proposal.not_in_file(), Vec::new(), proposal.change.applied.clone());
         let disconnected_clients = self.would_go(&proposal, &edge)?;
         let needs_restart = Vec::new();
-        let said =
-            Reloaded { dry_run: false, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new: false };
+        let said = Reloaded {
+            dry_run: false,
+            applied,
+            needs_restart,
+            not_in_file,
+            warnings,
+            disconnected_clients,
+            is_new: false,
+        };
         self.apply(AfterReload { proposal, tokens, edge, said, wish: None, span })
     }
 
