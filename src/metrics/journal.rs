@@ -346,13 +346,13 @@ impl Journal {
     #[must_use]
     pub fn page(&self, filter: &Filter) -> Page {
         let kept = self.kept();
-        let rings =
-            || Class::ALL.into_iter().filter(|class| filter.has_class(*class)).map(|class| &kept.rings[class as usize]);
+        let classes = Class::ALL.into_iter().filter(|class| filter.has_class(*class));
+        let rings: Vec<&Ring> = classes.map(|class| &kept.rings[class as usize]).collect();
         // One more of each than is asked for says whether there is more.
         let wanted = filter.limit.map_or(usize::MAX, |limit| limit + 1);
         let fits = |(number, event): &&(u64, Event)| filter.fits(*number, event);
         let mut found: Vec<&(u64, Event)> = Vec::new();
-        for ring in rings() {
+        for ring in &rings {
             if filter.newest_first {
                 found.extend(ring.events.iter().rev().filter(fits).take(wanted));
             } else {
@@ -369,7 +369,7 @@ impl Journal {
         let events: Vec<_> = found.into_iter().cloned().collect();
         let follows = is_cut && !filter.newest_first;
         let last = events.last().filter(|_| follows).map_or(kept.last, |(number, _)| *number);
-        let oldest = rings().map(|ring| ring.gone).max().unwrap_or_default() + 1;
+        let oldest = rings.iter().map(|ring| ring.gone).max().unwrap_or_default() + 1;
         Page { events, last, oldest, is_cut }
     }
 
