@@ -237,6 +237,17 @@ impl Buffer {
         self.log.next_group_at()
     }
 
+    /// When [`Buffer::flush`] is to be called for the note's sake ([`crate::spool::Log::note_due`]).
+    #[must_use]
+    pub const fn note_due(&self) -> Option<Monotonic> {
+        self.log.note_due()
+    }
+
+    /// Before it is put away ([`crate::spool::Log::write_note`]).
+    pub fn write_note(&mut self, disk: &mut impl Disk) {
+        self.log.write_note(disk);
+    }
+
     /// All groups up to this one are durable.
     #[must_use]
     pub fn durable(&self) -> u64 {

@@ -194,6 +194,7 @@ pub struct Core {
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
     group_timer: Option<TimerId>,
+    note_timer: Option<TimerId>,
     /// What the spool holds is taken up: before that there is nothing but its disk.
     started: bool,
     /// The log has done something since its numbers were read.
@@ -253,6 +254,7 @@ impl Core {
             session_timer: None,
             spool_timer: None,
             group_timer: None,
+            note_timer: None,
             started: false,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),

@@ -16,8 +16,8 @@ use crate::kafka::types::SinkId;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::{ShardMetric as M, SinkMetric};
 use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
-use crate::runtime::segment_path;
-use crate::spool::{AppendError, Completion, Disk, ReadError, RecoverError, RowSet};
+use crate::runtime::{note_path, segment_path};
+use crate::spool::{AppendError, Completion, Damage, Disk, ReadError, RecoverError, RowSet, What};
 
 use super::connection::Timer;
 use super::events::second;
@@ -201,6 +201,11 @@ impl Core {
         self.group_timer = None;
     }
 
+    /// The note beside the segments is due: the end of the turn writes it, or waits for the next time.
+    pub(super) const fn note_time(&mut self) {
+        self.note_timer = None;
+    }
+
     /// All that this turn has written down goes to the disk as one group, if none is under way.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
@@ -228,6 +233,11 @@ impl Core {
             && self.group_timer.is_none()
         {
             self.group_timer = Some(io.set_timer(at, Timer::Group.token()));
+        }
+        if let Some(at) = buffer.note_due()
+            && self.note_timer.is_none()
+        {
+            self.note_timer = Some(io.set_timer(at, Timer::Note.token()));
         }
         if std::mem::take(&mut self.spool_moved) || due {
             self.set_spool_numbers();
@@ -329,7 +339,11 @@ const fn lost_metric(kind: RecordKind) -> M {
 /// The event that says what is damaged in a folder of segments, and lost.
 pub(crate) fn damaged(event: Event, report: &Report, folder: &Path) -> Event {
     let of = |kind| report.lost.of(kind);
-    let file = report.first_segment().map(|segment| segment_path(folder, segment).display().to_string());
+    let file = match report.damage.first() {
+        Some(Damage { what: What::Note, .. }) => Some(note_path(folder)),
+        _ => report.first_segment().map(|segment| segment_path(folder, segment)),
+    };
+    let file = file.map(|file| file.display().to_string());
     let event = event.maybe(Field::File, file).with(Field::Records, report.lost_rows());
     let event = event.with(Field::Sessions, of(RecordKind::Session)).with(Field::Retained, of(RecordKind::Retained));
     let event = event.with(Field::Queued, of(RecordKind::Queued)).with(Field::Shared, of(RecordKind::Shared));
