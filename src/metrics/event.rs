@@ -292,7 +292,7 @@ fields! {
     SessionPresent, flag, session_present, "Whether the client goes on with a session that was kept.";
     UnknownRoles, text, unknown_roles, "Roles of its token that the configuration does not have.";
     Detail, text, detail, "What the network or TLS said.";
-    ConnectedMs, number, connected_ms, "How long it was connected, in milliseconds.";
+    ConnectedMs, number, connected_ms, "How long it was connected, in milliseconds, to a tenth of a second.";
     NewPeer, text, new_peer, "Address of the client that has taken the session over.";
     Rule, text, rule, "The rule that denies it, or that there is none that grants it.";
     Action, text, action, "What was done, or asked for.";
