@@ -66,7 +66,9 @@ struct Kept {
     last: u64,
     rings: [Ring; Class::COUNT],
     of_all: OfAll,
-    bounds: Bounds,
+    /// By the clock of the shards, and by that of the other threads.
+    of_shards: Bounds,
+    of_others: Bounds,
     left_out: u64,
 }
 
@@ -307,14 +309,23 @@ impl Journal {
 
     /// The same of something that others can cause: no more than shards may tell of it.
     pub fn say_of(&self, event: Event, of: impl Hash) {
-        let subject = Some(self.subject(event.kind, of));
-        self.say_bounded(event.about(subject));
+        let (subject, second) = (Some(self.subject(event.kind, of)), event.at_ms / 1_000);
+        let is_admitted = {
+            let mut kept = self.kept();
+            let is_admitted = kept.of_others.admit(event.kind, subject, second);
+            kept.left_out += u64::from(!is_admitted);
+            is_admitted
+        };
+        if is_admitted {
+            self.say(event);
+        }
     }
 
+    /// From a shard, if all together have not told too much.
     fn say_bounded(&self, event: Event) {
         let is_admitted = {
             let mut kept = self.kept();
-            let is_admitted = kept.bounds.admit(event.kind, event.subject, event.at_ms / 1_000);
+            let is_admitted = kept.of_shards.admit(event.kind, event.subject, event.second);
             kept.left_out += u64::from(!is_admitted);
             is_admitted
         };
@@ -429,7 +440,7 @@ impl Teller {
             self.suppressed += 1;
             return;
         }
-        self.journal.push(more(Event::now(kind).on(self.shard).about(subject)));
+        self.journal.push(more(Event::now(kind).on(self.shard).about(subject, second)));
     }
 
     /// A client has come or gone.
@@ -510,10 +521,8 @@ mod tests {
         let mut tellers: Vec<_> = (0..4).map(|shard| Teller::new(Arc::clone(&journal), shard)).collect();
         journal.say(Event::now(Kind::AdminAction));
         let mut denied = |client: usize, second| {
-            tellers[client % 4].tell_of(Kind::AclDenied, second, client, |mut event| {
-                event.at_ms = second * 1_000;
-                event.with(Field::Client, client.to_string())
-            });
+            tellers[client % 4]
+                .tell_of(Kind::AclDenied, second, client, |event| event.with(Field::Client, client.to_string()));
         };
         denied(99, 0);
         for second in 0..60 {
@@ -540,10 +549,7 @@ mod tests {
         for shard in 0..8 {
             let mut teller = Teller::new(Arc::clone(&journal), shard);
             (0..10).for_each(|client| {
-                teller.tell_of(Kind::AclDenied, 1, (shard, client), |mut event| {
-                    event.at_ms = 5_000;
-                    event
-                });
+                teller.tell_of(Kind::AclDenied, 1, (shard, client), |event| event);
             });
         }
         journal.collect();
