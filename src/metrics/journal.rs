@@ -117,10 +117,11 @@ impl Default for Bounds {
 impl Bounds {
     /// Whether one more may be told. The subject is looked at first: one that is told of all the time does not take the second of others.
     fn admit(&mut self, kind: Kind, subject: Option<u64>, second: u64) -> bool {
-        if self.second != second {
+        // One shard's clock may be a moment behind another's.
+        if second > self.second {
             (self.second, self.said) = (second, [0; Kind::COUNT]);
         }
-        if self.minute != second / 60 {
+        if second / 60 > self.minute {
             self.minute = second / 60;
             self.of.clear();
         }
