@@ -185,7 +185,9 @@ impl Service {
         let (tell, told) = channel();
         self.tell_all(|| {
             let tell = tell.clone();
-            let answer = Box::new(move |count| tell.send(count).unwrap_or_default());
+            let answer = Box::new(move |count| {
+                let _ = tell.send(count);
+            });
             Mail::WouldGo(Box::new(WouldGo { edge: edge.clone(), removed: removed.clone(), answer }))
         })?;
         let mut sum = 0;
