@@ -111,7 +111,8 @@ impl Buffer {
         let volatile = recovered.state.lanes().filter(|(_, lane)| lane.volatile);
         report.given_up = volatile.map(|(_, lane)| lane.rows()).sum();
         let written_ms = recovered.written_ms;
-        let cut: Vec<(u64, Box<str>, u64)> = recovered.state.cut_rows().map(|(cut, sink, rows)| (cut, sink.into(), rows)).collect();
+        let cut: Vec<(u64, Box<str>, u64)> =
+            recovered.state.cut_rows().map(|(cut, sink, rows)| (cut, sink.into(), rows)).collect();
         let mut log = Log::new(settings.log.clone(), recovered);
         let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {

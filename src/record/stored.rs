@@ -118,7 +118,8 @@ mod tests {
     #[test]
     fn a_set_of_rows_joins_its_runs_and_finds_them() {
         let run = |first, count| RowRun { first, count };
-        let mut set: RowSet = [(1, run(5, 2)), (1, run(0, 3)), (2, run(9, 1)), (1, run(3, 1)), (3, run(4, 0))].into_iter().collect();
+        let mut set: RowSet =
+            [(1, run(5, 2)), (1, run(0, 3)), (2, run(9, 1)), (1, run(3, 1)), (3, run(4, 0))].into_iter().collect();
         assert_eq!(set.lanes().collect::<Vec<_>>(), [(1, &[run(0, 4), run(5, 2)][..]), (2, &[run(9, 1)][..])]);
         assert_eq!(set.within(1, run(2, 4)).collect::<Vec<_>>(), [run(2, 2), run(5, 1)]);
         assert!(set.holds(1, 6) && !set.holds(1, 4) && !set.holds(1, 7) && !set.holds(3, 4));

@@ -81,8 +81,8 @@ pub(crate) use self::dead_letters::rfc3339;
 pub(crate) use self::queues::ForShare;
 pub(crate) use self::queues::{Kept, move_queue};
 pub(crate) use self::retained::topic as retained_topic;
-pub(crate) use self::sorted::{Sorted, Sorter};
 pub(crate) use self::settings::memory_of_shard;
+pub(crate) use self::sorted::{Sorted, Sorter};
 pub(crate) use self::spool::{damaged, refusal};
 
 use std::collections::HashMap;

@@ -225,7 +225,8 @@ impl Reservation<'_> {
             self.outlets.workspace.needs[cluster] += bytes;
             self.outlets.workspace.sinks.push(Reserved { sink, to });
         }
-        self.outlets.workspace.is_settled = is_settled && waits.is_none() && self.outlets.workspace.passed_over.is_empty();
+        self.outlets.workspace.is_settled =
+            is_settled && waits.is_none() && self.outlets.workspace.passed_over.is_empty();
         waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
     }
 

@@ -188,6 +188,9 @@ fn finding_f8_inspect_tells_what_is_there_by_kind() {
     assert!(service.terminate().success(), "{}", service.log());
     let output = program().args(["spool", "inspect"]).arg(service.dir().join("data/spool")).output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(said.contains("find 0 records not known to be in Kafka, and 1 session, 20 messages for kept sessions"), "{said}");
+    assert!(
+        said.contains("find 0 records not known to be in Kafka, and 1 session, 20 messages for kept sessions"),
+        "{said}"
+    );
     assert!(!said.contains("- sink a"), "{said}");
 }

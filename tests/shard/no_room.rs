@@ -7,9 +7,9 @@ use forebay::metrics::spec::{RefusalReason, ShardMetric, SinkMetric};
 use forebay::mqtt::packet::{Packet, Version};
 use forebay::runtime::seam::ConnId;
 
+use super::spooled;
 use super::subscribe::{self, heard};
 use super::world::{World, layout};
-use super::spooled;
 
 /// A sink for everything with little memory, and one at another cluster that has more.
 const TWO: &str = r##"

@@ -7,9 +7,9 @@ use forebay::metrics::event::Kind;
 use forebay::metrics::spec::SinkMetric;
 use forebay::runtime::seam::ConnId;
 
-use super::{seeds, spooled};
 use super::spool::acked;
 use super::world::{World, publish};
+use super::{seeds, spooled};
 
 /// What Kafka does before it goes away.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +45,8 @@ impl Plan {
         let segments = mib / segment.unwrap_or(1);
         let share = rng.bool().then(|| rng.u64((100 / (segments - 4) + 1).min(90)..=100));
         let spill_after = rng.bool().then_some("1MiB");
-        let line = |key: &str, value: Option<String>| value.map_or_else(String::new, |value| format!("{key} = {value}\n"));
+        let line =
+            |key: &str, value: Option<String>| value.map_or_else(String::new, |value| format!("{key} = {value}\n"));
         let mut config = format!(
             "[service]\nshards = 1\n[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\nbuffer_bytes = \"{}MiB\"\n[spool]\nbytes_max = \
              \"{mib}MiB\"\nwhen_full = \"drop-oldest\"\nsync_interval = \"0ms\"\n{}{}",
@@ -95,7 +96,10 @@ fn publish_all(world: &mut World, device: ConnId, numbers: std::ops::Range<u32>,
             }
             world.advance(Duration::from_millis(10));
         }
-        let numbers = |sink| [SinkMetric::SpoolBytes, SinkMetric::SpoolBytesMax, SinkMetric::DroppedOldest, SinkMetric::BufferedRows].map(|of| world.sink_number(sink, of));
+        let numbers = |sink| {
+            [SinkMetric::SpoolBytes, SinkMetric::SpoolBytesMax, SinkMetric::DroppedOldest, SinkMetric::BufferedRows]
+                .map(|of| world.sink_number(sink, of))
+        };
         let sinks: Vec<_> = (0..world.config().sinks.len()).map(numbers).collect();
         assert!(!world.table.wire(device).paused, "row {number} waits for ever, sinks {sinks:?}: {what}");
     }
@@ -146,7 +150,8 @@ fn run(seed: u64) {
         there.sort_unstable();
         there.dedup();
         let counted = before[sink] + dropped(&world, sink);
-        let missing: Vec<u32> = (0..plan.first + plan.rest).filter(|number| there.binary_search(number).is_err()).collect();
+        let missing: Vec<u32> =
+            (0..plan.first + plan.rest).filter(|number| there.binary_search(number).is_err()).collect();
         let in_memory = plan.power_cut && plan.config.contains("hybrid");
         if !in_memory {
             assert_eq!(missing.len() as u64, counted, "{what}: sink {sink}: each is in Kafka or counted");
@@ -155,7 +160,8 @@ fn run(seed: u64) {
         let last = missing.last().copied().unwrap_or(0);
         let older = there.iter().filter(|number| **number >= plan.first && **number < last).count();
         assert_eq!(older, 0, "{what}: sink {sink}: kept, and older than what went, {last}");
-        let kept = (there.len() as u32 - there.partition_point(|number| *number < last) as u32) as usize * plan.row_bytes;
+        let kept =
+            (there.len() as u32 - there.partition_point(|number| *number < last) as u32) as usize * plan.row_bytes;
         println!("seed {seed} sink {sink}: {kept} bytes kept of {}, {counted} went", plan.bytes_max);
     }
 }

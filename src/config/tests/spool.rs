@@ -71,10 +71,14 @@ fn it_is_below_the_data_directory() {
 #[test]
 fn finding_f5_drop_oldest_is_refused_where_batches_could_fill_the_room() {
     let sinks = |count: usize| -> String {
-        let sink = |n| format!("[[sink]]\nname='s{n}'\nfilters='#'\ntopic='t{n}'\nbatch_bytes='64KiB'\nrecord_bytes_max='64KiB'\n");
+        let sink = |n| {
+            format!("[[sink]]\nname='s{n}'\nfilters='#'\ntopic='t{n}'\nbatch_bytes='64KiB'\nrecord_bytes_max='64KiB'\n")
+        };
         (0..count).map(sink).collect()
     };
-    let text = |count, keys: &str| format!("[service]\nshards=1\n[embedded]\n{}[spool]\nbytes_max='8MiB'\n{keys}", sinks(count));
+    let text = |count, keys: &str| {
+        format!("[service]\nshards=1\n[embedded]\n{}[spool]\nbytes_max='8MiB'\n{keys}", sinks(count))
+    };
     let drops = "when_full='drop-oldest'";
     assert_eq!(good(&text(16, drops)).spool.unwrap().room(), 4 << 20);
     good(&text(17, ""));

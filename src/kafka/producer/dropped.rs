@@ -119,7 +119,8 @@ impl Producer {
         from: usize,
         (rows, behind): (&RowSet, bool),
     ) -> u64 {
-        let is_hit = |batch: &Batch| batch.in_log.numbers.runs().any(|(lane, run)| rows.within(lane, run).next().is_some());
+        let is_hit =
+            |batch: &Batch| batch.in_log.numbers.runs().any(|(lane, run)| rows.within(lane, run).next().is_some());
         let is_hit = |batch: &Batch| batch.may_lose_rows() && is_hit(batch);
         let last = if behind { queue.len() } else { queue.iter().rposition(is_hit).map_or(0, |last| last + 1) };
         let mut dropped = 0;

@@ -122,9 +122,8 @@ impl Hand {
     /// The first rows of a lane that are in the log alone, up to the last.
     pub(crate) fn on_disk(&self, lane: u64) -> Option<RowRun> {
         let topics = self.producer.topics.iter();
-        let mut backlogs = topics.flat_map(|topic| {
-            topic.partitions.iter().filter_map(Partition::backlog).chain(&topic.unplaced.backlogs)
-        });
+        let mut backlogs = topics
+            .flat_map(|topic| topic.partitions.iter().filter_map(Partition::backlog).chain(&topic.unplaced.backlogs));
         let backlog = backlogs.find(|backlog| backlog.lane == lane)?;
         Some(RowRun { first: backlog.unread()?, count: backlog.end - backlog.next })
     }
