@@ -164,6 +164,12 @@ impl Buffer {
         self.room.freed
     }
 
+    /// Whether there will be more room without anything being done.
+    #[must_use]
+    pub fn is_freeing(&self) -> bool {
+        self.log.is_freeing()
+    }
+
     /// `drop-oldest`: ends the oldest of these rows ([`crate::kafka::producer::Producer::droppable`]). Returns which.
     pub fn drop_oldest(&mut self, allowed: &RowSet) -> RowSet {
         self.log.drop_oldest(allowed).unwrap_or_default()

@@ -396,7 +396,8 @@ impl Outlets {
         }
         // Room comes back when a segment is free, some turns later.
         let (freed, last) = (buffer.freed(), &mut self.full.dropped);
-        if last.is_some_and(|(at, before)| before == freed && now.since(at) < DROP_AGAIN) {
+        let is_coming = |before: u64| before == freed || buffer.is_freeing();
+        if last.is_some_and(|(at, before)| is_coming(before) && now.since(at) < DROP_AGAIN) {
             return;
         }
         *last = Some((now, freed));

@@ -103,6 +103,12 @@ impl Log {
         Ok(())
     }
 
+    /// Whether what was dropped has yet to be durable, or segments in which nothing lives have yet to be deleted: there will be more room.
+    #[must_use]
+    pub fn is_freeing(&self) -> bool {
+        self.dropping > self.durable || self.emptied || !self.freeing.is_empty()
+    }
+
     /// `drop-oldest`: of these rows, ends those that stand in the oldest segment that has any, and of the same lanes what has lower
     /// numbers and was moved out of it. Returns what was dropped; nothing while what was dropped before is not durable, nor what does not
     /// fit into the group. For the room to come back, what else is in that segment may have to be moved.

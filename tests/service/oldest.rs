@@ -52,8 +52,8 @@ fn finding_f5_a_spool_of_80_mib_takes_6000_messages_of_20_kb_and_keeps_the_newes
     numbers.sort_unstable();
     let expected: Vec<u64> = (dropped + 1..=u64::from(MESSAGES)).collect();
     assert_eq!(numbers, expected, "the newest, and all of them");
-    // Half of the room at least was in use.
-    assert!(numbers.len() as u64 * 20_000 > 18 << 20, "{} kept", numbers.len());
+    // Room comes back by segments, of which four are for rows.
+    assert!(numbers.len() as u64 * 20_000 > 12 << 20, "{} kept", numbers.len());
     assert_eq!(metric(&service, "sink_records_out_total{result=\"dropped_oldest\"}"), dropped);
     log.stop();
 }

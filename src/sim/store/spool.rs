@@ -93,7 +93,8 @@ impl Spool {
             return RowSet::default();
         }
         let freed = self.buffer.freed();
-        if self.dropped.is_some_and(|(at, before)| before == freed && now.since(at) < DROP_AGAIN) {
+        let is_coming = |before: u64| before == freed || self.buffer.is_freeing();
+        if self.dropped.is_some_and(|(at, before)| is_coming(before) && now.since(at) < DROP_AGAIN) {
             return RowSet::default();
         }
         self.dropped = Some((now, freed));
