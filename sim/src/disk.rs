@@ -8,6 +8,9 @@ use std::rc::Rc;
 
 use forebay::runtime::seam::{SegmentEvent, Segments};
 
+/// The segments of a shard, number and bytes, and the note beside them.
+pub type Folder = (Vec<(u64, Vec<u8>)>, Option<Vec<u8>>);
+
 const PAGE: u64 = 4096;
 const SECTOR: u64 = 512;
 /// Bytes that are fetched at once.
@@ -155,7 +158,7 @@ impl Disk {
 
     /// A disk with these segments and this note, all on the platter.
     #[must_use]
-    pub fn with((segments, note): (Vec<(u64, Vec<u8>)>, Option<Vec<u8>>), rng: fastrand::Rng) -> Self {
+    pub fn with((segments, note): Folder, rng: fastrand::Rng) -> Self {
         let mut disk = Self::new(rng);
         (disk.earlier_note, disk.note) = (note.clone(), note);
         for (segment, bytes) in segments {

@@ -11,7 +11,7 @@ use forebay::runtime::seam::Segments as _;
 use forebay::runtime::{note_path, read_note, segment_path, segments_in, write_note};
 use tempfile::TempDir;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Folder};
 use crate::time::stream;
 use crate::world::World;
 
@@ -49,7 +49,7 @@ impl DataDir {
     }
 
     /// The segments of a shard, number and bytes, and the note beside them.
-    fn read(&self, shard: usize) -> (Vec<(u64, Vec<u8>)>, Option<Vec<u8>>) {
+    fn read(&self, shard: usize) -> Folder {
         let folder = self.folder(shard);
         let found = segments_in(&folder).expect("a folder for each shard");
         let read = |(number, _)| (number, fs::read(segment_path(&folder, number)).expect("read"));
