@@ -390,6 +390,8 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "name": of.name,
         "kafka": config.clusters[of.cluster].name,
         "filters": of.filters,
+        "exclude": of.exclude,
+        "fallback": of.fallback,
         "topic": template(&of.topic),
         "key": of.key.as_ref().map_or_else(String::new, template),
         // It is replaced by the JSON object.
@@ -398,6 +400,9 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
             ValueFormat::Raw => "raw",
             ValueFormat::Json => "json",
         },
+        "empty_payload": if of.empty_is_null { "null" } else { "value" },
+        "timestamp": of.timestamp.as_ref().map(|time| template(&time.template)),
+        "timestamp_unit": of.timestamp.as_ref().map(|time| time.unit.as_str()),
         "headers": headers.collect::<Map<_, _>>(),
         "properties": of.properties,
         "user_property_prefix": of.user_property_prefix,

@@ -328,8 +328,27 @@ impl Change {
             };
         }
         keys!(waiting, false, cluster, buffer, acknowledge, acks, partitioner, dead_letters);
-        keys!(applied, true, filters, topic, key, value, value_format, headers, properties, metadata);
+        keys!(
+            applied,
+            true,
+            filters,
+            exclude,
+            fallback,
+            topic,
+            key,
+            value,
+            value_format,
+            headers,
+            properties,
+            metadata
+        );
         keys!(applied, true, user_property_prefix);
+        if known.empty_is_null != wanted.empty_is_null {
+            applied.push("empty_payload");
+            known.empty_is_null = wanted.empty_is_null;
+        }
+        // With its unit.
+        keys!(applied, true, timestamp);
         keys!(applied, true, compression, compression_level, linger, max_inflight, expire_after, paused);
         keys!(applied, true, unknown_topic_timeout);
         if fits {

@@ -8,7 +8,7 @@ use super::keys::{self, Absent, Key, Kind, Section};
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 48] = [
+const SHOWN: [(&str, &str); 50] = [
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("control.tls.cert_file", "\"/etc/forebay/control.pem\""),
     ("control.tls.key_file", "\"/etc/forebay/control.key\""),
@@ -53,6 +53,8 @@ const SHOWN: [(&str, &str); 48] = [
     ("sink.name", "\"telemetry\""),
     ("sink.kafka", "\"main\""),
     ("sink.filters", "[\"telemetry/#\"]"),
+    ("sink.exclude", "[\"telemetry/debug/#\"]"),
+    ("sink.timestamp", "\"${payload.ts}\""),
     ("sink.topic", "\"telemetry\""),
     ("sink.dead_letters_topic", "\"telemetry-dead\""),
     ("sink.dead_letters_file", "\"./forebay-data/telemetry-dead.jsonl\""),

@@ -12,6 +12,7 @@ use crate::address::Network;
 use crate::limits::{RECIPIENTS_MANY, WIDE_COPIES_ALONE, WIDE_COPIES_PER_TURN};
 use crate::listener::proxy::Expect;
 use crate::rule::template::Template;
+use crate::rule::time::RecordTime;
 use crate::runtime::Bind;
 use crate::runtime::seam::ListenerId;
 use crate::secure::{self, sasl::Credentials};
@@ -357,6 +358,10 @@ pub struct Sink {
     pub cluster: usize,
     /// MQTT topic filters, valid, at least one.
     pub filters: Vec<String>,
+    /// Filters of topics that it does not take all the same; valid.
+    pub exclude: Vec<String>,
+    /// It takes only what no other sink takes.
+    pub fallback: bool,
     /// Kafka topic. A literal one is a legal name; what a template renders has to be checked with
     /// [`crate::kafka::topic_name::kafka_topic`].
     pub topic: Template,
@@ -366,6 +371,10 @@ pub struct Sink {
     pub value: Template,
     /// What the record value is.
     pub value_format: ValueFormat,
+    /// Whether the record value of an empty payload is null, whatever the two say.
+    pub empty_is_null: bool,
+    /// The record's time; `None`: that of receipt.
+    pub timestamp: Option<RecordTime>,
     /// Record headers, in the order of the file.
     pub headers: Vec<(String, Template)>,
     /// Whether MQTT 5 properties other than user properties become record headers, too.

@@ -3,4 +3,5 @@
 pub mod envelope;
 mod json;
 pub mod template;
+pub mod time;
 mod variable;
