@@ -21,7 +21,7 @@ use super::spec::{Kind as Shape, Spec};
 use crate::limits::{EVENTS_KEPT_MAX, EVENTS_PER_KIND_PER_S, EVENTS_QUEUED_MAX};
 
 /// The journal's own numbers.
-pub const JOURNAL: [Spec; 3] = [
+pub const JOURNAL: [Spec; 4] = [
     Spec {
         name: "events",
         label: None,
@@ -35,6 +35,12 @@ pub const JOURNAL: [Spec; 3] = [
         kind: Shape::Counter,
     },
     Spec { name: "events_stored", label: None, help: "Events that `/api/v1/events` can show.", kind: Shape::Gauge },
+    Spec {
+        name: "reload_failures",
+        label: None,
+        help: "Events `reload_failed`: the configuration, or a file that it names, has changed and cannot be used.",
+        kind: Shape::Counter,
+    },
 ];
 
 /// See the module.
@@ -42,6 +48,7 @@ pub const JOURNAL: [Spec; 3] = [
 pub struct Journal {
     queue: ArrayQueue<Event>,
     dropped: AtomicU64,
+    failed_reloads: AtomicU64,
     ring: Mutex<Ring>,
     /// Who calls [`Journal::collect`], and sleeps while there is nothing.
     collector: OnceLock<Thread>,
@@ -114,8 +121,9 @@ pub struct Page {
 
 impl Default for Journal {
     fn default() -> Self {
-        let (queue, dropped) = (ArrayQueue::new(EVENTS_QUEUED_MAX), AtomicU64::new(0));
-        Self { queue, dropped, ring: Mutex::default(), collector: OnceLock::new() }
+        let (dropped, failed_reloads) = (AtomicU64::new(0), AtomicU64::new(0));
+        let queue = ArrayQueue::new(EVENTS_QUEUED_MAX);
+        Self { queue, dropped, failed_reloads, ring: Mutex::default(), collector: OnceLock::new() }
     }
 }
 
@@ -139,6 +147,9 @@ impl Journal {
     /// From an ordinary thread: at once.
     pub fn say(&self, event: Event) {
         event.log();
+        if event.kind == Kind::ReloadFailed {
+            self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        }
         let mut ring = self.ring();
         ring.next += 1;
         if ring.kept.len() >= EVENTS_KEPT_MAX {
@@ -197,7 +208,8 @@ impl Extra for Journal {
             let ring = self.ring();
             (ring.next, ring.kept.len() as u64)
         };
-        JOURNAL.iter().zip([said, self.dropped(), kept]).map(|(spec, value)| Number::of(spec, value)).collect()
+        let failed = self.failed_reloads.load(Ordering::Relaxed);
+        JOURNAL.iter().zip([said, self.dropped(), kept, failed]).map(|(spec, value)| Number::of(spec, value)).collect()
     }
 }
 
@@ -341,6 +353,9 @@ mod tests {
         assert!(journal.dropped() > 0);
         journal.collect();
         let numbers: Vec<u64> = journal.read().iter().map(|number| number.value as u64).collect();
-        assert_eq!(numbers, [EVENTS_QUEUED_MAX as u64, journal.dropped(), EVENTS_KEPT_MAX as u64]);
+        assert_eq!(numbers, [EVENTS_QUEUED_MAX as u64, journal.dropped(), EVENTS_KEPT_MAX as u64, 0]);
+        // Finding F14: what an alert goes by.
+        [Kind::ReloadFailed, Kind::Reloaded].into_iter().for_each(|kind| journal.say(Event::now(kind)));
+        assert_eq!(journal.read()[3].value as u64, 1);
     }
 }
