@@ -39,6 +39,7 @@ mod limits;
 mod listeners;
 #[path = "../malformed/mod.rs"]
 mod malformed;
+mod migrating;
 mod modes;
 mod operators;
 mod overrides;
