@@ -102,7 +102,7 @@ impl SinkPlan {
     fn would_take(&self, topic: &str) -> bool {
         let last = topic.rsplit('/').next().unwrap_or_default();
         let matches = if self.last_level.is_empty() { last != NO_SINK } else { last == self.last_level };
-        matches && self.choice != Choice::Excludes(last)
+        matches && !matches!(self.choice, Choice::Excludes(excluded) if excluded == last)
     }
 
     /// The Kafka topic of a message.

@@ -2,6 +2,7 @@
 
 pub mod envelope;
 mod json;
+pub mod members;
 pub mod template;
 pub mod time;
 mod variable;

@@ -145,6 +145,8 @@ pub enum Absent {
         /// Whether the payload has a part in it.
         in_payload: bool,
     },
+    /// What headers are to be made of is neither an object nor a list of pairs.
+    Headers,
 }
 
 /// A variable's bytes for one message.

@@ -7,6 +7,7 @@ mod answer_timeout;
 mod broker;
 mod conformance;
 mod conformance_flow;
+mod connections;
 mod contract;
 mod costs;
 mod cut;
