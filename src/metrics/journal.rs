@@ -28,7 +28,7 @@ use crate::limits::{
 };
 
 /// The journal's own numbers.
-pub const JOURNAL: [Spec; 4] = [
+pub const JOURNAL: [Spec; 5] = [
     Spec { name: "events", label: None, help: "Events kept for `/api/v1/events`.", kind: Shape::Counter },
     Spec {
         name: "events_dropped",
@@ -43,6 +43,12 @@ pub const JOURNAL: [Spec; 4] = [
         kind: Shape::Counter,
     },
     Spec { name: "events_stored", label: None, help: "Events that `/api/v1/events` can show.", kind: Shape::Gauge },
+    Spec {
+        name: "reload_failures",
+        label: None,
+        help: "Events `reload_failed`: the configuration, or a file that it names, has changed and cannot be used.",
+        kind: Shape::Counter,
+    },
 ];
 
 /// See the module.
@@ -53,6 +59,7 @@ pub struct Journal {
     /// Events that are over, for their memory.
     over: ArrayQueue<Event>,
     dropped: AtomicU64,
+    failed_reloads: AtomicU64,
     kept: Mutex<Kept>,
     /// Who calls [`Journal::collect`], and sleeps while there is nothing.
     collector: OnceLock<Thread>,
@@ -244,6 +251,7 @@ impl Default for Journal {
             connections: queue(),
             over: queue(),
             dropped: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
             kept: Mutex::default(),
             collector: OnceLock::new(),
             hasher: RandomState::default(),
@@ -302,6 +310,9 @@ impl Journal {
     /// From an ordinary thread: at once.
     pub fn say(&self, event: Event) {
         event.log();
+        if event.kind == Kind::ReloadFailed {
+            self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        }
         let over = self.kept().add(event);
         if let Some(over) = over.filter(|over| over.kind.spec().class == Class::Connection) {
             self.is_over(over);
@@ -403,7 +414,8 @@ impl Extra for Journal {
             let kept = self.kept();
             (kept.last, kept.left_out, kept.stored() as u64)
         };
-        let values = [said, self.dropped(), left_out, stored];
+        let failed = self.failed_reloads.load(Ordering::Relaxed);
+        let values = [said, self.dropped(), left_out, stored, failed];
         JOURNAL.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
     }
 }
@@ -631,7 +643,10 @@ mod tests {
         assert!(journal.dropped() > 0);
         journal.collect();
         let numbers: Vec<u64> = journal.read().iter().map(|number| number.value as u64).collect();
-        let [said, dropped, left_out, stored] = numbers[..] else { panic!("{numbers:?}") };
-        assert_eq!((said + left_out, dropped, stored), (EVENTS_QUEUED_MAX as u64, journal.dropped(), said));
+        let [said, dropped, left_out, stored, failed] = numbers[..] else { panic!("{numbers:?}") };
+        assert_eq!((said + left_out, dropped, stored, failed), (EVENTS_QUEUED_MAX as u64, journal.dropped(), said, 0));
+        // Finding F14: what an alert goes by.
+        [Kind::ReloadFailed, Kind::Reloaded].into_iter().for_each(|kind| journal.say(Event::now(kind)));
+        assert_eq!(journal.read()[4].value as u64, 1);
     }
 }

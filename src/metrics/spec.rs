@@ -287,6 +287,7 @@ table!(
     RefusalReason, REFUSALS, [
     UserPropertyMissing, Counter, "user_property_missing", "A template asks for a user property that the message does not have.";
     PayloadFieldMissing, Counter, "payload_field_missing", "A template asks for a field that the payload does not have.";
+    TimestampInvalid, Counter, "timestamp_invalid", "What `timestamp` makes of the message is no time, or more than an hour ahead.";
     HeadersInvalid, Counter, "headers_invalid", "`headers_from` yields something that is neither an object nor a list of pairs.";
     TooLarge, Counter, "too_large", "The record is larger than `record_bytes_max`.";
     TopicInvalid, Counter, "topic_invalid", "The rendered name is not a valid Kafka topic name.";

@@ -376,7 +376,8 @@ impl Reservation<'_> {
             let topic = asked.topic.bytes(&plan.topic, message, &work.rendered).unwrap_or_default();
             let key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
             // It was asked whether it can be rendered.
-            let value = plan.value(message, &mut work.value).unwrap_or_default();
+            let value = plan.value(message, &mut work.value).unwrap_or(Some(&[]));
+            let timestamp = plan.time(message).ok().flatten().unwrap_or(timestamp);
             let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
             let target = Target { sink: plan.sink, topic, known: asked.known, hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);
@@ -386,7 +387,7 @@ impl Reservation<'_> {
             let promise = &mut work.promises[plan.cluster];
             // Compiled for rows without headers as well.
             if plan.is_bare(message) {
-                let row = Row { key, value: Some(value), headers: std::iter::empty(), timestamp };
+                let row = Row { key, value, headers: std::iter::empty(), timestamp };
                 upstream.producer.take(&target, row, owner, terms, (promise, now));
             } else {
                 work.headers.clear();
@@ -395,7 +396,7 @@ impl Reservation<'_> {
                     outlets.headers_left_out[usize::from(*sink)] += ranges.left_out;
                 }
                 let headers = plan.headers(message, &work.headers, &ranges);
-                let row = Row { key, value: Some(value), headers, timestamp };
+                let row = Row { key, value, headers, timestamp };
                 upstream.producer.take(&target, row, owner, terms, (promise, now));
             }
             upstream.busy = true;

@@ -13,6 +13,8 @@ use crate::record::murmur2::murmur2;
 use crate::rule::envelope::Envelope;
 use crate::rule::members::{Bound, HeadersFrom};
 use crate::rule::template::{Absent, MessageContext, Template};
+use crate::rule::time::RecordTime;
+use crate::runtime::seam::WallMs;
 
 use super::dead_letters::DeadPlan;
 use super::members::{Members, Role};
@@ -62,9 +64,9 @@ pub(super) struct Plan {
     pub(super) by_client: bool,
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
-    value: Template,
-    /// In the place of `value`: the message as a JSON object.
-    envelope: Option<Envelope>,
+    value: Value,
+    /// What the time of its records is, where it is not that of receipt.
+    time: Option<Box<RecordTime>>,
     pub(super) headers: Vec<(String, Template)>,
     /// More of them, with names of the message's own.
     headers_from: Option<HeadersFrom>,
@@ -77,6 +79,22 @@ pub(super) struct Plan {
     /// Whether a message of QoS 0 that finds no room goes to all other destinations, and not here.
     drops_qos0: bool,
     pub(super) dead: Option<DeadPlan>,
+}
+
+/// What the value of a record is.
+#[derive(Debug)]
+struct Value {
+    template: Template,
+    /// In the place of the template: the message as a JSON object.
+    envelope: Option<Envelope>,
+    /// Whether that of an empty payload is null, whatever else is said.
+    empty_is_null: bool,
+}
+
+impl Value {
+    fn is_null(&self, message: &Message<'_>) -> bool {
+        self.empty_is_null && message.payload.is_empty()
+    }
 }
 
 impl Plan {
@@ -97,8 +115,12 @@ impl Plan {
             by_client: sink.partitioner == Partitioner::Client,
             topic: sink.topic.clone(),
             key: sink.key.clone(),
-            value: sink.value.clone(),
-            envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
+            value: Value {
+                template: sink.value.clone(),
+                envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
+                empty_is_null: sink.empty_is_null,
+            },
+            time: sink.timestamp.clone().map(Box::new),
             headers: sink.headers.clone(),
             headers_from: sink.headers_from.clone(),
             properties: sink.properties,
@@ -124,8 +146,11 @@ impl Plan {
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.
     ///
     /// # Errors
-    /// What the value asks for and the message does not have, or what is in the place of headers.
+    /// What the value or the time asks for and the message does not have, or what is in the place of headers.
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
+        if let Some(time) = &self.time {
+            self.time_of(time, message)?;
+        }
         if let Some(from) = &self.headers_from {
             from.bound(message)?;
         }
@@ -133,9 +158,29 @@ impl Plan {
     }
 
     pub(super) fn value_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
-        match &self.envelope {
-            None => self.value.bytes_max(message),
-            Some(envelope) => Ok(envelope.bytes_max(message)),
+        match &self.value {
+            value if value.is_null(message) => Ok(0),
+            Value { envelope: None, template, .. } => template.bytes_max(message),
+            Value { envelope: Some(envelope), .. } => Ok(envelope.bytes_max(message)),
+        }
+    }
+
+    /// The time of a message's record that the message says; `None`: it is that of receipt.
+    ///
+    /// # Errors
+    /// What it asks for and the message does not have.
+    #[inline]
+    pub(super) fn time(&self, message: &Message<'_>) -> Result<Option<WallMs>, Absent> {
+        self.time.as_ref().map_or(Ok(None), |time| self.time_of(time, message))
+    }
+
+    #[inline(never)]
+    fn time_of(&self, time: &RecordTime, message: &Message<'_>) -> Result<Option<WallMs>, Absent> {
+        match time.of(message) {
+            Ok(ms) => Ok(Some(WallMs(ms))),
+            // What says that something is gone need not say when.
+            Err(_) if self.value.is_null(message) => Ok(None),
+            Err(absent) => Err(absent),
         }
     }
 
@@ -180,15 +225,22 @@ impl Plan {
         hashed.map(|bytes| murmur2(bytes).cast_unsigned())
     }
 
-    /// The record's value, lent where it is there already, else made in `scratch`.
+    /// The record's value, lent where it is there already, else made in `scratch`; `None` is Kafka's null.
     ///
     /// # Errors
     /// What it asks for and the message does not have.
-    pub(super) fn value<'a>(&'a self, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
-        let Some(envelope) = &self.envelope else { return self.value.value(message, scratch) };
+    pub(super) fn value<'a>(
+        &'a self,
+        message: &Message<'a>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, Absent> {
+        if self.value.is_null(message) {
+            return Ok(None);
+        }
+        let Some(envelope) = &self.value.envelope else { return self.value.template.value(message, scratch).map(Some) };
         scratch.clear();
         envelope.write(message, scratch);
-        Ok(scratch)
+        Ok(Some(scratch))
     }
 
     /// Whether the record of a message has no headers: most have none.
@@ -475,6 +527,25 @@ mod tests {
             assert_eq!(headers(&prefixed, &message(sent.as_properties())).len(), 1);
         }
         assert!(headers(&plan(""), &message(Properties::EMPTY)).is_empty());
+    }
+
+    #[test]
+    fn finding_k15_an_empty_payload_may_be_null_and_a_time_may_come_from_the_message() {
+        let keys = "value = '${payload.v}'\nempty_payload = 'null'\ntimestamp = '${payload.ts}'\ntimestamp_unit = 's'";
+        let (of, mut scratch) = (plan(keys), Vec::new());
+        let empty = Message { payload: b"", ..message(Properties::EMPTY) };
+        assert_eq!(of.value(&empty, &mut scratch), Ok(None));
+        assert_eq!((of.value_bytes_max(&empty), of.time(&empty)), (Ok(0), Ok(None)));
+        assert!(of.row_bytes_max(&empty).is_ok());
+        let full = Message { payload: br#"{"v":5,"ts":7}"#, ..empty };
+        assert_eq!(of.value(&full, &mut scratch), Ok(Some(&b"5"[..])));
+        assert_eq!(of.time(&full), Ok(Some(WallMs(7_000))));
+        let bad = Message { payload: br#"{"v":5,"ts":"x"}"#, ..empty };
+        assert_eq!(of.row_bytes_max(&bad), Err(Absent::Time { in_payload: true }));
+        let json = plan("value_format = 'json'\nempty_payload = 'null'");
+        assert_eq!((json.value(&empty, &mut scratch), json.value_bytes_max(&empty)), (Ok(None), Ok(0)));
+        let plain = plan("");
+        assert_eq!((plain.value(&empty, &mut scratch), plain.time(&full)), (Ok(Some(&b""[..])), Ok(None)));
     }
 
     #[test]

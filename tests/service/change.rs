@@ -304,6 +304,27 @@ fn a_sink_can_be_tried_on_a_message() {
     let missing = json!({ "topic": "site/b", "payload": "{}" });
     let tried = change(&service, "POST", "sinks/t/test", &json!({ "message": missing }));
     assert!(tried.1["refused"].as_str().is_some_and(|why| why.starts_with("value asks for")), "{tried:?}");
+    // Finding K15: what another sink takes does not go to one with `fallback`.
+    let rest = json!({ "filters": "#", "topic": "r", "fallback": true, "timestamp": "${payload.ts}", "empty_payload": "null" });
+    let at = |topic: &str, payload: &str| json!({ "message": { "topic": topic, "payload": payload }, "sink": rest });
+    for (topic, payload, matches, timestamp, refused) in [
+        ("site/b/x", "{\"ts\": 5}", false, json!(5), Value::Null),
+        ("yard", "{\"ts\": 5}", true, json!(5), Value::Null),
+        (
+            "yard",
+            "{\"ts\": []}",
+            true,
+            Value::Null,
+            json!("timestamp is no number, before 1970, or more than an hour ahead"),
+        ),
+    ] {
+        let (status, tried) = change(&service, "POST", "sinks/new/test", &at(topic, payload));
+        assert_eq!((status, &tried["matches"]), (200, &json!(matches)), "{tried:?}");
+        assert_eq!((&tried["timestamp"], &tried["refused"]), (&timestamp, &refused));
+    }
+    let (_, gone) = change(&service, "POST", "sinks/new/test", &at("yard", ""));
+    assert_eq!((&gone["value"], &gone["refused"]), (&Value::Null, &Value::Null), "{gone:?}");
+    assert!(gone["timestamp"].as_i64().is_some_and(|ms| ms > 1_600_000_000_000), "{gone:?}");
     let wrong = json!({ "message": missing, "sink": { "value": "${nothing}" } });
     assert_eq!(change(&service, "POST", "sinks/t/test", &wrong).0, 422);
     assert_eq!(change(&service, "POST", "sinks/u/test", &json!({ "message": missing })).0, 404);

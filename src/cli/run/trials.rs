@@ -57,8 +57,8 @@ impl Trials for ByMainThread {
         let wanted = sink.clone();
         self.would_be(config::Part::Sink, sink, keys, move |config| {
             answer(config.and_then(|config| {
-                let sink = config.sinks.iter().find(|sink| sink.name == wanted);
-                let sink = sink.ok_or_else(|| unknown("sink", &wanted))?;
+                let place = config.sinks.iter().position(|sink| sink.name == wanted);
+                let place = place.ok_or_else(|| unknown("sink", &wanted))?;
                 let payload = message.payload().map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
                 let mut properties = PropertyBuf::default();
                 properties.extend(message.content_type.as_deref().map(Property::ContentType));
@@ -76,7 +76,7 @@ impl Trials for ByMainThread {
                     timestamp_ms: now_ms(),
                     properties: properties.as_properties(),
                 };
-                Ok(shown(try_message(sink, &context)))
+                Ok(shown(try_message(&config, place, &context)))
             }));
         })
     }
@@ -87,13 +87,14 @@ fn unknown(part: &str, name: &str) -> ReloadRefused {
 }
 
 fn shown(trial: Trial) -> MessageTrial {
-    let Trial { matches, refused, topic, key, value, headers } = trial;
+    let Trial { matches, refused, topic, key, value, timestamp, headers } = trial;
     let header = |(name, value): (Vec<u8>, Vec<u8>)| Header {
         name: String::from_utf8_lossy(&name).into_owned(),
         value: Content::from(value),
     };
     let (key, value) = (key.map(Content::from), value.map(Content::from));
-    MessageTrial { matches, refused, topic, key, value, headers: headers.into_iter().map(header).collect() }
+    let headers = headers.into_iter().map(header).collect();
+    MessageTrial { matches, refused, topic, key, value, timestamp, headers }
 }
 
 /// Each bootstrap broker, one after the other.

@@ -207,6 +207,18 @@ fn what_is_legal_and_not_meant_is_a_warning() {
             "2:12: service.data_dir: \"~/forebay\" is a directory named `~`",
         ),
         (sink("topic = '${topic}'"), "6:9: sink[0].topic: the MQTT topic in the name of a Kafka topic"),
+        (sink("topic = 'x-${topic}'"), "this version cannot write another character in the place of `/`"),
+        // Finding K15.
+        (
+            sink("topic = 't'\nempty_payload = 'null'\nkey = '${payload.id}'"),
+            "7:17: sink[0].empty_payload: deletes nothing",
+        ),
+        (sink("topic = 't'\nempty_payload = 'null'\nkey = ''"), "7:17: sink[0].empty_payload: deletes nothing"),
+        (sink("topic = 't'\nexclude = '#'"), "7:11: sink[0].exclude: leaves nothing of `filters`"),
+        (sink("topic = 't'\nexclude = ['a/+', '$SYS/#']"), "7:11: sink[0].exclude: \"$SYS/#\" has no effect"),
+        (sink("topic = 't'\nfallback = true"), "7:12: sink[0].fallback: has no effect"),
+        (sink("topic = 't'\ntimestamp_unit = 's'"), "7:18: sink[0].timestamp_unit: has no effect without `timestamp`"),
+        (sink("topic = 't'\ntimestamp = '${payload.ts}{qos}'"), "7:13: sink[0].timestamp: `{qos}` is plain text"),
         (sink("topic = 't'\nkey = '{clientid}'"), "7:7: sink[0].key: `{clientid}` is plain text"),
         (sink("topic = 't'\nheaders = { a = 'x{topic}' }"), "7:11: sink[0].headers: `{topic}` is plain text"),
         (sink("topic = 't'\ndead_letters_file = '~/dead'"), "7:21: sink[0].dead_letters_file: \"~/dead\""),
@@ -231,6 +243,11 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         "topic = 'x-${topic[0]}'\nkey = '${clientid}'\nvalue = '{\"p\":\"${payload}\"}'\nmetadata={a='bcd'}\nheaders={b='${metadata.a}'}",
     );
     assert_eq!(good(&fine).warnings, Problems::default());
+    let chosen = sink(
+        "topic='t'\nexclude='a/#'\nempty_payload='null'\ntimestamp='${payload.ts}'\ntimestamp_unit='ns'\n[[sink]]\nname='b'\nfilters='#'\n\
+         topic='t'\nfallback=true\n[[sink]]\nname='c'\nfilters='+'\ntopic='${topic}'",
+    );
+    assert_eq!(good(&chosen).warnings, Problems::default());
     assert_eq!(good("").warnings, Problems::default());
 }
 
