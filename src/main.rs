@@ -49,6 +49,8 @@ fn main() -> ExitCode {
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),
         Command::Config(ConfigCommand::Default) => print(&config::example()),
+        Command::Config(ConfigCommand::Tbmq) => print(config::AS_IN_TBMQ),
+        Command::Config(ConfigCommand::Emqx) => print(config::AS_IN_EMQX),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
         Command::Completions { shell } => print(&man::completions(shell)),
         Command::Man { dir } => {

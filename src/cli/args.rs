@@ -119,7 +119,7 @@ pub enum Command {
     /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),
-    /// Print the default configuration or its JSON schema
+    /// Print the default configuration, its JSON schema, or the set-up of another product's guide
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a shell completion script
@@ -500,6 +500,10 @@ pub enum ConfigCommand {
     Default,
     /// JSON schema (2020-12) of the configuration
     Schema,
+    /// The set-up of TBMQ's guide, with its names and defaults (TOML)
+    Tbmq,
+    /// The set-up of EMQX's guide, with its names (TOML)
+    Emqx,
 }
 
 /// Reads the command line of the process. Help, version and wrong usage are printed here and end the process (0 or 2).

@@ -26,8 +26,18 @@ pub fn sinks(from: &AskArgs) -> Result<String, String> {
     if from.json {
         return Ok(format!("{answer:#}\n"));
     }
-    let head =
-        ["SINK", "STATE", "TOPIC", "RECORDS IN", "RECOVERED", "DELIVERED", "FAILED", "BUFFERED", "IN PER SECOND"];
+    let head = [
+        "SINK",
+        "STATE",
+        "TOPIC",
+        "RECORDS IN",
+        "RECOVERED",
+        "DELIVERED",
+        "FAILED",
+        "BUFFERED",
+        "IN PER SECOND",
+        "DESCRIPTION",
+    ];
     let mut rows = vec![head.map(str::to_owned)];
     let sinks = answer["sinks"].as_array().map(Vec::as_slice).unwrap_or_default();
     for sink in sinks {
@@ -45,6 +55,7 @@ pub fn sinks(from: &AskArgs) -> Result<String, String> {
             number("failed"),
             number("buffered_records"),
             rate,
+            sink["description"].as_str().unwrap_or_default().to_owned(),
         ]);
     }
     let mut out = table(&rows);

@@ -306,8 +306,9 @@ impl Core {
     pub(super) fn would_go(&mut self, edge: &Edge, removed: &[ListenerId]) -> usize {
         let mut count = 0;
         for (_, session) in self.sessions.iter_mut() {
-            let Some(conn) = session.conn() else { continue };
-            let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { continue };
+            let Some(listener) = session.conn().and_then(|conn| self.connections.get(conn)).map(|c| c.listener) else {
+                continue;
+            };
             let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
             let goes = removed.contains(&listener) || !session.is_still_admitted(|name| edge.policy(name), is_revoked);
             count += usize::from(goes);

@@ -233,6 +233,8 @@ pub(super) enum Timer {
     Spool,
     /// The spool's next group may begin.
     Group,
+    /// The note beside the spool's segments is to be written again.
+    Note,
     /// Connections whose user has used up its rate may go on.
     Rates,
     /// Messages are left over for subscribers.
@@ -267,6 +269,7 @@ impl Timer {
             Self::Group => (2, 8, 0),
             Self::LateMembers => (2, 9, 0),
             Self::Retained => (2, 10, 0),
+            Self::Note => (2, 11, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -288,6 +291,7 @@ impl Timer {
             2 if slot == 8 => Self::Group,
             2 if slot == 9 => Self::LateMembers,
             2 if slot == 10 => Self::Retained,
+            2 if slot == 11 => Self::Note,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }

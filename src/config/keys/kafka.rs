@@ -6,17 +6,26 @@ const MECHANISM: &[Word] = &[word("PLAIN"), word("SCRAM-SHA-256"), word("SCRAM-S
 const VERIFY: &[Word] = &[word("full"), word("chain")];
 
 pub(super) const KEYS: &[Key] = keys! {
+    Kafka.description: Text, From("none"),
+        "What this cluster is for, for people: shown by the API.";
     Kafka.bootstrap: TextList, Required,
         "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";
     Kafka.client_id: Text, Is("\"forebay\""),
         "Client ID, for the brokers' logs and quotas.";
     Kafka.connect_timeout: Duration { min: ms(100), max: s(120) }, Is("\"5s\""),
-        "Time-out for each step of connecting to a broker: name lookup, TCP connection (for each address of the name), first response.";
+        "Time-out for connecting to a broker: name lookup, TCP, TLS, first response and login, all together. If the name has several addresses, each \
+         gets an equal part of what is left.";
     Kafka.request_timeout: Duration { min: s(1), max: s(600) }, Is("\"10s\""),
         "Maximum time to wait for a response; then the connection is closed and another is opened. The first attempts \
          time out earlier, after 1, 2 and 4 s.";
     Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"5m\""),
         "Age at which metadata is refreshed even if nothing has changed.";
+    Kafka.metadata_min_age: Duration { min: ms(10), max: s(60) }, Is("\"100ms\""),
+        "Age below which metadata of a topic is not asked for again, whatever has happened meanwhile. While a topic has no leader the wait doubles, up to a \
+         second. A longer one keeps records waiting: for a leader that has moved, and for a topic that is just being created.";
+    Kafka.health_check_interval: Duration { min: s(1), max: s(DAY) }, Is("\"15s\""),
+        "While nothing else is asked, a broker is asked this often whether it answers. One that does not is seen by `forebay_kafka_reachable`, \
+         `/readyz` and the event `kafka_unreachable`.";
     Kafka.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
         "Maximum number of topics of this cluster that a shard keeps in memory. Above seven eighths of it, topics without a message for five \
          minutes are evicted, and when it is reached, the least recently used of those without one for 20 seconds. If none can be evicted, a message for another topic is refused: 5.0 clients get 0x97, 3.x clients are disconnected.";
@@ -24,8 +33,19 @@ pub(super) const KEYS: &[Key] = keys! {
         "Wait before the second attempt to connect to a broker; it doubles with each attempt.";
     Kafka.reconnect_backoff_max: Duration { min: ms(10), max: s(600) }, Is("\"1s\""),
         "Maximum wait between two attempts to connect.";
+    Kafka.socket_send_buffer: Size { min: 4 * KIB, max: GIB }, From("the kernel sizes it"),
+        "Size of the send buffer of a connection (`SO_SNDBUF`); the kernel caps it at `net.core.wmem_max`.";
+    Kafka.socket_receive_buffer: Size { min: 4 * KIB, max: GIB }, From("the kernel sizes it"),
+        "Size of the receive buffer of a connection (`SO_RCVBUF`); the kernel caps it at `net.core.rmem_max`.";
+    Kafka.tcp_keepalive: Text, Is("\"60,15,4\""),
+        "TCP keep-alive of a connection, `\"IDLE,INTERVAL,PROBES\"`: seconds of silence before the first probe, seconds between two, and the number \
+         of unanswered ones after which it is closed. `\"none\"`: off.";
+    Kafka.other_properties: TextTable, From("none"),
+        "Properties of Kafka's Java producer, `{ \"linger.ms\" = \"5\" }`. Each sets the key that means the same, in this section or in the sinks of the \
+         cluster that do not set it themselves: see [below](#kafkas-producer-properties). `forebay check` names those that change nothing.";
     Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
-        "Memory for records waiting for this cluster, across all shards. When it is full, publishers are not read until there is room. If \
+        "Memory for records waiting for this cluster, across all shards. New records leave a part to what frees memory: three to four of a shard's \
+         largest batches, rounded up to a power of two (`forebay check` says how much). When the rest is full, publishers are not read until there is room. If \
          several topics or sinks share it, one that makes no progress uses at most 38 % of it, and blocks only its own publishers.";
 
     KafkaTls.ca_file: Text, From("the CAs of this machine"),

@@ -4,14 +4,18 @@ use super::{DAY, GIB, KIB, Key, MIB, Word, s, us, word};
 
 const ACKNOWLEDGE: &[Word] = &[word("received"), word("leader"), word("replicated"), word("stored")];
 const BUFFER: &[Word] = &[word("memory"), word("disk"), word("hybrid"), word("hybrid-saved")];
+const QOS0_WHEN_FULL: &[Word] = &[word("drop"), word("wait")];
 const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
 const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
+const HEADERS_ENCODE: &[Word] = &[word("none"), word("json")];
 const VALUE_FORMAT: &[Word] = &[word("raw"), word("json")];
 
 pub(super) const KEYS: &[Key] = keys! {
     Sink.name: Text, Required,
         "Unique name, used in metrics and events: letters, digits, `.`, `_`, `-`; at most 100 characters.";
+    Sink.description: Text, From("none"),
+        "What this sink is for, for people: shown by the API and by `forebay sinks`.";
     Sink.kafka: Text, From("the cluster, if there is only one"),
         "NAME of a `[kafka.NAME]`, or `\"embedded\"`.";
     Sink.filters: TextList, Required,
@@ -26,6 +30,13 @@ pub(super) const KEYS: &[Key] = keys! {
         "`\"raw\"`: the record value is what `value` yields. `\"json\"`: it is the whole message as a JSON object, see below.";
     Sink.headers: TemplateTable, From("none"),
         "Record headers, in this order; the message's MQTT 5 user properties follow them.";
+    Sink.headers_from: Template, From("none"),
+        "More record headers: a JSON object, as in `\"${payload.meta}\"`, whose members become headers behind those of `headers`; or a list of \
+         `{ \"key\": …, \"value\": … }`. If the message has nothing there, there are none; if it has something else there, it is refused. A name of \
+         `headers` or of Forebay's own is left out; one that begins with `mqtt-` gets `mqtt-user-` in front.";
+    Sink.headers_encode: Word(HEADERS_ENCODE), Is("\"none\""),
+        "What becomes of the values of `headers_from`. `\"none\"`: text is written as it is, and null as `null`; other values are left out and counted. \
+         `\"json\"`: each is written as JSON, text in quotes.";
     Sink.properties: Flag, Is("true"),
         "Whether the message's other MQTT 5 properties become record headers `mqtt-...`, see below. User properties always become headers.";
     Sink.user_property_prefix: Text, From("none"),
@@ -55,8 +66,13 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.record_bytes_max: Size { min: KIB, max: 64 * MIB }, Is("\"1000KiB\""),
         "Maximum size of a record (key, value and headers together); a larger message is refused. The default fits Kafka's default \
          `max.message.bytes`.";
-    Sink.max_inflight: Integer { min: 1, max: 5 }, Is("5"),
-        "Maximum number of batches in flight per partition. Any value preserves order, since the producer is idempotent.";
+    Sink.max_inflight: Integer { min: 1, max: 1_000 }, Is("5"),
+        "Maximum number of batches in flight per partition. Any value preserves order, since the producer is idempotent. More than 5 is taken as 5, with \
+         a warning: Kafka remembers five batches of a producer, and would store what is sent again twice, or in another order.";
+    Sink.retries: Integer { min: 0, max: 2_147_483_647 }, From("no limit"),
+        "How often a batch is sent again after an error that may pass, before its records are refused: they go to the dead letters if there are any, else \
+         their publishers are told. A batch that may be in Kafka's log all the same is refused only when the log has shown that it is not. Without \
+         a limit no error that passes costs a record; while no broker can be reached nothing is sent, and nothing counts.";
     Sink.expire_after: Duration { min: s(1), max: s(36_500 * DAY) }, From("never"),
         "A record that has waited this long and is not part of a batch in flight is dropped and counted, and its publisher gets an acknowledgement. \
          The message's own Message Expiry Interval applies too, whichever is shorter.";
@@ -67,6 +83,13 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.paused: Flag, Is("false"),
         "If true, nothing new is sent to Kafka: records wait in the buffer, and when it is full, the same happens as when Kafka cannot be \
          reached. What is on its way is finished.";
+    Sink.qos0_when_full: Word(QOS0_WHEN_FULL), Is("\"drop\""),
+        "What to do with a message of QoS 0 for which the sink has no room. `\"drop\"`: it is dropped for this sink, counted and reported; all \
+         other destinations have it. `\"wait\"`: its publisher is not read until there is room, as with QoS 1 and 2.";
+    Sink.memory_overload_protection: Flag, Is("false"),
+        "Whether the oldest records that are in no batch are dropped for new ones while the machine is short of memory (`memory_high_watermark`): the \
+         sink then holds no more than when that began. They are counted. Only with `acknowledge = \"received\"` and `buffer = \"memory\"`: at the other \
+         levels an acknowledged record is never dropped for want of memory. `buffer_bytes` limits memory in any case.";
     Sink.dead_letters_topic: Text, From("none"),
         "Kafka topic on the same cluster for records that Kafka rejects permanently: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
     Sink.dead_letters_file: Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"),

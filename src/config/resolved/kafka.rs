@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::runtime::seam::SocketOptions;
 use crate::secure::sasl::Credentials;
 
 /// `[kafka.NAME]`, or the way to the embedded log.
@@ -12,23 +13,21 @@ use crate::secure::sasl::Credentials;
 pub struct Cluster {
     /// NAME; [`crate::config::EMBEDDED`] for the embedded log.
     pub name: String,
+    /// What it is for, for people.
+    pub description: Option<String>,
     /// Brokers to start from, `host:port`, at least one. For the embedded log its address as configured: with port 0
     /// whoever starts it puts the real one here.
     pub bootstrap: Vec<String>,
     /// Kafka client id.
     pub client_id: String,
-    /// For a connection to stand.
-    pub connect_timeout: Duration,
-    /// For an answer.
-    pub request_timeout: Duration,
-    /// After this metadata is asked for again.
-    pub metadata_max_age: Duration,
+    /// How long things may take, and how far they are apart.
+    pub times: Times,
     /// Topics that each shard keeps in memory.
     pub topics_max: usize,
-    /// First wait between attempts to connect.
-    pub reconnect_backoff_min: Duration,
-    /// Longest wait between attempts to connect; not shorter than the first.
-    pub reconnect_backoff_max: Duration,
+    /// Of the sockets of its connections.
+    pub sockets: SocketOptions,
+    /// Properties of Kafka's Java producer, in the order of the file. They have set what they mean.
+    pub other_properties: Vec<(String, String)>,
     /// TLS to its brokers; `None`: connections are plain.
     pub tls: Option<crate::secure::OutgoingSettings>,
     /// How to log in to its brokers; `None`: without SASL.
@@ -38,6 +37,25 @@ pub struct Cluster {
     pub buffer_bytes: u64,
     /// No longer in the file: it stays in its place until the process ends. See [`crate::config::change`].
     pub is_removed: bool,
+}
+
+/// The times of a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// For a connection to be of use, from the lookup of the name to the login.
+    pub connect_timeout: Duration,
+    /// For an answer.
+    pub request_timeout: Duration,
+    /// Before this metadata is not asked for again.
+    pub metadata_min_age: Duration,
+    /// After this metadata is asked for again.
+    pub metadata_max_age: Duration,
+    /// After this a broker is asked whether it answers, if nothing else was.
+    pub health_check_interval: Duration,
+    /// First wait between attempts to connect.
+    pub reconnect_backoff_min: Duration,
+    /// Longest wait between attempts to connect; not shorter than the first.
+    pub reconnect_backoff_max: Duration,
 }
 
 /// `[kafka.NAME.sasl]`

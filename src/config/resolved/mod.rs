@@ -13,7 +13,7 @@ use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
 use crate::telemetry;
 pub use delivery::{Append, Delivery, Retained, ShareStrategy, Spool, WhenFull, Wide};
-pub use kafka::{Cluster, Embedded, Sasl};
+pub use kafka::{Cluster, Embedded, Sasl, Times};
 pub use listener::{Listener, Transport};
 pub use service::{ApiAccess, Control, Log, LogFormat, LogLevel, Mqtt, Service};
 pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, Partitioner, Sink, ValueFormat};

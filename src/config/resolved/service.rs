@@ -20,6 +20,8 @@ pub struct Service {
     pub drain_grace: Duration,
     /// Threads that compare passwords; 0: one for every four shards.
     pub verifiers: usize,
+    /// Memory in use beyond which the machine is short of it, in millionths.
+    pub memory_high_watermark: u64,
     /// Whether the process gives up what it does not need.
     pub sandbox: bool,
     /// Whether each shard has a core of its own.

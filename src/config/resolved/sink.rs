@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::rule::members::HeadersFrom;
 use crate::rule::template::Template;
 
 /// `[[sink]]`
@@ -10,6 +11,8 @@ use crate::rule::template::Template;
 pub struct Sink {
     /// Name, unique.
     pub name: String,
+    /// What it is for, for people.
+    pub description: Option<String>,
     /// Index into [`super::Config::clusters`].
     pub cluster: usize,
     /// MQTT topic filters, valid, at least one.
@@ -25,6 +28,8 @@ pub struct Sink {
     pub value_format: ValueFormat,
     /// Record headers, in the order of the file.
     pub headers: Vec<(String, Template)>,
+    /// More record headers, with names of the message's own.
+    pub headers_from: Option<HeadersFrom>,
     /// Whether MQTT 5 properties other than user properties become record headers, too.
     pub properties: bool,
     /// Prefix of the header names of user properties; mostly empty.
@@ -54,12 +59,18 @@ pub struct Sink {
     pub record_bytes_max: usize,
     /// Batches of a partition that may be unanswered, 1 to 5.
     pub max_inflight: usize,
+    /// How often a batch is sent again before it is refused; `None`: as often as it takes.
+    pub retries: Option<u32>,
     /// A record that has waited so long is dropped; `None`: none is.
     pub expire_after: Option<Duration>,
     /// Where the topic is a template: how long records wait for a topic that Kafka does not have.
     pub unknown_topic_timeout: Duration,
+    /// While the machine is short of memory, its oldest records make room for younger ones.
+    pub memory_overload_protection: bool,
     /// Nothing is sent to Kafka: records wait.
     pub paused: bool,
+    /// A message of QoS 0 for which there is no room is dropped for this sink.
+    pub drops_qos0: bool,
     /// Where goes what Kafka refuses for good; `None`: nowhere, or to the file of [`super::Config::share_dead_letters_file`].
     pub dead_letters: Option<DeadLetters>,
     /// It wants no dead letters at all.

@@ -4,7 +4,7 @@ use super::*;
 use crate::rule::template::VARIABLES;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
-const BEGIN: &str = "<!-- keys: made from src/config/keys.rs; FOREBAY_BLESS=1 cargo test config rewrites them -->\n";
+const BEGIN: &str = "<!-- keys: made from src/config/keys; FOREBAY_BLESS=1 cargo test config rewrites them -->\n";
 const END: &str = "<!-- end of keys -->\n";
 
 fn document() -> String {
