@@ -73,11 +73,12 @@ fn finding_u2_when_all_is_gone_every_gauge_is_at_zero() {
     assert_eq!(left(&world), [], "and at the next start");
 }
 
-/// Back to nothing live, back to nothing held: the heap is counted exactly. Until the ring of events is full each round adds what it tells;
+/// Back to nothing live, back to nothing held: the heap is counted exactly. Until the rings of events are full each round adds what it tells;
 /// `FOREBAY_SOAK_ROUNDS=500` (`scripts/test long`) goes on until it is, and then nothing is added.
 #[test]
 fn finding_u2_when_all_is_gone_nothing_is_held() {
-    const EVENTS_OF_A_ROUND: i64 = 1_024;
+    // Some thirty clients come and go.
+    const EVENTS_OF_A_ROUND: i64 = 16 << 10;
     let rounds: usize = std::env::var("FOREBAY_SOAK_ROUNDS").map_or(60, |rounds| rounds.parse().expect("a number"));
     let mut world = World::new(super::world::ONE_SINK);
     let mut held = Vec::with_capacity(rounds);
