@@ -118,7 +118,8 @@ fn finding_r4_the_reserve_of_a_small_buffer_is_told() {
     let file = service.dir().join("forebay.toml");
     let output = support::service::program().args(["check", "--offline"]).arg(&file).output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let expected = format!("buffer_bytes: a shard has {} KiB, {} KiB of it for records", most >> 10, (most - reserved) >> 10);
+    let expected =
+        format!("buffer_bytes: a shard has {} KiB, {} KiB of it for records", most >> 10, (most - reserved) >> 10);
     assert!(said.contains(&expected) && said.contains("warning  kafka.main: buffer_bytes"), "{said}");
     drop((device, service));
     fill.join().expect("a writer");
