@@ -294,13 +294,10 @@ impl Reservation<'_> {
     /// Sets memory aside in each cluster that has a part.
     fn set_aside(&mut self, message: &Message<'_>) -> Result<(), Unreserved> {
         for cluster in 0..self.outlets.workspace.needs.len() {
-            let promise = match self.promise(cluster) {
-                None => {
-                    self.pass_over(cluster, message);
-                    self.promise(cluster)
-                }
-                promise => promise,
-            };
+            let mut promise = self.promise(cluster);
+            while promise.is_none() && self.pass_over(cluster, message) {
+                promise = self.promise(cluster);
+            }
             let wait = Wait { cluster, full: Full::Memory, bytes: self.outlets.workspace.needs[cluster] };
             self.outlets.workspace.promises.push(promise.ok_or(Unreserved::Full(wait))?);
         }
@@ -312,9 +309,9 @@ impl Reservation<'_> {
         if bytes == 0 { Some(Promise::default()) } else { self.outlets.upstreams[cluster].producer.promise(bytes) }
     }
 
-    /// The memory of a cluster has no room: its sinks go without the message, if it is one that they may go without.
+    /// The memory of a cluster has no room: one of its sinks goes without the message. `false`: none may.
     #[cold]
-    fn pass_over(&mut self, cluster: usize, message: &Message<'_>) {
+    fn pass_over(&mut self, cluster: usize, message: &Message<'_>) -> bool {
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
         for Reserved { sink, to } in &mut work.sinks {
@@ -329,8 +326,10 @@ impl Reservation<'_> {
                 work.needs[cluster] -= bytes;
                 work.passed_over.push(*sink);
                 work.is_settled = false;
+                return true;
             }
         }
+        false
     }
 
     /// What the answer to the message waits for.
