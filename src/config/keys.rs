@@ -621,7 +621,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Kafka.request_timeout: Duration { min: s(1), max: s(600) }, Is("\"10s\""),
         "Maximum time to wait for a response; then the connection is closed and another is opened. The first attempts \
          time out earlier, after 1, 2 and 4 s.";
-    Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"5m\""),
+    Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"60s\""),
         "Age at which metadata is refreshed even if nothing has changed.";
     Kafka.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
         "Maximum number of topics of this cluster that a shard keeps in memory. Above seven eighths of it, topics without a message for five \

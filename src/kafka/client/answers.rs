@@ -29,6 +29,7 @@ impl Client {
             }
         };
         let asked = connection.answered(&answer, now);
+        self.hands.answered_at = now;
         self.hands.stats.throttles += u64::from(answer.throttle_ms() > 0);
         self.hands.stats.with_extra += u64::from(extra > 0);
         match (answer, asked) {
@@ -58,8 +59,8 @@ impl Client {
                 Ok(())
             }
             (Answer::Produced(results, throttle_ms), Some(Asked::Produce(id, _))) => {
-                if let Some((lane, _)) = self.lane(owner) {
-                    lane.works();
+                if let Some((lane, hands)) = self.lane(owner) {
+                    lane.works(hands);
                 }
                 self.hands.event(ClientEvent::Produced { id, results, throttle_ms });
                 Ok(())
@@ -103,7 +104,7 @@ impl Client {
     }
 
     fn on_metadata(&mut self, metadata: Metadata, now: Monotonic) {
-        self.metadata.works();
+        self.metadata.works(&mut self.hands);
         self.tried = 0;
         if let Some(id) = metadata.cluster.filter(|id| self.cluster.as_ref() != Some(id)) {
             self.begin_cluster(id, now);
@@ -113,6 +114,8 @@ impl Client {
             .into_iter()
             .map(|broker| (broker.node, Endpoint { host: broker.host, port: broker.port }))
             .collect();
+        let (brokers, bootstrap) = (&self.brokers, &self.bootstrap);
+        self.hands.trouble_over(|gone| !bootstrap.contains(gone) && !brokers.values().any(|broker| broker == gone));
         let topics: Vec<TopicMetadata> = metadata.topics.into_iter().flatten().collect();
         // The news stands before the requests that it gives back: the producer should know where to send them.
         let place = self.hands.effects.len();
@@ -135,7 +138,6 @@ impl Client {
                 entry.remove().lane.down(now, &mut self.hands);
             }
             self.give_back(queue.into_iter());
-            self.hands.tell_reachable();
             return;
         };
         let moved = lane.lane.endpoint != *endpoint;

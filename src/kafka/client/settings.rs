@@ -64,7 +64,7 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(10),
             silence_min: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
-            metadata_max_age: Duration::from_secs(300),
+            metadata_max_age: Duration::from_secs(60),
             reconnect_backoff_min: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),
             retry_backoff_min: Duration::from_millis(100),

@@ -50,6 +50,8 @@ pub(super) struct Batch {
     pub(super) max_timestamp: i64,
     /// How often a broker has found its checksum wrong.
     pub(super) corrupt: u8,
+    /// How often in a row a broker has ended the connection with its request before it.
+    pub(super) hung_up: u8,
 }
 
 /// Rows that were taken out of a batch before it was cut.
@@ -148,6 +150,7 @@ impl Batch {
             ripe_at,
             max_timestamp: -1,
             corrupt: 0,
+            hung_up: 0,
         }
     }
 
