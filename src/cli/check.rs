@@ -16,10 +16,11 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
-use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool, topics};
+use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool, check_start, topics};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
+use crate::shard;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
 const WRITE: i32 = 1 << 4;
@@ -94,9 +95,11 @@ pub fn run(args: &CheckArgs) -> Checked {
     };
     let mut lines = Vec::new();
     check_host::of_log(&config, &mut lines);
+    of_memory(&config, &mut lines);
     if !args.offline {
         check_host::of_host(&config, &mut lines);
         check_modes::of_modes(&config, &mut lines);
+        check_start::of_start(&config, &mut lines);
         for (index, cluster) in config.clusters.iter().enumerate() {
             let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
             of_cluster(&config, cluster, &sinks, &mut lines);
@@ -106,6 +109,7 @@ pub fn run(args: &CheckArgs) -> Checked {
         super::edge::check_auth(&config, &mut lines);
         check_spool::of_spool(&config, &mut lines);
         of_addresses(&config, &mut lines);
+        check_start::of_rest(&config, &mut lines);
     }
     let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len()];
     let names = ["listener", "Kafka cluster", "sink"].into_iter().zip(counts);
@@ -152,6 +156,26 @@ fn wrong(problems: &Problems, json: bool) -> Checked {
     let problems: Vec<Value> = problems.0.iter().map(crate::config::Problem::as_json).collect();
     let text = json!({ "works": false, "problems": problems, "warnings": [], "checks": [] });
     Checked { text: format!("{text:#}\n"), status: EXIT_USAGE }
+}
+
+/// How much of `buffer_bytes` is for records.
+fn of_memory(config: &Config, lines: &mut Vec<Line>) {
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        let (limit, reserved) = shard::memory_of_shard(config, index);
+        let (records, kib) = (limit - reserved, |bytes: usize| bytes >> 10);
+        let mut text = format!(
+            "buffer_bytes: a shard has {} KiB, {} KiB of it for records; {} KiB are reserved for batches that are split, placed or read back",
+            kib(limit),
+            kib(records),
+            kib(reserved)
+        );
+        let mut verdict = Verdict::Ok;
+        if records < reserved {
+            verdict = Verdict::Warning;
+            text += "; for more, raise buffer_bytes, or lower batch_bytes and record_bytes_max";
+        }
+        lines.push(Line { verdict, about: format!("kafka.{}", cluster.name), text });
+    }
 }
 
 fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
@@ -262,7 +286,9 @@ fn of_files(config: &Config, lines: &mut Vec<Line>) {
 /// Addresses that could not be listened on. One that is in use may be in use by the service itself.
 fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
     let listeners = config.listeners.iter().map(|listener| ("listener", listener.bind.clone()));
-    for (about, bind) in listeners.chain(config.control.bind.map(|bind| ("control", Bind::Tcp(bind)))) {
+    let control = config.control.bind.map(|bind| ("control", Bind::Tcp(bind)));
+    let embedded = config.embedded.as_ref().map(|log| ("embedded log", Bind::Tcp(log.bind)));
+    for (about, bind) in listeners.chain(control).chain(embedded) {
         let address = match &bind {
             Bind::Tcp(address) => *address,
             Bind::Unix(path) => {

@@ -118,7 +118,7 @@ fn ask(cluster: &Cluster, topics: &[&str], shape: Shape, only_validate: bool) ->
     let request = CreateTopicsRequest::default()
         .with_topics(topics.iter().map(topic).collect())
         .with_validate_only(only_validate)
-        .with_timeout_ms(i32::try_from(cluster.request_timeout.as_millis()).unwrap_or(i32::MAX));
+        .with_timeout_ms(i32::try_from(cluster.times.request_timeout.as_millis()).unwrap_or(i32::MAX));
     let created = admin.ask_at(&request, version)?.topics.into_iter().map(|result| {
         let error = result.error_code;
         let why = || result.error_message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();

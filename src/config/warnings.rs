@@ -8,7 +8,7 @@ use super::reader::Spot;
 use super::resolve::Document;
 use super::resolved::{Acknowledge, Config, Sink, ValueFormat};
 use super::{EMBEDDED, SINKS_MAX};
-use crate::rule::template::{Template, VARIABLES};
+use crate::rule::template::{Template, VARIABLES, Variable};
 
 /// Checks a configuration in which nothing is wrong.
 pub(super) fn check(document: &Document<'_>, config: &Config) {
@@ -20,9 +20,10 @@ pub(super) fn check(document: &Document<'_>, config: &Config) {
     }
     for (at, sink) in config.sinks.iter().enumerate().take(SINKS_MAX) {
         let warn = |key: &str, fault: Fault| document.source.warn(&document.spot_in(Section::Sink, at, key), fault);
-        if Template::parse("${topic}").is_ok_and(|whole| whole == sink.topic) {
-            let what =
-                "the MQTT topic as Kafka topic: a Kafka topic cannot contain `/`, so most messages would be refused";
+        let has_levels = |filter: &String| filter == "#" || filter.contains('/');
+        if sink.topic.has(&Variable::Topic) && sink.filters.iter().any(has_levels) {
+            let what = "the MQTT topic in the name of a Kafka topic, which cannot contain `/`: messages whose topic has more than one level \
+                        are refused";
             warn("topic", Fault::new(what).hint("use a fixed name, or levels of the topic, as in \"${topic[0]}\""));
         }
         braces(sink, warn);

@@ -17,6 +17,8 @@ use crate::metrics::spec::{
 pub struct Sink {
     /// Its name.
     pub name: String,
+    /// What it is for, as its operator says.
+    pub description: Option<String>,
     /// Its cluster's place in [`Described::clusters`].
     pub cluster: usize,
     /// MQTT topic filters.
@@ -58,6 +60,8 @@ pub struct DeadLetters {
 pub struct Cluster {
     /// Its name.
     pub name: String,
+    /// What it is for, as its operator says.
+    pub description: Option<String>,
     /// Brokers to start from.
     pub bootstrap: Vec<String>,
     /// It is not in the configuration any more.
@@ -84,6 +88,8 @@ pub struct Described {
     pub clusters: Vec<Cluster>,
     /// Listeners.
     pub listeners: Vec<Listener>,
+    /// Part of the memory above which the machine is short of it, if a sink wants to know.
+    pub memory_high_watermark: Option<f64>,
     /// Whether there is a spool.
     pub has_spool: bool,
     /// The configuration in force, without secrets.
@@ -95,6 +101,8 @@ pub struct Described {
 pub(super) struct SinkStatus {
     /// Its name in the configuration.
     pub(super) name: String,
+    /// What it is for, as the configuration says.
+    description: Option<String>,
     /// Its Kafka cluster.
     kafka: String,
     /// MQTT topic filters.
@@ -153,6 +161,8 @@ struct SinkRate {
 pub(super) struct ClusterStatus {
     /// Its name in the configuration.
     pub(super) name: String,
+    /// What it is for, as the configuration says.
+    description: Option<String>,
     /// Brokers to start from.
     bootstrap: Vec<String>,
     /// Whether a broker answers any shard.
@@ -167,6 +177,8 @@ pub(super) struct ClusterStatus {
     buffer_bytes: u64,
     /// Limit of that; publishers are paused when it is near.
     buffer_bytes_max: u64,
+    /// Of these, what new records leave to what frees memory: publishers wait when the rest is used.
+    buffer_bytes_reserved: u64,
     /// Time for which quotas of the brokers throttled us, added up.
     throttled_seconds: f64,
     /// Growth a second.
@@ -303,6 +315,7 @@ impl Described {
         let refused = REFUSALS.iter().enumerate().map(|(place, spec)| (spec.name, span.now.place(first + place)));
         SinkStatus {
             name: sink.name.clone(),
+            description: sink.description.clone(),
             kafka: self.clusters[sink.cluster].name.clone(),
             filters: sink.filters.clone(),
             topic: sink.topic.clone(),
@@ -336,6 +349,7 @@ impl Described {
         let of = |metric| span.now.cluster(index, metric);
         ClusterStatus {
             name: self.clusters[index].name.clone(),
+            description: self.clusters[index].description.clone(),
             bootstrap: self.clusters[index].bootstrap.clone(),
             reachable: of(C::Reachable) > 0,
             reachable_shards: of(C::Reachable),
@@ -343,6 +357,7 @@ impl Described {
             requests_in_flight: of(C::RequestsInFlight),
             buffer_bytes: of(C::BufferBytes),
             buffer_bytes_max: of(C::BufferBytesMax),
+            buffer_bytes_reserved: of(C::BufferReserved),
             throttled_seconds: of(C::ThrottleMs) as f64 / 1e3,
             rate: ClusterRate {
                 window_seconds: WINDOW.as_secs(),

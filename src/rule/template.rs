@@ -120,6 +120,12 @@ impl Template {
         }
     }
 
+    /// Whether a variable is in it.
+    #[must_use]
+    pub fn has(&self, variable: &Variable) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Variable(other) if other == variable))
+    }
+
     /// Whether it may become something else for another message of the same client, topic, QoS and flags.
     #[must_use]
     pub fn differs_within_topic(&self) -> bool {

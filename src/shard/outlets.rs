@@ -1,5 +1,7 @@
 //! What is between a message and Kafka: the router, the sinks' templates, the producers, the spool.
 
+use smallvec::SmallVec;
+
 use crate::buffer::Buffer;
 use crate::config::WhenFull;
 use crate::kafka::producer::{Full, Refusal};
@@ -20,6 +22,8 @@ use super::upstream::Upstream;
 pub(super) struct Outlets {
     pub(super) router: SinkRouter,
     pub(super) plans: Vec<Plan>,
+    /// Values that became no header, by sink.
+    pub(super) headers_left_out: Vec<u64>,
     /// One for each cluster.
     pub(super) upstreams: Vec<Upstream>,
     pub(super) letters: DeadLetterQueue,
@@ -28,6 +32,8 @@ pub(super) struct Outlets {
     /// What becomes of a message that it has no room for.
     pub(super) when_full: WhenFull,
     pub(super) full: Fullness,
+    /// Sinks that went without a message of QoS 0, as they had no room for it, and were not counted yet.
+    pub(super) passed_over: SmallVec<[u16; 4]>,
     /// A wall clock before this is not set.
     pub(super) clock_set_after: WallMs,
     /// Of the reservation that there is: [`super::reservation`] alone reads it.
@@ -45,12 +51,14 @@ impl Outlets {
     ) -> Self {
         Self {
             router,
+            headers_left_out: vec![0; plans.len()],
             plans,
             upstreams,
             letters,
             buffer: None,
             when_full,
             full: Fullness::default(),
+            passed_over: SmallVec::new(),
             clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
             workspace: Workspace::default(),
         }
@@ -111,7 +119,7 @@ impl Objection {
             Self::Absent(Absent::UserProperty) | Self::Refusal(Refusal::TooLarge) => {
                 ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
             }
-            Self::Absent(Absent::PayloadPath) => ReasonCode::PAYLOAD_FORMAT_INVALID,
+            Self::Absent(Absent::PayloadPath | Absent::Headers) => ReasonCode::PAYLOAD_FORMAT_INVALID,
             Self::Refusal(Refusal::TopicInvalid | Refusal::TopicUnknown) => ReasonCode::TOPIC_NAME_INVALID,
             Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
             Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
@@ -123,6 +131,7 @@ impl Objection {
         match self {
             Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
             Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
+            Self::Absent(Absent::Headers) => RefusalReason::HeadersInvalid,
             Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
             Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
             Self::Refusal(Refusal::TopicUnknown) => RefusalReason::TopicUnknown,
@@ -137,6 +146,7 @@ impl Objection {
         match self {
             Self::Absent(Absent::UserProperty) => "USER_PROPERTY_MISSING",
             Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
+            Self::Absent(Absent::Headers) => "HEADERS_INVALID",
             Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
             Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
             Self::Refusal(Refusal::TopicUnknown) => "TOPIC_UNKNOWN",

@@ -63,12 +63,12 @@ impl Core {
         added.for_each(|(index, sink)| self.outlets.add_to_buffer(index, sink, config.service.shards));
         let outlets = &mut self.outlets;
         if let (Some(buffer), Some(spool)) = (&mut outlets.buffer, &config.spool) {
-            buffer.set_share(settings::share(spool, self.around.rules));
-            buffer.set_sync_interval(spool.sync_interval);
+            settings::set_spool(buffer, spool, self.around.rules);
             outlets.when_full = spool.when_full;
         }
         outlets.router = router(config);
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
+        outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
         outlets.letters.grow(self.index, routes, &dead_letters);
         self.announced.grow(config.sinks.len());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool};
+use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, producer};
 use crate::record::compression::Codec;
@@ -18,15 +18,18 @@ use super::members::{Members, Role};
 pub(super) fn client(config: &Config, cluster: usize, edge: &Edge) -> client::Settings {
     let tls = edge.kafka(cluster).cloned();
     let cluster = &config.clusters[cluster];
+    let times = cluster.times;
     client::Settings {
         tls,
         bootstrap: cluster.bootstrap.clone(),
         client_id: cluster.client_id.clone(),
-        request_timeout: cluster.request_timeout,
-        connect_timeout: cluster.connect_timeout,
-        metadata_max_age: cluster.metadata_max_age,
-        reconnect_backoff_min: cluster.reconnect_backoff_min,
-        reconnect_backoff_max: cluster.reconnect_backoff_max,
+        request_timeout: times.request_timeout,
+        connect_timeout: times.connect_timeout,
+        metadata_min_age: times.metadata_min_age,
+        metadata_max_age: times.metadata_max_age,
+        health_check_interval: times.health_check_interval,
+        reconnect_backoff_min: times.reconnect_backoff_min,
+        reconnect_backoff_max: times.reconnect_backoff_max,
         sasl: cluster.sasl.as_ref().map(|sasl| Arc::clone(&sasl.credentials)),
         ..client::Settings::default()
     }
@@ -38,13 +41,18 @@ pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rule
     producer::Settings {
         buffer_bytes: buffer_bytes(config, cluster),
         topics_max: config.clusters[cluster].topics_max,
-        request_timeout: config.clusters[cluster].request_timeout,
+        request_timeout: config.clusters[cluster].times.request_timeout,
         receipts: config.listeners.iter().any(|listener| listener.receipts),
         seed,
         rules,
         sinks,
         ..producer::Settings::default()
     }
+}
+
+/// A shard's memory for a cluster, and the part of it that records leave to what gives memory back. Bytes.
+pub(crate) fn memory_of_shard(config: &Config, cluster: usize) -> (usize, usize) {
+    producer(config, cluster, &crate::rules::KEPT, 0).buffer()
 }
 
 /// A shard's share of a cluster's memory.
@@ -75,10 +83,12 @@ fn dead_letters_sink(of: &Sink) -> SinkSettings {
         answered_on: AnsweredOn::Replicated,
         // Rows that were refused end with their letters: nothing may drop these.
         expire_after: None,
+        retries: None,
         // Nor because an operator has yet to create the topic: they wait, whatever the sink's own rows do.
         unknown_topic_timeout: None,
         // Letters are of rows that were sent before.
         paused: false,
+        sheds: false,
         keep_rejected: file,
         reserved: true,
         keep: Keep::Memory,
@@ -112,9 +122,11 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
         },
         compression_level: sink.compression_level,
         record_bytes_max: sink.record_bytes_max,
+        retries: sink.retries,
         expire_after: sink.expire_after,
         unknown_topic_timeout: unknown_topic_timeout(sink),
         paused: sink.paused,
+        sheds: sink.memory_overload_protection,
         max_inflight: sink.max_inflight,
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,
@@ -141,8 +153,15 @@ fn unknown_topic_timeout(sink: &Sink) -> Option<std::time::Duration> {
 }
 
 /// What each sink may hold of the disk buffer, bytes.
-pub(super) fn share(spool: &Spool, rules: &dyn Rules) -> u64 {
+fn share(spool: &Spool, rules: &dyn Rules) -> u64 {
     rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max)
+}
+
+/// Gives the disk buffer what can change while it runs.
+pub(super) fn set_spool(buffer: &mut buffer::Buffer, spool: &Spool, rules: &dyn Rules) {
+    buffer.set_share(share(spool, rules), spool.share_is_computed);
+    buffer.set_sync_interval(spool.sync_interval);
+    buffer.drop_oldest_when_full(spool.when_full == WhenFull::DropOldest);
 }
 
 /// A sink as the disk buffer knows it.
@@ -161,7 +180,8 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
-            sink_bytes_max: share(&spool, rules),
+            // The share that there is comes behind it: a sink that holds more when it is computed had the whole before.
+            sink_bytes_max: if spool.share_is_computed { spool.room() } else { share(&spool, rules) },
             data_dir_id: config.service.data_dir_id.map_or(0, |id| id.number()),
             seed,
         },

@@ -12,11 +12,14 @@ use crate::mqtt::property::Property;
 use crate::record::murmur2::murmur2;
 use crate::record::varint;
 use crate::rule::envelope::Envelope;
+use crate::rule::members::{Bound, HeadersFrom};
 use crate::rule::template::{Absent, MessageContext, Template};
 
 use super::dead_letters::DeadPlan;
 use super::members::{Members, Role};
 
+/// Bytes of the lengths of a header's name and value, at most.
+const HEADER_LENGTHS_MAX: usize = 10;
 /// A Message Expiry Interval has no more digits than this.
 const EXPIRY_DIGITS: &[u8] = b"4294967295";
 /// How many they are; each stands in a PUBLISH once at most.
@@ -61,12 +64,16 @@ pub(super) struct Plan {
     /// In the place of `value`: the message as a JSON object.
     envelope: Option<Envelope>,
     pub(super) headers: Vec<(String, Template)>,
+    /// More of them, with names of the message's own.
+    headers_from: Option<HeadersFrom>,
     /// Whether MQTT 5 properties other than user properties become headers.
     properties: bool,
     /// Prefix of the header names of user properties.
     prefix: Box<str>,
     /// Whether messages of one client, topic, QoS and flags, without properties, all go to the same place.
     pub(super) is_settled_by_topic: bool,
+    /// Whether a message of QoS 0 that finds no room goes to all other destinations, and not here.
+    drops_qos0: bool,
     pub(super) dead: Option<DeadPlan>,
 }
 
@@ -91,12 +98,19 @@ impl Plan {
             value: sink.value.clone(),
             envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
             headers: sink.headers.clone(),
+            headers_from: sink.headers_from.clone(),
             properties: sink.properties,
             prefix: sink.user_property_prefix.as_str().into(),
             is_settled_by_topic: !sink.topic.differs_within_topic()
                 && !sink.key.as_ref().is_some_and(Template::differs_within_topic),
+            drops_qos0: sink.drops_qos0,
             dead,
         }
+    }
+
+    /// Whether the sink goes without such a message where it has no room for it.
+    pub(super) const fn goes_without(&self, message: &Message<'_>) -> bool {
+        self.drops_qos0 && message.qos == 0
     }
 
     /// Whether a topic that the template has made is one that only its text may name: those that begin with `_` are Kafka's own
@@ -108,8 +122,11 @@ impl Plan {
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.
     ///
     /// # Errors
-    /// What the value asks for and the message does not have.
+    /// What the value asks for and the message does not have, or what is in the place of headers.
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
+        if let Some(from) = &self.headers_from {
+            from.bound(message)?;
+        }
         self.value_bytes_max(message).map(|value| self.row_bytes_with(message, value))
     }
 
@@ -126,7 +143,12 @@ impl Plan {
         let optional = |template: &Template| template.bytes_max(message).unwrap_or(0);
         let key = self.key.as_ref().map_or(0, optional);
         let configured = self.headers.iter().map(|(name, value)| header_bytes(name.len(), optional(value)));
-        row_bytes_max(key, value, configured.sum::<usize>() + self.device_headers_bytes(message), 0)
+        let mut headers = configured.sum::<usize>() + self.device_headers_bytes(message);
+        if let Some(from) = &self.headers_from {
+            let Bound { count, bytes } = from.bound(message).unwrap_or_default();
+            headers += bytes + count * (USER_PREFIX.len() + HEADER_LENGTHS_MAX);
+        }
+        row_bytes_max(key, value, headers, 0)
     }
 
     /// The same for the row as it is, rendered for that: bounds of templates and of escaping are far above it.
@@ -192,7 +214,7 @@ impl Plan {
 
     /// Whether the record of a message has no headers: most have none.
     pub(super) fn is_bare(&self, message: &Message<'_>) -> bool {
-        self.headers.is_empty() && message.properties.is_empty()
+        self.headers.is_empty() && self.headers_from.is_none() && message.properties.is_empty()
     }
 
     /// Renders what headers need rendering into `scratch`.
@@ -201,6 +223,22 @@ impl Plan {
         for (_, value) in &self.headers {
             let start = scratch.len();
             configured.push(value.render(message, scratch).is_ok().then_some((start, scratch.len())));
+        }
+        let mut from = SmallVec::new();
+        let mut left_out = 0;
+        if let Some(of) = &self.headers_from {
+            left_out = of.each(message, |name, value| {
+                let start = scratch.len();
+                if is_like_ours(name) {
+                    scratch.extend_from_slice(USER_PREFIX.as_bytes());
+                }
+                scratch.extend_from_slice(name.as_bytes());
+                let middle = scratch.len();
+                scratch.extend_from_slice(value.as_bytes());
+                if !self.is_ours(&scratch[start..middle]) {
+                    from.push((start, middle, scratch.len()));
+                }
+            });
         }
         let start = scratch.len();
         if self.properties
@@ -220,7 +258,7 @@ impl Plan {
                 user.push((!self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
             }
         }
-        Ranges { configured, expiry, user }
+        Ranges { configured, from, left_out, expiry, user }
     }
 
     /// Whether a header of this name is one that the sink or Forebay writes. A client's is left out: consumers could not
@@ -231,7 +269,8 @@ impl Plan {
             || PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name)
     }
 
-    /// The headers of a record: the sink's own in the order of the configuration, then the device's in the order sent.
+    /// The headers of a record: the sink's own in the order of the configuration, those of `headers_from`, then the device's in the
+    /// order sent.
     pub(super) fn headers<'a>(
         &'a self,
         message: &Message<'a>,
@@ -242,6 +281,8 @@ impl Plan {
         let expiry = bytes(ranges.expiry);
         let configured = self.headers.iter().zip(&ranges.configured);
         let configured = configured.filter_map(move |((name, _), range)| Some((name.as_bytes(), bytes((*range)?))));
+        let from =
+            ranges.from.iter().map(move |(start, middle, end)| (bytes((*start, *middle)), bytes((*middle, *end))));
         let properties = self.properties;
         let mut place = 0;
         let from_device = message.properties.iter().filter_map(move |property| {
@@ -256,7 +297,7 @@ impl Plan {
             place += 1;
             Some((name?, value.as_bytes()))
         });
-        configured.chain(from_device)
+        configured.chain(from).chain(from_device)
     }
 }
 
@@ -302,6 +343,10 @@ pub(super) fn plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members)
 pub(super) struct Ranges {
     /// In the order of the configuration; `None`: the message does not have what it asks for.
     configured: SmallVec<[Option<(usize, usize)>; 8]>,
+    /// Of `headers_from`: where a name begins, where its value does, and where that ends.
+    from: SmallVec<[(usize, usize, usize); 4]>,
+    /// Values of `headers_from` that are none for a header.
+    pub(super) left_out: u64,
     /// The Message Expiry Interval in digits.
     expiry: (usize, usize),
     /// Names of user properties with their prefix, in the order sent; `None`: left out. Empty where none has one.

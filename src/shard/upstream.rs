@@ -12,10 +12,11 @@ use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
-use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
-use crate::kafka::producer::{AnsweredOn, Keep, Producer, SinkStats, Want};
-use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId, Ticket};
+use crate::kafka::producer::row_log::{NoLog, RowLog, RowSet};
+use crate::kafka::producer::{AnsweredOn, Keep, OwedRows, Producer, SinkStats, Want};
+use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::histogram::Histograms;
+use crate::metrics::machine;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
@@ -190,22 +191,17 @@ impl Upstream {
         self.producer.save(log)
     }
 
-    /// Rows of a lane that are on the disk alone, and in no batch.
-    pub(super) fn on_disk_only(&self, lane: u64) -> Option<RowRun> {
-        self.producer.on_disk(lane)
-    }
-
-    /// These of them are gone, and whose answers waited for some of an earlier start.
-    pub(super) fn dropped(&mut self, lane: u64, run: RowRun, owed: Vec<Ticket>) {
-        self.producer.dropped(lane, run, run.count, owed);
-        self.busy = true;
+    /// These rows are gone, to make room. `owed`: who says whose answers waited for some of an earlier start.
+    pub(super) fn dropped(&mut self, rows: &RowSet, owed: OwedRows<'_>) {
+        self.producer.dropped(rows, owed);
+        self.busy |= !rows.is_empty();
     }
 
     /// Other settings of the cluster, or other certificates.
     pub(super) fn change(&mut self, config: &Config, cluster: usize, edge: &Edge, now: Monotonic) {
         let of = &config.clusters[cluster];
         self.client.change(settings::client(config, cluster, edge), now);
-        self.producer.change_cluster(settings::buffer_bytes(config, cluster), of.topics_max, of.request_timeout);
+        self.producer.change_cluster(settings::buffer_bytes(config, cluster), of.topics_max, of.times.request_timeout);
         self.busy = true;
     }
 
@@ -233,6 +229,7 @@ impl Core {
             return;
         }
         let now = io.now();
+        upstream.producer.mind_memory(machine::is_short_of_memory());
         loop {
             let wall = io.wall();
             self.forward_dead_letters(cluster, now, wall);
@@ -297,7 +294,7 @@ impl Core {
             Effect::Resolve { ticket, host, port } => self.resolve(cluster, ticket, host, port),
             Effect::Prepare { ticket, task } => self.prepare(cluster, ticket, task),
             Effect::Connect { link, to, layer } => {
-                let conn = io.connect(to);
+                let conn = io.connect(to, self.around.config.clusters[cluster].sockets);
                 if let Some(layer) = layer {
                     io.put_layer(conn, layer, &[]);
                 }
@@ -509,6 +506,7 @@ impl Core {
             (SinkMetric::Splits, stats.splits),
             (SinkMetric::Paced, stats.paced),
             (SinkMetric::EpochsRaised, stats.epochs_raised),
+            (SinkMetric::HeadersLeftOut, self.outlets.headers_left_out[sink]),
             (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
         ];
         for (metric, value) in values {
@@ -524,6 +522,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
+        numbers.set_cluster(cluster, ClusterMetric::BufferReserved, upstream.producer.buffer_bytes_reserved() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferUnused, upstream.producer.unused_bytes() as u64);
         let stats = upstream.client.stats();
         numbers.set_cluster(cluster, ClusterMetric::LinkFailures, stats.failures);

@@ -7,6 +7,7 @@ mod answer_timeout;
 mod broker;
 mod conformance;
 mod conformance_flow;
+mod connections;
 mod contract;
 mod costs;
 mod cut;
@@ -33,6 +34,8 @@ mod kept;
 #[allow(dead_code)]
 #[path = "../../sim/src/layers.rs"]
 mod layers;
+mod no_room;
+mod oldest;
 mod owners;
 mod paced;
 mod process;

@@ -112,7 +112,7 @@ fn other_variables_are_left_alone() {
     ] {
         assert!(!environment::is_ours(name), "{name}");
     }
-    for key in keys::KEYS {
+    for key in keys::all() {
         let name = format!("FOREBAY_{}_{}", key.section.name(), key.name).to_uppercase();
         assert!(environment::is_ours(&name), "{name}");
     }
@@ -134,7 +134,7 @@ fn the_example_means_the_defaults_and_its_keys_hold() {
     // One of its listeners can be reached from other machines.
     let mqtt = Mqtt { failures_per_address: 1_000, ..good("").mqtt };
     assert_eq!((config.mqtt, config.log), (mqtt, good("").log));
-    for key in keys::KEYS {
+    for key in keys::all() {
         let line = format!("{} = ", key.name);
         let shown = uncommented.lines().any(|found| found.starts_with(&line));
         // What is required, or has a default to write down, is shown with a value that holds.
@@ -143,10 +143,24 @@ fn the_example_means_the_defaults_and_its_keys_hold() {
     }
 }
 
+/// As they are printed, and with all that they show as a comment.
+#[test]
+fn the_set_ups_of_other_guides_read_without_a_warning() {
+    for text in [AS_IN_TBMQ, AS_IN_EMQX] {
+        let is_key = |rest: &str| rest.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+        let shown = |line: &str| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line).to_owned() + "\n";
+        let uncommented: String = text.lines().map(shown).collect();
+        assert!(uncommented.lines().count() == text.lines().count() && uncommented != text);
+        for text in [text, &uncommented] {
+            assert_eq!(good(text).warnings, Problems::default());
+        }
+    }
+}
+
 #[test]
 fn the_schema_has_every_key() {
     let schema = schema();
-    for key in keys::KEYS {
+    for key in keys::all() {
         let section = &schema["properties"][key.section.name()];
         let table = match key.section {
             keys::Section::ControlTls => &schema["properties"]["control"]["properties"]["tls"],
@@ -192,7 +206,7 @@ fn what_is_legal_and_not_meant_is_a_warning() {
             "[service]\ndata_dir = '~/forebay'".to_owned(),
             "2:12: service.data_dir: \"~/forebay\" is a directory named `~`",
         ),
-        (sink("topic = '${topic}'"), "6:9: sink[0].topic: the MQTT topic as Kafka topic"),
+        (sink("topic = '${topic}'"), "6:9: sink[0].topic: the MQTT topic in the name of a Kafka topic"),
         (sink("topic = 't'\nkey = '{clientid}'"), "7:7: sink[0].key: `{clientid}` is plain text"),
         (sink("topic = 't'\nheaders = { a = 'x{topic}' }"), "7:11: sink[0].headers: `{topic}` is plain text"),
         (sink("topic = 't'\ndead_letters_file = '~/dead'"), "7:21: sink[0].dead_letters_file: \"~/dead\""),
@@ -218,6 +232,19 @@ fn what_is_legal_and_not_meant_is_a_warning() {
     );
     assert_eq!(good(&fine).warnings, Problems::default());
     assert_eq!(good("").warnings, Problems::default());
+}
+
+#[test]
+fn finding_k13_a_topic_of_many_levels_in_a_name_is_a_warning() {
+    let warned = |filters: &str, topic: &str| {
+        let text = format!("[kafka.main]\nbootstrap='k:1'\n[[sink]]\nname='a'\nfilters={filters}\ntopic='{topic}'\n");
+        good(&text).warnings.to_string().contains("messages whose topic has more than one level are refused")
+    };
+    for filters in ["'#'", "'a/b'", "['x', 'a/+']", "'+/#'"] {
+        assert!(warned(filters, "x-${topic}") && warned(filters, "${topic}"), "{filters}");
+        assert!(!warned(filters, "x-${topic[0]}-${clientid}"), "{filters}");
+    }
+    assert!(!warned("['x', '+']", "x-${topic}"), "one level");
 }
 
 #[test]
@@ -277,12 +304,12 @@ fn finding_k12_hints_for_brokers_are_right() {
 #[test]
 fn finding_k12_properties_without_meaning_are_taken_and_named() {
     let text = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n[kafka.main]\nbootstrap = \"h:1\"\nclient.dns.lookup = \"use_all_dns_ips\"\n\
-                \"session.timeout.ms\" = 45000\nsend.buffer.bytes = 131072\n";
+                \"session.timeout.ms\" = 45000\nconnections.max.idle.ms = 131072\n";
     let config = parse(text, "f").expect("a configuration");
     let mut named: Vec<_> = config.warnings.0.iter().map(|warning| warning.key.clone()).collect();
     named.sort_unstable();
     named.retain(|key| key.contains("main."));
-    let all = ["kafka.main.client.dns.lookup", "kafka.main.send.buffer.bytes", "kafka.main.session.timeout.ms"];
+    let all = ["kafka.main.client.dns.lookup", "kafka.main.connections.max.idle.ms", "kafka.main.session.timeout.ms"];
     assert_eq!(named, all, "{}", config.warnings);
     let said =
         parse("[kafka.main]\nbootstrap = \"h:1\"\nclient.dns.lookup2 = \"x\"\n", "f").expect_err("no name of Java's");

@@ -29,7 +29,6 @@ impl Client {
             }
         };
         let asked = connection.answered(&answer, now);
-        self.hands.answered_at = now;
         self.hands.stats.throttles += u64::from(answer.throttle_ms() > 0);
         self.hands.stats.with_extra += u64::from(extra > 0);
         match (answer, asked) {

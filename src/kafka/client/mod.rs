@@ -10,8 +10,8 @@
 //! - **One cluster.** A broker that was connected to says which cluster it belongs to before anything else is sent. When the
 //!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] tells of it.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
-//! - **Reachable.** A connection that a broker ends is made again, and only an attempt that fails is told of; while nothing is
-//!   asked for [`IDLE_CHECK`], a broker is asked whether it answers.
+//! - **Reachable.** A connection that a broker ends is made again, and only an attempt that fails is told of; where nothing else is
+//!   asked, a broker is asked now and then whether it answers.
 //! - **No waiting for ever.** Every step has a deadline; a silent connection is closed and replaced, soon at first, later
 //!   if that did not help, and metadata asked from another broker. Failed connections
 //!   and refused questions come again with backoff, exponential with ± 20 % of chance.
@@ -51,7 +51,6 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
 
 pub use login::{authentication_refused, handshake_refused};
 pub use settings::{Endpoint, Settings};
@@ -69,9 +68,6 @@ use crate::secure::sasl::{Prepared, Task};
 const TOPIC_BYTES_MAX: usize = 249;
 /// The longest client id sent.
 const CLIENT_ID_BYTES_MAX: usize = 249;
-
-/// While no broker answers anything for so long, since nothing is asked, one is asked for the list of brokers.
-const IDLE_CHECK: Duration = Duration::from_secs(15);
 
 /// A connection, as the client names it. Never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -13,7 +13,7 @@ use crate::runtime::seam::Monotonic;
 /// Topics in one request: bounds the answer (1,000 topics of 100 partitions take about 5 MB).
 const TOPICS_PER_REQUEST: usize = 1000;
 
-/// Requests are so far apart. What is due so soon goes with a request: topics that are asked again and again (there are none of these
+/// Requests are so far apart, and have all that has come due meanwhile: topics that are asked again and again (there are none of these
 /// names, or they have no leader) come due apart, and share their requests.
 const APART: Duration = Duration::from_millis(100);
 /// Requests for what is news (a topic that is asked for the first time, a leader that has moved) that need not be apart from those
@@ -94,11 +94,6 @@ impl Topics {
         self.has_news = true;
     }
 
-    /// Nothing was heard for a while: the brokers are asked for.
-    pub(super) fn check_brokers(&mut self, now: Monotonic) {
-        self.cluster_due = self.cluster_due.min(now);
-    }
-
     /// What is known of this topic may be wrong.
     pub(super) fn recheck(&mut self, name: &Rc<str>, now: Monotonic) {
         if let Some(topic) = self.known.get_mut(name) {
@@ -119,14 +114,13 @@ impl Topics {
         if self.next_due() > now {
             return None;
         }
-        let soon = now.after(APART);
-        self.apart_at = soon;
+        self.apart_at = now.after(APART);
         if std::mem::take(&mut self.has_news) {
             self.news_apart_at = self.news_apart_at.max(now).after(APART);
         }
         let mut create = None;
         let mut names = Vec::new();
-        for (_, name) in self.due.iter().take_while(|(due, _)| *due <= soon) {
+        for (_, name) in self.due.iter().take_while(|(due, _)| *due <= now) {
             // One flag serves a whole request: those that differ from the first wait for the next one.
             let Some(topic) = self.known.get_mut(name) else { continue };
             if *create.get_or_insert(topic.create) == topic.create {
@@ -159,8 +153,9 @@ impl Topics {
         now: Monotonic,
     ) {
         let old = jittered(by.metadata_max_age, rng);
-        let pause = jittered(by.retry_backoff_min, rng);
-        self.cluster_due = now.after(old);
+        let pause = jittered(by.metadata_min_age, rng).max(by.metadata_min_age);
+        // A broker is asked whether it answers, if nothing else is asked before.
+        self.cluster_due = now.after(old.min(by.health_check_interval));
         self.cluster_not_before = now.after(pause);
         for (name, answer) in asked.iter().zip(answers) {
             let Some(topic) = self.known.get_mut(name).filter(|topic| topic.asking) else { continue };
@@ -173,7 +168,7 @@ impl Topics {
                 }
                 Some(answer) if answer.error == INVALID_TOPIC => (old, by.retry_backoff_max),
                 _ => {
-                    let wait = topic.backoff.next(by.retry(), rng);
+                    let wait = topic.backoff.next(by.metadata(), rng).max(by.metadata_min_age);
                     (wait, wait)
                 }
             };

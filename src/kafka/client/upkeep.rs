@@ -7,7 +7,7 @@ use super::backoff::jittered;
 use super::connection::Asked;
 use super::lane::{Lane, Owner, Way};
 use super::settings::Endpoint;
-use super::{Client, IDLE_CHECK, LinkId, ProduceLane};
+use super::{Client, LinkId, ProduceLane};
 use crate::kafka::types::{BrokerUnreachable, ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::runtime::seam::Monotonic;
 
@@ -148,6 +148,9 @@ impl Client {
             if owner != Owner::Metadata && self.metadata.endpoint == endpoint && self.candidates().nth(1).is_some() {
                 self.let_go_of_metadata(now, now);
             }
+            if owner == Owner::Metadata {
+                self.let_go_of_idle(&endpoint, now);
+            }
             self.fail(owner, why, now);
         }
         for owner in self.owners() {
@@ -161,6 +164,15 @@ impl Client {
         }
         ask.into_iter().for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
+    }
+
+    /// A broker is silent: connections to it on which nothing is asked may be dead as well. They are made anew when they are wanted.
+    fn let_go_of_idle(&mut self, endpoint: &Endpoint, now: Monotonic) {
+        for lane in self.lanes.values_mut().filter(|lane| lane.lane.endpoint == *endpoint && lane.queue.is_empty()) {
+            if lane.lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0) {
+                lane.lane.down(now, &mut self.hands);
+            }
+        }
     }
 
     /// All lanes.
@@ -185,9 +197,6 @@ impl Client {
                 self.metadata.dial(&mut self.hands, now);
             }
             return;
-        }
-        if self.check_at() <= now {
-            self.topics.check_brokers(now);
         }
         let Some(connection) = self.metadata.ready() else { return };
         let (settings, effects) = (&self.hands.settings, &mut self.hands.effects);
@@ -241,20 +250,13 @@ impl Client {
         }
     }
 
-    /// When a broker is asked whether it answers, since nothing is.
-    fn check_at(&self) -> Monotonic {
-        let idle = self.metadata.ready_ref().filter(|connection| connection.in_flight() == 0);
-        let at = |at: Monotonic| self.hands.answered_at.after(IDLE_CHECK).max(at);
-        idle.map_or(Monotonic::NEVER, |connection| at(connection.send_at(self.hands.settings.in_flight_max)))
-    }
-
     pub(super) fn metadata_deadline(&self) -> Monotonic {
         let dial_at = if self.candidates().next().is_some() { self.metadata.dial_at() } else { Monotonic::NEVER };
         let ask_at = self.metadata.ready_ref().map_or(Monotonic::NEVER, |connection| {
             let send_at = connection.send_at(self.hands.settings.in_flight_max);
             self.topics.next_due().min(self.producer_ids.next_due()).max(send_at)
         });
-        self.metadata.deadline().min(self.metadata.renew_at()).min(dial_at).min(ask_at).min(self.check_at())
+        self.metadata.deadline().min(self.metadata.renew_at()).min(dial_at).min(ask_at)
     }
 
     pub(super) fn produce_deadline(&self, lane: &ProduceLane) -> Monotonic {

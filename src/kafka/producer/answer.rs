@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::dispatch::{Entry, Over};
-use super::error::{TIMED_OUT, TOO_LARGE, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
+use super::error::{NO_ANSWER, TIMED_OUT, TOO_LARGE, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
 use super::timers::Timer;
 use super::{Key, Producer};
 use crate::kafka::types::{Outcome, ProduceResult};
@@ -44,6 +44,7 @@ impl Producer {
                 _ => {}
             }
             let verdict = self.verdict_of(*entry, code);
+            let verdict = self.within_retries(*entry, verdict, code);
             self.answered(*entry, verdict, now);
         }
         self.dispatcher.keep(request.entries);
@@ -65,12 +66,16 @@ impl Producer {
         // Of the attempts that this one ends, each may have been appended: the log is asked (P6).
         let is_too_large = request.hung_up && self.is_too_large(&request);
         let again = Verdict::Again { refresh: true, maybe_there: sent };
-        let verdict = if is_too_large { Verdict::Refused(TOO_LARGE) } else { again };
         for entry in &request.entries {
             self.sinks[self.topics[entry.key.topic].sink].stats.batches_unanswered += 1;
-            if is_too_large {
+            let verdict = if is_too_large {
                 self.topics[entry.key].window.doubt(entry.serial);
-            }
+                Verdict::Refused(TOO_LARGE)
+            } else if sent {
+                self.within_retries(*entry, again, NO_ANSWER)
+            } else {
+                again
+            };
             self.answered(*entry, verdict, now);
         }
         self.dispatcher.keep(request.entries);
@@ -89,7 +94,8 @@ impl Producer {
         let moved = some && partition.window.last_node() != partition.leader;
         if let Some(settled) = partition.window.answered(entry.serial, verdict, (moved, other_topic), now, rules) {
             self.settled(entry.key, settled);
-            self.outbox.refresh |= matches!(verdict, Verdict::Again { refresh: true, .. } | Verdict::NoTopic);
+            self.outbox.refresh |=
+                matches!(verdict, Verdict::Again { refresh: true, .. } | Verdict::NoTopic | Verdict::GivenUp { .. });
         }
         self.go_on(entry.key, now);
     }

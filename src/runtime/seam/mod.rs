@@ -6,6 +6,7 @@
 
 mod layer;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -51,6 +52,46 @@ impl Monotonic {
 /// Milliseconds since the Unix epoch, read once a turn. Only for what leaves the process (record timestamps).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallMs(pub i64);
+
+/// Options of the socket of an outgoing connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Size of its send buffer, in bytes; `None`: the kernel sizes it.
+    pub send_buffer: Option<u32>,
+    /// Size of its receive buffer, in bytes; `None`: the kernel sizes it.
+    pub receive_buffer: Option<u32>,
+    /// TCP's keep-alive; `None`: off.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { send_buffer: None, receive_buffer: None, keep_alive: Some(KeepAlive::default()) }
+    }
+}
+
+/// TCP's keep-alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The silence before the first probe, in whole seconds.
+    pub idle: Duration,
+    /// Between two probes, in whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes after which the connection is closed.
+    pub probes: u32,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 }
+    }
+}
+
+impl fmt::Display for KeepAlive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{}", self.idle.as_secs(), self.interval.as_secs(), self.probes)
+    }
+}
 
 /// Which of the configured listeners accepted a connection (index into the configuration's list).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,11 +234,10 @@ pub trait Segments {
     /// these. Nothing follows.
     fn set_aside(&mut self, _segment: u64) {}
     /// The note that was there at the start: [`Segments::write_note`] of an earlier life. `None`: there was none; empty: it cannot be read.
-    fn read_note(&self) -> Option<Vec<u8>> {
-        None
-    }
-    /// Keeps some hundred bytes beside the segments, in place of those before. Nothing follows, and they may be lost.
-    fn write_note(&mut self, _note: &[u8]) {}
+    fn read_note(&self) -> Option<Vec<u8>>;
+    /// Keeps some hundred bytes beside the segments, in place of those before. Nothing follows. A crash may bring those before back, unless
+    /// a segment is there that was asked for later.
+    fn write_note(&mut self, note: &[u8]);
     /// Deletes a segment, also one that is being synced. [`SegmentEvent::Freed`] follows.
     fn free(&mut self, segment: u64);
     /// Reads `into.len()` bytes from position `at`: what was appended and is not written yet, and what is at hand of the
@@ -285,7 +325,7 @@ pub trait Io<M> {
     fn abort(&mut self, conn: ConnId);
 
     /// Opens an outgoing TCP connection. `on_connect` or `on_close` follows.
-    fn connect(&mut self, to: SocketAddr) -> ConnId;
+    fn connect(&mut self, to: SocketAddr, socket: SocketOptions) -> ConnId;
     /// Puts a layer between a connection's bytes and the shard's, from here on. `unread`: bytes of the wire that the shard
     /// has got already; it gets what they hold later. Over a connection of [`Io::connect`], what is written before
     /// [`Shard::on_ready`] waits until then. Nothing, where there are no sockets behind this seam.
