@@ -27,6 +27,17 @@ use crate::limits::{
     EVENTS_QUEUED_MAX,
 };
 
+/// Brokers with a series, at most.
+const BROKERS_SHOWN_MAX: usize = 256;
+
+/// See [`Journal::troubles`].
+pub const BROKER_UNREACHABLE: Spec = Spec {
+    name: "kafka_broker_unreachable",
+    label: None,
+    help: "1 for each broker that cannot be used, labels `kafka` and `broker`; others have no series. At most 256.",
+    kind: Shape::Gauge,
+};
+
 /// The journal's own numbers.
 pub const JOURNAL: [Spec; 5] = [
     Spec { name: "events", label: None, help: "Events kept for `/api/v1/events`.", kind: Shape::Counter },
@@ -157,7 +168,7 @@ impl OfAll {
     /// Whether an event says anything new.
     fn is_new(&mut self, of_all: SeenBy, event: &Event) -> bool {
         let about = |event: &Event| {
-            let fields = [Field::Kafka, Field::Sink, Field::Topic];
+            let fields = [Field::Kafka, Field::Broker, Field::Sink, Field::Topic];
             fields.map(|field| event.text(field).map(str::to_owned))
         };
         let same_thing = |other: &Event| other.kind.seen_by_all() == Some(of_all) && about(other) == about(event);
@@ -179,6 +190,17 @@ impl OfAll {
 const OF_ALL_MAX: usize = 4_096;
 /// How long shards take at most to find the same change.
 const CHANGE_MS: u64 = 10_000;
+
+/// A broker that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Name of the cluster.
+    pub kafka: String,
+    /// `host:port`.
+    pub broker: String,
+    /// Why, in words.
+    pub reason: String,
+}
 
 /// What is asked of the rings. Everything that is `None` is passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -365,6 +387,22 @@ impl Journal {
         }
     }
 
+    /// Brokers that cannot be used, as was said last of each: what was said longest ago first.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let trouble = |event: &Event| {
+            let (kafka, broker) = event.text(Field::Kafka).zip(event.text(Field::Broker))?;
+            let is_over = event.kind == Kind::BrokerReachable;
+            let reason = event.text(Field::Reason).unwrap_or_default();
+            (!is_over).then(|| Trouble {
+                kafka: kafka.to_owned(),
+                broker: broker.to_owned(),
+                reason: reason.to_owned(),
+            })
+        };
+        self.kept().of_all.said.iter().filter_map(trouble).collect()
+    }
+
     /// A part of what is kept.
     #[must_use]
     pub fn page(&self, filter: &Filter) -> Page {
@@ -416,7 +454,12 @@ impl Extra for Journal {
         };
         let failed = self.failed_reloads.load(Ordering::Relaxed);
         let values = [said, self.dropped(), left_out, stored, failed];
-        JOURNAL.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
+        let counts = JOURNAL.iter().zip(values).map(|(spec, value)| Number::of(spec, value));
+        let broker = |Trouble { kafka, broker, .. }: Trouble| {
+            let labels = vec![("kafka", kafka), ("broker", broker)];
+            Number { spec: BROKER_UNREACHABLE, labels, value: 1.0 }
+        };
+        counts.chain(self.troubles().into_iter().take(BROKERS_SHOWN_MAX).map(broker)).collect()
     }
 }
 

@@ -241,7 +241,7 @@ impl Reservation<'_> {
         let work = &mut outlets.workspace;
         let plan = &outlets.plans[usize::from(sink)];
         let upstream = &mut outlets.upstreams[plan.cluster];
-        let mut asked = asked(plan, message, &mut work.rendered, |topic, bytes| {
+        let mut asked = asked(plan, message, (&mut work.rendered, &mut work.value), |topic, bytes| {
             let checked = upstream.producer.check(plan.sink, topic, bytes);
             // The end of this turn looks for topics to forget.
             upstream.busy |= checked == Err(Refusal::TooManyTopics);
@@ -433,16 +433,22 @@ impl Drop for Reservation<'_> {
 fn asked(
     plan: &Plan,
     message: &Message<'_>,
-    rendered: &mut Vec<u8>,
-    check: impl FnOnce(&str, usize) -> Result<Option<TopicId>, Refusal>,
+    (rendered, scratch): (&mut Vec<u8>, &mut Vec<u8>),
+    mut check: impl FnMut(&str, usize) -> Result<Option<TopicId>, Refusal>,
 ) -> Result<Asked, Objection> {
-    let bytes = plan.row_bytes_max(message).map_err(Objection::Absent)?;
+    let mut bytes = plan.row_bytes_max(message).map_err(Objection::Absent)?;
     let topic = Text::of(&plan.topic, message, rendered).map_err(Objection::Absent)?;
     let name = match plan.topic.as_literal() {
         Some(fixed) => fixed,
         None => std::str::from_utf8(topic.bytes(&plan.topic, message, rendered).unwrap_or_default())
             .map_err(|_| Objection::Refusal(Refusal::TopicInvalid))?,
     };
-    let known = check(name, bytes).map_err(Objection::Refusal)?;
+    let mut known = check(name, bytes);
+    if known == Err(Refusal::TooLarge) {
+        // So it is only if what is made of it is, and not its bound alone.
+        bytes = plan.row_bytes(message, scratch).map_err(Objection::Absent)?;
+        known = check(name, bytes);
+    }
+    let known = known.map_err(Objection::Refusal)?;
     Ok(Asked { bytes, topic, known })
 }

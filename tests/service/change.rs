@@ -268,7 +268,9 @@ fn a_cluster_can_be_tried() {
     assert_eq!((tried.0, &tried.1["works"]), (200, &json!(false)));
     assert_eq!(failed, ["connect", "api_versions", "resolve"], "{tried:?}");
     assert_eq!(names(&service, "clusters"), ["embedded"], "nothing has changed");
-    assert_eq!(change(&service, "POST", "clusters/new/test", &json!({})).0, 404);
+    let (status, said) = change(&service, "POST", "clusters/new/test", &json!({}));
+    assert_eq!(status, 404);
+    assert!(said["detail"].to_string().contains("there is no Kafka cluster"), "{said}");
 }
 
 #[test]

@@ -3,9 +3,13 @@
 use std::time::Duration;
 
 use forebay::metrics::spec::ShardMetric;
+use forebay::mqtt::encode;
+use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
+use forebay::mqtt::property::{Property, PropertyBuf};
 use forebay::record::murmur2;
 
 use super::broker::PARTITIONS;
+use super::subscribe::message;
 use super::world::{World, publish};
 
 const TEN: &str = "[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\n[[sink]]\nname = \"all\"\nfilters = \"#\"\ntopic = \"t\"\n\
@@ -166,4 +170,29 @@ fn finding_k15_the_dead_letter_of_a_tombstone_is_a_tombstone() {
     world.advance(Duration::from_secs(3));
     assert_eq!(world.sent(device), [0x40, 2, 0, 1]);
     assert_eq!((world.broker.records[0].0.as_str(), told(&world, 0)[0].0), ("dead", None));
+}
+/// Finding K4: a record is too large if it is, not if a bound of it is: 20,000 headers, and a payload that is escaped.
+#[test]
+fn finding_k4_a_record_is_measured_before_it_is_refused() {
+    let json = "value_format = \"json\"\n";
+    let text = TEN.replace("expire_after = \"10s\"", "record_bytes_max = \"256KiB\"");
+    for (format, properties, payload, refused) in
+        [("", 20_000, 10, false), ("", 80_000, 10, true), (json, 0, 100_000, false), (json, 0, 300_000, true)]
+    {
+        let mut world = World::new(&format!("{text}{format}"));
+        let device = world.device_v5("device");
+        let mut sent = PropertyBuf::new();
+        sent.extend((0..properties).map(|_| Property::UserProperty("a", "b")));
+        let payload = "x".repeat(payload);
+        let publish =
+            Publish { qos: QoS::AtLeastOnce, packet_id: 1, properties: sent.as_properties(), ..message("t", &payload) };
+        let mut bytes = Vec::new();
+        encode::packet(Version::V5, &Packet::Publish(publish), &mut bytes).expect("encoded");
+        world.bytes(device, &bytes);
+        world.advance(Duration::from_secs(1));
+        let answer = world.sent(device);
+        let code = answer.get(4).copied().unwrap_or(0);
+        assert_eq!((answer[0], code >= 0x80), (0x40, refused), "{properties} properties: {answer:?}");
+        assert_eq!(world.broker.records.is_empty(), refused);
+    }
 }

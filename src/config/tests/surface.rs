@@ -290,3 +290,58 @@ fn mistakes_of_habit_have_their_hint() {
         assert!(problems.contains(want), "{problems}");
     }
 }
+
+const ONE_SINK: &str = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";
+
+/// Finding K12: what a hint says to write is taken.
+#[test]
+fn finding_k12_hints_for_brokers_are_right() {
+    let parsed = |bootstrap: &str| parse(&format!("{ONE_SINK}[kafka.main]\nbootstrap = {bootstrap}\n"), "f");
+    for (given, write) in [
+        ("::1", "[::1]:9092"),
+        ("[::1]", "[::1]:9092"),
+        ("fe80::1:9092", "[fe80::1]:9092"),
+        ("2001:db8::7", "[2001:db8::7]:9092"),
+        ("kafka", "kafka:9092"),
+    ] {
+        let said = parsed(&format!("\"{given}\"")).expect_err(given).to_string();
+        assert!(said.contains(&format!("write \"{write}\"")), "{said}");
+        assert!(parsed(&format!("\"{write}\"")).is_ok(), "{write}");
+    }
+    for given in ["\"h1:9092,\"", "\"h1:9092, ,h2:9092\"", "[\"h1:9092,\"]"] {
+        let config = parsed(given).expect(given);
+        assert!(config.clusters[0].bootstrap.iter().all(|broker| broker.starts_with('h')), "{given}");
+    }
+    for given in ["\"\"", "\",\"", "[\"h1:9092\", \"\"]"] {
+        assert!(parsed(given).is_err(), "{given}");
+    }
+}
+
+/// Finding K12: a `producer.properties` that is copied, with quotes and without.
+#[test]
+fn finding_k12_properties_without_meaning_are_taken_and_named() {
+    let text = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n[kafka.main]\nbootstrap = \"h:1\"\nclient.dns.lookup = \"use_all_dns_ips\"\n\
+                \"session.timeout.ms\" = 45000\nconnections.max.idle.ms = 131072\n";
+    let config = parse(text, "f").expect("a configuration");
+    let mut named: Vec<_> = config.warnings.0.iter().map(|warning| warning.key.clone()).collect();
+    named.sort_unstable();
+    named.retain(|key| key.contains("main."));
+    let all = ["kafka.main.client.dns.lookup", "kafka.main.connections.max.idle.ms", "kafka.main.session.timeout.ms"];
+    assert_eq!(named, all, "{}", config.warnings);
+    let said =
+        parse("[kafka.main]\nbootstrap = \"h:1\"\nclient.dns.lookup2 = \"x\"\n", "f").expect_err("no name of Java's");
+    assert!(said.to_string().contains("unknown key"), "{said}");
+    let topics = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\ntopics = [\"a\"]\n";
+    let said = parse(topics, "f").expect_err("topics").to_string();
+    assert!(said.contains("filters in [[sink]]"), "{said}");
+}
+
+/// Finding K12: a variable copied from the documents, with NAME in it.
+#[test]
+fn finding_k12_a_placeholder_is_no_name() {
+    let said = said(FILE, "FOREBAY_KAFKA_NAME_BOOTSTRAP", "h:1");
+    assert!(said.contains("write FOREBAY_KAFKA_MAIN_BOOTSTRAP"), "{said}");
+    let named =
+        read_env(&format!("{ONE_SINK}[kafka.name]\nbootstrap = \"a:1\"\n"), &[("FOREBAY_KAFKA_NAME_BOOTSTRAP", "b:1")]);
+    assert_eq!(named.expect("a cluster of that name").clusters[0].bootstrap, ["b:1"]);
+}
