@@ -8,6 +8,9 @@ use std::rc::Rc;
 
 use forebay::runtime::seam::{SegmentEvent, Segments};
 
+/// The segments of a shard, number and bytes, and the note beside them.
+pub type Folder = (Vec<(u64, Vec<u8>)>, Option<Vec<u8>>);
+
 const PAGE: u64 = 4096;
 const SECTOR: u64 = 512;
 /// Bytes that are fetched at once.
@@ -119,6 +122,9 @@ pub struct Disk {
     files: BTreeMap<u64, File>,
     due: BTreeMap<(u64, u64), Due>,
     next_due: u64,
+    /// The note beside the segments, and the one that a crash may bring back: that of when a segment was last asked for.
+    note: Option<Vec<u8>>,
+    earlier_note: Option<Vec<u8>>,
     windows: RefCell<Windows>,
     /// What is wrong with it.
     pub health: Health,
@@ -139,6 +145,8 @@ impl Disk {
             files: BTreeMap::new(),
             due: BTreeMap::new(),
             next_due: 0,
+            note: None,
+            earlier_note: None,
             windows: RefCell::default(),
             health: Health::default(),
             rng: RefCell::new(rng),
@@ -148,10 +156,11 @@ impl Disk {
         }
     }
 
-    /// A disk with these segments, all on the platter.
+    /// A disk with these segments and this note, all on the platter.
     #[must_use]
-    pub fn with(segments: Vec<(u64, Vec<u8>)>, rng: fastrand::Rng) -> Self {
+    pub fn with((segments, note): Folder, rng: fastrand::Rng) -> Self {
         let mut disk = Self::new(rng);
+        (disk.earlier_note, disk.note) = (note.clone(), note);
         for (segment, bytes) in segments {
             let mut image = Image::default();
             for (page, part) in bytes.chunks(PAGE as usize).enumerate().filter(|(_, part)| part.iter().any(|b| *b != 0))
@@ -312,6 +321,11 @@ impl Disk {
         }
         self.windows.get_mut().clear();
         self.started = false;
+        // Not of the seed's draws: a note changes no other crash.
+        if !self.health.strict && rng.clone().u8(..4) == 0 {
+            self.note.clone_from(&self.earlier_note);
+        }
+        self.earlier_note.clone_from(&self.note);
         for file in self.files.values_mut() {
             file.pending.clear();
             file.closed = true;
@@ -419,6 +433,7 @@ fn unreadable(damaged: bool) -> io::Error {
 
 impl Segments for Disk {
     fn create(&mut self, segment: u64, bytes: u64) {
+        self.earlier_note.clone_from(&self.note);
         let room = self.health.room.is_none_or(|room| self.bytes_taken() + bytes <= room);
         let ok = !self.health.creates_fail && room;
         if ok {
@@ -457,6 +472,14 @@ impl Segments for Disk {
 
     fn free(&mut self, segment: u64) {
         self.answer_later(Due::Freed(segment));
+    }
+
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.note.clone()
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        self.note = Some(note.to_vec());
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> io::Result<()> {

@@ -209,7 +209,7 @@ impl Settings {
         if let (Some(spool), Some(plan)) = (&mut config.spool, self.spool) {
             spool.segment_bytes = plan.segment_bytes;
             spool.bytes_max = plan.segment_bytes * plan.segments_max * self.shards as u64;
-            spool.share = plan.share * 10_000;
+            (spool.share, spool.share_is_computed) = (plan.share * 10_000, false);
             spool.when_full = plan.when_full;
             spool.sync_interval = Duration::from_millis(plan.sync_interval_ms);
             *spool = spool.of_shards(self.shards);
@@ -293,6 +293,9 @@ impl Settings {
         }
         if !sink.partitioner.is_empty() {
             let _ = writeln!(text, "partitioner = \"{}\"", sink.partitioner);
+        }
+        if number % 2 == 1 {
+            *text += "qos0_when_full = \"wait\"\n";
         }
         if let Some(ms) = sink.expire_ms {
             let _ = writeln!(text, "expire_after = \"{ms}ms\"");

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use forebay::config::{Config, DataDirId};
 use forebay::data_dir::prepare;
-use forebay::runtime::{segment_path, segments_in};
+use forebay::runtime::seam::Segments as _;
+use forebay::runtime::{note_path, read_note, segment_path, segments_in, write_note};
 use tempfile::TempDir;
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Folder};
 use crate::time::stream;
 use crate::world::World;
 
@@ -41,14 +42,18 @@ impl DataDir {
                 let file = File::create(segment_path(&self.folder(shard), segment)).expect("a segment");
                 file.set_len(bytes).and_then(|()| file.write_all_at(&disk.bytes(segment), 0)).expect("written");
             }
+            if let Some(note) = disk.read_note() {
+                write_note(&self.folder(shard), &note).expect("written");
+            }
         }
     }
 
-    /// The segments of a shard: number, and bytes.
-    fn read(&self, shard: usize) -> Vec<(u64, Vec<u8>)> {
+    /// The segments of a shard, number and bytes, and the note beside them.
+    fn read(&self, shard: usize) -> Folder {
         let folder = self.folder(shard);
         let found = segments_in(&folder).expect("a folder for each shard");
-        found.into_iter().map(|(number, _)| (number, fs::read(segment_path(&folder, number)).expect("read"))).collect()
+        let read = |(number, _)| (number, fs::read(segment_path(&folder, number)).expect("read"));
+        (found.into_iter().map(read).collect(), read_note(&folder))
     }
 
     fn clear(&self, shards: usize) {
@@ -56,6 +61,7 @@ impl DataDir {
             for (number, _) in segments_in(&folder).expect("a folder for each shard") {
                 fs::remove_file(segment_path(&folder, number)).expect("removed");
             }
+            let _ = fs::remove_file(note_path(&folder));
         }
     }
 }

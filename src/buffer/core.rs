@@ -6,6 +6,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use super::clock::Clock;
+use super::cuts::CutRows;
 use super::report::Report;
 use super::restore::{OpenError, Restored};
 use super::room::Room;
@@ -36,6 +37,8 @@ pub struct Buffer {
     pub(super) tickets: BTreeMap<(u64, u64), Ticket>,
     pub(super) awaited: BTreeMap<Origin, SmallVec<[(u64, u64); 2]>>,
     pub(super) numbers: Numbers,
+    /// Rows of open cuts.
+    pub(super) cut_rows: CutRows,
     /// Rows in groups that are not durable, by group.
     pub(super) unsynced: VecDeque<(u64, u64)>,
     /// Whether the disk is to be asked again without anything else happening.
@@ -108,6 +111,8 @@ impl Buffer {
         let volatile = recovered.state.lanes().filter(|(_, lane)| lane.volatile);
         report.given_up = volatile.map(|(_, lane)| lane.rows()).sum();
         let written_ms = recovered.written_ms;
+        let cut: Vec<(u64, Box<str>, u64)> =
+            recovered.state.cut_rows().map(|(cut, sink, rows)| (cut, sink.into(), rows)).collect();
         let mut log = Log::new(settings.log.clone(), recovered);
         let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {
@@ -120,6 +125,7 @@ impl Buffer {
             awaited: BTreeMap::new(),
             lanes: HashMap::new(),
             lists: Lists::default(),
+            cut_rows: CutRows::new(cut.into_iter().map(|(cut, sink, rows)| (cut, log.sink(&sink), rows))),
             numbers: Numbers { rot: report.damage.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
             unsynced: VecDeque::new(),
             flying: None,
@@ -143,7 +149,9 @@ impl Buffer {
     /// What the start has found, once: when the last group that it found is on the disk for certain. Before that nothing of
     /// it may be acted on, and nobody be accepted: a power cut might still take it back.
     pub fn opened(&mut self) -> Option<Restored> {
-        self.opening.take_if(|_| self.log.is_open()).map(|restored| *restored)
+        let opened = self.opening.take_if(|_| self.log.is_open())?;
+        self.log.forget_idle_lanes();
+        Some(*opened)
     }
 
     /// The buffer as a cluster's producer sees it, for one poll.
@@ -229,6 +237,17 @@ impl Buffer {
         self.log.next_group_at()
     }
 
+    /// When [`Buffer::flush`] is to be called for the note's sake ([`crate::spool::Log::note_due`]).
+    #[must_use]
+    pub const fn note_due(&self) -> Option<Monotonic> {
+        self.log.note_due()
+    }
+
+    /// Before it is put away ([`crate::spool::Log::write_note`]).
+    pub fn write_note(&mut self, disk: &mut impl Disk) {
+        self.log.write_note(disk);
+    }
+
     /// All groups up to this one are durable.
     #[must_use]
     pub fn durable(&self) -> u64 {
@@ -281,7 +300,7 @@ impl Buffer {
     /// The most bytes that a sink may hold.
     #[must_use]
     pub fn sink_bytes_max(&self, cluster: usize, sink: SinkId) -> u64 {
-        if self.keeps(cluster, sink) { self.settings.log.sink_bytes_max } else { 0 }
+        if self.keeps(cluster, sink) { self.log.share_of(self.logged[cluster][usize::from(sink.0)]) } else { 0 }
     }
 
     /// Rows that were written and are not durable yet.
@@ -307,10 +326,12 @@ impl Buffer {
         self.room.grow(cluster, usize::from(sink.0) + 1);
     }
 
-    /// Another share of the room for each sink, bytes.
-    pub fn set_share(&mut self, bytes: u64) {
+    /// Another share of the room for each sink, bytes ([`crate::spool::Log::share_of_all`]). At a start what it has been until now is not
+    /// known, and one that has used it up holds a little more.
+    pub fn set_share(&mut self, bytes: u64, keeps: bool) {
+        let slack = if self.opening.is_some() { self.settings.log.segment_bytes } else { 0 };
         self.settings.log.sink_bytes_max = bytes;
-        self.log.share_of_all(bytes);
+        self.log.share_of_all(bytes, bytes + slack, keeps);
         self.look_at_room();
     }
 

@@ -16,6 +16,7 @@
 
 mod clock;
 mod core;
+mod cuts;
 mod kinds;
 mod report;
 mod restore;

@@ -5,7 +5,7 @@
 use super::core::Buffer;
 use super::sessions::RECORD_BYTES;
 use crate::kafka::producer::Keep;
-use crate::kafka::producer::row_log::RowRun;
+use crate::kafka::producer::row_log::RowSet;
 use crate::kafka::types::SinkId;
 
 /// What a row costs in the log beside its record, if it stands in a block of its own.
@@ -164,30 +164,15 @@ impl Buffer {
         self.room.freed
     }
 
-    /// `drop-oldest`: ends rows in the oldest segment that has any which may go, of one sink or of all. `allowed` says
-    /// which those of a cluster's lane are. Returns them by cluster and lane.
-    pub fn drop_oldest(
-        &mut self,
-        only: Option<(usize, SinkId)>,
-        mut allowed: impl FnMut(usize, u64) -> Option<RowRun>,
-    ) -> Vec<(usize, u64, RowRun)> {
-        let Self { log, logged, lanes, .. } = self;
-        let wanted: Vec<usize> = match only {
-            Some((cluster, sink)) => {
-                logged.get(cluster).and_then(|c| c.get(usize::from(sink.0))).copied().into_iter().collect()
-            }
-            None => logged.iter().flatten().copied().collect(),
-        };
-        let mut may_go = |lane: u64| {
-            let (cluster, _) = lanes.get(&lane)?;
-            allowed(*cluster, lane)
-        };
-        let dropped = log.drop_oldest(&wanted, &mut may_go).unwrap_or_default();
-        let placed = |(lane, run): (u64, RowRun)| {
-            let (cluster, _) = lanes.get(&lane)?;
-            Some((*cluster, lane, run))
-        };
-        dropped.into_iter().filter_map(placed).collect()
+    /// Whether there will be more room without anything being done.
+    #[must_use]
+    pub fn is_freeing(&self) -> bool {
+        self.log.is_freeing()
+    }
+
+    /// `drop-oldest`: ends the oldest of these rows ([`crate::kafka::producer::Producer::droppable`]). Returns which.
+    pub fn drop_oldest(&mut self, allowed: &RowSet) -> RowSet {
+        self.log.drop_oldest(allowed).unwrap_or_default()
     }
 
     /// Reads the log's figures. Rows of sinks that go to memory first may never come: what they were promised is over.

@@ -3,7 +3,7 @@
 use super::core::Buffer;
 use crate::kafka::producer::Keep;
 use crate::kafka::producer::row_log::{
-    Ended, Fate, Known, LoggedRow, NewCut, NewRows, NotNow, ReadBack, RowLog, RowRun, TakenCut,
+    Ended, Fate, Known, LoggedRow, NO_BATCH, NewCut, NewRows, NotNow, ReadBack, RowLog, RowRun, TakenCut,
 };
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
@@ -81,6 +81,11 @@ impl<D: Disk> RowLog for View<'_, D> {
 
     fn cut(&mut self, cut: &NewCut<'_>) -> Result<TakenCut, NotNow> {
         let buffer = &mut *self.buffer;
+        let sink = buffer.logged_of(cut.lane).ok_or(NotNow)?;
+        let rows = cut.rows.iter().map(|run| run.count).sum();
+        if !buffer.may_cut(sink, cut.producer_id, rows) {
+            return Err(NotNow);
+        }
         let new = spool::NewCut {
             lane: cut.lane,
             incarnation: buffer.log.incarnation(cut.lane, &cut.of).map_err(not_now)?,
@@ -91,8 +96,11 @@ impl<D: Disk> RowLog for View<'_, D> {
             timeless: cut.timeless,
             rows: cut.rows,
         };
-        let (cut, group) = buffer.log.cut(&new).map_err(not_now)?;
-        Ok(TakenCut { cut, group })
+        let (number, group) = buffer.log.cut(&new).map_err(not_now)?;
+        if cut.producer_id != NO_BATCH {
+            buffer.cut_rows.opened(number, sink, rows);
+        }
+        Ok(TakenCut { cut: number, group })
     }
 
     fn ended(&mut self, ended: &Ended<'_>) -> Result<(), NotNow> {
@@ -111,7 +119,9 @@ impl<D: Disk> RowLog for View<'_, D> {
             (Some(cut), _) => buffer.log.end_cut(cut, lane, rows, reason),
             (None, _) => buffer.log.end_rows(lane, rows, reason),
         };
-        taken.map_err(not_now)
+        taken.map_err(not_now)?;
+        ended.cut.into_iter().for_each(|cut| buffer.cut_rows.closed(cut));
+        Ok(())
     }
 
     fn group(&self) -> u64 {

@@ -20,6 +20,7 @@ use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_s
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
+use crate::shard;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
 const WRITE: i32 = 1 << 4;
@@ -88,6 +89,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     };
     let mut lines = Vec::new();
     check_host::of_log(&config, &mut lines);
+    of_memory(&config, &mut lines);
     if !args.offline {
         check_host::of_host(&config, &mut lines);
         check_modes::of_modes(&config, &mut lines);
@@ -148,6 +150,26 @@ fn wrong(problems: &Problems, json: bool) -> Checked {
     let problems: Vec<Value> = problems.0.iter().map(crate::config::Problem::as_json).collect();
     let text = json!({ "works": false, "problems": problems, "warnings": [], "checks": [] });
     Checked { text: format!("{text:#}\n"), status: EXIT_USAGE }
+}
+
+/// How much of `buffer_bytes` is for records.
+fn of_memory(config: &Config, lines: &mut Vec<Line>) {
+    for (index, cluster) in config.clusters.iter().enumerate() {
+        let (limit, reserved) = shard::memory_of_shard(config, index);
+        let (records, kib) = (limit - reserved, |bytes: usize| bytes >> 10);
+        let mut text = format!(
+            "buffer_bytes: a shard has {} KiB, {} KiB of it for records; {} KiB are reserved for batches that are split, placed or read back",
+            kib(limit),
+            kib(records),
+            kib(reserved)
+        );
+        let mut verdict = Verdict::Ok;
+        if records < reserved {
+            verdict = Verdict::Warning;
+            text += "; for more, raise buffer_bytes, or lower batch_bytes and record_bytes_max";
+        }
+        lines.push(Line { verdict, about: format!("kafka.{}", cluster.name), text });
+    }
 }
 
 fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {

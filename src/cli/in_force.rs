@@ -449,6 +449,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "unknown_topic_timeout": time(of.unknown_topic_timeout),
         "paused": of.paused,
         "memory_overload_protection": of.memory_overload_protection,
+        "qos0_when_full": if of.drops_qos0 { "drop" } else { "wait" },
         "dead_letters_topic": dead.and_then(|dead| dead.topic.clone()),
         "dead_letters_file": if of.no_dead_letters { Some("none".to_owned()) } else { file.map(|file| file.path.display().to_string()) },
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),

@@ -37,6 +37,7 @@ pub mod run;
 mod secured;
 mod shards;
 pub mod spool;
+mod spool_shares;
 mod spool_text;
 mod start_log;
 pub mod token;

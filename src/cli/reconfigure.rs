@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use crate::config::{self, Change, Config, Spool};
+use crate::config::{self, Change, Config};
 use crate::metrics::collector::Boards;
 use crate::runtime::seam::ListenerId;
 use crate::runtime::{Bind, Listener, Listeners};
@@ -14,7 +14,7 @@ use crate::service::dead_letters::Letter;
 use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, Reconfiguration};
 
-use super::overview;
+use super::{overview, spool_shares};
 
 /// See the module.
 pub(super) struct Reconfiguring {
@@ -44,12 +44,7 @@ impl Reconfiguring {
         config.control.access.clone_from(&change.config.control.access);
         config.mqtt = change.config.mqtt;
         config.auth.clone_from(&change.config.auth);
-        if let (Some(spool), Some(wanted)) = (&mut config.spool, change.config.spool) {
-            // Its sizes are those of this start.
-            let changed = spool.reloaded(wanted);
-            let Spool { sink_bytes_max, .. } = changed.of_shards(config.service.shards);
-            *spool = Spool { sink_bytes_max, ..changed };
-        }
+        config.spool = spool_shares::reloaded(running, &change.config);
         for (known, wanted) in config.clusters.iter_mut().zip(&change.config.clusters) {
             // The embedded log's address is the real one.
             if known.name != config::EMBEDDED {

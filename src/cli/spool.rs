@@ -140,7 +140,7 @@ fn number_of(folder: &Path) -> usize {
 fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
     let (mut kinds, mut rows) = (BTreeMap::<String, u64>::new(), BTreeMap::<(String, String), u64>::new());
     let (mut lanes, mut cuts) = (BTreeMap::new(), BTreeMap::new());
-    let (mut sessions, mut lines) = (BTreeSet::new(), Vec::new());
+    let (mut kept, mut lines) = (BTreeSet::new(), Vec::new());
     for (position, bytes, entry) in read.entries() {
         let Some(entry) = entry else { continue };
         *kinds.entry(kind(&entry)).or_default() += 1;
@@ -156,8 +156,8 @@ fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
             }
             Entry::Cut { cut, rows } => drop(cuts.insert(cut.cut, described(&cut, rows.rows()))),
             Entry::Done { cut, .. } | Entry::EndCut { cut, .. } => drop(cuts.remove(&cut)),
-            Entry::Session { session, .. } | Entry::SessionAt { session, .. } => drop(sessions.insert(session)),
-            Entry::SessionEnded { session } => drop(sessions.remove(&session)),
+            Entry::Session { session, .. } | Entry::SessionAt { session, .. } => drop(kept.insert(session)),
+            Entry::SessionEnded { session } => drop(kept.remove(&session)),
             _ => {}
         }
     }
@@ -170,7 +170,7 @@ fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
     let mut out = json!({
         "segment": number, "bytes": len, "synced": read.scan.end, "torn_bytes": read.scan.torn_bytes,
         "groups": groups, "kinds": kinds, "rows": rows, "cuts_open": cuts.into_values().collect::<Vec<_>>(),
-        "sessions": sessions, "damage": damage,
+        "kept_records": kept, "damage": damage,
         "shard": read.header.map(|header| header.shard),
         "created": read.header.map(|header| rfc3339(header.created_ms)),
     });

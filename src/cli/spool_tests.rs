@@ -8,7 +8,7 @@ use super::super::ask::text;
 use super::*;
 use crate::record::{Builder, HEADER_LEN, Row};
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::runtime::segment_path;
+use crate::runtime::{self, segment_path};
 use crate::spool::{
     AppendError, BATCH_AT, Completion, Disk, Log, NewCut, NewRows, ReadError, Recovered, RowRun, Settings,
     batch_header, put_batch, seal_batch,
@@ -37,6 +37,14 @@ impl Disk for Files<'_> {
     fn free(&mut self, segment: u64) {
         fs::remove_file(segment_path(self.0, segment)).unwrap();
         self.1.push(Completion::Freed { segment });
+    }
+
+    fn read_note(&self) -> Option<Vec<u8>> {
+        runtime::read_note(self.0)
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        runtime::write_note(self.0, note).unwrap();
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
@@ -122,7 +130,7 @@ fn a_sound_folder_is_told_and_left_as_it_is() {
     assert!(sound, "{report:#}");
     assert_eq!((&segment["shard"], &segment["groups"]), (&json!(3), &json!(4)));
     assert_eq!(segment["rows"], json!([{ "sink": "telemetry", "topic": "readings", "rows": 12 }]));
-    assert_eq!((&segment["cuts_open"][0]["producer_id"], &segment["sessions"]), (&json!(4_000), &json!([5])));
+    assert_eq!((&segment["cuts_open"][0]["producer_id"], &segment["kept_records"]), (&json!(4_000), &json!([5])));
     let counted: u64 = segment["kinds"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
     assert_eq!(segment["entries"].as_array().unwrap().len() as u64, counted);
     assert_eq!(report["start"]["cuts_uncertain"], segment["cuts_open"]);
@@ -161,6 +169,7 @@ fn damage_is_told_with_its_place() {
     let (report, sound) = look(dir.path(), false);
     assert!(!sound && report["segments"][0]["damage"][0]["what"] == "header", "one copy is left: {report:#}");
     flip(&file, BYTES as usize - 20);
+    fs::remove_file(runtime::note_path(dir.path())).unwrap();
     let (report, sound) = look(dir.path(), false);
     assert!(!sound && report["start"]["damage"][0]["what"] == "unreadable", "{report:#}");
     assert_eq!(report["start"]["lost"]["record"], json!(12), "{report:#}");

@@ -375,6 +375,10 @@ impl Change {
         keys!(applied, true, compression, compression_level, linger, max_inflight, retries, expire_after, paused);
         keys!(applied, true, memory_overload_protection);
         keys!(applied, true, unknown_topic_timeout);
+        if known.drops_qos0 != wanted.drops_qos0 {
+            applied.push("qos0_when_full");
+            known.drops_qos0 = wanted.drops_qos0;
+        }
         if fits {
             keys!(applied, true, batch_bytes, record_bytes_max, spill_after);
         } else {

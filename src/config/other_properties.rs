@@ -290,7 +290,7 @@ mod tests {
         let said = config.warnings.to_string();
         assert!(said.contains("4:18: kafka.main.other_properties.max.block.ms: changes nothing here"), "{said}");
         for (properties, want) in [
-            ("'linger.msx' = '1'", "is not a property of Kafka's producer\n  hint: did you mean \"linger.ms\"?"),
+            ("'linger.msx' = '1'", "is not a property of Kafka's producer; did you mean \"linger.ms\"?"),
             ("'linger.ms' = 'soon'", "\"soon\" is not a duration"),
             ("'acks' = '2'", "\"2\" is not a valid value"),
             ("'linger.ms' = 5", "expected a string, found the integer 5"),

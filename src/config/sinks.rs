@@ -132,6 +132,7 @@ fn sink(
     let retries = table.find("retries", values::integer).and_then(|retries| u32::try_from(retries).ok());
     let expire_after = table.find("expire_after", values::duration);
     let paused = table.read("paused", values::flag);
+    let drops_qos0 = table.read("qos0_when_full", values::word) == "drop";
     let dead_letters = dead_letters::read(table, topic.as_ref());
     if retries.is_some() && acknowledge == Acknowledge::Stored && dead_letters::is_off(table) {
         let what = "a record that was acknowledged at \"stored\" would be lost when its retries are used up";
@@ -183,6 +184,7 @@ fn sink(
         unknown_topic_timeout: table.read("unknown_topic_timeout", values::duration),
         memory_overload_protection: memory_overload_protection(table, (buffer, acknowledge)),
         paused,
+        drops_qos0,
         no_dead_letters: dead_letters::is_off(table),
         is_removed: false,
         dead_letters,

@@ -141,8 +141,8 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         _ => WhenFull::Backpressure,
     };
     let spooled = || sinks.iter().filter(|sink| sink.buffer != Buffer::Memory);
-    let share =
-        table.find("spool_share", values::share).unwrap_or(if spooled().count() == 1 { 1_000_000 } else { 500_000 });
+    let given_share = table.find("spool_share", values::share);
+    let share = given_share.unwrap_or(if spooled().count() == 1 { 1_000_000 } else { 500_000 });
     let block = |sink: &Sink| (sink.batch_bytes.max(sink.record_bytes_max) as u64 + BLOCK_OVERHEAD) * BLOCKS_IN_SEGMENT;
     let largest = spooled().max_by_key(|sink| block(sink));
     let need = largest.map_or(MIB, |sink| block(sink).next_multiple_of(MIB));
@@ -176,13 +176,33 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         };
         report("bytes_max", what, format!("set it to at least \"{least}\", or use {smaller}"));
     }
-    let spool =
-        Spool { bytes_max, segment_bytes, share, segments_max, sink_bytes_max: 0, append, sync_interval, when_full };
+    let spool = Spool {
+        bytes_max,
+        segment_bytes,
+        share,
+        share_is_computed: given_share.is_none(),
+        segments_max,
+        sink_bytes_max: 0,
+        append,
+        sync_interval,
+        when_full,
+    };
     let spool = spool.of_shards(shards);
     let sink_bytes_max = spool.sink_bytes_max;
     if segments_max >= SEGMENTS_MIN && sink_bytes_max < segment_bytes {
         let what = format!("one sink's share of a shard's spool ({}) is less than a segment", ShowSize(sink_bytes_max));
         report("spool_share", what, "raise it or bytes_max, or lower segment_bytes".to_owned());
+    }
+    // Of each sink one batch may be under way, and cannot make room.
+    let under_way: u64 = spooled().map(|sink| block(sink) / BLOCKS_IN_SEGMENT).sum();
+    if when_full == WhenFull::DropOldest && segments_max >= SEGMENTS_MIN && under_way > spool.room() / 2 {
+        let what = format!(
+            "with \"drop-oldest\" the largest batches of all sinks ({}) may take half of a shard's room ({}): batches that are under way \
+             cannot make room for others",
+            ShowSize(under_way),
+            ShowSize(spool.room())
+        );
+        report("when_full", what, "raise bytes_max, or lower batch_bytes and record_bytes_max".to_owned());
     }
     Some(spool)
 }

@@ -9,7 +9,7 @@ use super::resolve::Document;
 use super::resolved::{Acknowledge, Config, Sink, ValueFormat};
 use super::{EMBEDDED, SINKS_MAX};
 use crate::route::filter;
-use crate::rule::template::{Template, VARIABLES};
+use crate::rule::template::{Template, VARIABLES, Variable};
 
 /// Checks a configuration in which nothing is wrong.
 pub(super) fn check(document: &Document<'_>, config: &Config) {
@@ -21,10 +21,12 @@ pub(super) fn check(document: &Document<'_>, config: &Config) {
     }
     for (at, sink) in config.sinks.iter().enumerate().take(SINKS_MAX) {
         let warn = |key: &str, fault: Fault| document.source.warn(&document.spot_in(Section::Sink, at, key), fault);
-        if sink.topic.has_whole_topic() && sink.filters.iter().any(|filter| filter.contains(['/', '#'])) {
-            let what = "the MQTT topic as Kafka topic: a Kafka topic cannot contain `/`, so messages of more than one level are refused";
-            let hint = "use a fixed name, or levels of the topic, as in \"${topic[0]}.${topic[1]}\"; \
-                        this version cannot write another character in the place of `/`";
+        let has_levels = |filter: &String| filter == "#" || filter.contains('/');
+        if sink.topic.has(&Variable::Topic) && sink.filters.iter().any(has_levels) {
+            let what = "the MQTT topic in the name of a Kafka topic, which cannot contain `/`: messages whose topic has more than one level \
+                        are refused";
+            let hint = "use a fixed name, or levels of the topic, as in \"${topic[0]}.${topic[1]}\"; this version cannot write another \
+                        character in the place of `/`";
             warn("topic", Fault::new(what).hint(hint));
         }
         braces(sink, warn);

@@ -176,6 +176,8 @@ pub(super) struct ClusterStatus {
     buffer_bytes: u64,
     /// Limit of that; publishers are paused when it is near.
     buffer_bytes_max: u64,
+    /// Of these, what new records leave to what frees memory: publishers wait when the rest is used.
+    buffer_bytes_reserved: u64,
     /// Time for which quotas of the brokers throttled us, added up.
     throttled_seconds: f64,
     /// Growth a second.
@@ -339,6 +341,7 @@ impl Described {
             requests_in_flight: of(C::RequestsInFlight),
             buffer_bytes: of(C::BufferBytes),
             buffer_bytes_max: of(C::BufferBytesMax),
+            buffer_bytes_reserved: of(C::BufferReserved),
             throttled_seconds: of(C::ThrottleMs) as f64 / 1e3,
             rate: ClusterRate {
                 window_seconds: WINDOW.as_secs(),

@@ -17,7 +17,7 @@ const FILES_MAX: usize = 8;
 /// Gives the damaged segments of a shard, and those that were set aside before, a second name outside their folder. What cannot be kept
 /// is said, and nothing stops for it.
 pub(super) fn set_aside(data_dir: &Path, shard: &FoundShard, report: &Report) {
-    let damaged = report.damage.iter().filter(|damage| damage.may_lose()).map(|damage| damage.segment);
+    let damaged = report.damage.iter().filter(|damage| damage.is_of_segment()).map(|damage| damage.segment);
     let unread = report.unread.iter().filter_map(|one| one.place).map(|(segment, _)| segment);
     let segments: BTreeSet<u64> =
         damaged.chain(unread).filter(|segment| shard.segments.contains_key(segment)).collect();

@@ -81,7 +81,9 @@ impl Files {
                 return Err(error);
             }
             if self.done.is_empty() {
-                return if log.is_idle() { Ok(()) } else { Err(io::Error::other(Refused::Full)) };
+                log.write_note(self);
+                let written = self.failed.take().map_or(Ok(()), Err);
+                return if log.is_idle() { written } else { Err(io::Error::other(Refused::Full)) };
             }
             for completion in std::mem::take(&mut self.done) {
                 log.complete(self, completion);

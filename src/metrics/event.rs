@@ -157,7 +157,7 @@ events! {
     SpoolRoom, Info, Lifecycle, "spool_not_full", [Sink], "the spool is no longer full";
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";
     SpoolDamaged, Error, Error, "spool_damaged", [File, Records, Sessions, Retained, Queued, Shared, Reason], "found damaged data in the spool; it is set aside as `N.damaged`, the rest continues; `forebay spool inspect` shows where, and the disk may have to be replaced";
-    RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool were dropped";
+    RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool, or messages of QoS 0 for a sink without room, were dropped";
     ConnectRefused, Info, Client, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
     KeySetUnreachable, Warn, Error, "key_set_unreachable", [Auth, Reason], "a key set for tokens cannot be fetched; retrying, the last one is used until `stale_max`";
     KeySetDropped, Error, Error, "key_set_dropped", [Auth], "a key set for tokens could not be fetched for `stale_max`; every token is refused until it can";
@@ -292,7 +292,7 @@ fields! {
     SessionPresent, flag, session_present, "Whether the client goes on with a session that was kept.";
     UnknownRoles, text, unknown_roles, "Roles of its token that the configuration does not have.";
     Detail, text, detail, "What the network or TLS said.";
-    ConnectedMs, number, connected_ms, "How long it was connected, in milliseconds.";
+    ConnectedMs, number, connected_ms, "How long it was connected, in milliseconds, to a tenth of a second.";
     NewPeer, text, new_peer, "Address of the client that has taken the session over.";
     Rule, text, rule, "The rule that denies it, or that there is none that grants it.";
     Action, text, action, "What was done, or asked for.";
@@ -394,6 +394,8 @@ pub struct Event {
     pub shard: Option<u64>,
     /// A hash of its kind and of whom or what it is about, where there may be many: of each few are told.
     pub(super) subject: Option<u64>,
+    /// The second of its teller's clock, for bounds.
+    pub(super) second: u64,
     fields: Vec<(Field, Kept)>,
     texts: String,
 }
@@ -402,7 +404,7 @@ impl Event {
     /// An event of now, without fields.
     #[must_use]
     pub fn now(kind: Kind) -> Self {
-        Self { kind, at_ms: now_ms(), shard: None, subject: None, fields: Vec::new(), texts: String::new() }
+        Self { kind, at_ms: now_ms(), shard: None, subject: None, second: 0, fields: Vec::new(), texts: String::new() }
     }
 
     /// The same in the memory of an event that is over.
@@ -410,7 +412,7 @@ impl Event {
     pub(super) fn again(mut self, kind: Kind) -> Self {
         self.fields.clear();
         self.texts.clear();
-        Self { kind, at_ms: now_ms(), shard: None, subject: None, ..self }
+        Self { kind, at_ms: now_ms(), shard: None, subject: None, second: 0, ..self }
     }
 
     /// With this field.
@@ -453,10 +455,10 @@ impl Event {
         }
     }
 
-    /// About this.
+    /// About this, in this second.
     #[must_use]
-    pub(super) fn about(self, subject: Option<u64>) -> Self {
-        Self { subject, ..self }
+    pub(super) fn about(self, subject: Option<u64>, second: u64) -> Self {
+        Self { subject, second, ..self }
     }
 
     /// On no shard alone.

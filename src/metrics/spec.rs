@@ -295,6 +295,7 @@ table!(
     TopicForbidden, Counter, "topic_forbidden", "Kafka's ACLs do not allow writing to the topic, or Kafka refused the topic.";
     TooManyTopics, Counter, "too_many_topics", "`topics_max` topics are in use.";
     SpoolFull, Counter, "spool_full", "The spool is full and `when_full` is `refuse`.";
+    NoRoom, Counter, "qos0_no_room", "Not refused: of QoS 0, and the sink had no room for it (`qos0_when_full`). All other destinations have it.";
 ]);
 
 /// The family of [`REFUSALS`], label `reason`.
@@ -311,6 +312,7 @@ table!(
     RequestsUnanswered, Counter, "kafka_requests_unanswered", "Produce requests that got no response.";
     BufferBytes, Gauge, "kafka_buffer_bytes", "Memory used by records on their way to the cluster.";
     BufferBytesMax, Gauge, "kafka_buffer_bytes_max", "Limit of `forebay_kafka_buffer_bytes`.";
+    BufferReserved, Gauge, "kafka_buffer_reserved_bytes", "Part of that limit that new records leave to what frees memory: batches that are split, placed and read back. Publishers wait when `forebay_kafka_buffer_bytes` reaches the rest.";
     BufferUnused, Gauge, "kafka_buffer_unused_bytes", "Memory kept for later records. Past 1 MiB on a shard, what has not been used for 8 s is given back to the system.";
     Links, Gauge, "kafka_connections", "Connections to the cluster's brokers.";
     ConnectionsMade, Counter, "kafka_connections_opened", "Connections to brokers opened.";
@@ -591,7 +593,7 @@ mod tests {
             places.extend(first..first + each * count);
         }
         assert_eq!(places, (0..layout.len()).collect::<Vec<_>>());
-        assert_eq!(layout.refusal(2, RefusalReason::SpoolFull) + 1, layout.len());
+        assert_eq!(layout.refusal(2, RefusalReason::NoRoom) + 1, layout.len());
     }
 
     #[test]

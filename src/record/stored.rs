@@ -1,5 +1,7 @@
 //! Rows where they are stored: what the producer, which has them stored, and the spool, which stores them, both name.
 
+use std::collections::BTreeMap;
+
 /// The partition of a lane whose rows have none yet.
 pub const UNPLACED: i32 = -1;
 
@@ -24,6 +26,71 @@ impl RowRun {
     }
 }
 
+/// Rows of many lanes: of each, runs in order, none beside another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RowSet(BTreeMap<u64, Vec<RowRun>>);
+
+impl RowSet {
+    /// Lanes and their runs.
+    pub fn lanes(&self) -> impl Iterator<Item = (u64, &[RowRun])> {
+        self.0.iter().map(|(lane, runs)| (*lane, runs.as_slice()))
+    }
+
+    /// The rows of a run of a lane that are among them.
+    pub fn within(&self, lane: u64, run: RowRun) -> impl Iterator<Item = RowRun> + '_ {
+        let runs = self.0.get(&lane).map_or(&[][..], Vec::as_slice);
+        let runs = runs[runs.partition_point(|other| other.end() <= run.first)..].iter();
+        runs.take_while(move |other| other.first < run.end()).map(move |other| {
+            let first = other.first.max(run.first);
+            RowRun { first, count: other.end().min(run.end()) - first }
+        })
+    }
+
+    /// Whether a row is one of them.
+    #[must_use]
+    pub fn holds(&self, lane: u64, number: u64) -> bool {
+        self.within(lane, RowRun { first: number, count: 1 }).next().is_some()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.0.values().flatten().map(|run| run.count).sum()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<(u64, RowRun)> for RowSet {
+    fn from_iter<T: IntoIterator<Item = (u64, RowRun)>>(rows: T) -> Self {
+        let mut set = Self::default();
+        set.extend(rows);
+        set
+    }
+}
+
+impl Extend<(u64, RowRun)> for RowSet {
+    fn extend<T: IntoIterator<Item = (u64, RowRun)>>(&mut self, rows: T) {
+        for (lane, run) in rows.into_iter().filter(|(_, run)| run.count > 0) {
+            self.0.entry(lane).or_default().push(run);
+        }
+        for runs in self.0.values_mut() {
+            runs.sort_unstable();
+            runs.dedup_by(|later, before| {
+                let together = later.first <= before.end();
+                if together {
+                    before.count = before.count.max(later.end() - before.first);
+                }
+                together
+            });
+        }
+    }
+}
+
 /// A message of QoS 2 whose packet id is open: its session, by the number under which it is kept, and the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
@@ -42,4 +109,21 @@ pub struct Known<'a> {
     pub topic_id: u128,
     /// Its partitions, by which rows have theirs; 0: not known, or by different numbers.
     pub partitions: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_rows_joins_its_runs_and_finds_them() {
+        let run = |first, count| RowRun { first, count };
+        let mut set: RowSet =
+            [(1, run(5, 2)), (1, run(0, 3)), (2, run(9, 1)), (1, run(3, 1)), (3, run(4, 0))].into_iter().collect();
+        assert_eq!(set.lanes().collect::<Vec<_>>(), [(1, &[run(0, 4), run(5, 2)][..]), (2, &[run(9, 1)][..])]);
+        assert_eq!(set.within(1, run(2, 4)).collect::<Vec<_>>(), [run(2, 2), run(5, 1)]);
+        assert!(set.holds(1, 6) && !set.holds(1, 4) && !set.holds(1, 7) && !set.holds(3, 4));
+        set.extend([(1, run(4, 1))]);
+        assert_eq!((set.lanes().next(), set.count()), (Some((1, &[run(0, 7)][..])), 8));
+    }
 }

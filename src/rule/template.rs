@@ -122,6 +122,12 @@ impl Template {
         }
     }
 
+    /// Whether a variable is in it.
+    #[must_use]
+    pub fn has(&self, variable: &Variable) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Variable(other) if other == variable))
+    }
+
     /// Whether it may become something else for another message of the same client, topic, QoS and flags.
     #[must_use]
     pub fn differs_within_topic(&self) -> bool {
@@ -136,12 +142,6 @@ impl Template {
     pub fn reads_payload(&self) -> bool {
         let reads = |part: &Part| matches!(part, Part::Variable(Variable::Payload | Variable::PayloadPath(_)));
         self.parts.iter().any(reads)
-    }
-
-    /// Whether the whole MQTT topic is in what it becomes.
-    #[must_use]
-    pub fn has_whole_topic(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Variable(Variable::Topic)))
     }
 
     /// The texts between the variables, in order; `$$` is already one `$`.

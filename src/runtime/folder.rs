@@ -98,7 +98,7 @@ pub(super) fn named(path: &Path, error: &io::Error) -> io::Error {
 /// The note beside the segments of a folder. `None`: there is none; empty: it cannot be read.
 #[must_use]
 pub fn read_note(folder: &Path) -> Option<Vec<u8>> {
-    let path = folder.join(NOTE);
+    let path = note_path(folder);
     match fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Ok(file) if file.is_file() && file.len() <= NOTE_BYTES_MAX => Some(fs::read(path).unwrap_or_default()),
@@ -106,7 +106,13 @@ pub fn read_note(folder: &Path) -> Option<Vec<u8>> {
     }
 }
 
-/// Writes it, in place of the one before. A crash leaves either.
+/// The file of the note beside the segments of a folder.
+#[must_use]
+pub fn note_path(folder: &Path) -> PathBuf {
+    folder.join(NOTE)
+}
+
+/// Writes it, in place of the one before. A crash leaves either; when this has returned, the new one.
 ///
 /// # Errors
 /// The disk's; then the one before stays.
@@ -115,7 +121,8 @@ pub fn write_note(folder: &Path, note: &[u8]) -> io::Result<()> {
     let mut file = files::make_anew(&next)?;
     file.write_all(note)?;
     file.sync_data()?;
-    fs::rename(next, folder.join(NOTE))
+    fs::rename(next, note_path(folder))?;
+    sync_folder(folder)
 }
 
 /// Gives a segment's file a second name, under which it stays when the segment is freed, until an operator removes it. Not

@@ -81,7 +81,7 @@ pub use bind::{Bind, UNIX};
 pub use executor::{Settings, ShardThread, spawn};
 pub use faults::DiskFaults;
 pub use folder::{
-    FolderLock, InFolder, file_system_advice, in_folder, open_segment, read_note, segment_path, segments_in,
+    FolderLock, InFolder, file_system_advice, in_folder, note_path, open_segment, read_note, segment_path, segments_in,
     sync_folder, write_note,
 };
 pub use heap::{configure_heap, trim_heap};

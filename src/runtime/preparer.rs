@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::SegQueue;
@@ -52,7 +53,9 @@ pub(super) enum Done {
 
 /// The shard's end.
 pub(super) struct Preparer {
-    jobs: Sender<Job>,
+    /// Both are there until it is dropped.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
     done: Arc<SegQueue<Done>>,
 }
 
@@ -70,7 +73,7 @@ struct Worker {
 }
 
 impl Preparer {
-    /// Starts the thread; `wake` is called on it after each [`Done`]. The thread ends with this value.
+    /// Starts the thread; `wake` is called on it after each [`Done`]. This value waits for it when it is dropped: what was asked is done then.
     pub(super) fn start(
         name: String,
         folder: PathBuf,
@@ -83,13 +86,13 @@ impl Preparer {
         let done = Arc::new(SegQueue::new());
         let (undeleted, told) = (VecDeque::new(), Arc::clone(&done));
         let worker = Worker { folder, append, zeroed, faults, files: existing, undeleted, done: told, wake };
-        std::thread::Builder::new().name(name).spawn(move || worker.run(&asked))?;
-        Ok(Self { jobs, done })
+        let thread = std::thread::Builder::new().name(name).spawn(move || worker.run(&asked))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread), done })
     }
 
     /// False: the thread is gone.
     pub(super) fn ask(&self, job: Job) -> bool {
-        self.jobs.send(job).is_ok()
+        self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok())
     }
 
     pub(super) fn take(&self) -> Option<Done> {
@@ -98,6 +101,15 @@ impl Preparer {
 
     pub(super) fn has_done(&self) -> bool {
         !self.done.is_empty()
+    }
+}
+
+impl Drop for Preparer {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -217,4 +229,25 @@ pub(super) fn open_existing(folder: &Path) -> io::Result<Vec<(u64, u64, File, Fi
     }
     sync_folder(folder)?;
     Ok(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::folder::read_note;
+    use super::*;
+
+    #[test]
+    fn what_was_asked_is_done_when_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().to_owned();
+        let start = (Append::Written, false);
+        let preparer =
+            Preparer::start("test".to_owned(), folder, start, None, HashMap::new(), Box::new(|| {})).unwrap();
+        for segment in 0..4 {
+            assert!(preparer.ask(Job::Create { segment, bytes: 1 << 20 }));
+        }
+        assert!(preparer.ask(Job::Note(b"the last".to_vec())));
+        drop(preparer);
+        assert_eq!(read_note(dir.path()).as_deref(), Some(&b"the last"[..]));
+    }
 }

@@ -14,10 +14,17 @@ pub struct KeepAlive {
     /// The interval in seconds; 0: keep alive is off.
     keep_alive_s: u16,
     resting: bool,
+    /// When it began, in tenths of a second: these four bytes are there.
+    began: u32,
     /// The last packet, or the last moment at which the shard began to read again.
     since: Monotonic,
     /// The connection ends then, whatever comes.
     ends: Monotonic,
+}
+
+/// Wraps after 13 years.
+const fn tenths(at: Monotonic) -> u32 {
+    (at.0 / 100_000_000) as u32
 }
 
 /// What the timer finds when it fires.
@@ -37,7 +44,13 @@ impl KeepAlive {
     /// A clock for an interval of `keep_alive_s` seconds that starts `now`. 0 turns it off [MQTT-3.1.2-22].
     #[must_use]
     pub fn new(keep_alive_s: u16, now: Monotonic) -> Self {
-        Self { keep_alive_s, resting: false, since: now, ends: Monotonic::NEVER }
+        Self { keep_alive_s, resting: false, began: tenths(now), since: now, ends: Monotonic::NEVER }
+    }
+
+    /// How long it has been there, to a tenth of a second.
+    #[must_use]
+    pub fn lasted(&self, now: Monotonic) -> Duration {
+        Duration::from_millis(u64::from(tenths(now).wrapping_sub(self.began)) * 100)
     }
 
     /// The same for a connection that ends then at the latest.

@@ -211,8 +211,7 @@ impl Sessions {
         let is_of = |session: &Session| session.access().is_some_and(|access| access.auth() == from);
         let all: Vec<_> = self.sessions.iter().filter(|(_, session)| is_of(session)).map(|(key, _)| key).collect();
         for key in all {
-            let session = &mut self.sessions[key];
-            let client_id = session.client_id.clone();
+            let client_id = self.sessions[key].client_id.clone();
             if self.find(ClientKey { auth: Some(to), client_id: &client_id }).is_some() {
                 continue;
             }

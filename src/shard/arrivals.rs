@@ -284,7 +284,6 @@ impl Core {
             session.want_receipts(receipts);
         }
         connection.kind = Kind::Device { session: connected.key, peer };
-        connection.since = now;
         connection.claim = share.map(|share| Box::new(AtDoor::Bounded(share)));
         self.doors.leave();
         connection.clock = connected.keep_alive.until(ends);

@@ -76,8 +76,6 @@ pub(super) struct Connection {
     pub(super) kind: Kind,
     /// Where it came in; of no meaning for a link.
     pub(super) listener: ListenerId,
-    /// When it came; since when its client has been connected, once it is.
-    pub(super) since: Monotonic,
     /// Left unread: `tail` begins with the packet that found no room.
     pub(super) stalled: bool,
     /// The start of a packet that has not arrived whole. No capacity while there is none.
@@ -139,7 +137,6 @@ impl Connections {
             generation: id.generation,
             kind,
             listener,
-            since: now,
             stalled: false,
             tail: Vec::new(),
             clock: KeepAlive::new(0, now),
@@ -236,6 +233,8 @@ pub(super) enum Timer {
     Spool,
     /// The spool's next group may begin.
     Group,
+    /// The note beside the spool's segments is to be written again.
+    Note,
     /// Connections whose user has used up its rate may go on.
     Rates,
     /// Messages are left over for subscribers.
@@ -270,6 +269,7 @@ impl Timer {
             Self::Group => (2, 8, 0),
             Self::LateMembers => (2, 9, 0),
             Self::Retained => (2, 10, 0),
+            Self::Note => (2, 11, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -291,6 +291,7 @@ impl Timer {
             2 if slot == 8 => Self::Group,
             2 if slot == 9 => Self::LateMembers,
             2 if slot == 10 => Self::Retained,
+            2 if slot == 11 => Self::Note,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }

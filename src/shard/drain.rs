@@ -294,6 +294,9 @@ impl Core {
 
     fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, rows_kept: u64, connections_left: usize) {
         self.drain = None;
+        if let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) {
+            buffer.write_note(&mut Files(segments));
+        }
         let _ = self.around.notices.send(Notice::Drained { shard: self.index, rows_left, rows_kept, connections_left });
         self.numbers.publish();
         io.stop();

@@ -200,7 +200,7 @@ impl Core {
     ) {
         let (Some(session), Some(connection)) = (self.sessions.get(key), self.connections.get(conn)) else { return };
         let listener = self.around.config.listener(connection.listener);
-        let connected_ms = u64::try_from(io.now().since(connection.since).as_millis()).unwrap_or(u64::MAX);
+        let connected_ms = u64::try_from(connection.clock.lasted(io.now()).as_millis()).unwrap_or(u64::MAX);
         self.teller.tell_connection(Kind::ClientDisconnected, |event| {
             // Without auth a client may come back under any name.
             let user = session.username().filter(|_| by.is_none() || session.access().is_some());

@@ -2,20 +2,23 @@
 //! partition is looked at.
 
 use crate::metrics::event::{Field, Kind};
-use crate::metrics::spec::SinkMetric;
+use crate::metrics::spec::{RefusalReason, SinkMetric};
 
 use super::Core;
 
 /// Why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
+const NO_ROOM: &str = "messages of QoS 0 found no room in the sink's buffer, and qos0_when_full is \"drop\"; all other destinations have them";
 const ROTTEN: &str = "their data on disk can no longer be read";
 
 /// What was looked at and said last.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
     looked: Option<u64>,
-    /// By sink of the configuration: dropped and rotten, as told.
-    told: Vec<[u64; 2]>,
+    /// By sink of the configuration: messages of QoS 0 that found no room.
+    no_room: Vec<u64>,
+    /// By sink of the configuration: dropped, rotten and without room, as told.
+    told: Vec<[u64; 3]>,
 }
 
 impl GivenUp {
@@ -26,14 +29,27 @@ impl GivenUp {
 }
 
 impl Core {
+    /// A message of QoS 0 has gone past sinks that had no room for it.
+    #[cold]
+    pub(super) fn count_passed_over(&mut self) {
+        let no_room = &mut self.given_up.no_room;
+        no_room.resize(self.around.config.sinks.len(), 0);
+        for sink in self.outlets.passed_over.drain(..) {
+            no_room[usize::from(sink)] += 1;
+            self.numbers.count_refusal(usize::from(sink), RefusalReason::NoRoom);
+        }
+    }
+
     pub(super) fn tell_given_up(&mut self, second: u64) {
         let (given_up, sinks) = (&mut self.given_up, &self.around.config.sinks);
-        given_up.told.resize(sinks.len(), [0; 2]);
+        given_up.told.resize(sinks.len(), [0; 3]);
+        given_up.no_room.resize(sinks.len(), 0);
         for upstream in &self.outlets.upstreams {
             for (number, sink) in upstream.members.own() {
                 self.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
                 let stats = upstream.producer.stats(number);
-                let totals = [(stats.dropped, OLDEST), (stats.rotten, ROTTEN)];
+                let no_room = given_up.no_room[sink];
+                let totals = [(stats.dropped, OLDEST), (stats.rotten, ROTTEN), (no_room, NO_ROOM)];
                 for ((total, why), told) in totals.into_iter().zip(&mut given_up.told[sink]) {
                     let rows = total - std::mem::replace(told, total);
                     if rows > 0 {

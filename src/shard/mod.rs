@@ -81,6 +81,7 @@ pub(crate) use self::dead_letters::rfc3339;
 pub(crate) use self::queues::ForShare;
 pub(crate) use self::queues::{Kept, move_queue};
 pub(crate) use self::retained::topic as retained_topic;
+pub(crate) use self::settings::memory_of_shard;
 pub(crate) use self::sorted::{Sorted, Sorter};
 pub(crate) use self::spool::{damaged, refusal};
 
@@ -193,6 +194,7 @@ pub struct Core {
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
     group_timer: Option<TimerId>,
+    note_timer: Option<TimerId>,
     /// What the spool holds is taken up: before that there is nothing but its disk.
     started: bool,
     /// The log has done something since its numbers were read.
@@ -252,6 +254,7 @@ impl Core {
             session_timer: None,
             spool_timer: None,
             group_timer: None,
+            note_timer: None,
             started: false,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),

@@ -1,5 +1,7 @@
 //! What is between a message and Kafka: the router, the sinks' templates, the producers, the spool.
 
+use smallvec::SmallVec;
+
 use crate::buffer::Buffer;
 use crate::config::WhenFull;
 use crate::kafka::producer::{Full, Refusal};
@@ -30,6 +32,8 @@ pub(super) struct Outlets {
     /// What becomes of a message that it has no room for.
     pub(super) when_full: WhenFull,
     pub(super) full: Fullness,
+    /// Sinks that went without a message of QoS 0, as they had no room for it, and were not counted yet.
+    pub(super) passed_over: SmallVec<[u16; 4]>,
     /// A wall clock before this is not set.
     pub(super) clock_set_after: WallMs,
     /// Of the reservation that there is: [`super::reservation`] alone reads it.
@@ -54,6 +58,7 @@ impl Outlets {
             buffer: None,
             when_full,
             full: Fullness::default(),
+            passed_over: SmallVec::new(),
             clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
             workspace: Workspace::default(),
         }

@@ -167,6 +167,9 @@ impl Core {
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
             }
         };
+        if !self.outlets.passed_over.is_empty() {
+            self.count_passed_over();
+        }
         self.is_lasting = is_taken
             && self.outlets.is_settled()
             && !(route.is_any() || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);

@@ -63,8 +63,7 @@ impl Core {
         added.for_each(|(index, sink)| self.outlets.add_to_buffer(index, sink, config.service.shards));
         let outlets = &mut self.outlets;
         if let (Some(buffer), Some(spool)) = (&mut outlets.buffer, &config.spool) {
-            buffer.set_share(settings::share(spool, self.around.rules));
-            buffer.set_sync_interval(spool.sync_interval);
+            settings::set_spool(buffer, spool, self.around.rules);
             outlets.when_full = spool.when_full;
         }
         outlets.router = router(config);

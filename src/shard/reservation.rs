@@ -54,6 +54,8 @@ pub(super) struct Workspace {
     sinks: Vec<Reserved>,
     /// `sinks` holds for another message of the same client, topic, QoS and flags.
     is_settled: bool,
+    /// Sinks that go without the message, which is of QoS 0, as they have no room for it.
+    passed_over: SmallVec<[u16; 4]>,
     /// Memory of each cluster: what is needed, then what is set aside.
     needs: Vec<usize>,
     promises: Vec<Promise>,
@@ -81,6 +83,8 @@ enum To {
     },
     /// The sink will never take it; it becomes a dead letter there.
     DeadLetters(Objection, Place),
+    /// The sink has no room, and goes without it.
+    Nowhere,
 }
 
 /// What a sink says to a message that it can take.
@@ -138,9 +142,10 @@ impl Outlets {
         already_taken_by: &[u16],
         follows: bool,
     ) -> Result<Reservation<'_>, Unreserved> {
+        self.workspace.passed_over.clear();
         if follows && self.ask_again(message) {
             let mut reservation = Reservation { outlets: self };
-            reservation.set_aside()?;
+            reservation.set_aside(message)?;
             return Ok(reservation);
         }
         let work = &mut self.workspace;
@@ -157,7 +162,7 @@ impl Outlets {
             return Err(Unreserved::Unmatched);
         }
         reservation.ask_all(message, can_reject)?;
-        reservation.set_aside()?;
+        reservation.set_aside(message)?;
         Ok(reservation)
     }
 
@@ -210,6 +215,9 @@ impl Reservation<'_> {
             let cluster = plan.cluster;
             let is_known = matches!(to, To::Topic { asked: Asked { known: Some(_), .. }, .. });
             is_settled &= plan.is_settled_by_topic && is_known;
+            if matches!(to, To::Nowhere) {
+                self.outlets.workspace.passed_over.push(sink);
+            }
             if let Err(full) = room {
                 // Another sink may still refuse it for good.
                 waits = waits.or(Some(Wait { cluster, full, bytes }));
@@ -217,7 +225,8 @@ impl Reservation<'_> {
             self.outlets.workspace.needs[cluster] += bytes;
             self.outlets.workspace.sinks.push(Reserved { sink, to });
         }
-        self.outlets.workspace.is_settled = is_settled && waits.is_none();
+        self.outlets.workspace.is_settled =
+            is_settled && waits.is_none() && self.outlets.workspace.passed_over.is_empty();
         waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
     }
 
@@ -238,7 +247,7 @@ impl Reservation<'_> {
             upstream.busy |= checked == Err(Refusal::TooManyTopics);
             checked
         });
-        let mut spool = Ok(());
+        let (mut spool, mut passes) = (Ok(()), false);
         let buffer = outlets.buffer.as_mut().filter(|buffer| buffer.keeps(plan.cluster, plan.sink));
         let is_spooled = buffer.is_some();
         if let (Some(buffer), Ok(Asked { bytes, .. })) = (buffer, &asked) {
@@ -247,6 +256,8 @@ impl Reservation<'_> {
                 SpoolFull::Whole | SpoolFull::Turn => Full::Spool,
                 SpoolFull::Sink => Full::SpoolShare(plan.sink),
             });
+            // The next group has room, or the oldest make some.
+            passes = room == Err(SpoolFull::Turn) || room.is_err() && outlets.when_full == WhenFull::DropOldest;
             if let Err(full @ (SpoolFull::Whole | SpoolFull::Sink)) = room {
                 outlets.full.note(full, usize::from(sink), *bytes, outlets.when_full);
                 if outlets.when_full == WhenFull::Refuse {
@@ -262,26 +273,64 @@ impl Reservation<'_> {
                 let bytes_of_key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
                 let hash = plan.hash(message, bytes_of_key);
                 let room = spool.and_then(|()| has_room(&upstream.producer, plan.sink, &asked, hash));
+                passes |= room == Err(Full::Sink(plan.sink)) && upstream.producer.is_held_back(plan.sink);
+                if room.is_err() && !passes && plan.goes_without(message) {
+                    return Ok((To::Nowhere, 0, Ok(())));
+                }
                 Ok((To::Topic { asked, key, hash, is_spooled }, bytes, room))
             }
             Err(objection) => {
                 let place = if can_reject { None } else { plan.place(message) };
                 let Some(place) = place else { return Err(Unreserved::Rejected(sink, objection)) };
                 let room = place.room(&outlets.letters, &upstream.producer, sink);
+                if room.is_err() && plan.goes_without(message) {
+                    return Ok((To::Nowhere, 0, Ok(())));
+                }
                 Ok((To::DeadLetters(objection, place), place.bytes(), room))
             }
         }
     }
 
     /// Sets memory aside in each cluster that has a part.
-    fn set_aside(&mut self) -> Result<(), Unreserved> {
-        let work = &mut self.outlets.workspace;
-        for (cluster, (upstream, bytes)) in self.outlets.upstreams.iter().zip(&work.needs).enumerate() {
-            let promise = if *bytes == 0 { Some(Promise::default()) } else { upstream.producer.promise(*bytes) };
-            let wait = Wait { cluster, full: Full::Memory, bytes: *bytes };
-            work.promises.push(promise.ok_or(Unreserved::Full(wait))?);
+    fn set_aside(&mut self, message: &Message<'_>) -> Result<(), Unreserved> {
+        for cluster in 0..self.outlets.workspace.needs.len() {
+            let promise = match self.promise(cluster) {
+                None => {
+                    self.pass_over(cluster, message);
+                    self.promise(cluster)
+                }
+                promise => promise,
+            };
+            let wait = Wait { cluster, full: Full::Memory, bytes: self.outlets.workspace.needs[cluster] };
+            self.outlets.workspace.promises.push(promise.ok_or(Unreserved::Full(wait))?);
         }
         Ok(())
+    }
+
+    fn promise(&self, cluster: usize) -> Option<Promise> {
+        let bytes = self.outlets.workspace.needs[cluster];
+        if bytes == 0 { Some(Promise::default()) } else { self.outlets.upstreams[cluster].producer.promise(bytes) }
+    }
+
+    /// The memory of a cluster has no room: its sinks go without the message, if it is one that they may go without.
+    #[cold]
+    fn pass_over(&mut self, cluster: usize, message: &Message<'_>) {
+        let outlets = &mut *self.outlets;
+        let work = &mut outlets.workspace;
+        for Reserved { sink, to } in &mut work.sinks {
+            let plan = &outlets.plans[usize::from(*sink)];
+            let bytes = match to {
+                To::Topic { asked, .. } => asked.bytes,
+                To::DeadLetters(_, place) => place.bytes(),
+                To::Nowhere => continue,
+            };
+            if plan.cluster == cluster && plan.goes_without(message) {
+                *to = To::Nowhere;
+                work.needs[cluster] -= bytes;
+                work.passed_over.push(*sink);
+                work.is_settled = false;
+            }
+        }
     }
 
     /// What the answer to the message waits for.
@@ -318,7 +367,7 @@ impl Reservation<'_> {
         for Reserved { sink, to } in &work.sinks {
             let plan = &outlets.plans[usize::from(*sink)];
             let To::Topic { asked, key, hash, is_spooled } = *to else {
-                has_letters = true;
+                has_letters |= matches!(to, To::DeadLetters(..));
                 continue;
             };
             if let Some(buffer) = outlets.buffer.as_mut().filter(|_| is_spooled) {
@@ -352,6 +401,9 @@ impl Reservation<'_> {
             }
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);
+        }
+        if !work.passed_over.is_empty() {
+            outlets.passed_over.append(&mut work.passed_over);
         }
         if has_letters { owed + self.write_off(message, ticket, now, wall) } else { owed }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool};
+use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, producer};
 use crate::record::compression::Codec;
@@ -48,6 +48,11 @@ pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rule
         sinks,
         ..producer::Settings::default()
     }
+}
+
+/// A shard's memory for a cluster, and the part of it that records leave to what gives memory back. Bytes.
+pub(crate) fn memory_of_shard(config: &Config, cluster: usize) -> (usize, usize) {
+    producer(config, cluster, &crate::rules::KEPT, 0).buffer()
 }
 
 /// A shard's share of a cluster's memory.
@@ -148,8 +153,15 @@ fn unknown_topic_timeout(sink: &Sink) -> Option<std::time::Duration> {
 }
 
 /// What each sink may hold of the disk buffer, bytes.
-pub(super) fn share(spool: &Spool, rules: &dyn Rules) -> u64 {
+fn share(spool: &Spool, rules: &dyn Rules) -> u64 {
     rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max)
+}
+
+/// Gives the disk buffer what can change while it runs.
+pub(super) fn set_spool(buffer: &mut buffer::Buffer, spool: &Spool, rules: &dyn Rules) {
+    buffer.set_share(share(spool, rules), spool.share_is_computed);
+    buffer.set_sync_interval(spool.sync_interval);
+    buffer.drop_oldest_when_full(spool.when_full == WhenFull::DropOldest);
 }
 
 /// A sink as the disk buffer knows it.
@@ -168,7 +180,8 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
-            sink_bytes_max: share(&spool, rules),
+            // The share that there is comes behind it: a sink that holds more when it is computed had the whole before.
+            sink_bytes_max: if spool.share_is_computed { spool.room() } else { share(&spool, rules) },
             data_dir_id: config.service.data_dir_id.map_or(0, |id| id.number()),
             seed,
         },

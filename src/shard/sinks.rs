@@ -76,6 +76,8 @@ pub(super) struct Plan {
     prefix: Box<str>,
     /// Whether messages of one client, topic, QoS and flags, without properties, all go to the same place.
     pub(super) is_settled_by_topic: bool,
+    /// Whether a message of QoS 0 that finds no room goes to all other destinations, and not here.
+    drops_qos0: bool,
     pub(super) dead: Option<DeadPlan>,
 }
 
@@ -125,8 +127,14 @@ impl Plan {
             prefix: sink.user_property_prefix.as_str().into(),
             is_settled_by_topic: !sink.topic.differs_within_topic()
                 && !sink.key.as_ref().is_some_and(Template::differs_within_topic),
+            drops_qos0: sink.drops_qos0,
             dead,
         }
+    }
+
+    /// Whether the sink goes without such a message where it has no room for it.
+    pub(super) const fn goes_without(&self, message: &Message<'_>) -> bool {
+        self.drops_qos0 && message.qos == 0
     }
 
     /// Whether a topic that the template has made is one that only its text may name: those that begin with `_` are Kafka's own

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use crate::buffer::{Buffer, OpenError, RecordKind, Report, Restored, SpoolFull};
 use crate::config::WhenFull;
+use crate::kafka::types::SinkId;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::{ShardMetric as M, SinkMetric};
 use crate::runtime::seam::{Append, Monotonic, SegmentEvent, SegmentSettings, Segments};
-use crate::runtime::segment_path;
-use crate::spool::{AppendError, Completion, Disk, ReadError, RecoverError};
+use crate::runtime::{note_path, segment_path};
+use crate::spool::{AppendError, Completion, Damage, Disk, ReadError, RecoverError, RowSet, What};
 
 use super::connection::Timer;
 use super::events::second;
@@ -97,7 +98,7 @@ impl Core {
             OpenError::Unreadable(error) => refusal(&self.spool_folder(), &error, ""),
             error => self.cannot_take_up(&format!("{error}; nothing was changed")),
         })?;
-        buffer.set_sync_interval(config.spool.map_or(Duration::ZERO, |spool| spool.sync_interval));
+        config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.around.rules));
         self.outlets.clock_set_after = buffer.clock_set_after();
         self.outlets.buffer = Some(buffer);
         self.flush_spool(io);
@@ -200,11 +201,22 @@ impl Core {
         self.group_timer = None;
     }
 
+    /// The note beside the segments is due: the end of the turn writes it, or waits for the next time.
+    pub(super) const fn note_time(&mut self) {
+        self.note_timer = None;
+    }
+
     /// All that this turn has written down goes to the disk as one group, if none is under way.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
         self.outlets.make_room(now);
-        let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
+        let due = self.given_up.is_due(second(now));
+        let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else {
+            if due {
+                self.tell_given_up(second(now));
+            }
+            return;
+        };
         if buffer.is_stuck() && !self.around.rules.tries_again() {
             return;
         }
@@ -212,7 +224,7 @@ impl Core {
         buffer.flush(&mut Files(segments), now, wall);
         self.spool_moved |= buffer.group() != group;
         // What the disk refuses is tried again, whether or not anything else happens.
-        if (buffer.is_stuck() || buffer.wants_turn() || self.outlets.full.wanted.is_some())
+        if (buffer.is_stuck() || buffer.wants_turn() || !self.outlets.full.wanted.is_empty())
             && self.spool_timer.is_none()
         {
             self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
@@ -222,7 +234,11 @@ impl Core {
         {
             self.group_timer = Some(io.set_timer(at, Timer::Group.token()));
         }
-        let due = self.given_up.is_due(second(now));
+        if let Some(at) = buffer.note_due()
+            && self.note_timer.is_none()
+        {
+            self.note_timer = Some(io.set_timer(at, Timer::Note.token()));
+        }
         if std::mem::take(&mut self.spool_moved) || due {
             self.set_spool_numbers();
         }
@@ -323,7 +339,11 @@ const fn lost_metric(kind: RecordKind) -> M {
 /// The event that says what is damaged in a folder of segments, and lost.
 pub(crate) fn damaged(event: Event, report: &Report, folder: &Path) -> Event {
     let of = |kind| report.lost.of(kind);
-    let file = report.first_segment().map(|segment| segment_path(folder, segment).display().to_string());
+    let file = match report.damage.first() {
+        Some(Damage { what: What::Note, .. }) => Some(note_path(folder)),
+        _ => report.first_segment().map(|segment| segment_path(folder, segment)),
+    };
+    let file = file.map(|file| file.display().to_string());
     let event = event.maybe(Field::File, file).with(Field::Records, report.lost_rows());
     let event = event.with(Field::Sessions, of(RecordKind::Session)).with(Field::Retained, of(RecordKind::Retained));
     let event = event.with(Field::Queued, of(RecordKind::Queued)).with(Field::Shared, of(RecordKind::Shared));
@@ -363,27 +383,36 @@ impl Outlets {
         self.full.found |= matches!(room, Err(SpoolFull::Whole | SpoolFull::Sink));
     }
 
-    /// `drop-oldest`: where a message has found no room, the oldest rows that are on the disk alone and in no batch go.
+    /// `drop-oldest`: where a message has found no room, the oldest rows in the log go that are in no batch.
     fn make_room(&mut self, now: Monotonic) {
-        let Some((full, sink, bytes)) = self.full.wanted else { return };
-        let (Some(buffer), plan) = (&mut self.buffer, &self.plans[sink]) else { return };
+        let (Some(buffer), plans) = (&mut self.buffer, &self.plans) else { return };
         // Who waits is not asked again before there is room: until then this goes on by itself.
-        if buffer.admit(plan.cluster, plan.sink, bytes).is_ok() {
-            self.full.wanted = None;
+        self.full.wanted.retain(|(_, sink, bytes)| {
+            let plan = &plans[*sink];
+            buffer.admit(plan.cluster, plan.sink, *bytes).is_err()
+        });
+        if self.full.wanted.is_empty() {
             return;
         }
         // Room comes back when a segment is free, some turns later.
         let (freed, last) = (buffer.freed(), &mut self.full.dropped);
-        if last.is_some_and(|(at, before)| before == freed && now.since(at) < DROP_AGAIN) {
+        let is_coming = |before: u64| before == freed || buffer.is_freeing();
+        if last.is_some_and(|(at, before)| is_coming(before) && now.since(at) < DROP_AGAIN) {
             return;
         }
         *last = Some((now, freed));
-        let only = (full == SpoolFull::Sink).then_some((plan.cluster, plan.sink));
-        let upstreams = &self.upstreams;
-        let dropped = buffer.drop_oldest(only, |cluster, lane| upstreams[cluster].on_disk_only(lane));
-        for (cluster, lane, rows) in dropped {
-            let owed = buffer.owed(lane, rows);
-            self.upstreams[cluster].dropped(lane, rows, owed);
+        let goes = |cluster: usize, of: SinkId| {
+            let is_own = |sink: usize| (plans[sink].cluster, plans[sink].sink) == (cluster, of);
+            self.full.wanted.iter().any(|(full, sink, _)| *full != SpoolFull::Sink || is_own(*sink))
+        };
+        let mut allowed = RowSet::default();
+        for (cluster, upstream) in self.upstreams.iter().enumerate() {
+            let rows = upstream.producer.droppable(|sink| goes(cluster, sink));
+            allowed.extend(rows.lanes().flat_map(|(lane, runs)| runs.iter().map(move |run| (lane, *run))));
+        }
+        let dropped = buffer.drop_oldest(&allowed);
+        for upstream in &mut self.upstreams {
+            upstream.dropped(&dropped, &mut |lane, run| buffer.owed(lane, run));
         }
     }
 }
@@ -410,8 +439,8 @@ pub(super) struct Fullness {
     bytes: usize,
     found: bool,
     last: Option<Monotonic>,
-    /// The oldest are to make room: for whom, and how much.
-    wanted: Option<(SpoolFull, usize, usize)>,
+    /// The oldest are to make room: what is full, for which sinks, and how much they need.
+    wanted: Vec<(SpoolFull, usize, usize)>,
     /// When that was last done, and [`Buffer::freed`] then.
     dropped: Option<(Monotonic, u64)>,
     /// Which failure of the disk was last told, and when.
@@ -423,7 +452,8 @@ impl Fullness {
     pub(super) fn note(&mut self, why: SpoolFull, sink: usize, bytes: usize, when_full: WhenFull) {
         (self.why, self.sink, self.bytes, self.found) = (Some(why), Some(sink), bytes, true);
         if when_full == WhenFull::DropOldest {
-            self.wanted = Some((why, sink, bytes));
+            self.wanted.retain(|(_, other, _)| *other != sink);
+            self.wanted.push((why, sink, bytes));
         }
     }
 

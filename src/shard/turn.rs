@@ -159,6 +159,7 @@ impl Shard for Core {
             Timer::Grace => self.grace_over(io),
             Timer::Spool => self.spool_time(),
             Timer::Group => self.group_time(),
+            Timer::Note => self.note_time(),
             Timer::Rates => self.rates_time(io),
             Timer::Delivery => self.delivery_time(),
             Timer::Queues => self.queues_time(),

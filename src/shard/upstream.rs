@@ -12,9 +12,9 @@ use smallvec::SmallVec;
 
 use crate::config::Config;
 use crate::kafka::client::{Client, Effect, LinkId};
-use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
-use crate::kafka::producer::{AnsweredOn, Keep, Producer, SinkStats, Want};
-use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId, Ticket};
+use crate::kafka::producer::row_log::{NoLog, RowLog, RowSet};
+use crate::kafka::producer::{AnsweredOn, Keep, OwedRows, Producer, SinkStats, Want};
+use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::histogram::Histograms;
 use crate::metrics::machine;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
@@ -184,15 +184,10 @@ impl Upstream {
         self.producer.save(log)
     }
 
-    /// Rows of a lane that are on the disk alone, and in no batch.
-    pub(super) fn on_disk_only(&self, lane: u64) -> Option<RowRun> {
-        self.producer.on_disk(lane)
-    }
-
-    /// These of them are gone, and whose answers waited for some of an earlier start.
-    pub(super) fn dropped(&mut self, lane: u64, run: RowRun, owed: Vec<Ticket>) {
-        self.producer.dropped(lane, run, run.count, owed);
-        self.busy = true;
+    /// These rows are gone, to make room. `owed`: who says whose answers waited for some of an earlier start.
+    pub(super) fn dropped(&mut self, rows: &RowSet, owed: OwedRows<'_>) {
+        self.producer.dropped(rows, owed);
+        self.busy |= !rows.is_empty();
     }
 
     /// Other settings of the cluster, or other certificates.
@@ -512,6 +507,7 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
+        numbers.set_cluster(cluster, ClusterMetric::BufferReserved, upstream.producer.buffer_bytes_reserved() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferUnused, upstream.producer.unused_bytes() as u64);
         let stats = upstream.client.stats();
         numbers.set_cluster(cluster, ClusterMetric::LinkFailures, stats.failures);

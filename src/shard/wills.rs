@@ -149,6 +149,9 @@ impl Core {
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
+        if !self.outlets.passed_over.is_empty() {
+            self.count_passed_over();
+        }
         self.numbers.count(M::Wills);
         self.charge_will(&due, bytes, now);
         // In one group with what this shard writes down of it.

@@ -109,10 +109,9 @@ impl World {
         // Now and then something comes between.
         if !self.rough || self.disk_rng.u32(..8) > 0 {
             let group = store.group();
-            for (lane, run, owed) in store.make_room(now, producer) {
-                self.trace.note(now, || format!("dropped: {run:?} of lane {lane}"));
-                told.dropped(lane, run, group, now);
-                producer.dropped(lane, run, run.count, owed);
+            for (lane, runs) in store.make_room(now, producer).lanes() {
+                self.trace.note(now, || format!("dropped: {runs:?} of lane {lane}"));
+                runs.iter().for_each(|run| told.dropped(lane, *run, group, now));
             }
             store.flush(at, self.rough, &mut self.disk_rng);
         }

@@ -1,15 +1,15 @@
 //! The way into the log for cuts and for what becomes of rows.
 
 use super::checkpoint::{CUT, CUT_RUN, SPAN};
-use super::entry::{CutHead, Entry, Reason};
+use super::entry::{CutHead, Entry, Reason, Span};
 use super::lists::Runs;
 use super::log::Log;
 use super::state::Lane;
 use super::terms::{CUTS_OPEN_MAX, NewCut, Refused};
-use crate::record::stored::{NO_BATCH, RowRun};
+use crate::record::stored::{NO_BATCH, RowRun, RowSet};
 
-/// Runs that one call of [`Log::drop_oldest`] drops, at most.
-const DROPPED_MAX: usize = 256;
+/// Runs in one entry of [`Log::drop_oldest`], at most: many fit into a group of the smallest segment.
+const RUNS_AT_ONCE: usize = 256;
 
 impl Log {
     /// Takes a cut. Returns its number, and the group that it stands in: its batch is sent when [`Log::durable`] has
@@ -103,56 +103,44 @@ impl Log {
         Ok(())
     }
 
-    /// `drop-oldest`: ends rows of these sinks in the oldest segment that has any which `allowed` lets go (a lane's
-    /// numbers that are only on the disk and in no cut). Returns what was dropped, by lane; nothing while what was
-    /// dropped before is not durable. For the room to come back, what else is in that segment may have to be moved.
+    /// Whether what was dropped has yet to be durable, or segments in which nothing lives have yet to be deleted: there will be more room.
+    #[must_use]
+    pub fn is_freeing(&self) -> bool {
+        self.dropping > self.durable || self.emptied || !self.freeing.is_empty()
+    }
+
+    /// `drop-oldest`: of these rows, ends those that stand in the oldest segment that has any, and of the same lanes what has lower
+    /// numbers and was moved out of it. Returns what was dropped; nothing while what was dropped before is not durable, nor what does not
+    /// fit into the group. For the room to come back, what else is in that segment may have to be moved.
     ///
     /// # Errors
     /// [`Refused::Busy`], with nothing dropped.
-    pub fn drop_oldest(
-        &mut self,
-        sinks: &[usize],
-        mut allowed: impl FnMut(u64) -> Option<RowRun>,
-    ) -> Result<Vec<(u64, RowRun)>, Refused> {
+    pub fn drop_oldest(&mut self, allowed: &RowSet) -> Result<RowSet, Refused> {
         if self.dropping > self.durable {
-            return Ok(Vec::new());
+            return Ok(RowSet::default());
         }
-        // `allowed` looks far: no more lanes are asked about than are needed, those with the oldest rows first.
-        let first = |lane: &Lane| lane.spans.values().map(|span| span.segment).min();
-        let of_sinks = self.state.lanes().filter(|(_, lane)| sinks.contains(&lane.sink_index));
-        let mut lanes: Vec<(u64, u64)> = of_sinks.filter_map(|(number, lane)| Some((first(lane)?, number))).collect();
-        lanes.sort_unstable();
-        // The lanes' parts in the oldest segment.
-        let (mut oldest, mut found) = (u64::MAX, Vec::new());
-        for (segment, number) in lanes {
-            if segment > oldest || segment == oldest && found.len() >= DROPPED_MAX {
-                break;
+        let live = |(number, runs)| {
+            let lane: Option<&Lane> = self.state.lane(number);
+            lane.into_iter().flat_map(move |lane| lane.live(runs))
+        };
+        let oldest = allowed.lanes().flat_map(live).map(|span: Span| span.segment).min();
+        let mut found = Vec::new();
+        for (number, runs) in allowed.lanes() {
+            let there = |span: &Span| Some(span.segment) == oldest;
+            let last = live((number, runs)).filter(there).map(|span| span.run.first).max();
+            let rows = live((number, runs)).filter(|span| Some(span.run.first) <= last);
+            let rows: Vec<RowRun> = rows.map(|span| span.run).collect();
+            found.extend(rows.chunks(RUNS_AT_ONCE).map(|runs| (number, runs.to_vec())));
+        }
+        let mut dropped = Vec::new();
+        for (lane, runs) in &found {
+            match self.end_rows(*lane, runs, Reason::Dropped) {
+                Ok(()) => dropped.extend(runs.iter().map(|run| (*lane, *run))),
+                Err(_) if dropped.is_empty() => return Err(Refused::Busy),
+                Err(_) => break,
             }
-            let (Some(lane), Some(range)) = (self.state.lane(number), allowed(number)) else { continue };
-            for span in lane.spans.values() {
-                let first = span.run.first.max(range.first);
-                let end = span.run.end().min(range.end());
-                if first >= end || span.segment > oldest {
-                    continue;
-                }
-                if span.segment < oldest {
-                    (oldest, found) = (span.segment, Vec::new());
-                }
-                found.push((number, RowRun { first, count: end - first }));
-            }
+            self.dropping = self.gathering;
         }
-        found.truncate(DROPPED_MAX);
-        let mut taken = 0;
-        for (lane, run) in &found {
-            if self.end_rows(*lane, &[*run], Reason::Dropped).is_err() {
-                break;
-            }
-            (taken, self.dropping) = (taken + 1, self.gathering);
-        }
-        if taken == 0 && !found.is_empty() {
-            return Err(Refused::Busy);
-        }
-        found.truncate(taken);
-        Ok(found)
+        Ok(dropped.into_iter().collect())
     }
 }

@@ -19,7 +19,7 @@ pub enum What {
     Emptied,
     /// The only checkpoint: what only it says is lost.
     Checkpoint,
-    /// The note of the newest segment.
+    /// The note of the newest segment: missing, damaged, or older than it can be. Whether there was more is not known.
     Note,
 }
 
@@ -59,10 +59,16 @@ impl Damage {
         Self { segment, position: 0, bytes: 0, what }
     }
 
-    /// Whether something may be lost with it. A copy of what is there, or a note, is only a sign of a failing disk.
+    /// Whether something may be lost with it. A copy of what is there is only a sign of a failing disk.
     #[must_use]
     pub const fn may_lose(&self) -> bool {
-        !matches!(self.what, What::Header | What::Note)
+        !matches!(self.what, What::Header)
+    }
+
+    /// Whether something of the segment itself may be lost.
+    #[must_use]
+    pub const fn is_of_segment(&self) -> bool {
+        self.may_lose() && !matches!(self.what, What::Note)
     }
 }
 
@@ -83,7 +89,11 @@ impl fmt::Display for Damage {
             What::Checkpoint => {
                 write!(f, "no checkpoint is whole, and that of segment {segment} was used as far as it can be read")
             }
-            What::Note => write!(f, "the note of the newest segment (the file `newest`) is damaged"),
+            What::Note => write!(
+                f,
+                "the note of the newest segment (the file `newest`) is missing, damaged or too old: whether there was more than what is found \
+                 up to segment {segment} is not known; if it was moved away or replaced by hand, put it back before the start, which writes a new one"
+            ),
         }
     }
 }

@@ -62,12 +62,11 @@ pub trait Disk {
     fn set_aside(&mut self, _segment: u64) {}
 
     /// What the last [`Disk::write_note`] has left, at a start. `None`: nothing.
-    fn read_note(&self) -> Option<Vec<u8>> {
-        None
-    }
+    fn read_note(&self) -> Option<Vec<u8>>;
 
-    /// Keeps some hundred bytes beside the segments, in place of those before. Nothing answers, and they may be lost.
-    fn write_note(&mut self, _note: &[u8]) {}
+    /// Keeps some hundred bytes beside the segments, in place of those before. Nothing answers. A crash may bring those before back, unless
+    /// a segment is there that was asked for later.
+    fn write_note(&mut self, note: &[u8]);
 
     /// Deletes a segment. Answered by [`Completion::Freed`] when its space is there again.
     fn free(&mut self, segment: u64);

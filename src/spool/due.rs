@@ -49,6 +49,23 @@ impl Log {
         Retired { lanes, incarnations }
     }
 
+    /// At a start: lanes that nothing needs were those of earlier processes, and go at once.
+    pub fn forget_idle_lanes(&mut self) {
+        let most = (self.settings.segment_bytes / FORGOTTEN_PART / FORGOTTEN_BYTES) as usize / 2;
+        let idle = |number: &u64| self.state.is_idle(*number);
+        let lanes: Vec<u64> = self.state.lanes.keys().copied().filter(idle).take(most).collect();
+        let runs: Vec<RowRun> = lanes.iter().map(|first| RowRun { first: *first, count: 1 }).collect();
+        if runs.is_empty() || self.put(&Entry::LanesForgotten { lanes: Runs::new(&runs) }, 1).is_err() {
+            return;
+        }
+        for lane in lanes {
+            self.ahead.remove(lane);
+            self.reader.forget(lane);
+            self.mover.forget(lane);
+            self.retired.push(lane);
+        }
+    }
+
     /// Whether lanes that nothing needs are about to keep the log from taking rows: they go with the segments that come
     /// next, and there may be no more rows to fill the one that is written. Looks once a group, which alone makes lanes idle.
     pub(super) fn is_crowded(&mut self) -> bool {

@@ -9,7 +9,6 @@ use super::entry::Entry;
 use super::format::{ENTRY_HEADER_BYTES, HEADER_BYTES, Header, NONE, claim, entry_len, seal};
 use super::incarnations::Retired;
 use super::log::Log;
-use super::newest::Newest;
 use super::payload::parse;
 use crate::runtime::seam::{Monotonic, WallMs};
 
@@ -88,6 +87,7 @@ impl Log {
             }
         }
         self.free_empty(disk);
+        self.keep_note(disk, now);
         if self.trouble.waits(now) {
             return;
         }
@@ -298,10 +298,8 @@ impl Log {
             Completion::Synced { token, ok } => {
                 if let Some(flight) = self.flight.take_if(|flight| flight.token == token) {
                     if ok && !flight.lost {
-                        if let Some(header) = flight.begins {
-                            disk.write_note(&Newest { header, end: flight.end }.encode());
-                        }
                         self.synced(&flight);
+                        self.noted_group(disk, flight.begins);
                     } else {
                         self.failed(disk, &flight);
                     }
@@ -348,6 +346,7 @@ impl Log {
             }
         }
         self.waiting.finish();
+        self.end_shares_kept();
         self.trouble.over();
     }
 

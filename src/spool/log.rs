@@ -13,6 +13,7 @@ use super::format::entry_len;
 use super::group::{Flight, Trouble};
 use super::lists::Listed;
 use super::moving::Moving;
+use super::newest::Noted;
 use super::payload::ROWS_HEAD_BYTES;
 use super::read::{Read, Reader};
 use super::recovery::Recovered;
@@ -96,8 +97,10 @@ pub struct Log {
     /// Bytes of the groups written since the start, and those of them that were moved.
     pub(super) written_bytes: u64,
     pub(super) moved_bytes: u64,
-    /// The most that each sink may hold.
-    pub(super) shares: Vec<u64>,
+    /// By sink, the share that it keeps while it holds more than the one that there is now; 0: none.
+    pub(super) shares_kept: Vec<u64>,
+    /// What the note beside the segments says.
+    pub(super) noted: Noted,
     /// Kept for its capacity.
     pub(super) scratch: Vec<u8>,
 }
@@ -113,6 +116,7 @@ impl Log {
             on_disk,
             blank,
             mut last,
+            newest,
             chain,
             fate_open,
             group,
@@ -122,7 +126,8 @@ impl Log {
             damage,
             ..
         } = recovered;
-        let damaged = damage.iter().filter(|damage| damage.may_lose()).map(|damage| damage.segment);
+        let noted = Noted::found(newest, &damage);
+        let damaged = damage.iter().filter(|damage| damage.is_of_segment()).map(|damage| damage.segment);
         let damaged = damaged.filter(|segment| on_disk.contains_key(segment)).collect();
         let segment_bytes_wanted = settings.segment_bytes;
         let found_max = on_disk.iter().filter(|(segment, _)| !blank.contains(*segment)).map(|(_, bytes)| *bytes).max();
@@ -188,7 +193,8 @@ impl Log {
             retired: Vec::new(),
             written_bytes: 0,
             moved_bytes: 0,
-            shares: Vec::new(),
+            shares_kept: Vec::new(),
+            noted,
             scratch: Vec::new(),
             state,
         };

@@ -46,7 +46,7 @@ mod terms;
 mod tests;
 mod way;
 
-pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, UNPLACED};
+pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, RowSet, UNPLACED};
 pub use batches::{BATCH_AT, batch_entry_bytes, batch_header, claims_batch, is_whole, put_batch, seal_batch};
 pub use damage::{Damage, What};
 pub use disk::{AppendError, Completion, Disk, ReadError};

@@ -1,14 +1,23 @@
-//! The note beside a shard's segments: which segment is the newest that has a durable group, with a third copy of its header and where
-//! that group ends. A start that finds less than it says knows that something is gone, and one that finds no header can read the segment.
+//! The note beside a shard's segments: which segment is the newest that has a durable group, with a third copy of its header, and up to
+//! where its groups are durable. A start that finds less than it says knows that something is gone, and one that finds no header can read
+//! the segment.
 //!
 //! As bytes: the header, the end u64, and the CRC32C of all before it u32, both big-endian. It is written when the first group of a segment
-//! is durable, and may lag behind: what is newer than it says nothing of is no damage.
+//! is durable, [`LAGS_MAX`] after a later one is, and at an orderly stop. It may lag behind: what is newer than it says nothing of is no
+//! damage.
 
+use std::time::Duration;
+
+use super::damage::Damage;
 use super::disk::Disk;
 use super::format::{HEADER_BYTES, Header};
+use super::log::Log;
+use crate::runtime::seam::Monotonic;
 
 /// Bytes of a note.
 const BYTES: usize = HEADER_BYTES + 12;
+/// How long a group is durable at most, while the log runs, before the note covers it.
+pub(super) const LAGS_MAX: Duration = Duration::from_secs(5);
 
 /// What the note says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +54,58 @@ impl Newest {
     /// Of a segment with this salt: where all before is durable.
     pub(super) fn end_of(&self, salt: u64) -> u64 {
         if self.header.salt == salt { self.end } else { 0 }
+    }
+}
+
+/// What the log knows of the note that it has written last.
+#[derive(Debug, Default)]
+pub(super) struct Noted {
+    /// The header of the segment that is written.
+    header: Option<Header>,
+    /// A group is durable behind the end that the note names.
+    lags: bool,
+    /// When the note is written again.
+    due: Option<Monotonic>,
+}
+
+impl Noted {
+    /// What a start has found. The note says as much before any segment is made. Where something is damaged it stays as it was until the
+    /// first group is durable: a start that comes before that finds the same.
+    pub(super) fn found(newest: Option<Header>, damage: &[Damage]) -> Self {
+        let lags = damage.is_empty();
+        Self { header: newest, lags, due: lags.then_some(Monotonic(0)) }
+    }
+}
+
+impl Log {
+    /// A group is durable: the first one of the segment with this header, or one behind it.
+    pub(super) fn noted_group(&mut self, disk: &mut impl Disk, begins: Option<Header>) {
+        self.noted.lags = true;
+        if begins.is_some() {
+            self.noted.header = begins;
+            self.write_note(disk);
+        }
+    }
+
+    /// Writes the note if that is due.
+    pub(super) fn keep_note(&mut self, disk: &mut impl Disk, now: Monotonic) {
+        if self.noted.lags && *self.noted.due.get_or_insert(now.after(LAGS_MAX)) <= now {
+            self.write_note(disk);
+        }
+    }
+
+    /// When [`Log::flush`] is to be called for the note's sake, if nothing else happens.
+    #[must_use]
+    pub const fn note_due(&self) -> Option<Monotonic> {
+        self.noted.due
+    }
+
+    /// Writes the note, unless it says already where the last durable group ends: before the log is put away.
+    pub fn write_note(&mut self, disk: &mut impl Disk) {
+        if let (Some(header), Some((_, end)), true) = (self.noted.header, self.last, self.noted.lags) {
+            disk.write_note(&Newest { header, end }.encode());
+        }
+        (self.noted.lags, self.noted.due) = (false, None);
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::damage::Damage;
 use super::disk::{Disk, ReadError};
 use super::entry::{Cut, Kind};
-use super::format::{ENTRY_HEADER_BYTES, unverified_claim};
+use super::format::{ENTRY_HEADER_BYTES, Header, unverified_claim};
 use super::read::{Read, Reader};
 use super::segment::Rot;
 use super::segments::Chain;
@@ -145,6 +145,8 @@ pub struct Recovered {
     /// Segments that were made ready ahead and hold nothing.
     pub(super) blank: BTreeSet<u64>,
     pub(super) last: Option<(u64, u64)>,
+    /// The header of the newest segment with a group that is known to be durable.
+    pub(super) newest: Option<Header>,
     /// What a start may read of it from now on.
     pub(super) chain: Chain,
     /// The data directory that the newest segment names; 0: none.

@@ -99,6 +99,13 @@ impl Log {
         self.capacity(SEGMENTS_RESERVED + others).saturating_sub(bytes / 8)
     }
 
+    /// Bytes that rows may take of an empty log.
+    #[must_use]
+    pub const fn room_for_rows(&self) -> u64 {
+        let others = self.settings.segments_max / ROWS_LEAVE_PART;
+        (self.settings.segments_max - SEGMENTS_RESERVED - others) * self.settings.segment_bytes
+    }
+
     /// Bytes that rows may take now (with [`super::ROWS_OVERHEAD`] for each block). For once a turn: rows that stay
     /// within it are taken in that turn, or are [`Refused::Busy`].
     #[must_use]
@@ -116,9 +123,25 @@ impl Log {
         if known { self.capacity(SEGMENTS_RESERVED).saturating_sub(self.settings.segment_bytes / 8) } else { 0 }
     }
 
-    /// Another share for every sink that [`Log::share`] has given none of its own, bytes.
-    pub fn share_of_all(&mut self, bytes: u64) {
+    /// Another share for every sink, bytes. One that holds more than `least` is not brought below what it holds; `keeps`: it keeps the share
+    /// that it had. Both until it holds no more than the new one.
+    pub fn share_of_all(&mut self, bytes: u64, least: u64, keeps: bool) {
+        let kept = |sink| {
+            let held = self.held_by(sink);
+            let share = if keeps { self.share_of(sink).max(held) } else { held };
+            if held > least { share } else { 0 }
+        };
+        self.shares_kept = (0..self.state.sinks.len()).map(kept).collect();
         self.settings.sink_bytes_max = bytes;
+    }
+
+    /// Those that hold no more than the share that there is now have that one.
+    pub(super) fn end_shares_kept(&mut self) {
+        for sink in 0..self.shares_kept.len() {
+            if self.shares_kept[sink] > 0 && self.held_by(sink) <= self.settings.sink_bytes_max {
+                self.shares_kept[sink] = 0;
+            }
+        }
     }
 
     /// How far apart groups begin that are not full yet.
@@ -132,19 +155,20 @@ impl Log {
         self.sink_left(sink)
     }
 
-    /// The most that a sink may hold, bytes.
-    pub fn share(&mut self, sink: usize, bytes: u64) {
-        if self.shares.len() <= sink {
-            self.shares.resize(sink + 1, self.settings.sink_bytes_max);
-        }
-        self.shares[sink] = bytes;
+    /// The most that a sink may hold, bytes (`spool_share`).
+    #[must_use]
+    pub fn share_of(&self, sink: usize) -> u64 {
+        self.settings.sink_bytes_max.max(self.shares_kept.get(sink).copied().unwrap_or(0))
+    }
+
+    /// What it holds, and what is on its way.
+    fn held_by(&self, sink: usize) -> u64 {
+        let (gathered, under_way) = self.waiting.sinks.get(sink).copied().unwrap_or_default();
+        self.state.held_by(sink).0 + gathered + under_way
     }
 
     pub(super) fn sink_left(&self, sink: usize) -> u64 {
-        let share = self.shares.get(sink).copied().unwrap_or(self.settings.sink_bytes_max);
-        let (gathered, under_way) = self.waiting.sinks.get(sink).copied().unwrap_or_default();
-        let stored = self.state.sinks.get(sink).map_or(0, |(_, bytes, _)| *bytes);
-        share.saturating_sub(stored + gathered + under_way)
+        self.share_of(sink).saturating_sub(self.held_by(sink))
     }
 
     /// What is held in memory and in checkpoints, in the bytes of these: new lanes and sessions, and [`Log::room`], stop there.

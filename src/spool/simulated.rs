@@ -34,8 +34,7 @@ pub(crate) struct SimDisk {
     pub(crate) read: std::cell::RefCell<BTreeMap<u64, u64>>,
     /// Sectors that cannot be read, of 512 bytes each: segment and number.
     pub(crate) bad: BTreeSet<(u64, u64)>,
-    /// It keeps the note; the note, and the one before, which a power cut may bring back.
-    keeps_notes: bool,
+    /// The note, and the one that a crash may bring back: that of when a segment was last asked for.
     pub(crate) note: Option<Vec<u8>>,
     earlier_note: Option<Vec<u8>>,
     /// Segments of which a copy stays.
@@ -51,6 +50,7 @@ pub(crate) struct SimDisk {
 impl Disk for SimDisk {
     fn create(&mut self, segment: u64, bytes: u64) {
         self.creates += 1;
+        self.earlier_note.clone_from(&self.note);
         let ok = self.fail_creates == 0 && self.room.is_none_or(|room| self.bytes_taken() + bytes <= room);
         self.fail_creates = self.fail_creates.saturating_sub(1);
         if ok {
@@ -95,9 +95,7 @@ impl Disk for SimDisk {
     }
 
     fn write_note(&mut self, note: &[u8]) {
-        if self.keeps_notes {
-            self.earlier_note = self.note.replace(note.to_vec());
-        }
+        self.note = Some(note.to_vec());
     }
 
     fn free(&mut self, segment: u64) {
@@ -125,11 +123,6 @@ impl Disk for SimDisk {
 }
 
 impl SimDisk {
-    /// One that keeps the note.
-    pub(crate) fn with_notes(keeps_notes: bool) -> Self {
-        Self { keeps_notes, ..Self::default() }
-    }
-
     /// One with these segments.
     pub(crate) fn of(files: BTreeMap<u64, Vec<u8>>) -> Self {
         let file = |bytes: Vec<u8>| File { durable: bytes.clone(), view: bytes, created: true, ..File::default() };
@@ -231,9 +224,11 @@ impl SimDisk {
             }
         }
         self.syncs.clear();
-        if self.keeps_notes && random.u8(..4) == 0 {
-            self.note = self.earlier_note.take();
+        // Not of the seed's draws: who has the same seed has the same crashes, with notes and without.
+        if random.clone().u8(..4) == 0 {
+            self.note.clone_from(&self.earlier_note);
         }
+        self.earlier_note.clone_from(&self.note);
     }
 
     /// No fault that was ordered happens any more.

@@ -34,6 +34,18 @@ impl Lane {
         self.seek(number).is_some_and(|span| span.run.first == number)
     }
 
+    /// The live rows of such runs, which are in order: spans, in the order of their numbers.
+    pub(super) fn live<'a>(&'a self, runs: &'a [RowRun]) -> impl Iterator<Item = Span> + 'a {
+        runs.iter().flat_map(move |run| {
+            let mut at = run.first;
+            std::iter::from_fn(move || {
+                let span = self.seek(at).filter(|span| span.run.first < run.end())?;
+                at = span.run.end().min(run.end());
+                Some(part(span, span.run.first, at))
+            })
+        })
+    }
+
     /// The first live row from this number on: its span, cut to begin there.
     #[must_use]
     pub fn seek(&self, number: u64) -> Option<Span> {

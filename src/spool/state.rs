@@ -2,7 +2,7 @@
 //! recovery finds is what the log knew: the tests compare the two. Where rows stand is in `spans`, how it is written
 //! down whole in `checkpoint`.
 
-use crate::record::stored::RowRun;
+use crate::record::stored::{NO_BATCH, RowRun};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -136,6 +136,26 @@ impl State {
     /// Cuts that are neither done nor ended, oldest first.
     pub fn cuts(&self) -> impl Iterator<Item = &Cut> {
         self.cuts.values()
+    }
+
+    /// Those of them that are batches: number, sink and how many rows.
+    pub fn cut_rows(&self) -> impl Iterator<Item = (u64, &str, u64)> {
+        self.cuts.values().filter(|cut| cut.head.producer_id != NO_BATCH).filter_map(|cut| {
+            let lane = self.lanes.get(&cut.head.lane)?;
+            Some((cut.head.cut, &*lane.sink, cut.rows.iter().map(|run| run.count).sum()))
+        })
+    }
+
+    /// Live bytes and rows of a sink, by its place.
+    #[must_use]
+    pub fn held_by(&self, sink: usize) -> (u64, u64) {
+        self.sinks.get(sink).map_or((0, 0), |(_, bytes, rows)| (*bytes, *rows))
+    }
+
+    /// How many sinks have live rows.
+    #[must_use]
+    pub fn sinks_with_rows(&self) -> usize {
+        self.sinks.iter().filter(|(.., rows)| *rows > 0).count()
     }
 
     /// Numbers of the kept sessions.

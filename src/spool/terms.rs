@@ -30,7 +30,7 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// Segments there may be: more than [`SEGMENTS_RESERVED`].
     pub segments_max: u64,
-    /// The most that one sink may hold of it, bytes (`spool_share`), where [`super::Log::share`] says nothing else.
+    /// The most that one sink may hold of it, bytes (`spool_share`); see [`super::Log::share_of_all`].
     pub sink_bytes_max: u64,
     /// The data directory, noted in each segment; 0: not known.
     pub data_dir_id: u128,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::damage::{Damage, What};
 use super::disk::{Disk, ReadError};
-use super::format::{HEADER_BYTES, NONE};
+use super::format::{HEADER_BYTES, Header, NONE};
 use super::look::{Copies, Headless, Looked, is_blank, look};
 use super::newest::Newest;
 use super::parts::{chain_of, checkpoint};
@@ -16,6 +16,10 @@ pub(super) struct Way<'a, D> {
     shard: u32,
     found: &'a BTreeMap<u64, u64>,
     note: Option<Newest>,
+    /// The segment that it names.
+    noted: Option<u64>,
+    /// There is one that cannot be read, or that is of another shard.
+    is_note_damaged: bool,
     /// Segments that were read, the newest first.
     chain: Vec<(u64, Looked)>,
     /// The parts of the checkpoint that the oldest of these begins with, if it is whole.
@@ -38,15 +42,16 @@ pub(super) struct Way<'a, D> {
 
 impl<'a, D: Disk> Way<'a, D> {
     pub(super) fn new(disk: &'a D, shard: u32, found: &'a BTreeMap<u64, u64>) -> Self {
-        let (note, is_damaged) = Newest::read(disk);
+        let (read, is_damaged) = Newest::read(disk);
         // A folder that was put together by hand may have that of another one.
-        let note = note.filter(|note| note.header.shard == shard);
-        let newest = found.last_key_value().map_or(0, |(newest, _)| *newest);
+        let note = read.filter(|note| note.header.shard == shard);
         Self {
             disk,
             shard,
             found,
             note,
+            noted: note.map(|note| note.header.segment),
+            is_note_damaged: is_damaged || read.is_some() && note.is_none(),
             chain: Vec::new(),
             base: None,
             below: NONE,
@@ -58,7 +63,7 @@ impl<'a, D: Disk> Way<'a, D> {
             unreadable: Vec::new(),
             rows_unreadable: 0,
             torn_bytes: 0,
-            damage: Vec::from_iter(is_damaged.then_some(Damage::of(newest, What::Note))),
+            damage: Vec::new(),
         }
     }
 
@@ -143,6 +148,10 @@ impl<'a, D: Disk> Way<'a, D> {
         let newest = self.chain.first();
         let predecessor_missing =
             gone(self.begun_behind).or(gone(newest.and_then(|(_, looked)| looked.header.goes_on_from())));
+        if self.is_note_damaged || self.noted < self.noted_at_least() {
+            let last = found.last_key_value().map_or(0, |(last, _)| *last);
+            self.damage.push(Damage::of(last, What::Note));
+        }
         let is_lossy = |damage: &Damage| damage.may_lose();
         let fate_open = self.broken || gone(self.begun_behind).is_some() || self.damage.iter().any(is_lossy);
         // What it held is in the checkpoint of the newest one.
@@ -164,8 +173,23 @@ impl<'a, D: Disk> Way<'a, D> {
             ..Recovered::default()
         };
         recovered.fold(&self.chain, self.base.as_deref());
+        let durable = recovered.unproven.as_ref().map_or(recovered.last, |unproven| unproven.last);
+        recovered.newest =
+            durable.and_then(|(segment, _)| header_of(self.disk, &self.chain, (segment, found.get(&segment)?)));
         recovered.settle();
         Ok(recovered)
+    }
+
+    /// The segment that the note names at least, if none was lost and no file of a segment either: when there are two files of later ones,
+    /// it was written, as the second of them was made after that, by the same thread.
+    fn noted_at_least(&self) -> Option<u64> {
+        let (second, _) = self.found.iter().nth_back(1)?;
+        let durable = self.chain.iter().flat_map(|(segment, looked)| {
+            let before = looked.header.goes_on_from().map(|(segment, _)| segment);
+            [looked.has_proven().then_some(*segment), before]
+        });
+        let begun_behind = self.begun_behind.map(|(segment, _)| segment);
+        durable.chain([begun_behind]).flatten().filter(|segment| segment < second).max()
     }
 
     /// Copies of headers that are damaged, in segments with groups that were durable for certain; and the end of the newest one, where
@@ -211,4 +235,10 @@ impl<'a, D: Disk> Way<'a, D> {
         };
         self.found.iter().map(|(segment, len)| (*segment, bytes(segment, *len))).collect()
     }
+}
+
+/// The header of a segment that was read, or is now.
+fn header_of(disk: &impl Disk, chain: &[(u64, Looked)], (segment, len): (u64, &u64)) -> Option<Header> {
+    let read = chain.iter().find(|(known, _)| *known == segment).map(|(_, looked)| looked.header);
+    read.or_else(|| Copies::read(disk, segment, *len).ok()?.header)
 }

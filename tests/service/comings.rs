@@ -27,7 +27,7 @@ fn finding_r5_a_takeover_is_told_of_with_both_addresses() {
     let mut service = Service::start(&text);
     let connect = || {
         let mut connect = hello(Version::V5, "meter");
-        (connect.username, connect.password) = (Some("ada"), Some(b"lovelace"));
+        (connect.username, connect.password) = (Some("ada"), Some(b"lovelace".as_slice()));
         Device::connect_as(service.mqtt(), &connect).0
     };
     let first = connect();
@@ -68,7 +68,7 @@ fn finding_r5_a_takeover_is_told_of_with_both_addresses() {
     let loud = text.replace("[auth.devices]", "[log]\nlevel = \"info,forebay::connections=debug\"\n[auth.devices]");
     let mut service = Service::start(&loud);
     let mut connect = hello(Version::V5, "meter");
-    (connect.username, connect.password) = (Some("ada"), Some(b"lovelace"));
+    (connect.username, connect.password) = (Some("ada"), Some(b"lovelace".as_slice()));
     Device::connect_as(service.mqtt(), &connect).0.leave();
     service.terminate();
     let log = service.log();

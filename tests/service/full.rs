@@ -92,6 +92,39 @@ fn a_full_buffer_holds_publishers_back_and_loses_nothing() {
     log.stop();
 }
 
+/// What records leave to batches that are split and placed is told, so that "almost full" can be seen.
+#[test]
+fn finding_r4_the_reserve_of_a_small_buffer_is_told() {
+    let kafka = Absent::new();
+    let text = format!(
+        "[kafka.main]\nbootstrap = \"{}\"\nbuffer_bytes = \"4MiB\"\n[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
+        kafka.address()
+    );
+    let service = Service::start(&config_with("shards = 1", &text));
+    let device = Device::connect(service.mqtt(), Version::V311, "device");
+    let mut writer = device.second();
+    let fill = std::thread::spawn(move || {
+        let payload = vec![b'x'; 30_000];
+        (1..=300).for_each(|id| writer.try_publish(QoS::AtLeastOnce, id, "t", &payload));
+    });
+    until_metric(&service, "connections_paused", 1);
+    let [used, most, reserved] = ["bytes", "bytes_max", "reserved_bytes"].map(|what| {
+        let name = format!("kafka_buffer_{what}");
+        metric(&service, &name)
+    });
+    assert!(reserved > most / 2, "{reserved} of {most}");
+    // As the alert has it.
+    assert!(used * 10 > (most - reserved) * 8, "{used} of {most}, {reserved} of that reserved");
+    let file = service.dir().join("forebay.toml");
+    let output = support::service::program().args(["check", "--offline"]).arg(&file).output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let expected =
+        format!("buffer_bytes: a shard has {} KiB, {} KiB of it for records", most >> 10, (most - reserved) >> 10);
+    assert!(said.contains(&expected) && said.contains("warning  kafka.main: buffer_bytes"), "{said}");
+    drop((device, service));
+    fill.join().expect("a writer");
+}
+
 /// Kafka is away and 32 MiB of buffers fill; when all of it is delivered, the system gets them back.
 #[test]
 fn the_memory_of_a_burst_goes_back_to_the_system() {
@@ -185,7 +218,7 @@ fn who_publishes_and_goes_while_kafka_is_away_frees_its_descriptor() {
         "shards = 2",
         &format!(
             "[kafka.main]\nbootstrap = \"{}\"\nbuffer_bytes = \"4MiB\"\n\
-             [[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n",
+             [[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nqos0_when_full = \"wait\"\n",
             kafka.address()
         ),
     ));

@@ -44,6 +44,7 @@ mod listeners;
 mod malformed;
 mod migrating;
 mod modes;
+mod oldest;
 mod operators;
 mod overrides;
 mod paho;

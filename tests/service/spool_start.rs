@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use forebay::mqtt::packet::Version;
+use forebay::mqtt::packet::{Connect, Packet, QoS, Version};
 
-use crate::device::Device;
+use crate::device::{Device, hello};
 use crate::process::until_metric;
 use crate::support::service::{Service, config_with, program};
 
@@ -167,4 +167,30 @@ fn other_bounds_take_up_what_is_there() {
     service.start_again();
     until_metric(&service, "sink_records_in_total{source=\"recovery\"}", 11);
     service.kill9();
+}
+
+/// A session with messages that wait for it is one session, and lanes without records are not listed.
+#[test]
+fn finding_f8_inspect_tells_what_is_there_by_kind() {
+    let config = format!("{SPOOL}{}", sink("a").replace("\"#\"", "\"to/kafka\""));
+    let mut service = Service::start(&config_with("shards = 1", &config));
+    let mut kept = Device::open(service.mqtt(), Version::V311);
+    let connect = Connect { clean_start: false, ..hello(Version::V311, "kept") };
+    kept.say(&Packet::Connect(connect));
+    kept.welcome();
+    kept.subscribe(&[("for/it", QoS::AtLeastOnce)]);
+    kept.leave();
+    let mut device = Device::connect(service.mqtt(), Version::V311, "device");
+    (1..=20).for_each(|id| device.deliver(id, "for/it", b"x"));
+    device.deliver(21, "to/kafka", b"x");
+    until_metric(&service, "sink_records_out_total{result=\"delivered\"}", 1);
+    device.leave();
+    assert!(service.terminate().success(), "{}", service.log());
+    let output = program().args(["spool", "inspect"]).arg(service.dir().join("data/spool")).output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.contains("find 0 records not known to be in Kafka, and 1 session, 20 messages for kept sessions"),
+        "{said}"
+    );
+    assert!(!said.contains("- sink a"), "{said}");
 }

@@ -32,6 +32,14 @@ impl Platter for OfLog<'_> {
         self.0.free(segment);
     }
 
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.0.read_note()
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        self.0.write_note(note);
+    }
+
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         self.0.read(segment, at, into).map_err(|_| ReadError::Damaged)
     }

@@ -17,7 +17,11 @@ use super::world::World;
 fn is_of_nothing(spec: &Spec) -> bool {
     let of_files = ["spool_bytes", "spool_segments"].contains(&spec.name);
     let of_kafka = ["kafka_reachable", "kafka_connections", "kafka_buffer_bytes", "kafka_buffer_unused_bytes"];
-    spec.name.ends_with("_max") || of_files || of_kafka.contains(&spec.name) || spec.name == "sink_topics"
+    spec.name.ends_with("_max")
+        || spec.name == "kafka_buffer_reserved_bytes"
+        || of_files
+        || of_kafka.contains(&spec.name)
+        || spec.name == "sink_topics"
 }
 
 /// Gauges that are not at zero, with their values.

@@ -34,6 +34,8 @@ mod kept;
 #[allow(dead_code)]
 #[path = "../../sim/src/layers.rs"]
 mod layers;
+mod no_room;
+mod oldest;
 mod owners;
 mod paced;
 mod process;

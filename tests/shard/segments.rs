@@ -32,6 +32,7 @@ pub(crate) struct Disk {
     pub(crate) full: bool,
     /// Syncs that were answered with success.
     pub(crate) synced: u64,
+    note: Option<Vec<u8>>,
     /// Real files stand for those in memory.
     folder: Option<Folder>,
 }
@@ -160,12 +161,13 @@ impl Segments for Disk {
     }
 
     fn read_note(&self) -> Option<Vec<u8>> {
-        self.folder.as_ref().and_then(Folder::read_note)
+        self.folder.as_ref().map_or_else(|| self.note.clone(), Folder::read_note)
     }
 
     fn write_note(&mut self, note: &[u8]) {
-        if let Some(folder) = &mut self.folder {
-            folder.write_note(note);
+        match &mut self.folder {
+            Some(folder) => folder.write_note(note),
+            None => self.note = Some(note.to_vec()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay::metrics::event::Kind;
 use forebay::metrics::spec::{ClusterMetric, Layout, ShardMetric, SinkMetric};
-use forebay::runtime::seam::{ConnId, Monotonic};
+use forebay::runtime::seam::{ConnId, Monotonic, Segments as _};
 use forebay::shard::mail::Notice;
 
 use super::spooled;
@@ -77,6 +77,25 @@ fn an_answer_waits_for_the_interval() {
     let interval = 5_000_000;
     world.timers(Monotonic((world.table.now.0 / interval + 1) * interval));
     assert_eq!(acked(&mut world, device), [2]);
+}
+
+/// Finding L6: the note beside the segments follows what is written, with a timer of its own and within five seconds.
+#[test]
+fn finding_l6_the_note_beside_the_segments_follows_by_itself() {
+    let mut world = World::new(&spooled("", ""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    send(&mut world, device, 1, &payload(1, 10));
+    world.advance(Duration::from_secs(20));
+    let before = world.table.disk.read_note();
+    assert!(before.is_some());
+    let from = world.table.now;
+    send(&mut world, device, 2, &payload(2, 10));
+    assert_eq!(acked(&mut world, device), [1, 2]);
+    world.timers(from.after(Duration::from_millis(4_999)));
+    assert_eq!(world.table.disk.read_note(), before);
+    world.timers(from.after(Duration::from_secs(5)));
+    assert_ne!(world.table.disk.read_note(), before);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::runtime::seam::{Closed, ConnId, Shard};
+use forebay::runtime::seam::{Closed, ConnId, Segments as _, Shard};
 use forebay::shard::mail::{Mail, Notice};
 
 use super::spool::{acked, arrived, assert_all, ids, payload, send};
@@ -58,9 +58,11 @@ fn after_a_start_all_is_in_kafka(world: &mut World) {
 fn what_the_disk_has_is_not_waited_for_while_kafka_is_away() {
     let (mut world, device) = with_ten("");
     assert_all(&acked(&mut world, device), 10, "answered");
+    let before = world.table.disk.read_note();
     stop(&mut world);
     leave(&mut world, device);
     assert_eq!(drained(&world), Some((0, 10)), "at once");
+    assert_ne!(world.table.disk.read_note(), before, "the note beside the segments names their end");
     after_a_start_all_is_in_kafka(&mut world);
 }
 

@@ -19,6 +19,7 @@ pub(super) struct FakeDisk {
     pub(super) slow: bool,
     /// Reads fail.
     pub(super) unreadable: bool,
+    note: Option<Vec<u8>>,
 }
 
 impl FakeDisk {
@@ -67,6 +68,14 @@ impl Disk for FakeDisk {
     fn free(&mut self, segment: u64) {
         self.files.remove(&segment);
         self.due.push_back(Completion::Freed { segment });
+    }
+
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.note.clone()
+    }
+
+    fn write_note(&mut self, note: &[u8]) {
+        self.note = Some(note.to_vec());
     }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {

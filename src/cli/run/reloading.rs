@@ -9,6 +9,7 @@ use super::super::edge;
 use super::super::overview;
 use super::super::reconfigure::Reconfiguring;
 use super::super::reload::{Proposal, Reload};
+use super::super::spool_shares;
 use super::starting::tokens;
 use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
@@ -167,6 +168,8 @@ impl Service {
         };
         let more: Vec<String> = changed.into_iter().filter(|what| !is_named(what)).collect();
         proposal.change.applied.extend(more);
+        let boards = &self.shown.view().boards;
+        proposal.warnings.extend(spool_shares::change(&self.config, &proposal.change.config, boards));
         Ok((proposal, tokens, edge))
     }
 
@@ -182,7 +185,9 @@ impl Service {
         let (tell, told) = channel();
         self.tell_all(|| {
             let tell = tell.clone();
-            let answer = Box::new(move |count| drop(tell.send(count)));
+            let answer = Box::new(move |count| {
+                let _ = tell.send(count);
+            });
             Mail::WouldGo(Box::new(WouldGo { edge: edge.clone(), removed: removed.clone(), answer }))
         })?;
         let mut sum = 0;

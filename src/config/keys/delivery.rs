@@ -23,9 +23,11 @@ pub(super) const KEYS: &[Key] = keys! {
          which saves up to a millisecond for each message and costs more CPU and disk operations.";
     Spool.when_full: Word(WHEN_FULL), Is("\"backpressure\""),
         "What to do with a message for which there is no room. `\"backpressure\"`: its publisher is not read until there is room. \
-         `\"refuse\"`: it is refused (5.0: 0x97). `\"drop-oldest\"`: the oldest records on disk are dropped and counted.";
+         `\"refuse\"`: it is refused (5.0: 0x97). `\"drop-oldest\"`: the oldest records are dropped and counted, but for those \
+         of batches that may be in Kafka.";
     Spool.spool_share: Share, From("`0.5`; `1` if only one sink keeps records on disk"),
-        "Maximum share of the spool that one sink may use; beyond it `when_full` applies to that sink.";
+        "Maximum share of the spool that one sink may use; beyond it `when_full` applies to that sink. A share that becomes smaller takes \
+         nothing from a sink that holds more: see below.";
 
     Delivery.acknowledge: Word(DELIVERED), From("`\"stored\"` if there is a `[spool]`, otherwise `\"received\"`"),
         "When a message is acknowledged to its publisher, as far as subscribers and retaining are concerned. `\"stored\"`: when it is on the disk of \

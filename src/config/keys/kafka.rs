@@ -44,7 +44,8 @@ pub(super) const KEYS: &[Key] = keys! {
         "Properties of Kafka's Java producer, `{ \"linger.ms\" = \"5\" }`. Each sets the key that means the same, in this section or in the sinks of the \
          cluster that do not set it themselves: see [below](#kafkas-producer-properties). `forebay check` names those that change nothing.";
     Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
-        "Memory for records waiting for this cluster, across all shards. When it is full, publishers are not read until there is room. If \
+        "Memory for records waiting for this cluster, across all shards. New records leave a part to what frees memory: three to four of a shard's \
+         largest batches, rounded up to a power of two (`forebay check` says how much). When the rest is full, publishers are not read until there is room. If \
          several topics or sinks share it, one that makes no progress uses at most 38 % of it, and blocks only its own publishers.";
 
     KafkaTls.ca_file: Text, From("the CAs of this machine"),

@@ -4,6 +4,7 @@ use super::{DAY, GIB, KIB, Key, MIB, Word, s, us, word};
 
 const ACKNOWLEDGE: &[Word] = &[word("received"), word("leader"), word("replicated"), word("stored")];
 const BUFFER: &[Word] = &[word("memory"), word("disk"), word("hybrid"), word("hybrid-saved")];
+const QOS0_WHEN_FULL: &[Word] = &[word("drop"), word("wait")];
 const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
 const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
@@ -95,6 +96,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.paused: Flag, Is("false"),
         "If true, nothing new is sent to Kafka: records wait in the buffer, and when it is full, the same happens as when Kafka cannot be \
          reached. What is on its way is finished.";
+    Sink.qos0_when_full: Word(QOS0_WHEN_FULL), Is("\"drop\""),
+        "What to do with a message of QoS 0 for which the sink has no room. `\"drop\"`: it is dropped for this sink, counted and reported; all \
+         other destinations have it. `\"wait\"`: its publisher is not read until there is room, as with QoS 1 and 2.";
     Sink.memory_overload_protection: Flag, Is("false"),
         "Whether the oldest records that are in no batch are dropped for new ones while the machine is short of memory (`memory_high_watermark`): the \
          sink then holds no more than when that began. They are counted. Only with `acknowledge = \"received\"` and `buffer = \"memory\"`: at the other \

@@ -98,6 +98,8 @@ pub struct Spool {
     pub sink_bytes_max: u64,
     /// The part of a shard's room that one sink may fill, in millionths.
     pub share: u64,
+    /// It follows from the number of sinks.
+    pub share_is_computed: bool,
     /// How rows get into a segment's file.
     pub append: Append,
     /// How far apart syncs of a shard begin, in whole milliseconds.
@@ -128,9 +130,15 @@ impl Spool {
     pub fn of_shards(self, shards: usize) -> Self {
         let segments_max = self.bytes_max / shards.max(1) as u64 / self.segment_bytes.max(1);
         let segments_max = segments_max.max(Self::SEGMENTS_MIN);
-        let room = u128::from(segments_max - SEGMENTS_RESERVED) * u128::from(self.segment_bytes);
-        let sink_bytes_max = u64::try_from(room * u128::from(self.share) / 1_000_000).unwrap_or(u64::MAX);
-        Self { segments_max, sink_bytes_max, ..self }
+        let sized = Self { segments_max, ..self };
+        let share = u128::from(sized.room()) * u128::from(self.share) / 1_000_000;
+        Self { sink_bytes_max: u64::try_from(share).unwrap_or(u64::MAX), ..sized }
+    }
+
+    /// The room for rows of a shard, in bytes: what shares are parts of.
+    #[must_use]
+    pub const fn room(&self) -> u64 {
+        (self.segments_max - SEGMENTS_RESERVED) * self.segment_bytes
     }
 }
 

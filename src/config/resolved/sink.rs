@@ -78,6 +78,8 @@ pub struct Sink {
     pub memory_overload_protection: bool,
     /// Nothing is sent to Kafka: records wait.
     pub paused: bool,
+    /// A message of QoS 0 for which there is no room is dropped for this sink.
+    pub drops_qos0: bool,
     /// Where goes what Kafka refuses for good; `None`: nowhere, or to the file of [`super::Config::share_dead_letters_file`].
     pub dead_letters: Option<DeadLetters>,
     /// It wants no dead letters at all.

@@ -67,3 +67,24 @@ fn it_is_below_the_data_directory() {
     assert_eq!(config.spool_dir(), Path::new("/d/spool"));
     assert!(config.listeners[0].receipts && !good("").listeners[0].receipts);
 }
+
+#[test]
+fn finding_f5_drop_oldest_is_refused_where_batches_could_fill_the_room() {
+    let sinks = |count: usize| -> String {
+        let sink = |n| {
+            format!("[[sink]]\nname='s{n}'\nfilters='#'\ntopic='t{n}'\nbatch_bytes='64KiB'\nrecord_bytes_max='64KiB'\n")
+        };
+        (0..count).map(sink).collect()
+    };
+    let text = |count, keys: &str| {
+        format!("[service]\nshards=1\n[embedded]\n{}[spool]\nbytes_max='8MiB'\n{keys}", sinks(count))
+    };
+    let drops = "when_full='drop-oldest'";
+    assert_eq!(good(&text(16, drops)).spool.unwrap().room(), 4 << 20);
+    good(&text(17, ""));
+    let problems = parse(&text(17, drops), "test").unwrap_err().to_string();
+    let why = "spool.when_full: with \"drop-oldest\" the largest batches of all sinks (2176KiB) may take half of a shard's room (4MiB)";
+    assert!(problems.contains(why) && problems.contains("raise bytes_max"), "{problems}");
+    // What is in memory takes no room.
+    good(&text(17, drops).replacen("batch_bytes", "buffer='memory'\nbatch_bytes", 1));
+}

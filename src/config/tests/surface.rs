@@ -206,7 +206,7 @@ fn what_is_legal_and_not_meant_is_a_warning() {
             "[service]\ndata_dir = '~/forebay'".to_owned(),
             "2:12: service.data_dir: \"~/forebay\" is a directory named `~`",
         ),
-        (sink("topic = '${topic}'"), "6:9: sink[0].topic: the MQTT topic as Kafka topic"),
+        (sink("topic = '${topic}'"), "6:9: sink[0].topic: the MQTT topic in the name of a Kafka topic"),
         (sink("topic = 'x-${topic}'"), "this version cannot write another character in the place of `/`"),
         // Finding K15.
         (
@@ -249,6 +249,19 @@ fn what_is_legal_and_not_meant_is_a_warning() {
     );
     assert_eq!(good(&chosen).warnings, Problems::default());
     assert_eq!(good("").warnings, Problems::default());
+}
+
+#[test]
+fn finding_k13_a_topic_of_many_levels_in_a_name_is_a_warning() {
+    let warned = |filters: &str, topic: &str| {
+        let text = format!("[kafka.main]\nbootstrap='k:1'\n[[sink]]\nname='a'\nfilters={filters}\ntopic='{topic}'\n");
+        good(&text).warnings.to_string().contains("messages whose topic has more than one level are refused")
+    };
+    for filters in ["'#'", "'a/b'", "['x', 'a/+']", "'+/#'"] {
+        assert!(warned(filters, "x-${topic}") && warned(filters, "${topic}"), "{filters}");
+        assert!(!warned(filters, "x-${topic[0]}-${clientid}"), "{filters}");
+    }
+    assert!(!warned("['x', '+']", "x-${topic}"), "one level");
 }
 
 #[test]

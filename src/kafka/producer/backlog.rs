@@ -118,6 +118,22 @@ impl Backlog {
         holds(&self.skip, number) || holds(&self.gone, number)
     }
 
+    /// Its rows that can go to make room, as runs; numbers between them may be nobody's. `cut`: those of cuts, too.
+    pub(super) fn droppable(&self, cut: bool) -> Vec<RowRun> {
+        let skip: &[RowRun] = if cut { &[] } else { &self.skip };
+        let mut holes: Vec<RowRun> = skip.iter().chain(&self.gone).copied().collect();
+        holes.sort_unstable();
+        let (mut runs, mut first) = (Vec::new(), self.next);
+        for hole in holes.into_iter().chain([RowRun { first: self.end, count: 0 }]) {
+            let end = hole.first.min(self.end);
+            if first < end {
+                runs.push(RowRun { first, count: end - first });
+            }
+            first = first.max(hole.end());
+        }
+        runs
+    }
+
     /// So many rows of a run have ended, to make room.
     pub(super) fn let_go(&mut self, run: RowRun, rows: u64) {
         self.rows -= rows;

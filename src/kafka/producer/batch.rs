@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::expire::{EXPIRY_BYTES, Expiries};
 use super::hashes::{HASH_BYTES, Hashes};
 use super::in_log::{InLog, Kind, Notes};
-use super::numbers::{NUMBER_BYTES, Numbers};
+use super::numbers::{NUMBER_BYTES, Number, Numbers};
 use super::pool::{BATCH_COST, BUFFER_MIN, Pool, extra};
 use super::row_log::{NewRows, Origin};
 use super::settings::Terms;
@@ -352,8 +352,18 @@ impl Batch {
         self.expiries.all(self.count, now) && !self.is_closed()
     }
 
+    /// Whether rows may be taken out of it to make room: it is in no batch that has been cut, nor was any of it.
+    pub(super) const fn may_lose_rows(&self) -> bool {
+        !self.is_closed() && self.in_log.cut.is_none() && !self.in_log.old
+    }
+
     /// Writes the batch anew without the rows that have expired.
     pub(super) fn drop_expired(&mut self, pool: &mut Pool, now: Monotonic) -> Dropped {
+        self.drop_rows(pool, |at, _| at <= now)
+    }
+
+    /// Writes the batch anew without some rows, known by when they expire and by their number in the log.
+    pub(super) fn drop_rows(&mut self, pool: &mut Pool, goes: impl Fn(Monotonic, Option<Number>) -> bool) -> Dropped {
         let mut dropped = Dropped { tickets: pool.take_tickets(0, 0), rows: 0, bytes: 0, numbers: Numbers::default() };
         let terms = self.terms_bytes();
         let Body::Open(builder) = &mut self.body else { return dropped };
@@ -368,13 +378,13 @@ impl Batch {
         // Our own bytes: they parse.
         for (row, record) in (0u32..).zip(old.records_after(0, 0).map_while(Result::ok)) {
             let ticket = tickets.next(&mut cursor);
-            let at = expiries.of(row);
-            let list = if at <= now { &mut dropped.tickets } else { &mut self.tickets };
+            let (at, number) = (expiries.of(row), in_log.numbers.of(row));
+            let goes = goes(at, number);
+            let list = if goes { &mut dropped.tickets } else { &mut self.tickets };
             let before = list.capacity();
             list.push(ticket);
             pool.charge((list.capacity() - before) * SPAN_BYTES);
-            let number = in_log.numbers.of(row);
-            if at <= now {
+            if goes {
                 number.into_iter().for_each(|number| dropped.numbers.push(dropped.rows as u32, number));
                 dropped.rows += 1;
                 continue;

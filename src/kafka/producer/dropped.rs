@@ -1,22 +1,38 @@
-//! Rows on the disk alone that make room for younger ones: whoever keeps the log ends them, and says so.
+//! Rows that make room for younger ones (`when_full = "drop-oldest"`): of those that stand in the log, any that are in no batch that has
+//! been cut, whether they are in memory, too, or not. Whoever keeps the log knows which are the oldest, ends them, and says so.
+
+use std::collections::VecDeque;
 
 use super::backlog::Backlog;
+use super::batch::Batch;
+use super::in_log::Kind;
+use super::numbers::Number;
 use super::partition::Partition;
-use super::row_log::RowRun;
+use super::row_log::{RowRun, RowSet};
 use super::tickets::Tickets;
-use super::{Finished, Producer};
+use super::{Finished, Key, Producer};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 
+/// Where rows of an earlier start are asked for whose answers they owe, by lane ([`super::row_log::RowLog::owed`]).
+pub type OwedRows<'a> = &'a mut dyn FnMut(u64, RowRun) -> Vec<Ticket>;
+
 impl Producer {
-    /// The rows of a lane that stand on the disk alone, rows of cuts aside: what may be dropped to make room. `None`: it
-    /// has none.
+    /// Rows of such sinks that may be dropped to make room. Looks at all batches: not for every turn.
     #[must_use]
-    pub fn on_disk(&self, lane: u64) -> Option<RowRun> {
-        let (_, backlog) = self.backlog_of(lane)?;
-        // What is cut stays until Kafka's word; nearly all that is not stands behind it.
-        let cut = backlog.skip.last().filter(|_| !self.settings.rules.drops_cut_rows());
-        let first = cut.map_or(0, RowRun::end).max(backlog.next);
-        (first < backlog.end).then(|| RowRun { first, count: backlog.end - first })
+    pub fn droppable(&self, wants: impl Fn(SinkId) -> bool) -> RowSet {
+        let mut found = Vec::new();
+        let cut = self.settings.rules.drops_cut_rows();
+        for topic in self.topics.iter().filter(|topic| !topic.vacant && wants(SinkId::of(topic.sink))) {
+            let backlogs = topic.partitions.iter().filter_map(Partition::backlog).chain(&topic.unplaced.backlogs);
+            for backlog in backlogs.clone() {
+                found.extend(backlog.droppable(cut).into_iter().map(|run| (backlog.lane, run)));
+            }
+            let placed = topic.partitions.iter().flat_map(Partition::all_uncut);
+            let unplaced = topic.unplaced.queue.iter().skip(topic.unplaced.half_placed());
+            let batches = placed.chain(unplaced).chain(backlogs.flat_map(|backlog| &backlog.tail));
+            found.extend(batches.filter(|batch| batch.may_lose_rows()).flat_map(|batch| batch.in_log.numbers.runs()));
+        }
+        found.into_iter().collect()
     }
 
     /// Rows of a sink that are in the log alone. It looks at every partition that has such: not for every turn.
@@ -33,49 +49,136 @@ impl Producer {
         self.loader.spooling.iter().filter(|(index, _)| of_sink(index)).map(rows).sum()
     }
 
-    fn backlog_of(&self, lane: u64) -> Option<((u32, i32), &Backlog)> {
-        self.loader
-            .spooling
-            .iter()
-            .find_map(|(index, partition)| Some(((*index, *partition), self.topics[*index].backlog(*partition, lane)?)))
+    /// Whoever keeps the log has ended these rows, of [`Producer::droppable`], to make room. Rows before them that memory alone has
+    /// (`Keep::Hybrid`) go as well: what is kept of a partition is what came last.
+    pub fn dropped(&mut self, rows: &RowSet, owed: OwedRows<'_>) {
+        if rows.is_empty() {
+            return;
+        }
+        for index in self.topics.places() {
+            let before = self.sinks[self.topics[index].sink].stats.dropped;
+            for key in self.topics.keys(index) {
+                self.drop_of_partition(key, rows, owed);
+            }
+            self.drop_unplaced(index, rows, owed);
+            if self.sinks[self.topics[index].sink].stats.dropped > before {
+                self.may_place(index);
+            }
+        }
     }
 
-    /// Whoever keeps the log has ended the `rows` live rows of such a run, the oldest of [`Producer::on_disk`], to make room.
-    /// `owed`: whose answers waited for those of an earlier start ([`super::row_log::RowLog::owed`]).
-    pub fn dropped(&mut self, lane: u64, run: RowRun, rows: u64, owed: Vec<Ticket>) {
-        let mut tickets = Tickets::default();
-        owed.into_iter().for_each(|ticket| tickets.push(Some(ticket)));
-        if let Some((place, _)) = self.backlog_of(lane) {
-            self.dropped_of(place, lane, (run, rows), &mut tickets);
+    fn drop_of_partition(&mut self, key: Key, rows: &RowSet, owed: OwedRows<'_>) {
+        let partition = &mut self.topics[key];
+        if partition.is_idle() {
+            return;
         }
+        let spooled = partition.spooled.as_mut().and_then(|spooled| spooled.backlog.take());
+        let (mut behind, mut dropped) = (0, 0);
+        if let Some(mut backlog) = spooled {
+            behind = self.drop_backlog(key.topic, &mut backlog, rows, owed);
+            dropped = if backlog.placed { behind } else { 0 };
+            let mut tail = std::mem::take(&mut backlog.tail);
+            let of_tail = self.drop_queue(key.topic, &mut tail, 0, (rows, false));
+            backlog.tail = tail;
+            (behind, dropped) = (behind + of_tail, dropped + of_tail);
+            if let Some(spooled) = self.topics[key].spooled.as_mut() {
+                spooled.backlog = Some(backlog);
+            }
+        }
+        let undone = self.topics[key].window.len();
+        if let Some(work) = self.topics[key].work.as_mut() {
+            let mut queue = std::mem::take(&mut work.queue);
+            dropped += self.drop_queue(key.topic, &mut queue, undone, (rows, behind > 0));
+            if let Some(work) = self.topics[key].work.as_mut() {
+                work.queue = queue;
+            }
+        }
+        self.topics[key.topic].placed = self.topics[key.topic].placed.saturating_sub(dropped);
+        self.rest(key);
+    }
+
+    fn drop_unplaced(&mut self, index: u32, rows: &RowSet, owed: OwedRows<'_>) {
+        let unplaced = &mut self.topics[index].unplaced;
+        let half = unplaced.half_placed();
+        let (mut queue, mut backlogs) = (std::mem::take(&mut unplaced.queue), std::mem::take(&mut unplaced.backlogs));
+        let mut behind = 0;
+        for backlog in &mut backlogs {
+            behind += self.drop_backlog(index, backlog, rows, owed);
+            behind += self.drop_queue(index, &mut backlog.tail, 0, (rows, false));
+        }
+        self.drop_queue(index, &mut queue, half, (rows, behind > 0));
+        let unplaced = &mut self.topics[index].unplaced;
+        (unplaced.queue, unplaced.backlogs) = (queue, backlogs);
+    }
+
+    /// The same of batches from a place on. `behind`: some of what comes behind them has gone. Returns how many rows went.
+    fn drop_queue(
+        &mut self,
+        index: u32,
+        queue: &mut VecDeque<Batch>,
+        from: usize,
+        (rows, behind): (&RowSet, bool),
+    ) -> u64 {
+        let is_hit =
+            |batch: &Batch| batch.in_log.numbers.runs().any(|(lane, run)| rows.within(lane, run).next().is_some());
+        let is_hit = |batch: &Batch| batch.may_lose_rows() && is_hit(batch);
+        let last = if behind { queue.len() } else { queue.iter().rposition(is_hit).map_or(0, |last| last + 1) };
+        let mut dropped = 0;
+        let mut at = from;
+        for _ in from..last {
+            let Some(batch) = queue.get(at) else { break };
+            let is_older = batch.in_log.kind == Kind::Memory && batch.may_lose_rows();
+            if !is_older && !is_hit(batch) {
+                at += 1;
+                continue;
+            }
+            let Some(mut batch) = queue.remove(at) else { break };
+            let before = batch.memory();
+            let goes = |number: Number| rows.holds(number.lane, number.number);
+            let gone = batch.drop_rows(&mut self.memory.pool, |_, number| number.map_or(is_older, goes));
+            let sink = self.topics[index].sink;
+            let stats = &mut self.sinks[sink].stats;
+            stats.dropped += gone.rows;
+            stats.buffered_rows -= gone.rows;
+            stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-gone.bytes);
+            dropped += gone.rows;
+            self.memory.pool.give_numbers(gone.numbers);
+            self.outbox.finished.push(Finished::new(gone.tickets, Outcome::Delivered, false));
+            if batch.count == 0 {
+                self.resized(index, before, 0);
+                batch.discard(&mut self.memory.pool);
+            } else {
+                self.resized(index, before, batch.memory());
+                queue.insert(at, batch);
+                at += 1;
+            }
+        }
+        dropped
+    }
+
+    /// The same of rows in the log alone.
+    fn drop_backlog(&mut self, index: u32, backlog: &mut Backlog, rows: &RowSet, owed: OwedRows<'_>) -> u64 {
+        let cut = self.settings.rules.drops_cut_rows();
+        let lane = backlog.lane;
+        let runs: Vec<RowRun> = backlog.droppable(cut).into_iter().flat_map(|run| rows.within(lane, run)).collect();
+        if runs.is_empty() {
+            return 0;
+        }
+        let mut tickets = Tickets::default();
+        let (before, held) = (backlog.owed.memory(), backlog.rows);
+        for run in runs {
+            owed(lane, run).into_iter().for_each(|ticket| tickets.push(Some(ticket)));
+            backlog.let_go(run, run.count.min(backlog.rows));
+            backlog.owed.take_run(run, &mut tickets);
+        }
+        let dropped = held - backlog.rows;
+        let stats = &mut self.sinks[self.topics[index].sink].stats;
+        stats.dropped += dropped;
+        stats.buffered_rows -= dropped;
+        self.owed_resized(index, before, backlog.owed.memory());
         if !tickets.is_empty() {
             self.outbox.finished.push(Finished::new(tickets, Outcome::Delivered, true));
         }
-    }
-
-    fn dropped_of(
-        &mut self,
-        (index, partition): (u32, i32),
-        lane: u64,
-        (run, rows): (RowRun, u64),
-        tickets: &mut Tickets,
-    ) {
-        let topic = &mut self.topics[index];
-        let Some(backlog) = topic.backlog_mut(partition, lane) else { return };
-        // What has ended before is counted, though the log may have had it until now.
-        let within = |over: &RowRun| over.end().min(run.end()).saturating_sub(over.first.max(run.first));
-        let over = backlog.gone.iter().map(within).sum::<u64>();
-        let rows = rows.saturating_sub(over).min(backlog.rows);
-        backlog.let_go(run, rows);
-        let owed = backlog.owed.memory();
-        backlog.owed.take_run(run, tickets);
-        let owed = (owed, backlog.owed.memory());
-        if backlog.placed {
-            topic.placed = topic.placed.saturating_sub(rows);
-        }
-        let stats = &mut self.sinks[topic.sink].stats;
-        stats.dropped += rows;
-        stats.buffered_rows -= rows;
-        self.owed_resized(index, owed.0, owed.1);
+        dropped
     }
 }

@@ -104,7 +104,7 @@ impl Producer {
 
     fn sweep_topic(&mut self, index: u32, now: Monotonic) {
         // Of a batch that is being placed, rows are on their way to partitions.
-        let mut at = usize::from(self.topics[index].unplaced.place.count > 0);
+        let mut at = self.topics[index].unplaced.half_placed();
         while let Some(batch) = self.topics[index].unplaced.queue.get(at) {
             if !batch.has_expired(now) {
                 at += 1;

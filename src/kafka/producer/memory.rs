@@ -84,6 +84,15 @@ pub(super) struct Ceilings {
     pub(super) several: bool,
 }
 
+impl Settings {
+    /// The bound of the memory, and the part of it that rows leave to what gives memory back.
+    #[must_use]
+    pub fn buffer(&self) -> (usize, usize) {
+        let ceilings = Ceilings::of(self, &self.codecs(), 0);
+        (ceilings.limit, ceilings.limit - ceilings.append)
+    }
+}
+
 impl Ceilings {
     /// `limit_min`: the limit so far, which never sinks.
     pub(super) fn of(settings: &Settings, codecs: &Codecs, limit_min: usize) -> Self {

@@ -92,6 +92,7 @@ use hashbrown::HashMap;
 pub use self::append::{Promise, Target, row_bytes_max};
 use self::batch::Batch;
 use self::dispatch::Dispatcher;
+pub use self::dropped::OwedRows;
 use self::error::{FORBIDDEN, INVALID_TOPIC};
 use self::logging::Logging;
 use self::memory::Memory;
@@ -319,6 +320,12 @@ impl Producer {
     #[must_use]
     pub const fn buffer_bytes_max(&self) -> usize {
         self.memory.ceilings.limit
+    }
+
+    /// The part of it that rows leave to what gives memory back.
+    #[must_use]
+    pub const fn buffer_bytes_reserved(&self) -> usize {
+        self.memory.ceilings.limit - self.memory.ceilings.append
     }
 
     /// Memory kept for later.

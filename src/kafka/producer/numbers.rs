@@ -54,6 +54,11 @@ impl Numbers {
         (within < span.count).then(|| Number { lane: span.lane, number: span.first + u64::from(within) })
     }
 
+    /// Lanes and runs of all of them.
+    pub(super) fn runs(&self) -> impl Iterator<Item = (u64, RowRun)> + '_ {
+        self.0.iter().map(|span| (span.lane, RowRun { first: span.first, count: u64::from(span.count) }))
+    }
+
     /// Up to which row they go.
     pub(super) fn rows(&self) -> u32 {
         self.0.last().map_or(0, |span| span.row + span.count)

@@ -169,6 +169,12 @@ impl Partition {
         self.spooled.as_mut()?.backlog.as_mut()
     }
 
+    /// All batches in memory that are not cut.
+    pub(super) fn all_uncut(&self) -> impl Iterator<Item = &Batch> {
+        let undone = self.window.len();
+        self.work.iter().flat_map(move |work| work.queue.iter().skip(undone))
+    }
+
     /// The batch that would be cut next.
     pub(super) fn uncut(&self) -> Option<&Batch> {
         self.work.as_ref()?.queue.get(self.window.len())

@@ -276,8 +276,8 @@ impl Producer {
             }
             // Of one that is being placed some rows are elsewhere.
             Err(_) => {
-                let last = topic.unplaced.backlogs.pop_back();
-                (Some(&mut topic.unplaced.queue), usize::from(topic.unplaced.place.count > 0), last)
+                let (half, last) = (topic.unplaced.half_placed(), topic.unplaced.backlogs.pop_back());
+                (Some(&mut topic.unplaced.queue), half, last)
             }
         };
         let mut out = Vec::new();

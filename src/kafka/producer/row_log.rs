@@ -7,7 +7,7 @@
 
 use crate::kafka::types::{SinkId, Ticket};
 use crate::record::Record;
-pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, UNPLACED};
+pub use crate::record::stored::{Known, NO_BATCH, Origin, RowRun, RowSet, UNPLACED};
 use crate::runtime::seam::Monotonic;
 
 /// Rows to be written down, as they stand in a batch that grows.

@@ -52,7 +52,7 @@ impl Producer {
         if self.is_plenty(row_bytes) {
             return Ok(());
         }
-        if self.sinks.get(usize::from(sink.0)).is_some_and(|sink| !sink.pacer.takes(sink.stats.appended)) {
+        if self.is_held_back(sink) {
             return Err(Full::Sink(sink));
         }
         if self.spills(sink) {
@@ -83,6 +83,12 @@ impl Producer {
             None if held > 0 => Err(Full::Sink(sink)),
             None => Err(Full::Memory),
         }
+    }
+
+    /// Whether a sink takes nothing for now, as what it has on the disk is to drain: room that there is.
+    #[must_use]
+    pub fn is_held_back(&self, sink: SinkId) -> bool {
+        self.sinks.get(usize::from(sink.0)).is_some_and(|sink| !sink.pacer.takes(sink.stats.appended))
     }
 
     /// The same for the tickets of rows that are on the disk alone.

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use super::backlog::Backlog;
 use super::batch::Batch;
 use super::in_log::Lane;
 use super::partition::Partition;
@@ -77,24 +76,6 @@ impl Topic {
             Ok(number) => self.partitions.get_mut(number).map(|partition| &mut partition.lane),
             Err(_) => Some(&mut self.unplaced.lane),
         }
-    }
-
-    /// The rows of a partition, or of those that have none, that stand in the log alone in this lane.
-    pub(super) fn backlog(&self, home: i32, lane: u64) -> Option<&Backlog> {
-        let backlog = match usize::try_from(home) {
-            Ok(number) => self.partitions.get(number)?.backlog(),
-            Err(_) => self.unplaced.backlogs.iter().find(|backlog| backlog.lane == lane),
-        };
-        backlog.filter(|backlog| backlog.lane == lane)
-    }
-
-    /// The same, to be changed.
-    pub(super) fn backlog_mut(&mut self, home: i32, lane: u64) -> Option<&mut Backlog> {
-        let backlog = match usize::try_from(home) {
-            Ok(number) => self.partitions.get_mut(number)?.backlog_mut(),
-            Err(_) => self.unplaced.backlogs.iter_mut().find(|backlog| backlog.lane == lane),
-        };
-        backlog.filter(|backlog| backlog.lane == lane)
     }
 
     /// Makes partitions up to so many.

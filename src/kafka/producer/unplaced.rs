@@ -36,6 +36,11 @@ impl Unplaced {
         self.queue.is_empty() && self.backlogs.is_empty()
     }
 
+    /// Batches at the front of which some rows have been placed, and are elsewhere.
+    pub(super) fn half_placed(&self) -> usize {
+        usize::from(self.place.count > 0)
+    }
+
     /// Whether some of them are in the lane of a partition, or may be: it was theirs, and is gone.
     pub(super) fn has_moved(&self) -> bool {
         let is_own = |lane: u64| Some(lane) == self.lane.number;

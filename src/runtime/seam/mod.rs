@@ -234,11 +234,10 @@ pub trait Segments {
     /// these. Nothing follows.
     fn set_aside(&mut self, _segment: u64) {}
     /// The note that was there at the start: [`Segments::write_note`] of an earlier life. `None`: there was none; empty: it cannot be read.
-    fn read_note(&self) -> Option<Vec<u8>> {
-        None
-    }
-    /// Keeps some hundred bytes beside the segments, in place of those before. Nothing follows, and they may be lost.
-    fn write_note(&mut self, _note: &[u8]) {}
+    fn read_note(&self) -> Option<Vec<u8>>;
+    /// Keeps some hundred bytes beside the segments, in place of those before. Nothing follows. A crash may bring those before back, unless
+    /// a segment is there that was asked for later.
+    fn write_note(&mut self, note: &[u8]);
     /// Deletes a segment, also one that is being synced. [`SegmentEvent::Freed`] follows.
     fn free(&mut self, segment: u64);
     /// Reads `into.len()` bytes from position `at`: what was appended and is not written yet, and what is at hand of the

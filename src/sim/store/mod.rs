@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::plan::Fault;
 use crate::buffer::RestoredSession;
-use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowLog, RowRun};
+use crate::kafka::producer::row_log::{RestoredCut, RestoredLane, RowLog, RowSet};
 use crate::kafka::producer::{Producer, Settings};
 use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -215,8 +215,8 @@ impl Store {
     }
 
     /// `drop-oldest`: where a row has found no room, the log ends others, and says which.
-    pub(super) fn make_room(&mut self, now: Monotonic, producer: &Producer) -> Vec<(u64, RowRun, Vec<Ticket>)> {
-        self.spool_mut().map_or_else(Vec::new, |spool| spool.make_room(now, producer))
+    pub(super) fn make_room(&mut self, now: Monotonic, producer: &mut Producer) -> RowSet {
+        self.spool_mut().map_or_else(RowSet::default, |spool| spool.make_room(now, producer))
     }
 
     /// The group that is being gathered.

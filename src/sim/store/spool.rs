@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{Crash, Restored, StorePlan};
 use crate::buffer::{self, Buffer, Settings, SinkTerms, SpoolFull};
-use crate::kafka::producer::row_log::{RowLog, RowRun};
+use crate::kafka::producer::row_log::{RowLog, RowSet};
 use crate::kafka::producer::{self, Producer, SinkSettings};
-use crate::kafka::types::{SinkId, Ticket};
+use crate::kafka::types::SinkId;
 use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::sim::plan::Fault;
@@ -60,6 +60,7 @@ impl Spool {
         let opened = Buffer::open(&disk, settings.clone(), &BTreeMap::new(), Monotonic(1), WallMs(1));
         let mut buffer = opened.expect("an empty folder");
         buffer.opened().expect("nothing to wait for");
+        buffer.drop_oldest_when_full(plan.drops);
         let (sick, drops) = ([false; 3], plan.drops);
         let rules = producer.rules;
         Self {
@@ -85,20 +86,22 @@ impl Spool {
     }
 
     /// As the shard does it.
-    pub(super) fn make_room(&mut self, now: Monotonic, producer: &Producer) -> Vec<(u64, RowRun, Vec<Ticket>)> {
-        let Some((full, sink, bytes)) = self.wanted.get().filter(|_| self.drops) else { return Vec::new() };
+    pub(super) fn make_room(&mut self, now: Monotonic, producer: &mut Producer) -> RowSet {
+        let Some((full, sink, bytes)) = self.wanted.get().filter(|_| self.drops) else { return RowSet::default() };
         if self.buffer.admit(0, sink, bytes).is_ok() {
             self.wanted.set(None);
-            return Vec::new();
+            return RowSet::default();
         }
         let freed = self.buffer.freed();
-        if self.dropped.is_some_and(|(at, before)| before == freed && now.since(at) < DROP_AGAIN) {
-            return Vec::new();
+        let is_coming = |before: u64| before == freed || self.buffer.is_freeing();
+        if self.dropped.is_some_and(|(at, before)| is_coming(before) && now.since(at) < DROP_AGAIN) {
+            return RowSet::default();
         }
         self.dropped = Some((now, freed));
-        let only = (full == SpoolFull::Sink).then_some((0, sink));
-        let dropped = self.buffer.drop_oldest(only, |_, lane| producer.on_disk(lane));
-        dropped.into_iter().map(|(_, lane, run)| (lane, run, self.buffer.owed(lane, run))).collect()
+        let allowed = producer.droppable(|of| full == SpoolFull::Whole || of == sink);
+        let dropped = self.buffer.drop_oldest(&allowed);
+        producer.dropped(&dropped, &mut |lane, run| self.buffer.owed(lane, run));
+        dropped
     }
 
     pub(super) fn has_room(&self, bytes: usize) -> bool {
@@ -195,6 +198,7 @@ impl Spool {
             self.settings.log.seed = rng.u64(..);
             let opened = Buffer::open(&self.disk, self.settings.clone(), &self.disk.found(), at.0, at.1);
             self.buffer = opened.expect("a start");
+            self.buffer.drop_oldest_when_full(self.drops);
             // It may end before it has begun, and more than once.
             let steps = if rng.u32(..4) == 0 { rng.u32(..6) } else { u32::MAX };
             if let Some(restored) = self.opened(steps, at) {

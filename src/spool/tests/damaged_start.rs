@@ -1,13 +1,18 @@
 //! Whatever is damaged of what a start reads, it goes on with the rest, and says what is damaged.
 
+use std::time::Duration;
+
 use super::faults::groups;
 use super::support::{
     Drained, SEGMENT, drain, drain_state, framed, lane, log, normal, placeless, put, recovered, settings, settle,
 };
+use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::format::seal;
+use crate::spool::newest::{LAGS_MAX, Newest};
 use crate::spool::simulated::SimDisk;
 use crate::spool::{
     Entry, HEADER_BYTES, Header, Log, LostRecord, RecoverError, Recovered, RowRun, Span, Spans, State, What, recover,
+    scan,
 };
 
 /// What is damaged, by kind and segment.
@@ -162,7 +167,7 @@ fn finding_l6_several_last_groups_that_are_overwritten_are_told() {
 
 /// A log of some segments, with its note.
 fn noted() -> (Log, SimDisk) {
-    let mut disk = SimDisk::with_notes(true);
+    let mut disk = SimDisk::default();
     let mut log = Log::new(settings(30, 1), Recovered::default());
     let lane = lane(&mut log, "sink", "topic", 0);
     while log.last.is_none_or(|(last, _)| last < 3) {
@@ -204,12 +209,100 @@ fn finding_l6_a_newest_segment_that_is_gone_or_empty_is_told() {
     let found = recovered(&zeroes);
     assert!(damage(&found).contains(&(What::Entries, newest)) && found.fate_open, "{:?}", found.damage);
     goes_on(found, &mut zeroes);
-    // The note itself.
-    let mut note = disk.clone();
-    note.note.as_mut().expect("a note")[7] ^= 1;
-    let found = recovered(&note);
-    assert!(found.damage.iter().all(|damage| damage.what == What::Note) && !found.fate_open, "{:?}", found.damage);
-    assert_eq!(normal(&found.state), normal(log.state()));
+}
+
+/// Finding L6: several last groups that are zeroed leave what one leaves that the power cut short. The note says that they were durable.
+#[test]
+fn finding_l6_several_last_groups_that_are_zeroed_are_told() {
+    let (log, mut disk) = noted();
+    let (segment, end) = log.last.expect("a segment");
+    let header = Header::decode(disk.bytes(segment)).expect("a header");
+    let scan = scan(disk.bytes(segment), segment, header.salt, Some(end));
+    let last = scan.entries.iter().rev().take(6);
+    for from in last.flat_map(|at| [*at as usize, *at as usize + 20]) {
+        let mut hurt = disk.clone();
+        hurt.bytes(segment)[from..end as usize].fill(0);
+        let found = recovered(&hurt);
+        assert_eq!((damage(&found), found.fate_open), (vec![(What::Entries, segment)], true), "from {from}");
+        goes_on(found, &mut hurt);
+    }
+}
+
+/// Finding L6: a note that is gone, damaged, of another shard or older than it can be does not say that what is found is all there was.
+#[test]
+fn finding_l6_what_no_note_confirms_is_told() {
+    let (log, mut disk) = noted();
+    let (newest, _) = log.last.expect("a segment");
+    let whole = disk.note.clone().expect("a note");
+    let of = |header: Header| Some(Newest { header, end: HEADER_BYTES as u64 }.encode().to_vec());
+    let mut header = |segment: u64| Header::decode(disk.bytes(segment)).expect("a header");
+    let flipped = whole.iter().enumerate().map(|(place, byte)| if place == 7 { byte ^ 1 } else { *byte }).collect();
+    let other = Header { shard: 9, ..header(newest) };
+    let (old, may_be) = (of(header(newest - 2)), of(header(newest - 1)));
+    for note in [None, Some(Vec::new()), Some(flipped), of(other), old] {
+        let mut hurt = disk.clone();
+        hurt.note.clone_from(&note);
+        let found = recovered(&hurt);
+        assert_eq!((damage(&found), found.fate_open), (vec![(What::Note, newest + 1)], true), "{note:?}");
+        assert_eq!(normal(&found.state), normal(&open(log.state())), "{note:?}");
+        goes_on(found, &mut hurt);
+        assert!(hurt.set_aside.is_empty() && recovered(&hurt).damage.is_empty(), "{note:?}");
+    }
+    // A crash may have come before it was written.
+    let mut hurt = disk.clone();
+    hurt.note = may_be;
+    assert!(recovered(&hurt).damage.is_empty());
+    let (_, mut first, _) = groups(6);
+    first.note = None;
+    assert!(recovered(&first).damage.is_empty());
+}
+
+/// The note follows the log in five seconds, and at once where the log is put away.
+#[test]
+fn the_note_lags_behind_five_seconds_at_most() {
+    let (mut log, mut disk) = noted();
+    let lane = lane(&mut log, "sink", "topic", 0);
+    let named = |disk: &SimDisk| Newest::read(disk).0.map(|note| (note.header.segment, note.end));
+    assert_eq!((named(&disk), log.note_due()), (log.last, None));
+    let from = Monotonic(1 << 60);
+    let group = |log: &mut Log, disk: &mut SimDisk, at: Monotonic| {
+        put(log, lane, &[vec![1; 9]]).expect("room");
+        log.flush(disk, at, WallMs(7));
+        let answer = disk.answer().expect("a sync");
+        log.complete(disk, answer);
+        log.flush(disk, at, WallMs(7));
+    };
+    let before = log.last;
+    for second in 0..4 {
+        group(&mut log, &mut disk, from.after(Duration::from_secs(second)));
+        assert_eq!((named(&disk), log.note_due()), (before, Some(from.after(LAGS_MAX))), "second {second}");
+    }
+    log.flush(&mut disk, from.after(LAGS_MAX), WallMs(7));
+    assert_eq!((named(&disk), log.note_due()), (log.last, None));
+    group(&mut log, &mut disk, from.after(LAGS_MAX));
+    assert_ne!(named(&disk), log.last);
+    log.write_note(&mut disk);
+    assert_eq!((named(&disk), log.note_due()), (log.last, None));
+}
+
+/// A start writes the note again before it makes a segment: otherwise one that was killed would leave two files behind a segment that no
+/// note names.
+#[test]
+fn starts_that_are_killed_leave_no_note_that_is_too_old() {
+    let (log, mut disk) = noted();
+    let (newest, _) = log.last.expect("a segment");
+    let header = Header::decode(disk.bytes(newest - 1)).expect("a header");
+    disk.note = Some(Newest { header, end: HEADER_BYTES as u64 }.encode().to_vec());
+    for start in 0..4 {
+        let found = recovered(&disk);
+        assert!(found.damage.is_empty(), "start {start}: {:?}", found.damage);
+        let mut log = Log::new(settings(30, start), found);
+        log.flush(&mut disk, Monotonic(1), WallMs(7));
+        let answer = disk.answer().expect("a segment");
+        log.complete(&mut disk, answer);
+        // Nothing that it writes comes to the disk.
+        disk.kill(&mut fastrand::Rng::with_seed(start));
+    }
 }
 
 /// Finding L8: without either copy of its header the newest segment is read by that of the note.
@@ -241,7 +334,7 @@ fn finding_l8_rows_of_a_newest_segment_without_any_header_are_counted_as_lost() 
         disk.bytes(newest)[at] ^= 1;
     }
     let found = recovered(&disk);
-    assert_eq!((damage(&found), found.fate_open), (vec![(What::Unreadable, newest)], true));
+    assert_eq!((damage(&found), found.fate_open), (vec![(What::Unreadable, newest), (What::Note, newest + 1)], true));
     assert_eq!(found.rows_unreadable, rows);
     goes_on(found, &mut disk);
 }

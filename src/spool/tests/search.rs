@@ -28,6 +28,12 @@ impl Disk for Pieces {
     fn free(&mut self, segment: u64) {
         self.0.free(segment);
     }
+    fn read_note(&self) -> Option<Vec<u8>> {
+        self.0.read_note()
+    }
+    fn write_note(&mut self, note: &[u8]) {
+        self.0.write_note(note);
+    }
 
     fn read(&self, segment: u64, at: u64, into: &mut [u8]) -> Result<(), ReadError> {
         let mut kept = self.1.borrow_mut();

@@ -28,6 +28,12 @@ impl Disk for Nowhere {
         self.0.push(Completion::Freed { segment });
     }
 
+    fn read_note(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn write_note(&mut self, _: &[u8]) {}
+
     fn read(&self, _: u64, _: u64, _: &mut [u8]) -> Result<(), ReadError> {
         Err(ReadError::Missing)
     }

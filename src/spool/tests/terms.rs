@@ -6,7 +6,7 @@ use super::support::{
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::simulated::SimDisk;
 use crate::spool::{
-    Deadline, HEADER_BYTES, Log, Origin, Read, ReadError, Reason, Recovered, Refused, RowRun, Settings,
+    Deadline, HEADER_BYTES, Log, Origin, Read, ReadError, Reason, Recovered, Refused, RowRun, RowSet, Settings,
 };
 
 /// Rows that come and go, until so many segments have been begun.
@@ -52,6 +52,34 @@ fn lanes_without_rows_are_retired_and_their_numbers_are_not_used_again() {
 }
 
 #[test]
+fn finding_u6_a_start_forgets_the_lanes_that_nothing_needs() {
+    let (mut log, mut disk) = log(10);
+    let [live, cut_open] = ["live", "cut"].map(|topic| lane(&mut log, "s", topic, 0));
+    put(&mut log, live, &[vec![9]]).expect("room");
+    let row = put(&mut log, cut_open, &[vec![1]]).expect("room");
+    cut(&mut log, cut_open, 0, &[row]).expect("a cut");
+    settle(&mut log, &mut disk);
+    for topic in 0..9 {
+        let idle = lane(&mut log, "s", &format!("gone-{topic}"), 0);
+        let run = put(&mut log, idle, &[vec![1]]).expect("room");
+        log.end_rows(idle, &[run], Reason::Expired).expect("taken");
+        settle(&mut log, &mut disk);
+    }
+    assert_eq!(log.state().lanes().count(), 11);
+    for start in 0..3 {
+        log = Log::new(settings(10, 2 + start), recovered(&disk));
+        settle(&mut log, &mut disk);
+        log.forget_idle_lanes();
+        let used = lane(&mut log, "s", "gone-7", 0);
+        put(&mut log, live, &[vec![9]]).expect("room");
+        settle(&mut log, &mut disk);
+        let left: Vec<u64> = log.state().lanes().map(|(number, _)| number).collect();
+        assert_eq!(left, [live, cut_open, used], "start {start}");
+        assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
+    }
+}
+
+#[test]
 fn a_sink_is_ended_with_its_cuts_and_no_other() {
     let (mut log, mut disk) = log(10);
     let (hybrid, other) = (lane(&mut log, "hybrid", "t", 0), lane(&mut log, "other", "t", 0));
@@ -86,12 +114,12 @@ fn the_oldest_rows_are_dropped_and_only_those_that_may_be() {
         }
         settle(&mut log, &mut disk);
     }
-    let (sink, oldest) = (log.sink("s"), log.state().lane(a).expect("it").seek(0).expect("rows").segment);
-    let allowed = |of: u64| (of == a).then_some(RowRun { first: 4, count: 1_000 });
-    let dropped = log.drop_oldest(&[sink], allowed).expect("taken");
-    let [(lane, run)] = dropped[..] else { panic!("{dropped:?}") };
+    let oldest = log.state().lane(a).expect("it").seek(0).expect("rows").segment;
+    let allowed: RowSet = [(a, RowRun { first: 4, count: 1_000 })].into_iter().collect();
+    let dropped = log.drop_oldest(&allowed).expect("taken");
+    let [(lane, &[run])] = dropped.lanes().collect::<Vec<_>>()[..] else { panic!("{dropped:?}") };
     assert_eq!((lane, run.first), (a, 4));
-    assert_eq!(log.drop_oldest(&[sink], allowed), Ok(Vec::new()), "not twice while it is under way");
+    assert_eq!(log.drop_oldest(&allowed), Ok(RowSet::default()), "not twice while it is under way");
     settle(&mut log, &mut disk);
     let seek = |log: &Log, lane, number| log.state().lane(lane).expect("it").seek(number).expect("rows");
     assert!(seek(&log, a, 4).segment > oldest && seek(&log, a, 4).run.first == run.end());
@@ -99,32 +127,10 @@ fn the_oldest_rows_are_dropped_and_only_those_that_may_be() {
         [seek(&log, a, 0).run.count, seek(&log, b, 0).segment, seek(&log, other, 0).segment],
         [4, oldest, oldest]
     );
-    let more = log.drop_oldest(&[sink], allowed).expect("taken");
-    assert_eq!(more[0].1.first, run.end(), "the next oldest");
+    let more = log.drop_oldest(&allowed).expect("taken");
+    assert_eq!(more.lanes().next().expect("a lane").1[0].first, run.end(), "the next oldest");
     settle(&mut log, &mut disk);
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
-}
-
-/// Each question costs the producer a look at all that it has on the disk.
-#[test]
-fn of_many_lanes_no_more_are_asked_what_may_be_dropped_than_are_needed() {
-    let (mut log, mut disk) = log(400);
-    for n in 0..1_200 {
-        let lane = lane(&mut log, "s", &format!("topic-{n}"), 0);
-        put(&mut log, lane, &[vec![7; 20]]).expect("room");
-        if n % 8 == 0 {
-            settle(&mut log, &mut disk);
-        }
-    }
-    settle(&mut log, &mut disk);
-    let (sink, mut asked) = (log.sink("s"), 0);
-    let whole = RowRun { first: 0, count: 1 };
-    let mut allowed = |_| {
-        asked += 1;
-        (asked > 10).then_some(whole)
-    };
-    let dropped = log.drop_oldest(&[sink], &mut allowed).expect("taken").len();
-    assert!(dropped > 9 && asked <= dropped + 10, "{asked} asked, {dropped} dropped");
 }
 
 #[test]

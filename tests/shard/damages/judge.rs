@@ -26,15 +26,12 @@ pub(super) enum Verdict {
     Counted,
     /// More is gone than could be counted, and damage that may lose something was told.
     Uncounted,
-    /// The end of the last group is damaged: nothing tells that from a power failure.
-    Torn,
     /// The start was refused as a rule says.
     Refused,
 }
 
 impl Verdict {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Whole, Self::Told, Self::Counted, Self::Uncounted, Self::Torn, Self::Refused];
+    pub(super) const ALL: [Self; 5] = [Self::Whole, Self::Told, Self::Counted, Self::Uncounted, Self::Refused];
 }
 
 /// Refusals that the rule allows: going on would destroy more, or what is in the way may pass.
@@ -207,8 +204,6 @@ fn in_inspect(said: &Value, kind: &str) -> u64 {
 struct Gone {
     by_kind: BTreeMap<RecordKind, u64>,
     rows: BTreeSet<String>,
-    /// Retained messages.
-    names: BTreeSet<String>,
     /// What came that was over, or came twice.
     again: Vec<String>,
 }
@@ -221,7 +216,6 @@ fn lost(expected: &Expected, life: &mut Life, reports: &[(PathBuf, Report)]) -> 
         report.fate_open || report.lost_rows() > 0 || report.damage.iter().any(|damage| damage.may_lose())
     });
     let is_told = reports.iter().any(|(_, report)| report.is_damaged());
-    let torn: u64 = reports.iter().map(|(_, report)| report.torn_bytes).sum();
     if !gone.again.is_empty() && !may_lose && !is_told && life.process.sink_number(0, SinkMetric::OutcomeUnknown) == 0 {
         return Err(format!("what was over is back, and nothing says why: {:?}", gone.again));
     }
@@ -237,9 +231,6 @@ fn lost(expected: &Expected, life: &mut Life, reports: &[(PathBuf, Report)]) -> 
     }
     if may_lose {
         return Ok(Verdict::Uncounted);
-    }
-    if torn > 0 && expected.are_last(&gone.rows, &gone.names) && kinds == gone.names.len() as u64 {
-        return Ok(Verdict::Torn);
     }
     Err(format!("neither counted nor told: {:?}, {rows} rows; {rows_counted} rows counted; {reports:?}", gone.by_kind))
 }
@@ -273,9 +264,10 @@ fn gone(expected: &Expected, life: &mut Life) -> Result<Gone, Wrong> {
         miss(RecordKind::Shared, expected.shared.difference(&found).count());
     }
     let retained: BTreeMap<_, _> = life.retained("r/#").into_iter().collect();
-    let lost = expected.retained.iter().filter(|(topic, name)| retained.get(*topic) != Some(name));
-    gone.names.extend(lost.map(|(_, name)| name.clone()));
-    miss(RecordKind::Retained, gone.names.len());
+    miss(
+        RecordKind::Retained,
+        expected.retained.iter().filter(|(topic, name)| retained.get(*topic) != Some(name)).count(),
+    );
     life.drain();
     let mut times = BTreeMap::<String, usize>::new();
     in_kafka(&life.broker).into_iter().for_each(|name| *times.entry(name).or_default() += 1);

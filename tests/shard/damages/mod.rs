@@ -111,7 +111,7 @@ fn run(name: &'static str, seeds: std::ops::Range<u64>, damage: Damage) {
     }
     let grown = memory_peak() - before;
     println!(
-        "\n| {name} | whole | told | counted | told, not counted | torn | refused | wrong |\n|---|---|---|---|---|---|---|---|"
+        "\n| {name} | whole | told | counted | told, not counted | refused | wrong |\n|---|---|---|---|---|---|---|"
     );
     for (kind, row) in &table {
         println!("| {kind} | {} |", row.map(|count| count.to_string()).join(" | "));

@@ -275,13 +275,13 @@ fn a_row_that_was_too_old_before_those_beside_it_left_memory_is_not_read_back_wi
 #[test]
 fn nor_is_it_counted_again_where_they_make_room() {
     let mut hand = one_gone_amid_two();
-    let (lane, disk) = (0..3).find_map(|lane| Some((lane, hand.producer.on_disk(lane)?))).expect("rows on the disk");
+    let (lane, disk) = (0..3).find_map(|lane| Some((lane, hand.on_disk(lane)?))).expect("rows on the disk");
     assert_eq!(disk.count, 3);
     hand.log.takes = None;
     let row = RowRun { first: disk.first, count: 1 };
     hand.log.ended(&Ended { cut: None, lane, rows: &[row], fate: Fate::Expired }).expect("taken");
     // The log had two rows there until now.
-    hand.producer.dropped(lane, RowRun { count: 2, ..row }, 2, Vec::new());
+    hand.drop_rows(lane, RowRun { count: 2, ..row });
     let stats = hand.stats();
     assert_eq!((stats.expired, stats.dropped, stats.buffered_rows), (1, 1, 1));
     assert_eq!(go_on(&mut hand), ["row 4"]);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::kafka::producer::partition::Partition;
+use crate::kafka::producer::row_log::RowRun;
 use crate::kafka::producer::{Producer, Row, Settings, SinkSettings, SinkStats, Want};
 use crate::kafka::types::{
     LogSays, NodeId, Outcome, ProduceBatch, ProduceRequest, ProduceResult, Question, Run, SinkId, Ticket, TopicMetadata,
@@ -115,6 +117,26 @@ impl Hand {
         hand.producer.restore(lanes, cuts);
         hand.producer.on_producer_id(0, id, 0);
         hand
+    }
+
+    /// The first rows of a lane that are in the log alone, up to the last.
+    pub(crate) fn on_disk(&self, lane: u64) -> Option<RowRun> {
+        let topics = self.producer.topics.iter();
+        let mut backlogs = topics
+            .flat_map(|topic| topic.partitions.iter().filter_map(Partition::backlog).chain(&topic.unplaced.backlogs));
+        let backlog = backlogs.find(|backlog| backlog.lane == lane)?;
+        Some(RowRun { first: backlog.unread()?, count: backlog.end - backlog.next })
+    }
+
+    /// Rows of a lane that may go to make room.
+    pub(crate) fn droppable(&self, lane: u64) -> Vec<RowRun> {
+        let rows = self.producer.droppable(|_| true);
+        rows.lanes().filter(|(of, _)| *of == lane).flat_map(|(_, runs)| runs).copied().collect()
+    }
+
+    /// These rows go to make room.
+    pub(crate) fn drop_rows(&mut self, lane: u64, run: RowRun) {
+        self.producer.dropped(&[(lane, run)].into_iter().collect(), &mut |_, _| Vec::new());
     }
 
     /// Polls for exactly one question and nothing else, and answers it.

@@ -234,7 +234,8 @@ fn whoever_waits_for_a_restored_row_that_is_lost_is_told() {
         if dropped {
             let run = RowRun { first: 0, count: 1 };
             hand.log.ended(&Ended { cut: None, lane: 0, rows: &[run], fate: Fate::Expired }).expect("taken");
-            hand.producer.dropped(0, run, 1, vec![ticket]);
+            let rows = [(0, run)].into_iter().collect();
+            hand.producer.dropped(&rows, &mut |_, of| if of == run { vec![ticket] } else { Vec::new() });
         } else {
             hand.log.rotten.push((0, 0));
         }

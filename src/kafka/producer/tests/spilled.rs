@@ -84,11 +84,10 @@ fn what_is_dropped_on_the_disk_is_counted_and_not_read() {
         hand.append_value("t", None, format!("{number} {}", "x".repeat(1000)).as_bytes());
         hand.poll_synced();
     }
-    let disk = hand.producer.on_disk(0).expect("rows on the disk");
-    let run = RowRun { first: disk.first, count: 10 };
+    let run = RowRun { first: hand.on_disk(0).expect("rows on the disk").first, count: 10 };
     let ended = Ended { cut: None, lane: 0, rows: &[run], fate: Fate::Expired };
     hand.log.ended(&ended).expect("taken");
-    hand.producer.dropped(0, run, 10, Vec::new());
+    hand.drop_rows(0, run);
     assert_eq!((hand.stats().dropped, hand.stats().buffered_rows), (10, 490));
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
     hand.producer.on_producer_id(0, 7, 0);
@@ -111,9 +110,9 @@ fn what_is_dropped_is_not_sent_while_the_log_still_reads_it() {
         hand.append_value("t", None, format!("{number} {}", "x".repeat(1000)).as_bytes());
         hand.poll_synced();
     }
-    let first = hand.producer.on_disk(0).expect("rows on the disk").first;
+    let first = hand.on_disk(0).expect("rows on the disk").first;
     for (first, count) in [(first + 5, 10), (first + 30, 10), (first + 15, 5)] {
-        hand.producer.dropped(0, RowRun { first, count }, count, Vec::new());
+        hand.drop_rows(0, RowRun { first, count });
     }
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
     hand.producer.on_producer_id(0, 7, 0);
@@ -214,8 +213,8 @@ fn answers_owed_for_rows_on_the_disk_alone_count_as_memory() {
     // Nor does a row that goes to make room leave its answer behind.
     let mut hand = Hand::new(settings);
     taken_in_turns(&mut hand, 1_000).expect("room");
-    let (disk, before) = (hand.producer.on_disk(0).expect("rows on the disk"), hand.producer.buffered_bytes());
-    hand.producer.dropped(0, RowRun { first: disk.first + 5, count: 10 }, 10, Vec::new());
+    let (disk, before) = (hand.on_disk(0).expect("rows on the disk"), hand.producer.buffered_bytes());
+    hand.drop_rows(0, RowRun { first: disk.first + 5, count: 10 });
     assert!(hand.producer.buffered_bytes() <= before - 240, "{before}");
 }
 

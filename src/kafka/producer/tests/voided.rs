@@ -93,10 +93,9 @@ fn rows_of_a_cut_are_not_dropped_to_make_room() {
     hand.poll_synced();
     let lane = cut[0].lane;
     let hand = hand.killed(disk(), 8);
-    assert_eq!(hand.producer.on_disk(lane), None, "all of it is cut");
-    let other = 1 - lane;
-    let rest = hand.producer.on_disk(other);
-    assert!(rest.is_some_and(|run| run.count == 5), "{rest:?}");
+    assert_eq!(hand.droppable(lane), [], "all of it is cut");
+    let rest = hand.droppable(1 - lane);
+    assert!(matches!(rest[..], [run] if run.count == 5), "{rest:?}");
 }
 
 #[test]
@@ -109,7 +108,7 @@ fn who_waits_for_a_row_that_cannot_be_read_is_told() {
         hand.append_value("t", None, &[b'x'; 3000]);
         hand.poll_synced();
     }
-    let on_disk = hand.producer.on_disk(0).expect("rows on the disk");
+    let on_disk = hand.on_disk(0).expect("rows on the disk");
     hand.log.rotten = vec![(0, on_disk.first + 1), (0, on_disk.end() - 1)];
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
     hand.producer.on_producer_id(0, 7, 0);
