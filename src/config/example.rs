@@ -17,7 +17,7 @@ const SHOWN: [(&str, &str); 57] = [
     ("kafka.description", "\"The cluster of the plant\""),
     ("kafka.socket_send_buffer", "\"1MiB\""),
     ("kafka.socket_receive_buffer", "\"1MiB\""),
-    ("kafka.other_properties", "{ \"max.block.ms\" = \"60000\" }"),
+    ("kafka.other_properties", "{ \"linger.ms\" = \"5\" }"),
     ("sink.description", "\"Telemetry of all devices\""),
     ("sink.headers_from", "\"${payload.meta}\""),
     ("sink.retries", "10"),
