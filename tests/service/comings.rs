@@ -23,7 +23,7 @@ fn events(service: &Service, query: &str) -> Vec<Value> {
 fn finding_r5_a_takeover_is_told_of_with_both_addresses() {
     let dir = temp_dir();
     passwd(&dir.path().join("passwords"), &["ada"], "lovelace");
-    let text = with_auth(&config(&auth(dir.path(), "")));
+    let text = with_auth(&config(&auth(dir.path(), "chain = \"password\"")));
     let mut service = Service::start(&text);
     let connect = || {
         let mut connect = hello(Version::V5, "meter");
