@@ -64,6 +64,7 @@ impl Pair {
                 ClientEvent::Produced { id, results, throttle_ms } => {
                     producer.on_produced(id, &results, throttle_ms, now);
                 }
+                ClientEvent::HungUp { id } => producer.on_hung_up(id),
                 ClientEvent::ProduceFailed { id, sent } => producer.on_failed(id, sent, now),
                 ClientEvent::Cluster(id) => producer.on_cluster(&id, now),
                 ClientEvent::Metadata(topics) => producer.on_metadata(&topics, now),
@@ -71,6 +72,7 @@ impl Pair {
                 ClientEvent::Asked { token, says } => producer.on_asked(token, says, now),
                 ClientEvent::LoginRefused(login) => panic!("{login:?}"),
                 ClientEvent::TlsFailed(failed) => panic!("{failed:?}"),
+                ClientEvent::BrokerUnreachable(_) | ClientEvent::BrokerReachable(_) => {}
                 ClientEvent::Reachable(yes) => producer.on_reachable(yes),
             }
         }

@@ -224,6 +224,32 @@ fn a_cluster_that_forbids() {
     assert!(!text.contains("warning  sink z"), "{text}");
 }
 
+/// Finding K8: what the cluster would refuse when the first message comes is a problem before; finding K3: what its brokers would not
+/// read is warned of.
+#[test]
+fn finding_k8_topics_that_cannot_be_created_or_written_are_problems() {
+    let options = ["default.replication.factor=3", "socket.request.max.bytes=200000"];
+    let cluster = Kafka::start(&options.map(|option| ["--config", option]).concat());
+    let bootstrap = cluster.bootstrap();
+    let topic = ["topics", "create", "low", "--partitions", "2", "--replication-factor", "1"];
+    cluster.command(&[&topic[..], &["--config", "min.insync.replicas=2"]].concat());
+    let letters = sink("c", "made") + "dead_letters_topic = \"low\"\n";
+    cluster.command(&["topics", "create", "made", "--partitions", "2", "--replication-factor", "1"]);
+    let received = sink("d", "low") + "acknowledge = \"received\"\nacks = \"1\"\n";
+    let sinks = [sink("a", "missing"), sink("b", "low"), letters, received, sink("e", "t-${clientid}")];
+    let text = forebay(&["check"], &config(bootstrap, &sinks), 1);
+    has(&text, "sink a: ", &["PROBLEM", "topic missing is missing, and the cluster cannot create it", "factor"]);
+    has(&text, "PROBLEM  sink b: ", &["replication factor 1 and min.insync.replicas 2", "no record is accepted"]);
+    has(&text, "PROBLEM  dead letters of sink c: ", &["replication factor 1 and min.insync.replicas 2"]);
+    has(&text, "sink e: ", &["PROBLEM", "the cluster cannot create missing topics"]);
+    assert!(!text.contains("PROBLEM  sink c") && !text.contains("PROBLEM  sink d"), "{text}");
+    has(
+        &text,
+        "warning  sink c: ",
+        &["requests of at most 200000 bytes (socket.request.max.bytes)", "batch_bytes 262144"],
+    );
+}
+
 #[test]
 fn the_default_configuration_is_one_and_the_schema_holds() {
     let (code, example) = ended(program().args(["config", "default"]));

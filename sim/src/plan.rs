@@ -51,6 +51,17 @@ pub enum Dead {
     File,
 }
 
+/// What a sink takes of what its filter matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// All of it.
+    All,
+    /// All but topics with this last level: `exclude`.
+    Excludes(&'static str),
+    /// What no other sink takes: `fallback`.
+    Fallback,
+}
+
 /// One sink. Its number is its place.
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
@@ -58,8 +69,10 @@ pub struct SinkPlan {
     pub name: &'static str,
     /// Index of its cluster.
     pub cluster: usize,
-    /// The last level of the MQTT topics that it takes; all, if empty.
+    /// The last level of the MQTT topics that its filter matches; all, if empty.
     pub last_level: &'static str,
+    /// What it takes of them.
+    pub choice: Choice,
     /// A topic for each device, or one for all.
     pub topic_per_device: bool,
     /// Records have keys.
@@ -85,11 +98,11 @@ pub struct SinkPlan {
 }
 
 impl SinkPlan {
-    /// Whether it takes a message.
-    #[must_use]
-    pub fn takes(&self, topic: &str) -> bool {
+    /// Whether it takes a message, if no other sink does.
+    fn would_take(&self, topic: &str) -> bool {
         let last = topic.rsplit('/').next().unwrap_or_default();
-        if self.last_level.is_empty() { last != NO_SINK } else { last == self.last_level }
+        let matches = if self.last_level.is_empty() { last != NO_SINK } else { last == self.last_level };
+        matches && !matches!(self.choice, Choice::Excludes(excluded) if excluded == last)
     }
 
     /// The Kafka topic of a message.
@@ -166,6 +179,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether a sink takes a message.
+    #[must_use]
+    pub fn takes(&self, sink: usize, topic: &str) -> bool {
+        let is_fallback = |sink: &SinkPlan| sink.choice == Choice::Fallback;
+        let mut others = self.sinks.iter().filter(|other| !is_fallback(other));
+        let of = &self.sinks[sink];
+        of.would_take(topic) && !(is_fallback(of) && others.any(|other| other.would_take(topic)))
+    }
+
     /// The same as the program has it.
     ///
     /// # Panics
@@ -261,6 +283,11 @@ impl Settings {
             Level::Stored => "stored",
         };
         let _ = writeln!(text, "buffer = \"{buffer}\"\nacknowledge = \"{level}\"");
+        match sink.choice {
+            Choice::All => {}
+            Choice::Excludes(last) => drop(writeln!(text, "exclude = \"+/{last}\"")),
+            Choice::Fallback => *text += "fallback = true\n",
+        }
         if !sink.keyed {
             *text += "key = \"\"\n";
         }
@@ -451,7 +478,15 @@ impl Plan {
             Kind::All | Kind::Hostile | Kind::Gathered | Kind::HostileSubscribers | Kind::HostileShares => true,
         };
         let spool = has_disk.then(|| spool(&mut stream(seed, "spool"), large));
-        let sinks = sinks(&mut stream(seed, "sinks"), clusters, spool.is_some(), large);
+        let mut sinks = sinks(&mut stream(seed, "sinks"), clusters, spool.is_some(), large);
+        // One run in twelve: the first sink leaves some topics to the others.
+        if sinks.len() > 1 {
+            sinks[0].choice = match stream(seed, "choice").u8(..16) {
+                0 => Choice::Excludes("odd"),
+                1 => Choice::Fallback,
+                _ => Choice::All,
+            };
+        }
         let settings = Settings {
             shards: [1, 1, 1, 2, 3][rng.usize(..5)],
             clusters: (0..clusters).map(|index| format!("127.0.0.{}", index + 1)).collect(),
@@ -652,6 +687,7 @@ fn sinks(rng: &mut fastrand::Rng, clusters: usize, spool: bool, large: bool) -> 
             name,
             cluster: if number == 1 { clusters - 1 } else { 0 },
             last_level,
+            choice: Choice::All,
             topic_per_device: number == 1,
             keyed: number != 2,
             buffer,

@@ -83,7 +83,7 @@ impl World {
         if receipts.is_empty() && !asked {
             return;
         }
-        let takes = |sink: &usize| self.settings.sinks[*sink].takes(&message.topic);
+        let takes = |sink: &usize| self.settings.takes(*sink, &message.topic);
         let sinks: Vec<usize> = (0..self.settings.sinks.len()).filter(takes).collect();
         let mut rest = sinks.iter();
         let mut wrong = if asked { None } else { Some("nobody asked") };

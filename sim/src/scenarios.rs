@@ -12,7 +12,7 @@ use forebay::rules::{KEPT, Rules};
 use crate::device::Device;
 use crate::judge::Failure;
 use crate::kafka::{Cluster, Entry, State};
-use crate::plan::{Buffer, Dead, Layers, Level, Plan, Settings, SinkPlan, SpoolPlan};
+use crate::plan::{Buffer, Choice, Dead, Layers, Level, Plan, Settings, SinkPlan, SpoolPlan};
 use crate::process::End;
 use crate::time::{EPOCH_MS, MS, stream};
 use crate::world::{Event, World};
@@ -52,6 +52,7 @@ fn sink(name: &'static str, buffer: Buffer, level: Level) -> SinkPlan {
         name,
         cluster: 0,
         last_level: if name == "all" { "" } else { "odd" },
+        choice: Choice::All,
         topic_per_device: name != "all",
         keyed: true,
         buffer,

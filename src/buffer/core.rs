@@ -80,7 +80,7 @@ pub struct Numbers {
     pub rows: u64,
     /// Records of sessions, their queues, queued and retained messages.
     pub kept_records: u64,
-    /// Damaged places found at the start.
+    /// Damaged places found, at the start and since.
     pub rot: u64,
     /// Bytes behind the last whole group at the start.
     pub torn_bytes: u64,
@@ -279,10 +279,16 @@ impl Buffer {
             live_bytes: self.log.state().live_bytes(),
             group_bytes: self.log.written_bytes(),
             moved_bytes: self.log.moved_bytes(),
+            rot: self.numbers.rot + self.log.places_unreadable(),
             segments_damaged: self.log.segments_damaged() as u64,
             kept_records: self.log.state().sessions_count() as u64,
             ..self.numbers
         }
+    }
+
+    /// Rows that could not be read back since this was last asked, by segment ([`Log::take_unreadable`]).
+    pub fn take_unreadable(&mut self) -> BTreeMap<u64, u64> {
+        self.log.take_unreadable()
     }
 
     /// Live bytes of a sink.

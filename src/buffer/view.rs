@@ -114,6 +114,12 @@ impl<D: Disk> RowLog for View<'_, D> {
             Fate::Void => Reason::Void,
         };
         let (lane, rows) = (ended.lane, ended.rows);
+        // Found by their reader, which says so once.
+        if ended.cut.is_none() && ended.fate == Fate::Rotten {
+            buffer.log.end_rows(lane, rows, reason).map_err(not_now)?;
+            rows.iter().for_each(|run| buffer.log.note_unreadable(lane, *run));
+            return Ok(());
+        }
         let taken = match (ended.cut, ended.fate) {
             (Some(cut), Fate::Done { base_offset }) => buffer.log.done(cut, lane, rows, base_offset),
             (Some(cut), _) => buffer.log.end_cut(cut, lane, rows, reason),

@@ -217,11 +217,9 @@ impl Admin {
         self.settings(BROKER, node.to_string(), names)
     }
 
-    /// The largest record batch that a topic takes, in bytes; `None`: the cluster does not tell (it wants
-    /// `DESCRIBE_CONFIGS` on the topic).
-    pub(super) fn batch_bytes_max(&mut self, topic: &str) -> Option<u64> {
-        const NAME: &str = "max.message.bytes";
-        self.settings(TOPIC, topic.to_owned(), &[NAME])?.get(NAME)?.parse().ok()
+    /// A number among the settings of a topic; `None`: the cluster does not tell (it wants `DESCRIBE_CONFIGS` on the topic).
+    pub(super) fn topic_setting(&mut self, topic: &str, name: &'static str) -> Option<u64> {
+        self.settings(TOPIC, topic.to_owned(), &[name])?.get(name)?.parse().ok()
     }
 
     fn settings(&mut self, kind: i8, of: String, names: &[&'static str]) -> Option<HashMap<String, String>> {

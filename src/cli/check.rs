@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
-use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool, check_start};
+use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool, check_start, topics};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
@@ -27,6 +27,10 @@ const WRITE: i32 = 1 << 4;
 /// The broker does not tell operations.
 const NOT_TOLD: i32 = i32::MIN;
 const UNKNOWN_TOPIC: i16 = 3;
+/// A topic that is asked for as if it were to be created, for what the cluster says of that.
+const PROBE: &str = "forebay-check";
+/// A request has at most so much beside one batch, in bytes.
+const REQUEST_HEAD_BYTES: u64 = 1024;
 const TOPIC_FORBIDDEN: i16 = 29;
 
 /// An address has a listening process.
@@ -67,6 +71,8 @@ impl fmt::Display for Line {
 /// What a cluster does with a topic that is not there.
 enum Making {
     Makes(String),
+    /// It would try to, and fail, or nobody could write to it.
+    Fails(String),
     Refuses,
     NotTold,
 }
@@ -226,8 +232,9 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
     let making = match config.embedded.as_ref().filter(|_| embedded) {
         Some(embedded) if embedded.auto_create_topics => Making::Makes("as [embedded] says".to_owned()),
         Some(_) => Making::Refuses,
-        None => making(&mut admin, &metadata),
+        None => making(cluster, &mut admin, &metadata),
     };
+    let request_bytes_max = request_bytes_max(&mut admin, &metadata);
     for sink in sinks {
         let found = metadata.topics.iter().find(|topic| {
             topic.name.as_ref().map(|name| name.0.as_str()) == sink.topic.as_literal()
@@ -235,16 +242,26 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
         });
         let (verdict, text) = of_sink(sink, found, &making);
         push(verdict, &sink_name(sink), text);
+        if let Some(text) = found.filter(|_| sink.acks == -1).and_then(|found| too_few_in_sync(&mut admin, found)) {
+            push(Verdict::Problem, &sink_name(sink), text);
+        }
         if let Some(text) =
             found.filter(|_| verdict == Verdict::Ok).and_then(|found| too_large(&mut admin, sink, found))
         {
             push(Verdict::Warning, &sink_name(sink), text);
         }
+        if let Some(text) = request_bytes_max.and_then(|max| beyond_a_request(sink, max)) {
+            push(Verdict::Warning, &sink_name(sink), text);
+        }
         if let Some(topic) = dead(sink) {
             let named =
                 |found: &&MetadataResponseTopic| found.name.as_ref().map(|name| name.0.as_str()) == Some(&topic);
-            let (verdict, text) = of_fixed(&topic, metadata.topics.iter().find(named), &making, false);
+            let found = metadata.topics.iter().find(named);
+            let (verdict, text) = of_fixed(&topic, found, &making, false);
             push(verdict, &dead_letters_of(sink), text);
+            if let Some(text) = found.and_then(|found| too_few_in_sync(&mut admin, found)) {
+                push(Verdict::Problem, &dead_letters_of(sink), text);
+            }
         }
     }
 }
@@ -345,22 +362,83 @@ fn unreachable(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -
     found
 }
 
-fn making(admin: &mut Admin, metadata: &MetadataResponse) -> Making {
-    const NAMES: [&str; 3] = ["auto.create.topics.enable", "num.partitions", "default.replication.factor"];
+fn making(cluster: &Cluster, admin: &mut Admin, metadata: &MetadataResponse) -> Making {
+    const NAMES: [&str; 4] =
+        ["auto.create.topics.enable", "num.partitions", "default.replication.factor", "min.insync.replicas"];
     let told = metadata.brokers.first().and_then(|broker| admin.broker_settings(broker.node_id.0, &NAMES));
     let Some(told) = told else { return Making::NotTold };
     let value = |name: &str| told.get(name).map_or("?", String::as_str);
     match value(NAMES[0]) {
-        "true" => Making::Makes(format!("partitions {}, replication factor {}", value(NAMES[1]), value(NAMES[2]))),
+        "true" => {
+            let how = format!("partitions {}, replication factor {}", value(NAMES[1]), value(NAMES[2]));
+            if let Some(why) = topics::cannot_create(cluster, PROBE) {
+                return Making::Fails(format!("{how}: {why}"));
+            }
+            let [factor, in_sync] = [NAMES[2], NAMES[3]].map(|name| value(name).parse::<u32>().ok());
+            if factor.zip(in_sync).is_some_and(|(factor, in_sync)| factor < in_sync) {
+                return Making::Fails(format!(
+                    "{how}, but min.insync.replicas {}: no record is accepted",
+                    value(NAMES[3])
+                ));
+            }
+            Making::Makes(how)
+        }
         "false" => Making::Refuses,
         _ => Making::NotTold,
     }
+}
+
+/// The largest request that a broker takes, in bytes; `None`: it does not tell.
+fn request_bytes_max(admin: &mut Admin, metadata: &MetadataResponse) -> Option<u64> {
+    const NAME: &str = "socket.request.max.bytes";
+    let broker = metadata.brokers.first()?.node_id.0;
+    admin.broker_settings(broker, &[NAME])?.get(NAME)?.parse().ok()
+}
+
+/// What a sink would send in a request of its own, and no broker would take.
+fn beyond_a_request(sink: &Sink, max: u64) -> Option<String> {
+    let keys = [("record_bytes_max", sink.record_bytes_max), ("batch_bytes", sink.batch_bytes)];
+    let beyond: Vec<_> = keys.iter().filter(|(_, bytes)| *bytes as u64 + REQUEST_HEAD_BYTES > max).collect();
+    let (first, _) = beyond.first()?;
+    let what = match *first {
+        "record_bytes_max" => "a larger record is sent again and again",
+        _ => "larger batches are split after some attempts",
+    };
+    let keys: Vec<_> = beyond.iter().map(|(key, bytes)| format!("{key} {bytes}")).collect();
+    let keys = keys.join(", ");
+    Some(format!(
+        "brokers accept requests of at most {max} bytes (socket.request.max.bytes), less than {keys}: {what}; raise the one or lower the other"
+    ))
+}
+
+/// Why no record of a topic is accepted at acks=all. Every partition of it needs so many replicas in sync.
+fn too_few_in_sync(admin: &mut Admin, found: &MetadataResponseTopic) -> Option<String> {
+    let topic = found.name.as_ref().filter(|_| found.error_code == 0)?.0.as_str();
+    let in_sync_min = usize::try_from(admin.topic_setting(topic, "min.insync.replicas")?).ok()?;
+    let replicas = found.partitions.iter().map(|partition| partition.replica_nodes.len()).min()?;
+    if replicas < in_sync_min {
+        return Some(format!(
+            "topic {topic} has replication factor {replicas} and min.insync.replicas {in_sync_min}: no record is accepted; raise the one or lower the other"
+        ));
+    }
+    let below = found.partitions.iter().filter(|partition| partition.isr_nodes.len() < in_sync_min).count();
+    let partitions = found.partitions.len();
+    (below > 0).then(|| {
+        format!(
+            "topic {topic}: {below} of {partitions} partitions have fewer replicas in sync than min.insync.replicas, {in_sync_min}; \
+             their messages wait until more brokers are back"
+        )
+    })
 }
 
 fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) -> (Verdict, String) {
     let Some(topic) = sink.topic.as_literal() else {
         let text = match making {
             Making::Makes(how) => format!("the cluster creates missing topics ({how})"),
+            Making::Fails(how) => {
+                let text = format!("the cluster cannot create missing topics ({how})");
+                return (Verdict::Problem, format!("the topic depends on the message; {text}"));
+            }
             Making::Refuses => {
                 "the cluster does not create topics: each must exist before its first message".to_owned()
             }
@@ -383,6 +461,12 @@ fn of_fixed(topic: &str, found: Option<&MetadataResponseTopic>, making: &Making,
         (UNKNOWN_TOPIC, Making::Makes(how)) => {
             (Verdict::Ok, format!("{named} is missing; the cluster creates it with its first message ({how})"))
         }
+        (UNKNOWN_TOPIC, Making::Fails(how)) => (
+            Verdict::Problem,
+            format!(
+                "{named} is missing, and the cluster cannot create it ({how}); correct the cluster's defaults, or create it"
+            ),
+        ),
         (UNKNOWN_TOPIC, Making::Refuses) => (
             Verdict::Problem,
             format!("{named} is missing, and the cluster does not create topics; `forebay topics create` creates it"),
@@ -435,7 +519,7 @@ fn too_large(admin: &mut Admin, sink: &Sink, found: &MetadataResponseTopic) -> O
         return None;
     }
     let topic = sink.topic.as_literal()?;
-    let max = admin.batch_bytes_max(topic)?;
+    let max = admin.topic_setting(topic, "max.message.bytes")?;
     let beyond = [("record_bytes_max", sink.record_bytes_max), ("batch_bytes", sink.batch_bytes)];
     let beyond: Vec<_> = beyond.iter().filter(|(_, bytes)| *bytes as u64 > max).collect();
     let (first, _) = beyond.first()?;

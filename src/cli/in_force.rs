@@ -400,6 +400,8 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "description": of.description,
         "kafka": config.clusters[of.cluster].name,
         "filters": of.filters,
+        "exclude": of.exclude,
+        "fallback": of.fallback,
         "topic": template(&of.topic),
         "key": of.key.as_ref().map_or_else(String::new, template),
         // It is replaced by the JSON object.
@@ -408,6 +410,9 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
             ValueFormat::Raw => "raw",
             ValueFormat::Json => "json",
         },
+        "empty_payload": if of.empty_is_null { "null" } else { "value" },
+        "timestamp": of.timestamp.as_ref().map(|time| template(&time.template)),
+        "timestamp_unit": of.timestamp.as_ref().map(|time| time.unit.as_str()),
         "headers": headers.collect::<Map<_, _>>(),
         "headers_from": of.headers_from.as_ref().map(|from| template(&from.template)),
         "headers_encode": match of.headers_from.as_ref().map(|from| from.encode) {

@@ -170,7 +170,7 @@ impl Look {
                 (State::Running | State::Unreachable, State::Stalled) => {
                     let buffered = span.now.sink(index, SinkMetric::BufferedRows);
                     let event = event(Kind::SinkStalled).with(Field::Buffered, buffered);
-                    journal.say(event.maybe(Field::Reason, described.reason(span, index)));
+                    journal.say(event.maybe(Field::Reason, described.reason(span, journal, index)));
                 }
                 (State::Stalled, State::Running) => journal.say(event(Kind::SinkRunning)),
                 _ => {}

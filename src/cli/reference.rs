@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::control;
 use crate::metrics::event::{EVENTS, Field};
 use crate::metrics::histogram::{HISTOGRAMS, Per};
-use crate::metrics::journal::JOURNAL;
+use crate::metrics::journal::{BROKER_UNREACHABLE, JOURNAL};
 use crate::metrics::lag::LAG;
 use crate::metrics::process::PROCESS;
 use crate::metrics::spec::{
@@ -61,6 +61,7 @@ fn metrics() -> String {
     table(&mut text, "Keys of tokens", "Label `auth`.", [key_sets::AGE]);
     table(&mut text, "Tokens for logins to Kafka", "No labels.", [kafka_tokens::FETCHED, kafka_tokens::FAILED]);
     table(&mut text, "Kafka clusters", "Labels `shard`, `kafka` (its name).", CLUSTER);
+    table(&mut text, "Kafka brokers", "Labels `kafka`, `broker` (`host:port`).", [BROKER_UNREACHABLE]);
     let family = |name, help| Spec { name, label: None, help, kind: Kind::Counter };
     table(&mut text, "Refused publishes", "Labels `shard`, `sink`, `reason`.", [family(REFUSALS_NAME, REFUSALS_HELP)]);
     values(&mut text, "| `reason` | meaning |", &REFUSALS);

@@ -230,7 +230,9 @@ impl Reload {
             (To::Entry(_), Some(_)) if part == Part::Cluster && name != EMBEDDED => Ok(()),
             (To::Entry(_), Some(origin)) => Err(ReloadRefused::NotNow(origin)),
             (_, Some(origin)) => Err(ReloadRefused::Unknown(origin)),
-            (_, None) => Err(ReloadRefused::Unknown(format!("there is no {part} {name:?} in the configuration"))),
+            (_, None) => {
+                Err(ReloadRefused::Unknown(format!("there is no {} {name:?} in the configuration", part.word())))
+            }
         }
     }
 

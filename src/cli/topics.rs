@@ -10,6 +10,9 @@ use super::out::say;
 use crate::config::{Cluster, Config};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
+/// Errors of which the way of asking is no cause: INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR,
+/// INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION.
+const WOULD_FAIL: [i16; 6] = [17, 37, 38, 39, 40, 44];
 /// From this version on, -1 stands for the cluster's own number of partitions and replication factor.
 const VERSION_WITH_DEFAULTS: i16 = 4;
 
@@ -57,6 +60,39 @@ pub fn create(config: &Config, shape: Shape) -> bool {
 }
 
 fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, String> {
+    let mut all = true;
+    for Created { topic, shape, failed } in ask(cluster, topics, shape, false)? {
+        let named = format!("topic {topic} in kafka.{}", cluster.name);
+        match failed {
+            None => say(format_args!("created  {named}{}", made(shape))),
+            Some((TOPIC_ALREADY_EXISTS, _)) => say(format_args!("there    {named}")),
+            Some((_, why)) => {
+                all = false;
+                say(format_args!("FAILED   {named}: {why}"));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// What came of a topic that was to be created.
+struct Created {
+    topic: String,
+    shape: (i32, i16),
+    /// Kafka's error code, and in words.
+    failed: Option<(i16, String)>,
+}
+
+/// Why the cluster would not create such a topic as it creates missing ones: it is asked to, and to stop short of it. `None`: it would, or
+/// does not say, or this client may not ask.
+pub(super) fn cannot_create(cluster: &Cluster, topic: &str) -> Option<String> {
+    let created = ask(cluster, &[topic], Shape::default(), true).ok()?.into_iter().next()?;
+    let (_, why) = created.failed.filter(|(error, _)| WOULD_FAIL.contains(error))?;
+    Some(why)
+}
+
+/// Asks the controller for topics. `only_validate`: nothing is created.
+fn ask(cluster: &Cluster, topics: &[&str], shape: Shape, only_validate: bool) -> Result<Vec<Created>, String> {
     let mut admin = Admin::connect(cluster).map_err(|why| {
         let embedded =
             if cluster.name == crate::config::EMBEDDED { "; the embedded log runs with the service" } else { "" };
@@ -81,25 +117,22 @@ fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, S
     };
     let request = CreateTopicsRequest::default()
         .with_topics(topics.iter().map(topic).collect())
+        .with_validate_only(only_validate)
         .with_timeout_ms(i32::try_from(cluster.times.request_timeout.as_millis()).unwrap_or(i32::MAX));
-    let mut all = true;
-    for result in admin.ask_at(&request, version)?.topics {
-        let named = format!("topic {} in kafka.{}", result.name.0, cluster.name);
-        match result.error_code {
-            0 => say(format_args!("created  {named}{}", made(result.num_partitions, result.replication_factor))),
-            TOPIC_ALREADY_EXISTS => say(format_args!("there    {named}")),
-            error => {
-                all = false;
-                let why = result.error_message.map(|message| format!(": {message}")).unwrap_or_default();
-                say(format_args!("FAILED   {named}: error {error}{why}"));
-            }
+    let created = admin.ask_at(&request, version)?.topics.into_iter().map(|result| {
+        let error = result.error_code;
+        let why = || result.error_message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+        Created {
+            topic: result.name.0.to_string(),
+            shape: (result.num_partitions, result.replication_factor),
+            failed: (error != 0).then(|| (error, format!("error {error}{}", why()))),
         }
-    }
-    Ok(all)
+    });
+    Ok(created.collect())
 }
 
 /// What the cluster tells of a topic that it has made.
-fn made(partitions: i32, replication_factor: i16) -> String {
+fn made((partitions, replication_factor): (i32, i16)) -> String {
     if partitions < 1 {
         return String::new();
     }

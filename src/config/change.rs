@@ -354,6 +354,8 @@ impl Change {
             true,
             description,
             filters,
+            exclude,
+            fallback,
             topic,
             key,
             value,
@@ -364,6 +366,12 @@ impl Change {
             metadata
         );
         keys!(applied, true, user_property_prefix);
+        if known.empty_is_null != wanted.empty_is_null {
+            applied.push("empty_payload");
+            known.empty_is_null = wanted.empty_is_null;
+        }
+        // With its unit.
+        keys!(applied, true, timestamp);
         keys!(applied, true, compression, compression_level, linger, max_inflight, retries, expire_after, paused);
         keys!(applied, true, memory_overload_protection);
         keys!(applied, true, unknown_topic_timeout);

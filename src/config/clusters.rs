@@ -159,9 +159,14 @@ fn cluster_defaults(name: &str, bootstrap: Vec<String>, shards: usize) -> Cluste
     Cluster { bootstrap, ..defaults }
 }
 
-/// The brokers in a text, separated by commas; each that is none goes to `report`.
+/// The brokers in a text, separated by commas; each that is none goes to `report`. Between commas, or behind the last one, there may
+/// be nothing, as in a `bootstrap.servers` of Java's.
 fn brokers(text: &str, mut report: impl FnMut(Fault)) -> Vec<String> {
-    text.split(',').filter_map(|broker| values::broker(broker).map_err(&mut report).ok()).collect()
+    let is_blank = text.split(',').all(|broker| broker.trim().is_empty());
+    text.split(',')
+        .filter(|broker| is_blank || !broker.trim().is_empty())
+        .filter_map(|broker| values::broker(broker).map_err(&mut report).ok())
+        .collect()
 }
 
 /// `--kafka`: the brokers of the only cluster, or a cluster where there is none.

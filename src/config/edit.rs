@@ -31,6 +31,16 @@ impl Part {
         }
     }
 
+    /// What people call it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sink => "sink",
+            Self::Cluster => "Kafka cluster",
+            Self::Listener => "listener",
+        }
+    }
+
     /// The key at the top of the file.
     fn section(self) -> &'static str {
         self.table().name()

@@ -16,6 +16,8 @@ use super::reader::{Place, Source, table_in};
 pub const FILE_VARIABLE: &str = "FOREBAY_CONFIG";
 /// The variable with the token that `forebay sinks` and the like send.
 pub const TOKEN_VARIABLE: &str = "FOREBAY_TOKEN";
+/// What stands for a name in the documents.
+const PLACEHOLDER: &str = "NAME";
 /// What all of them begin with.
 const PREFIX: &str = "FOREBAY_";
 /// Names with another meaning: the file, a token, the log filter, and what Forebay's own build, tests and scripts read.
@@ -209,6 +211,12 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
             let alike: Vec<_> = names(section).iter().filter(|known| upper(known) == name).collect();
             match alike[..] {
                 [] if name.is_empty() => unknown(),
+                // As the documents write it.
+                [] if name == PLACEHOLDER => {
+                    let (root, example) = (section.name().to_uppercase(), section.example_name().unwrap_or_default());
+                    let hint = format!("write {PREFIX}{root}_{}_{}", upper(example), whole(key));
+                    Err(Fault::new(format!("{PLACEHOLDER} stands for the name of one")).hint(hint))
+                }
                 [] => Ok((Home::Named(name.to_lowercase()), key)),
                 [only] => Ok((Home::Named(only.clone()), key)),
                 [one, other, ..] => Err(Fault::new(format!("could mean {0}.{one} or {0}.{other}", section.name()))

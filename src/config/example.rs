@@ -13,7 +13,7 @@ pub const AS_IN_EMQX: &str = include_str!("../../examples/emqx.toml");
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 55] = [
+const SHOWN: [(&str, &str); 57] = [
     ("kafka.description", "\"The cluster of the plant\""),
     ("kafka.socket_send_buffer", "\"1MiB\""),
     ("kafka.socket_receive_buffer", "\"1MiB\""),
@@ -65,6 +65,8 @@ const SHOWN: [(&str, &str); 55] = [
     ("sink.name", "\"telemetry\""),
     ("sink.kafka", "\"main\""),
     ("sink.filters", "[\"telemetry/#\"]"),
+    ("sink.exclude", "[\"telemetry/debug/#\"]"),
+    ("sink.timestamp", "\"${payload.ts}\""),
     ("sink.topic", "\"telemetry\""),
     ("sink.dead_letters_topic", "\"telemetry-dead\""),
     ("sink.dead_letters_file", "\"./forebay-data/telemetry-dead.jsonl\""),

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::jaas;
-use super::kafka_names::plain;
+use super::kafka_names::{plain, without_meaning};
 use super::keys::Section;
 use super::problem::Fault;
 use super::reader::{Source, Spot, table_in};
@@ -58,8 +58,34 @@ pub(super) fn translate(root: &mut DeTable<'_>, source: &Source<'_>) {
     let names: Vec<String> = clusters.keys().map(|key| key.get_ref().to_string()).collect();
     for name in names {
         if let Some(DeValue::Table(cluster)) = clusters.get_mut(name.as_str()).map(Spanned::get_mut) {
+            leave_out(cluster, &format!("kafka.{name}"), "", source);
             let given = take(cluster, &format!("kafka.{name}"), "");
             Translation { cluster, source, path: format!("kafka.{name}") }.all(&given);
+        }
+    }
+}
+
+/// Takes out of a table what Java's clients have and needs nothing here: each is a warning. Only names with dots are Java's.
+fn leave_out(table: &mut DeTable<'_>, path: &str, prefix: &str, source: &Source<'_>) {
+    let keys: Vec<String> = table.keys().map(|key| key.get_ref().to_string()).collect();
+    for key in keys {
+        let (whole, path) = (format!("{prefix}{}", plain(&key)), format!("{path}.{key}"));
+        let is_gone = match table.get_mut(key.as_str()).map(Spanned::get_mut) {
+            Some(DeValue::Table(inner)) => {
+                if without_meaning().any(|(name, _)| name.starts_with(&format!("{whole}_"))) {
+                    leave_out(inner, &path, &format!("{whole}_"), source);
+                    inner.is_empty()
+                } else {
+                    false
+                }
+            }
+            Some(DeValue::Array(_)) | None => false,
+            Some(_) => (key.contains('.') || !prefix.is_empty()) && without_meaning().any(|(name, _)| name == whole),
+        };
+        let removed = if is_gone { table.remove(key.as_str()) } else { None };
+        if let (Some(value), Some((_, why))) = (removed, without_meaning().find(|(name, _)| *name == whole)) {
+            let fault = Fault::new("has no meaning here").hint(format!("it may be left out: {why}"));
+            source.warn(&Spot { path, span: value.span() }, fault);
         }
     }
 }

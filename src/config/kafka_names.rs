@@ -65,6 +65,7 @@ const NAMES: &[(&str, &str)] = &[
     ("client_id", "it is client_id in [kafka.NAME]"),
     ("client_id_prefix", "it is client_id in [kafka.NAME]"),
     ("topic_filters", "it is filters in [[sink]]"),
+    ("topics", "it is filters in [[sink]] for MQTT topics, and topic in [[sink]] for the Kafka topic"),
     ("max_batch_bytes", "it is batch_bytes in [[sink]]"),
     ("max_linger_bytes", "it is batch_bytes in [[sink]]"),
     ("max_linger_time", "it is linger in [[sink]], as in linger = \"5ms\""),
@@ -118,6 +119,53 @@ const SASL: &[(&str, &str)] = &[
     ),
     ("sasl_kerberos_service_name", "Kerberos is not supported; see mechanism in [kafka.NAME.sasl]"),
 ];
+
+/// Properties that only consumers or admin clients of Java have, or that choose how its own code works.
+const WITHOUT_MEANING: &[(&str, &str)] = &[
+    ("client_dns_lookup", "every address of a name is tried"),
+    ("session_timeout_ms", CONSUMERS),
+    ("heartbeat_interval_ms", CONSUMERS),
+    ("max_poll_interval_ms", CONSUMERS),
+    ("max_poll_records", CONSUMERS),
+    ("auto_offset_reset", CONSUMERS),
+    ("enable_auto_commit", CONSUMERS),
+    ("auto_commit_interval_ms", CONSUMERS),
+    ("group_id", CONSUMERS),
+    ("group_instance_id", CONSUMERS),
+    ("group_protocol", CONSUMERS),
+    ("group_remote_assignor", CONSUMERS),
+    ("partition_assignment_strategy", CONSUMERS),
+    ("fetch_min_bytes", CONSUMERS),
+    ("fetch_max_bytes", CONSUMERS),
+    ("fetch_max_wait_ms", CONSUMERS),
+    ("max_partition_fetch_bytes", CONSUMERS),
+    ("isolation_level", CONSUMERS),
+    ("check_crcs", CONSUMERS),
+    ("exclude_internal_topics", CONSUMERS),
+    ("key_deserializer", CONSUMERS),
+    ("value_deserializer", CONSUMERS),
+    ("client_rack", CONSUMERS),
+    ("allow_auto_create_topics", CONSUMERS),
+    ("default_api_timeout_ms", "request_timeout limits each request"),
+    ("security_providers", "TLS is built in"),
+    ("metric_reporters", METRICS),
+    ("metrics_num_samples", METRICS),
+    ("metrics_recording_level", METRICS),
+    ("metrics_sample_window_ms", METRICS),
+    ("enable_metrics_push", METRICS),
+    ("auto_include_jmx_reporter", METRICS),
+];
+const CONSUMERS: &str = "it is for consumers";
+const METRICS: &str = "metrics are served on control.bind";
+
+/// Begins a cure that is: nothing.
+const LEAVE_OUT: &str = "leave it out: ";
+
+/// Properties of a Java client, in the form of [`plain`], that need nothing here, and why.
+pub(super) fn without_meaning() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let left_out = NAMES.iter().filter_map(|(name, cure)| Some((*name, cure.strip_prefix(LEAVE_OUT)?)));
+    left_out.chain(WITHOUT_MEANING.iter().copied())
+}
 
 /// A name in lower case with `_` for `.`, `-` and the humps of `camelCase`.
 pub(super) fn plain(name: &str) -> String {
@@ -207,12 +255,25 @@ mod tests {
         let tbmq = in_paragraph(migrating, "TBMQ's names are reported");
         let emqx = in_paragraph(migrating, "EMQX's names are reported");
         assert!(producer.len() > 35 && tbmq.len() > 6 && emqx.len() > 20, "{producer:?} {tbmq:?} {emqx:?}");
-        let sections =
-            ["[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n", "[kafka.main]\nbootstrap = \"k:1\"\n"];
+        let sections = [
+            "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n",
+            "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n[kafka.main]\nbootstrap = \"k:1\"\n",
+        ];
         for (name, section) in
             [producer, tbmq, emqx].concat().iter().flat_map(|name| sections.map(|section| (name, section)))
         {
-            let problems = match super::super::parse(&format!("{section}\"{name}\" = 1\n"), "f") {
+            let parsed = super::super::parse(&format!("{section}\"{name}\" = 1\n"), "f");
+            // What a copied `producer.properties` has, and means nothing here.
+            if let (Ok(config), true) = (&parsed, name.contains('.') && section.contains("[kafka")) {
+                let warning = config.warnings.0.iter().find(|warning| warning.key == format!("kafka.main.{name}"));
+                let hint = warning.and_then(|warning| warning.hint.clone()).unwrap_or_default();
+                assert!(
+                    without_meaning().any(|(known, why)| known == plain(name) && hint.ends_with(why)),
+                    "{name}: {hint}"
+                );
+                continue;
+            }
+            let problems = match parsed {
                 Err(problems) => problems,
                 // It is a key of ours, and this one of its values.
                 Ok(_) => {

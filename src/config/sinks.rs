@@ -19,6 +19,7 @@ use crate::record::compression::Codec;
 use crate::route::filter;
 use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::template::{Fixed, Template};
+use crate::rule::time::{RecordTime, TimeUnit};
 
 /// The topic of the sink that is there when none is configured.
 pub(super) const TOPIC_DEFAULT: &str = "mqtt-messages";
@@ -115,7 +116,11 @@ fn sink(
     };
     let batch_bytes = table.read("batch_bytes", values::size);
     let record_bytes_max = table.read("record_bytes_max", values::size);
-    let filters = filters(table);
+    let exclude = filters(table, "exclude");
+    let fallback = table.read("fallback", values::flag);
+    let timestamp = timestamp(table, &fixed);
+    let empty_is_null = table.read("empty_payload", values::word) == "null";
+    let filters = filters(table, "filters");
     let headers = headers(table, &fixed);
     let headers_from = headers_from(table, &fixed);
     let value = table.read("value", template);
@@ -150,10 +155,14 @@ fn sink(
         description: table.find("description", values::text),
         cluster: cluster?,
         filters,
+        exclude,
+        fallback,
         topic: topic?,
         key: (key.as_literal() != Some("")).then_some(key),
         value,
         value_format,
+        empty_is_null,
+        timestamp,
         headers,
         headers_from,
         properties,
@@ -332,9 +341,30 @@ fn check_topic(table: &Table<'_>, topic: &Template) {
     }
 }
 
-fn filters(table: &Table<'_>) -> Vec<String> {
+/// The template of a record's time, and what its number counts.
+fn timestamp(table: &Table<'_>, fixed: &Fixed<'_>) -> Option<RecordTime> {
+    let unit = match table.read("timestamp_unit", values::word) {
+        "s" => TimeUnit::Seconds,
+        "us" => TimeUnit::Micros,
+        "ns" => TimeUnit::Nanos,
+        _ => TimeUnit::Millis,
+    };
+    let template = table.find("timestamp", |_, value| values::template(value, fixed));
+    if !table.has("timestamp") && unit != TimeUnit::Millis {
+        let fault = Fault::new("has no effect without `timestamp`").hint("add it, as in \"${payload.ts}\"");
+        table.source.warn(&table.spot("timestamp_unit"), fault);
+    }
+    let template = template?;
+    if template.as_literal().is_some() {
+        let fault = Fault::new("would be the same time for every record");
+        table.source.report(&table.spot("timestamp"), fault.hint("take it from the message, as in \"${payload.ts}\""));
+    }
+    Some(RecordTime { template, unit })
+}
+
+fn filters(table: &Table<'_>, name: &str) -> Vec<String> {
     let mut filters = Vec::new();
-    for (filter, spot) in table.texts("filters") {
+    for (filter, spot) in table.texts(name) {
         match filter::validate(&filter) {
             Err(error) => {
                 table.source.report(&spot, Fault::new(format!("\"{filter}\" is not a valid topic filter: {error}")))

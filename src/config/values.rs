@@ -249,7 +249,16 @@ pub(super) fn broker(text: &str) -> Result<String, Fault> {
             Fault::new(format!("\"{text}\" has a scheme")).hint(format!("write \"{rest}\" without {scheme}://"))
         );
     }
-    let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.ends_with(':')) else {
+    let (unbracketed, is_v6) = (text.trim_matches(['[', ']']), |text: &str| text.parse::<std::net::Ipv6Addr>().is_ok());
+    if is_v6(unbracketed) {
+        // `fe80::1:9092` is an address; its last part may have been meant as the port.
+        let meant =
+            text.rsplit_once(':').filter(|(host, port)| is_v6(host) && port.parse::<u16>().is_ok_and(|p| p > 999));
+        let meant = meant.map_or(format!("[{unbracketed}]:9092"), |(host, port)| format!("[{host}]:{port}"));
+        let fault = Fault::new(format!("\"{text}\" is an IPv6 address without a port"));
+        return Err(fault.hint(format!("write \"{meant}\", in brackets and with the port that it has")));
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
         let hint = if text.is_empty() { form.to_owned() } else { format!("write \"{text}:9092\" if that is its port") };
         return Err(Fault::new(format!("\"{text}\" has no port")).hint(hint));
     };

@@ -8,7 +8,8 @@ use super::reader::Spot;
 use super::resolve::Document;
 use super::resolved::{Acknowledge, Config, Sink, ValueFormat};
 use super::{EMBEDDED, SINKS_MAX};
-use crate::rule::template::{Template, VARIABLES, Variable};
+use crate::route::filter;
+use crate::rule::template::{Template, VARIABLES};
 
 /// Checks a configuration in which nothing is wrong.
 pub(super) fn check(document: &Document<'_>, config: &Config) {
@@ -20,19 +21,23 @@ pub(super) fn check(document: &Document<'_>, config: &Config) {
     }
     for (at, sink) in config.sinks.iter().enumerate().take(SINKS_MAX) {
         let warn = |key: &str, fault: Fault| document.source.warn(&document.spot_in(Section::Sink, at, key), fault);
-        let has_levels = |filter: &String| filter == "#" || filter.contains('/');
-        if sink.topic.has(&Variable::Topic) && sink.filters.iter().any(has_levels) {
+        if sink.topic.has_whole_topic() && sink.filters.iter().any(|filter| filter.contains(['/', '#'])) {
             let what = "the MQTT topic in the name of a Kafka topic, which cannot contain `/`: messages whose topic has more than one level \
                         are refused";
-            warn("topic", Fault::new(what).hint("use a fixed name, or levels of the topic, as in \"${topic[0]}\""));
+            let hint = "use a fixed name, or levels of the topic, as in \"${topic[0]}.${topic[1]}\"; \
+                        this version cannot write another character in the place of `/`";
+            warn("topic", Fault::new(what).hint(hint));
         }
         braces(sink, warn);
+        tombstones(sink, warn);
+        excluded(sink, warn);
         if !sink.metadata.is_empty() && sink.value_format != ValueFormat::Json && !uses_metadata(sink) {
             let what = "has no effect: no template of this sink refers to it";
             warn("metadata", Fault::new(what).hint("use ${metadata.NAME}, or value_format = \"json\""));
         }
     }
     exposed_log(document, config);
+    fallback(document, config);
     twice(document, config);
     unused_clusters(document, config);
     receipts(document, config);
@@ -73,11 +78,43 @@ fn exposed_log(document: &Document<'_>, config: &Config) {
 fn braces(sink: &Sink, warn: impl Fn(&str, Fault)) {
     let key = sink.key.as_ref().map(|key| ("key", key));
     let headers = sink.headers.iter().map(|(_, value)| ("headers", value));
-    let templates = [("topic", &sink.topic), ("value", &sink.value)].into_iter().chain(key).chain(headers);
+    let time = sink.timestamp.as_ref().map(|time| ("timestamp", &time.template));
+    let templates = [("topic", &sink.topic), ("value", &sink.value)].into_iter().chain(key).chain(headers).chain(time);
     for (name, template) in templates {
         let Some(variable) = without_dollar(template) else { continue };
         let what = format!("`{{{variable}}}` is plain text, the same in every record");
         warn(name, Fault::new(what).hint(format!("write ${{{variable}}} for the value")));
+    }
+}
+
+/// A null without the key that it is about deletes nothing.
+fn tombstones(sink: &Sink, warn: impl Fn(&str, Fault)) {
+    if sink.empty_is_null && sink.key.as_ref().is_none_or(Template::reads_payload) {
+        let what = "deletes nothing: a message with an empty payload has no key here";
+        let hint = "make `key` of something else than the payload, as in \"${topic}\"";
+        warn("empty_payload", Fault::new(what).hint(hint));
+    }
+}
+
+/// What a sink does not take all the same.
+fn excluded(sink: &Sink, warn: impl Fn(&str, Fault)) {
+    if sink.filters.iter().all(|filter| sink.exclude.iter().any(|excluded| filter::covers(excluded, filter))) {
+        warn("exclude", Fault::new("leaves nothing of `filters`: no message goes to this sink"));
+        return;
+    }
+    for excluded in &sink.exclude {
+        if !sink.filters.iter().any(|filter| filter::overlap(excluded, filter)) {
+            let what = format!("\"{excluded}\" has no effect: no topic of `filters` matches it");
+            warn("exclude", Fault::new(what));
+        }
+    }
+}
+
+/// One of a kind that takes what others do not.
+fn fallback(document: &Document<'_>, config: &Config) {
+    if config.sinks.iter().all(|sink| sink.fallback) {
+        let what = "has no effect: there is no sink without it";
+        document.source.warn(&document.spot_in(Section::Sink, 0, "fallback"), Fault::new(what));
     }
 }
 
@@ -107,6 +144,10 @@ fn twice(document: &Document<'_>, config: &Config) {
         let Some(topic) = sink.topic.as_literal() else { continue };
         for filter in &sink.filters {
             let Some(earlier) = seen.insert((sink.cluster, topic, filter), sink) else { continue };
+            let chooses = |sink: &Sink| sink.fallback || !sink.exclude.is_empty();
+            if earlier.name != sink.name && (chooses(earlier) || chooses(sink)) {
+                continue;
+            }
             let what = if earlier.name == sink.name {
                 format!("\"{filter}\" is listed twice")
             } else {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::metrics::journal::{Journal, Trouble};
 use crate::metrics::lag::Lag;
 use crate::metrics::samples::{Sample, Span, State, WINDOW};
 use crate::metrics::spec::{
@@ -267,28 +268,43 @@ pub(super) struct DeadLetterStatus {
 impl Described {
     /// Why a sink does not run, in words.
     #[must_use]
-    pub fn reason(&self, span: &Span, sink: usize) -> Option<String> {
+    pub fn reason(&self, span: &Span, journal: &Journal, sink: usize) -> Option<String> {
         if self.sinks[sink].is_paused {
             return Some("it is paused; records wait in its buffer".to_owned());
         }
         let cluster = self.sinks[sink].cluster;
         let name = &self.clusters[cluster].name;
         let errors = |sample: &Sample| sample.sink(sink, S::KafkaErrors);
+        let trouble = || journal.troubles().into_iter().rfind(|trouble| trouble.kafka == *name);
         match span.state(sink, cluster) {
             State::Running => None,
-            State::Unreachable => Some(format!("no broker of the cluster {name:?} answers")),
+            State::Unreachable => Some(match trouble() {
+                Some(Trouble { broker, reason, .. }) => {
+                    format!("no broker of the cluster {name:?} can be used; {broker}: {reason}")
+                }
+                None => format!("no broker of the cluster {name:?} answers"),
+            }),
             State::Stalled => {
                 let (rows, seconds) = (span.now.sink(sink, S::BufferedRows), WINDOW.as_secs());
-                let why = match errors(&span.now) - errors(&span.then) {
-                    0 => "no response from Kafka, or a topic or leader is missing; `forebay events` shows which",
-                    _ => "Kafka answers with errors; /metrics has them by code, `forebay events` the topics",
+                let why = match (errors(&span.now) - errors(&span.then), trouble()) {
+                    (0, Some(Trouble { broker, reason, .. })) => format!("broker {broker} cannot be used: {reason}"),
+                    (0, None) => {
+                        "no response from Kafka, or a topic or leader is missing; `forebay events` shows which"
+                            .to_owned()
+                    }
+                    _ => "Kafka answers with errors; /metrics has them by code, `forebay events` the topics".to_owned(),
                 };
                 Some(format!("{rows} records waiting, none finished for {seconds} s: {why}"))
             }
         }
     }
 
-    pub(super) fn sink(&self, (span, lag): (&Span, &Lag), layout: Layout, index: usize) -> SinkStatus {
+    pub(super) fn sink(
+        &self,
+        (span, lag, journal): (&Span, &Lag, &Journal),
+        layout: Layout,
+        index: usize,
+    ) -> SinkStatus {
         let sink = &self.sinks[index];
         let of = |metric| span.now.sink(index, metric);
         let failures = S::FAILED.iter().map(|metric| {
@@ -305,7 +321,7 @@ impl Described {
             topic: sink.topic.clone(),
             acknowledge: sink.acknowledge,
             state: sink.state().unwrap_or_else(|| span.state(index, sink.cluster).as_str()),
-            reason: self.reason(span, index),
+            reason: self.reason(span, journal, index),
             records_in: of(S::Matched),
             recovered: of(S::Recovered),
             delivered: of(S::Delivered),

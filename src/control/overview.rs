@@ -81,7 +81,7 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
     let reason = (view.health)();
     let of = |metric: M| span.now.place(metric as usize);
-    let sinks = view.shown_sinks().map(|index| view.described.sink((&span, &view.lag), layout, index));
+    let sinks = view.shown_sinks().map(|index| view.described.sink((&span, &view.lag, &view.journal), layout, index));
     Json(Status {
         ready: view.ready.load(Ordering::Acquire),
         healthy: reason.is_none(),
@@ -172,7 +172,9 @@ struct Sinks {
 #[utoipa::path(get, path = "/api/v1/sinks", tag = "sinks", responses((status = 200, body = Sinks)))]
 async fn sinks(State(view): State<Arc<View>>) -> Json<Sinks> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
-    Json(Sinks { sinks: view.shown_sinks().map(|i| view.described.sink((&span, &view.lag), layout, i)).collect() })
+    Json(Sinks {
+        sinks: view.shown_sinks().map(|i| view.described.sink((&span, &view.lag, &view.journal), layout, i)).collect(),
+    })
 }
 
 /// One sink.
@@ -181,7 +183,11 @@ async fn sinks(State(view): State<Arc<View>>) -> Json<Sinks> {
     responses((status = 200, body = SinkStatus), (status = 404, body = Problem, content_type = "application/problem+json")))]
 async fn sink(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<SinkStatus>, Problem> {
     let index = view.sink_named(&name).ok_or_else(|| view.no_sink(&name))?;
-    Ok(Json(view.described.sink((&view.samples.span(&view.boards), &view.lag), view.boards.layout(), index)))
+    Ok(Json(view.described.sink(
+        (&view.samples.span(&view.boards), &view.lag, &view.journal),
+        view.boards.layout(),
+        index,
+    )))
 }
 
 /// The spool, all shards together.

@@ -115,7 +115,7 @@ struct MessageToTry {
 /// The record that a sink would write.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct MessageTrial {
-    /// Whether the sink's filters match the topic.
+    /// Whether the sink takes the topic: a filter matches it, none of `exclude` does, and with `fallback` no other sink takes it.
     pub matches: bool,
     /// Why the sink would refuse it; null: it would take it.
     pub refused: Option<String>,
@@ -123,8 +123,10 @@ pub struct MessageTrial {
     pub topic: Option<String>,
     /// Record key; null: it has none.
     pub key: Option<Content>,
-    /// Record value.
+    /// Record value; null, if nothing is refused: it is null (`empty_payload`).
     pub value: Option<Content>,
+    /// Record timestamp, milliseconds since 1970-01-01 UTC.
+    pub timestamp: Option<i64>,
     /// Record headers, in order.
     pub headers: Vec<Header>,
 }

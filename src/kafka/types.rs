@@ -238,6 +238,19 @@ pub struct TlsFailed {
     pub reason: String,
 }
 
+/// A broker that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerUnreachable {
+    /// `host:port`.
+    pub broker: String,
+    /// Its node ID, where metadata has it.
+    pub node: Option<NodeId>,
+    /// The bootstrap list does not have this address: the cluster has named it.
+    pub is_advertised: bool,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// INVALID_PARTITIONS: said of a topic with more partitions than Forebay keeps.
 pub const INVALID_PARTITIONS: i16 = 37;
 
@@ -260,6 +273,12 @@ pub enum ClientEvent {
         id: u64,
         /// Whether any of it was written to a connection.
         sent: bool,
+    },
+    /// A broker has ended the connection with this Produce request before it, of which it has said nothing: its
+    /// `ProduceFailed` follows.
+    HungUp {
+        /// The request's id.
+        id: u64,
     },
     /// The cluster's id, when it was told for the first time, or another one than before. It comes before the metadata of
     /// topics.
@@ -286,6 +305,11 @@ pub enum ClientEvent {
     LoginRefused(LoginRefused),
     /// The first of a row of TLS handshakes that failed.
     TlsFailed(TlsFailed),
-    /// The cluster became reachable (`true`: a broker answered ApiVersions, and logged us in where it wants that) or unreachable (there is no connection).
+    /// The first of a row of attempts to use a broker that came to nothing, for another reason than those above.
+    BrokerUnreachable(BrokerUnreachable),
+    /// A broker (`host:port`) of which one of these three was said is of use again, or is no longer one of the cluster.
+    BrokerReachable(String),
+    /// The cluster became reachable (`true`: a broker answered ApiVersions, and logged us in where it wants that) or unreachable
+    /// (there is no connection, and an attempt to have one has failed).
     Reachable(bool),
 }

@@ -135,8 +135,11 @@ events! {
     ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "shard stopped";
     Drained, Info, Lifecycle, "drained", [RowsKept], "stopped: every record is in Kafka or in the spool";
     ShardStandsStill, Error, Error, "shard_blocked", [SilentMs], "a shard's event loop is blocked";
-    KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka], "connected to the Kafka cluster";
+    KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka, OutageMs], "connected to the Kafka cluster";
     KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "cannot connect to any broker of the Kafka cluster; retrying, records are buffered; `forebay check` says why";
+    BrokerUnreachable, Warn, Error, "kafka_broker_unreachable", [Kafka, Broker, Node, Reason], "a Kafka broker cannot be used; retrying, records for it are buffered; `forebay check` tests every address";
+    BrokerReachable, Info, Lifecycle, "kafka_broker_reachable", [Kafka, Broker], "a Kafka broker that could not be used is of use again, or no longer part of the cluster";
+    RequestTooLarge, Warn, Error, "kafka_request_too_large", [Sink, Topic, Bytes, Reason], "a Kafka broker closes the connection on requests of this size, again and again; they are probably larger than its `socket.request.max.bytes`: raise that, or lower `batch_bytes`";
     LoginRefused, Error, Error, "kafka_login_refused", [Kafka, Broker, User, Mechanism, Code, Reason], "a Kafka broker refuses the login; retrying up to 30 s apart, records are buffered; correct [kafka.NAME.sasl] and reload";
     KafkaTokenFailed, Error, Error, "kafka_token_failed", [Reason], "no token for logins to Kafka from its `token_url`; retrying up to 30 s apart, the last one is used until it expires";
     KafkaTlsFailed, Error, Error, "kafka_tls_failed", [Kafka, Broker, Reason], "no TLS connection to a Kafka broker; retrying up to 30 s apart, records are buffered; correct [kafka.NAME.tls] and reload";
@@ -247,6 +250,7 @@ fields! {
     Peer, text, peer, "Address of the client; behind a proxy, the address in the PROXY header.";
     Kafka, text, kafka, "Name of the Kafka cluster.";
     Broker, text, broker, "Address of the broker.";
+    Node, number, node, "Node ID of the broker, where it is known.";
     User, text, user, "User name.";
     Auth, text, auth, "NAME of the `[auth.NAME]`.";
     Mechanism, text, mechanism, "SASL mechanism.";
@@ -256,6 +260,7 @@ fields! {
     LettersTopic, text, dead_letters_topic, "Kafka topic of the sink's dead letters.";
     MqttTopic, text, mqtt_topic, "MQTT topic.";
     Partition, number, partition, "Partition.";
+    Bytes, number, bytes, "Size in bytes.";
     Records, number, records, "Number of records; for lost records a lower bound.";
     Sessions, number, sessions, "Number of stored sessions.";
     Retained, number, retained, "Number of stored retained messages.";
@@ -277,6 +282,7 @@ fields! {
     Files, text, files, "Whether writing outside its own directories and starting programs are denied: `full`, `partial`, `unavailable`.";
     Calls, text, calls, "Whether system calls that it does not need are denied: `full`, or `unavailable` and why.";
     GraceMs, number, grace_ms, "Time limit in milliseconds.";
+    OutageMs, number, outage_ms, "For how long no broker could be reached, in milliseconds; missing at the first connection.";
     SilentMs, number, blocked_ms, "For how long, in milliseconds.";
     RowsLeft, number, records_left, "Records that Kafka has not confirmed.";
     RowsKept, number, records_kept, "Records that Kafka has not confirmed and that the spool keeps for the next start.";
@@ -315,6 +321,8 @@ impl Kind {
         match self {
             Self::KafkaReachable
             | Self::KafkaUnreachable
+            | Self::BrokerUnreachable
+            | Self::BrokerReachable
             | Self::LoginRefused
             | Self::KafkaTlsFailed
             | Self::TopicUnknown
@@ -467,10 +475,14 @@ impl Event {
         self
     }
 
-    /// Whether the fields are those of another event.
+    /// Whether the fields are those of another event, but for how long it took, of which each shard has its own measure.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self.fields == other.fields && self.texts == other.texts
+        let fields = |event: &Self| {
+            let fields = event.fields.iter().filter(|(name, _)| *name != Field::OutageMs);
+            fields.cloned().collect::<Vec<_>>()
+        };
+        self.texts == other.texts && fields(self) == fields(other)
     }
 
     /// On this shard.

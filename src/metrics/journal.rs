@@ -27,8 +27,19 @@ use crate::limits::{
     EVENTS_QUEUED_MAX,
 };
 
+/// Brokers with a series, at most.
+const BROKERS_SHOWN_MAX: usize = 256;
+
+/// See [`Journal::troubles`].
+pub const BROKER_UNREACHABLE: Spec = Spec {
+    name: "kafka_broker_unreachable",
+    label: None,
+    help: "1 for each broker that cannot be used, labels `kafka` and `broker`; others have no series. At most 256.",
+    kind: Shape::Gauge,
+};
+
 /// The journal's own numbers.
-pub const JOURNAL: [Spec; 4] = [
+pub const JOURNAL: [Spec; 5] = [
     Spec { name: "events", label: None, help: "Events kept for `/api/v1/events`.", kind: Shape::Counter },
     Spec {
         name: "events_dropped",
@@ -43,6 +54,12 @@ pub const JOURNAL: [Spec; 4] = [
         kind: Shape::Counter,
     },
     Spec { name: "events_stored", label: None, help: "Events that `/api/v1/events` can show.", kind: Shape::Gauge },
+    Spec {
+        name: "reload_failures",
+        label: None,
+        help: "Events `reload_failed`: the configuration, or a file that it names, has changed and cannot be used.",
+        kind: Shape::Counter,
+    },
 ];
 
 /// See the module.
@@ -53,6 +70,7 @@ pub struct Journal {
     /// Events that are over, for their memory.
     over: ArrayQueue<Event>,
     dropped: AtomicU64,
+    failed_reloads: AtomicU64,
     kept: Mutex<Kept>,
     /// Who calls [`Journal::collect`], and sleeps while there is nothing.
     collector: OnceLock<Thread>,
@@ -150,7 +168,7 @@ impl OfAll {
     /// Whether an event says anything new.
     fn is_new(&mut self, of_all: SeenBy, event: &Event) -> bool {
         let about = |event: &Event| {
-            let fields = [Field::Kafka, Field::Sink, Field::Topic];
+            let fields = [Field::Kafka, Field::Broker, Field::Sink, Field::Topic];
             fields.map(|field| event.text(field).map(str::to_owned))
         };
         let same_thing = |other: &Event| other.kind.seen_by_all() == Some(of_all) && about(other) == about(event);
@@ -172,6 +190,17 @@ impl OfAll {
 const OF_ALL_MAX: usize = 4_096;
 /// How long shards take at most to find the same change.
 const CHANGE_MS: u64 = 10_000;
+
+/// A broker that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Name of the cluster.
+    pub kafka: String,
+    /// `host:port`.
+    pub broker: String,
+    /// Why, in words.
+    pub reason: String,
+}
 
 /// What is asked of the rings. Everything that is `None` is passed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -244,6 +273,7 @@ impl Default for Journal {
             connections: queue(),
             over: queue(),
             dropped: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
             kept: Mutex::default(),
             collector: OnceLock::new(),
             hasher: RandomState::default(),
@@ -302,6 +332,9 @@ impl Journal {
     /// From an ordinary thread: at once.
     pub fn say(&self, event: Event) {
         event.log();
+        if event.kind == Kind::ReloadFailed {
+            self.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        }
         let over = self.kept().add(event);
         if let Some(over) = over.filter(|over| over.kind.spec().class == Class::Connection) {
             self.is_over(over);
@@ -354,6 +387,22 @@ impl Journal {
         }
     }
 
+    /// Brokers that cannot be used, as was said last of each: what was said longest ago first.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let trouble = |event: &Event| {
+            let (kafka, broker) = event.text(Field::Kafka).zip(event.text(Field::Broker))?;
+            let is_over = event.kind == Kind::BrokerReachable;
+            let reason = event.text(Field::Reason).unwrap_or_default();
+            (!is_over).then(|| Trouble {
+                kafka: kafka.to_owned(),
+                broker: broker.to_owned(),
+                reason: reason.to_owned(),
+            })
+        };
+        self.kept().of_all.said.iter().filter_map(trouble).collect()
+    }
+
     /// A part of what is kept.
     #[must_use]
     pub fn page(&self, filter: &Filter) -> Page {
@@ -403,8 +452,14 @@ impl Extra for Journal {
             let kept = self.kept();
             (kept.last, kept.left_out, kept.stored() as u64)
         };
-        let values = [said, self.dropped(), left_out, stored];
-        JOURNAL.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
+        let failed = self.failed_reloads.load(Ordering::Relaxed);
+        let values = [said, self.dropped(), left_out, stored, failed];
+        let counts = JOURNAL.iter().zip(values).map(|(spec, value)| Number::of(spec, value));
+        let broker = |Trouble { kafka, broker, .. }: Trouble| {
+            let labels = vec![("kafka", kafka), ("broker", broker)];
+            Number { spec: BROKER_UNREACHABLE, labels, value: 1.0 }
+        };
+        counts.chain(self.troubles().into_iter().take(BROKERS_SHOWN_MAX).map(broker)).collect()
     }
 }
 
@@ -631,7 +686,10 @@ mod tests {
         assert!(journal.dropped() > 0);
         journal.collect();
         let numbers: Vec<u64> = journal.read().iter().map(|number| number.value as u64).collect();
-        let [said, dropped, left_out, stored] = numbers[..] else { panic!("{numbers:?}") };
-        assert_eq!((said + left_out, dropped, stored), (EVENTS_QUEUED_MAX as u64, journal.dropped(), said));
+        let [said, dropped, left_out, stored, failed] = numbers[..] else { panic!("{numbers:?}") };
+        assert_eq!((said + left_out, dropped, stored, failed), (EVENTS_QUEUED_MAX as u64, journal.dropped(), said, 0));
+        // Finding F14: what an alert goes by.
+        [Kind::ReloadFailed, Kind::Reloaded].into_iter().for_each(|kind| journal.say(Event::now(kind)));
+        assert_eq!(journal.read()[4].value as u64, 1);
     }
 }

@@ -216,7 +216,7 @@ table!(
     SpoolFailures, Counter, "spool_io_errors", "Writes and syncs that failed.";
     SpoolStuck, Gauge, "spool_write_failing", "1 while the spool cannot write: nothing is acknowledged at `stored`.";
     SpoolFull, Gauge, "spool_full", "1 while the spool has no room for another record.";
-    SpoolRot, Counter, "spool_corruptions", "Damaged places found in segments at start.";
+    SpoolRot, Counter, "spool_corruptions", "Damaged places found in segments, at start and when records are read back.";
     SpoolDamaged, Counter, "spool_segments_damaged", "Segments in which something could not be read; up to 8 files are kept as `N.damaged`.";
     SpoolTornBytes, Counter, "spool_truncated_bytes", "Bytes behind the last complete group at start; none of them had been acknowledged.";
     LostSessions, Counter, "spool_lost"{kind = "session"}, "What could not be read back from the spool at start, by kind: kept sessions. Their clients start with new ones.";
@@ -287,6 +287,7 @@ table!(
     RefusalReason, REFUSALS, [
     UserPropertyMissing, Counter, "user_property_missing", "A template asks for a user property that the message does not have.";
     PayloadFieldMissing, Counter, "payload_field_missing", "A template asks for a field that the payload does not have.";
+    TimestampInvalid, Counter, "timestamp_invalid", "What `timestamp` makes of the message is no time, or more than an hour ahead.";
     HeadersInvalid, Counter, "headers_invalid", "`headers_from` yields something that is neither an object nor a list of pairs.";
     TooLarge, Counter, "too_large", "The record is larger than `record_bytes_max`.";
     TopicInvalid, Counter, "topic_invalid", "The rendered name is not a valid Kafka topic name.";

@@ -75,9 +75,46 @@ pub fn matches(filter: &str, topic: &str) -> bool {
     levels.next().is_none()
 }
 
+/// Whether some topic matches both filters (valid ones).
+#[must_use]
+pub fn overlap(one: &str, other: &str) -> bool {
+    let is_wild = |filter: &str| filter.starts_with(['+', '#']);
+    if (is_wild(one) && other.starts_with('$')) || (is_wild(other) && one.starts_with('$')) {
+        return false;
+    }
+    let (mut ones, mut others) = (one.split('/'), other.split('/'));
+    loop {
+        match (ones.next(), others.next()) {
+            (Some("#"), _) | (_, Some("#")) | (None, None) => return true,
+            (Some("+"), Some(_)) | (Some(_), Some("+")) => {}
+            (Some(level), Some(same)) if level == same => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether each level of `filter` is one that `wide` matches as well, and so all of its topics. Of two that are written otherwise
+/// and mean the same (`#` and `+/#`) it may say no.
+#[must_use]
+pub fn covers(wide: &str, filter: &str) -> bool {
+    if wide.starts_with(['+', '#']) && filter.starts_with('$') {
+        return false;
+    }
+    let (mut wides, mut levels) = (wide.split('/'), filter.split('/'));
+    loop {
+        match (wides.next(), levels.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(level)) if level != "#" => {}
+            (Some(wanted), Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn validity() {
@@ -127,6 +164,41 @@ mod tests {
             ("ACCOUNTS", "Accounts", false),
         ] {
             assert_eq!(matches(filter, topic), want, "{filter} on {topic}");
+        }
+    }
+
+    #[test]
+    fn filters_beside_each_other() {
+        for (one, other, overlaps, covered) in [
+            ("#", "a/b", true, true),
+            ("a/#", "a", true, true),
+            ("a/#", "a/+/c", true, true),
+            ("a/+", "a/#", true, false),
+            ("a/+", "a/b", true, true),
+            ("+/b", "a/+", true, false),
+            ("a/b", "a/c", false, false),
+            ("a/b", "a", false, false),
+            ("#", "$SYS/a", false, false),
+            ("$SYS/#", "$SYS/a", true, true),
+            ("+/a", "$SYS/a", false, false),
+        ] {
+            assert_eq!((overlap(one, other), covers(one, other)), (overlaps, covered), "{one} {other}");
+            assert_eq!(overlap(other, one), overlaps, "{other} {one}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_topics_say(
+            one in "([ab$]|\\+)(/([ab]|\\+)){0,2}(/#)?|#", other in "([ab$]|\\+)(/([ab]|\\+)){0,2}(/#)?|#",
+            topic in "[ab$](/[ab]){0,3}",
+        ) {
+            if matches(&one, &topic) && matches(&other, &topic) {
+                prop_assert!(overlap(&one, &other));
+            }
+            if covers(&one, &other) && matches(&other, &topic) {
+                prop_assert!(matches(&one, &topic));
+            }
         }
     }
 }

@@ -34,6 +34,8 @@ struct Node {
 #[derive(Clone, Debug)]
 pub struct SinkRouter {
     nodes: Vec<Node>,
+    /// Where some sink does not take all that its filters match.
+    choice: Option<Box<Choice>>,
 }
 
 /// A filter that is none, and the sink it was meant for.
@@ -54,7 +56,7 @@ impl SinkRouter {
     /// # Errors
     /// The first text that is not a topic filter.
     pub fn build<F: AsRef<str>>(sinks: &[(Vec<F>, u16)]) -> Result<Self, RouteError> {
-        let mut router = Self { nodes: vec![Node::new(NONE, false)] };
+        let mut router = Self { nodes: vec![Node::new(NONE, false)], choice: None };
         for (filters, sink) in sinks {
             for filter in filters {
                 let filter = filter.as_ref();
@@ -69,8 +71,35 @@ impl SinkRouter {
         Ok(router)
     }
 
+    /// Takes topics away from sinks whose filters match them: those that a filter in `exclude` matches, and from the sinks in
+    /// `fallback` those that any other sink takes.
+    ///
+    /// # Errors
+    /// The first text that is not a topic filter.
+    pub fn choosing<F: AsRef<str>>(
+        mut self,
+        exclude: &[(Vec<F>, u16)],
+        mut fallback: Vec<u16>,
+    ) -> Result<Self, RouteError> {
+        let exclude =
+            exclude.iter().any(|(filters, _)| !filters.is_empty()).then(|| Self::build(exclude)).transpose()?;
+        fallback.sort_unstable();
+        self.choice = (exclude.is_some() || !fallback.is_empty())
+            .then(|| Box::new(Choice { exclude, fallback: fallback.into() }));
+        Ok(self)
+    }
+
     /// Puts the sinks that take `topic` into `out` (cleared first): each once, in the order of the configuration.
+    #[inline]
     pub fn matches(&self, topic: &str, out: &mut SmallVec<[u16; 4]>) {
+        self.find(topic, out);
+        if let Some(choice) = &self.choice {
+            choice.apply(topic, out);
+        }
+    }
+
+    /// All sinks with a filter that matches.
+    fn find(&self, topic: &str, out: &mut SmallVec<[u16; 4]>) {
         out.clear();
         let mut walk = Walk { topic, start: 0 };
         let mut at = ROOT;
@@ -150,6 +179,30 @@ impl SinkRouter {
         }
         self.nodes.push(Node::new(at, plus));
         new
+    }
+}
+
+/// Which of the sinks that match a topic take it.
+#[derive(Clone, Debug)]
+struct Choice {
+    /// Filters of topics that a sink does not take.
+    exclude: Option<SinkRouter>,
+    /// Sinks that take what no other sink does, sorted.
+    fallback: Box<[u16]>,
+}
+
+impl Choice {
+    #[inline(never)]
+    fn apply(&self, topic: &str, out: &mut SmallVec<[u16; 4]>) {
+        if let Some(exclude) = self.exclude.as_ref().filter(|_| !out.is_empty()) {
+            let mut excluded = SmallVec::new();
+            exclude.find(topic, &mut excluded);
+            out.retain(|sink| excluded.binary_search(sink).is_err());
+        }
+        let is_fallback = |sink: &u16| self.fallback.binary_search(sink).is_ok();
+        if out.iter().any(|sink| !is_fallback(sink)) {
+            out.retain(|sink| !is_fallback(sink));
+        }
     }
 }
 
@@ -245,6 +298,23 @@ mod tests {
         assert_eq!(error.to_string(), "filter `c#`: `#` must stand alone in its level: `a/#`");
     }
 
+    #[test]
+    fn finding_k15_excluded_topics_and_what_no_other_sink_takes() {
+        let router = router(&[&["plant/#"], &["plant/+/alarm", "x"], &["#"], &["plant/#"]]);
+        let exclude = [(vec!["plant/+/debug", "plant/9/#"], 0), (vec![], 1)];
+        let router = router.choosing(&exclude, vec![3, 2]).unwrap();
+        assert_eq!(ask(&router, "plant/1/temp"), [0]);
+        assert_eq!(ask(&router, "plant/1/alarm"), [0, 1]);
+        assert_eq!(ask(&router, "plant/1/debug"), [2, 3], "what is excluded is not taken");
+        assert_eq!(ask(&router, "plant/9/alarm"), [1]);
+        assert_eq!(ask(&router, "plant/9/temp"), [2, 3]);
+        assert_eq!(ask(&router, "x"), [1]);
+        assert_eq!(ask(&router, "y"), [2]);
+        assert!(ask(&router, "$SYS/a").is_empty());
+        let error = router.choosing(&[(vec!["a#"], 7)], Vec::new()).unwrap_err();
+        assert_eq!((error.sink, error.filter.as_str()), (7, "a#"));
+    }
+
     /// The longest topic there is, and filters that make the walk turn back from its very end: this would take minutes
     /// if backtracking were exponential, and the stack if it were recursive.
     #[test]
@@ -296,17 +366,25 @@ mod tests {
         #[test]
         fn agrees_with_the_plain_rule(
             sinks in proptest::collection::vec(proptest::collection::vec(filter(), 0..4), 0..12),
+            exclude in proptest::collection::vec(proptest::collection::vec(filter(), 0..3), 12),
+            fallback in proptest::collection::vec(proptest::bool::weighted(0.3), 12),
             topics in proptest::collection::vec(topic(), 1..8),
         ) {
             let sinks: Vec<_> = sinks.into_iter().zip(0..).collect();
+            let exclude: Vec<_> = exclude.into_iter().zip(0..).take(sinks.len()).collect();
+            let is_fallback = |sink: u16| fallback[usize::from(sink)];
             let router = SinkRouter::build(&sinks).unwrap();
+            let last: Vec<u16> = sinks.iter().map(|(_, number)| *number).filter(|sink| is_fallback(*sink)).collect();
+            let choosing = router.clone().choosing(&exclude, last).unwrap();
             for topic in topics {
-                let plain: Vec<u16> = sinks
-                    .iter()
-                    .filter(|(filters, _)| filters.iter().any(|filter| filter::matches(filter, &topic)))
-                    .map(|(_, number)| *number)
-                    .collect();
-                prop_assert_eq!(ask(&router, &topic), plain, "{}", topic);
+                let matches = |(filters, _): &&(Vec<String>, u16)| filters.iter().any(|filter| filter::matches(filter, &topic));
+                let plain: Vec<u16> = sinks.iter().filter(matches).map(|(_, number)| *number).collect();
+                prop_assert_eq!(&ask(&router, &topic), &plain, "{}", topic);
+                let not: Vec<u16> = exclude.iter().filter(matches).map(|(_, number)| *number).collect();
+                let taken: Vec<u16> = plain.into_iter().filter(|sink| !not.contains(sink)).collect();
+                let others: Vec<u16> = taken.iter().copied().filter(|sink| !is_fallback(*sink)).collect();
+                let chosen = if others.is_empty() { taken } else { others };
+                prop_assert_eq!(ask(&choosing, &topic), chosen, "{}", topic);
             }
         }
     }

@@ -13,7 +13,7 @@ const STEPS_MAX: usize = 32;
 /// One step down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// `.name`: into an object.
+    /// `.name`, `.'name'`: into an object.
     Name(Box<str>),
     /// `[n]`: into an array, from 0.
     Index(usize),
@@ -28,6 +28,7 @@ pub struct JsonPath {
 impl fmt::Display for JsonPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.steps.iter().try_for_each(|step| match step {
+            Step::Name(name) if needs_quotes(name) => write!(f, ".'{}'", name.replace('\'', "''")),
             Step::Name(name) => write!(f, ".{name}"),
             Step::Index(index) => write!(f, "[{index}]"),
         })
@@ -35,7 +36,7 @@ impl fmt::Display for JsonPath {
 }
 
 impl JsonPath {
-    /// Reads what stands behind `payload`: `.name` and `[n]`, one after the other.
+    /// Reads what stands behind `payload`: `.name`, `.'any name'` and `[n]`, one after the other.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -73,6 +74,10 @@ impl JsonPath {
 /// The first step of a text that is not empty, and what stands behind it.
 fn step(text: &str) -> Result<(Step, &str), String> {
     if let Some(rest) = text.strip_prefix('.') {
+        if rest.starts_with('\'') {
+            let len = quoted_len(rest).ok_or_else(|| format!("`{rest}` has no closing quote"))?;
+            return Ok((Step::Name(rest[1..len - 1].replace("''", "'").into()), &rest[len..]));
+        }
         let (name, behind) = rest.split_at(rest.find(['.', '[']).unwrap_or(rest.len()));
         if name.is_empty() || name.contains(']') {
             return Err(format!("`{text}` does not start with a name"));
@@ -86,6 +91,22 @@ fn step(text: &str) -> Result<(Step, &str), String> {
         Ok(index) if digits => Ok((Step::Index(index), behind)),
         _ => Err(format!("`{index}` is no place in an array")),
     }
+}
+
+/// Length of the quoted name that a text begins with, quotes included; a quote in it is written twice.
+pub(super) fn quoted_len(text: &str) -> Option<usize> {
+    let mut quotes = text.match_indices('\'').map(|(at, _)| at).skip(1).peekable();
+    loop {
+        let at = quotes.next()?;
+        if quotes.next_if_eq(&(at + 1)).is_none() {
+            return Some(at + 1);
+        }
+    }
+}
+
+/// Whether a name means something else without quotes.
+fn needs_quotes(name: &str) -> bool {
+    name.is_empty() || name.starts_with('\'') || name.contains(['.', '[', ']', '}'])
 }
 
 /// Reads a value and goes on into it along the steps.
@@ -255,6 +276,34 @@ mod tests {
         assert_eq!(path.find(br#"{"a":"\ud800"}"#), None, "half a character");
         let deep = format!("{{\"b\":{}{},\"a\":1}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(find(".a", &deep).as_deref(), Some("1"), "what is skipped may be deep");
+    }
+
+    #[test]
+    fn finding_k15_quoted_names() {
+        let payload =
+            r#"{"@iot.id": 7, "a": {"b.c": {"d": [1, 2]}}, "a.b": 3, "it's": 4, "": 5, "x}y": 6, "[0]": 8, "é.ü": 9}"#;
+        for (path, want) in [
+            (".'@iot.id'", Some("7")),
+            (".a.'b.c'.d[1]", Some("2")),
+            (".a.'b.c'", Some(r#"{"d": [1, 2]}"#)),
+            (".'a.b'", Some("3")),
+            (".'a'.'b.c'.'d'[0]", Some("1")),
+            (".'it''s'", Some("4")),
+            (".it's", Some("4")),
+            (".''", Some("5")),
+            (".'x}y'", Some("6")),
+            (".'[0]'", Some("8")),
+            (".'é.ü'", Some("9")),
+            (".'nothing.there'", None),
+            (".'it'''", None),
+        ] {
+            assert_eq!(find(path, payload).as_deref(), want, "{path}");
+            let read = JsonPath::parse(path).expect("a path");
+            assert_eq!(JsonPath::parse(&read.to_string()), Ok(read.clone()), "{read}");
+        }
+        for wrong in [".'", ".'a", ".'''", ".'a'b", "'a'"] {
+            assert!(JsonPath::parse(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::template::{Absent, MessageContext, Template};
 
-/// Headers beyond what a message's text can have: `"":0` is the shortest member.
+/// Bytes of the shortest member of a JSON text: `"":0` and what separates it from the next.
 const MEMBER_BYTES_MIN: usize = 5;
 
 /// How a value becomes the value of a header.

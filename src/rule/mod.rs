@@ -4,4 +4,5 @@ pub mod envelope;
 mod json;
 pub mod members;
 pub mod template;
+pub mod time;
 mod variable;

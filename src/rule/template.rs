@@ -5,6 +5,7 @@
 //! - a level beyond the topic's last, a user name that was not given and the packet id of QoS 0 are the empty string;
 //! - a user property that the message does not have, and a path that leads nowhere in its payload, make that the template
 //!   cannot be rendered: [`Absent`];
+//! - a name in a path may be quoted, `${payload.'@iot.id'}`, and then have any character in it, `}` as well;
 //! - `$$` is one `$`, so `$${topic}` is the text `${topic}`; a `$` before anything else stands for itself.
 //!
 //! The templates that nearly everyone has are `${payload}`, `${topic}` and plain text. For these [`Template::value`]
@@ -12,6 +13,7 @@
 
 use std::fmt;
 
+use super::json::quoted_len;
 pub use super::variable::{Absent, ENVIRONMENT_PREFIX, Fixed, MessageContext, TOPIC_LEVEL_MAX, VARIABLES, Variable};
 use super::variable::{Named, Rendered, named};
 
@@ -120,12 +122,6 @@ impl Template {
         }
     }
 
-    /// Whether a variable is in it.
-    #[must_use]
-    pub fn has(&self, variable: &Variable) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Variable(other) if other == variable))
-    }
-
     /// Whether it may become something else for another message of the same client, topic, QoS and flags.
     #[must_use]
     pub fn differs_within_topic(&self) -> bool {
@@ -133,6 +129,19 @@ impl Template {
             Part::Text(_) => false,
             Part::Variable(variable) => variable.differs_within_topic(),
         })
+    }
+
+    /// Whether what it becomes depends on the payload.
+    #[must_use]
+    pub fn reads_payload(&self) -> bool {
+        let reads = |part: &Part| matches!(part, Part::Variable(Variable::Payload | Variable::PayloadPath(_)));
+        self.parts.iter().any(reads)
+    }
+
+    /// Whether the whole MQTT topic is in what it becomes.
+    #[must_use]
+    pub fn has_whole_topic(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Variable(Variable::Topic)))
     }
 
     /// The texts between the variables, in order; `$$` is already one `$`.
@@ -222,11 +231,27 @@ impl Template {
 /// The name at the start of `body`, the text behind a `${` at byte `dollar`.
 fn name(body: &str, dollar: usize) -> Result<&str, TemplateError> {
     let hint = "write `$${` if the text itself is meant";
-    body.split_once('}').map(|(name, _)| name).ok_or_else(|| TemplateError {
+    end(body).map(|end| &body[..end]).ok_or_else(|| TemplateError {
         position: dollar,
         what: "`${` without a closing `}`".to_owned(),
         hint: Some(hint.to_owned()),
     })
+}
+
+/// Where the `}` stands that closes the name at the start of `body`: not one in a quoted name of a path.
+fn end(body: &str) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let brace = at + body[at..].find('}')?;
+        let quote = body[at..brace].find(".'").filter(|_| body.starts_with("payload"));
+        let Some(quote) = quote else { return Some(brace) };
+        at += quote + ".".len();
+        match quoted_len(&body[at..]) {
+            Some(len) => at += len,
+            // Whoever reads the path says so.
+            None => return Some(brace),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -321,6 +346,22 @@ mod tests {
             assert_eq!(template.value(&message, &mut scratch), Err(Absent::PayloadPath), "{text}");
         }
         assert_eq!(Template::parse("${payload.a}").unwrap().bytes_max(&MESSAGE), Err(Absent::PayloadPath), "not JSON");
+    }
+
+    #[test]
+    fn finding_k15_names_with_any_character() {
+        let message = MessageContext { payload: br#"{"@iot.id":7,"a}b":{"c.'d":8}}"#, ..MESSAGE };
+        assert_eq!(render("<${payload.'@iot.id'}>", &message), b"<7>");
+        assert_eq!(render("${payload.'a}b'.'c.''d'}${payload.'@iot.id'}}", &message), b"87}");
+        for (template, what) in [
+            ("x${payload.'a}", "`'a` has no closing quote"),
+            ("x${payload.'a'b}", "`b` is no step of a path"),
+            ("x${payload.'a", "without a closing"),
+        ] {
+            let error = Template::parse(template).expect_err(template);
+            assert!(error.position == 1 && error.what.contains(what), "{error:?}");
+        }
+        assert!(Template::parse("${user_properties.it.'s}").is_ok(), "its names are not paths");
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub const VARIABLES: [(&str, &str); 14] = [
     ("dup", "the DUP flag: `true` or `false`"),
     ("packet_id", "the packet identifier; empty at QoS 0 and for a will, which have none"),
     ("payload", "the payload, byte for byte"),
-    ("payload.path", "a value in a JSON payload: member names and array indexes, as in `${payload.a.b[0]}`"),
+    (
+        "payload.path",
+        "a value in a JSON payload: member names and array indexes, as in `${payload.a.b[0]}` or `${payload.'@iot.id'}`",
+    ),
     ("timestamp", "the time of receipt in milliseconds since 1970-01-01 UTC"),
     ("user_properties.name", "the value of the first MQTT 5 user property with that name"),
     ("metadata.name", "the value of that name in the sink's `metadata`"),
@@ -137,6 +140,11 @@ pub enum Absent {
     UserProperty,
     /// The payload is no JSON text, or has nothing there.
     PayloadPath,
+    /// What is to be the record's time is none.
+    Time {
+        /// Whether the payload has a part in it.
+        in_payload: bool,
+    },
     /// What headers are to be made of is neither an object nor a list of pairs.
     Headers,
 }
@@ -244,7 +252,8 @@ fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named, Wrong> {
         return topic_level(index).map(Named::Variable).map_err(|what| (what, hint()));
     }
     if let Some(path) = name.strip_prefix("payload").filter(|path| path.starts_with(['.', '['])) {
-        let hint = || "a path is names and places in arrays, as in `${payload.a.b[0]}`".to_owned();
+        let hint =
+            || "a path is names and places in arrays, as in `${payload.a.b[0]}` or `${payload.'@iot.id'}`".to_owned();
         return JsonPath::parse(path)
             .map(|path| Named::Variable(Variable::PayloadPath(path)))
             .map_err(|what| (what, hint()));

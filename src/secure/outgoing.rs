@@ -268,16 +268,12 @@ fn refused(why: &CertificateError) -> String {
             "its certificate is not signed by a CA that is trusted: ca_file names the CAs".to_owned()
         }
         C::NotValidForNameContext { expected, presented } => {
+            let kind = if matches!(expected, ServerName::IpAddress(_)) { IP_ADDRESS } else { DNS_NAME };
             let expected = expected.to_str();
-            // `DnsName("localhost")`, `IpAddress(127.0.0.1)`.
-            let bare = |name: &String| {
-                let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
-                inner.trim_matches('"').to_owned()
-            };
-            let presented: Vec<_> = presented.iter().map(bare).collect();
+            let presented: Vec<_> = presented.iter().map(|name| presented_name(name)).collect();
             let presented = if presented.is_empty() { "no name".to_owned() } else { presented.join(", ") };
             format!(
-                "its certificate is not for {expected}, it has {presented}; server_name sets the name, verify = \"chain\" \
+                "its certificate is not for {kind} {expected}, it has {presented}; server_name sets the name, verify = \"chain\" \
                  leaves it unchecked"
             )
         }
@@ -285,6 +281,23 @@ fn refused(why: &CertificateError) -> String {
         C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet".to_owned(),
         other => format!("its certificate was refused: {}", certificate::why(other)),
     }
+}
+
+/// Kinds of names: an address is not a DNS name, though it may be written as one.
+const IP_ADDRESS: &str = "the IP address";
+const DNS_NAME: &str = "the DNS name";
+
+/// A name of a certificate, as the library writes it: `DnsName("localhost")`, `IpAddress(127.0.0.1)`.
+fn presented_name(name: &str) -> String {
+    let Some((kind, inner)) = name.strip_suffix(')').and_then(|name| name.split_once('(')) else {
+        return name.to_owned();
+    };
+    let kind = match kind {
+        "DnsName" => DNS_NAME,
+        "IpAddress" => IP_ADDRESS,
+        other => other,
+    };
+    format!("{kind} {}", inner.trim_matches('"'))
 }
 
 /// What the alert of a broker means, as far as that is known.

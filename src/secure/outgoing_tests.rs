@@ -141,7 +141,7 @@ fn a_broker_that_is_not_the_one_is_refused_and_why() {
         (
             of("b", &["broker.example"], |_| {}),
             LayerFault::CertificateInvalid,
-            "not for mqtt.example.org, it has broker.example;",
+            "not for the DNS name mqtt.example.org, it has the DNS name broker.example;",
         ),
         (of("e", &[HOST], expired), LayerFault::CertificateExpired, "its certificate has expired"),
     ];
@@ -160,6 +160,14 @@ fn a_broker_that_is_not_the_one_is_refused_and_why() {
     for server in [server(&other, |_| {}), of("e", &[HOST], expired)] {
         client_says(chain.layer(HOST), server);
     }
+    // Finding K11: an address that the certificate has as a DNS name is not the same.
+    let as_name: fn(&mut rcgen::CertificateParams) = |params| {
+        let name = "127.0.0.1".try_into().expect("text");
+        params.subject_alt_names = vec![rcgen::SanType::DnsName(name)];
+    };
+    let (_, said) = client_says(outgoing.layer("127.0.0.1"), of("n", &[HOST], as_name));
+    let words = "its certificate is not for the IP address 127.0.0.1, it has the DNS name 127.0.0.1;";
+    assert!(said.starts_with(words), "{said}");
     // An address that the certificate has.
     let (client, _) = shake(outgoing.layer("127.0.0.1"), of("ip", &["127.0.0.1"], |_| {}), 1_000);
     assert!(client.ready.is_some(), "{:?}", client.failed);

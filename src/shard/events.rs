@@ -5,7 +5,7 @@ use crate::address::Address;
 use crate::auth::Access;
 use crate::config::Config;
 use crate::kafka::producer::News;
-use crate::kafka::types::{LoginRefused, SinkId, TlsFailed};
+use crate::kafka::types::{BrokerUnreachable, LoginRefused, SinkId, TlsFailed};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, ShardMetric as M};
@@ -66,6 +66,13 @@ pub(super) fn clipped(text: &str) -> &str {
     &text[..text.floor_char_boundary(BYTES_MAX)]
 }
 
+/// Behind why a broker cannot be used that is not in `bootstrap`.
+const ADVERTISED: &str = "; the address comes from the broker's `advertised.listeners`";
+
+/// What follows from requests that are too large.
+const SMALLER: &str = "requests of at most half that size are sent from now on, until the next start";
+const ONE_RECORD: &str = "it is one record, which is sent again and again; `record_bytes_max` limits them";
+
 /// Why a connection ends.
 const fn words(end: End) -> &'static str {
     match end {
@@ -90,7 +97,26 @@ impl Core {
     pub(super) fn tell_reachable(&mut self, cluster: usize, reachable: bool, now: Monotonic) {
         let kind = if reachable { Kind::KafkaReachable } else { Kind::KafkaUnreachable };
         let name = &self.around.config.clusters[cluster].name;
-        self.teller.tell(kind, second(now), |event| event.with(Field::Kafka, name.as_str()));
+        let away = &mut self.outlets.upstreams[cluster].away_since;
+        let outage = if reachable { away.take() } else { away.replace(now).and(None) };
+        let outage = outage.map(|since| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX));
+        self.teller
+            .tell(kind, second(now), |event| event.with(Field::Kafka, name.as_str()).maybe(Field::OutageMs, outage));
+    }
+
+    /// A broker of a cluster cannot be used, or is of use again.
+    pub(super) fn tell_broker(&mut self, cluster: usize, broker: Result<&str, &BrokerUnreachable>, now: Monotonic) {
+        let name = &self.around.config.clusters[cluster].name;
+        let of = |event: Event, broker: &str| event.with(Field::Kafka, name.as_str()).with(Field::Broker, broker);
+        match broker {
+            Ok(broker) => self.teller.tell(Kind::BrokerReachable, second(now), |event| of(event, broker)),
+            Err(broken) => self.teller.tell(Kind::BrokerUnreachable, second(now), |event| {
+                let node = broken.node.and_then(|node| u64::try_from(node.0).ok());
+                let advertised = if broken.is_advertised { ADVERTISED } else { "" };
+                let reason = format!("{}{advertised}", broken.reason);
+                of(event, &broken.broker).maybe(Field::Node, node).with(Field::Reason, reason)
+            }),
+        }
     }
 
     /// A broker of a cluster refuses our login.
@@ -291,6 +317,12 @@ impl Core {
                 let records = Some(records).filter(|records| *records > 0);
                 teller.tell_of(Kind::AcknowledgedLost, second, sink, |event| {
                     located(named(event, sink, &topic), partition).maybe(Field::Records, records)
+                });
+            }
+            News::TooLarge { sink, topic, bytes, can_be_smaller } => {
+                let reason = if can_be_smaller { SMALLER } else { ONE_RECORD };
+                teller.tell(Kind::RequestTooLarge, second, |event| {
+                    named(event, sink, &topic).with(Field::Bytes, bytes as u64).with(Field::Reason, reason)
                 });
             }
             News::Unclear { sink, topic, partition, records } => {

@@ -92,7 +92,7 @@ use std::sync::mpsc::Sender;
 use crate::address::Address;
 use crate::auth::Shares;
 use crate::buffer::Counts;
-use crate::config::Config;
+use crate::config::{Config, Sink};
 use crate::metrics::board::Board;
 use crate::metrics::journal::{Journal, Teller};
 use crate::metrics::spec::Layout;
@@ -275,10 +275,15 @@ pub(crate) fn layout(config: &Config) -> Layout {
     Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() }
 }
 
-/// The filters of all sinks as one trie.
+/// The filters of all sinks, and which of them take what others do not.
 fn router(config: &Config) -> SinkRouter {
-    let filters: Vec<(Vec<&str>, u16)> =
-        (0u16..).zip(&config.sinks).map(|(i, s)| (s.filters.iter().map(String::as_str).collect(), i)).collect();
+    let filters = |of: fn(&Sink) -> &[String]| -> Vec<(Vec<&str>, u16)> {
+        (0u16..).zip(&config.sinks).map(|(i, s)| (of(s).iter().map(String::as_str).collect(), i)).collect()
+    };
+    let fallback = (0u16..).zip(&config.sinks).filter(|(_, sink)| sink.fallback).map(|(i, _)| i).collect();
+    let router = SinkRouter::build(&filters(|sink| &sink.filters));
     // The configuration has refused every text that is no filter.
-    SinkRouter::build(&filters).unwrap_or_else(|error| unreachable!("a checked filter: {error}"))
+    router
+        .and_then(|router| router.choosing(&filters(|sink| &sink.exclude), fallback))
+        .unwrap_or_else(|error| unreachable!("a checked filter: {error}"))
 }

@@ -104,7 +104,7 @@ pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut 
 /// Why a sink will never take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Objection {
-    /// Its topic or value asks for what the message does not have.
+    /// Its topic, value or time asks for what the message does not have.
     Absent(Absent),
     /// The producer's.
     Refusal(Refusal),
@@ -116,10 +116,11 @@ impl Objection {
     /// What a publisher is told (5.0; the session closes older clients).
     pub(super) fn code(self) -> ReasonCode {
         match self {
-            Self::Absent(Absent::UserProperty) | Self::Refusal(Refusal::TooLarge) => {
-                ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
+            Self::Absent(Absent::UserProperty | Absent::Time { in_payload: false })
+            | Self::Refusal(Refusal::TooLarge) => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
+            Self::Absent(Absent::PayloadPath | Absent::Headers | Absent::Time { in_payload: true }) => {
+                ReasonCode::PAYLOAD_FORMAT_INVALID
             }
-            Self::Absent(Absent::PayloadPath | Absent::Headers) => ReasonCode::PAYLOAD_FORMAT_INVALID,
             Self::Refusal(Refusal::TopicInvalid | Refusal::TopicUnknown) => ReasonCode::TOPIC_NAME_INVALID,
             Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
             Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
@@ -131,6 +132,7 @@ impl Objection {
         match self {
             Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
             Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
+            Self::Absent(Absent::Time { .. }) => RefusalReason::TimestampInvalid,
             Self::Absent(Absent::Headers) => RefusalReason::HeadersInvalid,
             Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
             Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
@@ -146,6 +148,7 @@ impl Objection {
         match self {
             Self::Absent(Absent::UserProperty) => "USER_PROPERTY_MISSING",
             Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
+            Self::Absent(Absent::Time { .. }) => "TIMESTAMP_INVALID",
             Self::Absent(Absent::Headers) => "HEADERS_INVALID",
             Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
             Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",

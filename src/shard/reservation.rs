@@ -241,7 +241,7 @@ impl Reservation<'_> {
         let work = &mut outlets.workspace;
         let plan = &outlets.plans[usize::from(sink)];
         let upstream = &mut outlets.upstreams[plan.cluster];
-        let mut asked = asked(plan, message, &mut work.rendered, |topic, bytes| {
+        let mut asked = asked(plan, message, (&mut work.rendered, &mut work.value), |topic, bytes| {
             let checked = upstream.producer.check(plan.sink, topic, bytes);
             // The end of this turn looks for topics to forget.
             upstream.busy |= checked == Err(Refusal::TooManyTopics);
@@ -294,13 +294,10 @@ impl Reservation<'_> {
     /// Sets memory aside in each cluster that has a part.
     fn set_aside(&mut self, message: &Message<'_>) -> Result<(), Unreserved> {
         for cluster in 0..self.outlets.workspace.needs.len() {
-            let promise = match self.promise(cluster) {
-                None => {
-                    self.pass_over(cluster, message);
-                    self.promise(cluster)
-                }
-                promise => promise,
-            };
+            let mut promise = self.promise(cluster);
+            while promise.is_none() && self.pass_over(cluster, message) {
+                promise = self.promise(cluster);
+            }
             let wait = Wait { cluster, full: Full::Memory, bytes: self.outlets.workspace.needs[cluster] };
             self.outlets.workspace.promises.push(promise.ok_or(Unreserved::Full(wait))?);
         }
@@ -312,9 +309,9 @@ impl Reservation<'_> {
         if bytes == 0 { Some(Promise::default()) } else { self.outlets.upstreams[cluster].producer.promise(bytes) }
     }
 
-    /// The memory of a cluster has no room: its sinks go without the message, if it is one that they may go without.
+    /// The memory of a cluster has no room: one of its sinks goes without the message. `false`: none may.
     #[cold]
-    fn pass_over(&mut self, cluster: usize, message: &Message<'_>) {
+    fn pass_over(&mut self, cluster: usize, message: &Message<'_>) -> bool {
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
         for Reserved { sink, to } in &mut work.sinks {
@@ -329,8 +326,10 @@ impl Reservation<'_> {
                 work.needs[cluster] -= bytes;
                 work.passed_over.push(*sink);
                 work.is_settled = false;
+                return true;
             }
         }
+        false
     }
 
     /// What the answer to the message waits for.
@@ -376,7 +375,8 @@ impl Reservation<'_> {
             let topic = asked.topic.bytes(&plan.topic, message, &work.rendered).unwrap_or_default();
             let key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
             // It was asked whether it can be rendered.
-            let value = plan.value(message, &mut work.value).unwrap_or_default();
+            let value = plan.value(message, &mut work.value).unwrap_or(Some(&[]));
+            let timestamp = plan.time(message).ok().flatten().unwrap_or(timestamp);
             let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
             let target = Target { sink: plan.sink, topic, known: asked.known, hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);
@@ -386,7 +386,7 @@ impl Reservation<'_> {
             let promise = &mut work.promises[plan.cluster];
             // Compiled for rows without headers as well.
             if plan.is_bare(message) {
-                let row = Row { key, value: Some(value), headers: std::iter::empty(), timestamp };
+                let row = Row { key, value, headers: std::iter::empty(), timestamp };
                 upstream.producer.take(&target, row, owner, terms, (promise, now));
             } else {
                 work.headers.clear();
@@ -395,7 +395,7 @@ impl Reservation<'_> {
                     outlets.headers_left_out[usize::from(*sink)] += ranges.left_out;
                 }
                 let headers = plan.headers(message, &work.headers, &ranges);
-                let row = Row { key, value: Some(value), headers, timestamp };
+                let row = Row { key, value, headers, timestamp };
                 upstream.producer.take(&target, row, owner, terms, (promise, now));
             }
             upstream.busy = true;
@@ -433,16 +433,22 @@ impl Drop for Reservation<'_> {
 fn asked(
     plan: &Plan,
     message: &Message<'_>,
-    rendered: &mut Vec<u8>,
-    check: impl FnOnce(&str, usize) -> Result<Option<TopicId>, Refusal>,
+    (rendered, scratch): (&mut Vec<u8>, &mut Vec<u8>),
+    mut check: impl FnMut(&str, usize) -> Result<Option<TopicId>, Refusal>,
 ) -> Result<Asked, Objection> {
-    let bytes = plan.row_bytes_max(message).map_err(Objection::Absent)?;
+    let mut bytes = plan.row_bytes_max(message).map_err(Objection::Absent)?;
     let topic = Text::of(&plan.topic, message, rendered).map_err(Objection::Absent)?;
     let name = match plan.topic.as_literal() {
         Some(fixed) => fixed,
         None => std::str::from_utf8(topic.bytes(&plan.topic, message, rendered).unwrap_or_default())
             .map_err(|_| Objection::Refusal(Refusal::TopicInvalid))?,
     };
-    let known = check(name, bytes).map_err(Objection::Refusal)?;
+    let mut known = check(name, bytes);
+    if known == Err(Refusal::TooLarge) {
+        // So it is only if what is made of it is, and not its bound alone.
+        bytes = plan.row_bytes(message, scratch).map_err(Objection::Absent)?;
+        known = check(name, bytes);
+    }
+    let known = known.map_err(Objection::Refusal)?;
     Ok(Asked { bytes, topic, known })
 }

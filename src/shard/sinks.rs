@@ -10,20 +10,20 @@ use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
 use crate::mqtt::property::Property;
 use crate::record::murmur2::murmur2;
+use crate::record::varint;
 use crate::rule::envelope::Envelope;
 use crate::rule::members::{Bound, HeadersFrom};
 use crate::rule::template::{Absent, MessageContext, Template};
+use crate::rule::time::RecordTime;
+use crate::runtime::seam::WallMs;
 
 use super::dead_letters::DeadPlan;
 use super::members::{Members, Role};
 
-/// What the headers of MQTT 5 properties other than user properties have beyond the wire's bytes, all together: their
-/// names, and the expiry's digits.
-const PROPERTY_HEADERS_BYTES_MAX: usize = {
-    let names = CONTENT_TYPE.len() + RESPONSE_TOPIC.len() + CORRELATION_DATA.len() + EXPIRY.len() + FORMAT.len();
-    names + U32_DIGITS
-};
-const U32_DIGITS: usize = 10;
+/// Bytes of the lengths of a header's name and value, at most.
+const HEADER_LENGTHS_MAX: usize = 10;
+/// A Message Expiry Interval has no more digits than this.
+const EXPIRY_DIGITS: &[u8] = b"4294967295";
 /// How many they are; each stands in a PUBLISH once at most.
 const PROPERTY_HEADERS_MAX: usize = 5;
 
@@ -62,9 +62,9 @@ pub(super) struct Plan {
     pub(super) by_client: bool,
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
-    value: Template,
-    /// In the place of `value`: the message as a JSON object.
-    envelope: Option<Envelope>,
+    value: Value,
+    /// What the time of its records is, where it is not that of receipt.
+    time: Option<Box<RecordTime>>,
     pub(super) headers: Vec<(String, Template)>,
     /// More of them, with names of the message's own.
     headers_from: Option<HeadersFrom>,
@@ -77,6 +77,22 @@ pub(super) struct Plan {
     /// Whether a message of QoS 0 that finds no room goes to all other destinations, and not here.
     drops_qos0: bool,
     pub(super) dead: Option<DeadPlan>,
+}
+
+/// What the value of a record is.
+#[derive(Debug)]
+struct Value {
+    template: Template,
+    /// In the place of the template: the message as a JSON object.
+    envelope: Option<Envelope>,
+    /// Whether that of an empty payload is null, whatever else is said.
+    empty_is_null: bool,
+}
+
+impl Value {
+    fn is_null(&self, message: &Message<'_>) -> bool {
+        self.empty_is_null && message.payload.is_empty()
+    }
 }
 
 impl Plan {
@@ -97,8 +113,12 @@ impl Plan {
             by_client: sink.partitioner == Partitioner::Client,
             topic: sink.topic.clone(),
             key: sink.key.clone(),
-            value: sink.value.clone(),
-            envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
+            value: Value {
+                template: sink.value.clone(),
+                envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
+                empty_is_null: sink.empty_is_null,
+            },
+            time: sink.timestamp.clone().map(Box::new),
             headers: sink.headers.clone(),
             headers_from: sink.headers_from.clone(),
             properties: sink.properties,
@@ -124,8 +144,11 @@ impl Plan {
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.
     ///
     /// # Errors
-    /// What the value asks for and the message does not have, or what is in the place of headers.
+    /// What the value or the time asks for and the message does not have, or what is in the place of headers.
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
+        if let Some(time) = &self.time {
+            self.time_of(time, message)?;
+        }
         if let Some(from) = &self.headers_from {
             from.bound(message)?;
         }
@@ -133,9 +156,29 @@ impl Plan {
     }
 
     pub(super) fn value_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
-        match &self.envelope {
-            None => self.value.bytes_max(message),
-            Some(envelope) => Ok(envelope.bytes_max(message)),
+        match &self.value {
+            value if value.is_null(message) => Ok(0),
+            Value { envelope: None, template, .. } => template.bytes_max(message),
+            Value { envelope: Some(envelope), .. } => Ok(envelope.bytes_max(message)),
+        }
+    }
+
+    /// The time of a message's record that the message says; `None`: it is that of receipt.
+    ///
+    /// # Errors
+    /// What it asks for and the message does not have.
+    #[inline]
+    pub(super) fn time(&self, message: &Message<'_>) -> Result<Option<WallMs>, Absent> {
+        self.time.as_ref().map_or(Ok(None), |time| self.time_of(time, message))
+    }
+
+    #[inline(never)]
+    fn time_of(&self, time: &RecordTime, message: &Message<'_>) -> Result<Option<WallMs>, Absent> {
+        match time.of(message) {
+            Ok(ms) => Ok(Some(WallMs(ms))),
+            // What says that something is gone need not say when.
+            Err(_) if self.value.is_null(message) => Ok(None),
+            Err(absent) => Err(absent),
         }
     }
 
@@ -144,34 +187,57 @@ impl Plan {
         // Without its variable there is no key, and no header.
         let optional = |template: &Template| template.bytes_max(message).unwrap_or(0);
         let key = self.key.as_ref().map_or(0, optional);
-        let from_device = message.properties.raw().len();
-        let mut header_bytes = from_device;
-        for (name, value) in &self.headers {
-            header_bytes += name.len() + optional(value);
-        }
-        // A user property takes at least five bytes on the wire, so this bounds their number.
-        let mut header_count = self.headers.len() + from_device / 5;
-        header_bytes += self.prefix.len() * (from_device / 5) + self.user_prefixes_bytes(message);
+        let configured = self.headers.iter().map(|(name, value)| header_bytes(name.len(), optional(value)));
+        let mut headers = configured.sum::<usize>() + self.device_headers_bytes(message);
         if let Some(from) = &self.headers_from {
             let Bound { count, bytes } = from.bound(message).unwrap_or_default();
-            header_count += count;
-            header_bytes += bytes + count * USER_PREFIX.len();
+            headers += bytes + count * (USER_PREFIX.len() + HEADER_LENGTHS_MAX);
         }
-        if self.properties && from_device > 0 {
-            header_bytes += PROPERTY_HEADERS_BYTES_MAX;
-            header_count += PROPERTY_HEADERS_MAX;
-        }
-        row_bytes_max(key, value, header_bytes, header_count)
+        row_bytes_max(key, value, headers, 0)
     }
 
-    /// What names of user properties get in front, beside the configured prefix, all together.
-    fn user_prefixes_bytes(&self, message: &Message<'_>) -> usize {
-        if !self.prefix.is_empty() || message.properties.is_empty() {
+    /// The same for the row as it is, rendered for that: bounds of templates and of escaping are far above it.
+    ///
+    /// # Errors
+    /// As [`Plan::row_bytes_max`].
+    pub(super) fn row_bytes(&self, message: &Message<'_>, scratch: &mut Vec<u8>) -> Result<usize, Absent> {
+        scratch.clear();
+        let key = self.key.as_ref().is_some_and(|key| key.render(message, scratch).is_ok());
+        let key = if key { scratch.len() } else { 0 };
+        let value = self.value(message, scratch)?.map_or(0, <[u8]>::len);
+        scratch.clear();
+        let ranges = self.render_headers(message, scratch);
+        let headers =
+            self.headers(message, scratch, &ranges).map(|(name, value)| header_bytes(name.len(), value.len()));
+        Ok(row_bytes_max(key, value, headers.sum(), 0))
+    }
+
+    /// Bytes of the headers that a message's properties become, and of those that are left out for their name.
+    fn device_headers_bytes(&self, message: &Message<'_>) -> usize {
+        if message.properties.is_empty() {
             return 0;
         }
+        let bytes = |property: Property<'_>| match property {
+            Property::UserProperty(name, value) => {
+                let in_front = self.in_front_of(name).len();
+                header_bytes(in_front + name.len(), value.len())
+            }
+            other => device_header(other, self.properties, EXPIRY_DIGITS)
+                .map_or(0, |(name, value)| header_bytes(name.len(), value.len())),
+        };
+        message.properties.iter().map(bytes).sum()
+    }
+
+    /// What the name of a user property gets in front.
+    fn in_front_of(&self, name: &str) -> &str {
+        if self.prefix.is_empty() && is_like_ours(name) { USER_PREFIX } else { &self.prefix }
+    }
+
+    /// Whether some name of a user property gets something in front.
+    fn names_change(&self, message: &Message<'_>) -> bool {
         let is_like_ours =
-            |property: &Property<'_>| matches!(property, Property::UserProperty(name, _) if is_like_ours(name));
-        message.properties.iter().filter(is_like_ours).count() * USER_PREFIX.len()
+            |property: Property<'_>| matches!(property, Property::UserProperty(name, _) if is_like_ours(name));
+        !self.prefix.is_empty() || message.properties.iter().any(is_like_ours)
     }
 
     /// The hash that says a record's partition, where the message has what it is made of.
@@ -180,15 +246,22 @@ impl Plan {
         hashed.map(|bytes| murmur2(bytes).cast_unsigned())
     }
 
-    /// The record's value, lent where it is there already, else made in `scratch`.
+    /// The record's value, lent where it is there already, else made in `scratch`; `None` is Kafka's null.
     ///
     /// # Errors
     /// What it asks for and the message does not have.
-    pub(super) fn value<'a>(&'a self, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], Absent> {
-        let Some(envelope) = &self.envelope else { return self.value.value(message, scratch) };
+    pub(super) fn value<'a>(
+        &'a self,
+        message: &Message<'a>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<Option<&'a [u8]>, Absent> {
+        if self.value.is_null(message) {
+            return Ok(None);
+        }
+        let Some(envelope) = &self.value.envelope else { return self.value.template.value(message, scratch).map(Some) };
         scratch.clear();
         envelope.write(message, scratch);
-        Ok(scratch)
+        Ok(Some(scratch))
     }
 
     /// Whether the record of a message has no headers: most have none.
@@ -228,12 +301,11 @@ impl Plan {
         }
         let expiry = (start, scratch.len());
         let mut user = SmallVec::new();
-        if !self.prefix.is_empty() || self.user_prefixes_bytes(message) > 0 {
+        if !message.properties.is_empty() && self.names_change(message) {
             for property in message.properties.iter() {
                 let Property::UserProperty(name, _) = property else { continue };
                 let start = scratch.len();
-                let prefix = if self.prefix.is_empty() && is_like_ours(name) { USER_PREFIX } else { &self.prefix };
-                scratch.extend_from_slice(prefix.as_bytes());
+                scratch.extend_from_slice(self.in_front_of(name).as_bytes());
                 scratch.extend_from_slice(name.as_bytes());
                 user.push((!self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
             }
@@ -279,6 +351,11 @@ impl Plan {
         });
         configured.chain(from).chain(from_device)
     }
+}
+
+/// Bytes of a header in a record: name and value, and the length of each.
+const fn header_bytes(name: usize, value: usize) -> usize {
+    varint::len(name as i64) + name + varint::len(value as i64) + value
 }
 
 /// Whether a user property is named as Forebay's own headers are. It gets [`USER_PREFIX`] in front, so that a header that begins
@@ -369,9 +446,11 @@ mod tests {
         let ranges = plan.render_headers(message, &mut rendered);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let headers: Vec<_> = plan.headers(message, &rendered, &ranges).collect();
-        let bytes = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        let least = row_bytes_max(message.topic.len(), message.payload.len(), bytes, headers.len());
-        assert!(plan.row_bytes_max(message).unwrap() >= least, "{headers:?}");
+        let bytes = headers.iter().map(|(name, value)| header_bytes(name.len(), value.len())).sum();
+        let key = plan.key.as_ref().map_or(0, |key| key.bytes_max(message).unwrap_or(0));
+        let exact = row_bytes_max(key, message.payload.len(), bytes, 0);
+        assert_eq!(plan.row_bytes(message, &mut Vec::new()), Ok(exact), "{headers:?}");
+        assert!(plan.row_bytes_max(message).unwrap() >= exact, "{headers:?}");
         headers.into_iter().map(|(name, value)| (text(name), text(value))).collect()
     }
 
@@ -475,6 +554,25 @@ mod tests {
             assert_eq!(headers(&prefixed, &message(sent.as_properties())).len(), 1);
         }
         assert!(headers(&plan(""), &message(Properties::EMPTY)).is_empty());
+    }
+
+    #[test]
+    fn finding_k15_an_empty_payload_may_be_null_and_a_time_may_come_from_the_message() {
+        let keys = "value = '${payload.v}'\nempty_payload = 'null'\ntimestamp = '${payload.ts}'\ntimestamp_unit = 's'";
+        let (of, mut scratch) = (plan(keys), Vec::new());
+        let empty = Message { payload: b"", ..message(Properties::EMPTY) };
+        assert_eq!(of.value(&empty, &mut scratch), Ok(None));
+        assert_eq!((of.value_bytes_max(&empty), of.time(&empty)), (Ok(0), Ok(None)));
+        assert!(of.row_bytes_max(&empty).is_ok());
+        let full = Message { payload: br#"{"v":5,"ts":7}"#, ..empty };
+        assert_eq!(of.value(&full, &mut scratch), Ok(Some(&b"5"[..])));
+        assert_eq!(of.time(&full), Ok(Some(WallMs(7_000))));
+        let bad = Message { payload: br#"{"v":5,"ts":"x"}"#, ..empty };
+        assert_eq!(of.row_bytes_max(&bad), Err(Absent::Time { in_payload: true }));
+        let json = plan("value_format = 'json'\nempty_payload = 'null'");
+        assert_eq!((json.value(&empty, &mut scratch), json.value_bytes_max(&empty)), (Ok(None), Ok(0)));
+        let plain = plan("");
+        assert_eq!((plain.value(&empty, &mut scratch), plain.time(&full)), (Ok(Some(&b""[..])), Ok(None)));
     }
 
     #[test]

@@ -245,6 +245,24 @@ impl Core {
         self.tell_full(now);
         if due {
             self.tell_given_up(second(now));
+            self.tell_unreadable(second(now));
+        }
+    }
+
+    /// What was found damaged since the start, when it was read back: an event for each segment, once a second.
+    fn tell_unreadable(&mut self, second: u64) {
+        let Some(buffer) = &mut self.outlets.buffer else { return };
+        let found = buffer.take_unreadable();
+        if found.is_empty() {
+            return;
+        }
+        let folder = self.spool_folder();
+        for (segment, rows) in found {
+            self.teller.tell(Kind::SpoolDamaged, second, |event| {
+                let event = event.with(Field::File, segment_path(&folder, segment).display().to_string());
+                let what = if rows > 0 { "records read back from" } else { "what sessions keep, moved out of" };
+                event.with(Field::Records, rows).with(Field::Reason, format!("{what} segment {segment} cannot be read"))
+            });
         }
     }
 

@@ -2,18 +2,18 @@
 
 use smallvec::SmallVec;
 
-use crate::config::Sink;
+use crate::config::Config;
 use crate::kafka::topic_name::kafka_topic;
 use crate::kafka::types::SinkId;
-use crate::route::trie::SinkRouter;
 use crate::rule::template::{Absent, MessageContext};
 
+use super::router;
 use super::sinks::Plan;
 
 /// A record that was not written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// Whether the sink's filters match the topic.
+    /// Whether the sink takes the topic.
     pub matches: bool,
     /// Why the sink would refuse it, where it would.
     pub refused: Option<String>,
@@ -23,31 +23,37 @@ pub struct Trial {
     pub key: Option<Vec<u8>>,
     /// Record value.
     pub value: Option<Vec<u8>>,
+    /// Record timestamp, milliseconds since 1970-01-01 UTC.
+    pub timestamp: Option<i64>,
     /// Record headers, in order.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Tries a message on a sink.
+/// Tries a message on a sink, by its place in the configuration.
 #[must_use]
-pub fn try_message(sink: &Sink, message: &MessageContext<'_>) -> Trial {
+pub fn try_message(config: &Config, place: usize, message: &MessageContext<'_>) -> Trial {
+    let sink = &config.sinks[place];
     let plan = Plan::new(sink, SinkId(0), None);
-    let filters = [(sink.filters.iter().map(String::as_str).collect::<Vec<_>>(), 0)];
-    let router = SinkRouter::build(&filters).unwrap_or_else(|error| unreachable!("a checked filter: {error}"));
-    let mut matched = SmallVec::new();
-    router.matches(message.topic, &mut matched);
+    let mut takers = SmallVec::new();
+    router(config).matches(message.topic, &mut takers);
+    let matches = takers.iter().any(|taker| usize::from(*taker) == place);
     let mut refused = None;
     let mut absent = |what: &str, why: Absent| {
         let why = match why {
             Absent::UserProperty => "asks for a user property that the message does not have",
             Absent::Headers => "yields neither an object nor a list of { key, value }",
             Absent::PayloadPath => "asks for a value that the payload does not have, or the payload is not JSON",
+            Absent::Time { .. } => "is no number, before 1970, or more than an hour ahead",
         };
         refused.get_or_insert(format!("{what} {why}"));
     };
     let mut scratch = Vec::new();
     let topic = plan.topic.value(message, &mut scratch).map(<[u8]>::to_vec);
     let topic = topic.map_err(|why| absent("topic", why)).ok();
-    let value = plan.value(message, &mut scratch).map(<[u8]>::to_vec).map_err(|why| absent("value", why)).ok();
+    let timestamp = plan.time(message).map_err(|why| absent("timestamp", why)).ok();
+    let timestamp = timestamp.map(|time| time.map_or(message.timestamp_ms, |time| time.0));
+    let value = plan.value(message, &mut scratch).map_err(|why| absent("value", why)).ok();
+    let value = value.flatten().map(<[u8]>::to_vec);
     let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch).ok().map(<[u8]>::to_vec));
     let bytes = plan.row_bytes_max(message);
     if bytes == Err(Absent::Headers) {
@@ -67,7 +73,7 @@ pub fn try_message(sink: &Sink, message: &MessageContext<'_>) -> Trial {
         }
     });
     let bytes = bytes.unwrap_or(0);
-    if value.as_ref().is_some_and(|_| bytes > sink.record_bytes_max) {
+    if bytes > sink.record_bytes_max {
         refused.get_or_insert(format!(
             "a record of up to {bytes} bytes is more than record_bytes_max, {}",
             sink.record_bytes_max
@@ -77,5 +83,5 @@ pub fn try_message(sink: &Sink, message: &MessageContext<'_>) -> Trial {
     let ranges = plan.render_headers(message, &mut rendered);
     let headers = plan.headers(message, &rendered, &ranges);
     let headers = headers.map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
-    Trial { matches: !matched.is_empty(), refused, topic, key, value, headers }
+    Trial { matches, refused, topic, key, value, timestamp, headers }
 }

@@ -50,6 +50,8 @@ pub(super) struct Upstream {
     begun: VecDeque<(u64, Monotonic)>,
     sent: u64,
     reachable: bool,
+    /// When the last broker was lost.
+    pub(super) away_since: Option<Monotonic>,
     timer: Option<(Monotonic, TimerId)>,
     /// It is being saved, and sends nothing more.
     saving: bool,
@@ -95,6 +97,7 @@ impl Upstream {
             begun: VecDeque::new(),
             sent: 0,
             reachable: false,
+            away_since: None,
             timer: None,
             saving: false,
             retired: false,
@@ -136,6 +139,7 @@ impl Upstream {
                 }
                 self.producer.on_produced(*id, results, *throttle_ms, now);
             }
+            ClientEvent::HungUp { id } => self.producer.on_hung_up(*id),
             ClientEvent::ProduceFailed { id, sent } => {
                 self.ended(*id);
                 self.producer.on_failed(*id, *sent, now);
@@ -145,7 +149,10 @@ impl Upstream {
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
             // For people; the producer sees no more of it than that the cluster is away.
-            ClientEvent::LoginRefused(_) | ClientEvent::TlsFailed(_) => {}
+            ClientEvent::LoginRefused(_)
+            | ClientEvent::TlsFailed(_)
+            | ClientEvent::BrokerUnreachable(_)
+            | ClientEvent::BrokerReachable(_) => {}
             ClientEvent::Reachable(yes) => {
                 self.reachable = *yes;
                 self.producer.on_reachable(*yes);
@@ -172,7 +179,7 @@ impl Upstream {
     /// Whether it would help to wait for rows that the next start finds: Kafka is there, and still sent some of them
     /// (`sending`), or has some to answer.
     pub(super) fn goes_on(&self, sending: bool) -> bool {
-        self.reachable
+        self.client.is_connected()
             && (sending || self.producer.requests_in_flight() > 0)
             && self.rows_of(&|(keep, _)| keep.outlives()) > 0
     }
@@ -263,7 +270,9 @@ impl Core {
             return;
         }
         let settings = settings::client(&self.around.config, cluster, &self.around.edge);
-        upstream.client = Client::new(settings, self.random.u64(..));
+        let ended = std::mem::replace(&mut upstream.client, Client::new(settings, self.random.u64(..)));
+        let mut effects = Vec::new();
+        ended.end(&mut effects);
         for (_, conn) in upstream.links.drain() {
             self.connections.remove(conn);
             io.abort(conn);
@@ -271,6 +280,11 @@ impl Core {
         (upstream.retired, upstream.reachable) = (true, false);
         upstream.producer.on_reachable(false);
         upstream.producer.release_all_unused();
+        for effect in effects {
+            if let Effect::Event(ClientEvent::BrokerReachable(broker)) = effect {
+                self.tell_broker(cluster, Ok(&broker), io.now());
+            }
+        }
     }
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
@@ -303,11 +317,12 @@ impl Core {
             }
             Effect::Event(event) => {
                 count(&mut self.numbers, cluster, &event);
-                if let ClientEvent::LoginRefused(login) = &event {
-                    self.tell_login_refused(cluster, login, now);
-                }
-                if let ClientEvent::TlsFailed(failed) = &event {
-                    self.tell_kafka_tls_failed(cluster, failed, now);
+                match &event {
+                    ClientEvent::LoginRefused(login) => self.tell_login_refused(cluster, login, now),
+                    ClientEvent::TlsFailed(failed) => self.tell_kafka_tls_failed(cluster, failed, now),
+                    ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(broker), now),
+                    ClientEvent::BrokerReachable(broker) => self.tell_broker(cluster, Ok(broker), now),
+                    _ => {}
                 }
                 let upstream = &mut self.outlets.upstreams[cluster];
                 let was = upstream.reachable;
@@ -552,11 +567,14 @@ fn count(numbers: &mut Numbers, cluster: usize, event: &ClientEvent) {
             errors.for_each(|code| numbers.count_error(cluster, code));
         }
         ClientEvent::ProduceFailed { .. } => numbers.count_cluster(cluster, ClusterMetric::RequestsUnanswered, 1),
-        ClientEvent::Cluster(_)
+        ClientEvent::HungUp { .. }
+        | ClientEvent::Cluster(_)
         | ClientEvent::Metadata(_)
         | ClientEvent::ProducerId { .. }
         | ClientEvent::Asked { .. }
         | ClientEvent::LoginRefused(_)
+        | ClientEvent::BrokerUnreachable(_)
+        | ClientEvent::BrokerReachable(_)
         | ClientEvent::TlsFailed(_)
         | ClientEvent::Reachable(_) => {}
     }

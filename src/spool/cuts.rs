@@ -4,6 +4,7 @@ use super::checkpoint::{CUT, CUT_RUN, SPAN};
 use super::entry::{CutHead, Entry, Reason, Span};
 use super::lists::Runs;
 use super::log::Log;
+use super::segments::Need;
 use super::state::Lane;
 use super::terms::{CUTS_OPEN_MAX, NewCut, Refused};
 use crate::record::stored::{NO_BATCH, RowRun, RowSet};
@@ -106,7 +107,8 @@ impl Log {
     /// Whether what was dropped has yet to be durable, or segments in which nothing lives have yet to be deleted: there will be more room.
     #[must_use]
     pub fn is_freeing(&self) -> bool {
-        self.dropping > self.durable || self.emptied || !self.freeing.is_empty()
+        let goes = |segment: &u64| self.need(*segment) == Need::Nothing;
+        self.dropping > self.durable || !self.freeing.is_empty() || self.emptied && self.on_disk.keys().any(goes)
     }
 
     /// `drop-oldest`: of these rows, ends those that stand in the oldest segment that has any, and of the same lanes what has lower

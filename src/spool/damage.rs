@@ -1,5 +1,6 @@
 //! What a start finds damaged in the segments that it reads: each thing with its place, in words for a person.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What is damaged.
@@ -69,6 +70,23 @@ impl Damage {
     #[must_use]
     pub const fn is_of_segment(&self) -> bool {
         self.may_lose() && !matches!(self.what, What::Note)
+    }
+}
+
+/// What is found damaged after a start: by whoever reads rows back, or moves records.
+#[derive(Debug, Default)]
+pub(super) struct Unreadable {
+    /// Places found.
+    pub(super) places: u64,
+    /// Rows in them that nobody was told of, by segment.
+    pub(super) untold: BTreeMap<u64, u64>,
+}
+
+impl Unreadable {
+    /// One more place, with so many rows.
+    pub(super) fn add(&mut self, segment: u64, rows: u64) {
+        self.places += 1;
+        *self.untold.entry(segment).or_default() += rows;
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::checkpoint::{LANE, OPENED, SPAN, Writing};
+use super::damage::Unreadable;
 use super::disk::{Disk, ReadError};
 use super::entry::{Entry, Rows};
 use super::format::entry_len;
@@ -77,6 +78,8 @@ pub struct Log {
     /// Segments with something that cannot be read: those that are to be set aside, and those that were.
     pub(super) damaged: BTreeSet<u64>,
     pub(super) set_aside: BTreeSet<u64>,
+    /// What was found damaged since the start, by segment, and is not told yet.
+    pub(super) unread: Unreadable,
     /// Segments that a failed sync left early.
     pub(super) burned: BTreeSet<u64>,
     /// Whether what was found is whole, or a checkpoint was completed since. Before that nothing that was found is freed.
@@ -180,6 +183,7 @@ impl Log {
             looked: 0,
             emptied: true,
             damaged,
+            unread: Unreadable::default(),
             set_aside: BTreeSet::new(),
             burned: BTreeSet::new(),
             sure: !fate_open,
@@ -385,6 +389,25 @@ impl Log {
             self.damaged.extend(segment);
         }
         Ok(read)
+    }
+
+    /// Notes rows that could not be read, which their reader has just ended.
+    pub fn note_unreadable(&mut self, lane: u64, run: RowRun) {
+        if let Some(span) = self.state.lane(lane).and_then(|lane| lane.seek(run.first)) {
+            self.unread.add(span.segment, run.count);
+        }
+    }
+
+    /// How many damaged places were found since the start.
+    #[must_use]
+    pub const fn places_unreadable(&self) -> u64 {
+        self.unread.places
+    }
+
+    /// What was found damaged since this was last asked: how many rows, by segment. A segment without rows has records of
+    /// sessions that cannot be read, which are in memory still.
+    pub fn take_unreadable(&mut self) -> BTreeMap<u64, u64> {
+        std::mem::take(&mut self.unread.untold)
     }
 
     /// A kept session's bytes; `None`: damaged, or no such session.

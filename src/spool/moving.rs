@@ -158,7 +158,12 @@ impl Log {
                     self.moving.waits = true;
                     return false;
                 }
-                Ok(None) => self.moving.unread = true,
+                Ok(None) => {
+                    self.moving.unread = true;
+                    if !self.set_aside.contains(&victim) && self.damaged.insert(victim) {
+                        self.unread.add(victim, 0);
+                    }
+                }
                 Err(error) => {
                     self.moving.failed |= error == ReadError::Failed;
                     self.moving.unread = true;

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -314,6 +315,16 @@ class Debian(unittest.TestCase):
         self.assertIn("forebay", (host / "var/lib/dpkg/status").read_text())
         self.assertTrue((host / "usr/bin/forebay").is_file())
 
+    def test_finding_f14_lintian_finds_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            environment = {**os.environ, "FOREBAY_PACKAGE_DIR": folder}
+            output(ROOT / "scripts/package", "deb", "--binary", BINARY, env=environment)
+            said = subprocess.run(
+                ["lintian", "--allow-root", "--fail-on", "error,warning", next(Path(folder).glob("forebay_*.deb"))],
+                capture_output=True, text=True,
+            )
+            self.assertEqual((said.returncode, said.stdout), (0, ""), said.stderr)
+
     def test_its_scripts_are_shell(self):
         for name in ["postinst", "prerm", "postrm"]:
             output("sh", "-n", ROOT / "deploy/debian" / name)
@@ -324,11 +335,42 @@ class Chart(unittest.TestCase):
 
     OTHERS = {
         "tokensSecret": "forebay-tokens", "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-        "service": {"type": "ClusterIP", "annotations": {"a/b": "c"}}, "persistence": {"storageClass": "fast"}, "replicas": 3,
+        "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}}, "dashboard": {"enabled": True},
+        "service": {"type": "LoadBalancer", "annotations": {"a/b": "c"}, "loadBalancerSourceRanges": ["10.0.0.0/8"]},
+        "networkPolicy": {"clientsFrom": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "metricsFrom": []},
+        "persistence": {"storageClass": "fast"}, "replicas": 3, "shards": 4,
         "imagePullSecrets": [{"name": "registry"}], "seccompProfile": {"type": "Unconfined", "localhostProfile": None},
         "env": [{"name": "FOREBAY_VAR_SITE", "value": "north"}], "podAnnotations": {"a": "b"}, "nodeSelector": {"disk": "nvme"},
+        "envFrom": [{"secretRef": {"name": "more"}}], "extraVolumes": [{"name": "letters", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "letters", "mountPath": "/letters"}],
         "tolerations": [{"key": "iot", "operator": "Exists"}], "affinity": {"nodeAffinity": {}}, "podDisruptionBudget": {"enabled": False},
         "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    }  # fmt: skip
+
+    # Finding F11: TLS, passwords, an ACL, SASL and TLS to Kafka, and a second listener.
+    SECURE = {
+        "config": {
+            "listener": [
+                {
+                    "bind": "0.0.0.0:8883", "transport": "tls", "auth": "devices", "connections_max": 100000000,
+                    "tls": {"cert_file": "/etc/forebay-secrets/mqtt-tls/tls.crt", "key_file": "/etc/forebay-secrets/mqtt-tls/tls.key"},
+                },
+                {"bind": "0.0.0.0:8083", "transport": "ws", "auth": "devices"},
+            ],
+            "auth": {"devices": {"acl_file": "/etc/forebay/acl", "limits": {"messages_s": 100}}},
+            "kafka": {
+                "main": {
+                    "bootstrap": ["kafka-1.example:9093"],
+                    "tls": {"ca_file": "/etc/forebay-secrets/kafka-ca/ca.crt"},
+                    "sasl": {"mechanism": "SCRAM-SHA-512", "username": "forebay", "password_file": "/etc/forebay-secrets/own/kafka-password"},
+                }
+            },
+            "spool": {"bytes_max": "256MiB", "segment_bytes": "16MiB", "spool_share": 1},
+        },
+        "files": {"acl": "user meter\ntopic write plant/#\n"},
+        "secretFiles": {"passwords": "", "kafka-password": "secret"},
+        "secrets": ["mqtt-tls", "kafka-ca"],
+        "service": {"ports": [{"name": "mqtts", "port": 8883}, {"name": "websocket", "port": 80, "targetPort": 8083}]},
     }  # fmt: skip
 
     def values(self, folder, values):
@@ -337,35 +379,177 @@ class Chart(unittest.TestCase):
         file.write_text(json.dumps(values))
         return ["--values", file]
 
+    def render(self, values):
+        """The objects by kind; the pod's own ConfigMap, Secret and Service come first."""
+        with tempfile.TemporaryDirectory() as folder:
+            text = output(HELM, "template", "edge", CHART, "--kube-version", VERSIONS[-1], *self.values(folder, values))
+        objects = {}
+        for each in sorted(yaml.safe_load_all(text), key=lambda each: len(each["metadata"]["name"])):
+            objects.setdefault(each["kind"], []).append(each)
+        return objects
+
+    def pod(self, objects):
+        return objects["StatefulSet"][0]["spec"]["template"]["spec"]
+
+    def files(self, objects, others):
+        """All files of the pod, by path: `others` are those of Secrets that the chart does not make."""
+        held = {
+            "configMap": {each["metadata"]["name"]: each["data"] for each in objects["ConfigMap"]},
+            "secret": {each["metadata"]["name"]: each["stringData"] for each in objects.get("Secret", [])} | others,
+        }
+        pod = self.pod(objects)
+        volumes = {}
+        for volume in pod["volumes"]:
+            for kind, field in (("configMap", "name"), ("secret", "secretName")):
+                if kind in volume:
+                    volumes[volume["name"]] = held[kind][volume[kind][field]]
+        mounts = [mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] in volumes]
+        return {f"{mount['mountPath']}/{name}": text for mount in mounts for name, text in volumes[mount["name"]].items()}
+
+    def environment(self, objects):
+        """Of the pod, without this machine's own variables for the service."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
+        return own | {each["name"]: each["value"] for each in self.pod(objects)["containers"][0]["env"]}
+
+    def lay_out(self, folder, objects, others):
+        """The pod's files below a folder, and its variables with the paths there."""
+        for path, text in self.files(objects, others).items():
+            file = Path(folder + path)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(re.sub(r"(/etc/forebay|/var/lib/forebay)", folder + r"\1", text))
+            file.chmod(0o600)
+        environment = self.environment(objects)
+        return {name: value if not value.startswith(("/etc/", "/var/")) else folder + value for name, value in environment.items()}
+
     def test_helm_finds_nothing_wrong(self):
         with tempfile.TemporaryDirectory() as folder:
-            for values in ({}, self.OTHERS):
+            for values in ({}, self.OTHERS, self.SECURE):
                 said = subprocess.run([HELM, "lint", "--strict", CHART, *self.values(folder, values)], capture_output=True, text=True)
                 self.assertEqual(said.returncode, 0, said.stdout + said.stderr)
 
-    def test_every_object_is_one_that_kubernetes_takes(self):
-        with tempfile.TemporaryDirectory() as folder:
-            for values, kinds in (
-                ({}, ["ConfigMap", "PodDisruptionBudget", "Service", "Service", "StatefulSet"]),
-                (self.OTHERS, ["ConfigMap", "Service", "Service", "ServiceMonitor", "StatefulSet"]),
-            ):
-                objects = list(yaml.safe_load_all(output(HELM, "template", "edge", CHART, "--kube-version", VERSIONS[-1], *self.values(folder, values))))
-                self.assertEqual(sorted(each["kind"] for each in objects), kinds)
-                for each in objects:
-                    # The Prometheus operator's own kind is not in Kubernetes.
-                    if each["kind"] != "ServiceMonitor":
-                        for version in VERSIONS:
-                            kubernetes_validate.validate(each, version, strict=True)
-            pods = next(each for each in objects if each["kind"] == "StatefulSet")
-            pods["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
-            with self.assertRaises(kubernetes_validate.ValidationError):
-                kubernetes_validate.validate(pods, VERSIONS[0], strict=True)
+    def test_finding_f11_wrong_values_are_refused(self):
+        for values, said in (
+            ({"servcie": {}}, "servcie"),
+            ({"service": {"port": 1883}}, "port"),
+            ({"service": {"ports": [{"name": "mqtt", "port": 8884}]}}, "no listener of config has port 8884"),
+            ({"service": {"type": "Loadbalancer"}}, "type"),
+            ({"replicas": "3"}, "replicas"),
+            ({"shards": 0}, "shards"),
+            ({"config": {"listeners": []}}, "listeners"),
+            ({"config": {"sink": [{"name": "a"}]}}, "filters"),
+            ({"files": {"forebay.toml": ""}}, "files"),
+            ({"secrets": ["own"]}, "secrets"),
+        ):
+            with tempfile.TemporaryDirectory() as folder:
+                command = [HELM, "template", "edge", CHART, "--kube-version", VERSIONS[-1], *self.values(folder, values)]
+                refused = subprocess.run(command, capture_output=True, text=True)
+            self.assertNotEqual(refused.returncode, 0, values)
+            self.assertIn(said, refused.stderr)
 
-    def test_its_configuration_is_valid(self):
-        text = re.search(r"^config: \|\n((?:  .*\n|\n)+)", (CHART / "values.yaml").read_text(), re.M)[1]
-        config = re.sub(r"^  ", "", text, flags=re.M)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("FOREBAY_")}
-        subprocess.run([BINARY, "check", "--offline", "-"], input=config, text=True, check=True, stdout=subprocess.DEVNULL, env=environment)
+    def test_every_object_is_one_that_kubernetes_takes(self):
+        always = ["ConfigMap", "NetworkPolicy", "Secret", "Service", "Service", "StatefulSet"]
+        for values, more in (
+            ({}, ["PodDisruptionBudget"]),
+            (self.SECURE, ["PodDisruptionBudget"]),
+            (self.OTHERS, ["ConfigMap", "PrometheusRule", "ServiceMonitor"]),
+        ):
+            objects = self.render(values)
+            self.assertEqual(sorted(kind for kind, all in objects.items() for _ in all), sorted(always + more))
+            for kind, all in objects.items():
+                # The Prometheus operator's own kinds are not in Kubernetes.
+                for each in all if kind not in ("ServiceMonitor", "PrometheusRule") else []:
+                    for version in VERSIONS:
+                        kubernetes_validate.validate(each, version, strict=True)
+        pods = objects["StatefulSet"][0]
+        pods["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
+        with self.assertRaises(kubernetes_validate.ValidationError):
+            kubernetes_validate.validate(pods, VERSIONS[0], strict=True)
+
+    def test_finding_f11_its_configuration_is_one_that_the_service_takes(self):
+        """With the variables of the pod. The defaults ask devices for passwords, and are reached in the cluster alone."""
+        text = '[[listener]]\nbind = "0.0.0.0:1883"\nopen = true\n[[sink]]\nname = "a"\nfilters = "#"\ntopic = "t"\n'
+        shown = yaml.safe_load(re.search(r"```yaml\n(.*?)```", (ROOT / "docs/DEPLOY.md").read_text(), re.S)[1])
+        # The hash that the page leaves out.
+        shown["secretFiles"]["passwords"] = ""
+        for values in ({}, self.OTHERS, self.SECURE, shown, {"config": text}):
+            objects = self.render(values)
+            config = objects["ConfigMap"][0]["data"]["forebay.toml"]
+            with tempfile.TemporaryDirectory() as folder:
+                environment = self.lay_out(folder, objects, {"mqtt-tls": {}, "kafka-ca": {}, "forebay-tokens": {}})
+                checked = subprocess.run([BINARY, "check", "--offline"], capture_output=True, text=True, env=environment)
+            self.assertEqual(checked.returncode, 0, config + checked.stdout + checked.stderr)
+            # Only the text above is open to all.
+            self.assertEqual("warning" in checked.stdout, config == text, checked.stdout)
+        self.assertEqual(config, text)
+        objects = self.render({})
+        self.assertNotIn("open", objects["ConfigMap"][0]["data"]["forebay.toml"])
+        self.assertEqual(objects["Service"][0]["spec"]["type"], "ClusterIP")
+        self.assertEqual(self.environment(objects)["FOREBAY_SERVICE_SHARDS"], "1")
+        self.assertEqual(self.environment(self.render(self.OTHERS))["FOREBAY_SERVICE_SHARDS"], "4")
+
+    def test_finding_f11_tls_passwords_acl_sasl_and_a_second_listener_from_values_alone(self):
+        """The pod's files are laid out here, and the service runs with them: a device logs in over TLS and publishes what it may."""
+        with tempfile.TemporaryDirectory() as folder:
+            tls = Path(folder) / "tls"
+            tls.mkdir()
+            output("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                   "subjectAltName=DNS:localhost", "-keyout", tls / "tls.key", "-out", tls / "tls.crt")  # fmt: skip
+            output(BINARY, "passwd", tls / "passwords", "meter", input="pass\n")
+            values = json.loads(json.dumps(self.SECURE))
+            values["secretFiles"]["passwords"] = (tls / "passwords").read_text()
+            objects = self.render(values)
+            crt = (tls / "tls.crt").read_text()
+            others = {"mqtt-tls": {"tls.crt": crt, "tls.key": (tls / "tls.key").read_text()}, "kafka-ca": {"ca.crt": crt}}
+            environment = self.lay_out(folder, objects, others)
+            pod = self.pod(objects)["containers"][0]
+            self.assertEqual({(each["name"], each["containerPort"]) for each in pod["ports"]}, {("mqtts", 8883), ("websocket", 8083), ("control", 8080)})
+            service = [(each["name"], each["port"], each["targetPort"]) for each in objects["Service"][0]["spec"]["ports"]]
+            self.assertEqual(service, [("mqtts", 8883, "mqtts"), ("websocket", 80, "websocket")])
+            # Ports that are free, and no log of Kafka's that is not there.
+            environment |= {"FOREBAY_LISTENER_0_BIND": "127.0.0.1:0", "FOREBAY_LISTENER_1_BIND": "127.0.0.1:0",
+                            "FOREBAY_CONTROL_BIND": "127.0.0.1:0", "FOREBAY_LOG_FORMAT": "text"}  # fmt: skip
+            log = Path(folder) / "log"
+            with log.open("wb") as out:
+                service = subprocess.Popen([BINARY, *pod["args"]], stdout=out, stderr=subprocess.STDOUT, env=environment)
+            try:
+                deadline = time.monotonic() + 60
+                while not re.search(r"control listening on", log.read_text()):
+                    self.assertTrue(service.poll() is None and time.monotonic() < deadline, log.read_text())
+                    time.sleep(0.05)
+                ports = [int(port) for port in re.findall(r"mqtt listening on.*?127\.0\.0\.1:(\d+)", log.read_text())]
+                self.assertEqual(len(ports), 2, log.read_text())
+                context = ssl.create_default_context(cafile=tls / "tls.crt")
+                for password, answer in ((b"wrong", 4), (b"pass", 0)):
+                    plain = socket.create_connection(("127.0.0.1", ports[0]), timeout=30)
+                    with context.wrap_socket(plain, server_hostname="localhost") as device:
+                        body = b"\x00\x04MQTT\x04\xc2\x00\x00\x00\x01d\x00\x05meter" + struct.pack(">H", len(password)) + password
+                        device.sendall(bytes([0x10, len(body)]) + body)
+                        self.assertEqual(device.recv(4), bytes([0x20, 2, 0, answer]), log.read_text())
+                        if answer == 0:
+                            # The disk answers for Kafka, which is not there; what the list does not grant ends the connection.
+                            device.sendall(b"\x32\x0c\x00\x07plant/1\x00\x01x")
+                            self.assertEqual(device.recv(4), b"\x40\x02\x00\x01")
+                            device.sendall(b"\x32\x0a\x00\x05other\x00\x02x")
+                            self.assertEqual(device.recv(4), b"")
+            finally:
+                service.terminate()
+                self.assertEqual(service.wait(60), 0, log.read_text())
+
+    def test_finding_f11_what_watches_it_finds_it(self):
+        """The alerts ask for job="forebay", which is what the ServiceMonitor makes of a label; rules and dashboard are those of deploy/."""
+        objects = self.render(self.OTHERS)
+        monitor = objects["ServiceMonitor"][0]["spec"]
+        watched = [each for each in objects["Service"] if monitor["selector"]["matchLabels"].items() <= each["metadata"]["labels"].items()]
+        self.assertEqual([each["metadata"]["name"] for each in watched], ["edge-forebay-headless"])
+        rules = (ROOT / "deploy/prometheus/alerts.yml").read_text()
+        jobs = set(re.findall(r'job="([^"]+)"', rules))
+        self.assertEqual({watched[0]["metadata"]["labels"][monitor["jobLabel"]]}, jobs)
+        self.assertIn(monitor["endpoints"][0]["port"], [each["name"] for each in watched[0]["spec"]["ports"]])
+        self.assertEqual(objects["PrometheusRule"][0]["spec"], yaml.safe_load(rules))
+        board = json.loads(objects["ConfigMap"][1]["data"]["forebay.json"])
+        self.assertEqual(board, json.loads((ROOT / "deploy/grafana/forebay.json").read_text()))
+        ingress = objects["NetworkPolicy"][0]["spec"]["ingress"]
+        self.assertEqual(ingress, [{"ports": [{"port": "mqtt"}], "from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,22 @@ use std::process::Command;
 use super::support::service::{self, Service};
 use super::{for_operators, prose, quoted, read};
 
-/// Names of others: the kernel's, values of EMQX's settings, and those of OAuth 2.0.
+/// Names of others: the kernel's, values of EMQX's settings, those of OAuth 2.0, settings of Telegraf and Redpanda Connect.
 const FOREIGN: &[&str] = &[
+    "json_time_key",
+    "json_time_format",
+    "unix_ms",
+    "unix_us",
+    "unix_ns",
+    "routing_tag",
+    "routing_key",
+    "required_acks",
+    "compression_codec",
+    "max_message_bytes",
+    "metric_buffer_limit",
+    "seed_brokers",
+    "timestamp_ms",
+    "messages_default",
     "io_uring",
     "io_uring_disabled",
     "mosquitto_pub",

@@ -268,7 +268,9 @@ fn a_cluster_can_be_tried() {
     assert_eq!((tried.0, &tried.1["works"]), (200, &json!(false)));
     assert_eq!(failed, ["connect", "api_versions", "resolve"], "{tried:?}");
     assert_eq!(names(&service, "clusters"), ["embedded"], "nothing has changed");
-    assert_eq!(change(&service, "POST", "clusters/new/test", &json!({})).0, 404);
+    let (status, said) = change(&service, "POST", "clusters/new/test", &json!({}));
+    assert_eq!(status, 404);
+    assert!(said["detail"].to_string().contains("there is no Kafka cluster"), "{said}");
 }
 
 #[test]
@@ -304,6 +306,27 @@ fn a_sink_can_be_tried_on_a_message() {
     let missing = json!({ "topic": "site/b", "payload": "{}" });
     let tried = change(&service, "POST", "sinks/t/test", &json!({ "message": missing }));
     assert!(tried.1["refused"].as_str().is_some_and(|why| why.starts_with("value asks for")), "{tried:?}");
+    // Finding K15: what another sink takes does not go to one with `fallback`.
+    let rest = json!({ "filters": "#", "topic": "r", "fallback": true, "timestamp": "${payload.ts}", "empty_payload": "null" });
+    let at = |topic: &str, payload: &str| json!({ "message": { "topic": topic, "payload": payload }, "sink": rest });
+    for (topic, payload, matches, timestamp, refused) in [
+        ("site/b/x", "{\"ts\": 5}", false, json!(5), Value::Null),
+        ("yard", "{\"ts\": 5}", true, json!(5), Value::Null),
+        (
+            "yard",
+            "{\"ts\": []}",
+            true,
+            Value::Null,
+            json!("timestamp is no number, before 1970, or more than an hour ahead"),
+        ),
+    ] {
+        let (status, tried) = change(&service, "POST", "sinks/new/test", &at(topic, payload));
+        assert_eq!((status, &tried["matches"]), (200, &json!(matches)), "{tried:?}");
+        assert_eq!((&tried["timestamp"], &tried["refused"]), (&timestamp, &refused));
+    }
+    let (_, gone) = change(&service, "POST", "sinks/new/test", &at("yard", ""));
+    assert_eq!((&gone["value"], &gone["refused"]), (&Value::Null, &Value::Null), "{gone:?}");
+    assert!(gone["timestamp"].as_i64().is_some_and(|ms| ms > 1_600_000_000_000), "{gone:?}");
     let wrong = json!({ "message": missing, "sink": { "value": "${nothing}" } });
     assert_eq!(change(&service, "POST", "sinks/t/test", &wrong).0, 422);
     assert_eq!(change(&service, "POST", "sinks/u/test", &json!({ "message": missing })).0, 404);

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::device::Device;
 use crate::process::until;
+use crate::support::certificates::{certificates, listener};
 use crate::support::service::{Service, config, http};
 use crate::support::{root, run, temp_dir, tool};
 
@@ -104,7 +105,10 @@ fn the_alert_rules_fire_where_they_should() {
         );
     }
     // Each metric that a rule names is one that the service has.
-    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let dir = temp_dir();
+    certificates(dir.path());
+    let text = listener("tls", dir.path(), "") + "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n";
+    let service = Service::start(&config(&text));
     let page = service.get("/metrics").expect("metrics").1;
     let words = rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
     let metrics: Vec<&str> =

@@ -228,6 +228,35 @@ fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
     assert_eq!(read(service.embedded(), "strict-7").len(), 1);
 }
 
+/// Finding K15: through the built program, with the reason code of a time that is none.
+#[test]
+fn finding_k15_sinks_choose_by_exclusion_and_records_have_times_and_nulls_of_the_message() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"things\"\nfilters = \"v1/#\"\nexclude = \"v1/+/log\"\ntopic = \"things\"\nkey = \"${payload.'@iot.id'}\"\n\
+         timestamp = \"${payload.'phenomenon.time'}\"\ntimestamp_unit = \"us\"\n\
+         [[sink]]\nname = \"rest\"\nfilters = \"#\"\nfallback = true\ntopic = \"rest\"\nempty_payload = \"null\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let plain = publish(QoS::AtLeastOnce, 1, "v1/a", br#"{"@iot.id":7,"phenomenon.time":1700000000123456}"#);
+    device.say(&Packet::Publish(plain.clone()));
+    assert_eq!(device.hear(), puback(1));
+    let late = Publish { packet_id: 2, payload: br#"{"@iot.id":8,"phenomenon.time":"noon"}"#, ..plain.clone() };
+    device.say(&Packet::Publish(late));
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 2, 0x99));
+    for (packet_id, topic, payload) in [(3, "v1/a/log", &b"l"[..]), (4, "other", b""), (5, "other", b"o")] {
+        device.say(&Packet::Publish(Publish { packet_id, topic, payload, ..plain.clone() }));
+        assert_eq!(device.hear(), puback(packet_id));
+    }
+    let [thing] = &read(service.embedded(), "things")[..] else { panic!("one record") };
+    assert_eq!((thing.key.as_str(), thing.timestamp), ("7", 1_700_000_000_123));
+    let mut rest: Vec<_> = read(service.embedded(), "rest").into_iter().map(|r| (r.key, r.is_null, r.value)).collect();
+    rest.sort();
+    let want = [("other", false, &b"o"[..]), ("other", true, b""), ("v1/a/log", false, b"l")];
+    assert_eq!(rest, want.map(|(key, is_null, value)| (key.to_owned(), is_null, value.to_vec())));
+    let refused = "forebay_sink_publishes_refused_total{reason=\"timestamp_invalid\"}";
+    until("the refusal to be counted", || service.metric(refused) == Some(1.0));
+}
+
 #[test]
 fn a_message_as_a_json_object() {
     let service = Service::start(&config(

@@ -340,6 +340,56 @@ fn a_request_carried_out_late_changes_nothing() {
 
 /// Metadata that leads nowhere: refused, not to be found, or no way there. The devices wait; with true metadata all
 /// goes on.
+/// Finding K5: `advertised.listeners` that is wrong from here. The event, the sink and a metric name the broker and the address.
+#[test]
+fn finding_k5_a_wrong_advertised_address_is_named() {
+    let bench = Bench::start("", |_| {});
+    let mut device = bench.device();
+    bench.script.add(Step::new(ApiKey::Metadata, Fault::Broker("127.0.0.1".to_owned(), 1)).always());
+    bench.script.add(Step::new(ApiKey::Produce, Fault::Close).always());
+    device.publish(QoS::AtLeastOnce, 1, "t", b"one");
+    let events = |kind: &str| {
+        let path = format!("/api/v1/events?kind={kind}");
+        bench.service.get(&path).expect("events").1
+    };
+    until("the event", || events("kafka_broker_unreachable").contains("127.0.0.1:1"));
+    let told = events("kafka_broker_unreachable");
+    for part in ["\"kafka\":\"main\"", "\"node\":", "Connection refused", "advertised.listeners"] {
+        assert!(told.replace("\": ", "\":").contains(part), "{part}: {told}");
+    }
+    let gauge = "kafka_broker_unreachable{kafka=\"main\",broker=\"127.0.0.1:1\"}";
+    assert!(bench.service.get("/metrics").expect("metrics").1.contains(gauge));
+    let sinks = || bench.service.get("/api/v1/sinks").expect("sinks").1;
+    until("the sink to say so", || sinks().contains("broker 127.0.0.1:1 cannot be used: "));
+    bench.script.clear();
+    assert_eq!(device.hear(), puback(1));
+    until("the end of it", || events("kafka_broker_reachable").contains("127.0.0.1:1"));
+    assert!(!bench.service.get("/metrics").expect("metrics").1.contains("kafka_broker_unreachable{"));
+}
+
+/// Finding K3: a broker that ends each connection on which a request is larger than its `socket.request.max.bytes`.
+#[test]
+fn finding_k3_a_request_that_no_broker_takes_is_made_smaller() {
+    let bench = Bench::start("linger = \"300ms\"\nbatch_bytes = \"1MiB\"\nmax_inflight = 5\n", |log| {
+        log.request_bytes_max = 200_000
+    });
+    let mut device = bench.device();
+    for id in 1..=400 {
+        device.publish(QoS::AtLeastOnce, id, "t", format!("{id:0>2000}").as_bytes());
+    }
+    let mut answers = device.hear_all(400);
+    answers.sort_by_key(|heard| format!("{heard:?}"));
+    let mut expected: Vec<_> = (1..=400).map(puback).collect();
+    expected.sort_by_key(|heard| format!("{heard:?}"));
+    assert_eq!(answers, expected);
+    let records = read(bench.log.local_addr(), "all");
+    let numbers: Vec<u16> = records.iter().map(|record| record.text().parse().expect("a number")).collect();
+    assert_eq!(numbers, (1..=400).collect::<Vec<_>>());
+    let told = bench.service.get("/api/v1/events?kind=kafka_request_too_large").expect("events").1;
+    assert!(told.contains("socket.request.max.bytes") && told.contains("\"bytes\""), "{told}");
+    assert_eq!(metric(&bench.service, "sink_possible_duplicates_total"), 0);
+}
+
 #[test]
 fn brokers_that_cannot_be_reached_are_tried_until_metadata_is_right() {
     let mut bench = Bench::start("", |_| {});

@@ -42,6 +42,7 @@ mod limits;
 mod listeners;
 #[path = "../malformed/mod.rs"]
 mod malformed;
+mod migrating;
 mod modes;
 mod oldest;
 mod operators;

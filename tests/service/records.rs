@@ -11,6 +11,10 @@ pub(crate) struct Record {
     pub(crate) partition: i32,
     pub(crate) key: String,
     pub(crate) value: Vec<u8>,
+    /// Whether the value is null; then it is empty above.
+    pub(crate) is_null: bool,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub(crate) timestamp: i64,
     /// In order, duplicates kept.
     pub(crate) headers: Vec<(String, String)>,
 }
@@ -80,8 +84,9 @@ fn records_of(partition: i32, batch: &[u8]) -> Vec<Record> {
     assert_eq!(crc32c::crc32c(&batch[21..]).to_be_bytes(), batch[17..21], "the batch's CRC");
     assert_eq!(batch[22] & 7, 0, "not compressed");
     let count = u32::from_be_bytes(batch[57..61].try_into().expect("four bytes"));
+    let base = i64::from_be_bytes(batch[27..35].try_into().expect("eight bytes"));
     let mut rest = Cursor(&batch[61..]);
-    let records = (0..count).map(|_| rest.record(partition)).collect();
+    let records = (0..count).map(|_| rest.record(partition, base)).collect();
     assert!(rest.0.is_empty(), "bytes behind the last record");
     records
 }
@@ -89,13 +94,17 @@ fn records_of(partition: i32, batch: &[u8]) -> Vec<Record> {
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn record(&mut self, partition: i32) -> Record {
+    /// `base`: what timestamps count from.
+    fn record(&mut self, partition: i32, base: i64) -> Record {
         let mut body = Cursor(self.bytes());
         body.take(1);
-        let (_timestamp, _offset) = (body.varint(), body.varint());
-        let (key, value) = (text(body.bytes()), body.bytes().to_vec());
+        let (timestamp, _offset) = (base + body.varint(), body.varint());
+        let key = text(body.bytes());
+        // A length of -1.
+        let is_null = body.0[0] == 1;
+        let value = body.bytes().to_vec();
         let headers = (0..body.varint()).map(|_| (text(body.bytes()), text(body.bytes()))).collect();
-        Record { partition, key, value, headers }
+        Record { partition, key, value, is_null, timestamp, headers }
     }
 
     /// Bytes behind their length; none where it says null.

@@ -125,7 +125,7 @@ fn every_mechanism_and_sessions_that_end_every_five_seconds() {
 }
 
 /// X65: a password that is wrong, and one that is changed on the broker while the service runs: messages wait, the
-/// reason is said, and a reload is all that it takes.
+/// reason is said, also where somebody looks at the sink (finding K10), and a reload is all that it takes.
 #[test]
 fn a_wrong_password_is_said_and_messages_wait_for_the_right_one() {
     let (kafka, sasl) = kafka(&["--config", "connections.max.reauth.ms=3000"]);
@@ -145,6 +145,9 @@ fn a_wrong_password_is_said_and_messages_wait_for_the_right_one() {
     assert_eq!(ledger(&service), [1, 0, 0, 1]);
     assert!(metric(&service, "kafka_logins_total{result=\"refused\"}") > 0);
     assert_eq!(metric(&service, "kafka_reachable"), 0);
+    assert_eq!(metric(&service, "kafka_broker_unreachable{kafka=\"main\""), 1);
+    let sinks = service.get("/api/v1/sinks").expect("sinks").1;
+    assert!(sinks.contains("login by SCRAM-SHA-512 was refused"), "{sinks}");
     let file = service.dir().join("forebay.toml").display().to_string();
     let check = program().args(["check", &file]).output().expect("it runs");
     let mut output = String::from_utf8_lossy(&check.stdout).into_owned() + &String::from_utf8_lossy(&check.stderr);
@@ -164,6 +167,8 @@ fn a_wrong_password_is_said_and_messages_wait_for_the_right_one() {
     };
     reload(&service, PASSWORD);
     assert_eq!(device.hear(), puback(1));
+    until("the end of it", || said(&service, &["kafka_broker_reachable"]) == 1);
+    assert!(!service.get("/metrics").expect("metrics").1.contains("kafka_broker_unreachable{"));
     output += &run(program().args(["check", &file]));
 
     // On the broker first, as an operator has to: what is logged in stays so until its session ends.

@@ -31,6 +31,8 @@ pub(crate) struct Broker {
     pub(crate) refuses: std::collections::HashMap<String, i16>,
     /// Headers of the records kept, in their order.
     pub(crate) headers: Vec<Vec<(String, String)>>,
+    /// Their timestamps, and whether their values are null.
+    pub(crate) times: Vec<(i64, bool)>,
     pub(crate) offsets: std::collections::HashMap<(String, i32), i64>,
     /// Batches in the order of arrival, those that were there already too: where to, producer id, epoch, sequence.
     pub(crate) batches: Vec<(String, i32, i64, i16, i32)>,
@@ -116,6 +118,7 @@ impl Broker {
                         let text = |b: Option<Bytes>| String::from_utf8_lossy(&bytes(b)).into_owned();
                         let headers = r.headers.into_iter().map(|(name, value)| (name.to_string(), text(value)));
                         self.headers.push(headers.collect());
+                        self.times.push((r.timestamp, r.value.is_none()));
                         (name.clone(), data.index, bytes(r.key), bytes(r.value))
                     }));
                 }

@@ -82,7 +82,13 @@ fn a_cluster_that_goes_and_comes_is_told_of_and_its_errors_are_counted_by_code()
     world.advance(Duration::from_secs(5));
     world.kafka_up = true;
     world.advance(Duration::from_secs(5));
-    assert_eq!(kinds(&world), [Kind::KafkaReachable, Kind::KafkaUnreachable, Kind::KafkaReachable]);
+    let gone = [Kind::BrokerUnreachable, Kind::KafkaUnreachable];
+    let back = [Kind::KafkaReachable, Kind::BrokerReachable];
+    assert_eq!(kinds(&world), [&[Kind::KafkaReachable][..], &gone, &back].concat());
+    // Finding F14: for how long it was away.
+    let told = told(&world);
+    assert_eq!(told[0].number(Field::OutageMs), None);
+    assert!(told[3].number(Field::OutageMs).is_some_and(|ms| (4_000..7_000).contains(&ms)), "{:?}", told[3]);
     let values = world.values();
     let of = |metric| values[LAYOUT.cluster(0, metric)];
     assert!(of(ClusterMetric::LinkFailures) > 0 && of(ClusterMetric::SentBytes) > 0);

@@ -466,3 +466,28 @@ fn what_a_start_has_acted_on_survives_a_power_cut_right_behind_it() {
     world.advance(Duration::from_secs(10));
     assert_eq!(arrived(&world), [1, 2], "so it has to stay");
 }
+
+/// Finding K14: damage that only their reader finds, long after the start, is counted and told as what a start finds.
+#[test]
+fn finding_k14_rows_that_cannot_be_read_back_are_counted_and_told_as_damage() {
+    let mut world = World::new(&spooled("", "").replace("bytes_max = \"16MiB\"", "bytes_max = \"64MiB\""));
+    world.kafka_down();
+    let device = world.device("d", 0);
+    for id in ids(1_000) {
+        send(&mut world, device, id, &payload(id, 8_000));
+    }
+    assert_eq!(acked(&mut world, device).len(), 1_000);
+    world.advance(Duration::from_secs(2));
+    let segments: Vec<u64> = world.table.disk.existing().into_iter().map(|(segment, _)| segment).collect();
+    for segment in &segments[1..3] {
+        world.table.disk.bytes(*segment)[500_000] ^= 1;
+    }
+    assert_eq!((world.number(ShardMetric::SpoolRot), world.told(Kind::SpoolDamaged)), (0, 0));
+    world.kafka_up = true;
+    world.advance(Duration::from_secs(60));
+    let lost = world.sink_number(0, SinkMetric::DroppedRotten);
+    assert!(lost > 0 && arrived(&world).len() as u64 + lost == 1_000, "{lost} lost, {} arrived", arrived(&world).len());
+    assert_eq!(world.number(ShardMetric::SpoolRot), 2, "each place once");
+    assert_eq!(world.told(Kind::SpoolDamaged), 2, "each segment once");
+    assert_eq!(world.number(ShardMetric::SpoolDamaged), 2);
+}

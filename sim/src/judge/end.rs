@@ -44,8 +44,9 @@ impl World {
         for (number, message) in (0u32..).zip(&self.messages) {
             let Some((_, life)) = message.answered else { continue };
             // What counts is what the sink promised when it was answered.
-            let plan = &self.lives[life as usize - 1].sinks[sink];
-            if !plan.takes(&message.topic) {
+            let settings = &self.lives[life as usize - 1];
+            let plan = &settings.sinks[sink];
+            if !settings.takes(sink, &message.topic) {
                 continue;
             }
             let copies = self.copies_of(number, sink);
@@ -117,7 +118,7 @@ impl World {
         let in_memory = self.was_in_memory(sink);
         let (mut twice, mut which) = (0, Vec::new());
         for (number, message) in (0u32..).zip(&self.messages) {
-            if !plan.takes(&message.topic) {
+            if !self.settings.takes(sink, &message.topic) {
                 continue;
             }
             let mut by_topic: HashMap<u128, u64> = HashMap::new();
@@ -264,7 +265,8 @@ impl World {
     /// may have been lost with its connection. A 3.1.1 client is told of no refusal: the message goes to the dead letters.
     pub(super) fn was_refused(&self, number: u32) -> bool {
         let topic = &self.messages[number as usize].topic;
-        let mut takers = (0u8..).zip(&self.settings.sinks).filter(|(_, plan)| plan.takes(topic));
+        let takes = |sink: u8| self.settings.takes(usize::from(sink), topic);
+        let mut takers = (0u8..).zip(&self.settings.sinks).filter(|(sink, _)| takes(*sink));
         let of_sink = |(sink, plan): (u8, &SinkPlan)| {
             self.refused.contains(&(plan.cluster, plan.kafka_topic(topic))) || self.is_dead_lettered(number, sink)
         };

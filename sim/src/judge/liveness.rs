@@ -100,7 +100,8 @@ impl World {
             let mut from = since.max(device.greeted_at).max(self.messages[first as usize].sent_at);
             let healthy = open.iter().all(|number| {
                 let message = &self.messages[*number as usize];
-                self.settings.sinks.iter().filter(|plan| plan.takes(&message.topic)).all(|plan| {
+                let takers = self.settings.sinks.iter().enumerate();
+                takers.filter(|(sink, _)| self.settings.takes(*sink, &message.topic)).all(|(_, plan)| {
                     let healthy = self.healthy_since(plan, index, &message.topic);
                     from = from.max(healthy.unwrap_or(u64::MAX));
                     // The disk answers for rows that wait there, as long as there is room.

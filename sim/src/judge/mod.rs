@@ -227,7 +227,7 @@ impl World {
         let topic = self.messages[message as usize].topic.clone();
         for sink in 0..self.settings.sinks.len() {
             let plan = &self.settings.sinks[sink];
-            if !plan.takes(&topic) {
+            if !self.settings.takes(sink, &topic) {
                 continue;
             }
             let (level, expires) = (plan.level, plan.expire_ms.is_some());

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::super::admin::{Admin, Stage};
 use super::{ByMainThread, Event};
-use crate::config::{self, Cluster, Config, Edit, To};
+use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
     BrokerTrial, ClusterTrial, Content, Header, MessageTrial, ReloadRefused, SampleMessage, TrialAnswer, Trials,
 };
@@ -39,7 +39,7 @@ impl Trials for ByMainThread {
             Err(why) => answer(Err(why)),
             Ok(config) => {
                 let cluster = config.clusters.into_iter().find(|cluster| cluster.name == wanted);
-                let Some(cluster) = cluster else { return answer(Err(unknown("kafka", &wanted))) };
+                let Some(cluster) = cluster else { return answer(Err(unknown(Part::Cluster, &wanted))) };
                 // It takes as long as the network does.
                 let tried = move || answer(Ok(try_cluster(&cluster)));
                 let _ = std::thread::Builder::new().name("trial".into()).spawn(tried);
@@ -57,8 +57,8 @@ impl Trials for ByMainThread {
         let wanted = sink.clone();
         self.would_be(config::Part::Sink, sink, keys, move |config| {
             answer(config.and_then(|config| {
-                let sink = config.sinks.iter().find(|sink| sink.name == wanted);
-                let sink = sink.ok_or_else(|| unknown("sink", &wanted))?;
+                let place = config.sinks.iter().position(|sink| sink.name == wanted);
+                let place = place.ok_or_else(|| unknown(Part::Sink, &wanted))?;
                 let payload = message.payload().map_err(|why| ReloadRefused::Mistakes(vec![why]))?;
                 let mut properties = PropertyBuf::default();
                 properties.extend(message.content_type.as_deref().map(Property::ContentType));
@@ -76,24 +76,25 @@ impl Trials for ByMainThread {
                     timestamp_ms: now_ms(),
                     properties: properties.as_properties(),
                 };
-                Ok(shown(try_message(sink, &context)))
+                Ok(shown(try_message(&config, place, &context)))
             }));
         })
     }
 }
 
-fn unknown(part: &str, name: &str) -> ReloadRefused {
-    ReloadRefused::Unknown(format!("there is no {part} {name:?} in the configuration"))
+fn unknown(part: Part, name: &str) -> ReloadRefused {
+    ReloadRefused::Unknown(format!("there is no {} {name:?} in the configuration", part.word()))
 }
 
 fn shown(trial: Trial) -> MessageTrial {
-    let Trial { matches, refused, topic, key, value, headers } = trial;
+    let Trial { matches, refused, topic, key, value, timestamp, headers } = trial;
     let header = |(name, value): (Vec<u8>, Vec<u8>)| Header {
         name: String::from_utf8_lossy(&name).into_owned(),
         value: Content::from(value),
     };
     let (key, value) = (key.map(Content::from), value.map(Content::from));
-    MessageTrial { matches, refused, topic, key, value, headers: headers.into_iter().map(header).collect() }
+    let headers = headers.into_iter().map(header).collect();
+    MessageTrial { matches, refused, topic, key, value, timestamp, headers }
 }
 
 /// Each bootstrap broker, one after the other.

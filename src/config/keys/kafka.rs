@@ -18,7 +18,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Kafka.request_timeout: Duration { min: s(1), max: s(600) }, Is("\"10s\""),
         "Maximum time to wait for a response; then the connection is closed and another is opened. The first attempts \
          time out earlier, after 1, 2 and 4 s.";
-    Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"5m\""),
+    Kafka.metadata_max_age: Duration { min: s(1), max: s(DAY) }, Is("\"60s\""),
         "Age at which metadata is refreshed even if nothing has changed.";
     Kafka.metadata_min_age: Duration { min: ms(10), max: s(60) }, Is("\"100ms\""),
         "Age below which metadata of a topic is not asked for again, whatever has happened meanwhile. While a topic has no leader the wait doubles, up to a \

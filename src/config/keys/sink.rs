@@ -10,6 +10,8 @@ const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
 const HEADERS_ENCODE: &[Word] = &[word("none"), word("json")];
 const VALUE_FORMAT: &[Word] = &[word("raw"), word("json")];
+const TIMESTAMP_UNIT: &[Word] = &[word("s"), word("ms"), word("us"), word("ns")];
+const EMPTY_PAYLOAD: &[Word] = &[word("value"), word("null")];
 
 pub(super) const KEYS: &[Key] = keys! {
     Sink.name: Text, Required,
@@ -20,6 +22,10 @@ pub(super) const KEYS: &[Key] = keys! {
         "NAME of a `[kafka.NAME]`, or `\"embedded\"`.";
     Sink.filters: TextList, Required,
         "MQTT topic filters, with the wildcards `+` and `#`.";
+    Sink.exclude: Filters, From("none"),
+        "Topic filters, likewise: a message that one of them matches does not go to this sink.";
+    Sink.fallback: Flag, Is("false"),
+        "If true, the sink gets only messages that no other sink takes, those with `fallback = true` aside: see [below](#several-sinks).";
     Sink.topic: Template, Required,
         "Kafka topic. A message for which the template yields an invalid topic name is refused, and one whose name begins with `_`, as topics of Kafka's own do (`__consumer_offsets`, `_schemas`), unless the template itself begins with it.";
     Sink.key: Template, Is("\"${topic}\""),
@@ -28,6 +34,13 @@ pub(super) const KEYS: &[Key] = keys! {
         "Record value. Cannot be combined with `value_format = \"json\"`.";
     Sink.value_format: Word(VALUE_FORMAT), Is("\"raw\""),
         "`\"raw\"`: the record value is what `value` yields. `\"json\"`: it is the whole message as a JSON object, see below.";
+    Sink.empty_payload: Word(EMPTY_PAYLOAD), Is("\"value\""),
+        "What the record value of an empty payload is. `\"value\"`: what `value` or `value_format` says. `\"null\"`: null, which deletes the \
+         record's key from a compacted topic (a tombstone).";
+    Sink.timestamp: Template, From("the time of receipt"),
+        "The record's timestamp: a number, as in `\"${payload.ts}\"`. A message for which it yields no number is refused: see [below](#the-time-of-a-record).";
+    Sink.timestamp_unit: Word(TIMESTAMP_UNIT), Is("\"ms\""),
+        "What `timestamp` counts from 1970-01-01 UTC on: seconds, milliseconds, microseconds or nanoseconds.";
     Sink.headers: TemplateTable, From("none"),
         "Record headers, in this order; the message's MQTT 5 user properties follow them.";
     Sink.headers_from: Template, From("none"),

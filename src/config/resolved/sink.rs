@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::rule::members::HeadersFrom;
 use crate::rule::template::Template;
+use crate::rule::time::RecordTime;
 
 /// `[[sink]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub struct Sink {
     pub cluster: usize,
     /// MQTT topic filters, valid, at least one.
     pub filters: Vec<String>,
+    /// Filters of topics that it does not take all the same; valid.
+    pub exclude: Vec<String>,
+    /// It takes only what no other sink takes.
+    pub fallback: bool,
     /// Kafka topic. A literal one is a legal name; what a template renders has to be checked with
     /// [`crate::kafka::topic_name::kafka_topic`].
     pub topic: Template,
@@ -26,6 +31,10 @@ pub struct Sink {
     pub value: Template,
     /// What the record value is.
     pub value_format: ValueFormat,
+    /// Whether the record value of an empty payload is null, whatever the two say.
+    pub empty_is_null: bool,
+    /// The record's time; `None`: that of receipt.
+    pub timestamp: Option<RecordTime>,
     /// Record headers, in the order of the file.
     pub headers: Vec<(String, Template)>,
     /// More record headers, with names of the message's own.

@@ -207,6 +207,18 @@ fn what_is_legal_and_not_meant_is_a_warning() {
             "2:12: service.data_dir: \"~/forebay\" is a directory named `~`",
         ),
         (sink("topic = '${topic}'"), "6:9: sink[0].topic: the MQTT topic in the name of a Kafka topic"),
+        (sink("topic = 'x-${topic}'"), "this version cannot write another character in the place of `/`"),
+        // Finding K15.
+        (
+            sink("topic = 't'\nempty_payload = 'null'\nkey = '${payload.id}'"),
+            "7:17: sink[0].empty_payload: deletes nothing",
+        ),
+        (sink("topic = 't'\nempty_payload = 'null'\nkey = ''"), "7:17: sink[0].empty_payload: deletes nothing"),
+        (sink("topic = 't'\nexclude = '#'"), "7:11: sink[0].exclude: leaves nothing of `filters`"),
+        (sink("topic = 't'\nexclude = ['a/+', '$SYS/#']"), "7:11: sink[0].exclude: \"$SYS/#\" has no effect"),
+        (sink("topic = 't'\nfallback = true"), "7:12: sink[0].fallback: has no effect"),
+        (sink("topic = 't'\ntimestamp_unit = 's'"), "7:18: sink[0].timestamp_unit: has no effect without `timestamp`"),
+        (sink("topic = 't'\ntimestamp = '${payload.ts}{qos}'"), "7:13: sink[0].timestamp: `{qos}` is plain text"),
         (sink("topic = 't'\nkey = '{clientid}'"), "7:7: sink[0].key: `{clientid}` is plain text"),
         (sink("topic = 't'\nheaders = { a = 'x{topic}' }"), "7:11: sink[0].headers: `{topic}` is plain text"),
         (sink("topic = 't'\ndead_letters_file = '~/dead'"), "7:21: sink[0].dead_letters_file: \"~/dead\""),
@@ -231,6 +243,11 @@ fn what_is_legal_and_not_meant_is_a_warning() {
         "topic = 'x-${topic[0]}'\nkey = '${clientid}'\nvalue = '{\"p\":\"${payload}\"}'\nmetadata={a='bcd'}\nheaders={b='${metadata.a}'}",
     );
     assert_eq!(good(&fine).warnings, Problems::default());
+    let chosen = sink(
+        "topic='t'\nexclude='a/#'\nempty_payload='null'\ntimestamp='${payload.ts}'\ntimestamp_unit='ns'\n[[sink]]\nname='b'\nfilters='#'\n\
+         topic='t'\nfallback=true\n[[sink]]\nname='c'\nfilters='+'\ntopic='${topic}'",
+    );
+    assert_eq!(good(&chosen).warnings, Problems::default());
     assert_eq!(good("").warnings, Problems::default());
 }
 
@@ -272,4 +289,59 @@ fn mistakes_of_habit_have_their_hint() {
         let problems = parse(text, "test").expect_err(text).to_string();
         assert!(problems.contains(want), "{problems}");
     }
+}
+
+const ONE_SINK: &str = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";
+
+/// Finding K12: what a hint says to write is taken.
+#[test]
+fn finding_k12_hints_for_brokers_are_right() {
+    let parsed = |bootstrap: &str| parse(&format!("{ONE_SINK}[kafka.main]\nbootstrap = {bootstrap}\n"), "f");
+    for (given, write) in [
+        ("::1", "[::1]:9092"),
+        ("[::1]", "[::1]:9092"),
+        ("fe80::1:9092", "[fe80::1]:9092"),
+        ("2001:db8::7", "[2001:db8::7]:9092"),
+        ("kafka", "kafka:9092"),
+    ] {
+        let said = parsed(&format!("\"{given}\"")).expect_err(given).to_string();
+        assert!(said.contains(&format!("write \"{write}\"")), "{said}");
+        assert!(parsed(&format!("\"{write}\"")).is_ok(), "{write}");
+    }
+    for given in ["\"h1:9092,\"", "\"h1:9092, ,h2:9092\"", "[\"h1:9092,\"]"] {
+        let config = parsed(given).expect(given);
+        assert!(config.clusters[0].bootstrap.iter().all(|broker| broker.starts_with('h')), "{given}");
+    }
+    for given in ["\"\"", "\",\"", "[\"h1:9092\", \"\"]"] {
+        assert!(parsed(given).is_err(), "{given}");
+    }
+}
+
+/// Finding K12: a `producer.properties` that is copied, with quotes and without.
+#[test]
+fn finding_k12_properties_without_meaning_are_taken_and_named() {
+    let text = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n[kafka.main]\nbootstrap = \"h:1\"\nclient.dns.lookup = \"use_all_dns_ips\"\n\
+                \"session.timeout.ms\" = 45000\nconnections.max.idle.ms = 131072\n";
+    let config = parse(text, "f").expect("a configuration");
+    let mut named: Vec<_> = config.warnings.0.iter().map(|warning| warning.key.clone()).collect();
+    named.sort_unstable();
+    named.retain(|key| key.contains("main."));
+    let all = ["kafka.main.client.dns.lookup", "kafka.main.connections.max.idle.ms", "kafka.main.session.timeout.ms"];
+    assert_eq!(named, all, "{}", config.warnings);
+    let said =
+        parse("[kafka.main]\nbootstrap = \"h:1\"\nclient.dns.lookup2 = \"x\"\n", "f").expect_err("no name of Java's");
+    assert!(said.to_string().contains("unknown key"), "{said}");
+    let topics = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\ntopics = [\"a\"]\n";
+    let said = parse(topics, "f").expect_err("topics").to_string();
+    assert!(said.contains("filters in [[sink]]"), "{said}");
+}
+
+/// Finding K12: a variable copied from the documents, with NAME in it.
+#[test]
+fn finding_k12_a_placeholder_is_no_name() {
+    let said = said(FILE, "FOREBAY_KAFKA_NAME_BOOTSTRAP", "h:1");
+    assert!(said.contains("write FOREBAY_KAFKA_MAIN_BOOTSTRAP"), "{said}");
+    let named =
+        read_env(&format!("{ONE_SINK}[kafka.name]\nbootstrap = \"a:1\"\n"), &[("FOREBAY_KAFKA_NAME_BOOTSTRAP", "b:1")]);
+    assert_eq!(named.expect("a cluster of that name").clusters[0].bootstrap, ["b:1"]);
 }

@@ -58,8 +58,8 @@ impl Client {
                 Ok(())
             }
             (Answer::Produced(results, throttle_ms), Some(Asked::Produce(id, _))) => {
-                if let Some((lane, _)) = self.lane(owner) {
-                    lane.works();
+                if let Some((lane, hands)) = self.lane(owner) {
+                    lane.works(hands);
                 }
                 self.hands.event(ClientEvent::Produced { id, results, throttle_ms });
                 Ok(())
@@ -103,7 +103,7 @@ impl Client {
     }
 
     fn on_metadata(&mut self, metadata: Metadata, now: Monotonic) {
-        self.metadata.works();
+        self.metadata.works(&mut self.hands);
         self.tried = 0;
         if let Some(id) = metadata.cluster.filter(|id| self.cluster.as_ref() != Some(id)) {
             self.begin_cluster(id, now);
@@ -113,6 +113,8 @@ impl Client {
             .into_iter()
             .map(|broker| (broker.node, Endpoint { host: broker.host, port: broker.port }))
             .collect();
+        let (brokers, bootstrap) = (&self.brokers, &self.bootstrap);
+        self.hands.trouble_over(|gone| !bootstrap.contains(gone) && !brokers.values().any(|broker| broker == gone));
         let topics: Vec<TopicMetadata> = metadata.topics.into_iter().flatten().collect();
         // The news stands before the requests that it gives back: the producer should know where to send them.
         let place = self.hands.effects.len();
@@ -135,7 +137,6 @@ impl Client {
                 entry.remove().lane.down(now, &mut self.hands);
             }
             self.give_back(queue.into_iter());
-            self.hands.tell_reachable();
             return;
         };
         let moved = lane.lane.endpoint != *endpoint;

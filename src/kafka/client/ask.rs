@@ -16,7 +16,6 @@ use super::connection::Asked;
 use super::lane::{Lane, Owner};
 use super::log::{LogAnswer, Tail};
 use super::request::{self, Head};
-use super::upkeep::log_failure;
 use crate::kafka::types::{ClientEvent, LogSays, NodeId, Question, WhyNot};
 use crate::runtime::seam::Monotonic;
 
@@ -353,15 +352,13 @@ impl Client {
         }
         if connection.in_flight() == 0 && queue.is_empty() {
             lane.down(now, &mut self.hands);
-            self.hands.tell_reachable();
         }
         not_spoken.into_iter().for_each(|token| self.asked(token, LogSays::CannotTell(WhyNot::NotSpoken)));
     }
 
     /// A connection for questions has failed: they are all to be asked again.
-    pub(super) fn fail_ask(&mut self, node: NodeId, why: &str, now: Monotonic) {
+    pub(super) fn lose_ask(&mut self, node: NodeId, now: Monotonic) {
         let Some(ask) = self.ask_lanes.get_mut(&node) else { return };
-        log_failure(&ask.lane, why);
         let wait = ask.lane.failed(&mut self.hands);
         let connection = ask.lane.down(now.after(wait), &mut self.hands);
         let waiting = std::mem::take(&mut ask.queue);

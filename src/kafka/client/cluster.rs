@@ -75,7 +75,7 @@ impl Client {
             tracing::error!(from = %before, to = %id, "another Kafka cluster answers under the same addresses");
             for owner in self.owners() {
                 if owner != Owner::Metadata {
-                    self.fail(owner, "another Kafka cluster answers", now);
+                    self.lose(owner, "another Kafka cluster answers", now);
                 }
             }
             self.lanes.clear();

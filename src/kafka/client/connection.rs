@@ -156,6 +156,14 @@ impl Connection {
         self.throttled_until
     }
 
+    /// The Produce request that the broker works at, if it is one.
+    pub(super) fn produce_before_it(&self) -> Option<u64> {
+        match self.waiting.front()?.asked {
+            Asked::Produce(id, _) => Some(id),
+            _ => None,
+        }
+    }
+
     /// When another request may be sent, with so many in flight at most; `NEVER`: an answer has to come first.
     pub(super) fn send_at(&self, in_flight_max: usize) -> Monotonic {
         if self.standing.holds_requests() || self.in_flight() >= in_flight_max {

@@ -48,6 +48,8 @@ pub(super) struct Hands {
     ready: usize,
     pub(super) stats: Stats,
     reachable: bool,
+    /// Where brokers are that cannot be used, as was told.
+    troubled: Vec<Endpoint>,
 }
 
 impl Hands {
@@ -63,6 +65,7 @@ impl Hands {
             ready: 0,
             stats: Stats::default(),
             reachable: false,
+            troubled: Vec::new(),
         }
     }
 
@@ -85,13 +88,43 @@ impl Hands {
         self.links.remove(&link);
     }
 
-    /// Tells whether any connection stands, where that changed.
-    pub(super) fn tell_reachable(&mut self) {
-        let reachable = self.ready > 0;
-        if reachable != self.reachable {
-            self.reachable = reachable;
-            self.event(ClientEvent::Reachable(reachable));
+    pub(super) const fn is_connected(&self) -> bool {
+        self.ready > 0
+    }
+
+    /// A connection stands.
+    fn tell_reachable(&mut self) {
+        if !std::mem::replace(&mut self.reachable, true) {
+            self.event(ClientEvent::Reachable(true));
         }
+    }
+
+    /// An attempt has failed. A connection that a broker ends is none: it is made again, and that shows whether one can be.
+    pub(super) fn tell_unreachable(&mut self) {
+        if !self.is_connected() && std::mem::take(&mut self.reachable) {
+            self.event(ClientEvent::Reachable(false));
+        }
+    }
+
+    /// A broker cannot be used. Whether nobody was told.
+    pub(super) fn is_new_trouble(&mut self, endpoint: &Endpoint) -> bool {
+        let is_new = !self.troubled.contains(endpoint);
+        if is_new {
+            self.troubled.push(endpoint.clone());
+        }
+        is_new
+    }
+
+    /// Brokers for which this holds are of use again, or gone.
+    pub(super) fn trouble_over(&mut self, over: impl Fn(&Endpoint) -> bool) {
+        let (troubled, effects) = (&mut self.troubled, &mut self.effects);
+        troubled.retain(|endpoint| {
+            let is_over = over(endpoint);
+            if is_over {
+                effects.push(Effect::Event(ClientEvent::BrokerReachable(endpoint.to_string())));
+            }
+            !is_over
+        });
     }
 
     fn connect(&mut self, owner: Owner, to: SocketAddr, host: &str) -> LinkId {
@@ -194,9 +227,10 @@ impl Lane {
     }
 
     /// It is of use: the broker answered what it was there for.
-    pub(super) fn works(&mut self) {
+    pub(super) fn works(&mut self, hands: &mut Hands) {
         self.backoff.reset();
         self.silences = 0;
+        hands.trouble_over(|endpoint| *endpoint == self.endpoint);
     }
 
     /// The step at hand is overdue. Whether that is a connection's silence, while none of its bytes move.
@@ -257,6 +291,12 @@ impl Lane {
             *until = now.min(*until);
             self.backoff.reset();
         }
+    }
+
+    /// Whether it need mean nothing that a broker ends the connection that stands: it was idle, or was of use since another one
+    /// failed.
+    pub(super) fn is_lost_by_chance(&self) -> bool {
+        self.ready_ref().is_some_and(|connection| connection.in_flight() == 0 || self.backoff.is_fresh())
     }
 
     /// When the step at hand has taken too long.

@@ -246,6 +246,7 @@ impl Client {
         let (user, mechanism) = (credentials.user.clone(), credentials.mechanism.name());
         let why = format!("login by {mechanism} was refused: {why}");
         if is_news {
+            hands.is_new_trouble(&lane.endpoint);
             let broker = lane.endpoint.to_string();
             let reason = why.clone();
             hands.event(ClientEvent::LoginRefused(LoginRefused { broker, user, mechanism, code, reason }));

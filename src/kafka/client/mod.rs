@@ -10,6 +10,8 @@
 //! - **One cluster.** A broker that was connected to says which cluster it belongs to before anything else is sent. When the
 //!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] tells of it.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
+//! - **Reachable.** A connection that a broker ends is made again, and only an attempt that fails is told of; where nothing else is
+//!   asked, a broker is asked now and then whether it answers.
 //! - **No waiting for ever.** Every step has a deadline; a silent connection is closed and replaced, soon at first, later
 //!   if that did not help, and metadata asked from another broker. Failed connections
 //!   and refused questions come again with backoff, exponential with ± 20 % of chance.
@@ -54,6 +56,7 @@ pub use login::{authentication_refused, handshake_refused};
 pub use settings::{Endpoint, Settings};
 
 use self::ask::AskLane;
+use self::connection::Connection;
 use self::lane::{Hands, Lane, Owner, Refused, Way};
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
@@ -277,7 +280,12 @@ impl Client {
         let Some(owner) = self.hands.owner(link) else { return };
         self.hands.forget_link(link);
         let Some((lane, hands)) = self.lane(owner) else { return };
-        if !lane.next_address(hands, now) {
+        if let Some(id) = lane.ready_ref().and_then(Connection::produce_before_it) {
+            hands.event(ClientEvent::HungUp { id });
+        }
+        if lane.is_lost_by_chance() {
+            self.lose(owner, why, now);
+        } else if !lane.next_address(hands, now) {
             self.fail(owner, why, now);
         }
     }
@@ -291,6 +299,7 @@ impl Client {
             let is_first = lane.refused.replace(Refused::Tls) != Some(Refused::Tls);
             if is_first || lane.told != why {
                 why.clone_into(&mut lane.told);
+                hands.is_new_trouble(&lane.endpoint);
                 let (broker, reason) = (lane.endpoint.to_string(), why.to_owned());
                 hands.event(ClientEvent::TlsFailed(TlsFailed { broker, reason }));
             }
@@ -375,6 +384,18 @@ impl Client {
     pub fn refresh_metadata(&mut self, now: Monotonic) {
         self.topics.refresh(now);
         self.pump_metadata(now);
+    }
+
+    /// Whether any connection can be used now.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.hands.is_connected()
+    }
+
+    /// The client is of no more use: of the brokers that were told of nothing more is to be said.
+    pub fn end(mut self, into: &mut Vec<Effect>) {
+        self.hands.trouble_over(|_| true);
+        self.take_effects(into);
     }
 
     /// Moves the effects to the end of `into`, in order.

@@ -69,7 +69,7 @@ impl Default for Settings {
             silence_min: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
             metadata_min_age: Duration::from_millis(100),
-            metadata_max_age: Duration::from_secs(300),
+            metadata_max_age: Duration::from_secs(60),
             health_check_interval: Duration::from_secs(15),
             reconnect_backoff_min: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),

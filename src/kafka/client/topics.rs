@@ -13,6 +13,13 @@ use crate::runtime::seam::Monotonic;
 /// Topics in one request: bounds the answer (1,000 topics of 100 partitions take about 5 MB).
 const TOPICS_PER_REQUEST: usize = 1000;
 
+/// Requests are so far apart, and have all that has come due meanwhile: topics that are asked again and again (there are none of these
+/// names, or they have no leader) come due apart, and share their requests.
+const APART: Duration = Duration::from_millis(100);
+/// Requests for what is news (a topic that is asked for the first time, a leader that has moved) that need not be apart from those
+/// before them, if there were none for a while.
+const AT_ONCE: u32 = 32;
+
 /// INVALID_TOPIC_EXCEPTION: no asking will help.
 pub(super) const INVALID_TOPIC: i16 = 17;
 
@@ -37,6 +44,11 @@ pub(super) struct Topics {
     /// When the brokers are to be asked for even if no topic is due.
     cluster_due: Monotonic,
     cluster_not_before: Monotonic,
+    /// When another request is [`APART`] from the last one, and from all that were for news.
+    apart_at: Monotonic,
+    news_apart_at: Monotonic,
+    /// Some of what is due is news.
+    has_news: bool,
 }
 
 impl Topics {
@@ -47,6 +59,9 @@ impl Topics {
             due: BTreeSet::new(),
             cluster_due: Monotonic(0),
             cluster_not_before: Monotonic(0),
+            apart_at: Monotonic(0),
+            news_apart_at: Monotonic(0),
+            has_news: false,
         }
     }
 
@@ -60,6 +75,7 @@ impl Topics {
         let topic = Topic { due: now, not_before: now, asking: false, create: true, backoff: Backoff::default() };
         self.due.insert((topic.due, Rc::clone(name)));
         self.known.insert(Rc::clone(name), topic);
+        self.has_news = true;
     }
 
     /// Nobody wants this topic any more.
@@ -75,6 +91,7 @@ impl Topics {
             ask_at(&mut self.due, name, topic, now);
         }
         self.cluster_due = self.cluster_due.min(now.max(self.cluster_not_before));
+        self.has_news = true;
     }
 
     /// What is known of this topic may be wrong.
@@ -84,15 +101,22 @@ impl Topics {
         }
     }
 
-    /// When something is due.
+    /// When something is due, and may be asked.
     pub(super) fn next_due(&self) -> Monotonic {
-        self.due.first().map_or(self.cluster_due, |(due, _)| self.cluster_due.min(*due))
+        let due = self.due.first().map_or(self.cluster_due, |(due, _)| self.cluster_due.min(*due));
+        let at_once = u64::try_from(((AT_ONCE - 1) * APART).as_nanos()).unwrap_or(u64::MAX);
+        let news_at = Monotonic(self.news_apart_at.0.saturating_sub(at_once));
+        due.max(if self.has_news { self.apart_at.min(news_at) } else { self.apart_at })
     }
 
     /// The topics of the next request, sorted, and whether it may create them. Empty topics: the brokers alone.
     pub(super) fn take_due(&mut self, now: Monotonic) -> Option<(Vec<Rc<str>>, bool)> {
         if self.next_due() > now {
             return None;
+        }
+        self.apart_at = now.after(APART);
+        if std::mem::take(&mut self.has_news) {
+            self.news_apart_at = self.news_apart_at.max(now).after(APART);
         }
         let mut create = None;
         let mut names = Vec::new();
@@ -152,9 +176,9 @@ impl Topics {
         }
     }
 
-    /// A request got no answer: its topics are due again.
+    /// A request got no answer: its topics are due again, and so are the brokers, on the next connection as soon as it stands.
     pub(super) fn unanswered(&mut self, asked: &[Rc<str>], now: Monotonic) {
-        self.cluster_due = now;
+        (self.cluster_due, self.apart_at) = (now, now);
         for name in asked {
             if let Some(topic) = self.known.get_mut(name).filter(|topic| topic.asking) {
                 topic.asking = false;

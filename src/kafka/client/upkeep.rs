@@ -8,7 +8,7 @@ use super::connection::Asked;
 use super::lane::{Lane, Owner, Way};
 use super::settings::Endpoint;
 use super::{Client, LinkId, ProduceLane};
-use crate::kafka::types::{ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
+use crate::kafka::types::{BrokerUnreachable, ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::runtime::seam::Monotonic;
 
 impl Client {
@@ -19,18 +19,53 @@ impl Client {
         }
     }
 
-    /// Something went wrong on a lane: lets go of its connection, tells who waited for it, and waits.
+    /// Something went wrong on a lane: lets go of its connection, tells who waited for it and what an operator should know of it, and
+    /// waits.
     pub(super) fn fail(&mut self, owner: Owner, why: &str, now: Monotonic) {
-        match owner {
-            Owner::Metadata => self.fail_metadata(why, now),
-            Owner::Produce(way) => self.fail_produce(way, why, now),
-            Owner::Ask(node) => self.fail_ask(node, why, now),
-        }
-        self.hands.tell_reachable();
+        self.tell_trouble(owner, why);
+        self.lose(owner, why, now);
+        self.hands.tell_unreachable();
     }
 
-    fn fail_metadata(&mut self, why: &str, now: Monotonic) {
-        log_failure(&self.metadata, why);
+    /// The same where nothing need be wrong: a broker has ended the connection.
+    pub(super) fn lose(&mut self, owner: Owner, why: &str, now: Monotonic) {
+        let Some((lane, _)) = self.lane(owner) else { return };
+        tracing::debug!(broker = %lane.endpoint, "connection to a Kafka broker failed: {why}");
+        let is_idle = lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
+        match owner {
+            Owner::Metadata => self.lose_metadata(is_idle, now),
+            Owner::Produce(way) => self.lose_produce(way, is_idle, now),
+            Owner::Ask(node) => self.lose_ask(node, now),
+        }
+    }
+
+    /// The first failure in a row is worth an operator's look; the others are the same news. Of a refused login, and of TLS, an
+    /// event of its own tells.
+    fn tell_trouble(&mut self, owner: Owner, why: &str) {
+        let Some((lane, hands)) = self.lane(owner) else { return };
+        if lane.refused.is_some() || !hands.is_new_trouble(&lane.endpoint) {
+            return;
+        }
+        let endpoint = lane.endpoint.clone();
+        let node = match owner {
+            Owner::Produce(way) => Some(way.node),
+            Owner::Ask(node) => Some(node),
+            Owner::Metadata => self.brokers.iter().find(|(_, broker)| **broker == endpoint).map(|(node, _)| *node),
+        };
+        let is_advertised = !self.bootstrap.contains(&endpoint);
+        let (broker, reason) = (endpoint.to_string(), why.to_owned());
+        let told = BrokerUnreachable { broker, node, is_advertised, reason };
+        self.hands.event(ClientEvent::BrokerUnreachable(told));
+    }
+
+    fn lose_metadata(&mut self, is_idle: bool, now: Monotonic) {
+        if is_idle {
+            // A broker ends what is idle for long.
+            let wait = Lane::pause(&mut self.hands);
+            self.let_go_of_metadata(now.after(wait), now);
+            self.topics.refresh(now);
+            return;
+        }
         self.hands.stats.failures += 1;
         self.tried += 1;
         // The next candidate comes soon; a whole round of failures makes the wait longer.
@@ -42,12 +77,6 @@ impl Client {
         self.let_go_of_metadata(now.after(wait), now);
         // A broker has gone: what is known may be wrong.
         self.topics.refresh(now);
-    }
-
-    /// The next candidate is tried at once.
-    fn leave_metadata(&mut self, now: Monotonic) {
-        self.let_go_of_metadata(now, now);
-        self.hands.tell_reachable();
     }
 
     pub(super) fn let_go_of_metadata(&mut self, until: Monotonic, now: Monotonic) {
@@ -77,16 +106,14 @@ impl Client {
         }
     }
 
-    fn fail_produce(&mut self, way: Way, why: &str, now: Monotonic) {
+    fn lose_produce(&mut self, way: Way, is_idle: bool, now: Monotonic) {
         let Some(lane) = self.lanes.get_mut(&way) else { return };
-        let idle = lane.queue.is_empty() && lane.lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
-        if idle {
+        if is_idle && lane.queue.is_empty() {
             // A broker closes what is idle for long; the next request opens it again.
             let wait = Lane::pause(&mut self.hands);
             lane.lane.down(now.after(wait), &mut self.hands);
             return;
         }
-        log_failure(&lane.lane, why);
         self.hands.stats.failures += 1;
         let wait = lane.lane.failed(&mut self.hands);
         let connection = lane.lane.down(now.after(wait), &mut self.hands);
@@ -119,7 +146,7 @@ impl Client {
             let endpoint = lane.endpoint.clone();
             // What is silent here is silent to metadata as well: it is asked elsewhere, and at once.
             if owner != Owner::Metadata && self.metadata.endpoint == endpoint && self.candidates().nth(1).is_some() {
-                self.leave_metadata(now);
+                self.let_go_of_metadata(now, now);
             }
             if owner == Owner::Metadata {
                 self.let_go_of_idle(&endpoint, now);
@@ -215,12 +242,11 @@ impl Client {
             }
         }
         if unanswerable {
-            lane.works();
+            lane.works(&mut self.hands);
         }
         let idle = queue.is_empty() && lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
         if idle && !self.brokers.contains_key(&way.node) {
             entry.remove().lane.down(now, &mut self.hands);
-            self.hands.tell_reachable();
         }
     }
 
@@ -285,14 +311,4 @@ fn handed_over(request: &ProduceRequest) -> Vec<ProduceResult> {
         base_offset: -1,
     };
     request.batches.iter().map(result).collect()
-}
-
-/// The first failure in a row is worth an operator's look; the others are the same news.
-pub(super) fn log_failure(lane: &Lane, why: &str) {
-    // Of a refused login an event tells.
-    if lane.backoff.is_fresh() && lane.refused.is_none() {
-        tracing::warn!(broker = %lane.endpoint, "cannot connect to Kafka broker: {why}; retrying. `forebay check` tests the address");
-    } else {
-        tracing::debug!(broker = %lane.endpoint, "cannot connect to Kafka broker: {why}");
-    }
 }

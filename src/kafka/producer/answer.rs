@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::dispatch::{Entry, Over};
-use super::error::{NO_ANSWER, TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
+use super::error::{NO_ANSWER, TIMED_OUT, TOO_LARGE, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
 use super::timers::Timer;
 use super::{Key, Producer};
 use crate::kafka::types::{Outcome, ProduceResult};
@@ -63,10 +63,19 @@ impl Producer {
     pub fn on_failed(&mut self, id: u64, sent: bool, now: Monotonic) {
         // Those that waited for room are still marked as queued.
         let Some(Over { request, .. }) = self.dispatcher.over(id, None, now, &mut self.agenda.ready) else { return };
+        // Of the attempts that this one ends, each may have been appended: the log is asked (P6).
+        let is_too_large = request.hung_up && self.is_too_large(&request);
+        let again = Verdict::Again { refresh: true, maybe_there: sent };
         for entry in &request.entries {
             self.sinks[self.topics[entry.key.topic].sink].stats.batches_unanswered += 1;
-            let again = Verdict::Again { refresh: true, maybe_there: sent };
-            let verdict = if sent { self.within_retries(*entry, again, NO_ANSWER) } else { again };
+            let verdict = if is_too_large {
+                self.topics[entry.key].window.doubt(entry.serial);
+                Verdict::Refused(TOO_LARGE)
+            } else if sent {
+                self.within_retries(*entry, again, NO_ANSWER)
+            } else {
+                again
+            };
             self.answered(*entry, verdict, now);
         }
         self.dispatcher.keep(request.entries);

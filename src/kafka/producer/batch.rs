@@ -50,6 +50,8 @@ pub(super) struct Batch {
     pub(super) max_timestamp: i64,
     /// How often a broker has found its checksum wrong.
     pub(super) corrupt: u8,
+    /// How often in a row a broker has ended the connection with its request before it.
+    pub(super) hung_up: u8,
     /// How often it was sent, and not taken for a reason that may pass; see [`super::retries`].
     pub(super) tries: u32,
 }
@@ -150,6 +152,7 @@ impl Batch {
             ripe_at,
             max_timestamp: -1,
             corrupt: 0,
+            hung_up: 0,
             tries: 0,
         }
     }

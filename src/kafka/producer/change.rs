@@ -51,6 +51,7 @@ impl Producer {
         self.logging.on |= self.settings.sinks.iter().any(|sink| sink.keep != Keep::Memory);
         for (sink, wanted) in self.sinks.iter_unlisted().zip(&self.settings.sinks) {
             sink.settings = self.memory.ceilings.of_sink(wanted);
+            sink.settings.batch_bytes = sink.settings.batch_bytes.min(self.cluster.batch_bytes_max);
         }
     }
 }

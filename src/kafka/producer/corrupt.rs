@@ -1,27 +1,42 @@
 //! CORRUPT_MESSAGE (2): the broker found a batch's checksum wrong. Our own tells whether the batch was damaged here, which
-//! is final, or on the way, which the next attempt may not be; but a way that damages it each time is final as well.
+//! is final, or on the way, which the next attempt may not be; but a way that damages it each time is final as well. Brokers
+//! before Kafka 2.4 say the same of a batch with a record that they do not take (one without key, for a compacted topic): a batch that
+//! is whole here is split as for INVALID_RECORD.
 
 use super::Producer;
+use super::batch::Batch;
 use super::dispatch::Entry;
 use super::error::{CORRUPT, Verdict, verdict};
 use crate::record::BatchView;
 
 /// Attempts after which a batch that is whole here is rejected.
 pub(super) const CORRUPT_MAX: u8 = 20;
+/// Attempts after which one of several records is split. The halves count on from there.
+pub(super) const CORRUPT_WHOLE_MAX: u8 = 3;
 
 impl Producer {
+    /// The batch of an entry, while it is undone.
+    pub(super) fn batch_mut(&mut self, entry: Entry) -> Option<&mut Batch> {
+        let partition = &mut self.topics[entry.key];
+        let place = partition.window.place_of(entry.serial)?;
+        partition.work.as_mut()?.queue.get_mut(place)
+    }
+
     /// What a code says of the batch that it answers.
     pub(super) fn verdict_of(&mut self, entry: Entry, code: i16) -> Verdict {
+        let Some(batch) = self.batch_mut(entry) else { return verdict(code) };
+        batch.hung_up = 0;
         if code != CORRUPT {
             return verdict(code);
         }
-        let partition = &mut self.topics[entry.key];
-        let place = partition.window.place_of(entry.serial);
-        let Some((work, place)) = partition.work.as_mut().zip(place) else { return verdict(code) };
-        let batch = &mut work.queue[place];
         batch.corrupt = batch.corrupt.saturating_add(1);
-        let whole = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok());
-        let whole = whole.is_some_and(|(view, _)| view.check_crc().is_ok());
-        if whole && batch.corrupt < CORRUPT_MAX { verdict(code) } else { Verdict::Refused(CORRUPT) }
+        let most = if batch.count > 1 { CORRUPT_WHOLE_MAX } else { CORRUPT_MAX };
+        if is_whole(batch) && batch.corrupt < most { verdict(code) } else { Verdict::Refused(CORRUPT) }
     }
+}
+
+/// Whether a batch that is closed is as it was made.
+pub(super) fn is_whole(batch: &Batch) -> bool {
+    let view = batch.bytes().and_then(|bytes| BatchView::parse(bytes).ok());
+    view.is_some_and(|(view, _)| view.check_crc().is_ok())
 }

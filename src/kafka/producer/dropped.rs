@@ -111,7 +111,7 @@ impl Producer {
         (unplaced.queue, unplaced.backlogs) = (queue, backlogs);
     }
 
-    /// The same of batches from a place on. `behind`: some of what comes behind them has gone. Returns how many rows went.
+    /// Drops these rows of batches from a place on. `behind`: some of what comes behind them has gone. Returns how many rows went.
     fn drop_queue(
         &mut self,
         index: u32,
@@ -156,7 +156,7 @@ impl Producer {
         dropped
     }
 
-    /// The same of rows in the log alone.
+    /// Drops these rows of those in the log alone. Returns how many.
     fn drop_backlog(&mut self, index: u32, backlog: &mut Backlog, rows: &RowSet, owed: OwedRows<'_>) -> u64 {
         let cut = self.settings.rules.drops_cut_rows();
         let lane = backlog.lane;

@@ -11,6 +11,8 @@ pub(super) const UNKNOWN_TOPIC: i16 = 3;
 pub(super) const NO_ANSWER: i16 = 13;
 /// REQUEST_TIMED_OUT: followers did not answer in time.
 pub(super) const TIMED_OUT: i16 = 7;
+/// MESSAGE_TOO_LARGE.
+pub(super) const TOO_LARGE: i16 = 10;
 /// INVALID_TOPIC_EXCEPTION.
 pub(super) const INVALID_TOPIC: i16 = 17;
 /// TOPIC_AUTHORIZATION_FAILED.
@@ -76,7 +78,7 @@ pub(super) const fn verdict(code: i16) -> Verdict {
         // TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED, INVALID_TIMESTAMP, UNSUPPORTED_VERSION,
         // INVALID_REQUEST, UNSUPPORTED_FOR_MESSAGE_FORMAT, POLICY_VIOLATION, TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
         // UNSUPPORTED_COMPRESSION_TYPE, INVALID_RECORD.
-        10 | INVALID_TOPIC | 18 | 21 | FORBIDDEN | 31 | INVALID_TIMESTAMP | 35 | 42 | 43 | 44 | 53 | 76 | 87 => {
+        TOO_LARGE | INVALID_TOPIC | 18 | 21 | FORBIDDEN | 31 | INVALID_TIMESTAMP | 35 | 42 | 43 | 44 | 53 | 76 | 87 => {
             Verdict::Refused(code)
         }
         // UNKNOWN_SERVER_ERROR (−1) and all others.
@@ -85,9 +87,9 @@ pub(super) const fn verdict(code: i16) -> Verdict {
 }
 
 /// Whether a refusal may be about some records of the batch and not about all: then the batch is split, and only a
-/// single record is refused (MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP, INVALID_RECORD).
+/// single record is refused (CORRUPT_MESSAGE, MESSAGE_TOO_LARGE, RECORD_LIST_TOO_LARGE, INVALID_TIMESTAMP, INVALID_RECORD).
 pub(super) const fn is_about_records(code: i16) -> bool {
-    matches!(code, 10 | 18 | 32 | 87)
+    matches!(code, CORRUPT | TOO_LARGE | 18 | INVALID_TIMESTAMP | 87)
 }
 
 #[cfg(test)]

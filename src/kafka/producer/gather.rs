@@ -160,6 +160,9 @@ impl Producer {
             if !self.drop_expired(key, now) {
                 return;
             }
+            if !self.split_oversized(key) {
+                return;
+            }
             // Without times it goes alone.
             if self.cut_without_time(key, now, wall) && self.next_step(key, now, wall) != Some(Step::Cut) {
                 return;

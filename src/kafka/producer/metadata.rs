@@ -33,6 +33,8 @@ impl Producer {
                 }
             }
         }
+        // One that is missing, and wanted no more, is still missing.
+        let is_there = metadata.error == 0 && !metadata.leaders.is_empty();
         let topic = &mut self.topics[index];
         topic.view.answered();
         if topic.wants_metadata() {
@@ -44,7 +46,7 @@ impl Producer {
             if attempts == UNKNOWN_AFTER && !matches!(code, FORBIDDEN | INVALID_TOPIC | INVALID_PARTITIONS) {
                 self.tell(index, |sink, topic| News::Unknown { sink, topic, code });
             }
-        } else if topic.view.reset_attempts() >= UNKNOWN_AFTER {
+        } else if is_there && topic.view.reset_attempts() >= UNKNOWN_AFTER {
             self.tell(index, |sink, topic| News::Known { sink, topic });
         }
     }

@@ -46,6 +46,7 @@ mod metadata;
 mod news;
 mod numbers;
 mod oldest;
+mod oversized;
 mod owed;
 mod pacer;
 mod partition;

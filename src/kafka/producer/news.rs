@@ -81,6 +81,17 @@ pub enum News {
         /// At least so many rows; 0: not known yet.
         records: u64,
     },
+    /// Brokers end the connection on requests of this size.
+    TooLarge {
+        /// Its sink, or that of one of its batches.
+        sink: SinkId,
+        /// The topic of that.
+        topic: Rc<str>,
+        /// Bytes of the batches in the request.
+        bytes: usize,
+        /// Whether requests are smaller from now on: it was more than one record.
+        can_be_smaller: bool,
+    },
     /// Rows were sent again although Kafka may have them.
     Unclear {
         /// Its sink.

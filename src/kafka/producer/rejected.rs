@@ -44,8 +44,8 @@ pub struct RejectedRow<'a> {
     pub code: i16,
     /// Key.
     pub key: Option<&'a [u8]>,
-    /// Value.
-    pub value: &'a [u8],
+    /// Value; `None` is Kafka's null.
+    pub value: Option<&'a [u8]>,
     /// Headers, in order.
     pub headers: Headers<'a>,
     /// Milliseconds since 1970.
@@ -157,7 +157,7 @@ impl Producer {
                     partition: of.partition,
                     code: of.code,
                     key: record.key,
-                    value: record.value.unwrap_or_default(),
+                    value: record.value,
                     headers: record.headers,
                     timestamp: record.timestamp,
                     ticket: of.batch.tickets.next(&mut behind),

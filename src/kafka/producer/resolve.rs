@@ -6,7 +6,8 @@
 use std::collections::VecDeque;
 
 use super::batch::{Batch, Bounds, push};
-use super::error::{INVALID_TIMESTAMP, is_about_records};
+use super::corrupt::is_whole;
+use super::error::{CORRUPT, INVALID_TIMESTAMP, is_about_records};
 use super::pool::BATCH_COST;
 use super::tickets::{Cursor, SPAN_BYTES};
 use super::timers::Timer;
@@ -85,7 +86,8 @@ impl Producer {
         let partition = &self.topics[key];
         let Some(work) = partition.work.as_ref() else { return };
         let Some(first) = work.queue.front() else { return };
-        if first.count > 1 && is_about_records(code) {
+        // What was damaged here is not made into batches that look whole.
+        if first.count > 1 && is_about_records(code) && (code != CORRUPT || is_whole(first)) {
             let sink = self.topics[key.topic].sink;
             // Not for ever: better a moment above the bound than a partition that waits for itself. But its own sink's
             // rejected batches are waited for: they give their memory back by themselves. Those of another sink may be
@@ -135,7 +137,7 @@ impl Producer {
     }
 
     /// Replaces the first batch of a partition by two halves, closed. `false`: it cannot be read (and is as it was).
-    fn split(&mut self, key: Key) -> bool {
+    pub(super) fn split(&mut self, key: Key) -> bool {
         let topic = &mut self.topics[key.topic];
         let sink = &mut self.sinks[topic.sink];
         let partition = &mut topic.partitions[key.partition as usize];
@@ -151,7 +153,9 @@ impl Producer {
             let (uncut, hint) = if i < half { (0, first_len) } else { (1, first.plain_len.saturating_sub(first_len)) };
             let hint = (hint + HEADER_LEN, first.tickets.spans());
             let bounds = Bounds { batch_bytes: usize::MAX, ceiling: usize::MAX, hint, kind: first.in_log.kind };
-            let new = (&record, ticket, first.notes_of_cut(i));
+            // What was cut once expires no more.
+            let notes = if partition.window.is_empty() { first.notes_of(i) } else { first.notes_of_cut(i) };
+            let new = (&record, ticket, notes);
             // The first half takes no more rows once the second begins.
             let pushed = push(&mut halves, uncut, &mut self.memory.pool, bounds, new, Monotonic(0));
             len += pushed.len;
@@ -159,6 +163,7 @@ impl Producer {
         }
         for batch in &mut halves {
             batch.in_log.old = first.in_log.old;
+            batch.corrupt = first.corrupt;
             batch.close(self.memory.codecs.encoder(sink.settings.compression, sink.settings.compression_level));
         }
         self.memory.codecs.forget_plain();
@@ -186,7 +191,7 @@ impl Producer {
 
     /// Whether the halves of a batch have room beside it. What splits many batches at once is a topic's whole traffic
     /// being refused; then they take turns.
-    fn can_split(&self, batch: &Batch) -> bool {
+    pub(super) fn can_split(&self, batch: &Batch) -> bool {
         // Powers of two, both of them.
         let halves = 2 * (batch.plain_len + 4 * HEADER_LEN) + 2 * BATCH_COST;
         let tickets = 2 * batch.tickets.capacity() * SPAN_BYTES;

@@ -34,11 +34,13 @@ pub(super) struct ClusterView {
     pub(super) reachable: bool,
     /// Topics that an earlier start had rows for, with the id of its cluster.
     pub(super) elsewhere: Vec<(u32, Rc<str>)>,
+    /// Batches gather no more than this, since its brokers take no larger requests (`oversized`).
+    pub(super) batch_bytes_max: usize,
 }
 
 impl Default for ClusterView {
     fn default() -> Self {
-        Self { id: Rc::from(""), reachable: true, elsewhere: Vec::new() }
+        Self { id: Rc::from(""), reachable: true, elsewhere: Vec::new(), batch_bytes_max: usize::MAX }
     }
 }
 

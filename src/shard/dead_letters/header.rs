@@ -28,11 +28,12 @@ pub(in crate::shard) const CUT_VALUE_BYTES: usize = 16 * 1024;
 /// What the headers of a row that Kafka refused add to it at most: seven names, a topic, a sink's name, digits.
 pub(crate) const HEADERS_BYTES_MAX: usize = 2 * 1024;
 
-/// Kafka's name of an error code that is final.
+/// Kafka's name of an error code that is final. docs/DEAD_LETTERS.md has them all.
 #[must_use]
 pub(in crate::shard) const fn reason(code: i16) -> &'static str {
     match code {
         2 => "CORRUPT_MESSAGE",
+        3 => "UNKNOWN_TOPIC_OR_PARTITION",
         10 => "MESSAGE_TOO_LARGE",
         17 => "INVALID_TOPIC_EXCEPTION",
         18 => "RECORD_LIST_TOO_LARGE",
@@ -41,6 +42,7 @@ pub(in crate::shard) const fn reason(code: i16) -> &'static str {
         31 => "CLUSTER_AUTHORIZATION_FAILED",
         32 => "INVALID_TIMESTAMP",
         35 => "UNSUPPORTED_VERSION",
+        37 => "INVALID_PARTITIONS",
         42 => "INVALID_REQUEST",
         43 => "UNSUPPORTED_FOR_MESSAGE_FORMAT",
         44 => "POLICY_VIOLATION",
@@ -54,4 +56,23 @@ pub(in crate::shard) const fn reason(code: i16) -> &'static str {
 /// Whether a dead-letter topic is likely to give the same answer.
 pub(in crate::shard) const fn is_about_size(code: i16) -> bool {
     matches!(code, 10 | 18)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Finding K7: whatever a record is refused for, its dead letter says so in a word that the document explains.
+    #[test]
+    fn finding_k7_every_code_that_is_final_has_a_documented_name() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/DEAD_LETTERS.md");
+        let document = std::fs::read_to_string(path).expect("docs/DEAD_LETTERS.md");
+        // Refused by the producer: for a verdict of Kafka, or for what metadata says of a topic.
+        let codes = [2, 3, 10, 17, 18, 21, 29, 31, 32, 35, 37, 42, 43, 44, 53, 76, 87];
+        for code in codes {
+            let name = reason(code);
+            assert_ne!(name, "KAFKA_ERROR", "{code}");
+            assert!(document.contains(&format!("`{name}` ({code}")), "{name} ({code})");
+        }
+    }
 }

@@ -30,13 +30,13 @@ pub(super) struct Line<'a> {
     pub(super) partition: Option<i64>,
     pub(super) received_ms: i64,
     pub(super) key: Option<&'a [u8]>,
-    pub(super) value: &'a [u8],
+    pub(super) value: Option<&'a [u8]>,
 }
 
 impl<'a> Line<'a> {
     /// The line, with its end.
     pub(super) fn write(&self, headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(512 + self.value.len() * 2);
+        let mut out = Vec::with_capacity(512 + self.value.map_or(0, <[u8]>::len) * 2);
         out.extend_from_slice(b"{\"time\":");
         text(Some(&rfc3339(self.time_ms)), &mut out);
         for (name, value) in [("sink", Some(self.sink)), ("reason", Some(self.reason))] {
@@ -55,7 +55,7 @@ impl<'a> Line<'a> {
         out.extend_from_slice(b",\"key\":");
         bytes("key_encoding", self.key, &mut out);
         out.extend_from_slice(b",\"value\":");
-        bytes("value_encoding", Some(self.value), &mut out);
+        bytes("value_encoding", self.value, &mut out);
         out.extend_from_slice(b",\"headers\":[");
         for (at, (name, value)) in headers.enumerate() {
             out.extend_from_slice(if at == 0 { b"{\"name\":" } else { b",{\"name\":" });
@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_line_is_json_and_says_how_bytes_are_written() {
-        let line = Line { sink: "s\"", reason: "R", key: None, value: b"\xff\n", qos: Some(1), ..Line::default() };
+        let line =
+            Line { sink: "s\"", reason: "R", key: None, value: Some(b"\xff\n"), qos: Some(1), ..Line::default() };
         let headers: [(&[u8], &[u8]); 2] = [(b"a", b"text \"x\"\n"), (b"b", b"\x80")];
         let line = line.write(headers.into_iter());
         assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);

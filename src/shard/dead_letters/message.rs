@@ -107,15 +107,11 @@ impl Outlets {
         scratch.headers.clear();
         let topic = topic(plan, message, &mut name).ok();
         // What cannot be rendered is here as it came.
-        let value = plan.value(message, &mut scratch.value).unwrap_or(message.payload);
+        let value = plan.value(message, &mut scratch.value).unwrap_or(Some(message.payload));
+        let bytes = value.map_or(0, <[u8]>::len);
         let key = plan.key.as_ref().and_then(|template| template.value(message, &mut key).ok());
-        let kept = if matches!(place, Place::Topic { cut: true, .. }) {
-            value.len().min(CUT_VALUE_BYTES)
-        } else {
-            value.len()
-        };
-        let (received, whole, qos) =
-            (message.timestamp_ms.to_string(), value.len().to_string(), message.qos.to_string());
+        let kept = if matches!(place, Place::Topic { cut: true, .. }) { bytes.min(CUT_VALUE_BYTES) } else { bytes };
+        let (received, whole, qos) = (message.timestamp_ms.to_string(), bytes.to_string(), message.qos.to_string());
         let ranges = plan.render_headers(message, &mut scratch.headers);
         let headers = plan.headers(message, &scratch.headers, &ranges);
         self.letters.note(usize::from(index), objection.name(), topic, Some(message.topic));
@@ -142,7 +138,7 @@ impl Outlets {
             // One that Kafka would not take may be of any length.
             (TOPIC_HEADER, topic.filter(|topic| topic.len() <= KAFKA_TOPIC_BYTES_MAX)),
             (RECEIVED_HEADER, Some(received.as_str())),
-            (CUT_HEADER, (kept < value.len()).then_some(whole.as_str())),
+            (CUT_HEADER, (kept < bytes).then_some(whole.as_str())),
             (MQTT_TOPIC_HEADER, Some(message.topic)),
             (CLIENT_ID_HEADER, Some(message.client_id)),
             (QOS_HEADER, Some(qos.as_str())),
@@ -151,7 +147,7 @@ impl Outlets {
         // Names of our own headers are ours: a device cannot forge them.
         let headers = headers.filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
         let timestamp = timestamp_at(wall, self.clock_set_after);
-        let row = Row { key, value: Some(&value[..kept]), headers: headers.chain(why), timestamp };
+        let row = Row { key, value: value.map(|value| &value[..kept]), headers: headers.chain(why), timestamp };
         let dead_topic = dead.topic.as_ref().map_or("", |(_, topic)| topic);
         let ticket = self.letters.message(usize::from(index), ticket);
         upstream.producer.append(hidden, dead_topic, row, Some(ticket), now);

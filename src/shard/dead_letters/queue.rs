@@ -196,9 +196,10 @@ impl DeadLetterQueue {
     ) -> bool {
         let mut unread = Vec::new();
         let take = |producer: &mut Producer, row: &RejectedRow<'_>| {
-            let kept = if is_about_size(row.code) { row.value.len().min(CUT_VALUE_BYTES) } else { row.value.len() };
+            let bytes = row.value.map_or(0, <[u8]>::len);
+            let kept = if is_about_size(row.code) { bytes.min(CUT_VALUE_BYTES) } else { bytes };
             let (code, partition) = (row.code.to_string(), row.partition.map(|number| number.to_string()));
-            let (received, whole) = (row.timestamp.to_string(), row.value.len().to_string());
+            let (received, whole) = (row.timestamp.to_string(), bytes.to_string());
             let why = [
                 (SINK_HEADER, Some(route.sink.as_str())),
                 (REASON_HEADER, Some(reason(row.code))),
@@ -206,14 +207,14 @@ impl DeadLetterQueue {
                 (TOPIC_HEADER, Some(row.topic)),
                 (PARTITION_HEADER, partition.as_deref()),
                 (RECEIVED_HEADER, Some(received.as_str())),
-                (CUT_HEADER, (kept < row.value.len()).then_some(whole.as_str())),
+                (CUT_HEADER, (kept < bytes).then_some(whole.as_str())),
             ];
             let why = why.iter().filter_map(|(name, value)| Some((name.as_bytes(), (*value)?.as_bytes())));
             // Names of our own headers are ours: a device cannot forge them.
             let own = row.headers.clone().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
             let own = own.map(|(name, value)| (name, value.unwrap_or_default()));
             // Kafka may have refused the row's time: a letter has that of its becoming one.
-            let (value, headers) = (Some(&row.value[..kept]), own.chain(why));
+            let (value, headers) = (row.value.map(|value| &value[..kept]), own.chain(why));
             let letter = Row { key: row.key, value, headers, timestamp };
             if !self.has_places(route.index) || !producer.has_reserve(*to, letter.measure().len) {
                 return false;

@@ -40,7 +40,9 @@ impl Office {
 
     fn forward(&mut self) {
         let at = (self.hand.now, self.hand.wall());
-        let mut line = |_: &Route, row: &crate::kafka::producer::RejectedRow<'_>, _: Option<Ticket>| row.value.to_vec();
+        let mut line = |_: &Route, row: &crate::kafka::producer::RejectedRow<'_>, _: Option<Ticket>| {
+            row.value.unwrap_or_default().to_vec()
+        };
         self.queue.forward(0, &mut self.hand.producer, at, &mut line);
         self.answers();
     }

@@ -15,7 +15,11 @@ use crate::runtime::seam::Monotonic;
 fn failed(events: &[ClientEvent]) -> Vec<(u64, bool)> {
     let failed = |event: &ClientEvent| match event {
         ClientEvent::ProduceFailed { id, sent } => Some((*id, *sent)),
-        ClientEvent::Metadata(_) | ClientEvent::Reachable(_) => None,
+        ClientEvent::Metadata(_)
+        | ClientEvent::Reachable(_)
+        | ClientEvent::BrokerUnreachable(_)
+        | ClientEvent::BrokerReachable(_)
+        | ClientEvent::HungUp { .. } => None,
         _ => Some((u64::MAX, false)),
     };
     events.iter().filter_map(failed).collect()
@@ -41,7 +45,9 @@ fn kafka_away_from_the_start() {
     world.client.want_metadata(&name("a"), world.now);
     world.client.want_producer_id(1, world.now);
     world.produce(request(1, 1, &[("a", 0)]));
-    assert_eq!(failed(&world.take_events()), [(1, false)], "no broker is known yet");
+    let events = world.take_events();
+    assert_eq!(failed(&events), [(1, false)], "no broker is known yet");
+    assert_eq!(brokers(&events), ["-1 at 10.0.0.1:9092: connection refused"]);
     world.run(Duration::from_secs(30));
     assert!(world.take_events().is_empty());
     let gaps = gaps(&world.connects());
@@ -79,7 +85,8 @@ fn every_way_of_being_away_is_noticed_in_time() {
         world.run(Duration::from_secs(60));
         let again = world.net.iter().filter(|(_, net)| !matches!(net, Net::Close(_))).count();
         assert!((10..=16).contains(&again), "{mode:?}: {again}");
-        assert!(world.take_events().is_empty());
+        let events = world.take_events();
+        assert!(matches!(events[..], [ClientEvent::BrokerUnreachable(_)]), "{events:?}");
         (world.resolver_hangs, world.cluster.broker(1).mode) = (false, Mode::Serve);
         world.names.insert("kafka.example".into(), vec!["10.0.0.1:9092".parse().unwrap()]);
         world.run(Duration::from_secs(7));
@@ -141,7 +148,7 @@ fn the_metadata_connection_moves_on_to_brokers_it_learned_of() {
     world.cluster.broker(1).mode = Mode::Refuse;
     world.cut(1);
     world.run(Duration::from_millis(500));
-    assert_eq!(reachable(&world.take_events()), [false, true]);
+    assert!(reachable(&world.take_events()).is_empty());
     assert!(
         world
             .cluster
@@ -422,4 +429,103 @@ fn a_connect_storm_is_impossible() {
     assert!(connects < 100, "{connects} connections in 20 s");
     let World { events, .. } = world;
     assert!(failed(&events).iter().all(|(id, _)| *id != u64::MAX));
+}
+
+/// What an operator is told of brokers: unreachable ones with why, and those that are of use again.
+fn brokers(events: &[ClientEvent]) -> Vec<String> {
+    let broker = |event: &ClientEvent| match event {
+        ClientEvent::BrokerUnreachable(broker) => {
+            let advertised = if broker.is_advertised { ", advertised" } else { "" };
+            let node = broker.node.map_or(-1, |node| node.0);
+            Some(format!("{node} at {}{advertised}: {}", broker.broker, broker.reason))
+        }
+        ClientEvent::BrokerReachable(broker) => Some(format!("{broker} again")),
+        _ => None,
+    };
+    events.iter().filter_map(broker).collect()
+}
+
+/// Finding K6: brokers end idle connections. They are made again, and nobody is told of anything.
+#[test]
+fn finding_k6_a_connection_that_is_ended_is_made_again_in_silence() {
+    let mut world = world().up();
+    world.produce(request(1, 1, &[("b", 0)]));
+    world.take_events();
+    for _ in 0..5 {
+        world.cut(1);
+        world.run(Duration::from_millis(500));
+        let events = world.take_events();
+        assert!(reachable(&events).is_empty() && brokers(&events).is_empty(), "{events:?}");
+        world.produce(request(2, 1, &[("b", 0)]));
+        world.run(Duration::from_millis(500));
+        assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Produced { id: 2, .. })));
+    }
+    assert_eq!(world.client.stats().failures, 0);
+    // An attempt that fails is another matter.
+    for node in [1, 2] {
+        world.cluster.broker(node).mode = Mode::Refuse;
+    }
+    world.cut(1);
+    world.cut(2);
+    assert!(world.take_events().is_empty());
+    world.run(Duration::from_millis(500));
+    let events = world.take_events();
+    assert_eq!(reachable(&events), [false]);
+    assert_eq!(brokers(&events).len(), 2, "both were tried, each is told of once: {events:?}");
+    // One that ends each connection whatever is asked is of no use either.
+    world.cluster.broker(1).mode = Mode::Serve;
+    world.run(Duration::from_secs(2));
+    assert_eq!(reachable(&world.take_events()), [true]);
+    world.cluster.broker(1).faults = vec![(ApiKey::Metadata, Fault::Close(true)); 100];
+    world.client.refresh_metadata(world.now);
+    world.run(Duration::from_secs(5));
+    let events = world.take_events();
+    assert!(reachable(&events).starts_with(&[false]) && !brokers(&events).is_empty(), "{events:?}");
+}
+
+/// Finding R6: a cluster that freezes while nothing is asked of it.
+#[test]
+fn finding_r6_a_frozen_cluster_is_found_while_idle() {
+    let mut world = world().up();
+    world.run(Duration::from_secs(60));
+    assert!(reachable(&world.take_events()).is_empty());
+    for node in [1, 2] {
+        world.cluster.broker(node).mode = Mode::Frozen;
+    }
+    world.run(Duration::from_secs(15 + 3));
+    let events = world.take_events();
+    assert_eq!(reachable(&events), [false]);
+    assert!(!brokers(&events).is_empty());
+    let asked = world.asked.iter().filter(|(_, api)| *api == ApiKey::Metadata as i16).count();
+    assert!(asked < 15, "{asked} questions in 78 s");
+}
+
+/// Finding R6: new partitions are known a minute after they were made.
+#[test]
+fn finding_r6_new_partitions_are_known_within_72_seconds() {
+    let mut world = world().up();
+    world.cluster.add_topic("b", &[1, 2]);
+    world.run(Duration::from_secs(73));
+    let grown = |event: &ClientEvent| match event {
+        ClientEvent::Metadata(topics) => topics.iter().any(|topic| &*topic.name == "b" && topic.leaders.len() == 2),
+        _ => false,
+    };
+    assert!(world.take_events().iter().any(grown));
+}
+
+/// Finding K5: an address that cannot be reached from here is told of with the broker and why, once, and so is its end.
+#[test]
+fn finding_k5_a_broker_at_a_wrong_address_is_told_of() {
+    let mut world = world();
+    world.cluster.broker(2).host = "10.9.9.9".into();
+    let mut world = world.up();
+    world.produce(request(1, 2, &[("a", 1)]));
+    world.run(Duration::from_secs(5));
+    let events = world.take_events();
+    assert_eq!(brokers(&events), ["2 at 10.9.9.9:9092, advertised: connection refused"]);
+    assert!(reachable(&events).is_empty(), "the other one answers");
+    world.cluster.broker(2).host = "10.0.0.2".into();
+    world.client.refresh_metadata(world.now);
+    world.run(Duration::from_secs(1));
+    assert_eq!(brokers(&world.take_events()), ["10.9.9.9:9092 again"], "the cluster does not name it any more");
 }

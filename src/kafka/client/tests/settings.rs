@@ -87,6 +87,7 @@ fn finding_e86_metadata_has_a_least_age() {
 #[test]
 fn finding_e105_a_broker_is_asked_whether_it_answers() {
     let asked = |settings: Settings| {
+        let settings = Settings { metadata_max_age: Duration::from_secs(300), ..settings };
         let mut world = world_of(settings).up();
         let before = world.cluster.broker(1).seen.len();
         world.run(Duration::from_secs(100));

@@ -38,6 +38,8 @@ pub(super) struct Request {
     /// Of its partitions, all of them (see `patience`).
     pub(super) patience: u8,
     pub(super) entries: Vec<Entry>,
+    /// A broker has ended the connection with it before it.
+    pub(super) hung_up: bool,
 }
 
 /// Where a request goes, and how: batches of another patience wait otherwise, so they go apart.
@@ -122,6 +124,18 @@ impl Dispatcher {
         self.requests.len()
     }
 
+    /// A broker has ended the connection with this request before it.
+    pub(super) fn hung_up(&mut self, id: u64) {
+        if let Some(request) = self.requests.get_mut(&id) {
+            request.hung_up = true;
+        }
+    }
+
+    /// Requests of several batches have no more bytes than this from now on.
+    pub(super) fn narrow(&mut self, bytes: usize) {
+        self.request_bytes_max = self.request_bytes_max.min(bytes);
+    }
+
     /// A poll begins: its requests are new ones.
     pub(super) fn begin(&mut self) {
         self.loads.clear();
@@ -171,7 +185,7 @@ impl Dispatcher {
         broker.sent(slow, now);
         self.begun += 1;
         let entries = self.spare.pop().unwrap_or_default();
-        self.requests.insert(self.begun, Request { node, patience, entries });
+        self.requests.insert(self.begun, Request { node, patience, entries, hung_up: false });
         self.loads.push(Load { terms, out: out.len(), bytes: 0 });
         let (acks, timeout_ms) = (terms.acks, i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX));
         out.push(ProduceRequest { id: self.begun, node, slow, acks, timeout_ms, batches: Vec::new() });

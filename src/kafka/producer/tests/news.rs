@@ -1,5 +1,7 @@
 //! What is told of topics, and told once.
 
+use std::time::Duration;
+
 use super::hand::{Hand, SINK, settings, topic};
 use crate::kafka::producer::News;
 use crate::kafka::types::TopicMetadata;
@@ -26,6 +28,29 @@ fn a_topic_is_unknown_after_some_answers_and_is_told_of_once_and_when_it_comes()
     (0..10).for_each(|_| error(&mut hand, 3));
     assert_eq!(news(&mut hand), [News::Unknown { sink: SINK, topic: "t".into(), code: 3 }]);
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
+    assert_eq!(news(&mut hand), [News::Known { sink: SINK, topic: "t".into() }]);
+}
+
+/// Finding K7: a topic whose rows were refused, as it did not come in time, is not there for that.
+#[test]
+fn finding_k7_a_topic_that_never_came_is_not_told_of_as_available() {
+    let mut timed = settings();
+    timed.sinks[0].unknown_topic_timeout = Some(Duration::from_secs(1));
+    let mut hand = Hand::new(timed);
+    hand.append("t", None);
+    hand.poll();
+    for _ in 0..10 {
+        error(&mut hand, 3);
+        hand.wait_ms(300);
+    }
+    assert_eq!(hand.stats().refused, 1);
+    let unknown = News::Unknown { sink: SINK, topic: "t".into(), code: 3 };
+    assert_eq!(news(&mut hand), [unknown, News::Refused { sink: SINK, topic: "t".into(), code: 3 }]);
+    // Now it comes.
+    hand.wait_ms(31_000);
+    hand.append("t", None);
+    hand.poll();
     hand.producer.on_metadata(&[topic("t", &[0])], hand.now);
     assert_eq!(news(&mut hand), [News::Known { sink: SINK, topic: "t".into() }]);
 }

@@ -1,7 +1,7 @@
 //! Rules P5 to P7: what cannot be told, refusals, new epochs.
 
 use super::hand::{HOUR_MS, Hand, SINK, identities, identity, settings, topic, values};
-use crate::kafka::producer::{Refusal, Want};
+use crate::kafka::producer::{News, Refusal, Want};
 use crate::kafka::types::{LogSays, Outcome, ProduceResult, Run, WhyNot};
 use crate::record::compression::Codec;
 
@@ -117,6 +117,101 @@ fn a_batch_that_is_whole_here_is_sent_again_twenty_times_and_then_rejected() {
     let next = hand.one();
     hand.answer(&next, 0);
     assert_eq!(hand.stats().delivered, 2, "others go on");
+}
+
+/// Finding K2: Kafka before 2.4 answers 2 to a batch with a record that it does not take, for as long as it is asked. The others
+/// arrive.
+#[test]
+fn finding_k2_one_record_that_is_never_taken_costs_no_other() {
+    let mut hand = Hand::proven(settings());
+    let window = hand.five();
+    for number in 6..45 {
+        hand.append_value("t", None, if number == 23 { b"bad" } else { b"good" });
+    }
+    window.iter().for_each(|request| hand.answer(request, 0));
+    let begun = hand.now;
+    let mut rounds = 0;
+    while hand.stats().buffered_rows > 0 {
+        rounds += 1;
+        assert!(rounds < 60, "{} rows wait", hand.stats().buffered_rows);
+        let mut is_gap = false;
+        for request in hand.poll() {
+            let bad = values(&request).iter().any(|value| value == "bad");
+            let code = if bad { 2 } else { 45 };
+            hand.answer_and_drop(request, if bad || is_gap { code } else { 0 });
+            is_gap |= bad;
+        }
+        hand.wait_ms(1_200);
+    }
+    assert_eq!((hand.stats().refused, hand.stats().delivered), (1, 44));
+    assert_eq!(hand.done.iter().filter(|(_, outcome)| *outcome == Outcome::Refused(2)).count(), 1);
+    assert_eq!(hand.delivered(), (0..45).filter(|number| *number != 23).collect::<Vec<_>>(), "in order");
+    assert!(hand.now.since(begun).as_secs() < 60);
+}
+
+/// Finding K3: a broker ends the connection on a request that is too large for it, again and again.
+#[test]
+fn finding_k3_a_request_on_which_connections_end_is_halved() {
+    let mut large = settings();
+    (large.sinks[0].batch_bytes, large.sinks[0].record_bytes_max) = (65_536, 16_384);
+    let mut hand = Hand::proven(large);
+    let window = hand.five();
+    (6..46).for_each(|_| hand.append_value("t", None, &[b'x'; 1_000]));
+    window.iter().for_each(|request| hand.answer(request, 0));
+    let (most, mut ends) = (12_000, 0);
+    for _ in 0..100 {
+        for request in hand.poll() {
+            let bytes: usize = request.batches.iter().map(|batch| batch.bytes.len()).sum();
+            if bytes > most {
+                ends += 1;
+                hand.producer.on_hung_up(request.id);
+                hand.producer.on_failed(request.id, true, hand.now);
+            } else {
+                hand.answer(&request, 0);
+            }
+        }
+        // None of it is there, the log says.
+        for question in hand.take_questions() {
+            hand.producer.on_asked(question.token, LogSays::Next { known: true }, hand.now);
+        }
+        hand.wait_ms(1_200);
+    }
+    assert_eq!((hand.stats().buffered_rows, hand.stats().delivered, hand.stats().refused), (0, 46, 0));
+    assert_eq!(hand.delivered(), (0..46).collect::<Vec<_>>());
+    assert!((6..=9).contains(&ends), "three for 40 kB, three for 20 kB: {ends}");
+    assert_eq!(hand.stats().outcome_unknown, 0);
+    // What comes later gathers no more than that.
+    let ends_before = ends;
+    (0..40).for_each(|_| hand.append_value("t", None, &[b'x'; 1_000]));
+    for _ in 0..20 {
+        for request in hand.poll() {
+            assert!(request.batches.iter().map(|batch| batch.bytes.len()).sum::<usize>() <= most);
+            hand.answer(&request, 0);
+        }
+        hand.wait_ms(10);
+    }
+    assert_eq!((hand.stats().buffered_rows, ends), (0, ends_before));
+}
+
+/// Finding K3: one record cannot be made smaller, and nothing is given up for a guess.
+#[test]
+fn finding_k3_one_record_is_sent_again_and_again() {
+    let mut large = settings();
+    large.sinks[0].record_bytes_max = 16_384;
+    let mut hand = Hand::proven(large);
+    hand.append_value("t", None, &[b'x'; 10_000]);
+    for _ in 0..30 {
+        let request = hand.one();
+        hand.producer.on_hung_up(request.id);
+        hand.producer.on_failed(request.id, true, hand.now);
+        hand.wait_ms(1_200);
+    }
+    let mut news = Vec::new();
+    hand.producer.drain_news(|one| news.push(one));
+    assert!(matches!(news[..], [News::TooLarge { can_be_smaller: false, .. }]), "{news:?}");
+    let request = hand.one();
+    hand.answer(&request, 0);
+    assert_eq!((hand.stats().delivered, hand.stats().refused), (2, 0));
 }
 
 #[test]

@@ -439,6 +439,13 @@ impl PartitionWindow {
         Some(0..0)
     }
 
+    /// An attempt that is about to be judged may have been appended.
+    pub(super) fn doubt(&mut self, serial: u64) {
+        if let Some(place) = self.place_of(serial) {
+            self.undone[place].maybe_there = true;
+        }
+    }
+
     /// P4: the batch is in the log, and so is every older one of its identity; the window holds no other identity.
     fn settle(&mut self, place: usize, moved: bool, now: Monotonic, rules: &dyn Rules) -> Range<usize> {
         let settled = rules.settled_by(place);
