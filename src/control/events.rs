@@ -250,6 +250,8 @@ async fn set_log_level(
     Extension(Who(token)): Extension<Who>,
     Sent(wanted): Sent<LogLevel>,
 ) -> Result<Json<LogLevel>, Problem> {
+    // What happened before is logged at the level of then.
+    view.journal.collect();
     view.log.set_level(&wanted.level).map_err(Problem::bad_request)?;
     let event =
         Event::now(Kind::AdminAction).with(Field::Action, "log-level").with(Field::Level, wanted.level.as_str());

@@ -224,9 +224,8 @@ macro_rules! fields {
         impl Event {
             /// Writes it as a line of the log, with the fields that it has; connections at debug, under a name of their own.
             pub(super) fn log(&self) {
-                const CONNECTIONS: &str = "forebay::connections";
                 let is_connection = self.kind.spec().class == Class::Connection;
-                if is_connection && !tracing::enabled!(target: CONNECTIONS, tracing::Level::DEBUG) {
+                if is_connection && !are_connections_logged() {
                     return;
                 }
                 $(let $name = self.$type(Field::$variant);)*
@@ -535,6 +534,14 @@ impl Event {
             (field.name(), value)
         })
     }
+}
+
+/// What connections are in the log under.
+const CONNECTIONS: &str = "forebay::connections";
+
+/// Whether clients that come and go are in the log.
+pub(super) fn are_connections_logged() -> bool {
+    tracing::enabled!(target: CONNECTIONS, tracing::Level::DEBUG)
 }
 
 /// Milliseconds since 1970.

@@ -20,7 +20,7 @@ use crossbeam_queue::ArrayQueue;
 use foldhash::quality::RandomState;
 
 use super::collector::{Extra, Number};
-use super::event::{Class, Event, Field, Kind, SeenBy, Severity};
+use super::event::{Class, Event, Field, Kind, SeenBy, Severity, are_connections_logged};
 use super::spec::{Kind as Shape, Spec};
 use crate::limits::{
     CONNECTION_EVENTS_QUEUED_MAX, EVENT_SUBJECTS_MAX, EVENTS_PER_KIND_PER_S, EVENTS_PER_SUBJECT_PER_MIN,
@@ -291,13 +291,13 @@ impl Journal {
     }
 
     /// From a shard, a client that has come or gone: the oldest of these makes room. The collector looks once a second, and is woken where
-    /// that would be too late.
+    /// that would be too late, or is to log them.
     fn push_connection(&self, event: Event) {
         if let Some(oldest) = self.connections.force_push(event) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             self.is_over(oldest);
         }
-        if self.connections.len() >= CONNECTION_EVENTS_QUEUED_MAX / 2 {
+        if self.connections.len() >= CONNECTION_EVENTS_QUEUED_MAX / 2 || are_connections_logged() {
             self.wake();
         }
     }

@@ -13,12 +13,12 @@ use crate::process::until;
 use crate::support::service::{Service, config_with};
 use crate::support::temp_dir;
 
-const SPOOL: &str = "[spool]\nbytes_max = \"64MiB\"\nsegment_bytes = \"4MiB\"\n";
+const SPOOL: &str = "[spool]\nbytes_max = \"256MiB\"\n";
 
 fn start(dir: &Path) -> Service {
     passwd(&dir.join("passwords"), &["ada"], "lovelace");
     passwd(&dir.join("passwords"), &["bob"], "builder");
-    Service::start(&with_auth(&config_with("shards = 2\n", &format!("{SPOOL}{}", auth(dir, "")))))
+    Service::start(&with_auth(&config_with("shards = 2\n", &format!("{SPOOL}{}", auth(dir, "chain = \"password\"")))))
 }
 
 fn rewrite(service: &Service, from: &str, to: &str) {
@@ -70,7 +70,7 @@ fn finding_f6_an_auth_that_is_gone_leaves_its_clients() {
     let text = fs::read_to_string(&file).expect("a file");
     let without: String = text
         .lines()
-        .filter(|l| !l.contains("auth.devices") && !l.contains("password_file"))
+        .filter(|l| !l.contains("auth.devices") && !l.contains("password_file") && !l.contains("chain ="))
         .map(|l| format!("{l}\n"))
         .collect();
     fs::write(&file, without).expect("written");

@@ -54,7 +54,7 @@ fn finding_f7_a_wrong_tokens_file_is_found() {
 fn finding_f7_an_empty_data_directory_is_found_where_one_is_named() {
     let dir = temp_dir();
     let id = "data_dir_id = \"0123456789abcdef0123456789abcdef\"\n";
-    for spool in ["[spool]\nbytes_max = \"64MiB\"\n", ""] {
+    for spool in ["[spool]\nbytes_max = \"256MiB\"\n", ""] {
         let text = listener(spool).replacen("[service]\n", &format!("[service]\n{id}"), 1);
         refused(dir.path(), &text, "service.data_dir_id");
     }
@@ -76,12 +76,13 @@ fn finding_f7_what_works_and_serves_nobody_is_told() {
     let dir = dir.path();
     passwd(&dir.join("passwords"), &["ada"], "lovelace");
     fs::write(dir.join("acl"), "user ada\ntopic a/#\nuser bob\ntopic b/#\n").expect("written");
-    let auth = "auth = \"a\"\n[auth.a]\npassword_file = \"$DIR/passwords\"\nacl_file = \"$DIR/acl\"\n";
+    let auth =
+        "auth = \"a\"\n[auth.a]\nchain = \"password\"\npassword_file = \"$DIR/passwords\"\nacl_file = \"$DIR/acl\"\n";
     let (code, said) = checked(dir, &listener(auth));
     assert!(code == Some(0) && said.contains("does not have: \"bob\"") && !said.contains("\"ada\""), "{said}");
     let keys = "auth = \"a\"\n[auth.a]\nchain = \"jwt\"\n[auth.a.jwt]\njwks_url = \"http://127.0.0.1:1/keys\"\naudience = \"mqtt\"\n";
     let (code, said) = checked(dir, &listener(keys));
     assert!(code == Some(1) && said.contains("http://127.0.0.1:1/keys: cannot be fetched"), "{said}");
     let (code, said) = checked(dir, &listener("").replace("[embedded]\n", "[embedded]\nbuffer_bytes = \"1TiB\"\n"));
-    assert!(code == Some(0) && said.contains("warning  memory: ") && said.contains("1048576 MiB"), "{said}");
+    assert!(code == Some(0) && said.contains("warning  memory: ") && said.contains(" may take 1048832 MiB"), "{said}");
 }

@@ -23,7 +23,7 @@ fn events(service: &Service, query: &str) -> Vec<Value> {
 fn finding_r5_a_takeover_is_told_of_with_both_addresses() {
     let dir = temp_dir();
     passwd(&dir.path().join("passwords"), &["ada"], "lovelace");
-    let text = with_auth(&config(&auth(dir.path(), "")));
+    let text = with_auth(&config(&auth(dir.path(), "chain = \"password\"")));
     let mut service = Service::start(&text);
     let connect = || {
         let mut connect = hello(Version::V5, "meter");
@@ -65,8 +65,7 @@ fn finding_r5_a_takeover_is_told_of_with_both_addresses() {
     service.terminate();
     assert!(!service.log().contains("client_connected"), "they are not in the log by themselves");
 
-    let loud = text.replace("[auth.devices]", "[log]\nlevel = \"info,forebay::connections=debug\"\n[auth.devices]");
-    let mut service = Service::start(&loud);
+    let mut service = Service::start_with(&text, &[], &[("FOREBAY_LOG", "info,forebay::connections=debug")]);
     let mut connect = hello(Version::V5, "meter");
     (connect.username, connect.password) = (Some("ada"), Some(b"lovelace".as_slice()));
     Device::connect_as(service.mqtt(), &connect).0.leave();

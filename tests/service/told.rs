@@ -59,9 +59,9 @@ fn connections_are_logged_at_debug() {
     silent.until_closed();
     let line = |words: &[&str]| service.log().lines().any(|line| words.iter().all(|word| line.contains(word)));
     until("all lines", || {
-        line(&["client connected", "client=\"lost\"", "protocol=\"5.0\"", "127.0.0.1:"])
-            && line(&["connection closed", "client=\"lost\"", "the connection was lost"])
-            && line(&["connection closed", "client=\"refused\"", "MQTT 3.x cannot say so"])
+        line(&["client_connected", "client=\"lost\"", "protocol=\"5.0\"", "127.0.0.1:"])
+            && line(&["client_disconnected", "client=\"lost\"", "the connection was lost"])
+            && line(&["client_disconnected", "client=\"refused\"", "MQTT 3.x cannot say so"])
     });
     assert_eq!(metric(&service, "connections_closed_total{reason=\"publish_refused\"}"), 1);
 }
