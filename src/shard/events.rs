@@ -2,6 +2,7 @@
 //! connections that are ended for what was sent on them.
 
 use crate::auth::Access;
+use crate::auth::acl::Client;
 use crate::config::Config;
 use crate::kafka::producer::News;
 use crate::kafka::types::{LoginRefused, SinkId, TlsFailed};
@@ -48,7 +49,11 @@ pub(super) fn denied(
 ) {
     teller.tell(Kind::AclDenied, second, |event| {
         let event = event.with(Field::Client, clipped(client_id)).maybe(Field::User, identity.map(clipped));
-        event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, what)
+        let event = event.with(Field::MqttTopic, clipped(topic));
+        match (Client { identity, client_id }).is_in_no_pattern() {
+            Some(why) => event.with(Field::Reason, format!("{what}: {why}")),
+            None => event.with(Field::Reason, what),
+        }
     });
 }
 
