@@ -191,6 +191,7 @@ impl Shard for Core {
             self.outward(io);
         }
         self.forget_subscriptions(io);
+        self.delivery.index.give_back();
         self.count_subscriptions();
         self.serve_writable(io);
         self.serve_shares(io);
