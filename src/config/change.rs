@@ -116,6 +116,7 @@ impl Change {
         self.apply("delivery.queue_messages_max", |c| &mut c.delivery.queue_messages_max, delivery.queue_messages_max);
         self.apply("delivery.queue_bytes_max", |c| &mut c.delivery.queue_bytes_max, delivery.queue_bytes_max);
         self.apply("delivery.when_full", |c| &mut c.delivery.drops_newest, delivery.drops_newest);
+        self.apply("delivery.unread_bytes_max", |c| &mut c.delivery.unread_bytes_max, delivery.unread_bytes_max);
         self.apply("delivery.share_strategy", |c| &mut c.delivery.share_strategy, delivery.share_strategy);
         self.apply("delivery.share_ack_timeout", |c| &mut c.delivery.share_ack_timeout, delivery.share_ack_timeout);
         self.apply("retained.messages_max", |c| &mut c.retained.messages_max, retained.messages_max);
@@ -416,7 +417,7 @@ mod tests {
         let old = config(&format!("{B}{}[spool]\n", sink("one", "")));
         let new = config(&format!(
             "{B}{}[spool]\n[delivery]\nacknowledge='received'\nqueue_messages_max=7\nqueue_bytes_max='7KiB'\nwhen_full='drop-newest'\n\
-             share_strategy='hash-topic'\nshare_ack_timeout='7s'\n\
+             unread_bytes_max='77KiB'\nshare_strategy='hash-topic'\nshare_ack_timeout='7s'\n\
              [retained]\nmessages_max=7\nbytes_max='7MiB'\nexpire_after='7s'\n",
             sink("one", "")
         ));
@@ -427,6 +428,7 @@ mod tests {
                 "delivery.queue_messages_max",
                 "delivery.queue_bytes_max",
                 "delivery.when_full",
+                "delivery.unread_bytes_max",
                 "delivery.share_strategy",
                 "delivery.share_ack_timeout",
                 "retained.messages_max",
