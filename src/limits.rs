@@ -261,12 +261,26 @@ const _: () = assert!(POOLED_TAIL_BYTES_MAX * POOLED_TAILS_MAX <= PARTIAL_BYTES_
 /// `events_dropped`.
 pub const EVENTS_QUEUED_MAX: usize = 1_024;
 
-/// Events that `/api/v1/events` can show; the oldest makes room.
+/// Clients that come and go, on their way to the ring: the oldest makes room, counted as `events_dropped`. The collector takes
+/// some hundred thousand a second.
+pub const CONNECTION_EVENTS_QUEUED_MAX: usize = 2_048;
+
+/// Events of a class that `/api/v1/events` can show; the oldest of the class makes room.
 pub const EVENTS_KEPT_MAX: usize = 1_024;
 
-/// Events of one kind that leave a shard within a second: a port scan must not fill the log. The others are counted as
-/// `events_suppressed`.
+/// The same for classes of which clients decide how many there are. Some 2 MB.
+pub const EVENTS_OF_CLIENTS_KEPT_MAX: usize = 4_096;
+
+/// Events of one kind that leave a shard within a second, and all shards together: a port scan must not fill the log. The others are counted
+/// as `events_suppressed`, and `events_left_out`.
 pub const EVENTS_PER_KIND_PER_S: u8 = 10;
+
+/// Events of one kind about one client, address or sink within a minute: one that is misconfigured does not hide the others, nor take their
+/// place in the ring.
+pub const EVENTS_PER_SUBJECT_PER_MIN: u8 = 6;
+
+/// Subjects that are counted within a minute; past it all counts are reset.
+pub const EVENT_SUBJECTS_MAX: usize = 4_096;
 
 /// What is read of a segment in one go. The kernel copies what it has in memory on the shard's thread: 256 KiB are some
 /// 30 us; a disk that seeks for each loses less than half of its speed.

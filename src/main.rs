@@ -4,14 +4,19 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use forebay::cli::out::complain;
-use forebay::cli::{self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, SpoolCommand, TopicsCommand, man, topics};
+use forebay::cli::{
+    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, RunArgs, SpoolCommand, TopicsCommand, man, topics,
+};
 use forebay::config::{self, LogFormat, Problems};
 use forebay::secure::keep_out_of_dumps;
 
 fn main() -> ExitCode {
     keep_out_of_dumps();
     match cli::parse() {
-        Command::Run(args) => with(args.load_text(), args.log_format, |loaded| cli::run::run(&args, loaded)),
+        Command::Run(args) => {
+            let args = RunArgs::from(args);
+            with(args.load_text(), args.log_format, |loaded| cli::run::run(&args, loaded))
+        }
         Command::Check(args) => {
             let checked = cli::check::run(&args);
             print(&checked.text);
@@ -30,11 +35,22 @@ fn main() -> ExitCode {
         Command::Health(from) => answer(cli::ask::health(&from)),
         Command::Reload(options) => answer(cli::ask::reload(&options)),
         Command::Passwd(options) => answer(cli::passwd::passwd(&options)),
-        Command::Access(options) => answer(cli::access::access(&options)),
+        Command::Access(options) => match cli::access::access(&options) {
+            Ok(decided) => {
+                print(&decided.text);
+                status(decided.is_granted)
+            }
+            Err(why) => {
+                complain(format_args!("forebay: {why}"));
+                ExitCode::from(EXIT_USAGE)
+            }
+        },
         Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),
         Command::Config(ConfigCommand::Default) => print(&config::example()),
+        Command::Config(ConfigCommand::Tbmq) => print(config::AS_IN_TBMQ),
+        Command::Config(ConfigCommand::Emqx) => print(config::AS_IN_EMQX),
         Command::Config(ConfigCommand::Schema) => print(&format!("{:#}\n", config::schema())),
         Command::Completions { shell } => print(&man::completions(shell)),
         Command::Man { dir } => {

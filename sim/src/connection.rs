@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::digest::Seen;
 use crate::layers::Layered;
 
 /// See the module.
@@ -15,6 +16,8 @@ pub struct Connection {
     /// Where there is one: bytes of the socket.
     wire: VecDeque<u8>,
     inbox: Vec<u8>,
+    /// The bytes of all its connections, as its client reads them, and where each began and ended.
+    seen: Seen,
 }
 
 impl Connection {
@@ -22,11 +25,13 @@ impl Connection {
     pub(crate) fn begin(&mut self) {
         self.sending.clear();
         self.inbox.clear();
+        self.seen.number(u64::MAX);
     }
 
     /// It is gone.
     pub(crate) fn end(&mut self) {
         self.sending.clear();
+        self.seen.number(u64::MAX - 1);
         self.put_layer(false);
     }
 
@@ -88,11 +93,18 @@ impl Connection {
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Option<String> {
         let Some(layered) = &mut self.layered else {
             self.inbox.extend_from_slice(bytes);
+            self.seen.bytes(bytes);
             return None;
         };
         let opened = layered.open(bytes);
         self.inbox.extend_from_slice(&opened.plain);
+        self.seen.bytes(&opened.plain);
         opened.error.map(|error| error.what.into_owned())
+    }
+
+    /// What its client has seen.
+    pub(crate) const fn seen(&self) -> Seen {
+        self.seen
     }
 
     /// The next packet that is there as a whole, and where it goes on behind its length.

@@ -25,6 +25,7 @@
 pub mod connection;
 pub mod damage;
 pub mod device;
+mod digest;
 pub mod disk;
 pub mod expected;
 pub mod faults;

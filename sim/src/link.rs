@@ -221,6 +221,7 @@ impl World {
         // A request of a connection that was given up may be carried out much later.
         let pause = if late && self.network.u8(..4) == 0 { self.network.u64(..2 * S) } else { 0 };
         let before = self.clusters[cluster].entries.len();
+        self.clusters[cluster].saw(number, node, &frame);
         let reply = self.clusters[cluster].request(&frame, from);
         if self.is_traced() {
             let call = i16::from_be_bytes([frame[0], frame[1]]);

@@ -1,12 +1,14 @@
 //! `forebay-sim`: runs ranges of seeds on all cores, and one seed with its trace.
 
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Parser;
 use forebay_sim::expected;
 use forebay_sim::faults::Fault;
 use forebay_sim::plan::{Hostile, Kind, Plan};
-use forebay_sim::run::{self, Without};
+use forebay_sim::run::{self, Ran, Without};
 use forebay_sim::scenarios;
 use forebay_sim::wrong::{self, FoundBy};
 
@@ -45,6 +47,9 @@ struct Arguments {
     /// Leave out what a failing seed does not need.
     #[arg(long)]
     shrink: bool,
+    /// Writes the digest of each seed to this file, a line each: what clients and Kafka saw.
+    #[arg(long)]
+    digests: Option<PathBuf>,
     /// With a rule taken out, by its name in `wrong`.
     #[arg(long)]
     rule: Option<String>,
@@ -97,7 +102,7 @@ fn main() -> std::process::ExitCode {
     match arguments.seeds.split_once("..") {
         Some((from, to)) => {
             let Some((from, to)) = parse(from).zip(parse(to)) else { return bad(&arguments.seeds) };
-            many(from..to, kind, &without, arguments.threads)
+            many(from..to, kind, &without, arguments.threads, arguments.digests.as_deref())
         }
         None => {
             let Some(seed) = parse(&arguments.seeds) else { return bad(&arguments.seeds) };
@@ -137,11 +142,34 @@ fn bad(text: &str) -> std::process::ExitCode {
     std::process::ExitCode::from(2)
 }
 
-fn many(seeds: std::ops::Range<u64>, kind: Kind, without: &Without, threads: Option<usize>) -> std::process::ExitCode {
+/// Writes the digests of many seeds, and why a seed has none.
+fn write_digests(file: &Path, ran: &Ran) -> std::io::Result<()> {
+    let mut lines: Vec<_> = ran.digests.iter().map(|(seed, digest)| (*seed, format!("{digest:016x}"))).collect();
+    lines.extend(ran.failed.iter().map(|(seed, failure)| (*seed, failure.what.to_owned())));
+    lines.sort_unstable();
+    let mut text = String::new();
+    for (seed, what) in lines {
+        writeln!(text, "{seed} {what}").expect("strings take all");
+    }
+    std::fs::write(file, text)
+}
+
+fn many(
+    seeds: std::ops::Range<u64>,
+    kind: Kind,
+    without: &Without,
+    threads: Option<usize>,
+    digests: Option<&Path>,
+) -> std::process::ExitCode {
     let began = Instant::now();
     let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let count = seeds.end.saturating_sub(seeds.start);
-    let (sums, failed) = run::many(seeds, kind, without, threads);
+    let ran = run::many(seeds, kind, without, threads);
+    if let Some(Err(error)) = digests.map(|file| write_digests(file, &ran)) {
+        eprintln!("the digests cannot be written: {error}");
+        return std::process::ExitCode::from(2);
+    }
+    let Ran { sums, failed, .. } = ran;
     let mut unknown = 0;
     for (seed, failure) in &failed {
         let text: String = failure.text.lines().next().unwrap_or_default().chars().take(300).collect();

@@ -10,7 +10,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 use forebay::runtime::seam::{
-    Chunk, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs,
+    Chunk, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, SocketOptions, TimerId,
+    WallMs,
 };
 use forebay::shard::mail::Mail;
 
@@ -343,7 +344,7 @@ impl Io<Mail> for Ring {
             self.line.push_back(conn);
         }
     }
-    fn connect(&mut self, to: SocketAddr) -> ConnId {
+    fn connect(&mut self, to: SocketAddr, _socket: SocketOptions) -> ConnId {
         let conn = self.open(0, Some(to), 0);
         self.dialled.push(conn);
         conn

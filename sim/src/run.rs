@@ -48,7 +48,7 @@ pub struct Sums {
     pub full: u64,
     /// Runs in which something was let pass for a known fault, in the order of `TOLERATED`.
     pub tolerated: [u64; TOLERATED.len()],
-    /// A hash of all that Kafka and the devices have.
+    /// What the outside saw of it (`digest`); of several runs, the digests in exclusive or.
     pub digest: u64,
 }
 
@@ -95,25 +95,9 @@ impl Sums {
             full: u64::from(!world.subscribers.is_empty() && world.judge.log_was_full),
             requests: world.clusters.iter().map(|cluster| cluster.produced).sum(),
             tolerated: std::array::from_fn(|which| u64::from(world.judge.tolerated.contains(&TOLERATED[which].0))),
-            digest: digest(world),
+            digest: crate::digest::of(world),
         }
     }
-}
-
-fn digest(world: &World) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut add = |value: u64| hash = (hash ^ value).wrapping_mul(0x0100_0000_01b3);
-    for entry in world.clusters.iter().flat_map(|cluster| &cluster.entries) {
-        add(entry.time);
-        add(entry.producer as u64);
-        add(entry.first as u64);
-        add(u64::from(entry.count as u32));
-    }
-    for message in &world.messages {
-        add(message.sends.into());
-        add(message.answered.map_or(0, |(at, _)| at));
-    }
-    hash
 }
 
 /// What a run leaves out, to make a failure smaller.
@@ -182,10 +166,21 @@ pub fn run_plan(plan: Plan, without: &Without, traced: bool) -> (Result<Sums, Fa
     (result, trace)
 }
 
-/// Runs seeds on so many threads. What the good ones came to, and each that failed, by seed.
-pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) -> (Sums, Vec<(u64, Failure)>) {
+/// What many seeds came to.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// The good ones, added.
+    pub sums: Sums,
+    /// Each that failed, by seed.
+    pub failed: Vec<(u64, Failure)>,
+    /// The digest of each good one, by seed.
+    pub digests: Vec<(u64, u64)>,
+}
+
+/// Runs seeds on `threads` threads.
+pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) -> Ran {
     let next = AtomicU64::new(seeds.start);
-    let found = Mutex::new((Sums::default(), Vec::new()));
+    let found = Mutex::new(Ran::default());
     let work = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -195,8 +190,11 @@ pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) ->
             let (result, _) = run(seed, kind, without, false);
             let mut found = found.lock().expect("no panic while held");
             match result {
-                Ok(sums) => found.0.add(&sums),
-                Err(failure) => found.1.push((seed, failure)),
+                Ok(sums) => {
+                    found.sums.add(&sums);
+                    found.digests.push((seed, sums.digest));
+                }
+                Err(failure) => found.failed.push((seed, failure)),
             }
         }
     };
@@ -205,9 +203,10 @@ pub fn many(seeds: Range<u64>, kind: Kind, without: &Without, threads: usize) ->
             scope.spawn(work);
         }
     });
-    let (sums, mut failed) = found.into_inner().expect("no panic while held");
-    failed.sort_by_key(|(seed, _)| *seed);
-    (sums, failed)
+    let mut ran = found.into_inner().expect("no panic while held");
+    ran.failed.sort_by_key(|(seed, _)| *seed);
+    ran.digests.sort_unstable();
+    ran
 }
 
 /// The first seed of these that is red, and why.

@@ -8,7 +8,7 @@ use forebay::rules::KEPT;
 use crate::expected::{CURED_SEEDS, RED_SCRIPTS, RED_SEEDS, TOLERATED, fault_of};
 use crate::faults::Fault;
 use crate::plan::Kind;
-use crate::run::{self, Sums, Without};
+use crate::run::{self, Ran, Sums, Without};
 use crate::scenarios::{self, rules::requests_of_lingering_rows};
 use crate::wrong::{self, FoundBy, Wrong};
 
@@ -19,7 +19,7 @@ fn without_layers() -> Without {
 
 /// Runs seeds of a kind; those that are red for a known fault must be red.
 fn seeds_are_green(kind: Kind, seeds: Range<u64>) -> Sums {
-    let (sums, failed) = run::many(seeds, kind, &Without::default(), 2);
+    let Ran { sums, failed, .. } = run::many(seeds, kind, &Without::default(), 2);
     let wrong: Vec<_> = failed.iter().filter(|(seed, _)| fault_of(kind, *seed).is_none()).collect();
     assert!(wrong.is_empty(), "run one alone with `cargo run -p forebay-sim -- SEED` (docs/SIMULATION.md): {wrong:#?}");
     sums
@@ -51,6 +51,19 @@ fn seeds_without_a_disk_are_green() {
 fn seeds_with_a_sync_interval_are_green() {
     let sums = seeds_are_green(Kind::Gathered, 0..60);
     assert!(sums.processes > 120 && sums.messages > 3_000, "too quiet: {sums:?}");
+}
+
+/// A seed has the same digest each time, and one of its own; another run of the same seed has another.
+#[test]
+fn a_digest_is_of_all_that_is_seen() {
+    for kind in [Kind::All, Kind::Shares] {
+        let digests = |without| run::many(0..3, kind, &without, 2).digests;
+        let found = digests(Without::default());
+        assert_eq!(found, digests(Without::default()), "{kind:?}");
+        let apart: BTreeSet<_> = found.iter().map(|(_, digest)| digest).collect();
+        assert_eq!((found.len(), apart.len()), (3, 3), "{kind:?}");
+        assert_ne!(found, digests(Without { faults: Fault::ALL.to_vec(), ..Without::default() }), "{kind:?}");
+    }
 }
 
 /// The same of a kind with clients that subscribe, which must get so many messages in each run. All that they got, and what was dropped.

@@ -87,6 +87,11 @@ impl Access {
         self.policy.as_ref().map(|_| &self.by)
     }
 
+    /// The auth that admitted it has another name.
+    pub fn rename(&mut self, auth: &str) {
+        self.auth = auth.into();
+    }
+
     /// Other rules hold from now on.
     pub fn renew(&mut self, policy: &Arc<Policy>) {
         self.policy = Some(Arc::clone(policy));
@@ -131,6 +136,21 @@ impl Access {
             self.granted.push_str(topic);
         }
         is_granted
+    }
+
+    /// What decides whether its client may publish that, for people.
+    #[must_use]
+    pub fn decides(&self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> Option<String> {
+        let policy = self.policy.as_ref()?;
+        Some(policy.words(policy.permission(self.grants.as_deref(), Client { identity, client_id }, wanted).by))
+    }
+
+    /// The same for a filter.
+    #[must_use]
+    pub fn decides_filter(&self, identity: Option<&str>, client_id: &str, filter: &str) -> Option<String> {
+        let policy = self.policy.as_ref()?;
+        let (_, by) = policy.subscription(self.grants.as_deref(), Client { identity, client_id }, filter);
+        Some(by.map_or_else(|| "no rule grants any topic that it matches".to_owned(), |by| policy.words(by)))
     }
 
     /// Whether its client may subscribe to a filter. One of an earlier start is asked for when its client is back.

@@ -11,6 +11,7 @@ mod pace;
 pub mod password;
 mod permission;
 mod policy;
+mod problems;
 mod proofs;
 mod question;
 mod shares;

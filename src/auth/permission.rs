@@ -1,5 +1,7 @@
 //! What a client may touch, and what says so: what its token brings along, then its roles, then the access control list.
 
+use std::path::Path;
+
 use super::acl::{Client, Coverage, Grants, Rule, Subscription, Wanted};
 use super::policy::Policy;
 
@@ -48,6 +50,20 @@ impl Policy {
         let Some(acl) = self.acl() else { return said(grants.is_none(), Basis::NoList) };
         let decision = acl.decide(client, wanted.action, wanted.topic);
         said(decision.is_granted, Basis::Line(decision.by))
+    }
+
+    /// What decides, for people.
+    #[must_use]
+    pub fn words(&self, by: Basis<'_>) -> String {
+        let file = || self.settings().acl_file.as_deref().unwrap_or_else(|| Path::new("")).display();
+        match by {
+            Basis::Claim(Some(number)) => format!("rule {number} of the token's claim of permissions"),
+            Basis::Claim(None) => "the token's claim of permissions, which does not grant it".to_owned(),
+            Basis::Role(role, rule) => format!("role {role}: {}", rule.text),
+            Basis::Line(Some(rule)) => format!("{}:{}: {}", file(), rule.line, rule.text),
+            Basis::Line(None) => format!("{}: no rule in it grants it", file()),
+            Basis::NoList => format!("auth {}, which has no acl_file", self.name()),
+        }
     }
 
     /// Whether a client may subscribe to a filter, and what grants all or some of it.

@@ -240,8 +240,9 @@ pub struct Policy {
     users: Option<Users>,
     acl: Option<Acl>,
     roles: HashMap<String, RoleRules>,
-    /// Of settings and files: whether a reload brings something new.
+    /// Of settings and files: whether a reload brings something new; and the same without the name.
     print: u64,
+    nameless_print: u64,
 }
 
 impl fmt::Debug for Policy {
@@ -258,11 +259,14 @@ impl Policy {
     pub fn load(settings: &Settings) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
         let mut print = DefaultHasher::new();
-        settings.hash(&mut print);
+        Settings { name: String::new(), ..settings.clone() }.hash(&mut print);
         let keys = settings.jwt.as_ref().filter(|_| settings.chain.contains(&Method::Jwt));
         let tokens = keys.and_then(|jwt| match &jwt.keys {
             Source::JwksUrl(remote) => Some(fetched(jwt, &remote.file, &mut print)),
-            keys => file(Some(keys.file()), |bytes| Tokens::new(jwt, bytes), &mut print, &mut problems),
+            keys => {
+                let keys_of = |bytes: &[u8]| Tokens::new(jwt, bytes).map_err(|why| vec![why]);
+                file(Some(keys.file()), keys_of, &mut print, &mut problems)
+            }
         });
         let users = |bytes: &[u8]| Users::parse(text(bytes)?, Key::of(settings.decoy_key.as_deref()));
         let acl = |bytes: &[u8]| Acl::parse(text(bytes)?);
@@ -271,7 +275,10 @@ impl Policy {
         let role = |role: &Role| (role.name.clone(), RoleRules::new(&role.publish, &role.subscribe));
         let roles = settings.roles.iter().map(role).collect();
         if problems.is_empty() {
-            Ok(Self { settings: settings.clone(), tokens, users, acl, roles, print: print.finish() })
+            let nameless_print = print.finish();
+            settings.name.hash(&mut print);
+            let print = print.finish();
+            Ok(Self { settings: settings.clone(), tokens, users, acl, roles, print, nameless_print })
         } else {
             Err(problems)
         }
@@ -305,6 +312,12 @@ impl Policy {
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.print == other.print
+    }
+
+    /// The same but for the name.
+    #[must_use]
+    pub fn is_same_but_for_the_name(&self, other: &Self) -> bool {
+        self.nameless_print == other.nameless_print
     }
 
     /// What becomes of a client that brings this. Each method admits, refuses, or does not apply; the first that applies
@@ -461,20 +474,21 @@ fn fetched(jwt: &jwt::Settings, copy: &Path, print: &mut DefaultHasher) -> Token
 /// What a file holds, if there is one. What is wrong with it goes to `problems`.
 fn file<T>(
     path: Option<&Path>,
-    parse: impl Fn(&[u8]) -> Result<T, String>,
+    parse: impl Fn(&[u8]) -> Result<T, Vec<String>>,
     print: &mut DefaultHasher,
     problems: &mut Vec<String>,
 ) -> Option<T> {
     let path = path?;
-    let parsed = read(path).and_then(|bytes| {
+    let parsed = read(path).map_err(|why| vec![why]).and_then(|bytes| {
         bytes.hash(print);
         parse(&bytes)
     });
-    parsed.map_err(|why| problems.push(format!("{}: {why}", path.display()))).ok()
+    let named = |why: String| format!("{}: {why}", path.display());
+    parsed.map_err(|all| problems.extend(all.into_iter().map(named))).ok()
 }
 
-fn text(bytes: &[u8]) -> Result<&str, String> {
-    std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())
+fn text(bytes: &[u8]) -> Result<&str, Vec<String>> {
+    std::str::from_utf8(bytes).map_err(|_| vec!["is not UTF-8".to_owned()])
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::decoys::{Decoys, Key};
 use super::password::Stored;
+use super::problems::Problems;
 use crate::secure::is_identity;
 
 /// The users of a file.
@@ -28,27 +29,34 @@ impl Users {
     /// Reads a file. `key`: of its decoys.
     ///
     /// # Errors
-    /// Which line is wrong and why: the first one.
-    pub(super) fn parse(text: &str, key: Key) -> Result<Self, String> {
+    /// Which lines are wrong and why.
+    pub(super) fn parse(text: &str, key: Key) -> Result<Self, Vec<String>> {
+        let mut problems = Problems::default();
         let mut by_name = HashMap::new();
         let mut lines = Vec::new();
-        for (number, line) in (1..).zip(text.lines()) {
+        for (number, line) in (1_u32..).zip(text.lines()) {
             let line = line.trim_end();
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
             let user = line.split_once(':').ok_or_else(|| "is not `user:hash`".to_owned());
             let user = user.and_then(|(name, hash)| Ok((checked(name)?, Stored::parse(hash)?)));
-            let (name, stored) = user.map_err(|why| format!("line {number} {why}"))?;
+            let (name, stored) = match user {
+                Ok(user) => user,
+                Err(why) => {
+                    problems.add(number, why);
+                    continue;
+                }
+            };
             let print = BuildHasherDefault::<DefaultHasher>::default().hash_one(line);
             let stored = Arc::new(stored);
             lines.push(Arc::clone(&stored));
             if by_name.insert(name.into(), User { stored, print }).is_some() {
-                return Err(format!("line {number} has the user {name:?} for the second time"));
+                problems.add(number, format!("has the user {name:?} for the second time"));
             }
         }
         let decoys = Decoys::new(key, lines.iter().map(|stored| &**stored));
-        Ok(Self { by_name, decoys })
+        problems.or(Self { by_name, decoys })
     }
 
     /// A user.
@@ -85,7 +93,7 @@ mod tests {
     use super::super::password;
     use super::*;
 
-    fn parse(text: &str) -> Result<Users, String> {
+    fn parse(text: &str) -> Result<Users, Vec<String>> {
         Users::parse(text, Key::of(None))
     }
 
@@ -122,9 +130,19 @@ mod tests {
             (format!("a:{hash}\nb:plain"), "line 2 is no hash"),
             (format!("a:{hash}\n\na:{hash}"), "line 3 has the user \"a\" for the second time"),
         ] {
-            let refused = parse(&text).expect_err(&text);
+            let refused = parse(&text).expect_err(&text).join("\n");
             assert!(refused.starts_with(why), "{refused}");
             assert!(!refused.contains(&hash), "{refused}");
         }
+    }
+
+    #[test]
+    fn finding_f14_all_wrong_lines_are_named() {
+        let hash = password::sha512_of(b"one").unwrap();
+        let refused = parse(&format!("a\nb:{hash}\nc:plain\nb:{hash}")).expect_err("three are wrong");
+        assert_eq!(refused.len(), 3, "{refused:?}");
+        assert!(refused[1].starts_with("line 3 ") && refused[2].starts_with("line 4 "), "{refused:?}");
+        let refused = parse(&"x\n".repeat(1_000)).expect_err("all are wrong");
+        assert_eq!((refused.len(), refused.last().map(String::as_str)), (21, Some("980 more lines are wrong")));
     }
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::auth::acl::{Action, Client, Grants, Subscription, Wanted};
 use crate::auth::jwt::{Source, Token};
-use crate::auth::{Basis, Claim, Judgement, Policy, Refusal};
+use crate::auth::{Claim, Judgement, Policy, Refusal};
 use crate::mqtt::packet::QoS;
 use crate::mqtt::topic;
 
@@ -19,15 +19,28 @@ use super::args::AccessArgs;
 /// What is read of a file with a token.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// The decision, for people.
+/// What was decided.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Decided {
+    /// The decision and what it rests on, for people.
+    pub text: String,
+    /// Whether it is granted, at least in part.
+    pub is_granted: bool,
+}
+
+/// Decides.
 ///
 /// # Errors
 /// What is wrong with the configuration, its files, or the question.
-pub fn access(options: &AccessArgs) -> Result<String, String> {
+pub fn access(options: &AccessArgs) -> Result<Decided, String> {
     let config = options.from.load().map_err(|problems| problems.to_string())?;
     let names: Vec<_> = config.auth.iter().map(|auth| auth.name.as_str()).collect();
     let wanted = match (&options.auth, &config.auth[..]) {
-        (_, []) => return Err("the configuration has no [auth.NAME]: everything is granted".to_owned()),
+        (None, []) => {
+            let text = "granted: the configuration has no [auth.NAME], so everything is\n".to_owned();
+            return Ok(Decided { text, is_granted: true });
+        }
+        (Some(_), []) => return Err("there is no such auth; the configuration has no [auth.NAME]".to_owned()),
         (Some(name), all) => all.iter().find(|auth| auth.name == *name),
         (None, [only]) => Some(only),
         (None, _) => return Err(format!("which one? --auth names one of {}", names.join(", "))),
@@ -40,7 +53,7 @@ pub fn access(options: &AccessArgs) -> Result<String, String> {
         None => Asker::of(options),
         Some(file) => match bearer(&policy, &read(file)?, options)? {
             Ok(asker) => asker,
-            Err(why) => return Ok(format!("refused: {why}\n")),
+            Err(why) => return Ok(Decided { text: format!("refused: {why}\n"), is_granted: false }),
         },
     };
     decide(&policy, &asker, options)
@@ -143,7 +156,7 @@ impl Asker {
     }
 }
 
-fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<String, String> {
+fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<Decided, String> {
     let AccessArgs { action, topic, .. } = options;
     let (grants, who) = (asker.grants.as_deref(), asker.words());
     if action == "subscribe" {
@@ -152,14 +165,15 @@ fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<String
         }
         let (outcome, by) = policy.subscription(grants, asker.client(), topic);
         let refused = || format!("no rule grants it{}", asker.hint());
-        let by = by.map_or_else(refused, |by| words(policy, by));
-        return Ok(match outcome {
+        let by = by.map_or_else(refused, |by| policy.words(by));
+        let text = match outcome {
             Subscription::Granted => format!("granted: every topic that {topic:?} matches may be read: {by} ({who})\n"),
             Subscription::Checked => {
                 format!("granted in part: some topics that {topic:?} matches may be read: {by} ({who})\n")
             }
             Subscription::Refused => format!("denied: no topic that {topic:?} matches may be read: {by} ({who})\n"),
-        });
+        };
+        return Ok(Decided { text, is_granted: outcome != Subscription::Refused });
     }
     if !topic::valid_name(topic) {
         return Err(format!("{topic:?} is not a valid topic name"));
@@ -167,20 +181,8 @@ fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<String
     let wanted = Wanted { action: Action::Publish, topic, qos: QoS::AtLeastOnce, retain: false };
     let permission = policy.permission(grants, asker.client(), wanted);
     let (verdict, hint) = if permission.is_granted { ("granted", String::new()) } else { ("denied", asker.hint()) };
-    Ok(format!("{verdict} by {}{hint} ({who})\n", words(policy, permission.by)))
-}
-
-/// What decides.
-fn words(policy: &Policy, by: Basis<'_>) -> String {
-    let file = || policy.settings().acl_file.as_deref().unwrap_or_else(|| Path::new("")).display();
-    match by {
-        Basis::Claim(Some(number)) => format!("rule {number} of the token's claim of permissions"),
-        Basis::Claim(None) => "the token's claim of permissions, which does not grant it".to_owned(),
-        Basis::Role(role, rule) => format!("role {role}: {}", rule.text),
-        Basis::Line(Some(rule)) => format!("{}:{}: {}", file(), rule.line, rule.text),
-        Basis::Line(None) => format!("{}: no rule in it grants it", file()),
-        Basis::NoList => format!("auth {}, which has no acl_file", policy.name()),
-    }
+    let text = format!("{verdict} by {}{hint} ({who})\n", policy.words(permission.by));
+    Ok(Decided { text, is_granted: permission.is_granted })
 }
 
 #[cfg(test)]
@@ -226,17 +228,18 @@ mod tests {
             (None, "subscribe", "dev/#", "granted in part"),
             (None, "subscribe", "plant/#", "denied: no topic"),
         ] {
-            let answer = ask(user, action, topic).unwrap();
-            assert!(answer.contains(said), "{answer}");
+            let Decided { text, is_granted } = ask(user, action, topic).unwrap();
+            assert!(text.contains(said), "{text}");
+            assert_eq!(is_granted, text.starts_with("granted"), "{text}");
         }
-        let said = ask_as(Some("bob"), &["unknown", "sensor"], "publish", "own/d1").unwrap();
+        let said = ask_as(Some("bob"), &["unknown", "sensor"], "publish", "own/d1").unwrap().text;
         assert_eq!(
             said,
             "granted by role sensor: publish own/%c (user \"bob\", client ID \"d1\", roles unknown, sensor)\n"
         );
-        let said = ask_as(None, &["unknown"], "publish", "own/d1").unwrap();
+        let said = ask_as(None, &["unknown"], "publish", "own/d1").unwrap().text;
         assert!(said.starts_with("denied by "), "{said}");
-        let said = ask_as(None, &["sensor"], "subscribe", "commands/d1").unwrap();
+        let said = ask_as(None, &["sensor"], "subscribe", "commands/d1").unwrap().text;
         assert!(
             said.ends_with(
                 "may be read: role sensor: subscribe commands/%c (anonymous, client ID \"d1\", roles sensor)\n"
@@ -245,11 +248,11 @@ mod tests {
         );
         // Finding M5: why a pattern does not grant it.
         for action in ["publish", "subscribe"] {
-            let said = ask_from("ada/1", Some("ada"), &[], action, "dev/ada/1/up").unwrap();
+            let said = ask_from("ada/1", Some("ada"), &[], action, "dev/ada/1/up").unwrap().text;
             assert!(said.starts_with("denied") && said.contains("; its client ID contains /, + or #"), "{said}");
-            let said = ask_from("d2", Some("a/b"), &[], action, "home/a/b").unwrap();
+            let said = ask_from("d2", Some("a/b"), &[], action, "home/a/b").unwrap().text;
             assert!(said.contains("; its user name contains /, + or #"), "{said}");
-            assert!(!ask(Some("bob"), action, "plant/2").unwrap().contains("contains"));
+            assert!(!ask(Some("bob"), action, "plant/2").unwrap().text.contains("contains"));
         }
         assert!(ask(None, "publish", "a/#").is_err_and(|why| why.contains("not a valid topic name")));
     }

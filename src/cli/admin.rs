@@ -116,7 +116,7 @@ impl Admin {
 
     fn connect_in_stages(cluster: &Cluster, broker: &str) -> Result<Self, (Stage, String)> {
         let stream = open(cluster, broker)?;
-        let timeout = Some(cluster.request_timeout);
+        let timeout = Some(cluster.times.request_timeout);
         let set = stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout));
         set.and_then(|()| stream.set_nodelay(true)).map_err(|error| (Stage::Connect, format!("{broker}: {error}")))?;
         let stream: Box<dyn Stream> = match &cluster.tls {
@@ -296,7 +296,7 @@ fn open(cluster: &Cluster, broker: &str) -> Result<TcpStream, (Stage, String)> {
     }
     let mut why = String::new();
     for address in addresses {
-        match TcpStream::connect_timeout(&address, cluster.connect_timeout) {
+        match TcpStream::connect_timeout(&address, cluster.times.connect_timeout) {
             Ok(stream) => return Ok(stream),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 why = format!("{broker}: connection refused: nothing listens on that port");

@@ -11,8 +11,9 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use self::run::control;
-pub use self::run::{ControlBind, RunArgs};
+pub use self::run::{ControlBind, RunArgs, RunFileArgs};
 use crate::config::{self, Config, Overrides, Problems};
+use crate::metrics::time::{from_rfc3339, now_ms, rfc3339};
 
 /// What `-V` prints behind the name: the version, and the commit and target that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FOREBAY_BUILD"), ")");
@@ -89,7 +90,7 @@ struct Cli {
 pub enum Command {
     /// Run the service (the default command)
     #[command(after_long_help = AFTER_LONG_HELP)]
-    Run(RunArgs),
+    Run(RunFileArgs),
     /// Check the configuration, this host and the Kafka clusters; changes nothing
     Check(CheckArgs),
     /// Create the Kafka topics of the sinks
@@ -113,12 +114,12 @@ pub enum Command {
     Token(TokenArgs),
     /// Add a user to a password file, or change or delete one
     Passwd(PasswdArgs),
-    /// Show whether a client may publish or subscribe to a topic, and which rule says so
+    /// Show whether a client may publish or subscribe to a topic, and which rule says so; exit status 0: granted, 1: denied, 2: not decided
     Access(AccessArgs),
     /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),
-    /// Print the default configuration or its JSON schema
+    /// Print the default configuration, its JSON schema, or the set-up of another product's guide
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a shell completion script
@@ -314,24 +315,62 @@ impl AskArgs {
     }
 }
 
+/// A time as the API takes it: as it is, or so long ago.
+fn event_time(text: &str) -> Result<String, String> {
+    if from_rfc3339(text).is_some() {
+        return Ok(text.to_owned());
+    }
+    let ago = config::duration_of(text);
+    let ago = ago.ok_or("write a time as in RFC 3339 (2026-11-21T08:56:24Z), or how long ago (15m)")?;
+    Ok(rfc3339(now_ms().saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).max(0)))
+}
+
 /// Options of `forebay events`.
-#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct EventsArgs {
     /// Which service.
     #[command(flatten)]
     pub from: AskArgs,
 
-    /// Only events after the one with this id
-    #[arg(long, value_name = "ID", default_value_t = 0)]
-    pub since: u64,
+    /// Only events after the one with this id, the oldest first
+    #[arg(long, value_name = "ID")]
+    pub since: Option<u64>,
+
+    /// Only events from this time on: RFC 3339, or how long ago (15m)
+    #[arg(long = "from", value_name = "TIME", value_parser = event_time)]
+    pub from_time: Option<String>,
+
+    /// Only events of before this time
+    #[arg(long, value_name = "TIME", value_parser = event_time)]
+    pub until: Option<String>,
 
     /// Only events of this kind
     #[arg(long, value_name = "KIND")]
     pub kind: Option<String>,
 
+    /// Only events of this class: administration, lifecycle, error, client, connection, statistics; connection only if asked for
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+
+    /// Only events at least so severe: info, warn, error
+    #[arg(long, value_name = "SEVERITY")]
+    pub severity: Option<String>,
+
+    /// Only events of this client, those of its connections among them
+    #[arg(long, value_name = "ID")]
+    pub client: Option<String>,
+
+    /// Only events of clients of this [auth.NAME]
+    #[arg(long, value_name = "NAME")]
+    pub auth: Option<String>,
+
     /// Only events of this sink
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
+
+    /// Print at most so many: the newest
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
 
     /// Keep printing events as they happen, until Ctrl-C
     #[arg(short, long)]
@@ -357,7 +396,7 @@ pub struct ClientsArgs {
     #[command(flatten)]
     pub list: ListArgs,
 
-    /// Only clients with this text in their client ID
+    /// Only clients with this text in their client ID, user name, auth or address, in whatever case
     #[arg(long, value_name = "TEXT", conflicts_with = "client_id")]
     pub search: Option<String>,
 
@@ -461,6 +500,10 @@ pub enum ConfigCommand {
     Default,
     /// JSON schema (2020-12) of the configuration
     Schema,
+    /// The set-up of TBMQ's guide, with its names and defaults (TOML)
+    Tbmq,
+    /// The set-up of EMQX's guide, with its names (TOML)
+    Emqx,
 }
 
 /// Reads the command line of the process. Help, version and wrong usage are printed here and end the process (0 or 2).
@@ -489,7 +532,7 @@ pub fn definition() -> clap::Command {
 
 impl Cli {
     fn into_command(self) -> Command {
-        self.command.unwrap_or(Command::Run(self.run))
+        self.command.unwrap_or_else(|| Command::Run(self.run.into()))
     }
 }
 

@@ -26,8 +26,18 @@ pub fn sinks(from: &AskArgs) -> Result<String, String> {
     if from.json {
         return Ok(format!("{answer:#}\n"));
     }
-    let head =
-        ["SINK", "STATE", "TOPIC", "RECORDS IN", "RECOVERED", "DELIVERED", "FAILED", "BUFFERED", "IN PER SECOND"];
+    let head = [
+        "SINK",
+        "STATE",
+        "TOPIC",
+        "RECORDS IN",
+        "RECOVERED",
+        "DELIVERED",
+        "FAILED",
+        "BUFFERED",
+        "IN PER SECOND",
+        "DESCRIPTION",
+    ];
     let mut rows = vec![head.map(str::to_owned)];
     let sinks = answer["sinks"].as_array().map(Vec::as_slice).unwrap_or_default();
     for sink in sinks {
@@ -45,6 +55,7 @@ pub fn sinks(from: &AskArgs) -> Result<String, String> {
             number("failed"),
             number("buffered_records"),
             rate,
+            sink["description"].as_str().unwrap_or_default().to_owned(),
         ]);
     }
     let mut out = table(&rows);
@@ -63,13 +74,23 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
     if options.from.json {
         return Ok(format!("{answer:#}\n"));
     }
-    Ok(answer["events"].as_array().into_iter().flatten().map(event_line).collect())
+    let mut events: Vec<&Value> = answer["events"].as_array().into_iter().flatten().collect();
+    if options.since.is_none() {
+        // They came the newest first.
+        events.reverse();
+    }
+    Ok(events.into_iter().map(event_line).collect())
 }
 
 /// The events that are asked for; `below`: `/stream`, or nothing.
 pub(super) fn events_path(options: &EventsArgs, below: &str) -> String {
-    let mut path = format!("/api/v1/events{below}?since={}", options.since);
-    for (name, value) in [("kind", &options.kind), ("sink", &options.sink)] {
+    let EventsArgs { from_time, until, kind, class, severity, client, auth, sink, .. } = options;
+    let mut path = format!("/api/v1/events{below}?limit={}", options.limit);
+    if let Some(since) = options.since {
+        path += &format!("&since={since}");
+    }
+    let texts = [("from", from_time), ("until", until), ("kind", kind), ("class", class), ("severity", severity)];
+    for (name, value) in texts.into_iter().chain([("client", client), ("auth", auth), ("sink", sink)]) {
         if let Some(value) = value {
             path += &format!("&{name}={}", escaped(value));
         }
@@ -103,6 +124,10 @@ pub fn reload(options: &ReloadArgs) -> Result<String, String> {
     for (what, name) in lists.into_iter().chain([("in force, not in the file", "not_in_file")]) {
         let items = answer[name].as_array().into_iter().flatten();
         items.for_each(|item| out += &format!("{what}: {}\n", text(item)));
+    }
+    if let Some(count @ 1..) = answer["disconnected_clients"].as_u64() {
+        let what = if options.dry_run { "would be disconnected" } else { "disconnected" };
+        out += &format!("{what}: {count} client{}\n", if count == 1 { "" } else { "s" });
     }
     if out.is_empty() {
         out += "the configuration has not changed\n";

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
-use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool};
+use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool, check_start};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
@@ -91,6 +91,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     if !args.offline {
         check_host::of_host(&config, &mut lines);
         check_modes::of_modes(&config, &mut lines);
+        check_start::of_start(&config, &mut lines);
         for (index, cluster) in config.clusters.iter().enumerate() {
             let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
             of_cluster(&config, cluster, &sinks, &mut lines);
@@ -100,6 +101,7 @@ pub fn run(args: &CheckArgs) -> Checked {
         super::edge::check_auth(&config, &mut lines);
         check_spool::of_spool(&config, &mut lines);
         of_addresses(&config, &mut lines);
+        check_start::of_rest(&config, &mut lines);
     }
     let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len()];
     let names = ["listener", "Kafka cluster", "sink"].into_iter().zip(counts);
@@ -245,7 +247,9 @@ fn of_files(config: &Config, lines: &mut Vec<Line>) {
 /// Addresses that could not be listened on. One that is in use may be in use by the service itself.
 fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
     let listeners = config.listeners.iter().map(|listener| ("listener", listener.bind.clone()));
-    for (about, bind) in listeners.chain(config.control.bind.map(|bind| ("control", Bind::Tcp(bind)))) {
+    let control = config.control.bind.map(|bind| ("control", Bind::Tcp(bind)));
+    let embedded = config.embedded.as_ref().map(|log| ("embedded log", Bind::Tcp(log.bind)));
+    for (about, bind) in listeners.chain(control).chain(embedded) {
         let address = match &bind {
             Bind::Tcp(address) => *address,
             Bind::Unix(path) => {

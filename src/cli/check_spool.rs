@@ -17,7 +17,7 @@ use crate::runtime::{FolderLock, file_system_advice, segments_in};
 pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
     let root = config.spool_dir();
     let mut push = |verdict, text: String| lines.push(Line { verdict, about: "spool".to_owned(), text });
-    if config.spool.is_some() || root.exists() {
+    if config.spool.is_some() || root.exists() || config.service.data_dir_id.is_some() {
         left(config, &root).into_iter().for_each(|(verdict, text)| push(verdict, text));
     }
     let Some(spool) = &config.spool else { return };
@@ -50,9 +50,6 @@ pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
 /// What an earlier run has left, whether it has a place, and what of it is damaged.
 fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
     let shown = root.display();
-    if !root.exists() {
-        return vec![(Verdict::Ok, format!("{shown} does not exist yet; the service creates it"))];
-    }
     // A service that runs is writing there: what would be read is half of it.
     let lock = FolderLock::share(&config.service.data_dir);
     match &lock {
@@ -60,12 +57,16 @@ fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
             let text = format!("{shown} is in use, by this service if it is running; its contents were not checked");
             return vec![(Verdict::Ok, text)];
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return vec![(Verdict::Problem, format!("data directory of {shown}: {error}"))],
         Ok(_) => {}
     }
     let looked = Found::look(root).and_then(|found| {
         found.refuse_other_directory(config)?;
         found.refuse_homeless(config, root)?;
+        if !root.exists() {
+            return Ok(vec![(Verdict::Ok, format!("{shown} does not exist yet; the service creates it"))]);
+        }
         let reports = found.reports()?;
         Ok(std::iter::once(of_start(config, root, &found, &reports)).chain(damaged(&found, &reports)).collect())
     });

@@ -1,9 +1,12 @@
 //! The token that a start makes for whoever may read `data_dir`: without `control.tokens_file`, changes by the API need it, and
-//! the command line sends it by itself. Each start makes another one, so that a copy which got out is soon worth nothing.
+//! the command line sends it by itself. Each start makes another one, so that a copy which got out is soon worth nothing. Beside it is the
+//! address where the service answers, which the configuration may have changed since, or has left to the kernel.
 
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::auth::password::generated;
 use crate::config::Config;
@@ -12,6 +15,8 @@ use crate::files;
 
 /// Its file in `data_dir`.
 const FILE: &str = "control-token";
+/// The file of the address.
+const ADDRESS_FILE: &str = "control-address";
 /// No token is longer, in bytes.
 const BYTES_MAX: usize = 256;
 
@@ -37,6 +42,25 @@ pub(super) fn read(data_dir: &Path) -> io::Result<String> {
     let token = text.trim();
     let is_token = (1..BYTES_MAX).contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
     if is_token { Ok(token.to_owned()) } else { Err(io::ErrorKind::InvalidData.into()) }
+}
+
+/// Says where the control plane is.
+///
+/// # Errors
+/// The file cannot be written, in words.
+pub(super) fn serves_at(config: &Config, address: SocketAddr) -> Result<(), String> {
+    let file = config.service.data_dir.join(ADDRESS_FILE);
+    files::replace(&file, format!("{address}\n").as_bytes()).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Where the service that has this data directory said to be, if it is still there: another one may be by now, or none.
+pub(super) fn served_at(data_dir: &Path) -> Option<SocketAddr> {
+    const WAIT: Duration = Duration::from_secs(1);
+    let mut address: SocketAddr = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?.trim().parse().ok()?;
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    TcpStream::connect_timeout(&address, WAIT).ok().map(|_| address)
 }
 
 pub(super) fn path(data_dir: &Path) -> PathBuf {

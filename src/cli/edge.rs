@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::auth::acl::Acl;
 use crate::auth::jwt::Source;
-use crate::auth::{Policy, Users};
+use crate::auth::{Method, Policy, Users};
 use crate::config::{Config, Listener};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Journal;
 use crate::secure::{Expiry, Outgoing, Server};
+use crate::service::key_sets::{Wanted, usable};
 use crate::shard::edge::Edge;
 
 use super::certificates::{Expiries, expiries, step};
@@ -46,7 +47,7 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     let kafka = kafka.collect();
     let control = config.control.tls.as_ref();
     let control = control.and_then(|settings| keep(Server::load(settings), "control.tls", &mut problems));
-    let loaded = Edge { tls, auth, kafka, control };
+    let loaded = Edge { tls, auth, kafka, control, renamed: Vec::new() };
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
@@ -103,15 +104,30 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
                 let count = policy.tokens().map(|tokens| tokens.keys().len());
                 if let (Some(Source::JwksUrl(remote)), Some(count)) = (keys, count) {
                     let is_damaged = count == 0 && remote.file.exists();
-                    let found = match count {
+                    let copy = match count {
                         0 if is_damaged => {
                             format!("its copy {} cannot be used and counts as none", remote.file.display())
                         }
-                        0 => "not fetched yet".to_owned(),
-                        count => format!("{count} keys"),
+                        0 => "there is no copy of an earlier run".to_owned(),
+                        count => format!("the copy of an earlier run has {count} keys"),
                     };
-                    let verdict = if is_damaged { Verdict::Warning } else { Verdict::Ok };
-                    push(verdict, format!("{}: {found}; the running service fetches them", remote.url));
+                    let fetched = Wanted::of(settings).map_or(Ok(Vec::new()), |wanted| usable(&wanted));
+                    let (verdict, text) = match fetched {
+                        Ok(_) if is_damaged => (Verdict::Warning, format!("can be fetched; {copy}")),
+                        Ok(_) => (Verdict::Ok, format!("can be fetched; {copy}")),
+                        Err(why) if count == 0 => (
+                            Verdict::Problem,
+                            format!("cannot be fetched: {why}; {copy}: every token would be refused"),
+                        ),
+                        Err(why) => (
+                            Verdict::Warning,
+                            format!("cannot be fetched: {why}; {copy}, which are used until stale_max"),
+                        ),
+                    };
+                    push(verdict, format!("{}: {text}", remote.url));
+                }
+                if let Some(text) = unknown_users(settings, &policy) {
+                    push(Verdict::Warning, text);
                 }
                 let file = keys.filter(|keys| !matches!(keys, Source::JwksUrl(_))).map(Source::file);
                 let keys = (file, count, "key");
@@ -125,6 +141,26 @@ pub(super) fn check_auth(config: &Config, lines: &mut Vec<Line>) {
             }
         }
     }
+}
+
+/// Users of the access control list that nobody can log in as: a typing error, or users that were removed.
+fn unknown_users(settings: &crate::auth::Settings, policy: &Policy) -> Option<String> {
+    const NAMED_MAX: usize = 5;
+    let by_file = |method: &Method| matches!(method, Method::Password | Method::Scram | Method::Anonymous);
+    let (users, acl) = (policy.users()?, policy.acl()?);
+    // Certificates and tokens bring names of their own.
+    if !settings.chain.iter().all(by_file) {
+        return None;
+    }
+    let mut unknown: Vec<&str> = acl.users().filter(|name| users.get(name).is_none()).collect();
+    unknown.sort_unstable();
+    let named = unknown.iter().take(NAMED_MAX).map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+    let more = match unknown.len().checked_sub(NAMED_MAX) {
+        None | Some(0) => String::new(),
+        Some(more) => format!(" and {more} more"),
+    };
+    let (rules, passwords) = (settings.acl_file.as_ref()?.display(), settings.password_file.as_ref()?.display());
+    (!unknown.is_empty()).then(|| format!("{rules} has rules for users that {passwords} does not have: {named}{more}"))
 }
 
 /// What is in force, and when its files are to be looked at.

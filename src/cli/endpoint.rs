@@ -53,7 +53,9 @@ impl Endpoint {
             Some(ControlBind::Off) => (None, None),
             None => {
                 let config = load()?;
-                (config.control.bind, Some(config))
+                // Another address in the file waits for a restart; port 0 is the kernel's to fill in.
+                let running = config.control.bind.and_then(|_| control_token::served_at(&config.service.data_dir));
+                (running.or(config.control.bind), Some(config))
             }
         };
         let mut address = bind.ok_or("control.bind is \"off\": the service has no control address")?;

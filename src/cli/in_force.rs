@@ -13,6 +13,7 @@ use crate::config::{
     ValueFormat, WhenFull, environment,
 };
 use crate::listener::proxy::Expect;
+use crate::rule::members::Encode;
 use crate::rule::template::Template;
 use crate::secure::sasl::TokenFrom;
 use crate::secure::{self, Authorities, IdentityField, OutgoingSettings};
@@ -91,6 +92,7 @@ fn service(config: &Config) -> Value {
         "data_dir_id": service.data_dir_id.map(|id| id.to_string()),
         "drain_grace": time(service.drain_grace),
         "verifiers": service.verifiers,
+        "memory_high_watermark": service.memory_high_watermark as f64 / 1e6,
         "sandbox": service.sandbox,
     })
 }
@@ -258,14 +260,21 @@ fn tls(of: &crate::secure::Settings) -> Value {
 
 fn kafka(of: &crate::config::Cluster) -> Value {
     json!({
+        "description": of.description,
         "bootstrap": of.bootstrap,
         "client_id": of.client_id,
-        "connect_timeout": time(of.connect_timeout),
-        "request_timeout": time(of.request_timeout),
-        "metadata_max_age": time(of.metadata_max_age),
+        "connect_timeout": time(of.times.connect_timeout),
+        "request_timeout": time(of.times.request_timeout),
+        "metadata_min_age": time(of.times.metadata_min_age),
+        "metadata_max_age": time(of.times.metadata_max_age),
+        "health_check_interval": time(of.times.health_check_interval),
         "topics_max": of.topics_max,
-        "reconnect_backoff_min": time(of.reconnect_backoff_min),
-        "reconnect_backoff_max": time(of.reconnect_backoff_max),
+        "reconnect_backoff_min": time(of.times.reconnect_backoff_min),
+        "reconnect_backoff_max": time(of.times.reconnect_backoff_max),
+        "socket_send_buffer": of.sockets.send_buffer,
+        "socket_receive_buffer": of.sockets.receive_buffer,
+        "tcp_keepalive": of.sockets.keep_alive.map_or_else(|| "none".to_owned(), |keep_alive| keep_alive.to_string()),
+        "other_properties": of.other_properties.iter().cloned().collect::<BTreeMap<_, _>>(),
         "buffer_bytes": of.buffer_bytes,
         "tls": of.tls.as_ref().map(kafka_tls),
         "sasl": of.sasl.as_ref().map(sasl),
@@ -389,6 +398,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
     let file = dead.and_then(|dead| dead.file.as_ref()).filter(|file| **file != shared);
     json!({
         "name": of.name,
+        "description": of.description,
         "kafka": config.clusters[of.cluster].name,
         "filters": of.filters,
         "topic": template(&of.topic),
@@ -400,6 +410,11 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
             ValueFormat::Json => "json",
         },
         "headers": headers.collect::<Map<_, _>>(),
+        "headers_from": of.headers_from.as_ref().map(|from| template(&from.template)),
+        "headers_encode": match of.headers_from.as_ref().map(|from| from.encode) {
+            Some(Encode::Json) => "json",
+            _ => "none",
+        },
         "properties": of.properties,
         "user_property_prefix": of.user_property_prefix,
         "metadata": metadata.collect::<Map<_, _>>(),
@@ -425,9 +440,11 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "batch_bytes": of.batch_bytes,
         "record_bytes_max": of.record_bytes_max,
         "max_inflight": of.max_inflight,
+        "retries": of.retries,
         "expire_after": time(of.expire_after),
         "unknown_topic_timeout": time(of.unknown_topic_timeout),
         "paused": of.paused,
+        "memory_overload_protection": of.memory_overload_protection,
         "dead_letters_topic": dead.and_then(|dead| dead.topic.clone()),
         "dead_letters_file": if of.no_dead_letters { Some("none".to_owned()) } else { file.map(|file| file.path.display().to_string()) },
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),

@@ -20,7 +20,7 @@ pub fn clients(options: &ClientsArgs) -> Result<String, String> {
     let list = List::get(&options.list, "clients", query)?;
     list.print(&options.list, CLIENTS, |client| {
         [
-            shown(&client["client_id"]),
+            short(shown(&client["client_id"])),
             yes_or_no(&client["connected"]).to_owned(),
             text(&client["protocol"]),
             shown(&client["listener"]),
@@ -182,6 +182,15 @@ fn shown(value: &Value) -> String {
     }
 }
 
+/// Identifiers may have thousands of characters: a line of a table shows the beginning, and `--json` the whole.
+fn short(text: String) -> String {
+    const CHARACTERS_MAX: usize = 40;
+    match text.char_indices().nth(CHARACTERS_MAX) {
+        Some(_) => text.chars().take(CHARACTERS_MAX - 1).chain(['…']).collect(),
+        None => text,
+    }
+}
+
 fn yes_or_no(value: &Value) -> &'static str {
     if value == true { "yes" } else { "no" }
 }
@@ -217,6 +226,12 @@ mod tests {
     fn a_time_has_two_units_at_most() {
         let spans = [0, 59, 60, 200, 3_600, 90_061, 86_400 * 40].map(span);
         assert_eq!(spans, ["0 s", "59 s", "1 min", "3 min 20 s", "1 h", "1 d 1 h", "40 d"]);
+    }
+
+    #[test]
+    fn finding_f14_a_table_is_not_as_wide_as_the_longest_identifier() {
+        assert_eq!(short("m".repeat(40)), "m".repeat(40));
+        assert_eq!(short("ü".repeat(1_000)), format!("{}…", "ü".repeat(39)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod check;
 mod check_host;
 mod check_modes;
 mod check_spool;
+mod check_start;
 mod control_token;
 mod dead_letter_files;
 mod decoy_key;

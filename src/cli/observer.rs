@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::control::{Shown, Sink, View};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::inspect::{Ask, Told};
+use crate::metrics::machine;
 use crate::metrics::samples::{EVERY, Sample, Span, State, WINDOW};
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 
@@ -105,6 +106,15 @@ impl Look {
         self.look_again();
         let sample = Sample::of(&self.view.boards, now);
         self.view.samples.add(sample.clone());
+        if machine::look(self.view.described.memory_high_watermark) {
+            if machine::is_short_of_memory() {
+                tracing::warn!(
+                    "the machine is short of memory: sinks with memory_overload_protection drop their oldest records"
+                );
+            } else {
+                tracing::info!("the machine is no longer short of memory");
+            }
+        }
         self.trimmer.look(&sample, self.view.described.clusters.len());
         self.ask_for_lag(&sample);
         self.tell_unheard(&sample);
@@ -203,6 +213,7 @@ mod tests {
     fn world() -> Look {
         let sink = |name: &str| Sink {
             name: name.into(),
+            description: None,
             cluster: 0,
             filters: vec!["#".into()],
             topic: None,
@@ -213,7 +224,12 @@ mod tests {
         };
         let described = Described {
             sinks: vec![sink("busy"), sink("idle")],
-            clusters: vec![Cluster { name: "main".into(), bootstrap: Vec::new(), is_removed: false }],
+            clusters: vec![Cluster {
+                name: "main".into(),
+                description: None,
+                bootstrap: Vec::new(),
+                is_removed: false,
+            }],
             ..Described::default()
         };
         let mut boards = Boards {

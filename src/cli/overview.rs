@@ -29,6 +29,7 @@ pub(super) fn boards(config: &Config) -> Arc<Boards> {
 pub(super) fn of(config: &Config) -> Described {
     let sinks = config.sinks.iter().map(|sink| Sink {
         name: sink.name.clone(),
+        description: sink.description.clone(),
         cluster: sink.cluster,
         filters: sink.filters.clone(),
         topic: sink.topic.as_literal().map(str::to_owned),
@@ -42,6 +43,7 @@ pub(super) fn of(config: &Config) -> Described {
     });
     let clusters = config.clusters.iter().map(|cluster| Cluster {
         name: cluster.name.clone(),
+        description: cluster.description.clone(),
         bootstrap: cluster.bootstrap.clone(),
         is_removed: cluster.is_removed,
     });
@@ -54,6 +56,11 @@ pub(super) fn of(config: &Config) -> Described {
         sinks: sinks.collect(),
         clusters: clusters.collect(),
         listeners: listeners.collect(),
+        memory_high_watermark: config
+            .sinks
+            .iter()
+            .any(|sink| sink.memory_overload_protection && !sink.is_removed)
+            .then_some(config.service.memory_high_watermark as f64 / 1e6),
         has_spool: config.spool.is_some(),
         config: in_force::of(config),
     }

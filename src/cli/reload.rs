@@ -273,6 +273,11 @@ impl Reload {
         }
     }
 
+    /// Says why a change that the API asked for is not made: whoever asked has been told, and nothing is wrong with the service.
+    pub(super) fn change_refused(why: &ReloadRefused, journal: &Journal) {
+        journal.say(Event::now(Kind::ChangeRefused).with(Field::Reason, why.to_string()));
+    }
+
     /// The shards have it, or need not be told.
     pub(super) fn applied(&mut self, proposal: Proposal, journal: &Journal) {
         let Proposal { change, text, edits, .. } = proposal;

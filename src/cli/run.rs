@@ -22,6 +22,7 @@ use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
 use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Bind, Post, ShardThread};
+use crate::service::preflight::shard_failed;
 use crate::service::signals::Signal;
 use crate::service::verifier::Verifiers;
 use crate::service::{log, notify, resolver, sasl, signals};
@@ -36,9 +37,10 @@ mod sys_topics;
 mod trials;
 
 use self::reloading::{AfterReload, ByMainThread, Wish};
+pub(super) use self::starting::tokens;
 use self::starting::{
     ServiceLog, bind_listeners, preflight, restrict_files, runtime_settings, start_control, start_embedded,
-    start_exporter, tokens,
+    start_exporter,
 };
 use self::sys_topics::SysTopics;
 use self::trials::WouldBe;
@@ -226,7 +228,7 @@ impl Service {
             let (around, board) = (around.clone(), Arc::clone(&boards.shards[index]));
             let make = move |index| Core::new(index, around, board);
             let shard = runtime::spawn(index, &settings, sockets, mailbox, make);
-            shards.push(shard.map_err(|e| format!("shard {index} cannot start: {e}"))?);
+            shards.push(shard.map_err(|e| shard_failed(index, config.service.shards, &e))?);
         }
         let ready = Arc::new(AtomicBool::new(false));
         let hearts: Vec<_> = shards.iter().map(ShardThread::heartbeat).collect();
@@ -275,6 +277,7 @@ impl Service {
         let exporter = start_exporter(exporter, shown.clone())?;
         let observer = Observer::start(shown.clone()).map_err(|e| format!("observer: {e}"))?;
         let control = start_control(&config, shown.clone(), connections)?;
+        control.iter().try_for_each(|control| control_token::serves_at(&config, control.addr()))?;
         Ok(Self {
             config,
             reload,

@@ -81,7 +81,7 @@ fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, S
     };
     let request = CreateTopicsRequest::default()
         .with_topics(topics.iter().map(topic).collect())
-        .with_timeout_ms(i32::try_from(cluster.request_timeout.as_millis()).unwrap_or(i32::MAX));
+        .with_timeout_ms(i32::try_from(cluster.times.request_timeout.as_millis()).unwrap_or(i32::MAX));
     let mut all = true;
     for result in admin.ask_at(&request, version)?.topics {
         let named = format!("topic {} in kafka.{}", result.name.0, cluster.name);

@@ -71,6 +71,8 @@ impl Change {
             self.waiting.push("embedded".to_owned());
         }
         self.apply("service.drain_grace", |config| &mut config.service.drain_grace, wanted.service.drain_grace);
+        let watermark = wanted.service.memory_high_watermark;
+        self.apply("service.memory_high_watermark", |config| &mut config.service.memory_high_watermark, watermark);
         if self.config.control.tls.is_some() == wanted.control.tls.is_some() {
             self.apply("control.tls", |config| &mut config.control.tls, wanted.control.tls.clone());
         } else {
@@ -136,7 +138,12 @@ impl Change {
     fn mqtt(&mut self, wanted: &Config) {
         macro_rules! mqtt {
             ($($key:ident),* $(,)?) => {
-                $(self.apply(concat!("mqtt.", stringify!($key)), |config| &mut config.mqtt.$key, wanted.mqtt.$key);)*
+                // Fields have their unit in the name, keys in the value.
+                $(self.apply(
+                    concat!("mqtt.", stringify!($key)).trim_end_matches("_s"),
+                    |config| &mut config.mqtt.$key,
+                    wanted.mqtt.$key,
+                );)*
             };
         }
         mqtt!(
@@ -245,8 +252,22 @@ impl Change {
                             })*
                         };
                     }
-                    keys!(bootstrap, client_id, connect_timeout, request_timeout, metadata_max_age, topics_max);
-                    keys!(reconnect_backoff_min, reconnect_backoff_max, tls, sasl);
+                    keys!(description, bootstrap, client_id, topics_max, other_properties, tls, sasl);
+                    macro_rules! parts {
+                        ($part:ident: $($key:ident as $name:literal),*) => {
+                            $(if known.$part.$key != cluster.$part.$key {
+                                changed.push($name);
+                                known.$part.$key = cluster.$part.$key;
+                            })*
+                        };
+                    }
+                    parts!(times: connect_timeout as "connect_timeout", request_timeout as "request_timeout");
+                    parts!(times: metadata_min_age as "metadata_min_age", metadata_max_age as "metadata_max_age");
+                    parts!(times: health_check_interval as "health_check_interval");
+                    parts!(times: reconnect_backoff_min as "reconnect_backoff_min");
+                    parts!(times: reconnect_backoff_max as "reconnect_backoff_max");
+                    parts!(sockets: send_buffer as "socket_send_buffer", receive_buffer as "socket_receive_buffer");
+                    parts!(sockets: keep_alive as "tcp_keepalive");
                     // Memory that was given may be in use.
                     if known.buffer_bytes > cluster.buffer_bytes {
                         self.waiting.push(format!("kafka {} (changed: buffer_bytes, which is lowered)", known.name));
@@ -329,9 +350,23 @@ impl Change {
             };
         }
         keys!(waiting, false, cluster, buffer, acknowledge, acks, partitioner, dead_letters);
-        keys!(applied, true, filters, topic, key, value, value_format, headers, properties, metadata);
+        keys!(
+            applied,
+            true,
+            description,
+            filters,
+            topic,
+            key,
+            value,
+            value_format,
+            headers,
+            headers_from,
+            properties,
+            metadata
+        );
         keys!(applied, true, user_property_prefix);
-        keys!(applied, true, compression, compression_level, linger, max_inflight, expire_after, paused);
+        keys!(applied, true, compression, compression_level, linger, max_inflight, retries, expire_after, paused);
+        keys!(applied, true, memory_overload_protection);
         keys!(applied, true, unknown_topic_timeout);
         if fits {
             keys!(applied, true, batch_bytes, record_bytes_max, spill_after);
@@ -347,243 +382,5 @@ impl Change {
         if !waiting.is_empty() {
             self.waiting.push(format!("sink {} (changed: {})", known.name, waiting.join(", ")));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::parse;
-    use super::*;
-
-    fn config(text: &str) -> Config {
-        parse(text, "test").unwrap_or_else(|problems| panic!("{problems}"))
-    }
-
-    fn sink(name: &str, more: &str) -> String {
-        format!(
-            "[[sink]]\nname='{name}'\nfilters='#'\ntopic='t'\nkafka='b'\nbuffer='memory'\nacknowledge='replicated'\n{more}\n"
-        )
-    }
-
-    const B: &str = "[kafka.b]\nbootstrap='b:1'\n";
-
-    #[test]
-    fn the_same_configuration_is_no_change() {
-        let one = config(&format!("{B}{}{}", sink("one", ""), sink("two", "")));
-        let change = Change::between(&one, &one);
-        assert!(change.is_empty(), "{change:?}");
-        assert_eq!(change.config, one);
-    }
-
-    /// In whatever order the file has them.
-    #[test]
-    fn what_there_is_keeps_its_place() {
-        let old = config(&format!("{B}{}{}", sink("one", ""), sink("two", "")));
-        let a = "[kafka.a]\nbootstrap='a:1'\n";
-        let new = config(&format!("{a}{B}{}{}", sink("three", ""), sink("two", "linger='9ms'\nkey='x'")));
-        let change = Change::between(&old, &new);
-        assert_eq!(
-            change.applied,
-            ["kafka a (added)", "sink one (removed)", "sink three (added)", "sink two (changed: key, linger)"]
-        );
-        assert!(change.waiting.is_empty(), "{:?}", change.waiting);
-        let names: Vec<_> = change.config.sinks.iter().map(|sink| (sink.name.as_str(), sink.is_removed)).collect();
-        assert_eq!(names, [("one", true), ("two", false), ("three", false)]);
-        assert!(change.config.sinks[0].filters.is_empty());
-        let clusters: Vec<_> = change.config.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
-        assert_eq!(clusters, ["b", "a"]);
-        assert!(change.config.sinks.iter().all(|sink| sink.cluster == 0), "all of them use b");
-        // And back again: it comes to where it was.
-        let back = Change::between(&change.config, &old);
-        assert_eq!(
-            back.applied,
-            ["kafka a (removed)", "sink three (removed)", "sink one (added)", "sink two (changed: key, linger)"]
-        );
-        assert!(back.waiting.is_empty(), "{:?}", back.waiting);
-        assert_eq!(back.config.sinks[0], old.sinks[0]);
-        assert!(back.config.clusters[1].is_removed);
-        // The cluster, too, if it is the same.
-        let again = Change::between(&back.config, &new);
-        assert!(again.applied.contains(&"kafka a (added)".to_owned()), "{:?}", again.applied);
-        assert!(!again.config.clusters[1].is_removed);
-        let other = config(&format!("{}{B}{}", a.replace("a:1", "a:2"), sink("one", "")));
-        let moved = Change::between(&back.config, &other);
-        assert!(moved.waiting.is_empty(), "{:?}", moved.waiting);
-        assert_eq!(moved.config.clusters[1].bootstrap, ["a:2"]);
-    }
-
-    #[test]
-    fn what_subscribers_get_changes_while_it_runs() {
-        let old = config(&format!("{B}{}[spool]\n", sink("one", "")));
-        let new = config(&format!(
-            "{B}{}[spool]\n[delivery]\nacknowledge='received'\nqueue_messages_max=7\nqueue_bytes_max='7KiB'\nwhen_full='drop-newest'\n\
-             unread_bytes_max='77KiB'\nshare_strategy='hash-topic'\nshare_ack_timeout='7s'\n\
-             [retained]\nmessages_max=7\nbytes_max='7MiB'\nexpire_after='7s'\n",
-            sink("one", "")
-        ));
-        let change = Change::between(&old, &new);
-        assert_eq!(
-            change.applied,
-            [
-                "delivery.queue_messages_max",
-                "delivery.queue_bytes_max",
-                "delivery.when_full",
-                "delivery.unread_bytes_max",
-                "delivery.share_strategy",
-                "delivery.share_ack_timeout",
-                "retained.messages_max",
-                "retained.bytes_max",
-                "retained.expire_after"
-            ]
-        );
-        assert_eq!(change.waiting, ["delivery.acknowledge"]);
-        assert_eq!(change.config.retained, new.retained);
-    }
-
-    #[test]
-    fn the_spool_changes_but_for_its_sizes() {
-        let old = config(&format!("{B}{}[spool]\n", sink("one", "")));
-        let new = "[spool]\nsync_interval='7ms'\nwhen_full='refuse'\nspool_share=0.3\n";
-        let change = Change::between(&old, &config(&format!("{B}{}{new}", sink("one", ""))));
-        assert_eq!(change.applied, ["spool.spool_share", "spool.sync_interval", "spool.when_full"]);
-        assert!(change.waiting.is_empty());
-        let change = Change::between(&old, &config(&format!("{B}{}{new}bytes_max='1GiB'\n", sink("one", ""))));
-        assert_eq!((change.applied.len(), &change.waiting[..]), (3, &["spool".to_owned()][..]));
-        assert_eq!(change.config.spool.map(|spool| spool.bytes_max), old.spool.map(|spool| spool.bytes_max));
-    }
-
-    #[test]
-    fn what_held_rows_depend_on_waits_for_a_restart() {
-        let old = config(&format!("[service]\nshards=1\npin=false\n{B}{}", sink("one", "")));
-        let new = config(&format!(
-            "[service]\nshards=2\npin=false\ndrain_grace='1s'\n[log]\nlevel='debug'\n[mqtt]\nreceive_maximum=7\n\
-             {B}client_id='x'\nbuffer_bytes='64MiB'\n{}[spool]\n",
-            sink("one", "partitioner='random'\nexpire_after='1h'").replace("replicated", "leader")
-        ));
-        let change = Change::between(&old, &new);
-        assert_eq!(
-            change.applied,
-            [
-                "service.drain_grace",
-                "log.level",
-                "mqtt.receive_maximum",
-                "kafka b (changed: client_id)",
-                "sink one (changed: expire_after)"
-            ]
-        );
-        assert_eq!(
-            change.waiting,
-            [
-                "service.shards",
-                "spool",
-                "kafka b (changed: buffer_bytes, which is lowered)",
-                "sink one (changed: acknowledge, acks, partitioner)"
-            ]
-        );
-        let (was, is) = (&old.sinks[0], &change.config.sinks[0]);
-        assert_eq!((is.acknowledge, is.acks, is.partitioner), (was.acknowledge, was.acks, was.partitioner));
-        assert_eq!(change.config.service.shards, 1);
-        assert_eq!(change.config.clusters[0].buffer_bytes, old.clusters[0].buffer_bytes);
-    }
-
-    /// What a sink on disk may keep in memory follows from the cluster's memory, if nothing else is said.
-    #[test]
-    fn more_memory_for_a_cluster_is_more_for_its_sinks_at_once() {
-        let text = |mib: u32| {
-            let sink = "[[sink]]\nname='one'\nfilters='#'\ntopic='t'\nkafka='b'\n";
-            config(&format!("[kafka.b]\nbootstrap='b:1'\nbuffer_bytes='{mib}MiB'\n{sink}[spool]\n"))
-        };
-        let (old, new) = (text(64), text(128));
-        assert!(old.sinks[0].spill_after < new.sinks[0].spill_after);
-        let change = Change::between(&old, &new);
-        assert_eq!(change.applied, ["kafka b (changed: buffer_bytes)", "sink one (changed: spill_after)"]);
-        assert!(change.waiting.is_empty(), "{:?}", change.waiting);
-        assert_eq!(change.config.sinks, new.sinks);
-    }
-
-    #[test]
-    fn a_cluster_changes_in_place() {
-        let old = config(&format!("{B}buffer_bytes='64MiB'\n{}", sink("one", "")));
-        let keys = [
-            "bootstrap='b:1,c:1'",
-            "client_id='x'",
-            "connect_timeout='9s'",
-            "request_timeout='9s'",
-            "metadata_max_age='9s'",
-            "topics_max=99",
-            "reconnect_backoff_min='99ms'",
-            "reconnect_backoff_max='9s'",
-            "buffer_bytes='65MiB'",
-        ];
-        for key in keys {
-            let name = key.split('=').next().unwrap_or_default();
-            let bootstrap = if name == "bootstrap" { "" } else { "bootstrap='b:1'\n" };
-            let buffer = if name == "buffer_bytes" { "" } else { "buffer_bytes='64MiB'\n" };
-            let new = config(&format!("[kafka.b]\n{bootstrap}{buffer}{key}\n{}", sink("one", "")));
-            let change = Change::between(&old, &new);
-            assert_eq!(change.applied, [format!("kafka b (changed: {name})")]);
-            assert!(change.waiting.is_empty(), "{:?}", change.waiting);
-            assert_eq!(change.config.clusters, new.clusters);
-        }
-    }
-
-    #[test]
-    fn a_sink_for_a_spool_that_is_not_there_waits() {
-        let old = config(&format!("{B}{}", sink("one", "")));
-        let new = config(&format!("{B}{}{}[spool]\n", sink("one", ""), sink("two", "").replace("'memory'", "'disk'")));
-        let change = Change::between(&old, &new);
-        assert_eq!(change.waiting, ["spool", "sink two (added: spool)"]);
-        assert_eq!(change.config.sinks.len(), 1);
-    }
-
-    #[test]
-    fn finding_u7_places_of_listeners_are_used_again_when_all_have_been_given() {
-        let with = |port: usize| config(&format!("[[listener]]\nbind='127.0.0.1:{port}'\n{B}{}", sink("one", "")));
-        let mut known = with(1);
-        for port in 2..LISTENER_PLACES_MAX + 100 {
-            let change = Change::between(&known, &with(port));
-            assert!(change.waiting.is_empty(), "{port}: {:?}", change.waiting);
-            known = change.config;
-            let live: Vec<_> = known.listeners.iter().filter(|listener| !listener.is_removed).collect();
-            assert!(live.len() <= 1 && known.listeners.len() <= LISTENER_PLACES_MAX);
-        }
-        let last = (LISTENER_PLACES_MAX + 99).to_string();
-        assert!(known.listeners.iter().any(|of| !of.is_removed && of.bind.to_string().ends_with(&last)));
-    }
-
-    #[test]
-    fn listeners_are_named_by_their_address() {
-        let listener = |port: u16, more: &str| format!("[[listener]]\nbind='127.0.0.1:{port}'\n{more}\n");
-        let old = config(&format!("{}{}{B}{}", listener(1, ""), listener(2, ""), sink("one", "")));
-        let new = config(&format!("{}{}{B}{}", listener(2, "receipts=true"), listener(3, ""), sink("one", "")));
-        let change = Change::between(&old, &new);
-        let expected = [
-            "listener 127.0.0.1:1 (removed)",
-            "listener 127.0.0.1:2 (changed: receipts)",
-            "listener 127.0.0.1:3 (added)",
-        ];
-        assert_eq!(change.applied, expected);
-        let ports = |config: &Config| -> Vec<_> {
-            config
-                .listeners
-                .iter()
-                .map(|listener| (listener.bind.tcp().map_or(0, |addr| addr.port()), listener.is_removed))
-                .collect()
-        };
-        assert_eq!(ports(&change.config), [(1, true), (2, false), (3, false)]);
-        assert!(change.config.listeners[1].receipts);
-        let back = Change::between(&change.config, &old);
-        let expected = [
-            "listener 127.0.0.1:1 (added)",
-            "listener 127.0.0.1:2 (changed: receipts)",
-            "listener 127.0.0.1:3 (removed)",
-        ];
-        assert_eq!(back.applied, expected);
-        assert_eq!(ports(&back.config), [(1, false), (2, false), (3, true)]);
-        // Each port 0 is one of its own.
-        let old = config(&format!("{}{}{B}{}", listener(0, ""), listener(0, "receipts=true"), sink("one", "")));
-        assert!(Change::between(&old, &old).is_empty());
-        let new = config(&format!("{}{B}{}", listener(0, ""), sink("one", "")));
-        assert_eq!(Change::between(&old, &new).applied, ["listener 127.0.0.1:0 (removed)"]);
     }
 }

@@ -7,8 +7,9 @@ use super::keys::Section;
 use super::problem::Fault;
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::Cluster;
-use super::{EMBEDDED, Overrides, kafka_tls, sasl, values};
+use super::resolved::{Cluster, Times};
+use super::{EMBEDDED, Overrides, kafka_tls, other_properties, sasl, values};
+use crate::runtime::seam::SocketOptions;
 
 /// `buffer_bytes` where it is not given: this, or so much a shard, whichever is more.
 const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
@@ -107,17 +108,36 @@ fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
         let what = "reconnect_backoff_min is longer than reconnect_backoff_max";
         table.source.report(&table.spot(key), Fault::new(what).hint("make max at least min"));
     }
+    let metadata_min_age = table.read("metadata_min_age", values::duration);
+    let metadata_max_age = table.read("metadata_max_age", values::duration);
+    if metadata_min_age > metadata_max_age {
+        let key = if table.has("metadata_min_age") { "metadata_min_age" } else { "metadata_max_age" };
+        let what = "metadata_min_age is longer than metadata_max_age";
+        table.source.report(&table.spot(key), Fault::new(what).hint("make max at least min"));
+    }
+    let buffer = |name: &str| table.find(name, values::size).and_then(|bytes| u32::try_from(bytes).ok());
     let buffer_bytes = table.find("buffer_bytes", values::size);
     Cluster {
         name: table.spot.path.strip_prefix("kafka.").unwrap_or_default().to_owned(),
+        description: table.find("description", values::text),
         bootstrap,
         client_id: table.read("client_id", values::non_empty),
-        connect_timeout: table.read("connect_timeout", values::duration),
-        request_timeout: table.read("request_timeout", values::duration),
-        metadata_max_age: table.read("metadata_max_age", values::duration),
+        times: Times {
+            connect_timeout: table.read("connect_timeout", values::duration),
+            request_timeout: table.read("request_timeout", values::duration),
+            metadata_min_age,
+            metadata_max_age,
+            health_check_interval: table.read("health_check_interval", values::duration),
+            reconnect_backoff_min: min,
+            reconnect_backoff_max: max,
+        },
         topics_max: topics_max(table),
-        reconnect_backoff_min: min,
-        reconnect_backoff_max: max,
+        sockets: SocketOptions {
+            send_buffer: buffer("socket_send_buffer"),
+            receive_buffer: buffer("socket_receive_buffer"),
+            keep_alive: table.read("tcp_keepalive", values::keep_alive),
+        },
+        other_properties: other_properties::read(table),
         tls: kafka_tls::resolve(table),
         sasl: sasl::resolve(table),
         buffer_bytes: buffer_bytes.unwrap_or_else(|| buffer_bytes_default(shards)),

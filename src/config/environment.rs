@@ -169,7 +169,7 @@ fn upper(name: &str) -> String {
 
 /// The keys that a variable can stand for.
 fn settable() -> impl Iterator<Item = &'static Key> {
-    keys::KEYS.iter().filter(|key| !key.section.is_named_part())
+    keys::all().filter(|key| !key.section.is_named_part())
 }
 
 /// The key that a variable stands for.

@@ -5,10 +5,22 @@ use std::fmt::Write as _;
 
 use super::keys::{self, Absent, Key, Kind, Section};
 
+/// The set-up of the guide to TBMQ's Kafka integration.
+pub const AS_IN_TBMQ: &str = include_str!("../../examples/tbmq.toml");
+/// The set-up of the guide to EMQX's Kafka integration.
+pub const AS_IN_EMQX: &str = include_str!("../../examples/emqx.toml");
+
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 /// Values to show for keys that have no default of their own.
-const SHOWN: [(&str, &str); 48] = [
+const SHOWN: [(&str, &str); 55] = [
+    ("kafka.description", "\"The cluster of the plant\""),
+    ("kafka.socket_send_buffer", "\"1MiB\""),
+    ("kafka.socket_receive_buffer", "\"1MiB\""),
+    ("kafka.other_properties", "{ \"max.block.ms\" = \"60000\" }"),
+    ("sink.description", "\"Telemetry of all devices\""),
+    ("sink.headers_from", "\"${payload.meta}\""),
+    ("sink.retries", "10"),
     ("control.tokens_file", "\"/etc/forebay/tokens\""),
     ("control.tls.cert_file", "\"/etc/forebay/control.pem\""),
     ("control.tls.key_file", "\"/etc/forebay/control.key\""),

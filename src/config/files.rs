@@ -174,11 +174,24 @@ mod tests {
     use super::super::keys;
     use super::*;
 
+    /// Finding S2: nor may a property of Kafka's Java client name any.
+    #[test]
+    fn finding_s2_files_of_other_properties_are_known() {
+        let Value::Object(keys) =
+            serde_json::json!({ "other_properties": { "ssl.truststore.location": "/etc/shadow" } })
+        else {
+            unreachable!("it is an object")
+        };
+        let mut named = Vec::new();
+        collect(&keys, "", &mut named);
+        assert_eq!(named, [(Purpose::Authorities, "/etc/shadow".to_owned())]);
+    }
+
     /// Finding S2: a key that names a file and is not here could name any.
     #[test]
     fn finding_s2_every_key_that_names_a_file_is_known() {
         let parts = ["listener", "kafka", "sink"];
-        let of_parts = keys::KEYS.iter().filter(|key| parts.contains(&key.section.root().name()));
+        let of_parts = keys::all().filter(|key| parts.contains(&key.section.root().name()));
         let mut count = 0;
         for key in of_parts.filter(|key| key.name.ends_with("_file") || key.name.contains("_file_")) {
             // A size.

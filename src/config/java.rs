@@ -138,7 +138,7 @@ impl<'a> Translation<'_, 'a, '_> {
             ),
             "ssl_keystore_key" => {
                 report(
-                    "a private key does not belong into this file",
+                    "a private key does not belong in this file",
                     "write it into a file of its own and name that as key_file in [kafka.NAME.tls]",
                 );
             }
@@ -156,7 +156,7 @@ impl<'a> Translation<'_, 'a, '_> {
             "sasl_oauthbearer_client_credentials_client_id" => self.put(given, "sasl", "client_id", &given.text),
             "sasl_oauthbearer_scope" => self.put(given, "sasl", "scope", &given.text),
             "sasl_oauthbearer_client_credentials_client_secret" => {
-                report("a secret does not belong into this file", SECRET_IN_FILE);
+                report("a secret does not belong in this file", SECRET_IN_FILE);
             }
             _ => {}
         }
@@ -186,7 +186,7 @@ impl<'a> Translation<'_, 'a, '_> {
             self.put(given, "sasl", "mechanism", mechanism);
         }
         if login.has_client_secret {
-            let fault = Fault::new("clientSecret: a secret does not belong into this file");
+            let fault = Fault::new("clientSecret: a secret does not belong in this file");
             self.source.report(&given.spot, fault.hint(SECRET_IN_FILE));
         }
         for (key, value) in &login.keys {

@@ -2,15 +2,8 @@
 
 /// A property as Kafka's Java producer, librdkafka, EMQX or TBMQ call it, in the form of [`plain`]; the hint.
 const NAMES: &[(&str, &str)] = &[
-    (
-        "retries",
-        "leave it out: transient errors are retried without a limit; expire_after in [[sink]] drops records by age, \
-         answer_timeout in [[listener]] limits how long a device waits",
-    ),
-    (
-        "message_send_max_retries",
-        "leave it out: transient errors are retried without a limit; see expire_after in [[sink]]",
-    ),
+    ("retries", "it is retries in [[sink]]"),
+    ("message_send_max_retries", "it is retries in [[sink]]"),
     (
         "delivery_timeout_ms",
         "set expire_after in [[sink]] to drop records that are not part of a batch by then, or answer_timeout in \
@@ -45,11 +38,7 @@ const NAMES: &[(&str, &str)] = &[
     ("required_acks", "it is acknowledge in [[sink]]; with acknowledge = \"received\", acks"),
     ("request_timeout_ms", "it is request_timeout in [kafka.NAME]"),
     ("metadata_max_age_ms", "it is metadata_max_age in [kafka.NAME]"),
-    (
-        "min_metadata_refresh_interval",
-        "leave it out: after an error metadata is requested again within 100 ms to 1 s; metadata_max_age in [kafka.NAME] \
-         is the maximum age otherwise",
-    ),
+    ("min_metadata_refresh_interval", "it is metadata_min_age in [kafka.NAME]"),
     ("partition_count_refresh_interval", "it is metadata_max_age in [kafka.NAME]"),
     ("metadata_request_timeout", "it is request_timeout in [kafka.NAME]"),
     ("socket_connection_setup_timeout_ms", "it is connect_timeout in [kafka.NAME]"),
@@ -62,22 +51,16 @@ const NAMES: &[(&str, &str)] = &[
         "connections_max_idle_ms",
         "leave it out: brokers close idle connections, and Forebay opens them again when needed",
     ),
-    ("send_buffer_bytes", "leave it out: the kernel sizes socket buffers"),
-    ("receive_buffer_bytes", "leave it out: the kernel sizes socket buffers"),
-    ("sndbuf", "leave it out: the kernel sizes socket buffers"),
-    ("recbuf", "leave it out: the kernel sizes socket buffers"),
-    (
-        "tcp_keepalive",
-        "leave it out: TCP keep-alive is always on; request_timeout in [kafka.NAME] limits how long a response may take",
-    ),
-    (
-        "health_check_interval",
-        "leave it out: there is no periodic check; the metric forebay_kafka_reachable shows whether a broker answers",
-    ),
+    ("send_buffer_bytes", "it is socket_send_buffer in [kafka.NAME]"),
+    ("receive_buffer_bytes", "it is socket_receive_buffer in [kafka.NAME]"),
+    ("sndbuf", "it is socket_send_buffer in [kafka.NAME]"),
+    ("recbuf", "it is socket_receive_buffer in [kafka.NAME]"),
+    ("tcp_keepalive", "it is tcp_keepalive in [kafka.NAME]"),
+    ("health_check_interval", "it is health_check_interval in [kafka.NAME]"),
     ("buffer_mode", "it is buffer in [[sink]]: \"memory\", \"disk\", \"hybrid\" or \"hybrid-saved\""),
     ("per_partition_limit", "it is bytes_max in [spool], for all partitions together; see spool_share there"),
     ("segment_file_bytes", "it is segment_bytes in [spool]"),
-    ("memory_overload_protection", "leave it out: buffer_bytes in [kafka.NAME] limits memory"),
+    ("memory_overload_protection", "it is memory_overload_protection in [[sink]]"),
     ("bootstrap_hosts", "it is bootstrap in [kafka.NAME]"),
     ("client_id", "it is client_id in [kafka.NAME]"),
     ("client_id_prefix", "it is client_id in [kafka.NAME]"),
@@ -88,18 +71,18 @@ const NAMES: &[(&str, &str)] = &[
     ("partition_strategy", "it is partitioner in [[sink]]: \"key\", \"client\", \"sticky\" or \"random\""),
     ("query_mode", "it is acknowledge in [[sink]]: \"replicated\" waits for Kafka, \"received\" does not"),
     ("sync_query_timeout", "it is answer_timeout in [[listener]]"),
-    ("kafka_headers", "it is headers in [[sink]]"),
+    ("kafka_headers", "it is headers_from in [[sink]]"),
     ("kafka_ext_headers", "it is headers in [[sink]]"),
-    ("kafka_header_value_encode_mode", "leave it out: a header's value is what its template in headers yields"),
+    ("kafka_header_value_encode_mode", "it is headers_encode in [[sink]]"),
     ("kafka_headers_charset", "leave it out: headers are UTF-8, user properties are copied as they are"),
     ("send_only_msg_payload", "it is value_format in [[sink]]: \"raw\" or \"json\""),
-    ("other_properties", "leave it out: docs/CONFIGURATION.md lists Kafka's producer properties and their keys"),
+    ("other_properties", "it is other_properties in [kafka.NAME]"),
     ("partitions_limit", "leave it out: every partition of the topic is used"),
     ("resource_opts", "leave it out: see buffer in [[sink]] and [spool]"),
-    ("socket_opts", "leave it out: the kernel sizes socket buffers"),
+    ("socket_opts", "see socket_send_buffer, socket_receive_buffer and tcp_keepalive in [kafka.NAME]"),
     ("nodelay", "leave it out: TCP_NODELAY is always set"),
     ("allow_auto_topic_creation", "leave it out: the cluster's auto.create.topics.enable decides"),
-    ("max_retries", "leave it out: transient errors are retried without a limit; see expire_after in [[sink]]"),
+    ("max_retries", "it is retries in [[sink]]"),
     ("fetch_bytes", "leave it out: it is for sources, which this version does not have"),
     ("offset_commit_interval_seconds", "leave it out: it is for sources, which this version does not have"),
     ("transactional_id", "leave it out: Forebay does not use transactions"),
@@ -177,18 +160,18 @@ pub(super) fn cure(name: &str) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::KEYS;
+    use super::super::keys;
     use super::*;
 
     #[test]
     fn none_is_a_key_of_ours_and_each_cure_names_only_what_is_there() {
         for (name, cure) in NAMES {
-            assert!(KEYS.iter().all(|key| key.name != *name || cure.contains(name)), "{name}");
+            assert!(keys::all().all(|key| key.name != *name || cure.contains(name)), "{name}");
             assert!(!cure.is_empty());
             for (key, section) in
                 [("expire_after", "sink"), ("answer_timeout", "listener"), ("max_inflight", "sink"), ("linger", "sink")]
             {
-                let there = KEYS.iter().any(|known| known.name == key && known.section.name() == section);
+                let there = keys::all().any(|known| known.name == key && known.section.name() == section);
                 assert!(there || !cure.contains(key), "{name}: {cure}");
             }
         }
@@ -229,10 +212,17 @@ mod tests {
         for (name, section) in
             [producer, tbmq, emqx].concat().iter().flat_map(|name| sections.map(|section| (name, section)))
         {
-            let problems = super::super::parse(&format!("{section}\"{name}\" = 1\n"), "f").expect_err(name);
+            let problems = match super::super::parse(&format!("{section}\"{name}\" = 1\n"), "f") {
+                Err(problems) => problems,
+                // It is a key of ours, and this one of its values.
+                Ok(_) => {
+                    assert!(keys::all().any(|key| key.name == name), "{name} in {section}");
+                    continue;
+                }
+            };
             let problem = problems.0.iter().find(|problem| problem.key.ends_with(&format!(".{name}")));
             let hint = problem.and_then(|problem| problem.hint.clone()).unwrap_or_default();
-            let ours = KEYS.iter().find(|key| key.name == plain(name));
+            let ours = keys::all().find(|key| key.name == plain(name));
             let is_said = match ours {
                 Some(key) => key.name == name || hint.contains(key.name),
                 None => cure(name).is_some_and(|cure| hint == cure),

@@ -22,6 +22,7 @@ mod jwt;
 mod kafka_names;
 mod kafka_tls;
 mod keys;
+mod other_properties;
 mod overridden;
 mod problem;
 mod reader;
@@ -54,7 +55,7 @@ pub use data_dir_id::DataDirId;
 pub(crate) use edit::Met;
 pub use edit::{Edit, Part, To};
 pub use environment::{FILE_VARIABLE, TOKEN_VARIABLE};
-pub use example::example;
+pub use example::{AS_IN_EMQX, AS_IN_TBMQ, example};
 pub(crate) use files::{exposes_a_login, not_allowed};
 pub use overridden::Beside;
 pub use problem::{Problem, Problems};
@@ -62,9 +63,10 @@ pub use reference::reference;
 pub use resolved::{
     Acknowledge, ApiAccess, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile,
     Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Retained, Sasl, Service, ShareStrategy,
-    Sink, Spool, Transport, ValueFormat, WhenFull, Wide,
+    Sink, Spool, Times, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
+pub use units::duration_of;
 pub use values::parse_address;
 
 use crate::rule::template::ENVIRONMENT_PREFIX;
@@ -236,6 +238,7 @@ fn parse_all(
     if errors.is_empty() {
         java::translate(tree.get_mut(), &source);
         environment::merge(tree.get_mut(), variables, bindings, &mut source);
+        other_properties::translate(tree.get_mut(), &source);
     }
     // What the parser made of a broken file would only give problems that are none: they wait for the next run.
     let config =

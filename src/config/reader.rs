@@ -277,7 +277,11 @@ impl<'a> Table<'a> {
         match value.get_ref() {
             DeValue::String(text) => vec![(text.clone().into_owned(), spot)],
             DeValue::Array(items) if items.is_empty() && !matches!(key.kind, Kind::Filters) => {
-                self.source.report(&spot, Fault::new("is an empty list").hint("list at least one, or remove the key"));
+                let hint = match key.default {
+                    Absent::Required => "list at least one",
+                    _ => "list at least one, or remove the key",
+                };
+                self.source.report(&spot, Fault::new("is an empty list").hint(hint));
                 Vec::new()
             }
             DeValue::Array(items) => items
@@ -394,8 +398,7 @@ fn unknown(section: Section, name: &str) -> Fault {
 
 /// Which parts of the file have a key of that name.
 pub(super) fn belongs_to(name: &str) -> Option<String> {
-    let mut headers: Vec<_> =
-        keys::KEYS.iter().filter(|key| key.name == name).map(|key| key.section.header()).collect();
+    let mut headers: Vec<_> = keys::all().filter(|key| key.name == name).map(|key| key.section.header()).collect();
     let last = headers.pop()?;
     if headers.is_empty() {
         return Some(format!("it belongs to {last}"));

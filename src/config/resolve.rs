@@ -233,6 +233,7 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
         data_dir: overrides.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir)),
         data_dir_id: table.find("data_dir_id", values::data_dir_id),
         drain_grace: table.read("drain_grace", values::duration),
+        memory_high_watermark: table.read("memory_high_watermark", values::share),
         verifiers: usize::try_from(table.read("verifiers", values::integer)).unwrap_or_default(),
         sandbox: table.read("sandbox", values::flag),
         pin,

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::keys::{KEYS, Section};
+use super::keys::{self, Section};
 use super::problem::Fault;
 use super::reader::{Spot, Table};
 use super::resolved::Sasl;
@@ -30,7 +30,7 @@ pub(super) fn resolve(cluster: &Table<'_>) -> Option<Sasl> {
     let table = cluster.part(Section::KafkaSasl)?;
     let name = table.find("mechanism", values::word);
     let Some(mechanism) = name.and_then(Mechanism::named) else {
-        let idle = KEYS.iter().filter(|key| key.section == Section::KafkaSasl && key.name != "insecure");
+        let idle = keys::all().filter(|key| key.section == Section::KafkaSasl && key.name != "insecure");
         if name.is_none() && !table.has("mechanism") && idle.into_iter().any(|key| table.has(key.name)) {
             report(&table, "mechanism", Fault::new("is required").hint("set it, as in mechanism = \"SCRAM-SHA-512\""));
         }
@@ -85,7 +85,7 @@ fn password(table: &Table<'_>) -> Option<(Secret, Option<std::path::PathBuf>)> {
     if table.has("password") && !table.source.is_of_environment(&table.spot("password")) {
         let hint = "write it into a file of its own and name that as password_file, or set the environment variable \
                     FOREBAY_KAFKA_NAME_SASL_PASSWORD";
-        report(table, "password", Fault::new("a password does not belong into this file").hint(hint));
+        report(table, "password", Fault::new("a password does not belong in this file").hint(hint));
         return None;
     }
     let (secret, file, key) = match (table.text("password"), table.has("password_file")) {

@@ -10,12 +10,14 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Compression, Partitioner, Sink, ValueFormat};
+use super::resolved::{Acknowledge, Buffer, Compression, Partitioner, Sink, ValueFormat};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, dead_letters, spool, values};
+use crate::kafka::producer::IN_FLIGHT_MAX;
 use crate::kafka::topic_name::{is_legal, kafka_topic};
 use crate::record::compression::Codec;
 use crate::route::filter;
+use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::template::{Fixed, Template};
 
 /// The topic of the sink that is there when none is configured.
@@ -115,15 +117,22 @@ fn sink(
     let record_bytes_max = table.read("record_bytes_max", values::size);
     let filters = filters(table);
     let headers = headers(table, &fixed);
+    let headers_from = headers_from(table, &fixed);
     let value = table.read("value", template);
     let value_format = value_format(table);
     let properties = table.read("properties", values::flag);
     let user_property_prefix = table.find("user_property_prefix", values::text).unwrap_or_default();
     let linger = table.read("linger", values::duration);
-    let max_inflight = usize::try_from(table.read("max_inflight", values::integer)).unwrap_or(1);
+    let max_inflight = max_inflight(table);
+    let retries = table.find("retries", values::integer).and_then(|retries| u32::try_from(retries).ok());
     let expire_after = table.find("expire_after", values::duration);
     let paused = table.read("paused", values::flag);
     let dead_letters = dead_letters::read(table, topic.as_ref());
+    if retries.is_some() && acknowledge == Acknowledge::Stored && dead_letters::is_off(table) {
+        let what = "a record that was acknowledged at \"stored\" would be lost when its retries are used up";
+        let hint = "let the sink have dead letters, or leave retries out";
+        table.source.report(&table.spot("retries"), Fault::new(what).hint(hint));
+    }
     let cluster = target(table, targets);
     let need = (batch_bytes + record_bytes_max, cluster.map(|cluster| &targets[cluster]));
     let spill_after = spool::spill_after(table, buffer, place, need);
@@ -137,6 +146,7 @@ fn sink(
     }
     Some(Sink {
         name: name?,
+        description: table.find("description", values::text),
         cluster: cluster?,
         filters,
         topic: topic?,
@@ -144,6 +154,7 @@ fn sink(
         value,
         value_format,
         headers,
+        headers_from,
         properties,
         user_property_prefix,
         metadata,
@@ -158,13 +169,37 @@ fn sink(
         batch_bytes: usize::try_from(batch_bytes).ok()?,
         record_bytes_max: usize::try_from(record_bytes_max).ok()?,
         max_inflight,
+        retries,
         expire_after,
         unknown_topic_timeout: table.read("unknown_topic_timeout", values::duration),
+        memory_overload_protection: memory_overload_protection(table, (buffer, acknowledge)),
         paused,
         no_dead_letters: dead_letters::is_off(table),
         is_removed: false,
         dead_letters,
     })
+}
+
+/// Only what may be lost may be dropped.
+fn memory_overload_protection(table: &Table<'_>, kept: (Buffer, Acknowledge)) -> bool {
+    let is_on = table.read("memory_overload_protection", values::flag);
+    if is_on && kept != (Buffer::Memory, Acknowledge::Received) {
+        let what = "would drop records whose publishers rely on them";
+        let hint =
+            "set acknowledge to \"received\" and buffer to \"memory\", or leave it out: buffer_bytes limits memory";
+        table.source.report(&table.spot("memory_overload_protection"), Fault::new(what).hint(hint));
+    }
+    is_on
+}
+
+/// Batches in flight, as many as Kafka keeps in order.
+fn max_inflight(table: &Table<'_>) -> usize {
+    let wanted = usize::try_from(table.read("max_inflight", values::integer)).unwrap_or(IN_FLIGHT_MAX);
+    if wanted > IN_FLIGHT_MAX {
+        let what = format!("{wanted} is taken as {IN_FLIGHT_MAX}: Kafka keeps no more batches of a partition in order");
+        table.source.warn(&table.spot("max_inflight"), Fault::new(what).hint(format!("set it to {IN_FLIGHT_MAX}")));
+    }
+    wanted.min(IN_FLIGHT_MAX)
 }
 
 /// What brokers are asked for. Only where nobody waits for their answer is there a choice.
@@ -326,6 +361,23 @@ fn headers(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(String, Template)> {
         }
     }
     headers
+}
+
+fn headers_from(table: &Table<'_>, fixed: &Fixed<'_>) -> Option<HeadersFrom> {
+    let encode = match table.read("headers_encode", values::word) {
+        "json" => Encode::Json,
+        _ => Encode::Text,
+    };
+    if encode == Encode::Json && !table.has("headers_from") {
+        let fault = Fault::new("has no effect without headers_from");
+        table.source.warn(&table.spot("headers_encode"), fault.hint("add headers_from, or leave it out"));
+    }
+    let template = table.find("headers_from", |_, value| values::template(value, fixed))?;
+    if template.as_literal().is_some() {
+        let fault = Fault::new("is the same for every message").hint("name fixed headers in headers");
+        table.source.report(&table.spot("headers_from"), fault);
+    }
+    Some(HeadersFrom { template, encode })
 }
 
 fn metadata(table: &Table<'_>) -> Vec<(String, String)> {

@@ -10,6 +10,7 @@ use super::keys::{Key, Kind};
 use super::problem::{Fault, did_you_mean};
 use super::units::{self, ShowDuration, ShowSize};
 use crate::rule::template::{Fixed, Template};
+use crate::runtime::seam::KeepAlive;
 use crate::runtime::{Bind, UNIX};
 use crate::secure::Url;
 
@@ -189,6 +190,26 @@ pub(super) fn mode(key: &Key, value: &DeValue<'_>) -> Result<u32, Fault> {
     let DeValue::String(text) = value else { return Err(mismatch(key, value)) };
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
     mode.ok_or_else(|| Fault::new(format!("\"{text}\" is not a mode")).hint("write it in octal, as in \"0660\""))
+}
+
+/// `"60,15,4"`, or `None` for `"none"`.
+pub(super) fn keep_alive(key: &Key, value: &DeValue<'_>) -> Result<Option<KeepAlive>, Fault> {
+    let text = text(key, value)?;
+    if text == "none" {
+        return Ok(None);
+    }
+    let fault =
+        |what: String| Fault::new(what).hint("write seconds, seconds and a number, as in \"240,30,5\", or \"none\"");
+    let numbers: Vec<Option<u32>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    let [Some(idle), Some(interval), Some(probes)] = numbers[..] else {
+        return Err(fault(format!("\"{text}\" is not IDLE,INTERVAL,PROBES")));
+    };
+    // What Linux takes.
+    if !(1..=32_767).contains(&idle) || !(1..=32_767).contains(&interval) || !(1..=127).contains(&probes) {
+        return Err(fault(format!("\"{text}\" is out of range: seconds are from 1 to 32767, probes from 1 to 127")));
+    }
+    let s = |seconds: u32| Duration::from_secs(u64::from(seconds));
+    Ok(Some(KeepAlive { idle: s(idle), interval: s(interval), probes }))
 }
 
 /// An address, or `None` for `"off"`.

@@ -19,6 +19,7 @@ use super::own_token::sha256;
 use super::problem::Problem;
 use super::{View, own_token};
 use crate::address::Address;
+use crate::metrics::event::{Event, Field, Kind as EventKind};
 
 /// What a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +76,39 @@ static REFUSED: AtomicU64 = AtomicU64::new(0);
 pub(super) fn checks_refused() -> u64 {
     REFUSED.load(Ordering::Relaxed)
 }
+
+/// Requests that were refused, since the start: without a token, with a wrong one, with one that may not do it, and of another machine or
+/// site.
+static REQUESTS_REFUSED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+
+/// See [`REQUESTS_REFUSED`].
+pub(super) fn requests_refused() -> [u64; 4] {
+    std::array::from_fn(|index| REQUESTS_REFUSED[index].load(Ordering::Relaxed))
+}
+
+/// A request that is not answered for who asks: counted, and an event but where no token came.
+fn refused(view: &View, peer: SocketAddr, request: &Request, problem: &Problem) {
+    let reason = match bearer(request.headers()) {
+        _ if problem.is(StatusCode::TOO_MANY_REQUESTS) => return,
+        None if problem.is(StatusCode::UNAUTHORIZED) => 0,
+        Some(_) if problem.is(StatusCode::UNAUTHORIZED) => 1,
+        _ if view.tokens.is_some() => 2,
+        _ => 3,
+    };
+    REQUESTS_REFUSED[reason].fetch_add(1, Ordering::Relaxed);
+    if reason == 0 {
+        return;
+    }
+    // What is asked for may be as long as a request's head.
+    let path = request.uri().path();
+    let path = &path[..path.floor_char_boundary(ACTION_BYTES_MAX)];
+    let event = Event::now(EventKind::RequestRefused).shown(Field::Peer, Some(peer));
+    let event = event.with(Field::Action, format!("{} {path}", request.method())).with(Field::Reason, problem.detail());
+    view.journal.say_of(event, Address::of(peer.ip()));
+}
+
+/// Bytes of a path that an event has.
+const ACTION_BYTES_MAX: usize = 256;
 
 /// A place among the requests that wait.
 struct Waits {
@@ -146,6 +180,13 @@ impl Tokens {
             }),
             count => Err(format!("{count} tokens; at most {TOKENS_MAX}")),
         }
+    }
+
+    /// How many there are; never none.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a file without tokens is refused")]
+    pub fn len(&self) -> usize {
+        self.tokens.len()
     }
 
     /// Names of the tokens whose hash is slow: requests with them may have to wait behind others that guess.
@@ -232,7 +273,10 @@ pub(super) async fn guard(
             request.extensions_mut().insert(who);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            refused(&view, peer, &request, &problem);
+            problem.into_response()
+        }
     }
 }
 

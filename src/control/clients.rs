@@ -156,7 +156,7 @@ struct Clients {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct ClientsQuery {
-    /// Only those with this text in their client identifier.
+    /// Only those with this text in their client identifier, user name, auth or address, in whatever case.
     search: Option<String>,
     /// Only those that are connected, or that are not.
     connected: Option<bool>,
@@ -229,8 +229,9 @@ async fn disconnect(
     Asked(ClientQuery { auth }): Asked<ClientQuery>,
 ) -> Result<StatusCode, Problem> {
     let shard = view.shards.owner(&client_id);
-    match ask(&view, shard, Ask::Disconnect(NamedClient { client_id: client_id.clone(), auth })).await? {
-        Told::Done(true) => Ok(said(&view, who, "disconnect", &client_id)),
+    let named = NamedClient { client_id: client_id.clone(), auth: auth.clone() };
+    match ask(&view, shard, Ask::Disconnect(named)).await? {
+        Told::Done(true) => Ok(said(&view, who, "disconnect", &client_id, auth)),
         Told::Done(_) => Err(Problem::not_found(format!("no client {client_id:?} is connected"))),
         told => Err(no_client(&client_id, &told)),
     }
@@ -250,8 +251,9 @@ async fn forget(
     Asked(ClientQuery { auth }): Asked<ClientQuery>,
 ) -> Result<StatusCode, Problem> {
     let shard = view.shards.owner(&client_id);
-    match ask(&view, shard, Ask::Forget(NamedClient { client_id: client_id.clone(), auth })).await? {
-        Told::Done(true) => Ok(said(&view, who, "forget", &client_id)),
+    let named = NamedClient { client_id: client_id.clone(), auth: auth.clone() };
+    match ask(&view, shard, Ask::Forget(named)).await? {
+        Told::Done(true) => Ok(said(&view, who, "forget", &client_id, auth)),
         told => Err(no_client(&client_id, &told)),
     }
 }
@@ -265,8 +267,9 @@ fn no_client(client_id: &str, told: &Told) -> Problem {
 }
 
 /// A change is an event.
-fn said(view: &View, Who(token): Who, action: &str, client_id: &str) -> StatusCode {
+fn said(view: &View, Who(token): Who, action: &str, client_id: &str, auth: Option<String>) -> StatusCode {
     let event = Event::now(Kind::AdminAction).with(Field::Action, action).with(Field::Client, client_id);
+    let event = event.maybe(Field::Auth, auth.filter(|auth| !auth.is_empty()));
     view.journal.say(event.maybe(Field::Token, token));
     StatusCode::NO_CONTENT
 }

@@ -28,7 +28,7 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What they are called.
-pub const NUMBERS: [Spec; 5] = [
+pub const NUMBERS: [Spec; 9] = [
     Spec {
         name: "control_connections",
         label: None,
@@ -50,6 +50,16 @@ pub const NUMBERS: [Spec; 5] = [
         help: "Requests answered 429 because 16 others, or 4 of the same address, waited for an argon2id hash of `control.tokens_file`.",
         kind: Kind::Counter,
     },
+    Spec {
+        name: "control_requests_refused",
+        label: Some(("reason", "no_token")),
+        help: "Requests to the admin API that were refused: they had no token, a wrong one, one with the role read for a change, or came from \
+               another machine or the page of another site where there is no `control.tokens_file`.",
+        kind: Kind::Counter,
+    },
+    Spec { name: "control_requests_refused", label: Some(("reason", "wrong_token")), help: "", kind: Kind::Counter },
+    Spec { name: "control_requests_refused", label: Some(("reason", "role")), help: "", kind: Kind::Counter },
+    Spec { name: "control_requests_refused", label: Some(("reason", "foreign")), help: "", kind: Kind::Counter },
 ];
 
 /// Bounds of connections.
@@ -247,6 +257,7 @@ impl Extra for Connections {
         let open = self.open().len() as u64;
         let counted = [&self.full, &self.timeout].map(|count| count.load(Ordering::Relaxed));
         let values = [open, self.bounds.all as u64, counted[0], counted[1], super::auth::checks_refused()];
+        let values = values.into_iter().chain(super::auth::requests_refused());
         NUMBERS.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
     }
 }

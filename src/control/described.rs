@@ -16,6 +16,8 @@ use crate::metrics::spec::{
 pub struct Sink {
     /// Its name.
     pub name: String,
+    /// What it is for, as its operator says.
+    pub description: Option<String>,
     /// Its cluster's place in [`Described::clusters`].
     pub cluster: usize,
     /// MQTT topic filters.
@@ -57,6 +59,8 @@ pub struct DeadLetters {
 pub struct Cluster {
     /// Its name.
     pub name: String,
+    /// What it is for, as its operator says.
+    pub description: Option<String>,
     /// Brokers to start from.
     pub bootstrap: Vec<String>,
     /// It is not in the configuration any more.
@@ -83,6 +87,8 @@ pub struct Described {
     pub clusters: Vec<Cluster>,
     /// Listeners.
     pub listeners: Vec<Listener>,
+    /// Part of the memory above which the machine is short of it, if a sink wants to know.
+    pub memory_high_watermark: Option<f64>,
     /// Whether there is a spool.
     pub has_spool: bool,
     /// The configuration in force, without secrets.
@@ -94,6 +100,8 @@ pub struct Described {
 pub(super) struct SinkStatus {
     /// Its name in the configuration.
     pub(super) name: String,
+    /// What it is for, as the configuration says.
+    description: Option<String>,
     /// Its Kafka cluster.
     kafka: String,
     /// MQTT topic filters.
@@ -152,6 +160,8 @@ struct SinkRate {
 pub(super) struct ClusterStatus {
     /// Its name in the configuration.
     pub(super) name: String,
+    /// What it is for, as the configuration says.
+    description: Option<String>,
     /// Brokers to start from.
     bootstrap: Vec<String>,
     /// Whether a broker answers any shard.
@@ -287,6 +297,7 @@ impl Described {
         let refused = REFUSALS.iter().enumerate().map(|(place, spec)| (spec.name, span.now.place(first + place)));
         SinkStatus {
             name: sink.name.clone(),
+            description: sink.description.clone(),
             kafka: self.clusters[sink.cluster].name.clone(),
             filters: sink.filters.clone(),
             topic: sink.topic.clone(),
@@ -320,6 +331,7 @@ impl Described {
         let of = |metric| span.now.cluster(index, metric);
         ClusterStatus {
             name: self.clusters[index].name.clone(),
+            description: self.clusters[index].description.clone(),
             bootstrap: self.clusters[index].bootstrap.clone(),
             reachable: of(C::Reachable) > 0,
             reachable_shards: of(C::Reachable),

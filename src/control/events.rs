@@ -20,14 +20,15 @@ use utoipa_axum::routes;
 use super::View;
 use super::auth::Who;
 use super::problem::{Asked, Problem, Sent};
-use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::event::{Class, Event, Field, Kind, Severity};
 use crate::metrics::journal::Filter;
-use crate::metrics::time::rfc3339;
+use crate::metrics::time::{from_rfc3339, rfc3339};
 
 /// How often a stream looks for new events.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Events of a page at most, which is all that are kept.
-const LIMIT_MAX: usize = crate::limits::EVENTS_KEPT_MAX;
+/// Events of a page, and the most that may be asked for.
+const LIMIT: usize = 1_000;
+const LIMIT_MAX: usize = 10_000;
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
     OpenApiRouter::new().routes(routes!(events)).routes(routes!(stream)).routes(routes!(log_level, set_log_level))
@@ -42,7 +43,7 @@ struct EventBody {
     #[schema(format = DateTime)]
     at: String,
     kind: &'static str,
-    /// `lifecycle`, `statistics` or `error`.
+    /// `administration`, `lifecycle`, `error`, `client`, `connection` or `statistics`.
     class: &'static str,
     /// `info`, `warn` or `error`.
     severity: &'static str,
@@ -74,11 +75,13 @@ impl EventBody {
 /// A page of events.
 #[derive(Debug, Serialize, ToSchema)]
 struct Events {
-    /// Oldest first.
+    /// The newest first; with `since` the oldest.
     events: Vec<EventBody>,
-    /// What to ask `since` for next.
+    /// What to ask `since` for next, for what happens from now on.
     last: u64,
-    /// The number of the oldest event that is kept: if it is greater than `since` + 1, some were missed.
+    /// What to ask `before` for next, for older ones that fit; null: there are none. Without `since` only.
+    next: Option<u64>,
+    /// From this number on none is missing of the classes that were asked for: if it is greater than `since` + 1, some were missed.
     oldest: u64,
     /// Events lost since the start because their queue was full.
     dropped: u64,
@@ -88,15 +91,58 @@ struct Events {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct EventsQuery {
-    /// Only events with a greater number.
+    /// Only events with a greater number, the oldest first.
     since: Option<u64>,
+    /// Only events with a smaller number.
+    before: Option<u64>,
+    /// Only events of this time or later (RFC 3339).
+    #[param(format = DateTime)]
+    from: Option<String>,
+    /// Only events of before this time (RFC 3339).
+    #[param(format = DateTime)]
+    until: Option<String>,
     /// Only events of this kind.
     kind: Option<String>,
+    /// Only events of this class: `administration`, `lifecycle`, `error`, `client`, `connection`, `statistics`. Those of class `connection`
+    /// are shown only where `class`, `kind` or `client` asks for them.
+    class: Option<String>,
+    /// Only events at least so severe: `info`, `warn`, `error`.
+    severity: Option<String>,
     /// Only events about this sink.
     sink: Option<String>,
-    /// At most so many, the oldest first.
-    #[param(minimum = 1, maximum = 1024)]
+    /// Only events about the client with this identifier.
+    client: Option<String>,
+    /// Only events about clients of this `[auth.NAME]`; empty: without one.
+    auth: Option<String>,
+    /// At most so many; 1,000 without it.
+    #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
+}
+
+/// What has this name.
+fn named<T: Copy>(
+    what: &str,
+    name: Option<String>,
+    all: &[T],
+    of: impl Fn(T) -> &'static str,
+) -> Result<Option<T>, Problem> {
+    let Some(name) = name else { return Ok(None) };
+    let found = all.iter().copied().find(|one| of(*one) == name);
+    found.map(Some).ok_or_else(|| {
+        let all: Vec<_> = all.iter().map(|one| of(*one)).collect();
+        Problem::bad_request(format!("no {what} {name:?}; {what} must be one of {}", all.join(", ")))
+    })
+}
+
+/// Milliseconds since 1970.
+fn time(what: &str, text: Option<String>) -> Result<Option<u64>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let ms = from_rfc3339(&text).ok_or_else(|| {
+        Problem::bad_request(format!(
+            "{what} {text:?} is not a time as in RFC 3339, 2026-11-21T08:56:24Z (a + in a query is written %2B)"
+        ))
+    })?;
+    Ok(Some(u64::try_from(ms).unwrap_or_default()))
 }
 
 impl EventsQuery {
@@ -104,19 +150,25 @@ impl EventsQuery {
         if self.limit.is_some_and(|limit| !(1..=LIMIT_MAX).contains(&limit)) {
             return Err(Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")));
         }
-        let kind = match self.kind {
-            None => None,
-            Some(kind) => Some(Kind::named(&kind).ok_or_else(|| {
-                let kinds = Kind::ALL.map(|kind| kind.spec().name).join(", ");
-                Problem::bad_request(format!("no kind {kind:?}; kind must be one of {kinds}"))
-            })?),
-        };
         view.wanted_sink(self.sink.as_deref())?;
-        Ok(Filter { since: self.since.unwrap_or(0), kind, sink: self.sink, limit: self.limit })
+        Ok(Filter {
+            since: self.since.unwrap_or(0),
+            before: self.before,
+            from_ms: time("from", self.from)?,
+            until_ms: time("until", self.until)?,
+            kind: named("kind", self.kind, &Kind::ALL, |kind| kind.spec().name)?,
+            class: named("class", self.class, &Class::ALL, Class::as_str)?,
+            severity: named("severity", self.severity, &Severity::ALL, Severity::as_str)?,
+            sink: self.sink,
+            client: self.client,
+            auth: self.auth,
+            newest_first: self.since.is_none(),
+            limit: Some(self.limit.unwrap_or(LIMIT)),
+        })
     }
 }
 
-/// Events: the last 1,024 are kept, in memory.
+/// Events: of each class the newest are kept, in memory.
 #[utoipa::path(get, path = "/api/v1/events", tag = "events", params(EventsQuery), responses(
     (status = 200, body = Events),
     (status = 400, body = Problem, content_type = "application/problem+json")))]
@@ -126,7 +178,8 @@ async fn events(State(view): State<Arc<View>>, Asked(query): Asked<EventsQuery>)
     view.journal.collect();
     let page = view.journal.page(&filter);
     let events = page.events.iter().map(|(id, event)| EventBody::new(*id, event)).collect();
-    Ok(Json(Events { events, last: page.last, oldest: page.oldest, dropped: view.journal.dropped() }))
+    let next = page.events.last().filter(|_| filter.newest_first && page.is_cut).map(|(id, _)| *id);
+    Ok(Json(Events { events, last: page.last, next, oldest: page.oldest, dropped: view.journal.dropped() }))
 }
 
 /// Events as they happen (server-sent events): first those that are kept, then new ones, each with its number as `id`, its kind as
@@ -143,7 +196,7 @@ async fn stream(
     let mut filter = query.filter(&view)?;
     let seen = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     filter.since = seen.unwrap_or(filter.since);
-    filter.limit = None;
+    (filter.limit, filter.newest_first) = (None, false);
     let permit = Arc::clone(&view.streams).try_acquire_owned();
     let permit = permit.map_err(|_| Problem::unavailable("too many streams of events are open"))?;
     let following = Following { view, filter, ready: VecDeque::new(), _permit: permit };

@@ -35,6 +35,14 @@ impl Problem {
         Self { kind: "about:blank", title, status: status.as_u16(), detail: detail.into() }
     }
 
+    pub(super) fn is(&self, status: StatusCode) -> bool {
+        self.status == status.as_u16()
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
@@ -80,11 +88,33 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let body = tokio::time::timeout(BODY_MAX, Bytes::from_request(request, state)).await;
-        let body = body.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))?;
-        let body = body.map_err(|error| Problem::new(error.status(), error.body_text()))?;
-        let sent = serde_json::from_slice(&body);
-        sent.map(Self).map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
+        let body = received(request, state).await?;
+        read(&body).map(Self)
+    }
+}
+
+async fn received<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let body = tokio::time::timeout(BODY_MAX, Bytes::from_request(request, state)).await;
+    let body = body.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long"))?;
+    body.map_err(|error| Problem::new(error.status(), error.body_text()))
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("the body is not as described: {error}")))
+}
+
+/// The body, which may be left out; likewise.
+pub(super) struct SentIfAny<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for SentIfAny<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let body = received(request, state).await?;
+        if body.trim_ascii().is_empty() {
+            return Ok(Self(T::default()));
+        }
+        read(&body).map(Self)
     }
 }
 

@@ -91,6 +91,9 @@ pub struct Reloaded {
     pub not_in_file: Vec<String>,
     /// Settings that are valid but probably not intended.
     pub warnings: Vec<String>,
+    /// Clients that are disconnected by it: those that would not be admitted any more, and those of listeners that are removed; null: a shard
+    /// has not answered in time.
+    pub disconnected_clients: Option<u64>,
     /// There was nothing of that name before.
     #[serde(skip)]
     pub is_new: bool,

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::{Named, Problem, Sent};
+use super::problem::{Named, Problem, Sent, SentIfAny};
 use super::reload::{ReloadRefused, asked, refused, stopping};
 use super::{Shown, View};
 
@@ -174,7 +174,7 @@ async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> bool) -> Re
 async fn try_cluster(
     State(view): State<Arc<View>>,
     Named(name): Named,
-    Sent(keys): Sent<Map<String, Value>>,
+    SentIfAny(keys): SentIfAny<Map<String, Value>>,
 ) -> Result<Json<ClusterTrial>, Problem> {
     told(|answer| view.trials.cluster(name, keys, answer)).await
 }

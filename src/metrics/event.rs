@@ -1,10 +1,15 @@
 //! Every event: its name, how severe it is, which fields it has. The one list that the log, `/api/v1/events` and
 //! `docs/API.md` are made from.
 
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
 use serde_json::Value;
 
+use crate::limits::{EVENTS_KEPT_MAX, EVENTS_OF_CLIENTS_KEPT_MAX};
+
 /// How severe an event is; the log's levels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// What an operator wants to know.
     Info,
@@ -15,6 +20,9 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// All, the least severe first.
+    pub const ALL: [Self; 3] = [Self::Info, Self::Warn, Self::Error];
+
     /// The word in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -26,25 +34,50 @@ impl Severity {
     }
 }
 
-/// What an event is about.
+/// What an event is about. Each class has a ring of its own, so that what comes often does not end what comes rarely.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
 pub enum Class {
+    /// An administrator has changed something, or tried to.
+    Administration,
     /// The service and what it talks to come and go.
     Lifecycle,
-    /// Numbers, now and then.
-    Statistics,
     /// Something did not work.
     Error,
+    /// A client did what is refused, or has lost something: any of them can cause many.
+    Client,
+    /// A client has come or gone. Not in the log, unless it is asked for.
+    Connection,
+    /// Numbers, now and then.
+    Statistics,
 }
 
 impl Class {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Administration, Self::Lifecycle, Self::Error, Self::Client, Self::Connection, Self::Statistics];
+
     /// The word in JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Administration => "administration",
             Self::Lifecycle => "lifecycle",
-            Self::Statistics => "statistics",
             Self::Error => "error",
+            Self::Client => "client",
+            Self::Connection => "connection",
+            Self::Statistics => "statistics",
+        }
+    }
+
+    /// Events of it that `/api/v1/events` can show; the oldest makes room.
+    #[must_use]
+    pub const fn kept_max(self) -> usize {
+        match self {
+            Self::Client | Self::Connection => EVENTS_OF_CLIENTS_KEPT_MAX,
+            _ => EVENTS_KEPT_MAX,
         }
     }
 }
@@ -125,35 +158,39 @@ events! {
     SpoolFailed, Error, Error, "spool_failed", [Reason], "a disk operation of the spool failed; nothing it should have covered is acknowledged, the records are written again to a new segment";
     SpoolDamaged, Error, Error, "spool_damaged", [File, Records, Sessions, Retained, Queued, Shared, Reason], "found damaged data in the spool; it is set aside as `N.damaged`, the rest continues; `forebay spool inspect` shows where, and the disk may have to be replaced";
     RowsDropped, Warn, Error, "records_dropped", [Sink, Records, Reason], "records in the spool were dropped";
-    ConnectRefused, Info, Error, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
+    ConnectRefused, Info, Client, "connect_refused", [Listener, Peer, Clause, Reason], "a connection was refused: its CONNECT is not acceptable, or it sent something else";
     KeySetUnreachable, Warn, Error, "key_set_unreachable", [Auth, Reason], "a key set for tokens cannot be fetched; retrying, the last one is used until `stale_max`";
     KeySetDropped, Error, Error, "key_set_dropped", [Auth], "a key set for tokens could not be fetched for `stale_max`; every token is refused until it can";
-    AuthRefused, Info, Error, "auth_refused", [Listener, Peer, Client, User, Reason], "a client was not admitted";
-    AddressClosed, Warn, Error, "address_closed", [Peer, Listener], "too many failures to log in from the address: further connections from it are closed until a minute is over";
+    AuthRefused, Info, Client, "auth_refused", [Listener, Peer, Client, Auth, User, Reason], "a client was not admitted";
+    AddressClosed, Warn, Client, "address_closed", [Peer, Listener], "too many failures to log in from the address: further connections from it are closed until a minute is over";
     ConnectRate, Warn, Error, "connect_rate_reached", [Listener], "clients connect faster than `connect_rate`: further ones wait in the kernel's queue; told once a minute";
-    AclDenied, Info, Error, "acl_denied", [Client, User, MqttTopic, Reason], "the access control list denied a publish, a will, a subscription or a retained message";
-    AccessRevoked, Info, Lifecycle, "access_revoked", [Client, User], "a client was disconnected: its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn; or the session of a client that was away has ended, as its user was removed";
-    AccessExpired, Info, Lifecycle, "access_expired", [Client, User], "a client was disconnected: its token has expired";
-    TlsFailed, Info, Error, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
-    WebSocketFailed, Info, Error, "websocket_failed", [Listener, Peer, Reason], "a WebSocket connection failed";
-    SessionEvicted, Warn, Error, "session_evicted", [Client], "a session without a connection was ended to make room for another (`mqtt.evict_sessions`)";
-    ProtocolError, Info, Error, "protocol_error", [Listener, Client, Peer, Clause, Reason], "a client was disconnected for a protocol error";
-    PublishRefused, Warn, Error, "publish_refused", [Sink, Client, MqttTopic, Reason], "a publish was refused permanently; an MQTT 3.x client is disconnected, since the protocol has no refusal";
-    SubscribeRefused, Info, Error, "subscribe_refused", [Client, Peer, Reason], "a SUBSCRIBE was refused";
-    SubscriptionEnded, Warn, Error, "subscription_ended", [Client, MqttTopic, Reason], "a subscription was ended: its client may not read the topic any more, or there is no room for the filter";
-    RetainedRefused, Warn, Error, "retained_refused", [MqttTopic, Reason], "a message was delivered but not retained";
-    MessageDropped, Warn, Error, "message_dropped", [Client, Share, MqttTopic, Reason], "a message for a subscriber was dropped";
-    ShareAckTimeout, Warn, Error, "share_ack_timeout", [Client, Share], "a client has not acknowledged messages of a shared subscription within `share_ack_timeout` of `[delivery]`: other members get them, and it gets no more until it has";
-    DeadLetters, Warn, Error, "dead_letters", [Sink, Total], "records of the sink became dead letters; each contains the reason";
+    AclDenied, Info, Client, "acl_denied", [Client, Auth, User, MqttTopic, Reason, Rule], "the access control list denied a publish, a will, a subscription or a retained message";
+    AccessRevoked, Info, Client, "access_revoked", [Client, Auth, User], "a client was disconnected: its user was removed or has another password, its certificate was revoked, or the key of its token was withdrawn; or the session of a client that was away has ended, as its user was removed";
+    AccessExpired, Info, Client, "access_expired", [Client, Auth, User], "a client was disconnected: its token has expired";
+    TlsFailed, Info, Client, "tls_failed", [Listener, Peer, Reason], "a TLS connection failed";
+    WebSocketFailed, Info, Client, "websocket_failed", [Listener, Peer, Reason], "a WebSocket connection failed";
+    SessionEvicted, Warn, Client, "session_evicted", [Client, Auth], "a session without a connection was ended to make room for another (`mqtt.evict_sessions`)";
+    ProtocolError, Info, Client, "protocol_error", [Listener, Client, Auth, Peer, Clause, Reason], "a client was disconnected for a protocol error";
+    PublishRefused, Warn, Client, "publish_refused", [Sink, Client, Auth, MqttTopic, Reason], "a publish was refused permanently; an MQTT 3.x client is disconnected, since the protocol has no refusal";
+    SubscribeRefused, Info, Client, "subscribe_refused", [Client, Auth, Peer, Reason], "a SUBSCRIBE was refused";
+    SubscriptionEnded, Warn, Client, "subscription_ended", [Client, Auth, MqttTopic, Reason], "a subscription was ended: its client may not read the topic any more, or there is no room for the filter";
+    RetainedRefused, Warn, Client, "retained_refused", [MqttTopic, Reason], "a message was delivered but not retained";
+    MessageDropped, Warn, Client, "message_dropped", [Client, Auth, Share, MqttTopic, Reason], "a message for a subscriber was dropped";
+    ShareAckTimeout, Warn, Client, "share_ack_timeout", [Client, Auth, Share], "a client has not acknowledged messages of a shared subscription within `share_ack_timeout` of `[delivery]`: other members get them, and it gets no more until it has";
+    DeadLetters, Warn, Client, "dead_letters", [Sink, LettersTopic, File, Reason, Topic, MqttTopic, Total], "records of the sink became dead letters; reason and topics are those of one of them, and each has its own";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
     SinkStatistics, Info, Statistics, "sink_statistics", [Sink, Matched, Delivered, Failed, Buffered, PerMinute], "statistics of a sink for the last minute";
-    Reloaded, Info, Lifecycle, "reloaded", [Applied], "configuration reloaded";
-    ReloadedInPart, Warn, Lifecycle, "reloaded_in_part", [Applied, Waiting], "configuration reloaded; some changes need a restart";
-    ReloadFailed, Error, Error, "reload_failed", [Reason], "reload failed; nothing changed, what was in force stays in force";
+    Reloaded, Info, Administration, "reloaded", [Applied], "configuration reloaded";
+    ReloadedInPart, Warn, Administration, "reloaded_in_part", [Applied, Waiting], "configuration reloaded; some changes need a restart";
+    ReloadFailed, Error, Administration, "reload_failed", [Reason], "reload failed; nothing changed, what was in force stays in force";
+    ChangeRefused, Info, Administration, "change_refused", [Reason], "a change that was asked of the admin API was refused; nothing changed";
     CertificateExpiring, Warn, Error, "certificate_expiring", [File, Days], "a certificate expires soon; a new one is taken within a minute once it is in the file's place";
     CertificateExpired, Error, Error, "certificate_expired", [File], "a certificate has expired";
-    AdminAction, Info, Lifecycle, "admin_action", [Action, Client, MqttTopic, Sink, Kafka, Listener, Level, Token], "an administrator changed something";
+    ClientConnected, Info, Connection, "client_connected", [Client, Auth, User, Peer, Listener, Protocol, SessionPresent, UnknownRoles], "a client has connected";
+    ClientDisconnected, Info, Connection, "client_disconnected", [Client, Auth, User, Peer, Listener, Reason, Detail, ConnectedMs, NewPeer], "a client's connection has ended";
+    RequestRefused, Warn, Client, "request_refused", [Peer, Action, Reason], "a request to the admin API was refused: a wrong token, one that may not do this, or a page of another site";
+    AdminAction, Info, Administration, "admin_action", [Action, Client, Auth, MqttTopic, Sink, Kafka, Listener, Level, Token], "an administrator changed something";
 }
 
 macro_rules! fields {
@@ -182,12 +219,18 @@ macro_rules! fields {
         }
 
         impl Event {
-            /// Writes it as a line of the log, with the fields that it has.
+            /// Writes it as a line of the log, with the fields that it has; connections at debug, under a name of their own.
             pub(super) fn log(&self) {
+                const CONNECTIONS: &str = "forebay::connections";
+                let is_connection = self.kind.spec().class == Class::Connection;
+                if is_connection && !tracing::enabled!(target: CONNECTIONS, tracing::Level::DEBUG) {
+                    return;
+                }
                 $(let $name = self.$type(Field::$variant);)*
                 let (kind, shard) = (self.kind.spec().name, self.shard);
                 let message = self.kind.spec().help;
                 match self.kind.spec().severity {
+                    _ if is_connection => tracing::debug!(target: CONNECTIONS, event = kind, shard, $($name,)* "{message}"),
                     Severity::Info => tracing::info!(event = kind, shard, $($name,)* "{message}"),
                     Severity::Warn => tracing::warn!(event = kind, shard, $($name,)* "{message}"),
                     Severity::Error => tracing::error!(event = kind, shard, $($name,)* "{message}"),
@@ -211,6 +254,7 @@ fields! {
     Sink, text, sink, "Name of the sink.";
     Share, text, share, "Shared subscription: `$share/NAME/FILTER`.";
     Topic, text, topic, "Kafka topic.";
+    LettersTopic, text, dead_letters_topic, "Kafka topic of the sink's dead letters.";
     MqttTopic, text, mqtt_topic, "MQTT topic.";
     Partition, number, partition, "Partition.";
     Records, number, records, "Number of records; for lost records a lower bound.";
@@ -244,7 +288,14 @@ fields! {
     Failed, number, failed, "Records refused or dropped within the minute.";
     Buffered, number, buffered_records, "Records waiting now.";
     PerMinute, number, per_minute, "Records finished within the minute.";
-    Action, text, action, "What was done.";
+    Protocol, text, protocol, "Version of MQTT.";
+    SessionPresent, flag, session_present, "Whether the client goes on with a session that was kept.";
+    UnknownRoles, text, unknown_roles, "Roles of its token that the configuration does not have.";
+    Detail, text, detail, "What the network or TLS said.";
+    ConnectedMs, number, connected_ms, "How long it was connected, in milliseconds.";
+    NewPeer, text, new_peer, "Address of the client that has taken the session over.";
+    Rule, text, rule, "The rule that denies it, or that there is none that grants it.";
+    Action, text, action, "What was done, or asked for.";
     Level, text, level, "The new log level.";
     Token, text, token, "Name of the token that was used.";
 }
@@ -291,29 +342,45 @@ impl Kind {
 
 /// What a field says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Said<'a> {
     /// A number.
     Number(u64),
+    /// Yes or no.
+    Flag(bool),
     /// Text.
-    Text(String),
+    Text(Cow<'a, str>),
 }
 
-impl From<u64> for Said {
+impl From<u64> for Said<'_> {
     fn from(number: u64) -> Self {
         Self::Number(number)
     }
 }
 
-impl From<&str> for Said {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+impl From<bool> for Said<'_> {
+    fn from(flag: bool) -> Self {
+        Self::Flag(flag)
     }
 }
 
-impl From<String> for Said {
-    fn from(text: String) -> Self {
-        Self::Text(text)
+impl<'a> From<&'a str> for Said<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text.into())
     }
+}
+
+impl From<String> for Said<'_> {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+/// The same within an event, whose texts are one behind the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    Number(u64),
+    Flag(bool),
+    Text(usize, usize),
 }
 
 /// Something that happened.
@@ -325,33 +392,71 @@ pub struct Event {
     pub at_ms: u64,
     /// On which shard, if on one.
     pub shard: Option<u64>,
-    fields: Vec<(Field, Said)>,
+    /// A hash of its kind and of whom or what it is about, where there may be many: of each few are told.
+    pub(super) subject: Option<u64>,
+    fields: Vec<(Field, Kept)>,
+    texts: String,
 }
 
 impl Event {
     /// An event of now, without fields.
     #[must_use]
     pub fn now(kind: Kind) -> Self {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        let at_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        Self { kind, at_ms, shard: None, fields: Vec::new() }
+        Self { kind, at_ms: now_ms(), shard: None, subject: None, fields: Vec::new(), texts: String::new() }
+    }
+
+    /// The same in the memory of an event that is over.
+    #[must_use]
+    pub(super) fn again(mut self, kind: Kind) -> Self {
+        self.fields.clear();
+        self.texts.clear();
+        Self { kind, at_ms: now_ms(), shard: None, subject: None, ..self }
     }
 
     /// With this field.
     #[must_use]
-    pub fn with(mut self, field: Field, said: impl Into<Said>) -> Self {
+    pub fn with<'a>(mut self, field: Field, said: impl Into<Said<'a>>) -> Self {
+        let kept = match said.into() {
+            Said::Number(number) => Kept::Number(number),
+            Said::Flag(flag) => Kept::Flag(flag),
+            Said::Text(text) => {
+                let start = self.texts.len();
+                self.texts.push_str(&text);
+                Kept::Text(start, self.texts.len())
+            }
+        };
+        self.keep(field, kept)
+    }
+
+    /// With this field, as it is written: without memory of its own.
+    #[must_use]
+    pub fn shown(mut self, field: Field, said: Option<impl fmt::Display>) -> Self {
+        let Some(said) = said else { return self };
+        let start = self.texts.len();
+        let _ = write!(self.texts, "{said}");
+        let end = self.texts.len();
+        self.keep(field, Kept::Text(start, end))
+    }
+
+    fn keep(mut self, field: Field, kept: Kept) -> Self {
         debug_assert!(self.kind.spec().fields.contains(&field), "{:?} has no {field:?}", self.kind);
-        self.fields.push((field, said.into()));
+        self.fields.push((field, kept));
         self
     }
 
     /// With this field, if there is something to say.
     #[must_use]
-    pub fn maybe(self, field: Field, said: Option<impl Into<Said>>) -> Self {
+    pub fn maybe<'a>(self, field: Field, said: Option<impl Into<Said<'a>>>) -> Self {
         match said {
             Some(said) => self.with(field, said),
             None => self,
         }
+    }
+
+    /// About this.
+    #[must_use]
+    pub(super) fn about(self, subject: Option<u64>) -> Self {
+        Self { subject, ..self }
     }
 
     /// On no shard alone.
@@ -364,7 +469,7 @@ impl Event {
     /// Whether the fields are those of another event.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self.fields == other.fields
+        self.fields == other.fields && self.texts == other.texts
     }
 
     /// On this shard.
@@ -377,31 +482,50 @@ impl Event {
     /// The text of a field.
     #[must_use]
     pub fn text(&self, field: Field) -> Option<&str> {
-        self.fields.iter().find_map(|(name, said)| match said {
-            Said::Text(text) if *name == field => Some(text.as_str()),
+        match self.kept(field)? {
+            Kept::Text(start, end) => self.texts.get(start..end),
             _ => None,
-        })
+        }
     }
 
     /// The number of a field.
     #[must_use]
     pub fn number(&self, field: Field) -> Option<u64> {
-        self.fields.iter().find_map(|(name, said)| match said {
-            Said::Number(number) if *name == field => Some(*number),
+        match self.kept(field)? {
+            Kept::Number(number) => Some(number),
             _ => None,
-        })
+        }
+    }
+
+    /// Whether what a field asks is so.
+    #[must_use]
+    pub fn flag(&self, field: Field) -> Option<bool> {
+        match self.kept(field)? {
+            Kept::Flag(flag) => Some(flag),
+            _ => None,
+        }
+    }
+
+    fn kept(&self, field: Field) -> Option<Kept> {
+        self.fields.iter().find_map(|(name, kept)| (*name == field).then_some(*kept))
     }
 
     /// Its fields, as JSON.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, Value)> {
-        self.fields.iter().map(|(field, said)| {
-            let value = match said {
-                Said::Number(number) => (*number).into(),
-                Said::Text(text) => text.as_str().into(),
+        self.fields.iter().map(|(field, kept)| {
+            let value = match *kept {
+                Kept::Number(number) => number.into(),
+                Kept::Flag(flag) => flag.into(),
+                Kept::Text(start, end) => self.texts.get(start..end).unwrap_or_default().into(),
             };
             (field.name(), value)
         })
     }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    u64::try_from(super::time::now_ms()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,13 +1,17 @@
-//! Events on their way out: from a shard through a bounded queue, from there to the log and into a ring that
-//! `/api/v1/events` reads.
+//! Events on their way out: from a shard through a bounded queue, from there to the log and into rings that
+//! `/api/v1/events` reads, one for each [`Class`].
 //!
-//! A shard pushes into a lock-free queue and never waits: when the queue is full the event is dropped and counted, and
-//! of one kind no more than [`EVENTS_PER_KIND_PER_S`] leave a shard within a second, and of one client no more than one, where clients may
-//! hide one another ([`Teller::tell_of`]). The ring's lock is taken by ordinary
-//! threads only.
+//! A shard pushes into a lock-free queue and never waits: when the queue is full the event is dropped and counted. No more than
+//! [`EVENTS_PER_KIND_PER_S`] of a kind leave a shard within a second, nor come together from all of them, and of one subject, a client or an
+//! address or a sink, no more than [`EVENTS_PER_SUBJECT_PER_MIN`] within a minute, where there may be many ([`Teller::tell_of`]).
+//!
+//! Clients that come and go are all told of ([`Teller::tell_connection`]), however many at once: they have a queue of their own, whose oldest
+//! event makes room, and events that are over lend their memory to the next.
+//!
+//! The lock of the rings is taken by ordinary threads only.
 
-use std::collections::VecDeque;
-use std::hash::BuildHasher as _;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher as _, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
@@ -16,22 +20,26 @@ use crossbeam_queue::ArrayQueue;
 use foldhash::quality::RandomState;
 
 use super::collector::{Extra, Number};
-use super::event::{Event, Field, Kind, SeenBy};
+use super::event::{Class, Event, Field, Kind, SeenBy, Severity};
 use super::spec::{Kind as Shape, Spec};
-use crate::limits::{EVENTS_KEPT_MAX, EVENTS_PER_KIND_PER_S, EVENTS_QUEUED_MAX};
+use crate::limits::{
+    CONNECTION_EVENTS_QUEUED_MAX, EVENT_SUBJECTS_MAX, EVENTS_PER_KIND_PER_S, EVENTS_PER_SUBJECT_PER_MIN,
+    EVENTS_QUEUED_MAX,
+};
 
 /// The journal's own numbers.
-pub const JOURNAL: [Spec; 3] = [
-    Spec {
-        name: "events",
-        label: None,
-        help: "Events written to the log and kept for `/api/v1/events`.",
-        kind: Shape::Counter,
-    },
+pub const JOURNAL: [Spec; 4] = [
+    Spec { name: "events", label: None, help: "Events kept for `/api/v1/events`.", kind: Shape::Counter },
     Spec {
         name: "events_dropped",
         label: None,
         help: "Events lost because their queue was full.",
+        kind: Shape::Counter,
+    },
+    Spec {
+        name: "events_left_out",
+        label: None,
+        help: "Events left out because all shards together told of too many of their kind within a second, or of one client, address or sink within a minute.",
         kind: Shape::Counter,
     },
     Spec { name: "events_stored", label: None, help: "Events that `/api/v1/events` can show.", kind: Shape::Gauge },
@@ -41,18 +49,92 @@ pub const JOURNAL: [Spec; 3] = [
 #[derive(Debug)]
 pub struct Journal {
     queue: ArrayQueue<Event>,
+    connections: ArrayQueue<Event>,
+    /// Events that are over, for their memory.
+    over: ArrayQueue<Event>,
     dropped: AtomicU64,
-    ring: Mutex<Ring>,
+    kept: Mutex<Kept>,
     /// Who calls [`Journal::collect`], and sleeps while there is nothing.
     collector: OnceLock<Thread>,
+    /// For what events are about; the seed changes with each start.
+    hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
-struct Ring {
-    /// The number of the next event; the first is 1.
-    next: u64,
-    kept: VecDeque<Event>,
+struct Kept {
+    /// The number of the last event; that of the first is 1.
+    last: u64,
+    rings: [Ring; Class::COUNT],
     of_all: OfAll,
+    bounds: Bounds,
+    left_out: u64,
+}
+
+/// The newest events of a class.
+#[derive(Debug, Default)]
+struct Ring {
+    events: VecDeque<(u64, Event)>,
+    /// The number of the last that has made room.
+    gone: u64,
+}
+
+impl Kept {
+    /// One more. What had to make room for it.
+    fn add(&mut self, event: Event) -> Option<Event> {
+        self.last += 1;
+        let class = event.kind.spec().class;
+        let ring = &mut self.rings[class as usize];
+        let over = (ring.events.len() >= class.kept_max()).then(|| ring.events.pop_front()).flatten();
+        ring.events.push_back((self.last, event));
+        over.map(|(number, event)| {
+            ring.gone = number;
+            event
+        })
+    }
+
+    fn stored(&self) -> usize {
+        self.rings.iter().map(|ring| ring.events.len()).sum()
+    }
+}
+
+/// How many events have been told: of each kind within a second, of each subject within a minute.
+#[derive(Debug)]
+struct Bounds {
+    second: u64,
+    said: [u8; Kind::COUNT],
+    minute: u64,
+    of: HashMap<u64, u8, RandomState>,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { second: 0, said: [0; Kind::COUNT], minute: 0, of: HashMap::default() }
+    }
+}
+
+impl Bounds {
+    /// Whether one more may be told. The subject is looked at first: one that is told of all the time does not take the second of others.
+    fn admit(&mut self, kind: Kind, subject: Option<u64>, second: u64) -> bool {
+        if self.second != second {
+            (self.second, self.said) = (second, [0; Kind::COUNT]);
+        }
+        if self.minute != second / 60 {
+            self.minute = second / 60;
+            self.of.clear();
+        }
+        let is_known = |subject: u64| self.of.get(&subject).is_some_and(|said| *said >= EVENTS_PER_SUBJECT_PER_MIN);
+        if subject.is_some_and(is_known) || self.said[kind as usize] >= EVENTS_PER_KIND_PER_S {
+            return false;
+        }
+        self.said[kind as usize] += 1;
+        if let Some(subject) = subject {
+            if self.of.len() >= EVENT_SUBJECTS_MAX {
+                self.of.clear();
+            }
+            *self.of.entry(subject).or_default() += 1;
+        }
+        true
+    }
 }
 
 /// What was said last of each thing that all shards see: a cluster, a topic.
@@ -88,34 +170,81 @@ const OF_ALL_MAX: usize = 4_096;
 /// How long shards take at most to find the same change.
 const CHANGE_MS: u64 = 10_000;
 
-/// What is asked of the ring. Everything that is `None` is passed.
-#[derive(Clone, Debug, Default)]
+/// What is asked of the rings. Everything that is `None` is passed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Events with a greater number.
     pub since: u64,
+    /// Events with a smaller number.
+    pub before: Option<u64>,
+    /// That happened then or later, in milliseconds since 1970.
+    pub from_ms: Option<u64>,
+    /// That happened before then.
+    pub until_ms: Option<u64>,
     /// Of this kind.
     pub kind: Option<Kind>,
+    /// Of this class; without it, of all but connections, unless a kind or a client is asked for.
+    pub class: Option<Class>,
+    /// At least so severe.
+    pub severity: Option<Severity>,
     /// With this sink.
     pub sink: Option<String>,
-    /// At most so many, the oldest first.
+    /// With this client.
+    pub client: Option<String>,
+    /// With this auth; empty: without one.
+    pub auth: Option<String>,
+    /// The newest first, as far as `limit` goes; otherwise the oldest.
+    pub newest_first: bool,
+    /// At most so many.
     pub limit: Option<usize>,
 }
 
-/// A part of the ring.
+impl Filter {
+    fn has_class(&self, class: Class) -> bool {
+        let is_rare = self.kind.is_none() && self.client.is_none() && class == Class::Connection;
+        self.class.map_or(!is_rare, |wanted| wanted == class) && self.kind.is_none_or(|kind| kind.spec().class == class)
+    }
+
+    fn fits(&self, number: u64, event: &Event) -> bool {
+        let has = |field, wanted: &Option<String>| wanted.as_deref().is_none_or(|text| event.text(field) == Some(text));
+        let auth = self.auth.as_deref();
+        number > self.since
+            && self.before.is_none_or(|before| number < before)
+            && self.from_ms.is_none_or(|from| event.at_ms >= from)
+            && self.until_ms.is_none_or(|until| event.at_ms < until)
+            && self.kind.is_none_or(|kind| kind == event.kind)
+            && self.severity.is_none_or(|least| event.kind.spec().severity >= least)
+            && has(Field::Sink, &self.sink)
+            && has(Field::Client, &self.client)
+            && auth.is_none_or(|auth| event.text(Field::Auth).unwrap_or_default() == auth)
+    }
+}
+
+/// A part of the rings.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// Events with their numbers, oldest first.
+    /// Events with their numbers, in the order that was asked for.
     pub events: Vec<(u64, Event)>,
     /// What to ask `since` for next.
     pub last: u64,
-    /// The number of the oldest event that is kept.
+    /// From this number on there is everything of the classes that were asked for.
     pub oldest: u64,
+    /// There is more that fits, behind `limit`.
+    pub is_cut: bool,
 }
 
 impl Default for Journal {
     fn default() -> Self {
-        let (queue, dropped) = (ArrayQueue::new(EVENTS_QUEUED_MAX), AtomicU64::new(0));
-        Self { queue, dropped, ring: Mutex::default(), collector: OnceLock::new() }
+        let queue = || ArrayQueue::new(CONNECTION_EVENTS_QUEUED_MAX);
+        Self {
+            queue: ArrayQueue::new(EVENTS_QUEUED_MAX),
+            connections: queue(),
+            over: queue(),
+            dropped: AtomicU64::new(0),
+            kept: Mutex::default(),
+            collector: OnceLock::new(),
+            hasher: RandomState::default(),
+        }
     }
 }
 
@@ -125,9 +254,40 @@ impl Journal {
         if self.queue.push(event).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+        self.wake();
+    }
+
+    /// From a shard, a client that has come or gone: the oldest of these makes room. The collector looks once a second, and is woken where
+    /// that would be too late.
+    fn push_connection(&self, event: Event) {
+        if let Some(oldest) = self.connections.force_push(event) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.is_over(oldest);
+        }
+        if self.connections.len() >= CONNECTION_EVENTS_QUEUED_MAX / 2 {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
         if let Some(collector) = self.collector.get() {
             collector.unpark();
         }
+    }
+
+    /// The memory of an event is for the next client that comes or goes.
+    fn is_over(&self, event: Event) {
+        let _ = self.over.push(event);
+    }
+
+    /// An event of now, without fields.
+    fn blank(&self, kind: Kind) -> Event {
+        self.over.pop().map_or_else(|| Event::now(kind), |over| over.again(kind))
+    }
+
+    /// A hash of what an event is about.
+    fn subject(&self, kind: Kind, of: impl Hash) -> u64 {
+        self.hasher.hash_one((kind as usize, of))
     }
 
     /// Names the thread that collects, and parks while there is nothing. The first one counts.
@@ -139,22 +299,43 @@ impl Journal {
     /// From an ordinary thread: at once.
     pub fn say(&self, event: Event) {
         event.log();
-        let mut ring = self.ring();
-        ring.next += 1;
-        if ring.kept.len() >= EVENTS_KEPT_MAX {
-            ring.kept.pop_front();
+        let over = self.kept().add(event);
+        if let Some(over) = over.filter(|over| over.kind.spec().class == Class::Connection) {
+            self.is_over(over);
         }
-        ring.kept.push_back(event);
+    }
+
+    /// The same of something that others can cause: no more than shards may tell of it.
+    pub fn say_of(&self, event: Event, of: impl Hash) {
+        let subject = Some(self.subject(event.kind, of));
+        self.say_bounded(event.about(subject));
+    }
+
+    fn say_bounded(&self, event: Event) {
+        let is_admitted = {
+            let mut kept = self.kept();
+            let is_admitted = kept.bounds.admit(event.kind, event.subject, event.at_ms / 1_000);
+            kept.left_out += u64::from(!is_admitted);
+            is_admitted
+        };
+        if is_admitted {
+            self.say(event);
+        }
     }
 
     /// Takes what the shards have queued. What is so for all shards is said once, by the first of them that finds it.
     pub fn collect(&self) {
+        // What comes meanwhile is for the next time.
+        for _ in 0..CONNECTION_EVENTS_QUEUED_MAX {
+            let Some(event) = self.connections.pop() else { break };
+            self.say(event);
+        }
         while let Some(event) = self.queue.pop() {
             match event.kind.seen_by_all() {
-                None => self.say(event),
+                None => self.say_bounded(event),
                 Some(of_all) => {
-                    if self.ring().of_all.is_new(of_all, &event) {
-                        self.say(event.of_all_shards());
+                    if self.kept().of_all.is_new(of_all, &event) {
+                        self.say_bounded(event.of_all_shards());
                     }
                 }
             }
@@ -164,19 +345,32 @@ impl Journal {
     /// A part of what is kept.
     #[must_use]
     pub fn page(&self, filter: &Filter) -> Page {
-        let ring = self.ring();
-        let oldest = ring.next - ring.kept.len() as u64 + 1;
-        let fits = |(id, event): &(u64, &Event)| {
-            let sink = event.text(super::event::Field::Sink);
-            *id > filter.since
-                && filter.kind.is_none_or(|kind| kind == event.kind)
-                && filter.sink.as_deref().is_none_or(|wanted| sink == Some(wanted))
-        };
-        let found = (oldest..).zip(&ring.kept).filter(fits).take(filter.limit.unwrap_or(usize::MAX));
-        let events: Vec<_> = found.map(|(id, event)| (id, event.clone())).collect();
-        let cut = filter.limit.is_some_and(|limit| events.len() == limit);
-        let last = events.last().filter(|_| cut).map_or(ring.next, |(id, _)| *id);
-        Page { events, last, oldest }
+        let kept = self.kept();
+        let rings =
+            || Class::ALL.into_iter().filter(|class| filter.has_class(*class)).map(|class| &kept.rings[class as usize]);
+        // One more of each than is asked for says whether there is more.
+        let wanted = filter.limit.map_or(usize::MAX, |limit| limit + 1);
+        let fits = |(number, event): &&(u64, Event)| filter.fits(*number, event);
+        let mut found: Vec<&(u64, Event)> = Vec::new();
+        for ring in rings() {
+            if filter.newest_first {
+                found.extend(ring.events.iter().rev().filter(fits).take(wanted));
+            } else {
+                found.extend(ring.events.iter().filter(fits).take(wanted));
+            }
+        }
+        found.sort_unstable_by_key(|(number, _)| *number);
+        if filter.newest_first {
+            found.reverse();
+        }
+        let limit = filter.limit.unwrap_or(usize::MAX);
+        let is_cut = found.len() > limit;
+        found.truncate(limit);
+        let events: Vec<_> = found.into_iter().cloned().collect();
+        let follows = is_cut && !filter.newest_first;
+        let last = events.last().filter(|_| follows).map_or(kept.last, |(number, _)| *number);
+        let oldest = rings().map(|ring| ring.gone).max().unwrap_or_default() + 1;
+        Page { events, last, oldest, is_cut }
     }
 
     /// Events lost because the queue was full.
@@ -186,18 +380,19 @@ impl Journal {
     }
 
     /// Nothing that could panic runs under the lock, so a poisoned one is as good as another.
-    fn ring(&self) -> MutexGuard<'_, Ring> {
-        self.ring.lock().unwrap_or_else(PoisonError::into_inner)
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Extra for Journal {
     fn read(&self) -> Vec<Number> {
-        let (said, kept) = {
-            let ring = self.ring();
-            (ring.next, ring.kept.len() as u64)
+        let (said, left_out, stored) = {
+            let kept = self.kept();
+            (kept.last, kept.left_out, kept.stored() as u64)
         };
-        JOURNAL.iter().zip([said, self.dropped(), kept]).map(|(spec, value)| Number::of(spec, value)).collect()
+        let values = [said, self.dropped(), left_out, stored];
+        JOURNAL.iter().zip(values).map(|(spec, value)| Number::of(spec, value)).collect()
     }
 }
 
@@ -206,12 +401,7 @@ impl Extra for Journal {
 pub struct Teller {
     journal: Arc<Journal>,
     shard: usize,
-    /// The second that `said` is about.
-    second: u64,
-    said: [u8; Kind::COUNT],
-    /// Hashes of those that were named in it, with the kind: no more than were told.
-    named: Vec<u64>,
-    hasher: RandomState,
+    bounds: Bounds,
     suppressed: u64,
 }
 
@@ -219,44 +409,32 @@ impl Teller {
     /// Of this shard.
     #[must_use]
     pub fn new(journal: Arc<Journal>, shard: usize) -> Self {
-        let (named, hasher) = (Vec::new(), RandomState::default());
-        Self { journal, shard, second: 0, said: [0; Kind::COUNT], named, hasher, suppressed: 0 }
+        Self { journal, shard, bounds: Bounds::default(), suppressed: 0 }
     }
 
     /// Tells of something, unless too much of its kind has been told in this second (of any clock that goes on): then
     /// `more`, which says the rest, is not even called.
     pub fn tell(&mut self, kind: Kind, second: u64, more: impl FnOnce(Event) -> Event) {
-        self.begin(second);
-        let said = &mut self.said[kind as usize];
-        if *said >= EVENTS_PER_KIND_PER_S {
+        self.tell_bounded(kind, second, None, more);
+    }
+
+    /// The same of something that one of many has to do with, a client or an address or a sink: so that it does not hide the others.
+    pub fn tell_of(&mut self, kind: Kind, second: u64, of: impl Hash, more: impl FnOnce(Event) -> Event) {
+        let subject = self.journal.subject(kind, of);
+        self.tell_bounded(kind, second, Some(subject), more);
+    }
+
+    fn tell_bounded(&mut self, kind: Kind, second: u64, subject: Option<u64>, more: impl FnOnce(Event) -> Event) {
+        if !self.bounds.admit(kind, subject, second) {
             self.suppressed += 1;
             return;
         }
-        *said += 1;
-        self.journal.push(more(Event::now(kind).on(self.shard)));
+        self.journal.push(more(Event::now(kind).on(self.shard).about(subject)));
     }
 
-    /// The same of something that one of many has to do with, by name: of each no more than one is told in a second, so that it does
-    /// not hide the others.
-    pub fn tell_of(&mut self, kind: Kind, second: u64, name: &str, more: impl FnOnce(Event) -> Event) {
-        self.begin(second);
-        let hash = self.hasher.hash_one((kind as usize, name));
-        if self.named.contains(&hash) {
-            self.suppressed += 1;
-            return;
-        }
-        if self.said[kind as usize] < EVENTS_PER_KIND_PER_S {
-            self.named.push(hash);
-        }
-        self.tell(kind, second, more);
-    }
-
-    fn begin(&mut self, second: u64) {
-        if self.second != second {
-            self.second = second;
-            self.said = [0; Kind::COUNT];
-            self.named.clear();
-        }
+    /// A client has come or gone.
+    pub fn tell_connection(&self, kind: Kind, more: impl FnOnce(Event) -> Event) {
+        self.journal.push_connection(more(self.journal.blank(kind).on(self.shard)));
     }
 
     /// How many were left out.
@@ -269,6 +447,7 @@ impl Teller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::EVENTS_KEPT_MAX;
 
     fn unknown(teller: &mut Teller, second: u64, topic: &str) {
         let sink = if topic.len() > 1 { "long" } else { "short" };
@@ -294,7 +473,104 @@ mod tests {
         assert_eq!((page.events[1].1.shard, page.events[1].1.text(Field::Topic)), (None, Some("t")));
         (0..EVENTS_KEPT_MAX).for_each(|_| journal.say(Event::now(Kind::Drained)));
         let page = journal.page(&Filter::default());
-        assert_eq!((page.events.len(), page.oldest, page.last), (EVENTS_KEPT_MAX, 4, EVENTS_KEPT_MAX as u64 + 3));
+        assert_eq!((page.events.len(), page.oldest, page.last), (EVENTS_KEPT_MAX + 2, 2, EVENTS_KEPT_MAX as u64 + 3));
+    }
+
+    #[test]
+    fn finding_f9_the_newest_come_first_and_a_page_says_what_is_behind_it() {
+        let journal = Journal::default();
+        let at = |kind, at_ms| {
+            let mut event = Event::now(kind);
+            event.at_ms = at_ms;
+            journal.say(event);
+        };
+        at(Kind::Started, 1_000);
+        at(Kind::SpoolFailed, 2_000);
+        at(Kind::AdminAction, 3_000);
+        journal.say(Event::now(Kind::AccessExpired).with(Field::Client, "c").with(Field::Auth, "a"));
+        journal.say(Event::now(Kind::AccessExpired).with(Field::Client, "c"));
+        let ids = |filter: Filter| journal.page(&filter).events.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        let newest = |limit| Filter { newest_first: true, limit: Some(limit), ..Filter::default() };
+        let page = journal.page(&newest(2));
+        assert_eq!((page.events[0].0, page.events[1].0, page.is_cut, page.last), (5, 4, true, 5));
+        assert_eq!(ids(Filter { before: Some(4), ..newest(2) }), [3, 2]);
+        assert!(!journal.page(&Filter { before: Some(4), ..newest(3) }).is_cut);
+        assert_eq!(ids(Filter { severity: Some(Severity::Error), ..Filter::default() }), [2]);
+        assert_eq!(ids(Filter { class: Some(Class::Administration), ..Filter::default() }), [3]);
+        assert_eq!(ids(Filter { client: Some("c".into()), ..Filter::default() }), [4, 5]);
+        let of = |auth: &str| Filter { client: Some("c".into()), auth: Some(auth.into()), ..Filter::default() };
+        assert_eq!((ids(of("a")), ids(of("")), ids(of("b"))), (vec![4], vec![5], vec![]));
+        assert_eq!(ids(Filter { from_ms: Some(2_000), until_ms: Some(3_000), ..Filter::default() }), [2]);
+    }
+
+    /// What a device does all the time takes neither the place of what an administrator has done nor that of other devices.
+    #[test]
+    fn finding_f9_one_that_is_misconfigured_hides_nothing() {
+        let journal = Arc::new(Journal::default());
+        let mut tellers: Vec<_> = (0..4).map(|shard| Teller::new(Arc::clone(&journal), shard)).collect();
+        journal.say(Event::now(Kind::AdminAction));
+        let mut denied = |client: usize, second| {
+            tellers[client % 4]
+                .tell_of(Kind::AclDenied, second, client, |event| event.with(Field::Client, client.to_string()));
+        };
+        denied(99, 0);
+        for second in 0..60 {
+            for _ in 0..1_000 {
+                (0..6).for_each(|client| denied(client, second));
+            }
+            // It comes behind six that are faster.
+            if second == 30 {
+                denied(98, second);
+            }
+            journal.collect();
+        }
+        let page = |filter| journal.page(&filter).events;
+        let of = |client: &str| page(Filter { client: Some(client.into()), ..Filter::default() }).len();
+        assert_eq!(page(Filter { class: Some(Class::Administration), ..Filter::default() }).len(), 1);
+        assert_eq!((of("99"), of("98")), (1, 1));
+        assert!((0..6).all(|client| of(&client.to_string()) == usize::from(EVENTS_PER_SUBJECT_PER_MIN)));
+    }
+
+    #[test]
+    fn finding_f9_all_shards_together_have_one_bound() {
+        let journal = Arc::new(Journal::default());
+        for shard in 0..8 {
+            let mut teller = Teller::new(Arc::clone(&journal), shard);
+            // In this second of the wall clock, or in two.
+            (0..10).for_each(|client| teller.tell_of(Kind::AclDenied, 1, (shard, client), |event| event));
+        }
+        journal.collect();
+        let (kept, quota) = (journal.page(&Filter::default()).events.len(), usize::from(EVENTS_PER_KIND_PER_S));
+        assert!(kept == quota || kept == 2 * quota, "{kept}");
+        assert_eq!(journal.read()[2].value as usize, 80 - kept, "the others are counted");
+    }
+
+    /// 50,000 clients come back at once: the newest of them are there, and nothing else is gone.
+    #[test]
+    fn finding_r5_clients_that_come_and_go_take_no_room_of_others() {
+        let journal = Arc::new(Journal::default());
+        let teller = Teller::new(Arc::clone(&journal), 0);
+        journal.say(Event::now(Kind::Started));
+        let mut come = |client: usize| {
+            teller.tell_connection(Kind::ClientConnected, |event| event.shown(Field::Client, Some(client)));
+        };
+        (0..50_000).for_each(&mut come);
+        assert_eq!(journal.connections.len(), CONNECTION_EVENTS_QUEUED_MAX, "nobody collects");
+        assert_eq!(journal.dropped(), (50_000 - CONNECTION_EVENTS_QUEUED_MAX) as u64);
+        for client in 50_000..100_000 {
+            come(client);
+            if client % 1_000 == 999 {
+                journal.collect();
+            }
+        }
+        let of = |filter| journal.page(&filter).events;
+        assert_eq!(of(Filter::default()).len(), 1, "they are shown where they are asked for");
+        let connections = of(Filter { class: Some(Class::Connection), ..Filter::default() });
+        assert_eq!(connections.len(), Class::Connection.kept_max());
+        assert_eq!(connections.last().and_then(|(_, event)| event.text(Field::Client)), Some("99999"));
+        assert_eq!(of(Filter { client: Some("99999".into()), ..Filter::default() }).len(), 1);
+        assert!(!journal.over.is_empty(), "those that are over lend their memory");
+        assert_eq!(journal.blank(Kind::ClientConnected).text(Field::Client), None);
     }
 
     #[test]
@@ -330,17 +606,18 @@ mod tests {
         let journal = Arc::new(Journal::default());
         let mut teller = Teller::new(Arc::clone(&journal), 0);
         let quota = usize::from(EVENTS_PER_KIND_PER_S);
-        let mut refused = |second| teller.tell(Kind::ConnectRefused, second, |event| event);
-        (0..quota + 5).for_each(|_| refused(1));
+        let mut failed = |second| teller.tell(Kind::SpoolFailed, second, |event| event);
+        (0..quota + 5).for_each(|_| failed(1));
         teller.tell(Kind::TopicKnown, 1, |event| event);
         assert_eq!((teller.suppressed(), journal.queue.len()), (5, quota + 1), "each kind has its own part");
         let seconds = 2..=2 + (EVENTS_QUEUED_MAX / quota) as u64;
-        seconds.for_each(|second| (0..quota).for_each(|_| teller.tell(Kind::ConnectRefused, second, |event| event)));
+        seconds.for_each(|second| (0..quota).for_each(|_| teller.tell(Kind::SpoolFailed, second, |event| event)));
         assert_eq!(teller.suppressed(), 5);
         assert_eq!(journal.queue.len(), EVENTS_QUEUED_MAX);
         assert!(journal.dropped() > 0);
         journal.collect();
         let numbers: Vec<u64> = journal.read().iter().map(|number| number.value as u64).collect();
-        assert_eq!(numbers, [EVENTS_QUEUED_MAX as u64, journal.dropped(), EVENTS_KEPT_MAX as u64]);
+        let [said, dropped, left_out, stored] = numbers[..] else { panic!("{numbers:?}") };
+        assert_eq!((said + left_out, dropped, stored), (EVENTS_QUEUED_MAX as u64, journal.dropped(), said));
     }
 }

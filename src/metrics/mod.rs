@@ -12,6 +12,7 @@ pub mod histogram;
 pub mod inspect;
 pub mod journal;
 pub mod lag;
+pub mod machine;
 pub mod process;
 pub mod samples;
 pub mod spec;

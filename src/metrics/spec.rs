@@ -228,7 +228,7 @@ table!(
     LostExchanges, Counter, "spool_lost"{kind = "exchange"}, "Open exchanges of QoS 2: subscribers may get a repeat as a second message.";
     LostUnknown, Counter, "spool_lost"{kind = "unknown"}, "Records of sessions or messages of which not even the kind could be read.";
     LostRows, Counter, "spool_lost"{kind = "record"}, "Records for Kafka in segments that are missing or unreadable as a whole, about; where their sink is known they count in `forebay_sink_records_out_total{result=\"dropped_corrupt\"}`, too.";
-    EventsSuppressed, Counter, "events_suppressed", "Events left out because too many of their kind occurred within a second.";
+    EventsSuppressed, Counter, "events_suppressed", "Events left out because a shard told of too many of their kind within a second, or of one client, address or sink within a minute.";
     Turns, Counter, "event_loop_iterations", "Iterations of the shard's event loop.";
 ]);
 
@@ -252,7 +252,7 @@ table!(
     Refused, Counter, "sink_records_out"{result = "refused"}, "Kafka rejected them permanently, and the sink has no dead letters.";
     DeadLettered, Counter, "sink_records_out"{result = "dead_lettered"}, "In the sink's dead letters, topic and file together.";
     Expired, Counter, "sink_records_out"{result = "expired"}, "Their Message Expiry Interval, or the sink's `expire_after`, ended before they could be sent.";
-    DroppedOldest, Counter, "sink_records_out"{result = "dropped_oldest"}, "Dropped because the spool was full and `when_full` is `drop-oldest`.";
+    DroppedOldest, Counter, "sink_records_out"{result = "dropped_oldest"}, "Dropped for younger ones: the spool was full and `when_full` is `drop-oldest`, or the machine was short of memory and the sink has `memory_overload_protection`.";
     DroppedRotten, Counter, "sink_records_out"{result = "dropped_corrupt"}, "Their bytes on disk could no longer be read.";
     BufferedRows, Gauge, "sink_buffered_records", "Records taken and not yet finished.";
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory used by records taken and not yet finished.";
@@ -278,6 +278,7 @@ table!(
     AcknowledgedLost, Counter, "sink_kafka_data_losses", "Times that a partition was found to lack records it had acknowledged.";
     AcknowledgedLostRecords, Counter, "sink_kafka_lost_records", "Records among those whose offset is known to be missing; a lower bound where brokers report no leader epochs, where offsets were no longer remembered, or at acks=all.";
     EpochsRaised, Counter, "sink_producer_epoch_bumps", "Times that a partition continued under a new producer epoch.";
+    HeadersLeftOut, Counter, "sink_headers_left_out", "Values of `headers_from` that are no text, and so became no header at `headers_encode = \"none\"`.";
     Topics, Gauge, "sink_topics", "Kafka topics held in memory for the sink.";
 ]);
 
@@ -287,6 +288,7 @@ table!(
     RefusalReason, REFUSALS, [
     UserPropertyMissing, Counter, "user_property_missing", "A template asks for a user property that the message does not have.";
     PayloadFieldMissing, Counter, "payload_field_missing", "A template asks for a field that the payload does not have.";
+    HeadersInvalid, Counter, "headers_invalid", "`headers_from` yields something that is neither an object nor a list of pairs.";
     TooLarge, Counter, "too_large", "The record is larger than `record_bytes_max`.";
     TopicInvalid, Counter, "topic_invalid", "The rendered name is not a valid Kafka topic name.";
     TopicUnknown, Counter, "topic_unknown", "Kafka has had no such topic for longer than `unknown_topic_timeout`.";

@@ -26,3 +26,40 @@ pub fn rfc3339(ms: i64) -> String {
     let (second, milli) = (of_day / 1_000 % 60, of_day % 1_000);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
+
+/// The reverse: any RFC 3339 time, with its offset, as milliseconds since 1970. The calendar is Howard Hinnant's `days_from_civil`.
+#[must_use]
+pub fn from_rfc3339(text: &str) -> Option<i64> {
+    let told: toml::value::Datetime = text.trim().parse().ok()?;
+    let (date, time) = (told.date?, told.time?);
+    let offset = match told.offset? {
+        toml::value::Offset::Z => 0,
+        toml::value::Offset::Custom { minutes } => i64::from(minutes),
+    };
+    let month = i64::from(date.month);
+    let year = i64::from(date.year) - i64::from(month <= 2);
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + i64::from(date.day) - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let (second, nano) = (time.second.unwrap_or_default(), time.nanosecond.unwrap_or_default());
+    let minutes = i64::from(time.hour) * 60 + i64::from(time.minute) - offset;
+    Some(days * 86_400_000 + minutes * 60_000 + i64::from(second) * 1_000 + i64::from(nano) / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_and_read() {
+        for ms in [0, 951_782_400_000, 1_709_164_799_999, 1_795_680_000_123, -86_400_000] {
+            assert_eq!(from_rfc3339(&rfc3339(ms)), Some(ms), "{}", rfc3339(ms));
+        }
+        assert_eq!(from_rfc3339("2026-11-21T08:56:24+01:30"), from_rfc3339("2026-11-21T07:26:24Z"));
+        assert!(
+            ["yesterday", "2026-11-21", "2026-11-21T08:56:24", "08:56:24Z", "2026-13-01T00:00:00Z"]
+                .iter()
+                .all(|text| from_rfc3339(text).is_none())
+        );
+    }
+}

@@ -2,5 +2,6 @@
 
 pub mod envelope;
 mod json;
+pub mod members;
 pub mod template;
 mod variable;

@@ -137,6 +137,8 @@ pub enum Absent {
     UserProperty,
     /// The payload is no JSON text, or has nothing there.
     PayloadPath,
+    /// What headers are to be made of is neither an object nor a list of pairs.
+    Headers,
 }
 
 /// A variable's bytes for one message.

@@ -10,11 +10,11 @@ use super::connections::{Conn, NO_LISTENER, Phase, Reading, id_of, tag};
 use super::core::Core;
 use super::listen::keep_alive;
 use super::ring::{Completion, Kind};
-use super::seam::{Closed, ConnId};
+use super::seam::{Closed, ConnId, SocketOptions};
 
 impl<M: Send + 'static> Core<M> {
-    pub(super) fn start_connect(&mut self, to: SocketAddr) -> ConnId {
-        let (fd, error) = match open(to) {
+    pub(super) fn start_connect(&mut self, to: SocketAddr, socket: SocketOptions) -> ConnId {
+        let (fd, error) = match open(to, socket) {
             Ok(fd) => (Some(fd), None),
             Err(error) => (None, Some(error)),
         };
@@ -55,9 +55,16 @@ impl<M: Send + 'static> Core<M> {
     }
 }
 
-fn open(to: SocketAddr) -> io::Result<OwnedFd> {
+fn open(to: SocketAddr, options: SocketOptions) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
-    keep_alive(&socket)?;
+    keep_alive(&socket, options.keep_alive)?;
+    // Before it connects: the window that is offered follows from it.
+    if let Some(bytes) = options.receive_buffer {
+        socket.set_recv_buffer_size(bytes as usize)?;
+    }
+    if let Some(bytes) = options.send_buffer {
+        socket.set_send_buffer_size(bytes as usize)?;
+    }
     Ok(socket.into())
 }

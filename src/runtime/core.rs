@@ -20,7 +20,8 @@ use super::mailbox::Post;
 use super::reads::Reads;
 use super::ring::{Kind, Ring};
 use super::seam::{
-    Chunk, Closed, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, TimerId, WallMs,
+    Chunk, Closed, ConnId, Detached, Io, Layer, ListenerId, Monotonic, SegmentSettings, Segments, SocketOptions,
+    TimerId, WallMs,
 };
 use super::segments::SegmentTable;
 use super::send::Pool;
@@ -357,8 +358,8 @@ impl<M: Send + 'static> Io<M> for Core<M> {
         self.end(id, Closed::Local);
     }
 
-    fn connect(&mut self, to: SocketAddr) -> ConnId {
-        self.start_connect(to)
+    fn connect(&mut self, to: SocketAddr, socket: SocketOptions) -> ConnId {
+        self.start_connect(to, socket)
     }
 
     fn put_layer(&mut self, id: ConnId, layer: Box<dyn Layer>, unread: &[u8]) {

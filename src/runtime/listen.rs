@@ -11,16 +11,12 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::bind::{self, Bind, SocketFile};
-use super::seam::ListenerId;
+use super::seam::{KeepAlive, ListenerId};
 use crate::in_use;
 
 /// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// TCP's keep-alive: the silence before the first probe, between two, and how many.
-const IDLE: Duration = Duration::from_secs(60);
-const PROBE: Duration = Duration::from_secs(15);
-const PROBES: u32 = 4;
 /// How long sent bytes may stay unacknowledged. Also for a peer that does not read.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(180);
 
@@ -168,7 +164,7 @@ fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket>
     socket.set_reuse_port(reuse_port)?;
     // Accepted sockets inherit it: answers are gathered once a turn, Nagle's waiting would only add to that.
     socket.set_tcp_nodelay(true)?;
-    keep_alive(&socket)?;
+    keep_alive(&socket, Some(KeepAlive::default()))?;
     if addr.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
@@ -178,9 +174,16 @@ fn open(addr: SocketAddr, only_v6: bool, reuse_port: bool) -> io::Result<Socket>
 
 /// A peer that has gone without a word is noticed: when nothing is sent, by TCP's keep-alive; when something is, by the
 /// time that it may stay without an acknowledgement. Accepted sockets inherit both from the listener.
-pub(super) fn keep_alive(socket: &Socket) -> io::Result<()> {
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(IDLE).with_interval(PROBE).with_retries(PROBES))?;
-    socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX))
+pub(super) fn keep_alive(socket: &Socket, keep_alive: Option<KeepAlive>) -> io::Result<()> {
+    if let Some(KeepAlive { idle, interval, probes }) = keep_alive {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))?;
+    }
+    // Linux ends a connection whose probes are not answered when this time is over, however many there were.
+    let unacknowledged_max = match keep_alive {
+        Some(other) if other != KeepAlive::default() => other.idle.saturating_add(other.interval * other.probes),
+        _ => UNACKNOWLEDGED_MAX,
+    };
+    socket.set_tcp_user_timeout(Some(unacknowledged_max))
 }
 
 /// Binds without `SO_REUSEPORT`, which fails while anybody else listens there.
@@ -226,7 +229,7 @@ mod tests {
         let _peer = TcpStream::connect(local_addr(&socket).unwrap()).unwrap();
         let (accepted, _) = socket.accept().unwrap();
         assert!(accepted.keepalive().unwrap() && accepted.tcp_nodelay().unwrap());
-        assert_eq!(accepted.tcp_keepalive_time().unwrap(), IDLE);
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KeepAlive::default().idle);
         assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_MAX));
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, OtherError};
 use webpki::EndEntityCert;
 
 use super::der::{SEQUENCE, enter, skip};
@@ -48,6 +49,18 @@ fn time(der: &[u8]) -> Option<i64> {
     let years = if month <= 2 { year - 1 } else { year };
     let days = years * 365 + years / 4 - years / 100 + years / 400 + (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     Some((days - 719_468) * 86_400 + hour * 3_600 + minute * 60 + second)
+}
+
+/// Why a certificate cannot be used, for people. What webpki finds has no words of its own.
+pub(super) fn why(error: &CertificateError) -> String {
+    let CertificateError::Other(OtherError(other)) = error else { return error.to_string() };
+    match other.downcast_ref::<webpki::Error>() {
+        Some(webpki::Error::UnsupportedCertVersion) => {
+            "it is a certificate of X.509 version 1, and version 3 is needed (`openssl x509 -req` makes one with -extfile)".to_owned()
+        }
+        Some(error) => format!("it is not as X.509 wants it ({error:?})"),
+        None => other.to_string(),
+    }
 }
 
 /// The names of a certificate, `*.example.org` among them, in lower case.

@@ -22,6 +22,7 @@ use rustls::{
 
 use crate::runtime::seam::{Layer, LayerError, LayerFault};
 
+use super::certificate;
 use super::client::check_length;
 use super::layer::{End, TlsLayer, said};
 use super::server::{Expiry, expiry, pair_of};
@@ -282,7 +283,7 @@ fn refused(why: &CertificateError) -> String {
         }
         C::Expired | C::ExpiredContext { .. } => "its certificate has expired".to_owned(),
         C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet".to_owned(),
-        why => format!("its certificate was refused: {why}"),
+        other => format!("its certificate was refused: {}", certificate::why(other)),
     }
 }
 

@@ -17,7 +17,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use crate::runtime::seam::{Layer, LayerError, LayerFault};
 
-use super::certificate::{ByName, not_after};
+use super::certificate::{ByName, not_after, why};
 use super::layer::{End, TlsLayer, said};
 use super::{CertificateId, Pair, Settings, client, files};
 
@@ -165,7 +165,7 @@ pub(super) fn pair_of(pair: &Pair, provider: &Arc<CryptoProvider>) -> Result<Cer
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             format!("{shown}: this key does not belong to the first certificate in {certificate}")
         }
-        rustls::Error::InvalidCertificate(error) => format!("{certificate}: cannot be used: {error}"),
+        rustls::Error::InvalidCertificate(error) => format!("{certificate}: cannot be used: {}", why(&error)),
         error => format!("{shown}: cannot be used: {error}"),
     })
 }
@@ -191,7 +191,7 @@ impl End for UnbufferedServerConnection {
 
     fn said(error: &Error) -> String {
         match error {
-            Error::InvalidCertificate(why) => format!("the client certificate was refused: {why}"),
+            Error::InvalidCertificate(error) => format!("the client certificate was refused: {}", why(error)),
             Error::AlertReceived(alert) => format!("the client ended the TLS connection with the alert {alert:?}"),
             Error::NoCertificatesPresented => {
                 "the client has sent no certificate, and this listener requires one".to_owned()

@@ -246,8 +246,11 @@ fn write(file: &Path, body: &[u8]) -> io::Result<()> {
     files::replace(file, body)
 }
 
-/// A key set that can be used.
-fn usable(wanted: &Wanted) -> Result<Vec<u8>, String> {
+/// Fetches a key set that can be used; nothing is written.
+///
+/// # Errors
+/// Why there is none, in words for a person.
+pub fn usable(wanted: &Wanted) -> Result<Vec<u8>, String> {
     let body = fetch(&wanted.remote)?;
     Keys::parse(&body, &wanted.algorithms)?;
     Ok(body)

@@ -1,6 +1,6 @@
 //! What the host must offer, looked at before anything is opened, each finding with the advice that cures it.
 
-use std::fmt;
+use std::{fmt, io};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -126,6 +126,24 @@ impl Host {
     }
 }
 
+/// Why a shard cannot start, with what may be done about it. Locked memory is allowed to a user, not to a process: what other processes of
+/// the user have locked cannot be told beforehand.
+#[must_use]
+pub fn shard_failed(index: usize, shards: usize, error: &io::Error) -> String {
+    let limit = getrlimit(Resource::Memlock).current;
+    let is_out_of_memory = error.raw_os_error() == Some(libc::ENOMEM) || error.kind() == io::ErrorKind::OutOfMemory;
+    // glommio puts words of its own around the kernel's.
+    let is_out_of_memory = is_out_of_memory || error.to_string().contains("Cannot allocate memory");
+    match limit {
+        Some(bytes) if is_out_of_memory => format!(
+            "shard {index} cannot start: {error}. Its rings need locked memory, of which {} KiB are allowed for all processes of this user together, \
+             and the others have some of it: set LimitMEMLOCK=infinity in the systemd unit, or `ulimit -l unlimited`, or fewer service.shards ({shards})",
+            bytes >> 10
+        ),
+        _ => format!("shard {index} cannot start: {error}"),
+    }
+}
+
 /// Descriptors that devices do not get, of so many.
 fn kept(has: u64, shards: usize) -> u64 {
     (has / 8).clamp(64, 4_096) + 8 * shards as u64
@@ -190,6 +208,20 @@ mod tests {
         assert_eq!([of(Some(100)), of(None)], [50, u32::MAX]);
         let of = |open_files| Host { open_files, ..good() }.control_descriptors(2);
         assert_eq!([of(Some(1_024)), of(Some(1 << 20)), of(None)], [72, 2_056, usize::MAX]);
+    }
+
+    #[test]
+    fn finding_f12_memory_that_other_processes_have_locked_is_named() {
+        let limit = getrlimit(Resource::Memlock);
+        let of = |error: io::Error| shard_failed(7, 8, &error);
+        let (none, other) =
+            (of(io::Error::from_raw_os_error(libc::ENOMEM)), of(io::Error::from_raw_os_error(libc::EPERM)));
+        let wrapped = of(io::Error::other("failed to make a ring: Cannot allocate memory (os error 12)"));
+        for said in [none, wrapped] {
+            assert!(said.starts_with("shard 7 cannot start: ") && said.contains("Cannot allocate memory"), "{said}");
+            assert_eq!(said.contains("LimitMEMLOCK"), limit.current.is_some(), "{said}");
+        }
+        assert!(!other.contains("LimitMEMLOCK"), "{other}");
     }
 
     #[test]

@@ -10,6 +10,27 @@ pub struct ClientKey<'a> {
     pub client_id: &'a str,
 }
 
+/// The same with memory of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedKey {
+    auth: Option<Box<str>>,
+    client_id: Box<str>,
+}
+
+impl OwnedKey {
+    /// Whose it is.
+    #[must_use]
+    pub fn key(&self) -> ClientKey<'_> {
+        ClientKey { auth: self.auth.as_deref(), client_id: &self.client_id }
+    }
+}
+
+impl From<ClientKey<'_>> for OwnedKey {
+    fn from(key: ClientKey<'_>) -> Self {
+        Self { auth: key.auth.map(Into::into), client_id: key.client_id.into() }
+    }
+}
+
 impl<'a> ClientKey<'a> {
     /// That of a client that nothing had to admit.
     #[must_use]

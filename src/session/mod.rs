@@ -43,7 +43,7 @@ mod will;
 
 pub use authenticate::{Authenticated, write_auth};
 pub use body::{Body, Copy, Gone, Place, Remembered, is_expired, properties};
-pub use client_key::ClientKey;
+pub use client_key::{ClientKey, OwnedKey};
 pub use connect::{Refused, refuse};
 pub use elsewhere::{ReleaseFirst, Unanswered};
 pub use end::{End, Violation};

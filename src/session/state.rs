@@ -193,26 +193,46 @@ impl Session {
         })
     }
 
+    /// Why its client may not publish that, for people.
+    #[must_use]
+    pub fn why_denied(&self, wanted: Wanted<'_>) -> Option<String> {
+        self.access()?.decides(self.username(), &self.client_id, wanted)
+    }
+
+    /// Why it may not subscribe to that.
+    #[must_use]
+    pub fn why_filter_denied(&self, filter: &str) -> Option<String> {
+        self.access()?.decides_filter(self.username(), &self.client_id, filter)
+    }
+
     /// Whether a publish that is not granted is acknowledged to a client before 5.0, which has no word for it.
     #[must_use]
     pub fn is_denial_acknowledged(&self) -> bool {
         self.access.as_ref().is_some_and(|access| access.is_denial_acknowledged())
     }
 
-    /// Other rules hold from now on. False: its client would not be admitted any more, or its certificate was revoked.
-    pub fn renew_access<'p>(
-        &mut self,
+    /// Whether its client would still be admitted, by what its auth is now, and its certificate was not revoked. One whose auth is gone is left
+    /// alone: nothing says that it may not be there.
+    pub fn is_still_admitted<'p>(
+        &self,
         policy: impl Fn(&str) -> Option<&'p Arc<Policy>>,
         is_revoked: impl Fn(&CertificateId) -> bool,
     ) -> bool {
-        let Some(access) = &mut self.access else { return true };
+        let Some(access) = &self.access else { return true };
         if let By::Certificate(id) = access.by()
             && is_revoked(id)
         {
             return false;
         }
-        let policy = policy(access.auth()).filter(|of| of.still_admits(self.username.as_deref(), access.by()));
-        policy.inspect(|policy| access.renew(policy)).is_some()
+        policy(access.auth()).is_none_or(|of| of.still_admits(self.username.as_deref(), access.by()))
+    }
+
+    /// Other rules hold from now on for a client that is connected.
+    pub fn renew_access<'p>(&mut self, policy: impl Fn(&str) -> Option<&'p Arc<Policy>>) {
+        let Some(access) = &mut self.access else { return };
+        if let Some(policy) = policy(access.auth()) {
+            access.renew(policy);
+        }
     }
 
     /// The same while its client is away, who is admitted again, or not, when it is back.

@@ -1,7 +1,7 @@
 //! All sessions of one shard: by client identifier, by key, and what time will make of them.
 
 use super::body::{Body, Gone};
-use super::client_key::ClientKey;
+use super::client_key::{ClientKey, OwnedKey};
 use super::connect::{self, Refused, refuse};
 use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
@@ -120,11 +120,11 @@ pub struct Sessions {
     /// Copies of shared subscriptions that they had not acknowledged, for [`Sessions::take_returned`].
     returned: Vec<(NonZeroU32, Rc<Body>)>,
     /// Copies of messages that ended with their session, for [`Sessions::take_discarded`].
-    discarded: Vec<(Box<str>, Gone)>,
+    discarded: Vec<(OwnedKey, Gone)>,
     /// For [`Sessions::take_ended_queues`].
     ended_queues: Vec<u64>,
     /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
-    evicted: VecDeque<Box<str>>,
+    evicted: VecDeque<OwnedKey>,
     /// For [`Sessions::expired`].
     expired: u64,
     connected: usize,
@@ -204,6 +204,26 @@ impl Sessions {
     pub fn find(&self, client: ClientKey<'_>) -> Option<SessionKey> {
         let hash = self.hasher.hash_one(client.client_id);
         self.by_client.find(hash, |&key| self.sessions[key].client() == client).copied()
+    }
+
+    /// Sessions of an auth that has another name go on under that, but for those whose client has one there.
+    pub fn rename_auth(&mut self, from: &str, to: &str) {
+        let is_of = |session: &Session| session.access().is_some_and(|access| access.auth() == from);
+        let all: Vec<_> = self.sessions.iter().filter(|(_, session)| is_of(session)).map(|(key, _)| key).collect();
+        for key in all {
+            let session = &mut self.sessions[key];
+            let client_id = session.client_id.clone();
+            if self.find(ClientKey { auth: Some(to), client_id: &client_id }).is_some() {
+                continue;
+            }
+            let session = &mut self.sessions[key];
+            let before = session.bytes();
+            if let Some(access) = &mut session.access {
+                access.rename(to);
+            }
+            self.bytes = self.bytes + session.bytes() - before;
+            self.note_kept(key);
+        }
     }
 
     /// The sessions of a client identifier: one for each `[auth.NAME]` at most, and one of clients that nothing had to admit.
@@ -329,7 +349,7 @@ impl Sessions {
     fn evict(&mut self, count: usize, but: Option<SessionKey>) {
         for _ in 0..count {
             let Some(key) = self.away.iter().map(|(_, key)| *key).find(|key| Some(*key) != but) else { return };
-            self.evicted.push_back(self.sessions[key].client_id.clone());
+            self.evicted.push_back(self.sessions[key].client().into());
             self.remove(key);
         }
     }
@@ -346,12 +366,12 @@ impl Sessions {
     }
 
     /// Copies of QoS 1 and 2 that had not been acknowledged when their session ended, since the last call, by client.
-    pub fn take_discarded(&mut self) -> Vec<(Box<str>, Gone)> {
+    pub fn take_discarded(&mut self) -> Vec<(OwnedKey, Gone)> {
         std::mem::take(&mut self.discarded)
     }
 
     /// A client whose session was ended to make room for another.
-    pub fn next_evicted(&mut self) -> Option<Box<str>> {
+    pub fn next_evicted(&mut self) -> Option<OwnedKey> {
         self.evicted.pop_front()
     }
 
@@ -452,7 +472,7 @@ impl Sessions {
         self.ended.push(key);
         let gone = session.discard_copies();
         if gone.count > 0 {
-            self.discarded.push((session.client_id, gone));
+            self.discarded.push((session.client().into(), gone));
         }
     }
 

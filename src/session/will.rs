@@ -1,5 +1,6 @@
 //! The will of a connection: kept small while it waits, and when it falls due (section 3.1.2.5).
 
+use super::client_key::ClientKey;
 use super::store::SessionKey;
 use crate::auth::By;
 use crate::auth::acl::Grants;
@@ -87,6 +88,12 @@ pub struct DueWill {
 }
 
 impl DueWill {
+    /// Whose it is.
+    #[must_use]
+    pub fn client(&self) -> ClientKey<'_> {
+        ClientKey { auth: self.auth.as_deref(), client_id: &self.client_id }
+    }
+
     /// Bytes whose number its client has chosen.
     pub(super) fn bytes(&self) -> usize {
         let of = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);

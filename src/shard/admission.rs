@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::address::Address;
 use crate::auth::jwt::{Fault, Tokens};
 use crate::auth::{Admission, Answer, Claim, Full, Judgement, Method, Owner, Question, Refusal, Share};
 use crate::listener::door::{self, Verdict};
@@ -12,14 +13,18 @@ use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Connect;
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::{ConnId, Monotonic};
+use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use crate::service::verifier::{Asked, Task};
 use crate::session::{ClientKey, End, Peer, Session, SessionKey, Violation, refuse};
 
 use super::connection::{AtDoor, Kind};
-use super::events::{clipped, second};
+use super::edge::Edge;
+use super::events::{clipped, of_client, second};
 use super::mail::Mail;
 use super::{Core, Ring};
+
+/// Client identifiers of one address that are told apart where the address may have been refused with all of them.
+const NAMES_OF_ADDRESS: u8 = 16;
 
 /// Whether a CONNECT may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,11 +181,14 @@ impl Core {
         let has_secret_name = policy.and_then(|policy| policy.tokens()).is_some_and(Tokens::are_usernames);
         let username = connect.username.filter(|_| !has_secret_name);
         let listener = listener.and_then(|listener| self.around.config.listener(listener));
-        self.teller.tell(EventKind::AuthRefused, second(io.now()), |event| {
-            let event = event.with(Field::Reason, detail).with(Field::Client, clipped(connect.client_id));
+        let client = ClientKey { auth: policy.map(|policy| policy.name()), client_id: connect.client_id };
+        // Whoever guesses may give itself any name, and many may come from one address.
+        let name = connect.client_id.bytes().fold(0, u8::wrapping_add) % NAMES_OF_ADDRESS;
+        let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
+        self.teller.tell_of(EventKind::AuthRefused, second(io.now()), (from, name), |event| {
+            let event = of_client(event, client).with(Field::Reason, detail);
             let event = event.maybe(Field::User, username.map(clipped));
-            let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
-            event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+            event.shown(Field::Peer, io.peer(conn)).shown(Field::Listener, listener.map(|listener| &listener.bind))
         });
         refuse(Peer::of(connect), &why, io.out(conn));
         self.turn_away(io, conn);
@@ -210,8 +218,8 @@ impl Core {
 
     fn tell_of_session(&mut self, now: Monotonic, key: SessionKey, kind: EventKind) {
         let session = self.sessions.get(key);
-        self.teller.tell(kind, second(now), |event| {
-            let event = event.maybe(Field::Client, session.map(|session| clipped(session.client_id())));
+        self.teller.tell_of(kind, second(now), session.map(Session::client), |event| {
+            let event = of_client(event, session.map(Session::client));
             event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
         });
     }
@@ -243,6 +251,10 @@ impl Core {
     /// that were removed end. One walk over all sessions, a tenth of a microsecond for each.
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
         let (mut revoked, mut renewed) = (Vec::new(), Vec::new());
+        for (from, to) in &self.around.edge.renamed {
+            self.sessions.rename_auth(from, to);
+        }
+        self.write_notes();
         self.end_without_users(io.now());
         for (key, session) in self.sessions.iter_mut() {
             let Some(conn) = session.conn() else {
@@ -252,9 +264,12 @@ impl Core {
             let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { continue };
             let edge = &self.around.edge;
             let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
-            if !session.renew_access(|name| edge.policy(name), is_revoked) {
+            if !session.is_still_admitted(|name| edge.policy(name), is_revoked) {
                 revoked.push(conn);
-            } else if !session.subscriptions().is_empty() || session.copies().1 > 0 {
+                continue;
+            }
+            session.renew_access(|name| edge.policy(name));
+            if !session.subscriptions().is_empty() || session.copies().1 > 0 {
                 renewed.push(key);
             }
         }
@@ -285,6 +300,20 @@ impl Core {
             }
             self.sessions.forget(key);
         }
+    }
+
+    /// How many clients here would be disconnected, were these files in force and these listeners removed.
+    pub(super) fn would_go(&mut self, edge: &Edge, removed: &[ListenerId]) -> usize {
+        let mut count = 0;
+        for (_, session) in self.sessions.iter_mut() {
+            let Some(listener) = session.conn().and_then(|conn| self.connections.get(conn)).map(|c| c.listener) else {
+                continue;
+            };
+            let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
+            let goes = removed.contains(&listener) || !session.is_still_admitted(|name| edge.policy(name), is_revoked);
+            count += usize::from(goes);
+        }
+        count
     }
 
     /// Of users who may keep so many.

@@ -6,7 +6,7 @@ use crate::address::Address;
 use crate::listener::door::{self, Verdict};
 use crate::listener::proxy::{self, Expect};
 use crate::listener::ws;
-use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::event::Kind as EventKind;
 use crate::metrics::spec::{ListenerMetric, ShardMetric as M};
 use crate::mqtt::Malformed;
 use crate::mqtt::packet::{Connect, Version};
@@ -16,7 +16,7 @@ use crate::session::{Arrival, End, Peer, Violation, refuse};
 
 use super::admission::Admitted;
 use super::connection::{AtDoor, Kind, Timer};
-use super::events::second;
+use super::events::{of_client, second};
 use super::exchange::Exchanged;
 use super::moves::Move;
 use super::router;
@@ -244,7 +244,8 @@ impl Core {
         self.members_gone(now);
         while let Some(client) = self.sessions.next_evicted() {
             self.numbers.count(M::SessionsEvicted);
-            self.teller.tell(EventKind::SessionEvicted, second(now), |event| event.with(Field::Client, &*client));
+            let client = client.key();
+            self.teller.tell_of(EventKind::SessionEvicted, second(now), client, |event| of_client(event, client));
         }
         let connected = match answer {
             Ok(connected) => connected,
@@ -256,6 +257,7 @@ impl Core {
         };
         if let Some(old) = connected.taken_over {
             self.numbers.count(M::Takeovers);
+            self.tell_disconnected(io, (old.conn, connected.key), (End::TakenOver, ""), Some(conn));
             if self.keeping.holds.may_tell(old.conn) {
                 End::TakenOver.write(old.peer, io.out(old.conn));
             }
@@ -282,6 +284,7 @@ impl Core {
             session.want_receipts(receipts);
         }
         connection.kind = Kind::Device { session: connected.key, peer };
+        connection.since = now;
         connection.claim = share.map(|share| Box::new(AtDoor::Bounded(share)));
         self.doors.leave();
         connection.clock = connected.keep_alive.until(ends);
@@ -291,7 +294,7 @@ impl Core {
         let deadline = connection.clock.deadline();
         connection.timer = deadline.map(|at| io.set_timer(at, Timer::Connection(conn).token()));
         io.stream(conn);
-        self.log_connected(io, conn, connected.key, connected.session_present);
+        self.tell_connected(io, conn, connected.key, connected.session_present);
         if connected.session_present {
             let filters = self.sessions.get(connected.key).map_or(0, |session| session.subscriptions().len());
             let _ = io.spend(u32::try_from(filters).unwrap_or(u32::MAX));

@@ -76,6 +76,8 @@ pub(super) struct Connection {
     pub(super) kind: Kind,
     /// Where it came in; of no meaning for a link.
     pub(super) listener: ListenerId,
+    /// When it came; since when its client has been connected, once it is.
+    pub(super) since: Monotonic,
     /// Left unread: `tail` begins with the packet that found no room.
     pub(super) stalled: bool,
     /// The start of a packet that has not arrived whole. No capacity while there is none.
@@ -137,6 +139,7 @@ impl Connections {
             generation: id.generation,
             kind,
             listener,
+            since: now,
             stalled: false,
             tail: Vec::new(),
             clock: KeepAlive::new(0, now),

@@ -335,7 +335,9 @@ impl Core {
     pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, end: End) {
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
         let session = if let Kind::Device { session, .. } = kind { Some(session) } else { None };
-        self.log_ended(io, conn, session, end, "");
+        if let Some(session) = session {
+            self.tell_disconnected(io, (conn, session), (end, ""), None);
+        }
         if let Kind::Device { session, peer } = kind {
             if self.keeping.holds.may_tell(conn) {
                 end.write(peer, io.out(conn));

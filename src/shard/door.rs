@@ -79,9 +79,9 @@ impl Core {
         if self.around.tally.fail(Address::of(peer.ip()), max, io.now()) {
             let listener = self.connections.get(conn).map(|connection| connection.listener);
             let listener = listener.and_then(|listener| self.around.config.listener(listener));
-            self.teller.tell(EventKind::AddressClosed, second(io.now()), |event| {
-                let event = event.with(Field::Peer, peer.to_string());
-                event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+            self.teller.tell_of(EventKind::AddressClosed, second(io.now()), Address::of(peer.ip()), |event| {
+                let event = event.shown(Field::Peer, Some(peer));
+                event.shown(Field::Listener, listener.map(|listener| &listener.bind))
             });
         }
     }

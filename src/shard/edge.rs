@@ -37,6 +37,8 @@ pub struct Edge {
     pub kafka: List<Outgoing>,
     /// TLS of the control plane. No shard has to do with it.
     pub control: Option<Arc<Server>>,
+    /// What an `[auth.NAME]` that is gone is called now: the service has seen it renamed.
+    pub renamed: Vec<(Box<str>, Box<str>)>,
 }
 
 impl Edge {
@@ -51,12 +53,42 @@ impl Edge {
     #[must_use]
     pub fn or_running(self, running: &Self) -> Self {
         let is_same = |new: &Arc<Server>| running.control.as_ref().filter(|old| old.is_same(new)).cloned();
+        let renamed = self.renamed_since(running);
         Self {
+            renamed,
             control: self.control.map(|new| is_same(&new).unwrap_or(new)),
             tls: kept(self.tls, |place, new: &Server| running.tls.get(place)?.as_ref().filter(|old| old.is_same(new))),
             auth: kept(self.auth, |_, new: &Policy| running.policy(new.name()).filter(|old| old.is_same(new))),
             kafka: kept(self.kafka, |place, new: &Outgoing| running.kafka(place).filter(|old| ***old == *new)),
         }
+    }
+
+    /// Names that are gone, with those of the same settings and files that are new: where there is one such pair, it is the same auth.
+    fn renamed_since(&self, running: &Self) -> Vec<(Box<str>, Box<str>)> {
+        let named = |edge: &Self, name: &str| edge.auth.iter().flatten().any(|policy| policy.name() == name);
+        let mut gone: Vec<_> = running.auth.iter().flatten().filter(|old| !named(self, old.name())).collect();
+        gone.sort_unstable_by_key(|old| old.name());
+        gone.dedup_by_key(|old| old.name());
+        let mut renamed: Vec<(Box<str>, Box<str>)> = Vec::new();
+        for old in &gone {
+            let of_old = |new: &&Arc<Policy>| !named(running, new.name()) && new.is_same_but_for_the_name(old);
+            let mut new: Vec<_> = self.auth.iter().flatten().filter(of_old).map(|new| new.name()).collect();
+            new.sort_unstable();
+            new.dedup();
+            let is_alone = gone.iter().filter(|other| other.is_same_but_for_the_name(old)).count() == 1;
+            if let ([new], true) = (&new[..], is_alone) {
+                renamed.push((old.name().into(), (*new).into()));
+            }
+        }
+        // What was renamed before is called what its new name is called now.
+        for (old, then) in running.renamed.iter().filter(|(old, _)| !named(self, old)) {
+            let now =
+                renamed.iter().find(|(name, _)| name == then).map_or_else(|| then.clone(), |(_, now)| now.clone());
+            if named(self, &now) {
+                renamed.push((old.clone(), now));
+            }
+        }
+        renamed
     }
 
     /// Whether clients are admitted by the same files.
@@ -83,10 +115,11 @@ impl Edge {
         self.auth.get(usize::from(listener.0))?.as_ref()
     }
 
-    /// The `[auth.NAME]` of this name, if a listener has it.
+    /// The `[auth.NAME]` of this name, or that had it, if a listener has it.
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
-        self.auth.iter().flatten().find(|policy| policy.name() == name)
+        let of = |name: &str| self.auth.iter().flatten().find(|policy| policy.name() == name);
+        of(name).or_else(|| self.renamed.iter().find(|(old, _)| **old == *name).and_then(|(_, now)| of(now)))
     }
 
     /// Whether a client that an `[auth.NAME]` has admitted by this would still be admitted by it. `None`: it is not known by what; then its user
@@ -95,7 +128,8 @@ impl Edge {
     pub fn still_admits(&self, auth: &str, identity: Option<&str>, by: Option<&By>) -> bool {
         let Some(policy) = self.policy(auth) else { return false };
         let Some(by) = by else { return !policy.has_removed(identity, None) };
-        let servers = self.auth.iter().zip(&self.tls).filter(|(of, _)| of.as_ref().is_some_and(|of| of.name() == auth));
+        let is_its = |of: &Option<Arc<Policy>>| of.as_ref().is_some_and(|of| of.name() == policy.name());
+        let servers = self.auth.iter().zip(&self.tls).filter(|(of, _)| is_its(of));
         let has_revoked =
             |id: &CertificateId| servers.filter_map(|(_, tls)| tls.as_ref()).any(|tls| tls.has_revoked(id));
         policy.still_admits(identity, by) && !matches!(by, By::Certificate(id) if has_revoked(id))

@@ -1,6 +1,7 @@
 //! What an operator is told of: topics that Kafka does not have or does not give us, clusters that come and go,
 //! connections that are ended for what was sent on them.
 
+use crate::address::Address;
 use crate::auth::Access;
 use crate::auth::acl::Client;
 use crate::config::Config;
@@ -9,8 +10,8 @@ use crate::kafka::types::{LoginRefused, SinkId, TlsFailed};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, ShardMetric as M};
-use crate::runtime::seam::{ConnId, Facts, LayerError, LayerFault, Monotonic};
-use crate::session::{End, SessionKey, Violation};
+use crate::runtime::seam::{Closed, ConnId, Facts, LayerError, LayerFault, Monotonic};
+use crate::session::{ClientKey, End, Session, SessionKey, Violation};
 
 use super::sinks::Message;
 use super::{Core, Ring};
@@ -26,35 +27,42 @@ pub(super) fn publish_refused(
     config: &Config,
     second: u64,
     sink: u16,
-    message: &Message<'_>,
+    (message, auth): (&Message<'_>, Option<&str>),
     reason: RefusalReason,
 ) {
-    teller.tell(Kind::PublishRefused, second, |event| {
+    let client = ClientKey { auth, client_id: message.client_id };
+    teller.tell_of(Kind::PublishRefused, second, client, |event| {
         let sink = config.sinks.get(usize::from(sink));
-        let event = event.maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
-        let event =
-            event.with(Field::Client, clipped(message.client_id)).with(Field::MqttTopic, clipped(message.topic));
-        event.with(Field::Reason, REFUSALS[reason as usize].help)
+        let event = of_client(event, Some(client)).maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
+        event.with(Field::MqttTopic, clipped(message.topic)).with(Field::Reason, REFUSALS[reason as usize].help)
     });
 }
 
-/// A client may not touch a topic. Many of them in a second are counted, not told.
+/// A client may not touch a topic, and `rule` says why. Many of them are counted, not told.
 pub(super) fn denied(
     teller: &mut Teller,
     second: u64,
     what: &'static str,
-    client_id: &str,
+    client: ClientKey<'_>,
     identity: Option<&str>,
     topic: &str,
+    rule: impl FnOnce() -> Option<String>,
 ) {
-    teller.tell(Kind::AclDenied, second, |event| {
-        let event = event.with(Field::Client, clipped(client_id)).maybe(Field::User, identity.map(clipped));
+    teller.tell_of(Kind::AclDenied, second, client, |event| {
+        let event = of_client(event, Some(client)).maybe(Field::User, identity.map(clipped));
         let event = event.with(Field::MqttTopic, clipped(topic));
-        match (Client { identity, client_id }).is_in_no_pattern() {
+        let event = match (Client { identity, client_id: client.client_id }).is_in_no_pattern() {
             Some(why) => event.with(Field::Reason, format!("{what}: {why}")),
             None => event.with(Field::Reason, what),
-        }
+        };
+        event.maybe(Field::Rule, rule().as_deref().map(clipped))
     });
+}
+
+/// Whom an event is about, if that is known.
+pub(super) fn of_client<'a>(event: Event, client: impl Into<Option<ClientKey<'a>>>) -> Event {
+    let Some(client) = client.into() else { return event };
+    event.with(Field::Client, clipped(client.client_id)).maybe(Field::Auth, client.auth)
 }
 
 /// What a client has chosen the length of, cut to what belongs into a line.
@@ -115,10 +123,11 @@ impl Core {
     pub(super) fn tell_refused(&mut self, io: &Ring<'_>, conn: ConnId, clause: &'static str, reason: &'static str) {
         let Some(connection) = self.connections.get(conn) else { return };
         let listener = self.around.config.listener(connection.listener);
-        self.teller.tell(Kind::ConnectRefused, second(io.now()), |event| {
+        let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
+        self.teller.tell_of(Kind::ConnectRefused, second(io.now()), from, |event| {
             let event = event.with(Field::Clause, clause).with(Field::Reason, reason);
-            let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
-            event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+            let event = event.shown(Field::Peer, io.peer(conn));
+            event.shown(Field::Listener, listener.map(|listener| &listener.bind))
         });
     }
 
@@ -144,10 +153,11 @@ impl Core {
             _ => Kind::TlsFailed,
         };
         let listener = self.around.config.listener(connection.listener);
-        self.teller.tell(kind, second(io.now()), |event| {
+        let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
+        self.teller.tell_of(kind, second(io.now()), from, |event| {
             let event = event.with(Field::Reason, &*error.what);
-            let event = event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
-            event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+            let event = event.shown(Field::Peer, io.peer(conn));
+            event.shown(Field::Listener, listener.map(|listener| &listener.bind))
         });
     }
 
@@ -169,47 +179,69 @@ impl Core {
         self.numbers.histograms().tls_handshake().observe(took);
     }
 
-    /// At debug: a client has connected.
-    pub(super) fn log_connected(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, session_present: bool) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
+    /// A client has connected.
+    pub(super) fn tell_connected(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, session_present: bool) {
         let (Some(session), Some(connection)) = (self.sessions.get(key), self.connections.get(conn)) else { return };
         let listener = self.around.config.listener(connection.listener);
-        // They are the token's, of which that much is told.
-        let unknown_roles = session.access().map(Access::unknown_roles).unwrap_or_default().join(", ");
-        tracing::debug!(
-            shard = self.index,
-            client = clipped(session.client_id()),
-            unknown_roles = (!unknown_roles.is_empty()).then(|| clipped(&unknown_roles)),
-            peer = io.peer(conn).map(tracing::field::display),
-            listener = listener.map(|listener| tracing::field::display(&listener.bind)),
-            protocol = session.peer().version.as_str(),
-            session_present,
-            "client connected"
-        );
+        self.teller.tell_connection(Kind::ClientConnected, |event| {
+            let event = of_client(event, session.client()).maybe(Field::User, session.username().map(clipped));
+            let event = event.shown(Field::Peer, io.peer(conn));
+            let event = event.shown(Field::Listener, listener.map(|listener| &listener.bind));
+            let event = event.with(Field::Protocol, session.peer().version.as_str());
+            let event = event.with(Field::SessionPresent, session_present);
+            // They are the token's, of which that much is told.
+            let unknown = session.access().map(Access::unknown_roles).unwrap_or_default().join(", ");
+            event.maybe(Field::UnknownRoles, Some(clipped(&unknown)).filter(|unknown| !unknown.is_empty()))
+        });
     }
 
-    /// At debug: a client's connection has ended, or one that was no client's yet.
-    pub(super) fn log_ended(&self, io: &Ring<'_>, conn: ConnId, key: Option<SessionKey>, end: End, detail: &str) {
-        if !tracing::enabled!(tracing::Level::DEBUG) {
-            return;
-        }
-        let client = key.and_then(|key| self.sessions.get(key)).map(|session| clipped(session.client_id()));
-        let peer = io.peer(conn).map(tracing::field::display);
-        tracing::debug!(shard = self.index, client, peer, reason = words(end), detail, "connection closed");
+    /// A client's connection has ended; `by`: the connection that has taken its session over, which may have replaced it already.
+    pub(super) fn tell_disconnected(
+        &mut self,
+        io: &Ring<'_>,
+        (conn, key): (ConnId, SessionKey),
+        (end, detail): (End, &str),
+        by: Option<ConnId>,
+    ) {
+        let (Some(session), Some(connection)) = (self.sessions.get(key), self.connections.get(conn)) else { return };
+        let listener = self.around.config.listener(connection.listener);
+        let connected_ms = u64::try_from(io.now().since(connection.since).as_millis()).unwrap_or(u64::MAX);
+        self.teller.tell_connection(Kind::ClientDisconnected, |event| {
+            // Without auth a client may come back under any name.
+            let user = session.username().filter(|_| by.is_none() || session.access().is_some());
+            let event = of_client(event, session.client()).maybe(Field::User, user.map(clipped));
+            let event = event.shown(Field::Peer, io.peer(conn));
+            let event = event.shown(Field::Listener, listener.map(|listener| &listener.bind));
+            let event = event.with(Field::Reason, words(end));
+            let event = event.maybe(Field::Detail, Some(clipped(detail)).filter(|detail| !detail.is_empty()));
+            event.with(Field::ConnectedMs, connected_ms).shown(Field::NewPeer, by.and_then(|by| io.peer(by)))
+        });
+    }
+
+    /// The same of one that the network has ended.
+    pub(super) fn tell_closed(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, why: &Closed) {
+        let error: String;
+        let detail = match why {
+            Closed::Peer => "closed by the client",
+            Closed::Local => "",
+            Closed::Error(failed) => {
+                error = failed.to_string();
+                &error
+            }
+            Closed::Layer(failed) => &failed.what,
+        };
+        self.tell_disconnected(io, (conn, key), (End::Lost, detail), None);
     }
 
     /// A device's connection is ended for what it sent.
     pub(super) fn tell_violation(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, violation: &Violation) {
         let Some(connection) = self.connections.get(conn) else { return };
         let listener = self.around.config.listener(connection.listener);
-        let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
-        self.teller.tell(Kind::ProtocolError, second(io.now()), |event| {
+        let client = self.sessions.get(key).map(Session::client);
+        self.teller.tell_of(Kind::ProtocolError, second(io.now()), client, |event| {
             let event = event.with(Field::Clause, violation.clause).with(Field::Reason, violation.what);
-            let event =
-                event.maybe(Field::Client, client).maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
-            event.maybe(Field::Listener, listener.map(|listener| listener.bind.to_string()))
+            let event = of_client(event, client).shown(Field::Peer, io.peer(conn));
+            event.shown(Field::Listener, listener.map(|listener| &listener.bind))
         });
     }
 
@@ -235,10 +267,10 @@ impl Core {
         upstream.producer.drain_news(|news| match news {
             News::Unknown { sink, topic, code } => {
                 numbers.count_cluster(cluster, ClusterMetric::TopicsUnknown, 1);
-                teller.tell(Kind::TopicUnknown, second, |event| coded(named(event, sink, &topic), code));
+                teller.tell_of(Kind::TopicUnknown, second, sink, |event| coded(named(event, sink, &topic), code));
             }
             News::Known { sink, topic } => {
-                teller.tell(Kind::TopicKnown, second, |event| named(event, sink, &topic));
+                teller.tell_of(Kind::TopicKnown, second, sink, |event| named(event, sink, &topic));
             }
             News::Refused { sink, topic, code } => {
                 numbers.count_cluster(cluster, ClusterMetric::TopicsRefused, 1);
@@ -246,27 +278,28 @@ impl Core {
                     KafkaError::TopicForbidden => Kind::TopicForbidden,
                     _ => Kind::TopicRefused,
                 };
-                teller.tell(kind, second, |event| coded(named(event, sink, &topic), code));
+                teller.tell_of(kind, second, sink, |event| coded(named(event, sink, &topic), code));
             }
             News::Grown { sink, topic, from, to } => {
-                teller.tell(Kind::TopicGrown, second, |event| changed(named(event, sink, &topic), from, to));
+                teller.tell_of(Kind::TopicGrown, second, sink, |event| changed(named(event, sink, &topic), from, to));
             }
             News::Recreated { sink, topic, from, to } => {
-                teller.tell(Kind::TopicMadeAnew, second, |event| changed(named(event, sink, &topic), from, to));
+                teller
+                    .tell_of(Kind::TopicMadeAnew, second, sink, |event| changed(named(event, sink, &topic), from, to));
             }
             News::OtherCluster { sink, topic, from, to } => {
-                teller.tell(Kind::ClusterChanged, second, |event| {
+                teller.tell_of(Kind::ClusterChanged, second, sink, |event| {
                     named(event, sink, &topic).with(Field::From, &*from).with(Field::To, &*to)
                 });
             }
             News::Lost { sink, topic, partition, records } => {
                 let records = Some(records).filter(|records| *records > 0);
-                teller.tell(Kind::AcknowledgedLost, second, |event| {
+                teller.tell_of(Kind::AcknowledgedLost, second, sink, |event| {
                     located(named(event, sink, &topic), partition).maybe(Field::Records, records)
                 });
             }
             News::Unclear { sink, topic, partition, records } => {
-                teller.tell(Kind::OutcomeUnknown, second, |event| {
+                teller.tell_of(Kind::OutcomeUnknown, second, sink, |event| {
                     located(named(event, sink, &topic), partition).with(Field::Records, records)
                 });
             }

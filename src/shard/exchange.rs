@@ -14,12 +14,12 @@ use crate::mqtt::packet::{Connect, Disconnect, Packet, Sender, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::{decode, frame};
 use crate::runtime::seam::ConnId;
-use crate::session::{Authenticated, End, Peer, SessionKey, Violation, write_auth};
+use crate::session::{Authenticated, End, Peer, Session, SessionKey, Violation, write_auth};
 
 use super::admission::{Admitted, Why};
 use super::connection::{AtDoor, Kind};
 use super::device::Flow;
-use super::events::{clipped, second};
+use super::events::{clipped, of_client, second};
 use super::{Core, Ring};
 
 /// An AUTH before CONNACK is not longer.
@@ -149,11 +149,11 @@ impl Core {
                 self.numbers.count(M::AuthRefused);
                 self.note_failure(io, conn);
                 let session = self.sessions.get(key);
-                self.teller.tell(EventKind::AuthRefused, second(now), |event| {
-                    let event = event.with(Field::Reason, why.what);
-                    let event = event.maybe(Field::Client, session.map(|session| clipped(session.client_id())));
+                let client = session.map(Session::client);
+                self.teller.tell_of(EventKind::AuthRefused, second(now), client, |event| {
+                    let event = of_client(event, client).with(Field::Reason, why.what);
                     let event = event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped));
-                    event.maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()))
+                    event.shown(Field::Peer, io.peer(conn))
                 });
                 self.end(io, conn, End::Violation(why));
                 Flow::Ended

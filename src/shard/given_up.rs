@@ -37,7 +37,7 @@ impl Core {
                 for ((total, why), told) in totals.into_iter().zip(&mut given_up.told[sink]) {
                     let rows = total - std::mem::replace(told, total);
                     if rows > 0 {
-                        self.teller.tell(Kind::RowsDropped, second, |event| {
+                        self.teller.tell_of(Kind::RowsDropped, second, sink, |event| {
                             let event = event.with(Field::Sink, sinks[sink].name.as_str());
                             event.with(Field::Records, rows).with(Field::Reason, why)
                         });

@@ -14,6 +14,12 @@ use crate::session::{End, QueueBounds, Session, SessionKey, Subscription};
 use super::connection::Connections;
 use super::{Core, Ring};
 
+/// Whether a text has another in it, in whatever case.
+pub(super) fn has(text: &str, search: &str) -> bool {
+    // No memory is taken for the usual case.
+    text.contains(search) || text.to_lowercase().contains(&search.to_lowercase())
+}
+
 impl Core {
     /// What the control plane is told.
     pub(super) fn inspect(&mut self, io: &mut Ring<'_>, ask: Ask) -> Told {
@@ -97,8 +103,13 @@ impl Core {
                 break;
             }
             let Some(session) = session else { continue };
-            let fits = search.is_none_or(|search| session.client_id().contains(search))
-                && connected.is_none_or(|connected| connected == session.conn().is_some());
+            let is_found = |search: &str| {
+                let peer = session.conn().and_then(|conn| io.peer(conn)).map(|peer| peer.to_string());
+                let texts = [Some(session.client_id()), session.username(), session.client().auth, peer.as_deref()];
+                texts.into_iter().flatten().any(|text| has(text, search))
+            };
+            let fits =
+                search.is_none_or(is_found) && connected.is_none_or(|connected| connected == session.conn().is_some());
             if fits {
                 rows.push(client(&mut self.connections, io, session, self.session_settings.queue));
             }

@@ -15,7 +15,7 @@ use crate::metrics::inspect::{Answer, Ask};
 use crate::route::shares::ShareNumber;
 use crate::route::topics::TopicKey;
 use crate::runtime::Listener;
-use crate::runtime::seam::{ConnId, Detached};
+use crate::runtime::seam::{ConnId, Detached, ListenerId};
 use crate::secure::sasl::Prepared;
 use crate::service::dead_letters::Letter;
 use crate::session::SessionKey;
@@ -191,6 +191,8 @@ pub enum Mail {
     Accept,
     /// A question of the control plane, or a wish.
     Inspect(Inspection),
+    /// How many clients a change would disconnect.
+    WouldGo(Box<WouldGo>),
     /// Another configuration, in which sinks, clusters and listeners keep their places: see [`crate::config::Change`].
     Reconfigure(Box<Reconfiguration>),
     /// Stop accepting, finish what is in flight within `grace`, report, end.
@@ -198,6 +200,22 @@ pub enum Mail {
         /// How long it may take.
         grace: Duration,
     },
+}
+
+/// How many clients would be disconnected by a change.
+pub struct WouldGo {
+    /// The files that would be in force.
+    pub edge: Edge,
+    /// Listeners that would be removed.
+    pub removed: Vec<ListenerId>,
+    /// Takes the number; does not block.
+    pub answer: Box<dyn FnOnce(usize) + Send>,
+}
+
+impl fmt::Debug for WouldGo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WouldGo").field("removed", &self.removed).finish_non_exhaustive()
+    }
 }
 
 /// A question with the way back for its answer.

@@ -20,6 +20,8 @@ use super::upstream::Upstream;
 pub(super) struct Outlets {
     pub(super) router: SinkRouter,
     pub(super) plans: Vec<Plan>,
+    /// Values that became no header, by sink.
+    pub(super) headers_left_out: Vec<u64>,
     /// One for each cluster.
     pub(super) upstreams: Vec<Upstream>,
     pub(super) letters: DeadLetterQueue,
@@ -45,6 +47,7 @@ impl Outlets {
     ) -> Self {
         Self {
             router,
+            headers_left_out: vec![0; plans.len()],
             plans,
             upstreams,
             letters,
@@ -111,7 +114,7 @@ impl Objection {
             Self::Absent(Absent::UserProperty) | Self::Refusal(Refusal::TooLarge) => {
                 ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
             }
-            Self::Absent(Absent::PayloadPath) => ReasonCode::PAYLOAD_FORMAT_INVALID,
+            Self::Absent(Absent::PayloadPath | Absent::Headers) => ReasonCode::PAYLOAD_FORMAT_INVALID,
             Self::Refusal(Refusal::TopicInvalid | Refusal::TopicUnknown) => ReasonCode::TOPIC_NAME_INVALID,
             Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
             Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
@@ -123,6 +126,7 @@ impl Objection {
         match self {
             Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
             Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
+            Self::Absent(Absent::Headers) => RefusalReason::HeadersInvalid,
             Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
             Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
             Self::Refusal(Refusal::TopicUnknown) => RefusalReason::TopicUnknown,
@@ -137,6 +141,7 @@ impl Objection {
         match self {
             Self::Absent(Absent::UserProperty) => "USER_PROPERTY_MISSING",
             Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
+            Self::Absent(Absent::Headers) => "HEADERS_INVALID",
             Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
             Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
             Self::Refusal(Refusal::TopicUnknown) => "TOPIC_UNKNOWN",

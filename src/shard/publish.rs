@@ -1,5 +1,6 @@
 //! The way of a PUBLISH: who takes it is asked first, then the session numbers it, then it is given to all of them.
 
+use crate::auth::acl::{Action, Wanted};
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
@@ -81,6 +82,23 @@ impl Core {
         if let Err(Unreserved::Full(wait)) = reserved {
             return Flow::Stall(Stall::Memory(wait));
         }
+        match (&reserved, topic) {
+            (Err(Unreserved::Denied), Some(topic)) => {
+                let wanted = Wanted { action: Action::Publish, topic, qos: publish.qos, retain: publish.retain };
+                let rule = || {
+                    let of_service = || "topics that begin with $SYS/ are the service's own".to_owned();
+                    if sys_topics::is_own(topic) { Some(of_service()) } else { session.why_denied(wanted) }
+                };
+                let (client, user) = (session.client(), session.username());
+                denied(&mut self.teller, second(now), "publish", client, user, topic, rule);
+            }
+            (Err(Unreserved::Rejected(sink, objection)), Some(topic)) => {
+                let message = message(topic, session.client_id(), session.username(), publish, wall);
+                let (config, auth) = (&self.around.config, session.client().auth);
+                publish_refused(&mut self.teller, config, second(now), *sink, (&message, auth), objection.reason());
+            }
+            _ => {}
+        }
         let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
             Some(Taken::Take { number, message }) => (Some(number), 0, message),
             Some(Taken::TakeQos0 { message }) => (None, 0, message),
@@ -126,16 +144,12 @@ impl Core {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_listener(listener, L::Refused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
-                let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
-                let (config, second) = (&self.around.config, second(now));
-                publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
                 (0, objection.code())
             }
             Err(Unreserved::Denied) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_listener(listener, L::Refused);
                 self.numbers.count(M::PublishesDenied);
-                denied(&mut self.teller, second(now), "publish", sender.client_id, sender.username, sender.topic);
                 // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
                 let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
                 let is_told = peer.version == Version::V5 || !is_acknowledged;

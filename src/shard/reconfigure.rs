@@ -69,6 +69,7 @@ impl Core {
         }
         outlets.router = router(config);
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
+        outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
         outlets.letters.grow(self.index, routes, &dead_letters);
         self.announced.grow(config.sinks.len());

@@ -342,6 +342,9 @@ impl Reservation<'_> {
             } else {
                 work.headers.clear();
                 let ranges = plan.render_headers(message, &mut work.headers);
+                if ranges.left_out > 0 {
+                    outlets.headers_left_out[usize::from(*sink)] += ranges.left_out;
+                }
                 let headers = plan.headers(message, &work.headers, &ranges);
                 let row = Row { key, value: Some(value), headers, timestamp };
                 upstream.producer.take(&target, row, owner, terms, (promise, now));

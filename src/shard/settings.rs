@@ -18,15 +18,18 @@ use super::members::{Members, Role};
 pub(super) fn client(config: &Config, cluster: usize, edge: &Edge) -> client::Settings {
     let tls = edge.kafka(cluster).cloned();
     let cluster = &config.clusters[cluster];
+    let times = cluster.times;
     client::Settings {
         tls,
         bootstrap: cluster.bootstrap.clone(),
         client_id: cluster.client_id.clone(),
-        request_timeout: cluster.request_timeout,
-        connect_timeout: cluster.connect_timeout,
-        metadata_max_age: cluster.metadata_max_age,
-        reconnect_backoff_min: cluster.reconnect_backoff_min,
-        reconnect_backoff_max: cluster.reconnect_backoff_max,
+        request_timeout: times.request_timeout,
+        connect_timeout: times.connect_timeout,
+        metadata_min_age: times.metadata_min_age,
+        metadata_max_age: times.metadata_max_age,
+        health_check_interval: times.health_check_interval,
+        reconnect_backoff_min: times.reconnect_backoff_min,
+        reconnect_backoff_max: times.reconnect_backoff_max,
         sasl: cluster.sasl.as_ref().map(|sasl| Arc::clone(&sasl.credentials)),
         ..client::Settings::default()
     }
@@ -38,7 +41,7 @@ pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rule
     producer::Settings {
         buffer_bytes: buffer_bytes(config, cluster),
         topics_max: config.clusters[cluster].topics_max,
-        request_timeout: config.clusters[cluster].request_timeout,
+        request_timeout: config.clusters[cluster].times.request_timeout,
         receipts: config.listeners.iter().any(|listener| listener.receipts),
         seed,
         rules,
@@ -75,10 +78,12 @@ fn dead_letters_sink(of: &Sink) -> SinkSettings {
         answered_on: AnsweredOn::Replicated,
         // Rows that were refused end with their letters: nothing may drop these.
         expire_after: None,
+        retries: None,
         // Nor because an operator has yet to create the topic: they wait, whatever the sink's own rows do.
         unknown_topic_timeout: None,
         // Letters are of rows that were sent before.
         paused: false,
+        sheds: false,
         keep_rejected: file,
         reserved: true,
         keep: Keep::Memory,
@@ -112,9 +117,11 @@ fn sink(sink: &Sink, shards: usize) -> SinkSettings {
         },
         compression_level: sink.compression_level,
         record_bytes_max: sink.record_bytes_max,
+        retries: sink.retries,
         expire_after: sink.expire_after,
         unknown_topic_timeout: unknown_topic_timeout(sink),
         paused: sink.paused,
+        sheds: sink.memory_overload_protection,
         max_inflight: sink.max_inflight,
         answered_on: match sink.acknowledge {
             Acknowledge::Received => AnsweredOn::Append,

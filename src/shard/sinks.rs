@@ -11,6 +11,7 @@ use crate::metrics::histogram::Level;
 use crate::mqtt::property::Property;
 use crate::record::murmur2::murmur2;
 use crate::rule::envelope::Envelope;
+use crate::rule::members::{Bound, HeadersFrom};
 use crate::rule::template::{Absent, MessageContext, Template};
 
 use super::dead_letters::DeadPlan;
@@ -65,6 +66,8 @@ pub(super) struct Plan {
     /// In the place of `value`: the message as a JSON object.
     envelope: Option<Envelope>,
     pub(super) headers: Vec<(String, Template)>,
+    /// More of them, with names of the message's own.
+    headers_from: Option<HeadersFrom>,
     /// Whether MQTT 5 properties other than user properties become headers.
     properties: bool,
     /// Prefix of the header names of user properties.
@@ -95,6 +98,7 @@ impl Plan {
             value: sink.value.clone(),
             envelope: (sink.value_format == ValueFormat::Json).then(|| Envelope::new(&sink.metadata)),
             headers: sink.headers.clone(),
+            headers_from: sink.headers_from.clone(),
             properties: sink.properties,
             prefix: sink.user_property_prefix.as_str().into(),
             is_settled_by_topic: !sink.topic.differs_within_topic()
@@ -112,8 +116,11 @@ impl Plan {
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.
     ///
     /// # Errors
-    /// What the value asks for and the message does not have.
+    /// What the value asks for and the message does not have, or what is in the place of headers.
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
+        if let Some(from) = &self.headers_from {
+            from.bound(message)?;
+        }
         self.value_bytes_max(message).map(|value| self.row_bytes_with(message, value))
     }
 
@@ -137,6 +144,11 @@ impl Plan {
         // A user property takes at least five bytes on the wire, so this bounds their number.
         let mut header_count = self.headers.len() + from_device / 5;
         header_bytes += self.prefix.len() * (from_device / 5) + self.user_prefixes_bytes(message);
+        if let Some(from) = &self.headers_from {
+            let Bound { count, bytes } = from.bound(message).unwrap_or_default();
+            header_count += count;
+            header_bytes += bytes + count * USER_PREFIX.len();
+        }
         if self.properties && from_device > 0 {
             header_bytes += PROPERTY_HEADERS_BYTES_MAX;
             header_count += PROPERTY_HEADERS_MAX;
@@ -173,7 +185,7 @@ impl Plan {
 
     /// Whether the record of a message has no headers: most have none.
     pub(super) fn is_bare(&self, message: &Message<'_>) -> bool {
-        self.headers.is_empty() && message.properties.is_empty()
+        self.headers.is_empty() && self.headers_from.is_none() && message.properties.is_empty()
     }
 
     /// Renders what headers need rendering into `scratch`.
@@ -182,6 +194,22 @@ impl Plan {
         for (_, value) in &self.headers {
             let start = scratch.len();
             configured.push(value.render(message, scratch).is_ok().then_some((start, scratch.len())));
+        }
+        let mut from = SmallVec::new();
+        let mut left_out = 0;
+        if let Some(of) = &self.headers_from {
+            left_out = of.each(message, |name, value| {
+                let start = scratch.len();
+                if is_like_ours(name) {
+                    scratch.extend_from_slice(USER_PREFIX.as_bytes());
+                }
+                scratch.extend_from_slice(name.as_bytes());
+                let middle = scratch.len();
+                scratch.extend_from_slice(value.as_bytes());
+                if !self.is_ours(&scratch[start..middle]) {
+                    from.push((start, middle, scratch.len()));
+                }
+            });
         }
         let start = scratch.len();
         if self.properties
@@ -202,7 +230,7 @@ impl Plan {
                 user.push((!self.is_ours(&scratch[start..])).then_some((start, scratch.len())));
             }
         }
-        Ranges { configured, expiry, user }
+        Ranges { configured, from, left_out, expiry, user }
     }
 
     /// Whether a header of this name is one that the sink or Forebay writes. A client's is left out: consumers could not
@@ -213,7 +241,8 @@ impl Plan {
             || PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name)
     }
 
-    /// The headers of a record: the sink's own in the order of the configuration, then the device's in the order sent.
+    /// The headers of a record: the sink's own in the order of the configuration, those of `headers_from`, then the device's in the
+    /// order sent.
     pub(super) fn headers<'a>(
         &'a self,
         message: &Message<'a>,
@@ -224,6 +253,8 @@ impl Plan {
         let expiry = bytes(ranges.expiry);
         let configured = self.headers.iter().zip(&ranges.configured);
         let configured = configured.filter_map(move |((name, _), range)| Some((name.as_bytes(), bytes((*range)?))));
+        let from =
+            ranges.from.iter().map(move |(start, middle, end)| (bytes((*start, *middle)), bytes((*middle, *end))));
         let properties = self.properties;
         let mut place = 0;
         let from_device = message.properties.iter().filter_map(move |property| {
@@ -238,7 +269,7 @@ impl Plan {
             place += 1;
             Some((name?, value.as_bytes()))
         });
-        configured.chain(from_device)
+        configured.chain(from).chain(from_device)
     }
 }
 
@@ -279,6 +310,10 @@ pub(super) fn plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members)
 pub(super) struct Ranges {
     /// In the order of the configuration; `None`: the message does not have what it asks for.
     configured: SmallVec<[Option<(usize, usize)>; 8]>,
+    /// Of `headers_from`: where a name begins, where its value does, and where that ends.
+    from: SmallVec<[(usize, usize, usize); 4]>,
+    /// Values of `headers_from` that are none for a header.
+    pub(super) left_out: u64,
     /// The Message Expiry Interval in digits.
     expiry: (usize, usize),
     /// Names of user properties with their prefix, in the order sent; `None`: left out. Empty where none has one.

@@ -13,13 +13,13 @@ use crate::mqtt::topic;
 use crate::route::shape::Shape;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::ConnId;
-use crate::session::{End, SessionKey, Subscription, SubscriptionRefused, Violation, Wish};
+use crate::session::{End, Session, SessionKey, Subscription, SubscriptionRefused, Violation, Wish};
 
 use super::connection::Begun;
 use super::device::Flow;
 use crate::runtime::seam::Monotonic;
 
-use super::events::{clipped, denied, second};
+use super::events::{clipped, denied, of_client, second};
 use super::{Core, Ring};
 
 /// What the filters of a SUBSCRIBE have come to.
@@ -68,7 +68,9 @@ impl Core {
         let from = out.len();
         let is_answered = session.suback(subscribe.packet_id, &outcomes, out);
         self.hold(io, conn, key, from);
-        if let Some(refused) = outcomes.iter().find_map(|outcome| outcome.err()) {
+        // What the access control list denies has been told of.
+        let mut refused = outcomes.iter().filter_map(|outcome| outcome.err());
+        if let Some(refused) = refused.find(|refused| *refused != SubscriptionRefused::DENIED) {
             self.tell_subscribe_refused(io, conn, key, refused);
         }
         if is_answered {
@@ -95,8 +97,10 @@ impl Core {
         let granted = session.may_read(shared.map_or(wish.filter, |(_, filter)| filter));
         if granted == acl::Subscription::Refused {
             self.numbers.count(M::SubscriptionsDenied);
-            let (client_id, username) = (session.client_id(), session.username());
-            denied(&mut self.teller, second(io.now()), "subscribe", client_id, username, wish.filter);
+            let (client, username) = (session.client(), session.username());
+            let matched = shared.map_or(wish.filter, |(_, filter)| filter);
+            let rule = || session.why_filter_denied(matched);
+            denied(&mut self.teller, second(io.now()), "subscribe", client, username, wish.filter, rule);
             return Err(SubscriptionRefused::DENIED);
         }
         self.sessions.may_subscribe(key, wish.filter)?;
@@ -245,9 +249,9 @@ impl Core {
                     Err(refused) => refused,
                 }
             };
-            let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
-            self.teller.tell(EventKind::SubscriptionEnded, second(now), |event| {
-                let event = event.maybe(Field::Client, client).with(Field::MqttTopic, clipped(&filter));
+            let client = self.sessions.get(key).map(Session::client);
+            self.teller.tell_of(EventKind::SubscriptionEnded, second(now), client, |event| {
+                let event = of_client(event, client).with(Field::MqttTopic, clipped(&filter));
                 event.with(Field::Reason, why.what)
             });
             self.unsubscribe_from(key, &filter);
@@ -257,10 +261,9 @@ impl Core {
 
     /// A filter was refused.
     fn tell_subscribe_refused(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, refused: SubscriptionRefused) {
-        let client = self.sessions.get(key).map(|session| clipped(session.client_id()));
-        self.teller.tell(EventKind::SubscribeRefused, second(io.now()), |event| {
-            let event =
-                event.maybe(Field::Client, client).maybe(Field::Peer, io.peer(conn).map(|peer| peer.to_string()));
+        let client = self.sessions.get(key).map(Session::client);
+        self.teller.tell_of(EventKind::SubscribeRefused, second(io.now()), client, |event| {
+            let event = of_client(event, client).shown(Field::Peer, io.peer(conn));
             event.with(Field::Reason, refused.what)
         });
     }

@@ -39,6 +39,7 @@ pub fn try_message(sink: &Sink, message: &MessageContext<'_>) -> Trial {
     let mut absent = |what: &str, why: Absent| {
         let why = match why {
             Absent::UserProperty => "asks for a user property that the message does not have",
+            Absent::Headers => "yields neither an object nor a list of { key, value }",
             Absent::PayloadPath => "asks for a value that the payload does not have, or the payload is not JSON",
         };
         refused.get_or_insert(format!("{what} {why}"));
@@ -48,6 +49,10 @@ pub fn try_message(sink: &Sink, message: &MessageContext<'_>) -> Trial {
     let topic = topic.map_err(|why| absent("topic", why)).ok();
     let value = plan.value(message, &mut scratch).map(<[u8]>::to_vec).map_err(|why| absent("value", why)).ok();
     let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch).ok().map(<[u8]>::to_vec));
+    let bytes = plan.row_bytes_max(message);
+    if bytes == Err(Absent::Headers) {
+        absent("headers_from", Absent::Headers);
+    }
     let topic = topic.and_then(|name: Vec<u8>| match kafka_topic(&name) {
         Ok(name) if plan.is_internal(name.as_bytes()) => {
             refused.get_or_insert(format!(
@@ -61,7 +66,7 @@ pub fn try_message(sink: &Sink, message: &MessageContext<'_>) -> Trial {
             None
         }
     });
-    let bytes = plan.row_bytes_max(message).unwrap_or(0);
+    let bytes = bytes.unwrap_or(0);
     if value.as_ref().is_some_and(|_| bytes > sink.record_bytes_max) {
         refused.get_or_insert(format!(
             "a record of up to {bytes} bytes is more than record_bytes_max, {}",

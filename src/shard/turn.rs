@@ -85,19 +85,13 @@ impl Shard for Core {
         {
             self.tell_layer_failed(io, conn, error);
         }
+        if let Kind::Device { session, .. } = kind {
+            self.tell_closed(io, conn, session, &why);
+        }
         self.forget(io, conn);
         match kind {
             Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..) => {}
-            Kind::Device { session, .. } => {
-                let detail = match &why {
-                    Closed::Peer => "closed by the client".to_owned(),
-                    Closed::Local => String::new(),
-                    Closed::Error(error) => error.to_string(),
-                    Closed::Layer(error) => error.what.to_string(),
-                };
-                self.log_ended(io, conn, Some(session), End::Lost, &detail);
-                self.disconnected(io.now(), session, conn, End::Lost);
-            }
+            Kind::Device { session, .. } => self.disconnected(io.now(), session, conn, End::Lost),
             Kind::Link { cluster, link } => self.link_closed(io, cluster, link, &why),
         }
     }
@@ -150,6 +144,7 @@ impl Shard for Core {
             }
             Mail::Accept => {}
             Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
+            Mail::WouldGo(question) => (question.answer)(self.would_go(&question.edge, &question.removed)),
             Mail::Reconfigure(to) => self.reconfigure(io, *to),
             Mail::Stopping { from } => self.other_is_done(from),
             Mail::Drain { grace } => self.begin_drain(io, grace),

@@ -16,6 +16,7 @@ use crate::kafka::producer::row_log::{NoLog, RowLog, RowRun};
 use crate::kafka::producer::{AnsweredOn, Keep, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId, Ticket};
 use crate::metrics::histogram::Histograms;
+use crate::metrics::machine;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
@@ -198,7 +199,7 @@ impl Upstream {
     pub(super) fn change(&mut self, config: &Config, cluster: usize, edge: &Edge, now: Monotonic) {
         let of = &config.clusters[cluster];
         self.client.change(settings::client(config, cluster, edge), now);
-        self.producer.change_cluster(settings::buffer_bytes(config, cluster), of.topics_max, of.request_timeout);
+        self.producer.change_cluster(settings::buffer_bytes(config, cluster), of.topics_max, of.times.request_timeout);
         self.busy = true;
     }
 
@@ -226,6 +227,7 @@ impl Core {
             return;
         }
         let now = io.now();
+        upstream.producer.mind_memory(machine::is_short_of_memory());
         loop {
             let wall = io.wall();
             self.forward_dead_letters(cluster, now, wall);
@@ -283,7 +285,7 @@ impl Core {
             Effect::Resolve { ticket, host, port } => self.resolve(cluster, ticket, host, port),
             Effect::Prepare { ticket, task } => self.prepare(cluster, ticket, task),
             Effect::Connect { link, to, layer } => {
-                let conn = io.connect(to);
+                let conn = io.connect(to, self.around.config.clusters[cluster].sockets);
                 if let Some(layer) = layer {
                     io.put_layer(conn, layer, &[]);
                 }
@@ -494,6 +496,7 @@ impl Core {
             (SinkMetric::Splits, stats.splits),
             (SinkMetric::Paced, stats.paced),
             (SinkMetric::EpochsRaised, stats.epochs_raised),
+            (SinkMetric::HeadersLeftOut, self.outlets.headers_left_out[sink]),
             (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
         ];
         for (metric, value) in values {

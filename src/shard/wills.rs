@@ -5,7 +5,7 @@ use crate::auth::Owner;
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::Monotonic;
-use crate::session::{ClientKey, DueWill, SessionKey};
+use crate::session::{DueWill, SessionKey};
 
 use super::delivery::PublishedBy;
 use super::events::{denied, publish_refused, second};
@@ -113,7 +113,13 @@ impl Core {
         if !self.is_granted(&due) {
             self.numbers.count(M::PublishesRefused);
             self.numbers.count(M::WillsDenied);
-            denied(&mut self.teller, second(now), "will", &due.client_id, username, publish.topic);
+            let client = Client { identity: username, client_id: &due.client_id };
+            let wanted =
+                Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
+            let policy = due.auth.as_deref().and_then(|auth| self.around.edge.policy(auth));
+            let rule =
+                || policy.map(|policy| policy.words(policy.permission(due.grants.as_deref(), client, wanted).by));
+            denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, rule);
             return self.will_is_over(due.session);
         }
         let mut route = self.delivery.route(publish.topic, || (&due.client_id, None));
@@ -137,7 +143,8 @@ impl Core {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 let (config, second) = (&self.around.config, second(now));
-                publish_refused(&mut self.teller, config, second, sink, &message, objection.reason());
+                let auth = due.auth.as_deref();
+                publish_refused(&mut self.teller, config, second, sink, (&message, auth), objection.reason());
                 is_refused = true;
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
@@ -150,7 +157,7 @@ impl Core {
             return;
         }
         // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
-        let session = self.sessions.find(ClientKey { auth: due.auth.as_deref(), client_id: &due.client_id });
+        let session = self.sessions.find(due.client());
         let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };
         self.deliver(io, route, &publish, from, None);
     }

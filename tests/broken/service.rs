@@ -4,7 +4,7 @@
 
 use std::process::ExitCode;
 
-use forebay::cli::{self, Command};
+use forebay::cli::{self, Command, RunArgs};
 use forebay::rules::{KEPT, Rules};
 
 /// `stored` is answered, and clients are told, when a message or a session's record was put in, not when it is on the
@@ -145,6 +145,7 @@ fn main() -> ExitCode {
         },
     };
     let Command::Run(options) = cli::parse() else { return failed("only `run`") };
+    let options = RunArgs::from(options);
     match options.load_text() {
         Ok(loaded) => {
             eprintln!("forebay-broken: runs under {rules:?}: for tests only");

@@ -233,7 +233,7 @@ fn access_control_lists_mean_what_they_mean_to_mosquitto() {
         let mut random = fastrand::Rng::with_seed(seed);
         let text = list(&mut random);
         fs::write(&acl, &text).expect("written");
-        let ours = Acl::parse(&text).unwrap_or_else(|why| panic!("seed {seed}: {why}\n{text}"));
+        let ours = Acl::parse(&text).unwrap_or_else(|why| panic!("seed {seed}: {why:?}\n{text}"));
         let (acl, passwords) = (acl.display(), passwords.display());
         let broker =
             Mosquitto::start(dir.path(), &format!("allow_anonymous true\nacl_file {acl}\npassword_file {passwords}"));

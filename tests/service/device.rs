@@ -85,6 +85,11 @@ impl Device {
         Self { stream, version, heard: Vec::new() }
     }
 
+    /// Where it comes from.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.stream.local_addr().expect("an address")
+    }
+
     /// A connected device with a clean session.
     pub(crate) fn connect(to: SocketAddr, version: Version, client_id: &str) -> Self {
         Self::connect_as(to, &hello(version, client_id)).0

@@ -91,7 +91,7 @@ fn a_role_grants_to_those_whose_token_names_it() {
     assert!(said.starts_with("granted by role sensor: publish plant/new "), "{said}");
 }
 
-/// X46: the token's own permissions decide, or it is refused as at a CONNECT.
+/// X46: the token's own permissions decide, or it is refused as at a CONNECT. Finding F13: 0 is granted, 1 denied, 2 neither.
 #[test]
 fn access_by_token_says_what_decides() {
     let dir = temp_dir();
@@ -118,7 +118,7 @@ fn access_by_token_says_what_decides() {
         let output = command.output().expect("it runs");
         let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
         assert!(!said.contains(token), "{said}");
-        said
+        (output.status.code(), said)
     };
     let who = "(user \"ada\", client ID \"d1\", roles sensor)";
     for (token, more, said) in [
@@ -133,8 +133,14 @@ fn access_by_token_says_what_decides() {
         (&"secret".to_owned(), &["publish", "x"], "that is no token".to_owned()),
         (&good, &["--user", "bob", "publish", "x"], "cannot be used with".to_owned()),
     ] {
-        let answer = ask(token, more);
+        let (code, answer) = ask(token, more);
         assert!(answer.contains(&said), "{answer} has {said}");
+        let of_answer = match answer.split(' ').next() {
+            Some("granted") => 0,
+            Some("denied" | "denied:" | "refused:") => 1,
+            _ => 2,
+        };
+        assert_eq!(code, Some(of_answer), "{answer}");
     }
     let mut command = program();
     command.args(["access", "--token", "-", "publish", "plant/d1/x", "--config"]).arg(&file);
@@ -142,4 +148,7 @@ fn access_by_token_says_what_decides() {
     child.stdin.take().expect("a pipe").write_all(good.as_bytes()).expect("it reads");
     let output = child.wait_with_output().expect("it ends");
     assert!(output.status.success() && output.stdout.starts_with(b"granted by role sensor"));
+    fs::write(&file, "").expect("written");
+    let output = program().args(["access", "publish", "x", "--config"]).arg(&file).output().expect("it runs");
+    assert!(output.status.success() && output.stdout.starts_with(b"granted: "), "no auth: everything is granted");
 }

@@ -12,12 +12,13 @@ use crate::support::{root, temp_dir};
 use forebay::mqtt::packet::Version;
 
 /// Causes that a test cannot make here: root may bind any port, and read and write anywhere, and the rest needs another kernel.
-const NOT_HERE: [&str; 5] = [
+const NOT_HERE: [&str; 6] = [
     "cannot listen on …: Permission denied",
     "io_uring is not available",
     "data directory …: Permission denied",
     "….segment: … the file cannot be opened",
     "… KiB of locked memory are allowed",
+    "shard … cannot start",
 ];
 
 /// What the first column of a section quotes.

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::process::{metric, until};
 use crate::records::texts;
 use crate::support::service::{Service, config, config_with, program};
-use crate::support::tool;
+use crate::support::{temp_dir, tool};
 
 const SINK: &str = "[[sink]]\nname = \"all\"\nfilters = \"#\"\ntopic = \"all\"\n";
 
@@ -96,4 +96,24 @@ fn a_path_that_cannot_be_used_is_named() {
     let file = try_out(&listener(""));
     assert!(file.contains("there is a file that is not a socket"), "{file}");
     assert_eq!(fs::read(dir.path().join("mqtt.sock")).expect("it is still there"), b"mine");
+}
+
+/// Finding F14: a directory that is not there is a mistake in the path, not a wish.
+#[test]
+fn finding_f14_no_directory_is_made_for_a_socket() {
+    let dir = temp_dir();
+    let nowhere = dir.path().join("nosuch/dir");
+    let file = dir.path().join("forebay.toml");
+    let data = dir.path().join("data");
+    let text = format!(
+        "[service]\nshards = 1\npin = false\ndata_dir = \"{}\"\n[control]\nbind = \"off\"\n[embedded]\nbind = \"127.0.0.1:0\"\n\
+         [[listener]]\nbind = \"unix:{}/x\"\n",
+        data.display(),
+        nowhere.display()
+    );
+    std::fs::write(&file, text).expect("written");
+    let output = program().args(["run", "--config"]).arg(&file).output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("nosuch/dir/x"), "{said}");
+    assert!(!dir.path().join("nosuch").exists());
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use forebay::auth::password::sha512_of;
 use forebay::limits::{COPIES_PER_TURN, COPIES_PER_WRITE};
-use forebay::metrics::event::Kind as EventKind;
+use forebay::metrics::event::{Class, Field, Kind as EventKind};
 use forebay::metrics::inspect::{Ask, NamedClient, Told};
+use forebay::metrics::journal::Filter;
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::encode;
 use forebay::mqtt::packet::{Connect, Packet, Publish, QoS, SubscriptionOptions, Version, Will};
@@ -133,6 +134,29 @@ fn a_publish_that_is_not_granted_goes_nowhere() {
     }
     assert_eq!(arrived(&world), 2);
     assert_eq!(world.number(ShardMetric::PublishesRefused), 2);
+}
+
+/// One event for what is denied, with the client, its auth, and the rule that says so or that there is none.
+#[test]
+fn finding_f14_a_denial_names_its_rule_and_is_told_once() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut world = world(&dir, "topic write mine/#\ntopic deny mine/secret\n", "");
+    let (conn, _) = connect(&mut world, None);
+    published(&mut world, conn, "mine/secret");
+    published(&mut world, conn, "other");
+    world.bytes(conn, &subscribe_packet(Version::V5, 0, &[("yours", PLAIN)]));
+    world.sent(conn);
+    world.journal.collect();
+    let filter = Filter { class: Some(Class::Client), ..Filter::default() };
+    let events: Vec<_> = world.journal.page(&filter).events.into_iter().map(|(_, event)| event).collect();
+    let told: Vec<_> =
+        events.iter().map(|event| (event.kind, event.text(Field::MqttTopic), event.text(Field::Auth))).collect();
+    let denied = |topic| (EventKind::AclDenied, Some(topic), Some("a"));
+    assert_eq!(told, [denied("mine/secret"), denied("other"), denied("yours")]);
+    let rules: Vec<_> = events.iter().map(|event| event.text(Field::Rule).expect("a rule")).collect();
+    assert!(rules[0].ends_with("acl:3: topic deny mine/secret"), "{rules:?}");
+    assert!(rules[1].ends_with("acl: no rule in it grants it"), "{rules:?}");
+    assert!(rules[2].contains("no rule grants"), "{rules:?}");
 }
 
 /// With `denied_reason = "unspecified"` publishes, subscriptions and wills are refused alike and without words; a reload changes it.

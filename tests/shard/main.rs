@@ -8,6 +8,7 @@ mod bridges;
 mod broker;
 mod conformance;
 mod conformance_flow;
+mod connections;
 mod contract;
 mod costs;
 mod cut;

@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use forebay::runtime::seam::{
-    Chunk, ConnId, Detached, Io, ListenerId, Monotonic, SegmentSettings, Segments, Shard as _, TimerId, WallMs,
+    Chunk, ConnId, Detached, Io, ListenerId, Monotonic, SegmentSettings, Segments, Shard as _, SocketOptions, TimerId,
+    WallMs,
 };
 use forebay::shard::Core;
 use forebay::shard::mail::Mail;
@@ -281,7 +282,7 @@ impl Io<Mail> for Table {
             wire.layered = None;
         }
     }
-    fn connect(&mut self, to: SocketAddr) -> ConnId {
+    fn connect(&mut self, to: SocketAddr, _socket: SocketOptions) -> ConnId {
         self.open(Some(to))
     }
     fn detach(&mut self, conn: ConnId) -> Option<Detached> {

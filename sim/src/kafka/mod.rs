@@ -196,6 +196,8 @@ pub struct Cluster {
     pub unreadable: bool,
     /// Batches are appended, and nobody is told.
     pub says_nothing: bool,
+    /// The requests, each with its connection and broker.
+    pub(crate) seen: crate::digest::Seen,
     /// Requests by their kind.
     pub calls: BTreeMap<i16, u64>,
     /// Who the last request said that it was of.
@@ -241,6 +243,7 @@ impl Cluster {
             throttle_next: None,
             unreadable: false,
             says_nothing: false,
+            seen: Default::default(),
             calls: BTreeMap::new(),
             client_id: String::new(),
             dialled: 0,

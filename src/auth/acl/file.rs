@@ -2,22 +2,23 @@
 //! comments. Read as mosquitto reads it, but for a `%c` or `%u` that is not a whole level: mosquitto documents that it has to be
 //! one, and puts the name in all the same.
 
+use super::super::problems::Problems;
 use super::{Acl, Grant, Rule, Rules};
 use crate::mqtt::topic;
 
-pub(super) fn parse(text: &str) -> Result<Acl, String> {
+pub(super) fn parse(text: &str) -> Result<Acl, Vec<String>> {
     let mut acl = Acl::default();
     let mut user: Option<&str> = None;
+    let mut problems = Problems::default();
     for (number, line) in (1_u32..).zip(text.lines()) {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let wrong = |why: String| format!("line {number} {why}");
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim();
         match word {
-            "user" if rest.is_empty() => return Err(wrong("has no user name".to_owned())),
+            "user" if rest.is_empty() => problems.add(number, "has no user name"),
             "user" => {
                 user = Some(rest);
                 // Known, with nothing that it may do.
@@ -25,8 +26,15 @@ pub(super) fn parse(text: &str) -> Result<Acl, String> {
             }
             "topic" | "pattern" => {
                 let is_pattern = word == "pattern";
-                let (grant, filter) = granted(rest).map_err(wrong)?;
-                check(filter, is_pattern).map_err(wrong)?;
+                let granted =
+                    granted(rest).and_then(|(grant, filter)| check(filter, is_pattern).map(|()| (grant, filter)));
+                let (grant, filter) = match granted {
+                    Ok(granted) => granted,
+                    Err(why) => {
+                        problems.add(number, why);
+                        continue;
+                    }
+                };
                 let rule = Rule { grant, filter: filter.into(), is_pattern, line: number, text: line.into() };
                 let rules = match user {
                     _ if is_pattern => &mut acl.patterns,
@@ -35,10 +43,10 @@ pub(super) fn parse(text: &str) -> Result<Acl, String> {
                 };
                 rules.add(rule);
             }
-            _ => return Err(wrong(format!("begins with {word:?}: `user`, `topic` and `pattern` are known"))),
+            _ => problems.add(number, format!("begins with {word:?}: `user`, `topic` and `pattern` are known")),
         }
     }
-    Ok(acl)
+    problems.or(acl)
 }
 
 impl Rules {

@@ -136,8 +136,8 @@ impl Acl {
     /// Reads a file.
     ///
     /// # Errors
-    /// Which line is wrong and why: the first one.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    /// Which lines are wrong and why.
+    pub fn parse(text: &str) -> Result<Self, Vec<String>> {
         file::parse(text)
     }
 
@@ -146,6 +146,11 @@ impl Acl {
     pub fn len(&self) -> usize {
         let own = self.users.values().map(Rules::len).sum::<usize>();
         own + self.anonymous.len() + self.patterns.len()
+    }
+
+    /// The users that it has rules for.
+    pub fn users(&self) -> impl Iterator<Item = &str> {
+        self.users.keys().map(|name| &**name)
     }
 
     /// Whether there are none.

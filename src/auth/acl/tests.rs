@@ -29,7 +29,7 @@ pattern home/%u/#
 fn a_file_is_read_as_mosquitto_reads_it() {
     use Action::{Publish, Receive};
     let wrong = Acl::parse(FILE).expect_err("`with` is no access");
-    assert_eq!(wrong, "line 9 has the access \"with\": read, write, readwrite and deny are known");
+    assert_eq!(wrong, ["line 9 has the access \"with\": read, write, readwrite and deny are known"]);
     let acl = Acl::parse(&FILE.replace("topic with spaces/in it", "topic read with spaces/in it")).expect("good");
     let (alice, anonymous) = (client(Some("alice"), "d1"), client(None, "d1"));
     for (who, action, topic, granted) in [
@@ -132,11 +132,18 @@ fn what_is_wrong_is_named_by_its_line() {
         ("pattern read dev-%c/x", "line 1 has a %c or %u that is only a part"),
     ] {
         match Acl::parse(text) {
-            Err(refused) => assert!(refused.starts_with(why), "{text}: {refused}"),
+            Err(refused) => assert!(refused[0].starts_with(why), "{text}: {refused:?}"),
             // As in mosquitto: a topic with the name of an access.
             Ok(_) => assert_eq!(text, "topic read "),
         }
     }
+}
+
+#[test]
+fn finding_f14_all_wrong_lines_are_named() {
+    let refused = Acl::parse("user\ntopic a\ntopics b\npattern read dev-%c/x\n").expect_err("three are wrong");
+    let lines: Vec<_> = refused.iter().map(|why| why.split(' ').nth(1).expect("a number")).collect();
+    assert_eq!(lines, ["1", "3", "4"], "{refused:?}");
 }
 
 /// A level that is mostly one of few, so that things meet.

@@ -57,6 +57,29 @@ pub struct RunArgs {
     pub log_level: Option<LogLevel>,
 }
 
+/// Options of `forebay run` as a command: a file may be named without its option.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFileArgs {
+    /// Configuration file (TOML), the same as --config
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+
+    #[command(flatten)]
+    run: RunArgs,
+}
+
+impl From<RunArgs> for RunFileArgs {
+    fn from(run: RunArgs) -> Self {
+        Self { file: None, run }
+    }
+}
+
+impl From<RunFileArgs> for RunArgs {
+    fn from(RunFileArgs { file, run }: RunFileArgs) -> Self {
+        Self { config: file.or(run.config), ..run }
+    }
+}
+
 /// Value of `--control`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlBind {
@@ -119,7 +142,12 @@ impl RunArgs {
 }
 
 pub(super) fn control(text: &str) -> Result<ControlBind, String> {
-    if text == "off" { Ok(ControlBind::Off) } else { config::parse_address(text).map(ControlBind::At) }
+    if text == "off" {
+        return Ok(ControlBind::Off);
+    }
+    // As a start prints it, and as a browser has it.
+    let address = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
+    config::parse_address(address.strip_suffix('/').unwrap_or(address)).map(ControlBind::At)
 }
 
 fn log_format() -> impl TypedValueParser<Value = LogFormat> {

@@ -7,7 +7,7 @@ use crate::config::{LogFormat, LogLevel};
 
 fn run(line: &str) -> RunArgs {
     match parse_from(line.split(' ')).expect(line) {
-        Command::Run(args) => args,
+        Command::Run(args) => args.into(),
         other => panic!("{line} is {other:?}"),
     }
 }
@@ -58,6 +58,23 @@ fn check_takes_the_file_with_and_without_its_option() {
         other => panic!("{other:?}"),
     };
     assert!(offline);
+}
+
+#[test]
+fn finding_f14_run_takes_the_file_without_its_option_too() {
+    assert_eq!(run("forebay run a.toml --no-pin"), run("forebay run --config a.toml --no-pin"));
+    assert_eq!(
+        parse_from(["forebay", "run", "a", "-c", "b"]).map_err(|error| error.kind()),
+        Err(ErrorKind::ArgumentConflict)
+    );
+}
+
+#[test]
+fn finding_f14_the_control_address_is_taken_as_a_start_prints_it() {
+    let at = Some(ControlBind::At("127.0.0.1:8080".parse().unwrap()));
+    for text in ["127.0.0.1:8080", "http://127.0.0.1:8080", "http://localhost:8080/", "https://127.0.0.1:8080"] {
+        assert_eq!(run(&format!("forebay --control {text}")).control, at, "{text}");
+    }
 }
 
 #[test]

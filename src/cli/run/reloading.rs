@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
 
 use super::super::edge;
 use super::super::overview;
@@ -13,8 +14,13 @@ use super::{Event, Failure, Service};
 use crate::config::{self, Edit};
 use crate::control::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Tokens, Wanted};
 use crate::metrics::event::{Event as Said, Field, Kind};
+use crate::runtime::seam::ListenerId;
 use crate::shard::edge::Edge;
+use crate::shard::mail::{Mail, WouldGo};
 use crate::telemetry::{Span, TraceContext};
+
+/// Shards answer in the time of a few turns; for so long the main thread does nothing else.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A change that the control plane asks for.
 pub(super) struct Wish {
@@ -82,12 +88,15 @@ impl Service {
         let span = self.tracer.span("reload", wish.as_ref().and_then(|wish| wish.under));
         let span = span.with("forebay.reload.dry_run", dry_run);
         let wanted = wish.as_ref().map_or(Wanted::File, |wish| wish.wanted.clone());
+        let is_edit = matches!(wanted, Wanted::Edit { .. });
         match self.propose(wanted) {
             Ok((proposal, tokens, edge)) => {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let is_new = proposal.is_new;
-                let said = Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, is_new };
+                let disconnected_clients = self.would_go(&proposal, &edge)?;
+                let said =
+                    Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new };
                 if dry_run {
                     self.tracer.end(described(span, &said));
                     answer(wish, Ok(said));
@@ -96,7 +105,9 @@ impl Service {
                 self.apply(AfterReload { proposal, tokens, edge, said, wish, span })
             }
             Err(why) => {
-                if !dry_run {
+                if is_edit && !dry_run {
+                    Reload::change_refused(&why, &self.journal);
+                } else if !dry_run {
                     Reload::refused(&why, &self.journal);
                 }
                 self.tracer.end(span.failed(why.to_string()));
@@ -119,8 +130,17 @@ impl Service {
         proposal.change.applied = edge::changed(&self.config, &self.edge.in_force, &edge);
         let span = self.tracer.span("reload", None);
         let (not_in_file, warnings, applied) = (proposal.not_in_file(), Vec::new(), proposal.change.applied.clone());
-        let said =
-            Reloaded { dry_run: false, applied, needs_restart: Vec::new(), not_in_file, warnings, is_new: false };
+        let disconnected_clients = self.would_go(&proposal, &edge)?;
+        let needs_restart = Vec::new();
+        let said = Reloaded {
+            dry_run: false,
+            applied,
+            needs_restart,
+            not_in_file,
+            warnings,
+            disconnected_clients,
+            is_new: false,
+        };
         self.apply(AfterReload { proposal, tokens, edge, said, wish: None, span })
     }
 
@@ -148,6 +168,30 @@ impl Service {
         let more: Vec<String> = changed.into_iter().filter(|what| !is_named(what)).collect();
         proposal.change.applied.extend(more);
         Ok((proposal, tokens, edge))
+    }
+
+    /// How many clients a change disconnects; `None`: a shard has not answered in time.
+    fn would_go(&self, proposal: &Proposal, edge: &Edge) -> Result<Option<u64>, Failure> {
+        let now = &proposal.change.config.listeners;
+        let was_there = |place: usize| self.config.listeners.get(place).is_some_and(|listener| !listener.is_removed);
+        let removed = (0..now.len()).filter(|place| now[*place].is_removed && was_there(*place));
+        let removed: Vec<_> = removed.filter_map(|place| u16::try_from(place).ok().map(ListenerId)).collect();
+        if removed.is_empty() && edge.admits_as(&self.edge.in_force) {
+            return Ok(Some(0));
+        }
+        let (tell, told) = channel();
+        self.tell_all(|| {
+            let tell = tell.clone();
+            let answer = Box::new(move |count| drop(tell.send(count)));
+            Mail::WouldGo(Box::new(WouldGo { edge: edge.clone(), removed: removed.clone(), answer }))
+        })?;
+        let mut sum = 0;
+        let until = Instant::now() + ANSWERED_WITHIN;
+        for _ in 0..self.shards.len() {
+            let Ok(count) = told.recv_timeout(until.saturating_duration_since(Instant::now())) else { return Ok(None) };
+            sum += count as u64;
+        }
+        Ok(Some(sum))
     }
 
     /// All that can fail is done before the shards hear of it.

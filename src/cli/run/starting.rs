@@ -109,7 +109,7 @@ impl LogControl for ServiceLog {
 }
 
 /// The tokens of the admin API.
-pub(super) fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
+pub(in crate::cli) fn tokens(config: &Config) -> Result<Option<Arc<Tokens>>, Failure> {
     match &config.control.access {
         ApiAccess::Local => Ok(None),
         ApiAccess::Tokens(path) => Tokens::read(path).map(|tokens| Some(Arc::new(tokens))),

@@ -140,7 +140,7 @@ fn what_other_clients_take_and_we_do_not_has_its_cure() {
         (format!("{ssl}\n'ssl.keystore.type' = 'PKCS12'"), "openssl pkcs12"),
         (format!("{ssl}\n'ssl.keystore.password' = 's3cret'"), "a PEM file has no password; leave it out"),
         (format!("{ssl}\n'ssl.key.password' = 's3cret'"), "openssl pkey -in FILE"),
-        (format!("{ssl}\n'ssl.keystore.key' = 's3cret'"), "does not belong into this file"),
+        (format!("{ssl}\n'ssl.keystore.key' = 's3cret'"), "does not belong in this file"),
         (format!("{ssl}\n'ssl.keystore.certificate.chain' = 'PEM'"), "name that as cert_file"),
         (format!("{ssl}\n'ssl.truststore.location' = 'a'\ntls.ca_file = 'b'"), "says the same as kafka.main.tls.ca_file"),
         (format!("{ssl}\n'ssl.endpoint.identification.algorithm' = 'x'"), "is no algorithm"),
@@ -152,17 +152,17 @@ fn what_other_clients_take_and_we_do_not_has_its_cure() {
         (format!("{ssl}\nssl.cipher.suites = 'x'"), "see [kafka.NAME.tls]"),
         (
             "'sasl.oauthbearer.client.credentials.client.secret' = 's3cret'".to_owned(),
-            "does not belong into this file; write it into a file of its own and name that as client_secret_file",
+            "does not belong in this file; write it into a file of its own and name that as client_secret_file",
         ),
         (
             "'sasl.jaas.config' = \"OAuthBearerLoginModule required clientSecret='s3cret';\"".to_owned(),
-            "clientSecret: a secret does not belong into this file; write it into a file of its own and name that as client_secret_file",
+            "clientSecret: a secret does not belong in this file; write it into a file of its own and name that as client_secret_file",
         ),
         ("'sasl.jaas.config' = 'x'".to_owned(), "no login module that is known; it is CLASS required"),
         (
             "'security.protocol' = 'SASL_SSL'\n'sasl.jaas.config' = \"PlainLoginModule required username='a' password='s3cret';\""
                 .to_owned(),
-            "kafka.main.sasl.password: a password does not belong into this file",
+            "kafka.main.sasl.password: a password does not belong in this file",
         ),
     ] {
         let found = parse(&with(&text), "f").expect_err(&text).to_string();

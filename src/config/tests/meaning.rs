@@ -45,7 +45,7 @@ fn the_table_reads_its_own_defaults() {
                       [[listener]]\nbind = '127.0.0.1:2'\ntransport = 'wss'\n\
                       [listener.tls]\ncert_file = 'c'\nkey_file = 'k'\nclient_ca_file = 'a'\n[listener.ws]\n[[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'";
     let config = good(everything);
-    for key in super::keys::KEYS {
+    for key in super::keys::all() {
         let super::keys::Absent::Is(default) = key.default else { continue };
         let header = key.section.header().replace("NAME", "main");
         let line = format!("{} = {default}\n", key.name);

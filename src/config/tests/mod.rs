@@ -1,5 +1,6 @@
 //! Tests of the whole walk: what the defaults mean, what a full file means, what is said about a wrong one.
 
+mod change;
 mod document;
 mod jwt;
 mod kafka_tls;

@@ -75,8 +75,8 @@ fn what_is_wrong_is_said_and_no_password_with_it() {
     let bearer = format!("mechanism = 'OAUTHBEARER'\ninsecure = true\ntoken_file = '{path}'\n");
     let fetched = "mechanism = 'OAUTHBEARER'\ninsecure = true\ntoken_url = 'https://id.example/token'\n";
     for (text, key, want) in [
-        (format!("{scram}password = '{PASSWORD}'"), "password", "does not belong into this file; write it into a file"),
-        (format!("{scram}password = ['{PASSWORD}']"), "password", "does not belong into this file"),
+        (format!("{scram}password = '{PASSWORD}'"), "password", "does not belong in this file; write it into a file"),
+        (format!("{scram}password = ['{PASSWORD}']"), "password", "does not belong in this file"),
         (scram.to_owned(), "password_file", "is required by this mechanism"),
         ("mechanism = 'SCRAM-SHA-256'\n".to_owned(), "username", "is required by this mechanism"),
         (format!("{scram}password_file = '/no/such/file'"), "password_file", "/no/such/file cannot be read"),

@@ -112,7 +112,7 @@ fn other_variables_are_left_alone() {
     ] {
         assert!(!environment::is_ours(name), "{name}");
     }
-    for key in keys::KEYS {
+    for key in keys::all() {
         let name = format!("FOREBAY_{}_{}", key.section.name(), key.name).to_uppercase();
         assert!(environment::is_ours(&name), "{name}");
     }
@@ -134,7 +134,7 @@ fn the_example_means_the_defaults_and_its_keys_hold() {
     // One of its listeners can be reached from other machines.
     let mqtt = Mqtt { failures_per_address: 1_000, ..good("").mqtt };
     assert_eq!((config.mqtt, config.log), (mqtt, good("").log));
-    for key in keys::KEYS {
+    for key in keys::all() {
         let line = format!("{} = ", key.name);
         let shown = uncommented.lines().any(|found| found.starts_with(&line));
         // What is required, or has a default to write down, is shown with a value that holds.
@@ -143,10 +143,24 @@ fn the_example_means_the_defaults_and_its_keys_hold() {
     }
 }
 
+/// As they are printed, and with all that they show as a comment.
+#[test]
+fn the_set_ups_of_other_guides_read_without_a_warning() {
+    for text in [AS_IN_TBMQ, AS_IN_EMQX] {
+        let is_key = |rest: &str| rest.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '));
+        let shown = |line: &str| line.strip_prefix("# ").filter(|rest| is_key(rest)).unwrap_or(line).to_owned() + "\n";
+        let uncommented: String = text.lines().map(shown).collect();
+        assert!(uncommented.lines().count() == text.lines().count() && uncommented != text);
+        for text in [text, &uncommented] {
+            assert_eq!(good(text).warnings, Problems::default());
+        }
+    }
+}
+
 #[test]
 fn the_schema_has_every_key() {
     let schema = schema();
-    for key in keys::KEYS {
+    for key in keys::all() {
         let section = &schema["properties"][key.section.name()];
         let table = match key.section {
             keys::Section::ControlTls => &schema["properties"]["control"]["properties"]["tls"],

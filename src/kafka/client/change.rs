@@ -32,7 +32,8 @@ impl Client {
             (self.candidate, self.tried) = (0, 0);
             self.let_go_of_metadata(now, now);
         }
-        if before.metadata_max_age != self.hands.settings.metadata_max_age {
+        let ages = |of: &Settings| (of.metadata_max_age, of.health_check_interval);
+        if ages(&before) != ages(&self.hands.settings) {
             self.topics.refresh(now);
         }
         if before.sasl != self.hands.settings.sasl || before.tls != self.hands.settings.tls {

@@ -139,7 +139,6 @@ enum Phase {
     Down(Monotonic),
     Resolving {
         ticket: u64,
-        deadline: Monotonic,
     },
     Connecting {
         link: LinkId,
@@ -159,6 +158,8 @@ pub(super) struct Lane {
     /// Where it goes to at its next connection.
     pub(super) endpoint: Endpoint,
     phase: Phase,
+    /// When the attempt at hand has to have come to a connection that is of use.
+    due: Monotonic,
     pub(super) backoff: Backoff,
     /// Connections closed for their silence since one was last of use.
     pub(super) silences: u32,
@@ -184,6 +185,7 @@ impl Lane {
             owner,
             endpoint,
             phase: Phase::Down(Monotonic(0)),
+            due: Monotonic(0),
             backoff: Backoff::default(),
             silences: 0,
             refused: None,
@@ -200,7 +202,9 @@ impl Lane {
     /// The step at hand is overdue. Whether that is a connection's silence, while none of its bytes move.
     pub(super) fn is_silent(&mut self, unacked: impl Fn(LinkId) -> usize, hands: &mut Hands, now: Monotonic) -> bool {
         let Phase::Up(connection) = &mut self.phase else { return true };
-        if connection.is_moving(unacked(connection.link), now) {
+        // The time for connecting is that of the whole attempt, whatever moves.
+        let is_over = !connection.standing.is_established && self.due <= now;
+        if !is_over && connection.is_moving(unacked(connection.link), now) {
             return false;
         }
         self.silences = self.silences.saturating_add(1);
@@ -259,7 +263,9 @@ impl Lane {
     pub(super) fn deadline(&self) -> Monotonic {
         match &self.phase {
             Phase::Down(_) => Monotonic::NEVER,
-            Phase::Resolving { deadline, .. } | Phase::Connecting { deadline, .. } => *deadline,
+            Phase::Resolving { .. } => self.due,
+            Phase::Connecting { deadline, .. } => *deadline,
+            Phase::Up(connection) if !connection.standing.is_established => connection.deadline().min(self.due),
             Phase::Up(connection) => connection.deadline(),
         }
     }
@@ -285,13 +291,14 @@ impl Lane {
 
     /// Starts towards the endpoint.
     pub(super) fn dial(&mut self, hands: &mut Hands, now: Monotonic) {
+        self.due = now.after(hands.settings.connect_timeout);
         match self.endpoint.literal() {
             Some(address) => {
                 self.try_next(vec![address].into_iter(), hands, now);
             }
             None => {
                 let ticket = hands.resolve(self.owner, &self.endpoint);
-                self.phase = Phase::Resolving { ticket, deadline: now.after(hands.settings.connect_timeout) };
+                self.phase = Phase::Resolving { ticket };
             }
         }
     }
@@ -317,7 +324,9 @@ impl Lane {
     fn try_next(&mut self, mut rest: std::vec::IntoIter<SocketAddr>, hands: &mut Hands, now: Monotonic) -> bool {
         let Some(address) = rest.next() else { return false };
         let link = hands.connect(self.owner, address, &self.endpoint.host);
-        let (tls, deadline) = (hands.settings.tls.clone(), now.after(hands.settings.connect_timeout));
+        // An equal part of the time that is left for each address that is.
+        let parts = u32::try_from(rest.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let (tls, deadline) = (hands.settings.tls.clone(), now.after(self.due.since(now) / parts));
         self.phase = Phase::Connecting { link, rest, tls, deadline };
         true
     }

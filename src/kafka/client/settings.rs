@@ -22,15 +22,19 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// How long at first, beside some round trips: doubles with each connection in a row that was closed for its silence.
     pub silence_min: Duration,
-    /// For each step to a connection: resolving, connecting, ApiVersions.
+    /// For a connection to be of use: resolving, connecting through the addresses, TLS, ApiVersions and the login, all together.
     pub connect_timeout: Duration,
+    /// Least time between two questions about one topic.
+    pub metadata_min_age: Duration,
     /// Metadata is asked again at this age (± 20 %).
     pub metadata_max_age: Duration,
+    /// While nothing else was asked for so long, a broker is asked whether it answers.
+    pub health_check_interval: Duration,
     /// Wait after the first failed connection to a broker; doubles with each further one (± 20 %).
     pub reconnect_backoff_min: Duration,
     /// Longest wait between connections to a broker.
     pub reconnect_backoff_max: Duration,
-    /// Least time between two questions about one topic, and after the first failed InitProducerId; doubles (± 20 %).
+    /// Wait after the first failed InitProducerId; doubles (± 20 %).
     pub retry_backoff_min: Duration,
     /// Longest wait before a question is asked again.
     pub retry_backoff_max: Duration,
@@ -64,7 +68,9 @@ impl Default for Settings {
             request_timeout: Duration::from_secs(10),
             silence_min: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(5),
+            metadata_min_age: Duration::from_millis(100),
             metadata_max_age: Duration::from_secs(300),
+            health_check_interval: Duration::from_secs(15),
             reconnect_backoff_min: Duration::from_millis(50),
             reconnect_backoff_max: Duration::from_secs(1),
             retry_backoff_min: Duration::from_millis(100),
@@ -91,6 +97,11 @@ impl Settings {
     pub(super) fn refused(&self) -> Bounds {
         let max = self.refused_backoff_max.max(self.reconnect_backoff_max);
         Bounds { min: self.reconnect_backoff_min, max }
+    }
+
+    /// While metadata of a topic is not whole.
+    pub(super) fn metadata(&self) -> Bounds {
+        Bounds { min: self.metadata_min_age, max: self.retry_backoff_max.max(self.metadata_min_age) }
     }
 
     pub(super) fn retry(&self) -> Bounds {

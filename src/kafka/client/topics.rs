@@ -129,8 +129,9 @@ impl Topics {
         now: Monotonic,
     ) {
         let old = jittered(by.metadata_max_age, rng);
-        let pause = jittered(by.retry_backoff_min, rng);
-        self.cluster_due = now.after(old);
+        let pause = jittered(by.metadata_min_age, rng).max(by.metadata_min_age);
+        // A broker is asked whether it answers, if nothing else is asked before.
+        self.cluster_due = now.after(old.min(by.health_check_interval));
         self.cluster_not_before = now.after(pause);
         for (name, answer) in asked.iter().zip(answers) {
             let Some(topic) = self.known.get_mut(name).filter(|topic| topic.asking) else { continue };
@@ -143,7 +144,7 @@ impl Topics {
                 }
                 Some(answer) if answer.error == INVALID_TOPIC => (old, by.retry_backoff_max),
                 _ => {
-                    let wait = topic.backoff.next(by.retry(), rng);
+                    let wait = topic.backoff.next(by.metadata(), rng).max(by.metadata_min_age);
                     (wait, wait)
                 }
             };

@@ -121,6 +121,9 @@ impl Client {
             if owner != Owner::Metadata && self.metadata.endpoint == endpoint && self.candidates().nth(1).is_some() {
                 self.leave_metadata(now);
             }
+            if owner == Owner::Metadata {
+                self.let_go_of_idle(&endpoint, now);
+            }
             self.fail(owner, why, now);
         }
         for owner in self.owners() {
@@ -134,6 +137,15 @@ impl Client {
         }
         ask.into_iter().for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
+    }
+
+    /// A broker is silent: connections to it on which nothing is asked may be dead as well. They are made anew when they are wanted.
+    fn let_go_of_idle(&mut self, endpoint: &Endpoint, now: Monotonic) {
+        for lane in self.lanes.values_mut().filter(|lane| lane.lane.endpoint == *endpoint && lane.queue.is_empty()) {
+            if lane.lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0) {
+                lane.lane.down(now, &mut self.hands);
+            }
+        }
     }
 
     /// All lanes.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::dispatch::{Entry, Over};
-use super::error::{TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
+use super::error::{NO_ANSWER, TIMED_OUT, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, Verdict};
 use super::timers::Timer;
 use super::{Key, Producer};
 use crate::kafka::types::{Outcome, ProduceResult};
@@ -44,6 +44,7 @@ impl Producer {
                 _ => {}
             }
             let verdict = self.verdict_of(*entry, code);
+            let verdict = self.within_retries(*entry, verdict, code);
             self.answered(*entry, verdict, now);
         }
         self.dispatcher.keep(request.entries);
@@ -64,7 +65,9 @@ impl Producer {
         let Some(Over { request, .. }) = self.dispatcher.over(id, None, now, &mut self.agenda.ready) else { return };
         for entry in &request.entries {
             self.sinks[self.topics[entry.key.topic].sink].stats.batches_unanswered += 1;
-            self.answered(*entry, Verdict::Again { refresh: true, maybe_there: sent }, now);
+            let again = Verdict::Again { refresh: true, maybe_there: sent };
+            let verdict = if sent { self.within_retries(*entry, again, NO_ANSWER) } else { again };
+            self.answered(*entry, verdict, now);
         }
         self.dispatcher.keep(request.entries);
     }
@@ -82,7 +85,8 @@ impl Producer {
         let moved = some && partition.window.last_node() != partition.leader;
         if let Some(settled) = partition.window.answered(entry.serial, verdict, (moved, other_topic), now, rules) {
             self.settled(entry.key, settled);
-            self.outbox.refresh |= matches!(verdict, Verdict::Again { refresh: true, .. } | Verdict::NoTopic);
+            self.outbox.refresh |=
+                matches!(verdict, Verdict::Again { refresh: true, .. } | Verdict::NoTopic | Verdict::GivenUp { .. });
         }
         self.go_on(entry.key, now);
     }

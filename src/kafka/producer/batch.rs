@@ -50,6 +50,8 @@ pub(super) struct Batch {
     pub(super) max_timestamp: i64,
     /// How often a broker has found its checksum wrong.
     pub(super) corrupt: u8,
+    /// How often it was sent, and not taken for a reason that may pass; see [`super::retries`].
+    pub(super) tries: u32,
 }
 
 /// Rows that were taken out of a batch before it was cut.
@@ -148,6 +150,7 @@ impl Batch {
             ripe_at,
             max_timestamp: -1,
             corrupt: 0,
+            tries: 0,
         }
     }
 

@@ -7,6 +7,8 @@
 pub(super) const CORRUPT: i16 = 2;
 /// UNKNOWN_TOPIC_OR_PARTITION.
 pub(super) const UNKNOWN_TOPIC: i16 = 3;
+/// NETWORK_EXCEPTION: what Java's producer calls a request without an answer.
+pub(super) const NO_ANSWER: i16 = 13;
 /// REQUEST_TIMED_OUT: followers did not answer in time.
 pub(super) const TIMED_OUT: i16 = 7;
 /// INVALID_TOPIC_EXCEPTION.
@@ -38,6 +40,13 @@ pub(super) enum Verdict {
     NewEpoch,
     /// Never, as it stands; this attempt was not appended.
     Refused(i16),
+    /// It was sent as often as its sink wants, and is to be refused.
+    GivenUp {
+        /// What the last attempt was answered with.
+        code: i16,
+        /// This attempt may have been appended.
+        maybe_there: bool,
+    },
 }
 
 /// Looks the code up. Codes that do not exist yet are held and tried again: a refusal is final.

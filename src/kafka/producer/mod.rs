@@ -58,10 +58,12 @@ mod refill;
 mod rejected;
 mod resolve;
 mod restore;
+mod retries;
 pub mod row_log;
 mod save;
 mod settings;
 mod share;
+mod shed;
 mod sinks;
 #[cfg(test)]
 mod standing;
@@ -110,6 +112,9 @@ pub use self::without_timestamp::RECEIVED_MS;
 use crate::kafka::types::{Outcome, Question, Run, SinkId};
 pub use crate::record::Row;
 use crate::runtime::seam::{Monotonic, WallMs};
+
+/// Batches of one partition that may be in flight: as many as Kafka keeps in order.
+pub const IN_FLIGHT_MAX: usize = window::WINDOW;
 
 /// Why a row can never go to this sink and topic: known before any sink has taken the message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +172,8 @@ struct Sink {
     asked_until: Option<Monotonic>,
     /// A timer to drop what is too old runs.
     swept: bool,
+    /// While the machine is short of memory: what it may hold.
+    shed_above: Option<usize>,
     topics: HashMap<Rc<str>, u32, RandomState>,
     /// The topic of the last row: a sink with a fixed topic never hashes.
     last: u32,
@@ -189,6 +196,7 @@ impl Sink {
             identity: None,
             asked_until: None,
             swept: false,
+            shed_above: None,
             topics: HashMap::default(),
             last: u32::MAX,
             lingering: VecDeque::new(),
@@ -201,6 +209,8 @@ impl Sink {
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,
+    /// The machine is short of memory.
+    is_short: bool,
     sinks: Sinks,
     topics: Topics,
     dispatcher: Dispatcher,
@@ -229,6 +239,7 @@ impl Producer {
         let logged = settings.sinks.iter().any(|sink| sink.keep != Keep::Memory);
         let sinks = settings.sinks.iter().map(|sink| Sink::new(memory.ceilings.of_sink(sink)));
         Self {
+            is_short: false,
             sinks: Sinks::new(sinks.collect()),
             topics: Topics::default(),
             dispatcher: Dispatcher::new(&settings),

@@ -100,6 +100,8 @@ pub struct SinkSettings {
     pub record_bytes_max: usize,
     /// Batches of one partition that may be cut and not done, 1 to 5.
     pub max_inflight: usize,
+    /// How often a batch is sent again; `None`: until Kafka has taken it or refused it for good.
+    pub retries: Option<u32>,
     /// Rows that have not been cut so long after they were taken are dropped.
     pub expire_after: Option<Duration>,
     /// Rows of a topic that Kafka has not known for so long are refused; `None`: they wait until it does.
@@ -114,6 +116,8 @@ pub struct SinkSettings {
     pub keep_rejected: bool,
     /// Nothing new is cut; what is cut is sent and settled.
     pub paused: bool,
+    /// While the machine is short of memory, its oldest rows make room for younger ones.
+    pub sheds: bool,
     /// Memory is set aside for one batch of such sinks: see [`super::Producer::has_reserve`].
     pub reserved: bool,
 }
@@ -130,6 +134,7 @@ impl Default for SinkSettings {
             compression_level: None,
             record_bytes_max: 1024 * 1024,
             max_inflight: super::window::WINDOW,
+            retries: None,
             expire_after: None,
             unknown_topic_timeout: None,
             answered_on: AnsweredOn::Replicated,
@@ -137,6 +142,7 @@ impl Default for SinkSettings {
             spill_after: 16 * 1024 * 1024,
             keep_rejected: false,
             paused: false,
+            sheds: false,
             reserved: false,
         }
     }

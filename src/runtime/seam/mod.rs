@@ -6,6 +6,7 @@
 
 mod layer;
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -51,6 +52,46 @@ impl Monotonic {
 /// Milliseconds since the Unix epoch, read once a turn. Only for what leaves the process (record timestamps).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallMs(pub i64);
+
+/// Options of the socket of an outgoing connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Size of its send buffer, in bytes; `None`: the kernel sizes it.
+    pub send_buffer: Option<u32>,
+    /// Size of its receive buffer, in bytes; `None`: the kernel sizes it.
+    pub receive_buffer: Option<u32>,
+    /// TCP's keep-alive; `None`: off.
+    pub keep_alive: Option<KeepAlive>,
+}
+
+impl Default for SocketOptions {
+    fn default() -> Self {
+        Self { send_buffer: None, receive_buffer: None, keep_alive: Some(KeepAlive::default()) }
+    }
+}
+
+/// TCP's keep-alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The silence before the first probe, in whole seconds.
+    pub idle: Duration,
+    /// Between two probes, in whole seconds.
+    pub interval: Duration,
+    /// Unanswered probes after which the connection is closed.
+    pub probes: u32,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(60), interval: Duration::from_secs(15), probes: 4 }
+    }
+}
+
+impl fmt::Display for KeepAlive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{},{}", self.idle.as_secs(), self.interval.as_secs(), self.probes)
+    }
+}
 
 /// Which of the configured listeners accepted a connection (index into the configuration's list).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -285,7 +326,7 @@ pub trait Io<M> {
     fn abort(&mut self, conn: ConnId);
 
     /// Opens an outgoing TCP connection. `on_connect` or `on_close` follows.
-    fn connect(&mut self, to: SocketAddr) -> ConnId;
+    fn connect(&mut self, to: SocketAddr, socket: SocketOptions) -> ConnId;
     /// Puts a layer between a connection's bytes and the shard's, from here on. `unread`: bytes of the wire that the shard
     /// has got already; it gets what they hold later. Over a connection of [`Io::connect`], what is written before
     /// [`Shard::on_ready`] waits until then. Nothing, where there are no sockets behind this seam.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::harness::{Event, Silent, eventually, next, shard, small};
 use crate::limits::SENT_AHEAD_BYTES_MAX;
-use crate::runtime::seam::{Chunk, Closed, ConnId, Io};
+use crate::runtime::seam::{Chunk, Closed, ConnId, Io, SocketOptions};
 use crate::runtime::{Settings, mailboxes, spawn};
 
 /// What a test asks of its shard.
@@ -278,7 +278,7 @@ fn connects_out_and_is_refused() {
         let mut names = HashMap::new();
         move |io: &mut dyn Io<Call>, event: Event<'_, Call>| match event {
             Event::Mail(Call::To(addr)) => {
-                let id = io.connect(addr);
+                let id = io.connect(addr, SocketOptions::default());
                 // What is written before the connection stands goes out when it does.
                 io.out(id).extend_from_slice(b"early ");
                 names.insert(id, addr);
@@ -386,7 +386,7 @@ fn what_we_have_to_send_does_not_keep_us_from_reading_an_answer() {
     let to = broker.local_addr().unwrap();
     let (house, answers) = shard(&small(1), move |report: Sender<Vec<u8>>| {
         move |io: &mut dyn Io<Ask>, event: Event<'_, Ask>| match event {
-            Event::Start => drop(io.connect(to)),
+            Event::Start => drop(io.connect(to, SocketOptions::default())),
             Event::Connect(conn) => io.send(conn, &mut vec![Chunk::Owned(vec![7; 64 << 20])]),
             Event::Bytes(_, bytes) => report.send(bytes.to_vec()).unwrap(),
             Event::Mail(Ask::Stop) => io.stop(),

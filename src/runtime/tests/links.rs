@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::harness::{Event, PATIENCE, next, shard, small};
 use super::layers::Peer;
 use super::toy::{DATA, END, FINISHED, FLIGHT, HELLO, Opener, RECORD_MAX, Sealer, Toy};
-use crate::runtime::seam::{Chunk, Io};
+use crate::runtime::seam::{Chunk, Io, SocketOptions};
 
 fn counted() -> Vec<u8> {
     (0..400_000_u32).map(|n| n.to_le_bytes()[0]).collect()
@@ -28,7 +28,7 @@ fn a_layer_over_a_connection_that_we_make() {
         let batch = Rc::new(counted());
         move |io: &mut dyn Io<()>, event: Event<'_, ()>| match event {
             Event::Start => {
-                let conn = io.connect(to);
+                let conn = io.connect(to, SocketOptions::default());
                 io.put_layer(conn, Box::new(Toy::client()), &[]);
                 // Before there is a connection.
                 let chunks = [Chunk::Owned(vec![1; 10]), Chunk::Shared(Rc::clone(&batch)), Chunk::Owned(vec![2; 10])];

@@ -118,6 +118,7 @@ impl Outlets {
             (message.timestamp_ms.to_string(), value.len().to_string(), message.qos.to_string());
         let ranges = plan.render_headers(message, &mut scratch.headers);
         let headers = plan.headers(message, &scratch.headers, &ranges);
+        self.letters.note(usize::from(index), objection.name(), topic, Some(message.topic));
         let Place::Topic { hidden, .. } = place else {
             let line = Line {
                 time_ms: wall.0,

@@ -36,8 +36,9 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Session, SessionKey};
 
 use self::line::{Line, of_row};
+use self::queue::Example;
 use super::Core;
-use super::events::second;
+use super::events::{clipped, second};
 use super::members::{Members, Role};
 
 /// How often an event announces new dead letters of a sink.
@@ -161,9 +162,16 @@ impl Core {
             return self.announced.waiting.push(index);
         }
         *last = (total, Some(now));
-        let sink = &self.around.config.sinks[index].name;
-        self.teller.tell(Kind::DeadLetters, second(now), |event| {
-            event.with(Field::Sink, sink.as_str()).with(Field::Total, total)
+        let (sink, example) = (&self.around.config.sinks[index], self.outlets.letters.example(index));
+        self.teller.tell_of(Kind::DeadLetters, second(now), index, |event| {
+            let event = event.with(Field::Sink, sink.name.as_str()).with(Field::Total, total);
+            let dead = sink.dead_letters.as_ref();
+            let event = event.maybe(Field::LettersTopic, dead.and_then(|dead| dead.topic.as_deref()));
+            let file = dead.and_then(|dead| dead.file.as_ref());
+            let event = event.shown(Field::File, file.map(|file| file.path.display()));
+            let Some(Example { reason, topic, mqtt_topic }) = example else { return event };
+            let event = event.with(Field::Reason, *reason).maybe(Field::Topic, topic.as_deref().map(clipped));
+            event.maybe(Field::MqttTopic, mqtt_topic.as_deref().map(clipped))
         });
     }
 }

@@ -87,6 +87,16 @@ impl Totals {
     }
 }
 
+/// One of a sink's letters, for people.
+#[derive(Clone, Debug)]
+pub(super) struct Example {
+    /// As the letter has it.
+    pub(super) reason: &'static str,
+    /// The Kafka topic that it was for.
+    pub(super) topic: Option<Box<str>>,
+    pub(super) mqtt_topic: Option<Box<str>>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct DeadLetterQueue {
@@ -105,6 +115,8 @@ pub(crate) struct DeadLetterQueue {
     /// Letters that have ended and have not been settled.
     ended: VecDeque<(u32, Outcome)>,
     answers: Vec<(Ticket, Outcome)>,
+    /// The last letter of each sink that has had one.
+    examples: HashMap<usize, Example, RandomState>,
     freed: u64,
 }
 
@@ -122,6 +134,7 @@ impl DeadLetterQueue {
             changed: Vec::new(),
             ended: VecDeque::new(),
             answers: Vec::new(),
+            examples: HashMap::default(),
             freed: 0,
         }
     }
@@ -206,6 +219,7 @@ impl DeadLetterQueue {
                 return false;
             }
             let ticket = self.begin(Source::Row(rejected.id, row.row), route.index, row.ticket, false);
+            self.note(route.index, reason(row.code), Some(row.topic), None);
             producer.append(*to, topic, letter, Some(ticket), now);
             true
         };
@@ -229,12 +243,24 @@ impl DeadLetterQueue {
             }
             let line = line(route, row, self.owner(row.ticket));
             let letter = self.begin(Source::Row(rejected.id, row.row), route.index, row.ticket, true);
+            self.note(route.index, reason(row.code), Some(row.topic), None);
             self.send(route.index, letter, line);
             true
         };
         let whole = producer.read_rejected(rejected.id, take, |ticket| unread.push(ticket));
         self.give_up(unread, rejected.code);
         whole
+    }
+
+    /// A letter of a sink, for the event that announces new ones.
+    pub(super) fn note(&mut self, index: usize, reason: &'static str, topic: Option<&str>, mqtt_topic: Option<&str>) {
+        let example = Example { reason, topic: topic.map(Into::into), mqtt_topic: mqtt_topic.map(Into::into) };
+        self.examples.insert(index, example);
+    }
+
+    /// The last one that was noted.
+    pub(super) fn example(&self, index: usize) -> Option<&Example> {
+        self.examples.get(&index)
     }
 
     /// A letter for a message that a sink did not take, after [`DeadLetterQueue::has_room`] or

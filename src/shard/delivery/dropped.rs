@@ -8,9 +8,9 @@ use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
 use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Gone, Place, SessionKey};
+use crate::session::{Body, ClientKey, Gone, Place, Session, SessionKey};
 
-use super::super::events::{clipped, second};
+use super::super::events::{clipped, of_client, second};
 use super::super::{Core, Ring};
 
 /// Whose copy it was.
@@ -19,7 +19,7 @@ pub(in crate::shard) enum Whose<'a> {
     /// This session's.
     Session(SessionKey),
     /// This client's, whose session is over.
-    Client(&'a str),
+    Client(ClientKey<'a>),
     /// Any member's of this share: `$share/NAME/FILTER`.
     Share(&'a str),
 }
@@ -84,15 +84,14 @@ impl Core {
     }
 
     fn tell_dropped(&mut self, now: Monotonic, what: &str, whose: Whose<'_>, topic: Option<&str>) {
-        let session = |key| self.sessions.get(key).map(|session| session.client_id());
+        let session = |key| self.sessions.get(key).map(Session::client);
         let (client, share) = match whose {
             Whose::Session(key) => (session(key), None),
             Whose::Client(client) => (Some(client), None),
             Whose::Share(text) => (None, Some(text).filter(|text| !text.is_empty())),
         };
-        let name = client.or(share).unwrap_or("");
-        self.teller.tell_of(EventKind::MessageDropped, second(now), name, |event| {
-            let event = event.maybe(Field::Client, client.map(clipped)).maybe(Field::Share, share.map(clipped));
+        self.teller.tell_of(EventKind::MessageDropped, second(now), (client, share), |event| {
+            let event = of_client(event, client).maybe(Field::Share, share.map(clipped));
             let event = event.maybe(Field::MqttTopic, topic.map(clipped));
             event.with(Field::Reason, what)
         });
@@ -102,7 +101,7 @@ impl Core {
     /// over.
     pub(in crate::shard) fn settle_copies(&mut self, io: &Ring<'_>) {
         for (client, gone) in self.sessions.take_discarded() {
-            self.dropped_later(io.now(), M::CopiesSessionEnded, Whose::Client(&client), &gone);
+            self.dropped_later(io.now(), M::CopiesSessionEnded, Whose::Client(client.key()), &gone);
         }
         let (shares, remembered) = (&self.delivery.shares, self.delivery.remembered());
         let since = |oldest| io.wall().0 - i64::try_from(io.now().since(oldest).as_millis()).unwrap_or(i64::MAX);

@@ -294,7 +294,7 @@ impl Core {
         }
         if let Some(why) = refused {
             self.numbers.count(M::RetainedRefused);
-            self.teller.tell(EventKind::RetainedRefused, second(now), |event| {
+            self.teller.tell_of(EventKind::RetainedRefused, second(now), publish.topic, |event| {
                 event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why)
             });
         }

@@ -87,12 +87,12 @@ impl Publisher {
 
     /// # Errors
     /// The client, if it may not publish this any more. Without its `[auth.NAME]` it may publish nothing.
-    pub(super) fn may_publish(&self, publish: &Publish<'_>, edge: &Edge) -> Result<(), Client<'_>> {
+    pub(super) fn may_publish(&self, publish: &Publish<'_>, edge: &Edge) -> Result<(), (&str, Client<'_>)> {
         let is_unasked = self.0.first().is_some_and(|flags| flags & UNASKED != 0);
         let Some((auth, client)) = self.fields().filter(|_| !is_unasked) else { return Ok(()) };
         let Publish { topic, qos, retain, .. } = *publish;
         let wanted = Wanted { action: Action::Publish, topic, qos, retain };
-        if edge.allows(auth, None, client, wanted) { Ok(()) } else { Err(client) }
+        if edge.allows(auth, None, client, wanted) { Ok(()) } else { Err((auth, client)) }
     }
 }
 

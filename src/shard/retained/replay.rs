@@ -11,6 +11,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::acl::{Action, Wanted};
 use crate::limits::{
     COPY_BYTES, REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_LOOKS_PER_TURN, REPLAY_NOTES_MAX,
     REPLAYS_AT_ONCE_MAX, SUBSCRIPTIONS_OF_SESSION_MAX,
@@ -21,7 +22,7 @@ use crate::route::subscriptions::Subscriber;
 use crate::route::topics::{TopicKey, Walk};
 use crate::rules::Rules;
 use crate::runtime::seam::Monotonic;
-use crate::session::{SessionKey, Subscription};
+use crate::session::{ClientKey, SessionKey, Subscription};
 
 use super::super::delivery::{Gathered, packets, publish_of};
 use super::super::events::{denied, second};
@@ -434,11 +435,15 @@ impl Core {
             let Some(publish) = publish_of(&value.packet) else { return false };
             let granted = value.publisher.may_publish(&publish, &around.edge);
             let may_be_sent = around.rules.may_send_retained(granted.is_ok());
-            if let Err(client) = granted
+            if let Err((auth, client)) = granted
                 && !may_be_sent
             {
                 numbers.count(M::RetainedDenied);
-                denied(teller, second(now), "retained", client.client_id, client.identity, publish.topic);
+                let of = ClientKey { auth: Some(auth), client_id: client.client_id };
+                let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: true };
+                let policy = around.edge.policy(auth);
+                let rule = || policy.map(|policy| policy.words(policy.permission(None, client, wanted).by));
+                denied(teller, second(now), "retained", of, client.identity, publish.topic, rule);
             }
             may_be_sent
         };

@@ -5,6 +5,7 @@ use crate::mqtt::topic::split_shared;
 use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
+use super::super::inspect::has;
 use super::super::{Core, Ring};
 use super::part::Part;
 use super::{ShareNumber, Shares};
@@ -16,7 +17,7 @@ impl Core {
         let fits = |(number, part): &(&ShareNumber, &Part)| {
             number.get() >= from
                 && search.is_none_or(|search| {
-                    of(part).is_some_and(|(name, filter)| name.contains(search) || filter.contains(search))
+                    of(part).is_some_and(|(name, filter)| has(name, search) || has(filter, search))
                 })
         };
         let mut found: Vec<_> = shares.parts.iter().filter(fits).collect();

@@ -11,7 +11,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
 use super::super::connection::Timer;
-use super::super::events::{clipped, second};
+use super::super::events::{clipped, of_client, second};
 use super::super::{Core, Ring};
 
 /// Which members are looked at next.
@@ -68,9 +68,9 @@ impl Core {
         for number in shares.of.get(&key).into_iter().flatten() {
             let Some(part) = shares.parts.get_mut(number).filter(|part| part.has_others(key)) else { continue };
             if part.set_aside(key) {
-                let client_id = session.client_id();
-                self.teller.tell_of(EventKind::ShareAckTimeout, second(now), client_id, |event| {
-                    event.with(Field::Client, clipped(client_id)).with(Field::Share, clipped(part.share.text()))
+                let client = session.client();
+                self.teller.tell_of(EventKind::ShareAckTimeout, second(now), client, |event| {
+                    of_client(event, client).with(Field::Share, clipped(part.share.text()))
                 });
             }
             shares.ripe.insert(*number);

@@ -87,6 +87,37 @@ fn every_way_of_being_away_is_noticed_in_time() {
     }
 }
 
+/// Finding E88: one that swallows packets does not take the others' time.
+#[test]
+fn finding_e88_the_addresses_of_a_name_share_the_time_of_an_attempt() {
+    let mut world = world_of(Settings { bootstrap: vec!["kafka.example:9092".into()], ..Settings::default() });
+    let addresses = ["10.0.0.1:9092", "10.0.0.2:9092"].map(|address| address.parse().unwrap());
+    world.names.insert("kafka.example".into(), addresses.to_vec());
+    world.cluster.broker(1).mode = Mode::Blackhole;
+    world.client.start(world.now);
+    world.run(Duration::from_millis(2_499));
+    assert_eq!(world.connects().len(), 1);
+    world.run(Duration::from_millis(2));
+    assert_eq!(reachable(&world.take_events()), [true]);
+}
+
+/// Finding E88: a name that is looked up for long leaves less time for the rest.
+#[test]
+fn finding_e88_the_time_for_connecting_is_that_of_the_whole_attempt() {
+    let mut world = world_of(Settings { bootstrap: vec!["kafka.example:9092".into()], ..Settings::default() });
+    world.names.insert("kafka.example".into(), vec!["10.0.0.1:9092".parse().unwrap()]);
+    (world.resolver_hangs, world.cluster.broker(1).mode) = (true, Mode::Blackhole);
+    world.client.start(world.now);
+    world.run(Duration::from_secs(4));
+    world.client.on_resolved(0, Ok(world.names["kafka.example"].clone()), world.now);
+    world.settle();
+    assert_eq!(world.connects().len(), 1);
+    world.run(Duration::from_millis(999));
+    assert!(!world.net.iter().any(|(_, net)| matches!(net, Net::Close(_))));
+    world.run(Duration::from_millis(2));
+    assert!(world.net.iter().any(|(_, net)| matches!(net, Net::Close(_))), "given up after 5 s in all");
+}
+
 #[test]
 fn goes_round_the_bootstrap_list() {
     let bootstrap = vec!["10.7.0.1:1".into(), "nowhere.example:1".into(), "10.0.0.2:9092".into(), "rubbish".into()];

@@ -101,10 +101,11 @@ fn a_long_freeze_is_no_storm_of_connections() {
 #[test]
 fn a_cluster_that_takes_its_time_is_waited_for_in_the_end() {
     let mut world = up();
-    world.work = Duration::from_secs(5);
+    // A connection for records needs two answers within `connect_timeout`.
+    world.work = Duration::from_secs(2);
     let (mut next, mut leader) = (10, 1);
     world.produce(request(next, leader, &[("b", 0)]));
-    assert!(persist(&mut world, &mut next, &mut leader, Duration::from_secs(60)).is_some(), "5 s an answer");
+    assert!(persist(&mut world, &mut next, &mut leader, Duration::from_secs(60)).is_some(), "2 s an answer");
 }
 
 #[test]

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::world::{request, world_of};
+use super::world::{name, request, world_of};
 use crate::kafka::client::Settings;
-use crate::kafka::fake::Mode;
+use crate::kafka::fake::{Mode, Seen};
+use crate::kafka::types::ClientEvent;
 
 pub(super) fn settings() -> Settings {
     Settings { bootstrap: vec!["10.0.0.1:9092".into()], ..Settings::default() }
@@ -60,4 +61,51 @@ fn each_setting_is_used() {
     let unused: Vec<_> =
         others().into_iter().filter(|(_, other)| story(other.clone()) == told).map(|(name, _)| name).collect();
     assert!(unused.is_empty(), "without effect: {unused:?}");
+}
+
+/// Finding E86: how often a topic that is not there is asked for within ten seconds.
+#[test]
+fn finding_e86_metadata_has_a_least_age() {
+    let asked = |at_first: Settings, then: Option<Settings>| {
+        let mut world = world_of(at_first).up();
+        if let Some(then) = then {
+            world.client.change(then, world.now);
+        }
+        world.client.want_metadata(&name("missing"), world.now);
+        world.run(Duration::from_secs(10));
+        let of_it =
+            |seen: &&Seen| matches!(seen, Seen::Metadata(_, topics, _) if topics.contains(&"missing".to_owned()));
+        world.cluster.broker(1).seen.iter().filter(of_it).count()
+    };
+    let older = Settings { metadata_min_age: Duration::from_secs(3), ..settings() };
+    assert!((9..=14).contains(&asked(settings(), None)), "{}", asked(settings(), None));
+    assert!((3..=4).contains(&asked(older.clone(), None)), "{}", asked(older.clone(), None));
+    assert!((3..=4).contains(&asked(settings(), Some(older))));
+}
+
+/// Finding E105: how often brokers are asked for while nothing else is.
+#[test]
+fn finding_e105_a_broker_is_asked_whether_it_answers() {
+    let asked = |settings: Settings| {
+        let mut world = world_of(settings).up();
+        let before = world.cluster.broker(1).seen.len();
+        world.run(Duration::from_secs(100));
+        let seen = world.cluster.broker(1).seen.split_off(before);
+        seen.iter().filter(|seen| matches!(seen, Seen::Metadata(_, topics, _) if topics.is_empty())).count()
+    };
+    assert_eq!(asked(settings()), 6, "every 15 s");
+    assert_eq!(asked(Settings { health_check_interval: Duration::from_secs(40), ..settings() }), 2);
+}
+
+/// A broker that froze while nothing was asked is not taken for reachable.
+#[test]
+fn finding_e105_a_frozen_broker_is_noticed_while_nothing_is_sent() {
+    let mut world = world_of(settings()).up();
+    world.produce(request(1, 1, &[("b", 0)]));
+    world.take_events();
+    for node in [1, 2] {
+        world.cluster.broker(node).mode = Mode::Frozen;
+    }
+    world.run(Duration::from_secs(20));
+    assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Reachable(false))));
 }

@@ -26,6 +26,7 @@ mod recreated;
 mod recreated_logged;
 mod refusals;
 mod restored;
+mod retries;
 mod rules;
 mod saved;
 mod settings;

@@ -138,7 +138,11 @@ impl Undone {
     /// An attempt is over, and not with success.
     const fn failed(&mut self, failure: Failure, verdict: Verdict) {
         self.flight = Flight::Failed(failure);
-        self.maybe_there |= matches!(verdict, Verdict::NoTopic | Verdict::Again { maybe_there: true, .. });
+        self.maybe_there |= match verdict {
+            Verdict::NoTopic => true,
+            Verdict::Again { maybe_there, .. } | Verdict::GivenUp { maybe_there, .. } => maybe_there,
+            _ => false,
+        };
     }
 
     /// It is older than Kafka's memory and sent again. Its log was asked before (P5), unless it does not tell: then under the
@@ -429,7 +433,7 @@ impl PartitionWindow {
             Verdict::NoTopic => Failure::NoTopic,
             Verdict::OutOfOrder => Failure::OutOfOrder,
             Verdict::NewEpoch => Failure::NewEpoch,
-            Verdict::Refused(code) => Failure::Refused(code),
+            Verdict::Refused(code) | Verdict::GivenUp { code, .. } => Failure::Refused(code),
         };
         self.undone[place].failed(failure, verdict);
         Some(0..0)

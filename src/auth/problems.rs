@@ -1,0 +1,38 @@
+//! What is wrong with the lines of a file: all of it, as far as somebody reads that.
+
+use std::fmt::Display;
+
+/// Lines that are named; the others are counted.
+const NAMED_MAX: usize = 20;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    named: Vec<String>,
+    more: usize,
+}
+
+impl Problems {
+    /// Adds what is wrong with a line, counted from 1.
+    pub(super) fn add(&mut self, line: u32, why: impl Display) {
+        if self.named.len() < NAMED_MAX {
+            self.named.push(format!("line {line} {why}"));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// What was read, if nothing is wrong.
+    ///
+    /// # Errors
+    /// All that is.
+    pub(super) fn or<T>(mut self, read: T) -> Result<T, Vec<String>> {
+        if self.named.is_empty() {
+            return Ok(read);
+        }
+        if self.more > 0 {
+            self.named.push(format!("{} more lines are wrong", self.more));
+        }
+        Err(self.named)
+    }
+}

@@ -1,0 +1,173 @@
+//! Every key of the configuration in one table: what it takes, its bounds, its default and its meaning. The reader takes
+//! types, bounds and defaults from here, the messages their "did you mean", and `docs/CONFIGURATION.md` its tables.
+
+macro_rules! keys {
+    ($($section:ident . $name:ident : $kind:expr, $default:expr, $meaning:expr;)*) => {
+        &[$($crate::config::keys::Key {
+            section: $crate::config::keys::Section::$section,
+            name: stringify!($name),
+            kind: { use $crate::config::keys::Kind::*; $kind },
+            default: { use $crate::config::keys::Absent::*; $default },
+            meaning: $meaning,
+        }),*]
+    };
+}
+
+mod auth;
+mod delivery;
+mod kafka;
+mod listener;
+mod section;
+mod service;
+mod sink;
+
+use std::fmt;
+use std::time::Duration;
+
+use super::units::{ShowDuration, ShowSize};
+pub(super) use section::Section;
+
+/// A word that a key may have as its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    pub(super) name: &'static str,
+}
+
+const fn word(name: &'static str) -> Word {
+    Word { name }
+}
+
+/// What a key takes. Bounds are inclusive.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Flag,
+    Integer {
+        min: u64,
+        max: u64,
+    },
+    /// A part of a whole, from a hundredth to all of it.
+    Share,
+    Duration {
+        min: Duration,
+        max: Duration,
+    },
+    Size {
+        min: u64,
+        max: u64,
+    },
+    Word(&'static [Word]),
+    Text,
+    TextList,
+    /// Topic filters, maybe none.
+    Filters,
+    Address,
+    AddressOrOff,
+    Bind,
+    Template,
+    TemplateTable,
+    TextTable,
+}
+
+impl Kind {
+    /// Its bounds, if it has any, as messages and documents show them.
+    pub(super) fn bounds(self) -> Option<(String, String)> {
+        match self {
+            Self::Integer { min, max } => Some((min.to_string(), max.to_string())),
+            Self::Duration { min, max } => {
+                Some((format!("\"{}\"", ShowDuration(min)), format!("\"{}\"", ShowDuration(max))))
+            }
+            Self::Share => Some(("0.01".to_owned(), "1".to_owned())),
+            Self::Size { min, max } => Some((format!("\"{}\"", ShowSize(min)), format!("\"{}\"", ShowSize(max)))),
+            _ => None,
+        }
+    }
+}
+
+/// With its article, for "expected …".
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "true or false",
+            Self::Integer { .. } => "an integer",
+            Self::Share => "a number",
+            Self::Duration { .. } => "a duration",
+            Self::Size { .. } => "a size",
+            Self::Word(_) => "a word",
+            Self::Text => "a string",
+            Self::TextList => "a string or a list of strings",
+            Self::Filters => "a topic filter or a list of them",
+            Self::Address => "an address",
+            Self::AddressOrOff => "an address or \"off\"",
+            Self::Bind => "an address or \"unix:/PATH\"",
+            Self::Template => "a template",
+            Self::TemplateTable => "a table of templates",
+            Self::TextTable => "a table of strings",
+        })
+    }
+}
+
+/// What holds where a key is not given.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Absent {
+    /// It must be given.
+    Required,
+    /// This, as it would be written.
+    Is(&'static str),
+    /// This, worked out; said for the documents.
+    From(&'static str),
+}
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key {
+    pub(super) section: Section,
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) default: Absent,
+    pub(super) meaning: &'static str,
+}
+
+/// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
+pub(super) const LATER: [(&str, &str); 6] = [
+    ("source", "this version goes from MQTT to Kafka only: leave it out"),
+    ("rule", "this version has only filters and templates, in [[sink]]: leave it out"),
+    ("bridge", "this version is a server only: leave it out"),
+    ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
+    (
+        "sink.when_full",
+        "use when_full in [spool]: it applies to all sinks that keep records on disk; when memory is full, publishers are paused",
+    ),
+    ("sink.partition", "records cannot be sent to a fixed partition: see partitioner"),
+];
+
+/// The key of that name; every name the code asks for is in the table, which the tests walk through.
+pub(super) fn get(section: Section, name: &str) -> &'static Key {
+    of(section).find(|key| key.name == name).expect("the code asks for keys of the table only")
+}
+
+/// The tables, by section.
+const TABLES: [&[Key]; 6] = [service::KEYS, listener::KEYS, auth::KEYS, kafka::KEYS, delivery::KEYS, sink::KEYS];
+
+/// All keys.
+pub(super) fn all() -> impl Iterator<Item = &'static Key> {
+    TABLES.into_iter().flatten()
+}
+
+/// The keys of a section.
+pub(super) fn of(section: Section) -> impl Iterator<Item = &'static Key> {
+    all().filter(move |key| key.section == section)
+}
+
+const fn us(n: u64) -> Duration {
+    Duration::from_micros(n)
+}
+const fn ms(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+const fn s(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY: u64 = 86_400;

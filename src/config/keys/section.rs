@@ -1,0 +1,206 @@
+//! The parts of the file.
+
+/// A part of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum Section {
+    Service,
+    Control,
+    ControlTls,
+    Log,
+    Telemetry,
+    Mqtt,
+    Listener,
+    ListenerTls,
+    ListenerWs,
+    Auth,
+    AuthJwt,
+    AuthRole,
+    AuthLimits,
+    Kafka,
+    KafkaTls,
+    KafkaSasl,
+    Embedded,
+    Spool,
+    Delivery,
+    Retained,
+    Sink,
+}
+
+impl Section {
+    pub(in crate::config) const ALL: [Self; 21] = [
+        Self::Service,
+        Self::Control,
+        Self::ControlTls,
+        Self::Log,
+        Self::Telemetry,
+        Self::Mqtt,
+        Self::Listener,
+        Self::ListenerTls,
+        Self::ListenerWs,
+        Self::Auth,
+        Self::AuthJwt,
+        Self::AuthRole,
+        Self::AuthLimits,
+        Self::Kafka,
+        Self::KafkaTls,
+        Self::KafkaSasl,
+        Self::Embedded,
+        Self::Spool,
+        Self::Delivery,
+        Self::Retained,
+        Self::Sink,
+    ];
+
+    /// The key at the top of the file.
+    pub(in crate::config) fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Control => "control",
+            Self::ControlTls => "control.tls",
+            Self::Log => "log",
+            Self::Telemetry => "telemetry",
+            Self::Mqtt => "mqtt",
+            Self::Listener => "listener",
+            Self::ListenerTls => "listener.tls",
+            Self::ListenerWs => "listener.ws",
+            Self::Auth => "auth",
+            Self::AuthJwt => "auth.jwt",
+            Self::AuthRole => "auth.role",
+            Self::AuthLimits => "auth.limits",
+            Self::Kafka => "kafka",
+            Self::KafkaTls => "kafka.tls",
+            Self::KafkaSasl => "kafka.sasl",
+            Self::Embedded => "embedded",
+            Self::Spool => "spool",
+            Self::Delivery => "delivery",
+            Self::Retained => "retained",
+            Self::Sink => "sink",
+        }
+    }
+
+    /// The header as it is written in the file.
+    pub(in crate::config) fn header(self) -> String {
+        match self {
+            Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
+            Self::Auth => "[auth.NAME]".to_owned(),
+            Self::AuthJwt => "[auth.NAME.jwt]".to_owned(),
+            Self::AuthRole => "[auth.NAME.role.ROLE]".to_owned(),
+            Self::AuthLimits => "[auth.NAME.limits]".to_owned(),
+            Self::Kafka => "[kafka.NAME]".to_owned(),
+            Self::KafkaTls => "[kafka.NAME.tls]".to_owned(),
+            Self::KafkaSasl => "[kafka.NAME.sasl]".to_owned(),
+            _ => format!("[{}]", self.name()),
+        }
+    }
+}
+
+impl Section {
+    /// The section that contains it, and its key there; `None`: it is at the top of the file.
+    pub(in crate::config) fn parent(self) -> Option<(Self, &'static str)> {
+        match self {
+            Self::ControlTls => Some((Self::Control, "tls")),
+            Self::ListenerTls => Some((Self::Listener, "tls")),
+            Self::ListenerWs => Some((Self::Listener, "ws")),
+            Self::AuthJwt => Some((Self::Auth, "jwt")),
+            Self::AuthRole => Some((Self::Auth, "role")),
+            Self::AuthLimits => Some((Self::Auth, "limits")),
+            Self::KafkaTls => Some((Self::Kafka, "tls")),
+            Self::KafkaSasl => Some((Self::Kafka, "sasl")),
+            _ => None,
+        }
+    }
+
+    /// The section at the top of the file that contains it, or itself.
+    pub(in crate::config) fn root(self) -> Self {
+        self.parent().map_or(self, |(parent, _)| parent)
+    }
+
+    /// Whether there may be several, each a table with a name: and one to show.
+    pub(in crate::config) fn example_name(self) -> Option<&'static str> {
+        match self {
+            Self::Auth => Some("devices"),
+            Self::Kafka => Some("main"),
+            _ => None,
+        }
+    }
+
+    /// Whether it is a part of which there may be several, each with a name.
+    pub(in crate::config) fn is_named_part(self) -> bool {
+        self == Self::AuthRole
+    }
+
+    /// The header with names to show.
+    pub(in crate::config) fn example_header(self) -> String {
+        let name = self.root().example_name().unwrap_or_default();
+        self.header().replace("NAME", name).replace("ROLE", "sensor")
+    }
+
+    /// What it is about, for the documents.
+    pub(in crate::config) fn meaning(self) -> &'static str {
+        match self {
+            Self::Service => "The process.",
+            Self::Control => "The control plane.",
+            Self::ControlTls => {
+                "TLS of the control plane: it is then served as `https` only. All files are PEM; changed ones are taken within a minute."
+            }
+            Self::Log => "The log on standard error.",
+            Self::Telemetry => "OpenTelemetry: metrics, and traces of the control plane, by OTLP. Off without `otlp`.",
+            Self::Mqtt => "Protocol limits, for all listeners.",
+            Self::Listener => {
+                "An address that devices connect to; may be repeated. Without any: `bind = \"127.0.0.1:1883\"`."
+            }
+            Self::ListenerTls => {
+                "TLS of the `[[listener]]` above it, which needs `transport = \"tls\"` or `\"wss\"`; all files are PEM. See [TLS.md](TLS.md)."
+            }
+            Self::ListenerWs => {
+                "WebSocket of the `[[listener]]` above it, with `transport = \"ws\"` or `\"wss\"`. See [WEBSOCKET.md](WEBSOCKET.md)."
+            }
+            Self::Auth => {
+                "Who may connect to the listeners with `auth = \"NAME\"`, and what they may touch: see [AUTH.md](AUTH.md). Changed files are \
+                 taken within a minute, and with a reload; clients whose user was removed or has another password are disconnected then."
+            }
+            Self::AuthJwt => {
+                "Tokens that admit clients, with `\"jwt\"` in `chain`: see [AUTH.md](AUTH.md). Clients whose token has expired, or was signed with a key \
+                 that is not there any more, are disconnected."
+            }
+            Self::AuthRole => {
+                "What clients may touch whose token has ROLE in its `roles_claim`: see [AUTH.md](AUTH.md#roles). Any number of them; you choose ROLE. \
+                 A change holds for clients that are connected, too. Not by variables of the environment."
+            }
+            Self::AuthLimits => {
+                "What one user may hold, on all shards together; a client without a user name is counted by its client ID. See [AUTH.md](AUTH.md#limits). \
+                 A change holds from the next connection on."
+            }
+            Self::Kafka => {
+                "A Kafka cluster; you choose NAME, and sinks refer to it. Without any, the embedded log takes its place."
+            }
+            Self::KafkaTls => {
+                "TLS to the brokers of a cluster; it is enabled by the presence of this section, even without keys. All files are PEM. See \
+                 [KAFKA_SECURITY.md](KAFKA_SECURITY.md). A change, of the files as well, holds from the next connection on, and connections that \
+                 were made before are replaced within a minute."
+            }
+            Self::KafkaSasl => {
+                "How to log in to the brokers of a cluster by SASL: see [KAFKA_SECURITY.md](KAFKA_SECURITY.md). A change holds from the next \
+                 login on, and connections that are logged in by what it replaces are replaced within a minute."
+            }
+            Self::Embedded => {
+                "The embedded log: a single-node log with the Kafka protocol in this process, for a machine without Kafka. It \
+                 runs if there is no `[kafka.NAME]`, or if this section is present; sinks refer to it as `\"embedded\"`."
+            }
+            Self::Spool => {
+                "The disk buffer: a log of segments per shard in `spool` below `data_dir`. It is enabled by the presence of this \
+                 section, even without keys; sinks then keep their records on disk and acknowledge at `\"stored\"`, unless \
+                 configured otherwise: see [SPOOL.md](internals/SPOOL.md)."
+            }
+            Self::Delivery => "Messages to subscribers: see [SUBSCRIPTIONS.md](SUBSCRIPTIONS.md).",
+            Self::Retained => {
+                "Retained messages: see [SUBSCRIPTIONS.md](SUBSCRIPTIONS.md). A lower limit ends none of those that there are."
+            }
+            Self::Sink => {
+                "MQTT to Kafka. A message goes to every sink with a matching filter, and is acknowledged when each of them has \
+                 met its `acknowledge` level. Without any sink and without `[kafka.NAME]`, one sink writes `#` to the Kafka \
+                 topic `mqtt-messages`; with a `[kafka.NAME]`, at least one sink is required."
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The disk buffer, messages to subscribers, and retained messages.
+
+use std::time::Duration;
+
+use crate::limits::{RECIPIENTS_MANY, WIDE_COPIES_ALONE, WIDE_COPIES_PER_TURN};
+use crate::spool::{SEGMENTS_RESERVED, sessions_max};
+
+/// `[delivery]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Publishers wait until a message is on the disk of who keeps it.
+    pub waits_for_disk: bool,
+    /// Messages of QoS 1 and 2 that wait for a session.
+    pub queue_messages_max: usize,
+    /// Their bytes.
+    pub queue_bytes_max: usize,
+    /// One more is dropped, not the oldest.
+    pub drops_newest: bool,
+    /// Bytes that a client may have left unread when it is sent a message at QoS 0.
+    pub unread_bytes_max: usize,
+    /// Which member of a shared subscription gets a message.
+    pub share_strategy: ShareStrategy,
+    /// How long a member of a shared subscription may take to acknowledge a message.
+    pub share_ack_timeout: Duration,
+    /// No setting: tests make it small.
+    pub wide: Wide,
+}
+
+/// Messages with many recipients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wide {
+    /// With more recipients than this on a shard a message is one of them.
+    pub recipients: usize,
+    /// Copies of them that a turn makes.
+    pub copies: usize,
+    /// The same while nothing else is published.
+    pub copies_alone: usize,
+}
+
+impl Default for Wide {
+    fn default() -> Self {
+        Self { recipients: RECIPIENTS_MANY, copies: WIDE_COPIES_PER_TURN, copies_alone: WIDE_COPIES_ALONE }
+    }
+}
+
+/// Which member of a shared subscription gets a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ShareStrategy {
+    /// The next one in turn that has room.
+    #[default]
+    RoundRobin,
+    /// Of those with room the one with the fewest messages that it has not acknowledged.
+    LeastInflight,
+    /// The same one for all messages of a publisher.
+    HashClient,
+    /// The same one for all messages of a topic.
+    HashTopic,
+}
+
+impl ShareStrategy {
+    /// Whether all messages with the same key go to the same member.
+    #[must_use]
+    pub fn is_keyed(self) -> bool {
+        matches!(self, Self::HashClient | Self::HashTopic)
+    }
+
+    /// As the configuration has it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastInflight => "least-inflight",
+            Self::HashClient => "hash-client",
+            Self::HashTopic => "hash-topic",
+        }
+    }
+}
+
+/// `[retained]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retained {
+    /// How many, all shards together.
+    pub messages_max: usize,
+    /// Their bytes.
+    pub bytes_max: usize,
+    /// How long one is retained at most, in seconds.
+    pub expire_after_s: Option<u32>,
+}
+
+/// `[spool]`: the disk buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// Room on the disk, all shards together.
+    pub bytes_max: u64,
+    /// Length of a segment's file.
+    pub segment_bytes: u64,
+    /// Segments of one shard at most.
+    pub segments_max: u64,
+    /// Live rows of one sink on one shard, in bytes.
+    pub sink_bytes_max: u64,
+    /// The part of a shard's room that one sink may fill, in millionths.
+    pub share: u64,
+    /// How rows get into a segment's file.
+    pub append: Append,
+    /// How far apart syncs of a shard begin, in whole milliseconds.
+    pub sync_interval: Duration,
+    /// What happens to a message that has no room.
+    pub when_full: WhenFull,
+}
+
+impl Spool {
+    /// The least number of segments that a shard may have.
+    pub const SEGMENTS_MIN: u64 = 2 * SEGMENTS_RESERVED;
+
+    /// Retained messages that a shard may keep: they take half of what its log can keep track of.
+    #[must_use]
+    pub fn kept_max(&self) -> usize {
+        sessions_max(self.segments_max * self.segment_bytes, self.segment_bytes)
+    }
+
+    /// What is in force after a reload to this: sizes and the way of appending wait for a restart.
+    #[must_use]
+    pub const fn reloaded(self, wanted: Self) -> Self {
+        let Self { bytes_max, segment_bytes, segments_max, append, .. } = self;
+        Self { bytes_max, segment_bytes, segments_max, append, ..wanted }
+    }
+
+    /// The same room in equal parts for so many shards: never less than what a shard needs.
+    #[must_use]
+    pub fn of_shards(self, shards: usize) -> Self {
+        let segments_max = self.bytes_max / shards.max(1) as u64 / self.segment_bytes.max(1);
+        let segments_max = segments_max.max(Self::SEGMENTS_MIN);
+        let room = u128::from(segments_max - SEGMENTS_RESERVED) * u128::from(self.segment_bytes);
+        let sink_bytes_max = u64::try_from(room * u128::from(self.share) / 1_000_000).unwrap_or(u64::MAX);
+        Self { segments_max, sink_bytes_max, ..self }
+    }
+}
+
+/// How bytes get into a segment's file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Append {
+    /// Written to it.
+    #[default]
+    Written,
+    /// Stored into the mapped file.
+    Mapped,
+}
+
+/// What happens to a message for which the disk buffer has no room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Its publisher is not read until there is.
+    #[default]
+    Backpressure,
+    /// It is refused.
+    Refuse,
+    /// The oldest rows on the disk make room.
+    DropOldest,
+}

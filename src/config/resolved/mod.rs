@@ -1,0 +1,87 @@
+//! What the configuration means: plain data with every default in place, checked as a whole. Nothing here can be
+//! wrong any more, so nothing that uses it has to ask again.
+
+mod delivery;
+mod kafka;
+mod listener;
+mod service;
+mod sink;
+
+use std::path::PathBuf;
+
+use crate::config::problem::Problems;
+use crate::runtime::seam::ListenerId;
+use crate::telemetry;
+pub use delivery::{Append, Delivery, Retained, ShareStrategy, Spool, WhenFull, Wide};
+pub use kafka::{Cluster, Embedded, Sasl, Times};
+pub use listener::{Listener, Transport};
+pub use service::{ApiAccess, Control, Log, LogFormat, LogLevel, Mqtt, Service};
+pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, Partitioner, Sink, ValueFormat};
+
+/// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.
+const SHARED_DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
+const SHARED_DEAD_LETTERS_FILES: u32 = 4;
+
+/// Everything that the operator decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The process.
+    pub service: Service,
+    /// The control plane.
+    pub control: Control,
+    /// Logging.
+    pub log: Log,
+    /// Where metrics and traces are exported to; `None`: nowhere.
+    pub telemetry: Option<telemetry::Settings>,
+    /// Limits of the protocol.
+    pub mqtt: Mqtt,
+    /// Where devices connect; at least one, at most [`super::LISTENERS_MAX`].
+    pub listeners: Vec<Listener>,
+    /// Who may connect, and what they may touch, by name.
+    pub auth: Vec<crate::auth::Settings>,
+    /// Kafka clusters, in the order of the file; the embedded log, where there is one, is the last.
+    pub clusters: Vec<Cluster>,
+    /// MQTT to Kafka, in the order of the file; at most [`super::SINKS_MAX`].
+    pub sinks: Vec<Sink>,
+    /// The embedded log.
+    pub embedded: Option<Embedded>,
+    /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.
+    pub spool: Option<Spool>,
+    /// Messages to subscribers.
+    pub delivery: Delivery,
+    /// Retained messages.
+    pub retained: Retained,
+    /// What is legal and probably not meant; for people.
+    pub warnings: Problems,
+}
+
+impl Config {
+    /// A listener, by its place.
+    #[must_use]
+    pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        self.listeners.get(usize::from(id.0))
+    }
+
+    /// Where the disk buffer is, if there is one: a folder with one for each shard in it.
+    #[must_use]
+    pub fn spool_dir(&self) -> PathBuf {
+        self.service.data_dir.join("spool")
+    }
+
+    /// The file of [`Config::share_dead_letters_file`].
+    #[must_use]
+    pub fn shared_dead_letters_file(&self) -> DeadLettersFile {
+        let path = self.service.data_dir.join("dead-letters.jsonl");
+        DeadLettersFile { path, bytes_max: SHARED_DEAD_LETTERS_BYTES_MAX, files: SHARED_DEAD_LETTERS_FILES }
+    }
+
+    /// Gives sinks that configure no dead letters, and have not switched them off, one file for all of them, below the
+    /// data directory: what Kafka refuses for good is kept, and MQTT 3.x publishers can be answered. The program does
+    /// this at the start; it is not part of reading a configuration, since the file's thread comes with the program.
+    pub fn share_dead_letters_file(&mut self) {
+        let file = self.shared_dead_letters_file();
+        for sink in self.sinks.iter_mut().filter(|sink| sink.dead_letters.is_none() && !sink.no_dead_letters) {
+            sink.dead_letters = Some(DeadLetters { topic: None, file: Some(file.clone()) });
+        }
+    }
+}

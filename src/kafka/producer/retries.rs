@@ -1,0 +1,33 @@
+//! The number of retries that a sink allows ([`super::SinkSettings::retries`]). A batch that was sent once more than that is
+//! refused with what it was answered last, as if Kafka had refused it for good: only when its log has shown that no attempt
+//! is in it (P6). What was never sent, as no broker could be reached, is not a try.
+
+use super::Producer;
+use super::dispatch::Entry;
+use super::error::Verdict;
+
+/// Tries of a batch that has been given up once. Where the log did not tell whether it is there, it is sent on without a
+/// limit: to give it up again would only store it once more each time.
+const GIVEN_UP: u32 = u32::MAX;
+
+impl Producer {
+    /// A verdict, or the end of the retries. Batches end in order: the oldest one first.
+    pub(super) fn within_retries(&mut self, entry: Entry, verdict: Verdict, code: i16) -> Verdict {
+        let maybe_there = match verdict {
+            Verdict::Again { maybe_there, .. } => maybe_there,
+            Verdict::NoTopic => true,
+            _ => return verdict,
+        };
+        let Some(retries) = self.sinks[self.topics[entry.key.topic].sink].settings.retries else { return verdict };
+        let partition = &mut self.topics[entry.key];
+        let Some(place) = partition.window.place_of(entry.serial) else { return verdict };
+        let batch = partition.work.as_mut().and_then(|work| work.queue.get_mut(place));
+        let Some(batch) = batch.filter(|batch| batch.tries != GIVEN_UP) else { return verdict };
+        batch.tries = batch.tries.saturating_add(1).min(GIVEN_UP - 1);
+        if place > 0 || batch.tries <= retries {
+            return verdict;
+        }
+        batch.tries = GIVEN_UP;
+        Verdict::GivenUp { code, maybe_there }
+    }
+}

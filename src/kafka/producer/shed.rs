@@ -1,0 +1,102 @@
+//! While the machine is short of memory, sinks that allow it ([`super::SinkSettings::sheds`]) hold no more than they did when that
+//! began: the oldest rows make room for younger ones, whole batches at a time. What is cut stays, as Kafka may have it.
+
+use super::batch::Batch;
+use super::row_log::Fate;
+use super::{Finished, Key, Producer};
+use crate::kafka::types::Outcome;
+
+/// Batches that a sink may hold at least: one that is full, and one that fills.
+const BATCHES_MIN: usize = 2;
+
+/// Where a batch stands that may go.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In the topic's line for partitions, at this place.
+    Unplaced(u32, usize),
+    /// The first of a partition that is not cut.
+    Partition(Key),
+}
+
+impl Producer {
+    /// Says whether the machine is short of memory.
+    pub fn mind_memory(&mut self, is_short: bool) {
+        if !is_short && !std::mem::replace(&mut self.is_short, is_short) {
+            return;
+        }
+        self.is_short = is_short;
+        for index in 0..self.sinks.len() {
+            let Some(sink) = self.sinks.get(index).filter(|sink| sink.settings.sheds) else { continue };
+            if !is_short {
+                self.sinks[index].shed_above = None;
+                continue;
+            }
+            let least = BATCHES_MIN * sink.settings.batch_bytes;
+            let above = sink.shed_above.unwrap_or(sink.memory.max(least));
+            self.sinks[index].shed_above = Some(above);
+            while self.sinks[index].memory > above && self.shed_oldest(index) {}
+        }
+    }
+
+    /// Drops the oldest batch of a sink that is not cut, if there is a younger one. `false`: there is none.
+    fn shed_oldest(&mut self, sink: usize) -> bool {
+        let mut oldest: Option<(i64, Place)> = None;
+        let mut count = 0;
+        let mut consider = |batch: Option<&Batch>, place: Place| {
+            if let Some(batch) = batch
+                && oldest.is_none_or(|(at, _)| batch.max_timestamp < at)
+            {
+                oldest = Some((batch.max_timestamp, place));
+            }
+        };
+        for index in self.topics.places() {
+            let topic = &self.topics[index];
+            if topic.sink != sink || topic.memory == 0 {
+                continue;
+            }
+            // Of a batch that is being placed, rows are on their way to partitions.
+            let first = usize::from(topic.unplaced.place.count > 0);
+            consider(topic.unplaced.queue.get(first), Place::Unplaced(index, first));
+            count += topic.unplaced.queue.len().saturating_sub(first);
+            for key in self.topics.keys(index) {
+                let partition = &self.topics[key];
+                consider(partition.uncut(), Place::Partition(key));
+                count += partition.work.as_ref().map_or(0, |work| work.queue.len()) - partition.window.len();
+            }
+        }
+        match oldest.filter(|_| count > 1) {
+            None => return false,
+            Some((_, Place::Unplaced(index, place))) => {
+                if let Some(batch) = self.topics[index].unplaced.queue.remove(place) {
+                    self.shed(index, batch);
+                }
+            }
+            Some((_, Place::Partition(key))) => {
+                let place = self.topics[key].window.len();
+                let batch = self.topics[key].work.as_mut().and_then(|work| work.queue.remove(place));
+                if let Some(batch) = batch {
+                    self.topics[key.topic].placed -= u64::from(batch.count);
+                    self.shed(key.topic, batch);
+                }
+                self.make_ready(key);
+                self.rest(key);
+                if self.topics[key.topic].placed == 0 {
+                    self.may_place(key.topic);
+                }
+            }
+        }
+        true
+    }
+
+    fn shed(&mut self, topic: u32, mut batch: Batch) {
+        self.resized(topic, batch.memory(), 0);
+        let stats = &mut self.sinks[self.topics[topic].sink].stats;
+        stats.dropped += u64::from(batch.count);
+        stats.buffered_rows -= u64::from(batch.count);
+        stats.buffered_bytes -= batch.plain_len as u64;
+        let numbers = batch.take_numbers(&mut self.memory.pool);
+        self.logging.ends.over(None, numbers, Fate::Expired);
+        let tickets = batch.end(&mut self.memory.pool);
+        self.outbox.finished.push(Finished::new(tickets, Outcome::Delivered, false));
+    }
+}

@@ -1,0 +1,87 @@
+//! `forebay check` says beforehand what a start would refuse, and what it would not work with.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+
+use crate::auth::passwd;
+use crate::support::service::program;
+use crate::support::temp_dir;
+
+/// Exit status and lines of `check` and then of a start, with this configuration. Ports are the kernel's, and what would serve has no host to ask.
+fn checked(dir: &Path, text: &str) -> (Option<i32>, String) {
+    let file = dir.join("forebay.toml");
+    let data = dir.join("data");
+    let text = text.replace("$DIR", &dir.display().to_string());
+    let service = format!("[service]\nshards = 1\npin = false\ndata_dir = \"{}\"\n", data.display());
+    fs::write(&file, text.replacen("[service]\n", &service, 1)).expect("written");
+    let output = program().arg("check").arg(&file).output().expect("it runs");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!data.join("spool").exists(), "check makes nothing");
+    (output.status.code(), said)
+}
+
+const BASE: &str = "[service]\n[control]\nbind = \"127.0.0.1:0\"\n[embedded]\nbind = \"127.0.0.1:0\"\n";
+
+fn listener(more: &str) -> String {
+    format!("{BASE}[[listener]]\nbind = \"127.0.0.1:0\"\n{more}")
+}
+
+/// The problem of a check, and that the start ends with the same words.
+fn refused(dir: &Path, text: &str, why: &str) {
+    let (code, said) = checked(dir, text);
+    let problem = said.lines().find(|line| line.starts_with("PROBLEM") && line.contains(why));
+    assert!(code == Some(1) && problem.is_some(), "{said}");
+    let output = program().args(["run", "--config"]).arg(dir.join("forebay.toml")).output().expect("it ends");
+    let started = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && started.contains(why), "{started}");
+}
+
+#[test]
+fn finding_f7_a_wrong_tokens_file_is_found() {
+    let dir = temp_dir();
+    let dir = dir.path();
+    let text = listener("").replace("[embedded]", "tokens_file = \"$DIR/tokens\"\n[embedded]");
+    refused(dir, &text, "control.tokens_file");
+    fs::write(dir.join("tokens"), "ops write secret\n").expect("written");
+    refused(dir, &text, "line 1: neither sha256:");
+    fs::write(dir.join("tokens"), format!("ops write sha256:{}\n", "0".repeat(64))).expect("written");
+    let (code, said) = checked(dir, &text);
+    assert!(code == Some(0) && said.contains("tokens: 1 token"), "{said}");
+}
+
+#[test]
+fn finding_f7_an_empty_data_directory_is_found_where_one_is_named() {
+    let dir = temp_dir();
+    let id = "data_dir_id = \"0123456789abcdef0123456789abcdef\"\n";
+    for spool in ["[spool]\nbytes_max = \"64MiB\"\n", ""] {
+        let text = listener(spool).replacen("[service]\n", &format!("[service]\n{id}"), 1);
+        refused(dir.path(), &text, "service.data_dir_id");
+    }
+}
+
+#[test]
+fn finding_f7_an_embedded_log_that_cannot_listen_is_found() {
+    let dir = temp_dir();
+    let taken = TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address");
+    let _held = TcpListener::bind(taken).expect("bound");
+    let text = listener("").replace("[embedded]\nbind = \"127.0.0.1:0\"", &format!("[embedded]\nbind = \"{taken}\""));
+    let (_, said) = checked(dir.path(), &text);
+    assert!(said.contains(&format!("warning  embedded log {taken}: is in use")), "{said}");
+}
+
+#[test]
+fn finding_f7_what_works_and_serves_nobody_is_told() {
+    let dir = temp_dir();
+    let dir = dir.path();
+    passwd(&dir.join("passwords"), &["ada"], "lovelace");
+    fs::write(dir.join("acl"), "user ada\ntopic a/#\nuser bob\ntopic b/#\n").expect("written");
+    let auth = "auth = \"a\"\n[auth.a]\npassword_file = \"$DIR/passwords\"\nacl_file = \"$DIR/acl\"\n";
+    let (code, said) = checked(dir, &listener(auth));
+    assert!(code == Some(0) && said.contains("does not have: \"bob\"") && !said.contains("\"ada\""), "{said}");
+    let keys = "auth = \"a\"\n[auth.a]\nchain = \"jwt\"\n[auth.a.jwt]\njwks_url = \"http://127.0.0.1:1/keys\"\naudience = \"mqtt\"\n";
+    let (code, said) = checked(dir, &listener(keys));
+    assert!(code == Some(1) && said.contains("http://127.0.0.1:1/keys: cannot be fetched"), "{said}");
+    let (code, said) = checked(dir, &listener("").replace("[embedded]\n", "[embedded]\nbuffer_bytes = \"1TiB\"\n"));
+    assert!(code == Some(0) && said.contains("warning  memory: ") && said.contains("1048576 MiB"), "{said}");
+}
