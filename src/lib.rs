@@ -9,6 +9,7 @@ pub mod control;
 pub mod data_dir;
 pub mod embedded;
 pub mod files;
+pub mod in_use;
 pub mod kafka;
 pub mod limits;
 pub mod listener;

@@ -112,7 +112,7 @@ pub const SHARE_HANDED_LOOKS_MAX: usize = 4_096;
 pub const SHARE_BATCH_BYTES: usize = 64 << 10;
 
 /// Topic aliases towards a client, if it takes as many: each costs its topic in memory.
-pub const SENT_ALIASES_MAX: u16 = 32;
+pub const SENT_ALIASES_MAX: u8 = 32;
 
 /// A topic is sent under an alias if it is longer than what an alias takes, three bytes.
 pub const SENT_ALIAS_TOPIC_BYTES_MIN: usize = 4;
@@ -129,7 +129,7 @@ pub const COPIES_PER_TURN: usize = 32_768;
 pub const COPIES_PER_WRITE: usize = 16;
 
 /// Bytes of a packet that count as another copy. So what waits for its turn to be written to a client is some 16 KiB, and no copy is
-/// dropped for that ([`SUBSCRIBER_UNSENT_BYTES_MAX`]).
+/// dropped for that ([`crate::config::Delivery::unread_bytes_max`]).
 pub const COPY_BYTES: usize = 256;
 
 /// A message of QoS 2 of a publisher with a kept session is copied to so many sessions in one turn, whatever is left of
@@ -205,7 +205,7 @@ pub const SENT_MAX_3X: u16 = 64;
 /// Past it publishers of topics with subscribers there are not read.
 pub const COPIES_UNCONFIRMED_MAX: usize = 16_384;
 
-/// Bytes of all messages of a shard that some session has to remember, each counted once; with a disk buffer at most half of what that has
+/// Bytes of all messages of a shard that some session has to remember, each counted once, and of what clients leave unread at QoS 0; with a disk buffer at most half of what that has
 /// room for. Past fifteen sixteenths of it the longest queues lose their oldest messages; past it copies for sessions that would have to wait
 /// are dropped. Both are counted.
 pub const REMEMBERED_BYTES_MAX: usize = 256 << 20;
@@ -219,9 +219,6 @@ pub const ROOM_DROPS_AT_ONCE: usize = 64;
 /// Bytes that a subscriber's connection may have unsent when it is sent another message of QoS 1 or 2. Past it the rest waits until half of
 /// them have gone ([`crate::runtime::seam::Io::tell_writable`]), so a slow client costs its queue, and no buffer beside it.
 pub const SENT_AHEAD_BYTES_MAX: usize = 64 << 10;
-
-/// Bytes that a subscriber's connection may have unsent. Past it messages of QoS 0 to it are dropped, and counted.
-pub const SUBSCRIBER_UNSENT_BYTES_MAX: usize = 256 << 10;
 
 /// A buffer for half-received packets is kept for the next one up to this size; larger ones go back to the allocator.
 pub const POOLED_TAIL_BYTES_MAX: usize = 16 << 10;

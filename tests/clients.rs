@@ -3,7 +3,7 @@
 //! The clients are the libraries and programs that people use: Eclipse Paho, mqtt.js, rumqttc, mosquitto_pub, each in every MQTT version
 //! and QoS that it speaks. `tests/python/smoke.py` drives them and judges what kcat and confluent-kafka read. `tests/python/matrix.py`
 //! judges what subscribers get: these libraries, aiomqtt, gmqtt and mosquitto_sub, over every transport. `tests/python/interop.py` has one
-//! case for each thing that a client and a service can do together.
+//! case for each thing that a client and a service can do together. `tests/python/bridges.py` has a real mosquitto as a bridge.
 
 mod support;
 
@@ -117,6 +117,15 @@ fn every_case_of_interoperability_over_every_transport() {
     let config = config_with("shards = 2", &format!("{others}{limits}{auth}{FLOW}"));
     let service = Service::start(&config.replace("transport =", "auth = \"any\"\ntransport ="));
     over_every_transport(&service, dir.path(), "interop.py");
+}
+
+/// Findings M1 and M2: mosquitto as a bridge in each version and direction, with messages at each QoS and retained ones that change, over
+/// stops and crashes of either end.
+#[test]
+fn mosquitto_as_a_bridge_passes_on_what_there_is_whatever_stops() {
+    let dir = temp_dir();
+    let program = env!("CARGO_BIN_EXE_forebay");
+    println!("{}", run(python("bridges.py").env("FOREBAY_BINARY", program).arg(dir.path())));
 }
 
 #[test]

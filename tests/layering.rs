@@ -9,9 +9,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("files", &[]),
     ("address", &[]),
+    ("in_use", &[]),
     ("rules", &[]),
     ("mqtt", &["limits"]),
-    ("runtime", &["limits", "files"]),
+    ("runtime", &["limits", "files", "in_use"]),
     ("secure", &["limits", "runtime::seam"]),
     ("auth", &["limits", "secure", "mqtt", "runtime::seam"]),
     ("rule", &["limits", "mqtt"]),
@@ -24,8 +25,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
     ("service", &["limits", "files", "address", "secure", "auth"]),
-    ("embedded", &["limits", "files", "record", "kafka", "spool", "metrics"]),
-    ("control", &["limits", "address", "metrics", "telemetry"]),
+    ("embedded", &["limits", "files", "in_use", "record", "kafka", "spool", "metrics"]),
+    ("control", &["limits", "address", "in_use", "metrics", "telemetry"]),
     ("listener", &["limits", "mqtt", "runtime::seam"]),
     (
         "config",
@@ -71,7 +72,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
         ],
     ),
-    ("data_dir", &["limits", "files", "session", "record", "spool", "buffer", "metrics", "config", "runtime", "shard"]),
+    (
+        "data_dir",
+        &["limits", "files", "in_use", "session", "record", "spool", "buffer", "metrics", "config", "runtime", "shard"],
+    ),
     (
         "cli",
         &[

@@ -141,6 +141,11 @@ impl Asker {
         Client { identity: self.identity.as_deref(), client_id: &self.client_id }
     }
 
+    /// What to know where nothing grants it.
+    fn hint(&self) -> String {
+        self.client().is_in_no_pattern().map(|why| format!("; {why}")).unwrap_or_default()
+    }
+
     fn words(&self) -> String {
         let roles: Vec<&str> = self.grants.iter().flat_map(|grants| grants.roles()).collect();
         let roles = if roles.is_empty() { String::new() } else { format!(", roles {}", roles.join(", ")) };
@@ -159,7 +164,8 @@ fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<Decide
             return Err(format!("{topic:?} is not a valid topic filter"));
         }
         let (outcome, by) = policy.subscription(grants, asker.client(), topic);
-        let by = by.map_or_else(|| "no rule grants it".to_owned(), |by| policy.words(by));
+        let refused = || format!("no rule grants it{}", asker.hint());
+        let by = by.map_or_else(refused, |by| policy.words(by));
         let text = match outcome {
             Subscription::Granted => format!("granted: every topic that {topic:?} matches may be read: {by} ({who})\n"),
             Subscription::Checked => {
@@ -174,8 +180,8 @@ fn decide(policy: &Policy, asker: &Asker, options: &AccessArgs) -> Result<Decide
     }
     let wanted = Wanted { action: Action::Publish, topic, qos: QoS::AtLeastOnce, retain: false };
     let permission = policy.permission(grants, asker.client(), wanted);
-    let verdict = if permission.is_granted { "granted" } else { "denied" };
-    let text = format!("{verdict} by {} ({who})\n", policy.words(permission.by));
+    let (verdict, hint) = if permission.is_granted { ("granted", String::new()) } else { ("denied", asker.hint()) };
+    let text = format!("{verdict} by {}{hint} ({who})\n", policy.words(permission.by));
     Ok(Decided { text, is_granted: permission.is_granted })
 }
 
@@ -197,18 +203,20 @@ mod tests {
             acl.display()
         );
         std::fs::write(&config, text).unwrap();
-        let ask_as = |user: Option<&str>, roles: &[&str], action: &str, topic: &str| {
+        let ask_from = |client: &str, user: Option<&str>, roles: &[&str], action: &str, topic: &str| {
             access(&AccessArgs {
                 from: FromArgs { config: Some(config.clone()), kafka: None },
                 auth: None,
                 user: user.map(str::to_owned),
                 token: None,
                 role: roles.iter().map(ToString::to_string).collect(),
-                client: "d1".into(),
+                client: client.into(),
                 action: action.into(),
                 topic: topic.into(),
             })
         };
+        let ask_as =
+            |user: Option<&str>, roles: &[&str], action: &str, topic: &str| ask_from("d1", user, roles, action, topic);
         let ask = |user: Option<&str>, action: &str, topic: &str| ask_as(user, &[], action, topic);
         for (user, action, topic, said) in [
             (Some("ada"), "publish", "plant/1", "granted by "),
@@ -238,6 +246,14 @@ mod tests {
             ),
             "{said}"
         );
+        // Finding M5: why a pattern does not grant it.
+        for action in ["publish", "subscribe"] {
+            let said = ask_from("ada/1", Some("ada"), &[], action, "dev/ada/1/up").unwrap().text;
+            assert!(said.starts_with("denied") && said.contains("; its client ID contains /, + or #"), "{said}");
+            let said = ask_from("d2", Some("a/b"), &[], action, "home/a/b").unwrap().text;
+            assert!(said.contains("; its user name contains /, + or #"), "{said}");
+            assert!(!ask(Some("bob"), action, "plant/2").unwrap().text.contains("contains"));
+        }
         assert!(ask(None, "publish", "a/#").is_err_and(|why| why.contains("not a valid topic name")));
     }
 }

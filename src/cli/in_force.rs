@@ -349,6 +349,7 @@ fn delivery(config: &Config) -> Value {
         "queue_messages_max": delivery.queue_messages_max,
         "queue_bytes_max": delivery.queue_bytes_max,
         "when_full": if delivery.drops_newest { "drop-newest" } else { "drop-oldest" },
+        "unread_bytes_max": delivery.unread_bytes_max,
         "share_strategy": match delivery.share_strategy {
             ShareStrategy::RoundRobin => "round-robin",
             ShareStrategy::LeastInflight => "least-inflight",

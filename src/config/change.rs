@@ -118,6 +118,7 @@ impl Change {
         self.apply("delivery.queue_messages_max", |c| &mut c.delivery.queue_messages_max, delivery.queue_messages_max);
         self.apply("delivery.queue_bytes_max", |c| &mut c.delivery.queue_bytes_max, delivery.queue_bytes_max);
         self.apply("delivery.when_full", |c| &mut c.delivery.drops_newest, delivery.drops_newest);
+        self.apply("delivery.unread_bytes_max", |c| &mut c.delivery.unread_bytes_max, delivery.unread_bytes_max);
         self.apply("delivery.share_strategy", |c| &mut c.delivery.share_strategy, delivery.share_strategy);
         self.apply("delivery.share_ack_timeout", |c| &mut c.delivery.share_ack_timeout, delivery.share_ack_timeout);
         self.apply("retained.messages_max", |c| &mut c.retained.messages_max, retained.messages_max);

@@ -294,6 +294,7 @@ fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
         queue_messages_max: count("queue_messages_max"),
         queue_bytes_max: usize::try_from(table.read("queue_bytes_max", values::size)).unwrap_or(usize::MAX),
         drops_newest: table.read("when_full", values::word) == "drop-newest",
+        unread_bytes_max: usize::try_from(table.read("unread_bytes_max", values::size)).unwrap_or(usize::MAX),
         share_strategy: match table.read("share_strategy", values::word) {
             "least-inflight" => ShareStrategy::LeastInflight,
             "hash-client" => ShareStrategy::HashClient,

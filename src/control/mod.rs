@@ -48,6 +48,7 @@ use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::shown::Shown;
 pub use self::trial::{BrokerTrial, ClusterTrial, Content, Header, MessageTrial, SampleMessage, TrialAnswer, Trials};
+use crate::in_use;
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
 use crate::metrics::inspect::Shards;
@@ -162,7 +163,7 @@ impl Control {
     /// # Errors
     /// The address cannot be bound, or the thread cannot be made.
     pub fn start(bind: SocketAddr, shown: Shown, connections: Arc<Connections>) -> io::Result<Self> {
-        let listener = TcpListener::bind(bind)?;
+        let listener = in_use::wait(io::ErrorKind::AddrInUse, in_use::ATTEMPTS, || TcpListener::bind(bind))?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -349,6 +350,18 @@ mod tests {
         assert!(ask(control.addr(), "/metrics").starts_with("HTTP/1.1 200"));
         let busy = ask(control.addr(), "/api/v1/clients");
         assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("application/problem+json"), "{busy}");
+    }
+
+    /// What a killed instance has held is free within a second: so long an address that is in use is tried.
+    #[test]
+    fn finding_d_an_address_in_use_is_tried_for_a_second() {
+        let held = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let boards = Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new() };
+        let shown = Shown::new(View::idle(boards, Described::default()));
+        let (addr, begin) = (held.local_addr().expect("bound"), std::time::Instant::now());
+        let refused = Control::start(addr, shown, Arc::new(Connections::new(8))).expect_err("it is in use");
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+        assert!(begin.elapsed() >= std::time::Duration::from_millis(900), "{:?}", begin.elapsed());
     }
 
     /// A page whose name leads to 127.0.0.1 reads nothing.

@@ -36,6 +36,7 @@ pub(crate) use self::manifest::MANIFEST;
 use self::manifest::{Manifest, Written};
 use crate::buffer::{Counts, Report};
 use crate::config::{Config, DataDirId};
+use crate::in_use;
 use crate::metrics::event::{Event as Said, Field, Kind};
 use crate::runtime::{FolderLock, file_system_advice, sync_folder};
 use crate::shard::damaged;
@@ -172,7 +173,8 @@ fn tell_put_aside(data_dir: &Path) {
 /// # Errors
 /// In words for a person.
 pub(crate) fn lock(data_dir: &Path) -> Result<FolderLock, String> {
-    FolderLock::take(data_dir).map_err(|error| match error.kind() {
+    let taken = in_use::wait(io::ErrorKind::WouldBlock, in_use::ATTEMPTS, || FolderLock::take(data_dir));
+    taken.map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => format!(
             "data directory {} is in use by another process: stop that one, or give this one a directory of its own \
              (`service.data_dir`, --data-dir)",

@@ -27,6 +27,7 @@ use super::clock;
 use super::disk::{Disk, replace_file};
 use super::topic_config::TopicConfig;
 use crate::files;
+use crate::in_use;
 use crate::kafka::topic_name;
 use crate::limits::PARTITIONS_OF_TOPIC_MAX;
 
@@ -119,11 +120,11 @@ impl MetaDir {
         let lock_path = dir.join("LOCK");
         let options = OpenOptions::new().create(true).truncate(false).write(true).clone();
         let lock = files::open(&lock_path, &options).map_err(at(&lock_path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(MetaError::Locked(dir.to_owned())),
-            Err(error) => return Err(at(&lock_path)(error.into())),
-        }
+        let take = || flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from);
+        in_use::wait(io::ErrorKind::WouldBlock, in_use::ATTEMPTS, take).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => MetaError::Locked(dir.to_owned()),
+            _ => at(&lock_path)(error),
+        })?;
         for sub in [TOPICS_DIR, PARTITIONS_DIR] {
             files::make_dirs(&dir.join(sub)).map_err(at(&dir.join(sub)))?;
         }

@@ -51,6 +51,7 @@ use tokio::sync::oneshot;
 pub use counters::Counters;
 pub use settings::Settings;
 
+use crate::in_use;
 use disk::{Disk, KernelDisk};
 use meta::MetaError;
 use server::{Start, Stop};
@@ -114,7 +115,8 @@ impl EmbeddedLog {
 
     fn start_on(settings: Settings, disk: Arc<dyn Disk>) -> Result<EmbeddedLog, StartError> {
         let bind = |error| StartError::Bind { address: settings.bind, error };
-        let listener = TcpListener::bind(settings.bind).map_err(bind)?;
+        let bound = in_use::wait(io::ErrorKind::AddrInUse, in_use::ATTEMPTS, || TcpListener::bind(settings.bind));
+        let listener = bound.map_err(bind)?;
         listener.set_nonblocking(true).map_err(bind)?;
         let local_addr = listener.local_addr().map_err(bind)?;
         let counters = Arc::new(Counters::default());

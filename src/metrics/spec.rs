@@ -158,7 +158,7 @@ table!(
     CopiesHandedOver, Counter, "deliveries"{result = "handed_over"}, "Of a shared subscription: handed over to another shard.";
     CopiesQueueFull, Counter, "deliveries"{result = "queue_full"}, "Dropped, because as many messages waited for the session as may (the oldest goes), or the memory for all of them was full.";
     CopiesAway, Counter, "deliveries"{result = "disconnected"}, "Not sent at QoS 0, because the client of the session was not connected.";
-    CopiesSlow, Counter, "deliveries"{result = "slow"}, "Dropped at QoS 0, because the client had not read 256 KiB.";
+    CopiesSlow, Counter, "deliveries"{result = "slow"}, "Dropped at QoS 0, because the client had not read `unread_bytes_max` of `[delivery]`, or there was no room for what clients do not read (`forebay_deliveries_unread_bytes`).";
     CopiesTooLarge, Counter, "deliveries"{result = "too_large"}, "Dropped, because the packet would have been larger than the client's Maximum Packet Size.";
     CopiesDenied, Counter, "deliveries"{result = "denied"}, "Not sent, because the access control list does not allow this topic of the subscription.";
     CopiesExpired, Counter, "deliveries"{result = "expired"}, "Dropped, because the Message Expiry Interval ended before they could be sent.";
@@ -177,8 +177,9 @@ table!(
     ShareStoredMessages, Gauge, "share_stored_messages", "Messages of QoS 1 and 2 in the spool for shared subscriptions: those that wait, and those of QoS 1 that a member has not acknowledged. They count in `forebay_stored_messages`, too.";
     ShareGivenUp, Counter, "share_ack_timeouts", "Messages of shared subscriptions that other members were given, because the one that had been sent them did not acknowledge them within `share_ack_timeout`.";
     CopiesOldest, Age, "delivery_oldest_seconds", "Age of the oldest message of QoS 1 or 2 that waits for a client or for a member of a shared subscription, or that a client with a kept session has not acknowledged; at most since the start. 0: there is none.";
+    CopiesUnreadBytes, Gauge, "deliveries_unread_bytes", "Bytes beyond 64 KiB for each client that it was sent and has not read, where messages of QoS 0 are among them; at most a quarter of `forebay_delivery_remembered_bytes_max`, of which they take room.";
     RememberedBytes, Gauge, "delivery_remembered_bytes", "Bytes of messages of QoS 1 and 2 that sessions have to remember until they are acknowledged, each message counted once; on a shard at most 256 MiB, and with a spool half of its room.";
-    RememberedBytesMax, Gauge, "delivery_remembered_bytes_max", "Limit of `forebay_delivery_remembered_bytes`: past fifteen sixteenths of it the longest queues lose their oldest messages (`queue_full`).";
+    RememberedBytesMax, Gauge, "delivery_remembered_bytes_max", "Limit of `forebay_delivery_remembered_bytes` and `forebay_deliveries_unread_bytes` together: past fifteen sixteenths of it the longest queues lose their oldest messages (`queue_full`).";
     DeliveryLineBytes, Gauge, "delivery_queue_bytes", "Bytes of messages waiting to be copied to subscribers; past 16 MiB on a shard, publishers of topics with subscribers there are paused.";
     DeliveryLineBytesMax, Gauge, "delivery_queue_bytes_max", "Limit of `forebay_delivery_queue_bytes`: half of it for messages with at most 64 subscribers on the shard, half for the others. While a half is full, publishers are paused.";
     Exchanges, Gauge, "exchanges", "Exchanges of QoS 2 of publishers with kept sessions, from the message's way into the spool for kept sessions to PUBREL, each counted on every shard that knows it.";

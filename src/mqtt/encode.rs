@@ -1,7 +1,7 @@
 //! Packets to bytes, appended to one buffer. What a version does not have (properties, reasons) is left out for it; the
 //! short forms of 5.0 are used wherever they say the same.
 
-use super::packet::{Ack, ConnAck, Connect, Disconnect, Packet, PacketType, Publish, SubAck, Version};
+use super::packet::{Ack, BRIDGE, ConnAck, Connect, Disconnect, Packet, PacketType, Publish, SubAck, Version};
 use super::packet::{Filters, Will};
 use super::property::Properties;
 use super::reason::ReasonCode;
@@ -68,9 +68,10 @@ pub fn packet(version: Version, packet: &Packet<'_>, out: &mut Vec<u8>) -> Encod
 /// [`EncodeError::TooLarge`].
 pub fn connect(packet: &Connect<'_>, out: &mut Vec<u8>) -> Encoded {
     let version = packet.version;
+    let bridge = if packet.is_bridge { BRIDGE } else { 0 };
     let (name, level) = match version {
-        Version::V31 => ("MQIsdp", 3),
-        Version::V311 => ("MQTT", 4),
+        Version::V31 => ("MQIsdp", 3 | bridge),
+        Version::V311 => ("MQTT", 4 | bridge),
         Version::V5 => ("MQTT", 5),
     };
     let mut body = 2 + name.len() + 1 + 1 + 2 + properties_len(version, packet.properties);

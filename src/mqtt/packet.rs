@@ -27,6 +27,10 @@ impl Version {
     }
 }
 
+/// The bit of the Protocol Version in which bridges of mosquitto and others say that they are one. No standard has it;
+/// such a bridge speaks the version that the other bits name. One of 5.0 says with its subscriptions what it wants.
+pub(super) const BRIDGE: u8 = 1 << 7;
+
 /// Who sent a packet. What is allowed differs: a client sends no CONNACK, a server no Session Expiry in DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sender {
@@ -149,6 +153,8 @@ pub enum Packet<'a> {
 pub struct Connect<'a> {
     /// Protocol level.
     pub version: Version,
+    /// It says that it is a bridge, before 5.0. No standard has that.
+    pub is_bridge: bool,
     /// Clean Session (3.x) or Clean Start (5.0).
     pub clean_start: bool,
     /// Keep Alive in seconds; 0 turns it off.

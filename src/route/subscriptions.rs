@@ -43,6 +43,11 @@ fn of_filter(places: &[Place], filter: u32) -> Result<usize, usize> {
     places.binary_search_by_key(&filter, |place| place.filter)
 }
 
+/// Room for so many filters is kept.
+const GIVES_BACK_FROM: usize = 4_096;
+/// So many are moved to give the rest back: a millisecond or two.
+const MOVED_MAX: usize = 8_192;
+
 /// A comparison of texts of many levels takes as long as that many of keys.
 pub const LOOKS_OF_TEXT: usize = 16;
 
@@ -233,6 +238,34 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         if subscribers.is_empty() {
             self.remove_filter(place.filter);
         }
+    }
+
+    /// Gives the memory of a burst back, when few filters are left of many: those are moved, which takes about as long as to look for each. From
+    /// here on no [`FilterId`] of before is one. Between two turns: once they are few, they are looked at once.
+    pub fn give_back(&mut self) {
+        let (capacity, live) = (self.filters.capacity(), self.filters.len());
+        if capacity > GIVES_BACK_FROM && capacity / 8 >= live && live <= MOVED_MAX {
+            self.compact();
+        }
+    }
+
+    fn compact(&mut self) {
+        let Self { filters, by_key, places, .. } = self;
+        filters.compact(|filter, from, to| {
+            let (from, to) = (from as u32, to as u32);
+            for Subscriber { session, .. } in &filter.subscribers {
+                // Sorted again below: until then each is looked for.
+                let of =
+                    places.get_mut(session).and_then(|places| places.iter_mut().find(|place| place.filter == from));
+                of.into_iter().for_each(|place| place.filter = to);
+            }
+            by_key.find_mut(filter.key.to_bits(), |id| *id == from).into_iter().for_each(|id| *id = to);
+            true
+        });
+        places.values_mut().for_each(|places| places.sort_unstable_by_key(|place| place.filter));
+        places.shrink_to(2 * places.len());
+        by_key.shrink_to(2 * by_key.len(), |&id| filters[id as usize].key.to_bits());
+        self.changes += 1;
     }
 
     /// The filters that match a topic, appended to `found`. `cut`: the same topic. Returns what the look has cost, in [`LOOKS_OF_TEXT`]: how many
@@ -601,6 +634,39 @@ mod tests {
         assert!(wants_everything(&world), "another one has no room");
         assert!(world.unsubscribe(0, "full/2"));
         assert!(!wants_everything(&world), "all that are left have room");
+    }
+
+    #[test]
+    fn finding_u4_the_memory_of_a_burst_goes_back() {
+        let mut world = World::new();
+        for (session, filter) in [(1, "stays"), (2, "stays/+"), (3, "#")] {
+            world.subscribe(session, filter, 7);
+        }
+        for round in 0..2 {
+            for number in 0..30_000 {
+                world.subscribe(number % 100, &format!("dev/{number}"), 1);
+            }
+            // These came last, and have others before them.
+            world.subscribe(1, "last/1", 8);
+            world.subscribe(2, "last/1", 8);
+            assert!(world.index.filters.capacity() >= 30_000);
+            world.index.give_back();
+            assert!(world.index.filters.capacity() >= 30_000, "they are in use");
+            for number in 0..30_000 {
+                assert!(world.unsubscribe(number % 100, &format!("dev/{number}")));
+                world.index.give_back();
+            }
+            assert!(world.index.filters.capacity() <= GIVES_BACK_FROM, "{}", world.index.filters.capacity());
+            assert!(world.index.by_key.capacity() < 16_384, "{}", world.index.by_key.capacity());
+            assert_eq!(world.found("stays/1"), [(2, 7), (3, 7)], "{round}");
+            assert_eq!(world.found("last/1"), [(1, 8), (2, 8), (3, 7)]);
+            assert!(world.unsubscribe(1, "last/1") && world.unsubscribe(2, "last/1"));
+            assert_eq!(world.found("last/1"), [(3, 7)]);
+        }
+        for session in [1, 2, 3] {
+            world.index.forget(session);
+        }
+        assert!(world.index.is_empty() && world.found("stays").is_empty());
     }
 
     #[test]

@@ -6,23 +6,19 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::sleep;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
 use super::bind::{self, Bind, SocketFile};
 use super::seam::{KeepAlive, ListenerId};
+use crate::in_use;
 
 /// Length of the queue of connections that nobody has accepted yet; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// How long sent bytes may stay unacknowledged. Also for a peer that does not read.
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(180);
-
-/// After a kill the kernel takes the rings down in the background, and the port stays bound for a moment.
-const BIND_ATTEMPTS: u32 = 10;
-const BIND_PAUSE: Duration = Duration::from_millis(100);
 
 /// One listening socket of one shard.
 #[derive(Debug)]
@@ -66,7 +62,7 @@ impl Listeners {
     /// `SO_REUSEPORT`, which would let a second instance silently take half of the devices, so each address is
     /// bound once without that option first.
     pub fn bind(binds: &[(Bind, u32)], shards: usize) -> io::Result<Self> {
-        Self::bind_with(binds, shards, BIND_ATTEMPTS)
+        Self::bind_with(binds, shards, in_use::ATTEMPTS)
     }
 
     /// Binds one more address, once for each shard: the listener `id`. `all`: every address that is listened on with it.
@@ -75,7 +71,7 @@ impl Listeners {
     /// As [`Listeners::bind`].
     pub fn bind_one(id: ListenerId, one: (&Bind, u32), all: &[SocketAddr], shards: usize) -> io::Result<Self> {
         let mut per_shard: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
-        let bound = bind_any(id, one, all, &mut per_shard, BIND_ATTEMPTS)?;
+        let bound = bind_any(id, one, all, &mut per_shard, in_use::ATTEMPTS)?;
         Ok(Self { binds: vec![bound], per_shard })
     }
 
@@ -131,7 +127,7 @@ fn bind_path(
 ) -> io::Result<()> {
     let named =
         |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {}: {error}", path.display()));
-    let (socket, file) = patiently(attempts, || bind::open(path, mode)).map_err(named)?;
+    let (socket, file) = in_use::wait(io::ErrorKind::AddrInUse, attempts, || bind::open(path, mode)).map_err(named)?;
     socket.listen(BACKLOG).map_err(named)?;
     let file = Arc::new(file);
     for sockets in per_shard {
@@ -192,21 +188,7 @@ pub(super) fn keep_alive(socket: &Socket, keep_alive: Option<KeepAlive>) -> io::
 
 /// Binds without `SO_REUSEPORT`, which fails while anybody else listens there.
 fn probe(addr: SocketAddr, only_v6: bool, attempts: u32) -> io::Result<()> {
-    patiently(attempts, || open(addr, only_v6, false).map(drop))
-}
-
-/// What is in use may be in use by a killed instance, for a moment.
-fn patiently<T>(attempts: u32, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    let mut attempt = 1;
-    loop {
-        match open() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < attempts => {
-                attempt += 1;
-                sleep(BIND_PAUSE);
-            }
-            opened => return opened,
-        }
-    }
+    in_use::wait(io::ErrorKind::AddrInUse, attempts, || open(addr, only_v6, false).map(drop))
 }
 
 fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
@@ -217,6 +199,7 @@ fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
 mod tests {
     use super::*;
     use std::net::TcpStream;
+    use std::thread::sleep;
 
     const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 

@@ -27,6 +27,8 @@ pub struct Remembered {
     /// Copies that were acknowledged.
     acknowledged: Cell<u64>,
     bytes: Cell<usize>,
+    /// What clients leave unread of messages at QoS 0, which nobody remembers.
+    unread: Cell<usize>,
     /// Those of them that are in the log.
     stored: Cell<usize>,
     /// Those of these that are there for members of shared subscriptions.
@@ -93,6 +95,17 @@ impl Remembered {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes.get()
+    }
+
+    /// Bytes that clients have not read of what they were sent, where messages of QoS 0 are among them.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.unread.get()
+    }
+
+    /// So many are they from here on.
+    pub fn set_unread(&self, bytes: usize) {
+        self.unread.set(bytes);
     }
 
     /// Copies of all sessions in such a place.

@@ -95,7 +95,9 @@ pub(super) fn plan<'a>(
     let grants_bytes = admission.and_then(|admission| admission.grants.as_ref()).map_or(0, |grants| grants.bytes());
     let (send_maximum, sent_alias_maximum) = (send_maximum(connect), sent_alias_maximum(connect));
     let asks_to_be_kept = connect.properties.session_expiry_interval_s().is_some_and(|s| s > 0);
-    let terms = Terms { send_maximum, sent_alias_maximum, asks_to_be_kept, ..terms(Peer::of(connect), settings) };
+    let is_bridge = connect.is_bridge;
+    let by_default = terms(Peer::of(connect), settings);
+    let terms = Terms { send_maximum, sent_alias_maximum, asks_to_be_kept, is_bridge, ..by_default };
     let (expiry_s, keep_alive_s) = (expiry_s(connect, settings), keep_alive_s(connect, settings));
     Ok(Plan { client_id, username, auth, terms, expiry_s, keep_alive_s, exchanged, grants_bytes })
 }
@@ -124,8 +126,9 @@ fn send_maximum(connect: &Connect<'_>) -> u16 {
 }
 
 /// The topic aliases that a client may be sent [MQTT-3.1.2-26] [MQTT-3.1.2-27].
-fn sent_alias_maximum(connect: &Connect<'_>) -> u16 {
-    connect.properties.topic_alias_maximum().unwrap_or(0).min(SENT_ALIASES_MAX)
+fn sent_alias_maximum(connect: &Connect<'_>) -> u8 {
+    let taken = connect.properties.topic_alias_maximum().unwrap_or(0);
+    u8::try_from(taken).map_or(SENT_ALIASES_MAX, |taken| taken.min(SENT_ALIASES_MAX))
 }
 
 /// What a client is promised.
@@ -151,6 +154,7 @@ pub(super) fn terms(peer: Peer, settings: &Settings) -> Terms {
         subscription_identifiers: settings.subscription_identifiers,
         shared_subscriptions: settings.shared_subscriptions,
         version: peer.version,
+        is_bridge: false,
     }
 }
 

@@ -163,6 +163,7 @@ impl Session {
         let will = self.will.as_deref();
         let connect = Connect {
             version: self.terms.version,
+            is_bridge: false,
             clean_start: false,
             keep_alive_s: 0,
             client_id: &self.client_id,

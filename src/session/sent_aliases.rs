@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::mqtt::packet::Version;
 
-    fn session(maximum: u16) -> Session {
+    fn session(maximum: u8) -> Session {
         let terms = terms(Peer::new(Version::V5), &Settings::default());
         Session::new("c", None, super::super::state::Terms { sent_alias_maximum: maximum, ..terms })
     }

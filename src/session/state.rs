@@ -35,7 +35,7 @@ pub(super) struct Terms {
     /// Messages of QoS 1 and 2 that the client may be sent before it has acknowledged any.
     pub(super) send_maximum: u16,
     /// Topic aliases that it may be sent.
-    pub(super) sent_alias_maximum: u16,
+    pub(super) sent_alias_maximum: u8,
     pub(super) session_expiry_max_s: u32,
     /// The Session Expiry Interval of its CONNECT was not 0, whatever the server has made of it.
     pub(super) asks_to_be_kept: bool,
@@ -43,6 +43,8 @@ pub(super) struct Terms {
     pub(super) subscription_identifiers: bool,
     pub(super) shared_subscriptions: bool,
     pub(super) version: Version,
+    /// Its client is a bridge that has no words for what it wants ([`Connect::is_bridge`](crate::mqtt::packet::Connect::is_bridge)).
+    pub(super) is_bridge: bool,
 }
 
 impl Terms {

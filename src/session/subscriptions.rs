@@ -80,12 +80,6 @@ impl<'a> Wish<'a> {
         let identifier = subscribe.properties.subscription_identifier().unwrap_or(0);
         subscribe.filters.iter().map(move |(filter, options)| Self { filter, options, identifier })
     }
-
-    /// The options that are granted, of whatever QoS [MQTT-3.2.2-10].
-    #[must_use]
-    pub fn granted(&self) -> SubscriptionOptions {
-        SubscriptionOptions { qos: self.options.qos.min(GRANTED_QOS_MAX), ..self.options }
-    }
 }
 
 /// Why a subscription is refused, as SUBACK says it.
@@ -151,6 +145,19 @@ impl Session {
             0 => true,
             1 => !self.has_subscribed(filter),
             _ => false,
+        }
+    }
+
+    /// The options that are granted for a wish, of whatever QoS [MQTT-3.2.2-10]. A bridge of before 5.0 has no words for those that it needs:
+    /// the other broker is to retain what is retained here, and not to get back what came from there.
+    #[must_use]
+    pub fn granted(&self, wish: &Wish<'_>) -> SubscriptionOptions {
+        let options = SubscriptionOptions { qos: wish.options.qos.min(GRANTED_QOS_MAX), ..wish.options };
+        if self.terms.is_bridge {
+            // A share has no No Local [MQTT-3.8.3-4].
+            SubscriptionOptions { no_local: !topic::is_shared(wish.filter), retain_as_published: true, ..options }
+        } else {
+            options
         }
     }
 

@@ -341,6 +341,7 @@ impl Core {
     fn drop_connection(&mut self, io: &mut Ring<'_>, conn: ConnId) -> Option<ListenerId> {
         let connection = self.connections.remove(conn)?;
         self.keeping.holds.forget(conn);
+        self.has_read(conn);
         if let Some(timer) = connection.timer {
             io.cancel_timer(timer);
         }

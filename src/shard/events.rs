@@ -3,6 +3,7 @@
 
 use crate::address::Address;
 use crate::auth::Access;
+use crate::auth::acl::Client;
 use crate::config::Config;
 use crate::kafka::producer::News;
 use crate::kafka::types::{BrokerUnreachable, LoginRefused, SinkId, TlsFailed};
@@ -49,7 +50,11 @@ pub(super) fn denied(
 ) {
     teller.tell_of(Kind::AclDenied, second, client, |event| {
         let event = of_client(event, Some(client)).maybe(Field::User, identity.map(clipped));
-        let event = event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, what);
+        let event = event.with(Field::MqttTopic, clipped(topic));
+        let event = match (Client { identity, client_id: client.client_id }).is_in_no_pattern() {
+            Some(why) => event.with(Field::Reason, format!("{what}: {why}")),
+            None => event.with(Field::Reason, what),
+        };
         event.maybe(Field::Rule, rule().as_deref().map(clipped))
     });
 }

@@ -152,6 +152,8 @@ pub enum Mail {
         filter: Arc<str>,
         /// What comes live, by shard.
         behind: Arc<[u64]>,
+        /// The client whose own messages it does not want, in bytes; empty: it wants all.
+        except: Box<[u8]>,
         /// From which topic on.
         from: TopicKey,
     },

@@ -42,6 +42,7 @@ impl Core {
                 if let Err(violation) = session.may_ask(subscribe) {
                     return self.violation(io, conn, key, violation);
                 }
+                self.retained.begin_subscribe(key);
                 Outcomes::new()
             }
         };
@@ -92,6 +93,7 @@ impl Core {
         if shared.is_none() && topic::is_shared(wish.filter) {
             return Err(SubscriptionRefused::SHARE_NAME);
         }
+        let options = session.granted(&wish);
         let granted = session.may_read(shared.map_or(wish.filter, |(_, filter)| filter));
         if granted == acl::Subscription::Refused {
             self.numbers.count(M::SubscriptionsDenied);
@@ -103,14 +105,15 @@ impl Core {
         }
         self.sessions.may_subscribe(key, wish.filter)?;
         self.may_enter(key, wish.filter)?;
-        let options = wish.granted();
         let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
         let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT-3.8.4-4]; a share gets none (section 4.8.2).
-        if shared.is_none() && session.is_sent_retained(&filter, options) {
-            self.retained.replay(key, &filter);
+        let is_sent_retained = shared.is_none() && session.is_sent_retained(&filter, options);
+        let subscription = Subscription { filter, options, identifier: wish.identifier };
+        if is_sent_retained {
+            self.retained.replay(key, subscription.clone());
         }
-        self.sessions.subscribed(key, Subscription { filter, options, identifier: wish.identifier });
+        self.sessions.subscribed(key, subscription);
         Ok(options)
     }
 

@@ -130,8 +130,8 @@ impl Shard for Core {
             Mail::ExchangesOver { from, sessions } => self.exchanges_over(from, &sessions),
             Mail::Pass { from } => self.pass(from),
             Mail::Passed { by, passes } => self.passed(io, by, passes),
-            Mail::Replay { to, question, filter, behind, from } => {
-                self.replay_asked(io, to, question, (&filter, &behind), &from);
+            Mail::Replay { to, question, filter, behind, except, from } => {
+                self.replay_asked(io, to, question, (&filter, &behind, &except), &from);
             }
             Mail::Replayed { question, answered } => self.replayed(io.now(), question, answered),
             Mail::SharedMessages { from, share, messages } => self.shared_messages(io, from, share, messages),
@@ -187,6 +187,7 @@ impl Shard for Core {
             self.outward(io);
         }
         self.forget_subscriptions(io);
+        self.delivery.index.give_back();
         self.count_subscriptions();
         self.serve_writable(io);
         self.serve_shares(io);

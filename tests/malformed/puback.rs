@@ -24,7 +24,6 @@ pub(crate) const CASES: &[Row] = &[
     ("Packet Identifier 0 with a reason and properties", V5, Client, "40 [ 0000 00 [] ]", PROTOCOL, "MQTT-2.2.1-3"),
     ("a reason code that does not exist", V5, Client, "40 [ 0001 03 ]", PROTOCOL, "MQTT-3.4.2-1"),
     ("reason code 255", V5, Client, "40 [ 0001 FF [] ]", PROTOCOL, "MQTT-3.4.2-1"),
-    ("a reason code that only a server sends", V5, Client, "40 [ 0001 10 ]", PROTOCOL, "MQTT-3.4.2-1"),
     ("a reason code of PUBREL", V5, Client, "40 [ 0001 92 ]", PROTOCOL, "MQTT-3.4.2-1"),
     ("a reason code of SUBACK", V5, Client, "40 [ 0001 01 ]", PROTOCOL, "MQTT-3.4.2-1"),
     ("a reason code of DISCONNECT", V5, Client, "40 [ 0001 8E ]", PROTOCOL, "MQTT-3.4.2-1"),

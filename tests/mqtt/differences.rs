@@ -45,8 +45,8 @@ pub(crate) const ONLY_WE_REFUSE: &[Difference] = &[
         why: "it takes No Local on a Shared Subscription, and 5.0's options in a SUBSCRIBE of 3.1.1" },
     Difference { clauses: &["section 3.8.2.1.2"],
         why: "it takes two Subscription Identifiers in a SUBSCRIBE" },
-    Difference { clauses: &["MQTT-3.4.2-1", "MQTT-3.14.2-1", "MQTT-3.15.2-1"],
-        why: "it takes reason codes in PUBACK, DISCONNECT and AUTH from the end that may not say them" },
+    Difference { clauses: &["MQTT-3.14.2-1", "MQTT-3.15.2-1"],
+        why: "it takes reason codes in DISCONNECT and AUTH from the end that may not say them" },
 ];
 
 /// The difference that explains a packet refused by us for `clause` and taken by the other.

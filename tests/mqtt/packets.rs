@@ -33,6 +33,7 @@ pub(crate) enum Owned {
 #[derive(Clone, Debug)]
 pub(crate) struct OwnedConnect {
     version: Version,
+    is_bridge: bool,
     clean_start: bool,
     keep_alive_s: u16,
     client_id: String,
@@ -124,6 +125,7 @@ impl OwnedConnect {
     fn view(&self) -> Connect<'_> {
         Connect {
             version: self.version,
+            is_bridge: self.is_bridge,
             clean_start: self.clean_start,
             keep_alive_s: self.keep_alive_s,
             client_id: &self.client_id,
@@ -193,26 +195,30 @@ fn connect(version: Version) -> BoxedStrategy<Owned> {
     const PROPERTIES: &[u8] = &[0x11, 0x15, 0x16, 0x17, 0x19, 0x21, 0x22, 0x27];
     const WILL_PROPERTIES: &[u8] = &[0x01, 0x02, 0x03, 0x08, 0x09, 0x18];
     let will = (any_qos(), any::<bool>(), topic_name(), binary(), properties(version, WILL_PROPERTIES));
+    let is_bridge = any::<bool>().prop_map(move |is_bridge| is_bridge && version < Version::V5);
     let user = (option::of(text()), option::of(binary()));
-    let head = (any::<bool>(), any::<u16>(), text());
+    let head = ((any::<bool>(), is_bridge), any::<u16>(), text());
     (head, option::of(will), user, properties(version, PROPERTIES))
-        .prop_map(move |((clean_start, keep_alive_s, mut client_id), will, (username, password), properties)| {
-            // 3.1.1 has no empty id for a kept session, 3.1 none at all, and neither a password without a name.
-            if client_id.is_empty() && (version == Version::V31 || (version == Version::V311 && !clean_start)) {
-                client_id.push('c');
-            }
-            let password = if version < Version::V5 && username.is_none() { None } else { password };
-            Owned::Connect(OwnedConnect {
-                version,
-                clean_start,
-                keep_alive_s,
-                client_id,
-                will,
-                username,
-                password,
-                properties,
-            })
-        })
+        .prop_map(
+            move |(((clean_start, is_bridge), keep_alive_s, mut client_id), will, (username, password), properties)| {
+                // 3.1.1 has no empty id for a kept session, 3.1 none at all, and neither a password without a name.
+                if client_id.is_empty() && (version == Version::V31 || (version == Version::V311 && !clean_start)) {
+                    client_id.push('c');
+                }
+                let password = if version < Version::V5 && username.is_none() { None } else { password };
+                Owned::Connect(OwnedConnect {
+                    version,
+                    is_bridge,
+                    clean_start,
+                    keep_alive_s,
+                    client_id,
+                    will,
+                    username,
+                    password,
+                    properties,
+                })
+            },
+        )
         .boxed()
 }
 

@@ -58,6 +58,7 @@ fn write_rules(dir: &tempfile::TempDir, rules: &str) {
 fn hello<'a>(client_id: &'a str, properties: Properties<'a>) -> Connect<'a> {
     Connect {
         version: Version::V5,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         client_id,

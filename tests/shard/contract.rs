@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use forebay::runtime::seam::{Closed, Shard as _};
+
 use super::ONE_SINK;
 use super::world::{World, publish};
 
@@ -34,6 +36,30 @@ fn answers_wait_for_kafka_and_come_in_order_of_receipt() {
     assert_eq!(world.broker.records.len(), 100);
     let keys = world.broker.records.iter().filter(|r| r.2 == b"plant/3/temp").count();
     assert_eq!(keys, 100usize.div_ceil(7) - 1 + usize::from(100 % 7 >= 3));
+}
+
+/// Finding M9: who leaves before Kafka has a message is not told, whether by DISCONNECT or by the end of its socket; Kafka gets it.
+#[test]
+fn finding_m9_who_has_left_is_not_answered_and_its_messages_go_on() {
+    for takes_leave in [true, false] {
+        let mut world = World::new(ONE_SINK);
+        world.kafka_down();
+        let device = world.device("d", 0);
+        let mut bytes = Vec::new();
+        publish("t", 1, b"x", &mut bytes);
+        world.bytes(device, &bytes);
+        if takes_leave {
+            world.bytes(device, &[0xE0, 0]);
+            assert!(world.table.wire(device).closed);
+        } else {
+            world.core.on_close(&mut world.table, device, Closed::Peer);
+        }
+        world.turn();
+        world.kafka_up = true;
+        world.advance(Duration::from_secs(5));
+        assert!(world.sent(device).is_empty(), "{takes_leave}");
+        assert_eq!(world.broker.records.len(), 1, "{takes_leave}");
+    }
 }
 
 #[test]
@@ -144,6 +170,7 @@ fn a_message_whose_time_is_over_before_kafka_comes_is_not_delivered() {
     let mut bytes = Vec::new();
     let connect = Connect {
         version: Version::V5,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         client_id: "d",

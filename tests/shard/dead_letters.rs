@@ -53,6 +53,7 @@ fn device(world: &mut World, version: Version) -> ConnId {
     }
     let connect = Connect {
         version,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         client_id: "dev",

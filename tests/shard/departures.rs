@@ -50,6 +50,7 @@ fn connect(process: &mut Process, client_id: &str, will: Option<(&str, QoS)>, is
         will.map(|(topic, qos)| Will { qos, retain: false, topic, payload: b"gone", properties: Properties::EMPTY });
     let connect = Connect {
         version: Version::V5,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         client_id,

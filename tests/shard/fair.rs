@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::limits::{COPY_BYTES, REPLAY_COPIES_PER_TURN, SUBSCRIBER_UNSENT_BYTES_MAX};
+use forebay::limits::{COPY_BYTES, REPLAY_COPIES_PER_TURN};
 use forebay::metrics::spec::ShardMetric as M;
 use forebay::mqtt::FilterBuf;
 use forebay::mqtt::packet::{Packet, Publish, QoS, Unsubscribe, Version};
@@ -236,11 +236,11 @@ fn turns_are_longer_while_nothing_but_messages_for_many_is_published() {
     assert_eq!(with_more_than(&mut world, &crowd, 4 * one), CROWD);
 }
 
-/// Or a client that has read everything would lose what is above [`SUBSCRIBER_UNSENT_BYTES_MAX`], because a turn has not written to it.
+/// Or a client that has read everything would lose what is above `unread_bytes_max`, because a turn has not written to it.
 #[test]
 fn a_turn_makes_fewer_copies_of_large_messages() {
     const CROWD: usize = 100;
-    let large = "x".repeat(SUBSCRIBER_UNSENT_BYTES_MAX / 8);
+    let large = "x".repeat(32 << 10);
     let mut world = world();
     let crowd = crowd(&mut world, CROWD);
     let publisher = world.device_v5("p");

@@ -49,6 +49,7 @@ impl First {
             Will { qos: QoS::AtMostOnce, retain: false, topic: "w", payload: will, properties: Properties::EMPTY };
         let connect = Connect {
             version: Version::V5,
+            is_bridge: false,
             clean_start: true,
             keep_alive_s: 0,
             client_id,
@@ -99,6 +100,7 @@ fn names() -> impl Iterator<Item = String> {
 fn said(shard: &mut First, client_id: &str, behind: &[u8]) {
     let connect = Connect {
         version: Version::V5,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         client_id,

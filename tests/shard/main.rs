@@ -4,6 +4,7 @@
 mod access;
 mod allocation;
 mod answer_timeout;
+mod bridges;
 mod broker;
 mod conformance;
 mod conformance_flow;
@@ -68,6 +69,7 @@ mod tokens;
 #[path = "../../src/runtime/tests/toy.rs"]
 mod toy;
 mod turns;
+mod unread;
 mod verdicts;
 mod wills;
 mod world;

@@ -25,6 +25,7 @@ fn world(dir: &tempfile::TempDir) -> World {
 fn connect(world: &mut World, user: &str) -> ConnId {
     let connect = Connect {
         version: Version::V311,
+        is_bridge: false,
         clean_start: false,
         keep_alive_s: 0,
         client_id: "c",

@@ -42,6 +42,7 @@ impl Device {
         properties.extend(asks.iter().copied());
         let connect = Connect {
             version,
+            is_bridge: false,
             clean_start: false,
             keep_alive_s: 0,
             client_id: "d",

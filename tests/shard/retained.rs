@@ -171,6 +171,73 @@ fn a_new_subscription_gets_the_last_message_of_each_topic() {
     assert_eq!((world.number(M::RetainedMessages), world.number(M::RetainedBytes)), (0, 0));
 }
 
+/// Finding D5: the same filter twice in a SUBSCRIBE is as two SUBSCRIBEs, each with its own options. [MQTT-3.8.4-5] [MQTT-3.8.4-3] [3.1.1 MQTT-3.8.4-4]
+#[test]
+fn finding_d5_a_filter_that_stands_twice_is_answered_twice_each_time_as_it_says() {
+    let mut world = world();
+    let publisher = world.device_v5("p");
+    for (packet_id, topic) in [(1, "r/a"), (2, "r/b")] {
+        let of = Publish { retain: true, qos: QoS::AtLeastOnce, packet_id, ..message(topic, "x") };
+        publish(&mut world, publisher, Version::V5, of);
+    }
+    let of = |qos, retain_handling| SubscriptionOptions { qos, retain_handling, ..PLAIN };
+    let (one, none) = (QoS::AtLeastOnce, QoS::AtMostOnce);
+    for (number, (first, second, wanted)) in [
+        (of(none, 0), of(none, 0), "00"),
+        (of(one, 0), of(none, 0), "10"),
+        (of(none, 0), of(one, 0), "01"),
+        (of(one, 0), of(none, 1), "1"),
+        (of(one, 0), of(none, 2), "1"),
+        (of(one, 2), of(none, 0), "0"),
+        (of(one, 2), of(none, 1), ""),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let client = world.device_v5(&format!("c{number}"));
+        let (_, mut heard) = subscribe_and_hear(&mut world, client, Version::V5, 0, &[("r/a", first), ("r/a", second)]);
+        for _ in 0..20 {
+            world.advance(Duration::from_millis(1));
+            heard.extend(in_words(&world.sent(client), Version::V5));
+        }
+        let qos: String = heard.iter().map(|of| if of.contains("qos 1") { '1' } else { '0' }).collect();
+        assert_eq!(qos, wanted, "{first:?} {second:?}: {heard:?}");
+        // Live messages come once, as the second one says.
+        let packet_id = 10 + number as u16;
+        publish(&mut world, publisher, Version::V5, Publish { qos: one, packet_id, ..message("r/a", "live") });
+        let live = settled(&mut world, client);
+        assert_eq!((live.len(), live[0].contains("qos 1")), (1, second.qos == one), "{live:?}");
+    }
+}
+
+/// A client that wants nothing of its own is not sent what it has retained itself, also after a start: a bridge would bring it back to where it
+/// came from. [MQTT-3.8.3-3]
+#[test]
+fn finding_m2_no_local_holds_for_what_is_retained() {
+    let mut world = World::new(&config());
+    let (own, _) = world.kept_v5("own");
+    let other = world.device_v5("other");
+    for (packet_id, conn, topic) in
+        [(1, own, "r/own"), (2, other, "r/other"), (3, own, "r/changed"), (4, other, "r/changed")]
+    {
+        let of = Publish { retain: true, qos: QoS::AtLeastOnce, packet_id, ..message(topic, "x") };
+        publish(&mut world, conn, Version::V5, of);
+        world.advance(Duration::from_millis(10));
+        world.sent(conn);
+    }
+    let no_local = SubscriptionOptions { no_local: true, ..PLAIN };
+    let all = ["r/changed x retain", "r/other x retain", "r/own x retain"];
+    for _ in 0..2 {
+        let (own, _) = world.kept_v5("own");
+        assert_eq!(replayed(&mut world, own, 0, &[("r/#", no_local)]), all[..2]);
+        assert_eq!(replayed(&mut world, own, 0, &[("r/own", no_local)]), [""; 0]);
+        assert_eq!(replayed(&mut world, own, 0, &[("r/+", PLAIN)]), all);
+        let stranger = world.device_v5("stranger");
+        assert_eq!(replayed(&mut world, stranger, 0, &[("r/#", no_local)]), all);
+        world.power_cut();
+    }
+}
+
 #[test]
 fn retain_handling_says_when() {
     let mut world = world();
@@ -543,6 +610,7 @@ fn what_waits_for_its_client_expires_meanwhile() {
     one.push(Property::ReceiveMaximum(1));
     let connect = Connect {
         version: Version::V5,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         client_id: "s",
@@ -602,6 +670,7 @@ fn world_of_users(dir: &tempfile::TempDir, users: &[&str], rest: &str) -> (World
     let mut admitted = |user: &&str| {
         let hello = Connect {
             version: Version::V5,
+            is_bridge: false,
             clean_start: true,
             keep_alive_s: 0,
             client_id: user,

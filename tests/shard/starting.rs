@@ -42,6 +42,7 @@ impl Will {
         let will = message(&topic, "offline");
         let connect = Connect {
             version: Version::V5,
+            is_bridge: false,
             clean_start: true,
             keep_alive_s: 0,
             client_id,

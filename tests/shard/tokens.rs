@@ -51,6 +51,7 @@ fn connect(world: &mut World, version: Version, client_id: &str, token: &str) ->
     let is_v5 = version == Version::V5;
     let connect = Connect {
         version,
+        is_bridge: false,
         clean_start: false,
         keep_alive_s: 0,
         client_id,

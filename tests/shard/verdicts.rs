@@ -53,6 +53,7 @@ impl Asking {
     fn connect(&mut self, user: &str, password: &str, behind: &[u8]) -> ConnId {
         let connect = Connect {
             version: Version::V311,
+            is_bridge: false,
             clean_start: true,
             keep_alive_s: 0,
             client_id: &format!("of {user} {password}"),

@@ -22,6 +22,7 @@ fn device(world: &mut World, client_id: &str, payload: &[u8], delay_s: u32) -> C
     let will = Will { qos: QoS::AtLeastOnce, retain: false, topic: "w", payload, properties: of_will.as_properties() };
     let connect = Connect {
         version: Version::V5,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         client_id,

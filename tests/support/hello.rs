@@ -7,6 +7,7 @@ use forebay::mqtt::property::Properties;
 pub(crate) fn hello(version: Version, client_id: &str) -> Connect<'_> {
     Connect {
         version,
+        is_bridge: false,
         clean_start: true,
         keep_alive_s: 0,
         client_id,

@@ -99,6 +99,16 @@ impl Client<'_> {
         let has_wildcard = |name: &str| name.contains(['+', '#']);
         !has_wildcard(self.client_id) && !self.identity.is_some_and(has_wildcard)
     }
+
+    /// Why a pattern with its name grants it nothing, in words: a name with `/` is no level of a topic, and one with a wildcard is not safe.
+    #[must_use]
+    pub fn is_in_no_pattern(&self) -> Option<&'static str> {
+        let is_no_level = |name: &str| name.contains(['/', '+', '#']);
+        if is_no_level(self.client_id) {
+            return Some("its client ID contains /, + or #, so no %c stands for it");
+        }
+        self.identity.is_some_and(is_no_level).then_some("its user name contains /, + or #, so no %u stands for it")
+    }
 }
 
 /// What the rules say, and which of them; `None`: no rule matches. For a client whose name has a wildcard, patterns do

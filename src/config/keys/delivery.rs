@@ -40,6 +40,9 @@ pub(super) const KEYS: &[Key] = keys! {
     Delivery.when_full: Word(QUEUE_FULL), Is("\"drop-oldest\""),
         "What to do with one more message. `\"drop-oldest\"`: the oldest that was not sent is dropped for it. `\"drop-newest\"`: it is dropped itself. \
          Either is counted, with an event.";
+    Delivery.unread_bytes_max: Size { min: 64 * KIB, max: 64 * MIB }, Is("\"1MiB\""),
+        "Messages at QoS 0 for a client that has not read so much are dropped and counted. All that clients of a shard have not read, beyond 64 KiB \
+         each, may take a quarter of the 256 MiB for messages that wait. A client that has not read 1 MiB is not read itself until it has read half of that.";
     Delivery.share_strategy: Word(SHARE_STRATEGY), Is("\"round-robin\""),
         "Which member of a shared subscription gets a message. `\"round-robin\"`: the next one in turn that has room. `\"least-inflight\"`: of \
          those with room the one with the fewest unacknowledged messages. `\"hash-client\"`, `\"hash-topic\"`: the same one for all messages of a \

@@ -16,6 +16,8 @@ pub struct Delivery {
     pub queue_bytes_max: usize,
     /// One more is dropped, not the oldest.
     pub drops_newest: bool,
+    /// Bytes that a client may have left unread when it is sent a message at QoS 0.
+    pub unread_bytes_max: usize,
     /// Which member of a shared subscription gets a message.
     pub share_strategy: ShareStrategy,
     /// How long a member of a shared subscription may take to acknowledge a message.

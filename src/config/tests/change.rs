@@ -83,7 +83,7 @@ fn what_subscribers_get_changes_while_it_runs() {
     let old = config(&format!("{B}{}[spool]\n", sink("one", "")));
     let new = config(&format!(
         "{B}{}[spool]\n[delivery]\nacknowledge='received'\nqueue_messages_max=7\nqueue_bytes_max='7KiB'\nwhen_full='drop-newest'\n\
-         share_strategy='hash-topic'\nshare_ack_timeout='7s'\n\
+         unread_bytes_max='77KiB'\nshare_strategy='hash-topic'\nshare_ack_timeout='7s'\n\
          [retained]\nmessages_max=7\nbytes_max='7MiB'\nexpire_after='7s'\n",
         sink("one", "")
     ));
@@ -94,6 +94,7 @@ fn what_subscribers_get_changes_while_it_runs() {
             "delivery.queue_messages_max",
             "delivery.queue_bytes_max",
             "delivery.when_full",
+            "delivery.unread_bytes_max",
             "delivery.share_strategy",
             "delivery.share_ack_timeout",
             "retained.messages_max",

@@ -253,6 +253,7 @@ fn what_subscribers_get() {
             queue_messages_max: 10_000,
             queue_bytes_max: 16 << 20,
             drops_newest: false,
+            unread_bytes_max: 1 << 20,
             share_strategy: ShareStrategy::RoundRobin,
             share_ack_timeout: Duration::from_secs(300),
         }
@@ -261,7 +262,7 @@ fn what_subscribers_get() {
     assert!(good("[spool]").delivery.waits_for_disk);
     let config = good(
         "[spool]\n[delivery]\nacknowledge = 'received'\nqueue_messages_max = 1\nqueue_bytes_max = '1KiB'\nwhen_full = 'drop-newest'\n\
-         share_strategy = 'least-inflight'\nshare_ack_timeout = '7s'\n\
+         unread_bytes_max = '64KiB'\nshare_strategy = 'least-inflight'\nshare_ack_timeout = '7s'\n\
          [retained]\nmessages_max = 2\nbytes_max = '2MiB'\nexpire_after = '2d'\n",
     );
     assert_eq!(
@@ -272,6 +273,7 @@ fn what_subscribers_get() {
             queue_messages_max: 1,
             queue_bytes_max: 1_024,
             drops_newest: true,
+            unread_bytes_max: 64 << 10,
             share_strategy: ShareStrategy::LeastInflight,
             share_ack_timeout: Duration::from_secs(7),
         }

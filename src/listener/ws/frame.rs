@@ -4,6 +4,7 @@
 pub(super) const NORMAL: u16 = 1000;
 const PROTOCOL_ERROR: u16 = 1002;
 const UNSUPPORTED_DATA: u16 = 1003;
+const INVALID_DATA: u16 = 1007;
 
 const CONTINUATION: u8 = 0;
 const TEXT: u8 = 1;
@@ -52,7 +53,7 @@ pub(super) struct Reader {
     control: Vec<u8>,
     /// What a PONG is to say: the last of these bytes that asked for one.
     pong: Option<Vec<u8>>,
-    /// The client's CLOSE has come, with this code.
+    /// The client's CLOSE has come, and is answered with this code.
     closed: Option<u16>,
 }
 
@@ -163,14 +164,23 @@ impl Reader {
             let said = std::mem::take(&mut self.control);
             match *kind {
                 PING => self.pong = Some(said),
-                CLOSE => {
-                    let code = said.first_chunk().map_or(NORMAL, |code| u16::from_be_bytes(*code));
-                    self.closed = Some(if is_sent(code) { code } else { PROTOCOL_ERROR });
-                }
+                CLOSE => self.closed = Some(answer_to_close(&said)),
                 _ => {}
             }
         }
         self.frame = None;
+    }
+}
+
+/// The code that answers a CLOSE: its own, 1000 if it has none. Its payload is nothing, or a code and a reason in UTF-8 (RFC 6455, 5.5.1 and 8.1).
+fn answer_to_close(said: &[u8]) -> u16 {
+    let Some((code, reason)) = said.split_first_chunk() else {
+        return if said.is_empty() { NORMAL } else { PROTOCOL_ERROR };
+    };
+    match u16::from_be_bytes(*code) {
+        code if !is_sent(code) => PROTOCOL_ERROR,
+        _ if std::str::from_utf8(reason).is_err() => INVALID_DATA,
+        code => code,
     }
 }
 

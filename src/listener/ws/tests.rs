@@ -234,6 +234,31 @@ fn what_breaks_the_protocol_is_closed_with_its_code() {
     }
 }
 
+/// Finding M7: half a code, and a reason that is no UTF-8, are no CLOSE of RFC 6455 (5.5.1, 8.1).
+#[test]
+fn finding_m7_a_close_that_is_not_well_formed_is_answered_with_what_it_breaks() {
+    for (said, answer) in [
+        (&[][..], 1000_u16),
+        (&[0x03], 1002),
+        (&[0x03, 0xe8], 1000),
+        (&[0x03, 0xe8, b'b', b'y', b'e'], 1000),
+        (&[0x03, 0xe9, 0xc3, 0xa4], 1001),
+        (&[0x03, 0xe8, 0xc3], 1007),
+        (&[0x03, 0xe8, 0xff, b'x'], 1007),
+        (&[0x0f, 0xa0, 0xed, 0xa0, 0x80], 1007),
+        // A code that may not be sent comes before its reason.
+        (&[0x03, 0xed, 0xff], 1002),
+    ] {
+        for split in [1, usize::MAX] {
+            let head = [0x88, 0x80 | u8::try_from(said.len()).expect("short"), 0, 0, 0, 0];
+            let mut layer = ready();
+            let taken = give(&mut *layer, &[&head[..], said].concat(), split);
+            assert_eq!(taken.answer, [&[0x88, 2][..], &answer.to_be_bytes()].concat(), "{said:x?}");
+            assert!(layer.has_ended());
+        }
+    }
+}
+
 /// No bytes do harm: random ones, and real ones with a byte changed.
 #[test]
 fn no_bytes_of_a_client_can_do_harm() {
@@ -313,6 +338,17 @@ fn requests_and_their_answers() {
         (&["Sec-WebSocket-Extensions: permessage-deflate"], 101),
         (&["Origin: http://localhost:3000"], 101),
         (&["Content-Length: 0"], 101),
+        // Finding M6: the absolute form of the target, which names the host instead of `Host` (RFC 9112, 3.2.2).
+        (&["GET http://localhost:8083/mqtt HTTP/1.1"], 101),
+        (&["GET WSS://proxy.example/mqtt?a=b HTTP/1.1"], 101),
+        (&["GET http://localhost/other HTTP/1.1"], 404),
+        (&["GET http://localhost HTTP/1.1"], 404),
+        (&["GET http:///mqtt HTTP/1.1"], 404),
+        (&["GET ftp://localhost/mqtt HTTP/1.1"], 404),
+        (&["GET mqtt HTTP/1.1"], 404),
+        (&["GET http://localhost/mqtt HTTP/1.1", "Host"], 400),
+        (&["GET http://localhost:8083/mqtt HTTP/1.1", "Origin: http://localhost:3000", "Host: evil.example"], 101),
+        (&["GET http://evil.example/mqtt HTTP/1.1", "Origin: http://localhost:3000"], 403),
         (&["GET /other HTTP/1.1"], 404),
         (&["GET /mqtt/ HTTP/1.1"], 404),
         (&["POST /mqtt HTTP/1.1"], 405),

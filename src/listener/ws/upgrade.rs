@@ -52,8 +52,8 @@ pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>
     if request.method != Some("GET") {
         return Err(refusal(405, "only GET is allowed here"));
     }
-    let path = request.path.unwrap_or_default();
-    if path.split('?').next() != Some(settings.path.as_str()) {
+    let target = Target::of(request.path.unwrap_or_default());
+    if target.path != settings.path {
         return Err(refusal(404, "there is nothing at this path; the listener's path is another"));
     }
     let fields = Fields(request.headers);
@@ -73,7 +73,8 @@ pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>
     if has_body || fields.values("transfer-encoding").next().is_some() {
         return Err(refusal(400, "the request has a body"));
     }
-    let Some(here) = fields.only("host") else { return Err(refusal(400, "the request has no Host, or several")) };
+    let Some(host) = fields.only("host") else { return Err(refusal(400, "the request has no Host, or several")) };
+    let here = target.authority.unwrap_or(host);
     let key = fields.only("sec-websocket-key").unwrap_or_default();
     if !STANDARD.decode(key).is_ok_and(|key| key.len() == 16) {
         return Err(refusal(400, "Sec-WebSocket-Key is not 16 bytes in base64"));
@@ -123,6 +124,34 @@ pub(super) fn refused(refusal: Refusal, answer: &mut Vec<u8>) {
         )
         .as_bytes(),
     );
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Target<'r> {
+    /// Host and port, if it says them: they count instead of the field `Host`.
+    authority: Option<&'r str>,
+    path: &'r str,
+}
+
+impl<'r> Target<'r> {
+    /// Reads the origin form, `/mqtt?a=b`, and the absolute form, `http://host:8083/mqtt?a=b`, which every server has to take (RFC 9112,
+    /// 3.2.1 and 3.2.2). Another one has an empty path.
+    fn of(text: &'r str) -> Self {
+        const SCHEMES: [&str; 4] = ["http", "https", "ws", "wss"];
+        let without_query = text.split('?').next().unwrap_or_default();
+        if without_query.starts_with('/') {
+            return Self { authority: None, path: without_query };
+        }
+        let absolute = without_query.split_once("://");
+        let is_known = |scheme: &str| SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
+        let Some((_, rest)) = absolute.filter(|(scheme, _)| is_known(scheme)) else {
+            return Self { authority: None, path: "" };
+        };
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        // Without a host it is no such form.
+        Self { authority: Some(authority), path: if authority.is_empty() { "" } else { path } }
+    }
 }
 
 /// The header fields of a request. Names are compared without case; a value that is not UTF-8 fits nothing.

@@ -3,7 +3,7 @@
 use super::{finish, properties};
 use crate::mqtt::frame::{Frame, check_connect_flags};
 use crate::mqtt::malformed::Malformed;
-use crate::mqtt::packet::{Connect, PacketType, QoS, Sender, Version, Will};
+use crate::mqtt::packet::{BRIDGE, Connect, PacketType, QoS, Sender, Version, Will};
 use crate::mqtt::property::Place;
 use crate::mqtt::reason::ReasonCode;
 use crate::mqtt::topic;
@@ -18,10 +18,6 @@ const WILL_RETAIN: u8 = 1 << 5;
 const PASSWORD: u8 = 1 << 6;
 const USER_NAME: u8 = 1 << 7;
 
-/// The bit of the Protocol Version in which bridges of mosquitto and others say that they are one. No standard has it;
-/// such a bridge speaks the version that the other bits name.
-const BRIDGE: u8 = 1 << 7;
-
 /// The first packet of a connection.
 ///
 /// # Errors
@@ -34,7 +30,7 @@ pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
         return Err(Malformed::protocol("MQTT-3.1.0-1", "the first packet is not CONNECT"));
     }
     let mut body = Reader::new(frame.body);
-    let version = version(&mut body)?;
+    let (version, is_bridge) = version(&mut body)?;
     check_connect_flags(frame.first, version)?;
     if version == Version::V5 {
         frame.check_shortest()?;
@@ -55,6 +51,7 @@ pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
     check_client_id(version, clean_start, client_id)?;
     Ok(Connect {
         version,
+        is_bridge,
         clean_start,
         keep_alive_s,
         client_id,
@@ -79,8 +76,8 @@ pub fn answer_version(body: &[u8]) -> Option<Version> {
     }
 }
 
-/// Protocol Name and Protocol Version (sections 3.1.2.1 and 3.1.2.2).
-fn version(body: &mut Reader<'_>) -> Result<Version, Malformed> {
+/// Protocol Name and Protocol Version (sections 3.1.2.1 and 3.1.2.2), and whether that is a bridge's.
+fn version(body: &mut Reader<'_>) -> Result<(Version, bool), Malformed> {
     const BRIDGE_V311: u8 = BRIDGE | 4;
     const BRIDGE_V31: u8 = BRIDGE | 3;
     const fn unsupported(clause: &'static str, what: &'static str) -> Malformed {
@@ -90,10 +87,12 @@ fn version(body: &mut Reader<'_>) -> Result<Version, Malformed> {
     if !matches!(name, "MQTT" | "MQIsdp") {
         return Err(unsupported("MQTT-3.1.2-1", "the Protocol Name is not MQTT"));
     }
-    match (name, body.u8()?) {
-        ("MQTT", 5) => Ok(Version::V5),
-        ("MQTT", 4 | BRIDGE_V311) => Ok(Version::V311),
-        ("MQIsdp", 3 | BRIDGE_V31) => Ok(Version::V31),
+    let level = body.u8()?;
+    let is_bridge = level & BRIDGE != 0;
+    match (name, level) {
+        ("MQTT", 5) => Ok((Version::V5, false)),
+        ("MQTT", 4 | BRIDGE_V311) => Ok((Version::V311, is_bridge)),
+        ("MQIsdp", 3 | BRIDGE_V31) => Ok((Version::V31, is_bridge)),
         _ => Err(unsupported("MQTT-3.1.2-2", "a Protocol Version that this server does not speak")),
     }
 }
@@ -187,10 +186,13 @@ mod tests {
 
     #[test]
     fn a_bridge_is_a_client_of_the_version_that_it_names() {
-        for (name, level, version) in [("MQTT", 0x84, Version::V311), ("MQIsdp", 0x83, Version::V31)] {
-            let body = [&[0, name.len() as u8], name.as_bytes(), &[level, 2, 0, 60, 0, 1, b'c']].concat();
-            let packet = [&[0x10, body.len() as u8], &body[..]].concat();
-            assert_eq!(read(&packet).expect("a bridge").version, version);
+        for (name, level, version) in [("MQTT", 4, Version::V311), ("MQIsdp", 3, Version::V31)] {
+            for bit in [0, BRIDGE] {
+                let body = [&[0, name.len() as u8], name.as_bytes(), &[level | bit, 2, 0, 60, 0, 1, b'c']].concat();
+                let packet = [&[0x10, body.len() as u8], &body[..]].concat();
+                let connect = read(&packet).expect("well formed");
+                assert_eq!((connect.version, connect.is_bridge), (version, bit != 0));
+            }
         }
     }
 

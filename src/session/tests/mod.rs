@@ -43,6 +43,7 @@ pub(super) fn properties(list: &[Property<'_>]) -> PropertyBuf {
 pub(super) fn connect(version: Version, client_id: &str, clean_start: bool) -> Connect<'_> {
     Connect {
         version,
+        is_bridge: false,
         clean_start,
         keep_alive_s: 60,
         client_id,

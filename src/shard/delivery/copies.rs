@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use crate::limits::{COPIES_PER_WRITE, COPY_BYTES, SUBSCRIBER_UNSENT_BYTES_MAX};
+use crate::limits::{COPIES_PER_WRITE, COPY_BYTES};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{Publish, QoS, Version};
@@ -210,7 +210,8 @@ impl Core {
         if conn.is_some() && is_too_large(&range) {
             return Err(M::CopiesTooLarge); // [MQTT-3.1.2-25]
         }
-        if qos == QoS::AtMostOnce && unsent > SUBSCRIBER_UNSENT_BYTES_MAX {
+        let takes = |conn| self.may_leave_unread(io, conn, unsent, range.len());
+        if qos == QoS::AtMostOnce && !conn.is_none_or(takes) {
             if share.is_some() {
                 self.await_room(io, key, unsent);
             }

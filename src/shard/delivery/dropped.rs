@@ -110,6 +110,7 @@ impl Core {
         let of_shares = messages + shares.on_their_way() + self.sessions.returned();
         let numbers = &mut self.numbers;
         numbers.set(M::RememberedBytes, remembered.bytes() as u64);
+        numbers.set(M::CopiesUnreadBytes, remembered.unread() as u64);
         numbers.set(M::RememberedBytesMax, self.queues.bytes_max() as u64);
         numbers.set(M::CopiesOldest, oldest);
         numbers.set(M::CopiesQueued, (remembered.copies(Place::Queued) + of_shares) as u64);

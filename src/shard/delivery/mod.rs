@@ -9,6 +9,7 @@ mod copies;
 mod dropped;
 mod lines;
 mod parcels;
+mod unread;
 mod writable;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ use self::lines::Lines;
 pub(super) use self::parcels::{Gathered, packets, publisher_of, taken_behind};
 
 use self::parcels::{Peers, Received};
+use self::unread::Unread;
 use self::writable::Writable;
 use super::connection::Timer;
 use super::queues::{Marks, Queues};
@@ -154,6 +156,7 @@ pub(super) struct Delivery {
     packet: Vec<u8>,
     lines: Lines,
     writable: Writable,
+    unread: Unread,
     /// Copies that this turn may still make.
     pub(super) budget: usize,
     peers: Peers,
@@ -185,6 +188,7 @@ impl Delivery {
             packet: Vec::new(),
             lines: Lines::new(config.wide),
             writable: Writable::default(),
+            unread: Unread::default(),
             budget: COPIES_PER_TURN,
             peers: Peers::new(shards),
             received: VecDeque::new(),

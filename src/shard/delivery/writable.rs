@@ -41,6 +41,7 @@ impl Delivery {
 impl Core {
     /// The socket of a connection has room again.
     pub(in crate::shard) fn is_writable(&mut self, conn: ConnId) {
+        self.has_read(conn);
         if let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|connection| connection.kind) {
             self.delivery.writable.line.push_back(session);
         }

@@ -85,9 +85,10 @@ impl Core {
     pub(in crate::shard) fn remembers_more(&mut self) -> bool {
         let bytes = self.delivery.remembered().bytes();
         let Bounds { bytes: most, .. } = self.queues.bounds;
+        let all = bytes + self.delivery.remembered().unread();
         self.queues.fullest.is_half |= bytes > most / 2;
-        self.queues.fullest.is_short |= bytes > most / 16 * 15;
-        bytes <= most
+        self.queues.fullest.is_short |= all > most / 16 * 15;
+        all <= most
     }
 
     /// Whether one more message that waits may be in the log.
@@ -143,7 +144,9 @@ impl Core {
             let remembered = self.delivery.remembered();
             let has_log = self.outlets.buffer.is_some();
             let is_low = |now: usize, most: usize| now <= most / 16 * 15 - most / 64;
-            if is_low(remembered.bytes(), bytes) && (!has_log || is_low(remembered.stored(), messages)) {
+            if is_low(remembered.bytes() + remembered.unread(), bytes)
+                && (!has_log || is_low(remembered.stored(), messages))
+            {
                 return;
             }
             let Some((level, holder)) = self.queues.fullest.pop() else { return };

@@ -1,8 +1,10 @@
 //! Who has published a retained message, as an access control list knows them: a new subscription gets the message while its publisher
-//! may still publish it (B14). And whose room for retained messages it takes.
+//! may still publish it (B14), and not its publisher, if that wants nothing of its own [MQTT-3.8.3-3]. And whose room for retained messages it
+//! takes.
 //!
 //! As bytes, in parcels and in the log: one of flags, [`IDENTITY`] and [`UNASKED`], then the name of the `[auth.NAME]`, the identity
-//! (or nothing) and the client identifier, each behind its length, u32 big-endian.
+//! (or nothing) and the client identifier, each behind its length, u32 big-endian. Where nothing had to admit the client, that name is empty
+//! and no rule is asked for.
 
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::mqtt::packet::Publish;
@@ -15,7 +17,7 @@ const IDENTITY: u8 = 1;
 /// Its token granted what it might do: no rule is asked for.
 const UNASKED: u8 = 2;
 
-/// See the module. Empty: no rule is asked for.
+/// See the module. Empty: it is not known, and no rule is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Publisher(Box<[u8]>);
 
@@ -33,14 +35,16 @@ impl Publisher {
     /// The client of a session. What its token grants is not known later, so a client whose token grants anything is not asked for.
     pub(in crate::shard) fn of_session(session: &Session) -> Self {
         let client = Client { identity: session.username(), client_id: session.client_id() };
-        let access = session.access();
-        access.map(|access| Self::new(access.auth(), client, access.grants().is_some())).unwrap_or_default()
+        let access = session.access().map(|access| (access.auth(), access.grants().is_some()));
+        let (auth, is_granted) = access.unwrap_or(("", true));
+        Self::new(auth, client, is_granted)
     }
 
     /// The client that has left a will; likewise.
     pub(in crate::shard) fn of_will(due: &DueWill) -> Self {
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
-        due.auth.as_deref().map(|auth| Self::new(auth, client, due.grants.is_some())).unwrap_or_default()
+        let (auth, is_granted) = due.auth.as_deref().map_or(("", true), |auth| (auth, due.grants.is_some()));
+        Self::new(auth, client, is_granted)
     }
 
     /// From its bytes. `None`: they are none.
@@ -53,8 +57,19 @@ impl Publisher {
         &self.0
     }
 
-    /// Whose share of the room its messages take: the name of the `[auth.NAME]` and the identity. Clients without an identity are one.
+    /// Whether both are the same client, as sessions are: by the name of the `[auth.NAME]` and the client identifier.
+    pub(super) fn is_client(&self, other: &Self) -> bool {
+        other.fields().is_some_and(|(of, other)| {
+            self.fields().is_some_and(|(auth, own)| auth == of && own.client_id == other.client_id)
+        })
+    }
+
+    /// Whose share of the room its messages take: the name of the `[auth.NAME]` and the identity. Clients without an identity are one, and so
+    /// are those that nothing had to admit.
     pub(super) fn user(&self) -> &[u8] {
+        if self.fields().is_none_or(|(auth, _)| auth.is_empty()) {
+            return &[];
+        }
         let fields = self.0.split_first().map(|(_, fields)| fields).unwrap_or_default();
         let client_id = text(fields).and_then(|(_, rest)| text(rest)).map_or(fields.len(), |(_, rest)| rest.len());
         &fields[..fields.len() - client_id]
@@ -97,11 +112,14 @@ mod tests {
         for (auth, identity, client_id) in [("a", Some("ada"), "c"), ("", None, ""), ("a", Some(""), "\u{fc}")] {
             let publisher = Publisher::new(auth, Client { identity, client_id }, false);
             let user = [&(auth.len() as u32).to_be_bytes(), auth.as_bytes()].concat();
-            assert!(
-                publisher.user().starts_with(&user) && !publisher.user().ends_with(client_id.as_bytes())
-                    || client_id.is_empty()
-            );
-            assert_eq!(publisher.user(), Publisher::new(auth, Client { identity, client_id: "x" }, true).user());
+            let is_user = publisher.user().starts_with(&user) && !publisher.user().ends_with(client_id.as_bytes());
+            assert!(if auth.is_empty() { publisher.user().is_empty() } else { is_user || client_id.is_empty() });
+            let other = Publisher::new(auth, Client { identity, client_id: "x" }, true);
+            assert_eq!(publisher.user(), other.user());
+            assert!(publisher.is_client(&publisher) && !publisher.is_client(&other));
+            assert!(!publisher.is_client(&Publisher::new("b", Client { identity, client_id }, false)));
+            assert!(publisher.is_client(&Publisher::new(auth, Client { identity: Some("b"), client_id }, false)));
+            assert!(!publisher.is_client(&Publisher::default()) && !Publisher::default().is_client(&publisher));
             let back = Publisher::decode(publisher.bytes()).expect("its bytes");
             let (was, client) = back.fields().expect("fields");
             assert_eq!((was, client.identity, client.client_id), (auth, identity, client_id));

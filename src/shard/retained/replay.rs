@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::auth::acl::{Action, Wanted};
 use crate::limits::{
     COPY_BYTES, REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_LOOKS_PER_TURN, REPLAY_NOTES_MAX,
-    REPLAYS_AT_ONCE_MAX,
+    REPLAYS_AT_ONCE_MAX, SUBSCRIPTIONS_OF_SESSION_MAX,
 };
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::Publish;
@@ -28,13 +28,16 @@ use super::super::delivery::{Gathered, packets, publish_of};
 use super::super::events::{denied, second};
 use super::super::mail::Mail;
 use super::super::{Core, Ring};
-use super::{Retained, Taken, Value, owner};
+use super::{Publisher, Retained, Taken, Value, owner};
 
 /// When the next of those that gave up their places are looked at.
 const LOOK_ASIDE: Duration = Duration::from_millis(20);
 
 /// Passes in a row for what a client has missed. Then it gets some of the rest first: one that is slow for long would get nothing.
 const PASSES_MAX: u8 = 4;
+
+/// Subscriptions that wait for a pass in one session. Past it one to the same filter takes the place of the one before.
+const WANTED_MAX: usize = 2 * SUBSCRIPTIONS_OF_SESSION_MAX;
 
 /// What a home says.
 #[derive(Debug)]
@@ -48,10 +51,12 @@ pub struct Answered {
 /// What a session is still to be sent.
 #[derive(Debug, Default)]
 struct Replay {
-    /// Filters of which all that was published before them is at the homes; the first is being answered.
-    filters: VecDeque<Arc<str>>,
-    /// Filters that need a pass.
-    later: VecDeque<Arc<str>>,
+    /// Subscriptions of which all that was published before them is at the homes; the first is being answered.
+    wanted: VecDeque<Subscription>,
+    /// Subscriptions that need a pass.
+    later: VecDeque<Subscription>,
+    /// So many of `later` are of earlier SUBSCRIBEs.
+    earlier: usize,
     /// How far the first is: the home, and from which topic on.
     home: usize,
     from: Option<TopicKey>,
@@ -190,7 +195,8 @@ impl Replays {
             if let Some(replay) = self.all.get_mut(key) {
                 replay.noted.clear();
                 (replay.missed, replay.passes) = (false, replay.passes.saturating_add(1));
-                replay.filters.append(&mut replay.later);
+                replay.wanted.append(&mut replay.later);
+                replay.earlier = 0;
                 (replay.step, replay.pass) = (Step::Passing, self.begun);
             }
         }
@@ -244,14 +250,39 @@ impl Replays {
 impl Replay {
     /// Its session has left a filter.
     fn leave(&mut self, filter: &str) {
-        self.later.retain(|of| **of != *filter);
-        if self.filters.front().is_some_and(|first| **first == *filter) {
-            self.filter_over();
+        self.forget_earlier(filter, usize::MAX);
+        if self.wanted.front().is_some_and(|first| *first.filter == *filter) {
+            self.first_over();
             if matches!(self.step, Step::Asked(_) | Step::Sending(..)) {
                 self.step = Step::Ready;
             }
         }
-        self.filters.retain(|of| **of != *filter);
+        self.wanted.retain(|of| *of.filter != *filter);
+    }
+
+    /// Takes out those of a filter among the first `earlier` of `later`.
+    fn forget_earlier(&mut self, filter: &str, earlier: usize) {
+        let (mut at, mut left) = (0, self.earlier);
+        self.later.retain(|of| {
+            let goes = at < earlier && *of.filter == *filter;
+            left -= usize::from(goes && at < self.earlier);
+            at += 1;
+            !goes
+        });
+        self.earlier = left;
+    }
+
+    /// A subscription is to be answered behind all others. One that an earlier SUBSCRIBE has made of the same filter, and of which nothing was
+    /// sent, is not answered any more: a client that comes and goes would make more and more of them.
+    fn want(&mut self, subscription: Subscription) {
+        self.forget_earlier(&subscription.filter, self.earlier);
+        let mut is_first = true;
+        self.wanted.retain(|of| std::mem::take(&mut is_first) || of.filter != subscription.filter);
+        let same = || self.later.iter().rposition(|of| of.filter == subscription.filter);
+        match (self.later.len() >= WANTED_MAX).then(same).flatten() {
+            Some(at) => self.later[at] = subscription,
+            None => self.later.push_back(subscription),
+        }
     }
 
     /// Whether a message that was taken behind so many passes was taken behind its own.
@@ -264,9 +295,9 @@ impl Replay {
         self.missed && self.passes < PASSES_MAX || self.noted.len() > REPLAY_NOTES_MAX
     }
 
-    /// On to the next filter.
-    fn filter_over(&mut self) {
-        self.filters.pop_front();
+    /// On to the next subscription.
+    fn first_over(&mut self) {
+        self.wanted.pop_front();
         (self.home, self.from) = (0, None);
     }
 
@@ -281,12 +312,18 @@ impl Replay {
 }
 
 impl Retained {
-    /// A session has subscribed to a filter: its client is to get what is retained.
-    pub(in crate::shard) fn replay(&mut self, key: SessionKey, filter: &Arc<str>) {
-        let replay = self.replays.all.entry(key).or_default();
-        if !replay.later.contains(filter) {
-            replay.later.push_back(Arc::clone(filter));
+    /// A session subscribes, to whatever filters. Those of one SUBSCRIBE are answered one after the other, as if each had its own
+    /// [MQTT-3.8.4-5] [3.1.1 MQTT-3.8.4-4].
+    pub(in crate::shard) fn begin_subscribe(&mut self, key: SessionKey) {
+        if let Some(replay) = self.replays.all.get_mut(&key) {
+            replay.earlier = replay.later.len();
         }
+    }
+
+    /// A session has subscribed to a filter: its client is to get what is retained, as it has asked for it now.
+    pub(in crate::shard) fn replay(&mut self, key: SessionKey, subscription: Subscription) {
+        let replay = self.replays.all.entry(key).or_default();
+        replay.want(subscription);
         if matches!(replay.step, Step::Away) {
             self.replays.want_pass(key);
         }
@@ -379,12 +416,20 @@ impl Core {
         self.retained.replays.pass_over();
     }
 
-    /// What is retained here, but for what comes live, and what its publisher may not publish any more.
-    fn retained_batch(&mut self, now: Monotonic, (filter, behind): (&str, &[u64]), from: &TopicKey) -> Answered {
+    /// What is retained here, but for what comes live, what this client has published, and what its publisher may not publish any more.
+    fn retained_batch(
+        &mut self,
+        now: Monotonic,
+        (filter, behind, except): (&str, &[u64], &Publisher),
+        from: &TopicKey,
+    ) -> Answered {
         let (around, numbers, teller) = (&self.around, &mut self.numbers, &mut self.teller);
         let may_be_sent = |value: &Value| {
             let Taken { shard, passes } = value.taken;
             if around.rules.comes_live(passes, behind.get(shard).copied().unwrap_or(u64::MAX)) {
+                return false;
+            }
+            if value.publisher.is_client(except) {
                 return false;
             }
             let Some(publish) = publish_of(&value.packet) else { return false };
@@ -411,10 +456,11 @@ impl Core {
         io: &Ring<'_>,
         to: usize,
         question: (SessionKey, u64),
-        of: (&str, &[u64]),
+        (filter, behind, except): (&str, &[u64], &[u8]),
         from: &TopicKey,
     ) {
-        let answered = self.retained_batch(io.now(), of, from);
+        let except = Publisher::decode(except).unwrap_or_default();
+        let answered = self.retained_batch(io.now(), (filter, behind, &except), from);
         self.letters.push_back((to, Mail::Replayed { question, answered }));
     }
 
@@ -522,10 +568,13 @@ impl Core {
 
     /// Asks the home that comes next.
     fn ask_home(&mut self, io: &Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
-        let has_subscription = self.replay_subscriber(key).is_some();
+        let subscriber = self.replay_subscriber(key);
+        // [MQTT-3.8.3-3]
+        let is_local = subscriber.is_some_and(|of| of.options.no_local);
+        let except = self.sessions.get(key).filter(|_| is_local).map(Publisher::of_session).unwrap_or_default();
         let replays = &mut self.retained.replays;
         let Some(replay) = replays.all.get_mut(&key) else { return Pace::Over };
-        let Some(filter) = replay.filters.front().map(Arc::clone) else {
+        let Some(filter) = replay.wanted.front().map(|first| Arc::clone(&first.filter)) else {
             if replay.later.is_empty() {
                 replays.all.remove(&key);
             } else {
@@ -533,8 +582,8 @@ impl Core {
             }
             return Pace::Over;
         };
-        if !has_subscription {
-            replay.filter_over();
+        if subscriber.is_none() {
+            replay.first_over();
             return Pace::More;
         }
         let mut from = replay.from.clone().unwrap_or_else(TopicKey::first);
@@ -549,11 +598,12 @@ impl Core {
         (replay.step, replay.passes) = (Step::Asked(question.1), 0);
         if home == self.index {
             budget.looks = budget.looks.saturating_sub(1);
-            let answered = self.retained_batch(io.now(), (&filter, &behind), &from);
+            let answered = self.retained_batch(io.now(), (&filter, &behind, &except), &from);
             self.replayed(io.now(), question, answered);
             return Pace::More;
         }
-        let letter = Mail::Replay { to: self.index, question, filter, behind, from };
+        let except = except.bytes().into();
+        let letter = Mail::Replay { to: self.index, question, filter, behind, except, from };
         self.letters.push_back((home, letter));
         Pace::Waits
     }
@@ -594,19 +644,19 @@ impl Core {
         replay.step = Step::Ready;
         if replay.from.is_none() {
             replay.home += 1;
-            if replay.home >= self.shards || replay.filters.front().is_some_and(|filter| !is_wild(filter)) {
-                replay.filter_over();
+            if replay.home >= self.shards || replay.wanted.front().is_some_and(|first| !is_wild(&first.filter)) {
+                replay.first_over();
             }
         }
         Pace::More
     }
 
-    /// The subscription that is being answered, if there still is one. Each message is checked.
+    /// The subscription that is being answered, as it was asked for, if there still is one of its filter. Each message is checked.
     fn replay_subscriber(&self, session: SessionKey) -> Option<Subscriber<SessionKey>> {
-        let filter = self.retained.replays.all.get(&session)?.filters.front()?;
-        let subscriptions = self.sessions.get(session)?.subscriptions();
-        let Subscription { options, identifier, .. } = *subscriptions.iter().find(|of| of.filter == *filter)?;
-        Some(Subscriber { session, options, identifier, is_checked: true })
+        let Subscription { filter, options, identifier } = self.retained.replays.all.get(&session)?.wanted.front()?;
+        let is_there = self.sessions.get(session)?.has_subscribed(filter);
+        let subscriber = Subscriber { session, options: *options, identifier: *identifier, is_checked: true };
+        is_there.then_some(subscriber)
     }
 
     /// Whether a client may be sent one more. If not it will be asked again when it has read or acknowledged something.
@@ -629,6 +679,7 @@ fn is_wild(filter: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::config;
+    use crate::mqtt::packet::SubscriptionOptions;
 
     use super::*;
 
@@ -641,7 +692,7 @@ mod tests {
     #[test]
     fn a_replay_that_does_not_run_notes_no_more_than_it_may() {
         let (mut retained, key) = (retained(), SessionKey::from_bits(7));
-        retained.replay(key, &"#".into());
+        retained.replay(key, subscription("#", 0));
         assert!(retained.replays.begin_pass());
         retained.replays.pass_over();
         let pass = retained.replays.begun;
@@ -651,5 +702,48 @@ mod tests {
         let replay = &retained.replays.all[&key];
         assert_eq!(replay.noted.len(), REPLAY_NOTES_MAX + 1);
         assert!(replay.needs_pass());
+    }
+
+    fn subscription(filter: &str, identifier: u32) -> Subscription {
+        Subscription { filter: filter.into(), options: SubscriptionOptions::default(), identifier }
+    }
+
+    /// What a replay is to answer still, in order.
+    fn wanted(retained: &Retained, key: SessionKey) -> Vec<String> {
+        let Replay { wanted, later, .. } = &retained.replays.all[&key];
+        wanted.iter().chain(later).map(|of| format!("{} {}", of.filter, of.identifier)).collect()
+    }
+
+    #[test]
+    fn finding_d5_subscriptions_of_one_subscribe_are_answered_one_by_one_and_those_of_several_have_a_bound() {
+        let (mut retained, key) = (retained(), SessionKey::from_bits(7));
+        let ask = |retained: &mut Retained, of: &[(&str, u32)]| {
+            retained.begin_subscribe(key);
+            of.iter().for_each(|(filter, id)| retained.replay(key, subscription(filter, *id)));
+        };
+        ask(&mut retained, &[("a", 1), ("b", 1), ("a", 2)]);
+        assert_eq!(wanted(&retained, key), ["a 1", "b 1", "a 2"]);
+        // Nothing of these was sent: the last one is enough, twice if it says so.
+        ask(&mut retained, &[("a", 3), ("a", 4)]);
+        assert_eq!(wanted(&retained, key), ["b 1", "a 3", "a 4"]);
+        retained.leave_replay(key, "a");
+        assert_eq!(wanted(&retained, key), ["b 1"]);
+        // Its client comes and goes, and subscribes each time: the first is being answered, and one is behind it.
+        for id in 2..100 {
+            ask(&mut retained, &[("b", id)]);
+            retained.replays.wanting.push(key);
+            assert!(retained.replays.begin_pass());
+            retained.replays.unanswered = 0;
+            retained.replays.pass_over();
+        }
+        assert_eq!(wanted(&retained, key), ["b 2", "b 99"]);
+        // However many a client asks for.
+        let many: Vec<_> = (0..SUBSCRIPTIONS_OF_SESSION_MAX as u32).map(|id| ("c", id)).collect();
+        for filter in 0..10 {
+            let name = format!("d/{filter}");
+            let of: Vec<_> = many.iter().map(|(_, id)| (&*name, *id)).collect();
+            ask(&mut retained, &of);
+        }
+        assert!(wanted(&retained, key).len() <= WANTED_MAX + 10 + 2, "{}", wanted(&retained, key).len());
     }
 }

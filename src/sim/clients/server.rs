@@ -52,6 +52,7 @@ impl World {
                 properties.push(Property::SessionExpiryInterval(u32::MAX));
                 let connect = Connect {
                     version: Version::V5,
+                    is_bridge: false,
                     clean_start: clean,
                     keep_alive_s: 0,
                     client_id: name,
