@@ -294,7 +294,7 @@ impl Settings {
         if !sink.partitioner.is_empty() {
             let _ = writeln!(text, "partitioner = \"{}\"", sink.partitioner);
         }
-        if number % 2 == 1 {
+        if number < 2 {
             *text += "qos0_when_full = \"wait\"\n";
         }
         if let Some(ms) = sink.expire_ms {
