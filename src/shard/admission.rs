@@ -182,10 +182,10 @@ impl Core {
         let username = connect.username.filter(|_| !has_secret_name);
         let listener = listener.and_then(|listener| self.around.config.listener(listener));
         let client = ClientKey { auth: policy.map(|policy| policy.name()), client_id: connect.client_id };
-        // Whoever guesses may give itself any name, and many may come from one address.
+        // Whoever guesses may give itself any name, and many may come from one address. Of reasons there are few.
         let name = connect.client_id.bytes().fold(0, u8::wrapping_add) % NAMES_OF_ADDRESS;
         let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
-        self.teller.tell_of(EventKind::AuthRefused, second(io.now()), (from, name), |event| {
+        self.teller.tell_of(EventKind::AuthRefused, second(io.now()), (from, name, detail), |event| {
             let event = of_client(event, client).with(Field::Reason, detail);
             let event = event.maybe(Field::User, username.map(clipped));
             event.shown(Field::Peer, io.peer(conn)).shown(Field::Listener, listener.map(|listener| &listener.bind))
