@@ -47,7 +47,7 @@ pub(super) fn of_rest(config: &Config, lines: &mut Vec<Line>) {
 
 /// Bytes that what is configured may take at most, but for connections.
 fn wanted(config: &Config) -> u64 {
-    let records: u64 = config.clusters.iter().map(|cluster| cluster.buffer_bytes as u64).sum();
+    let records: u64 = config.clusters.iter().map(|cluster| cluster.buffer_bytes).sum();
     records.saturating_add(config.retained.bytes_max as u64)
 }
 
