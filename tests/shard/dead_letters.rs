@@ -246,7 +246,7 @@ fn what_cannot_be_rendered_is_a_dead_letter_as_it_came() {
 /// The bound of the queue to the file: rows wait in memory, messages at the door in their sockets, and nothing is lost.
 #[test]
 fn a_full_queue_to_the_file_holds_what_comes_after() {
-    let (mut world, letters) = world(FILE);
+    let (mut world, letters) = world(&format!("{FILE}\nqos0_when_full = 'wait'"));
     world.broker.refuses.insert("bad".to_owned(), 87);
     let conn = device(&mut world, Version::V311);
     let mut sent = 0u64;

@@ -86,7 +86,9 @@ impl Draw {
     pub(super) fn text(&self) -> String {
         let mut text = CONFIG.to_owned();
         for (sink, topic) in [("all", "dead"), ("odd", "dead-odd"), ("again", "dead")] {
-            let mut keys = format!("name = \"{sink}\"\nmax_inflight = {}\n", self.max_inflight);
+            // The ledgers count each message in each sink, those of QoS 0 too.
+            let mut keys =
+                format!("name = \"{sink}\"\nqos0_when_full = \"wait\"\nmax_inflight = {}\n", self.max_inflight);
             match self.dead {
                 Dead::Nowhere => {}
                 Dead::Topic => keys += &format!("dead_letters_topic = \"{topic}\"\n"),
