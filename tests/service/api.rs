@@ -157,7 +157,8 @@ fn a_cluster_that_is_away_is_what_its_sinks_say() {
         Service::start(&config(&format!("{kafka}{}", TWO_SINKS.replace("name =", "kafka = \"main\"\nname ="))));
     let sink = json(&service, "/api/v1/sinks/all");
     assert_eq!(sink["state"], "unreachable");
-    assert_eq!(sink["reason"], "no broker of the cluster \"main\" answers");
+    let reason = sink["reason"].as_str().unwrap_or_default();
+    assert!(reason.starts_with("no broker of the cluster \"main\" "), "{reason}");
     assert_eq!(json(&service, "/api/v1/clusters")["clusters"][0]["reachable"], false);
 }
 

@@ -77,7 +77,7 @@ fn a_sink_comes_changes_and_goes() {
     assert_eq!(change(&service, "GET", "sinks/one", &Value::Null).0, 404);
     assert_eq!(change(&service, "DELETE", "sinks/one", &Value::Null).0, 404);
     let events = get(&service, "events?kind=admin_action");
-    let last = events["events"].as_array().and_then(|all| all.last()).expect("an event");
+    let last = events["events"].as_array().and_then(|all| all.first()).expect("an event");
     assert_eq!((&last["action"], &last["sink"]), (&json!("delete_sink"), &json!("one")));
     assert!(service.terminate().success(), "{}", service.log());
     service.start_again();

@@ -147,7 +147,7 @@ fn what_is_wrong_is_said_and_messages_wait_for_what_is_right() {
         (text(&secured, &tls(&other, "")), "not signed by a CA that is trusted"),
         (
             text(&secured, &tls(&ca, "server_name = \"kafka.example\"")),
-            "not for kafka.example, it has localhost, 127.0.0.1",
+            "not for the DNS name kafka.example, it has the DNS name localhost, the IP address 127.0.0.1",
         ),
         (text(&free.to_string(), &tls(&dir.path().join("expired.pem"), "")), "its certificate has expired"),
         (text(&plain, &tls(&ca, "")), "this port may be one without TLS"),
