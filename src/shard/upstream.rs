@@ -49,7 +49,10 @@ pub(super) struct Upstream {
     /// Requests without an answer, and when they were handed over: oldest first.
     begun: VecDeque<(u64, Monotonic)>,
     sent: u64,
+    /// What people are told: an attempt to have a connection has failed since the last one stood, or has not.
     reachable: bool,
+    /// What the producer was told: whether a connection stands.
+    connected: bool,
     /// When the last broker was lost.
     pub(super) away_since: Option<Monotonic>,
     timer: Option<(Monotonic, TimerId)>,
@@ -97,6 +100,7 @@ impl Upstream {
             begun: VecDeque::new(),
             sent: 0,
             reachable: false,
+            connected: false,
             away_since: None,
             timer: None,
             saving: false,
@@ -106,6 +110,11 @@ impl Upstream {
 
     /// Rows to requests to effects, until nothing more comes of it.
     fn pump(&mut self, log: &mut dyn RowLog, timings: Timings<'_>, now: Monotonic, wall: WallMs) {
+        // Before anybody is told that Kafka is away: what is cut has its sequence, and could not make room any more.
+        let connected = self.client.is_connected();
+        if std::mem::replace(&mut self.connected, connected) != connected {
+            self.producer.on_reachable(connected);
+        }
         self.producer.poll_with(now, wall, log, &mut self.requests);
         for request in self.requests.drain(..) {
             self.sent += 1;
@@ -148,15 +157,12 @@ impl Upstream {
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
-            // For people; the producer sees no more of it than that the cluster is away.
+            ClientEvent::Reachable(yes) => self.reachable = *yes,
+            // For people; the producer sees no more of it than that no connection stands.
             ClientEvent::LoginRefused(_)
             | ClientEvent::TlsFailed(_)
             | ClientEvent::BrokerUnreachable(_)
             | ClientEvent::BrokerReachable(_) => {}
-            ClientEvent::Reachable(yes) => {
-                self.reachable = *yes;
-                self.producer.on_reachable(*yes);
-            }
         }
     }
 
@@ -277,7 +283,7 @@ impl Core {
             self.connections.remove(conn);
             io.abort(conn);
         }
-        (upstream.retired, upstream.reachable) = (true, false);
+        (upstream.retired, upstream.reachable, upstream.connected) = (true, false, false);
         upstream.producer.on_reachable(false);
         upstream.producer.release_all_unused();
         for effect in effects {

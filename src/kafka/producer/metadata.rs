@@ -154,7 +154,8 @@ impl Producer {
         self.wake(|topic| topic.sink == index);
     }
 
-    /// Kafka became reachable or unreachable. While it is not, nothing is cut and no request is made: batches grow.
+    /// A connection to Kafka stands, or none does any more. While none does, nothing is cut and no request is made: batches grow, and
+    /// what is in them may make room.
     pub fn on_reachable(&mut self, reachable: bool) {
         self.cluster.reachable = reachable;
         if reachable {
