@@ -69,7 +69,7 @@ fn batch_bytes_is_where_a_batch_is_full() {
     device.publish(QoS::AtLeastOnce, 1, "full", &[b'x'; 600]);
     device.publish(QoS::AtLeastOnce, 2, "full", &[b'x'; 600]);
     assert_eq!(device.hear(), puback(1));
-    assert_eq!(wire.batches("full").len(), 1);
+    assert!(wire.batches("full")[0].len() < 1_024);
 }
 
 /// Batches that are not answered: as many as the key says, until the connection is given up.

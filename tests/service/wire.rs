@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use forebay::embedded::{EmbeddedLog, Settings};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
-    ApiKey, MetadataRequest, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+    ApiKey, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
+    TopicName,
 };
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use socket2::SockRef;
 
 use crate::process::until;
@@ -136,8 +138,33 @@ impl Wire {
 
     /// The batches of a topic so far.
     pub(crate) fn batches(&self, topic: &str) -> Vec<Bytes> {
+        let id = self.topic_id(topic);
         let asked = self.asked(ApiKey::Produce).into_iter().flat_map(|asked| asked.batches);
-        asked.filter(|(of, _)| of == topic).map(|(_, batch)| batch).collect()
+        asked.filter(|(of, _)| of == topic || *of == id).map(|(_, batch)| batch).collect()
+    }
+
+    /// The id of a topic, which Produce names it by from version 13 on.
+    fn topic_id(&self, topic: &str) -> String {
+        const VERSION: i16 = 12;
+        let mut frame = BytesMut::new();
+        let header =
+            RequestHeader::default().with_request_api_key(ApiKey::Metadata as i16).with_request_api_version(VERSION);
+        header.encode(&mut frame, ApiKey::Metadata.request_header_version(VERSION)).expect("a header");
+        let name = TopicName(StrBytes::from_string(topic.to_owned()));
+        let request =
+            MetadataRequest::default().with_topics(Some(vec![MetadataRequestTopic::default().with_name(Some(name))]));
+        request.encode(&mut frame, VERSION).expect("a request");
+        let mut kafka = TcpStream::connect(self.log.local_addr()).expect("the log");
+        kafka.write_all(&u32::try_from(frame.len()).expect("short").to_be_bytes()).expect("sent");
+        kafka.write_all(&frame).expect("sent");
+        let mut length = [0; 4];
+        kafka.read_exact(&mut length).expect("an answer");
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        kafka.read_exact(&mut answer).expect("an answer");
+        let mut answer = Bytes::from(answer);
+        ResponseHeader::decode(&mut answer, ApiKey::Metadata.response_header_version(VERSION)).expect("a header");
+        let response = MetadataResponse::decode(&mut answer, VERSION).expect("an answer");
+        response.topics[0].topic_id.to_string()
     }
 
     /// Waits until so many requests of this kind have come, and gives them.
@@ -208,9 +235,10 @@ fn read(connection: usize, key: i16, version: i16, frame: &Bytes) -> Asked {
         ApiKey::Produce => {
             let request = ProduceRequest::decode(&mut rest, version).expect("a request");
             for topic in request.topic_data {
-                topics.push(topic.name.to_string());
+                let named = if topic.name.is_empty() { topic.topic_id.to_string() } else { topic.name.to_string() };
+                topics.push(named.clone());
                 let records = topic.partition_data.into_iter().filter_map(|partition| partition.records);
-                batches.extend(records.map(|records| (topic.name.to_string(), records)));
+                batches.extend(records.map(|records| (named.clone(), records)));
             }
         }
         _ => {}
