@@ -85,7 +85,7 @@ wrong! {
     NeverAsks, Script(what_is_refused_and_there_is_known), { fn asks_log(&self, _: i16) -> bool { false } }
     ResendsUnasked, Script(what_kafka_forgets_is_asked_for), { fn asks_before_resend(&self, _: SentBefore) -> bool { false } }
     RefusalIsFinal, Seed(Memory, 102), { fn is_refusal_final(&self, _: bool) -> bool { true } }
-    TwoBatches, Seed(Memory, 656), { fn takes_one_batch_per_partition(&self) -> bool { false } }
+    TwoBatches, Seed(Memory, 658), { fn takes_one_batch_per_partition(&self) -> bool { false } }
     RequestPerBatch, Cost, { fn shares_request(&self, _: usize, _: usize, _: usize) -> bool { false } }
     HashLost, Seed(Memory, 12), { fn keeps_hash(&self) -> bool { false } }
     TimeLost, Seed(Memory, 2), { fn keeps_time(&self) -> bool { false } }
@@ -97,7 +97,7 @@ wrong! {
     OutOfTurn, Seed(All, 610), { fn takes_turns(&self) -> bool { false } }
     SessionLost, Seed(All, 0), { fn restores_sessions(&self) -> bool { false } }
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
-    TellsBeforeSync, Seed(All, 819), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
+    TellsBeforeSync, Seed(All, 835), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
     NoShare, Script(one_sink_keeps_to_its_share), { fn share_of_sink(&self, _: u64, whole: u64) -> u64 { whole } }
     ConfirmsBeforeSync, Seed(Subscribers, 155), { fn may_confirm(&self, _: u64, _: u64) -> bool { true } }
     MessageLost, Seed(Subscribers, 4), { fn restores_message(&self, _: u64) -> bool { false } }
@@ -107,7 +107,7 @@ wrong! {
     NumbersBeginAgain, Seed(Subscribers, 197), { fn next_number(&self, _: u64) -> u64 { 0 } }
     PublishesBeforeSync, Seed(Subscribers, 27), { fn publish_waits_for(&self, _: u64) -> u64 { 0 } }
     ReleasesBeforeSync, Seed(Subscribers, 62), { fn pubrel_waits_for(&self, _: u64) -> u64 { 0 } }
-    ReplaysAtOnce, Seed(Shares, 152), { fn may_replay(&self, _: u64) -> bool { true } }
+    ReplaysAtOnce, Seed(Shares, 419), { fn may_replay(&self, _: u64) -> bool { true } }
     SkipsNothing, Seed(Shares, 44), { fn skips_retained(&self, _: bool) -> bool { false } }
     ReplaysNewer, Seed(Shares, 657), { fn comes_live(&self, _: u64, _: u64) -> bool { false } }
     SendsAnyRetained, Shards, { fn may_send_retained(&self, _: bool) -> bool { true } }
