@@ -94,7 +94,7 @@ wrong! {
     EndsLast, Producer, { fn writes_ends_first(&self) -> bool { false } }
     IdentityLost, Seed(All, 0), { fn keeps_identity(&self) -> bool { false } }
     RestoredLast, Producer, { fn waits_for_restored(&self, _: usize) -> bool { false } }
-    OutOfTurn, Seed(All, 610), { fn takes_turns(&self) -> bool { false } }
+    OutOfTurn, Seed(All, 708), { fn takes_turns(&self) -> bool { false } }
     SessionLost, Seed(All, 0), { fn restores_sessions(&self) -> bool { false } }
     PacketIdsLost, Seed(All, 0), { fn restores_packet_ids(&self) -> bool { false } }
     TellsBeforeSync, Seed(All, 835), { fn may_tell(&self, _: u64, _: u64) -> bool { true } }
