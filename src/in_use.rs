@@ -9,7 +9,7 @@ use std::time::Duration;
 pub const ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Takes what may be in use still: `take` is tried again while it says `in_use`, so many times in all.
+/// Takes what may still be in use: `take` is tried again while it says `in_use`, `attempts` times in all.
 ///
 /// # Errors
 /// What `take` said at last.

@@ -142,7 +142,7 @@ impl Access {
     #[must_use]
     pub fn decides(&self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> Option<String> {
         let policy = self.policy.as_ref()?;
-        Some(policy.words(policy.permission(self.grants.as_deref(), Client { identity, client_id }, wanted).by))
+        Some(policy.decides(self.grants.as_deref(), Client { identity, client_id }, wanted))
     }
 
     /// The same for a filter.

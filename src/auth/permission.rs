@@ -52,6 +52,12 @@ impl Policy {
         said(decision.is_granted, Basis::Line(decision.by))
     }
 
+    /// What decides whether a client may do that, for people.
+    #[must_use]
+    pub fn decides(&self, grants: Option<&Grants>, client: Client<'_>, wanted: Wanted<'_>) -> String {
+        self.words(self.permission(grants, client, wanted).by)
+    }
+
     /// What decides, for people.
     #[must_use]
     pub fn words(&self, by: Basis<'_>) -> String {

@@ -111,8 +111,7 @@ impl Buffer {
         let volatile = recovered.state.lanes().filter(|(_, lane)| lane.volatile);
         report.given_up = volatile.map(|(_, lane)| lane.rows()).sum();
         let written_ms = recovered.written_ms;
-        let cut: Vec<(u64, Box<str>, u64)> =
-            recovered.state.cut_rows().map(|(cut, sink, rows)| (cut, sink.into(), rows)).collect();
+        let cut_rows = CutRows::new(recovered.state.cut_rows());
         let mut log = Log::new(settings.log.clone(), recovered);
         let logged = settings.clusters.iter().map(|sinks| sinks.iter().map(|terms| log.sink(&terms.name)).collect());
         let mut buffer = Self {
@@ -125,7 +124,7 @@ impl Buffer {
             awaited: BTreeMap::new(),
             lanes: HashMap::new(),
             lists: Lists::default(),
-            cut_rows: CutRows::new(cut.into_iter().map(|(cut, sink, rows)| (cut, log.sink(&sink), rows))),
+            cut_rows,
             numbers: Numbers { rot: report.damage.len() as u64, torn_bytes: report.torn_bytes, ..Numbers::default() },
             unsynced: VecDeque::new(),
             flying: None,
@@ -237,7 +236,7 @@ impl Buffer {
         self.log.next_group_at()
     }
 
-    /// When [`Buffer::flush`] is to be called for the note's sake ([`crate::spool::Log::note_due`]).
+    /// When [`Buffer::flush`] must be called to write the note ([`crate::spool::Log::note_due`]).
     #[must_use]
     pub const fn note_due(&self) -> Option<Monotonic> {
         self.log.note_due()

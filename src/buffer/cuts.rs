@@ -55,7 +55,7 @@ impl Buffer {
         self.logged.get(*cluster)?.get(usize::from(sink.0)).copied()
     }
 
-    /// Whether so many rows of a sink may be cut now: one batch always may. A row counts by the mean of its sink.
+    /// Whether `rows` rows of a sink may be cut now: one batch always may. Each row counts with the mean size of its sink's rows.
     pub(super) fn may_cut(&self, sink: usize, producer_id: i64, rows: u64) -> bool {
         let open = self.cut_rows.of(sink);
         if !self.cut_rows.bounded || producer_id == NO_BATCH || open == 0 {

@@ -315,7 +315,7 @@ impl AskArgs {
     }
 }
 
-/// A time as the API takes it: as it is, or so long ago.
+/// A time as the API takes it: a date, or a duration before now.
 fn event_time(text: &str) -> Result<String, String> {
     if from_rfc3339(text).is_some() {
         return Ok(text.to_owned());
@@ -368,7 +368,7 @@ pub struct EventsArgs {
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
 
-    /// Print at most so many: the newest
+    /// Print at most this number of events: the newest
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,
 

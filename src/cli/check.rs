@@ -29,7 +29,7 @@ const NOT_TOLD: i32 = i32::MIN;
 const UNKNOWN_TOPIC: i16 = 3;
 /// A topic that is asked for as if it were to be created, for what the cluster says of that.
 const PROBE: &str = "forebay-check";
-/// A request has at most so much beside one batch, in bytes.
+/// The most that a request has beside one batch, in bytes.
 const REQUEST_HEAD_BYTES: u64 = 1024;
 const TOPIC_FORBIDDEN: i16 = 29;
 
@@ -395,23 +395,29 @@ fn request_bytes_max(admin: &mut Admin, metadata: &MetadataResponse) -> Option<u
     admin.broker_settings(broker, &[NAME])?.get(NAME)?.parse().ok()
 }
 
+/// The sizes of a sink, in bytes, that are above a limit, and whether that of a record is one of them; `None`: no size is.
+fn beyond(sink: &Sink, max: u64) -> Option<(bool, String)> {
+    let keys = [("record_bytes_max", sink.record_bytes_max), ("batch_bytes", sink.batch_bytes)];
+    let beyond: Vec<_> = keys.iter().filter(|(_, bytes)| *bytes as u64 > max).collect();
+    let is_record = beyond.first()?.0 == "record_bytes_max";
+    let keys: Vec<_> = beyond.iter().map(|(key, bytes)| format!("{key} {bytes}")).collect();
+    Some((is_record, keys.join(", ")))
+}
+
 /// What a sink would send in a request of its own, and no broker would take.
 fn beyond_a_request(sink: &Sink, max: u64) -> Option<String> {
-    let keys = [("record_bytes_max", sink.record_bytes_max), ("batch_bytes", sink.batch_bytes)];
-    let beyond: Vec<_> = keys.iter().filter(|(_, bytes)| *bytes as u64 + REQUEST_HEAD_BYTES > max).collect();
-    let (first, _) = beyond.first()?;
-    let what = match *first {
-        "record_bytes_max" => "a larger record is sent again and again",
-        _ => "larger batches are split after some attempts",
+    let (is_record, keys) = beyond(sink, max.saturating_sub(REQUEST_HEAD_BYTES))?;
+    let what = if is_record {
+        "a larger record is sent again and again"
+    } else {
+        "larger batches are split after some attempts"
     };
-    let keys: Vec<_> = beyond.iter().map(|(key, bytes)| format!("{key} {bytes}")).collect();
-    let keys = keys.join(", ");
     Some(format!(
         "brokers accept requests of at most {max} bytes (socket.request.max.bytes), less than {keys}: {what}; raise the one or lower the other"
     ))
 }
 
-/// Why no record of a topic is accepted at acks=all. Every partition of it needs so many replicas in sync.
+/// Why no record of a topic is accepted at acks=all. Every partition of it needs `min.insync.replicas` replicas in sync.
 fn too_few_in_sync(admin: &mut Admin, found: &MetadataResponseTopic) -> Option<String> {
     let topic = found.name.as_ref().filter(|_| found.error_code == 0)?.0.as_str();
     let in_sync_min = usize::try_from(admin.topic_setting(topic, "min.insync.replicas")?).ok()?;
@@ -520,15 +526,12 @@ fn too_large(admin: &mut Admin, sink: &Sink, found: &MetadataResponseTopic) -> O
     }
     let topic = sink.topic.as_literal()?;
     let max = admin.topic_setting(topic, "max.message.bytes")?;
-    let beyond = [("record_bytes_max", sink.record_bytes_max), ("batch_bytes", sink.batch_bytes)];
-    let beyond: Vec<_> = beyond.iter().filter(|(_, bytes)| *bytes as u64 > max).collect();
-    let (first, _) = beyond.first()?;
-    let what = match *first {
-        "record_bytes_max" => "Kafka refuses larger messages, and larger batches are split and sent again",
-        _ => "larger batches are refused, split and sent again",
+    let (is_record, keys) = beyond(sink, max)?;
+    let what = if is_record {
+        "Kafka refuses larger messages, and larger batches are split and sent again"
+    } else {
+        "larger batches are refused, split and sent again"
     };
-    let keys: Vec<_> = beyond.iter().map(|(key, bytes)| format!("{key} {bytes}")).collect();
-    let keys = keys.join(", ");
     Some(format!(
         "topic {topic} accepts batches of at most {max} bytes (max.message.bytes), less than {keys}: {what}; raise the one or lower the other"
     ))

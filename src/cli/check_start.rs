@@ -6,6 +6,7 @@ use super::check::{Line, Verdict};
 use super::edge;
 use super::run::tokens;
 use crate::config::{ApiAccess, Config};
+use crate::metrics::process::kib;
 
 /// What a start reads before it serves.
 pub(super) fn of_start(config: &Config, lines: &mut Vec<Line>) {
@@ -51,7 +52,7 @@ fn wanted(config: &Config) -> u64 {
     records.saturating_add(config.retained.bytes_max as u64)
 }
 
-/// The memory that the process may take, and whose it is: the control group's, or the machine's.
+/// The memory that the process may take, in bytes, and what sets it: the control group, or the machine.
 fn memory() -> Option<(u64, &'static str)> {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total(&text));
     let own = fs::read_to_string("/proc/self/cgroup").ok();
@@ -71,9 +72,7 @@ fn memory() -> Option<(u64, &'static str)> {
 
 /// Of `/proc/meminfo`, in bytes.
 fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1_024)
+    kib(meminfo, "MemTotal:")?.checked_mul(1_024)
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 //! address where the service answers, which the configuration may have changed since, or has left to the kernel.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::auth::password::generated;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::control::OwnToken;
 use crate::files;
 
@@ -56,10 +56,8 @@ pub(super) fn serves_at(config: &Config, address: SocketAddr) -> Result<(), Stri
 /// Where the service that has this data directory said to be, if it is still there: another one may be by now, or none.
 pub(super) fn served_at(data_dir: &Path) -> Option<SocketAddr> {
     const WAIT: Duration = Duration::from_secs(1);
-    let mut address: SocketAddr = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?.trim().parse().ok()?;
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
+    let address = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?.trim().parse().ok()?;
+    let address = config::reachable(address);
     TcpStream::connect_timeout(&address, WAIT).ok().map(|_| address)
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use zeroize::Zeroizing;
 
-use crate::config::{Config, TOKEN_VARIABLE};
+use crate::config::{self, Config, TOKEN_VARIABLE};
 use crate::secure;
 
 use super::args::{AskArgs, ControlBind};
@@ -58,14 +58,11 @@ impl Endpoint {
                 (running.or(config.control.bind), Some(config))
             }
         };
-        let mut address = bind.ok_or("control.bind is \"off\": the service has no control address")?;
+        let address = bind.ok_or("control.bind is \"off\": the service has no control address")?;
         if address.port() == 0 {
             return Err("control.bind has port 0: pass the port that the log names with --control".to_owned());
         }
-        if address.ip().is_unspecified() {
-            let local = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { Ipv6Addr::LOCALHOST.into() };
-            address.set_ip(local);
-        }
+        let address = config::reachable(address);
         let tls = config.as_ref().map(tls).transpose()?.flatten();
         let data_dir = config.or_else(|| load().ok()).unwrap_or_else(Config::default_no_file).service.data_dir;
         let token = std::env::var(TOKEN_VARIABLE).ok().map(|token| token.trim().to_owned());

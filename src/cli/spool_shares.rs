@@ -4,7 +4,7 @@ use crate::config::{Buffer, Config, Spool};
 use crate::metrics::collector::Boards;
 use crate::metrics::spec::SinkMetric;
 
-/// The spool that is in force once `wanted` is: its sizes are those of this start.
+/// The spool that is in force once `wanted` is: its sizes are those of this process.
 pub(super) fn reloaded(running: &Config, wanted: &Config) -> Option<Spool> {
     let (Some(spool), Some(wanted)) = (running.spool, wanted.spool) else { return running.spool };
     let changed = spool.reloaded(wanted);

@@ -246,28 +246,21 @@ impl Change {
                     let mut changed = Vec::new();
                     macro_rules! keys {
                         ($($key:ident),*) => {
-                            $(if known.$key != cluster.$key {
-                                changed.push(stringify!($key));
-                                known.$key.clone_from(&cluster.$key);
-                            })*
+                            $(take(&mut changed, stringify!($key), &mut known.$key, &cluster.$key);)*
                         };
                     }
                     keys!(description, bootstrap, client_id, topics_max, other_properties, tls, sasl);
-                    macro_rules! parts {
-                        ($part:ident: $($key:ident as $name:literal),*) => {
-                            $(if known.$part.$key != cluster.$part.$key {
-                                changed.push($name);
-                                known.$part.$key = cluster.$part.$key;
-                            })*
+                    macro_rules! times {
+                        ($($key:ident),*) => {
+                            $(take(&mut changed, stringify!($key), &mut known.times.$key, &cluster.times.$key);)*
                         };
                     }
-                    parts!(times: connect_timeout as "connect_timeout", request_timeout as "request_timeout");
-                    parts!(times: metadata_min_age as "metadata_min_age", metadata_max_age as "metadata_max_age");
-                    parts!(times: health_check_interval as "health_check_interval");
-                    parts!(times: reconnect_backoff_min as "reconnect_backoff_min");
-                    parts!(times: reconnect_backoff_max as "reconnect_backoff_max");
-                    parts!(sockets: send_buffer as "socket_send_buffer", receive_buffer as "socket_receive_buffer");
-                    parts!(sockets: keep_alive as "tcp_keepalive");
+                    times!(connect_timeout, request_timeout, metadata_min_age, metadata_max_age, health_check_interval);
+                    times!(reconnect_backoff_min, reconnect_backoff_max);
+                    let (sockets, wanted) = (&mut known.sockets, &cluster.sockets);
+                    take(&mut changed, "socket_send_buffer", &mut sockets.send_buffer, &wanted.send_buffer);
+                    take(&mut changed, "socket_receive_buffer", &mut sockets.receive_buffer, &wanted.receive_buffer);
+                    take(&mut changed, "tcp_keepalive", &mut sockets.keep_alive, &wanted.keep_alive);
                     // Memory that was given may be in use.
                     if known.buffer_bytes > cluster.buffer_bytes {
                         self.waiting.push(format!("kafka {} (changed: buffer_bytes, which is lowered)", known.name));
@@ -367,19 +360,13 @@ impl Change {
             metadata
         );
         keys!(applied, true, user_property_prefix);
-        if known.empty_is_null != wanted.empty_is_null {
-            applied.push("empty_payload");
-            known.empty_is_null = wanted.empty_is_null;
-        }
+        take(&mut applied, "empty_payload", &mut known.empty_is_null, &wanted.empty_is_null);
         // With its unit.
         keys!(applied, true, timestamp);
         keys!(applied, true, compression, compression_level, linger, max_inflight, retries, expire_after, paused);
         keys!(applied, true, memory_overload_protection);
         keys!(applied, true, unknown_topic_timeout);
-        if known.drops_qos0 != wanted.drops_qos0 {
-            applied.push("qos0_when_full");
-            known.drops_qos0 = wanted.drops_qos0;
-        }
+        take(&mut applied, "qos0_when_full", &mut known.drops_qos0, &wanted.drops_qos0);
         if fits {
             keys!(applied, true, batch_bytes, record_bytes_max, spill_after);
         } else {
@@ -394,5 +381,13 @@ impl Change {
         if !waiting.is_empty() {
             self.waiting.push(format!("sink {} (changed: {})", known.name, waiting.join(", ")));
         }
+    }
+}
+
+/// Takes over what is different, and names it.
+fn take<T: Clone + PartialEq>(changed: &mut Vec<&'static str>, name: &'static str, known: &mut T, wanted: &T) {
+    if known != wanted {
+        changed.push(name);
+        known.clone_from(wanted);
     }
 }

@@ -75,7 +75,8 @@ pub(super) fn resolve(
 }
 
 /// The address at which this process reaches what listens on `bind`.
-fn reachable(mut bind: SocketAddr) -> SocketAddr {
+#[must_use]
+pub(crate) fn reachable(mut bind: SocketAddr) -> SocketAddr {
     if bind.ip().is_unspecified() {
         bind.set_ip(if bind.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
     }

@@ -51,6 +51,7 @@ use std::path::{Path, PathBuf};
 
 pub use bindings::{Bindings, Moved};
 pub use change::{Change, LISTENER_PLACES_MAX};
+pub(crate) use clusters::reachable;
 pub use data_dir_id::DataDirId;
 pub(crate) use edit::Met;
 pub use edit::{Edit, Part, To};

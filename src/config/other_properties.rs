@@ -180,7 +180,7 @@ fn place<'a>(root: &mut DeTable<'a>, source: &Source<'_>, (cluster, is_alone): (
     }
 }
 
-/// A property's value as the file has it. What is none is left as text: whoever reads the key says so.
+/// A property's value as the file has it. Text that is no such value is left as it is: the reader of the key reports it.
 fn value<'a>(given: &Given<'a>, form: As) -> DeValue<'a> {
     let text = || DeValue::String(given.text.clone());
     let is_number = given.text.bytes().all(|byte| byte.is_ascii_digit()) && !given.text.is_empty();

@@ -114,7 +114,7 @@ struct EventsQuery {
     client: Option<String>,
     /// Only events about clients of this `[auth.NAME]`; empty: without one.
     auth: Option<String>,
-    /// At most so many; 1,000 without it.
+    /// The most events to return; 1,000 without it.
     #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
 }

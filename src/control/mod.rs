@@ -352,7 +352,7 @@ mod tests {
         assert!(busy.starts_with("HTTP/1.1 503") && busy.contains("application/problem+json"), "{busy}");
     }
 
-    /// What a killed instance has held is free within a second: so long an address that is in use is tried.
+    /// An address that is in use is tried for a second: what a killed instance held is free by then.
     #[test]
     fn finding_d_an_address_in_use_is_tried_for_a_second() {
         let held = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");

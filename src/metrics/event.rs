@@ -34,7 +34,7 @@ impl Severity {
     }
 }
 
-/// What an event is about. Each class has a ring of its own, so that what comes often does not end what comes rarely.
+/// What an event is about. Each class has a ring of its own, so that frequent events do not push out rare ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Class {
@@ -382,7 +382,7 @@ impl From<String> for Said<'_> {
     }
 }
 
-/// The same within an event, whose texts are one behind the other.
+/// The same within an event, which holds its texts one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kept {
     Number(u64),
@@ -399,7 +399,7 @@ pub struct Event {
     pub at_ms: u64,
     /// On which shard, if on one.
     pub shard: Option<u64>,
-    /// A hash of its kind and of whom or what it is about, where there may be many: of each few are told.
+    /// A hash of the event's kind and subject, where subjects may be many: few events of each are reported.
     pub(super) subject: Option<u64>,
     /// The second of its teller's clock, for bounds.
     pub(super) second: u64,
@@ -478,11 +478,8 @@ impl Event {
     /// Whether the fields are those of another event, but for how long it took, of which each shard has its own measure.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {
-        let fields = |event: &Self| {
-            let fields = event.fields.iter().filter(|(name, _)| *name != Field::OutageMs);
-            fields.cloned().collect::<Vec<_>>()
-        };
-        self.texts == other.texts && fields(self) == fields(other)
+        let lasts = |(name, _): &&(Field, Kept)| *name != Field::OutageMs;
+        self.texts == other.texts && self.fields.iter().filter(lasts).eq(other.fields.iter().filter(lasts))
     }
 
     /// On this shard.

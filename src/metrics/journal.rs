@@ -5,7 +5,7 @@
 //! [`EVENTS_PER_KIND_PER_S`] of a kind leave a shard within a second, nor come together from all of them, and of one subject, a client or an
 //! address or a sink, no more than [`EVENTS_PER_SUBJECT_PER_MIN`] within a minute, where there may be many ([`Teller::tell_of`]).
 //!
-//! Clients that come and go are all told of ([`Teller::tell_connection`]), however many at once: they have a queue of their own, whose oldest
+//! Clients that come and go are all reported ([`Teller::tell_connection`]), however many at once: they have a queue of their own, where the oldest
 //! event makes room, and events that are over lend their memory to the next.
 //!
 //! The lock of the rings is taken by ordinary threads only.
@@ -227,7 +227,7 @@ pub struct Filter {
     pub auth: Option<String>,
     /// The newest first, as far as `limit` goes; otherwise the oldest.
     pub newest_first: bool,
-    /// At most so many.
+    /// The most events to return.
     pub limit: Option<usize>,
 }
 
@@ -343,23 +343,15 @@ impl Journal {
 
     /// The same of something that others can cause: no more than shards may tell of it.
     pub fn say_of(&self, event: Event, of: impl Hash) {
-        let (subject, second) = (Some(self.subject(event.kind, of)), event.at_ms / 1_000);
-        let is_admitted = {
-            let mut kept = self.kept();
-            let is_admitted = kept.of_others.admit(event.kind, subject, second);
-            kept.left_out += u64::from(!is_admitted);
-            is_admitted
-        };
-        if is_admitted {
-            self.say(event);
-        }
+        let (subject, second) = (self.subject(event.kind, of), event.at_ms / 1_000);
+        self.say_bounded(event.about(Some(subject), second), |kept| &mut kept.of_others);
     }
 
-    /// From a shard, if all together have not told too much.
-    fn say_bounded(&self, event: Event) {
+    /// Says it if these bounds admit it.
+    fn say_bounded(&self, event: Event, bounds: impl FnOnce(&mut Kept) -> &mut Bounds) {
         let is_admitted = {
             let mut kept = self.kept();
-            let is_admitted = kept.of_shards.admit(event.kind, event.subject, event.second);
+            let is_admitted = bounds(&mut kept).admit(event.kind, event.subject, event.second);
             kept.left_out += u64::from(!is_admitted);
             is_admitted
         };
@@ -377,10 +369,10 @@ impl Journal {
         }
         while let Some(event) = self.queue.pop() {
             match event.kind.seen_by_all() {
-                None => self.say_bounded(event),
+                None => self.say_bounded(event, |kept| &mut kept.of_shards),
                 Some(of_all) => {
                     if self.kept().of_all.is_new(of_all, &event) {
-                        self.say_bounded(event.of_all_shards());
+                        self.say_bounded(event.of_all_shards(), |kept| &mut kept.of_shards);
                     }
                 }
             }

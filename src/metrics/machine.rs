@@ -4,6 +4,8 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::process::kib;
+
 static IS_SHORT: AtomicBool = AtomicBool::new(false);
 
 /// Whether more than the watermark was in use at the last look; never, if nobody looks.
@@ -29,9 +31,7 @@ fn used() -> f64 {
 
 /// Of `/proc/meminfo`. Memory that files only keep warm is available.
 fn of_machine(text: &str) -> Option<f64> {
-    let kib =
-        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok());
-    let (total, available): (f64, f64) = (kib("MemTotal:")?, kib("MemAvailable:")?);
+    let (total, available) = (kib(text, "MemTotal:")? as f64, kib(text, "MemAvailable:")? as f64);
     (total > 0.0).then(|| 1.0 - available / total)
 }
 

@@ -39,7 +39,7 @@ impl Process {
 impl Extra for Process {
     fn read(&self) -> Vec<Number> {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let (resident, size) = (resident_in(&status), kib(&status, "VmSize:") << 10);
+        let (resident, size) = (resident_in(&status), kib(&status, "VmSize:").unwrap_or(0) << 10);
         let [resident, size, open, max] = [resident, size, open_fds(), max_fds()].map(|value| value as f64);
         let values = [1.0, self.started_s, cpu_s(), resident, size, open, max];
         let number = |(spec, value): (&Spec, f64)| Number { spec: *spec, labels: Vec::new(), value };
@@ -64,13 +64,14 @@ pub fn resident_bytes() -> u64 {
 }
 
 fn resident_in(status: &str) -> u64 {
-    kib(status, "VmRSS:") << 10
+    kib(status, "VmRSS:").unwrap_or(0) << 10
 }
 
-/// A line of /proc/self/status, in KiB.
-fn kib(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+/// A line of /proc/self/status or /proc/meminfo, in KiB; `None`: there is none.
+#[must_use]
+pub fn kib(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
 }
 
 /// The one that reads them is counted, too.

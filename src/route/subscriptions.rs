@@ -43,7 +43,7 @@ fn of_filter(places: &[Place], filter: u32) -> Result<usize, usize> {
     places.binary_search_by_key(&filter, |place| place.filter)
 }
 
-/// Room for so many filters is kept.
+/// The number of filters that room is kept for.
 const GIVES_BACK_FROM: usize = 4_096;
 /// So many are moved to give the rest back: a millisecond or two.
 const MOVED_MAX: usize = 8_192;

@@ -36,7 +36,7 @@ impl fmt::Display for JsonPath {
 }
 
 impl JsonPath {
-    /// Reads what stands behind `payload`: `.name`, `.'any name'` and `[n]`, one after the other.
+    /// Reads what follows `payload`: `.name`, `.'any name'` and `[n]`, one after the other.
     ///
     /// # Errors
     /// What is wrong with it.

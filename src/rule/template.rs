@@ -248,7 +248,7 @@ fn end(body: &str) -> Option<usize> {
         at += quote + ".".len();
         match quoted_len(&body[at..]) {
             Some(len) => at += len,
-            // Whoever reads the path says so.
+            // The reader of the path reports it.
             None => return Some(brace),
         }
     }

@@ -140,12 +140,12 @@ pub enum Absent {
     UserProperty,
     /// The payload is no JSON text, or has nothing there.
     PayloadPath,
-    /// What is to be the record's time is none.
+    /// The text for the record's time is no time.
     Time {
         /// Whether the payload has a part in it.
         in_payload: bool,
     },
-    /// What headers are to be made of is neither an object nor a list of pairs.
+    /// The JSON value for headers is neither an object nor a list of pairs.
     Headers,
 }
 

@@ -178,7 +178,7 @@ pub(super) fn keep_alive(socket: &Socket, keep_alive: Option<KeepAlive>) -> io::
     if let Some(KeepAlive { idle, interval, probes }) = keep_alive {
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(probes))?;
     }
-    // Linux ends a connection whose probes are not answered when this time is over, however many there were.
+    // Linux ends a connection without an answer to its probes when this time is over, however many there were.
     let unacknowledged_max = match keep_alive {
         Some(other) if other != KeepAlive::default() => other.idle.saturating_add(other.interval * other.probes),
         _ => UNACKNOWLEDGED_MAX,

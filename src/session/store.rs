@@ -206,7 +206,7 @@ impl Sessions {
         self.by_client.find(hash, |&key| self.sessions[key].client() == client).copied()
     }
 
-    /// Sessions of an auth that has another name go on under that, but for those whose client has one there.
+    /// Moves the sessions of an auth to its new name, but for clients that have a session there.
     pub fn rename_auth(&mut self, from: &str, to: &str) {
         let is_of = |session: &Session| session.access().is_some_and(|access| access.auth() == from);
         let all: Vec<_> = self.sessions.iter().filter(|(_, session)| is_of(session)).map(|(key, _)| key).collect();

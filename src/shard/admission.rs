@@ -182,7 +182,7 @@ impl Core {
         let username = connect.username.filter(|_| !has_secret_name);
         let listener = listener.and_then(|listener| self.around.config.listener(listener));
         let client = ClientKey { auth: policy.map(|policy| policy.name()), client_id: connect.client_id };
-        // Whoever guesses may give itself any name, and many may come from one address. Of reasons there are few.
+        // A guesser may take any name, and many clients may share an address; reasons are few.
         let name = connect.client_id.bytes().fold(0, u8::wrapping_add) % NAMES_OF_ADDRESS;
         let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
         self.teller.tell_of(EventKind::AuthRefused, second(io.now()), (from, name, detail), |event| {

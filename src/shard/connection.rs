@@ -233,7 +233,7 @@ pub(super) enum Timer {
     Spool,
     /// The spool's next group may begin.
     Group,
-    /// The note beside the spool's segments is to be written again.
+    /// The note beside the spool's segments must be written again.
     Note,
     /// Connections whose user has used up its rate may go on.
     Rates,

@@ -14,10 +14,22 @@ use crate::session::{End, QueueBounds, Session, SessionKey, Subscription};
 use super::connection::Connections;
 use super::{Core, Ring};
 
-/// Whether a text has another in it, in whatever case.
-pub(super) fn has(text: &str, search: &str) -> bool {
-    // No memory is taken for the usual case.
-    text.contains(search) || text.to_lowercase().contains(&search.to_lowercase())
+/// A text that others are searched for, in whatever case.
+pub(super) struct Search<'a> {
+    text: &'a str,
+    lower: String,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, lower: text.to_lowercase() }
+    }
+
+    /// Whether the text is in another.
+    pub(super) fn is_in(&self, other: &str) -> bool {
+        // No memory is taken for the usual case.
+        other.contains(self.text) || other.to_lowercase().contains(&self.lower)
+    }
 }
 
 impl Core {
@@ -97,19 +109,20 @@ impl Core {
         connected: Option<bool>,
     ) -> Part<Client> {
         let (mut rows, mut next) = (Vec::new(), None);
+        let search = search.map(Search::new);
         for (looked_at, (position, session)) in self.sessions.iter_from(from).enumerate() {
             if rows.len() == limit || looked_at == LOOKED_AT_MAX {
                 next = Some(position);
                 break;
             }
             let Some(session) = session else { continue };
-            let is_found = |search: &str| {
+            let is_found = |search: &Search<'_>| {
                 let peer = session.conn().and_then(|conn| io.peer(conn)).map(|peer| peer.to_string());
                 let texts = [Some(session.client_id()), session.username(), session.client().auth, peer.as_deref()];
-                texts.into_iter().flatten().any(|text| has(text, search))
+                texts.into_iter().flatten().any(|text| search.is_in(text))
             };
-            let fits =
-                search.is_none_or(is_found) && connected.is_none_or(|connected| connected == session.conn().is_some());
+            let fits = search.as_ref().is_none_or(is_found)
+                && connected.is_none_or(|connected| connected == session.conn().is_some());
             if fits {
                 rows.push(client(&mut self.connections, io, session, self.session_settings.queue));
             }

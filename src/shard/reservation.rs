@@ -54,8 +54,6 @@ pub(super) struct Workspace {
     sinks: Vec<Reserved>,
     /// `sinks` holds for another message of the same client, topic, QoS and flags.
     is_settled: bool,
-    /// Sinks that go without the message, which is of QoS 0, as they have no room for it.
-    passed_over: SmallVec<[u16; 4]>,
     /// Memory of each cluster: what is needed, then what is set aside.
     needs: Vec<usize>,
     promises: Vec<Promise>,
@@ -142,7 +140,6 @@ impl Outlets {
         already_taken_by: &[u16],
         follows: bool,
     ) -> Result<Reservation<'_>, Unreserved> {
-        self.workspace.passed_over.clear();
         if follows && self.ask_again(message) {
             let mut reservation = Reservation { outlets: self };
             reservation.set_aside(message)?;
@@ -215,9 +212,6 @@ impl Reservation<'_> {
             let cluster = plan.cluster;
             let is_known = matches!(to, To::Topic { asked: Asked { known: Some(_), .. }, .. });
             is_settled &= plan.is_settled_by_topic && is_known;
-            if matches!(to, To::Nowhere) {
-                self.outlets.workspace.passed_over.push(sink);
-            }
             if let Err(full) = room {
                 // Another sink may still refuse it for good.
                 waits = waits.or(Some(Wait { cluster, full, bytes }));
@@ -225,8 +219,7 @@ impl Reservation<'_> {
             self.outlets.workspace.needs[cluster] += bytes;
             self.outlets.workspace.sinks.push(Reserved { sink, to });
         }
-        self.outlets.workspace.is_settled =
-            is_settled && waits.is_none() && self.outlets.workspace.passed_over.is_empty();
+        self.outlets.workspace.is_settled = is_settled && waits.is_none();
         waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
     }
 
@@ -324,7 +317,6 @@ impl Reservation<'_> {
             if plan.cluster == cluster && plan.goes_without(message) {
                 *to = To::Nowhere;
                 work.needs[cluster] -= bytes;
-                work.passed_over.push(*sink);
                 work.is_settled = false;
                 return true;
             }
@@ -366,7 +358,10 @@ impl Reservation<'_> {
         for Reserved { sink, to } in &work.sinks {
             let plan = &outlets.plans[usize::from(*sink)];
             let To::Topic { asked, key, hash, is_spooled } = *to else {
-                has_letters |= matches!(to, To::DeadLetters(..));
+                match to {
+                    To::Nowhere => outlets.passed_over.push(*sink),
+                    To::DeadLetters(..) | To::Topic { .. } => has_letters = true,
+                }
                 continue;
             };
             if let Some(buffer) = outlets.buffer.as_mut().filter(|_| is_spooled) {
@@ -400,9 +395,6 @@ impl Reservation<'_> {
             }
             upstream.busy = true;
             owed += u16::from(plan.owes_answer);
-        }
-        if !work.passed_over.is_empty() {
-            outlets.passed_over.append(&mut work.passed_over);
         }
         if has_letters { owed + self.write_off(message, ticket, now, wall) } else { owed }
     }

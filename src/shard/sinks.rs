@@ -149,10 +149,8 @@ impl Plan {
         if let Some(time) = &self.time {
             self.time_of(time, message)?;
         }
-        if let Some(from) = &self.headers_from {
-            from.bound(message)?;
-        }
-        self.value_bytes_max(message).map(|value| self.row_bytes_with(message, value))
+        let from = self.headers_from.as_ref().map_or(Ok(Bound::default()), |from| from.bound(message))?;
+        self.value_bytes_max(message).map(|value| self.row_bytes_of(message, value, from))
     }
 
     pub(super) fn value_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
@@ -184,16 +182,19 @@ impl Plan {
 
     /// The same for a value of a known length.
     pub(super) fn row_bytes_with(&self, message: &Message<'_>, value: usize) -> usize {
+        let from = self.headers_from.as_ref().and_then(|from| from.bound(message).ok()).unwrap_or_default();
+        self.row_bytes_of(message, value, from)
+    }
+
+    /// The same with the headers of `headers_from` measured.
+    fn row_bytes_of(&self, message: &Message<'_>, value: usize, from: Bound) -> usize {
         // Without its variable there is no key, and no header.
         let optional = |template: &Template| template.bytes_max(message).unwrap_or(0);
         let key = self.key.as_ref().map_or(0, optional);
         let configured = self.headers.iter().map(|(name, value)| header_bytes(name.len(), optional(value)));
-        let mut headers = configured.sum::<usize>() + self.device_headers_bytes(message);
-        if let Some(from) = &self.headers_from {
-            let Bound { count, bytes } = from.bound(message).unwrap_or_default();
-            headers += bytes + count * (USER_PREFIX.len() + HEADER_LENGTHS_MAX);
-        }
-        row_bytes_max(key, value, headers, 0)
+        let headers = configured.sum::<usize>() + self.device_headers_bytes(message);
+        let from = from.bytes + from.count * (USER_PREFIX.len() + HEADER_LENGTHS_MAX);
+        row_bytes_max(key, value, headers + from, 0)
     }
 
     /// The same for the row as it is, rendered for that: bounds of templates and of escaping are far above it.

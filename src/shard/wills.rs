@@ -116,9 +116,8 @@ impl Core {
             let client = Client { identity: username, client_id: &due.client_id };
             let wanted =
                 Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
-            let policy = due.auth.as_deref().and_then(|auth| self.around.edge.policy(auth));
-            let rule =
-                || policy.map(|policy| policy.words(policy.permission(due.grants.as_deref(), client, wanted).by));
+            let edge = &self.around.edge;
+            let rule = || Some(edge.policy(due.auth.as_deref()?)?.decides(due.grants.as_deref(), client, wanted));
             denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, rule);
             return self.will_is_over(due.session);
         }

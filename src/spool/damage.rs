@@ -73,7 +73,7 @@ impl Damage {
     }
 }
 
-/// What is found damaged after a start: by whoever reads rows back, or moves records.
+/// Damage that is found after the start, when rows are read back or records are moved.
 #[derive(Debug, Default)]
 pub(super) struct Unreadable {
     /// Places found.
@@ -83,7 +83,7 @@ pub(super) struct Unreadable {
 }
 
 impl Unreadable {
-    /// One more place, with so many rows.
+    /// Adds a damaged place, with `rows` rows.
     pub(super) fn add(&mut self, segment: u64, rows: u64) {
         self.places += 1;
         *self.untold.entry(segment).or_default() += rows;

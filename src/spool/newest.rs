@@ -78,7 +78,7 @@ impl Noted {
 }
 
 impl Log {
-    /// A group is durable: the first one of the segment with this header, or one behind it.
+    /// Takes note that a group is durable: the first of the segment with this header, or a later one.
     pub(super) fn noted_group(&mut self, disk: &mut impl Disk, begins: Option<Header>) {
         self.noted.lags = true;
         if begins.is_some() {
@@ -94,7 +94,7 @@ impl Log {
         }
     }
 
-    /// When [`Log::flush`] is to be called for the note's sake, if nothing else happens.
+    /// When [`Log::flush`] must be called to write the note, if nothing else happens.
     #[must_use]
     pub const fn note_due(&self) -> Option<Monotonic> {
         self.noted.due

@@ -138,11 +138,11 @@ impl State {
         self.cuts.values()
     }
 
-    /// Those of them that are batches: number, sink and how many rows.
-    pub fn cut_rows(&self) -> impl Iterator<Item = (u64, &str, u64)> {
+    /// The open cuts that are batches: number, place of the sink, and number of rows.
+    pub fn cut_rows(&self) -> impl Iterator<Item = (u64, usize, u64)> {
         self.cuts.values().filter(|cut| cut.head.producer_id != NO_BATCH).filter_map(|cut| {
             let lane = self.lanes.get(&cut.head.lane)?;
-            Some((cut.head.cut, &*lane.sink, cut.rows.iter().map(|run| run.count).sum()))
+            Some((cut.head.cut, lane.sink_index, cut.rows.iter().map(|run| run.count).sum()))
         })
     }
 

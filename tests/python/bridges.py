@@ -30,7 +30,7 @@ HOST = "127.0.0.1"
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") or "mosquitto"
 PATIENCE_S = 60
 KEPT_S = 3_600  # how long the sessions of the two listeners are
-SETTLED_S = 1  # nothing more came for so long
+SETTLED_S = 1  # of silence: nothing more comes
 VERSIONS = {"3.1": "mqttv31", "3.1.1": "mqttv311", "5.0": "mqttv50"}
 # Where messages of a direction come from; they go to the other end.
 SOURCES = {"in": ("forebay",), "out": ("mosquitto",), "both": ("forebay", "mosquitto")}

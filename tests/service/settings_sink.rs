@@ -172,7 +172,7 @@ fn finding_e33_headers_come_from_an_object_of_the_message() {
     assert_eq!(headers("text").last().map(String::as_str), Some("mqtt-user-mqtt-content-type=x"));
 }
 
-/// Whoever is owed an answer for so long is sent away.
+/// A client that waits this long for an answer is disconnected.
 #[test]
 fn answer_timeout_ends_a_connection() {
     let kafka = Absent::new();

@@ -29,7 +29,7 @@ pub(crate) enum Does {
     /// Kafka answers it.
     #[default]
     Answer,
-    /// Kafka answers it, so much later.
+    /// Kafka answers it, this much later.
     AnswerAfter(Duration),
     /// Kafka has it, and nothing comes back on its connection any more.
     Mute,
@@ -167,7 +167,7 @@ impl Wire {
         response.topics[0].topic_id.to_string()
     }
 
-    /// Waits until so many requests of this kind have come, and gives them.
+    /// Waits for `count` requests of this kind, and returns them.
     pub(crate) fn until_asked(&self, api: ApiKey, count: usize) -> Vec<Asked> {
         until(&format!("{count} requests {api:?}"), || self.asked(api).len() >= count);
         self.asked(api)

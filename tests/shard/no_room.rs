@@ -31,7 +31,7 @@ filters = ["both"]
 topic = "roomy"
 "##;
 
-/// A PUBLISH of QoS 0 with so many bytes.
+/// A PUBLISH of QoS 0 with a payload of this many bytes.
 fn at_most_once(world: &mut World, device: ConnId, topic: &str, bytes: usize) {
     let payload = "x".repeat(bytes);
     subscribe::publish(world, device, Version::V311, subscribe::message(topic, &payload));

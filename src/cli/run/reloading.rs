@@ -20,7 +20,7 @@ use crate::shard::edge::Edge;
 use crate::shard::mail::{Mail, WouldGo};
 use crate::telemetry::{Span, TraceContext};
 
-/// Shards answer in the time of a few turns; for so long the main thread does nothing else.
+/// The time that shards have to answer, which takes them a few turns; the main thread does nothing else meanwhile.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A change that the control plane asks for.
@@ -95,7 +95,8 @@ impl Service {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let is_new = proposal.is_new;
-                let disconnected_clients = self.would_go(&proposal, &edge)?;
+                // Only who asked hears of it.
+                let disconnected_clients = if wish.is_some() { self.would_go(&proposal, &edge)? } else { None };
                 let said =
                     Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new };
                 if dry_run {
@@ -131,15 +132,13 @@ impl Service {
         proposal.change.applied = edge::changed(&self.config, &self.edge.in_force, &edge);
         let span = self.tracer.span("reload", None);
         let (not_in_file, warnings, applied) = (proposal.not_in_file(), Vec::new(), proposal.change.applied.clone());
-        let disconnected_clients = self.would_go(&proposal, &edge)?;
-        let needs_restart = Vec::new();
         let said = Reloaded {
             dry_run: false,
             applied,
-            needs_restart,
+            needs_restart: Vec::new(),
             not_in_file,
             warnings,
-            disconnected_clients,
+            disconnected_clients: None,
             is_new: false,
         };
         self.apply(AfterReload { proposal, tokens, edge, said, wish: None, span })

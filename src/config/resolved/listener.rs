@@ -94,12 +94,6 @@ impl Transport {
         }
     }
 
-    /// It has TLS.
-    #[must_use]
-    pub const fn has_tls(self) -> bool {
-        matches!(self, Self::Tls | Self::Wss)
-    }
-
     /// It has WebSocket.
     #[must_use]
     pub const fn has_ws(self) -> bool {

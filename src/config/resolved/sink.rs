@@ -70,7 +70,7 @@ pub struct Sink {
     pub max_inflight: usize,
     /// How often a batch is sent again before it is refused; `None`: as often as it takes.
     pub retries: Option<u32>,
-    /// A record that has waited so long is dropped; `None`: none is.
+    /// A record that has waited this long is dropped; `None`: none is.
     pub expire_after: Option<Duration>,
     /// Where the topic is a template: how long records wait for a topic that Kafka does not have.
     pub unknown_topic_timeout: Duration,
@@ -131,7 +131,7 @@ pub enum Buffer {
     Disk,
     /// In memory up to `spill_after`, beyond it on disk. An end of the process loses both.
     Hybrid,
-    /// The same, and an orderly stop saves what is left.
+    /// As `Hybrid`, and an orderly stop saves the records that remain.
     HybridSaved,
 }
 
@@ -158,7 +158,7 @@ pub enum Partitioner {
     Client,
     /// One partition until its batch is full or sent, then another.
     Sticky,
-    /// Any, each record anew.
+    /// A random partition for each record.
     Random,
 }
 

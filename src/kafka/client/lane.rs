@@ -293,6 +293,11 @@ impl Lane {
         }
     }
 
+    /// Whether its connection stands, and nothing is asked on it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.ready_ref().is_some_and(|connection| connection.in_flight() == 0)
+    }
+
     /// Whether it need mean nothing that a broker ends the connection that stands: it was idle, or was of use since another one
     /// failed.
     pub(super) fn is_lost_by_chance(&self) -> bool {

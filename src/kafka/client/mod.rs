@@ -392,7 +392,7 @@ impl Client {
         self.hands.is_connected()
     }
 
-    /// The client is of no more use: of the brokers that were told of nothing more is to be said.
+    /// Ends the client: nothing more is said of brokers that were reported.
     pub fn end(mut self, into: &mut Vec<Effect>) {
         self.hands.trouble_over(|_| true);
         self.take_effects(into);

@@ -28,7 +28,7 @@ pub struct Settings {
     pub metadata_min_age: Duration,
     /// Metadata is asked again at this age (± 20 %).
     pub metadata_max_age: Duration,
-    /// While nothing else was asked for so long, a broker is asked whether it answers.
+    /// How long nothing is asked of a broker before it is asked whether it answers.
     pub health_check_interval: Duration,
     /// Wait after the first failed connection to a broker; doubles with each further one (± 20 %).
     pub reconnect_backoff_min: Duration,

@@ -31,7 +31,7 @@ impl Client {
     pub(super) fn lose(&mut self, owner: Owner, why: &str, now: Monotonic) {
         let Some((lane, _)) = self.lane(owner) else { return };
         tracing::debug!(broker = %lane.endpoint, "connection to a Kafka broker failed: {why}");
-        let is_idle = lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
+        let is_idle = lane.is_idle();
         match owner {
             Owner::Metadata => self.lose_metadata(is_idle, now),
             Owner::Produce(way) => self.lose_produce(way, is_idle, now),
@@ -60,7 +60,7 @@ impl Client {
 
     fn lose_metadata(&mut self, is_idle: bool, now: Monotonic) {
         if is_idle {
-            // A broker ends what is idle for long.
+            // A broker closes connections that have been idle.
             let wait = Lane::pause(&mut self.hands);
             self.let_go_of_metadata(now.after(wait), now);
             self.topics.refresh(now);
@@ -166,10 +166,10 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// A broker is silent: connections to it on which nothing is asked may be dead as well. They are made anew when they are wanted.
+    /// A broker is silent: connections to it on which nothing is asked may be dead as well. New ones are made when they are needed.
     fn let_go_of_idle(&mut self, endpoint: &Endpoint, now: Monotonic) {
         for lane in self.lanes.values_mut().filter(|lane| lane.lane.endpoint == *endpoint && lane.queue.is_empty()) {
-            if lane.lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0) {
+            if lane.lane.is_idle() {
                 lane.lane.down(now, &mut self.hands);
             }
         }
@@ -244,7 +244,7 @@ impl Client {
         if unanswerable {
             lane.works(&mut self.hands);
         }
-        let idle = queue.is_empty() && lane.ready_ref().is_some_and(|connection| connection.in_flight() == 0);
+        let idle = queue.is_empty() && lane.is_idle();
         if idle && !self.brokers.contains_key(&way.node) {
             entry.remove().lane.down(now, &mut self.hands);
         }

@@ -454,6 +454,13 @@ impl Batch {
         *std::rc::Rc::get_mut(bytes).expect("no request has it").last_mut().expect("a record") ^= 1;
     }
 
+    /// Takes all its rows out, and ends it.
+    pub(super) fn drop_all(mut self, pool: &mut Pool) -> Dropped {
+        let (rows, bytes) = (u64::from(self.count), self.plain_len as i64);
+        let numbers = self.take_numbers(pool);
+        Dropped { tickets: self.end(pool), rows, bytes, numbers }
+    }
+
     /// Gives its memory back; the tickets, still charged, are the caller's.
     pub(super) fn end(self, pool: &mut Pool) -> Tickets {
         pool.refund(BATCH_COST + self.terms_bytes());

@@ -1,5 +1,5 @@
 //! Rows that make room for younger ones (`when_full = "drop-oldest"`): of those that stand in the log, any that are in no batch that has
-//! been cut, whether they are in memory, too, or not. Whoever keeps the log knows which are the oldest, ends them, and says so.
+//! been cut, whether they are in memory, too, or not. The log knows which rows are the oldest, ends them, and reports them.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ use super::tickets::Tickets;
 use super::{Finished, Key, Producer};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 
-/// Where rows of an earlier start are asked for whose answers they owe, by lane ([`super::row_log::RowLog::owed`]).
+/// Finds the answers that rows of an earlier process owe, by lane ([`super::row_log::RowLog::owed`]).
 pub type OwedRows<'a> = &'a mut dyn FnMut(u64, RowRun) -> Vec<Ticket>;
 
 impl Producer {

@@ -42,7 +42,7 @@ pub(super) enum Verdict {
     NewEpoch,
     /// Never, as it stands; this attempt was not appended.
     Refused(i16),
-    /// It was sent as often as its sink wants, and is to be refused.
+    /// The batch was sent as often as its sink allows, and must be refused.
     GivenUp {
         /// What the last attempt was answered with.
         code: i16,

@@ -168,11 +168,9 @@ impl Producer {
     pub(super) fn without_expired(&mut self, topic: u32, mut batch: Batch, now: Monotonic) -> Option<Batch> {
         let before = batch.memory();
         if batch.has_all_expired(now) {
-            let (rows, bytes) = (u64::from(batch.count), batch.plain_len as i64);
-            let numbers = batch.take_numbers(&mut self.memory.pool);
-            let tickets = batch.end(&mut self.memory.pool);
+            let dropped = batch.drop_all(&mut self.memory.pool);
             self.resized(topic, before, 0);
-            self.expired(topic, Dropped { tickets, rows, bytes, numbers });
+            self.expired(topic, dropped);
             return None;
         }
         let dropped = batch.drop_expired(&mut self.memory.pool, now);
@@ -181,12 +179,17 @@ impl Producer {
         Some(batch)
     }
 
-    /// Takes dropped rows off the books; whoever is owed an answer for them gets it.
+    /// Counts dropped rows as expired.
     pub(super) fn expired(&mut self, topic: u32, dropped: Dropped) {
+        self.sinks[self.topics[topic].sink].stats.expired += dropped.rows;
+        self.off_the_books(topic, dropped);
+    }
+
+    /// Takes dropped rows off the books, and finishes their tickets.
+    pub(super) fn off_the_books(&mut self, topic: u32, dropped: Dropped) {
         let sink = self.topics[topic].sink;
         let stats = &mut self.sinks[sink].stats;
         self.logging.ends.over(None, dropped.numbers, Fate::Expired);
-        stats.expired += dropped.rows;
         stats.buffered_rows -= dropped.rows;
         stats.buffered_bytes = stats.buffered_bytes.saturating_add_signed(-dropped.bytes);
         self.outbox.finished.push(Finished::new(dropped.tickets, Outcome::Delivered, false));

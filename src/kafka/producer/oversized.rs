@@ -1,7 +1,7 @@
 //! Requests that are larger than a broker takes (`socket.request.max.bytes`): it ends the connection at their first bytes, without
 //! a word. Where it does so several times in a row with the same batch before it, requests are made smaller: half as large if
 //! several batches share one, and a batch that has one to itself is split as for MESSAGE_TOO_LARGE. What follows gathers no more
-//! than that, until the next start.
+//! than that, until the process ends.
 //!
 //! It is a guess, so nothing is given up for it: a record that has a request to itself is sent again and again.
 
@@ -22,7 +22,7 @@ impl Producer {
         self.dispatcher.hung_up(id);
     }
 
-    /// Whether the only batch of a request is to be split, since brokers do not take it. Requests of several are smaller from
+    /// Whether the only batch of a request must be split, since brokers do not take it. Requests of several are smaller from
     /// now on, and so are batches to come.
     pub(super) fn is_too_large(&mut self, request: &Request) -> bool {
         let (mut bytes, mut plain_len, mut count, mut most) = (0, 0, 0, 0);

@@ -19,12 +19,10 @@ impl Producer {
             _ => return verdict,
         };
         let Some(retries) = self.sinks[self.topics[entry.key.topic].sink].settings.retries else { return verdict };
-        let partition = &mut self.topics[entry.key];
-        let Some(place) = partition.window.place_of(entry.serial) else { return verdict };
-        let batch = partition.work.as_mut().and_then(|work| work.queue.get_mut(place));
-        let Some(batch) = batch.filter(|batch| batch.tries != GIVEN_UP) else { return verdict };
+        let is_oldest = self.topics[entry.key].window.place_of(entry.serial) == Some(0);
+        let Some(batch) = self.batch_mut(entry).filter(|batch| batch.tries != GIVEN_UP) else { return verdict };
         batch.tries = batch.tries.saturating_add(1).min(GIVEN_UP - 1);
-        if place > 0 || batch.tries <= retries {
+        if !is_oldest || batch.tries <= retries {
             return verdict;
         }
         batch.tries = GIVEN_UP;

@@ -2,9 +2,7 @@
 //! began: the oldest rows make room for younger ones, whole batches at a time. What is cut stays, as Kafka may have it.
 
 use super::batch::Batch;
-use super::row_log::Fate;
-use super::{Finished, Key, Producer};
-use crate::kafka::types::Outcome;
+use super::{Key, Producer};
 
 /// Batches that a sink may hold at least: one that is full, and one that fills.
 const BATCHES_MIN: usize = 2;
@@ -54,14 +52,13 @@ impl Producer {
             if topic.sink != sink || topic.memory == 0 {
                 continue;
             }
-            // Of a batch that is being placed, rows are on their way to partitions.
-            let first = usize::from(topic.unplaced.place.count > 0);
+            let first = topic.unplaced.half_placed();
             consider(topic.unplaced.queue.get(first), Place::Unplaced(index, first));
             count += topic.unplaced.queue.len().saturating_sub(first);
             for key in self.topics.keys(index) {
                 let partition = &self.topics[key];
                 consider(partition.uncut(), Place::Partition(key));
-                count += partition.work.as_ref().map_or(0, |work| work.queue.len()) - partition.window.len();
+                count += partition.all_uncut().count();
             }
         }
         match oldest.filter(|_| count > 1) {
@@ -88,15 +85,10 @@ impl Producer {
         true
     }
 
-    fn shed(&mut self, topic: u32, mut batch: Batch) {
+    fn shed(&mut self, topic: u32, batch: Batch) {
         self.resized(topic, batch.memory(), 0);
-        let stats = &mut self.sinks[self.topics[topic].sink].stats;
-        stats.dropped += u64::from(batch.count);
-        stats.buffered_rows -= u64::from(batch.count);
-        stats.buffered_bytes -= batch.plain_len as u64;
-        let numbers = batch.take_numbers(&mut self.memory.pool);
-        self.logging.ends.over(None, numbers, Fate::Expired);
-        let tickets = batch.end(&mut self.memory.pool);
-        self.outbox.finished.push(Finished::new(tickets, Outcome::Delivered, false));
+        let dropped = batch.drop_all(&mut self.memory.pool);
+        self.sinks[self.topics[topic].sink].stats.dropped += dropped.rows;
+        self.off_the_books(topic, dropped);
     }
 }

@@ -55,10 +55,10 @@ impl Plan {
         if let Some((hidden, _)) = &dead.topic {
             let value = self.value_bytes_max(message).unwrap_or(message.payload.len());
             let more = HEADERS_BYTES_MAX + message.topic.len() + message.client_id.len();
-            let bytes = |value| self.row_bytes_with(message, value) + more;
             for (value, cut) in [(value, false), (value.min(CUT_VALUE_BYTES), true)] {
-                if bytes(value) <= dead.record_bytes_max {
-                    return Some(Place::Topic { hidden: *hidden, bytes: bytes(value), cut });
+                let bytes = self.row_bytes_with(message, value) + more;
+                if bytes <= dead.record_bytes_max {
+                    return Some(Place::Topic { hidden: *hidden, bytes, cut });
                 }
                 if dead.file {
                     break;

@@ -21,7 +21,7 @@ const PART: usize = 4;
 pub(super) struct Unread(HashMap<ConnId, usize>);
 
 impl Core {
-    /// Whether a client that has so many bytes unsent is sent a message of QoS 0 of so many bytes.
+    /// Whether a client with `unsent` bytes is sent a message of QoS 0 of `bytes` bytes.
     pub(super) fn may_leave_unread(&mut self, io: &mut Ring<'_>, conn: ConnId, unsent: usize, bytes: usize) -> bool {
         let behind = (unsent + bytes).saturating_sub(SENT_AHEAD_BYTES_MAX);
         if behind == 0 {

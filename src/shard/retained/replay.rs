@@ -441,8 +441,7 @@ impl Core {
                 numbers.count(M::RetainedDenied);
                 let of = ClientKey { auth: Some(auth), client_id: client.client_id };
                 let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: true };
-                let policy = around.edge.policy(auth);
-                let rule = || policy.map(|policy| policy.words(policy.permission(None, client, wanted).by));
+                let rule = || around.edge.policy(auth).map(|policy| policy.decides(None, client, wanted));
                 denied(teller, second(now), "retained", of, client.identity, publish.topic, rule);
             }
             may_be_sent
@@ -728,7 +727,7 @@ mod tests {
         assert_eq!(wanted(&retained, key), ["b 1", "a 3", "a 4"]);
         retained.leave_replay(key, "a");
         assert_eq!(wanted(&retained, key), ["b 1"]);
-        // Its client comes and goes, and subscribes each time: the first is being answered, and one is behind it.
+        // Its client comes and goes, and subscribes each time: one is being answered, and one waits.
         for id in 2..100 {
             ask(&mut retained, &[("b", id)]);
             retained.replays.wanting.push(key);

@@ -5,7 +5,7 @@ use crate::mqtt::topic::split_shared;
 use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
-use super::super::inspect::has;
+use super::super::inspect::Search;
 use super::super::{Core, Ring};
 use super::part::Part;
 use super::{ShareNumber, Shares};
@@ -14,10 +14,11 @@ impl Core {
     /// Those with members or messages here, beginning with this number. There are at most [`crate::limits::SHARES_MAX`].
     pub(in crate::shard) fn shares(&self, io: &Ring<'_>, from: u32, limit: usize, search: Option<&str>) -> Page<Row> {
         let shares = &self.delivery.shares;
+        let search = search.map(Search::new);
         let fits = |(number, part): &(&ShareNumber, &Part)| {
             number.get() >= from
-                && search.is_none_or(|search| {
-                    of(part).is_some_and(|(name, filter)| has(name, search) || has(filter, search))
+                && search.as_ref().is_none_or(|search| {
+                    of(part).is_some_and(|(name, filter)| search.is_in(name) || search.is_in(filter))
                 })
         };
         let mut found: Vec<_> = shares.parts.iter().filter(fits).collect();

@@ -108,7 +108,7 @@ fn finding_e88_the_addresses_of_a_name_share_the_time_of_an_attempt() {
     assert_eq!(reachable(&world.take_events()), [true]);
 }
 
-/// Finding E88: a name that is looked up for long leaves less time for the rest.
+/// Finding E88: a slow name lookup leaves less time for the rest.
 #[test]
 fn finding_e88_the_time_for_connecting_is_that_of_the_whole_attempt() {
     let mut world = world_of(Settings { bootstrap: vec!["kafka.example:9092".into()], ..Settings::default() });
