@@ -1,12 +1,14 @@
 //! The way of a PUBLISH: who takes it is asked first, then the session numbers it, then it is given to all of them.
 
 use crate::auth::acl::{Action, Wanted};
+use crate::config::Config;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
+use crate::metrics::journal::Teller;
 use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
-use crate::runtime::seam::WallMs;
+use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Session, SessionKey, Taken};
 
 use super::delivery::{PublishedBy, Route};
@@ -82,22 +84,8 @@ impl Core {
         if let Err(Unreserved::Full(wait)) = reserved {
             return Flow::Stall(Stall::Memory(wait));
         }
-        match (&reserved, topic) {
-            (Err(Unreserved::Denied), Some(topic)) => {
-                let wanted = Wanted { action: Action::Publish, topic, qos: publish.qos, retain: publish.retain };
-                let rule = || {
-                    let of_service = || "topics that begin with $SYS/ are the service's own".to_owned();
-                    if sys_topics::is_own(topic) { Some(of_service()) } else { session.why_denied(wanted) }
-                };
-                let (client, user) = (session.client(), session.username());
-                denied(&mut self.teller, second(now), "publish", client, user, topic, rule);
-            }
-            (Err(Unreserved::Rejected(sink, objection)), Some(topic)) => {
-                let message = message(topic, session.client_id(), session.username(), publish, wall);
-                let (config, auth) = (&self.around.config, session.client().auth);
-                publish_refused(&mut self.teller, config, second(now), *sink, (&message, auth), objection.reason());
-            }
-            _ => {}
+        if let (Err(why), Some(topic)) = (&reserved, topic) {
+            tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), (now, wall));
         }
         let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
             Some(Taken::Take { number, message }) => (Some(number), 0, message),
@@ -241,5 +229,33 @@ pub(super) fn message<'a>(
         payload: publish.payload,
         timestamp_ms: wall.0,
         properties: publish.properties,
+    }
+}
+
+/// Reports a message that was denied, or that a sink will never take.
+#[cold]
+#[inline(never)]
+fn tell_unreserved(
+    (teller, config): (&mut Teller, &Config),
+    why: &Unreserved,
+    session: &Session,
+    (topic, publish): (&str, &Publish<'_>),
+    (now, wall): (Monotonic, WallMs),
+) {
+    match why {
+        Unreserved::Denied => {
+            let wanted = Wanted { action: Action::Publish, topic, qos: publish.qos, retain: publish.retain };
+            let rule = || {
+                let of_service = || "topics that begin with $SYS/ are the service's own".to_owned();
+                if sys_topics::is_own(topic) { Some(of_service()) } else { session.why_denied(wanted) }
+            };
+            let (client, user) = (session.client(), session.username());
+            denied(teller, second(now), "publish", client, user, topic, rule);
+        }
+        Unreserved::Rejected(sink, objection) => {
+            let message = message(topic, session.client_id(), session.username(), publish, wall);
+            publish_refused(teller, config, second(now), *sink, (&message, session.client().auth), objection.reason());
+        }
+        Unreserved::Unmatched | Unreserved::Full(_) => {}
     }
 }
