@@ -41,11 +41,10 @@ fn config(bootstrap: &str, sinks: &[String]) -> String {
     )
 }
 
+/// One line holds `line` and all of `words`.
 fn has(text: &str, line: &str, words: &[&str]) {
-    let found = text.lines().find(|found| found.contains(line)).unwrap_or_else(|| panic!("no `{line}` in\n{text}"));
-    for word in words {
-        assert!(found.contains(word), "no `{word}` in\n{found}");
-    }
+    let holds = |found: &str| found.contains(line) && words.iter().all(|word| found.contains(word));
+    assert!(text.lines().any(holds), "no line with `{line}` and {words:?} in\n{text}");
 }
 
 fn fresh(what: &str) -> String {

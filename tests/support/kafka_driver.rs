@@ -88,9 +88,13 @@ impl Driver {
         }
     }
 
-    /// Cuts every connection, as a network does.
+    /// Cuts every connection, as a network does, and turns until the client knows it of each.
     pub(crate) fn cut(&mut self) {
+        let cut: Vec<LinkId> = self.open.keys().copied().collect();
         self.open.values().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        while cut.iter().any(|link| self.open.contains_key(link)) {
+            self.turn(Duration::from_secs(1));
+        }
     }
 
     fn hand_over(&mut self, news: News) {
