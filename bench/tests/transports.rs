@@ -41,6 +41,13 @@ impl Drop for Broker {
 
 impl Broker {
     fn mosquitto() -> Self {
+        // A port that was free may be another's by the time that mosquitto binds it: it ends then.
+        let mut started = (0..5).map(|_| Self::mosquitto_once());
+        started.find_map(Result::ok).expect("mosquitto listens at one of five tries")
+    }
+
+    /// `Err`: it ended before it listened.
+    fn mosquitto_once() -> Result<Self, ()> {
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
         // Held until all are known, so that they differ.
@@ -74,8 +81,10 @@ impl Broker {
             .spawn()
             .unwrap_or_else(|error| panic!("mosquitto: {error} (on Debian: apt-get install mosquitto)"));
         let mut broker = Self { child, folder, addresses };
-        broker.wait(|broker| broker.addresses.iter().all(|address| TcpStream::connect(address).is_ok()));
-        broker
+        let listens = |broker: &mut Self| broker.addresses.iter().all(|address| TcpStream::connect(address).is_ok());
+        let has_ended = |broker: &mut Self| broker.child.try_wait().unwrap().is_some();
+        broker.wait(|broker| listens(broker) || has_ended(broker));
+        if has_ended(&mut broker) { Err(()) } else { Ok(broker) }
     }
 
     fn forebay() -> Self {
@@ -99,6 +108,7 @@ impl Broker {
         let child = start_service(folder.path(), &text);
         let mut broker = Self { child, folder, addresses: Vec::new() };
         broker.wait(|broker| {
+            assert_eq!(broker.child.try_wait().unwrap(), None, "it runs");
             let said = std::fs::read_to_string(broker.folder.path().join("forebay.log")).unwrap();
             let listening = said.lines().filter_map(|line| line.strip_prefix("mqtt listening on "));
             broker.addresses = listening.map(|rest| rest.split(' ').next().unwrap().to_owned()).collect();
@@ -111,7 +121,7 @@ impl Broker {
         let end = Instant::now() + Duration::from_secs(60);
         while !is_there(self) {
             let log = std::fs::read_to_string(self.folder.path().join("forebay.log")).unwrap_or_default();
-            assert!(Instant::now() < end && self.child.try_wait().unwrap().is_none(), "it does not listen:\n{log}");
+            assert!(Instant::now() < end, "it does not listen:\n{log}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
