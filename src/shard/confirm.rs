@@ -6,9 +6,8 @@ use std::collections::VecDeque;
 use smallvec::SmallVec;
 
 use crate::kafka::types::Ticket;
-use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
-use crate::session::SessionKey;
+use crate::session::{Reason, SessionKey};
 
 use super::Core;
 use super::mail::Mail;
@@ -154,7 +153,7 @@ impl Core {
             let key = SessionKey::from_bits(ticket.session);
             // A session that has ended is owed nothing.
             let Some(session) = self.sessions.get_mut(key) else { continue };
-            session.complete(ticket.number, 1, ReasonCode::SUCCESS);
+            session.complete(ticket.number, 1, Reason::Success);
             self.touch(key);
         }
         self.delivery.has_freed();

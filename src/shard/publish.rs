@@ -7,9 +7,8 @@ use crate::kafka::types::Ticket;
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
 use crate::mqtt::packet::{Publish, QoS, Version};
-use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::session::{Session, SessionKey, Taken};
+use crate::session::{Reason, Session, SessionKey, Taken};
 
 use super::delivery::{PublishedBy, Route};
 use super::device::{Flow, Source};
@@ -114,7 +113,7 @@ impl Core {
         let mut is_logged = false;
         let is_taken = matches!(reserved, Ok(_) | Err(Unreserved::Unmatched));
         // Moved: it ends here, whatever it is.
-        let (owed, code) = match std::convert::identity(reserved) {
+        let (owed, reason) = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 self.numbers.count(M::PublishesMatched);
                 self.numbers.count_listener(listener, L::Matched);
@@ -126,13 +125,13 @@ impl Core {
                 if let Some(number) = number.filter(|_| std::mem::take(&mut self.sample.wanted)) {
                     self.sample.taken = Some((number, reservation.level()));
                 }
-                (reservation.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
+                (reservation.take(&message, ticket, origin, now, wall), Reason::Success)
             }
             Err(Unreserved::Rejected(sink, objection)) => {
                 self.numbers.count(M::PublishesRefused);
                 self.numbers.count_listener(listener, L::Refused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
-                (0, objection.code())
+                (0, objection.told())
             }
             Err(Unreserved::Denied) => {
                 self.numbers.count(M::PublishesRefused);
@@ -141,18 +140,18 @@ impl Core {
                 // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
                 let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
                 let is_told = peer.version == Version::V5 || !is_acknowledged;
-                (0, if is_told { ReasonCode::NOT_AUTHORIZED } else { ReasonCode::SUCCESS })
+                (0, if is_told { Reason::Denied } else { Reason::Success })
             }
             // It is for subscribers alone, or all that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
                 self.numbers.count(M::PublishesMatched);
                 self.numbers.count_listener(listener, L::Matched);
-                (0, ReasonCode::SUCCESS)
+                (0, Reason::Success)
             }
             Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
                 self.numbers.count(M::PublishesUnmatched);
                 self.numbers.count_listener(listener, L::Unmatched);
-                (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
+                (0, Reason::Unmatched)
             }
         };
         if !self.outlets.passed_over.is_empty() {
@@ -163,7 +162,7 @@ impl Core {
             && !(route.is_any() || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
         let awaited = if is_taken && route.is_any() { self.answers_awaited(route, publish.qos) } else { 0 };
         if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
-            session.opened(number, owed + owed_already + awaited, code);
+            session.opened(number, owed + owed_already + awaited, reason);
             if is_logged {
                 session.logged(publish.packet_id);
             }
@@ -246,8 +245,7 @@ fn tell_unreserved(
         Unreserved::Denied => {
             let wanted = Wanted { action: Action::Publish, topic, qos: publish.qos, retain: publish.retain };
             let rule = || {
-                let of_service = || "topics that begin with $SYS/ are the service's own".to_owned();
-                if sys_topics::is_own(topic) { Some(of_service()) } else { session.why_denied(wanted) }
+                if sys_topics::is_own(topic) { Some(sys_topics::RULE.to_owned()) } else { session.why_denied(wanted) }
             };
             let (client, user) = (session.client(), session.username());
             denied(teller, second(now), "publish", client, user, topic, rule);

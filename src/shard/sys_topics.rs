@@ -7,6 +7,9 @@ use super::delivery::PublishedBy;
 use super::publish::packet_bytes;
 use super::{Core, Ring};
 
+/// Why a client may not, for people.
+pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";
+
 /// Whether only the service itself may publish to a topic. Bridges of other brokers say under `connection` whether they are up.
 pub(super) fn is_own(topic: &str) -> bool {
     topic.strip_prefix("$SYS/").is_some_and(|rest| !rest.starts_with("broker/connection/"))

@@ -18,7 +18,6 @@ use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, Sin
 use crate::metrics::histogram::Histograms;
 use crate::metrics::machine;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
-use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
 use crate::runtime::Post;
 use crate::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, TimerId, WallMs};
@@ -26,7 +25,7 @@ use crate::secure::Outgoing;
 use crate::secure::sasl::Task;
 use crate::service::resolver::Question;
 use crate::service::sasl;
-use crate::session::{LOST, Receipt, SessionKey};
+use crate::session::{Reason, Receipt, SessionKey};
 
 use super::connection::{Kind, Timer};
 use super::edge::Edge;
@@ -405,15 +404,15 @@ impl Core {
             let key = SessionKey::from_bits(run.session);
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
-                let code = match outcome {
-                    Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
-                    Outcome::LOST => LOST,
-                    Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+                let reason = match outcome {
+                    Outcome::Delivered | Outcome::DeadLettered => Reason::Success,
+                    Outcome::LOST => Reason::RecordLost,
+                    Outcome::Refused(_) => Reason::KafkaRejected,
                 };
                 if let Some(receipt) = landed.filter(|_| session.wants_receipts()).and_then(|at| receipt(members, at)) {
                     session.landed(run.first, run.count, &receipt);
                 }
-                session.complete(run.first, run.count, code);
+                session.complete(run.first, run.count, reason);
                 if touched.last() != Some(&key) {
                     touched.push(key);
                 }

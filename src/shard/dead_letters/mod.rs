@@ -29,11 +29,10 @@ use crate::limits::DEAD_LETTERS_QUEUED_BYTES_MAX;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric;
 use crate::mqtt::packet::Version;
-use crate::mqtt::reason::ReasonCode;
 use crate::record::timestamp_at;
 use crate::rule::template::Variable;
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::session::{Session, SessionKey};
+use crate::session::{Reason, Session, SessionKey};
 
 use self::line::{Line, of_row};
 use self::queue::Example;
@@ -70,8 +69,8 @@ impl Announced {
 
 /// What a publisher is told of a message that is in the dead letters: its protocol's code for "not delivered", or, where it
 /// has none, that it need not send it again.
-fn code(session: &Session) -> ReasonCode {
-    if session.peer().version == Version::V5 { ReasonCode::UNSPECIFIED_ERROR } else { ReasonCode::SUCCESS }
+fn told(session: &Session) -> Reason {
+    if session.peer().version == Version::V5 { Reason::KafkaRejected } else { Reason::Success }
 }
 
 /// Where the letters of each sink go, by cluster and by the sink's number in its producer.
@@ -138,11 +137,11 @@ impl Core {
             let key = SessionKey::from_bits(ticket.session);
             // A session that has ended is owed nothing.
             let Some(session) = sessions.get_mut(key) else { return };
-            let code = match outcome {
-                Outcome::Delivered | Outcome::DeadLettered => code(session),
-                Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+            let reason = match outcome {
+                Outcome::Delivered | Outcome::DeadLettered => told(session),
+                Outcome::Refused(_) => Reason::KafkaRejected,
             };
-            session.complete(ticket.number, 1, code);
+            session.complete(ticket.number, 1, reason);
             touched.push(key);
         });
         let (letters, bytes, files) = self.outlets.letters.queued();

@@ -14,11 +14,10 @@ use smallvec::SmallVec;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::limits::COPIES_UNCONFIRMED_MAX;
-use crate::mqtt::reason::ReasonCode;
 use crate::route::shape::bits;
 use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
-use crate::session::{ReleaseFirst, SessionKey, Unanswered};
+use crate::session::{Reason, ReleaseFirst, SessionKey, Unanswered};
 
 use super::super::Core;
 use super::super::confirm::Confirmations;
@@ -255,7 +254,7 @@ impl Core {
             let Some(session) = self.sessions.get_mut(key) else { continue };
             match waits {
                 Waits::PubComp(_, packet_id) => session.released(packet_id),
-                Waits::Refusal(ticket) => session.complete(ticket.number, 1, ReasonCode::SUCCESS),
+                Waits::Refusal(ticket) => session.complete(ticket.number, 1, Reason::Success),
             }
             self.touch(key);
         }
