@@ -70,19 +70,20 @@ impl Core {
         are_forgotten
     }
 
-    /// Whether the client that left it may publish it still: it would be admitted, and the rules let it.
-    fn is_granted(&self, due: &DueWill) -> bool {
-        if sys_topics::is_own(due.publish().topic) {
-            return false;
+    /// Why the client that left it may not publish it now, for people; `None`: it would be admitted, and the rules let it.
+    fn why_denied(&self, due: &DueWill) -> Option<String> {
+        let (publish, username) = (due.publish(), due.username.as_deref());
+        if sys_topics::is_own(publish.topic) {
+            return Some(sys_topics::RULE.to_owned());
         }
-        let Some(auth) = &due.auth else { return true };
-        if !self.around.edge.still_admits(auth, due.username.as_deref(), due.by.as_ref()) {
-            return false;
-        }
-        let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
-        let publish = due.publish();
+        let (auth, edge) = (due.auth.as_deref()?, &self.around.edge);
+        let Some(policy) = edge.policy(auth).filter(|_| edge.still_admits(auth, username, due.by.as_ref())) else {
+            return Some(format!("auth {auth} would not admit the client any more"));
+        };
+        let client = Client { identity: username, client_id: &due.client_id };
         let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
-        self.around.edge.allows(auth, due.grants.as_deref(), client, wanted)
+        let grants = due.grants.as_deref();
+        if policy.allows(grants, client, wanted) { None } else { Some(policy.decides(grants, client, wanted)) }
     }
 
     /// It is published, or refused: it goes from the log with this turn.
@@ -110,15 +111,10 @@ impl Core {
         let (now, wall) = (io.now(), io.wall());
         let publish = due.publish();
         let username = due.username.as_deref();
-        if !self.is_granted(&due) {
+        if let Some(why) = self.why_denied(&due) {
             self.numbers.count(M::PublishesRefused);
             self.numbers.count(M::WillsDenied);
-            let client = Client { identity: username, client_id: &due.client_id };
-            let wanted =
-                Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
-            let edge = &self.around.edge;
-            let rule = || Some(edge.policy(due.auth.as_deref()?)?.decides(due.grants.as_deref(), client, wanted));
-            denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, rule);
+            denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
             return self.will_is_over(due.session);
         }
         let mut route = self.delivery.route(publish.topic, || (&due.client_id, None));
