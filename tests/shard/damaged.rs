@@ -45,7 +45,8 @@ impl Platter for OfLog<'_> {
     }
 }
 
-fn found(disk: &mut Disk) -> Recovered {
+/// What a start would find behind a power cut.
+pub(crate) fn found(disk: &mut Disk) -> Recovered {
     disk.power_cut();
     let found = disk.existing().into_iter().collect();
     recover(&OfLog(disk), 0, &found).expect("a start")
