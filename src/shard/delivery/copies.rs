@@ -290,7 +290,7 @@ impl Core {
         let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce {
             Ok(None)
         } else {
-            self.stores_copy(key, super::super::publish::packet_bytes(message.publish.topic, message.publish))
+            self.stores_copy(key, super::packet_bytes(message.publish.topic, message.publish))
         };
         let has_room = self.remembers_more();
         let (copies, bounds) = (&mut self.delivery.copies, self.session_settings.queue);
