@@ -178,7 +178,7 @@ pub struct Cut {
     pub rows: RunList,
 }
 
-/// Where rows of one lane are: in one segment, at `position` or behind it.
+/// Rows of one lane in one segment, at `position` or after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// Their numbers.
@@ -220,7 +220,7 @@ pub enum Entry<'a> {
         lane: u64,
         /// Why.
         reason: Reason,
-        /// Which.
+        /// Its rows.
         rows: Runs<'a>,
     },
     /// A cut that is void. With [`Reason::Void`] its rows wait for another; with any other reason they end with it.
@@ -357,7 +357,7 @@ pub enum Entry<'a> {
         /// And so is the checkpoint.
         last: bool,
     },
-    /// Nothing needs these lanes: what comes for the same sink, topic and partition gets others.
+    /// Nothing needs these lanes: the next rows of the same sink, topic and partition get other ones.
     LanesForgotten {
         /// Their numbers.
         lanes: Runs<'a>,

@@ -169,7 +169,7 @@ impl State {
         self.sessions.get(&session).map(|(segment, position, _)| (*segment, *position))
     }
 
-    /// How many.
+    /// The number of sessions.
     #[must_use]
     pub fn sessions_count(&self) -> usize {
         self.sessions.len()

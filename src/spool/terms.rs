@@ -77,7 +77,7 @@ pub struct NewRows<'a> {
     pub records: &'a [u8],
     /// What their timestamp deltas count from.
     pub base_timestamp: i64,
-    /// How many.
+    /// The number of rows.
     pub count: u32,
     /// Open packet ids, by index of the row (0: the first of these), which ascends.
     pub origins: &'a [(u32, Origin)],
