@@ -59,7 +59,7 @@ pub enum News {
         /// Partitions now.
         to: usize,
     },
-    /// The sink goes to another cluster than before, or than when an earlier start wrote its rows down.
+    /// The sink goes to another cluster than before, or than when an earlier process wrote its rows down.
     OtherCluster {
         /// Its sink.
         sink: SinkId,
@@ -78,7 +78,7 @@ pub enum News {
         topic: Rc<str>,
         /// The partition.
         partition: u32,
-        /// At least so many rows; 0: not known yet.
+        /// The records that are lost at least; 0: not known yet.
         records: u64,
     },
     /// Brokers end the connection on requests of this size.
@@ -100,7 +100,7 @@ pub enum News {
         topic: Rc<str>,
         /// The partition.
         partition: u32,
-        /// How many.
+        /// The number of records.
         records: u64,
     },
 }

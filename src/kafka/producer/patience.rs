@@ -1,8 +1,8 @@
 //! Kafka works at one request of a connection at a time, and with acks=all that includes waiting for followers: a
-//! partition whose follower is frozen would keep all others of that broker waiting. So the first channel asks for little
-//! patience; a partition that is answered 7 (REQUEST_TIMED_OUT) twice goes on over the second channel, with more, until a
-//! batch of it is answered at once again. With it go those that have a replica on the same follower, or each of them would
-//! keep a request of the first channel in its turn.
+//! partition with a frozen follower would keep all others of that broker waiting. So the first channel asks for
+//! little patience; a partition that is answered 7 (REQUEST_TIMED_OUT) twice goes on over the second channel, with
+//! more, until a batch of it is answered at once again. Partitions with a replica on the same follower go with it;
+//! otherwise each of them would keep a request of the first channel waiting in its turn.
 //!
 //! Patience of a partition: 0 is the first channel; 1 the second with `acks_timeout`; each further one doubles that.
 
@@ -11,7 +11,7 @@ use super::dispatch::{Entry, Request};
 use super::error::TIMED_OUT;
 use crate::kafka::types::{NodeId, ProduceResult};
 
-/// 500 ms, 1 s, 2 s: what stands behind waits as long, so no more.
+/// 500 ms, 1 s, 2 s: later requests wait as long, so no more.
 const PATIENCE_MAX: u8 = 3;
 
 /// Batches taken on the second channel, none of them soon, after which a partition tries the first one.
@@ -78,9 +78,9 @@ impl Producer {
         }
     }
 
-    /// A batch was answered 0. Only its first sending tells how long followers take: what is sent again has been with
-    /// them since. Back to the first channel goes who was answered as soon as is expected there; and now and then who was
-    /// not, for it may be others in its requests that take so long.
+    /// A batch was answered 0. Only its first sending shows how long followers take: a repeated one has been with
+    /// them since. A partition that was answered within the first channel's patience goes back there; now and then so
+    /// does one that was not, as other partitions in its requests may be the slow ones.
     pub(super) fn taken(&mut self, entry: Entry, asked_with: u8, in_time: bool) {
         let partition = &mut self.topics[entry.key];
         if entry.again || asked_with == 0 || partition.patience != asked_with {

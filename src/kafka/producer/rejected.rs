@@ -70,7 +70,7 @@ pub(super) struct RejectedBatch {
     pub(super) partition: Option<u32>,
     pub(super) batch: Batch,
     code: i16,
-    /// Rows that have been read, and whose tickets come next.
+    /// Rows that have been read; their tickets come next.
     read: u32,
     tickets: Cursor,
     /// One bit for each row: it has ended.
