@@ -85,7 +85,7 @@ pub struct Connected {
 /// A connection that has lost its session to a newer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenOver {
-    /// It.
+    /// The connection.
     pub conn: ConnId,
     /// How to write to it.
     pub peer: Peer,
@@ -123,7 +123,7 @@ pub struct Sessions {
     discarded: Vec<(OwnedKey, Gone)>,
     /// For [`Sessions::take_ended_queues`].
     ended_queues: Vec<u64>,
-    /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
+    /// Clients that lost their sessions to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<OwnedKey>,
     /// For [`Sessions::expired`].
     expired: u64,
@@ -320,7 +320,7 @@ impl Sessions {
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
     }
 
-    /// Whether there is memory for so many bytes more of sessions.
+    /// Whether there is memory for this many more bytes of sessions.
     pub(super) fn has_memory(&self, bytes: usize) -> bool {
         self.bytes + bytes <= self.bytes_max
     }
@@ -344,7 +344,7 @@ impl Sessions {
         Err(Violation::SESSION_BYTES)
     }
 
-    /// Ends so many of the sessions that have been away longest. Their wills are due now [MQTT-3.1.2-8].
+    /// Ends this many of the sessions that have been away longest. Their wills are due now [MQTT-3.1.2-8].
     fn evict(&mut self, count: usize, but: Option<SessionKey>) {
         for _ in 0..count {
             let Some(key) = self.away.iter().map(|(_, key)| *key).find(|key| Some(*key) != but) else { return };
@@ -353,7 +353,7 @@ impl Sessions {
         }
     }
 
-    /// Takes out the numbers in the log of what was written down of queues whose sessions have ended.
+    /// Takes out the log numbers of queues that were written down and have lost their session.
     pub fn take_ended_queues(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.ended_queues)
     }
@@ -369,13 +369,13 @@ impl Sessions {
         std::mem::take(&mut self.discarded)
     }
 
-    /// A client whose session was ended to make room for another.
+    /// A client that lost its session to make room for another.
     pub fn next_evicted(&mut self) -> Option<OwnedKey> {
         self.evicted.pop_front()
     }
 
-    /// Whether a session outlives its connection and has not run out [MQTT-3.1.2-23]. A session whose client left without
-    /// asking for it to be kept ends with its takeover, too (section 3.1.2.5).
+    /// Whether a session outlives its connection and has not run out [MQTT-3.1.2-23]. If the client left without
+    /// asking for that, the session ends with its takeover, too (section 3.1.2.5).
     fn is_kept(&self, key: SessionKey, now: Monotonic) -> bool {
         let session = &self.sessions[key];
         session.expiry_s > 0 && now < session.expires()
@@ -623,7 +623,7 @@ impl Sessions {
         }
     }
 
-    /// When [`Sessions::expire`] is to be called next; `None`: nothing waits.
+    /// When [`Sessions::expire`] must be called next; `None`: nothing waits.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Monotonic> {
         self.timers.first().map(|&(at, ..)| at)
