@@ -52,7 +52,7 @@ impl Chunks {
         }
     }
 
-    /// The chunk in front, all of whose bytes have gone.
+    /// Takes out the chunk in front once all of its bytes have gone.
     pub(super) fn pop(&mut self) -> Option<Chunk> {
         self.0.as_mut()?.chunks.pop_front()
     }
