@@ -244,7 +244,8 @@ table!(
 ]);
 
 table!(
-    /// Numbers of a sink on a shard. What goes in is what comes out, at every snapshot: [`SinkMetric::IN`], [`SinkMetric::OUT`].
+    /// Numbers of a sink on a shard. At every snapshot as much has come in as has gone out: [`SinkMetric::IN`],
+    /// [`SinkMetric::OUT`].
     SinkMetric, SINK, [
     Matched, Counter, "sink_records_in"{source = "publish"}, "Records that the sink took, by source: from a publish or will.";
     Recovered, Counter, "sink_records_in"{source = "recovery"}, "Found in the spool at start, left by an earlier run.";

@@ -14,7 +14,7 @@ pub struct Remote {
     pub ca_file: Option<PathBuf>,
     /// How often.
     pub refresh: Duration,
-    /// Keys that could not be fetched for so long are not accepted any more.
+    /// Keys that could not be fetched for this long are not accepted any more.
     pub stale_max: Duration,
     /// The file.
     pub file: PathBuf,
