@@ -35,7 +35,7 @@ pub struct Report {
     pub given_up: u64,
     /// All that is damaged in the segments that a start reads.
     pub damage: Vec<Damage>,
-    /// Live rows whose segment is gone, or of which nobody knows the sink.
+    /// Live rows without a segment or a known sink.
     pub missing: u64,
     /// Rows in segments without a readable header, about.
     pub unreadable: u64,
