@@ -34,7 +34,7 @@ pub struct Run {
     pub session: u64,
     /// First number.
     pub first: u32,
-    /// How many.
+    /// The number of tickets.
     pub count: u32,
 }
 
@@ -105,7 +105,7 @@ pub struct ProduceRequest {
     pub id: u64,
     /// Where to.
     pub node: NodeId,
-    /// Over the second connection to that broker: whom it carries may wait for followers for long.
+    /// Whether it goes over the second connection to that broker: its partitions may wait long for their followers.
     pub slow: bool,
     /// acks: 0, 1, -1.
     pub acks: i16,
@@ -143,7 +143,7 @@ pub struct Question {
     pub partition: i32,
     /// Of the undone batches, all of them.
     pub producer_id: i64,
-    /// The same.
+    /// The epoch of the undone batches.
     pub epoch: i16,
     /// First sequence of the oldest of them.
     pub first_sequence: i32,

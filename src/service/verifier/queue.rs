@@ -68,7 +68,7 @@ pub(super) struct Queue {
     lines: HashMap<Origin, Line>,
     /// Those that nobody has looked at. Some were taken back.
     fresh: VecDeque<u64>,
-    /// Addresses whose line has something slow, the next first.
+    /// Addresses that have something slow in their line, the next first.
     turn: VecDeque<Origin>,
     /// Addresses by the weight of their lines.
     heaviest: BTreeSet<(usize, Origin)>,
