@@ -16,7 +16,7 @@ pub(super) struct Lost {
     next: BTreeMap<Place, i64>,
     /// Batches that are done: producer id, epoch, place, first sequence.
     done: HashSet<(i64, i16, Place, i32)>,
-    /// Partitions whose log was seen to end, or go on, before what had been acknowledged.
+    /// Partitions with a log that was seen to end, or go on, before what had been acknowledged.
     seen: BTreeSet<Place>,
 }
 

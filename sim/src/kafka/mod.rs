@@ -166,7 +166,7 @@ pub struct Cluster {
     pub flaky: Flaky,
     /// `retention.ms`.
     pub retention_ms: i64,
-    /// A follower needs so long, at most.
+    /// The longest that a follower needs.
     pub replication: u64,
     /// Topics that are asked for are created.
     pub auto_create: bool,
@@ -190,7 +190,7 @@ pub struct Cluster {
     pub rows_without_time: Vec<(u32, u8)>,
     /// Logs of recreated topics that took a later batch of a producer first: a late request that went by name.
     pub began_late: HashSet<(String, u128)>,
-    /// The next Produce answer asks to be left alone for so many milliseconds.
+    /// The next Produce answer asks for a pause of this many milliseconds.
     pub throttle_next: Option<i32>,
     /// Nobody may read a topic, ever.
     pub unreadable: bool,
@@ -207,7 +207,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster of so many brokers.
+    /// A cluster of `brokers` brokers.
     #[must_use]
     pub fn new(host: &str, id: &str, brokers: usize, rng: fastrand::Rng) -> Self {
         Self {
@@ -487,7 +487,7 @@ impl Cluster {
         self.hidden.extend(hidden);
     }
 
-    /// Retention by time: whole batches from the front whose newest timestamp is too old.
+    /// Retention by time: removes whole batches with a newest timestamp that is too old from the front.
     pub fn retain(&mut self, time: u64) {
         let (now, retention) = (wall_ms(time), self.retention_ms);
         for topic in self.topics.values_mut() {

@@ -56,7 +56,7 @@ pub(in crate::sim) struct Log {
     /// Leaders before this one: if it is one of them, nobody may have seen that it was away.
     pub(in crate::sim) led_by: Vec<NodeId>,
     pub(in crate::sim) entries: Vec<Entry>,
-    /// What all in-sync replicas have: offset behind it.
+    /// The offset after the last record that all in-sync replicas have.
     pub(in crate::sim) high: i64,
     /// Followers do not follow.
     pub(in crate::sim) slow: bool,
@@ -172,7 +172,7 @@ impl Log {
         self.remember_only(1);
     }
 
-    /// Of each producer only so many of its last batches are remembered.
+    /// Forgets all but the last `batches` batches of each producer.
     pub(in crate::sim) fn remember_only(&mut self, batches: usize) {
         for known in self.known.values_mut() {
             known.batches.drain(..known.batches.len().saturating_sub(batches));
