@@ -299,7 +299,7 @@ impl Sessions {
         }
         let place = place.or_else(|| self.place_of(old.filter(|_| is_own), &plan, admission));
         self.evict(evicting, old);
-        let taken_over = old.and_then(|key| self.take_from(key, resumed.is_some(), now));
+        let taken_over = old.and_then(|key| self.take_over(key, resumed.is_some(), now));
         let key = match resumed {
             Some(key) => key,
             None => self.insert(Session::new(plan.client_id, Some(conn), plan.terms)),
@@ -382,7 +382,7 @@ impl Sessions {
     }
 
     /// Takes a session from its connection, or from its rest, for a new one; ends it unless it is `resumed`.
-    fn take_from(&mut self, key: SessionKey, resumed: bool, now: Monotonic) -> Option<TakenOver> {
+    fn take_over(&mut self, key: SessionKey, resumed: bool, now: Monotonic) -> Option<TakenOver> {
         let session = &mut self.sessions[key];
         let taken_over = session.conn.map(|conn| TakenOver { conn, peer: session.peer() });
         if taken_over.is_some() {
@@ -395,7 +395,7 @@ impl Sessions {
         }
         self.cancel(key, Task::Expire);
         self.cancel(key, Task::Will);
-        self.is_back(key);
+        self.end_absence(key);
         // A delayed will is not sent once its client is back [MQTT-3.1.3-9]. One without delay is sent as its connection
         // closes, and a will that fell due in this very turn is no longer the client's to take back.
         if let Some(will) = self.take_will(key)
@@ -455,7 +455,7 @@ impl Sessions {
         for task in [Task::Will, Task::Expire, Task::Rest] {
             self.cancel(key, task);
         }
-        self.is_back(key);
+        self.end_absence(key);
         if let Some(will) = self.take_will(key) {
             self.publish_will(key, will, None);
         }
@@ -549,8 +549,8 @@ impl Sessions {
         }
     }
 
-    /// A session has a connection again, or is about to go.
-    fn is_back(&mut self, key: SessionKey) {
+    /// Takes a session off the list of absent ones: it has a connection again, or is about to go.
+    fn end_absence(&mut self, key: SessionKey) {
         let since = std::mem::replace(&mut self.sessions[key].away_since, Monotonic::NEVER);
         if since != Monotonic::NEVER {
             self.away.remove(&(since, key));

@@ -36,10 +36,10 @@ impl Producer {
         }
     }
 
-    /// Something of the first channel was answered 7 again: whoever has a replica wherever the culprit may be needs patience as well.
-    /// It is a follower of the partition, and none that others of the same request have been in time with. To suspect the
-    /// wrong one costs little: those partitions take the other connection until their next batch is answered.
-    pub(super) fn kin_are_slower(&mut self, request: &Request, results: &[ProduceResult]) {
+    /// Suspects the followers of a partition that was answered 7 again on the first channel, except those that other
+    /// partitions of the same request were in time with: partitions with a replica on all suspects need patience as well.
+    /// A wrong suspicion costs little: those partitions take the other connection until their next batch is answered.
+    pub(super) fn suspect_followers(&mut self, request: &Request, results: &[ProduceResult]) {
         let code = |this: &Self, i, entry| this.result(i, entry, results).map(|result| result.error);
         let mut in_time: Vec<NodeId> = Vec::new();
         for (i, entry) in request.entries.iter().enumerate() {
@@ -56,21 +56,21 @@ impl Producer {
             let mut suspects = partition.replicas.to_vec();
             suspects.retain(|node| *node != request.node && !in_time.contains(node));
             if !suspects.is_empty() {
-                self.all_with_are_slower(&suspects);
+                self.be_patient_with(&suspects);
             }
         }
     }
 
-    /// All partitions that wait for each of these followers use the second channel.
-    fn all_with_are_slower(&mut self, suspects: &[NodeId]) {
+    /// Moves all partitions that wait for each of these followers to the second channel.
+    fn be_patient_with(&mut self, suspects: &[NodeId]) {
         for topic in self.topics.iter_mut() {
             if self.sinks[topic.sink].settings.acks != ACKS_ALL {
                 continue;
             }
             for partition in &mut topic.partitions {
                 let led_elsewhere = partition.leader.is_some_and(|leader| !suspects.contains(&leader));
-                let is_kin = led_elsewhere && suspects.iter().all(|node| partition.replicas.contains(node));
-                if is_kin && partition.patience == 0 {
+                let is_concerned = led_elsewhere && suspects.iter().all(|node| partition.replicas.contains(node));
+                if is_concerned && partition.patience == 0 {
                     partition.patience = 1;
                     self.dispatcher.slow_partitions += 1;
                 }
