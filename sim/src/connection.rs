@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::digest::Seen;
 use crate::layers::Layered;
 
-/// See the module.
+/// A client's end of a connection.
 #[derive(Debug, Default)]
 pub struct Connection {
     /// Bytes on their way to the shard.

@@ -83,7 +83,7 @@ impl Message {
 pub enum News {
     /// A message was answered (PUBACK, PUBREC).
     Answered {
-        /// Its number.
+        /// The message's number.
         message: u32,
         /// Below 0x80.
         success: bool,
@@ -105,7 +105,7 @@ pub enum Known {
     Maybe,
 }
 
-/// See the module.
+/// A device: an MQTT client that publishes.
 #[derive(Debug)]
 pub struct Device {
     index: usize,

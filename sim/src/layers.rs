@@ -44,7 +44,7 @@ impl Opened {
     }
 }
 
-/// See the module.
+/// One end of a connection with a layer.
 #[derive(Debug)]
 pub(crate) struct Layered {
     layer: Box<dyn Layer>,

@@ -21,7 +21,7 @@ pub enum Phase {
     Cut,
 }
 
-/// See the module.
+/// A connection from a shard to a broker.
 #[derive(Debug)]
 pub struct Link {
     /// Which shard of which process.

@@ -404,7 +404,7 @@ impl Hostile {
     }
 }
 
-/// See the module.
+/// The plan of a run, drawn from its seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed.

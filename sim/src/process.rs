@@ -74,9 +74,9 @@ impl Turns {
     }
 }
 
-/// See the module.
+/// The process under test.
 pub struct Process {
-    /// Its shards.
+    /// One host for each shard.
     pub(crate) hosts: Vec<Host>,
     pub(crate) layout: Layout,
     pub(crate) started_at: u64,

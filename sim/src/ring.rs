@@ -35,7 +35,7 @@ pub struct Wire {
     /// The socket of the device at its other end.
     pub socket: u64,
     listener: u16,
-    /// Its layer.
+    /// The connection's layer.
     pub(crate) layered: Option<Box<Layered>>,
     /// Bytes that the shard has not taken, as the connection had had its quantum.
     unread: Vec<u8>,
@@ -59,7 +59,7 @@ const HANDSHAKES: usize = 3;
 /// Sockets on their way from one shard to another, by descriptor.
 pub type Moving = Rc<RefCell<HashMap<RawFd, u64>>>;
 
-/// See the module.
+/// The runtime of one shard.
 #[derive(Debug)]
 pub struct Ring {
     /// Monotonic time of this turn: since the machine started.

@@ -62,7 +62,7 @@ pub struct Copy {
     pub message: u32,
     /// Its topic, also if an alias says it.
     pub topic: String,
-    /// Its contents.
+    /// The contents of the message.
     pub payload: Vec<u8>,
     /// Quality of service.
     pub qos: u8,
@@ -80,7 +80,7 @@ pub struct Copy {
     pub asked: Asked,
 }
 
-/// See the module.
+/// An MQTT client that subscribes.
 #[derive(Debug)]
 pub struct Subscriber {
     /// Its client id.
@@ -96,7 +96,7 @@ pub struct Subscriber {
     pub has_identifiers: bool,
     /// It answers one packet in this many steps of its own.
     lazy: u8,
-    /// Its filters.
+    /// The filters that it subscribes to, now and then.
     pub wishes: Vec<Wish>,
     /// Its end of the connection.
     pub(crate) connection: Connection,

@@ -80,7 +80,7 @@ pub struct Socket {
     pub has_layer: bool,
 }
 
-/// See the module.
+/// The world of one run.
 #[derive(Debug)]
 pub struct World {
     /// What was drawn for it.

@@ -64,7 +64,7 @@ impl<T> Shares<T> {
     }
 }
 
-/// See the module.
+/// The stored passwords that stand in for those of names without a line.
 pub(super) struct Decoys {
     key: Key,
     /// What passwords are compared with.

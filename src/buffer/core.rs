@@ -18,7 +18,7 @@ use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::{Completion, Disk, Log, recover};
 
-/// See the module.
+/// The buffer of one shard.
 #[derive(Debug)]
 pub struct Buffer {
     pub(super) settings: Settings,

@@ -70,7 +70,7 @@ pub struct RestoredCluster {
 /// A kept session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredSession {
-    /// Its number.
+    /// The session's number.
     pub number: u64,
     /// What was kept of it.
     pub payload: Vec<u8>,

@@ -13,7 +13,7 @@ use crate::kafka::types::Ticket;
 /// A session that is kept from the moment its group is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredSession {
-    /// Its number.
+    /// The record's number.
     pub number: u64,
     /// The group it stands in.
     pub group: u64,

@@ -9,7 +9,7 @@ use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
 use crate::spool::{self, Deadline, Disk, Read, ReadError, Reason, Refused};
 
-/// See the module.
+/// The buffer as one cluster's producer sees it.
 #[derive(Debug)]
 pub struct View<'a, D> {
     pub(super) buffer: &'a mut Buffer,

@@ -53,7 +53,7 @@ struct Numbers {
     kept: usize,
     /// Messages that wait for a member with room; those that a member was sent are counted at its client.
     queued_messages: usize,
-    /// Their bytes.
+    /// Bytes of the queued messages.
     queued_bytes: usize,
     /// Age of the oldest of them; null: there is none.
     oldest_queued_seconds: Option<u64>,

@@ -93,7 +93,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> MetaError {
 /// A topic as its file tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopicMeta {
-    /// Its name.
+    /// The topic's name.
     pub(crate) name: String,
     /// Its id (KIP-516).
     pub(crate) id: Uuid,

@@ -267,7 +267,7 @@ impl Segment {
         self.salt.is_some()
     }
 
-    /// Its bytes.
+    /// Bytes of the segment's file.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }

@@ -31,9 +31,9 @@ use crate::kafka::topic_name;
 /// A topic as it is now: a change makes a new one of these, with the same partitions.
 #[derive(Debug)]
 pub(crate) struct Topic {
-    /// Its name.
+    /// The topic's name.
     pub(crate) name: String,
-    /// Its id.
+    /// The topic's id.
     pub(crate) id: Uuid,
     /// Its partitions, by index.
     pub(crate) partitions: Vec<PartitionRef>,

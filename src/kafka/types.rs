@@ -70,7 +70,7 @@ impl Outcome {
 /// A topic as metadata describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicMetadata {
-    /// Its name.
+    /// The topic's name.
     pub name: Rc<str>,
     /// Its id (KIP-516); 0: the broker gives none.
     pub id: u128,
@@ -103,7 +103,7 @@ pub struct ProduceBatch {
 pub struct ProduceRequest {
     /// The producer's number for it; comes back with the answer.
     pub id: u64,
-    /// Where to.
+    /// The broker that gets it.
     pub node: NodeId,
     /// Whether it goes over the second connection to that broker: its partitions may wait long for their followers.
     pub slow: bool,

@@ -124,7 +124,7 @@ pub struct Client {
     pub auth: Option<String>,
     /// User name of the present or last connection.
     pub username: Option<String>,
-    /// Its connection.
+    /// The client's connection; `None`: it is away.
     pub connection: Option<Connection>,
     /// The protocol's version, as people write it.
     pub protocol: &'static str,
@@ -144,7 +144,7 @@ pub struct Client {
     pub unacknowledged: Waiting,
     /// Messages that wait.
     pub queued: Waiting,
-    /// Their bytes.
+    /// Bytes of the queued messages.
     pub queued_bytes: usize,
     /// How many bytes of them may wait.
     pub queued_bytes_max: usize,
@@ -241,7 +241,7 @@ pub struct Topic {
 /// A retained message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retained {
-    /// Its topic.
+    /// The topic of the message.
     pub topic: String,
     /// The QoS that it was published at.
     pub qos: u8,

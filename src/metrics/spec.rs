@@ -302,7 +302,7 @@ table!(
 
 /// The family of [`REFUSALS`], label `reason`.
 pub const REFUSALS_NAME: &str = "sink_publishes_refused";
-/// Its help.
+/// The help text of [`REFUSALS_NAME`].
 pub const REFUSALS_HELP: &str = "Publishes that the sink refused permanently, by reason.";
 
 table!(
@@ -365,7 +365,7 @@ table!(
 
 /// The family of [`ERRORS`], label `error`.
 pub const ERRORS_NAME: &str = "kafka_batch_errors";
-/// Its help.
+/// The help text of [`ERRORS_NAME`].
 pub const ERRORS_HELP: &str = "Batches that the cluster answered with an error, by code.";
 
 impl KafkaError {

@@ -96,7 +96,7 @@ impl Share {
         Arc::new(Self { number, text: text.into(), members, is_gone: AtomicBool::new(false) })
     }
 
-    /// Its number.
+    /// The number of the share.
     #[must_use]
     pub fn number(&self) -> ShareNumber {
         self.number

@@ -21,7 +21,7 @@ pub struct FilterId(u32);
 /// One session's subscription to a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber<S> {
-    /// Whose.
+    /// The session that has subscribed.
     pub session: S,
     /// As granted.
     pub options: SubscriptionOptions,
@@ -81,7 +81,7 @@ impl<S> Filter<S> {
     }
 }
 
-/// See the module.
+/// The subscriptions of one shard.
 #[derive(Debug)]
 pub struct Subscriptions<S> {
     shard: usize,

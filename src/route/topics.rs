@@ -67,7 +67,7 @@ pub enum Walk {
     Stop,
 }
 
-/// See the module.
+/// A map from topics to values that is searched by filter.
 #[derive(Debug)]
 pub struct Topics<V> {
     map: BTreeMap<TopicKey, V>,

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::seam::Chunk;
 use super::send::Gather;
 
-/// See the module.
+/// The chunks that wait to be sent on one connection; one pointer where there are none.
 #[derive(Default)]
 pub(super) struct Chunks(Option<Box<Waiting>>);
 

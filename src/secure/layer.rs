@@ -29,7 +29,7 @@ pub(super) trait End: Send + Sized {
     fn said(error: &Error) -> String;
 }
 
-/// See the module.
+/// One end of a TLS connection.
 pub(super) struct TlsLayer<E: End> {
     config: E::Config,
     /// Made by the first call.

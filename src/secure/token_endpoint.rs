@@ -32,7 +32,7 @@ const ERRORS: [&str; 6] = [
 /// Where tokens are requested, and the client ID to request them with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenEndpoint {
-    /// Its address.
+    /// The URL of the endpoint.
     pub url: Url,
     /// Our name there.
     pub client_id: String,
@@ -49,7 +49,7 @@ pub struct TokenEndpoint {
 pub struct Granted {
     /// The token.
     pub token: Secret,
-    /// Its life.
+    /// How long the token is valid.
     pub life: Duration,
 }
 

@@ -15,7 +15,7 @@ use crate::mqtt::reason::ReasonCode;
 /// [MQTT-3.2.2-7].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why.
+    /// The reason for the refusal.
     pub violation: Violation,
 }
 

@@ -51,7 +51,7 @@ impl Pumped {
     }
 }
 
-/// See the module.
+/// The queue of one client.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// Where copies are counted.

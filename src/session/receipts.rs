@@ -31,7 +31,7 @@ pub struct Receipt {
     pub sink: u16,
     /// Kafka topic.
     pub topic: Rc<str>,
-    /// Its partition.
+    /// The record's partition.
     pub partition: u32,
     /// Offset there; `None`: Kafka has not said it.
     pub offset: Option<i64>,

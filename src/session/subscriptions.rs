@@ -21,7 +21,7 @@ const GRANTED_QOS_MAX: QoS = QoS::ExactlyOnce;
 /// A subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// Its filter.
+    /// The topic filter.
     pub filter: Arc<str>,
     /// As granted.
     pub options: SubscriptionOptions,

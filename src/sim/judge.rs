@@ -140,7 +140,7 @@ fn came_after(entry: &Entry, not_there: &HashMap<Numbered, u64>) -> bool {
     entry.late && (entry.forgotten || is_since(entry, not_there))
 }
 
-/// See the module.
+/// The judge of one run.
 #[derive(Debug)]
 pub(super) struct Judge {
     pub(super) rows: Vec<Row>,

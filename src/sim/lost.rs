@@ -9,7 +9,7 @@ use crate::kafka::producer::SinkStats;
 /// Sink, topic, partition.
 pub(super) type Place = (usize, usize, i32);
 
-/// See the module.
+/// Acknowledged records that the model knows to be lost, against the producer's count.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
     /// Offset behind the last batch that was answered 0, while the producer need not have forgotten it.

@@ -195,7 +195,7 @@ impl Scope {
     }
 }
 
-/// See the module.
+/// The plan of a run.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) settings: Settings,

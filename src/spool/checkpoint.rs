@@ -81,7 +81,7 @@ impl Writing {
         Some(Part { to, last })
     }
 
-    /// Its entries.
+    /// Appends the entries of a part.
     pub(super) fn put(&self, of: Part, out: &mut Vec<u8>) {
         let ([next_incarnation, next_lane, next_cut, next_session], begun, part) = (self.next, self.begun, self.part);
         Entry::Checkpoint { begun, part, next_incarnation, next_lane, next_cut, next_session }.put(out);

@@ -82,7 +82,7 @@ impl Header {
         (self.previous != NONE).then_some((self.previous, self.previous_end))
     }
 
-    /// Its bytes.
+    /// Encodes the header.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];

@@ -260,7 +260,7 @@ impl Log {
         self.on_disk.len()
     }
 
-    /// Their bytes.
+    /// Bytes of all segments.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.on_disk.values().sum()

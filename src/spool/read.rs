@@ -21,14 +21,14 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
     rows: Rows<'a>,
-    /// Their numbers.
+    /// The numbers of the rows.
     pub run: RowRun,
 }
 
 /// A row read back.
 #[derive(Clone, Debug)]
 pub struct RowBack<'a> {
-    /// Its number.
+    /// The number of the row.
     pub number: u64,
     /// Timestamp, key, and the encoded tail (key, value, headers): what `record` puts into a batch.
     pub record: Record<'a>,

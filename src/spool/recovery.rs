@@ -23,7 +23,7 @@ pub enum RecoverError {
     Version {
         /// The segment.
         segment: u64,
-        /// Its version.
+        /// The format version of the segment.
         version: u16,
     },
     /// It needs features that this program does not know.
@@ -31,7 +31,7 @@ pub enum RecoverError {
     Features {
         /// The segment.
         segment: u64,
-        /// Their bits.
+        /// The feature bits that are not known.
         features: u32,
     },
     /// It has an entry that this program does not know and must not skip.
@@ -99,7 +99,7 @@ impl RecoverError {
 /// A record of a session, or of what is kept like one, that a start cannot read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostRecord {
-    /// Its number.
+    /// The record's number.
     pub number: u64,
     /// The segment that it stood in, and where.
     pub segment: u64,

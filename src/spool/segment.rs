@@ -13,7 +13,7 @@ pub struct Rot {
     pub segment: u64,
     /// The first of them.
     pub position: u64,
-    /// Their length.
+    /// The length of the damaged bytes.
     pub bytes: u64,
 }
 

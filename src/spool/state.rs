@@ -64,7 +64,7 @@ struct NewLane {
 /// A segment that holds something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Its salt.
+    /// The salt of the segment's checksums.
     pub salt: u64,
     /// Where its last durable group ends.
     pub end: u64,

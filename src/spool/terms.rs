@@ -71,7 +71,7 @@ pub enum Refused {
 /// Rows to be written down.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'a> {
-    /// Their lane.
+    /// The lane of the rows.
     pub lane: u64,
     /// Records, format v2, end to end. Their offset deltas mean nothing.
     pub records: &'a [u8],

@@ -10,7 +10,7 @@ use super::newest::Newest;
 use super::parts::{chain_of, checkpoint};
 use super::recovery::{RecoverError, Recovered};
 
-/// See the module.
+/// The way back through the segments of a shard, and what was met there.
 pub(super) struct Way<'a, D> {
     disk: &'a D,
     shard: u32,

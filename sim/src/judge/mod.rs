@@ -37,7 +37,7 @@ pub struct Counted {
     pub(crate) lost: u64,
 }
 
-/// See the module.
+/// The judge of a run.
 #[derive(Debug)]
 pub struct Judge {
     failure: Option<Failure>,

@@ -54,7 +54,7 @@ pub struct Entry {
     pub count: i32,
     /// The newest timestamp.
     pub max_timestamp: i64,
-    /// Its records.
+    /// The records of the batch.
     pub rows: Vec<Row>,
     /// Topic name, its id, and partition.
     pub place: (String, u128, usize),
@@ -86,9 +86,9 @@ impl Entry {
 /// A topic.
 #[derive(Debug)]
 pub struct Topic {
-    /// Its id.
+    /// The topic's id.
     pub id: u128,
-    /// Its partitions.
+    /// The topic's partitions.
     pub partitions: Vec<Partition>,
     /// We may not write.
     pub writing_forbidden: bool,
@@ -137,12 +137,12 @@ pub struct Flaky {
     pub no_id: u32,
 }
 
-/// See the module.
+/// A Kafka cluster.
 #[derive(Debug)]
 pub struct Cluster {
     /// The brokers' address.
     pub host: String,
-    /// Its id.
+    /// The cluster's id.
     pub id: String,
     /// It takes topic ids in Produce and Fetch.
     pub by_id: bool,

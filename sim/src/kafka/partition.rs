@@ -19,7 +19,7 @@ struct Producer {
     stray: bool,
 }
 
-/// See the module.
+/// A partition.
 #[derive(Debug)]
 pub struct Partition {
     /// Node id.

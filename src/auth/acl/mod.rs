@@ -76,7 +76,7 @@ impl Rules {
     }
 }
 
-/// See the module.
+/// An access control list.
 #[derive(Debug, Default)]
 pub struct Acl {
     anonymous: Rules,

@@ -46,7 +46,7 @@ pub(super) struct Lane {
     pub(super) listed: bool,
 }
 
-/// See the module.
+/// What a batch knows of the log.
 #[derive(Debug)]
 pub(super) struct InLog {
     pub(super) kind: Kind,
@@ -55,7 +55,7 @@ pub(super) struct InLog {
     pub(super) origins: Vec<(u32, Origin)>,
     /// Bytes of the rows that are.
     pub(super) staged_bytes: usize,
-    /// Its cut.
+    /// The batch's cut in the log.
     pub(super) cut: Option<TakenCut>,
     /// Where Kafka has it; -1: not known.
     pub(super) base_offset: i64,

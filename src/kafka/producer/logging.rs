@@ -18,7 +18,7 @@ use super::{Finished, Keep, Key, Producer, Sink};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::runtime::seam::WallMs;
 
-/// See the module.
+/// The producer's rows, cuts and ends on their way to the log.
 #[derive(Debug, Default)]
 pub(super) struct Logging {
     /// Some sink keeps rows in a log.

@@ -6,7 +6,7 @@ use super::pool::{BATCH_COST, Pool};
 use super::settings::{Keep, SinkSettings};
 use crate::record::compression::Codecs;
 
-/// See the module.
+/// The memory of a producer: bytes in use, their bounds, and buffers kept for reuse.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) pool: Pool,

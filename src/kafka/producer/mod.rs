@@ -208,7 +208,7 @@ impl Sink {
     }
 }
 
-/// See the module.
+/// The producer of one shard for one cluster.
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,

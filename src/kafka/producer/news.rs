@@ -14,7 +14,7 @@ pub(super) const UNKNOWN_AFTER: u32 = 3;
 pub enum News {
     /// Kafka has not known the topic (or has no leader for it) several times in a row; rows wait.
     Unknown {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -23,7 +23,7 @@ pub enum News {
     },
     /// Kafka takes nothing for the topic: rows are refused for a while.
     Refused {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -32,14 +32,14 @@ pub enum News {
     },
     /// A topic that was unknown is there.
     Known {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
     },
     /// The topic has more partitions.
     Grown {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -50,7 +50,7 @@ pub enum News {
     },
     /// The topic was deleted and recreated.
     Recreated {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -61,7 +61,7 @@ pub enum News {
     },
     /// The sink goes to another cluster than before, or than when an earlier process wrote its rows down.
     OtherCluster {
-        /// Its sink.
+        /// The sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -72,7 +72,7 @@ pub enum News {
     },
     /// A partition lacks what it had acknowledged.
     Lost {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -94,7 +94,7 @@ pub enum News {
     },
     /// Rows were sent again although Kafka may have them.
     Unclear {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,

@@ -23,9 +23,9 @@ pub struct RejectedId(u64);
 /// A batch that has just been rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Its name.
+    /// The id of the batch.
     pub id: RejectedId,
-    /// Its sink.
+    /// The sink of the batch.
     pub sink: SinkId,
     /// Kafka's error code.
     pub code: i16,

@@ -13,7 +13,7 @@ use crate::runtime::seam::Monotonic;
 /// Rows to be written down, as they stand in a batch that grows.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'a> {
-    /// Their lane.
+    /// The lane of the rows.
     pub lane: u64,
     /// Encoded v2 records, end to end, without a batch's header. Their offset deltas need not begin at 0.
     pub records: &'a [u8],
@@ -61,7 +61,7 @@ pub struct NewCut<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a batch is sent only when its cut is on the disk"]
 pub struct TakenCut {
-    /// Its number.
+    /// The number of the cut.
     pub cut: u64,
     /// The group it stands in.
     pub group: u64,
@@ -108,7 +108,7 @@ pub struct NotNow;
 /// A row read back.
 #[derive(Clone, Debug)]
 pub struct LoggedRow<'a> {
-    /// Its number.
+    /// The number of the row.
     pub number: u64,
     /// Its record: timestamp, key, and the encoded tail.
     pub record: Record<'a>,
@@ -133,7 +133,7 @@ pub enum ReadBack {
     Empty,
 }
 
-/// See the module.
+/// The log that a producer writes to before it acts.
 pub trait RowLog {
     /// The lane of a sink, topic and partition ([`UNPLACED`]: none), made if it is new. `of`: what rows get partitions by.
     ///
@@ -181,7 +181,7 @@ pub trait RowLog {
 /// A cut of an earlier process that is neither done nor ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredCut {
-    /// Its number.
+    /// The number of the cut.
     pub cut: u64,
     /// The id of the cluster it went to; empty: not known.
     pub cluster: String,
@@ -199,7 +199,7 @@ pub struct RestoredCut {
     pub timeless: bool,
     /// Lane of its rows.
     pub lane: u64,
-    /// Its rows.
+    /// The rows of the cut.
     pub rows: Vec<RowRun>,
 }
 

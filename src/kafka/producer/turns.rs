@@ -26,7 +26,7 @@ pub(super) enum Moved {
     Placed,
 }
 
-/// See the module.
+/// The turns of a topic's rows with and without a partition.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     /// Whether rows of an earlier process have partitions, by the number of partitions there were then.

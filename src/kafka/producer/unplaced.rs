@@ -9,7 +9,7 @@ use super::in_log::{Kind, Lane};
 use super::row_log::UNPLACED;
 use super::tickets::Cursor;
 
-/// See the module.
+/// A topic's rows without a partition.
 #[derive(Debug, Default)]
 pub(super) struct Unplaced {
     /// Those in memory, oldest first; none of these batches is ever cut.

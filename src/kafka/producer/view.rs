@@ -10,7 +10,7 @@ use crate::runtime::seam::Monotonic;
 /// Metadata errors in a row that make the next question wait longer than the one before, at most.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// See the module.
+/// What Kafka has said of a topic.
 #[derive(Debug, Default)]
 pub(super) struct TopicView {
     /// Partitions that rows are spread over; 0: not known yet.

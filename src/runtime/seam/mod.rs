@@ -186,7 +186,7 @@ pub struct SegmentSettings {
 pub enum SegmentEvent {
     /// The segment's file is there, allocated, reads as zeroes, and survives a power cut; or could not be made.
     Created {
-        /// Its number.
+        /// The segment's number.
         segment: u64,
         /// Why not.
         result: io::Result<()>,
@@ -202,7 +202,7 @@ pub enum SegmentEvent {
     /// The segment is deleted, and its room is there again; or its file could not be deleted, which was tried several
     /// times: it takes its room until the next process finds it.
     Freed {
-        /// Its number.
+        /// The segment's number.
         segment: u64,
         /// Why it is still there.
         result: io::Result<()>,

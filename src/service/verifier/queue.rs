@@ -61,7 +61,7 @@ struct Line {
     has_turn: bool,
 }
 
-/// See the module.
+/// The questions that wait, in a line for each address.
 pub(super) struct Queue {
     bounds: Bounds,
     entries: HashMap<u64, Entry>,

@@ -71,7 +71,7 @@ struct Client {
     clean: bool,
 }
 
-/// See the module.
+/// The clients of a run.
 pub(super) struct Clients {
     clients: Vec<Client>,
     pub(super) messages: Vec<Message>,

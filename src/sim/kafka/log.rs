@@ -20,7 +20,7 @@ pub(in crate::sim) struct Entry {
     pub(in crate::sim) max_timestamp: i64,
     /// Numbers of its rows.
     pub(in crate::sim) rows: Vec<u32>,
-    /// Their times.
+    /// The records' times.
     pub(in crate::sim) times: Vec<i64>,
     /// Topic and partition.
     pub(in crate::sim) place: (usize, usize),
@@ -49,7 +49,7 @@ struct Known {
     stray: bool,
 }
 
-/// See the module.
+/// The log of one partition, and its producers as the leader remembers them.
 #[derive(Debug)]
 pub(in crate::sim) struct Log {
     pub(in crate::sim) leader: Option<NodeId>,

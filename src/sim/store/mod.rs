@@ -50,7 +50,7 @@ pub(super) enum Crash {
     Kill,
 }
 
-/// See the module.
+/// The log of a run and the disk under it.
 #[derive(Debug)]
 pub(super) struct Store {
     under: Under,

@@ -21,7 +21,7 @@ const SHARD: u32 = 3;
 /// When the oldest go again, if that has made no room. (In the service later; time is short here.)
 const DROP_AGAIN: Duration = Duration::from_millis(20);
 
-/// See the module.
+/// The disk buffer on a simulated disk.
 #[derive(Debug)]
 pub(in crate::sim) struct Spool {
     disk: SimDisk,

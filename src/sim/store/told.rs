@@ -41,7 +41,7 @@ struct Cut {
     ended: Option<u64>,
 }
 
-/// See the module.
+/// The calls that the log got, and what follows from them.
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Told {
     keeps: Vec<Keep>,

@@ -205,7 +205,7 @@ pub(super) struct StepTerms {
     pub(super) restored: usize,
 }
 
-/// See the module.
+/// The window of one partition.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct PartitionWindow {
