@@ -310,7 +310,7 @@ pub enum Entry<'a> {
     Lane {
         /// The lane's number.
         lane: u64,
-        /// Partition, or [`UNPLACED`].
+        /// Partition, or [`UNPLACED`](crate::record::stored::UNPLACED).
         partition: i32,
         /// The number that its next row gets.
         next: u64,

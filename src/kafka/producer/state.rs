@@ -74,7 +74,7 @@ pub(super) struct Agenda {
 /// What is in the log and not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
-    /// Topics and partitions ([`row_log::UNPLACED`]) that have some.
+    /// Topics and partitions ([`UNPLACED`](crate::record::stored::UNPLACED)) that have some.
     pub(super) spooling: Vec<(u32, i32)>,
     /// The partition with a restored cut that is half read.
     pub(super) loading: Option<Key>,
