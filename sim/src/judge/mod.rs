@@ -168,7 +168,7 @@ impl Counted {
         let of = |metric| process.sink(sink, metric);
         self.expired += of(SinkMetric::Expired);
         self.dropped += of(SinkMetric::DroppedOldest);
-        self.rotten += of(SinkMetric::DroppedRotten);
+        self.rotten += of(SinkMetric::DroppedCorrupt);
         self.refused += of(SinkMetric::Refused);
         self.unknown += of(SinkMetric::OutcomeUnknown);
         self.dead += of(SinkMetric::DeadLettered);
