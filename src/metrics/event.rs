@@ -134,7 +134,7 @@ events! {
     Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "stopping: no new clients, finishing what is in flight";
     ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "shard stopped";
     Drained, Info, Lifecycle, "drained", [RowsKept], "stopped: every record is in Kafka or in the spool";
-    ShardStandsStill, Error, Error, "shard_blocked", [SilentMs], "a shard's event loop is blocked";
+    ShardBlocked, Error, Error, "shard_blocked", [SilentMs], "a shard's event loop is blocked";
     KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka, OutageMs], "connected to the Kafka cluster";
     KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "cannot connect to any broker of the Kafka cluster; retrying, records are buffered; `forebay check` says why";
     BrokerUnreachable, Warn, Error, "kafka_broker_unreachable", [Kafka, Broker, Node, Reason], "a Kafka broker cannot be used; retrying, records for it are buffered; `forebay check` tests every address";

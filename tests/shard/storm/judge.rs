@@ -150,7 +150,7 @@ impl Storm {
             self.sum(SinkMetric::Retries),
             self.sum(SinkMetric::DeadLettered),
             self.sum(SinkMetric::Expired),
-            self.sum(SinkMetric::Timeless),
+            self.sum(SinkMetric::WithoutTimestamp),
             self.clusters.iter().map(|cluster| cluster.asked).sum(),
         ];
     }
