@@ -295,7 +295,9 @@ fn one_publish_to_several_sinks_is_answered_when_all_have_it() {
 /// The largest packet is told in CONNACK, the largest record is the sink's; up to both everything arrives untouched.
 #[test]
 fn payloads_of_every_size_arrive_untouched() {
-    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\non_refuse = \"reject\"\n"));
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\non_refuse = \"reject\"\n",
+    ));
     let payload = |len: usize| -> Vec<u8> { (0..len).map(|n| (n % 251) as u8).collect() };
     // Around each length of the Remaining Length, of a receive buffer and of a batch, and near the record's bound.
     let sizes = [0, 1, 113, 127, 128, 4_080, 4_096, 5_000, 16_370, 16_384, 65_536, 262_144, 300_000, 1_023_000];

@@ -8,6 +8,7 @@
 mod copies;
 mod dropped;
 mod lines;
+mod parcel;
 mod parcels;
 mod unread;
 mod writable;
@@ -35,7 +36,8 @@ use crate::session::{Body, Remembered, SessionKey, properties};
 use self::copies::Copies;
 pub(super) use self::dropped::Whose;
 use self::lines::Lines;
-pub(super) use self::parcels::{Gathered, packets, publisher_of, taken_behind};
+pub(super) use self::parcel::{Entry, entries};
+pub(super) use self::parcels::{Gathered, packets};
 
 use self::parcels::{Peers, Received};
 use self::unread::Unread;
