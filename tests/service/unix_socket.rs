@@ -114,7 +114,8 @@ fn finding_f14_no_directory_is_made_for_a_socket() {
     std::fs::write(&file, text).expect("written");
     // One that starts does not end by itself.
     let mut bounded = tool("timeout");
-    let output = bounded.args(["--signal=KILL", "30"]).arg(program().get_program()).args(["run", "--config"]).arg(&file);
+    let output =
+        bounded.args(["--signal=KILL", "30"]).arg(program().get_program()).args(["run", "--config"]).arg(&file);
     let output = output.output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(1) && said.contains("nosuch/dir/x"), "{said}");
