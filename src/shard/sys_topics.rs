@@ -6,7 +6,7 @@ use crate::mqtt::property::Properties;
 use super::delivery::PublishedBy;
 use super::{Core, Ring};
 
-/// Why a client may not, for people.
+/// The rule that keeps clients from publishing there, as the event of a denial names it.
 pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";
 
 /// Whether only the service itself may publish to a topic. Bridges of other brokers say under `connection` whether they are up.

@@ -71,7 +71,8 @@ impl Core {
         are_forgotten
     }
 
-    /// Why the client that left it may not publish it now, for people; `None`: it would be admitted, and the rules let it.
+    /// The reason why the client that left a will may not publish it now, as the event names it. `None`: the client would be admitted,
+    /// and the rules allow the publish.
     fn why_denied(&self, due: &DueWill) -> Option<String> {
         let (publish, username) = (due.publish(), due.username.as_deref());
         if sys_topics::is_own(publish.topic) {
