@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::auth::{Admission, Exchange, Share};
 use crate::config::Config;
-use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
 use crate::metrics::histogram::Level;
+use crate::outward::LinkId;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::service::verifier::Asked;
 use crate::session::{KeepAlive, Peer, SessionKey};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::config::Config;
-use crate::kafka::client::{Client, Effect, LinkId};
+use crate::kafka::client::{Client, Effect};
 use crate::kafka::producer::row_log::{NoLog, RowLog, RowSet};
 use crate::kafka::producer::{AnsweredOn, Keep, OwedRows, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId};
@@ -19,6 +19,7 @@ use crate::metrics::histogram::Histograms;
 use crate::metrics::machine;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::mqtt::reason::ReasonCode;
+use crate::outward::LinkId;
 use crate::rules::Rules;
 use crate::runtime::Post;
 use crate::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, TimerId, WallMs};

@@ -7,8 +7,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use forebay::kafka::client::{Client, Effect, LinkId, Settings};
+use forebay::kafka::client::{Client, Effect, Settings};
 use forebay::kafka::types::ClientEvent;
+use forebay::outward::LinkId;
 use forebay::runtime::seam::{Chunk, Monotonic};
 use forebay::secure::sasl::Helper;
 

@@ -6,9 +6,9 @@ use super::answer::Metadata;
 use super::api::Negotiated;
 use super::connection::{Answer, Asked};
 use super::lane::{Owner, Way};
-use super::settings::Endpoint;
 use super::{Client, Effect};
 use crate::kafka::types::{ClientEvent, ProduceRequest, TopicMetadata};
+use crate::outward::Endpoint;
 use crate::runtime::seam::Monotonic;
 
 impl Client {

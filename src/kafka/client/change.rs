@@ -1,8 +1,9 @@
 //! Other settings while the client runs. What is under way keeps its connection and its deadline.
 
 use super::lane::Owner;
-use super::settings::{Endpoint, Settings};
+use super::settings::Settings;
 use super::{CLIENT_ID_BYTES_MAX, Client};
+use crate::outward::Endpoint;
 use crate::runtime::seam::Monotonic;
 
 /// The settings within the bounds of the protocol, and the bootstrap list as endpoints.

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::Effect;
 use super::answer::{self, Metadata, ProducerIdAnswer};
 use super::api::{self, Call, Negotiated, Versions};
 use super::ask::Search;
@@ -15,8 +16,8 @@ use super::produce;
 use super::request::{self, Head};
 use super::settings::Settings;
 use super::wire::{Malformed, Read, Reader};
-use super::{Effect, LinkId};
 use crate::kafka::types::{ProduceBatch, ProduceRequest, ProduceResult};
+use crate::outward::LinkId;
 use crate::runtime::seam::{Chunk, Monotonic};
 
 /// The longest throttle time that is believed. Apache Kafka's own are seconds.

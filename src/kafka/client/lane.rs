@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::api::{API_VERSIONS, Versions};
-use super::backoff::{Backoff, jittered};
 use super::connection::Connection;
-use super::settings::{Endpoint, Settings};
-use super::{Effect, LinkId, Stats};
+use super::settings::Settings;
+use super::{Effect, Stats};
 use crate::kafka::types::{ClientEvent, NodeId};
+use crate::outward::{Backoff, Endpoint, LinkId, jittered};
 use crate::runtime::seam::Monotonic;
 use crate::secure::Outgoing;
 use crate::secure::sasl::Task;

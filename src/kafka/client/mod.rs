@@ -29,7 +29,6 @@ mod answer;
 mod answers;
 mod api;
 mod ask;
-mod backoff;
 mod change;
 mod cluster;
 mod connection;
@@ -53,7 +52,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub use login::{authentication_refused, handshake_refused};
-pub use settings::{Endpoint, Settings};
+pub use settings::Settings;
 
 use self::ask::AskLane;
 use self::connection::Connection;
@@ -61,62 +60,17 @@ use self::lane::{Hands, Lane, Owner, Refused, Way};
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TlsFailed, TopicMetadata};
-use crate::runtime::seam::{Chunk, Layer, Monotonic};
-use crate::secure::sasl::{Prepared, Task};
+use crate::outward::{self, Endpoint, LinkId};
+use crate::runtime::seam::Monotonic;
+use crate::secure::sasl::Prepared;
 
 /// The longest topic name that Kafka takes, in bytes.
 const TOPIC_BYTES_MAX: usize = 249;
 /// The longest client id sent.
 const CLIENT_ID_BYTES_MAX: usize = 249;
 
-/// A connection, as the client names it. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(pub u32);
-
-/// What the client wants done. In order: the sends of one link above all.
-#[derive(Debug)]
-pub enum Effect {
-    /// Resolve a name; [`Client::on_resolved`] with the same ticket.
-    Resolve {
-        /// Never used twice. A late answer is ignored.
-        ticket: u64,
-        /// The name; never a literal address.
-        host: String,
-        /// The port, for the addresses.
-        port: u16,
-    },
-    /// Open a TCP connection, put the layer over it, and wait until that is ready; [`Client::on_connected`],
-    /// [`Client::on_tls_failed`] or [`Client::on_closed`].
-    Connect {
-        /// Its name.
-        link: LinkId,
-        /// Where to.
-        to: SocketAddr,
-        /// TLS, where the settings have it.
-        layer: Option<Box<dyn Layer>>,
-    },
-    /// Do this on an ordinary thread, for a login; [`Client::on_prepared`] with the same ticket.
-    Prepare {
-        /// Never used twice. A late result is ignored.
-        ticket: u64,
-        /// What is to be done.
-        task: Task,
-    },
-    /// Send these bytes.
-    Send {
-        /// On which connection.
-        link: LinkId,
-        /// One whole request.
-        chunks: Vec<Chunk>,
-    },
-    /// Close at once, dropping what is unsent; also one that is still being made. The client has forgotten it.
-    Close {
-        /// Which connection.
-        link: LinkId,
-    },
-    /// News for the producer.
-    Event(ClientEvent),
-}
+/// What the client wants done.
+pub type Effect = outward::Effect<ClientEvent>;
 
 /// A lane for Produce to one broker, and what waits for it.
 #[derive(Debug)]

@@ -3,12 +3,11 @@
 use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
-use super::backoff::jittered;
 use super::connection::Asked;
 use super::lane::{Lane, Owner, Way};
-use super::settings::Endpoint;
-use super::{Client, LinkId, ProduceLane};
+use super::{Client, ProduceLane};
 use crate::kafka::types::{BrokerUnreachable, ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
+use crate::outward::{Endpoint, LinkId, jittered};
 use crate::runtime::seam::Monotonic;
 
 impl Client {

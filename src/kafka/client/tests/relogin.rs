@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::login::{wants, with};
 use super::world::{World, request, world_of};
-use crate::kafka::client::{LinkId, Settings};
+use crate::kafka::client::Settings;
 use crate::kafka::fake::sasl::PlainServer;
 use crate::kafka::types::ClientEvent;
 use crate::secure::sasl::Mechanism;

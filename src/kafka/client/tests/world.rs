@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::kafka::client::{Client, Effect, LinkId, Settings};
+use crate::kafka::client::{Client, Effect, Settings};
 use crate::kafka::fake::{FakeCluster, Mode, Reply};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest};
+use crate::outward::LinkId;
 use crate::runtime::seam::{Chunk, Monotonic};
 use crate::secure::sasl::{Helper, Task};
 
