@@ -23,7 +23,6 @@ pub struct Backoff {
 
 impl Backoff {
     /// Whether no try has failed since the last success.
-    #[must_use]
     pub fn is_fresh(self) -> bool {
         self.failures == 0
     }

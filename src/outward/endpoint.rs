@@ -14,7 +14,6 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Reads `host:port` or `[v6]:port`.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (host, port) = text.trim().rsplit_once(':')?;
         let host = match host.strip_prefix('[') {
@@ -27,7 +26,6 @@ impl Endpoint {
     }
 
     /// The address, where the host is a literal one.
-    #[must_use]
     pub fn literal(&self) -> Option<SocketAddr> {
         self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
     }

@@ -33,10 +33,10 @@ pub(super) enum Kind {
         /// What it can be told.
         peer: Peer,
     },
-    /// A Kafka broker.
+    /// A broker that we connect to.
     Link {
-        /// Index of the cluster.
-        cluster: usize,
+        /// Index of the upstream.
+        upstream: usize,
         /// The client's name for the connection.
         link: LinkId,
     },

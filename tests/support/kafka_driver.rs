@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use forebay::kafka::client::{Client, Effect, Settings};
 use forebay::kafka::types::ClientEvent;
-use forebay::outward::LinkId;
+use forebay::outward::{Ended, LinkId};
 use forebay::runtime::seam::{Chunk, Monotonic};
 use forebay::secure::sasl::Helper;
 
@@ -109,7 +109,7 @@ impl Driver {
             News::Bytes(link, bytes) => self.client.on_bytes(link, &bytes, now),
             News::Closed(link, why) => {
                 self.open.remove(&link);
-                self.client.on_closed(link, &why, now);
+                self.client.on_closed(link, &Ended::Lost(why.into()), now);
             }
         }
     }
