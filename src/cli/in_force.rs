@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::auth::jwt::{Field, Source};
 use crate::auth::{ClientIds, Method, Takeover};
 use crate::config::{
-    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, ShareStrategy, Sink,
+    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, OnRefuse, Partitioner, ShareStrategy, Sink,
     ValueFormat, WhenFull, environment,
 };
 use crate::listener::proxy::Expect;
@@ -451,6 +451,11 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "paused": of.paused,
         "memory_overload_protection": of.memory_overload_protection,
         "qos0_when_full": if of.drops_qos0 { "drop" } else { "wait" },
+        "on_refuse": match of.on_refuse {
+            OnRefuse::DeadLetter => "dead-letter",
+            OnRefuse::Reject => "reject",
+            OnRefuse::Drop => "drop",
+        },
         "dead_letters_topic": dead.and_then(|dead| dead.topic.clone()),
         "dead_letters_file": if of.no_dead_letters { Some("none".to_owned()) } else { file.map(|file| file.path.display().to_string()) },
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),

@@ -364,7 +364,7 @@ impl Change {
         // With its unit.
         keys!(applied, true, timestamp);
         keys!(applied, true, compression, compression_level, linger, max_inflight, retries, expire_after, paused);
-        keys!(applied, true, memory_overload_protection);
+        keys!(applied, true, memory_overload_protection, on_refuse);
         keys!(applied, true, unknown_topic_timeout);
         take(&mut applied, "qos0_when_full", &mut known.drops_qos0, &wanted.drops_qos0);
         if fits {

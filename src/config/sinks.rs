@@ -10,7 +10,7 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Buffer, Compression, Partitioner, Sink, ValueFormat};
+use super::resolved::{Acknowledge, Buffer, Compression, OnRefuse, Partitioner, Sink, ValueFormat};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, dead_letters, spool, values};
 use crate::kafka::producer::IN_FLIGHT_MAX;
@@ -134,6 +134,7 @@ fn sink(
     let paused = table.read("paused", values::flag);
     let drops_qos0 = table.read("qos0_when_full", values::word) == "drop";
     let dead_letters = dead_letters::read(table, topic.as_ref());
+    let on_refuse = on_refuse(table, dead_letters.is_some() || !dead_letters::is_off(table), acknowledge);
     if retries.is_some() && acknowledge == Acknowledge::Stored && dead_letters::is_off(table) {
         let what = "a record that was acknowledged at \"stored\" would be lost when its retries are used up";
         let hint = "let the sink have dead letters, or leave retries out";
@@ -185,10 +186,34 @@ fn sink(
         memory_overload_protection: memory_overload_protection(table, (buffer, acknowledge)),
         paused,
         drops_qos0,
+        on_refuse,
         no_dead_letters: dead_letters::is_off(table),
         is_removed: false,
         dead_letters,
     })
+}
+
+/// `has_letters`: the sink has dead letters, of its own or the shared file.
+fn on_refuse(table: &Table<'_>, has_letters: bool, acknowledge: Acknowledge) -> OnRefuse {
+    match table.find("on_refuse", values::word) {
+        Some("reject") => OnRefuse::Reject,
+        Some("drop") => OnRefuse::Drop,
+        Some(_) if !has_letters => {
+            let fault = Fault::new("the sink has no dead letters");
+            let hint = "set dead_letters_topic or dead_letters_file, or on_refuse to \"reject\" or \"drop\"";
+            table.source.report(&table.spot("on_refuse"), fault.hint(hint));
+            OnRefuse::Reject
+        }
+        Some(_) => OnRefuse::DeadLetter,
+        None if has_letters => OnRefuse::DeadLetter,
+        None if acknowledge == Acknowledge::Received => OnRefuse::Drop,
+        None => {
+            let what = "the sink has no dead letters: a message that it can never take reaches no destination, and its publisher is told";
+            let hint = "add on_refuse = \"reject\" if that is meant, or \"drop\" if only this sink is to go without it; a later version requires the key";
+            table.source.warn(&table.spot("dead_letters_file"), Fault::new(what).hint(hint));
+            OnRefuse::Reject
+        }
+    }
 }
 
 /// Only what may be lost may be dropped.

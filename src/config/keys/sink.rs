@@ -5,6 +5,7 @@ use super::{DAY, GIB, KIB, Key, MIB, Word, s, us, word};
 const ACKNOWLEDGE: &[Word] = &[word("received"), word("leader"), word("replicated"), word("stored")];
 const BUFFER: &[Word] = &[word("memory"), word("disk"), word("hybrid"), word("hybrid-saved")];
 const QOS0_WHEN_FULL: &[Word] = &[word("drop"), word("wait")];
+const ON_REFUSE: &[Word] = &[word("dead-letter"), word("reject"), word("drop")];
 const ACKS: &[Word] = &[word("0"), word("1"), word("all")];
 const PARTITIONER: &[Word] = &[word("key"), word("client"), word("sticky"), word("random")];
 const COMPRESSION: &[Word] = &[word("none"), word("gzip"), word("snappy"), word("lz4"), word("zstd")];
@@ -103,6 +104,11 @@ pub(super) const KEYS: &[Key] = keys! {
         "Whether the oldest records that are in no batch are dropped for new ones while the machine is short of memory (`memory_high_watermark`): the \
          sink then holds no more than when that began. They are counted. Only with `acknowledge = \"received\"` and `buffer = \"memory\"`: at the other \
          levels an acknowledged record is never dropped for want of memory. `buffer_bytes` limits memory in any case.";
+    Sink.on_refuse: Word(ON_REFUSE), From("`\"dead-letter\"`; without dead letters `\"drop\"` at `acknowledge = \"received\"`, otherwise `\"reject\"` with a warning"),
+        "What to do with a message that the sink will never take, because its topic, value or time cannot be made of it, it is too large, or Kafka forbids \
+         the topic. `\"dead-letter\"`: it becomes a dead letter, and its publisher gets a success when the letter is safe. `\"reject\"`: the sink is a gate: \
+         no destination gets the message, and its publisher is told. `\"drop\"`: the sink goes without it, counted. With `\"dead-letter\"` and `\"drop\"` all \
+         other destinations have it, whatever its QoS, its protocol version and its publisher.";
     Sink.dead_letters_topic: Text, From("none"),
         "Kafka topic on the same cluster for records that Kafka rejects permanently: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
     Sink.dead_letters_file: Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"),

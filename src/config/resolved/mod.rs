@@ -16,7 +16,9 @@ pub use delivery::{Append, Delivery, Retained, ShareStrategy, Spool, WhenFull, W
 pub use kafka::{Cluster, Embedded, Sasl, Times};
 pub use listener::{Listener, Transport};
 pub use service::{ApiAccess, Control, Log, LogFormat, LogLevel, Mqtt, Service};
-pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, Partitioner, Sink, ValueFormat};
+pub use sink::{
+    Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, Sink, ValueFormat,
+};
 
 /// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.
 const SHARED_DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;

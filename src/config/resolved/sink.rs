@@ -80,12 +80,25 @@ pub struct Sink {
     pub paused: bool,
     /// A message of QoS 0 for which there is no room is dropped for this sink.
     pub drops_qos0: bool,
+    /// What becomes of a message that it will never take.
+    pub on_refuse: OnRefuse,
     /// Where goes what Kafka refuses for good; `None`: nowhere, or to the file of [`super::Config::share_dead_letters_file`].
     pub dead_letters: Option<DeadLetters>,
     /// It wants no dead letters at all.
     pub no_dead_letters: bool,
     /// It was removed while the service runs: it has no filters, and stays until the restart so that its rows get to Kafka.
     pub is_removed: bool,
+}
+
+/// What becomes of a message that a sink will never take (`on_refuse`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRefuse {
+    /// A dead letter of the sink; all other destinations take the message.
+    DeadLetter,
+    /// No destination takes it.
+    Reject,
+    /// The sink goes without it, counted; all other destinations take the message.
+    Drop,
 }
 
 /// Where a sink's dead letters go; a topic, a file or both.
