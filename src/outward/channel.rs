@@ -1,5 +1,5 @@
-//! A channel: the way to one endpoint, whether a connection stands or not. Resolving, connecting through the addresses one
-//! after the other, logging in, and waiting after a failure.
+//! `Channel`: the way to one endpoint, with or without a connection. It resolves, connects to one address after the other, logs in, and
+//! waits after a failure.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use super::{Backoff, Bounds, Connected, Effect, Endpoint, LinkId, LoginRefused, 
 use crate::runtime::seam::Monotonic;
 use crate::secure::Outgoing;
 
-/// Where a channel stands.
+/// `Phase` is the state of a channel.
 #[derive(Debug)]
 enum Phase<C> {
-    /// No connection, none in the making; none is to be made before this instant.
+    /// No connection, and no attempt before this instant.
     Down(Monotonic),
     Resolving {
         ticket: u64,
     },
     Connecting {
         link: LinkId,
-        /// Addresses that are left to try.
+        /// Addresses not tried yet.
         rest: IntoIter<SocketAddr>,
         tls: Option<Arc<Outgoing>>,
         deadline: Monotonic,
     },
-    /// The connection stands; its login may not be over yet.
+    /// The connection stands; before `is_established` the protocol is logging in.
     Up {
         link: LinkId,
         connection: Box<C>,
@@ -32,26 +32,26 @@ enum Phase<C> {
     },
 }
 
-/// A channel.
+/// `Channel` is the way to one endpoint.
 #[derive(Debug)]
 pub struct Channel<C: Connected> {
     owner: C::Owner,
-    /// Where it goes to at its next connection.
+    /// Target of the next connection.
     pub endpoint: Endpoint,
     phase: Phase<C>,
-    /// When the attempt at hand has to have come to a connection that is of use.
+    /// When the current attempt must have led to an established connection.
     due: Monotonic,
-    /// Attempts that have failed.
+    /// Failures in a row.
     pub backoff: Backoff,
-    /// Connections closed for their silence since one was last of use.
+    /// Connections closed in a row because the peer was silent.
     pub silences: u32,
-    /// What was refused last: what is tried again is tried more rarely, and an event of its own has told of it.
+    /// The refusal of the last attempt, which was reported; the next attempts are made more rarely.
     pub refused: Option<Refused>,
-    /// Why TLS failed when that was told last. An attempt with settings from before a change may fail after it.
+    /// Reason of the last failure of TLS that was reported. An attempt with older settings may fail after a change of them.
     told: String,
 }
 
-/// What an operator has to change before an endpoint can be used.
+/// `Refused` is what an operator has to mend before an endpoint can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// The login, by the peer.
@@ -61,7 +61,7 @@ pub enum Refused {
 }
 
 impl<C: Connected> Channel<C> {
-    /// A channel without a connection.
+    /// Makes a channel without a connection.
     pub fn new(owner: C::Owner, endpoint: Endpoint) -> Self {
         Self {
             owner,
@@ -83,7 +83,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Starts towards the endpoint.
+    /// Starts an attempt.
     pub fn dial(&mut self, shared: &mut Shared<C>, now: Monotonic) {
         self.due = now.after(shared.settings.as_ref().connect_timeout);
         match self.endpoint.literal() {
@@ -98,10 +98,10 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// The name was resolved, or was not.
+    /// Takes the answer to [`Effect::Resolve`]; one to another ticket is ignored.
     ///
     /// # Errors
-    /// Why there is no address to try.
+    /// There is no address to try: the reason.
     pub fn resolved(
         &mut self,
         ticket: u64,
@@ -116,7 +116,7 @@ impl<C: Connected> Channel<C> {
         Err("the host name has no address".to_owned())
     }
 
-    /// The address at hand did not work: goes on to the next one. `false`: there is none.
+    /// Goes on to the next address, as this one did not work. `false`: there is none.
     pub fn next_address(&mut self, shared: &mut Shared<C>, now: Monotonic) -> bool {
         let Phase::Connecting { rest, .. } = &mut self.phase else { return false };
         let rest = std::mem::take(rest);
@@ -127,14 +127,14 @@ impl<C: Connected> Channel<C> {
     fn try_next(&mut self, mut rest: IntoIter<SocketAddr>, shared: &mut Shared<C>, now: Monotonic) -> bool {
         let Some(address) = rest.next() else { return false };
         let link = shared.connect(self.owner, address, &self.endpoint.host);
-        // An equal part of the time that is left for each address that is.
+        // Each address left has an equal part of the time left.
         let parts = u32::try_from(rest.len()).unwrap_or(u32::MAX).saturating_add(1);
         let deadline = now.after(self.due.since(now) / parts);
         self.phase = Phase::Connecting { link, rest, tls: shared.settings.as_ref().tls.clone(), deadline };
         true
     }
 
-    /// The connection stands, and its TLS where it has that: the protocol may begin. `None`: it is not the one that is awaited.
+    /// Hands the connection to the protocol: socket and TLS are ready. `None`: another link than the awaited one.
     pub fn connected(&mut self, link: LinkId) -> Option<&mut C> {
         let Phase::Connecting { link: awaited, tls, .. } = &mut self.phase else { return None };
         if *awaited != link {
@@ -145,7 +145,7 @@ impl<C: Connected> Channel<C> {
         self.connection()
     }
 
-    /// The protocol has logged in: requests may follow.
+    /// Notes that the protocol has logged in: requests may follow.
     pub fn established(&mut self, shared: &mut Shared<C>) {
         if let Phase::Up { is_established, .. } = &mut self.phase
             && !std::mem::replace(is_established, true)
@@ -158,7 +158,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// It is of use: the peer answered what it was there for.
+    /// Notes that the peer did what the channel is for: failures and silences end.
     pub fn works(&mut self, shared: &mut Shared<C>) {
         self.backoff.reset();
         self.silences = 0;
@@ -173,7 +173,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// The connection, where it is established.
+    /// The connection, if it is established.
     pub fn ready(&mut self) -> Option<&mut C> {
         match &mut self.phase {
             Phase::Up { connection, is_established: true, .. } => Some(connection),
@@ -181,7 +181,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// The connection, where it is established.
+    /// The connection, if it is established.
     pub fn ready_ref(&self) -> Option<&C> {
         match &self.phase {
             Phase::Up { connection, is_established: true, .. } => Some(connection),
@@ -189,18 +189,17 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Whether its connection stands, and nothing is asked on it.
+    /// Whether the connection is established and no answer is outstanding.
     pub fn is_idle(&self) -> bool {
         self.ready_ref().is_some_and(C::is_idle)
     }
 
-    /// Whether it need mean nothing that a peer ends the connection that stands: it was idle, or was of use since another one
-    /// failed.
+    /// Whether the end of the connection may be chance: it was idle, or no attempt has failed since the channel was last of use.
     pub fn is_lost_by_chance(&self) -> bool {
         self.ready_ref().is_some_and(|connection| connection.is_idle() || self.backoff.is_fresh())
     }
 
-    /// When the step at hand has taken too long.
+    /// When the current step has taken too long.
     pub fn deadline(&self) -> Monotonic {
         match &self.phase {
             Phase::Down(_) => Monotonic::NEVER,
@@ -211,7 +210,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Which step that is.
+    /// Names the current step, for a log.
     pub fn overdue(&self) -> &'static str {
         match &self.phase {
             Phase::Down(_) | Phase::Resolving { .. } => "the name was not resolved in time",
@@ -221,10 +220,10 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// The step at hand is overdue. Whether that is a connection's silence, while none of its bytes move.
+    /// Judges an overdue step. `false`: bytes of the connection still move, so it gets more time.
     pub fn is_silent(&mut self, unacked: impl Fn(LinkId) -> usize, shared: &mut Shared<C>, now: Monotonic) -> bool {
         let Phase::Up { link, connection, is_established } = &mut self.phase else { return true };
-        // The time for connecting is that of the whole attempt, whatever moves.
+        // The time for connecting is that of the whole attempt, even if bytes move.
         let is_over = !*is_established && self.due <= now;
         if !is_over && connection.is_moving(unacked(*link), now) {
             return false;
@@ -234,7 +233,7 @@ impl<C: Connected> Channel<C> {
         true
     }
 
-    /// TLS came to nothing. That is news the first time in a row, and for another reason than before.
+    /// Notes a failure of TLS. The first in a row is reported, and one for another reason.
     pub fn tls_failed(&mut self, why: &str, shared: &mut Shared<C>) {
         shared.stats.tls_failures += 1;
         let is_first = self.refused.replace(Refused::Tls) != Some(Refused::Tls);
@@ -245,7 +244,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// The login came to nothing. That is news the first time in a row.
+    /// Notes a refused login. The first in a row is reported.
     pub fn login_refused(&mut self, login: LoginRefused, shared: &mut Shared<C>) {
         shared.stats.logins_refused += 1;
         if self.refused.replace(Refused::Login) != Some(Refused::Login) {
@@ -254,8 +253,8 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// One more failure: lets go of whatever stands or is being made, and waits longer than the last time. Returns the connection
-    /// that stood, for what it owes.
+    /// Closes the connection, or ends the attempt, after a failure, and waits longer than the last time. Returns the connection with
+    /// its unanswered requests.
     pub fn fail(&mut self, shared: &mut Shared<C>, now: Monotonic) -> Option<Box<C>> {
         let by: &Settings = shared.settings.as_ref();
         let max = if self.refused.is_some() { by.refused_backoff_max.max(by.backoff_max) } else { by.backoff_max };
@@ -263,13 +262,13 @@ impl<C: Connected> Channel<C> {
         self.down(now.after(wait), shared)
     }
 
-    /// The same for what does not count as a failure: waits as short as possible.
+    /// Does the same without a failure, with the shortest wait.
     pub fn pause(&mut self, shared: &mut Shared<C>, now: Monotonic) -> Option<Box<C>> {
         let wait = jittered(shared.settings.as_ref().backoff_min, &mut shared.rng);
         self.down(now.after(wait), shared)
     }
 
-    /// The same, and makes nothing before `until`.
+    /// Does the same; the next attempt is made at `until` or later.
     pub fn down(&mut self, until: Monotonic, shared: &mut Shared<C>) -> Option<Box<C>> {
         shared.let_go(self.owner);
         match std::mem::replace(&mut self.phase, Phase::Down(until)) {
@@ -281,8 +280,7 @@ impl<C: Connected> Channel<C> {
         }
     }
 
-    /// Where it waits after a failure: not for longer than until `now`, and from the shortest wait on. What is refused from
-    /// here on is news.
+    /// Ends the wait after a failure, and begins with the shortest one again: settings have changed. The next refusal is reported.
     pub fn retry_at(&mut self, now: Monotonic) {
         self.refused = None;
         if let Phase::Down(until) = &mut self.phase {

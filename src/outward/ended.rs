@@ -1,4 +1,4 @@
-//! Why a connection has ended, in words.
+//! `Ended`: the reason for the end of a connection, in words.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,20 +7,20 @@ use std::io::ErrorKind::ConnectionReset;
 use crate::runtime::seam::Closed;
 use crate::secure::Outgoing;
 
-/// Why a connection has ended, or was not made.
+/// `Ended` is the reason why a connection has ended, or was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Because of TLS: an operator has to change something first, mostly.
+    /// TLS failed, which mostly an operator has to mend.
     Tls(Cow<'static, str>),
-    /// For another reason.
+    /// Any other reason.
     Lost(Cow<'static, str>),
 }
 
 impl Ended {
-    /// What the seam says, of a connection whose TLS handshake was not over if `in_handshake`.
+    /// Translates an end at the seam. `in_handshake`: the TLS handshake of the connection was not over.
     pub fn of(closed: &Closed, in_handshake: bool) -> Self {
         match closed {
-            // What a listener without TLS does with the first bytes of a handshake.
+            // A listener without TLS reacts to the first bytes of a handshake like this.
             Closed::Peer if in_handshake => Self::Tls(Outgoing::HUNG_UP.into()),
             Closed::Error(error) if in_handshake && error.kind() == ConnectionReset => {
                 Self::Tls(Outgoing::HUNG_UP.into())

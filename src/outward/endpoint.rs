@@ -1,9 +1,9 @@
-//! Where an outgoing connection leads to.
+//! `Endpoint`: the target of an outgoing connection.
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-/// A host and a port, as `host:port`, `[v6]:port`.
+/// `Endpoint` is a host and a port: `host:port`, `[v6]:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     /// A name, or a literal address without brackets.

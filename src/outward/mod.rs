@@ -1,13 +1,13 @@
-//! Outgoing connections, sans-I/O, whichever protocol is spoken over them: bytes and `now` in, [`Effect`]s out.
+//! Outgoing connections of any protocol, sans-I/O: bytes and `now` in, [`Effect`]s out.
 //!
-//! A client has a [`Channel`] to each endpoint that it uses, and for all of them one [`Shared`]. A channel resolves, connects to the
-//! addresses in turn, puts TLS over the connection, and hands it to the protocol, which logs in by its own means and says when it is
-//! [established](Channel::established). What a protocol keeps of a connection is [`Connected`]. What it promises:
+//! A client has a [`Channel`] to each endpoint that it uses, and one [`Shared`] for all its channels. A channel resolves the name, connects
+//! to the addresses in turn, puts TLS over the connection, and hands it to the protocol, which logs in by its own means and then calls
+//! [`Channel::established`]. [`Connected`] is what a protocol keeps of a connection. Promises of this module:
 //!
-//! - **In time.** All of that has [`Settings::connect_timeout`], each address an equal part of what is left.
-//! - **Backoff.** Failed attempts come again, exponential with ± 20 % of chance; those that an operator has to end come more rarely.
-//! - **Once.** A link and a ticket are never used twice, and what comes of one that was given up is ignored.
-//! - **News.** The first of a row of failures is told, and when it is over.
+//! - **In time.** All these steps together have [`Settings::connect_timeout`]; each address has an equal part of the rest.
+//! - **Backoff.** Failed attempts are repeated after exponential waits, ± 20 % by chance; those that only an operator can mend, more rarely.
+//! - **Once.** A link and a ticket are never used twice; events of one that was given up are ignored.
+//! - **News.** The first failure of a row is reported, and its end.
 
 mod backoff;
 mod channel;
@@ -32,88 +32,88 @@ use crate::runtime::seam::{Chunk, Layer, Monotonic};
 use crate::secure::Outgoing;
 use crate::secure::sasl::Task;
 
-/// A connection, as the client that makes it names it. Never used twice by one client.
+/// `LinkId` names a connection. One client never uses it twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u32);
 
-/// What a client wants done. In order: the sends of one link above all.
+/// `Effect` is something that a client wants done, in order: above all the sends of one link.
 #[derive(Debug)]
 pub enum Effect<E> {
     /// Resolve a name, and answer with the same ticket.
     Resolve {
-        /// Never used twice. A late answer is ignored.
+        /// A number that is never used twice; a late answer is ignored.
         ticket: u64,
-        /// The name; never a literal address.
+        /// Host name; never a literal address.
         host: String,
-        /// The port, for the addresses.
+        /// Port of the addresses.
         port: u16,
     },
     /// Open a TCP connection, put the layer over it, and report when that is ready, or has ended.
     Connect {
-        /// Its name.
+        /// Name of the connection.
         link: LinkId,
-        /// Where to.
+        /// Address of the peer.
         to: SocketAddr,
-        /// TLS, where the settings have it.
+        /// TLS, if the settings have it.
         layer: Option<Box<dyn Layer>>,
     },
-    /// Do this on an ordinary thread, for a login, and answer with the same ticket.
+    /// Do a task of a login on an ordinary thread, and answer with the same ticket.
     Prepare {
-        /// Never used twice. A late result is ignored.
+        /// A number that is never used twice; a late result is ignored.
         ticket: u64,
-        /// What is to be done.
+        /// The task.
         task: Task,
     },
-    /// Send these bytes.
+    /// Send bytes.
     Send {
-        /// On which connection.
+        /// The connection.
         link: LinkId,
         /// One whole request.
         chunks: Vec<Chunk>,
     },
-    /// Close at once, dropping what is unsent; also one that is still being made. The client has forgotten it.
+    /// Close a connection at once, also one that is still being made; unsent bytes are dropped. The client has forgotten the link.
     Close {
-        /// Which connection.
+        /// The connection.
         link: LinkId,
     },
-    /// News for whoever uses the client.
+    /// An event for the user of the client.
     Event(E),
 }
 
-/// What a protocol keeps of a connection that stands.
+/// `Connected` is what a protocol keeps of a connection that stands.
 pub trait Connected: Debug + Sized {
-    /// The client's settings, those of its outgoing connections among them.
+    /// Settings of the client; they include those of this module.
     type Settings: AsRef<Settings> + Debug;
-    /// Which of the client's channels.
+    /// Names a channel of the client.
     type Owner: Copy + Debug + PartialEq;
-    /// What the client tells whoever uses it.
+    /// Events of the client.
     type Event: Debug + From<News>;
 
-    /// A connection that has just been made, with this TLS. `silences`: how many in a row were closed before it for their silence.
+    /// Makes the state of a new connection over this TLS. `silences`: connections closed in a row before, as the peer was silent.
     fn begin(link: LinkId, tls: Option<Arc<Outgoing>>, silences: u32) -> Self;
-    /// When what the peer owes is overdue.
+    /// When the peer is overdue with an answer.
     fn deadline(&self) -> Monotonic;
-    /// What that is, in words.
+    /// Names that answer, for a log.
     fn overdue(&self) -> &'static str;
-    /// Whether bytes are still on their way to the peer: then what is overdue is given more time. `unacked`: how many the peer's
-    /// kernel does not have.
+    /// Whether bytes are still on their way to the peer, which then gets more time. `unacked`: number of bytes that the kernel of the
+    /// peer does not have.
     fn is_moving(&mut self, unacked: usize, now: Monotonic) -> bool;
-    /// Whether the peer owes nothing.
+    /// Whether no answer is outstanding.
     fn is_idle(&self) -> bool;
 }
 
-/// The settings of a client's outgoing connections.
+/// `Settings` of the outgoing connections of a client.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// For a connection to be of use: resolving, connecting through the addresses, TLS and the protocol's login, all together.
+    /// Time for a connection to be of use: resolving, all addresses, TLS and the login of the protocol together.
     pub connect_timeout: Duration,
-    /// Wait after the first failed connection to an endpoint; doubles with each further one (± 20 %).
+    /// Wait after the first failed connection to an endpoint; doubles with each further failure (± 20 %).
     pub backoff_min: Duration,
     /// Longest wait between connections to an endpoint.
     pub backoff_max: Duration,
-    /// Longest wait after logins that were refused, and after TLS that failed: an operator has to change something first.
+    /// Longest wait after refused logins and failed TLS, which an operator has to mend.
     pub refused_backoff_max: Duration,
-    /// TLS of the connections; `None`: they are plain.
+    /// TLS of the connections; `None`: plain TCP.
     pub tls: Option<Arc<Outgoing>>,
 }
 
@@ -129,20 +129,20 @@ impl Default for Settings {
     }
 }
 
-/// What an operator should know of a client's connections.
+/// `News` are events of a client's connections for an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// The first of a row of logins that a broker refused, or in which it did not prove itself.
     LoginRefused(LoginRefused),
     /// The first of a row of TLS handshakes with a broker (`host:port`) that failed, and why, in words.
     TlsFailed(String, String),
-    /// A broker (`host:port`) that was reported is of use again, or is no longer one of those wanted.
+    /// A broker (`host:port`) that was reported is of use again, or is not wanted any more.
     BrokerReachable(String),
-    /// A first connection was established (`true`), or there is none and an attempt to have one has failed (`false`).
+    /// `true`: a first connection was established. `false`: there is none, and an attempt to make one has failed.
     Reachable(bool),
 }
 
-/// A login that came to nothing.
+/// `LoginRefused` describes a failed login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginRefused {
     /// `host:port`.
@@ -151,8 +151,8 @@ pub struct LoginRefused {
     pub user: String,
     /// Name of the mechanism.
     pub mechanism: &'static str,
-    /// The protocol's error code, if it is the broker that refuses.
+    /// Error code of the protocol, if the broker refused.
     pub code: Option<i16>,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
 }

@@ -1,55 +1,55 @@
-//! What the channels of one client share: the way out, the names they give, and what is told of all of them.
+//! `Shared`: what the channels of one client have in common.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::{Connected, Effect, Endpoint, LinkId, News, Settings};
 
-/// What became of a client's connections so far.
+/// `Stats` count what became of connections.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Connections that failed: not made, closed by the peer, silent, or closed for what came on them.
+    /// Connections that failed: not made, closed by the peer, silent, or closed for the bytes that came in.
     pub failures: u64,
-    /// Answers that could not be read: each closes its connection.
+    /// Answers that could not be read; each closes its connection.
     pub malformed: u64,
-    /// Answers with bytes behind their end, which are passed over.
+    /// Answers with bytes after their end, which are ignored.
     pub with_extra: u64,
-    /// Answers in which the peer wishes to be left alone for a while.
+    /// Answers in which the peer asks for a pause.
     pub throttles: u64,
-    /// Connections closed because nothing came in time.
+    /// Connections closed because no answer came in time.
     pub replaced: u64,
     /// Logins that worked, renewals among them.
     pub logins: u64,
     /// Logins that were refused, or in which the peer did not prove itself.
     pub logins_refused: u64,
-    /// Connections that came to nothing because of TLS.
+    /// Connections that failed because of TLS.
     pub tls_failures: u64,
 }
 
-/// What the channels of one client share.
+/// `Shared` is what the channels of one client have in common.
 #[derive(Debug)]
 pub struct Shared<C: Connected> {
-    /// The client's settings.
+    /// Settings of the client.
     pub settings: C::Settings,
-    /// What is to be done, in order.
+    /// Effects that were not taken yet, in order.
     pub effects: Vec<Effect<C::Event>>,
-    /// Jitter.
+    /// Source of the jitter.
     pub rng: fastrand::Rng,
-    /// What became of the connections.
+    /// Counters.
     pub stats: Stats,
     links: BTreeMap<LinkId, C::Owner>,
     tickets: BTreeMap<u64, C::Owner>,
     next_link: u32,
     next_ticket: u64,
-    /// Connections that are established.
+    /// Number of established connections.
     pub(super) established: usize,
     pub(super) reachable: bool,
-    /// Endpoints that cannot be used, as was told.
+    /// Endpoints that were reported as unusable.
     troubled: Vec<Endpoint>,
 }
 
 impl<C: Connected> Shared<C> {
-    /// Without connections. `seed`: of the jitter; clients should differ.
+    /// Makes it without connections. `seed`: of the jitter; clients should differ.
     pub fn new(settings: C::Settings, seed: u64) -> Self {
         Self {
             settings,
@@ -66,22 +66,22 @@ impl<C: Connected> Shared<C> {
         }
     }
 
-    /// Tells whoever uses the client.
+    /// Reports an event to the user of the client.
     pub fn event(&mut self, event: impl Into<C::Event>) {
         self.effects.push(Effect::Event(event.into()));
     }
 
-    /// Whose connection this is; `None` for one that was given up.
+    /// Owner of a connection; `None` for one that was given up.
     pub fn owner(&self, link: LinkId) -> Option<C::Owner> {
         self.links.get(&link).copied()
     }
 
-    /// Whose connection this was, which is gone already and needs no closing.
+    /// Forgets a connection that has ended, and returns its owner.
     pub fn take_link(&mut self, link: LinkId) -> Option<C::Owner> {
         self.links.remove(&link)
     }
 
-    /// Whose question this is that was answered. Each comes back once.
+    /// Owner of a ticket that was answered. Each ticket is answered once.
     pub fn take_ticket(&mut self, ticket: u64) -> Option<C::Owner> {
         self.tickets.remove(&ticket)
     }
@@ -91,14 +91,14 @@ impl<C: Connected> Shared<C> {
         self.established > 0
     }
 
-    /// An attempt has failed. A connection that a peer ends is none: it is made again, and that shows whether one can be.
+    /// Notes a failed attempt. The end of a connection is none: the attempt to replace it shows whether one can be made.
     pub fn tell_unreachable(&mut self) {
         if !self.is_connected() && std::mem::take(&mut self.reachable) {
             self.event(News::Reachable(false));
         }
     }
 
-    /// An endpoint cannot be used. Whether nobody was told.
+    /// Notes an endpoint that cannot be used. `true`: it was not reported before.
     pub fn is_new_trouble(&mut self, endpoint: &Endpoint) -> bool {
         let is_new = !self.troubled.contains(endpoint);
         if is_new {
@@ -107,7 +107,7 @@ impl<C: Connected> Shared<C> {
         is_new
     }
 
-    /// Endpoints for which this holds are of use again, or gone.
+    /// Reports the endpoints that `over` selects as usable again.
     pub fn trouble_over(&mut self, over: impl Fn(&Endpoint) -> bool) {
         let effects = &mut self.effects;
         self.troubled.retain(|endpoint| {
@@ -138,7 +138,7 @@ impl<C: Connected> Shared<C> {
         link
     }
 
-    /// Closes the connection of a channel, unless it is gone already, and forgets what was asked for it.
+    /// Closes the connection of a channel, unless it has ended, and forgets its tickets.
     pub(super) fn let_go(&mut self, owner: C::Owner) {
         self.tickets.retain(|_, of| *of != owner);
         let effects = &mut self.effects;

@@ -1,5 +1,5 @@
-//! Carries out what outgoing connections want, whichever protocol is spoken over them: sockets of the ring with their layers, and
-//! ordinary threads whose answers come by mail.
+//! `Carrier` carries out the effects of outgoing connections, of any protocol: sockets of the ring with their layers, and tasks of
+//! ordinary threads, which answer by mail.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use super::connection::{Connections, Kind};
 use super::mail::Mail;
 use super::{Ring, Surroundings};
 
-/// A socket, and whether its layer is not ready yet.
+/// `Socket` is a connection of the ring; `in_handshake`: its layer is not ready yet.
 pub(super) struct Socket {
     conn: ConnId,
     in_handshake: bool,
 }
 
-/// The sockets of one upstream.
+/// `Carrier` holds the sockets of one upstream.
 pub(super) struct Carrier {
     /// Index of the upstream.
     upstream: usize,
     pub(super) links: HashMap<LinkId, Socket>,
-    /// Connections that were begun.
+    /// Number of connections begun.
     pub(super) made: u64,
-    /// Bytes given to them.
+    /// Bytes given to the connections.
     pub(super) sent_bytes: u64,
 }
 
@@ -35,7 +35,7 @@ impl Carrier {
         Self { upstream, links: HashMap::new(), made: 0, sent_bytes: 0 }
     }
 
-    /// Carries out an effect. An event is for the shard.
+    /// Carries out an effect; an event is returned.
     pub(super) fn carry<E>(
         &mut self,
         io: &mut Ring<'_>,
@@ -93,20 +93,20 @@ impl Carrier {
         }
     }
 
-    /// A socket is connected, or its layer `is_ready`. Whether the connection may be used.
+    /// Notes that a socket is connected, or that its layer `is_ready`. `true`: the connection may be used.
     pub(super) fn connected(&mut self, link: LinkId, is_ready: bool) -> bool {
         let Some(socket) = self.links.get_mut(&link) else { return false };
         socket.in_handshake &= !is_ready;
         !socket.in_handshake
     }
 
-    /// The socket of a connection is gone: why, in words.
+    /// Forgets the socket of a connection that has ended. Returns the reason.
     pub(super) fn closed(&mut self, link: LinkId, why: &Closed) -> Ended {
         let socket = self.links.remove(&link);
         Ended::of(why, socket.is_some_and(|socket| socket.in_handshake))
     }
 
-    /// Bytes given to a connection that its peer's kernel does not have yet.
+    /// Bytes given to a connection that the kernel of its peer does not have yet.
     pub(super) fn unacked(&self, io: &Ring<'_>, link: LinkId) -> usize {
         self.links.get(&link).map_or(0, |socket| io.unacked(socket.conn))
     }

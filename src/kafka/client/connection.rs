@@ -150,7 +150,7 @@ impl Connected for Connection {
         }
     }
 
-    /// The oldest request has waited too long, or what is being prepared for a login.
+    /// When the oldest request, or the task of a login, has waited too long.
     fn deadline(&self) -> Monotonic {
         match self.waiting.front() {
             Some(head) => self.head_since.after(head.patience).max(self.moved_at.after(head.grace)),
@@ -202,7 +202,7 @@ impl Connection {
         self.throttled_until
     }
 
-    /// When its login is to be renewed, or the connection replaced.
+    /// When the login needs renewal, or the connection replacement.
     pub(super) fn renew_at(&self) -> Monotonic {
         self.standing.renew_at(self.in_flight(), self.throttled_until)
     }

@@ -21,9 +21,9 @@
 //! With acks=0 Kafka answers nothing: [`ClientEvent::Produced`] (error 0, offset -1) comes when the bytes are handed
 //! over, and says no more than that.
 //!
-//! The way to each broker is an [`outward::Channel`]. Files: `connection` is what stands there, `topics` and `producer_ids` what is to be
-//! asked; `login` is SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the channels going, `change` gives them other settings, `cluster`
-//! sees to it that they lead to one cluster.
+//! Each broker is reached over an [`outward::Channel`]. Files: `connection` has the requests of one, `topics` and `producer_ids` the open
+//! questions, `login` SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads it. `answers`
+//! and `upkeep` keep the channels going, `change` gives them other settings, `cluster` makes sure that they lead to one cluster.
 
 mod answer;
 mod answers;

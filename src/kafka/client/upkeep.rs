@@ -297,7 +297,7 @@ impl ProduceChannel {
     }
 }
 
-/// When a channel is overdue, or its login is to be renewed.
+/// When a channel is overdue, or its login needs renewal.
 pub(super) fn due(channel: &Channel) -> Monotonic {
     channel.deadline().min(channel.ready_ref().map_or(Monotonic::NEVER, Connection::renew_at))
 }
