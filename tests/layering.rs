@@ -20,7 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("session", &["limits", "mqtt", "secure", "auth", "runtime::seam"]),
     ("record", &["limits", "runtime::seam"]),
     ("spool", &["limits", "record", "runtime::seam"]),
-    ("kafka", &["limits", "rules", "secure", "record", "runtime::seam"]),
+    ("outward", &["secure", "runtime::seam"]),
+    ("kafka", &["limits", "rules", "secure", "outward", "record", "runtime::seam"]),
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
@@ -68,8 +69,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "record", "kafka",
-            "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
+            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "record",
+            "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
         ],
     ),
     (

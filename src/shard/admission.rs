@@ -108,7 +108,7 @@ impl Core {
         let verifiers = self.around.verifiers.as_ref()?;
         let (post, shard) = (self.around.post.clone(), self.index);
         let until = Instant::now() + deadline.since(io.now());
-        let answer = Box::new(move |answer| super::upstream::deliver(&post, shard, Mail::Judged { conn, answer }));
+        let answer = Box::new(move |answer| super::carrier::deliver(&post, shard, Mail::Judged { conn, answer }));
         let task = Task { question, from: io.peer(conn).map(|peer| peer.ip()), until, answer };
         verifiers.ask(task)
     }

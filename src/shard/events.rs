@@ -6,10 +6,11 @@ use crate::auth::Access;
 use crate::auth::acl::Client;
 use crate::config::Config;
 use crate::kafka::producer::News;
-use crate::kafka::types::{BrokerUnreachable, LoginRefused, SinkId, TlsFailed};
+use crate::kafka::types::{BrokerUnreachable, SinkId};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, ShardMetric as M};
+use crate::outward::LoginRefused;
 use crate::runtime::seam::{Closed, ConnId, Facts, LayerError, LayerFault, Monotonic};
 use crate::session::{ClientKey, End, Session, SessionKey, Violation};
 
@@ -141,11 +142,10 @@ impl Core {
     }
 
     /// TLS to a broker of a cluster fails.
-    pub(super) fn tell_kafka_tls_failed(&mut self, cluster: usize, failed: &TlsFailed, now: Monotonic) {
+    pub(super) fn tell_kafka_tls_failed(&mut self, cluster: usize, (broker, reason): (&str, &str), now: Monotonic) {
         let name = &self.around.config.clusters[cluster].name;
         self.teller.tell(Kind::KafkaTlsFailed, second(now), |event| {
-            let event = event.with(Field::Kafka, name.as_str()).with(Field::Broker, failed.broker.as_str());
-            event.with(Field::Reason, failed.reason.as_str())
+            event.with(Field::Kafka, name.as_str()).with(Field::Broker, broker).with(Field::Reason, reason)
         });
     }
 

@@ -33,19 +33,19 @@ pub enum Mail {
     /// A connection whose CONNECT names a client that this shard owns, with the bytes read so far, and what is
     /// known of who it is.
     HandOver(Detached, Option<Box<AtDoor>>),
-    /// The resolver's answer to a cluster's question.
+    /// The resolver's answer to an upstream's question.
     Resolved {
-        /// Index of the cluster.
-        cluster: usize,
+        /// Index of the upstream.
+        upstream: usize,
         /// The client's ticket for the question.
         ticket: u64,
         /// Addresses, or what went wrong.
         found: Result<Vec<SocketAddr>, String>,
     },
-    /// What a login to a cluster needs.
+    /// What a login of an upstream needs.
     Prepared {
-        /// Index of the cluster.
-        cluster: usize,
+        /// Index of the upstream.
+        upstream: usize,
         /// The client's ticket for it.
         ticket: u64,
         /// It, or what went wrong.

@@ -35,6 +35,7 @@
 mod admission;
 mod answer_timeout;
 mod arrivals;
+mod carrier;
 mod confirm;
 mod connection;
 pub(crate) mod dead_letters;

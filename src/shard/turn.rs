@@ -27,8 +27,8 @@ impl Shard for Core {
     }
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        if let Some(Kind::Link { cluster, link }) = self.connections.get(conn).map(|c| c.kind) {
-            self.link_connected(io, cluster, link);
+        if let Some(Kind::Link { upstream, link }) = self.connections.get(conn).map(|c| c.kind) {
+            self.link_connected(io, upstream, link, false);
         }
     }
 
@@ -43,7 +43,7 @@ impl Shard for Core {
                 self.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
-            Some(Kind::Link { cluster, link }) => {
+            Some(Kind::Link { upstream: cluster, link }) => {
                 self.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
                 let upstream = &mut self.outlets.upstreams[cluster];
                 upstream.busy = true;
@@ -56,7 +56,7 @@ impl Shard for Core {
 
     fn on_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
         match self.connections.get(conn).map(|c| (c.kind, c.listener)) {
-            Some((Kind::Link { cluster, link }, _)) => self.link_ready(io, cluster, link),
+            Some((Kind::Link { upstream, link }, _)) => self.link_connected(io, upstream, link, true),
             Some((_, listener)) => {
                 if let Some(source) = facts.forwarded {
                     io.set_peer(conn, SocketAddr::new(source, 0));
@@ -92,7 +92,7 @@ impl Shard for Core {
         match kind {
             Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..) => {}
             Kind::Device { session, .. } => self.disconnected(io.now(), session, conn, End::Lost),
-            Kind::Link { cluster, link } => self.link_closed(io, cluster, link, &why),
+            Kind::Link { upstream, link } => self.link_closed(io, upstream, link, &why),
         }
     }
 
@@ -104,13 +104,13 @@ impl Shard for Core {
         match letter {
             Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
             Mail::Judged { conn, answer } => self.judged(io, conn, answer),
-            Mail::Resolved { cluster, ticket, found } => {
-                let upstream = &mut self.outlets.upstreams[cluster];
+            Mail::Resolved { upstream, ticket, found } => {
+                let upstream = &mut self.outlets.upstreams[upstream];
                 upstream.busy = true;
                 upstream.client.on_resolved(ticket, found, io.now());
             }
-            Mail::Prepared { cluster, ticket, result } => {
-                let upstream = &mut self.outlets.upstreams[cluster];
+            Mail::Prepared { upstream, ticket, result } => {
+                let upstream = &mut self.outlets.upstreams[upstream];
                 upstream.busy = true;
                 upstream.client.on_prepared(ticket, result, io.now());
             }

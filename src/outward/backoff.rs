@@ -8,32 +8,32 @@ const JITTER: f64 = 0.2;
 
 /// The bounds of one series of waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
+pub struct Bounds {
     /// First wait, before jitter.
-    pub(super) min: Duration,
+    pub min: Duration,
     /// Longest wait, before jitter.
-    pub(super) max: Duration,
+    pub max: Duration,
 }
 
 /// How many tries have failed in a row.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// Whether no try has failed since the last success.
-    pub(super) fn is_fresh(self) -> bool {
+    pub fn is_fresh(self) -> bool {
         self.failures == 0
     }
 
     /// A try worked.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 
     /// A try failed: how long to wait, `min × 2^failures` up to `max`, ± 20 %.
-    pub(super) fn next(&mut self, bounds: Bounds, rng: &mut fastrand::Rng) -> Duration {
+    pub fn next(&mut self, bounds: Bounds, rng: &mut fastrand::Rng) -> Duration {
         let doubled = bounds.min.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1).min(31);
         jittered(doubled.min(bounds.max), rng)
@@ -41,7 +41,7 @@ impl Backoff {
 }
 
 /// `wait` ± 20 %.
-pub(super) fn jittered(wait: Duration, rng: &mut fastrand::Rng) -> Duration {
+pub fn jittered(wait: Duration, rng: &mut fastrand::Rng) -> Duration {
     // Cut to a year, so that no setting can overflow the multiplication.
     wait.min(Duration::from_secs(365 * 24 * 3600)).mul_f64(1.0 - JITTER + 2.0 * JITTER * rng.f64())
 }
