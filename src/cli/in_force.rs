@@ -8,10 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::auth::jwt::{Field, Source};
 use crate::auth::{ClientIds, Method, Takeover};
-use crate::config::{
-    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, Partitioner, ShareStrategy, Sink,
-    ValueFormat, WhenFull, environment,
-};
+use crate::config::{Acknowledge, Buffer, Compression, Config, Partitioner, Sink, ValueFormat, environment};
 use crate::listener::proxy::Expect;
 use crate::rule::members::Encode;
 use crate::rule::template::Template;
@@ -21,25 +18,13 @@ use crate::secure::{self, Authorities, IdentityField, OutgoingSettings};
 /// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
 pub(super) fn of(config: &Config) -> Value {
     let mut all = Map::new();
-    all.insert("service".into(), service(config));
-    let control = &config.control;
-    let bind = control.bind.map_or_else(|| "off".to_owned(), |bind| bind.to_string());
-    let tokens_file = match &control.access {
-        ApiAccess::Local => "none".to_owned(),
-        ApiAccess::Tokens(path) => path.display().to_string(),
-    };
-    let tls = control.tls.as_ref().map(control_tls);
-    all.insert(
-        "control".into(),
-        json!({ "bind": bind, "tokens_file": tokens_file, "file_dirs": control.file_dirs, "tls": tls }),
-    );
-    let format = match config.log.format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-    };
-    all.insert("log".into(), json!({ "format": format, "level": config.log.level.as_str() }));
+    all.insert("service".into(), config.service.shown().into());
+    let mut control = config.control.shown();
+    control.insert("tls".into(), config.control.tls.as_ref().map_or(Value::Null, control_tls));
+    all.insert("control".into(), control.into());
+    all.insert("log".into(), config.log.shown().into());
     all.insert("telemetry".into(), config.telemetry.as_ref().map_or(Value::Null, telemetry));
-    all.insert("mqtt".into(), mqtt(config));
+    all.insert("mqtt".into(), config.mqtt.shown().into());
     all.insert("listener".into(), config.listeners.iter().filter(|of| !of.is_removed).map(listener).collect());
     all.insert("auth".into(), config.auth.iter().map(|of| (of.name.clone(), auth(of))).collect());
     let clusters = config
@@ -49,9 +34,9 @@ pub(super) fn of(config: &Config) -> Value {
         .map(|cluster| (cluster.name.clone(), kafka(cluster)));
     all.insert("kafka".into(), Value::Object(clusters.collect()));
     all.insert("embedded".into(), config.embedded.as_ref().map_or(Value::Null, embedded));
-    all.insert("spool".into(), config.spool.map_or(Value::Null, spool));
-    all.insert("delivery".into(), delivery(config));
-    all.insert("retained".into(), retained(config));
+    all.insert("spool".into(), config.spool.map_or(Value::Null, |spool| spool.shown().into()));
+    all.insert("delivery".into(), config.delivery.shown().into());
+    all.insert("retained".into(), config.retained.shown().into());
     let environment = environment();
     let sinks = config.sinks.iter().filter(|sink| !sink.is_removed);
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
@@ -70,30 +55,12 @@ fn time(of: impl Into<Option<Duration>>) -> Value {
     .into()
 }
 
-fn seconds(of: impl Into<u64>) -> Value {
-    time(Duration::from_secs(of.into()))
-}
-
 fn control_tls(tls: &secure::Settings) -> Value {
     let pair = tls.certificates.first();
     json!({
         "cert_file": pair.map(|pair| &pair.certificate),
         "key_file": pair.map(|pair| &pair.key),
         "client_ca_file": tls.clients.as_ref().map(|clients| &clients.ca),
-    })
-}
-
-fn service(config: &Config) -> Value {
-    let service = &config.service;
-    json!({
-        "shards": service.shards,
-        "pin": service.pin,
-        "data_dir": service.data_dir.display().to_string(),
-        "data_dir_id": service.data_dir_id.map(|id| id.to_string()),
-        "drain_grace": time(service.drain_grace),
-        "verifiers": service.verifiers,
-        "memory_high_watermark": service.memory_high_watermark as f64 / 1e6,
-        "sandbox": service.sandbox,
     })
 }
 
@@ -105,26 +72,6 @@ fn telemetry(of: &crate::telemetry::Settings) -> Value {
         "interval": time(of.interval),
         "headers": headers.collect::<Map<_, _>>(),
         "service_name": of.service_name,
-    })
-}
-
-fn mqtt(config: &Config) -> Value {
-    let mqtt = &config.mqtt;
-    json!({
-        "packet_bytes_max": mqtt.packet_bytes_max,
-        "receive_maximum": mqtt.receive_maximum,
-        "qos2_inflight_3x": mqtt.qos2_inflight_3x,
-        "topic_alias_maximum": mqtt.topic_alias_maximum,
-        "connect_timeout": time(mqtt.connect_timeout),
-        "keep_alive_max": seconds(mqtt.keep_alive_max_s.unwrap_or(0)),
-        "session_expiry_max": seconds(mqtt.session_expiry_max_s),
-        "session_expiry_3x": seconds(mqtt.session_expiry_3x_s),
-        "sessions_max": mqtt.sessions_max,
-        "evict_sessions": mqtt.evict_sessions,
-        "unauthenticated_max": mqtt.unauthenticated_max,
-        "takeovers_max": mqtt.takeovers_max,
-        "connections_per_address": mqtt.connections_per_address,
-        "failures_per_address": mqtt.failures_per_address,
     })
 }
 
@@ -342,52 +289,6 @@ fn embedded(of: &crate::config::Embedded) -> Value {
     })
 }
 
-fn delivery(config: &Config) -> Value {
-    let delivery = config.delivery;
-    json!({
-        "acknowledge": if delivery.waits_for_disk { "stored" } else { "received" },
-        "queue_messages_max": delivery.queue_messages_max,
-        "queue_bytes_max": delivery.queue_bytes_max,
-        "when_full": if delivery.drops_newest { "drop-newest" } else { "drop-oldest" },
-        "unread_bytes_max": delivery.unread_bytes_max,
-        "share_strategy": match delivery.share_strategy {
-            ShareStrategy::RoundRobin => "round-robin",
-            ShareStrategy::LeastInflight => "least-inflight",
-            ShareStrategy::HashClient => "hash-client",
-            ShareStrategy::HashTopic => "hash-topic",
-        },
-        "share_ack_timeout": time(delivery.share_ack_timeout),
-    })
-}
-
-fn retained(config: &Config) -> Value {
-    let retained = config.retained;
-    json!({
-        "messages_max": retained.messages_max,
-        "bytes_max": retained.bytes_max,
-        "expire_after": retained.expire_after_s.map(seconds),
-    })
-}
-
-fn spool(of: crate::config::Spool) -> Value {
-    let when_full = match of.when_full {
-        WhenFull::Backpressure => "backpressure",
-        WhenFull::Refuse => "refuse",
-        WhenFull::DropOldest => "drop-oldest",
-    };
-    json!({
-        "bytes_max": of.bytes_max,
-        "segment_bytes": of.segment_bytes,
-        "append": match of.append {
-            Append::Written => "written",
-            Append::Mapped => "mapped",
-        },
-        "sync_interval": time(of.sync_interval),
-        "when_full": when_full,
-        "spool_share": of.share as f64 / 1e6,
-    })
-}
-
 fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> Value {
     let template = |template: &Template| hidden(&template.to_string(), environment);
     let headers = of.headers.iter().map(|(name, value)| (name.clone(), Value::from(template(value))));
@@ -543,7 +444,9 @@ mod tests {
                     &kafka_tls(&OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true })
                 }
                 // Not there by default, or shown where the cluster is.
-                "spool" => &spool(crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool")),
+                "spool" => &Value::Object(
+                    crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool").shown(),
+                ),
                 "telemetry" => {
                     let config = crate::config::parse("[telemetry]\notlp = 'http://collector'", "t").expect("good");
                     &telemetry(&config.telemetry.expect("it is on"))

@@ -5,6 +5,7 @@
 //! removed stays in its place.
 
 use super::resolved::{Buffer, Cluster, Config, Listener, Sink};
+use super::setting::{Difference, Settings as _};
 use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX};
 
 /// Listeners that a process may have had: each has its numbers on every board.
@@ -28,7 +29,6 @@ impl Change {
     pub fn between(running: &Config, wanted: &Config) -> Self {
         let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new() };
         change.service(wanted);
-        change.mqtt(wanted);
         change.listeners(wanted);
         change.auth(wanted);
         change.clusters(wanted);
@@ -43,22 +43,13 @@ impl Change {
     }
 
     fn service(&mut self, wanted: &Config) {
-        macro_rules! waiting {
-            ($($section:ident . $key:ident),* $(,)?) => {
-                $(if self.config.$section.$key != wanted.$section.$key {
-                    self.waiting.push(format!("{}.{}", stringify!($section), stringify!($key)));
-                })*
+        macro_rules! take {
+            ($($section:ident),*) => {
+                $(let different = self.config.$section.take(&wanted.$section);
+                self.name(stringify!($section), different);)*
             };
         }
-        waiting!(
-            service.shards,
-            service.data_dir,
-            service.pin,
-            service.verifiers,
-            service.sandbox,
-            control.bind,
-            log.format
-        );
+        take!(service, control, log);
         if wanted.service.data_dir_id.is_some() && self.config.service.data_dir_id != wanted.service.data_dir_id {
             self.waiting.push("service.data_dir_id".to_owned());
         }
@@ -66,23 +57,24 @@ impl Change {
             self.waiting.push("telemetry".to_owned());
         }
         self.spool(wanted);
-        self.delivery(wanted);
+        // Else it follows from the spool.
+        let is_asked = self.config.spool.is_some() == wanted.spool.is_some();
+        if is_asked && self.config.delivery.waits_for_disk != wanted.delivery.waits_for_disk {
+            self.waiting.push("delivery.acknowledge".to_owned());
+        }
         if self.config.embedded != wanted.embedded {
             self.waiting.push("embedded".to_owned());
         }
-        self.apply("service.drain_grace", |config| &mut config.service.drain_grace, wanted.service.drain_grace);
-        let watermark = wanted.service.memory_high_watermark;
-        self.apply("service.memory_high_watermark", |config| &mut config.service.memory_high_watermark, watermark);
         if self.config.control.tls.is_some() == wanted.control.tls.is_some() {
-            self.apply("control.tls", |config| &mut config.control.tls, wanted.control.tls.clone());
+            if self.config.control.tls != wanted.control.tls {
+                self.config.control.tls.clone_from(&wanted.control.tls);
+                self.applied.push("control.tls".to_owned());
+            }
         } else {
             self.waiting.push("control.tls".to_owned());
         }
-        let access = wanted.control.access.clone();
-        self.apply("control.tokens_file", |config| &mut config.control.access, access);
-        let dirs = wanted.control.file_dirs.clone();
-        self.apply("control.file_dirs", |config| &mut config.control.file_dirs, dirs);
-        self.apply("log.level", |config| &mut config.log.level, wanted.log.level);
+        // Terms of a session: they hold from its next CONNECT on. What an open connection was told keeps the packet size.
+        take!(delivery, retained, mqtt);
     }
 
     fn spool(&mut self, wanted: &Config) {
@@ -93,77 +85,20 @@ impl Change {
             return;
         };
         // The share may follow from the number of sinks.
-        for (name, is_other) in [
-            ("spool.spool_share", known.share != wanted.share),
-            ("spool.sync_interval", known.sync_interval != wanted.sync_interval),
-            ("spool.when_full", known.when_full != wanted.when_full),
-        ] {
-            if is_other {
-                self.applied.push(name.to_owned());
-            }
+        if known.share != wanted.share {
+            self.applied.push("spool.spool_share".to_owned());
         }
+        self.applied.extend(known.take(&wanted).applied.iter().map(|key| format!("spool.{key}")));
         *known = known.reloaded(wanted);
         if *known != wanted {
             self.waiting.push("spool".to_owned());
         }
     }
 
-    fn delivery(&mut self, wanted: &Config) {
-        let (delivery, retained) = (wanted.delivery, wanted.retained);
-        // Else it follows from the spool.
-        let is_asked = self.config.spool.is_some() == wanted.spool.is_some();
-        if is_asked && self.config.delivery.waits_for_disk != delivery.waits_for_disk {
-            self.waiting.push("delivery.acknowledge".to_owned());
-        }
-        self.apply("delivery.queue_messages_max", |c| &mut c.delivery.queue_messages_max, delivery.queue_messages_max);
-        self.apply("delivery.queue_bytes_max", |c| &mut c.delivery.queue_bytes_max, delivery.queue_bytes_max);
-        self.apply("delivery.when_full", |c| &mut c.delivery.drops_newest, delivery.drops_newest);
-        self.apply("delivery.unread_bytes_max", |c| &mut c.delivery.unread_bytes_max, delivery.unread_bytes_max);
-        self.apply("delivery.share_strategy", |c| &mut c.delivery.share_strategy, delivery.share_strategy);
-        self.apply("delivery.share_ack_timeout", |c| &mut c.delivery.share_ack_timeout, delivery.share_ack_timeout);
-        self.apply("retained.messages_max", |c| &mut c.retained.messages_max, retained.messages_max);
-        self.apply("retained.bytes_max", |c| &mut c.retained.bytes_max, retained.bytes_max);
-        self.apply("retained.expire_after", |c| &mut c.retained.expire_after_s, retained.expire_after_s);
-    }
-
-    fn apply<T: PartialEq>(&mut self, name: &str, place: impl Fn(&mut Config) -> &mut T, wanted: T) {
-        let place = place(&mut self.config);
-        if *place != wanted {
-            *place = wanted;
-            self.applied.push(name.to_owned());
-        }
-    }
-
-    /// Terms of a session: they hold from its next CONNECT on. What an open connection was told keeps the packet size.
-    fn mqtt(&mut self, wanted: &Config) {
-        macro_rules! mqtt {
-            ($($key:ident),* $(,)?) => {
-                // Fields have their unit in the name, keys in the value.
-                $(self.apply(
-                    concat!("mqtt.", stringify!($key)).trim_end_matches("_s"),
-                    |config| &mut config.mqtt.$key,
-                    wanted.mqtt.$key,
-                );)*
-            };
-        }
-        mqtt!(
-            receive_maximum,
-            qos2_inflight_3x,
-            topic_alias_maximum,
-            connect_timeout,
-            keep_alive_max_s,
-            session_expiry_max_s,
-            session_expiry_3x_s,
-            sessions_max,
-            evict_sessions,
-            unauthenticated_max,
-            takeovers_max,
-            connections_per_address,
-            failures_per_address,
-        );
-        if self.config.mqtt.packet_bytes_max != wanted.mqtt.packet_bytes_max {
-            self.waiting.push("mqtt.packet_bytes_max".to_owned());
-        }
+    /// Notes the keys in which a section differs.
+    fn name(&mut self, section: &str, different: Difference) {
+        self.applied.extend(different.applied.iter().map(|key| format!("{section}.{key}")));
+        self.waiting.extend(different.waiting.iter().map(|key| format!("{section}.{key}")));
     }
 
     /// Known by name. They hold from the next CONNECT on, their files at once.

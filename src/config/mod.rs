@@ -31,6 +31,7 @@ mod resolve;
 mod resolved;
 mod sasl;
 mod schema;
+mod setting;
 mod sinks;
 mod spool;
 mod telemetry;

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -13,9 +12,9 @@ use super::keys::{self, LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{
-    ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Retained, Service,
-    ShareStrategy, Transport, Wide,
+    ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service, Transport,
 };
+use super::setting::{Setting as _, Settings as _};
 use crate::address::Network;
 use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
 use crate::listener::proxy::Expect;
@@ -64,7 +63,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let sinks = sinks::resolve(&document, overrides, &targets, service.shards);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
-    let retained = retained(&document.table(Section::Retained));
+    let retained = Retained::read(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();
     let config = Config {
@@ -214,11 +213,9 @@ fn unknown_section(name: &str) -> Fault {
 }
 
 fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
-    let asked = table.read("shards", values::integer);
-    let pin = table.read("pin", values::flag);
-    let data_dir = table.read("data_dir", values::non_empty);
-    let asked = overrides.shards.unwrap_or_else(|| usize::try_from(asked).unwrap_or_default());
-    let pin = overrides.pin.unwrap_or(pin);
+    let read = Service::read(table);
+    let asked = overrides.shards.unwrap_or(read.shards);
+    let pin = overrides.pin.unwrap_or(read.pin);
     let shards = if asked == 0 { cores.min(SHARDS_MAX) } else { asked };
     if pin && shards > cores {
         let fault = Fault::new(format!("{shards} pinned shards, but only {cores} cores are available"))
@@ -228,99 +225,29 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
             None => table.source.report(&table.spot("shards"), fault),
         }
     }
-    Service {
-        shards,
-        data_dir: overrides.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir)),
-        data_dir_id: table.find("data_dir_id", values::data_dir_id),
-        drain_grace: table.read("drain_grace", values::duration),
-        memory_high_watermark: table.read("memory_high_watermark", values::share),
-        verifiers: usize::try_from(table.read("verifiers", values::integer)).unwrap_or_default(),
-        sandbox: table.read("sandbox", values::flag),
-        pin,
-    }
+    Service { shards, pin, data_dir: overrides.data_dir.clone().unwrap_or(read.data_dir), ..read }
 }
 
 fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
-    let format = match table.read("format", values::word) {
-        "json" => LogFormat::Json,
-        _ => LogFormat::Text,
-    };
-    let level = match table.read("level", values::word) {
-        "error" => LogLevel::Error,
-        "warn" => LogLevel::Warn,
-        "debug" => LogLevel::Debug,
-        "trace" => LogLevel::Trace,
-        _ => LogLevel::Info,
-    };
+    let Log { format, level } = Log::read(table);
     Log { format: overrides.log_format.unwrap_or(format), level: overrides.log_level.unwrap_or(level) }
 }
 
 fn mqtt(table: &Table<'_>) -> Mqtt {
-    // The table's bounds keep each of these in its type.
-    let bounded = |number| u32::try_from(number).unwrap_or(u32::MAX);
-    let count = |name| bounded(table.read(name, values::integer));
-    let small = |name| u16::try_from(table.read(name, values::integer)).unwrap_or(u16::MAX);
-    let seconds = |name| whole_seconds(table, name, table.read(name, values::duration));
-    Mqtt {
-        packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size))
-            .unwrap_or(u32::MAX)
-            .min(PACKET_BYTES_MAX),
-        receive_maximum: small("receive_maximum"),
-        qos2_inflight_3x: small("qos2_inflight_3x"),
-        topic_alias_maximum: small("topic_alias_maximum"),
-        connect_timeout: table.read("connect_timeout", values::duration),
-        keep_alive_max_s: u16::try_from(seconds("keep_alive_max")).ok().filter(|seconds| *seconds > 0),
-        session_expiry_max_s: seconds("session_expiry_max"),
-        session_expiry_3x_s: seconds("session_expiry_3x"),
-        evict_sessions: table.read("evict_sessions", values::flag),
-        unauthenticated_max: usize::try_from(table.read("unauthenticated_max", values::integer)).unwrap_or(usize::MAX),
-        takeovers_max: count("takeovers_max"),
-        connections_per_address: count("connections_per_address"),
-        failures_per_address: table.find("failures_per_address", values::integer).map_or(0, bounded),
-        sessions_max: usize::try_from(table.read("sessions_max", values::integer)).unwrap_or(usize::MAX),
-    }
+    let mut mqtt = Mqtt::read(table);
+    mqtt.packet_bytes_max = mqtt.packet_bytes_max.min(PACKET_BYTES_MAX);
+    mqtt.keep_alive_max_s = Some(table.read("keep_alive_max", u16::of)).filter(|seconds| *seconds > 0);
+    mqtt.failures_per_address = table.find("failures_per_address", u32::of).unwrap_or_default();
+    mqtt
 }
 
 fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
-    let count = |name| usize::try_from(table.read(name, values::integer)).unwrap_or(usize::MAX);
     let asked = table.find("acknowledge", values::word);
     if asked == Some("stored") && !has_spool {
         let fault = Fault::new("nothing is stored without a [spool]").hint("add [spool], or leave it out");
         table.source.report(&table.spot("acknowledge"), fault);
     }
-    Delivery {
-        wide: Wide::default(),
-        waits_for_disk: has_spool && asked != Some("received"),
-        queue_messages_max: count("queue_messages_max"),
-        queue_bytes_max: usize::try_from(table.read("queue_bytes_max", values::size)).unwrap_or(usize::MAX),
-        drops_newest: table.read("when_full", values::word) == "drop-newest",
-        unread_bytes_max: usize::try_from(table.read("unread_bytes_max", values::size)).unwrap_or(usize::MAX),
-        share_strategy: match table.read("share_strategy", values::word) {
-            "least-inflight" => ShareStrategy::LeastInflight,
-            "hash-client" => ShareStrategy::HashClient,
-            "hash-topic" => ShareStrategy::HashTopic,
-            _ => ShareStrategy::RoundRobin,
-        },
-        share_ack_timeout: table.read("share_ack_timeout", values::duration),
-    }
-}
-
-fn retained(table: &Table<'_>) -> Retained {
-    Retained {
-        messages_max: usize::try_from(table.read("messages_max", values::integer)).unwrap_or(usize::MAX),
-        bytes_max: usize::try_from(table.read("bytes_max", values::size)).unwrap_or(usize::MAX),
-        expire_after_s: table
-            .find("expire_after", values::duration)
-            .map(|time| whole_seconds(table, "expire_after", time)),
-    }
-}
-
-/// A time in seconds; one that is not whole is reported.
-fn whole_seconds(table: &Table<'_>, name: &'static str, time: Duration) -> u32 {
-    if time.subsec_nanos() != 0 {
-        table.source.report(&table.spot(name), Fault::new("must be in whole seconds").hint("write it in s, m, h or d"));
-    }
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+    Delivery { waits_for_disk: has_spool && asked != Some("received"), ..Delivery::read(table) }
 }
 
 fn listeners(

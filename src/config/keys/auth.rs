@@ -12,17 +12,17 @@ const DENIED_REASON: &[Word] = &[word("not-authorized"), word("unspecified")];
 const TOKEN_FROM: &[Word] = &[word("password"), word("username")];
 
 pub(super) const KEYS: &[Key] = keys! {
-    Auth.chain: TextList, Required,
+    Auth.chain: TextList, Required, shown "[\"jwt\", \"password\"]",
         "Methods, tried in this order: `\"certificate\"` admits clients with a certificate, `\"jwt\"` those with a token, `\"scram\"` and `\"password\"` users of `password_file`, `\"anonymous\"` clients with neither user name nor password.";
     Auth.certificate_identity: Word(CERTIFICATE_IDENTITY), Is("\"cn\""),
         "With `\"certificate\"`: the field of a client certificate that is the client's identity: common name, a DNS name, URI or e-mail address among the \
          alternative names, or the SHA-256 fingerprint. A certificate that has it not exactly once is refused.";
-    Auth.password_file: Text, From("none"),
+    Auth.password_file: Text, From("none"), shown "\"/etc/forebay/passwords\"",
         "File of users, one line `user:hash` each, as `mosquitto_passwd` and `forebay passwd` write it.";
     Auth.password_bytes_max: Size { min: 16, max: PASSWORD_BYTES_MAX as u64 }, Is("\"1KiB\""),
         "Longest password that is compared; a longer one is wrong. Passwords wait in memory while others are compared, also those of clients that \
          are not known. Tokens have a bound of their own.";
-    Auth.acl_file: Text, From("everything is granted"),
+    Auth.acl_file: Text, From("everything is granted"), shown "\"/etc/forebay/acl\"",
         "Access control list, as mosquitto's `acl_file`. With it, only what it grants may be touched.";
     Auth.client_id: Word(CLIENT_ID), Is("\"any\""),
         "Client IDs that a user may connect with: `\"identity\"`: its user name, or what its certificate says; `\"prefix\"`: that, or that, `:` or `/`, and more.";
@@ -37,9 +37,9 @@ pub(super) const KEYS: &[Key] = keys! {
 
     AuthJwt.jwks_file: Text, From("none"),
         "Public keys that tokens are signed with: a JSON Web Key Set. This, `jwks_url` or `secret_file` is required.";
-    AuthJwt.jwks_url: Text, From("none"),
+    AuthJwt.jwks_url: Text, From("none"), shown "\"https://id.example/.well-known/jwks.json\"",
         "Where the key set is fetched from: `https`, or `http` to this machine. Redirects are not followed.";
-    AuthJwt.jwks_ca_file: Text, From("the CAs of this machine"),
+    AuthJwt.jwks_ca_file: Text, From("the CAs of this machine"), shown "\"/etc/forebay/id-ca.pem\"",
         "With `jwks_url`: the CAs that its server's certificate may be signed by, PEM.";
     AuthJwt.refresh: Duration { min: s(30), max: s(DAY) }, Is("\"10m\""),
         "With `jwks_url`: how often the key set is fetched. A token with an unknown `kid` has it fetched earlier, at most once in 30 s.";
@@ -64,12 +64,12 @@ pub(super) const KEYS: &[Key] = keys! {
         "Claim that the client ID must be equal to.";
     AuthJwt.acl_claim: Text, Is("\"acl\""),
         "Claim that says what the client may touch, in EMQX's forms; a token without it says nothing of that.";
-    AuthJwt.roles_claim: Text, From("none"),
+    AuthJwt.roles_claim: Text, From("none"), shown "\"roles\"",
         "Claim that names the client's roles, a string or a list of strings: `[auth.NAME.role.ROLE]`. A role that is not configured grants nothing.";
 
-    AuthRole.publish: Filters, From("none"),
+    AuthRole.publish: Filters, From("none"), shown "[\"plant/%c/#\"]",
         "Topic filters that may be published to. `%c` and `%u` as whole levels are the client ID and the user name.";
-    AuthRole.subscribe: Filters, From("none"),
+    AuthRole.subscribe: Filters, From("none"), shown "[\"commands/%c\"]",
         "Topic filters that may be subscribed to.";
 
     AuthLimits.connections: Integer { min: 0, max: 100_000_000 }, Is("0"),

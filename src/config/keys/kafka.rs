@@ -6,9 +6,9 @@ const MECHANISM: &[Word] = &[word("PLAIN"), word("SCRAM-SHA-256"), word("SCRAM-S
 const VERIFY: &[Word] = &[word("full"), word("chain")];
 
 pub(super) const KEYS: &[Key] = keys! {
-    Kafka.description: Text, From("none"),
+    Kafka.description: Text, From("none"), shown "\"The cluster of the plant\"",
         "What this cluster is for, for people: shown by the API.";
-    Kafka.bootstrap: TextList, Required,
+    Kafka.bootstrap: TextList, Required, shown "[\"kafka-1.example:9092\", \"kafka-2.example:9092\"]",
         "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";
     Kafka.client_id: Text, Is("\"forebay\""),
         "Client ID, for the brokers' logs and quotas.";
@@ -33,17 +33,17 @@ pub(super) const KEYS: &[Key] = keys! {
         "Wait before the second attempt to connect to a broker; it doubles with each attempt.";
     Kafka.reconnect_backoff_max: Duration { min: ms(10), max: s(600) }, Is("\"1s\""),
         "Maximum wait between two attempts to connect.";
-    Kafka.socket_send_buffer: Size { min: 4 * KIB, max: GIB }, From("the kernel sizes it"),
+    Kafka.socket_send_buffer: Size { min: 4 * KIB, max: GIB }, From("the kernel sizes it"), shown "\"1MiB\"",
         "Size of the send buffer of a connection (`SO_SNDBUF`); the kernel caps it at `net.core.wmem_max`.";
-    Kafka.socket_receive_buffer: Size { min: 4 * KIB, max: GIB }, From("the kernel sizes it"),
+    Kafka.socket_receive_buffer: Size { min: 4 * KIB, max: GIB }, From("the kernel sizes it"), shown "\"1MiB\"",
         "Size of the receive buffer of a connection (`SO_RCVBUF`); the kernel caps it at `net.core.rmem_max`.";
     Kafka.tcp_keepalive: Text, Is("\"60,15,4\""),
         "TCP keep-alive of a connection, `\"IDLE,INTERVAL,PROBES\"`: seconds of silence before the first probe, seconds between two, and the number \
          of unanswered ones after which it is closed. `\"none\"`: off.";
-    Kafka.other_properties: TextTable, From("none"),
+    Kafka.other_properties: TextTable, From("none"), shown "{ \"linger.ms\" = \"5\" }",
         "Properties of Kafka's Java producer, `{ \"linger.ms\" = \"5\" }`. Each sets the key that means the same, in this section or in the sinks of the \
          cluster that do not set it themselves: see [below](#kafkas-producer-properties). `forebay check` names those that change nothing.";
-    Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
+    Kafka.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"), shown "\"256MiB\"",
         "Memory for records waiting for this cluster, across all shards. New records leave a part to what frees memory: three to four of a shard's \
          largest batches, rounded up to a power of two (`forebay check` says how much). When the rest is full, publishers are not read until there is room. If \
          several topics or sinks share it, one that makes no progress uses at most 38 % of it, and blocks only its own publishers.";
@@ -89,9 +89,9 @@ pub(super) const KEYS: &[Key] = keys! {
 
     Embedded.bind: Address, Is("\"127.0.0.1:9092\""),
         "Address of the embedded log. Port 0 picks a free port, which the log names.";
-    Embedded.dir: Text, From("`log` in `data_dir`"),
+    Embedded.dir: Text, From("`log` in `data_dir`"), shown "\"./forebay-data/log\"",
         "Directory of its files.";
-    Embedded.advertised: Text, From("the address that the client connected to"),
+    Embedded.advertised: Text, From("the address that the client connected to"), shown "\"gateway.example:9092\"",
         "`\"host:port\"` that Kafka clients are told to connect to, for use behind address translation.";
     Embedded.partitions: Integer { min: 1, max: 1_000 }, Is("4"),
         "Number of partitions of automatically created topics.";
@@ -99,9 +99,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Size at which a new segment of a partition is started.";
     Embedded.auto_create_topics: Flag, Is("true"),
         "Whether a missing topic is created on first use. If false, create topics with `forebay topics create` or any Kafka tool.";
-    Embedded.retention: Duration { min: s(1), max: s(36_500 * DAY) }, From("none: records are kept"),
+    Embedded.retention: Duration { min: s(1), max: s(36_500 * DAY) }, From("none: records are kept"), shown "\"7d\"",
         "Age at which records are deleted, in whole segments (`log.retention.ms`). A topic's own `retention.ms` takes precedence.";
-    Embedded.retention_bytes: Size { min: MIB, max: 1_024 * 1_024 * GIB }, From("none: no limit"),
+    Embedded.retention_bytes: Size { min: MIB, max: 1_024 * 1_024 * GIB }, From("none: no limit"), shown "\"10GiB\"",
         "Maximum size of a partition; its oldest segments are deleted (`log.retention.bytes`). A topic's own `retention.bytes` takes \
          precedence.";
     Embedded.retention_interval: Duration { min: ms(100), max: s(DAY) }, Is("\"30s\""),
@@ -112,7 +112,7 @@ pub(super) const KEYS: &[Key] = keys! {
         "Maximum number of partitions across all topics; a topic that would exceed it is not created.";
     Embedded.message_bytes_max: Size { min: 64 * KIB, max: 15 * MIB }, Is("1048588"),
         "Maximum size of a record batch, as `max.message.bytes` of a Kafka topic. The batches of sinks must be smaller.";
-    Embedded.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"),
+    Embedded.buffer_bytes: Size { min: MIB, max: 1_024 * GIB }, From("`\"256MiB\"`, at least 4 MiB a shard"), shown "\"256MiB\"",
         "Memory for records waiting for it, as in `[kafka.NAME]`.";
     Embedded.topics_max: Integer { min: 1, max: 10_000_000 }, Is("10000"),
         "Maximum number of its topics that a shard keeps in memory, as in `[kafka.NAME]`.";

@@ -9,14 +9,14 @@ const CRL_EXPIRED: &[Word] = &[word("use"), word("refuse")];
 const PROXY_PROTOCOL: &[Word] = &[word("off"), word("v1"), word("v2"), word("any")];
 
 pub(super) const KEYS: &[Key] = keys! {
-    Listener.bind: Bind, Required,
+    Listener.bind: Bind, Required, shown "\"0.0.0.0:1883\"",
         "Address that devices connect to. Port 0 picks a free port, which the log names. `\"unix:/PATH\"`: a Unix socket, for processes of this \
          machine.";
     Listener.socket_mode: Text, Is("\"0660\""),
         "Permissions of the file of a Unix socket, in octal. A process may connect if it may write to that file.";
-    Listener.transport: Word(TRANSPORT), Is("\"tcp\""),
+    Listener.transport: Word(TRANSPORT), Is("\"tcp\""), shown "\"wss\"",
         "Transport protocol. `\"tls\"` and `\"wss\"` need `[listener.tls]`; `\"ws\"` and `\"wss\"` are MQTT over WebSocket.";
-    Listener.auth: Text, From("none: everyone may connect"),
+    Listener.auth: Text, From("none: everyone may connect"), shown "\"devices\"",
         "NAME of the `[auth.NAME]` that says who may connect, and what they may touch.";
     Listener.open: Flag, Is("false"),
         "Whether everyone may connect to an address that other machines can reach. Without it, such a listener needs `auth`.";
@@ -38,21 +38,21 @@ pub(super) const KEYS: &[Key] = keys! {
         "Whether PUBACK, PUBREC and PUBCOMP tell 5.0 clients where their record is, in the user properties `kafka-topic`, `kafka-partition` and \
          `kafka-offset`. For sinks with `acknowledge = \"leader\"` or `\"replicated\"`: see below.";
 
-    ListenerTls.cert_file: Text, Required,
+    ListenerTls.cert_file: Text, Required, shown "\"/etc/forebay/server.pem\"",
         "Certificate chain of the server, its own certificate first. For clients that name no server, or one that no certificate has.";
-    ListenerTls.key_file: Text, Required,
+    ListenerTls.key_file: Text, Required, shown "\"/etc/forebay/server.key\"",
         "Private key of that certificate, without a passphrase.";
-    ListenerTls.certificates: TextTable, From("none"),
+    ListenerTls.certificates: TextTable, From("none"), shown "{ \"/etc/forebay/other.pem\" = \"/etc/forebay/other.key\" }",
         "More certificates, chosen by the name that the client asks for (SNI): `{ \"CERT_FILE\" = \"KEY_FILE\" }`. An exact name is preferred to a wildcard.";
     ListenerTls.min_version: Word(MIN_VERSION), Is("\"1.2\""),
         "Lowest version of TLS that is accepted; the highest is 1.3.";
-    ListenerTls.alpn: TextList, From("none"),
+    ListenerTls.alpn: TextList, From("none"), shown "[\"x-amzn-mqtt-ca\"]",
         "Application protocols (ALPN) that are accepted beside `mqtt`, or beside `http/1.1` with `\"wss\"`. A client that names none is accepted, one that names only others is refused.";
-    ListenerTls.client_ca_file: Text, From("clients are not asked for a certificate"),
+    ListenerTls.client_ca_file: Text, From("clients are not asked for a certificate"), shown "\"/etc/forebay/ca.pem\"",
         "CAs of client certificates. Sessions are then not resumed with tickets, so that each connection is checked.";
     ListenerTls.client_certificate: Word(CLIENT_CERTIFICATE), Is("\"required\""),
         "With `client_ca_file`: whether a client must have a certificate. One that it has must be valid in either case.";
-    ListenerTls.crl_file: Text, From("none"),
+    ListenerTls.crl_file: Text, From("none"), shown "\"/etc/forebay/devices.crl\"",
         "Certificate revocation lists (CRLs) for client certificates. A certificate whose issuer has no CRL in the file is refused; CRLs for intermediate CAs are not needed.";
     ListenerTls.crl_expired: Word(CRL_EXPIRED), Is("\"use\""),
         "What to do with a CRL whose Next Update has passed. `\"use\"`: use it. `\"refuse\"`: refuse the certificates of its issuer.";
@@ -61,7 +61,7 @@ pub(super) const KEYS: &[Key] = keys! {
 
     ListenerWs.path: Text, Is("\"/mqtt\""),
         "Path of the URL that clients connect to.";
-    ListenerWs.origins: TextList, From("none, but pages of the address that they connect to"),
+    ListenerWs.origins: TextList, From("none, but pages of the address that they connect to"), shown "[\"https://app.example\"]",
         "Origins of web pages that may connect, `\"https://app.example\"`, as their browsers send them. Without any, a page must come from the host that it \
          connects to, and that must be an IP address or `localhost`. Clients that are not browsers send no origin, and may always connect.";
     ListenerWs.forwarded: Flag, Is("false"),

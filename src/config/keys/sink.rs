@@ -14,19 +14,19 @@ const TIMESTAMP_UNIT: &[Word] = &[word("s"), word("ms"), word("us"), word("ns")]
 const EMPTY_PAYLOAD: &[Word] = &[word("value"), word("null")];
 
 pub(super) const KEYS: &[Key] = keys! {
-    Sink.name: Text, Required,
+    Sink.name: Text, Required, shown "\"telemetry\"",
         "Unique name, used in metrics and events: letters, digits, `.`, `_`, `-`; at most 100 characters.";
-    Sink.description: Text, From("none"),
+    Sink.description: Text, From("none"), shown "\"Telemetry of all devices\"",
         "What this sink is for, for people: shown by the API and by `forebay sinks`.";
-    Sink.kafka: Text, From("the cluster, if there is only one"),
+    Sink.kafka: Text, From("the cluster, if there is only one"), shown "\"main\"",
         "NAME of a `[kafka.NAME]`, or `\"embedded\"`.";
-    Sink.filters: TextList, Required,
+    Sink.filters: TextList, Required, shown "[\"telemetry/#\"]",
         "MQTT topic filters, with the wildcards `+` and `#`.";
-    Sink.exclude: Filters, From("none"),
+    Sink.exclude: Filters, From("none"), shown "[\"telemetry/debug/#\"]",
         "Topic filters, likewise: a message that one of them matches does not go to this sink.";
     Sink.fallback: Flag, Is("false"),
         "If true, the sink gets only messages that no other sink takes, those with `fallback = true` aside: see [below](#several-sinks).";
-    Sink.topic: Template, Required,
+    Sink.topic: Template, Required, shown "\"telemetry\"",
         "Kafka topic. A message for which the template yields an invalid topic name is refused, and one whose name begins with `_`, as topics of Kafka's own do (`__consumer_offsets`, `_schemas`), unless the template itself begins with it.";
     Sink.key: Template, Is("\"${topic}\""),
         "Record key; messages of one client with the same key stay in order. `\"\"`: records without a key.";
@@ -37,13 +37,13 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.empty_payload: Word(EMPTY_PAYLOAD), Is("\"value\""),
         "What the record value of an empty payload is. `\"value\"`: what `value` or `value_format` says. `\"null\"`: null, which deletes the \
          record's key from a compacted topic (a tombstone).";
-    Sink.timestamp: Template, From("the time of receipt"),
+    Sink.timestamp: Template, From("the time of receipt"), shown "\"${payload.ts}\"",
         "The record's timestamp: a number, as in `\"${payload.ts}\"`. A message for which it yields no number is refused: see [below](#the-time-of-a-record).";
     Sink.timestamp_unit: Word(TIMESTAMP_UNIT), Is("\"ms\""),
         "What `timestamp` counts from 1970-01-01 UTC on: seconds, milliseconds, microseconds or nanoseconds.";
-    Sink.headers: TemplateTable, From("none"),
+    Sink.headers: TemplateTable, From("none"), shown "{ client = \"${clientid}\" }",
         "Record headers, in this order; the message's MQTT 5 user properties follow them.";
-    Sink.headers_from: Template, From("none"),
+    Sink.headers_from: Template, From("none"), shown "\"${payload.meta}\"",
         "More record headers: a JSON object, as in `\"${payload.meta}\"`, whose members become headers behind those of `headers`; or a list of \
          `{ \"key\": …, \"value\": … }`. If the message has nothing there, there are none; if it has something else there, it is refused. A name of \
          `headers` or of Forebay's own is left out; one that begins with `mqtt-` gets `mqtt-user-` in front.";
@@ -57,20 +57,20 @@ pub(super) const KEYS: &[Key] = keys! {
          that Forebay writes itself, is left out, so clients cannot forge headers.";
     Sink.metadata: TextTable, From("none"),
         "Constants that the sink's templates can use as `${metadata.NAME}`.";
-    Sink.buffer: Word(BUFFER), From("`\"disk\"` if there is a `[spool]` and `acknowledge` allows it, otherwise `\"memory\"`"),
+    Sink.buffer: Word(BUFFER), From("`\"disk\"` if there is a `[spool]` and `acknowledge` allows it, otherwise `\"memory\"`"), shown "\"disk\"",
         "Where records are kept until Kafka has them: see below.";
-    Sink.spill_after: Size { min: 64 * KIB, max: 1_024 * GIB }, From("a quarter of the cluster's `buffer_bytes`"),
+    Sink.spill_after: Size { min: 64 * KIB, max: 1_024 * GIB }, From("a quarter of the cluster's `buffer_bytes`"), shown "\"64MiB\"",
         "Memory for the sink's records, across all shards; beyond it records are kept on disk only. Cannot be combined with \
          `buffer = \"memory\"`. The cluster's `buffer_bytes` remains the limit for all its sinks.";
-    Sink.acknowledge: Word(ACKNOWLEDGE), From("`\"stored\"` with `buffer = \"disk\"`, otherwise `\"replicated\"`"),
+    Sink.acknowledge: Word(ACKNOWLEDGE), From("`\"stored\"` with `buffer = \"disk\"`, otherwise `\"replicated\"`"), shown "\"stored\"",
         "What an acknowledgement guarantees: see below.";
-    Sink.acks: Word(ACKS), From("`\"all\"`; with `acknowledge = \"leader\"` `\"1\"`"),
+    Sink.acks: Word(ACKS), From("`\"all\"`; with `acknowledge = \"leader\"` `\"1\"`"), shown "\"all\"",
         "Kafka's `acks`, for sinks with `acknowledge = \"received\"` only: the other levels imply it.";
     Sink.partitioner: Word(PARTITIONER), Is("\"key\""),
         "How partitions are chosen, which also determines what stays in order: see below.";
-    Sink.compression: Word(COMPRESSION), Is("\"none\""),
+    Sink.compression: Word(COMPRESSION), Is("\"none\""), shown "\"zstd\"",
         "Compression of record batches.";
-    Sink.compression_level: Integer { min: 1, max: 19 }, From("gzip: `6`; zstd: `3`"),
+    Sink.compression_level: Integer { min: 1, max: 19 }, From("gzip: `6`; zstd: `3`"), shown "3",
         "Compression level: 1 to 9 for gzip, 1 to 19 for zstd. The other codecs have none.";
     Sink.linger: Duration { min: us(0), max: s(60) }, Is("\"2ms\""),
         "How long a record waits for others before its batch may be sent.";
@@ -82,7 +82,7 @@ pub(super) const KEYS: &[Key] = keys! {
     Sink.max_inflight: Integer { min: 1, max: 1_000 }, Is("5"),
         "Maximum number of batches in flight per partition. Any value preserves order, since the producer is idempotent. More than 5 is taken as 5, with \
          a warning: Kafka remembers five batches of a producer, and would store what is sent again twice, or in another order.";
-    Sink.retries: Integer { min: 0, max: 2_147_483_647 }, From("no limit"),
+    Sink.retries: Integer { min: 0, max: 2_147_483_647 }, From("no limit"), shown "10",
         "How often a batch is sent again after an error that may pass, before its records are refused: they go to the dead letters if there are any, else \
          their publishers are told. A batch that may be in Kafka's log all the same is refused only when the log has shown that it is not. Without \
          a limit no error that passes costs a record; while no broker can be reached nothing is sent, and nothing counts.";
@@ -103,9 +103,9 @@ pub(super) const KEYS: &[Key] = keys! {
         "Whether the oldest records that are in no batch are dropped for new ones while the machine is short of memory (`memory_high_watermark`): the \
          sink then holds no more than when that began. They are counted. Only with `acknowledge = \"received\"` and `buffer = \"memory\"`: at the other \
          levels an acknowledged record is never dropped for want of memory. `buffer_bytes` limits memory in any case.";
-    Sink.dead_letters_topic: Text, From("none"),
+    Sink.dead_letters_topic: Text, From("none"), shown "\"telemetry-dead\"",
         "Kafka topic on the same cluster for records that Kafka rejects permanently: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
-    Sink.dead_letters_file: Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"),
+    Sink.dead_letters_file: Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"), shown "\"./forebay-data/telemetry-dead.jsonl\"",
         "File for the same, one JSON object per line; with a topic as well, for what the topic rejects. Each sink has its own file, except \
          for the default, which is shared: four files of 64 MiB. A relative path is relative to the working directory. `\"none\"`: no file.";
     Sink.dead_letters_file_bytes_max: Size { min: 64 * KIB, max: 64 * GIB }, Is("\"64MiB\""),

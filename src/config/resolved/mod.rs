@@ -9,13 +9,14 @@ mod sink;
 
 use std::path::PathBuf;
 
+pub use super::keys::{Control, Delivery, Log, Mqtt, Retained, Service, Spool};
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
 use crate::telemetry;
-pub use delivery::{Append, Delivery, Retained, ShareStrategy, Spool, WhenFull, Wide};
+pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Cluster, Embedded, Sasl, Times};
 pub use listener::{Listener, Transport};
-pub use service::{ApiAccess, Control, Log, LogFormat, LogLevel, Mqtt, Service};
+pub use service::{ApiAccess, LogFormat, LogLevel};
 pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, Partitioner, Sink, ValueFormat};
 
 /// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.
