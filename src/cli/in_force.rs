@@ -7,13 +7,11 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::auth::jwt::{Field, Source};
-use crate::auth::{ClientIds, Method, Takeover};
-use crate::config::{Acknowledge, Buffer, Compression, Config, Partitioner, Sink, ValueFormat, environment};
-use crate::listener::proxy::Expect;
+use crate::config::{Buffer, Config, Sink, ValueFormat, environment};
+use crate::listener::ws;
 use crate::rule::members::Encode;
-use crate::rule::template::Template;
 use crate::secure::sasl::TokenFrom;
-use crate::secure::{self, Authorities, IdentityField, OutgoingSettings};
+use crate::secure::{self, Authorities, OutgoingSettings};
 
 /// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
 pub(super) fn of(config: &Config) -> Value {
@@ -33,7 +31,7 @@ pub(super) fn of(config: &Config) -> Value {
         .filter(|cluster| !cluster.is_removed)
         .map(|cluster| (cluster.name.clone(), kafka(cluster)));
     all.insert("kafka".into(), Value::Object(clusters.collect()));
-    all.insert("embedded".into(), config.embedded.as_ref().map_or(Value::Null, embedded));
+    all.insert("embedded".into(), config.embedded.as_ref().map_or(Value::Null, |of| of.shown().into()));
     all.insert("spool".into(), config.spool.map_or(Value::Null, |spool| spool.shown().into()));
     all.insert("delivery".into(), config.delivery.shown().into());
     all.insert("retained".into(), config.retained.shown().into());
@@ -76,77 +74,22 @@ fn telemetry(of: &crate::telemetry::Settings) -> Value {
 }
 
 fn listener(of: &crate::config::Listener) -> Value {
-    let proxy_protocol = match of.proxy_protocol {
-        Expect::Nothing => "off",
-        Expect::V1 => "v1",
-        Expect::V2 => "v2",
-        Expect::Any => "any",
-    };
-    json!({
-        "bind": of.bind.to_string(),
-        "socket_mode": format!("{:04o}", of.socket_mode),
-        "transport": of.transport.as_str(),
-        "tls": of.tls.as_ref().map(tls),
-        "ws": of.ws.as_ref().map(|ws| json!({
-            "path": ws.path,
-            "origins": ws.origins,
-            "forwarded": ws.is_forwarded,
-        })),
-        "auth": of.auth,
-        "open": of.is_open,
-        "connections_max": of.connections_max,
-        "connect_rate": of.connect_rate,
-        "proxy_from": (!of.proxy_from.is_empty())
-            .then(|| of.proxy_from.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        "proxy_protocol": proxy_protocol,
-        "answer_timeout": time(of.answer_timeout),
-        "receipts": of.receipts,
-    })
+    let mut shown = of.shown();
+    if of.proxy_from.is_empty() {
+        shown.insert("proxy_from".into(), Value::Null);
+    }
+    shown.insert("tls".into(), of.tls.as_ref().map_or(Value::Null, tls));
+    let ws = |ws: &ws::Settings| json!({ "path": ws.path, "origins": ws.origins, "forwarded": ws.is_forwarded });
+    shown.insert("ws".into(), of.ws.as_deref().map_or(Value::Null, ws));
+    shown.into()
 }
 
 fn auth(of: &crate::auth::Settings) -> Value {
-    let chain = of.chain.iter().map(|method| match method {
-        Method::Certificate => "certificate",
-        Method::Jwt => "jwt",
-        Method::Password => "password",
-        Method::Scram => "scram",
-        Method::Anonymous => "anonymous",
-    });
-    json!({
-        "chain": chain.collect::<Vec<_>>(),
-        "certificate_identity": match of.certificate_identity {
-            IdentityField::CommonName => "cn",
-            IdentityField::DnsName => "san-dns",
-            IdentityField::Uri => "san-uri",
-            IdentityField::Email => "san-email",
-            IdentityField::Fingerprint => "fingerprint",
-        },
-        "jwt": of.jwt.as_ref().map(jwt),
-        "password_file": of.password_file,
-        "password_bytes_max": of.password_bytes_max,
-        "acl_file": of.acl_file,
-        "role": of.roles.iter().map(|role| (role.name.clone(), self::role(role))).collect::<Map<_, _>>(),
-        "client_id": match of.client_ids {
-            ClientIds::Any => "any",
-            ClientIds::Identity => "identity",
-            ClientIds::Prefix => "prefix",
-        },
-        "foreign_takeover": match of.foreign_takeover {
-            Takeover::Replace => "replace",
-            Takeover::Refuse => "refuse",
-        },
-        "denied_3x": if of.is_denial_acknowledged { "acknowledge" } else { "close" },
-        "denied_reason": if of.hides_denials { "unspecified" } else { "not-authorized" },
-        "limits": {
-            "connections": of.limits.connections,
-            "sessions": of.limits.sessions,
-            "messages_s": of.limits.messages_s,
-            "connects_s": of.limits.connects_s,
-            "bytes_s": of.limits.bytes_s,
-            "session_bytes": of.limits.session_bytes,
-            "will_bytes": of.limits.will_bytes,
-        },
-    })
+    let mut shown = of.shown();
+    shown.insert("jwt".into(), of.jwt.as_ref().map_or(Value::Null, jwt));
+    shown.insert("role".into(), of.roles.iter().map(|role| (role.name.clone(), self::role(role))).collect());
+    shown.insert("limits".into(), of.limits.shown().into());
+    shown.into()
 }
 
 fn role(of: &crate::auth::Role) -> Value {
@@ -206,26 +149,10 @@ fn tls(of: &crate::secure::Settings) -> Value {
 }
 
 fn kafka(of: &crate::config::Cluster) -> Value {
-    json!({
-        "description": of.description,
-        "bootstrap": of.bootstrap,
-        "client_id": of.client_id,
-        "connect_timeout": time(of.times.connect_timeout),
-        "request_timeout": time(of.times.request_timeout),
-        "metadata_min_age": time(of.times.metadata_min_age),
-        "metadata_max_age": time(of.times.metadata_max_age),
-        "health_check_interval": time(of.times.health_check_interval),
-        "topics_max": of.topics_max,
-        "reconnect_backoff_min": time(of.times.reconnect_backoff_min),
-        "reconnect_backoff_max": time(of.times.reconnect_backoff_max),
-        "socket_send_buffer": of.sockets.send_buffer,
-        "socket_receive_buffer": of.sockets.receive_buffer,
-        "tcp_keepalive": of.sockets.keep_alive.map_or_else(|| "none".to_owned(), |keep_alive| keep_alive.to_string()),
-        "other_properties": of.other_properties.iter().cloned().collect::<BTreeMap<_, _>>(),
-        "buffer_bytes": of.buffer_bytes,
-        "tls": of.tls.as_ref().map(kafka_tls),
-        "sasl": of.sasl.as_ref().map(sasl),
-    })
+    let mut shown = of.shown();
+    shown.insert("tls".into(), of.tls.as_ref().map_or(Value::Null, kafka_tls));
+    shown.insert("sasl".into(), of.sasl.as_ref().map_or(Value::Null, sasl));
+    shown.into()
 }
 
 fn kafka_tls(of: &OutgoingSettings) -> Value {
@@ -272,101 +199,36 @@ fn sasl(of: &crate::config::Sasl) -> Value {
     })
 }
 
-fn embedded(of: &crate::config::Embedded) -> Value {
-    json!({
-        "bind": of.bind.to_string(),
-        "dir": of.dir.display().to_string(),
-        "advertised": of.advertised.as_ref().map(|(host, port)| format!("{host}:{port}")),
-        "partitions": of.partitions,
-        "segment_bytes": of.segment_bytes,
-        "auto_create_topics": of.auto_create_topics,
-        "retention": time(of.retention),
-        "retention_bytes": of.retention_bytes,
-        "retention_interval": time(of.retention_interval),
-        "connections_max": of.connections_max,
-        "partitions_max": of.partitions_max,
-        "message_bytes_max": of.message_bytes_max,
-    })
-}
-
 fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> Value {
-    let template = |template: &Template| hidden(&template.to_string(), environment);
-    let headers = of.headers.iter().map(|(name, value)| (name.clone(), Value::from(template(value))));
-    let metadata = of.metadata.iter().map(|(name, value)| (name.clone(), Value::from(hidden(value, environment))));
+    let mut shown = of.shown();
+    crate::config::rewrite_templates(&mut shown, |text| hidden(text, environment));
     let dead = of.dead_letters.as_ref();
     // The shared file does not belong to one sink.
     let shared = config.shared_dead_letters_file();
     let file = dead.and_then(|dead| dead.file.as_ref()).filter(|file| **file != shared);
-    json!({
-        "name": of.name,
-        "description": of.description,
+    let mut more = json!({
         "kafka": config.clusters[of.cluster].name,
-        "filters": of.filters,
-        "exclude": of.exclude,
-        "fallback": of.fallback,
-        "topic": template(&of.topic),
-        "key": of.key.as_ref().map_or_else(String::new, template),
-        // It is replaced by the JSON object.
-        "value": (of.value_format == ValueFormat::Raw).then(|| template(&of.value)),
-        "value_format": match of.value_format {
-            ValueFormat::Raw => "raw",
-            ValueFormat::Json => "json",
-        },
-        "empty_payload": if of.empty_is_null { "null" } else { "value" },
-        "timestamp": of.timestamp.as_ref().map(|time| template(&time.template)),
         "timestamp_unit": of.timestamp.as_ref().map(|time| time.unit.as_str()),
-        "headers": headers.collect::<Map<_, _>>(),
-        "headers_from": of.headers_from.as_ref().map(|from| template(&from.template)),
         "headers_encode": match of.headers_from.as_ref().map(|from| from.encode) {
             Some(Encode::Json) => "json",
             _ => "none",
         },
-        "properties": of.properties,
-        "user_property_prefix": of.user_property_prefix,
-        "metadata": metadata.collect::<Map<_, _>>(),
-        "buffer": of.buffer.as_str(),
-        "spill_after": (of.buffer != Buffer::Memory).then_some(of.spill_after),
-        "acknowledge": acknowledge(of.acknowledge),
-        "acks": if of.acks < 0 { "all".to_owned() } else { of.acks.to_string() },
-        "partitioner": match of.partitioner {
-            Partitioner::Key => "key",
-            Partitioner::Client => "client",
-            Partitioner::Sticky => "sticky",
-            Partitioner::Random => "random",
-        },
-        "compression": match of.compression {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Snappy => "snappy",
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
-        },
-        "compression_level": of.compression_level,
-        "linger": time(of.linger),
-        "batch_bytes": of.batch_bytes,
-        "record_bytes_max": of.record_bytes_max,
-        "max_inflight": of.max_inflight,
-        "retries": of.retries,
-        "expire_after": time(of.expire_after),
-        "unknown_topic_timeout": time(of.unknown_topic_timeout),
-        "paused": of.paused,
-        "memory_overload_protection": of.memory_overload_protection,
-        "qos0_when_full": if of.drops_qos0 { "drop" } else { "wait" },
         "dead_letters_topic": dead.and_then(|dead| dead.topic.clone()),
         "dead_letters_file": if of.no_dead_letters { Some("none".to_owned()) } else { file.map(|file| file.path.display().to_string()) },
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),
         "dead_letters_files_max": file.map(|file| file.files),
-    })
-}
-
-/// The level as the file writes it.
-pub(super) const fn acknowledge(of: Acknowledge) -> &'static str {
-    match of {
-        Acknowledge::Received => "received",
-        Acknowledge::Leader => "leader",
-        Acknowledge::Replicated => "replicated",
-        Acknowledge::Stored => "stored",
+    });
+    // It is replaced by the JSON object.
+    if of.value_format == ValueFormat::Json {
+        more["value"] = Value::Null;
     }
+    if of.buffer == Buffer::Memory {
+        more["spill_after"] = Value::Null;
+    }
+    if let Value::Object(more) = more {
+        shown.extend(more);
+    }
+    shown.into()
 }
 
 /// References to variables of the environment, by name.

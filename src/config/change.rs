@@ -36,6 +36,25 @@ impl Change {
         change
     }
 
+    /// What is in force with it in the process that has `running`, with real addresses; its listeners and the room of its spool are
+    /// the caller's to know.
+    #[must_use]
+    pub fn in_process(&self, running: &Config) -> Config {
+        let (mut config, wanted) = (running.clone(), &self.config);
+        take_sections(&mut config, wanted);
+        config.control.tls.clone_from(&wanted.control.tls);
+        config.auth.clone_from(&wanted.auth);
+        config.sinks.clone_from(&wanted.sinks);
+        // The embedded log's address is the real one.
+        for (known, wanted) in
+            config.clusters.iter_mut().zip(&wanted.clusters).filter(|(known, _)| known.name != EMBEDDED)
+        {
+            known.clone_from(wanted);
+        }
+        config.clusters.extend(wanted.clusters.iter().skip(running.clusters.len()).cloned());
+        config
+    }
+
     /// Whether the two say the same.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -43,13 +62,10 @@ impl Change {
     }
 
     fn service(&mut self, wanted: &Config) {
-        macro_rules! take {
-            ($($section:ident),*) => {
-                $(let different = self.config.$section.take(&wanted.$section);
-                self.name(stringify!($section), different);)*
-            };
+        for (section, different) in take_sections(&mut self.config, wanted) {
+            self.applied.extend(different.applied.iter().map(|key| format!("{section}.{key}")));
+            self.waiting.extend(different.waiting.iter().map(|key| format!("{section}.{key}")));
         }
-        take!(service, control, log);
         if wanted.service.data_dir_id.is_some() && self.config.service.data_dir_id != wanted.service.data_dir_id {
             self.waiting.push("service.data_dir_id".to_owned());
         }
@@ -62,7 +78,11 @@ impl Change {
         if is_asked && self.config.delivery.waits_for_disk != wanted.delivery.waits_for_disk {
             self.waiting.push("delivery.acknowledge".to_owned());
         }
-        if self.config.embedded != wanted.embedded {
+        let memory = |config: &Config| {
+            let embedded = config.clusters.iter().find(|cluster| cluster.name == EMBEDDED);
+            embedded.map(|embedded| (embedded.buffer_bytes, embedded.topics_max))
+        };
+        if self.config.embedded != wanted.embedded || memory(&self.config) != memory(wanted) {
             self.waiting.push("embedded".to_owned());
         }
         if self.config.control.tls.is_some() == wanted.control.tls.is_some() {
@@ -73,8 +93,6 @@ impl Change {
         } else {
             self.waiting.push("control.tls".to_owned());
         }
-        // Terms of a session: they hold from its next CONNECT on. What an open connection was told keeps the packet size.
-        take!(delivery, retained, mqtt);
     }
 
     fn spool(&mut self, wanted: &Config) {
@@ -93,12 +111,6 @@ impl Change {
         if *known != wanted {
             self.waiting.push("spool".to_owned());
         }
-    }
-
-    /// Notes the keys in which a section differs.
-    fn name(&mut self, section: &str, different: Difference) {
-        self.applied.extend(different.applied.iter().map(|key| format!("{section}.{key}")));
-        self.waiting.extend(different.waiting.iter().map(|key| format!("{section}.{key}")));
     }
 
     /// Known by name. They hold from the next CONNECT on, their files at once.
@@ -127,27 +139,9 @@ impl Change {
                 }
                 continue;
             };
-            let mut changed = Vec::new();
-            macro_rules! keys {
-                ($($key:ident),*) => {
-                    $(if known.$key != other.$key {
-                        changed.push(stringify!($key));
-                    })*
-                };
-            }
-            keys!(
-                socket_mode,
-                transport,
-                tls,
-                ws,
-                auth,
-                connections_max,
-                connect_rate,
-                proxy_protocol,
-                proxy_from,
-                answer_timeout,
-                receipts
-            );
+            let mut changed = known.take(other).applied;
+            take(&mut changed, "tls", &mut known.tls, &other.tls);
+            take(&mut changed, "ws", &mut known.ws, &other.ws);
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {
@@ -178,24 +172,9 @@ impl Change {
             let was_removed = std::mem::take(&mut known.is_removed);
             match wanted.clusters.iter().find(|cluster| cluster.name == known.name) {
                 Some(cluster) => {
-                    let mut changed = Vec::new();
-                    macro_rules! keys {
-                        ($($key:ident),*) => {
-                            $(take(&mut changed, stringify!($key), &mut known.$key, &cluster.$key);)*
-                        };
-                    }
-                    keys!(description, bootstrap, client_id, topics_max, other_properties, tls, sasl);
-                    macro_rules! times {
-                        ($($key:ident),*) => {
-                            $(take(&mut changed, stringify!($key), &mut known.times.$key, &cluster.times.$key);)*
-                        };
-                    }
-                    times!(connect_timeout, request_timeout, metadata_min_age, metadata_max_age, health_check_interval);
-                    times!(reconnect_backoff_min, reconnect_backoff_max);
-                    let (sockets, wanted) = (&mut known.sockets, &cluster.sockets);
-                    take(&mut changed, "socket_send_buffer", &mut sockets.send_buffer, &wanted.send_buffer);
-                    take(&mut changed, "socket_receive_buffer", &mut sockets.receive_buffer, &wanted.receive_buffer);
-                    take(&mut changed, "tcp_keepalive", &mut sockets.keep_alive, &wanted.keep_alive);
+                    let mut changed = known.take(cluster).applied;
+                    take(&mut changed, "tls", &mut known.tls, &cluster.tls);
+                    take(&mut changed, "sasl", &mut known.sasl, &cluster.sasl);
                     // Memory that was given may be in use.
                     if known.buffer_bytes > cluster.buffer_bytes {
                         self.waiting.push(format!("kafka {} (changed: buffer_bytes, which is lowered)", known.name));
@@ -266,47 +245,19 @@ impl Change {
     /// What a new message becomes can be changed at any time. What rows that are held depend on cannot.
     fn sink(&mut self, place: usize, wanted: Sink, fits: bool) {
         let known = &mut self.config.sinks[place];
-        let (mut applied, mut waiting) = (Vec::new(), Vec::new());
+        let Difference { mut applied, mut waiting } = known.take(&wanted);
         macro_rules! keys {
-            ($list:ident, $assign:expr, $($key:ident),*) => {
-                $(if known.$key != wanted.$key {
-                    $list.push(stringify!($key));
-                    if $assign {
-                        known.$key = wanted.$key;
-                    }
+            ($fits:expr, $($name:literal $key:ident),*) => {
+                $(if known.$key != wanted.$key && $fits {
+                    applied.push($name);
+                    known.$key = wanted.$key;
+                } else if known.$key != wanted.$key {
+                    waiting.push($name);
                 })*
             };
         }
-        keys!(waiting, false, cluster, buffer, acknowledge, acks, partitioner, dead_letters);
-        keys!(
-            applied,
-            true,
-            description,
-            filters,
-            exclude,
-            fallback,
-            topic,
-            key,
-            value,
-            value_format,
-            headers,
-            headers_from,
-            properties,
-            metadata
-        );
-        keys!(applied, true, user_property_prefix);
-        take(&mut applied, "empty_payload", &mut known.empty_is_null, &wanted.empty_is_null);
-        // With its unit.
-        keys!(applied, true, timestamp);
-        keys!(applied, true, compression, compression_level, linger, max_inflight, retries, expire_after, paused);
-        keys!(applied, true, memory_overload_protection);
-        keys!(applied, true, unknown_topic_timeout);
-        take(&mut applied, "qos0_when_full", &mut known.drops_qos0, &wanted.drops_qos0);
-        if fits {
-            keys!(applied, true, batch_bytes, record_bytes_max, spill_after);
-        } else {
-            keys!(waiting, false, batch_bytes, record_bytes_max, spill_after);
-        }
+        keys!(fits, "batch_bytes" batch_bytes, "record_bytes_max" record_bytes_max, "spill_after" spill_after);
+        keys!(false, "kafka" cluster, "dead_letters" dead_letters);
         let again = std::mem::take(&mut known.is_removed);
         if again {
             self.applied.push(format!("sink {} (added)", known.name));
@@ -317,6 +268,16 @@ impl Change {
             self.waiting.push(format!("sink {} (changed: {})", known.name, waiting.join(", ")));
         }
     }
+}
+
+/// Takes over what applies of the sections that are one table each. Terms of a session hold from its next CONNECT on.
+fn take_sections(config: &mut Config, wanted: &Config) -> [(&'static str, Difference); 6] {
+    macro_rules! take {
+        ($($section:ident),*) => {
+            [$((stringify!($section), config.$section.take(&wanted.$section))),*]
+        };
+    }
+    take!(service, control, log, delivery, retained, mqtt)
 }
 
 /// Takes over what is different, and names it.

@@ -68,6 +68,7 @@ pub use resolved::{
     Sink, Spool, Times, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
+pub use setting::rewrite_templates;
 pub use units::duration_of;
 pub use values::parse_address;
 

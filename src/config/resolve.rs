@@ -11,9 +11,7 @@ use super::clusters::EmbeddedCluster;
 use super::keys::{self, LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
-use super::resolved::{
-    ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service, Transport,
-};
+use super::resolved::{ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service};
 use super::setting::{Setting as _, Settings as _};
 use crate::address::Network;
 use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
@@ -260,33 +258,17 @@ fn listeners(
     let mut listeners = Vec::new();
     for (at, table) in tables.iter().enumerate() {
         let bind = table.find("bind", values::bind);
-        let transport = match table.read("transport", values::word) {
-            "tcp" => Transport::Tcp,
-            "tls" => Transport::Tls,
-            "ws" => Transport::Ws,
-            "wss" => Transport::Wss,
-            other => unreachable!("{other} is not a word of the table"),
-        };
-        let proxy_protocol = match table.read("proxy_protocol", values::word) {
-            "v1" => Expect::V1,
-            "v2" => Expect::V2,
-            "any" => Expect::Any,
-            _ => Expect::Nothing,
-        };
-        let tls = super::tls::resolve(table, transport);
+        let read = Listener::read(table);
+        let tls = super::tls::resolve(table, read.transport);
         let (auth, is_open) = if overrides.listen.is_empty() {
             auth::of_listener(table, bind.as_ref(), tls.as_ref(), auths)
         } else {
             (None, false)
         };
-        let connections_max = u32::try_from(table.read("connections_max", values::integer)).unwrap_or(u32::MAX);
-        let connect_rate = u32::try_from(table.read("connect_rate", values::integer)).unwrap_or(u32::MAX);
         let is_password_needed = auth::requires_password(auth.as_deref(), auths);
-        let ws = super::ws::resolve(table, transport, is_password_needed);
-        let is_proxied = proxy_protocol != Expect::Nothing || ws.as_ref().is_some_and(|ws| ws.is_forwarded);
+        let ws = super::ws::resolve(table, read.transport, is_password_needed);
+        let is_proxied = read.proxy_protocol != Expect::Nothing || ws.as_ref().is_some_and(|ws| ws.is_forwarded);
         let proxy_from = proxy_from(table, bind.as_ref(), is_proxied);
-        let answer_timeout = table.find("answer_timeout", values::duration);
-        let receipts = table.read("receipts", values::flag);
         if at == LISTENERS_MAX {
             document.source.report(&table.spot, Fault::new(format!("at most {LISTENERS_MAX} listeners")));
         }
@@ -296,23 +278,7 @@ fn listeners(
         if overrides.listen.is_empty() {
             binds.take(bind.clone(), spot);
         }
-        listeners.push(Listener {
-            bind,
-            socket_mode: table.read("socket_mode", values::mode),
-            transport,
-            tls,
-            ws,
-            auth,
-            is_open,
-            connections_max,
-            connect_rate,
-            proxy_protocol,
-            proxy_from,
-            answer_timeout,
-            receipts,
-            moved_by,
-            is_removed: false,
-        });
+        listeners.push(Listener { bind, tls, ws, auth, is_open, proxy_from, moved_by, ..read });
     }
     let options = overrides.listen.iter().map(|bind| {
         binds.take_option(*bind, "--listen");
@@ -409,42 +375,35 @@ fn embedded(
     overrides: &Overrides,
     binds: &mut Binds,
 ) -> (Embedded, EmbeddedCluster) {
-    let configured = table.read("bind", values::address);
+    let mut embedded = Embedded::read(table);
     let (bind, moved_by) = match overrides.embedded {
         Some(bind) => {
             binds.take_option(bind, "--embedded");
             (bind, "--embedded".to_owned())
         }
         None => {
-            binds.take(configured, table.spot("bind"));
-            (configured, moved_by(table, "--embedded, or bind in [embedded]"))
+            binds.take(embedded.bind, table.spot("bind"));
+            (embedded.bind, moved_by(table, "--embedded, or bind in [embedded]"))
         }
     };
-    let message_bytes_max = table.read("message_bytes_max", values::size);
-    let embedded = Embedded {
+    embedded.bind = bind;
+    embedded.moved_by = moved_by;
+    let dir = table.find("dir", PathBuf::of);
+    embedded.dir = dir.unwrap_or_else(|| service.data_dir.join("log"));
+    let advertised = table.find("advertised", |key, value| {
+        let broker = values::broker(&values::text(key, value)?)?;
+        let host_port = broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        Ok(host_port.map(|(host, port)| (host.trim_matches(['[', ']']).to_owned(), port)))
+    });
+    embedded.advertised = advertised.flatten();
+    let as_cluster = EmbeddedCluster {
         bind,
-        dir: table.find("dir", values::non_empty).map_or_else(|| service.data_dir.join("log"), PathBuf::from),
-        advertised: table
-            .find("advertised", |key, value| {
-                let broker = values::broker(&values::text(key, value)?)?;
-                let host_port = broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-                Ok(host_port.map(|(host, port)| (host.trim_matches(['[', ']']).to_owned(), port)))
-            })
-            .flatten(),
-        partitions: u32::try_from(table.read("partitions", values::integer)).unwrap_or(1),
-        segment_bytes: table.read("segment_bytes", values::size),
-        auto_create_topics: table.read("auto_create_topics", values::flag),
-        retention: table.find("retention", values::duration),
-        retention_bytes: table.find("retention_bytes", values::size),
-        retention_interval: table.read("retention_interval", values::duration),
-        connections_max: usize::try_from(table.read("connections_max", values::integer)).unwrap_or(usize::MAX),
-        partitions_max: usize::try_from(table.read("partitions_max", values::integer)).unwrap_or(usize::MAX),
-        message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
-        moved_by,
+        buffer_bytes: table.find("buffer_bytes", u64::of),
+        topics_max: table.read("topics_max", usize::of),
+        message_bytes_max: embedded.message_bytes_max as u64,
+        spot: table.spot("buffer_bytes"),
     };
-    let buffer_bytes = table.find("buffer_bytes", values::size);
-    let (topics_max, spot) = (super::clusters::topics_max(table), table.spot("buffer_bytes"));
-    (embedded, EmbeddedCluster { bind, buffer_bytes, topics_max, message_bytes_max, spot })
+    (embedded, as_cluster)
 }
 
 fn moved_by(table: &Table<'_>, default: &str) -> String {

@@ -13,12 +13,14 @@ use super::data_dir_id::DataDirId;
 use super::keys::{Absent, Key, Kind, Word};
 use super::problem::Fault;
 use super::reader::Table;
-use super::resolved::ApiAccess;
+use super::resolved::{ApiAccess, Sink};
 use super::values;
+use crate::address::Network;
 use crate::rule::members::HeadersFrom;
 use crate::rule::template::Template;
 use crate::rule::time::RecordTime;
 use crate::runtime::Bind;
+use crate::runtime::seam::KeepAlive;
 
 /// A section whose keys are the fields of a struct.
 pub(super) trait Settings: Sized {
@@ -187,6 +189,17 @@ impl Setting for PathBuf {
     }
 }
 
+/// `None` is off.
+impl Show for KeepAlive {
+    fn show(&self, _: &Key) -> Value {
+        self.to_string().into()
+    }
+
+    fn none(_: &Key) -> Value {
+        "none".into()
+    }
+}
+
 /// `Local` is no file.
 impl Show for ApiAccess {
     fn show(&self, key: &Key) -> Value {
@@ -217,9 +230,10 @@ macro_rules! shown {
 shown!(
     String: of => of.as_str(),
     DataDirId: of => of.to_string(),
+    Network: of => of.to_string(),
     Bind: of => of.to_string(),
-    Template: of => of.to_string(),
     RecordTime: of => of.template.to_string(),
+    (String, u16): of => format!("{}:{}", of.0, of.1),
     HeadersFrom: of => of.template.to_string(),
 );
 
@@ -240,10 +254,53 @@ impl<T: Show> Show for Vec<T> {
     }
 }
 
-/// A table, in the order of the file.
-impl<T: Show> Show for Vec<(String, T)> {
-    fn show(&self, key: &Key) -> Value {
-        Value::Object(self.iter().map(|(name, of)| (name.clone(), of.show(key))).collect())
+/// What brokers are asked for: `acks`.
+impl Show for i16 {
+    fn show(&self, _: &Key) -> Value {
+        if *self < 0 { "all".into() } else { self.to_string().into() }
+    }
+}
+
+impl Show for i32 {
+    fn show(&self, _: &Key) -> Value {
+        (*self).into()
+    }
+}
+
+/// `None` is an empty one.
+impl Show for Template {
+    fn show(&self, _: &Key) -> Value {
+        self.to_string().into()
+    }
+
+    fn none(_: &Key) -> Value {
+        "".into()
+    }
+}
+
+macro_rules! tables {
+    ($($type:ty),*) => {
+        $(impl Show for Vec<(String, $type)> {
+            fn show(&self, key: &Key) -> Value {
+                Value::Object(self.iter().map(|(name, of)| (name.clone(), of.show(key))).collect())
+            }
+        })*
+    };
+}
+
+tables!(String, Template);
+
+/// Rewrites what the templates of a sink, and the constants that they use, are shown as.
+pub fn rewrite_templates(shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {
+    let has_templates = |kind| matches!(kind, Kind::Template | Kind::TemplateTable | Kind::TextTable);
+    for key in Sink::KEYS.iter().filter(|key| has_templates(key.kind)) {
+        match shown.get_mut(key.name) {
+            Some(Value::String(text)) => *text = with(text),
+            Some(Value::Object(table)) => table.values_mut().for_each(|value| {
+                *value = with(value.as_str().unwrap_or_default()).into();
+            }),
+            _ => {}
+        }
     }
 }
 
@@ -311,14 +368,14 @@ pub(super) use words;
 /// - `shown EXAMPLE` where the default file shows another value than the default.
 /// - Without `: TYPE` a key has no field of its own, and is read, compared and shown by hand.
 ///
-/// FIELD may be one of a field, `part.field`. Fields that are no keys follow in `and { … }`.
+/// FIELD may be one of a field, `part.field`. Fields that are no keys follow in `and { … }`. `impl`: the struct is another room's.
 macro_rules! settings {
     // All keys are read.
     (
-        @keys [$(#[$attr:meta])* $name:ident $section:ident]
-        [$({ $key:ident [$kind:expr] [$default:expr] [$($shown:literal)?] [$meaning:literal] })*]
+        @keys [struct $(#[$attr:meta])* $name:ident $section:ident]
+        $keys:tt
         [$({ $(#[$of:meta])* $when:ident $named:ident $field:ident [$type:ty] [$($how:tt)*] [$doc:literal] })*]
-        [$({ $part_when:ident $part_named:ident $part:ident . $inner:ident [$part_type:ty] [$($part_how:tt)*] })*]
+        $parts:tt
         [$($(#[$more_of:meta])* $more:ident : $more_type:ty,)*]
     ) => {
         $(#[$attr])*
@@ -327,6 +384,16 @@ macro_rules! settings {
             $($(#[$more_of])* pub $more: $more_type,)*
         }
 
+        $crate::config::setting::settings!(@keys [impl $name $section] $keys
+            [$({ $when $named $field [$type] [$($how)*] })*] $parts [$($more)*]);
+    };
+    (
+        @keys [impl $name:ident $section:ident]
+        [$({ $key:ident [$kind:expr] [$default:expr] [$($shown:literal)?] [$meaning:literal] })*]
+        [$({ $when:ident $named:ident $field:ident [$type:ty] [$($how:tt)*] $([$doc:literal])? })*]
+        [$({ $part_when:ident $part_named:ident $part:ident . $inner:ident [$part_type:ty] [$($part_how:tt)*] })*]
+        [$($more:ident)*]
+    ) => {
         impl $crate::config::setting::Settings for $name {
             const KEYS: &'static [$crate::config::keys::Key] = &[$($crate::config::keys::Key {
                 section: $crate::config::keys::Section::$section,
@@ -426,7 +493,7 @@ macro_rules! settings {
     };
     (@read => $table:ident, $name:ident, $type:ty) => {{
         let _ = $table;
-        Default::default()
+        <$type>::default()
     }};
     (@take now $different:ident, $name:ident, $known:expr, $wanted:expr) => {
         if $known != $wanted {
@@ -447,7 +514,10 @@ macro_rules! settings {
         pub struct $name:ident in $section:ident { $($keys:tt)* }
         $(and { $($more:tt)* })?
     ) => {
-        $crate::config::setting::settings!(@keys [$(#[$attr])* $name $section] [] [] [] [$($($more)*)?] $($keys)*);
+        $crate::config::setting::settings!(@keys [struct $(#[$attr])* $name $section] [] [] [] [$($($more)*)?] $($keys)*);
+    };
+    (impl $name:ident in $section:ident { $($keys:tt)* } $(and { $($more:ident),* })?) => {
+        $crate::config::setting::settings!(@keys [impl $name $section] [] [] [] [$($($more)*)?] $($keys)*);
     };
 }
 pub(super) use settings;

@@ -8,7 +8,7 @@ use super::problem::Fault;
 use super::reader::Table;
 use super::resolve::Document;
 use super::resolved::{Acknowledge, Buffer, Sink, Spool, WhenFull};
-use super::setting::Settings as _;
+use super::setting::{Setting as _, Settings as _};
 use super::units::ShowSize;
 use super::values;
 
@@ -34,18 +34,8 @@ pub(super) struct Place {
 
 /// Where a sink's rows are kept and what its answers mean: one follows from the other where it is not given.
 pub(super) fn buffer(table: &Table<'_>, place: Place) -> (Buffer, Acknowledge) {
-    let acknowledge = table.find("acknowledge", values::word).map(|word| match word {
-        "received" => Acknowledge::Received,
-        "leader" => Acknowledge::Leader,
-        "stored" => Acknowledge::Stored,
-        _ => Acknowledge::Replicated,
-    });
-    let buffer = table.find("buffer", values::word).map(|word| match word {
-        "disk" => Buffer::Disk,
-        "hybrid" => Buffer::Hybrid,
-        "hybrid-saved" => Buffer::HybridSaved,
-        _ => Buffer::Memory,
-    });
+    let acknowledge = table.find("acknowledge", Acknowledge::of);
+    let buffer = table.find("buffer", Buffer::of);
     let report =
         |key: &str, what: String, hint: &str| table.source.report(&table.spot(key), Fault::new(what).hint(hint));
     if !place.spool {

@@ -29,8 +29,11 @@ use std::time::Duration;
 use super::setting::Settings as _;
 use super::units::{ShowDuration, ShowSize};
 pub use delivery::{Delivery, Retained, Spool};
+pub use kafka::{Cluster, Embedded};
+pub use listener::Listener;
 pub(super) use section::Section;
 pub use service::{Control, Log, Mqtt, Service};
+pub use sink::Sink;
 
 /// A word that a key may have as its value.
 #[derive(Clone, Copy, Debug)]
@@ -159,20 +162,28 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 13] = [
+const TABLES: [&[Key]; 21] = [
     Service::KEYS,
     Control::KEYS,
     service::CONTROL_TLS,
     Log::KEYS,
     service::TELEMETRY,
     Mqtt::KEYS,
-    listener::KEYS,
-    auth::KEYS,
-    kafka::KEYS,
+    Listener::KEYS,
+    listener::TLS,
+    listener::WS,
+    crate::auth::Settings::KEYS,
+    auth::JWT,
+    auth::ROLE,
+    crate::auth::Limits::KEYS,
+    Cluster::KEYS,
+    kafka::TLS,
+    kafka::SASL,
+    Embedded::KEYS,
     Spool::KEYS,
     Delivery::KEYS,
     Retained::KEYS,
-    sink::KEYS,
+    Sink::KEYS,
 ];
 
 /// All keys.
