@@ -44,8 +44,12 @@ fn header(section: Section) -> &'static str {
     }
 }
 
-/// Keys that another value has to go with, or be without (`-key`): `path`, other keys, value; none: the one made from its kind.
-const WITH: [(&str, &str, Option<&str>); 37] = [
+/// Keys that another value has to go with, or be without (`-key`): `path`, other keys, value; none: the one made from its kind. With `!`
+/// the other keys are part of the change.
+const WITH: [(&str, &str, Option<&str>); 40] = [
+    ("control.file_dirs", "", Some("'/d'")),
+    ("auth.chain", "", Some("'certificate'")),
+    ("embedded.dir", "", Some("'/d'")),
     ("service.data_dir_id", "", Some("'019c2f00-0000-7000-8000-000000000001'")),
     ("service.shards", "pin=false", None),
     ("listener.transport", "", Some("'ws'")),
@@ -55,18 +59,18 @@ const WITH: [(&str, &str, Option<&str>); 37] = [
     ("listener.tls.crl_file", "client_ca_file='/a'", None),
     ("listener.tls.crl_expired", "client_ca_file='/a'", None),
     ("listener.ws.path", "", Some("'/ws'")),
-    ("auth.password_file", "chain=['password']", None),
-    ("auth.jwt.jwks_url", "-jwks_file", None),
+    ("auth.password_file", "!chain=['password']", None),
+    ("auth.jwt.jwks_url", "!-jwks_file", None),
     ("auth.jwt.jwks_ca_file", "-jwks_file\njwks_url='https://a'", None),
     ("auth.jwt.refresh", "-jwks_file\njwks_url='https://a'", None),
     ("auth.jwt.stale_max", "-jwks_file\njwks_url='https://a'", None),
-    ("auth.jwt.secret_file", "-jwks_file", None),
+    ("auth.jwt.secret_file", "!-jwks_file", None),
     ("auth.jwt.algorithms", "", Some("'RS256'")),
     ("kafka.reconnect_backoff_min", "", Some("'2ms'")),
     ("kafka.buffer_bytes", "", Some("'300MiB'")),
     ("kafka.tcp_keepalive", "", Some("'1,2,3'")),
-    ("kafka.tls.cert_file", "key_file='/k'", None),
-    ("kafka.tls.key_file", "cert_file='/k'", None),
+    ("kafka.tls.cert_file", "!key_file='/k'", None),
+    ("kafka.tls.key_file", "!cert_file='/k'", None),
     ("embedded.buffer_bytes", "", Some("'300MiB'")),
     ("embedded.message_bytes_max", "", Some("'2MiB'")),
     ("spool.bytes_max", "", Some("'16GiB'")),
@@ -125,7 +129,7 @@ fn file(section: Section, lines: &[&str]) -> String {
     }
     let keys: String = keys.iter().map(|(_, line)| format!("{line}\n")).collect();
     let clusters = if section == Section::Sink { "[kafka.main]\nbootstrap='k:1'\n[embedded]\n" } else { "" };
-    let kafka = if clusters.is_empty() || keys.contains("kafka=") { "" } else { "kafka='main'\n" };
+    let kafka = if clusters.is_empty() || keys.contains("kafka = ") { "" } else { "kafka='main'\n" };
     format!("{before}\n{header}\n{keys}{kafka}{clusters}")
 }
 
@@ -142,8 +146,7 @@ fn every_key_is_read_and_a_reload_names_its_change() {
             let config = parse_with(&text, "test", &Overrides::default(), 2);
             config.map_err(|problems| format!("{path}: {problems}\n{text}"))
         };
-        // Where it takes the place of another key, the frame is what there was.
-        let before = if with.starts_with('-') && !with.contains('\n') { "" } else { with };
+        let (before, with) = with.strip_prefix('!').map_or((with, with), |with| ("", with));
         match (read(&[before]), read(&[with, &format!("{} = {value}", key.name)])) {
             (Err(why), _) | (_, Err(why)) => without.push(why),
             (Ok(old), Ok(new))
