@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, unlinkat};
 pub const FILE_MODE: u32 = 0o600;
 /// Permissions of a directory that is made.
 const DIR_MODE: u32 = 0o700;
-/// What the name of a new file has of that of the one whose place it takes.
+/// The bytes that the name of a new file takes from that of the one it replaces.
 const NAME_BYTES_MAX: usize = 128;
 /// Names that are tried for a new file before the directory is given up.
 const NAMES_MAX: usize = 16;
@@ -84,7 +84,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     dir.sync_all()
 }
 
-/// A file with content that is to be changed, as it was when it was opened.
+/// A file with content to change, as it was when it was opened.
 #[derive(Debug)]
 pub struct Original {
     dir: File,
@@ -132,7 +132,7 @@ impl Original {
     }
 }
 
-/// A new file beside the one whose place it takes: removed if it is dropped before it has taken it.
+/// A new file beside the one that it will replace: removed if it is dropped before it has replaced it.
 #[derive(Debug)]
 pub struct Fresh<'a> {
     dir: &'a File,

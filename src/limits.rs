@@ -1,15 +1,16 @@
 //! Every bound in one place, each with its reason. Relations between them are held by `const` assertions.
 //!
 //! What one shard may hold, as a sum: the producers' buffers (`kafka.*.buffer_bytes`, a share each), half-received
-//! packets ([`PARTIAL_BYTES_MAX`]), the runtime's receive buffers (1,024 of 4 KiB), out-buffers (the runtime's cap for
-//! each connection that does not read), what an idle connection costs (a slot in two tables and a session), and at listeners
-//! with receipts one for each sink of a message whose answer is owed, or whose QoS 2 id is open (`mqtt.receive_maximum`).
+//! packets ([`PARTIAL_BYTES_MAX`]), the runtime's receive buffers (1,024 of 4 KiB), out-buffers (the runtime's cap
+//! for each connection that does not read), what an idle connection costs (a slot in two tables and a session), and
+//! at listeners with receipts one for each sink of a message with an owed answer or an open QoS 2 id
+//! (`mqtt.receive_maximum`).
 
 /// Largest CONNECT that is read. Nothing is known of the peer yet, so it is far below `mqtt.packet_bytes_max`; it holds
 /// the largest client id, will topic, will payload, user name and password that 3.1.1 can express, together.
 pub const CONNECT_BYTES_MAX: u32 = 384 << 10;
 
-/// What one of many may hold of what is left of a whole: the free part of it (decision 0013).
+/// The part that one of many may hold of the `rest` of a whole: the free share of it (decision 0013).
 #[must_use]
 pub const fn part_of(rest: usize, whole: usize) -> usize {
     let whole = if whole == 0 { 1 } else { whole };
@@ -17,8 +18,9 @@ pub const fn part_of(rest: usize, whole: usize) -> usize {
     if part > usize::MAX as u128 { rest } else { part as usize }
 }
 
-/// Largest PROXY header of version 2, addresses and fields behind them. Those that proxies write by themselves take tens
-/// of bytes; a client's certificate is not forwarded in them. Known before anything beyond its first 16 bytes is kept.
+/// Largest PROXY header of version 2, addresses and the fields after them. Those that proxies write by themselves
+/// take tens of bytes; a client's certificate is not forwarded in them. Known before anything beyond its first 16
+/// bytes is kept.
 pub const PROXY_V2_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes of half-received packets on a shard, of all connections together, if [`PARTIAL_PACKETS`] of the largest need no more. Past it the
@@ -72,8 +74,8 @@ pub const READS_WAITING_MAX: usize = 64;
 /// Subscriptions of one session. One more is refused (0x97).
 pub const SUBSCRIPTIONS_OF_SESSION_MAX: usize = 1_000;
 
-/// Subscriptions of one session whose filters begin with a wildcard and have more than four levels. One more is refused (0x97): each may
-/// have to be compared with every message.
+/// Subscriptions of one session to filters that begin with a wildcard and have more than four levels. One more is
+/// refused (0x97): each may have to be compared with every message.
 pub const WILD_FILTERS_OF_SESSION_MAX: usize = 32;
 
 /// Filters of a shard with the same literal levels in front, or with none, that have no place of their own: each is compared with every message
@@ -83,7 +85,7 @@ pub const COMPARED_MAX: usize = 1_024;
 /// The same of filters that have no shape, as they have more than 32 levels: their texts are compared, 104 ns for each.
 pub const COMPARED_TEXTS_MAX: usize = 64;
 
-/// Subscriptions of one session whose filters have more than 32 levels. One more is refused (0x97).
+/// Subscriptions of one session to filters of more than 32 levels. One more is refused (0x97).
 pub const DEEP_FILTERS_OF_SESSION_MAX: usize = 32;
 
 /// Shapes of more than four levels that one session brings in: the 64 places are for all.
@@ -92,10 +94,11 @@ pub const SHAPES_OF_SESSION_MAX: usize = 8;
 /// Shared subscriptions of a process: share names with their filters. One more is refused (0x97).
 pub const SHARES_MAX: usize = 10_000;
 
-/// How often a shard looks at what waits for members of shared subscriptions there.
+/// How often a shard looks at the messages that wait for members of shared subscriptions there.
 pub const SHARES_LOOK: std::time::Duration = std::time::Duration::from_millis(500);
 
-/// A shared subscription whose first message waits for so long on a shard is served by the members of other shards, if any are online.
+/// A shared subscription that has had its first message wait this long on a shard is served by the members of other
+/// shards, if any are online.
 pub const SHARE_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Members of shared subscriptions that are asked in one turn whether their clients are late with acknowledging.
@@ -124,15 +127,15 @@ pub const SENT_ALIAS_TOPIC_BYTES_MAX: usize = 256;
 /// subscribers delays other clients by no more than a turn.
 pub const COPIES_PER_TURN: usize = 32_768;
 
-/// A copy for a client to which nothing else waits to be sent counts as so many of [`COPIES_PER_TURN`]: it needs a write of its own, which
-/// takes sixteen times as long as the copy.
+/// A copy for a client without anything else to send counts as this many of [`COPIES_PER_TURN`]: it needs a write of
+/// its own, which takes sixteen times as long as the copy.
 pub const COPIES_PER_WRITE: usize = 16;
 
-/// Bytes of a packet that count as another copy. So what waits for its turn to be written to a client is some 16 KiB, and no copy is
-/// dropped for that ([`crate::config::Delivery::unread_bytes_max`]).
+/// Bytes of a packet that count as another copy. So a client has some 16 KiB waiting for its turn to be written to,
+/// and no copy is dropped for that ([`crate::config::Delivery::unread_bytes_max`]).
 pub const COPY_BYTES: usize = 256;
 
-/// A message of QoS 2 of a publisher with a kept session is copied to so many sessions in one turn, whatever is left of
+/// Sessions that get a copy of a message of QoS 2 of a publisher with a kept session in one turn, whatever remains of
 /// [`COPIES_PER_TURN`]: they have it in the log together with its exchange, or not at all.
 pub const EXCHANGE_COPIES_MAX: usize = COPIES_PER_TURN / COPIES_PER_WRITE;
 
@@ -158,8 +161,9 @@ pub const LATE_WRITES_PER_TURN: usize = 16;
 /// The same in a turn in which more connections have got such copies: each write then has more of them, which is cheaper.
 pub const LATE_WRITES_WHILE_MORE_COMES: usize = 8;
 
-/// Messages that wait on a shard for their turn to be copied, in bytes; as many with more recipients than [`RECIPIENTS_MANY`] beside them.
-/// Past it publishers of topics with subscribers there, or with so many, are not read; a message that is larger goes alone.
+/// Messages that wait on a shard for their turn to be copied, in bytes; as many with more recipients than
+/// [`RECIPIENTS_MANY`] beside them. Past it publishers of topics with subscribers there, or with that many, are not
+/// read; a message that is larger goes alone.
 pub const DELIVERY_LINE_BYTES_MAX: usize = 16 << 20;
 
 /// Messages of one shard on their way to the subscribers of another, those under way aside. Past it publishers of topics with
@@ -191,8 +195,8 @@ pub const REPLAY_LOOKS_PER_TURN: usize = 4;
 /// Retained messages that a shard sends in one turn, beside [`COPIES_PER_TURN`]; large ones count as several ([`COPY_BYTES`]).
 pub const REPLAY_COPIES_PER_TURN: usize = 256;
 
-/// Topics that are noted while retained messages are sent to a session, as they came live meanwhile. Past it what is left is asked
-/// for again.
+/// Topics that are noted while retained messages are sent to a session, as they came live meanwhile. Past it the rest
+/// is asked for again.
 pub const REPLAY_NOTES_MAX: usize = 4_096;
 
 /// Messages of QoS 1 and 2 that a client of 5.0 may have been sent and not acknowledged; its Receive Maximum may be less.
@@ -223,7 +227,8 @@ pub const SENT_AHEAD_BYTES_MAX: usize = 64 << 10;
 /// A buffer for half-received packets is kept for the next one up to this size; larger ones go back to the allocator.
 pub const POOLED_TAIL_BYTES_MAX: usize = 16 << 10;
 
-/// How many such buffers a shard keeps: one for each connection whose packet may straddle two reads in one turn.
+/// The number of such buffers that a shard keeps: one for each connection with a packet that may straddle two reads
+/// in one turn.
 pub const POOLED_TAILS_MAX: usize = 256;
 
 /// Letters a shard's mailbox holds. Past it connections wait on the shard that accepted them, as below.
@@ -246,7 +251,7 @@ pub const DEAD_LETTERS_QUEUED_BYTES_MAX: usize = 4 << 20;
 /// Dead letters of one sink and shard that are not safe yet, in its topic or file. Past it the rest waits as above.
 pub const DEAD_LETTERS_IN_FLIGHT_MAX: usize = 4_096;
 
-/// Bytes that one device is to be told and that wait for the disk, before it is not read any more: thousands of answers.
+/// Bytes for one device that wait for the disk, before it is not read any more: thousands of answers.
 pub const HELD_BYTES_OF_ONE_MAX: usize = 32 << 10;
 
 /// The same for all devices of a shard together.
@@ -324,7 +329,7 @@ pub const UNUSED_BUFFERS_RELEASED_BYTES: usize = 4 << 20;
 /// How long until the next poll that does so: 256 MiB a second, and little of the time.
 pub const UNUSED_BUFFERS_PAUSE: std::time::Duration = std::time::Duration::from_millis(16);
 
-/// Free memory of the allocator goes back to the system once there is so much more of it than there was.
+/// Free memory of the allocator goes back to the system once it has grown by this much.
 pub const TRIMMED_BYTES_MIN: u64 = 8 << 20;
 
 /// Idle topics that one poll of a producer forgets. Others wait for the next one.
@@ -345,8 +350,8 @@ const _: () = assert!(LOADED_BYTES_PER_POLL <= SEGMENT_WINDOWS_MAX / 4 * SEGMENT
 /// All news of a turn become events within the queue.
 const _: () = assert!(NEWS_MAX * 8 <= EVENTS_QUEUED_MAX);
 
-/// Partitions of a topic that a log or a broker may name: what is beyond is no partition that Kafka ever had, but damage or a lie. Each
-/// takes some hundred bytes as soon as one behind it has rows.
+/// Partitions of a topic that a log or a broker may name: any beyond that is no partition that Kafka ever had, but
+/// damage or a lie. Each takes some hundred bytes as soon as a higher one has rows.
 pub const PARTITIONS_OF_TOPIC_MAX: usize = 100_000;
 
 /// Partitions of all topics of a cluster that a shard keeps, by what brokers say of them. One more topic that would be beyond it is

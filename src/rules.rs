@@ -9,7 +9,8 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-/// How the undone batches of a partition were answered in a round that is over and whose oldest got 45 (out of order).
+/// How the undone batches of a partition were answered in a round that is over, with 45 (out of order) for the
+/// oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Round {
     /// Some got a retriable error, or no answer.
@@ -31,7 +32,7 @@ pub enum AfterRound {
     AskLog,
 }
 
-/// What is known of a batch that is to be sent again.
+/// What is known of a batch that is about to be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SentBefore {
     /// An earlier attempt may have been appended without our being told.
@@ -82,8 +83,8 @@ pub trait Rules: Debug + Sync {
         epoch.checked_add(1).map(|epoch| (epoch, 0))
     }
 
-    /// P3: An identity of an earlier start is used until its last undone batch is done, and only then this start's.
-    /// So the window never has two identities.
+    /// P3: An identity of an earlier process is used until its last undone batch is done, and only then this
+    /// process's. So the window never has two identities.
     fn may_change_identity(&self, undone: usize) -> bool {
         undone == 0
     }
@@ -169,7 +170,7 @@ pub trait Rules: Debug + Sync {
         cuts > 0
     }
 
-    /// S2: Rows that got a partition in an earlier start and rows that get one now take turns, by their numbers.
+    /// S2: Rows that got a partition in an earlier process and rows that get one now take turns, by their numbers.
     fn takes_turns(&self) -> bool {
         true
     }
@@ -247,7 +248,7 @@ pub trait Rules: Debug + Sync {
         true
     }
 
-    /// B8: So are the open QoS 2 exchanges of publishers whose messages are there.
+    /// B8: Open QoS 2 exchanges of the publishers of those messages are there after a crash, too.
     fn restores_exchanges(&self) -> bool {
         true
     }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::digest::Seen;
 use crate::layers::Layered;
 
-/// See the module.
+/// A client's end of a connection.
 #[derive(Debug, Default)]
 pub struct Connection {
     /// Bytes on their way to the shard.
@@ -114,7 +114,7 @@ impl Connection {
     }
 }
 
-/// Length of a packet's fixed header, and what remains behind it.
+/// Length of a packet's fixed header, and of what follows it.
 fn length(bytes: &[u8]) -> Option<(usize, usize)> {
     let mut length = 0;
     for at in 1..5 {

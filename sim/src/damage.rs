@@ -12,10 +12,10 @@ use crate::subscriber::Subscriber;
 use crate::time::{MS, S, stream};
 use crate::world::{Event, World};
 
-/// A file of dead letters takes nothing for so long at most.
+/// A file of dead letters takes nothing for this long at most.
 const FILES_HANG: u64 = 6 * S;
 
-/// A segment of which so much is written has more than one group.
+/// A segment with this much written has more than one group.
 const LARGE: u64 = 16 << 10;
 
 /// Chance of the kinds of damage, each with a stream of its own.
@@ -59,7 +59,7 @@ fn has_header(disk: &Disk, segment: u64, on_platter: bool) -> bool {
     })
 }
 
-/// Numbers of the messages whose payloads are in these bytes.
+/// Numbers of the messages with payloads in these bytes.
 pub(crate) fn messages_in(bytes: &[u8]) -> BTreeSet<u32> {
     let places = bytes.windows(2).enumerate().filter(|(_, two)| two[0] == b'm' && two[1].is_ascii_digit());
     places.filter_map(|(at, _)| crate::kafka::front::message_number(&bytes[at..])).collect()
@@ -139,7 +139,8 @@ impl World {
         }
     }
 
-    /// What the segment says of sessions, of what waits for them and of exchanges may be gone, or be again what it was before.
+    /// Judges the sessions, the messages that wait for them and the exchanges in the segment: they may be gone, or be
+    /// again as they were before.
     fn subscriptions_damaged(&mut self, shard: usize, segment: u64) {
         let Some(disk) = self.disk_mut(shard) else { return };
         let (said, all) = (records::said(disk, segment), records::all(disk));

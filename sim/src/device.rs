@@ -83,7 +83,7 @@ impl Message {
 pub enum News {
     /// A message was answered (PUBACK, PUBREC).
     Answered {
-        /// Its number.
+        /// The message's number.
         message: u32,
         /// Below 0x80.
         success: bool,
@@ -105,7 +105,7 @@ pub enum Known {
     Maybe,
 }
 
-/// See the module.
+/// A device: an MQTT client that publishes.
 #[derive(Debug)]
 pub struct Device {
     index: usize,
@@ -148,10 +148,10 @@ pub struct Device {
     session: u32,
     before_greeting: Vec<u32>,
     next_id: u16,
-    /// Packet ids come round after so many.
+    /// Packet ids start over after this many.
     ids: u16,
     rng: fastrand::Rng,
-    /// Where it is to connect next.
+    /// Where it connects next.
     pub reconnect_at: u64,
     unsure_connect: bool,
 }
@@ -338,7 +338,7 @@ impl Device {
         self.publish_this((level, qos, length, poison), all, now);
     }
 
-    /// A message to `<client id>/<level>` of this quality of service, with a filler of so many bytes.
+    /// A message to `<client id>/<level>` of this quality of service, with a filler of `length` bytes.
     pub fn publish_this(
         &mut self,
         (level, qos, length, poison): (&str, u8, usize, bool),

@@ -116,7 +116,7 @@ pub struct Health {
     pub strict: bool,
 }
 
-/// See the module.
+/// The segment files of one shard.
 #[derive(Debug)]
 pub struct Disk {
     files: BTreeMap<u64, File>,

@@ -17,7 +17,7 @@ macro_rules! faults {
             /// All of them. Those of the machine and its disk come last.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// Its name.
+            /// The fault's name.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }

@@ -44,7 +44,7 @@ impl Opened {
     }
 }
 
-/// See the module.
+/// One end of a connection with a layer.
 #[derive(Debug)]
 pub(crate) struct Layered {
     layer: Box<dyn Layer>,
@@ -155,7 +155,7 @@ impl Layered {
         }
     }
 
-    /// The layer as it moves, and what the peer is to be sent before anything else.
+    /// The layer as it moves, and the bytes that go to the peer before anything else.
     pub(crate) fn detach(self) -> (Box<dyn Layer>, Vec<u8>) {
         (self.layer, self.answer)
     }

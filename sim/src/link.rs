@@ -21,7 +21,7 @@ pub enum Phase {
     Cut,
 }
 
-/// See the module.
+/// A connection from a shard to a broker.
 #[derive(Debug)]
 pub struct Link {
     /// Which shard of which process.
@@ -168,7 +168,7 @@ impl World {
         self.serve(number);
     }
 
-    /// A broker opens what has come by a connection that has a layer, and the layer answers.
+    /// A broker opens the bytes that came over a connection with a layer, and the layer answers.
     fn open_link(&mut self, number: u64) {
         let way = self.way();
         let Some(link) = self.links.get_mut(&number) else { return };

@@ -404,7 +404,7 @@ impl Hostile {
     }
 }
 
-/// See the module.
+/// The plan of a run, drawn from its seed.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed.
@@ -429,7 +429,7 @@ pub struct Plan {
     pub payload_max: usize,
     /// A device does something about so often, in nanoseconds.
     pub pace: u64,
-    /// Faults come for so long.
+    /// How long faults come, in nanoseconds.
     pub storm: u64,
     /// Faults of this run, and how often each comes: mean time between two, in nanoseconds.
     pub faults: Vec<(Fault, u64)>,
@@ -441,7 +441,7 @@ pub struct Plan {
     pub sync: u64,
     /// Devices may send what Kafka refuses.
     pub poison: bool,
-    /// The machine's clock is ahead by so many milliseconds.
+    /// How far ahead the machine's clock is, in milliseconds.
     pub clock_ahead_ms: i64,
     /// What goes wrong in hostile runs alone.
     pub hostile: Hostile,
@@ -626,7 +626,7 @@ fn clock(rng: &mut fastrand::Rng) -> i64 {
 }
 
 impl Settings {
-    /// Something else is configured at the next start.
+    /// Draws another configuration for the next process.
     pub fn change(&mut self, rng: &mut fastrand::Rng) {
         let large = self.batch_bytes > 2_048;
         if let Some(spool) = &mut self.spool {

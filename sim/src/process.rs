@@ -74,9 +74,9 @@ impl Turns {
     }
 }
 
-/// See the module.
+/// The process under test.
 pub struct Process {
-    /// Its shards.
+    /// One host for each shard.
     pub(crate) hosts: Vec<Host>,
     pub(crate) layout: Layout,
     pub(crate) started_at: u64,
@@ -554,7 +554,7 @@ impl World {
         }
     }
 
-    /// A connection that waits for room in a mailbox is not read: the kernel keeps what comes.
+    /// A connection that waits for room in a mailbox is not read: the kernel keeps its bytes.
     fn keep_unread(&mut self, shard: usize, socket: u64, one: In) {
         let Some(process) = &mut self.process else { return };
         let waits = process.moving.borrow().values().any(|waiting| *waiting == socket);
@@ -625,7 +625,7 @@ impl World {
         }
     }
 
-    /// A shard sends a letter to another one, behind those on their way there.
+    /// A shard sends a letter to another one, after those on their way there.
     fn post(&mut self, (from, to): (usize, usize), letter: Mail) {
         let slowest = self.plan.mail;
         if slowest == 0 {

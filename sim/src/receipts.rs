@@ -89,7 +89,7 @@ impl World {
         let mut wrong = if asked { None } else { Some("nobody asked") };
         for receipt in receipts {
             self.judge.receipts[usize::from(receipt.offset.is_none())] += 1;
-            // Two sinks may have one topic: the next one whose row is there is meant.
+            // Two sinks may have one topic: the next one that has its row there is meant.
             if !rest.any(|sink| self.is_there(number, *sink, receipt)) {
                 wrong = Some("it is not there, or is not in the order of the sinks");
                 break;

@@ -1,5 +1,5 @@
-//! What a segment says of sessions, of what waits for them and of exchanges of publishers, as far as damage to it has to be judged
-//! for subscribers. The formats are those of `session/saved.rs` and `shard/queues/saved.rs`.
+//! The sessions, the messages that wait for them and the exchanges of publishers in a segment, as far as damage to it
+//! has to be judged for subscribers. The formats are those of `session/saved.rs` and `shard/queues/saved.rs`.
 
 use std::collections::BTreeMap;
 

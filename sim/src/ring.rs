@@ -28,14 +28,14 @@ pub struct Wire {
     pub paused: bool,
     /// The shard has closed it.
     pub closed: bool,
-    /// The shard is to be told when there is room.
+    /// Whether the shard waits for room.
     awaited: bool,
     /// Where it leads, for a connection to a broker.
     pub outgoing: Option<SocketAddr>,
-    /// The device's socket behind it.
+    /// The socket of the device at its other end.
     pub socket: u64,
     listener: u16,
-    /// Its layer.
+    /// The connection's layer.
     pub(crate) layered: Option<Box<Layered>>,
     /// Bytes that the shard has not taken, as the connection had had its quantum.
     unread: Vec<u8>,
@@ -47,7 +47,7 @@ impl Wire {
         Layered::take_out(self.layered.as_deref_mut(), &mut self.out, self.closed)
     }
 
-    /// Whether the shard is to be told that there is room again.
+    /// Whether the shard must hear now that there is room again.
     pub(crate) fn has_room_again(&mut self) -> bool {
         self.out.is_empty() && std::mem::take(&mut self.awaited)
     }
@@ -59,7 +59,7 @@ const HANDSHAKES: usize = 3;
 /// Sockets on their way from one shard to another, by descriptor.
 pub type Moving = Rc<RefCell<HashMap<RawFd, u64>>>;
 
-/// See the module.
+/// The runtime of one shard.
 #[derive(Debug)]
 pub struct Ring {
     /// Monotonic time of this turn: since the machine started.
@@ -87,7 +87,7 @@ pub struct Ring {
     scratch: Vec<u8>,
     /// Wires that were opened to brokers in this turn.
     pub dialled: Vec<ConnId>,
-    /// Connections whose handshakes wait for their turn.
+    /// Connections with handshakes that wait in line.
     line: VecDeque<ConnId>,
     /// Handshakes in this turn.
     handshakes: usize,

@@ -22,7 +22,7 @@ pub struct Sums {
     pub batches: u64,
     /// Processes.
     pub processes: u64,
-    /// Rows whose outcome was counted as unknown.
+    /// Rows that were counted as of unknown outcome.
     pub unknown: u64,
     /// Rows that were dropped, expired or refused.
     pub failed: u64,

@@ -302,7 +302,7 @@ fn segment_with_a_session_is_gone() -> Result<(), Failure> {
 }
 
 impl Script {
-    /// A kill, and what happens to the disk before the next start.
+    /// A kill, and then something that happens to the disk before the next process.
     fn kill_and(&mut self, then: impl FnOnce(&mut Self)) {
         let mut rng = fastrand::Rng::with_seed(1);
         self.world.crash(End::Kill, &mut rng);
@@ -454,7 +454,7 @@ fn restart_with_one_broker_frozen() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A device of protocol 3.1.1, whose message one sink has and another refuses for good, repeats it without end.
+/// A device of protocol 3.1.1 repeats a message without end that one sink has and another refuses for good.
 fn one_of_two_sinks_refuses() -> Result<(), Failure> {
     let mut settings = settings();
     settings.sinks.push(sink("odd", Buffer::Disk, Level::Replicated));
@@ -479,7 +479,7 @@ fn one_of_two_sinks_refuses() -> Result<(), Failure> {
     script.ends()
 }
 
-/// A partition whose leader is named by metadata and cannot be reached does not keep others from being read back.
+/// A partition with a leader that metadata names and nobody reaches does not keep others from being read back.
 fn leader_that_cannot_be_reached() -> Result<(), Failure> {
     let mut settings = settings();
     settings.sinks[0].spill_after = 4 << 10;

@@ -67,7 +67,7 @@ impl DataDir {
 }
 
 impl World {
-    /// Draws the number of shards of this start, and has the disks made as that needs them.
+    /// Draws the number of shards of this process, and has the disks made as that needs them.
     ///
     /// # Errors
     /// Why the start was refused.

@@ -32,7 +32,8 @@ pub enum Asked {
     Leaving(u64),
     /// UNSUBACK was read, at this time.
     Gone(u64),
-    /// The last SUBSCRIBE was refused, as the disk had no room. It may be there all the same: from an earlier one, whose SUBACK was lost.
+    /// The last SUBSCRIBE was refused, as the disk had no room. It may be there all the same, from an earlier one
+    /// with a lost SUBACK.
     Refused,
 }
 
@@ -61,7 +62,7 @@ pub struct Copy {
     pub message: u32,
     /// Its topic, also if an alias says it.
     pub topic: String,
-    /// Its contents.
+    /// The contents of the message.
     pub payload: Vec<u8>,
     /// Quality of service.
     pub qos: u8,
@@ -79,7 +80,7 @@ pub struct Copy {
     pub asked: Asked,
 }
 
-/// See the module.
+/// An MQTT client that subscribes.
 #[derive(Debug)]
 pub struct Subscriber {
     /// Its client id.
@@ -93,9 +94,9 @@ pub struct Subscriber {
     aliases_max: u16,
     /// Its subscriptions have identifiers.
     pub has_identifiers: bool,
-    /// It answers one packet in so many steps of its own.
+    /// It answers one packet in this many steps of its own.
     lazy: u8,
-    /// Its filters.
+    /// The filters that it subscribes to, now and then.
     pub wishes: Vec<Wish>,
     /// Its end of the connection.
     pub(crate) connection: Connection,
@@ -113,14 +114,14 @@ pub struct Subscriber {
     pub(crate) ended_at: u64,
     known: Known,
     wants_new: bool,
-    /// The processes in whose time what the log has of its session was damaged: the next ones may not have the session, or have it as it was
-    /// before.
+    /// The processes that ran when the log's records of its session were damaged: the next ones may not have the
+    /// session, or have it as it was before.
     doubted_in: BTreeSet<u32>,
     /// What was sent before this may come again, or late, for the same reason.
     pub doubted_until: u64,
     /// Packet identifiers of QoS 2 that it has not been told to release, and their messages.
     held: BTreeMap<u16, u32>,
-    /// Those of them whose records were damaged, so that PUBREL for them may never come.
+    /// Those of them with damaged records, so that PUBREL for them may never come.
     unreleased: BTreeSet<u16>,
     /// Packet identifiers that it has not acknowledged to the end on this connection.
     open: BTreeMap<u16, u32>,
@@ -133,7 +134,7 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// One of a run with so many devices; what it does comes from its own stream of chance.
+    /// A subscriber of a run with this many devices; its choices come from its own stream of chance.
     #[must_use]
     pub fn new(index: usize, devices: usize, mut rng: fastrand::Rng) -> Self {
         let is_v5 = rng.bool();
@@ -305,7 +306,7 @@ impl Subscriber {
         self.connection.packet(if is_subscribe { 0x82 } else { 0xa2 }, &body);
     }
 
-    /// Acknowledges what came, the oldest first: so many.
+    /// Acknowledges packets, the oldest first, `most` at most.
     pub(crate) fn answer(&mut self, most: usize) {
         for _ in 0..most.min(self.owed.len()) {
             let Some((first, id)) = self.owed.pop_front() else { break };
@@ -502,7 +503,7 @@ impl Subscriber {
     }
 }
 
-/// A filter of topics of so many devices.
+/// A filter of topics of this many devices.
 pub(crate) fn filter(devices: usize, rng: &mut fastrand::Rng) -> String {
     let device = rng.usize(..devices);
     let level = ["even", "odd", NO_SINK, NO_SINK][rng.usize(..4)];

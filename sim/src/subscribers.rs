@@ -110,7 +110,8 @@ impl World {
         }
     }
 
-    /// Two seconds in which nothing comes: neither what comes twice, nor, where something was dropped, what was not.
+    /// Checks two seconds in which no copy comes: neither a repeated one, nor, where something was dropped, a missing
+    /// one.
     fn hear_nothing_more(&mut self) {
         let copies = |world: &Self| world.subscribers.iter().map(|one| one.ledger.copies).sum::<u64>();
         for _ in 0..60 {

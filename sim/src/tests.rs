@@ -66,7 +66,8 @@ fn a_digest_is_of_all_that_is_seen() {
     }
 }
 
-/// The same of a kind with clients that subscribe, which must get so many messages in each run. All that they got, and what was dropped.
+/// The same of a kind with clients that subscribe, which must get this many messages in each run. Returns all that
+/// they got, and the drops.
 fn copies_of_green_seeds(kind: Kind, seeds: Range<u64>, in_each: u64) -> (Sums, [u64; 2]) {
     let each = seeds.end - seeds.start;
     let sums = seeds_are_green(kind, seeds);
@@ -161,7 +162,7 @@ fn scripts_are_green_but_for_known_faults() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// H9: a setting that nothing listens to would go unnoticed for long.
+/// H9: a setting without any effect would go unnoticed.
 #[test]
 fn each_setting_makes_a_difference() {
     for (name, [one, other]) in scenarios::values::seen() {

@@ -1,4 +1,4 @@
-//! One run: a machine with its process, the devices in front of it, the clusters behind it, and one queue of events.
+//! One run: a machine with its process, the devices in front of it, the clusters beyond, and one queue of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,7 +80,7 @@ pub struct Socket {
     pub has_layer: bool,
 }
 
-/// See the module.
+/// The world of one run.
 #[derive(Debug)]
 pub struct World {
     /// What was drawn for it.
@@ -93,7 +93,7 @@ pub struct World {
     pub life: u32,
     /// When the machine had run for [`crate::time::UPTIME`]: its monotonic clock shows that then.
     pub boot: u64,
-    /// The machine's wall clock is ahead by so much.
+    /// How far ahead the machine's wall clock is.
     pub clock_ahead_ms: i64,
     /// It was set back by more than an hour between two processes.
     pub clock_fell_back: bool,
@@ -127,7 +127,7 @@ pub struct World {
     pub disks_sick_until: u64,
     /// Topics that have refused something for a while: cluster, name.
     pub refused: BTreeSet<(usize, String)>,
-    /// The process is killed after so many more turns.
+    /// The process is killed after this many more turns.
     pub kill_after_turns: Option<u32>,
     pub(crate) rng: fastrand::Rng,
     pub(crate) network: fastrand::Rng,

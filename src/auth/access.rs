@@ -10,7 +10,8 @@ use super::shares::Place;
 /// A topic that is longer is looked up each time.
 const MEMO_BYTES_MAX: usize = 512;
 
-/// Of the last connection of a session. One that an earlier start has left knows the name of its `auth` only.
+/// The access of a session's last connection. A session that an earlier process has left only knows the name of its
+/// `auth`.
 #[derive(Debug)]
 pub struct Access {
     /// The name of the `[auth.NAME]` that admitted it.
@@ -44,7 +45,7 @@ impl Access {
         }
     }
 
-    /// Of a session that an earlier start has left.
+    /// The access of a session that an earlier process has left.
     #[must_use]
     pub fn restored(auth: &str) -> Self {
         Self {
@@ -81,7 +82,7 @@ impl Access {
         &self.by
     }
 
-    /// The same; `None`: of one of an earlier start it is not known.
+    /// What admitted it; `None`: not known, for a session of an earlier process.
     #[must_use]
     pub fn known_by(&self) -> Option<&By> {
         self.policy.as_ref().map(|_| &self.by)
@@ -98,7 +99,8 @@ impl Access {
         self.granted = String::new();
     }
 
-    /// The same for one whose client is away. Of one of an earlier start it is not known what its token granted: it waits for its client.
+    /// [`Access::renew`] for a session without its client. For one of an earlier process it is not known what its
+    /// token granted: it waits for its client.
     pub fn renew_away(&mut self, policy: &Arc<Policy>) {
         if self.policy.is_some() {
             self.renew(policy);
@@ -153,14 +155,16 @@ impl Access {
         Some(by.map_or_else(|| "no rule grants any topic that it matches".to_owned(), |by| policy.words(by)))
     }
 
-    /// Whether its client may subscribe to a filter. One of an earlier start is asked for when its client is back.
+    /// Whether its client may subscribe to a filter. A session of an earlier process is checked when its client is
+    /// back.
     #[must_use]
     pub fn subscription(&self, identity: Option<&str>, client_id: &str, filter: &str) -> Subscription {
         let Some(policy) = &self.policy else { return Subscription::Checked };
         policy.subscription(self.grants.as_deref(), Client { identity, client_id }, filter).0
     }
 
-    /// Whether its client may be sent that. One of an earlier start is asked for when its client is back: until then what comes for it waits.
+    /// Whether its client may be sent that. A session of an earlier process is checked when its client is back: until
+    /// then its messages wait.
     #[must_use]
     pub fn may_receive(&self, identity: Option<&str>, client_id: &str, wanted: Wanted<'_>) -> bool {
         let policy = self.policy.as_ref();
@@ -223,7 +227,7 @@ impl Access {
         self.granted = String::new();
     }
 
-    /// Bytes of it whose number others have chosen.
+    /// The bytes of it that others chose the number of.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.auth.len() + self.grants.as_ref().map_or(0, |grants| grants.bytes())

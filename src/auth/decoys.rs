@@ -1,5 +1,6 @@
-//! What a client is told, or made to wait for, whose name is in no line of the password file: it must not be told apart from one
-//! with a wrong password. The same name always gets the same, and of all names as many get each form as there are lines of it.
+//! The answer, and the delay, for a client with a name in no line of the password file: it must look the same as for
+//! a wrong password. The same name always gets the same, and of all names as many get each form as there are lines of
+//! it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -63,7 +64,7 @@ impl<T> Shares<T> {
     }
 }
 
-/// See the module.
+/// The stored passwords that stand in for those of names without a line.
 pub(super) struct Decoys {
     key: Key,
     /// What passwords are compared with.

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::runtime::seam::Monotonic;
 
-/// See the module. Each unit takes its time; a rest lets so much come at once as comes in the burst's time.
+/// See the module. Each unit takes its time; after a rest, as many may come at once as come in the burst's time.
 #[derive(Debug, Default)]
 pub struct Pace(AtomicU64);
 
 impl Pace {
-    /// Takes units that need so many nanoseconds together, with a burst in nanoseconds. When the next may come, if not now.
+    /// Takes units that need `cost_ns` nanoseconds together, with a burst in nanoseconds. Returns when the next may
+    /// come, if not now.
     #[must_use]
     pub fn take(&self, cost_ns: u64, burst_ns: u64, now: Monotonic) -> Option<Monotonic> {
         let until = |used: u64| used.max(now.0).saturating_add(cost_ns);

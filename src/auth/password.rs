@@ -40,7 +40,7 @@ pub(super) const SCRAM_ITERATIONS: u32 = 4_096;
 /// mosquitto before 2.1 takes no other.
 const SHA512_SALT_BYTES: usize = 12;
 
-/// See the module.
+/// A password as its file stores it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Stored {
     form: Form,

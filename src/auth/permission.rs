@@ -28,8 +28,8 @@ pub enum Basis<'a> {
 }
 
 impl Policy {
-    /// Whether a client may do that. Without an access control list everything is granted, but to a client whose token says what it may touch:
-    /// that is all then.
+    /// Whether a client may do that. Without an access control list everything is granted, except to a client with a
+    /// token that lists what it may touch: it gets no more than that.
     #[must_use]
     pub fn permission<'a>(
         &'a self,

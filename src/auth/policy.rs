@@ -20,7 +20,7 @@ use super::users::Users;
 
 /// The longest password that is compared, if nothing else is configured, in bytes.
 const PASSWORD_BYTES_DEFAULT: usize = 1 << 10;
-/// A file is not larger than so much.
+/// The largest file that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
 /// A way to say who one is.
@@ -118,7 +118,7 @@ pub struct Claim<'a> {
 /// Who a client is: what its connection is admitted as.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    /// By which settings and files.
+    /// The settings and files by which it was admitted.
     pub policy: Arc<Policy>,
     /// `None`: it is anonymous.
     pub identity: Option<Box<str>>,

@@ -15,7 +15,7 @@ fn settings(chain: &[Method]) -> Settings {
     Settings::new("devices", chain)
 }
 
-/// With a file of `quick`, whose password is `one`, and `slow`, whose password is `secret`.
+/// A policy with a file of `quick`, with password `one`, and `slow`, with password `secret`.
 fn policy(dir: &Path, chain: &[Method]) -> Arc<Policy> {
     let file = dir.join("passwords");
     std::fs::write(&file, format!("quick:{}\nslow:{SLOW}\n", password::sha512_of(b"one").unwrap())).unwrap();
@@ -112,7 +112,7 @@ fn files_are_named_where_they_are_wrong() {
     assert!(problems[1].contains("acl: No such file"), "{problems:?}");
 }
 
-/// X34: whose line has gone or changed is found; the others are not concerned.
+/// X34: clients with a line that has gone or changed are found; the others are not concerned.
 #[test]
 fn a_reload_tells_what_is_new_and_who_would_not_be_admitted_any_more() {
     let dir = tempfile::tempdir().unwrap();

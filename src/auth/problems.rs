@@ -5,7 +5,7 @@ use std::fmt::Display;
 /// Lines that are named; the others are counted.
 const NAMED_MAX: usize = 20;
 
-/// See the module.
+/// The problems of a file's lines.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     named: Vec<String>,

@@ -19,7 +19,7 @@ const GENERATION: Duration = Duration::from_secs(12 * 3600);
 /// A proof.
 pub type Proof = [u8; 32];
 
-/// See the module.
+/// Proofs that were right and need not be computed again.
 pub struct Proofs {
     key: hmac::Key,
     young: HashSet<Proof>,

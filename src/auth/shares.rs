@@ -14,7 +14,7 @@ use super::pace::Pace;
 
 /// Each has a lock of its own.
 const STRIPES: usize = 64;
-/// What may come at once, above a rate: what comes in so long.
+/// The burst above a rate: as much as comes in this time.
 const BURST_NS: u64 = 1_000_000_000;
 /// Users of a stripe that are never swept.
 const SWEEP_MIN: usize = 64;
@@ -102,7 +102,7 @@ fn charge(pace: &Pace, count: usize, rate: u64, now: Monotonic) -> Option<Monoto
 #[derive(Debug, Default)]
 struct Stripe {
     held: HashMap<Owner, Held>,
-    /// With so many of them those go that hold nothing and owe nothing.
+    /// At this number of users those that hold nothing and owe nothing are removed.
     sweep_at: usize,
 }
 
@@ -197,7 +197,8 @@ impl Shares {
         Some(Place { all: Arc::clone(self), owner })
     }
 
-    /// A user has published a message of so many bytes without a connection: a will. Its connections are left unread until that is paid.
+    /// Charges a user for a message of this size that it published without a connection: a will. Its connections are
+    /// left unread until that is paid.
     pub fn charge(&self, owner: &Owner, limits: &Limits, bytes: usize, now: Monotonic) {
         let _ = self.stripe(owner).of(owner, now).meter.charge(limits, 1, bytes, now);
     }

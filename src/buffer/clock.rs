@@ -1,5 +1,5 @@
-//! Deadlines: on the wall in the log, on the monotonic clock within the process (S9). A jump of the wall clock may only
-//! lengthen what is left of a row's time.
+//! Deadlines: on the wall in the log, on the monotonic clock within the process (S9). A jump of the wall clock may
+//! only lengthen the remaining time of a row.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const JUMP_MS: i64 = 1_000;
 /// Jumps that are remembered. With more, the oldest counts for all before it.
 const JUMPS_MAX: usize = 16;
 
-/// A jump forward: what was written before this instant of the wall clock gets so much more time.
+/// A jump forward: rows written before this instant of the wall clock get `by_ms` more time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Jump {
     before_ms: i64,

@@ -18,7 +18,7 @@ use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::spool::{Completion, Disk, Log, recover};
 
-/// See the module.
+/// The buffer of one shard.
 #[derive(Debug)]
 pub struct Buffer {
     pub(super) settings: Settings,
@@ -32,8 +32,8 @@ pub struct Buffer {
     /// Whose each lane is: cluster and sink.
     pub(super) lanes: HashMap<u64, (usize, SinkId)>,
     pub(super) lists: Lists,
-    /// Whose answer waits for rows of an earlier start, by lane and number; and those rows by their packet id, which may
-    /// be another message's later.
+    /// Tickets that wait for rows of an earlier process, by lane and number; and those rows by their packet id, which
+    /// may be another message's later.
     pub(super) tickets: BTreeMap<(u64, u64), Ticket>,
     pub(super) awaited: BTreeMap<Origin, SmallVec<[(u64, u64); 2]>>,
     pub(super) numbers: Numbers,
@@ -41,7 +41,7 @@ pub struct Buffer {
     pub(super) cut_rows: CutRows,
     /// Rows in groups that are not durable, by group.
     pub(super) unsynced: VecDeque<(u64, u64)>,
-    /// Whether the disk is to be asked again without anything else happening.
+    /// Whether the disk must be asked again without anything else happening.
     pub(super) wants_turn: bool,
     /// What the start has found and nobody may know yet.
     opening: Option<Box<Restored>>,
@@ -49,7 +49,7 @@ pub struct Buffer {
     flying: Option<Monotonic>,
 }
 
-/// Numbers of a buffer. Counters count from this start.
+/// Numbers of a buffer. Counters begin with the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
     /// Bytes on the disk: segments there are.
@@ -225,7 +225,7 @@ impl Buffer {
         self.log.group()
     }
 
-    /// Whether something is to be tried again soon, whatever else happens.
+    /// Whether something must be tried again soon, whatever else happens.
     pub fn wants_turn(&mut self) -> bool {
         std::mem::take(&mut self.wants_turn) | self.log.moves_again()
     }
@@ -314,8 +314,8 @@ impl Buffer {
         self.unsynced.iter().map(|(_, rows)| rows).sum()
     }
 
-    /// One more sink, by its number in its cluster's producer. Numbers before it that are nobody's here are those of
-    /// dead-letter topics, whose rows stay in memory. It has room from the next look at the log's figures on.
+    /// Adds a sink, by its number in its cluster's producer. Numbers before it without a sink here are those of
+    /// dead-letter topics, which keep their rows in memory. It has room from the next look at the log's figures on.
     pub fn add_sink(&mut self, cluster: usize, sink: SinkId, terms: SinkTerms) {
         if self.settings.clusters.len() <= cluster {
             self.settings.clusters.resize_with(cluster + 1, Vec::new);

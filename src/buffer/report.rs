@@ -12,7 +12,7 @@ const NAMED_MAX: usize = 4;
 /// A record of a session, or of what is kept like one, that cannot be read or comes to nothing because another cannot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
-    /// Its number.
+    /// The record's number.
     pub number: u64,
     /// What it is, as far as that can be seen.
     pub kind: RecordKind,
@@ -24,7 +24,7 @@ pub struct Unread {
     pub why: &'static str,
 }
 
-/// See the module.
+/// The report of a spool that is taken up.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// Live rows found: they go to Kafka.
@@ -35,7 +35,7 @@ pub struct Report {
     pub given_up: u64,
     /// All that is damaged in the segments that a start reads.
     pub damage: Vec<Damage>,
-    /// Live rows whose segment is gone, or of which nobody knows the sink.
+    /// Live rows without a segment or a known sink.
     pub missing: u64,
     /// Rows in segments without a readable header, about.
     pub unreadable: u64,

@@ -41,7 +41,7 @@ pub enum OpenError {
     },
 }
 
-/// Everything that an earlier start has left.
+/// Everything that an earlier process has left.
 #[derive(Clone, Debug, Default)]
 pub struct Restored {
     /// By cluster: for its producer.
@@ -61,7 +61,7 @@ pub struct RestoredCluster {
     pub lanes: Vec<RestoredLane>,
     /// Cuts that may or may not be in Kafka, oldest first.
     pub cuts: Vec<RestoredCut>,
-    /// By sink, live rows whose segment is gone.
+    /// By sink, live rows that are lost with their segment.
     pub lost: Vec<(SinkId, u64)>,
     /// By sink, live rows that may be in Kafka already and that no cut says so of any more: they are sent again.
     pub unknown: Vec<(SinkId, u64)>,
@@ -70,7 +70,7 @@ pub struct RestoredCluster {
 /// A kept session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredSession {
-    /// Its number.
+    /// The session's number.
     pub number: u64,
     /// What was kept of it.
     pub payload: Vec<u8>,
@@ -183,7 +183,7 @@ impl Settings {
         Restored { clusters, ..Restored::default() }
     }
 
-    /// Rows whose segment is gone, for the counters of their sinks.
+    /// Counts the rows that are lost with their segment for their sinks.
     pub(super) fn lost(&self, recovered: &Recovered, restored: &mut Restored) {
         for (lane, run) in &recovered.missing {
             let sink = recovered.state.lane(*lane).and_then(|lane| self.find(&lane.sink));

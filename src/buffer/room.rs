@@ -35,8 +35,8 @@ impl Promised {
         self.bytes += bytes;
     }
 
-    /// So many of them are in the log, with so many bytes: that much, which may be less than they were promised, is not
-    /// promised any more. What the others were promised stays, whatever their sizes.
+    /// Takes back the promise of `rows` rows that are in the log with `bytes` bytes, which may be less than they were
+    /// promised. The promise of the others stays, whatever their sizes.
     fn kept(&mut self, rows: u64, bytes: u64) -> u64 {
         let rows = rows.min(self.rows);
         let part = if rows == self.rows { self.bytes } else { (bytes + rows * ROW_COST).min(self.bytes) };
@@ -66,7 +66,7 @@ impl Room {
         Self { sinks: sinks.map(|count| vec![(0, Promised::default()); count]).collect(), ..Self::default() }
     }
 
-    /// The cluster has so many sinks now.
+    /// Makes room for the figures of this many sinks of a cluster.
     pub(super) fn grow(&mut self, cluster: usize, sinks: usize) {
         if self.sinks.len() <= cluster {
             self.sinks.resize_with(cluster + 1, Vec::new);
@@ -104,7 +104,7 @@ impl Room {
 }
 
 impl Buffer {
-    /// Whether rows of a sink with so many bytes, all told, may be taken now.
+    /// Whether rows of a sink with `row_bytes` bytes in total may be taken now.
     ///
     /// # Errors
     /// What is full.
@@ -143,7 +143,7 @@ impl Buffer {
         self.terms(cluster, sink).is_some_and(|terms| terms.keep != Keep::Memory)
     }
 
-    /// Whether there is room for so many bytes, whoever's.
+    /// Whether there is room for `bytes` bytes of any sink.
     #[must_use]
     pub const fn has_room(&self, bytes: usize) -> bool {
         let need = bytes as u64 + ROW_COST;

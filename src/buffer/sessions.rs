@@ -13,7 +13,7 @@ use crate::kafka::types::Ticket;
 /// A session that is kept from the moment its group is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredSession {
-    /// Its number.
+    /// The record's number.
     pub number: u64,
     /// The group it stands in.
     pub group: u64,
@@ -88,7 +88,7 @@ impl Buffer {
     /// group is durable.
     ///
     /// # Errors
-    /// There is no room for one more; or it is larger than a group takes, and would hold up all behind it.
+    /// There is no room for one more; or it is larger than a group takes, and would hold up all later ones.
     pub fn keep_session(&mut self, number: Option<u64>, payload: &[u8]) -> Result<StoredSession, SpoolFull> {
         let is_too_large = self.log.has_place(RECORD_BYTES + payload.len() as u64).is_none();
         if is_too_large || payload.len() > self.session_room() {
@@ -113,7 +113,8 @@ impl Buffer {
         self.record(Record::Ended { number })
     }
 
-    /// A record of an earlier start cannot be read, or is of nothing that can: its segment is set aside if it is damaged, and it ends.
+    /// Ends a record of an earlier process that cannot be read, or that belongs to nothing that can; a damaged one
+    /// sets its segment aside.
     pub fn lose(&mut self, number: u64, is_damaged: bool) {
         if is_damaged {
             self.log.set_aside(number);
@@ -121,7 +122,7 @@ impl Buffer {
         self.end_session(number);
     }
 
-    /// Where a record of an earlier start stands: segment and position.
+    /// The place of a record of an earlier process: segment and position.
     #[must_use]
     pub fn place_of(&self, number: u64) -> Option<(u64, u64)> {
         self.log.state().place_of(number)
@@ -133,8 +134,8 @@ impl Buffer {
         self.record(Record::Released { number, packet_id })
     }
 
-    /// Whose answer waits for the rows of an open packet id that an earlier start has left
-    /// ([`super::RestoredRow::is_live`]): they come back with this ticket.
+    /// Notes the ticket that waits for the rows of an open packet id that an earlier process has left
+    /// ([`super::RestoredRow::is_live`]): they come back with it.
     pub fn await_row(&mut self, number: u64, packet_id: u16, ticket: Ticket) {
         let mut open = self.log.state().open_ids_of(number);
         let rows = open.find(|(id, _)| *id == packet_id).map_or(&[][..], |(_, rows)| rows);
@@ -148,7 +149,7 @@ impl Buffer {
         }
     }
 
-    /// Takes out whose answers wait for such rows of a lane, of an earlier start, if its sink owes any.
+    /// Takes out the tickets that wait for such rows of a lane, of an earlier process, if its sink owes any answer.
     pub fn owed(&mut self, lane: u64, rows: RowRun) -> Vec<Ticket> {
         if !self.owes(lane) {
             return Vec::new();
@@ -164,8 +165,8 @@ impl Buffer {
         of.is_some_and(|terms| terms.answered_on == AnsweredOn::Replicated)
     }
 
-    /// The next records, so many with so many bytes of payload in total, go into one group if a group has room for them: after a crash all of
-    /// them are there, or none.
+    /// Puts the next `records` records, with `payloads` bytes of payload in total, into one group if a group has room
+    /// for them: after a crash all of them are there, or none.
     pub fn keep_together(&mut self, records: usize, payloads: usize) {
         let (bytes, most) = (records as u64 * RECORD_BYTES + payloads as u64, self.settings.log.segment_bytes / 8);
         let Some(has_place) = self.log.has_place(bytes) else { return };
@@ -199,7 +200,7 @@ impl Buffer {
         group
     }
 
-    /// A new group is being gathered: what waits for it comes first.
+    /// Puts the waiting records first into the new group that is being gathered.
     pub(super) fn put_waiting(&mut self) {
         while let Some((group, record)) = self.waiting.records.pop_front() {
             if group > self.log.group() || !self.put_record(&record) {

@@ -27,8 +27,8 @@ impl SinkTerms {
 pub struct Settings {
     /// The log.
     pub log: spool::Settings,
-    /// The sinks of each cluster, by [`crate::kafka::types::SinkId`]. Those that write dead-letter topics come behind them and
-    /// are left out: dead letters stay in memory, and the rows they stand for in the log.
+    /// The sinks of each cluster, by [`crate::kafka::types::SinkId`]. Those that write dead-letter topics come last
+    /// and are left out: dead letters stay in memory, and the rows they stand for in the log.
     pub clusters: Vec<Vec<SinkTerms>>,
 }
 

@@ -9,7 +9,7 @@ use crate::kafka::types::{SinkId, Ticket};
 use crate::runtime::seam::Monotonic;
 use crate::spool::{self, Deadline, Disk, Read, ReadError, Reason, Refused};
 
-/// See the module.
+/// The buffer as one cluster's producer sees it.
 #[derive(Debug)]
 pub struct View<'a, D> {
     pub(super) buffer: &'a mut Buffer,
@@ -48,7 +48,7 @@ impl<D: Disk> RowLog for View<'_, D> {
 
     fn rows(&mut self, rows: &NewRows<'_>) -> Result<u64, NotNow> {
         let buffer = &mut *self.buffer;
-        // A row of a session comes behind it, and that of a packet id behind its last release.
+        // A row of a session must follow its record, and that of a packet id the last release of the id.
         if !buffer.waiting.is_empty() {
             return Err(NotNow);
         }
@@ -180,7 +180,7 @@ impl<D: Disk> RowLog for View<'_, D> {
 }
 
 impl Buffer {
-    /// Rows of a lane have been taken, with so many bytes of records.
+    /// Accounts for rows of a lane that have been taken, with `bytes` bytes of records.
     fn kept(&mut self, lane: u64, rows: u64, bytes: u64) {
         let group = self.group();
         self.numbers.rows += rows;

@@ -42,7 +42,7 @@ pub(super) fn watch(post: Post<Mail>, hearts: Vec<Arc<Heartbeat>>, journal: Arc<
             drop(verdict);
             if let (None, Some((shard, silent))) = (before, stalled.first()) {
                 let silent_ms = u64::try_from(silent.as_millis()).unwrap_or(u64::MAX);
-                let event = Event::now(Kind::ShardStandsStill).on(*shard);
+                let event = Event::now(Kind::ShardBlocked).on(*shard);
                 journal.say(event.with(Field::SilentMs, silent_ms));
             }
             if to_systemd && stalled.is_empty() {

@@ -64,8 +64,8 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
     Acknowledge, ApiAccess, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile,
-    Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Partitioner, Retained, Sasl, Service, ShareStrategy,
-    Sink, Spool, Times, Transport, ValueFormat, WhenFull, Wide,
+    Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, OnRefuse, Partitioner, Retained, Sasl, Service,
+    ShareStrategy, Sink, Spool, Times, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use setting::rewrite_templates;

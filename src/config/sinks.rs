@@ -10,7 +10,7 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Buffer, Compression, Sink, ValueFormat};
+use super::resolved::{Acknowledge, Buffer, Compression, OnRefuse, Sink, ValueFormat};
 use super::setting::{Setting as _, Settings as _};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, dead_letters, spool, values};
@@ -118,6 +118,7 @@ fn sink(
     sink.max_inflight = max_inflight(table, sink.max_inflight);
     sink.no_dead_letters = dead_letters::is_off(table);
     sink.dead_letters = dead_letters::read(table, topic.as_ref());
+    sink.on_refuse = on_refuse(table, sink.dead_letters.is_some() || !sink.no_dead_letters, sink.acknowledge);
     if sink.retries.is_some() && sink.acknowledge == Acknowledge::Stored && sink.no_dead_letters {
         let what = "a record that was acknowledged at \"stored\" would be lost when its retries are used up";
         let hint = "let the sink have dead letters, or leave retries out";
@@ -141,6 +142,27 @@ fn sink(
     sink.metadata = metadata;
     (sink.name, sink.cluster, sink.topic) = (name?, cluster?, topic?);
     Some(sink)
+}
+
+/// `has_letters`: the sink has dead letters, of its own or the shared file.
+fn on_refuse(table: &Table<'_>, has_letters: bool, acknowledge: Acknowledge) -> OnRefuse {
+    match table.find("on_refuse", OnRefuse::of) {
+        Some(OnRefuse::DeadLetter) if !has_letters => {
+            let fault = Fault::new("the sink has no dead letters");
+            let hint = "set dead_letters_topic or dead_letters_file, or on_refuse to \"reject\" or \"drop\"";
+            table.source.report(&table.spot("on_refuse"), fault.hint(hint));
+            OnRefuse::Reject
+        }
+        Some(asked) => asked,
+        None if has_letters => OnRefuse::DeadLetter,
+        None if acknowledge == Acknowledge::Received => OnRefuse::Drop,
+        None => {
+            let what = "the sink has no dead letters: a message that it can never take reaches no destination, and its publisher is told";
+            let hint = "add on_refuse = \"reject\" if that is meant, or \"drop\" if only this sink is to go without it; a later version requires the key";
+            table.source.warn(&table.spot("dead_letters_file"), Fault::new(what).hint(hint));
+            OnRefuse::Reject
+        }
+    }
 }
 
 /// Only what may be lost may be dropped.

@@ -189,7 +189,7 @@ impl Tokens {
         self.tokens.len()
     }
 
-    /// Names of the tokens whose hash is slow: requests with them may have to wait behind others that guess.
+    /// Names of the tokens with a slow hash: requests with them may have to wait while others guess.
     pub fn slow(&self) -> impl Iterator<Item = &str> {
         let slow = self.tokens.iter().filter(|token| matches!(token.stored, Stored::Slow(_)));
         slow.map(|token| token.name.as_str())

@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Rows of a page, by default and at most.
 const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1_000;
-/// Questions for one page: a search that finds little ends with a cursor after so many.
+/// Questions for one page: a search that finds little ends with a cursor after this many.
 const QUESTIONS_MAX: usize = 256;
 
 pub(super) fn routes() -> OpenApiRouter<super::Shown> {
@@ -160,7 +160,7 @@ struct ClientsQuery {
     search: Option<String>,
     /// Only those that are connected, or that are not.
     connected: Option<bool>,
-    /// At most so many.
+    /// At most this many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.
@@ -307,7 +307,7 @@ struct SubscriptionsQuery {
     topic: Option<String>,
     /// Only those to this topic filter, as it was subscribed to: `$share/NAME/FILTER` is the members of a shared subscription.
     filter: Option<String>,
-    /// At most so many.
+    /// At most this many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.
@@ -363,7 +363,7 @@ struct Topics {
 struct TopicsQuery {
     /// Only those of this sink.
     sink: Option<String>,
-    /// At most so many.
+    /// At most this many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.

@@ -277,7 +277,7 @@ mod tests {
         connections.read()[2].value
     }
 
-    /// Finding S4: a newcomer takes the place of what waits, and of nothing that is answered.
+    /// Finding S4: a newcomer takes the place of a connection that waits, and of none that is answered.
     #[test]
     fn finding_s4_what_waits_longest_makes_room() {
         let connections = Arc::new(Connections::bounded(BOUNDS));

@@ -15,7 +15,7 @@ use crate::metrics::spec::{
 /// A sink, as configured.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    /// Its name.
+    /// The sink's name.
     pub name: String,
     /// What it is for, as its operator says.
     pub description: Option<String>,
@@ -58,7 +58,7 @@ pub struct DeadLetters {
 /// A Kafka cluster, as configured.
 #[derive(Clone, Debug)]
 pub struct Cluster {
-    /// Its name.
+    /// The cluster's name.
     pub name: String,
     /// What it is for, as its operator says.
     pub description: Option<String>,
@@ -71,7 +71,7 @@ pub struct Cluster {
 /// A listener, as it listens.
 #[derive(Clone, Debug)]
 pub struct Listener {
-    /// Its address.
+    /// The listener's address.
     pub address: String,
     /// How bytes travel.
     pub transport: &'static str,
@@ -197,7 +197,7 @@ struct ClusterRate {
 /// A listener and its numbers, all shards together.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ListenerStatus {
-    /// Its address.
+    /// The listener's address.
     address: String,
     /// How bytes travel.
     transport: &'static str,

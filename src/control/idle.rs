@@ -1,4 +1,4 @@
-//! A view with nothing behind it, for tests.
+//! A view of nothing, for tests.
 
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -364,7 +364,7 @@ mod tests {
         assert!(begin.elapsed() >= std::time::Duration::from_millis(900), "{:?}", begin.elapsed());
     }
 
-    /// A page whose name leads to 127.0.0.1 reads nothing.
+    /// A page with a name that leads to 127.0.0.1 reads nothing.
     #[test]
     fn finding_w7_what_needs_no_token_asks_for_the_host_too() {
         let boards = Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new() };

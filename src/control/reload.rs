@@ -37,7 +37,7 @@ pub enum Wanted {
     Edit {
         /// What.
         part: Part,
-        /// Its name.
+        /// The name of the part.
         name: String,
         /// What becomes of it.
         to: To,

@@ -83,10 +83,10 @@ struct Messages {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Query {
-    /// Only those whose topics this topic filter matches.
+    /// Only those with topics that this topic filter matches.
     #[param(default = "#")]
     filter: Option<String>,
-    /// At most so many.
+    /// At most this many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.

@@ -39,7 +39,7 @@ pub(super) async fn serve(listener: TcpListener, shown: Shown, router: Router, c
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "a connection to the control plane cannot be accepted");
-                // There may be no descriptor: one is taken from what waits.
+                // There may be no descriptor: one is taken from a connection that waits.
                 connections.close_spare(None);
                 tokio::time::sleep(PAUSE).await;
                 continue;

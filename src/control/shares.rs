@@ -49,11 +49,11 @@ struct Numbers {
     members: usize,
     /// Members that are connected.
     online: usize,
-    /// Members whose messages are on disk and survive a restart.
+    /// Members with messages that are on disk and survive a restart.
     kept: usize,
     /// Messages that wait for a member with room; those that a member was sent are counted at its client.
     queued_messages: usize,
-    /// Their bytes.
+    /// Bytes of the queued messages.
     queued_bytes: usize,
     /// Age of the oldest of them; null: there is none.
     oldest_queued_seconds: Option<u64>,
@@ -110,7 +110,7 @@ struct Shares {
 struct Query {
     /// Only those with this text in their name or topic filter.
     search: Option<String>,
-    /// At most so many.
+    /// At most this many.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     limit: Option<usize>,
     /// `next` of the page before.
@@ -140,8 +140,8 @@ async fn shares(
     Ok(Json(Shares { shares, next: next.map(|next| next.to_string()) }))
 }
 
-/// At most `limit` shares with all their parts, and the number to go on with. A shard may have told only a part of what it has, so
-/// shares behind that part may be incomplete and are left for the next page.
+/// Returns at most `limit` shares with all their parts, and the number to go on with. A shard may have reported only
+/// a part of its shares, so shares after that part may be incomplete and are left for the next page.
 fn together(told: Vec<Part<inspect::Share>>, limit: usize) -> (Vec<Vec<(usize, inspect::Share)>>, Option<u32>) {
     let mut end = told.iter().filter_map(|part| part.next).min();
     let mut found = BTreeMap::<u32, Vec<_>>::new();
@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_page_ends_where_a_shard_may_know_more() {
-        // The first has told two of its shares, and has 5 next: the part of 7 that the second knows may not be all of it.
+        // The first has reported two of its shares, and has 5 next: the part of 7 that the second knows may not be
+        // all of it.
         let told = || vec![part(&[1, 4], Some(5)), part(&[2, 7], Some(9))];
         let (found, next) = together(told(), 10);
         assert_eq!((numbers(&found).len(), next), (3, Some(5)));

@@ -56,7 +56,7 @@ pub struct BrokerTrial {
     pub broker: String,
     /// The stage that failed: `resolve`, `connect`, `api_versions` or `metadata`; null: none.
     pub failed: Option<&'static str>,
-    /// Why.
+    /// The reason for the failure; null: none failed.
     pub reason: Option<String>,
 }
 
@@ -134,9 +134,9 @@ pub struct MessageTrial {
 /// A record header.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Header {
-    /// Its name.
+    /// The header's name.
     pub name: String,
-    /// Its value.
+    /// The header's value.
     pub value: Content,
 }
 

@@ -91,7 +91,7 @@ impl Files {
         }
     }
 
-    /// Puts something into the log, after what waits is written if there is no place for it else.
+    /// Puts something into the log; if there is no place for it, the waiting groups are written first.
     ///
     /// # Errors
     /// The disk's, or that it does not fit.

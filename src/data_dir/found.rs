@@ -129,7 +129,7 @@ impl Found {
         self.directory
     }
 
-    /// Rows that go on: all but those that the next start gives up.
+    /// Rows that go on: all but those that the next process gives up.
     pub(crate) fn live_rows(&self) -> u64 {
         self.rows.values().sum()
     }

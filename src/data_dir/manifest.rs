@@ -48,7 +48,7 @@ struct Shard {
 /// Files that are written again: they are damaged, and others say the same; or an earlier version wrote them without a checksum.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mended {
-    /// With the shard whose it is (`None`: the manifest), and whether it is damaged.
+    /// Path, the shard of the file (`None`: the manifest), and whether it is damaged.
     files: Vec<(PathBuf, Option<usize>, bool)>,
 }
 
@@ -58,7 +58,7 @@ impl Mended {
         self.files.iter().filter(|(.., is_damaged)| *is_damaged).map(|(path, ..)| path.as_path())
     }
 
-    /// The data directory of folders whose segments name these ids; 0: none.
+    /// The data directory that the segments of these folders name; 0: none.
     ///
     /// # Errors
     /// They name different ones.
@@ -84,7 +84,8 @@ impl Mended {
         Ok(directory.unwrap_or_else(DataDirId::random))
     }
 
-    /// Writes them again. One that cannot be written stays as it is: the next start finds it so, and goes on, too.
+    /// Writes the files again. One that cannot be written stays as it is: the next process finds it so, and goes on,
+    /// too.
     pub(super) fn write(&self, directory: DataDirId, shards: usize) -> Vec<Written<'_>> {
         let manifest = Manifest::new(directory, shards);
         let again = |path: &Path, shard: &Option<usize>| {

@@ -51,7 +51,7 @@ const PUT_ASIDE: [&str; 2] = ["spool.old", "spool.new"];
 /// The data directory is this process's, its spool is ready.
 #[derive(Debug)]
 pub struct DataDir {
-    /// What is to be told as events, once the journal runs.
+    /// Reports that become events once the journal runs.
     pub said: Vec<Said>,
     /// What could not be read of sessions and messages that were moved.
     pub lost: Counts,
@@ -242,8 +242,8 @@ fn make(
     placed().map_err(failed)
 }
 
-/// Ends what an earlier start has begun and not ended. The new set is whole when the old one has been renamed; before
-/// that it does not count.
+/// Ends what an earlier process has begun and not ended. The new set is whole when the old one has been renamed;
+/// before that it does not count.
 ///
 /// # Errors
 /// When a rename or removal fails.

@@ -59,7 +59,7 @@ impl All {
     }
 }
 
-/// How many were moved, and what is to be said of shards in which something is damaged.
+/// The numbers that were moved, and reports on shards with damage.
 #[derive(Debug, Default)]
 pub(super) struct Moved<'a> {
     pub(super) sessions: usize,

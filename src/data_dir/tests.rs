@@ -102,7 +102,7 @@ fn homes(config: &Config) -> Homes {
     homes
 }
 
-/// Sessions of 40 clients on `shards` shards, some with an open packet id whose row is in Kafka.
+/// Sessions of 40 clients on `shards` shards, some with an open packet id of a row that is in Kafka.
 fn keep_sessions(config: &Config, shards: usize) {
     for at in 0..shards {
         shard(config, at, |log| {
@@ -312,7 +312,7 @@ fn sessions_move_with_their_open_ids() {
     }
 }
 
-/// Ended before each step in turn: the next start has all sessions, each with its shard.
+/// Ended before each step in turn: the next process has all sessions, each with its shard.
 #[test]
 fn an_end_at_any_step_loses_no_session() {
     let mut steps = 0;

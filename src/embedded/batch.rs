@@ -116,7 +116,7 @@ fn check_records(batch: &[u8], header: &BatchHeader, now_ms: i64) -> Result<(), 
     Ok(())
 }
 
-/// The records of a batch whose codec is 0. The last one may be an error.
+/// The records of a batch with codec 0. The last one may be an error.
 pub(crate) fn records<'a>(batch: &'a [u8], header: &BatchHeader) -> Records<'a> {
     Records::new(batch.get(HEADER_LEN..).unwrap_or_default(), header.records_count, header.base_timestamp)
 }

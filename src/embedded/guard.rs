@@ -17,7 +17,7 @@ pub(crate) enum Kind {
     Text,
     /// A byte string with a 32-bit length, nullable or not.
     Blob,
-    /// An array of values of so many bytes.
+    /// An array of values of this many bytes each.
     Scalars(usize),
     /// An array of strings.
     Texts,
@@ -193,7 +193,7 @@ pub(crate) const INIT_PRODUCER_ID: Shape = Shape {
     ],
 };
 
-/// A request whose bytes do not follow its schema. The connection is closed: nothing behind it can be trusted.
+/// A request with bytes that do not follow its schema. The connection is closed: nothing after it can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed(
     /// What does not fit.
@@ -238,7 +238,7 @@ pub(crate) fn check(frame: &[u8], shape: &Shape, version: i16) -> Result<usize, 
     if left == 0 || shape.loose_end { Ok(body) } else { Err(Malformed("bytes after the end of the request")) }
 }
 
-/// Walks header and body of a request; returns where the body begins, and how many bytes are left behind it.
+/// Walks header and body of a request; returns where the body begins, and how many bytes follow its end.
 pub(crate) fn walk(frame: &[u8], shape: &Shape, version: i16) -> Result<(usize, usize), Malformed> {
     let rest = frame.get(HEAD_BYTES..).ok_or(Malformed("no whole header"))?;
     let flexible = version >= shape.flexible_from;

@@ -5,7 +5,7 @@
 //! <dir>/node.json                  format and cluster id
 //! <dir>/producer-ids.json          the first producer id that was never reserved
 //! <dir>/topics/<topic>.json        id, partition count, settings; a topic is there when this file is
-//! <dir>/topics/<topic>.deleted     what is left of a topic whose segments are being removed
+//! <dir>/topics/<topic>.deleted     a topic that was deleted and still has segments to remove
 //! <dir>/partitions/<topic>-<n>/    segments
 //! ```
 //!
@@ -44,7 +44,7 @@ const PARTITIONS_DIR: &str = "partitions";
 pub(crate) const TOPIC_BYTES_MAX: usize = 246;
 const RETENTION_MS: &str = "retention_ms";
 const RETENTION_BYTES: &str = "retention_bytes";
-/// Producer ids are reserved on disk in blocks of this size; a crash skips what is left of one.
+/// Producer ids are reserved on disk in blocks of this size; a crash skips the unused rest of one.
 const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// Ids from here on are never given out; a client that makes up its own may use them.
 pub(crate) const PRODUCER_ID_END: i64 = 1 << 62;
@@ -93,7 +93,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> MetaError {
 /// A topic as its file tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TopicMeta {
-    /// Its name.
+    /// The topic's name.
     pub(crate) name: String,
     /// Its id (KIP-516).
     pub(crate) id: Uuid,
@@ -158,7 +158,7 @@ impl MetaDir {
         Ok(deleted)
     }
 
-    /// Removes what is left of them.
+    /// Removes the remaining files of these topics.
     pub(crate) fn finish_deletions(&self, disk: &dyn Disk, deleted: &[String]) -> Result<(), MetaError> {
         for name in deleted {
             tracing::info!(topic = name, "removing the rest of a deleted topic");
@@ -282,10 +282,10 @@ pub(crate) fn finish_deletion(disk: &dyn Disk, root: &Path, topic: &str) -> io::
     disk.sync_dir(&root.join(TOPICS_DIR))
 }
 
-/// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before, whatever became
-/// of the file: `above` are all ids that partitions know ([`PRODUCER_ID_END`] bounds those that count). A file that is gone,
-/// damaged or behind them says nothing of ids that were given out and not used yet, so they begin at the time in
-/// milliseconds, which no count of blocks comes to.
+/// Reserves the next block of producer ids, durably, and returns it. An id in it was never given out before, whatever
+/// became of the file: `above` are all ids that partitions know ([`PRODUCER_ID_END`] bounds those that count). A file
+/// that is missing, damaged or older than those ids says nothing of ids that were given out and not used yet; then
+/// ids begin at the time in milliseconds, which no count of blocks comes to.
 pub(crate) fn reserve_producer_ids(
     disk: &dyn Disk,
     root: &Path,

@@ -110,7 +110,7 @@ pub(crate) struct Findings {
 }
 
 impl Partition {
-    /// A partition whose directory is new and empty.
+    /// A partition with a new and empty directory.
     pub(crate) fn new(name: String, dir: PathBuf, bounds: Bounds) -> Partition {
         let index = name.rsplit('-').next().and_then(|index| index.parse().ok()).unwrap_or(0);
         Partition {

@@ -80,7 +80,7 @@ impl Places {
 }
 
 impl Place {
-    /// Its number.
+    /// The number of the place.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }

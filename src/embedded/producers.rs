@@ -57,7 +57,7 @@ impl Producer {
 pub(crate) struct Active {
     /// Producer id.
     pub(crate) id: i64,
-    /// Its epoch.
+    /// The producer's epoch.
     pub(crate) epoch: i16,
     /// Sequence of its last record.
     pub(crate) last_sequence: i32,

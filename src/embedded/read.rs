@@ -73,7 +73,8 @@ impl ReadPlan {
             let batch = read_batch(&file, position, &first, self.end, &self.source)?;
             return Ok(self.read(batch.into(), position + batch_entry_bytes(first.size) as u64));
         }
-        // Readers get batches end to end: each is moved over what stands between it and the one before it.
+        // Readers get batches end to end: each is moved to the end of the one before it, over the bytes between the
+        // two.
         let (mut to, mut at) = (0, from);
         while let Some((header, len)) = buffer.get(at..).and_then(|rest| batch_in(rest, &self.source)) {
             if to + header.size > bytes_max || at + len > buffer.len() {
@@ -135,8 +136,8 @@ pub(crate) struct TimePlan {
 }
 
 impl TimePlan {
-    /// The first record whose timestamp is not before the time. Compressed batches stay closed: for them it is the
-    /// first record of the batch that holds the one looked for.
+    /// Finds the first record with a timestamp that is not before the time. Compressed batches stay closed: for them
+    /// it is the first record of the batch that holds the wanted one.
     pub(crate) fn run(&self) -> io::Result<Option<TimedOffset>> {
         let file = self.source.open()?;
         let mut position = self.start;

@@ -18,7 +18,7 @@ use super::read::Window;
 use super::segment::{FIRST, Segment, base_offset_of, file_name, fresh_salt, header_bytes};
 use crate::spool::{ALIGN, BATCH_AT, Header, HeaderError, claims_batch, is_whole, scan};
 
-/// Segments whose every CRC is checked, counted from the last.
+/// Recovery checks every CRC of this many segments, counted from the last.
 const VERIFIED_SEGMENTS: usize = 2;
 /// No segment is larger: `segment_bytes` is a gibibyte at most, and one batch may go beyond it.
 const SEGMENT_BYTES_MAX: u64 = (1 << 30) + (32 << 20);
@@ -83,7 +83,7 @@ pub(crate) fn recover(
     Ok(recovered)
 }
 
-/// Renames segments whose headers say that they have another's name. How many there were.
+/// Renames segments that have another segment's name according to their headers, and returns how many there were.
 fn restore_names(dir: &Path, bases: &mut Vec<i64>) -> io::Result<u64> {
     let (mut renamed, mut at) = (0, 0);
     while let Some(base) = bases.get(at).copied() {
@@ -284,7 +284,7 @@ fn end_of_data(file: &File, file_len: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Where batches stand in a segment whose header is damaged: where a batch's own checksum is right.
+/// Positions of batches in a segment with a damaged header: where a batch's own checksum is right.
 fn unsalted(bytes: &[u8]) -> Vec<u64> {
     let (mut found, mut at) = (Vec::new(), FIRST as usize);
     while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {

@@ -22,7 +22,7 @@ pub(crate) const INDEX_INTERVAL_BYTES: u64 = 16 << 10;
 
 #[derive(Clone, Copy, Debug)]
 struct IndexEntry {
-    /// Base offset of the batch whose entry is at `position`.
+    /// Base offset of the batch at `position`.
     offset: i64,
     position: u64,
     /// Newest timestamp of all batches before `position`.
@@ -167,7 +167,7 @@ impl Segment {
         Ok(file)
     }
 
-    /// Enters a batch whose entry stands at `position` (the end so far) into length and index.
+    /// Enters the batch at `position` (the end so far) into length and index.
     pub(crate) fn note(&mut self, header: &BatchHeader, position: u64) {
         let due = match self.index.last() {
             None => true,
@@ -267,7 +267,7 @@ impl Segment {
         self.salt.is_some()
     }
 
-    /// Its bytes.
+    /// Bytes of the segment's file.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }

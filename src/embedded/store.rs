@@ -31,9 +31,9 @@ use crate::kafka::topic_name;
 /// A topic as it is now: a change makes a new one of these, with the same partitions.
 #[derive(Debug)]
 pub(crate) struct Topic {
-    /// Its name.
+    /// The topic's name.
     pub(crate) name: String,
-    /// Its id.
+    /// The topic's id.
     pub(crate) id: Uuid,
     /// Its partitions, by index.
     pub(crate) partitions: Vec<PartitionRef>,
@@ -73,7 +73,7 @@ pub(crate) struct Store {
     producer_ids: Mutex<Range<i64>>,
     /// The highest producer id that a partition knew at the start.
     found_producer_id: Option<i64>,
-    /// Partitions whose file is open, in the order of opening.
+    /// Partitions with an open file, in the order of opening.
     open_files: RefCell<VecDeque<PartitionRef>>,
     scratch: Cell<Vec<u8>>,
     /// Memory for requests and for answers, apart: a request waits for room for its answer while it holds its own.
@@ -145,8 +145,8 @@ pub(crate) fn load(disk: &dyn Disk, settings: &Settings, counters: &Counters) ->
     Ok(Loaded { meta, topics, producer_id, offsets })
 }
 
-/// The committed offsets, without those of topics whose deletion the last run did not finish. Those of others stay, whether or
-/// not the topic is there: its file may be lost.
+/// The committed offsets, without those of topics that the last run began to delete and did not finish. Those of
+/// others stay, whether or not the topic is there: its file may be lost.
 fn load_offsets(
     disk: &dyn Disk,
     meta: &MetaDir,
@@ -225,12 +225,13 @@ impl Store {
         self.meta.cluster_id()
     }
 
-    /// Waits for room for a request of so many bytes; to be held until it is answered. Small ones need none.
+    /// Waits for room for a request of `bytes`; the permit is held until the request is answered. Small ones need
+    /// none.
     pub(crate) async fn request_memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.request_memory.take(bytes).await
     }
 
-    /// Waits for room for an answer of so many bytes; to be held until it is written.
+    /// Waits for room for an answer of `bytes`; the permit is held until the answer is written.
     pub(crate) async fn answer_memory(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.answer_memory.take(bytes).await
     }

@@ -151,7 +151,8 @@ impl Syncer {
     }
 }
 
-/// Waits until each partition is synced up to its offset. `false` for one whose disk failed before that.
+/// Waits until each partition is synced up to its offset. `false` for a partition with a disk that failed before
+/// that.
 pub(crate) async fn wait(targets: &[(PartitionRef, i64)]) -> Vec<bool> {
     let reached = |(partition, offset): &(PartitionRef, i64)| partition.borrow().high_watermark() >= *offset;
     for target in targets {

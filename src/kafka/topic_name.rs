@@ -21,7 +21,7 @@ pub enum KafkaTopicError {
     Character {
         /// The first such byte.
         byte: u8,
-        /// Its offset.
+        /// The offset of that byte.
         at: usize,
     },
 }

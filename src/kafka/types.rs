@@ -34,7 +34,7 @@ pub struct Run {
     pub session: u64,
     /// First number.
     pub first: u32,
-    /// How many.
+    /// The number of tickets.
     pub count: u32,
 }
 
@@ -70,7 +70,7 @@ impl Outcome {
 /// A topic as metadata describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicMetadata {
-    /// Its name.
+    /// The topic's name.
     pub name: Rc<str>,
     /// Its id (KIP-516); 0: the broker gives none.
     pub id: u128,
@@ -103,9 +103,9 @@ pub struct ProduceBatch {
 pub struct ProduceRequest {
     /// The producer's number for it; comes back with the answer.
     pub id: u64,
-    /// Where to.
+    /// The broker that gets it.
     pub node: NodeId,
-    /// Over the second connection to that broker: whom it carries may wait for followers for long.
+    /// Whether it goes over the second connection to that broker: its partitions may wait long for their followers.
     pub slow: bool,
     /// acks: 0, 1, -1.
     pub acks: i16,
@@ -143,7 +143,7 @@ pub struct Question {
     pub partition: i32,
     /// Of the undone batches, all of them.
     pub producer_id: i64,
-    /// The same.
+    /// The epoch of the undone batches.
     pub epoch: i16,
     /// First sequence of the oldest of them.
     pub first_sequence: i32,

@@ -12,7 +12,7 @@ use crate::mqtt::{Malformed, decode, frame};
 pub enum Verdict<'a> {
     /// Not whole yet.
     Wait,
-    /// A CONNECT of so many bytes; more may follow it in the same slice.
+    /// A CONNECT of this many bytes; more may follow it in the same slice.
     Connect(Box<Connect<'a>>, usize),
     /// Not a CONNECT, or one that breaks the standard; and in which version its sender can be told, if in any.
     Refuse(Malformed, Option<Version>),

@@ -134,7 +134,7 @@ events! {
     Draining, Info, Lifecycle, "draining", [Signal, GraceMs], "stopping: no new clients, finishing what is in flight";
     ShardDrained, Info, Lifecycle, "shard_drained", [RowsLeft, RowsKept, ConnectionsLeft], "shard stopped";
     Drained, Info, Lifecycle, "drained", [RowsKept], "stopped: every record is in Kafka or in the spool";
-    ShardStandsStill, Error, Error, "shard_blocked", [SilentMs], "a shard's event loop is blocked";
+    ShardBlocked, Error, Error, "shard_blocked", [SilentMs], "a shard's event loop is blocked";
     KafkaReachable, Info, Lifecycle, "kafka_reachable", [Kafka, OutageMs], "connected to the Kafka cluster";
     KafkaUnreachable, Warn, Error, "kafka_unreachable", [Kafka], "cannot connect to any broker of the Kafka cluster; retrying, records are buffered; `forebay check` says why";
     BrokerUnreachable, Warn, Error, "kafka_broker_unreachable", [Kafka, Broker, Node, Reason], "a Kafka broker cannot be used; retrying, records for it are buffered; `forebay check` tests every address";
@@ -174,7 +174,7 @@ events! {
     WebSocketFailed, Info, Client, "websocket_failed", [Listener, Peer, Reason], "a WebSocket connection failed";
     SessionEvicted, Warn, Client, "session_evicted", [Client, Auth], "a session without a connection was ended to make room for another (`mqtt.evict_sessions`)";
     ProtocolError, Info, Client, "protocol_error", [Listener, Client, Auth, Peer, Clause, Reason], "a client was disconnected for a protocol error";
-    PublishRefused, Warn, Client, "publish_refused", [Sink, Client, Auth, MqttTopic, Reason], "a publish was refused permanently; an MQTT 3.x client is disconnected, since the protocol has no refusal";
+    PublishRefused, Warn, Client, "publish_refused", [Sink, Client, Auth, MqttTopic, Reason, Fate], "a sink will never take a publish; an MQTT 3.x client whose publish is rejected is disconnected, since the protocol has no refusal";
     SubscribeRefused, Info, Client, "subscribe_refused", [Client, Auth, Peer, Reason], "a SUBSCRIBE was refused";
     SubscriptionEnded, Warn, Client, "subscription_ended", [Client, Auth, MqttTopic, Reason], "a subscription was ended: its client may not read the topic any more, or there is no room for the filter";
     RetainedRefused, Warn, Client, "retained_refused", [MqttTopic, Reason], "a message was delivered but not retained";
@@ -271,6 +271,7 @@ fields! {
     Signal, text, signal, "The signal that stops the service.";
     Clause, text, clause, "Clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";
+    Fate, text, fate, "What became of the message: `rejected` (no destination has it) or `dropped` (all other destinations have it).";
     Code, number, code, "Kafka's error code.";
     Error, text, error, "Kafka's name for it.";
     From, number, from, "Partitions before.";

@@ -13,7 +13,7 @@ pub enum Ask {
     Clients {
         /// The first position to look at.
         from: u32,
-        /// At most so many.
+        /// At most this many.
         limit: usize,
         /// Only those with this text in their client id.
         search: Option<String>,
@@ -32,7 +32,7 @@ pub enum Ask {
     Topics {
         /// The first position to look at.
         from: u32,
-        /// At most so many.
+        /// At most this many.
         limit: usize,
         /// Only those of this sink, by its number in the configuration.
         sink: Option<usize>,
@@ -41,7 +41,7 @@ pub enum Ask {
     Subscriptions {
         /// The first position to look at.
         from: u64,
-        /// At most so many.
+        /// At most this many.
         limit: usize,
         /// Only those that get messages of this topic. One that is not valid is answered with [`Told::Done`].
         topic: Option<String>,
@@ -52,18 +52,18 @@ pub enum Ask {
     Shares {
         /// The first number to look at.
         from: u32,
-        /// At most so many.
+        /// At most this many.
         limit: usize,
         /// Only those with this text in their name or topic filter.
         search: Option<String>,
     },
-    /// Retained messages whose topics a filter matches, without their payloads.
+    /// Retained messages with topics that a filter matches, without their payloads.
     Retained {
         /// It. One that is not valid is answered with [`Told::Done`].
         filter: String,
         /// The first topic to look at; empty: from the beginning.
         from: String,
-        /// At most so many.
+        /// At most this many.
         limit: usize,
     },
     /// The retained message of a topic.
@@ -124,7 +124,7 @@ pub struct Client {
     pub auth: Option<String>,
     /// User name of the present or last connection.
     pub username: Option<String>,
-    /// Its connection.
+    /// The client's connection; `None`: it is away.
     pub connection: Option<Connection>,
     /// The protocol's version, as people write it.
     pub protocol: &'static str,
@@ -144,7 +144,7 @@ pub struct Client {
     pub unacknowledged: Waiting,
     /// Messages that wait.
     pub queued: Waiting,
-    /// Their bytes.
+    /// Bytes of the queued messages.
     pub queued_bytes: usize,
     /// How many bytes of them may wait.
     pub queued_bytes_max: usize,
@@ -153,7 +153,7 @@ pub struct Client {
 /// Messages of QoS 1 and 2 for a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Waiting {
-    /// How many.
+    /// The number of messages.
     pub messages: usize,
     /// How many there may be at a time.
     pub messages_max: usize,
@@ -241,7 +241,7 @@ pub struct Topic {
 /// A retained message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retained {
-    /// Its topic.
+    /// The topic of the message.
     pub topic: String,
     /// The QoS that it was published at.
     pub qos: u8,

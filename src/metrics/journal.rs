@@ -62,7 +62,7 @@ pub const JOURNAL: [Spec; 5] = [
     },
 ];
 
-/// See the module.
+/// The journal of events: queues of the shards, the log, and rings for the API.
 #[derive(Debug)]
 pub struct Journal {
     queue: ArrayQueue<Event>,

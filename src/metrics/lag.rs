@@ -15,7 +15,7 @@ pub const LAG: Spec = Spec {
     kind: Kind::Gauge,
 };
 
-/// See the module.
+/// The lag of each sink.
 #[derive(Debug, Default)]
 pub struct Lag(Mutex<Vec<Sink>>);
 

@@ -68,7 +68,7 @@ impl Sample {
         SinkMetric::FAILED.iter().map(|metric| self.sink(sink, *metric)).sum()
     }
 
-    /// Messages of a sink whose end is known.
+    /// Messages of a sink that have ended, delivered or not.
     #[must_use]
     pub fn settled(&self, sink: usize) -> u64 {
         self.sink(sink, SinkMetric::Delivered) + self.failed(sink)
@@ -181,7 +181,7 @@ mod tests {
             Self { boards, values: vec![0; layout.len()], start: Instant::now() }
         }
 
-        /// Both shards have these numbers, so many seconds after the start.
+        /// Both shards have these numbers, `s` seconds after the start.
         fn at(&mut self, s: u64, [matched, delivered, reachable]: [u64; 3]) -> Sample {
             let layout = self.boards.layout();
             self.values[layout.sink(0, SinkMetric::Matched)] = matched;

@@ -244,7 +244,8 @@ table!(
 ]);
 
 table!(
-    /// Numbers of a sink on a shard. What goes in is what comes out, at every snapshot: [`SinkMetric::IN`], [`SinkMetric::OUT`].
+    /// Numbers of a sink on a shard. At every snapshot as much has come in as has gone out: [`SinkMetric::IN`],
+    /// [`SinkMetric::OUT`].
     SinkMetric, SINK, [
     Matched, Counter, "sink_records_in"{source = "publish"}, "Records that the sink took, by source: from a publish or will.";
     Recovered, Counter, "sink_records_in"{source = "recovery"}, "Found in the spool at start, left by an earlier run.";
@@ -253,7 +254,7 @@ table!(
     DeadLettered, Counter, "sink_records_out"{result = "dead_lettered"}, "In the sink's dead letters, topic and file together.";
     Expired, Counter, "sink_records_out"{result = "expired"}, "Their Message Expiry Interval, or the sink's `expire_after`, ended before they could be sent.";
     DroppedOldest, Counter, "sink_records_out"{result = "dropped_oldest"}, "Dropped for younger ones: the spool was full and `when_full` is `drop-oldest`, or the machine was short of memory and the sink has `memory_overload_protection`.";
-    DroppedRotten, Counter, "sink_records_out"{result = "dropped_corrupt"}, "Their bytes on disk could no longer be read.";
+    DroppedCorrupt, Counter, "sink_records_out"{result = "dropped_corrupt"}, "Their bytes on disk could no longer be read.";
     BufferedRows, Gauge, "sink_buffered_records", "Records taken and not yet finished.";
     BufferedBytes, Gauge, "sink_buffered_bytes", "Memory used by records taken and not yet finished.";
     SpooledRows, Gauge, "sink_spooled_records", "Records in the spool.";
@@ -270,9 +271,9 @@ table!(
     Paced, Counter, "sink_paced_intervals", "Intervals of 100 ms in which the sink took at most half of what it had drained lately, because a backlog was on disk.";
     Splits, Counter, "sink_batch_splits", "Batches split in two because Kafka rejected them as a whole.";
     ProduceRequests, Counter, "sink_produce_requests", "Produce requests, each counted for the sink of its first batch.";
-    Timeless, Counter, "sink_records_without_timestamp", "Records written without a timestamp because Kafka rejected theirs.";
-    TopicsMadeAnew, Counter, "sink_topics_recreated", "Times that a Kafka topic was found deleted and recreated.";
-    PlacedAnew, Counter, "sink_records_repartitioned", "Records moved to another partition because the recreated topic does not have theirs.";
+    WithoutTimestamp, Counter, "sink_records_without_timestamp", "Records written without a timestamp because Kafka rejected theirs.";
+    TopicsRecreated, Counter, "sink_topics_recreated", "Times that a Kafka topic was found deleted and recreated.";
+    Repartitioned, Counter, "sink_records_repartitioned", "Records moved to another partition because the recreated topic does not have theirs.";
     Asked, Counter, "sink_log_queries", "Times that Kafka was asked what a partition's log holds.";
     OutcomeUnknown, Counter, "sink_possible_duplicates", "Records sent again although Kafka may already have them.";
     AcknowledgedLost, Counter, "sink_kafka_data_losses", "Times that a partition was found to lack records it had acknowledged.";
@@ -301,7 +302,7 @@ table!(
 
 /// The family of [`REFUSALS`], label `reason`.
 pub const REFUSALS_NAME: &str = "sink_publishes_refused";
-/// Its help.
+/// The help text of [`REFUSALS_NAME`].
 pub const REFUSALS_HELP: &str = "Publishes that the sink refused permanently, by reason.";
 
 table!(
@@ -364,7 +365,7 @@ table!(
 
 /// The family of [`ERRORS`], label `error`.
 pub const ERRORS_NAME: &str = "kafka_batch_errors";
-/// Its help.
+/// The help text of [`ERRORS_NAME`].
 pub const ERRORS_HELP: &str = "Batches that the cluster answered with an error, by code.";
 
 impl KafkaError {
@@ -440,12 +441,12 @@ impl SinkMetric {
         Self::Expired,
         Self::DeadLettered,
         Self::DroppedOldest,
-        Self::DroppedRotten,
+        Self::DroppedCorrupt,
         Self::BufferedRows,
     ];
     /// Ends that are not Kafka.
     pub const FAILED: [Self; 5] =
-        [Self::Refused, Self::Expired, Self::DeadLettered, Self::DroppedOldest, Self::DroppedRotten];
+        [Self::Refused, Self::Expired, Self::DeadLettered, Self::DroppedOldest, Self::DroppedCorrupt];
 }
 
 /// Where things stand on a board: the shard's numbers, then each sink's, each cluster's, each listener's, each cluster's

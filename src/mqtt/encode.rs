@@ -311,7 +311,7 @@ fn identified(
     Ok(())
 }
 
-/// The first byte of a packet whose flags are fixed (table 2-2).
+/// The first byte of a packet with fixed flags (table 2-2).
 const fn first(kind: PacketType) -> u8 {
     let flags = match kind {
         PacketType::PubRel | PacketType::Subscribe | PacketType::Unsubscribe => 0b0010,
@@ -336,7 +336,7 @@ fn string_len(bytes: &[u8]) -> Result<usize, EncodeError> {
     if bytes.len() > STRING_MAX { Err(EncodeError::TooLarge) } else { Ok(2 + bytes.len()) }
 }
 
-/// Bytes whose length [`string_len`] has checked.
+/// Appends a string that [`string_len`] has checked.
 #[inline]
 fn put_string(bytes: &[u8], out: &mut Vec<u8>) {
     let said = wire::put_binary(bytes, out);

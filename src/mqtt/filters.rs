@@ -11,7 +11,7 @@ impl<'a> Filters<'a> {
         Iter { reader: Reader::new(self.bytes), with_options: self.with_options }
     }
 
-    /// How many: so many codes the answer has [MQTT-3.8.4-6]. Walks the list.
+    /// The number of filters, and so of codes in the answer [MQTT-3.8.4-6]. Walks the list.
     #[must_use]
     pub fn count(&self) -> usize {
         self.iter().count()
@@ -44,7 +44,7 @@ impl<'a> Iterator for Iter<'a> {
     type Item = (&'a str, SubscriptionOptions);
 
     fn next(&mut self) -> Option<Self::Item> {
-        // The bytes have been checked, so the only way to fail is to be at the end.
+        // The bytes have been checked, so reading fails only at the end.
         let filter = self.reader.string().ok()?;
         let options = if self.with_options { self.reader.u8().ok()? } else { 0 };
         Some((filter, SubscriptionOptions::from_byte(options)?))
@@ -52,8 +52,8 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 impl SubscriptionOptions {
-    /// From the byte of section 3.8.3.1, whose two highest bits are not looked at. `None` when Maximum QoS or Retain
-    /// Handling is 3.
+    /// From the byte of section 3.8.3.1; its two highest bits are ignored. `None` when Maximum QoS or Retain Handling
+    /// is 3.
     #[must_use]
     pub const fn from_byte(byte: u8) -> Option<Self> {
         let retain_handling = byte >> 4 & 0b11;

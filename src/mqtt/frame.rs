@@ -46,7 +46,7 @@ pub fn next(bytes: &[u8], max: u32) -> Result<Option<Frame<'_>>, Malformed> {
     cut(bytes, max, Expected { version: None, sender: None, connect: false })
 }
 
-/// [`next`] on a connection whose version and other end are known.
+/// [`next`] on a connection with a known version and other end.
 ///
 /// # Errors
 /// Those of [`next`]; what `version` does not have, what `sender` may not send, and lengths that `version` does not
@@ -100,7 +100,7 @@ fn cut(bytes: &[u8], max: u32, expected: Expected) -> Result<Option<Frame<'_>>, 
     Ok(reader.take(remaining as usize).ok().map(|body| Frame { first, body, len }))
 }
 
-/// The flags of a CONNECT, whose version its body has told: reserved since 3.1.1, not used in 3.1.
+/// Checks the flags of a CONNECT, after its body has named the version: reserved since 3.1.1, not used in 3.1.
 pub(super) fn check_connect_flags(first: u8, version: Version) -> Result<(), Malformed> {
     if first & 0x0F == 0 || version == Version::V31 {
         return Ok(());

@@ -1,5 +1,5 @@
-//! MQTT 5.0 reason codes (section 2.4) in the standard's words, who may say which in which packet, and what is left of
-//! them for a 3.x client.
+//! MQTT 5.0 reason codes (section 2.4) in the standard's words, who may say which in which packet, and their
+//! equivalents for a 3.x client.
 
 use super::packet::{PacketType, Sender};
 

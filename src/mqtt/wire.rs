@@ -67,7 +67,7 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
-    /// Binary Data: a Two Byte Integer and so many bytes.
+    /// Binary Data: a Two Byte Integer and that many bytes.
     #[inline]
     pub(super) fn binary(&mut self) -> Result<&'a [u8], Malformed> {
         let len = self.u16()?;

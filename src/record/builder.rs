@@ -26,7 +26,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty batch in `buffer`, whose capacity is kept and whose content is not.
+    /// An empty batch in `buffer`, which keeps its capacity and loses its content.
     #[must_use]
     pub fn new(mut buffer: Vec<u8>) -> Self {
         buffer.clear();
@@ -125,7 +125,7 @@ impl Builder {
         row.put(tail.headers, &mut self.bytes);
     }
 
-    /// Appends a row whose tail was encoded before (see [`super::Record::tail`]).
+    /// Appends a row from its encoded tail (see [`super::Record::tail`]).
     pub fn append_tail(&mut self, timestamp: i64, tail: &[u8]) {
         self.prefix(timestamp, tail.len());
         self.bytes.extend_from_slice(tail);

@@ -52,7 +52,7 @@ impl<'a> BatchView<'a> {
         Ok((Self { bytes, header }, rest))
     }
 
-    /// Its header.
+    /// The header of the batch.
     #[must_use]
     pub const fn header(&self) -> &BatchHeader {
         &self.header

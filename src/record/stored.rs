@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The partition of a lane whose rows have none yet.
+/// The partition of a lane of rows that have none yet.
 pub const UNPLACED: i32 = -1;
 
 /// Producer id of a cut that is no batch: rows that were sent under no identity, and go before all others of their partition
@@ -14,7 +14,7 @@ pub const NO_BATCH: i64 = -2;
 pub struct RowRun {
     /// Number of the first.
     pub first: u64,
-    /// How many.
+    /// The number of rows.
     pub count: u64,
 }
 
@@ -91,7 +91,7 @@ impl Extend<(u64, RowRun)> for RowSet {
     }
 }
 
-/// A message of QoS 2 whose packet id is open: its session, by the number under which it is kept, and the id.
+/// A message of QoS 2 with an open packet id: its session, by the number under which it is kept, and the id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin {
     /// The session's number, never used twice.

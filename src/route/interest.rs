@@ -37,7 +37,7 @@ const SLOTS: usize = 4;
 #[repr(align(64))]
 struct Bucket([Slot; SLOTS]);
 
-/// See the module.
+/// The table of all shards' interest.
 #[derive(Debug)]
 pub struct Interest {
     seed: Seed,

@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 /// compares the text.
 pub const LEVELS_MAX: usize = 32;
 
-/// Shapes of so many levels have a number below [`SMALL_SHAPES`].
+/// Shapes of at most this many levels have a number below [`SMALL_SHAPES`].
 const LEVELS_SMALL: usize = 4;
 /// See [`Shape::small`].
 pub const SMALL_SHAPES: usize = 4 << LEVELS_SMALL;

@@ -26,7 +26,7 @@ pub type ShareNumber = NonZeroU32;
 /// A share that a message goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ToShare {
-    /// Which.
+    /// The share.
     pub share: ShareNumber,
     /// What names the member; 0 where the strategy does not go by keys.
     pub key: u32,
@@ -60,7 +60,7 @@ pub fn mark_of_share(text: &str) -> u64 {
     xxh3_64(text.as_bytes())
 }
 
-/// A key names the one whose mark gives the largest number (rendezvous hashing).
+/// The rank of a member for a key: the key names the member with the largest one (rendezvous hashing).
 #[must_use]
 pub fn rank(mark: u64, key: u32) -> u64 {
     let mixed = mark ^ u64::from(key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -75,7 +75,7 @@ pub struct Share {
     number: ShareNumber,
     /// `$share/NAME/FILTER`.
     text: Arc<str>,
-    /// By shard.
+    /// The members of each shard.
     members: Box<[Members]>,
     is_gone: AtomicBool,
 }
@@ -96,7 +96,7 @@ impl Share {
         Arc::new(Self { number, text: text.into(), members, is_gone: AtomicBool::new(false) })
     }
 
-    /// Its number.
+    /// The number of the share.
     #[must_use]
     pub fn number(&self) -> ShareNumber {
         self.number
@@ -114,12 +114,12 @@ impl Share {
         self.members[shard].online.store(clamp(online), Ordering::Release);
     }
 
-    /// A shard tells how many members it has whose messages are to survive a crash.
+    /// Sets how many members with a session that survives a crash a shard has.
     pub fn set_kept(&self, shard: usize, kept: usize) {
         self.members[shard].kept.store(clamp(kept), Ordering::Release);
     }
 
-    /// Whether its messages are to survive a crash: a member on some shard has a session that does.
+    /// Whether its messages must survive a crash: a member on some shard has a session that does.
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.members.iter().any(|members| members.kept.load(Ordering::Acquire) > 0)
@@ -144,8 +144,8 @@ impl Share {
         self.online(choice, None).or_else(|| self.first_with_members(None))
     }
 
-    /// The same among the others for what waits on a shard, if any is better: with members online, or with any where the shard has
-    /// none.
+    /// A better shard than `shard` for messages that wait there: another one with members online or, if `shard` has
+    /// no members at all, another one with any. `None`: no other is better.
     #[must_use]
     pub fn choose_other(&self, choice: Choice, shard: usize) -> Option<usize> {
         let has_none = self.members[shard].all.load(Ordering::Acquire) == 0;
@@ -250,7 +250,7 @@ pub struct KnownShares {
 }
 
 impl KnownShares {
-    /// On a shard of so many.
+    /// What shard `shard` of `shards` knows of the shares in `of`.
     #[must_use]
     pub fn new(shard: usize, shards: usize, of: Arc<Shares>) -> Self {
         let index = Subscriptions::new(shard, Arc::clone(&of.interest));

@@ -21,7 +21,7 @@ pub struct FilterId(u32);
 /// One session's subscription to a filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscriber<S> {
-    /// Whose.
+    /// The session that has subscribed.
     pub session: S,
     /// As granted.
     pub options: SubscriptionOptions,
@@ -81,7 +81,7 @@ impl<S> Filter<S> {
     }
 }
 
-/// See the module.
+/// The subscriptions of one shard.
 #[derive(Debug)]
 pub struct Subscriptions<S> {
     shard: usize,
@@ -356,7 +356,8 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
         }
     }
 
-    /// Whether a shape has its place already, or the session has not brought in so many that others would find none.
+    /// Whether a shape has its place already, or the session has used fewer than [`SHAPES_OF_SESSION_MAX`] that need
+    /// one.
     fn may_use(&self, shape: Shape, session: S) -> bool {
         if self.interest.has_shape(shape) {
             return true;
@@ -528,7 +529,7 @@ mod tests {
         );
     }
 
-    /// A filter of seven levels whose `+` are the bits of a number, so that each has a shape of its own.
+    /// A filter of seven levels with the bits of a number as its `+`, so that each has a shape of its own.
     fn pluses(n: usize) -> String {
         (0..7).map(|bit| if n >> bit & 1 == 1 { "+" } else { "l" }).collect::<Vec<_>>().join("/")
     }
@@ -550,7 +551,7 @@ mod tests {
         })
     }
 
-    /// Of so many sessions, with filters of fewer levels than this.
+    /// A step of one of `sessions` sessions, with filters of fewer levels than `levels`.
     fn step(sessions: usize, levels: usize) -> impl Strategy<Value = Step> {
         let filter = move || filter_text(levels).prop_filter("not empty", |filter| !filter.is_empty());
         let topic = prop::collection::vec(prop_oneof![Just("a"), Just("b"), Just("")], levels / 2..levels + 1);

@@ -52,9 +52,9 @@ impl TopicKey {
 #[derive(Debug, PartialEq, Eq)]
 enum Fit {
     Matches,
-    /// The next key that may match is this one, or behind it.
+    /// The next key that may match is this one or a later one.
     Seek(TopicKey),
-    /// It and all behind it do not.
+    /// Neither this key nor any later one matches.
     Over,
 }
 
@@ -67,7 +67,7 @@ pub enum Walk {
     Stop,
 }
 
-/// See the module.
+/// A map from topics to values that is searched by filter.
 #[derive(Debug)]
 pub struct Topics<V> {
     map: BTreeMap<TopicKey, V>,
@@ -80,7 +80,7 @@ impl<V> Default for Topics<V> {
 }
 
 impl<V> Topics<V> {
-    /// How many.
+    /// The number of topics.
     #[must_use]
     pub fn len(&self) -> usize {
         self.map.len()
@@ -193,7 +193,7 @@ mod tests {
         all
     }
 
-    /// All that a filter matches, so many looks at a time, and how many walks that took.
+    /// All that a filter matches, with at most `looks` looks a walk, and how many walks that took.
     fn walked(topics: &Topics<String>, filter: &str, looks: usize, most: usize) -> (Vec<String>, usize) {
         let (mut found, mut from, mut walks) = (Vec::new(), Some(TopicKey::first()), 0);
         while let Some(begin) = from {

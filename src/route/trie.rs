@@ -71,8 +71,8 @@ impl SinkRouter {
         Ok(router)
     }
 
-    /// Takes topics away from sinks whose filters match them: those that a filter in `exclude` matches, and from the sinks in
-    /// `fallback` those that any other sink takes.
+    /// Takes topics away from sinks even though their filters match: those that a filter in `exclude` matches, and
+    /// from the sinks in `fallback` those that any other sink takes.
     ///
     /// # Errors
     /// The first text that is not a topic filter.

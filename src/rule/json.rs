@@ -71,7 +71,7 @@ impl JsonPath {
     }
 }
 
-/// The first step of a text that is not empty, and what stands behind it.
+/// The first step of a text that is not empty, and the text after it.
 fn step(text: &str) -> Result<(Step, &str), String> {
     if let Some(rest) = text.strip_prefix('.') {
         if rest.starts_with('\'') {

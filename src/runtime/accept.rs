@@ -158,7 +158,7 @@ impl<M: Send + 'static> Core<M> {
         let accepting = self.accepting.get_mut(usize::from(index))?;
         let (listener, is_unix) = accepting.listener.as_ref().map(|listener| (listener.id(), listener.is_unix()))?;
         let stopped = accepting.stopped;
-        // The kernel gives out the lowest number that is free: so many descriptors are in use, whoever has them.
+        // The kernel gives out the lowest free number, so that is how many descriptors are in use at least.
         let full = fd.as_ref().is_some_and(|fd| fd.as_raw_fd().unsigned_abs() >= self.device_descriptors_max);
         self.accepts_refused += u64::from(full);
         if full || (accepting.is_layered && is_crowded) {

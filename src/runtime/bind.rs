@@ -14,7 +14,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 /// What the path of a Unix socket begins with in the configuration.
 pub const UNIX: &str = "unix:";
 
-/// See the module.
+/// The place of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Bind {
     /// An internet address; port 0: any free one.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::seam::Chunk;
 use super::send::Gather;
 
-/// See the module.
+/// The chunks that wait to be sent on one connection; one pointer where there are none.
 #[derive(Default)]
 pub(super) struct Chunks(Option<Box<Waiting>>);
 
@@ -52,7 +52,7 @@ impl Chunks {
         }
     }
 
-    /// The chunk in front, all of whose bytes have gone.
+    /// Takes out the chunk in front once all of its bytes have gone.
     pub(super) fn pop(&mut self) -> Option<Chunk> {
         self.0.as_mut()?.chunks.pop_front()
     }

@@ -35,7 +35,7 @@ pub(super) enum Phase {
     Connecting,
     /// Reads and writes.
     Open,
-    /// [`close`](super::seam::Io::close) was called: sends what is queued; what comes in is thrown away.
+    /// [`close`](super::seam::Io::close) was called: sends what is queued; bytes that come in are thrown away.
     Closing,
     /// The shard has been told the end, but the peer may still read: the rest is sent.
     Flushing,
@@ -89,7 +89,7 @@ pub(super) struct Conn {
     pub(super) arm_queued: bool,
     /// A poll for the peer's end is with the kernel: while nothing is read, no receive tells it.
     pub(super) watched: bool,
-    /// It has told it, and [`HUNG_UP_LIMIT`] is running.
+    /// That poll was answered, and [`HUNG_UP_LIMIT`] is running.
     pub(super) hung_up: bool,
     /// A send is with the kernel.
     pub(super) sending: bool,
@@ -103,7 +103,7 @@ pub(super) struct Conn {
     pub(super) capped: bool,
     /// It has sent more than the shard can look at: the runtime wants no bytes until the shard has had what is there.
     pub(super) crowded: bool,
-    /// The shard is to be told when there is room again.
+    /// The shard wants to hear when there is room again.
     pub(super) awaited: bool,
     /// The peer has closed its sending side.
     pub(super) peer_done: bool,

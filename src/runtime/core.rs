@@ -67,9 +67,9 @@ pub(super) struct Core<M> {
     pub(super) late: VecDeque<u32>,
     /// In this turn there was more that may wait.
     pub(super) late_grew: bool,
-    /// Connections whose receive is to be armed at the end of the turn.
+    /// Connections that need a receive armed at the end of the turn.
     pub(super) to_arm: Vec<u32>,
-    /// Connections whose end the shard has not been told yet.
+    /// Connections that have ended and that the shard has not heard of yet.
     pub(super) ended: VecDeque<ConnId>,
     pub(super) wheel: Wheel<Alarm>,
     pub(super) disk: Disk,

@@ -78,7 +78,7 @@ impl Disk {
         unsafe { ring.write_and_sync(operation.file.as_fd(), rest.as_ptr(), length, offset, slot as u32) };
     }
 
-    /// Takes in one of the two answers. `Some`: the write is on disk, or failed; whose it is.
+    /// Takes in one of the two answers. `Some`: the owner of the write, which is on disk or failed.
     pub(super) fn answered(&mut self, ring: &mut Ring, completion: &Completion) -> Option<(Owner, io::Result<()>)> {
         let slot = completion.tag.slot as usize;
         let operation = self.operations.get_mut(slot)?;

@@ -15,7 +15,7 @@ use super::faults::DiskFaults;
 pub(super) const BLOCK: usize = 4096;
 /// The smallest unit that a disk reads.
 pub(super) const SECTOR: usize = 512;
-/// How far from the bytes blocks are asked for, in blocks, before and behind them.
+/// The distances, in blocks, of the blocks to ask for before and after the bytes.
 const NEAR: [u64; 6] = [1, 2, 4, 8, 16, 32];
 
 /// A buffer as reads past the page cache want it.

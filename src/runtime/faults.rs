@@ -127,7 +127,7 @@ impl DiskFaults {
         failing(&self.append_error)
     }
 
-    /// What becomes of a read of bytes `at` to `at + count`: so many are read, or the error.
+    /// The result of a read of bytes `at` to `at + count`: how many are read, or the error.
     pub(super) fn read(&self, at: u64, count: usize) -> io::Result<usize> {
         self.reads.fetch_add(1, Relaxed);
         let from = self.unreadable_from.load(Relaxed);

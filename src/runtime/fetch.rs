@@ -1,7 +1,7 @@
 //! Reads of files on the ring, each into a buffer that the kernel has until it has answered.
 //!
-//! Where the disk fails, what is left of a block of 4 KiB is read alone, and then sector by sector: only sectors that
-//! cannot be read by themselves are unreadable, and behind that block the read goes on as before.
+//! Where the disk fails, the rest of a block of 4 KiB is read alone, and then sector by sector: only sectors that
+//! cannot be read by themselves are unreadable, and after that block the read goes on as before.
 //!
 //! Whether those are damaged, or the disk was away, is asked of the disk itself: [`super::evidence`].
 
@@ -23,7 +23,7 @@ struct Operation {
     fetch: Fetch,
     /// How long the buffer is to become.
     length: usize,
-    /// Bytes of the read under way are at most so many, and do not cross a multiple of it.
+    /// The most bytes of the read under way, which does not cross a multiple of it either.
     step: usize,
     faults: Option<Arc<DiskFaults>>,
     /// What was unreadable is being looked into.
@@ -88,7 +88,7 @@ impl Operation {
             Ok(0) => self.cannot_read(self.length - have, None),
             Ok(count) => {
                 let have = (have + count).min(self.length);
-                // SAFETY: so much was reserved, and the kernel has filled it.
+                // SAFETY: that much was reserved, and the kernel has filled it.
                 unsafe { self.fetch.bytes.set_len(have) };
             }
             Err(error) if is_transient(&error) => return,

@@ -1,8 +1,8 @@
 //! Layers: TLS, between the bytes of a socket and those of a shard.
 //!
-//! A connection without one pays a branch. With one, what comes in is opened into a scratch that all connections share,
-//! and what the shard has written in a turn is sealed in the flush, when no send is in progress: so nothing is sealed
-//! ahead of its socket, and what is sealed goes out once and in that order.
+//! A connection without one pays a branch. With one, received bytes are opened into a scratch that all connections
+//! share, and the bytes that the shard has written in a turn are sealed in the flush, when no send is in progress: so
+//! nothing is sealed ahead of its socket, and sealed bytes go out once and in that order.
 //!
 //! Over a connection that we make, the layer speaks first, and what the shard writes before the handshake is over waits for
 //! its end. What is sealed of chunks is gathered into whole records, so that a small chunk costs no record of its own.
@@ -156,7 +156,7 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// The next one whose turn has come, and its bytes.
+    /// The next connection in line, and its bytes.
     pub(super) fn next_in_line(&mut self) -> Option<(ConnId, Vec<u8>)> {
         while self.layers.spent < HANDSHAKES_BUDGET {
             let id = self.layers.line.pop_front()?;
@@ -242,8 +242,8 @@ impl<M: Send + 'static> Core<M> {
         self.mark_dirty(id);
     }
 
-    /// Makes what is to be sent next out of what the layer has said and the shard has written. False: it can carry no
-    /// more, and the connection has ended.
+    /// Makes the next bytes to send from the layer's own and the shard's. False: the layer can carry no more, and the
+    /// connection has ended.
     pub(super) fn seal(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.named(id) else { return false };
         let is_outgoing = conn.is_outgoing();
@@ -310,7 +310,7 @@ impl<M: Send + 'static> Core<M> {
         }
     }
 
-    /// Writes the end of our stream, once. True: it is to be sent.
+    /// Writes the end of our stream, once. True: there is something to send.
     pub(super) fn close_layer(&mut self, id: ConnId) -> bool {
         let Some(conn) = self.conns.named(id) else { return false };
         let ends = matches!(conn.phase, Phase::Closing | Phase::Flushing);

@@ -2,7 +2,7 @@
 //!
 //! # One turn, from start to end
 //!
-//! A shard is one thread. On it stands glommio's executor, whose main task is our loop (`executor`); in it, our own
+//! A shard is one thread. It runs glommio's executor, with our loop as its main task (`executor`); in it, our own
 //! io_uring (`ring`), a table of connections (`connections`), and the [`Shard`](seam::Shard) that is called. A turn
 //! (`turn`) goes like this:
 //!

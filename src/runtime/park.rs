@@ -23,7 +23,7 @@ pub(super) fn park<S: Shard>(turn: &mut Turn<S>) -> io::Result<()> {
         turn.core.ring.poll_bell(turn.mailbox.bell());
     }
     turn.heartbeat.park();
-    // Looked at again once the sleep is published: what comes after that rings the bell.
+    // The mailbox is checked again once the sleep is published: any later letter rings the bell.
     let may_sleep = turn.mailbox.park() && !turn.core.has_segment_news();
     let result = turn.core.ring.submit(usize::from(may_sleep));
     turn.mailbox.unpark();

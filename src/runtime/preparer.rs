@@ -160,7 +160,7 @@ impl Worker {
                 Ok((file, map))
             }
             Err(error) => {
-                // Half a segment helps nobody. If it cannot be deleted either, the next start finds it empty.
+                // Half a segment helps nobody. If it cannot be deleted either, the next process finds it empty.
                 let _ = std::fs::remove_file(&path);
                 Err(error)
             }
@@ -196,7 +196,7 @@ impl Worker {
             result => result,
         };
         self.files.remove(&segment);
-        // If this fails, a power cut may bring the file back; the next start finds it, and nothing hangs on it.
+        // If this fails, a power cut may bring the file back; the next process finds it, and nothing depends on it.
         let _ = sync_folder(&self.folder);
         self.tell(Done::Deleted { segment, result });
     }

@@ -50,7 +50,7 @@ pub(super) struct Read {
     next: u32,
 }
 
-/// See the module.
+/// Answered receives of all connections, and the connections in the order of their turns.
 #[derive(Default)]
 pub(super) struct Reads {
     all: Slab<Read>,

@@ -41,7 +41,8 @@ impl<M: Send + 'static> Core<M> {
     /// Has the kernel tell when the peer of a connection that is not read has gone.
     fn watch(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
-        // One whose reads are one-shot has not sent CONNECT yet and has a deadline; a poll would keep it from moving.
+        // A connection with one-shot reads has not sent CONNECT yet and has a deadline; a poll would keep it from
+        // moving.
         let unread =
             conn.phase == Phase::Open && conn.paused && conn.why.is_none() && conn.reading == Reading::Multishot;
         if unread
@@ -172,7 +173,7 @@ impl<M: Send + 'static> Core<M> {
         Some(id)
     }
 
-    /// A connection has been served: what is left of its bytes waits for its next quantum.
+    /// A connection has been served: the rest of its bytes waits for its next quantum.
     pub(super) fn end_quantum(&mut self, id: ConnId) {
         let Some(conn) = self.conns.named(id) else { return };
         if conn.has_unread() {

@@ -57,7 +57,7 @@ impl Segment {
         !self.syncing && self.fetching == 0
     }
 
-    /// Copies what stands from position `at`. Only what is in the file is read by `file`.
+    /// Copies the bytes from position `at`. Only those that are in the file are read by `file`.
     pub(super) fn read(
         &self,
         at: u64,

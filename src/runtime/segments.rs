@@ -54,7 +54,7 @@ pub(super) struct SegmentTable {
     windows: RefCell<Windows>,
     /// The shard has started: from now on it waits for no disk.
     started: bool,
-    /// What the shard is to be told; some of it not before its time.
+    /// Events for the shard; the delayed ones not before their time.
     events: VecDeque<SegmentEvent>,
     delayed: VecDeque<(Monotonic, SegmentEvent)>,
 }
@@ -95,7 +95,7 @@ impl SegmentTable {
         })
     }
 
-    /// Whether the helper has done something, or the shard is to be told something now.
+    /// Whether the helper has done something, or an event for the shard is due.
     pub(super) fn has_news(&self, now: Monotonic) -> bool {
         let due = self.delayed.front().is_some_and(|(at, _)| *at <= now);
         due || self.preparer.has_done() || !self.events.is_empty()
@@ -143,7 +143,7 @@ impl SegmentTable {
         }
     }
 
-    /// Gives this turn's syncs to the ring. A segment whose last sync is still under way waits for it.
+    /// Gives this turn's syncs to the ring. A segment with a sync still under way waits for it.
     pub(super) fn submit(&mut self, ring: &mut Ring, disk: &mut Disk, now: Monotonic) {
         if self.is_held(now) {
             return;

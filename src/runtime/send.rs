@@ -196,7 +196,7 @@ impl<M: Send + 'static> Core<M> {
         self.flush_some(|core| &mut core.late, writes);
     }
 
-    /// How many of so many writes are left.
+    /// Flushes up to `writes` connections, and returns how many writes it did not use.
     fn flush_some(&mut self, of: fn(&mut Self) -> &mut VecDeque<u32>, mut writes: usize) -> usize {
         while writes > 0
             && let Some(slot) = of(self).pop_front()
@@ -296,7 +296,7 @@ impl<M: Send + 'static> Core<M> {
             _ if conn.phase == Phase::Dead => self.release(id),
             Ok(count) => {
                 conn.outgoing.advance(count, &mut self.pool);
-                // With nothing left it is in no queue, so that what comes next may be late.
+                // With nothing left it is in no queue, so that later bytes may be late.
                 if conn.phase != Phase::Open || conn.layered.is_some() || conn.unsent() > 0 {
                     self.mark_dirty(id);
                 }

@@ -68,7 +68,7 @@ impl<T: Copy> Wheel<T> {
         self.len
     }
 
-    /// Sets a timer. One whose deadline has passed is due at once.
+    /// Sets a timer. A deadline that has passed is due at once.
     pub(crate) fn insert(&mut self, at: Monotonic, value: T) -> TimerId {
         let tick = at.0.div_ceil(TICK_NS);
         let slot = match self.free {
@@ -102,7 +102,7 @@ impl<T: Copy> Wheel<T> {
         }
     }
 
-    /// Moves the wheel to `now`: what has come due waits in [`Wheel::pop`], in the order of the ticks.
+    /// Moves the wheel to `now`: timers that are due wait in [`Wheel::pop`], in the order of the ticks.
     pub(crate) fn advance(&mut self, now: Monotonic) {
         let target = now.0 / TICK_NS;
         while let Some((level, slot, tick)) = self.next_slot() {

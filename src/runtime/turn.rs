@@ -1,5 +1,5 @@
-//! One turn of a shard, in its order. Each step has a budget, so that none can starve those behind it; what is left
-//! over comes first in the next turn, which then does not wait.
+//! One turn of a shard, in its order. Each step has a budget, so that none can starve the later ones; work that
+//! exceeds it comes first in the next turn, which then does not wait.
 
 use std::collections::VecDeque;
 use std::io;

@@ -138,7 +138,7 @@ mod tests {
         hearts[1].turn();
         assert_eq!(watchdog.stalled(at(6)), []);
         assert_eq!(watchdog.stalled(at(9)), []);
-        // Asleep for long, and then with a letter that does not wake it.
+        // A long sleep, and then a letter that does not wake it.
         hearts.iter().for_each(|heart| heart.park());
         assert_eq!(watchdog.stalled(at(600)), []);
         post.send(1, ()).unwrap();

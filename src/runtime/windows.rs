@@ -96,13 +96,13 @@ pub(super) fn start_of(index: u64) -> u64 {
     index * BYTES as u64
 }
 
-/// How many bytes a window has of a segment whose first `end` bytes are in its file.
+/// The bytes that a window has of a segment with its first `end` bytes in its file.
 pub(super) fn length_of(index: u64, end: u64) -> usize {
     end.saturating_sub(start_of(index)).min(BYTES as u64) as usize
 }
 
 impl Windows {
-    /// Copies from position `at`. `end`: so much of the segment is in its file; the request ends before it.
+    /// Copies from position `at`. `end`: the bytes of the segment that are in its file; the request ends before it.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`]: something is missing, and wanted now. Others: the disk's.
@@ -238,7 +238,7 @@ impl Windows {
         Some(Fetch { segment: wanted.0, index: wanted.1, bytes, unreadable, damaged: false })
     }
 
-    /// Windows that hold a buffer, or whose buffer the kernel has.
+    /// Windows that hold a buffer, or have lent it to the kernel.
     fn held(&self) -> usize {
         self.all.iter().filter(|window| window.bytes.capacity() > 0 || window.state == State::Loading).count()
     }

@@ -80,8 +80,8 @@ pub fn ask(request: &Request<'_>, ca_file: Option<&PathBuf>, bounds: Bounds) -> 
     exchange(tls.stream(&url.host, socket)?, request, bounds)
 }
 
-/// A socket with a bound on each step and on the whole. It lies below TLS, whose handshake takes as many steps as the other end
-/// likes.
+/// A socket with a bound on each step and on the whole. It lies below TLS, as the other end chooses how many steps a
+/// handshake takes.
 struct Bounded {
     socket: TcpStream,
     step: Duration,
@@ -210,7 +210,7 @@ fn parse(mut answer: Zeroizing<Vec<u8>>, has_ended: bool, bounds: Bounds) -> Res
     Ok(Answer { status, body })
 }
 
-/// What is wrong with a body of which so many bytes have come.
+/// The fault of a body that ended, or was cut off, after `came` bytes.
 fn body_problem(response: &httparse::Response<'_, '_>, came: usize, has_ended: bool, bounds: Bounds) -> Option<String> {
     let field = |name: &str| {
         let found = response.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name));

@@ -29,7 +29,7 @@ pub(super) trait End: Send + Sized {
     fn said(error: &Error) -> String;
 }
 
-/// See the module.
+/// One end of a TLS connection.
 pub(super) struct TlsLayer<E: End> {
     config: E::Config,
     /// Made by the first call.
@@ -225,7 +225,7 @@ fn encode<Data>(data: &mut EncodeTlsData<'_, Data>, into: &mut Vec<u8>) -> Resul
     written.map(drop).map_err(|error| Error::General(error.to_string()))
 }
 
-/// An error of rustls, by whose doing it is.
+/// Maps an error of rustls to the fault of one end or the other.
 pub(super) fn said<E: End>(error: Error) -> LayerError {
     use CertificateError as C;
     let fault = match &error {

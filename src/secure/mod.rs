@@ -51,7 +51,7 @@ pub struct Settings {
     pub alpn: Vec<String>,
     /// HTTP is spoken over it at first: that protocol is `http/1.1`, and otherwise `mqtt`.
     pub is_web: bool,
-    /// Which clients must have a certificate, and whose.
+    /// Which clients must have a certificate, and from which CAs.
     pub clients: Option<Clients>,
     /// Whether clients get a ticket to resume their session with.
     pub tickets: bool,
@@ -75,7 +75,7 @@ pub struct Clients {
     pub is_required: bool,
     /// Certificates that are not accepted any more.
     pub crl: Option<PathBuf>,
-    /// Whether a CRL whose time is over refuses everybody.
+    /// Whether an expired CRL refuses everybody.
     pub is_expired_crl_refused: bool,
 }
 

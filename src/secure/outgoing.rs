@@ -263,7 +263,7 @@ impl End for UnbufferedClientConnection {
 fn refused(why: &CertificateError) -> String {
     use CertificateError as C;
     match why {
-        // Another CA of the same name is one whose signature does not fit.
+        // Another CA of the same name makes a signature that does not fit.
         C::UnknownIssuer | C::BadSignature => {
             "its certificate is not signed by a CA that is trusted: ca_file names the CAs".to_owned()
         }

@@ -1,4 +1,4 @@
-//! The client's end against our own server's end, in memory; and what is said where they do not come together.
+//! The client's end against our own server's end, in memory; and the errors where they do not come together.
 
 use std::fs;
 use std::sync::Arc;

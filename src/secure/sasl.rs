@@ -57,7 +57,7 @@ impl Mechanism {
 /// Who logs in, and by what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Credentials {
-    /// How.
+    /// The SASL mechanism.
     pub mechanism: Mechanism,
     /// User name; empty with OAUTHBEARER.
     pub user: String,

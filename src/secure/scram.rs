@@ -77,7 +77,7 @@ impl First {
         (Self { hash, nonce, bare }, message)
     }
 
-    /// The server's first message: what is to be derived.
+    /// Takes the server's first message, which says what to derive.
     ///
     /// # Errors
     /// What is wrong with it, in words.
@@ -111,7 +111,7 @@ impl First {
     }
 }
 
-/// The server has told salt and iterations.
+/// The exchange after the server has sent salt and iterations.
 #[derive(Debug)]
 pub struct Challenge {
     hash: Hash,
@@ -122,7 +122,7 @@ pub struct Challenge {
 }
 
 impl Challenge {
-    /// What is to be derived for it.
+    /// The derivation that the proof needs.
     #[must_use]
     pub fn derivation(&self, password: &Secret) -> Derivation {
         Derivation::new(self.hash, password.clone(), self.salt.clone(), self.iterations)

@@ -13,7 +13,7 @@ use super::sasl::token_of;
 use super::{Secret, Url};
 
 const BOUNDS: Bounds = Bounds { step: Duration::from_secs(5), whole: Duration::from_secs(20), body: 128 << 10 };
-/// How long a token lasts whose answer does not say.
+/// How long a token lasts if the answer does not say.
 const LIFE_DEFAULT_S: u64 = 60;
 /// No token is used for longer without asking again.
 const LIFE_MAX_S: u64 = 24 * 3_600;
@@ -32,13 +32,13 @@ const ERRORS: [&str; 6] = [
 /// Where tokens are requested, and the client ID to request them with.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenEndpoint {
-    /// Its address.
+    /// The URL of the endpoint.
     pub url: Url,
     /// Our name there.
     pub client_id: String,
     /// File of the secret. It is read at each fetch.
     pub secret_file: PathBuf,
-    /// What the token is to be good for; `None`: what the provider gives without.
+    /// The scope of the token; `None`: the provider's default.
     pub scope: Option<String>,
     /// The CAs of its certificate; `None`: those of this machine.
     pub ca_file: Option<PathBuf>,
@@ -49,7 +49,7 @@ pub struct TokenEndpoint {
 pub struct Granted {
     /// The token.
     pub token: Secret,
-    /// Its life.
+    /// How long the token is valid.
     pub life: Duration,
 }
 

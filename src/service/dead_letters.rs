@@ -18,7 +18,7 @@ use crate::files;
 const GROUP_MAX: usize = 1_024;
 /// Wait before a write that failed is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Wait before a shard whose mailbox was full is told again.
+/// Wait before a shard with a full mailbox gets its message again.
 const TELL_AGAIN: Duration = Duration::from_millis(1);
 
 /// Where a sink's letters go, and how much of them is kept.
@@ -43,8 +43,8 @@ pub struct Letter {
     pub line: Vec<u8>,
 }
 
-/// Called on the file's thread: so many letters of a shard and a sink, the oldest first, are on the disk. `false`: the
-/// shard's mailbox is full; it is called again, with what there is by then.
+/// Called on the file's thread: this many letters of a shard and a sink, the oldest first, are on the disk. `false`:
+/// the shard's mailbox is full; it is called again, with the number by then.
 pub type Answer = Arc<dyn Fn(usize, usize, u32) -> bool + Send + Sync>;
 
 /// Letters that were deleted with the oldest file, of all files of the process.
@@ -108,7 +108,7 @@ fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, usiz
                 owed.tell(answer);
                 continue;
             }
-            // Every shard has ended: nobody waits for what is owed.
+            // Every shard has ended: nobody waits for the owed answers.
             Err(RecvTimeoutError::Disconnected) => return,
         };
         group.extend(letters.try_iter().take(GROUP_MAX - 1));
@@ -132,8 +132,8 @@ fn serve(log: &mut Log, letters: &Receiver<Letter>, answer: &(dyn Fn(usize, usiz
     }
 }
 
-/// Letters that are on the disk and whose shard does not know it yet, by shard and sink: numbers only, so a shard whose
-/// mailbox is full for long holds up no other, and nothing grows.
+/// Letters that are on the disk without their shard knowing it yet, by shard and sink: numbers only, so a shard with
+/// a mailbox that stays full holds up no other, and nothing grows.
 #[derive(Default)]
 struct Owed(BTreeMap<(usize, usize), u32>);
 
@@ -500,7 +500,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\nnext\n");
     }
 
-    /// Finding L8: a letter whose line has lost its end is kept, and so is a file that is none of ours.
+    /// Finding L8: a letter on a line without its end is kept, and so is a file that is none of ours.
     #[test]
     fn finding_l8_a_last_line_without_an_end_is_kept() {
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(200_000));

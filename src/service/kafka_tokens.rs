@@ -17,7 +17,7 @@ const RENEW_AT: f64 = 0.8;
 const RENEW_MIN: Duration = Duration::from_secs(1);
 /// The longest wait after failures; and how long a token that a broker refuses is kept at least.
 const AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// What no login has asked for in so long is forgotten, unless its token is still in use.
+/// A token that no login has asked for in this time is forgotten, unless it is still in use.
 const FORGET_AFTER: Duration = Duration::from_secs(300);
 
 /// A login needs a token.

@@ -1,6 +1,6 @@
-//! Key sets by URL. An ordinary thread has them fetched into files, from where they are taken like any other file whose content has
-//! changed; so a restart has the last ones, and what cannot be used never gets into force. Each fetch is a thread of its
-//! own, so a slow server delays neither the other sets nor the end of one that is too old.
+//! Key sets by URL. An ordinary thread has them fetched into files, and from there they are read like any other file
+//! that has changed; so a restart has the last ones, and an unusable one never comes into force. Each fetch is a
+//! thread of its own, so a slow server delays neither the other sets nor the end of one that is too old.
 
 use std::fmt;
 use std::fs;
@@ -233,7 +233,7 @@ impl<T: FnMut(&str, Told), S: Fn(&Wanted) -> io::Result<()>> Fetcher<T, S> {
     fn drop_stale(&mut self, set: &mut Set, now: Instant) {
         if set.stale.is_some_and(|stale| stale <= now) {
             set.stale = None;
-            // There is no second attempt: what cannot be removed is too old for the next start as well.
+            // There is no second attempt: a file that cannot be removed is too old for the next process as well.
             let _ = fs::remove_file(&set.wanted.remote.file);
             (self.tell)(&set.wanted.auth, Told::Dropped);
         }

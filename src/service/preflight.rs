@@ -144,7 +144,7 @@ pub fn shard_failed(index: usize, shards: usize, error: &io::Error) -> String {
     }
 }
 
-/// Descriptors that devices do not get, of so many.
+/// The descriptors, of `has`, that devices do not get.
 fn kept(has: u64, shards: usize) -> u64 {
     (has / 8).clamp(64, 4_096) + 8 * shards as u64
 }

@@ -11,7 +11,7 @@ pub(super) type Answer = Box<dyn FnOnce(Result<Prepared, String>) + Send>;
 
 /// A task; `answer` is called on another thread. A connection has one at a time, so there are not many.
 pub struct Question {
-    /// What is to be done.
+    /// The computation or fetch to do.
     pub task: Task,
     /// Gets what came of it.
     pub answer: Answer,

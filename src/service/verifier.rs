@@ -75,7 +75,7 @@ pub struct Waiting {
 }
 
 impl Verifiers {
-    /// Starts so many threads, at least one. They end when the last of these is dropped.
+    /// Starts `count` threads, at least one. They end when the last of these is dropped.
     ///
     /// # Errors
     /// A thread cannot be made, or the system gives no random numbers.
@@ -149,7 +149,7 @@ impl Shared {
         }
     }
 
-    /// What is to be done next. `None`: nobody will ask any more.
+    /// The next check to do. `None`: nobody will ask any more.
     fn wait(&self) -> Option<Next> {
         let mut queue = self.queue();
         loop {

@@ -22,7 +22,7 @@ pub struct Remembered {
     in_flight: Cell<(usize, usize)>,
     /// Those of these that may be dropped, as their clients are away.
     left: Cell<(usize, usize)>,
-    /// No more than [`super::outgoing`] says of that is to be added for each client.
+    /// Whether each client may have only as much in flight as [`super::outgoing`] allows when memory is tight.
     is_tight: Cell<bool>,
     /// Copies that were acknowledged.
     acknowledged: Cell<u64>,
@@ -51,7 +51,7 @@ struct Second {
 #[derive(Debug, Default)]
 struct Seconds {
     all: VecDeque<Rc<Second>>,
-    /// With so many of them those without messages are taken out.
+    /// At this number of seconds those without messages are removed.
     sweep_at: usize,
 }
 
@@ -133,7 +133,7 @@ impl Remembered {
         (copies - left, bytes - left_bytes)
     }
 
-    /// A copy of so many bytes that was sent may be dropped from now on, as its client is away.
+    /// A sent copy of this size may be dropped from now on, as its client is away.
     pub(super) fn leaves(&self, bytes: usize) {
         let (left, left_bytes) = self.left.get();
         self.left.set((left + 1, left_bytes + bytes));
@@ -156,7 +156,7 @@ impl Remembered {
         self.is_tight.set(is_tight);
     }
 
-    /// A copy of so many bytes is where it was not.
+    /// Accounts for a copy of this size that has moved.
     pub(super) fn moves(&self, bytes: usize, from: Option<Place>, to: Option<Place>) {
         let is_in = |place: Option<Place>| usize::from(place == Some(Place::InFlight) && bytes > 0);
         let ((copies, all), in_to, in_from) = (self.in_flight.get(), is_in(to), is_in(from));
@@ -217,7 +217,7 @@ pub enum Place {
 /// Copies of one session that were dropped.
 #[derive(Clone, Debug, Default)]
 pub struct Gone {
-    /// How many.
+    /// The number of copies.
     pub count: u64,
     /// The message of the first of them that is still remembered.
     pub first: Option<Rc<Body>>,

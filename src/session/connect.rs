@@ -15,7 +15,7 @@ use crate::mqtt::reason::ReasonCode;
 /// [MQTT-3.2.2-7].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why.
+    /// The reason for the refusal.
     pub violation: Violation,
 }
 
@@ -175,7 +175,7 @@ pub(super) fn within(connect: &Connect<'_>, bytes: usize, limits: &Limits) -> Re
     Ok(())
 }
 
-/// At most so many bytes will its session hold of it.
+/// The most bytes that its session will hold of it.
 pub(super) fn bytes(connect: &Connect<'_>, plan: &Plan<'_>) -> usize {
     let (will, grants) = (will_bytes(connect), plan.grants_bytes);
     plan.client_id.len() + plan.username.map_or(0, str::len) + plan.auth.map_or(0, str::len) + grants + will

@@ -24,7 +24,7 @@ pub(super) struct Elsewhere {
     released: Vec<u16>,
 }
 
-/// Where a packet identifier is to be released before it is free.
+/// Where a packet identifier must be released before it is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseFirst {
     /// Nowhere: [`Session::packet`] releases it.
@@ -107,7 +107,7 @@ impl Session {
         if known == 0 { ReleaseFirst::Nowhere } else { ReleaseFirst::On(known) }
     }
 
-    /// An id is being released on so many shards.
+    /// Notes that an id is being released on this many shards.
     pub fn releases(&mut self, packet_id: u16, shards: u16) {
         let elsewhere = self.elsewhere_mut();
         elsewhere.shards.remove(&packet_id);
@@ -155,7 +155,7 @@ impl Session {
         }
     }
 
-    /// A refusal is told when so many shards have forgotten its message.
+    /// Delays a refusal until this many shards have forgotten its message.
     pub fn refuses_later(&mut self, number: u32, shards: u16) {
         self.inflight.owe(number, shards);
     }

@@ -134,7 +134,7 @@ impl End {
         }
     }
 
-    /// Whether the will is to be published: always, unless the client took its leave [MQTT-3.1.2-8] [MQTT-3.1.2-10].
+    /// Whether the will must be published: always, unless the client took its leave [MQTT-3.1.2-8] [MQTT-3.1.2-10].
     #[must_use]
     pub fn sends_will(self) -> bool {
         self != Self::Left

@@ -10,7 +10,7 @@ impl Fill {
     /// How many there are.
     pub const LEVELS: usize = 13;
 
-    /// That of a queue of so many messages and bytes.
+    /// The level of a queue of this many messages and bytes.
     #[must_use]
     pub fn level((messages, bytes): (usize, usize), bounds: QueueBounds) -> u8 {
         const WHOLE: u64 = 2_048;
@@ -19,14 +19,14 @@ impl Fill {
         (u64::BITS - part.leading_zeros()) as u8
     }
 
-    /// Whether a queue has come above the level at which it is listed: at which it is to be listed then.
+    /// The level to list a queue at now, if it has risen above the one at which it is listed.
     pub fn grown(listed: &mut u8, level: u8) -> Option<u8> {
         let has_grown = level > *listed;
         *listed = level.max(*listed);
         has_grown.then_some(level)
     }
 
-    /// A queue is not listed any more: at which level it is to be listed again.
+    /// The level to list a queue at again, as it is not listed any more.
     pub fn again(listed: &mut u8, level: u8) -> Option<u8> {
         *listed = level;
         (level > 0).then_some(level)
@@ -34,13 +34,13 @@ impl Fill {
 }
 
 impl Session {
-    /// The level of what waits for its client.
+    /// The level of the messages that wait for its client.
     #[must_use]
     pub fn fill(&self, bounds: QueueBounds) -> u8 {
         self.outgoing.as_deref().map_or(0, |outgoing| outgoing.fill(bounds))
     }
 
-    /// A copy was put behind all others: at which level it is to be listed, if that is a higher one than before.
+    /// The level to list the queue at after a copy was put at its end, if that is higher than before.
     pub fn grown(&mut self, bounds: QueueBounds) -> Option<u8> {
         let outgoing = self.outgoing.as_deref_mut()?;
         let level = outgoing.fill(bounds);
@@ -60,7 +60,7 @@ impl Session {
         self.outgoing.as_deref().map_or(0, |outgoing| outgoing.listed)
     }
 
-    /// Drops so many of the oldest copies that its client was not sent and that may be dropped. How many.
+    /// Drops up to `most` of the oldest copies that its client was not sent and that may be dropped. Returns how many.
     pub fn drop_oldest(&mut self, most: usize) -> usize {
         self.outgoing.as_deref_mut().map_or(0, |outgoing| outgoing.drop_oldest(most))
     }

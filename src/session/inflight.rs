@@ -32,7 +32,7 @@ pub(super) enum Kind {
     Qos2,
     /// A QoS 2 PUBLISH of a row that exists already.
     Repeat,
-    /// A `Repeat` whose id was released before its turn: nothing goes out.
+    /// A `Repeat` that lost its id to a release before its turn: nothing goes out.
     Silent,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// A QoS 2 row of an earlier start. `landed`: a sink that owes nothing has it.
+    /// A QoS 2 row of an earlier process. `landed`: a sink that owes nothing has it.
     pub(super) fn restored(packet_id: u16, owed: u16, landed: bool) -> Self {
         Self { packet_id, owed, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: false, landed }
     }
@@ -67,7 +67,7 @@ impl Slot {
         self.code = self.code.max(code);
     }
 
-    /// A row of the queue whose sinks owe answers.
+    /// Whether it is a row of the queue with sinks that owe answers.
     pub(super) fn takes_answers(self) -> bool {
         matches!(self.kind, Kind::Qos1 | Kind::Qos2) && !self.is_done()
     }
@@ -106,7 +106,7 @@ pub(super) enum Received {
     New(u32),
     /// A row that exists already.
     Repeat,
-    /// A row with this number, which some sinks have had since before a crash; they owe so many answers.
+    /// A row with this number, which some sinks have had since before a crash; `owed` of them owe an answer.
     Rest { number: u32, owed: u16 },
 }
 
@@ -411,7 +411,7 @@ impl Inflight {
         self.qos2.as_ref().map_or(&[], |qos2| qos2.already_taken_by(packet_id))
     }
 
-    /// An id that an earlier start has left open. The number that its rows answer to.
+    /// Restores an id that an earlier process has left open. Returns the number that its rows answer to.
     pub(super) fn restore(&mut self, packet_id: u16, already_taken_by: Box<[u16]>, owed: u16) -> u32 {
         let number = self.base;
         self.base = number.wrapping_add(1);

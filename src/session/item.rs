@@ -1,4 +1,4 @@
-//! One copy on its way to a client, and how many of those there are whose exchanges are to be finished.
+//! One copy on its way to a client, and the number of exchanges that are not finished yet.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -14,11 +14,11 @@ pub(super) const IDS: u64 = 65_535;
 pub(super) enum State {
     /// Its client has not been sent it.
     Queued,
-    /// It is of an earlier start: its client may have been sent it.
+    /// It was restored from the log: its client may have been sent it.
     Restored,
     /// It may have it.
     Sent,
-    /// QoS 2: it has said that it has it, or is not to get it any more. PUBREL waits until that is written down.
+    /// QoS 2: the client has confirmed it, or will not get it any more. PUBREL waits until that is written down.
     Unwritten,
     /// The same, and PUBREL may be sent.
     Received,
@@ -83,7 +83,7 @@ impl Item {
         }
     }
 
-    /// One whose client is away is over, or its client is back and is sent it again.
+    /// Ends [`Item::leaves`]: the copy of an absent client is over, or the client is back and is sent it again.
     pub(super) fn left_no_more(&self, all: &Remembered) {
         if self.may_be_left() {
             all.left_no_more(self.bytes());
@@ -95,7 +95,7 @@ impl Item {
         self.state.is_finishing()
     }
 
-    /// Whether it is of a shared subscription, and its client has not said for so long that it has it.
+    /// Whether it is of a shared subscription, and its client, sent it before this time, has not acknowledged it.
     pub(super) fn is_late(&self, sent_before_s: u32) -> bool {
         self.state == State::Sent && self.copy.share.is_some() && self.sent_s < sent_before_s
     }
@@ -106,7 +106,7 @@ impl Item {
     }
 }
 
-/// How many exchanges are to be finished, and of these how many have to be written down before that.
+/// The number of unfinished exchanges, and how many of them must be written down first.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Finishing {
     pub(super) all: usize,

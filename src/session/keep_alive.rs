@@ -2,8 +2,8 @@
 //! clock [MQTT-3.1.2-22]; and until when what admitted its client holds, silent or not.
 //!
 //! The shard keeps one timer per connection and never moves it: a packet only notes the time, and the timer, when it
-//! fires, either closes or is set again for what is left ([`KeepAlive::check`]). So a packet costs one store, and the
-//! close comes at the deadline plus the timer's own lateness.
+//! fires, either closes or is set again for the remaining time ([`KeepAlive::check`]). So a packet costs one store,
+//! and the close comes at the deadline plus the timer's own lateness.
 
 use crate::runtime::seam::Monotonic;
 use std::time::Duration;

@@ -1,9 +1,10 @@
 //! Sessions that survive a crash: what has to be written down of them, and in what order. Writing is the caller's.
 //!
-//! After each call that may have changed a session, [`Sessions::next_note`] says what there is to write. Each record gets
-//! a place in a log, in groups that become durable one after the other; what the client of a session is to be told waits
-//! until the group of its youngest record is durable ([`Sessions::written`]). That is all the order there is: a session is
-//! kept before its CONNACK, an id free before its PUBCOMP, also where the record was made on an earlier connection.
+//! After each call that may have changed a session, [`Sessions::next_note`] says what there is to write. Each record
+//! gets a place in a log, in groups that become durable one after the other; everything that a session sends its
+//! client waits until the group of its youngest record is durable ([`Sessions::written`]). That is all the order
+//! there is: a session is kept before its CONNACK, an id free before its PUBCOMP, also where the record was made on
+//! an earlier connection.
 
 use super::connect::Plan;
 use super::state::Session;
@@ -40,7 +41,7 @@ pub enum Note {
 /// How what is known of a session stands to what is written of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The same.
+    /// What is written is what is known.
     Written,
     /// A note says what to write.
     Noted,
@@ -101,13 +102,13 @@ impl Sessions {
         }
     }
 
-    /// What is to be written next. In this order, for each session.
+    /// The next record to write. In this order, for each session.
     pub fn next_note(&mut self) -> Option<Note> {
         self.keeping.as_mut()?.notes.pop_front()
     }
 
-    /// Appends what is to be written of a session. Its number if it has one already; `None`: it has ended, or is kept no more since it
-    /// was noted.
+    /// Appends the record of a session. Returns its number if it has one already; `None`: it has ended, or is kept no
+    /// more since it was noted.
     pub fn payload(&self, key: SessionKey, out: &mut Vec<u8>) -> Option<Option<u64>> {
         let session = self.sessions.get(key).filter(|session| session.kept.is_some() && session.expiry_s > 0)?;
         session.save(out);
@@ -131,7 +132,8 @@ impl Sessions {
         }
     }
 
-    /// Takes back a CONNECT whose session could not be written down and of which the client has heard nothing.
+    /// Takes back a CONNECT that failed because the session could not be written down; the client has heard nothing
+    /// of it.
     pub fn withdraw(&mut self, key: SessionKey, conn: ConnId, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if session.number().is_none() {
@@ -230,7 +232,7 @@ impl Sessions {
             && connect.will.is_none()
     }
 
-    /// Whether a CONNECT whose session is not written yet, or not so, has room in the log.
+    /// Whether the log has room for a session of this size that is not written yet, or was written smaller.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.keeping.as_ref().is_none_or(|keeping| super::saved::bytes_max(bytes) <= keeping.room)
     }

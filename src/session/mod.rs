@@ -5,8 +5,8 @@
 //! [`Sessions::disconnected`]. Bytes are appended to the connection's out-buffer; what the caller must do is in the value
 //! returned. [`Sessions::expire`] does what time has made due.
 //!
-//! Where sessions are to survive a crash ([`Sessions::keep`]), what has to be written down for that is said as [`Note`]s,
-//! and [`Sessions::restore`] takes up what an earlier start has left.
+//! Where sessions must survive a crash ([`Sessions::keep`]), the records to write for that come out as [`Note`]s, and
+//! [`Sessions::restore`] takes up the sessions that an earlier process has left.
 //!
 //! The promise kept here (`docs/` has the whole of it): an answer goes out when every sink that took the message has met
 //! its level, in the order of the publishes, on the connection of its publish or never.

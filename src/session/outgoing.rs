@@ -1,4 +1,4 @@
-//! Messages of QoS 1 and 2 on their way to a client: what it has been sent and not acknowledged, and what waits behind.
+//! Messages of QoS 1 and 2 on their way to a client: those sent and not acknowledged, and those that wait after them.
 //!
 //! Each copy has a number, in order; its packet identifier follows from that. A client is sent at most its send quota (section
 //! 4.9) at a time; nothing else waits for that [MQTT-3.3.4-10] [MQTT-4.9.0-3]. When its connection is gone and it returns, what is
@@ -21,14 +21,14 @@ use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::Monotonic;
 
-/// Past so many bytes that are to be remembered until they are acknowledged, the rest waits for acknowledgements.
+/// Once this many bytes are remembered until they are acknowledged, the rest waits for acknowledgements.
 const OPEN_BYTES_MAX: usize = 4 << 20;
 /// The same while [`Remembered::is_tight`], and how many messages are on their way to a client then.
 const OPEN_TIGHT_MAX: (usize, usize) = (16, 64 << 10);
-/// Copies that one look at what waits drops, whatever for: the next turn goes on.
+/// Copies that one look at the waiting ones drops, for any reason: the next turn goes on.
 const DROPPED_AT_ONCE_MAX: u64 = 256;
 
-/// What came of a look at what waits.
+/// The result of a look at the copies that wait.
 #[derive(Clone, Debug, Default)]
 pub struct Pumped {
     /// Copies sent for the first time.
@@ -41,7 +41,7 @@ pub struct Pumped {
     pub too_large: Gone,
     /// Dropped: the client may not read its topic any more.
     pub denied: Gone,
-    /// Others are to be served before the look goes on.
+    /// Whether the look was cut short so that others are served first.
     pub is_cut: bool,
 }
 
@@ -51,7 +51,7 @@ impl Pumped {
     }
 }
 
-/// See the module.
+/// The queue of one client.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     /// Where copies are counted.
@@ -66,9 +66,9 @@ pub(super) struct Outgoing {
     open_bytes: usize,
     /// Bytes of those behind.
     queued_bytes: usize,
-    /// Of those behind, none with a number below this one may be dropped.
+    /// The waiting copies with a number below this one have been found not droppable.
     stay_below: u64,
-    /// Of those behind, the ones with numbers below this one may be of topics that the client may not read any more.
+    /// The waiting copies with numbers below this one may be of topics that the client may not read any more.
     unchecked_below: u64,
     pub(super) finishing: Finishing,
     /// The number of the next copy.
@@ -117,7 +117,7 @@ impl Outgoing {
         number
     }
 
-    /// What an earlier start has left.
+    /// The queue that an earlier process has left.
     pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>, all: &Rc<Remembered>) -> Self {
         let (queued_bytes, finishing) = (items.iter().map(Item::bytes).sum(), Finishing::of(&items));
         items.iter().for_each(|item| all.moves(item.bytes(), None, item.state.place()));
@@ -168,12 +168,12 @@ impl Outgoing {
         dropped
     }
 
-    /// Drops so many at most.
+    /// Drops at most this many of the oldest copies.
     pub(super) fn drop_oldest(&mut self, most: usize) -> usize {
         self.drop_while(|_, dropped| dropped < most)
     }
 
-    /// The level of what waits.
+    /// The level of the copies that wait.
     pub(super) fn fill(&self, bounds: QueueBounds) -> u8 {
         Fill::level((self.copies().1, self.queued_bytes), bounds)
     }
@@ -203,7 +203,7 @@ impl Outgoing {
         if dropped > 0 { Handed::DroppedOldest(dropped) } else { Handed::Queued }
     }
 
-    /// Whether there is no room for a message of so many bytes. One that is larger than all that may wait goes alone.
+    /// Whether there is no room for a message of this size. A message that is larger than the bound waits alone.
     fn is_full(&self, bytes: usize, bounds: QueueBounds) -> bool {
         self.copies().1 >= bounds.messages || self.queued_bytes > 0 && self.queued_bytes + bytes > bounds.bytes
     }
@@ -236,15 +236,15 @@ impl Outgoing {
         gone.body
     }
 
-    /// The connection is gone: all of it is to be sent again.
+    /// Makes all copies wait again, as the connection is gone.
     fn rewind(&mut self) {
         self.items.range(..self.open).for_each(|item| item.leaves(&self.all));
         (self.open, self.stay_below) = (0, 0);
         self.queued_bytes += std::mem::take(&mut self.open_bytes);
     }
 
-    /// One that waits will not be sent. Its message, and whether it stays: of QoS 2 that may have been sent the exchange is finished, as its
-    /// receiver would take what comes later under the same packet identifier for a repeat.
+    /// Gives up a waiting copy. Returns its message, and whether the item stays: a QoS 2 exchange that may have begun
+    /// is finished, as the receiver would take a later message under the same packet identifier for a repeat.
     fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
         let bytes = item.bytes();
         self.all.moves(bytes, item.state.place(), None);
@@ -420,7 +420,7 @@ impl Outgoing {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
-    /// With a payload of so many bytes.
+    /// With a payload of this size.
     Yes(usize),
     Expired,
     TooLarge,
@@ -440,7 +440,7 @@ fn write(
     let waited_s = body.waited_s(now);
     // Whatever its publisher has set [MQTT-3.3.1-1] [MQTT-3.3.1-3] [MQTT-4.3.2-2] [MQTT-4.3.3-2].
     let dup = item.state != State::Queued;
-    // Its time was over before the start that has found it: what is left is rounded up.
+    // Its time was over before it was restored: the remaining time is rounded up.
     let was_over = item.state == State::Restored && publish.properties.message_expiry_interval_s() == Some(0);
     // What has been sent once does not expire [MQTT-4.3.3-7].
     if was_over || item.state != State::Sent && is_expired(&publish, waited_s) {
@@ -465,18 +465,18 @@ fn write(
 /// What becomes of a copy at QoS 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handed {
-    /// It is to be written now, under this packet identifier.
+    /// The copy must be written now, under this packet identifier.
     Now(u16),
     /// It waits.
     Queued,
-    /// It waits, and so many of those that had waited longest were dropped for it: [`Session::take_dropped`].
+    /// It waits, and this many of those that had waited longest were dropped for it: [`Session::take_dropped`].
     DroppedOldest(usize),
     /// There is no room for it.
     Dropped,
 }
 
 impl Session {
-    /// Whether [`Session::hand`] would say that a copy is to be written now. `unsent`: bytes that are on their way to the client.
+    /// Whether [`Session::hand`] would return [`Handed::Now`]. `unsent`: bytes that are on their way to the client.
     #[must_use]
     pub fn sends_at_once(&self, unsent: usize) -> bool {
         let is_ready = |outgoing: &Outgoing| outgoing.is_caught_up(self.terms.send_maximum);
@@ -523,7 +523,8 @@ impl Session {
         self.outgoing.as_ref().is_some_and(|outgoing| outgoing.open < outgoing.items.len())
     }
 
-    /// Appends what waits, as far as its client may be sent it. `unsent`: bytes that are on their way to it already.
+    /// Appends the waiting copies, as far as its client may be sent them. `unsent`: bytes that are on their way to it
+    /// already.
     pub fn pump(&mut self, now: Monotonic, unsent: usize, out: &mut Vec<u8>) -> Pumped {
         let to = (self.peer(), self.terms.send_maximum, self.expiry_s > 0);
         let Some(mut outgoing) = self.outgoing.take() else { return Pumped::default() };

@@ -6,7 +6,7 @@ use crate::mqtt::packet::{Connect, Packet, Version};
 /// The reading end of one connection. Small enough to copy: it outlives the session when a connection is taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its protocol.
+    /// The protocol version of the client.
     pub version: Version,
     /// Its Maximum Packet Size in bytes; `u32::MAX` if it named none.
     pub packet_size_max: u32,

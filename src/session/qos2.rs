@@ -57,9 +57,9 @@ pub(super) enum Release {
 pub(super) struct Qos2 {
     open: Map<u16, Open>,
     parked: Map<u32, Slot>,
-    /// Of ids that an earlier start has left and that have not been repeated: the sinks that have the row.
+    /// The sinks that have the row, for ids that an earlier process has left and that have not been repeated.
     already_taken_by: Map<u16, Box<[u16]>>,
-    /// Where rows of an earlier start are answered since their id was repeated: by the number then, that of now.
+    /// The present number of a restored row by its number at recovery, since its id was repeated.
     moved: Map<u32, u32>,
     /// The number then, by id.
     moved_from: Map<u16, u32>,
@@ -87,12 +87,13 @@ impl Qos2 {
         self.open.get_mut(&packet_id)
     }
 
-    /// Opens an id whose row is slot `number`.
+    /// Opens an id with slot `number` as its row.
     pub(super) fn open(&mut self, packet_id: u16, number: u32) {
         self.open.insert(packet_id, Open { row: Row::Here, slot: Some(number), logged: false, restored: false });
     }
 
-    /// An id that an earlier start has left open: who has its row, and how many of them owe an answer for `number`.
+    /// Restores an id that an earlier process has left open: which sinks have its row, and how many owe an answer for
+    /// `number`.
     pub(super) fn restore(&mut self, packet_id: u16, number: u32, already_taken_by: Box<[u16]>, owed: u16) {
         let row = if owed > 0 { Row::Parked(number) } else { Row::Done(ReasonCode::SUCCESS) };
         if owed > 0 {
@@ -108,13 +109,13 @@ impl Qos2 {
         self.already_taken_by.get(&packet_id).map_or(&[], |sinks| sinks)
     }
 
-    /// Whether a PUBLISH with this id is a repeat whose row exists, and goes to no sink any more.
+    /// Whether a PUBLISH with this id repeats a row that exists, and goes to no sink any more.
     pub(super) fn is_repeat(&self, packet_id: u16) -> bool {
         self.open.contains_key(&packet_id) && !self.already_taken_by.contains_key(&packet_id)
     }
 
-    /// The first repeat of an id that an earlier start has left: from now on its row is slot `number`. What its sinks have
-    /// said by now, and how many answers are owed already.
+    /// Takes the first repeat of an id that an earlier process has left: from now on its row is slot `number`.
+    /// Returns the sinks' answers so far, and how many are owed.
     pub(super) fn take_rest(&mut self, packet_id: u16, number: u32) -> Option<Slot> {
         self.already_taken_by.remove(&packet_id)?;
         let open = self.open.get_mut(&packet_id)?;

@@ -21,7 +21,7 @@ pub const COPY_NUMBER_MAX: u64 = 1 << 60;
 /// Why what is written down of a queue is not what is true of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Changed {
-    /// It is.
+    /// The log has what is true.
     #[default]
     No,
     /// A copy is over, of a message that others wait for. If that is lost, the client gets it again.
@@ -129,7 +129,8 @@ impl Session {
         self.outgoing.as_mut().map_or(Changed::No, |outgoing| std::mem::take(&mut outgoing.changed))
     }
 
-    /// What is to be written down of its queue, and the number in the log of what was. `None`: the session is not kept there.
+    /// The record to write of its queue, and the number in the log of the last one. `None`: the session is not kept
+    /// there.
     #[must_use]
     pub fn save_queue(&self) -> Option<(SavedQueue, Option<u64>)> {
         let (number, outgoing) = (self.number()?, self.outgoing.as_ref()?);
@@ -141,8 +142,9 @@ impl Session {
         self.outgoing.as_ref().and_then(|outgoing| outgoing.record)
     }
 
-    /// It is written down under this number; `None`: it does not have to be, the session is not kept in the log. PUBREL is appended for
-    /// what waited for that. Whether some PUBREL is to be sent, now or later, when that is durable.
+    /// Notes that the queue is written down under this number; `None`: it need not be, as the session is not kept in
+    /// the log. Appends PUBREL for the copies that waited for that. Returns whether some PUBREL must be sent, now or
+    /// later, when that is durable.
     pub fn queue_saved(&mut self, number: Option<u64>, out: &mut Vec<u8>) -> bool {
         let version = self.terms.version;
         self.outgoing.as_mut().is_some_and(|outgoing| {

@@ -1,9 +1,9 @@
 //! Where messages came to stand in Kafka, kept until the client is told with their PUBACK or PUBREC: user properties, three
 //! for each sink that says where, in the order of the sinks in the configuration.
 //!
-//! Bounded by what is owed: a message has one receipt for each of its sinks at most, from when that has it until its answer
-//! has gone out; of QoS 2 until its id is released, since a lost PUBREC is asked for again. A client that wants none, or
-//! cannot be told, costs nothing.
+//! Bounded by the owed answers: a message has one receipt for each of its sinks at most, from when that has it until
+//! its answer has gone out; of QoS 2 until its id is released, since a lost PUBREC is asked for again. A client that
+//! wants none, or cannot be sent any, costs nothing.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -31,7 +31,7 @@ pub struct Receipt {
     pub sink: u16,
     /// Kafka topic.
     pub topic: Rc<str>,
-    /// Its partition.
+    /// The record's partition.
     pub partition: u32,
     /// Offset there; `None`: Kafka has not said it.
     pub offset: Option<i64>,
@@ -168,7 +168,7 @@ impl Inflight {
             if !self.note(number, &receipt)
                 && let Some(qos2) = self.qos2.as_mut().filter(|qos2| qos2.has_parked())
             {
-                // Of a row whose connection is gone, or that an earlier start has left.
+                // The row's connection is gone, or an earlier process has left it.
                 let now = qos2.now_at(number);
                 if now == number || !self.note(now, &receipt) {
                     self.qos2.iter_mut().for_each(|qos2| qos2.landed(now, receipt.clone()));

@@ -1,4 +1,4 @@
-//! Sessions that an earlier start has left.
+//! Sessions that an earlier process has left.
 
 use super::client_key::ClientKey;
 use super::connect;
@@ -25,7 +25,7 @@ pub struct HadBy {
 /// A QoS 2 packet id that is open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenId<'a> {
-    /// It.
+    /// The packet identifier.
     pub packet_id: u16,
     /// The sinks that have its row.
     pub already_taken_by: &'a [HadBy],

@@ -127,7 +127,7 @@ impl<'a> Saved<'a> {
     }
 }
 
-/// Reads subscriptions and their number, and nothing behind them.
+/// Reads subscriptions and their number, and nothing after them.
 fn subscriptions(bytes: &[u8]) -> Option<Vec<Subscription>> {
     let mut all = Vec::new();
     let (count, mut bytes) = bytes.split_first_chunk()?;
@@ -152,7 +152,7 @@ pub fn client_id(payload: &[u8]) -> Result<&str, NotASession> {
     Saved::decode(payload).map(|saved| saved.connect.client_id)
 }
 
-/// At most so many bytes is the payload of a session that holds so many ([`Session::bytes`]).
+/// The most bytes that the record of a session takes that holds `held` bytes ([`Session::bytes`]).
 pub(super) const fn bytes_max(held: usize) -> usize {
     FRAME_BYTES + held
 }

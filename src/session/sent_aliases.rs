@@ -68,9 +68,10 @@ impl Session {
         self.terms.sent_alias_maximum > 0
     }
 
-    /// How a message on this topic is to be sent, if its client takes aliases. `hash`: of the topic, the same each time. While all are
-    /// in use a topic gets the alias of another one when it is sent for the second time. At QoS 2 the topic is sent each time: mqtt.js
-    /// (5.16) keeps the packet as it came until PUBREL, when the alias may be another topic's, and hands it on without a topic.
+    /// The alias for a message on this topic, if its client takes aliases. `hash`: of the topic, the same each time.
+    /// While all are in use a topic gets the alias of another one when it is sent for the second time. At QoS 2 the
+    /// topic is sent each time: mqtt.js (5.16) keeps the packet as it came until PUBREL, when the alias may be
+    /// another topic's, and hands it on without a topic.
     #[must_use]
     pub fn alias_for(&self, topic: &str, hash: u64, qos: QoS) -> Option<Alias> {
         let maximum = usize::from(self.terms.sent_alias_maximum);
@@ -129,7 +130,7 @@ mod tests {
         Session::new("c", None, super::super::state::Terms { sent_alias_maximum: maximum, ..terms })
     }
 
-    /// Sends a topic, whose hash is its length.
+    /// Sends a topic, with its length as its hash.
     fn send(session: &mut Session, topic: &str) -> Option<Alias> {
         send_at(session, topic, QoS::AtLeastOnce)
     }

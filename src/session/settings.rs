@@ -60,7 +60,7 @@ pub struct Settings {
 /// How many messages of QoS 1 and 2 may wait for a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueBounds {
-    /// How many.
+    /// The number of messages.
     pub messages: usize,
     /// Their bytes. One that is larger waits alone.
     pub bytes: usize,

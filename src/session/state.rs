@@ -79,7 +79,7 @@ pub struct Session {
     pub(super) subscribed: Option<Box<Subscribed>>,
     /// Messages of QoS 1 and 2 on their way to its client.
     pub(super) outgoing: Option<Box<Outgoing>>,
-    /// What is written down of it; `None`: nothing, and nothing is to be.
+    /// The session's record in the log; `None`: it has none and will get none.
     pub(super) kept: Option<Box<SessionRecord>>,
 }
 
@@ -211,8 +211,8 @@ impl Session {
         self.access.as_ref().is_some_and(|access| access.is_denial_acknowledged())
     }
 
-    /// Whether its client would still be admitted, by what its auth is now, and its certificate was not revoked. One whose auth is gone is left
-    /// alone: nothing says that it may not be there.
+    /// Whether its client would still be admitted by the present state of its auth, and its certificate was not
+    /// revoked. A client of an auth that is gone is left alone: nothing says that it may not be there.
     pub fn is_still_admitted<'p>(
         &self,
         policy: impl Fn(&str) -> Option<&'p Arc<Policy>>,
@@ -381,15 +381,16 @@ impl Session {
         self.inflight.already_taken_by(packet_id)
     }
 
-    /// One sink's answer for `count` messages from number `first` on, all of which it took. The gravest code of all
-    /// sinks is the one that is sent. Numbers that are answered, or whose connection took its claim with it, are ignored.
+    /// Takes one sink's answer for `count` messages from number `first` on, all of which it took. The gravest code of
+    /// all sinks is the one that is sent. Numbers that are answered, or that ended with their connection, are
+    /// ignored.
     pub fn complete(&mut self, first: u32, count: u32, code: ReasonCode) {
         self.inflight.complete(first, count, code);
     }
 
-    /// Whether the publishes of the present connection are to be answered with [`Receipt`]s, as its listener has it. Said
-    /// once for each connection, before anything of it is taken. One that cannot be told (before 5.0), or has asked for no
-    /// user properties where they are not needed [MQTT-3.1.2-29], gets none.
+    /// Sets whether the publishes of the present connection are answered with [`Receipt`]s, as its listener is
+    /// configured. Called once for each connection, before anything of it is taken. A client before 5.0, or one that
+    /// asked for no user properties where they are not needed [MQTT-3.1.2-29], gets none.
     pub fn want_receipts(&mut self, wanted: bool) {
         let peer = self.peer();
         self.inflight.want_receipts(wanted && peer.wants_reasons());
@@ -430,7 +431,8 @@ impl Session {
         self.inflight.owed()
     }
 
-    /// The number of the oldest message whose answer is owed, and that of the next message: the same where none is.
+    /// The number of the oldest message with an owed answer, and that of the next message: the same where none is
+    /// owed.
     #[must_use]
     pub fn owed_numbers(&self) -> (u32, u32) {
         self.inflight.numbers()

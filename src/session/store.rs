@@ -85,7 +85,7 @@ pub struct Connected {
 /// A connection that has lost its session to a newer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenOver {
-    /// It.
+    /// The connection.
     pub conn: ConnId,
     /// How to write to it.
     pub peer: Peer,
@@ -123,7 +123,7 @@ pub struct Sessions {
     discarded: Vec<(OwnedKey, Gone)>,
     /// For [`Sessions::take_ended_queues`].
     ended_queues: Vec<u64>,
-    /// Clients whose sessions were ended to make room, for [`Sessions::next_evicted`].
+    /// Clients that lost their sessions to make room, for [`Sessions::next_evicted`].
     evicted: VecDeque<OwnedKey>,
     /// For [`Sessions::expired`].
     expired: u64,
@@ -299,7 +299,7 @@ impl Sessions {
         }
         let place = place.or_else(|| self.place_of(old.filter(|_| is_own), &plan, admission));
         self.evict(evicting, old);
-        let taken_over = old.and_then(|key| self.take_from(key, resumed.is_some(), now));
+        let taken_over = old.and_then(|key| self.take_over(key, resumed.is_some(), now));
         let key = match resumed {
             Some(key) => key,
             None => self.insert(Session::new(plan.client_id, Some(conn), plan.terms)),
@@ -320,7 +320,7 @@ impl Sessions {
         Ok(Connected { key, session_present: resumed.is_some(), taken_over, keep_alive })
     }
 
-    /// Whether there is memory for so many bytes more of sessions.
+    /// Whether there is memory for this many more bytes of sessions.
     pub(super) fn has_memory(&self, bytes: usize) -> bool {
         self.bytes + bytes <= self.bytes_max
     }
@@ -344,7 +344,7 @@ impl Sessions {
         Err(Violation::SESSION_BYTES)
     }
 
-    /// Ends so many of the sessions that have been away longest. Their wills are due now [MQTT-3.1.2-8].
+    /// Ends this many of the sessions that have been away longest. Their wills are due now [MQTT-3.1.2-8].
     fn evict(&mut self, count: usize, but: Option<SessionKey>) {
         for _ in 0..count {
             let Some(key) = self.away.iter().map(|(_, key)| *key).find(|key| Some(*key) != but) else { return };
@@ -353,7 +353,7 @@ impl Sessions {
         }
     }
 
-    /// Takes out the numbers in the log of what was written down of queues whose sessions have ended.
+    /// Takes out the log numbers of queues that were written down and have lost their session.
     pub fn take_ended_queues(&mut self) -> Vec<u64> {
         std::mem::take(&mut self.ended_queues)
     }
@@ -369,20 +369,20 @@ impl Sessions {
         std::mem::take(&mut self.discarded)
     }
 
-    /// A client whose session was ended to make room for another.
+    /// A client that lost its session to make room for another.
     pub fn next_evicted(&mut self) -> Option<OwnedKey> {
         self.evicted.pop_front()
     }
 
-    /// Whether a session outlives its connection and has not run out [MQTT-3.1.2-23]. A session whose client left without
-    /// asking for it to be kept ends with its takeover, too (section 3.1.2.5).
+    /// Whether a session outlives its connection and has not run out [MQTT-3.1.2-23]. If the client left without
+    /// asking for that, the session ends with its takeover, too (section 3.1.2.5).
     fn is_kept(&self, key: SessionKey, now: Monotonic) -> bool {
         let session = &self.sessions[key];
         session.expiry_s > 0 && now < session.expires()
     }
 
     /// Takes a session from its connection, or from its rest, for a new one; ends it unless it is `resumed`.
-    fn take_from(&mut self, key: SessionKey, resumed: bool, now: Monotonic) -> Option<TakenOver> {
+    fn take_over(&mut self, key: SessionKey, resumed: bool, now: Monotonic) -> Option<TakenOver> {
         let session = &mut self.sessions[key];
         let taken_over = session.conn.map(|conn| TakenOver { conn, peer: session.peer() });
         if taken_over.is_some() {
@@ -395,7 +395,7 @@ impl Sessions {
         }
         self.cancel(key, Task::Expire);
         self.cancel(key, Task::Will);
-        self.is_back(key);
+        self.end_absence(key);
         // A delayed will is not sent once its client is back [MQTT-3.1.3-9]. One without delay is sent as its connection
         // closes, and a will that fell due in this very turn is no longer the client's to take back.
         if let Some(will) = self.take_will(key)
@@ -455,7 +455,7 @@ impl Sessions {
         for task in [Task::Will, Task::Expire, Task::Rest] {
             self.cancel(key, task);
         }
-        self.is_back(key);
+        self.end_absence(key);
         if let Some(will) = self.take_will(key) {
             self.publish_will(key, will, None);
         }
@@ -549,8 +549,8 @@ impl Sessions {
         }
     }
 
-    /// A session has a connection again, or is about to go.
-    fn is_back(&mut self, key: SessionKey) {
+    /// Takes a session off the list of absent ones: it has a connection again, or is about to go.
+    fn end_absence(&mut self, key: SessionKey) {
         let since = std::mem::replace(&mut self.sessions[key].away_since, Monotonic::NEVER);
         if since != Monotonic::NEVER {
             self.away.remove(&(since, key));
@@ -623,7 +623,7 @@ impl Sessions {
         }
     }
 
-    /// When [`Sessions::expire`] is to be called next; `None`: nothing waits.
+    /// When [`Sessions::expire`] must be called next; `None`: nothing waits.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Monotonic> {
         self.timers.first().map(|&(at, ..)| at)

@@ -21,7 +21,7 @@ const GRANTED_QOS_MAX: QoS = QoS::ExactlyOnce;
 /// A subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// Its filter.
+    /// The topic filter.
     pub filter: Arc<str>,
     /// As granted.
     pub options: SubscriptionOptions,
@@ -92,7 +92,7 @@ pub struct SubscriptionRefused {
 }
 
 impl SubscriptionRefused {
-    /// Its share name is empty or has a wildcard, or there is no filter behind it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
+    /// Its share name is empty or has a wildcard, or no filter follows it [MQTT-4.8.2-1] [MQTT-4.8.2-2].
     pub const SHARE_NAME: Self =
         Self { code: ReasonCode::TOPIC_FILTER_INVALID, what: "a shared subscription is $share/NAME/FILTER" };
     /// There are as many shares as there may be.

@@ -5,12 +5,12 @@ use crate::runtime::seam::Monotonic;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// Takeovers are counted for so long from the first on.
+/// Takeovers are counted for this long from the first on.
 const WINDOW: Duration = Duration::from_secs(10);
 /// Identifiers that are counted at a time; past it all counts are reset.
 const COUNTED_MAX: usize = 65_536;
 
-/// See the module. Identifiers are known by a hash whose seed changes with each start.
+/// See the module. Identifiers are known by a hash with a seed of the process.
 #[derive(Debug, Default)]
 pub(super) struct Takeovers(HashMap<u64, (Monotonic, u32)>);
 

@@ -20,7 +20,7 @@ pub(super) struct Will {
     /// Those that a PUBLISH may carry, in order [MQTT-3.1.3-10]; the Will Delay Interval is a field of its own.
     properties: PropertyBuf,
     pub(super) delay_s: u32,
-    /// When it is to be sent; [`Monotonic::NEVER`] while the client is connected.
+    /// When the will is sent; [`Monotonic::NEVER`] while the client is connected.
     pub(super) due: Monotonic,
 }
 
@@ -68,8 +68,8 @@ impl Will {
     }
 }
 
-/// A will whose time has come, with what a sink's templates may ask of its sender. To be routed like a PUBLISH; nobody
-/// is owed an answer.
+/// A will that is due, with what a sink's templates may ask of its sender. It is routed like a PUBLISH; nobody is
+/// owed an answer.
 #[derive(Debug)]
 pub struct DueWill {
     /// The client that left it.
@@ -78,7 +78,7 @@ pub struct DueWill {
     pub username: Option<Box<str>>,
     /// What admitted that, if anything had to: the will has to be granted by it still.
     pub auth: Option<Box<str>>,
-    /// What it was admitted by; `None`: of one of an earlier start it is not known.
+    /// What it was admitted by; `None`: unknown, for a client of an earlier process.
     pub by: Option<By>,
     /// What its token said that it may touch.
     pub grants: Option<Arc<Grants>>,
@@ -94,7 +94,7 @@ impl DueWill {
         ClientKey { auth: self.auth.as_deref(), client_id: &self.client_id }
     }
 
-    /// Bytes whose number its client has chosen.
+    /// The bytes that its client chose the number of.
     pub(super) fn bytes(&self) -> usize {
         let of = |text: &Option<Box<str>>| text.as_deref().map_or(0, str::len);
         let grants = self.grants.as_ref().map_or(0, |grants| grants.bytes());

@@ -13,7 +13,6 @@ use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, S
 use crate::runtime::seam::{Closed, ConnId, Facts, LayerError, LayerFault, Monotonic};
 use crate::session::{ClientKey, End, Session, SessionKey, Violation};
 
-use super::sinks::Message;
 use super::{Core, Ring};
 
 /// The second of the shard's clock, for the bound of events in one.
@@ -21,20 +20,25 @@ pub(super) const fn second(now: Monotonic) -> u64 {
     now.0 / 1_000_000_000
 }
 
-/// A publish that a sink will never take. Many of them in a second are counted, not told.
+/// `fate` of a message that no destination takes.
+pub(super) const REJECTED: &str = "rejected";
+/// `fate` of a message that its sink goes without.
+pub(super) const DROPPED: &str = "dropped";
+
+/// A publish that a sink will never take, and its fate. Many of them in a second are counted, not reported.
 pub(super) fn publish_refused(
     teller: &mut Teller,
     config: &Config,
     second: u64,
     sink: u16,
-    (message, auth): (&Message<'_>, Option<&str>),
-    reason: RefusalReason,
+    (client, topic): (ClientKey<'_>, &str),
+    (reason, fate): (RefusalReason, &'static str),
 ) {
-    let client = ClientKey { auth, client_id: message.client_id };
     teller.tell_of(Kind::PublishRefused, second, client, |event| {
         let sink = config.sinks.get(usize::from(sink));
         let event = of_client(event, Some(client)).maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
-        event.with(Field::MqttTopic, clipped(message.topic)).with(Field::Reason, REFUSALS[reason as usize].help)
+        let event = event.with(Field::MqttTopic, clipped(topic)).with(Field::Reason, REFUSALS[reason as usize].help);
+        event.with(Field::Fate, fate)
     });
 }
 

@@ -3,8 +3,11 @@
 
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::{RefusalReason, SinkMetric};
+use crate::runtime::seam::Monotonic;
+use crate::session::ClientKey;
 
 use super::Core;
+use super::events::{DROPPED, publish_refused, second};
 
 /// Why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
@@ -29,14 +32,19 @@ impl GivenUp {
 }
 
 impl Core {
-    /// A message of QoS 0 has gone past sinks that had no room for it.
+    /// Sinks have gone without a message: they had no room for one of QoS 0, or will never take it.
     #[cold]
-    pub(super) fn count_passed_over(&mut self) {
+    pub(super) fn count_passed_over(&mut self, client: ClientKey<'_>, topic: &str, now: Monotonic) {
+        let config = &self.around.config;
         let no_room = &mut self.given_up.no_room;
-        no_room.resize(self.around.config.sinks.len(), 0);
-        for sink in self.outlets.passed_over.drain(..) {
-            no_room[usize::from(sink)] += 1;
-            self.numbers.count_refusal(usize::from(sink), RefusalReason::NoRoom);
+        no_room.resize(config.sinks.len(), 0);
+        for (sink, why) in self.outlets.passed_over.drain(..) {
+            self.numbers.count_refusal(usize::from(sink), why);
+            if why == RefusalReason::NoRoom {
+                no_room[usize::from(sink)] += 1;
+            } else {
+                publish_refused(&mut self.teller, config, second(now), sink, (client, topic), (why, DROPPED));
+            }
         }
     }
 

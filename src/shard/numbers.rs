@@ -7,6 +7,15 @@ use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric};
 use crate::runtime::seam::ListenerId;
 
+/// Where a published message went (`publishes_routed_total{result}`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Routed {
+    Matched,
+    Unmatched,
+    /// No destination has it.
+    Refused,
+}
+
 /// Which numbers have moved since they were last published: a turn publishes what it has moved, however many sinks there are.
 #[derive(Default)]
 struct Moved {
@@ -129,6 +138,20 @@ impl Numbers {
     }
 
     /// One more publish that a sink refused for good.
+    /// Where a message went, of a client at this listener or of a will.
+    #[inline]
+    pub(super) fn count_routed(&mut self, listener: Option<ListenerId>, routed: Routed) {
+        let (of_shard, of_listener) = match routed {
+            Routed::Matched => (ShardMetric::PublishesMatched, ListenerMetric::Matched),
+            Routed::Unmatched => (ShardMetric::PublishesUnmatched, ListenerMetric::Unmatched),
+            Routed::Refused => (ShardMetric::PublishesRefused, ListenerMetric::Refused),
+        };
+        self.count(of_shard);
+        if let Some(listener) = listener {
+            self.count_listener(listener, of_listener);
+        }
+    }
+
     pub(super) fn count_refusal(&mut self, sink: usize, reason: RefusalReason) {
         self.raise_at(self.layout.refusal(sink, reason), 1);
     }

@@ -32,8 +32,8 @@ pub(super) struct Outlets {
     /// What becomes of a message that it has no room for.
     pub(super) when_full: WhenFull,
     pub(super) full: Fullness,
-    /// Sinks that went without a message of QoS 0, as they had no room for it, and were not counted yet.
-    pub(super) passed_over: SmallVec<[u16; 4]>,
+    /// Sinks that went without a message, and were not counted yet.
+    pub(super) passed_over: SmallVec<[(u16, RefusalReason); 4]>,
     /// A wall clock before this is not set.
     pub(super) clock_set_after: WallMs,
     /// Of the reservation that there is: [`super::reservation`] alone reads it.
@@ -125,6 +125,11 @@ impl Objection {
             Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
             Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
         }
+    }
+
+    /// Whether the sink has no room for it, as opposed to never taking such a message: who can be told sends it again later.
+    pub(super) const fn is_lack_of_room(self) -> bool {
+        matches!(self, Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull)
     }
 
     /// Its row among the metrics.

@@ -9,12 +9,13 @@ use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::session::{Session, SessionKey, Taken};
+use crate::session::{ClientKey, Session, SessionKey, Taken};
 
 use super::delivery::{PublishedBy, Route};
 use super::device::{Flow, Source};
-use super::events::{denied, publish_refused, second};
-use super::reservation::Unreserved;
+use super::events::{REJECTED, denied, publish_refused, second};
+use super::numbers::Routed;
+use super::reservation::{Told, Unreserved};
 use super::retained::Publisher;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -51,32 +52,26 @@ impl Core {
             if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
         let was_taken = !taken_by.is_empty();
         let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
-        let can_reject = peer.version == Version::V5 && publish.qos != QoS::AtMostOnce;
         let mut route = Route::default();
         if let Some(topic) = topic.filter(|_| is_granted && !is_repeat && !follows) {
             // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
             let origin = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
-            route = self.delivery.route(topic, || (session.client_id(), origin()));
-            // [MQTT-3.3.1-8]
-            if publish.retain {
-                route = self.delivery.also(route, self.retained.home(topic));
-            }
+            let takers = (&self.retained, &self.queues);
+            let room = self.delivery.find_room(takers, (topic, publish), || (session.client_id(), origin()));
             let cost = self.delivery.take_cost();
             if cost > 0 {
                 let _ = io.spend(cost);
             }
-            if route.is_any() {
-                let bytes = packet_bytes(topic, publish);
-                if let Err(full) = self.delivery.ask(&self.retained, &self.queues, route, (topic, bytes)) {
-                    return Flow::Stall(full);
-                }
+            match room {
+                Ok(found) => route = found,
+                Err(full) => return Flow::Stall(full),
             }
         }
         let reserved = match topic {
             Some(_) if !is_granted => Err(Unreserved::Denied),
             Some(topic) if !is_repeat => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.reserve(&message, can_reject, taken_by, follows)
+                self.outlets.reserve(&message, Told::of(peer.version, publish.qos), taken_by, follows)
             }
             // Or the session refuses it in a moment.
             _ => Err(Unreserved::Unmatched),
@@ -85,7 +80,7 @@ impl Core {
             return Flow::Stall(Stall::Memory(wait));
         }
         if let (Err(why), Some(topic)) = (&reserved, topic) {
-            tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), (now, wall));
+            tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), now);
         }
         let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
             Some(Taken::Take { number, message }) => (Some(number), 0, message),
@@ -112,12 +107,15 @@ impl Core {
         self.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
         self.numbers.count_listener(listener, L::Received);
         let mut is_logged = false;
-        let is_taken = matches!(reserved, Ok(_) | Err(Unreserved::Unmatched));
+        let is_taken = match &reserved {
+            Ok(reservation) => !reservation.is_refused(),
+            Err(why) => *why == Unreserved::Unmatched,
+        };
         // Moved: it ends here, whatever it is.
         let (owed, code) = match std::convert::identity(reserved) {
             Ok(reservation) => {
-                self.numbers.count(M::PublishesMatched);
-                self.numbers.count_listener(listener, L::Matched);
+                let routed = if is_taken { Routed::Matched } else { Routed::Refused };
+                self.numbers.count_routed(Some(listener), routed);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
                 let origin = of_kept.filter(|_| reservation.keeps_packet_id());
@@ -129,14 +127,12 @@ impl Core {
                 (reservation.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
             }
             Err(Unreserved::Rejected(sink, objection)) => {
-                self.numbers.count(M::PublishesRefused);
-                self.numbers.count_listener(listener, L::Refused);
+                self.numbers.count_routed(Some(listener), Routed::Refused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 (0, objection.code())
             }
             Err(Unreserved::Denied) => {
-                self.numbers.count(M::PublishesRefused);
-                self.numbers.count_listener(listener, L::Refused);
+                self.numbers.count_routed(Some(listener), Routed::Refused);
                 self.numbers.count(M::PublishesDenied);
                 // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
                 let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
@@ -145,18 +141,16 @@ impl Core {
             }
             // It is for subscribers alone, or all that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
-                self.numbers.count(M::PublishesMatched);
-                self.numbers.count_listener(listener, L::Matched);
+                self.numbers.count_routed(Some(listener), Routed::Matched);
                 (0, ReasonCode::SUCCESS)
             }
             Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
-                self.numbers.count(M::PublishesUnmatched);
-                self.numbers.count_listener(listener, L::Unmatched);
+                self.numbers.count_routed(Some(listener), Routed::Unmatched);
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
             }
         };
         if !self.outlets.passed_over.is_empty() {
-            self.count_passed_over();
+            self.count_passed_over_of(key, publish, now);
         }
         self.is_lasting = is_taken
             && self.outlets.is_settled()
@@ -181,6 +175,17 @@ impl Core {
         Flow::On
     }
 
+    /// Sinks have gone without a message of a session.
+    #[cold]
+    #[inline(never)]
+    fn count_passed_over_of(&mut self, key: SessionKey, publish: &Publish<'_>, now: Monotonic) {
+        // Names are copied in this case alone: what counts them needs all of the shard.
+        let Some(session) = self.sessions.get(key) else { return };
+        let topic = session.topic_of(publish).unwrap_or_default().to_owned();
+        let (auth, client_id) = (session.client().auth.map(str::to_owned), session.client_id().to_owned());
+        self.count_passed_over(ClientKey { auth: auth.as_deref(), client_id: &client_id }, &topic, now);
+    }
+
     /// Sends a message of a session to its subscribers, and to its home.
     fn deliver_from(
         &mut self,
@@ -203,12 +208,6 @@ impl Core {
         let from = PublishedBy { session: Some(key), origin, publisher };
         self.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
     }
-}
-
-/// A bound of the packet that carries a message from shard to shard.
-pub(super) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
-    const HEAD_BYTES_MAX: usize = 16;
-    HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
 }
 
 pub(super) fn message<'a>(
@@ -240,7 +239,7 @@ fn tell_unreserved(
     why: &Unreserved,
     session: &Session,
     (topic, publish): (&str, &Publish<'_>),
-    (now, wall): (Monotonic, WallMs),
+    now: Monotonic,
 ) {
     match why {
         Unreserved::Denied => {
@@ -253,8 +252,8 @@ fn tell_unreserved(
             denied(teller, second(now), "publish", client, user, topic, rule);
         }
         Unreserved::Rejected(sink, objection) => {
-            let message = message(topic, session.client_id(), session.username(), publish, wall);
-            publish_refused(teller, config, second(now), *sink, (&message, session.client().auth), objection.reason());
+            let why = (objection.reason(), REJECTED);
+            publish_refused(teller, config, second(now), *sink, (session.client(), topic), why);
         }
         Unreserved::Unmatched | Unreserved::Full(_) => {}
     }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::buffer::SpoolFull;
-use crate::config::WhenFull;
+use crate::config::{OnRefuse, WhenFull};
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::producer::{Full, Producer, Promise, Refusal, Row, Target, Terms, TopicId};
 use crate::kafka::types::{SinkId, Ticket};
 use crate::metrics::histogram::Level;
+use crate::metrics::spec::RefusalReason;
+use crate::mqtt::packet::{QoS, Version};
 use crate::record::timestamp_at;
 use crate::rule::template::{Absent, Template};
 use crate::runtime::seam::{Monotonic, WallMs};
@@ -22,6 +24,39 @@ use super::sinks::{Message, Plan};
 /// See the module.
 pub(super) struct Reservation<'a> {
     outlets: &'a mut Outlets,
+    /// A gate refuses the message: it becomes a dead letter of that sink, and no destination takes it.
+    is_refused: bool,
+}
+
+/// How the publisher of a message learns that a sink refuses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// By a reason code: 5.0 at QoS 1 and 2.
+    Code,
+    /// By the end of its connection: 3.x at QoS 1 and 2.
+    End,
+    /// Not at all: QoS 0, wills.
+    Not,
+}
+
+impl Told {
+    pub(super) fn of(version: Version, qos: QoS) -> Self {
+        match (qos, version) {
+            (QoS::AtMostOnce, _) => Self::Not,
+            (_, Version::V5) => Self::Code,
+            _ => Self::End,
+        }
+    }
+}
+
+/// What a sink does with a message that it will never take.
+enum Fate {
+    /// No destination takes it, and its publisher is told if it can be.
+    Rejected,
+    /// It becomes a dead letter. `alone`: no other destination takes it.
+    Letter { place: Place, alone: bool },
+    /// The sink goes without it.
+    Dropped,
 }
 
 /// Why there is no reservation.
@@ -33,7 +68,7 @@ pub(super) enum Unreserved {
     Denied,
     /// Some memory is full: leave the packet unread.
     Full(Wait),
-    /// This sink will never take it.
+    /// This sink refuses it for all destinations.
     Rejected(u16, Objection),
 }
 
@@ -81,8 +116,8 @@ enum To {
     },
     /// The sink will never take it; it becomes a dead letter there.
     DeadLetters(Objection, Place),
-    /// The sink has no room, and goes without it.
-    Nowhere,
+    /// The sink goes without it.
+    Nowhere(RefusalReason),
 }
 
 /// What a sink says to a message that it can take.
@@ -126,8 +161,8 @@ impl Text {
 }
 
 impl Outlets {
-    /// Matches the message and finds room in every sink that it matched. `can_reject`: its publisher can be told a
-    /// refusal; where not, one of a sink with dead letters makes the message one of them there, and the others take it.
+    /// Matches the message and finds room in every sink that it matched. What a sink will never take is its own affair, but for
+    /// [`OnRefuse::Reject`]: then no sink has a row, and [`Reservation::is_refused`] if there is to be a dead letter.
     /// `already_taken_by`: sinks that have had it since before a crash, and are not asked. `follows`: the message before it was one of
     /// the same client, topic, QoS and flags, neither has properties, and [`Outlets::is_settled`] held after that one.
     ///
@@ -136,12 +171,12 @@ impl Outlets {
     pub(super) fn reserve(
         &mut self,
         message: &Message<'_>,
-        can_reject: bool,
+        told: Told,
         already_taken_by: &[u16],
         follows: bool,
     ) -> Result<Reservation<'_>, Unreserved> {
         if follows && self.ask_again(message) {
-            let mut reservation = Reservation { outlets: self };
+            let mut reservation = Reservation { outlets: self, is_refused: false };
             reservation.set_aside(message)?;
             return Ok(reservation);
         }
@@ -154,11 +189,11 @@ impl Outlets {
             work.matched.retain(|sink| !already_taken_by.contains(sink));
         }
         let is_matched = !work.matched.is_empty();
-        let mut reservation = Reservation { outlets: self };
+        let mut reservation = Reservation { outlets: self, is_refused: false };
         if !is_matched {
             return Err(Unreserved::Unmatched);
         }
-        reservation.ask_all(message, can_reject)?;
+        reservation.ask_all(message, told)?;
         reservation.set_aside(message)?;
         Ok(reservation)
     }
@@ -201,13 +236,19 @@ fn has_room(producer: &Producer, sink: SinkId, asked: &Asked, hash: Option<u32>)
 }
 
 impl Reservation<'_> {
-    fn ask_all(&mut self, message: &Message<'_>, can_reject: bool) -> Result<(), Unreserved> {
+    fn ask_all(&mut self, message: &Message<'_>, told: Told) -> Result<(), Unreserved> {
         self.outlets.workspace.needs.resize(self.outlets.upstreams.len(), 0);
         let mut waits = None;
         let mut is_settled = message.properties.is_empty();
         for place in 0..self.outlets.workspace.matched.len() {
             let sink = self.outlets.workspace.matched[place];
-            let (to, bytes, room) = self.ask(sink, message, can_reject)?;
+            let (to, bytes, room) = self.ask(sink, message, told)?;
+            if self.is_refused {
+                let work = &mut self.outlets.workspace;
+                work.sinks.clear();
+                work.needs.fill(0);
+                waits = None;
+            }
             let plan = &self.outlets.plans[usize::from(sink)];
             let cluster = plan.cluster;
             let is_known = matches!(to, To::Topic { asked: Asked { known: Some(_), .. }, .. });
@@ -218,6 +259,9 @@ impl Reservation<'_> {
             }
             self.outlets.workspace.needs[cluster] += bytes;
             self.outlets.workspace.sinks.push(Reserved { sink, to });
+            if self.is_refused {
+                break;
+            }
         }
         self.outlets.workspace.is_settled = is_settled && waits.is_none();
         waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
@@ -228,7 +272,7 @@ impl Reservation<'_> {
         &mut self,
         sink: u16,
         message: &Message<'_>,
-        can_reject: bool,
+        told: Told,
     ) -> Result<(To, usize, Result<(), Full>), Unreserved> {
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
@@ -268,16 +312,20 @@ impl Reservation<'_> {
                 let room = spool.and_then(|()| has_room(&upstream.producer, plan.sink, &asked, hash));
                 passes |= room == Err(Full::Sink(plan.sink)) && upstream.producer.is_held_back(plan.sink);
                 if room.is_err() && !passes && plan.goes_without(message) {
-                    return Ok((To::Nowhere, 0, Ok(())));
+                    return Ok((To::Nowhere(RefusalReason::NoRoom), 0, Ok(())));
                 }
                 Ok((To::Topic { asked, key, hash, is_spooled }, bytes, room))
             }
             Err(objection) => {
-                let place = if can_reject { None } else { plan.place(message) };
-                let Some(place) = place else { return Err(Unreserved::Rejected(sink, objection)) };
+                let (place, alone) = match fate(plan, objection, message, told) {
+                    Fate::Letter { place, alone } => (place, alone),
+                    Fate::Rejected => return Err(Unreserved::Rejected(sink, objection)),
+                    Fate::Dropped => return Ok((To::Nowhere(objection.reason()), 0, Ok(()))),
+                };
+                self.is_refused = alone;
                 let room = place.room(&outlets.letters, &upstream.producer, sink);
                 if room.is_err() && plan.goes_without(message) {
-                    return Ok((To::Nowhere, 0, Ok(())));
+                    return Ok((To::Nowhere(RefusalReason::NoRoom), 0, Ok(())));
                 }
                 Ok((To::DeadLetters(objection, place), place.bytes(), room))
             }
@@ -312,16 +360,21 @@ impl Reservation<'_> {
             let bytes = match to {
                 To::Topic { asked, .. } => asked.bytes,
                 To::DeadLetters(_, place) => place.bytes(),
-                To::Nowhere => continue,
+                To::Nowhere(_) => continue,
             };
             if plan.cluster == cluster && plan.goes_without(message) {
-                *to = To::Nowhere;
+                *to = To::Nowhere(RefusalReason::NoRoom);
                 work.needs[cluster] -= bytes;
                 work.is_settled = false;
                 return true;
             }
         }
         false
+    }
+
+    /// Whether a gate refuses the message: subscribers do not get it, and it is not retained.
+    pub(super) const fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// What the answer to the message waits for.
@@ -359,7 +412,7 @@ impl Reservation<'_> {
             let plan = &outlets.plans[usize::from(*sink)];
             let To::Topic { asked, key, hash, is_spooled } = *to else {
                 match to {
-                    To::Nowhere => outlets.passed_over.push(*sink),
+                    To::Nowhere(why) => outlets.passed_over.push((*sink, *why)),
                     To::DeadLetters(..) | To::Topic { .. } => has_letters = true,
                 }
                 continue;
@@ -418,6 +471,24 @@ impl Drop for Reservation<'_> {
         let work = &mut self.outlets.workspace;
         work.needs.clear();
         work.promises.clear();
+    }
+}
+
+/// What a sink does with a message to which it has this objection.
+#[cold]
+fn fate(plan: &Plan, objection: Objection, message: &Message<'_>, told: Told) -> Fate {
+    // Whoever is told sends it again when there is room: nobody may have had it by then.
+    if objection.is_lack_of_room() && told != Told::Not {
+        return Fate::Rejected;
+    }
+    let letter = |alone| plan.place(message).map(|place| Fate::Letter { place, alone });
+    match plan.on_refuse {
+        OnRefuse::Drop => Fate::Dropped,
+        // A dead letter that fits nowhere is a message that would be lost.
+        OnRefuse::DeadLetter => letter(false).unwrap_or(Fate::Rejected),
+        OnRefuse::Reject if objection.is_lack_of_room() => letter(false).unwrap_or(Fate::Dropped),
+        OnRefuse::Reject if told == Told::Code => Fate::Rejected,
+        OnRefuse::Reject => letter(true).unwrap_or(Fate::Rejected),
     }
 }
 

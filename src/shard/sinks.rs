@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Buffer, Config, Partitioner, Sink, ValueFormat};
+use crate::config::{Acknowledge, Buffer, Config, OnRefuse, Partitioner, Sink, ValueFormat};
 use crate::kafka::producer::{RECEIVED_MS, row_bytes_max};
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
@@ -76,6 +76,7 @@ pub(super) struct Plan {
     pub(super) is_settled_by_topic: bool,
     /// Whether a message of QoS 0 that finds no room goes to all other destinations, and not here.
     drops_qos0: bool,
+    pub(super) on_refuse: OnRefuse,
     pub(super) dead: Option<DeadPlan>,
 }
 
@@ -126,6 +127,7 @@ impl Plan {
             is_settled_by_topic: !sink.topic.differs_within_topic()
                 && !sink.key.as_ref().is_some_and(Template::differs_within_topic),
             drops_qos0: sink.drops_qos0,
+            on_refuse: sink.on_refuse,
             dead,
         }
     }

@@ -4,7 +4,6 @@ use crate::mqtt::packet::{Publish, QoS};
 use crate::mqtt::property::Properties;
 
 use super::delivery::PublishedBy;
-use super::publish::packet_bytes;
 use super::{Core, Ring};
 
 /// Whether only the service itself may publish to a topic. Bridges of other brokers say under `connection` whether they are up.
@@ -25,10 +24,8 @@ impl Core {
                 properties: Properties::EMPTY,
                 payload: value.as_bytes(),
             };
-            let route = self.delivery.route(topic, || ("", None));
-            let route = self.delivery.also(route, self.retained.home(topic));
-            let bytes = packet_bytes(topic, &publish);
-            if self.delivery.ask(&self.retained, &self.queues, route, (topic, bytes)).is_ok() {
+            let takers = (&self.retained, &self.queues);
+            if let Ok(route) = self.delivery.find_room(takers, (topic, &publish), || ("", None)) {
                 self.deliver(io, route, &publish, PublishedBy::default(), None);
             }
         }

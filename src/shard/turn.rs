@@ -191,7 +191,7 @@ impl Shard for Core {
         self.count_subscriptions();
         self.serve_writable(io);
         self.serve_shares(io);
-        self.tell_handed();
+        self.report_handed_over();
         self.serve_retained(io);
         self.send_parcels(io);
         self.answer_passes(io);
@@ -204,7 +204,7 @@ impl Shard for Core {
         self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);
-        self.settle_copies(io);
+        self.count_copies(io);
         self.numbers.count(M::Turns);
         self.numbers.set(M::BytesSent, io.sent_bytes());
         self.numbers.set(M::QuantaExceeded, io.quanta_exceeded());

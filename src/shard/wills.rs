@@ -7,10 +7,11 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::Monotonic;
 use crate::session::{DueWill, SessionKey};
 
-use super::delivery::PublishedBy;
-use super::events::{denied, publish_refused, second};
-use super::publish::{message, packet_bytes};
-use super::reservation::Unreserved;
+use super::delivery::{PublishedBy, packet_bytes};
+use super::events::{REJECTED, denied, publish_refused, second};
+use super::numbers::Routed;
+use super::publish::message;
+use super::reservation::{Told, Unreserved};
 use super::retained::Publisher;
 use super::{Core, Ring, sys_topics};
 
@@ -111,7 +112,7 @@ impl Core {
         let publish = due.publish();
         let username = due.username.as_deref();
         if !self.is_granted(&due) {
-            self.numbers.count(M::PublishesRefused);
+            self.numbers.count_routed(None, Routed::Refused);
             self.numbers.count(M::WillsDenied);
             let client = Client { identity: username, client_id: &due.client_id };
             let wanted =
@@ -121,38 +122,34 @@ impl Core {
             denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, rule);
             return self.will_is_over(due.session);
         }
-        let mut route = self.delivery.route(publish.topic, || (&due.client_id, None));
-        if publish.retain {
-            route = self.delivery.also(route, self.retained.home(publish.topic));
-        }
-        let bytes = packet_bytes(publish.topic, &publish);
-        if self.delivery.ask(&self.retained, &self.queues, route, (publish.topic, bytes)).is_err() {
-            return self.sessions.keep_will(due);
-        }
+        let takers = (&self.retained, &self.queues);
+        let room = self.delivery.find_room(takers, (publish.topic, &publish), || (&due.client_id, None));
+        let Ok(route) = room else { return self.sessions.keep_will(due) };
         let message = message(publish.topic, &due.client_id, username, &publish, wall);
         let mut is_refused = false;
-        match self.outlets.reserve(&message, false, &[], false) {
+        match self.outlets.reserve(&message, Told::Not, &[], false) {
             Ok(reservation) => {
-                self.numbers.count(M::PublishesMatched);
+                is_refused = reservation.is_refused();
+                self.numbers.count_routed(None, if is_refused { Routed::Refused } else { Routed::Matched });
                 let _nobody_waits = reservation.take(&message, None, None, now, wall);
             }
-            Err(Unreserved::Unmatched) if route.is_any() => self.numbers.count(M::PublishesMatched),
-            Err(Unreserved::Unmatched | Unreserved::Denied) => self.numbers.count(M::PublishesUnmatched),
+            Err(Unreserved::Unmatched) if route.is_any() => self.numbers.count_routed(None, Routed::Matched),
+            Err(Unreserved::Unmatched | Unreserved::Denied) => self.numbers.count_routed(None, Routed::Unmatched),
             Err(Unreserved::Rejected(sink, objection)) => {
-                self.numbers.count(M::PublishesRefused);
+                self.numbers.count_routed(None, Routed::Refused);
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 let (config, second) = (&self.around.config, second(now));
-                let auth = due.auth.as_deref();
-                publish_refused(&mut self.teller, config, second, sink, (&message, auth), objection.reason());
+                let why = (objection.reason(), REJECTED);
+                publish_refused(&mut self.teller, config, second, sink, (due.client(), publish.topic), why);
                 is_refused = true;
             }
             Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
         if !self.outlets.passed_over.is_empty() {
-            self.count_passed_over();
+            self.count_passed_over(due.client(), publish.topic, now);
         }
         self.numbers.count(M::Wills);
-        self.charge_will(&due, bytes, now);
+        self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
         // In one group with what this shard writes down of it.
         self.will_is_over(due.session);
         if is_refused {

@@ -45,7 +45,8 @@ impl World {
         self.judge.crashed(&self.producer, &gone, saved);
         let taken_up = found.iter().filter(|((lane, _), _)| restored.has(*lane));
         self.judge.taken_up(taken_up.map(|(_, row)| *row), &self.kafka);
-        // What only memory had may come in, late, after the next start has written, though it was answered when it came.
+        // A row that only memory had may come in late, after the next process has written, though it was answered
+        // when it came.
         let sinks = &self.plan.settings.sinks;
         let is_loose = |sink: usize| sinks[sink].keep != Keep::Disk && sinks[sink].answered_on == AnsweredOn::Append;
         let rows = (0u32..).zip(&self.judge.rows).filter(|(_, row)| is_loose(row.sink));
@@ -88,7 +89,7 @@ impl World {
         }
     }
 
-    /// The producer's turn, with its log; then what it has told the log goes to the disk.
+    /// The producer's turn, with its log; then everything that it gave the log goes to the disk.
     pub(super) fn poll(&mut self) {
         let at = self.at();
         self.promise.take();

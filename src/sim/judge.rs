@@ -71,13 +71,14 @@ type Sent = ((usize, usize, i32), (i64, i16), i32, i64);
 pub(super) struct Sums {
     pub(super) rows: u64,
     pub(super) doubles: u64,
-    /// Rows whose doubles were not judged, as a log could not show that it had them.
+    /// Rows with doubles that were not judged, as a log could not show that it had them.
     pub(super) hidden: u64,
     /// Questions about logs.
     pub(super) questions: u64,
     /// Requests over second lanes.
     pub(super) slow: u64,
-    /// Rows whose order was not judged, as a log that had never heard of their producer took a later batch first.
+    /// Rows with an order that was not judged, as a log that had never heard of their producer took a later batch
+    /// first.
     pub(super) torn: u64,
     /// Records that were acknowledged and went, with a leader or with their topic.
     pub(super) went: u64,
@@ -93,7 +94,7 @@ pub(super) struct Sums {
     /// Rows that found no room, and those that went to make it. Of clients' messages the first are not counted.
     pub(super) no_room: u64,
     pub(super) dropped: u64,
-    /// Stops in order that had the time to save all, and rows of saved sinks that the next start found.
+    /// Stops in order that had the time to save all, and rows of saved sinks that the next process found.
     pub(super) stops: u64,
     pub(super) saved: u64,
     pub(super) stats: SinkStats,
@@ -139,7 +140,7 @@ fn came_after(entry: &Entry, not_there: &HashMap<Numbered, u64>) -> bool {
     entry.late && (entry.forgotten || is_since(entry, not_there))
 }
 
-/// See the module.
+/// The judge of one run.
 #[derive(Debug)]
 pub(super) struct Judge {
     pub(super) rows: Vec<Row>,
@@ -733,7 +734,7 @@ impl Judge {
                     // A refused row may still come in, late, on an old connection.
                     let ordered =
                         ordered && !matches!(row.outcome, Some((Outcome::Refused(_) | Outcome::DeadLettered, _)));
-                    // What only memory had may come in, late, after the next start has written.
+                    // A row that only memory had may come in late, after the next process has written.
                     let is_kept = settings.keep == Keep::Disk || settings.keep == Keep::HybridSaved && !row.adrift;
                     let ordered = ordered && (!row.orphan || is_kept) && !told.loose.contains(number);
                     if !std::mem::replace(&mut seen[*number as usize], true) && ordered {

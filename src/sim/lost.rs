@@ -9,14 +9,14 @@ use crate::kafka::producer::SinkStats;
 /// Sink, topic, partition.
 pub(super) type Place = (usize, usize, i32);
 
-/// See the module.
+/// Acknowledged records that the model knows to be lost, against the producer's count.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
     /// Offset behind the last batch that was answered 0, while the producer need not have forgotten it.
     next: BTreeMap<Place, i64>,
     /// Batches that are done: producer id, epoch, place, first sequence.
     done: HashSet<(i64, i16, Place, i32)>,
-    /// Partitions whose log was seen to end, or go on, before what had been acknowledged.
+    /// Partitions with a log that was seen to end, or go on, before what had been acknowledged.
     seen: BTreeSet<Place>,
 }
 

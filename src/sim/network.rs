@@ -31,7 +31,7 @@ struct Connection {
     answers: VecDeque<Back>,
 }
 
-/// See the module.
+/// The network between producer and brokers.
 #[derive(Debug)]
 pub(super) struct Network {
     /// By [`way`].

@@ -90,7 +90,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// Those of runs with a disk come last, and behind them those of runs with what lasts.
+    /// Those of runs with a disk come last, and after them those of runs with lasting faults.
     pub(super) const ALL: [Self; 33] = [
         Self::Cut,
         Self::Move,
@@ -168,11 +168,12 @@ impl Fault {
 pub(super) struct Scope {
     pub(super) seed: u64,
     pub(super) without: Vec<Fault>,
-    /// Faults end after so many steps.
+    /// Faults end after this many steps.
     pub(super) steps: u32,
     /// Rows are kept on a disk, and the process ends and starts again.
     pub(super) disk: bool,
-    /// And disks go on failing, or are full; Kafka says nothing for long; the process is stopped in order.
+    /// Whether disks go on failing, or are full, Kafka is silent for a long time, and the process is stopped in
+    /// order, too.
     pub(super) lasting: bool,
     /// The rules that are kept.
     pub(super) rules: &'static dyn Rules,
@@ -194,7 +195,7 @@ impl Scope {
     }
 }
 
-/// See the module.
+/// The plan of a run.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) settings: Settings,
@@ -204,9 +205,9 @@ pub(super) struct Plan {
     pub(super) leaders: Vec<Vec<i32>>,
     /// Thousandths, by place in [`Fault::ALL`].
     rates: Vec<u32>,
-    /// Up to so many rows a step.
+    /// The most rows a step.
     pub(super) rows_max: u32,
-    /// Rows of special kinds: one of so many.
+    /// Rows of special kinds: one of this many.
     pub(super) special: u32,
     /// Thirty hours old or timeless rows come too.
     pub(super) old: bool,

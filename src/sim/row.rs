@@ -1,4 +1,5 @@
-//! The rows of a run: all that is to be known of one follows from its number and its kind, so the log can be checked byte for byte.
+//! The rows of a run: everything about a row follows from its number and its kind, so the log can be checked byte for
+//! byte.
 
 use crate::kafka::types::Outcome;
 use crate::runtime::seam::Monotonic;
@@ -12,7 +13,7 @@ pub(super) enum Kind {
     Plain,
     /// No broker takes it: 87 for its batch.
     Poison,
-    /// 2,000 bytes more: too large for a topic whose bound is lowered.
+    /// 2,000 bytes more: too large for a topic once its bound is lowered.
     Large,
     /// Two hours ahead: 32.
     Ahead,

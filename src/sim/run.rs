@@ -50,7 +50,7 @@ pub(super) fn shrunk(scope: &Scope, what: What) -> Scope {
     least
 }
 
-/// All that is to be said of a run that failed: what, how to have it again, and what happened in it.
+/// The report of a run that failed: the failure, the command that repeats it, and the events of the run.
 pub(super) fn report(scope: &Scope, failure: &Failure) -> String {
     let least = shrunk(scope, failure.what);
     let mut world = World::new(least.clone(), true);

@@ -8,7 +8,7 @@ use super::world::World;
 use crate::kafka::producer::Keep;
 use crate::kafka::types::SinkId;
 
-/// How long what is left may take to get onto the disk once the grace is over.
+/// How long the remaining rows may take to get onto the disk once the grace is over.
 const SAVING: Duration = Duration::from_secs(3);
 
 impl World {

@@ -57,7 +57,8 @@ fn nothing_lost_nothing_twice_through_crashes() {
 /// Seeds of runs with what lasts; as many must find every broken rule.
 pub(super) const LASTING_SEEDS: u64 = 2_000;
 
-/// The same with disks that go on failing or are full, Kafka silent for long, rows that go to make room, and stops in order.
+/// The same with disks that go on failing or are full, Kafka silent for a long time, rows dropped to make room, and
+/// stops in order.
 #[test]
 fn nothing_lost_nothing_twice_through_what_lasts() {
     let asked = std::env::var_os("FOREBAY_SIM_SEEDS").is_some();
@@ -90,7 +91,7 @@ fn what_was_found_once_stays_mended() {
         927_337, 988_080,
     ];
     const OTHERS: [u64; 4] = [171_995, 485_345, 804_227, 870_334];
-    // Doubles: of a batch that lay before a younger one, and was looked for behind it.
+    // Doubles: of a batch that lay before a younger one, and was looked for after it.
     const BEFORE: [u64; 14] = [
         26_490, 96_574, 195_457, 202_645, 208_874, 349_792, 352_100, 400_065, 446_946, 799_665, 804_782, 808_336,
         819_429, 835_218,

@@ -23,7 +23,7 @@ use crate::shard::dead_letters::DeadLetterQueue;
 /// Rounds within which everything must come to rest once faults have ended.
 const ROUNDS_MAX: u32 = 20_000;
 
-/// See the module.
+/// The world of a run.
 pub(super) struct World {
     pub(super) scope: Scope,
     pub(super) rng: fastrand::Rng,

@@ -15,7 +15,7 @@ pub const fn batch_entry_bytes(batch: usize) -> usize {
     entry_len(batch)
 }
 
-/// The header of a partition's segment, whose number is the offset of its first record.
+/// The header of an embedded log's segment: its number is the offset of its first record.
 #[must_use]
 pub const fn batch_header(partition: u32, base_offset: u64, salt: u64, created_ms: i64) -> Header {
     Header {

@@ -63,7 +63,8 @@ impl Writing {
         self.entries.len() as u64
     }
 
-    /// The next part, of so many bytes at most; `at_least_one`: or of one entry. `None`: none fits.
+    /// The next part, of `most` bytes at most; with `at_least_one`, one entry even if it is larger. `None`: nothing
+    /// fits.
     pub(super) fn next_part(&self, most: u64, at_least_one: bool) -> Option<Part> {
         let mut to = self.at;
         while let Some(len) = self.entries.get(to..).and_then(first_len) {
@@ -80,7 +81,7 @@ impl Writing {
         Some(Part { to, last })
     }
 
-    /// Its entries.
+    /// Appends the entries of a part.
     pub(super) fn put(&self, of: Part, out: &mut Vec<u8>) {
         let ([next_incarnation, next_lane, next_cut, next_session], begun, part) = (self.next, self.begun, self.part);
         Entry::Checkpoint { begun, part, next_incarnation, next_lane, next_cut, next_session }.put(out);

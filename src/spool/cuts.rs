@@ -83,7 +83,7 @@ impl Log {
         Ok(())
     }
 
-    /// Ends everything that a sink has here, cuts too: at a start, for sinks whose rows are not recovered.
+    /// Ends everything that a sink has in the log, cuts too, before the service starts.
     ///
     /// # Errors
     /// [`Refused::Unknown`], [`Refused::Busy`].

@@ -84,7 +84,7 @@ pub trait Disk {
 pub enum Completion {
     /// A segment is there and durable as an empty file, or (`ok` false) could not be made.
     Created {
-        /// Its number.
+        /// The segment's number.
         segment: u64,
         /// Whether it is there.
         ok: bool,
@@ -98,7 +98,7 @@ pub enum Completion {
     },
     /// A segment is gone.
     Freed {
-        /// Its number.
+        /// The segment's number.
         segment: u64,
     },
 }

@@ -10,8 +10,8 @@ use crate::record::stored::RowRun;
 const FORGOTTEN_BYTES: u64 = 12;
 const FORGOTTEN_PART: u64 = 16;
 
-/// A checkpoint that does not fit at the head of a segment begins when so many times its bytes have been written since the
-/// last one began.
+/// A checkpoint that does not fit at the head of a segment begins once this many times its bytes have been written
+/// since the last one began.
 const CHECKPOINT_EVERY: u64 = 4;
 
 impl Log {

@@ -121,7 +121,7 @@ impl Deadline {
 /// A block of rows with consecutive numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rows<'a> {
-    /// Their lane.
+    /// The lane of the rows.
     pub lane: u64,
     /// Their numbers. Below the lane's next number: these rows were moved here.
     pub run: RowRun,
@@ -151,7 +151,7 @@ pub type RunList = SmallVec<[RowRun; 2]>;
 /// A batch as it goes to Kafka, without its rows: its identity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CutHead {
-    /// Its number.
+    /// The number of the cut.
     pub cut: u64,
     /// The lane of its rows.
     pub lane: u64,
@@ -172,16 +172,16 @@ pub struct CutHead {
 /// A batch that is neither done nor ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
-    /// Its identity.
+    /// Number, lane and stamp of the cut.
     pub head: CutHead,
     /// Its rows, in the order of its records.
     pub rows: RunList,
 }
 
-/// Where rows of one lane are: in one segment, at `position` or behind it.
+/// Rows of one lane in one segment, at `position` or after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Their numbers.
+    /// The numbers of the rows.
     pub run: RowRun,
     /// Segment.
     pub segment: u64,
@@ -207,31 +207,31 @@ pub enum Entry<'a> {
     Done {
         /// The cut.
         cut: u64,
-        /// Its lane.
+        /// The lane of the cut.
         lane: u64,
         /// Offset of its first record, −1 if it is not known.
         base_offset: i64,
-        /// Its rows.
+        /// The rows of the cut.
         rows: Runs<'a>,
     },
     /// Rows that will not go to Kafka as such.
     EndRows {
-        /// Their lane.
+        /// The lane of the rows.
         lane: u64,
-        /// Why.
+        /// Why the rows end.
         reason: Reason,
-        /// Which.
+        /// The numbers of the rows.
         rows: Runs<'a>,
     },
     /// A cut that is void. With [`Reason::Void`] its rows wait for another; with any other reason they end with it.
     EndCut {
         /// The cut.
         cut: u64,
-        /// Its lane.
+        /// The lane of the cut.
         lane: u64,
-        /// Why.
+        /// Why the cut ends.
         reason: Reason,
-        /// Its rows.
+        /// The rows of the cut.
         rows: Runs<'a>,
     },
     /// A sink's topic as it is known from here on.
@@ -240,7 +240,7 @@ pub enum Entry<'a> {
         number: u64,
         /// Kafka's id of the topic; 0: not known.
         topic_id: u128,
-        /// Its partitions.
+        /// The number of partitions.
         partitions: u32,
         /// Sink.
         sink: &'a str,
@@ -251,14 +251,14 @@ pub enum Entry<'a> {
     },
     /// A kept session as the session room writes it. A later one of the same number takes its place.
     Session {
-        /// Its number.
+        /// The session's number.
         session: u64,
         /// Client id, expiry, subscriptions: the session room's bytes.
         payload: &'a [u8],
     },
     /// A session ended, with its open packet ids.
     SessionEnded {
-        /// Its number.
+        /// The session's number.
         session: u64,
     },
     /// An inbound packet id of QoS 2 is open (checkpoints; else rows say it).
@@ -308,9 +308,9 @@ pub enum Entry<'a> {
     },
     /// A lane and its names.
     Lane {
-        /// Its number.
+        /// The lane's number.
         lane: u64,
-        /// Partition, or [`UNPLACED`].
+        /// Partition, or [`UNPLACED`](crate::record::stored::UNPLACED).
         partition: i32,
         /// The number that its next row gets.
         next: u64,
@@ -334,16 +334,16 @@ pub enum Entry<'a> {
     },
     /// A segment that holds something (checkpoints).
     Segment {
-        /// Its number.
+        /// The segment's number.
         segment: u64,
-        /// Its salt.
+        /// The salt of the segment's checksums.
         salt: u64,
         /// Where its last durable group ends.
         end: u64,
     },
     /// Location of a kept session (checkpoints).
     SessionAt {
-        /// Its number.
+        /// The session's number.
         session: u64,
         /// Segment.
         segment: u64,
@@ -357,19 +357,19 @@ pub enum Entry<'a> {
         /// And so is the checkpoint.
         last: bool,
     },
-    /// Nothing needs these lanes: what comes for the same sink, topic and partition gets others.
+    /// Nothing needs these lanes: the next rows of the same sink, topic and partition get other ones.
     LanesForgotten {
-        /// Their numbers.
+        /// Numbers of the lanes.
         lanes: Runs<'a>,
     },
     /// Nothing needs these incarnations.
     IncarnationsForgotten {
-        /// Their numbers.
+        /// Numbers of the incarnations.
         numbers: Runs<'a>,
     },
     /// Everything that a sink has here has ended, cuts too.
     SinkEnded {
-        /// Its name.
+        /// The sink's name.
         sink: &'a str,
     },
     /// Everything in volatile lanes has ended, cuts too.

@@ -16,7 +16,7 @@
 
 use super::entry::Kind;
 
-/// Bytes of a segment's header; the first entry stands behind it.
+/// Bytes of a segment's header; the first entry follows it.
 pub const HEADER_BYTES: usize = 128;
 /// Bytes of an entry before its payload.
 pub(super) const ENTRY_HEADER_BYTES: usize = 12;
@@ -47,7 +47,7 @@ pub struct Header {
     pub created_ms: i64,
     /// The segment that the log went on from, or [`NONE`]. Segments between the two hold nothing that counts.
     pub previous: u64,
-    /// Where that one's last durable group ends. What stands behind it does not count.
+    /// End of the last durable group in that segment. Bytes after it do not count.
     pub previous_end: u64,
     /// Where the last two complete checkpoints begin, the newer one first: segment (or [`NONE`]) and position.
     pub checkpoints: [(u64, u64); 2],
@@ -82,7 +82,7 @@ impl Header {
         (self.previous != NONE).then_some((self.previous, self.previous_end))
     }
 
-    /// Its bytes.
+    /// Encodes the header.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
@@ -223,7 +223,7 @@ pub(super) fn claim(head: &[u8], salt: u64) -> Option<(Option<Kind>, usize)> {
     (head[5..8] == mark(salt)).then_some((Kind::from_number(head[4]), entry_len(len)))
 }
 
-/// As [`claim`], for a segment whose salt is lost: whatever the mark.
+/// As [`claim`], for a segment that has lost its salt: the mark is not checked.
 pub(super) fn unverified_claim(head: &[u8]) -> Option<(Kind, usize)> {
     let head: &[u8; ENTRY_HEADER_BYTES] = head.first_chunk()?;
     let kind = Kind::from_number(head[4]).filter(|_| head[5] & 1 == 1)?;

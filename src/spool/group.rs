@@ -20,7 +20,7 @@ pub(super) const COMMIT_BYTES: u64 = entry_len(COMMIT_PAYLOAD_BYTES) as u64;
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_millis(800);
 
-/// A group of so many bytes waits for no interval: its sync is a small part of what it costs.
+/// A group of at least this many bytes does not wait for the interval: its sync is a small part of its cost.
 const GATHERED_BYTES: u64 = 64 << 10;
 
 /// What the disk refuses.
@@ -204,7 +204,7 @@ impl Log {
         self.flight = Some(flight);
     }
 
-    /// Where a group of so many bytes goes behind the last one, and what it leaves there.
+    /// Segment and end of the last group, and the bytes left there after a group of `len` bytes has followed it.
     fn left(&self, len: u64) -> Option<(u64, u64, u64)> {
         let (segment, end) = self.last.filter(|_| self.writable)?;
         let room = self.on_disk.get(&segment)?.checked_sub(end + len + HEADER_BYTES as u64)?;
@@ -350,8 +350,8 @@ impl Log {
         self.trouble.over();
     }
 
-    /// Final for these bytes: the group is written again, whole, into a new segment whose header says where the old one
-    /// ends. A segment that failed at its first group holds nothing.
+    /// The write or sync failed for good: the whole group is written again into a new segment, and its header says
+    /// where the old one ends. A segment that failed at its first group holds nothing.
     fn failed(&mut self, disk: &mut impl Disk, flight: &Flight) {
         self.trouble.failed();
         self.writable = false;

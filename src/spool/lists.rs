@@ -82,7 +82,7 @@ impl<'a, T> Listed<'a, T> {
 
 #[allow(private_bounds, reason = "which items there are is the format's business")]
 impl<'a, T: Item> Listed<'a, T> {
-    /// How many.
+    /// The number of items.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.given.len() + self.coded.len() / T::BYTES

@@ -28,8 +28,8 @@ use crate::runtime::seam::Monotonic;
 #[derive(Debug)]
 pub struct Log {
     pub(super) settings: Settings,
-    /// Bytes of a segment as configured. Those that a start finds may be larger, and so are new ones until they have drained:
-    /// what stands in the old ones fits in no smaller one.
+    /// Bytes of a segment as configured. Segments that recovery finds may be larger; new ones are then made that
+    /// large until the old ones have drained, since their rows fit in no smaller one.
     pub(super) segment_bytes_wanted: u64,
     pub(super) state: State,
     pub(super) ahead: Ahead,
@@ -48,7 +48,7 @@ pub struct Log {
     pub(super) waiting: Waiting,
     /// All groups up to this one are on the disk.
     pub(super) durable: u64,
-    /// Where the last durable group ends, and whether the next may stand behind it.
+    /// End of the last durable group, and whether the next group may follow it there.
     pub(super) last: Option<(u64, u64)>,
     pub(super) writable: bool,
     /// What a start may read.
@@ -75,7 +75,7 @@ pub struct Log {
     pub(super) looked: u64,
     /// Whether a segment may have become empty since that was last looked at.
     pub(super) emptied: bool,
-    /// Segments with something that cannot be read: those that are to be set aside, and those that were.
+    /// Segments with unreadable bytes: first those still to set aside, then those already set aside.
     pub(super) damaged: BTreeSet<u64>,
     pub(super) set_aside: BTreeSet<u64>,
     /// What was found damaged since the start, by segment, and is not told yet.
@@ -260,7 +260,7 @@ impl Log {
         self.on_disk.len()
     }
 
-    /// Their bytes.
+    /// Bytes of all segments.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.on_disk.values().sum()
@@ -277,10 +277,10 @@ impl Log {
         self.state.sink(name)
     }
 
-    /// The lane of a sink, topic and partition, made where it is new; a `volatile` one is ended by the next start. Rows
-    /// that came before in one that is not keep those behind them there: order is that of one lane. A lane that has neither
-    /// live rows nor open cuts nor open packet ids is forgotten after a segment or two without use, and its number with it:
-    /// ask here for each batch.
+    /// The lane of a sink, topic and partition, created if there is none. Recovery ends a `volatile` one. While a
+    /// lane that is not volatile holds rows, later rows go to it as well, since order is that of one lane. A lane
+    /// without live rows, open cuts and open packet ids is forgotten after a segment or two without use, and its
+    /// number with it: ask again for each batch.
     ///
     /// # Errors
     /// [`Refused::TooMany`], [`Refused::Busy`].
@@ -295,7 +295,7 @@ impl Log {
         self.new_lane(sink, topic, partition, 0, volatile)
     }
 
-    /// A new lane, whose first row gets the number `next`.
+    /// A new lane; its first row gets the number `next`.
     pub(super) fn new_lane(
         &mut self,
         sink: usize,

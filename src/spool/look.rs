@@ -94,14 +94,14 @@ pub(super) struct Looked {
 }
 
 impl Looked {
-    /// Whether a group in it is known to have been durable: something stands behind it.
+    /// Whether a group in it is known to have been durable: something follows it.
     pub(super) fn has_proven(&self) -> bool {
         let is_only = self.scan.unproven == Some(HEADER_BYTES as u64) && self.scan.torn_bytes == 0;
         !self.scan.entries.is_empty() && !is_only
     }
 }
 
-/// Reads a segment whose file has `len` bytes. `None`: it has no readable header, and the note is of another one.
+/// Reads the segment in a file of `len` bytes. `None`: it has no readable header, and the note is of another segment.
 ///
 /// # Errors
 /// [`RecoverError`].

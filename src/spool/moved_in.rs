@@ -1,4 +1,5 @@
-//! The way in for what another log has held: a kept session's packet ids whose rows are in Kafka, or gone otherwise.
+//! Takes in what another log has held: open packet ids of a kept session after their rows have ended, in Kafka or
+//! otherwise.
 
 use super::checkpoint::OPENED;
 use super::entry::Entry;

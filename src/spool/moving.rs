@@ -59,7 +59,7 @@ struct Budget {
 }
 
 impl Log {
-    /// Whether a segment that could not be emptied is to be tried again though nothing else is written.
+    /// Whether a segment that could not be emptied will be tried again even if nothing else is written.
     #[must_use]
     pub const fn moves_again(&self) -> bool {
         self.moving.again_at.is_some()

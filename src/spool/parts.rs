@@ -24,7 +24,7 @@ pub(super) struct FoundPart {
 }
 
 impl FoundPart {
-    /// Of which checkpoint it is, its number, and whether it is the last; `None`: something is missing in it.
+    /// Its checkpoint, its number in it, and whether it is the last; `None`: something is missing in it.
     fn whole(&self) -> Option<(u64, u32, bool)> {
         let (begun, part) = self.head?;
         Some((begun, part, self.last?))
@@ -41,13 +41,13 @@ impl FoundPart {
     }
 }
 
-/// The parts, and the positions of all their entries: a part is at the front of its group, and no other entry among its own.
-/// One in which something is missing is two: what stands before the gap, and what stands behind it.
+/// The parts, and the positions of all their entries: a part is at the front of its group, and no other entry among
+/// its own. A part with a gap counts as two: the entries before the gap and those after it.
 pub(super) fn parts(bytes: &[u8], salt: u64, scan: &Scan) -> (Vec<FoundPart>, Vec<u64>) {
     let (mut found, mut run, mut expected) = (Vec::new(), FoundPart::default(), 0);
     for position in &scan.entries {
         if *position != expected {
-            // What is behind the gap may be the group's own, and so may be what stands before it.
+            // Entries before and after the gap may be the group's own and not the part's.
             found.extend(Some(std::mem::take(&mut run)).filter(|part| part.head.is_some() || part.is_account));
         }
         let Some((entry, len)) = entry_at(bytes, salt, *position) else { continue };

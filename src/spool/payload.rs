@@ -12,7 +12,7 @@ impl Entry<'_> {
         super::format::put(out, self.kind(), |out| self.payload(&mut Out(out)));
     }
 
-    /// Its kind.
+    /// The kind of the entry.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         match self {

@@ -21,14 +21,14 @@ const PIECE: usize = 64 << 10;
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
     rows: Rows<'a>,
-    /// Their numbers.
+    /// The numbers of the rows.
     pub run: RowRun,
 }
 
 /// A row read back.
 #[derive(Clone, Debug)]
 pub struct RowBack<'a> {
-    /// Its number.
+    /// The number of the row.
     pub number: u64,
     /// Timestamp, key, and the encoded tail (key, value, headers): what `record` puts into a batch.
     pub record: Record<'a>,
@@ -110,7 +110,7 @@ impl<'a> Block<'a> {
     }
 }
 
-/// What stands behind so many records.
+/// The records after the first `count`.
 fn past(mut records: &[u8], count: u64) -> &[u8] {
     for _ in 0..count {
         let mut after = records;
@@ -130,7 +130,7 @@ pub(super) struct Reader {
     bytes: Vec<u8>,
     /// A piece that the disk does not give whole.
     salvage: Option<Salvage>,
-    /// How far a lane was read: its rows in that segment from that number on stand at that position or behind it.
+    /// How far a lane was read: its rows in that segment from that number on are at that position or after it.
     cursors: HashMap<u64, Cursor, RandomState>,
     /// How far a search for a row of a lane has come that had to wait for the disk. It may be longer than what the disk
     /// keeps at hand, so it is not begun anew.
@@ -298,8 +298,8 @@ impl<D: Disk> Walk<'_, D> {
         Ok(None)
     }
 
-    /// The same, believing no length before its entry's checksum is right. Without the row: the number of the lane's next
-    /// block behind it, if there is one.
+    /// Finds the row as `trusting` does, but believes no length before its entry's checksum is right. Without the
+    /// row: the number of the lane's next block after it, if there is one.
     fn verifying(&mut self, from: u64) -> Result<Result<Place, Option<u64>>, ReadError> {
         let begun = self.reader.searches.remove(&self.lane);
         let begun = begun.filter(|search| (search.segment, search.number) == (self.segment, self.number));
@@ -328,7 +328,8 @@ impl<D: Disk> Walk<'_, D> {
         Ok(Err(next))
     }
 
-    /// An entry whose checksum is right: its length, and its numbers if it is a block of the lane.
+    /// Reads an entry and checks its checksum: its length, and its numbers if it is a block of the lane; `None`: the
+    /// checksum is wrong.
     fn verified(&mut self, at: u64) -> Result<Option<(usize, Option<RowRun>)>, ReadError> {
         let Some((len, block)) = self.peek(at)? else { return Ok(None) };
         Ok(self.whole(at, len)?.then_some((len, block)))

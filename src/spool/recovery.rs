@@ -23,7 +23,7 @@ pub enum RecoverError {
     Version {
         /// The segment.
         segment: u64,
-        /// Its version.
+        /// The format version of the segment.
         version: u16,
     },
     /// It needs features that this program does not know.
@@ -31,7 +31,7 @@ pub enum RecoverError {
     Features {
         /// The segment.
         segment: u64,
-        /// Their bits.
+        /// The feature bits that are not known.
         features: u32,
     },
     /// It has an entry that this program does not know and must not skip.
@@ -99,7 +99,7 @@ impl RecoverError {
 /// A record of a session, or of what is kept like one, that a start cannot read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostRecord {
-    /// Its number.
+    /// The record's number.
     pub number: u64,
     /// The segment that it stood in, and where.
     pub segment: u64,
@@ -120,7 +120,8 @@ pub struct Recovered {
     pub rot: Vec<Rot>,
     /// All that is damaged, those bytes among it.
     pub damage: Vec<Damage>,
-    /// Live rows whose segment is gone, or whose lane has lost its name: lane and numbers. They are no longer in the state.
+    /// Live rows that are lost because their segment is gone or their lane has no name any more: lane and numbers.
+    /// They are no longer in the state.
     pub missing: Vec<(u64, RowRun)>,
     /// Segments that held durable groups and have no readable header: what only they say is lost.
     pub unreadable: Vec<u64>,
@@ -129,8 +130,8 @@ pub struct Recovered {
     /// The segment before the newest, where its file is gone, though it is always kept. What it held is in the newest one's
     /// checkpoint; if that is damaged too, an older one stands in and `fate_open` holds.
     pub predecessor_missing: Option<u64>,
-    /// Records whose entries are damaged in the segments that were replayed, by number. Others are found when they are read
-    /// ([`Recovered::records`]).
+    /// Records with damaged entries in the segments that were replayed, by number. Others are found when they are
+    /// read ([`Recovered::records`]).
     pub(super) lost: BTreeMap<u64, LostRecord>,
     /// Damage may have hit a cut, done or end: rows that are here may be in Kafka already. They are sent, and counted as
     /// `outcome_unknown`.
@@ -179,7 +180,7 @@ impl Recovered {
         self.state.cuts().cloned().collect()
     }
 
-    /// Live rows of a lane that are in no uncertain cut: sent after those, under this start's producer id.
+    /// Live rows of a lane that are in no uncertain cut: sent after the uncertain ones, under a new producer id.
     #[must_use]
     pub fn uncut(&self, lane: u64) -> Vec<RowRun> {
         let mut runs: Vec<RowRun> =
@@ -197,8 +198,8 @@ impl Recovered {
         self.state.next_session + self.left_out()
     }
 
-    /// Numbers that are left out behind those that were found: where something may be lost, so may be the entry that gave a
-    /// number out.
+    /// Numbers that are skipped after those that were found: where entries may be lost, the one that gave out a
+    /// number may be among them.
     pub(super) const fn left_out(&self) -> u64 {
         if self.fate_open { 1 << 32 } else { 0 }
     }

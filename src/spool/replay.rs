@@ -41,7 +41,8 @@ impl Recovered {
             }
             self.replay(*segment, looked);
         }
-        // A checkpoint may know of it: where it stands here it is found missing when it is read, and what stands behind this replaces it.
+        // A checkpoint may list a lost record: there it is found missing when it is read, and whatever follows
+        // replaces it.
         let place = |lost: &LostRecord| self.state.place_of(lost.number);
         for lost in self.lost.values_mut() {
             lost.has_older = place(lost).is_some_and(|place| place < (lost.segment, lost.position));
@@ -132,7 +133,7 @@ impl Recovered {
         self.torn_bytes += looked.scan.torn_bytes;
     }
 
-    /// Records whose entries seem to begin in damaged bytes. What comes of their numbers later counts.
+    /// Notes the records that seem to begin in damaged bytes. A later entry with the same number counts instead.
     fn lost_records(&mut self, looked: &Looked, rot: &Rot) {
         let end = (rot.position + rot.bytes).min(looked.bytes.len() as u64);
         for position in (rot.position..end).step_by(ALIGN) {
@@ -185,8 +186,8 @@ impl Recovered {
         &mut self.unproven.get_or_insert_with(note).entries
     }
 
-    /// Notes that fates are open, and ends what cannot be: rows whose segment is gone or whose lane has lost its name, and cuts
-    /// of which some rows are, or that no Kafka has a partition for.
+    /// Notes that fates are open, and ends what cannot be finished: rows without a segment, rows of a lane without a
+    /// name, cuts that hold such rows, and cuts of a partition that no Kafka has.
     pub(super) fn settle(&mut self) {
         self.note_gone();
         if self.fate_open {

@@ -1,8 +1,8 @@
-//! How much there is room for. The rule: of the segments that there may be, so many stay free or will be that cuts,
-//! dones, ends and releases can always go on. These hold no segment: the two that are written last are free again once
+//! Room of the log. The rule: of the segments that `bytes_max` allows, enough stay free, or become free, for cuts,
+//! dones, ends and releases always to go on. These hold no segment: the two that are written last are free again once
 //! the log has gone on, unless rows or sessions were put into them. Three such segments are enough for them alone; a
-//! fourth is what moves may use; rows and new sessions stop before it. Rows stop a sixteenth of the log earlier than sessions, retained
-//! messages and what else is kept like them: while Kafka is away, its rows leave them room.
+//! fourth is what moves may use; rows and new sessions stop before it. Rows stop a sixteenth of the log earlier than
+//! sessions, retained messages and other items: while Kafka is away, its rows leave them room.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -60,19 +60,19 @@ impl Waiting {
     }
 }
 
-/// Bytes of a state, in a log of so many.
+/// The bytes that a state may have, in a log of `bytes_max` bytes.
 fn state_max(bytes_max: u64, segment_bytes: u64) -> u64 {
     (bytes_max / STATE_PART).min(STATE_BYTES_MAX).max(segment_bytes / 4)
 }
 
-/// Records like those of sessions that fill half of the state of a log of so many bytes.
+/// The sessions (or items of that size) that fill half of the state of a log of `bytes_max` bytes.
 #[must_use]
 pub fn sessions_max(bytes_max: u64, segment_bytes: u64) -> usize {
     usize::try_from(state_max(bytes_max, segment_bytes) / 2 / SESSION).unwrap_or(usize::MAX)
 }
 
-/// Segments that are set aside for each that a checkpoint fills: two complete ones, one that is being written, and what comes
-/// before that begins.
+/// Segments that are set aside for each that a checkpoint fills: two complete ones, one that is being written, and
+/// the segments written before that begins.
 const CHECKPOINTS_RESERVED: u64 = 4;
 
 /// The part of the configured bound that the state may take in checkpoints, which keep some ten times as much from being
@@ -116,7 +116,7 @@ impl Log {
         self.space().min(account).min(self.settings.segment_bytes / 8)
     }
 
-    /// The same for one more session beside so many others that have not been put in yet.
+    /// The room for one more session, beside `others` that have not been put in yet.
     #[must_use]
     pub fn room_of_session(&self, others: u64) -> u64 {
         let known = self.account_for(super::checkpoint::SESSION * (others + 1), 4).is_ok();
@@ -176,8 +176,8 @@ impl Log {
         state_max(self.bytes_wanted(), self.settings.segment_bytes)
     }
 
-    /// Whether so much more may be held, in quarters of what may be: rows stop a little later than lanes and sessions, cuts and
-    /// ends, which give room, never.
+    /// Whether the state may hold `more` bytes, in quarters of its bound: rows stop a little later than lanes and
+    /// sessions; cuts and ends, which give room, never stop.
     pub(super) fn account_for(&self, more: u64, quarters: u64) -> Result<(), Refused> {
         let most = self.state_max() / 4 * quarters;
         if self.accounted() + more > most { Err(Refused::TooMany) } else { Ok(()) }
@@ -257,7 +257,7 @@ impl Log {
         (bytes - bytes / 4 - bytes / 16).saturating_sub(head + 256)
     }
 
-    /// The segment that the next group goes to, and what is left there behind what is gathered.
+    /// The segment that the next group goes to, and the bytes left there after what is gathered.
     fn here(&self) -> Option<(u64, u64)> {
         let (segment, end) = match &self.flight {
             Some(flight) => (flight.segment, flight.end),
@@ -273,7 +273,7 @@ impl Log {
         (self.waiting.pins || self.need(segment) == Need::Rows).then_some(rest)
     }
 
-    /// Bytes of rows or sessions that the log may still take with so many segments spare.
+    /// Bytes of rows or sessions that the log may still take with `spare` segments left over.
     pub(super) fn capacity(&self, spare: u64) -> u64 {
         let bytes_max = if spare < SEGMENTS_RESERVED { self.bytes_max } else { self.bytes_wanted() };
         let (pins, free) = (self.waiting.pins, self.spare_of(bytes_max));

@@ -13,7 +13,7 @@ pub struct Rot {
     pub segment: u64,
     /// The first of them.
     pub position: u64,
-    /// How many.
+    /// The length of the damaged bytes.
     pub bytes: u64,
 }
 
@@ -32,7 +32,7 @@ pub struct Scan {
     pub group: u64,
     /// The first entry of a kind that this program does not know and must not skip: its position and kind.
     pub unknown: Option<(u64, u8)>,
-    /// Where the last group starts, if nothing behind it says that it was durable.
+    /// Where the last group begins, if nothing after it proves that it was durable.
     pub unproven: Option<u64>,
 }
 

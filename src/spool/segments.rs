@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 use super::disk::Disk;
 use super::log::Log;
 
-/// The segments that a start may read: those whose groups follow one another, from the beginning of the last complete
-/// checkpoint but one to the segment that is written.
+/// The segments that recovery may read: those in which groups follow one another, from the beginning of the last
+/// complete checkpoint but one to the segment that is written.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Chain {
     segments: VecDeque<u64>,
@@ -23,7 +23,7 @@ pub(super) enum Need {
     Rows,
     /// A start may read it: it goes by itself when checkpoints have been completed.
     Start,
-    /// It was found, and this start may have to be done again from what was.
+    /// Recovery found it, and may have to be repeated from it if the process ends now.
     Found,
     /// It is made, or being made, for the next groups.
     Ahead,
@@ -102,7 +102,8 @@ impl Log {
         kept.filter(|(segment, _)| self.need(*segment) == Need::Start)
     }
 
-    /// Segments that could be begun if there may be so many bytes; `later`: when what is kept for a start alone has gone.
+    /// Segments that could be begun if the log may have `bytes_max` bytes; `later`: when those kept for recovery
+    /// alone are gone.
     pub(super) fn left_of(&self, bytes_max: u64, later: bool) -> u64 {
         let bytes = |segment: &u64| self.on_disk.get(segment).copied().unwrap_or(0);
         let ahead: u64 = self.ready.iter().chain(&self.creating).map(bytes).sum();

@@ -26,7 +26,8 @@ impl Log {
         Ok(session)
     }
 
-    /// Whether entries of so many bytes find place in the group that is being gathered; `None`: no group has that much for them.
+    /// Whether entries of `bytes` fit into the group that is being gathered; `None`: no group is large enough for
+    /// them.
     #[must_use]
     pub fn has_place(&self, bytes: u64) -> Option<bool> {
         let most = self.settings.segment_bytes / 8;

@@ -28,7 +28,7 @@ pub(crate) struct SimDisk {
     /// The next segments that cannot be made.
     pub(crate) fail_creates: u32,
     pub(crate) creates: u32,
-    /// Segments may take so many bytes in all: others have the rest.
+    /// The bytes that all segments may take together: the rest of the disk is used by others.
     pub(crate) room: Option<u64>,
     /// Bytes read of each segment.
     pub(crate) read: std::cell::RefCell<BTreeMap<u64, u64>>,

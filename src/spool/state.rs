@@ -64,7 +64,7 @@ struct NewLane {
 /// A segment that holds something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Held {
-    /// Its salt.
+    /// The salt of the segment's checksums.
     pub salt: u64,
     /// Where its last durable group ends.
     pub end: u64,
@@ -169,7 +169,7 @@ impl State {
         self.sessions.get(&session).map(|(segment, position, _)| (*segment, *position))
     }
 
-    /// How many.
+    /// The number of sessions.
     #[must_use]
     pub fn sessions_count(&self) -> usize {
         self.sessions.len()

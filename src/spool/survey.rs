@@ -33,7 +33,7 @@ impl Surveyed {
     }
 }
 
-/// Reads the segment of this number, whose file has `len` bytes. `known_end`: what its successor's header says.
+/// Reads segment `segment` from its file of `len` bytes. `known_end`: the end that its successor's header gives.
 ///
 /// # Errors
 /// Another version, or the disk cannot read it.
@@ -57,7 +57,8 @@ pub fn survey(disk: &impl Disk, segment: u64, len: u64, known_end: Option<u64>) 
     Ok(Surveyed { header, scan, batches: false, headers, bytes })
 }
 
-/// As a segment of the embedded log, which has batches alone: what is readable counts, the rest behind it is torn.
+/// Reads it as a segment of the embedded log, which has batches alone: readable batches count, the rest after them is
+/// torn.
 fn batches(disk: &impl Disk, segment: u64, len: u64, header: Header) -> Result<Option<Surveyed>, RecoverError> {
     let mut bytes = vec![0; len as usize];
     disk.read(segment, 0, &mut bytes).map_err(|error| RecoverError::Read { segment, error })?;

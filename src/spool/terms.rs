@@ -71,13 +71,13 @@ pub enum Refused {
 /// Rows to be written down.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'a> {
-    /// Their lane.
+    /// The lane of the rows.
     pub lane: u64,
     /// Records, format v2, end to end. Their offset deltas mean nothing.
     pub records: &'a [u8],
     /// What their timestamp deltas count from.
     pub base_timestamp: i64,
-    /// How many.
+    /// The number of rows.
     pub count: u32,
     /// Open packet ids, by index of the row (0: the first of these), which ascends.
     pub origins: &'a [(u32, Origin)],

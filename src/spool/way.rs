@@ -10,7 +10,7 @@ use super::newest::Newest;
 use super::parts::{chain_of, checkpoint};
 use super::recovery::{RecoverError, Recovered};
 
-/// See the module.
+/// The way back through the segments of a shard, and what was met there.
 pub(super) struct Way<'a, D> {
     disk: &'a D,
     shard: u32,
@@ -219,7 +219,7 @@ impl<'a, D: Disk> Way<'a, D> {
         }
     }
 
-    /// Segments and their bytes: not what a file has behind them.
+    /// Segments and their bytes, without anything that a file has after its segment.
     fn lengths(&self) -> BTreeMap<u64, u64> {
         let known = self.chain.iter().map(|(segment, looked)| (*segment, looked.header.bytes));
         let known: BTreeMap<u64, u64> = known.filter(|(_, bytes)| *bytes > 0).collect();

@@ -105,7 +105,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Sends what is left, and ends.
+    /// Sends the rest, and ends.
     pub fn stop(self) {
         self.tracer.stop();
         let _ = self.thread.join();

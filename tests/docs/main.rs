@@ -2,6 +2,7 @@
 //! configurations, and commands do what they are said to do.
 
 mod commands;
+mod comments;
 mod conformance;
 mod edge;
 mod names;

@@ -185,8 +185,8 @@ fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
         "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\nkey = \"${user_properties.id}\"\n\
          headers = { id = \"${user_properties.id}\", packet = \"${packet_id} ${dup}\", line = \"${metadata.line}\" }\n\
          metadata = { line = \"3\" }\n\
-         [[sink]]\nname = \"strict\"\nfilters = [\"strict/#\"]\ntopic = \"strict-${user_properties.id}\"\n\
-         [[sink]]\nname = \"json\"\nfilters = [\"json\"]\ntopic = \"device-${payload.device}\"\n\
+         [[sink]]\nname = \"strict\"\nfilters = [\"strict/#\"]\ntopic = \"strict-${user_properties.id}\"\non_refuse = \"reject\"\n\
+         [[sink]]\nname = \"json\"\nfilters = [\"json\"]\ntopic = \"device-${payload.device}\"\non_refuse = \"reject\"\n\
          key = \"${payload.id}\"\nvalue = \"${payload.o.t[1]}\"\n",
     ));
     let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
@@ -194,7 +194,7 @@ fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
     let plain = publish(QoS::AtLeastOnce, 1, "a", b"x");
     device.say(&Packet::Publish(Publish { properties: sent.as_properties(), ..plain.clone() }));
     assert_eq!(device.hear(), puback(1));
-    // The strict sink's topic cannot be rendered: no sink takes the message, and the connection goes on.
+    // The strict sink is a gate, and its topic cannot be rendered: no sink takes the message, and the connection goes on.
     device.say(&Packet::Publish(Publish { topic: "strict/a", packet_id: 2, ..plain.clone() }));
     assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 2, 0x83));
     let id = properties([Property::UserProperty("id", "7")]);
@@ -232,7 +232,7 @@ fn properties_are_headers_and_what_is_not_there_refuses_or_leaves_out() {
 #[test]
 fn finding_k15_sinks_choose_by_exclusion_and_records_have_times_and_nulls_of_the_message() {
     let service = Service::start(&config(
-        "[[sink]]\nname = \"things\"\nfilters = \"v1/#\"\nexclude = \"v1/+/log\"\ntopic = \"things\"\nkey = \"${payload.'@iot.id'}\"\n\
+        "[[sink]]\nname = \"things\"\nfilters = \"v1/#\"\nexclude = \"v1/+/log\"\ntopic = \"things\"\non_refuse = \"reject\"\nkey = \"${payload.'@iot.id'}\"\n\
          timestamp = \"${payload.'phenomenon.time'}\"\ntimestamp_unit = \"us\"\n\
          [[sink]]\nname = \"rest\"\nfilters = \"#\"\nfallback = true\ntopic = \"rest\"\nempty_payload = \"null\"\n",
     ));
@@ -295,7 +295,9 @@ fn one_publish_to_several_sinks_is_answered_when_all_have_it() {
 /// The largest packet is told in CONNACK, the largest record is the sink's; up to both everything arrives untouched.
 #[test]
 fn payloads_of_every_size_arrive_untouched() {
-    let service = Service::start(&config("[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\n"));
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"all\"\non_refuse = \"reject\"\n",
+    ));
     let payload = |len: usize| -> Vec<u8> { (0..len).map(|n| (n % 251) as u8).collect() };
     // Around each length of the Remaining Length, of a receive buffer and of a batch, and near the record's bound.
     let sizes = [0, 1, 113, 127, 128, 4_080, 4_096, 5_000, 16_370, 16_384, 65_536, 262_144, 300_000, 1_023_000];

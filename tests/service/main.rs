@@ -55,6 +55,7 @@ mod queues;
 mod rebuilt;
 mod receipts;
 mod records;
+mod refusals;
 mod reload;
 mod retained;
 mod roles;

@@ -146,7 +146,7 @@ fn finding_t19_what_kafka_has_is_not_given_up() {
 #[test]
 fn finding_e33_headers_come_from_an_object_of_the_message() {
     let wire = Wire::new();
-    let keys = "headers_from = \"${payload.meta}\"";
+    let keys = "headers_from = \"${payload.meta}\"\non_refuse = \"reject\"";
     let sinks = [("text", keys.to_owned()), ("json", format!("{keys}\nheaders_encode = \"json\""))];
     let sinks = [(sinks[0].0, sinks[0].1.as_str()), (sinks[1].0, sinks[1].1.as_str())];
     let service = start(&wire, &sinks);

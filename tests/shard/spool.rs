@@ -485,7 +485,7 @@ fn finding_k14_rows_that_cannot_be_read_back_are_counted_and_told_as_damage() {
     assert_eq!((world.number(ShardMetric::SpoolRot), world.told(Kind::SpoolDamaged)), (0, 0));
     world.kafka_up = true;
     world.advance(Duration::from_secs(60));
-    let lost = world.sink_number(0, SinkMetric::DroppedRotten);
+    let lost = world.sink_number(0, SinkMetric::DroppedCorrupt);
     assert!(lost > 0 && arrived(&world).len() as u64 + lost == 1_000, "{lost} lost, {} arrived", arrived(&world).len());
     assert_eq!(world.number(ShardMetric::SpoolRot), 2, "each place once");
     assert_eq!(world.told(Kind::SpoolDamaged), 2, "each segment once");

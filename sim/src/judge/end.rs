@@ -238,7 +238,8 @@ impl World {
         let refused = self.clusters[plan.cluster].refused_rows.contains(&(number, sink as u8))
             // Or was to be, unsent, with all that waited for a topic.
             || self.refused.contains(&(plan.cluster, plan.kafka_topic(&message.topic)));
-        // Or it found no room where a smaller one behind it did, and the refusal, or its dead letter, was lost with the process.
+        // Or it found no room where a smaller later one did, and the refusal, or its dead letter, was lost with the
+        // process.
         let found_no_room = || message.attempts.iter().any(|(_, life)| self.judge.full_in.contains(life));
         // Of rows that several processes had, any may have been in memory alone, and lost with its process.
         let processes: HashSet<u32> = message.attempts.iter().map(|(_, life)| *life).collect();

@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// A device all of whose open messages go to healthy partitions is answered.
+    /// Checks that a device is answered if all of its open messages go to healthy partitions.
     fn devices_are_answered(&mut self, since: u64) {
         let mut wrong = None;
         for (index, device) in self.devices.iter().enumerate() {

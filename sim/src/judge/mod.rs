@@ -37,7 +37,7 @@ pub struct Counted {
     pub(crate) lost: u64,
 }
 
-/// See the module.
+/// The judge of a run.
 #[derive(Debug)]
 pub struct Judge {
     failure: Option<Failure>,
@@ -168,7 +168,7 @@ impl Counted {
         let of = |metric| process.sink(sink, metric);
         self.expired += of(SinkMetric::Expired);
         self.dropped += of(SinkMetric::DroppedOldest);
-        self.rotten += of(SinkMetric::DroppedRotten);
+        self.rotten += of(SinkMetric::DroppedCorrupt);
         self.refused += of(SinkMetric::Refused);
         self.unknown += of(SinkMetric::OutcomeUnknown);
         self.dead += of(SinkMetric::DeadLettered);

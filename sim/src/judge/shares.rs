@@ -34,7 +34,7 @@ pub struct Share {
     got: BTreeMap<u32, Vec<Holder>>,
     /// Messages that it had in memory alone, as a log had no room, when the process ended.
     unstored: BTreeSet<u32>,
-    /// By process: when it last had no member whose session is kept, so that messages waited for it in memory alone.
+    /// By process: when it last had no member with a kept session, so that messages waited for it in memory alone.
     unkept: BTreeMap<u32, u64>,
 }
 
@@ -118,7 +118,7 @@ impl World {
         let members = || self.subscribers.iter().filter(|member| member.share == Some(number));
         let is_due = |message: &Message| {
             let had = |member: &Subscriber| member.matching(&message.topic).any(|(_, wish)| wish.had(message.sent_at));
-            // A member whose session has ended since may have had it [MQTT-4.8.2-5].
+            // A member that has lost its session since may have had it [MQTT-4.8.2-5].
             let may_have_ended = |member: &Subscriber| member.wishes[0].qos == 2 && member.ended_at >= message.sent_at;
             message.is_promised()
                 && members().any(|member| member.kept && had(member))

@@ -351,7 +351,8 @@ fn judge_filters(subscriber: &Subscriber, message: &Message, copy: &Copy) -> Res
     Ok(())
 }
 
-/// J8: a retained message is not older than what has come of its topic before, unless the newer one was never answered, or damaged.
+/// J8: a retained message is not older than those of its topic that came before, unless the newer one was never
+/// answered, or damaged.
 fn judge_retained(
     (messages, excused): (&[Message], &BTreeSet<u32>),
     ledger: &mut Ledger,

@@ -40,9 +40,9 @@ const UNKNOWN_TOPIC_ID: i16 = 100;
 /// `message.timestamp.after.max.ms`.
 const AHEAD_MAX_MS: i64 = 3_600_000;
 
-/// A record whose value begins like this is refused, and its batch with it (87).
+/// A record with a value that begins like this is refused, and its batch with it (87).
 pub const POISON: &[u8] = b"poison";
-/// Topics whose names begin like this take such records, too.
+/// Topics with names that begin like this take such records, too.
 pub const DEAD: &str = "dead";
 /// The header in which a record says its sink.
 pub const SINK_HEADER: &[u8] = b"sink";
@@ -77,7 +77,7 @@ pub struct From {
 #[derive(Clone, Copy, Debug)]
 enum Appended {
     Answer(i16, i64),
-    /// Base offset, and the offset behind it.
+    /// Base offset, and the offset after the batch.
     Wait(i64, i64),
 }
 

@@ -54,7 +54,7 @@ pub struct Entry {
     pub count: i32,
     /// The newest timestamp.
     pub max_timestamp: i64,
-    /// Its records.
+    /// The records of the batch.
     pub rows: Vec<Row>,
     /// Topic name, its id, and partition.
     pub place: (String, u128, usize),
@@ -86,9 +86,9 @@ impl Entry {
 /// A topic.
 #[derive(Debug)]
 pub struct Topic {
-    /// Its id.
+    /// The topic's id.
     pub id: u128,
-    /// Its partitions.
+    /// The topic's partitions.
     pub partitions: Vec<Partition>,
     /// We may not write.
     pub writing_forbidden: bool,
@@ -137,12 +137,12 @@ pub struct Flaky {
     pub no_id: u32,
 }
 
-/// See the module.
+/// A Kafka cluster.
 #[derive(Debug)]
 pub struct Cluster {
     /// The brokers' address.
     pub host: String,
-    /// Its id.
+    /// The cluster's id.
     pub id: String,
     /// It takes topic ids in Produce and Fetch.
     pub by_id: bool,
@@ -166,7 +166,7 @@ pub struct Cluster {
     pub flaky: Flaky,
     /// `retention.ms`.
     pub retention_ms: i64,
-    /// A follower needs so long, at most.
+    /// The longest that a follower needs.
     pub replication: u64,
     /// Topics that are asked for are created.
     pub auto_create: bool,
@@ -190,7 +190,7 @@ pub struct Cluster {
     pub rows_without_time: Vec<(u32, u8)>,
     /// Logs of recreated topics that took a later batch of a producer first: a late request that went by name.
     pub began_late: HashSet<(String, u128)>,
-    /// The next Produce answer asks to be left alone for so many milliseconds.
+    /// The next Produce answer asks for a pause of this many milliseconds.
     pub throttle_next: Option<i32>,
     /// Nobody may read a topic, ever.
     pub unreadable: bool,
@@ -207,7 +207,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster of so many brokers.
+    /// A cluster of `brokers` brokers.
     #[must_use]
     pub fn new(host: &str, id: &str, brokers: usize, rng: fastrand::Rng) -> Self {
         Self {
@@ -487,7 +487,7 @@ impl Cluster {
         self.hidden.extend(hidden);
     }
 
-    /// Retention by time: whole batches from the front whose newest timestamp is too old.
+    /// Retention by time: removes whole batches with a newest timestamp that is too old from the front.
     pub fn retain(&mut self, time: u64) {
         let (now, retention) = (wall_ms(time), self.retention_ms);
         for topic in self.topics.values_mut() {

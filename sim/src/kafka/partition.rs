@@ -19,7 +19,7 @@ struct Producer {
     stray: bool,
 }
 
-/// See the module.
+/// A partition.
 #[derive(Debug)]
 pub struct Partition {
     /// Node id.
@@ -216,7 +216,7 @@ impl Partition {
         self.leader = None;
     }
 
-    /// A replica's process has restarted, and remembers so many batches of each producer.
+    /// A replica's process has restarted, and remembers `batches` batches of each producer.
     pub fn restarted(&mut self, replica: i32, batches: usize) {
         if self.leader == Some(replica) {
             self.remember_only(batches);
@@ -241,7 +241,7 @@ impl Partition {
         self.producers.iter().filter_map(|(id, known)| Some((*id, known.epoch, known.batches.back()?.1)))
     }
 
-    /// Where the largest epoch that is at most `epoch` ends: that epoch, and the offset behind it.
+    /// The end of the largest epoch that is at most `epoch`: that epoch, and the offset after its last record.
     #[must_use]
     pub fn epoch_end(&self, epoch: i32) -> (i32, i64) {
         let Some(at) = self.epoch_starts.iter().rposition(|(known, _)| *known <= epoch) else { return (-1, -1) };

@@ -4,7 +4,7 @@ use super::{Script, settings};
 use crate::judge::Failure;
 use crate::plan::{Buffer, Level};
 
-/// A sink whose rows were answered at `stored` is made `hybrid`: what it has on the disk must still go to Kafka.
+/// A sink with rows that were answered at `stored` is made `hybrid`: its rows on the disk must still go to Kafka.
 pub(super) fn disk_sink_becomes_hybrid() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     script.connect(0);
@@ -17,7 +17,7 @@ pub(super) fn disk_sink_becomes_hybrid() -> Result<(), Failure> {
     script.ends()
 }
 
-/// Segments are to be smaller from now on, and only kept sessions are in the larger ones: publishers go on.
+/// Segments become smaller, and only kept sessions are in the larger ones: publishers go on.
 pub(super) fn smaller_segments_beside_sessions() -> Result<(), Failure> {
     let mut script = Script::new(settings(), 1, false);
     if let Some(spool) = &mut script.world.settings.spool {

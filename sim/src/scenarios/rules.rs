@@ -162,7 +162,8 @@ pub fn one_error_explains_the_others(rules: &'static dyn Rules) -> Result<(), Fa
     script.ends()
 }
 
-/// `drop-oldest`: the oldest rows are in batches that an earlier start has sent, and Kafka has. They do not count as dropped.
+/// `drop-oldest`: the oldest rows are in batches that an earlier process has sent, and Kafka has. They do not count
+/// as dropped.
 pub fn what_is_cut_is_not_dropped(rules: &'static dyn Rules) -> Result<(), Failure> {
     let mut settings = settings();
     if let Some(spool) = &mut settings.spool {
@@ -186,7 +187,8 @@ pub fn what_is_cut_is_not_dropped(rules: &'static dyn Rules) -> Result<(), Failu
 }
 
 /// P1, P8: Produce requests for rows that come four at a time, to several partitions of one broker, while a linger runs.
-/// `pause_ms`: between these. With a short one some come while a request is under way, whose answer ends nobody's linger.
+/// `pause_ms`: between these. With a short one some come while a request is under way; its answer ends nobody's
+/// linger.
 #[must_use]
 pub fn requests_of_lingering_rows(rules: &'static dyn Rules, pause_ms: u64) -> u64 {
     let mut settings = settings();

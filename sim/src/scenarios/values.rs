@@ -127,7 +127,7 @@ fn bytes_of_backlog(script: &mut Script) -> String {
     script.world.clusters[0].entries.iter().map(|entry| entry.bytes.len()).sum::<usize>().to_string()
 }
 
-/// Connections that are asked for within so long while none can be had.
+/// Connections that are asked for within `ms` milliseconds while none can be had.
 fn dials_while_away(script: &mut Script, ms: u64) -> String {
     script.fill(0, 1, 20);
     let before = script.world.clusters[0].dialled;

@@ -4,7 +4,7 @@
 use super::matching::{Names, covers, overlaps};
 use super::{Rule, Subscription};
 
-/// Sums rules up in the order in which they are asked. `B`: what is told of a rule.
+/// Sums rules up in the order in which they are asked. `B`: what is reported of a rule.
 #[derive(Debug)]
 pub struct Coverage<B> {
     /// Some topics that the filter matches.

@@ -14,7 +14,7 @@ const RULES_MAX: usize = 256;
 /// What a client wants to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
-    /// That.
+    /// The action: publish or subscribe.
     pub action: Action,
     /// With this topic,
     pub topic: &'a str,

@@ -76,7 +76,7 @@ impl Rules {
     }
 }
 
-/// See the module.
+/// An access control list.
 #[derive(Debug, Default)]
 pub struct Acl {
     anonymous: Rules,
@@ -111,8 +111,8 @@ impl Client<'_> {
     }
 }
 
-/// What the rules say, and which of them; `None`: no rule matches. For a client whose name has a wildcard, patterns do
-/// not count.
+/// The decision of the rules, and the rule that made it; `None`: no rule matches. For a client with a wildcard in its
+/// name, patterns do not count.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'a> {
     /// Whether it may.

@@ -12,9 +12,9 @@ pub struct Remote {
     pub url: Url,
     /// Who vouches for the server; `None`: the CAs of this machine.
     pub ca_file: Option<PathBuf>,
-    /// How often.
+    /// The time between two fetches.
     pub refresh: Duration,
-    /// Keys that could not be fetched for so long are not accepted any more.
+    /// Keys that could not be fetched for this long are not accepted any more.
     pub stale_max: Duration,
     /// The file.
     pub file: PathBuf,

@@ -152,7 +152,7 @@ fn the_key_decides_the_algorithm() {
         let unsigned = format!("{}.{}.", base64url(header(alg, "ec").to_string()), base64url(ada().to_string()));
         assert_eq!(judged(&both, &unsigned), Some(Err(Fault::Algorithm)), "{alg}");
     }
-    // One whose algorithm is not among those that are wanted is not there.
+    // A key with an algorithm that is not wanted counts as absent.
     let only = Settings { algorithms: vec![Algorithm::EdDsa], ..settings() };
     let only = tokens(&only, &[ec.jwk(Some("ec")), ed.jwk(Some("ed"))]);
     assert_eq!(judged(&only, &ec.sign(&header("ES256", "ec"), &ada())), Some(Err(Fault::UnknownKey)));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{DAY, GIB, KIB, MIB, Word, s, us, word, yes};
-use crate::config::resolved::{Acknowledge, Buffer, Compression, DeadLetters, Partitioner, ValueFormat};
+use crate::config::resolved::{Acknowledge, Buffer, Compression, DeadLetters, OnRefuse, Partitioner, ValueFormat};
 use crate::config::setting::{Words, settings};
 use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::template::Template;
@@ -112,6 +112,11 @@ settings! {
             "Whether the oldest records that are in no batch are dropped for new ones while the machine is short of memory (`memory_high_watermark`): the \
              sink then holds no more than when that began. They are counted. Only with `acknowledge = \"received\"` and `buffer = \"memory\"`: at the other \
              levels an acknowledged record is never dropped for want of memory. `buffer_bytes` limits memory in any case.";
+        now on_refuse: OnRefuse => Word(OnRefuse::NAMES), From("`\"dead-letter\"`; without dead letters `\"drop\"` at `acknowledge = \"received\"`, otherwise `\"reject\"` with a warning"),
+            "What to do with a message that the sink will never take, because its topic, value or time cannot be made of it, it is too large, or Kafka forbids \
+             the topic. `\"dead-letter\"`: it becomes a dead letter, and its publisher gets a success when the letter is safe. `\"reject\"`: the sink is a gate: \
+             no destination gets the message, and its publisher is told. `\"drop\"`: the sink goes without it, counted. With `\"dead-letter\"` and `\"drop\"` all \
+             other destinations have it, whatever its QoS, its protocol version and its publisher.";
         apart dead_letters_topic = Text, From("none"), shown "\"telemetry-dead\"",
             "Kafka topic on the same cluster for records that Kafka rejects permanently: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
         apart dead_letters_file = Text, From("`dead-letters.jsonl` in `data_dir`, if there is no topic"), shown "\"./forebay-data/telemetry-dead.jsonl\"",

@@ -17,7 +17,7 @@ pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Sasl, Times};
 pub use listener::Transport;
 pub use service::{ApiAccess, LogFormat, LogLevel};
-pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, Partitioner, ValueFormat};
+pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, ValueFormat};
 
 /// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.
 const SHARED_DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;

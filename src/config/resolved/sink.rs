@@ -59,6 +59,20 @@ words! {
 }
 
 words! {
+    /// What becomes of a message that a sink will never take (`on_refuse`).
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum OnRefuse {
+        /// A dead letter of the sink; all other destinations take the message.
+        #[default]
+        DeadLetter = "dead-letter",
+        /// No destination takes it.
+        Reject = "reject",
+        /// The sink goes without it, counted; all other destinations take the message.
+        Drop = "drop",
+    }
+}
+
+words! {
     /// Which partition a record goes to.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum Partitioner {

@@ -46,7 +46,8 @@ fn header(section: Section) -> &'static str {
 
 /// Keys that another value has to go with, or be without (`-key`): `path`, other keys, value; none: the one made from its kind. With `!`
 /// the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 40] = [
+const WITH: [(&str, &str, Option<&str>); 41] = [
+    ("sink.on_refuse", "", Some("'drop'")),
     ("control.file_dirs", "", Some("'/d'")),
     ("auth.chain", "", Some("'certificate'")),
     ("embedded.dir", "", Some("'/d'")),
@@ -162,4 +163,16 @@ fn every_key_is_read_and_a_reload_names_its_change() {
         }
     }
     assert!(without.is_empty(), "{}", without.join("\n"));
+}
+
+/// No key takes a date; one that is not read would.
+#[test]
+fn every_key_says_what_it_expects() {
+    for key in keys::all().filter(|key| key.section != Section::KafkaSasl) {
+        let path = format!("{}.{}", key.section.name(), key.name);
+        let with = WITH.iter().find(|(of, ..)| *of == path).map_or("", |(_, with, _)| with.trim_start_matches('!'));
+        let text = file(key.section, &[with, &format!("{} = 1979-05-27", key.name)]);
+        let said = parse_with(&text, "test", &Overrides::default(), 2).expect_err(&path).to_string();
+        assert!(said.contains(&format!(".{}: expected ", key.name)), "{path}: {said}");
+    }
 }

@@ -127,7 +127,8 @@ pub(crate) async fn answer(context: &Context<'_>, frame: Bytes) -> Result<Reply,
         return Err(unsupported);
     };
     if !(*first..=*last).contains(&head.version) {
-        // The one request whose version nobody can know beforehand is answered in version 0 (KIP-511).
+        // ApiVersions is the one request with a version that nobody can know beforehand: it is answered in version 0
+        // (KIP-511).
         return if *key == ApiKey::ApiVersions { versions::unsupported(head) } else { Err(unsupported) };
     }
     let body_at = guard::check(&frame, shape, head.version)?;

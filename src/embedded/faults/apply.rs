@@ -16,7 +16,7 @@ use crate::embedded::store::Store;
 pub(crate) struct Scripted {
     /// As without a script.
     pub(crate) reply: Reply,
-    /// Whether the connection is closed behind it.
+    /// Whether the connection is closed after the reply.
     pub(crate) close: bool,
 }
 

@@ -128,7 +128,7 @@ impl Script {
         Script::default()
     }
 
-    /// Adds a step behind those that are there.
+    /// Adds a step after those that are there.
     pub fn add(&self, step: Step) {
         self.state().steps.push(step);
     }

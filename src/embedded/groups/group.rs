@@ -42,7 +42,7 @@ impl State {
 pub(crate) struct Join {
     /// Empty: a new member.
     pub(crate) member_id: String,
-    /// What a new member is to be called.
+    /// The id that a new member gets.
     pub(crate) fresh_id: String,
     /// Whether a new member learns its id first and comes again (KIP-394).
     pub(crate) comes_again: bool,
@@ -50,7 +50,7 @@ pub(crate) struct Join {
     pub(crate) client_id: String,
     /// For DescribeGroups.
     pub(crate) client_host: String,
-    /// A member that says nothing for so long is gone.
+    /// A member that says nothing for this long is removed.
     pub(crate) session_ms: i64,
     /// How long a rebalance waits for it.
     pub(crate) rebalance_ms: i64,

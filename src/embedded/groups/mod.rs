@@ -210,7 +210,7 @@ impl Groups {
         spawn_blocking(run).await.unwrap_or_else(|panic| Err(io::Error::other(panic)))
     }
 
-    /// Forgets what was committed for a topic that is gone. If the disk refuses, the next start does it.
+    /// Forgets the committed offsets of a topic that is gone. If the disk refuses, the next run does it.
     pub(crate) async fn forget_topic(&self, topic: &str) {
         let gone = |place: &&Place| place.topic == topic;
         let changes: Vec<_> = self.committed.borrow().keys().filter(gone).map(|place| (place.clone(), None)).collect();

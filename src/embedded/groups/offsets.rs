@@ -75,7 +75,7 @@ pub(crate) struct OffsetFile {
     len: u64,
     /// Length after the last writing anew.
     compact_len: u64,
-    /// A sync failed: nothing more is believed until the next start.
+    /// Whether a sync failed: then nothing more is believed until the log is opened again.
     failed: bool,
 }
 

@@ -223,7 +223,7 @@ impl Batch {
         self.around(&records)
     }
 
-    /// The header over any bytes that are to be records.
+    /// The header over any bytes, as if they were records.
     pub fn around(&self, records: &[u8]) -> Vec<u8> {
         let count = self.values.len() as i32;
         let mut batch = Vec::new();

@@ -131,7 +131,7 @@ fn a_duplicate_of_what_is_not_synced_waits_for_the_same_sync() {
     while counters.batches_duplicate.load(SeqCst) < 1 {
         std::thread::yield_now();
     }
-    // It must not be answered now: were it, this metadata request behind it would be too.
+    // The second request must not be answered yet: otherwise this metadata request after it would be answered too.
     second.stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).unwrap();
     assert!(second.receive_frame().is_err());
     second.stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();

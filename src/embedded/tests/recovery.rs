@@ -186,7 +186,7 @@ fn a_segment_without_its_header_is_read_all_the_same() {
     let (dir, partition, findings, path) = with_rot(0..HEADER_BYTES);
     assert_eq!((findings.holes, partition.next_offset()), (1, 90));
     assert_eq!(batches_from(&partition, 0), (0..30).map(|n| n * 3).collect::<Vec<_>>());
-    // With a bad batch behind it as well, the search goes on to the next one.
+    // With a bad batch after it as well, the search goes on to the next one.
     let (_dir, partition, findings, _) = with_rot(0..HEADER_BYTES + 100);
     assert_eq!((findings.holes, partition.next_offset()), (2, 90));
     assert_eq!(batches_from(&partition, 0), (1..30).map(|n| n * 3).collect::<Vec<_>>());
@@ -361,7 +361,7 @@ fn finding_l8_missing_segments_are_told() {
     assert_eq!(open(dir.path()).1.files, 1, "at each start");
 }
 
-/// The last segment with a damaged header and nothing readable behind it keeps its bytes; one of zeros has none.
+/// The last segment with a damaged header and nothing readable after it keeps its bytes; one of zeros has none.
 #[test]
 fn finding_l8_a_last_segment_that_cannot_be_read_is_kept_aside() {
     let dir = tempfile::tempdir().unwrap();

@@ -51,7 +51,7 @@ pub(crate) enum Lie {
     Signature,
     NoSignature,
     Nonce,
-    /// The first message ends after so many bytes.
+    /// The first message ends after this many bytes.
     Cut(usize),
     Iterations(u32),
     /// It refuses in mid-exchange.

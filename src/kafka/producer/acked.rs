@@ -1,5 +1,5 @@
-//! What a partition remembers of its acknowledgements: which offsets are ours, and by whose word, so that what a lost
-//! leader takes with it can be counted (`lost`).
+//! What a partition remembers of its acknowledgements: which offsets are ours, and which leader acknowledged them.
+//! With it the records that a lost leader takes with it can be counted (`lost`).
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub(super) struct Acked {
     pub(super) guessed: u64,
     /// A question to the leader of this epoch where that begins is open until then.
     pub(super) open: Option<(i32, Monotonic)>,
-    /// After its answer it is to be asked again: a deposed leader has acknowledged something since.
+    /// Whether the question must be repeated after its answer: a deposed leader has acknowledged something since.
     pub(super) ask_again: bool,
 }
 
@@ -79,7 +79,7 @@ impl Acked {
         self.runs.push_back(run);
     }
 
-    /// Takes off what stands at this offset and behind it, of these runs: how many records.
+    /// Forgets the records from this offset on, of the runs that `meant` picks, and returns how many there were.
     pub(super) fn cut(&mut self, from: i64, meant: impl Fn(&Acknowledged) -> bool) -> u64 {
         let mut cut = 0;
         self.runs.retain_mut(|run| {

@@ -23,7 +23,7 @@ impl Producer {
             self.agenda.timers.set(until, Timer::Node(request.node));
         }
         if request.patience == 0 && results.iter().any(|result| result.error == TIMED_OUT) {
-            self.kin_are_slower(&request, results);
+            self.suspect_followers(&request, results);
         }
         for (i, entry) in request.entries.iter().enumerate() {
             let result = self.result(i, *entry, results);

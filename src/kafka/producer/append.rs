@@ -190,7 +190,7 @@ impl Producer {
         self.sinks[sink_index].last = index;
         self.topics[index].used_at = now;
         let tail = row.measure();
-        // The row's own part of the promise is its to use; what is left belongs to the message's other sinks.
+        // The row takes its own part of the promise; the rest belongs to the message's other sinks.
         promise.0 = promise.0.saturating_sub(tail.len + RECORD_OVERHEAD + BUFFER_MIN + BATCH_COST);
         let row = NewRow {
             source: &Measured(&row, tail),

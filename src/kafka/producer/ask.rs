@@ -31,10 +31,10 @@ impl Producer {
         let from = partition.window.older_from().or(partition.log_next);
         let topic_id = topic.view.id;
         let Some((identity, first_sequence, mut last_sequences)) = partition.window.question() else { return };
-        // Those of an earlier start that memory does not have yet: the log may end with one of them.
+        // The cuts of an earlier process that are not loaded yet count too: the log may end with one of them.
         last_sequences.extend(partition.unloaded(identity));
         let any_unloaded = last_sequences.len() > partition.window.len();
-        // A start before may have kept the sink's younger batches in memory alone: the leader knows one of those.
+        // An earlier process may have kept the sink's younger batches in memory alone: the leader knows one of those.
         let is_old = any_unloaded || partition.window.count_old() > 0;
         let is_read = is_old || partition.window.is_in_doubt_of_leader(self.settings.rules, self.wall);
         let question = Question {
@@ -96,8 +96,8 @@ impl Producer {
         }
     }
 
-    /// Whether the partition's batches are of an earlier start that had cut others behind them of which the log knows
-    /// nothing, as its sink keeps only some there.
+    /// Whether the partition has batches of an earlier process, which may have cut younger ones that the log does not
+    /// know because the sink keeps only some of its rows there.
     fn is_half_known(&self, key: Key) -> bool {
         let topic = &self.topics[key.topic];
         self.sinks[topic.sink].settings.keep != Keep::Disk
@@ -113,7 +113,7 @@ impl Partition {
         (self.acked, self.leader_epoch) = (Acked::default(), None);
     }
 
-    /// The last sequences of an earlier start's batches, of this identity, that are still to be loaded.
+    /// The last sequences of an earlier process's batches, of this identity, that have not been loaded yet.
     fn unloaded(&self, own: Identity) -> impl Iterator<Item = i32> {
         let cuts = self.spooled.as_ref().map(|spooled| spooled.cuts.iter()).into_iter().flatten();
         let same = cuts.take_while(move |cut| (cut.producer_id, cut.epoch) == (own.id, own.epoch));

@@ -1,7 +1,7 @@
-//! Rows that stand in the log alone: those that an earlier start has left, and those that memory has no room for. They
-//! are read back in their order, as far as memory goes and one turn should take.
+//! Rows that are in the log alone: those that an earlier process has left, and those that memory has no room for.
+//! They are read back in their order, as far as memory goes and one turn should take.
 //!
-//! A partition (or a topic, for its rows without one) that has such rows takes new ones behind them: into a tail, which
+//! A partition (or a topic, for its rows without one) that has such rows queues new ones after them, in a tail that
 //! leaves memory as soon as the log has it.
 
 use std::collections::VecDeque;
@@ -50,7 +50,7 @@ pub(super) struct Backlog {
 /// What a partition has of the log that is not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Spooled {
-    /// Cuts of an earlier start, oldest first: nothing else is cut before they are loaded.
+    /// Cuts of an earlier process, oldest first: nothing else is cut before they are loaded.
     pub(super) cuts: VecDeque<RestoredCut>,
     /// The first of them as far as it is loaded: at most one batch, its runs that are read, and the next row.
     pub(super) part: VecDeque<Batch>,
@@ -69,8 +69,9 @@ impl Spooled {
         self.cuts.len() > place || uncut.zip(last).is_some_and(|(uncut, end)| uncut < end)
     }
 
-    /// One more cut of an earlier start. Those of one identity go in the order of their sequence: what an orderly stop cut of
-    /// batches that memory alone had may stand before what was cut through the log. What is no batch goes behind those that are.
+    /// Adds a cut of an earlier process. Cuts of one identity go in the order of their sequence: a batch that memory
+    /// alone had, and that an orderly stop has cut, may come before one that was cut through the log. A cut that is
+    /// no batch goes after those that are.
     pub(super) fn add_cut(&mut self, cut: RestoredCut) {
         let later = |other: &&RestoredCut| {
             let same = (other.producer_id, other.epoch) == (cut.producer_id, cut.epoch);
@@ -204,13 +205,13 @@ impl Backlog {
         (self.rows > 0).then(|| self.skip.iter().fold(self.next, behind))
     }
 
-    /// The number of the next row that is to be read.
+    /// The number of the next row to read.
     pub(super) fn unread(&self) -> Option<u64> {
         (self.next < self.end).then_some(self.next)
     }
 
-    /// The same, or where all are read that of the first row that came behind them: by these those of a topic take turns.
-    /// `None`: it has nothing, or what it has is younger than all that has a number.
+    /// The number of the next row to read or, when all are read, that of the first row queued after them: by it the
+    /// backlogs of a topic take turns. `None`: it has no rows, or they are younger than all that have a number.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.turn.or_else(|| self.unread()).or_else(|| self.tail.front()?.in_log.first())
     }
@@ -228,7 +229,8 @@ impl Backlog {
 }
 
 impl Producer {
-    /// Reads rows with numbers below `before` into the last batch of a queue, or one behind it, until that is full.
+    /// Reads rows with numbers below `before` into the last batch of a queue, or into a new one after it, until that
+    /// is full.
     pub(super) fn load_rows(
         &mut self,
         index: u32,

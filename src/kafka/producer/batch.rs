@@ -62,7 +62,8 @@ pub(super) struct Dropped {
     /// Charged, like a batch's.
     pub(super) tickets: Tickets,
     pub(super) rows: u64,
-    /// Bytes by which the batch got shorter. Less than none, if what is left is further from its new first row in time.
+    /// Bytes by which the batch got shorter; negative if the remaining rows are further in time from its new first
+    /// row.
     pub(super) bytes: i64,
     /// The numbers of those that stand in the log.
     pub(super) numbers: Numbers,
@@ -491,8 +492,8 @@ pub(super) struct Pushed {
     pub(super) memory: usize,
 }
 
-/// Appends a row, with what it has beside its record, to the last batch of a queue, or to a new one behind it: then that
-/// one lingers no more. Batches before `uncut` take no rows.
+/// Appends a row, with what it has beside its record, to the last batch of a queue, or to a new one after it: then
+/// the former lingers no more. Batches before `uncut` take no rows.
 pub(super) fn push(
     queue: &mut VecDeque<Batch>,
     uncut: usize,
@@ -509,7 +510,7 @@ pub(super) fn push(
             last.note(pool, notes);
             return Pushed { opened: false, len, memory: last.memory() - before };
         }
-        // It takes no more rows, even if those behind it leave the queue again.
+        // It takes no more rows, even if later ones leave the queue again.
         last.ripe_at = Monotonic(0);
     }
     let mut batch = Batch::open(pool, bounds, source, ripe_at);

@@ -10,8 +10,9 @@ use super::{Key, Producer};
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// The id of the cluster, before the first metadata of its topics, or another id than before: then with no request
-    /// unanswered. How many partitions the topics of an earlier start had in another cluster says nothing here.
+    /// Learns the id of the cluster, before the first metadata of its topics, or that it is another one than before:
+    /// then no request is unanswered. The partition counts that an earlier process knew of another cluster do not
+    /// apply here.
     pub fn on_cluster(&mut self, id: &str, now: Monotonic) {
         let before = Rc::clone(&self.cluster.id);
         for (index, cluster) in self.cluster.set_id(id) {

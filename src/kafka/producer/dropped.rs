@@ -111,7 +111,8 @@ impl Producer {
         (unplaced.queue, unplaced.backlogs) = (queue, backlogs);
     }
 
-    /// Drops these rows of batches from a place on. `behind`: some of what comes behind them has gone. Returns how many rows went.
+    /// Drops these rows of batches from a place on. `behind`: some later rows have gone, too. Returns how many rows
+    /// went.
     fn drop_queue(
         &mut self,
         index: u32,

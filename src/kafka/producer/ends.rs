@@ -19,7 +19,7 @@ struct Over {
     fate: Fate,
 }
 
-/// See the module.
+/// The ends that the log has not heard of yet.
 #[derive(Debug, Default)]
 pub(super) struct Ends {
     cuts: VecDeque<Over>,

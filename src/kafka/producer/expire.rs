@@ -1,9 +1,9 @@
 //! Rows that must not be sent once their time is over: the Message Expiry Interval of MQTT 5, or the sink's
 //! `expire_after`, whichever ends first.
 //!
-//! They are looked at when they are placed and when they are cut; those of a sink with `expire_after` also now and then
-//! while they wait, as their memory is wanted for what comes after them. A row that is cut stays until Kafka's final
-//! word. Who waits for an answer to a dropped row gets it: it was handled as its sender or the operator asked.
+//! They are looked at when they are placed and when they are cut; those of a sink with `expire_after` also now and
+//! then while they wait, as later rows need their memory. A row that is cut stays until Kafka's final answer. A
+//! publisher that waits for a dropped row is answered: the row was handled as the publisher or the operator asked.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Names given back: when `topics_max` is near, topics without rows for long make room for others; when it is reached, those
-//! without rows that were used least recently.
+//! Topics forgotten: when `topics_max` is near, those that have had no rows for `topic_idle` make room for others;
+//! when it is reached, the least recently used ones without rows do.
 
 use super::partition::Partition;
 use super::topic::Topic;

@@ -13,15 +13,15 @@ use crate::record::{HEADER_LEN, Stamp};
 use crate::runtime::seam::{Monotonic, WallMs};
 
 impl Producer {
-    /// The end of a turn: appends to `out` what is to be sent. Requests for one broker stand in the order in which
-    /// they must reach it. `wall` is the wall clock of this turn (rules on old timestamps, P2).
+    /// Ends a turn: appends to `out` the requests to send. Requests for one broker are in the order in which they
+    /// must reach it. `wall` is the wall clock of this turn (rules on old timestamps, P2).
     pub fn poll(&mut self, now: Monotonic, wall: WallMs, out: &mut Vec<ProduceRequest>) {
         self.poll_with(now, wall, &mut NoLog, out);
     }
 
-    /// The same for a producer with sinks that keep their rows in a log. What the log does not take now, and what waits
-    /// for it to become durable or to be read, is looked at again in the next poll and sets no deadline: whoever drives
-    /// the log polls when a sync or a read is over.
+    /// Does what [`Producer::poll`] does for a producer with sinks that keep their rows in a log. Rows that the log
+    /// does not take now, or that wait for it to become durable or to be read, are looked at again in the next poll
+    /// and set no deadline: the driver of the log polls when a sync or a read is over.
     pub fn poll_with(&mut self, now: Monotonic, wall: WallMs, log: &mut dyn RowLog, out: &mut Vec<ProduceRequest>) {
         self.wall = wall;
         self.memory.pool.sweep();
@@ -64,18 +64,18 @@ impl Producer {
         }
     }
 
-    /// From now on nothing more is cut of sinks whose rows the next start finds; what is cut is still sent and settled.
-    /// For the way out, so that no batch is left of which nobody knows whether Kafka has it.
+    /// Stops cutting for sinks that recover their rows from the log; what is cut is still sent and settled. Used on
+    /// shutdown, so that no batch remains of which nobody knows whether Kafka has it.
     pub const fn cut_no_more(&mut self) {
         self.logging.cuts_no_more = true;
     }
 
-    /// Looks at the partitions whose linger is over.
+    /// Queues the partitions that have a batch past its linger.
     fn ripen(&mut self, now: Monotonic) {
         let (topics, ready) = (&mut self.topics, &mut self.agenda.ready);
         self.sinks.each_lingering(|lingering| {
             while let Some((ripe_at, key)) = lingering.front().copied() {
-                // Whether the batch whose linger ends then still waits for that: most are full before.
+                // The batch of this linger may have become full and left before: most do.
                 if ripe_at > now && topics[key].last_uncut().is_some_and(|batch| batch.ripe_at == ripe_at) {
                     break;
                 }

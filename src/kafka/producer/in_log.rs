@@ -35,18 +35,18 @@ impl Notes {
     }
 }
 
-/// Where the rows of a partition, or those of a topic that have none, are in the log, and what waits there.
+/// The log's lane of a partition, or of a topic's rows without one, and its waiting rows.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// The lane, once there is one.
     pub(super) number: Option<u64>,
     /// Some rows wait to be staged.
     pub(super) dirty: bool,
-    /// It is on the list of those with rows that are to be read back.
+    /// Whether it is on the list of those with rows to read back.
     pub(super) listed: bool,
 }
 
-/// See the module.
+/// What a batch knows of the log.
 #[derive(Debug)]
 pub(super) struct InLog {
     pub(super) kind: Kind,
@@ -55,14 +55,14 @@ pub(super) struct InLog {
     pub(super) origins: Vec<(u32, Origin)>,
     /// Bytes of the rows that are.
     pub(super) staged_bytes: usize,
-    /// Its cut.
+    /// The batch's cut in the log.
     pub(super) cut: Option<TakenCut>,
     /// Where Kafka has it; -1: not known.
     pub(super) base_offset: i64,
-    /// Its rows were cut by an earlier start.
+    /// Whether an earlier process had cut its rows.
     pub(super) old: bool,
-    /// So was it, and what stands before it in the sequence this start has not seen taken: it may be long ago, or have
-    /// been in memory alone and never sent.
+    /// Whether this process has not seen the batch before it in the sequence taken, and its rows are old: that one
+    /// may have been taken long ago, or have been in memory alone and never sent.
     pub(super) begins: bool,
 }
 

@@ -35,8 +35,9 @@ impl Producer {
         Some(Place { sink, topic: Rc::clone(&topic.name), partition, base_offset: batch.in_log.base_offset })
     }
 
-    /// [`Producer::drain_completions`], and where the first row of each run stands in Kafka, the others behind it. `None`:
-    /// nowhere, or it was answered before that was known, or [`super::Settings::receipts`] does not ask for it.
+    /// [`Producer::drain_completions`] with the place in Kafka of each run's first row; the others follow it. `None`:
+    /// it is not in Kafka, or it was answered before that was known, or [`super::Settings::receipts`] does not ask
+    /// for it.
     pub fn drain_landed(&mut self, mut f: impl FnMut(Run, Outcome, Option<Landed<'_>>)) {
         for Finished { tickets, outcome, at_once, landed } in self.outbox.finished.drain(..) {
             for (row, run) in tickets.runs_at() {

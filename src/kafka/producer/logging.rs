@@ -1,5 +1,5 @@
-//! What goes to the log, and what waits for it: rows are staged before they are placed or cut, a batch is cut through the
-//! log and sent when its cut is durable (S2), and what has ended is said there before anything more is cut.
+//! Rows, cuts and ends on their way to the log: rows are staged before they are placed or cut, a batch is cut through
+//! the log and sent when its cut is durable (S2), and ends are written before anything more is cut.
 //!
 //! The log may take nothing for now. Then whatever it concerns stays as it is and is tried again in the next poll, which
 //! comes when the log's sync is over: no deadline asks for it.
@@ -18,7 +18,7 @@ use super::{Finished, Keep, Key, Producer, Sink};
 use crate::kafka::types::{Outcome, SinkId, Ticket};
 use crate::runtime::seam::WallMs;
 
-/// See the module.
+/// The producer's rows, cuts and ends on their way to the log.
 #[derive(Debug, Default)]
 pub(super) struct Logging {
     /// Some sink keeps rows in a log.
@@ -53,7 +53,8 @@ struct Answers {
 }
 
 impl Answers {
-    /// All that is being staged is in this group; what has come since is next. Whether there is nothing of that.
+    /// Assigns the tickets of all that is being staged to this group and goes on with the newer ones. Returns whether
+    /// there are none of those.
     fn staged(&mut self, group: u64, pool: &mut Pool) -> bool {
         if !self.waiting.is_empty() {
             let tickets = std::mem::replace(&mut self.waiting, pool.take_tickets(0, 0));
@@ -156,7 +157,7 @@ impl Producer {
     }
 
     pub(super) fn stage_place(&mut self, dirty: Dirty, log: &mut dyn RowLog) -> Result<(), NotNow> {
-        // What the log took may leave memory, though there is more behind it.
+        // Rows that the log took may leave memory even though more follow.
         self.logging.unwritten.staged.push(dirty);
         for which in 0.. {
             let Some(queue) = self.queue_mut(dirty, which) else { break };

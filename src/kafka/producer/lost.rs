@@ -1,9 +1,9 @@
 //! What Kafka acknowledged and its log has lost: seen by the offset of an answer, by an answer about the log, and by
 //! where the log of a new leader ends; counted, and told.
 //!
-//! Offsets only grow: an answer 0 whose base offset lies below the offset that the log was known to go on at comes from
-//! a log that was cut back (an unclean election, a leader lost at `acks` 1) or from another log (a topic recreated). What
-//! follows for the undone batches is the window's (`window/divergence.rs`).
+//! Offsets only grow: an answer 0 with a base offset below the offset that the log was known to go on at comes from a
+//! log that was cut back (an unclean election, a leader lost at `acks` 1) or from another log (a topic recreated).
+//! What follows for the undone batches is the window's (`window/divergence.rs`).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::kafka::types::{LogSays, NodeId, Question};
 use crate::limits::LOG_END_QUESTIONS_MAX;
 use crate::runtime::seam::Monotonic;
 
-/// A new leader that does not know its end yet is asked so often, and so long after.
+/// A new leader that does not know its end yet is asked up to [`END_TRIES`] times, [`END_AGAIN`] apart.
 const END_TRIES: u8 = 20;
 const END_AGAIN: Duration = Duration::from_millis(500);
 /// An answer that has not come by then will not come.
@@ -99,8 +99,9 @@ impl Producer {
         (acked.lacking, acked.ended) = (false, false);
     }
 
-    /// None of the undone batches is there, and yet Kafka does not expect them: it lacks what it had acknowledged. Unless
-    /// this start does not know that it had, or the window stands apart: then a younger batch may have come to this log first.
+    /// None of the undone batches is there, and yet Kafka does not expect them: it lacks what it had acknowledged.
+    /// Unless an earlier process may have got that acknowledgement, or the window stands apart: then a younger batch
+    /// may have come to this log first.
     pub(super) fn lacks(&mut self, key: Key) {
         let partition = &mut self.topics[key];
         if !partition.window.is_apart() && !partition.oldest_undone().is_some_and(|first| first.in_log.begins) {
@@ -138,8 +139,8 @@ impl Producer {
         self.sinks[sink].stats.acknowledged_lost += 1;
     }
 
-    /// A leader's epoch begins at this offset: what earlier leaders acknowledged there and behind it is not in its log.
-    /// What they acknowledged after the question is left for the next: by then they might have been leaders again.
+    /// A leader's epoch begins at this offset: records that earlier leaders acknowledged from there on are not in its
+    /// log. Those acknowledged after the question count at the next one: by then they might have been leaders again.
     fn epoch_begins(&mut self, end: &End, at: i64) {
         let partition = &mut self.topics[end.key];
         let earlier = |run: &Acknowledged| run.is_before(end.node, end.leader_epoch) && run.number <= end.acked;

@@ -6,7 +6,7 @@ use super::pool::{BATCH_COST, Pool};
 use super::settings::{Keep, SinkSettings};
 use crate::record::compression::Codecs;
 
-/// See the module.
+/// The memory of a producer: bytes in use, their bounds, and buffers kept for reuse.
 #[derive(Debug)]
 pub(super) struct Memory {
     pub(super) pool: Pool,
@@ -36,7 +36,7 @@ impl Memory {
         self.pool.charge(self.codecs.memory());
     }
 
-    /// Whether rows with so many bytes may be taken.
+    /// Whether rows with these bytes may be taken.
     pub(super) const fn may_take(&self, bytes: usize) -> bool {
         self.pool.used() + bytes <= self.ceilings.append
     }
@@ -46,7 +46,7 @@ impl Memory {
         self.ceilings.append.saturating_sub(self.pool.used())
     }
 
-    /// Whether rows with so many bytes may be placed, or read back into a partition.
+    /// Whether rows with these bytes may be placed, or read back into a partition.
     pub(super) const fn may_place(&self, bytes: usize) -> bool {
         self.pool.used() + bytes <= self.ceilings.place
     }
@@ -57,7 +57,7 @@ impl Memory {
         if placed { self.ceilings.place } else { self.ceilings.load }
     }
 
-    /// Whether so many bytes are left of all that there is: for what gives more back.
+    /// Whether these bytes fit into all the memory there is: asked for work that gives more back.
     pub(super) const fn fits(&self, bytes: usize) -> bool {
         self.pool.used() + bytes <= self.ceilings.limit
     }
@@ -76,7 +76,7 @@ pub(super) struct Ceilings {
     pub(super) place: usize,
     /// The same for rows of a sink with a reserve.
     pub(super) reserve: usize,
-    /// Of a sink whose rows go to the log: memory beyond which they are there alone.
+    /// For a sink that writes its rows to the log: memory beyond which they are there alone.
     pub(super) spill_after_max: usize,
     /// One sink, one topic: there is no other to leave a part to.
     pub(super) undivided: bool,

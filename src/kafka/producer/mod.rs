@@ -12,9 +12,9 @@
 //!           ─▶ its tickets come out of `drain_completions`
 //! ```
 //!
-//! Rows of a sink with a disk buffer go by way of the log: staged before they are placed or cut, cut there before they are
-//! sent (`logging`), let go of and read back where memory is short (`refill`, `backlog`), taken over by the next start
-//! (`restore`).
+//! Rows of a sink with a disk buffer go by way of the log: staged before they are placed or cut, cut there before
+//! they are sent (`logging`), let go of and read back where memory is short (`refill`, `backlog`), taken over by the
+//! next process (`restore`).
 //!
 //! Nothing is allocated for a row in the steady state: buffers, ticket lists and the state of busy partitions are
 //! used again, and idle partitions hold none of them.
@@ -133,7 +133,8 @@ pub enum Refusal {
     TooManyTopics,
 }
 
-/// What the producer needs from the wire client. Said once; said again only if nothing comes of it for long.
+/// What the producer needs from the wire client. Each is asked for once, and again only after a long time without a
+/// result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
     /// Metadata of a topic: [`Producer::on_metadata`].
@@ -179,7 +180,7 @@ struct Sink {
     topics: HashMap<Rc<str>, u32, RandomState>,
     /// The topic of the last row: a sink with a fixed topic never hashes.
     last: u32,
-    /// Batches whose linger runs, in the order in which it ends.
+    /// Batches that linger, in the order in which their linger ends.
     lingering: VecDeque<(Monotonic, Key)>,
     /// Where [`Sinks`] has listed it.
     listed: u8,
@@ -207,7 +208,7 @@ impl Sink {
     }
 }
 
-/// See the module.
+/// The producer of one shard for one cluster.
 #[derive(Debug)]
 pub struct Producer {
     settings: Settings,
@@ -221,7 +222,7 @@ pub struct Producer {
     questions: Questions,
     agenda: Agenda,
     outbox: Outbox,
-    /// What goes to the log, and what waits for it.
+    /// Rows, cuts and ends on their way to the log.
     logging: Logging,
     loader: Loader,
     /// Batches that Kafka refused for good and their sinks keep.
@@ -297,7 +298,7 @@ impl Producer {
         }
     }
 
-    /// Takes out one of the sinks whose counters may have changed.
+    /// Takes out one of the sinks with counters that may have changed.
     pub fn take_changed(&mut self) -> Option<SinkId> {
         self.sinks.take_changed().map(|index| SinkId::of(index as usize))
     }

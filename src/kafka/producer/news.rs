@@ -14,7 +14,7 @@ pub(super) const UNKNOWN_AFTER: u32 = 3;
 pub enum News {
     /// Kafka has not known the topic (or has no leader for it) several times in a row; rows wait.
     Unknown {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -23,7 +23,7 @@ pub enum News {
     },
     /// Kafka takes nothing for the topic: rows are refused for a while.
     Refused {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -32,14 +32,14 @@ pub enum News {
     },
     /// A topic that was unknown is there.
     Known {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
     },
     /// The topic has more partitions.
     Grown {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -50,7 +50,7 @@ pub enum News {
     },
     /// The topic was deleted and recreated.
     Recreated {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -59,9 +59,9 @@ pub enum News {
         /// Partitions now.
         to: usize,
     },
-    /// The sink goes to another cluster than before, or than when an earlier start wrote its rows down.
+    /// The sink goes to another cluster than before, or than when an earlier process wrote its rows down.
     OtherCluster {
-        /// Its sink.
+        /// The sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
@@ -72,13 +72,13 @@ pub enum News {
     },
     /// A partition lacks what it had acknowledged.
     Lost {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
         /// The partition.
         partition: u32,
-        /// At least so many rows; 0: not known yet.
+        /// The records that are lost at least; 0: not known yet.
         records: u64,
     },
     /// Brokers end the connection on requests of this size.
@@ -94,13 +94,13 @@ pub enum News {
     },
     /// Rows were sent again although Kafka may have them.
     Unclear {
-        /// Its sink.
+        /// The topic's sink.
         sink: SinkId,
         /// The topic.
         topic: Rc<str>,
         /// The partition.
         partition: u32,
-        /// How many.
+        /// The number of records.
         records: u64,
     },
 }

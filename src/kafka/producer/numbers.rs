@@ -10,7 +10,7 @@ pub(super) struct Number {
     pub(super) number: u64,
 }
 
-/// Rows in a row whose numbers are consecutive.
+/// Adjacent rows with consecutive numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     lane: u64,

@@ -23,7 +23,7 @@ impl Pacer {
         Self { to: u64::MAX, left: 0, drained: [0; PACE_LOOKS], looks: 0 }
     }
 
-    /// Whether a sink that has taken so many rows takes another one now.
+    /// Whether a sink that has taken `appended` rows takes another one now.
     pub(super) const fn takes(&self, appended: u64) -> bool {
         appended < self.to
     }

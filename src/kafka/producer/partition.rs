@@ -61,7 +61,7 @@ pub(super) struct Work {
     sampled: Cell<Sampled>,
 }
 
-/// What [`Work::memory`] has found, for so many batches, and how often it was used again.
+/// The result of [`Work::memory`] for `count` batches, and how often it was used again.
 #[derive(Clone, Copy, Debug, Default)]
 struct Sampled {
     count: usize,
@@ -203,8 +203,8 @@ impl Partition {
         self.window.step(self.ripe(terms.rules, terms.now), terms)
     }
 
-    /// Cuts of an earlier start that are still to be loaded before anything is cut. What is no batch goes behind what an
-    /// earlier start had cut.
+    /// The number of cuts of an earlier process that must be loaded before anything is cut. Those that are no batch
+    /// go after the batches that the earlier process had cut.
     pub(super) fn restored(&self) -> usize {
         let old = self.uncut().is_some_and(|batch| batch.in_log.old);
         let waits = |cut: &&RestoredCut| !old || cut.is_batch();

@@ -1,8 +1,8 @@
 //! Kafka works at one request of a connection at a time, and with acks=all that includes waiting for followers: a
-//! partition whose follower is frozen would keep all others of that broker waiting. So the first channel asks for little
-//! patience; a partition that is answered 7 (REQUEST_TIMED_OUT) twice goes on over the second channel, with more, until a
-//! batch of it is answered at once again. With it go those that have a replica on the same follower, or each of them would
-//! keep a request of the first channel in its turn.
+//! partition with a frozen follower would keep all others of that broker waiting. So the first channel asks for
+//! little patience; a partition that is answered 7 (REQUEST_TIMED_OUT) twice goes on over the second channel, with
+//! more, until a batch of it is answered at once again. Partitions with a replica on the same follower go with it;
+//! otherwise each of them would keep a request of the first channel waiting in its turn.
 //!
 //! Patience of a partition: 0 is the first channel; 1 the second with `acks_timeout`; each further one doubles that.
 
@@ -11,7 +11,7 @@ use super::dispatch::{Entry, Request};
 use super::error::TIMED_OUT;
 use crate::kafka::types::{NodeId, ProduceResult};
 
-/// 500 ms, 1 s, 2 s: what stands behind waits as long, so no more.
+/// 500 ms, 1 s, 2 s: later requests wait as long, so no more.
 const PATIENCE_MAX: u8 = 3;
 
 /// Batches taken on the second channel, none of them soon, after which a partition tries the first one.
@@ -36,10 +36,10 @@ impl Producer {
         }
     }
 
-    /// Something of the first channel was answered 7 again: whoever has a replica wherever the culprit may be needs patience as well.
-    /// It is a follower of the partition, and none that others of the same request have been in time with. To suspect the
-    /// wrong one costs little: those partitions take the other connection until their next batch is answered.
-    pub(super) fn kin_are_slower(&mut self, request: &Request, results: &[ProduceResult]) {
+    /// Suspects the followers of a partition that was answered 7 again on the first channel, except those that other
+    /// partitions of the same request were in time with: partitions with a replica on all suspects need patience as well.
+    /// A wrong suspicion costs little: those partitions take the other connection until their next batch is answered.
+    pub(super) fn suspect_followers(&mut self, request: &Request, results: &[ProduceResult]) {
         let code = |this: &Self, i, entry| this.result(i, entry, results).map(|result| result.error);
         let mut in_time: Vec<NodeId> = Vec::new();
         for (i, entry) in request.entries.iter().enumerate() {
@@ -56,21 +56,21 @@ impl Producer {
             let mut suspects = partition.replicas.to_vec();
             suspects.retain(|node| *node != request.node && !in_time.contains(node));
             if !suspects.is_empty() {
-                self.all_with_are_slower(&suspects);
+                self.be_patient_with(&suspects);
             }
         }
     }
 
-    /// All partitions that wait for each of these followers use the second channel.
-    fn all_with_are_slower(&mut self, suspects: &[NodeId]) {
+    /// Moves all partitions that wait for each of these followers to the second channel.
+    fn be_patient_with(&mut self, suspects: &[NodeId]) {
         for topic in self.topics.iter_mut() {
             if self.sinks[topic.sink].settings.acks != ACKS_ALL {
                 continue;
             }
             for partition in &mut topic.partitions {
                 let led_elsewhere = partition.leader.is_some_and(|leader| !suspects.contains(&leader));
-                let is_kin = led_elsewhere && suspects.iter().all(|node| partition.replicas.contains(node));
-                if is_kin && partition.patience == 0 {
+                let is_concerned = led_elsewhere && suspects.iter().all(|node| partition.replicas.contains(node));
+                if is_concerned && partition.patience == 0 {
                     partition.patience = 1;
                     self.dispatcher.slow_partitions += 1;
                 }
@@ -78,9 +78,9 @@ impl Producer {
         }
     }
 
-    /// A batch was answered 0. Only its first sending tells how long followers take: what is sent again has been with
-    /// them since. Back to the first channel goes who was answered as soon as is expected there; and now and then who was
-    /// not, for it may be others in its requests that take so long.
+    /// A batch was answered 0. Only its first sending shows how long followers take: a repeated one has been with
+    /// them since. A partition that was answered within the first channel's patience goes back there; now and then so
+    /// does one that was not, as other partitions in its requests may be the slow ones.
     pub(super) fn taken(&mut self, entry: Entry, asked_with: u8, in_time: bool) {
         let partition = &mut self.topics[entry.key];
         if entry.again || asked_with == 0 || partition.patience != asked_with {

@@ -1,4 +1,4 @@
-//! Cuts of an earlier start that are loaded beyond what memory may take: one partition for each leader.
+//! Cuts of an earlier process that are loaded beyond what memory may take: one partition for each leader.
 
 use super::timers::Timer;
 use super::{Key, Producer};
@@ -10,7 +10,7 @@ use crate::runtime::seam::Monotonic;
 pub(super) struct Permit {
     leader: NodeId,
     key: Key,
-    /// Its undone batches of an earlier start, as they were last counted.
+    /// Its undone batches of an earlier process, as they were last counted.
     undone: usize,
     /// When it is given up, unless one of these is done.
     until: Monotonic,

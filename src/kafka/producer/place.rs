@@ -114,7 +114,7 @@ impl Producer {
         self.mark_older_dirty(index, UNPLACED);
     }
 
-    /// Puts a topic on the list of those whose held rows can be placed, if that is so.
+    /// Puts a topic with held rows that can be placed on the list of those.
     pub(super) fn may_place(&mut self, index: u32) {
         let topic = &mut self.topics[index];
         topic.end_restoring();

@@ -125,7 +125,7 @@ impl Producer {
         }
         let topic = &mut self.topics[key.topic];
         if topic.turns.restoring && !topic.turns.was_placed {
-            // Rows that this start has placed may be of the same keys, in other partitions: they are done first.
+            // Rows that this process has placed may be of the same keys, in other partitions: they are done first.
             if topic.in_queues() > 0 {
                 return true;
             }
@@ -161,7 +161,7 @@ impl Producer {
             self.sinks.lingers(sink);
         }
         if loaded == Loaded::All {
-            // What came behind it waits no longer, nor what was read before.
+            // The rows queued after it wait no longer, nor do those that were read before.
             if let Some(batch) = queue.back_mut().filter(|_| begun < backlog.end) {
                 batch.ripe_at = batch.ripe_at.min(now);
             }
@@ -229,7 +229,7 @@ impl Producer {
         let loaded = self.load_rows(index, &mut backlog, (&mut queue, 0, bound), budget, now, log);
         *placeable |= backlog.next > before;
         if loaded == Loaded::All {
-            // What came behind them takes its turn as well.
+            // The rows queued after them take their turn as well.
             while backlog.oldest().unwrap_or(u64::MAX) <= others
                 && let Some(batch) = backlog.tail.pop_front()
             {

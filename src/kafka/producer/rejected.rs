@@ -23,9 +23,9 @@ pub struct RejectedId(u64);
 /// A batch that has just been rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejected {
-    /// Its name.
+    /// The id of the batch.
     pub id: RejectedId,
-    /// Its sink.
+    /// The sink of the batch.
     pub sink: SinkId,
     /// Kafka's error code.
     pub code: i16,
@@ -70,7 +70,7 @@ pub(super) struct RejectedBatch {
     pub(super) partition: Option<u32>,
     pub(super) batch: Batch,
     code: i16,
-    /// Rows that have been read, and whose tickets come next.
+    /// Rows that have been read; their tickets come next.
     read: u32,
     tickets: Cursor,
     /// One bit for each row: it has ended.

@@ -81,7 +81,8 @@ impl Producer {
         if code == INVALID_TIMESTAMP && self.refused_for_time(key, now) {
             return;
         }
-        // It is not there, nor are those behind it that memory does not have yet: they do not go before what is taken back.
+        // It is not there, nor are the cuts after it that memory does not have yet: they do not go before what is
+        // taken back.
         self.void_all_restored(key, false);
         let partition = &self.topics[key];
         let Some(work) = partition.work.as_ref() else { return };
@@ -118,7 +119,7 @@ impl Producer {
     /// Takes back what is cut and undone. The next cut of this partition is sequence 0 of the next epoch, and goes
     /// alone until it is answered 0. After the last epoch: a new producer id.
     pub(super) fn raise_epoch(&mut self, key: Key, now: Monotonic) {
-        // Cuts of an earlier start that memory does not have yet would be loaded before what is taken back.
+        // Cuts of an earlier process that memory does not have yet would be loaded before what is taken back.
         if !self.topics[key].window.is_empty() {
             self.void_all_restored(key, false);
         }

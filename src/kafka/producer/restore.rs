@@ -1,5 +1,6 @@
-//! What an earlier start has left: taken over before the first poll, loaded when Kafka is there. Cuts first, each under
-//! the identity that it has, as batches that may be in the log already (P4 to P6 settle them); then the other rows.
+//! Takes over what an earlier process has left in the log: registered before the first poll, loaded when Kafka is
+//! there. Cuts first, each under the identity that it has, as batches that may be in Kafka already (P4 to P6 settle
+//! them); then the rest.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -24,9 +25,9 @@ use crate::record::Stamp;
 use crate::runtime::seam::Monotonic;
 
 impl Producer {
-    /// Takes over what an earlier start has left in the log; before the first poll, and before rows are taken. Its cuts
-    /// are sent again under their own identities, before anything else of their partitions; whatever else lives goes
-    /// under this start's. Lanes of sinks that there are not are left alone.
+    /// Takes over what an earlier process has left in the log; before the first poll, and before rows are taken. Its
+    /// cuts are sent again under their own identities, before anything else of their partitions; all other live rows
+    /// go under this process's. Lanes of sinks that no longer exist are left alone.
     pub fn restore(&mut self, lanes: Vec<RestoredLane>, mut cuts: Vec<RestoredCut>) {
         let mut homes: HashMap<u64, (u32, i32), RandomState> = HashMap::default();
         for lane in &lanes {
@@ -96,7 +97,7 @@ impl Producer {
         }
     }
 
-    /// So many rows of a sink that an earlier start left are gone, with their segment.
+    /// Counts rows of a sink that an earlier process left and that are lost, with their segment.
     pub fn lost_before(&mut self, sink: SinkId, rows: u64) {
         if let Some(sink) = self.sinks.get_mut(usize::from(sink.0)) {
             sink.stats.recovered += rows;
@@ -222,7 +223,7 @@ impl Producer {
         Some(Loaded::All)
     }
 
-    /// A cut is loaded whole: it stands behind those before it.
+    /// Ends the loading of a cut: all of it is in the queue, after the cuts before it.
     fn loaded_cut(&mut self, key: Key) {
         self.loader.loading = None;
         let wall = self.wall;
@@ -264,7 +265,8 @@ impl Producer {
             partition.window.goes_apart();
         }
         if is_recreated && partition.acked.last.is_none() {
-            // Where an earlier start saw the log end may have been in the old one: this may be before that in the new one.
+            // The end of the log that an earlier process saw may have been the old log's: this may be before that in
+            // the new one.
             partition.log_next = Some(0);
         }
         self.resized(key.topic, before, after);
@@ -323,8 +325,9 @@ impl Producer {
         self.note_spooled(key.topic, UNPLACED);
     }
 
-    /// What was cut before them is cut again: so are the cuts that were never loaded, the youngest first, as those that are
-    /// (`void_from`). Their rows go back to where they came from, unless others that go behind them have lower numbers.
+    /// What was cut before them is cut again, and so are the cuts that were never loaded, the youngest first, as with
+    /// those that are loaded (`void_from`). Their rows go back to where they came from, unless rows that follow them
+    /// have lower numbers.
     pub(super) fn void_all_restored(&mut self, key: Key, unclear: bool) {
         let batches = |spooled: &Spooled| spooled.cuts.iter().filter(|cut| cut.is_batch()).count();
         while let Some(place) = self.topics[key].spooled.as_deref().and_then(|spooled| batches(spooled).checked_sub(1))

@@ -13,13 +13,13 @@ use crate::runtime::seam::Monotonic;
 /// Rows to be written down, as they stand in a batch that grows.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRows<'a> {
-    /// Their lane.
+    /// The lane of the rows.
     pub lane: u64,
     /// Encoded v2 records, end to end, without a batch's header. Their offset deltas need not begin at 0.
     pub records: &'a [u8],
     /// What their timestamp deltas count from.
     pub base_timestamp: i64,
-    /// How many.
+    /// The number of rows.
     pub count: u32,
     /// Open packet ids, by index of the row (0: the first of these).
     pub origins: &'a [(u32, Origin)],
@@ -61,7 +61,7 @@ pub struct NewCut<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a batch is sent only when its cut is on the disk"]
 pub struct TakenCut {
-    /// Its number.
+    /// The number of the cut.
     pub cut: u64,
     /// The group it stands in.
     pub group: u64,
@@ -108,7 +108,7 @@ pub struct NotNow;
 /// A row read back.
 #[derive(Clone, Debug)]
 pub struct LoggedRow<'a> {
-    /// Its number.
+    /// The number of the row.
     pub number: u64,
     /// Its record: timestamp, key, and the encoded tail.
     pub record: Record<'a>,
@@ -116,14 +116,14 @@ pub struct LoggedRow<'a> {
     pub expires: Monotonic,
     /// For [`super::Partitioner::Hash`].
     pub hash: Option<u32>,
-    /// Whose answer waits for it still, though it is of an earlier start: a message of QoS 2.
+    /// The publisher's ticket, if it still waits for the row of an earlier process: a message of QoS 2.
     pub ticket: Option<Ticket>,
 }
 
 /// What came of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadBack {
-    /// Rows were handed over, those that stand together; there may be more behind them.
+    /// Rows were handed over, those that are contiguous; more may follow.
     Rows,
     /// The disk has been asked: again at a later poll, which will come.
     Later,
@@ -133,7 +133,7 @@ pub enum ReadBack {
     Empty,
 }
 
-/// See the module.
+/// The log that a producer writes to before it acts.
 pub trait RowLog {
     /// The lane of a sink, topic and partition ([`UNPLACED`]: none), made if it is new. `of`: what rows get partitions by.
     ///
@@ -173,15 +173,15 @@ pub trait RowLog {
     /// together, until it returns `false` (that row was not taken).
     fn read(&mut self, lane: u64, from: u64, end: u64, take: &mut dyn FnMut(LoggedRow<'_>) -> bool) -> ReadBack;
 
-    /// Hands over whose answers wait for such rows of a lane, though they are of an earlier start ([`LoggedRow::ticket`]):
-    /// for rows that will not be read any more.
+    /// Hands over the tickets that still wait for such rows of a lane, though the rows are an earlier process's
+    /// ([`LoggedRow::ticket`]): for rows that will not be read any more.
     fn owed(&mut self, lane: u64, rows: RowRun, take: &mut dyn FnMut(Ticket));
 }
 
-/// A cut of an earlier start that is neither done nor ended.
+/// A cut of an earlier process that is neither done nor ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredCut {
-    /// Its number.
+    /// The number of the cut.
     pub cut: u64,
     /// The id of the cluster it went to; empty: not known.
     pub cluster: String,
@@ -199,7 +199,7 @@ pub struct RestoredCut {
     pub timeless: bool,
     /// Lane of its rows.
     pub lane: u64,
-    /// Its rows.
+    /// The rows of the cut.
     pub rows: Vec<RowRun>,
 }
 
@@ -211,7 +211,7 @@ impl RestoredCut {
     }
 }
 
-/// Live rows of a lane that an earlier start has left. Those of cuts are among them.
+/// Live rows of a lane that an earlier process has left. Those of cuts are among them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoredLane {
     /// The sink.
@@ -240,7 +240,7 @@ pub struct RestoredLane {
     pub order: u64,
 }
 
-/// The log of a producer none of whose sinks has a disk buffer.
+/// The log of a producer without sinks that have a disk buffer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoLog;
 

@@ -30,8 +30,9 @@ impl Producer {
         self.stage(log) && self.logging.unwritten.none_aside()
     }
 
-    /// Rejected rows that memory alone has are rows of their sink: the next start sends them once more, and they are
-    /// refused again. Rows are written in one piece, so those among them that have ended are ended in the log as well.
+    /// Rejected rows that memory alone has are rows of their sink: the next process sends them once more, and they
+    /// are refused again. Rows are written in one piece, so those among them that have ended are ended in the log as
+    /// well.
     fn save_rejected(&mut self, log: &mut dyn RowLog) -> bool {
         let mut rejected = std::mem::take(&mut self.rejected);
         let saved: Result<(), NotNow> = rejected.all().try_for_each(|of| {
@@ -93,7 +94,7 @@ impl Producer {
         }
     }
 
-    /// Where in a partition's queue those batches end that are not cut and have others behind them with lower numbers.
+    /// The end, in a partition's queue, of the uncut batches that come before others with lower numbers.
     fn overtaken_end(&self, key: Key) -> usize {
         let partition = &self.topics[key];
         let (undone, Some(work)) = (partition.window.len(), &partition.work) else { return 0 };

@@ -67,7 +67,7 @@ pub enum Partitioner {
 pub struct Terms {
     /// It must not be sent once this has passed; [`Monotonic::NEVER`] for most.
     pub expires: Monotonic,
-    /// For [`Partitioner::Hash`]: what stands in for the key's hash.
+    /// For [`Partitioner::Hash`]: replaces the key's hash.
     pub hash: Option<u32>,
     /// A message of QoS 2 of a kept session: written down with the row, where the sink has a disk buffer.
     pub origin: Option<Origin>,
@@ -102,9 +102,9 @@ pub struct SinkSettings {
     pub max_inflight: usize,
     /// How often a batch is sent again; `None`: until Kafka has taken it or refused it for good.
     pub retries: Option<u32>,
-    /// Rows that have not been cut so long after they were taken are dropped.
+    /// Rows that have not been cut this long after they were taken are dropped.
     pub expire_after: Option<Duration>,
-    /// Rows of a topic that Kafka has not known for so long are refused; `None`: they wait until it does.
+    /// Rows of a topic that Kafka has not known for this long are refused; `None`: they wait until it does.
     pub unknown_topic_timeout: Option<Duration>,
     /// When the publisher is answered.
     pub answered_on: AnsweredOn,
@@ -172,9 +172,9 @@ pub struct Settings {
     pub forbidden_for: Duration,
     /// Topics of all sinks together.
     pub topics_max: usize,
-    /// A topic without rows for so long is forgotten when `topics_max` is near.
+    /// A topic without rows for this long is forgotten when `topics_max` is near.
     pub topic_idle: Duration,
-    /// Somebody asks where rows came to stand: [`super::Producer::drain_landed`] says so.
+    /// Whether somebody asks where rows are in Kafka: [`super::Producer::drain_landed`] says so.
     pub receipts: bool,
     /// Seed of jitter and of the choice of partitions for rows without a key.
     pub seed: u64,

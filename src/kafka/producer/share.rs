@@ -1,14 +1,15 @@
-//! Shares of the memory: what a topic whose rows do not leave may keep from the others.
+//! Shares of the memory: the most that a topic with rows that do not leave may keep from the others.
 //!
 //! Where memory is plenty there is nothing to ask. Where it is not, a sink may hold that part of what is free which is
 //! free of the whole (`free² / whole`): with three quarters free, three quarters of that. One that is dead comes to 38 %
 //! of the memory, and however many die one after the other, the n-th leaves about an (n + 1)-th. In the same way the
-//! topics of a sink divide what it may still take, so a sink with thousands of dead topics counts as one for the others.
-//! And in the same way the partitions of a topic, for rows whose key says which one they go to: else one partition whose
-//! leader is frozen would take all that its topic may, and hold up who publishes to the others.
-//! Who holds nothing may always take a row that there is room for. Nothing is set aside, and nobody has to say who is
-//! dead. Where rows leave memory for the disk, what they leave behind is divided in the same way: the tickets of those who
-//! wait for an answer, which may take half of what the sink keeps in memory. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
+//! topics of a sink divide what it may still take, so a sink with thousands of dead topics counts as one for the
+//! others. The partitions of a topic do so too, for rows with a key that determines the partition: otherwise one
+//! partition with a frozen leader would take all that its topic may, and hold up the publishers of the others. A
+//! sink, topic or partition that holds nothing may always take a row that there is room for. Nothing is set aside,
+//! and nobody has to say which is dead. Where rows leave memory for the disk, the tickets that they leave in memory,
+//! of publishers that wait for an answer, are divided in the same way; they may take half of what the sink keeps in
+//! memory. A sink that is alone with one fixed topic of one partition has nobody to leave room to, and has all of it.
 
 use super::batch::Pushed;
 use super::partition::{Partition, Work};

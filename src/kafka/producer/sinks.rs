@@ -16,7 +16,7 @@ pub(super) struct Sinks {
     all: Vec<Sink>,
     /// Those that may have changed since [`Sinks::take_changed`], each once.
     changed: Vec<u32>,
-    /// Those that have batches whose linger runs, each once.
+    /// Sinks with lingering batches, each once.
     lingering: Vec<u32>,
 }
 
@@ -61,7 +61,8 @@ impl Sinks {
         Some(index)
     }
 
-    /// Calls `pop` for each that has batches whose linger runs, with these; one that has none left then is not listed any more.
+    /// Calls `pop` for each sink with lingering batches, with these; one that has none left then is not listed any
+    /// more.
     pub(super) fn each_lingering(&mut self, mut pop: impl FnMut(&mut VecDeque<(Monotonic, Key)>)) {
         let all = &mut self.all;
         self.lingering.retain(|index| {
@@ -74,7 +75,7 @@ impl Sinks {
         });
     }
 
-    /// Lists a sink that has batches whose linger runs.
+    /// Lists a sink as one with lingering batches.
     pub(super) fn lingers(&mut self, index: usize) {
         let sink = &mut self.all[index];
         if sink.listed & LINGERS == 0 {

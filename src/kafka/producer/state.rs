@@ -32,7 +32,7 @@ pub(super) struct ClusterView {
     /// Its id; empty: not known.
     pub(super) id: Rc<str>,
     pub(super) reachable: bool,
-    /// Topics that an earlier start had rows for, with the id of its cluster.
+    /// Topics that an earlier process had rows for, with the id of its cluster.
     pub(super) elsewhere: Vec<(u32, Rc<str>)>,
     /// Batches gather no more than this, since its brokers take no larger requests (`oversized`).
     pub(super) batch_bytes_max: usize,
@@ -63,7 +63,7 @@ pub(super) struct Agenda {
     pub(super) ready: Vec<Key>,
     /// The same, while they are being looked at.
     pub(super) due: Vec<Key>,
-    /// Topics whose rows without a partition can be placed.
+    /// Topics with rows without a partition that can be placed.
     pub(super) placing: Vec<u32>,
     /// When sinks with a disk are looked at next ([`super::pacer`]).
     pub(super) pace_at: Monotonic,
@@ -74,9 +74,9 @@ pub(super) struct Agenda {
 /// What is in the log and not in memory.
 #[derive(Debug, Default)]
 pub(super) struct Loader {
-    /// Topics and partitions ([`row_log::UNPLACED`]) that have some.
+    /// Topics and partitions ([`UNPLACED`](crate::record::stored::UNPLACED)) that have some.
     pub(super) spooling: Vec<(u32, i32)>,
-    /// The partition one of whose restored cuts is half read.
+    /// The partition with a restored cut that is half read.
     pub(super) loading: Option<Key>,
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Outbox {
     pub(super) refresh: bool,
 }
 
-/// Tickets whose outcome is known.
+/// Tickets with a known outcome.
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) tickets: Tickets,

@@ -6,7 +6,7 @@
 pub struct SinkStats {
     /// Rows taken.
     pub appended: u64,
-    /// Rows that an earlier start has left in the log.
+    /// Rows that an earlier process has left in the log.
     pub recovered: u64,
     /// Rows that Kafka has.
     pub delivered: u64,
@@ -57,6 +57,6 @@ pub struct SinkStats {
     pub outcome_unknown: u64,
     /// Times that Kafka's log turned out to lack what it had acknowledged (a lost leader at `acks` other than all).
     pub acknowledged_lost: u64,
-    /// Rows among that, as far as offsets show it: at least so many.
+    /// Rows among that, as far as offsets show it: the true number may be higher.
     pub acknowledged_lost_records: u64,
 }

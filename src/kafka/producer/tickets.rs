@@ -2,7 +2,7 @@
 
 use crate::kafka::types::{Run, Ticket};
 
-/// Rows in a row whose tickets are consecutive, or that have none.
+/// Adjacent rows with consecutive tickets, or with none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     session: u64,

@@ -62,8 +62,8 @@ impl Topic {
         }
     }
 
-    /// What its rows have their partitions by, if all have them by the same. While another count is to come, they do not: the
-    /// id may be that of a recreated topic already, which never had so many.
+    /// The incarnation by which its rows have their partitions, if all have them by the same. While a change of the
+    /// count is pending, they do not: the id may be that of a recreated topic already, which never had that many.
     pub(super) fn incarnation<'a>(&self, cluster: &'a str) -> Known<'a> {
         let is_settled = !self.turns.restoring && self.view.is_settled();
         let count = if is_settled { self.view.count } else { 0 };
@@ -78,7 +78,7 @@ impl Topic {
         }
     }
 
-    /// Makes partitions up to so many.
+    /// Makes partitions up to this count.
     pub(super) fn with_partitions(&mut self, count: usize) {
         if self.partitions.len() < count {
             self.partitions.resize_with(count, Partition::default);

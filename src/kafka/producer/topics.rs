@@ -7,7 +7,7 @@ use super::partition::Partition;
 use super::topic::Topic;
 use crate::runtime::seam::Monotonic;
 
-/// See the module.
+/// All topics of a producer, by their places.
 #[derive(Debug, Default)]
 pub(super) struct Topics {
     all: Vec<Topic>,

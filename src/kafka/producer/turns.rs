@@ -1,10 +1,10 @@
 //! Which rows of a topic are older, those that have a partition or those that have none. Where both are in the log,
 //! numbers tell: the two take turns, each side finishing before the other continues.
 //!
-//! Of a topic that had rows in partitions when an earlier start ended the log says how many partitions there were then
-//! ([`Topic::as_placed_before`]). Where it does not, or where rows without a partition were left too,
-//! rows that had one then and rows that get one now take turns, by their numbers: the queues hold but one of the two,
-//! and what comes waits without a partition.
+//! For a topic that had rows in partitions when an earlier process ended, the log says how many partitions there were
+//! then ([`Topic::as_placed_before`]). Where it does not, or where rows without a partition were left too, rows that
+//! had one then and rows that get one now take turns, by their numbers: the queues hold only one of the two, and new
+//! rows wait without a partition.
 
 use super::backlog::{Backlog, Spooled};
 use super::partition::Partition;
@@ -12,8 +12,9 @@ use super::restore::rows_of;
 use super::topic::Topic;
 use crate::rules::Rules;
 
-/// Rows in the lane of a partition that is gone, which get another one. A start that finds such a lane may find that partition
-/// again, so until they are done no row goes to the lane of a partition: what comes has none, and is younger by its number.
+/// Rows in the lane of a partition that is gone, which get another one. The next process may find such a lane and
+/// that partition again, so until they are done no row goes to a partition's lane: new rows have none, and are
+/// younger by their numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Moved {
     /// There are none.
@@ -25,10 +26,10 @@ pub(super) enum Moved {
     Placed,
 }
 
-/// See the module.
+/// The turns of a topic's rows with and without a partition.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// Rows of an earlier start have partitions, by how many there were then.
+    /// Whether rows of an earlier process have partitions, by the number of partitions there were then.
     pub(super) restoring: bool,
     /// Whether those rows that are in the queues of partitions had them in that start already.
     pub(super) was_placed: bool,
@@ -58,15 +59,15 @@ impl Turns {
         self.above = self.above.max(end);
     }
 
-    /// Rows of an earlier start have partitions by a number that is not known.
+    /// Rows of an earlier process have partitions by a number that is not known.
     pub(super) fn begin(&mut self, rules: &dyn Rules) {
         (self.restoring, self.was_placed) = (rules.takes_turns(), true);
     }
 }
 
 impl Topic {
-    /// What an earlier start has left has partitions by this many, and so have rows that come: each partition waits for
-    /// itself alone. Not if some of it has none, or one that there would not be.
+    /// The rows that an earlier process has left have partitions by this count, and so have new rows: each partition
+    /// waits for itself alone. Not if some have no partition, or one that would not exist.
     pub(super) fn as_placed_before(&mut self, id: u128, count: usize) {
         let own = |partition: &Partition| {
             let cuts = partition.spooled.as_ref().into_iter().flat_map(|spooled| &spooled.cuts);

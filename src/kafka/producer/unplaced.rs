@@ -9,7 +9,7 @@ use super::in_log::{Kind, Lane};
 use super::row_log::UNPLACED;
 use super::tickets::Cursor;
 
-/// See the module.
+/// A topic's rows without a partition.
 #[derive(Debug, Default)]
 pub(super) struct Unplaced {
     /// Those in memory, oldest first; none of these batches is ever cut.
@@ -19,7 +19,7 @@ pub(super) struct Unplaced {
     /// Those that are in the log alone, behind the others.
     pub(super) backlogs: VecDeque<Backlog>,
     pub(super) lane: Lane,
-    /// Their topic is on the list of those whose rows can be placed.
+    /// Whether their topic is on the list of those with rows that can be placed.
     pub(super) placing: bool,
 }
 
@@ -73,7 +73,7 @@ impl Unplaced {
         (0..self.backlogs.len()).min_by_key(oldest)
     }
 
-    /// Where a new row goes: behind those in the log alone, of the same lane.
+    /// The queue for a new row: after those in the log alone, of the same lane.
     pub(super) fn queue_for_new(&mut self) -> &mut VecDeque<Batch> {
         let lane = self.lane.number;
         let joins = |last: &Backlog| !last.void && (last.lane == u64::MAX || Some(last.lane) == lane);
@@ -93,9 +93,9 @@ impl Unplaced {
         self.backlogs.insert(place, void);
     }
 
-    /// Rows of a partition that is gone, which are in the log alone, get their place among those without one: of what
-    /// waits in memory goes behind them what is younger. That may be of other such partitions too, some of whose rows
-    /// are in the log alone: so it takes turns with those, by its numbers.
+    /// Puts the rows of a partition that is gone, which are in the log alone, among those without one: younger rows
+    /// that wait in memory go after them. Those may be of other such partitions too, which have rows in the log
+    /// alone: so it takes turns with those, by its numbers.
     pub(super) fn put_before_younger(&mut self, mut backlog: Backlog) {
         let from = backlog.oldest().unwrap_or(u64::MAX);
         let (first, mut unknown) = (self.backlogs.is_empty(), false);
@@ -118,9 +118,10 @@ impl Unplaced {
         self.backlogs.push_front(backlog);
     }
 
-    /// Rows of a partition that is gone, which are in memory, get their place among those without one: before them, but
-    /// behind what an earlier start has left without a partition and is older. Others of the partition, in the log alone, are
-    /// behind them and have numbers from `behind` on, maybe lower ones. `true`: some are behind what is in the log alone.
+    /// Puts the rows of a partition that is gone, which are in memory, among those without one: before them, but
+    /// after those that an earlier process has left without a partition and that are older. Others of the partition,
+    /// in the log alone, follow and have numbers from `behind` on, maybe lower ones. `true`: some come after rows
+    /// that are in the log alone.
     pub(super) fn put_in_turn(&mut self, restoring: bool, batches: VecDeque<Batch>, behind: Option<u64>) -> bool {
         let oldest = self.oldest_in_log().filter(|_| restoring).unwrap_or(u64::MAX);
         let turn_of = |batch: &Batch| batch.in_log.first().map(|first| first.min(behind.unwrap_or(first)));
@@ -148,7 +149,7 @@ impl Unplaced {
     }
 }
 
-/// Rows behind those that the log alone has: what comes behind them goes to the log, so they do so first.
+/// Marks rows that follow those in the log alone to be logged before younger ones, which go to the log.
 fn log_before_younger(batch: &mut Batch) {
     if batch.in_log.kind == Kind::Memory {
         batch.in_log.kind = Kind::Fresh(UNPLACED);

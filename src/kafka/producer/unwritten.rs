@@ -67,8 +67,8 @@ impl Producer {
         self.logging.unwritten.staging.push_back(Dirty { topic, partition, anywhere: true });
     }
 
-    /// Weighs what waits for the log, or behind rows that the log alone has, for each sink that holds more than it should.
-    /// Looks only at where such rows are.
+    /// Weighs the rows that wait for the log, or after rows that the log alone has, for each sink that holds more
+    /// than it should. Looks only at where such rows are.
     pub(super) fn weigh_waiting(&mut self) {
         let mut short = false;
         for sink in self.sinks.iter_unlisted() {
@@ -117,7 +117,7 @@ impl Producer {
         true
     }
 
-    /// The same for what comes behind others of its sink: numbers tell which rows of a topic are older.
+    /// Puts a place aside if its sink has others there: numbers tell which rows of a topic are older.
     pub(super) fn put_behind_aside(&mut self, dirty: Dirty) -> bool {
         let sink = self.topics[dirty.topic].sink;
         self.logging.unwritten.aside.get(sink).is_some_and(|aside| !aside.is_empty()) && self.put_aside(dirty)

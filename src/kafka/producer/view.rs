@@ -10,7 +10,7 @@ use crate::runtime::seam::Monotonic;
 /// Metadata errors in a row that make the next question wait longer than the one before, at most.
 const ATTEMPTS_MAX: u32 = 16;
 
-/// See the module.
+/// What Kafka has said of a topic.
 #[derive(Debug, Default)]
 pub(super) struct TopicView {
     /// Partitions that rows are spread over; 0: not known yet.
@@ -25,7 +25,8 @@ pub(super) struct TopicView {
     gone: Option<Range<usize>>,
     /// Since when Kafka has said that there is no such topic.
     unknown_since: Option<Monotonic>,
-    /// Why Kafka will take nothing here (17, 29; 3, if there has been no such topic for long), for a while.
+    /// Why Kafka will take nothing here (17, 29; 3, if there has been no such topic for `unknown_topic_timeout`), for
+    /// a while.
     pub(super) refused: Option<i16>,
     /// When that ends.
     refused_until: Monotonic,
@@ -46,7 +47,7 @@ pub(super) enum Learned {
     Same,
     /// The answer is older than what is known: partitions of one topic never get fewer.
     Stale,
-    /// It has fewer partitions than an earlier start has left rows for.
+    /// It has fewer partitions than an earlier process has left rows for.
     Fewer,
     /// It is another one; `by_id`: its id says so, not its number of partitions alone.
     Recreated { by_id: bool },
@@ -64,7 +65,7 @@ impl TopicView {
         }
         self.id = if id == 0 { known } else { id };
         self.gone = self.gone.take().map(|gone| gone.start.max(count)..gone.end).filter(|gone| !gone.is_empty());
-        // Of a topic that only an earlier start knew, the partitions that it left rows for.
+        // For a topic that only an earlier process knew, the partitions that it left rows for count.
         let most = if self.count == 0 { left } else { most };
         match (named, id == known) {
             (true, true) if count < most => Learned::Fewer,
@@ -74,8 +75,8 @@ impl TopicView {
         }
     }
 
-    /// It has so many partitions from now on, or once the rows that have one are done. The number before, where it has
-    /// just grown.
+    /// Sets its number of partitions, from now on, or once the rows that have one are done. Returns the number
+    /// before, where it has just grown.
     pub(super) fn set_count(&mut self, count: usize) -> Option<usize> {
         if self.count == 0 {
             self.count = count;
@@ -148,8 +149,8 @@ impl TopicView {
         self.refused = self.refused.filter(|_| self.refused_until > now);
     }
 
-    /// When a timer is to be set for the end of its being refused, unless one is: each batch refused moves that end, and only
-    /// when the timer fires it is set to where the end is by then.
+    /// The time to set a timer for the end of its refusal, unless one is set: each batch refused moves that end, and
+    /// only when the timer fires it is set to where the end is by then.
     pub(super) fn refusal_timer(&mut self, now: Monotonic) -> Option<Monotonic> {
         let sets = self.refused.is_some() && self.refused_timer <= now;
         sets.then(|| {
@@ -207,7 +208,7 @@ mod tests {
     fn an_answer_is_stale_or_of_a_recreated_topic_by_its_id_and_else_by_its_count() {
         use Learned::{Fewer, Recreated, Same, Stale};
         let (by_id, by_count) = (Recreated { by_id: true }, Recreated { by_id: false });
-        // Known: id, count and growth; heard: id and count; partitions that an earlier start left rows for.
+        // Known: id, count and growth; heard: id and count; partitions that an earlier process left rows for.
         let cases = [
             ((0, 0, None), (7, 3), 0, Same, 7),
             ((7, 3, None), (7, 3), 0, Same, 7),

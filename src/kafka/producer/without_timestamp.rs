@@ -1,4 +1,4 @@
-//! INVALID_TIMESTAMP (32): Kafka takes no records whose time is too far from its own clock. They are written without a
+//! INVALID_TIMESTAMP (32): Kafka refuses records with a time too far from its own clock. They are written without a
 //! time (−1) instead, which it always takes; the time of receipt goes into a header.
 //!
 //! All records of the batch: which of them Kafka minds depends on its clock and on settings of the topic that we do not
@@ -22,7 +22,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 pub const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
 /// Bytes by which a record grows, nearly.
 const GROWTH: usize = 36;
-/// How long Kafka's word holds for what comes next.
+/// How long Kafka's refusal counts for later batches.
 const HOLDS: Duration = Duration::from_secs(60);
 /// How much younger than the refused batch one may be and still count as no younger.
 const NEARLY_MS: i64 = 60_000;
@@ -66,8 +66,8 @@ impl Producer {
         self.memory.fits(need)
     }
 
-    /// Whether the batch that is to be cut next, which Kafka would refuse for its times, has just lost them. Where there is
-    /// no memory for that it has to hear it from Kafka.
+    /// Removes the times of the next batch to cut if Kafka would refuse them; returns whether it has. Without memory
+    /// for that the batch goes as it is, and Kafka refuses it.
     pub(super) fn cut_without_time(&mut self, key: Key, now: Monotonic, wall: WallMs) -> bool {
         let topic = &mut self.topics[key.topic];
         let Some(refused) = topic.view.timestamps_refused else { return false };

@@ -42,7 +42,7 @@ pub(super) struct Reader {
     header: [u8; HEADER_BYTES_MAX],
     /// Bytes of it that have come.
     have: usize,
-    /// The frame whose payload is being read, and how much of it is to come.
+    /// The frame that is being read, and how many bytes of its payload are missing.
     frame: Option<(Kind, u64)>,
     mask: [u8; 4],
     /// Of the mask, the byte that is next.

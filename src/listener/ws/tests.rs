@@ -77,7 +77,7 @@ fn give(layer: &mut dyn Layer, wire: &[u8], split: usize) -> Taken {
     taken
 }
 
-/// tungstenite's client, through its handshake with a layer whose bytes come in pieces.
+/// tungstenite's client, through its handshake with a layer that gets its bytes in pieces.
 fn connected(layer: &mut dyn Layer, split: usize) -> (WebSocket<Pipe>, Pipe) {
     let pipe = Pipe::default();
     let mut request = "ws://localhost:8083/mqtt?token=1".into_client_request().expect("a request");

@@ -38,7 +38,7 @@ pub(super) struct Accepted {
     pub(super) answer: Vec<u8>,
 }
 
-/// Looks at what has come. `None`: the request is not whole.
+/// Parses the bytes so far. `None`: the request is not whole.
 pub(super) fn look(bytes: &[u8], settings: &Settings) -> Result<Option<Accepted>, Refusal> {
     let too_large = refusal(431, "the request is larger than 8 KiB or has more than 64 header fields");
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];

@@ -62,8 +62,8 @@ pub fn connect(frame: Frame<'_>) -> Result<Connect<'_>, Malformed> {
     })
 }
 
-/// The version whose CONNACK a refused client of this CONNECT body understands. `None`: it cannot be told, and the
-/// connection is closed without one.
+/// The version of the CONNACK that a refused client of this CONNECT body understands. `None`: it cannot be told, and
+/// the connection is closed without one.
 #[must_use]
 pub fn answer_version(body: &[u8]) -> Option<Version> {
     let mut body = Reader::new(body);

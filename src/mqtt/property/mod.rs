@@ -118,7 +118,7 @@ impl<'a> Properties<'a> {
     /// None at all.
     pub const EMPTY: Properties<'static> = Properties { bytes: &[] };
 
-    /// Reads a property length and so many bytes of properties, and checks them for `place`.
+    /// Reads a property length and that many bytes of properties, and checks them for `place`.
     #[inline]
     pub(super) fn read(reader: &mut Reader<'a>, place: Place) -> Result<Self, Malformed> {
         let len = reader.variable()?;
@@ -237,7 +237,7 @@ impl<'a> Iterator for Iter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Property<'a>> {
-        // The bytes have been checked, so the only way to fail is to be at the end.
+        // The bytes have been checked, so reading fails only at the end.
         if self.reader.is_empty() { None } else { check::take(&mut self.reader).ok() }
     }
 }

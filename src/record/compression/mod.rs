@@ -143,7 +143,7 @@ impl Encoder {
         self.engine_bytes + out
     }
 
-    /// Compresses `input`; what comes is valid until the next call. `None`: it would not get smaller.
+    /// Compresses `input`; the result is valid until the next call. `None`: it would not get smaller.
     pub fn compress(&mut self, input: &[u8]) -> Option<&[u8]> {
         self.out.clear();
         if !matches!(self.engine, Engine::Lz4(_)) {

@@ -11,9 +11,9 @@ use std::time::Duration;
 ///
 /// What `open` answers and what `seal` makes goes out in the order in which it was made, each once.
 pub trait Layer: Send + fmt::Debug {
-    /// Takes bytes of the wire, which it may change. Appends to `plain` what they hold for the shard, and to `answer` what the
-    /// peer is to be sent at once: flights of a handshake, and an alert where it fails. `Some`: it has become ready, which
-    /// is said once.
+    /// Takes bytes of the wire, which it may change. Appends to `plain` what they hold for the shard, and to `answer`
+    /// what must go to the peer at once: flights of a handshake, and an alert where it fails. `Some`: it has become
+    /// ready, which is said once.
     ///
     /// # Errors
     /// The connection has failed. What was appended before is still sent.

@@ -117,7 +117,7 @@ pub struct Detached {
     pub listener: ListenerId,
     /// TLS, if its listener has it.
     pub layer: Option<Box<dyn Layer>>,
-    /// Bytes of the wire that the peer is to be sent before anything else.
+    /// Bytes of the wire that go to the peer before anything else.
     pub unsent: Vec<u8>,
     /// Plain bytes the new owner must look at before it reads from the socket.
     pub unread: Vec<u8>,
@@ -186,7 +186,7 @@ pub struct SegmentSettings {
 pub enum SegmentEvent {
     /// The segment's file is there, allocated, reads as zeroes, and survives a power cut; or could not be made.
     Created {
-        /// Its number.
+        /// The segment's number.
         segment: u64,
         /// Why not.
         result: io::Result<()>,
@@ -200,9 +200,9 @@ pub enum SegmentEvent {
         result: io::Result<()>,
     },
     /// The segment is deleted, and its room is there again; or its file could not be deleted, which was tried several
-    /// times: it has its room until the next start finds it.
+    /// times: it takes its room until the next process finds it.
     Freed {
-        /// Its number.
+        /// The segment's number.
         segment: u64,
         /// Why it is still there.
         result: io::Result<()>,

@@ -129,7 +129,7 @@ where
     House { addr, post, threads }
 }
 
-/// One shard whose closure also gets a channel to the test.
+/// One shard; its closure also gets a channel to the test.
 pub(super) fn shard<M, R, F, G>(settings: &Settings, script: G) -> (House<M>, Receiver<R>)
 where
     M: Send + 'static,

@@ -22,7 +22,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Through the handshake. `split`: flights are sent in pieces of so many bytes.
+    /// Connects and goes through the handshake. `split`: flights are sent in pieces of this many bytes.
     fn connect(addr: std::net::SocketAddr, first: &[u8], split: usize) -> Self {
         let socket = TcpStream::connect(addr).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -183,7 +183,7 @@ fn move_and_lose_nothing(packet_bytes: usize) {
     house.stop(|| Letter::Stop);
 }
 
-/// Opens a byte, and fails behind it.
+/// Opens a byte, and fails after it.
 #[derive(Debug, Default)]
 struct Failing(bool);
 

@@ -117,7 +117,7 @@ fn what_stands_at_the_end_does_not_make_the_rest_old() {
     }
 }
 
-/// Twice as many readers as there are windows, each with a request over two; and one whose request is larger than all.
+/// Twice as many readers as there are windows, each with a request over two; and one with a request larger than all.
 #[test]
 fn more_readers_than_windows() {
     let places = 2 * SEGMENT_WINDOWS_MAX as u64;
@@ -163,7 +163,7 @@ fn a_disk_that_fails_is_asked_again() {
     keeper.stop();
 }
 
-/// Sectors in the middle of a window: what stands before and behind them is read, to the byte.
+/// Sectors in the middle of a window: all bytes before and after them are read.
 #[test]
 fn an_unreadable_sector_fails_alone() {
     let failing = || Told::NotRead(None);

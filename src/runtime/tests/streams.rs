@@ -36,8 +36,7 @@ impl Stream {
     }
 }
 
-/// Whoever accepts hands the socket to the other shard, or the other back again for `hops` times, with what came
-/// along unread; the last one keeps it. Packets have so many bytes.
+/// along unread; the last one keeps it. Packets have `packet_bytes` bytes.
 fn movers(hops: u8, packet_bytes: usize) -> House<Letter> {
     house(&small(2), move |_| {
         let mut streams: HashMap<ConnId, Stream> = HashMap::new();

@@ -1,6 +1,6 @@
-//! A toy layer: records of length, kind, sequence and checksum, a handshake of three flights that costs time, a ticket
-//! behind it. A byte lost, doubled, sealed twice, out of order, left behind or forgotten in a move breaks a sequence or a
-//! checksum.
+//! A toy layer: records of length, kind, sequence and checksum, a handshake of three flights that costs time, a
+//! ticket after it. A byte lost, doubled, sealed twice, out of order, left over or forgotten in a move breaks a
+//! sequence or a checksum.
 //!
 //! It is under connections of the runtime's tests, where its time passes, and, by `#[path]`, of the shard's tests and of the
 //! simulator, where it is only counted.
@@ -88,7 +88,7 @@ impl Toy {
         Self { is_client: true, ..Self::default() }
     }
 
-    /// The same, with flights that cost so much; `is_slow`: that time passes.
+    /// The same, with flights of this cost; `is_slow`: that time passes.
     pub(crate) fn costing(self, cost: Duration, is_slow: bool) -> Self {
         Self { cost, is_slow, ..self }
     }

@@ -215,8 +215,8 @@ fn trap_5_buffers_may_come_back_in_any_order() {
     }
 }
 
-/// A peer that asks and asks and does not read: what waits for it stays bounded, it is not read from, and once it
-/// reads, every answer comes, in order.
+/// A peer that asks and asks and does not read: the answers that wait for it stay bounded, it is not read from, and
+/// once it reads, every answer comes, in order.
 #[test]
 fn trap_6_a_peer_that_does_not_read_is_capped() {
     const CAP: usize = 100_000;

@@ -61,14 +61,14 @@ struct Line {
     has_turn: bool,
 }
 
-/// See the module.
+/// The questions that wait, in a line for each address.
 pub(super) struct Queue {
     bounds: Bounds,
     entries: HashMap<u64, Entry>,
     lines: HashMap<Origin, Line>,
     /// Those that nobody has looked at. Some were taken back.
     fresh: VecDeque<u64>,
-    /// Addresses whose line has something slow, the next first.
+    /// Addresses that have something slow in their line, the next first.
     turn: VecDeque<Origin>,
     /// Addresses by the weight of their lines.
     heaviest: BTreeSet<(usize, Origin)>,

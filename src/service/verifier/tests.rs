@@ -23,7 +23,7 @@ fn question(policy: &Arc<Policy>, user: &str, password: &str) -> Question {
 
 type Said = (&'static str, Option<Answer>);
 
-/// Verifiers whose work the test does step by step.
+/// Verifiers that the test runs step by step.
 struct Steps {
     policy: Arc<Policy>,
     verifiers: Verifiers,

@@ -305,8 +305,8 @@ fn of_two_sessions_of_one_client_the_later_counts() {
     assert_eq!(k.shard.sessions.len(), 1);
 }
 
-/// Finding D1: a session whose client comes back without asking for it to be kept has no record any more, also where its will was
-/// taken back in the same CONNECT.
+/// Finding D1: a session that its client does not ask to keep when it comes back has no record any more, also where
+/// its will was taken back in the same CONNECT.
 #[test]
 fn finding_d1_a_session_that_is_kept_no_more_is_not_written() {
     for (delay_s, end) in [(500, Some(End::Lost)), (0, None), (500, None)] {
@@ -351,8 +351,8 @@ fn subscribe(k: &mut Kept, client: Client, filter: &str) {
     k.shard.sessions.subscribed(client.key, Subscription { filter: filter.into(), options, identifier: 0 });
 }
 
-/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that are to be kept, each as a start reads
-/// it, and when all is over neither log nor timers have anything.
+/// Findings D1, U2, U5: whatever clients and operators do, the log has exactly the sessions that must be kept, each
+/// as recovery reads it, and when all is over neither log nor timers have anything.
 #[test]
 fn finding_d1_the_log_has_the_kept_sessions_and_no_others() {
     for seed in 0..3_000 {

@@ -167,7 +167,7 @@ impl World {
         }
     }
 
-    /// A row that every sink refused, and of whose fate no claim will tell, leaves its id free.
+    /// Frees the id of a row that every sink refused and that no claim waits for.
     fn free_what_nobody_has(&mut self) {
         for model in &mut self.models {
             let claims = model.link.as_ref().map(|link| &link.claims);

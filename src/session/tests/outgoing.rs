@@ -10,7 +10,7 @@ use crate::mqtt::encode;
 use crate::mqtt::packet::PacketType;
 use crate::session::item::LOOKS;
 
-/// A session, its client's end of the connection, and what it is to be sent.
+/// A session, its client's end of the connection, and the messages for it.
 struct World {
     shard: Shard,
     client: Client,
@@ -48,7 +48,7 @@ impl World {
         Body::new(packet, self.shard.now, 0, &self.held)
     }
 
-    /// Hands over a message; what is to be written at once is, as the shard does it.
+    /// Hands over a message, and writes it if it must be written at once, as the shard does.
     fn hand(&mut self, qos: QoS, topic: &str) -> Handed {
         let (body, bounds, held) = (self.message(topic, Properties::EMPTY), self.bounds, Rc::clone(&self.held));
         let copy = Copy { qos, retain: false, identifiers: Box::default(), share: None };
@@ -160,7 +160,7 @@ fn a_client_is_sent_no_more_than_its_receive_maximum_and_the_rest_in_order() {
     assert_eq!(world.hand(AtLeastOnce, "e"), Handed::Now(5));
 }
 
-/// B3: with quota and room again, what comes goes behind what waits.
+/// B3: with quota and room again, new messages go after those that wait.
 #[test]
 fn nothing_overtakes_what_waits_for_a_client_that_is_slow_to_read() {
     let mut world = World::new(Version::V5, 10);
@@ -362,7 +362,7 @@ fn a_packet_identifier_is_not_used_again_while_its_message_is_open() {
 #[derive(Clone, Debug)]
 enum Step {
     Hand(QoS),
-    /// The client reads so many packets and keeps what it has to answer.
+    /// The client reads this many packets and keeps those that it has to answer.
     Read(usize),
     /// It answers one of those.
     Answer(usize),
@@ -495,7 +495,7 @@ fn the_age_of_the_oldest_and_the_counts_follow_what_a_session_holds() {
     assert_eq!((world.held.oldest(), counts(&world)), (None, [0, 0]), "its session has ended");
 }
 
-/// What is to be remembered until it is acknowledged has a bound in bytes, too, whatever Receive Maximum is.
+/// The messages remembered until they are acknowledged have a bound in bytes, too, whatever Receive Maximum is.
 #[test]
 fn large_messages_wait_for_acknowledgements() {
     let topic = "x".repeat(60_000);
@@ -536,7 +536,7 @@ fn looks(work: impl FnOnce()) -> usize {
     LOOKS.get() - before
 }
 
-/// A session with so many copies of an earlier start at QoS 2, which may not be dropped.
+/// A session with this many restored copies at QoS 2, which may not be dropped.
 fn full_since_a_start(copies: u64) -> World {
     let mut world = World::new(Version::V5, 10);
     let (key, conn, now, held) = (world.client.key, world.client.conn, world.shard.now, Rc::clone(&world.held));
@@ -570,7 +570,7 @@ fn a_long_queue_is_written_down_fast() {
     assert!(looked < 20, "{looked}");
 }
 
-/// A client whose permissions are not checked is sent what waits without a look at it.
+/// A client without checked permissions is sent the waiting copies without a look at them.
 #[test]
 fn where_nothing_is_checked_nothing_is_looked_at() {
     let mut world = full_since_a_start(5_000);

@@ -28,7 +28,8 @@ fn pingreq() {
     assert_eq!(shard.heard(c.conn), ["pingresp"], "[MQTT-3.12.4-1]");
 }
 
-/// What a client hears of a SUBSCRIBE whose filters have these outcomes, in bytes; `None`: its version cannot express it.
+/// The bytes that a client gets for a SUBSCRIBE with these outcomes of its filters; `None`: its version cannot
+/// express it.
 fn suback(
     version: Version,
     asked: &[Property<'_>],

@@ -8,7 +8,7 @@ fn receipt(sink: u16, topic: &str, partition: u32, offset: Option<i64>) -> Recei
     Receipt { sink, topic: Rc::from(topic), partition, offset }
 }
 
-/// A client whose session is kept, at a listener with receipts.
+/// A client with a kept session, at a listener with receipts.
 fn client_with(shard: &mut Shard, version: Version, more: &[Property<'_>]) -> Client {
     let mut asked = properties(if version == Version::V5 { &[Property::SessionExpiryInterval(100)] } else { &[] });
     asked.extend(more.iter().copied());

@@ -1,4 +1,4 @@
-//! What becomes of open QoS 2 ids that an earlier start has left.
+//! Open QoS 2 ids that an earlier process has left.
 
 use super::kept::Kept;
 use super::*;
@@ -111,7 +111,7 @@ fn a_pubrel_after_a_crash_is_answered_though_the_row_seems_to_live() {
     }
 }
 
-/// Kafka refuses for good what an earlier start has left, before its client repeats it, or after.
+/// Kafka refuses rows that an earlier process has left for good, before their client repeats them, or after.
 #[test]
 fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
     let other = HadBy { sink: 4, ..OWES };

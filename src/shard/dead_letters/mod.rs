@@ -28,7 +28,6 @@ use crate::kafka::types::{Outcome, Ticket};
 use crate::limits::DEAD_LETTERS_QUEUED_BYTES_MAX;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric;
-use crate::mqtt::packet::Version;
 use crate::mqtt::reason::ReasonCode;
 use crate::record::timestamp_at;
 use crate::rule::template::Variable;
@@ -66,12 +65,6 @@ impl Announced {
     pub(super) fn take_waiting(&mut self) -> Option<usize> {
         self.waiting.pop()
     }
-}
-
-/// What a publisher is told of a message that is in the dead letters: its protocol's code for "not delivered", or, where it
-/// has none, that it need not send it again.
-fn code(session: &Session) -> ReasonCode {
-    if session.peer().version == Version::V5 { ReasonCode::UNSPECIFIED_ERROR } else { ReasonCode::SUCCESS }
 }
 
 /// Where the letters of each sink go, by cluster and by the sink's number in its producer.
@@ -139,7 +132,7 @@ impl Core {
             // A session that has ended is owed nothing.
             let Some(session) = sessions.get_mut(key) else { return };
             let code = match outcome {
-                Outcome::Delivered | Outcome::DeadLettered => code(session),
+                Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
                 Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
             };
             session.complete(ticket.number, 1, code);

@@ -222,7 +222,7 @@ impl Core {
             let identifiers = form.identifiers.as_slice().into();
             let handed = self.hand(key, Copy { qos, retain, identifiers, share }, message, (unsent, io.now()))?;
             if handed != Handed::Dropped {
-                self.note_live(key, message);
+                self.skip_in_replay(key, message);
             }
             id = match handed {
                 Handed::Now(id) => Some((id_at, id)),
@@ -242,7 +242,7 @@ impl Core {
             };
         } else {
             self.numbers.count(M::CopiesSentQos0);
-            self.note_live(key, message);
+            self.skip_in_replay(key, message);
         }
         // Sent to one that does not get it through a crash, it must not go to another one after that.
         let ends_for_share = share.is_some() && qos != QoS::AtLeastOnce;
@@ -269,9 +269,9 @@ impl Core {
     }
 
     /// A session gets a message live, now or when it is its turn: what was retained before it does not follow.
-    fn note_live(&mut self, key: SessionKey, message: Message<'_>) {
+    fn skip_in_replay(&mut self, key: SessionKey, message: Message<'_>) {
         if message.publish.retain && message.by == By::Subscription {
-            self.retained.note_live(key, message.publish.topic, message.pass);
+            self.retained.skip_in_replay(key, message.publish.topic, message.pass);
         }
     }
 
@@ -290,7 +290,7 @@ impl Core {
         let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce {
             Ok(None)
         } else {
-            self.stores_copy(key, super::super::publish::packet_bytes(message.publish.topic, message.publish))
+            self.stores_copy(key, super::packet_bytes(message.publish.topic, message.publish))
         };
         let has_room = self.remembers_more();
         let (copies, bounds) = (&mut self.delivery.copies, self.session_settings.queue);

@@ -99,7 +99,7 @@ impl Core {
 
     /// At the end of a turn, before its numbers are published: what ended with sessions is dropped, and where all other copies are that are not
     /// over.
-    pub(in crate::shard) fn settle_copies(&mut self, io: &Ring<'_>) {
+    pub(in crate::shard) fn count_copies(&mut self, io: &Ring<'_>) {
         for (client, gone) in self.sessions.take_discarded() {
             self.dropped_later(io.now(), M::CopiesSessionEnded, Whose::Client(client.key()), &gone);
         }

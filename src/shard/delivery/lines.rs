@@ -21,9 +21,9 @@ use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
-use super::super::publish::packet_bytes;
 use super::super::stalls::Stall;
 use super::super::{Core, Ring};
+use super::packet_bytes;
 use super::{By, Delivery, Message, Stored, publish_of, put_packet};
 
 /// Wide messages that wait are counted by their topics' hashes, in so many counters. A message whose topic shares one with them joins

@@ -8,6 +8,7 @@
 mod copies;
 mod dropped;
 mod lines;
+mod parcel;
 mod parcels;
 mod unread;
 mod writable;
@@ -35,7 +36,8 @@ use crate::session::{Body, Remembered, SessionKey, properties};
 use self::copies::Copies;
 pub(super) use self::dropped::Whose;
 use self::lines::Lines;
-pub(super) use self::parcels::{Gathered, packets, publisher_of, taken_behind};
+pub(super) use self::parcel::{Entry, entries};
+pub(super) use self::parcels::{Gathered, packets};
 
 use self::parcels::{Peers, Received};
 use self::unread::Unread;
@@ -206,7 +208,7 @@ impl Delivery {
     /// Who a topic is for. The filters of this shard stay in `matched` until the next call, and the shares in [`Shares::chosen`].
     /// `publisher`: its client identifier and exchange, which only shares need.
     #[inline]
-    pub(super) fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> (&'a str, Option<Origin>)) -> Route {
+    fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> (&'a str, Option<Origin>)) -> Route {
         if self.index.interest().is_empty() && self.shares.are_none() {
             return Route::default();
         }
@@ -233,13 +235,35 @@ impl Delivery {
         Route { peers: shards & !own, has_own: !self.matched.is_empty(), ..Route::default() }
     }
 
+    /// Who a message is for, with where it is retained, if there is room for it wherever that is. `topic` is its name, alias or not.
+    ///
+    /// # Errors
+    /// What it has to wait for.
+    #[inline]
+    pub(super) fn find_room<'a>(
+        &mut self,
+        (retained, queues): (&Retained, &Queues),
+        (topic, publish): (&str, &Publish<'_>),
+        publisher: impl FnOnce() -> (&'a str, Option<Origin>),
+    ) -> Result<Route, Stall> {
+        let mut route = self.route(topic, publisher);
+        // [MQTT-3.3.1-8]
+        if publish.retain {
+            route = self.also(route, retained.home(topic));
+        }
+        if route.is_any() {
+            self.ask(retained, queues, route, (topic, packet_bytes(topic, publish)))?;
+        }
+        Ok(route)
+    }
+
     /// What the last look has cost, in packets: where many filters or shares were compared with the topic or match it.
     pub(super) fn take_cost(&mut self) -> u32 {
         u32::try_from(std::mem::take(&mut self.looks) / LOOKS_A_PACKET).unwrap_or(u32::MAX)
     }
 
     /// The same for a message that is to be retained there, besides.
-    pub(super) fn also(&self, route: Route, home: usize) -> Route {
+    fn also(&self, route: Route, home: usize) -> Route {
         let peers = if home == self.shard { route.peers } else { route.peers | 1 << home };
         Route { peers, home: Some(home), ..route }
     }
@@ -314,7 +338,7 @@ impl Delivery {
     ///
     /// # Errors
     /// What it has to wait for.
-    pub(super) fn ask(
+    fn ask(
         &self,
         retained: &Retained,
         queues: &Queues,
@@ -507,6 +531,12 @@ impl Core {
         self.delivery.is_late = false;
         (done, group)
     }
+}
+
+/// A bound of the packet that carries a message from shard to shard.
+pub(super) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
+    const HEAD_BYTES_MAX: usize = 16;
+    HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
 }
 
 /// Appends a message as a PUBLISH packet of 5.0: what shards send one another, and what waits.

@@ -1,5 +1,4 @@
-//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter. A parcel is a run of
-//! PUBLISH packets of 5.0. At most [`PARCELS_UNDER_WAY_MAX`] are under way for each pair of shards; the receiver gives each back,
+//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter ([`super::parcel`]). At most [`PARCELS_UNDER_WAY_MAX`] are under way for each pair of shards; the receiver gives each back,
 //! empty, when its messages are delivered or in line, so that a shard that is busy gets larger parcels, not more.
 
 use smallvec::SmallVec;
@@ -7,39 +6,19 @@ use smallvec::SmallVec;
 use crate::kafka::producer::row_log::Origin;
 use crate::limits::{PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::packet::{Packet, SubAck, Version};
-use crate::mqtt::property::Properties;
-use crate::mqtt::{encode, frame};
+use crate::mqtt::frame;
 use crate::route::shape::bits;
-use crate::route::shares::{ShareNumber, ToShare};
+use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
 
 use super::super::mail::Mail;
 use super::super::retained::Publisher;
 use super::super::{Core, Ring};
-use super::{By, Message, publish_of};
+use super::parcel::{Entry, Parcelled, entries, put_mark};
+use super::{By, Message};
 
 /// Larger buffers go back to the allocator.
 const BUFFER_KEPT_MAX: usize = 256 << 10;
-
-/// What is behind it in parcels of a shard was taken after that was asked for a pass: PINGREQ, which is no message.
-const MARK: [u8; 2] = [0xC0, 0];
-
-/// The message behind it goes to members of these shares on the shard: SUBACK with their numbers, each with the message's key, which is
-/// no message either.
-const SHARES: u8 = 0x90;
-
-/// The message behind it has this packet identifier in a session with this number in the log of its shard: PUBREC with the number
-/// behind the identifier, which is no message either.
-const ORIGIN: u8 = 0x50;
-
-/// The message behind it, which is retained on the shard, has this publisher: UNSUBACK with the publisher's bytes, which is no message
-/// either.
-const PUBLISHER: u8 = 0xB0;
-
-/// The message behind it, which is retained on the shard, was taken when its shard had been asked for so many passes: PUBACK with the
-/// number, which is no message either.
-const TAKEN: u8 = 0x40;
 
 /// Another shard.
 #[derive(Debug, Default)]
@@ -100,8 +79,8 @@ impl Peers {
         self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
     }
 
-    /// `home`: where it is retained, its publisher, and how many passes its shard had been asked for when it was taken. `shares`: which
-    /// are served on which shard.
+    /// `home`: the shard that retains the message, its publisher, and how many passes that shard had asked for when it was taken. `shares`:
+    /// which are served on which shard.
     pub(super) fn append(
         &mut self,
         peers: u64,
@@ -110,21 +89,19 @@ impl Peers {
         shares: &[(ToShare, usize)],
     ) {
         for shard in bits(peers) {
-            put_shares(shares.iter().filter(|(_, of)| *of == shard).map(|(to, _)| *to), &mut self.0[shard].packets);
-            if let Some(origin) = origin {
-                put_origin(origin, &mut self.0[shard].packets);
-            }
+            let peer = &mut self.0[shard];
+            let shares = shares.iter().filter(|(_, of)| *of == shard).map(|(to, _)| *to);
+            let mut message = Parcelled::new(packet, shares, origin);
             if let Some((_, publisher, passes)) = home.filter(|(home, ..)| *home == shard) {
-                put_publisher(publisher, &mut self.0[shard].packets);
-                put_taken(passes, &mut self.0[shard].packets);
-                self.0[shard].has_retained = true;
+                message = message.retained(publisher, passes);
+                peer.has_retained = true;
             }
-            self.0[shard].packets.extend_from_slice(packet);
+            message.put(&mut peer.packets);
         }
     }
 
     pub(super) fn mark(&mut self, shard: usize) {
-        self.0[shard].packets.extend_from_slice(&MARK);
+        put_mark(&mut self.0[shard].packets);
     }
 
     pub(super) fn gathered(&self) -> Gathered {
@@ -135,70 +112,6 @@ impl Peers {
     pub(super) fn have_sent(&self, gathered: &Gathered) -> bool {
         gathered.0.iter().all(|(shard, before)| self.0[*shard].sent > *before)
     }
-}
-
-/// Appends [`SHARES`], if there are any.
-fn put_shares(shares: impl Iterator<Item = ToShare>, out: &mut Vec<u8>) {
-    let numbers: SmallVec<[[u8; 4]; 8]> =
-        shares.flat_map(|to| [to.share.get(), to.key]).map(u32::to_be_bytes).collect();
-    if !numbers.is_empty() {
-        let codes = numbers.as_flattened();
-        let packet = Packet::SubAck(SubAck { packet_id: 1, properties: Properties::EMPTY, codes });
-        // Before 5.0 a code has two values.
-        let encoded = encode::packet(Version::V5, &packet, out);
-        debug_assert!(encoded.is_ok(), "there are not that many shares");
-    }
-}
-
-/// The shares in such a packet; none in another one.
-fn shares_of(packet: &[u8]) -> SmallVec<[ToShare; 4]> {
-    let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == SHARES);
-    // Behind the packet identifier and the length of the properties.
-    let (all, _) = frame.and_then(|frame| frame.body.get(3..)).unwrap_or_default().as_chunks::<8>();
-    let halves = all.iter().map(|of| u64::from_be_bytes(*of)).map(|of| ((of >> 32) as u32, of as u32));
-    halves.filter_map(|(share, key)| Some(ToShare { share: ShareNumber::new(share)?, key })).collect()
-}
-
-/// Appends [`ORIGIN`].
-fn put_origin(Origin { session, packet_id }: Origin, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[ORIGIN, 10]);
-    out.extend_from_slice(&packet_id.to_be_bytes());
-    out.extend_from_slice(&session.to_be_bytes());
-}
-
-/// The origin in such a packet; none in another one.
-fn origin_of(packet: &[u8]) -> Option<Origin> {
-    let (packet_id, session) = packet.strip_prefix(&[ORIGIN, 10])?.split_first_chunk()?;
-    let session = u64::from_be_bytes(session.try_into().ok()?);
-    Some(Origin { session, packet_id: u16::from_be_bytes(*packet_id) })
-}
-
-/// Appends [`PUBLISHER`], if a rule is asked for that.
-fn put_publisher(publisher: &Publisher, out: &mut Vec<u8>) {
-    if !publisher.bytes().is_empty() {
-        let packet = Packet::UnsubAck(SubAck { packet_id: 1, properties: Properties::EMPTY, codes: publisher.bytes() });
-        // Before 5.0 it has no codes.
-        let encoded = encode::packet(Version::V5, &packet, out);
-        debug_assert!(encoded.is_ok(), "three names have that much room");
-    }
-}
-
-/// The publisher in such a packet; none in another one.
-pub(in crate::shard) fn publisher_of(packet: &[u8]) -> Option<Publisher> {
-    let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.first == PUBLISHER)?;
-    // Behind the packet identifier and the length of the properties.
-    Publisher::decode(frame.body.get(3..)?)
-}
-
-/// Appends [`TAKEN`].
-fn put_taken(passes: u64, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[TAKEN, 8]);
-    out.extend_from_slice(&passes.to_be_bytes());
-}
-
-/// The passes in such a packet; none in another one.
-pub(in crate::shard) fn taken_behind(packet: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(packet.strip_prefix(&[TAKEN, 8])?.try_into().ok()?))
 }
 
 impl Core {
@@ -277,105 +190,36 @@ impl Core {
         mut done: usize,
     ) -> usize {
         let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
-        let (mut shares, mut origin) = (SmallVec::new(), None);
-        // Bytes before the message that belong to it.
-        let mut with_it = 0;
-        for packet in packets(&parcel[done..]) {
+        for (len, entry) in entries(&parcel[done..]) {
             if self.delivery.lines.are_full() {
                 return done;
             }
             let pass = self.retained.passes_heard(from);
-            if packet == MARK {
-                self.retained.heard_of_pass(from);
-            } else if packet.first() == Some(&SHARES) {
-                shares = shares_of(packet);
-                with_it += packet.len();
-                continue;
-            } else if packet.first() == Some(&ORIGIN) {
-                origin = origin_of(packet);
-                with_it += packet.len();
-                continue;
-            } else if matches!(packet.first(), Some(&(PUBLISHER | TAKEN))) {
-                // It was retained when it came.
-                with_it += packet.len();
-                continue;
-            } else if let Some(publish) = publish_of(packet)
-                && (self.delivery.look_up(publish.topic).has_own
-                    || !shares.is_empty()
-                    || self.awaits_copies(publish.qos))
-            {
-                // Without subscribers by now, it is confirmed in its turn.
-                let (publisher, by) = (None, By::Subscription);
-                let message = Message { publish: &publish, from, publisher, origin, since, waited_s, pass, by };
-                self.deliver_here(io, message, &shares);
+            match entry {
+                Entry::Mark => self.retained.heard_of_pass(from),
+                Entry::Message(message) => {
+                    // Without subscribers by now, it is confirmed in its turn.
+                    if let Some(publish) = message.publish()
+                        && (self.delivery.look_up(publish.topic).has_own
+                            || !message.shares.is_empty()
+                            || self.awaits_copies(publish.qos))
+                    {
+                        let (publisher, by, shares, origin) = (None, By::Subscription, message.shares, message.origin);
+                        let message = Message { publish: &publish, from, publisher, origin, since, waited_s, pass, by };
+                        self.deliver_here(io, message, &shares);
+                    }
+                }
             }
-            shares.clear();
-            origin = None;
-            done += std::mem::take(&mut with_it) + packet.len();
+            done += len;
         }
         parcel.len()
     }
 }
 
-/// The packets in a parcel.
-pub(in crate::shard) fn packets(mut parcel: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The packets in a run of them.
+pub(in crate::shard) fn packets(mut all: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
-        let frame = frame::next(parcel, u32::MAX).ok().flatten()?;
-        let (packet, rest) = parcel.split_at_checked(frame.len)?;
-        parcel = rest;
-        Some(packet)
+        let frame = frame::next(all, u32::MAX).ok().flatten()?;
+        all.split_off(..frame.len)
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// Whatever comes in a parcel, its packets are read to its end or to where they end being packets.
-        #[test]
-        fn other_bytes_are_passed_over(kind in prop::sample::select(vec![SHARES, ORIGIN, PUBLISHER, TAKEN, MARK[0], 0x30]), bytes: Vec<u8>) {
-            let mut parcel = vec![kind, u8::try_from(bytes.len() % 128).expect("below")];
-            parcel.extend_from_slice(&bytes);
-            let mut taken = 0;
-            for packet in packets(&parcel) {
-                let _ = (shares_of(packet), origin_of(packet), publisher_of(packet).is_some(), publish_of(packet).is_some());
-                let _ = taken_behind(packet);
-                taken += packet.len();
-            }
-            prop_assert!(taken <= parcel.len());
-        }
-
-        #[test]
-        fn what_it_was_taken_behind_comes_back_as_it_went(passes: u64) {
-            let mut packet = Vec::new();
-            put_taken(passes, &mut packet);
-            prop_assert_eq!(packets(&packet).map(taken_behind).collect::<Vec<_>>(), [Some(passes)]);
-            prop_assert!(publisher_of(&packet).is_none() && publish_of(&packet).is_none());
-        }
-
-        #[test]
-        fn an_origin_comes_back_as_it_went(session: u64, packet_id: u16) {
-            let mut packet = Vec::new();
-            put_origin(Origin { session, packet_id }, &mut packet);
-            prop_assert_eq!(packets(&packet).map(origin_of).collect::<Vec<_>>(), [Some(Origin { session, packet_id })]);
-            prop_assert_eq!(shares_of(&packet).len(), 0);
-        }
-    }
-
-    #[test]
-    fn shares_come_back_as_they_went() {
-        let all = [(1, 0), (127, 128), (129, 255), (0xFFFF_FFFF, 0x80FF_7F81), (300, u32::MAX)];
-        let to = |(share, key)| ToShare { share: ShareNumber::new(share).expect("not 0"), key };
-        for count in 0..=all.len() {
-            let all: Vec<_> = all[..count].iter().copied().map(to).collect();
-            let mut packet = Vec::new();
-            put_shares(all.iter().copied(), &mut packet);
-            assert_eq!(packet.is_empty(), count == 0);
-            assert_eq!(shares_of(&packet)[..], all);
-        }
-        assert!(shares_of(&MARK).is_empty());
-    }
 }

@@ -30,7 +30,7 @@ use self::log::Unwritten;
 use self::replay::Replays;
 use super::confirm::Confirmations;
 use super::connection::Timer;
-use super::delivery::{publish_of, publisher_of, put_packet, taken_behind};
+use super::delivery::{Entry, entries, publish_of, put_packet};
 use super::events::{clipped, second};
 use super::router::owner;
 use super::{Core, Ring, sys_topics};
@@ -253,15 +253,10 @@ impl Core {
 
     /// Messages of another shard have come: those whose home is here are retained, whatever else waits.
     pub(super) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
-        let (mut publisher, mut passes) = (Publisher::default(), 0);
-        for packet in super::delivery::packets(packets) {
-            let Some(publish) = publish_of(packet) else {
-                publisher = publisher_of(packet).unwrap_or(publisher);
-                passes = taken_behind(packet).unwrap_or(passes);
-                continue;
-            };
-            let (publisher, passes) = (std::mem::take(&mut publisher), std::mem::take(&mut passes));
-            if publish.retain && self.retained.home(publish.topic) == self.index {
+        for (_, entry) in entries(packets) {
+            if let Entry::Message(message) = entry
+                && let (Some(publish), Some((publisher, passes))) = (message.publish(), message.home())
+            {
                 self.retain(now, &publish, publisher, Taken { shard: from, passes });
             }
         }

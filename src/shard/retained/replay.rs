@@ -359,7 +359,7 @@ impl Retained {
     }
 
     /// A session was sent a message with RETAIN, which was taken behind so many passes.
-    pub(in crate::shard) fn note_live(&mut self, key: SessionKey, topic: &str, pass: u64) {
+    pub(in crate::shard) fn skip_in_replay(&mut self, key: SessionKey, topic: &str, pass: u64) {
         if self.replays.all.is_empty() {
             return;
         }
@@ -696,7 +696,7 @@ mod tests {
         retained.replays.pass_over();
         let pass = retained.replays.begun;
         for number in 0..2 * REPLAY_NOTES_MAX {
-            retained.note_live(key, &format!("t/{number}"), pass);
+            retained.skip_in_replay(key, &format!("t/{number}"), pass);
         }
         let replay = &retained.replays.all[&key];
         assert_eq!(replay.noted.len(), REPLAY_NOTES_MAX + 1);

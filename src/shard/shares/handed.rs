@@ -183,7 +183,7 @@ impl Core {
     }
 
     /// Tells the other shards what is durable here.
-    pub(in crate::shard) fn tell_handed(&mut self) {
+    pub(in crate::shard) fn report_handed_over(&mut self) {
         let handed = &mut self.delivery.shares.handed;
         if handed.told.is_empty() {
             return;

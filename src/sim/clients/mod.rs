@@ -39,7 +39,7 @@ enum Up {
     Release { id: u16 },
 }
 
-/// A publish whose exchange is not over.
+/// A publish with an exchange that is not over.
 #[derive(Clone, Copy, Debug)]
 struct Open {
     id: u16,
@@ -53,7 +53,7 @@ struct Connection {
     id: ConnId,
     key: Option<SessionKey>,
     up: VecDeque<Up>,
-    /// What the client is to be told, by the group that has to be durable first.
+    /// The bytes for the client, by the group that has to be durable first.
     held: VecDeque<(u64, Vec<u8>)>,
     down: Vec<u8>,
     accepted: bool,
@@ -71,7 +71,7 @@ struct Client {
     clean: bool,
 }
 
-/// See the module.
+/// The clients of a run.
 pub(super) struct Clients {
     clients: Vec<Client>,
     pub(super) messages: Vec<Message>,

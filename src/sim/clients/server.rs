@@ -247,7 +247,7 @@ impl Clients {
         self.sessions.collect(key);
     }
 
-    /// Keeps what has to be kept, then holds back what is said until that is durable.
+    /// Writes the records that must be kept, then holds back the output until they are durable.
     fn say(&mut self, store: Option<&mut Store>, connection: &mut Connection, key: SessionKey, out: Vec<u8>) {
         self.write_down(store);
         if !out.is_empty() {

@@ -44,7 +44,7 @@ pub(in crate::sim) struct Topic {
     pub(in crate::sim) was_small: bool,
 }
 
-/// See the module.
+/// The simulated cluster.
 #[derive(Debug)]
 pub(in crate::sim) struct Cluster {
     pub(in crate::sim) topics: Vec<Topic>,

@@ -20,7 +20,7 @@ pub(in crate::sim) struct Entry {
     pub(in crate::sim) max_timestamp: i64,
     /// Numbers of its rows.
     pub(in crate::sim) rows: Vec<u32>,
-    /// Their times.
+    /// The records' times.
     pub(in crate::sim) times: Vec<i64>,
     /// Topic and partition.
     pub(in crate::sim) place: (usize, usize),
@@ -49,14 +49,14 @@ struct Known {
     stray: bool,
 }
 
-/// See the module.
+/// The log of one partition, and its producers as the leader remembers them.
 #[derive(Debug)]
 pub(in crate::sim) struct Log {
     pub(in crate::sim) leader: Option<NodeId>,
     /// Leaders before this one: if it is one of them, nobody may have seen that it was away.
     pub(in crate::sim) led_by: Vec<NodeId>,
     pub(in crate::sim) entries: Vec<Entry>,
-    /// What all in-sync replicas have: offset behind it.
+    /// The offset after the last record that all in-sync replicas have.
     pub(in crate::sim) high: i64,
     /// Followers do not follow.
     pub(in crate::sim) slow: bool,
@@ -172,7 +172,7 @@ impl Log {
         self.remember_only(1);
     }
 
-    /// Of each producer only so many of its last batches are remembered.
+    /// Forgets all but the last `batches` batches of each producer.
     pub(in crate::sim) fn remember_only(&mut self, batches: usize) {
         for known in self.known.values_mut() {
             known.batches.drain(..known.batches.len().saturating_sub(batches));

@@ -50,7 +50,7 @@ pub(super) enum Crash {
     Kill,
 }
 
-/// See the module.
+/// The log of a run and the disk under it.
 #[derive(Debug)]
 pub(super) struct Store {
     under: Under,
@@ -80,7 +80,7 @@ impl Store {
         }
     }
 
-    /// Whether rows of so many bytes may be taken, of whatever sinks.
+    /// Whether rows of `bytes` bytes may be taken, of any sink.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         match &self.under {
             Under::Model(_) => true,
@@ -185,7 +185,7 @@ impl Store {
         self.spool_mut().map_or(0, |spool| spool.buffer.release(number, packet_id))
     }
 
-    /// Who is owed the answer of a row of an earlier start.
+    /// Notes the ticket that waits for the answer of a row of an earlier process.
     pub(super) fn await_row(&mut self, number: u64, packet_id: u16, ticket: Ticket) {
         if let Some(spool) = self.spool_mut() {
             spool.buffer.await_row(number, packet_id, ticket);

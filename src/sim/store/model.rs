@@ -66,7 +66,7 @@ impl State {
     }
 }
 
-/// See the module.
+/// A log that only keeps its promises.
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Model {
     durable: State,

@@ -3,7 +3,7 @@
 
 use crate::kafka::producer::{AnsweredOn, Keep, Settings, SinkSettings};
 
-/// See the module.
+/// The plan of a run's disk.
 #[derive(Clone, Debug)]
 pub(in crate::sim) struct StorePlan {
     pub(in crate::sim) segment_bytes: u64,

@@ -21,7 +21,7 @@ const SHARD: u32 = 3;
 /// When the oldest go again, if that has made no room. (In the service later; time is short here.)
 const DROP_AGAIN: Duration = Duration::from_millis(20);
 
-/// See the module.
+/// The disk buffer on a simulated disk.
 #[derive(Debug)]
 pub(in crate::sim) struct Spool {
     disk: SimDisk,
@@ -254,7 +254,7 @@ impl Spool {
             return Some(format!("{taken} bytes on the disk, of {most} at the most"));
         }
         let shares = (0..self.settings.clusters[0].len() as u16).map(|sink| self.buffer.sink_bytes(0, SinkId(sink)));
-        // No row is taken beyond it. But what is left of a block counts by its part of the rows, and as large as it is, with a head
+        // No row is taken beyond it. But the rest of a block counts by its part of the rows, and in full, with a head
         // of its own, once it has been moved: by a block more, about.
         let (held, most) = (shares.max().unwrap_or(0), self.sink_bytes_max + self.settings.log.segment_bytes / 8);
         (held > most).then(|| format!("{held} bytes of one sink, of {most} at the most"))

@@ -1,5 +1,5 @@
-//! What the producer has told its log, and what that must come to: which rows and cuts a crash may not take, which must not come back, and
-//! which batches may be on the wire.
+//! Checks the producer's log against the calls that it got: which rows and cuts a crash may not take, which must not
+//! come back, and which batches may be on the wire.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -41,13 +41,13 @@ struct Cut {
     ended: Option<u64>,
 }
 
-/// See the module.
+/// The calls that the log got, and what follows from them.
 #[derive(Debug, Default)]
 pub(in crate::sim) struct Told {
     keeps: Vec<Keep>,
     /// Sinks with dead letters.
     letters: Vec<bool>,
-    /// Rows whose order is nobody's to keep.
+    /// Rows that need not keep their order.
     pub(in crate::sim) loose: BTreeSet<u32>,
     lanes: HashMap<u64, (usize, String, i32)>,
     rows: BTreeMap<Place, Kept>,
@@ -276,8 +276,8 @@ impl Told {
         }
     }
 
-    /// The process ends while these rows are on their way to the dead letters, and others of their keys went on: the next start
-    /// sends them once more, where the log has them.
+    /// The process ends while these rows are on their way to the dead letters, and others of their keys went on: the
+    /// next process sends them once more, where the log has them.
     pub(in crate::sim) fn being_dead_lettered(&mut self, places: Vec<Place>) {
         self.loose.extend(places.iter().filter_map(|place| self.rows.get(place)).map(|kept| kept.row));
     }
@@ -301,7 +301,7 @@ impl Told {
             let outlives = self.outlive(kept.sink, saved);
             let over = kept.ended.is_some_and(|(_, group)| group <= durable);
             match found.contains_key(&place) {
-                // Of a sink whose rows do not outlive the process.
+                // A row of a sink with rows that do not outlive the process.
                 true if self.keeps.get(kept.sink) == Some(&Keep::Hybrid) && !restored.has(place.0) => {
                     self.given_up.insert(place, kept.row);
                     gone.insert(kept.row);

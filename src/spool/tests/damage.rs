@@ -104,7 +104,7 @@ fn a_read_that_is_answered_later_goes_on_where_it_was() {
     for lane in 0..2 {
         let mut at = 0;
         loop {
-            // Each second time, as a ring does whose windows are fetched.
+            // Every second read comes later, as from a ring that fetches windows.
             disk.reads_later.set(later % 2);
             later += 1;
             match log.read(&disk, lane, at, u64::MAX) {

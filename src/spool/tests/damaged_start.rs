@@ -29,7 +29,7 @@ fn open(state: &State) -> State {
     open
 }
 
-/// The log goes on from what was found, and says the same at the next start.
+/// The log goes on from what was found, and the next recovery finds the same.
 fn goes_on(found: Recovered, disk: &mut SimDisk) {
     let (state, rows) = (placeless(&found.state), found.state.live_rows());
     let mut again = Log::new(settings(30, 2), found);
@@ -339,7 +339,7 @@ fn finding_l8_rows_of_a_newest_segment_without_any_header_are_counted_as_lost() 
     goes_on(found, &mut disk);
 }
 
-/// Findings L4 and L7: a record whose bytes are damaged is named with its kind, wherever it stands.
+/// Findings L4 and L7: a damaged record is named with its kind, wherever it stands.
 #[test]
 fn finding_l7_damaged_records_are_counted_by_what_they_were() {
     let (mut log, mut disk) = log(30);

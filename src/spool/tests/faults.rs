@@ -273,7 +273,7 @@ fn a_tail_cut_or_zeroed_at_every_byte_costs_only_what_stood_there() {
         assert_eq!(normal(&found.state), state, "zeroed from {at}");
         assert!(found.rot.is_empty(), "zeroed from {at}");
         let mut cut = disk.clone();
-        // The copy of the header goes with the tail; what is left is padded as a reader of a short file would see it.
+        // The copy of the header goes with the tail; the rest is padded as a reader of a short file would see it.
         cut.bytes(segment).truncate(at as usize + HEADER_BYTES);
         cut.bytes(segment)[at as usize..].fill(0);
         let found = recover(&cut, 3, &cut.found()).expect("recovery");

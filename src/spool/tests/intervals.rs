@@ -18,7 +18,7 @@ fn gathering() -> (Log, SimDisk, u64) {
     (log, disk, lane)
 }
 
-/// Puts so many bytes, and looks whether a group begins with them at this time.
+/// Puts `bytes` bytes, and looks whether a group begins with them at this time.
 fn begins(log: &mut Log, disk: &mut SimDisk, lane: u64, bytes: usize, at: Monotonic) -> bool {
     let before = log.group();
     put(log, lane, &[vec![7; bytes]]).expect("room");

@@ -13,7 +13,7 @@ fn settings(segments_max: u64, segment_bytes: u64, seed: u64) -> Settings {
     Settings { shard: 3, segment_bytes, segments_max, sink_bytes_max, data_dir_id: 0, seed }
 }
 
-/// A log whose state takes several segments of this size: every other row of a lane lives.
+/// A log with a state of several segments of this size: every other row of a lane lives.
 fn scattered(segment_bytes: u64, rows: u64, seed: u64) -> (Log, SimDisk) {
     let segments = 64 + 400 * rows / segment_bytes;
     let (mut log, mut disk) =

@@ -307,7 +307,7 @@ fn what_holds_the_segments_is_moved_after_a_start_though_nothing_comes() {
             let answer = disk.answer().expect("one");
             log.complete(&mut disk, answer);
         }
-        // It ends before anything can be moved behind that.
+        // The process ends before anything can be moved after that.
         while disk.answer().is_some() {}
     }
     let mut log = Log::new(settings(8, 2), recovered(&disk));

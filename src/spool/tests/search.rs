@@ -104,7 +104,7 @@ fn a_drain_and_a_move_in_one_lane_both_come_to_their_end() {
     let (mut log, mut disk) = (Log::new(settings, Recovered::default()), SimDisk::default());
     let drained = lane(&mut log, "sink", "topic", 0);
     let other = lane(&mut log, "sink", "topic", 1);
-    // A segment of both, and others behind it that hold too much to be moved.
+    // A segment of both lanes, and later ones that hold too much for them to be moved.
     let mut rows = 0;
     while log.last.is_none_or(|(segment, _)| segment == 0) {
         put(&mut log, drained, &[vec![1; 2_000], vec![2; 2_000]]).unwrap();

@@ -9,7 +9,7 @@ use crate::spool::{
     Deadline, HEADER_BYTES, Log, Origin, Read, ReadError, Reason, Recovered, Refused, RowRun, RowSet, Settings,
 };
 
-/// Rows that come and go, until so many segments have been begun.
+/// Puts rows and ends them until `segments` more segments have been begun.
 fn flow(log: &mut Log, disk: &mut SimDisk, lane: u64, segments: u64) {
     let until = log.last.map_or(0, |(last, _)| last) + segments;
     while log.last.is_none_or(|(last, _)| last < until) {
@@ -326,7 +326,7 @@ fn rows_with_holes_are_taken_and_drain() {
     }
     assert!(refused < 50 && at >= rows, "cuts and their ends are always taken, holes or not: {at}");
     assert_eq!(normal(&recovered(&disk).state), normal(log.state()));
-    // The dead partition lives again: what is left goes in order, holes and all.
+    // The dead partition lives again: the remaining rows go in order, holes and all.
     let mut log = Log::new(settings(30, 3), recovered(&disk));
     settle(&mut log, &mut disk);
     let mut next = 0;

@@ -219,7 +219,7 @@ fn lost(expected: &Expected, life: &mut Life, reports: &[(PathBuf, Report)]) -> 
     if !gone.again.is_empty() && !may_lose && !is_told && life.process.sink_number(0, SinkMetric::OutcomeUnknown) == 0 {
         return Err(format!("what was over is back, and nothing says why: {:?}", gone.again));
     }
-    let rotten = (0..2).map(|sink| life.process.sink_number(sink, SinkMetric::DroppedRotten)).sum::<u64>();
+    let rotten = (0..2).map(|sink| life.process.sink_number(sink, SinkMetric::DroppedCorrupt)).sum::<u64>();
     let rows_counted = rotten + life.process.number(M::LostRows);
     let (rows, kinds) = (gone.rows.len() as u64, gone.by_kind.values().sum::<u64>());
     if rows + kinds == 0 {

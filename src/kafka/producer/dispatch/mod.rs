@@ -86,7 +86,7 @@ pub(super) struct Over {
 /// The longest that a broker's throttle time is kept to: a nonsensical one must not silence a broker for weeks.
 const THROTTLE_MAX: Duration = Duration::from_secs(300);
 
-/// See the module.
+/// The requests to all brokers: who is due, who waits, and what is under way.
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     rules: &'static dyn Rules,

@@ -1,5 +1,5 @@
-//! A broker as the dispatcher sees it: two channels (connections), what waits for room on each, and how long answers
-//! usually take.
+//! A broker as the dispatcher sees it: two channels (connections), the partitions that wait for room on each, and how
+//! long answers usually take.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(super) struct Channel {
     sent: VecDeque<Monotonic>,
     /// Partitions that wait until it has room.
     pub(super) waiting: Vec<Key>,
-    /// When it was last answered, and when it was last answered 7: what was under way then stood behind that.
+    /// When it was last answered, and when it was last answered 7: requests under way then had waited for that one.
     answered: Monotonic,
     held: Monotonic,
 }

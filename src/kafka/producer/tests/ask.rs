@@ -70,7 +70,7 @@ fn one_goes_alone_to_a_log_that_has_forgotten_the_id() {
     assert_eq!(identities(&hand.poll()), identities(&window[1..]));
 }
 
-/// Its log has told so once: it is no longer one in which nothing was ever acknowledged.
+/// Its log has said so once: it is no longer one in which nothing was ever acknowledged.
 #[test]
 fn what_a_log_has_shown_stands_before_what_is_asked_next() {
     let mut hand = Hand::new(settings());

@@ -157,7 +157,7 @@ fn finding_k1_cuts_in_the_log_are_void_in_another_cluster() {
     assert_eq!(told(&mut hand), []);
 }
 
-/// What an earlier start has left is known to be of the cluster that answered first, which is then another one.
+/// Rows that an earlier process left are of the cluster that answered first, and the cluster is another one then.
 #[test]
 fn finding_k1_cuts_of_an_earlier_start_are_void_when_the_cluster_changes_behind_it() {
     for loaded in [false, true] {

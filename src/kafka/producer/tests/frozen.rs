@@ -11,7 +11,7 @@ use crate::runtime::seam::Monotonic;
 
 const HIT: usize = 20;
 const SAFE: usize = 4;
-/// What the broker needs for a request whose followers are there.
+/// The time of the broker for a request when its followers are there.
 const SERVICE_MS: u64 = 2;
 /// More than that, and what may be under way before it.
 const LATE_MS: u64 = 12;

@@ -1,4 +1,4 @@
-//! A log that is full: what waits for room in it holds up neither what makes room nor what others have.
+//! A log that is full: rows that wait for room in it hold up neither those that make room nor those of others.
 
 use super::hand::{Hand, SINK, topic};
 use super::logged::disk;

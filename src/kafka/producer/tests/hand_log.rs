@@ -62,11 +62,11 @@ pub(crate) struct HandLog {
     /// Rows that may live: more are not taken. And sinks of which none are.
     pub(crate) rows_max: Option<usize>,
     pub(crate) full_of: Vec<SinkId>,
-    /// Answers owed for rows of an earlier start.
+    /// Answers owed for rows of an earlier process.
     pub(crate) tickets: BTreeMap<(u64, u64), Ticket>,
-    /// Whether a start is told what was known of topics.
+    /// Whether a new process learns what was known of topics.
     pub(crate) keeps_known: bool,
-    /// The most bytes that rows came with at once, all told.
+    /// The most bytes that rows came with at once, in total.
     pub(crate) largest: usize,
 }
 

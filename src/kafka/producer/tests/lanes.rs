@@ -1,4 +1,4 @@
-//! Partitions whose followers are slow go over the second lane of their broker, and hold nobody else.
+//! Partitions with slow followers go over the second channel of their broker, and hold nobody else.
 
 use super::hand::{Hand, SINK, identity, settings, topic, values};
 use crate::kafka::producer::Settings;

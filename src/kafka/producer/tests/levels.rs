@@ -85,7 +85,7 @@ fn with_acks_0_batches_are_not_numbered() {
     assert_eq!(hand.stats().buffered_rows, 0);
 }
 
-/// The partitions that forty rows of so many keys go to, and in how many batches.
+/// The partitions that forty rows of `keys` keys go to, and in how many batches.
 fn spread(partitioner: Partitioner, keys: usize) -> (Vec<i32>, usize) {
     let mut hand = Hand::new(with(|settings| settings.sinks[0].partitioner = partitioner));
     hand.producer.on_producer_id(u64::from(SINK.0), 7, 0);

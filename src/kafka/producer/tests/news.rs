@@ -32,7 +32,7 @@ fn a_topic_is_unknown_after_some_answers_and_is_told_of_once_and_when_it_comes()
     assert_eq!(news(&mut hand), [News::Known { sink: SINK, topic: "t".into() }]);
 }
 
-/// Finding K7: a topic whose rows were refused, as it did not come in time, is not there for that.
+/// Finding K7: a topic that did not come in time, and had its rows refused for it, does not exist because of that.
 #[test]
 fn finding_k7_a_topic_that_never_came_is_not_told_of_as_available() {
     let mut timed = settings();

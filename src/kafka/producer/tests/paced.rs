@@ -6,7 +6,7 @@ use crate::kafka::types::ProduceRequest;
 
 const BACKLOG: u64 = 20_000;
 
-/// Publishers offer twice what Kafka takes: rows taken and drained in so many rounds of 10 ms.
+/// Publishers offer twice what Kafka takes: rows taken and drained in this many rounds of 10 ms.
 fn flat_out(hand: &mut Hand, rounds: u32, drains: bool) -> (u64, u64) {
     let (taken, drained) = (hand.stats().appended, hand.stats().delivered);
     let mut open: Vec<ProduceRequest> = Vec::new();

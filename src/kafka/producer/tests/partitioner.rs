@@ -11,7 +11,7 @@ fn by_client() -> Settings {
     settings
 }
 
-/// A row of this client; its value says whose it is.
+/// A row of this client; its value is the client's name.
 fn append(hand: &mut Hand, client: &str, key: &str) {
     let row = Row {
         key: Some(key.as_bytes()),

@@ -1,4 +1,4 @@
-//! Topics recreated whose rows are in the log: those of partitions that are gone keep the order of their keys.
+//! Topics recreated while their rows are in the log: those of partitions that are gone keep the order of their keys.
 
 use super::hand::{Hand, read, values};
 use super::logged::disk;
@@ -96,8 +96,8 @@ fn a_row_whose_partition_goes_before_the_log_has_taken_it_is_answered_when_it_is
     assert_eq!(hand.delivered(), [0, 1]);
 }
 
-/// A batch of a partition that is gone has waited for nobody, where it was cut by an earlier start; what that start has left
-/// without a partition is older, and goes first all the same, or others of its keys would go before it.
+/// A batch of a partition that is gone, cut by an earlier process, has waited for nobody; rows that the process has
+/// left without a partition are older, and go first all the same, or others of its keys would go before it.
 #[test]
 fn a_cut_of_a_partition_that_is_gone_does_not_go_before_older_rows_without_one() {
     let mut hand = Hand::new(disk());
@@ -135,8 +135,8 @@ fn a_cut_of_a_partition_that_is_gone_does_not_go_before_older_rows_without_one()
     assert_eq!((of_key(gone), hand.stats().buffered_rows), (vec!["row 2".to_owned(), "row 3".to_owned()], 0));
 }
 
-/// What memory alone has may come to stand behind rows of a partition that is gone: what comes later goes to the log behind
-/// those, and not before it.
+/// Rows that memory alone has may come after rows of a partition that is gone: later rows go to the log after those,
+/// and not before them.
 #[test]
 fn what_memory_has_behind_rows_of_a_partition_that_is_gone_goes_before_younger_rows() {
     let mut settings = disk();
@@ -171,8 +171,8 @@ fn what_memory_has_behind_rows_of_a_partition_that_is_gone_goes_before_younger_r
     assert_eq!(sent, ["row 1", "row 2", "row 3"]);
 }
 
-/// The next start finds the partition again, and one row in its lane. What has come behind that, by the number of partitions in
-/// between, is no row of another partition's lane, or both would be sent at once.
+/// The next process finds the partition again, and one row in its lane. The rows that came after it, by the number of
+/// partitions in between, are in no other partition's lane, or both would be sent at once.
 #[test]
 fn what_comes_while_a_row_of_a_partition_that_is_gone_waits_stays_behind_it_after_a_restart() {
     let mut hand = Hand::new(disk());
@@ -207,7 +207,8 @@ fn what_comes_while_a_row_of_a_partition_that_is_gone_waits_stays_behind_it_afte
     assert_eq!(behind.iter().flat_map(sent).map(|(_, value)| value).collect::<Vec<_>>(), [b"younger".to_vec()]);
 }
 
-/// A late request of the process before landed first in the recreated topic, and what is sent again behind it is taken.
+/// A late request of the process before landed first in the recreated topic, and a later batch that is sent again is
+/// taken.
 #[test]
 fn after_a_restart_an_offset_that_is_too_low_shows_that_the_topic_was_recreated() {
     let mut hand = super::logged::known(disk());

@@ -219,7 +219,7 @@ fn a_cut_that_went_without_times_is_asked_for_and_goes_without_them_again() {
     assert_eq!(again.batches[0].bytes, timeless.batches[0].bytes);
 }
 
-/// A message of QoS 2 of an earlier start, whose client waits for its answer.
+/// A message of QoS 2 of an earlier process; its client waits for the answer.
 #[test]
 fn whoever_waits_for_a_restored_row_that_is_lost_is_told() {
     use crate::kafka::producer::row_log::{Ended, RowLog, RowRun};

@@ -193,7 +193,7 @@ fn a_retriable_error_sends_all_undone_again_in_order_with_the_same_identity() {
     assert!(hand.poll().is_empty(), "backoff");
     hand.now = hand.producer.next_deadline();
     let again = hand.poll();
-    // Four, and the one that had not been cut goes behind them.
+    // Four, and the one that had not been cut goes after them.
     assert_eq!(identities(&again[..4]), identities(&window[1..]));
     assert_eq!(again.len(), 5);
     assert_eq!(identity(&again[4]), (7, 0, 6));

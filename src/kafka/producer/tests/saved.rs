@@ -1,4 +1,4 @@
-//! What an orderly stop writes down of sinks that go to memory first, and what the next start makes of it.
+//! What an orderly stop writes down of sinks that go to memory first, and what the next process makes of it.
 
 use super::hand::{Hand, identities, topic, values};
 use super::logged::{disk, known};
@@ -70,7 +70,7 @@ fn what_memory_has_is_written_down_before_younger_rows_are() {
     assert_eq!(sent, ["row 1", "row 2", "row 3", "row 4", "row 5"]);
 }
 
-/// A batch of three rows is in flight; larger ones behind it go to the log.
+/// A batch of three rows is in flight; larger ones after it go to the log.
 fn three_rows_under_way() -> (Hand, ProduceRequest, Settings) {
     let settings = lingering();
     let mut hand = known(settings.clone());
@@ -118,7 +118,7 @@ fn assert_in_order(mut hand: Hand, polls: u32, rows: std::ops::Range<u32>) {
 #[test]
 fn what_was_cut_and_is_taken_back_is_written_down_before_younger_rows_are() {
     let (mut hand, request, settings) = three_rows_under_way();
-    // Two halves of it, closed; and so much behind them that memory has enough.
+    // Two halves of it, closed; and after them enough to fill memory.
     hand.answer_and_drop(request, 10);
     hand.producer.on_reachable(false);
     append_large_rows(&mut hand);

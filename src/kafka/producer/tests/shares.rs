@@ -1,4 +1,4 @@
-//! A topic or sink whose rows do not leave keeps its part of the memory, and no more.
+//! A topic or sink with rows that do not leave keeps its part of the memory, and no more.
 
 use super::hand::{Hand, SINK, settings, topic, values};
 use crate::kafka::producer::{Full, Refusal, Row, Settings};

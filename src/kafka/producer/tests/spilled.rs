@@ -171,7 +171,7 @@ fn an_orderly_stop_saves_what_is_in_memory_and_a_start_sends_it_once() {
     assert!(hand.log.state.live.is_empty() && hand.log.state.cuts.is_empty());
 }
 
-/// Rows of two sessions in turn, which wait for Kafka, until their sink takes no more or so many have come.
+/// Rows of two sessions in turn, which wait for Kafka, until their sink takes no more or `most` have come.
 fn taken_in_turns(hand: &mut Hand, most: u32) -> Result<u32, Full> {
     for number in 0..most {
         let known = hand.producer.check(SINK, "t", 1_100).expect("it may go there");
@@ -290,8 +290,8 @@ fn partitions_without_a_leader_hold_no_other_topic_up() {
     assert_eq!((sent(&mut hand), hand.stats().buffered_rows), (300, 0));
 }
 
-/// N13. It grew no more when a row came behind it that went to the log; that it seemed to grow again when that row left
-/// memory held it back, and with it all that was behind it.
+/// N13. A batch grew no more once a later row went to the log; when that row left memory, the batch seemed to grow
+/// again, which held it back, and with it all later ones.
 #[test]
 fn a_batch_is_full_for_good_though_what_came_behind_it_leaves_memory() {
     let mut settings = tight();

@@ -41,7 +41,7 @@ fn a_void_cut_of_rows_without_a_partition_takes_no_row_along_that_stands_between
     hand.producer.on_metadata(&[led("t", &[true, false])], hand.now);
     hand.producer.on_producer_id(0, 7, 0);
     assert_eq!(hand.poll_synced().len(), 1);
-    // Rows 0, 2 and 4 are cut, and one of them is rotten by the next start.
+    // Rows 0, 2 and 4 are cut, and the next process finds one of them damaged.
     let lane = hand.log.state.cuts.values().next().expect("a cut").0.lane;
     hand.log.rotten.push((lane, 2));
     let mut hand = hand.killed(disk(), 8);
@@ -67,13 +67,13 @@ fn rows_of_memory_behind_rows_that_wait_for_the_log_do_not_hide_them() {
         let mut hand = known(settings.clone());
         let mut under_way = vec![hand.one()];
         hand.log.takes = Some(0);
-        // Memory fills: what comes then is for the log, which takes nothing.
+        // Memory fills: later rows are for the log, which takes nothing.
         (1..rows).for_each(|_| hand.append_value("t", None, &[b'x'; 3000]));
         for _ in 0..6 {
             std::mem::take(&mut under_way).into_iter().for_each(|request| hand.answer_and_drop(request, 0));
             under_way.extend(hand.poll());
         }
-        // Memory is free again, and takes what comes now.
+        // Memory is free again, and takes new rows.
         hand.append("t", None);
         under_way.extend(hand.poll());
         hand.log.takes = None;

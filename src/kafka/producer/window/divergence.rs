@@ -29,8 +29,8 @@ impl PartitionWindow {
         }
     }
 
-    /// The batch at this place is in the log, whose end was known to be at this offset before: what is older and stays undone is looked for
-    /// from there on.
+    /// The batch at this place is in the log, which was known to end at this offset before: older batches that stay
+    /// undone are looked for from there on.
     pub(in crate::kafka::producer) fn answered_over(&mut self, place: usize, end: i64) {
         if place > 0 {
             self.older_from = Some(self.older_from.map_or(end, |from| from.min(end)));
@@ -69,7 +69,7 @@ impl PartitionWindow {
         self.divergence != Divergence::No
     }
 
-    /// The log may have taken a younger batch of an earlier start and never seen this one.
+    /// The log may have taken a younger batch of an earlier process and never seen this one.
     pub(in crate::kafka::producer) const fn goes_apart(&mut self) {
         self.divergence = Divergence::Tried;
     }

@@ -103,10 +103,10 @@ struct Undone {
     alone: bool,
     /// Already counted as sent again with its outcome unknown.
     counted: bool,
-    /// An earlier start has cut it.
+    /// Whether an earlier process has cut it.
     old: bool,
-    /// It was sent by an earlier start, or to the topic of this name before it was recreated: a late copy may have reached
-    /// this log, of which nothing was heard.
+    /// Whether it was sent by an earlier process, or to the topic of this name before it was recreated: a late copy
+    /// may have reached this log, of which nothing was heard.
     unheard: bool,
 }
 
@@ -165,7 +165,7 @@ pub(super) struct Head {
     pub(super) old: bool,
 }
 
-/// A batch that is cut now, or was by an earlier start.
+/// A batch that is cut now, or was by an earlier process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NewBatch {
     pub(super) serial: u64,
@@ -177,7 +177,7 @@ pub(super) struct NewBatch {
     pub(super) group: Option<u64>,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Send an undone batch, by its place.
@@ -201,18 +201,18 @@ pub(super) struct StepTerms {
     pub(super) max_inflight: usize,
     /// All groups of the log up to this one are on the disk.
     pub(super) durable: u64,
-    /// Cuts of an earlier start that are still to be loaded.
+    /// Cuts of an earlier process that have not been loaded yet.
     pub(super) restored: usize,
 }
 
-/// See the module.
+/// The window of one partition.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct PartitionWindow {
     identity: Option<Identity>,
     /// Sequence of the next record to be cut.
     next_sequence: i32,
-    /// Its identity is of an earlier start: it only finishes what was cut then (P3).
+    /// Whether its identity is of an earlier process: it only finishes what was cut then (P3).
     foreign: bool,
     /// Until when Kafka is sure to know this identity here; 0: it has not answered a batch of it with 0.
     proven_until: Monotonic,
@@ -272,7 +272,7 @@ impl PartitionWindow {
         self.via.map(|(node, _)| node)
     }
 
-    /// How many of them were cut by an earlier start.
+    /// The number of undone batches that an earlier process has cut.
     pub(super) fn count_old(&self) -> usize {
         self.undone.iter().filter(|batch| batch.old).count()
     }
@@ -282,7 +282,7 @@ impl PartitionWindow {
         self.undone.iter().position(|batch| batch.serial == serial)
     }
 
-    /// What is to be done next, if anything; leader, back-off and the broker's room are the caller's.
+    /// What to do next, if anything; leader, back-off and the broker's room are the caller's.
     pub(super) fn step(&self, head: Option<Head>, terms: &StepTerms) -> Option<Step> {
         let StepTerms { rules, now, wall, acks, identity, max_inflight, durable, restored } = *terms;
         let failed = self.has_failed();
@@ -327,7 +327,7 @@ impl PartitionWindow {
         (!solo && (!foreign || rules.may_change_identity(undone))).then_some(Step::Cut)
     }
 
-    /// The identity that the next batch is cut with. `old`: an earlier start had cut its rows. `new`: that of new work.
+    /// The identity for the next batch. `old`: an earlier process had cut its rows. `new`: that of new work.
     pub(super) fn next_stamp(
         &mut self,
         old: bool,
@@ -335,7 +335,7 @@ impl PartitionWindow {
         acks: i16,
         rules: &dyn Rules,
     ) -> Option<Stamp> {
-        // P3: what was cut by an earlier start ends under its identity, all else begins with this start's.
+        // P3: what was cut by an earlier process ends under its identity, all else begins with this process's.
         let over = self.foreign && rules.may_change_identity(self.undone.len()) && !old;
         if self.identity.is_none() || over {
             self.foreign = false;
@@ -354,8 +354,8 @@ impl PartitionWindow {
         self.push(batch, stamp.sequence, forgettable, false);
     }
 
-    /// A batch that an earlier start has cut, and may have sent, stands behind those before it. Whether it follows them in
-    /// sequence.
+    /// Enters a batch that an earlier process has cut, and may have sent, after those before it. Returns whether it
+    /// follows them in sequence.
     pub(super) fn restored(&mut self, batch: NewBatch, stamp: Stamp, forgettable: bool) -> bool {
         let own = Identity { id: stamp.producer_id, epoch: stamp.epoch };
         let follows = self.identity == Some(own) && self.foreign && self.next_sequence == stamp.sequence;

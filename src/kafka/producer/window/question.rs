@@ -27,7 +27,7 @@ pub(in crate::kafka::producer) enum Why {
     Identity,
     /// The oldest was refused with this code, and may be there.
     Refusal(i16),
-    /// An old batch is to be sent again, and may be there.
+    /// An old batch is about to be sent again, and may be there.
     Late,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// It is to be asked of another log.
+    /// Starts over, for the question to another log.
     pub(super) const fn begin_again(&mut self) {
         (self.token, self.tries) = (None, 0);
     }
@@ -53,7 +53,7 @@ impl Asking {
 /// State of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kafka::producer) enum Asked {
-    /// It is to be asked.
+    /// The question has not been sent.
     Due,
     /// It is on its way.
     Waits,
@@ -89,7 +89,7 @@ impl PartitionWindow {
         self.asking.as_ref().is_some_and(|asking| asking.token == Some(token))
     }
 
-    /// What it asks for: whose batches, the first sequence, the last one of each.
+    /// What it asks for: the batches' identity, their first sequence, the last one of each.
     pub(in crate::kafka::producer) fn question(&self) -> Option<(Identity, i32, Vec<i32>)> {
         let first = self.undone.front()?.sequence;
         Some((self.identity?, first, self.undone.iter().map(|batch| batch.last_sequence()).collect()))
@@ -106,8 +106,8 @@ impl PartitionWindow {
         self.asking = None;
     }
 
-    /// The log's answer. `behind`: whether the sequence that it names is the last one of a batch that an earlier start had cut
-    /// behind these, and that is not loaded.
+    /// The log's answer. `behind`: whether the sequence that it names is the last one of a batch that an earlier
+    /// process had cut after these, and that is not loaded.
     ///
     /// - There: done, with all older ones; the younger go again.
     /// - Next: sent again, same identity, unless that is what Kafka refuses. A refusal is final now.

@@ -13,13 +13,13 @@ pub(in crate::kafka::producer) enum Resolution {
     Nothing,
     /// All undone batches go again, in order, under the same identity, after a pause.
     Again,
-    /// The log is to be asked; nothing is sent until it has answered.
+    /// The log must be asked; nothing is sent until it has answered.
     Ask,
-    /// It is to be asked again, after a pause.
+    /// The question must be repeated, after a pause.
     AskAgain,
     /// The batches at these places are in the log, and have left the window.
     Settle(Range<usize>),
-    /// So many rows may come to be there twice.
+    /// This many rows may come to be there twice.
     Unknown(u64),
     /// What is undone is taken back, and cut again under the next epoch.
     TakeBack(TakeBack),
@@ -32,7 +32,7 @@ pub(in crate::kafka::producer) enum Resolution {
 pub(in crate::kafka::producer) struct TakeBack {
     /// Rows that may come to be there twice.
     pub(in crate::kafka::producer) unknown: u64,
-    /// Cuts of an earlier start that are not loaded may be there, too.
+    /// Cuts of an earlier process that are not loaded may be there, too.
     pub(in crate::kafka::producer) restored_too: bool,
     /// None of it is there, and yet Kafka does not expect it: it lacks what it had acknowledged.
     pub(in crate::kafka::producer) lacking: bool,

@@ -9,7 +9,7 @@ use crate::rules::{AfterRound, KEPT, Round, Rules, SentBefore};
 /// Actions of a path where least can happen at a time; one less else.
 const DEPTH: usize = 8;
 
-/// So many actions before the end of a path it is also looked at what comes of it if all goes well from there.
+/// This many actions before the end of a path it is also checked what follows if all goes well from there.
 const HEALED_BEFORE: usize = 2;
 
 const SCENARIOS: &[Scenario] = &[

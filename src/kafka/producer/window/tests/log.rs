@@ -28,7 +28,7 @@ pub(super) enum Said {
 #[derive(Clone, Debug, Default)]
 pub(super) struct PartitionLog {
     batches: Vec<Sent>,
-    /// Of what comes before this place no producer is remembered.
+    /// The batches before this place have been forgotten: no producer of theirs is remembered.
     forgotten: usize,
 }
 

@@ -9,7 +9,8 @@ use crate::record::Stamp;
 use crate::rules::KEPT;
 use crate::runtime::seam::{Monotonic, WallMs};
 
-/// An orderly stop saves up to five batches with a cut, whatever the window is; and it may be another one at the next start.
+/// An orderly stop saves up to five batches with a cut, whatever the window is; the next process may have another
+/// one.
 #[test]
 fn what_an_earlier_start_has_cut_is_sent_within_the_window_of_this_one() {
     let (now, wall, via) = (Monotonic(1), WallMs(1), (NodeId(0), false));

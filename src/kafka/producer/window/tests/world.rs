@@ -1,5 +1,5 @@
-//! A window, the rows behind it and the log before it. Each action is one thing that can happen; what must hold is looked at
-//! after each.
+//! A window, the rows that wait for it and the log before it. Each action is one thing that can happen; the
+//! invariants are checked after each.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ pub(super) struct Scenario {
     pub(super) old: bool,
     /// Batches are cut through the spool.
     pub(super) logged: bool,
-    /// Batches that an earlier start has cut and sent, and how many of them the log took. The last is not loaded.
+    /// Batches that an earlier process has cut and sent, and how many of them the log took. The last is not loaded.
     pub(super) restored: (u32, u32),
     /// The log loses something.
     pub(super) truncates: bool,
@@ -50,10 +50,10 @@ pub(super) enum Action {
     Silence,
     /// What is in the spool is synced.
     Sync,
-    /// The rest of what an earlier start has left is loaded.
+    /// The rest of what an earlier process has left is loaded.
     Load,
     Forget,
-    /// The log loses all but so many batches.
+    /// The log loses all but this many batches.
     Truncate(usize),
     /// The topic is recreated, and metadata says so.
     Recreate,
@@ -74,7 +74,7 @@ const WALL: WallMs = WallMs(1_000_000_000);
 const NOW: Monotonic = Monotonic(1_000_000_000);
 const ACKS: i16 = -1;
 const VIA: (NodeId, bool) = (NodeId(1), false);
-/// The identity of an earlier start, and that of this one.
+/// The identity of an earlier process, and that of this one.
 const EARLIER: Identity = Identity { id: 6, epoch: 3 };
 const OWN: Identity = Identity { id: 7, epoch: 0 };
 
@@ -90,9 +90,9 @@ pub(super) struct World {
     scenario: Scenario,
     rules: &'static dyn Rules,
     window: PartitionWindow,
-    /// Rows of an earlier start that are not loaded.
+    /// Rows of an earlier process that are not loaded.
     unloaded: Option<u32>,
-    /// Rows that were cut by an earlier start.
+    /// Rows that were cut by an earlier process.
     old_rows: u32,
     queue: VecDeque<u32>,
     undone: VecDeque<Cut>,
@@ -353,7 +353,7 @@ impl World {
         Ok(())
     }
 
-    /// All that is to be done now.
+    /// Does everything that is due now.
     fn turn(&mut self) -> Result<(), String> {
         self.window.end_pause();
         while self.window.asking.is_none() {
@@ -432,7 +432,7 @@ impl World {
         Ok(())
     }
 
-    /// From now on all goes well: what has come so far is delivered or rejected before long.
+    /// From now on all goes well: all rows so far are delivered or rejected before long.
     pub(super) fn heal(mut self) -> Result<(), String> {
         let rows = self.next_row;
         for _ in 0..60 {
@@ -451,7 +451,7 @@ impl World {
     }
 }
 
-/// What an earlier start has sent.
+/// A batch that an earlier process has sent.
 fn of_earlier(row: u32) -> Sent {
     let first = 2 * i32::try_from(row).expect("a few rows");
     Sent { id: EARLIER.id, epoch: EARLIER.epoch, first, last: first + 1, row }

@@ -1,0 +1,194 @@
+//! What a parcel is made of, from one shard to another: a run of entries. An entry is the length of what follows, u32, and its kind, u8: a
+//! [`MARK`], or a message with the fields that the bits of its kind name, and then its packet. Integers are big-endian.
+
+use smallvec::SmallVec;
+
+use crate::kafka::producer::row_log::Origin;
+use crate::mqtt::packet::Publish;
+use crate::route::shares::{ShareNumber, ToShare};
+
+use super::super::retained::Publisher;
+use super::publish_of;
+
+/// What follows it was taken after its shard had been asked for a pass.
+const MARK: u8 = 0x80;
+/// The exchange of the publisher: session u64, packet identifier u16.
+const ORIGIN: u8 = 1;
+/// The message is retained by the receiver: passes u64, length u32 of the publisher, the publisher.
+const HOME: u8 = 2;
+/// Members of shares on the receiver get it: count u32, then for each the share u32 and the key of the message u32.
+const SHARES: u8 = 4;
+
+/// An entry of a parcel.
+#[derive(Debug, PartialEq)]
+pub(in crate::shard) enum Entry<'a> {
+    Mark,
+    Message(Parcelled<'a>),
+}
+
+/// A message in a parcel.
+#[derive(Debug, Default, PartialEq)]
+pub(in crate::shard) struct Parcelled<'a> {
+    /// Shares of the receiver whose members get it.
+    pub(super) shares: SmallVec<[ToShare; 4]>,
+    /// The exchange of its publisher, if the receiver is to know it.
+    pub(super) origin: Option<Origin>,
+    home: Option<Home<'a>>,
+    /// A PUBLISH of 5.0.
+    packet: &'a [u8],
+}
+
+/// What the shard knows that retains a message.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Home<'a> {
+    passes: u64,
+    publisher: &'a [u8],
+}
+
+impl<'a> Parcelled<'a> {
+    pub(super) fn new(packet: &'a [u8], shares: impl Iterator<Item = ToShare>, origin: Option<Origin>) -> Self {
+        Self { shares: shares.collect(), origin, home: None, packet }
+    }
+
+    /// The receiver retains it. `passes`: how many its shard had been asked for when it was taken.
+    pub(super) fn retained(self, publisher: &'a Publisher, passes: u64) -> Self {
+        Self { home: Some(Home { passes, publisher: publisher.bytes() }), ..self }
+    }
+
+    /// The message. `None`: the bytes are no PUBLISH.
+    pub(in crate::shard) fn publish(&self) -> Option<Publish<'a>> {
+        publish_of(self.packet)
+    }
+
+    /// The publisher and the passes of a message that the receiver retains.
+    pub(in crate::shard) fn home(&self) -> Option<(Publisher, u64)> {
+        self.home.map(|home| (Publisher::decode(home.publisher).unwrap_or_default(), home.passes))
+    }
+
+    /// Appends the message to a parcel.
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        let at = out.len();
+        let kind = if self.origin.is_some() { ORIGIN } else { 0 }
+            | if self.home.is_some() { HOME } else { 0 }
+            | if self.shares.is_empty() { 0 } else { SHARES };
+        out.extend_from_slice(&[0, 0, 0, 0, kind]);
+        if let Some(Origin { session, packet_id }) = self.origin {
+            out.extend_from_slice(&session.to_be_bytes());
+            out.extend_from_slice(&packet_id.to_be_bytes());
+        }
+        if let Some(Home { passes, publisher }) = self.home {
+            out.extend_from_slice(&passes.to_be_bytes());
+            out.extend_from_slice(&length(publisher.len()));
+            out.extend_from_slice(publisher);
+        }
+        if !self.shares.is_empty() {
+            out.extend_from_slice(&length(self.shares.len()));
+            for ToShare { share, key } in &self.shares {
+                out.extend_from_slice(&share.get().to_be_bytes());
+                out.extend_from_slice(&key.to_be_bytes());
+            }
+        }
+        out.extend_from_slice(self.packet);
+        let bytes = length(out.len() - at - 4);
+        out[at..at + 4].copy_from_slice(&bytes);
+    }
+
+    fn read(kind: u8, mut bytes: &'a [u8]) -> Option<Self> {
+        let mut message = Self::default();
+        if kind & ORIGIN != 0 {
+            message.origin = Some(Origin {
+                session: u64::from_be_bytes(take(&mut bytes)?),
+                packet_id: u16::from_be_bytes(take(&mut bytes)?),
+            });
+        }
+        if kind & HOME != 0 {
+            let passes = u64::from_be_bytes(take(&mut bytes)?);
+            let len = u32::from_be_bytes(take(&mut bytes)?) as usize;
+            let publisher = bytes.split_off(..len)?;
+            message.home = Some(Home { passes, publisher });
+        }
+        if kind & SHARES != 0 {
+            let count = u32::from_be_bytes(take(&mut bytes)?) as usize;
+            let (all, _) = bytes.split_off(..count.checked_mul(8)?)?.as_chunks::<8>();
+            let halves = all.iter().map(|of| u64::from_be_bytes(*of)).map(|of| ((of >> 32) as u32, of as u32));
+            let to = halves.filter_map(|(share, key)| Some(ToShare { share: ShareNumber::new(share)?, key }));
+            message.shares = to.collect();
+        }
+        message.packet = bytes;
+        Some(message)
+    }
+}
+
+/// A length as it stands in a parcel, which is far below 4 GiB.
+fn length(len: usize) -> [u8; 4] {
+    u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*first)
+}
+
+/// Appends a [`Entry::Mark`].
+pub(super) fn put_mark(out: &mut Vec<u8>) {
+    out.extend_from_slice(&[0, 0, 0, 1, MARK]);
+}
+
+/// The entries of a parcel in order, each with its length. They end where the bytes are none.
+pub(in crate::shard) fn entries(mut parcel: &[u8]) -> impl Iterator<Item = (usize, Entry<'_>)> {
+    std::iter::from_fn(move || {
+        let len = u32::from_be_bytes(take(&mut parcel)?) as usize;
+        let (kind, bytes) = parcel.split_off(..len)?.split_first()?;
+        let entry = if *kind == MARK { Entry::Mark } else { Entry::Message(Parcelled::read(*kind, bytes)?) };
+        Some((4 + len, entry))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Whatever comes in a parcel, its entries are read to its end or to where they end being entries.
+        #[test]
+        fn other_bytes_end_it(kind: u8, len in 0u32..64, bytes: Vec<u8>) {
+            let parcel = [&len.to_be_bytes()[..], &[kind], &bytes].concat();
+            let read = |(len, entry): (usize, Entry<'_>)| {
+                if let Entry::Message(message) = entry {
+                    let _ = (message.publish().is_some(), message.home());
+                }
+                len
+            };
+            prop_assert!(entries(&parcel).map(read).sum::<usize>() <= parcel.len());
+        }
+
+        #[test]
+        fn messages_come_back_as_they_went(
+            all in prop::collection::vec((any::<Vec<u8>>(), any::<Option<(u64, u16)>>(), any::<Option<u64>>(), prop::collection::vec((1u32.., any::<u32>()), 0..4)), 0..4),
+        ) {
+            let publisher = Publisher::default();
+            let to = |(share, key)| ToShare { share: ShareNumber::new(share).expect("not 0"), key };
+            let (mut parcel, mut sent) = (Vec::new(), Vec::new());
+            for (packet, origin, home, shares) in &all {
+                let origin = origin.map(|(session, packet_id)| Origin { session, packet_id });
+                let message = || {
+                    let message = Parcelled::new(packet, shares.iter().copied().map(to), origin);
+                    if let Some(passes) = home { message.retained(&publisher, *passes) } else { message }
+                };
+                message().put(&mut parcel);
+                put_mark(&mut parcel);
+                sent.extend([Entry::Message(message()), Entry::Mark]);
+            }
+            let whole: usize = entries(&parcel).map(|(len, _)| len).sum();
+            prop_assert_eq!(whole, parcel.len());
+            prop_assert_eq!(entries(&parcel).map(|(_, entry)| entry).collect::<Vec<_>>(), sent);
+            // Cut short, it has the whole entries before the cut.
+            for cut in 0..parcel.len() {
+                prop_assert!(entries(&parcel[..cut]).count() < all.len() * 2);
+            }
+        }
+    }
+}
