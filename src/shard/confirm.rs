@@ -10,7 +10,7 @@ use crate::mqtt::reason::ReasonCode;
 use crate::rules::Rules;
 use crate::session::SessionKey;
 
-use super::Core;
+use super::Broker;
 use super::mail::Mail;
 
 /// Group of a message that has none yet.
@@ -117,7 +117,7 @@ impl<T> Confirmations<T> {
     }
 }
 
-impl Core {
+impl Broker {
     /// Tells each shard how many of its messages of this kind are durable here by now: others by this letter. True: some of this shard.
     pub(super) fn tell_durable<T>(
         &mut self,

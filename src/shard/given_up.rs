@@ -35,33 +35,33 @@ impl Core {
     /// Sinks have gone without a message: they had no room for one of QoS 0, or will never take it.
     #[cold]
     pub(super) fn count_passed_over(&mut self, client: ClientKey<'_>, topic: &str, now: Monotonic) {
-        let config = &self.around.config;
+        let config = &self.broker.around.config;
         let no_room = &mut self.given_up.no_room;
         no_room.resize(config.sinks.len(), 0);
-        for (sink, why) in self.outlets.passed_over.drain(..) {
-            self.numbers.count_refusal(usize::from(sink), why);
+        for (sink, why) in self.broker.outlets.passed_over.drain(..) {
+            self.broker.numbers.count_refusal(usize::from(sink), why);
             if why == RefusalReason::NoRoom {
                 no_room[usize::from(sink)] += 1;
             } else {
-                publish_refused(&mut self.teller, config, second(now), sink, (client, topic), (why, DROPPED));
+                publish_refused(&mut self.broker.teller, config, second(now), sink, (client, topic), (why, DROPPED));
             }
         }
     }
 
     pub(super) fn tell_given_up(&mut self, second: u64) {
-        let (given_up, sinks) = (&mut self.given_up, &self.around.config.sinks);
+        let (given_up, sinks) = (&mut self.given_up, &self.broker.around.config.sinks);
         given_up.told.resize(sinks.len(), [0; 3]);
         given_up.no_room.resize(sinks.len(), 0);
-        for upstream in &self.outlets.upstreams {
+        for upstream in &self.broker.outlets.upstreams {
             for (number, sink) in upstream.members.own() {
-                self.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
+                self.broker.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
                 let stats = upstream.producer.stats(number);
                 let no_room = given_up.no_room[sink];
                 let totals = [(stats.dropped, OLDEST), (stats.rotten, ROTTEN), (no_room, NO_ROOM)];
                 for ((total, why), told) in totals.into_iter().zip(&mut given_up.told[sink]) {
                     let rows = total - std::mem::replace(told, total);
                     if rows > 0 {
-                        self.teller.tell_of(Kind::RowsDropped, second, sink, |event| {
+                        self.broker.teller.tell_of(Kind::RowsDropped, second, sink, |event| {
                             let event = event.with(Field::Sink, sinks[sink].name.as_str());
                             event.with(Field::Records, rows).with(Field::Reason, why)
                         });

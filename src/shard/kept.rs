@@ -14,7 +14,7 @@ use super::holds::Holds;
 use super::queues::is_queue;
 use super::retained::is_retained;
 use super::sorted::Sorted;
-use super::{Core, Ring};
+use super::{Broker, Ring};
 
 /// What is kept of sessions, on a shard that has a spool.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub(super) struct Keeping {
     stored: u64,
 }
 
-impl Core {
+impl Broker {
     /// Writes down what there is to write of a session, after a packet of its client or answers to it, and of all others
     /// that have changed meanwhile.
     #[inline]

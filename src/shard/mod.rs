@@ -35,6 +35,7 @@
 mod admission;
 mod answer_timeout;
 mod arrivals;
+mod broker;
 mod confirm;
 mod connection;
 pub(crate) mod dead_letters;
@@ -105,8 +106,9 @@ use crate::service::dead_letters::Letter;
 use crate::service::resolver::Question;
 use crate::service::sasl;
 use crate::service::verifier::Verifiers;
-use crate::session::{SessionKey, Sessions};
+use crate::session::Sessions;
 
+use self::broker::Broker;
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
 use self::delivery::Delivery;
@@ -163,18 +165,8 @@ pub struct Surroundings {
 
 /// Everything one core owns.
 pub struct Core {
-    index: usize,
-    shards: usize,
-    around: Surroundings,
+    broker: Broker,
     connections: Connections,
-    sessions: Sessions,
-    session_settings: crate::session::Settings,
-    keeping: kept::Keeping,
-    outlets: Outlets,
-    delivery: Delivery,
-    retained: Retained,
-    queues: Queues,
-    letters: Letters,
     stalls: Stalls,
     doors: Doors,
     /// Where connections come from, by slot, if that is bounded.
@@ -183,8 +175,6 @@ pub struct Core {
     leaving: Vec<ConnId>,
     /// Those that another shard has no room for yet.
     moves: Moves,
-    /// Sessions that may owe answers after this turn's completions.
-    touched: Vec<SessionKey>,
     /// What [`Outlets::freed`] said when wills that wait were last offered again.
     wills_offered_at: u64,
     sample: device::Sample,
@@ -204,8 +194,6 @@ pub struct Core {
     drain: Option<drain::Drain>,
     /// Other shards that have nothing left to do before the service stops, as bits.
     stopping: u64,
-    numbers: Numbers,
-    teller: Teller,
     random: fastrand::Rng,
     tails: Tails,
 }
@@ -225,10 +213,9 @@ impl Core {
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
         let plans = sinks::plans(&config, |cluster| &upstreams[cluster].members);
         let outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
-        Self {
+        let broker = Broker {
             index,
             shards: config.service.shards,
-            connections: Connections::default(),
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
             session_settings: settings::sessions(&config),
             keeping: kept::Keeping::default(),
@@ -242,12 +229,19 @@ impl Core {
             retained: Retained::new(&config),
             queues: Queues::new(&config),
             letters: Letters::new(),
+            touched: Vec::new(),
+            numbers: Numbers::new(board, layout),
+            teller: Teller::new(Arc::clone(&around.journal), index),
+            around,
+        };
+        Self {
+            broker,
+            connections: Connections::default(),
             stalls: Stalls::default(),
             doors: Doors::default(),
             addresses: HashMap::new(),
             leaving: Vec::new(),
             moves: Moves::default(),
-            touched: Vec::new(),
             wills_offered_at: 0,
             sample: device::Sample::default(),
             is_lasting: false,
@@ -261,11 +255,8 @@ impl Core {
             announced: Announced::new(config.sinks.len()),
             drain: None,
             stopping: 0,
-            numbers: Numbers::new(board, layout),
-            teller: Teller::new(Arc::clone(&around.journal), index),
             random,
             tails: Tails::default(),
-            around,
         }
     }
 }

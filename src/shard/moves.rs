@@ -69,7 +69,7 @@ impl Core {
             }
             self.moves.bytes -= bytes;
         }
-        self.numbers.set(M::MovesWaiting, self.moves.waiting.len() as u64);
+        self.broker.numbers.set(M::MovesWaiting, self.moves.waiting.len() as u64);
         if !self.moves.waiting.is_empty() && !self.moves.has_timer {
             self.moves.has_timer = true;
             let _ = io.set_timer(now.after(AGAIN), Timer::Moves.token());
@@ -86,7 +86,7 @@ impl Core {
         let Move { owner, detached, claim, address } = one;
         match io.mail(owner, Mail::HandOver(detached, claim)) {
             Ok(()) => {
-                self.numbers.count(M::ConnectionsMoved);
+                self.broker.numbers.count(M::ConnectionsMoved);
                 None
             }
             Err(Mail::HandOver(detached, claim)) => Some(Move { owner, detached, claim, address }),
@@ -97,7 +97,7 @@ impl Core {
 
     /// The socket is closed here: the device connects again.
     fn give_up(&mut self, one: Move) {
-        self.numbers.count(M::ConnectionsMoveRefused);
-        self.around.tally.leave(one.detached.listener, one.address);
+        self.broker.numbers.count(M::ConnectionsMoveRefused);
+        self.broker.around.tally.leave(one.detached.listener, one.address);
     }
 }

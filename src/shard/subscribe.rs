@@ -20,7 +20,7 @@ use super::device::Flow;
 use crate::runtime::seam::Monotonic;
 
 use super::events::{clipped, denied, of_client, second};
-use super::{Core, Ring};
+use super::{Broker, Core, Ring};
 
 /// What the filters of a SUBSCRIBE have come to.
 pub(super) type Outcomes = SmallVec<[Result<SubscriptionOptions, SubscriptionRefused>; 8]>;
@@ -35,18 +35,18 @@ impl Core {
         key: SessionKey,
         subscribe: &Subscribe<'_>,
     ) -> Flow {
-        let Some(session) = self.sessions.get(key) else { return Flow::Ended };
+        let Some(session) = self.broker.sessions.get(key) else { return Flow::Ended };
         let mut outcomes = match self.connections.begun(conn) {
             Some(Begun::Subscribe(outcomes)) => outcomes,
             _ => {
                 if let Err(violation) = session.may_ask(subscribe) {
                     return self.violation(io, conn, key, violation);
                 }
-                self.retained.begin_subscribe(key);
+                self.broker.retained.begin_subscribe(key);
                 Outcomes::new()
             }
         };
-        self.measure_session_room();
+        self.broker.measure_session_room();
         for (at, wish) in Wish::all(subscribe).enumerate().skip(outcomes.len()) {
             if at >= SUBSCRIPTIONS_OF_SESSION_MAX {
                 outcomes.push(Err(SubscriptionRefused::TOO_MANY_AT_ONCE));
@@ -58,16 +58,16 @@ impl Core {
             }
             outcomes.push(self.subscribe_to(io, key, wish));
         }
-        self.write_down(key);
-        if outcomes.iter().any(Result::is_ok) && self.sessions.is_unwritten(key) {
+        self.broker.write_down(key);
+        if outcomes.iter().any(Result::is_ok) && self.broker.sessions.is_unwritten(key) {
             // There was room a moment ago: less than that is rare. What is not on the disk is not answered.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
         }
-        let Some(session) = self.sessions.get(key) else { return Flow::Ended };
-        let out = self.keeping.holds.out(io, conn);
+        let Some(session) = self.broker.sessions.get(key) else { return Flow::Ended };
+        let out = self.broker.keeping.holds.out(io, conn);
         let from = out.len();
         let is_answered = session.suback(subscribe.packet_id, &outcomes, out);
-        self.hold(io, conn, key, from);
+        self.broker.hold(io, conn, key, from);
         // What the access control list denies has been told of.
         let mut refused = outcomes.iter().filter_map(|outcome| outcome.err());
         if let Some(refused) = refused.find(|refused| *refused != SubscriptionRefused::DENIED) {
@@ -88,7 +88,7 @@ impl Core {
         key: SessionKey,
         wish: Wish<'_>,
     ) -> Result<SubscriptionOptions, SubscriptionRefused> {
-        let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
+        let Some(session) = self.broker.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
         let shared = topic::split_shared(wish.filter);
         if shared.is_none() && topic::is_shared(wish.filter) {
             return Err(SubscriptionRefused::SHARE_NAME);
@@ -96,41 +96,25 @@ impl Core {
         let options = session.granted(&wish);
         let granted = session.may_read(shared.map_or(wish.filter, |(_, filter)| filter));
         if granted == acl::Subscription::Refused {
-            self.numbers.count(M::SubscriptionsDenied);
+            self.broker.numbers.count(M::SubscriptionsDenied);
             let (client, username) = (session.client(), session.username());
             let matched = shared.map_or(wish.filter, |(_, filter)| filter);
             let rule = || session.why_filter_denied(matched);
-            denied(&mut self.teller, second(io.now()), "subscribe", client, username, wish.filter, rule);
+            denied(&mut self.broker.teller, second(io.now()), "subscribe", client, username, wish.filter, rule);
             return Err(SubscriptionRefused::DENIED);
         }
-        self.sessions.may_subscribe(key, wish.filter)?;
+        self.broker.sessions.may_subscribe(key, wish.filter)?;
         self.may_enter(key, wish.filter)?;
-        let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
-        let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
+        let filter = self.broker.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
+        let Some(session) = self.broker.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
         // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT-3.8.4-4]; a share gets none (section 4.8.2).
         let is_sent_retained = shared.is_none() && session.is_sent_retained(&filter, options);
         let subscription = Subscription { filter, options, identifier: wish.identifier };
         if is_sent_retained {
-            self.retained.replay(key, subscription.clone());
+            self.broker.retained.replay(key, subscription.clone());
         }
-        self.sessions.subscribed(key, subscription);
+        self.broker.sessions.subscribed(key, subscription);
         Ok(options)
-    }
-
-    fn enter_filter(
-        &mut self,
-        session: SessionKey,
-        filter: &str,
-        options: SubscriptionOptions,
-        identifier: u32,
-        granted: acl::Subscription,
-    ) -> Result<Arc<str>, SubscriptionRefused> {
-        let is_checked = granted == acl::Subscription::Checked;
-        let subscriber = Subscriber { session, options, identifier, is_checked };
-        if topic::is_shared(filter) {
-            return self.join_share(filter, subscriber);
-        }
-        Ok(self.delivery.index.subscribe(filter, subscriber))
     }
 
     /// A session may have few filters that may have to be compared with every message, or as texts, and a shard has not many that are
@@ -139,7 +123,7 @@ impl Core {
         let shared = topic::split_shared(filter);
         let matched = shared.map_or(filter, |(_, matched)| matched);
         let shape = Shape::of(matched);
-        let Some(session) = self.sessions.get(key).filter(|_| !shape.is_some_and(Shape::has_own_place)) else {
+        let Some(session) = self.broker.sessions.get(key).filter(|_| !shape.is_some_and(Shape::has_own_place)) else {
             return Ok(());
         };
         if session.has_subscribed(filter) {
@@ -158,8 +142,8 @@ impl Core {
             return Err(SubscriptionRefused::TOO_MANY_DEEP);
         }
         let has_room = match shared {
-            Some((_, matched)) => self.delivery.shares.has_room(matched),
-            None => self.delivery.index.has_room(filter),
+            Some((_, matched)) => self.broker.delivery.shares.has_room(matched),
+            None => self.broker.delivery.index.has_room(filter),
         };
         let refused = if is_wild { SubscriptionRefused::TOO_MANY_WILD } else { SubscriptionRefused::TOO_MANY_DEEP };
         has_room.then_some(()).ok_or(refused)
@@ -183,19 +167,61 @@ impl Core {
                 self.connections.begin(conn, Begun::Unsubscribe(had));
                 return Flow::Part;
             }
-            had.push(self.unsubscribe_from(key, filter));
+            had.push(self.broker.unsubscribe_from(key, filter));
         }
-        self.write_down(key);
-        if self.sessions.is_unwritten(key) {
+        self.broker.write_down(key);
+        if self.broker.sessions.is_unwritten(key) {
             // What is not on the disk is not answered: after a crash the subscriptions would be there again.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
         }
-        let Some(session) = self.sessions.get(key) else { return Flow::Ended };
-        let out = self.keeping.holds.out(io, conn);
+        let Some(session) = self.broker.sessions.get(key) else { return Flow::Ended };
+        let out = self.broker.keeping.holds.out(io, conn);
         let from = out.len();
         session.unsuback(unsubscribe.packet_id, &had, out);
-        self.hold(io, conn, key, from);
+        self.broker.hold(io, conn, key, from);
         Flow::On
+    }
+
+    /// The subscriptions of sessions that have ended go. As many as a turn has time for: until then their copies find no session.
+    /// False: some are left.
+    pub(super) fn forget_subscriptions(&mut self, io: &mut Ring<'_>) -> bool {
+        while let Some(ended) = self.broker.sessions.next_ended() {
+            self.broker.delivery.forget(ended);
+            self.broker.leave_shares(ended);
+            self.broker.retained.forget_replay(ended);
+            if io.is_over() {
+                io.go_on();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A filter was refused.
+    fn tell_subscribe_refused(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, refused: SubscriptionRefused) {
+        let client = self.broker.sessions.get(key).map(Session::client);
+        self.broker.teller.tell_of(EventKind::SubscribeRefused, second(io.now()), client, |event| {
+            let event = of_client(event, client).shown(Field::Peer, io.peer(conn));
+            event.with(Field::Reason, refused.what)
+        });
+    }
+}
+
+impl Broker {
+    fn enter_filter(
+        &mut self,
+        session: SessionKey,
+        filter: &str,
+        options: SubscriptionOptions,
+        identifier: u32,
+        granted: acl::Subscription,
+    ) -> Result<Arc<str>, SubscriptionRefused> {
+        let is_checked = granted == acl::Subscription::Checked;
+        let subscriber = Subscriber { session, options, identifier, is_checked };
+        if topic::is_shared(filter) {
+            return self.join_share(filter, subscriber);
+        }
+        Ok(self.delivery.index.subscribe(filter, subscriber))
     }
 
     /// False: it had not subscribed to it.
@@ -210,21 +236,6 @@ impl Core {
             self.retained.leave_replay(key, filter);
         }
         self.sessions.unsubscribed(key, filter)
-    }
-
-    /// The subscriptions of sessions that have ended go. As many as a turn has time for: until then their copies find no session.
-    /// False: some are left.
-    pub(super) fn forget_subscriptions(&mut self, io: &mut Ring<'_>) -> bool {
-        while let Some(ended) = self.sessions.next_ended() {
-            self.delivery.forget(ended);
-            self.leave_shares(ended);
-            self.retained.forget_replay(ended);
-            if io.is_over() {
-                io.go_on();
-                return false;
-            }
-        }
-        true
     }
 
     /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may
@@ -257,14 +268,5 @@ impl Core {
             self.unsubscribe_from(key, &filter);
         }
         self.write_down(key);
-    }
-
-    /// A filter was refused.
-    fn tell_subscribe_refused(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, refused: SubscriptionRefused) {
-        let client = self.sessions.get(key).map(Session::client);
-        self.teller.tell_of(EventKind::SubscribeRefused, second(io.now()), client, |event| {
-            let event = of_client(event, client).shown(Field::Peer, io.peer(conn));
-            event.with(Field::Reason, refused.what)
-        });
     }
 }

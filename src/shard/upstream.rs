@@ -230,7 +230,7 @@ impl Upstream {
 impl Core {
     /// Everything that a cluster has to do after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
             return;
         }
@@ -239,9 +239,9 @@ impl Core {
         loop {
             let wall = io.wall();
             self.forward_dead_letters(cluster, now, wall);
-            let upstream = &mut self.outlets.upstreams[cluster];
-            let timings = Timings { histograms: self.numbers.histograms(), cluster };
-            match (&mut self.outlets.buffer, io.segments()) {
+            let upstream = &mut self.broker.outlets.upstreams[cluster];
+            let timings = Timings { histograms: self.broker.numbers.histograms(), cluster };
+            match (&mut self.broker.outlets.buffer, io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
                     upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, now, wall);
@@ -256,7 +256,7 @@ impl Core {
             self.settle(cluster);
             // Rows end, and what was rejected becomes letters, in this turn.
             more |= self.settle_dead_letters(cluster);
-            let upstream = &mut self.outlets.upstreams[cluster];
+            let upstream = &mut self.broker.outlets.upstreams[cluster];
             upstream.effects = effects;
             if !more && !upstream.producer.has_rejected() {
                 break;
@@ -270,12 +270,12 @@ impl Core {
 
     /// Closes the connections of a cluster that is not in the configuration any more, once its rows have gone.
     fn retire_if_removed(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let of = &self.around.config.clusters[cluster];
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let of = &self.broker.around.config.clusters[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !of.is_removed || upstream.producer.buffered_rows() > 0 || !upstream.begun.is_empty() {
             return;
         }
-        let settings = settings::client(&self.around.config, cluster, &self.around.edge);
+        let settings = settings::client(&self.broker.around.config, cluster, &self.broker.around.edge);
         let ended = std::mem::replace(&mut upstream.client, Client::new(settings, self.random.u64(..)));
         let mut effects = Vec::new();
         ended.end(&mut effects);
@@ -295,23 +295,23 @@ impl Core {
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
         let now = io.now();
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         match effect {
             Effect::Resolve { ticket, host, port } => self.resolve(cluster, ticket, host, port),
             Effect::Prepare { ticket, task } => self.prepare(cluster, ticket, task),
             Effect::Connect { link, to, layer } => {
-                let conn = io.connect(to, self.around.config.clusters[cluster].sockets);
+                let conn = io.connect(to, self.broker.around.config.clusters[cluster].sockets);
                 if let Some(layer) = layer {
                     io.put_layer(conn, layer, &[]);
                 }
                 upstream.links.insert(link, conn);
                 self.connections.insert(conn, Kind::Link { cluster, link }, ListenerId(0), now);
-                self.numbers.count_cluster(cluster, ClusterMetric::ConnectionsMade, 1);
+                self.broker.numbers.count_cluster(cluster, ClusterMetric::ConnectionsMade, 1);
             }
             Effect::Send { link, mut chunks } => {
                 if let Some(conn) = upstream.links.get(&link) {
                     let bytes: usize = chunks.iter().map(|chunk| chunk.bytes().len()).sum();
-                    self.numbers.count_cluster(cluster, ClusterMetric::SentBytes, bytes as u64);
+                    self.broker.numbers.count_cluster(cluster, ClusterMetric::SentBytes, bytes as u64);
                     io.send(*conn, &mut chunks);
                 }
             }
@@ -322,7 +322,7 @@ impl Core {
                 }
             }
             Effect::Event(event) => {
-                count(&mut self.numbers, cluster, &event);
+                count(&mut self.broker.numbers, cluster, &event);
                 match &event {
                     ClientEvent::LoginRefused(login) => self.tell_login_refused(cluster, login, now),
                     ClientEvent::TlsFailed(failed) => self.tell_kafka_tls_failed(cluster, failed, now),
@@ -330,9 +330,9 @@ impl Core {
                     ClientEvent::BrokerReachable(broker) => self.tell_broker(cluster, Ok(broker), now),
                     _ => {}
                 }
-                let upstream = &mut self.outlets.upstreams[cluster];
+                let upstream = &mut self.broker.outlets.upstreams[cluster];
                 let was = upstream.reachable;
-                upstream.event(&event, Timings { histograms: self.numbers.histograms(), cluster }, now);
+                upstream.event(&event, Timings { histograms: self.broker.numbers.histograms(), cluster }, now);
                 if upstream.reachable != was {
                     self.tell_reachable(cluster, !was, now);
                 }
@@ -341,23 +341,23 @@ impl Core {
     }
 
     fn resolve(&self, cluster: usize, ticket: u64, host: String, port: u16) {
-        let (post, shard) = (self.around.post.clone(), self.index);
+        let (post, shard) = (self.broker.around.post.clone(), self.broker.index);
         let answer = Box::new(move |found| deliver(&post, shard, Mail::Resolved { cluster, ticket, found }));
         // Fails only when the resolver's thread is gone, which is when the process ends.
-        let _ = self.around.resolver.send(Question { host, port, answer });
+        let _ = self.broker.around.resolver.send(Question { host, port, answer });
     }
 
     /// What a login needs, by the thread that may take its time.
     fn prepare(&self, cluster: usize, ticket: u64, task: Task) {
-        let (post, shard) = (self.around.post.clone(), self.index);
+        let (post, shard) = (self.broker.around.post.clone(), self.broker.index);
         let answer = Box::new(move |result| deliver(&post, shard, Mail::Prepared { cluster, ticket, result }));
         // Fails only when that thread is gone, which is when the process ends.
-        let _ = self.around.sasl.send(sasl::Question { task, answer });
+        let _ = self.broker.around.sasl.send(sasl::Question { task, answer });
     }
 
     /// A link's socket is connected. Where it has TLS, that comes first.
     pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !upstream.client.is_in_handshake(link) {
             upstream.busy = true;
             upstream.client.on_connected(link, io.now());
@@ -366,15 +366,15 @@ impl Core {
 
     /// A link's TLS handshake is over.
     pub(super) fn link_ready(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId) {
-        self.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, 1);
-        let upstream = &mut self.outlets.upstreams[cluster];
+        self.broker.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, 1);
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         upstream.busy = true;
         upstream.client.on_connected(link, io.now());
     }
 
     /// A link's socket is gone.
     pub(super) fn link_closed(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, why: &Closed) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         upstream.links.remove(&link);
         upstream.busy = true;
         let is_hung_up = match why {
@@ -396,8 +396,9 @@ impl Core {
 
     /// Results of batches to the sessions whose messages stand in them.
     fn settle(&mut self, cluster: usize) {
-        let (sessions, touched, letters) = (&mut self.sessions, &mut self.touched, &mut self.outlets.letters);
-        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
+        let (sessions, touched, letters) =
+            (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
+        let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
             if letters.answered(run, outcome) {
                 return;
@@ -422,7 +423,7 @@ impl Core {
     }
 
     fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         let at = upstream.next_deadline();
         match upstream.timer {
             // An earlier one that is set already will look again when it fires.
@@ -439,7 +440,7 @@ impl Core {
 
     /// The timer of a cluster fired.
     pub(super) fn cluster_time(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        if let Some(upstream) = self.outlets.upstreams.get_mut(cluster) {
+        if let Some(upstream) = self.broker.outlets.upstreams.get_mut(cluster) {
             upstream.timer = None;
             upstream.busy = true;
             let links = &upstream.links;
@@ -451,11 +452,11 @@ impl Core {
     /// Numbers of the sinks that have news: a turn costs what happens in it, however many sinks there are.
     fn read_sinks(&mut self, cluster: usize, now: Monotonic) {
         let mut changed = SmallVec::<[usize; 8]>::new();
-        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
+        let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
         while let Some(number) = producer.take_changed() {
             changed.extend(members.concerns(number));
         }
-        while let Some(sink) = self.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
+        while let Some(sink) = self.broker.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
             changed.push(sink);
         }
         changed.sort_unstable();
@@ -468,11 +469,11 @@ impl Core {
 
     /// Numbers of a sink, by its place in the configuration. How many messages it has in dead letters.
     fn read_sink(&mut self, sink: usize) -> u64 {
-        let upstream = &self.outlets.upstreams[self.outlets.plans[sink].cluster];
+        let upstream = &self.broker.outlets.upstreams[self.broker.outlets.plans[sink].cluster];
         let Some(number) = upstream.members.number(Role::Own(sink)) else { return 0 };
         let own = upstream.producer.stats(number);
         let writes_letters = upstream.members.number(Role::DeadLetters(sink));
-        let letters = self.outlets.letters.totals(sink);
+        let letters = self.broker.outlets.letters.totals(sink);
         let stats = SinkStats {
             // Messages that it did not take count as its own, too.
             appended: own.appended + letters.messages,
@@ -512,18 +513,18 @@ impl Core {
             (SinkMetric::Splits, stats.splits),
             (SinkMetric::Paced, stats.paced),
             (SinkMetric::EpochsRaised, stats.epochs_raised),
-            (SinkMetric::HeadersLeftOut, self.outlets.headers_left_out[sink]),
+            (SinkMetric::HeadersLeftOut, self.broker.outlets.headers_left_out[sink]),
             (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
         ];
         for (metric, value) in values {
-            self.numbers.set_sink(sink, metric, value);
+            self.broker.numbers.set_sink(sink, metric, value);
         }
         dead_lettered
     }
 
     fn read_stats(&mut self, cluster: usize, now: Monotonic) {
         self.read_sinks(cluster, now);
-        let (upstream, numbers) = (&self.outlets.upstreams[cluster], &mut self.numbers);
+        let (upstream, numbers) = (&self.broker.outlets.upstreams[cluster], &mut self.broker.numbers);
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);

@@ -19,7 +19,7 @@ use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{Alias, Body, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
 
 use super::super::queues::Holder;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::{By, Message, Whose, put_packet};
 
 /// Subscription Identifiers of a copy.
@@ -136,7 +136,7 @@ impl Copies {
     }
 }
 
-impl Core {
+impl Broker {
     /// One copy, for the matching subscriptions of one session. `is_stale`: some may have ended since they were found.
     pub(super) fn copy(
         &mut self,

@@ -11,7 +11,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{Body, ClientKey, Gone, Place, Session, SessionKey};
 
 use super::super::events::{clipped, of_client, second};
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 
 /// Whose copy it was.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ const fn words(why: M, is_share: bool) -> &'static str {
     }
 }
 
-impl Core {
+impl Broker {
     /// A copy is dropped as it is made.
     pub(in crate::shard) fn dropped(&mut self, now: Monotonic, why: M, whose: Whose<'_>, topic: &str) {
         self.numbers.count(why);

@@ -22,7 +22,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
 use super::super::stalls::Stall;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::packet_bytes;
 use super::{By, Delivery, Message, Stored, publish_of, put_packet};
 
@@ -71,7 +71,7 @@ pub(super) struct Left {
 #[derive(Debug)]
 enum Waiting {
     Message(Box<Job>),
-    /// A pass is over ([`Core::pass_over`]) when all before it is delivered.
+    /// A pass is over ([`Broker::pass_over`]) when all before it is delivered.
     Passed,
 }
 
@@ -179,7 +179,7 @@ impl Lines {
         self.hasher.hash_one(topic) as usize % TOPICS
     }
 
-    /// A pass is over ([`Core::pass_over`]) when all that is in the wide line is delivered. False: nothing is there.
+    /// A pass is over ([`Broker::pass_over`]) when all that is in the wide line is delivered. False: nothing is there.
     pub(super) fn pass_waits(&mut self) -> bool {
         let waits = !self.wide.is_empty();
         if waits {
@@ -245,7 +245,7 @@ fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, 
     Box::new(Job { packet, from, publisher, origin, pass, since, shares, left, stored, has_place: false })
 }
 
-impl Core {
+impl Broker {
     /// Sends a message to the subscribers of this shard, or puts it in line: those of the filters in `matched`, and a member of each of these
     /// shares.
     pub(super) fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
@@ -324,7 +324,7 @@ impl Core {
         self.numbers.set(M::FiltersWithoutRoom, self.delivery.index.without_room() as u64);
     }
 
-    /// The turn that [`Core::deliver_waiting`] has asked for.
+    /// The turn that [`Broker::deliver_waiting`] has asked for.
     pub(in crate::shard) fn delivery_time(&mut self) {
         self.delivery.wanted_at = None;
     }

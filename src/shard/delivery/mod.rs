@@ -47,7 +47,7 @@ use super::queues::{Marks, Queues};
 use super::retained::{Publisher, Retained};
 use super::shares::Shares;
 use super::stalls::Stall;
-use super::{Core, Ring};
+use super::{Broker, Ring};
 
 /// Filters and shares that are compared with a topic, or match it, and cost as much as a packet.
 const LOOKS_A_PACKET: usize = 16;
@@ -283,7 +283,7 @@ impl Delivery {
         self.peers.have_sent(gathered)
     }
 
-    /// A pass is over ([`Core::pass_over`]) when all that has come before is delivered.
+    /// A pass is over ([`Broker::pass_over`]) when all that has come before is delivered.
     pub(super) fn mark_passed(&mut self, io: &mut Ring<'_>) {
         self.received.push_back(Received::Passed);
         self.want_turn(io);
@@ -401,10 +401,10 @@ impl Delivery {
     }
 }
 
-impl Core {
+impl Broker {
     /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
     /// is not an alias. `answer`: waits until the message is
-    /// on the disk of the shard that retains it, and of those with kept sessions that get it: as often as [`Core::answers_awaited`] says.
+    /// on the disk of the shard that retains it, and of those with kept sessions that get it: as often as [`Broker::answers_awaited`] says.
     pub(super) fn deliver(
         &mut self,
         io: &mut Ring<'_>,

@@ -13,7 +13,7 @@ use crate::runtime::seam::Monotonic;
 
 use super::super::mail::Mail;
 use super::super::retained::Publisher;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::parcel::{Entry, Parcelled, entries, put_mark};
 use super::{By, Message};
 
@@ -114,7 +114,7 @@ impl Peers {
     }
 }
 
-impl Core {
+impl Broker {
     /// At the end of a turn: sends what has been gathered.
     pub(in crate::shard) fn send_parcels(&mut self, io: &mut Ring<'_>) {
         let from = self.index;

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use crate::limits::SENT_AHEAD_BYTES_MAX;
 use crate::runtime::seam::ConnId;
 
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 
 /// The part of the room for messages that sessions have to remember which may be left unread at QoS 0.
 const PART: usize = 4;
@@ -20,7 +20,7 @@ const PART: usize = 4;
 #[derive(Debug, Default)]
 pub(super) struct Unread(HashMap<ConnId, usize>);
 
-impl Core {
+impl Broker {
     /// Whether a client with `unsent` bytes is sent a message of QoS 0 of `bytes` bytes.
     pub(super) fn may_leave_unread(&mut self, io: &mut Ring<'_>, conn: ConnId, unsent: usize, bytes: usize) -> bool {
         let behind = (unsent + bytes).saturating_sub(SENT_AHEAD_BYTES_MAX);

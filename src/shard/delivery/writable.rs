@@ -7,11 +7,9 @@
 use std::collections::{HashSet, VecDeque};
 
 use crate::limits::{SENT_AHEAD_BYTES_MAX, WRITES_PER_TURN};
-use crate::runtime::seam::ConnId;
 use crate::session::SessionKey;
 
-use super::super::connection::Kind;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::Delivery;
 
 /// See the module.
@@ -31,6 +29,11 @@ impl Delivery {
         self.writable.held_back.remove(&key);
     }
 
+    /// The socket of a session's connection has room again.
+    pub(in crate::shard) fn is_writable(&mut self, key: SessionKey) {
+        self.writable.line.push_back(key);
+    }
+
     /// What waits for a session is looked at again in the next turn.
     pub(super) fn look_again(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         self.writable.line.push_back(key);
@@ -38,15 +41,7 @@ impl Delivery {
     }
 }
 
-impl Core {
-    /// The socket of a connection has room again.
-    pub(in crate::shard) fn is_writable(&mut self, conn: ConnId) {
-        self.has_read(conn);
-        if let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|connection| connection.kind) {
-            self.delivery.writable.line.push_back(session);
-        }
-    }
-
+impl Broker {
     /// A session, or a share that it is a member of, has messages that wait: it is looked at again when what its client is not the cause of
     /// is over. `unsent`: bytes of its connection.
     pub(super) fn await_room(&mut self, io: &mut Ring<'_>, key: SessionKey, unsent: usize) {

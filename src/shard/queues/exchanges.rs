@@ -20,7 +20,7 @@ use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
 use crate::session::{ReleaseFirst, SessionKey, Unanswered};
 
-use super::super::Core;
+use super::super::Broker;
 use super::super::confirm::Confirmations;
 use super::super::delivery::Message;
 use super::super::delivery::packet_bytes;
@@ -129,7 +129,7 @@ impl Exchanges {
     }
 }
 
-impl Core {
+impl Broker {
     /// Whether a message is a repeat that this shard's subscribers have had since before a crash: then the marks of the shares that have.
     pub(in crate::shard) fn is_repeated(&self, message: Message<'_>) -> Option<Marks> {
         let exchanges = &self.queues.exchanges;

@@ -11,7 +11,7 @@ use crate::route::shares::ShareNumber;
 use crate::runtime::seam::Monotonic;
 use crate::session::{Fill, Gone, Session, SessionKey};
 
-use super::super::Core;
+use super::super::Broker;
 use super::super::delivery::Whose;
 
 /// Whose queue it is.
@@ -80,7 +80,7 @@ impl Bounds {
     }
 }
 
-impl Core {
+impl Broker {
     /// Whether one more message may wait in memory.
     pub(in crate::shard) fn remembers_more(&mut self) -> bool {
         let bytes = self.delivery.remembered().bytes();

@@ -36,7 +36,7 @@ use super::delivery::Whose;
 use super::mail::Mail;
 use super::stalls::Stall;
 use super::stored::Deadline;
-use super::{Core, Ring};
+use super::{Broker, Ring};
 
 pub(super) use self::exchanges::Known;
 pub(super) use self::fullest::Holder;
@@ -170,12 +170,12 @@ impl Queues {
         }
     }
 
-    fn confirmations(core: &mut Core) -> &mut Confirmations {
-        &mut core.queues.confirmations
+    fn confirmations(broker: &mut Broker) -> &mut Confirmations {
+        &mut broker.queues.confirmations
     }
 }
 
-impl Core {
+impl Broker {
     /// Whether publishers wait for the disk of those who keep their messages.
     pub(super) fn waits_for_disk(&self) -> bool {
         self.around.config.delivery.waits_for_disk && self.outlets.buffer.is_some()
@@ -389,7 +389,7 @@ impl Core {
     }
 
     /// At the end of a turn: writes down what is over, with what was written anyway or when it has waited for long enough.
-    pub(super) fn write_queues(&mut self, io: &mut Ring<'_>) {
+    pub(super) fn write_queues(&mut self, io: &mut Ring<'_>, is_draining: bool) {
         let now = io.now();
         self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
         self.numbers.set(M::StoredMessagesMax, self.queues.bounds.messages as u64);
@@ -407,7 +407,7 @@ impl Core {
             return;
         }
         let since = *self.queues.since.get_or_insert(now);
-        let is_due = now.since(since) >= WRITE_WITHIN || self.drain.is_some();
+        let is_due = now.since(since) >= WRITE_WITHIN || is_draining;
         if is_due || wrote {
             self.write_ends();
         }
@@ -443,7 +443,7 @@ impl Core {
         }
     }
 
-    /// The turn that [`Core::write_queues`] has asked for.
+    /// The turn that [`Broker::write_queues`] has asked for.
     pub(super) fn queues_time(&mut self) {
         self.queues.has_timer = false;
     }

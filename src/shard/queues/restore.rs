@@ -9,7 +9,7 @@ use crate::mqtt::packet::Publish;
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Copy, SavedQueue, SessionKey};
 
-use super::super::Core;
+use super::super::Broker;
 use super::super::delivery::{Whose, put_packet};
 use super::super::stored::{Deadline, with_time_left};
 use super::{ForShare, Holder, Kept};
@@ -17,7 +17,7 @@ use super::{ForShare, Holder, Kept};
 /// The copies of one session, with the message of each.
 type Copies = Vec<(u64, Copy, Rc<Body>)>;
 
-impl Core {
+impl Broker {
     /// Takes up messages and queues. `sessions`: those that were taken up, by their numbers in the log.
     pub(in crate::shard) fn restore_queues(
         &mut self,

@@ -6,7 +6,7 @@ use crate::route::topics::{TopicKey, Walk};
 use crate::runtime::seam::Monotonic;
 
 use super::super::delivery::publish_of;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::Value;
 
 impl Value {
@@ -27,7 +27,7 @@ impl Value {
     }
 }
 
-impl Core {
+impl Broker {
     /// Those whose topics a filter matches, if it is valid, beginning with this one.
     pub(in crate::shard) fn retained_messages(&self, io: &Ring<'_>, filter: &str, from: &str, limit: usize) -> Told {
         if !valid_filter(filter) {

@@ -6,7 +6,7 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::route::topics::TopicKey;
 use crate::runtime::seam::Monotonic;
 
-use super::super::Core;
+use super::super::Broker;
 use super::super::confirm::Confirmations;
 use super::super::mail::Mail;
 use super::super::stored::with_time_left;
@@ -47,12 +47,12 @@ impl Unwritten {
 }
 
 impl Retained {
-    fn confirmations(core: &mut Core) -> &mut Confirmations {
-        &mut core.retained.confirmations
+    fn confirmations(broker: &mut Broker) -> &mut Confirmations {
+        &mut broker.retained.confirmations
     }
 }
 
-impl Core {
+impl Broker {
     /// Writes down the message of a topic. The group that it stands in; 0: there is no log.
     pub(super) fn write_retained(&mut self, topic: &TopicKey) -> u64 {
         let (Some(buffer), Some(value)) = (&mut self.outlets.buffer, self.retained.topics.get_mut(topic)) else {

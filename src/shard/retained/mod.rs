@@ -33,7 +33,7 @@ use super::connection::Timer;
 use super::delivery::{Entry, entries, publish_of, put_packet};
 use super::events::{clipped, second};
 use super::router::owner;
-use super::{Core, Ring, sys_topics};
+use super::{Broker, Ring, sys_topics};
 
 pub(super) use self::publisher::Publisher;
 pub(super) use self::replay::Answered;
@@ -233,7 +233,7 @@ impl Retained {
     }
 }
 
-impl Core {
+impl Broker {
     /// A message with RETAIN, of a publisher of this shard, has been taken: it goes to its home. Its parcel is on the way already, if
     /// that is another shard.
     pub(super) fn retain_from(

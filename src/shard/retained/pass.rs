@@ -3,10 +3,10 @@
 //! keep the order of letters across all that send them, so the homes have those messages before they are asked for them.
 
 use super::super::mail::Mail;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::replay::AskedToPass;
 
-impl Core {
+impl Broker {
     /// Begins a pass, if some subscriptions want one and none is under way.
     pub(super) fn begin_pass(&mut self, io: &mut Ring<'_>) {
         if !self.retained.replays.begin_pass() {

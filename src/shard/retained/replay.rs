@@ -27,7 +27,7 @@ use crate::session::{ClientKey, SessionKey, Subscription};
 use super::super::delivery::{Gathered, packets, publish_of};
 use super::super::events::{denied, second};
 use super::super::mail::Mail;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::{Publisher, Retained, Taken, Value, owner};
 
 /// When the next of those that gave up their places are looked at.
@@ -410,7 +410,7 @@ impl Retained {
     }
 }
 
-impl Core {
+impl Broker {
     /// All that came before a pass is delivered.
     pub(in crate::shard) fn pass_over(&mut self) {
         self.retained.replays.pass_over();

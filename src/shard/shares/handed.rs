@@ -19,7 +19,7 @@ use super::super::delivery::Whose;
 use super::super::mail::Mail;
 use super::super::queues::ForShare;
 use super::super::queues::Holder;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 
 /// A message of a share in a letter to another shard.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Handed {
     }
 }
 
-impl Core {
+impl Broker {
     /// Another shard has handed over messages of a share.
     pub(in crate::shard) fn shared_messages(
         &mut self,

@@ -6,11 +6,11 @@ use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
 use super::super::inspect::Search;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::part::Part;
 use super::{ShareNumber, Shares};
 
-impl Core {
+impl Broker {
     /// Those with members or messages here, beginning with this number. There are at most [`crate::limits::SHARES_MAX`].
     pub(in crate::shard) fn shares(&self, io: &Ring<'_>, from: u32, limit: usize, search: Option<&str>) -> Page<Row> {
         let shares = &self.delivery.shares;

@@ -12,7 +12,7 @@ use crate::session::SessionKey;
 
 use super::super::connection::Timer;
 use super::super::events::{clipped, of_client, second};
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 
 /// Which members are looked at next.
 #[derive(Debug, Default)]
@@ -22,7 +22,7 @@ pub(super) struct Late {
     has_timer: bool,
 }
 
-impl Core {
+impl Broker {
     /// Asks to be called in a while, if there are members.
     pub(super) fn set_late_timer(&mut self, io: &mut Ring<'_>) {
         let (late, has_members) = (&mut self.delivery.shares.late, !self.delivery.shares.of.is_empty());

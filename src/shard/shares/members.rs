@@ -9,9 +9,9 @@ use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{Body, End, SessionKey, SubscriptionRefused};
 
-use super::super::Core;
+use super::super::Broker;
 
-impl Core {
+impl Broker {
     /// A session subscribes to `$share/NAME/FILTER`, or its subscription is entered again. Publishes on any shard find it from now
     /// on. Returns the text, which all members share.
     ///

@@ -11,10 +11,10 @@ use crate::session::{Body, Gone};
 use super::super::connection::Timer;
 use super::super::delivery::Whose;
 use super::super::mail::Mail;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 use super::handed::HandedOver;
 
-impl Core {
+impl Broker {
     /// Asks to be called in a while, if anything waits.
     pub(super) fn set_shares_timer(&mut self, io: &mut Ring<'_>) {
         let shares = &mut self.delivery.shares;

@@ -12,7 +12,7 @@ use crate::session::{Gone, SessionKey};
 
 use super::super::delivery::{By, Message, Stored, Whose};
 use super::super::queues::Holder;
-use super::super::{Core, Ring};
+use super::super::{Broker, Ring};
 
 /// What came of offering a message to the members of a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ enum Offered {
     Dropped(M),
 }
 
-impl Core {
+impl Broker {
     /// Gives a message to a member of each of these shares, as far as this turn may go. To how many of them, and what of it has to be
     /// durable.
     pub(in crate::shard) fn give_to_shares(

@@ -63,7 +63,12 @@ impl Storm {
         }
         // What has waited without a connection, or on one of the other listener, has none.
         let is_in_logs = success && !message.payload.starts_with(crate::kafka::POISON);
-        if is_in_logs && device.v5 && device.receipts && message.qos == 1 && !self.draw.expire_after && !self.draw.forbids
+        if is_in_logs
+            && device.v5
+            && device.receipts
+            && message.qos == 1
+            && !self.draw.expire_after
+            && !self.draw.forbids
         {
             assert_eq!(receipts.len(), sinks.len(), "{what}");
         }
