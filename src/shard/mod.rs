@@ -12,15 +12,12 @@
 //! | `publish` | a PUBLISH to sinks and subscribers |
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
-//! | `subscribe`, `delivery` | subscriptions; a message to its subscribers, on every shard |
-//! | `shares` | shared subscriptions: the members of each shard, and what waits for them |
-//! | `retained` | retained messages, and how a new subscription is answered from them |
-//! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
+//! | `subscribe` | subscriptions |
+//! | `broker` | sessions, and what takes their messages: subscribers on every shard, shares, queues, retained messages |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
 //! | `spool`, `sorted` | segments and buffer of the shard, and what a start makes of their records |
-//! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
@@ -36,10 +33,8 @@ mod admission;
 mod answer_timeout;
 mod arrivals;
 mod broker;
-mod confirm;
 mod connection;
 pub(crate) mod dead_letters;
-mod delivery;
 mod device;
 mod door;
 mod drain;
@@ -47,29 +42,22 @@ pub mod edge;
 mod events;
 mod exchange;
 mod given_up;
-mod holds;
 mod inspect;
-mod kept;
 pub mod mail;
 mod members;
 mod moves;
 mod numbers;
 mod outlets;
 mod publish;
-mod queues;
 mod reconfigure;
 mod reservation;
-mod retained;
 pub mod router;
 mod settings;
-mod shares;
 mod sinks;
 mod sorted;
 mod spool;
 mod stalls;
-mod stored;
 mod subscribe;
-mod sys_topics;
 mod tails;
 pub mod tally;
 pub mod trial;
@@ -77,11 +65,11 @@ mod turn;
 mod upstream;
 mod wills;
 
-pub(crate) use self::dead_letters::rfc3339;
 #[cfg(test)]
-pub(crate) use self::queues::ForShare;
-pub(crate) use self::queues::{Kept, move_queue};
-pub(crate) use self::retained::topic as retained_topic;
+pub(crate) use self::broker::queues::ForShare;
+pub(crate) use self::broker::queues::{Kept, move_queue};
+pub(crate) use self::broker::retained::topic as retained_topic;
+pub(crate) use self::dead_letters::rfc3339;
 pub(crate) use self::settings::memory_of_shard;
 pub(crate) use self::sorted::{Sorted, Sorter};
 pub(crate) use self::spool::{damaged, refusal};
@@ -108,7 +96,7 @@ use crate::service::sasl;
 use crate::service::verifier::Verifiers;
 use crate::session::Sessions;
 
-use self::broker::Broker;
+use self::broker::{Broker, delivery, kept, queues, retained, shares, sys_topics};
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
 use self::delivery::Delivery;

@@ -35,9 +35,9 @@ use super::events::{clipped, second};
 use super::router::owner;
 use super::{Broker, Ring, sys_topics};
 
-pub(super) use self::publisher::Publisher;
-pub(super) use self::replay::Answered;
-pub(super) use self::saved::is_retained;
+pub(in crate::shard) use self::publisher::Publisher;
+pub(in crate::shard) use self::replay::Answered;
+pub(in crate::shard) use self::saved::is_retained;
 pub(crate) use self::saved::topic;
 
 /// What is kept beside topic and packet, and more.
@@ -46,9 +46,9 @@ const VALUE_BYTES: usize = 160;
 /// When a message was taken: by which shard, and how many passes all shards together had asked it for by then. 0: it is not known, or the
 /// message is a repeat, and a live copy may not come.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Taken {
+pub(in crate::shard) struct Taken {
     shard: usize,
-    pub(super) passes: u64,
+    pub(in crate::shard) passes: u64,
 }
 
 /// The message of a topic.
@@ -127,7 +127,7 @@ impl Bounds {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Retained {
+pub(in crate::shard) struct Retained {
     topics: Topics<Value>,
     /// Whose messages of clients these are.
     holders: Holders,
@@ -147,7 +147,7 @@ pub(super) struct Retained {
 
 impl Retained {
     /// Nothing is retained.
-    pub(super) fn new(config: &Config) -> Self {
+    pub(in crate::shard) fn new(config: &Config) -> Self {
         let shards = config.service.shards;
         Self {
             topics: Topics::default(),
@@ -163,22 +163,22 @@ impl Retained {
     }
 
     /// Other bounds hold from here on.
-    pub(super) fn change(&mut self, config: &Config) {
+    pub(in crate::shard) fn change(&mut self, config: &Config) {
         self.bounds = Bounds::new(config);
     }
 
     /// Where a topic's message is.
-    pub(super) fn home(&self, topic: &str) -> usize {
+    pub(in crate::shard) fn home(&self, topic: &str) -> usize {
         owner(topic, self.confirmations.shards())
     }
 
     /// Whether all homes have told of each message that it is on their disks.
-    pub(super) fn is_confirmed(&self) -> bool {
+    pub(in crate::shard) fn is_confirmed(&self) -> bool {
         self.confirmations.unconfirmed() == 0
     }
 
     /// Whether a home may be sent one more.
-    pub(super) fn has_room(&self, home: usize) -> bool {
+    pub(in crate::shard) fn has_room(&self, home: usize) -> bool {
         self.confirmations.unconfirmed_by(home) < RETAINED_UNCONFIRMED_MAX
     }
 
@@ -236,7 +236,7 @@ impl Retained {
 impl Broker {
     /// A message with RETAIN, of a publisher of this shard, has been taken: it goes to its home. Its parcel is on the way already, if
     /// that is another shard.
-    pub(super) fn retain_from(
+    pub(in crate::shard) fn retain_from(
         &mut self,
         io: &Ring<'_>,
         home: usize,
@@ -252,7 +252,7 @@ impl Broker {
     }
 
     /// Messages of another shard have come: those whose home is here are retained, whatever else waits.
-    pub(super) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
+    pub(in crate::shard) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
         for (_, entry) in entries(packets) {
             if let Entry::Message(message) = entry
                 && let (Some(publish), Some((publisher, passes))) = (message.publish(), message.home())
@@ -296,7 +296,7 @@ impl Broker {
     }
 
     /// At the end of a turn: what has expired ends, and new subscriptions are answered.
-    pub(super) fn serve_retained(&mut self, io: &mut Ring<'_>) {
+    pub(in crate::shard) fn serve_retained(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         for _ in 0..RETAINED_EXPIRED_AT_ONCE_MAX {
             let is_over = |(until, _): &&(Monotonic, TopicKey)| *until <= now;
@@ -327,7 +327,7 @@ impl Broker {
     }
 
     /// The turn that this timer has asked for.
-    pub(super) fn retained_time(&mut self) {
+    pub(in crate::shard) fn retained_time(&mut self) {
         self.retained.timer = None;
     }
 }

@@ -34,10 +34,10 @@ use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
-pub(super) use self::dropped::Whose;
+pub(in crate::shard) use self::dropped::Whose;
 use self::lines::Lines;
-pub(super) use self::parcel::{Entry, entries};
-pub(super) use self::parcels::{Gathered, packets};
+pub(in crate::shard) use self::parcel::{Entry, entries};
+pub(in crate::shard) use self::parcels::{Gathered, packets};
 
 use self::parcels::{Peers, Received};
 use self::unread::Unread;
@@ -57,7 +57,7 @@ const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
 
 /// Where a message goes, besides sinks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Route {
+pub(in crate::shard) struct Route {
     /// Other shards, as bits.
     peers: u64,
     /// Subscribers of this shard.
@@ -70,19 +70,19 @@ pub(super) struct Route {
 
 impl Route {
     /// Whether there may be a subscriber.
-    pub(super) fn is_any(self) -> bool {
+    pub(in crate::shard) fn is_any(self) -> bool {
         self != Self::default()
     }
 
     /// Whether it is retained.
-    pub(super) fn is_retained(self) -> bool {
+    pub(in crate::shard) fn is_retained(self) -> bool {
         self.home.is_some()
     }
 }
 
 /// Why a client gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum By {
+pub(in crate::shard) enum By {
     /// It has subscribed.
     Subscription,
     /// It has just subscribed, and the message was retained.
@@ -99,40 +99,40 @@ impl By {
 
 /// Whose message it is.
 #[derive(Debug, Default)]
-pub(super) struct PublishedBy {
+pub(in crate::shard) struct PublishedBy {
     /// Its session, if it has one here.
-    pub(super) session: Option<SessionKey>,
+    pub(in crate::shard) session: Option<SessionKey>,
     /// Its exchange, if other shards are to know that.
-    pub(super) origin: Option<Origin>,
+    pub(in crate::shard) origin: Option<Origin>,
     /// As the shard that retains the message is to know it.
-    pub(super) publisher: Publisher,
+    pub(in crate::shard) publisher: Publisher,
 }
 
 /// A message on its way to subscribers of this shard.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
-    pub(super) publish: &'a Publish<'a>,
+pub(in crate::shard) struct Message<'a> {
+    pub(in crate::shard) publish: &'a Publish<'a>,
     /// The shard of its publisher.
-    pub(super) from: usize,
+    pub(in crate::shard) from: usize,
     /// The session that it is from, if it is of this shard.
-    pub(super) publisher: Option<SessionKey>,
+    pub(in crate::shard) publisher: Option<SessionKey>,
     /// Its exchange, if it is of QoS 2 and its publisher repeats it after a crash ([`super::queues`]).
-    pub(super) origin: Option<Origin>,
+    pub(in crate::shard) origin: Option<Origin>,
     /// When it came here, and how long it has waited since.
-    pub(super) since: Monotonic,
-    pub(super) waited_s: u32,
+    pub(in crate::shard) since: Monotonic,
+    pub(in crate::shard) waited_s: u32,
     /// It was taken behind so many passes ([`super::retained`]).
-    pub(super) pass: u64,
-    pub(super) by: By,
+    pub(in crate::shard) pass: u64,
+    pub(in crate::shard) by: By,
 }
 
 /// What is written down of a message for those who have got it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stored {
+pub(in crate::shard) struct Stored {
     /// The group in which that is durable; 0: nothing has to be.
-    pub(super) group: u64,
+    pub(in crate::shard) group: u64,
     /// Marks of the shares that it is written down for.
-    pub(super) shares: Marks,
+    pub(in crate::shard) shares: Marks,
 }
 
 impl Stored {
@@ -144,23 +144,23 @@ impl Stored {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Delivery {
+pub(in crate::shard) struct Delivery {
     shard: usize,
-    pub(super) index: Subscriptions<SessionKey>,
-    pub(super) shares: Shares,
+    pub(in crate::shard) index: Subscriptions<SessionKey>,
+    pub(in crate::shard) shares: Shares,
     /// Filters that match the message at hand.
     matched: SmallVec<[FilterId; 4]>,
     /// What it has cost to find them, and the shares.
     looks: usize,
     to: Vec<Subscriber<SessionKey>>,
-    pub(super) copies: Copies,
+    pub(in crate::shard) copies: Copies,
     /// The message at hand as a packet, for other shards.
     packet: Vec<u8>,
     lines: Lines,
     writable: Writable,
     unread: Unread,
     /// Copies that this turn may still make.
-    pub(super) budget: usize,
+    pub(in crate::shard) budget: usize,
     peers: Peers,
     received: VecDeque<Received>,
     /// Changes when there is room again where there was none.
@@ -173,7 +173,7 @@ pub(super) struct Delivery {
 
 impl Delivery {
     /// No subscribers yet, on the shard of this index.
-    pub(super) fn new(
+    pub(in crate::shard) fn new(
         (shard, shards): (usize, usize),
         interest: Arc<Interest>,
         all: Arc<AllShares>,
@@ -201,7 +201,7 @@ impl Delivery {
     }
 
     /// Changes when a publisher that found no room may find some.
-    pub(super) fn freed(&self) -> u64 {
+    pub(in crate::shard) fn freed(&self) -> u64 {
         self.freed
     }
 
@@ -240,7 +240,7 @@ impl Delivery {
     /// # Errors
     /// What it has to wait for.
     #[inline]
-    pub(super) fn find_room<'a>(
+    pub(in crate::shard) fn find_room<'a>(
         &mut self,
         (retained, queues): (&Retained, &Queues),
         (topic, publish): (&str, &Publish<'_>),
@@ -258,7 +258,7 @@ impl Delivery {
     }
 
     /// What the last look has cost, in packets: where many filters or shares were compared with the topic or match it.
-    pub(super) fn take_cost(&mut self) -> u32 {
+    pub(in crate::shard) fn take_cost(&mut self) -> u32 {
         u32::try_from(std::mem::take(&mut self.looks) / LOOKS_A_PACKET).unwrap_or(u32::MAX)
     }
 
@@ -269,65 +269,65 @@ impl Delivery {
     }
 
     /// What is gathered for a shard from now on was taken after that has asked for a pass.
-    pub(super) fn mark(&mut self, shard: usize) {
+    pub(in crate::shard) fn mark(&mut self, shard: usize) {
         self.peers.mark(shard);
     }
 
     /// What is gathered for other shards now.
-    pub(super) fn gathered(&self) -> Gathered {
+    pub(in crate::shard) fn gathered(&self) -> Gathered {
         self.peers.gathered()
     }
 
     /// Whether all of that is sent.
-    pub(super) fn has_sent(&self, gathered: &Gathered) -> bool {
+    pub(in crate::shard) fn has_sent(&self, gathered: &Gathered) -> bool {
         self.peers.have_sent(gathered)
     }
 
     /// A pass is over ([`Broker::pass_over`]) when all that has come before is delivered.
-    pub(super) fn mark_passed(&mut self, io: &mut Ring<'_>) {
+    pub(in crate::shard) fn mark_passed(&mut self, io: &mut Ring<'_>) {
         self.received.push_back(Received::Passed);
         self.want_turn(io);
     }
 
     /// Whether all that has come is delivered.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(in crate::shard) fn is_idle(&self) -> bool {
         self.lines.are_empty() && self.received.is_empty()
     }
 
     /// Whether that is so, and what has come here for other shards is with them.
-    pub(super) fn has_sent_all(&self) -> bool {
+    pub(in crate::shard) fn has_sent_all(&self) -> bool {
         self.is_idle() && self.peers.are_empty()
     }
 
     /// Publishers that found no room may find some.
-    pub(super) fn has_freed(&mut self) {
+    pub(in crate::shard) fn has_freed(&mut self) {
         self.freed += 1;
     }
 
     /// Messages that sessions have to remember.
-    pub(super) fn remembered(&self) -> &Rc<Remembered> {
+    pub(in crate::shard) fn remembered(&self) -> &Rc<Remembered> {
         self.copies.remembered()
     }
 
     /// The message at hand, if some session has to remember it.
-    pub(super) fn body_at_hand(&self) -> Option<Rc<Body>> {
+    pub(in crate::shard) fn body_at_hand(&self) -> Option<Rc<Body>> {
         self.copies.body_at_hand()
     }
 
     /// Asks for another turn.
-    pub(super) fn want_turn(&mut self, io: &mut Ring<'_>) {
+    pub(in crate::shard) fn want_turn(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         self.want_turn_at(io, now);
     }
 
     /// A mailbox is full: asks for a turn in which it may not be.
-    pub(super) fn want_mailbox(&mut self, io: &mut Ring<'_>) {
+    pub(in crate::shard) fn want_mailbox(&mut self, io: &mut Ring<'_>) {
         let soon = io.now().after(MAILBOX_AGAIN);
         self.want_turn_at(io, soon);
     }
 
     /// Asks for a turn then, at the latest.
-    pub(super) fn want_turn_at(&mut self, io: &mut Ring<'_>, at: Monotonic) {
+    pub(in crate::shard) fn want_turn_at(&mut self, io: &mut Ring<'_>, at: Monotonic) {
         if self.wanted_at.is_none_or(|wanted| at < wanted) {
             self.wanted_at = Some(at);
             let _ = io.set_timer(at, Timer::Delivery.token());
@@ -366,17 +366,17 @@ impl Delivery {
     }
 
     /// The same as bits.
-    pub(super) fn shards_of(&self, route: Route) -> u64 {
+    pub(in crate::shard) fn shards_of(&self, route: Route) -> u64 {
         route.peers | u64::from(self.is_here(route)) << self.shard
     }
 
     /// Whether what [`Stall::Subscribers`] names has room again here.
-    pub(super) fn has_room(&self, shard: usize) -> bool {
+    pub(in crate::shard) fn has_room(&self, shard: usize) -> bool {
         if shard == self.shard { self.lines.narrow.has_room() } else { self.peers.has_room(shard) }
     }
 
     /// The same for [`Stall::ManySubscribers`].
-    pub(super) fn has_room_for_many(&self) -> bool {
+    pub(in crate::shard) fn has_room_for_many(&self) -> bool {
         self.lines.wide.has_room()
     }
 
@@ -405,7 +405,7 @@ impl Broker {
     /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
     /// is not an alias. `answer`: waits until the message is
     /// on the disk of the shard that retains it, and of those with kept sessions that get it: as often as [`Broker::answers_awaited`] says.
-    pub(super) fn deliver(
+    pub(in crate::shard) fn deliver(
         &mut self,
         io: &mut Ring<'_>,
         route: Route,
@@ -443,7 +443,7 @@ impl Broker {
 
     /// How many answers are owed for a message beside those of sinks: by the shard that retains it, and by those that may have kept
     /// sessions that get it.
-    pub(super) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
+    pub(in crate::shard) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
         if !self.waits_for_disk() {
             return 0;
         }
@@ -452,7 +452,7 @@ impl Broker {
     }
 
     /// Sends a retained message for a new subscription, if its client may have it. `since`: its Message Expiry Interval is that of then.
-    pub(super) fn copy_retained(
+    pub(in crate::shard) fn copy_retained(
         &mut self,
         io: &mut Ring<'_>,
         publish: &Publish<'_>,
@@ -534,13 +534,13 @@ impl Broker {
 }
 
 /// A bound of the packet that carries a message from shard to shard.
-pub(super) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
+pub(in crate::shard) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
     const HEAD_BYTES_MAX: usize = 16;
     HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
 }
 
 /// Appends a message as a PUBLISH packet of 5.0: what shards send one another, and what waits.
-pub(super) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
+pub(in crate::shard) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
     let properties = properties(publish, Version::V5, 0, &[]);
     // Ids mean nothing here, but there must be one.
     let packet_id = u16::from(publish.qos as u8 > 0);
@@ -550,7 +550,7 @@ pub(super) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
 }
 
 /// The message in such a packet.
-pub(super) fn publish_of(packet: &[u8]) -> Option<Publish<'_>> {
+pub(in crate::shard) fn publish_of(packet: &[u8]) -> Option<Publish<'_>> {
     let frame = frame::next(packet, u32::MAX).ok().flatten()?;
     decode::publish(Version::V5, frame.first, frame.body).ok()
 }

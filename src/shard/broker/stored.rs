@@ -8,7 +8,7 @@ use crate::runtime::seam::Monotonic;
 use crate::session::properties;
 
 /// The message that a log has as a PUBLISH packet of 5.0. `None`: these bytes are none, or more than one.
-pub(super) fn stored_publish(packet: &[u8]) -> Option<Publish<'_>> {
+pub(in crate::shard) fn stored_publish(packet: &[u8]) -> Option<Publish<'_>> {
     let frame = frame::next(packet, u32::MAX).ok().flatten().filter(|frame| frame.len == packet.len())?;
     let is_publish = frame.first >> 4 == PUBLISH;
     decode::publish(Version::V5, frame.first, frame.body).ok().filter(|publish| is_publish && !publish.topic.is_empty())
@@ -18,17 +18,17 @@ pub(super) fn stored_publish(packet: &[u8]) -> Option<Publish<'_>> {
 const PUBLISH: u8 = 3;
 
 /// Until when a message may be sent, as [`crate::buffer::Buffer::deadline`] says it; `None`: it does not expire.
-pub(super) type Deadline = Option<(i64, u64)>;
+pub(in crate::shard) type Deadline = Option<(i64, u64)>;
 
 /// Appends it: on the wall clock i64 (ms), how long from then u64 (ms), both big-endian, and 0 where it does not expire.
-pub(super) fn put_deadline(deadline: Deadline, out: &mut Vec<u8>) {
+pub(in crate::shard) fn put_deadline(deadline: Deadline, out: &mut Vec<u8>) {
     let (wall_ms, left_ms) = deadline.unwrap_or_default();
     out.extend_from_slice(&wall_ms.to_be_bytes());
     out.extend_from_slice(&left_ms.to_be_bytes());
 }
 
 /// Reads it, and says what is behind it.
-pub(super) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])> {
+pub(in crate::shard) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])> {
     let (wall_ms, rest) = bytes.split_first_chunk()?;
     let (left_ms, rest) = rest.split_first_chunk()?;
     let (wall_ms, left_ms) = (i64::from_be_bytes(*wall_ms), u64::from_be_bytes(*left_ms));
@@ -37,7 +37,7 @@ pub(super) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])> {
 
 /// Calls back with a message of an earlier start, with what is left of its Message Expiry Interval, and from when that counts. It is rounded
 /// up to a second and counts from before now by as much, so that the message ends when it would have.
-pub(super) fn with_time_left<T>(
+pub(in crate::shard) fn with_time_left<T>(
     publish: &Publish<'_>,
     until: Option<Monotonic>,
     now: Monotonic,

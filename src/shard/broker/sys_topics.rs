@@ -7,13 +7,13 @@ use super::delivery::PublishedBy;
 use super::{Broker, Ring};
 
 /// Whether only the service itself may publish to a topic. Bridges of other brokers say under `connection` whether they are up.
-pub(super) fn is_own(topic: &str) -> bool {
+pub(in crate::shard) fn is_own(topic: &str) -> bool {
     topic.strip_prefix("$SYS/").is_some_and(|rest| !rest.starts_with("broker/connection/"))
 }
 
 impl Broker {
     /// Publishes these to subscribers of all shards, retained. What finds no room is published when it has changed.
-    pub(super) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, values: &[(&'static str, String)]) {
+    pub(in crate::shard) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, values: &[(&'static str, String)]) {
         for (topic, value) in values {
             let publish = Publish {
                 dup: false,

@@ -26,7 +26,7 @@ struct Run {
 
 /// One kind of such messages; `T`: what waits for one of them.
 #[derive(Debug)]
-pub(super) struct Confirmations<T = Ticket> {
+pub(in crate::shard) struct Confirmations<T = Ticket> {
     /// Those that this shard was sent and that are not durable, in the order in which they came.
     here: VecDeque<Run>,
     /// By shard: messages of its publishers that are durable, and that it has not been told of.
@@ -40,13 +40,13 @@ pub(super) struct Confirmations<T = Ticket> {
 
 impl<T> Confirmations<T> {
     /// Of so many shards.
-    pub(super) fn new(shards: usize) -> Self {
+    pub(in crate::shard) fn new(shards: usize) -> Self {
         let there = (0..shards).map(|_| VecDeque::new()).collect();
         Self { here: VecDeque::new(), durable: vec![0; shards], there, confirmed: vec![0; shards] }
     }
 
     /// One more of that shard is durable with this group, if those before it are.
-    pub(super) fn wait(&mut self, from: usize, group: u64) {
+    pub(in crate::shard) fn wait(&mut self, from: usize, group: u64) {
         match self.here.back_mut() {
             Some(last) if (last.from, last.group) == (from, group) => last.count += 1,
             _ => self.here.push_back(Run { group, from, count: 1 }),
@@ -54,12 +54,12 @@ impl<T> Confirmations<T> {
     }
 
     /// One more of that shard has come, and what comes behind it is durable behind it. [`Self::take_place`] says with which group it is.
-    pub(super) fn keep_place(&mut self, from: usize) {
+    pub(in crate::shard) fn keep_place(&mut self, from: usize) {
         self.here.push_back(Run { group: PLACE, from, count: 1 });
     }
 
     /// The oldest for which a place was kept, one of that shard, is durable with this group.
-    pub(super) fn take_place(&mut self, from: usize, group: u64) {
+    pub(in crate::shard) fn take_place(&mut self, from: usize, group: u64) {
         let kept = self.here.iter_mut().find(|run| run.group == PLACE);
         debug_assert!(kept.as_ref().is_some_and(|run| run.from == from), "places are taken in their order");
         if let Some(run) = kept {
@@ -68,17 +68,21 @@ impl<T> Confirmations<T> {
     }
 
     /// Those that were said to wait for one group wait for another.
-    pub(super) fn move_to(&mut self, from: u64, to: u64) {
+    pub(in crate::shard) fn move_to(&mut self, from: u64, to: u64) {
         self.here.iter_mut().filter(|run| run.group == from).for_each(|run| run.group = to);
     }
 
     /// How many shards there are.
-    pub(super) fn shards(&self) -> usize {
+    pub(in crate::shard) fn shards(&self) -> usize {
         self.there.len()
     }
 
     /// All groups up to this one are durable. Which shards are to be told so, and how many of their messages are.
-    pub(super) fn are_durable(&mut self, rules: &dyn Rules, durable: u64) -> impl Iterator<Item = (usize, u64)> + '_ {
+    pub(in crate::shard) fn are_durable(
+        &mut self,
+        rules: &dyn Rules,
+        durable: u64,
+    ) -> impl Iterator<Item = (usize, u64)> + '_ {
         while let Some(run) = self.here.pop_front_if(|run| run.group != PLACE && rules.may_confirm(run.group, durable))
         {
             self.durable[run.from] += run.count;
@@ -88,28 +92,28 @@ impl<T> Confirmations<T> {
     }
 
     /// A message has gone to a shard, which will say when it is durable. `waits`: what waits for that.
-    pub(super) fn expect(&mut self, by: usize, waits: Option<T>) {
+    pub(in crate::shard) fn expect(&mut self, by: usize, waits: Option<T>) {
         self.there[by].push_back(waits);
     }
 
     /// How many messages a shard has told to be durable, and how many it will have told when it has all that it was sent.
-    pub(super) fn told_by(&self, shard: usize) -> (u64, u64) {
+    pub(in crate::shard) fn told_by(&self, shard: usize) -> (u64, u64) {
         let told = self.confirmed[shard];
         (told, told + self.there[shard].len() as u64)
     }
 
     /// Messages that this shard has not told to be durable.
-    pub(super) fn unconfirmed_by(&self, shard: usize) -> usize {
+    pub(in crate::shard) fn unconfirmed_by(&self, shard: usize) -> usize {
         self.there[shard].len()
     }
 
     /// The same for all shards.
-    pub(super) fn unconfirmed(&self) -> usize {
+    pub(in crate::shard) fn unconfirmed(&self) -> usize {
         self.there.iter().map(VecDeque::len).sum()
     }
 
     /// So many messages are durable there, the oldest first. What waited for them.
-    pub(super) fn confirmed(&mut self, by: usize, count: u64) -> impl Iterator<Item = T> + '_ {
+    pub(in crate::shard) fn confirmed(&mut self, by: usize, count: u64) -> impl Iterator<Item = T> + '_ {
         self.confirmed[by] += count;
         let there = &mut self.there[by];
         let count = usize::try_from(count).unwrap_or(usize::MAX).min(there.len());
@@ -119,7 +123,7 @@ impl<T> Confirmations<T> {
 
 impl Broker {
     /// Tells each shard how many of its messages of this kind are durable here by now: others by this letter. True: some of this shard.
-    pub(super) fn tell_durable<T>(
+    pub(in crate::shard) fn tell_durable<T>(
         &mut self,
         of: fn(&mut Self) -> &mut Confirmations<T>,
         own: fn(&mut Self, usize, u64),
@@ -141,14 +145,14 @@ impl Broker {
     }
 
     /// What waits for a session's client may be sent.
-    pub(super) fn touch(&mut self, key: SessionKey) {
+    pub(in crate::shard) fn touch(&mut self, key: SessionKey) {
         if self.touched.last() != Some(&key) {
             self.touched.push(key);
         }
     }
 
     /// So many messages of this shard's publishers are durable there: `of` says of which kind.
-    pub(super) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
+    pub(in crate::shard) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
         let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
         for ticket in tickets {
             let key = SessionKey::from_bits(ticket.session);

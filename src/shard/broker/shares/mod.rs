@@ -29,14 +29,14 @@ use crate::runtime::seam::Monotonic;
 use crate::session::SessionKey;
 
 use self::handed::Handed;
-pub(super) use self::handed::HandedOver;
+pub(in crate::shard) use self::handed::HandedOver;
 use self::late::Late;
 use self::part::Part;
 use super::queues::Marks;
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Shares {
+pub(in crate::shard) struct Shares {
     known: KnownShares,
     strategy: ShareStrategy,
     /// What this shard has of each.
@@ -67,7 +67,7 @@ pub(super) struct Shares {
 
 impl Shares {
     /// No members yet.
-    pub(super) fn new(known: KnownShares, strategy: ShareStrategy) -> Self {
+    pub(in crate::shard) fn new(known: KnownShares, strategy: ShareStrategy) -> Self {
         Self {
             known,
             strategy,
@@ -89,12 +89,12 @@ impl Shares {
 
     /// Whether the process has none.
     #[inline]
-    pub(super) fn are_none(&self) -> bool {
+    pub(in crate::shard) fn are_none(&self) -> bool {
         self.known.are_none()
     }
 
     /// Another strategy is in force, or the same.
-    pub(super) fn set_strategy(&mut self, strategy: ShareStrategy, now: Monotonic) {
+    pub(in crate::shard) fn set_strategy(&mut self, strategy: ShareStrategy, now: Monotonic) {
         if std::mem::replace(&mut self.strategy, strategy) == strategy {
             return;
         }
@@ -107,7 +107,7 @@ impl Shares {
     /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. These shards, as bits;
     /// `None`: it is for no share. `publisher`: its client identifier. `origin`: its exchange: a share that has had that does not get it
     /// again.
-    pub(super) fn choose(&mut self, topic: &str, publisher: &str, origin: Option<Origin>) -> Option<u64> {
+    pub(in crate::shard) fn choose(&mut self, topic: &str, publisher: &str, origin: Option<Origin>) -> Option<u64> {
         let key = match self.strategy {
             ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => 0,
             ShareStrategy::HashClient => key_of(publisher),
@@ -132,74 +132,74 @@ impl Shares {
     }
 
     /// Shares of these marks have had the message of an exchange since before a start.
-    pub(super) fn have_had(&mut self, origin: Origin, shares: &[u64]) {
+    pub(in crate::shard) fn have_had(&mut self, origin: Origin, shares: &[u64]) {
         if !shares.is_empty() {
             self.repeats.entry(origin).or_default().extend_from_slice(shares);
         }
     }
 
     /// An exchange is over.
-    pub(super) fn forget_repeat(&mut self, origin: Origin) {
+    pub(in crate::shard) fn forget_repeat(&mut self, origin: Origin) {
         if !self.repeats.is_empty() {
             self.repeats.remove(&origin);
         }
     }
 
     /// A session has ended, and its exchanges with it.
-    pub(super) fn forget_repeats_of(&mut self, session: u64) {
+    pub(in crate::shard) fn forget_repeats_of(&mut self, session: u64) {
         self.repeats.retain(|origin, _| origin.session != session);
     }
 
     /// The mark of a share, if it has not ended.
-    pub(super) fn mark(&self, number: ShareNumber) -> Option<u64> {
+    pub(in crate::shard) fn mark(&self, number: ShareNumber) -> Option<u64> {
         self.parts.get(&number).map(|part| mark_of_share(part.share.text()))
     }
 
     /// How many have members or messages here.
-    pub(super) fn parts(&self) -> usize {
+    pub(in crate::shard) fn parts(&self) -> usize {
         self.parts.len()
     }
 
     /// Messages that wait here, and their bytes.
-    pub(super) fn queued(&self) -> (usize, usize) {
+    pub(in crate::shard) fn queued(&self) -> (usize, usize) {
         let queued = self.waiting.iter().filter_map(|number| self.parts.get(number)).map(Part::queued);
         let queued = queued.chain([self.handed.not_given()]);
         queued.fold((0, 0), |(messages, bytes), (more, of)| (messages + more, bytes + of))
     }
 
     /// Messages that other shards were sent and have not taken.
-    pub(super) fn on_their_way(&self) -> usize {
+    pub(in crate::shard) fn on_their_way(&self) -> usize {
         self.handed.on_their_way()
     }
 
     /// The text of a share that has members or messages here.
-    pub(super) fn text(&self, number: ShareNumber) -> Option<Arc<str>> {
+    pub(in crate::shard) fn text(&self, number: ShareNumber) -> Option<Arc<str>> {
         self.parts.get(&number).map(|part| Arc::clone(part.share.text()))
     }
 
     /// What the last look has cost: [`KnownShares::matching`], and each share that was found.
-    pub(super) fn looks(&self) -> usize {
+    pub(in crate::shard) fn looks(&self) -> usize {
         self.looks + self.chosen.len()
     }
 
     /// See [`Shares::choose`].
-    pub(super) fn chosen(&self) -> &[(ToShare, usize)] {
+    pub(in crate::shard) fn chosen(&self) -> &[(ToShare, usize)] {
         &self.chosen
     }
 
     /// Memberships of this shard's sessions.
-    pub(super) fn members(&self) -> usize {
+    pub(in crate::shard) fn members(&self) -> usize {
         self.members
     }
 
     /// The text of a share whose messages are to survive a crash; `None`: it is another one, or has ended.
-    pub(super) fn kept(&self, number: ShareNumber) -> Option<Arc<str>> {
+    pub(in crate::shard) fn kept(&self, number: ShareNumber) -> Option<Arc<str>> {
         let share = self.parts.get(&number).map(|part| &part.share).filter(|share| share.is_kept())?;
         Some(Arc::clone(share.text()))
     }
 
     /// Whether there is room for a share with this filter.
-    pub(super) fn has_room(&mut self, filter: &str) -> bool {
+    pub(in crate::shard) fn has_room(&mut self, filter: &str) -> bool {
         self.known.has_room(filter)
     }
 
@@ -224,17 +224,17 @@ impl Shares {
     }
 
     /// What this shard has of a share.
-    pub(super) fn part_mut(&mut self, number: ShareNumber) -> Option<&mut Part> {
+    pub(in crate::shard) fn part_mut(&mut self, number: ShareNumber) -> Option<&mut Part> {
         self.parts.get_mut(&number)
     }
 
     /// At which level it is listed; 0 without such a part.
-    pub(super) fn listed(&self, number: ShareNumber) -> u8 {
+    pub(in crate::shard) fn listed(&self, number: ShareNumber) -> u8 {
         self.parts.get(&number).map_or(0, Part::listed)
     }
 
     /// A client has acknowledged something, or its socket has room again.
-    pub(super) fn has_room_again(&mut self, key: SessionKey) {
+    pub(in crate::shard) fn has_room_again(&mut self, key: SessionKey) {
         if self.of.contains_key(&key) {
             self.with_room.push(key);
         }
@@ -262,7 +262,7 @@ impl Shares {
     }
 
     /// A part has changed: it is looked at again if that is needed, and it goes when it has neither members nor messages.
-    pub(super) fn settle(&mut self, number: ShareNumber) {
+    pub(in crate::shard) fn settle(&mut self, number: ShareNumber) {
         let Some(part) = self.parts.get(&number) else { return };
         let (queued, _) = part.queued();
         // A client of QoS 0 says nothing when it has room again.

@@ -38,10 +38,10 @@ use super::stalls::Stall;
 use super::stored::Deadline;
 use super::{Broker, Ring};
 
-pub(super) use self::exchanges::Known;
-pub(super) use self::fullest::Holder;
+pub(in crate::shard) use self::exchanges::Known;
+pub(in crate::shard) use self::fullest::Holder;
 pub(crate) use self::saved::{ForShare, Kept, move_queue};
-pub(super) use self::saved::{Marks, is_queue, kind_of};
+pub(in crate::shard) use self::saved::{Marks, is_queue, kind_of};
 
 /// How long what was acknowledged may wait for a message that is written down anyway.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
@@ -69,7 +69,7 @@ fn deadline_of(buffer: &Buffer, body: &Body, publish: &Publish<'_>) -> Deadline 
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Queues {
+pub(in crate::shard) struct Queues {
     /// Who gets the message at hand.
     pending: Vec<Pending>,
     /// The group in which it is durable for the members of a share; 0: it does not have to be.
@@ -78,7 +78,7 @@ pub(super) struct Queues {
     bounds: Bounds,
     /// The bytes of one message in the log.
     entry_max: usize,
-    pub(super) fullest: Fullest,
+    pub(in crate::shard) fullest: Fullest,
     /// Room that messages leave: each for a share can be given to a member, and it can be written down that a client has one of QoS 2.
     spare: usize,
     confirmations: Confirmations,
@@ -96,7 +96,7 @@ pub(super) struct Queues {
 
 impl Queues {
     /// Nothing waits.
-    pub(super) fn new(config: &Config) -> Self {
+    pub(in crate::shard) fn new(config: &Config) -> Self {
         let spool = config.spool.as_ref();
         let entry_max = spool.map_or(0, |spool| usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX));
         Self {
@@ -124,45 +124,45 @@ impl Queues {
     ///
     /// # Errors
     /// What a publisher has to wait for.
-    pub(super) fn ask(&self, shards: impl IntoIterator<Item = usize>) -> Result<(), Stall> {
+    pub(in crate::shard) fn ask(&self, shards: impl IntoIterator<Item = usize>) -> Result<(), Stall> {
         let full = shards.into_iter().find(|shard| !self.has_room(*shard));
         full.map_or(Ok(()), |shard| Err(Stall::Subscribers(shard)))
     }
 
     /// Whether all shards have told what an earlier start has left there of this one's.
-    pub(super) fn have_all_told(&self) -> bool {
+    pub(in crate::shard) fn have_all_told(&self) -> bool {
         self.exchanges.have_all_told()
     }
 
     /// Whether all shards have told of each message that it is durable for their sessions.
-    pub(super) fn is_confirmed(&self) -> bool {
+    pub(in crate::shard) fn is_confirmed(&self) -> bool {
         self.confirmations.unconfirmed() == 0
     }
 
     /// Whether that shard has room for one more.
-    pub(super) fn has_room(&self, shard: usize) -> bool {
+    pub(in crate::shard) fn has_room(&self, shard: usize) -> bool {
         self.confirmations.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
     }
 
     /// Bytes of messages that may wait.
-    pub(super) fn bytes_max(&self) -> usize {
+    pub(in crate::shard) fn bytes_max(&self) -> usize {
         self.bounds.bytes
     }
 
     /// A message has gone to the subscribers of a shard.
-    pub(super) fn expect(&mut self, shard: usize, ticket: Option<Ticket>) {
+    pub(in crate::shard) fn expect(&mut self, shard: usize, ticket: Option<Ticket>) {
         self.confirmations.expect(shard, ticket);
     }
 
     /// A message of that shard's publishers goes to its subscribers later: what comes behind it is told of behind it. Messages to which that
     /// happens are delivered in the same order.
-    pub(super) fn keep_place(&mut self, from: usize) {
+    pub(in crate::shard) fn keep_place(&mut self, from: usize) {
         self.confirmations.keep_place(from);
     }
 
     /// A message of that shard's publishers is with its subscribers here: durable with this group, 0 where none had to remember it.
     /// `has_place`: the oldest for which a place was kept.
-    pub(super) fn delivered(&mut self, from: usize, group: u64, has_place: bool) {
+    pub(in crate::shard) fn delivered(&mut self, from: usize, group: u64, has_place: bool) {
         if has_place {
             self.confirmations.take_place(from, group);
         } else {
@@ -177,12 +177,12 @@ impl Queues {
 
 impl Broker {
     /// Whether publishers wait for the disk of those who keep their messages.
-    pub(super) fn waits_for_disk(&self) -> bool {
+    pub(in crate::shard) fn waits_for_disk(&self) -> bool {
         self.around.config.delivery.waits_for_disk && self.outlets.buffer.is_some()
     }
 
     /// Whether messages of this QoS are answered when they are durable for the kept sessions that get them.
-    pub(super) fn awaits_copies(&self, qos: QoS) -> bool {
+    pub(in crate::shard) fn awaits_copies(&self, qos: QoS) -> bool {
         qos > QoS::AtMostOnce && self.waits_for_disk()
     }
 
@@ -190,7 +190,7 @@ impl Broker {
     ///
     /// # Errors
     /// There is not.
-    pub(super) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
+    pub(in crate::shard) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
         let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
         let Some(room) = self.outlets.buffer.as_ref().map(Buffer::session_room) else { return Ok(None) };
         let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
@@ -205,7 +205,7 @@ impl Broker {
 
     /// Writes the message at hand down for whichever member of this share gets it, if a member's session survives a crash. Where the log has
     /// no room it is in memory only: one more that is bound to a member has to find some.
-    pub(super) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
+    pub(in crate::shard) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
         let Some(text) = self.delivery.shares.kept(to.share) else { return };
         let room = self.outlets.buffer.as_ref().map(Buffer::session_room);
         let (Some(body), Some(room)) = (self.delivery.body_at_hand(), room) else { return };
@@ -226,7 +226,12 @@ impl Broker {
     }
 
     /// Writes it down. The group in which it is durable; `None`: there is no room.
-    pub(super) fn write_for_share(&mut self, body: &Body, publish: &Publish<'_>, of: ForShare<'_>) -> Option<u64> {
+    pub(in crate::shard) fn write_for_share(
+        &mut self,
+        body: &Body,
+        publish: &Publish<'_>,
+        of: ForShare<'_>,
+    ) -> Option<u64> {
         let buffer = self.outlets.buffer.as_mut()?;
         let payload = &mut self.queues.payload;
         payload.clear();
@@ -239,7 +244,7 @@ impl Broker {
 
     /// What a session was sent of a share that it has left is its own: if the log has that for whichever member gets it, it has it for this one
     /// from now on. Where there is no room, a crash loses it.
-    pub(super) fn store_as_own(&mut self, key: SessionKey, number: u64, copy: &Copy, body: &Body) {
+    pub(in crate::shard) fn store_as_own(&mut self, key: SessionKey, number: u64, copy: &Copy, body: &Body) {
         let (Some(of), Some(publish)) = (self.sessions.get(key).and_then(Session::number), body.publish()) else {
             return;
         };
@@ -256,14 +261,14 @@ impl Broker {
 
     /// Ends a message for a share in the log, as it is with a member that does not get it through a crash, or with another shard. The group
     /// in which that is durable; `None`: it is not there.
-    pub(super) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
+    pub(in crate::shard) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
         let number = body.end_for_share()?;
         self.queues.wrote = true;
         self.outlets.buffer.as_mut().map(|buffer| buffer.end_session(number))
     }
 
     /// A session was handed a copy of the message at hand, which is to be in the log.
-    pub(super) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy) {
+    pub(in crate::shard) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy) {
         let Some(session) = self.sessions.get(key) else { return };
         let recipient = Recipient::new(number, session.last_copy(), copy);
         self.queues.pending.push(Pending { session: key, recipient, waits: copy.qos == QoS::ExactlyOnce });
@@ -271,7 +276,7 @@ impl Broker {
 
     /// All copies of the message at hand are made, or as many as a turn may make: it is written down with those who get it. The group
     /// in which it is durable; 0: no session has to remember it.
-    pub(super) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> u64 {
+    pub(in crate::shard) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> u64 {
         let group = std::mem::take(&mut self.queues.group);
         if self.queues.pending.is_empty() {
             return group;
@@ -324,7 +329,7 @@ impl Broker {
     }
 
     /// Something of a session's queue may have changed: it is written down, with this turn where its client is to be told.
-    pub(super) fn note_queue(&mut self, now: Monotonic, key: SessionKey) {
+    pub(in crate::shard) fn note_queue(&mut self, now: Monotonic, key: SessionKey) {
         match self.queue_change(key) {
             Changed::No => {}
             Changed::Ended => self.write_queue_later(now, key),
@@ -333,7 +338,7 @@ impl Broker {
     }
 
     /// The same, and it is written down later.
-    pub(super) fn note_queue_later(&mut self, now: Monotonic, key: SessionKey) {
+    pub(in crate::shard) fn note_queue_later(&mut self, now: Monotonic, key: SessionKey) {
         if self.queue_change(key) != Changed::No {
             self.write_queue_later(now, key);
         }
@@ -376,20 +381,20 @@ impl Broker {
     }
 
     /// Publishers whose messages are durable, or whose packet identifiers are free, are told. True: some of this shard.
-    pub(super) fn confirm_copies(&mut self) -> bool {
+    pub(in crate::shard) fn confirm_copies(&mut self) -> bool {
         let letter = |by, count| Mail::CopiesDurable { by, count };
         let has_own = self.tell_durable(Queues::confirmations, Self::copies_durable, letter);
         self.confirm_releases() || has_own
     }
 
     /// A shard says that so many messages are with its kept sessions for certain.
-    pub(super) fn copies_durable(&mut self, by: usize, count: u64) {
+    pub(in crate::shard) fn copies_durable(&mut self, by: usize, count: u64) {
         self.confirm(by, count, Queues::confirmations);
         self.tell_sessions_over(by);
     }
 
     /// At the end of a turn: writes down what is over, with what was written anyway or when it has waited for long enough.
-    pub(super) fn write_queues(&mut self, io: &mut Ring<'_>, is_draining: bool) {
+    pub(in crate::shard) fn write_queues(&mut self, io: &mut Ring<'_>, is_draining: bool) {
         let now = io.now();
         self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
         self.numbers.set(M::StoredMessagesMax, self.queues.bounds.messages as u64);
@@ -444,7 +449,7 @@ impl Broker {
     }
 
     /// The turn that [`Broker::write_queues`] has asked for.
-    pub(super) fn queues_time(&mut self) {
+    pub(in crate::shard) fn queues_time(&mut self) {
         self.queues.has_timer = false;
     }
 }

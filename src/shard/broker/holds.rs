@@ -31,7 +31,7 @@ struct Held {
 
 /// All that waits on a shard.
 #[derive(Debug, Default)]
-pub(super) struct Holds {
+pub(in crate::shard) struct Holds {
     held: HashMap<ConnId, Held>,
     line: VecDeque<(u64, ConnId)>,
     bytes: usize,
@@ -40,18 +40,18 @@ pub(super) struct Holds {
 
 impl Holds {
     /// Whether nobody waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::shard) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
 
     /// Bytes that wait.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(in crate::shard) const fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// Where what a device is to be told goes. Then [`Holds::hold`].
     #[inline]
-    pub(super) fn out<'a>(&'a mut self, io: &'a mut Ring<'_>, conn: ConnId) -> &'a mut Vec<u8> {
+    pub(in crate::shard) fn out<'a>(&'a mut self, io: &'a mut Ring<'_>, conn: ConnId) -> &'a mut Vec<u8> {
         if self.held.is_empty() {
             return io.out(conn);
         }
@@ -62,7 +62,7 @@ impl Holds {
     }
 
     /// What stands in [`Holds::out`] from `from` on waits for this group. `greeted`: the device has had its CONNACK.
-    pub(super) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, group: u64, from: usize, greeted: bool) {
+    pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, group: u64, from: usize, greeted: bool) {
         if let Some(held) = self.held.get_mut(&conn) {
             let more = held.bytes.len() - from;
             self.bytes += more;
@@ -85,19 +85,19 @@ impl Holds {
     }
 
     /// Takes note of what was written to [`Holds::out`] from `from` on, which waits for nothing but what is before it.
-    pub(super) fn wrote(&mut self, conn: ConnId, from: usize) {
+    pub(in crate::shard) fn wrote(&mut self, conn: ConnId, from: usize) {
         if let Some(held) = self.held.get(&conn) {
             self.bytes += held.bytes.len() - from;
         }
     }
 
     /// Bytes on their way to a device, with those that wait.
-    pub(super) fn unsent(&self, io: &Ring<'_>, conn: ConnId) -> usize {
+    pub(in crate::shard) fn unsent(&self, io: &Ring<'_>, conn: ConnId) -> usize {
         io.unsent(conn) + self.held.get(&conn).map_or(0, |held| held.bytes.len())
     }
 
     /// All groups up to this one are durable: who waited for them is told.
-    pub(super) fn release(&mut self, io: &mut Ring<'_>, durable: u64) {
+    pub(in crate::shard) fn release(&mut self, io: &mut Ring<'_>, durable: u64) {
         while let Some((_, conn)) = self.line.pop_front_if(|(group, _)| *group <= durable) {
             let Some(held) = self.held.get_mut(&conn) else { continue };
             let over = held.parts.iter().take_while(|(group, _)| *group <= durable).count();
@@ -116,13 +116,13 @@ impl Holds {
     }
 
     /// Whether a device may be told something out of turn, at the end of its connection: not before its CONNACK.
-    pub(super) fn may_tell(&self, conn: ConnId) -> bool {
+    pub(in crate::shard) fn may_tell(&self, conn: ConnId) -> bool {
         self.held.get(&conn).is_none_or(|held| held.greeted)
     }
 
     /// Whether so much waits that the connection should not be read.
     #[inline]
-    pub(super) fn is_full(&self, conn: ConnId) -> bool {
+    pub(in crate::shard) fn is_full(&self, conn: ConnId) -> bool {
         !self.held.is_empty()
             && self
                 .held
@@ -131,7 +131,7 @@ impl Holds {
     }
 
     /// The connection is gone, and what it waited for with it.
-    pub(super) fn forget(&mut self, conn: ConnId) {
+    pub(in crate::shard) fn forget(&mut self, conn: ConnId) {
         let Some(mut held) = self.held.remove(&conn) else { return };
         self.bytes -= held.bytes.len();
         if self.spare.len() < SPARE_MAX && held.bytes.capacity() <= SPARE_BYTES_MAX {

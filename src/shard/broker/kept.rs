@@ -18,8 +18,8 @@ use super::{Broker, Ring};
 
 /// What is kept of sessions, on a shard that has a spool.
 #[derive(Debug, Default)]
-pub(super) struct Keeping {
-    pub(super) holds: Holds,
+pub(in crate::shard) struct Keeping {
+    pub(in crate::shard) holds: Holds,
     /// The group in which the youngest end of a session stands. Whoever comes next may be its client, and hears nothing
     /// before that: told that there is no session, it must find none after a crash either.
     ended: u64,
@@ -34,7 +34,7 @@ impl Broker {
     /// Writes down what there is to write of a session, after a packet of its client or answers to it, and of all others
     /// that have changed meanwhile.
     #[inline]
-    pub(super) fn write_down(&mut self, key: SessionKey) {
+    pub(in crate::shard) fn write_down(&mut self, key: SessionKey) {
         if self.outlets.buffer.is_some() {
             self.sessions.collect(key);
             self.write_notes();
@@ -42,12 +42,12 @@ impl Broker {
     }
 
     /// Sessions that survive a restart.
-    pub(super) const fn stored_sessions(&self) -> u64 {
+    pub(in crate::shard) const fn stored_sessions(&self) -> u64 {
         self.keeping.stored
     }
 
     /// Writes down what has changed of sessions, in order.
-    pub(super) fn write_notes(&mut self) {
+    pub(in crate::shard) fn write_notes(&mut self) {
         while let Some(note) = self.sessions.next_note() {
             let Some(buffer) = &mut self.outlets.buffer else { return };
             match note {
@@ -76,7 +76,7 @@ impl Broker {
     }
 
     /// Once a turn, before anything else: who waited for the disk is told, and what found no room is tried again.
-    pub(super) fn release_held(&mut self, io: &mut Ring<'_>) {
+    pub(in crate::shard) fn release_held(&mut self, io: &mut Ring<'_>) {
         let Some(buffer) = &self.outlets.buffer else { return };
         self.keeping.holds.release(io, buffer.durable());
         let freed = buffer.freed();
@@ -88,7 +88,7 @@ impl Broker {
 
     /// What was written to the out-buffer from `from` on, to the client of this session, waits for the session's records.
     #[inline]
-    pub(super) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
+    pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
         let Some(buffer) = &self.outlets.buffer else { return };
         let group = self.sessions.written(key);
         if !self.around.rules.may_tell(group, buffer.durable()) {
@@ -99,7 +99,7 @@ impl Broker {
     }
 
     /// The same for a CONNACK, which waits for the end of sessions as well.
-    pub(super) fn hold_connack(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
+    pub(in crate::shard) fn hold_connack(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
         let Some(buffer) = &self.outlets.buffer else { return };
         let group = self.sessions.written(key).max(self.keeping.ended);
         if group > buffer.durable() {
@@ -108,7 +108,7 @@ impl Broker {
     }
 
     /// Before a CONNECT: so much room is there for its session.
-    pub(super) fn measure_session_room(&mut self) {
+    pub(in crate::shard) fn measure_session_room(&mut self) {
         self.write_notes();
         if let Some(buffer) = &self.outlets.buffer {
             self.sessions.set_room(buffer.session_room());
@@ -116,7 +116,7 @@ impl Broker {
     }
 
     /// The kept sessions of an earlier start, and what is kept like them, before anybody is accepted. What cannot be taken up ends.
-    pub(super) fn restore_sessions(&mut self, found: &[RestoredSession], sorted: &Sorted, now: Monotonic) {
+    pub(in crate::shard) fn restore_sessions(&mut self, found: &[RestoredSession], sorted: &Sorted, now: Monotonic) {
         let Some(buffer) = &mut self.outlets.buffer else { return };
         sorted.ends().for_each(|(number, is_damaged)| buffer.lose(number, is_damaged));
         let (mut keys, mut by_number) = (Vec::new(), HashMap::new());
