@@ -303,7 +303,7 @@ impl Core {
             self.broker.pump_session(io, connected.key);
         }
         // The will of the connection that it had before goes ahead of what it publishes on this one.
-        self.publish_wills_of(io, connected.key);
+        self.broker.publish_wills_of(io, connected.key);
         // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);

@@ -9,6 +9,7 @@ use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use crate::session::{End, Next, Peer, SessionKey, Violation};
 
+use super::broker::publish::Published;
 use super::connection::{Kind, Timed};
 use super::stalls::Stall;
 use super::{Core, Ring};
@@ -142,7 +143,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return Used::all(bytes) };
         let Kind::Device { session, peer } = connection.kind else { return Used::all(bytes) };
         let sender = Source { conn, session, peer, listener: connection.listener };
-        self.sample = Sample { wanted: connection.timed.is_none(), taken: None };
+        let mut sample = Sample { wanted: connection.timed.is_none(), taken: None };
         let packet_bytes_max = self.broker.around.config.mqtt.packet_bytes_max;
         let (mut used, mut is_cut) = (0, false);
         let mut last = None;
@@ -154,7 +155,7 @@ impl Core {
             let flow = match frame::next_for(peer.version, Sender::Client, &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    let flow = self.packet(io, sender, frame, &mut last);
+                    let flow = self.packet(io, sender, frame, (&mut last, &mut sample));
                     used += if matches!(flow, Flow::On) { frame.len } else { 0 };
                     flow
                 }
@@ -175,7 +176,7 @@ impl Core {
         {
             connection.clock.heard(io.now());
             let is_bounded = connection.claim.is_some();
-            if let Some((number, level)) = self.sample.taken {
+            if let Some((number, level)) = sample.taken {
                 connection.timed = Some(Timed { number, level, at: io.now() });
             }
             if is_bounded {
@@ -194,7 +195,7 @@ impl Core {
         io: &mut Ring<'_>,
         from: Source,
         frame: frame::Frame<'a>,
-        last: &mut Option<(u8, Publish<'a>)>,
+        (last, sample): (&mut Option<(u8, Publish<'a>)>, &mut Sample),
     ) -> Flow {
         const CONNECT: u8 = 1;
         const PUBLISH: u8 = 3;
@@ -206,11 +207,15 @@ impl Core {
                 Ok(publish) => publish,
                 Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
             };
-            let flow = self.publish(io, from, &publish, follows);
-            if self.is_lasting && matches!(flow, Flow::On) {
-                *last = Some((frame.first, publish));
-            }
-            return flow;
+            return match self.broker.publish(io, from, (&publish, follows), sample) {
+                Published::On { is_lasting } => {
+                    *last = is_lasting.then_some((frame.first, publish));
+                    Flow::On
+                }
+                Published::Stall(why) => Flow::Stall(why),
+                Published::Ended => Flow::Ended,
+                Published::Violation(violation) => self.violation(io, from.conn, from.session, violation),
+            };
         }
         match decode::decode(from.peer.version, Sender::Client, frame) {
             Ok(packet) => {

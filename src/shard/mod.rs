@@ -48,7 +48,6 @@ mod members;
 mod moves;
 mod numbers;
 mod outlets;
-mod publish;
 mod reconfigure;
 mod reservation;
 pub mod router;
@@ -63,7 +62,6 @@ pub mod tally;
 pub mod trial;
 mod turn;
 mod upstream;
-mod wills;
 
 #[cfg(test)]
 pub(crate) use self::broker::queues::ForShare;
@@ -96,7 +94,7 @@ use crate::service::sasl;
 use crate::service::verifier::Verifiers;
 use crate::session::Sessions;
 
-use self::broker::{Broker, delivery, kept, queues, retained, shares, sys_topics};
+use self::broker::{Broker, delivery, kept, queues, retained, shares};
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
 use self::delivery::Delivery;
@@ -163,11 +161,6 @@ pub struct Core {
     leaving: Vec<ConnId>,
     /// Those that another shard has no room for yet.
     moves: Moves,
-    /// What [`Outlets::freed`] said when wills that wait were last offered again.
-    wills_offered_at: u64,
-    sample: device::Sample,
-    /// What was found out about the last PUBLISH holds for another one of its client, topic, QoS and flags, without properties.
-    is_lasting: bool,
     session_timer: Option<(Monotonic, TimerId)>,
     /// When a disk in trouble is looked at again.
     spool_timer: Option<TimerId>,
@@ -230,9 +223,6 @@ impl Core {
             addresses: HashMap::new(),
             leaving: Vec::new(),
             moves: Moves::default(),
-            wills_offered_at: 0,
-            sample: device::Sample::default(),
-            is_lasting: false,
             session_timer: None,
             spool_timer: None,
             group_timer: None,

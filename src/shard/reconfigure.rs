@@ -77,7 +77,8 @@ impl Core {
         self.broker.delivery.shares.set_strategy(config.delivery.share_strategy, io.now());
         // Who waits for room in a sink may match others now.
         self.stalls.ask_all_again();
-        self.wills_offered_at = self.broker.outlets.freed().wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
+        self.broker.keeping.wills_offered_at =
+            self.broker.outlets.freed().wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
         self.broker.numbers.grow(board, layout(config));
         listeners.into_iter().for_each(|listener| io.listen(listener));
         self.pace_listeners(io);

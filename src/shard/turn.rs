@@ -189,7 +189,7 @@ impl Shard for Core {
             self.unstall(io);
             self.outward(io);
         }
-        self.forget_subscriptions(io);
+        self.broker.forget_subscriptions(io);
         self.broker.delivery.index.give_back();
         self.broker.count_subscriptions();
         self.broker.serve_writable(io);
@@ -234,7 +234,7 @@ impl Core {
     /// connection, and that may leave another will.
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
-            let are_all_published = self.publish_wills(io);
+            let are_all_published = self.broker.publish_wills(io);
             self.broker.write_notes();
             for cluster in 0..self.broker.outlets.upstreams.len() {
                 self.pump(io, cluster);

@@ -25,6 +25,8 @@ pub(in crate::shard) struct Keeping {
     ended: u64,
     /// [`crate::buffer::Buffer::freed`] when records that found no room were last tried again.
     tried: u64,
+    /// What has come free when wills that wait were last offered again.
+    pub(in crate::shard) wills_offered_at: u64,
     payload: Vec<u8>,
     /// Sessions that have a record.
     stored: u64,

@@ -14,11 +14,14 @@ pub(super) mod confirm;
 pub(super) mod delivery;
 pub(super) mod holds;
 pub(super) mod kept;
+pub(super) mod publish;
 pub(super) mod queues;
 pub(super) mod retained;
 pub(super) mod shares;
 pub(super) mod stored;
+pub(super) mod subscribe;
 pub(super) mod sys_topics;
+pub(super) mod wills;
 
 use crate::metrics::journal::Teller;
 use crate::session::{SessionKey, Sessions};
@@ -30,7 +33,10 @@ use self::retained::Retained;
 use super::mail::Letters;
 use super::numbers::Numbers;
 use super::outlets::Outlets;
-use super::{Ring, Surroundings, connection, device, edge, events, inspect, mail, router, sorted, stalls};
+use super::{
+    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, reservation, router, sinks, sorted,
+    stalls,
+};
 
 /// Sessions, and what takes their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. Its methods
 /// stand with what they are about: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.

@@ -13,7 +13,7 @@ use super::numbers::Routed;
 use super::publish::message;
 use super::reservation::{Told, Unreserved};
 use super::retained::Publisher;
-use super::{Core, Ring, sys_topics};
+use super::{Broker, Ring, sys_topics};
 
 /// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
@@ -21,32 +21,32 @@ const OFFERED_AGAIN_MAX: usize = 64;
 /// Wills after which the clock is looked at.
 const WILLS_A_LOOK: usize = 8;
 
-impl Core {
+impl Broker {
     /// Publishes the wills that are due, and those that waited if there may be room for them now. After a start they wait until each
     /// shard has told what it knows: by then all have their sessions and retained messages. False: some are left for the next turn.
-    pub(super) fn publish_wills(&mut self, io: &mut Ring<'_>) -> bool {
-        if !self.broker.queues.have_all_told() {
+    pub(in crate::shard) fn publish_wills(&mut self, io: &mut Ring<'_>) -> bool {
+        if !self.queues.have_all_told() {
             return true;
         }
-        if self.broker.sessions.wills_waiting() > 0 {
-            let freed = self.broker.outlets.freed().wrapping_add(self.broker.delivery.freed());
-            if std::mem::replace(&mut self.wills_offered_at, freed) != freed {
-                self.broker.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
+        if self.sessions.wills_waiting() > 0 {
+            let freed = self.outlets.freed().wrapping_add(self.delivery.freed());
+            if std::mem::replace(&mut self.keeping.wills_offered_at, freed) != freed {
+                self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
         }
         // Whoever has left a will is no subscriber and no member of a share any more.
-        if self.broker.sessions.has_due_wills() && !self.are_gone(io) {
+        if self.sessions.has_due_wills() && !self.are_gone(io) {
             return false;
         }
         for published in 1.. {
-            let Some(due) = self.broker.sessions.next_will() else { break };
+            let Some(due) = self.sessions.next_will() else { break };
             self.publish_will(io, due);
             if published % WILLS_A_LOOK == 0 && io.is_over() {
                 break;
             }
         }
-        self.broker.numbers.set(M::WillsWaiting, self.broker.sessions.wills_waiting() as u64);
-        let are_all_published = !self.broker.sessions.has_due_wills();
+        self.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
+        let are_all_published = !self.sessions.has_due_wills();
         if !are_all_published {
             io.go_on();
         }
@@ -54,12 +54,12 @@ impl Core {
     }
 
     /// The same for those that earlier connections of a client have left.
-    pub(super) fn publish_wills_of(&mut self, io: &mut Ring<'_>, key: SessionKey) {
-        if !self.broker.queues.have_all_told() || !self.broker.sessions.has_due_wills() {
+    pub(in crate::shard) fn publish_wills_of(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        if !self.queues.have_all_told() || !self.sessions.has_due_wills() {
             return;
         }
         while !self.are_gone(io) {}
-        while let Some(due) = self.broker.sessions.next_will_of(key) {
+        while let Some(due) = self.sessions.next_will_of(key) {
             self.publish_will(io, due);
         }
     }
@@ -67,7 +67,7 @@ impl Core {
     /// The subscriptions of sessions that have ended go, and members without a connection are passed over. False: the turn has no time for all.
     fn are_gone(&mut self, io: &mut Ring<'_>) -> bool {
         let are_forgotten = self.forget_subscriptions(io);
-        self.broker.members_gone(io.now());
+        self.members_gone(io.now());
         are_forgotten
     }
 
@@ -77,34 +77,33 @@ impl Core {
             return false;
         }
         let Some(auth) = &due.auth else { return true };
-        if !self.broker.around.edge.still_admits(auth, due.username.as_deref(), due.by.as_ref()) {
+        if !self.around.edge.still_admits(auth, due.username.as_deref(), due.by.as_ref()) {
             return false;
         }
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
         let publish = due.publish();
         let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
-        self.broker.around.edge.allows(auth, due.grants.as_deref(), client, wanted)
+        self.around.edge.allows(auth, due.grants.as_deref(), client, wanted)
     }
 
     /// It is published, or refused: it goes from the log with this turn.
     fn will_is_over(&mut self, session: Option<SessionKey>) {
         if let Some(key) = session {
-            self.broker.sessions.will_is_over(key);
-            self.broker.write_notes();
+            self.sessions.will_is_over(key);
+            self.write_notes();
         }
     }
 
     /// A will counts among the messages of its user.
     fn charge_will(&self, due: &DueWill, bytes: usize, now: Monotonic) {
-        let Some((auth, policy)) =
-            due.auth.as_ref().and_then(|auth| Some((auth, self.broker.around.edge.policy(auth)?)))
+        let Some((auth, policy)) = due.auth.as_ref().and_then(|auth| Some((auth, self.around.edge.policy(auth)?)))
         else {
             return;
         };
         let limits = &policy.settings().limits;
         if limits.has_rates() {
             let owner = Owner::new(auth, due.username.as_deref(), &due.client_id);
-            self.broker.around.shares.charge(&owner, limits, bytes, now);
+            self.around.shares.charge(&owner, limits, bytes, now);
         }
     }
 
@@ -113,45 +112,45 @@ impl Core {
         let publish = due.publish();
         let username = due.username.as_deref();
         if !self.is_granted(&due) {
-            self.broker.numbers.count_routed(None, Routed::Refused);
-            self.broker.numbers.count(M::WillsDenied);
+            self.numbers.count_routed(None, Routed::Refused);
+            self.numbers.count(M::WillsDenied);
             let client = Client { identity: username, client_id: &due.client_id };
             let wanted =
                 Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
-            let edge = &self.broker.around.edge;
+            let edge = &self.around.edge;
             let rule = || Some(edge.policy(due.auth.as_deref()?)?.decides(due.grants.as_deref(), client, wanted));
-            denied(&mut self.broker.teller, second(now), "will", due.client(), username, publish.topic, rule);
+            denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, rule);
             return self.will_is_over(due.session);
         }
-        let takers = (&self.broker.retained, &self.broker.queues);
-        let room = self.broker.delivery.find_room(takers, (publish.topic, &publish), || (&due.client_id, None));
-        let Ok(route) = room else { return self.broker.sessions.keep_will(due) };
+        let takers = (&self.retained, &self.queues);
+        let room = self.delivery.find_room(takers, (publish.topic, &publish), || (&due.client_id, None));
+        let Ok(route) = room else { return self.sessions.keep_will(due) };
         let message = message(publish.topic, &due.client_id, username, &publish, wall);
         let mut is_refused = false;
-        match self.broker.outlets.reserve(&message, Told::Not, &[], false) {
+        match self.outlets.reserve(&message, Told::Not, &[], false) {
             Ok(reservation) => {
                 is_refused = reservation.is_refused();
-                self.broker.numbers.count_routed(None, if is_refused { Routed::Refused } else { Routed::Matched });
+                self.numbers.count_routed(None, if is_refused { Routed::Refused } else { Routed::Matched });
                 let _nobody_waits = reservation.take(&message, None, None, now, wall);
             }
-            Err(Unreserved::Unmatched) if route.is_any() => self.broker.numbers.count_routed(None, Routed::Matched),
-            Err(Unreserved::Unmatched | Unreserved::Denied) => {
-                self.broker.numbers.count_routed(None, Routed::Unmatched)
-            }
+            Err(Unreserved::Unmatched) if route.is_any() => self.numbers.count_routed(None, Routed::Matched),
+            Err(Unreserved::Unmatched | Unreserved::Denied) => self.numbers.count_routed(None, Routed::Unmatched),
             Err(Unreserved::Rejected(sink, objection)) => {
-                self.broker.numbers.count_routed(None, Routed::Refused);
-                self.broker.numbers.count_refusal(usize::from(sink), objection.reason());
-                let (config, second) = (&self.broker.around.config, second(now));
+                self.numbers.count_routed(None, Routed::Refused);
+                self.numbers.count_refusal(usize::from(sink), objection.reason());
+                let (config, second) = (&self.around.config, second(now));
                 let why = (objection.reason(), REJECTED);
-                publish_refused(&mut self.broker.teller, config, second, sink, (due.client(), publish.topic), why);
+                publish_refused(&mut self.teller, config, second, sink, (due.client(), publish.topic), why);
                 is_refused = true;
             }
-            Err(Unreserved::Full(_)) => return self.broker.sessions.keep_will(due),
+            Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
         }
-        if !self.broker.outlets.passed_over.is_empty() {
-            self.count_passed_over(due.client(), publish.topic, now);
+        if !self.outlets.passed_over.is_empty() {
+            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
+            let of = Some((due.client(), publish.topic));
+            self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
         }
-        self.broker.numbers.count(M::Wills);
+        self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
         // In one group with what this shard writes down of it.
         self.will_is_over(due.session);
@@ -159,8 +158,8 @@ impl Core {
             return;
         }
         // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
-        let session = self.broker.sessions.find(due.client());
+        let session = self.sessions.find(due.client());
         let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };
-        self.broker.deliver(io, route, &publish, from, None);
+        self.deliver(io, route, &publish, from, None);
     }
 }

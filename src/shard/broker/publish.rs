@@ -9,40 +9,57 @@ use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::session::{ClientKey, Session, SessionKey, Taken};
+use crate::session::{Session, SessionKey, Taken, Violation};
 
 use super::delivery::{PublishedBy, Route};
-use super::device::{Flow, Source};
+use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
 use super::numbers::Routed;
 use super::reservation::{Told, Unreserved};
 use super::retained::Publisher;
 use super::sinks::Message;
 use super::stalls::Stall;
-use super::{Core, Ring, sys_topics};
+use super::{Broker, Ring, sys_topics};
 
-impl Core {
+/// What has become of a PUBLISH.
+pub(in crate::shard) enum Published {
+    /// It is done with. `is_lasting`: what was found out about it holds for another one of its client, topic, QoS and flags, without properties.
+    On { is_lasting: bool },
+    /// It is to come again when this is over.
+    Stall(Stall),
+    /// Its session has ended.
+    Ended,
+    /// Its client has no right to send it.
+    Violation(Violation),
+}
+
+impl Broker {
     /// The hot path: match, ask sinks and subscribers' shards for room, let the session number it, write the rows, send the copies.
-    /// `follows`: it has the first byte and the topic of the message before it, neither has properties, and [`Core::is_lasting`] was set
-    /// after that one.
-    pub(super) fn publish(&mut self, io: &mut Ring<'_>, from: Source, publish: &Publish<'_>, follows: bool) -> Flow {
-        self.is_lasting = false;
-        let Source { conn, session: key, listener, peer } = from;
+    /// `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
+    /// [`Published::On`] with `is_lasting`. `sample`: the message whose answer is timed.
+    pub(in crate::shard) fn publish(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        (publish, follows): (&Publish<'_>, bool),
+        sample: &mut Sample,
+    ) -> Published {
+        let Source { session: key, listener, peer, .. } = from;
         let (now, wall) = (io.now(), io.wall());
-        let Some(session) = self.broker.sessions.get_mut(key) else { return Flow::Ended };
+        let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
         if publish.qos != QoS::AtMostOnce
             && (session.is_blocked() || publish.qos == QoS::ExactlyOnce && session.is_releasing(publish.packet_id))
         {
-            return Flow::Stall(Stall::Answers);
+            return Published::Stall(Stall::Answers);
         }
-        if publish.qos == QoS::ExactlyOnce && session.number().is_some() && !self.broker.queues.have_all_told() {
+        if publish.qos == QoS::ExactlyOnce && session.number().is_some() && !self.queues.have_all_told() {
             // Other shards may have had it before a crash.
-            return Flow::Stall(Stall::Subscribers(self.broker.index));
+            return Published::Stall(Stall::Subscribers(self.index));
         }
         // A repeat goes to no sink: it must not wait for room in one.
         let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
         if publish.qos == QoS::ExactlyOnce && !is_repeat && session.waits_for_release() {
-            return Flow::Stall(Stall::Answers);
+            return Published::Stall(Stall::Answers);
         }
         let is_granted = follows || is_repeat || session.is_granted_publish(publish);
         let session = &*session;
@@ -56,56 +73,55 @@ impl Core {
         if let Some(topic) = topic.filter(|_| is_granted && !is_repeat && !follows) {
             // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
             let origin = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
-            let takers = (&self.broker.retained, &self.broker.queues);
-            let room = self.broker.delivery.find_room(takers, (topic, publish), || (session.client_id(), origin()));
-            let cost = self.broker.delivery.take_cost();
+            let takers = (&self.retained, &self.queues);
+            let room = self.delivery.find_room(takers, (topic, publish), || (session.client_id(), origin()));
+            let cost = self.delivery.take_cost();
             if cost > 0 {
                 let _ = io.spend(cost);
             }
             match room {
                 Ok(found) => route = found,
-                Err(full) => return Flow::Stall(full),
+                Err(full) => return Published::Stall(full),
             }
         }
         let reserved = match topic {
             Some(_) if !is_granted => Err(Unreserved::Denied),
             Some(topic) if !is_repeat => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.broker.outlets.reserve(&message, Told::of(peer.version, publish.qos), taken_by, follows)
+                self.outlets.reserve(&message, Told::of(peer.version, publish.qos), taken_by, follows)
             }
             // Or the session refuses it in a moment.
             _ => Err(Unreserved::Unmatched),
         };
         if let Err(Unreserved::Full(wait)) = reserved {
-            return Flow::Stall(Stall::Memory(wait));
+            return Published::Stall(Stall::Memory(wait));
         }
         if let (Err(why), Some(topic)) = (&reserved, topic) {
-            tell_unreserved((&mut self.broker.teller, &self.broker.around.config), why, session, (topic, publish), now);
+            tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), now);
         }
-        let (number, owed_already, sender) = match self.broker.sessions.publish(key, publish, now) {
+        let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
             Some(Taken::Take { number, message }) => (Some(number), 0, message),
             Some(Taken::TakeQos0 { message }) => (None, 0, message),
             Some(Taken::Rest { number, owed, message }) => {
-                self.broker.numbers.count(M::PublishesRepeated);
+                self.numbers.count(M::PublishesRepeated);
                 (Some(number), owed, message)
             }
             Some(Taken::Repeat) => {
-                self.broker.numbers.count(M::PublishesRepeated);
-                return Flow::On;
+                self.numbers.count(M::PublishesRepeated);
+                return Published::On { is_lasting: false };
             }
             Some(Taken::Violation(violation)) => {
-                drop(reserved);
-                return self.violation(io, conn, key, violation);
+                return Published::Violation(violation);
             }
-            None => return Flow::Ended,
+            None => return Published::Ended,
         };
-        self.broker.numbers.count(match publish.qos {
+        self.numbers.count(match publish.qos {
             QoS::AtMostOnce => M::PublishesQos0,
             QoS::AtLeastOnce => M::PublishesQos1,
             QoS::ExactlyOnce => M::PublishesQos2,
         });
-        self.broker.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
-        self.broker.numbers.count_listener(listener, L::Received);
+        self.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
+        self.numbers.count_listener(listener, L::Received);
         let mut is_logged = false;
         let is_taken = match &reserved {
             Ok(reservation) => !reservation.is_refused(),
@@ -115,75 +131,67 @@ impl Core {
         let (owed, code) = match std::convert::identity(reserved) {
             Ok(reservation) => {
                 let routed = if is_taken { Routed::Matched } else { Routed::Refused };
-                self.broker.numbers.count_routed(Some(listener), routed);
+                self.numbers.count_routed(Some(listener), routed);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
                 let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
                 let origin = of_kept.filter(|_| reservation.keeps_packet_id());
                 let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
                 is_logged = origin.is_some();
-                if let Some(number) = number.filter(|_| std::mem::take(&mut self.sample.wanted)) {
-                    self.sample.taken = Some((number, reservation.level()));
+                if let Some(number) = number.filter(|_| std::mem::take(&mut sample.wanted)) {
+                    sample.taken = Some((number, reservation.level()));
                 }
                 (reservation.take(&message, ticket, origin, now, wall), ReasonCode::SUCCESS)
             }
             Err(Unreserved::Rejected(sink, objection)) => {
-                self.broker.numbers.count_routed(Some(listener), Routed::Refused);
-                self.broker.numbers.count_refusal(usize::from(sink), objection.reason());
+                self.numbers.count_routed(Some(listener), Routed::Refused);
+                self.numbers.count_refusal(usize::from(sink), objection.reason());
                 (0, objection.code())
             }
             Err(Unreserved::Denied) => {
-                self.broker.numbers.count_routed(Some(listener), Routed::Refused);
-                self.broker.numbers.count(M::PublishesDenied);
+                self.numbers.count_routed(Some(listener), Routed::Refused);
+                self.numbers.count(M::PublishesDenied);
                 // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
-                let is_acknowledged = self.broker.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
+                let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
                 let is_told = peer.version == Version::V5 || !is_acknowledged;
                 (0, if is_told { ReasonCode::NOT_AUTHORIZED } else { ReasonCode::SUCCESS })
             }
             // It is for subscribers alone, or all that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
-                self.broker.numbers.count_routed(Some(listener), Routed::Matched);
+                self.numbers.count_routed(Some(listener), Routed::Matched);
                 (0, ReasonCode::SUCCESS)
             }
             Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
-                self.broker.numbers.count_routed(Some(listener), Routed::Unmatched);
+                self.numbers.count_routed(Some(listener), Routed::Unmatched);
                 (0, ReasonCode::NO_MATCHING_SUBSCRIBERS)
             }
         };
-        if !self.broker.outlets.passed_over.is_empty() {
-            self.count_passed_over_of(key, publish, now);
+        if !self.outlets.passed_over.is_empty() {
+            let session = self.sessions.get(key);
+            let of = session.map(|session| (session.client(), session.topic_of(publish).unwrap_or_default()));
+            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
+            self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
         }
-        self.is_lasting = is_taken
-            && self.broker.outlets.is_settled()
+        let is_lasting = is_taken
+            && self.outlets.is_settled()
             && !(route.is_any() || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
-        let awaited = if is_taken && route.is_any() { self.broker.answers_awaited(route, publish.qos) } else { 0 };
-        if let (Some(number), Some(session)) = (number, self.broker.sessions.get_mut(key)) {
+        let awaited = if is_taken && route.is_any() { self.answers_awaited(route, publish.qos) } else { 0 };
+        if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
             session.opened(number, owed + owed_already + awaited, code);
             if is_logged {
                 session.logged(publish.packet_id);
             }
         }
         if route.is_any() && is_taken {
-            let origin = of_kept.filter(|_| self.broker.awaits_copies(publish.qos));
+            let origin = of_kept.filter(|_| self.awaits_copies(publish.qos));
             let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
             if origin.is_some()
-                && let Some(session) = self.broker.sessions.get_mut(key)
+                && let Some(session) = self.sessions.get_mut(key)
             {
-                session.sent_to_shards(publish.packet_id, self.broker.delivery.shards_of(route));
+                session.sent_to_shards(publish.packet_id, self.delivery.shards_of(route));
             }
             self.deliver_from(io, (key, origin), route, publish, number);
         }
-        Flow::On
-    }
-
-    /// Sinks have gone without a message of a session.
-    #[cold]
-    #[inline(never)]
-    fn count_passed_over_of(&mut self, key: SessionKey, publish: &Publish<'_>, now: Monotonic) {
-        // Names are copied in this case alone: what counts them needs all of the shard.
-        let Some(session) = self.broker.sessions.get(key) else { return };
-        let topic = session.topic_of(publish).unwrap_or_default().to_owned();
-        let (auth, client_id) = (session.client().auth.map(str::to_owned), session.client_id().to_owned());
-        self.count_passed_over(ClientKey { auth: auth.as_deref(), client_id: &client_id }, &topic, now);
+        Published::On { is_lasting }
     }
 
     /// Sends a message of a session to its subscribers, and to its home.
@@ -196,21 +204,21 @@ impl Core {
         number: Option<u32>,
     ) {
         let alias = if publish.topic.is_empty() {
-            let session = self.broker.sessions.get(key);
+            let session = self.sessions.get(key);
             session.and_then(|session| session.topic_of(publish)).map(str::to_owned)
         } else {
             None
         };
         let topic = alias.as_deref().unwrap_or(publish.topic);
         let answer = number.map(|number| Ticket { session: key.to_bits(), number });
-        let session = self.broker.sessions.get(key).filter(|_| route.is_retained());
+        let session = self.sessions.get(key).filter(|_| route.is_retained());
         let publisher = session.map(Publisher::of_session).unwrap_or_default();
         let from = PublishedBy { session: Some(key), origin, publisher };
-        self.broker.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
+        self.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
     }
 }
 
-pub(super) fn message<'a>(
+pub(in crate::shard) fn message<'a>(
     topic: &'a str,
     client_id: &'a str,
     username: Option<&'a str>,
