@@ -113,10 +113,10 @@ impl Core {
                 }
                 let owner = match connect.client_id {
                     "" => {
-                        let (index, shards) = (self.broker.index, self.broker.shards);
+                        let (index, shards) = (self.broker.index, self.broker.around.config.service.shards);
                         self.given_id(conn).map_or(index, |id| router::owner(id, shards))
                     }
-                    id => router::owner(id, self.broker.shards),
+                    id => router::owner(id, self.broker.around.config.service.shards),
                 };
                 if owner == self.broker.index {
                     self.connect(io, conn, &connect, &all[used..]);
@@ -167,10 +167,10 @@ impl Core {
             connection.kind = Kind::Leaving(owner, deadline);
             connection.claim = claim;
             io.pause(conn);
-            self.leaving.push(conn);
+            self.doors.leaving.push(conn);
             return self.put_back(io, conn, unread);
         };
-        let address = self.addresses.remove(&conn.slot);
+        let address = self.doors.addresses.remove(&conn.slot);
         self.drop_connection(io, conn);
         let detached = Detached { unread, deadline, ..detached };
         self.send_move(io, Move { owner, detached, claim, address });
@@ -178,7 +178,7 @@ impl Core {
 
     /// Tries again to move those that could not.
     pub(super) fn go_on_leaving(&mut self, io: &mut Ring<'_>) {
-        for conn in std::mem::take(&mut self.leaving) {
+        for conn in std::mem::take(&mut self.doors.leaving) {
             let Some(connection) = self.connections.get(conn) else { continue };
             let Kind::Leaving(owner, _) = connection.kind else { continue };
             let unread = std::mem::take(&mut connection.tail);
@@ -199,7 +199,7 @@ impl Core {
             return self.broker.numbers.count(M::ListenerRemovals);
         }
         let conn = io.adopt(detached);
-        self.addresses.extend(address.map(|address| (conn.slot, address)));
+        self.doors.addresses.extend(address.map(|address| (conn.slot, address)));
         // A proxy's header has been read where it came in.
         self.arrive(io, conn, listener, Expect::Nothing, deadline);
         if let Some(connection) = self.connections.get(conn) {
@@ -218,7 +218,7 @@ impl Core {
             Some(id) => id.to_owned(),
             None => {
                 let random = &mut self.random;
-                router::name(self.broker.index, self.broker.shards, || random.u64(..))
+                router::name(self.broker.index, self.broker.around.config.service.shards, || random.u64(..))
             }
         });
         let claim = self.connections.get(conn).and_then(|connection| connection.claim.take());
@@ -238,7 +238,7 @@ impl Core {
         };
         let arrival = Arrival { conn, assigned_id: named.as_deref(), admission };
         self.broker.measure_session_room();
-        let settings = &self.broker.session_settings;
+        let settings = &self.broker.keeping.settings;
         let from = io.out(conn).len();
         let answer = self.broker.sessions.connect(connect, arrival, now, settings, io.out(conn));
         self.broker.members_gone(now);
@@ -334,7 +334,7 @@ impl Core {
     /// Drops what this shard knows of a connection that ends (the session lives on by its own rules).
     pub(super) fn forget(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         if let Some(listener) = self.drop_connection(io, conn) {
-            let address = self.addresses.remove(&conn.slot);
+            let address = self.doors.addresses.remove(&conn.slot);
             self.broker.around.tally.leave(listener, address);
         }
     }

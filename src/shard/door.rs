@@ -1,5 +1,7 @@
 //! Connections that have not completed CONNECT: how many a shard has, and which of them goes when there are too many.
 
+use std::collections::HashMap;
+
 use crate::address::Address;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
@@ -7,17 +9,24 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 
 use super::connection::{Connections, Kind};
 use super::events::second;
+use super::moves::Moves;
 use super::{Core, Ring};
 
 /// So many are looked at to find the one that goes.
 const DRAWN: usize = 16;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Doors {
     /// Those that came; some have gone.
     entries: Vec<ConnId>,
     open: usize,
+    /// Where connections come from, by slot, if that is bounded.
+    pub(super) addresses: HashMap<u32, Address>,
+    /// Connections that could not be moved to another shard yet.
+    pub(super) leaving: Vec<ConnId>,
+    /// Connections that another shard has no room for yet.
+    pub(super) moves: Moves,
 }
 
 impl Doors {
@@ -131,7 +140,7 @@ impl Core {
             if !self.broker.around.tally.enter_address(address, connections) {
                 return self.turn_back(io, conn, M::AddressFull);
             }
-            self.addresses.insert(conn.slot, address);
+            self.doors.addresses.insert(conn.slot, address);
         }
         true
     }

@@ -144,11 +144,12 @@ impl Core {
             }
             drain.told_others = true;
             let from = self.broker.index;
-            let others = (0..self.broker.shards).filter(|shard| *shard != from);
+            let others = (0..self.broker.around.config.service.shards).filter(|shard| *shard != from);
             self.broker.letters.extend(others.map(|shard| (shard, Mail::Stopping { from })));
             self.send_letters(io);
         }
-        self.broker.letters.is_empty() && self.stopping.count_ones() as usize + 1 == self.broker.shards
+        self.broker.letters.is_empty()
+            && self.stopping.count_ones() as usize + 1 == self.broker.around.config.service.shards
     }
 
     /// Whether all messages are with their subscribers here, and with the other shards.

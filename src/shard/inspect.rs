@@ -41,7 +41,7 @@ impl Core {
             }
             Ask::Client(client) => self.of_client(&client, |core, key| {
                 let (session, queue) =
-                    (key.and_then(|key| core.broker.sessions.get(key)), core.broker.session_settings.queue);
+                    (key.and_then(|key| core.broker.sessions.get(key)), core.broker.keeping.settings.queue);
                 Told::Client(session.map(|session| Box::new(whole_client(&mut core.connections, io, session, queue))))
             }),
             Ask::Disconnect(client) => self.of_client(&client, |core, key| {
@@ -126,7 +126,7 @@ impl Core {
             let fits = search.as_ref().is_none_or(is_found)
                 && connected.is_none_or(|connected| connected == session.conn().is_some());
             if fits {
-                rows.push(client(&mut self.connections, io, session, self.broker.session_settings.queue));
+                rows.push(client(&mut self.connections, io, session, self.broker.keeping.settings.queue));
             }
         }
         Part { rows, next }

@@ -72,11 +72,9 @@ pub(crate) use self::settings::memory_of_shard;
 pub(crate) use self::sorted::{Sorted, Sorter};
 pub(crate) use self::spool::{damaged, refusal};
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use crate::address::Address;
 use crate::auth::Shares;
 use crate::buffer::Counts;
 use crate::config::{Config, Sink};
@@ -87,7 +85,7 @@ use crate::route::interest::Interest;
 use crate::route::trie::SinkRouter;
 use crate::rules::Rules;
 use crate::runtime::Post;
-use crate::runtime::seam::{ConnId, Io, Monotonic, TimerId};
+use crate::runtime::seam::{Io, Monotonic, TimerId};
 use crate::service::dead_letters::Letter;
 use crate::service::resolver::Question;
 use crate::service::sasl;
@@ -101,7 +99,6 @@ use self::delivery::Delivery;
 use self::door::Doors;
 use self::edge::Edge;
 use self::mail::{Letters, Mail, Notice};
-use self::moves::Moves;
 use self::numbers::Numbers;
 use self::outlets::Outlets;
 use self::queues::Queues;
@@ -149,23 +146,24 @@ pub struct Surroundings {
     pub rules: &'static dyn Rules,
 }
 
+/// Timers of a shard that are set.
+#[derive(Debug, Default)]
+struct Timers {
+    /// When the next session expires or the next will is due.
+    sessions: Option<(Monotonic, TimerId)>,
+    /// When a disk in trouble is looked at again.
+    spool: Option<TimerId>,
+    group: Option<TimerId>,
+    note: Option<TimerId>,
+}
+
 /// Everything one core owns.
 pub struct Core {
     broker: Broker,
     connections: Connections,
     stalls: Stalls,
     doors: Doors,
-    /// Where connections come from, by slot, if that is bounded.
-    addresses: HashMap<u32, Address>,
-    /// Connections that could not be moved to another shard yet.
-    leaving: Vec<ConnId>,
-    /// Those that another shard has no room for yet.
-    moves: Moves,
-    session_timer: Option<(Monotonic, TimerId)>,
-    /// When a disk in trouble is looked at again.
-    spool_timer: Option<TimerId>,
-    group_timer: Option<TimerId>,
-    note_timer: Option<TimerId>,
+    timers: Timers,
     /// What the spool holds is taken up: before that there is nothing but its disk.
     started: bool,
     /// The log has done something since its numbers were read.
@@ -196,10 +194,8 @@ impl Core {
         let outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
         let broker = Broker {
             index,
-            shards: config.service.shards,
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
-            session_settings: settings::sessions(&config),
-            keeping: kept::Keeping::default(),
+            keeping: kept::Keeping::new(settings::sessions(&config)),
             outlets,
             delivery: Delivery::new(
                 (index, config.service.shards),
@@ -220,13 +216,7 @@ impl Core {
             connections: Connections::default(),
             stalls: Stalls::default(),
             doors: Doors::default(),
-            addresses: HashMap::new(),
-            leaving: Vec::new(),
-            moves: Moves::default(),
-            session_timer: None,
-            spool_timer: None,
-            group_timer: None,
-            note_timer: None,
+            timers: Timers::default(),
             started: false,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),

@@ -72,7 +72,7 @@ impl Core {
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
         outlets.letters.grow(self.broker.index, routes, &dead_letters);
         self.announced.grow(config.sinks.len());
-        self.broker.session_settings = settings::sessions(config);
+        self.broker.keeping.settings = settings::sessions(config);
         self.broker.retained.change(config);
         self.broker.delivery.shares.set_strategy(config.delivery.share_strategy, io.now());
         // Who waits for room in a sink may match others now.

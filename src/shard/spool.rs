@@ -195,18 +195,18 @@ impl Core {
 
     /// The spool is looked at again: the end of the turn does.
     pub(super) fn spool_time(&mut self) {
-        self.spool_timer = None;
+        self.timers.spool = None;
         self.busy_clusters();
     }
 
     /// The next group may begin: the end of the turn does it.
     pub(super) const fn group_time(&mut self) {
-        self.group_timer = None;
+        self.timers.group = None;
     }
 
     /// The note beside the segments is due: the end of the turn writes it, or waits for the next time.
     pub(super) const fn note_time(&mut self) {
-        self.note_timer = None;
+        self.timers.note = None;
     }
 
     /// All that this turn has written down goes to the disk as one group, if none is under way.
@@ -228,19 +228,19 @@ impl Core {
         self.spool_moved |= buffer.group() != group;
         // What the disk refuses is tried again, whether or not anything else happens.
         if (buffer.is_stuck() || buffer.wants_turn() || !self.broker.outlets.full.wanted.is_empty())
-            && self.spool_timer.is_none()
+            && self.timers.spool.is_none()
         {
-            self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+            self.timers.spool = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
         }
         if let Some(at) = buffer.next_group_at()
-            && self.group_timer.is_none()
+            && self.timers.group.is_none()
         {
-            self.group_timer = Some(io.set_timer(at, Timer::Group.token()));
+            self.timers.group = Some(io.set_timer(at, Timer::Group.token()));
         }
         if let Some(at) = buffer.note_due()
-            && self.note_timer.is_none()
+            && self.timers.note.is_none()
         {
-            self.note_timer = Some(io.set_timer(at, Timer::Note.token()));
+            self.timers.note = Some(io.set_timer(at, Timer::Note.token()));
         }
         if std::mem::take(&mut self.spool_moved) || due {
             self.set_spool_numbers();

@@ -285,17 +285,17 @@ impl Core {
             return;
         }
         let Some(at) = self.broker.sessions.next_expiry() else { return };
-        if self.session_timer.is_some_and(|(set, _)| set <= at) {
+        if self.timers.sessions.is_some_and(|(set, _)| set <= at) {
             return;
         }
-        if let Some((_, timer)) = self.session_timer.take() {
+        if let Some((_, timer)) = self.timers.sessions.take() {
             io.cancel_timer(timer);
         }
-        self.session_timer = Some((at, io.set_timer(at, Timer::Sessions.token())));
+        self.timers.sessions = Some((at, io.set_timer(at, Timer::Sessions.token())));
     }
 
     fn session_time(&mut self, io: &mut Ring<'_>) {
-        self.session_timer = None;
+        self.timers.sessions = None;
         self.broker.sessions.expire(io.now());
     }
 }

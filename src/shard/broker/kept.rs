@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use crate::buffer::RestoredSession;
 use crate::kafka::types::Ticket;
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::session::{HadBy, Note, OpenId, SessionKey};
+use crate::session::{HadBy, Note, OpenId, SessionKey, Settings};
 
 use super::holds::Holds;
 use super::queues::is_queue;
@@ -16,9 +16,10 @@ use super::retained::is_retained;
 use super::sorted::Sorted;
 use super::{Broker, Ring};
 
-/// What is kept of sessions, on a shard that has a spool.
-#[derive(Debug, Default)]
+/// What sessions may, and what is kept of them on a shard that has a spool.
+#[derive(Debug)]
 pub(in crate::shard) struct Keeping {
+    pub(in crate::shard) settings: Settings,
     pub(in crate::shard) holds: Holds,
     /// The group in which the youngest end of a session stands. Whoever comes next may be its client, and hears nothing
     /// before that: told that there is no session, it must find none after a crash either.
@@ -30,6 +31,20 @@ pub(in crate::shard) struct Keeping {
     payload: Vec<u8>,
     /// Sessions that have a record.
     stored: u64,
+}
+
+impl Keeping {
+    pub(in crate::shard) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            holds: Holds::default(),
+            ended: 0,
+            tried: 0,
+            wills_offered_at: 0,
+            payload: Vec::new(),
+            stored: 0,
+        }
+    }
 }
 
 impl Broker {
@@ -144,7 +159,7 @@ impl Broker {
                 .map(|(packet_id, already_taken_by)| OpenId { packet_id: *packet_id, already_taken_by })
                 .collect();
             let mut owed = Vec::new();
-            let settings = &self.session_settings;
+            let settings = &self.keeping.settings;
             let restored =
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
             // What no session is was sorted out.

@@ -42,10 +42,8 @@ use super::{
 /// stand with what they are about: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.
 pub(in crate::shard) struct Broker {
     pub(in crate::shard) index: usize,
-    pub(in crate::shard) shards: usize,
     pub(in crate::shard) around: Surroundings,
     pub(in crate::shard) sessions: Sessions,
-    pub(in crate::shard) session_settings: crate::session::Settings,
     pub(in crate::shard) keeping: Keeping,
     pub(in crate::shard) outlets: Outlets,
     pub(in crate::shard) delivery: Delivery,

@@ -293,7 +293,7 @@ impl Broker {
             self.stores_copy(key, super::packet_bytes(message.publish.topic, message.publish))
         };
         let has_room = self.remembers_more();
-        let (copies, bounds) = (&mut self.delivery.copies, self.session_settings.queue);
+        let (copies, bounds) = (&mut self.delivery.copies, self.keeping.settings.queue);
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         let sends_at_once = session.sends_at_once(unsent);
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.

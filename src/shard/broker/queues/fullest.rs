@@ -116,7 +116,7 @@ impl Broker {
 
     /// What a client had been sent waits again, as its connection is lost.
     pub(in crate::shard) fn list_again(&mut self, key: SessionKey) {
-        let bounds = self.session_settings.queue;
+        let bounds = self.keeping.settings.queue;
         let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
         if level.is_some() {
             self.queues.fullest.note(level, Holder::Session(key));
@@ -156,7 +156,7 @@ impl Broker {
 
     /// Drops the oldest messages of a queue that was listed at this level, if it is as long as that. How many.
     fn shorten(&mut self, now: Monotonic, level: u8, holder: Holder) -> usize {
-        let bounds = self.session_settings.queue;
+        let bounds = self.keeping.settings.queue;
         let (gone, listed) = match holder {
             Holder::Session(key) => {
                 let Some(session) = self.sessions.get_mut(key).filter(|session| session.listed() == level) else {

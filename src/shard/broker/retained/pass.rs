@@ -12,7 +12,7 @@ impl Broker {
         if !self.retained.replays.begin_pass() {
             return;
         }
-        for shard in (0..self.shards).filter(|shard| *shard != self.index) {
+        for shard in (0..self.around.config.service.shards).filter(|shard| *shard != self.index) {
             self.letters.push_back((shard, Mail::Pass { from: self.index }));
         }
         self.retained.heard_of_pass(self.index);

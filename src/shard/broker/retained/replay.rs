@@ -643,7 +643,9 @@ impl Broker {
         replay.step = Step::Ready;
         if replay.from.is_none() {
             replay.home += 1;
-            if replay.home >= self.shards || replay.wanted.front().is_some_and(|first| !is_wild(&first.filter)) {
+            if replay.home >= self.around.config.service.shards
+                || replay.wanted.front().is_some_and(|first| !is_wild(&first.filter))
+            {
                 replay.first_over();
             }
         }

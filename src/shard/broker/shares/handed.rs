@@ -136,7 +136,7 @@ impl Broker {
 
     /// A message waits for the members of this share.
     fn wait_for_share(&mut self, io: &Ring<'_>, text: &str, body: Rc<Body>) {
-        let (bounds, shares) = (self.session_settings.queue, &mut self.delivery.shares);
+        let (bounds, shares) = (self.keeping.settings.queue, &mut self.delivery.shares);
         match shares.part_of(self.index, text) {
             Ok(part) => {
                 let (number, member) = (part.share.number(), part.named(body.key()));

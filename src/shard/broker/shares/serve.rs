@@ -119,7 +119,7 @@ impl Broker {
             return Err(M::CopiesQueueFull);
         }
         let body = self.delivery.copies.body(publish, to.key);
-        let bounds = self.session_settings.queue;
+        let bounds = self.keeping.settings.queue;
         let dropped = part.push(body, io.now(), bounds, member);
         self.queues.fullest.note(part.grown(bounds), Holder::Share(to.share));
         self.store_for_share(publish, to);
