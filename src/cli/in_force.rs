@@ -7,39 +7,22 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::auth::jwt::{Field, Source};
-use crate::auth::{ClientIds, Method, Takeover};
-use crate::config::{
-    Acknowledge, ApiAccess, Append, Buffer, Compression, Config, LogFormat, OnRefuse, Partitioner, ShareStrategy, Sink,
-    ValueFormat, WhenFull, environment,
-};
-use crate::listener::proxy::Expect;
+use crate::config::{Buffer, Config, Sink, ValueFormat, environment};
+use crate::listener::ws;
 use crate::rule::members::Encode;
-use crate::rule::template::Template;
 use crate::secure::sasl::TokenFrom;
-use crate::secure::{self, Authorities, IdentityField, OutgoingSettings};
+use crate::secure::{self, Authorities, OutgoingSettings};
 
 /// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
 pub(super) fn of(config: &Config) -> Value {
     let mut all = Map::new();
-    all.insert("service".into(), service(config));
-    let control = &config.control;
-    let bind = control.bind.map_or_else(|| "off".to_owned(), |bind| bind.to_string());
-    let tokens_file = match &control.access {
-        ApiAccess::Local => "none".to_owned(),
-        ApiAccess::Tokens(path) => path.display().to_string(),
-    };
-    let tls = control.tls.as_ref().map(control_tls);
-    all.insert(
-        "control".into(),
-        json!({ "bind": bind, "tokens_file": tokens_file, "file_dirs": control.file_dirs, "tls": tls }),
-    );
-    let format = match config.log.format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-    };
-    all.insert("log".into(), json!({ "format": format, "level": config.log.level.as_str() }));
+    all.insert("service".into(), config.service.shown().into());
+    let mut control = config.control.shown();
+    control.insert("tls".into(), config.control.tls.as_ref().map_or(Value::Null, control_tls));
+    all.insert("control".into(), control.into());
+    all.insert("log".into(), config.log.shown().into());
     all.insert("telemetry".into(), config.telemetry.as_ref().map_or(Value::Null, telemetry));
-    all.insert("mqtt".into(), mqtt(config));
+    all.insert("mqtt".into(), config.mqtt.shown().into());
     all.insert("listener".into(), config.listeners.iter().filter(|of| !of.is_removed).map(listener).collect());
     all.insert("auth".into(), config.auth.iter().map(|of| (of.name.clone(), auth(of))).collect());
     let clusters = config
@@ -48,10 +31,10 @@ pub(super) fn of(config: &Config) -> Value {
         .filter(|cluster| !cluster.is_removed)
         .map(|cluster| (cluster.name.clone(), kafka(cluster)));
     all.insert("kafka".into(), Value::Object(clusters.collect()));
-    all.insert("embedded".into(), config.embedded.as_ref().map_or(Value::Null, embedded));
-    all.insert("spool".into(), config.spool.map_or(Value::Null, spool));
-    all.insert("delivery".into(), delivery(config));
-    all.insert("retained".into(), retained(config));
+    all.insert("embedded".into(), config.embedded.as_ref().map_or(Value::Null, |of| of.shown().into()));
+    all.insert("spool".into(), config.spool.map_or(Value::Null, |spool| spool.shown().into()));
+    all.insert("delivery".into(), config.delivery.shown().into());
+    all.insert("retained".into(), config.retained.shown().into());
     let environment = environment();
     let sinks = config.sinks.iter().filter(|sink| !sink.is_removed);
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
@@ -70,30 +53,12 @@ fn time(of: impl Into<Option<Duration>>) -> Value {
     .into()
 }
 
-fn seconds(of: impl Into<u64>) -> Value {
-    time(Duration::from_secs(of.into()))
-}
-
 fn control_tls(tls: &secure::Settings) -> Value {
     let pair = tls.certificates.first();
     json!({
         "cert_file": pair.map(|pair| &pair.certificate),
         "key_file": pair.map(|pair| &pair.key),
         "client_ca_file": tls.clients.as_ref().map(|clients| &clients.ca),
-    })
-}
-
-fn service(config: &Config) -> Value {
-    let service = &config.service;
-    json!({
-        "shards": service.shards,
-        "pin": service.pin,
-        "data_dir": service.data_dir.display().to_string(),
-        "data_dir_id": service.data_dir_id.map(|id| id.to_string()),
-        "drain_grace": time(service.drain_grace),
-        "verifiers": service.verifiers,
-        "memory_high_watermark": service.memory_high_watermark as f64 / 1e6,
-        "sandbox": service.sandbox,
     })
 }
 
@@ -108,98 +73,23 @@ fn telemetry(of: &crate::telemetry::Settings) -> Value {
     })
 }
 
-fn mqtt(config: &Config) -> Value {
-    let mqtt = &config.mqtt;
-    json!({
-        "packet_bytes_max": mqtt.packet_bytes_max,
-        "receive_maximum": mqtt.receive_maximum,
-        "qos2_inflight_3x": mqtt.qos2_inflight_3x,
-        "topic_alias_maximum": mqtt.topic_alias_maximum,
-        "connect_timeout": time(mqtt.connect_timeout),
-        "keep_alive_max": seconds(mqtt.keep_alive_max_s.unwrap_or(0)),
-        "session_expiry_max": seconds(mqtt.session_expiry_max_s),
-        "session_expiry_3x": seconds(mqtt.session_expiry_3x_s),
-        "sessions_max": mqtt.sessions_max,
-        "evict_sessions": mqtt.evict_sessions,
-        "unauthenticated_max": mqtt.unauthenticated_max,
-        "takeovers_max": mqtt.takeovers_max,
-        "connections_per_address": mqtt.connections_per_address,
-        "failures_per_address": mqtt.failures_per_address,
-    })
-}
-
 fn listener(of: &crate::config::Listener) -> Value {
-    let proxy_protocol = match of.proxy_protocol {
-        Expect::Nothing => "off",
-        Expect::V1 => "v1",
-        Expect::V2 => "v2",
-        Expect::Any => "any",
-    };
-    json!({
-        "bind": of.bind.to_string(),
-        "socket_mode": format!("{:04o}", of.socket_mode),
-        "transport": of.transport.as_str(),
-        "tls": of.tls.as_ref().map(tls),
-        "ws": of.ws.as_ref().map(|ws| json!({
-            "path": ws.path,
-            "origins": ws.origins,
-            "forwarded": ws.is_forwarded,
-        })),
-        "auth": of.auth,
-        "open": of.is_open,
-        "connections_max": of.connections_max,
-        "connect_rate": of.connect_rate,
-        "proxy_from": (!of.proxy_from.is_empty())
-            .then(|| of.proxy_from.iter().map(ToString::to_string).collect::<Vec<_>>()),
-        "proxy_protocol": proxy_protocol,
-        "answer_timeout": time(of.answer_timeout),
-        "receipts": of.receipts,
-    })
+    let mut shown = of.shown();
+    if of.proxy_from.is_empty() {
+        shown.insert("proxy_from".into(), Value::Null);
+    }
+    shown.insert("tls".into(), of.tls.as_ref().map_or(Value::Null, tls));
+    let ws = |ws: &ws::Settings| json!({ "path": ws.path, "origins": ws.origins, "forwarded": ws.is_forwarded });
+    shown.insert("ws".into(), of.ws.as_deref().map_or(Value::Null, ws));
+    shown.into()
 }
 
 fn auth(of: &crate::auth::Settings) -> Value {
-    let chain = of.chain.iter().map(|method| match method {
-        Method::Certificate => "certificate",
-        Method::Jwt => "jwt",
-        Method::Password => "password",
-        Method::Scram => "scram",
-        Method::Anonymous => "anonymous",
-    });
-    json!({
-        "chain": chain.collect::<Vec<_>>(),
-        "certificate_identity": match of.certificate_identity {
-            IdentityField::CommonName => "cn",
-            IdentityField::DnsName => "san-dns",
-            IdentityField::Uri => "san-uri",
-            IdentityField::Email => "san-email",
-            IdentityField::Fingerprint => "fingerprint",
-        },
-        "jwt": of.jwt.as_ref().map(jwt),
-        "password_file": of.password_file,
-        "password_bytes_max": of.password_bytes_max,
-        "acl_file": of.acl_file,
-        "role": of.roles.iter().map(|role| (role.name.clone(), self::role(role))).collect::<Map<_, _>>(),
-        "client_id": match of.client_ids {
-            ClientIds::Any => "any",
-            ClientIds::Identity => "identity",
-            ClientIds::Prefix => "prefix",
-        },
-        "foreign_takeover": match of.foreign_takeover {
-            Takeover::Replace => "replace",
-            Takeover::Refuse => "refuse",
-        },
-        "denied_3x": if of.is_denial_acknowledged { "acknowledge" } else { "close" },
-        "denied_reason": if of.hides_denials { "unspecified" } else { "not-authorized" },
-        "limits": {
-            "connections": of.limits.connections,
-            "sessions": of.limits.sessions,
-            "messages_s": of.limits.messages_s,
-            "connects_s": of.limits.connects_s,
-            "bytes_s": of.limits.bytes_s,
-            "session_bytes": of.limits.session_bytes,
-            "will_bytes": of.limits.will_bytes,
-        },
-    })
+    let mut shown = of.shown();
+    shown.insert("jwt".into(), of.jwt.as_ref().map_or(Value::Null, jwt));
+    shown.insert("role".into(), of.roles.iter().map(|role| (role.name.clone(), self::role(role))).collect());
+    shown.insert("limits".into(), of.limits.shown().into());
+    shown.into()
 }
 
 fn role(of: &crate::auth::Role) -> Value {
@@ -259,26 +149,10 @@ fn tls(of: &crate::secure::Settings) -> Value {
 }
 
 fn kafka(of: &crate::config::Cluster) -> Value {
-    json!({
-        "description": of.description,
-        "bootstrap": of.bootstrap,
-        "client_id": of.client_id,
-        "connect_timeout": time(of.times.connect_timeout),
-        "request_timeout": time(of.times.request_timeout),
-        "metadata_min_age": time(of.times.metadata_min_age),
-        "metadata_max_age": time(of.times.metadata_max_age),
-        "health_check_interval": time(of.times.health_check_interval),
-        "topics_max": of.topics_max,
-        "reconnect_backoff_min": time(of.times.reconnect_backoff_min),
-        "reconnect_backoff_max": time(of.times.reconnect_backoff_max),
-        "socket_send_buffer": of.sockets.send_buffer,
-        "socket_receive_buffer": of.sockets.receive_buffer,
-        "tcp_keepalive": of.sockets.keep_alive.map_or_else(|| "none".to_owned(), |keep_alive| keep_alive.to_string()),
-        "other_properties": of.other_properties.iter().cloned().collect::<BTreeMap<_, _>>(),
-        "buffer_bytes": of.buffer_bytes,
-        "tls": of.tls.as_ref().map(kafka_tls),
-        "sasl": of.sasl.as_ref().map(sasl),
-    })
+    let mut shown = of.shown();
+    shown.insert("tls".into(), of.tls.as_ref().map_or(Value::Null, kafka_tls));
+    shown.insert("sasl".into(), of.sasl.as_ref().map_or(Value::Null, sasl));
+    shown.into()
 }
 
 fn kafka_tls(of: &OutgoingSettings) -> Value {
@@ -325,152 +199,36 @@ fn sasl(of: &crate::config::Sasl) -> Value {
     })
 }
 
-fn embedded(of: &crate::config::Embedded) -> Value {
-    json!({
-        "bind": of.bind.to_string(),
-        "dir": of.dir.display().to_string(),
-        "advertised": of.advertised.as_ref().map(|(host, port)| format!("{host}:{port}")),
-        "partitions": of.partitions,
-        "segment_bytes": of.segment_bytes,
-        "auto_create_topics": of.auto_create_topics,
-        "retention": time(of.retention),
-        "retention_bytes": of.retention_bytes,
-        "retention_interval": time(of.retention_interval),
-        "connections_max": of.connections_max,
-        "partitions_max": of.partitions_max,
-        "message_bytes_max": of.message_bytes_max,
-    })
-}
-
-fn delivery(config: &Config) -> Value {
-    let delivery = config.delivery;
-    json!({
-        "acknowledge": if delivery.waits_for_disk { "stored" } else { "received" },
-        "queue_messages_max": delivery.queue_messages_max,
-        "queue_bytes_max": delivery.queue_bytes_max,
-        "when_full": if delivery.drops_newest { "drop-newest" } else { "drop-oldest" },
-        "unread_bytes_max": delivery.unread_bytes_max,
-        "share_strategy": match delivery.share_strategy {
-            ShareStrategy::RoundRobin => "round-robin",
-            ShareStrategy::LeastInflight => "least-inflight",
-            ShareStrategy::HashClient => "hash-client",
-            ShareStrategy::HashTopic => "hash-topic",
-        },
-        "share_ack_timeout": time(delivery.share_ack_timeout),
-    })
-}
-
-fn retained(config: &Config) -> Value {
-    let retained = config.retained;
-    json!({
-        "messages_max": retained.messages_max,
-        "bytes_max": retained.bytes_max,
-        "expire_after": retained.expire_after_s.map(seconds),
-    })
-}
-
-fn spool(of: crate::config::Spool) -> Value {
-    let when_full = match of.when_full {
-        WhenFull::Backpressure => "backpressure",
-        WhenFull::Refuse => "refuse",
-        WhenFull::DropOldest => "drop-oldest",
-    };
-    json!({
-        "bytes_max": of.bytes_max,
-        "segment_bytes": of.segment_bytes,
-        "append": match of.append {
-            Append::Written => "written",
-            Append::Mapped => "mapped",
-        },
-        "sync_interval": time(of.sync_interval),
-        "when_full": when_full,
-        "spool_share": of.share as f64 / 1e6,
-    })
-}
-
 fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> Value {
-    let template = |template: &Template| hidden(&template.to_string(), environment);
-    let headers = of.headers.iter().map(|(name, value)| (name.clone(), Value::from(template(value))));
-    let metadata = of.metadata.iter().map(|(name, value)| (name.clone(), Value::from(hidden(value, environment))));
+    let mut shown = of.shown();
+    crate::config::rewrite_templates(&mut shown, |text| hidden(text, environment));
     let dead = of.dead_letters.as_ref();
     // The shared file does not belong to one sink.
     let shared = config.shared_dead_letters_file();
     let file = dead.and_then(|dead| dead.file.as_ref()).filter(|file| **file != shared);
-    json!({
-        "name": of.name,
-        "description": of.description,
+    let mut more = json!({
         "kafka": config.clusters[of.cluster].name,
-        "filters": of.filters,
-        "exclude": of.exclude,
-        "fallback": of.fallback,
-        "topic": template(&of.topic),
-        "key": of.key.as_ref().map_or_else(String::new, template),
-        // It is replaced by the JSON object.
-        "value": (of.value_format == ValueFormat::Raw).then(|| template(&of.value)),
-        "value_format": match of.value_format {
-            ValueFormat::Raw => "raw",
-            ValueFormat::Json => "json",
-        },
-        "empty_payload": if of.empty_is_null { "null" } else { "value" },
-        "timestamp": of.timestamp.as_ref().map(|time| template(&time.template)),
         "timestamp_unit": of.timestamp.as_ref().map(|time| time.unit.as_str()),
-        "headers": headers.collect::<Map<_, _>>(),
-        "headers_from": of.headers_from.as_ref().map(|from| template(&from.template)),
         "headers_encode": match of.headers_from.as_ref().map(|from| from.encode) {
             Some(Encode::Json) => "json",
             _ => "none",
-        },
-        "properties": of.properties,
-        "user_property_prefix": of.user_property_prefix,
-        "metadata": metadata.collect::<Map<_, _>>(),
-        "buffer": of.buffer.as_str(),
-        "spill_after": (of.buffer != Buffer::Memory).then_some(of.spill_after),
-        "acknowledge": acknowledge(of.acknowledge),
-        "acks": if of.acks < 0 { "all".to_owned() } else { of.acks.to_string() },
-        "partitioner": match of.partitioner {
-            Partitioner::Key => "key",
-            Partitioner::Client => "client",
-            Partitioner::Sticky => "sticky",
-            Partitioner::Random => "random",
-        },
-        "compression": match of.compression {
-            Compression::None => "none",
-            Compression::Gzip => "gzip",
-            Compression::Snappy => "snappy",
-            Compression::Lz4 => "lz4",
-            Compression::Zstd => "zstd",
-        },
-        "compression_level": of.compression_level,
-        "linger": time(of.linger),
-        "batch_bytes": of.batch_bytes,
-        "record_bytes_max": of.record_bytes_max,
-        "max_inflight": of.max_inflight,
-        "retries": of.retries,
-        "expire_after": time(of.expire_after),
-        "unknown_topic_timeout": time(of.unknown_topic_timeout),
-        "paused": of.paused,
-        "memory_overload_protection": of.memory_overload_protection,
-        "qos0_when_full": if of.drops_qos0 { "drop" } else { "wait" },
-        "on_refuse": match of.on_refuse {
-            OnRefuse::DeadLetter => "dead-letter",
-            OnRefuse::Reject => "reject",
-            OnRefuse::Drop => "drop",
         },
         "dead_letters_topic": dead.and_then(|dead| dead.topic.clone()),
         "dead_letters_file": if of.no_dead_letters { Some("none".to_owned()) } else { file.map(|file| file.path.display().to_string()) },
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),
         "dead_letters_files_max": file.map(|file| file.files),
-    })
-}
-
-/// The level as the file writes it.
-pub(super) const fn acknowledge(of: Acknowledge) -> &'static str {
-    match of {
-        Acknowledge::Received => "received",
-        Acknowledge::Leader => "leader",
-        Acknowledge::Replicated => "replicated",
-        Acknowledge::Stored => "stored",
+    });
+    // It is replaced by the JSON object.
+    if of.value_format == ValueFormat::Json {
+        more["value"] = Value::Null;
     }
+    if of.buffer == Buffer::Memory {
+        more["spill_after"] = Value::Null;
+    }
+    if let Value::Object(more) = more {
+        shown.extend(more);
+    }
+    shown.into()
 }
 
 /// References to variables of the environment, by name.
@@ -548,7 +306,9 @@ mod tests {
                     &kafka_tls(&OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true })
                 }
                 // Not there by default, or shown where the cluster is.
-                "spool" => &spool(crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool")),
+                "spool" => &Value::Object(
+                    crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool").shown(),
+                ),
                 "telemetry" => {
                     let config = crate::config::parse("[telemetry]\notlp = 'http://collector'", "t").expect("good");
                     &telemetry(&config.telemetry.expect("it is on"))

@@ -33,7 +33,7 @@ pub(super) fn of(config: &Config) -> Described {
         cluster: sink.cluster,
         filters: sink.filters.clone(),
         topic: sink.topic.as_literal().map(str::to_owned),
-        acknowledge: in_force::acknowledge(sink.acknowledge),
+        acknowledge: sink.acknowledge.as_str(),
         dead_letters: sink.dead_letters.as_ref().map(|dead| DeadLetters {
             topic: dead.topic.clone(),
             file: dead.file.as_ref().map(|file| file.path.display().to_string()),

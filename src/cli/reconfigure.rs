@@ -38,22 +38,8 @@ impl Reconfiguring {
         edge: Edge,
         dead_letters: impl FnOnce(&Config) -> Result<Vec<Option<Sender<Letter>>>, String>,
     ) -> Result<Self, String> {
-        let mut config = running.clone();
-        config.service.drain_grace = change.config.service.drain_grace;
-        config.log.level = change.config.log.level;
-        config.control.access.clone_from(&change.config.control.access);
-        config.mqtt = change.config.mqtt;
-        config.auth.clone_from(&change.config.auth);
+        let mut config = change.in_process(running);
         config.spool = spool_shares::reloaded(running, &change.config);
-        for (known, wanted) in config.clusters.iter_mut().zip(&change.config.clusters) {
-            // The embedded log's address is the real one.
-            if known.name != config::EMBEDDED {
-                known.clone_from(wanted);
-            }
-        }
-        let added = change.config.clusters.iter().skip(running.clusters.len()).cloned();
-        config.clusters.extend(added);
-        config.sinks.clone_from(&change.config.sinks);
         let (sockets, listening) = listeners(&mut config, change)?;
         let dead_letters = dead_letters(&config)?;
         let boards = overview::boards(&config);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::config::{Acknowledge, Config};
+use crate::config::Config;
 
 use super::args::VERSION;
 
@@ -36,7 +36,7 @@ pub(super) fn starting(config: &Config, file: Option<&Path>) {
             filters = sink.filters.join(","),
             kafka = config.clusters[sink.cluster].name,
             topic,
-            acknowledge = acknowledge(sink.acknowledge),
+            acknowledge = sink.acknowledge.as_str(),
             buffer = sink.buffer.as_str(),
             "sink"
         );
@@ -44,14 +44,5 @@ pub(super) fn starting(config: &Config, file: Option<&Path>) {
     let more = config.sinks.len().saturating_sub(LINES_MAX);
     if more > 0 {
         tracing::info!(sinks = more, "and more sinks");
-    }
-}
-
-const fn acknowledge(level: Acknowledge) -> &'static str {
-    match level {
-        Acknowledge::Received => "received",
-        Acknowledge::Leader => "leader",
-        Acknowledge::Replicated => "replicated",
-        Acknowledge::Stored => "stored",
     }
 }

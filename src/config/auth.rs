@@ -1,25 +1,18 @@
 //! `[auth.NAME]`: who may connect to the listeners that name it, and what they may touch.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::keys::Section;
 use super::problem::Fault;
 use super::reader::Table;
 use super::resolve::Document;
+use super::setting::{Setting as _, Settings as _, Words as _};
 use super::{Listener, jwt, values};
 use crate::auth::acl::check_filter;
-use crate::auth::{ClientIds, DECOY_KEY_FILE, Limits, Method, Role, Settings, Takeover};
+use crate::auth::{DECOY_KEY_FILE, Limits, Method, Role, Settings};
 use crate::runtime::Bind;
-use crate::secure::{self, IdentityField};
-
-const METHODS: [(&str, Method); 5] = [
-    ("certificate", Method::Certificate),
-    ("jwt", Method::Jwt),
-    ("scram", Method::Scram),
-    ("password", Method::Password),
-    ("anonymous", Method::Anonymous),
-];
+use crate::secure;
 
 /// All of them, in the order of the file.
 pub(super) fn resolve(document: &Document<'_>, data_dir: &Path) -> Vec<Settings> {
@@ -33,10 +26,10 @@ fn name_of<'t>(table: &'t Table<'_>) -> &'t str {
 }
 
 fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
-    let file = |name| table.find(name, values::non_empty).map(PathBuf::from);
+    let mut settings = Settings::read(table);
     let mut chain = Vec::new();
     for (name, spot) in table.texts("chain") {
-        match METHODS.iter().find(|(known, _)| *known == name) {
+        match Method::WORDS.iter().find(|(known, _)| *known == name) {
             Some((_, method)) if chain.contains(method) => {
                 table.source.report(&spot, Fault::new(format!("\"{name}\" is in it twice")));
             }
@@ -48,11 +41,10 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
             }
         }
     }
-    let (password_file, acl_file) = (file("password_file"), file("acl_file"));
     let of_file = |method: &Method| matches!(method, Method::Password | Method::Scram);
-    match (chain.iter().find(|method| of_file(method)), &password_file) {
+    match (chain.iter().find(|method| of_file(method)), &settings.password_file) {
         (Some(method), None) if !table.has("password_file") => {
-            let name = METHODS.iter().find(|(_, of)| of == method).map_or("", |(name, _)| *name);
+            let name = Method::WORDS.iter().find(|(_, of)| of == method).map_or("", |(name, _)| *name);
             let fault = Fault::new(format!("has \"{name}\", and there is no password_file"));
             table.source.report(&table.spot("chain"), fault.hint("`forebay passwd FILE USER` writes one"));
         }
@@ -74,36 +66,13 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
         }
         _ => {}
     }
-    let roles = roles(table, jwt.as_ref());
-    Settings {
-        name: name_of(table).to_owned(),
-        chain,
-        certificate_identity: match table.read("certificate_identity", values::word) {
-            "san-dns" => IdentityField::DnsName,
-            "san-uri" => IdentityField::Uri,
-            "san-email" => IdentityField::Email,
-            "fingerprint" => IdentityField::Fingerprint,
-            _ => IdentityField::CommonName,
-        },
-        jwt,
-        password_file,
-        password_bytes_max: usize::try_from(table.read("password_bytes_max", values::size)).unwrap_or(usize::MAX),
-        decoy_key: Some(data_dir.join(DECOY_KEY_FILE)),
-        acl_file,
-        roles,
-        client_ids: match table.read("client_id", values::word) {
-            "identity" => ClientIds::Identity,
-            "prefix" => ClientIds::Prefix,
-            _ => ClientIds::Any,
-        },
-        foreign_takeover: match table.read("foreign_takeover", values::word) {
-            "refuse" => Takeover::Refuse,
-            _ => Takeover::Replace,
-        },
-        is_denial_acknowledged: table.read("denied_3x", values::word) == "acknowledge",
-        hides_denials: table.read("denied_reason", values::word) == "unspecified",
-        limits: table.part(Section::AuthLimits).map(|table| limits(&table)).unwrap_or_default(),
-    }
+    settings.name = name_of(table).to_owned();
+    settings.chain = chain;
+    settings.decoy_key = Some(data_dir.join(DECOY_KEY_FILE));
+    settings.roles = roles(table, jwt.as_ref());
+    settings.jwt = jwt;
+    settings.limits = table.part(Section::AuthLimits).map(|table| limits(&table)).unwrap_or_default();
+    settings
 }
 
 /// `[auth.NAME.role.ROLE]`
@@ -137,18 +106,8 @@ fn roles(table: &Table<'_>, jwt: Option<&crate::auth::jwt::Settings>) -> Vec<Rol
 }
 
 fn limits(table: &Table<'_>) -> Limits {
-    let count = |name| u32::try_from(table.read(name, values::integer)).unwrap_or(u32::MAX);
-    let size = |name| table.read(name, values::size);
-    let messages_s = count("messages_s");
-    Limits {
-        connections: count("connections"),
-        sessions: count("sessions"),
-        messages_s,
-        connects_s: if table.has("connects_s") { count("connects_s") } else { messages_s },
-        bytes_s: size("bytes_s"),
-        session_bytes: size("session_bytes"),
-        will_bytes: size("will_bytes"),
-    }
+    let read = Limits::read(table);
+    Limits { connects_s: table.find("connects_s", u32::of).unwrap_or(read.messages_s), ..read }
 }
 
 /// The `auth` of a listener, which has to be one of these. Beyond loopback a listener has one, asks for certificates, or says that

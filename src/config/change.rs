@@ -5,6 +5,7 @@
 //! removed stays in its place.
 
 use super::resolved::{Buffer, Cluster, Config, Listener, Sink};
+use super::setting::{Difference, Settings as _};
 use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX};
 
 /// Listeners that a process may have had: each has its numbers on every board.
@@ -28,12 +29,30 @@ impl Change {
     pub fn between(running: &Config, wanted: &Config) -> Self {
         let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new() };
         change.service(wanted);
-        change.mqtt(wanted);
         change.listeners(wanted);
         change.auth(wanted);
         change.clusters(wanted);
         change.sinks(wanted);
         change
+    }
+
+    /// What is in force with it in the process that has `running`, with real addresses; its listeners and the room of its spool are
+    /// the caller's to know.
+    #[must_use]
+    pub fn in_process(&self, running: &Config) -> Config {
+        let (mut config, wanted) = (running.clone(), &self.config);
+        take_sections(&mut config, wanted);
+        config.control.tls.clone_from(&wanted.control.tls);
+        config.auth.clone_from(&wanted.auth);
+        config.sinks.clone_from(&wanted.sinks);
+        // The embedded log's address is the real one.
+        for (known, wanted) in
+            config.clusters.iter_mut().zip(&wanted.clusters).filter(|(known, _)| known.name != EMBEDDED)
+        {
+            known.clone_from(wanted);
+        }
+        config.clusters.extend(wanted.clusters.iter().skip(running.clusters.len()).cloned());
+        config
     }
 
     /// Whether the two say the same.
@@ -43,22 +62,10 @@ impl Change {
     }
 
     fn service(&mut self, wanted: &Config) {
-        macro_rules! waiting {
-            ($($section:ident . $key:ident),* $(,)?) => {
-                $(if self.config.$section.$key != wanted.$section.$key {
-                    self.waiting.push(format!("{}.{}", stringify!($section), stringify!($key)));
-                })*
-            };
+        for (section, different) in take_sections(&mut self.config, wanted) {
+            self.applied.extend(different.applied.iter().map(|key| format!("{section}.{key}")));
+            self.waiting.extend(different.waiting.iter().map(|key| format!("{section}.{key}")));
         }
-        waiting!(
-            service.shards,
-            service.data_dir,
-            service.pin,
-            service.verifiers,
-            service.sandbox,
-            control.bind,
-            log.format
-        );
         if wanted.service.data_dir_id.is_some() && self.config.service.data_dir_id != wanted.service.data_dir_id {
             self.waiting.push("service.data_dir_id".to_owned());
         }
@@ -66,23 +73,26 @@ impl Change {
             self.waiting.push("telemetry".to_owned());
         }
         self.spool(wanted);
-        self.delivery(wanted);
-        if self.config.embedded != wanted.embedded {
+        // Else it follows from the spool.
+        let is_asked = self.config.spool.is_some() == wanted.spool.is_some();
+        if is_asked && self.config.delivery.waits_for_disk != wanted.delivery.waits_for_disk {
+            self.waiting.push("delivery.acknowledge".to_owned());
+        }
+        let memory = |config: &Config| {
+            let embedded = config.clusters.iter().find(|cluster| cluster.name == EMBEDDED);
+            embedded.map(|embedded| (embedded.buffer_bytes, embedded.topics_max))
+        };
+        if self.config.embedded != wanted.embedded || memory(&self.config) != memory(wanted) {
             self.waiting.push("embedded".to_owned());
         }
-        self.apply("service.drain_grace", |config| &mut config.service.drain_grace, wanted.service.drain_grace);
-        let watermark = wanted.service.memory_high_watermark;
-        self.apply("service.memory_high_watermark", |config| &mut config.service.memory_high_watermark, watermark);
         if self.config.control.tls.is_some() == wanted.control.tls.is_some() {
-            self.apply("control.tls", |config| &mut config.control.tls, wanted.control.tls.clone());
+            if self.config.control.tls != wanted.control.tls {
+                self.config.control.tls.clone_from(&wanted.control.tls);
+                self.applied.push("control.tls".to_owned());
+            }
         } else {
             self.waiting.push("control.tls".to_owned());
         }
-        let access = wanted.control.access.clone();
-        self.apply("control.tokens_file", |config| &mut config.control.access, access);
-        let dirs = wanted.control.file_dirs.clone();
-        self.apply("control.file_dirs", |config| &mut config.control.file_dirs, dirs);
-        self.apply("log.level", |config| &mut config.log.level, wanted.log.level);
     }
 
     fn spool(&mut self, wanted: &Config) {
@@ -93,76 +103,13 @@ impl Change {
             return;
         };
         // The share may follow from the number of sinks.
-        for (name, is_other) in [
-            ("spool.spool_share", known.share != wanted.share),
-            ("spool.sync_interval", known.sync_interval != wanted.sync_interval),
-            ("spool.when_full", known.when_full != wanted.when_full),
-        ] {
-            if is_other {
-                self.applied.push(name.to_owned());
-            }
+        if known.share != wanted.share {
+            self.applied.push("spool.spool_share".to_owned());
         }
+        self.applied.extend(known.take(&wanted).applied.iter().map(|key| format!("spool.{key}")));
         *known = known.reloaded(wanted);
         if *known != wanted {
             self.waiting.push("spool".to_owned());
-        }
-    }
-
-    fn delivery(&mut self, wanted: &Config) {
-        let (delivery, retained) = (wanted.delivery, wanted.retained);
-        // Else it follows from the spool.
-        let is_asked = self.config.spool.is_some() == wanted.spool.is_some();
-        if is_asked && self.config.delivery.waits_for_disk != delivery.waits_for_disk {
-            self.waiting.push("delivery.acknowledge".to_owned());
-        }
-        self.apply("delivery.queue_messages_max", |c| &mut c.delivery.queue_messages_max, delivery.queue_messages_max);
-        self.apply("delivery.queue_bytes_max", |c| &mut c.delivery.queue_bytes_max, delivery.queue_bytes_max);
-        self.apply("delivery.when_full", |c| &mut c.delivery.drops_newest, delivery.drops_newest);
-        self.apply("delivery.unread_bytes_max", |c| &mut c.delivery.unread_bytes_max, delivery.unread_bytes_max);
-        self.apply("delivery.share_strategy", |c| &mut c.delivery.share_strategy, delivery.share_strategy);
-        self.apply("delivery.share_ack_timeout", |c| &mut c.delivery.share_ack_timeout, delivery.share_ack_timeout);
-        self.apply("retained.messages_max", |c| &mut c.retained.messages_max, retained.messages_max);
-        self.apply("retained.bytes_max", |c| &mut c.retained.bytes_max, retained.bytes_max);
-        self.apply("retained.expire_after", |c| &mut c.retained.expire_after_s, retained.expire_after_s);
-    }
-
-    fn apply<T: PartialEq>(&mut self, name: &str, place: impl Fn(&mut Config) -> &mut T, wanted: T) {
-        let place = place(&mut self.config);
-        if *place != wanted {
-            *place = wanted;
-            self.applied.push(name.to_owned());
-        }
-    }
-
-    /// Terms of a session: they hold from its next CONNECT on. What an open connection was told keeps the packet size.
-    fn mqtt(&mut self, wanted: &Config) {
-        macro_rules! mqtt {
-            ($($key:ident),* $(,)?) => {
-                // Fields have their unit in the name, keys in the value.
-                $(self.apply(
-                    concat!("mqtt.", stringify!($key)).trim_end_matches("_s"),
-                    |config| &mut config.mqtt.$key,
-                    wanted.mqtt.$key,
-                );)*
-            };
-        }
-        mqtt!(
-            receive_maximum,
-            qos2_inflight_3x,
-            topic_alias_maximum,
-            connect_timeout,
-            keep_alive_max_s,
-            session_expiry_max_s,
-            session_expiry_3x_s,
-            sessions_max,
-            evict_sessions,
-            unauthenticated_max,
-            takeovers_max,
-            connections_per_address,
-            failures_per_address,
-        );
-        if self.config.mqtt.packet_bytes_max != wanted.mqtt.packet_bytes_max {
-            self.waiting.push("mqtt.packet_bytes_max".to_owned());
         }
     }
 
@@ -192,27 +139,9 @@ impl Change {
                 }
                 continue;
             };
-            let mut changed = Vec::new();
-            macro_rules! keys {
-                ($($key:ident),*) => {
-                    $(if known.$key != other.$key {
-                        changed.push(stringify!($key));
-                    })*
-                };
-            }
-            keys!(
-                socket_mode,
-                transport,
-                tls,
-                ws,
-                auth,
-                connections_max,
-                connect_rate,
-                proxy_protocol,
-                proxy_from,
-                answer_timeout,
-                receipts
-            );
+            let mut changed = known.take(other).applied;
+            take(&mut changed, "tls", &mut known.tls, &other.tls);
+            take(&mut changed, "ws", &mut known.ws, &other.ws);
             if known.is_removed {
                 self.applied.push(format!("listener {} (added)", known.bind));
             } else if !changed.is_empty() {
@@ -243,24 +172,9 @@ impl Change {
             let was_removed = std::mem::take(&mut known.is_removed);
             match wanted.clusters.iter().find(|cluster| cluster.name == known.name) {
                 Some(cluster) => {
-                    let mut changed = Vec::new();
-                    macro_rules! keys {
-                        ($($key:ident),*) => {
-                            $(take(&mut changed, stringify!($key), &mut known.$key, &cluster.$key);)*
-                        };
-                    }
-                    keys!(description, bootstrap, client_id, topics_max, other_properties, tls, sasl);
-                    macro_rules! times {
-                        ($($key:ident),*) => {
-                            $(take(&mut changed, stringify!($key), &mut known.times.$key, &cluster.times.$key);)*
-                        };
-                    }
-                    times!(connect_timeout, request_timeout, metadata_min_age, metadata_max_age, health_check_interval);
-                    times!(reconnect_backoff_min, reconnect_backoff_max);
-                    let (sockets, wanted) = (&mut known.sockets, &cluster.sockets);
-                    take(&mut changed, "socket_send_buffer", &mut sockets.send_buffer, &wanted.send_buffer);
-                    take(&mut changed, "socket_receive_buffer", &mut sockets.receive_buffer, &wanted.receive_buffer);
-                    take(&mut changed, "tcp_keepalive", &mut sockets.keep_alive, &wanted.keep_alive);
+                    let mut changed = known.take(cluster).applied;
+                    take(&mut changed, "tls", &mut known.tls, &cluster.tls);
+                    take(&mut changed, "sasl", &mut known.sasl, &cluster.sasl);
                     // Memory that was given may be in use.
                     if known.buffer_bytes > cluster.buffer_bytes {
                         self.waiting.push(format!("kafka {} (changed: buffer_bytes, which is lowered)", known.name));
@@ -331,47 +245,19 @@ impl Change {
     /// What a new message becomes can be changed at any time. What rows that are held depend on cannot.
     fn sink(&mut self, place: usize, wanted: Sink, fits: bool) {
         let known = &mut self.config.sinks[place];
-        let (mut applied, mut waiting) = (Vec::new(), Vec::new());
+        let Difference { mut applied, mut waiting } = known.take(&wanted);
         macro_rules! keys {
-            ($list:ident, $assign:expr, $($key:ident),*) => {
-                $(if known.$key != wanted.$key {
-                    $list.push(stringify!($key));
-                    if $assign {
-                        known.$key = wanted.$key;
-                    }
+            ($fits:expr, $($name:literal $key:ident),*) => {
+                $(if known.$key != wanted.$key && $fits {
+                    applied.push($name);
+                    known.$key = wanted.$key;
+                } else if known.$key != wanted.$key {
+                    waiting.push($name);
                 })*
             };
         }
-        keys!(waiting, false, cluster, buffer, acknowledge, acks, partitioner, dead_letters);
-        keys!(
-            applied,
-            true,
-            description,
-            filters,
-            exclude,
-            fallback,
-            topic,
-            key,
-            value,
-            value_format,
-            headers,
-            headers_from,
-            properties,
-            metadata
-        );
-        keys!(applied, true, user_property_prefix);
-        take(&mut applied, "empty_payload", &mut known.empty_is_null, &wanted.empty_is_null);
-        // With its unit.
-        keys!(applied, true, timestamp);
-        keys!(applied, true, compression, compression_level, linger, max_inflight, retries, expire_after, paused);
-        keys!(applied, true, memory_overload_protection, on_refuse);
-        keys!(applied, true, unknown_topic_timeout);
-        take(&mut applied, "qos0_when_full", &mut known.drops_qos0, &wanted.drops_qos0);
-        if fits {
-            keys!(applied, true, batch_bytes, record_bytes_max, spill_after);
-        } else {
-            keys!(waiting, false, batch_bytes, record_bytes_max, spill_after);
-        }
+        keys!(fits, "batch_bytes" batch_bytes, "record_bytes_max" record_bytes_max, "spill_after" spill_after);
+        keys!(false, "kafka" cluster, "dead_letters" dead_letters);
         let again = std::mem::take(&mut known.is_removed);
         if again {
             self.applied.push(format!("sink {} (added)", known.name));
@@ -382,6 +268,16 @@ impl Change {
             self.waiting.push(format!("sink {} (changed: {})", known.name, waiting.join(", ")));
         }
     }
+}
+
+/// Takes over what applies of the sections that are one table each. Terms of a session hold from its next CONNECT on.
+fn take_sections(config: &mut Config, wanted: &Config) -> [(&'static str, Difference); 6] {
+    macro_rules! take {
+        ($($section:ident),*) => {
+            [$((stringify!($section), config.$section.take(&wanted.$section))),*]
+        };
+    }
+    take!(service, control, log, delivery, retained, mqtt)
 }
 
 /// Takes over what is different, and names it.

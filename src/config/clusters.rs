@@ -5,11 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::keys::Section;
 use super::problem::Fault;
-use super::reader::{Source, Spot, Table};
+use super::reader::{Source, Spot, Table, defaults};
 use super::resolve::Document;
-use super::resolved::{Cluster, Times};
+use super::resolved::Cluster;
+use super::setting::{Setting as _, Settings as _};
 use super::{EMBEDDED, Overrides, kafka_tls, other_properties, sasl, values};
-use crate::runtime::seam::SocketOptions;
 
 /// `buffer_bytes` where it is not given: this, or so much a shard, whichever is more.
 const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
@@ -102,61 +102,32 @@ fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
             bootstrap.extend(brokers(&text, |fault| table.source.report(&spot, fault)));
         }
     }
-    let min = table.read("reconnect_backoff_min", values::duration);
-    let max = table.read("reconnect_backoff_max", values::duration);
-    if min > max {
-        let key = if table.has("reconnect_backoff_min") { "reconnect_backoff_min" } else { "reconnect_backoff_max" };
-        let what = "reconnect_backoff_min is longer than reconnect_backoff_max";
-        table.source.report(&table.spot(key), Fault::new(what).hint("make max at least min"));
+    let mut cluster = Cluster::read(table);
+    let times = &cluster.times;
+    for (least, most, is_wrong) in [
+        ("reconnect_backoff_min", "reconnect_backoff_max", times.reconnect_backoff_min > times.reconnect_backoff_max),
+        ("metadata_min_age", "metadata_max_age", times.metadata_min_age > times.metadata_max_age),
+    ] {
+        if is_wrong {
+            let fault = Fault::new(format!("{least} is longer than {most}")).hint("make max at least min");
+            table.source.report(&table.spot(if table.has(least) { least } else { most }), fault);
+        }
     }
-    let metadata_min_age = table.read("metadata_min_age", values::duration);
-    let metadata_max_age = table.read("metadata_max_age", values::duration);
-    if metadata_min_age > metadata_max_age {
-        let key = if table.has("metadata_min_age") { "metadata_min_age" } else { "metadata_max_age" };
-        let what = "metadata_min_age is longer than metadata_max_age";
-        table.source.report(&table.spot(key), Fault::new(what).hint("make max at least min"));
-    }
-    let buffer = |name: &str| table.find(name, values::size).and_then(|bytes| u32::try_from(bytes).ok());
-    let buffer_bytes = table.find("buffer_bytes", values::size);
-    Cluster {
-        name: table.spot.path.strip_prefix("kafka.").unwrap_or_default().to_owned(),
-        description: table.find("description", values::text),
-        bootstrap,
-        client_id: table.read("client_id", values::non_empty),
-        times: Times {
-            connect_timeout: table.read("connect_timeout", values::duration),
-            request_timeout: table.read("request_timeout", values::duration),
-            metadata_min_age,
-            metadata_max_age,
-            health_check_interval: table.read("health_check_interval", values::duration),
-            reconnect_backoff_min: min,
-            reconnect_backoff_max: max,
-        },
-        topics_max: topics_max(table),
-        sockets: SocketOptions {
-            send_buffer: buffer("socket_send_buffer"),
-            receive_buffer: buffer("socket_receive_buffer"),
-            keep_alive: table.read("tcp_keepalive", values::keep_alive),
-        },
-        other_properties: other_properties::read(table),
-        tls: kafka_tls::resolve(table),
-        sasl: sasl::resolve(table),
-        buffer_bytes: buffer_bytes.unwrap_or_else(|| buffer_bytes_default(shards)),
-        is_removed: false,
-    }
-}
-
-/// `topics_max` of a cluster's table.
-pub(super) fn topics_max(table: &Table<'_>) -> usize {
-    usize::try_from(table.read("topics_max", values::integer)).unwrap_or(usize::MAX)
+    cluster.name = table.spot.path.strip_prefix("kafka.").unwrap_or_default().to_owned();
+    cluster.description = table.find("description", values::text);
+    cluster.bootstrap = bootstrap;
+    cluster.sockets.keep_alive = table.read("tcp_keepalive", values::keep_alive);
+    cluster.other_properties = other_properties::read(table);
+    cluster.tls = kafka_tls::resolve(table);
+    cluster.sasl = sasl::resolve(table);
+    cluster.buffer_bytes = table.find("buffer_bytes", u64::of).unwrap_or_else(|| buffer_bytes_default(shards));
+    cluster
 }
 
 /// A cluster of which nothing is said but its brokers.
 fn cluster_defaults(name: &str, bootstrap: Vec<String>, shards: usize) -> Cluster {
-    let (source, entries) = (Source::new("defaults", ""), toml::de::DeTable::new());
-    let spot = Spot::nowhere(format!("kafka.{name}"));
     let overrides = Overrides { kafka: Some(String::new()), ..Overrides::default() };
-    let defaults = cluster(&Table::new(&source, Section::Kafka, &entries, spot), &overrides, shards);
+    let defaults = defaults(Section::Kafka, &format!("kafka.{name}"), |table| cluster(table, &overrides, shards));
     Cluster { bootstrap, ..defaults }
 }
 

@@ -31,6 +31,7 @@ mod resolve;
 mod resolved;
 mod sasl;
 mod schema;
+mod setting;
 mod sinks;
 mod spool;
 mod telemetry;
@@ -67,6 +68,7 @@ pub use resolved::{
     ShareStrategy, Sink, Spool, Times, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
+pub use setting::rewrite_templates;
 pub use units::duration_of;
 pub use values::parse_address;
 

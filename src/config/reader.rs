@@ -329,6 +329,12 @@ impl<'a> Table<'a> {
     }
 }
 
+/// What a section without a key comes to. `path` is its place in messages.
+pub(super) fn defaults<T>(section: Section, path: &str, read: impl FnOnce(&Table<'_>) -> T) -> T {
+    let (source, entries) = (Source::new("defaults", ""), DeTable::new());
+    read(&Table::new(&source, section, &entries, Spot::nowhere(path)))
+}
+
 /// `linger.ms = 5` without quotes is a table `linger` with a key `ms`: the cure, if the name is one of Kafka's.
 fn dotted_cure(name: &str, value: &DeValue<'_>) -> Option<&'static str> {
     let mut dotted = name.to_owned();

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,10 +11,8 @@ use super::clusters::EmbeddedCluster;
 use super::keys::{self, LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
-use super::resolved::{
-    ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, Retained, Service,
-    ShareStrategy, Transport, Wide,
-};
+use super::resolved::{ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service};
+use super::setting::{Setting as _, Settings as _};
 use crate::address::Network;
 use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
 use crate::listener::proxy::Expect;
@@ -64,7 +61,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let sinks = sinks::resolve(&document, overrides, &targets, service.shards);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
-    let retained = retained(&document.table(Section::Retained));
+    let retained = Retained::read(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();
     let config = Config {
@@ -214,11 +211,9 @@ fn unknown_section(name: &str) -> Fault {
 }
 
 fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
-    let asked = table.read("shards", values::integer);
-    let pin = table.read("pin", values::flag);
-    let data_dir = table.read("data_dir", values::non_empty);
-    let asked = overrides.shards.unwrap_or_else(|| usize::try_from(asked).unwrap_or_default());
-    let pin = overrides.pin.unwrap_or(pin);
+    let read = Service::read(table);
+    let asked = overrides.shards.unwrap_or(read.shards);
+    let pin = overrides.pin.unwrap_or(read.pin);
     let shards = if asked == 0 { cores.min(SHARDS_MAX) } else { asked };
     if pin && shards > cores {
         let fault = Fault::new(format!("{shards} pinned shards, but only {cores} cores are available"))
@@ -228,99 +223,29 @@ fn service(table: &Table<'_>, overrides: &Overrides, cores: usize) -> Service {
             None => table.source.report(&table.spot("shards"), fault),
         }
     }
-    Service {
-        shards,
-        data_dir: overrides.data_dir.clone().unwrap_or_else(|| PathBuf::from(data_dir)),
-        data_dir_id: table.find("data_dir_id", values::data_dir_id),
-        drain_grace: table.read("drain_grace", values::duration),
-        memory_high_watermark: table.read("memory_high_watermark", values::share),
-        verifiers: usize::try_from(table.read("verifiers", values::integer)).unwrap_or_default(),
-        sandbox: table.read("sandbox", values::flag),
-        pin,
-    }
+    Service { shards, pin, data_dir: overrides.data_dir.clone().unwrap_or(read.data_dir), ..read }
 }
 
 fn log(table: &Table<'_>, overrides: &Overrides) -> Log {
-    let format = match table.read("format", values::word) {
-        "json" => LogFormat::Json,
-        _ => LogFormat::Text,
-    };
-    let level = match table.read("level", values::word) {
-        "error" => LogLevel::Error,
-        "warn" => LogLevel::Warn,
-        "debug" => LogLevel::Debug,
-        "trace" => LogLevel::Trace,
-        _ => LogLevel::Info,
-    };
+    let Log { format, level } = Log::read(table);
     Log { format: overrides.log_format.unwrap_or(format), level: overrides.log_level.unwrap_or(level) }
 }
 
 fn mqtt(table: &Table<'_>) -> Mqtt {
-    // The table's bounds keep each of these in its type.
-    let bounded = |number| u32::try_from(number).unwrap_or(u32::MAX);
-    let count = |name| bounded(table.read(name, values::integer));
-    let small = |name| u16::try_from(table.read(name, values::integer)).unwrap_or(u16::MAX);
-    let seconds = |name| whole_seconds(table, name, table.read(name, values::duration));
-    Mqtt {
-        packet_bytes_max: u32::try_from(table.read("packet_bytes_max", values::size))
-            .unwrap_or(u32::MAX)
-            .min(PACKET_BYTES_MAX),
-        receive_maximum: small("receive_maximum"),
-        qos2_inflight_3x: small("qos2_inflight_3x"),
-        topic_alias_maximum: small("topic_alias_maximum"),
-        connect_timeout: table.read("connect_timeout", values::duration),
-        keep_alive_max_s: u16::try_from(seconds("keep_alive_max")).ok().filter(|seconds| *seconds > 0),
-        session_expiry_max_s: seconds("session_expiry_max"),
-        session_expiry_3x_s: seconds("session_expiry_3x"),
-        evict_sessions: table.read("evict_sessions", values::flag),
-        unauthenticated_max: usize::try_from(table.read("unauthenticated_max", values::integer)).unwrap_or(usize::MAX),
-        takeovers_max: count("takeovers_max"),
-        connections_per_address: count("connections_per_address"),
-        failures_per_address: table.find("failures_per_address", values::integer).map_or(0, bounded),
-        sessions_max: usize::try_from(table.read("sessions_max", values::integer)).unwrap_or(usize::MAX),
-    }
+    let mut mqtt = Mqtt::read(table);
+    mqtt.packet_bytes_max = mqtt.packet_bytes_max.min(PACKET_BYTES_MAX);
+    mqtt.keep_alive_max_s = Some(table.read("keep_alive_max", u16::of)).filter(|seconds| *seconds > 0);
+    mqtt.failures_per_address = table.find("failures_per_address", u32::of).unwrap_or_default();
+    mqtt
 }
 
 fn delivery(table: &Table<'_>, has_spool: bool) -> Delivery {
-    let count = |name| usize::try_from(table.read(name, values::integer)).unwrap_or(usize::MAX);
     let asked = table.find("acknowledge", values::word);
     if asked == Some("stored") && !has_spool {
         let fault = Fault::new("nothing is stored without a [spool]").hint("add [spool], or leave it out");
         table.source.report(&table.spot("acknowledge"), fault);
     }
-    Delivery {
-        wide: Wide::default(),
-        waits_for_disk: has_spool && asked != Some("received"),
-        queue_messages_max: count("queue_messages_max"),
-        queue_bytes_max: usize::try_from(table.read("queue_bytes_max", values::size)).unwrap_or(usize::MAX),
-        drops_newest: table.read("when_full", values::word) == "drop-newest",
-        unread_bytes_max: usize::try_from(table.read("unread_bytes_max", values::size)).unwrap_or(usize::MAX),
-        share_strategy: match table.read("share_strategy", values::word) {
-            "least-inflight" => ShareStrategy::LeastInflight,
-            "hash-client" => ShareStrategy::HashClient,
-            "hash-topic" => ShareStrategy::HashTopic,
-            _ => ShareStrategy::RoundRobin,
-        },
-        share_ack_timeout: table.read("share_ack_timeout", values::duration),
-    }
-}
-
-fn retained(table: &Table<'_>) -> Retained {
-    Retained {
-        messages_max: usize::try_from(table.read("messages_max", values::integer)).unwrap_or(usize::MAX),
-        bytes_max: usize::try_from(table.read("bytes_max", values::size)).unwrap_or(usize::MAX),
-        expire_after_s: table
-            .find("expire_after", values::duration)
-            .map(|time| whole_seconds(table, "expire_after", time)),
-    }
-}
-
-/// A time in seconds; one that is not whole is reported.
-fn whole_seconds(table: &Table<'_>, name: &'static str, time: Duration) -> u32 {
-    if time.subsec_nanos() != 0 {
-        table.source.report(&table.spot(name), Fault::new("must be in whole seconds").hint("write it in s, m, h or d"));
-    }
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+    Delivery { waits_for_disk: has_spool && asked != Some("received"), ..Delivery::read(table) }
 }
 
 fn listeners(
@@ -333,33 +258,17 @@ fn listeners(
     let mut listeners = Vec::new();
     for (at, table) in tables.iter().enumerate() {
         let bind = table.find("bind", values::bind);
-        let transport = match table.read("transport", values::word) {
-            "tcp" => Transport::Tcp,
-            "tls" => Transport::Tls,
-            "ws" => Transport::Ws,
-            "wss" => Transport::Wss,
-            other => unreachable!("{other} is not a word of the table"),
-        };
-        let proxy_protocol = match table.read("proxy_protocol", values::word) {
-            "v1" => Expect::V1,
-            "v2" => Expect::V2,
-            "any" => Expect::Any,
-            _ => Expect::Nothing,
-        };
-        let tls = super::tls::resolve(table, transport);
+        let read = Listener::read(table);
+        let tls = super::tls::resolve(table, read.transport);
         let (auth, is_open) = if overrides.listen.is_empty() {
             auth::of_listener(table, bind.as_ref(), tls.as_ref(), auths)
         } else {
             (None, false)
         };
-        let connections_max = u32::try_from(table.read("connections_max", values::integer)).unwrap_or(u32::MAX);
-        let connect_rate = u32::try_from(table.read("connect_rate", values::integer)).unwrap_or(u32::MAX);
         let is_password_needed = auth::requires_password(auth.as_deref(), auths);
-        let ws = super::ws::resolve(table, transport, is_password_needed);
-        let is_proxied = proxy_protocol != Expect::Nothing || ws.as_ref().is_some_and(|ws| ws.is_forwarded);
+        let ws = super::ws::resolve(table, read.transport, is_password_needed);
+        let is_proxied = read.proxy_protocol != Expect::Nothing || ws.as_ref().is_some_and(|ws| ws.is_forwarded);
         let proxy_from = proxy_from(table, bind.as_ref(), is_proxied);
-        let answer_timeout = table.find("answer_timeout", values::duration);
-        let receipts = table.read("receipts", values::flag);
         if at == LISTENERS_MAX {
             document.source.report(&table.spot, Fault::new(format!("at most {LISTENERS_MAX} listeners")));
         }
@@ -369,23 +278,7 @@ fn listeners(
         if overrides.listen.is_empty() {
             binds.take(bind.clone(), spot);
         }
-        listeners.push(Listener {
-            bind,
-            socket_mode: table.read("socket_mode", values::mode),
-            transport,
-            tls,
-            ws,
-            auth,
-            is_open,
-            connections_max,
-            connect_rate,
-            proxy_protocol,
-            proxy_from,
-            answer_timeout,
-            receipts,
-            moved_by,
-            is_removed: false,
-        });
+        listeners.push(Listener { bind, tls, ws, auth, is_open, proxy_from, moved_by, ..read });
     }
     let options = overrides.listen.iter().map(|bind| {
         binds.take_option(*bind, "--listen");
@@ -482,42 +375,35 @@ fn embedded(
     overrides: &Overrides,
     binds: &mut Binds,
 ) -> (Embedded, EmbeddedCluster) {
-    let configured = table.read("bind", values::address);
+    let mut embedded = Embedded::read(table);
     let (bind, moved_by) = match overrides.embedded {
         Some(bind) => {
             binds.take_option(bind, "--embedded");
             (bind, "--embedded".to_owned())
         }
         None => {
-            binds.take(configured, table.spot("bind"));
-            (configured, moved_by(table, "--embedded, or bind in [embedded]"))
+            binds.take(embedded.bind, table.spot("bind"));
+            (embedded.bind, moved_by(table, "--embedded, or bind in [embedded]"))
         }
     };
-    let message_bytes_max = table.read("message_bytes_max", values::size);
-    let embedded = Embedded {
+    embedded.bind = bind;
+    embedded.moved_by = moved_by;
+    let dir = table.find("dir", PathBuf::of);
+    embedded.dir = dir.unwrap_or_else(|| service.data_dir.join("log"));
+    let advertised = table.find("advertised", |key, value| {
+        let broker = values::broker(&values::text(key, value)?)?;
+        let host_port = broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        Ok(host_port.map(|(host, port)| (host.trim_matches(['[', ']']).to_owned(), port)))
+    });
+    embedded.advertised = advertised.flatten();
+    let as_cluster = EmbeddedCluster {
         bind,
-        dir: table.find("dir", values::non_empty).map_or_else(|| service.data_dir.join("log"), PathBuf::from),
-        advertised: table
-            .find("advertised", |key, value| {
-                let broker = values::broker(&values::text(key, value)?)?;
-                let host_port = broker.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-                Ok(host_port.map(|(host, port)| (host.trim_matches(['[', ']']).to_owned(), port)))
-            })
-            .flatten(),
-        partitions: u32::try_from(table.read("partitions", values::integer)).unwrap_or(1),
-        segment_bytes: table.read("segment_bytes", values::size),
-        auto_create_topics: table.read("auto_create_topics", values::flag),
-        retention: table.find("retention", values::duration),
-        retention_bytes: table.find("retention_bytes", values::size),
-        retention_interval: table.read("retention_interval", values::duration),
-        connections_max: usize::try_from(table.read("connections_max", values::integer)).unwrap_or(usize::MAX),
-        partitions_max: usize::try_from(table.read("partitions_max", values::integer)).unwrap_or(usize::MAX),
-        message_bytes_max: usize::try_from(message_bytes_max).unwrap_or(usize::MAX),
-        moved_by,
+        buffer_bytes: table.find("buffer_bytes", u64::of),
+        topics_max: table.read("topics_max", usize::of),
+        message_bytes_max: embedded.message_bytes_max as u64,
+        spot: table.spot("buffer_bytes"),
     };
-    let buffer_bytes = table.find("buffer_bytes", values::size);
-    let (topics_max, spot) = (super::clusters::topics_max(table), table.spot("buffer_bytes"));
-    (embedded, EmbeddedCluster { bind, buffer_bytes, topics_max, message_bytes_max, spot })
+    (embedded, as_cluster)
 }
 
 fn moved_by(table: &Table<'_>, default: &str) -> String {

@@ -10,7 +10,8 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Buffer, Compression, OnRefuse, Partitioner, Sink, ValueFormat};
+use super::resolved::{Acknowledge, Buffer, Compression, OnRefuse, Sink, ValueFormat};
+use super::setting::{Setting as _, Settings as _};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, dead_letters, spool, values};
 use crate::kafka::producer::IN_FLIGHT_MAX;
@@ -98,51 +99,36 @@ fn sink(
         check_topic(table, topic);
     }
     let key = table.read("key", template);
-    let compression = match table.read("compression", values::word) {
-        "gzip" => Compression::Gzip,
-        "snappy" => Compression::Snappy,
-        "lz4" => Compression::Lz4,
-        "zstd" => Compression::Zstd,
-        _ => Compression::None,
-    };
-    let compression_level = compression_level(table, compression);
-    let (buffer, acknowledge) = spool::buffer(table, place);
-    let acks = acks(table, acknowledge);
-    let partitioner = match table.read("partitioner", values::word) {
-        "client" => Partitioner::Client,
-        "sticky" => Partitioner::Sticky,
-        "random" => Partitioner::Random,
-        _ => Partitioner::Key,
-    };
-    let batch_bytes = table.read("batch_bytes", values::size);
-    let record_bytes_max = table.read("record_bytes_max", values::size);
-    let exclude = filters(table, "exclude");
-    let fallback = table.read("fallback", values::flag);
-    let timestamp = timestamp(table, &fixed);
-    let empty_is_null = table.read("empty_payload", values::word) == "null";
-    let filters = filters(table, "filters");
-    let headers = headers(table, &fixed);
-    let headers_from = headers_from(table, &fixed);
-    let value = table.read("value", template);
-    let value_format = value_format(table);
-    let properties = table.read("properties", values::flag);
-    let user_property_prefix = table.find("user_property_prefix", values::text).unwrap_or_default();
-    let linger = table.read("linger", values::duration);
-    let max_inflight = max_inflight(table);
-    let retries = table.find("retries", values::integer).and_then(|retries| u32::try_from(retries).ok());
-    let expire_after = table.find("expire_after", values::duration);
-    let paused = table.read("paused", values::flag);
-    let drops_qos0 = table.read("qos0_when_full", values::word) == "drop";
-    let dead_letters = dead_letters::read(table, topic.as_ref());
-    let on_refuse = on_refuse(table, dead_letters.is_some() || !dead_letters::is_off(table), acknowledge);
-    if retries.is_some() && acknowledge == Acknowledge::Stored && dead_letters::is_off(table) {
+    let mut sink = Sink::read(table);
+    sink.compression_level = compression_level(table, sink.compression);
+    (sink.buffer, sink.acknowledge) = spool::buffer(table, place);
+    sink.acks = acks(table, sink.acknowledge);
+    sink.exclude = filters(table, "exclude");
+    sink.timestamp = timestamp(table, &fixed);
+    sink.filters = filters(table, "filters");
+    sink.headers = headers(table, &fixed);
+    sink.headers_from = headers_from(table, &fixed);
+    sink.value = table.read("value", template);
+    // The JSON object is the value; a template of one beside it would never be used.
+    if sink.value_format == ValueFormat::Json && table.has("value") {
+        let fault = Fault::new("cannot be combined with value_format = \"json\"");
+        table.source.report(&table.spot("value"), fault.hint("remove one of the two"));
+    }
+    sink.user_property_prefix = table.find("user_property_prefix", values::text).unwrap_or_default();
+    sink.max_inflight = max_inflight(table, sink.max_inflight);
+    sink.no_dead_letters = dead_letters::is_off(table);
+    sink.dead_letters = dead_letters::read(table, topic.as_ref());
+    sink.on_refuse = on_refuse(table, sink.dead_letters.is_some() || !sink.no_dead_letters, sink.acknowledge);
+    if sink.retries.is_some() && sink.acknowledge == Acknowledge::Stored && sink.no_dead_letters {
         let what = "a record that was acknowledged at \"stored\" would be lost when its retries are used up";
         let hint = "let the sink have dead letters, or leave retries out";
         table.source.report(&table.spot("retries"), Fault::new(what).hint(hint));
     }
+    check_memory_overload_protection(table, &sink);
+    let (batch_bytes, record_bytes_max) = (sink.batch_bytes as u64, sink.record_bytes_max as u64);
     let cluster = target(table, targets);
     let need = (batch_bytes + record_bytes_max, cluster.map(|cluster| &targets[cluster]));
-    let spill_after = spool::spill_after(table, buffer, place, need);
+    sink.spill_after = spool::spill_after(table, sink.buffer, place, need);
     if let Some(target) = cluster.map(|cluster| &targets[cluster]) {
         let need = batch_bytes + record_bytes_max;
         if need > target.need.borrow().0 {
@@ -151,60 +137,23 @@ fn sink(
         check_message(table, "batch_bytes", batch_bytes, target);
         check_message(table, "record_bytes_max", record_bytes_max + BATCH_OVERHEAD, target);
     }
-    Some(Sink {
-        name: name?,
-        description: table.find("description", values::text),
-        cluster: cluster?,
-        filters,
-        exclude,
-        fallback,
-        topic: topic?,
-        key: (key.as_literal() != Some("")).then_some(key),
-        value,
-        value_format,
-        empty_is_null,
-        timestamp,
-        headers,
-        headers_from,
-        properties,
-        user_property_prefix,
-        metadata,
-        buffer,
-        spill_after,
-        acknowledge,
-        acks,
-        partitioner,
-        compression,
-        compression_level,
-        linger,
-        batch_bytes: usize::try_from(batch_bytes).ok()?,
-        record_bytes_max: usize::try_from(record_bytes_max).ok()?,
-        max_inflight,
-        retries,
-        expire_after,
-        unknown_topic_timeout: table.read("unknown_topic_timeout", values::duration),
-        memory_overload_protection: memory_overload_protection(table, (buffer, acknowledge)),
-        paused,
-        drops_qos0,
-        on_refuse,
-        no_dead_letters: dead_letters::is_off(table),
-        is_removed: false,
-        dead_letters,
-    })
+    sink.description = table.find("description", values::text);
+    sink.key = (key.as_literal() != Some("")).then_some(key);
+    sink.metadata = metadata;
+    (sink.name, sink.cluster, sink.topic) = (name?, cluster?, topic?);
+    Some(sink)
 }
 
 /// `has_letters`: the sink has dead letters, of its own or the shared file.
 fn on_refuse(table: &Table<'_>, has_letters: bool, acknowledge: Acknowledge) -> OnRefuse {
-    match table.find("on_refuse", values::word) {
-        Some("reject") => OnRefuse::Reject,
-        Some("drop") => OnRefuse::Drop,
-        Some(_) if !has_letters => {
+    match table.find("on_refuse", OnRefuse::of) {
+        Some(OnRefuse::DeadLetter) if !has_letters => {
             let fault = Fault::new("the sink has no dead letters");
             let hint = "set dead_letters_topic or dead_letters_file, or on_refuse to \"reject\" or \"drop\"";
             table.source.report(&table.spot("on_refuse"), fault.hint(hint));
             OnRefuse::Reject
         }
-        Some(_) => OnRefuse::DeadLetter,
+        Some(asked) => asked,
         None if has_letters => OnRefuse::DeadLetter,
         None if acknowledge == Acknowledge::Received => OnRefuse::Drop,
         None => {
@@ -217,20 +166,17 @@ fn on_refuse(table: &Table<'_>, has_letters: bool, acknowledge: Acknowledge) -> 
 }
 
 /// Only what may be lost may be dropped.
-fn memory_overload_protection(table: &Table<'_>, kept: (Buffer, Acknowledge)) -> bool {
-    let is_on = table.read("memory_overload_protection", values::flag);
-    if is_on && kept != (Buffer::Memory, Acknowledge::Received) {
+fn check_memory_overload_protection(table: &Table<'_>, sink: &Sink) {
+    if sink.memory_overload_protection && (sink.buffer, sink.acknowledge) != (Buffer::Memory, Acknowledge::Received) {
         let what = "would drop records whose publishers rely on them";
         let hint =
             "set acknowledge to \"received\" and buffer to \"memory\", or leave it out: buffer_bytes limits memory";
         table.source.report(&table.spot("memory_overload_protection"), Fault::new(what).hint(hint));
     }
-    is_on
 }
 
 /// Batches in flight, as many as Kafka keeps in order.
-fn max_inflight(table: &Table<'_>) -> usize {
-    let wanted = usize::try_from(table.read("max_inflight", values::integer)).unwrap_or(IN_FLIGHT_MAX);
+fn max_inflight(table: &Table<'_>, wanted: usize) -> usize {
     if wanted > IN_FLIGHT_MAX {
         let what = format!("{wanted} is taken as {IN_FLIGHT_MAX}: Kafka keeps no more batches of a partition in order");
         table.source.warn(&table.spot("max_inflight"), Fault::new(what).hint(format!("set it to {IN_FLIGHT_MAX}")));
@@ -287,18 +233,6 @@ fn compression_level(table: &Table<'_>, compression: Compression) -> Option<i32>
         Some(_) => {}
     }
     Some(level)
-}
-
-/// The JSON object is the value; a template of one beside it would never be used.
-fn value_format(table: &Table<'_>) -> ValueFormat {
-    if table.read("value_format", values::word) != "json" {
-        return ValueFormat::Raw;
-    }
-    if table.has("value") {
-        let fault = Fault::new("cannot be combined with value_format = \"json\"");
-        table.source.report(&table.spot("value"), fault.hint("remove one of the two"));
-    }
-    ValueFormat::Json
 }
 
 /// The cluster that a sink names, or the only one there is.
@@ -368,12 +302,7 @@ fn check_topic(table: &Table<'_>, topic: &Template) {
 
 /// The template of a record's time, and what its number counts.
 fn timestamp(table: &Table<'_>, fixed: &Fixed<'_>) -> Option<RecordTime> {
-    let unit = match table.read("timestamp_unit", values::word) {
-        "s" => TimeUnit::Seconds,
-        "us" => TimeUnit::Micros,
-        "ns" => TimeUnit::Nanos,
-        _ => TimeUnit::Millis,
-    };
+    let unit = table.read("timestamp_unit", TimeUnit::of);
     let template = table.find("timestamp", |_, value| values::template(value, fixed));
     if !table.has("timestamp") && unit != TimeUnit::Millis {
         let fault = Fault::new("has no effect without `timestamp`").hint("add it, as in \"${payload.ts}\"");
@@ -421,10 +350,7 @@ fn headers(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(String, Template)> {
 }
 
 fn headers_from(table: &Table<'_>, fixed: &Fixed<'_>) -> Option<HeadersFrom> {
-    let encode = match table.read("headers_encode", values::word) {
-        "json" => Encode::Json,
-        _ => Encode::Text,
-    };
+    let encode = table.read("headers_encode", Encode::of);
     if encode == Encode::Json && !table.has("headers_from") {
         let fault = Fault::new("has no effect without headers_from");
         table.source.warn(&table.spot("headers_encode"), fault.hint("add headers_from, or leave it out"));

@@ -7,7 +7,8 @@ use super::keys::Section;
 use super::problem::Fault;
 use super::reader::Table;
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Append, Buffer, Sink, Spool, WhenFull};
+use super::resolved::{Acknowledge, Buffer, Sink, Spool, WhenFull};
+use super::setting::{Setting as _, Settings as _};
 use super::units::ShowSize;
 use super::values;
 
@@ -33,18 +34,8 @@ pub(super) struct Place {
 
 /// Where a sink's rows are kept and what its answers mean: one follows from the other where it is not given.
 pub(super) fn buffer(table: &Table<'_>, place: Place) -> (Buffer, Acknowledge) {
-    let acknowledge = table.find("acknowledge", values::word).map(|word| match word {
-        "received" => Acknowledge::Received,
-        "leader" => Acknowledge::Leader,
-        "stored" => Acknowledge::Stored,
-        _ => Acknowledge::Replicated,
-    });
-    let buffer = table.find("buffer", values::word).map(|word| match word {
-        "disk" => Buffer::Disk,
-        "hybrid" => Buffer::Hybrid,
-        "hybrid-saved" => Buffer::HybridSaved,
-        _ => Buffer::Memory,
-    });
+    let acknowledge = table.find("acknowledge", Acknowledge::of);
+    let buffer = table.find("buffer", Buffer::of);
     let report =
         |key: &str, what: String, hint: &str| table.source.report(&table.spot(key), Fault::new(what).hint(hint));
     if !place.spool {
@@ -129,24 +120,14 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
     let table = document.table(Section::Spool);
     let report =
         |key: &str, what: String, hint: String| table.source.report(&table.spot(key), Fault::new(what).hint(hint));
-    let bytes_max = table.read("bytes_max", values::size);
-    let append = match table.read("append", values::word) {
-        "mapped" => Append::Mapped,
-        _ => Append::Written,
-    };
-    let sync_interval = whole_milliseconds(table.read("sync_interval", values::duration));
-    let when_full = match table.read("when_full", values::word) {
-        "refuse" => WhenFull::Refuse,
-        "drop-oldest" => WhenFull::DropOldest,
-        _ => WhenFull::Backpressure,
-    };
+    let read = Spool::read(&table);
     let spooled = || sinks.iter().filter(|sink| sink.buffer != Buffer::Memory);
     let given_share = table.find("spool_share", values::share);
     let share = given_share.unwrap_or(if spooled().count() == 1 { 1_000_000 } else { 500_000 });
     let block = |sink: &Sink| (sink.batch_bytes.max(sink.record_bytes_max) as u64 + BLOCK_OVERHEAD) * BLOCKS_IN_SEGMENT;
     let largest = spooled().max_by_key(|sink| block(sink));
     let need = largest.map_or(MIB, |sink| block(sink).next_multiple_of(MIB));
-    let part = bytes_max / shards.max(1) as u64;
+    let part = read.bytes_max / shards.max(1) as u64;
     let usual = (part / SEGMENTS_WISHED / MIB * MIB).clamp(MIB, SEGMENT_BYTES).max(need);
     let given = table.find("segment_bytes", values::size);
     let segment_bytes = given.unwrap_or(usual);
@@ -177,15 +158,12 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         report("bytes_max", what, format!("set it to at least \"{least}\", or use {smaller}"));
     }
     let spool = Spool {
-        bytes_max,
         segment_bytes,
         share,
         share_is_computed: given_share.is_none(),
         segments_max,
-        sink_bytes_max: 0,
-        append,
-        sync_interval,
-        when_full,
+        sync_interval: whole_milliseconds(read.sync_interval),
+        ..read
     };
     let spool = spool.of_shards(shards);
     let sink_bytes_max = spool.sink_bytes_max;
@@ -195,7 +173,7 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
     }
     // Of each sink one batch may be under way, and cannot make room.
     let under_way: u64 = spooled().map(|sink| block(sink) / BLOCKS_IN_SEGMENT).sum();
-    if when_full == WhenFull::DropOldest && segments_max >= SEGMENTS_MIN && under_way > spool.room() / 2 {
+    if spool.when_full == WhenFull::DropOldest && segments_max >= SEGMENTS_MIN && under_way > spool.room() / 2 {
         let what = format!(
             "with \"drop-oldest\" the largest batches of all sinks ({}) may take half of a shard's room ({}): batches that are under way \
              cannot make room for others",

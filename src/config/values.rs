@@ -65,6 +65,15 @@ pub(super) fn duration(key: &Key, value: &DeValue<'_>) -> Result<Duration, Fault
     if (min..=max).contains(&given) { Ok(given) } else { Err(beyond(key, &format!("\"{shown}\""))) }
 }
 
+/// A duration in seconds; it has no part of one.
+pub(super) fn whole_seconds(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
+    let time = duration(key, value)?;
+    if time.subsec_nanos() == 0 {
+        return Ok(time.as_secs());
+    }
+    Err(Fault::new("must be in whole seconds").hint("write it in s, m, h or d"))
+}
+
 /// A share, in millionths.
 pub(super) fn share(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     let given = match value {

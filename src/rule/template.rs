@@ -35,7 +35,7 @@ enum Part {
 }
 
 /// A compiled template.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Template {
     /// No two texts stand side by side, and none is empty; so literal is "no part, or one text".
     parts: Box<[Part]>,

@@ -23,6 +23,13 @@ pub enum Bind {
     Unix(PathBuf),
 }
 
+/// Any free port, for this machine.
+impl Default for Bind {
+    fn default() -> Self {
+        Self::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+}
+
 impl fmt::Display for Bind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

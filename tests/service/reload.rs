@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use forebay::mqtt::packet::{QoS, Version};
+use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
 
-use crate::device::{Device, puback};
-use crate::process::{metric, until};
+use crate::device::{Device, puback, publish};
+use crate::process::{metric, until, until_metric};
 use crate::records::{read_when, texts};
 use crate::support::service::{Service, config, config_with, program};
 use crate::support::temp_dir;
@@ -184,6 +184,27 @@ fn who_waits_for_a_removed_sink_goes_on() {
 }
 
 /// By the API and on the command line: the difference is shown first, a faulty file changes nothing, and tokens are read again.
+/// What is said to be applied holds for messages that come after it.
+#[test]
+fn a_reload_changes_what_is_retained() {
+    let with = |most: u32| {
+        config_with("shards = 1", &format!("{}[retained]\nmessages_max = {most}\n", sink("one", "one/#", "")))
+    };
+    let service = Service::start(&with(1));
+    let mut device = Device::connect(service.mqtt(), Version::V311, "device");
+    let mut retain = |id: u16, topic: &str| {
+        let publish = Publish { retain: true, ..publish(QoS::AtLeastOnce, id, topic, b"x") };
+        device.say(&Packet::Publish(publish));
+        assert_eq!(device.hear(), puback(id));
+    };
+    retain(1, "one/a");
+    retain(2, "one/b");
+    assert_eq!(metric(&service, "retained_messages"), 1);
+    reload(&service, &with(2), "applied=\"retained.messages_max");
+    retain(3, "one/b");
+    until_metric(&service, "retained_messages", 2);
+}
+
 #[test]
 fn a_reload_by_the_api_says_what_it_changes() {
     let dir = temp_dir();

@@ -1,13 +1,15 @@
 //! Every key of the configuration in one table: what it takes, its bounds, its default and its meaning. The reader takes
 //! types, bounds and defaults from here, the messages their "did you mean", and `docs/CONFIGURATION.md` its tables.
 
+/// The keys of sections that are read by hand: `SECTION.NAME: KIND, DEFAULT, shown EXAMPLE, MEANING;`, as in `settings!`.
 macro_rules! keys {
-    ($($section:ident . $name:ident : $kind:expr, $default:expr, $meaning:expr;)*) => {
+    ($($section:ident . $name:ident : $kind:expr, $default:expr, $(shown $shown:literal,)? $meaning:literal;)*) => {
         &[$($crate::config::keys::Key {
             section: $crate::config::keys::Section::$section,
             name: stringify!($name),
             kind: { use $crate::config::keys::Kind::*; $kind },
             default: { use $crate::config::keys::Absent::*; $default },
+            shown: $crate::config::setting::settings!(@shown $($shown)?),
             meaning: $meaning,
         }),*]
     };
@@ -24,17 +26,29 @@ mod sink;
 use std::fmt;
 use std::time::Duration;
 
+use super::setting::Settings as _;
 use super::units::{ShowDuration, ShowSize};
+pub use delivery::{Delivery, Retained, Spool};
+pub use kafka::{Cluster, Embedded};
+pub use listener::Listener;
 pub(super) use section::Section;
+pub use service::{Control, Log, Mqtt, Service};
+pub use sink::Sink;
 
 /// A word that a key may have as its value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word {
     pub(super) name: &'static str,
+    /// Of two words, the one that a flag in the program means.
+    pub(super) is_yes: bool,
 }
 
-const fn word(name: &'static str) -> Word {
-    Word { name }
+pub(super) const fn word(name: &'static str) -> Word {
+    Word { name, is_yes: false }
+}
+
+const fn yes(name: &'static str) -> Word {
+    Word { name, is_yes: true }
 }
 
 /// What a key takes. Bounds are inclusive.
@@ -124,6 +138,8 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) default: Absent,
+    /// What the default file shows, where that is not the default.
+    pub(super) shown: Option<&'static str>,
     pub(super) meaning: &'static str,
 }
 
@@ -146,7 +162,29 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 6] = [service::KEYS, listener::KEYS, auth::KEYS, kafka::KEYS, delivery::KEYS, sink::KEYS];
+const TABLES: [&[Key]; 21] = [
+    Service::KEYS,
+    Control::KEYS,
+    service::CONTROL_TLS,
+    Log::KEYS,
+    service::TELEMETRY,
+    Mqtt::KEYS,
+    Listener::KEYS,
+    listener::TLS,
+    listener::WS,
+    crate::auth::Settings::KEYS,
+    auth::JWT,
+    auth::ROLE,
+    crate::auth::Limits::KEYS,
+    Cluster::KEYS,
+    kafka::TLS,
+    kafka::SASL,
+    Embedded::KEYS,
+    Spool::KEYS,
+    Delivery::KEYS,
+    Retained::KEYS,
+    Sink::KEYS,
+];
 
 /// All keys.
 pub(super) fn all() -> impl Iterator<Item = &'static Key> {

@@ -1,30 +1,9 @@
 //! The disk buffer, messages to subscribers, and retained messages.
 
-use std::time::Duration;
-
+use crate::config::keys::Spool;
+use crate::config::setting::words;
 use crate::limits::{RECIPIENTS_MANY, WIDE_COPIES_ALONE, WIDE_COPIES_PER_TURN};
 use crate::spool::{SEGMENTS_RESERVED, sessions_max};
-
-/// `[delivery]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Publishers wait until a message is on the disk of who keeps it.
-    pub waits_for_disk: bool,
-    /// Messages of QoS 1 and 2 that wait for a session.
-    pub queue_messages_max: usize,
-    /// Their bytes.
-    pub queue_bytes_max: usize,
-    /// One more is dropped, not the oldest.
-    pub drops_newest: bool,
-    /// Bytes that a client may have left unread when it is sent a message at QoS 0.
-    pub unread_bytes_max: usize,
-    /// Which member of a shared subscription gets a message.
-    pub share_strategy: ShareStrategy,
-    /// How long a member of a shared subscription may take to acknowledge a message.
-    pub share_ack_timeout: Duration,
-    /// No setting: tests make it small.
-    pub wide: Wide,
-}
 
 /// Messages with many recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,18 +22,20 @@ impl Default for Wide {
     }
 }
 
-/// Which member of a shared subscription gets a message.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ShareStrategy {
-    /// The next one in turn that has room.
-    #[default]
-    RoundRobin,
-    /// Of those with room the one with the fewest messages that it has not acknowledged.
-    LeastInflight,
-    /// The same one for all messages of a publisher.
-    HashClient,
-    /// The same one for all messages of a topic.
-    HashTopic,
+words! {
+    /// Which member of a shared subscription gets a message.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum ShareStrategy {
+        /// The next one in turn that has room.
+        #[default]
+        RoundRobin = "round-robin",
+        /// Of those with room the one with the fewest messages that it has not acknowledged.
+        LeastInflight = "least-inflight",
+        /// The same one for all messages of a publisher.
+        HashClient = "hash-client",
+        /// The same one for all messages of a topic.
+        HashTopic = "hash-topic",
+    }
 }
 
 impl ShareStrategy {
@@ -63,51 +44,6 @@ impl ShareStrategy {
     pub fn is_keyed(self) -> bool {
         matches!(self, Self::HashClient | Self::HashTopic)
     }
-
-    /// As the configuration has it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round-robin",
-            Self::LeastInflight => "least-inflight",
-            Self::HashClient => "hash-client",
-            Self::HashTopic => "hash-topic",
-        }
-    }
-}
-
-/// `[retained]`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retained {
-    /// How many, all shards together.
-    pub messages_max: usize,
-    /// Their bytes.
-    pub bytes_max: usize,
-    /// How long one is retained at most, in seconds.
-    pub expire_after_s: Option<u32>,
-}
-
-/// `[spool]`: the disk buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spool {
-    /// Room on the disk, all shards together.
-    pub bytes_max: u64,
-    /// Length of a segment's file.
-    pub segment_bytes: u64,
-    /// Segments of one shard at most.
-    pub segments_max: u64,
-    /// Live rows of one sink on one shard, in bytes.
-    pub sink_bytes_max: u64,
-    /// The part of a shard's room that one sink may fill, in millionths.
-    pub share: u64,
-    /// It follows from the number of sinks.
-    pub share_is_computed: bool,
-    /// How rows get into a segment's file.
-    pub append: Append,
-    /// How far apart syncs of a shard begin, in whole milliseconds.
-    pub sync_interval: Duration,
-    /// What happens to a message that has no room.
-    pub when_full: WhenFull,
 }
 
 impl Spool {
@@ -144,24 +80,28 @@ impl Spool {
     }
 }
 
-/// How bytes get into a segment's file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Append {
-    /// Written to it.
-    #[default]
-    Written,
-    /// Stored into the mapped file.
-    Mapped,
+words! {
+    /// How bytes get into a segment's file.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum Append {
+        /// Written to it.
+        #[default]
+        Written = "written",
+        /// Stored into the mapped file.
+        Mapped = "mapped",
+    }
 }
 
-/// What happens to a message for which the disk buffer has no room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Its publisher is not read until there is.
-    #[default]
-    Backpressure,
-    /// It is refused.
-    Refuse,
-    /// The oldest rows on the disk make room.
-    DropOldest,
+words! {
+    /// What happens to a message for which the disk buffer has no room.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub enum WhenFull {
+        /// Its publisher is not read until there is.
+        #[default]
+        Backpressure = "backpressure",
+        /// It is refused.
+        Refuse = "refuse",
+        /// The oldest rows on the disk make room.
+        DropOldest = "drop-oldest",
+    }
 }

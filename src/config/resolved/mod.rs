@@ -9,16 +9,15 @@ mod sink;
 
 use std::path::PathBuf;
 
+pub use super::keys::{Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service, Sink, Spool};
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
 use crate::telemetry;
-pub use delivery::{Append, Delivery, Retained, ShareStrategy, Spool, WhenFull, Wide};
-pub use kafka::{Cluster, Embedded, Sasl, Times};
-pub use listener::{Listener, Transport};
-pub use service::{ApiAccess, Control, Log, LogFormat, LogLevel, Mqtt, Service};
-pub use sink::{
-    Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, Sink, ValueFormat,
-};
+pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
+pub use kafka::{Sasl, Times};
+pub use listener::Transport;
+pub use service::{ApiAccess, LogFormat, LogLevel};
+pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, ValueFormat};
 
 /// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.
 const SHARED_DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;

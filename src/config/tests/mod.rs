@@ -9,6 +9,7 @@ mod problems;
 mod sasl;
 mod spool;
 mod surface;
+mod table;
 mod tls;
 mod ws;
 

@@ -1,0 +1,532 @@
+//! `settings!` makes of a section's table of keys the struct that the program reads, the way from the file into it, the difference
+//! between two of them, and its JSON. [`Setting`] is what a type has to know for that: how a key's value becomes one, and how one is
+//! shown.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use toml::de::DeValue;
+
+use super::data_dir_id::DataDirId;
+use super::keys::{Absent, Key, Kind, Word};
+use super::problem::Fault;
+use super::reader::Table;
+use super::resolved::{ApiAccess, Sink};
+use super::values;
+use crate::address::Network;
+use crate::rule::members::HeadersFrom;
+use crate::rule::template::Template;
+use crate::rule::time::RecordTime;
+use crate::runtime::Bind;
+use crate::runtime::seam::KeepAlive;
+
+/// A section whose keys are the fields of a struct.
+pub(super) trait Settings: Sized {
+    /// `KEYS` are the keys of the section, in the order of the documents.
+    const KEYS: &'static [Key];
+
+    /// Reads every key that stands for itself; those that are worked out from others (`=>` in the table) have their type's default.
+    fn read(table: &Table<'_>) -> Self;
+
+    /// Takes over from `wanted` what applies while the service runs, and names what differs.
+    fn take(&mut self, wanted: &Self) -> Difference;
+}
+
+/// The keys in which two sections differ, by their names in the file.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    /// `applied` are those that were taken over.
+    pub(super) applied: Vec<&'static str>,
+    /// `waiting` are those that need a restart.
+    pub(super) waiting: Vec<&'static str>,
+}
+
+/// A type that a key is read to.
+pub(super) trait Setting: Sized {
+    /// Reads a value, within the key's bounds.
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault>;
+
+    /// Reads the key of a table, or its default.
+    fn read(table: &Table<'_>, name: &str) -> Self {
+        table.read(name, Self::of)
+    }
+}
+
+/// A type of which a key is shown as the file would write it.
+pub(super) trait Show {
+    /// As JSON; `null`: it is not set.
+    fn show(&self, key: &Key) -> Value;
+
+    /// What stands for `None` of it.
+    fn none(_: &Key) -> Value
+    where
+        Self: Sized,
+    {
+        Value::Null
+    }
+}
+
+impl<T: Setting> Setting for Option<T> {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        T::of(key, value).map(Some)
+    }
+
+    fn read(table: &Table<'_>, name: &str) -> Self {
+        table.find(name, T::of)
+    }
+}
+
+impl<T: Show> Show for Option<T> {
+    fn show(&self, key: &Key) -> Value {
+        self.as_ref().map_or_else(|| T::none(key), |of| of.show(key))
+    }
+}
+
+/// Of two words, the one that is marked as `yes`.
+impl Setting for bool {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        let Kind::Word(words) = key.kind else { return values::flag(key, value) };
+        let given = values::word(key, value)?;
+        Ok(words.iter().any(|word| word.is_yes && word.name == given))
+    }
+}
+
+impl Show for bool {
+    fn show(&self, key: &Key) -> Value {
+        let Kind::Word(words) = key.kind else { return (*self).into() };
+        words.iter().find(|word| word.is_yes == *self).map(|word| word.name).into()
+    }
+}
+
+/// A count, bytes, whole seconds, millionths of a share, or the permissions of a file.
+fn number(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
+    match key.kind {
+        Kind::Size { .. } => values::size(key, value),
+        Kind::Duration { .. } => values::whole_seconds(key, value),
+        Kind::Share => values::share(key, value),
+        Kind::Text => values::mode(key, value).map(u64::from),
+        _ => values::integer(key, value),
+    }
+}
+
+fn show_number(key: &Key, number: u64) -> Value {
+    match key.kind {
+        Kind::Duration { .. } => Duration::from_secs(number).show(key),
+        Kind::Share => (number as f64 / 1e6).into(),
+        Kind::Text => format!("{number:04o}").into(),
+        _ => number.into(),
+    }
+}
+
+macro_rules! numbers {
+    ($($type:ty),*) => {
+        $(
+            /// The bounds of a key keep it in its type.
+            impl Setting for $type {
+                fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+                    Ok(Self::try_from(number(key, value)?).unwrap_or(Self::MAX))
+                }
+            }
+
+            impl Show for $type {
+                fn show(&self, key: &Key) -> Value {
+                    show_number(key, *self as u64)
+                }
+
+                fn none(key: &Key) -> Value {
+                    // No time at all means none where there is a default.
+                    let is_zero = matches!((key.kind, key.default), (Kind::Duration { .. }, Absent::Is(_)));
+                    if is_zero { show_number(key, 0) } else { Value::Null }
+                }
+            }
+        )*
+    };
+}
+
+numbers!(u16, u32, u64, usize);
+
+impl Setting for Duration {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        values::duration(key, value)
+    }
+}
+
+impl Show for Duration {
+    fn show(&self, _: &Key) -> Value {
+        let us = self.as_micros();
+        match (us % 1_000_000, us % 1_000) {
+            (0, _) => format!("{}s", us / 1_000_000),
+            (_, 0) => format!("{}ms", us / 1_000),
+            _ => format!("{us}us"),
+        }
+        .into()
+    }
+}
+
+impl Setting for SocketAddr {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        values::address(key, value)
+    }
+}
+
+impl Setting for DataDirId {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        values::data_dir_id(key, value)
+    }
+}
+
+impl Setting for String {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        values::non_empty(key, value)
+    }
+}
+
+impl Setting for PathBuf {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        values::non_empty(key, value).map(Self::from)
+    }
+}
+
+/// `None` is off.
+impl Show for KeepAlive {
+    fn show(&self, _: &Key) -> Value {
+        self.to_string().into()
+    }
+
+    fn none(_: &Key) -> Value {
+        "none".into()
+    }
+}
+
+/// `Local` is no file.
+impl Show for ApiAccess {
+    fn show(&self, key: &Key) -> Value {
+        match self {
+            Self::Local => "none".into(),
+            Self::Tokens(path) => path.show(key),
+        }
+    }
+}
+
+impl Show for PathBuf {
+    fn show(&self, _: &Key) -> Value {
+        self.display().to_string().into()
+    }
+}
+
+macro_rules! shown {
+    ($($type:ty: $of:ident => $text:expr),* $(,)?) => {
+        $(impl Show for $type {
+            fn show(&self, _: &Key) -> Value {
+                let $of = self;
+                $text.into()
+            }
+        })*
+    };
+}
+
+shown!(
+    String: of => of.as_str(),
+    DataDirId: of => of.to_string(),
+    Network: of => of.to_string(),
+    Bind: of => of.to_string(),
+    RecordTime: of => of.template.to_string(),
+    (String, u16): of => format!("{}:{}", of.0, of.1),
+    HeadersFrom: of => of.template.to_string(),
+);
+
+/// `None` is an address that is off.
+impl Show for SocketAddr {
+    fn show(&self, _: &Key) -> Value {
+        self.to_string().into()
+    }
+
+    fn none(_: &Key) -> Value {
+        "off".into()
+    }
+}
+
+impl<T: Show> Show for Vec<T> {
+    fn show(&self, key: &Key) -> Value {
+        self.iter().map(|of| of.show(key)).collect()
+    }
+}
+
+/// What brokers are asked for: `acks`.
+impl Show for i16 {
+    fn show(&self, _: &Key) -> Value {
+        if *self < 0 { "all".into() } else { self.to_string().into() }
+    }
+}
+
+impl Show for i32 {
+    fn show(&self, _: &Key) -> Value {
+        (*self).into()
+    }
+}
+
+/// `None` is an empty one.
+impl Show for Template {
+    fn show(&self, _: &Key) -> Value {
+        self.to_string().into()
+    }
+
+    fn none(_: &Key) -> Value {
+        "".into()
+    }
+}
+
+macro_rules! tables {
+    ($($type:ty),*) => {
+        $(impl Show for Vec<(String, $type)> {
+            fn show(&self, key: &Key) -> Value {
+                Value::Object(self.iter().map(|(name, of)| (name.clone(), of.show(key))).collect())
+            }
+        })*
+    };
+}
+
+tables!(String, Template);
+
+/// Rewrites what the templates of a sink, and the constants that they use, are shown as.
+pub fn rewrite_templates(shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {
+    let has_templates = |kind| matches!(kind, Kind::Template | Kind::TemplateTable | Kind::TextTable);
+    for key in Sink::KEYS.iter().filter(|key| has_templates(key.kind)) {
+        match shown.get_mut(key.name) {
+            Some(Value::String(text)) => *text = with(text),
+            Some(Value::Object(table)) => table.values_mut().for_each(|value| {
+                *value = with(value.as_str().unwrap_or_default()).into();
+            }),
+            _ => {}
+        }
+    }
+}
+
+/// A type whose values are the words of a key.
+pub(super) trait Words: Copy + PartialEq + 'static {
+    /// `WORDS` has each value with its word, in the order of the documents.
+    const WORDS: &'static [(&'static str, Self)];
+    /// `NAMES` are the words alone.
+    const NAMES: &'static [Word];
+}
+
+impl<W: Words> Setting for W {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        let given = values::word(key, value)?;
+        let found = W::WORDS.iter().find(|(name, _)| *name == given);
+        Ok(found.expect("the key has the words of its type").1)
+    }
+}
+
+impl<W: Words> Show for W {
+    fn show(&self, _: &Key) -> Value {
+        W::WORDS.iter().find(|(_, of)| of == self).map(|(name, _)| *name).into()
+    }
+}
+
+/// An enum whose values are words of the file, `Variant = "word"`, in the order of the documents; `impl`: one of another room.
+macro_rules! words {
+    (
+        $(#[$attr:meta])*
+        pub enum $name:ident { $($(#[$of:meta])* $variant:ident = $word:literal,)* }
+    ) => {
+        $(#[$attr])*
+        pub enum $name {
+            $($(#[$of])* $variant,)*
+        }
+
+        impl $name {
+            /// The word in the configuration.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+
+        $crate::config::setting::words!(impl $name { $($variant = $word,)* });
+    };
+    (impl $name:ident { $($variant:ident = $word:literal),* $(,)? }) => {
+        impl $crate::config::setting::Words for $name {
+            const WORDS: &'static [(&'static str, Self)] = &[$(($word, Self::$variant)),*];
+            const NAMES: &'static [$crate::config::keys::Word] = &[$($crate::config::keys::word($word)),*];
+        }
+    };
+}
+pub(super) use words;
+
+/// The keys of a section, and the struct that they are read to. A key is
+///
+/// `WHEN NAME as FIELD: TYPE = KIND, DEFAULT, shown EXAMPLE, MEANING;`
+///
+/// - WHEN a change applies: `now`; `restart`: it waits for one; `apart`: `change.rs` says.
+/// - `as FIELD` where the field has another name.
+/// - `=>` in the place of `=` where the value is worked out from others, by the section's resolver.
+/// - `shown EXAMPLE` where the default file shows another value than the default.
+/// - Without `: TYPE` a key has no field of its own, and is read, compared and shown by hand.
+///
+/// FIELD may be one of a field, `part.field`. Fields that are no keys follow in `and { … }`. `impl`: the struct is another room's.
+macro_rules! settings {
+    // All keys are read.
+    (
+        @keys [struct $(#[$attr:meta])* $name:ident $section:ident]
+        $keys:tt
+        [$({ $(#[$of:meta])* $when:ident $named:ident $field:ident [$type:ty] [$($how:tt)*] [$doc:literal] })*]
+        $parts:tt
+        [$($(#[$more_of:meta])* $more:ident : $more_type:ty,)*]
+    ) => {
+        $(#[$attr])*
+        pub struct $name {
+            $(#[doc = $doc] $(#[$of])* pub $field: $type,)*
+            $($(#[$more_of])* pub $more: $more_type,)*
+        }
+
+        $crate::config::setting::settings!(@keys [impl $name $section] $keys
+            [$({ $when $named $field [$type] [$($how)*] })*] $parts [$($more)*]);
+    };
+    (
+        @keys [impl $name:ident $section:ident]
+        [$({ $key:ident [$kind:expr] [$default:expr] [$($shown:literal)?] [$meaning:literal] })*]
+        [$({ $when:ident $named:ident $field:ident [$type:ty] [$($how:tt)*] $([$doc:literal])? })*]
+        [$({ $part_when:ident $part_named:ident $part:ident . $inner:ident [$part_type:ty] [$($part_how:tt)*] })*]
+        [$($more:ident)*]
+    ) => {
+        impl $crate::config::setting::Settings for $name {
+            const KEYS: &'static [$crate::config::keys::Key] = &[$($crate::config::keys::Key {
+                section: $crate::config::keys::Section::$section,
+                name: stringify!($key),
+                kind: { use $crate::config::keys::Kind::*; $kind },
+                default: { use $crate::config::keys::Absent::*; $default },
+                shown: $crate::config::setting::settings!(@shown $($shown)?),
+                meaning: $meaning,
+            }),*];
+
+            fn read(table: &$crate::config::reader::Table<'_>) -> Self {
+                #[allow(unused_mut, reason = "without fields of fields")]
+                let mut read = Self {
+                    $($field: $crate::config::setting::settings!(@read $($how)* table, $named, $type),)*
+                    $($more: Default::default(),)*
+                };
+                $(read.$part.$inner = $crate::config::setting::settings!(@read $($part_how)* table, $part_named, $part_type);)*
+                read
+            }
+
+            fn take(&mut self, wanted: &Self) -> $crate::config::setting::Difference {
+                let mut different = $crate::config::setting::Difference::default();
+                $($crate::config::setting::settings!(@take $when different, $named, self.$field, wanted.$field);)*
+                $($crate::config::setting::settings!(@take $part_when different, $part_named, self.$part.$inner, wanted.$part.$inner);)*
+                different
+            }
+        }
+
+        impl $name {
+            /// Its keys as the file would write them; `null`: not set. Keys without a field of their own are not among them.
+            #[must_use]
+            pub fn shown(&self) -> serde_json::Map<String, serde_json::Value> {
+                $crate::config::setting::show(
+                    <Self as $crate::config::setting::Settings>::KEYS,
+                    &[$((stringify!($named), &self.$field),)* $((stringify!($part_named), &self.$part.$inner),)*],
+                )
+            }
+        }
+    };
+    // A key with a field of the same name.
+    (@keys $head:tt $keys:tt $fields:tt $parts:tt $more:tt
+        $(#[$of:meta])* $when:ident $name:ident : $($rest:tt)*
+    ) => {
+        $crate::config::setting::settings!(@keys $head $keys $fields $parts $more $(#[$of])* $when $name as $name : $($rest)*);
+    };
+    (@keys $head:tt [$($keys:tt)*] [$($fields:tt)*] $parts:tt $more:tt
+        $(#[$of:meta])* $when:ident $name:ident as $field:ident : $type:ty = $kind:expr, $default:expr, $(shown $shown:literal,)? $meaning:literal;
+        $($rest:tt)*
+    ) => {
+        $crate::config::setting::settings!(@keys $head
+            [$($keys)* { $name [$kind] [$default] [$($shown)?] [$meaning] }]
+            [$($fields)* { $(#[$of])* $when $name $field [$type] [=] [$meaning] }]
+            $parts $more $($rest)*
+        );
+    };
+    (@keys $head:tt [$($keys:tt)*] [$($fields:tt)*] $parts:tt $more:tt
+        $(#[$of:meta])* $when:ident $name:ident as $field:ident : $type:ty => $kind:expr, $default:expr, $(shown $shown:literal,)? $meaning:literal;
+        $($rest:tt)*
+    ) => {
+        $crate::config::setting::settings!(@keys $head
+            [$($keys)* { $name [$kind] [$default] [$($shown)?] [$meaning] }]
+            [$($fields)* { $(#[$of])* $when $name $field [$type] [=>] [$meaning] }]
+            $parts $more $($rest)*
+        );
+    };
+    // A key with a field of a field.
+    (@keys $head:tt [$($keys:tt)*] $fields:tt [$($parts:tt)*] $more:tt
+        $when:ident $name:ident as $part:ident . $inner:ident : $type:ty = $kind:expr, $default:expr, $(shown $shown:literal,)? $meaning:literal;
+        $($rest:tt)*
+    ) => {
+        $crate::config::setting::settings!(@keys $head
+            [$($keys)* { $name [$kind] [$default] [$($shown)?] [$meaning] }] $fields
+            [$($parts)* { $when $name $part . $inner [$type] [=] }]
+            $more $($rest)*
+        );
+    };
+    (@keys $head:tt [$($keys:tt)*] $fields:tt [$($parts:tt)*] $more:tt
+        $when:ident $name:ident as $part:ident . $inner:ident : $type:ty => $kind:expr, $default:expr, $(shown $shown:literal,)? $meaning:literal;
+        $($rest:tt)*
+    ) => {
+        $crate::config::setting::settings!(@keys $head
+            [$($keys)* { $name [$kind] [$default] [$($shown)?] [$meaning] }] $fields
+            [$($parts)* { $when $name $part . $inner [$type] [=>] }]
+            $more $($rest)*
+        );
+    };
+    // A key without a field.
+    (@keys $head:tt [$($keys:tt)*] $fields:tt $parts:tt $more:tt
+        apart $name:ident = $kind:expr, $default:expr, $(shown $shown:literal,)? $meaning:literal; $($rest:tt)*
+    ) => {
+        $crate::config::setting::settings!(@keys $head
+            [$($keys)* { $name [$kind] [$default] [$($shown)?] [$meaning] }] $fields $parts $more $($rest)*
+        );
+    };
+    (@read = $table:ident, $name:ident, $type:ty) => {
+        <$type as $crate::config::setting::Setting>::read($table, stringify!($name))
+    };
+    (@read => $table:ident, $name:ident, $type:ty) => {{
+        let _ = $table;
+        <$type>::default()
+    }};
+    (@take now $different:ident, $name:ident, $known:expr, $wanted:expr) => {
+        if $known != $wanted {
+            $different.applied.push(stringify!($name));
+            $known.clone_from(&$wanted);
+        }
+    };
+    (@take restart $different:ident, $name:ident, $known:expr, $wanted:expr) => {
+        if $known != $wanted {
+            $different.waiting.push(stringify!($name));
+        }
+    };
+    (@take apart $different:ident, $name:ident, $known:expr, $wanted:expr) => {};
+    (@shown) => { None };
+    (@shown $shown:literal) => { Some($shown) };
+    (
+        $(#[$attr:meta])*
+        pub struct $name:ident in $section:ident { $($keys:tt)* }
+        $(and { $($more:tt)* })?
+    ) => {
+        $crate::config::setting::settings!(@keys [struct $(#[$attr])* $name $section] [] [] [] [$($($more)*)?] $($keys)*);
+    };
+    (impl $name:ident in $section:ident { $($keys:tt)* } $(and { $($more:ident),* })?) => {
+        $crate::config::setting::settings!(@keys [impl $name $section] [] [] [] [$($($more)*)?] $($keys)*);
+    };
+}
+pub(super) use settings;
+
+/// The JSON of a section's fields.
+pub(super) fn show(keys: &[Key], fields: &[(&str, &dyn Show)]) -> Map<String, Value> {
+    let one = |(name, of): &(&str, &dyn Show)| {
+        let key = keys.iter().find(|key| key.name == *name)?;
+        Some(((*name).to_owned(), of.show(key)))
+    };
+    fields.iter().filter_map(one).collect()
+}

@@ -1,0 +1,178 @@
+//! Every key of the table has an effect: another value makes another configuration, and a change that a reload names.
+
+use super::keys::{Absent, Key, Kind, Section};
+use super::*;
+
+/// A section with what it needs: text before it, its header, and the keys that it cannot do without.
+fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
+    const TLS: &str = "[[listener]]\nbind='127.0.0.1:1'\ntransport='tls'";
+    const WS: &str = "[[listener]]\nbind='127.0.0.1:1'\ntransport='ws'";
+    const JWT: &str = "[auth.a]\nchain='jwt'";
+    const ROLES: &str = "[auth.a]\nchain='jwt'\n[auth.a.jwt]\njwks_file='/j'\nroles_claim='r'";
+    const CLUSTER: &str = "[[sink]]\nname='s'\nfilters='#'\ntopic='t'\n[kafka.main]\nbootstrap='k:1'";
+    match section {
+        Section::Control => ("", "[control]", ""),
+        Section::ControlTls => ("", "[control.tls]", "cert_file='/c'\nkey_file='/k'"),
+        Section::Telemetry => ("", "[telemetry]", "otlp='http://c'"),
+        Section::Listener => ("[auth.devices]\nchain='anonymous'", "[[listener]]", "bind='127.0.0.1:1'"),
+        Section::ListenerTls => (TLS, "[listener.tls]", "cert_file='/c'\nkey_file='/k'"),
+        Section::ListenerWs => (WS, "[listener.ws]", ""),
+        Section::Auth => ("", "[auth.a]", "chain='anonymous'"),
+        Section::AuthJwt => (JWT, "[auth.a.jwt]", "jwks_file='/j'"),
+        Section::AuthRole => (ROLES, "[auth.a.role.r]", ""),
+        Section::AuthLimits => ("[auth.a]\nchain='anonymous'", "[auth.a.limits]", ""),
+        Section::Kafka => ("[[sink]]\nname='s'\nfilters='#'\ntopic='t'", "[kafka.main]", "bootstrap='k:1'"),
+        Section::KafkaTls => (CLUSTER, "[kafka.main.tls]", ""),
+        Section::KafkaSasl => (CLUSTER, "[kafka.main.sasl]", ""),
+        Section::Delivery => ("[spool]", "[delivery]", ""),
+        Section::Sink => {
+            ("[spool]", "[[sink]]", "name='s'\nfilters='#'\ntopic='t'\nbuffer='memory'\nacknowledge='replicated'")
+        }
+        of => ("", header(of), ""),
+    }
+}
+
+fn header(section: Section) -> &'static str {
+    match section {
+        Section::Service => "[service]",
+        Section::Log => "[log]",
+        Section::Mqtt => "[mqtt]",
+        Section::Embedded => "[embedded]",
+        Section::Spool => "[spool]",
+        Section::Retained => "[retained]",
+        of => panic!("{} has no frame", of.name()),
+    }
+}
+
+/// Keys that another value has to go with, or be without (`-key`): `path`, other keys, value; none: the one made from its kind. With `!`
+/// the other keys are part of the change.
+const WITH: [(&str, &str, Option<&str>); 41] = [
+    ("sink.on_refuse", "", Some("'drop'")),
+    ("control.file_dirs", "", Some("'/d'")),
+    ("auth.chain", "", Some("'certificate'")),
+    ("embedded.dir", "", Some("'/d'")),
+    ("service.data_dir_id", "", Some("'019c2f00-0000-7000-8000-000000000001'")),
+    ("service.shards", "pin=false", None),
+    ("listener.transport", "", Some("'ws'")),
+    ("listener.proxy_from", "proxy_protocol='v1'", Some("'10.0.0.0/8'")),
+    ("listener.socket_mode", "", Some("'0600'")),
+    ("listener.tls.client_certificate", "client_ca_file='/a'", None),
+    ("listener.tls.crl_file", "client_ca_file='/a'", None),
+    ("listener.tls.crl_expired", "client_ca_file='/a'", None),
+    ("listener.ws.path", "", Some("'/ws'")),
+    ("auth.password_file", "!chain=['password']", None),
+    ("auth.jwt.jwks_url", "!-jwks_file", None),
+    ("auth.jwt.jwks_ca_file", "-jwks_file\njwks_url='https://a'", None),
+    ("auth.jwt.refresh", "-jwks_file\njwks_url='https://a'", None),
+    ("auth.jwt.stale_max", "-jwks_file\njwks_url='https://a'", None),
+    ("auth.jwt.secret_file", "!-jwks_file", None),
+    ("auth.jwt.algorithms", "", Some("'RS256'")),
+    ("kafka.reconnect_backoff_min", "", Some("'2ms'")),
+    ("kafka.buffer_bytes", "", Some("'300MiB'")),
+    ("kafka.tcp_keepalive", "", Some("'1,2,3'")),
+    ("kafka.tls.cert_file", "!key_file='/k'", None),
+    ("kafka.tls.key_file", "!cert_file='/k'", None),
+    ("embedded.buffer_bytes", "", Some("'300MiB'")),
+    ("embedded.message_bytes_max", "", Some("'2MiB'")),
+    ("spool.bytes_max", "", Some("'16GiB'")),
+    ("spool.segment_bytes", "", Some("'32MiB'")),
+    ("delivery.acknowledge", "", Some("'received'")),
+    ("sink.kafka", "", Some("'embedded'")),
+    ("sink.buffer", "", Some("'hybrid'")),
+    ("sink.acknowledge", "", Some("'leader'")),
+    ("sink.spill_after", "buffer='hybrid'", Some("'32MiB'")),
+    ("sink.acks", "acknowledge='received'", Some("'1'")),
+    ("sink.compression_level", "compression='zstd'", None),
+    ("sink.timestamp_unit", "timestamp='${payload.t}'", None),
+    ("sink.headers_encode", "headers_from='${payload.h}'", None),
+    ("sink.memory_overload_protection", "acknowledge='received'", None),
+    ("sink.dead_letters_file_bytes_max", "dead_letters_file='/d'", None),
+    ("sink.dead_letters_files_max", "dead_letters_file='/d'", None),
+];
+
+/// Another value than the default, and than that of the frame.
+fn other(key: &Key) -> String {
+    match key.kind {
+        Kind::Flag => (key.default_text() != Some("true")).to_string(),
+        Kind::Integer { min, .. } | Kind::Size { min, .. } => (min + 1).to_string(),
+        Kind::Share => "0.3".to_owned(),
+        Kind::Duration { min, .. } => format!("'{}ms'", min.as_millis() + 1_000),
+        Kind::Word(words) => {
+            let names = words.iter().map(|word| format!("\"{}\"", word.name));
+            names.into_iter().find(|name| key.default_text() != Some(name)).expect("a key has two words")
+        }
+        Kind::Address | Kind::Bind => "'127.0.0.1:9'".to_owned(),
+        Kind::AddressOrOff => "'off'".to_owned(),
+        Kind::TemplateTable | Kind::TextTable => key.shown.unwrap_or("{ a = 'b' }").to_owned(),
+        _ => key.shown.unwrap_or("'other'").to_owned(),
+    }
+}
+
+impl Key {
+    fn default_text(&self) -> Option<&'static str> {
+        match self.default {
+            Absent::Is(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+/// The file with these keys in their section, of which later ones replace earlier ones.
+fn file(section: Section, lines: &[&str]) -> String {
+    let (before, header, needed) = frame(section);
+    let mut keys: Vec<(&str, &str)> = Vec::new();
+    for line in needed.lines().chain(lines.iter().flat_map(|lines| lines.lines())) {
+        let name = line.split('=').next().unwrap_or_default().trim();
+        keys.retain(|(known, _)| *known != name.trim_start_matches('-'));
+        if !name.starts_with('-') {
+            keys.push((name, line));
+        }
+    }
+    let keys: String = keys.iter().map(|(_, line)| format!("{line}\n")).collect();
+    let clusters = if section == Section::Sink { "[kafka.main]\nbootstrap='k:1'\n[embedded]\n" } else { "" };
+    let kafka = if clusters.is_empty() || keys.contains("kafka = ") { "" } else { "kafka='main'\n" };
+    format!("{before}\n{header}\n{keys}{kafka}{clusters}")
+}
+
+#[test]
+fn every_key_is_read_and_a_reload_names_its_change() {
+    let mut without = Vec::new();
+    // The login is compared as a whole, and needs files: see `sasl`.
+    for key in keys::all().filter(|key| key.section != Section::KafkaSasl) {
+        let path = format!("{}.{}", key.section.name(), key.name);
+        let (_, with, value) = WITH.iter().find(|(of, ..)| *of == path).copied().unwrap_or_default();
+        let value = value.map_or_else(|| other(key), str::to_owned);
+        let read = |lines: &[&str]| {
+            let text = file(key.section, lines);
+            let config = parse_with(&text, "test", &Overrides::default(), 2);
+            config.map_err(|problems| format!("{path}: {problems}\n{text}"))
+        };
+        let (before, with) = with.strip_prefix('!').map_or((with, with), |with| ("", with));
+        match (read(&[before]), read(&[with, &format!("{} = {value}", key.name)])) {
+            (Err(why), _) | (_, Err(why)) => without.push(why),
+            (Ok(old), Ok(new))
+                if Config { warnings: Problems::default(), ..old.clone() }
+                    == Config { warnings: Problems::default(), ..new.clone() } =>
+            {
+                without.push(format!("{path} = {value} is not read"));
+            }
+            (Ok(old), Ok(new)) if Change::between(&old, &new).is_empty() => {
+                without.push(format!("a change of {path} to {value} is not named"));
+            }
+            _ => {}
+        }
+    }
+    assert!(without.is_empty(), "{}", without.join("\n"));
+}
+
+/// No key takes a date; one that is not read would.
+#[test]
+fn every_key_says_what_it_expects() {
+    for key in keys::all().filter(|key| key.section != Section::KafkaSasl) {
+        let path = format!("{}.{}", key.section.name(), key.name);
+        let with = WITH.iter().find(|(of, ..)| *of == path).map_or("", |(_, with, _)| with.trim_start_matches('!'));
+        let text = file(key.section, &[with, &format!("{} = 1979-05-27", key.name)]);
+        let said = parse_with(&text, "test", &Overrides::default(), 2).expect_err(&path).to_string();
+        assert!(said.contains(&format!(".{}: expected ", key.name)), "{path}: {said}");
+    }
+}
