@@ -83,7 +83,7 @@ impl Reason {
             Self::UserPropertyMissing => "a user property that the server needs is missing",
             Self::PropertyNoTime => "the topic or a user property does not give a valid time for the record",
             Self::RecordLost => "the stored record is damaged; publish the message again",
-            Self::Denied => "this client may not publish to the topic",
+            Self::Denied => "this client is not allowed to publish to the topic",
             Self::KafkaTopicForbidden => "Kafka does not allow the server to write to the Kafka topic",
             Self::KafkaTopicInvalid => "the topic does not give a valid Kafka topic name",
             Self::KafkaTopicUnknown => "the topic gives a Kafka topic that does not exist",
