@@ -283,7 +283,7 @@ impl Inflight {
             }
             if self.wants_receipts {
                 self.ack_with_receipts(peer, answer, slot, of, out);
-            } else if slot.reason.is_refusal() {
+            } else if slot.reason.words().is_some() {
                 refusals::ack(peer, answer, slot.packet_id, slot.reason, out);
             } else {
                 encode::ack(peer.version, answer, slot.packet_id, slot.reason.code(), out);
@@ -310,7 +310,7 @@ impl Inflight {
         };
         match of.filter(|of| !of.is_empty()) {
             Some(of) => receipts.ack(peer, kind, slot.packet_id, slot.reason.code(), of, out),
-            None if slot.reason.is_refusal() => refusals::ack(peer, kind, slot.packet_id, slot.reason, out),
+            None if slot.reason.words().is_some() => refusals::ack(peer, kind, slot.packet_id, slot.reason, out),
             None => encode::ack(peer.version, kind, slot.packet_id, slot.reason.code(), out),
         }
     }

@@ -13,6 +13,8 @@ use crate::mqtt::reason::ReasonCode;
 pub enum Reason {
     /// Every sink has the message.
     Success,
+    /// A sink keeps the message as a dead letter; every other one has it.
+    DeadLettered,
     /// No sink and no subscriber matches the topic.
     Unmatched,
     /// The message is refused, and the client must not learn why: the standard's word for "does not want to reveal the reason"
@@ -54,7 +56,7 @@ impl Reason {
     #[must_use]
     pub const fn code(self) -> ReasonCode {
         match self {
-            Self::Success => ReasonCode::SUCCESS,
+            Self::Success | Self::DeadLettered => ReasonCode::SUCCESS,
             Self::Unmatched => ReasonCode::NO_MATCHING_SUBSCRIBERS,
             Self::Unsaid | Self::KafkaRejected => ReasonCode::UNSPECIFIED_ERROR,
             Self::TooLarge | Self::UserPropertyMissing | Self::PropertyNoTime | Self::RecordLost => {
@@ -75,9 +77,10 @@ impl Reason {
     }
 
     /// The text of the Reason String; `None`: the code says all.
-    const fn words(self) -> Option<&'static str> {
+    pub(super) const fn words(self) -> Option<&'static str> {
         Some(match self {
             Self::Success | Self::Unmatched | Self::Unsaid => return None,
+            Self::DeadLettered => "a dead letter is kept in the place of a record",
             Self::KafkaRejected => "Kafka rejected the record",
             Self::TooLarge => "the record is larger than the server takes",
             Self::UserPropertyMissing => "a user property that the server needs is missing",
@@ -105,7 +108,7 @@ impl Reason {
     }
 }
 
-/// Appends a refusing PUBACK or PUBREC, with words where the client takes them and has room for them [MQTT-3.4.2-2]
+/// Appends a PUBACK or PUBREC, with words where the client takes them and has room for them [MQTT-3.4.2-2]
 /// [MQTT-3.5.2-2].
 #[cold]
 pub(super) fn ack(peer: &Peer, kind: PacketType, packet_id: u16, reason: Reason, out: &mut Vec<u8>) {

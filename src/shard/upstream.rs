@@ -342,7 +342,8 @@ impl Core {
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
                 let reason = match outcome {
-                    Outcome::Delivered | Outcome::DeadLettered => Reason::Success,
+                    Outcome::Delivered => Reason::Success,
+                    Outcome::DeadLettered => Reason::DeadLettered,
                     Outcome::LOST => Reason::RecordLost,
                     Outcome::Refused(_) => Reason::KafkaRejected,
                 };

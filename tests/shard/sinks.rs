@@ -213,15 +213,17 @@ fn finding_k4_a_refusal_says_which_of_its_codes_reasons_it_has() {
     const NO_PROPERTY: &str = "a user property that the server needs is missing";
     const NO_FIELD: &str = "the payload lacks a field that the server needs";
     const NO_TIME: &str = "a field of the payload does not give a valid time for the record";
+    const LETTER: &str = "a dead letter is kept in the place of a record";
     const TOPICS: &str = "too many Kafka topics are in use";
     let sink = |name: &str, keys: &str| format!("[[sink]]\nname = \"{name}\"\nfilters = \"{name}/#\"\n{keys}\n");
     let text = [
-        "[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\ntopics_max = 1\n".to_owned(),
+        "[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\ntopics_max = 2\n".to_owned(),
         sink("size", "topic = \"t\"\nrecord_bytes_max = \"16KiB\""),
         sink("property", "topic = \"t\"\nvalue = \"${user_properties.unit}\""),
         sink("field", "topic = \"t\"\nvalue = \"${payload.x}\""),
         sink("time", "topic = \"t\"\ntimestamp = \"${payload.ts}\""),
         sink("topics", "topic = \"t-${topic[1]}\""),
+        sink("letter", "topic = \"t\"\nvalue = \"${payload.x}\"\ndead_letters_topic = \"dead\""),
     ];
     let mut world = World::new(&text.concat());
     let device = world.device_v5("device");
@@ -231,6 +233,7 @@ fn finding_k4_a_refusal_says_which_of_its_codes_reasons_it_has() {
         ("property/a", "x", 0x83, NO_PROPERTY),
         ("field/a", "{}", 0x99, NO_FIELD),
         ("time/a", "{\"ts\":\"soon\"}", 0x99, NO_TIME),
+        ("letter/a", "{}", 0, LETTER),
         ("topics/a", "x", 0, ""),
         ("topics/b", "x", 0x97, TOPICS),
     ];

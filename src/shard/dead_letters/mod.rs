@@ -131,7 +131,7 @@ impl Core {
             // A session that has ended is owed nothing.
             let Some(session) = sessions.get_mut(key) else { return };
             let reason = match outcome {
-                Outcome::Delivered | Outcome::DeadLettered => Reason::Success,
+                Outcome::Delivered | Outcome::DeadLettered => Reason::DeadLettered,
                 Outcome::Refused(_) => Reason::KafkaRejected,
             };
             session.complete(ticket.number, 1, reason);

@@ -4,7 +4,7 @@
 //! gone ([`Io::tell_writable`](crate::runtime::seam::Io::tell_writable)); what waits is sent at the end of that turn, for as many clients as a
 //! turn writes to. So a client that acknowledges late, or many messages at once, is sent all that its Receive Maximum allows.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::limits::{SENT_AHEAD_BYTES_MAX, WRITES_PER_TURN};
 use crate::session::SessionKey;
@@ -19,7 +19,7 @@ pub(super) struct Writable {
     line: VecDeque<SessionKey>,
     /// Sessions that were sent little because too much of all clients' messages was unacknowledged
     /// ([`Remembered::is_tight`](crate::session::Remembered::is_tight)). They may acknowledge nothing until they are sent more.
-    held_back: HashSet<SessionKey>,
+    held_back: BTreeSet<SessionKey>,
 }
 
 impl Delivery {
@@ -59,7 +59,7 @@ impl Broker {
         let is_tight = self.delivery.remembered().is_tight();
         let Writable { line, held_back } = &mut self.delivery.writable;
         if !is_tight && !held_back.is_empty() {
-            line.extend(held_back.drain());
+            line.extend(std::mem::take(held_back));
         }
         // `line` may grow meanwhile: sessions that join it are looked at in the next turn.
         for _ in 0..line.len().min(WRITES_PER_TURN) {

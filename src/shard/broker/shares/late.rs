@@ -42,6 +42,8 @@ impl Broker {
         shares.late.has_timer = false;
         if shares.late.line.is_empty() {
             shares.late.line = shares.of.keys().copied().collect();
+            // The same order in each run of a simulation.
+            shares.late.line.sort_unstable();
         }
         let from = shares.late.line.len().saturating_sub(SHARE_LATE_LOOKS);
         for key in self.delivery.shares.late.line.split_off(from) {

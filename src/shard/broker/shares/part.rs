@@ -1,6 +1,6 @@
 //! What one shard has of a share: its members there, and the messages that wait for one of them to have room.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ pub(in crate::shard) struct Part {
     pub(super) share: Arc<Share>,
     /// Messages go to the member that their key names, while any is online.
     pub(super) is_keyed: bool,
-    pub(super) members: HashMap<SessionKey, Member>,
+    pub(super) members: BTreeMap<SessionKey, Member>,
     online: usize,
     /// Members of QoS 1 or 2: messages wait for them.
     keeping: usize,
@@ -65,7 +65,7 @@ impl Part {
             shard,
             share,
             is_keyed,
-            members: HashMap::new(),
+            members: BTreeMap::new(),
             online: 0,
             keeping: 0,
             kept: 0,
