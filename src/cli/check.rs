@@ -41,7 +41,7 @@ const FACTOR: &str = "default.replication.factor";
 const IN_SYNC: &str = "min.insync.replicas";
 /// The largest request that a broker takes, in bytes.
 const REQUEST_BYTES_MAX: &str = "socket.request.max.bytes";
-/// What a broker is asked for, in one request.
+/// Settings that `check` asks one broker for, in one request.
 const BROKER_SETTINGS: [&str; 5] = [AUTO_CREATE, PARTITIONS, FACTOR, IN_SYNC, REQUEST_BYTES_MAX];
 
 /// An address has a listening process.
@@ -375,7 +375,7 @@ fn unreachable(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -
     found
 }
 
-/// How a cluster makes topics, by the settings that one of its brokers tells.
+/// How a cluster creates topics, by the settings of one of its brokers.
 fn making(cluster: &Cluster, told: &HashMap<String, String>) -> Making {
     let value = |name: &str| told.get(name).map_or("?", String::as_str);
     match value(AUTO_CREATE) {

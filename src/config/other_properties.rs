@@ -49,7 +49,7 @@ const OF_SINKS: [(&str, &str, As); 8] = [
     ("retries", "retries", As::Integer),
 ];
 
-/// Properties of the producer of Kafka 4 that change nothing here, beside those that mean nothing to any client of it.
+/// Properties of Kafka 4's producer that change nothing here, beside those of [`without_meaning`].
 const WITHOUT_EFFECT: [&str; 17] = [
     "config_providers",
     "delivery_timeout_ms",
@@ -70,7 +70,7 @@ const WITHOUT_EFFECT: [&str; 17] = [
     "value_serializer",
 ];
 
-/// All that change nothing here.
+/// All properties that change nothing here.
 fn without_effect() -> impl Iterator<Item = &'static str> {
     WITHOUT_EFFECT.into_iter().chain(without_meaning().map(|(name, _)| name))
 }

@@ -1,5 +1,5 @@
-//! How much memory the process may take, and whether that runs short, as sinks with `memory_overload_protection` want to know: one
-//! fact for the whole process, looked at once a second.
+//! The memory that the process may take, and whether it runs short, for sinks with `memory_overload_protection`: one fact for the whole
+//! process, updated once a second.
 
 use std::fs;
 use std::path::Path;
@@ -22,15 +22,15 @@ pub fn look(watermark: Option<f64>) -> bool {
     IS_SHORT.swap(is_short, Ordering::Relaxed) != is_short
 }
 
-/// A control group that may have a part of the memory only.
+/// A control group with a limit for memory.
 struct Group {
-    /// In bytes, as `used`.
+    /// The limit in bytes; `used` is in bytes, too.
     limit: u64,
-    /// Without what files only keep warm.
+    /// Memory in use, without the page cache that can be dropped.
     used: u64,
 }
 
-/// Bytes of memory that the process may take, and what sets that: one of its control groups, or the machine. `None`: nothing says it.
+/// The memory in bytes that the process may take, and what limits it: a control group or the machine. `None`: neither is known.
 #[must_use]
 pub fn memory() -> Option<(u64, &'static str)> {
     memory_of(Path::new("/"))
@@ -42,22 +42,22 @@ fn memory_of(root: &Path) -> Option<(u64, &'static str)> {
     groups.chain(machine).min()
 }
 
-/// The part that is in use, from 0 to 1: of the machine, or of a control group where that is more.
+/// The part of the memory that is in use, from 0 to 1: of the machine or of a control group, whichever is more.
 fn used(root: &Path) -> f64 {
     let part = |(limit, used): (u64, u64)| used as f64 / limit as f64;
     let groups = groups(root).into_iter().map(|group| (group.limit, group.used));
     groups.chain(of_machine(root)).map(part).fold(0.0, f64::max)
 }
 
-/// Memory of the machine and what is in use of it, in bytes. Memory that files only keep warm is not in use.
+/// Memory of the machine, and how much of it is in use, in bytes. Page cache that can be dropped is not in use.
 fn of_machine(root: &Path) -> Option<(u64, u64)> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let total = kib(&text, "MemTotal:")?.checked_mul(1_024).filter(|total| *total > 0)?;
     Some((total, total.saturating_sub(kib(&text, "MemAvailable:")?.saturating_mul(1_024))))
 }
 
-/// The control groups of the process that have a limit, from its own up to the root (man 7 cgroups): each on the way counts what
-/// all below it use. In a container the uppermost that can be seen is the container's.
+/// The control groups of the process that have a limit, from its own up to the root (man 7 cgroups). A group counts the memory of all
+/// groups below it. In a container the topmost visible group is the container's.
 fn groups(root: &Path) -> Vec<Group> {
     let text = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let mounted = root.join("sys/fs/cgroup");

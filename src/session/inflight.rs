@@ -42,7 +42,7 @@ pub(super) struct Slot {
     pub(super) packet_id: u16,
     /// Sinks that have not answered; while `opening`, those that already have.
     pub(super) owed: u16,
-    /// The gravest so far.
+    /// The gravest reason so far.
     pub(super) reason: Reason,
     kind: Kind,
     /// Its sinks are not known yet.

@@ -1,5 +1,5 @@
-//! Why messages are answered as they are: reason codes, and for refused ones PUBACK and PUBREC with a Reason String, for people who
-//! read what a client library shows them.
+//! Reasons for the answers to messages: the code that each has in PUBACK and PUBREC, and the Reason String of a refusal, for people
+//! who read what a client library shows them.
 
 use super::peer::Peer;
 use crate::mqtt::encode;
@@ -7,50 +7,50 @@ use crate::mqtt::packet::{Ack, Packet, PacketType};
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
 
-/// Why a message is answered as it is, in the order of the codes that say it; the last is the gravest. One byte, since each owed
-/// answer holds one.
+/// The reason for the answer to a message. The variants are in the order of their codes, and the last one is the gravest. One byte,
+/// since each owed answer holds one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// Every sink has the message.
     Success,
-    /// No sink and no subscriber is there for its topic.
+    /// No sink and no subscriber matches the topic.
     Unmatched,
-    /// It is refused, and its client is not to learn why: the standard's word for "does not want to reveal the reason" (section
-    /// 3.4.2.1).
+    /// The message is refused, and the client must not learn why: the standard's word for "does not want to reveal the reason"
+    /// (section 3.4.2.1).
     Unsaid,
-    /// Kafka does not take its record.
+    /// Kafka rejected the record for good.
     KafkaRejected,
-    /// Its record is larger than the sink's `record_bytes_max`.
+    /// The record is larger than the sink's `record_bytes_max`.
     TooLarge,
-    /// A template of a sink asks for a user property that it does not have.
+    /// A template of a sink names a user property that the message does not have.
     UserPropertyMissing,
-    /// A user property does not give a time for its record.
+    /// The sink's `timestamp` makes no valid time of a user property or the topic.
     PropertyNoTime,
-    /// What a sink had stored of it is damaged. The repeat is a new message, also where another sink has it: a 3.x client, which
+    /// The record that a sink had stored is damaged. The repeat is a new message, also where another sink has it: a 3.x client, which
     /// cannot be told, would otherwise be disconnected at each repeat, for ever.
     RecordLost,
-    /// Its client may not publish to its topic.
+    /// The client may not publish to the topic.
     Denied,
     /// Kafka does not allow this server to write to the Kafka topic.
     KafkaTopicForbidden,
-    /// A sink makes a name of its topic that Kafka does not take.
+    /// The sink's `topic` makes a name that Kafka does not accept.
     KafkaTopicInvalid,
-    /// Kafka has had no such topic for longer than the sink waits for it.
+    /// Kafka has had no such topic for longer than `unknown_topic_timeout`.
     KafkaTopicUnknown,
-    /// The disk buffer is full, and nobody is to wait for it.
+    /// The disk buffer is full, and `when_full` is `refuse`.
     SpoolFull,
-    /// One Kafka topic more than there may be.
+    /// The Kafka topic would be one more than `topics_max`.
     TooManyKafkaTopics,
-    /// A template of a sink asks for a field that its payload does not have.
+    /// A template of a sink names a field that the payload does not have.
     PayloadFieldMissing,
-    /// A field of its payload does not give a time for its record.
+    /// The sink's `timestamp` makes no valid time of a field of the payload.
     PayloadNoTime,
-    /// What its payload has for headers is neither an object nor a list of pairs.
+    /// The sink's `headers_from` finds neither an object nor a list of pairs in the payload.
     HeadersInvalid,
 }
 
 impl Reason {
-    /// Its code in PUBACK and PUBREC.
+    /// The code in PUBACK and PUBREC.
     #[must_use]
     pub const fn code(self) -> ReasonCode {
         match self {
@@ -69,21 +69,21 @@ impl Reason {
         }
     }
 
-    /// Whether the message is refused.
+    /// Whether the reason is one for a refusal.
     pub(super) const fn is_refusal(self) -> bool {
         self.code().is_error()
     }
 
-    /// What the Reason String says; `None`: the code says it.
+    /// The text of the Reason String; `None`: the code says all.
     const fn words(self) -> Option<&'static str> {
         Some(match self {
             Self::Success | Self::Unmatched | Self::Unsaid => return None,
             Self::KafkaRejected => "Kafka rejected the record",
             Self::TooLarge => "the record is larger than the server takes",
             Self::UserPropertyMissing => "a user property that the server needs is missing",
-            Self::PropertyNoTime => "a user property does not give a valid time for the record",
+            Self::PropertyNoTime => "the topic or a user property does not give a valid time for the record",
             Self::RecordLost => "the stored record is damaged; publish the message again",
-            Self::Denied => "this client may not publish to the topic",
+            Self::Denied => "this client is not allowed to publish to the topic",
             Self::KafkaTopicForbidden => "Kafka does not allow the server to write to the Kafka topic",
             Self::KafkaTopicInvalid => "the topic does not give a valid Kafka topic name",
             Self::KafkaTopicUnknown => "the topic gives a Kafka topic that does not exist",
@@ -91,11 +91,11 @@ impl Reason {
             Self::TooManyKafkaTopics => "too many Kafka topics are in use",
             Self::PayloadFieldMissing => "the payload lacks a field that the server needs",
             Self::PayloadNoTime => "a field of the payload does not give a valid time for the record",
-            Self::HeadersInvalid => "the payload's headers are neither an object nor a list of pairs",
+            Self::HeadersInvalid => "what the payload has for headers is neither an object nor a list of pairs",
         })
     }
 
-    /// What a client is told instead that is not to learn what it lacks permission for. Records that Kafka rejects are answered in
+    /// The reason that a client gets instead if it must not learn which permissions it lacks. Records that Kafka rejects are answered in
     /// the same way, so that the two cannot be told apart.
     pub(super) const fn hidden(self) -> Self {
         match self {

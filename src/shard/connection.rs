@@ -13,7 +13,7 @@ use crate::service::verifier::Asked;
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
-use super::subscribe::Outcomes;
+use super::broker::subscribe::Outcomes;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]

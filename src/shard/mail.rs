@@ -280,7 +280,7 @@ pub(super) type Letters = VecDeque<(usize, Mail)>;
 impl Core {
     /// Sends what is to be sent to other shards, behind the parcels of the turn.
     pub(super) fn send_letters(&mut self, io: &mut Ring<'_>) {
-        let letters = &mut self.letters;
+        let letters = &mut self.broker.letters;
         let mut full: u64 = 0;
         for _ in 0..letters.len() {
             let Some((to, letter)) = letters.pop_front() else { break };
@@ -294,7 +294,7 @@ impl Core {
             }
         }
         if full != 0 {
-            self.delivery.want_mailbox(io);
+            self.broker.delivery.want_mailbox(io);
         }
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Outlets {
     pub(super) full: Fullness,
     /// Sinks that went without a message, and were not counted yet.
     pub(super) passed_over: SmallVec<[(u16, RefusalReason); 4]>,
+    /// By sink: messages of QoS 0 that found no room.
+    pub(super) no_room: Vec<u64>,
     /// A wall clock before this is not set.
     pub(super) clock_set_after: WallMs,
     /// Of the reservation that there is: [`super::reservation`] alone reads it.
@@ -59,6 +61,7 @@ impl Outlets {
             when_full,
             full: Fullness::default(),
             passed_over: SmallVec::new(),
+            no_room: Vec::new(),
             clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
             workspace: Workspace::default(),
         }

@@ -226,7 +226,7 @@ impl Upstream {
 impl Core {
     /// Everything that a cluster has to do after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
             return;
         }
@@ -235,9 +235,9 @@ impl Core {
         loop {
             let wall = io.wall();
             self.forward_dead_letters(cluster, now, wall);
-            let upstream = &mut self.outlets.upstreams[cluster];
-            let timings = Timings { histograms: self.numbers.histograms(), cluster };
-            match (&mut self.outlets.buffer, io.segments()) {
+            let upstream = &mut self.broker.outlets.upstreams[cluster];
+            let timings = Timings { histograms: self.broker.numbers.histograms(), cluster };
+            match (&mut self.broker.outlets.buffer, io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
                     upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, now, wall);
@@ -252,7 +252,7 @@ impl Core {
             self.settle(cluster);
             // Rows end, and what was rejected becomes letters, in this turn.
             more |= self.settle_dead_letters(cluster);
-            let upstream = &mut self.outlets.upstreams[cluster];
+            let upstream = &mut self.broker.outlets.upstreams[cluster];
             upstream.effects = effects;
             if !more && !upstream.producer.has_rejected() {
                 break;
@@ -266,12 +266,12 @@ impl Core {
 
     /// Closes the connections of a cluster that is not in the configuration any more, once its rows have gone.
     fn retire_if_removed(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let of = &self.around.config.clusters[cluster];
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let of = &self.broker.around.config.clusters[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !of.is_removed || upstream.producer.buffered_rows() > 0 || !upstream.begun.is_empty() {
             return;
         }
-        let settings = settings::client(&self.around.config, cluster, &self.around.edge);
+        let settings = settings::client(&self.broker.around.config, cluster, &self.broker.around.edge);
         let ended = std::mem::replace(&mut upstream.client, Client::new(settings, self.random.u64(..)));
         let mut effects = Vec::new();
         ended.end(&mut effects);
@@ -287,14 +287,14 @@ impl Core {
     }
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
-        let (now, sockets) = (io.now(), self.around.config.clusters[cluster].sockets);
-        let upstream = &mut self.outlets.upstreams[cluster];
-        let event = upstream.carrier.carry(io, &self.around, &mut self.connections, sockets, effect);
+        let (now, sockets) = (io.now(), self.broker.around.config.clusters[cluster].sockets);
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let event = upstream.carrier.carry(io, &self.broker.around, &mut self.connections, sockets, effect);
         let Some(event) = event else { return };
         match event {
             ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(&broker), now),
             ClientEvent::Outward(news) => self.tell_outward(cluster, &news, now),
-            event => upstream.event(&event, &mut self.numbers, cluster, now),
+            event => upstream.event(&event, &mut self.broker.numbers, cluster, now),
         }
     }
 
@@ -304,7 +304,7 @@ impl Core {
             News::TlsFailed(broker, why) => self.tell_kafka_tls_failed(cluster, (broker, why), now),
             News::BrokerReachable(broker) => self.tell_broker(cluster, Ok(broker), now),
             News::Reachable(yes) => {
-                if std::mem::replace(&mut self.outlets.upstreams[cluster].reachable, *yes) != *yes {
+                if std::mem::replace(&mut self.broker.outlets.upstreams[cluster].reachable, *yes) != *yes {
                     self.tell_reachable(cluster, *yes, now);
                 }
             }
@@ -313,8 +313,8 @@ impl Core {
 
     /// A link's socket is connected, or its TLS handshake is over (`is_ready`).
     pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, is_ready: bool) {
-        self.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, u64::from(is_ready));
-        let upstream = &mut self.outlets.upstreams[cluster];
+        self.broker.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, u64::from(is_ready));
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         if upstream.carrier.connected(link, is_ready) {
             upstream.busy = true;
             upstream.client.on_connected(link, io.now());
@@ -323,7 +323,7 @@ impl Core {
 
     /// A link's socket is gone.
     pub(super) fn link_closed(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, why: &Closed) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         upstream.busy = true;
         let why = upstream.carrier.closed(link, why);
         upstream.client.on_closed(link, &why, io.now());
@@ -331,8 +331,9 @@ impl Core {
 
     /// Results of batches to the sessions whose messages stand in them.
     fn settle(&mut self, cluster: usize) {
-        let (sessions, touched, letters) = (&mut self.sessions, &mut self.touched, &mut self.outlets.letters);
-        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
+        let (sessions, touched, letters) =
+            (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
+        let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
             if letters.answered(run, outcome) {
                 return;
@@ -357,7 +358,7 @@ impl Core {
     }
 
     fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         let at = upstream.next_deadline();
         match upstream.timer {
             // An earlier one that is set already will look again when it fires.
@@ -374,7 +375,7 @@ impl Core {
 
     /// The timer of a cluster fired.
     pub(super) fn cluster_time(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        if let Some(upstream) = self.outlets.upstreams.get_mut(cluster) {
+        if let Some(upstream) = self.broker.outlets.upstreams.get_mut(cluster) {
             upstream.timer = None;
             upstream.busy = true;
             let carrier = &upstream.carrier;
@@ -385,11 +386,11 @@ impl Core {
     /// Numbers of the sinks that have news: a turn costs what happens in it, however many sinks there are.
     fn read_sinks(&mut self, cluster: usize, now: Monotonic) {
         let mut changed = SmallVec::<[usize; 8]>::new();
-        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
+        let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
         while let Some(number) = producer.take_changed() {
             changed.extend(members.concerns(number));
         }
-        while let Some(sink) = self.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
+        while let Some(sink) = self.broker.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
             changed.push(sink);
         }
         changed.sort_unstable();
@@ -402,11 +403,11 @@ impl Core {
 
     /// Numbers of a sink, by its place in the configuration. How many messages it has in dead letters.
     fn read_sink(&mut self, sink: usize) -> u64 {
-        let upstream = &self.outlets.upstreams[self.outlets.plans[sink].cluster];
+        let upstream = &self.broker.outlets.upstreams[self.broker.outlets.plans[sink].cluster];
         let Some(number) = upstream.members.number(Role::Own(sink)) else { return 0 };
         let own = upstream.producer.stats(number);
         let writes_letters = upstream.members.number(Role::DeadLetters(sink));
-        let letters = self.outlets.letters.totals(sink);
+        let letters = self.broker.outlets.letters.totals(sink);
         let stats = SinkStats {
             // Messages that it did not take count as its own, too.
             appended: own.appended + letters.messages,
@@ -446,18 +447,18 @@ impl Core {
             (SinkMetric::Splits, stats.splits),
             (SinkMetric::Paced, stats.paced),
             (SinkMetric::EpochsRaised, stats.epochs_raised),
-            (SinkMetric::HeadersLeftOut, self.outlets.headers_left_out[sink]),
+            (SinkMetric::HeadersLeftOut, self.broker.outlets.headers_left_out[sink]),
             (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
         ];
         for (metric, value) in values {
-            self.numbers.set_sink(sink, metric, value);
+            self.broker.numbers.set_sink(sink, metric, value);
         }
         dead_lettered
     }
 
     fn read_stats(&mut self, cluster: usize, now: Monotonic) {
         self.read_sinks(cluster, now);
-        let (upstream, numbers) = (&self.outlets.upstreams[cluster], &mut self.numbers);
+        let (upstream, numbers) = (&self.broker.outlets.upstreams[cluster], &mut self.broker.numbers);
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
