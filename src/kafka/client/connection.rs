@@ -161,7 +161,7 @@ impl Connected for Connection {
     fn overdue(&self) -> &'static str {
         match self.versions {
             None => "no answer to ApiVersions in time",
-            Some(_) if self.standing.is_logging_in() => "the SASL login was not finished in time",
+            Some(_) if self.standing.login.is_some() => "the SASL login was not finished in time",
             Some(_) => "timed out",
         }
     }

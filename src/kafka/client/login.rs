@@ -55,7 +55,7 @@ enum Renewal {
 /// How far the login of a connection is.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    login: Option<Box<Login>>,
+    pub(super) login: Option<Box<Login>>,
     /// The TLS that it was made with.
     tls: Option<Arc<Outgoing>>,
     /// What it is logged in by.
@@ -68,7 +68,7 @@ pub(super) struct Standing {
 
 /// A login under way.
 #[derive(Debug)]
-struct Login {
+pub(super) struct Login {
     exchange: Exchange,
     /// What is being prepared for it, and how long that may take.
     awaits: Option<(u64, Monotonic)>,
@@ -83,10 +83,6 @@ impl Standing {
     /// Whether requests wait for a login.
     pub(super) fn holds_requests(&self) -> bool {
         self.is_due || self.login.is_some()
-    }
-
-    pub(super) fn is_logging_in(&self) -> bool {
-        self.login.is_some()
     }
 
     /// When what is being prepared has taken too long.
