@@ -15,6 +15,7 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod mqtt;
+pub mod outward;
 pub mod record;
 pub mod route;
 pub mod rule;

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use forebay::kafka::client::Settings as ClientSettings;
 use forebay::kafka::producer::{Producer, Row, Settings, SinkSettings, Want};
 use forebay::kafka::types::{ClientEvent, Outcome, SinkId, Ticket};
+use forebay::outward::News;
 use forebay::runtime::seam::WallMs;
 use kafka_driver::Driver;
 use support::kafka::Kafka;
@@ -70,10 +71,10 @@ impl Pair {
                 ClientEvent::Metadata(topics) => producer.on_metadata(&topics, now),
                 ClientEvent::ProducerId { token, id, epoch } => producer.on_producer_id(token, id, epoch),
                 ClientEvent::Asked { token, says } => producer.on_asked(token, says, now),
-                ClientEvent::LoginRefused(login) => panic!("{login:?}"),
-                ClientEvent::TlsFailed(failed) => panic!("{failed:?}"),
-                ClientEvent::BrokerUnreachable(_) | ClientEvent::BrokerReachable(_) => {}
-                ClientEvent::Reachable(yes) => producer.on_reachable(yes),
+                ClientEvent::Outward(News::LoginRefused(login)) => panic!("{login:?}"),
+                ClientEvent::Outward(News::TlsFailed(_, why)) => panic!("{why}"),
+                ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(News::BrokerReachable(_)) => {}
+                ClientEvent::Outward(News::Reachable(yes)) => producer.on_reachable(yes),
             }
         }
         let (now, mut requests) = (driver.now(), Vec::new());

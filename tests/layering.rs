@@ -20,7 +20,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("session", &["limits", "mqtt", "secure", "auth", "runtime::seam"]),
     ("record", &["limits", "runtime::seam"]),
     ("spool", &["limits", "record", "runtime::seam"]),
-    ("kafka", &["limits", "rules", "secure", "record", "runtime::seam"]),
+    ("outward", &["secure", "runtime::seam"]),
+    ("kafka", &["limits", "rules", "secure", "outward", "record", "runtime::seam"]),
     ("buffer", &["limits", "runtime::seam", "record", "kafka", "spool", "session"]),
     ("metrics", &["limits"]),
     ("telemetry", &["secure", "metrics"]),
@@ -68,8 +69,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "shard",
         &[
-            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "record", "kafka",
-            "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
+            "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "record",
+            "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
         ],
     ),
     (
@@ -236,4 +237,28 @@ fn the_reader_of_this_test_sees_what_it_should() {
     assert!(violations("session", "use crate::runtime::seam::{ConnId, Io};\nuse crate::session::x;").is_empty());
     assert_eq!(violations("kafka", "use crate::{session::Sessions, limits};").len(), 1);
     assert_eq!(violations("attic", "").len(), 1);
+}
+
+/// The body of a struct in a file of `src/`, and how many fields it has.
+fn fields(file: &str, name: &str) -> usize {
+    let text = fs::read_to_string(source().join(file)).expect("a file of src");
+    let body = text.split_once(&format!("struct {name} {{\n")).expect("the struct").1;
+    let body = body.split_once("\n}\n").expect("its end").0;
+    body.lines().filter(|line| line.contains(": ") && !line.trim_start().starts_with("//")).count()
+}
+
+/// A shard is its broker (sessions, and what takes their messages) and what is around it (connections, timers). The broker knows nothing of
+/// that, and neither grows into one struct that has everything.
+#[test]
+fn the_broker_does_not_reach_the_shard_around_it() {
+    let mut found = Vec::new();
+    files(&source().join("shard/broker"), &mut found);
+    assert!(found.len() > 20, "{found:?}");
+    for path in found {
+        let text = fs::read_to_string(&path).expect("a file of src");
+        let names = text.split(|of: char| !of.is_alphanumeric() && of != '_').any(|word| word == "Core");
+        assert!(!names, "{} names the shard's Core", path.display());
+    }
+    let (core, broker) = (fields("shard/mod.rs", "Core"), fields("shard/broker/mod.rs", "Broker"));
+    assert!((3..=14).contains(&core) && (3..=12).contains(&broker), "{core} fields of Core, {broker} of Broker");
 }

@@ -1,6 +1,7 @@
 //! `forebay check`: would the service work? Reads the configuration, then does what a start does up to serving, connects to
 //! each cluster and looks at each sink's topic: one line each. Creates no topic and keeps nothing that it writes.
 
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::unix::fs::FileTypeExt as _;
@@ -32,6 +33,16 @@ const PROBE: &str = "forebay-check";
 /// The most that a request has beside one batch, in bytes.
 const REQUEST_HEAD_BYTES: u64 = 1024;
 const TOPIC_FORBIDDEN: i16 = 29;
+
+/// Settings of a broker that say how the cluster makes topics.
+const AUTO_CREATE: &str = "auto.create.topics.enable";
+const PARTITIONS: &str = "num.partitions";
+const FACTOR: &str = "default.replication.factor";
+const IN_SYNC: &str = "min.insync.replicas";
+/// The largest request that a broker takes, in bytes.
+const REQUEST_BYTES_MAX: &str = "socket.request.max.bytes";
+/// Settings that `check` asks one broker for, in one request.
+const BROKER_SETTINGS: [&str; 5] = [AUTO_CREATE, PARTITIONS, FACTOR, IN_SYNC, REQUEST_BYTES_MAX];
 
 /// An address has a listening process.
 const IN_USE: &str =
@@ -229,12 +240,14 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
         );
         push(Verdict::Problem, &about, text);
     }
+    let told = metadata.brokers.first().and_then(|broker| admin.broker_settings(broker.node_id.0, &BROKER_SETTINGS));
+    let told = told.unwrap_or_default();
     let making = match config.embedded.as_ref().filter(|_| embedded) {
         Some(embedded) if embedded.auto_create_topics => Making::Makes("as [embedded] says".to_owned()),
         Some(_) => Making::Refuses,
-        None => making(cluster, &mut admin, &metadata),
+        None => making(cluster, &told),
     };
-    let request_bytes_max = request_bytes_max(&mut admin, &metadata);
+    let request_bytes_max: Option<u64> = told.get(REQUEST_BYTES_MAX).and_then(|max| max.parse().ok());
     for sink in sinks {
         let found = metadata.topics.iter().find(|topic| {
             topic.name.as_ref().map(|name| name.0.as_str()) == sink.topic.as_literal()
@@ -362,23 +375,20 @@ fn unreachable(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -
     found
 }
 
-fn making(cluster: &Cluster, admin: &mut Admin, metadata: &MetadataResponse) -> Making {
-    const NAMES: [&str; 4] =
-        ["auto.create.topics.enable", "num.partitions", "default.replication.factor", "min.insync.replicas"];
-    let told = metadata.brokers.first().and_then(|broker| admin.broker_settings(broker.node_id.0, &NAMES));
-    let Some(told) = told else { return Making::NotTold };
+/// How a cluster creates topics, by the settings of one of its brokers.
+fn making(cluster: &Cluster, told: &HashMap<String, String>) -> Making {
     let value = |name: &str| told.get(name).map_or("?", String::as_str);
-    match value(NAMES[0]) {
+    match value(AUTO_CREATE) {
         "true" => {
-            let how = format!("partitions {}, replication factor {}", value(NAMES[1]), value(NAMES[2]));
+            let how = format!("partitions {}, replication factor {}", value(PARTITIONS), value(FACTOR));
             if let Some(why) = topics::cannot_create(cluster, PROBE) {
                 return Making::Fails(format!("{how}: {why}"));
             }
-            let [factor, in_sync] = [NAMES[2], NAMES[3]].map(|name| value(name).parse::<u32>().ok());
+            let [factor, in_sync] = [FACTOR, IN_SYNC].map(|name| value(name).parse::<u32>().ok());
             if factor.zip(in_sync).is_some_and(|(factor, in_sync)| factor < in_sync) {
                 return Making::Fails(format!(
                     "{how}, but min.insync.replicas {}: no record is accepted",
-                    value(NAMES[3])
+                    value(IN_SYNC)
                 ));
             }
             Making::Makes(how)
@@ -386,13 +396,6 @@ fn making(cluster: &Cluster, admin: &mut Admin, metadata: &MetadataResponse) -> 
         "false" => Making::Refuses,
         _ => Making::NotTold,
     }
-}
-
-/// The largest request that a broker takes, in bytes; `None`: it does not tell.
-fn request_bytes_max(admin: &mut Admin, metadata: &MetadataResponse) -> Option<u64> {
-    const NAME: &str = "socket.request.max.bytes";
-    let broker = metadata.brokers.first()?.node_id.0;
-    admin.broker_settings(broker, &[NAME])?.get(NAME)?.parse().ok()
 }
 
 /// The sizes of a sink, in bytes, that are above a limit, and whether that of a record is one of them; `None`: no size is.

@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::kafka_names::{self, plain};
+use super::kafka_names::{self, plain, without_meaning};
 use super::keys::Section;
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table, in_file_order};
@@ -49,33 +49,15 @@ const OF_SINKS: [(&str, &str, As); 8] = [
     ("retries", "retries", As::Integer),
 ];
 
-/// Other properties of the producer of Kafka 4: they change nothing here.
-const WITHOUT_EFFECT: [&str; 35] = [
-    "auto_include_jmx_reporter",
-    "client_dns_lookup",
-    "compression_lz4_level",
+/// Properties of Kafka 4's producer that change nothing here, beside those of [`without_meaning`].
+const WITHOUT_EFFECT: [&str; 17] = [
     "config_providers",
-    "connections_max_idle_ms",
     "delivery_timeout_ms",
-    "enable_idempotence",
-    "enable_metrics_push",
-    "interceptor_classes",
     "key_serializer",
-    "max_block_ms",
     "metadata_max_idle_ms",
     "metadata_recovery_rebootstrap_trigger_ms",
     "metadata_recovery_strategy",
-    "metric_reporters",
-    "metrics_num_samples",
-    "metrics_recording_level",
-    "metrics_sample_window_ms",
-    "partitioner_adaptive_partitioning_enable",
-    "partitioner_availability_timeout_ms",
     "partitioner_class",
-    "retry_backoff_max_ms",
-    "retry_backoff_ms",
-    "security_providers",
-    "socket_connection_setup_timeout_max_ms",
     "ssl_cipher_suites",
     "ssl_enabled_protocols",
     "ssl_engine_factory_class",
@@ -87,6 +69,11 @@ const WITHOUT_EFFECT: [&str; 35] = [
     "transaction_timeout_ms",
     "value_serializer",
 ];
+
+/// All properties that change nothing here.
+fn without_effect() -> impl Iterator<Item = &'static str> {
+    WITHOUT_EFFECT.into_iter().chain(without_meaning().map(|(name, _)| name))
+}
 
 /// A property with its place.
 struct Given<'a> {
@@ -168,12 +155,12 @@ fn place<'a>(root: &mut DeTable<'a>, source: &Source<'_>, (cluster, is_alone): (
             let value = DeValue::String(Cow::Borrowed("sticky"));
             in_sinks(root, (cluster, is_alone), "partitioner", &value, &given.spot.span);
         }
-    } else if WITHOUT_EFFECT.contains(&name.as_str()) {
+    } else if without_effect().any(|known| known == name) {
         let fault = Fault::new("changes nothing here");
         let cure = kafka_names::cure(&given.name).unwrap_or("leave it out");
         source.warn(&given.spot, fault.hint(cure));
     } else {
-        let known = OF_CLUSTERS.iter().chain(&OF_SINKS).map(|(name, ..)| *name).chain(WITHOUT_EFFECT).chain(["acks"]);
+        let known = OF_CLUSTERS.iter().chain(&OF_SINKS).map(|(name, ..)| *name).chain(without_effect()).chain(["acks"]);
         let hint = did_you_mean(&name, known.chain(java::NAMES)).map(|hint| hint.replace('_', "."));
         let hint = hint.unwrap_or_else(|| "docs/CONFIGURATION.md lists them".to_owned());
         source.report(&given.spot, Fault::new("is not a property of Kafka's producer").hint(hint));
@@ -263,6 +250,8 @@ mod tests {
         let missing: Vec<_> =
             WITHOUT_EFFECT.iter().filter(|name| !document.contains(&name.replace('_', "."))).collect();
         assert!(missing.is_empty(), "not in CONFIGURATION.md: {missing:?}");
+        let twice: Vec<_> = without_meaning().filter(|(name, _)| WITHOUT_EFFECT.contains(name)).collect();
+        assert!(twice.is_empty(), "{twice:?}");
     }
 
     #[test]
@@ -286,9 +275,11 @@ mod tests {
 
     #[test]
     fn what_changes_nothing_is_named_and_what_is_none_is_an_error() {
-        let config = parse(&text("'max.block.ms' = '1'", ""), "test").expect("valid");
-        let said = config.warnings.to_string();
-        assert!(said.contains("4:18: kafka.main.other_properties.max.block.ms: changes nothing here"), "{said}");
+        for name in ["max.block.ms", "ssl.provider", "session.timeout.ms"] {
+            let config = parse(&text(&format!("'{name}' = '1'"), ""), "test").expect("valid");
+            let said = config.warnings.to_string();
+            assert!(said.contains(&format!("kafka.main.other_properties.{name}: changes nothing here")), "{said}");
+        }
         for (properties, want) in [
             ("'linger.msx' = '1'", "is not a property of Kafka's producer; did you mean \"linger.ms\"?"),
             ("'linger.ms' = 'soon'", "\"soon\" is not a duration"),

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use crate::outward::News;
+
 /// A broker's node id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub i32);
@@ -214,30 +216,6 @@ pub enum WhyNot {
     Refused,
 }
 
-/// A login that came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoginRefused {
-    /// `host:port`.
-    pub broker: String,
-    /// User name; empty with OAUTHBEARER.
-    pub user: String,
-    /// Name of the mechanism.
-    pub mechanism: &'static str,
-    /// Kafka's error code, if it is the broker that refuses.
-    pub code: Option<i16>,
-    /// Why, in words.
-    pub reason: String,
-}
-
-/// A connection that came to nothing because of TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFailed {
-    /// `host:port`.
-    pub broker: String,
-    /// Why, in words.
-    pub reason: String,
-}
-
 /// A broker that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerUnreachable {
@@ -301,15 +279,15 @@ pub enum ClientEvent {
         /// What the log says.
         says: LogSays,
     },
-    /// The first of a row of logins that a broker refused, or in which it did not prove itself.
-    LoginRefused(LoginRefused),
-    /// The first of a row of TLS handshakes that failed.
-    TlsFailed(TlsFailed),
-    /// The first of a row of attempts to use a broker that came to nothing, for another reason than those above.
+    /// The first of a row of attempts to use a broker that came to nothing, for another reason than a login or TLS.
     BrokerUnreachable(BrokerUnreachable),
-    /// A broker (`host:port`) of which one of these three was said is of use again, or is no longer one of the cluster.
-    BrokerReachable(String),
-    /// The cluster became reachable (`true`: a broker answered ApiVersions, and logged us in where it wants that) or unreachable
-    /// (there is no connection, and an attempt to have one has failed).
-    Reachable(bool),
+    /// Of the connections to the cluster. One is established when its broker has answered ApiVersions, logged us in where it wants
+    /// that, and belongs to the known cluster.
+    Outward(News),
+}
+
+impl From<News> for ClientEvent {
+    fn from(news: News) -> Self {
+        Self::Outward(news)
+    }
 }

@@ -340,12 +340,6 @@ impl Kind {
     pub fn spec(self) -> &'static EventSpec {
         &EVENTS[self as usize]
     }
-
-    /// The kind of a name.
-    #[must_use]
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.spec().name == name)
-    }
 }
 
 /// What a field says.
@@ -555,7 +549,6 @@ mod tests {
     fn names_are_unique_and_every_field_belongs_to_an_event() {
         for (i, spec) in EVENTS.iter().enumerate() {
             assert!(EVENTS[..i].iter().all(|other| other.name != spec.name), "{}", spec.name);
-            assert_eq!(Kind::named(spec.name), Some(Kind::ALL[i]));
         }
         for field in Field::ALL {
             assert!(EVENTS.iter().any(|spec| spec.fields.contains(field)), "{field:?} is nobody's");

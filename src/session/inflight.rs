@@ -14,7 +14,7 @@ use super::end::Violation;
 use super::peer::Peer;
 use super::qos2::{Qos2, Release, Row};
 use super::receipts::{Of, Receipts};
-use super::refusals;
+use super::refusals::{self, Reason};
 use crate::mqtt::encode;
 use crate::mqtt::packet::{PacketType, QoS, Version};
 use crate::mqtt::reason::ReasonCode;
@@ -42,8 +42,8 @@ pub(super) struct Slot {
     pub(super) packet_id: u16,
     /// Sinks that have not answered; while `opening`, those that already have.
     pub(super) owed: u16,
-    /// The gravest code so far.
-    pub(super) code: ReasonCode,
+    /// The gravest reason so far.
+    pub(super) reason: Reason,
     kind: Kind,
     /// Its sinks are not known yet.
     pub(super) opening: bool,
@@ -54,17 +54,17 @@ pub(super) struct Slot {
 impl Slot {
     /// A QoS 2 row of an earlier process. `landed`: a sink that owes nothing has it.
     pub(super) fn restored(packet_id: u16, owed: u16, landed: bool) -> Self {
-        Self { packet_id, owed, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: false, landed }
+        Self { packet_id, owed, reason: Reason::Success, kind: Kind::Qos2, opening: false, landed }
     }
 
     /// One sink's answer. One too many changes nothing: the answer may be on its way.
-    pub(super) fn answer(&mut self, code: ReasonCode) {
+    pub(super) fn answer(&mut self, reason: Reason) {
         if self.is_done() {
             return;
         }
         self.owed = if self.opening { self.owed.saturating_add(1) } else { self.owed.saturating_sub(1) };
-        self.landed |= !code.is_error();
-        self.code = self.code.max(code);
+        self.landed |= !reason.is_refusal();
+        self.reason = self.reason.max(reason);
     }
 
     /// Whether it is a row of the queue with sinks that owe answers.
@@ -79,13 +79,9 @@ impl Slot {
 
     /// Refused, and no sink has it; or what a sink had stored of it is lost. The next attempt is a new message.
     pub(super) fn may_be_sent_again(self) -> bool {
-        self.is_done() && self.code.is_error() && (!self.landed || self.code == LOST)
+        self.is_done() && self.reason.is_refusal() && (!self.landed || self.reason == Reason::RecordLost)
     }
 }
-
-/// The outcome of a message of which a sink has lost what it had stored (damage on the disk). The repeat is a new message: a 3.x
-/// client, which cannot be told, would otherwise be disconnected at each repeat, for ever. Other sinks get it twice.
-pub const LOST: ReasonCode = ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR;
 
 /// What came of one call of [`super::Session::drain_answers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,7 +151,7 @@ impl Inflight {
             self.push(Slot {
                 packet_id,
                 owed: 0,
-                code: ReasonCode::SUCCESS,
+                reason: Reason::Success,
                 kind: Kind::Qos1,
                 opening: true,
                 landed: false,
@@ -164,9 +160,9 @@ impl Inflight {
         }
         let qos2 = self.qos2.get_or_insert_default();
         let mut slot =
-            Slot { packet_id, owed: 0, code: ReasonCode::SUCCESS, kind: Kind::Qos2, opening: true, landed: false };
+            Slot { packet_id, owed: 0, reason: Reason::Success, kind: Kind::Qos2, opening: true, landed: false };
         if let Some(said) = qos2.take_rest(packet_id, number) {
-            (slot.code, slot.landed) = (said.code, said.landed);
+            (slot.reason, slot.landed) = (said.reason, said.landed);
             self.push(slot);
             return Ok(Received::Rest { number, owed: said.owed });
         }
@@ -176,7 +172,7 @@ impl Inflight {
                 slot.kind = Kind::Repeat;
                 slot.opening = false;
                 match open.row {
-                    Row::Done(code) => (slot.code, slot.landed) = (code, true),
+                    Row::Done(reason) => (slot.reason, slot.landed) = (reason, true),
                     Row::Here | Row::Parked(_) => slot.owed = 1,
                 }
                 self.push(slot);
@@ -214,40 +210,40 @@ impl Inflight {
     }
 
     /// See [`super::Session::opened`].
-    pub(super) fn opened(&mut self, number: u32, sinks: u16, code: ReasonCode) {
+    pub(super) fn opened(&mut self, number: u32, sinks: u16, reason: Reason) {
         if let Some(slot) = self.slot_mut(number).filter(|slot| slot.opening) {
             slot.opening = false;
             slot.owed = sinks.saturating_sub(slot.owed);
-            slot.code = slot.code.max(code);
+            slot.reason = slot.reason.max(reason);
         }
     }
 
     /// See [`super::Session::complete`].
-    pub(super) fn complete(&mut self, first: u32, count: u32, code: ReasonCode) {
+    pub(super) fn complete(&mut self, first: u32, count: u32, reason: Reason) {
         let has_parked = self.qos2.as_ref().is_some_and(|qos2| qos2.has_parked());
         for offset in 0..count {
             let number = first.wrapping_add(offset);
             if let Some(slot) = self.slot_mut(number) {
                 if matches!(slot.kind, Kind::Qos1 | Kind::Qos2) {
-                    slot.answer(code);
+                    slot.answer(reason);
                 }
             } else if has_parked {
-                self.complete_parked(number, code);
+                self.complete_parked(number, reason);
             }
         }
     }
 
     #[cold]
-    fn complete_parked(&mut self, number: u32, code: ReasonCode) {
+    fn complete_parked(&mut self, number: u32, reason: Reason) {
         let number = self.qos2.as_ref().map_or(number, |qos2| qos2.now_at(number));
         if let Some(slot) = self.slot_mut(number) {
-            return slot.answer(code);
+            return slot.answer(reason);
         }
-        let waiting = self.qos2.as_mut().and_then(|qos2| qos2.answer(number, code));
+        let waiting = self.qos2.as_mut().and_then(|qos2| qos2.answer(number, reason));
         if let Some((waiting, row)) = waiting
             && let Some(slot) = self.slot_mut(waiting)
         {
-            (slot.owed, slot.code, slot.landed) = (0, row.code, row.landed);
+            (slot.owed, slot.reason, slot.landed) = (0, row.reason, row.landed);
         }
     }
 
@@ -258,11 +254,11 @@ impl Inflight {
             if !slot.is_done() {
                 break;
             }
-            if slot.code.is_error() && peer.version < Version::V5 && slot.kind != Kind::Silent {
-                drained.refused = Some(slot.code);
+            if slot.reason.is_refusal() && peer.version < Version::V5 && slot.kind != Kind::Silent {
+                drained.refused = Some(slot.reason.code());
                 break;
             }
-            if slot.code.is_error()
+            if slot.reason.is_refusal()
                 && slot.kind != Kind::Qos1
                 && let Some(shards) = self.qos2.as_mut().and_then(|qos2| qos2.elsewhere.take(slot.packet_id))
             {
@@ -281,27 +277,25 @@ impl Inflight {
                     continue;
                 }
             };
-            let hidden;
-            let (mut peer, mut slot) = (peer, slot);
-            if slot.code.is_error() && hides_denials() {
-                (hidden, slot.code) = refusals::hide(*peer, slot.code);
-                peer = &hidden;
+            let mut slot = slot;
+            if slot.reason.is_refusal() && hides_denials() {
+                slot.reason = slot.reason.hidden();
             }
             if self.wants_receipts {
                 self.ack_with_receipts(peer, answer, slot, of, out);
-            } else if slot.code.is_error() {
-                refusals::ack(peer, answer, slot.packet_id, slot.code, out);
+            } else if slot.reason.words().is_some() {
+                refusals::ack(peer, answer, slot.packet_id, slot.reason, out);
             } else {
-                encode::ack(peer.version, answer, slot.packet_id, slot.code, out);
+                encode::ack(peer.version, answer, slot.packet_id, slot.reason.code(), out);
             }
             drained.answered += 1;
-            if slot.kind == Kind::Qos1 || slot.code.is_error() {
+            if slot.kind == Kind::Qos1 || slot.reason.is_refusal() {
                 self.give_back_quota();
             }
             if slot.kind != Kind::Qos1
                 && let Some(qos2) = &mut self.qos2
             {
-                qos2.answered(slot.packet_id, slot.code);
+                qos2.answered(slot.packet_id, slot.reason);
             }
         }
         drained
@@ -315,9 +309,9 @@ impl Inflight {
             _ => Some(&of),
         };
         match of.filter(|of| !of.is_empty()) {
-            Some(of) => receipts.ack(peer, kind, slot.packet_id, slot.code, of, out),
-            None if slot.code.is_error() => refusals::ack(peer, kind, slot.packet_id, slot.code, out),
-            None => encode::ack(peer.version, kind, slot.packet_id, slot.code, out),
+            Some(of) => receipts.ack(peer, kind, slot.packet_id, slot.reason.code(), of, out),
+            None if slot.reason.words().is_some() => refusals::ack(peer, kind, slot.packet_id, slot.reason, out),
+            None => encode::ack(peer.version, kind, slot.packet_id, slot.reason.code(), out),
         }
     }
 

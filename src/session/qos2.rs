@@ -9,7 +9,7 @@
 use super::elsewhere::Elsewhere;
 use super::inflight::Slot;
 use super::receipts::{Of, Receipt, add};
-use crate::mqtt::reason::ReasonCode;
+use super::refusals::Reason;
 use hashbrown::HashMap;
 
 /// Packet ids and row numbers are our own or 16 bits wide: nothing to gain from colliding them on purpose.
@@ -35,7 +35,7 @@ pub(super) enum Row {
     /// Its connection is gone, its sinks still owe answers; the number it was given.
     Parked(u32),
     /// Every sink has answered.
-    Done(ReasonCode),
+    Done(Reason),
 }
 
 /// What a PUBREL meets.
@@ -95,7 +95,7 @@ impl Qos2 {
     /// Restores an id that an earlier process has left open: which sinks have its row, and how many owe an answer for
     /// `number`.
     pub(super) fn restore(&mut self, packet_id: u16, number: u32, already_taken_by: Box<[u16]>, owed: u16) {
-        let row = if owed > 0 { Row::Parked(number) } else { Row::Done(ReasonCode::SUCCESS) };
+        let row = if owed > 0 { Row::Parked(number) } else { Row::Done(Reason::Success) };
         if owed > 0 {
             let landed = already_taken_by.len() > usize::from(owed);
             self.parked.insert(number, Slot::restored(packet_id, owed, landed));
@@ -126,7 +126,7 @@ impl Qos2 {
                 self.moved.insert(before, number);
                 self.moved_from.insert(packet_id, before);
             }
-            Row::Done(code) => said.code = code,
+            Row::Done(reason) => said.reason = reason,
             Row::Here => {}
         }
         (open.row, open.slot, open.restored) = (Row::Here, Some(number), false);
@@ -162,17 +162,17 @@ impl Qos2 {
     }
 
     /// A PUBREC has gone out. 0x80 and above free the id [MQTT-4.3.3-9].
-    pub(super) fn answered(&mut self, packet_id: u16, code: ReasonCode) {
-        if code.is_error() {
+    pub(super) fn answered(&mut self, packet_id: u16, reason: Reason) {
+        if reason.is_refusal() {
             self.close(packet_id);
         } else if let Some(open) = self.open.get_mut(&packet_id) {
-            (open.row, open.slot) = (Row::Done(code), None);
+            (open.row, open.slot) = (Row::Done(reason), None);
         }
     }
 
     /// Whether a PUBREL for this id comes too early.
     pub(super) fn is_too_early(&self, packet_id: u16) -> bool {
-        let is_done = |open: &Open| open.restored || matches!(open.row, Row::Done(code) if !code.is_error());
+        let is_done = |open: &Open| open.restored || matches!(open.row, Row::Done(reason) if !reason.is_refusal());
         self.open.get(&packet_id).is_some_and(|open| !is_done(open))
     }
 
@@ -180,7 +180,7 @@ impl Qos2 {
     pub(super) fn release(&mut self, packet_id: u16) -> Release {
         match self.open.get(&packet_id).copied() {
             None => Release::Unknown,
-            Some(Open { row: Row::Done(code), slot, .. }) if !code.is_error() => {
+            Some(Open { row: Row::Done(reason), slot, .. }) if !reason.is_refusal() => {
                 self.close(packet_id);
                 Release::Freed { silence: slot }
             }
@@ -207,7 +207,7 @@ impl Qos2 {
                 open.row = Row::Parked(number);
                 self.parked.insert(number, slot);
             } else {
-                open.row = Row::Done(slot.code);
+                open.row = Row::Done(slot.reason);
             }
         }
         if slot.may_be_sent_again() || slot.opening {
@@ -219,15 +219,15 @@ impl Qos2 {
 
     /// A sink's answer for a parked row. If that was the last one and a repeated PUBLISH waits for it, says which slot
     /// now has its answer, and the row's last state.
-    pub(super) fn answer(&mut self, number: u32, code: ReasonCode) -> Option<(u32, Slot)> {
+    pub(super) fn answer(&mut self, number: u32, reason: Reason) -> Option<(u32, Slot)> {
         let slot = self.parked.get_mut(&number)?;
-        slot.answer(code);
+        slot.answer(reason);
         if !slot.is_done() {
             return None;
         }
         let slot = self.parked.remove(&number)?;
         let open = self.open.get_mut(&slot.packet_id)?;
-        open.row = Row::Done(slot.code);
+        open.row = Row::Done(slot.reason);
         match open.slot {
             Some(waiting) => Some((waiting, slot)),
             None => {

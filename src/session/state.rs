@@ -8,12 +8,12 @@ use super::keeping::SessionRecord;
 use super::outgoing::Outgoing;
 use super::peer::Peer;
 use super::receipts::Receipt;
+use super::refusals::Reason;
 use super::subscriptions::Subscribed;
 use super::will::Will;
 use crate::auth::acl::{Action, Wanted};
 use crate::auth::{Access, By, Policy};
 use crate::mqtt::packet::{Publish, QoS, Version};
-use crate::mqtt::reason::ReasonCode;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::secure::CertificateId;
 use std::sync::Arc;
@@ -357,10 +357,10 @@ impl Session {
     }
 
     /// How many sinks took message `number`, each of which will [`Session::complete`] it once. 0: it is answered with
-    /// `code`, 0x10 if no sink matched, or a refusal. Otherwise `code` is the least grave that the answer can be
-    /// (normally 0x00). Once per number; sinks may have completed it already.
-    pub fn opened(&mut self, number: u32, sinks: u16, code: ReasonCode) {
-        self.inflight.opened(number, sinks, code);
+    /// `reason`: [`Reason::Unmatched`], or a refusal. Otherwise `reason` is the least grave that the answer can be
+    /// (normally [`Reason::Success`]). Once per number; sinks may have completed it already.
+    pub fn opened(&mut self, number: u32, sinks: u16, reason: Reason) {
+        self.inflight.opened(number, sinks, reason);
     }
 
     /// A row of this open QoS 2 id stands in the log: its release has to be written down, too.
@@ -381,11 +381,11 @@ impl Session {
         self.inflight.already_taken_by(packet_id)
     }
 
-    /// Takes one sink's answer for `count` messages from number `first` on, all of which it took. The gravest code of
-    /// all sinks is the one that is sent. Numbers that are answered, or that ended with their connection, are
+    /// Takes one sink's answer for `count` messages from number `first` on, all of which it took. The gravest of all
+    /// sinks is the one that is sent. Numbers that are answered, or that ended with their connection, are
     /// ignored.
-    pub fn complete(&mut self, first: u32, count: u32, code: ReasonCode) {
-        self.inflight.complete(first, count, code);
+    pub fn complete(&mut self, first: u32, count: u32, reason: Reason) {
+        self.inflight.complete(first, count, reason);
     }
 
     /// Sets whether the publishes of the present connection are answered with [`Receipt`]s, as its listener is

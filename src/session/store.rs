@@ -7,7 +7,7 @@ use super::end::{End, Violation};
 use super::keep_alive::KeepAlive;
 use super::keeping::Keeping;
 use super::peer::Peer;
-use super::refusals;
+use super::refusals::Reason;
 use super::settings::Settings;
 use super::state::{Session, Taken};
 use super::takeovers::Takeovers;
@@ -247,7 +247,9 @@ impl Sessions {
         self.try_connect(connect, arrival, now, settings, out).map_err(|violation| {
             let hides_denials = arrival.admission.is_some_and(|by| by.policy.settings().hides_denials);
             let (peer, reason) = match violation {
-                Violation::WILL_DENIED if hides_denials => refusals::hide(Peer::of(connect), violation.reason),
+                Violation::WILL_DENIED if hides_denials => {
+                    (Peer { problem_information: false, ..Peer::of(connect) }, Reason::Unsaid.code())
+                }
                 _ => (Peer::of(connect), violation.reason),
             };
             refuse(peer, &Violation { reason, ..violation }, out);

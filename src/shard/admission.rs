@@ -21,7 +21,7 @@ use super::connection::{AtDoor, Kind};
 use super::edge::Edge;
 use super::events::{clipped, of_client, second};
 use super::mail::Mail;
-use super::{Core, Ring};
+use super::{Broker, Core, Ring};
 
 /// Client identifiers of one address that are told apart where the address may have been refused with all of them.
 const NAMES_OF_ADDRESS: u8 = 16;
@@ -40,7 +40,7 @@ impl Core {
     /// Decides on a CONNECT of so many bytes, unless that was done already [MQTT-3.1.4-2].
     pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, len: usize) -> Admitted {
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
-        let Some(policy) = self.around.edge.auth(connection.listener) else { return Admitted::Yes };
+        let Some(policy) = self.broker.around.edge.auth(connection.listener) else { return Admitted::Yes };
         if let Some(AtDoor::Admitted(admission, _)) = connection.claim.as_deref_mut() {
             // Files may have changed since then.
             let is_same = Arc::ptr_eq(&admission.policy, policy);
@@ -75,7 +75,7 @@ impl Core {
                 connection.kind = Kind::Pending(deadline);
                 connection.claim = Some(Box::new(AtDoor::Asked(asked)));
                 io.pause(conn);
-                self.numbers.raise(M::AuthWaiting, 1);
+                self.broker.numbers.raise(M::AuthWaiting, 1);
                 Admitted::Later
             }
         }
@@ -83,7 +83,7 @@ impl Core {
 
     /// Takes note of who a client is. Until when is settled here: what becomes of the wall clock later changes nothing.
     pub(super) fn admitted(&mut self, io: &Ring<'_>, conn: ConnId, admission: Admission) {
-        self.numbers.count(M::AuthAccepted);
+        self.broker.numbers.count(M::AuthAccepted);
         let left = |expires_s: u64| {
             let now_ms = u64::try_from(io.wall().0).unwrap_or_default();
             io.now().after(Duration::from_millis(expires_s.saturating_mul(1_000).saturating_sub(now_ms)))
@@ -97,7 +97,7 @@ impl Core {
     /// The handshake of a connection is over: its certificate is for the listeners whose `auth` asks for one.
     pub(super) fn note_certificate(&mut self, conn: ConnId, certificate: Option<Vec<u8>>) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let policy = self.around.edge.auth(connection.listener);
+        let policy = self.broker.around.edge.auth(connection.listener);
         if policy.is_some_and(|policy| policy.settings().chain.contains(&Method::Certificate)) {
             connection.claim = certificate.map(|certificate| Box::new(AtDoor::Certificate(certificate)));
         }
@@ -105,10 +105,10 @@ impl Core {
 
     /// `None`: as many wait as may.
     fn ask(&self, io: &Ring<'_>, conn: ConnId, question: Question, deadline: Monotonic) -> Option<Asked> {
-        let verifiers = self.around.verifiers.as_ref()?;
-        let (post, shard) = (self.around.post.clone(), self.index);
+        let verifiers = self.broker.around.verifiers.as_ref()?;
+        let (post, shard) = (self.broker.around.post.clone(), self.broker.index);
         let until = Instant::now() + deadline.since(io.now());
-        let answer = Box::new(move |answer| super::upstream::deliver(&post, shard, Mail::Judged { conn, answer }));
+        let answer = Box::new(move |answer| super::carrier::deliver(&post, shard, Mail::Judged { conn, answer }));
         let task = Task { question, from: io.peer(conn).map(|peer| peer.ip()), until, answer };
         verifiers.ask(task)
     }
@@ -137,7 +137,7 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Pending(deadline) = connection.kind else { return };
         connection.kind = Kind::Door(Expect::Nothing, deadline);
-        self.numbers.lower(M::AuthWaiting, 1);
+        self.broker.numbers.lower(M::AuthWaiting, 1);
         // It can be moved to another shard only while it is not read.
         self.door_bytes(io, conn, &[]);
         if self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Device { .. })) {
@@ -153,7 +153,7 @@ impl Core {
     fn refuse_pending(&mut self, io: &mut Ring<'_>, conn: ConnId, why: impl Into<Why>) {
         let Some(connection) = self.connections.get(conn) else { return };
         let tail = std::mem::take(&mut connection.tail);
-        self.numbers.lower(M::PartialBytes, tail.len() as u64);
+        self.broker.numbers.lower(M::PartialBytes, tail.len() as u64);
         if let Verdict::Connect(connect, _) = door::look(&tail) {
             self.refuse_connect(io, conn, &connect, why);
         } else {
@@ -171,21 +171,21 @@ impl Core {
     ) -> Admitted {
         let Why { violation: why, detail } = why.into();
         if why == BUSY {
-            self.numbers.count(M::AuthBusy);
+            self.broker.numbers.count(M::AuthBusy);
         } else {
-            self.numbers.count(M::AuthRefused);
+            self.broker.numbers.count(M::AuthRefused);
             self.note_failure(io, conn);
         }
         let listener = self.connections.get(conn).map(|connection| connection.listener);
-        let policy = listener.and_then(|listener| self.around.edge.auth(listener));
+        let policy = listener.and_then(|listener| self.broker.around.edge.auth(listener));
         let has_secret_name = policy.and_then(|policy| policy.tokens()).is_some_and(Tokens::are_usernames);
         let username = connect.username.filter(|_| !has_secret_name);
-        let listener = listener.and_then(|listener| self.around.config.listener(listener));
+        let listener = listener.and_then(|listener| self.broker.around.config.listener(listener));
         let client = ClientKey { auth: policy.map(|policy| policy.name()), client_id: connect.client_id };
         // A guesser may take any name, and many clients may share an address; reasons are few.
         let name = connect.client_id.bytes().fold(0, u8::wrapping_add) % NAMES_OF_ADDRESS;
         let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
-        self.teller.tell_of(EventKind::AuthRefused, second(io.now()), (from, name, detail), |event| {
+        self.broker.teller.tell_of(EventKind::AuthRefused, second(io.now()), (from, name, detail), |event| {
             let event = of_client(event, client).with(Field::Reason, detail);
             let event = event.maybe(Field::User, username.map(clipped));
             event.shown(Field::Peer, io.peer(conn)).shown(Field::Listener, listener.map(|listener| &listener.bind))
@@ -204,7 +204,7 @@ impl Core {
 
     /// What a client was admitted by has expired.
     pub(super) fn expire_access(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        self.numbers.count(M::AccessExpired);
+        self.broker.numbers.count(M::AccessExpired);
         self.tell_of_client(io, conn, EventKind::AccessExpired);
         self.end(io, conn, End::Expired);
     }
@@ -212,16 +212,8 @@ impl Core {
     /// An event about the client of a connection.
     fn tell_of_client(&mut self, io: &Ring<'_>, conn: ConnId, kind: EventKind) {
         if let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|connection| connection.kind) {
-            self.tell_of_session(io.now(), session, kind);
+            self.broker.tell_of_session(io.now(), session, kind);
         }
-    }
-
-    fn tell_of_session(&mut self, now: Monotonic, key: SessionKey, kind: EventKind) {
-        let session = self.sessions.get(key);
-        self.teller.tell_of(kind, second(now), session.map(Session::client), |event| {
-            let event = of_client(event, session.map(Session::client));
-            event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
-        });
     }
 
     /// What a client takes of what its user may use; `None`: that is not bounded.
@@ -237,10 +229,10 @@ impl Core {
         }
         let owner = Owner::of(admission, client_id);
         let client = ClientKey { auth: Some(admission.policy.name()), client_id };
-        let old = self.sessions.find(client).and_then(|key| self.sessions.get(key)?.conn());
+        let old = self.broker.sessions.find(client).and_then(|key| self.broker.sessions.get(key)?.conn());
         let old = old.and_then(|conn| self.connections.get(conn)?.claim.as_deref());
         let takes_over = matches!(old, Some(AtDoor::Bounded(share)) if *share.owner() == owner);
-        let share = self.around.shares.enter(owner, *limits, takes_over, now);
+        let share = self.broker.around.shares.enter(owner, *limits, takes_over, now);
         share.map(Some).map_err(|full| match full {
             Full::Connections => Violation::CONNECTIONS_OF_USER,
             Full::Connects => Violation::CONNECTS_OF_USER,
@@ -251,18 +243,18 @@ impl Core {
     /// that were removed end. One walk over all sessions, a tenth of a microsecond for each.
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
         let (mut revoked, mut renewed) = (Vec::new(), Vec::new());
-        for (from, to) in &self.around.edge.renamed {
-            self.sessions.rename_auth(from, to);
+        for (from, to) in &self.broker.around.edge.renamed {
+            self.broker.sessions.rename_auth(from, to);
         }
-        self.write_notes();
-        self.end_without_users(io.now());
-        for (key, session) in self.sessions.iter_mut() {
+        self.broker.write_notes();
+        self.broker.end_without_users(io.now());
+        for (key, session) in self.broker.sessions.iter_mut() {
             let Some(conn) = session.conn() else {
-                session.renew_access_away(|name| self.around.edge.policy(name));
+                session.renew_access_away(|name| self.broker.around.edge.policy(name));
                 continue;
             };
             let Some(listener) = self.connections.get(conn).map(|connection| connection.listener) else { continue };
-            let edge = &self.around.edge;
+            let edge = &self.broker.around.edge;
             let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
             if !session.is_still_admitted(|name| edge.policy(name), is_revoked) {
                 revoked.push(conn);
@@ -273,19 +265,45 @@ impl Core {
                 renewed.push(key);
             }
         }
-        self.count_kept_sessions();
+        self.broker.count_kept_sessions();
         for key in renewed {
-            self.enter_again(key, io.now());
+            self.broker.enter_again(key, io.now());
         }
         for conn in revoked {
-            self.numbers.count(M::AccessRevoked);
+            self.broker.numbers.count(M::AccessRevoked);
             self.tell_of_client(io, conn, EventKind::AccessRevoked);
             self.end(io, conn, End::Revoked);
         }
     }
 }
 
+impl Broker {
+    fn tell_of_session(&mut self, now: Monotonic, key: SessionKey, kind: EventKind) {
+        let session = self.sessions.get(key);
+        self.teller.tell_of(kind, second(now), session.map(Session::client), |event| {
+            let event = of_client(event, session.map(Session::client));
+            event.maybe(Field::User, session.and_then(|session| session.username()).map(clipped))
+        });
+    }
+}
+
 impl Core {
+    /// How many clients here would be disconnected, were these files in force and these listeners removed.
+    pub(super) fn would_go(&mut self, edge: &Edge, removed: &[ListenerId]) -> usize {
+        let mut count = 0;
+        for (_, session) in self.broker.sessions.iter_mut() {
+            let Some(listener) = session.conn().and_then(|conn| self.connections.get(conn)).map(|c| c.listener) else {
+                continue;
+            };
+            let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
+            let goes = removed.contains(&listener) || !session.is_still_admitted(|name| edge.policy(name), is_revoked);
+            count += usize::from(goes);
+        }
+        count
+    }
+}
+
+impl Broker {
     /// Ends sessions whose users were removed: at once where their clients are away, with their connections otherwise. Their wills are not
     /// published, as nobody answers for them.
     pub(super) fn end_without_users(&mut self, now: Monotonic) {
@@ -300,20 +318,6 @@ impl Core {
             }
             self.sessions.forget(key);
         }
-    }
-
-    /// How many clients here would be disconnected, were these files in force and these listeners removed.
-    pub(super) fn would_go(&mut self, edge: &Edge, removed: &[ListenerId]) -> usize {
-        let mut count = 0;
-        for (_, session) in self.sessions.iter_mut() {
-            let Some(listener) = session.conn().and_then(|conn| self.connections.get(conn)).map(|c| c.listener) else {
-                continue;
-            };
-            let is_revoked = |id: &_| edge.tls(listener).is_some_and(|server| server.has_revoked(id));
-            let goes = removed.contains(&listener) || !session.is_still_admitted(|name| edge.policy(name), is_revoked);
-            count += usize::from(goes);
-        }
-        count
     }
 
     /// Of users who may keep so many.

@@ -72,11 +72,11 @@ impl Core {
     /// Publishes of a device may have come: from now on its answers are looked at.
     pub(super) fn watch_answers(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let Some(timeout) = connection.answer_timeout(&self.around.config) else { return };
+        let Some(timeout) = connection.answer_timeout(&self.broker.around.config) else { return };
         if connection.watch.as_ref().is_some_and(|watch| watch.timer.is_some()) {
             return;
         }
-        let Some(owed) = self.sessions.get(key).map(crate::session::Session::owed_numbers) else { return };
+        let Some(owed) = self.broker.sessions.get(key).map(crate::session::Session::owed_numbers) else { return };
         let watch = connection.watch.get_or_insert_with(|| Box::new(Watch::new()));
         if watch.look(owed, timeout, io.now()) == Look::Again {
             watch.timer = Some(io.set_timer(io.now().after(timeout / PARTS), Timer::Answers(conn).token()));
@@ -87,8 +87,10 @@ impl Core {
     pub(super) fn answers_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Device { session, .. } = connection.kind else { return };
-        let Some(timeout) = connection.answer_timeout(&self.around.config) else { return };
-        let (Some(watch), Some(session)) = (connection.watch.as_mut(), self.sessions.get(session)) else { return };
+        let Some(timeout) = connection.answer_timeout(&self.broker.around.config) else { return };
+        let (Some(watch), Some(session)) = (connection.watch.as_mut(), self.broker.sessions.get(session)) else {
+            return;
+        };
         watch.timer = None;
         match watch.look(session.owed_numbers(), timeout, io.now()) {
             Look::Rest => {}
@@ -96,7 +98,7 @@ impl Core {
                 watch.timer = Some(io.set_timer(io.now().after(timeout / PARTS), Timer::Answers(conn).token()));
             }
             Look::Overdue => {
-                self.numbers.count(M::AnswerTimeouts);
+                self.broker.numbers.count(M::AnswerTimeouts);
                 tracing::debug!(
                     slot = conn.slot,
                     "connection closed: an acknowledgement was held longer than answer_timeout"

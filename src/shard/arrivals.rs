@@ -25,9 +25,9 @@ use super::{Core, Ring};
 impl Core {
     /// A socket was accepted. It has so long to say CONNECT, and what comes before.
     pub(super) fn accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
-        let settings = self.around.config.listener(listener);
+        let settings = self.broker.around.config.listener(listener);
         let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
-        let deadline = io.now().after(self.around.config.mqtt.connect_timeout);
+        let deadline = io.now().after(self.broker.around.config.mqtt.connect_timeout);
         if !self.enter(io, conn, listener) {
             return;
         }
@@ -40,8 +40,8 @@ impl Core {
 
     /// From here on the bytes of a connection are those of its listener's transport. False: that is plain TCP.
     fn begin_layer(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
-        let tls = self.around.edge.tls(listener).map(|server| server.layer());
-        let settings = self.around.config.listener(listener);
+        let tls = self.broker.around.edge.tls(listener).map(|server| server.layer());
+        let settings = self.broker.around.config.listener(listener);
         let layer = match settings.and_then(|listener| listener.ws.as_ref()) {
             Some(settings) => Some(ws::layer(Arc::clone(settings), tls)),
             None => tls,
@@ -60,8 +60,8 @@ impl Core {
             connection.timer = Some(timer);
         }
         self.doors.enter(conn, &mut self.connections);
-        self.numbers.raise(M::ConnectionsOpen, 1);
-        self.numbers.count_listener(listener, ListenerMetric::Open);
+        self.broker.numbers.raise(M::ConnectionsOpen, 1);
+        self.broker.numbers.count_listener(listener, ListenerMetric::Open);
     }
 
     /// Bytes of a socket that has not sent a whole CONNECT.
@@ -70,10 +70,10 @@ impl Core {
         let (kind, listener) = (connection.kind, connection.listener);
         if let Kind::Leaving(..) | Kind::Pending(..) = kind {
             connection.tail.extend_from_slice(bytes);
-            return self.numbers.raise(M::PartialBytes, bytes.len() as u64);
+            return self.broker.numbers.raise(M::PartialBytes, bytes.len() as u64);
         }
         let mut all = std::mem::take(&mut connection.tail);
-        self.numbers.lower(M::PartialBytes, all.len() as u64);
+        self.broker.numbers.lower(M::PartialBytes, all.len() as u64);
         if all.is_empty() {
             all = self.tails.lend(bytes);
         } else {
@@ -113,12 +113,12 @@ impl Core {
                 }
                 let owner = match connect.client_id {
                     "" => {
-                        let (index, shards) = (self.index, self.shards);
+                        let (index, shards) = (self.broker.index, self.broker.around.config.service.shards);
                         self.given_id(conn).map_or(index, |id| router::owner(id, shards))
                     }
-                    id => router::owner(id, self.shards),
+                    id => router::owner(id, self.broker.around.config.service.shards),
                 };
-                if owner == self.index {
+                if owner == self.broker.index {
                     self.connect(io, conn, &connect, &all[used..]);
                 } else {
                     self.hand_over(io, conn, owner, all);
@@ -146,7 +146,7 @@ impl Core {
                 Some(header.len)
             }
             Err(malformed) => {
-                self.numbers.count(M::ProxyHeadersRefused);
+                self.broker.numbers.count(M::ProxyHeadersRefused);
                 tracing::debug!(peer = io.peer(conn).map(tracing::field::display), %malformed, "connection refused");
                 self.turn_away(io, conn);
                 None
@@ -167,10 +167,10 @@ impl Core {
             connection.kind = Kind::Leaving(owner, deadline);
             connection.claim = claim;
             io.pause(conn);
-            self.leaving.push(conn);
+            self.doors.leaving.push(conn);
             return self.put_back(io, conn, unread);
         };
-        let address = self.addresses.remove(&conn.slot);
+        let address = self.doors.addresses.remove(&conn.slot);
         self.drop_connection(io, conn);
         let detached = Detached { unread, deadline, ..detached };
         self.send_move(io, Move { owner, detached, claim, address });
@@ -178,11 +178,11 @@ impl Core {
 
     /// Tries again to move those that could not.
     pub(super) fn go_on_leaving(&mut self, io: &mut Ring<'_>) {
-        for conn in std::mem::take(&mut self.leaving) {
+        for conn in std::mem::take(&mut self.doors.leaving) {
             let Some(connection) = self.connections.get(conn) else { continue };
             let Kind::Leaving(owner, _) = connection.kind else { continue };
             let unread = std::mem::take(&mut connection.tail);
-            self.numbers.lower(M::PartialBytes, unread.len() as u64);
+            self.broker.numbers.lower(M::PartialBytes, unread.len() as u64);
             self.hand_over(io, conn, owner, unread);
         }
     }
@@ -190,16 +190,16 @@ impl Core {
     /// A connection moved here: what was read of it is looked at again, by its owner this time.
     pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, claim: Option<Box<AtDoor>>) {
         let (listener, deadline) = (detached.listener, detached.deadline);
-        let is_counted = self.around.config.mqtt.connections_per_address > 0;
+        let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
         let unread = std::mem::take(&mut detached.unread);
         // It came in before this listener was removed.
-        if self.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
-            self.around.tally.leave(listener, address);
-            return self.numbers.count(M::ListenerRemovals);
+        if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
+            self.broker.around.tally.leave(listener, address);
+            return self.broker.numbers.count(M::ListenerRemovals);
         }
         let conn = io.adopt(detached);
-        self.addresses.extend(address.map(|address| (conn.slot, address)));
+        self.doors.addresses.extend(address.map(|address| (conn.slot, address)));
         // A proxy's header has been read where it came in.
         self.arrive(io, conn, listener, Expect::Nothing, deadline);
         if let Some(connection) = self.connections.get(conn) {
@@ -218,7 +218,7 @@ impl Core {
             Some(id) => id.to_owned(),
             None => {
                 let random = &mut self.random;
-                router::name(self.index, self.shards, || random.u64(..))
+                router::name(self.broker.index, self.broker.around.config.service.shards, || random.u64(..))
             }
         });
         let claim = self.connections.get(conn).and_then(|connection| connection.claim.take());
@@ -237,15 +237,17 @@ impl Core {
             None => None,
         };
         let arrival = Arrival { conn, assigned_id: named.as_deref(), admission };
-        self.measure_session_room();
-        let settings = &self.session_settings;
+        self.broker.measure_session_room();
+        let settings = &self.broker.keeping.settings;
         let from = io.out(conn).len();
-        let answer = self.sessions.connect(connect, arrival, now, settings, io.out(conn));
-        self.members_gone(now);
-        while let Some(client) = self.sessions.next_evicted() {
-            self.numbers.count(M::SessionsEvicted);
+        let answer = self.broker.sessions.connect(connect, arrival, now, settings, io.out(conn));
+        self.broker.members_gone(now);
+        while let Some(client) = self.broker.sessions.next_evicted() {
+            self.broker.numbers.count(M::SessionsEvicted);
             let client = client.key();
-            self.teller.tell_of(EventKind::SessionEvicted, second(now), client, |event| of_client(event, client));
+            self.broker
+                .teller
+                .tell_of(EventKind::SessionEvicted, second(now), client, |event| of_client(event, client));
         }
         let connected = match answer {
             Ok(connected) => connected,
@@ -256,31 +258,31 @@ impl Core {
             }
         };
         if let Some(old) = connected.taken_over {
-            self.numbers.count(M::Takeovers);
+            self.broker.numbers.count(M::Takeovers);
             self.tell_disconnected(io, (old.conn, connected.key), (End::TakenOver, ""), Some(conn));
-            if self.keeping.holds.may_tell(old.conn) {
+            if self.broker.keeping.holds.may_tell(old.conn) {
                 End::TakenOver.write(old.peer, io.out(old.conn));
             }
             self.forget(io, old.conn);
             io.close(old.conn);
         }
-        self.write_notes();
-        let Some(peer) = self.sessions.get(connected.key).map(crate::session::Session::peer) else { return };
-        if self.sessions.is_unwritten(connected.key) {
+        self.broker.write_notes();
+        let Some(peer) = self.broker.sessions.get(connected.key).map(crate::session::Session::peer) else { return };
+        if self.broker.sessions.is_unwritten(connected.key) {
             // It found room a moment ago: less than that is rare.
             io.out(conn).truncate(from);
-            self.sessions.withdraw(connected.key, conn, now);
-            self.members_gone(now);
+            self.broker.sessions.withdraw(connected.key, conn, now);
+            self.broker.members_gone(now);
             refuse(peer, &Violation::SPOOL_FULL, io.out(conn));
             self.tell_refused(io, conn, Violation::SPOOL_FULL.clause, Violation::SPOOL_FULL.what);
             return self.turn_away(io, conn);
         }
-        self.numbers.count(M::ConnectsAccepted);
+        self.broker.numbers.count(M::ConnectsAccepted);
         // Whatever goes out from now on goes behind it [MQTT-3.2.0-1], and a second CONNECT gets none [MQTT-3.2.0-2].
-        self.hold_connack(io, conn, connected.key, from);
+        self.broker.hold_connack(io, conn, connected.key, from);
         let Some(connection) = self.connections.get(conn) else { return };
-        let receipts = connection.has_receipts(&self.around.config);
-        if let Some(session) = self.sessions.get_mut(connected.key) {
+        let receipts = connection.has_receipts(&self.broker.around.config);
+        if let Some(session) = self.broker.sessions.get_mut(connected.key) {
             session.want_receipts(receipts);
         }
         connection.kind = Kind::Device { session: connected.key, peer };
@@ -295,13 +297,13 @@ impl Core {
         io.stream(conn);
         self.tell_connected(io, conn, connected.key, connected.session_present);
         if connected.session_present {
-            let filters = self.sessions.get(connected.key).map_or(0, |session| session.subscriptions().len());
+            let filters = self.broker.sessions.get(connected.key).map_or(0, |session| session.subscriptions().len());
             let _ = io.spend(u32::try_from(filters).unwrap_or(u32::MAX));
-            self.enter_again(connected.key, now);
-            self.pump_session(io, connected.key);
+            self.broker.enter_again(connected.key, now);
+            self.broker.pump_session(io, connected.key);
         }
         // The will of the connection that it had before goes ahead of what it publishes on this one.
-        self.publish_wills_of(io, connected.key);
+        self.broker.publish_wills_of(io, connected.key);
         // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);
@@ -314,7 +316,7 @@ impl Core {
     /// A first packet that is none: CONNACK with the reason where the client could read one, then closed
     /// [MQTT-3.1.4-1].
     fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed, version: Option<Version>) {
-        self.numbers.count(M::MalformedPackets);
+        self.broker.numbers.count(M::MalformedPackets);
         self.tell_refused(io, conn, malformed.clause, malformed.what);
         if let Some(version) = version {
             refuse(Peer::new(version), &malformed.into(), io.out(conn));
@@ -324,7 +326,7 @@ impl Core {
 
     /// Closes a connection whose CONNECT was refused. What follows it is not read [MQTT-3.1.4-6].
     pub(super) fn turn_away(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        self.numbers.count(M::ConnectsRefused);
+        self.broker.numbers.count(M::ConnectsRefused);
         self.forget(io, conn);
         io.close(conn);
     }
@@ -332,16 +334,16 @@ impl Core {
     /// Drops what this shard knows of a connection that ends (the session lives on by its own rules).
     pub(super) fn forget(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         if let Some(listener) = self.drop_connection(io, conn) {
-            let address = self.addresses.remove(&conn.slot);
-            self.around.tally.leave(listener, address);
+            let address = self.doors.addresses.remove(&conn.slot);
+            self.broker.around.tally.leave(listener, address);
         }
     }
 
     /// The same for one that may have moved. Its listener, if it has one.
     fn drop_connection(&mut self, io: &mut Ring<'_>, conn: ConnId) -> Option<ListenerId> {
         let connection = self.connections.remove(conn)?;
-        self.keeping.holds.forget(conn);
-        self.has_read(conn);
+        self.broker.keeping.holds.forget(conn);
+        self.broker.has_read(conn);
         if let Some(timer) = connection.timer {
             io.cancel_timer(timer);
         }
@@ -352,9 +354,9 @@ impl Core {
             self.stalls.one_less();
         }
         if let Kind::Pending(_) = connection.kind {
-            self.numbers.lower(M::AuthWaiting, 1);
+            self.broker.numbers.lower(M::AuthWaiting, 1);
         }
-        self.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
+        self.broker.numbers.lower(M::PartialBytes, connection.tail.len() as u64);
         self.tails.give_back(connection.tail);
         if matches!(connection.kind, Kind::Link { .. }) {
             return None;
@@ -362,8 +364,8 @@ impl Core {
         if !matches!(connection.kind, Kind::Device { .. }) {
             self.doors.leave();
         }
-        self.numbers.lower(M::ConnectionsOpen, 1);
-        self.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
+        self.broker.numbers.lower(M::ConnectionsOpen, 1);
+        self.broker.numbers.uncount_listener(connection.listener, ListenerMetric::Open);
         Some(connection.listener)
     }
 }

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use crate::auth::{Admission, Exchange, Share};
 use crate::config::Config;
-use crate::kafka::client::LinkId;
 use crate::listener::proxy::Expect;
 use crate::metrics::histogram::Level;
+use crate::outward::LinkId;
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic, TimerId};
 use crate::service::verifier::Asked;
 use crate::session::{KeepAlive, Peer, SessionKey};
 
 use super::answer_timeout::Watch;
-use super::subscribe::Outcomes;
+use super::broker::subscribe::Outcomes;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
@@ -33,10 +33,10 @@ pub(super) enum Kind {
         /// What it can be told.
         peer: Peer,
     },
-    /// A Kafka broker.
+    /// A broker that we connect to.
     Link {
-        /// Index of the cluster.
-        cluster: usize,
+        /// Index of the upstream.
+        upstream: usize,
         /// The client's name for the connection.
         link: LinkId,
     },

@@ -9,6 +9,7 @@ use crate::mqtt::{decode, frame};
 use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 use crate::session::{End, Next, Peer, SessionKey, Violation};
 
+use super::broker::publish::Published;
 use super::connection::{Kind, Timed};
 use super::stalls::Stall;
 use super::{Core, Ring};
@@ -72,7 +73,7 @@ impl Core {
         } else {
             let mut tail = std::mem::take(&mut connection.tail);
             let before = tail.len();
-            self.numbers.lower(M::PartialBytes, before as u64);
+            self.broker.numbers.lower(M::PartialBytes, before as u64);
             tail.extend_from_slice(bytes);
             let used = self.packets(io, conn, &tail);
             if !used.is_cut {
@@ -128,11 +129,11 @@ impl Core {
     /// Counts bytes of half-received packets. Past their bound the connection that holds most of them is ended: whoever
     /// happens to come last may hold three.
     fn partial(&mut self, io: &mut Ring<'_>, more: usize) {
-        self.numbers.raise(M::PartialBytes, more as u64);
-        let most = limits::partial_bytes_max(self.around.config.mqtt.packet_bytes_max) as u64;
-        while self.numbers.get(M::PartialBytes) > most {
+        self.broker.numbers.raise(M::PartialBytes, more as u64);
+        let most = limits::partial_bytes_max(self.broker.around.config.mqtt.packet_bytes_max) as u64;
+        while self.broker.numbers.get(M::PartialBytes) > most {
             let Some(conn) = self.connections.longest_tail() else { return };
-            self.numbers.count(M::PartialQuotaCloses);
+            self.broker.numbers.count(M::PartialQuotaCloses);
             self.end(io, conn, End::Violation(PARTIAL_QUOTA));
         }
     }
@@ -142,19 +143,19 @@ impl Core {
         let Some(connection) = self.connections.get(conn) else { return Used::all(bytes) };
         let Kind::Device { session, peer } = connection.kind else { return Used::all(bytes) };
         let sender = Source { conn, session, peer, listener: connection.listener };
-        self.sample = Sample { wanted: connection.timed.is_none(), taken: None };
-        let packet_bytes_max = self.around.config.mqtt.packet_bytes_max;
+        let mut sample = Sample { wanted: connection.timed.is_none(), taken: None };
+        let packet_bytes_max = self.broker.around.config.mqtt.packet_bytes_max;
         let (mut used, mut is_cut) = (0, false);
         let mut last = None;
         while used < bytes.len() && !is_cut {
-            if self.keeping.holds.is_full(conn) {
+            if self.broker.keeping.holds.is_full(conn) {
                 self.stall(io, conn, Stall::Answers);
                 break;
             }
             let flow = match frame::next_for(peer.version, Sender::Client, &bytes[used..], packet_bytes_max) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
-                    let flow = self.packet(io, sender, frame, &mut last);
+                    let flow = self.packet(io, sender, frame, (&mut last, &mut sample));
                     used += if matches!(flow, Flow::On) { frame.len } else { 0 };
                     flow
                 }
@@ -175,7 +176,7 @@ impl Core {
         {
             connection.clock.heard(io.now());
             let is_bounded = connection.claim.is_some();
-            if let Some((number, level)) = self.sample.taken {
+            if let Some((number, level)) = sample.taken {
                 connection.timed = Some(Timed { number, level, at: io.now() });
             }
             if is_bounded {
@@ -194,7 +195,7 @@ impl Core {
         io: &mut Ring<'_>,
         from: Source,
         frame: frame::Frame<'a>,
-        last: &mut Option<(u8, Publish<'a>)>,
+        (last, sample): (&mut Option<(u8, Publish<'a>)>, &mut Sample),
     ) -> Flow {
         const CONNECT: u8 = 1;
         const PUBLISH: u8 = 3;
@@ -206,11 +207,15 @@ impl Core {
                 Ok(publish) => publish,
                 Err(malformed) => return self.violation(io, from.conn, from.session, malformed.into()),
             };
-            let flow = self.publish(io, from, &publish, follows);
-            if self.is_lasting && matches!(flow, Flow::On) {
-                *last = Some((frame.first, publish));
-            }
-            return flow;
+            return match self.broker.publish(io, from, (&publish, follows), sample) {
+                Published::On { is_lasting } => {
+                    *last = is_lasting.then_some((frame.first, publish));
+                    Flow::On
+                }
+                Published::Stall(why) => Flow::Stall(why),
+                Published::Ended => Flow::Ended,
+                Published::Violation(violation) => self.violation(io, from.conn, from.session, violation),
+            };
         }
         match decode::decode(from.peer.version, Sender::Client, frame) {
             Ok(packet) => {
@@ -230,7 +235,7 @@ impl Core {
     }
 
     fn count_control_packet(&mut self, packet: &Packet<'_>) {
-        self.numbers.count(match packet {
+        self.broker.numbers.count(match packet {
             Packet::PubAck(_) => M::PubAcksReceived,
             Packet::PubRec(_) => M::PubRecsReceived,
             Packet::PubRel(_) => M::PubRelsReceived,
@@ -248,33 +253,33 @@ impl Core {
 
     fn control_packet(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, packet: &Packet<'_>) -> Flow {
         if let Packet::PubRel(ack) = packet
-            && let Some(flow) = self.release_elsewhere(key, ack.packet_id)
+            && let Some(flow) = self.broker.release_elsewhere(key, ack.packet_id)
         {
             return flow;
         }
-        let Some(session) = self.sessions.get_mut(key) else { return Flow::Ended };
+        let Some(session) = self.broker.sessions.get_mut(key) else { return Flow::Ended };
         match packet {
             Packet::Auth(auth) if session.may_authenticate() => return self.auth_packet(io, conn, key, auth),
             Packet::Subscribe(subscribe) => return self.subscribe(io, conn, key, subscribe),
             Packet::Unsubscribe(unsubscribe) => return self.unsubscribe(io, conn, key, unsubscribe),
             _ => {}
         }
-        let (out, before) = (self.keeping.holds.out(io, conn), session.on_its_way());
+        let (out, before) = (self.broker.keeping.holds.out(io, conn), session.on_its_way());
         let from = out.len();
         let next = session.packet(packet, out);
         let has_room = session.on_its_way() != before;
-        self.write_down(key);
-        self.hold(io, conn, key, from);
-        self.note_queue(io.now(), key);
+        self.broker.write_down(key);
+        self.broker.hold(io, conn, key, from);
+        self.broker.note_queue(io.now(), key);
         if let Packet::PubAck(ack) | Packet::PubRec(ack) = packet
             && ack.reason.is_error()
         {
-            self.take_dropped(io.now(), key, M::CopiesRefused);
+            self.broker.take_dropped(io.now(), key, M::CopiesRefused);
         }
         if matches!(packet, Packet::PubAck(_) | Packet::PubRec(_) | Packet::PubComp(_)) {
-            self.pump_session(io, key);
+            self.broker.pump_session(io, key);
             if has_room {
-                self.delivery.shares.has_room_again(key);
+                self.broker.delivery.shares.has_room_again(key);
             }
         }
         match next {
@@ -289,25 +294,25 @@ impl Core {
 
     /// Sends what answers of a session are ready, in order of receipt.
     pub(super) fn answer(&mut self, io: &mut Ring<'_>, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        let Some(conn) = session.conn() else { return self.write_down(key) };
-        let out = self.keeping.holds.out(io, conn);
+        let Some(session) = self.broker.sessions.get_mut(key) else { return };
+        let Some(conn) = session.conn() else { return self.broker.write_down(key) };
+        let out = self.broker.keeping.holds.out(io, conn);
         let from = out.len();
         let drained = session.drain_answers(out);
         let (oldest, _) = session.owed_numbers();
-        self.write_down(key);
-        self.hold(io, conn, key, from);
-        self.numbers.raise(M::Answers, drained.answered as u64);
+        self.broker.write_down(key);
+        self.broker.hold(io, conn, key, from);
+        self.broker.numbers.raise(M::Answers, drained.answered as u64);
         if drained.answered > 0 {
             io.send_soon(conn);
         }
         self.time_answer(conn, oldest, io.now());
         if let Some(unanswered) = drained.unanswered {
-            self.release_refused(key, unanswered);
+            self.broker.release_refused(key, unanswered);
         }
         if let Some(reason) = drained.refused {
             tracing::debug!(reason = reason.name(), "the client's protocol version cannot express this refusal");
-            self.numbers.count(M::PublishNotExpressible);
+            self.broker.numbers.count(M::PublishNotExpressible);
             self.end(io, conn, End::NotExpressible);
         }
     }
@@ -319,12 +324,12 @@ impl Core {
         let answered = |timed: &mut Timed| oldest.wrapping_sub(timed.number).cast_signed() > 0;
         if let Some(Timed { level, at, .. }) = connection.timed.take_if(answered) {
             let took = u64::try_from(now.since(at).as_micros()).unwrap_or(u64::MAX);
-            self.numbers.histograms().publish_ack(usize::from(connection.listener.0), level).observe(took);
+            self.broker.numbers.histograms().publish_ack(usize::from(connection.listener.0), level).observe(took);
         }
     }
 
     pub(super) fn violation(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, violation: Violation) -> Flow {
-        self.numbers.count(M::MalformedPackets);
+        self.broker.numbers.count(M::MalformedPackets);
         self.tell_violation(io, conn, key, &violation);
         self.end(io, conn, End::Violation(violation));
         Flow::Ended
@@ -339,10 +344,10 @@ impl Core {
             self.tell_disconnected(io, (conn, session), (end, ""), None);
         }
         if let Kind::Device { session, peer } = kind {
-            if self.keeping.holds.may_tell(conn) {
+            if self.broker.keeping.holds.may_tell(conn) {
                 end.write(peer, io.out(conn));
             }
-            self.disconnected(io.now(), session, conn, end);
+            self.broker.disconnected(io.now(), session, conn, end);
         }
         self.forget(io, conn);
         io.close(conn);

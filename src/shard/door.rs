@@ -1,5 +1,7 @@
 //! Connections that have not completed CONNECT: how many a shard has, and which of them goes when there are too many.
 
+use std::collections::HashMap;
+
 use crate::address::Address;
 use crate::metrics::event::{Field, Kind as EventKind};
 use crate::metrics::spec::ShardMetric as M;
@@ -7,17 +9,24 @@ use crate::runtime::seam::{ConnId, ListenerId, Monotonic};
 
 use super::connection::{Connections, Kind};
 use super::events::second;
+use super::moves::Moves;
 use super::{Core, Ring};
 
 /// So many are looked at to find the one that goes.
 const DRAWN: usize = 16;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Doors {
     /// Those that came; some have gone.
     entries: Vec<ConnId>,
     open: usize,
+    /// Where connections come from, by slot, if that is bounded.
+    pub(super) addresses: HashMap<u32, Address>,
+    /// Connections that could not be moved to another shard yet.
+    pub(super) leaving: Vec<ConnId>,
+    /// Connections that another shard has no room for yet.
+    pub(super) moves: Moves,
 }
 
 impl Doors {
@@ -53,33 +62,36 @@ fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic>
 impl Core {
     /// Which listeners accept one by one: those whose rate is bounded.
     pub(super) fn pace_listeners(&mut self, io: &mut Ring<'_>) {
-        for (index, listener) in (0..).zip(&self.around.config.listeners) {
+        for (index, listener) in (0..).zip(&self.broker.around.config.listeners) {
             io.accept_singly(ListenerId(index), listener.connect_rate > 0);
         }
     }
 
     /// A connection has been accepted: the next may have to wait.
     fn keep_pace(&mut self, io: &mut Ring<'_>, listener: ListenerId) {
-        let Some(settings) = self.around.config.listener(listener).filter(|listener| listener.connect_rate > 0) else {
+        let Some(settings) = self.broker.around.config.listener(listener).filter(|listener| listener.connect_rate > 0)
+        else {
             return;
         };
-        let Some(paced) = self.around.tally.pace(listener, settings.connect_rate, io.now()) else { return };
+        let Some(paced) = self.broker.around.tally.pace(listener, settings.connect_rate, io.now()) else { return };
         io.pause_accepting(listener, paced.until);
-        self.numbers.count(M::AcceptPauses);
+        self.broker.numbers.count(M::AcceptPauses);
         if paced.is_news {
             let bind = settings.bind.to_string();
-            self.teller.tell(EventKind::ConnectRate, second(io.now()), |event| event.with(Field::Listener, bind));
+            self.broker
+                .teller
+                .tell(EventKind::ConnectRate, second(io.now()), |event| event.with(Field::Listener, bind));
         }
     }
 
     /// A client has failed to log in. Its address may do so only so often.
     pub(super) fn note_failure(&mut self, io: &Ring<'_>, conn: ConnId) {
-        let max = self.around.config.mqtt.failures_per_address;
+        let max = self.broker.around.config.mqtt.failures_per_address;
         let Some(peer) = io.peer(conn).filter(|_| max > 0) else { return };
-        if self.around.tally.fail(Address::of(peer.ip()), max, io.now()) {
+        if self.broker.around.tally.fail(Address::of(peer.ip()), max, io.now()) {
             let listener = self.connections.get(conn).map(|connection| connection.listener);
-            let listener = listener.and_then(|listener| self.around.config.listener(listener));
-            self.teller.tell_of(EventKind::AddressClosed, second(io.now()), Address::of(peer.ip()), |event| {
+            let listener = listener.and_then(|listener| self.broker.around.config.listener(listener));
+            self.broker.teller.tell_of(EventKind::AddressClosed, second(io.now()), Address::of(peer.ip()), |event| {
                 let event = event.shown(Field::Peer, Some(peer));
                 event.shown(Field::Listener, listener.map(|listener| &listener.bind))
             });
@@ -88,20 +100,20 @@ impl Core {
 
     /// A connection has been accepted. False: there are as many at its listener as may, and it has been closed.
     pub(super) fn enter(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) -> bool {
-        let settings = self.around.config.listener(listener);
+        let settings = self.broker.around.config.listener(listener);
         let max = settings.map_or(0, |listener| listener.connections_max);
         let proxies = settings.map(|listener| listener.proxy_from.as_slice()).unwrap_or_default();
         // The peer of a Unix socket has no address: permissions say who it may be.
         let peer = io.peer(conn).map(|peer| peer.ip()).filter(|_| !proxies.is_empty());
         if peer.is_some_and(|peer| !proxies.iter().any(|network| network.contains(peer))) {
-            self.numbers.count(M::ProxyUnknown);
+            self.broker.numbers.count(M::ProxyUnknown);
             io.abort(conn);
             return false;
         }
         self.keep_pace(io, listener);
-        let is_in = self.around.tally.enter(listener, max);
+        let is_in = self.broker.around.tally.enter(listener, max);
         if !is_in {
-            self.numbers.count(M::ListenerFull);
+            self.broker.numbers.count(M::ListenerFull);
             io.abort(conn);
         }
         is_in
@@ -109,7 +121,7 @@ impl Core {
 
     /// The address of a connection is known only when its request has come: a proxy speaks HTTP.
     pub(super) fn is_forwarded(&self, listener: ListenerId) -> bool {
-        let settings = self.around.config.listener(listener);
+        let settings = self.broker.around.config.listener(listener);
         settings.and_then(|listener| listener.ws.as_ref()).is_some_and(|ws| ws.is_forwarded)
     }
 
@@ -117,23 +129,25 @@ impl Core {
     /// one has been closed.
     pub(super) fn enter_address(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
         let Some(address) = io.peer(conn).map(|peer| Address::of(peer.ip())) else { return true };
-        let (failures, connections) =
-            (self.around.config.mqtt.failures_per_address, self.around.config.mqtt.connections_per_address);
-        if failures > 0 && self.around.tally.has_failed(address, failures, io.now()) {
+        let (failures, connections) = (
+            self.broker.around.config.mqtt.failures_per_address,
+            self.broker.around.config.mqtt.connections_per_address,
+        );
+        if failures > 0 && self.broker.around.tally.has_failed(address, failures, io.now()) {
             return self.turn_back(io, conn, M::FailuresFull);
         }
         if connections > 0 {
-            if !self.around.tally.enter_address(address, connections) {
+            if !self.broker.around.tally.enter_address(address, connections) {
                 return self.turn_back(io, conn, M::AddressFull);
             }
-            self.addresses.insert(conn.slot, address);
+            self.doors.addresses.insert(conn.slot, address);
         }
         true
     }
 
     /// Closes a connection that a bound of its address refuses. False.
     fn turn_back(&mut self, io: &mut Ring<'_>, conn: ConnId, bound: M) -> bool {
-        self.numbers.count(bound);
+        self.broker.numbers.count(bound);
         self.forget(io, conn);
         io.abort(conn);
         false
@@ -142,7 +156,7 @@ impl Core {
     /// Where too many have not completed CONNECT one of them goes: of some drawn at random the oldest of the address that
     /// has most of these.
     pub(super) fn bound_door(&mut self, io: &mut Ring<'_>) {
-        if self.doors.open() <= self.around.config.mqtt.unauthenticated_max {
+        if self.doors.open() <= self.broker.around.config.mqtt.unauthenticated_max {
             return;
         }
         let mut drawn: Vec<(Option<Address>, Monotonic, ConnId)> = Vec::with_capacity(DRAWN);
@@ -160,7 +174,7 @@ impl Core {
         let of = |address: &Option<Address>| drawn.iter().filter(|(other, ..)| other == address).count();
         let goes = drawn.iter().max_by_key(|(address, since, _)| (of(address), std::cmp::Reverse(*since)));
         let Some((.., conn)) = goes.copied() else { return };
-        self.numbers.count(M::DoorFull);
+        self.broker.numbers.count(M::DoorFull);
         self.forget(io, conn);
         io.abort(conn);
     }

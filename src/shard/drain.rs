@@ -80,7 +80,7 @@ impl Core {
                 Some(Kind::Link { .. }) | None => {}
             }
         }
-        for upstream in &mut self.outlets.upstreams {
+        for upstream in &mut self.broker.outlets.upstreams {
             upstream.producer.stop_lingering(io.now());
             upstream.busy = true;
         }
@@ -121,7 +121,7 @@ impl Core {
             return;
         }
         let goes_on = remaining != Remaining::Left
-            && self.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent));
+            && self.broker.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent));
         // Whose answer the disk gives need not wait for Kafka.
         let owed = |(keep, answered_on): (Keep, AnsweredOn)| !keep.outlives() || answered_on != AnsweredOn::Stored;
         if !told && (!goes_on || self.count_rows(owed) == 0) {
@@ -143,17 +143,18 @@ impl Core {
                 return false;
             }
             drain.told_others = true;
-            let from = self.index;
-            let others = (0..self.shards).filter(|shard| *shard != from);
-            self.letters.extend(others.map(|shard| (shard, Mail::Stopping { from })));
+            let from = self.broker.index;
+            let others = (0..self.broker.around.config.service.shards).filter(|shard| *shard != from);
+            self.broker.letters.extend(others.map(|shard| (shard, Mail::Stopping { from })));
             self.send_letters(io);
         }
-        self.letters.is_empty() && self.stopping.count_ones() as usize + 1 == self.shards
+        self.broker.letters.is_empty()
+            && self.stopping.count_ones() as usize + 1 == self.broker.around.config.service.shards
     }
 
     /// Whether all messages are with their subscribers here, and with the other shards.
     fn has_sent_all(&self) -> bool {
-        self.delivery.has_sent_all() && self.queues.is_confirmed() && self.retained.is_confirmed()
+        self.broker.delivery.has_sent_all() && self.broker.queues.is_confirmed() && self.broker.retained.is_confirmed()
     }
 
     /// A shard has sent this one all that it had.
@@ -170,9 +171,9 @@ impl Core {
                 closing.insert(conn);
             }
         }
-        if self.outlets.buffer.is_none() {
+        if self.broker.outlets.buffer.is_none() {
             // No start will know of them.
-            self.sessions.end_will_delays();
+            self.broker.sessions.end_will_delays();
         }
         if let Some(drain) = &mut self.drain {
             drain.closing = Some(closing);
@@ -195,7 +196,7 @@ impl Core {
             Remaining::Sent if waiting > 0 => drain.until.min(now.after(SENDING)),
             Remaining::Sent => {
                 drain.remaining = Remaining::Answered;
-                self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.cut_no_more());
+                self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.cut_no_more());
                 drain.until.min(now.after(ANSWERING))
             }
             Remaining::Answered | Remaining::Left => {
@@ -223,10 +224,10 @@ impl Core {
     fn save(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
         let mut saved = true;
-        if let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) {
+        if let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) {
             let mut files = Files(segments);
-            let rules = self.around.rules;
-            let upstreams = self.outlets.upstreams.iter_mut().enumerate();
+            let rules = self.broker.around.rules;
+            let upstreams = self.broker.outlets.upstreams.iter_mut().enumerate();
             for (cluster, upstream) in upstreams.filter(|_| rules.saves_at_stop()) {
                 saved &= upstream.save(&mut buffer.view(&mut files, cluster, now, wall));
             }
@@ -241,8 +242,8 @@ impl Core {
     fn rows_waiting(&self) -> u64 {
         let saved = self.saves();
         let rows = self.count_rows(|(keep, _)| !keep.outlives_if(saved));
-        let due = if self.queues.have_all_told() { self.sessions.wills_due() } else { 0 };
-        rows + self.messages_to_dead_letters() + (self.sessions.wills_waiting() + due) as u64
+        let due = if self.broker.queues.have_all_told() { self.broker.sessions.wills_due() } else { 0 };
+        rows + self.messages_to_dead_letters() + (self.broker.sessions.wills_waiting() + due) as u64
     }
 
     /// Rows that the next start finds, once they are durable.
@@ -253,8 +254,8 @@ impl Core {
 
     /// Messages that no sink has and whose dead letters are not safe.
     fn messages_to_dead_letters(&self) -> u64 {
-        let sinks = 0..self.around.config.sinks.len();
-        sinks.map(|sink| self.outlets.letters.totals(sink).messages_in_flight()).sum()
+        let sinks = 0..self.broker.around.config.sinks.len();
+        sinks.map(|sink| self.broker.outlets.letters.totals(sink).messages_in_flight()).sum()
     }
 
     /// Whether what is in memory of sinks that are saved is in the log, or may still get there.
@@ -263,7 +264,7 @@ impl Core {
     }
 
     fn count_rows(&self, wanted: impl Fn((Keep, AnsweredOn)) -> bool) -> u64 {
-        self.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
+        self.broker.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
     }
 
     /// Whether all that is to outlive the process is durable.
@@ -273,13 +274,13 @@ impl Core {
 
     /// Whether all that was written down is durable.
     fn is_synced(&self) -> bool {
-        self.outlets.buffer.as_ref().is_none_or(Buffer::is_idle) && self.keeping.holds.is_empty()
+        self.broker.outlets.buffer.as_ref().is_none_or(Buffer::is_idle) && self.broker.keeping.holds.is_empty()
     }
 
     fn report(&mut self, io: &mut Ring<'_>) {
         let saves = self.saves();
-        let unwritten: u64 = self.outlets.upstreams.iter().map(|upstream| upstream.unwritten_rows(saves)).sum();
-        let unsaved = unwritten + self.outlets.buffer.as_ref().map_or(0, Buffer::rows_not_durable);
+        let unwritten: u64 = self.broker.outlets.upstreams.iter().map(|upstream| upstream.unwritten_rows(saves)).sum();
+        let unsaved = unwritten + self.broker.outlets.buffer.as_ref().map_or(0, Buffer::rows_not_durable);
         let rows_kept = self.rows_kept().saturating_sub(unsaved);
         let rows_left = self.rows_waiting() + unsaved;
         let Some(drain) = self.drain.take() else { return };
@@ -294,11 +295,16 @@ impl Core {
 
     fn finish(&mut self, io: &mut Ring<'_>, rows_left: u64, rows_kept: u64, connections_left: usize) {
         self.drain = None;
-        if let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) {
+        if let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) {
             buffer.write_note(&mut Files(segments));
         }
-        let _ = self.around.notices.send(Notice::Drained { shard: self.index, rows_left, rows_kept, connections_left });
-        self.numbers.publish();
+        let _ = self.broker.around.notices.send(Notice::Drained {
+            shard: self.broker.index,
+            rows_left,
+            rows_kept,
+            connections_left,
+        });
+        self.broker.numbers.publish();
         io.stop();
     }
 }

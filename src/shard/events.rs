@@ -6,10 +6,11 @@ use crate::auth::Access;
 use crate::auth::acl::Client;
 use crate::config::Config;
 use crate::kafka::producer::News;
-use crate::kafka::types::{BrokerUnreachable, LoginRefused, SinkId, TlsFailed};
+use crate::kafka::types::{BrokerUnreachable, SinkId};
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::{ClusterMetric, KafkaError, REFUSALS, RefusalReason, ShardMetric as M};
+use crate::outward::LoginRefused;
 use crate::runtime::seam::{Closed, ConnId, Facts, LayerError, LayerFault, Monotonic};
 use crate::session::{ClientKey, End, Session, SessionKey, Violation};
 
@@ -105,21 +106,22 @@ impl Core {
     /// A cluster became reachable or is not any more.
     pub(super) fn tell_reachable(&mut self, cluster: usize, reachable: bool, now: Monotonic) {
         let kind = if reachable { Kind::KafkaReachable } else { Kind::KafkaUnreachable };
-        let name = &self.around.config.clusters[cluster].name;
-        let away = &mut self.outlets.upstreams[cluster].away_since;
+        let name = &self.broker.around.config.clusters[cluster].name;
+        let away = &mut self.broker.outlets.upstreams[cluster].away_since;
         let outage = if reachable { away.take() } else { away.replace(now).and(None) };
         let outage = outage.map(|since| u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX));
-        self.teller
+        self.broker
+            .teller
             .tell(kind, second(now), |event| event.with(Field::Kafka, name.as_str()).maybe(Field::OutageMs, outage));
     }
 
     /// A broker of a cluster cannot be used, or is of use again.
     pub(super) fn tell_broker(&mut self, cluster: usize, broker: Result<&str, &BrokerUnreachable>, now: Monotonic) {
-        let name = &self.around.config.clusters[cluster].name;
+        let name = &self.broker.around.config.clusters[cluster].name;
         let of = |event: Event, broker: &str| event.with(Field::Kafka, name.as_str()).with(Field::Broker, broker);
         match broker {
-            Ok(broker) => self.teller.tell(Kind::BrokerReachable, second(now), |event| of(event, broker)),
-            Err(broken) => self.teller.tell(Kind::BrokerUnreachable, second(now), |event| {
+            Ok(broker) => self.broker.teller.tell(Kind::BrokerReachable, second(now), |event| of(event, broker)),
+            Err(broken) => self.broker.teller.tell(Kind::BrokerUnreachable, second(now), |event| {
                 let node = broken.node.and_then(|node| u64::try_from(node.0).ok());
                 let advertised = if broken.is_advertised { ADVERTISED } else { "" };
                 let reason = format!("{}{advertised}", broken.reason);
@@ -130,8 +132,8 @@ impl Core {
 
     /// A broker of a cluster refuses our login.
     pub(super) fn tell_login_refused(&mut self, cluster: usize, login: &LoginRefused, now: Monotonic) {
-        let name = &self.around.config.clusters[cluster].name;
-        self.teller.tell(Kind::LoginRefused, second(now), |event| {
+        let name = &self.broker.around.config.clusters[cluster].name;
+        self.broker.teller.tell(Kind::LoginRefused, second(now), |event| {
             let event = event.with(Field::Kafka, name.as_str()).with(Field::Broker, login.broker.as_str());
             let event = event.maybe(Field::User, Some(clipped(&login.user)).filter(|user| !user.is_empty()));
             let code = login.code.and_then(|code| u64::try_from(code).ok());
@@ -141,20 +143,19 @@ impl Core {
     }
 
     /// TLS to a broker of a cluster fails.
-    pub(super) fn tell_kafka_tls_failed(&mut self, cluster: usize, failed: &TlsFailed, now: Monotonic) {
-        let name = &self.around.config.clusters[cluster].name;
-        self.teller.tell(Kind::KafkaTlsFailed, second(now), |event| {
-            let event = event.with(Field::Kafka, name.as_str()).with(Field::Broker, failed.broker.as_str());
-            event.with(Field::Reason, failed.reason.as_str())
+    pub(super) fn tell_kafka_tls_failed(&mut self, cluster: usize, (broker, reason): (&str, &str), now: Monotonic) {
+        let name = &self.broker.around.config.clusters[cluster].name;
+        self.broker.teller.tell(Kind::KafkaTlsFailed, second(now), |event| {
+            event.with(Field::Kafka, name.as_str()).with(Field::Broker, broker).with(Field::Reason, reason)
         });
     }
 
     /// A connection was refused at the door: which clause, and what was wrong.
     pub(super) fn tell_refused(&mut self, io: &Ring<'_>, conn: ConnId, clause: &'static str, reason: &'static str) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let listener = self.around.config.listener(connection.listener);
+        let listener = self.broker.around.config.listener(connection.listener);
         let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
-        self.teller.tell_of(Kind::ConnectRefused, second(io.now()), from, |event| {
+        self.broker.teller.tell_of(Kind::ConnectRefused, second(io.now()), from, |event| {
             let event = event.with(Field::Clause, clause).with(Field::Reason, reason);
             let event = event.shown(Field::Peer, io.peer(conn));
             event.shown(Field::Listener, listener.map(|listener| &listener.bind))
@@ -164,7 +165,7 @@ impl Core {
     /// The TLS of a connection, or its WebSocket, has failed: counted, and reported as an event.
     pub(super) fn tell_layer_failed(&mut self, io: &Ring<'_>, conn: ConnId, error: &LayerError) {
         let Some(connection) = self.connections.get(conn) else { return };
-        self.numbers.count(match error.fault {
+        self.broker.numbers.count(match error.fault {
             LayerFault::OtherProtocol => M::TlsOtherProtocol,
             LayerFault::NothingInCommon => M::TlsNothingInCommon,
             LayerFault::CertificateMissing => M::TlsCertificateMissing,
@@ -182,9 +183,9 @@ impl Core {
             LayerFault::Upgrade(_) | LayerFault::WebSocket(_) => Kind::WebSocketFailed,
             _ => Kind::TlsFailed,
         };
-        let listener = self.around.config.listener(connection.listener);
+        let listener = self.broker.around.config.listener(connection.listener);
         let from = io.peer(conn).map(|peer| Address::of(peer.ip()));
-        self.teller.tell_of(kind, second(io.now()), from, |event| {
+        self.broker.teller.tell_of(kind, second(io.now()), from, |event| {
             let event = event.with(Field::Reason, &*error.what);
             let event = event.shown(Field::Peer, io.peer(conn));
             event.shown(Field::Listener, listener.map(|listener| &listener.bind))
@@ -194,26 +195,28 @@ impl Core {
     /// The handshakes of a connection are over.
     pub(super) fn count_handshake(&mut self, facts: &Facts) {
         if facts.is_web_socket {
-            self.numbers.count(M::WsUpgraded);
+            self.broker.numbers.count(M::WsUpgraded);
         }
         if !facts.is_tls {
             return;
         }
-        self.numbers.count(match (facts.is_newest, facts.is_resumed) {
+        self.broker.numbers.count(match (facts.is_newest, facts.is_resumed) {
             (true, false) => M::TlsFull13,
             (true, true) => M::TlsResumed13,
             (false, false) => M::TlsFull12,
             (false, true) => M::TlsResumed12,
         });
         let took = u64::try_from(facts.took.as_micros()).unwrap_or(u64::MAX);
-        self.numbers.histograms().tls_handshake().observe(took);
+        self.broker.numbers.histograms().tls_handshake().observe(took);
     }
 
     /// A client has connected.
     pub(super) fn tell_connected(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, session_present: bool) {
-        let (Some(session), Some(connection)) = (self.sessions.get(key), self.connections.get(conn)) else { return };
-        let listener = self.around.config.listener(connection.listener);
-        self.teller.tell_connection(Kind::ClientConnected, |event| {
+        let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
+            return;
+        };
+        let listener = self.broker.around.config.listener(connection.listener);
+        self.broker.teller.tell_connection(Kind::ClientConnected, |event| {
             let event = of_client(event, session.client()).maybe(Field::User, session.username().map(clipped));
             let event = event.shown(Field::Peer, io.peer(conn));
             let event = event.shown(Field::Listener, listener.map(|listener| &listener.bind));
@@ -233,10 +236,12 @@ impl Core {
         (end, detail): (End, &str),
         by: Option<ConnId>,
     ) {
-        let (Some(session), Some(connection)) = (self.sessions.get(key), self.connections.get(conn)) else { return };
-        let listener = self.around.config.listener(connection.listener);
+        let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
+            return;
+        };
+        let listener = self.broker.around.config.listener(connection.listener);
         let connected_ms = u64::try_from(connection.clock.lasted(io.now()).as_millis()).unwrap_or(u64::MAX);
-        self.teller.tell_connection(Kind::ClientDisconnected, |event| {
+        self.broker.teller.tell_connection(Kind::ClientDisconnected, |event| {
             // Without auth a client may come back under any name.
             let user = session.username().filter(|_| by.is_none() || session.access().is_some());
             let event = of_client(event, session.client()).maybe(Field::User, user.map(clipped));
@@ -266,9 +271,9 @@ impl Core {
     /// A device's connection is ended for what it sent.
     pub(super) fn tell_violation(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, violation: &Violation) {
         let Some(connection) = self.connections.get(conn) else { return };
-        let listener = self.around.config.listener(connection.listener);
-        let client = self.sessions.get(key).map(Session::client);
-        self.teller.tell_of(Kind::ProtocolError, second(io.now()), client, |event| {
+        let listener = self.broker.around.config.listener(connection.listener);
+        let client = self.broker.sessions.get(key).map(Session::client);
+        self.broker.teller.tell_of(Kind::ProtocolError, second(io.now()), client, |event| {
             let event = event.with(Field::Clause, violation.clause).with(Field::Reason, violation.what);
             let event = of_client(event, client).shown(Field::Peer, io.peer(conn));
             event.shown(Field::Listener, listener.map(|listener| &listener.bind))
@@ -277,9 +282,9 @@ impl Core {
 
     /// What a cluster's producer has learnt of topics.
     pub(super) fn tell_news(&mut self, cluster: usize, now: Monotonic) {
-        let upstream = &mut self.outlets.upstreams[cluster];
-        let (teller, numbers) = (&mut self.teller, &mut self.numbers);
-        let sinks = &self.around.config.sinks;
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let (teller, numbers) = (&mut self.broker.teller, &mut self.broker.numbers);
+        let sinks = &self.broker.around.config.sinks;
         let members = &upstream.members;
         let named = |event: Event, sink: SinkId, topic: &str| {
             // A sink's topic of dead letters is a sink of its own to the producer.

@@ -8,6 +8,10 @@ use crate::session::ClientKey;
 
 use super::Core;
 use super::events::{DROPPED, publish_refused, second};
+use super::numbers::Numbers;
+use super::outlets::Outlets;
+use crate::config::Config;
+use crate::metrics::journal::Teller;
 
 /// Why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
@@ -18,8 +22,6 @@ const ROTTEN: &str = "their data on disk can no longer be read";
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
     looked: Option<u64>,
-    /// By sink of the configuration: messages of QoS 0 that found no room.
-    no_room: Vec<u64>,
     /// By sink of the configuration: dropped, rotten and without room, as told.
     told: Vec<[u64; 3]>,
 }
@@ -31,37 +33,41 @@ impl GivenUp {
     }
 }
 
-impl Core {
-    /// Sinks have gone without a message: they had no room for one of QoS 0, or will never take it.
+impl Outlets {
+    /// Sinks have gone without a message of this client and topic, if they are known: they had no room for one of QoS 0, or will never take it.
     #[cold]
-    pub(super) fn count_passed_over(&mut self, client: ClientKey<'_>, topic: &str, now: Monotonic) {
-        let config = &self.around.config;
-        let no_room = &mut self.given_up.no_room;
-        no_room.resize(config.sinks.len(), 0);
-        for (sink, why) in self.outlets.passed_over.drain(..) {
-            self.numbers.count_refusal(usize::from(sink), why);
+    pub(super) fn count_passed_over(
+        &mut self,
+        (numbers, teller, config): (&mut Numbers, &mut Teller, &Config),
+        of: Option<(ClientKey<'_>, &str)>,
+        now: Monotonic,
+    ) {
+        self.no_room.resize(config.sinks.len(), 0);
+        for (sink, why) in self.passed_over.drain(..) {
+            numbers.count_refusal(usize::from(sink), why);
             if why == RefusalReason::NoRoom {
-                no_room[usize::from(sink)] += 1;
-            } else {
-                publish_refused(&mut self.teller, config, second(now), sink, (client, topic), (why, DROPPED));
+                self.no_room[usize::from(sink)] += 1;
+            } else if let Some(of) = of {
+                publish_refused(teller, config, second(now), sink, of, (why, DROPPED));
             }
         }
     }
+}
 
+impl Core {
     pub(super) fn tell_given_up(&mut self, second: u64) {
-        let (given_up, sinks) = (&mut self.given_up, &self.around.config.sinks);
+        let (given_up, sinks) = (&mut self.given_up, &self.broker.around.config.sinks);
         given_up.told.resize(sinks.len(), [0; 3]);
-        given_up.no_room.resize(sinks.len(), 0);
-        for upstream in &self.outlets.upstreams {
+        for upstream in &self.broker.outlets.upstreams {
             for (number, sink) in upstream.members.own() {
-                self.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
+                self.broker.numbers.set_sink(sink, SinkMetric::SpilledRows, upstream.producer.spilled_rows(number));
                 let stats = upstream.producer.stats(number);
-                let no_room = given_up.no_room[sink];
+                let no_room = self.broker.outlets.no_room.get(sink).copied().unwrap_or(0);
                 let totals = [(stats.dropped, OLDEST), (stats.rotten, ROTTEN), (no_room, NO_ROOM)];
                 for ((total, why), told) in totals.into_iter().zip(&mut given_up.told[sink]) {
                     let rows = total - std::mem::replace(told, total);
                     if rows > 0 {
-                        self.teller.tell_of(Kind::RowsDropped, second, sink, |event| {
+                        self.broker.teller.tell_of(Kind::RowsDropped, second, sink, |event| {
                             let event = event.with(Field::Sink, sinks[sink].name.as_str());
                             event.with(Field::Records, rows).with(Field::Reason, why)
                         });

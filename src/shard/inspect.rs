@@ -40,16 +40,17 @@ impl Core {
                 Told::Clients(self.clients(io, from, limit, search.as_deref(), connected))
             }
             Ask::Client(client) => self.of_client(&client, |core, key| {
-                let (session, queue) = (key.and_then(|key| core.sessions.get(key)), core.session_settings.queue);
+                let (session, queue) =
+                    (key.and_then(|key| core.broker.sessions.get(key)), core.broker.keeping.settings.queue);
                 Told::Client(session.map(|session| Box::new(whole_client(&mut core.connections, io, session, queue))))
             }),
             Ask::Disconnect(client) => self.of_client(&client, |core, key| {
-                let session = key.and_then(|key| core.sessions.get(key));
+                let session = key.and_then(|key| core.broker.sessions.get(key));
                 Told::Done(session.and_then(Session::conn).is_some_and(|conn| core.end_by_operator(io, conn)))
             }),
             Ask::Forget(client) => self.of_client(&client, |core, key| {
                 let Some(key) = key else { return Told::Done(false) };
-                if let Some(conn) = core.sessions.forget(key) {
+                if let Some(conn) = core.broker.sessions.forget(key) {
                     core.end_by_operator(io, conn);
                 }
                 Told::Done(true)
@@ -59,21 +60,22 @@ impl Core {
             Ask::Subscriptions { from, limit, topic, filter } => {
                 self.subscriptions(from, limit, Wanted { topic: topic.as_deref(), filter: filter.as_deref() })
             }
-            Ask::Shares { from, limit, search } => Told::Shares(self.shares(io, from, limit, search.as_deref())),
-            Ask::Retained { filter, from, limit } => self.retained_messages(io, &filter, &from, limit),
-            Ask::RetainedOf(topic) => Told::RetainedOf(self.retained_message(io, &topic).map(Box::new)),
-            Ask::ForgetRetained(topic) => Told::Done(self.end_retained(&topic)),
+            Ask::Shares { from, limit, search } => Told::Shares(self.broker.shares(io, from, limit, search.as_deref())),
+            Ask::Retained { filter, from, limit } => self.broker.retained_messages(io, &filter, &from, limit),
+            Ask::RetainedOf(topic) => Told::RetainedOf(self.broker.retained_message(io, &topic).map(Box::new)),
+            Ask::ForgetRetained(topic) => Told::Done(self.broker.end_retained(&topic)),
         }
     }
 
     /// Of the session that is meant. If several clients have the identifier and it is not said which: who they are.
     fn of_client(&mut self, named: &NamedClient, of: impl FnOnce(&mut Self, Option<SessionKey>) -> Told) -> Told {
         let auth_of = |key: &SessionKey| {
-            let session = self.sessions.get(*key);
+            let session = self.broker.sessions.get(*key);
             session.and_then(|session| session.client().auth).unwrap_or_default().to_owned()
         };
         let is_meant = |key: &SessionKey| named.auth.as_ref().is_none_or(|auth| *auth == auth_of(key));
-        let found: SmallVec<[SessionKey; 2]> = self.sessions.find_all(&named.client_id).filter(is_meant).collect();
+        let found: SmallVec<[SessionKey; 2]> =
+            self.broker.sessions.find_all(&named.client_id).filter(is_meant).collect();
         if found.len() > 1 {
             let mut auths: Vec<String> = found.iter().map(auth_of).collect();
             auths.sort();
@@ -84,8 +86,8 @@ impl Core {
 
     /// With those on their way to a dead-letter topic: Kafka does not have them either.
     fn oldest(&self) -> Vec<Option<i64>> {
-        let mut oldest: Vec<Option<i64>> = vec![None; self.around.config.sinks.len()];
-        for upstream in &self.outlets.upstreams {
+        let mut oldest: Vec<Option<i64>> = vec![None; self.broker.around.config.sinks.len()];
+        for upstream in &self.broker.outlets.upstreams {
             upstream.producer.oldest(|number, at| {
                 if let Some(known) = upstream.members.concerns(number).and_then(|sink| oldest.get_mut(sink)) {
                     *known = Some(known.map_or(at, |known| known.min(at)));
@@ -110,7 +112,7 @@ impl Core {
     ) -> Part<Client> {
         let (mut rows, mut next) = (Vec::new(), None);
         let search = search.map(Search::new);
-        for (looked_at, (position, session)) in self.sessions.iter_from(from).enumerate() {
+        for (looked_at, (position, session)) in self.broker.sessions.iter_from(from).enumerate() {
             if rows.len() == limit || looked_at == LOOKED_AT_MAX {
                 next = Some(position);
                 break;
@@ -124,7 +126,7 @@ impl Core {
             let fits = search.as_ref().is_none_or(is_found)
                 && connected.is_none_or(|connected| connected == session.conn().is_some());
             if fits {
-                rows.push(client(&mut self.connections, io, session, self.session_settings.queue));
+                rows.push(client(&mut self.connections, io, session, self.broker.keeping.settings.queue));
             }
         }
         Part { rows, next }
@@ -157,7 +159,7 @@ impl Core {
             looked_at += all.len();
             None
         };
-        let sessions = &self.sessions;
+        let sessions = &self.broker.sessions;
         let next = match found {
             Some(keys) => {
                 let keys = keys.into_iter().map(|key| (sessions.position(key), sessions.get(key)));
@@ -170,7 +172,7 @@ impl Core {
 
     /// The sessions whose subscriptions may fit, in the order of their positions; `None`: so many that all are looked at in parts.
     fn subscribers(&mut self, wanted: Wanted<'_>) -> Option<Vec<SessionKey>> {
-        let delivery = &mut self.delivery;
+        let delivery = &mut self.broker.delivery;
         let mut filters = SmallVec::new();
         match wanted {
             Wanted { filter: Some(text), .. } => filters.extend(delivery.index.filter(text)),
@@ -186,14 +188,14 @@ impl Core {
         if keys.len() > LOOKED_AT_MAX {
             return None;
         }
-        keys.sort_unstable_by_key(|key| self.sessions.position(*key));
+        keys.sort_unstable_by_key(|key| self.broker.sessions.position(*key));
         keys.dedup();
         Some(keys)
     }
 
     /// Topics of all clusters, one after the other; a position is one of this row.
     fn topics(&self, from: u32, limit: usize, wanted: Option<usize>) -> Part<Topic> {
-        let all = self.outlets.upstreams.iter().flat_map(|upstream| {
+        let all = self.broker.outlets.upstreams.iter().flat_map(|upstream| {
             upstream.members.own().flat_map(|(number, sink)| {
                 let topics = upstream.producer.topics(number);
                 topics.map(move |(name, partitions, buffered_bytes)| (sink, name, partitions, buffered_bytes))

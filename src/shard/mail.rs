@@ -33,19 +33,19 @@ pub enum Mail {
     /// A connection whose CONNECT names a client that this shard owns, with the bytes read so far, and what is
     /// known of who it is.
     HandOver(Detached, Option<Box<AtDoor>>),
-    /// The resolver's answer to a cluster's question.
+    /// The resolver's answer to an upstream's question.
     Resolved {
-        /// Index of the cluster.
-        cluster: usize,
+        /// Index of the upstream.
+        upstream: usize,
         /// The client's ticket for the question.
         ticket: u64,
         /// Addresses, or what went wrong.
         found: Result<Vec<SocketAddr>, String>,
     },
-    /// What a login to a cluster needs.
+    /// What a login of an upstream needs.
     Prepared {
-        /// Index of the cluster.
-        cluster: usize,
+        /// Index of the upstream.
+        upstream: usize,
         /// The client's ticket for it.
         ticket: u64,
         /// It, or what went wrong.
@@ -280,7 +280,7 @@ pub(super) type Letters = VecDeque<(usize, Mail)>;
 impl Core {
     /// Sends what is to be sent to other shards, behind the parcels of the turn.
     pub(super) fn send_letters(&mut self, io: &mut Ring<'_>) {
-        let letters = &mut self.letters;
+        let letters = &mut self.broker.letters;
         let mut full: u64 = 0;
         for _ in 0..letters.len() {
             let Some((to, letter)) = letters.pop_front() else { break };
@@ -294,7 +294,7 @@ impl Core {
             }
         }
         if full != 0 {
-            self.delivery.want_mailbox(io);
+            self.broker.delivery.want_mailbox(io);
         }
     }
 }

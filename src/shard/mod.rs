@@ -12,15 +12,12 @@
 //! | `publish` | a PUBLISH to sinks and subscribers |
 //! | `outlets`, `reservation` | a message to the rows of its sinks, all or none |
 //! | `sinks` | a sink's templates, compiled |
-//! | `subscribe`, `delivery` | subscriptions; a message to its subscribers, on every shard |
-//! | `shares` | shared subscriptions: the members of each shard, and what waits for them |
-//! | `retained` | retained messages, and how a new subscription is answered from them |
-//! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
+//! | `subscribe` | subscriptions |
+//! | `broker` | sessions, and what takes their messages: subscribers on every shard, shares, queues, retained messages |
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
 //! | `spool`, `sorted` | segments and buffer of the shard, and what a start makes of their records |
-//! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
@@ -35,10 +32,10 @@
 mod admission;
 mod answer_timeout;
 mod arrivals;
-mod confirm;
+mod broker;
+mod carrier;
 mod connection;
 pub(crate) mod dead_letters;
-mod delivery;
 mod device;
 mod door;
 mod drain;
@@ -46,50 +43,39 @@ pub mod edge;
 mod events;
 mod exchange;
 mod given_up;
-mod holds;
 mod inspect;
-mod kept;
 pub mod mail;
 mod members;
 mod moves;
 mod numbers;
 mod outlets;
-mod publish;
-mod queues;
 mod reconfigure;
 mod reservation;
-mod retained;
 pub mod router;
 mod settings;
-mod shares;
 mod sinks;
 mod sorted;
 mod spool;
 mod stalls;
-mod stored;
 mod subscribe;
-mod sys_topics;
 mod tails;
 pub mod tally;
 pub mod trial;
 mod turn;
 mod upstream;
-mod wills;
 
-pub(crate) use self::dead_letters::rfc3339;
 #[cfg(test)]
-pub(crate) use self::queues::ForShare;
-pub(crate) use self::queues::{Kept, move_queue};
-pub(crate) use self::retained::topic as retained_topic;
+pub(crate) use self::broker::queues::ForShare;
+pub(crate) use self::broker::queues::{Kept, move_queue};
+pub(crate) use self::broker::retained::topic as retained_topic;
+pub(crate) use self::dead_letters::rfc3339;
 pub(crate) use self::settings::memory_of_shard;
 pub(crate) use self::sorted::{Sorted, Sorter};
 pub(crate) use self::spool::{damaged, refusal};
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use crate::address::Address;
 use crate::auth::Shares;
 use crate::buffer::Counts;
 use crate::config::{Config, Sink};
@@ -100,20 +86,20 @@ use crate::route::interest::Interest;
 use crate::route::trie::SinkRouter;
 use crate::rules::Rules;
 use crate::runtime::Post;
-use crate::runtime::seam::{ConnId, Io, Monotonic, TimerId};
+use crate::runtime::seam::{Io, Monotonic, TimerId};
 use crate::service::dead_letters::Letter;
 use crate::service::resolver::Question;
 use crate::service::sasl;
 use crate::service::verifier::Verifiers;
-use crate::session::{SessionKey, Sessions};
+use crate::session::Sessions;
 
+use self::broker::{Broker, delivery, kept, queues, retained, shares};
 use self::connection::Connections;
 use self::dead_letters::{Announced, DeadLetterQueue};
 use self::delivery::Delivery;
 use self::door::Doors;
 use self::edge::Edge;
 use self::mail::{Letters, Mail, Notice};
-use self::moves::Moves;
 use self::numbers::Numbers;
 use self::outlets::Outlets;
 use self::queues::Queues;
@@ -161,40 +147,24 @@ pub struct Surroundings {
     pub rules: &'static dyn Rules,
 }
 
+/// Timers of a shard that are set.
+#[derive(Debug, Default)]
+struct Timers {
+    /// When the next session expires or the next will is due.
+    sessions: Option<(Monotonic, TimerId)>,
+    /// When a disk in trouble is looked at again.
+    spool: Option<TimerId>,
+    group: Option<TimerId>,
+    note: Option<TimerId>,
+}
+
 /// Everything one core owns.
 pub struct Core {
-    index: usize,
-    shards: usize,
-    around: Surroundings,
+    broker: Broker,
     connections: Connections,
-    sessions: Sessions,
-    session_settings: crate::session::Settings,
-    keeping: kept::Keeping,
-    outlets: Outlets,
-    delivery: Delivery,
-    retained: Retained,
-    queues: Queues,
-    letters: Letters,
     stalls: Stalls,
     doors: Doors,
-    /// Where connections come from, by slot, if that is bounded.
-    addresses: HashMap<u32, Address>,
-    /// Connections that could not be moved to another shard yet.
-    leaving: Vec<ConnId>,
-    /// Those that another shard has no room for yet.
-    moves: Moves,
-    /// Sessions that may owe answers after this turn's completions.
-    touched: Vec<SessionKey>,
-    /// What [`Outlets::freed`] said when wills that wait were last offered again.
-    wills_offered_at: u64,
-    sample: device::Sample,
-    /// What was found out about the last PUBLISH holds for another one of its client, topic, QoS and flags, without properties.
-    is_lasting: bool,
-    session_timer: Option<(Monotonic, TimerId)>,
-    /// When a disk in trouble is looked at again.
-    spool_timer: Option<TimerId>,
-    group_timer: Option<TimerId>,
-    note_timer: Option<TimerId>,
+    timers: Timers,
     /// What the spool holds is taken up: before that there is nothing but its disk.
     started: bool,
     /// The log has done something since its numbers were read.
@@ -204,8 +174,6 @@ pub struct Core {
     drain: Option<drain::Drain>,
     /// Other shards that have nothing left to do before the service stops, as bits.
     stopping: u64,
-    numbers: Numbers,
-    teller: Teller,
     random: fastrand::Rng,
     tails: Tails,
 }
@@ -225,13 +193,10 @@ impl Core {
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
         let plans = sinks::plans(&config, |cluster| &upstreams[cluster].members);
         let outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
-        Self {
+        let broker = Broker {
             index,
-            shards: config.service.shards,
-            connections: Connections::default(),
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
-            session_settings: settings::sessions(&config),
-            keeping: kept::Keeping::default(),
+            keeping: kept::Keeping::new(settings::sessions(&config)),
             outlets,
             delivery: Delivery::new(
                 (index, config.service.shards),
@@ -242,30 +207,25 @@ impl Core {
             retained: Retained::new(&config),
             queues: Queues::new(&config),
             letters: Letters::new(),
+            touched: Vec::new(),
+            numbers: Numbers::new(board, layout),
+            teller: Teller::new(Arc::clone(&around.journal), index),
+            around,
+        };
+        Self {
+            broker,
+            connections: Connections::default(),
             stalls: Stalls::default(),
             doors: Doors::default(),
-            addresses: HashMap::new(),
-            leaving: Vec::new(),
-            moves: Moves::default(),
-            touched: Vec::new(),
-            wills_offered_at: 0,
-            sample: device::Sample::default(),
-            is_lasting: false,
-            session_timer: None,
-            spool_timer: None,
-            group_timer: None,
-            note_timer: None,
+            timers: Timers::default(),
             started: false,
             spool_moved: false,
             given_up: given_up::GivenUp::default(),
             announced: Announced::new(config.sinks.len()),
             drain: None,
             stopping: 0,
-            numbers: Numbers::new(board, layout),
-            teller: Teller::new(Arc::clone(&around.journal), index),
             random,
             tails: Tails::default(),
-            around,
         }
     }
 }

@@ -42,43 +42,43 @@ pub(super) struct Moves {
 impl Core {
     /// Sends a connection to its owner, or has it wait behind those that do.
     pub(super) fn send_move(&mut self, io: &mut Ring<'_>, one: Move) {
-        let left = if self.moves.waiting.is_empty() { self.try_move(io, one) } else { Some(one) };
+        let left = if self.doors.moves.waiting.is_empty() { self.try_move(io, one) } else { Some(one) };
         let Some(one) = left else { return };
-        let bytes = self.moves.bytes + one.detached.unread.len();
-        if self.moves.waiting.len() >= MOVES_WAITING_MAX || bytes > MOVES_WAITING_BYTES_MAX {
+        let bytes = self.doors.moves.bytes + one.detached.unread.len();
+        if self.doors.moves.waiting.len() >= MOVES_WAITING_MAX || bytes > MOVES_WAITING_BYTES_MAX {
             return self.give_up(one);
         }
-        self.moves.bytes = bytes;
-        self.moves.waiting.push_back(one);
+        self.doors.moves.bytes = bytes;
+        self.doors.moves.waiting.push_back(one);
     }
 
     /// Sends those that wait, as far as their owners have room. Those of one owner stay in order.
     pub(super) fn go_on_moving(&mut self, io: &mut Ring<'_>) {
         let (now, mut full) = (io.now(), 0_u64);
-        for one in std::mem::take(&mut self.moves.waiting) {
+        for one in std::mem::take(&mut self.doors.moves.waiting) {
             let (owner, bytes) = (1 << one.owner, one.detached.unread.len());
             let left = if full & owner == 0 { self.try_move(io, one) } else { Some(one) };
             match left {
                 Some(one) if now < one.detached.deadline => {
                     full |= owner;
-                    self.moves.waiting.push_back(one);
+                    self.doors.moves.waiting.push_back(one);
                     continue;
                 }
                 Some(one) => self.give_up(one),
                 None => {}
             }
-            self.moves.bytes -= bytes;
+            self.doors.moves.bytes -= bytes;
         }
-        self.numbers.set(M::MovesWaiting, self.moves.waiting.len() as u64);
-        if !self.moves.waiting.is_empty() && !self.moves.has_timer {
-            self.moves.has_timer = true;
+        self.broker.numbers.set(M::MovesWaiting, self.doors.moves.waiting.len() as u64);
+        if !self.doors.moves.waiting.is_empty() && !self.doors.moves.has_timer {
+            self.doors.moves.has_timer = true;
             let _ = io.set_timer(now.after(AGAIN), Timer::Moves.token());
         }
     }
 
     /// The turn that [`Core::go_on_moving`] has asked for.
     pub(super) fn moves_time(&mut self) {
-        self.moves.has_timer = false;
+        self.doors.moves.has_timer = false;
     }
 
     /// Sends it. What is left: it, if the mailbox is full.
@@ -86,7 +86,7 @@ impl Core {
         let Move { owner, detached, claim, address } = one;
         match io.mail(owner, Mail::HandOver(detached, claim)) {
             Ok(()) => {
-                self.numbers.count(M::ConnectionsMoved);
+                self.broker.numbers.count(M::ConnectionsMoved);
                 None
             }
             Err(Mail::HandOver(detached, claim)) => Some(Move { owner, detached, claim, address }),
@@ -97,7 +97,7 @@ impl Core {
 
     /// The socket is closed here: the device connects again.
     fn give_up(&mut self, one: Move) {
-        self.numbers.count(M::ConnectionsMoveRefused);
-        self.around.tally.leave(one.detached.listener, one.address);
+        self.broker.numbers.count(M::ConnectionsMoveRefused);
+        self.broker.around.tally.leave(one.detached.listener, one.address);
     }
 }

@@ -7,10 +7,10 @@ use crate::config::WhenFull;
 use crate::kafka::producer::{Full, Refusal};
 use crate::limits::CLOCK_SET_AFTER_MS;
 use crate::metrics::spec::RefusalReason;
-use crate::mqtt::reason::ReasonCode;
 use crate::route::trie::SinkRouter;
 use crate::rule::template::Absent;
 use crate::runtime::seam::WallMs;
+use crate::session::Reason;
 
 use super::dead_letters::DeadLetterQueue;
 use super::reservation::{Wait, Workspace};
@@ -34,6 +34,8 @@ pub(super) struct Outlets {
     pub(super) full: Fullness,
     /// Sinks that went without a message, and were not counted yet.
     pub(super) passed_over: SmallVec<[(u16, RefusalReason); 4]>,
+    /// By sink: messages of QoS 0 that found no room.
+    pub(super) no_room: Vec<u64>,
     /// A wall clock before this is not set.
     pub(super) clock_set_after: WallMs,
     /// Of the reservation that there is: [`super::reservation`] alone reads it.
@@ -59,6 +61,7 @@ impl Outlets {
             when_full,
             full: Fullness::default(),
             passed_over: SmallVec::new(),
+            no_room: Vec::new(),
             clock_set_after: WallMs(CLOCK_SET_AFTER_MS),
             workspace: Workspace::default(),
         }
@@ -114,16 +117,19 @@ pub(super) enum Objection {
 
 impl Objection {
     /// What a publisher is told (5.0; the session closes older clients).
-    pub(super) fn code(self) -> ReasonCode {
+    pub(super) fn told(self) -> Reason {
         match self {
-            Self::Absent(Absent::UserProperty | Absent::Time { in_payload: false })
-            | Self::Refusal(Refusal::TooLarge) => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
-            Self::Absent(Absent::PayloadPath | Absent::Headers | Absent::Time { in_payload: true }) => {
-                ReasonCode::PAYLOAD_FORMAT_INVALID
-            }
-            Self::Refusal(Refusal::TopicInvalid | Refusal::TopicUnknown) => ReasonCode::TOPIC_NAME_INVALID,
-            Self::Refusal(Refusal::TopicForbidden) => ReasonCode::NOT_AUTHORIZED,
-            Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull => ReasonCode::QUOTA_EXCEEDED,
+            Self::Absent(Absent::UserProperty) => Reason::UserPropertyMissing,
+            Self::Absent(Absent::PayloadPath) => Reason::PayloadFieldMissing,
+            Self::Absent(Absent::Time { in_payload: false }) => Reason::PropertyNoTime,
+            Self::Absent(Absent::Time { in_payload: true }) => Reason::PayloadNoTime,
+            Self::Absent(Absent::Headers) => Reason::HeadersInvalid,
+            Self::Refusal(Refusal::TooLarge) => Reason::TooLarge,
+            Self::Refusal(Refusal::TopicInvalid) => Reason::KafkaTopicInvalid,
+            Self::Refusal(Refusal::TopicUnknown) => Reason::KafkaTopicUnknown,
+            Self::Refusal(Refusal::TopicForbidden) => Reason::KafkaTopicForbidden,
+            Self::Refusal(Refusal::TooManyTopics) => Reason::TooManyKafkaTopics,
+            Self::SpoolFull => Reason::SpoolFull,
         }
     }
 

@@ -19,18 +19,18 @@ impl Core {
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
         let Reconfiguration { config, board, dead_letters, edge, listeners } = to;
         // Connections keep the certificates that they began with.
-        let edge_before = std::mem::replace(&mut self.around.edge, edge.clone());
+        let edge_before = std::mem::replace(&mut self.broker.around.edge, edge.clone());
         if !edge.admits_as(&edge_before) {
             self.renew_access(io);
         }
-        let before = std::mem::replace(&mut self.around.config, Arc::clone(&config));
+        let before = std::mem::replace(&mut self.broker.around.config, Arc::clone(&config));
         let config = &*config;
         for index in before.clusters.len()..config.clusters.len() {
-            let mut upstream = Upstream::new(config, index, &edge, self.around.rules, self.random.u64(..));
+            let mut upstream = Upstream::new(config, index, &edge, self.broker.around.rules, self.random.u64(..));
             upstream.client.start(io.now());
-            self.outlets.upstreams.push(upstream);
+            self.broker.outlets.upstreams.push(upstream);
         }
-        for (index, upstream) in self.outlets.upstreams.iter_mut().enumerate() {
+        for (index, upstream) in self.broker.outlets.upstreams.iter_mut().enumerate() {
             let is_known = before.clusters.get(index).is_some();
             let has_other_tls = edge_before.kafka(index) != edge.kafka(index);
             if is_known && (before.clusters[index] != config.clusters[index] || has_other_tls) {
@@ -42,8 +42,8 @@ impl Core {
         }
         // A new cluster has come with its sinks.
         let receipts = config.listeners.iter().any(|listener| listener.receipts && !listener.is_removed);
-        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.give_receipts(receipts));
-        for (cluster, upstream) in self.outlets.upstreams.iter_mut().take(before.clusters.len()).enumerate() {
+        self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.producer.give_receipts(receipts));
+        for (cluster, upstream) in self.broker.outlets.upstreams.iter_mut().take(before.clusters.len()).enumerate() {
             let mut changes = Vec::new();
             for (index, sink) in config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster) {
                 if before.sinks.get(index) == Some(sink) {
@@ -60,37 +60,38 @@ impl Core {
         }
         self.busy_clusters();
         let added = config.sinks.iter().enumerate().skip(before.sinks.len());
-        added.for_each(|(index, sink)| self.outlets.add_to_buffer(index, sink, config.service.shards));
-        let outlets = &mut self.outlets;
+        added.for_each(|(index, sink)| self.broker.outlets.add_to_buffer(index, sink, config.service.shards));
+        let outlets = &mut self.broker.outlets;
         if let (Some(buffer), Some(spool)) = (&mut outlets.buffer, &config.spool) {
-            settings::set_spool(buffer, spool, self.around.rules);
+            settings::set_spool(buffer, spool, self.broker.around.rules);
             outlets.when_full = spool.when_full;
         }
         outlets.router = router(config);
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
         outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
-        outlets.letters.grow(self.index, routes, &dead_letters);
+        outlets.letters.grow(self.broker.index, routes, &dead_letters);
         self.announced.grow(config.sinks.len());
-        self.session_settings = settings::sessions(config);
-        self.retained.change(config);
-        self.delivery.shares.set_strategy(config.delivery.share_strategy, io.now());
+        self.broker.keeping.settings = settings::sessions(config);
+        self.broker.retained.change(config);
+        self.broker.delivery.shares.set_strategy(config.delivery.share_strategy, io.now());
         // Who waits for room in a sink may match others now.
         self.stalls.ask_all_again();
-        self.wills_offered_at = self.outlets.freed().wrapping_add(self.delivery.freed()).wrapping_sub(1);
-        self.numbers.grow(board, layout(config));
+        self.broker.keeping.wills_offered_at =
+            self.broker.outlets.freed().wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);
+        self.broker.numbers.grow(board, layout(config));
         listeners.into_iter().for_each(|listener| io.listen(listener));
         self.pace_listeners(io);
         self.close_removed_listeners(io, &before);
         // The receiver is gone only when the process ends.
-        let _ = self.around.notices.send(Notice::Reconfigured(self.index));
+        let _ = self.broker.around.notices.send(Notice::Reconfigured(self.broker.index));
     }
 }
 
 impl Core {
     /// Disconnects the clients of removed listeners, with the reason, and connections there that have not sent CONNECT.
     fn close_removed_listeners(&mut self, io: &mut Ring<'_>, before: &Config) {
-        let now = Arc::clone(&self.around.config);
+        let now = Arc::clone(&self.broker.around.config);
         let was_removed = |index: usize| before.listeners.get(index).is_none_or(|listener| listener.is_removed);
         let goes = |index: usize| now.listeners[index].is_removed && !was_removed(index);
         let going: Vec<usize> = (0..now.listeners.len()).filter(|index| goes(*index)).collect();
@@ -104,7 +105,7 @@ impl Core {
             let Some(connection) = self.connections.get(conn) else { continue };
             let is_link = matches!(connection.kind, Kind::Link { .. });
             if !is_link && going.contains(&usize::from(connection.listener.0)) {
-                self.numbers.count(M::ListenerRemovals);
+                self.broker.numbers.count(M::ListenerRemovals);
                 self.end(io, conn, End::Administrative);
             }
         }

@@ -6,6 +6,7 @@ use crate::buffer::{self, SinkTerms};
 use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, producer};
+use crate::outward;
 use crate::record::compression::Codec;
 use crate::rules::Rules;
 use crate::{session, spool};
@@ -15,21 +16,23 @@ use super::edge::Edge;
 use super::members::{Members, Role};
 
 /// The wire client of a cluster.
-pub(super) fn client(config: &Config, cluster: usize, edge: &Edge) -> client::Settings {
-    let tls = edge.kafka(cluster).cloned();
-    let cluster = &config.clusters[cluster];
+pub(super) fn client(config: &Config, index: usize, edge: &Edge) -> client::Settings {
+    let cluster = &config.clusters[index];
     let times = cluster.times;
     client::Settings {
-        tls,
+        outward: outward::Settings {
+            connect_timeout: times.connect_timeout,
+            backoff_min: times.reconnect_backoff_min,
+            backoff_max: times.reconnect_backoff_max,
+            tls: edge.kafka(index).cloned(),
+            ..outward::Settings::default()
+        },
         bootstrap: cluster.bootstrap.clone(),
         client_id: cluster.client_id.clone(),
         request_timeout: times.request_timeout,
-        connect_timeout: times.connect_timeout,
         metadata_min_age: times.metadata_min_age,
         metadata_max_age: times.metadata_max_age,
         health_check_interval: times.health_check_interval,
-        reconnect_backoff_min: times.reconnect_backoff_min,
-        reconnect_backoff_max: times.reconnect_backoff_max,
         sasl: cluster.sasl.as_ref().map(|sasl| Arc::clone(&sasl.credentials)),
         ..client::Settings::default()
     }

@@ -78,8 +78,9 @@ impl Core {
     /// # Errors
     /// Why the shard cannot start, in words for a person.
     pub(super) fn open_spool(&mut self, io: &mut Ring<'_>) -> Result<(), String> {
-        let config = &self.around.config;
-        let Some(wanted) = settings::buffer(config, self.index, self.around.rules, self.random.u64(..)) else {
+        let config = &self.broker.around.config;
+        let Some(wanted) = settings::buffer(config, self.broker.index, self.broker.around.rules, self.random.u64(..))
+        else {
             return Ok(());
         };
         let append = match config.spool.as_ref().map(|spool| spool.append) {
@@ -98,9 +99,9 @@ impl Core {
             OpenError::Unreadable(error) => refusal(&self.spool_folder(), &error, ""),
             error => self.cannot_take_up(&format!("{error}; nothing was changed")),
         })?;
-        config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.around.rules));
-        self.outlets.clock_set_after = buffer.clock_set_after();
-        self.outlets.buffer = Some(buffer);
+        config.spool.iter().for_each(|spool| settings::set_spool(&mut buffer, spool, self.broker.around.rules));
+        self.broker.outlets.clock_set_after = buffer.clock_set_after();
+        self.broker.outlets.buffer = Some(buffer);
         self.flush_spool(io);
         Ok(())
     }
@@ -108,7 +109,7 @@ impl Core {
     /// Takes up what the spool holds, once that is on the disk for certain, and says that the shard has started. Until then
     /// the last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka.
     pub(super) fn take_up(&mut self, io: &mut Ring<'_>) {
-        if let Some(buffer) = &mut self.outlets.buffer {
+        if let Some(buffer) = &mut self.broker.outlets.buffer {
             let Some(Restored { clusters, sessions, lost, mut report }) = buffer.opened() else { return };
             let mut sorter = Sorter::default();
             lost.into_iter().for_each(|lost| sorter.add(lost.number, Err(lost), None));
@@ -118,26 +119,26 @@ impl Core {
             let mut sorted = sorter.sorted(report.fate_open);
             report.add_records(sorted.kept, std::mem::take(&mut sorted.unread));
             for (cluster, found) in clusters.into_iter().enumerate() {
-                let producer = &mut self.outlets.upstreams[cluster].producer;
+                let producer = &mut self.broker.outlets.upstreams[cluster].producer;
                 producer.restore(found.lanes, found.cuts);
                 found.lost.into_iter().for_each(|(sink, rows)| producer.lost_before(sink, rows));
                 found.unknown.into_iter().for_each(|(sink, rows)| producer.outcome_unknown(sink, rows));
             }
-            self.restore_sessions(&sessions, &sorted, io.now());
+            self.broker.restore_sessions(&sessions, &sorted, io.now());
             self.tell_recovered(&report, io);
         }
-        for upstream in &mut self.outlets.upstreams {
+        for upstream in &mut self.broker.outlets.upstreams {
             upstream.client.start(io.now());
             upstream.busy = true;
         }
         self.started = true;
         self.tell_clock(io);
         // The receiver is gone only when the process ends.
-        let _ = self.around.notices.send(Notice::Started(self.index));
+        let _ = self.broker.around.notices.send(Notice::Started(self.broker.index));
     }
 
     fn spool_folder(&self) -> PathBuf {
-        self.around.config.spool_dir().join(self.index.to_string())
+        self.broker.around.config.spool_dir().join(self.broker.index.to_string())
     }
 
     fn cannot_take_up(&self, why: &str) -> String {
@@ -153,7 +154,7 @@ impl Core {
                 (Completion::Created { segment, ok: result.is_ok() }, result.err())
             }
             SegmentEvent::Synced { token, result } => {
-                (Completion::Synced { token, ok: self.around.rules.is_synced(result.is_ok()) }, result.err())
+                (Completion::Synced { token, ok: self.broker.around.rules.is_synced(result.is_ok()) }, result.err())
             }
             SegmentEvent::Freed { segment, result: Ok(()) } => (Completion::Freed { segment }, None),
             // It has its room until the next start: to the log it is not free.
@@ -167,7 +168,7 @@ impl Core {
             let what = if made { "cannot create a segment" } else { "written data may not be on the disk" };
             self.tell_failed(what, &error, now);
         }
-        let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else { return };
+        let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) else { return };
         buffer.complete(&mut Files(segments), completion, now);
         self.busy_clusters();
         if !self.started {
@@ -177,67 +178,69 @@ impl Core {
 
     /// A disk that goes on failing is an event every ten seconds, not at every attempt.
     fn tell_failed(&mut self, what: &'static str, error: &io::Error, now: Monotonic) {
-        let told = &mut self.outlets.full.failure_told;
+        let told = &mut self.broker.outlets.full.failure_told;
         if told.is_some_and(|(before, at)| before == what && now.since(at) < FAILED_AGAIN) {
             return;
         }
         *told = Some((what, now));
-        self.teller.tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
+        self.broker
+            .teller
+            .tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
     }
 
     /// Cuts may be sent, answers are due, rows may be read or taken: every producer looks.
     pub(super) fn busy_clusters(&mut self) {
-        self.outlets.upstreams.iter_mut().for_each(|upstream| upstream.busy = true);
+        self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.busy = true);
     }
 
     /// The spool is looked at again: the end of the turn does.
     pub(super) fn spool_time(&mut self) {
-        self.spool_timer = None;
+        self.timers.spool = None;
         self.busy_clusters();
     }
 
     /// The next group may begin: the end of the turn does it.
     pub(super) const fn group_time(&mut self) {
-        self.group_timer = None;
+        self.timers.group = None;
     }
 
     /// The note beside the segments is due: the end of the turn writes it, or waits for the next time.
     pub(super) const fn note_time(&mut self) {
-        self.note_timer = None;
+        self.timers.note = None;
     }
 
     /// All that this turn has written down goes to the disk as one group, if none is under way.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
-        self.outlets.make_room(now);
+        self.broker.outlets.make_room(now);
         let due = self.given_up.is_due(second(now));
-        let (Some(buffer), Some(segments)) = (&mut self.outlets.buffer, io.segments()) else {
+        let (Some(buffer), Some(segments)) = (&mut self.broker.outlets.buffer, io.segments()) else {
             if due {
                 self.tell_given_up(second(now));
             }
             return;
         };
-        if buffer.is_stuck() && !self.around.rules.tries_again() {
+        if buffer.is_stuck() && !self.broker.around.rules.tries_again() {
             return;
         }
         let group = buffer.group();
         buffer.flush(&mut Files(segments), now, wall);
         self.spool_moved |= buffer.group() != group;
         // What the disk refuses is tried again, whether or not anything else happens.
-        if (buffer.is_stuck() || buffer.wants_turn() || !self.outlets.full.wanted.is_empty())
-            && self.spool_timer.is_none()
+        if (buffer.is_stuck() || buffer.wants_turn() || !self.broker.outlets.full.wanted.is_empty())
+            && self.timers.spool.is_none()
         {
-            self.spool_timer = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
+            self.timers.spool = Some(io.set_timer(now.after(TRY_AGAIN), Timer::Spool.token()));
         }
         if let Some(at) = buffer.next_group_at()
-            && self.group_timer.is_none()
+            && self.timers.group.is_none()
         {
-            self.group_timer = Some(io.set_timer(at, Timer::Group.token()));
+            self.timers.group = Some(io.set_timer(at, Timer::Group.token()));
         }
         if let Some(at) = buffer.note_due()
-            && self.note_timer.is_none()
+            && self.timers.note.is_none()
         {
-            self.note_timer = Some(io.set_timer(at, Timer::Note.token()));
+            self.timers.note = Some(io.set_timer(at, Timer::Note.token()));
         }
         if std::mem::take(&mut self.spool_moved) || due {
             self.set_spool_numbers();
@@ -251,14 +254,14 @@ impl Core {
 
     /// What was found damaged since the start, when it was read back: an event for each segment, once a second.
     fn tell_unreadable(&mut self, second: u64) {
-        let Some(buffer) = &mut self.outlets.buffer else { return };
+        let Some(buffer) = &mut self.broker.outlets.buffer else { return };
         let found = buffer.take_unreadable();
         if found.is_empty() {
             return;
         }
         let folder = self.spool_folder();
         for (segment, rows) in found {
-            self.teller.tell(Kind::SpoolDamaged, second, |event| {
+            self.broker.teller.tell(Kind::SpoolDamaged, second, |event| {
                 let event = event.with(Field::File, segment_path(&folder, segment).display().to_string());
                 let what = if rows > 0 { "records read back from" } else { "what sessions keep, moved out of" };
                 event.with(Field::Records, rows).with(Field::Reason, format!("{what} segment {segment} cannot be read"))
@@ -267,7 +270,7 @@ impl Core {
     }
 
     fn set_spool_numbers(&mut self) {
-        let Some(buffer) = &self.outlets.buffer else { return };
+        let Some(buffer) = &self.broker.outlets.buffer else { return };
         let numbers = buffer.numbers();
         let values = [
             (M::SpoolBytes, numbers.bytes),
@@ -285,45 +288,51 @@ impl Core {
             (M::SpoolRot, numbers.rot),
             (M::SpoolDamaged, numbers.segments_damaged),
             (M::SpoolTornBytes, numbers.torn_bytes),
-            (M::SessionsKept, self.stored_sessions()),
+            (M::SessionsKept, self.broker.stored_sessions()),
             (M::KeptRecords, numbers.kept_records),
         ];
-        values.into_iter().for_each(|(metric, value)| self.numbers.set(metric, value));
-        for (cluster, upstream) in self.outlets.upstreams.iter().enumerate() {
+        values.into_iter().for_each(|(metric, value)| self.broker.numbers.set(metric, value));
+        for (cluster, upstream) in self.broker.outlets.upstreams.iter().enumerate() {
             for (number, sink) in upstream.members.own() {
-                self.numbers.set_sink(sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
-                self.numbers.set_sink(sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
-                self.numbers.set_sink(sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
+                self.broker.numbers.set_sink(sink, SinkMetric::SpoolBytes, buffer.sink_bytes(cluster, number));
+                self.broker.numbers.set_sink(sink, SinkMetric::SpooledRows, buffer.sink_rows(cluster, number));
+                self.broker.numbers.set_sink(sink, SinkMetric::SpoolBytesMax, buffer.sink_bytes_max(cluster, number));
             }
         }
     }
 
     /// The first message for which there is no room is an event, and so is the end of that.
     fn tell_full(&mut self, now: Monotonic) {
-        self.outlets.look_again();
-        let Some(full) = self.outlets.full.turn(now) else { return };
+        self.broker.outlets.look_again();
+        let Some(full) = self.broker.outlets.full.turn(now) else { return };
         let kind = if full { Kind::SpoolFull } else { Kind::SpoolRoom };
-        let reason = self.outlets.full.why;
+        let reason = self.broker.outlets.full.why;
         let sink = match reason {
-            Some(SpoolFull::Sink) => self.outlets.full.sink.and_then(|sink| self.around.config.sinks.get(sink)),
+            Some(SpoolFull::Sink) => {
+                self.broker.outlets.full.sink.and_then(|sink| self.broker.around.config.sinks.get(sink))
+            }
             _ => None,
         };
-        self.teller.tell(kind, second(now), |event| {
+        self.broker.teller.tell(kind, second(now), |event| {
             let event = event.maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
             if full { event.with(Field::Reason, if sink.is_some() { SHARE } else { WHOLE }) } else { event }
         });
-        self.numbers.set(M::SpoolFull, u64::from(full));
+        self.broker.numbers.set(M::SpoolFull, u64::from(full));
     }
 
     fn tell_recovered(&mut self, report: &Report, io: &Ring<'_>) {
         let second = second(io.now());
-        if self.index == 0 {
-            self.around.lost_before.iter().for_each(|(kind, count)| self.numbers.raise(lost_metric(kind), count));
+        if self.broker.index == 0 {
+            self.broker
+                .around
+                .lost_before
+                .iter()
+                .for_each(|(kind, count)| self.broker.numbers.raise(lost_metric(kind), count));
         }
         if report.rows + report.cuts + report.kept.total() > 0 {
             let of = |kind| report.kept.of(kind);
-            let queued = self.delivery.remembered().stored() as u64;
-            self.teller.tell(Kind::SpoolRecovered, second, |event| {
+            let queued = self.broker.delivery.remembered().stored() as u64;
+            self.broker.teller.tell(Kind::SpoolRecovered, second, |event| {
                 let event = event.with(Field::Records, report.rows).with(Field::Cuts, report.cuts);
                 let event = event.with(Field::Sessions, of(RecordKind::Session));
                 event.with(Field::Retained, of(RecordKind::Retained)).with(Field::Queued, queued)
@@ -333,11 +342,11 @@ impl Core {
             return;
         }
         for (kind, count) in report.lost.iter() {
-            self.numbers.raise(lost_metric(kind), count);
+            self.broker.numbers.raise(lost_metric(kind), count);
         }
-        self.numbers.raise(M::LostRows, report.lost_rows());
+        self.broker.numbers.raise(M::LostRows, report.lost_rows());
         let folder = self.spool_folder();
-        self.teller.tell(Kind::SpoolDamaged, second, |event| damaged(event, report, &folder));
+        self.broker.teller.tell(Kind::SpoolDamaged, second, |event| damaged(event, report, &folder));
     }
 }
 
@@ -381,11 +390,11 @@ pub(crate) fn refusal(folder: &Path, error: &RecoverError, why: &str) -> String 
 impl Core {
     /// Says it if the wall clock is not set.
     fn tell_clock(&mut self, io: &Ring<'_>) {
-        let (wall, set_after) = (io.wall(), self.outlets.clock_set_after);
+        let (wall, set_after) = (io.wall(), self.broker.outlets.clock_set_after);
         if wall < set_after {
             let hours = set_after.0.abs_diff(wall.0) / 3_600_000;
             let reason = format!("it is {hours} hours and more behind this release or the records in the spool");
-            self.teller.tell(Kind::ClockNotSet, second(io.now()), |event| event.with(Field::Reason, reason));
+            self.broker.teller.tell(Kind::ClockNotSet, second(io.now()), |event| event.with(Field::Reason, reason));
         }
     }
 }

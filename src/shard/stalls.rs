@@ -136,7 +136,7 @@ impl Core {
             connection.stalled = true;
             connection.clock.rest();
             io.pause(conn);
-            self.numbers.count(M::Stalls);
+            self.broker.numbers.count(M::Stalls);
             let stalls = &mut self.stalls;
             stalls.waiting += 1;
             stalls.standing += 1;
@@ -180,7 +180,7 @@ impl Core {
     }
 
     fn wait_for_rate(&mut self, io: &mut Ring<'_>, conn: ConnId, until: Monotonic) {
-        self.numbers.count(M::RatePauses);
+        self.broker.numbers.count(M::RatePauses);
         let first = self.stalls.rates.peek().map(|Reverse((first, ..))| *first);
         self.stalls.rates.push(Reverse((until, conn.slot, conn.generation)));
         if first.is_none_or(|first| until < first) {
@@ -205,7 +205,7 @@ impl Core {
 
     /// Reads stalled connections again, oldest first, as long as there is room.
     pub(super) fn unstall(&mut self, io: &mut Ring<'_>) {
-        let freed = self.outlets.freed();
+        let freed = self.broker.outlets.freed();
         let memory = std::mem::replace(&mut self.stalls.asked_at, freed) != freed || self.stalls.left_off;
         self.stalls.left_off = false;
         let mut next = Bound::Unbounded;
@@ -231,10 +231,12 @@ impl Core {
             // Asked without reading a byte of it.
             let has_room = match line {
                 Line::Answers | Line::Quantum => true,
-                Line::Memory(cluster, full) => self.outlets.may_go_on(Wait { cluster, full, bytes }),
-                Line::ManySubscribers => self.delivery.has_room_for_many(),
+                Line::Memory(cluster, full) => self.broker.outlets.may_go_on(Wait { cluster, full, bytes }),
+                Line::ManySubscribers => self.broker.delivery.has_room_for_many(),
                 Line::Subscribers(shard) => {
-                    self.delivery.has_room(shard) && self.retained.has_room(shard) && self.queues.has_room(shard)
+                    self.broker.delivery.has_room(shard)
+                        && self.broker.retained.has_room(shard)
+                        && self.broker.queues.has_room(shard)
                 }
             };
             if !has_room {
@@ -265,7 +267,7 @@ impl Core {
         connection.stalled = false;
         self.stalls.one_less();
         let tail = std::mem::take(&mut connection.tail);
-        self.numbers.lower(M::PartialBytes, tail.len() as u64);
+        self.broker.numbers.lower(M::PartialBytes, tail.len() as u64);
         io.next_quantum();
         self.kept_bytes(io, conn, tail);
         let Some(connection) = self.connections.get(conn) else { return };

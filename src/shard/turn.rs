@@ -22,13 +22,13 @@ impl Shard for Core {
     }
 
     fn on_accept(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
-        self.numbers.count(M::ConnectionsAccepted);
+        self.broker.numbers.count(M::ConnectionsAccepted);
         self.accepted(io, conn, listener);
     }
 
     fn on_connect(&mut self, io: &mut Ring<'_>, conn: ConnId) {
-        if let Some(Kind::Link { cluster, link }) = self.connections.get(conn).map(|c| c.kind) {
-            self.link_connected(io, cluster, link);
+        if let Some(Kind::Link { upstream, link }) = self.connections.get(conn).map(|c| c.kind) {
+            self.link_connected(io, upstream, link, false);
         }
     }
 
@@ -36,16 +36,16 @@ impl Shard for Core {
         match self.connections.get(conn).map(|c| c.kind) {
             Some(Kind::Device { .. }) => {
                 let taken = self.device_bytes(io, conn, bytes);
-                self.numbers.raise(M::BytesReceived, taken as u64);
+                self.broker.numbers.raise(M::BytesReceived, taken as u64);
                 return taken;
             }
             Some(Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..)) => {
-                self.numbers.raise(M::BytesReceived, bytes.len() as u64);
+                self.broker.numbers.raise(M::BytesReceived, bytes.len() as u64);
                 self.door_bytes(io, conn, bytes);
             }
-            Some(Kind::Link { cluster, link }) => {
-                self.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
-                let upstream = &mut self.outlets.upstreams[cluster];
+            Some(Kind::Link { upstream: cluster, link }) => {
+                self.broker.numbers.count_cluster(cluster, ClusterMetric::ReceivedBytes, bytes.len() as u64);
+                let upstream = &mut self.broker.outlets.upstreams[cluster];
                 upstream.busy = true;
                 upstream.client.on_bytes(link, bytes, io.now());
             }
@@ -56,7 +56,7 @@ impl Shard for Core {
 
     fn on_ready(&mut self, io: &mut Ring<'_>, conn: ConnId, facts: Facts) {
         match self.connections.get(conn).map(|c| (c.kind, c.listener)) {
-            Some((Kind::Link { cluster, link }, _)) => self.link_ready(io, cluster, link),
+            Some((Kind::Link { upstream, link }, _)) => self.link_connected(io, upstream, link, true),
             Some((_, listener)) => {
                 if let Some(source) = facts.forwarded {
                     io.set_peer(conn, SocketAddr::new(source, 0));
@@ -72,7 +72,10 @@ impl Shard for Core {
     }
 
     fn on_writable(&mut self, _io: &mut Ring<'_>, conn: ConnId) {
-        self.is_writable(conn);
+        self.broker.has_read(conn);
+        if let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|c| c.kind) {
+            self.broker.delivery.is_writable(session);
+        }
     }
 
     fn on_close(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Closed) {
@@ -91,8 +94,8 @@ impl Shard for Core {
         self.forget(io, conn);
         match kind {
             Kind::Door(..) | Kind::Leaving(..) | Kind::Pending(..) | Kind::Exchange(..) => {}
-            Kind::Device { session, .. } => self.disconnected(io.now(), session, conn, End::Lost),
-            Kind::Link { cluster, link } => self.link_closed(io, cluster, link, &why),
+            Kind::Device { session, .. } => self.broker.disconnected(io.now(), session, conn, End::Lost),
+            Kind::Link { upstream, link } => self.link_closed(io, upstream, link, &why),
         }
     }
 
@@ -104,40 +107,40 @@ impl Shard for Core {
         match letter {
             Mail::HandOver(detached, admission) => self.receive(io, detached, admission),
             Mail::Judged { conn, answer } => self.judged(io, conn, answer),
-            Mail::Resolved { cluster, ticket, found } => {
-                let upstream = &mut self.outlets.upstreams[cluster];
+            Mail::Resolved { upstream, ticket, found } => {
+                let upstream = &mut self.broker.outlets.upstreams[upstream];
                 upstream.busy = true;
                 upstream.client.on_resolved(ticket, found, io.now());
             }
-            Mail::Prepared { cluster, ticket, result } => {
-                let upstream = &mut self.outlets.upstreams[cluster];
+            Mail::Prepared { upstream, ticket, result } => {
+                let upstream = &mut self.broker.outlets.upstreams[upstream];
                 upstream.busy = true;
                 upstream.client.on_prepared(ticket, result, io.now());
             }
             Mail::Filed { sink, count } => self.dead_letters_written(sink, count),
             Mail::Parcel { from, packets, has_retained } => {
                 if has_retained {
-                    self.retain_received(io.now(), from, &packets);
+                    self.broker.retain_received(io.now(), from, &packets);
                 }
-                self.parcel(from, packets, io.now());
+                self.broker.parcel(from, packets, io.now());
             }
-            Mail::ParcelReturned { by, buffer } => self.parcel_returned(by, buffer),
-            Mail::RetainedWritten { by, count } => self.retained_written(by, count),
-            Mail::CopiesDurable { by, count } => self.copies_durable(by, count),
-            Mail::Release { from, ids } => self.release_for(from, &ids),
-            Mail::Released { by, count } => self.released_by(by, count),
-            Mail::Exchanges { by, open, held } => self.exchanges_known(io.now(), by, open, held),
-            Mail::ExchangesOver { from, sessions } => self.exchanges_over(from, &sessions),
-            Mail::Pass { from } => self.pass(from),
-            Mail::Passed { by, passes } => self.passed(io, by, passes),
+            Mail::ParcelReturned { by, buffer } => self.broker.parcel_returned(by, buffer),
+            Mail::RetainedWritten { by, count } => self.broker.retained_written(by, count),
+            Mail::CopiesDurable { by, count } => self.broker.copies_durable(by, count),
+            Mail::Release { from, ids } => self.broker.release_for(from, &ids),
+            Mail::Released { by, count } => self.broker.released_by(by, count),
+            Mail::Exchanges { by, open, held } => self.broker.exchanges_known(io.now(), by, open, held),
+            Mail::ExchangesOver { from, sessions } => self.broker.exchanges_over(from, &sessions),
+            Mail::Pass { from } => self.broker.pass(from),
+            Mail::Passed { by, passes } => self.broker.passed(io, by, passes),
             Mail::Replay { to, question, filter, behind, except, from } => {
-                self.replay_asked(io, to, question, (&filter, &behind, &except), &from);
+                self.broker.replay_asked(io, to, question, (&filter, &behind, &except), &from);
             }
-            Mail::Replayed { question, answered } => self.replayed(io.now(), question, answered),
-            Mail::SharedMessages { from, share, messages } => self.shared_messages(io, from, share, messages),
-            Mail::SharedMessagesTaken { by, count } => self.shared_taken(io, by, count),
-            Mail::SharedMessagesGiven { from } => self.shared_given(io, from),
-            Mail::SysTopics(values) => self.publish_sys_topics(io, &values),
+            Mail::Replayed { question, answered } => self.broker.replayed(io.now(), question, answered),
+            Mail::SharedMessages { from, share, messages } => self.broker.shared_messages(io, from, share, messages),
+            Mail::SharedMessagesTaken { by, count } => self.broker.shared_taken(io, by, count),
+            Mail::SharedMessagesGiven { from } => self.broker.shared_given(io, from),
+            Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &values),
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();
@@ -161,68 +164,68 @@ impl Shard for Core {
             Timer::Group => self.group_time(),
             Timer::Note => self.note_time(),
             Timer::Rates => self.rates_time(io),
-            Timer::Delivery => self.delivery_time(),
-            Timer::Queues => self.queues_time(),
+            Timer::Delivery => self.broker.delivery_time(),
+            Timer::Queues => self.broker.queues_time(),
             Timer::Moves => self.moves_time(),
-            Timer::Shares => self.shares_time(io),
-            Timer::Retained => self.retained_time(),
-            Timer::LateMembers => self.late_members_time(io),
+            Timer::Shares => self.broker.shares_time(io),
+            Timer::Retained => self.broker.retained_time(),
+            Timer::LateMembers => self.broker.late_members_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
     }
 
     fn on_turn_end(&mut self, io: &mut Ring<'_>) {
         if self.started {
-            self.release_held(io);
-            self.confirm_retained();
-            self.confirm_copies();
+            self.broker.release_held(io);
+            self.broker.confirm_retained();
+            self.broker.confirm_copies();
             self.outward(io);
         }
-        self.deliver_waiting(io);
-        if self.confirm_copies() {
+        self.broker.deliver_waiting(io);
+        if self.broker.confirm_copies() {
             self.outward(io);
         }
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
             self.outward(io);
         }
-        self.forget_subscriptions(io);
-        self.delivery.index.give_back();
-        self.count_subscriptions();
-        self.serve_writable(io);
-        self.serve_shares(io);
-        self.report_handed_over();
-        self.serve_retained(io);
-        self.send_parcels(io);
-        self.answer_passes(io);
-        self.send_releases();
+        self.broker.forget_subscriptions(io);
+        self.broker.delivery.index.give_back();
+        self.broker.count_subscriptions();
+        self.broker.serve_writable(io);
+        self.broker.serve_shares(io);
+        self.broker.report_handed_over();
+        self.broker.serve_retained(io);
+        self.broker.send_parcels(io);
+        self.broker.answer_passes(io);
+        self.broker.send_releases();
         self.send_letters(io);
         self.go_on_leaving(io);
         self.go_on_moving(io);
-        self.make_room(io.now());
-        self.write_queues(io);
+        self.broker.make_room(io.now());
+        self.broker.write_queues(io, self.drain.is_some());
         self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);
-        self.count_copies(io);
-        self.numbers.count(M::Turns);
-        self.numbers.set(M::BytesSent, io.sent_bytes());
-        self.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
-        self.numbers.set(M::EventsSuppressed, self.teller.suppressed());
-        self.numbers.set(M::Sessions, self.sessions.len() as u64);
-        self.numbers.set(M::SessionsExpired, self.sessions.expired());
-        self.numbers.set(M::Unauthenticated, self.doors.open() as u64);
-        self.numbers.set(M::HeldBytes, self.keeping.holds.bytes() as u64);
-        self.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
-        self.numbers.observe_spool();
-        self.numbers.publish();
+        self.broker.count_copies(io);
+        self.broker.numbers.count(M::Turns);
+        self.broker.numbers.set(M::BytesSent, io.sent_bytes());
+        self.broker.numbers.set(M::QuantaExceeded, io.quanta_exceeded());
+        self.broker.numbers.set(M::EventsSuppressed, self.broker.teller.suppressed());
+        self.broker.numbers.set(M::Sessions, self.broker.sessions.len() as u64);
+        self.broker.numbers.set(M::SessionsExpired, self.broker.sessions.expired());
+        self.broker.numbers.set(M::Unauthenticated, self.doors.open() as u64);
+        self.broker.numbers.set(M::HeldBytes, self.broker.keeping.holds.bytes() as u64);
+        self.broker.numbers.set(M::StalledConnections, self.stalls.waiting() as u64);
+        self.broker.numbers.observe_spool();
+        self.broker.numbers.publish();
     }
 }
 
 impl Core {
     /// Says why, and ends.
     pub(super) fn cannot_start(&mut self, io: &mut Ring<'_>, why: String) {
-        let _ = self.around.notices.send(Notice::Failed { shard: self.index, why });
+        let _ = self.broker.around.notices.send(Notice::Failed { shard: self.broker.index, why });
         io.stop_accepting();
         io.stop();
     }
@@ -231,17 +234,17 @@ impl Core {
     /// connection, and that may leave another will.
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
-            let are_all_published = self.publish_wills(io);
-            self.write_notes();
-            for cluster in 0..self.outlets.upstreams.len() {
+            let are_all_published = self.broker.publish_wills(io);
+            self.broker.write_notes();
+            for cluster in 0..self.broker.outlets.upstreams.len() {
                 self.pump(io, cluster);
             }
-            let mut touched = std::mem::take(&mut self.touched);
+            let mut touched = std::mem::take(&mut self.broker.touched);
             for session in touched.drain(..) {
                 self.answer(io, session);
             }
-            self.touched = touched;
-            let has_more = self.sessions.has_due_wills() && self.queues.have_all_told();
+            self.broker.touched = touched;
+            let has_more = self.broker.sessions.has_due_wills() && self.broker.queues.have_all_told();
             if !(are_all_published && has_more) {
                 return;
             }
@@ -255,16 +258,16 @@ impl Core {
         connection.timer = None;
         match connection.kind {
             Kind::Pending(..) => {
-                self.numbers.count(M::ConnectTimeouts);
+                self.broker.numbers.count(M::ConnectTimeouts);
                 self.refuse_busy(io, conn);
             }
             Kind::Door(..) | Kind::Leaving(..) | Kind::Exchange(..) => {
-                self.numbers.count(M::ConnectTimeouts);
+                self.broker.numbers.count(M::ConnectTimeouts);
                 self.end(io, conn, End::KeepAliveTimeout);
             }
             Kind::Device { .. } => match connection.clock.check(now) {
                 Check::Close => {
-                    self.numbers.count(M::KeepAliveTimeouts);
+                    self.broker.numbers.count(M::KeepAliveTimeouts);
                     self.end(io, conn, End::KeepAliveTimeout);
                 }
                 Check::Expired => self.expire_access(io, conn),
@@ -277,22 +280,22 @@ impl Core {
 
     /// Sessions expire and wills fall due by one timer for all of them.
     fn set_session_timer(&mut self, io: &mut Ring<'_>) {
-        if !self.queues.have_all_told() {
+        if !self.broker.queues.have_all_told() {
             // Wills of an earlier start stay with their sessions until then.
             return;
         }
-        let Some(at) = self.sessions.next_expiry() else { return };
-        if self.session_timer.is_some_and(|(set, _)| set <= at) {
+        let Some(at) = self.broker.sessions.next_expiry() else { return };
+        if self.timers.sessions.is_some_and(|(set, _)| set <= at) {
             return;
         }
-        if let Some((_, timer)) = self.session_timer.take() {
+        if let Some((_, timer)) = self.timers.sessions.take() {
             io.cancel_timer(timer);
         }
-        self.session_timer = Some((at, io.set_timer(at, Timer::Sessions.token())));
+        self.timers.sessions = Some((at, io.set_timer(at, Timer::Sessions.token())));
     }
 
     fn session_time(&mut self, io: &mut Ring<'_>) {
-        self.session_timer = None;
-        self.sessions.expire(io.now());
+        self.timers.sessions = None;
+        self.broker.sessions.expire(io.now());
     }
 }

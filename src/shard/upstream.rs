@@ -1,36 +1,30 @@
-//! One Kafka cluster as a shard holds it: a producer, a wire client, and the sockets of its links.
+//! One Kafka cluster as a shard holds it: a producer, a wire client, and the carrier of its links.
 //!
 //! The producer and the client know nothing of each other. Here rows become requests, requests become bytes on links,
 //! answers become results, and results become answers to devices.
 
-use std::collections::{HashMap, VecDeque};
-use std::io::ErrorKind;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use crate::config::Config;
-use crate::kafka::client::{Client, Effect, LinkId};
+use crate::kafka::client::{Client, Effect};
 use crate::kafka::producer::row_log::{NoLog, RowLog, RowSet};
 use crate::kafka::producer::{AnsweredOn, Keep, OwedRows, Producer, SinkStats, Want};
 use crate::kafka::types::{ClientEvent, Landed, Outcome, ProduceRequest, Run, SinkId};
 use crate::metrics::histogram::Histograms;
 use crate::metrics::machine;
 use crate::metrics::spec::{ClusterMetric, SinkMetric};
-use crate::mqtt::reason::ReasonCode;
+use crate::outward::{LinkId, News};
 use crate::rules::Rules;
-use crate::runtime::Post;
-use crate::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, TimerId, WallMs};
-use crate::secure::Outgoing;
-use crate::secure::sasl::Task;
-use crate::service::resolver::Question;
-use crate::service::sasl;
-use crate::session::{LOST, Receipt, SessionKey};
+use crate::runtime::seam::{Closed, Monotonic, TimerId, WallMs};
+use crate::session::{Reason, Receipt, SessionKey};
 
-use super::connection::{Kind, Timer};
+use super::carrier::Carrier;
+use super::connection::Timer;
 use super::edge::Edge;
-use super::mail::Mail;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
 use super::spool::Files;
@@ -42,7 +36,7 @@ pub(super) struct Upstream {
     pub(super) producer: Producer,
     /// Something happened this turn: rows, bytes, a timer.
     pub(super) busy: bool,
-    links: HashMap<LinkId, ConnId>,
+    carrier: Carrier,
     pub(super) members: Members,
     requests: Vec<ProduceRequest>,
     effects: Vec<Effect>,
@@ -93,7 +87,7 @@ impl Upstream {
             client: Client::new(settings::client(config, cluster, edge), seed),
             producer: Producer::new(producer),
             busy: true,
-            links: HashMap::new(),
+            carrier: Carrier::new(cluster),
             members: Members::of(config, cluster),
             requests: Vec::new(),
             effects: Vec::new(),
@@ -140,16 +134,22 @@ impl Upstream {
         self.begun.remove(place).map(|(_, at)| at)
     }
 
-    fn event(&mut self, event: &ClientEvent, timings: Timings<'_>, now: Monotonic) {
+    fn event(&mut self, event: &ClientEvent, numbers: &mut Numbers, cluster: usize, now: Monotonic) {
         match event {
             ClientEvent::Produced { id, results, throttle_ms } => {
+                if let Ok(throttle_ms @ 1..) = u64::try_from(*throttle_ms) {
+                    numbers.count_cluster(cluster, ClusterMetric::ThrottleMs, throttle_ms);
+                }
+                let errors = results.iter().map(|result| result.error).filter(|code| *code != 0);
+                errors.for_each(|code| numbers.count_error(cluster, code));
                 if let Some(begun) = self.ended(*id) {
-                    timings.produced(now.since(begun));
+                    Timings { histograms: numbers.histograms(), cluster }.produced(now.since(begun));
                 }
                 self.producer.on_produced(*id, results, *throttle_ms, now);
             }
             ClientEvent::HungUp { id } => self.producer.on_hung_up(*id),
             ClientEvent::ProduceFailed { id, sent } => {
+                numbers.count_cluster(cluster, ClusterMetric::RequestsUnanswered, 1);
                 self.ended(*id);
                 self.producer.on_failed(*id, *sent, now);
             }
@@ -157,12 +157,8 @@ impl Upstream {
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
-            ClientEvent::Reachable(yes) => self.reachable = *yes,
             // For people; the producer sees no more of it than that no connection stands.
-            ClientEvent::LoginRefused(_)
-            | ClientEvent::TlsFailed(_)
-            | ClientEvent::BrokerUnreachable(_)
-            | ClientEvent::BrokerReachable(_) => {}
+            ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) => {}
         }
     }
 
@@ -230,7 +226,7 @@ impl Upstream {
 impl Core {
     /// Everything that a cluster has to do after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
             return;
         }
@@ -239,9 +235,9 @@ impl Core {
         loop {
             let wall = io.wall();
             self.forward_dead_letters(cluster, now, wall);
-            let upstream = &mut self.outlets.upstreams[cluster];
-            let timings = Timings { histograms: self.numbers.histograms(), cluster };
-            match (&mut self.outlets.buffer, io.segments()) {
+            let upstream = &mut self.broker.outlets.upstreams[cluster];
+            let timings = Timings { histograms: self.broker.numbers.histograms(), cluster };
+            match (&mut self.broker.outlets.buffer, io.segments()) {
                 (Some(buffer), Some(segments)) => {
                     let mut files = Files(segments);
                     upstream.pump(&mut buffer.view(&mut files, cluster, now, wall), timings, now, wall);
@@ -256,7 +252,7 @@ impl Core {
             self.settle(cluster);
             // Rows end, and what was rejected becomes letters, in this turn.
             more |= self.settle_dead_letters(cluster);
-            let upstream = &mut self.outlets.upstreams[cluster];
+            let upstream = &mut self.broker.outlets.upstreams[cluster];
             upstream.effects = effects;
             if !more && !upstream.producer.has_rejected() {
                 break;
@@ -270,134 +266,74 @@ impl Core {
 
     /// Closes the connections of a cluster that is not in the configuration any more, once its rows have gone.
     fn retire_if_removed(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let of = &self.around.config.clusters[cluster];
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let of = &self.broker.around.config.clusters[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !of.is_removed || upstream.producer.buffered_rows() > 0 || !upstream.begun.is_empty() {
             return;
         }
-        let settings = settings::client(&self.around.config, cluster, &self.around.edge);
+        let settings = settings::client(&self.broker.around.config, cluster, &self.broker.around.edge);
         let ended = std::mem::replace(&mut upstream.client, Client::new(settings, self.random.u64(..)));
         let mut effects = Vec::new();
         ended.end(&mut effects);
-        for (_, conn) in upstream.links.drain() {
-            self.connections.remove(conn);
-            io.abort(conn);
-        }
+        upstream.carrier.close_all(io, &mut self.connections);
         (upstream.retired, upstream.reachable, upstream.connected) = (true, false, false);
         upstream.producer.on_reachable(false);
         upstream.producer.release_all_unused();
         for effect in effects {
-            if let Effect::Event(ClientEvent::BrokerReachable(broker)) = effect {
-                self.tell_broker(cluster, Ok(&broker), io.now());
+            if let Effect::Event(ClientEvent::Outward(news)) = effect {
+                self.tell_outward(cluster, &news, io.now());
             }
         }
     }
 
     fn effect(&mut self, io: &mut Ring<'_>, cluster: usize, effect: Effect) {
-        let now = io.now();
-        let upstream = &mut self.outlets.upstreams[cluster];
-        match effect {
-            Effect::Resolve { ticket, host, port } => self.resolve(cluster, ticket, host, port),
-            Effect::Prepare { ticket, task } => self.prepare(cluster, ticket, task),
-            Effect::Connect { link, to, layer } => {
-                let conn = io.connect(to, self.around.config.clusters[cluster].sockets);
-                if let Some(layer) = layer {
-                    io.put_layer(conn, layer, &[]);
-                }
-                upstream.links.insert(link, conn);
-                self.connections.insert(conn, Kind::Link { cluster, link }, ListenerId(0), now);
-                self.numbers.count_cluster(cluster, ClusterMetric::ConnectionsMade, 1);
-            }
-            Effect::Send { link, mut chunks } => {
-                if let Some(conn) = upstream.links.get(&link) {
-                    let bytes: usize = chunks.iter().map(|chunk| chunk.bytes().len()).sum();
-                    self.numbers.count_cluster(cluster, ClusterMetric::SentBytes, bytes as u64);
-                    io.send(*conn, &mut chunks);
-                }
-            }
-            Effect::Close { link } => {
-                if let Some(conn) = upstream.links.remove(&link) {
-                    self.connections.remove(conn);
-                    io.abort(conn);
-                }
-            }
-            Effect::Event(event) => {
-                count(&mut self.numbers, cluster, &event);
-                match &event {
-                    ClientEvent::LoginRefused(login) => self.tell_login_refused(cluster, login, now),
-                    ClientEvent::TlsFailed(failed) => self.tell_kafka_tls_failed(cluster, failed, now),
-                    ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(broker), now),
-                    ClientEvent::BrokerReachable(broker) => self.tell_broker(cluster, Ok(broker), now),
-                    _ => {}
-                }
-                let upstream = &mut self.outlets.upstreams[cluster];
-                let was = upstream.reachable;
-                upstream.event(&event, Timings { histograms: self.numbers.histograms(), cluster }, now);
-                if upstream.reachable != was {
-                    self.tell_reachable(cluster, !was, now);
+        let (now, sockets) = (io.now(), self.broker.around.config.clusters[cluster].sockets);
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        let event = upstream.carrier.carry(io, &self.broker.around, &mut self.connections, sockets, effect);
+        let Some(event) = event else { return };
+        match event {
+            ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(&broker), now),
+            ClientEvent::Outward(news) => self.tell_outward(cluster, &news, now),
+            event => upstream.event(&event, &mut self.broker.numbers, cluster, now),
+        }
+    }
+
+    fn tell_outward(&mut self, cluster: usize, news: &News, now: Monotonic) {
+        match news {
+            News::LoginRefused(login) => self.tell_login_refused(cluster, login, now),
+            News::TlsFailed(broker, why) => self.tell_kafka_tls_failed(cluster, (broker, why), now),
+            News::BrokerReachable(broker) => self.tell_broker(cluster, Ok(broker), now),
+            News::Reachable(yes) => {
+                if std::mem::replace(&mut self.broker.outlets.upstreams[cluster].reachable, *yes) != *yes {
+                    self.tell_reachable(cluster, *yes, now);
                 }
             }
         }
     }
 
-    fn resolve(&self, cluster: usize, ticket: u64, host: String, port: u16) {
-        let (post, shard) = (self.around.post.clone(), self.index);
-        let answer = Box::new(move |found| deliver(&post, shard, Mail::Resolved { cluster, ticket, found }));
-        // Fails only when the resolver's thread is gone, which is when the process ends.
-        let _ = self.around.resolver.send(Question { host, port, answer });
-    }
-
-    /// What a login needs, by the thread that may take its time.
-    fn prepare(&self, cluster: usize, ticket: u64, task: Task) {
-        let (post, shard) = (self.around.post.clone(), self.index);
-        let answer = Box::new(move |result| deliver(&post, shard, Mail::Prepared { cluster, ticket, result }));
-        // Fails only when that thread is gone, which is when the process ends.
-        let _ = self.around.sasl.send(sasl::Question { task, answer });
-    }
-
-    /// A link's socket is connected. Where it has TLS, that comes first.
-    pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId) {
-        let upstream = &mut self.outlets.upstreams[cluster];
-        if !upstream.client.is_in_handshake(link) {
+    /// A link's socket is connected, or its TLS handshake is over (`is_ready`).
+    pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, is_ready: bool) {
+        self.broker.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, u64::from(is_ready));
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
+        if upstream.carrier.connected(link, is_ready) {
             upstream.busy = true;
             upstream.client.on_connected(link, io.now());
         }
     }
 
-    /// A link's TLS handshake is over.
-    pub(super) fn link_ready(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId) {
-        self.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, 1);
-        let upstream = &mut self.outlets.upstreams[cluster];
-        upstream.busy = true;
-        upstream.client.on_connected(link, io.now());
-    }
-
     /// A link's socket is gone.
     pub(super) fn link_closed(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, why: &Closed) {
-        let upstream = &mut self.outlets.upstreams[cluster];
-        upstream.links.remove(&link);
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         upstream.busy = true;
-        let is_hung_up = match why {
-            Closed::Peer => true,
-            Closed::Error(error) => error.kind() == ErrorKind::ConnectionReset,
-            _ => false,
-        };
-        match why {
-            // What a listener without TLS does with the first bytes of a handshake.
-            _ if is_hung_up && upstream.client.is_in_handshake(link) => {
-                upstream.client.on_tls_failed(link, Outgoing::HUNG_UP, io.now());
-            }
-            Closed::Layer(error) => upstream.client.on_tls_failed(link, &error.what, io.now()),
-            Closed::Peer => upstream.client.on_closed(link, "closed by the broker", io.now()),
-            Closed::Local => upstream.client.on_closed(link, "closed", io.now()),
-            Closed::Error(error) => upstream.client.on_closed(link, &error.to_string(), io.now()),
-        }
+        let why = upstream.carrier.closed(link, why);
+        upstream.client.on_closed(link, &why, io.now());
     }
 
     /// Results of batches to the sessions whose messages stand in them.
     fn settle(&mut self, cluster: usize) {
-        let (sessions, touched, letters) = (&mut self.sessions, &mut self.touched, &mut self.outlets.letters);
-        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
+        let (sessions, touched, letters) =
+            (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
+        let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
             if letters.answered(run, outcome) {
                 return;
@@ -405,15 +341,16 @@ impl Core {
             let key = SessionKey::from_bits(run.session);
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
-                let code = match outcome {
-                    Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
-                    Outcome::LOST => LOST,
-                    Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+                let reason = match outcome {
+                    Outcome::Delivered => Reason::Success,
+                    Outcome::DeadLettered => Reason::DeadLettered,
+                    Outcome::LOST => Reason::RecordLost,
+                    Outcome::Refused(_) => Reason::KafkaRejected,
                 };
                 if let Some(receipt) = landed.filter(|_| session.wants_receipts()).and_then(|at| receipt(members, at)) {
                     session.landed(run.first, run.count, &receipt);
                 }
-                session.complete(run.first, run.count, code);
+                session.complete(run.first, run.count, reason);
                 if touched.last() != Some(&key) {
                     touched.push(key);
                 }
@@ -422,7 +359,7 @@ impl Core {
     }
 
     fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        let upstream = &mut self.outlets.upstreams[cluster];
+        let upstream = &mut self.broker.outlets.upstreams[cluster];
         let at = upstream.next_deadline();
         match upstream.timer {
             // An earlier one that is set already will look again when it fires.
@@ -439,23 +376,22 @@ impl Core {
 
     /// The timer of a cluster fired.
     pub(super) fn cluster_time(&mut self, io: &mut Ring<'_>, cluster: usize) {
-        if let Some(upstream) = self.outlets.upstreams.get_mut(cluster) {
+        if let Some(upstream) = self.broker.outlets.upstreams.get_mut(cluster) {
             upstream.timer = None;
             upstream.busy = true;
-            let links = &upstream.links;
-            let unacked = |link| links.get(&link).map_or(0, |conn| io.unacked(*conn));
-            upstream.client.on_time(unacked, io.now());
+            let carrier = &upstream.carrier;
+            upstream.client.on_time(|link| carrier.unacked(io, link), io.now());
         }
     }
 
     /// Numbers of the sinks that have news: a turn costs what happens in it, however many sinks there are.
     fn read_sinks(&mut self, cluster: usize, now: Monotonic) {
         let mut changed = SmallVec::<[usize; 8]>::new();
-        let Upstream { producer, members, .. } = &mut self.outlets.upstreams[cluster];
+        let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
         while let Some(number) = producer.take_changed() {
             changed.extend(members.concerns(number));
         }
-        while let Some(sink) = self.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
+        while let Some(sink) = self.broker.outlets.letters.take_changed().or_else(|| self.announced.take_waiting()) {
             changed.push(sink);
         }
         changed.sort_unstable();
@@ -468,11 +404,11 @@ impl Core {
 
     /// Numbers of a sink, by its place in the configuration. How many messages it has in dead letters.
     fn read_sink(&mut self, sink: usize) -> u64 {
-        let upstream = &self.outlets.upstreams[self.outlets.plans[sink].cluster];
+        let upstream = &self.broker.outlets.upstreams[self.broker.outlets.plans[sink].cluster];
         let Some(number) = upstream.members.number(Role::Own(sink)) else { return 0 };
         let own = upstream.producer.stats(number);
         let writes_letters = upstream.members.number(Role::DeadLetters(sink));
-        let letters = self.outlets.letters.totals(sink);
+        let letters = self.broker.outlets.letters.totals(sink);
         let stats = SinkStats {
             // Messages that it did not take count as its own, too.
             appended: own.appended + letters.messages,
@@ -512,24 +448,27 @@ impl Core {
             (SinkMetric::Splits, stats.splits),
             (SinkMetric::Paced, stats.paced),
             (SinkMetric::EpochsRaised, stats.epochs_raised),
-            (SinkMetric::HeadersLeftOut, self.outlets.headers_left_out[sink]),
+            (SinkMetric::HeadersLeftOut, self.broker.outlets.headers_left_out[sink]),
             (SinkMetric::Topics, upstream.producer.topics_held(number) as u64),
         ];
         for (metric, value) in values {
-            self.numbers.set_sink(sink, metric, value);
+            self.broker.numbers.set_sink(sink, metric, value);
         }
         dead_lettered
     }
 
     fn read_stats(&mut self, cluster: usize, now: Monotonic) {
         self.read_sinks(cluster, now);
-        let (upstream, numbers) = (&self.outlets.upstreams[cluster], &mut self.numbers);
+        let (upstream, numbers) = (&self.broker.outlets.upstreams[cluster], &mut self.broker.numbers);
         numbers.set_cluster(cluster, ClusterMetric::Reachable, u64::from(upstream.reachable));
         numbers.set_cluster(cluster, ClusterMetric::Requests, upstream.sent);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytes, upstream.producer.buffered_bytes() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferBytesMax, upstream.producer.buffer_bytes_max() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferReserved, upstream.producer.buffer_bytes_reserved() as u64);
         numbers.set_cluster(cluster, ClusterMetric::BufferUnused, upstream.producer.unused_bytes() as u64);
+        numbers.set_cluster(cluster, ClusterMetric::Links, upstream.carrier.links.len() as u64);
+        numbers.set_cluster(cluster, ClusterMetric::ConnectionsMade, upstream.carrier.made);
+        numbers.set_cluster(cluster, ClusterMetric::SentBytes, upstream.carrier.sent_bytes);
         let stats = upstream.client.stats();
         numbers.set_cluster(cluster, ClusterMetric::LinkFailures, stats.failures);
         numbers.set_cluster(cluster, ClusterMetric::WithExtra, stats.with_extra);
@@ -538,7 +477,6 @@ impl Core {
         numbers.set_cluster(cluster, ClusterMetric::Logins, stats.logins);
         numbers.set_cluster(cluster, ClusterMetric::LoginsRefused, stats.logins_refused);
         numbers.set_cluster(cluster, ClusterMetric::TlsFailures, stats.tls_failures);
-        numbers.set_cluster(cluster, ClusterMetric::Links, upstream.links.len() as u64);
         numbers.set_cluster(cluster, ClusterMetric::LinksReplaced, stats.replaced);
         numbers.set_cluster(cluster, ClusterMetric::SlowPartitions, upstream.producer.slow_partitions());
         let in_flight = upstream.producer.requests_in_flight() as u64;
@@ -546,42 +484,8 @@ impl Core {
     }
 }
 
-/// An answer of an ordinary thread to a shard. The mailbox of a busy shard may be full for a moment; that thread may wait,
-/// the shard may not. But not for a shard that has ended: others ask as well. An answer that is lost is asked for again.
-pub(super) fn deliver(post: &Post<Mail>, shard: usize, mut letter: Mail) {
-    for _ in 0..1_000 {
-        let Err(back) = post.send(shard, letter) else { return };
-        letter = back;
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
 /// The receipt for a publisher: where its row is in Kafka.
 fn receipt(members: &Members, at: Landed<'_>) -> Option<Receipt> {
     let sink = u16::try_from(members.index_of(at.sink)?).ok()?;
     Some(Receipt { sink, topic: Rc::clone(at.topic), partition: at.partition, offset: at.offset })
-}
-
-/// What an answer says to the numbers.
-fn count(numbers: &mut Numbers, cluster: usize, event: &ClientEvent) {
-    match event {
-        ClientEvent::Produced { results, throttle_ms, .. } => {
-            if let Ok(throttle_ms @ 1..) = u64::try_from(*throttle_ms) {
-                numbers.count_cluster(cluster, ClusterMetric::ThrottleMs, throttle_ms);
-            }
-            let errors = results.iter().map(|result| result.error).filter(|code| *code != 0);
-            errors.for_each(|code| numbers.count_error(cluster, code));
-        }
-        ClientEvent::ProduceFailed { .. } => numbers.count_cluster(cluster, ClusterMetric::RequestsUnanswered, 1),
-        ClientEvent::HungUp { .. }
-        | ClientEvent::Cluster(_)
-        | ClientEvent::Metadata(_)
-        | ClientEvent::ProducerId { .. }
-        | ClientEvent::Asked { .. }
-        | ClientEvent::LoginRefused(_)
-        | ClientEvent::BrokerUnreachable(_)
-        | ClientEvent::BrokerReachable(_)
-        | ClientEvent::TlsFailed(_)
-        | ClientEvent::Reachable(_) => {}
-    }
 }

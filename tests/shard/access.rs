@@ -235,6 +235,37 @@ fn a_will_that_is_not_granted_is_neither_taken_nor_sent() {
     assert_eq!(world.number(ShardMetric::WillsDenied), 1);
 }
 
+/// Finding F14: a denied will names what denies it, and no rule that would have let it pass.
+#[test]
+fn finding_f14_a_denied_will_names_what_denies_it() {
+    const ALL: &str = "topic readwrite #\ntopic readwrite $SYS/#\n";
+    let not_admitted = "auth a would not admit the client any more";
+    for (topic, rules, user, why) in [
+        ("$SYS/broker/uptime", ALL, "ada", "topics that begin with $SYS/ are the service's own"),
+        ("mine", ALL, "bob", not_admitted),
+        ("mine", "topic deny mine\n", "ada", "acl:2: topic deny mine"),
+        ("mine", "topic read mine\n", "ada", "acl: no rule in it grants it"),
+    ] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut world = world(&dir, ALL, "");
+        let (conn, code) = connect(&mut world, Some(topic));
+        assert_eq!(code, 0);
+        write_rules(&dir, rules);
+        if user != "ada" {
+            write_users(&dir, &[(user, b"bob")]);
+        }
+        world.reload();
+        hang_up(&mut world, conn);
+        world.advance(Duration::from_secs(5));
+        assert_eq!(world.number(ShardMetric::WillsDenied), 1, "{topic} {rules}");
+        world.journal.collect();
+        let events = world.journal.page(&Filter::default()).events;
+        let denied: Vec<_> = events.iter().filter(|(_, event)| event.kind == EventKind::AclDenied).collect();
+        let rule = denied[0].1.text(Field::Rule).expect("what denies it");
+        assert!(denied.len() == 1 && rule.ends_with(why), "{topic}: {rule}");
+    }
+}
+
 /// Ada's session is kept for an hour, with a will that is due after half of it, and a message waits for her. `spool`: it survives a crash.
 fn kept_with_will(dir: &tempfile::TempDir, spool: bool) -> World {
     let sinks = if spool { queues::config() } else { small().replace("\"#\"", "\"to/kafka/#\"") };

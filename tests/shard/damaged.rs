@@ -45,7 +45,8 @@ impl Platter for OfLog<'_> {
     }
 }
 
-fn found(disk: &mut Disk) -> Recovered {
+/// What a start would find behind a power cut.
+pub(crate) fn found(disk: &mut Disk) -> Recovered {
     disk.power_cut();
     let found = disk.existing().into_iter().collect();
     recover(&OfLog(disk), 0, &found).expect("a start")
@@ -173,7 +174,7 @@ fn finding_d1_no_record_that_cannot_be_read_stops_a_start() {
 /// Records that another program might have written, with any bytes in any place.
 #[test]
 fn finding_l4_crafted_records_stop_no_start() {
-    for seed in super::seeds(0..150) {
+    for seed in super::seeds(0..60) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut world = busy();
         let all = records(&mut world);
@@ -207,7 +208,7 @@ fn finding_l4_any_damaged_bit_stops_no_start() {
     let of_busy = busy();
     let segments = of_busy.table.disk.existing();
     drop(of_busy);
-    for seed in super::seeds(0..200) {
+    for seed in super::seeds(0..80) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut world = busy();
         let (sessions, retained) = (world.number(M::SessionsKept), world.number(M::RetainedMessages));

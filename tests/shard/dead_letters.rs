@@ -148,6 +148,28 @@ fn read(letters: &Receiver<Letter>) -> Vec<serde_json::Value> {
     letters.try_iter().map(line).collect()
 }
 
+/// Finding F14: at `stored` the publisher has its answer before Kafka refuses the record. Whose it was says the record, if it says it.
+#[test]
+fn finding_f14_of_a_stored_record_the_dead_letter_has_the_client_that_the_record_names() {
+    for (headers, named) in [("", None), ("headers = { client = '${clientid}' }", Some("dev"))] {
+        let keys = format!("acknowledge = 'stored'\ndead_letters_topic = 'dead'\n{headers}");
+        let mut world = World::new(&super::spooled("", &keys));
+        world.broker.refuses.insert("all".to_owned(), 87);
+        world.kafka_down();
+        let conn = device(&mut world, Version::V311);
+        say(&mut world, conn, Version::V311, QoS::AtLeastOnce, 1, b"x");
+        assert_eq!(world.sent(conn), answer(Version::V311, QoS::AtLeastOnce, 1, 0), "it is stored");
+        world.kafka_up = true;
+        world.advance(Duration::from_secs(30));
+        let at = world.broker.records.iter().position(|record| record.0 == "dead").expect("a dead letter");
+        let header = |name: &str| {
+            let all = &world.broker.headers[at];
+            all.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        };
+        assert_eq!((header("dead-letter-client-id"), header("client")), (None, named));
+    }
+}
+
 #[test]
 fn for_a_file_the_answer_waits_until_it_is_on_the_disk() {
     for version in [Version::V311, Version::V5] {

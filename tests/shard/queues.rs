@@ -637,10 +637,10 @@ enum Published {
 fn seeds_of_crashes_lose_nothing_that_was_answered_and_repeat_nothing_of_qos_2() {
     let mut answered = 0;
     // 162: the youngest copies were over, and came again.
-    for seed in super::seeds(0..40).chain([162]) {
+    for seed in super::seeds(0..15).chain([162]) {
         answered += run(&KEPT, seed);
     }
-    assert!(answered > 500, "{answered}");
+    assert!(answered > 200, "{answered}");
 }
 
 /// A run under these rules. How many messages were answered.

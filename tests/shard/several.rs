@@ -353,15 +353,15 @@ fn run_as(rules: &'static dyn Rules, seed: u64, wide: Wide) -> (usize, usize) {
 
 #[test]
 fn every_copy_comes_once_in_order_and_none_is_missing() {
-    let runs = super::seeds(0..400).map(|seed| run(&KEPT, seed));
+    let runs = super::seeds(0..150).map(|seed| run(&KEPT, seed));
     let (delivered, states) = runs.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
-    assert!(delivered > 10_000 && states > 1_000, "{delivered} {states}: little was tried");
+    assert!(delivered > 3_750 && states > 375, "{delivered} {states}: little was tried");
 }
 
 /// Messages with many recipients wait, and others pass them.
 #[test]
 fn the_same_with_messages_for_many() {
-    let runs = super::seeds(0..200).map(|seed| run_as(&KEPT, seed, ONE_OF_MANY));
+    let runs = super::seeds(0..80).map(|seed| run_as(&KEPT, seed, ONE_OF_MANY));
     let (delivered, states) = runs.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
-    assert!(delivered > 5_000 && states > 500, "{delivered} {states}: little was tried");
+    assert!(delivered > 2_000 && states > 200, "{delivered} {states}: little was tried");
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use forebay::metrics::spec::ShardMetric;
 use forebay::mqtt::encode;
-use forebay::mqtt::packet::{Packet, Publish, QoS, Version};
+use forebay::mqtt::packet::{Ack, Packet, Publish, QoS, Version};
 use forebay::mqtt::property::{Property, PropertyBuf};
+use forebay::mqtt::reason::ReasonCode;
 use forebay::record::murmur2;
 
 use super::broker::PARTITIONS;
@@ -171,19 +172,27 @@ fn finding_k15_the_dead_letter_of_a_tombstone_is_a_tombstone() {
     assert_eq!(world.sent(device), [0x40, 2, 0, 1]);
     assert_eq!((world.broker.records[0].0.as_str(), told(&world, 0)[0].0), ("dead", None));
 }
-/// Finding K4: a record is too large if it is, not if a bound of it is: 20,000 headers, and a payload that is escaped.
+
+/// Finding K4: a record is too large if it is, not if a bound of it is: 20,000 headers, a payload that is escaped, one header that might
+/// have been many.
 #[test]
 fn finding_k4_a_record_is_measured_before_it_is_refused() {
-    let json = "value_format = \"json\"\n";
+    let (json, from) = ("value_format = \"json\"\n", "headers_from = \"${payload.meta}\"\n");
     let text = TEN.replace("expire_after = \"10s\"", "record_bytes_max = \"256KiB\"");
-    for (format, properties, payload, refused) in
-        [("", 20_000, 10, false), ("", 80_000, 10, true), (json, 0, 100_000, false), (json, 0, 300_000, true)]
-    {
+    let long = |bytes: usize| "x".repeat(bytes);
+    let meta = |bytes: usize| format!("{{\"meta\":{{\"a\":\"{}\"}}}}", long(bytes));
+    for (format, properties, payload, refused) in [
+        ("", 20_000, long(10), false),
+        ("", 80_000, long(10), true),
+        (json, 0, long(100_000), false),
+        (json, 0, long(300_000), true),
+        (from, 0, meta(100_000), false),
+        (from, 0, meta(140_000), true),
+    ] {
         let mut world = World::new(&format!("{text}{format}"));
         let device = world.device_v5("device");
         let mut sent = PropertyBuf::new();
         sent.extend((0..properties).map(|_| Property::UserProperty("a", "b")));
-        let payload = "x".repeat(payload);
         let publish =
             Publish { qos: QoS::AtLeastOnce, packet_id: 1, properties: sent.as_properties(), ..message("t", &payload) };
         let mut bytes = Vec::new();
@@ -192,7 +201,57 @@ fn finding_k4_a_record_is_measured_before_it_is_refused() {
         world.advance(Duration::from_secs(1));
         let answer = world.sent(device);
         let code = answer.get(4).copied().unwrap_or(0);
-        assert_eq!((answer[0], code >= 0x80), (0x40, refused), "{properties} properties: {answer:?}");
+        assert_eq!((answer[0], code >= 0x80), (0x40, refused), "{format} {properties} properties: {answer:?}");
         assert_eq!(world.broker.records.is_empty(), refused);
     }
+}
+
+/// Finding K4: refusals that share a code are told apart by their words, in the order of their publishes.
+#[test]
+fn finding_k4_a_refusal_says_which_of_its_codes_reasons_it_has() {
+    const LARGE: &str = "the record is larger than the server takes";
+    const NO_PROPERTY: &str = "a user property that the server needs is missing";
+    const NO_FIELD: &str = "the payload lacks a field that the server needs";
+    const NO_TIME: &str = "a field of the payload does not give a valid time for the record";
+    const LETTER: &str = "a dead letter is kept in the place of a record";
+    const TOPICS: &str = "too many Kafka topics are in use";
+    let sink = |name: &str, keys: &str| format!("[[sink]]\nname = \"{name}\"\nfilters = \"{name}/#\"\n{keys}\n");
+    let text = [
+        "[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\ntopics_max = 2\n".to_owned(),
+        sink("size", "topic = \"t\"\nrecord_bytes_max = \"16KiB\""),
+        sink("property", "topic = \"t\"\nvalue = \"${user_properties.unit}\""),
+        sink("field", "topic = \"t\"\nvalue = \"${payload.x}\""),
+        sink("time", "topic = \"t\"\ntimestamp = \"${payload.ts}\""),
+        sink("topics", "topic = \"t-${topic[1]}\""),
+        sink("letter", "topic = \"t\"\nvalue = \"${payload.x}\"\ndead_letters_topic = \"dead\""),
+    ];
+    let mut world = World::new(&text.concat());
+    let device = world.device_v5("device");
+    let large = "x".repeat(20_000);
+    let cases = [
+        ("size/a", large.as_str(), 0x83, LARGE),
+        ("property/a", "x", 0x83, NO_PROPERTY),
+        ("field/a", "{}", 0x99, NO_FIELD),
+        ("time/a", "{\"ts\":\"soon\"}", 0x99, NO_TIME),
+        ("letter/a", "{}", 0, LETTER),
+        ("topics/a", "x", 0, ""),
+        ("topics/b", "x", 0x97, TOPICS),
+    ];
+    let mut bytes = Vec::new();
+    for (id, (topic, payload, ..)) in (1..).zip(cases) {
+        let publish = Publish { qos: QoS::AtLeastOnce, packet_id: id, ..message(topic, payload) };
+        encode::packet(Version::V5, &Packet::Publish(publish), &mut bytes).expect("encoded");
+    }
+    world.bytes(device, &bytes);
+    world.advance(Duration::from_secs(1));
+    let mut expected = Vec::new();
+    for (id, (.., code, words)) in (1..).zip(cases) {
+        let mut properties = PropertyBuf::new();
+        if !words.is_empty() {
+            properties.push(Property::ReasonString(words));
+        }
+        let ack = Ack { packet_id: id, reason: ReasonCode(code), properties: properties.as_properties() };
+        encode::packet(Version::V5, &Packet::PubAck(ack), &mut expected).expect("encoded");
+    }
+    assert_eq!(String::from_utf8_lossy(&world.sent(device)), String::from_utf8_lossy(&expected));
 }

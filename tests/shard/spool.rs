@@ -7,6 +7,7 @@ use forebay::metrics::spec::{ClusterMetric, Layout, ShardMetric, SinkMetric};
 use forebay::runtime::seam::{ConnId, Monotonic, Segments as _};
 use forebay::shard::mail::Notice;
 
+use super::damaged::found;
 use super::spooled;
 use super::world::{World, publish};
 
@@ -465,6 +466,27 @@ fn what_a_start_has_acted_on_survives_a_power_cut_right_behind_it() {
     world.kafka_up = true;
     world.advance(Duration::from_secs(10));
     assert_eq!(arrived(&world), [1, 2], "so it has to stay");
+}
+
+/// Finding U6: with a template for the topic each run writes to topics of its own. A start forgets those that nothing needs.
+#[test]
+fn finding_u6_runs_do_not_leave_their_topics_to_the_next() {
+    let mut world = World::new(&spooled("", "").replace("topic = \"all\"", "topic = \"${topic[0]}\""));
+    for run in 0..4 {
+        let device = world.device("d", 0);
+        for id in ids(10) {
+            let mut bytes = Vec::new();
+            publish(&format!("run-{run}-{id}"), id, b"x", &mut bytes);
+            world.bytes(device, &bytes);
+        }
+        world.advance(Duration::from_secs(10));
+        assert_eq!((acked(&mut world, device).len(), world.broker.records.len()), (10, 10 * (run + 1)));
+        assert!(found(&mut world.table.disk).state.lanes().count() >= 10, "run {run}");
+        world.restart(None);
+        world.advance(Duration::from_secs(2));
+        assert_eq!(found(&mut world.table.disk).state.lanes().count(), 0, "run {run}");
+        world.restart(None);
+    }
 }
 
 /// Finding K14: damage that only their reader finds, long after the start, is counted and told as what a start finds.

@@ -7,8 +7,9 @@ use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use forebay::kafka::client::{Client, Effect, LinkId, Settings};
+use forebay::kafka::client::{Client, Effect, Settings};
 use forebay::kafka::types::ClientEvent;
+use forebay::outward::{Ended, LinkId};
 use forebay::runtime::seam::{Chunk, Monotonic};
 use forebay::secure::sasl::Helper;
 
@@ -108,7 +109,7 @@ impl Driver {
             News::Bytes(link, bytes) => self.client.on_bytes(link, &bytes, now),
             News::Closed(link, why) => {
                 self.open.remove(&link);
-                self.client.on_closed(link, &why, now);
+                self.client.on_closed(link, &Ended::Lost(why.into()), now);
             }
         }
     }

@@ -30,7 +30,7 @@ settings! {
         restart verifiers: usize = Integer { min: 0, max: 64 }, Is("0"),
             "Number of threads that compare passwords with their hashes, which takes tens of milliseconds each. 0: one for every four shards.";
         now memory_high_watermark: u64 = Share, Is("0.7"),
-            "Part of the machine's memory, or of the container's limit, above which it is short of memory: for sinks with `memory_overload_protection`.";
+            "Part of the machine's memory, or of the lowest limit of its control groups (a container's, systemd's `MemoryMax`), above which it is short of memory: for sinks with `memory_overload_protection`.";
         restart sandbox: bool = Flag, Is("true"),
             "Whether the service gives up what it does not need while it serves: writing outside its own directories, starting programs, and \
              system calls that only an intruder would make. What the kernel does not support, or a container's \

@@ -175,9 +175,9 @@ fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, NodeId, i
     let (index, leader) = (reader.i32()?, NodeId(reader.i32()?));
     let epoch = if version >= 7 { reader.i32()? } else { -1 };
     let replicas = reader.i32s()?.map(NodeId).collect();
-    reader.skip_i32s()?; // in sync
+    let _in_sync = reader.i32s()?;
     if version >= 5 {
-        reader.skip_i32s()?; // offline
+        let _offline = reader.i32s()?;
     }
     reader.tags()?;
     Ok((index, leader, epoch, replicas))

@@ -3,29 +3,23 @@
 
 use super::wire::{Malformed, Read, Reader};
 
-/// A call of Kafka's protocol.
+/// A call of Kafka's protocol, with its number on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i16)]
 pub(super) enum Call {
-    /// Key 0.
-    Produce,
-    /// Key 1.
-    Fetch,
-    /// Key 2.
-    ListOffsets,
-    /// Key 3.
-    Metadata,
-    /// Key 17.
-    SaslHandshake,
-    /// Key 18.
-    ApiVersions,
-    /// Key 22.
-    InitProducerId,
-    /// Key 23 (KIP-101, KIP-320).
-    OffsetForLeaderEpoch,
-    /// Key 36 (KIP-152, KIP-368).
-    SaslAuthenticate,
-    /// Key 61 (KIP-664).
-    DescribeProducers,
+    Produce = 0,
+    Fetch = 1,
+    ListOffsets = 2,
+    Metadata = 3,
+    SaslHandshake = 17,
+    ApiVersions = 18,
+    InitProducerId = 22,
+    /// KIP-101, KIP-320.
+    OffsetForLeaderEpoch = 23,
+    /// KIP-152, KIP-368.
+    SaslAuthenticate = 36,
+    /// KIP-664.
+    DescribeProducers = 61,
 }
 
 /// UNSUPPORTED_VERSION: the broker does not know the version of the request.
@@ -39,38 +33,13 @@ pub(super) const API_VERSIONS: i16 = 3;
 
 impl Call {
     /// Its number on the wire.
-    pub(super) fn key(self) -> i16 {
-        match self {
-            Self::Produce => 0,
-            Self::Fetch => 1,
-            Self::ListOffsets => 2,
-            Self::Metadata => 3,
-            Self::SaslHandshake => 17,
-            Self::ApiVersions => 18,
-            Self::InitProducerId => 22,
-            Self::OffsetForLeaderEpoch => 23,
-            Self::SaslAuthenticate => 36,
-            Self::DescribeProducers => 61,
-        }
-    }
-
-    /// First version with flexible encoding (KIP-482).
-    fn flexible_from(self) -> i16 {
-        match self {
-            Self::Produce | Self::Metadata => 9,
-            Self::ApiVersions => 3,
-            Self::InitProducerId | Self::SaslAuthenticate => 2,
-            Self::SaslHandshake => i16::MAX,
-            Self::Fetch => 12,
-            Self::ListOffsets => 6,
-            Self::OffsetForLeaderEpoch => 4,
-            Self::DescribeProducers => 0,
-        }
+    pub(super) const fn key(self) -> i16 {
+        self as i16
     }
 
     /// Whether the body of `version` is in the flexible encoding.
     pub(super) fn is_flexible(self, version: i16) -> bool {
-        version >= self.flexible_from()
+        version >= self.versions().2
     }
 
     /// Whether an answer's header has tagged fields. ApiVersions answers never have: the asker may not know yet what
@@ -83,18 +52,20 @@ impl Call {
     /// where no id is known. Metadata below 4 cannot say whether to create a topic (the mock cluster of librdkafka 2.0 knows no other), above 12 is not needed. Apache Kafka 0.11 to 4.x is within; DescribeProducers
     /// came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant; behind SaslHandshake 0 the bytes of
     /// the exchange would travel without Kafka's headers.
-    fn ours(self) -> (i16, i16) {
+    ///
+    /// The oldest and the newest version, and the first one with flexible encoding (KIP-482).
+    const fn versions(self) -> (i16, i16, i16) {
         match self {
-            Self::Produce => (3, 13),
-            Self::Metadata => (1, 12),
-            Self::ApiVersions => (0, API_VERSIONS),
-            Self::InitProducerId => (0, 5),
-            Self::Fetch => (4, 13),
-            Self::ListOffsets => (1, 6),
-            Self::OffsetForLeaderEpoch => (2, 4),
-            Self::SaslHandshake => (1, 1),
-            Self::SaslAuthenticate => (0, 2),
-            Self::DescribeProducers => (0, 0),
+            Self::Produce => (3, 13, 9),
+            Self::Metadata => (1, 12, 9),
+            Self::ApiVersions => (0, API_VERSIONS, 3),
+            Self::InitProducerId => (0, 5, 2),
+            Self::Fetch => (4, 13, 12),
+            Self::ListOffsets => (1, 6, 6),
+            Self::OffsetForLeaderEpoch => (2, 4, 4),
+            Self::SaslHandshake => (1, 1, i16::MAX),
+            Self::SaslAuthenticate => (0, 2, 2),
+            Self::DescribeProducers => (0, 0, 0),
         }
     }
 }
@@ -168,38 +139,38 @@ pub(super) fn read_api_versions(reader: &mut Reader<'_>, version: i16) -> Read<N
             return Err(Malformed("version range upside down"));
         }
         if let Some(i) = apis.iter().position(|api| api.key() == key) {
-            let (our_low, our_high) = apis[i].ours();
+            let (our_low, our_high, _) = apis[i].versions();
             settled[i] = (low.max(our_low) <= high.min(our_high)).then(|| high.min(our_high));
         }
     }
     let throttle_ms = if version >= 1 { reader.i32()? } else { 0 };
     reader.tags()?;
     reader.end();
-    Ok(match settled {
-        [
-            Some(produce),
-            Some(metadata),
-            Some(init_producer_id),
-            fetch,
-            list_offsets,
-            epoch,
-            producers,
-            hand,
-            authenticate,
-        ] => {
-            let versions = Versions {
-                produce,
-                metadata,
-                init_producer_id,
-                fetch,
-                list_offsets,
-                offset_for_leader_epoch: epoch,
-                describe_producers: producers,
-                sasl_handshake: hand,
-                sasl_authenticate: authenticate,
-            };
-            Negotiated::Settled(versions, throttle_ms)
-        }
-        _ => Negotiated::NothingCommon(apis[settled.iter().position(Option::is_none).unwrap_or(0)]),
-    })
+    let [
+        Some(produce),
+        Some(metadata),
+        Some(init_producer_id),
+        fetch,
+        list_offsets,
+        offset_for_leader_epoch,
+        describe_producers,
+        sasl_handshake,
+        sasl_authenticate,
+    ] = settled
+    else {
+        let missing = settled.iter().position(Option::is_none).unwrap_or(0);
+        return Ok(Negotiated::NothingCommon(apis[missing]));
+    };
+    let versions = Versions {
+        produce,
+        metadata,
+        init_producer_id,
+        fetch,
+        list_offsets,
+        offset_for_leader_epoch,
+        describe_producers,
+        sasl_handshake,
+        sasl_authenticate,
+    };
+    Ok(Negotiated::Settled(versions, throttle_ms))
 }

@@ -10,12 +10,12 @@
 
 use std::collections::VecDeque;
 
-use super::Client;
 use super::api::{BY_ID, Call, Versions};
 use super::connection::Asked;
-use super::lane::{Lane, Owner};
 use super::log::{LogAnswer, Tail};
 use super::request::{self, Head};
+use super::upkeep::due;
+use super::{Channel, Client, Owner};
 use crate::kafka::types::{ClientEvent, LogSays, NodeId, Question, WhyNot};
 use crate::runtime::seam::Monotonic;
 
@@ -35,20 +35,20 @@ const OUT_OF_RANGE: i16 = 1;
 
 /// The way to one broker's logs, and the questions that wait for it.
 #[derive(Debug)]
-pub(super) struct AskLane {
-    pub(super) lane: Lane,
+pub(super) struct AskChannel {
+    pub(super) channel: Channel,
     queue: VecDeque<Box<Search>>,
 }
 
 /// The question that is being answered, and how far.
 #[derive(Debug)]
 pub(super) struct Search {
-    question: Question,
+    pub(super) question: Question,
     step: Step,
     /// What the leader knows of the id.
     state: State,
     /// Next offset to be read.
-    at: i64,
+    pub(super) at: i64,
     read_bytes: usize,
     found: Option<i32>,
     /// Records that may have been ours are gone.
@@ -106,15 +106,6 @@ impl Search {
             behind: false,
             restarted: false,
         }
-    }
-
-    pub(super) const fn question(&self) -> &Question {
-        &self.question
-    }
-
-    /// Next offset to be read.
-    pub(super) const fn at(&self) -> i64 {
-        self.at
     }
 
     /// The request of its next step, with call and version. `None`: the broker does not know the call.
@@ -296,12 +287,12 @@ impl Client {
             self.topics.refresh(now);
             return self.pump_metadata(now);
         };
-        let ask = self
-            .ask_lanes
-            .entry(node)
-            .or_insert_with(|| AskLane { lane: Lane::new(Owner::Ask(node), endpoint.clone()), queue: VecDeque::new() });
-        ask.lane.endpoint.clone_from(endpoint);
-        if ask.queue.len() >= self.hands.settings.queued_max {
+        let ask = self.ask_channels.entry(node).or_insert_with(|| AskChannel {
+            channel: Channel::new(Owner::Ask(node), endpoint.clone()),
+            queue: VecDeque::new(),
+        });
+        ask.channel.endpoint.clone_from(endpoint);
+        if ask.queue.len() >= self.shared.settings.queued_max {
             return self.asked(question.token, LogSays::Again);
         }
         ask.queue.push_back(Box::new(Search::new(question)));
@@ -309,13 +300,13 @@ impl Client {
     }
 
     fn asked(&mut self, token: u64, says: LogSays) {
-        self.hands.event(ClientEvent::Asked { token, says });
+        self.shared.event(ClientEvent::Asked { token, says });
     }
 
     /// A step of a search was answered.
     pub(super) fn on_log(&mut self, node: NodeId, mut search: Box<Search>, answer: LogAnswer, now: Monotonic) {
-        let Some(ask) = self.ask_lanes.get_mut(&node) else { return };
-        ask.lane.backoff.reset();
+        let Some(ask) = self.ask_channels.get_mut(&node) else { return };
+        ask.channel.backoff.reset();
         match search.take(answer) {
             None => ask.queue.push_front(search),
             Some(says) => {
@@ -330,7 +321,9 @@ impl Client {
 
     /// The oldest question got an answer that makes no sense: asking it again would end the same way.
     pub(super) fn unreadable(&mut self, node: NodeId) {
-        let Some(connection) = self.ask_lanes.get_mut(&node).and_then(|ask| ask.lane.connection()) else { return };
+        let Some(connection) = self.ask_channels.get_mut(&node).and_then(|ask| ask.channel.connection()) else {
+            return;
+        };
         if let Some(Asked::Log(search)) = connection.give_up() {
             self.asked(search.question.token, LogSays::CannotTell(WhyNot::Refused));
         }
@@ -338,32 +331,31 @@ impl Client {
 
     /// Dials, or sends what waits; closes a connection that nothing waits for.
     pub(super) fn pump_ask(&mut self, node: NodeId, now: Monotonic) {
-        let Some(AskLane { lane, queue }) = self.ask_lanes.get_mut(&node) else { return };
-        if lane.may_dial(now) && !queue.is_empty() {
-            return lane.dial(&mut self.hands, now);
+        let Some(AskChannel { channel, queue }) = self.ask_channels.get_mut(&node) else { return };
+        if channel.dial_at() <= now && !queue.is_empty() {
+            return channel.dial(&mut self.shared, now);
         }
-        let Some(connection) = lane.ready() else { return };
+        let Some(connection) = channel.ready() else { return };
         let mut not_spoken = Vec::new();
         while connection.send_at(IN_FLIGHT_MAX) <= now {
             let Some(search) = queue.pop_front() else { break };
-            if let Err(search) = connection.ask_log(search, &self.hands.settings, now, &mut self.hands.effects) {
+            if let Err(search) = connection.ask_log(search, &mut self.shared, now) {
                 not_spoken.push(search.question.token);
             }
         }
         if connection.in_flight() == 0 && queue.is_empty() {
-            lane.down(now, &mut self.hands);
+            channel.down(now, &mut self.shared);
         }
         not_spoken.into_iter().for_each(|token| self.asked(token, LogSays::CannotTell(WhyNot::NotSpoken)));
     }
 
     /// A connection for questions has failed: they are all to be asked again.
     pub(super) fn lose_ask(&mut self, node: NodeId, now: Monotonic) {
-        let Some(ask) = self.ask_lanes.get_mut(&node) else { return };
-        let wait = ask.lane.failed(&mut self.hands);
-        let connection = ask.lane.down(now.after(wait), &mut self.hands);
+        let Some(ask) = self.ask_channels.get_mut(&node) else { return };
+        let connection = ask.channel.fail(&mut self.shared, now);
         let waiting = std::mem::take(&mut ask.queue);
         if !self.brokers.contains_key(&node) {
-            self.ask_lanes.remove(&node);
+            self.ask_channels.remove(&node);
         }
         for unanswered in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
             if let Asked::Log(search) = unanswered {
@@ -375,18 +367,18 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// When a lane for questions has something to do.
+    /// When a channel for questions has something to do.
     pub(super) fn ask_deadline(&self) -> Monotonic {
-        let deadline = |ask: &AskLane| {
-            let mut at = ask.lane.deadline().min(ask.lane.renew_at());
+        let deadline = |ask: &AskChannel| {
+            let mut at = due(&ask.channel);
             if !ask.queue.is_empty() {
-                at = at.min(ask.lane.dial_at());
-                if let Some(connection) = ask.lane.ready_ref() {
+                at = at.min(ask.channel.dial_at());
+                if let Some(connection) = ask.channel.ready_ref() {
                     at = at.min(connection.send_at(IN_FLIGHT_MAX));
                 }
             }
             at
         };
-        self.ask_lanes.values().map(deadline).min().unwrap_or(Monotonic::NEVER)
+        self.ask_channels.values().map(deadline).min().unwrap_or(Monotonic::NEVER)
     }
 }

@@ -1,8 +1,8 @@
 //! Other settings while the client runs. What is under way keeps its connection and its deadline.
 
-use super::lane::Owner;
-use super::settings::{Endpoint, Settings};
+use super::settings::Settings;
 use super::{CLIENT_ID_BYTES_MAX, Client};
+use crate::outward::Endpoint;
 use crate::runtime::seam::Monotonic;
 
 /// The settings within the bounds of the protocol, and the bootstrap list as endpoints.
@@ -26,27 +26,22 @@ impl Client {
     /// one is taken as [`super::cluster`] says.
     pub fn change(&mut self, settings: Settings, now: Monotonic) {
         let (settings, bootstrap) = bounded(settings);
-        let before = std::mem::replace(&mut self.hands.settings, settings);
+        let before = std::mem::replace(&mut self.shared.settings, settings);
         if bootstrap != self.bootstrap {
             self.bootstrap = bootstrap;
             (self.candidate, self.tried) = (0, 0);
-            self.let_go_of_metadata(now, now);
+            self.let_go_of_metadata(now);
         }
         let ages = |of: &Settings| (of.metadata_max_age, of.health_check_interval);
-        if ages(&before) != ages(&self.hands.settings) {
+        if ages(&before) != ages(&self.shared.settings) {
             self.topics.refresh(now);
         }
-        if before.sasl != self.hands.settings.sasl || before.tls != self.hands.settings.tls {
+        if before.sasl != self.shared.settings.sasl || before.outward.tls != self.shared.settings.outward.tls {
             self.withdraw_logins(now);
         }
         self.metadata.retry_at(now);
-        self.lanes.values_mut().for_each(|lane| lane.lane.retry_at(now));
-        self.ask_lanes.values_mut().for_each(|lane| lane.lane.retry_at(now));
-        for way in self.ways() {
-            self.pump_produce(way, now);
-        }
-        let asked: Vec<Owner> = self.ask_lanes.keys().copied().map(Owner::Ask).collect();
-        asked.into_iter().for_each(|owner| self.pump(owner, now));
-        self.pump_metadata(now);
+        self.channels.values_mut().for_each(|channel| channel.channel.retry_at(now));
+        self.ask_channels.values_mut().for_each(|channel| channel.channel.retry_at(now));
+        self.pump_all(now);
     }
 }

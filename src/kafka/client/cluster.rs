@@ -9,8 +9,7 @@
 
 use std::rc::Rc;
 
-use super::Client;
-use super::lane::Owner;
+use super::{Client, Owner};
 use crate::kafka::types::ClientEvent;
 use crate::runtime::seam::Monotonic;
 
@@ -24,19 +23,18 @@ impl Client {
     /// The question cannot be sent.
     pub(super) fn introduce(&mut self, owner: Owner, now: Monotonic) -> Result<(), String> {
         let is_known = self.cluster.is_some();
-        let Some((lane, hands)) = self.lane(owner) else { return Ok(()) };
-        let Some(connection) = lane.connection() else { return Ok(()) };
+        let Some((channel, shared)) = self.channel(owner) else { return Ok(()) };
         // A login that is renewed is one on a connection that was asked before.
-        if connection.standing.is_established {
+        if channel.ready_ref().is_some() {
             return Ok(());
         }
-        let tells = connection.versions().is_some_and(|versions| versions.metadata >= TELLS_CLUSTER);
+        let Some(connection) = channel.connection() else { return Ok(()) };
+        let tells = connection.versions.is_some_and(|versions| versions.metadata >= TELLS_CLUSTER);
         if owner == Owner::Metadata || !is_known || !tells {
             self.establish(owner, now);
             return Ok(());
         }
-        let asked = connection.ask_metadata(Vec::new(), false, &hands.settings, now, &mut hands.effects);
-        if asked { Ok(()) } else { Err("Metadata cannot be asked".to_owned()) }
+        connection.ask_metadata(Vec::new(), false, shared, now)
     }
 
     /// Requests may follow.
@@ -45,10 +43,10 @@ impl Client {
             // The first answer says which cluster it is, before any producer ID comes from it.
             self.topics.unanswered(&[], now);
         }
-        let Some((lane, hands)) = self.lane(owner) else { return };
-        lane.established(hands);
-        if let Some(connection) = lane.connection() {
-            connection.standing.withdraw(&hands.settings, &mut hands.rng, now);
+        let Some((channel, shared)) = self.channel(owner) else { return };
+        channel.established(shared);
+        if let Some(connection) = channel.connection() {
+            connection.standing.withdraw(&shared.settings, &mut shared.rng, now);
         }
     }
 
@@ -63,7 +61,7 @@ impl Client {
         if self.metadata.ready_ref().is_some() {
             // The bootstrap list decides, not what the known cluster said of its brokers.
             (self.candidate, self.tried) = (0, 0);
-            self.let_go_of_metadata(now, now);
+            self.let_go_of_metadata(now);
         }
         self.fail(owner, &why, now);
     }
@@ -78,10 +76,10 @@ impl Client {
                     self.lose(owner, "another Kafka cluster answers", now);
                 }
             }
-            self.lanes.clear();
-            self.ask_lanes.clear();
+            self.channels.clear();
+            self.ask_channels.clear();
             self.topics.refresh(now);
         }
-        self.hands.event(ClientEvent::Cluster(id));
+        self.shared.event(ClientEvent::Cluster(id));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{self, Metadata, ProducerIdAnswer};
@@ -15,15 +16,23 @@ use super::produce;
 use super::request::{self, Head};
 use super::settings::Settings;
 use super::wire::{Malformed, Read, Reader};
-use super::{Effect, LinkId};
-use crate::kafka::types::{ProduceBatch, ProduceRequest, ProduceResult};
+use super::{Effect, Owner, Shared};
+use crate::kafka::types::{ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
+use crate::outward::{Connected, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
+use crate::secure::Outgoing;
 
 /// The longest throttle time that is believed. Apache Kafka's own are seconds.
 const THROTTLE_MAX: Duration = Duration::from_secs(300);
 
 /// Round trips that an answer may take beside the least silence: one for it, and some that TCP may lose.
 const ROUND_TRIPS: u32 = 4;
+
+/// A request was sent, or cannot be: why.
+type Sent = Result<(), String>;
+
+/// Of a broker that does not know the calls of a login.
+const NO_SASL: &str = "it does not support SASL as Kafka 1.0 and later do";
 
 /// What a request was about: what is needed to read its answer, or to tell that there is none.
 #[derive(Debug)]
@@ -96,15 +105,17 @@ pub(super) struct Connection {
     pub(super) link: LinkId,
     /// Bytes of an answer that is not whole yet.
     pub(super) frames: Frames,
-    versions: Option<Versions>,
+    /// The settled versions; `None` while they are being settled.
+    pub(super) versions: Option<Versions>,
     /// Logged in or not.
     pub(super) standing: Standing,
     next_correlation: i32,
     waiting: VecDeque<Waiting>,
     /// Since when the oldest request is the one that the broker works at.
     head_since: Monotonic,
-    throttled_until: Monotonic,
-    /// How often in a row a connection of this lane was closed for its silence: each doubles the patience.
+    /// Until when the broker wishes to be left alone (KIP-219).
+    pub(super) throttled_until: Monotonic,
+    /// How often in a row a connection of this channel was closed for its silence: each doubles the patience.
     silences: u32,
     /// The first answer's time: at least one round trip.
     round_trip: Duration,
@@ -116,14 +127,17 @@ pub(super) struct Connection {
     moved_at: Monotonic,
 }
 
-impl Connection {
-    /// A connection that has just been made.
-    pub(super) fn new(link: LinkId, silences: u32) -> Self {
+impl Connected for Connection {
+    type Settings = Settings;
+    type Owner = Owner;
+    type Event = ClientEvent;
+
+    fn begin(link: LinkId, tls: Option<Arc<Outgoing>>, silences: u32) -> Self {
         Self {
             link,
             frames: Frames::default(),
             versions: None,
-            standing: Standing::default(),
+            standing: Standing::over(tls),
             next_correlation: 0,
             waiting: VecDeque::new(),
             head_since: Monotonic(0),
@@ -136,24 +150,40 @@ impl Connection {
         }
     }
 
-    /// The settled versions; `None` while they are being settled.
-    pub(super) fn versions(&self) -> Option<Versions> {
-        self.versions
+    /// When the oldest request, or the task of a login, has waited too long.
+    fn deadline(&self) -> Monotonic {
+        match self.waiting.front() {
+            Some(head) => self.head_since.after(head.patience).max(self.moved_at.after(head.grace)),
+            None => self.standing.deadline(),
+        }
     }
 
-    /// ApiVersions was answered: requests may follow, or a login.
-    pub(super) fn settle(&mut self, versions: Versions) {
-        self.versions = Some(versions);
+    fn overdue(&self) -> &'static str {
+        match self.versions {
+            None => "no answer to ApiVersions in time",
+            Some(_) if self.standing.login.is_some() => "the SASL login was not finished in time",
+            Some(_) => "timed out",
+        }
     }
 
+    fn is_moving(&mut self, unacked: usize, now: Monotonic) -> bool {
+        let taken = self.handed.saturating_sub(unacked as u64);
+        let moving = self.taken.map_or(unacked > 0, |before| taken > before);
+        if moving {
+            (self.taken, self.moved_at) = (Some(taken), now);
+        }
+        moving
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl Connection {
     /// Requests that wait for an answer.
     pub(super) fn in_flight(&self) -> usize {
         self.waiting.len()
-    }
-
-    /// Until when the broker wishes to be left alone (KIP-219).
-    pub(super) fn throttled_until(&self) -> Monotonic {
-        self.throttled_until
     }
 
     /// The Produce request that the broker works at, if it is one.
@@ -172,30 +202,16 @@ impl Connection {
         self.throttled_until
     }
 
-    /// When the oldest request has waited too long.
-    pub(super) fn deadline(&self) -> Monotonic {
-        match self.waiting.front() {
-            Some(head) => self.head_since.after(head.patience).max(self.moved_at.after(head.grace)),
-            None => self.standing.deadline(),
-        }
-    }
-
-    /// Whether bytes are still on their way to the peer: then the oldest request, overdue, is given more time. `unacked`:
-    /// those that the peer's kernel does not have.
-    pub(super) fn is_moving(&mut self, unacked: usize, now: Monotonic) -> bool {
-        let taken = self.handed.saturating_sub(unacked as u64);
-        let moving = self.taken.map_or(unacked > 0, |before| taken > before);
-        if moving {
-            (self.taken, self.moved_at) = (Some(taken), now);
-        }
-        moving
+    /// When the login needs renewal, or the connection replacement.
+    pub(super) fn renew_at(&self) -> Monotonic {
+        self.standing.renew_at(self.in_flight(), self.throttled_until)
     }
 
     /// How long the peer may be silent on a request, beside what the request itself needs: short at first, and longer
     /// each time that it turned out to be too short, so that neither a frozen broker costs much nor a slow one is never
     /// waited for.
-    fn grace(&self, by: &Settings, most: Duration) -> Duration {
-        let first = by.silence_min + ROUND_TRIPS * self.round_trip;
+    fn grace(&self, shared: &Shared, most: Duration) -> Duration {
+        let first = shared.settings.silence_min + ROUND_TRIPS * self.round_trip;
         first.saturating_mul(1 << self.silences.min(16)).min(most)
     }
 
@@ -205,112 +221,70 @@ impl Connection {
     }
 
     /// Asks for the versions.
-    #[must_use = "false: the request could not be encoded"]
-    pub(super) fn ask_versions(&mut self, version: i16, by: &Settings, now: Monotonic, out: &mut Vec<Effect>) -> bool {
-        let frame = request::api_versions(self.head(&by.client_id), version);
-        self.send_small(
-            frame,
-            Call::ApiVersions,
-            version,
-            Asked::ApiVersions,
-            self.grace(by, by.connect_timeout),
-            now,
-            out,
-        )
+    pub(super) fn ask_versions(&mut self, version: i16, shared: &mut Shared, now: Monotonic) -> Sent {
+        let frame = request::api_versions(self.head(shared), version);
+        let grace = self.grace(shared, shared.settings.outward.connect_timeout);
+        self.send_small(frame, (Call::ApiVersions, version), Asked::ApiVersions, grace, shared, now)
     }
 
     /// Asks the broker to log us in by this mechanism.
-    #[must_use = "false: the broker does not know the call"]
-    pub(super) fn ask_handshake(
-        &mut self,
-        mechanism: &'static str,
-        by: &Settings,
-        now: Monotonic,
-        out: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(version) = self.versions.and_then(|versions| versions.sasl_handshake) else { return false };
-        let frame = request::sasl_handshake(self.head(&by.client_id), version, mechanism);
-        self.send_small(frame, Call::SaslHandshake, version, Asked::SaslHandshake, by.connect_timeout, now, out)
+    pub(super) fn ask_handshake(&mut self, mechanism: &'static str, shared: &mut Shared, now: Monotonic) -> Sent {
+        let version = self.versions.and_then(|versions| versions.sasl_handshake).ok_or(NO_SASL)?;
+        let frame = request::sasl_handshake(self.head(shared), version, mechanism);
+        let grace = shared.settings.outward.connect_timeout;
+        self.send_small(frame, (Call::SaslHandshake, version), Asked::SaslHandshake, grace, shared, now)
     }
 
     /// Sends the next message of a login.
-    #[must_use = "false: the broker does not know the call"]
-    pub(super) fn ask_authenticate(
-        &mut self,
-        message: Vec<u8>,
-        by: &Settings,
-        now: Monotonic,
-        out: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(version) = self.versions.and_then(|versions| versions.sasl_authenticate) else { return false };
-        let frame = request::sasl_authenticate(self.head(&by.client_id), version, message);
-        self.send_small(frame, Call::SaslAuthenticate, version, Asked::SaslAuthenticate, by.connect_timeout, now, out)
+    pub(super) fn ask_authenticate(&mut self, message: Vec<u8>, shared: &mut Shared, now: Monotonic) -> Sent {
+        let version = self.versions.and_then(|versions| versions.sasl_authenticate).ok_or(NO_SASL)?;
+        let frame = request::sasl_authenticate(self.head(shared), version, message);
+        let grace = shared.settings.outward.connect_timeout;
+        self.send_small(frame, (Call::SaslAuthenticate, version), Asked::SaslAuthenticate, grace, shared, now)
     }
 
     /// Asks for metadata; `topics` are sorted.
-    #[must_use = "false: the request could not be encoded"]
     pub(super) fn ask_metadata(
         &mut self,
         topics: Vec<Rc<str>>,
         create: bool,
-        by: &Settings,
+        shared: &mut Shared,
         now: Monotonic,
-        out: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(versions) = self.versions else { return false };
-        let frame = request::metadata(self.head(&by.client_id), versions.metadata, &topics, create);
-        let asked = Asked::Metadata(topics);
-        self.send_small(frame, Call::Metadata, versions.metadata, asked, self.grace(by, by.request_timeout), now, out)
+    ) -> Sent {
+        let version = self.versions.ok_or("its versions are not known")?.metadata;
+        let frame = request::metadata(self.head(shared), version, &topics, create);
+        let grace = self.grace(shared, shared.settings.request_timeout);
+        self.send_small(frame, (Call::Metadata, version), Asked::Metadata(topics), grace, shared, now)
     }
 
     /// Asks for a producer id.
-    #[must_use = "false: the request could not be encoded"]
-    pub(super) fn ask_producer_id(&mut self, token: u64, by: &Settings, now: Monotonic, out: &mut Vec<Effect>) -> bool {
-        let Some(versions) = self.versions else { return false };
-        let version = versions.init_producer_id;
-        let frame = request::init_producer_id(self.head(&by.client_id), version);
-        self.send_small(
-            frame,
-            Call::InitProducerId,
-            version,
-            Asked::ProducerId(token),
-            self.grace(by, by.request_timeout),
-            now,
-            out,
-        )
+    pub(super) fn ask_producer_id(&mut self, token: u64, shared: &mut Shared, now: Monotonic) -> Sent {
+        let version = self.versions.ok_or("its versions are not known")?.init_producer_id;
+        let frame = request::init_producer_id(self.head(shared), version);
+        let grace = self.grace(shared, shared.settings.request_timeout);
+        self.send_small(frame, (Call::InitProducerId, version), Asked::ProducerId(token), grace, shared, now)
     }
 
-    /// Sends a Produce request.
-    ///
-    /// # Errors
-    /// The request itself, if it is larger than the protocol allows.
-    pub(super) fn produce(
-        &mut self,
-        request: ProduceRequest,
-        by: &Settings,
-        now: Monotonic,
-        out: &mut Vec<Effect>,
-    ) -> Result<(), ProduceRequest> {
-        let version = match self.versions {
-            Some(versions) => produce::version_for(versions.produce, &request.batches),
-            None => return Err(request),
-        };
-        let Some((chunks, bytes)) = produce::request(self.head(&by.client_id), version, &request) else {
-            return Err(request);
-        };
+    /// Sends a Produce request. `false`: it is larger than the protocol allows.
+    #[must_use = "false: the request could not be encoded"]
+    pub(super) fn produce(&mut self, request: ProduceRequest, shared: &mut Shared, now: Monotonic) -> bool {
+        let Some(versions) = self.versions else { return false };
+        let version = produce::version_for(versions.produce, &request.batches);
+        let Some((chunks, bytes)) = produce::request(self.head(shared), version, &request) else { return false };
+        let by = &shared.settings;
         let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
         let on_the_wire = Duration::from_millis(bytes as u64 * 1000 / u64::from(by.link_bytes_s_min.max(1)));
-        let grace = self.grace(by, by.request_timeout).saturating_add(timeout);
+        let grace = self.grace(shared, by.request_timeout).saturating_add(timeout);
         if request.acks == 0 {
             // Nothing will come back, so nothing waits; the correlation id is used up all the same.
             self.next_correlation = following(self.next_correlation);
         } else {
             let patience = (grace, on_the_wire);
-            self.wait(Call::Produce, version, Asked::Produce(request.id, request.batches), patience, now);
+            self.wait((Call::Produce, version), Asked::Produce(request.id, request.batches), patience, now);
         }
         self.handed += bytes as u64;
-        out.push(Effect::Send { link: self.link, chunks });
-        Ok(())
+        shared.effects.push(Effect::Send { link: self.link, chunks });
+        true
     }
 
     /// Sends the next step of a search, which the connection keeps until the answer.
@@ -320,14 +294,13 @@ impl Connection {
     pub(super) fn ask_log(
         &mut self,
         search: Box<Search>,
-        by: &Settings,
+        shared: &mut Shared,
         now: Monotonic,
-        out: &mut Vec<Effect>,
     ) -> Result<(), Box<Search>> {
-        let asked = self.versions.and_then(|versions| search.request(self.head(&by.client_id), versions));
+        let asked = self.versions.and_then(|versions| search.request(self.head(shared), versions));
         let Some((api, version, frame)) = asked else { return Err(search) };
-        self.send_small(Some(frame), api, version, Asked::Log(search), self.grace(by, by.request_timeout), now, out);
-        Ok(())
+        let grace = self.grace(shared, shared.settings.request_timeout);
+        self.send_small(Some(frame), (api, version), Asked::Log(search), grace, shared, now).or(Ok(()))
     }
 
     /// Takes off the oldest request, whose answer makes no sense.
@@ -382,33 +355,30 @@ impl Connection {
         self.waiting.pop_front().map(|waiting| waiting.asked)
     }
 
-    fn head<'a>(&self, client_id: &'a str) -> Head<'a> {
-        Head { correlation: self.next_correlation, client_id }
+    fn head<'a>(&self, shared: &'a Shared) -> Head<'a> {
+        Head { correlation: self.next_correlation, client_id: &shared.settings.client_id }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one call for each small request, all of them here")]
     fn send_small(
         &mut self,
         frame: Option<Vec<u8>>,
-        api: Call,
-        version: i16,
+        call: (Call, i16),
         asked: Asked,
         grace: Duration,
+        shared: &mut Shared,
         now: Monotonic,
-        out: &mut Vec<Effect>,
-    ) -> bool {
-        let Some(frame) = frame else { return false };
-        self.wait(api, version, asked, (grace, Duration::ZERO), now);
+    ) -> Sent {
+        let frame = frame.ok_or_else(|| format!("{:?} cannot be asked", call.0))?;
+        self.wait(call, asked, (grace, Duration::ZERO), now);
         self.handed += frame.len() as u64;
-        out.push(Effect::Send { link: self.link, chunks: vec![Chunk::Owned(frame)] });
-        true
+        shared.effects.push(Effect::Send { link: self.link, chunks: vec![Chunk::Owned(frame)] });
+        Ok(())
     }
 
     /// `on_the_wire`: what the request's bytes may need.
     fn wait(
         &mut self,
-        api: Call,
-        version: i16,
+        (api, version): (Call, i16),
         asked: Asked,
         (grace, on_the_wire): (Duration, Duration),
         now: Monotonic,

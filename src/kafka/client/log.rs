@@ -53,13 +53,13 @@ pub(super) fn read(api: Call, reader: &mut Reader<'_>, version: i16, search: &Se
     for _ in 0..reader.array(2)? {
         let by_id = api == Call::Fetch && version >= BY_ID;
         let (id, name) = if by_id { (reader.u128()?, &[][..]) } else { (0, reader.string()?) };
-        let question = search.question();
+        let question = &search.question;
         let it = if by_id { question.topic_id == id } else { question.topic.as_bytes() == name };
         for _ in 0..reader.array(6)? {
             let first = if api == Call::OffsetForLeaderEpoch { reader.i16()? } else { 0 };
             let partition = reader.i32()?;
             let read = match api {
-                Call::DescribeProducers => producers(reader, search.question().producer_id)?,
+                Call::DescribeProducers => producers(reader, search.question.producer_id)?,
                 Call::ListOffsets => start(reader, version)?,
                 Call::OffsetForLeaderEpoch => epoch_start(reader, first)?,
                 _ => tail(reader, version, search)?,
@@ -128,7 +128,7 @@ fn tail(reader: &mut Reader<'_>, version: i16, search: &Search) -> Read<LogAnswe
 
 /// Looks at the headers of the batches; the last one may be cut short.
 fn scan(records: &[u8], high_watermark: i64, search: &Search) -> Read<Tail> {
-    let from = search.at();
+    let from = search.at;
     let mut tail = Tail { high_watermark, next: from, found: None, gap: false, bytes: records.len() };
     let mut rest = records;
     while !rest.is_empty() {
@@ -152,9 +152,9 @@ fn scan(records: &[u8], high_watermark: i64, search: &Search) -> Read<Tail> {
         tail.gap |= base > tail.next;
         tail.next = next;
         let (id, epoch) = (view.header().producer_id, view.header().producer_epoch);
-        if (id, epoch) == (search.question().producer_id, search.question().epoch) {
+        if (id, epoch) == (search.question.producer_id, search.question.epoch) {
             let last = view.header().last_sequence();
-            tail.found = search.question().last_sequences.contains(&last).then_some(last).or(tail.found);
+            tail.found = search.question.last_sequences.contains(&last).then_some(last).or(tail.found);
         }
     }
     Ok(tail)

@@ -8,11 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Client;
-use super::lane::{Owner, Refused};
 use super::settings::Settings;
 use super::wire::{Read, Reader};
-use crate::kafka::types::{ClientEvent, LoginRefused};
+use super::{Client, Effect, Owner};
+use crate::outward::{LoginRefused, Refused};
 use crate::runtime::seam::Monotonic;
 use crate::secure::Outgoing;
 use crate::secure::sasl::{Credentials, Exchange, Next, Prepared};
@@ -56,11 +55,9 @@ enum Renewal {
 /// How far the login of a connection is.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    /// It has been negotiated, and logged in where that is wanted: it is there for requests.
-    pub(super) is_established: bool,
-    login: Option<Box<Login>>,
+    pub(super) login: Option<Box<Login>>,
     /// The TLS that it was made with.
-    pub(super) tls: Option<Arc<Outgoing>>,
+    tls: Option<Arc<Outgoing>>,
     /// What it is logged in by.
     credentials: Option<Arc<Credentials>>,
     /// When the login is to be renewed, and how.
@@ -71,25 +68,21 @@ pub(super) struct Standing {
 
 /// A login under way.
 #[derive(Debug)]
-struct Login {
+pub(super) struct Login {
     exchange: Exchange,
     /// What is being prepared for it, and how long that may take.
     awaits: Option<(u64, Monotonic)>,
 }
 
 impl Standing {
+    /// Not logged in, over this TLS.
+    pub(super) fn over(tls: Option<Arc<Outgoing>>) -> Self {
+        Self { tls, ..Self::default() }
+    }
+
     /// Whether requests wait for a login.
     pub(super) fn holds_requests(&self) -> bool {
         self.is_due || self.login.is_some()
-    }
-
-    pub(super) fn is_logging_in(&self) -> bool {
-        self.login.is_some()
-    }
-
-    /// The ticket of what is being prepared.
-    pub(super) fn awaits(&self) -> Option<u64> {
-        Some(self.login.as_ref()?.awaits?.0)
     }
 
     /// When what is being prepared has taken too long.
@@ -108,21 +101,21 @@ impl Standing {
 
     /// The renewal that is to be done now.
     fn due(&mut self, in_flight: usize, throttled_until: Monotonic, now: Monotonic) -> Option<Renewal> {
-        let (at, renewal) = self.renewal.filter(|_| self.login.is_none() && self.is_established)?;
+        let (at, renewal) = self.renewal.filter(|_| self.login.is_none())?;
         self.is_due |= at <= now;
         (self.is_due && in_flight == 0 && throttled_until <= now).then_some(renewal)
     }
 
-    /// Its credentials, or its certificates, are not wanted any more.
+    /// The credentials, or the certificates, of an established connection may not be wanted any more.
     pub(super) fn withdraw(&mut self, wanted: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
-        let is_other = self.credentials != wanted.sasl || self.tls != wanted.tls;
-        if self.is_established && self.login.is_none() && is_other {
+        let is_other = self.credentials != wanted.sasl || self.tls != wanted.outward.tls;
+        if self.login.is_none() && is_other {
             self.renewal = Some((now.after(WITHDRAW.mul_f64(rng.f64())), Renewal::Replace));
         }
     }
 
     /// It is logged in for so long; 0: for ever.
-    fn logged_in(&mut self, lifetime_ms: i64, settings: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
+    fn logged_in(&mut self, lifetime_ms: i64, rng: &mut fastrand::Rng, now: Monotonic) {
         self.credentials = self.login.take().map(|login| Arc::clone(login.exchange.credentials()));
         self.is_due = false;
         let lifetime = Duration::from_millis(u64::try_from(lifetime_ms).unwrap_or(0));
@@ -132,7 +125,6 @@ impl Standing {
             let life = lifetime.min(Duration::from_secs(365 * 24 * 3600)).mul_f64(part);
             (now.after(life.max(RENEW_MIN)), Renewal::LogIn)
         });
-        self.withdraw(settings, rng, now);
     }
 }
 
@@ -142,20 +134,16 @@ impl Client {
     /// # Errors
     /// The broker knows no SASL.
     pub(super) fn log_in(&mut self, owner: Owner, now: Monotonic) -> Result<(), String> {
-        let Some((lane, hands)) = self.lane(owner) else { return Ok(()) };
-        let Some(credentials) = hands.settings.sasl.clone() else {
+        let Some((channel, shared)) = self.channel(owner) else { return Ok(()) };
+        let Some(credentials) = shared.settings.sasl.clone() else {
             return self.introduce(owner, now);
         };
-        let is_refused = lane.refused == Some(Refused::Login);
-        let Some(connection) = lane.connection() else { return Ok(()) };
+        let is_refused = channel.refused == Some(Refused::Login);
+        let Some(connection) = channel.connection() else { return Ok(()) };
         let mechanism = credentials.mechanism.name();
         let exchange = Exchange::again(credentials, is_refused);
         connection.standing.login = Some(Box::new(Login { exchange, awaits: None }));
-        if connection.ask_handshake(mechanism, &hands.settings, now, &mut hands.effects) {
-            Ok(())
-        } else {
-            Err("it does not support SASL as Kafka 1.0 and later do".to_owned())
-        }
+        connection.ask_handshake(mechanism, shared, now)
     }
 
     /// The broker agrees to the mechanism, or does not.
@@ -175,11 +163,14 @@ impl Client {
             return self.refused(owner, Some(error), &why, now);
         }
         let is_done = self.exchange(owner, now, |exchange| exchange.answered(&message));
-        let Some((lane, hands)) = self.lane(owner).filter(|_| is_done) else { return };
-        lane.refused = None;
-        hands.stats.logins += 1;
-        if let Some(connection) = lane.connection() {
-            connection.standing.logged_in(lifetime_ms, &hands.settings, &mut hands.rng, now);
+        let Some((channel, shared)) = self.channel(owner).filter(|_| is_done) else { return };
+        channel.refused = None;
+        shared.stats.logins += 1;
+        if let Some(connection) = channel.connection() {
+            connection.standing.logged_in(lifetime_ms, &mut shared.rng, now);
+        }
+        if let Some(connection) = channel.ready() {
+            connection.standing.withdraw(&shared.settings, &mut shared.rng, now);
         }
         if let Err(why) = self.introduce(owner, now) {
             self.fail(owner, &why, now);
@@ -210,18 +201,18 @@ impl Client {
     ) -> bool {
         let Some(login) = self.login(owner) else { return false };
         let next = step(&mut login.exchange);
-        let Some((lane, hands)) = self.lane(owner) else { return false };
-        let Some(connection) = lane.connection() else { return false };
+        let Some((channel, shared)) = self.channel(owner) else { return false };
+        let Some(connection) = channel.connection() else { return false };
         match next {
             Ok(Next::Done) => return true,
             Ok(Next::Send(message)) => {
-                if !connection.ask_authenticate(message, &hands.settings, now, &mut hands.effects) {
-                    self.fail(owner, "it does not support SASL as Kafka 1.0 and later do", now);
+                if let Err(why) = connection.ask_authenticate(message, shared, now) {
+                    self.fail(owner, &why, now);
                 }
             }
             Ok(Next::Prepare(task)) => {
-                let deadline = now.after(hands.settings.connect_timeout);
-                let awaits = Some((hands.prepare(owner, task), deadline));
+                let deadline = now.after(shared.settings.outward.connect_timeout);
+                let awaits = Some((shared.ask(owner, |ticket| Effect::Prepare { ticket, task }), deadline));
                 if let Some(login) = &mut connection.standing.login {
                     login.awaits = awaits;
                 }
@@ -232,33 +223,27 @@ impl Client {
     }
 
     fn login(&mut self, owner: Owner) -> Option<&mut Login> {
-        let (lane, _) = self.lane(owner)?;
-        lane.connection()?.standing.login.as_deref_mut()
+        let (channel, _) = self.channel(owner)?;
+        channel.connection()?.standing.login.as_deref_mut()
     }
 
     /// A login has come to nothing: lets go of its connection, and tries again more and more rarely.
     fn refused(&mut self, owner: Owner, code: Option<i16>, why: &str, now: Monotonic) {
-        let Some((lane, hands)) = self.lane(owner) else { return };
-        let credentials = lane.connection().and_then(|connection| connection.standing.login.take());
+        let Some((channel, shared)) = self.channel(owner) else { return };
+        let credentials = channel.connection().and_then(|connection| connection.standing.login.take());
         let Some(credentials) = credentials.map(|login| Arc::clone(login.exchange.credentials())) else { return };
-        let is_news = lane.refused.replace(Refused::Login) != Some(Refused::Login);
-        hands.stats.logins_refused += 1;
         let (user, mechanism) = (credentials.user.clone(), credentials.mechanism.name());
         let why = format!("login by {mechanism} was refused: {why}");
-        if is_news {
-            hands.is_new_trouble(&lane.endpoint);
-            let broker = lane.endpoint.to_string();
-            let reason = why.clone();
-            hands.event(ClientEvent::LoginRefused(LoginRefused { broker, user, mechanism, code, reason }));
-        }
+        let (broker, reason) = (channel.endpoint.to_string(), why.clone());
+        channel.login_refused(LoginRefused { broker, user, mechanism, code, reason }, shared);
         self.fail(owner, &why, now);
     }
 
     /// Renews the login of a connection, or replaces it, if it is time and its requests are answered.
     pub(super) fn renew(&mut self, owner: Owner, now: Monotonic) {
-        let Some((lane, hands)) = self.lane(owner) else { return };
-        let Some(connection) = lane.ready() else { return };
-        let (in_flight, throttled_until) = (connection.in_flight(), connection.throttled_until());
+        let Some((channel, shared)) = self.channel(owner) else { return };
+        let Some(connection) = channel.ready() else { return };
+        let (in_flight, throttled_until) = (connection.in_flight(), connection.throttled_until);
         match connection.standing.due(in_flight, throttled_until, now) {
             None => {}
             Some(Renewal::LogIn) => {
@@ -267,16 +252,16 @@ impl Client {
                 }
             }
             // Nothing has failed: the next connection is made at once, if it is wanted.
-            Some(Renewal::Replace) => drop(lane.down(now, hands)),
+            Some(Renewal::Replace) => drop(channel.down(now, shared)),
         }
     }
 
     /// The credentials or the certificates are others now: connections of the old ones are replaced one by one.
     pub(super) fn withdraw_logins(&mut self, now: Monotonic) {
         for owner in self.owners() {
-            let Some((lane, hands)) = self.lane(owner) else { continue };
-            if let Some(connection) = lane.ready() {
-                connection.standing.withdraw(&hands.settings, &mut hands.rng, now);
+            let Some((channel, shared)) = self.channel(owner) else { continue };
+            if let Some(connection) = channel.ready() {
+                connection.standing.withdraw(&shared.settings, &mut shared.rng, now);
             }
         }
     }

@@ -5,8 +5,8 @@
 //! logs: Kafka works at one request of a connection at a time, so metadata must never stand behind a Produce that waits
 //! for followers, nor other partitions. What it promises:
 //!
-//! - **Order.** Produce requests to one broker over one lane go out in the order given. When a connection fails, all that
-//!   was given for that lane and not answered fails with it, oldest first: sent and unsent alike, so that nothing overtakes.
+//! - **Order.** Produce requests to one broker over one channel go out in the order given. When a connection fails, all that
+//!   was given for that channel and not answered fails with it, oldest first: sent and unsent alike, so that nothing overtakes.
 //! - **One cluster.** A broker that was connected to says which cluster it belongs to before anything else is sent. When the
 //!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] tells of it.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
@@ -21,20 +21,18 @@
 //! With acks=0 Kafka answers nothing: [`ClientEvent::Produced`] (error 0, offset -1) comes when the bytes are handed
 //! over, and says no more than that.
 //!
-//! Files: `lane` is the way to one broker, `connection` what stands there, `topics` and `producer_ids` what is to be
-//! asked; `login` is SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads what it says. `answers` and `upkeep` keep the lanes going, `change` gives them other settings, `cluster`
-//! sees to it that they lead to one cluster.
+//! Each broker is reached over an [`outward::Channel`]. Files: `connection` has the requests of one, `topics` and `producer_ids` the open
+//! questions, `login` SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads it. `answers`
+//! and `upkeep` keep the channels going, `change` gives them other settings, `cluster` makes sure that they lead to one cluster.
 
 mod answer;
 mod answers;
 mod api;
 mod ask;
-mod backoff;
 mod change;
 mod cluster;
 mod connection;
 mod frame;
-mod lane;
 mod log;
 mod login;
 mod produce;
@@ -53,110 +51,68 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 pub use login::{authentication_refused, handshake_refused};
-pub use settings::{Endpoint, Settings};
+pub use settings::Settings;
 
-use self::ask::AskLane;
+use self::api::API_VERSIONS;
+use self::ask::AskChannel;
 use self::connection::Connection;
-use self::lane::{Hands, Lane, Owner, Refused, Way};
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
-use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TlsFailed, TopicMetadata};
-use crate::runtime::seam::{Chunk, Layer, Monotonic};
-use crate::secure::sasl::{Prepared, Task};
+use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
+use crate::outward::{self, Ended, Endpoint, LinkId};
+use crate::runtime::seam::Monotonic;
+use crate::secure::sasl::Prepared;
 
 /// The longest topic name that Kafka takes, in bytes.
 const TOPIC_BYTES_MAX: usize = 249;
 /// The longest client id sent.
 const CLIENT_ID_BYTES_MAX: usize = 249;
 
-/// A connection, as the client names it. Never used twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LinkId(pub u32);
+/// What the client wants done.
+pub type Effect = outward::Effect<ClientEvent>;
 
-/// What the client wants done. In order: the sends of one link above all.
-#[derive(Debug)]
-pub enum Effect {
-    /// Resolve a name; [`Client::on_resolved`] with the same ticket.
-    Resolve {
-        /// Never used twice. A late answer is ignored.
-        ticket: u64,
-        /// The name; never a literal address.
-        host: String,
-        /// The port, for the addresses.
-        port: u16,
-    },
-    /// Open a TCP connection, put the layer over it, and wait until that is ready; [`Client::on_connected`],
-    /// [`Client::on_tls_failed`] or [`Client::on_closed`].
-    Connect {
-        /// Its name.
-        link: LinkId,
-        /// Where to.
-        to: SocketAddr,
-        /// TLS, where the settings have it.
-        layer: Option<Box<dyn Layer>>,
-    },
-    /// Do this on an ordinary thread, for a login; [`Client::on_prepared`] with the same ticket.
-    Prepare {
-        /// Never used twice. A late result is ignored.
-        ticket: u64,
-        /// What is to be done.
-        task: Task,
-    },
-    /// Send these bytes.
-    Send {
-        /// On which connection.
-        link: LinkId,
-        /// One whole request.
-        chunks: Vec<Chunk>,
-    },
-    /// Close at once, dropping what is unsent; also one that is still being made. The client has forgotten it.
-    Close {
-        /// Which connection.
-        link: LinkId,
-    },
-    /// News for the producer.
-    Event(ClientEvent),
+/// The way to one broker.
+type Channel = outward::Channel<Connection>;
+/// What all ways to brokers share.
+type Shared = outward::Shared<Connection>;
+
+/// Which channel a connection or a resolution belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// The one for metadata and producer ids.
+    Metadata,
+    /// One for Produce.
+    Produce(Way),
+    /// The one for questions about what this broker's logs hold.
+    Ask(NodeId),
 }
 
-/// A lane for Produce to one broker, and what waits for it.
+/// A way to a broker for Produce: there are two, so that who waits for followers keeps only their like waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    node: NodeId,
+    /// The second.
+    slow: bool,
+}
+
+/// A channel for Produce to one broker, and what waits for it.
 #[derive(Debug)]
-struct ProduceLane {
-    lane: Lane,
+struct ProduceChannel {
+    channel: Channel,
     /// Not handed to a connection yet.
     queue: VecDeque<ProduceRequest>,
     /// While its broker cannot be reached: when to ask again whether it still leads what waits.
     recheck_at: Monotonic,
 }
 
-/// What went wrong so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Connections that failed: not made, closed by the broker, silent, or closed for what came on them.
-    pub failures: u64,
-    /// Answers that could not be read: each closes its connection.
-    pub malformed: u64,
-    /// Answers with bytes behind their end, which are passed over.
-    pub with_extra: u64,
-    /// Answers with a throttle time.
-    pub throttles: u64,
-    /// Connections closed because nothing came in time.
-    pub replaced: u64,
-    /// Logins that worked, renewals among them.
-    pub logins: u64,
-    /// Logins that were refused, or in which the broker did not prove itself.
-    pub logins_refused: u64,
-    /// Connections that came to nothing because of TLS.
-    pub tls_failures: u64,
-}
-
 /// The client.
 #[derive(Debug)]
 pub struct Client {
-    hands: Hands,
+    shared: Shared,
     bootstrap: Vec<Endpoint>,
     /// The live brokers, as the last metadata says.
     brokers: BTreeMap<NodeId, Endpoint>,
-    metadata: Lane,
+    metadata: Channel,
     /// Counts through the brokers and the bootstrap list.
     candidate: usize,
     /// Candidates tried since metadata last came.
@@ -164,8 +120,8 @@ pub struct Client {
     /// The cluster's id, once it was told.
     cluster: Option<Rc<str>>,
     started: bool,
-    lanes: BTreeMap<Way, ProduceLane>,
-    ask_lanes: BTreeMap<NodeId, AskLane>,
+    channels: BTreeMap<Way, ProduceChannel>,
+    ask_channels: BTreeMap<NodeId, AskChannel>,
     topics: Topics,
     producer_ids: ProducerIds,
 }
@@ -176,29 +132,29 @@ impl Client {
     #[must_use]
     pub fn new(settings: Settings, seed: u64) -> Self {
         let (settings, bootstrap) = change::bounded(settings);
-        let mut hands = Hands::new(settings, seed);
-        let candidate = if bootstrap.is_empty() { 0 } else { hands.rng.usize(..bootstrap.len()) };
+        let mut shared = Shared::new(settings, seed);
+        let candidate = if bootstrap.is_empty() { 0 } else { shared.rng.usize(..bootstrap.len()) };
         let nowhere = Endpoint { host: Rc::from(""), port: 0 };
         Self {
-            hands,
+            shared,
             bootstrap,
             brokers: BTreeMap::new(),
-            metadata: Lane::new(Owner::Metadata, nowhere),
+            metadata: Channel::new(Owner::Metadata, nowhere),
             candidate,
             tried: 0,
             cluster: None,
             started: false,
-            lanes: BTreeMap::new(),
-            ask_lanes: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            ask_channels: BTreeMap::new(),
             topics: Topics::new(),
             producer_ids: ProducerIds::default(),
         }
     }
 
-    /// What went wrong so far.
+    /// What became of its connections so far.
     #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.hands.stats
+    pub fn stats(&self) -> outward::Stats {
+        self.shared.stats
     }
 
     /// Begins with the bootstrap list.
@@ -209,109 +165,80 @@ impl Client {
 
     /// A name was resolved, or was not.
     pub fn on_resolved(&mut self, ticket: u64, result: Result<Vec<SocketAddr>, String>, now: Monotonic) {
-        let Some(owner) = self.hands.take_ticket(ticket) else { return };
-        let Some((lane, hands)) = self.lane(owner).filter(|(lane, _)| lane.awaits(ticket)) else { return };
-        match result {
-            Ok(addresses) => {
-                if !lane.resolved(addresses, hands, now) {
-                    self.fail(owner, "the host name has no address", now);
-                }
-            }
-            Err(why) => self.fail(owner, &why, now),
+        if let Some(owner) = self.shared.take_ticket(ticket)
+            && let Some((channel, shared)) = self.channel(owner)
+            && let Err(why) = channel.resolved(ticket, result, shared, now)
+        {
+            self.fail(owner, &why, now);
         }
     }
 
     /// What a login needs is there, or cannot be had.
     pub fn on_prepared(&mut self, ticket: u64, result: Result<Prepared, String>, now: Monotonic) {
-        if let Some(owner) = self.hands.take_ticket(ticket) {
+        if let Some(owner) = self.shared.take_ticket(ticket) {
             self.login_prepared(owner, ticket, result, now);
             self.pump(owner, now);
         }
     }
 
-    /// A connection stands.
+    /// A connection stands, and its layer is ready where it has one.
     pub fn on_connected(&mut self, link: LinkId, now: Monotonic) {
-        let Some(owner) = self.hands.owner(link) else { return };
-        if let Some((lane, hands)) = self.lane(owner)
-            && !lane.connected(link, hands, now)
+        let Some(owner) = self.shared.owner(link) else { return };
+        if let Some((channel, shared)) = self.channel(owner)
+            && let Some(connection) = channel.connected(link)
+            && let Err(why) = connection.ask_versions(API_VERSIONS, shared, now)
         {
-            self.fail(owner, "ApiVersions cannot be asked", now);
+            self.fail(owner, &why, now);
         }
     }
 
     /// Bytes came in. They are not kept, but for a torn answer's.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Monotonic) {
-        let Some(owner) = self.hands.owner(link) else { return };
+        let Some(owner) = self.shared.owner(link) else { return };
         // The frames leave their connection while the answers are worked at.
-        let Some((lane, hands)) = self.lane(owner) else { return };
-        let answer_bytes_max = hands.settings.answer_bytes_max;
-        let Some(connection) = lane.connection().filter(|connection| connection.link == link) else { return };
+        let Some((channel, shared)) = self.channel(owner) else { return };
+        let answer_bytes_max = shared.settings.answer_bytes_max;
+        let Some(connection) = channel.connection().filter(|connection| connection.link == link) else { return };
         let mut frames = std::mem::take(&mut connection.frames);
         let mut input = bytes;
         let result = loop {
             match frames.next(&mut input, answer_bytes_max) {
+                Ok(None) => break Ok(()),
                 Ok(Some(frame)) => {
                     if let Err(why) = self.on_answer(owner, frame, now) {
                         break Err(why);
                     }
                 }
-                Ok(None) => break Ok(()),
                 Err(malformed) => break Err(malformed.to_string()),
             }
         };
-        match result {
-            Ok(()) => {
-                if let Some((lane, _)) = self.lane(owner)
-                    && let Some(connection) = lane.connection().filter(|connection| connection.link == link)
-                {
-                    connection.frames = frames;
-                }
-                self.pump(owner, now);
-            }
-            Err(why) => {
-                self.hands.stats.malformed += 1;
-                self.fail(owner, &why, now);
-            }
+        if let Err(why) = result {
+            self.shared.stats.malformed += 1;
+            return self.fail(owner, &why, now);
         }
+        if let Some((channel, _)) = self.channel(owner)
+            && let Some(connection) = channel.connection().filter(|connection| connection.link == link)
+        {
+            connection.frames = frames;
+        }
+        self.pump(owner, now);
     }
 
     /// A connection is gone, or was not made.
-    pub fn on_closed(&mut self, link: LinkId, why: &str, now: Monotonic) {
-        let Some(owner) = self.hands.owner(link) else { return };
-        self.hands.forget_link(link);
-        let Some((lane, hands)) = self.lane(owner) else { return };
-        if let Some(id) = lane.ready_ref().and_then(Connection::produce_before_it) {
-            hands.event(ClientEvent::HungUp { id });
+    pub fn on_closed(&mut self, link: LinkId, why: &Ended, now: Monotonic) {
+        let Some(owner) = self.shared.take_link(link) else { return };
+        let Some((channel, shared)) = self.channel(owner) else { return };
+        if let Ended::Tls(why) = why {
+            channel.tls_failed(why, shared);
         }
-        if lane.is_lost_by_chance() {
-            self.lose(owner, why, now);
-        } else if !lane.next_address(hands, now) {
-            self.fail(owner, why, now);
+        if let Some(id) = channel.ready_ref().and_then(Connection::produce_before_it) {
+            shared.event(ClientEvent::HungUp { id });
         }
-    }
-
-    /// The same because of TLS: an operator has to change something first, mostly.
-    pub fn on_tls_failed(&mut self, link: LinkId, why: &str, now: Monotonic) {
-        self.hands.stats.tls_failures += 1;
-        if let Some(owner) = self.hands.owner(link)
-            && let Some((lane, hands)) = self.lane(owner)
-        {
-            let is_first = lane.refused.replace(Refused::Tls) != Some(Refused::Tls);
-            if is_first || lane.told != why {
-                why.clone_into(&mut lane.told);
-                hands.is_new_trouble(&lane.endpoint);
-                let (broker, reason) = (lane.endpoint.to_string(), why.to_owned());
-                hands.event(ClientEvent::TlsFailed(TlsFailed { broker, reason }));
-            }
+        if channel.is_lost_by_chance() {
+            self.lose(owner, &why.to_string(), now);
+        } else if !channel.next_address(shared, now) {
+            self.fail(owner, &why.to_string(), now);
         }
-        self.on_closed(link, &format!("TLS: {why}"), now);
-    }
-
-    /// Whether this connection is being made, with TLS.
-    #[must_use]
-    pub fn is_in_handshake(&mut self, link: LinkId) -> bool {
-        let owner = self.hands.owner(link);
-        owner.and_then(|owner| self.lane(owner)).is_some_and(|(lane, _)| lane.is_in_handshake())
     }
 
     /// Time passed. Cheap when nothing is due. `unacked`: how many bytes given to a connection its peer's kernel does not
@@ -328,8 +255,8 @@ impl Client {
         if !self.started {
             return Monotonic::NEVER;
         }
-        let lanes = self.lanes.values().map(|lane| self.produce_deadline(lane));
-        lanes.fold(self.metadata_deadline().min(self.ask_deadline()), Monotonic::min)
+        let channels = self.channels.values().map(|channel| self.produce_deadline(channel));
+        channels.fold(self.metadata_deadline().min(self.ask_deadline()), Monotonic::min)
     }
 
     /// Sends a Produce request to its broker, behind those before it, over a connection that is opened when needed.
@@ -338,21 +265,21 @@ impl Client {
     pub fn produce(&mut self, request: ProduceRequest, now: Monotonic) {
         let (id, way) = (request.id, Way { node: request.node, slow: request.slow });
         let Some(endpoint) = self.brokers.get(&way.node) else {
-            self.hands.event(ClientEvent::ProduceFailed { id, sent: false });
+            self.shared.event(ClientEvent::ProduceFailed { id, sent: false });
             self.topics.refresh(now);
             self.pump_metadata(now);
             return;
         };
-        let lane = self.lanes.entry(way).or_insert_with(|| ProduceLane {
-            lane: Lane::new(Owner::Produce(way), endpoint.clone()),
+        let channel = self.channels.entry(way).or_insert_with(|| ProduceChannel {
+            channel: Channel::new(Owner::Produce(way), endpoint.clone()),
             queue: VecDeque::new(),
             recheck_at: Monotonic(0),
         });
-        if lane.queue.len() >= self.hands.settings.queued_max {
-            self.hands.event(ClientEvent::ProduceFailed { id, sent: false });
+        if channel.queue.len() >= self.shared.settings.queued_max {
+            self.shared.event(ClientEvent::ProduceFailed { id, sent: false });
             return;
         }
-        lane.queue.push_back(request);
+        channel.queue.push_back(request);
         self.pump_produce(way, now);
     }
 
@@ -362,7 +289,7 @@ impl Client {
     pub fn want_metadata(&mut self, topic: &Rc<str>, now: Monotonic) {
         if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX {
             let topic = TopicMetadata { name: Rc::clone(topic), error: INVALID_TOPIC, ..Default::default() };
-            self.hands.event(ClientEvent::Metadata(vec![topic]));
+            self.shared.event(ClientEvent::Metadata(vec![topic]));
             return;
         }
         self.topics.want(topic, now);
@@ -389,27 +316,27 @@ impl Client {
     /// Whether any connection can be used now.
     #[must_use]
     pub const fn is_connected(&self) -> bool {
-        self.hands.is_connected()
+        self.shared.is_connected()
     }
 
     /// Ends the client: nothing more is said of brokers that were reported.
     pub fn end(mut self, into: &mut Vec<Effect>) {
-        self.hands.trouble_over(|_| true);
+        self.shared.trouble_over(|_| true);
         self.take_effects(into);
     }
 
     /// Moves the effects to the end of `into`, in order.
     pub fn take_effects(&mut self, into: &mut Vec<Effect>) {
-        into.append(&mut self.hands.effects);
+        into.append(&mut self.shared.effects);
     }
 
-    fn lane(&mut self, owner: Owner) -> Option<(&mut Lane, &mut Hands)> {
-        let lane = match owner {
+    fn channel(&mut self, owner: Owner) -> Option<(&mut Channel, &mut Shared)> {
+        let channel = match owner {
             Owner::Metadata => &mut self.metadata,
-            Owner::Produce(way) => &mut self.lanes.get_mut(&way)?.lane,
-            Owner::Ask(node) => &mut self.ask_lanes.get_mut(&node)?.lane,
+            Owner::Produce(way) => &mut self.channels.get_mut(&way)?.channel,
+            Owner::Ask(node) => &mut self.ask_channels.get_mut(&node)?.channel,
         };
-        Some((lane, &mut self.hands))
+        Some((channel, &mut self.shared))
     }
 
     fn pump(&mut self, owner: Owner, now: Monotonic) {

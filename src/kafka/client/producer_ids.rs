@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::backoff::{Backoff, Bounds};
+use crate::outward::{Backoff, Bounds};
 use crate::runtime::seam::Monotonic;
 
 #[derive(Debug)]

@@ -1,12 +1,9 @@
-//! What the client is told at its making, and where a broker is.
+//! What the client is told at its making.
 
-use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::backoff::Bounds;
-use crate::secure::Outgoing;
+use crate::outward::{self, Bounds};
 use crate::secure::sasl::Credentials;
 
 /// The settings of one cluster's client. Times are bounds on waiting, never delays added to work.
@@ -15,6 +12,8 @@ pub struct Settings {
     /// Where to ask first: `host:port`, `[v6]:port`. Entries that cannot be read are left out (the configuration has
     /// refused them before).
     pub bootstrap: Vec<String>,
+    /// Connections to brokers. What has to be done within `connect_timeout` ends with ApiVersions and the login.
+    pub outward: outward::Settings,
     /// Our name in the brokers' logs and quotas; cut to 249 bytes.
     pub client_id: String,
     /// How long a broker may be silent on a request at the most: since it was sent or, behind others, since the answer
@@ -22,18 +21,12 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// How long at first, beside some round trips: doubles with each connection in a row that was closed for its silence.
     pub silence_min: Duration,
-    /// For a connection to be of use: resolving, connecting through the addresses, TLS, ApiVersions and the login, all together.
-    pub connect_timeout: Duration,
     /// Least time between two questions about one topic.
     pub metadata_min_age: Duration,
     /// Metadata is asked again at this age (± 20 %).
     pub metadata_max_age: Duration,
     /// How long nothing is asked of a broker before it is asked whether it answers.
     pub health_check_interval: Duration,
-    /// Wait after the first failed connection to a broker; doubles with each further one (± 20 %).
-    pub reconnect_backoff_min: Duration,
-    /// Longest wait between connections to a broker.
-    pub reconnect_backoff_max: Duration,
     /// Wait after the first failed InitProducerId; doubles (± 20 %).
     pub retry_backoff_min: Duration,
     /// Longest wait before a question is asked again.
@@ -52,10 +45,6 @@ pub struct Settings {
     pub link_bytes_s_min: u32,
     /// How to log in; `None`: the brokers want no SASL.
     pub sasl: Option<Arc<Credentials>>,
-    /// TLS of its connections; `None`: they are plain.
-    pub tls: Option<Arc<Outgoing>>,
-    /// Longest wait after logins that were refused, and after TLS that failed.
-    pub refused_backoff_max: Duration,
     /// Whether a topic that was wanted may be created by asking for it (the cluster must allow it too).
     pub allow_auto_topic_creation: bool,
 }
@@ -64,15 +53,13 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             bootstrap: Vec::new(),
+            outward: outward::Settings::default(),
             client_id: "forebay".to_owned(),
             request_timeout: Duration::from_secs(10),
             silence_min: Duration::from_secs(1),
-            connect_timeout: Duration::from_secs(5),
             metadata_min_age: Duration::from_millis(100),
             metadata_max_age: Duration::from_secs(60),
             health_check_interval: Duration::from_secs(15),
-            reconnect_backoff_min: Duration::from_millis(50),
-            reconnect_backoff_max: Duration::from_secs(1),
             retry_backoff_min: Duration::from_millis(100),
             retry_backoff_max: Duration::from_secs(1),
             recheck: Duration::from_millis(500),
@@ -81,24 +68,18 @@ impl Default for Settings {
             queued_max: 1024,
             link_bytes_s_min: 64 * 1024,
             sasl: None,
-            tls: None,
-            refused_backoff_max: Duration::from_secs(30),
             allow_auto_topic_creation: true,
         }
     }
 }
 
+impl AsRef<outward::Settings> for Settings {
+    fn as_ref(&self) -> &outward::Settings {
+        &self.outward
+    }
+}
+
 impl Settings {
-    pub(super) fn reconnect(&self) -> Bounds {
-        Bounds { min: self.reconnect_backoff_min, max: self.reconnect_backoff_max }
-    }
-
-    /// While logins are refused, or TLS fails: an operator has to change something first.
-    pub(super) fn refused(&self) -> Bounds {
-        let max = self.refused_backoff_max.max(self.reconnect_backoff_max);
-        Bounds { min: self.reconnect_backoff_min, max }
-    }
-
     /// While metadata of a topic is not whole.
     pub(super) fn metadata(&self) -> Bounds {
         Bounds { min: self.metadata_min_age, max: self.retry_backoff_max.max(self.metadata_min_age) }
@@ -106,67 +87,5 @@ impl Settings {
 
     pub(super) fn retry(&self) -> Bounds {
         Bounds { min: self.retry_backoff_min, max: self.retry_backoff_max }
-    }
-}
-
-/// Where a broker listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// A name, or a literal address without brackets.
-    pub host: Rc<str>,
-    /// TCP port, not 0.
-    pub port: u16,
-}
-
-impl Endpoint {
-    /// Reads `host:port` or `[v6]:port`.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let (host, port) = text.trim().rsplit_once(':')?;
-        let host = match host.strip_prefix('[') {
-            Some(bracketed) => bracketed.strip_suffix(']').filter(|v6| v6.parse::<IpAddr>().is_ok())?,
-            None if host.contains(':') => return None,
-            None => host,
-        };
-        let port = port.parse().ok().filter(|port| *port != 0)?;
-        (!host.is_empty()).then(|| Self { host: Rc::from(host), port })
-    }
-
-    /// The address, where the host is a literal one.
-    pub(super) fn literal(&self) -> Option<SocketAddr> {
-        self.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, self.port))
-    }
-}
-
-impl std::fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints() {
-        for (text, host, port, literal) in [
-            ("kafka-1.example:9092", "kafka-1.example", 9092, false),
-            ("127.0.0.1:1", "127.0.0.1", 1, true),
-            ("[::1]:65535", "::1", 65535, true),
-        ] {
-            let endpoint = Endpoint::parse(text).expect(text);
-            assert_eq!((&*endpoint.host, endpoint.port), (host, port));
-            assert_eq!(endpoint.literal().is_some(), literal);
-            assert_eq!(endpoint.to_string(), text);
-        }
-        for bad in ["", "kafka", "kafka:", ":9092", "kafka:0", "kafka:65536", "::1:9092", "[::1]", "[kafka]:1", "a:-1"]
-        {
-            assert_eq!(Endpoint::parse(bad), None, "{bad}");
-        }
     }
 }

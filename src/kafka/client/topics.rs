@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::backoff::{Backoff, jittered};
 use super::settings::Settings;
 use crate::kafka::types::TopicMetadata;
+use crate::outward::{Backoff, jittered};
 use crate::runtime::seam::Monotonic;
 
 /// Topics in one request: bounds the answer (1,000 topics of 100 partitions take about 5 MB).

@@ -1,37 +1,35 @@
-//! What keeps the lanes going: failures, deadlines, and handing on what waits.
+//! What keeps the channels going: failures, deadlines, and handing on what waits.
 
 use std::collections::btree_map::Entry;
 use std::rc::Rc;
 
-use super::backoff::jittered;
-use super::connection::Asked;
-use super::lane::{Lane, Owner, Way};
-use super::settings::Endpoint;
-use super::{Client, LinkId, ProduceLane};
+use super::connection::{Asked, Connection};
+use super::{Channel, Client, Owner, ProduceChannel, Way};
 use crate::kafka::types::{BrokerUnreachable, ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
+use crate::outward::{Endpoint, LinkId, jittered};
 use crate::runtime::seam::Monotonic;
 
 impl Client {
     /// Fails requests that never saw a connection.
     pub(super) fn give_back(&mut self, requests: impl Iterator<Item = ProduceRequest>) {
         for request in requests {
-            self.hands.event(ClientEvent::ProduceFailed { id: request.id, sent: false });
+            self.shared.event(ClientEvent::ProduceFailed { id: request.id, sent: false });
         }
     }
 
-    /// Something went wrong on a lane: lets go of its connection, tells who waited for it and what an operator should know of it, and
+    /// Something went wrong on a channel: lets go of its connection, tells who waited for it and what an operator should know of it, and
     /// waits.
     pub(super) fn fail(&mut self, owner: Owner, why: &str, now: Monotonic) {
         self.tell_trouble(owner, why);
         self.lose(owner, why, now);
-        self.hands.tell_unreachable();
+        self.shared.tell_unreachable();
     }
 
     /// The same where nothing need be wrong: a broker has ended the connection.
     pub(super) fn lose(&mut self, owner: Owner, why: &str, now: Monotonic) {
-        let Some((lane, _)) = self.lane(owner) else { return };
-        tracing::debug!(broker = %lane.endpoint, "connection to a Kafka broker failed: {why}");
-        let is_idle = lane.is_idle();
+        let Some((channel, _)) = self.channel(owner) else { return };
+        tracing::debug!(broker = %channel.endpoint, "connection to a Kafka broker failed: {why}");
+        let is_idle = channel.is_idle();
         match owner {
             Owner::Metadata => self.lose_metadata(is_idle, now),
             Owner::Produce(way) => self.lose_produce(way, is_idle, now),
@@ -42,11 +40,11 @@ impl Client {
     /// The first failure in a row is worth an operator's look; the others are the same news. Of a refused login, and of TLS, an
     /// event of its own tells.
     fn tell_trouble(&mut self, owner: Owner, why: &str) {
-        let Some((lane, hands)) = self.lane(owner) else { return };
-        if lane.refused.is_some() || !hands.is_new_trouble(&lane.endpoint) {
+        let Some((channel, shared)) = self.channel(owner) else { return };
+        if channel.refused.is_some() || !shared.is_new_trouble(&channel.endpoint) {
             return;
         }
-        let endpoint = lane.endpoint.clone();
+        let endpoint = channel.endpoint.clone();
         let node = match owner {
             Owner::Produce(way) => Some(way.node),
             Owner::Ask(node) => Some(node),
@@ -55,41 +53,35 @@ impl Client {
         let is_advertised = !self.bootstrap.contains(&endpoint);
         let (broker, reason) = (endpoint.to_string(), why.to_owned());
         let told = BrokerUnreachable { broker, node, is_advertised, reason };
-        self.hands.event(ClientEvent::BrokerUnreachable(told));
+        self.shared.event(ClientEvent::BrokerUnreachable(told));
     }
 
     fn lose_metadata(&mut self, is_idle: bool, now: Monotonic) {
-        if is_idle {
-            // A broker closes connections that have been idle.
-            let wait = Lane::pause(&mut self.hands);
-            self.let_go_of_metadata(now.after(wait), now);
-            self.topics.refresh(now);
-            return;
-        }
-        self.hands.stats.failures += 1;
-        self.tried += 1;
+        // A broker closes connections that have been idle: that is no failure.
+        self.shared.stats.failures += u64::from(!is_idle);
+        self.tried += usize::from(!is_idle);
         // The next candidate comes soon; a whole round of failures makes the wait longer.
-        let wait = if self.tried.is_multiple_of(self.candidates().count()) {
-            self.metadata.failed(&mut self.hands)
+        let connection = if !is_idle && self.tried.is_multiple_of(self.candidates().count()) {
+            self.metadata.fail(&mut self.shared, now)
         } else {
-            Lane::pause(&mut self.hands)
+            self.metadata.pause(&mut self.shared, now)
         };
-        self.let_go_of_metadata(now.after(wait), now);
+        self.metadata_unanswered(connection, now);
         // A broker has gone: what is known may be wrong.
         self.topics.refresh(now);
     }
 
-    pub(super) fn let_go_of_metadata(&mut self, until: Monotonic, now: Monotonic) {
-        let connection = self.metadata.down(until, &mut self.hands);
+    pub(super) fn let_go_of_metadata(&mut self, now: Monotonic) {
+        let connection = self.metadata.down(now, &mut self.shared);
+        self.metadata_unanswered(connection, now);
+    }
+
+    fn metadata_unanswered(&mut self, connection: Option<Box<Connection>>, now: Monotonic) {
         for asked in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
             match asked {
                 Asked::Metadata(topics) => self.topics.unanswered(&topics, now),
                 Asked::ProducerId(token) => self.producer_ids.unanswered(token, now),
-                Asked::ApiVersions
-                | Asked::Produce(..)
-                | Asked::Log(_)
-                | Asked::SaslHandshake
-                | Asked::SaslAuthenticate => {}
+                _ => {}
             }
         }
     }
@@ -97,35 +89,33 @@ impl Client {
     /// While the way to a broker is shut, it is asked again and again whether it still leads what waits for it: those
     /// topics and no others.
     fn recheck(&mut self, way: Way, now: Monotonic) {
-        let Some(lane) = self.lanes.get_mut(&way) else { return };
-        if lane.is_shut() && lane.recheck_at <= now {
-            lane.recheck_at = now.after(jittered(self.hands.settings.recheck, &mut self.hands.rng));
-            for batch in lane.queue.iter().flat_map(|request| &request.batches) {
+        let Some(channel) = self.channels.get_mut(&way) else { return };
+        if channel.is_shut() && channel.recheck_at <= now {
+            channel.recheck_at = now.after(jittered(self.shared.settings.recheck, &mut self.shared.rng));
+            for batch in channel.queue.iter().flat_map(|request| &request.batches) {
                 self.topics.recheck(&batch.topic, now);
             }
         }
     }
 
     fn lose_produce(&mut self, way: Way, is_idle: bool, now: Monotonic) {
-        let Some(lane) = self.lanes.get_mut(&way) else { return };
-        if is_idle && lane.queue.is_empty() {
+        let Some(channel) = self.channels.get_mut(&way) else { return };
+        if is_idle && channel.queue.is_empty() {
             // A broker closes what is idle for long; the next request opens it again.
-            let wait = Lane::pause(&mut self.hands);
-            lane.lane.down(now.after(wait), &mut self.hands);
+            channel.channel.pause(&mut self.shared, now);
             return;
         }
-        self.hands.stats.failures += 1;
-        let wait = lane.lane.failed(&mut self.hands);
-        let connection = lane.lane.down(now.after(wait), &mut self.hands);
-        let queue = std::mem::take(&mut lane.queue);
+        self.shared.stats.failures += 1;
+        let connection = channel.channel.fail(&mut self.shared, now);
+        let queue = std::mem::take(&mut channel.queue);
         for asked in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
             if let Asked::Produce(id, _) = asked {
-                self.hands.event(ClientEvent::ProduceFailed { id, sent: true });
+                self.shared.event(ClientEvent::ProduceFailed { id, sent: true });
             }
         }
         self.give_back(queue.into_iter());
         if !self.brokers.contains_key(&way.node) {
-            self.lanes.remove(&way);
+            self.channels.remove(&way);
         }
         self.topics.refresh(now);
         self.pump_metadata(now);
@@ -133,20 +123,19 @@ impl Client {
 
     /// Whatever is due.
     pub(super) fn upkeep(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
-        let ask: Vec<Owner> = self.ask_lanes.keys().copied().map(Owner::Ask).collect();
         for owner in self.owners() {
-            let Some((lane, hands)) = self.lane(owner) else { continue };
-            if lane.deadline() > now || !lane.is_silent(&unacked, hands, now) {
+            let Some((channel, shared)) = self.channel(owner) else { continue };
+            if channel.deadline() > now || !channel.is_silent(&unacked, shared, now) {
                 continue;
             }
-            let why = lane.overdue();
-            if lane.next_address(hands, now) {
+            let why = channel.overdue();
+            if channel.next_address(shared, now) {
                 continue;
             }
-            let endpoint = lane.endpoint.clone();
+            let endpoint = channel.endpoint.clone();
             // What is silent here is silent to metadata as well: it is asked elsewhere, and at once.
             if owner != Owner::Metadata && self.metadata.endpoint == endpoint && self.candidates().nth(1).is_some() {
-                self.let_go_of_metadata(now, now);
+                self.let_go_of_metadata(now);
             }
             if owner == Owner::Metadata {
                 self.let_go_of_idle(&endpoint, now);
@@ -159,31 +148,37 @@ impl Client {
         for way in self.ways() {
             self.recheck(way, now);
         }
+        self.pump_all(now);
+    }
+
+    /// Hands on whatever waits.
+    pub(super) fn pump_all(&mut self, now: Monotonic) {
         for way in self.ways() {
             self.pump_produce(way, now);
         }
-        ask.into_iter().for_each(|owner| self.pump(owner, now));
+        let asked: Vec<Owner> = self.ask_channels.keys().copied().map(Owner::Ask).collect();
+        asked.into_iter().for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
     }
 
     /// A broker is silent: connections to it on which nothing is asked may be dead as well. New ones are made when they are needed.
     fn let_go_of_idle(&mut self, endpoint: &Endpoint, now: Monotonic) {
-        for lane in self.lanes.values_mut().filter(|lane| lane.lane.endpoint == *endpoint && lane.queue.is_empty()) {
-            if lane.lane.is_idle() {
-                lane.lane.down(now, &mut self.hands);
+        for ProduceChannel { channel, queue, .. } in self.channels.values_mut() {
+            if channel.endpoint == *endpoint && queue.is_empty() && channel.is_idle() {
+                channel.down(now, &mut self.shared);
             }
         }
     }
 
-    /// All lanes.
+    /// All channels.
     pub(super) fn owners(&self) -> Vec<Owner> {
-        let produce = self.lanes.keys().copied().map(Owner::Produce);
-        let ask = self.ask_lanes.keys().copied().map(Owner::Ask);
+        let produce = self.channels.keys().copied().map(Owner::Produce);
+        let ask = self.ask_channels.keys().copied().map(Owner::Ask);
         std::iter::once(Owner::Metadata).chain(produce).chain(ask).collect()
     }
 
     pub(super) fn ways(&self) -> Vec<Way> {
-        self.lanes.keys().copied().collect()
+        self.channels.keys().copied().collect()
     }
 
     /// Dials the next candidate, or asks what is due.
@@ -191,28 +186,28 @@ impl Client {
         if !self.started {
             return;
         }
-        if self.metadata.may_dial(now) {
+        if self.metadata.dial_at() <= now {
             if let Some(endpoint) = self.next_candidate() {
                 self.metadata.endpoint = endpoint;
-                self.metadata.dial(&mut self.hands, now);
+                self.metadata.dial(&mut self.shared, now);
             }
             return;
         }
         let Some(connection) = self.metadata.ready() else { return };
-        let (settings, effects) = (&self.hands.settings, &mut self.hands.effects);
-        while connection.send_at(settings.in_flight_max) <= now
+        let (in_flight_max, shared) = (self.shared.settings.in_flight_max, &mut self.shared);
+        while connection.send_at(in_flight_max) <= now
             && let Some((topics, create)) = self.topics.take_due(now)
         {
-            let create = create && settings.allow_auto_topic_creation;
-            if !connection.ask_metadata(topics, create, settings, now, effects) {
+            let create = create && shared.settings.allow_auto_topic_creation;
+            if connection.ask_metadata(topics, create, shared, now).is_err() {
                 return;
             }
         }
         // Behind the question which cluster it is (`cluster`).
-        while connection.send_at(settings.in_flight_max) <= now
+        while connection.send_at(in_flight_max) <= now
             && let Some(token) = self.producer_ids.take_due(now)
         {
-            if !connection.ask_producer_id(token, settings, now, effects) {
+            if connection.ask_producer_id(token, shared, now).is_err() {
                 return;
             }
         }
@@ -220,54 +215,51 @@ impl Client {
 
     /// Dials, or hands on what waits, in order.
     pub(super) fn pump_produce(&mut self, way: Way, now: Monotonic) {
-        let Entry::Occupied(mut entry) = self.lanes.entry(way) else { return };
-        let ProduceLane { lane, queue, .. } = entry.get_mut();
-        if lane.may_dial(now) && !queue.is_empty() {
-            lane.dial(&mut self.hands, now);
+        let Entry::Occupied(mut entry) = self.channels.entry(way) else { return };
+        let ProduceChannel { channel, queue, .. } = entry.get_mut();
+        if channel.dial_at() <= now && !queue.is_empty() {
+            channel.dial(&mut self.shared, now);
             return;
         }
-        let Some(connection) = lane.ready() else { return };
+        let Some(connection) = channel.ready() else { return };
         let mut unanswerable = false;
-        while connection.send_at(self.hands.settings.in_flight_max) <= now {
+        while connection.send_at(self.shared.settings.in_flight_max) <= now {
             let Some(request) = queue.pop_front() else { break };
             let (id, results) = (request.id, (request.acks == 0).then(|| handed_over(&request)));
-            match connection.produce(request, &self.hands.settings, now, &mut self.hands.effects) {
-                Ok(()) => {
-                    if let Some(results) = results {
-                        unanswerable = true;
-                        self.hands.event(ClientEvent::Produced { id, results, throttle_ms: 0 });
-                    }
-                }
-                Err(_) => self.hands.event(ClientEvent::ProduceFailed { id, sent: false }),
+            if !connection.produce(request, &mut self.shared, now) {
+                self.shared.event(ClientEvent::ProduceFailed { id, sent: false });
+            } else if let Some(results) = results {
+                unanswerable = true;
+                self.shared.event(ClientEvent::Produced { id, results, throttle_ms: 0 });
             }
         }
         if unanswerable {
-            lane.works(&mut self.hands);
+            channel.works(&mut self.shared);
         }
-        let idle = queue.is_empty() && lane.is_idle();
+        let idle = queue.is_empty() && channel.is_idle();
         if idle && !self.brokers.contains_key(&way.node) {
-            entry.remove().lane.down(now, &mut self.hands);
+            entry.remove().channel.down(now, &mut self.shared);
         }
     }
 
     pub(super) fn metadata_deadline(&self) -> Monotonic {
         let dial_at = if self.candidates().next().is_some() { self.metadata.dial_at() } else { Monotonic::NEVER };
         let ask_at = self.metadata.ready_ref().map_or(Monotonic::NEVER, |connection| {
-            let send_at = connection.send_at(self.hands.settings.in_flight_max);
+            let send_at = connection.send_at(self.shared.settings.in_flight_max);
             self.topics.next_due().min(self.producer_ids.next_due()).max(send_at)
         });
-        self.metadata.deadline().min(self.metadata.renew_at()).min(dial_at).min(ask_at)
+        due(&self.metadata).min(dial_at).min(ask_at)
     }
 
-    pub(super) fn produce_deadline(&self, lane: &ProduceLane) -> Monotonic {
-        let mut at = lane.lane.deadline().min(lane.lane.renew_at());
-        if !lane.queue.is_empty() {
-            at = at.min(lane.lane.dial_at());
-            if lane.is_shut() {
-                at = at.min(lane.recheck_at);
+    pub(super) fn produce_deadline(&self, channel: &ProduceChannel) -> Monotonic {
+        let mut at = due(&channel.channel);
+        if !channel.queue.is_empty() {
+            at = at.min(channel.channel.dial_at());
+            if channel.is_shut() {
+                at = at.min(channel.recheck_at);
             }
-            if let Some(connection) = lane.lane.ready_ref() {
-                at = at.min(connection.send_at(self.hands.settings.in_flight_max));
+            if let Some(connection) = channel.channel.ready_ref() {
+                at = at.min(connection.send_at(self.shared.settings.in_flight_max));
             }
         }
         at
@@ -287,7 +279,10 @@ impl Client {
         let in_turn = (first..count).chain(0..first);
         let speaks = |at: &usize| {
             let candidate = self.candidates().nth(*at);
-            !self.lanes.values().any(|lane| lane.lane.silences > 0 && Some(&lane.lane.endpoint) == candidate)
+            !self
+                .channels
+                .values()
+                .any(|channel| channel.channel.silences > 0 && Some(&channel.channel.endpoint) == candidate)
         };
         let at = in_turn.take(if self.tried == 0 { count } else { 0 }).find(speaks).unwrap_or(first);
         self.candidate = at + 1;
@@ -295,11 +290,16 @@ impl Client {
     }
 }
 
-impl ProduceLane {
+impl ProduceChannel {
     /// Something waits, and the broker could not be reached since it was last of use.
     fn is_shut(&self) -> bool {
-        !self.queue.is_empty() && !self.lane.backoff.is_fresh() && self.lane.ready_ref().is_none()
+        !self.queue.is_empty() && !self.channel.backoff.is_fresh() && self.channel.ready_ref().is_none()
     }
+}
+
+/// When a channel is overdue, or its login needs renewal.
+pub(super) fn due(channel: &Channel) -> Monotonic {
+    channel.deadline().min(channel.ready_ref().map_or(Monotonic::NEVER, Connection::renew_at))
 }
 
 /// What is said of a request with acks=0.

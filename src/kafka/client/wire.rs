@@ -118,12 +118,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over an array of plain i32.
-    pub(super) fn skip_i32s(&mut self) -> Read<()> {
-        let count = self.array(4)?;
-        self.skip(count * 4).map(|_| ())
-    }
-
     /// An array of plain i32.
     pub(super) fn i32s(&mut self) -> Read<impl Iterator<Item = i32> + use<'a>> {
         let count = self.array(4)?;

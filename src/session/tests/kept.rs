@@ -212,7 +212,7 @@ fn an_id_whose_row_stands_in_the_log_is_released_there() {
         if logged {
             k.shard.session(c).logged(packet_id);
         }
-        k.shard.complete(c, number, R::SUCCESS);
+        k.shard.complete(c, number, Reason::Success);
         k.answers(c);
         assert_eq!(k.write(), [""; 0]);
         k.packet(c, &Packet::PubRel(ack(packet_id)));
@@ -235,7 +235,7 @@ fn a_refusal_frees_the_id_in_the_log_also_if_nobody_hears_it() {
         if !is_there {
             k.shard.end(c, End::Lost);
         }
-        k.shard.complete(c, number, R::UNSPECIFIED_ERROR);
+        k.shard.complete(c, number, Reason::KafkaRejected);
         if is_there {
             assert_eq!(k.answers(c), ["pubrec 7 0x80"]);
         }

@@ -1,7 +1,6 @@
 //! What a session costs, idle and busy.
 
 use super::*;
-use ReasonCode as R;
 
 #[test]
 fn an_idle_session_is_small() {
@@ -21,7 +20,7 @@ fn a_steady_stream_of_qos_1_allocates_nothing() {
     for round in 0..1000_u16 {
         let numbers: Vec<u32> =
             (0..16).map(|i| shard.open(c, &publish(QoS::AtLeastOnce, round * 16 + i + 1), 1)).collect();
-        shard.session(c).complete(numbers[0], 16, R::SUCCESS);
+        shard.session(c).complete(numbers[0], 16, Reason::Success);
         out.clear();
         assert_eq!(shard.session(c).drain_answers(&mut out).answered, 16);
         let (now, has_qos2) = shard.session(c).inflight.memory();
@@ -38,7 +37,7 @@ fn a_session_gone_quiet_gives_its_memory_back() {
     assert_eq!(shard.sessions.next_expiry(), None, "no timer for a session that never published");
     for packet_id in 1..=500 {
         let number = shard.open(c, &publish(QoS::ExactlyOnce, packet_id), 1);
-        shard.complete(c, number, R::SUCCESS);
+        shard.complete(c, number, Reason::Success);
     }
     shard.drain(c);
     for packet_id in 1..=500 {
@@ -60,7 +59,7 @@ fn a_session_that_is_owed_an_answer_keeps_it_while_quiet() {
     let number = shard.open(c, &publish(QoS::ExactlyOnce, 1), 1);
     shard.pass(3600 * S);
     shard.pass(3600 * S);
-    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 1"]);
     shard.pass(3600 * S);
     shard.pass(3600 * S);
@@ -76,7 +75,7 @@ fn a_connection_that_ends_gives_everything_back() {
             // 60,000 QoS 2 publishes and never a PUBREL: the ids stay open, and nothing else grows.
             let publish = publish(QoS::ExactlyOnce, packet_id);
             match shard.sessions.publish(c.key, &publish, shard.now) {
-                Some(Taken::Take { number, .. }) if round == 0 => shard.session(c).opened(number, 0, R::SUCCESS),
+                Some(Taken::Take { number, .. }) if round == 0 => shard.session(c).opened(number, 0, Reason::Success),
                 Some(Taken::Repeat) if round > 0 => {}
                 other => panic!("{other:?}"),
             }

@@ -144,7 +144,7 @@ impl Shard {
     /// Takes a publish and says that `sinks` owe an answer.
     pub(super) fn open(&mut self, client: Client, publish: &Publish<'_>, sinks: u16) -> u32 {
         let number = self.take(client, publish);
-        self.session(client).opened(number, sinks, ReasonCode::SUCCESS);
+        self.session(client).opened(number, sinks, Reason::Success);
         number
     }
 
@@ -164,8 +164,8 @@ impl Shard {
         self.sessions.get_mut(client.key).expect("session lives")
     }
 
-    pub(super) fn complete(&mut self, client: Client, number: u32, code: ReasonCode) {
-        self.session(client).complete(number, 1, code);
+    pub(super) fn complete(&mut self, client: Client, number: u32, reason: Reason) {
+        self.session(client).complete(number, 1, reason);
     }
 
     pub(super) fn packet(&mut self, client: Client, packet: &Packet<'_>) -> Next {

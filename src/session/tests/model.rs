@@ -255,12 +255,12 @@ impl World {
         assert!(!self.rows.iter().any(|row| row.key == c.key && row.number == number), "a number is given once");
         let mut row = Row { key: c.key, number, owed: sinks, code: 0, landed: false };
         if sinks > 0 && early {
-            shard.complete(c, number, ReasonCode::SUCCESS);
+            shard.complete(c, number, Reason::Success);
             row.answer(false);
         }
-        let code = if sinks == 0 { ReasonCode::NO_MATCHING_SUBSCRIBERS } else { ReasonCode::SUCCESS };
-        shard.session(c).opened(number, sinks.into(), code);
-        row.code = row.code.max(code.0);
+        let reason = if sinks == 0 { Reason::Unmatched } else { Reason::Success };
+        shard.session(c).opened(number, sinks.into(), reason);
+        row.code = row.code.max(reason.code().0);
         if qos == QoS::ExactlyOnce {
             model.open.insert(packet_id, self.rows.len());
         }
@@ -307,9 +307,9 @@ impl World {
                 row.answer(refused);
             }
         }
-        let code = if refused { ReasonCode::UNSPECIFIED_ERROR } else { ReasonCode::SUCCESS };
+        let reason = if refused { Reason::KafkaRejected } else { Reason::Success };
         if let Some(session) = self.shard.sessions.get_mut(key) {
-            session.complete(first, count, code);
+            session.complete(first, count, reason);
         }
     }
 

@@ -1,7 +1,6 @@
 //! What a PUBLISH may be: QoS, RETAIN, Receive Maximum, topic aliases.
 
 use super::*;
-use ReasonCode as R;
 
 fn v5(settings: Settings) -> (Shard, Client) {
     let mut shard = Shard::with(settings);
@@ -25,7 +24,7 @@ fn what_connack_ruled_out_ends_the_connection() {
     assert_eq!(shard.violation(c, &publish(QoS::ExactlyOnce, 1)), Violation::PUBLISH_QOS, "[MQTT-3.2.2-11]");
     let retained = Publish { retain: true, ..publish(QoS::AtLeastOnce, 1) };
     assert_eq!(shard.violation(c, &retained), Violation::PUBLISH_RETAIN, "[MQTT-3.2.2-14]");
-    assert_eq!((Violation::PUBLISH_QOS.reason, Violation::PUBLISH_RETAIN.reason), (R(0x9B), R(0x9A)));
+    assert_eq!((Violation::PUBLISH_QOS.reason, Violation::PUBLISH_RETAIN.reason), (ReasonCode(0x9B), ReasonCode(0x9A)));
     shard.take(c, &publish(QoS::AtLeastOnce, 1));
 }
 
@@ -36,24 +35,24 @@ fn receive_maximum_counts_until_the_exchange_is_over() {
     let two = shard.open(c, &publish(QoS::ExactlyOnce, 2), 1);
     let third = publish(QoS::AtLeastOnce, 3);
     assert_eq!(shard.violation(c, &third), Violation::RECEIVE_MAXIMUM, "[MQTT-3.3.4-7], 0x93");
-    assert_eq!(Violation::RECEIVE_MAXIMUM.reason, R(0x93));
+    assert_eq!(Violation::RECEIVE_MAXIMUM.reason, ReasonCode(0x93));
     assert!(matches!(
         shard.sessions.publish(c.key, &publish(QoS::AtMostOnce, 0), Monotonic(0)),
         Some(Taken::TakeQos0 { .. })
     ));
     // A sink's answer is not enough: the client has its place back when it is told.
-    shard.complete(c, one, R::SUCCESS);
+    shard.complete(c, one, Reason::Success);
     assert_eq!(shard.violation(c, &third), Violation::RECEIVE_MAXIMUM);
     assert_eq!(shard.answers(c), ["puback 1"]);
     let three = shard.open(c, &third, 1);
     // PUBREC gives nothing back, PUBCOMP does (section 4.9).
-    shard.complete(c, two, R::SUCCESS);
+    shard.complete(c, two, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 2"]);
     assert_eq!(shard.violation(c, &publish(QoS::AtLeastOnce, 4)), Violation::RECEIVE_MAXIMUM);
     shard.packet(c, &Packet::PubRel(ack(2)));
     shard.open(c, &publish(QoS::ExactlyOnce, 4), 1);
-    shard.complete(c, three, R::SUCCESS);
-    shard.session(c).complete(three + 1, 1, R::NOT_AUTHORIZED);
+    shard.complete(c, three, Reason::Success);
+    shard.session(c).complete(three + 1, 1, Reason::Denied);
     assert_eq!(shard.answers(c), ["pubcomp 2", "puback 3", "pubrec 4 0x87"]);
     // A refusing PUBREC ends the exchange: both places are free.
     shard.open(c, &publish(QoS::AtLeastOnce, 5), 1);
@@ -87,7 +86,7 @@ fn three_x_has_no_quota_but_is_not_read_past_the_bound() {
     assert!(shard.session(c).is_blocked());
     // A shard that reads on all the same cannot make the queue longer.
     assert_eq!(shard.violation(c, &publish(QoS::AtLeastOnce, 4)), Violation::BLOCKED);
-    shard.complete(c, first, R::SUCCESS);
+    shard.complete(c, first, Reason::Success);
     assert_eq!(shard.answers(c), ["puback 1"]);
     assert!(!shard.session(c).is_blocked());
 }
@@ -99,7 +98,7 @@ fn open_qos_2_ids_are_bounded() {
     let c = shard.connect(&connect(Version::V311, "c", true));
     for packet_id in [1, 2] {
         let number = shard.open(c, &publish(QoS::ExactlyOnce, packet_id), 1);
-        shard.complete(c, number, R::SUCCESS);
+        shard.complete(c, number, Reason::Success);
         shard.drain(c);
     }
     assert!(!shard.session(c).is_blocked(), "or PUBREL would never be read");
@@ -150,7 +149,7 @@ fn an_alias_stands_for_the_topic_that_set_it() {
     assert_eq!(topic_of(&mut shard, c, &aliased("", two)).as_deref(), Ok("c"));
     assert_eq!(topic_of(&mut shard, c, &aliased("a", three)), Err(Violation::ALIAS_RANGE), "[MQTT-3.3.2-9]");
     assert_eq!(topic_of(&mut shard, c, &aliased("", Properties::EMPTY)), Err(Violation::TOPIC_EMPTY));
-    assert_eq!((Violation::ALIAS_RANGE.reason, Violation::ALIAS_UNKNOWN.reason), (R(0x94), R(0x82)));
+    assert_eq!((Violation::ALIAS_RANGE.reason, Violation::ALIAS_UNKNOWN.reason), (ReasonCode(0x94), ReasonCode(0x82)));
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn the_whole_exchange() {
     let mut shard = Shard::default();
     let c = client(&mut shard, Version::V5);
     let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
-    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 7"], "[MQTT-4.3.3-8]");
     assert_eq!(pubrel(&mut shard, c, 7), Next::Go);
     assert_eq!(shard.heard(c.conn), ["pubcomp 7"], "[MQTT-4.3.3-11]");
@@ -56,7 +56,7 @@ fn a_refusal_frees_the_id() {
     let mut shard = Shard::default();
     let c = client(&mut shard, Version::V5);
     let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
-    shard.complete(c, number, R::UNSPECIFIED_ERROR);
+    shard.complete(c, number, Reason::KafkaRejected);
     assert_eq!(shard.answers(c), ["pubrec 7 0x80"]);
     assert_eq!(shard.session(c).open_packet_ids(), 0);
     shard.open(c, &publish(QoS::ExactlyOnce, 7), 1); // [MQTT-4.3.3-9]: taken, not a repeat
@@ -70,7 +70,7 @@ fn a_repeat_while_the_answer_is_owed_adds_nothing() {
     shard.repeat(c, 7);
     shard.repeat(c, 7);
     assert_eq!(shard.session(c).answers_owed(), 1);
-    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 7"]);
 }
 
@@ -79,12 +79,12 @@ fn a_repeat_after_pubrec_gets_another_in_its_order() {
     let mut shard = Shard::default();
     let c = client(&mut shard, Version::V5);
     let number = shard.take(c, &publish(QoS::ExactlyOnce, 7));
-    shard.session(c).opened(number, 0, R::NO_MATCHING_SUBSCRIBERS);
+    shard.session(c).opened(number, 0, Reason::Unmatched);
     assert_eq!(shard.answers(c), ["pubrec 7 0x10"]);
     let ahead = shard.open(c, &publish(QoS::AtLeastOnce, 8), 1);
     shard.repeat(c, 7);
     assert_eq!(shard.answers(c), [""; 0], "8 came before it");
-    shard.complete(c, ahead, R::SUCCESS);
+    shard.complete(c, ahead, Reason::Success);
     assert_eq!(shard.answers(c), ["puback 8", "pubrec 7 0x10"], "[MQTT-4.3.3-10], the same code");
     assert_eq!(shard.session(c).open_packet_ids(), 1);
 }
@@ -94,16 +94,16 @@ fn a_second_pubrec_that_pubrel_overtakes_is_not_sent() {
     let mut shard = Shard::default();
     let c = client(&mut shard, Version::V311);
     let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
-    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, Reason::Success);
     shard.drain(c);
     let ahead = shard.open(c, &publish(QoS::AtLeastOnce, 8), 1);
     shard.repeat(c, 7);
     pubrel(&mut shard, c, 7);
     let next = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
-    shard.complete(c, ahead, R::SUCCESS);
+    shard.complete(c, ahead, Reason::Success);
     // Were the old PUBREC to follow, it would acknowledge the new message 7, which no sink has yet.
     assert_eq!(shard.answers(c), ["pubrec 7", "pubcomp 7", "puback 8"]);
-    shard.complete(c, next, R::SUCCESS);
+    shard.complete(c, next, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 7"]);
 }
 
@@ -113,16 +113,16 @@ fn a_repeat_after_a_reconnect_attaches_to_the_row_that_is_there() {
         let mut shard = Shard::default();
         let old = client(&mut shard, version);
         let row = shard.open(old, &publish(QoS::ExactlyOnce, 7), 2);
-        shard.complete(old, row, R::SUCCESS);
+        shard.complete(old, row, Reason::Success);
         shard.end(old, End::Lost);
         let c = client(&mut shard, version);
         let ahead = shard.open(c, &publish(QoS::AtLeastOnce, 1), 1);
         shard.repeat(c, 7);
         let behind = shard.open(c, &publish(QoS::AtLeastOnce, 2), 1);
-        shard.complete(c, behind, R::SUCCESS);
-        shard.complete(c, ahead, R::SUCCESS);
+        shard.complete(c, behind, Reason::Success);
+        shard.complete(c, ahead, Reason::Success);
         assert_eq!(shard.answers(c), ["puback 1"], "the row's second sink is owed still");
-        shard.complete(c, row, R::SUCCESS);
+        shard.complete(c, row, Reason::Success);
         assert_eq!(shard.answers(c), ["pubrec 7", "puback 2"]);
         pubrel(&mut shard, c, 7);
         assert_eq!(shard.heard(c.conn), ["pubcomp 7"]);
@@ -136,9 +136,9 @@ fn a_row_done_while_nobody_was_there_is_answered_when_it_is_repeated() {
     let old = client(&mut shard, Version::V5);
     let row = shard.open(old, &publish(QoS::ExactlyOnce, 7), 1);
     let ready = shard.open(old, &publish(QoS::ExactlyOnce, 8), 1);
-    shard.complete(old, ready, R::SUCCESS); // ready, but behind 7 when the connection goes
+    shard.complete(old, ready, Reason::Success); // ready, but behind 7 when the connection goes
     shard.end(old, End::Lost);
-    shard.complete(old, row, R::SUCCESS);
+    shard.complete(old, row, Reason::Success);
     let c = client(&mut shard, Version::V5);
     assert_eq!(shard.answers(c), [""; 0], "nothing is answered that this connection has not published");
     shard.repeat(c, 8);
@@ -156,9 +156,9 @@ fn answers_for_a_run_of_numbers_pass_over_a_repeat() {
     let first = shard.open(c, &publish(QoS::AtLeastOnce, 1), 1);
     shard.repeat(c, 7);
     shard.open(c, &publish(QoS::AtLeastOnce, 2), 1);
-    shard.session(c).complete(first, 3, R::SUCCESS);
+    shard.session(c).complete(first, 3, Reason::Success);
     assert_eq!(shard.answers(c), ["puback 1"], "the row has not been answered");
-    shard.complete(c, row, R::SUCCESS);
+    shard.complete(c, row, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 7", "puback 2"]);
 }
 
@@ -173,7 +173,7 @@ fn a_row_outlives_several_connections() {
         shard.repeat(c, 7);
         assert_eq!(shard.answers(c), [""; 0]);
     }
-    shard.complete(c, row, R::SUCCESS);
+    shard.complete(c, row, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 7"]);
 }
 
@@ -185,10 +185,10 @@ fn a_refusal_that_nobody_heard() {
         let old = client(&mut shard, Version::V5);
         let row = shard.open(old, &publish(QoS::ExactlyOnce, 7), sinks);
         if landed {
-            shard.complete(old, row, R::SUCCESS);
+            shard.complete(old, row, Reason::Success);
         }
         shard.end(old, End::Lost);
-        shard.complete(old, row, R::UNSPECIFIED_ERROR);
+        shard.complete(old, row, Reason::KafkaRejected);
         let c = client(&mut shard, Version::V5);
         if landed {
             shard.repeat(c, 7);
@@ -205,8 +205,8 @@ fn before_5_0_a_refusal_after_one_sink_took_it_is_never_doubled() {
     let mut shard = Shard::default();
     let mut c = client(&mut shard, Version::V311);
     let row = shard.open(c, &publish(QoS::ExactlyOnce, 7), 2);
-    shard.complete(c, row, R::SUCCESS);
-    shard.complete(c, row, R::UNSPECIFIED_ERROR);
+    shard.complete(c, row, Reason::Success);
+    shard.complete(c, row, Reason::KafkaRejected);
     for _ in 0..3 {
         let drained = shard.drain(c);
         assert_eq!(drained, Drained { answered: 0, refused: Some(R::UNSPECIFIED_ERROR), ..Drained::default() });
@@ -224,19 +224,22 @@ fn what_a_sink_has_lost_may_be_sent_once_more() {
         let mut shard = Shard::default();
         let old = client(&mut shard, Version::V311);
         let row = shard.open(old, &publish(QoS::ExactlyOnce, 7), 2);
-        shard.complete(old, row, R::SUCCESS);
+        shard.complete(old, row, Reason::Success);
         if waits {
-            shard.complete(old, row, LOST);
-            assert_eq!(shard.drain(old), Drained { answered: 0, refused: Some(LOST), ..Drained::default() });
+            shard.complete(old, row, Reason::RecordLost);
+            assert_eq!(
+                shard.drain(old),
+                Drained { answered: 0, refused: Some(Reason::RecordLost.code()), ..Drained::default() }
+            );
         }
         shard.end(old, if waits { End::NotExpressible } else { End::Lost });
         if !waits {
-            shard.complete(old, row, LOST);
+            shard.complete(old, row, Reason::RecordLost);
         }
         let c = client(&mut shard, Version::V311);
         let row = shard.open(c, &publish(QoS::ExactlyOnce, 7), 2);
-        shard.complete(c, row, R::SUCCESS);
-        shard.complete(c, row, R::SUCCESS);
+        shard.complete(c, row, Reason::Success);
+        shard.complete(c, row, Reason::Success);
         assert_eq!(shard.answers(c), ["pubrec 7"], "waits: {waits}");
     }
 }
@@ -259,8 +262,8 @@ fn a_refusal_that_waits_for_other_shards_outlives_its_connection() {
     let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 2);
     shard.session(c).sent_to_shards(7, 0b10);
     shard.end(c, End::Lost);
-    shard.complete(c, number, R::SUCCESS);
-    shard.complete(c, number, R::UNSPECIFIED_ERROR);
+    shard.complete(c, number, Reason::Success);
+    shard.complete(c, number, Reason::KafkaRejected);
     let mut c = client(&mut shard, Version::V5);
     shard.repeat(c, 7);
     let unanswered = shard.drain(c).unanswered.expect("the shard is to forget it first");
@@ -272,7 +275,7 @@ fn a_refusal_that_waits_for_other_shards_outlives_its_connection() {
         shard.repeat(c, 7);
         assert_eq!(shard.answers(c), [""; 0], "the shard has not forgotten it");
     }
-    shard.complete(c, unanswered.number, R::SUCCESS);
+    shard.complete(c, unanswered.number, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 7 0x80"]);
     assert_eq!(shard.session(c).open_packet_ids(), 0);
 }

@@ -1,7 +1,6 @@
 //! Answers that say where a message stands in Kafka.
 
 use super::*;
-use ReasonCode as R;
 use std::rc::Rc;
 
 fn receipt(sink: u16, topic: &str, partition: u32, offset: Option<i64>) -> Receipt {
@@ -23,7 +22,7 @@ fn client(shard: &mut Shard) -> Client {
 
 fn landed(shard: &mut Shard, c: Client, number: u32, receipt: &Receipt) {
     shard.session(c).landed(number, 1, receipt);
-    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, Reason::Success);
 }
 
 #[test]
@@ -35,14 +34,14 @@ fn an_answer_says_where_the_message_stands() {
         shard.open(c, &publish(QoS::AtLeastOnce, id), 1);
     }
     shard.session(c).landed(u32::MAX, 3, &receipt(0, "t", 4, Some(70)));
-    shard.session(c).complete(u32::MAX, 3, R::SUCCESS);
+    shard.session(c).complete(u32::MAX, 3, Reason::Success);
     assert_eq!(
         shard.answers(c),
         ["puback 1 t/4@70", "puback 2 t/4@71", "puback 3 t/4@72"],
         "each its own, across the wrap"
     );
     let next = shard.open(c, &publish(QoS::AtLeastOnce, 1), 1);
-    shard.complete(c, next, R::SUCCESS);
+    shard.complete(c, next, Reason::Success);
     assert_eq!(shard.answers(c), ["puback 1"], "those of the last message of this id are gone with it");
     let next = shard.open(c, &publish(QoS::AtLeastOnce, 9), 1);
     landed(&mut shard, c, next, &receipt(0, "t", 0, Some(0)));
@@ -76,7 +75,7 @@ fn it_is_kept_until_its_turn() {
     landed(&mut shard, c, numbers[2], &receipt(0, "t", 0, Some(2)));
     landed(&mut shard, c, numbers[0], &receipt(0, "t", 0, Some(0)));
     assert_eq!(shard.answers(c), ["puback 1 t/0@0"]);
-    shard.complete(c, numbers[1], R::SUCCESS);
+    shard.complete(c, numbers[1], Reason::Success);
     assert_eq!(shard.answers(c), ["puback 2", "puback 3 t/0@2"]);
     landed(&mut shard, c, numbers[3], &receipt(0, "t", 0, Some(3)));
     assert_eq!(shard.answers(c), ["puback 4 t/0@3"]);
@@ -90,13 +89,13 @@ fn one_for_each_sink_that_says_where_in_the_order_of_the_sinks() {
     landed(&mut shard, c, number, &receipt(7, "last", 1, Some(10)));
     landed(&mut shard, c, number, &receipt(0, "first", 2, Some(20)));
     // At `stored`: it does not say.
-    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, Reason::Success);
     landed(&mut shard, c, number, &receipt(3, "then", 3, None));
     assert_eq!(shard.answers(c), ["puback 1 first/2@20 then/3 last/1@10"]);
 
     let number = shard.open(c, &publish(QoS::AtLeastOnce, 2), 2);
     landed(&mut shard, c, number, &receipt(0, "first", 2, Some(21)));
-    shard.complete(c, number, R::UNSPECIFIED_ERROR);
+    shard.complete(c, number, Reason::KafkaRejected);
     landed(&mut shard, c, number, &receipt(1, "too late", 0, Some(0)));
     assert_eq!(shard.answers(c), ["puback 2 0x80 first/2@21"], "refused by one, and where the other has it");
 }
@@ -146,7 +145,7 @@ fn a_repeated_pubrec_says_the_same() {
     shard.packet(c, &Packet::PubRel(ack(7)));
     assert_eq!(shard.heard(c.conn), ["pubcomp 7 t/1@5"]);
     let number = shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
-    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 7"], "nothing of the id's last life");
 }
 
@@ -157,7 +156,7 @@ fn a_row_without_a_connection_keeps_them_for_the_next() {
     let numbers: Vec<u32> = (1..=3).map(|id| shard.open(c, &publish(QoS::ExactlyOnce, id), 2)).collect();
     // One sink has them before the connection goes, the other after.
     shard.session(c).landed(numbers[0], 3, &receipt(1, "b", 0, Some(40)));
-    shard.session(c).complete(numbers[0], 3, R::SUCCESS);
+    shard.session(c).complete(numbers[0], 3, Reason::Success);
     shard.end(c, End::Lost);
     assert!(shard.session(c).inflight.receipts.is_none());
     landed(&mut shard, c, numbers[1], &receipt(0, "a", 0, Some(9)));
@@ -167,10 +166,10 @@ fn a_row_without_a_connection_keeps_them_for_the_next() {
     shard.repeat(c, 3);
     landed(&mut shard, c, numbers[0], &receipt(0, "a", 0, Some(8)));
     assert_eq!(shard.answers(c), ["pubrec 2 a/0@9 b/0@41", "pubrec 1 a/0@8 b/0@40"]);
-    shard.complete(c, numbers[2], R::UNSPECIFIED_ERROR);
+    shard.complete(c, numbers[2], Reason::KafkaRejected);
     assert_eq!(shard.answers(c), ["pubrec 3 0x80 b/0@42"]);
     let number = shard.open(c, &publish(QoS::ExactlyOnce, 3), 1);
-    shard.complete(c, number, R::SUCCESS);
+    shard.complete(c, number, Reason::Success);
     assert_eq!(shard.answers(c), ["pubrec 3"], "its refusal has freed the id");
 }
 
@@ -200,7 +199,7 @@ fn what_is_told_is_let_go() {
     let receipt = Receipt { sink: 0, topic: Rc::clone(&topic), partition: 0, offset: Some(0) };
     let numbers: Vec<u32> = (1..=500).map(|id| shard.open(c, &publish(QoS::ExactlyOnce, id), 1)).collect();
     shard.session(c).landed(numbers[0], 500, &receipt);
-    shard.session(c).complete(numbers[0], 500, R::SUCCESS);
+    shard.session(c).complete(numbers[0], 500, Reason::Success);
     shard.session(c).landed(numbers[0], 500, &receipt);
     shard.drain(c);
     drop(receipt);

@@ -1,7 +1,6 @@
 //! Refused publishes and what their publishers are told.
 
 use super::*;
-use ReasonCode as R;
 
 /// [MQTT-3.4.2-2] [MQTT-3.5.2-2]
 #[test]
@@ -15,7 +14,7 @@ fn a_refusal_says_why_where_the_client_takes_it_and_has_room() {
             let connect = Connect { properties: asked.as_properties(), ..connect(Version::V5, "c", true) };
             let c = shard.connect(&connect);
             let number = shard.open(c, &publish(qos, 1), 1);
-            shard.complete(c, number, R::UNSPECIFIED_ERROR);
+            shard.complete(c, number, Reason::KafkaRejected);
             shard.drain(c);
             let bytes = shard.bytes(c.conn);
             assert_eq!((bytes[0], bytes[4]), (kind, 0x80), "{bytes:?}");
@@ -43,10 +42,10 @@ fn a_client_that_is_not_to_learn_why_hears_the_same_of_both() {
                 shard.drain(c);
                 shard.bytes(c.conn)
             };
-            assert_eq!(answer(R::NOT_AUTHORIZED), [kind, 3, 0, 1, 0x80]);
-            assert_eq!(answer(R::UNSPECIFIED_ERROR), answer(R::NOT_AUTHORIZED));
+            assert_eq!(answer(Reason::Denied), [kind, 3, 0, 1, 0x80]);
+            assert_eq!(answer(Reason::KafkaRejected), answer(Reason::Denied));
             // What has nothing to do with permission is said as ever.
-            let full = answer(R::QUOTA_EXCEEDED);
+            let full = answer(Reason::SpoolFull);
             assert!(full[4] == 0x97 && String::from_utf8_lossy(&full).contains("the disk buffer is full"), "{full:?}");
         }
     }

@@ -2,7 +2,6 @@
 
 use super::kept::Kept;
 use super::*;
-use ReasonCode as R;
 
 const DISK: HadBy = HadBy { sink: 0, owes: false };
 const OWES: HadBy = HadBy { sink: 3, owes: true };
@@ -26,18 +25,18 @@ fn a_repeat_after_a_crash_goes_to_the_sinks_that_do_not_have_it() {
         panic!("not the rest")
     };
     assert_eq!(owed, 1);
-    k.shard.session(c).opened(number, 1 + owed, R::SUCCESS);
+    k.shard.session(c).opened(number, 1 + owed, Reason::Success);
     assert!(k.shard.session(c).already_taken_by(7).is_empty());
     k.shard.repeat(c, 7);
-    k.shard.complete(c, number, R::SUCCESS);
+    k.shard.complete(c, number, Reason::Success);
     assert_eq!(k.answers(c), [""; 0], "Kafka has not confirmed the row of before the crash");
-    k.shard.complete(c, before, R::SUCCESS);
+    k.shard.complete(c, before, Reason::Success);
     assert_eq!(k.answers(c), ["pubrec 7"]);
     // 8 is done: nobody else matches, and its PUBREC goes out.
     let Some(Taken::Rest { number, owed: 0, .. }) = k.shard.sessions.publish(c.key, &repeat(8), k.shard.now) else {
         panic!("not the rest")
     };
-    k.shard.session(c).opened(number, 0, R::SUCCESS);
+    k.shard.session(c).opened(number, 0, Reason::Success);
     assert_eq!(k.answers(c), ["pubrec 8"]);
     for id in [7, 8] {
         k.packet(c, &Packet::PubRel(ack(id)));
@@ -61,7 +60,7 @@ fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
             if step == when {
                 let session = k.shard.sessions.get_mut(key).expect("lives");
                 session.landed(before, 1, &at);
-                session.complete(before, 1, R::SUCCESS);
+                session.complete(before, 1, Reason::Success);
             }
         };
         confirm(&mut k, 0);
@@ -72,7 +71,7 @@ fn the_row_of_before_the_crash_may_be_confirmed_at_any_time() {
         else {
             panic!("not the rest")
         };
-        k.shard.session(c).opened(number, owed, R::SUCCESS);
+        k.shard.session(c).opened(number, owed, Reason::Success);
         confirm(&mut k, 1);
         if when == 2 {
             assert_eq!(k.answers(c), [""; 0]);
@@ -103,10 +102,10 @@ fn a_pubrel_after_a_crash_is_answered_though_the_row_seems_to_live() {
         assert_eq!(k.write(), ["released 11 7"]);
         let number = k.shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
         for (_, before) in owed {
-            k.shard.complete(c, before, R::SUCCESS);
+            k.shard.complete(c, before, Reason::Success);
         }
         assert_eq!(k.answers(c), [""; 0], "that was the other message 7");
-        k.shard.complete(c, number, R::SUCCESS);
+        k.shard.complete(c, number, Reason::Success);
         assert_eq!(k.answers(c), ["pubrec 7"]);
     }
 }
@@ -115,11 +114,11 @@ fn a_pubrel_after_a_crash_is_answered_though_the_row_seems_to_live() {
 #[test]
 fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
     let other = HadBy { sink: 4, ..OWES };
-    let cases: [(&[HadBy], &[ReasonCode]); 4] = [
-        (&[OWES], &[R::UNSPECIFIED_ERROR]),
-        (&[DISK, OWES], &[R::UNSPECIFIED_ERROR]),
-        (&[OWES, other], &[R::UNSPECIFIED_ERROR, R::SUCCESS]),
-        (&[OWES, other], &[R::SUCCESS, R::UNSPECIFIED_ERROR]),
+    let cases: [(&[HadBy], &[Reason]); 4] = [
+        (&[OWES], &[Reason::KafkaRejected]),
+        (&[DISK, OWES], &[Reason::KafkaRejected]),
+        (&[OWES, other], &[Reason::KafkaRejected, Reason::Success]),
+        (&[OWES, other], &[Reason::Success, Reason::KafkaRejected]),
     ];
     for (already_taken_by, said) in cases {
         for early in 0..=said.len() {
@@ -138,7 +137,7 @@ fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
                 assert_eq!(k.write(), ["released 11 7"]);
                 assert!(k.shard.session(c).already_taken_by(7).is_empty());
                 let number = k.shard.open(c, &publish(QoS::ExactlyOnce, 7), 1);
-                k.shard.complete(c, number, R::SUCCESS);
+                k.shard.complete(c, number, Reason::Success);
                 assert_eq!(k.answers(c), ["pubrec 7"]);
                 continue;
             }
@@ -147,7 +146,7 @@ fn a_row_of_before_the_crash_that_is_refused_is_not_answered_with_success() {
                 panic!("not the rest")
             };
             assert_eq!(usize::from(owed), said.len() - early);
-            k.shard.session(c).opened(number, owed, R::SUCCESS);
+            k.shard.session(c).opened(number, owed, Reason::Success);
             for code in &said[early..] {
                 assert_eq!(k.answers(c), [""; 0]);
                 k.shard.complete(c, before, *code);
@@ -167,7 +166,7 @@ fn a_pubrel_after_a_crash_is_answered_though_the_row_was_refused() {
         k.write();
         let [(7, before)] = k.crash(&[OpenId { packet_id: 7, already_taken_by }])[..] else { panic!("not owed") };
         let c = k.connect("c", false, 100);
-        k.shard.complete(c, before, R::UNSPECIFIED_ERROR);
+        k.shard.complete(c, before, Reason::KafkaRejected);
         k.shard.sessions.collect(c.key);
         assert_eq!(k.packet(c, &Packet::PubRel(ack(7))), Next::Go);
         assert_eq!(k.shard.session(c).open_packet_ids(), 0);

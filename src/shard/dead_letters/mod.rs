@@ -28,11 +28,10 @@ use crate::kafka::types::{Outcome, Ticket};
 use crate::limits::DEAD_LETTERS_QUEUED_BYTES_MAX;
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::ShardMetric;
-use crate::mqtt::reason::ReasonCode;
 use crate::record::timestamp_at;
 use crate::rule::template::Variable;
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::session::{Session, SessionKey};
+use crate::session::{Reason, Session, SessionKey};
 
 use self::line::{Line, of_row};
 use self::queue::Example;
@@ -87,11 +86,11 @@ pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Memb
 impl Core {
     /// Rejected rows of a cluster to their letters, as far as there is room.
     pub(super) fn forward_dead_letters(&mut self, cluster: usize, now: Monotonic, wall: WallMs) {
-        let outlets = &mut self.outlets;
+        let outlets = &mut self.broker.outlets;
         if !outlets.letters.has_work(cluster, &outlets.upstreams[cluster].producer) {
             return;
         }
-        let (plans, sessions) = (&outlets.plans, &self.sessions);
+        let (plans, sessions) = (&outlets.plans, &self.broker.sessions);
         let mut line = |route: &Route, row: &RejectedRow<'_>, owner: Option<Ticket>| {
             let session = owner.and_then(|ticket| sessions.get(SessionKey::from_bits(ticket.session)));
             // By default a record's key is its MQTT topic.
@@ -107,7 +106,7 @@ impl Core {
 
     /// Letters of a sink's file are on the disk.
     pub(super) fn dead_letters_written(&mut self, index: usize, count: u32) {
-        let outlets = &mut self.outlets;
+        let outlets = &mut self.broker.outlets;
         let upstream = &mut outlets.upstreams[outlets.plans[index].cluster];
         upstream.busy = true;
         outlets.letters.written(index, count);
@@ -117,7 +116,7 @@ impl Core {
 
     /// Ends rows of a cluster whose letters its producer has answered. Whether there were any.
     pub(super) fn settle_dead_letters(&mut self, cluster: usize) -> bool {
-        let outlets = &mut self.outlets;
+        let outlets = &mut self.broker.outlets;
         let any = outlets.letters.settle(&mut outlets.upstreams[cluster].producer);
         if any {
             self.answer_dead_letters();
@@ -126,23 +125,23 @@ impl Core {
     }
 
     fn answer_dead_letters(&mut self) {
-        let (sessions, touched) = (&mut self.sessions, &mut self.touched);
-        self.outlets.letters.drain_answers(|(ticket, outcome)| {
+        let (sessions, touched) = (&mut self.broker.sessions, &mut self.broker.touched);
+        self.broker.outlets.letters.drain_answers(|(ticket, outcome)| {
             let key = SessionKey::from_bits(ticket.session);
             // A session that has ended is owed nothing.
             let Some(session) = sessions.get_mut(key) else { return };
-            let code = match outcome {
-                Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
-                Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+            let reason = match outcome {
+                Outcome::Delivered | Outcome::DeadLettered => Reason::DeadLettered,
+                Outcome::Refused(_) => Reason::KafkaRejected,
             };
-            session.complete(ticket.number, 1, code);
+            session.complete(ticket.number, 1, reason);
             touched.push(key);
         });
-        let (letters, bytes, files) = self.outlets.letters.queued();
-        self.numbers.set(ShardMetric::DeadLettersInFlight, self.outlets.letters.in_flight() as u64);
-        self.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);
-        self.numbers.set(ShardMetric::DeadLettersQueuedBytes, bytes as u64);
-        self.numbers.set(ShardMetric::DeadLettersQueuedBytesMax, (files * DEAD_LETTERS_QUEUED_BYTES_MAX) as u64);
+        let (letters, bytes, files) = self.broker.outlets.letters.queued();
+        self.broker.numbers.set(ShardMetric::DeadLettersInFlight, self.broker.outlets.letters.in_flight() as u64);
+        self.broker.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);
+        self.broker.numbers.set(ShardMetric::DeadLettersQueuedBytes, bytes as u64);
+        self.broker.numbers.set(ShardMetric::DeadLettersQueuedBytesMax, (files * DEAD_LETTERS_QUEUED_BYTES_MAX) as u64);
     }
 
     /// Announces new dead letters, once a second at most: `total` is how many of a sink there are.
@@ -155,8 +154,8 @@ impl Core {
             return self.announced.waiting.push(index);
         }
         *last = (total, Some(now));
-        let (sink, example) = (&self.around.config.sinks[index], self.outlets.letters.example(index));
-        self.teller.tell_of(Kind::DeadLetters, second(now), index, |event| {
+        let (sink, example) = (&self.broker.around.config.sinks[index], self.broker.outlets.letters.example(index));
+        self.broker.teller.tell_of(Kind::DeadLetters, second(now), index, |event| {
             let event = event.with(Field::Sink, sink.name.as_str()).with(Field::Total, total);
             let dead = sink.dead_letters.as_ref();
             let event = event.maybe(Field::LettersTopic, dead.and_then(|dead| dead.topic.as_deref()));

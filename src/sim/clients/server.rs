@@ -7,7 +7,7 @@ use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
 use crate::mqtt::packet::{Ack, Connect, Packet, Publish, QoS, Version};
 use crate::mqtt::property::{Properties, Property, PropertyBuf};
 use crate::mqtt::reason::ReasonCode;
-use crate::session::{Arrival, End, HadBy, Next, Note, OpenId, SessionKey, Sessions, Taken};
+use crate::session::{Arrival, End, HadBy, Next, Note, OpenId, Reason, SessionKey, Sessions, Taken};
 use crate::sim::store::Store;
 use crate::sim::world::World;
 
@@ -138,7 +138,7 @@ impl World {
         if origin.is_some() && is_logged {
             session.logged(id);
         }
-        session.opened(number, owed + wanted.len() as u16, ReasonCode::SUCCESS);
+        session.opened(number, owed + wanted.len() as u16, Reason::Success);
         Some(true)
     }
 
@@ -236,13 +236,13 @@ impl World {
 impl Clients {
     /// A sink's answer.
     pub(in crate::sim) fn complete(&mut self, run: Run, outcome: Outcome) {
-        let code = match outcome {
-            Outcome::Delivered | Outcome::DeadLettered => ReasonCode::SUCCESS,
-            Outcome::Refused(_) => ReasonCode::UNSPECIFIED_ERROR,
+        let reason = match outcome {
+            Outcome::Delivered | Outcome::DeadLettered => Reason::Success,
+            Outcome::Refused(_) => Reason::KafkaRejected,
         };
         let key = SessionKey::from_bits(run.session);
         if let Some(session) = self.sessions.get_mut(key) {
-            session.complete(run.first, run.count, code);
+            session.complete(run.first, run.count, reason);
         }
         self.sessions.collect(key);
     }

@@ -7,9 +7,15 @@ use super::world::{name, request, world_of};
 use crate::kafka::client::Settings;
 use crate::kafka::fake::{Mode, Seen};
 use crate::kafka::types::{ClientEvent, LogSays};
+use crate::outward;
 
 fn at(bootstrap: &str) -> Settings {
     Settings { bootstrap: vec![bootstrap.into()], ..settings() }
+}
+
+/// Attempts that are so far apart.
+fn apart(wait: Duration) -> outward::Settings {
+    outward::Settings { backoff_min: wait, backoff_max: wait, ..settings().outward }
 }
 
 /// Each setting has the effect that it has from the start on.
@@ -30,12 +36,8 @@ fn each_setting_can_be_changed() {
 fn a_corrected_bootstrap_list_is_tried_at_once() {
     let hour = Duration::from_secs(3600);
     for mode in [Mode::Refuse, Mode::Blackhole] {
-        let wrong = Settings {
-            reconnect_backoff_min: hour,
-            reconnect_backoff_max: hour,
-            connect_timeout: hour,
-            ..at("10.0.0.2:9092")
-        };
+        let wrong =
+            Settings { outward: outward::Settings { connect_timeout: hour, ..apart(hour) }, ..at("10.0.0.2:9092") };
         let mut world = world_of(wrong.clone());
         world.cluster.broker(2).mode = mode;
         world.client.start(world.now);
@@ -55,7 +57,7 @@ fn a_corrected_bootstrap_list_is_tried_at_once() {
 #[test]
 fn a_wait_ends_with_the_change_that_shortens_it() {
     let hour = Duration::from_secs(3600);
-    let mut world = world_of(Settings { reconnect_backoff_min: hour, reconnect_backoff_max: hour, ..settings() }).up();
+    let mut world = world_of(Settings { outward: apart(hour), ..settings() }).up();
     world.cluster.broker(2).mode = Mode::Refuse;
     world.produce(request(1, 2, &[("a", 1)]));
     world.cluster.broker(2).mode = Mode::Serve;

@@ -9,6 +9,7 @@ use super::world::{Net, World, name, request, world, world_of};
 use crate::kafka::client::{Client, Settings};
 use crate::kafka::fake::{Fault, Mode, Seen};
 use crate::kafka::types::ClientEvent;
+use crate::outward::{Ended, News};
 use crate::runtime::seam::Monotonic;
 
 /// (id, sent) of each failed request; `u64::MAX` stands for anything but failures and metadata.
@@ -16,9 +17,9 @@ fn failed(events: &[ClientEvent]) -> Vec<(u64, bool)> {
     let failed = |event: &ClientEvent| match event {
         ClientEvent::ProduceFailed { id, sent } => Some((*id, *sent)),
         ClientEvent::Metadata(_)
-        | ClientEvent::Reachable(_)
+        | ClientEvent::Outward(News::Reachable(_))
         | ClientEvent::BrokerUnreachable(_)
-        | ClientEvent::BrokerReachable(_)
+        | ClientEvent::Outward(News::BrokerReachable(_))
         | ClientEvent::HungUp { .. } => None,
         _ => Some((u64::MAX, false)),
     };
@@ -27,7 +28,7 @@ fn failed(events: &[ClientEvent]) -> Vec<(u64, bool)> {
 
 fn reachable(events: &[ClientEvent]) -> Vec<bool> {
     let reachable = |event: &ClientEvent| match event {
-        ClientEvent::Reachable(reachable) => Some(*reachable),
+        ClientEvent::Outward(News::Reachable(reachable)) => Some(*reachable),
         _ => None,
     };
     events.iter().filter_map(reachable).collect()
@@ -291,7 +292,7 @@ fn an_answer_that_nobody_asked_for_closes_the_connection() {
     assert_eq!(reachable(&world.take_events()), [false]);
     // Late bytes of it are nobody's.
     world.client.on_bytes(link, &[0, 0, 0, 5, 0, 0, 0, 9, 0], world.now);
-    world.client.on_closed(link, "late", world.now);
+    world.client.on_closed(link, &Ended::Lost("late".into()), world.now);
     world.settle();
     assert!(world.take_events().is_empty());
 }
@@ -439,7 +440,7 @@ fn brokers(events: &[ClientEvent]) -> Vec<String> {
             let node = broker.node.map_or(-1, |node| node.0);
             Some(format!("{node} at {}{advertised}: {}", broker.broker, broker.reason))
         }
-        ClientEvent::BrokerReachable(broker) => Some(format!("{broker} again")),
+        ClientEvent::Outward(News::BrokerReachable(broker)) => Some(format!("{broker} again")),
         _ => None,
     };
     events.iter().filter_map(broker).collect()

@@ -8,6 +8,7 @@ use super::world::{Net, World, name, request, world, world_of};
 use crate::kafka::client::Settings;
 use crate::kafka::fake::{FakeTopic, Fault, Mode, Seen};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceResult, TopicMetadata};
+use crate::outward::News;
 use crate::runtime::seam::Monotonic;
 
 fn metadata_events(events: &[ClientEvent]) -> Vec<TopicMetadata> {
@@ -39,7 +40,7 @@ fn from_bootstrap_to_an_answered_batch() {
     world.settle();
     let told = world.take_events();
     assert!(
-        matches!(&told[..], [ClientEvent::Reachable(true), ClientEvent::Cluster(id)] if **id == *"fake"),
+        matches!(&told[..], [ClientEvent::Outward(News::Reachable(true)), ClientEvent::Cluster(id)] if **id == *"fake"),
         "{told:?}"
     );
     assert_eq!(asked(&mut world, 1), [(vec![], false)], "the brokers alone");
@@ -140,7 +141,9 @@ fn pipelined_up_to_the_bound_and_in_order() {
     world.run(Duration::from_secs(2));
     let produced = |event: &ClientEvent| match event {
         ClientEvent::Produced { id, .. } => Some(*id),
-        ClientEvent::Metadata(_) | ClientEvent::BrokerUnreachable(_) | ClientEvent::BrokerReachable(_) => None,
+        ClientEvent::Metadata(_)
+        | ClientEvent::BrokerUnreachable(_)
+        | ClientEvent::Outward(News::BrokerReachable(_)) => None,
         other => panic!("{other:?}"),
     };
     assert_eq!(world.take_events().iter().filter_map(produced).collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8]);

@@ -109,7 +109,7 @@ fn a_cluster_that_takes_its_time_is_waited_for_in_the_end() {
 }
 
 #[test]
-fn the_second_lane_is_a_connection_of_its_own() {
+fn the_second_channel_is_a_connection_of_its_own() {
     let mut world = up();
     let links = world.wires.len();
     world.produce(ProduceRequest { slow: true, ..request(10, 1, &[("b", 0)]) });

@@ -9,7 +9,8 @@ use super::settings::settings;
 use super::world::{World, name, request, world_of};
 use crate::kafka::client::Settings;
 use crate::kafka::fake::sasl::{Lie, PlainServer, SaslServer, ScramServer};
-use crate::kafka::types::{ClientEvent, LoginRefused};
+use crate::kafka::types::ClientEvent;
+use crate::outward::{LoginRefused, News};
 use crate::secure::Secret;
 use crate::secure::sasl::{Credentials, Mechanism, Task, TokenFrom};
 use crate::secure::scram::Hash;
@@ -39,7 +40,7 @@ pub(super) fn wants<S: SaslServer + 'static>(mut world: World, server: impl Fn()
 
 fn refusals(world: &World) -> Vec<&LoginRefused> {
     let refused = world.events.iter().filter_map(|event| match event {
-        ClientEvent::LoginRefused(login) => Some(login),
+        ClientEvent::Outward(News::LoginRefused(login)) => Some(login),
         _ => None,
     });
     refused.collect()
@@ -64,7 +65,7 @@ fn a_login_comes_before_everything_but_the_versions() {
         world.piece = piece;
         let mut world = started(world);
         assert_eq!(keys(&world), [18, 17, 36, 36, 3]);
-        assert!(matches!(world.events[0], ClientEvent::Reachable(true)), "{:?}", world.events);
+        assert!(matches!(world.events[0], ClientEvent::Outward(News::Reachable(true))), "{:?}", world.events);
         world.produce(request(1, 1, &[("b", 0)]));
         assert_eq!(keys(&world)[5..], [18, 17, 36, 36, 3, 0]);
         assert!(matches!(world.events.last(), Some(ClientEvent::Produced { id: 1, .. })), "{:?}", world.events);
@@ -118,7 +119,10 @@ fn a_server_that_lies_gets_no_request() {
         let stats = world.client.stats();
         assert_eq!((stats.malformed, stats.logins), (0, 0), "{lie:?}");
         assert!((10..30).contains(&stats.logins_refused), "{lie:?}: {} in 5 minutes", stats.logins_refused);
-        assert!(!world.events.iter().any(|event| matches!(event, ClientEvent::Reachable(true))), "{lie:?}");
+        assert!(
+            !world.events.iter().any(|event| matches!(event, ClientEvent::Outward(News::Reachable(true)))),
+            "{lie:?}"
+        );
     }
 }
 
@@ -134,7 +138,11 @@ fn refused_logins_wait_longer_and_longer_and_a_new_password_holds_at_once() {
     assert_eq!(refusals(&world).len(), 1);
     world.client.change(scram(PASSWORD), world.now);
     world.run(Duration::from_millis(10));
-    assert!(world.events.iter().any(|event| matches!(event, ClientEvent::Reachable(true))), "{:?}", world.events);
+    assert!(
+        world.events.iter().any(|event| matches!(event, ClientEvent::Outward(News::Reachable(true)))),
+        "{:?}",
+        world.events
+    );
     assert!(keys(&world).ends_with(&[3]));
 }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::login::{wants, with};
 use super::world::{World, request, world_of};
-use crate::kafka::client::{LinkId, Settings};
+use crate::kafka::client::Settings;
 use crate::kafka::fake::sasl::PlainServer;
 use crate::kafka::types::ClientEvent;
+use crate::outward::{self, LinkId, News};
 use crate::secure::sasl::Mechanism;
 use crate::secure::{Authorities, Outgoing, OutgoingSettings};
 
@@ -48,7 +49,9 @@ fn load(world: &mut World, time: Duration) -> u64 {
                     answered += 1;
                     assert_eq!(id, answered, "in order");
                 }
-                ClientEvent::ProduceFailed { .. } | ClientEvent::LoginRefused(_) | ClientEvent::Reachable(false) => {
+                ClientEvent::ProduceFailed { .. }
+                | ClientEvent::Outward(News::LoginRefused(_))
+                | ClientEvent::Outward(News::Reachable(false)) => {
                     panic!("{event:?}")
                 }
                 _ => {}
@@ -146,7 +149,7 @@ fn connections_of_withdrawn_credentials_are_replaced_one_by_one() {
             world.run(Duration::from_millis(110));
             for event in world.take_events() {
                 assert!(
-                    !matches!(event, ClientEvent::ProduceFailed { .. } | ClientEvent::Reachable(false)),
+                    !matches!(event, ClientEvent::ProduceFailed { .. } | ClientEvent::Outward(News::Reachable(false))),
                     "{event:?}"
                 );
                 answered += usize::from(matches!(event, ClientEvent::Produced { .. }));
@@ -159,12 +162,17 @@ fn connections_of_withdrawn_credentials_are_replaced_one_by_one() {
     assert_eq!((world.client.stats().failures, world.client.stats().logins_refused), (0, 0));
 }
 
+/// Over TLS that is the same for the same name.
+fn by_tls(name: &str) -> Settings {
+    let of = with(Mechanism::Plain, "pw");
+    Settings { outward: outward::Settings { tls: Some(outgoing(name)), ..of.outward }, ..of }
+}
+
 /// The same for TLS, with and without a login; and not for a reload that brings nothing new.
 #[test]
 fn connections_made_with_other_certificates_are_replaced() {
     for sasl in [None, with(Mechanism::Plain, "pw").sasl] {
-        let of =
-            |host: &str| Settings { sasl: sasl.clone(), tls: Some(outgoing(host)), ..with(Mechanism::Plain, "pw") };
+        let of = |host: &str| Settings { sasl: sasl.clone(), ..by_tls(host) };
         let mut world = world_of(of("a"));
         if sasl.is_some() {
             world = wants(world, || PlainServer { password: "pw", lifetime_ms: 0 });
@@ -180,8 +188,9 @@ fn connections_made_with_other_certificates_are_replaced() {
             world.produce(request(id, 1, &[("b", 0)]));
             world.run(Duration::from_millis(110));
         }
-        let failed =
-            |event: &ClientEvent| matches!(event, ClientEvent::ProduceFailed { .. } | ClientEvent::Reachable(false));
+        let failed = |event: &ClientEvent| {
+            matches!(event, ClientEvent::ProduceFailed { .. } | ClientEvent::Outward(News::Reachable(false)))
+        };
         assert!(!world.take_events().iter().any(failed));
         assert_eq!(by_link(&world).len(), before + 2, "each was replaced once");
         assert_eq!(world.client.stats().failures, 0);
@@ -191,28 +200,34 @@ fn connections_made_with_other_certificates_are_replaced() {
 /// TLS that fails is reported once, and retried with a backoff, as logins are; other settings reset it.
 #[test]
 fn tls_that_fails_is_told_once_and_tried_rarely() {
-    let of = |host: &str| Settings { sasl: None, tls: Some(outgoing(host)), ..with(Mechanism::Plain, "pw") };
+    let of = |host: &str| Settings { sasl: None, ..by_tls(host) };
     let mut world = world_of(of("a"));
     world.tls_fails = Some("no");
     world.client.start(world.now);
     world.run(Duration::from_secs(300));
     let told = |world: &mut World| {
         let events = world.take_events();
-        events.into_iter().filter(|event| matches!(event, ClientEvent::TlsFailed(_))).collect::<Vec<_>>()
+        events
+            .into_iter()
+            .filter(|event| matches!(event, ClientEvent::Outward(News::TlsFailed(..))))
+            .collect::<Vec<_>>()
     };
     let events = told(&mut world);
-    assert!(matches!(&events[..], [ClientEvent::TlsFailed(failed)] if failed.reason == "no"), "{events:?}");
+    assert!(matches!(&events[..], [ClientEvent::Outward(News::TlsFailed(_, reason))] if reason == "no"), "{events:?}");
     let failures = world.client.stats().tls_failures;
     assert!((12..60).contains(&failures), "{failures}");
     world.tls_fails = Some("another reason");
     world.run(Duration::from_secs(60));
     let events = told(&mut world);
-    assert!(matches!(&events[..], [ClientEvent::TlsFailed(failed)] if failed.reason == "another reason"), "{events:?}");
+    assert!(
+        matches!(&events[..], [ClientEvent::Outward(News::TlsFailed(_, reason))] if reason == "another reason"),
+        "{events:?}"
+    );
     let failures = world.client.stats().tls_failures;
     world.tls_fails = None;
     world.client.change(of("b"), world.now);
     world.run(Duration::from_secs(2));
-    assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Reachable(true))));
+    assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Outward(News::Reachable(true)))));
     assert_eq!(world.client.stats().tls_failures, failures);
 }
 

@@ -6,6 +6,7 @@ use super::world::{name, request, world_of};
 use crate::kafka::client::Settings;
 use crate::kafka::fake::{Mode, Seen};
 use crate::kafka::types::ClientEvent;
+use crate::outward::{self, News};
 
 pub(super) fn settings() -> Settings {
     Settings { bootstrap: vec!["10.0.0.1:9092".into()], ..Settings::default() }
@@ -43,14 +44,15 @@ pub(super) fn story_of(settings: Settings, then: Option<Settings>) -> String {
 /// Another value of each setting.
 pub(super) fn others() -> [(&'static str, Settings); 7] {
     let ms = Duration::from_millis;
+    let with = |outward| Settings { outward, ..settings() };
     [
         ("bootstrap", Settings { bootstrap: vec!["10.0.0.2:9092".into()], ..settings() }),
         ("client_id", Settings { client_id: "another".into(), ..settings() }),
         ("request_timeout", Settings { request_timeout: ms(700), ..settings() }),
-        ("connect_timeout", Settings { connect_timeout: ms(700), ..settings() }),
+        ("connect_timeout", with(outward::Settings { connect_timeout: ms(700), ..settings().outward })),
         ("metadata_max_age", Settings { metadata_max_age: ms(30_000), ..settings() }),
-        ("reconnect_backoff_min", Settings { reconnect_backoff_min: ms(400), ..settings() }),
-        ("reconnect_backoff_max", Settings { reconnect_backoff_max: ms(9_000), ..settings() }),
+        ("reconnect_backoff_min", with(outward::Settings { backoff_min: ms(400), ..settings().outward })),
+        ("reconnect_backoff_max", with(outward::Settings { backoff_max: ms(9_000), ..settings().outward })),
     ]
 }
 
@@ -108,5 +110,5 @@ fn finding_e105_a_frozen_broker_is_noticed_while_nothing_is_sent() {
         world.cluster.broker(node).mode = Mode::Frozen;
     }
     world.run(Duration::from_secs(20));
-    assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Reachable(false))));
+    assert!(world.take_events().iter().any(|event| matches!(event, ClientEvent::Outward(News::Reachable(false)))));
 }

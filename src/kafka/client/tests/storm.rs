@@ -10,6 +10,7 @@ use super::world::{name, request, world_of};
 use crate::kafka::client::Settings;
 use crate::kafka::fake::{Fault, Mode, Seen};
 use crate::kafka::types::{ClientEvent, ProduceRequest};
+use crate::outward::News;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
@@ -71,7 +72,7 @@ fn storm(seed: u64) {
             11 => world.client.want_producer_id(id, world.now),
             _ => {
                 fates.insert(id, Fate::Open);
-                // Two lanes, each with a partition of its own, as the producer has it.
+                // Two channels, each with a partition of its own, as the producer has it.
                 let slow = rng.u8(..4) == 0;
                 let topic = if slow { "c" } else { "a" };
                 let request = ProduceRequest { slow, ..request(id, node, &[(topic, node - 1)]) };
@@ -99,7 +100,7 @@ fn storm(seed: u64) {
     world.produce(request(1000, 2, &[("a", 1)]));
     world.run(Duration::from_secs(1));
     let mut events = world.take_events();
-    events.retain(|event| !matches!(event, ClientEvent::BrokerReachable(_)));
+    events.retain(|event| !matches!(event, ClientEvent::Outward(News::BrokerReachable(_))));
     assert!(matches!(events[..], [ClientEvent::Produced { id: 1000, .. }]), "seed {seed}: {events:?}");
     for node in [1, 2] {
         for topic in ["a", "c"] {

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::kafka::client::{Client, Effect, LinkId, Settings};
+use crate::kafka::client::{Client, Effect, Settings};
 use crate::kafka::fake::{FakeCluster, Mode, Reply};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceBatch, ProduceRequest};
+use crate::outward::{Ended, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
 use crate::secure::sasl::{Helper, Task};
 
@@ -166,7 +167,7 @@ impl World {
         let links: Vec<LinkId> = self.wires.iter().filter(|(_, wire)| wire.0 == node).map(|(link, _)| *link).collect();
         for link in links {
             self.wires.remove(&link);
-            self.client.on_closed(link, "reset", self.now);
+            self.client.on_closed(link, &Ended::Lost("reset".into()), self.now);
         }
         self.settle();
     }
@@ -197,7 +198,7 @@ impl World {
             Effect::Connect { link, to, layer } => {
                 self.net.push((self.now, Net::Connect(to)));
                 if let Some(why) = self.tls_fails.filter(|_| layer.is_some()) {
-                    return self.client.on_tls_failed(link, why, self.now);
+                    return self.client.on_closed(link, &Ended::Tls(why.into()), self.now);
                 }
                 match self.cluster.at(to).map(|node| (node, self.cluster.broker(node).mode)) {
                     Some((node, Mode::Serve | Mode::Frozen)) => {
@@ -205,7 +206,9 @@ impl World {
                         self.client.on_connected(link, self.now);
                     }
                     Some((_, Mode::Blackhole)) => {}
-                    Some((_, Mode::Refuse)) | None => self.client.on_closed(link, "connection refused", self.now),
+                    Some((_, Mode::Refuse)) | None => {
+                        self.client.on_closed(link, &Ended::Lost("connection refused".into()), self.now);
+                    }
                 }
             }
             Effect::Prepare { ticket, task } => {
@@ -240,7 +243,7 @@ impl World {
                 Reply::Nothing => {}
                 Reply::Close => {
                     self.wires.remove(&link);
-                    self.client.on_closed(link, "closed by peer", self.now);
+                    self.client.on_closed(link, &Ended::Lost("closed by peer".into()), self.now);
                     return;
                 }
                 Reply::Bytes(bytes) if self.work > Duration::ZERO => {

@@ -99,8 +99,13 @@ fn finding_t19_the_oldest_batch_ends_first() {
     hand.wait_ms(2_000);
     let second = hand.one();
     assert_eq!(values(&second), ["row 2"]);
-    hand.answer(&second, 0);
-    assert_eq!((hand.stats().refused, hand.stats().delivered), (1, 2), "it was taken after all");
+    hand.answer(&second, NOT_ENOUGH_REPLICAS);
+    assert_eq!(hand.stats().refused, 2, "its turn to be given up");
+    hand.wait_ms(2_000);
+    let third = hand.one();
+    assert_eq!(values(&third), ["row 3"]);
+    hand.answer(&third, 0);
+    assert_eq!((hand.stats().refused, hand.stats().delivered), (2, 2), "it was taken after all");
 }
 
 /// Finding E102: what is cut stays, the oldest of the rest makes room, and the youngest comes.

@@ -1,0 +1,43 @@
+//! `Ended`: the reason for the end of a connection, in words.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::ErrorKind::ConnectionReset;
+
+use crate::runtime::seam::Closed;
+use crate::secure::Outgoing;
+
+/// `Ended` is the reason why a connection has ended, or was not made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// TLS failed, which mostly an operator has to mend.
+    Tls(Cow<'static, str>),
+    /// Any other reason.
+    Lost(Cow<'static, str>),
+}
+
+impl Ended {
+    /// Translates an end at the seam. `in_handshake`: the TLS handshake of the connection was not over.
+    pub fn of(closed: &Closed, in_handshake: bool) -> Self {
+        match closed {
+            // A listener without TLS reacts to the first bytes of a handshake like this.
+            Closed::Peer if in_handshake => Self::Tls(Outgoing::HUNG_UP.into()),
+            Closed::Error(error) if in_handshake && error.kind() == ConnectionReset => {
+                Self::Tls(Outgoing::HUNG_UP.into())
+            }
+            Closed::Layer(error) => Self::Tls(error.what.clone()),
+            Closed::Peer => Self::Lost("closed by the broker".into()),
+            Closed::Local => Self::Lost("closed".into()),
+            Closed::Error(error) => Self::Lost(error.to_string().into()),
+        }
+    }
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls(why) => write!(f, "TLS: {why}"),
+            Self::Lost(why) => f.write_str(why),
+        }
+    }
+}

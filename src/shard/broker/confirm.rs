@@ -1,0 +1,165 @@
+//! Answers that wait for the disk of some shard: messages go to it in order, and it says how many of them are durable. Nothing
+//! but that number has to travel.
+
+use std::collections::VecDeque;
+
+use smallvec::SmallVec;
+
+use crate::kafka::types::Ticket;
+use crate::rules::Rules;
+use crate::session::{Reason, SessionKey};
+
+use super::Broker;
+use super::mail::Mail;
+
+/// Group of a message that has none yet.
+const PLACE: u64 = u64::MAX;
+
+/// Messages of one shard's publishers that are durable with the same group.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    group: u64,
+    from: usize,
+    count: u64,
+}
+
+/// One kind of such messages; `T`: what waits for one of them.
+#[derive(Debug)]
+pub(in crate::shard) struct Confirmations<T = Ticket> {
+    /// Those that this shard was sent and that are not durable, in the order in which they came.
+    here: VecDeque<Run>,
+    /// By shard: messages of its publishers that are durable, and that it has not been told of.
+    durable: Vec<u64>,
+    /// By shard: messages of this shard's publishers that it has not told to be durable, oldest first. What waits for it, if
+    /// something does.
+    there: Vec<VecDeque<Option<T>>>,
+    /// By shard: how many it has told to be durable.
+    confirmed: Vec<u64>,
+}
+
+impl<T> Confirmations<T> {
+    /// Of so many shards.
+    pub(in crate::shard) fn new(shards: usize) -> Self {
+        let there = (0..shards).map(|_| VecDeque::new()).collect();
+        Self { here: VecDeque::new(), durable: vec![0; shards], there, confirmed: vec![0; shards] }
+    }
+
+    /// One more of that shard is durable with this group, if those before it are.
+    pub(in crate::shard) fn wait(&mut self, from: usize, group: u64) {
+        match self.here.back_mut() {
+            Some(last) if (last.from, last.group) == (from, group) => last.count += 1,
+            _ => self.here.push_back(Run { group, from, count: 1 }),
+        }
+    }
+
+    /// One more of that shard has come, and what comes behind it is durable behind it. [`Self::take_place`] says with which group it is.
+    pub(in crate::shard) fn keep_place(&mut self, from: usize) {
+        self.here.push_back(Run { group: PLACE, from, count: 1 });
+    }
+
+    /// The oldest for which a place was kept, one of that shard, is durable with this group.
+    pub(in crate::shard) fn take_place(&mut self, from: usize, group: u64) {
+        let kept = self.here.iter_mut().find(|run| run.group == PLACE);
+        debug_assert!(kept.as_ref().is_some_and(|run| run.from == from), "places are taken in their order");
+        if let Some(run) = kept {
+            run.group = group;
+        }
+    }
+
+    /// Those that were said to wait for one group wait for another.
+    pub(in crate::shard) fn move_to(&mut self, from: u64, to: u64) {
+        self.here.iter_mut().filter(|run| run.group == from).for_each(|run| run.group = to);
+    }
+
+    /// How many shards there are.
+    pub(in crate::shard) fn shards(&self) -> usize {
+        self.there.len()
+    }
+
+    /// All groups up to this one are durable. Which shards are to be told so, and how many of their messages are.
+    pub(in crate::shard) fn are_durable(
+        &mut self,
+        rules: &dyn Rules,
+        durable: u64,
+    ) -> impl Iterator<Item = (usize, u64)> + '_ {
+        while let Some(run) = self.here.pop_front_if(|run| run.group != PLACE && rules.may_confirm(run.group, durable))
+        {
+            self.durable[run.from] += run.count;
+        }
+        let counts = self.durable.iter_mut().map(std::mem::take).enumerate();
+        counts.filter(|(_, count)| *count > 0)
+    }
+
+    /// A message has gone to a shard, which will say when it is durable. `waits`: what waits for that.
+    pub(in crate::shard) fn expect(&mut self, by: usize, waits: Option<T>) {
+        self.there[by].push_back(waits);
+    }
+
+    /// How many messages a shard has told to be durable, and how many it will have told when it has all that it was sent.
+    pub(in crate::shard) fn told_by(&self, shard: usize) -> (u64, u64) {
+        let told = self.confirmed[shard];
+        (told, told + self.there[shard].len() as u64)
+    }
+
+    /// Messages that this shard has not told to be durable.
+    pub(in crate::shard) fn unconfirmed_by(&self, shard: usize) -> usize {
+        self.there[shard].len()
+    }
+
+    /// The same for all shards.
+    pub(in crate::shard) fn unconfirmed(&self) -> usize {
+        self.there.iter().map(VecDeque::len).sum()
+    }
+
+    /// So many messages are durable there, the oldest first. What waited for them.
+    pub(in crate::shard) fn confirmed(&mut self, by: usize, count: u64) -> impl Iterator<Item = T> + '_ {
+        self.confirmed[by] += count;
+        let there = &mut self.there[by];
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(there.len());
+        there.drain(..count).flatten()
+    }
+}
+
+impl Broker {
+    /// Tells each shard how many of its messages of this kind are durable here by now: others by this letter. True: some of this shard.
+    pub(in crate::shard) fn tell_durable<T>(
+        &mut self,
+        of: fn(&mut Self) -> &mut Confirmations<T>,
+        own: fn(&mut Self, usize, u64),
+        letter: fn(usize, u64) -> Mail,
+    ) -> bool {
+        let Some(buffer) = &self.outlets.buffer else { return false };
+        let (by, durable, rules) = (self.index, buffer.durable(), self.around.rules);
+        let mut has_own = false;
+        let told: SmallVec<[_; 4]> = of(self).are_durable(rules, durable).collect();
+        for (from, count) in told {
+            if from == by {
+                has_own = true;
+                own(self, from, count);
+            } else {
+                self.letters.push_back((from, letter(by, count)));
+            }
+        }
+        has_own
+    }
+
+    /// What waits for a session's client may be sent.
+    pub(in crate::shard) fn touch(&mut self, key: SessionKey) {
+        if self.touched.last() != Some(&key) {
+            self.touched.push(key);
+        }
+    }
+
+    /// So many messages of this shard's publishers are durable there: `of` says of which kind.
+    pub(in crate::shard) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
+        let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
+        for ticket in tickets {
+            let key = SessionKey::from_bits(ticket.session);
+            // A session that has ended is owed nothing.
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            session.complete(ticket.number, 1, Reason::Success);
+            self.touch(key);
+        }
+        self.delivery.has_freed();
+    }
+}

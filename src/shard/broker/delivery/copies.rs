@@ -1,0 +1,381 @@
+//! What a subscriber gets of a message: encoded once for all that get the same bytes, and remembered once for all that have to
+//! acknowledge it.
+
+use std::hash::BuildHasher as _;
+use std::ops::Range;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
+
+use crate::limits::{COPIES_PER_WRITE, COPY_BYTES};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::encode;
+use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::mqtt::property::Property;
+use crate::mqtt::topic::is_shared;
+use crate::route::filter;
+use crate::route::subscriptions::Subscriber;
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{Alias, Body, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
+
+use super::super::queues::Holder;
+use super::super::{Broker, Ring};
+use super::{By, Message, Whose, put_packet};
+
+/// Subscription Identifiers of a copy.
+type Identifiers = SmallVec<[u32; 2]>;
+
+/// What makes copies the same but for their packet identifier. None has DUP [MQTT-4.3.1-1] [MQTT-3.3.1-3].
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Form {
+    version: Version,
+    qos: QoS,
+    retain: bool,
+    identifiers: Identifiers,
+    alias: Option<Alias>,
+}
+
+/// The message at hand, in the forms in which copies of it have been encoded.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Copies {
+    bytes: Vec<u8>,
+    forms: SmallVec<[(Form, Range<usize>); 4]>,
+    /// The last with identifiers or an alias, which many may have of their own.
+    identified: Option<(Form, Range<usize>)>,
+    since: Monotonic,
+    hasher: foldhash::quality::RandomState,
+    /// A hash of its topic, if that was needed.
+    topic_hash: Option<u64>,
+    body: Option<Rc<Body>>,
+    remembered: Rc<Remembered>,
+}
+
+impl Copies {
+    /// Another message is at hand; it came then.
+    pub(in crate::shard) fn begin(&mut self, since: Monotonic) {
+        self.bytes.clear();
+        self.forms.clear();
+        self.identified = None;
+        self.topic_hash = None;
+        self.since = since;
+    }
+
+    /// The same for one that is remembered already.
+    pub(in crate::shard) fn begin_again(&mut self, body: &Rc<Body>) {
+        self.begin(body.since());
+        self.body = Some(Rc::clone(body));
+    }
+
+    /// It is dealt with: who has to remember it does.
+    pub(in crate::shard) fn end(&mut self) {
+        self.body = None;
+    }
+
+    /// Messages that sessions have to remember.
+    pub(in crate::shard) fn remembered(&self) -> &Rc<Remembered> {
+        &self.remembered
+    }
+
+    /// The message at hand, if some session has to remember it.
+    pub(super) fn body_at_hand(&self) -> Option<Rc<Body>> {
+        self.body.clone()
+    }
+
+    /// The packet, and where in it its identifier has to be filled in. Empty: it would be larger than any packet may be.
+    fn encode(&mut self, publish: &Publish<'_>, form: &Form, waited_s: u32) -> (Range<usize>, usize) {
+        let known = self.forms.iter().chain(&self.identified).find(|(known, _)| known == form);
+        let topic_bytes = form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)).len();
+        let range = known.map(|(_, range)| range.clone()).unwrap_or_else(|| {
+            let mut properties = properties(publish, form.version, waited_s, &form.identifiers);
+            properties.extend(form.alias.map(|alias| Property::TopicAlias(alias.number())));
+            let copy = Publish {
+                dup: false,
+                qos: form.qos,
+                retain: form.retain,
+                topic: form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)),
+                packet_id: u16::from(form.qos > QoS::AtMostOnce),
+                properties: properties.as_properties(),
+                ..publish.clone()
+            };
+            let from = self.bytes.len();
+            if encode::publish(form.version, &copy, &mut self.bytes).is_err() {
+                self.bytes.truncate(from);
+            }
+            let range = from..self.bytes.len();
+            if form.identifiers.is_empty() && form.alias.is_none() {
+                self.forms.push((form.clone(), range.clone()));
+            } else {
+                self.identified = Some((form.clone(), range.clone()));
+            }
+            range
+        });
+        // Behind the fixed header and the topic with its length.
+        let length_bytes = self.bytes[range.clone()].iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+        (range, 1 + length_bytes + 2 + topic_bytes)
+    }
+
+    /// The same number for the same topic.
+    fn topic_hash(&mut self, topic: &str) -> u64 {
+        *self.topic_hash.get_or_insert_with(|| self.hasher.hash_one(topic))
+    }
+
+    /// The message at hand, for who has to remember it. `key`: for members of shares.
+    pub(in crate::shard) fn body(&mut self, publish: &Publish<'_>, key: u32) -> Rc<Body> {
+        let (since, remembered) = (self.since, &self.remembered);
+        let body = self.body.get_or_insert_with(|| {
+            let mut packet = Vec::new();
+            put_packet(publish, &mut packet);
+            Body::new(packet, since, key, remembered)
+        });
+        Rc::clone(body)
+    }
+
+    /// A message of another shard, which came there then.
+    pub(in crate::shard) fn adopt(&self, packet: Vec<u8>, since: Monotonic, key: u32) -> Rc<Body> {
+        Body::new(packet, since, key, &self.remembered)
+    }
+}
+
+impl Broker {
+    /// One copy, for the matching subscriptions of one session. `is_stale`: some may have ended since they were found.
+    pub(super) fn copy(
+        &mut self,
+        io: &mut Ring<'_>,
+        message: Message<'_>,
+        of: &[Subscriber<SessionKey>],
+        is_stale: bool,
+    ) {
+        self.numbers.count(M::CopiesRouted);
+        if let Err(why) = self.try_copy(io, message, of, is_stale) {
+            let is_live = message.publish.retain && message.by == By::Subscription;
+            if is_live && matches!(why, M::CopiesAway | M::CopiesSlow | M::CopiesQueueFull) {
+                self.retained.note_missed(of[0].session, message.pass);
+            }
+            self.dropped(io.now(), why, Whose::Session(of[0].session), message.publish.topic);
+        }
+    }
+
+    /// # Errors
+    /// Why there is none. For a member of a share that has no room nothing is dropped.
+    pub(in crate::shard) fn try_copy(
+        &mut self,
+        io: &mut Ring<'_>,
+        message: Message<'_>,
+        of: &[Subscriber<SessionKey>],
+        is_stale: bool,
+    ) -> Result<(), M> {
+        self.limit_what_is_sent();
+        let Message { publish, waited_s, by, .. } = message;
+        let key = of[0].session;
+        let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
+        let has_it = |of: &Subscription| !is_shared(&of.filter) && filter::matches(&of.filter, publish.topic);
+        if is_stale && !session.subscriptions().iter().any(has_it) {
+            return Err(M::CopiesEnded);
+        }
+        let is_checked = is_stale || of.iter().all(|of| of.is_checked);
+        if is_checked && !session.may_receive(publish.topic, publish.qos, publish.retain) {
+            return Err(M::CopiesDenied);
+        }
+        if is_expired(publish, waited_s) {
+            return Err(M::CopiesExpired);
+        }
+        // [MQTT-3.3.4-2]
+        let granted = of.iter().map(|of| of.options.qos).max().unwrap_or(QoS::AtMostOnce);
+        let qos = publish.qos.min(granted); // [MQTT-3.8.4-8], [MQTT-4.8.2-3]
+        // [3.1.1 MQTT-3.3.1-8] [MQTT-3.3.1-12] [MQTT-3.3.1-13]
+        let retain = publish.retain && (by == By::Replay || of.iter().any(|of| of.options.retain_as_published));
+        let identifiers: Identifiers = of.iter().map(|of| of.identifier).filter(|id| *id != 0).collect();
+        let peer = session.peer();
+        let conn = session.conn();
+        if qos == QoS::AtMostOnce && conn.is_none() {
+            return Err(M::CopiesAway);
+        }
+        let unsent = conn.map_or(0, |conn| self.keeping.holds.unsent(io, conn));
+        let share = by.share().map(|to| to.share);
+        if share.is_some() && qos > QoS::AtMostOnce && !self.around.rules.may_bind(session.sends_at_once(unsent)) {
+            self.await_room(io, key, unsent);
+            return Err(M::CopiesQueueFull);
+        }
+        let copies = &mut self.delivery.copies;
+        let takes_aliases = conn.is_some() && session.takes_aliases();
+        let hash = if takes_aliases { copies.topic_hash(publish.topic) } else { 0 };
+        let mut alias = if takes_aliases { session.alias_for(publish.topic, hash, qos) } else { None };
+        let mut form = Form { version: peer.version, qos, retain, identifiers, alias };
+        let is_too_large = |range: &Range<usize>| range.is_empty() || range.len() > peer.packet_size_max as usize;
+        let (mut range, mut id_at) = copies.encode(publish, &form, waited_s);
+        if alias.is_some() && is_too_large(&range) {
+            (alias, form.alias) = (None, None);
+            (range, id_at) = copies.encode(publish, &form, waited_s);
+        }
+        if conn.is_some() && is_too_large(&range) {
+            return Err(M::CopiesTooLarge); // [MQTT-3.1.2-25]
+        }
+        let takes = |conn| self.may_leave_unread(io, conn, unsent, range.len());
+        if qos == QoS::AtMostOnce && !conn.is_none_or(takes) {
+            if share.is_some() {
+                self.await_room(io, key, unsent);
+            }
+            return Err(M::CopiesSlow);
+        }
+        let mut id = None;
+        if qos > QoS::AtMostOnce {
+            let identifiers = form.identifiers.as_slice().into();
+            let handed = self.hand(key, Copy { qos, retain, identifiers, share }, message, (unsent, io.now()))?;
+            if handed != Handed::Dropped {
+                self.skip_in_replay(key, message);
+            }
+            id = match handed {
+                Handed::Now(id) => Some((id_at, id)),
+                Handed::Queued => {
+                    self.await_room(io, key, unsent);
+                    return Ok(());
+                }
+                Handed::DroppedOldest(_) => {
+                    self.await_room(io, key, unsent);
+                    self.take_dropped(io.now(), key, M::CopiesQueueFull);
+                    self.retained.note_dropped(key);
+                    // Others may still get them: that they are over for this one is written down.
+                    self.note_queue_later(io.now(), key);
+                    return Ok(());
+                }
+                Handed::Dropped => return Err(M::CopiesQueueFull),
+            };
+        } else {
+            self.numbers.count(M::CopiesSentQos0);
+            self.skip_in_replay(key, message);
+        }
+        // Sent to one that does not get it through a crash, it must not go to another one after that.
+        let ends_for_share = share.is_some() && qos != QoS::AtLeastOnce;
+        let body = self.delivery.body_at_hand().filter(|_| ends_for_share);
+        let group = body.and_then(|body| self.end_for_share(&body)).unwrap_or(0);
+        if takes_aliases && let Some(session) = self.sessions.get_mut(key) {
+            session.wrote_alias(publish.topic, hash, alias);
+        }
+        if let Some(conn) = conn {
+            let mut more = range.len() / COPY_BYTES;
+            if self.delivery.is_late {
+                io.send_late(conn);
+            } else if unsent == 0 {
+                more += COPIES_PER_WRITE - 1;
+            } else {
+                io.send_soon(conn);
+            }
+            self.delivery.budget = self.delivery.budget.saturating_sub(more);
+            self.write_copy(io, conn, range, id, group);
+        }
+        self.numbers.count(M::CopiesSent);
+        self.numbers.raise(M::CopiesSentBytes, publish.payload.len() as u64);
+        Ok(())
+    }
+
+    /// A session gets a message live, now or when it is its turn: what was retained before it does not follow.
+    fn skip_in_replay(&mut self, key: SessionKey, message: Message<'_>) {
+        if message.publish.retain && message.by == By::Subscription {
+            self.retained.skip_in_replay(key, message.publish.topic, message.pass);
+        }
+    }
+
+    /// Hands a session its copy of the message at hand, at QoS 1 or 2, its client connected or not [MQTT-4.5.0-1], and has it
+    /// stored where it is to survive a crash. What a member of a share gets at QoS 1 is stored for whichever member gets it.
+    ///
+    /// # Errors
+    /// There is no room for what it would have to remember.
+    fn hand(
+        &mut self,
+        key: SessionKey,
+        copy: Copy,
+        message: Message<'_>,
+        (unsent, now): (usize, Monotonic),
+    ) -> Result<Handed, M> {
+        let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce {
+            Ok(None)
+        } else {
+            self.stores_copy(key, super::packet_bytes(message.publish.topic, message.publish))
+        };
+        let has_room = self.remembers_more();
+        let (copies, bounds) = (&mut self.delivery.copies, self.keeping.settings.queue);
+        let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
+        let sends_at_once = session.sends_at_once(unsent);
+        // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
+        let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
+        let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
+        if is_lost || is_remembered && !has_room {
+            return Err(M::CopiesQueueFull);
+        }
+        if stored.is_err() && copy.share.is_none() {
+            self.numbers.count(M::CopiesUnstored);
+        }
+        let stored = stored.unwrap_or(None);
+        let share_key = message.by.share().map_or(0, |to| to.key);
+        let all = Rc::clone(copies.remembered());
+        let handed = session.hand(copy.clone(), (unsent, now), stored.is_some(), (bounds, &all), || {
+            copies.body(message.publish, share_key)
+        });
+        if matches!(handed, Handed::Queued | Handed::DroppedOldest(_)) {
+            self.queues.fullest.note(session.grown(bounds), Holder::Session(key));
+        }
+        if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
+            self.store_copy(key, number, &copy);
+        } else if let Some(to) = message.by.share().filter(|_| copy.qos == QoS::AtLeastOnce) {
+            self.store_for_share(message.publish, to);
+        }
+        Ok(handed)
+    }
+
+    /// `id`: where the packet has its identifier, and which. `group`: it is sent when this one is durable.
+    fn write_copy(
+        &mut self,
+        io: &mut Ring<'_>,
+        conn: ConnId,
+        range: Range<usize>,
+        id: Option<(usize, u16)>,
+        group: u64,
+    ) {
+        let group = self.around.rules.publish_waits_for(group);
+        let waits = self.outlets.buffer.as_ref().is_some_and(|buffer| group > buffer.durable());
+        let holds = &mut self.keeping.holds;
+        let out = holds.out(io, conn);
+        let from = out.len();
+        out.extend_from_slice(&self.delivery.copies.bytes[range]);
+        if let Some((at, id)) = id {
+            out[from + at..][..2].copy_from_slice(&id.to_be_bytes());
+        }
+        if waits {
+            holds.hold(io, conn, group, from, true);
+        } else {
+            holds.wrote(conn, from);
+        }
+    }
+
+    /// Sends what waits for a session, as far as its client may be sent it.
+    pub(in crate::shard) fn pump_session(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(conn) = session.conn().filter(|_| session.has_queued()) else { return };
+        let holds = &mut self.keeping.holds;
+        let unsent = holds.unsent(io, conn);
+        let now = io.now();
+        let out = holds.out(io, conn);
+        let from = out.len();
+        let pumped = session.pump(now, unsent, out);
+        let has_more = session.has_waiting();
+        self.hold(io, conn, key, from);
+        if pumped.is_cut {
+            self.delivery.look_again(io, key);
+        } else if has_more {
+            let unsent = self.keeping.holds.unsent(io, conn);
+            self.await_room(io, key, unsent);
+        }
+        self.note_queue(now, key);
+        self.numbers.raise(M::CopiesSent, pumped.sent as u64);
+        self.numbers.raise(M::CopiesSentBytes, pumped.sent_bytes);
+        self.dropped_later(now, M::CopiesExpired, Whose::Session(key), &pumped.expired);
+        self.dropped_later(now, M::CopiesTooLarge, Whose::Session(key), &pumped.too_large);
+        self.dropped_later(now, M::CopiesDenied, Whose::Session(key), &pumped.denied);
+    }
+
+    /// A session has dropped copies for others, or its client has refused them.
+    pub(in crate::shard) fn take_dropped(&mut self, now: Monotonic, key: SessionKey, why: M) {
+        let gone = self.sessions.get_mut(key).map(|session| session.take_dropped()).unwrap_or_default();
+        self.dropped_later(now, why, Whose::Session(key), &gone);
+    }
+}

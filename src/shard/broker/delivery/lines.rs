@@ -1,0 +1,432 @@
+//! Messages that wait on a shard until copies of them are made.
+//!
+//! There are two lines. A message with more than [`Wide::recipients`] recipients waits in the `wide` one, of which a turn makes
+//! [`Wide::copies`] copies, behind everything else that it does. Others wait in the `narrow` one, and pass wide ones, unless they have
+//! the same topic: then they join them, as they must not overtake [MQTT-4.6.0-5] [MQTT-4.6.0-6].
+
+use std::collections::VecDeque;
+use std::hash::BuildHasher as _;
+use std::time::Duration;
+
+use crate::config::Wide;
+use crate::kafka::producer::row_log::Origin;
+use crate::limits::{
+    COPIES_PER_TURN, COPIES_PER_WRITE, COPY_BYTES, DELIVERY_LINE_BYTES_MAX, EXCHANGE_COPIES_MAX,
+    EXCHANGE_COPIES_PER_TURN,
+};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::route::shares::ToShare;
+use crate::route::subscriptions::Subscriber;
+use crate::runtime::seam::Monotonic;
+use crate::session::SessionKey;
+
+use super::super::stalls::Stall;
+use super::super::{Broker, Ring};
+use super::packet_bytes;
+use super::{By, Delivery, Message, Stored, publish_of, put_packet};
+
+/// Wide messages that wait are counted by their topics' hashes, in so many counters. A message whose topic shares one with them joins
+/// them for nothing.
+const TOPICS: usize = 256;
+
+/// Wide messages are alone when a shard's clients have published no others for so long.
+const ALONE_AFTER: Duration = Duration::from_millis(100);
+
+/// A message that waits, or one of which some copies are left.
+#[derive(Debug)]
+struct Job {
+    /// The message as a PUBLISH packet of 5.0.
+    packet: Vec<u8>,
+    from: usize,
+    publisher: Option<SessionKey>,
+    origin: Option<Origin>,
+    pass: u64,
+    since: Monotonic,
+    /// Shares that it still goes to, before all others.
+    shares: Vec<ToShare>,
+    left: Option<Left>,
+    stored: Stored,
+    /// Its publisher's shard is told of it in the order in which it came ([`Queues::keep_place`](super::super::queues::Queues::keep_place)).
+    has_place: bool,
+}
+
+impl Job {
+    /// Nothing is written down for anybody who has got it.
+    fn is_whole(&self) -> bool {
+        self.left.is_none() && self.stored.group == 0
+    }
+}
+
+/// The subscribers that a message still goes to.
+#[derive(Debug)]
+pub(super) struct Left {
+    pub(super) to: Vec<Subscriber<SessionKey>>,
+    /// [`Subscriptions::changes`](crate::route::subscriptions::Subscriptions::changes) when they were found: after that each is asked
+    /// whether it still is one.
+    pub(super) found_at: u64,
+}
+
+/// What waits in a line.
+#[derive(Debug)]
+enum Waiting {
+    Message(Box<Job>),
+    /// A pass is over ([`Broker::pass_over`]) when all before it is delivered.
+    Passed,
+}
+
+/// One line, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    waiting: VecDeque<Waiting>,
+    /// Of its messages as packets.
+    bytes: usize,
+}
+
+impl Line {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Whether who found no room may find some.
+    pub(super) fn has_room(&self) -> bool {
+        self.bytes < DELIVERY_LINE_BYTES_MAX / 2
+    }
+
+    fn has_room_for(&self, bytes: usize) -> bool {
+        self.is_empty() || self.bytes + bytes <= DELIVERY_LINE_BYTES_MAX
+    }
+
+    fn push(&mut self, job: Box<Job>) {
+        self.bytes += job.packet.len();
+        self.waiting.push_back(Waiting::Message(job));
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let first = self.waiting.pop_front();
+        if let Some(Waiting::Message(job)) = &first {
+            self.bytes -= job.packet.len();
+        }
+        first
+    }
+
+    fn put_back(&mut self, job: Box<Job>) {
+        self.bytes += job.packet.len();
+        self.waiting.push_front(Waiting::Message(job));
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Lines {
+    pub(super) narrow: Line,
+    pub(super) wide: Line,
+    /// How many messages in `wide` have a topic with such a hash.
+    topics: Box<[u32; TOPICS]>,
+    hasher: foldhash::quality::RandomState,
+    bounds: Wide,
+    /// Messages of this shard's clients that have joined `wide` since it was last looked.
+    joined: u64,
+    /// Messages that its clients had published then.
+    published: u64,
+    /// When others than those in `wide` were last found among them.
+    others_at: Monotonic,
+    /// That was [`ALONE_AFTER`] ago, or longer.
+    pub(super) is_alone: bool,
+}
+
+impl Lines {
+    pub(super) fn new(bounds: Wide) -> Self {
+        let (narrow, wide, hasher) = (Line::default(), Line::default(), foldhash::quality::RandomState::default());
+        let (joined, published, others_at, is_alone) = (0, 0, Monotonic::default(), false);
+        Self { narrow, wide, topics: Box::new([0; TOPICS]), hasher, bounds, joined, published, others_at, is_alone }
+    }
+
+    /// `published`: messages of this shard's clients. Copies that a turn makes of wide messages.
+    fn wide_copies(&mut self, published: u64, now: Monotonic) -> usize {
+        if published - std::mem::replace(&mut self.published, published) > std::mem::take(&mut self.joined) {
+            self.others_at = now;
+        }
+        self.is_alone = now.since(self.others_at) >= ALONE_AFTER;
+        if self.is_alone { self.bounds.copies_alone } else { self.bounds.copies }
+    }
+
+    /// Whether so many recipients are many.
+    pub(super) fn are_many(&self, recipients: usize) -> bool {
+        recipients > self.bounds.recipients
+    }
+
+    pub(super) fn are_empty(&self) -> bool {
+        self.narrow.is_empty() && self.wide.is_empty()
+    }
+
+    /// Of what waits in both.
+    fn bytes(&self) -> usize {
+        self.narrow.bytes + self.wide.bytes
+    }
+
+    /// Whether no more messages of other shards are taken in.
+    pub(super) fn are_full(&self) -> bool {
+        self.narrow.bytes.max(self.wide.bytes) >= DELIVERY_LINE_BYTES_MAX
+    }
+
+    /// Whether a message has to wait behind wide ones whatever its recipients are.
+    fn has_wide_of(&self, topic: &str) -> bool {
+        !self.wide.is_empty() && self.topics[self.counter(topic)] > 0
+    }
+
+    fn counter(&self, topic: &str) -> usize {
+        self.hasher.hash_one(topic) as usize % TOPICS
+    }
+
+    /// A pass is over ([`Broker::pass_over`]) when all that is in the wide line is delivered. False: nothing is there.
+    pub(super) fn pass_waits(&mut self) -> bool {
+        let waits = !self.wide.is_empty();
+        if waits {
+            self.wide.waiting.push_back(Waiting::Passed);
+        }
+        waits
+    }
+}
+
+/// What a message takes beside the turn's share of copies: what that was, and what it is while its copies are made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Beside(Option<(usize, usize)>);
+
+impl Delivery {
+    /// Of a message with an exchange all copies are made in one turn, so that they are in the log with it or not at all, as long as they
+    /// are not more than that. `copies`: how many.
+    fn let_finish(&mut self, message: Message<'_>, copies: usize) -> Beside {
+        if message.origin.is_none() {
+            return Beside::default();
+        }
+        let of_each = COPIES_PER_WRITE + packet_bytes(message.publish.topic, message.publish) / COPY_BYTES;
+        let all = copies.min(EXCHANGE_COPIES_MAX).saturating_mul(of_each).min(EXCHANGE_COPIES_PER_TURN);
+        self.beside(self.budget.max(all))
+    }
+
+    /// From here on so many copies may be made, of one message.
+    pub(super) fn beside(&mut self, all: usize) -> Beside {
+        Beside(Some((std::mem::replace(&mut self.budget, all), all)))
+    }
+
+    /// They are made: the turn has the rest of its share left.
+    pub(super) fn spent_beside(&mut self, Beside(beside): Beside) {
+        if let Some((left, all)) = beside {
+            self.budget = left.saturating_sub(all - self.budget);
+        }
+    }
+
+    /// Whether there is room here for a message of so many bytes. Its filters are in `matched`.
+    ///
+    /// # Errors
+    /// What its publisher has to wait for.
+    pub(super) fn ask_lines(&self, topic: &str, bytes: usize) -> Result<(), Stall> {
+        if !self.lines.narrow.has_room_for(bytes) {
+            return Err(Stall::Subscribers(self.shard));
+        }
+        let has_room = self.lines.wide.has_room_for(bytes) || !self.is_wide(topic);
+        if has_room { Ok(()) } else { Err(Stall::ManySubscribers) }
+    }
+
+    /// Whether a message waits in the wide line. Its filters are in `matched`.
+    fn is_wide(&self, topic: &str) -> bool {
+        self.lines.has_wide_of(topic) || self.lines.are_many(self.recipients())
+    }
+}
+
+/// A message that has to wait. `shares`: those that it goes to. `left`: who else has not got it, if some have. `stored`: what is
+/// written down for those.
+fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, Stored)) -> Box<Job> {
+    let mut packet = Vec::new();
+    put_packet(message.publish, &mut packet);
+    let Message { from, publisher, origin, since, pass, .. } = message;
+    let shares = shares.to_vec();
+    Box::new(Job { packet, from, publisher, origin, pass, since, shares, left, stored, has_place: false })
+}
+
+impl Broker {
+    /// Sends a message to the subscribers of this shard, or puts it in line: those of the filters in `matched`, and a member of each of these
+    /// shares.
+    pub(super) fn deliver_here(&mut self, io: &mut Ring<'_>, message: Message<'_>, shares: &[ToShare]) {
+        let topic = message.publish.topic;
+        let delivery = &mut self.delivery;
+        let whole = |shares| job(message, shares, (None, Stored::default()));
+        if !delivery.lines.narrow.is_empty() || delivery.budget == 0 {
+            return delivery.lines.narrow.push(whole(shares));
+        }
+        if delivery.is_wide(topic) {
+            let counter = delivery.lines.counter(topic);
+            return self.join_wide(counter, message.publish.qos, whole(shares));
+        }
+        if let Some(had) = self.is_repeated(message) {
+            return self.pass_over_repeat(io, message, shares, &had, false);
+        }
+        let recipients = self.delivery.recipients();
+        self.keep_with_exchange(message, shares, recipients);
+        let beside = self.delivery.let_finish(message, recipients + shares.len());
+        let (done, mut stored) = self.give_to_shares(io, message, shares);
+        let delivery = &mut self.delivery;
+        if done < shares.len() {
+            delivery.spent_beside(beside);
+            return delivery.lines.narrow.push(job(message, &shares[done..], (None, stored)));
+        }
+        delivery.gather();
+        let mut to = std::mem::take(&mut delivery.to);
+        let (done, group) = self.copy_to(io, message, &to, false);
+        stored.group = stored.group.max(group);
+        let delivery = &mut self.delivery;
+        delivery.spent_beside(beside);
+        if done < to.len() {
+            to.drain(..done);
+            let left = Left { to, found_at: delivery.index.changes() };
+            delivery.lines.narrow.push(job(message, &[], (Some(left), stored)));
+        } else {
+            delivery.to = to;
+            self.delivered(message, stored, false);
+        }
+    }
+
+    /// `counter`: that of its topic.
+    fn join_wide(&mut self, counter: usize, qos: QoS, mut job: Box<Job>) {
+        job.has_place = self.awaits_copies(qos);
+        if job.has_place {
+            self.queues.keep_place(job.from);
+        }
+        self.delivery.lines.topics[counter] += 1;
+        self.delivery.lines.joined += u64::from(job.from == self.delivery.shard);
+        self.delivery.lines.wide.push(job);
+    }
+
+    /// At the end of a turn: what waits, as far as this turn may go; then the next one has its own share.
+    pub(in crate::shard) fn deliver_waiting(&mut self, io: &mut Ring<'_>) {
+        self.work_off_narrow(io);
+        while self.delivery.lines.narrow.is_empty() && self.delivery.budget > 0 {
+            if !self.next_received(io) {
+                break;
+            }
+        }
+        self.work_off_wide(io);
+        let delivery = &mut self.delivery;
+        delivery.budget = COPIES_PER_TURN;
+        if !delivery.is_idle() {
+            delivery.want_turn(io);
+        }
+        self.numbers.set(M::DeliveryLineBytes, self.delivery.lines.bytes() as u64);
+        self.numbers.set(M::DeliveryLineBytesMax, 2 * DELIVERY_LINE_BYTES_MAX as u64);
+    }
+
+    /// Once a turn, when the subscriptions of sessions that have ended in it are gone.
+    pub(in crate::shard) fn count_subscriptions(&mut self) {
+        self.numbers.set(M::Subscriptions, (self.delivery.index.len() + self.delivery.shares.members()) as u64);
+        self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
+        self.numbers.set(M::FiltersCompared, self.delivery.index.compared() as u64);
+        self.numbers.set(M::FiltersWithoutRoom, self.delivery.index.without_room() as u64);
+    }
+
+    /// The turn that [`Broker::deliver_waiting`] has asked for.
+    pub(in crate::shard) fn delivery_time(&mut self) {
+        self.delivery.wanted_at = None;
+    }
+
+    fn work_off_narrow(&mut self, io: &mut Ring<'_>) {
+        while self.delivery.budget > 0 {
+            let Some(Waiting::Message(mut job)) = self.delivery.lines.narrow.pop() else { return };
+            let packet = std::mem::take(&mut job.packet);
+            let Some(publish) = publish_of(&packet) else { continue };
+            self.find(&publish, &job);
+            if job.is_whole() && self.delivery.is_wide(publish.topic) {
+                let (counter, qos) = (self.delivery.lines.counter(publish.topic), publish.qos);
+                job.packet = packet;
+                self.join_wide(counter, qos, job);
+            } else if !self.run_job(io, &publish, &mut job) {
+                job.packet = packet;
+                return self.delivery.lines.narrow.put_back(job);
+            }
+            self.delivery.freed += 1;
+        }
+    }
+
+    fn work_off_wide(&mut self, io: &mut Ring<'_>) {
+        if self.delivery.lines.wide.is_empty() {
+            return;
+        }
+        let published =
+            [M::PublishesQos0, M::PublishesQos1, M::PublishesQos2].map(|of| self.numbers.get(of)).iter().sum();
+        self.delivery.budget = self.delivery.lines.wide_copies(published, io.now());
+        while self.delivery.budget > 0 {
+            let mut job = match self.delivery.lines.wide.pop() {
+                Some(Waiting::Message(job)) => job,
+                Some(Waiting::Passed) => {
+                    self.pass_over();
+                    continue;
+                }
+                None => return,
+            };
+            let packet = std::mem::take(&mut job.packet);
+            let Some(publish) = publish_of(&packet) else { continue };
+            self.find(&publish, &job);
+            if !self.run_job(io, &publish, &mut job) {
+                job.packet = packet;
+                return self.delivery.lines.wide.put_back(job);
+            }
+            let counter = self.delivery.lines.counter(publish.topic);
+            self.delivery.lines.topics[counter] -= 1;
+            self.delivery.freed += 1;
+        }
+    }
+
+    /// Puts the filters of a message that has waited into `matched`, if it is not known already who gets it.
+    fn find(&mut self, publish: &Publish<'_>, job: &Job) {
+        if job.left.is_none() {
+            self.delivery.look_up(publish.topic);
+        }
+    }
+
+    /// Makes copies of a message that has waited, and has been [found](Self::find). Whether all are made.
+    fn run_job(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job) -> bool {
+        let mut beside = Beside::default();
+        let is_done = self.run_as_whole(io, publish, job, &mut beside);
+        self.delivery.spent_beside(beside);
+        is_done
+    }
+
+    /// The same. `beside`: what it may take beside the turn's share, if nobody has got it yet.
+    fn run_as_whole(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job, beside: &mut Beside) -> bool {
+        let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
+        let Job { from, publisher, origin, pass, has_place, .. } = *job;
+        let (since, by) = (job.since, By::Subscription);
+        let message = Message { publish, from, publisher, origin, since, waited_s, pass, by };
+        if job.is_whole() {
+            if let Some(had) = self.is_repeated(message) {
+                self.pass_over_repeat(io, message, &job.shares, &had, has_place);
+                return true;
+            }
+            let recipients = self.delivery.recipients();
+            self.keep_with_exchange(message, &job.shares, recipients);
+            *beside = self.delivery.let_finish(message, recipients + job.shares.len());
+        }
+        let (done, shared) = self.give_to_shares(io, message, &job.shares);
+        job.stored.also(shared);
+        job.shares.drain(..done);
+        if !job.shares.is_empty() {
+            return false;
+        }
+        let Left { mut to, found_at } = job.left.take().unwrap_or_else(|| {
+            self.delivery.gather();
+            let to = std::mem::take(&mut self.delivery.to);
+            Left { to, found_at: self.delivery.index.changes() }
+        });
+        let is_stale = found_at != self.delivery.index.changes();
+        let (done, group) = self.copy_to(io, message, &to, is_stale);
+        job.stored.group = job.stored.group.max(group);
+        if done < to.len() {
+            to.drain(..done);
+            job.left = Some(Left { to, found_at });
+            return false;
+        }
+        self.delivery.to = to;
+        self.delivered(message, std::mem::take(&mut job.stored), has_place);
+        true
+    }
+}

@@ -1,0 +1,556 @@
+//! A message to the subscribers whose filters match it, on every shard.
+//!
+//! The publisher's shard asks which shards are concerned (`route`), and whether each has room, before anything is taken. Then
+//! the message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A shard makes so many copies a turn; what
+//! is left, and what comes meanwhile, waits in `lines`, in order [MQTT-4.6.0-5] [MQTT-4.6.0-6]. A subscriber that does not read loses
+//! messages of QoS 0 and nothing else: publishers and neighbours notice nothing.
+
+mod copies;
+mod dropped;
+mod lines;
+mod parcel;
+mod parcels;
+mod unread;
+mod writable;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smallvec::SmallVec;
+
+use crate::config;
+use crate::kafka::producer::row_log::Origin;
+use crate::kafka::types::Ticket;
+use crate::limits::COPIES_PER_TURN;
+use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::mqtt::{decode, encode, frame};
+use crate::route::interest::Interest;
+use crate::route::shape::{Topic, bits};
+use crate::route::shares::{KnownShares, Shares as AllShares, ToShare};
+use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
+use crate::runtime::seam::Monotonic;
+use crate::session::{Body, Remembered, SessionKey, properties};
+
+use self::copies::Copies;
+pub(in crate::shard) use self::dropped::Whose;
+use self::lines::Lines;
+pub(in crate::shard) use self::parcel::{Entry, entries};
+pub(in crate::shard) use self::parcels::{Gathered, packets};
+
+use self::parcels::{Peers, Received};
+use self::unread::Unread;
+use self::writable::Writable;
+use super::connection::Timer;
+use super::queues::{Marks, Queues};
+use super::retained::{Publisher, Retained};
+use super::shares::Shares;
+use super::stalls::Stall;
+use super::{Broker, Ring};
+
+/// Filters and shares that are compared with a topic, or match it, and cost as much as a packet.
+const LOOKS_A_PACKET: usize = 16;
+
+/// When what found a full mailbox is sent again, if nothing else happens.
+const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
+
+/// Where a message goes, besides sinks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::shard) struct Route {
+    /// Other shards, as bits.
+    peers: u64,
+    /// Subscribers of this shard.
+    has_own: bool,
+    /// Where it is retained, if it is.
+    home: Option<usize>,
+    /// Shares match it: [`Shares::chosen`] says where each is served.
+    has_shares: bool,
+}
+
+impl Route {
+    /// Whether there may be a subscriber.
+    pub(in crate::shard) fn is_any(self) -> bool {
+        self != Self::default()
+    }
+
+    /// Whether it is retained.
+    pub(in crate::shard) fn is_retained(self) -> bool {
+        self.home.is_some()
+    }
+}
+
+/// Why a client gets a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) enum By {
+    /// It has subscribed.
+    Subscription,
+    /// It has just subscribed, and the message was retained.
+    Replay,
+    /// It is a member of a share.
+    Share(ToShare),
+}
+
+impl By {
+    fn share(self) -> Option<ToShare> {
+        if let Self::Share(to) = self { Some(to) } else { None }
+    }
+}
+
+/// Whose message it is.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct PublishedBy {
+    /// Its session, if it has one here.
+    pub(in crate::shard) session: Option<SessionKey>,
+    /// Its exchange, if other shards are to know that.
+    pub(in crate::shard) origin: Option<Origin>,
+    /// As the shard that retains the message is to know it.
+    pub(in crate::shard) publisher: Publisher,
+}
+
+/// A message on its way to subscribers of this shard.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::shard) struct Message<'a> {
+    pub(in crate::shard) publish: &'a Publish<'a>,
+    /// The shard of its publisher.
+    pub(in crate::shard) from: usize,
+    /// The session that it is from, if it is of this shard.
+    pub(in crate::shard) publisher: Option<SessionKey>,
+    /// Its exchange, if it is of QoS 2 and its publisher repeats it after a crash ([`super::queues`]).
+    pub(in crate::shard) origin: Option<Origin>,
+    /// When it came here, and how long it has waited since.
+    pub(in crate::shard) since: Monotonic,
+    pub(in crate::shard) waited_s: u32,
+    /// It was taken behind so many passes ([`super::retained`]).
+    pub(in crate::shard) pass: u64,
+    pub(in crate::shard) by: By,
+}
+
+/// What is written down of a message for those who have got it.
+#[derive(Clone, Debug, Default)]
+pub(in crate::shard) struct Stored {
+    /// The group in which that is durable; 0: nothing has to be.
+    pub(in crate::shard) group: u64,
+    /// Marks of the shares that it is written down for.
+    pub(in crate::shard) shares: Marks,
+}
+
+impl Stored {
+    fn also(&mut self, other: Self) {
+        self.group = self.group.max(other.group);
+        self.shares.extend(other.shares);
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::shard) struct Delivery {
+    shard: usize,
+    pub(in crate::shard) index: Subscriptions<SessionKey>,
+    pub(in crate::shard) shares: Shares,
+    /// Filters that match the message at hand.
+    matched: SmallVec<[FilterId; 4]>,
+    /// What it has cost to find them, and the shares.
+    looks: usize,
+    to: Vec<Subscriber<SessionKey>>,
+    pub(in crate::shard) copies: Copies,
+    /// The message at hand as a packet, for other shards.
+    packet: Vec<u8>,
+    lines: Lines,
+    writable: Writable,
+    unread: Unread,
+    /// Copies that this turn may still make.
+    pub(in crate::shard) budget: usize,
+    peers: Peers,
+    received: VecDeque<Received>,
+    /// Changes when there is room again where there was none.
+    freed: u64,
+    /// When the turn is that was asked for.
+    wanted_at: Option<Monotonic>,
+    /// The message at hand has many recipients.
+    is_late: bool,
+}
+
+impl Delivery {
+    /// No subscribers yet, on the shard of this index.
+    pub(in crate::shard) fn new(
+        (shard, shards): (usize, usize),
+        interest: Arc<Interest>,
+        all: Arc<AllShares>,
+        config: config::Delivery,
+    ) -> Self {
+        Self {
+            shard,
+            index: Subscriptions::new(shard, interest),
+            shares: Shares::new(KnownShares::new(shard, shards, all), config.share_strategy),
+            matched: SmallVec::new(),
+            looks: 0,
+            to: Vec::new(),
+            copies: Copies::default(),
+            packet: Vec::new(),
+            lines: Lines::new(config.wide),
+            writable: Writable::default(),
+            unread: Unread::default(),
+            budget: COPIES_PER_TURN,
+            peers: Peers::new(shards),
+            received: VecDeque::new(),
+            freed: 0,
+            wanted_at: None,
+            is_late: false,
+        }
+    }
+
+    /// Changes when a publisher that found no room may find some.
+    pub(in crate::shard) fn freed(&self) -> u64 {
+        self.freed
+    }
+
+    /// Who a topic is for. The filters of this shard stay in `matched` until the next call, and the shares in [`Shares::chosen`].
+    /// `publisher`: its client identifier and exchange, which only shares need.
+    #[inline]
+    fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> (&'a str, Option<Origin>)) -> Route {
+        if self.index.interest().is_empty() && self.shares.are_none() {
+            return Route::default();
+        }
+        let route = self.look_up(topic);
+        if self.shares.are_none() { route } else { self.route_shares(topic, publisher(), route) }
+    }
+
+    fn route_shares(&mut self, topic: &str, publisher: (&str, Option<Origin>), route: Route) -> Route {
+        let chosen = self.shares.choose(topic, publisher.0, publisher.1);
+        self.looks += self.shares.looks();
+        let Some(shards) = chosen else { return route };
+        Route { peers: route.peers | shards & !(1 << self.shard), has_shares: true, ..route }
+    }
+
+    fn look_up(&mut self, topic: &str) -> Route {
+        let interest = self.index.interest();
+        let cut = Topic::new(topic, interest.seed());
+        let shards = interest.shards(&cut);
+        let own = 1 << self.shard;
+        self.matched.clear();
+        if shards & own != 0 {
+            self.looks = self.index.matching(topic, &cut, &mut self.matched) + self.matched.len();
+        }
+        Route { peers: shards & !own, has_own: !self.matched.is_empty(), ..Route::default() }
+    }
+
+    /// Who a message is for, with where it is retained, if there is room for it wherever that is. `topic` is its name, alias or not.
+    ///
+    /// # Errors
+    /// What it has to wait for.
+    #[inline]
+    pub(in crate::shard) fn find_room<'a>(
+        &mut self,
+        (retained, queues): (&Retained, &Queues),
+        (topic, publish): (&str, &Publish<'_>),
+        publisher: impl FnOnce() -> (&'a str, Option<Origin>),
+    ) -> Result<Route, Stall> {
+        let mut route = self.route(topic, publisher);
+        // [MQTT-3.3.1-8]
+        if publish.retain {
+            route = self.also(route, retained.home(topic));
+        }
+        if route.is_any() {
+            self.ask(retained, queues, route, (topic, packet_bytes(topic, publish)))?;
+        }
+        Ok(route)
+    }
+
+    /// What the last look has cost, in packets: where many filters or shares were compared with the topic or match it.
+    pub(in crate::shard) fn take_cost(&mut self) -> u32 {
+        u32::try_from(std::mem::take(&mut self.looks) / LOOKS_A_PACKET).unwrap_or(u32::MAX)
+    }
+
+    /// The same for a message that is to be retained there, besides.
+    fn also(&self, route: Route, home: usize) -> Route {
+        let peers = if home == self.shard { route.peers } else { route.peers | 1 << home };
+        Route { peers, home: Some(home), ..route }
+    }
+
+    /// What is gathered for a shard from now on was taken after that has asked for a pass.
+    pub(in crate::shard) fn mark(&mut self, shard: usize) {
+        self.peers.mark(shard);
+    }
+
+    /// What is gathered for other shards now.
+    pub(in crate::shard) fn gathered(&self) -> Gathered {
+        self.peers.gathered()
+    }
+
+    /// Whether all of that is sent.
+    pub(in crate::shard) fn has_sent(&self, gathered: &Gathered) -> bool {
+        self.peers.have_sent(gathered)
+    }
+
+    /// A pass is over ([`Broker::pass_over`]) when all that has come before is delivered.
+    pub(in crate::shard) fn mark_passed(&mut self, io: &mut Ring<'_>) {
+        self.received.push_back(Received::Passed);
+        self.want_turn(io);
+    }
+
+    /// Whether all that has come is delivered.
+    pub(in crate::shard) fn is_idle(&self) -> bool {
+        self.lines.are_empty() && self.received.is_empty()
+    }
+
+    /// Whether that is so, and what has come here for other shards is with them.
+    pub(in crate::shard) fn has_sent_all(&self) -> bool {
+        self.is_idle() && self.peers.are_empty()
+    }
+
+    /// Publishers that found no room may find some.
+    pub(in crate::shard) fn has_freed(&mut self) {
+        self.freed += 1;
+    }
+
+    /// Messages that sessions have to remember.
+    pub(in crate::shard) fn remembered(&self) -> &Rc<Remembered> {
+        self.copies.remembered()
+    }
+
+    /// The message at hand, if some session has to remember it.
+    pub(in crate::shard) fn body_at_hand(&self) -> Option<Rc<Body>> {
+        self.copies.body_at_hand()
+    }
+
+    /// Asks for another turn.
+    pub(in crate::shard) fn want_turn(&mut self, io: &mut Ring<'_>) {
+        let now = io.now();
+        self.want_turn_at(io, now);
+    }
+
+    /// A mailbox is full: asks for a turn in which it may not be.
+    pub(in crate::shard) fn want_mailbox(&mut self, io: &mut Ring<'_>) {
+        let soon = io.now().after(MAILBOX_AGAIN);
+        self.want_turn_at(io, soon);
+    }
+
+    /// Asks for a turn then, at the latest.
+    pub(in crate::shard) fn want_turn_at(&mut self, io: &mut Ring<'_>, at: Monotonic) {
+        if self.wanted_at.is_none_or(|wanted| at < wanted) {
+            self.wanted_at = Some(at);
+            let _ = io.set_timer(at, Timer::Delivery.token());
+        }
+    }
+
+    /// Whether there is room for a message of so many bytes wherever it goes.
+    ///
+    /// # Errors
+    /// What it has to wait for.
+    fn ask(
+        &self,
+        retained: &Retained,
+        queues: &Queues,
+        route: Route,
+        (topic, bytes): (&str, usize),
+    ) -> Result<(), Stall> {
+        if let Some(home) = route.home.filter(|home| !retained.has_room(*home)) {
+            return Err(Stall::Subscribers(home));
+        }
+        queues.ask(self.served_by(route))?;
+        if self.is_here(route) {
+            self.ask_lines(topic, bytes)?;
+        }
+        self.peers.ask(route.peers, bytes).map_err(Stall::Subscribers)
+    }
+
+    /// Whether it is for subscribers of this shard.
+    fn is_here(&self, route: Route) -> bool {
+        route.has_own || self.has_shares_here(route)
+    }
+
+    /// The shards that are sent a message of this one's publishers: this one, too, if it has subscribers.
+    fn served_by(&self, route: Route) -> impl Iterator<Item = usize> + use<> {
+        bits(self.shards_of(route))
+    }
+
+    /// The same as bits.
+    pub(in crate::shard) fn shards_of(&self, route: Route) -> u64 {
+        route.peers | u64::from(self.is_here(route)) << self.shard
+    }
+
+    /// Whether what [`Stall::Subscribers`] names has room again here.
+    pub(in crate::shard) fn has_room(&self, shard: usize) -> bool {
+        if shard == self.shard { self.lines.narrow.has_room() } else { self.peers.has_room(shard) }
+    }
+
+    /// The same for [`Stall::ManySubscribers`].
+    pub(in crate::shard) fn has_room_for_many(&self) -> bool {
+        self.lines.wide.has_room()
+    }
+
+    fn has_shares_here(&self, route: Route) -> bool {
+        route.has_shares && self.shares.chosen().iter().any(|(_, shard)| *shard == self.shard)
+    }
+
+    /// How many subscribers the filters in `matched` have.
+    fn recipients(&self) -> usize {
+        self.matched.iter().map(|filter| self.index.subscribers(*filter).len()).sum()
+    }
+
+    /// Subscribers of the filters in `matched`, in `to`; those of one session are adjacent.
+    fn gather(&mut self) {
+        self.to.clear();
+        for filter in &self.matched {
+            self.to.extend_from_slice(self.index.subscribers(*filter));
+        }
+        if self.matched.len() > 1 {
+            self.to.sort_by_key(|subscriber| subscriber.session);
+        }
+    }
+}
+
+impl Broker {
+    /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
+    /// is not an alias. `answer`: waits until the message is
+    /// on the disk of the shard that retains it, and of those with kept sessions that get it: as often as [`Broker::answers_awaited`] says.
+    pub(in crate::shard) fn deliver(
+        &mut self,
+        io: &mut Ring<'_>,
+        route: Route,
+        publish: &Publish<'_>,
+        from: PublishedBy,
+        answer: Option<Ticket>,
+    ) {
+        let PublishedBy { session, origin, publisher } = from;
+        let retained = route.home.map(|home| (home, self.retained.taken(self.index, publish)));
+        let delivery = &mut self.delivery;
+        if route.peers != 0 {
+            delivery.packet.clear();
+            put_packet(publish, &mut delivery.packet);
+            let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
+            let home = retained.map(|(home, taken)| (home, &publisher, taken.passes));
+            delivery.peers.append(route.peers, (&delivery.packet, origin), home, shares);
+        }
+        if let Some((home, taken)) = retained {
+            self.retain_from(io, home, (publish, publisher, taken), answer);
+        }
+        if self.awaits_copies(publish.qos) {
+            self.delivery.served_by(route).for_each(|shard| self.queues.expect(shard, answer));
+        }
+        if self.delivery.is_here(route) {
+            let (from, pass) = (self.index, self.retained.passes_heard(self.index));
+            let chosen = if route.has_shares { self.delivery.shares.chosen() } else { &[] };
+            let here = chosen.iter().filter(|(_, shard)| *shard == self.index).map(|(to, _)| *to);
+            let shares: SmallVec<[ToShare; 4]> = here.collect();
+            let by = By::Subscription;
+            let since = io.now();
+            let message = Message { publish, from, publisher: session, origin, since, waited_s: 0, pass, by };
+            self.deliver_here(io, message, &shares);
+        }
+    }
+
+    /// How many answers are owed for a message beside those of sinks: by the shard that retains it, and by those that may have kept
+    /// sessions that get it.
+    pub(in crate::shard) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
+        if !self.waits_for_disk() {
+            return 0;
+        }
+        let subscribed = if qos > QoS::AtMostOnce { self.delivery.served_by(route).count() } else { 0 };
+        u16::from(route.is_retained()) + u16::try_from(subscribed).unwrap_or(u16::MAX)
+    }
+
+    /// Sends a retained message for a new subscription, if its client may have it. `since`: its Message Expiry Interval is that of then.
+    pub(in crate::shard) fn copy_retained(
+        &mut self,
+        io: &mut Ring<'_>,
+        publish: &Publish<'_>,
+        since: Monotonic,
+        to: Subscriber<SessionKey>,
+    ) {
+        self.delivery.copies.begin(since);
+        let (from, by) = (self.index, By::Replay);
+        let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
+        let message = Message { publish, from, publisher: None, origin: None, since, waited_s, pass: 0, by };
+        self.copy(io, message, &[to], false);
+        self.store_copies(io, publish);
+        self.delivery.copies.end();
+    }
+
+    /// A repeat goes to none but shares that were served by another shard at first, and did not get it. `had`: marks of those that did.
+    fn pass_over_repeat(
+        &mut self,
+        io: &mut Ring<'_>,
+        message: Message<'_>,
+        shares: &[ToShare],
+        had: &[u64],
+        has_place: bool,
+    ) {
+        let has_not = |to: &&ToShare| self.delivery.shares.mark(to.share).is_none_or(|mark| !had.contains(&mark));
+        let shares: SmallVec<[ToShare; 4]> = shares.iter().filter(has_not).copied().collect();
+        self.keep_with_exchange(message, &shares, 0);
+        let beside = self.delivery.beside(usize::MAX);
+        let (_, stored) = self.give_to_shares(io, message, &shares);
+        self.delivery.spent_beside(beside);
+        self.delivered(message, stored, has_place);
+    }
+
+    /// All copies of a message are made. `has_place`: others of its shard may have been told of before it ([`Queues::keep_place`]).
+    fn delivered(&mut self, message: Message<'_>, stored: Stored, has_place: bool) {
+        let Message { publish, from, origin, .. } = message;
+        if has_place || self.awaits_copies(publish.qos) {
+            let Stored { group, shares } = stored;
+            let origin = origin.filter(|_| group > 0);
+            let known = origin.map_or(0, |origin| self.know_exchange(from, origin, shares));
+            self.queues.delivered(from, group.max(known), has_place);
+        }
+    }
+
+    /// Makes copies until the turn's share of them is used up. How many of `to` are done, and the group in which those are durable.
+    /// `is_stale`: some of them may have ended.
+    fn copy_to(
+        &mut self,
+        io: &mut Ring<'_>,
+        message: Message<'_>,
+        to: &[Subscriber<SessionKey>],
+        is_stale: bool,
+    ) -> (usize, u64) {
+        self.delivery.copies.begin(message.since);
+        self.delivery.is_late = self.delivery.lines.are_many(to.len()) && !self.delivery.lines.is_alone;
+        let mut done = 0;
+        for group in to.chunk_by(|one, other| one.session == other.session) {
+            if self.delivery.budget == 0 {
+                break;
+            }
+            self.delivery.budget -= 1;
+            done += group.len();
+            // Of messages of its own a session may want none [MQTT-3.8.3-3].
+            if message.publisher == Some(group[0].session) {
+                let wanted = group.iter().filter(|of| !of.options.no_local).copied();
+                let wanted: SmallVec<[Subscriber<SessionKey>; 2]> = wanted.collect();
+                if !wanted.is_empty() {
+                    self.copy(io, message, &wanted, is_stale);
+                }
+            } else {
+                self.copy(io, message, group, is_stale);
+            }
+        }
+        let group = self.store_copies(io, message.publish);
+        self.delivery.copies.end();
+        self.delivery.is_late = false;
+        (done, group)
+    }
+}
+
+/// A bound of the packet that carries a message from shard to shard.
+pub(in crate::shard) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usize {
+    const HEAD_BYTES_MAX: usize = 16;
+    HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
+}
+
+/// Appends a message as a PUBLISH packet of 5.0: what shards send one another, and what waits.
+pub(in crate::shard) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
+    let properties = properties(publish, Version::V5, 0, &[]);
+    // Ids mean nothing here, but there must be one.
+    let packet_id = u16::from(publish.qos as u8 > 0);
+    let publish = Publish { dup: false, packet_id, properties: properties.as_properties(), ..publish.clone() };
+    let encoded = encode::publish(Version::V5, &publish, out);
+    debug_assert!(encoded.is_ok(), "what came in a PUBLISH fits into one");
+}
+
+/// The message in such a packet.
+pub(in crate::shard) fn publish_of(packet: &[u8]) -> Option<Publish<'_>> {
+    let frame = frame::next(packet, u32::MAX).ok().flatten()?;
+    decode::publish(Version::V5, frame.first, frame.body).ok()
+}

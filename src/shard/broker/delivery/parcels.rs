@@ -1,0 +1,225 @@
+//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter ([`super::parcel`]). At most [`PARCELS_UNDER_WAY_MAX`] are under way for each pair of shards; the receiver gives each back,
+//! empty, when its messages are delivered or in line, so that a shard that is busy gets larger parcels, not more.
+
+use smallvec::SmallVec;
+
+use crate::kafka::producer::row_log::Origin;
+use crate::limits::{PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::frame;
+use crate::route::shape::bits;
+use crate::route::shares::ToShare;
+use crate::runtime::seam::Monotonic;
+
+use super::super::mail::Mail;
+use super::super::retained::Publisher;
+use super::super::{Broker, Ring};
+use super::parcel::{Entry, Parcelled, entries, put_mark};
+use super::{By, Message};
+
+/// Larger buffers go back to the allocator.
+const BUFFER_KEPT_MAX: usize = 256 << 10;
+
+/// Another shard.
+#[derive(Debug, Default)]
+struct Peer {
+    /// What is gathered for it.
+    packets: Vec<u8>,
+    /// Buffers that came back.
+    spare: Vec<Vec<u8>>,
+    under_way: usize,
+    /// Some of them is to be retained there.
+    has_retained: bool,
+    /// Parcels that were sent.
+    sent: u64,
+}
+
+/// What was gathered at some time: for which shards, and how many parcels each had been sent.
+#[derive(Clone, Debug)]
+pub(in crate::shard) struct Gathered(SmallVec<[(usize, u64); 4]>);
+
+/// All shards, by index.
+#[derive(Debug)]
+pub(super) struct Peers(Vec<Peer>);
+
+/// What has come from other shards, in order.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// Messages of another shard.
+    Parcel {
+        from: usize,
+        packets: Vec<u8>,
+        /// When it came.
+        since: Monotonic,
+        /// So many bytes of it are done.
+        done: usize,
+    },
+    /// All shards have answered a pass.
+    Passed,
+}
+
+impl Peers {
+    pub(super) fn new(shards: usize) -> Self {
+        Self((0..shards).map(|_| Peer::default()).collect())
+    }
+
+    /// # Errors
+    /// A shard without room.
+    pub(super) fn ask(&self, peers: u64, bytes: usize) -> Result<(), usize> {
+        let is_full = |packets: &Vec<u8>| !packets.is_empty() && packets.len() + bytes > PEER_BYTES_MAX;
+        bits(peers).find(|shard| is_full(&self.0[*shard].packets)).map_or(Ok(()), Err)
+    }
+
+    /// Whether nothing waits to be sent.
+    pub(super) fn are_empty(&self) -> bool {
+        self.0.iter().all(|peer| peer.packets.is_empty())
+    }
+
+    pub(super) fn has_room(&self, shard: usize) -> bool {
+        self.0.get(shard).is_none_or(|peer| peer.packets.len() < PEER_BYTES_MAX / 2)
+    }
+
+    /// `home`: the shard that retains the message, its publisher, and how many passes that shard had asked for when it was taken. `shares`:
+    /// which are served on which shard.
+    pub(super) fn append(
+        &mut self,
+        peers: u64,
+        (packet, origin): (&[u8], Option<Origin>),
+        home: Option<(usize, &Publisher, u64)>,
+        shares: &[(ToShare, usize)],
+    ) {
+        for shard in bits(peers) {
+            let peer = &mut self.0[shard];
+            let shares = shares.iter().filter(|(_, of)| *of == shard).map(|(to, _)| *to);
+            let mut message = Parcelled::new(packet, shares, origin);
+            if let Some((_, publisher, passes)) = home.filter(|(home, ..)| *home == shard) {
+                message = message.retained(publisher, passes);
+                peer.has_retained = true;
+            }
+            message.put(&mut peer.packets);
+        }
+    }
+
+    pub(super) fn mark(&mut self, shard: usize) {
+        put_mark(&mut self.0[shard].packets);
+    }
+
+    pub(super) fn gathered(&self) -> Gathered {
+        let all = self.0.iter().enumerate().filter(|(_, peer)| !peer.packets.is_empty());
+        Gathered(all.map(|(shard, peer)| (shard, peer.sent)).collect())
+    }
+
+    pub(super) fn have_sent(&self, gathered: &Gathered) -> bool {
+        gathered.0.iter().all(|(shard, before)| self.0[*shard].sent > *before)
+    }
+}
+
+impl Broker {
+    /// At the end of a turn: sends what has been gathered.
+    pub(in crate::shard) fn send_parcels(&mut self, io: &mut Ring<'_>) {
+        let from = self.index;
+        let (mut gathered, mut is_full) = (0, false);
+        for (shard, peer) in self.delivery.peers.0.iter_mut().enumerate() {
+            if !peer.packets.is_empty() && peer.under_way < PARCELS_UNDER_WAY_MAX {
+                let packets = std::mem::replace(&mut peer.packets, peer.spare.pop().unwrap_or_default());
+                match io.mail(shard, Mail::Parcel { from, packets, has_retained: peer.has_retained }) {
+                    Ok(()) => {
+                        peer.under_way += 1;
+                        peer.sent += 1;
+                        peer.has_retained = false;
+                        self.delivery.freed += 1;
+                    }
+                    // Its mailbox is full: with the next turn.
+                    Err(Mail::Parcel { packets, .. }) => (peer.packets, is_full) = (packets, true),
+                    Err(_) => {}
+                }
+            }
+            gathered += peer.packets.len();
+        }
+        self.numbers.set(M::PeerBytes, gathered as u64);
+        if is_full {
+            self.delivery.want_mailbox(io);
+        }
+    }
+
+    /// A parcel has come. Its messages are delivered at the end of the turn, or when there is room for them.
+    pub(in crate::shard) fn parcel(&mut self, from: usize, packets: Vec<u8>, since: Monotonic) {
+        self.delivery.received.push_back(Received::Parcel { from, packets, since, done: 0 });
+    }
+
+    /// A parcel has come back.
+    pub(in crate::shard) fn parcel_returned(&mut self, by: usize, mut buffer: Vec<u8>) {
+        let Some(peer) = self.delivery.peers.0.get_mut(by) else { return };
+        peer.under_way = peer.under_way.saturating_sub(1);
+        if buffer.capacity() <= BUFFER_KEPT_MAX && peer.spare.len() < PARCELS_UNDER_WAY_MAX {
+            buffer.clear();
+            peer.spare.push(buffer);
+        }
+    }
+
+    /// What has come first is dealt with, as far as there is room. False: there is nothing to do now.
+    pub(super) fn next_received(&mut self, io: &mut Ring<'_>) -> bool {
+        match self.delivery.received.pop_front() {
+            None => return false,
+            Some(Received::Passed) if self.delivery.lines.pass_waits() => {}
+            Some(Received::Passed) => self.pass_over(),
+            Some(Received::Parcel { from, packets, since, done }) => {
+                let done = self.deliver_parcel(io, from, (&packets, since), done);
+                if done < packets.len() {
+                    self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
+                    return false;
+                }
+                let letter = io.mail(from, Mail::ParcelReturned { by: self.index, buffer: packets });
+                if let Err(Mail::ParcelReturned { buffer: packets, .. }) = letter {
+                    // Its mailbox is full: with the next turn.
+                    self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
+                    self.delivery.want_mailbox(io);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The next messages of a parcel, which came then, from `done` on. So much of it is done then.
+    fn deliver_parcel(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: usize,
+        (parcel, since): (&[u8], Monotonic),
+        mut done: usize,
+    ) -> usize {
+        let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
+        for (len, entry) in entries(&parcel[done..]) {
+            if self.delivery.lines.are_full() {
+                return done;
+            }
+            let pass = self.retained.passes_heard(from);
+            match entry {
+                Entry::Mark => self.retained.heard_of_pass(from),
+                Entry::Message(message) => {
+                    // Without subscribers by now, it is confirmed in its turn.
+                    if let Some(publish) = message.publish()
+                        && (self.delivery.look_up(publish.topic).has_own
+                            || !message.shares.is_empty()
+                            || self.awaits_copies(publish.qos))
+                    {
+                        let (publisher, by, shares, origin) = (None, By::Subscription, message.shares, message.origin);
+                        let message = Message { publish: &publish, from, publisher, origin, since, waited_s, pass, by };
+                        self.deliver_here(io, message, &shares);
+                    }
+                }
+            }
+            done += len;
+        }
+        parcel.len()
+    }
+}
+
+/// The packets in a run of them.
+pub(in crate::shard) fn packets(mut all: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let frame = frame::next(all, u32::MAX).ok().flatten()?;
+        all.split_off(..frame.len)
+    })
+}

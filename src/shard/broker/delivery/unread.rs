@@ -1,0 +1,55 @@
+//! What clients leave unread at QoS 0: a client may pause for a moment and lose nothing ([`unread_bytes_max`]), as long as all that clients of
+//! a shard have not read has room beside the messages that sessions have to remember (decision 0176).
+//!
+//! A connection counts with what it has unsent beyond [`SENT_AHEAD_BYTES_MAX`], from the message with which that begins until the runtime tells
+//! that half of that is left, or it is closed. Between two messages it has less than what it counts with.
+//!
+//! [`unread_bytes_max`]: crate::config::Delivery::unread_bytes_max
+
+use std::collections::HashMap;
+
+use crate::limits::SENT_AHEAD_BYTES_MAX;
+use crate::runtime::seam::ConnId;
+
+use super::super::{Broker, Ring};
+
+/// The part of the room for messages that sessions have to remember which may be left unread at QoS 0.
+const PART: usize = 4;
+
+/// By connection, how much it counts with. The sum is in [`Remembered`](crate::session::Remembered).
+#[derive(Debug, Default)]
+pub(super) struct Unread(HashMap<ConnId, usize>);
+
+impl Broker {
+    /// Whether a client with `unsent` bytes is sent a message of QoS 0 of `bytes` bytes.
+    pub(super) fn may_leave_unread(&mut self, io: &mut Ring<'_>, conn: ConnId, unsent: usize, bytes: usize) -> bool {
+        let behind = (unsent + bytes).saturating_sub(SENT_AHEAD_BYTES_MAX);
+        if behind == 0 {
+            if !self.delivery.unread.0.is_empty() {
+                self.has_read(conn);
+            }
+            return true;
+        }
+        let room = self.queues.bytes_max();
+        let (of, remembered) = (&mut self.delivery.unread.0, self.delivery.copies.remembered());
+        let others = remembered.unread() - of.get(&conn).copied().unwrap_or(0);
+        let all = others + behind;
+        let has_room = all <= room / PART && remembered.bytes() + all <= room / 16 * 15;
+        let is_within = unsent <= self.around.config.delivery.unread_bytes_max;
+        // A client that reads takes a message of any size.
+        let is_granted = unsent <= SENT_AHEAD_BYTES_MAX || is_within && has_room;
+        let counts = if is_granted { behind } else { unsent.saturating_sub(SENT_AHEAD_BYTES_MAX) };
+        of.insert(conn, counts);
+        remembered.set_unread(others + counts);
+        io.tell_writable(conn);
+        is_granted
+    }
+
+    /// A connection has little unsent, or is gone.
+    pub(in crate::shard) fn has_read(&mut self, conn: ConnId) {
+        if let Some(counts) = self.delivery.unread.0.remove(&conn) {
+            let remembered = self.delivery.copies.remembered();
+            remembered.set_unread(remembered.unread() - counts);
+        }
+    }
+}

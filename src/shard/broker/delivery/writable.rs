@@ -1,0 +1,77 @@
+//! Clients whose sockets have room again for messages that wait for nothing else.
+//!
+//! A client is sent no message of QoS 1 and 2 while [`SENT_AHEAD_BYTES_MAX`] of its connection are unsent. The runtime tells when these have
+//! gone ([`Io::tell_writable`](crate::runtime::seam::Io::tell_writable)); what waits is sent at the end of that turn, for as many clients as a
+//! turn writes to. So a client that acknowledges late, or many messages at once, is sent all that its Receive Maximum allows.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::limits::{SENT_AHEAD_BYTES_MAX, WRITES_PER_TURN};
+use crate::session::SessionKey;
+
+use super::super::{Broker, Ring};
+use super::Delivery;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Writable {
+    /// Sessions to be looked at, oldest first.
+    line: VecDeque<SessionKey>,
+    /// Sessions that were sent little because too much of all clients' messages was unacknowledged
+    /// ([`Remembered::is_tight`](crate::session::Remembered::is_tight)). They may acknowledge nothing until they are sent more.
+    held_back: BTreeSet<SessionKey>,
+}
+
+impl Delivery {
+    /// A session has ended.
+    pub(in crate::shard) fn forget(&mut self, key: SessionKey) {
+        self.index.forget(key);
+        self.writable.held_back.remove(&key);
+    }
+
+    /// The socket of a session's connection has room again.
+    pub(in crate::shard) fn is_writable(&mut self, key: SessionKey) {
+        self.writable.line.push_back(key);
+    }
+
+    /// What waits for a session is looked at again in the next turn.
+    pub(super) fn look_again(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        self.writable.line.push_back(key);
+        self.want_turn(io);
+    }
+}
+
+impl Broker {
+    /// A session, or a share that it is a member of, has messages that wait: it is looked at again when what its client is not the cause of
+    /// is over. `unsent`: bytes of its connection.
+    pub(super) fn await_room(&mut self, io: &mut Ring<'_>, key: SessionKey, unsent: usize) {
+        let Some(conn) = self.sessions.get(key).and_then(|session| session.conn()) else { return };
+        if unsent > SENT_AHEAD_BYTES_MAX {
+            io.tell_writable(conn);
+        }
+        if self.delivery.remembered().is_tight() {
+            self.delivery.writable.held_back.insert(key);
+        }
+    }
+
+    /// At the end of a turn: sends what waits for clients whose sockets have room again.
+    pub(in crate::shard) fn serve_writable(&mut self, io: &mut Ring<'_>) {
+        let is_tight = self.delivery.remembered().is_tight();
+        let Writable { line, held_back } = &mut self.delivery.writable;
+        if !is_tight && !held_back.is_empty() {
+            line.extend(std::mem::take(held_back));
+        }
+        // `line` may grow meanwhile: sessions that join it are looked at in the next turn.
+        for _ in 0..line.len().min(WRITES_PER_TURN) {
+            let Some(key) = self.delivery.writable.line.pop_front() else { return };
+            self.pump_session(io, key);
+            self.delivery.shares.has_room_again(key);
+            if io.is_over() {
+                break;
+            }
+        }
+        if !self.delivery.writable.line.is_empty() {
+            self.delivery.want_turn(io);
+        }
+    }
+}

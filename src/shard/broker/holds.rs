@@ -1,0 +1,142 @@
+//! What devices are not told yet: it waits for records of their sessions to be on the disk.
+//!
+//! A connection that has something to wait for keeps all that its device is to be told from then on, in order, in parts
+//! that each wait for a group of the log. One line for all connections, in the order in which they began to wait: groups
+//! become durable one after the other. What a connection has not been told when it ends is dropped, as if it had been
+//! lost on the way: the device asks again.
+
+use std::collections::{HashMap, VecDeque};
+
+use smallvec::SmallVec;
+
+use crate::limits::{HELD_BYTES_MAX, HELD_BYTES_OF_ONE_MAX};
+use crate::runtime::seam::ConnId;
+
+use super::Ring;
+
+/// Buffers kept for the next that has to wait.
+const SPARE_MAX: usize = 64;
+/// The largest of these.
+const SPARE_BYTES_MAX: usize = 4096;
+
+/// One connection that waits.
+#[derive(Debug)]
+struct Held {
+    bytes: Vec<u8>,
+    /// Groups, rising, and where in `bytes` what waits for each begins. Never empty.
+    parts: SmallVec<[(u64, usize); 2]>,
+    /// Its device has had its CONNACK.
+    greeted: bool,
+}
+
+/// All that waits on a shard.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Holds {
+    held: HashMap<ConnId, Held>,
+    line: VecDeque<(u64, ConnId)>,
+    bytes: usize,
+    spare: Vec<Vec<u8>>,
+}
+
+impl Holds {
+    /// Whether nobody waits.
+    pub(in crate::shard) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Bytes that wait.
+    pub(in crate::shard) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Where what a device is to be told goes. Then [`Holds::hold`].
+    #[inline]
+    pub(in crate::shard) fn out<'a>(&'a mut self, io: &'a mut Ring<'_>, conn: ConnId) -> &'a mut Vec<u8> {
+        if self.held.is_empty() {
+            return io.out(conn);
+        }
+        match self.held.get_mut(&conn) {
+            Some(held) => &mut held.bytes,
+            None => io.out(conn),
+        }
+    }
+
+    /// What stands in [`Holds::out`] from `from` on waits for this group. `greeted`: the device has had its CONNACK.
+    pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, group: u64, from: usize, greeted: bool) {
+        if let Some(held) = self.held.get_mut(&conn) {
+            let more = held.bytes.len() - from;
+            self.bytes += more;
+            if more > 0 && held.parts.last().is_some_and(|(last, _)| *last < group) {
+                held.parts.push((group, from));
+                self.line.push_back((group, conn));
+            }
+            return;
+        }
+        let out = io.out(conn);
+        if out.len() <= from {
+            return;
+        }
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.extend_from_slice(&out[from..]);
+        out.truncate(from);
+        self.bytes += bytes.len();
+        self.held.insert(conn, Held { bytes, parts: SmallVec::from_slice(&[(group, 0)]), greeted });
+        self.line.push_back((group, conn));
+    }
+
+    /// Takes note of what was written to [`Holds::out`] from `from` on, which waits for nothing but what is before it.
+    pub(in crate::shard) fn wrote(&mut self, conn: ConnId, from: usize) {
+        if let Some(held) = self.held.get(&conn) {
+            self.bytes += held.bytes.len() - from;
+        }
+    }
+
+    /// Bytes on their way to a device, with those that wait.
+    pub(in crate::shard) fn unsent(&self, io: &Ring<'_>, conn: ConnId) -> usize {
+        io.unsent(conn) + self.held.get(&conn).map_or(0, |held| held.bytes.len())
+    }
+
+    /// All groups up to this one are durable: who waited for them is told.
+    pub(in crate::shard) fn release(&mut self, io: &mut Ring<'_>, durable: u64) {
+        while let Some((_, conn)) = self.line.pop_front_if(|(group, _)| *group <= durable) {
+            let Some(held) = self.held.get_mut(&conn) else { continue };
+            let over = held.parts.iter().take_while(|(group, _)| *group <= durable).count();
+            let end = held.parts.get(over).map_or(held.bytes.len(), |(_, from)| *from);
+            io.out(conn).extend_from_slice(&held.bytes[..end]);
+            if over == held.parts.len() {
+                self.forget(conn);
+                continue;
+            }
+            held.bytes.drain(..end);
+            held.parts.drain(..over);
+            held.parts.iter_mut().for_each(|(_, from)| *from -= end);
+            held.greeted |= over > 0;
+            self.bytes -= end;
+        }
+    }
+
+    /// Whether a device may be told something out of turn, at the end of its connection: not before its CONNACK.
+    pub(in crate::shard) fn may_tell(&self, conn: ConnId) -> bool {
+        self.held.get(&conn).is_none_or(|held| held.greeted)
+    }
+
+    /// Whether so much waits that the connection should not be read.
+    #[inline]
+    pub(in crate::shard) fn is_full(&self, conn: ConnId) -> bool {
+        !self.held.is_empty()
+            && self
+                .held
+                .get(&conn)
+                .is_some_and(|held| held.bytes.len() > HELD_BYTES_OF_ONE_MAX || self.bytes > HELD_BYTES_MAX)
+    }
+
+    /// The connection is gone, and what it waited for with it.
+    pub(in crate::shard) fn forget(&mut self, conn: ConnId) {
+        let Some(mut held) = self.held.remove(&conn) else { return };
+        self.bytes -= held.bytes.len();
+        if self.spare.len() < SPARE_MAX && held.bytes.capacity() <= SPARE_BYTES_MAX {
+            held.bytes.clear();
+            self.spare.push(held.bytes);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Sessions that survive a crash: their records to the buffer, what is held until these are durable, and what a start
+//! takes up.
+
+use std::collections::HashMap;
+
+use smallvec::SmallVec;
+
+use crate::buffer::RestoredSession;
+use crate::kafka::types::Ticket;
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{HadBy, Note, OpenId, SessionKey, Settings};
+
+use super::holds::Holds;
+use super::queues::is_queue;
+use super::retained::is_retained;
+use super::sorted::Sorted;
+use super::{Broker, Ring};
+
+/// What sessions may, and what is kept of them on a shard that has a spool.
+#[derive(Debug)]
+pub(in crate::shard) struct Keeping {
+    pub(in crate::shard) settings: Settings,
+    pub(in crate::shard) holds: Holds,
+    /// The group in which the youngest end of a session stands. Whoever comes next may be its client, and hears nothing
+    /// before that: told that there is no session, it must find none after a crash either.
+    ended: u64,
+    /// [`crate::buffer::Buffer::freed`] when records that found no room were last tried again.
+    tried: u64,
+    /// What has come free when wills that wait were last offered again.
+    pub(in crate::shard) wills_offered_at: u64,
+    payload: Vec<u8>,
+    /// Sessions that have a record.
+    stored: u64,
+}
+
+impl Keeping {
+    pub(in crate::shard) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            holds: Holds::default(),
+            ended: 0,
+            tried: 0,
+            wills_offered_at: 0,
+            payload: Vec::new(),
+            stored: 0,
+        }
+    }
+}
+
+impl Broker {
+    /// Writes down what there is to write of a session, after a packet of its client or answers to it, and of all others
+    /// that have changed meanwhile.
+    #[inline]
+    pub(in crate::shard) fn write_down(&mut self, key: SessionKey) {
+        if self.outlets.buffer.is_some() {
+            self.sessions.collect(key);
+            self.write_notes();
+        }
+    }
+
+    /// Sessions that survive a restart.
+    pub(in crate::shard) const fn stored_sessions(&self) -> u64 {
+        self.keeping.stored
+    }
+
+    /// Writes down what has changed of sessions, in order.
+    pub(in crate::shard) fn write_notes(&mut self) {
+        while let Some(note) = self.sessions.next_note() {
+            let Some(buffer) = &mut self.outlets.buffer else { return };
+            match note {
+                Note::Kept(key) => {
+                    self.keeping.payload.clear();
+                    let Some(number) = self.sessions.payload(key, &mut self.keeping.payload) else { continue };
+                    match buffer.keep_session(number, &self.keeping.payload) {
+                        Ok(kept) => {
+                            self.keeping.stored += u64::from(number.is_none());
+                            self.sessions.kept(key, kept.number, kept.group);
+                        }
+                        Err(_full) => self.sessions.not_kept(key),
+                    }
+                }
+                Note::Ended { number, known_to } => {
+                    self.keeping.stored -= 1;
+                    self.keeping.ended = buffer.end_session(number);
+                    self.forget_exchanges_of(number, known_to);
+                }
+                Note::Released { session, number, packet_id } => {
+                    let group = buffer.release(number, packet_id);
+                    self.sessions.waits_for(session, group);
+                }
+            }
+        }
+    }
+
+    /// Once a turn, before anything else: who waited for the disk is told, and what found no room is tried again.
+    pub(in crate::shard) fn release_held(&mut self, io: &mut Ring<'_>) {
+        let Some(buffer) = &self.outlets.buffer else { return };
+        self.keeping.holds.release(io, buffer.durable());
+        let freed = buffer.freed();
+        if self.sessions.has_unwritten() && std::mem::replace(&mut self.keeping.tried, freed) != freed {
+            self.sessions.try_again();
+        }
+        self.write_notes();
+    }
+
+    /// What was written to the out-buffer from `from` on, to the client of this session, waits for the session's records.
+    #[inline]
+    pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
+        let Some(buffer) = &self.outlets.buffer else { return };
+        let group = self.sessions.written(key);
+        if !self.around.rules.may_tell(group, buffer.durable()) {
+            self.keeping.holds.hold(io, conn, group, from, true);
+        } else if !self.keeping.holds.is_empty() {
+            self.keeping.holds.wrote(conn, from);
+        }
+    }
+
+    /// The same for a CONNACK, which waits for the end of sessions as well.
+    pub(in crate::shard) fn hold_connack(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
+        let Some(buffer) = &self.outlets.buffer else { return };
+        let group = self.sessions.written(key).max(self.keeping.ended);
+        if group > buffer.durable() {
+            self.keeping.holds.hold(io, conn, group, from, false);
+        }
+    }
+
+    /// Before a CONNECT: so much room is there for its session.
+    pub(in crate::shard) fn measure_session_room(&mut self) {
+        self.write_notes();
+        if let Some(buffer) = &self.outlets.buffer {
+            self.sessions.set_room(buffer.session_room());
+        }
+    }
+
+    /// The kept sessions of an earlier start, and what is kept like them, before anybody is accepted. What cannot be taken up ends.
+    pub(in crate::shard) fn restore_sessions(&mut self, found: &[RestoredSession], sorted: &Sorted, now: Monotonic) {
+        let Some(buffer) = &mut self.outlets.buffer else { return };
+        sorted.ends().for_each(|(number, is_damaged)| buffer.lose(number, is_damaged));
+        let (mut keys, mut by_number) = (Vec::new(), HashMap::new());
+        self.sessions.keep();
+        let rules = self.around.rules;
+        let taken = found.iter().filter(|kept| sorted.takes_up(kept.number));
+        let (retained, others): (Vec<_>, Vec<_>) = taken.partition(|kept| is_retained(&kept.payload));
+        let (queues, sessions): (Vec<_>, Vec<_>) = others.into_iter().partition(|kept| is_queue(&kept.payload));
+        for RestoredSession { number, payload, open } in sessions.into_iter().filter(|_| rules.restores_sessions()) {
+            let already_taken_by: Vec<(u16, SmallVec<[HadBy; 4]>)> = open
+                .iter()
+                .filter(|_| rules.restores_packet_ids())
+                .map(|id| {
+                    let already_taken_by = id.rows.iter().filter_map(|row| {
+                        let sink = self.outlets.upstreams.get(row.cluster)?.members.index_of(row.sink)?;
+                        Some(HadBy { sink: u16::try_from(sink).ok()?, owes: row.is_live && row.is_owed })
+                    });
+                    (id.packet_id, already_taken_by.collect())
+                })
+                .collect();
+            let open: Vec<OpenId<'_>> = already_taken_by
+                .iter()
+                .map(|(packet_id, already_taken_by)| OpenId { packet_id: *packet_id, already_taken_by })
+                .collect();
+            let mut owed = Vec::new();
+            let settings = &self.keeping.settings;
+            let restored =
+                self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
+            // What no session is was sorted out.
+            let Ok(key) = restored else { continue };
+            keys.push(key);
+            self.keeping.stored += 1;
+            by_number.insert(*number, key);
+            for (packet_id, row) in owed {
+                buffer.await_row(*number, packet_id, Ticket { session: key.to_bits(), number: row });
+            }
+        }
+        for RestoredSession { number, payload, .. } in retained {
+            self.restore_retained(*number, payload, now);
+        }
+        self.restore_queues(&queues, &by_number, now);
+        self.end_without_users(now);
+        self.count_kept_sessions();
+        keys.into_iter().filter(|_| rules.enters_restored()).for_each(|key| self.enter_again(key, now));
+        self.write_notes();
+    }
+}

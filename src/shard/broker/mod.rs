@@ -1,0 +1,58 @@
+//! What a shard has of messages, and who gets them, apart from connections and timers.
+//!
+//! | | |
+//! |---|---|
+//! | `delivery` | a message to its subscribers, on every shard |
+//! | `shares` | shared subscriptions: the members of each shard, and what waits for them |
+//! | `retained` | retained messages, and how a new subscription is answered from them |
+//! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
+//! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
+//! | `stored` | times of what is in the log |
+//! | `sys_topics` | `$SYS/…` |
+
+pub(super) mod confirm;
+pub(super) mod delivery;
+pub(super) mod holds;
+pub(super) mod kept;
+pub(super) mod publish;
+pub(super) mod queues;
+pub(super) mod retained;
+pub(super) mod shares;
+pub(super) mod stored;
+pub(super) mod subscribe;
+pub(super) mod sys_topics;
+pub(super) mod wills;
+
+use crate::metrics::journal::Teller;
+use crate::session::{SessionKey, Sessions};
+
+use self::delivery::Delivery;
+use self::kept::Keeping;
+use self::queues::Queues;
+use self::retained::Retained;
+use super::mail::Letters;
+use super::numbers::Numbers;
+use super::outlets::Outlets;
+use super::{
+    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, reservation, router, sinks, sorted,
+    stalls,
+};
+
+/// Sessions, and what takes their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. Its methods
+/// stand with what they are about: `delivery`, `shares`, `queues`, `retained`, `confirm`, `kept`, `subscribe`.
+pub(in crate::shard) struct Broker {
+    pub(in crate::shard) index: usize,
+    pub(in crate::shard) around: Surroundings,
+    pub(in crate::shard) sessions: Sessions,
+    pub(in crate::shard) keeping: Keeping,
+    pub(in crate::shard) outlets: Outlets,
+    pub(in crate::shard) delivery: Delivery,
+    pub(in crate::shard) retained: Retained,
+    pub(in crate::shard) queues: Queues,
+    /// Mail to other shards that is sent at the end of the turn.
+    pub(in crate::shard) letters: Letters,
+    /// Sessions that may owe answers after this turn's completions.
+    pub(in crate::shard) touched: Vec<SessionKey>,
+    pub(in crate::shard) numbers: Numbers,
+    pub(in crate::shard) teller: Teller,
+}

@@ -1,0 +1,266 @@
+//! The way of a PUBLISH: who takes it is asked first, then the session numbers it, then it is given to all of them.
+
+use crate::auth::acl::{Action, Wanted};
+use crate::config::Config;
+use crate::kafka::producer::row_log::Origin;
+use crate::kafka::types::Ticket;
+use crate::metrics::journal::Teller;
+use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
+use crate::mqtt::packet::{Publish, QoS, Version};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::session::{Reason, Session, SessionKey, Taken, Violation};
+
+use super::delivery::{PublishedBy, Route};
+use super::device::{Sample, Source};
+use super::events::{REJECTED, denied, publish_refused, second};
+use super::numbers::Routed;
+use super::reservation::{Told, Unreserved};
+use super::retained::Publisher;
+use super::sinks::Message;
+use super::stalls::Stall;
+use super::{Broker, Ring, sys_topics};
+
+/// What has become of a PUBLISH.
+pub(in crate::shard) enum Published {
+    /// It is done with. `is_lasting`: what was found out about it holds for another one of its client, topic, QoS and flags, without properties.
+    On { is_lasting: bool },
+    /// It is to come again when this is over.
+    Stall(Stall),
+    /// Its session has ended.
+    Ended,
+    /// Its client has no right to send it.
+    Violation(Violation),
+}
+
+impl Broker {
+    /// The hot path: match, ask sinks and subscribers' shards for room, let the session number it, write the rows, send the copies.
+    /// `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
+    /// [`Published::On`] with `is_lasting`. `sample`: the message whose answer is timed.
+    pub(in crate::shard) fn publish(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: Source,
+        (publish, follows): (&Publish<'_>, bool),
+        sample: &mut Sample,
+    ) -> Published {
+        let Source { session: key, listener, peer, .. } = from;
+        let (now, wall) = (io.now(), io.wall());
+        let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
+        if publish.qos != QoS::AtMostOnce
+            && (session.is_blocked() || publish.qos == QoS::ExactlyOnce && session.is_releasing(publish.packet_id))
+        {
+            return Published::Stall(Stall::Answers);
+        }
+        if publish.qos == QoS::ExactlyOnce && session.number().is_some() && !self.queues.have_all_told() {
+            // Other shards may have had it before a crash.
+            return Published::Stall(Stall::Subscribers(self.index));
+        }
+        // A repeat goes to no sink: it must not wait for room in one.
+        let is_repeat = publish.qos == QoS::ExactlyOnce && session.is_repeat(publish.packet_id);
+        if publish.qos == QoS::ExactlyOnce && !is_repeat && session.waits_for_release() {
+            return Published::Stall(Stall::Answers);
+        }
+        let is_granted = follows || is_repeat || session.is_granted_publish(publish);
+        let session = &*session;
+        let topic = session.topic_of(publish);
+        let is_granted = follows || is_granted && !topic.is_some_and(sys_topics::is_own);
+        let taken_by: &[u16] =
+            if publish.qos == QoS::ExactlyOnce { session.already_taken_by(publish.packet_id) } else { &[] };
+        let was_taken = !taken_by.is_empty();
+        let of_kept = session.number().filter(|_| publish.qos == QoS::ExactlyOnce);
+        let mut route = Route::default();
+        if let Some(topic) = topic.filter(|_| is_granted && !is_repeat && !follows) {
+            // Shards that have it since before a crash pass over it (`queues`); whether it was retained is not known.
+            let origin = || of_kept.map(|session| Origin { session, packet_id: publish.packet_id });
+            let takers = (&self.retained, &self.queues);
+            let room = self.delivery.find_room(takers, (topic, publish), || (session.client_id(), origin()));
+            let cost = self.delivery.take_cost();
+            if cost > 0 {
+                let _ = io.spend(cost);
+            }
+            match room {
+                Ok(found) => route = found,
+                Err(full) => return Published::Stall(full),
+            }
+        }
+        let reserved = match topic {
+            Some(_) if !is_granted => Err(Unreserved::Denied),
+            Some(topic) if !is_repeat => {
+                let message = message(topic, session.client_id(), session.username(), publish, wall);
+                self.outlets.reserve(&message, Told::of(peer.version, publish.qos), taken_by, follows)
+            }
+            // Or the session refuses it in a moment.
+            _ => Err(Unreserved::Unmatched),
+        };
+        if let Err(Unreserved::Full(wait)) = reserved {
+            return Published::Stall(Stall::Memory(wait));
+        }
+        if let (Err(why), Some(topic)) = (&reserved, topic) {
+            tell_unreserved((&mut self.teller, &self.around.config), why, session, (topic, publish), now);
+        }
+        let (number, owed_already, sender) = match self.sessions.publish(key, publish, now) {
+            Some(Taken::Take { number, message }) => (Some(number), 0, message),
+            Some(Taken::TakeQos0 { message }) => (None, 0, message),
+            Some(Taken::Rest { number, owed, message }) => {
+                self.numbers.count(M::PublishesRepeated);
+                (Some(number), owed, message)
+            }
+            Some(Taken::Repeat) => {
+                self.numbers.count(M::PublishesRepeated);
+                return Published::On { is_lasting: false };
+            }
+            Some(Taken::Violation(violation)) => {
+                return Published::Violation(violation);
+            }
+            None => return Published::Ended,
+        };
+        self.numbers.count(match publish.qos {
+            QoS::AtMostOnce => M::PublishesQos0,
+            QoS::AtLeastOnce => M::PublishesQos1,
+            QoS::ExactlyOnce => M::PublishesQos2,
+        });
+        self.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
+        self.numbers.count_listener(listener, L::Received);
+        let mut is_logged = false;
+        let is_taken = match &reserved {
+            Ok(reservation) => !reservation.is_refused(),
+            Err(why) => *why == Unreserved::Unmatched,
+        };
+        // Moved: it ends here, whatever it is.
+        let (owed, reason) = match std::convert::identity(reserved) {
+            Ok(reservation) => {
+                let routed = if is_taken { Routed::Matched } else { Routed::Refused };
+                self.numbers.count_routed(Some(listener), routed);
+                let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
+                let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
+                let origin = of_kept.filter(|_| reservation.keeps_packet_id());
+                let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
+                is_logged = origin.is_some();
+                if let Some(number) = number.filter(|_| std::mem::take(&mut sample.wanted)) {
+                    sample.taken = Some((number, reservation.level()));
+                }
+                (reservation.take(&message, ticket, origin, now, wall), Reason::Success)
+            }
+            Err(Unreserved::Rejected(sink, objection)) => {
+                self.numbers.count_routed(Some(listener), Routed::Refused);
+                self.numbers.count_refusal(usize::from(sink), objection.reason());
+                (0, objection.told())
+            }
+            Err(Unreserved::Denied) => {
+                self.numbers.count_routed(Some(listener), Routed::Refused);
+                self.numbers.count(M::PublishesDenied);
+                // Before 5.0 it is closed, or acknowledged [3.1.1 MQTT-3.3.5-2].
+                let is_acknowledged = self.sessions.get(key).is_some_and(Session::is_denial_acknowledged);
+                let is_told = peer.version == Version::V5 || !is_acknowledged;
+                (0, if is_told { Reason::Denied } else { Reason::Success })
+            }
+            // It is for subscribers alone, or all that match have had it since before a crash.
+            Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
+                self.numbers.count_routed(Some(listener), Routed::Matched);
+                (0, Reason::Success)
+            }
+            Err(Unreserved::Unmatched | Unreserved::Full(_)) => {
+                self.numbers.count_routed(Some(listener), Routed::Unmatched);
+                (0, Reason::Unmatched)
+            }
+        };
+        if !self.outlets.passed_over.is_empty() {
+            let session = self.sessions.get(key);
+            let of = session.map(|session| (session.client(), session.topic_of(publish).unwrap_or_default()));
+            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
+            self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
+        }
+        let is_lasting = is_taken
+            && self.outlets.is_settled()
+            && !(route.is_any() || publish.retain || publish.topic.is_empty() || publish.qos == QoS::ExactlyOnce);
+        let awaited = if is_taken && route.is_any() { self.answers_awaited(route, publish.qos) } else { 0 };
+        if let (Some(number), Some(session)) = (number, self.sessions.get_mut(key)) {
+            session.opened(number, owed + owed_already + awaited, reason);
+            if is_logged {
+                session.logged(publish.packet_id);
+            }
+        }
+        if route.is_any() && is_taken {
+            let origin = of_kept.filter(|_| self.awaits_copies(publish.qos));
+            let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
+            if origin.is_some()
+                && let Some(session) = self.sessions.get_mut(key)
+            {
+                session.sent_to_shards(publish.packet_id, self.delivery.shards_of(route));
+            }
+            self.deliver_from(io, (key, origin), route, publish, number);
+        }
+        Published::On { is_lasting }
+    }
+
+    /// Sends a message of a session to its subscribers, and to its home.
+    fn deliver_from(
+        &mut self,
+        io: &mut Ring<'_>,
+        (key, origin): (SessionKey, Option<Origin>),
+        route: Route,
+        publish: &Publish<'_>,
+        number: Option<u32>,
+    ) {
+        let alias = if publish.topic.is_empty() {
+            let session = self.sessions.get(key);
+            session.and_then(|session| session.topic_of(publish)).map(str::to_owned)
+        } else {
+            None
+        };
+        let topic = alias.as_deref().unwrap_or(publish.topic);
+        let answer = number.map(|number| Ticket { session: key.to_bits(), number });
+        let session = self.sessions.get(key).filter(|_| route.is_retained());
+        let publisher = session.map(Publisher::of_session).unwrap_or_default();
+        let from = PublishedBy { session: Some(key), origin, publisher };
+        self.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
+    }
+}
+
+pub(in crate::shard) fn message<'a>(
+    topic: &'a str,
+    client_id: &'a str,
+    username: Option<&'a str>,
+    publish: &Publish<'a>,
+    wall: WallMs,
+) -> Message<'a> {
+    Message {
+        topic,
+        client_id,
+        username,
+        qos: publish.qos as u8,
+        retain: publish.retain,
+        dup: publish.dup,
+        packet_id: publish.packet_id,
+        payload: publish.payload,
+        timestamp_ms: wall.0,
+        properties: publish.properties,
+    }
+}
+
+/// Reports a message that was denied, or that a sink will never take.
+#[cold]
+#[inline(never)]
+fn tell_unreserved(
+    (teller, config): (&mut Teller, &Config),
+    why: &Unreserved,
+    session: &Session,
+    (topic, publish): (&str, &Publish<'_>),
+    now: Monotonic,
+) {
+    match why {
+        Unreserved::Denied => {
+            let wanted = Wanted { action: Action::Publish, topic, qos: publish.qos, retain: publish.retain };
+            let rule = || {
+                if sys_topics::is_own(topic) { Some(sys_topics::RULE.to_owned()) } else { session.why_denied(wanted) }
+            };
+            let (client, user) = (session.client(), session.username());
+            denied(teller, second(now), "publish", client, user, topic, rule);
+        }
+        Unreserved::Rejected(sink, objection) => {
+            let why = (objection.reason(), REJECTED);
+            publish_refused(teller, config, second(now), *sink, (session.client(), topic), why);
+        }
+        Unreserved::Unmatched | Unreserved::Full(_) => {}
+    }
+}

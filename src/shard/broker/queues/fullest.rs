@@ -1,0 +1,228 @@
+//! Where room for messages that wait is taken from when a shard runs short of it: from the sessions and shares with the longest queues, as
+//! parts of what each may hold, the oldest messages first. So one that is away or slow costs itself, and not those whose queues are short.
+//!
+//! Queues are listed by the power of two of that part, and only where it grows: an entry is right, or too high, or of no queue any more, and is
+//! looked at when it comes first. When there are twice as many entries as were right, the others go.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::limits::{REMEMBERED_BYTES_MAX, ROOM_DROPS_AT_ONCE, ROOM_DROPS_PER_TURN};
+use crate::route::shares::ShareNumber;
+use crate::runtime::seam::Monotonic;
+use crate::session::{Fill, Gone, Session, SessionKey};
+
+use super::super::Broker;
+use super::super::delivery::Whose;
+
+/// Whose queue it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::shard) enum Holder {
+    Session(SessionKey),
+    Share(ShareNumber),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::shard) struct Fullest {
+    listed: [VecDeque<Holder>; Fill::LEVELS],
+    /// How many there are, and how many were right when they were looked through.
+    entries: usize,
+    right: usize,
+    /// What waits comes near one of the bounds.
+    is_short: bool,
+    /// It is more than half of one.
+    is_half: bool,
+}
+
+/// Entries beside twice those that were right before they are looked through.
+const ENTRIES_MORE: usize = 1_024;
+
+impl Fullest {
+    /// Lists a queue at this level, if it is to be listed.
+    pub(in crate::shard) fn note(&mut self, level: Option<u8>, holder: Holder) {
+        if let Some(level) = level {
+            self.listed[usize::from(level)].push_back(holder);
+            self.entries += 1;
+        }
+    }
+
+    /// The first of the highest level.
+    fn pop(&mut self) -> Option<(u8, Holder)> {
+        let (level, listed) = self.listed.iter_mut().enumerate().rev().find(|(_, listed)| !listed.is_empty())?;
+        self.entries -= 1;
+        Some((level as u8, listed.pop_front()?))
+    }
+
+    /// Takes out entries that are not right, and those that are there twice. `listed`: at which level a queue is listed.
+    fn look_through(&mut self, listed: impl Fn(Holder) -> u8) {
+        let mut seen = HashSet::new();
+        for (level, entries) in self.listed.iter_mut().enumerate() {
+            entries.retain(|holder| usize::from(listed(*holder)) == level && seen.insert(*holder));
+            entries.shrink_to(2 * entries.len());
+        }
+        (self.entries, self.right) = (seen.len(), seen.len());
+    }
+}
+
+/// What may wait on a shard, all queues together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// Messages in the log.
+    pub(super) messages: usize,
+    /// Bytes in memory, and with a log half of what that has on the disk.
+    pub(super) bytes: usize,
+}
+
+impl Bounds {
+    pub(super) fn new(messages: usize, log_bytes: Option<u64>) -> Self {
+        let half = log_bytes.map_or(usize::MAX, |bytes| usize::try_from(bytes / 2).unwrap_or(usize::MAX));
+        Self { messages, bytes: half.min(REMEMBERED_BYTES_MAX) }
+    }
+}
+
+impl Broker {
+    /// Whether one more message may wait in memory.
+    pub(in crate::shard) fn remembers_more(&mut self) -> bool {
+        let bytes = self.delivery.remembered().bytes();
+        let Bounds { bytes: most, .. } = self.queues.bounds;
+        let all = bytes + self.delivery.remembered().unread();
+        self.queues.fullest.is_half |= bytes > most / 2;
+        self.queues.fullest.is_short |= all > most / 16 * 15;
+        all <= most
+    }
+
+    /// Whether one more message that waits may be in the log.
+    pub(super) fn stores_more(&mut self) -> bool {
+        let stored = self.delivery.remembered().stored();
+        let Bounds { messages: most, .. } = self.queues.bounds;
+        self.queues.fullest.is_half |= stored > most / 2;
+        self.queues.fullest.is_short |= stored > most / 16 * 15;
+        stored < most
+    }
+
+    /// What clients have not acknowledged may not go. Where it takes half of what may wait, each of them is sent little more: what waits behind
+    /// may go, and the other half is there for those that do acknowledge. Asked before a copy is made: that it can be sent holds until it is.
+    pub(in crate::shard) fn limit_what_is_sent(&mut self) {
+        if !std::mem::take(&mut self.queues.fullest.is_half) {
+            return;
+        }
+        let (remembered, Bounds { messages, bytes }) = (self.delivery.remembered(), self.queues.bounds);
+        let has_log = self.outlets.buffer.is_some();
+        let (bound, bound_bytes) = remembered.bound();
+        let by_bytes = remembered.bytes().min(bound_bytes) > bytes / 2;
+        let by_messages = remembered.stored().min(bound) > messages / 2;
+        remembered.set_tight(by_bytes || has_log && by_messages);
+    }
+
+    /// What a client had been sent waits again, as its connection is lost.
+    pub(in crate::shard) fn list_again(&mut self, key: SessionKey) {
+        let bounds = self.keeping.settings.queue;
+        let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
+        if level.is_some() {
+            self.queues.fullest.note(level, Holder::Session(key));
+            let _ = (self.remembers_more(), self.outlets.buffer.is_some() && self.stores_more());
+        }
+    }
+
+    /// At the end of a turn: if what waits comes near a bound, the longest queues lose their oldest messages.
+    pub(in crate::shard) fn make_room(&mut self, now: Monotonic) {
+        self.queues.fullest.is_half |= self.delivery.remembered().is_tight();
+        self.limit_what_is_sent();
+        let (fullest, sessions, shares) = (&mut self.queues.fullest, &self.sessions, &self.delivery.shares);
+        if fullest.entries > 2 * fullest.right + ENTRIES_MORE {
+            fullest.look_through(|holder| match holder {
+                Holder::Session(key) => sessions.get(key).map_or(0, Session::listed),
+                Holder::Share(number) => shares.listed(number),
+            });
+        }
+        if !std::mem::take(&mut self.queues.fullest.is_short) {
+            return;
+        }
+        let Bounds { messages, bytes } = self.queues.bounds;
+        let mut looks = ROOM_DROPS_PER_TURN;
+        while looks > 0 {
+            let remembered = self.delivery.remembered();
+            let has_log = self.outlets.buffer.is_some();
+            let is_low = |now: usize, most: usize| now <= most / 16 * 15 - most / 64;
+            if is_low(remembered.bytes() + remembered.unread(), bytes)
+                && (!has_log || is_low(remembered.stored(), messages))
+            {
+                return;
+            }
+            let Some((level, holder)) = self.queues.fullest.pop() else { return };
+            looks -= self.shorten(now, level, holder).clamp(1, looks);
+        }
+    }
+
+    /// Drops the oldest messages of a queue that was listed at this level, if it is as long as that. How many.
+    fn shorten(&mut self, now: Monotonic, level: u8, holder: Holder) -> usize {
+        let bounds = self.keeping.settings.queue;
+        let (gone, listed) = match holder {
+            Holder::Session(key) => {
+                let Some(session) = self.sessions.get_mut(key).filter(|session| session.listed() == level) else {
+                    return 0;
+                };
+                let dropped = if session.fill(bounds) < level { 0 } else { session.drop_oldest(ROOM_DROPS_AT_ONCE) };
+                (session.take_dropped(), session.list_again(bounds, dropped > 0 || session.fill(bounds) < level))
+            }
+            Holder::Share(number) => {
+                let Some(part) = self.delivery.shares.part_mut(number).filter(|part| part.listed() == level) else {
+                    return 0;
+                };
+                let has_grown = part.fill(bounds) >= level;
+                let gone = if has_grown { part.drop_oldest(ROOM_DROPS_AT_ONCE, now) } else { Gone::default() };
+                (gone, part.list_again(bounds))
+            }
+        };
+        self.queues.fullest.note(listed, holder);
+        if gone.count > 0 {
+            self.tell_shortened(now, holder, &gone);
+        }
+        usize::try_from(gone.count).unwrap_or(usize::MAX)
+    }
+
+    fn tell_shortened(&mut self, now: Monotonic, holder: Holder, gone: &Gone) {
+        match holder {
+            Holder::Session(key) => {
+                self.note_queue_later(now, key);
+                self.retained.note_dropped(key);
+                self.dropped_for_room(now, Whose::Session(key), gone);
+            }
+            Holder::Share(number) => {
+                let text = self.delivery.shares.text(number);
+                self.delivery.shares.settle(number);
+                self.dropped_for_room(now, Whose::Share(text.as_deref().unwrap_or("")), gone);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn entries_of_queues_that_have_changed_or_gone_do_not_stay() {
+        let mut fullest = Fullest::default();
+        let holder = |number: u32| Holder::Share(NonZeroU32::new(number).expect("not 0"));
+        for number in 1..=100 {
+            for level in [1, 4, 4] {
+                fullest.note(Some(level), holder(number));
+            }
+        }
+        // Half of them are where their last entries say.
+        fullest.look_through(|of| {
+            if let Holder::Share(number) = of
+                && number.get() <= 50
+            {
+                4
+            } else {
+                0
+            }
+        });
+        assert_eq!((fullest.entries, fullest.right, fullest.listed[1].len(), fullest.listed[4].len()), (50, 50, 0, 50));
+        assert_eq!((fullest.pop(), fullest.entries), (Some((4, holder(1))), 49));
+    }
+}

@@ -1,0 +1,455 @@
+//! What kept sessions are to get through a crash: messages of QoS 1 and 2 for them stand in the shard's log, each once for all
+//! sessions that want it, and are over when the last one has acknowledged.
+//!
+//! When the copies of a message are made, who has to get it is gathered, and written down with the message (`store_copies`). A copy of
+//! QoS 1 is sent at once. One of QoS 2 is sent when it is durable: after a crash its number, and so its packet identifier, is not given
+//! to another one. What a session has acknowledged of messages that others still wait for is written down with the next message, or
+//! 50 ms later; a crash may repeat as much. That a client has a message of QoS 2 is written down before PUBREL is sent: if the log is full
+//! PUBREL waits. Messages leave a segment free for that.
+//!
+//! The publisher is answered when each shard that was sent the message says that it is durable there (`confirm`). One of QoS 2 that
+//! repeats its message after a crash is answered without a second message (`exchanges`).
+
+mod exchanges;
+mod fullest;
+mod restore;
+mod saved;
+
+use std::time::Duration;
+
+use crate::buffer::Buffer;
+use crate::config::Config;
+use crate::kafka::types::Ticket;
+use crate::limits::COPIES_UNCONFIRMED_MAX;
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::route::shares::ToShare;
+use crate::runtime::seam::Monotonic;
+use crate::session::{Body, Changed, Copy, Session, SessionKey};
+
+use self::exchanges::Exchanges;
+use self::fullest::{Bounds, Fullest};
+use self::saved::Recipient;
+use super::confirm::Confirmations;
+use super::connection::Timer;
+use super::delivery::Whose;
+use super::mail::Mail;
+use super::stalls::Stall;
+use super::stored::Deadline;
+use super::{Broker, Ring};
+
+pub(in crate::shard) use self::exchanges::Known;
+pub(in crate::shard) use self::fullest::Holder;
+pub(crate) use self::saved::{ForShare, Kept, move_queue};
+pub(in crate::shard) use self::saved::{Marks, is_queue, kind_of};
+
+/// How long what was acknowledged may wait for a message that is written down anyway.
+const WRITE_WITHIN: Duration = Duration::from_millis(50);
+
+/// So many queues are written down with what is written anyway; more wait for as long as that.
+const QUEUES_WITH_OTHERS: usize = 16;
+
+/// What of a record in the log is neither a packet nor names nor recipients, and more.
+const MESSAGE_BYTES: usize = 64;
+
+/// A copy for a session that is to get it through a crash.
+#[derive(Debug)]
+struct Pending {
+    session: SessionKey,
+    recipient: Recipient,
+    /// It is sent when it is durable.
+    waits: bool,
+}
+
+/// Until when a message may be sent.
+fn deadline_of(buffer: &Buffer, body: &Body, publish: &Publish<'_>) -> Deadline {
+    let expiry_s = publish.properties.message_expiry_interval_s();
+    expiry_s.map(|s| buffer.deadline(body.since().after(Duration::from_secs(s.into()))))
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::shard) struct Queues {
+    /// Who gets the message at hand.
+    pending: Vec<Pending>,
+    /// The group in which it is durable for the members of a share; 0: it does not have to be.
+    group: u64,
+    /// What may wait.
+    bounds: Bounds,
+    /// The bytes of one message in the log.
+    entry_max: usize,
+    pub(in crate::shard) fullest: Fullest,
+    /// Room that messages leave: each for a share can be given to a member, and it can be written down that a client has one of QoS 2.
+    spare: usize,
+    confirmations: Confirmations,
+    exchanges: Exchanges,
+    /// Sessions of which something is written down at the end of the turn, as their clients are to be told.
+    received: Vec<SessionKey>,
+    /// Sessions of which there is something else to write down, and when the first of them changed.
+    changed: Vec<SessionKey>,
+    since: Option<Monotonic>,
+    /// Something was written in this turn anyway.
+    wrote: bool,
+    has_timer: bool,
+    payload: Vec<u8>,
+}
+
+impl Queues {
+    /// Nothing waits.
+    pub(in crate::shard) fn new(config: &Config) -> Self {
+        let spool = config.spool.as_ref();
+        let entry_max = spool.map_or(0, |spool| usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX));
+        Self {
+            pending: Vec::new(),
+            group: 0,
+            bounds: Bounds::new(
+                spool.map_or(0, |spool| spool.kept_max() / 2),
+                spool.map(|spool| spool.segments_max * spool.segment_bytes),
+            ),
+            fullest: Fullest::default(),
+            entry_max: entry_max.saturating_sub(4 << 10),
+            spare: entry_max.saturating_mul(8),
+            confirmations: Confirmations::new(config.service.shards),
+            exchanges: Exchanges::new(config.service.shards),
+            received: Vec::new(),
+            changed: Vec::new(),
+            since: None,
+            wrote: false,
+            has_timer: false,
+            payload: Vec::new(),
+        }
+    }
+
+    /// Whether a shard may be sent one more message that it has to say is durable.
+    ///
+    /// # Errors
+    /// What a publisher has to wait for.
+    pub(in crate::shard) fn ask(&self, shards: impl IntoIterator<Item = usize>) -> Result<(), Stall> {
+        let full = shards.into_iter().find(|shard| !self.has_room(*shard));
+        full.map_or(Ok(()), |shard| Err(Stall::Subscribers(shard)))
+    }
+
+    /// Whether all shards have told what an earlier start has left there of this one's.
+    pub(in crate::shard) fn have_all_told(&self) -> bool {
+        self.exchanges.have_all_told()
+    }
+
+    /// Whether all shards have told of each message that it is durable for their sessions.
+    pub(in crate::shard) fn is_confirmed(&self) -> bool {
+        self.confirmations.unconfirmed() == 0
+    }
+
+    /// Whether that shard has room for one more.
+    pub(in crate::shard) fn has_room(&self, shard: usize) -> bool {
+        self.confirmations.unconfirmed_by(shard) < COPIES_UNCONFIRMED_MAX && self.exchanges.has_room(shard)
+    }
+
+    /// Bytes of messages that may wait.
+    pub(in crate::shard) fn bytes_max(&self) -> usize {
+        self.bounds.bytes
+    }
+
+    /// A message has gone to the subscribers of a shard.
+    pub(in crate::shard) fn expect(&mut self, shard: usize, ticket: Option<Ticket>) {
+        self.confirmations.expect(shard, ticket);
+    }
+
+    /// A message of that shard's publishers goes to its subscribers later: what comes behind it is told of behind it. Messages to which that
+    /// happens are delivered in the same order.
+    pub(in crate::shard) fn keep_place(&mut self, from: usize) {
+        self.confirmations.keep_place(from);
+    }
+
+    /// A message of that shard's publishers is with its subscribers here: durable with this group, 0 where none had to remember it.
+    /// `has_place`: the oldest for which a place was kept.
+    pub(in crate::shard) fn delivered(&mut self, from: usize, group: u64, has_place: bool) {
+        if has_place {
+            self.confirmations.take_place(from, group);
+        } else {
+            self.confirmations.wait(from, group);
+        }
+    }
+
+    fn confirmations(broker: &mut Broker) -> &mut Confirmations {
+        &mut broker.queues.confirmations
+    }
+}
+
+impl Broker {
+    /// Whether publishers wait for the disk of those who keep their messages.
+    pub(in crate::shard) fn waits_for_disk(&self) -> bool {
+        self.around.config.delivery.waits_for_disk && self.outlets.buffer.is_some()
+    }
+
+    /// Whether messages of this QoS are answered when they are durable for the kept sessions that get them.
+    pub(in crate::shard) fn awaits_copies(&self, qos: QoS) -> bool {
+        qos > QoS::AtMostOnce && self.waits_for_disk()
+    }
+
+    /// The number in the log of a session that is to get a copy through a crash, if there is room for one more message.
+    ///
+    /// # Errors
+    /// There is not.
+    pub(in crate::shard) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
+        let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
+        let Some(room) = self.outlets.buffer.as_ref().map(Buffer::session_room) else { return Ok(None) };
+        let bytes = message_bytes + MESSAGE_BYTES + Recipient::BYTES_MAX;
+        let others = self.queues.pending.len() * Recipient::BYTES_MAX;
+        // One that has waited for a member of a share is there already: room was left to give it to a member.
+        let is_there = self.delivery.body_at_hand().is_some_and(|body| body.for_share().is_some());
+        let left = if is_there { self.queues.entry_max } else { self.queues.spare };
+        let has_place = bytes <= self.queues.entry_max && bytes + others + left <= room;
+        let has_number = is_there || self.stores_more();
+        if has_place && has_number { Ok(Some(number)) } else { Err(()) }
+    }
+
+    /// Writes the message at hand down for whichever member of this share gets it, if a member's session survives a crash. Where the log has
+    /// no room it is in memory only: one more that is bound to a member has to find some.
+    pub(in crate::shard) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
+        let Some(text) = self.delivery.shares.kept(to.share) else { return };
+        let room = self.outlets.buffer.as_ref().map(Buffer::session_room);
+        let (Some(body), Some(room)) = (self.delivery.body_at_hand(), room) else { return };
+        let bytes = ForShare::HEAD_BYTES + text.len() + body.packet().len();
+        let has_place = bytes <= self.queues.entry_max && bytes + self.queues.spare <= room;
+        if body.for_share().is_some() {
+            return;
+        }
+        if !has_place || !self.stores_more() {
+            return self.numbers.count(M::CopiesUnstored);
+        }
+        let of = ForShare { deadline: None, from: None, key: to.key, text: &text, packet: body.packet() };
+        let group = self.write_for_share(&body, publish, of);
+        if group.is_none() {
+            self.numbers.count(M::CopiesUnstored);
+        }
+        self.queues.group = self.queues.group.max(group.unwrap_or(0));
+    }
+
+    /// Writes it down. The group in which it is durable; `None`: there is no room.
+    pub(in crate::shard) fn write_for_share(
+        &mut self,
+        body: &Body,
+        publish: &Publish<'_>,
+        of: ForShare<'_>,
+    ) -> Option<u64> {
+        let buffer = self.outlets.buffer.as_mut()?;
+        let payload = &mut self.queues.payload;
+        payload.clear();
+        ForShare { deadline: deadline_of(buffer, body, publish), ..of }.encode(payload);
+        let kept = buffer.keep_session(None, payload).ok()?;
+        body.stored_for_share(kept.number, kept.group);
+        self.queues.wrote = true;
+        Some(kept.group)
+    }
+
+    /// What a session was sent of a share that it has left is its own: if the log has that for whichever member gets it, it has it for this one
+    /// from now on. Where there is no room, a crash loses it.
+    pub(in crate::shard) fn store_as_own(&mut self, key: SessionKey, number: u64, copy: &Copy, body: &Body) {
+        let (Some(of), Some(publish)) = (self.sessions.get(key).and_then(Session::number), body.publish()) else {
+            return;
+        };
+        let (Some(buffer), Some(_)) = (&mut self.outlets.buffer, body.for_share()) else { return };
+        let payload = &mut self.queues.payload;
+        payload.clear();
+        let to = Recipient::new(of, number, copy);
+        saved::encode(deadline_of(buffer, body, &publish), std::iter::once(&to), body.packet(), payload);
+        if buffer.keep_session(body.for_share(), payload).is_ok() {
+            body.take_for_share();
+            self.queues.wrote = true;
+        }
+    }
+
+    /// Ends a message for a share in the log, as it is with a member that does not get it through a crash, or with another shard. The group
+    /// in which that is durable; `None`: it is not there.
+    pub(in crate::shard) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
+        let number = body.end_for_share()?;
+        self.queues.wrote = true;
+        self.outlets.buffer.as_mut().map(|buffer| buffer.end_session(number))
+    }
+
+    /// A session was handed a copy of the message at hand, which is to be in the log.
+    pub(in crate::shard) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let recipient = Recipient::new(number, session.last_copy(), copy);
+        self.queues.pending.push(Pending { session: key, recipient, waits: copy.qos == QoS::ExactlyOnce });
+    }
+
+    /// All copies of the message at hand are made, or as many as a turn may make: it is written down with those who get it. The group
+    /// in which it is durable; 0: no session has to remember it.
+    pub(in crate::shard) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> u64 {
+        let group = std::mem::take(&mut self.queues.group);
+        if self.queues.pending.is_empty() {
+            return group;
+        }
+        let pending = std::mem::take(&mut self.queues.pending);
+        let packet_bytes = self.delivery.body_at_hand().map_or(0, |body| body.packet().len()) + MESSAGE_BYTES;
+        let at_once = self.queues.entry_max.saturating_sub(packet_bytes) / Recipient::BYTES_MAX;
+        let mut last = group;
+        for some in pending.chunks(at_once.max(1)) {
+            last = last.max(self.store_for(io, publish, some));
+        }
+        self.queues.pending = pending;
+        self.queues.pending.clear();
+        last
+    }
+
+    fn store_for(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, to: &[Pending]) -> u64 {
+        let (Some(body), Some(buffer)) = (self.delivery.body_at_hand(), &mut self.outlets.buffer) else { return 0 };
+        let deadline = deadline_of(buffer, &body, publish);
+        let payload = &mut self.queues.payload;
+        payload.clear();
+        saved::encode(deadline, to.iter().map(|pending| &pending.recipient), body.packet(), payload);
+        // What waited for a member of a share is this one's copy from now on, at the same moment.
+        let Ok(kept) = buffer.keep_session(body.for_share(), payload) else {
+            self.take_back(io.now(), publish, to);
+            return 0;
+        };
+        if body.take_for_share().is_none() {
+            body.stored_as(kept.number);
+        }
+        self.queues.wrote = true;
+        let group = self.around.rules.publish_waits_for(kept.group);
+        for pending in to.iter().filter(|pending| pending.waits) {
+            self.sessions.waits_for(pending.session, group);
+            self.pump_session(io, pending.session);
+        }
+        kept.group
+    }
+
+    /// The log had room a moment ago, and has none: who has not been sent the message does not get it.
+    fn take_back(&mut self, now: Monotonic, publish: &Publish<'_>, from: &[Pending]) {
+        for pending in from {
+            let Some(session) = self.sessions.get_mut(pending.session) else { continue };
+            if session.take_back(pending.recipient.number) {
+                self.dropped(now, M::CopiesQueueFull, Whose::Session(pending.session), publish.topic);
+            } else {
+                self.numbers.count(M::CopiesUnstored);
+            }
+        }
+    }
+
+    /// Something of a session's queue may have changed: it is written down, with this turn where its client is to be told.
+    pub(in crate::shard) fn note_queue(&mut self, now: Monotonic, key: SessionKey) {
+        match self.queue_change(key) {
+            Changed::No => {}
+            Changed::Ended => self.write_queue_later(now, key),
+            Changed::Received => self.queues.received.push(key),
+        }
+    }
+
+    /// The same, and it is written down later.
+    pub(in crate::shard) fn note_queue_later(&mut self, now: Monotonic, key: SessionKey) {
+        if self.queue_change(key) != Changed::No {
+            self.write_queue_later(now, key);
+        }
+    }
+
+    fn queue_change(&mut self, key: SessionKey) -> Changed {
+        let session = self.sessions.get_mut(key).filter(|_| self.outlets.buffer.is_some());
+        session.map_or(Changed::No, |session| session.take_queue_change())
+    }
+
+    fn write_queue_later(&mut self, now: Monotonic, key: SessionKey) {
+        self.queues.changed.push(key);
+        self.queues.since.get_or_insert(now);
+    }
+
+    /// Writes a queue down, and sends what waits for that. Where the log has no room it is tried again, every 50 ms.
+    fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        let (Some(session), Some(buffer)) = (self.sessions.get_mut(key), self.outlets.buffer.as_mut()) else { return };
+        let mut saved = None;
+        if let Some((queue, record)) = session.save_queue() {
+            let payload = &mut self.queues.payload;
+            payload.clear();
+            saved::encode_queue(&queue, payload);
+            let Ok(kept) = buffer.keep_session(record, payload) else { return self.queues.changed.push(key) };
+            self.queues.wrote = true;
+            saved = Some(kept);
+        }
+        let number = saved.as_ref().map(|kept| kept.number);
+        let (conn, mut nowhere) = (session.conn(), Vec::new());
+        let out = conn.map_or(&mut nowhere, |conn| self.keeping.holds.out(io, conn));
+        let from = out.len();
+        let has_pubrel = session.queue_saved(number, out);
+        // What else the client is sent need not wait for that.
+        if let Some(kept) = saved.filter(|_| has_pubrel) {
+            self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(kept.group));
+        }
+        if let Some(conn) = conn {
+            self.hold(io, conn, key, from);
+        }
+    }
+
+    /// Publishers whose messages are durable, or whose packet identifiers are free, are told. True: some of this shard.
+    pub(in crate::shard) fn confirm_copies(&mut self) -> bool {
+        let letter = |by, count| Mail::CopiesDurable { by, count };
+        let has_own = self.tell_durable(Queues::confirmations, Self::copies_durable, letter);
+        self.confirm_releases() || has_own
+    }
+
+    /// A shard says that so many messages are with its kept sessions for certain.
+    pub(in crate::shard) fn copies_durable(&mut self, by: usize, count: u64) {
+        self.confirm(by, count, Queues::confirmations);
+        self.tell_sessions_over(by);
+    }
+
+    /// At the end of a turn: writes down what is over, with what was written anyway or when it has waited for long enough.
+    pub(in crate::shard) fn write_queues(&mut self, io: &mut Ring<'_>, is_draining: bool) {
+        let now = io.now();
+        self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
+        self.numbers.set(M::StoredMessagesMax, self.queues.bounds.messages as u64);
+        self.numbers.set(M::ShareStoredMessages, self.delivery.remembered().stored_for_shares() as u64);
+        self.numbers.set(M::CopiesUnconfirmed, self.queues.confirmations.unconfirmed() as u64);
+        self.numbers.set(M::Exchanges, self.queues.exchanges.open() as u64);
+        if self.outlets.buffer.is_none() {
+            return;
+        }
+        let received = std::mem::take(&mut self.queues.received);
+        self.write_each(io, received);
+        let wrote = std::mem::take(&mut self.queues.wrote);
+        let has_ended = self.delivery.remembered().has_ended() || self.sessions.has_ended_queues();
+        if self.queues.changed.is_empty() && !has_ended {
+            return;
+        }
+        let since = *self.queues.since.get_or_insert(now);
+        let is_due = now.since(since) >= WRITE_WITHIN || is_draining;
+        if is_due || wrote {
+            self.write_ends();
+        }
+        if is_due || wrote && self.queues.changed.len() <= QUEUES_WITH_OTHERS {
+            self.queues.since = None;
+            let changed = std::mem::take(&mut self.queues.changed);
+            self.write_each(io, changed);
+            self.queues.wrote = false;
+        }
+        if (!self.queues.changed.is_empty() || !(is_due || wrote))
+            && !std::mem::replace(&mut self.queues.has_timer, true)
+        {
+            let since = self.queues.since.unwrap_or(now);
+            let _ = io.set_timer(since.after(WRITE_WITHIN), Timer::Queues.token());
+        }
+    }
+
+    fn write_each(&mut self, io: &mut Ring<'_>, mut queues: Vec<SessionKey>) {
+        queues.sort_unstable();
+        queues.dedup();
+        for key in queues {
+            self.write_queue(io, key);
+        }
+    }
+
+    /// Messages and queues that are over end in the log.
+    fn write_ends(&mut self) {
+        let Some(buffer) = &mut self.outlets.buffer else { return };
+        let (ended, rules) = (self.delivery.remembered().take_ended(), self.around.rules);
+        let ended = ended.into_iter().filter(|number| rules.writes_end(*number));
+        for number in ended.chain(self.sessions.take_ended_queues()) {
+            buffer.end_session(number);
+        }
+    }
+
+    /// The turn that [`Broker::write_queues`] has asked for.
+    pub(in crate::shard) fn queues_time(&mut self) {
+        self.queues.has_timer = false;
+    }
+}

@@ -1,0 +1,333 @@
+//! Retained messages: the last one of each topic that was published with RETAIN, for clients that subscribe later.
+//!
+//! Each topic has a home, one of the shards ([`owner`]). The publisher's shard sends it the message, in the parcel that carries it to
+//! subscribers there (`delivery`); with a spool the home writes it down, and tells the publisher's shard how many of its messages are
+//! on the disk, in the order in which they came (`log`). A new subscription is answered from the homes, batch by batch (`replay`),
+//! once all that was published before it can be found there (`pass`).
+
+mod held;
+mod inspect;
+mod log;
+mod pass;
+mod publisher;
+mod replay;
+mod saved;
+
+use std::collections::BTreeSet;
+
+use crate::config::Config;
+use crate::kafka::types::Ticket;
+use crate::limits::{RETAINED_EXPIRED_AT_ONCE_MAX, RETAINED_UNCONFIRMED_MAX};
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::Publish;
+use crate::route::topics::{TopicKey, Topics};
+use crate::runtime::seam::{Monotonic, TimerId};
+use crate::session::properties;
+
+use self::held::{Held, Holders};
+use self::log::Unwritten;
+use self::replay::Replays;
+use super::confirm::Confirmations;
+use super::connection::Timer;
+use super::delivery::{Entry, entries, publish_of, put_packet};
+use super::events::{clipped, second};
+use super::router::owner;
+use super::{Broker, Ring, sys_topics};
+
+pub(in crate::shard) use self::publisher::Publisher;
+pub(in crate::shard) use self::replay::Answered;
+pub(in crate::shard) use self::saved::is_retained;
+pub(crate) use self::saved::topic;
+
+/// What is kept beside topic and packet, and more.
+const VALUE_BYTES: usize = 160;
+
+/// When a message was taken: by which shard, and how many passes all shards together had asked it for by then. 0: it is not known, or the
+/// message is a repeat, and a live copy may not come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::shard) struct Taken {
+    shard: usize,
+    pub(in crate::shard) passes: u64,
+}
+
+/// The message of a topic.
+#[derive(Debug)]
+struct Value {
+    /// As a PUBLISH packet of 5.0, with RETAIN.
+    packet: Box<[u8]>,
+    publisher: Publisher,
+    since: Monotonic,
+    /// When it is over, if it expires.
+    until: Option<Monotonic>,
+    /// Its number in the log.
+    number: Option<u64>,
+    taken: Taken,
+    /// The service says it of itself.
+    is_own: bool,
+}
+
+impl Value {
+    fn new(publish: &Publish<'_>, publisher: Publisher, since: Monotonic) -> Self {
+        let mut packet = Vec::new();
+        put_packet(publish, &mut packet);
+        let expiry_s = publish.properties.message_expiry_interval_s();
+        let until = expiry_s.map(|s| since.after(std::time::Duration::from_secs(s.into())));
+        let is_own = sys_topics::is_own(publish.topic);
+        Self { packet: packet.into(), publisher, since, until, number: None, taken: Taken::default(), is_own }
+    }
+
+    /// Not for longer than so many seconds.
+    fn at_most(mut self, most_s: Option<u32>) -> Self {
+        let most_s = most_s.filter(|_| !self.is_own);
+        let most = most_s.map(|s| self.since.after(std::time::Duration::from_secs(s.into())));
+        self.until = self.until.into_iter().chain(most).min();
+        self
+    }
+
+    fn bytes(&self, topic: &TopicKey) -> usize {
+        VALUE_BYTES + topic.len() + self.publisher.bytes().len() + self.packet.len()
+    }
+
+    /// Appends the packet as it is to be sent now: its expiry less what it has waited [MQTT-3.3.2-6].
+    fn put(&self, now: Monotonic, out: &mut Vec<u8>) {
+        let waited_s = u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX);
+        let Some(publish) = publish_of(&self.packet).filter(|_| self.until.is_some() && waited_s > 0) else {
+            return out.extend_from_slice(&self.packet);
+        };
+        let properties = properties(&publish, crate::mqtt::packet::Version::V5, waited_s, &[]);
+        put_packet(&Publish { properties: properties.as_properties(), ..publish.clone() }, out);
+    }
+}
+
+/// How much one shard may hold.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    messages: usize,
+    bytes: usize,
+    /// Of one packet and its publisher: they have to fit into an entry of the log.
+    packet: usize,
+    /// Users have parts of it ([`held`]).
+    is_divided: bool,
+}
+
+impl Bounds {
+    /// Even parts for all shards; with a spool no more than a quarter of it, and what its log can keep track of.
+    fn new(config: &Config) -> Self {
+        let shards = config.service.shards.max(1);
+        let (messages, bytes) = (config.retained.messages_max.div_ceil(shards), config.retained.bytes_max / shards);
+        let is_divided = !config.auth.is_empty();
+        let Some(spool) = config.spool else { return Self { messages, bytes, packet: usize::MAX, is_divided } };
+        let of_spool = usize::try_from(spool.segments_max * spool.segment_bytes / 4).unwrap_or(usize::MAX);
+        let packet = usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX).saturating_sub(saved::HEAD_BYTES);
+        let packet = packet.saturating_sub(4 << 10);
+        Self { messages: messages.min(spool.kept_max()), bytes: bytes.min(of_spool), packet, is_divided }
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::shard) struct Retained {
+    topics: Topics<Value>,
+    /// Whose messages of clients these are.
+    holders: Holders,
+    /// What the service says of itself: no bound counts it, and no log has it.
+    own: usize,
+    bounds: Bounds,
+    /// Topics whose messages expire, by when.
+    expiring: BTreeSet<(Monotonic, TopicKey)>,
+    /// The timer for the first of them.
+    timer: Option<(Monotonic, TimerId)>,
+    /// What has found no room in the log.
+    unwritten: Unwritten,
+    /// What is not on the disk of its home yet.
+    confirmations: Confirmations,
+    replays: Replays,
+}
+
+impl Retained {
+    /// Nothing is retained.
+    pub(in crate::shard) fn new(config: &Config) -> Self {
+        let shards = config.service.shards;
+        Self {
+            topics: Topics::default(),
+            holders: Holders::default(),
+            own: 0,
+            bounds: Bounds::new(config),
+            expiring: BTreeSet::new(),
+            timer: None,
+            unwritten: Unwritten::default(),
+            confirmations: Confirmations::new(shards),
+            replays: Replays::new(shards),
+        }
+    }
+
+    /// Other bounds hold from here on.
+    pub(in crate::shard) fn change(&mut self, config: &Config) {
+        self.bounds = Bounds::new(config);
+    }
+
+    /// Where a topic's message is.
+    pub(in crate::shard) fn home(&self, topic: &str) -> usize {
+        owner(topic, self.confirmations.shards())
+    }
+
+    /// Whether all homes have told of each message that it is on their disks.
+    pub(in crate::shard) fn is_confirmed(&self) -> bool {
+        self.confirmations.unconfirmed() == 0
+    }
+
+    /// Whether a home may be sent one more.
+    pub(in crate::shard) fn has_room(&self, home: usize) -> bool {
+        self.confirmations.unconfirmed_by(home) < RETAINED_UNCONFIRMED_MAX
+    }
+
+    fn take(&mut self, topic: &TopicKey) -> Option<Value> {
+        let value = self.topics.remove(topic)?;
+        if value.is_own {
+            self.own -= 1;
+            return Some(value);
+        }
+        self.holders.subtract(value.publisher.user(), value.bytes(topic));
+        if let Some(until) = value.until {
+            self.expiring.remove(&(until, topic.clone()));
+        }
+        Some(value)
+    }
+
+    fn insert(&mut self, topic: TopicKey, value: Value) {
+        if value.is_own {
+            self.own += 1;
+            self.topics.insert(topic, value);
+            return;
+        }
+        self.holders.add(value.publisher.user(), value.bytes(&topic));
+        if let Some(until) = value.until {
+            self.expiring.insert((until, topic.clone()));
+        }
+        self.topics.insert(topic, value);
+    }
+
+    /// Why a message finds no room, if it does not. `earlier`: the bytes of what it replaces, which is taken out already. Its place, and as many
+    /// bytes, are its topic's own, whatever others hold.
+    fn refuses(&self, topic: &TopicKey, value: &Value, earlier: Option<usize>) -> Option<&'static str> {
+        if value.is_own {
+            return None;
+        }
+        if value.publisher.bytes().len() + value.packet.len() > self.bounds.packet {
+            return Some("larger than an eighth of a segment of the spool");
+        }
+        let (all, bytes) = (self.holders.all(), value.bytes(topic));
+        if earlier.is_some_and(|earlier| bytes <= earlier) {
+            return None;
+        }
+        let is_full = earlier.is_none() && all.messages >= self.bounds.messages;
+        if is_full || all.bytes + bytes > self.bounds.bytes {
+            return Some("as many messages are retained as may be");
+        }
+        let Bounds { messages, bytes, is_divided, .. } = self.bounds;
+        // One more topic counts as a message, another value of the same only with its bytes.
+        let messages = if earlier.is_some() { usize::MAX } else { messages };
+        let has_its_part = is_divided && self.holders.has_its_part(value.publisher.user(), Held { messages, bytes });
+        has_its_part.then_some("its user has its part of the room for retained messages")
+    }
+}
+
+impl Broker {
+    /// A message with RETAIN, of a publisher of this shard, has been taken: it goes to its home. Its parcel is on the way already, if
+    /// that is another shard.
+    pub(in crate::shard) fn retain_from(
+        &mut self,
+        io: &Ring<'_>,
+        home: usize,
+        (publish, publisher, taken): (&Publish<'_>, Publisher, Taken),
+        ticket: Option<Ticket>,
+    ) {
+        if self.waits_for_disk() {
+            self.retained.confirmations.expect(home, ticket);
+        }
+        if home == self.index {
+            self.retain(io.now(), publish, publisher, taken);
+        }
+    }
+
+    /// Messages of another shard have come: those whose home is here are retained, whatever else waits.
+    pub(in crate::shard) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
+        for (_, entry) in entries(packets) {
+            if let Entry::Message(message) = entry
+                && let (Some(publish), Some((publisher, passes))) = (message.publish(), message.home())
+            {
+                self.retain(now, &publish, publisher, Taken { shard: from, passes });
+            }
+        }
+    }
+
+    /// Retains a message of a publisher of some shard [MQTT-3.3.1-5], for as long as it is wanted and whatever becomes of the publisher
+    /// [3.1.1 MQTT-3.1.2-7], or ends what is retained [MQTT-3.3.1-6] [MQTT-3.3.1-7]. Where it finds no room, what was retained before stays.
+    fn retain(&mut self, now: Monotonic, publish: &Publish<'_>, publisher: Publisher, taken: Taken) {
+        let topic = TopicKey::new(publish.topic);
+        let earlier = self.retained.take(&topic);
+        let number = earlier.as_ref().and_then(|value| value.number);
+        let most_s = self.around.config.retained.expire_after_s;
+        let value = (!publish.payload.is_empty())
+            .then(|| Value { number, taken, ..Value::new(publish, publisher, now) }.at_most(most_s));
+        let earlier_bytes = earlier.as_ref().map(|earlier| earlier.bytes(&topic));
+        let refused = value.as_ref().and_then(|value| self.retained.refuses(&topic, value, earlier_bytes));
+        let group = match (value, refused, earlier) {
+            (Some(value), None, _) => {
+                self.retained.insert(topic.clone(), value);
+                self.write_retained(&topic)
+            }
+            (Some(_), Some(_), Some(earlier)) => {
+                self.retained.insert(topic, earlier);
+                0
+            }
+            _ => self.forget_retained(&topic, number),
+        };
+        if self.waits_for_disk() {
+            self.retained.confirmations.wait(taken.shard, group);
+        }
+        if let Some(why) = refused {
+            self.numbers.count(M::RetainedRefused);
+            self.teller.tell_of(EventKind::RetainedRefused, second(now), publish.topic, |event| {
+                event.with(Field::MqttTopic, clipped(publish.topic)).with(Field::Reason, why)
+            });
+        }
+    }
+
+    /// At the end of a turn: what has expired ends, and new subscriptions are answered.
+    pub(in crate::shard) fn serve_retained(&mut self, io: &mut Ring<'_>) {
+        let now = io.now();
+        for _ in 0..RETAINED_EXPIRED_AT_ONCE_MAX {
+            let is_over = |(until, _): &&(Monotonic, TopicKey)| *until <= now;
+            let Some((_, topic)) = self.retained.expiring.first().filter(is_over) else { break };
+            let topic = topic.clone();
+            let number = self.retained.take(&topic).and_then(|value| value.number);
+            self.forget_retained(&topic, number);
+        }
+        self.numbers.set(M::RetainedMessages, self.retained.holders.all().messages as u64);
+        self.numbers.set(M::RetainedMessagesMax, self.retained.bounds.messages as u64);
+        self.numbers.set(M::RetainedBytes, self.retained.holders.all().bytes as u64);
+        self.numbers.set(M::RetainedBytesMax, self.retained.bounds.bytes as u64);
+        self.numbers.set(M::RetainedUnconfirmed, self.retained.confirmations.unconfirmed() as u64);
+        self.run_replays(io);
+        self.set_retained_timer(io);
+    }
+
+    /// Asks to be called when the next one expires, also where nothing else happens.
+    fn set_retained_timer(&mut self, io: &mut Ring<'_>) {
+        let Some((until, _)) = self.retained.expiring.first() else { return };
+        if self.retained.timer.is_some_and(|(set, _)| set <= *until) {
+            return;
+        }
+        let timer = io.set_timer(*until, Timer::Retained.token());
+        if let Some((_, earlier)) = self.retained.timer.replace((*until, timer)) {
+            io.cancel_timer(earlier);
+        }
+    }
+
+    /// The turn that this timer has asked for.
+    pub(in crate::shard) fn retained_time(&mut self) {
+        self.retained.timer = None;
+    }
+}

@@ -1,0 +1,55 @@
+//! Before a subscription is answered from the homes: what was published before it could be found is with its home, and what found it
+//! has been delivered, or is known as such. Its shard asks every shard, which answers when what it had gathered for others until then is sent. Mailboxes
+//! keep the order of letters across all that send them, so the homes have those messages before they are asked for them.
+
+use super::super::mail::Mail;
+use super::super::{Broker, Ring};
+use super::replay::AskedToPass;
+
+impl Broker {
+    /// Begins a pass, if some subscriptions want one and none is under way.
+    pub(super) fn begin_pass(&mut self, io: &mut Ring<'_>) {
+        if !self.retained.replays.begin_pass() {
+            return;
+        }
+        for shard in (0..self.around.config.service.shards).filter(|shard| *shard != self.index) {
+            self.letters.push_back((shard, Mail::Pass { from: self.index }));
+        }
+        self.retained.heard_of_pass(self.index);
+        self.pass(self.index);
+        self.answer_passes(io);
+    }
+
+    /// A shard wants to know when what is gathered here now is sent. A mark tells it what was taken before.
+    pub(in crate::shard) fn pass(&mut self, from: usize) {
+        if from != self.index {
+            self.delivery.mark(from);
+        }
+        let gathered = self.delivery.gathered();
+        self.retained.replays.note_pass(from, gathered);
+    }
+
+    /// Answers passes for which all is sent.
+    pub(in crate::shard) fn answer_passes(&mut self, io: &mut Ring<'_>) {
+        let sent = |asked: &mut AskedToPass| self.delivery.has_sent(&asked.gathered);
+        let over: Vec<_> = self.retained.replays.asked_to_pass.extract_if(.., sent).collect();
+        for AskedToPass { from, passes, .. } in over {
+            if from == self.index {
+                self.passed(io, from, passes);
+            } else {
+                self.letters.push_back((from, Mail::Passed { by: self.index, passes }));
+            }
+        }
+    }
+
+    /// A shard has answered. It had been asked for so many passes by then. With the last answer the subscriptions may be served, behind all
+    /// messages that have come before.
+    pub(in crate::shard) fn passed(&mut self, io: &mut Ring<'_>, by: usize, passes: u64) {
+        if !self.retained.replays.passed((by, passes), self.around.rules) {
+        } else if self.delivery.is_idle() {
+            self.pass_over();
+        } else {
+            self.delivery.mark_passed(io);
+        }
+    }
+}

@@ -1,0 +1,750 @@
+//! Retained messages for a new subscription [MQTT-3.3.1-9]: asked for at the homes one batch at a time, and sent as far as the client
+//! reads and acknowledges, so whatever a filter matches, it costs one batch of memory, and delays nobody.
+//!
+//! What was published before the subscription could be found is at the homes when they are asked (`pass`). What was taken behind that
+//! comes live: the homes leave it out, or it would come ahead of older ones that are still on their way. If it came, it is noted by topic, and
+//! what the homes have said of these, which may be older, is skipped. A home keeps nothing of a replay: each question says from which
+//! topic on.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::auth::acl::{Action, Wanted};
+use crate::limits::{
+    COPY_BYTES, REPLAY_BATCH_BYTES, REPLAY_COPIES_PER_TURN, REPLAY_LOOKS_MAX, REPLAY_LOOKS_PER_TURN, REPLAY_NOTES_MAX,
+    REPLAYS_AT_ONCE_MAX, SUBSCRIPTIONS_OF_SESSION_MAX,
+};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::Publish;
+use crate::route::subscriptions::Subscriber;
+use crate::route::topics::{TopicKey, Walk};
+use crate::rules::Rules;
+use crate::runtime::seam::Monotonic;
+use crate::session::{ClientKey, SessionKey, Subscription};
+
+use super::super::delivery::{Gathered, packets, publish_of};
+use super::super::events::{denied, second};
+use super::super::mail::Mail;
+use super::super::{Broker, Ring};
+use super::{Publisher, Retained, Taken, Value, owner};
+
+/// When the next of those that gave up their places are looked at.
+const LOOK_ASIDE: Duration = Duration::from_millis(20);
+
+/// Passes in a row for what a client has missed. Then it gets some of the rest first: one that is slow for long would get nothing.
+const PASSES_MAX: u8 = 4;
+
+/// Subscriptions that wait for a pass in one session. Past it one to the same filter takes the place of the one before.
+const WANTED_MAX: usize = 2 * SUBSCRIPTIONS_OF_SESSION_MAX;
+
+/// What a home says.
+#[derive(Debug)]
+pub struct Answered {
+    /// PUBLISH packets of 5.0, with RETAIN.
+    packets: Vec<u8>,
+    /// From where to ask on; `None`: that was all.
+    next: Option<TopicKey>,
+}
+
+/// What a session is still to be sent.
+#[derive(Debug, Default)]
+struct Replay {
+    /// Subscriptions of which all that was published before them is at the homes; the first is being answered.
+    wanted: VecDeque<Subscription>,
+    /// Subscriptions that need a pass.
+    later: VecDeque<Subscription>,
+    /// So many of `later` are of earlier SUBSCRIBEs.
+    earlier: usize,
+    /// How far the first is: the home, and from which topic on.
+    home: usize,
+    from: Option<TopicKey>,
+    step: Step,
+    /// The number of its pass.
+    pass: u64,
+    /// By shard: a message that it took when it had been asked for so many passes or more was taken behind that pass, and comes live.
+    behind: Arc<[u64]>,
+    /// Topics of messages with RETAIN that came live and were taken behind the pass, as hashes: their homes may not have them yet.
+    noted: HashSet<u64>,
+    /// Something that came live was dropped, as its client was away or slow: the homes leave that out until there is another pass.
+    missed: bool,
+    /// Passes since a home was asked.
+    passes: u8,
+}
+
+#[derive(Debug, Default)]
+enum Step {
+    /// Its client is away.
+    #[default]
+    Away,
+    /// It waits for a pass that has not begun.
+    Waiting,
+    /// It waits for the end of the pass.
+    Passing,
+    /// A home is to be asked.
+    Ready,
+    /// A home was asked, by this number.
+    Asked(u64),
+    /// A batch is being sent, which came then: so much of it is done.
+    Sending(Answered, Monotonic, usize),
+}
+
+/// All of a shard.
+#[derive(Debug)]
+pub(super) struct Replays {
+    all: HashMap<SessionKey, Replay>,
+    /// They wait for a pass, which has not begun.
+    wanting: Vec<SessionKey>,
+    /// They wait for the pass that is under way.
+    passing: Vec<SessionKey>,
+    /// Shards that have not answered it.
+    unanswered: u64,
+    /// [`Replay::behind`], as far as they have.
+    behind: Vec<u64>,
+    /// In line.
+    line: VecDeque<SessionKey>,
+    running: VecDeque<SessionKey>,
+    /// They have given up their places to those in line, since their clients take no more. They hold no batch.
+    aside: VecDeque<SessionKey>,
+    questions: u64,
+    /// Passes that have begun.
+    begun: u64,
+    /// By shard: how many of them it had heard of when it sent what came last.
+    heard: Vec<u64>,
+    shards: usize,
+    hash: RandomState,
+    /// Passes that all shards together have asked this one for.
+    passes: u64,
+    /// Those that it has not answered.
+    pub(super) asked_to_pass: Vec<AskedToPass>,
+}
+
+/// A pass that a shard was asked for.
+#[derive(Debug)]
+pub(super) struct AskedToPass {
+    pub(super) from: usize,
+    /// What has to be sent before it is answered.
+    pub(super) gathered: Gathered,
+    /// [`Replays::passes`] with this one.
+    pub(super) passes: u64,
+}
+
+/// What a turn may still do.
+#[derive(Debug)]
+struct Budget {
+    copies: usize,
+    /// Looks at what this shard retains: [`REPLAY_LOOKS_MAX`] topics each.
+    looks: usize,
+}
+
+impl Budget {
+    const fn is_spent(&self) -> bool {
+        self.copies == 0 || self.looks == 0
+    }
+}
+
+/// What a replay does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    /// More of the same.
+    More,
+    /// It waits for a home.
+    Waits,
+    /// It waits for its client.
+    Blocked,
+    /// It waits no more among those that run.
+    Over,
+}
+
+impl Replays {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            all: HashMap::new(),
+            wanting: Vec::new(),
+            passing: Vec::new(),
+            unanswered: 0,
+            behind: vec![u64::MAX; shards],
+            line: VecDeque::new(),
+            running: VecDeque::new(),
+            aside: VecDeque::new(),
+            questions: 0,
+            begun: 0,
+            heard: vec![0; shards],
+            shards,
+            hash: RandomState::new(),
+            passes: 0,
+            asked_to_pass: Vec::new(),
+        }
+    }
+
+    /// A shard asks for a pass.
+    pub(super) fn note_pass(&mut self, from: usize, gathered: Gathered) {
+        self.passes += 1;
+        self.asked_to_pass.push(AskedToPass { from, gathered, passes: self.passes });
+    }
+
+    /// Whether a pass is to begin now.
+    pub(super) fn begin_pass(&mut self) -> bool {
+        if self.wanting.is_empty() || self.unanswered != 0 || !self.passing.is_empty() {
+            return false;
+        }
+        self.begun += 1;
+        self.passing = std::mem::take(&mut self.wanting);
+        for key in &self.passing {
+            if let Some(replay) = self.all.get_mut(key) {
+                replay.noted.clear();
+                (replay.missed, replay.passes) = (false, replay.passes.saturating_add(1));
+                replay.wanted.append(&mut replay.later);
+                replay.earlier = 0;
+                (replay.step, replay.pass) = (Step::Passing, self.begun);
+            }
+        }
+        self.unanswered = u64::MAX >> (64 - self.shards);
+        self.behind.fill(u64::MAX);
+        true
+    }
+
+    /// A shard has answered. Whether that was the last.
+    pub(super) fn passed(&mut self, (by, passes): (usize, u64), rules: &dyn Rules) -> bool {
+        let was = self.unanswered;
+        self.behind[by] = passes;
+        self.unanswered &= !(1 << by);
+        was != 0 && rules.may_replay(self.unanswered)
+    }
+
+    /// The pass is over, and all that came before it is delivered.
+    fn pass_over(&mut self) {
+        let behind: Arc<[u64]> = self.behind.as_slice().into();
+        for key in std::mem::take(&mut self.passing) {
+            if let Some(replay) = self.all.get_mut(&key) {
+                (replay.step, replay.behind) = (Step::Ready, Arc::clone(&behind));
+                self.line.push_back(key);
+            }
+        }
+    }
+
+    /// Those in line take the places that are free, behind all that run. How many.
+    fn take_places(&mut self) -> usize {
+        let free = REPLAYS_AT_ONCE_MAX.saturating_sub(self.running.len()).min(self.line.len());
+        self.running.extend(self.line.drain(..free));
+        free
+    }
+
+    /// Its client takes no more, and others are in line: what is left of its batch is asked for again.
+    fn set_aside(&mut self, key: SessionKey) {
+        if let Some(replay) = self.all.get_mut(&key) {
+            replay.pause(Step::Ready);
+            self.aside.push_back(key);
+        }
+    }
+
+    fn want_pass(&mut self, key: SessionKey) {
+        if let Some(replay) = self.all.get_mut(&key) {
+            replay.pause(Step::Waiting);
+            self.wanting.push(key);
+        }
+    }
+}
+
+impl Replay {
+    /// Its session has left a filter.
+    fn leave(&mut self, filter: &str) {
+        self.forget_earlier(filter, usize::MAX);
+        if self.wanted.front().is_some_and(|first| *first.filter == *filter) {
+            self.first_over();
+            if matches!(self.step, Step::Asked(_) | Step::Sending(..)) {
+                self.step = Step::Ready;
+            }
+        }
+        self.wanted.retain(|of| *of.filter != *filter);
+    }
+
+    /// Takes out those of a filter among the first `earlier` of `later`.
+    fn forget_earlier(&mut self, filter: &str, earlier: usize) {
+        let (mut at, mut left) = (0, self.earlier);
+        self.later.retain(|of| {
+            let goes = at < earlier && *of.filter == *filter;
+            left -= usize::from(goes && at < self.earlier);
+            at += 1;
+            !goes
+        });
+        self.earlier = left;
+    }
+
+    /// A subscription is to be answered behind all others. One that an earlier SUBSCRIBE has made of the same filter, and of which nothing was
+    /// sent, is not answered any more: a client that comes and goes would make more and more of them.
+    fn want(&mut self, subscription: Subscription) {
+        self.forget_earlier(&subscription.filter, self.earlier);
+        let mut is_first = true;
+        self.wanted.retain(|of| std::mem::take(&mut is_first) || of.filter != subscription.filter);
+        let same = || self.later.iter().rposition(|of| of.filter == subscription.filter);
+        match (self.later.len() >= WANTED_MAX).then(same).flatten() {
+            Some(at) => self.later[at] = subscription,
+            None => self.later.push_back(subscription),
+        }
+    }
+
+    /// Whether a message that was taken behind so many passes was taken behind its own.
+    fn has_passed(&self, pass: u64) -> bool {
+        !matches!(self.step, Step::Waiting | Step::Away) && self.pass <= pass
+    }
+
+    /// Whether there has to be another pass before more is sent.
+    fn needs_pass(&self) -> bool {
+        self.missed && self.passes < PASSES_MAX || self.noted.len() > REPLAY_NOTES_MAX
+    }
+
+    /// On to the next subscription.
+    fn first_over(&mut self) {
+        self.wanted.pop_front();
+        (self.home, self.from) = (0, None);
+    }
+
+    /// The batch in hand is given up; what is not sent of it is asked for again.
+    fn pause(&mut self, step: Step) {
+        if let Step::Sending(answered, _, done) = std::mem::replace(&mut self.step, step)
+            && let Some(publish) = packets(&answered.packets[done..]).next().and_then(publish_of)
+        {
+            self.from = Some(TopicKey::new(publish.topic));
+        }
+    }
+}
+
+impl Retained {
+    /// A session subscribes, to whatever filters. Those of one SUBSCRIBE are answered one after the other, as if each had its own
+    /// [MQTT-3.8.4-5] [3.1.1 MQTT-3.8.4-4].
+    pub(in crate::shard) fn begin_subscribe(&mut self, key: SessionKey) {
+        if let Some(replay) = self.replays.all.get_mut(&key) {
+            replay.earlier = replay.later.len();
+        }
+    }
+
+    /// A session has subscribed to a filter: its client is to get what is retained, as it has asked for it now.
+    pub(in crate::shard) fn replay(&mut self, key: SessionKey, subscription: Subscription) {
+        let replay = self.replays.all.entry(key).or_default();
+        replay.want(subscription);
+        if matches!(replay.step, Step::Away) {
+            self.replays.want_pass(key);
+        }
+    }
+
+    /// The client of a session is back.
+    pub(in crate::shard) fn resume_replay(&mut self, key: SessionKey) {
+        if self.replays.all.get(&key).is_some_and(|replay| matches!(replay.step, Step::Away)) {
+            self.replays.want_pass(key);
+        }
+    }
+
+    /// A session has left a filter: what it is still to be sent of it ends.
+    pub(in crate::shard) fn leave_replay(&mut self, key: SessionKey, filter: &str) {
+        if let Some(replay) = self.replays.all.get_mut(&key) {
+            replay.leave(filter);
+        }
+    }
+
+    /// A session has ended.
+    pub(in crate::shard) fn forget_replay(&mut self, key: SessionKey) {
+        self.replays.all.remove(&key);
+    }
+
+    /// A shard, or this one, takes messages behind one more pass from here on.
+    pub(in crate::shard) fn heard_of_pass(&mut self, shard: usize) {
+        self.replays.heard[shard] += 1;
+    }
+
+    /// Passes that a shard had heard of when it took what has come from it last.
+    pub(in crate::shard) fn passes_heard(&self, shard: usize) -> u64 {
+        self.replays.heard[shard]
+    }
+
+    /// A session was sent a message with RETAIN, which was taken behind so many passes.
+    pub(in crate::shard) fn skip_in_replay(&mut self, key: SessionKey, topic: &str, pass: u64) {
+        if self.replays.all.is_empty() {
+            return;
+        }
+        let hash = self.replays.hash.hash_one(topic);
+        let replay = self.replays.all.get_mut(&key).filter(|replay| replay.has_passed(pass));
+        // With more there is another pass.
+        if let Some(replay) = replay.filter(|replay| replay.noted.len() <= REPLAY_NOTES_MAX) {
+            replay.noted.insert(hash);
+        }
+    }
+
+    /// A session was not sent one, as its client is away or slow.
+    pub(in crate::shard) fn note_missed(&mut self, key: SessionKey, pass: u64) {
+        if let Some(replay) = self.replays.all.get_mut(&key).filter(|replay| replay.has_passed(pass)) {
+            replay.missed = true;
+        }
+    }
+
+    /// Messages that waited for a session were dropped: some may have been in place of retained ones.
+    pub(in crate::shard) fn note_dropped(&mut self, key: SessionKey) {
+        self.note_missed(key, u64::MAX);
+    }
+
+    /// When a message of a publisher of this shard is taken, now.
+    pub(in crate::shard) fn taken(&self, shard: usize, publish: &Publish<'_>) -> Taken {
+        Taken { shard, passes: if publish.dup { 0 } else { self.replays.passes } }
+    }
+
+    /// What is retained for topics that a filter matches, from one of them on, and may be sent.
+    fn batch(
+        &self,
+        filter: &str,
+        from: &TopicKey,
+        now: Monotonic,
+        mut may_be_sent: impl FnMut(&Value) -> bool,
+    ) -> Answered {
+        let mut packets = Vec::new();
+        let next = self.topics.walk(filter, from, REPLAY_LOOKS_MAX, |_, value: &Value| {
+            if !packets.is_empty() && packets.len() + value.packet.len() > REPLAY_BATCH_BYTES {
+                return Walk::Stop;
+            }
+            if value.until.is_none_or(|until| until > now) && may_be_sent(value) {
+                value.put(now, &mut packets);
+            }
+            Walk::On
+        });
+        Answered { packets, next }
+    }
+}
+
+impl Broker {
+    /// All that came before a pass is delivered.
+    pub(in crate::shard) fn pass_over(&mut self) {
+        self.retained.replays.pass_over();
+    }
+
+    /// What is retained here, but for what comes live, what this client has published, and what its publisher may not publish any more.
+    fn retained_batch(
+        &mut self,
+        now: Monotonic,
+        (filter, behind, except): (&str, &[u64], &Publisher),
+        from: &TopicKey,
+    ) -> Answered {
+        let (around, numbers, teller) = (&self.around, &mut self.numbers, &mut self.teller);
+        let may_be_sent = |value: &Value| {
+            let Taken { shard, passes } = value.taken;
+            if around.rules.comes_live(passes, behind.get(shard).copied().unwrap_or(u64::MAX)) {
+                return false;
+            }
+            if value.publisher.is_client(except) {
+                return false;
+            }
+            let Some(publish) = publish_of(&value.packet) else { return false };
+            let granted = value.publisher.may_publish(&publish, &around.edge);
+            let may_be_sent = around.rules.may_send_retained(granted.is_ok());
+            if let Err((auth, client)) = granted
+                && !may_be_sent
+            {
+                numbers.count(M::RetainedDenied);
+                let of = ClientKey { auth: Some(auth), client_id: client.client_id };
+                let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: true };
+                let rule = || around.edge.policy(auth).map(|policy| policy.decides(None, client, wanted));
+                denied(teller, second(now), "retained", of, client.identity, publish.topic, rule);
+            }
+            may_be_sent
+        };
+        self.retained.batch(filter, from, now, may_be_sent)
+    }
+
+    /// A shard asks for what is retained here.
+    pub(in crate::shard) fn replay_asked(
+        &mut self,
+        io: &Ring<'_>,
+        to: usize,
+        question: (SessionKey, u64),
+        (filter, behind, except): (&str, &[u64], &[u8]),
+        from: &TopicKey,
+    ) {
+        let except = Publisher::decode(except).unwrap_or_default();
+        let answered = self.retained_batch(io.now(), (filter, behind, &except), from);
+        self.letters.push_back((to, Mail::Replayed { question, answered }));
+    }
+
+    /// A home has answered.
+    pub(in crate::shard) fn replayed(
+        &mut self,
+        now: Monotonic,
+        (key, question): (SessionKey, u64),
+        answered: Answered,
+    ) {
+        if let Some(replay) = self.retained.replays.all.get_mut(&key)
+            && matches!(replay.step, Step::Asked(asked) if asked == question)
+        {
+            replay.step = Step::Sending(answered, now, 0);
+        }
+    }
+
+    /// At the end of a turn: replays that run are sent on, in turn, and others take the places of those that are over, or whose clients
+    /// take no more.
+    pub(super) fn run_replays(&mut self, io: &mut Ring<'_>) {
+        if self.retained.replays.all.is_empty() {
+            return;
+        }
+        self.begin_pass(io);
+        self.look_aside(io);
+        let mut has_more = false;
+        let mut budget = Budget { copies: REPLAY_COPIES_PER_TURN, looks: REPLAY_LOOKS_PER_TURN };
+        self.retained.replays.take_places();
+        let mut runs = self.retained.replays.running.len();
+        while runs > 0
+            && let Some(key) = self.retained.replays.running.pop_front()
+        {
+            runs -= 1;
+            let pace = self.run_replay(io, key, &mut budget);
+            has_more |= pace == Pace::More;
+            let replays = &mut self.retained.replays;
+            match pace {
+                Pace::Over => {}
+                Pace::Blocked if !replays.line.is_empty() => replays.set_aside(key),
+                _ => replays.running.push_back(key),
+            }
+            runs += self.retained.replays.take_places();
+            // The others go first in the next turn.
+            if budget.is_spent() {
+                break;
+            }
+        }
+        let replays = &self.retained.replays;
+        // What wants a pass by now waits for the one that is under way, or for the next turn.
+        let begins_pass = !replays.wanting.is_empty() && replays.passing.is_empty() && replays.unanswered == 0;
+        if has_more || begins_pass {
+            self.delivery.want_turn(io);
+        }
+    }
+
+    /// Those that gave up their places are in line again if their clients take more. A turn looks at some, in turn; while there are more than
+    /// that, there is another one soon.
+    fn look_aside(&mut self, io: &mut Ring<'_>) {
+        let aside = self.retained.replays.aside.len();
+        for _ in 0..aside.min(REPLAYS_AT_ONCE_MAX) {
+            let Some(key) = self.retained.replays.aside.pop_front() else { break };
+            let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
+            let waits = is_here && !self.takes_retained(io, key);
+            let replays = &mut self.retained.replays;
+            let line = if waits { &mut replays.aside } else { &mut replays.line };
+            line.push_back(key);
+        }
+        if aside > REPLAYS_AT_ONCE_MAX {
+            let soon = io.now().after(LOOK_ASIDE);
+            self.delivery.want_turn_at(io, soon);
+        }
+    }
+
+    /// [`Pace::More`]: the budget is spent.
+    fn run_replay(&mut self, io: &mut Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
+        let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
+        loop {
+            let takes_more = self.takes_retained(io, key);
+            let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
+            if !is_here {
+                // A kept session goes on when its client is back.
+                replay.pause(Step::Away);
+                return Pace::Over;
+            }
+            if takes_more && replay.needs_pass() {
+                self.retained.replays.want_pass(key);
+                return Pace::Over;
+            }
+            let pace = match &mut replay.step {
+                // Nor is an empty batch done: what it leaves out may have been dropped meanwhile.
+                Step::Ready | Step::Sending(..) if !takes_more => Pace::Blocked,
+                Step::Ready => self.ask_home(io, key, budget),
+                Step::Asked(_) => Pace::Waits,
+                Step::Sending(answered, since, done) => {
+                    let (packets, since, done) = (std::mem::take(&mut answered.packets), *since, *done);
+                    self.send_batch(io, key, (packets, since), done, budget)
+                }
+                Step::Away | Step::Waiting | Step::Passing => Pace::Over,
+            };
+            if pace != Pace::More || budget.is_spent() {
+                return pace;
+            }
+        }
+    }
+
+    /// Asks the home that comes next.
+    fn ask_home(&mut self, io: &Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
+        let subscriber = self.replay_subscriber(key);
+        // [MQTT-3.8.3-3]
+        let is_local = subscriber.is_some_and(|of| of.options.no_local);
+        let except = self.sessions.get(key).filter(|_| is_local).map(Publisher::of_session).unwrap_or_default();
+        let replays = &mut self.retained.replays;
+        let Some(replay) = replays.all.get_mut(&key) else { return Pace::Over };
+        let Some(filter) = replay.wanted.front().map(|first| Arc::clone(&first.filter)) else {
+            if replay.later.is_empty() {
+                replays.all.remove(&key);
+            } else {
+                replays.want_pass(key);
+            }
+            return Pace::Over;
+        };
+        if subscriber.is_none() {
+            replay.first_over();
+            return Pace::More;
+        }
+        let mut from = replay.from.clone().unwrap_or_else(TopicKey::first);
+        if !is_wild(&filter) {
+            replay.home = owner(&filter, replays.shards);
+            from = TopicKey::new(&filter);
+        }
+        let home = replay.home;
+        replays.questions += 1;
+        let question = (key, replays.questions);
+        let behind = Arc::clone(&replay.behind);
+        (replay.step, replay.passes) = (Step::Asked(question.1), 0);
+        if home == self.index {
+            budget.looks = budget.looks.saturating_sub(1);
+            let answered = self.retained_batch(io.now(), (&filter, &behind, &except), &from);
+            self.replayed(io.now(), question, answered);
+            return Pace::More;
+        }
+        let except = except.bytes().into();
+        let letter = Mail::Replay { to: self.index, question, filter, behind, except, from };
+        self.letters.push_back((home, letter));
+        Pace::Waits
+    }
+
+    /// Sends a batch, which came `since` then, from `done` on, as far as its client takes it.
+    fn send_batch(
+        &mut self,
+        io: &mut Ring<'_>,
+        key: SessionKey,
+        (batch, since): (Vec<u8>, Monotonic),
+        mut done: usize,
+        budget: &mut Budget,
+    ) -> Pace {
+        let mut pace = None;
+        for packet in packets(&batch[done..]) {
+            let (Some(publish), Some(subscriber)) = (publish_of(packet), self.replay_subscriber(key)) else { break };
+            if budget.copies == 0 {
+                pace = Some(Pace::More);
+                break;
+            }
+            if !self.takes_retained(io, key) {
+                pace = Some(Pace::Blocked);
+                break;
+            }
+            done += packet.len();
+            budget.copies = budget.copies.saturating_sub(1 + packet.len() / COPY_BYTES);
+            if !self.around.rules.skips_retained(self.is_noted(key, publish.topic)) {
+                self.copy_retained(io, &publish, since, subscriber);
+            }
+        }
+        let Some(replay) = self.retained.replays.all.get_mut(&key) else { return Pace::Over };
+        let Step::Sending(answered, _, at) = &mut replay.step else { return Pace::Over };
+        if let Some(pace) = pace {
+            (answered.packets, *at) = (batch, done);
+            return pace;
+        }
+        replay.from = answered.next.take();
+        replay.step = Step::Ready;
+        if replay.from.is_none() {
+            replay.home += 1;
+            if replay.home >= self.around.config.service.shards
+                || replay.wanted.front().is_some_and(|first| !is_wild(&first.filter))
+            {
+                replay.first_over();
+            }
+        }
+        Pace::More
+    }
+
+    /// The subscription that is being answered, as it was asked for, if there still is one of its filter. Each message is checked.
+    fn replay_subscriber(&self, session: SessionKey) -> Option<Subscriber<SessionKey>> {
+        let Subscription { filter, options, identifier } = self.retained.replays.all.get(&session)?.wanted.front()?;
+        let is_there = self.sessions.get(session)?.has_subscribed(filter);
+        let subscriber = Subscriber { session, options: *options, identifier: *identifier, is_checked: true };
+        is_there.then_some(subscriber)
+    }
+
+    /// Whether a client may be sent one more. If not it will be asked again when it has read or acknowledged something.
+    fn takes_retained(&mut self, io: &Ring<'_>, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let unsent = session.conn().map_or(0, |conn| self.keeping.holds.unsent(io, conn));
+        session.sends_at_once(unsent) && unsent <= REPLAY_BATCH_BYTES && self.remembers_more()
+    }
+
+    fn is_noted(&self, key: SessionKey, topic: &str) -> bool {
+        let replays = &self.retained.replays;
+        replays.all.get(&key).is_some_and(|replay| replay.noted.contains(&replays.hash.hash_one(topic)))
+    }
+}
+
+fn is_wild(filter: &str) -> bool {
+    filter.contains(['+', '#'])
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config;
+    use crate::mqtt::packet::SubscriptionOptions;
+
+    use super::*;
+
+    fn retained() -> Retained {
+        let text = "[[sink]]\nname = \"all\"\nkafka = \"main\"\nfilters = [\"#\"]\ntopic = \"all\"\n[kafka.main]\nbootstrap = \"127.0.0.1:9092\"\n";
+        Retained::new(&config::parse(text, "test.toml").expect("a configuration"))
+    }
+
+    /// Its client takes nothing, so it is not looked at.
+    #[test]
+    fn a_replay_that_does_not_run_notes_no_more_than_it_may() {
+        let (mut retained, key) = (retained(), SessionKey::from_bits(7));
+        retained.replay(key, subscription("#", 0));
+        assert!(retained.replays.begin_pass());
+        retained.replays.pass_over();
+        let pass = retained.replays.begun;
+        for number in 0..2 * REPLAY_NOTES_MAX {
+            retained.skip_in_replay(key, &format!("t/{number}"), pass);
+        }
+        let replay = &retained.replays.all[&key];
+        assert_eq!(replay.noted.len(), REPLAY_NOTES_MAX + 1);
+        assert!(replay.needs_pass());
+    }
+
+    fn subscription(filter: &str, identifier: u32) -> Subscription {
+        Subscription { filter: filter.into(), options: SubscriptionOptions::default(), identifier }
+    }
+
+    /// What a replay is to answer still, in order.
+    fn wanted(retained: &Retained, key: SessionKey) -> Vec<String> {
+        let Replay { wanted, later, .. } = &retained.replays.all[&key];
+        wanted.iter().chain(later).map(|of| format!("{} {}", of.filter, of.identifier)).collect()
+    }
+
+    #[test]
+    fn finding_d5_subscriptions_of_one_subscribe_are_answered_one_by_one_and_those_of_several_have_a_bound() {
+        let (mut retained, key) = (retained(), SessionKey::from_bits(7));
+        let ask = |retained: &mut Retained, of: &[(&str, u32)]| {
+            retained.begin_subscribe(key);
+            of.iter().for_each(|(filter, id)| retained.replay(key, subscription(filter, *id)));
+        };
+        ask(&mut retained, &[("a", 1), ("b", 1), ("a", 2)]);
+        assert_eq!(wanted(&retained, key), ["a 1", "b 1", "a 2"]);
+        // Nothing of these was sent: the last one is enough, twice if it says so.
+        ask(&mut retained, &[("a", 3), ("a", 4)]);
+        assert_eq!(wanted(&retained, key), ["b 1", "a 3", "a 4"]);
+        retained.leave_replay(key, "a");
+        assert_eq!(wanted(&retained, key), ["b 1"]);
+        // Its client comes and goes, and subscribes each time: one is being answered, and one waits.
+        for id in 2..100 {
+            ask(&mut retained, &[("b", id)]);
+            retained.replays.wanting.push(key);
+            assert!(retained.replays.begin_pass());
+            retained.replays.unanswered = 0;
+            retained.replays.pass_over();
+        }
+        assert_eq!(wanted(&retained, key), ["b 2", "b 99"]);
+        // However many a client asks for.
+        let many: Vec<_> = (0..SUBSCRIPTIONS_OF_SESSION_MAX as u32).map(|id| ("c", id)).collect();
+        for filter in 0..10 {
+            let name = format!("d/{filter}");
+            let of: Vec<_> = many.iter().map(|(_, id)| (&*name, *id)).collect();
+            ask(&mut retained, &of);
+        }
+        assert!(wanted(&retained, key).len() <= WANTED_MAX + 10 + 2, "{}", wanted(&retained, key).len());
+    }
+}

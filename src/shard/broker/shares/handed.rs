@@ -1,0 +1,262 @@
+//! Messages of shares on their way from shard to shard, and those of an earlier start.
+//!
+//! One that is in the log is never two shards' to give to a member. The shard that hands it over keeps it until the other one says that it is
+//! durable there; then it writes its end, and when that is durable it gives the message away. Until then the other shard holds it,
+//! and notes in its own log whose it was. A crash in between leaves it in both logs, or in the other one alone: each start tells the
+//! others what it has noted, they end what they still have of that, and give it away as before. Until all have told, what an earlier
+//! start has left waits.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::metrics::spec::ShardMetric as M;
+use crate::route::shares::ShareNumber;
+use crate::runtime::seam::Monotonic;
+use crate::session::Body;
+
+use super::super::delivery::Whose;
+use super::super::mail::Mail;
+use super::super::queues::ForShare;
+use super::super::queues::Holder;
+use super::super::{Broker, Ring};
+
+/// A message of a share in a letter to another shard.
+#[derive(Debug)]
+pub struct HandedOver {
+    /// It, as a PUBLISH packet of 5.0.
+    packet: Vec<u8>,
+    /// When it came.
+    since: Monotonic,
+    /// What names its member.
+    key: u32,
+    /// Its number in the log of the shard that sends it, if it is there.
+    number: Option<u64>,
+}
+
+impl HandedOver {
+    pub(super) fn new(body: &Body) -> Self {
+        Self { packet: body.packet().to_vec(), since: body.since(), key: body.key(), number: body.for_share() }
+    }
+}
+
+/// One that is durable here, and still another shard's.
+#[derive(Debug)]
+struct Held {
+    /// Its number there.
+    number: u64,
+    text: Arc<str>,
+    body: Rc<Body>,
+}
+
+/// What another shard is told when a group is durable.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// So many of its messages are taken.
+    Taken(usize),
+    /// All messages that it holds of this one are its own.
+    Given,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    /// By the shard that they were sent to: those that it has not taken.
+    sent: HashMap<usize, (ShareNumber, Vec<Rc<Body>>)>,
+    /// Shards that have been sent messages, and not been given them, as bits: they get no more.
+    busy: u64,
+    /// By the shard whose they are.
+    held: HashMap<usize, Vec<Held>>,
+    /// What an earlier start has left, by number in the log, with the texts of the shares.
+    restored: BTreeMap<u64, (Arc<str>, Rc<Body>)>,
+    told: Vec<(u64, usize, Told)>,
+}
+
+impl Handed {
+    /// Whether a shard may be sent messages.
+    pub(super) fn may_send(&self, to: usize) -> bool {
+        self.busy & 1 << to == 0
+    }
+
+    /// It was sent these.
+    pub(super) fn went(&mut self, to: usize, share: ShareNumber, messages: Vec<Rc<Body>>) {
+        self.busy |= 1 << to;
+        self.sent.insert(to, (share, messages));
+    }
+
+    /// Messages that other shards were sent and have not taken.
+    pub(super) fn on_their_way(&self) -> usize {
+        self.sent.values().map(|(_, messages)| messages.len()).sum()
+    }
+
+    /// Messages that wait here and may not be given to members yet, and their bytes.
+    pub(super) fn not_given(&self) -> (usize, usize) {
+        let held = self.held.values().flatten().map(|held| &held.body);
+        let all = held.chain(self.restored.values().map(|(_, body)| body));
+        all.fold((0, 0), |(messages, bytes), body| (messages + 1, bytes + body.packet().len()))
+    }
+}
+
+impl Broker {
+    /// Another shard has handed over messages of a share.
+    pub(in crate::shard) fn shared_messages(
+        &mut self,
+        io: &mut Ring<'_>,
+        from: usize,
+        share: ShareNumber,
+        messages: Vec<HandedOver>,
+    ) {
+        let text = self.delivery.shares.part(self.index, share).map(|part| Arc::clone(part.share.text()));
+        let (mut count, mut group) = (0, 0);
+        for HandedOver { packet, since, key, number } in messages {
+            let body = self.delivery.copies.adopt(packet, since, key);
+            match (&text, number) {
+                (None, _) => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
+                (Some(text), None) => self.wait_for_share(io, text, body),
+                (Some(text), Some(number)) => {
+                    // It stays where it is until there is room.
+                    let Some(written) = self.write_held(from, number, text, &body) else { break };
+                    group = group.max(written);
+                    let held = Held { number, text: Arc::clone(text), body };
+                    self.delivery.shares.handed.held.entry(from).or_default().push(held);
+                }
+            }
+            self.numbers.count(M::CopiesTaken);
+            count += 1;
+        }
+        self.delivery.shares.handed.told.push((group, from, Told::Taken(count)));
+        self.delivery.shares.settle(share);
+    }
+
+    fn write_held(&mut self, from: usize, number: u64, text: &str, body: &Body) -> Option<u64> {
+        let publish = body.publish()?;
+        let of = ForShare { deadline: None, from: Some((from, number)), key: body.key(), text, packet: body.packet() };
+        self.write_for_share(body, &publish, of)
+    }
+
+    /// A message waits for the members of this share.
+    fn wait_for_share(&mut self, io: &Ring<'_>, text: &str, body: Rc<Body>) {
+        let (bounds, shares) = (self.keeping.settings.queue, &mut self.delivery.shares);
+        match shares.part_of(self.index, text) {
+            Ok(part) => {
+                let (number, member) = (part.share.number(), part.named(body.key()));
+                let dropped = part.push(body, io.now(), bounds, member);
+                self.queues.fullest.note(part.grown(bounds), Holder::Share(number));
+                shares.settle(number);
+                shares.ripe.insert(number);
+                self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(text), &dropped);
+            }
+            Err(_) => self.dropped_of_share(io.now(), M::CopiesQueueFull, text, body),
+        }
+    }
+
+    /// A shard has taken the first of what it was sent; the others wait here again.
+    pub(in crate::shard) fn shared_taken(&mut self, io: &Ring<'_>, by: usize, count: usize) {
+        let Some((share, mut messages)) = self.delivery.shares.handed.sent.remove(&by) else { return };
+        let back = messages.split_off(count.min(messages.len()));
+        self.numbers.raise(M::CopiesHandedOver, messages.len() as u64);
+        let ended = messages.iter().filter_map(|body| self.end_for_share(body)).max();
+        let shares = &mut self.delivery.shares;
+        match ended {
+            Some(group) => shares.handed.told.push((group, by, Told::Given)),
+            None => shares.handed.busy &= !(1 << by),
+        }
+        for body in back.into_iter().rev() {
+            match self.delivery.shares.part(self.index, share) {
+                Some(part) => part.push_front(body, io.now()),
+                None => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
+            }
+        }
+        self.delivery.shares.settle(share);
+    }
+
+    /// What a shard has handed over is this one's.
+    pub(in crate::shard) fn shared_given(&mut self, io: &Ring<'_>, from: usize) {
+        let are_all_known = self.queues.have_all_told();
+        for Held { text, body, .. } in self.delivery.shares.handed.held.remove(&from).unwrap_or_default() {
+            match body.for_share().filter(|_| !are_all_known) {
+                // A third shard may hold it by now.
+                Some(number) => drop(self.delivery.shares.handed.restored.insert(number, (text, body))),
+                None => self.wait_for_share(io, &text, body),
+            }
+        }
+    }
+
+    /// Tells the other shards what is durable here.
+    pub(in crate::shard) fn report_handed_over(&mut self) {
+        let handed = &mut self.delivery.shares.handed;
+        if handed.told.is_empty() {
+            return;
+        }
+        let durable = self.outlets.buffer.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
+        let rules = self.around.rules;
+        for (_, to, what) in handed.told.extract_if(.., |(group, ..)| rules.may_confirm(*group, durable)) {
+            let letter = match what {
+                Told::Taken(count) => Mail::SharedMessagesTaken { by: self.index, count },
+                Told::Given => {
+                    handed.busy &= !(1 << to);
+                    Mail::SharedMessagesGiven { from: self.index }
+                }
+            };
+            self.letters.push_back((to, letter));
+        }
+    }
+
+    /// Takes up a message of an earlier start. `from`: the shard that had handed it over, and its number there.
+    pub(in crate::shard) fn restore_for_share(
+        &mut self,
+        number: u64,
+        from: Option<(usize, u64)>,
+        text: &str,
+        body: Rc<Body>,
+    ) {
+        let (text, handed) = (Arc::from(text), &mut self.delivery.shares.handed);
+        match from {
+            Some((from, number)) => handed.held.entry(from).or_default().push(Held { number, text, body }),
+            None => drop(handed.restored.insert(number, (text, body))),
+        }
+    }
+
+    /// The numbers of that shard's messages that are here since before a start.
+    pub(in crate::shard) fn held_of(&self, shard: usize) -> Vec<u64> {
+        let held = self.delivery.shares.handed.held.get(&shard);
+        held.into_iter().flatten().map(|held| held.number).collect()
+    }
+
+    /// A shard holds these messages of this one since before a start: they are its own.
+    pub(in crate::shard) fn held_elsewhere(&mut self, by: usize, numbers: &[u64]) {
+        if numbers.is_empty() {
+            return;
+        }
+        let Handed { restored, held, .. } = &mut self.delivery.shares.handed;
+        let mut ended: Vec<_> =
+            numbers.iter().filter_map(|number| restored.remove(number)).map(|(_, body)| body).collect();
+        // It was a third shard's before.
+        let numbers: HashSet<u64> = numbers.iter().copied().collect();
+        let is_it = |held: &mut Held| held.body.for_share().is_some_and(|number| numbers.contains(&number));
+        ended.extend(held.values_mut().flat_map(|held| held.extract_if(.., is_it)).map(|held| held.body));
+        self.numbers.raise(M::CopiesHandedOver, ended.len() as u64);
+        let group = ended.iter().filter_map(|body| self.end_for_share(body)).max().unwrap_or(0);
+        let handed = &mut self.delivery.shares.handed;
+        handed.busy |= 1 << by;
+        handed.told.push((group, by, Told::Given));
+    }
+
+    /// All shards have told what they hold: what an earlier start has left waits for members.
+    pub(in crate::shard) fn release_restored(&mut self, now: Monotonic) {
+        for (text, body) in std::mem::take(&mut self.delivery.shares.handed.restored).into_values().rev() {
+            let shares = &mut self.delivery.shares;
+            match shares.part_of(self.index, &text) {
+                Ok(part) => {
+                    let number = part.share.number();
+                    part.push_front(body, now);
+                    shares.settle(number);
+                    shares.ripe.insert(number);
+                }
+                Err(_) => self.dropped_of_share(now, M::CopiesQueueFull, &text, body),
+            }
+        }
+        // What has come meanwhile has waited for that.
+        self.delivery.shares.ripen();
+    }
+}

@@ -1,0 +1,100 @@
+//! Members that do not acknowledge: after `share_ack_timeout` other members get what such a client was sent at QoS 1, and it is sent nothing of
+//! the share until it has acknowledged. Its packet identifiers stay in use, so it may acknowledge, and takes no more than Receive Maximum. What
+//! it was sent at QoS 2 stays with it: nobody else may get that [MQTT-4.8.2-4].
+
+use std::time::Duration;
+
+use crate::limits::{SHARE_LATE_LOOKS, SHARES_LOOK};
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::Monotonic;
+use crate::session::SessionKey;
+
+use super::super::connection::Timer;
+use super::super::events::{clipped, of_client, second};
+use super::super::{Broker, Ring};
+
+/// Which members are looked at next.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    /// Those of this round.
+    line: Vec<SessionKey>,
+    has_timer: bool,
+}
+
+impl Broker {
+    /// Asks to be called in a while, if there are members.
+    pub(super) fn set_late_timer(&mut self, io: &mut Ring<'_>) {
+        let (late, has_members) = (&mut self.delivery.shares.late, !self.delivery.shares.of.is_empty());
+        if has_members && !late.has_timer {
+            late.has_timer = true;
+            // A round at a time; each round in a sixteenth of the time that there is, at least.
+            let rest = self.around.config.delivery.share_ack_timeout / 16;
+            let wait =
+                if late.line.is_empty() { rest.clamp(SHARES_LOOK, Duration::from_secs(15)) } else { SHARES_LOOK / 50 };
+            let _ = io.set_timer(io.now().after(wait), Timer::LateMembers.token());
+        }
+    }
+
+    /// Looks at the next members.
+    pub(in crate::shard) fn late_members_time(&mut self, io: &mut Ring<'_>) {
+        let shares = &mut self.delivery.shares;
+        shares.late.has_timer = false;
+        if shares.late.line.is_empty() {
+            shares.late.line = shares.of.keys().copied().collect();
+            // The same order in each run of a simulation.
+            shares.late.line.sort_unstable();
+        }
+        let from = shares.late.line.len().saturating_sub(SHARE_LATE_LOOKS);
+        for key in self.delivery.shares.late.line.split_off(from) {
+            self.give_up_late(io.now(), key);
+        }
+        self.set_late_timer(io);
+    }
+
+    /// What was sent before this, and is not acknowledged, is late.
+    fn late_before(&self, now: Monotonic) -> Monotonic {
+        let timeout = u64::try_from(self.around.config.delivery.share_ack_timeout.as_nanos()).unwrap_or(u64::MAX);
+        Monotonic(now.0.saturating_sub(timeout))
+    }
+
+    fn give_up_late(&mut self, now: Monotonic, key: SessionKey) {
+        let before = self.late_before(now);
+        let Some(session) = self.sessions.get_mut(key).filter(|session| session.conn().is_some()) else { return };
+        if !session.is_late(before) {
+            return;
+        }
+        let shares = &mut self.delivery.shares;
+        let given =
+            session.give_up_late(before, |number| shares.parts.get(&number).is_some_and(|part| part.has_others(key)));
+        for number in shares.of.get(&key).into_iter().flatten() {
+            let Some(part) = shares.parts.get_mut(number).filter(|part| part.has_others(key)) else { continue };
+            if part.set_aside(key) {
+                let client = session.client();
+                self.teller.tell_of(EventKind::ShareAckTimeout, second(now), client, |event| {
+                    of_client(event, client).with(Field::Share, clipped(part.share.text()))
+                });
+            }
+            shares.ripe.insert(*number);
+        }
+        self.numbers.raise(M::ShareGivenUp, given.len() as u64);
+        self.give_back_to_shares(now, given);
+    }
+
+    /// A client has acknowledged something. If it is late no more, it is a member as the others.
+    pub(super) fn is_late_no_more(&mut self, now: Monotonic, key: SessionKey) {
+        let (before, shares) = (self.late_before(now), &mut self.delivery.shares);
+        let of = shares.of.get(&key).into_iter().flatten();
+        let mut aside = of.filter(|number| shares.parts.get(number).is_some_and(|part| part.is_aside(key))).peekable();
+        if aside.peek().is_none() || self.sessions.get(key).is_none_or(|session| session.is_late(before)) {
+            return;
+        }
+        for number in aside.copied().collect::<Vec<_>>() {
+            if let Some(part) = shares.parts.get_mut(&number) {
+                part.take_back(key);
+                shares.settle(number);
+            }
+            shares.ripe.insert(number);
+        }
+    }
+}

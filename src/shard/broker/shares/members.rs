@@ -1,0 +1,109 @@
+//! Members of shares: who comes, who goes, and whose connection does.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::metrics::spec::ShardMetric as M;
+use crate::route::shares::{ShareNumber, TooManyShares, mark_of};
+use crate::route::subscriptions::Subscriber;
+use crate::runtime::seam::{ConnId, Monotonic};
+use crate::session::{Body, End, SessionKey, SubscriptionRefused};
+
+use super::super::Broker;
+
+impl Broker {
+    /// A session subscribes to `$share/NAME/FILTER`, or its subscription is entered again. Publishes on any shard find it from now
+    /// on. Returns the text, which all members share.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(in crate::shard) fn join_share(
+        &mut self,
+        text: &str,
+        subscriber: Subscriber<SessionKey>,
+    ) -> Result<Arc<str>, SubscriptionRefused> {
+        let key = subscriber.session;
+        let session = self.sessions.get(key);
+        let is_online = session.is_some_and(|session| session.conn().is_some());
+        let is_kept = session.is_some_and(|session| session.number().is_some());
+        let mark = session.map_or(0, |session| mark_of(session.client_id()));
+        let shares = &mut self.delivery.shares;
+        let part = shares.part_of(self.index, text).map_err(|TooManyShares| SubscriptionRefused::TOO_MANY_SHARES)?;
+        let (number, text) = (part.share.number(), Arc::clone(part.share.text()));
+        let is_new = part.enter(subscriber, mark, is_online);
+        part.set_kept(key, is_kept);
+        if is_new {
+            shares.members += 1;
+            shares.of.entry(key).or_default().push(number);
+        }
+        shares.ripe.insert(number);
+        Ok(text)
+    }
+
+    /// A session unsubscribes from `$share/NAME/FILTER`. What it has been sent it may acknowledge still, also on its next connection
+    /// [MQTT-3.10.4-3]: if its session is kept that goes to no other member.
+    pub(in crate::shard) fn leave_share(&mut self, key: SessionKey, text: &str) {
+        let shares = &mut self.delivery.shares;
+        let Some(of) = shares.of.get_mut(&key) else { return };
+        let is_it = |number: &_| shares.parts.get(number).is_some_and(|part| **part.share.text() == *text);
+        let Some(at) = of.iter().position(is_it) else { return };
+        let number = of.swap_remove(at);
+        if of.is_empty() {
+            shares.of.remove(&key);
+        }
+        shares.leave(key, number);
+        let session = self.sessions.get_mut(key).filter(|session| session.expiry_s() > 0);
+        for (number, copy, body) in session.map(|of| of.keep_shared(number)).unwrap_or_default() {
+            self.store_as_own(key, number, &copy, &body);
+        }
+    }
+
+    /// A session has ended.
+    pub(in crate::shard) fn leave_shares(&mut self, key: SessionKey) {
+        let shares = &mut self.delivery.shares;
+        for number in shares.of.remove(&key).unwrap_or_default() {
+            shares.leave(key, number);
+        }
+    }
+
+    /// The connection of a session is gone. What is published from then on goes to other members of its shares.
+    pub(in crate::shard) fn disconnected(&mut self, now: Monotonic, key: SessionKey, conn: ConnId, end: End) {
+        self.sessions.disconnected(key, conn, end, now);
+        self.members_gone(now);
+    }
+
+    /// Sessions have lost their connections: messages go to other members, and those of QoS 1 that were not acknowledged, too
+    /// (section 4.8.2). After each call that may take a session's connection from it.
+    pub(in crate::shard) fn members_gone(&mut self, now: Monotonic) {
+        while let Some(key) = self.sessions.next_gone() {
+            self.list_again(key);
+            let session = self.sessions.get(key);
+            let is_online = session.is_some_and(|session| session.conn().is_some());
+            let is_kept = session.is_some_and(|session| session.number().is_some());
+            let shares = &mut self.delivery.shares;
+            for number in shares.of.get(&key).into_iter().flatten() {
+                if let Some(part) = shares.parts.get_mut(number) {
+                    part.set_online(key, is_online);
+                    part.set_kept(key, is_kept);
+                }
+            }
+        }
+        let returned = self.sessions.take_returned();
+        self.give_back_to_shares(now, returned);
+    }
+
+    /// Messages that members were sent and have not acknowledged wait for others, before all that does.
+    pub(super) fn give_back_to_shares(&mut self, now: Monotonic, returned: Vec<(ShareNumber, Rc<Body>)>) {
+        for (number, body) in returned.into_iter().rev() {
+            let shares = &mut self.delivery.shares;
+            match shares.part(self.index, number) {
+                Some(part) => {
+                    part.push_front(body, now);
+                    shares.settle(number);
+                    shares.ripe.insert(number);
+                }
+                None => self.dropped_of(now, M::CopiesShareGone, number, body),
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Shared subscriptions (section 4.8): each message goes to one member of each share that matches it.
+//!
+//! The publisher's shard chooses the shard, by how many members each has online ([`Share::choose`]). There a message is bound to a
+//! member when it is sent to it, to the next in turn that has room, or of a few the least busy one. What finds none waits in the part of
+//! the share on that shard ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other shards
+//! ([`moves`]). With a strategy that goes by keys, the key names shard and member, and what that has no room for waits for it alone
+//! ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it, or does not
+//! acknowledge it in time ([`late`]), goes back, to the front.
+
+mod handed;
+mod inspect;
+mod keyed;
+mod late;
+mod line;
+mod members;
+mod moves;
+mod part;
+mod serve;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::config::ShareStrategy;
+use crate::kafka::producer::row_log::Origin;
+use crate::route::shares::{Choice, KnownShares, ShareNumber, ToShare, TooManyShares, key_of, mark_of_share};
+use crate::runtime::seam::Monotonic;
+use crate::session::SessionKey;
+
+use self::handed::Handed;
+pub(in crate::shard) use self::handed::HandedOver;
+use self::late::Late;
+use self::part::Part;
+use super::queues::Marks;
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::shard) struct Shares {
+    known: KnownShares,
+    strategy: ShareStrategy,
+    /// What this shard has of each.
+    parts: HashMap<ShareNumber, Part>,
+    /// The shares of each session.
+    of: HashMap<SessionKey, SmallVec<[ShareNumber; 2]>>,
+    /// Memberships of all sessions.
+    members: usize,
+    /// The shares that match the message at hand, each with the shard that serves it.
+    chosen: SmallVec<[(ToShare, usize); 4]>,
+    /// Messages that were published here, to take turns.
+    turn: u64,
+    /// What it has cost to find the shares of the message at hand.
+    looks: usize,
+    /// Parts to look at again: with messages that wait, or members that had no room.
+    waiting: BTreeSet<ShareNumber>,
+    /// Those whose members may have room again.
+    ripe: BTreeSet<ShareNumber>,
+    /// What is on its way from shard to shard.
+    handed: Handed,
+    /// Exchanges of this shard's publishers since before a start, with the marks of the shares that have had their messages on some shard.
+    repeats: BTreeMap<Origin, Marks>,
+    has_timer: bool,
+    late: Late,
+    /// Members that may have room again since this turn.
+    with_room: Vec<SessionKey>,
+}
+
+impl Shares {
+    /// No members yet.
+    pub(in crate::shard) fn new(known: KnownShares, strategy: ShareStrategy) -> Self {
+        Self {
+            known,
+            strategy,
+            parts: HashMap::new(),
+            of: HashMap::new(),
+            members: 0,
+            chosen: SmallVec::new(),
+            turn: 0,
+            looks: 0,
+            waiting: BTreeSet::new(),
+            ripe: BTreeSet::new(),
+            handed: Handed::default(),
+            repeats: BTreeMap::new(),
+            has_timer: false,
+            late: Late::default(),
+            with_room: Vec::new(),
+        }
+    }
+
+    /// Whether the process has none.
+    #[inline]
+    pub(in crate::shard) fn are_none(&self) -> bool {
+        self.known.are_none()
+    }
+
+    /// Another strategy is in force, or the same.
+    pub(in crate::shard) fn set_strategy(&mut self, strategy: ShareStrategy, now: Monotonic) {
+        if std::mem::replace(&mut self.strategy, strategy) == strategy {
+            return;
+        }
+        for (number, part) in &mut self.parts {
+            part.set_keyed(strategy.is_keyed(), now);
+            self.ripe.insert(*number);
+        }
+    }
+
+    /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. These shards, as bits;
+    /// `None`: it is for no share. `publisher`: its client identifier. `origin`: its exchange: a share that has had that does not get it
+    /// again.
+    pub(in crate::shard) fn choose(&mut self, topic: &str, publisher: &str, origin: Option<Origin>) -> Option<u64> {
+        let key = match self.strategy {
+            ShareStrategy::RoundRobin | ShareStrategy::LeastInflight => 0,
+            ShareStrategy::HashClient => key_of(publisher),
+            ShareStrategy::HashTopic => key_of(topic),
+        };
+        let choice = if self.strategy.is_keyed() { Choice::Key(key) } else { Choice::Turn(self.turn) };
+        let chosen = &mut self.chosen;
+        chosen.clear();
+        self.turn += 1;
+        let had = origin.and_then(|origin| self.repeats.get(&origin)).cloned().unwrap_or_default();
+        let mut has_had = false;
+        self.looks = self.known.matching(topic, |share| {
+            if had.contains(&mark_of_share(share.text())) {
+                has_had = true;
+                return;
+            }
+            let to = ToShare { share: share.number(), key };
+            chosen.extend(share.choose(choice).map(|shard| (to, shard)));
+        });
+        let is_any = has_had || !chosen.is_empty();
+        is_any.then(|| chosen.iter().fold(0, |shards, (_, shard)| shards | 1 << shard))
+    }
+
+    /// Shares of these marks have had the message of an exchange since before a start.
+    pub(in crate::shard) fn have_had(&mut self, origin: Origin, shares: &[u64]) {
+        if !shares.is_empty() {
+            self.repeats.entry(origin).or_default().extend_from_slice(shares);
+        }
+    }
+
+    /// An exchange is over.
+    pub(in crate::shard) fn forget_repeat(&mut self, origin: Origin) {
+        if !self.repeats.is_empty() {
+            self.repeats.remove(&origin);
+        }
+    }
+
+    /// A session has ended, and its exchanges with it.
+    pub(in crate::shard) fn forget_repeats_of(&mut self, session: u64) {
+        self.repeats.retain(|origin, _| origin.session != session);
+    }
+
+    /// The mark of a share, if it has not ended.
+    pub(in crate::shard) fn mark(&self, number: ShareNumber) -> Option<u64> {
+        self.parts.get(&number).map(|part| mark_of_share(part.share.text()))
+    }
+
+    /// How many have members or messages here.
+    pub(in crate::shard) fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// Messages that wait here, and their bytes.
+    pub(in crate::shard) fn queued(&self) -> (usize, usize) {
+        let queued = self.waiting.iter().filter_map(|number| self.parts.get(number)).map(Part::queued);
+        let queued = queued.chain([self.handed.not_given()]);
+        queued.fold((0, 0), |(messages, bytes), (more, of)| (messages + more, bytes + of))
+    }
+
+    /// Messages that other shards were sent and have not taken.
+    pub(in crate::shard) fn on_their_way(&self) -> usize {
+        self.handed.on_their_way()
+    }
+
+    /// The text of a share that has members or messages here.
+    pub(in crate::shard) fn text(&self, number: ShareNumber) -> Option<Arc<str>> {
+        self.parts.get(&number).map(|part| Arc::clone(part.share.text()))
+    }
+
+    /// What the last look has cost: [`KnownShares::matching`], and each share that was found.
+    pub(in crate::shard) fn looks(&self) -> usize {
+        self.looks + self.chosen.len()
+    }
+
+    /// See [`Shares::choose`].
+    pub(in crate::shard) fn chosen(&self) -> &[(ToShare, usize)] {
+        &self.chosen
+    }
+
+    /// Memberships of this shard's sessions.
+    pub(in crate::shard) fn members(&self) -> usize {
+        self.members
+    }
+
+    /// The text of a share whose messages are to survive a crash; `None`: it is another one, or has ended.
+    pub(in crate::shard) fn kept(&self, number: ShareNumber) -> Option<Arc<str>> {
+        let share = self.parts.get(&number).map(|part| &part.share).filter(|share| share.is_kept())?;
+        Some(Arc::clone(share.text()))
+    }
+
+    /// Whether there is room for a share with this filter.
+    pub(in crate::shard) fn has_room(&mut self, filter: &str) -> bool {
+        self.known.has_room(filter)
+    }
+
+    /// What this shard has of the share of this text, which is made if there is none.
+    fn part_of(&mut self, shard: usize, text: &str) -> Result<&mut Part, TooManyShares> {
+        let share = self.known.join(text)?;
+        if self.parts.contains_key(&share.number()) {
+            // The shard has used it before.
+            self.known.leave(&share);
+        }
+        let is_keyed = self.strategy.is_keyed();
+        Ok(self.parts.entry(share.number()).or_insert_with(|| Part::new(shard, share, is_keyed)))
+    }
+
+    /// What this shard has of a share. `None`: the share has ended.
+    fn part(&mut self, shard: usize, number: ShareNumber) -> Option<&mut Part> {
+        if !self.parts.contains_key(&number) {
+            let share = self.known.join_again(number)?;
+            self.parts.insert(number, Part::new(shard, share, self.strategy.is_keyed()));
+        }
+        self.parts.get_mut(&number)
+    }
+
+    /// What this shard has of a share.
+    pub(in crate::shard) fn part_mut(&mut self, number: ShareNumber) -> Option<&mut Part> {
+        self.parts.get_mut(&number)
+    }
+
+    /// At which level it is listed; 0 without such a part.
+    pub(in crate::shard) fn listed(&self, number: ShareNumber) -> u8 {
+        self.parts.get(&number).map_or(0, Part::listed)
+    }
+
+    /// A client has acknowledged something, or its socket has room again.
+    pub(in crate::shard) fn has_room_again(&mut self, key: SessionKey) {
+        if self.of.contains_key(&key) {
+            self.with_room.push(key);
+        }
+    }
+
+    /// Clients that have, since the last call.
+    fn have_room_again(&mut self) -> Vec<SessionKey> {
+        let mut keys = std::mem::take(&mut self.with_room);
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// All with messages that wait are looked at.
+    fn ripen(&mut self) {
+        self.ripe.extend(&self.waiting);
+    }
+
+    /// A session is not a member of a share any more.
+    fn leave(&mut self, key: SessionKey, number: ShareNumber) {
+        if self.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
+            self.members -= 1;
+        }
+        self.settle(number);
+    }
+
+    /// A part has changed: it is looked at again if that is needed, and it goes when it has neither members nor messages.
+    pub(in crate::shard) fn settle(&mut self, number: ShareNumber) {
+        let Some(part) = self.parts.get(&number) else { return };
+        let (queued, _) = part.queued();
+        // A client of QoS 0 says nothing when it has room again.
+        if queued > 0 || part.ready() < part.online() {
+            self.waiting.insert(number);
+        } else {
+            self.waiting.remove(&number);
+        }
+        if part.is_empty()
+            && let Some(part) = self.parts.remove(&number)
+        {
+            self.known.leave(&part.share);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What waits too long on a shard, or has no members online there: it is handed over to a shard that has some.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::limits::{SHARE_BATCH_BYTES, SHARE_HANDED_LOOKS_MAX, SHARE_WAIT, SHARES_LOOK};
+use crate::metrics::spec::ShardMetric as M;
+use crate::route::shares::{Choice, ShareNumber};
+use crate::session::{Body, Gone};
+
+use super::super::connection::Timer;
+use super::super::delivery::Whose;
+use super::super::mail::Mail;
+use super::super::{Broker, Ring};
+use super::handed::HandedOver;
+
+impl Broker {
+    /// Asks to be called in a while, if anything waits.
+    pub(super) fn set_shares_timer(&mut self, io: &mut Ring<'_>) {
+        let shares = &mut self.delivery.shares;
+        if !shares.waiting.is_empty() && !shares.has_timer {
+            shares.has_timer = true;
+            let _ = io.set_timer(io.now().after(SHARES_LOOK), Timer::Shares.token());
+        }
+    }
+
+    /// Looks at all that waits.
+    pub(in crate::shard) fn shares_time(&mut self, io: &mut Ring<'_>) {
+        self.delivery.shares.has_timer = false;
+        let waiting: Vec<_> = self.delivery.shares.waiting.iter().copied().collect();
+        for number in waiting {
+            if let Some(part) = self.delivery.shares.parts.get_mut(&number) {
+                part.set_all_ready();
+            }
+            self.offer_waiting(io, number);
+            self.hand_over_waiting(io, number);
+        }
+    }
+
+    /// Hands over what waits, if other shards serve it better: with members online here what waits for one of them alone does not.
+    /// If there are no members at all it is dropped.
+    fn hand_over_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
+        let (index, now) = (self.index, io.now());
+        if !self.queues.have_all_told() {
+            // Who the others' members are is not known yet, nor what of this they have.
+            return;
+        }
+        let shares = &mut self.delivery.shares;
+        let Some(part) = shares.parts.get_mut(&number).filter(|part| part.queued().0 > 0) else { return };
+        if !part.share.has_members() {
+            let (text, first) = (Arc::clone(part.share.text()), part.get(None, 0).map(Rc::clone));
+            let count = std::iter::from_fn(|| part.remove(None, 0, now)).count() as u64;
+            shares.settle(number);
+            return self.dropped_later(now, M::CopiesShareGone, Whose::Share(&text), &Gone { count, first });
+        }
+        if part.online() > 0 {
+            if part.is_keyed || now.since(part.waits_since()) < SHARE_WAIT {
+                return;
+            }
+            part.set_stuck();
+        }
+        // What is not durable may lose its number, and that may be another one's by the time that it is told.
+        let durable = self.outlets.buffer.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
+        shares.turn += 1;
+        let (share, is_keyed, turn) = (Arc::clone(&part.share), part.is_keyed, shares.turn);
+        let choose = |body: &Body| {
+            share.choose_other(if is_keyed { Choice::Key(body.key()) } else { Choice::Turn(turn) }, index)
+        };
+        let to = part.get(None, 0).and_then(|body| choose(body));
+        let Some(to) = to.filter(|to| shares.handed.may_send(*to)) else { return };
+        let (mut taken, mut bytes, mut at) = (Vec::new(), 0, 0);
+        for _ in 0..SHARE_HANDED_LOOKS_MAX {
+            let Some(body) = part.get(None, at) else { break };
+            let len = body.packet().len();
+            if choose(body) != Some(to) {
+                at += 1;
+            } else if body.group() > durable || bytes > 0 && bytes + len > SHARE_BATCH_BYTES {
+                break;
+            } else {
+                bytes += len;
+                taken.extend(part.remove(None, at, now));
+            }
+        }
+        if taken.is_empty() {
+            return;
+        }
+        let messages = taken.iter().map(|body| HandedOver::new(body)).collect();
+        shares.handed.went(to, number, taken);
+        shares.settle(number);
+        // Behind what that shard is told of the ones before, which may still wait for its mailbox.
+        self.letters.push_back((to, Mail::SharedMessages { from: index, share: number, messages }));
+    }
+}

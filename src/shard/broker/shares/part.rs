@@ -1,0 +1,489 @@
+//! What one shard has of a share: its members there, and the messages that wait for one of them to have room.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::mqtt::packet::QoS;
+use crate::route::shares::Share;
+use crate::route::subscriptions::Subscriber;
+use crate::runtime::seam::Monotonic;
+use crate::session::{Body, Fill, Gone, QueueBounds, SessionKey};
+
+use super::line::Line;
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) subscriber: Subscriber<SessionKey>,
+    /// The same for the same client: keys are compared with it.
+    pub(super) mark: u64,
+    /// It has a connection, and is not set aside.
+    pub(super) is_online: bool,
+    /// Its client is late with acknowledging: until it has, others are served.
+    is_aside: bool,
+    /// Its session survives a crash.
+    is_kept: bool,
+    /// Its place among those that are offered messages.
+    place: Option<usize>,
+    /// What waits for it alone.
+    pub(super) line: Line,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::shard) struct Part {
+    shard: usize,
+    pub(super) share: Arc<Share>,
+    /// Messages go to the member that their key names, while any is online.
+    pub(super) is_keyed: bool,
+    pub(super) members: BTreeMap<SessionKey, Member>,
+    online: usize,
+    /// Members of QoS 1 or 2: messages wait for them.
+    keeping: usize,
+    /// Those of them whose sessions survive a crash.
+    kept: usize,
+    /// Those that may have room, in no order.
+    ready: Vec<SessionKey>,
+    /// Which of them is next.
+    turn: usize,
+    /// What waits for any member.
+    pub(super) line: Line,
+    /// Messages that wait, here and for one member alone, and their bytes.
+    queued: (usize, usize),
+    /// Since when the first that waits for any member is the first.
+    waits_since: Monotonic,
+    /// Something has waited for long, and no member has had room since: other shards' members are better served.
+    is_stuck: bool,
+    /// The level at which what waits is listed ([`Fill`]).
+    listed: u8,
+}
+
+impl Part {
+    /// No members yet. `is_keyed`: see [`Part`].
+    pub(super) fn new(shard: usize, share: Arc<Share>, is_keyed: bool) -> Self {
+        Self {
+            shard,
+            share,
+            is_keyed,
+            members: BTreeMap::new(),
+            online: 0,
+            keeping: 0,
+            kept: 0,
+            ready: Vec::new(),
+            turn: 0,
+            line: Line::default(),
+            queued: (0, 0),
+            waits_since: Monotonic::NEVER,
+            is_stuck: false,
+            listed: 0,
+        }
+    }
+
+    /// The level of what waits.
+    pub(in crate::shard) fn fill(&self, bounds: QueueBounds) -> u8 {
+        Fill::level(self.queued, bounds)
+    }
+
+    /// See [`Fill::grown`].
+    pub(super) fn grown(&mut self, bounds: QueueBounds) -> Option<u8> {
+        let level = self.fill(bounds);
+        Fill::grown(&mut self.listed, level)
+    }
+
+    /// At which level it is listed.
+    pub(in crate::shard) fn listed(&self) -> u8 {
+        self.listed
+    }
+
+    /// See [`Fill::again`].
+    pub(in crate::shard) fn list_again(&mut self, bounds: QueueBounds) -> Option<u8> {
+        let level = self.fill(bounds);
+        Fill::again(&mut self.listed, level)
+    }
+
+    /// Drops so many messages that wait, oldest first: for any member, or for the one for which most do.
+    pub(in crate::shard) fn drop_oldest(&mut self, most: usize, now: Monotonic) -> Gone {
+        let longest = || self.members.iter().max_by_key(|(_, member)| member.line.len()).map(|(key, _)| *key);
+        let of = if self.line.is_empty() { longest() } else { None };
+        let mut dropped = Gone::default();
+        (0..most).map_while(|_| self.remove(of, 0, now)).for_each(|body| dropped.push(Some(&body)));
+        dropped
+    }
+
+    /// Neither members nor messages.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.queued.0 == 0
+    }
+
+    pub(super) fn online(&self) -> usize {
+        self.online
+    }
+
+    /// Members whose sessions survive a crash, for which messages of QoS 1 and 2 wait.
+    pub(super) fn kept(&self) -> usize {
+        self.kept
+    }
+
+    /// Messages that wait, and their bytes.
+    pub(super) fn queued(&self) -> (usize, usize) {
+        self.queued
+    }
+
+    /// Whether messages of QoS 1 and 2 wait for this member, or for any; also if there is none, as other shards may have some.
+    pub(super) fn keeps(&self, member: Option<SessionKey>) -> bool {
+        match member.and_then(|member| self.members.get(&member)) {
+            Some(member) => member.keeps(),
+            None => self.keeping > 0 || self.members.is_empty(),
+        }
+    }
+
+    /// A session is a member, with these options from now on. `mark`: see [`Member`]. True: it was none.
+    pub(super) fn enter(&mut self, subscriber: Subscriber<SessionKey>, mark: u64, is_online: bool) -> bool {
+        let session = subscriber.session;
+        let old = self.members.remove(&session);
+        let is_new = old.is_none();
+        self.online -= usize::from(old.as_ref().is_some_and(|old| old.is_online));
+        self.keeping -= usize::from(old.as_ref().is_some_and(Member::keeps));
+        self.kept -= usize::from(old.as_ref().is_some_and(Member::is_kept));
+        let (place, line, is_kept) = old.map(|old| (old.place, old.line, old.is_kept)).unwrap_or_default();
+        let member = Member { subscriber, mark, is_online, is_aside: false, is_kept, place, line };
+        self.online += usize::from(is_online);
+        self.keeping += usize::from(member.keeps());
+        self.kept += usize::from(member.is_kept());
+        self.members.insert(session, member);
+        self.moved(session, is_online);
+        is_new
+    }
+
+    /// A session is a member no more. False: it was none.
+    pub(super) fn leave(&mut self, session: SessionKey) -> bool {
+        self.set_ready(session, false);
+        let Some(member) = self.members.remove(&session) else { return false };
+        self.online -= usize::from(member.is_online);
+        self.keeping -= usize::from(member.keeps());
+        self.kept -= usize::from(member.is_kept());
+        self.name_again(member.line);
+        self.tell();
+        true
+    }
+
+    /// A member's connection has come or gone.
+    pub(super) fn set_online(&mut self, session: SessionKey, is_online: bool) {
+        let Some(member) = self.members.get_mut(&session) else { return };
+        self.online -= usize::from(member.is_online);
+        self.online += usize::from(is_online);
+        (member.is_online, member.is_aside) = (is_online, false);
+        self.moved(session, is_online);
+    }
+
+    /// Whether members with a connection are served, but for this one; those of other shards, too.
+    pub(super) fn has_others(&self, session: SessionKey) -> bool {
+        let is_one = self.members.get(&session).is_some_and(|member| member.is_online);
+        self.online > usize::from(is_one) || self.share.is_served_but_by(self.shard)
+    }
+
+    /// A member's client is late: it counts as one without a connection. True: it did not before.
+    pub(super) fn set_aside(&mut self, session: SessionKey) -> bool {
+        if !self.members.get(&session).is_some_and(|member| member.is_online) {
+            return false;
+        }
+        self.set_online(session, false);
+        self.members.get_mut(&session).into_iter().for_each(|member| member.is_aside = true);
+        true
+    }
+
+    /// It is late no more.
+    pub(super) fn take_back(&mut self, session: SessionKey) {
+        if self.is_aside(session) {
+            self.set_online(session, true);
+        }
+    }
+
+    /// Whether it is set aside.
+    pub(super) fn is_aside(&self, session: SessionKey) -> bool {
+        self.members.get(&session).is_some_and(|member| member.is_aside)
+    }
+
+    /// Whether a member's session survives a crash.
+    pub(super) fn set_kept(&mut self, session: SessionKey, is_kept: bool) {
+        let Some(member) = self.members.get_mut(&session) else { return };
+        self.kept -= usize::from(member.is_kept());
+        member.is_kept = is_kept;
+        self.kept += usize::from(member.is_kept());
+        self.tell();
+    }
+
+    /// A member has come online, or is away: what waits does so where its key says now.
+    fn moved(&mut self, session: SessionKey, is_online: bool) {
+        self.set_ready(session, is_online);
+        if is_online {
+            self.gather_for(session);
+        } else if let Some(member) = self.members.get_mut(&session) {
+            let line = std::mem::take(&mut member.line);
+            self.name_again(line);
+        }
+        self.is_stuck &= !(is_online && self.line.is_empty());
+        self.tell();
+    }
+
+    /// A member may have room now, or has none.
+    pub(super) fn set_ready(&mut self, session: SessionKey, is_ready: bool) {
+        let Some(member) = self.members.get_mut(&session) else { return };
+        match (member.place, is_ready && member.is_online) {
+            (None, true) => {
+                member.place = Some(self.ready.len());
+                self.ready.push(session);
+            }
+            (Some(place), false) => {
+                member.place = None;
+                self.ready.swap_remove(place);
+                if let Some(moved) = self.ready.get(place).and_then(|moved| self.members.get_mut(moved)) {
+                    moved.place = Some(place);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// All that have a connection may have room.
+    pub(super) fn set_all_ready(&mut self) {
+        let unready = self.members.iter().filter(|(_, member)| member.is_online && member.place.is_none());
+        let unready: Vec<_> = unready.map(|(session, _)| *session).collect();
+        unready.into_iter().for_each(|session| self.set_ready(session, true));
+    }
+
+    /// Members that may have room.
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
+    /// Of the next `looks` members in turn that may have room the one with the least load; of equal ones the first.
+    pub(super) fn next(&self, looks: usize, load: impl Fn(SessionKey) -> usize) -> Option<Subscriber<SessionKey>> {
+        let ready = self.ready.len();
+        let in_turn = (0..looks.min(ready)).map(|at| self.ready[(self.turn + at) % ready]);
+        let session = in_turn.min_by_key(|session| load(*session))?;
+        self.members.get(&session).map(|member| member.subscriber)
+    }
+
+    /// It had its turn.
+    pub(super) fn pass_on(&mut self) {
+        self.turn = (self.turn + 1) % self.ready.len().max(1);
+    }
+
+    pub(super) fn line_of(&mut self, member: Option<SessionKey>) -> &mut Line {
+        match member.and_then(|member| self.members.get_mut(&member)) {
+            Some(member) => &mut member.line,
+            None => &mut self.line,
+        }
+    }
+
+    /// A message waits for this member, or for any, behind all others that do. The oldest, as many as had to go for it.
+    pub(super) fn push(
+        &mut self,
+        body: Rc<Body>,
+        now: Monotonic,
+        bounds: QueueBounds,
+        member: Option<SessionKey>,
+    ) -> Gone {
+        let bytes = body.packet().len();
+        if member.is_none() && self.line.is_empty() {
+            self.waits_since = now;
+        }
+        let mut dropped = Gone::default();
+        while self.line_of(member).is_full(bounds, bytes)
+            && let Some(oldest) = self.remove(member, 0, now)
+        {
+            dropped.push(Some(&oldest));
+        }
+        self.line_of(member).push_back(body);
+        self.queued = (self.queued.0 + 1, self.queued.1 + bytes);
+        dropped
+    }
+
+    /// One that was sent to a member and not acknowledged waits before all others.
+    pub(super) fn push_front(&mut self, body: Rc<Body>, now: Monotonic) {
+        self.waits_since = now;
+        self.queued = (self.queued.0 + 1, self.queued.1 + body.packet().len());
+        let member = self.named(body.key());
+        self.line_of(member).push_front(body);
+    }
+
+    /// One that waited for another member waits for this one, or for any.
+    pub(super) fn put_back(&mut self, body: Rc<Body>, member: Option<SessionKey>) {
+        self.queued = (self.queued.0 + 1, self.queued.1 + body.packet().len());
+        self.line_of(member).push_back(body);
+    }
+
+    /// What waits for this member, or for any.
+    pub(super) fn get(&self, member: Option<SessionKey>, at: usize) -> Option<&Rc<Body>> {
+        match member {
+            Some(member) => self.members.get(&member)?.line.get(at),
+            None => self.line.get(at),
+        }
+    }
+
+    /// One waits no longer.
+    pub(super) fn remove(&mut self, member: Option<SessionKey>, at: usize, now: Monotonic) -> Option<Rc<Body>> {
+        let body = self.line_of(member).remove(at)?;
+        self.queued = (self.queued.0 - 1, self.queued.1 - body.packet().len());
+        if at == 0 && member.is_none() {
+            self.waits_since = now;
+        }
+        Some(body)
+    }
+
+    /// A member has room, or has taken something: with nothing left that waits, this shard is chosen as before.
+    pub(super) fn is_served(&mut self) {
+        if self.line.is_empty() && std::mem::take(&mut self.is_stuck) {
+            self.tell();
+        }
+    }
+
+    /// Since when the first that waits for any member is the first.
+    pub(super) fn waits_since(&self) -> Monotonic {
+        self.waits_since
+    }
+
+    /// Other shards are chosen before this one until its members have room for all that waits ([`Part::is_served`]).
+    pub(super) fn set_stuck(&mut self) {
+        if !self.is_stuck {
+            self.is_stuck = true;
+            self.tell();
+        }
+    }
+
+    /// Another strategy is in force.
+    pub(super) fn set_keyed(&mut self, is_keyed: bool, now: Monotonic) {
+        (self.is_keyed, self.waits_since) = (is_keyed, now);
+        let lines: Vec<_> = self.members.values_mut().map(|member| std::mem::take(&mut member.line)).collect();
+        let any = std::mem::take(&mut self.line);
+        std::iter::once(any).chain(lines).for_each(|line| self.name_again(line));
+        self.is_stuck = false;
+        self.tell();
+    }
+
+    /// What the publishers' shards go by.
+    fn tell(&self) {
+        let online = if self.is_stuck { 0 } else { self.online };
+        self.share.set_members(self.shard, online, self.members.len());
+        self.share.set_kept(self.shard, self.kept);
+    }
+}
+
+impl Member {
+    fn keeps(&self) -> bool {
+        self.subscriber.options.qos > QoS::AtMostOnce
+    }
+
+    /// The same, through a crash.
+    fn is_kept(&self) -> bool {
+        self.is_kept && self.keeps()
+    }
+
+    /// Whether it may have room.
+    pub(super) fn is_ready(&self) -> bool {
+        self.place.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+    use crate::mqtt::packet::SubscriptionOptions;
+    use crate::route::shares::{Choice, KnownShares};
+
+    fn member(number: u64, qos: QoS) -> Subscriber<SessionKey> {
+        let options = SubscriptionOptions { qos, ..SubscriptionOptions::default() };
+        Subscriber { session: key(number), options, identifier: 0, is_checked: false }
+    }
+
+    fn key(number: u64) -> SessionKey {
+        SessionKey::from_bits(1 << 32 | number)
+    }
+
+    fn part() -> Part {
+        let mut known = KnownShares::new(0, 2, Arc::default());
+        Part::new(0, known.join("$share/g/a").expect("there is room"), false)
+    }
+
+    fn turns(part: &mut Part, count: usize) -> Vec<SessionKey> {
+        let turn = |part: &mut Part| {
+            let next = part.next(1, |_| 0).expect("one has room").session;
+            part.pass_on();
+            next
+        };
+        (0..count).map(|_| turn(part)).collect()
+    }
+
+    #[test]
+    fn those_with_room_take_turns() {
+        let mut part = part();
+        for number in 1..=4 {
+            assert!(part.enter(member(number, QoS::AtLeastOnce), number, number != 4));
+        }
+        assert!(!part.enter(member(2, QoS::AtMostOnce), 2, true), "it was there");
+        assert_eq!(turns(&mut part, 6), [1, 2, 3, 1, 2, 3].map(key));
+        part.set_ready(key(1), false);
+        assert_eq!((part.ready(), part.online(), part.members.len()), (2, 3, 4));
+        let mut all = turns(&mut part, 4);
+        all.sort();
+        assert_eq!(all, [2, 2, 3, 3].map(key));
+        part.set_ready(key(4), true);
+        assert_eq!(part.ready(), 2, "it is away");
+        part.set_online(key(4), true);
+        part.set_all_ready();
+        assert_eq!(part.ready(), 4);
+        assert!(part.leave(key(3)) && !part.leave(key(3)));
+        let mut all = turns(&mut part, 3);
+        all.sort();
+        assert_eq!(all, [1, 2, 4].map(key));
+        assert!([1, 4].iter().all(|number| part.leave(key(*number))));
+        assert!(!part.keeps(None), "the last has QoS 0");
+        assert!(part.leave(key(2)) && part.is_empty() && part.next(1, |_| 0).is_none());
+    }
+
+    #[test]
+    fn the_least_busy_one_of_the_next_few_is_chosen_and_of_equal_ones_the_first() {
+        let mut part = part();
+        for number in 1..=4 {
+            part.enter(member(number, QoS::AtLeastOnce), number, true);
+        }
+        let next = |part: &Part, looks, loads: [usize; 4]| {
+            let load = |of: SessionKey| loads[(1..=4).position(|number| key(number) == of).expect("a member")];
+            part.next(looks, load).expect("one has room").session
+        };
+        assert_eq!(next(&part, 32, [3, 2, 1, 2]), key(3));
+        assert_eq!(next(&part, 2, [3, 2, 1, 2]), key(2), "of two");
+        part.pass_on();
+        assert_eq!(next(&part, 32, [1, 1, 1, 1]), key(2), "as in turn");
+        assert_eq!(next(&part, 32, [0, 1, 1, 1]), key(1));
+        part.set_ready(key(1), false);
+        assert_eq!(next(&part, 32, [0, 1, 2, 3]), key(2), "it has no room");
+    }
+
+    #[test]
+    fn a_part_where_something_waits_for_long_comes_after_those_of_other_shards() {
+        let (mut part, held) = (part(), Rc::<crate::session::Remembered>::default());
+        let bounds = QueueBounds::default();
+        part.enter(member(1, QoS::AtLeastOnce), 1, true);
+        part.share.set_members(1, 1, 1);
+        assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
+        assert_eq!(part.push(Body::new(vec![1; 100], Monotonic(1), 0, &held), Monotonic(1), bounds, None).count, 0);
+        part.set_stuck();
+        assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(1); 2]);
+        assert!(part.remove(None, 0, Monotonic(2)).is_some());
+        assert_eq!(
+            [part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))],
+            [Some(1); 2],
+            "it was handed over"
+        );
+        part.is_served();
+        assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
+        // As many bytes as may wait; one that is larger waits alone.
+        for _ in 0..2 {
+            part.push(Body::new(vec![1; bounds.bytes], Monotonic(1), 0, &held), Monotonic(1), bounds, None);
+        }
+        assert_eq!(part.queued(), (1, bounds.bytes));
+    }
+}

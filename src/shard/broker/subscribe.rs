@@ -1,0 +1,187 @@
+//! Subscriptions: checked, and entered where publishes look for them.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::auth::acl;
+use crate::limits::{DEEP_FILTERS_OF_SESSION_MAX, WILD_FILTERS_OF_SESSION_MAX};
+use crate::metrics::event::{Field, Kind as EventKind};
+use crate::metrics::spec::ShardMetric as M;
+use crate::mqtt::packet::SubscriptionOptions;
+use crate::mqtt::topic;
+use crate::route::shape::Shape;
+use crate::route::subscriptions::Subscriber;
+use crate::runtime::seam::ConnId;
+use crate::session::{Session, SessionKey, Subscription, SubscriptionRefused, Wish};
+
+use crate::runtime::seam::Monotonic;
+
+use super::events::{clipped, denied, of_client, second};
+use super::{Broker, Ring};
+
+/// What the filters of a SUBSCRIBE have come to.
+pub(in crate::shard) type Outcomes = SmallVec<[Result<SubscriptionOptions, SubscriptionRefused>; 8]>;
+
+impl Broker {
+    /// # Errors
+    /// Why it is refused.
+    pub(in crate::shard) fn subscribe_to(
+        &mut self,
+        io: &Ring<'_>,
+        key: SessionKey,
+        wish: Wish<'_>,
+    ) -> Result<SubscriptionOptions, SubscriptionRefused> {
+        let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
+        let shared = topic::split_shared(wish.filter);
+        if shared.is_none() && topic::is_shared(wish.filter) {
+            return Err(SubscriptionRefused::SHARE_NAME);
+        }
+        let options = session.granted(&wish);
+        let granted = session.may_read(shared.map_or(wish.filter, |(_, filter)| filter));
+        if granted == acl::Subscription::Refused {
+            self.numbers.count(M::SubscriptionsDenied);
+            let (client, username) = (session.client(), session.username());
+            let matched = shared.map_or(wish.filter, |(_, filter)| filter);
+            let rule = || session.why_filter_denied(matched);
+            denied(&mut self.teller, second(io.now()), "subscribe", client, username, wish.filter, rule);
+            return Err(SubscriptionRefused::DENIED);
+        }
+        self.sessions.may_subscribe(key, wish.filter)?;
+        self.may_enter(key, wish.filter)?;
+        let filter = self.enter_filter(key, wish.filter, options, wish.identifier, granted)?;
+        let Some(session) = self.sessions.get(key) else { return Err(SubscriptionRefused::NO_ROOM) };
+        // [MQTT-3.3.1-9] [MQTT-3.3.1-10] [MQTT-3.3.1-11] [MQTT-3.8.4-4]; a share gets none (section 4.8.2).
+        let is_sent_retained = shared.is_none() && session.is_sent_retained(&filter, options);
+        let subscription = Subscription { filter, options, identifier: wish.identifier };
+        if is_sent_retained {
+            self.retained.replay(key, subscription.clone());
+        }
+        self.sessions.subscribed(key, subscription);
+        Ok(options)
+    }
+
+    /// A session may have few filters that may have to be compared with every message, or as texts, and a shard has not many that are
+    /// compared with the same messages. Those that it has stay, also after a restart.
+    fn may_enter(&mut self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
+        let shared = topic::split_shared(filter);
+        let matched = shared.map_or(filter, |(_, matched)| matched);
+        let shape = Shape::of(matched);
+        let Some(session) = self.sessions.get(key).filter(|_| !shape.is_some_and(Shape::has_own_place)) else {
+            return Ok(());
+        };
+        if session.has_subscribed(filter) {
+            return Ok(());
+        }
+        let have = |is_one: &dyn Fn(&str) -> bool| {
+            let filters = session.subscriptions().iter().map(|known| &*known.filter);
+            filters.filter(|known| is_one(topic::split_shared(known).map_or(known, |(_, matched)| matched))).count()
+        };
+        // A wildcard in front of more than 32 levels: texts would be compared with every message.
+        let is_wild = Shape::needs_place(matched);
+        if is_wild && (shape.is_none() || have(&Shape::needs_place) >= WILD_FILTERS_OF_SESSION_MAX) {
+            return Err(SubscriptionRefused::TOO_MANY_WILD);
+        }
+        if shape.is_none() && have(&|known| Shape::of(known).is_none()) >= DEEP_FILTERS_OF_SESSION_MAX {
+            return Err(SubscriptionRefused::TOO_MANY_DEEP);
+        }
+        let has_room = match shared {
+            Some((_, matched)) => self.delivery.shares.has_room(matched),
+            None => self.delivery.index.has_room(filter),
+        };
+        let refused = if is_wild { SubscriptionRefused::TOO_MANY_WILD } else { SubscriptionRefused::TOO_MANY_DEEP };
+        has_room.then_some(()).ok_or(refused)
+    }
+
+    /// The subscriptions of sessions that have ended go. As many as a turn has time for: until then their copies find no session.
+    /// False: some are left.
+    pub(in crate::shard) fn forget_subscriptions(&mut self, io: &mut Ring<'_>) -> bool {
+        while let Some(ended) = self.sessions.next_ended() {
+            self.delivery.forget(ended);
+            self.leave_shares(ended);
+            self.retained.forget_replay(ended);
+            if io.is_over() {
+                io.go_on();
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A filter was refused.
+    pub(in crate::shard) fn tell_subscribe_refused(
+        &mut self,
+        io: &Ring<'_>,
+        conn: ConnId,
+        key: SessionKey,
+        refused: SubscriptionRefused,
+    ) {
+        let client = self.sessions.get(key).map(Session::client);
+        self.teller.tell_of(EventKind::SubscribeRefused, second(io.now()), client, |event| {
+            let event = of_client(event, client).shown(Field::Peer, io.peer(conn));
+            event.with(Field::Reason, refused.what)
+        });
+    }
+
+    fn enter_filter(
+        &mut self,
+        session: SessionKey,
+        filter: &str,
+        options: SubscriptionOptions,
+        identifier: u32,
+        granted: acl::Subscription,
+    ) -> Result<Arc<str>, SubscriptionRefused> {
+        let is_checked = granted == acl::Subscription::Checked;
+        let subscriber = Subscriber { session, options, identifier, is_checked };
+        if topic::is_shared(filter) {
+            return self.join_share(filter, subscriber);
+        }
+        Ok(self.delivery.index.subscribe(filter, subscriber))
+    }
+
+    /// False: it had not subscribed to it.
+    pub(in crate::shard) fn unsubscribe_from(&mut self, key: SessionKey, filter: &str) -> bool {
+        if !self.sessions.get(key).is_some_and(|session| session.has_subscribed(filter)) {
+            return false;
+        }
+        if topic::is_shared(filter) {
+            self.leave_share(key, filter);
+        } else {
+            self.delivery.index.unsubscribe(key, filter);
+            self.retained.leave_replay(key, filter);
+        }
+        self.sessions.unsubscribed(key, filter)
+    }
+
+    /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may
+    /// not read any more ends, and what waits for it of that is not sent.
+    pub(in crate::shard) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.check_what_waits();
+        if session.subscriptions().is_empty() {
+            return;
+        }
+        self.retained.resume_replay(key);
+        for Subscription { filter, options, identifier } in session.subscriptions().to_vec() {
+            let Some(session) = self.sessions.get(key) else { return };
+            let behind = topic::split_shared(&filter).map_or(&*filter, |(_, behind)| behind);
+            let granted = session.may_read(behind);
+            let why = if granted == acl::Subscription::Refused {
+                self.numbers.count(M::SubscriptionsDenied);
+                SubscriptionRefused::DENIED
+            } else {
+                match self.enter_filter(key, &filter, options, identifier, granted) {
+                    Ok(_) => continue,
+                    Err(refused) => refused,
+                }
+            };
+            let client = self.sessions.get(key).map(Session::client);
+            self.teller.tell_of(EventKind::SubscriptionEnded, second(now), client, |event| {
+                let event = of_client(event, client).with(Field::MqttTopic, clipped(&filter));
+                event.with(Field::Reason, why.what)
+            });
+            self.unsubscribe_from(key, &filter);
+        }
+        self.write_down(key);
+    }
+}

@@ -1,0 +1,36 @@
+//! `$SYS/…`: what the service says of itself. Retained, in memory only; clients may not publish there.
+
+use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::property::Properties;
+
+use super::delivery::PublishedBy;
+use super::{Broker, Ring};
+
+/// The rule that keeps clients from publishing there, as the event of a denial names it.
+pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";
+
+/// Whether only the service itself may publish to a topic. Bridges of other brokers say under `connection` whether they are up.
+pub(in crate::shard) fn is_own(topic: &str) -> bool {
+    topic.strip_prefix("$SYS/").is_some_and(|rest| !rest.starts_with("broker/connection/"))
+}
+
+impl Broker {
+    /// Publishes these to subscribers of all shards, retained. What finds no room is published when it has changed.
+    pub(in crate::shard) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, values: &[(&'static str, String)]) {
+        for (topic, value) in values {
+            let publish = Publish {
+                dup: false,
+                qos: QoS::AtMostOnce,
+                retain: true,
+                topic,
+                packet_id: 0,
+                properties: Properties::EMPTY,
+                payload: value.as_bytes(),
+            };
+            let takers = (&self.retained, &self.queues);
+            if let Ok(route) = self.delivery.find_room(takers, (topic, &publish), || ("", None)) {
+                self.deliver(io, route, &publish, PublishedBy::default(), None);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Wills that are due, published to sinks and subscribers as any message is. No answer is owed, and there is no socket to leave
+//! one in: a will that finds no room waits in [`crate::session::Sessions`], within the bytes that all sessions may hold.
+
+use crate::auth::Owner;
+use crate::auth::acl::{Action, Client, Wanted};
+use crate::metrics::spec::ShardMetric as M;
+use crate::runtime::seam::Monotonic;
+use crate::session::{DueWill, SessionKey};
+
+use super::delivery::{PublishedBy, packet_bytes};
+use super::events::{REJECTED, denied, publish_refused, second};
+use super::numbers::Routed;
+use super::publish::message;
+use super::reservation::{Told, Unreserved};
+use super::retained::Publisher;
+use super::{Broker, Ring, sys_topics};
+
+/// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
+const OFFERED_AGAIN_MAX: usize = 64;
+
+/// Wills after which the clock is looked at.
+const WILLS_A_LOOK: usize = 8;
+
+impl Broker {
+    /// Publishes the wills that are due, and those that waited if there may be room for them now. After a start they wait until each
+    /// shard has told what it knows: by then all have their sessions and retained messages. False: some are left for the next turn.
+    pub(in crate::shard) fn publish_wills(&mut self, io: &mut Ring<'_>) -> bool {
+        if !self.queues.have_all_told() {
+            return true;
+        }
+        if self.sessions.wills_waiting() > 0 {
+            let freed = self.outlets.freed().wrapping_add(self.delivery.freed());
+            if std::mem::replace(&mut self.keeping.wills_offered_at, freed) != freed {
+                self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
+            }
+        }
+        // Whoever has left a will is no subscriber and no member of a share any more.
+        if self.sessions.has_due_wills() && !self.are_gone(io) {
+            return false;
+        }
+        for published in 1.. {
+            let Some(due) = self.sessions.next_will() else { break };
+            self.publish_will(io, due);
+            if published % WILLS_A_LOOK == 0 && io.is_over() {
+                break;
+            }
+        }
+        self.numbers.set(M::WillsWaiting, self.sessions.wills_waiting() as u64);
+        let are_all_published = !self.sessions.has_due_wills();
+        if !are_all_published {
+            io.go_on();
+        }
+        are_all_published
+    }
+
+    /// The same for those that earlier connections of a client have left.
+    pub(in crate::shard) fn publish_wills_of(&mut self, io: &mut Ring<'_>, key: SessionKey) {
+        if !self.queues.have_all_told() || !self.sessions.has_due_wills() {
+            return;
+        }
+        while !self.are_gone(io) {}
+        while let Some(due) = self.sessions.next_will_of(key) {
+            self.publish_will(io, due);
+        }
+    }
+
+    /// The subscriptions of sessions that have ended go, and members without a connection are passed over. False: the turn has no time for all.
+    fn are_gone(&mut self, io: &mut Ring<'_>) -> bool {
+        let are_forgotten = self.forget_subscriptions(io);
+        self.members_gone(io.now());
+        are_forgotten
+    }
+
+    /// The reason why the client that left a will may not publish it now, as the event names it. `None`: the client would be admitted,
+    /// and the rules allow the publish.
+    fn why_denied(&self, due: &DueWill) -> Option<String> {
+        let (publish, username) = (due.publish(), due.username.as_deref());
+        if sys_topics::is_own(publish.topic) {
+            return Some(sys_topics::RULE.to_owned());
+        }
+        let (auth, edge) = (due.auth.as_deref()?, &self.around.edge);
+        let Some(policy) = edge.policy(auth).filter(|_| edge.still_admits(auth, username, due.by.as_ref())) else {
+            return Some(format!("auth {auth} would not admit the client any more"));
+        };
+        let client = Client { identity: username, client_id: &due.client_id };
+        let wanted = Wanted { action: Action::Publish, topic: publish.topic, qos: publish.qos, retain: publish.retain };
+        let grants = due.grants.as_deref();
+        if policy.allows(grants, client, wanted) { None } else { Some(policy.decides(grants, client, wanted)) }
+    }
+
+    /// It is published, or refused: it goes from the log with this turn.
+    fn will_is_over(&mut self, session: Option<SessionKey>) {
+        if let Some(key) = session {
+            self.sessions.will_is_over(key);
+            self.write_notes();
+        }
+    }
+
+    /// A will counts among the messages of its user.
+    fn charge_will(&self, due: &DueWill, bytes: usize, now: Monotonic) {
+        let Some((auth, policy)) = due.auth.as_ref().and_then(|auth| Some((auth, self.around.edge.policy(auth)?)))
+        else {
+            return;
+        };
+        let limits = &policy.settings().limits;
+        if limits.has_rates() {
+            let owner = Owner::new(auth, due.username.as_deref(), &due.client_id);
+            self.around.shares.charge(&owner, limits, bytes, now);
+        }
+    }
+
+    fn publish_will(&mut self, io: &mut Ring<'_>, due: DueWill) {
+        let (now, wall) = (io.now(), io.wall());
+        let publish = due.publish();
+        let username = due.username.as_deref();
+        if let Some(why) = self.why_denied(&due) {
+            self.numbers.count_routed(None, Routed::Refused);
+            self.numbers.count(M::WillsDenied);
+            denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
+            return self.will_is_over(due.session);
+        }
+        let takers = (&self.retained, &self.queues);
+        let room = self.delivery.find_room(takers, (publish.topic, &publish), || (&due.client_id, None));
+        let Ok(route) = room else { return self.sessions.keep_will(due) };
+        let message = message(publish.topic, &due.client_id, username, &publish, wall);
+        let mut is_refused = false;
+        match self.outlets.reserve(&message, Told::Not, &[], false) {
+            Ok(reservation) => {
+                is_refused = reservation.is_refused();
+                self.numbers.count_routed(None, if is_refused { Routed::Refused } else { Routed::Matched });
+                let _nobody_waits = reservation.take(&message, None, None, now, wall);
+            }
+            Err(Unreserved::Unmatched) if route.is_any() => self.numbers.count_routed(None, Routed::Matched),
+            Err(Unreserved::Unmatched | Unreserved::Denied) => self.numbers.count_routed(None, Routed::Unmatched),
+            Err(Unreserved::Rejected(sink, objection)) => {
+                self.numbers.count_routed(None, Routed::Refused);
+                self.numbers.count_refusal(usize::from(sink), objection.reason());
+                let (config, second) = (&self.around.config, second(now));
+                let why = (objection.reason(), REJECTED);
+                publish_refused(&mut self.teller, config, second, sink, (due.client(), publish.topic), why);
+                is_refused = true;
+            }
+            Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
+        }
+        if !self.outlets.passed_over.is_empty() {
+            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
+            let of = Some((due.client(), publish.topic));
+            self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
+        }
+        self.numbers.count(M::Wills);
+        self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
+        // In one group with what this shard writes down of it.
+        self.will_is_over(due.session);
+        if is_refused {
+            return;
+        }
+        // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
+        let session = self.sessions.find(due.client());
+        let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };
+        self.deliver(io, route, &publish, from, None);
+    }
+}
