@@ -1,4 +1,4 @@
-//! The way of a PUBLISH: who takes it is asked first, then the session numbers it, then it is given to all of them.
+//! The path of a PUBLISH: all receivers are asked for room first, then the session numbers it, then each of them gets it.
 
 use crate::auth::acl::{Action, Wanted};
 use crate::config::Config;
@@ -22,20 +22,20 @@ use super::{Broker, Ring, sys_topics};
 
 /// What has become of a PUBLISH.
 pub(in crate::shard) enum Published {
-    /// It is done with. `is_lasting`: what was found out about it holds for another one of its client, topic, QoS and flags, without properties.
+    /// The message is done with. `is_lasting`: what was found out about it holds for another one of its client, topic, QoS and flags, without properties.
     On { is_lasting: bool },
-    /// It is to come again when this is over.
+    /// The message is to come again when this stall is over.
     Stall(Stall),
-    /// Its session has ended.
+    /// The message's session has ended.
     Ended,
-    /// Its client has no right to send it.
+    /// The client has no right to send the message.
     Violation(Violation),
 }
 
 impl Broker {
-    /// The hot path: match, ask sinks and subscribers' shards for room, let the session number it, write the rows, send the copies.
-    /// `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
-    /// [`Published::On`] with `is_lasting`. `sample`: the message whose answer is timed.
+    /// The hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
+    /// copies. `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
+    /// [`Published::On`] with `is_lasting`. `sample`: the message for which the time to its answer is measured.
     pub(in crate::shard) fn publish(
         &mut self,
         io: &mut Ring<'_>,
