@@ -1,5 +1,5 @@
-//! What an operator is told of: topics that Kafka does not have or does not give us, clusters that come and go,
-//! connections that are ended for what was sent on them.
+//! Events for an operator: topics that Kafka does not have or does not let us use, clusters that come and go, connections that are ended
+//! for what was sent on them.
 
 use crate::address::Address;
 use crate::auth::Access;
@@ -26,7 +26,7 @@ pub(super) const REJECTED: &str = "rejected";
 /// `fate` of a message that its sink goes without.
 pub(super) const DROPPED: &str = "dropped";
 
-/// A publish that a sink will never take, and its fate. Many of them in a second are counted, not reported.
+/// Records a publish that a sink will never take, and its fate. Many of them in a second are counted, not reported.
 pub(super) fn publish_refused(
     teller: &mut Teller,
     config: &Config,
@@ -43,7 +43,7 @@ pub(super) fn publish_refused(
     });
 }
 
-/// A client may not touch a topic, and `rule` says why. Many of them are counted, not told.
+/// Records that a client may not touch a topic, and `rule` as the reason. Many of them are counted, not reported.
 pub(super) fn denied(
     teller: &mut Teller,
     second: u64,
@@ -64,13 +64,13 @@ pub(super) fn denied(
     });
 }
 
-/// Whom an event is about, if that is known.
+/// Adds the client that an event is about, if that is known.
 pub(super) fn of_client<'a>(event: Event, client: impl Into<Option<ClientKey<'a>>>) -> Event {
     let Some(client) = client.into() else { return event };
     event.with(Field::Client, clipped(client.client_id)).maybe(Field::Auth, client.auth)
 }
 
-/// What a client has chosen the length of, cut to what belongs into a line.
+/// A text of any length from a client, cut to what belongs into a line.
 pub(super) fn clipped(text: &str) -> &str {
     const BYTES_MAX: usize = 256;
     &text[..text.floor_char_boundary(BYTES_MAX)]
