@@ -18,7 +18,7 @@ use super::broker::subscribe::Outcomes;
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// A socket that has not sent its CONNECT yet, what comes before that, and when it must have come.
+    /// A socket that has not sent its CONNECT yet, the bytes expected before that, and when it must have come.
     Door(Expect, Monotonic),
     /// A connection with its CONNECT, on its way to the shard of this index, which owns its client.
     Leaving(usize, Monotonic),

@@ -28,12 +28,12 @@ struct Run {
 pub(in crate::shard) struct Confirmations<T = Ticket> {
     /// Messages that this shard was sent and that are not durable, in the order in which they came.
     here: VecDeque<Run>,
-    /// By shard: durable messages of its publishers that have not been reported to it.
+    /// Durable messages of each shard's publishers that have not been reported to it.
     durable: Vec<u64>,
     /// By shard: messages of this shard's publishers that it has not reported durable, oldest first, each with the answer that waits for
     /// it, if any.
     there: Vec<VecDeque<Option<T>>>,
-    /// By shard: how many messages it has reported durable.
+    /// How many messages each shard has reported durable.
     confirmed: Vec<u64>,
 }
 

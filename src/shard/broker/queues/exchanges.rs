@@ -64,7 +64,7 @@ pub(super) struct Exchanges {
     open: HashMap<Publisher, SmallVec<[Open; 2]>>,
     count: usize,
     releases: Confirmations<Waits>,
-    /// By shard: exchanges for it to release, sent at the end of the turn.
+    /// Exchanges for each shard to release, sent at the end of the turn.
     gathered: Vec<Vec<Origin>>,
     /// By shard: ended sessions of this one, each with the number of messages of this shard that it has confirmed once it knows all of the
     /// session's.

@@ -109,7 +109,7 @@ pub(super) struct Replays {
     questions: u64,
     /// Passes that have begun.
     begun: u64,
-    /// By shard: how many passes it had heard of when it sent its last letter.
+    /// How many passes each shard had heard of when it sent its last letter.
     heard: Vec<u64>,
     shards: usize,
     hash: RandomState,
