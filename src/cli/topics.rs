@@ -85,7 +85,6 @@ struct Created {
 
 /// The reason why the cluster would not create such a topic as it creates missing ones: it is asked to, and to stop short of it. `None`: it
 /// would, or does not say, or this client may not ask.
-/// does not say, or this client may not ask.
 pub(super) fn cannot_create(cluster: &Cluster, topic: &str) -> Option<String> {
     let created = ask(cluster, &[topic], Shape::default(), true).ok()?.into_iter().next()?;
     let (_, why) = created.failed.filter(|(error, _)| WOULD_FAIL.contains(error))?;

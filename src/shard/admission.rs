@@ -138,7 +138,7 @@ impl Core {
         let Kind::Pending(deadline) = connection.kind else { return };
         connection.kind = Kind::Door(Expect::Nothing, deadline);
         self.broker.numbers.lower(M::AuthWaiting, 1);
-        // It can be moved to another shard only while it is not read.
+        // The connection can be moved to another shard only while it is not read.
         self.door_bytes(io, conn, &[]);
         if self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Device { .. })) {
             io.resume(conn);
@@ -327,7 +327,7 @@ impl Broker {
     }
 }
 
-/// What the client hears, and what the event says.
+/// The reason for a refusal: the code that the client gets, and the event.
 #[derive(Clone, Copy)]
 pub(super) struct Why {
     violation: Violation,

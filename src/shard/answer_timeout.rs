@@ -19,7 +19,7 @@ const PARTS: u32 = 4;
 /// Notes that are kept: the oldest is over before there is another.
 const NOTES: usize = PARTS as usize + 1;
 
-/// What a connection remembers of when its publishes came. Made by its first, and kept.
+/// The times at which a connection's publishes came. Made by its first, and kept.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// Oldest first: every message with a lower number had come by then.
@@ -29,7 +29,7 @@ pub(super) struct Watch {
     pub(super) timer: Option<TimerId>,
 }
 
-/// What a look finds.
+/// The result of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     /// No answer is owed.

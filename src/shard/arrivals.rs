@@ -193,7 +193,7 @@ impl Core {
         let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
         let unread = std::mem::take(&mut detached.unread);
-        // It came in before this listener was removed.
+        // The connection came in before this listener was removed.
         if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
             self.broker.around.tally.leave(listener, address);
             return self.broker.numbers.count(M::ListenerRemovals);
@@ -269,7 +269,7 @@ impl Core {
         self.broker.write_notes();
         let Some(peer) = self.broker.sessions.get(connected.key).map(crate::session::Session::peer) else { return };
         if self.broker.sessions.is_unwritten(connected.key) {
-            // It found room a moment ago: less than that is rare.
+            // The packet found room a moment ago: less than that is rare.
             io.out(conn).truncate(from);
             self.broker.sessions.withdraw(connected.key, conn, now);
             self.broker.members_gone(now);

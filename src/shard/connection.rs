@@ -111,7 +111,7 @@ pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
     /// Connections with the longest tails when all were last looked at, and these lengths; the longest is the last.
     longest: Vec<(usize, ConnId)>,
-    /// By slot: what has been done of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum.
+    /// The progress of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum, by slot.
     begun: HashMap<u32, Begun>,
 }
 

@@ -150,7 +150,7 @@ pub enum Mail {
         question: (SessionKey, u64),
         /// The filter.
         filter: Arc<str>,
-        /// By shard: how many passes it must have been asked for when it takes a message for that to come live.
+        /// The number of passes that each shard must have been asked for when it takes a message, for that to come live.
         behind: Arc<[u64]>,
         /// The client that does not want its own messages, in bytes; empty: it wants all.
         except: Box<[u8]>,

@@ -29,12 +29,12 @@ pub(super) struct Outlets {
     pub(super) letters: DeadLetterQueue,
     /// Where sinks with a disk buffer keep their rows.
     pub(super) buffer: Option<Buffer>,
-    /// What is done with a message that the buffer has no room for.
+    /// The handling of a message that the buffer has no room for.
     pub(super) when_full: WhenFull,
     pub(super) full: Fullness,
     /// Sinks that went without a message, and were not counted yet.
     pub(super) passed_over: SmallVec<[(u16, RefusalReason); 4]>,
-    /// By sink: messages of QoS 0 that found no room.
+    /// Messages of QoS 0 that found no room, by sink.
     pub(super) no_room: Vec<u64>,
     /// The time before which a wall clock counts as not set.
     pub(super) clock_set_after: WallMs,

@@ -49,7 +49,7 @@ impl Told {
     }
 }
 
-/// What a sink does with a message that it will never take.
+/// The handling of a message that a sink will never take.
 enum Fate {
     /// No destination takes the message, and its publisher is told if it can be.
     Rejected,
@@ -72,7 +72,7 @@ pub(super) enum Unreserved {
     Rejected(u16, Objection),
 }
 
-/// What a message that found no room waits for.
+/// The room that a message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) cluster: usize,

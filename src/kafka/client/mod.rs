@@ -258,9 +258,9 @@ impl Client {
         channels.fold(self.metadata_deadline().min(self.ask_deadline()), Monotonic::min)
     }
 
-    /// Sends a Produce request to its broker, after those before it, over a connection that is opened when needed. `ProduceFailed { sent:
-    /// false }` comes at once if the broker is not in the metadata (which is asked for again: wait for it, or a while, before the next
-    /// try), or too many requests wait for it.
+    /// Sends a Produce request to its broker, after those before it, over a connection that is opened when needed.
+    /// `ProduceFailed { sent: false }` comes at once if the broker is not in the metadata (which is asked for again: wait
+    /// for it, or a while, before the next try), or too many requests wait for it.
     pub fn produce(&mut self, request: ProduceRequest, now: Monotonic) {
         let (id, way) = (request.id, Way { node: request.node, slow: request.slow });
         let Some(endpoint) = self.brokers.get(&way.node) else {

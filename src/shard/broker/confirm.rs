@@ -30,8 +30,8 @@ pub(in crate::shard) struct Confirmations<T = Ticket> {
     here: VecDeque<Run>,
     /// Durable messages of each shard's publishers that have not been reported to it.
     durable: Vec<u64>,
-    /// By shard: messages of this shard's publishers that it has not reported durable, oldest first, each with the answer that waits for
-    /// it, if any.
+    /// Messages of this shard's publishers that each shard has not reported durable, oldest first, each with the answer that waits for it,
+    /// if any.
     there: Vec<VecDeque<Option<T>>>,
     /// How many messages each shard has reported durable.
     confirmed: Vec<u64>,

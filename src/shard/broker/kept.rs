@@ -26,7 +26,7 @@ pub(in crate::shard) struct Keeping {
     ended: u64,
     /// [`crate::buffer::Buffer::freed`] when records that found no room were last tried again.
     tried: u64,
-    /// What has come free when wills that wait were last offered again.
+    /// The count of freed room when waiting wills were last offered again.
     pub(in crate::shard) wills_offered_at: u64,
     payload: Vec<u8>,
     /// How many sessions have a record.

@@ -1,4 +1,4 @@
-//! What a shard has of messages, and who gets them, apart from connections and timers.
+//! The broker: the messages of a shard and their receivers, apart from connections and timers.
 //!
 //! | | |
 //! |---|---|

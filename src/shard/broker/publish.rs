@@ -20,7 +20,7 @@ use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring, sys_topics};
 
-/// What has become of a PUBLISH.
+/// The outcome of a PUBLISH.
 pub(in crate::shard) enum Published {
     /// The message is done with. `is_lasting`: what was found out about it holds for another one of its client, topic, QoS and flags, without properties.
     On { is_lasting: bool },
@@ -154,7 +154,7 @@ impl Broker {
                 let is_told = peer.version == Version::V5 || !is_acknowledged;
                 (0, if is_told { Reason::Denied } else { Reason::Success })
             }
-            // It is for subscribers alone, or all that match have had it since before a crash.
+            // The message is for subscribers alone, or all that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
                 self.numbers.count_routed(Some(listener), Routed::Matched);
                 (0, Reason::Success)

@@ -100,7 +100,7 @@ pub(super) struct Example {
 /// The letters of a shard on their way, and the rejected batches that have not become letters.
 #[derive(Debug)]
 pub(crate) struct DeadLetterQueue {
-    /// By cluster, and by the sink's number in its producer.
+    /// The routes by cluster, and by the sink's number in its producer.
     routes: Vec<Vec<Option<Route>>>,
     /// Rejected batches with rows that have not become letters, by cluster.
     rejected: Vec<VecDeque<Rejected>>,

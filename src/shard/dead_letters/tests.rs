@@ -80,7 +80,7 @@ impl Office {
         self.settle();
     }
 
-    /// What is in a file's queue, as text.
+    /// The letters in a file's queue, as text.
     fn in_file(&self, index: usize) -> Vec<String> {
         self.files[index].try_iter().map(|letter| String::from_utf8(letter.line).unwrap()).collect()
     }

@@ -25,7 +25,7 @@ use super::{By, Message, Whose, put_packet};
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;
 
-/// What makes copies the same but for their packet identifier. None has DUP [MQTT-4.3.1-1] [MQTT-3.3.1-3].
+/// The form of a copy: copies of one form differ only in their packet identifier. None has DUP [MQTT-4.3.1-1] [MQTT-3.3.1-3].
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Form {
     version: Version,

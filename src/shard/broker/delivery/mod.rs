@@ -518,7 +518,7 @@ impl Broker {
             }
             self.delivery.budget -= 1;
             done += group.len();
-            // Of messages of its own a session may want none [MQTT-3.8.3-3].
+            // A session may want none of its own messages [MQTT-3.8.3-3].
             if message.publisher == Some(group[0].session) {
                 let wanted = group.iter().filter(|of| !of.options.no_local).copied();
                 let wanted: SmallVec<[Subscriber<SessionKey>; 2]> = wanted.collect();
@@ -552,7 +552,7 @@ pub(in crate::shard) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
     debug_assert!(encoded.is_ok(), "what came in a PUBLISH fits into one");
 }
 
-/// The message in a packet of [`Self::put_packet`].
+/// The message in a packet of [`put_packet`].
 pub(in crate::shard) fn publish_of(packet: &[u8]) -> Option<Publish<'_>> {
     let frame = frame::next(packet, u32::MAX).ok().flatten()?;
     decode::publish(Version::V5, frame.first, frame.body).ok()

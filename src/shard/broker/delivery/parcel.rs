@@ -1,5 +1,5 @@
-//! What a parcel is made of, from one shard to another: a run of entries. An entry is the length of what follows, u32, and its kind, u8: a
-//! [`MARK`], or a message with the fields that the bits of its kind name, and then its packet. Integers are big-endian.
+//! Parcels from one shard to another: a run of entries. An entry is the length of the rest, u32, its kind, u8, and then a [`MARK`], or a
+//! message with the fields that the bits of its kind name, and its packet. Integers are big-endian.
 
 use smallvec::SmallVec;
 

@@ -66,7 +66,7 @@ pub(super) struct Exchanges {
     releases: Confirmations<Waits>,
     /// Exchanges for each shard to release, sent at the end of the turn.
     gathered: Vec<Vec<Origin>>,
-    /// By shard: ended sessions of this one, each with the number of messages of this shard that it has confirmed once it knows all of the
+    /// Ended sessions of this shard for each other one, with the number of messages that it has confirmed once it knows all of the
     /// session's.
     over: Vec<Vec<(u64, u64)>>,
     /// Shards that have not reported since the process began which exchanges they know, as bits.

@@ -1,5 +1,6 @@
 //! Room for waiting messages when a shard runs short of it: it is taken from the sessions and shares with the longest queues, as parts of
 //! what each may hold, the oldest messages first. So a client that is away or slow costs only itself, and not those with short queues.
+//!
 //! Queues are listed by the power of two of that part, and only where it grows: an entry is right, or too high, or of no queue any more, and is
 //! looked at when it comes first. When there are twice as many entries as were right, the others go.
 
@@ -63,7 +64,7 @@ impl Fullest {
     }
 }
 
-/// What may wait on a shard, all queues together.
+/// The bounds of waiting messages on a shard, all queues together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Messages in the log.

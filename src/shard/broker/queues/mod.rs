@@ -67,7 +67,7 @@ fn deadline_of(buffer: &Buffer, body: &Body, publish: &Publish<'_>) -> Deadline 
     expiry_s.map(|s| buffer.deadline(body.since().after(Duration::from_secs(s.into()))))
 }
 
-/// What a shard's log keeps for the queues of sessions, and the answers that wait for that.
+/// Records of a shard's log for the queues of sessions, and the answers that wait for them.
 #[derive(Debug)]
 pub(in crate::shard) struct Queues {
     /// Sessions that get the message at hand.
@@ -299,7 +299,7 @@ impl Broker {
         let payload = &mut self.queues.payload;
         payload.clear();
         saved::encode(deadline, to.iter().map(|pending| &pending.recipient), body.packet(), payload);
-        // What waited for a member of a share is this one's copy from now on, at the same moment.
+        // The record that waited for a member of a share becomes this session's copy, at the same moment.
         let Ok(kept) = buffer.keep_session(body.for_share(), payload) else {
             self.take_back(io.now(), publish, to);
             return 0;
@@ -371,7 +371,7 @@ impl Broker {
         let out = conn.map_or(&mut nowhere, |conn| self.keeping.holds.out(io, conn));
         let from = out.len();
         let has_pubrel = session.queue_saved(number, out);
-        // What else the client is sent need not wait for that.
+        // Other bytes to the client need not wait for that.
         if let Some(kept) = saved.filter(|_| has_pubrel) {
             self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(kept.group));
         }
@@ -393,7 +393,7 @@ impl Broker {
         self.tell_sessions_over(by);
     }
 
-    /// Writes down ended messages at the end of a turn, with other records or when they have waited for long enough.
+    /// Writes down ended messages at the end of a turn, with other records or when they have waited long enough.
     pub(in crate::shard) fn write_queues(&mut self, io: &mut Ring<'_>, is_draining: bool) {
         let now = io.now();
         self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);

@@ -1,6 +1,6 @@
-//! What each user has of a shard's room for retained messages: at most the free part of what is free (`free² / whole`), as the topics of a
-//! cluster divide its memory. One user alone comes to 38 %, and after n of them some 1 / (n + 1) is free, in whatever order they came.
-//! Without any `[auth.NAME]` all clients are one, and have all of it.
+//! The parts of users in a shard's room for retained messages: each has at most the free part of the free room (`free² / whole`), as the
+//! topics of a cluster divide its memory. One user alone comes to 38 %, and after n of them some 1 / (n + 1) is free, in whatever order
+//! they came. Without any `[auth.NAME]` all clients are one user, and have all of it.
 
 use std::collections::HashMap;
 

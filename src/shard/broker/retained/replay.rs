@@ -62,7 +62,7 @@ struct Replay {
     step: Step,
     /// The number of the first subscription's pass.
     pass: u64,
-    /// By shard: how many passes it must have been asked for when it takes a message for that to come live, after the pass.
+    /// The number of passes that each shard must have been asked for when it takes a message, for that to come live.
     behind: Arc<[u64]>,
     /// Topics of messages with RETAIN that came live and were taken after the pass, as hashes: their homes may not have them yet.
     noted: HashSet<u64>,

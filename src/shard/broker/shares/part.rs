@@ -1,4 +1,4 @@
-//! What one shard has of a share: its members there, and the messages that wait for one of them to have room.
+//! The part of a share on one shard: its members there, and the messages that wait for one of them to have room.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -15,7 +15,7 @@ use super::line::Line;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) subscriber: Subscriber<SessionKey>,
-    /// The same for the same client: keys are compared with it.
+    /// A mark that is the same for the same client: keys are compared with it.
     pub(super) mark: u64,
     /// Whether the member has a connection, and is not set aside.
     pub(super) is_online: bool,
@@ -480,7 +480,7 @@ mod tests {
         );
         part.is_served();
         assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
-        // As many bytes as may wait; one that is larger waits alone.
+        // As many bytes wait as may; a message that is larger waits alone.
         for _ in 0..2 {
             part.push(Body::new(vec![1; bounds.bytes], Monotonic(1), 0, &held), Monotonic(1), bounds, None);
         }
