@@ -16,7 +16,7 @@ use crate::shard::mail::Mail;
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// A handle that keeps the thread running until it and all its copies are dropped.
+/// The thread's last verdict; the thread runs until this and every [`Health`] made of it are dropped.
 pub(super) struct Watch(Arc<Mutex<Option<String>>>);
 
 impl Watch {

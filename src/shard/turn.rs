@@ -281,7 +281,7 @@ impl Core {
     /// Sets the one timer by which all sessions expire and all wills fall due.
     fn set_session_timer(&mut self, io: &mut Ring<'_>) {
         if !self.broker.queues.have_all_told() {
-            // Wills that the process before has left stay with their sessions until then.
+            // Wills that the previous process has left stay with their sessions until then.
             return;
         }
         let Some(at) = self.broker.sessions.next_expiry() else { return };

@@ -193,7 +193,7 @@ impl Upstream {
         self.producer.save(log)
     }
 
-    /// Ends these rows, which were dropped to make room. `owed`: the publishers of the process before that wait for answers to some of
+    /// Ends these rows, which were dropped to make room. `owed`: the publishers of the previous process that wait for answers to some of
     /// them.
     pub(super) fn dropped(&mut self, rows: &RowSet, owed: OwedRows<'_>) {
         self.producer.dropped(rows, owed);

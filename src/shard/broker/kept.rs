@@ -1,5 +1,5 @@
 //! Sessions that survive a crash: their records go to the buffer, answers are held until these are durable, and a process takes up the
-//! sessions of the one before.
+//! sessions of the previous one.
 
 use std::collections::HashMap;
 
@@ -132,7 +132,7 @@ impl Broker {
         }
     }
 
-    /// Takes up the kept sessions of the process before, and what is kept like them, before anybody is accepted. What cannot be taken up
+    /// Takes up the kept sessions of the previous process, and what is kept like them, before anybody is accepted. What cannot be taken up
     /// ends.
     pub(in crate::shard) fn restore_sessions(&mut self, found: &[RestoredSession], sorted: &Sorted, now: Monotonic) {
         let Some(buffer) = &mut self.outlets.buffer else { return };

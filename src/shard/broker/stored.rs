@@ -35,7 +35,7 @@ pub(in crate::shard) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])>
     Some(((wall_ms != 0 || left_ms != 0).then_some((wall_ms, left_ms)), rest))
 }
 
-/// Calls back with a message of the process before: the time left of its Message Expiry Interval, and from when that counts. The interval is rounded up to a
+/// Calls back with a message of the previous process: the time left of its Message Expiry Interval, and from when that counts. The interval is rounded up to a
 /// second and counts from before now by as much, so that the message ends when it would have.
 pub(in crate::shard) fn with_time_left<T>(
     publish: &Publish<'_>,

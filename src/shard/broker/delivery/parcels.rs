@@ -1,5 +1,6 @@
-//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter ([`super::parcel`]). At most [`PARCELS_UNDER_WAY_MAX`] are under way for each pair of shards; the receiver gives each back,
-//! empty, when its messages are delivered or in line, so that a shard that is busy gets larger parcels, not more.
+//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter ([`super::parcel`]). At most
+//! [`PARCELS_UNDER_WAY_MAX`] parcels are under way for each pair of shards; the receiver gives each back, empty, when its messages are delivered or in line, so
+//! that a busy shard gets larger parcels, not more.
 
 use smallvec::SmallVec;
 

@@ -71,7 +71,7 @@ pub(super) struct Exchanges {
     over: Vec<Vec<(u64, u64)>>,
     /// Shards that have not reported since the process began which exchanges they know, as bits.
     silent: u64,
-    /// Sessions of the process before by number, until all shards have reported.
+    /// Sessions of the previous process by number, until all shards have reported.
     sessions: HashMap<u64, SessionKey>,
     /// Reports of shards that came before this one had read its log. `None`: it has read it.
     early: Option<Vec<Early>>,
@@ -304,7 +304,7 @@ impl Broker {
         }
     }
 
-    /// Takes up an exchange of the process before. `sessions`: those of this shard, by their numbers in the log.
+    /// Takes up an exchange of the previous process. `sessions`: those of this shard, by their numbers in the log.
     pub(super) fn restore_exchange(
         &mut self,
         number: u64,
@@ -325,7 +325,7 @@ impl Broker {
         self.queues.exchanges.insert((from, origin.session), Open { packet_id, number, shares });
     }
 
-    /// Tells the other shards which of their exchanges this one knows. `sessions`: those that the process before has left here.
+    /// Tells the other shards which of their exchanges this one knows. `sessions`: those that the previous process has left here.
     pub(super) fn tell_exchanges(&mut self, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
         let shards = self.queues.confirmations.shards();
         let mut of: Vec<Vec<Known>> = (0..shards).map(|_| Vec::new()).collect();

@@ -129,7 +129,7 @@ impl Queues {
         full.map_or(Ok(()), |shard| Err(Stall::Subscribers(shard)))
     }
 
-    /// Whether all shards have reported what the process before has left there of this one's.
+    /// Whether all shards have reported what the previous process has left there of this one's.
     pub(in crate::shard) fn have_all_told(&self) -> bool {
         self.exchanges.have_all_told()
     }

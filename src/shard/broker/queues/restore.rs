@@ -1,4 +1,4 @@
-//! Messages for kept sessions that the process before has left.
+//! Messages for kept sessions that the previous process has left.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -91,7 +91,7 @@ impl Broker {
         self.outlets.buffer.as_ref().map(|buffer| buffer.until(wall_ms, left_ms))
     }
 
-    /// The body of a message of the process before, which counts as coming now, with the time that it has left.
+    /// The body of a message of the previous process, which counts as coming now, with the time that it has left.
     fn body_again(&self, publish: &Publish<'_>, until: Option<Monotonic>, now: Monotonic, key: u32) -> Rc<Body> {
         with_time_left(publish, until, now, |publish, since| {
             let mut packet = Vec::new();

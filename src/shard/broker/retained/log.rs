@@ -117,7 +117,7 @@ impl Broker {
         self.confirm(home, count, Retained::confirmations);
     }
 
-    /// Takes up a retained message of the process before.
+    /// Takes up a retained message of the previous process.
     pub(in crate::shard) fn restore_retained(&mut self, number: u64, payload: &[u8], now: Monotonic) {
         let (Some(buffer), Some(found)) = (&mut self.outlets.buffer, saved::decode(payload)) else { return };
         let (deadline, publisher, publish) = found;

@@ -1,9 +1,9 @@
-//! Messages of shares on their way from shard to shard, and those of the process before.
+//! Messages of shares on their way from shard to shard, and those of the previous process.
 //!
 //! A message in the log is never two shards' to give to a member. The shard that hands it over keeps it until the other one reports that it is durable there;
 //! then it writes its end, and when that is durable it gives the message away. Until then the other shard holds it, and notes in its own log which shard it was
 //! from. A crash in between leaves it in both logs, or in the other one alone: after a crash each shard tells the others what it has noted, they end what they
-//! still have of that, and give it away as before. Until all shards have done so, messages of the process before wait.
+//! still have of that, and give it away as before. Until all shards have done so, messages of the previous process wait.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -66,7 +66,7 @@ pub(super) struct Handed {
     busy: u64,
     /// Messages held for other shards, by the shard that they are from.
     held: HashMap<usize, Vec<Held>>,
-    /// Messages of the process before, by number in the log, with the texts of the shares.
+    /// Messages of the previous process, by number in the log, with the texts of the shares.
     restored: BTreeMap<u64, (Arc<str>, Rc<Body>)>,
     told: Vec<(u64, usize, Told)>,
 }
@@ -201,7 +201,7 @@ impl Broker {
         }
     }
 
-    /// Takes up a message of the process before. `from`: the shard that had handed it over, and its number there.
+    /// Takes up a message of the previous process. `from`: the shard that had handed it over, and its number there.
     pub(in crate::shard) fn restore_for_share(
         &mut self,
         number: u64,
@@ -216,13 +216,13 @@ impl Broker {
         }
     }
 
-    /// The numbers of that shard's messages that the process before has left here.
+    /// The numbers of that shard's messages that the previous process has left here.
     pub(in crate::shard) fn held_of(&self, shard: usize) -> Vec<u64> {
         let held = self.delivery.shares.handed.held.get(&shard);
         held.into_iter().flatten().map(|held| held.number).collect()
     }
 
-    /// Ends messages of this shard that another one holds since the process before: they are its own.
+    /// Ends messages of this shard that another one has held since the previous process: they are its own.
     pub(in crate::shard) fn held_elsewhere(&mut self, by: usize, numbers: &[u64]) {
         if numbers.is_empty() {
             return;
@@ -241,7 +241,7 @@ impl Broker {
         handed.told.push((group, by, Told::Given));
     }
 
-    /// Has messages of the process before wait for members, once all shards have reported what they hold.
+    /// Has messages of the previous process wait for members, once all shards have reported what they hold.
     pub(in crate::shard) fn release_restored(&mut self, now: Monotonic) {
         for (text, body) in std::mem::take(&mut self.delivery.shares.handed.restored).into_values().rev() {
             let shares = &mut self.delivery.shares;

@@ -88,7 +88,7 @@ impl Broker {
         self.delivery.shares.settle(to.share);
     }
 
-    /// Has a newer message wait until all shards have reported the messages that the process before has left for the share. `Some`: the
+    /// Has a newer message wait until all shards have reported the messages that the previous process has left for the share. `Some`: the
     /// message waits, for that member, or for any.
     fn waits_for_start(&mut self, qos: QoS, to: ToShare) -> Option<Option<SessionKey>> {
         if self.queues.have_all_told() || qos == QoS::AtMostOnce || !self.remembers_more() {
