@@ -5,7 +5,7 @@
 //! time, so metadata must never wait after a Produce that waits for followers, nor other partitions. The client promises:
 //!
 //! - **Order.** Produce requests to one broker over one channel go out in the order given. When a connection fails, all requests that the
-//! channel was given and that are not answered fail with it, oldest first, sent or unsent, so that nothing overtakes.
+//!   channel was given and that are not answered fail with it, oldest first, sent or unsent, so that nothing overtakes.
 //! - **One cluster.** A broker that was connected to says which cluster it belongs to before anything else is sent. When the
 //!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] tells of it.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.

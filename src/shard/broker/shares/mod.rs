@@ -58,7 +58,7 @@ pub(in crate::shard) struct Shares {
     ripe: BTreeSet<ShareNumber>,
     /// Messages that are on their way from shard to shard.
     handed: Handed,
-    /// Exchanges of this shard's publishers since before a start, with the marks of the shares that have had their messages on some shard.
+    /// Exchanges of this shard's publishers since before the process began, with the marks of the shares that have had their messages on some shard.
     repeats: BTreeMap<Origin, Marks>,
     has_timer: bool,
     late: Late,
