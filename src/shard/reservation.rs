@@ -31,11 +31,11 @@ pub(super) struct Reservation<'a> {
 /// How the publisher of a message learns that a sink refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// A reason code tells it: 5.0 at QoS 1 and 2.
+    /// The publisher gets a reason code: 5.0 at QoS 1 and 2.
     Code,
-    /// The end of its connection tells it: 3.x at QoS 1 and 2.
+    /// The publisher's connection ends: 3.x at QoS 1 and 2.
     End,
-    /// Nothing tells it: QoS 0, wills.
+    /// The publisher learns nothing: QoS 0, wills.
     Not,
 }
 
