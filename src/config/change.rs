@@ -240,9 +240,15 @@ impl Change {
     }
 
     /// Takes over a sink. Keys that shape a new message can be changed at any time; those that held rows depend on cannot.
-    fn sink(&mut self, place: usize, wanted: Sink, fits: bool) {
+    fn sink(&mut self, place: usize, mut wanted: Sink, fits: bool) {
         let known = &mut self.config.sinks[place];
+        // Where it follows from what waits for a restart, it waits as well.
+        let waits = known.dead_letters != wanted.dead_letters || known.acknowledge != wanted.acknowledge;
+        let on_refuse = if waits { std::mem::replace(&mut wanted.on_refuse, known.on_refuse) } else { wanted.on_refuse };
         let Difference { mut applied, mut waiting } = known.take(&wanted);
+        if on_refuse != known.on_refuse {
+            waiting.push("on_refuse");
+        }
         macro_rules! keys {
             ($fits:expr, $($name:literal $key:ident),*) => {
                 $(if known.$key != wanted.$key && $fits {

@@ -309,7 +309,10 @@ impl Inflight {
             _ => Some(&of),
         };
         match of.filter(|of| !of.is_empty()) {
-            Some(of) => receipts.ack(peer, kind, slot.packet_id, slot.reason.code(), of, out),
+            Some(of) => {
+                let words = slot.reason.words().filter(|_| peer.wants_reasons());
+                receipts.ack(peer, kind, slot.packet_id, (slot.reason.code(), words), of, out);
+            }
             None if slot.reason.words().is_some() => refusals::ack(peer, kind, slot.packet_id, slot.reason, out),
             None => encode::ack(peer.version, kind, slot.packet_id, slot.reason.code(), out),
         }

@@ -88,11 +88,12 @@ impl Receipts {
         peer: &Peer,
         kind: PacketType,
         packet_id: u16,
-        reason: ReasonCode,
+        (reason, words): (ReasonCode, Option<&str>),
         of: &Of,
         out: &mut Vec<u8>,
     ) {
         self.properties.clear();
+        self.properties.extend(words.map(Property::ReasonString));
         for receipt in of {
             let mut digits = Digits::default();
             self.properties.push(Property::UserProperty(TOPIC, &receipt.topic));
@@ -153,7 +154,7 @@ impl Inflight {
         if of.is_empty() {
             return encode::ack(peer.version, PacketType::PubComp, packet_id, reason, out);
         }
-        self.receipts.get_or_insert_default().ack(peer, PacketType::PubComp, packet_id, reason, of, out);
+        self.receipts.get_or_insert_default().ack(peer, PacketType::PubComp, packet_id, (reason, None), of, out);
     }
 
     /// See [`super::Session::landed`].

@@ -97,11 +97,7 @@ pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut 
     if let Some(fixed) = plan.topic.as_literal() {
         return Ok(fixed);
     }
-    let rendered = plan.topic.value(message, scratch).map_err(Objection::Absent)?;
-    if plan.is_internal(rendered) {
-        return Err(Objection::Refusal(Refusal::TopicInvalid));
-    }
-    std::str::from_utf8(rendered).map_err(|_| Objection::Refusal(Refusal::TopicInvalid))
+    plan.topic_name(plan.topic.value(message, scratch).map_err(Objection::Absent)?)
 }
 
 /// The reason why a sink will never take a message.

@@ -26,6 +26,8 @@ pub(super) struct Reservation<'a> {
     outlets: &'a mut Outlets,
     /// Whether a gate refuses the message: it becomes a dead letter of that sink, and no destination takes it.
     is_refused: bool,
+    /// Whether other sinks have had the message since before a crash: a sink that refuses it now does so for itself alone, if it can keep it.
+    is_repeat: bool,
 }
 
 /// How the publisher of a message learns that a sink refuses it.
@@ -176,7 +178,7 @@ impl Outlets {
         follows: bool,
     ) -> Result<Reservation<'_>, Unreserved> {
         if follows && self.ask_again(message) {
-            let mut reservation = Reservation { outlets: self, is_refused: false };
+            let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: false };
             reservation.set_aside(message)?;
             return Ok(reservation);
         }
@@ -189,7 +191,7 @@ impl Outlets {
             work.matched.retain(|sink| !already_taken_by.contains(sink));
         }
         let is_matched = !work.matched.is_empty();
-        let mut reservation = Reservation { outlets: self, is_refused: false };
+        let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: !already_taken_by.is_empty() };
         if !is_matched {
             return Err(Unreserved::Unmatched);
         }
@@ -297,8 +299,8 @@ impl Reservation<'_> {
             passes = room == Err(SpoolFull::Turn) || room.is_err() && outlets.when_full == WhenFull::DropOldest;
             if let Err(full @ (SpoolFull::Whole | SpoolFull::Sink)) = room {
                 outlets.full.note(full, usize::from(sink), *bytes, outlets.when_full);
-                if outlets.when_full == WhenFull::Refuse {
-                    // Nobody has to wait: the message is refused, as if it could never be taken.
+                if outlets.when_full == WhenFull::Refuse && !self.is_repeat {
+                    // Nobody has to wait: the message is refused, as if it could never be taken. A repeat waits: others have it.
                     asked = Err(Objection::SpoolFull);
                 }
             }
@@ -317,13 +319,16 @@ impl Reservation<'_> {
                 Ok((To::Topic { asked, key, hash, is_spooled }, bytes, room))
             }
             Err(objection) => {
-                let (place, alone) = match fate(plan, objection, message, told) {
+                let (place, alone) = match fate(plan, objection, message, (told, self.is_repeat)) {
                     Fate::Letter { place, alone } => (place, alone),
                     Fate::Rejected => return Err(Unreserved::Rejected(sink, objection)),
                     Fate::Dropped => return Ok((To::Nowhere(objection.reason()), 0, Ok(()))),
                 };
                 self.is_refused = alone;
                 let room = place.room(&outlets.letters, &upstream.producer, sink);
+                if room.is_err() && alone && plan.goes_without(message) {
+                    return Err(Unreserved::Rejected(sink, objection));
+                }
                 if room.is_err() && plan.goes_without(message) {
                     return Ok((To::Nowhere(RefusalReason::NoRoom), 0, Ok(())));
                 }
@@ -363,7 +368,11 @@ impl Reservation<'_> {
                 To::Nowhere(_) => continue,
             };
             if plan.cluster == cluster && plan.goes_without(message) {
-                *to = To::Nowhere(RefusalReason::NoRoom);
+                let why = match to {
+                    To::DeadLetters(objection, _) if self.is_refused => objection.reason(),
+                    _ => RefusalReason::NoRoom,
+                };
+                *to = To::Nowhere(why);
                 work.needs[cluster] -= bytes;
                 work.is_settled = false;
                 return true;
@@ -379,7 +388,7 @@ impl Reservation<'_> {
 
     /// The level that the answer to the message waits for.
     pub(super) fn level(&self) -> Level {
-        let sinks = self.outlets.workspace.sinks.iter();
+        let sinks = self.outlets.workspace.sinks.iter().filter(|reserved| !matches!(reserved.to, To::Nowhere(_)));
         sinks.map(|reserved| self.outlets.plans[usize::from(reserved.sink)].level).max().unwrap_or(Level::Received)
     }
 
@@ -476,12 +485,15 @@ impl Drop for Reservation<'_> {
 
 /// The fate of a message at a sink that has this objection.
 #[cold]
-fn fate(plan: &Plan, objection: Objection, message: &Message<'_>, told: Told) -> Fate {
+fn fate(plan: &Plan, objection: Objection, message: &Message<'_>, (told, is_repeat): (Told, bool)) -> Fate {
+    let letter = |alone| plan.place(message).map(|place| Fate::Letter { place, alone });
+    if is_repeat && plan.on_refuse != OnRefuse::Drop {
+        return letter(false).unwrap_or(Fate::Rejected);
+    }
     // A publisher that is told sends the message again when there is room: nobody may have had it by then.
     if objection.is_lack_of_room() && told != Told::Not {
         return Fate::Rejected;
     }
-    let letter = |alone| plan.place(message).map(|place| Fate::Letter { place, alone });
     match plan.on_refuse {
         OnRefuse::Drop => Fate::Dropped,
         // A dead letter that fits nowhere is a message that would be lost.
@@ -503,8 +515,7 @@ fn asked(
     let topic = Text::of(&plan.topic, message, rendered).map_err(Objection::Absent)?;
     let name = match plan.topic.as_literal() {
         Some(fixed) => fixed,
-        None => std::str::from_utf8(topic.bytes(&plan.topic, message, rendered).unwrap_or_default())
-            .map_err(|_| Objection::Refusal(Refusal::TopicInvalid))?,
+        None => plan.topic_name(topic.bytes(&plan.topic, message, rendered).unwrap_or_default())?,
     };
     let mut known = check(name, bytes);
     if known == Err(Refusal::TooLarge) {

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use smallvec::SmallVec;
 
 use crate::config::{Acknowledge, Buffer, Config, OnRefuse, Partitioner, Sink, ValueFormat};
-use crate::kafka::producer::{RECEIVED_MS, row_bytes_max};
+use crate::kafka::producer::{RECEIVED_MS, Refusal, row_bytes_max};
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
 use crate::mqtt::property::Property;
@@ -19,6 +19,7 @@ use crate::runtime::seam::WallMs;
 
 use super::dead_letters::DeadPlan;
 use super::members::{Members, Role};
+use super::outlets::Objection;
 
 /// Bytes of the lengths of a header's name and value, at most.
 const HEADER_LENGTHS_MAX: usize = 10;
@@ -141,6 +142,15 @@ impl Plan {
     /// (`__consumer_offsets`) and those of tools (`_schemas`), and a device's messages must not reach them.
     pub(super) fn is_internal(&self, topic: &[u8]) -> bool {
         topic.first() == Some(&b'_') && !self.topic.begins_with("_")
+    }
+
+    /// The Kafka topic of these bytes, which the template has made of a message.
+    ///
+    /// # Errors
+    /// They are no text, or name a topic that devices must not reach.
+    pub(super) fn topic_name<'a>(&self, made: &'a [u8]) -> Result<&'a str, Objection> {
+        let invalid = Objection::Refusal(Refusal::TopicInvalid);
+        if self.is_internal(made) { Err(invalid) } else { std::str::from_utf8(made).map_err(|_| invalid) }
     }
 
     /// An upper bound of the memory that this sink's row of a message takes, without rendering anything.

@@ -117,6 +117,22 @@ fn what_can_never_be_a_record_is_refused_and_the_rest_is_not() {
     assert_eq!(metric(&service, "publishes_routed_total{result=\"refused\"}"), 6);
 }
 
+/// Finding W1: a device that names the topic does not reach those of Kafka's own.
+#[test]
+fn finding_w1_a_device_does_not_name_topics_of_kafkas_own() {
+    let service = Service::start(&config(
+        "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"${topic}\"\non_refuse = \"reject\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    for (packet_id, topic) in [(1, "_schemas"), (2, "__consumer_offsets")] {
+        device.publish(QoS::AtLeastOnce, packet_id, topic, b"x");
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, packet_id, 0x90), "{topic}");
+    }
+    device.deliver(3, "a_b", b"x");
+    assert_eq!(texts(service.embedded(), "a_b").len(), 1);
+    assert_eq!(metric(&service, "sink_publishes_refused_total{reason=\"topic_invalid\"}"), 2);
+}
+
 #[test]
 fn a_message_for_one_topic_more_than_topics_max_is_refused() {
     let sink = "[[sink]]\nname = \"all\"\nfilters = [\"#\"]\ntopic = \"t-${topic}\"\n";

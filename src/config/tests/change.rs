@@ -152,6 +152,23 @@ fn what_held_rows_depend_on_waits_for_a_restart() {
     assert_eq!(change.config.clusters[0].buffer_bytes, old.clusters[0].buffer_bytes);
 }
 
+/// The handling of a message that a sink will never take follows from its dead letters, and these wait.
+#[test]
+fn what_follows_from_dead_letters_waits_with_them() {
+    let of = |more: &str| config(&format!("{B}{}", sink("one", more)));
+    let with = of("dead_letters_topic='dead'");
+    let without = of("dead_letters_file='none'\non_refuse='drop'");
+    for (old, new) in [(&with, &without), (&without, &with)] {
+        let change = Change::between(old, new);
+        assert_eq!(change.config.sinks[0].on_refuse, old.sinks[0].on_refuse);
+        let [waiting] = &change.waiting[..] else { panic!("{:?}", change.waiting) };
+        assert!(waiting.contains("on_refuse") && waiting.contains("dead_letters"), "{waiting}");
+    }
+    let change = Change::between(&with, &of("dead_letters_topic='dead'\non_refuse='reject'"));
+    assert_eq!(change.applied, ["sink one (changed: on_refuse)"]);
+    assert_eq!(change.config.sinks[0].on_refuse, OnRefuse::Reject);
+}
+
 #[test]
 fn finding_f14_names_are_those_of_the_file() {
     let of = |number: u32, time: &str| {
