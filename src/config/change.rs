@@ -242,7 +242,7 @@ impl Change {
     /// Takes over a sink. Keys that shape a new message can be changed at any time; those that held rows depend on cannot.
     fn sink(&mut self, place: usize, mut wanted: Sink, fits: bool) {
         let known = &mut self.config.sinks[place];
-        // Where it follows from what waits for a restart, it waits as well.
+        // `on_refuse` follows from keys that wait for a restart: with a change of these it waits as well.
         let waits = known.dead_letters != wanted.dead_letters || known.acknowledge != wanted.acknowledge;
         let on_refuse = if waits { std::mem::replace(&mut wanted.on_refuse, known.on_refuse) } else { wanted.on_refuse };
         let Difference { mut applied, mut waiting } = known.take(&wanted);
