@@ -6,7 +6,7 @@ use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
 use crate::runtime::Heartbeat;
 
-/// What it is called.
+/// The metric's name and meaning.
 pub(super) const REFUSED: Spec = Spec {
     name: "connections_refused_no_descriptor",
     label: None,
@@ -15,7 +15,7 @@ pub(super) const REFUSED: Spec = Spec {
     kind: Kind::Counter,
 };
 
-/// Asks the shards.
+/// A source that asks the shards.
 #[derive(Debug)]
 pub(super) struct AcceptNumbers(pub(super) Vec<Arc<Heartbeat>>);
 

@@ -16,22 +16,22 @@ use crate::mqtt::topic;
 
 use super::args::AccessArgs;
 
-/// What is read of a file with a token.
+/// The most bytes that are read of a file with a token.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// What was decided.
+/// The decision about a client and a topic.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decided {
-    /// The decision and what it rests on, for people.
+    /// The decision and its grounds, for people.
     pub text: String,
-    /// Whether it is granted, at least in part.
+    /// Whether the action is granted, at least in part.
     pub is_granted: bool,
 }
 
-/// Decides.
+/// Decides whether a client may touch a topic.
 ///
 /// # Errors
-/// What is wrong with the configuration, its files, or the question.
+/// Everything that is wrong with the configuration, its files, or the question.
 pub fn access(options: &AccessArgs) -> Result<Decided, String> {
     let config = options.from.load().map_err(|problems| problems.to_string())?;
     let names: Vec<_> = config.auth.iter().map(|auth| auth.name.as_str()).collect();
@@ -67,16 +67,16 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     } else {
         File::open(file).map(|file| Box::new(file) as _)
     };
-    // What is longer is refused as a token.
+    // A longer file is refused as a token.
     let all = opened.and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut token));
     all.map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(Zeroizing::new(token.trim_ascii().to_vec()))
 }
 
-/// Who brings the token, as a CONNECT with it is judged; or why it is refused.
+/// The client that brings the token, as a CONNECT with it is judged; or why it is refused.
 ///
 /// # Errors
-/// It cannot be judged.
+/// The token cannot be judged.
 fn bearer(policy: &Arc<Policy>, token: &[u8], options: &AccessArgs) -> Result<Result<Asker, String>, String> {
     let tokens = policy
         .tokens()
@@ -122,7 +122,7 @@ fn not_fetched(policy: &Policy) -> String {
     }
 }
 
-/// Who asks, and what it brings along.
+/// The client in question, and what it brings along.
 struct Asker {
     identity: Option<String>,
     client_id: String,
@@ -141,7 +141,7 @@ impl Asker {
         Client { identity: self.identity.as_deref(), client_id: &self.client_id }
     }
 
-    /// What to know where nothing grants it.
+    /// A hint for an action that nothing grants.
     fn hint(&self) -> String {
         self.client().is_in_no_pattern().map(|why| format!("; {why}")).unwrap_or_default()
     }
@@ -246,7 +246,7 @@ mod tests {
             ),
             "{said}"
         );
-        // Finding M5: why a pattern does not grant it.
+        // Finding M5: the reason why a pattern does not grant it.
         for action in ["publish", "subscribe"] {
             let said = ask_from("ada/1", Some("ada"), &[], action, "dev/ada/1/up").unwrap().text;
             assert!(said.starts_with("denied") && said.contains("; its client ID contains /, + or #"), "{said}");

@@ -26,12 +26,12 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// `TOPIC` and `BROKER` as types of resources.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
-/// The last version of Metadata that tells what may be done with the cluster; all up to here name topics.
+/// The last version of Metadata that tells which operations on the cluster are allowed; all up to here name topics.
 const METADATA_VERSION_MAX: i16 = 10;
 
 const CLOSED: &str = "it closed the connection";
 
-/// How far a connection came.
+/// The stages of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Resolve,
@@ -43,7 +43,7 @@ pub(super) enum Stage {
 }
 
 impl Stage {
-    /// The word in JSON.
+    /// The stage's word in JSON.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -67,7 +67,7 @@ pub(super) struct Admin {
     client_id: StrBytes,
     correlation: i32,
     versions: HashMap<i16, (i16, i16)>,
-    /// `host:port` as it was asked for.
+    /// `host:port` as given.
     pub(super) broker: String,
 }
 
@@ -75,7 +75,7 @@ impl Admin {
     /// Connects to the first bootstrap broker that answers.
     ///
     /// # Errors
-    /// Why each of them does not.
+    /// The reason why each of them does not answer.
     pub(super) fn connect(cluster: &Cluster) -> Result<Self, Vec<String>> {
         let mut why = Vec::new();
         for broker in &cluster.bootstrap {
@@ -90,7 +90,7 @@ impl Admin {
     /// Connects to one broker and learns which requests it knows.
     ///
     /// # Errors
-    /// What is wrong with it, in words that name it.
+    /// The reason why the broker cannot be used, in words that name it.
     pub(super) fn connect_to(cluster: &Cluster, broker: &str) -> Result<Self, String> {
         Self::connect_in_stages(cluster, broker).map_err(|(_, why)| why)
     }
@@ -106,7 +106,7 @@ impl Admin {
         Ok(metadata.brokers.iter().map(member).collect())
     }
 
-    /// A broker that wants SASL answers ApiVersions, and closes the connection at the first request behind it.
+    /// Adds a cure to an error of a broker that wants SASL: it answers ApiVersions, and closes the connection at the next request.
     pub(super) fn sasl_missing(&self, cluster: &Cluster, why: String) -> String {
         if cluster.sasl.is_some() || !why.ends_with(CLOSED) {
             return why;
@@ -158,7 +158,7 @@ impl Admin {
     /// Logs in by SASL.
     ///
     /// # Errors
-    /// What is wrong, in words that name the broker, the user and the mechanism.
+    /// The reason why it failed, in words that name the broker, the user and the mechanism.
     fn log_in(&mut self, credentials: &Arc<Credentials>) -> Result<(), String> {
         let mechanism = credentials.mechanism.name();
         let by = if credentials.user.is_empty() {
@@ -196,7 +196,7 @@ impl Admin {
         }
     }
 
-    /// The brokers, and these topics as they are: asking makes none.
+    /// The brokers, and these topics as they are: the question creates none.
     pub(super) fn metadata(&mut self, topics: &[&str]) -> Result<MetadataResponse, String> {
         let Some(version) = self.version::<MetadataRequest>(METADATA_VERSION_MAX).filter(|version| *version >= 4)
         else {
@@ -212,7 +212,7 @@ impl Admin {
         self.ask_at(&request, version)
     }
 
-    /// Settings of a broker by name, those that it tells; `None`: it does not tell.
+    /// Settings of a broker by name, as far as it tells them; `None`: it tells none.
     pub(super) fn broker_settings(&mut self, node: i32, names: &[&'static str]) -> Option<HashMap<String, String>> {
         self.settings(BROKER, node.to_string(), names)
     }
@@ -244,7 +244,7 @@ impl Admin {
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// What went wrong, in words that name the broker. The connection is of no more use then.
+    /// The failure, in words that name the broker. The connection is of no more use then.
     pub(super) fn ask_at<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, String> {
         self.correlation += 1;
         let asked = self.send(request, version).and_then(|()| self.receive());
@@ -277,7 +277,7 @@ impl Admin {
         self.stream.read_exact(&mut length).map_err(|error| said(&error))?;
         let length = usize::try_from(i32::from_be_bytes(length)).ok().filter(|length| *length <= ANSWER_BYTES_MAX);
         let length = length.ok_or("the response has an invalid length")?;
-        // Grows with what comes, not with what is claimed.
+        // The buffer grows with the bytes that come, not with the announced length.
         let mut answer = Vec::new();
         let read = (&mut self.stream).take(length as u64).read_to_end(&mut answer).map_err(|error| said(&error))?;
         if read < length { Err(CLOSED.to_owned()) } else { Ok(answer.into()) }

@@ -1,4 +1,4 @@
-//! The command line. `forebay` alone means `forebay run`; options take the place of what the file says.
+//! The command line. `forebay` alone means `forebay run`; options take the place of values in the file.
 
 mod run;
 #[cfg(test)]
@@ -15,7 +15,7 @@ pub use self::run::{ControlBind, RunArgs, RunFileArgs};
 use crate::config::{self, Config, Overrides, Problems};
 use crate::metrics::time::{from_rfc3339, now_ms, rfc3339};
 
-/// What `-V` prints behind the name: the version, and the commit and target that it was built from.
+/// The version that `-V` prints after the name, and the commit and target that it was built from.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FOREBAY_BUILD"), ")");
 
 const LONG_ABOUT: &str = "\
@@ -85,7 +85,7 @@ struct Cli {
     run: RunArgs,
 }
 
-/// What to do.
+/// The command.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Run the service (the default command)
@@ -100,9 +100,9 @@ pub enum Command {
     Sinks(AskArgs),
     /// Show recent events of a running service
     Events(EventsArgs),
-    /// Show the clients of a running service and their sessions: what waits for each, and for how long; or one client with its subscriptions
+    /// Show the clients of a running service and their sessions: messages that wait for each, and for how long; or one client with its subscriptions
     Clients(ClientsArgs),
-    /// Show the shared subscriptions of a running service: members, and what waits for them
+    /// Show the shared subscriptions of a running service: members, and messages that wait for them
     Shares(SharesArgs),
     /// Show the retained messages of a running service
     Retained(RetainedArgs),
@@ -136,7 +136,7 @@ pub enum Command {
     },
 }
 
-/// Options of `forebay check` and `forebay topics create`: which configuration.
+/// Options of `forebay check` and `forebay topics create` that choose the configuration.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct FromArgs {
     /// Configuration file (TOML), `-` for standard input; without it the defaults apply
@@ -384,7 +384,7 @@ pub struct ListArgs {
     #[command(flatten)]
     pub from: AskArgs,
 
-    /// Print at most so many
+    /// Print at most this number of rows
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub limit: u32,
 }
@@ -428,12 +428,12 @@ pub struct RetainedArgs {
     #[command(flatten)]
     pub list: ListArgs,
 
-    /// Only messages whose topics this topic filter matches
+    /// Only messages on topics that this topic filter matches
     #[arg(value_name = "FILTER", default_value = "#")]
     pub filter: String,
 }
 
-/// What `forebay topics` does.
+/// Commands of `forebay topics`.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum TopicsCommand {
     /// Create missing topics; existing topics are left unchanged
@@ -452,10 +452,10 @@ pub enum TopicsCommand {
     },
 }
 
-/// What `forebay spool` does.
+/// Commands of `forebay spool`.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum SpoolCommand {
-    /// Show segments, damage, and what the next start would find; changes nothing
+    /// Show segments, damage, and what the service would find when it starts; changes nothing
     Inspect(InspectArgs),
     /// Delete one sink's messages that are not in Kafka yet
     Discard(DiscardArgs),
@@ -468,7 +468,7 @@ pub struct DiscardArgs {
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
 
-    /// Sink whose messages are deleted
+    /// Delete messages of this sink
     #[arg(long, value_name = "NAME")]
     pub sink: String,
 
@@ -493,7 +493,7 @@ pub struct InspectArgs {
     pub entries: bool,
 }
 
-/// What `forebay config` prints.
+/// Commands of `forebay config`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
 pub enum ConfigCommand {
     /// Every key with its meaning and default, commented out (TOML)

@@ -1,4 +1,4 @@
-//! `forebay sinks` and `forebay events`: what a running service says at `/api/v1`, for people to read.
+//! `forebay sinks` and `forebay events`: answers of a running service at `/api/v1`, for people to read.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
@@ -17,10 +17,10 @@ const UNAUTHORIZED: u16 = 401;
 /// Fields of an event that its line shows in places of their own.
 const SHOWN: [&str; 6] = ["id", "at", "class", "severity", "kind", "message"];
 
-/// All sinks: a line each, and why one does not run.
+/// All sinks, a line each, with the reason why one does not run.
 ///
 /// # Errors
-/// Why there is no answer, in words that name the address.
+/// The reason why there is no answer, in words that name the address.
 pub fn sinks(from: &AskArgs) -> Result<String, String> {
     let answer = get(from, "/api/v1/sinks")?;
     if from.json {
@@ -76,7 +76,7 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
     }
     let mut events: Vec<&Value> = answer["events"].as_array().into_iter().flatten().collect();
     if options.since.is_none() {
-        // They came the newest first.
+        // The events came the newest first.
         events.reverse();
     }
     Ok(events.into_iter().map(event_line).collect())
@@ -110,7 +110,7 @@ pub(super) fn event_line(event: &Value) -> String {
 /// Has the service read its configuration file again: what it applies, and what needs a restart.
 ///
 /// # Errors
-/// What is wrong with the file, or why there is no answer.
+/// Everything that is wrong with the file, or the reason why there is no answer.
 pub fn reload(options: &ReloadArgs) -> Result<String, String> {
     let endpoint = Endpoint::of(&options.from)?;
     let path = if options.dry_run { "/api/v1/reload?dry_run=true" } else { "/api/v1/reload" };
@@ -138,7 +138,7 @@ pub fn reload(options: &ReloadArgs) -> Result<String, String> {
 /// Whether the service accepts devices.
 ///
 /// # Errors
-/// Why it does not, or why there is no answer.
+/// The reason why it does not, or why there is no answer.
 pub fn health(from: &AskArgs) -> Result<String, String> {
     let endpoint = Endpoint::of(from)?;
     let (status, body) = exchange(&endpoint, "GET", "/readyz").map_err(|error| endpoint.unanswered(&error))?;
@@ -194,13 +194,13 @@ fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Va
     }
 }
 
-/// With the endpoint's token, if there is one.
+/// A request with the endpoint's token, if there is one.
 pub(super) fn request(endpoint: &Endpoint, method: &str, path: &str) -> String {
     let token = endpoint.token().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: 0\r\n{token}\r\n", endpoint.host())
 }
 
-/// Status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
+/// Sends a request and returns status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
 fn exchange(endpoint: &Endpoint, method: &str, path: &str) -> io::Result<(u16, String)> {
     let mut stream = endpoint.connect(TIMEOUT, TIMEOUT)?;
     stream.write_all(request(endpoint, method, path).as_bytes())?;

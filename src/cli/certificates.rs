@@ -1,4 +1,4 @@
-//! Until when the certificates of listeners and of connections to Kafka are valid: for `/metrics`, the log and `forebay check`.
+//! The expiry of certificates of listeners and of connections to Kafka: for `/metrics`, the log and `forebay check`.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -10,7 +10,7 @@ use crate::shard::edge::Edge;
 
 use super::check::{Line, Verdict};
 
-/// From this on `forebay check` warns.
+/// The time left at which `forebay check` begins to warn.
 const WARN_BEFORE_S: i64 = 30 * 86_400;
 
 pub(super) fn expiries(all: &Edge) -> impl Iterator<Item = &Expiry> {
@@ -19,7 +19,7 @@ pub(super) fn expiries(all: &Edge) -> impl Iterator<Item = &Expiry> {
     of_listeners.chain(all.kafka.iter().flatten().flat_map(|outgoing| outgoing.expiries()))
 }
 
-/// At how many days left something is said again.
+/// Days left at which a certificate is reported again.
 const STEPS: [i64; 3] = [1, 7, WARN_BEFORE_S / 86_400];
 
 /// The step at which a certificate is: the days that it has left at most; 0: it has expired; `None`: it has longer.
@@ -62,11 +62,11 @@ fn check_one(about: &str, loaded: Result<Vec<Expiry>, Vec<String>>, lines: &mut 
     }
 }
 
-/// What `/metrics` shows of them.
+/// Expiries as `/metrics` shows them.
 #[derive(Debug, Default)]
 pub(super) struct Expiries(Mutex<Vec<Expiry>>);
 
-/// See [`Expiries`].
+/// The metric of [`Expiries`].
 pub(super) const EXPIRY: Spec = Spec {
     name: "tls_certificate_expiry_timestamp_seconds",
     label: None,

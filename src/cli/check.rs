@@ -1,4 +1,4 @@
-//! `forebay check`: would the service work? Reads the configuration, then does what a start does up to serving, connects to
+//! `forebay check`: would the service work? Reads the configuration, does everything that `forebay run` does up to serving, connects to
 //! each cluster and looks at each sink's topic: one line each. Creates no topic and keeps nothing that it writes.
 
 use std::collections::HashMap;
@@ -25,16 +25,16 @@ use crate::shard;
 
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
 const WRITE: i32 = 1 << 4;
-/// The broker does not tell operations.
+/// The operations of a broker that does not tell them.
 const NOT_TOLD: i32 = i32::MIN;
 const UNKNOWN_TOPIC: i16 = 3;
-/// A topic that is asked for as if it were to be created, for what the cluster says of that.
+/// A topic that is asked for as if to create it, for the cluster's answer.
 const PROBE: &str = "forebay-check";
 /// The most that a request has beside one batch, in bytes.
 const REQUEST_HEAD_BYTES: u64 = 1024;
 const TOPIC_FORBIDDEN: i16 = 29;
 
-/// Settings of a broker that say how the cluster makes topics.
+/// Settings of a broker that decide how the cluster creates topics.
 const AUTO_CREATE: &str = "auto.create.topics.enable";
 const PARTITIONS: &str = "num.partitions";
 const FACTOR: &str = "default.replication.factor";
@@ -48,22 +48,22 @@ const BROKER_SETTINGS: [&str; 5] = [AUTO_CREATE, PARTITIONS, FACTOR, IN_SYNC, RE
 const IN_USE: &str =
     "is in use: by this service if it is running, otherwise by another process; `bind` sets the address";
 
-/// How a line begins.
+/// The verdict at the beginning of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
-    /// Works.
+    /// The thing works.
     Ok,
-    /// Works, or may work; to be looked at.
+    /// The thing works, or may work; a person should look at it.
     Warning,
-    /// Does not work.
+    /// The thing does not work.
     Problem,
 }
 
-/// One line.
+/// A line of the result.
 #[derive(Debug)]
 pub(super) struct Line {
     pub(super) verdict: Verdict,
-    /// `kafka.main` or `sink telemetry`.
+    /// The subject: `kafka.main` or `sink telemetry`.
     pub(super) about: String,
     pub(super) text: String,
 }
@@ -79,19 +79,19 @@ impl fmt::Display for Line {
     }
 }
 
-/// What a cluster does with a topic that is not there.
+/// The handling of a missing topic by a cluster.
 enum Making {
     Makes(String),
-    /// It would try to, and fail, or nobody could write to it.
+    /// The cluster would try to create the topic, and fail, or nobody could write to it.
     Fails(String),
     Refuses,
     NotTold,
 }
 
-/// What was found, as the command prints it.
+/// The result, as the command prints it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checked {
-    /// For standard output.
+    /// The text for standard output.
     pub text: String,
     /// 0: it would work, 1: it would not, 2: the configuration is wrong.
     pub status: u8,
@@ -158,7 +158,7 @@ fn as_json(config: &Config, lines: &[Line], works: bool) -> String {
     format!("{:#}\n", json!({ "works": works, "problems": [], "warnings": warnings, "checks": checks }))
 }
 
-/// The configuration is wrong: nothing else can be checked.
+/// The result when the configuration is wrong: nothing else can be checked.
 fn wrong(problems: &Problems, json: bool) -> Checked {
     if !json {
         complain(format_args!("{problems}"));
@@ -169,7 +169,7 @@ fn wrong(problems: &Problems, json: bool) -> Checked {
     Checked { text: format!("{text:#}\n"), status: EXIT_USAGE }
 }
 
-/// How much of `buffer_bytes` is for records.
+/// Checks how much of `buffer_bytes` is for records.
 fn of_memory(config: &Config, lines: &mut Vec<Line>) {
     for (index, cluster) in config.clusters.iter().enumerate() {
         let (limit, reserved) = shard::memory_of_shard(config, index);
@@ -283,7 +283,7 @@ fn dead_letters_of(sink: &Sink) -> String {
     format!("dead letters of sink {}", sink.name)
 }
 
-/// Whether the files of dead letters could be written.
+/// Checks whether dead-letter files could be written.
 fn of_files(config: &Config, lines: &mut Vec<Line>) {
     for sink in &config.sinks {
         let Some(file) = sink.dead_letters.as_ref().and_then(|dead| dead.file.as_ref()) else { continue };
@@ -296,7 +296,7 @@ fn of_files(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Addresses that could not be listened on. One that is in use may be in use by the service itself.
+/// Reports addresses that could not be listened on. One that is in use may be in use by the service itself.
 fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
     let listeners = config.listeners.iter().map(|listener| ("listener", listener.bind.clone()));
     let control = config.control.bind.map(|bind| ("control", Bind::Tcp(bind)));
@@ -320,13 +320,13 @@ fn of_addresses(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// What is wrong with the path of a Unix socket.
+/// The problem with the path of a Unix socket, if there is one.
 fn of_path(path: &Path) -> Option<(Verdict, String)> {
     if UnixStream::connect(path).is_ok() {
         return Some((Verdict::Warning, IN_USE.to_owned()));
     }
     match fs::symlink_metadata(path) {
-        // Left behind by a process that ended: a start replaces it.
+        // A process that ended has left the socket: the service replaces it.
         Ok(there) if there.file_type().is_socket() => None,
         Ok(_) => Some((Verdict::Problem, "cannot listen: there is a file that is not a socket".to_owned())),
         Err(_) => {
@@ -347,14 +347,14 @@ fn brokers(metadata: &MetadataResponse) -> String {
     format!("{} {}: {}", brokers.len(), if brokers.len() == 1 { "broker" } else { "brokers" }, brokers.join(", "))
 }
 
-/// Why those of bootstrap do not answer that do not. The brokers that the cluster names are tried by their own names.
+/// Reasons why bootstrap brokers do not answer. The brokers that the cluster names are tried by their own names.
 fn silent(cluster: &Cluster, metadata: &MetadataResponse, answered: &str) -> Vec<String> {
     let named: Vec<_> = metadata.brokers.iter().map(address).collect();
     let others = cluster.bootstrap.iter().filter(|broker| *broker != answered && !named.contains(broker));
     others.filter_map(|broker| Admin::connect_to(cluster, broker).err()).collect()
 }
 
-/// Where a broker says it is.
+/// The address that a broker advertises.
 pub(super) fn address(broker: &MetadataResponseBroker) -> String {
     let (host, port) = (broker.host.as_str(), broker.port);
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -398,7 +398,7 @@ fn making(cluster: &Cluster, told: &HashMap<String, String>) -> Making {
     }
 }
 
-/// The sizes of a sink, in bytes, that are above a limit, and whether that of a record is one of them; `None`: no size is.
+/// The sizes of a sink, in bytes, that are above a limit, and whether a record's is one of them; `None`: no size is.
 fn beyond(sink: &Sink, max: u64) -> Option<(bool, String)> {
     let keys = [("record_bytes_max", sink.record_bytes_max), ("batch_bytes", sink.batch_bytes)];
     let beyond: Vec<_> = keys.iter().filter(|(_, bytes)| *bytes as u64 > max).collect();
@@ -407,7 +407,7 @@ fn beyond(sink: &Sink, max: u64) -> Option<(bool, String)> {
     Some((is_record, keys.join(", ")))
 }
 
-/// What a sink would send in a request of its own, and no broker would take.
+/// The size of a sink's request that no broker would take, if it has one.
 fn beyond_a_request(sink: &Sink, max: u64) -> Option<String> {
     let (is_record, keys) = beyond(sink, max.saturating_sub(REQUEST_HEAD_BYTES))?;
     let what = if is_record {
@@ -420,7 +420,7 @@ fn beyond_a_request(sink: &Sink, max: u64) -> Option<String> {
     ))
 }
 
-/// Why no record of a topic is accepted at acks=all. Every partition of it needs `min.insync.replicas` replicas in sync.
+/// The reason why no record of a topic is accepted at acks=all. Every partition of it needs `min.insync.replicas` replicas in sync.
 fn too_few_in_sync(admin: &mut Admin, found: &MetadataResponseTopic) -> Option<String> {
     let topic = found.name.as_ref().filter(|_| found.error_code == 0)?.0.as_str();
     let in_sync_min = usize::try_from(admin.topic_setting(topic, "min.insync.replicas")?).ok()?;
@@ -459,7 +459,7 @@ fn of_sink(sink: &Sink, found: Option<&MetadataResponseTopic>, making: &Making) 
     of_fixed(topic, found, making, matches!(sink.acknowledge, Acknowledge::Replicated | Acknowledge::Stored))
 }
 
-/// A topic that is one and not made from the message; `safe`: its records are to survive the loss of a disk.
+/// Checks a topic that is fixed and not made from the message; `safe`: its records have to survive the loss of a disk.
 fn of_fixed(topic: &str, found: Option<&MetadataResponseTopic>, making: &Making, safe: bool) -> (Verdict, String) {
     let named = format!("topic {topic}");
     let Some(found) = found else {
@@ -522,7 +522,8 @@ fn of_topic(topic: &str, found: &MetadataResponseTopic, safe: bool) -> (Verdict,
     (Verdict::Ok, text)
 }
 
-/// What a sink would send its topic and the topic would not take. Compressed batches are smaller by nobody knows how much.
+/// The size of a sink's batches or records that the topic would not take, if it has one. Compressed batches are smaller by nobody knows how
+/// much.
 fn too_large(admin: &mut Admin, sink: &Sink, found: &MetadataResponseTopic) -> Option<String> {
     if found.error_code != 0 || sink.compression != Compression::None {
         return None;
@@ -540,7 +541,7 @@ fn too_large(admin: &mut Admin, sink: &Sink, found: &MetadataResponseTopic) -> O
     ))
 }
 
-/// What allows it.
+/// The command that allows these operations.
 fn allow(topic: &str, operations: &str) -> String {
     format!("grant it {operations}, as in kafka-acls.sh --add --allow-principal User:… --producer --topic {topic}")
 }

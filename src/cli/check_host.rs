@@ -1,5 +1,5 @@
-//! What `forebay check` says of this host: what a start would find before it serves. Folders are probed with a file that
-//! is removed at once; nothing else is written.
+//! Checks of this host for `forebay check`: what `forebay run` would find before it serves. Folders are probed with a file that is removed
+//! at once; nothing else is written.
 
 use std::path::Path;
 
@@ -30,7 +30,7 @@ pub(super) fn of_host(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// The log filter, which a start refuses to go without.
+/// Checks the log filter: the service does not run with a wrong one.
 pub(super) fn of_log(config: &Config, lines: &mut Vec<Line>) {
     if let Err(why) = log::check(config.log.level.as_str()) {
         lines.push(Line { verdict: Verdict::Problem, about: "log".to_owned(), text: why });
@@ -49,7 +49,7 @@ fn folder(key: &str, dir: &Path) -> (Verdict, String) {
     }
 }
 
-/// A sink's topic in the embedded log while that is not running: created by its first message, or there already.
+/// Checks a sink's topic in the embedded log while that is not running: its first message creates it, or it exists already.
 pub(super) fn topic_at_rest(sink: &Sink, embedded: &Embedded) -> (Verdict, String) {
     let Some(topic) = sink.topic.as_literal() else {
         return if embedded.auto_create_topics {

@@ -1,5 +1,5 @@
-//! What `forebay check` says of permissions: what other users of this machine may read or change of what the service
-//! keeps, and of files that hold secrets.
+//! Checks of permissions for `forebay check`: files of the service that other users of this machine may read or change, and files that hold
+//! secrets.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use super::check::{Line, Verdict};
 use crate::config::{ApiAccess, Config};
 use crate::control::Tokens;
 
-/// Permission bits of those who are neither the owner nor in the group.
+/// Permission bits of users that are neither the owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_WRITE: u32 = 0o002;
 const OTHERS_ENTER: u32 = 0o001;
@@ -53,8 +53,8 @@ pub(super) fn of_modes(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Files that hold secrets, or the messages of clients. Those of `[kafka.NAME]` and of tokens are warned of where the
-/// configuration is read.
+/// Files that hold secrets, or the messages of clients. Files of `[kafka.NAME]` and of tokens have their warning where the configuration is
+/// read.
 fn secrets(config: &Config) -> Vec<(&'static str, &Path)> {
     let mut files: Vec<(&str, &Path)> = Vec::new();
     for auth in &config.auth {

@@ -1,5 +1,5 @@
-//! What `forebay check` says of the disk buffer: whether its folder may be written, what its file system keeps its word
-//! on, whether there is room, whether what lies there has a place; and of each sink where its rows are kept.
+//! Checks of the disk buffer for `forebay check`: whether its folder may be written, whether its file system keeps its word, whether there
+//! is room, whether its segments have a place; and of each sink where its rows are kept.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use crate::config::{Acknowledge, Buffer, Config, Sink, Spool};
 use crate::data_dir::{Found, FoundShard, of_shards};
 use crate::runtime::{FolderLock, file_system_advice, segments_in};
 
-/// Its lines. Nothing is made: what is asked of a folder that is not there yet is asked of the one that it would be in.
+/// Adds the lines of the disk buffer. Nothing is created: a folder that does not exist is judged by the one that it would be in.
 pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
     let root = config.spool_dir();
     let mut push = |verdict, text: String| lines.push(Line { verdict, about: "spool".to_owned(), text });
@@ -47,10 +47,10 @@ pub(super) fn of_spool(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// What an earlier run has left, whether it has a place, and what of it is damaged.
+/// Checks what an earlier process has left, whether it has a place, and what of it is damaged.
 fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
     let shown = root.display();
-    // A service that runs is writing there: what would be read is half of it.
+    // A running service is writing there: half of what would be read is unfinished.
     let lock = FolderLock::share(&config.service.data_dir);
     match &lock {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -73,7 +73,7 @@ fn left(config: &Config, root: &Path) -> Vec<(Verdict, String)> {
     looked.unwrap_or_else(|why| vec![(Verdict::Problem, why)])
 }
 
-/// What the next start would take up.
+/// The line about what the service would take up when it starts.
 fn of_start(config: &Config, root: &Path, found: &Found, reports: &[(&FoundShard, Report)]) -> (Verdict, String) {
     let (shown, rows, shards) = (root.display(), found.live_rows(), found.shards.len());
     if shards > 0 && shards != config.service.shards && rows > 0 && config.spool.is_some() {
@@ -90,7 +90,7 @@ fn of_start(config: &Config, root: &Path, found: &Found, reports: &[(&FoundShard
     (Verdict::Ok, format!("{shown}{id} holds {records} and {kept} for the next start"))
 }
 
-/// What the next start would find damaged, folder by folder: it goes on without.
+/// The damage that the service would find, folder by folder, and go on without.
 fn damaged(found: &Found, reports: &[(&FoundShard, Report)]) -> Vec<(Verdict, String)> {
     let files = found.mended.damaged().map(|path| format!("{} is damaged; the start writes it again", path.display()));
     let mut said: Vec<String> = files.collect();
@@ -104,7 +104,7 @@ fn damaged(found: &Found, reports: &[(&FoundShard, Report)]) -> Vec<(Verdict, St
     said.into_iter().map(|text| (Verdict::Warning, text)).collect()
 }
 
-/// The folder itself, or the nearest above it that is there.
+/// The folder itself, or the nearest one above it that exists.
 fn nearest(folder: &Path) -> PathBuf {
     let there = folder.ancestors().find(|folder| folder.is_dir());
     there.filter(|folder| *folder != Path::new("")).unwrap_or(Path::new(".")).to_owned()
@@ -139,7 +139,7 @@ fn enough(spool: &Spool, free: u64, there: &Path) -> (Verdict, String) {
     (Verdict::Warning, text)
 }
 
-/// Where its rows are, and what an answer means by that.
+/// The place of a sink's rows, and what an acknowledgement means by that.
 fn keeps(sink: &Sink) -> String {
     let spill = sink.spill_after >> 10;
     let kept = match sink.buffer {

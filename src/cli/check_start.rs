@@ -1,4 +1,5 @@
-//! What `forebay check` says by the start's own code: files that a start reads, and how much memory what is configured may take.
+//! Checks for `forebay check` by the service's own code: files that it reads when it starts, and how much memory the configuration may
+//! take.
 
 use super::check::{Line, Verdict};
 use super::edge;
@@ -6,7 +7,7 @@ use super::run::tokens;
 use crate::config::{ApiAccess, Config};
 use crate::metrics::machine::memory;
 
-/// What a start reads before it serves.
+/// Checks the files that the service reads before it serves.
 pub(super) fn of_start(config: &Config, lines: &mut Vec<Line>) {
     let mut push = |verdict, about: &str, text| lines.push(Line { verdict, about: about.to_owned(), text });
     match (tokens(config), &config.control.access) {
@@ -31,7 +32,7 @@ pub(super) fn of_start(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// What else a start would refuse, where the lines say nothing of it.
+/// Reports anything else that would keep the service from starting, where no line says so.
 pub(super) fn of_rest(config: &Config, lines: &mut Vec<Line>) {
     if lines.iter().all(|line| line.verdict < Verdict::Problem)
         && let Err(problems) = edge::load(config)
@@ -44,7 +45,7 @@ pub(super) fn of_rest(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-/// Bytes that what is configured may take at most, but for connections.
+/// The most bytes that the configuration may take, connections not counted.
 fn wanted(config: &Config) -> u64 {
     let records: u64 = config.clusters.iter().map(|cluster| cluster.buffer_bytes).sum();
     records.saturating_add(config.retained.bytes_max as u64)

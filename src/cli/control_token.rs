@@ -1,5 +1,5 @@
-//! The token that a start makes for whoever may read `data_dir`: without `control.tokens_file`, changes by the API need it, and
-//! the command line sends it by itself. Each start makes another one, so that a copy which got out is soon worth nothing. Beside it is the
+//! The token that each process makes for whoever may read `data_dir`: without `control.tokens_file`, changes by the API need it, and the
+//! command line sends it by itself. Each process makes another one, so that a copy which got out is soon worth nothing. Beside it is the
 //! address where the service answers, which the configuration may have changed since, or has left to the kernel.
 
 use std::io;
@@ -13,14 +13,14 @@ use crate::config::{self, Config};
 use crate::control::OwnToken;
 use crate::files;
 
-/// Its file in `data_dir`.
+/// The token's file in `data_dir`.
 const FILE: &str = "control-token";
 /// The file of the address.
 const ADDRESS_FILE: &str = "control-address";
-/// No token is longer, in bytes.
+/// The longest token, in bytes.
 const BYTES_MAX: usize = 256;
 
-/// Makes the token of this start. `None`: there is no control plane.
+/// Makes the token of this process. `None`: there is no control plane.
 ///
 /// # Errors
 /// The file cannot be written, in words.
@@ -44,7 +44,7 @@ pub(super) fn read(data_dir: &Path) -> io::Result<String> {
     if is_token { Ok(token.to_owned()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
-/// Says where the control plane is.
+/// Writes the address of the control plane into its file.
 ///
 /// # Errors
 /// The file cannot be written, in words.
@@ -53,7 +53,7 @@ pub(super) fn serves_at(config: &Config, address: SocketAddr) -> Result<(), Stri
     files::replace(&file, format!("{address}\n").as_bytes()).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// Where the service that has this data directory said to be, if it is still there: another one may be by now, or none.
+/// The address that the service with this data directory has written, if it is still there: another service may be by now, or none.
 pub(super) fn served_at(data_dir: &Path) -> Option<SocketAddr> {
     const WAIT: Duration = Duration::from_secs(1);
     let address = std::fs::read_to_string(data_dir.join(ADDRESS_FILE)).ok()?.trim().parse().ok()?;

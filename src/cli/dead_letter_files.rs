@@ -1,4 +1,4 @@
-//! The threads that write files of dead letters: one for each file, started with the first sink that uses it.
+//! The threads that write dead-letter files: one for each file, which begins with the first sink that uses it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use crate::service::dead_letters::{self, Letter};
 use crate::service::sandbox;
 use crate::shard::mail::Mail;
 
-/// See the module.
+/// The threads that run, and the ways to them.
 pub(super) struct DeadLetterFiles {
-    /// The shards hear of their letters by mail.
+    /// Mail, by which the shards hear of their letters.
     post: Post<Mail>,
     started: HashMap<PathBuf, Sender<Letter>>,
     by_sink: Vec<Option<Sender<Letter>>>,
@@ -24,7 +24,7 @@ impl DeadLetterFiles {
         Self { post, started: HashMap::new(), by_sink: Vec::new() }
     }
 
-    /// Opens the files of sinks that have come since the last time. The way to the file of each sink, by its place in the
+    /// Opens the files of sinks that have come since the last time. Returns the way to the file of each sink, by its place in the
     /// configuration.
     ///
     /// # Errors
@@ -35,14 +35,14 @@ impl DeadLetterFiles {
                 self.by_sink.push(None);
                 continue;
             };
-            // Sinks that configure none share one.
+            // Sinks that configure no file share one.
             if let Some(to) = self.started.get(&file.path) {
                 self.by_sink.push(Some(to.clone()));
                 continue;
             }
             let post = self.post.clone();
             let answer = move |shard, sink, count| {
-                // Its mailbox may be full; of a shard that has ended nobody waits for this.
+                // The mailbox may be full; nobody waits for this in a shard that has ended.
                 post.send(shard, Mail::Filed { sink, count }).is_ok() || post.has_ended(shard)
             };
             let path = file.path.clone();

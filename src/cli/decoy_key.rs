@@ -1,4 +1,4 @@
-//! The key by which unknown users are answered. It lasts as long as `data_dir`: another one would tell who asks twice for a name
+//! The key by which unknown users are answered. It lasts as long as `data_dir`: another one would tell a client that asks twice for a name
 //! that it is unknown.
 
 use std::io;

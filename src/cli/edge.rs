@@ -1,4 +1,4 @@
-//! What the files of listeners and clusters hold: read at the start, with a reload, and when the files have changed.
+//! The contents of the files of listeners and clusters: read when the service starts, with a reload, and when the files have changed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use super::certificates::{Expiries, expiries, step};
 use super::check::{Line, Verdict};
 use super::key_sets::KeySets;
 
-/// When to look at the files again.
+/// The time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
-/// Reads all of them.
+/// Reads all files.
 ///
 /// # Errors
-/// Everything that is wrong with any.
+/// Everything that is wrong with any of them.
 pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     let mut problems = Vec::new();
     let tls = config.listeners.iter().map(|listener| {
@@ -51,14 +51,14 @@ pub(super) fn load(config: &Config) -> Result<Edge, Vec<String>> {
     if problems.is_empty() { Ok(loaded) } else { Err(problems) }
 }
 
-/// What was loaded; else its problems, with what they are about, go to the others.
+/// Returns a loaded file; otherwise adds its problems, with what they are about, to the others.
 fn keep<T>(loaded: Result<T, Vec<String>>, about: &str, problems: &mut Vec<String>) -> Option<Arc<T>> {
     let named = |problem| format!("{about}: {problem}");
     loaded.map(Arc::new).map_err(|all| problems.extend(all.into_iter().map(named))).ok()
 }
 
-/// The same for a service that runs: a certificate whose time is over is a mistake then, where there was a better one. What has not
-/// changed is what is running.
+/// Reads all files again for a running service: an expired certificate is a mistake then, if there was a better one. Files that have not
+/// changed keep their loaded contents.
 pub(super) fn load_again(config: &Config, running: &Edge) -> Result<Edge, Vec<String>> {
     let loaded = load(config)?;
     let expired = |expiry: &&Expiry| !expiry.is_of_ca && expiry.left() <= 0;
@@ -67,7 +67,7 @@ pub(super) fn load_again(config: &Config, running: &Edge) -> Result<Edge, Vec<St
     if problems.is_empty() { Ok(loaded.or_running(running)) } else { Err(problems) }
 }
 
-/// The listeners and clusters whose files have changed, in the words of a reload.
+/// The listeners and clusters with changed files, in the words of a reload.
 pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<String> {
     let pairs = config.listeners.iter().zip(&loaded.tls).enumerate();
     let certificates = pairs.filter_map(|(place, (listener, new))| {
@@ -88,7 +88,7 @@ pub(super) fn changed(config: &Config, running: &Edge, loaded: &Edge) -> Vec<Str
     certificates.chain(policies).chain(clusters).chain(control).collect()
 }
 
-/// Whether a listener uses it.
+/// Whether a listener uses an auth.
 fn is_used(config: &Config, auth: &crate::auth::Settings) -> bool {
     config.listeners.iter().any(|listener| !listener.is_removed && listener.auth.as_deref() == Some(&auth.name))
 }
@@ -148,7 +148,7 @@ fn unknown_users(settings: &crate::auth::Settings, policy: &Policy) -> Option<St
     const NAMED_MAX: usize = 5;
     let by_file = |method: &Method| matches!(method, Method::Password | Method::Scram | Method::Anonymous);
     let (users, acl) = (policy.users()?, policy.acl()?);
-    // Certificates and tokens bring names of their own.
+    // Certificates and tokens have names of their own.
     if !settings.chain.iter().all(by_file) {
         return None;
     }
@@ -163,17 +163,17 @@ fn unknown_users(settings: &crate::auth::Settings, policy: &Policy) -> Option<St
     (!unknown.is_empty()).then(|| format!("{rules} has rules for users that {passwords} does not have: {named}{more}"))
 }
 
-/// What is in force, and when its files are to be looked at.
+/// The contents in force, and the time of the next look at the files.
 pub(super) struct EdgeFiles {
     pub(super) in_force: Edge,
     pub(super) expiries: Arc<Expiries>,
     journal: Arc<Journal>,
     pub(super) key_sets: KeySets,
-    /// What was said of certificates that expire soon: file, when, and at which step.
+    /// Reports of certificates that expire soon: file, time, and step.
     told: Vec<(PathBuf, i64, i64)>,
     looked_at: Instant,
-    /// What the files held when they were last looked at and had changed: taken if it is still so at the next look, as a file may
-    /// be half written.
+    /// The contents when they were last looked at and had changed: taken if they are the same at the next look, as a file may be half
+    /// written.
     seen: Option<Result<Edge, Vec<String>>>,
 }
 
@@ -184,7 +184,7 @@ impl EdgeFiles {
         Self { in_force, expiries, journal, key_sets, told: Vec::new(), looked_at: Instant::now(), seen: None }
     }
 
-    /// Says of a certificate that it expires soon, at each step, and that it has expired.
+    /// Reports a certificate that expires soon, at each step, and one that has expired.
     pub(super) fn tell_expiring(&mut self) {
         let mut told: Vec<(PathBuf, i64, i64)> = Vec::new();
         for expiry in expiries(&self.in_force) {
@@ -207,19 +207,19 @@ impl EdgeFiles {
         self.told = told;
     }
 
-    /// Others are in force from now on.
+    /// Puts other contents into force.
     pub(super) fn replace(&mut self, with: Edge) {
         self.expiries.show(&with);
         self.key_sets.want(&with);
         (self.in_force, self.seen) = (with, None);
     }
 
-    /// A file has changed for certain: looks at the next opportunity.
+    /// Looks at the next opportunity: a file has changed for certain.
     pub(super) fn look_soon(&mut self) {
         self.looked_at = Instant::now().checked_sub(LOOK_EVERY).unwrap_or(self.looked_at);
     }
 
-    /// What the files hold, if that is something else than is in force, and the same as one look before.
+    /// The contents of the files, if they differ from those in force and are the same as one look before.
     pub(super) fn look(&mut self, config: &Config) -> Option<Result<Edge, Vec<String>>> {
         const AGAIN_AFTER: Duration = Duration::from_secs(2);
         let wait = if self.seen.is_some() { AGAIN_AFTER } else { LOOK_EVERY };
@@ -236,7 +236,7 @@ impl EdgeFiles {
             }
             (Some(Ok(seen)), Ok(found)) => changed(config, seen, found).is_empty(),
             (Some(Err(seen)), Err(found)) => {
-                // Said once.
+                // The contents are reported once.
                 if seen == found {
                     return None;
                 }
@@ -298,7 +298,7 @@ mod tests {
             std::fs::write(self.dir.path().join("acl"), rules).unwrap();
         }
 
-        /// What is taken at the next look, for which it is time.
+        /// The contents taken at the next look, which is due.
         fn look(&mut self) -> Option<Result<Edge, Vec<String>>> {
             self.files.look_soon();
             self.files.look(&self.config)
@@ -321,7 +321,7 @@ mod tests {
         files.write("topic read #\ntopic deny secret\n");
         assert!(files.look().is_none(), "another one than before");
         assert_eq!(files.taken(), Some(2));
-        // What is put back before the second look was nothing.
+        // A file that is put back before the second look has not changed.
         let mut files = Files::new("topic read a\n");
         files.write("topic read #\n");
         assert!(files.look().is_none());
@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(files.taken(), Some(1));
     }
 
-    /// X12: files that are wrong change nothing, however often they are looked at; one that is right again is taken.
+    /// X12: wrong files change nothing, however often they are looked at; a file that is right again is taken.
     #[test]
     fn files_that_cannot_be_used_are_not_taken() {
         let mut files = Files::new("topic read a\n");

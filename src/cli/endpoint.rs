@@ -1,4 +1,4 @@
-//! Where a running service is asked, and the connection to it.
+//! The control plane of a running service, and the connection to it.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -21,11 +21,11 @@ use super::control_token;
 #[derive(Clone)]
 pub(super) struct Endpoint {
     address: SocketAddr,
-    /// `None`: it is not over TLS.
+    /// TLS of the connection; `None`: plain TCP.
     tls: Option<Arc<ClientConfig>>,
-    /// What requests are sent with, if there is one.
+    /// The token that requests carry, if there is one.
     token: Option<Zeroizing<String>>,
-    /// Where the service's own token would be.
+    /// The file of the service's own token.
     token_file: PathBuf,
 }
 
@@ -41,14 +41,14 @@ pub(super) trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 impl Endpoint {
-    /// Of the service that these options name: an address that means all of a machine's is one of this machine's.
+    /// The endpoint of the service that these options name: an address that means all of a machine's becomes one of this machine's.
     ///
     /// # Errors
-    /// It has none, or the configuration cannot be read.
+    /// The service has no control plane, or the configuration cannot be read.
     pub(super) fn of(from: &AskArgs) -> Result<Self, String> {
         let load = || from.load().map_err(|problems| problems.to_string());
         let (bind, config) = match from.control {
-            // The configuration, where it is named, knows whether that is over TLS.
+            // The configuration, where it is named, knows whether the endpoint has TLS.
             Some(ControlBind::At(address)) => (Some(address), from.names_config().then(load).transpose()?),
             Some(ControlBind::Off) => (None, None),
             None => {
@@ -72,12 +72,12 @@ impl Endpoint {
         Ok(Self { address, tls, token, token_file: control_token::path(&data_dir) })
     }
 
-    /// What requests are sent with.
+    /// The token that requests carry.
     pub(super) fn token(&self) -> Option<&str> {
         self.token.as_ref().map(|token| token.as_str())
     }
 
-    /// What to do where the service wants a token, or another one.
+    /// The cure where the service wants a token, or another one.
     pub(super) fn token_needed(&self) -> String {
         format!(
             "{self}: this needs a token: set {TOKEN_VARIABLE} to one of control.tokens_file, or run it on the service's machine as a \
@@ -86,12 +86,12 @@ impl Endpoint {
         )
     }
 
-    /// `Host` of a request.
+    /// The `Host` of a request.
     pub(super) fn host(&self) -> SocketAddr {
         self.address
     }
 
-    /// Connects; no step takes longer than this.
+    /// Connects; no step takes longer than `step_max`.
     ///
     /// # Errors
     /// There is no connection.
@@ -105,7 +105,7 @@ impl Endpoint {
         Ok(Box::new(StreamOwned::new(connection, stream)))
     }
 
-    /// Why there is no answer, in words for a person.
+    /// The reason why there is no answer, in words for a person.
     pub(super) fn unanswered(&self, error: &io::Error) -> String {
         let tls = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
         match tls {

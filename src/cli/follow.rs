@@ -9,13 +9,13 @@ use super::args::EventsArgs;
 use super::ask::{self, TIMEOUT};
 use super::endpoint::Endpoint;
 
-/// The service sends a comment every 15 s where there is no event.
+/// How long the stream may be silent: the service sends a comment every 15 s where there is no event.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// Prints events until the service or the reader of the output goes away.
 ///
 /// # Errors
-/// Why there is no stream, or why it ended.
+/// The reason why there is no stream, or why it ended.
 pub fn events(options: &EventsArgs) -> Result<String, String> {
     let endpoint = Endpoint::of(&options.from)?;
     let unanswered = |error: io::Error| endpoint.unanswered(&error);

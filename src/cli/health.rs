@@ -1,5 +1,5 @@
-//! The watchdog's thread: looks at the shards every two seconds, keeps what `/healthz` says, and tells systemd that the service
-//! works for as long as all shards do.
+//! The watchdog's thread: looks at the shards every two seconds, keeps the answer of `/healthz`, and tells systemd that the service works
+//! as long as all shards do.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,15 +12,15 @@ use crate::runtime::{Heartbeat, Post, Watchdog};
 use crate::service::notify;
 use crate::shard::mail::Mail;
 
-/// Longer than any turn may take, the slowest disk included.
+/// A time longer than any turn may take, the slowest disk included.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Keeps the thread running until it is dropped, and all that it gave out.
+/// The thread's last verdict; the thread runs until this and every [`Health`] made of it are dropped.
 pub(super) struct Watch(Arc<Mutex<Option<String>>>);
 
 impl Watch {
-    /// What the thread saw last: the shard that is stalled.
+    /// The health as the thread saw it last: the shard that is stalled.
     pub(super) fn health(&self) -> Box<Health> {
         let verdict = Arc::clone(&self.0);
         Box::new(move || verdict.lock().unwrap_or_else(PoisonError::into_inner).clone())

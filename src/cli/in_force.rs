@@ -1,5 +1,5 @@
-//! The configuration in force as JSON, keys as in the file: what the file, the environment and the options came to, with every
-//! default in place.
+//! The configuration in force as JSON, keys as in the file: the result of the file, the environment and the options, with every default in
+//! place.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::rule::members::Encode;
 use crate::secure::sasl::TokenFrom;
 use crate::secure::{self, Authorities, OutgoingSettings};
 
-/// The whole of it. What templates took out of the environment may be secret: the variable's name is shown in its place.
+/// The whole configuration. Values that templates took out of the environment may be secret: the variable's name is shown in their place.
 pub(super) fn of(config: &Config) -> Value {
     let mut all = Map::new();
     all.insert("service".into(), config.service.shown().into());
@@ -41,7 +41,7 @@ pub(super) fn of(config: &Config) -> Value {
     Value::Object(all)
 }
 
-/// As the file writes it; `null`: none.
+/// A time as the file writes it; `null`: none.
 fn time(of: impl Into<Option<Duration>>) -> Value {
     let Some(of) = of.into() else { return Value::Null };
     let us = of.as_micros();
@@ -62,7 +62,7 @@ fn control_tls(tls: &secure::Settings) -> Value {
     })
 }
 
-/// Headers may be secret: they are named only.
+/// The keys of `[telemetry]`. Headers may be secret: they are named only.
 fn telemetry(of: &crate::telemetry::Settings) -> Value {
     let headers = of.headers.iter().map(|(name, _)| (name.clone(), "(redacted)".into()));
     json!({
@@ -141,7 +141,7 @@ fn tls(of: &crate::secure::Settings) -> Value {
         "crl_expired": clients.map(|clients| if clients.is_expired_crl_refused { "refuse" } else { "use" }),
         "tickets": of.tickets,
     });
-    // As the file has it, which knows no null.
+    // The file knows no null.
     if let Value::Object(keys) = &mut shown {
         keys.retain(|_, value| !value.is_null());
     }
@@ -172,7 +172,7 @@ fn kafka_tls(of: &OutgoingSettings) -> Value {
     })
 }
 
-/// Without passwords and tokens.
+/// The keys of a login, without passwords and tokens.
 fn sasl(of: &crate::config::Sasl) -> Value {
     let credentials = &of.credentials;
     let is_token = credentials.token.is_some();
@@ -186,7 +186,7 @@ fn sasl(of: &crate::config::Sasl) -> Value {
         "mechanism": credentials.mechanism.name(),
         "username": (!is_token).then_some(&credentials.user),
         "password_file": path(&of.password_file),
-        // It is never of the file.
+        // The password is never in the file.
         "password": null,
         "token_url": endpoint.map(|endpoint| endpoint.url.to_string()),
         "client_id": endpoint.map(|endpoint| &endpoint.client_id),
@@ -218,7 +218,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),
         "dead_letters_files_max": file.map(|file| file.files),
     });
-    // It is replaced by the JSON object.
+    // The template is replaced by the JSON object.
     if of.value_format == ValueFormat::Json {
         more["value"] = Value::Null;
     }
@@ -231,7 +231,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
     shown.into()
 }
 
-/// References to variables of the environment, by name.
+/// Replaces values of the environment by references to their variables.
 fn hidden(text: &str, environment: &BTreeMap<String, String>) -> String {
     let values = environment.iter().filter(|(_, value)| !value.is_empty());
     values.fold(text.to_owned(), |text, (name, value)| text.replace(value.as_str(), &format!("${{env.{name}}}")))
@@ -305,7 +305,7 @@ mod tests {
                     let ca = Authorities::System;
                     &kafka_tls(&OutgoingSettings { ca, identity: None, server_name: None, is_name_checked: true })
                 }
-                // Not there by default, or shown where the cluster is.
+                // These are not there by default, or shown with the cluster.
                 "spool" => &Value::Object(
                     crate::config::parse("[spool]", "t").expect("a spool").spool.expect("a spool").shown(),
                 ),
@@ -320,7 +320,7 @@ mod tests {
         }
     }
 
-    /// What is shown of a sink or a cluster can be sent back to the API, and is no change.
+    /// Keys as shown of a sink or a cluster can be sent back to the API, and are no change.
     #[test]
     fn what_is_shown_is_what_the_file_takes() {
         let file = "[kafka.k]\nbootstrap = 'k:1'\n[spool]\n\

@@ -1,4 +1,4 @@
-//! What is told of tokens for logins to Kafka: numbers, and an event when an identity provider gives none.
+//! Reports about tokens for logins to Kafka: numbers, and an event when an identity provider gives none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use crate::metrics::journal::Journal;
 use crate::metrics::spec::{Kind, Spec};
 use crate::service::kafka_tokens::Told;
 
-/// See [`Fetches`].
+/// The metric of fetched tokens.
 pub(super) const FETCHED: Spec = Spec {
     name: "kafka_token_fetches",
     label: Some(("result", "fetched")),
@@ -17,7 +17,7 @@ pub(super) const FETCHED: Spec = Spec {
     kind: Kind::Counter,
 };
 
-/// See [`Fetches`].
+/// The metric of fetches that failed.
 pub(super) const FAILED: Spec = Spec {
     name: "kafka_token_fetches",
     label: Some(("result", "failed")),
@@ -25,7 +25,7 @@ pub(super) const FAILED: Spec = Spec {
     kind: Kind::Counter,
 };
 
-/// How many fetches came to what.
+/// Counts of fetches by their outcome.
 #[derive(Debug, Default)]
 pub(super) struct Fetches {
     fetched: AtomicU64,
@@ -33,7 +33,7 @@ pub(super) struct Fetches {
 }
 
 impl Fetches {
-    /// What is to be done with the outcome of each fetch.
+    /// The function that counts and reports the outcome of each fetch.
     pub(super) fn teller(self: &Arc<Self>, journal: Arc<Journal>) -> impl FnMut(Told) + Send + 'static {
         let numbers = Arc::clone(self);
         move |told| match told {

@@ -1,4 +1,4 @@
-//! Key sets by URL: what is wanted, what is told of them, and how old they are.
+//! Key sets by URL: the wanted ones, reports about them, and their age.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::metrics::spec::{Kind, Spec};
 use crate::service::key_sets::{self, Told, Wanted};
 use crate::shard::edge::Edge;
 
-/// See the module.
+/// The thread that fetches key sets, and their ages.
 pub(super) struct KeySets {
     thread: key_sets::KeySets,
     pub(super) ages: Arc<Ages>,
@@ -45,7 +45,7 @@ impl KeySets {
         Ok(Self { thread, ages })
     }
 
-    /// What is in force names these.
+    /// Wants the key sets that the contents in force name.
     pub(super) fn want(&self, edge: &Edge) {
         let mut wanted: Vec<Wanted> = Vec::new();
         for one in edge.auth.iter().flatten().filter_map(|policy| Wanted::of(policy.settings())) {
@@ -57,7 +57,7 @@ impl KeySets {
         self.thread.want(wanted);
     }
 
-    /// Has those fetched that tokens have missed a key in.
+    /// Has key sets fetched in which tokens have missed a key.
     pub(super) fn refresh_missed(&self, edge: &Edge) {
         for policy in edge.auth.iter().flatten() {
             if policy.tokens().is_some_and(Tokens::has_missed) {
@@ -67,11 +67,11 @@ impl KeySets {
     }
 }
 
-/// What `/metrics` shows of them.
+/// Ages as `/metrics` shows them.
 #[derive(Debug, Default)]
 pub(super) struct Ages(Mutex<Vec<(String, PathBuf)>>);
 
-/// See [`Ages`].
+/// The metric of [`Ages`].
 pub(super) const AGE: Spec = Spec {
     name: "key_set_age_seconds",
     label: None,

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use super::args::{ClientsArgs, ListArgs, RetainedArgs, SharesArgs};
 use super::ask::{escaped, get, table, text};
 
-/// Rows that are asked for at a time: the most that there is in a page.
+/// Rows that are asked for at a time: the most that a page has.
 const PAGE_ROWS: usize = 1_000;
 
 /// Clients, a line each; or one, with its subscriptions.
 ///
 /// # Errors
-/// Why there is no answer, in words that name the address.
+/// The reason why there is no answer, in words that name the address.
 pub fn clients(options: &ClientsArgs) -> Result<String, String> {
     if let Some(client_id) = &options.client_id {
         return client(options, client_id);
@@ -130,7 +130,7 @@ pub fn retained(options: &RetainedArgs) -> Result<String, String> {
 struct List {
     name: &'static str,
     rows: Vec<Value>,
-    /// There is more.
+    /// The cursor of the next page, if there is one.
     next: Value,
 }
 
@@ -174,7 +174,7 @@ impl List {
     }
 }
 
-/// Text that a client chose: no character of it moves the cursor of who reads it.
+/// A text that a client chose: no character of it moves the reader's cursor.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -195,7 +195,7 @@ fn yes_or_no(value: &Value) -> &'static str {
     if value == true { "yes" } else { "no" }
 }
 
-/// The older of what waits for a client and what it has not acknowledged.
+/// The age of the oldest message that waits for a client or that it has not acknowledged.
 fn oldest(client: &Value) -> String {
     let ages = ["oldest_queued_seconds", "oldest_unacknowledged_seconds"].map(|name| client[name].as_u64());
     ages.into_iter().flatten().max().map_or_else(|| "-".to_owned(), span)

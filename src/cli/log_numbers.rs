@@ -4,7 +4,7 @@ use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
 use crate::service::{dead_letters, log};
 
-/// What it is called.
+/// The metric's name and meaning.
 pub(super) const DROPPED: Spec = Spec {
     name: "log_lines_dropped",
     label: None,
@@ -12,7 +12,7 @@ pub(super) const DROPPED: Spec = Spec {
     kind: Kind::Counter,
 };
 
-/// Of the threads that write dead letters.
+/// The metric of the threads that write dead letters.
 pub(super) const DELETED: Spec = Spec {
     name: "dead_letters_deleted",
     label: None,
@@ -20,7 +20,7 @@ pub(super) const DELETED: Spec = Spec {
     kind: Kind::Counter,
 };
 
-/// Asks these threads.
+/// A source that asks these threads.
 #[derive(Debug)]
 pub(super) struct LogNumbers;
 

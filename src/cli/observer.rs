@@ -1,5 +1,5 @@
 //! The observer's thread: takes events out of the shards' queue when there are any, looks at the boards once a second, and reports sinks
-//! that make no progress and, once a minute, what each has done. Gives memory back to the system when a burst is over.
+//! that make no progress and, once a minute, the numbers of each. Gives memory back to the system when a burst is over.
 
 use std::io;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use crate::metrics::spec::{ClusterMetric, SinkMetric};
 
 use super::trimmer::Trimmer;
 
-/// How often a sink's numbers are told.
+/// The time between two reports of a sink's numbers.
 const STATISTICS_EVERY: Duration = Duration::from_secs(60);
 
-/// The running thread. What it has not told yet is told when it is stopped.
+/// The running thread. Events that it has not reported are reported when it is stopped.
 #[derive(Debug)]
 pub(super) struct Observer {
     thread: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
@@ -42,7 +42,7 @@ impl Observer {
         Ok(Self { thread: Some((stop, thread)) })
     }
 
-    /// Ends it, once all is told.
+    /// Ends the thread, once everything is reported.
     pub(super) fn stop(&mut self) {
         if let Some((stop, thread)) = self.thread.take() {
             stop.store(true, Ordering::Release);
@@ -58,16 +58,16 @@ impl Drop for Observer {
     }
 }
 
-/// What it remembers from one look to the next.
+/// The state of the thread from one look to the next.
 struct Look {
     shown: Shown,
-    /// What was shown at the last look.
+    /// The view at the last look.
     view: Arc<View>,
     sampled: Option<Instant>,
-    /// What the last statistics were made from.
+    /// The sample that the last statistics were made from.
     told: Sample,
     states: Vec<State>,
-    /// Clusters that have not been reached since the start, until that is told.
+    /// Clusters that have not been reached since the process began, until that is reported.
     unheard: Vec<bool>,
     trimmer: Trimmer,
     started: Instant,
@@ -83,11 +83,11 @@ impl Look {
         Self { shown, view, sampled: None, told, states, unheard, trimmer: Trimmer::default(), started }
     }
 
-    /// Takes what is shown now: there may be more sinks and clusters.
+    /// Takes the current view: there may be more sinks and clusters.
     fn look_again(&mut self) {
         self.view = self.shown.view();
         self.states.resize(self.view.described.sinks.len(), State::Running);
-        // Those are told of by the shards alone.
+        // The shards alone report those.
         self.unheard.resize(self.view.described.clusters.len(), false);
         self.told = self.told.grown(self.view.boards.layout());
     }
@@ -124,7 +124,7 @@ impl Look {
         }
     }
 
-    /// Only while there is something to ask for: an idle shard is left asleep.
+    /// Asks the shards for the age of their oldest rows, if they have any: an idle shard is left asleep.
     fn ask_for_lag(&self, sample: &Sample) {
         let View { described, lag, shards, .. } = &*self.view;
         let holds =
@@ -139,12 +139,12 @@ impl Look {
                     lag.told(shard, &oldest);
                 }
             });
-            // A mailbox that is full now may have room in a second.
+            // A full mailbox may have room in a second.
             let _ = shards.ask(shard, Ask::Oldest, answer);
         }
     }
 
-    /// A cluster that was never reached cannot be lost, so no shard tells of it.
+    /// Reports a cluster that was never reached: it cannot be lost, so no shard reports it.
     fn tell_unheard(&mut self, sample: &Sample) {
         let over = sample.at().duration_since(self.started) >= WINDOW;
         for (index, cluster) in self.view.described.clusters.iter().enumerate() {
@@ -157,11 +157,11 @@ impl Look {
         }
     }
 
-    /// A cluster that cannot be reached is told of by the shards; its sinks are not told of one by one.
+    /// Reports the states of sinks. The shards report a cluster that cannot be reached; its sinks are not reported one by one.
     fn tell_states(&mut self, span: &Span) {
         let (journal, described) = (&self.view.journal, &self.view.described);
         for (index, sink) in described.sinks.iter().enumerate() {
-            // A paused one does what it was told to do.
+            // A paused sink does what it was told to do.
             let state = if sink.is_paused { State::Running } else { span.state(index, sink.cluster) };
             let before = std::mem::replace(&mut self.states[index], state);
             let kafka = described.clusters[sink.cluster].name.as_str();
@@ -178,7 +178,7 @@ impl Look {
         }
     }
 
-    /// Of sinks that have done something, or hold something.
+    /// Reports the numbers of sinks that have done something, or hold something.
     fn tell_statistics(&mut self, sample: Sample) {
         let span = Span { then: std::mem::replace(&mut self.told, sample.clone()), now: sample };
         let minutes = span.now.at().duration_since(span.then.at()).as_secs_f64() / 60.0;

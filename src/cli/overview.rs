@@ -1,4 +1,4 @@
-//! What the control plane says of sinks, clusters and listeners that is not a number: from the configuration.
+//! Facts about sinks, clusters and listeners for the control plane that are not numbers: from the configuration.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) fn boards(config: &Config) -> Arc<Boards> {
     })
 }
 
-/// From a configuration in which addresses are the real ones.
+/// The facts of a configuration in which addresses are the real ones.
 pub(super) fn of(config: &Config) -> Described {
     let sinks = config.sinks.iter().map(|sink| Sink {
         name: sink.name.clone(),

@@ -13,7 +13,7 @@ use crate::secure::is_identity;
 use super::args::PasswdArgs;
 use super::out::{self, complain};
 
-/// Changes the file; returns what is said of it.
+/// Changes the file; returns a message about it.
 ///
 /// # Errors
 /// The user has no name, the passwords differ, or the file cannot be read or written.
@@ -56,7 +56,7 @@ pub fn passwd(options: &PasswdArgs) -> Result<String, String> {
     Ok(format!("{said}{shown}: {user} {}\n", if is_known { "changed" } else { "added" }))
 }
 
-/// Writes the file with another line in the place of those that are theirs, or behind all.
+/// Writes the file with another line in the place of the user's, or after all others.
 fn write(
     file: &Path,
     before: Option<&Original>,
@@ -79,7 +79,7 @@ fn write(
     written.map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// A password: twice from a terminal, which does not show it; else the first line of standard input.
+/// Asks for a password: twice from a terminal, which does not show it; else the first line of standard input.
 fn ask() -> Result<Zeroizing<String>, String> {
     let input = io::stdin();
     if !input.is_terminal() {
@@ -177,7 +177,7 @@ mod tests {
         passwd(&options(&file, "bob")).unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
         assert_eq!(fs::read_to_string(&file).unwrap().lines().count(), 2);
-        // In its own place, to a file and to nothing.
+        // The link is in the file's own place, to a file and to nothing.
         for leads_to in [target.clone(), dir.path().join("nothing")] {
             fs::remove_file(&file).unwrap();
             std::os::unix::fs::symlink(&leads_to, &file).unwrap();

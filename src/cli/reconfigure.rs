@@ -1,5 +1,5 @@
-//! A change of the configuration on its way to the shards: each gets it by mail, with a board that has a place for
-//! everything, and says when it works with it. Then the control plane shows the new boards.
+//! A change of the configuration on its way to the shards: each gets it by mail, with a board that has a place for every metric, and
+//! reports when it works with it. Then the control plane shows the new boards.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -16,22 +16,22 @@ use crate::shard::mail::{Mail, Reconfiguration};
 
 use super::{overview, spool_shares};
 
-/// See the module.
+/// A change that some shards do not have yet.
 pub(super) struct Reconfiguring {
-    /// What is in force once all shards have it, and the boards that they write then.
+    /// The configuration that is in force once all shards have it, and the boards that they write then.
     pub(super) config: Arc<Config>,
     pub(super) boards: Arc<Boards>,
     dead_letters: Vec<Option<Sender<Letter>>>,
-    /// Listeners that come, by shard; and where they listen.
+    /// New listeners' sockets, by shard; and their addresses.
     sockets: Vec<Vec<Listener>>,
     pub(super) listening: Vec<Bind>,
-    /// Shards that have not said that they have it.
+    /// How many shards have not reported that they have it.
     left: usize,
     pub(super) edge: Edge,
 }
 
 impl Reconfiguring {
-    /// `running`: what the shards have, with real addresses.
+    /// A change from `running`, which the shards have, with real addresses.
     pub(super) fn new(
         running: &Config,
         change: &Change,
@@ -58,15 +58,14 @@ impl Reconfiguring {
         }))
     }
 
-    /// A shard has it. Whether it was the last.
+    /// Notes that a shard has the change. Returns whether it was the last.
     pub(super) fn is_last(&mut self) -> bool {
         self.left -= 1;
         self.left == 0
     }
 }
 
-/// Puts the listeners as they are to be into `config`, which has the real addresses of those that there are, and binds those
-/// that come. All of them or none.
+/// Puts the new listeners into `config`, with the real addresses of existing ones, and binds those that are added: all of them or none.
 fn listeners(config: &mut Config, change: &Change) -> Result<(Vec<Vec<Listener>>, Vec<Bind>), String> {
     let shards = config.service.shards;
     let mut sockets: Vec<Vec<Listener>> = (0..shards).map(|_| Vec::new()).collect();
@@ -95,7 +94,7 @@ fn listeners(config: &mut Config, change: &Change) -> Result<(Vec<Vec<Listener>>
     Ok((sockets, listening))
 }
 
-/// Why an address cannot be listened on, and what to do.
+/// The reason why an address cannot be listened on, and the cure.
 pub(super) fn bind_failed(error: &io::Error, moved_by: &str) -> String {
     let hint = match error.kind() {
         ErrorKind::AddrNotAvailable => "it is not an address of this machine; ",

@@ -1,4 +1,4 @@
-//! The tables of `docs/METRICS.md` and `docs/API.md`, made from the lists that the program itself goes by.
+//! The tables of `docs/METRICS.md` and `docs/API.md`, made from the lists that the program itself uses.
 
 use std::fmt::Write as _;
 
@@ -96,7 +96,7 @@ fn events() -> String {
     text
 }
 
-/// Compares what stands between the marks of a document with what the program says, or writes it there.
+/// Compares the text between the marks of a document with the program's own, or writes it there.
 fn document(path: &str, reference: &str) {
     const BEGIN: &str = "<!-- generated from the code; FOREBAY_BLESS=1 cargo test --lib reference rewrites it -->\n";
     const END: &str = "<!-- end -->\n";

@@ -1,5 +1,5 @@
-//! From one configuration to the next: what is in the file now, or what it comes to with a change by the API. What can be
-//! changed while the service runs is applied, the rest is named.
+//! Reloads: from one configuration to the next, which is what the file has now, or the result of a change by the API. Keys that can change
+//! while the service runs are applied, the rest is named.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use crate::service::log;
 
 use super::args::RunArgs;
 
-/// The configuration in force, and where it came from.
+/// The configuration in force, and its origin.
 pub(super) struct Reload {
     args: RunArgs,
-    /// As it was read, with what reloads have changed.
+    /// The configuration as it was read, with the changes of reloads.
     config: Config,
-    /// What it was read from.
+    /// The text that it was read from.
     text: Text,
-    /// What the configuration has beside the text; what indexes of variables have meant since the start.
+    /// The parts of the configuration beside the text; and what indexes of variables have meant since the process began.
     beside: Beside,
     /// Changes by the API that are not in the file, in the order in which they came.
     edits: Vec<Edit>,
@@ -30,11 +30,11 @@ pub(super) struct Reload {
 pub(super) struct Proposal {
     pub(super) change: Change,
     pub(super) warnings: Vec<String>,
-    /// An edit added what was not there.
+    /// Whether an edit has added a part.
     pub(super) is_new: bool,
     text: Text,
     edits: Vec<Edit>,
-    /// What the file is to hold.
+    /// The file and its new contents.
     write: Option<(PathBuf, String)>,
 }
 
@@ -46,7 +46,7 @@ impl Proposal {
         all
     }
 
-    /// Writes the file, if it is to change.
+    /// Writes the file, if it has new contents.
     pub(super) fn write(&self) -> Result<(), ReloadRefused> {
         let Some((path, text)) = &self.write else { return Ok(()) };
         let failed = |error: io::Error| {
@@ -66,7 +66,7 @@ impl Proposal {
 }
 
 impl Reload {
-    /// `config` and `text`: as they were read with `args`, before the service put real addresses into it.
+    /// The state at the beginning. `config` and `text`: as they were read with `args`, before the service put real addresses into it.
     pub(super) fn new(args: &RunArgs, config: &Config, text: Text) -> Self {
         let mut config = config.clone();
         config.share_dead_letters_file();
@@ -78,7 +78,7 @@ impl Reload {
     pub(super) fn propose_file(&self) -> Result<Proposal, ReloadRefused> {
         let file = self.file()?;
         let text = config::read(Some(&file)).map_err(mistakes)?;
-        // First alone: what is wrong with the file has its place in it.
+        // The file is resolved alone first: a mistake in it has its place there.
         text.resolve_since(&self.args.overrides(), self.beside.bindings()).map_err(mistakes)?;
         let moved = self.beside.bindings().moved(&text);
         let replaced = moved.iter().filter(|moved| moved.is_replaced);
@@ -92,12 +92,12 @@ impl Reload {
         Ok(proposal)
     }
 
-    /// What is in force: for what its files say.
+    /// Proposes the configuration in force, for changed files that it names.
     pub(super) fn propose_running(&self) -> Result<Proposal, ReloadRefused> {
         self.propose(self.text.clone(), self.edits.clone(), false, None)
     }
 
-    /// What a change by the API comes to.
+    /// Proposes the result of a change by the API.
     pub(super) fn propose_edit(&self, edit: Edit, persist: bool) -> Result<Proposal, ReloadRefused> {
         if edit.part == Part::Listener && !self.args.listen.is_empty() {
             return Err(ReloadRefused::NotNow("the listeners are those of --listen".to_owned()));
@@ -127,7 +127,7 @@ impl Reload {
         }
         let path = self.file()?;
         let file = config::read(Some(&path)).map_err(mistakes)?;
-        // With what was changed of it before and is not in the file yet.
+        // Earlier changes of the same part are included that are not in the file yet.
         let is_same = |other: &Edit| other.part == edit.part && other.name == edit.name;
         let (own, others): (Vec<Edit>, Vec<Edit>) = edits.iter().cloned().partition(is_same);
         let implied = edit.implies(&file, &self.beside).map_err(mistake)?;
@@ -144,14 +144,13 @@ impl Reload {
             let why = format!("{moved}: persist=true would change what the variable means; correct its index first");
             return Err(ReloadRefused::NotNow(why));
         }
-        // What else has changed in the file since it was read waits for a reload.
+        // Other changes of the file since it was read wait for a reload.
         let text = if file == self.text { written.clone() } else { self.edited(&self.text, &own)?.0 };
         let others = self.standing(&text, &others)?;
         self.propose(text, others, is_new, Some((path, written.text)))
     }
 
-    /// What the configuration would be with these keys of a part, which need not exist. `running`: knows the address of the
-    /// embedded log.
+    /// The configuration as it would be with these keys of a part, which need not exist. `running`: knows the address of the embedded log.
     pub(super) fn would_be(&self, edit: Edit, running: &Config) -> Result<Config, ReloadRefused> {
         self.refuse_files(&edit)?;
         let To::Keys(keys) = edit.to else { return Err(mistake("only keys can be tried".to_owned())) };
@@ -177,7 +176,7 @@ impl Reload {
         Ok(config)
     }
 
-    /// Before anything is opened: an error could tell whether a file exists.
+    /// Refuses files that the API may not name, before anything is opened: an error could tell whether a file exists.
     fn refuse_files(&self, edit: &Edit) -> Result<(), ReloadRefused> {
         let refused = config::not_allowed(edit, &self.config);
         if refused.is_empty() { Ok(()) } else { Err(ReloadRefused::Mistakes(refused)) }
@@ -218,7 +217,7 @@ impl Reload {
         Ok(standing)
     }
 
-    /// What the text does not have cannot be changed in it, and only a cluster can have keys there and others elsewhere.
+    /// Refuses a change of what the text does not have; only a cluster can have keys there and others elsewhere.
     fn refuse_foreign(&self, edit: &Edit, is_new: bool) -> Result<(), ReloadRefused> {
         if !is_new {
             return Ok(());
@@ -236,7 +235,7 @@ impl Reload {
         }
     }
 
-    /// What a text means with these edits.
+    /// The configuration of a text with these edits.
     fn resolve(&self, text: &Text, edits: &[Edit]) -> Result<Config, ReloadRefused> {
         let (edited, _) = self.edited(text, edits)?;
         let resolved = edited.resolve_since(&self.args.overrides(), self.beside.bindings());
@@ -258,7 +257,7 @@ impl Reload {
         self.args.file().ok_or_else(none)
     }
 
-    /// Says why nothing changed.
+    /// Records why nothing changed.
     pub(super) fn refused(why: &ReloadRefused, journal: &Journal) {
         match why {
             ReloadRefused::NotNow(why) | ReloadRefused::Unknown(why) => {
@@ -275,15 +274,15 @@ impl Reload {
         }
     }
 
-    /// Says why a change that the API asked for is not made: whoever asked has been told, and nothing is wrong with the service.
+    /// Records why a change that the API asked for is not made: the client has been told, and nothing is wrong with the service.
     pub(super) fn change_refused(why: &ReloadRefused, journal: &Journal) {
         journal.say(Event::now(Kind::ChangeRefused).with(Field::Reason, why.to_string()));
     }
 
-    /// The shards have it, or need not be told.
+    /// Notes a change that the shards have, or need not have.
     pub(super) fn applied(&mut self, proposal: Proposal, journal: &Journal) {
         let Proposal { change, text, edits, .. } = proposal;
-        // At the more talkative of the two levels.
+        // The event is logged at the more talkative of the two levels.
         let quieter = change.config.log.level < self.config.log.level;
         if !quieter {
             self.apply_level(&change.config);
@@ -314,7 +313,7 @@ impl Reload {
     }
 }
 
-/// For a text that does not come from a file.
+/// Removes the places of problems in a text that does not come from a file.
 fn placeless(mut problems: Problems) -> Problems {
     for problem in problems.0.iter_mut().filter(|problem| problem.line > 0) {
         *problem = Problem { file: "configuration".to_owned(), line: 0, column: 0, ..problem.clone() };

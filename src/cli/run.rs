@@ -65,13 +65,13 @@ use super::shards::ByMail;
 use super::start_log;
 use super::verifier_numbers::VerifierNumbers;
 
-/// Why the service did not start or did not end well, in words for a person.
+/// The reason why the service did not start or did not end well, in words for a person.
 type Failure = String;
 
 /// How often the main thread makes sure that every shard is still there.
 const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 
-/// What the waiting main thread hears.
+/// An event for the main thread.
 enum Event {
     Shard(Notice),
     Signal(Signal),
@@ -86,14 +86,14 @@ pub fn run(args: &RunArgs, loaded: (Config, Text)) -> ExitCode {
     run_with(args, loaded, &KEPT)
 }
 
-/// The same under other rules, for tests of the tests (`tests/broken/`).
+/// Runs the service under other rules, for tests of the tests (`tests/broken/`).
 #[must_use]
 pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rules) -> ExitCode {
     let (config, text) = loaded;
     let json = config.log.format == LogFormat::Json;
     let format = if json { log::Format::Json } else { log::Format::Text };
     files::keep_private();
-    // Before the log's thread, the first.
+    // This comes before the log's thread, the first one.
     if let Err(error) = restrict_files(args, &config) {
         return failed(&error);
     }
@@ -105,7 +105,7 @@ pub fn run_with(args: &RunArgs, loaded: (Config, Text), rules: &'static dyn Rule
     if let (Err(error), true) = (&outcome, json) {
         tracing::error!("{error}");
     }
-    // What is queued goes out before the last line.
+    // Queued lines go out before the last one.
     drop(logging);
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,8 +122,8 @@ fn logged(args: &RunArgs, config: Config, text: Text, rules: &'static dyn Rules)
     Service::start(config, rules, reload)?.serve()
 }
 
-/// A core whose state is in doubt must not acknowledge anything: the process ends, in every build profile, and
-/// whatever watches over it starts it again.
+/// Ends the process at a panic, in every build profile: a core in a doubtful state must not acknowledge anything, and whatever watches over
+/// the process starts it again.
 fn abort_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -140,16 +140,16 @@ fn failed(error: &str) -> ExitCode {
 struct Service {
     config: Arc<Config>,
     reload: Reload,
-    /// A change that some shards do not have yet; and whether there was a wish for another one meanwhile.
+    /// A change that some shards do not have yet; and whether another one was asked for meanwhile.
     reconfiguring: Option<Reconfiguring>,
     reload_again: bool,
-    /// What is done once they have it.
+    /// The steps that follow once they have it.
     after_reload: Option<AfterReload>,
     dead_letters: DeadLetterFiles,
     edge: EdgeFiles,
     shown: Shown,
     embedded: Option<EmbeddedLog>,
-    /// Held until the shards have ended.
+    /// The data directory, held until the shards have ended.
     data_dir: DataDir,
     control: Option<Control>,
     observer: Observer,
@@ -157,7 +157,7 @@ struct Service {
     watch: Watch,
     tracer: Tracer,
     exporter: Option<Running>,
-    /// Until clients are accepted.
+    /// The span of the process's beginning, until clients are accepted.
     starting: Option<Span>,
     journal: Arc<Journal>,
     shards: Vec<ShardThread>,
@@ -181,14 +181,14 @@ impl Service {
         let (tell, heard) = channel();
         let journal = Arc::new(Journal::default());
         let to_main = tell.clone();
-        // The service may have ended.
+        // The service may have ended by then.
         let key_set_changed = move || drop(to_main.send(Event::KeySet));
         let key_sets = KeySets::start(&config, Arc::clone(&journal), key_set_changed)?;
         let edge = edge::load(&config).map_err(|problems| problems.join("\nforebay: "))?;
         let embedded = start_embedded(&mut config)?;
         let listeners = bind_listeners(&config)?;
         let mqtt = listeners.binds();
-        // With port 0, what the kernel has chosen: the listener's name on all pages.
+        // The kernel has chosen a port in the place of 0: the listener has it as its name on all pages.
         config.listeners.iter_mut().zip(&mqtt).for_each(|(listener, addr)| listener.bind = addr.clone());
         let config = Arc::new(config);
         signals::watch(tell.clone(), Event::Signal).map_err(|e| format!("signals: {e}"))?;
@@ -315,7 +315,7 @@ impl Service {
                 wait = wait.min(topics.next().saturating_duration_since(Instant::now()));
             }
             match self.heard.recv_timeout(wait) {
-                // A shard whose ring fails says nothing any more. Its clients have nowhere else to go.
+                // A shard with a failed ring is silent. Its clients have nowhere else to go.
                 Err(RecvTimeoutError::Timeout) => {
                     if let Some(shard) = self.shards.iter().position(ShardThread::is_finished) {
                         return Err(format!("shard {shard} ended unexpectedly"));
@@ -360,7 +360,7 @@ impl Service {
         drained
     }
 
-    /// The first shard publishes those that have changed. If its mailbox is full, others come in a while.
+    /// Has the first shard publish topics that have changed. If its mailbox is full, others come in a while.
     fn publish_sys_topics(&self, topics: &mut SysTopics) {
         let changed = topics.changed(&self.shown.view().boards, Instant::now());
         if !changed.is_empty() {
@@ -368,12 +368,12 @@ impl Service {
         }
     }
 
-    /// A letter to every shard, whatever else is in its mailbox.
+    /// Sends the same letter to every shard, whatever else is in its mailbox.
     fn tell_all(&self, letter: impl Fn() -> Mail) -> Result<(), Failure> {
         self.tell_each(|_| letter())
     }
 
-    /// The same, for each its own.
+    /// Sends each shard a letter of its own.
     fn tell_each(&self, mut letter: impl FnMut(usize) -> Mail) -> Result<(), Failure> {
         for shard in 0..self.shards.len() {
             let mut letter = letter(shard);
@@ -418,9 +418,9 @@ impl Service {
         ))
     }
 
-    /// Waits for every shard's report; gives the messages that are lost to Kafka, and those that the spool keeps.
+    /// Waits for every shard's report; returns how many messages are lost to Kafka, and how many the spool keeps.
     fn await_drained(&self, grace: Duration) -> Result<(u64, u64), Failure> {
-        // The shards keep the grace themselves; this is for one that stands still.
+        // The shards keep the grace themselves; the deadline is for one that stands still.
         let deadline = Instant::now() + grace + Duration::from_secs(5);
         let (mut waiting, mut rows, mut kept) = (self.shards.len(), 0, 0);
         while waiting > 0 {
@@ -446,7 +446,7 @@ impl Service {
     }
 }
 
-/// Shards speak to the same ear as the signals do.
+/// A sender of notices from shards into the main thread's events.
 fn notices(tell: Sender<Event>) -> Sender<Notice> {
     let (notices, heard) = channel();
     std::thread::spawn(move || heard.iter().try_for_each(|notice| tell.send(Event::Shard(notice)).ok()));

@@ -10,15 +10,15 @@ use crate::secure::Outgoing;
 pub(super) struct Secured {
     socket: TcpStream,
     layer: Box<dyn Layer>,
-    /// What has come and was not read.
+    /// Bytes that have come and were not read.
     plain: Vec<u8>,
 }
 
 impl Secured {
-    /// The handshake.
+    /// Does the handshake.
     ///
     /// # Errors
-    /// Why it fails, in the words of the layer.
+    /// The reason why it fails, in the words of the layer.
     pub(super) fn over(socket: TcpStream, layer: Box<dyn Layer>) -> io::Result<Self> {
         let mut secured = Self { socket, layer, plain: Vec::new() };
         let mut wire = Vec::new();
@@ -36,7 +36,7 @@ impl Secured {
         }
     }
 
-    /// Gives bytes of the wire to the layer, and sends what it answers. Whether it has become ready.
+    /// Gives bytes of the wire to the layer, and sends its answer. Returns whether it has become ready.
     fn open(&mut self, wire: &mut [u8]) -> io::Result<bool> {
         let mut answer = Vec::new();
         let opened = self.layer.open(wire, &mut self.plain, &mut answer);
@@ -46,7 +46,7 @@ impl Secured {
         sent.map(|()| facts.is_some())
     }
 
-    /// What comes next; nothing at the end of the stream.
+    /// Reads the next bytes; none at the end of the stream.
     fn wire(&mut self) -> io::Result<Vec<u8>> {
         let mut wire = vec![0; 32 << 10];
         loop {

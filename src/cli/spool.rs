@@ -1,4 +1,4 @@
-//! `forebay spool inspect`: what stands in a folder of segments, by the reader that a start uses. Nothing is changed.
+//! `forebay spool inspect`: the contents of a folder of segments, by the reader that the service uses. Nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,19 +16,19 @@ use crate::runtime::{FolderLock, segments_in};
 use crate::shard::rfc3339;
 use crate::spool::{CutHead, Damage, Entry, Rot, Surveyed, survey};
 
-/// `forebay spool discard`: what it says, and whether something was deleted.
+/// `forebay spool discard`: returns its message, and whether something was deleted.
 ///
 /// # Errors
-/// Why it cannot. What was said to be gone before that is gone.
+/// The reason why it stopped. Messages that were reported as gone before that are gone.
 pub fn discard(options: &DiscardArgs) -> Result<(String, bool), String> {
     files::keep_private();
     data_dir::discard(&options.folder, &options.sink, options.yes)
 }
 
-/// What the folder holds, as text, and whether it is sound.
+/// The contents of the folder, as text, and whether it is sound.
 ///
 /// # Errors
-/// Why it is not looked at, or cannot be read.
+/// The reason why it is not looked at, or cannot be read.
 pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
     let of_one = segments_in(&options.folder).is_ok_and(|found| !found.is_empty());
     let shards = match of_shards(&options.folder) {
@@ -44,7 +44,7 @@ pub fn inspect(options: &InspectArgs) -> Result<(String, bool), String> {
         return Ok((if options.json { format!("{report:#}\n") } else { human(&report) }, sound));
     }
     let (mut sound, mut reports, mut text) = (true, Vec::new(), String::new());
-    // Whether the folders go together is said where a start would ask, too.
+    // Whether the folders go together is reported where the service would ask, too.
     let refused = Found::look(&options.folder).err();
     if let Some(refused) = &refused {
         text += &format!("The next start would fail: {refused}\n\n");
@@ -86,7 +86,7 @@ fn share(folder: &Path) -> io::Result<[Option<FolderLock>; 2]> {
     Ok([FolderLock::share(folder)?, data_dir.map(FolderLock::share).transpose()?.flatten()])
 }
 
-/// What the folder of one shard holds, and whether it is sound.
+/// The contents of the folder of one shard, and whether it is sound.
 fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     let failed = |error: io::Error| format!("{}: {error}", folder.display());
     let disk = Files::new(folder);
@@ -103,7 +103,7 @@ fn shard(folder: &Path, entries: bool) -> Result<(Value, bool), String> {
     for (number, len) in listed.segments.iter().rev() {
         let read = match survey(&disk, *number, *len, ends.get(number).copied()) {
             Ok(read) => read,
-            // Whether the next start needs it is said below.
+            // Whether the next process needs it is reported below.
             Err(error) => {
                 sound = false;
                 segments.push(json!({ "segment": number, "bytes": len, "error": disk.refused(&error) }));
@@ -136,7 +136,7 @@ fn number_of(folder: &Path) -> usize {
     folder.file_name().and_then(|name| name.to_str()?.parse().ok()).unwrap_or(0)
 }
 
-/// What one segment says.
+/// The contents of one segment.
 fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
     let (mut kinds, mut rows) = (BTreeMap::<String, u64>::new(), BTreeMap::<(String, String), u64>::new());
     let (mut lanes, mut cuts) = (BTreeMap::new(), BTreeMap::new());
@@ -180,7 +180,7 @@ fn segment(number: u64, len: u64, read: &Surveyed, list: bool) -> Value {
     out
 }
 
-/// What a folder of the embedded log holds: a partition.
+/// The contents of a folder of the embedded log: a partition.
 #[derive(Default)]
 struct Offsets {
     any: bool,
@@ -218,7 +218,7 @@ impl Offsets {
     }
 }
 
-/// What a start would find, and whether that is all of it.
+/// What the service would take up from the folder, and whether that is all of it.
 fn whole(folder: &Path, shard: usize) -> (Value, bool) {
     let found = FoundShard::look(folder, shard).and_then(|found| Ok((found.report()?, found)));
     let (report, found) = match found {
@@ -253,7 +253,7 @@ fn counts(counts: &Counts) -> Map<String, Value> {
     counts.iter().map(|(kind, count)| (kind.name().to_owned(), count.into())).collect()
 }
 
-/// What is lost, in words; empty: nothing.
+/// The lost records, in words; empty: none.
 fn lost_words(report: &Report) -> String {
     let rows = report.lost_rows();
     let rows = (rows > 0).then(|| format!("{rows} record{}", if rows == 1 { "" } else { "s" }));
@@ -317,7 +317,7 @@ fn kind(entry: &Entry<'_>) -> String {
     name.to_owned()
 }
 
-/// An entry in one line. Of rows and sessions no content: that may be nobody's to read.
+/// An entry in one line. The contents of rows and sessions are left out: they may be nobody's to read.
 fn line(entry: &Entry<'_>) -> String {
     let said = match entry {
         Entry::Rows(rows) => {

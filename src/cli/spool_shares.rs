@@ -1,4 +1,4 @@
-//! What a change of the configuration makes of the shares that sinks have of the spool (`spool_share`), in figures.
+//! The effect of a change of the configuration on the shares that sinks have of the spool (`spool_share`), in figures.
 
 use crate::config::{Buffer, Config, Spool};
 use crate::metrics::collector::Boards;

@@ -1,4 +1,4 @@
-//! A real log over real files, looked at whole and damaged.
+//! Tests of a real log over real files, whole and damaged.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt as _;
@@ -144,7 +144,7 @@ fn a_sound_folder_is_told_and_left_as_it_is() {
         assert!(human.contains(words), "{words}: {human}");
     }
     assert!(human.ends_with("\nNo damage found.\n"), "{human}");
-    // None of our own words.
+    // None of these are words for an operator.
     for word in ["uncut", "fate", "lane", "rot", "torn", "cut", "partition=-1"] {
         assert!(!human.contains(word), "{word}: {human}");
     }
@@ -202,7 +202,7 @@ fn what_is_not_a_spool_is_refused_with_a_hint() {
     fs::write(spool.join(crate::data_dir::MANIFEST), "{}").unwrap();
     let said = inspect(dir.path()).unwrap_err();
     assert!(said.ends_with(&format!("did you mean {}?", spool.display())), "{said}");
-    // A shard that has written nothing yet.
+    // The shard has written nothing yet.
     let (text, sound) = inspect(&spool.join("0")).unwrap();
     assert!(sound && text.contains("There are no segments."), "{text}");
 }

@@ -1,4 +1,4 @@
-//! What `forebay spool inspect` found, in an operator's words.
+//! The findings of `forebay spool inspect`, in an operator's words.
 
 use std::fmt::Write as _;
 
@@ -46,7 +46,7 @@ pub(super) fn human(report: &Value) -> String {
     out + if report["sound"].as_bool() == Some(true) { "\nNo damage found.\n" } else { "\nDAMAGED.\n" }
 }
 
-/// What the next start would find.
+/// Appends what the service would find when it starts.
 fn start(start: &Value, out: &mut String) {
     let mut line = |text: String| *out += &format!("  {text}\n");
     if let Some(error) = start["error"].as_str() {

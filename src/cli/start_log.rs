@@ -1,4 +1,4 @@
-//! What the log says of the configuration when the service starts.
+//! Lines of the log about the configuration when the service starts.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::config::Config;
 
 use super::args::VERSION;
 
-/// Sinks and clusters that have a line of their own; the rest is counted.
+/// Sinks and clusters that have a line of their own; the rest are counted.
 const LINES_MAX: usize = 20;
 
 /// Version, file, data directory, clusters and sinks, before anything is opened.

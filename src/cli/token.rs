@@ -4,7 +4,7 @@ use super::args::TokenArgs;
 use crate::auth::password::generated;
 use crate::control::Tokens;
 
-/// The token for whoever uses it, and its line for the file. The token itself is stored nowhere.
+/// A new token for its user, and its line for the file. The token itself is stored nowhere.
 ///
 /// # Errors
 /// The system gives no random numbers, or the name is no name.

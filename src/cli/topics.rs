@@ -1,4 +1,4 @@
-//! `forebay topics create`: makes the topics of the sinks that are not there yet, one line each.
+//! `forebay topics create`: creates the topics of the sinks that do not exist yet, one line each.
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
@@ -10,22 +10,22 @@ use super::out::say;
 use crate::config::{Cluster, Config};
 
 const TOPIC_ALREADY_EXISTS: i16 = 36;
-/// Errors of which the way of asking is no cause: INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR,
+/// Errors that are not due to the way of asking: INVALID_TOPIC_EXCEPTION, INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR,
 /// INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG, POLICY_VIOLATION.
 const WOULD_FAIL: [i16; 6] = [17, 37, 38, 39, 40, 44];
 /// From this version on, -1 stands for the cluster's own number of partitions and replication factor.
 const VERSION_WITH_DEFAULTS: i16 = 4;
 
-/// How the topics are to be. `None`: as the cluster makes them.
+/// The shape of new topics. `None`: the cluster's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Shape {
     /// Partitions.
     pub partitions: Option<i32>,
-    /// Replicas of each.
+    /// Replicas of each partition.
     pub replication_factor: Option<i16>,
 }
 
-/// Makes them, each named by a sink. Whether all are there now.
+/// Creates the topics, each named by a sink. Returns whether all exist now.
 #[must_use]
 pub fn create(config: &Config, shape: Shape) -> bool {
     let mut done = true;
@@ -75,30 +75,30 @@ fn create_in(cluster: &Cluster, topics: &[&str], shape: Shape) -> Result<bool, S
     Ok(all)
 }
 
-/// What came of a topic that was to be created.
+/// The outcome for a topic.
 struct Created {
     topic: String,
     shape: (i32, i16),
-    /// Kafka's error code, and in words.
+    /// The error: Kafka's code, and words.
     failed: Option<(i16, String)>,
 }
 
-/// Why the cluster would not create such a topic as it creates missing ones: it is asked to, and to stop short of it. `None`: it would, or
-/// does not say, or this client may not ask.
+/// The reason why the cluster would not create such a topic as it creates missing ones: it is asked to, and to stop short of it. `None`: it
+/// would, or does not say, or this client may not ask.
 pub(super) fn cannot_create(cluster: &Cluster, topic: &str) -> Option<String> {
     let created = ask(cluster, &[topic], Shape::default(), true).ok()?.into_iter().next()?;
     let (_, why) = created.failed.filter(|(error, _)| WOULD_FAIL.contains(error))?;
     Some(why)
 }
 
-/// Asks the controller for topics. `only_validate`: nothing is created.
+/// Asks the controller to create topics. `only_validate`: nothing is created.
 fn ask(cluster: &Cluster, topics: &[&str], shape: Shape, only_validate: bool) -> Result<Vec<Created>, String> {
     let mut admin = Admin::connect(cluster).map_err(|why| {
         let embedded =
             if cluster.name == crate::config::EMBEDDED { "; the embedded log runs with the service" } else { "" };
         format!("cannot be reached: {}{embedded}", why.join("; "))
     })?;
-    // The controller makes topics. A broker that is none hands the request on, from Kafka 3.3 on.
+    // The controller creates topics. Another broker hands the request on, from Kafka 3.3 on.
     let metadata = admin.metadata(&[])?;
     let controller = metadata.brokers.iter().find(|broker| broker.node_id == metadata.controller_id);
     if let Some(controller) = controller {
@@ -131,7 +131,7 @@ fn ask(cluster: &Cluster, topics: &[&str], shape: Shape, only_validate: bool) ->
     Ok(created.collect())
 }
 
-/// What the cluster tells of a topic that it has made.
+/// The shape of a new topic as the cluster tells it.
 fn made((partitions, replication_factor): (i32, i16)) -> String {
     if partitions < 1 {
         return String::new();

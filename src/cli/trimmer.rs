@@ -1,4 +1,5 @@
-//! When a burst is over: free memory goes back to the system. The allocator by itself keeps what lies below something that is in use.
+//! The trimmer gives free memory back to the system when a burst is over. The allocator by itself keeps memory that lies below something in
+//! use.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,12 @@ use crate::metrics::spec::ClusterMetric as C;
 use crate::metrics::spec::ShardMetric as S;
 use crate::runtime::trim_heap;
 
-/// A shard that allocates meanwhile waits for it: no more often than this.
+/// The least time between two returns of memory: a shard that allocates meanwhile waits for one.
 const PAUSE: Duration = Duration::from_secs(10);
-/// By so much what is held may go down from one look to the next and count as steady.
+/// The most by which the held bytes may go down from one look to the next and still count as steady.
 const STEADY_BYTES: u64 = 1 << 20;
 
-/// What of a shard is counted in bytes and can be large.
+/// Numbers of a shard that are in bytes and can be large.
 const BYTES: [S; 7] = [
     S::PartialBytes,
     S::HeldBytes,
@@ -32,14 +33,14 @@ fn held(sample: &Sample, clusters: usize) -> u64 {
     shards + (0..clusters).map(of).sum::<u64>()
 }
 
-/// What of a shard is counted in numbers and can take much memory that no number of bytes tells.
+/// Numbers of a shard that can stand for much memory that no number of bytes tells.
 const THINGS: [S; 4] = [S::Sessions, S::Subscriptions, S::CopiesQueued, S::CopiesInFlight];
-/// So few of them are not looked at.
+/// The least count of these that is looked at.
 const THINGS_MIN: u64 = 1_000;
-/// What is held has to be steady for so many looks before it counts as the end of a burst that was held for long.
+/// How many looks in a row the held bytes have to be steady before that counts as the end of a long burst.
 const STEADY_LOOKS: u32 = 5;
 
-/// What the shards have.
+/// The load of the shards.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
     /// Bytes for messages.
@@ -57,7 +58,7 @@ impl Load {
         Self { held: self.held.max(other.held), things: self.things.max(other.things) }
     }
 
-    /// Whether at most half of what there was is left, and that was much.
+    /// Whether at most half of the peak is left, and the peak was large.
     fn is_half_gone(self, peak: Self) -> bool {
         let gone = peak.held.saturating_sub(self.held);
         gone >= TRIMMED_BYTES_MIN && gone >= peak.held / 2
@@ -65,25 +66,25 @@ impl Load {
     }
 }
 
-/// Remembers from one look to the next what is held, and how much more is resident.
+/// The memory that is held, and how much more is resident, from one look to the next.
 #[derive(Debug, Default)]
 pub(super) struct Trimmer {
     held: u64,
-    /// The most that there has been since memory was last given back. What is given back during a burst leaves all that the burst needs, and
-    /// what is resident then says nothing of what is needed after it.
+    /// The peak since memory was last given back. A return during a burst leaves all that the burst needs, and the resident memory then says nothing of the
+    /// need after it.
     peak: Load,
-    /// For so many looks what is held has not gone down.
+    /// How many looks in a row the held bytes have not gone down.
     steady: u32,
-    /// Resident memory beyond what is held: the least since it was last given back.
+    /// The least resident memory beyond the held bytes since memory was last given back.
     beyond: Option<u64>,
     trimmed: Option<Instant>,
-    /// Shards have made turns since a look that found nothing to do.
+    /// Whether shards have made turns since a look that found nothing to do.
     is_awake: bool,
     turns: u64,
 }
 
 impl Trimmer {
-    /// Gives memory back, if it is time. Of an idle service, whose shards have made no turn, nothing is asked.
+    /// Gives memory back, if that is due. An idle service, with shards that have made no turn, is left alone.
     pub(super) fn look(&mut self, sample: &Sample, clusters: usize) {
         let turns = sample.place(S::Turns as usize);
         self.is_awake |= turns != std::mem::replace(&mut self.turns, turns);
@@ -97,8 +98,8 @@ impl Trimmer {
         }
     }
 
-    /// Whether much more is resident than is held, compared with before, and what is held does not go down any more. A burst shorter than
-    /// a second shows as well: not in what is held at a look, but in what stays resident.
+    /// Whether much more is resident than is held, compared with before, and the held bytes do not go down any more. A burst shorter than a
+    /// second shows as well: not in the bytes held at a look, but in those that stay resident.
     fn is_due(&mut self, load: Load, resident: u64, now: Instant) -> bool {
         let held = load.held;
         let is_steady = held + STEADY_BYTES >= std::mem::replace(&mut self.held, held);
@@ -125,7 +126,8 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    /// Looks once a second at what is held and what is resident; those at which it was due, and gave back what was not held but 20 MiB.
+    /// Looks once a second at held and resident memory; returns the looks that gave memory back, which was all that was not held but 20
+    /// MiB.
     fn due(looks: impl IntoIterator<Item = (u64, u64)>) -> Vec<usize> {
         let (mut trimmer, start) = (Trimmer::default(), Instant::now());
         let looks = looks.into_iter().enumerate();
@@ -149,7 +151,7 @@ mod tests {
         assert!(due([(200, 220); 30]).is_empty());
     }
 
-    /// Finding U3: what is given back while a burst is held leaves its peak, and that is no base.
+    /// Finding U3: a return while a burst is held leaves its peak, and that is no base.
     #[test]
     fn finding_u3_what_was_held_for_long_goes_back_when_it_is_over() {
         for (held, things) in [(60, 0), (0, 150_000)] {
@@ -162,7 +164,7 @@ mod tests {
                 let is_due = trimmer.is_due(Load { held: held * MIB, things }, resident * MIB, at);
                 is_back |= is_due && *s >= 17;
                 if is_due {
-                    // While it is held nothing can go back.
+                    // Nothing can go back while the burst is held.
                     trimmer.beyond = Some((if *s < 17 { 107 - held } else { 20 }) * MIB);
                 }
                 is_due

@@ -7,7 +7,7 @@ use crate::metrics::collector::{Extra, Number};
 use crate::metrics::spec::{Kind, Spec};
 use crate::service::verifier::Verifiers;
 
-/// What they are called.
+/// The metrics' names and meanings.
 pub(super) const WAITING: [Spec; 4] = [
     gauge(
         "authentications_queued",
@@ -22,7 +22,7 @@ const fn gauge(name: &'static str, help: &'static str) -> Spec {
     Spec { name, label: None, help, kind: Kind::Gauge }
 }
 
-/// Asks the queue.
+/// A source that asks the queue.
 pub(super) struct VerifierNumbers(pub(super) Verifiers);
 
 impl fmt::Debug for VerifierNumbers {

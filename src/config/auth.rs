@@ -14,13 +14,13 @@ use crate::auth::{DECOY_KEY_FILE, Limits, Method, Role, Settings};
 use crate::runtime::Bind;
 use crate::secure;
 
-/// All of them, in the order of the file.
+/// The settings of all auths, in the order of the file.
 pub(super) fn resolve(document: &Document<'_>, data_dir: &Path) -> Vec<Settings> {
     let tables = document.named_tables(Section::Auth, values::check_name);
     tables.iter().map(|table| one(table, data_dir)).collect()
 }
 
-/// NAME.
+/// The NAME in the header of a table.
 fn name_of<'t>(table: &'t Table<'_>) -> &'t str {
     table.spot.path.strip_prefix("auth.").unwrap_or_default()
 }
@@ -75,7 +75,7 @@ fn one(table: &Table<'_>, data_dir: &Path) -> Settings {
     settings
 }
 
-/// `[auth.NAME.role.ROLE]`
+/// The roles of an auth: `[auth.NAME.role.ROLE]`.
 fn roles(table: &Table<'_>, jwt: Option<&crate::auth::jwt::Settings>) -> Vec<Role> {
     let parts = table.named_parts(Section::AuthRole);
     let has_claim = jwt.is_some_and(|jwt| jwt.roles_claim.is_some());
@@ -110,8 +110,8 @@ fn limits(table: &Table<'_>) -> Limits {
     Limits { connects_s: table.find("connects_s", u32::of).unwrap_or(read.messages_s), ..read }
 }
 
-/// The `auth` of a listener, which has to be one of these. Beyond loopback a listener has one, asks for certificates, or says that
-/// it is open.
+/// The `auth` of a listener, which has to be one of `all`. Beyond loopback a listener has one, asks for certificates, or says that it is
+/// open.
 pub(super) fn of_listener(
     table: &Table<'_>,
     bind: Option<&Bind>,
@@ -160,13 +160,13 @@ pub(super) fn requires_password(name: Option<&str>, all: &[Settings]) -> bool {
     of_listener.is_some_and(|auth| !auth.chain.is_empty() && auth.chain.iter().all(asks))
 }
 
-/// What is wrong with a listener that everyone on the network may use without having been told so.
+/// The problem of a listener that everyone on the network may use without having been told so.
 pub(super) fn reachable(bind: SocketAddr) -> Fault {
     let what = format!("{bind} can be reached from other machines, and anyone there could publish");
     Fault::new(what).hint("auth = \"NAME\" asks for passwords, see [auth.NAME]; open = true (--open) accepts everyone")
 }
 
-/// Warns of what no listener uses.
+/// Warns of auths that no listener uses.
 pub(super) fn warn_of_unused(document: &Document<'_>, all: &[Settings], listeners: &[Listener]) {
     for auth in all {
         if !listeners.iter().any(|listener| listener.auth.as_deref() == Some(auth.name.as_str())) {

@@ -1,6 +1,5 @@
-//! What the index in a variable's name means while the service runs. `FOREBAY_LISTENER_0_AUTH` is read for the listener that is the
-//! first of the file at the start, and stays with that one: what is removed in front of another item must not hand its
-//! settings on to it.
+//! The meaning of the index in a variable's name while the service runs. `FOREBAY_LISTENER_0_AUTH` is read for the listener that is the
+//! first in the file when the process begins, and stays with that one: a removed item must not hand its settings on to the next item.
 
 use std::fmt;
 
@@ -12,33 +11,32 @@ use super::keys::Section;
 use super::problem::Fault;
 use super::{Part, Text};
 
-/// The items of the file's lists at the start, by which the indexes of variables are understood from then on.
+/// The items of the file's lists when the process begins, by which the indexes of variables are understood from then on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bindings {
     listeners: Vec<Name>,
     sinks: Vec<Name>,
 }
 
-/// What an item is known by in the file: a sink's name, a listener's address. `None`: the file gives it none.
+/// The name of an item in the file: a sink's name, a listener's address. `None`: the file gives it none.
 type Name = Option<String>;
 
-/// What an index means.
+/// The meaning of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Meaning<'n> {
     /// An item of the file, the nth of that name: several listeners may have port 0.
     Own(&'n Name, usize),
-    /// The nth that the environment adds behind those of the file.
+    /// The nth item that the environment adds after those of the file.
     Added(usize),
 }
 
-/// A variable that means another item at the next start than it does now.
+/// A variable that means another item to the next process than it does to this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moved {
     variable: String,
     was: String,
     next: String,
-    /// Whether its item is gone, and one that was not there at the start stands in its place: that may be the same item under
-    /// another name.
+    /// Whether its item is gone, and another one that did not exist then is in its place: that may be the same item under another name.
     pub is_replaced: bool,
 }
 
@@ -66,7 +64,7 @@ impl Bindings {
         }
     }
 
-    /// Where the item that index `at` meant at the start is in `now`; `None`: it is gone.
+    /// The place in `now` of the item that index `at` meant when the process began; `None`: the item is gone.
     pub(super) fn place(&self, now: &Self, section: Section, at: usize) -> Result<Option<usize>, Fault> {
         let list = now.list(section);
         let (name, nth) = match self.meaning(section, at) {
@@ -85,7 +83,7 @@ impl Bindings {
         Ok(list.iter().enumerate().filter(|(_, other)| *other == name).nth(nth).map(|(place, _)| place))
     }
 
-    /// The name in the text of the item that index `at` meant at the start.
+    /// The name in the text of the item that index `at` meant when the process began.
     pub(super) fn name(&self, part: Part, at: usize) -> Option<&String> {
         self.list(part.table()).get(at)?.as_ref()
     }
@@ -95,7 +93,7 @@ impl Bindings {
         self.list(part.table()).iter().position(|known| known.as_deref() == Some(name))
     }
 
-    /// What index `at` means, in words.
+    /// The meaning of index `at`, in words.
     pub(super) fn said(&self, section: Section, at: usize) -> String {
         match self.meaning(section, at) {
             Meaning::Own(Some(name), _) => format!("{} {name}", section.name()),
@@ -104,7 +102,7 @@ impl Bindings {
         }
     }
 
-    /// The variables that mean other items in `text`, were it read at a start.
+    /// The variables that would mean other items if a process began with `text`.
     #[must_use]
     pub fn moved(&self, text: &Text) -> Vec<Moved> {
         self.moved_of(&environment::read(), text)
@@ -126,7 +124,7 @@ impl Bindings {
 }
 
 impl Text {
-    /// What the indexes of variables mean where this text is read at the start; nothing, if it is not TOML.
+    /// The meaning of the indexes of variables for a process that begins with this text; nothing, if it is not TOML.
     #[must_use]
     pub fn bindings(&self) -> Bindings {
         let (tree, _) = DeTable::parse_recoverable(&self.text);
@@ -164,7 +162,7 @@ mod tests {
         config.listeners.iter().map(|listener| (port(listener), listener.receipts)).collect()
     }
 
-    /// What was removed takes its variables with it, and what comes in front of others does not get theirs.
+    /// A removed item takes its variables with it, and an item added in front of others does not get theirs.
     #[test]
     fn finding_f1_a_variable_stays_with_its_listener() {
         let variable = [("FOREBAY_LISTENER_0_RECEIPTS", "false")];
@@ -195,13 +193,13 @@ mod tests {
         let known = topics(&start);
         assert!(known[0].contains("of-a") && known[1].contains("\"b\"") && known[2].contains("of-c"), "{known:?}");
         assert_eq!(topics(&sink("b")), known[1..]);
-        // What the environment adds stays itself, and takes nothing of what is added beside it.
+        // An item that the environment adds stays itself, and takes nothing of items that are added beside it.
         let with_d = topics(&format!("{start}{}", sink("d")));
         assert_eq!((&with_d[..2], &with_d[3]), (&known[..2], &known[2]));
         assert!(with_d[2].contains("\"d\""), "{with_d:?}");
     }
 
-    /// Fails closed where it cannot be told.
+    /// An index is refused if its item cannot be told from others of the same name.
     #[test]
     fn finding_f1_of_several_that_are_called_alike_none_is_guessed() {
         let two = "[[listener]]\nbind = \"127.0.0.1:0\"\n[[listener]]\nbind = \"127.0.0.1:0\"\nreceipts = true\n";
@@ -212,7 +210,7 @@ mod tests {
         assert!(said.contains("FOREBAY_LISTENER_0_RECEIPTS: is for one of 2"), "{said}");
     }
 
-    /// What the file comes to at the next start is told before it is written.
+    /// The meaning of the file to the next process is reported before it is written.
     #[test]
     fn finding_f1_what_the_next_start_makes_of_it_is_told() {
         let variables = [("FOREBAY_LISTENER_0_AUTH".to_owned(), Some("none".to_owned()))];

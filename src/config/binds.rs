@@ -6,7 +6,7 @@ use super::problem::Fault;
 use super::reader::{Source, Spot};
 use crate::runtime::Bind;
 
-/// Who takes an address.
+/// The owner of an address.
 enum By {
     File(Spot),
     Option(&'static str),
@@ -17,17 +17,17 @@ enum By {
 pub(super) struct Binds(Vec<(Bind, By)>);
 
 impl Binds {
-    /// An address of the file, or a default of it.
+    /// Takes an address of the file, or a default of it.
     pub(super) fn take(&mut self, address: impl Into<Bind>, spot: Spot) {
         self.0.push((address.into(), By::File(spot)));
     }
 
-    /// An address of the command line.
+    /// Takes an address of the command line.
     pub(super) fn take_option(&mut self, address: impl Into<Bind>, option: &'static str) {
         self.0.push((address.into(), By::Option(option)));
     }
 
-    /// Reports each address that an earlier one stands in the way of.
+    /// Reports each address that collides with an earlier one.
     pub(super) fn check(&self, source: &Source<'_>) {
         for (at, (address, by)) in self.0.iter().enumerate() {
             let Some((other, earlier)) = self.0[..at].iter().find(|(other, _)| collide(other, address)) else {

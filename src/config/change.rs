@@ -1,8 +1,7 @@
-//! From the configuration that a running service has to another one: what can be applied at once, and what needs a restart.
+//! A change from the running service's configuration to another one: which keys can be applied at once, and which need a restart.
 //!
-//! Sinks and clusters are known by name in the file, in the log and to people, and by their place in the lists everywhere
-//! else. A place is given once for as long as the process runs: what is added comes behind what there is, and what is
-//! removed stays in its place.
+//! Sinks and clusters are known by name in the file, in the log and to people, and by their place in the lists everywhere else. A place is
+//! given once for as long as the process runs: new ones come after the existing ones, and a removed one stays in its place.
 
 use super::resolved::{Buffer, Cluster, Config, Listener, Sink};
 use super::setting::{Difference, Settings as _};
@@ -11,20 +10,19 @@ use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX};
 /// Listeners that a process may have had: each has its numbers on every board.
 pub const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
 
-/// A configuration to go on with.
+/// A configuration that a running service goes on with.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// What is in force with it.
+    /// The configuration that is in force with the change.
     pub config: Config,
-    /// Settings that it applies, in the words of the file: `sink telemetry (changed: filters, linger)`.
+    /// Settings that the change applies, in the words of the file: `sink telemetry (changed: filters, linger)`.
     pub applied: Vec<String>,
     /// Settings that differ and need a restart. They are left as they are.
     pub waiting: Vec<String>,
 }
 
 impl Change {
-    /// From `running` to what `wanted` says. Both as the program has them at its start, with
-    /// [`Config::share_dead_letters_file`].
+    /// The change from `running` to `wanted`. Both are as the program has them when it starts, with [`Config::share_dead_letters_file`].
     #[must_use]
     pub fn between(running: &Config, wanted: &Config) -> Self {
         let mut change = Self { config: running.clone(), applied: Vec::new(), waiting: Vec::new() };
@@ -36,8 +34,7 @@ impl Change {
         change
     }
 
-    /// What is in force with it in the process that has `running`, with real addresses; its listeners and the room of its spool are
-    /// the caller's to know.
+    /// The change for the process that has `running`, with real addresses; the caller knows its listeners and the room of its spool.
     #[must_use]
     pub fn in_process(&self, running: &Config) -> Config {
         let (mut config, wanted) = (running.clone(), &self.config);
@@ -55,7 +52,7 @@ impl Change {
         config
     }
 
-    /// Whether the two say the same.
+    /// Whether the two configurations are the same.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.applied.is_empty() && self.waiting.is_empty()
@@ -73,7 +70,7 @@ impl Change {
             self.waiting.push("telemetry".to_owned());
         }
         self.spool(wanted);
-        // Else it follows from the spool.
+        // Otherwise it follows from the spool.
         let is_asked = self.config.spool.is_some() == wanted.spool.is_some();
         if is_asked && self.config.delivery.waits_for_disk != wanted.delivery.waits_for_disk {
             self.waiting.push("delivery.acknowledge".to_owned());
@@ -113,7 +110,7 @@ impl Change {
         }
     }
 
-    /// Known by name. They hold from the next CONNECT on, their files at once.
+    /// Takes over auths, which are known by name. They hold from the next CONNECT on, their files at once.
     fn auth(&mut self, wanted: &Config) {
         for auth in wanted.auth.iter().filter(|auth| !self.config.auth.contains(auth)) {
             let is_known = self.config.auth.iter().any(|known| known.name == auth.name);
@@ -127,7 +124,7 @@ impl Change {
         self.config.auth.clone_from(&wanted.auth);
     }
 
-    /// Known by their addresses; of several with port 0, the first is the first.
+    /// Takes over listeners, which are known by their addresses; of several with port 0, the first is the first.
     fn listeners(&mut self, wanted: &Config) {
         let mut wanted: Vec<Option<&Listener>> = wanted.listeners.iter().map(Some).collect();
         let gone: Vec<_> = self.config.listeners.iter().map(|known| known.is_removed).collect();
@@ -155,7 +152,7 @@ impl Change {
             } else if let Some((place, _)) =
                 self.config.listeners.iter_mut().zip(&gone).find(|(known, was_gone)| known.is_removed && **was_gone)
             {
-                // All places have been given: the place of a listener that an earlier change removed, with its connections, is used again.
+                // No place is left: that of a listener removed earlier, with its connections, is used again.
                 *place = other.clone();
             } else {
                 self.waiting
@@ -175,7 +172,7 @@ impl Change {
                     let mut changed = known.take(cluster).applied;
                     take(&mut changed, "tls", &mut known.tls, &cluster.tls);
                     take(&mut changed, "sasl", &mut known.sasl, &cluster.sasl);
-                    // Memory that was given may be in use.
+                    // Memory in use cannot be taken away.
                     if known.buffer_bytes > cluster.buffer_bytes {
                         self.waiting.push(format!("kafka {} (changed: buffer_bytes, which is lowered)", known.name));
                     } else if known.buffer_bytes < cluster.buffer_bytes {
@@ -223,7 +220,7 @@ impl Change {
                 continue;
             };
             let sink = Sink { cluster, ..sink.clone() };
-            // Its sizes were checked against a spool that comes with the restart.
+            // The sink's sizes were checked against a spool that comes with the restart.
             let fits = sink.buffer == Buffer::Memory || self.config.spool == wanted.spool;
             match self.config.sinks.iter().position(|known| known.name == sink.name) {
                 Some(place) => self.sink(place, sink, fits),
@@ -242,12 +239,13 @@ impl Change {
         self.config.sinks.push(sink);
     }
 
-    /// What a new message becomes can be changed at any time. What rows that are held depend on cannot.
+    /// Takes over a sink. Keys that shape a new message can be changed at any time; those that held rows depend on cannot.
     fn sink(&mut self, place: usize, mut wanted: Sink, fits: bool) {
         let known = &mut self.config.sinks[place];
         // Where it follows from what waits for a restart, it waits as well.
         let waits = known.dead_letters != wanted.dead_letters || known.acknowledge != wanted.acknowledge;
-        let on_refuse = if waits { std::mem::replace(&mut wanted.on_refuse, known.on_refuse) } else { wanted.on_refuse };
+        let on_refuse =
+            if waits { std::mem::replace(&mut wanted.on_refuse, known.on_refuse) } else { wanted.on_refuse };
         let Difference { mut applied, mut waiting } = known.take(&wanted);
         if on_refuse != known.on_refuse {
             waiting.push("on_refuse");
@@ -276,7 +274,7 @@ impl Change {
     }
 }
 
-/// Takes over what applies of the sections that are one table each. Terms of a session hold from its next CONNECT on.
+/// Takes over the keys that apply at once of sections that are one table each. Terms of a session hold from its next CONNECT on.
 fn take_sections(config: &mut Config, wanted: &Config) -> [(&'static str, Difference); 6] {
     macro_rules! take {
         ($($section:ident),*) => {
@@ -286,7 +284,7 @@ fn take_sections(config: &mut Config, wanted: &Config) -> [(&'static str, Differ
     take!(service, control, log, delivery, retained, mqtt)
 }
 
-/// Takes over what is different, and names it.
+/// Takes over a value that differs, and names it.
 fn take<T: Clone + PartialEq>(changed: &mut Vec<&'static str>, name: &'static str, known: &mut T, wanted: &T) {
     if known != wanted {
         changed.push(name);

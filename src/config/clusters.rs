@@ -1,4 +1,4 @@
-//! Where messages go: the clusters, and whether the embedded log runs.
+//! The Kafka clusters, and whether the embedded log runs.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,24 +11,24 @@ use super::resolved::Cluster;
 use super::setting::{Setting as _, Settings as _};
 use super::{EMBEDDED, Overrides, kafka_tls, other_properties, sasl, values};
 
-/// `buffer_bytes` where it is not given: this, or so much a shard, whichever is more.
+/// The default of `buffer_bytes`: this, or [`BUFFER_BYTES_SHARD`] for each shard, whichever is more.
 const BUFFER_BYTES_DEFAULT: u64 = 256 << 20;
 const BUFFER_BYTES_SHARD: u64 = 4 << 20;
 
-/// A cluster that sinks may name, and what they have to fit into.
+/// A cluster that sinks may name, with the bounds for them.
 pub(super) struct Target {
     pub(super) name: String,
-    /// A shard's part of its buffer, in bytes.
+    /// A shard's part of the cluster's buffer, in bytes.
     pub(super) share: u64,
-    /// Where the buffer is set.
+    /// The place where the buffer is set.
     pub(super) spot: Spot,
-    /// The largest batch that it takes, where that is known.
+    /// The largest batch that the cluster takes, where that is known.
     pub(super) message_bytes_max: Option<u64>,
-    /// The most that one of its sinks has to have room for, in bytes, and which it is; noted while sinks are read.
+    /// The most bytes that one of its sinks needs, and that sink's name; noted while sinks are read.
     pub(super) need: RefCell<(u64, String)>,
 }
 
-/// The embedded log as a cluster: where it listens, the memory on the way to it, and where that is set.
+/// The embedded log as a cluster: its address, the memory on the way to it, and where that is set.
 pub(super) struct EmbeddedCluster {
     pub(super) bind: SocketAddr,
     pub(super) buffer_bytes: Option<u64>,
@@ -43,7 +43,7 @@ pub(super) fn embedded_runs(document: &Document<'_>, overrides: &Overrides) -> b
     !elsewhere || document.has(Section::Embedded) || overrides.embedded.is_some()
 }
 
-/// Reads the clusters, each with what a sink has to know of it; the embedded log is the last.
+/// Reads the clusters, each with its bounds for sinks; the embedded log is the last.
 pub(super) fn resolve(
     document: &Document<'_>,
     overrides: &Overrides,
@@ -74,7 +74,7 @@ pub(super) fn resolve(
     (clusters.into_iter().map(|(cluster, _)| cluster).collect(), targets)
 }
 
-/// The address at which this process reaches what listens on `bind`.
+/// The address at which this process reaches a listener on `bind`.
 #[must_use]
 pub(crate) fn reachable(mut bind: SocketAddr) -> SocketAddr {
     if bind.ip().is_unspecified() {
@@ -124,15 +124,15 @@ fn cluster(table: &Table<'_>, overrides: &Overrides, shards: usize) -> Cluster {
     cluster
 }
 
-/// A cluster of which nothing is said but its brokers.
+/// A cluster with nothing but its brokers configured.
 fn cluster_defaults(name: &str, bootstrap: Vec<String>, shards: usize) -> Cluster {
     let overrides = Overrides { kafka: Some(String::new()), ..Overrides::default() };
     let defaults = defaults(Section::Kafka, &format!("kafka.{name}"), |table| cluster(table, &overrides, shards));
     Cluster { bootstrap, ..defaults }
 }
 
-/// The brokers in a text, separated by commas; each that is none goes to `report`. Between commas, or behind the last one, there may
-/// be nothing, as in a `bootstrap.servers` of Java's.
+/// The brokers in a text, separated by commas; each part that is none goes to `report`. A part may be empty, as in a `bootstrap.servers` of
+/// Java's.
 fn brokers(text: &str, mut report: impl FnMut(Fault)) -> Vec<String> {
     let is_blank = text.split(',').all(|broker| broker.trim().is_empty());
     text.split(',')
@@ -141,7 +141,7 @@ fn brokers(text: &str, mut report: impl FnMut(Fault)) -> Vec<String> {
         .collect()
 }
 
-/// `--kafka`: the brokers of the only cluster, or a cluster where there is none.
+/// Applies `--kafka`: the brokers of the only cluster, or a cluster where there is none.
 fn override_brokers(source: &Source<'_>, text: &str, clusters: &mut Vec<(Cluster, Spot)>, shards: usize) {
     let bootstrap = brokers(text, |fault| source.report_option("--kafka", fault));
     match clusters.as_mut_slice() {

@@ -5,24 +5,24 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-/// Names a data directory for life; written as a UUID.
+/// The id of a data directory, which it keeps for life; written as a UUID.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DataDirId(Uuid);
 
 impl DataDirId {
-    /// A new one.
+    /// A new id.
     #[must_use]
     pub fn random() -> Self {
         Self(uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid())
     }
 
-    /// From [`DataDirId::number`].
+    /// The id with this number ([`DataDirId::number`]).
     #[must_use]
     pub const fn from_number(number: u128) -> Self {
         Self(Uuid::from_u128(number))
     }
 
-    /// As a number, as the spool notes it.
+    /// The id as a number, as the spool notes it.
     #[must_use]
     pub const fn number(self) -> u128 {
         self.0.as_u128()

@@ -1,4 +1,4 @@
-//! Where a sink's dead letters go.
+//! Dead letters of a sink.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::values;
 use crate::kafka::topic_name::kafka_topic;
 use crate::rule::template::Template;
 
-/// In the place of a file's name: no file, not even the shared one.
+/// The word in the place of a file's name for no file, not even the shared one.
 const OFF: &str = "none";
 
 /// Whether a sink wants no dead letters: neither a topic nor a file, by its own word.
@@ -41,7 +41,7 @@ pub(super) fn read(table: &Table<'_>, topic: Option<&Template>) -> Option<DeadLe
     Some(DeadLetters { topic: to, file })
 }
 
-/// Two writers of one file would cut each other's lines, and rename it under each other.
+/// Reports two sinks with one file: they would cut each other's lines, and rename it under each other.
 pub(super) fn check_files(tables: &[Table<'_>]) {
     let mut seen = HashMap::new();
     for table in tables.iter().filter(|table| table.has("dead_letters_file")) {

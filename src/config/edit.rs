@@ -1,5 +1,4 @@
-//! A change of one sink, cluster or listener in the text of a configuration. Comments, order and all that is not changed
-//! stay as they are.
+//! An edit of one sink, cluster or listener in the text of a configuration. Comments, order and everything else stay as they are.
 
 use std::fmt;
 
@@ -11,7 +10,7 @@ use super::resolve::LISTENER_DEFAULT;
 use super::sinks::TOPIC_DEFAULT;
 use super::{Beside, EMBEDDED, Text};
 
-/// What can be changed.
+/// The kind of part that an edit changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// `[[sink]]`, known by `name`.
@@ -31,7 +30,7 @@ impl Part {
         }
     }
 
-    /// What people call it.
+    /// The part's name for people.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -55,32 +54,32 @@ impl Part {
     }
 }
 
-/// As reloads name it.
+/// The part as reloads name it.
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.section())
     }
 }
 
-/// What becomes of it.
+/// The new state of the part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum To {
-    /// It has exactly these keys, and is added if nothing of that name exists. `null` is a key that is not given.
+    /// The part has exactly these keys, and is added if nothing of that name exists. `null` is a key that is not given.
     Entry(Map<String, Json>),
-    /// These keys change, `null` takes a key away. It exists.
+    /// These keys change, `null` takes a key away. The part exists.
     Keys(Map<String, Json>),
-    /// It is removed.
+    /// The part is removed.
     Removed,
 }
 
-/// See the module.
+/// An edit of one part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
-    /// What is changed.
+    /// The kind of part.
     pub part: Part,
-    /// Its name.
+    /// The part's name.
     pub name: String,
-    /// What becomes of it.
+    /// The part's new state.
     pub to: To,
 }
 
@@ -91,17 +90,17 @@ impl fmt::Display for Edit {
     }
 }
 
-/// What an edit met.
+/// The part that an edit found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Met {
-    /// Something of that name.
+    /// A part of that name exists.
     Known,
-    /// Nothing of that name.
+    /// No part of that name exists.
     New,
 }
 
 impl Edit {
-    /// Whether `self` makes it unimportant that `earlier` was done.
+    /// Whether `self` makes `earlier` unimportant.
     #[must_use]
     pub fn replaces(&self, earlier: &Self) -> bool {
         let is_same = self.part == earlier.part && self.name == earlier.name;
@@ -110,11 +109,11 @@ impl Edit {
 }
 
 impl Text {
-    /// The text with these changes, one after the other, and whether the last of them met something of its name. A default that is not
-    /// in force, as there is something `beside` the text, is not written down.
+    /// The text after these edits, one after the other, and whether the last of them found a part of its name. A default that is not in
+    /// force, because of something `beside` the text, is not written down.
     ///
     /// # Errors
-    /// The text is not TOML, or what an edit holds has no form in it.
+    /// The text is not TOML, or an edit has something that cannot be written in it.
     pub(crate) fn edited(&self, edits: &[Edit], beside: &Beside) -> Result<(Self, Met), String> {
         let mut document: DocumentMut = self.text.parse().map_err(|_| format!("{} is not TOML", self.name))?;
         let mut met = Met::New;
@@ -126,7 +125,8 @@ impl Text {
 }
 
 impl Edit {
-    /// What is in force only because the text does not say otherwise, and has to be written down with this edit: a line each.
+    /// The defaults that are in force only because the text does not say otherwise, and have to be written down with this edit: a line
+    /// each.
     pub(crate) fn implies(&self, text: &Text, beside: &Beside) -> Result<Vec<String>, String> {
         let mut document: DocumentMut = text.text.parse().map_err(|_| format!("{} is not TOML", text.name))?;
         if self.find(&mut document)?.is_some() || self.to == To::Removed {
@@ -195,7 +195,7 @@ impl Edit {
         Ok(list(document, self.part)?.get_mut(place).map(|table| table as &mut dyn TableLike))
     }
 
-    /// The place in its list.
+    /// The place of the part in its list.
     fn place(&self, document: &mut DocumentMut) -> Result<Option<usize>, String> {
         if !document.contains_key(self.part.section()) {
             return Ok(None);
@@ -232,7 +232,7 @@ impl Edit {
         let Some(place) = self.place(document)? else { return Ok(()) };
         let all = list(document, self.part)?;
         if all.len() == 1 {
-            // Without any there is a default one.
+            // A list without items has a default one.
             return Err(format!(
                 "{} {} is the only one; another one must be there before it is removed",
                 self.part, self.name
@@ -253,8 +253,8 @@ fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, St
     item.as_array_of_tables_mut().ok_or_else(|| format!("{part} is not a list of tables"))
 }
 
-/// What holds only as long as the file says nothing is written down before something is said: a sink beside the default
-/// sink, a cluster beside the embedded log. Sinks that have had no choice name their cluster before there is one.
+/// Writes down defaults that hold only as long as the file is silent, before something is added: the default sink beside a sink, the
+/// embedded log beside a cluster. Sinks that have had no choice name their cluster before there is one.
 fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
     if part == Part::Listener {
         if is_default_implied(part, document, beside) {
@@ -286,17 +286,17 @@ fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
     }
 }
 
-/// The sink of a configuration that names none.
+/// The name of the sink of a configuration that has none.
 const DEFAULT_SINK: &str = "default";
 
-/// The name of the sink, or listener, of a configuration that names none.
+/// The name of the sink, or listener, of a configuration that has none.
 fn default_name(part: Part) -> String {
     if part == Part::Listener { LISTENER_DEFAULT.to_string() } else { DEFAULT_SINK.to_owned() }
 }
 
 /// Whether the default sink, or listener, is in force.
 fn is_default_implied(part: Part, document: &DocumentMut, beside: &Beside) -> bool {
-    // Who says where Kafka is has to say what goes there.
+    // A file that says where Kafka is has to say which messages go there.
     let names_kafka = part == Part::Sink && document.contains_key(Section::Kafka.name()) && !beside.has_kafka_option();
     !document.contains_key(part.section()) && !beside.adds(part) && !names_kafka
 }
@@ -307,7 +307,7 @@ fn is_log_implied(document: &DocumentMut, beside: &Beside) -> bool {
     !is_named(Section::Kafka) && !is_named(Section::Embedded) && beside.clusters(Vec::new()).is_empty()
 }
 
-/// A list with this in it, where the file has none.
+/// Adds a list with these keys, where the file has none.
 fn write_missing(document: &mut DocumentMut, part: Part, keys: &[(&str, &str)]) {
     if !document.contains_key(part.section()) {
         let mut table = new_table();
@@ -323,7 +323,7 @@ fn new_table() -> Table {
     table
 }
 
-/// Gives keys their values; one that has the value keeps its form. New ones come in the order of the documents.
+/// Sets keys; one that has the value already keeps its form. New ones come in the order of the documents.
 fn set(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Result<(), String> {
     let mut keys: Vec<_> = keys.iter().collect();
     let place = |name: &str| keys::of(part.table()).position(|key| key.name == name).unwrap_or(usize::MAX);
@@ -345,7 +345,7 @@ fn set(entry: &mut dyn TableLike, part: Part, keys: &Map<String, Json>) -> Resul
     Ok(())
 }
 
-/// `Some(None)`: `null`; `None`: there is no such thing in TOML.
+/// The value in TOML. `Some(None)`: `null`; `None`: TOML has no such value.
 fn value(json: &Json) -> Option<Option<Value>> {
     match json {
         Json::Null => Some(None),
@@ -425,7 +425,7 @@ mod tests {
         assert_eq!(after(FILE, &[edit(Part::Sink, "three", To::Removed)]), (FILE.to_owned(), Met::New));
     }
 
-    /// A second cluster leaves no sink without a target, and the defaults do not go away when something is said.
+    /// A second cluster leaves no sink without a target, and the defaults do not go away when something is added.
     #[test]
     fn what_held_without_a_word_still_holds() {
         let kafka = entry(serde_json::json!({ "bootstrap": ["k:2"] }));

@@ -1,6 +1,6 @@
-//! Variables of the environment put in the place of the file's values, before anything is checked:
-//! `FOREBAY_SERVICE_SHARDS`, `FOREBAY_SINK_0_TOPIC`, `FOREBAY_KAFKA_MAIN_BOOTSTRAP`. They go into the same tree as the
-//! file's text, so all that holds for a value in the file holds for one from here; a problem names the variable.
+//! Variables of the environment put in the place of the file's values, before anything is checked: `FOREBAY_SERVICE_SHARDS`,
+//! `FOREBAY_SINK_0_TOPIC`, `FOREBAY_KAFKA_MAIN_BOOTSTRAP`. They go into the same tree as the file's text, so that every rule for a value in
+//! the file holds for one from here; a problem names the variable.
 
 use std::ops::Range;
 
@@ -16,11 +16,11 @@ use super::reader::{Place, Source, table_in};
 pub const FILE_VARIABLE: &str = "FOREBAY_CONFIG";
 /// The variable with the token that `forebay sinks` and the like send.
 pub const TOKEN_VARIABLE: &str = "FOREBAY_TOKEN";
-/// What stands for a name in the documents.
+/// The word that stands for a name in the documents.
 const PLACEHOLDER: &str = "NAME";
-/// What all of them begin with.
+/// The prefix of all variables.
 const PREFIX: &str = "FOREBAY_";
-/// Names with another meaning: the file, a token, the log filter, and what Forebay's own build, tests and scripts read.
+/// Names with another meaning: the file, a token, the log filter, and variables of Forebay's own build, tests and scripts.
 const OTHERS: [&str; 13] = [
     FILE_VARIABLE,
     TOKEN_VARIABLE,
@@ -36,9 +36,9 @@ const OTHERS: [&str; 13] = [
     "FOREBAY_RUMQTTC",
     "FOREBAY_SEEDS",
 ];
-/// The same for families of names: values for templates, and the tests'.
+/// Prefixes of names with another meaning: values for templates, and the tests'.
 const OTHER_FAMILIES: [&str; 2] = ["FOREBAY_VAR_", "FOREBAY_TEST_"];
-/// What is wrong with the disk: in builds that look at it. Others refuse it.
+/// The variable with faults of the disk, in builds that have them. Other builds refuse it.
 const FAULTS: Option<&str> = if cfg!(feature = "faults") { Some("FOREBAY_FAULTS") } else { None };
 
 /// A variable and its value; `None`: it is not UTF-8.
@@ -78,12 +78,12 @@ fn is_of_a_section(name: &str) -> bool {
 pub(super) enum Home {
     Table,
     Item(usize),
-    /// One of several with names.
+    /// A table with a name, one of several.
     Named(String),
 }
 
-/// Puts the variables into the tree, and notes in `source` where each stands and what is wrong with its name. `bindings`: what
-/// their indexes meant at the start; `None`: this is the start.
+/// Puts the variables into the tree, and notes in `source` their places and problems of their names. `bindings`: the meaning of their
+/// indexes when the process began; `None`: it begins now.
 pub(super) fn merge<'a>(
     root: &mut DeTable<'a>,
     variables: &'a [Variable],
@@ -115,7 +115,7 @@ pub(super) fn merge<'a>(
             (Ok((home, key)), Some(value)) => found.push((home, key, name, value)),
         }
     }
-    // A list grows by its next item; so the items in their order.
+    // A list grows by its next item, so items are taken in their order.
     found.sort_by(|a, b| (a.1.section.name(), &a.0, a.1.name).cmp(&(b.1.section.name(), &b.0, b.1.name)));
     let mut start = source.end();
     for (home, key, name, value) in found {
@@ -211,7 +211,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
             let alike: Vec<_> = names(section).iter().filter(|known| upper(known) == name).collect();
             match alike[..] {
                 [] if name.is_empty() => unknown(),
-                // As the documents write it.
+                // The name is as the documents write it.
                 [] if name == PLACEHOLDER => {
                     let (root, example) = (section.name().to_uppercase(), section.example_name().unwrap_or_default());
                     let hint = format!("write {PREFIX}{root}_{}_{}", upper(example), whole(key));
@@ -227,7 +227,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
     }
 }
 
-/// What to say of a variable that stands for nothing. `rest`: its name behind the prefix.
+/// The fault of a variable that stands for nothing. `rest`: its name after the prefix.
 fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     let lower = rest.to_lowercase();
     for (later, advice) in LATER {
@@ -258,7 +258,7 @@ fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     }
 }
 
-/// A value as the file would have it. What the file has in quotes stands here without; lists and tables are TOML.
+/// A value as the file would have it. Values that the file has in quotes come without; lists and tables are TOML.
 fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fault> {
     let trimmed = value.trim();
     let text = || DeValue::String(value.into());
@@ -276,7 +276,7 @@ fn parse<'a>(key: &Key, value: &'a str, offset: usize) -> Result<DeValue<'a>, Fa
     })
 }
 
-/// The same value, its places moved behind all that is there.
+/// The same value with its places moved past the end of the text and earlier values.
 fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     let to = |span: Range<usize>| span.start + by..span.end + by;
     let span = to(value.span());
@@ -296,8 +296,7 @@ fn moved(value: Spanned<DeValue<'_>>, by: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(span, inner)
 }
 
-/// The table that the key goes into, made if it is not there. `None`: the file has something else in its place, which
-/// is reported as it stands.
+/// The table that the key goes into, created if it is missing. `None`: the file has something else in its place, which is reported there.
 fn table<'t, 'a>(
     root: &'t mut DeTable<'a>,
     section: Section,

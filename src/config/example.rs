@@ -1,5 +1,5 @@
-//! `forebay config default`: a file with every key, what it means, what it takes and its default, all of it commented
-//! out. Made from the table of keys.
+//! `forebay config default`: a file with every key, its meaning, its values and its default, all of it commented out. Made from the table
+//! of keys.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ pub const AS_IN_EMQX: &str = include_str!("../../examples/emqx.toml");
 /// Columns that a comment is broken at.
 const WIDTH: usize = 100;
 
-/// The file. As it stands it means the defaults; without the `#` before keys and headers it is a whole configuration.
+/// The file. Unchanged it means the defaults; without the `#` before keys and headers it is a whole configuration.
 #[must_use]
 pub fn example() -> String {
     let mut out = String::from(
@@ -37,7 +37,7 @@ pub fn example() -> String {
     out
 }
 
-/// What a key takes and what holds without it, as a sentence.
+/// The values that a key takes and its default, as a sentence.
 fn takes(key: &Key) -> String {
     let takes = match (key.kind, key.kind.bounds()) {
         (Kind::Word(words), _) => words.iter().map(|word| format!("\"{}\"", word.name)).collect::<Vec<_>>().join(", "),
@@ -52,7 +52,7 @@ fn takes(key: &Key) -> String {
     }
 }
 
-/// The value to show; `None`: there is none that goes with the defaults of the others.
+/// The value to show; `None`: there is none that fits the defaults of the others.
 fn shown(key: &Key) -> Option<&'static str> {
     match key.default {
         Absent::Is(value) => Some(key.shown.unwrap_or(value)),

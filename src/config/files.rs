@@ -1,6 +1,6 @@
-//! Files that changes and trials by the API may name: those that the configuration names for the same purpose, and those
-//! below `control.file_dirs`. Whoever may change the configuration by the API may not read any other file that the service
-//! can read, or learn whether there is one. This is decided before a file is opened.
+//! Files that changes and trials by the API may name: those that the configuration names for the same purpose, and those below
+//! `control.file_dirs`. A client that may change the configuration by the API may not read any other file that the service can read, or
+//! learn whether it exists. This is decided before a file is opened.
 
 use std::path::{Component, Path};
 
@@ -13,7 +13,7 @@ use crate::runtime::Bind;
 use crate::secure::sasl::TokenFrom;
 use crate::secure::{self, Authorities};
 
-/// What a file is for. A password file that is named as such is not a CA as well.
+/// The purpose of a file. A password file that is named as such is not a CA as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Purpose {
     Authorities,
@@ -27,7 +27,7 @@ enum Purpose {
     Socket,
 }
 
-/// Ends of the names of keys whose values are files: our own, then those of Kafka's clients as [`plain`] has them.
+/// Ends of the names of keys that take files: our own, then those of Kafka's clients as [`plain`] has them.
 const KEYS: [(&str, Purpose); 13] = [
     ("ca_file", Purpose::Authorities),
     ("cert_file", Purpose::Certificate),
@@ -50,10 +50,10 @@ const OTHERS_NAMES: [&str; 3] = ["headers", "metadata", "sasl_extensions"];
 /// The value that means no file.
 const NO_FILE: &str = "none";
 
-/// A file, and what for.
+/// A file and its purpose.
 type Named = (Purpose, String);
 
-/// What an edit names and may not, a line each; empty: all is well. `running`: what is in force.
+/// The files that an edit names and may not, a line each; empty: all is well. `running`: the configuration in force.
 pub(crate) fn not_allowed(edit: &Edit, running: &Config) -> Vec<String> {
     let mut named = Vec::new();
     if let (Part::Listener, Some(path)) = (edit.part, edit.name.strip_prefix(crate::runtime::UNIX)) {
@@ -74,8 +74,8 @@ pub(crate) fn not_allowed(edit: &Edit, running: &Config) -> Vec<String> {
     named.into_iter().map(line).collect()
 }
 
-/// A cluster that would get a password or token without encryption, and does not get it now; in words. `wanted`: what the
-/// configuration would be.
+/// A cluster that would get a password or token without encryption, and does not get it now; in words. `wanted`: the configuration as it
+/// would be.
 pub(crate) fn exposes_a_login(running: &Config, wanted: &Config) -> Option<String> {
     let is_insecure = |cluster: &&Cluster| cluster.sasl.as_ref().is_some_and(|sasl| sasl.insecure);
     let mut exposed = wanted.clusters.iter().filter(is_insecure).filter(|cluster| {
@@ -174,7 +174,7 @@ mod tests {
     use super::super::keys;
     use super::*;
 
-    /// Finding S2: nor may a property of Kafka's Java client name any.
+    /// Finding S2: a property of Kafka's Java client may not name a file either.
     #[test]
     fn finding_s2_files_of_other_properties_are_known() {
         let Value::Object(keys) =
@@ -187,14 +187,14 @@ mod tests {
         assert_eq!(named, [(Purpose::Authorities, "/etc/shadow".to_owned())]);
     }
 
-    /// Finding S2: a key that names a file and is not here could name any.
+    /// Finding S2: a key that names a file and is not listed here could name any.
     #[test]
     fn finding_s2_every_key_that_names_a_file_is_known() {
         let parts = ["listener", "kafka", "sink"];
         let of_parts = keys::all().filter(|key| parts.contains(&key.section.root().name()));
         let mut count = 0;
         for key in of_parts.filter(|key| key.name.ends_with("_file") || key.name.contains("_file_")) {
-            // A size.
+            // This key is a size.
             if key.name == "dead_letters_file_bytes_max" {
                 continue;
             }

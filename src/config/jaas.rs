@@ -1,22 +1,22 @@
 //! `sasl.jaas.config` of Kafka's Java clients: `CLASS required username="…" password="…";`.
 
-/// What it says.
+/// The content of a `sasl.jaas.config`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Login {
     /// The mechanism, where the class has one.
     pub(super) mechanism: Option<&'static str>,
     /// Keys of `[kafka.NAME.sasl]`.
     pub(super) keys: Vec<(&'static str, String)>,
-    /// It has the secret of an identity provider.
+    /// Whether it has the secret of an identity provider.
     pub(super) has_client_secret: bool,
     /// Extensions of OAUTHBEARER (KIP-342).
     pub(super) extensions: Vec<(String, String)>,
 }
 
-/// Reads it.
+/// Reads a `sasl.jaas.config`.
 ///
 /// # Errors
-/// What is wrong with it; no value of it is in these words.
+/// The fault; no value of the text is in these words.
 pub(super) fn read(text: &str) -> Result<Login, String> {
     let mut words = Words(text.trim());
     let class = words.next()?.ok_or("is empty")?;
@@ -66,12 +66,12 @@ pub(super) fn read(text: &str) -> Result<Login, String> {
     }
 }
 
-/// A name of an option, as it can be shown.
+/// The name of an option, as it can be shown.
 fn shown(name: &str) -> String {
     name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect()
 }
 
-/// Words, quoted ones as what they mean, `=` and `;`.
+/// A reader of words: quoted ones as what they mean, `=` and `;`.
 struct Words<'t>(&'t str);
 
 impl Words<'_> {

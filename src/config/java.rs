@@ -1,6 +1,6 @@
 //! TLS and logins as Kafka's Java clients write them, in `[kafka.NAME]`: `security.protocol`, `ssl.…`, `sasl.mechanism` and
-//! `sasl.jaas.config`, and librdkafka's names for the same files. What they say is put into the tables `tls` and `sasl`
-//! before anything is checked, so that a configuration that works elsewhere can be copied.
+//! `sasl.jaas.config`, and librdkafka's names for the same files. Their values are put into the tables `tls` and `sasl` before anything is
+//! checked, so that a configuration that works elsewhere can be copied.
 //!
 //! Passwords and keys must not be in this file under any name: they are errors that name the file to put them into.
 
@@ -38,7 +38,7 @@ pub(super) const NAMES: [&str; 21] = [
     "sasl_oauthbearer_scope",
 ];
 
-/// The secret of an identity provider, under both of its names.
+/// The cure for the secret of an identity provider, under both of its names.
 const SECRET_IN_FILE: &str = "write it into a file of its own and name that as client_secret_file in [kafka.NAME.sasl]";
 
 const TO_PEM: &str = "`keytool -importkeystore -srckeystore FILE -destkeystore NEW.p12 -deststoretype PKCS12` makes JKS \
@@ -46,13 +46,13 @@ const TO_PEM: &str = "`keytool -importkeystore -srckeystore FILE -destkeystore N
 
 /// A property with its place.
 struct Given {
-    /// One of [`NAMES`].
+    /// The property's name, one of [`NAMES`].
     name: &'static str,
     text: String,
     spot: Spot,
 }
 
-/// Puts what all clusters say in these words into the words of the tables.
+/// Puts these properties of all clusters into the keys of the tables.
 pub(super) fn translate(root: &mut DeTable<'_>, source: &Source<'_>) {
     let Some(DeValue::Table(clusters)) = root.get_mut(Section::Kafka.name()).map(Spanned::get_mut) else { return };
     let names: Vec<String> = clusters.keys().map(|key| key.get_ref().to_string()).collect();
@@ -65,7 +65,7 @@ pub(super) fn translate(root: &mut DeTable<'_>, source: &Source<'_>) {
     }
 }
 
-/// Takes out of a table what Java's clients have and needs nothing here: each is a warning. Only names with dots are Java's.
+/// Takes properties out of a table that Java's clients have and that need nothing here: each is a warning. Only names with dots are Java's.
 fn leave_out(table: &mut DeTable<'_>, path: &str, prefix: &str, source: &Source<'_>) {
     let keys: Vec<String> = table.keys().map(|key| key.get_ref().to_string()).collect();
     for key in keys {
@@ -126,7 +126,7 @@ impl<'a> Translation<'_, 'a, '_> {
     fn all(&mut self, given: &[Given]) {
         let had_tls = self.cluster.contains_key("tls");
         let find = |name| given.iter().find(|given| given.name == name);
-        // A mechanism that is named comes before the one that a login module has.
+        // A mechanism that is named takes precedence over the one that a login module has.
         let (logins, others): (Vec<_>, Vec<_>) = given.iter().partition(|one| one.name == "sasl_jaas_config");
         for one in others.into_iter().chain(logins) {
             self.one(one);
@@ -188,7 +188,7 @@ impl<'a> Translation<'_, 'a, '_> {
         }
     }
 
-    /// A key store or a trust store, which is PEM where nothing else is said or meant.
+    /// Puts in a key store or a trust store, which is PEM where nothing else is given or implied.
     fn store(&mut self, given: &Given, part: &str, keys: &[&str]) {
         const OTHERS: [&str; 5] = [".jks", ".p12", ".pfx", ".keystore", ".truststore"];
         if OTHERS.iter().any(|end| given.text.to_ascii_lowercase().ends_with(end)) {

@@ -1,4 +1,4 @@
-//! `[auth.NAME.jwt]`: whose tokens admit clients.
+//! `[auth.NAME.jwt]`: the tokens that admit clients.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::reader::Table;
 use super::{sasl, values};
 use crate::auth::jwt::{Algorithm, Field, Remote, Settings, Source};
 
-/// Reads it, if it is there.
+/// Reads the section, if it exists.
 pub(super) fn resolve(auth: &Table<'_>, name: &str, data_dir: &Path) -> Option<Settings> {
     let table = auth.part(Section::AuthJwt)?;
     let report = |name: &str, fault| table.source.report(&table.spot(name), fault);
@@ -37,7 +37,7 @@ pub(super) fn resolve(auth: &Table<'_>, name: &str, data_dir: &Path) -> Option<S
     let keys = match (file("jwks_file"), url, file("secret_file")) {
         (Some(jwks), ..) => Some(Source::JwksFile(jwks)),
         (_, Some(url), _) => {
-            // Of another URL nothing is taken over.
+            // A file of keys from another URL is not reused.
             let file = format!("{name}-{:016x}.json", xxhash_rust::xxh3::xxh3_64(url.to_string().as_bytes()));
             Some(Source::JwksUrl(Remote { url, ca_file, refresh, stale_max, file: data_dir.join("keys").join(file) }))
         }

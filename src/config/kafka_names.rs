@@ -89,7 +89,7 @@ const NAMES: &[(&str, &str)] = &[
     ("transactional_id", "leave it out: Forebay does not use transactions"),
 ];
 
-/// The same of logins: they have a table of their own.
+/// Names of login settings in Kafka's clients, each with its hint: logins have a table of their own.
 const SASL: &[(&str, &str)] = &[
     ("sasl_mechanism", "it is mechanism in [kafka.NAME.sasl]; [kafka.NAME] understands this name as well"),
     ("sasl_mechanisms", "it is mechanism in [kafka.NAME.sasl], a single one"),
@@ -158,7 +158,7 @@ const WITHOUT_MEANING: &[(&str, &str)] = &[
 const CONSUMERS: &str = "it is for consumers";
 const METRICS: &str = "metrics are served on control.bind";
 
-/// Begins a cure that is: nothing.
+/// The beginning of a cure that is: nothing.
 const LEAVE_OUT: &str = "leave it out: ";
 
 /// Properties of a Java client, in the form of [`plain`], that need nothing here, and why.
@@ -181,7 +181,7 @@ pub(super) fn plain(name: &str) -> String {
     plain
 }
 
-/// What to do instead of writing this, if Kafka has it: `linger.ms`, `linger_ms`, `linger-ms` and `lingerMs` are one name.
+/// The cure for a key of this name, if Kafka has it: `linger.ms`, `linger_ms`, `linger-ms` and `lingerMs` are one name.
 pub(super) fn cure(name: &str) -> Option<&'static str> {
     let given = plain(name);
     if let Some((_, cure)) = SASL.iter().find(|(known, _)| given == *known) {
@@ -263,7 +263,7 @@ mod tests {
             [producer, tbmq, emqx].concat().iter().flat_map(|name| sections.map(|section| (name, section)))
         {
             let parsed = super::super::parse(&format!("{section}\"{name}\" = 1\n"), "f");
-            // What a copied `producer.properties` has, and means nothing here.
+            // A copied `producer.properties` may have these, which mean nothing here.
             if let (Ok(config), true) = (&parsed, name.contains('.') && section.contains("[kafka")) {
                 let warning = config.warnings.0.iter().find(|warning| warning.key == format!("kafka.main.{name}"));
                 let hint = warning.and_then(|warning| warning.hint.clone()).unwrap_or_default();
@@ -275,7 +275,7 @@ mod tests {
             }
             let problems = match parsed {
                 Err(problems) => problems,
-                // It is a key of ours, and this one of its values.
+                // The name is a key of ours, and this one of its values.
                 Ok(_) => {
                     assert!(keys::all().any(|key| key.name == name), "{name} in {section}");
                     continue;

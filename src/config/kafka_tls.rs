@@ -9,7 +9,7 @@ use super::reader::Table;
 use super::values;
 use crate::secure::{Authorities, OutgoingSettings, Pair};
 
-/// Reads it, if it is there.
+/// Reads the section, if it exists.
 pub(super) fn resolve(cluster: &Table<'_>) -> Option<OutgoingSettings> {
     let table = cluster.part(Section::KafkaTls)?;
     let file = |name| table.find(name, values::non_empty).map(PathBuf::from);

@@ -76,16 +76,16 @@ use crate::rule::template::ENVIRONMENT_PREFIX;
 
 /// The name under which sinks know the embedded log.
 pub const EMBEDDED: &str = "embedded";
-/// Listeners at most. Each shard accepts on each of them; more than this is a mistake, not a plan.
+/// The most listeners. Each shard accepts on each of them; more than this is a mistake, not a plan.
 pub const LISTENERS_MAX: usize = 64;
-/// Sinks at most: their number is a `u16`.
+/// The most sinks: their number is a `u16`.
 pub const SINKS_MAX: usize = 65_535;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
 /// The path that stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
-/// What the command line puts in the place of the file's values.
+/// Values of the command line that take the place of the file's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--data-dir`: `service.data_dir`.
@@ -109,11 +109,11 @@ pub struct Overrides {
     pub log_format: Option<LogFormat>,
     /// `--log-level`: `log.level`.
     pub log_level: Option<LogLevel>,
-    /// What `${env.NAME}` stands for, names without `FOREBAY_VAR_`: see [`environment`].
+    /// The values of `${env.NAME}`, names without `FOREBAY_VAR_`: see [`environment`].
     pub environment: BTreeMap<String, String>,
 }
 
-/// What templates may read of this process's environment: the variables that start with `FOREBAY_VAR_` and are UTF-8.
+/// Variables of this process's environment that templates may read: those that begin with `FOREBAY_VAR_` and are UTF-8.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     let readable = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -124,11 +124,11 @@ pub fn environment() -> BTreeMap<String, String> {
 }
 
 impl Config {
-    /// What holds with no file: MQTT on 127.0.0.1:1883, control on 127.0.0.1:8080, the embedded log on 127.0.0.1:9092,
-    /// data below `./forebay-data`, one sink that takes `#` to the Kafka topic `mqtt-messages`.
+    /// The configuration without a file: MQTT on 127.0.0.1:1883, control on 127.0.0.1:8080, the embedded log on 127.0.0.1:9092, data below
+    /// `./forebay-data`, one sink that takes `#` to the Kafka topic `mqtt-messages`.
     ///
     /// # Panics
-    /// Never: the defaults go together, whatever the machine.
+    /// The function never panics: the defaults fit each other, whatever the machine.
     #[must_use]
     pub fn default_no_file() -> Self {
         let resolved = parse("", "defaults");
@@ -154,14 +154,14 @@ fn standard_input() -> io::Result<Vec<u8>> {
 /// The text of a configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text {
-    /// What it is called in messages.
+    /// The name of the text in messages.
     pub name: String,
     /// The text of the file; empty if there is no file.
     pub text: String,
 }
 
 impl Text {
-    /// What it means, with the values of the environment (`FOREBAY_…`) and then those of the command line in their places.
+    /// The configuration of the text, with the values of the environment (`FOREBAY_…`) and then those of the command line in their places.
     ///
     /// # Errors
     /// Everything that is wrong with any of them.
@@ -169,7 +169,7 @@ impl Text {
         parse_all(&self.text, &self.name, &environment::read(), None, overrides, cores())
     }
 
-    /// The same while the service runs: the indexes of variables mean what they did at the start.
+    /// The configuration while the service runs: the indexes of variables mean what they did when the process began.
     ///
     /// # Errors
     /// Everything that is wrong with any of them.
@@ -187,10 +187,10 @@ pub fn load_with(path: Option<&Path>, overrides: &Overrides) -> Result<Config, P
     read(path)?.resolve(overrides)
 }
 
-/// Reads a file (`-`: standard input); nothing, where there is none.
+/// Reads a file (`-`: standard input); an empty text, where there is none.
 ///
 /// # Errors
-/// It cannot be read, is too large or is not UTF-8.
+/// The file cannot be read, is too large or is not UTF-8.
 pub fn read(path: Option<&Path>) -> Result<Text, Problems> {
     let Some(path) = path else { return Ok(Text { name: "defaults".to_owned(), text: String::new() }) };
     let file = if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() };
@@ -222,12 +222,12 @@ pub fn parse(text: &str, file: &str) -> Result<Config, Problems> {
     parse_with(text, file, &Overrides::default(), cores())
 }
 
-/// The same for a machine on which the process may use `cores` cores.
+/// Reads a configuration for a machine on which the process may use `cores` cores.
 fn parse_with(text: &str, file: &str, overrides: &Overrides, cores: usize) -> Result<Config, Problems> {
     parse_all(text, file, &[], None, overrides, cores)
 }
 
-/// The same with variables of an environment.
+/// Reads a configuration with variables of an environment.
 fn parse_all(
     text: &str,
     file: &str,
@@ -243,7 +243,7 @@ fn parse_all(
         environment::merge(tree.get_mut(), variables, bindings, &mut source);
         other_properties::translate(tree.get_mut(), &source);
     }
-    // What the parser made of a broken file would only give problems that are none: they wait for the next run.
+    // The parser's guess at a broken file would only give problems that are none: they wait for the next run.
     let config =
         if errors.is_empty() { Some(resolve::resolve(&source, tree.get_ref(), overrides, cores)) } else { None };
     for error in errors {

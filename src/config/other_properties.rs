@@ -1,6 +1,6 @@
-//! `other_properties` of `[kafka.NAME]`: properties of Kafka's Java producer, under their own names and as text. Each is put
-//! where its meaning has a key, in the cluster's table or in the tables of its sinks, before anything is checked: what holds
-//! for a key holds for a property, and a problem names the place where the property stands.
+//! `other_properties` of `[kafka.NAME]`: properties of Kafka's Java producer, under their own names and as text. Each is put where its
+//! meaning has a key, in the cluster's table or in the tables of its sinks, before anything is checked: every rule for a key holds for a
+//! property, and a problem names the place of the property.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table, in_file_order};
 use super::{java, values};
 
-/// How a property's text becomes the value of a key.
+/// The conversion of a property's text into the value of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum As {
     Text,
@@ -82,7 +82,7 @@ struct Given<'a> {
     spot: Spot,
 }
 
-/// Reads the properties as they were given, for who wants to see them.
+/// Reads the properties as they were given, for showing them.
 pub(super) fn read(table: &Table<'_>) -> Vec<(String, String)> {
     let mut given = Vec::new();
     for (name, value, spot) in table.entries("other_properties") {
@@ -94,7 +94,7 @@ pub(super) fn read(table: &Table<'_>) -> Vec<(String, String)> {
     given
 }
 
-/// Puts what all clusters say in these words into the words of the tables.
+/// Puts these properties of all clusters into the keys of the tables.
 pub(super) fn translate(root: &mut DeTable<'_>, source: &Source<'_>) {
     let Some(DeValue::Table(clusters)) = root.get(Section::Kafka.name()).map(Spanned::get_ref) else { return };
     let is_alone = clusters.len() == 1 && !root.contains_key(Section::Embedded.name());
@@ -128,7 +128,7 @@ fn given<'a>(cluster: &str, table: &DeValue<'a>) -> Vec<Given<'a>> {
 fn place<'a>(root: &mut DeTable<'a>, source: &Source<'_>, (cluster, is_alone): (&str, bool), given: &Given<'a>) {
     let name = plain(&given.name);
     if let Some((_, key, form)) = OF_CLUSTERS.iter().find(|(known, ..)| *known == name) {
-        // Java's -1: the system's own.
+        // Java's -1 is the system's own.
         if *form != As::Bytes || given.text.trim() != "-1" {
             in_cluster(root, source, cluster, key, value(given, *form), given);
         }
@@ -167,7 +167,7 @@ fn place<'a>(root: &mut DeTable<'a>, source: &Source<'_>, (cluster, is_alone): (
     }
 }
 
-/// A property's value as the file has it. Text that is no such value is left as it is: the reader of the key reports it.
+/// A property's value as the file has it. A text that is no such value is left as it is: the reader of the key reports it.
 fn value<'a>(given: &Given<'a>, form: As) -> DeValue<'a> {
     let text = || DeValue::String(given.text.clone());
     let is_number = given.text.bytes().all(|byte| byte.is_ascii_digit()) && !given.text.is_empty();
@@ -193,7 +193,7 @@ fn in_cluster<'a>(
     let Some(DeValue::Table(table)) = clusters.get_mut(cluster).map(Spanned::get_mut) else { return };
     if let Some(there) = table.get(key) {
         let spot = Spot { path: format!("kafka.{cluster}.{key}"), span: there.span() };
-        // The environment comes before the file, whatever it calls a thing there.
+        // The environment takes precedence over the file, under any name that the file uses.
         if !source.is_of_environment(&spot) {
             let fault = Fault::new(format!("says the same as {}, which is set as well", spot.path));
             source.report(&given.spot, fault.hint("leave one out"));
@@ -203,7 +203,7 @@ fn in_cluster<'a>(
     insert(table, key, value, &given.spot.span);
 }
 
-/// Into all sinks of the cluster that do not say it themselves.
+/// Puts a value into all sinks of the cluster that do not set it themselves.
 fn in_sinks<'a>(
     root: &mut DeTable<'a>,
     (cluster, is_alone): (&str, bool),

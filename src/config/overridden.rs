@@ -1,5 +1,5 @@
-//! What variables of the environment and options of the command line say of sinks, clusters and listeners, for requests that want
-//! to change these: a change that would have no effect is refused, with the name of what has to be changed.
+//! Overridden keys: those of sinks, clusters and listeners that variables of the environment and options of the command line set. A request
+//! that wants to change one and would have no effect is refused, with the name of what has to be changed.
 
 use serde_json::{Map, Value};
 use toml::de::DeTable;
@@ -12,10 +12,10 @@ use super::{Bindings, EMBEDDED, Overrides, Text, cores, parse_all};
 
 /// The option that names the brokers of the only cluster.
 const KAFKA_OPTION: &str = "--kafka";
-/// Its cluster, where the file has none.
+/// The cluster of that option, where the file has none.
 const KAFKA_OPTION_CLUSTER: &str = "main";
 
-/// What the configuration has beside its text.
+/// The parts of the configuration beside its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beside {
     variables: Vec<Variable>,
@@ -24,13 +24,13 @@ pub struct Beside {
 }
 
 impl Beside {
-    /// Of this process, whose start has read `text`.
+    /// The parts beside `text`, with which this process began.
     #[must_use]
     pub fn of(text: &Text, overrides: Overrides) -> Self {
         Self { variables: environment::read(), overrides, bindings: text.bindings() }
     }
 
-    /// What indexes of variables mean.
+    /// The meaning of indexes of variables.
     #[must_use]
     pub fn bindings(&self) -> &Bindings {
         &self.bindings
@@ -48,7 +48,7 @@ impl Beside {
         self.overrides.kafka.is_some()
     }
 
-    /// Clusters that are there whatever the text says of them, and those that it has.
+    /// Clusters that exist whatever the text says of them, and those that it has.
     pub(super) fn clusters(&self, mut known: Vec<String>) -> Vec<String> {
         let mut names: Vec<String> = self
             .variables
@@ -69,7 +69,7 @@ impl Beside {
         names
     }
 
-    /// Where something comes from that is in force and not in the text; `None`: it is not in force, or it is unknown why.
+    /// The origin of something that is in force and not in the text; `None`: it is not in force, or its origin is unknown.
     #[must_use]
     pub fn origin(&self, part: Part, name: &str) -> Option<String> {
         let gives = |(variable, value): &&Variable| match environment::place(variable, &[])? {
@@ -98,7 +98,7 @@ impl Beside {
         }
     }
 
-    /// Why a key of an edit would have no effect. `edited`: the text with the edit.
+    /// The reason why a key of an edit would have no effect. `edited`: the text with the edit.
     #[must_use]
     pub fn contradicts(&self, edit: &Edit, edited: &Text) -> Option<String> {
         let (To::Entry(keys) | To::Keys(keys)) = &edit.to else { return None };
@@ -139,7 +139,7 @@ impl Beside {
         None
     }
 
-    /// `None`: it has mistakes, which are told elsewhere.
+    /// The configuration of a text. `None`: it has mistakes, which are reported elsewhere.
     fn resolve(&self, text: &Text, without: Option<&str>, overrides: &Overrides) -> Option<Config> {
         let variables: Vec<_> =
             self.variables.iter().filter(|(name, _)| Some(name.as_str()) != without).cloned().collect();
@@ -162,7 +162,7 @@ fn has(keys: &Map<String, Value>, key: &Key) -> bool {
     table.and_then(|table| table.get(key.name)).is_some_and(|value| !value.is_null())
 }
 
-/// Whether what was edited is the same in both.
+/// Whether the edited part is the same in both.
 fn is_same(edit: &Edit, text: &Text, one: &Config, other: &Config) -> bool {
     if edit.part == Part::Cluster {
         let of = |config: &Config| config.clusters.iter().find(|cluster| cluster.name == edit.name).cloned();
@@ -213,7 +213,7 @@ mod tests {
 
     const FILE: &str = "[kafka.main]\nbootstrap = \"a:1\"\n[[listener]]\nbind = \"127.0.0.1:1\"\n[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";
 
-    /// What a variable has set is not changed by a request, and the answer says so; the same value is no contradiction.
+    /// A value that a variable has set is not changed by a request, and the answer says so; the same value is no contradiction.
     #[test]
     fn finding_f2_a_key_that_a_variable_sets_is_named() {
         let sink = |linger: &str| edit(Part::Sink, "s", json!({ "filters": "#", "topic": "t", "linger": linger }));
@@ -240,7 +240,7 @@ mod tests {
         assert!(why.contains("receipts is set by FOREBAY_LISTENER_0_RECEIPTS"), "{why}");
     }
 
-    /// What only the environment or an option names is said to come from there.
+    /// A part that only the environment or an option names is reported as theirs.
     #[test]
     fn finding_f2_what_is_in_no_file_says_where_it_comes_from() {
         let start = text("");

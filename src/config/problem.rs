@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: every problem with its place, its key and what to do about it.
+//! Problems of a configuration, each with its place, its key and the cure.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,14 +14,14 @@ pub struct Problem {
     pub column: usize,
     /// The key with its path, like `sink[0].linger`; empty where no key is concerned.
     pub key: String,
-    /// What is wrong.
+    /// The problem in words.
     pub what: String,
-    /// What to do, where that is known.
+    /// The cure, where that is known.
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// As a JSON object.
+    /// The problem as a JSON object.
     #[must_use]
     pub fn as_json(&self) -> serde_json::Value {
         serde_json::json!({
@@ -30,7 +30,7 @@ impl Problem {
         })
     }
 
-    /// As a line of a log in JSON.
+    /// The problem as a line of a log in JSON.
     #[must_use]
     pub fn as_log_line(&self) -> String {
         serde_json::json!({ "level": "ERROR", "message": self.to_string() }).to_string()
@@ -79,7 +79,7 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// What is wrong with one value, before its place is known.
+/// The fault of one value, before its place is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) what: String,

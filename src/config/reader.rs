@@ -12,25 +12,25 @@ use super::keys::{self, Absent, Key, Kind, LATER, Section};
 use super::problem::{Fault, Problem, Problems, did_you_mean};
 use super::values;
 
-/// The file's text, and what was found wrong with it so far.
+/// The file's text, and the problems found in it so far.
 pub(super) struct Source<'t> {
     file: &'t str,
     text: &'t str,
-    /// Values that the environment gives. Their spans lie behind the text.
+    /// Values that the environment gives. Their spans come after the text.
     places: Vec<Place>,
     problems: RefCell<Problems>,
     warnings: RefCell<Problems>,
 }
 
-/// Where a value stands that a variable of the environment gives.
+/// The place of a value that a variable of the environment gives.
 pub(super) struct Place {
     pub(super) span: Range<usize>,
     pub(super) variable: String,
-    /// Its key, like `sink[0].linger`.
+    /// The value's key, like `sink[0].linger`.
     pub(super) path: String,
 }
 
-/// A place in the file: a key's path and the bytes that are meant.
+/// A place in the file: a key's path and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spot {
     pub(super) path: String,
@@ -38,7 +38,7 @@ pub(super) struct Spot {
 }
 
 impl Spot {
-    /// A key that holds by default, and stands nowhere in the file.
+    /// A key that holds by default, and is nowhere in the file.
     pub(super) fn nowhere(path: impl Into<String>) -> Self {
         Self { path: path.into(), span: 0..0 }
     }
@@ -53,12 +53,12 @@ impl<'t> Source<'t> {
         Self { file, text, places: Vec::new(), problems: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// The first offset behind everything so far.
+    /// The first offset after all text and values so far.
     pub(super) fn end(&self) -> usize {
         self.places.last().map_or(self.text.len() + 1, |place| place.span.end)
     }
 
-    /// Takes note of a variable's value. Their spans follow each other from [`Source::end`] on.
+    /// Notes a variable's value. The spans of these values follow each other from [`Source::end`] on.
     pub(super) fn place(&mut self, place: Place) {
         self.places.push(place);
     }
@@ -78,7 +78,7 @@ impl<'t> Source<'t> {
         self.problems.borrow_mut().0.push(problem);
     }
 
-    /// Notes what is legal and probably not meant.
+    /// Notes something legal that is probably not meant.
     pub(super) fn warn(&self, spot: &Spot, fault: Fault) {
         let warning = self.problem(spot, fault);
         self.warnings.borrow_mut().0.push(warning);
@@ -124,7 +124,7 @@ impl<'t> Source<'t> {
         self.placed(spot).map_or_else(line, |place| place.variable.clone())
     }
 
-    /// What to change to change a value: `control.bind in forebay.toml`, or the variable.
+    /// The place to change a value at: `control.bind in forebay.toml`, or the variable.
     pub(super) fn set_by(&self, spot: &Spot) -> String {
         let file = || format!("{} in {}", spot.path, self.file);
         self.placed(spot).map_or_else(file, |place| place.variable.clone())
@@ -181,7 +181,7 @@ impl<'a> Table<'a> {
         table
     }
 
-    /// A section within this one, if it is given. Reports what is not a table.
+    /// A section within this one, if it is given. Reports anything else than a table.
     pub(super) fn part(&self, section: Section) -> Option<Self> {
         let (_, name) = section.parent()?;
         let value = self.entries.get(name)?;
@@ -227,7 +227,7 @@ impl<'a> Table<'a> {
         self.entries.contains_key(name)
     }
 
-    /// A key's text, if it is given and one; nothing is reported.
+    /// A key's text, if the key is given and its value is a text; nothing is reported.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         self.entries.get(name)?.get_ref().as_str()
     }
@@ -265,8 +265,7 @@ impl<'a> Table<'a> {
         read(key, value.get_ref()).map_err(report).ok()
     }
 
-    /// Reads a key whose value is one string or a list of strings; each with its place. Reports what is neither, and a
-    /// list with nothing in it.
+    /// Reads a key that takes one string or a list of strings; each with its place. Reports anything else, and an empty list.
     pub(super) fn texts(&self, name: &str) -> Vec<(String, Spot)> {
         let key = keys::get(self.section, name);
         let Some(value) = self.entries.get(name) else {
@@ -305,7 +304,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// The entries of a key whose value is a table, in the order of the file.
+    /// The entries of a key that takes a table, in the order of the file.
     pub(super) fn entries(&self, name: &str) -> Vec<(&'a str, &'a DeValue<'a>, Spot)> {
         let spot = self.spot(name);
         match self.entries.get(name).map(Spanned::get_ref) {
@@ -329,7 +328,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// What a section without a key comes to. `path` is its place in messages.
+/// The values of a section without any key. `path` is its place in messages.
 pub(super) fn defaults<T>(section: Section, path: &str, read: impl FnOnce(&Table<'_>) -> T) -> T {
     let (source, entries) = (Source::new("defaults", ""), DeTable::new());
     read(&Table::new(&source, section, &entries, Spot::nowhere(path)))
@@ -347,7 +346,7 @@ fn dotted_cure(name: &str, value: &DeValue<'_>) -> Option<&'static str> {
     if dotted == name { None } else { kafka_names::cure(&dotted) }
 }
 
-/// The start of a key's meaning, as it goes on after a semicolon.
+/// The beginning of a key's meaning, as it goes on after a semicolon.
 fn first_sentence(meaning: &str) -> String {
     let sentence = meaning.split(". ").next().unwrap_or(meaning).trim_end_matches('.');
     let name = sentence.starts_with("Kafka") || sentence.starts_with("MQTT");
@@ -357,7 +356,7 @@ fn first_sentence(meaning: &str) -> String {
     }
 }
 
-/// A table in a table, made if it is not there. `None`: something else is in its place, which is reported where it is read.
+/// A table in a table, created if it is missing. `None`: something else is in its place, which is reported where it is read.
 pub(super) fn table_in<'t, 'a>(
     table: &'t mut DeTable<'a>,
     name: &str,
@@ -382,7 +381,7 @@ pub(super) fn in_file_order<'a, 't>(
     entries
 }
 
-/// What to say about a key that a section does not have.
+/// The fault of a key that a section does not have.
 fn unknown(section: Section, name: &str) -> Fault {
     let path = format!("{}.{name}", section.name());
     if let Some((_, advice)) = LATER.iter().find(|(later, _)| *later == path) {
@@ -402,7 +401,7 @@ fn unknown(section: Section, name: &str) -> Fault {
     fault.hint(format!("{} has {}", section.header(), known.join(", ")))
 }
 
-/// Which parts of the file have a key of that name.
+/// The parts of the file that have a key of that name.
 pub(super) fn belongs_to(name: &str) -> Option<String> {
     let mut headers: Vec<_> = keys::all().filter(|key| key.name == name).map(|key| key.section.header()).collect();
     let last = headers.pop()?;

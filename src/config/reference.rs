@@ -1,4 +1,4 @@
-//! The tables of `docs/CONFIGURATION.md`, made from the table of keys: what is written there is what the program reads.
+//! The tables of `docs/CONFIGURATION.md`, made from the table of keys: the document has what the program reads.
 
 use std::fmt::Write as _;
 

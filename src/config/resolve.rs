@@ -20,12 +20,12 @@ use crate::runtime::Bind;
 
 use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, spool, telemetry, tls, values, warnings};
 
-/// Where devices connect when nothing else is said.
+/// The address of the listener when none is configured.
 pub(super) const LISTENER_DEFAULT: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 1883);
 
-/// Failures to log in of an address in a minute, where other machines reach a listener and nothing else is said. A site whose
-/// devices have one address has so many only if hardly any of them can log in.
+/// The default of failed logins of an address in a minute, where other machines reach a listener. A site with one address for its devices
+/// has this many only if hardly any of them can log in.
 const FAILURES_PER_ADDRESS: u32 = 1_000;
 
 /// The top of the file.
@@ -35,7 +35,7 @@ pub(super) struct Document<'a> {
     empty: &'a DeTable<'a>,
 }
 
-/// Walks the tree. What is wrong is noted in `source`; then what comes back is not to be used.
+/// Walks the tree. Problems are noted in `source`; if there are any, the result must not be used.
 pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overrides, cores: usize) -> Config {
     let empty = DeTable::new();
     let document = Document { source, root, empty: &empty };
@@ -130,7 +130,7 @@ impl<'a> Document<'a> {
             .collect()
     }
 
-    /// The tables `[section.NAME]`, in the order of the file. `check` says what is wrong with a name.
+    /// The tables `[section.NAME]`, in the order of the file. `check` judges a name.
     pub(super) fn named_tables(&self, section: Section, check: impl Fn(&str) -> Result<(), Fault>) -> Vec<Table<'a>> {
         let Some(value) = self.root.get(section.name()) else { return Vec::new() };
         let (kind, name) = (section.name(), section.example_name().unwrap_or("NAME"));
@@ -176,7 +176,7 @@ impl<'a> Document<'a> {
         Spot { path: format!("{}.{key}", section.name()), span }
     }
 
-    /// The same in one table of a list.
+    /// The place of a key in one table of a list; of the table, if it is not given. Nothing is reported.
     pub(super) fn spot_in(&self, section: Section, at: usize, key: &str) -> Spot {
         let item = self.root.get(section.name()).and_then(|list| list.get_ref().as_array()?.get(at));
         let value = item.and_then(|item| item.get_ref().as_table()?.get(key));
@@ -297,7 +297,7 @@ fn listeners(
     listeners
 }
 
-/// `proxy_from`: the proxies that are believed when they name a device's address. Required beyond loopback: without it every client would be believed.
+/// Reads `proxy_from`: the proxies that are believed when they name a device's address. Required beyond loopback: without it every client would be believed.
 fn proxy_from(table: &Table<'_>, bind: Option<&Bind>, is_proxied: bool) -> Vec<Network> {
     const KEY: &str = "proxy_from";
     let mut networks = Vec::new();

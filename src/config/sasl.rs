@@ -1,5 +1,5 @@
-//! `[kafka.NAME.sasl]`: who logs in to a cluster, and by what. Passwords come from files or from the environment, never
-//! from the configuration file, which is shown, copied and kept in repositories.
+//! `[kafka.NAME.sasl]`: the login to a cluster. Passwords come from files or from the environment, never from the configuration file, which
+//! is shown, copied and kept in repositories.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -22,10 +22,10 @@ const OF_TOKENS: [&str; 7] =
 const OF_PASSWORDS: [&str; 3] = ["username", "password", "password_file"];
 /// Keys that go with `token_url` alone.
 const OF_ENDPOINTS: [&str; 4] = ["client_id", "client_secret_file", "scope", "token_ca_file"];
-/// Permission bits of those who are neither the owner nor in the group.
+/// Permission bits of users that are neither the owner nor in the group.
 const OTHERS_READ: u32 = 0o004;
 
-/// Reads it, if it is there and has a mechanism.
+/// Reads the section, if it exists and has a mechanism.
 pub(super) fn resolve(cluster: &Table<'_>) -> Option<Sasl> {
     let table = cluster.part(Section::KafkaSasl)?;
     let name = table.find("mechanism", values::word);
@@ -110,7 +110,7 @@ fn password(table: &Table<'_>) -> Option<(Secret, Option<std::path::PathBuf>)> {
     Some((secret, file))
 }
 
-/// Where the token comes from.
+/// The origin of the token.
 fn token(table: &Table<'_>) -> Option<TokenFrom> {
     if !table.has("token_url") {
         for key in OF_ENDPOINTS.iter().filter(|key| table.has(key)) {
@@ -151,7 +151,7 @@ fn path(table: &Table<'_>, key: &'static str) -> Option<std::path::PathBuf> {
     Some(path)
 }
 
-/// A secret in a file is for its owner.
+/// Warns of a file with a secret that others than its owner may read.
 pub(super) fn warn_of_readers(table: &Table<'_>, spot: &Spot, path: &Path) {
     if std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0) {
         let fault = Fault::new(format!("every user of this machine may read {}", path.display()));

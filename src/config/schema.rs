@@ -1,6 +1,5 @@
-//! `forebay config schema`: a JSON schema (2020-12) of the configuration, for editors and for checks before a roll-out.
-//! Made from the table of keys. It says what a schema can: bounds of durations and what must fit together stay with
-//! `forebay check`.
+//! `forebay config schema`: a JSON schema (2020-12) of the configuration, for editors and for checks before a roll-out. Made from the table
+//! of keys. Bounds of durations and keys that must fit together cannot be expressed in it, and stay with `forebay check`.
 
 use serde_json::{Map, Value, json};
 use toml::de::DeValue;

@@ -1,6 +1,5 @@
-//! `settings!` makes of a section's table of keys the struct that the program reads, the way from the file into it, the difference
-//! between two of them, and its JSON. [`Setting`] is what a type has to know for that: how a key's value becomes one, and how one is
-//! shown.
+//! `settings!` makes of a section's table of keys the struct that the program reads, the way from the file into it, the difference between
+//! two of them, and its JSON. [`Setting`] and [`Show`] are what a type needs for that: reading a key's value, and showing it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -22,7 +21,7 @@ use crate::rule::time::RecordTime;
 use crate::runtime::Bind;
 use crate::runtime::seam::KeepAlive;
 
-/// A section whose keys are the fields of a struct.
+/// A section with a struct that has a field for each key.
 pub(super) trait Settings: Sized {
     /// `KEYS` are the keys of the section, in the order of the documents.
     const KEYS: &'static [Key];
@@ -54,12 +53,12 @@ pub(super) trait Setting: Sized {
     }
 }
 
-/// A type of which a key is shown as the file would write it.
+/// A type with values that can be shown as the file would write them.
 pub(super) trait Show {
-    /// As JSON; `null`: it is not set.
+    /// The value as JSON; `null`: it is not set.
     fn show(&self, key: &Key) -> Value;
 
-    /// What stands for `None` of it.
+    /// The JSON of `None`.
     fn none(_: &Key) -> Value
     where
         Self: Sized,
@@ -84,7 +83,7 @@ impl<T: Show> Show for Option<T> {
     }
 }
 
-/// Of two words, the one that is marked as `yes`.
+/// `true` is the one of two words that is marked as `yes`.
 impl Setting for bool {
     fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
         let Kind::Word(words) = key.kind else { return values::flag(key, value) };
@@ -254,7 +253,7 @@ impl<T: Show> Show for Vec<T> {
     }
 }
 
-/// What brokers are asked for: `acks`.
+/// The acknowledgements asked of brokers: `acks`.
 impl Show for i16 {
     fn show(&self, _: &Key) -> Value {
         if *self < 0 { "all".into() } else { self.to_string().into() }
@@ -290,7 +289,7 @@ macro_rules! tables {
 
 tables!(String, Template);
 
-/// Rewrites what the templates of a sink, and the constants that they use, are shown as.
+/// Rewrites the templates of a sink as they are shown, and the constants that they use.
 pub fn rewrite_templates(shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {
     let has_templates = |kind| matches!(kind, Kind::Template | Kind::TemplateTable | Kind::TextTable);
     for key in Sink::KEYS.iter().filter(|key| has_templates(key.kind)) {
@@ -304,7 +303,7 @@ pub fn rewrite_templates(shown: &mut Map<String, Value>, with: impl Fn(&str) -> 
     }
 }
 
-/// A type whose values are the words of a key.
+/// A type with one value for each word of a key.
 pub(super) trait Words: Copy + PartialEq + 'static {
     /// `WORDS` has each value with its word, in the order of the documents.
     const WORDS: &'static [(&'static str, Self)];
@@ -326,7 +325,7 @@ impl<W: Words> Show for W {
     }
 }
 
-/// An enum whose values are words of the file, `Variant = "word"`, in the order of the documents; `impl`: one of another room.
+/// An enum with a word of the file for each value, `Variant = "word"`, in the order of the documents; `impl`: one of another room.
 macro_rules! words {
     (
         $(#[$attr:meta])*
@@ -358,11 +357,11 @@ macro_rules! words {
 }
 pub(super) use words;
 
-/// The keys of a section, and the struct that they are read to. A key is
+/// Declares the keys of a section, and the struct that they are read to. A key is
 ///
 /// `WHEN NAME as FIELD: TYPE = KIND, DEFAULT, shown EXAMPLE, MEANING;`
 ///
-/// - WHEN a change applies: `now`; `restart`: it waits for one; `apart`: `change.rs` says.
+/// - WHEN a change applies: `now`; `restart`: it waits for one; `apart`: `change.rs` decides.
 /// - `as FIELD` where the field has another name.
 /// - `=>` in the place of `=` where the value is worked out from others, by the section's resolver.
 /// - `shown EXAMPLE` where the default file shows another value than the default.
@@ -423,7 +422,7 @@ macro_rules! settings {
         }
 
         impl $name {
-            /// Its keys as the file would write them; `null`: not set. Keys without a field of their own are not among them.
+            /// The section's keys as the file would write them; `null`: not set. Keys without a field of their own are not among them.
             #[must_use]
             pub fn shown(&self) -> serde_json::Map<String, serde_json::Value> {
                 $crate::config::setting::show(

@@ -1,4 +1,4 @@
-//! What goes where: the sinks, each checked against the cluster that it goes to.
+//! The sinks, each checked against its cluster.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,7 +24,7 @@ use crate::rule::time::{RecordTime, TimeUnit};
 
 /// The topic of the sink that is there when none is configured.
 pub(super) const TOPIC_DEFAULT: &str = "mqtt-messages";
-/// What a batch of one record has beside key, value and headers, at most: its header and the record's own lengths.
+/// The most that a batch of one record has beside key, value and headers: its header and the record's own lengths.
 const BATCH_OVERHEAD: u64 = 128;
 
 /// Reads the sinks, or makes the one that is there without any.
@@ -57,7 +57,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         targets.iter().for_each(|target| check_room(document.source, target, shards));
         return sinks;
     }
-    // A file that says where Kafka is and not what goes there would lose every message without a word.
+    // A file that says where Kafka is and not which messages go there would lose every message without a word.
     if document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink) {
         let fault = Fault::new("there is no [[sink]]: nothing would be written to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
@@ -109,7 +109,7 @@ fn sink(
     sink.headers = headers(table, &fixed);
     sink.headers_from = headers_from(table, &fixed);
     sink.value = table.read("value", template);
-    // The JSON object is the value; a template of one beside it would never be used.
+    // The JSON object is the value; a template of the value beside it would never be used.
     if sink.value_format == ValueFormat::Json && table.has("value") {
         let fault = Fault::new("cannot be combined with value_format = \"json\"");
         table.source.report(&table.spot("value"), fault.hint("remove one of the two"));
@@ -144,7 +144,7 @@ fn sink(
     Some(sink)
 }
 
-/// `has_letters`: the sink has dead letters, of its own or the shared file.
+/// Reads `on_refuse`. `has_letters`: the sink has dead letters, of its own or in the shared file.
 fn on_refuse(table: &Table<'_>, has_letters: bool, acknowledge: Acknowledge) -> OnRefuse {
     match table.find("on_refuse", OnRefuse::of) {
         Some(OnRefuse::DeadLetter) if !has_letters => {
@@ -165,7 +165,7 @@ fn on_refuse(table: &Table<'_>, has_letters: bool, acknowledge: Acknowledge) -> 
     }
 }
 
-/// Only what may be lost may be dropped.
+/// Reports `memory_overload_protection`, which drops records, on a sink with records that publishers rely on.
 fn check_memory_overload_protection(table: &Table<'_>, sink: &Sink) {
     if sink.memory_overload_protection && (sink.buffer, sink.acknowledge) != (Buffer::Memory, Acknowledge::Received) {
         let what = "would drop records whose publishers rely on them";
@@ -175,7 +175,7 @@ fn check_memory_overload_protection(table: &Table<'_>, sink: &Sink) {
     }
 }
 
-/// Batches in flight, as many as Kafka keeps in order.
+/// Reads the batches in flight, of which there are at most as many as Kafka keeps in order.
 fn max_inflight(table: &Table<'_>, wanted: usize) -> usize {
     if wanted > IN_FLIGHT_MAX {
         let what = format!("{wanted} is taken as {IN_FLIGHT_MAX}: Kafka keeps no more batches of a partition in order");
@@ -184,7 +184,7 @@ fn max_inflight(table: &Table<'_>, wanted: usize) -> usize {
     wanted.min(IN_FLIGHT_MAX)
 }
 
-/// What brokers are asked for. Only where nobody waits for their answer is there a choice.
+/// Reads `acks`. There is a choice only where nobody waits for the brokers' answer.
 fn acks(table: &Table<'_>, acknowledge: Acknowledge) -> i16 {
     let said = match acknowledge {
         Acknowledge::Leader => 1,
@@ -240,7 +240,7 @@ fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
     let names = || targets.iter().map(|target| target.name.as_str());
     let known = || names().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     if !table.has("kafka") {
-        // With no cluster at all, `[kafka]` is what is wrong, and has been said.
+        // Without any cluster, `[kafka]` is wrong, and that has been reported.
         if targets.len() > 1 {
             let fault = Fault::new("is required because there are several clusters");
             table.source.report(&table.spot("kafka"), fault.hint(format!("must be one of {}", known())));
@@ -259,7 +259,7 @@ fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
     found
 }
 
-/// A shard's part of the buffer that could not hold one full batch and one large record would stand still for ever.
+/// Reports a buffer that is too small: a shard's part that could not hold one full batch and one large record would stand still for ever.
 fn check_room(source: &Source<'_>, target: &Target, shards: usize) {
     let (need, sink) = &*target.need.borrow();
     if target.share >= *need {
@@ -275,14 +275,14 @@ fn check_room(source: &Source<'_>, target: &Target, shards: usize) {
     source.report(&target.spot, Fault::new(what).hint(hint));
 }
 
-/// The embedded log says what it takes; of a cluster only its operator knows.
+/// Reports a record or batch that is too large for the embedded log; the bound of a cluster is known only to its operator.
 fn check_message(table: &Table<'_>, key: &str, need: u64, target: &Target) {
     let Some(max) = target.message_bytes_max.filter(|max| *max < need) else { return };
     let what = format!("a batch of {need} bytes is more than embedded.message_bytes_max, {max}");
     table.source.report(&table.spot(key), Fault::new(what).hint("lower one or raise the other"));
 }
 
-/// A literal topic has to be a name that Kafka takes; of a template, its texts must be made of legal characters.
+/// Reports a literal topic that Kafka does not take as a name, or a template with illegal characters in its texts.
 fn check_topic(table: &Table<'_>, topic: &Template) {
     let spot = table.spot("topic");
     match topic.as_literal() {
@@ -300,7 +300,7 @@ fn check_topic(table: &Table<'_>, topic: &Template) {
     }
 }
 
-/// The template of a record's time, and what its number counts.
+/// The template of a record's time, and the unit of its number.
 fn timestamp(table: &Table<'_>, fixed: &Fixed<'_>) -> Option<RecordTime> {
     let unit = table.read("timestamp_unit", TimeUnit::of);
     let template = table.find("timestamp", |_, value| values::template(value, fixed));

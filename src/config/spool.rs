@@ -1,4 +1,4 @@
-//! The disk buffer, and which sinks keep their rows in it: what goes together, and the cure for what does not.
+//! The disk buffer, and the sinks that keep their rows in it: which keys fit each other, and the cure for those that do not.
 
 use std::time::Duration;
 
@@ -14,25 +14,25 @@ use super::values;
 
 const MIB: u64 = 1 << 20;
 const SEGMENTS_MIN: u64 = Spool::SEGMENTS_MIN;
-/// Segments of a shard for which segments are made smaller than usual.
+/// Segments that a shard should have: with fewer, segments are made smaller than usual.
 const SEGMENTS_WISHED: u64 = 16;
 /// The usual segment.
 const SEGMENT_BYTES: u64 = 64 * MIB;
-/// A block of rows takes at most this part of a segment: what the log takes at once.
+/// The part of a segment that a block of rows takes at most: what the log takes at once.
 const BLOCKS_IN_SEGMENT: u64 = 8;
-/// What stands around a batch's records in a block of rows, with room to spare. (What stands beside each, its deadline and
-/// the like, counts as the batch's bytes.)
+/// A bound of what a block of rows has around a batch's records. (What each record has beside it, its deadline and the like, counts as the
+/// batch's bytes.)
 const BLOCK_OVERHEAD: u64 = 64 << 10;
 
-/// What sinks have to know of the rest of the file.
+/// Facts about the rest of the file that sinks need.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    /// There is a spool.
+    /// Whether there is a spool.
     pub(super) spool: bool,
     pub(super) shards: usize,
 }
 
-/// Where a sink's rows are kept and what its answers mean: one follows from the other where it is not given.
+/// The place of a sink's rows and the meaning of its answers: one follows from the other where it is not given.
 pub(super) fn buffer(table: &Table<'_>, place: Place) -> (Buffer, Acknowledge) {
     let acknowledge = table.find("acknowledge", Acknowledge::of);
     let buffer = table.find("buffer", Buffer::of);
@@ -71,8 +71,8 @@ pub(super) fn buffer(table: &Table<'_>, place: Place) -> (Buffer, Acknowledge) {
     }
 }
 
-/// Memory of a sink's rows before they are on the disk alone. `need`: a full batch and the largest record, which each
-/// shard's part has to hold; and where they go.
+/// Memory of a sink's rows before they are on the disk alone. `need`: a full batch and the largest record, which each shard's part has to
+/// hold; and the place of the rows.
 pub(super) fn spill_after(
     table: &Table<'_>,
     buffer: Buffer,
@@ -107,12 +107,12 @@ pub(super) fn spill_after(
     given
 }
 
-/// As timers have it.
+/// A duration in whole milliseconds, as timers have it.
 fn whole_milliseconds(of: Duration) -> Duration {
     Duration::from_millis(u64::try_from(of.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX))
 }
 
-/// Reads `[spool]`, and whether what the sinks would put there fits.
+/// Reads `[spool]`, and checks whether the sinks' rows would fit.
 pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) -> Option<Spool> {
     if !document.has(Section::Spool) {
         return None;
@@ -171,7 +171,7 @@ pub(super) fn resolve(document: &Document<'_>, shards: usize, sinks: &[Sink]) ->
         let what = format!("one sink's share of a shard's spool ({}) is less than a segment", ShowSize(sink_bytes_max));
         report("spool_share", what, "raise it or bytes_max, or lower segment_bytes".to_owned());
     }
-    // Of each sink one batch may be under way, and cannot make room.
+    // One batch of each sink may be under way, and cannot make room.
     let under_way: u64 = spooled().map(|sink| block(sink) / BLOCKS_IN_SEGMENT).sum();
     if spool.when_full == WhenFull::DropOldest && segments_max >= SEGMENTS_MIN && under_way > spool.room() / 2 {
         let what = format!(

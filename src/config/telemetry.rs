@@ -1,4 +1,4 @@
-//! `[telemetry]`: where metrics and traces are exported to.
+//! `[telemetry]`: export of metrics and traces.
 
 use toml::de::DeValue;
 
@@ -7,7 +7,7 @@ use super::reader::Table;
 use super::values;
 use crate::telemetry::{Endpoint, Settings};
 
-/// `None`: nothing is exported.
+/// Reads the section. `None`: nothing is exported.
 pub(super) fn resolve(table: &Table<'_>) -> Option<Settings> {
     let endpoint = table.find("otlp", |key, value| {
         let url = values::non_empty(key, value)?;

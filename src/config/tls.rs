@@ -10,7 +10,7 @@ use super::reader::Table;
 use super::resolved::Transport;
 use super::values;
 
-/// What a listener's table says of TLS.
+/// Reads the TLS of a listener's table.
 pub(super) fn resolve(listener: &Table<'_>, transport: Transport) -> Option<Settings> {
     let table = listener.part(Section::ListenerTls);
     match (transport, &table) {
@@ -61,7 +61,7 @@ pub(super) fn resolve(listener: &Table<'_>, transport: Transport) -> Option<Sett
     })
 }
 
-/// What the control plane's table says of TLS.
+/// Reads the TLS of the control plane's table.
 pub(super) fn of_control(control: &Table<'_>) -> Option<Settings> {
     let table = control.part(Section::ControlTls)?;
     let clients = |ca| Clients { ca, is_required: true, crl: None, is_expired_crl_refused: false };

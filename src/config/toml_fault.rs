@@ -1,4 +1,4 @@
-//! What the TOML parser says, in words that name the key and the cure.
+//! Faults of the TOML parser, in words that name the key and the cure.
 
 use std::ops::Range;
 

@@ -44,7 +44,7 @@ pub(super) fn size(text: &str) -> Result<u64, Fault> {
     scaled(usual.as_deref().unwrap_or(text), &SIZE).map_err(|why| Fault::new(why.of("a size", text)).hint(SIZE_HINT))
 }
 
-/// A duration as the configuration has them, for the command line; `None`: it is none.
+/// A duration in the configuration's form, for the command line; `None`: the text is none.
 #[must_use]
 pub fn duration_of(text: &str) -> Option<Duration> {
     duration(text).ok()

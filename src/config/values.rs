@@ -1,4 +1,4 @@
-//! One value of the file to one value of the program, by what the table of keys says about it.
+//! Values of the file read as values of the program, by the table of keys.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::runtime::seam::KeepAlive;
 use crate::runtime::{Bind, UNIX};
 use crate::secure::Url;
 
-/// "expected … , found …".
+/// The fault "expected … , found …".
 pub(super) fn wrong_type(expected: &str, found: &DeValue<'_>) -> Fault {
     let found = match found {
         DeValue::String(text) if text.len() <= 40 => format!("the string \"{text}\""),
@@ -65,7 +65,7 @@ pub(super) fn duration(key: &Key, value: &DeValue<'_>) -> Result<Duration, Fault
     if (min..=max).contains(&given) { Ok(given) } else { Err(beyond(key, &format!("\"{shown}\""))) }
 }
 
-/// A duration in seconds; it has no part of one.
+/// A duration in whole seconds.
 pub(super) fn whole_seconds(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     let time = duration(key, value)?;
     if time.subsec_nanos() == 0 {
@@ -84,7 +84,7 @@ pub(super) fn share(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     if (0.01..=1.0).contains(&given) { Ok((given * 1e6).round() as u64) } else { Err(beyond(key, &given.to_string())) }
 }
 
-/// A bare integer is taken, too: the unit of a size is never in doubt.
+/// A size in bytes. A bare integer is taken, too: its unit is never in doubt.
 pub(super) fn size(key: &Key, value: &DeValue<'_>) -> Result<u64, Fault> {
     let Kind::Size { min, max } = key.kind else { unreachable!("{} is not a size", key.name) };
     let given = match value {
@@ -113,7 +113,7 @@ pub(super) fn word(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault
     }
 }
 
-/// Kafka's own spellings are taken, too: `-1` is `all`, and numbers need no quotes.
+/// The value of `acks`. Kafka's own spellings are taken, too: `-1` is `all`, and numbers need no quotes.
 pub(super) fn acks(key: &Key, value: &DeValue<'_>) -> Result<&'static str, Fault> {
     let given = match value {
         DeValue::Integer(number) => number.to_string(),
@@ -156,7 +156,7 @@ pub(super) fn name(key: &Key, value: &DeValue<'_>) -> Result<String, Fault> {
     check_name(&text).map(|()| text)
 }
 
-/// Names of sinks and clusters become labels of metrics.
+/// Checks a name of a sink or cluster, which becomes a label of metrics.
 pub(super) fn check_name(text: &str) -> Result<(), Fault> {
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if (1..=100).contains(&text.len()) && text.chars().all(legal) {
@@ -188,7 +188,7 @@ pub(super) fn bind(key: &Key, value: &DeValue<'_>) -> Result<Bind, Fault> {
     Ok(Bind::Unix(path.into()))
 }
 
-/// Where something is fetched from.
+/// A URL to fetch something from.
 pub(super) fn url(key: &Key, value: &DeValue<'_>) -> Result<Url, Fault> {
     let DeValue::String(text) = value else { return Err(mismatch(key, value)) };
     Url::parse(text).map_err(|what| Fault::new(format!("\"{text}\" {what}")))
@@ -201,7 +201,7 @@ pub(super) fn mode(key: &Key, value: &DeValue<'_>) -> Result<u32, Fault> {
     mode.ok_or_else(|| Fault::new(format!("\"{text}\" is not a mode")).hint("write it in octal, as in \"0660\""))
 }
 
-/// `"60,15,4"`, or `None` for `"none"`.
+/// A keep-alive as in `"60,15,4"`, or `None` for `"none"`.
 pub(super) fn keep_alive(key: &Key, value: &DeValue<'_>) -> Result<Option<KeepAlive>, Fault> {
     let text = text(key, value)?;
     if text == "none" {
@@ -213,7 +213,7 @@ pub(super) fn keep_alive(key: &Key, value: &DeValue<'_>) -> Result<Option<KeepAl
     let [Some(idle), Some(interval), Some(probes)] = numbers[..] else {
         return Err(fault(format!("\"{text}\" is not IDLE,INTERVAL,PROBES")));
     };
-    // What Linux takes.
+    // These are the bounds of Linux.
     if !(1..=32_767).contains(&idle) || !(1..=32_767).contains(&interval) || !(1..=127).contains(&probes) {
         return Err(fault(format!("\"{text}\" is out of range: seconds are from 1 to 32767, probes from 1 to 127")));
     }
@@ -229,7 +229,7 @@ pub(super) fn address_or_off(key: &Key, value: &DeValue<'_>) -> Result<Option<So
 /// Reads an IP address with a port; `localhost` is 127.0.0.1.
 ///
 /// # Errors
-/// Says what the text is instead.
+/// A description of the text as it is.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
     numeric.as_deref().unwrap_or(text).parse().map_err(|_| match text.rsplit_once(':') {

@@ -1,4 +1,4 @@
-//! What is legal in a configuration and probably not meant. The service starts all the same.
+//! Warnings about keys that are legal and probably not meant. The service starts all the same.
 
 use std::collections::HashMap;
 
@@ -43,7 +43,7 @@ pub(super) fn check(document: &Document<'_>, config: &Config) {
     receipts(document, config);
 }
 
-/// `~` is the shell's; here it would be a directory of that name.
+/// Warns of `~`, which is the shell's; here it would be a directory of that name.
 fn paths(document: &Document<'_>, config: &Config) {
     let warn = |spot: Spot, path: &std::path::Path| {
         if path.starts_with("~") {
@@ -53,7 +53,7 @@ fn paths(document: &Document<'_>, config: &Config) {
     };
     warn(document.spot_of(Section::Service, "data_dir"), &config.service.data_dir);
     if let Some(embedded) = &config.embedded {
-        // Where it follows from data_dir that has been said.
+        // A path that follows from data_dir has been reported with that.
         if !embedded.dir.starts_with(&config.service.data_dir) {
             warn(document.spot_of(Section::Embedded, "dir"), &embedded.dir);
         }
@@ -65,7 +65,7 @@ fn paths(document: &Document<'_>, config: &Config) {
     }
 }
 
-/// The embedded log has neither TLS nor logins.
+/// Warns of an embedded log that others reach: it has neither TLS nor logins.
 fn exposed_log(document: &Document<'_>, config: &Config) {
     let Some(embedded) = config.embedded.as_ref().filter(|embedded| !embedded.bind.ip().is_loopback()) else { return };
     let what =
@@ -74,7 +74,7 @@ fn exposed_log(document: &Document<'_>, config: &Config) {
     document.source.warn(&document.spot_of(Section::Embedded, "bind"), Fault::new(what).hint(hint));
 }
 
-/// `{clientid}` without `$` is text.
+/// Warns of `{clientid}` without `$`, which is text.
 fn braces(sink: &Sink, warn: impl Fn(&str, Fault)) {
     let key = sink.key.as_ref().map(|key| ("key", key));
     let headers = sink.headers.iter().map(|(_, value)| ("headers", value));
@@ -87,7 +87,7 @@ fn braces(sink: &Sink, warn: impl Fn(&str, Fault)) {
     }
 }
 
-/// A null without the key that it is about deletes nothing.
+/// Warns of a null value without a key: it deletes nothing.
 fn tombstones(sink: &Sink, warn: impl Fn(&str, Fault)) {
     if sink.empty_is_null && sink.key.as_ref().is_none_or(Template::reads_payload) {
         let what = "deletes nothing: a message with an empty payload has no key here";
@@ -96,7 +96,7 @@ fn tombstones(sink: &Sink, warn: impl Fn(&str, Fault)) {
     }
 }
 
-/// What a sink does not take all the same.
+/// Warns of an `exclude` that leaves nothing of `filters`, or has no effect.
 fn excluded(sink: &Sink, warn: impl Fn(&str, Fault)) {
     if sink.filters.iter().all(|filter| sink.exclude.iter().any(|excluded| filter::covers(excluded, filter))) {
         warn("exclude", Fault::new("leaves nothing of `filters`: no message goes to this sink"));
@@ -110,7 +110,7 @@ fn excluded(sink: &Sink, warn: impl Fn(&str, Fault)) {
     }
 }
 
-/// One of a kind that takes what others do not.
+/// Warns of `fallback` where no sink is without it.
 fn fallback(document: &Document<'_>, config: &Config) {
     if config.sinks.iter().all(|sink| sink.fallback) {
         let what = "has no effect: there is no sink without it";
@@ -128,7 +128,7 @@ fn without_dollar(template: &Template) -> Option<&'static str> {
 }
 
 fn uses_metadata(sink: &Sink) -> bool {
-    // Values of metadata are put into templates when they are read: as text, they are found by their value.
+    // Values of metadata are put into templates when these are read: as text, they are found by their value.
     let key = sink.key.iter();
     let headers = sink.headers.iter().map(|(_, value)| value);
     let mut templates = [&sink.topic, &sink.value].into_iter().chain(key).chain(headers);
@@ -137,7 +137,7 @@ fn uses_metadata(sink: &Sink) -> bool {
     })
 }
 
-/// Two sinks that write the same messages to the same topic.
+/// Warns of two sinks that write the same messages to the same topic.
 fn twice(document: &Document<'_>, config: &Config) {
     let mut seen = HashMap::new();
     for (at, sink) in config.sinks.iter().enumerate() {
@@ -170,7 +170,7 @@ fn unused_clusters(document: &Document<'_>, config: &Config) {
     }
 }
 
-/// Only what Kafka has before the answer can be told in it.
+/// Warns of receipts without effect: only a record that Kafka has before the answer can be named in it.
 fn receipts(document: &Document<'_>, config: &Config) {
     let told = |sink: &Sink| matches!(sink.acknowledge, Acknowledge::Leader | Acknowledge::Replicated);
     if config.sinks.iter().any(told) {

@@ -9,7 +9,7 @@ use super::resolved::Transport;
 use super::values;
 use crate::listener::ws::Settings;
 
-/// What a listener's table says of WebSocket, which has a default for everything. `is_password_needed`: no client connects without.
+/// Reads the WebSocket settings of a listener's table; each key has a default. `is_password_needed`: no client connects without.
 pub(super) fn resolve(listener: &Table<'_>, transport: Transport, is_password_needed: bool) -> Option<Arc<Settings>> {
     let table = listener.part(Section::ListenerWs);
     if !transport.has_ws() {
@@ -36,7 +36,7 @@ pub(super) fn resolve(listener: &Table<'_>, transport: Transport, is_password_ne
     }
     let origins: Vec<String> = origins.into_iter().map(|(origin, _)| origin).collect();
     let is_forwarded = table.read("forwarded", values::flag);
-    // What a page cannot add by itself protects the listener from pages.
+    // A password, which a page cannot add by itself, protects the listener from pages.
     let any_origin = is_password_needed && origins.is_empty();
     Some(Arc::new(Settings { path, origins, any_origin, is_forwarded }))
 }

@@ -27,12 +27,12 @@ impl Backoff {
         self.failures == 0
     }
 
-    /// A try worked.
+    /// Notes a try that worked.
     pub fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// A try failed: how long to wait, `min × 2^failures` up to `max`, ± 20 %.
+    /// Notes a try that failed. Returns how long to wait: `min × 2^failures` up to `max`, ± 20 %.
     pub fn next(&mut self, bounds: Bounds, rng: &mut fastrand::Rng) -> Duration {
         let doubled = bounds.min.saturating_mul(1u32.checked_shl(self.failures).unwrap_or(u32::MAX));
         self.failures = self.failures.saturating_add(1).min(31);

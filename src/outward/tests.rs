@@ -1,4 +1,4 @@
-//! Channels of a protocol that says nothing: each rule of the room, without sockets.
+//! Tests of channels of a protocol that says nothing: each rule of the room, without sockets.
 
 use std::io;
 use std::net::SocketAddr;

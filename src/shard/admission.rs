@@ -1,5 +1,5 @@
-//! Whether a client is admitted, where its listener has an `auth`: before there is a session, and before another
-//! shard hears of it. A password whose check takes long is compared on another thread; the connection is not read meanwhile.
+//! Whether a client is admitted, where its listener has an `auth`: decided before there is a session, and before another shard hears of the
+//! client. A password that takes long to check is compared on another thread; the connection is not read meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,14 +30,14 @@ const NAMES_OF_ADDRESS: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
     Yes,
-    /// The answer to a question decides.
+    /// The answer to a question that was asked decides.
     Later,
-    /// It has been refused, and its connection is closed.
+    /// The client has been refused, and its connection is closed.
     No,
 }
 
 impl Core {
-    /// Decides on a CONNECT of so many bytes, unless that was done already [MQTT-3.1.4-2].
+    /// Decides on a CONNECT of `len` bytes, unless that was done already [MQTT-3.1.4-2].
     pub(super) fn admit(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &Connect<'_>, len: usize) -> Admitted {
         let Some(connection) = self.connections.get(conn) else { return Admitted::No };
         let Some(policy) = self.broker.around.edge.auth(connection.listener) else { return Admitted::Yes };
@@ -81,7 +81,7 @@ impl Core {
         }
     }
 
-    /// Takes note of who a client is. Until when is settled here: what becomes of the wall clock later changes nothing.
+    /// Notes who a client is. When its access expires is settled here: a later change of the wall clock changes nothing.
     pub(super) fn admitted(&mut self, io: &Ring<'_>, conn: ConnId, admission: Admission) {
         self.broker.numbers.count(M::AuthAccepted);
         let left = |expires_s: u64| {
@@ -94,7 +94,7 @@ impl Core {
         }
     }
 
-    /// The handshake of a connection is over: its certificate is for the listeners whose `auth` asks for one.
+    /// Notes the certificate of a finished handshake, for listeners with an `auth` that asks for one.
     pub(super) fn note_certificate(&mut self, conn: ConnId, certificate: Option<Vec<u8>>) {
         let Some(connection) = self.connections.get(conn) else { return };
         let policy = self.broker.around.edge.auth(connection.listener);
@@ -103,7 +103,7 @@ impl Core {
         }
     }
 
-    /// `None`: as many wait as may.
+    /// Asks a question. `None`: as many questions wait as may.
     fn ask(&self, io: &Ring<'_>, conn: ConnId, question: Question, deadline: Monotonic) -> Option<Asked> {
         let verifiers = self.broker.around.verifiers.as_ref()?;
         let (post, shard) = (self.broker.around.post.clone(), self.broker.index);
@@ -113,7 +113,7 @@ impl Core {
         verifiers.ask(task)
     }
 
-    /// An answer; it may come when its connection has gone.
+    /// Takes the answer to a question; its connection may have gone meanwhile.
     pub(super) fn judged(&mut self, io: &mut Ring<'_>, conn: ConnId, answer: Option<Answer>) {
         if !self.is_pending(conn) {
             return;
@@ -132,20 +132,20 @@ impl Core {
         self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Pending(_)))
     }
 
-    /// A CONNECT that waited is looked at from the beginning; what has come behind it with it.
+    /// Looks at a waiting CONNECT from its beginning, and at the bytes that have come after it.
     fn look_again(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Pending(deadline) = connection.kind else { return };
         connection.kind = Kind::Door(Expect::Nothing, deadline);
         self.broker.numbers.lower(M::AuthWaiting, 1);
-        // It can be moved to another shard only while it is not read.
+        // The connection can be moved to another shard only while it is not read.
         self.door_bytes(io, conn, &[]);
         if self.connections.get(conn).is_some_and(|connection| matches!(connection.kind, Kind::Device { .. })) {
             io.resume(conn);
         }
     }
 
-    /// Too many passwords wait to be compared.
+    /// Refuses a CONNECT because too many passwords wait to be compared.
     pub(super) fn refuse_busy(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.refuse_pending(io, conn, BUSY);
     }
@@ -202,21 +202,21 @@ impl Core {
         admission.client_id()
     }
 
-    /// What a client was admitted by has expired.
+    /// Disconnects a client when what it was admitted by has expired.
     pub(super) fn expire_access(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.broker.numbers.count(M::AccessExpired);
         self.tell_of_client(io, conn, EventKind::AccessExpired);
         self.end(io, conn, End::Expired);
     }
 
-    /// An event about the client of a connection.
+    /// Records an event about the client of a connection.
     fn tell_of_client(&mut self, io: &Ring<'_>, conn: ConnId, kind: EventKind) {
         if let Some(Kind::Device { session, .. }) = self.connections.get(conn).map(|connection| connection.kind) {
             self.broker.tell_of_session(io.now(), session, kind);
         }
     }
 
-    /// What a client takes of what its user may use; `None`: that is not bounded.
+    /// How much a client takes of what its user may use; `None`: that has no bound.
     pub(super) fn share_of(
         &mut self,
         now: Monotonic,
@@ -239,8 +239,8 @@ impl Core {
         })
     }
 
-    /// The files have changed: who would not be admitted any more is disconnected, and for the others the new rules hold. Sessions of users
-    /// that were removed end. One walk over all sessions, a tenth of a microsecond for each.
+    /// Applies changed files: clients that would not be admitted any more are disconnected, the others get the new rules, and sessions of
+    /// removed users end. One walk over all sessions, a tenth of a microsecond for each.
     pub(super) fn renew_access(&mut self, io: &mut Ring<'_>) {
         let (mut revoked, mut renewed) = (Vec::new(), Vec::new());
         for (from, to) in &self.broker.around.edge.renamed {
@@ -288,7 +288,7 @@ impl Broker {
 }
 
 impl Core {
-    /// How many clients here would be disconnected, were these files in force and these listeners removed.
+    /// How many clients here would be disconnected if these files were in force and these listeners removed.
     pub(super) fn would_go(&mut self, edge: &Edge, removed: &[ListenerId]) -> usize {
         let mut count = 0;
         for (_, session) in self.broker.sessions.iter_mut() {
@@ -304,8 +304,8 @@ impl Core {
 }
 
 impl Broker {
-    /// Ends sessions whose users were removed: at once where their clients are away, with their connections otherwise. Their wills are not
-    /// published, as nobody answers for them.
+    /// Ends the sessions of removed users: at once where the client is away, otherwise with its connection. Their wills are not published,
+    /// as nobody answers for them.
     pub(super) fn end_without_users(&mut self, now: Monotonic) {
         let edge = &self.around.edge;
         let is_without =
@@ -320,14 +320,14 @@ impl Broker {
         }
     }
 
-    /// Of users who may keep so many.
+    /// Counts the sessions of users with a bound on kept sessions.
     pub(super) fn count_kept_sessions(&mut self) {
         let edge = &self.around.edge;
         self.sessions.count_kept(|name| edge.policy(name));
     }
 }
 
-/// What the client hears, and what the event says.
+/// The reason for a refusal: the code that the client gets, and the event.
 #[derive(Clone, Copy)]
 pub(super) struct Why {
     violation: Violation,

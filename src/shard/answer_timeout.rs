@@ -1,5 +1,5 @@
-//! `answer_timeout`: a connection whose oldest answer is held for longer is ended (5.0: DISCONNECT 0x89), its session kept
-//! as that session's terms say; the device comes back and sends again.
+//! `answer_timeout`: ends a connection when its oldest answer is held for longer (5.0: DISCONNECT 0x89). The session is kept as its terms
+//! say; the device comes back and sends again.
 //!
 //! No message has a timer and none its time of receipt. While answers are owed, the connection notes every quarter of
 //! the time-out which number its next message will get: an answer owed for a lower one has been held at least since
@@ -19,7 +19,7 @@ const PARTS: u32 = 4;
 /// Notes that are kept: the oldest is over before there is another.
 const NOTES: usize = PARTS as usize + 1;
 
-/// What a connection remembers of when its publishes came. Made by its first, and kept.
+/// The times at which a connection's publishes came. Made by its first, and kept.
 #[derive(Debug)]
 pub(super) struct Watch {
     /// Oldest first: every message with a lower number had come by then.
@@ -29,12 +29,12 @@ pub(super) struct Watch {
     pub(super) timer: Option<TimerId>,
 }
 
-/// What a look finds.
+/// The result of a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
-    /// Nothing is owed.
+    /// No answer is owed.
     Rest,
-    /// Look again after a part of the time-out.
+    /// Another look is needed after a part of the time-out.
     Again,
     /// The oldest answer has been held too long.
     Overdue,
@@ -69,7 +69,7 @@ impl Watch {
 }
 
 impl Core {
-    /// Publishes of a device may have come: from now on its answers are looked at.
+    /// Watches the answers of a device from its first publishes on.
     pub(super) fn watch_answers(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Some(timeout) = connection.answer_timeout(&self.broker.around.config) else { return };
@@ -83,7 +83,7 @@ impl Core {
         }
     }
 
-    /// A part of a connection's time-out is over.
+    /// Looks at a connection when a part of its time-out is over.
     pub(super) fn answers_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Kind::Device { session, .. } = connection.kind else { return };

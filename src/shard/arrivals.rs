@@ -23,7 +23,7 @@ use super::router;
 use super::{Core, Ring};
 
 impl Core {
-    /// A socket was accepted. It has so long to say CONNECT, and what comes before.
+    /// Takes a socket that was accepted, and sets the time within which its CONNECT, and what precedes that, must have come.
     pub(super) fn accepted(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) {
         let settings = self.broker.around.config.listener(listener);
         let expect = settings.map(|listener| listener.proxy_protocol).unwrap_or_default();
@@ -38,7 +38,7 @@ impl Core {
         self.bound_door(io);
     }
 
-    /// From here on the bytes of a connection are those of its listener's transport. False: that is plain TCP.
+    /// Begins the transport of the listener: from here on the connection's bytes are those of that. False: the transport is plain TCP.
     fn begin_layer(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, unread: &[u8]) -> bool {
         let tls = self.broker.around.edge.tls(listener).map(|server| server.layer());
         let settings = self.broker.around.config.listener(listener);
@@ -51,7 +51,7 @@ impl Core {
         true
     }
 
-    /// A socket that has not sent CONNECT, just accepted or handed over by another shard.
+    /// Takes a socket that has not sent CONNECT, just accepted or handed over by another shard.
     fn arrive(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId, expect: Expect, deadline: Monotonic) {
         let now = io.now();
         self.connections.insert(conn, Kind::Door(expect, deadline), listener, now);
@@ -64,7 +64,7 @@ impl Core {
         self.broker.numbers.count_listener(listener, ListenerMetric::Open);
     }
 
-    /// Bytes of a socket that has not sent a whole CONNECT.
+    /// Looks at the bytes of a socket that has not sent a whole CONNECT.
     pub(super) fn door_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
         let (kind, listener) = (connection.kind, connection.listener);
@@ -129,8 +129,8 @@ impl Core {
         self.tails.give_back(all);
     }
 
-    /// The header of a proxy: its length once it is whole, and from then on the connection has the address that it names.
-    /// What is none ends the connection.
+    /// The length of a proxy's header once it is whole; from then on the connection has the address in the header. Bytes that are no header
+    /// end the connection.
     fn proxy_header(&mut self, io: &mut Ring<'_>, conn: ConnId, expect: Expect, bytes: &[u8]) -> Option<usize> {
         match proxy::look(expect, bytes) {
             Ok(header) => {
@@ -154,8 +154,8 @@ impl Core {
         }
     }
 
-    /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here. While a send
-    /// is under way, the last flight of a handshake, it waits.
+    /// Moves a connection to the shard that owns its client. No read is armed on it now, and none will be here. While a send is under way
+    /// (the last flight of a handshake) the connection waits.
     fn hand_over(&mut self, io: &mut Ring<'_>, conn: ConnId, owner: usize, unread: Vec<u8>) {
         let Some(connection) = self.connections.get(conn) else { return self.tails.give_back(unread) };
         let deadline = match connection.kind {
@@ -176,7 +176,7 @@ impl Core {
         self.send_move(io, Move { owner, detached, claim, address });
     }
 
-    /// Tries again to move those that could not.
+    /// Tries again to move connections that could not be moved.
     pub(super) fn go_on_leaving(&mut self, io: &mut Ring<'_>) {
         for conn in std::mem::take(&mut self.doors.leaving) {
             let Some(connection) = self.connections.get(conn) else { continue };
@@ -187,13 +187,13 @@ impl Core {
         }
     }
 
-    /// A connection moved here: what was read of it is looked at again, by its owner this time.
+    /// Takes a connection that another shard has moved here: its bytes are looked at again, this time by the client's owner.
     pub(super) fn receive(&mut self, io: &mut Ring<'_>, mut detached: Detached, claim: Option<Box<AtDoor>>) {
         let (listener, deadline) = (detached.listener, detached.deadline);
         let is_counted = self.broker.around.config.mqtt.connections_per_address > 0;
         let address = detached.peer.filter(|_| is_counted).map(|peer| Address::of(peer.ip()));
         let unread = std::mem::take(&mut detached.unread);
-        // It came in before this listener was removed.
+        // The connection came in before this listener was removed.
         if self.broker.around.config.listener(listener).is_none_or(|listener| listener.is_removed) {
             self.broker.around.tally.leave(listener, address);
             return self.broker.numbers.count(M::ListenerRemovals);
@@ -269,7 +269,7 @@ impl Core {
         self.broker.write_notes();
         let Some(peer) = self.broker.sessions.get(connected.key).map(crate::session::Session::peer) else { return };
         if self.broker.sessions.is_unwritten(connected.key) {
-            // It found room a moment ago: less than that is rare.
+            // The packet found room a moment ago: less than that is rare.
             io.out(conn).truncate(from);
             self.broker.sessions.withdraw(connected.key, conn, now);
             self.broker.members_gone(now);
@@ -278,7 +278,7 @@ impl Core {
             return self.turn_away(io, conn);
         }
         self.broker.numbers.count(M::ConnectsAccepted);
-        // Whatever goes out from now on goes behind it [MQTT-3.2.0-1], and a second CONNECT gets none [MQTT-3.2.0-2].
+        // Everything sent from now on follows the CONNACK [MQTT-3.2.0-1], and a second CONNECT gets none [MQTT-3.2.0-2].
         self.broker.hold_connack(io, conn, connected.key, from);
         let Some(connection) = self.connections.get(conn) else { return };
         let receipts = connection.has_receipts(&self.broker.around.config);
@@ -304,7 +304,7 @@ impl Core {
         }
         // The will of the connection that it had before goes ahead of what it publishes on this one.
         self.broker.publish_wills_of(io, connected.key);
-        // Publishes may stand right behind the CONNECT; a kept session may have answers ready.
+        // Publishes may follow right after the CONNECT; a kept session may have answers ready.
         if rest.is_empty() {
             self.answer(io, connected.key);
         } else {
@@ -313,7 +313,7 @@ impl Core {
         }
     }
 
-    /// A first packet that is none: CONNACK with the reason where the client could read one, then closed
+    /// Refuses a first packet that is no CONNECT: CONNACK with the reason where the client could read one, then the connection is closed
     /// [MQTT-3.1.4-1].
     fn refuse(&mut self, io: &mut Ring<'_>, conn: ConnId, malformed: Malformed, version: Option<Version>) {
         self.broker.numbers.count(M::MalformedPackets);
@@ -324,7 +324,7 @@ impl Core {
         self.turn_away(io, conn);
     }
 
-    /// Closes a connection whose CONNECT was refused. What follows it is not read [MQTT-3.1.4-6].
+    /// Closes a connection after its CONNECT was refused. Later bytes are not read [MQTT-3.1.4-6].
     pub(super) fn turn_away(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         self.broker.numbers.count(M::ConnectsRefused);
         self.forget(io, conn);
@@ -339,7 +339,7 @@ impl Core {
         }
     }
 
-    /// The same for one that may have moved. Its listener, if it has one.
+    /// Drops what this shard knows of a connection that has ended or moved. Returns its listener, if it has one.
     fn drop_connection(&mut self, io: &mut Ring<'_>, conn: ConnId) -> Option<ListenerId> {
         let connection = self.connections.remove(conn)?;
         self.broker.keeping.holds.forget(conn);
@@ -370,7 +370,7 @@ impl Core {
     }
 }
 
-/// What came in the place of a CONNECT, where it is easily told.
+/// The protocol that came in the place of MQTT, where the first bytes show it.
 fn other_protocol(bytes: &[u8], malformed: Malformed) -> Malformed {
     /// A TLS record with a handshake in it (RFC 8446, 5.1).
     const TLS: &[u8] = &[0x16, 0x03];
@@ -385,6 +385,6 @@ fn other_protocol(bytes: &[u8], malformed: Malformed) -> Malformed {
     Malformed { what, ..malformed }
 }
 
-/// A CONNECT that comes while the service ends.
+/// The violation of a CONNECT that comes while the service ends.
 const DRAINING: Violation =
     Violation { reason: ReasonCode::SERVER_UNAVAILABLE, clause: "section 4.13", what: "the server is shutting down" };

@@ -112,8 +112,8 @@ impl Carrier {
     }
 }
 
-/// An answer of an ordinary thread to a shard. The mailbox of a busy shard may be full for a moment; that thread may wait,
-/// the shard may not. But not for a shard that has ended: others ask as well. An answer that is lost is asked for again.
+/// Delivers an answer of an ordinary thread to a shard. The mailbox of a busy shard may be full for a moment; that thread may wait, the
+/// shard may not. The wait ends if the shard has ended: others ask as well. An answer that is lost is asked for again.
 pub(super) fn deliver(post: &Post<Mail>, shard: usize, mut letter: Mail) {
     for _ in 0..1_000 {
         let Err(back) = post.send(shard, letter) else { return };

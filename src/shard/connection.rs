@@ -1,4 +1,4 @@
-//! What a shard knows of each connection. Small on purpose: an idle device costs this, a session, and no buffer.
+//! Connections as a shard knows them. Small on purpose: an idle device costs this, a session, and no buffer.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,22 +15,22 @@ use crate::session::{KeepAlive, Peer, SessionKey};
 use super::answer_timeout::Watch;
 use super::broker::subscribe::Outcomes;
 
-/// Who is at the other end.
+/// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// A socket that has not sent its CONNECT yet, what is to come before that, and when it must have come.
+    /// A socket that has not sent its CONNECT yet, the bytes expected before that, and when it must have come.
     Door(Expect, Monotonic),
-    /// One that has, on its way to the shard of this index, which owns its client.
+    /// A connection with its CONNECT, on its way to the shard of this index, which owns its client.
     Leaving(usize, Monotonic),
-    /// One whose CONNECT waits for a verdict, and when it must have one.
+    /// A connection with a CONNECT that waits for a verdict, and when it must have one.
     Pending(Monotonic),
-    /// One whose client is in the exchange that its CONNECT has begun, and when that must be over.
+    /// A connection in the exchange that its CONNECT has begun, and when that must be over.
     Exchange(Monotonic),
     /// A device with a session.
     Device {
-        /// Its session, on this shard.
+        /// The device's session, on this shard.
         session: SessionKey,
-        /// What it can be told.
+        /// The limits of what the device can be sent.
         peer: Peer,
     },
     /// A broker that we connect to.
@@ -42,29 +42,30 @@ pub(super) enum Kind {
     },
 }
 
-/// A message whose answer is timed. One of a connection at a time: enough for a histogram, and none carries a time of its own.
+/// A message for which the time to its answer is measured. One of a connection at a time: enough for a histogram, and no message carries a
+/// time of its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timed {
-    /// Its number within the session.
+    /// The message's number within the session.
     pub(super) number: u32,
-    /// What its answer waits for.
+    /// The level that the answer waits for.
     pub(super) level: Level,
-    /// When it was taken.
+    /// When the message was taken.
     pub(super) at: Monotonic,
 }
 
-/// What is known of who a client is, before it has a session, and what it may use afterwards.
+/// The identity of a client as far as it is known before it has a session, and what it may use afterwards.
 #[derive(Debug)]
 pub enum AtDoor {
-    /// Its certificate in DER, verified.
+    /// The client's certificate in DER, verified.
     Certificate(Vec<u8>),
-    /// The question whose answer its CONNECT waits for: taken back when the connection ends.
+    /// The question that decides on the CONNECT: taken back when the connection ends.
     Asked(#[allow(dead_code, reason = "held, not read")] Asked),
-    /// The exchange that its CONNECT, of so many bytes, has begun.
+    /// The exchange that its CONNECT has begun, and the length of that in bytes.
     Exchange(Box<Exchange>, usize),
-    /// What it was admitted as, and until when.
+    /// The client's admission, and until when it holds.
     Admitted(Admission, Monotonic),
-    /// It has a session, and this is its part of what its user may use.
+    /// The client's part of what its user may use; it has a session.
     Bounded(Share),
 }
 
@@ -72,23 +73,23 @@ pub enum AtDoor {
 #[derive(Debug)]
 pub(super) struct Connection {
     generation: u32,
-    /// Who.
+    /// The other end.
     pub(super) kind: Kind,
-    /// Where it came in; of no meaning for a link.
+    /// The listener that accepted the connection; of no meaning for a link.
     pub(super) listener: ListenerId,
-    /// Left unread: `tail` begins with the packet that found no room.
+    /// Whether the connection is left unread: `tail` begins with the packet that found no room.
     pub(super) stalled: bool,
     /// The start of a packet that has not arrived whole. No capacity while there is none.
     pub(super) tail: Vec<u8>,
-    /// Its keep-alive and its end; off at the door and on links.
+    /// The keep-alive and its end; off at the door and on links.
     pub(super) clock: KeepAlive,
     /// CONNECT time-out at the door, afterwards keep-alive or the end of what admitted it.
     pub(super) timer: Option<TimerId>,
-    /// The message whose answer is timed.
+    /// The message for which the time to its answer is measured.
     pub(super) timed: Option<Timed>,
-    /// How long its answers have been owed, where that is bounded.
+    /// How long answers have been owed, where that is bounded.
     pub(super) watch: Option<Box<Watch>>,
-    /// What is known of who its client is, until it has a session; from then on its share, where that is bounded.
+    /// The client's identity until it has a session; from then on its share, where that is bounded.
     pub(super) claim: Option<Box<AtDoor>>,
 }
 
@@ -108,18 +109,18 @@ impl Connection {
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     slots: Vec<Option<Connection>>,
-    /// Those with the longest tails when all were last looked at, and these lengths; the longest is the last.
+    /// Connections with the longest tails when all were last looked at, and these lengths; the longest is the last.
     longest: Vec<(usize, ConnId)>,
-    /// By slot: what has been done of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum.
+    /// The progress of a SUBSCRIBE or UNSUBSCRIBE that takes more than one quantum, by slot.
     begun: HashMap<u32, Begun>,
 }
 
-/// What the first filters of a packet have come to.
+/// The results of the first filters of a packet.
 #[derive(Debug)]
 pub(super) enum Begun {
-    /// SUBSCRIBE.
+    /// Those of a SUBSCRIBE.
     Subscribe(Outcomes),
-    /// UNSUBSCRIBE: whether there was a subscription.
+    /// Those of an UNSUBSCRIBE: whether there was a subscription.
     Unsubscribe(Vec<bool>),
 }
 
@@ -127,7 +128,7 @@ pub(super) enum Begun {
 const LONGEST_MAX: usize = 256;
 
 impl Connections {
-    /// Takes note of a connection.
+    /// Adds a connection.
     pub(super) fn insert(&mut self, id: ConnId, kind: Kind, listener: ListenerId, now: Monotonic) {
         let slot = id.slot as usize;
         if slot >= self.slots.len() {
@@ -148,7 +149,7 @@ impl Connections {
         self.slots[slot] = Some(fresh);
     }
 
-    /// A connection that stands.
+    /// A connection that still exists.
     pub(super) fn get(&mut self, id: ConnId) -> Option<&mut Connection> {
         self.slots.get_mut(id.slot as usize)?.as_mut().filter(|c| c.generation == id.generation)
     }
@@ -160,14 +161,14 @@ impl Connections {
         self.slots[id.slot as usize].take()
     }
 
-    /// Notes what has been done of the packet that the connection sends.
+    /// Notes how much has been done of the packet that the connection sends.
     pub(super) fn begin(&mut self, id: ConnId, begun: Begun) {
         if self.get(id).is_some() {
             self.begun.insert(id.slot, begun);
         }
     }
 
-    /// What has been done of it, if it has been begun.
+    /// How much has been done of the packet, if it has been begun.
     pub(super) fn begun(&mut self, id: ConnId) -> Option<Begun> {
         self.get(id)?;
         self.begun.remove(&id.slot)
@@ -182,7 +183,7 @@ impl Connections {
         })
     }
 
-    /// The longest of those that were found and hold as much as then.
+    /// The longest of the tails that were found and are as long as then.
     fn next_longest(&mut self) -> Option<ConnId> {
         while let Some((bytes, id)) = self.longest.pop() {
             if self.get(id).is_some_and(|connection| connection.tail.len() >= bytes) {
@@ -208,7 +209,7 @@ impl Connections {
         self.longest = all;
     }
 
-    /// Ids of all that stand. Only for rare walks (drain).
+    /// Ids of all connections. Only for rare walks (drain).
     pub(super) fn ids(&self) -> Vec<ConnId> {
         let id = |(slot, c): (usize, &Option<Connection>)| {
             c.as_ref().map(|c| ConnId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: c.generation })
@@ -221,27 +222,27 @@ impl Connections {
 /// generation. A token of a connection that is gone finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// A connection's (CONNECT time-out or keep-alive).
+    /// A connection has timed out (CONNECT or keep-alive).
     Connection(ConnId),
-    /// A cluster's producer or client.
+    /// A cluster's producer or client has something to do.
     Cluster(usize),
-    /// Sessions and wills.
+    /// A session or will is due.
     Sessions,
-    /// The end of the drain's grace.
+    /// The drain's grace has ended.
     Grace,
-    /// The spool wants to be looked at again.
+    /// The spool has something to do.
     Spool,
     /// The spool's next group may begin.
     Group,
     /// The note beside the spool's segments must be written again.
     Note,
-    /// Connections whose user has used up its rate may go on.
+    /// Connections of a user that had used up its rate may go on.
     Rates,
     /// Messages are left over for subscribers.
     Delivery,
     /// Connections wait for room in another shard's mailbox.
     Moves,
-    /// What is over of kept sessions' queues is to be written down.
+    /// Ended messages of kept sessions' queues have to be written down.
     Queues,
     /// Messages wait for members of shares.
     Shares,
@@ -249,7 +250,7 @@ pub(super) enum Timer {
     Retained,
     /// Members of shares may be late with acknowledging.
     LateMembers,
-    /// How long a connection's answers have been owed.
+    /// A connection's answers have to be looked at.
     Answers(ConnId),
 }
 
@@ -320,7 +321,7 @@ mod tests {
         assert_eq!(all.longest_tail(), None);
         for slot in 0..2 * LONGEST_MAX as u32 {
             all.insert(id(slot), Kind::Door(Expect::Nothing, Monotonic(0)), ListenerId(0), Monotonic(0));
-            // In no order of slots: 0, 7, 14, …
+            // The lengths are in no order of slots: 0, 7, 14, …
             let bytes = slot as usize * 7 % (2 * LONGEST_MAX);
             all.get(id(slot)).expect("stands").tail = vec![0; bytes];
         }
@@ -334,7 +335,7 @@ mod tests {
             all.remove(longest);
         }
         assert!(all.longest.is_empty(), "found by one walk");
-        // One that has shrunk meanwhile, or has gone, is passed over.
+        // A connection that has shrunk meanwhile, or has gone, is passed over.
         let longest = all.longest_tail().expect("one");
         assert_eq!(bytes(&mut all, longest), Some(LONGEST_MAX - 1));
         let (_, next) = all.longest[all.longest.len() - 1];

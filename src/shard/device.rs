@@ -1,4 +1,4 @@
-//! Bytes of a device: packets cut out, given to its session, their answers appended to one out-buffer.
+//! Bytes of a device: packets are cut out and given to its session, and their answers appended to one out-buffer.
 
 use crate::limits;
 use crate::metrics::histogram::Level;
@@ -14,23 +14,23 @@ use super::connection::{Kind, Timed};
 use super::stalls::Stall;
 use super::{Core, Ring};
 
-/// How to go on after a packet.
+/// The way on after a packet.
 pub(super) enum Flow {
-    /// With the next one.
+    /// The next packet follows.
     On,
-    /// Not at all for now; the packet stays unread.
+    /// Nothing follows for now; the packet stays unread.
     Stall(Stall),
-    /// With the same packet, once the connection has its next quantum: what has been done of it is noted ([`super::connection::Connections::begun`]).
+    /// The same packet goes on, once the connection has its next quantum: what has been done of it is noted ([`super::connection::Connections::begun`]).
     Part,
     /// The connection has been ended.
     Ended,
 }
 
-/// How far a look at bytes has come.
+/// How many bytes a look has used.
 pub(super) struct Used {
-    /// Of the bytes, the whole packets that were taken; all, once the connection has ended.
+    /// Bytes of the whole packets that were taken; all bytes, once the connection has ended.
     pub(super) bytes: usize,
-    /// The connection has had its quantum, and there is more.
+    /// Whether the connection has had its quantum, and there is more.
     pub(super) is_cut: bool,
 }
 
@@ -40,7 +40,7 @@ impl Used {
     }
 }
 
-/// Whom a packet is from.
+/// The sender of a packet.
 #[derive(Clone, Copy)]
 pub(super) struct Source {
     pub(super) conn: ConnId,
@@ -49,7 +49,7 @@ pub(super) struct Source {
     pub(super) listener: ListenerId,
 }
 
-/// The first message of a read whose answer is timed, if the connection times none already.
+/// The first message of a read for which the time to its answer is measured, if the connection measures none already.
 #[derive(Debug, Default)]
 pub(super) struct Sample {
     pub(super) wanted: bool,
@@ -57,8 +57,8 @@ pub(super) struct Sample {
 }
 
 impl Core {
-    /// All that has come in goes through here: `bytes` alone, or after the tail of what came before. How many of them were taken: fewer than
-    /// there are, if the connection has had its quantum.
+    /// Works through bytes that have come in: `bytes` alone, or after the tail of earlier ones. Returns how many of them were taken: fewer than there are, if
+    /// the connection has had its quantum.
     pub(super) fn device_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: &[u8]) -> usize {
         let Some(connection) = self.connections.get(conn) else { return bytes.len() };
         if connection.stalled {
@@ -82,7 +82,7 @@ impl Core {
                 self.tails.give_back(tail);
                 return taken;
             } else {
-                // Of the packet that it begins, a part is done.
+                // A part is done of the packet that the tail begins.
                 tail.truncate(before);
                 self.keep_rest(io, conn, tail, used.bytes);
                 return 0;
@@ -91,7 +91,7 @@ impl Core {
         bytes.len()
     }
 
-    /// The same for bytes that nothing brings again. Those for which the quantum does not suffice wait with the connection.
+    /// Works through bytes that nothing brings again. Those for which the quantum does not suffice wait with the connection.
     pub(super) fn kept_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, bytes: Vec<u8>) {
         let used = self.packets(io, conn, &bytes);
         if used.is_cut {
@@ -100,8 +100,7 @@ impl Core {
         self.keep_rest(io, conn, bytes, used.bytes);
     }
 
-    /// Keeps what is not a whole packet yet, in the buffer that it is in while that holds none: a large one that comes in small pieces is not
-    /// copied for each of them.
+    /// Keeps an incomplete packet, in the buffer that it is in while that holds none: a large packet that comes in small pieces is not copied for each of them.
     fn keep_rest(&mut self, io: &mut Ring<'_>, conn: ConnId, tail: Vec<u8>, used: usize) {
         if used == 0 {
             return self.put_back(io, conn, tail);
@@ -110,7 +109,7 @@ impl Core {
         self.tails.give_back(tail);
     }
 
-    /// Keeps what is not a whole packet yet.
+    /// Keeps an incomplete packet.
     fn keep(&mut self, io: &mut Ring<'_>, conn: ConnId, rest: &[u8]) {
         if !rest.is_empty() {
             let tail = self.tails.lend(rest);
@@ -126,8 +125,8 @@ impl Core {
         self.partial(io, bytes);
     }
 
-    /// Counts bytes of half-received packets. Past their bound the connection that holds most of them is ended: whoever
-    /// happens to come last may hold three.
+    /// Counts bytes of half-received packets. Past their bound the connection that holds most of them is ended: the one that happens to
+    /// come last may hold three.
     fn partial(&mut self, io: &mut Ring<'_>, more: usize) {
         self.broker.numbers.raise(M::PartialBytes, more as u64);
         let most = limits::partial_bytes_max(self.broker.around.config.mqtt.packet_bytes_max) as u64;
@@ -188,8 +187,8 @@ impl Core {
         Used { bytes: used, is_cut }
     }
 
-    /// `last`: the packet before in the same read, with its first byte, if what was found out about it holds for the next message of its
-    /// topic: nothing else happens on this shard in between.
+    /// Handles a packet. `last`: the packet before in the same read, with its first byte, if what was found out about it holds for the next
+    /// message of its topic: nothing else happens on this shard in between.
     fn packet<'a>(
         &mut self,
         io: &mut Ring<'_>,
@@ -220,13 +219,13 @@ impl Core {
         match decode::decode(from.peer.version, Sender::Client, frame) {
             Ok(packet) => {
                 let flow = self.control_packet(io, from.conn, from.session, &packet);
-                // One that stalls comes again.
+                // A packet that stalls comes again.
                 if !matches!(flow, Flow::Stall(_) | Flow::Part) {
                     self.count_control_packet(&packet);
                 }
                 flow
             }
-            // Whatever is wrong with a second CONNECT, DISCONNECT has no code for it.
+            // DISCONNECT has no code for a second CONNECT, whatever is wrong with it.
             Err(_) if frame.first >> 4 == CONNECT => {
                 self.violation(io, from.conn, from.session, Violation::SECOND_CONNECT)
             }
@@ -245,7 +244,7 @@ impl Core {
             Packet::PingReq => M::PingsReceived,
             Packet::Disconnect(_) => M::DisconnectsReceived,
             Packet::Auth(_) => M::AuthsReceived,
-            // Counted elsewhere, or no client's to send.
+            // These are counted elsewhere, or no client may send them.
             Packet::Connect(_) | Packet::Publish(_) => return,
             Packet::ConnAck(_) | Packet::SubAck(_) | Packet::UnsubAck(_) | Packet::PingResp => return,
         });
@@ -292,7 +291,7 @@ impl Core {
         }
     }
 
-    /// Sends what answers of a session are ready, in order of receipt.
+    /// Sends the answers of a session that are ready, in order of receipt.
     pub(super) fn answer(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let Some(session) = self.broker.sessions.get_mut(key) else { return };
         let Some(conn) = session.conn() else { return self.broker.write_down(key) };
@@ -317,7 +316,7 @@ impl Core {
         }
     }
 
-    /// `oldest`: the first number of the session that is still owed an answer.
+    /// Measures the time to an answer. `oldest`: the first number of the session that is still owed an answer.
     fn time_answer(&mut self, conn: ConnId, oldest: u32, now: Monotonic) {
         let Some(connection) = self.connections.get(conn) else { return };
         // Numbers wrap.
@@ -335,8 +334,8 @@ impl Core {
         Flow::Ended
     }
 
-    /// Ends a connection from our side: DISCONNECT with the reason where the client knows one and has had its CONNACK [MQTT-3.14.0-1],
-    /// then closed [MQTT-3.14.4-2] [MQTT-4.13.2-1]: nothing follows [MQTT-3.14.4-1].
+    /// Ends a connection from our side: DISCONNECT with the reason where the client knows one and has had its CONNACK [MQTT-3.14.0-1], then
+    /// closed [MQTT-3.14.4-2] [MQTT-4.13.2-1]: nothing follows [MQTT-3.14.4-1].
     pub(super) fn end(&mut self, io: &mut Ring<'_>, conn: ConnId, end: End) {
         let Some(kind) = self.connections.get(conn).map(|c| c.kind) else { return };
         let session = if let Kind::Device { session, .. } = kind { Some(session) } else { None };
@@ -354,7 +353,7 @@ impl Core {
     }
 }
 
-/// Half-received packets of all connections have filled their bound.
+/// The violation of a connection that ends because half-received packets of all connections have filled their bound.
 const PARTIAL_QUOTA: Violation = Violation {
     reason: ReasonCode::QUOTA_EXCEEDED,
     clause: "section 4.13",

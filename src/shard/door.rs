@@ -12,16 +12,16 @@ use super::events::second;
 use super::moves::Moves;
 use super::{Core, Ring};
 
-/// So many are looked at to find the one that goes.
+/// How many connections are looked at to find the one that goes.
 const DRAWN: usize = 16;
 
-/// See the module.
+/// Connections of a shard that have not completed CONNECT.
 #[derive(Default)]
 pub(super) struct Doors {
-    /// Those that came; some have gone.
+    /// Connections that came; some have gone.
     entries: Vec<ConnId>,
     open: usize,
-    /// Where connections come from, by slot, if that is bounded.
+    /// The addresses of connections, by slot, if they are bounded.
     pub(super) addresses: HashMap<u32, Address>,
     /// Connections that could not be moved to another shard yet.
     pub(super) leaving: Vec<ConnId>,
@@ -30,7 +30,7 @@ pub(super) struct Doors {
 }
 
 impl Doors {
-    /// One more.
+    /// Adds a connection.
     pub(super) fn enter(&mut self, conn: ConnId, connections: &mut Connections) {
         self.open += 1;
         if self.entries.len() > 2 * self.open + 64 {
@@ -39,12 +39,12 @@ impl Doors {
         self.entries.push(conn);
     }
 
-    /// One less.
+    /// Removes a connection.
     pub(super) fn leave(&mut self) {
         self.open = self.open.saturating_sub(1);
     }
 
-    /// How many there are.
+    /// How many connections have not completed CONNECT.
     pub(super) fn open(&self) -> usize {
         self.open
     }
@@ -60,14 +60,14 @@ fn waits_since(connections: &mut Connections, conn: ConnId) -> Option<Monotonic>
 }
 
 impl Core {
-    /// Which listeners accept one by one: those whose rate is bounded.
+    /// Has listeners with a bounded rate accept one by one.
     pub(super) fn pace_listeners(&mut self, io: &mut Ring<'_>) {
         for (index, listener) in (0..).zip(&self.broker.around.config.listeners) {
             io.accept_singly(ListenerId(index), listener.connect_rate > 0);
         }
     }
 
-    /// A connection has been accepted: the next may have to wait.
+    /// Notes an accepted connection: the next may have to wait.
     fn keep_pace(&mut self, io: &mut Ring<'_>, listener: ListenerId) {
         let Some(settings) = self.broker.around.config.listener(listener).filter(|listener| listener.connect_rate > 0)
         else {
@@ -84,7 +84,7 @@ impl Core {
         }
     }
 
-    /// A client has failed to log in. Its address may do so only so often.
+    /// Notes that a client has failed to log in, which its address may do only at a bounded rate.
     pub(super) fn note_failure(&mut self, io: &Ring<'_>, conn: ConnId) {
         let max = self.broker.around.config.mqtt.failures_per_address;
         let Some(peer) = io.peer(conn).filter(|_| max > 0) else { return };
@@ -98,7 +98,7 @@ impl Core {
         }
     }
 
-    /// A connection has been accepted. False: there are as many at its listener as may, and it has been closed.
+    /// Enters an accepted connection. False: its listener has as many as it may, and the connection has been closed.
     pub(super) fn enter(&mut self, io: &mut Ring<'_>, conn: ConnId, listener: ListenerId) -> bool {
         let settings = self.broker.around.config.listener(listener);
         let max = settings.map_or(0, |listener| listener.connections_max);
@@ -119,14 +119,14 @@ impl Core {
         is_in
     }
 
-    /// The address of a connection is known only when its request has come: a proxy speaks HTTP.
+    /// Whether a connection's address is known only when its request has come: a proxy speaks HTTP.
     pub(super) fn is_forwarded(&self, listener: ListenerId) -> bool {
         let settings = self.broker.around.config.listener(listener);
         settings.and_then(|listener| listener.ws.as_ref()).is_some_and(|ws| ws.is_forwarded)
     }
 
-    /// The address of a connection is known. False: it has as many connections as it may, or has failed too often, and this
-    /// one has been closed.
+    /// Enters a connection when its address is known. False: the address has as many connections as it may, or has failed too often, and
+    /// this one has been closed.
     pub(super) fn enter_address(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
         let Some(address) = io.peer(conn).map(|peer| Address::of(peer.ip())) else { return true };
         let (failures, connections) = (
@@ -145,7 +145,7 @@ impl Core {
         true
     }
 
-    /// Closes a connection that a bound of its address refuses. False.
+    /// Closes a connection that a bound of its address refuses. Returns false.
     fn turn_back(&mut self, io: &mut Ring<'_>, conn: ConnId, bound: M) -> bool {
         self.broker.numbers.count(bound);
         self.forget(io, conn);
@@ -153,14 +153,14 @@ impl Core {
         false
     }
 
-    /// Where too many have not completed CONNECT one of them goes: of some drawn at random the oldest of the address that
-    /// has most of these.
+    /// Closes a connection where too many have not completed CONNECT: of some drawn at random the oldest of the address that has most of
+    /// these.
     pub(super) fn bound_door(&mut self, io: &mut Ring<'_>) {
         if self.doors.open() <= self.broker.around.config.mqtt.unauthenticated_max {
             return;
         }
         let mut drawn: Vec<(Option<Address>, Monotonic, ConnId)> = Vec::with_capacity(DRAWN);
-        // Some that have gone are among them.
+        // Some of them have gone.
         for _ in 0..8 * DRAWN {
             let conn = self.doors.entries[self.random.usize(..self.doors.entries.len())];
             let Some(since) = waits_since(&mut self.connections, conn) else { continue };

@@ -1,10 +1,10 @@
-//! The way out: stop accepting, stop reading, let Kafka confirm what is buffered, answer, say goodbye, report.
+//! The drain: stop accepting, stop reading, let Kafka confirm the buffered rows, answer, say goodbye, report.
 //!
-//! A shard that has nothing left to do tells the others, behind all that it has sent them, and stops when all have: what they send until
-//! then is taken in.
+//! A shard that has nothing left to do tells the others, after all that it has sent them, and stops when all have done so: what they send
+//! until then is taken in.
 //!
-//! What a stop would lose is waited for as long as the grace lasts. What the next start finds is not: Kafka gets it for as
-//! long as [`SENDING`], if it is there, and then the time to answer what is on its way to it.
+//! Rows that a stop would lose are waited for as long as the grace lasts. Rows that the next process finds are not: Kafka gets them for as
+//! long as [`SENDING`], if it is there, and then the time to answer for those on their way to it.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,44 +19,44 @@ use super::mail::{Mail, Notice};
 use super::spool::Files;
 use super::{Core, Ring};
 
-/// How long what is left may take to get onto the disk once the grace is over.
+/// How long the remaining rows may take to get onto the disk once the grace is over.
 const SAVING: Duration = Duration::from_secs(3);
 
-/// How long rows that the next start finds are still sent: what has just come is in Kafka by then.
+/// How long rows that the next process finds are still sent: rows that have just come are in Kafka by then.
 const SENDING: Duration = Duration::from_secs(1);
 
-/// And how long Kafka may take to answer those that it has been sent, so that the next start knows of each where it is.
+/// How long Kafka may take to answer for those rows after that, so that the next process knows of each where it is.
 const ANSWERING: Duration = Duration::from_secs(1);
 
-/// What becomes of rows that the next start finds.
+/// The handling of rows that the next process finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Remaining {
-    /// They are sent.
+    /// The rows are sent.
     Sent,
-    /// No more of them are sent, answers are waited for.
+    /// No more of the rows are sent, answers are waited for.
     Answered,
-    /// They are not waited for.
+    /// The rows are not waited for.
     Left,
 }
 
 /// A drain under way.
 #[derive(Debug)]
 pub(super) struct Drain {
-    /// The end of the grace; while it is saved, of that.
+    /// The end of the grace, or of saving while rows are saved.
     until: Monotonic,
     remaining: Remaining,
     /// Goodbyes that the kernel has not taken yet; `None` while answers are still owed.
     closing: Option<HashSet<ConnId>>,
-    /// The other shards know that nothing more comes from this one.
+    /// Whether the other shards know that nothing more comes from this one.
     told_others: bool,
-    /// Nothing more is waited for but the disk, which has not answered for all that goes to it.
+    /// Whether only the disk is waited for, which has not answered for all that goes to it.
     saving: bool,
-    /// What memory has of sinks that are saved is in the log.
+    /// Whether the rows in memory of sinks that are saved are in the log.
     saved: bool,
 }
 
 impl Drain {
-    /// A connection is gone.
+    /// Notes that a connection is gone.
     pub(super) fn closed(&mut self, conn: ConnId) {
         if let Some(closing) = &mut self.closing {
             closing.remove(&conn);
@@ -65,7 +65,7 @@ impl Drain {
 }
 
 impl Core {
-    /// Devices are read no more; what they sent is finished within `grace`.
+    /// Begins the drain: devices are read no more, and what they sent is finished within `grace`.
     pub(super) fn begin_drain(&mut self, io: &mut Ring<'_>, grace: Duration) {
         if self.drain.is_some() {
             return;
@@ -96,7 +96,7 @@ impl Core {
         let _ = io.set_timer(until.min(io.now().after(SENDING)), Timer::Grace.token());
     }
 
-    /// Its silence from here on is our doing: the keep-alive rests.
+    /// Stops reading a connection, and its keep-alive: its silence from here on is our doing.
     fn read_no_more(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         if let Some(connection) = self.connections.get(conn) {
             connection.clock.rest();
@@ -104,7 +104,7 @@ impl Core {
         io.pause(conn);
     }
 
-    /// Looks, at the end of a turn, whether the drain can go a step on.
+    /// Takes the drain a step on at the end of a turn, if it can go on.
     pub(super) fn go_on_draining(&mut self, io: &mut Ring<'_>) {
         let Some(drain) = &self.drain else { return };
         if drain.saving {
@@ -122,19 +122,19 @@ impl Core {
         }
         let goes_on = remaining != Remaining::Left
             && self.broker.outlets.upstreams.iter().any(|up| up.goes_on(remaining == Remaining::Sent));
-        // Whose answer the disk gives need not wait for Kafka.
+        // An answer that the disk gives need not wait for Kafka.
         let owed = |(keep, answered_on): (Keep, AnsweredOn)| !keep.outlives() || answered_on != AnsweredOn::Stored;
         if !told && (!goes_on || self.count_rows(owed) == 0) {
             self.say_goodbye(io);
         }
-        // Where nobody was connected nothing else would ever happen.
+        // Nothing else would ever happen where nobody was connected.
         let gone = matches!(&self.drain, Some(Drain { closing: Some(closing), .. }) if closing.is_empty());
         if gone && !goes_on && self.rows_waiting() == 0 && self.are_all_done(io) {
             self.end_drain(io);
         }
     }
 
-    /// Whether all shards have sent each other what they had. The others hear that this one has, once.
+    /// Whether all shards have sent each other what they had. Tells the others, once, that this one has.
     fn are_all_done(&mut self, io: &mut Ring<'_>) -> bool {
         let has_sent_all = self.has_sent_all();
         let Some(drain) = &mut self.drain else { return false };
@@ -157,7 +157,7 @@ impl Core {
         self.broker.delivery.has_sent_all() && self.broker.queues.is_confirmed() && self.broker.retained.is_confirmed()
     }
 
-    /// A shard has sent this one all that it had.
+    /// Notes that a shard has sent this one all that it had.
     pub(super) fn other_is_done(&mut self, from: usize) {
         self.stopping |= 1 << from;
     }
@@ -172,7 +172,7 @@ impl Core {
             }
         }
         if self.broker.outlets.buffer.is_none() {
-            // No start will know of them.
+            // No later process will know of them.
             self.broker.sessions.end_will_delays();
         }
         if let Some(drain) = &mut self.drain {
@@ -181,7 +181,7 @@ impl Core {
         self.outward(io);
     }
 
-    /// The time of a step is over.
+    /// Takes the drain on when the time of a step is over.
     pub(super) fn grace_over(&mut self, io: &mut Ring<'_>) {
         let (now, waiting) = (io.now(), self.rows_waiting());
         let Some(drain) = &mut self.drain else { return };
@@ -192,7 +192,7 @@ impl Core {
             (false, false) => {}
         }
         let next = match drain.remaining {
-            // As long as others are waited for anyway.
+            // They are sent as long as others are waited for anyway.
             Remaining::Sent if waiting > 0 => drain.until.min(now.after(SENDING)),
             Remaining::Sent => {
                 drain.remaining = Remaining::Answered;
@@ -207,7 +207,7 @@ impl Core {
         let _ = io.set_timer(next, Timer::Grace.token());
     }
 
-    /// What is left is saved and reported, not waited for.
+    /// Ends the drain: the remaining rows are saved and reported, not waited for.
     fn end_drain(&mut self, io: &mut Ring<'_>) {
         let until = io.now().after(SAVING);
         if let Some(drain) = &mut self.drain {
@@ -220,7 +220,7 @@ impl Core {
         let _ = io.set_timer(until, Timer::Grace.token());
     }
 
-    /// What is in memory and is to outlive the process goes to the log, as much as that takes now.
+    /// Moves rows in memory that outlive the process to the log, as many as that takes now.
     fn save(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
         let mut saved = true;
@@ -246,19 +246,19 @@ impl Core {
         rows + self.messages_to_dead_letters() + (self.broker.sessions.wills_waiting() + due) as u64
     }
 
-    /// Rows that the next start finds, once they are durable.
+    /// Rows that the next process finds, once they are durable.
     fn rows_kept(&self) -> u64 {
         let saved = self.saves();
         self.count_rows(|(keep, _)| keep.outlives_if(saved))
     }
 
-    /// Messages that no sink has and whose dead letters are not safe.
+    /// Messages that no sink has and that have dead letters which are not safe.
     fn messages_to_dead_letters(&self) -> u64 {
         let sinks = 0..self.broker.around.config.sinks.len();
         sinks.map(|sink| self.broker.outlets.letters.totals(sink).messages_in_flight()).sum()
     }
 
-    /// Whether what is in memory of sinks that are saved is in the log, or may still get there.
+    /// Whether the rows in memory of sinks that are saved are in the log, or may still get there.
     fn saves(&self) -> bool {
         self.drain.as_ref().is_none_or(|drain| drain.saved || !drain.saving)
     }
@@ -267,7 +267,7 @@ impl Core {
         self.broker.outlets.upstreams.iter().map(|upstream| upstream.rows_of(&wanted)).sum()
     }
 
-    /// Whether all that is to outlive the process is durable.
+    /// Whether all is durable that outlives the process.
     fn is_saved(&self) -> bool {
         self.saves() && self.is_synced()
     }
@@ -284,7 +284,7 @@ impl Core {
         let rows_kept = self.rows_kept().saturating_sub(unsaved);
         let rows_left = self.rows_waiting() + unsaved;
         let Some(drain) = self.drain.take() else { return };
-        // Who has not taken the goodbye yet, and who has not been told.
+        // The clients that have not taken the goodbye yet, or have not been sent it.
         let untold =
             |core: &mut Self, conn| core.connections.get(conn).is_some_and(|c| !matches!(c.kind, Kind::Link { .. }));
         let ids = self.connections.ids();

@@ -1,5 +1,5 @@
-//! What listeners and clusters need beside the configuration: what its files hold. Read before a shard gets it, shared by all of them, and
-//! replaced as a whole.
+//! The contents of the files that listeners and clusters need beside the configuration. Read before a shard gets them, shared by all of
+//! them, and replaced as a whole.
 
 use std::sync::Arc;
 
@@ -26,18 +26,18 @@ fn are_same<T>(a: &List<T>, b: &List<T>) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(is_same)
 }
 
-/// See the module. Lists are in the order of the configuration's listeners, and of its clusters.
+/// The files' contents. Lists are in the order of the configuration's listeners, and of its clusters.
 #[derive(Clone, Debug, Default)]
 pub struct Edge {
     /// TLS of each listener that has it.
     pub tls: List<Server>,
-    /// Who may connect to each listener that asks for it.
+    /// The policy of each listener that has an `auth`.
     pub auth: List<Policy>,
     /// TLS to each cluster that has it.
     pub kafka: List<Outgoing>,
     /// TLS of the control plane. No shard has to do with it.
     pub control: Option<Arc<Server>>,
-    /// What an `[auth.NAME]` that is gone is called now: the service has seen it renamed.
+    /// The new name of each `[auth.NAME]` that the service has seen renamed.
     pub renamed: Vec<(Box<str>, Box<str>)>,
 }
 
@@ -49,7 +49,7 @@ impl Edge {
         is_plain && self.auth.iter().all(Option::is_none) && self.control.is_none()
     }
 
-    /// What is the same as in `running` is that: a reload that finds nothing new changes nothing.
+    /// Takes over from `running` what is the same there: a reload that finds nothing new changes nothing.
     #[must_use]
     pub fn or_running(self, running: &Self) -> Self {
         let is_same = |new: &Arc<Server>| running.control.as_ref().filter(|old| old.is_same(new)).cloned();
@@ -63,7 +63,7 @@ impl Edge {
         }
     }
 
-    /// Names that are gone, with those of the same settings and files that are new: where there is one such pair, it is the same auth.
+    /// Names that are gone, with new ones of the same settings and files: where there is one such pair, it is the same auth.
     fn renamed_since(&self, running: &Self) -> Vec<(Box<str>, Box<str>)> {
         let named = |edge: &Self, name: &str| edge.auth.iter().flatten().any(|policy| policy.name() == name);
         let mut gone: Vec<_> = running.auth.iter().flatten().filter(|old| !named(self, old.name())).collect();
@@ -80,7 +80,7 @@ impl Edge {
                 renamed.push((old.name().into(), (*new).into()));
             }
         }
-        // What was renamed before is called what its new name is called now.
+        // An auth that was renamed before has the name that its new name has now.
         for (old, then) in running.renamed.iter().filter(|(old, _)| !named(self, old)) {
             let now =
                 renamed.iter().find(|(name, _)| name == then).map_or_else(|| then.clone(), |(_, now)| now.clone());
@@ -109,20 +109,20 @@ impl Edge {
         self.kafka.get(cluster)?.as_ref()
     }
 
-    /// Who may connect to a listener, if it asks for that.
+    /// The policy of a listener, if it has an `auth`.
     #[must_use]
     pub fn auth(&self, listener: ListenerId) -> Option<&Arc<Policy>> {
         self.auth.get(usize::from(listener.0))?.as_ref()
     }
 
-    /// The `[auth.NAME]` of this name, or that had it, if a listener has it.
+    /// The policy of this name, or with this former name, if a listener has it.
     #[must_use]
     pub fn policy(&self, name: &str) -> Option<&Arc<Policy>> {
         let of = |name: &str| self.auth.iter().flatten().find(|policy| policy.name() == name);
         of(name).or_else(|| self.renamed.iter().find(|(old, _)| **old == *name).and_then(|(_, now)| of(now)))
     }
 
-    /// Whether a client that an `[auth.NAME]` has admitted by this would still be admitted by it. `None`: it is not known by what; then its user
+    /// Whether a client that an `[auth.NAME]` has admitted by this would still be admitted by it. `None`: the client's admission is not known; then its user
     /// must not have been removed.
     #[must_use]
     pub fn still_admits(&self, auth: &str, identity: Option<&str>, by: Option<&By>) -> bool {

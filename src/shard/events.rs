@@ -1,5 +1,5 @@
-//! What an operator is told of: topics that Kafka does not have or does not give us, clusters that come and go,
-//! connections that are ended for what was sent on them.
+//! Events for an operator: topics that Kafka does not have or does not let us use, clusters that come and go, connections that are ended
+//! for what was sent on them.
 
 use crate::address::Address;
 use crate::auth::Access;
@@ -26,7 +26,7 @@ pub(super) const REJECTED: &str = "rejected";
 /// `fate` of a message that its sink goes without.
 pub(super) const DROPPED: &str = "dropped";
 
-/// A publish that a sink will never take, and its fate. Many of them in a second are counted, not reported.
+/// Records a publish that a sink will never take, and its fate. Many of them in a second are counted, not reported.
 pub(super) fn publish_refused(
     teller: &mut Teller,
     config: &Config,
@@ -43,7 +43,7 @@ pub(super) fn publish_refused(
     });
 }
 
-/// A client may not touch a topic, and `rule` says why. Many of them are counted, not told.
+/// Records that a client may not touch a topic, and `rule` as the reason. Many of them are counted, not reported.
 pub(super) fn denied(
     teller: &mut Teller,
     second: u64,
@@ -64,26 +64,26 @@ pub(super) fn denied(
     });
 }
 
-/// Whom an event is about, if that is known.
+/// Adds the client that an event is about, if that is known.
 pub(super) fn of_client<'a>(event: Event, client: impl Into<Option<ClientKey<'a>>>) -> Event {
     let Some(client) = client.into() else { return event };
     event.with(Field::Client, clipped(client.client_id)).maybe(Field::Auth, client.auth)
 }
 
-/// What a client has chosen the length of, cut to what belongs into a line.
+/// A text of any length from a client, cut to what belongs into a line.
 pub(super) fn clipped(text: &str) -> &str {
     const BYTES_MAX: usize = 256;
     &text[..text.floor_char_boundary(BYTES_MAX)]
 }
 
-/// Behind why a broker cannot be used that is not in `bootstrap`.
+/// The addition to the reason why a broker that is not in `bootstrap` cannot be used.
 const ADVERTISED: &str = "; the address comes from the broker's `advertised.listeners`";
 
-/// What follows from requests that are too large.
+/// The consequence of requests that are too large.
 const SMALLER: &str = "requests of at most half that size are sent from now on, until the next start";
 const ONE_RECORD: &str = "it is one record, which is sent again and again; `record_bytes_max` limits them";
 
-/// Why a connection ends.
+/// The reason for the end of a connection, in words.
 const fn words(end: End) -> &'static str {
     match end {
         End::Left | End::LeftWithWill => "the client disconnected",
@@ -103,7 +103,7 @@ const fn words(end: End) -> &'static str {
 }
 
 impl Core {
-    /// A cluster became reachable or is not any more.
+    /// Records that a cluster became reachable or is not any more.
     pub(super) fn tell_reachable(&mut self, cluster: usize, reachable: bool, now: Monotonic) {
         let kind = if reachable { Kind::KafkaReachable } else { Kind::KafkaUnreachable };
         let name = &self.broker.around.config.clusters[cluster].name;
@@ -115,7 +115,7 @@ impl Core {
             .tell(kind, second(now), |event| event.with(Field::Kafka, name.as_str()).maybe(Field::OutageMs, outage));
     }
 
-    /// A broker of a cluster cannot be used, or is of use again.
+    /// Records that a broker of a cluster cannot be used, or is of use again.
     pub(super) fn tell_broker(&mut self, cluster: usize, broker: Result<&str, &BrokerUnreachable>, now: Monotonic) {
         let name = &self.broker.around.config.clusters[cluster].name;
         let of = |event: Event, broker: &str| event.with(Field::Kafka, name.as_str()).with(Field::Broker, broker);
@@ -130,7 +130,7 @@ impl Core {
         }
     }
 
-    /// A broker of a cluster refuses our login.
+    /// Records that a broker of a cluster refuses our login.
     pub(super) fn tell_login_refused(&mut self, cluster: usize, login: &LoginRefused, now: Monotonic) {
         let name = &self.broker.around.config.clusters[cluster].name;
         self.broker.teller.tell(Kind::LoginRefused, second(now), |event| {
@@ -142,7 +142,7 @@ impl Core {
         });
     }
 
-    /// TLS to a broker of a cluster fails.
+    /// Records that TLS to a broker of a cluster fails.
     pub(super) fn tell_kafka_tls_failed(&mut self, cluster: usize, (broker, reason): (&str, &str), now: Monotonic) {
         let name = &self.broker.around.config.clusters[cluster].name;
         self.broker.teller.tell(Kind::KafkaTlsFailed, second(now), |event| {
@@ -150,7 +150,7 @@ impl Core {
         });
     }
 
-    /// A connection was refused at the door: which clause, and what was wrong.
+    /// Records that a connection was refused at the door: which clause, and what was wrong.
     pub(super) fn tell_refused(&mut self, io: &Ring<'_>, conn: ConnId, clause: &'static str, reason: &'static str) {
         let Some(connection) = self.connections.get(conn) else { return };
         let listener = self.broker.around.config.listener(connection.listener);
@@ -162,7 +162,7 @@ impl Core {
         });
     }
 
-    /// The TLS of a connection, or its WebSocket, has failed: counted, and reported as an event.
+    /// Counts and records that the TLS of a connection, or its WebSocket, has failed.
     pub(super) fn tell_layer_failed(&mut self, io: &Ring<'_>, conn: ConnId, error: &LayerError) {
         let Some(connection) = self.connections.get(conn) else { return };
         self.broker.numbers.count(match error.fault {
@@ -192,7 +192,7 @@ impl Core {
         });
     }
 
-    /// The handshakes of a connection are over.
+    /// Counts the handshakes of a connection, which are over.
     pub(super) fn count_handshake(&mut self, facts: &Facts) {
         if facts.is_web_socket {
             self.broker.numbers.count(M::WsUpgraded);
@@ -210,7 +210,7 @@ impl Core {
         self.broker.numbers.histograms().tls_handshake().observe(took);
     }
 
-    /// A client has connected.
+    /// Records that a client has connected.
     pub(super) fn tell_connected(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, session_present: bool) {
         let (Some(session), Some(connection)) = (self.broker.sessions.get(key), self.connections.get(conn)) else {
             return;
@@ -222,13 +222,14 @@ impl Core {
             let event = event.shown(Field::Listener, listener.map(|listener| &listener.bind));
             let event = event.with(Field::Protocol, session.peer().version.as_str());
             let event = event.with(Field::SessionPresent, session_present);
-            // They are the token's, of which that much is told.
+            // The roles are the token's, of which no more is reported.
             let unknown = session.access().map(Access::unknown_roles).unwrap_or_default().join(", ");
             event.maybe(Field::UnknownRoles, Some(clipped(&unknown)).filter(|unknown| !unknown.is_empty()))
         });
     }
 
-    /// A client's connection has ended; `by`: the connection that has taken its session over, which may have replaced it already.
+    /// Records that a client's connection has ended; `by`: the connection that has taken its session over, which may have replaced it
+    /// already.
     pub(super) fn tell_disconnected(
         &mut self,
         io: &Ring<'_>,
@@ -253,7 +254,7 @@ impl Core {
         });
     }
 
-    /// The same of one that the network has ended.
+    /// Records that the network has ended a client's connection.
     pub(super) fn tell_closed(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, why: &Closed) {
         let error: String;
         let detail = match why {
@@ -268,7 +269,7 @@ impl Core {
         self.tell_disconnected(io, (conn, key), (End::Lost, detail), None);
     }
 
-    /// A device's connection is ended for what it sent.
+    /// Records that a device's connection is ended for what it sent.
     pub(super) fn tell_violation(&mut self, io: &Ring<'_>, conn: ConnId, key: SessionKey, violation: &Violation) {
         let Some(connection) = self.connections.get(conn) else { return };
         let listener = self.broker.around.config.listener(connection.listener);
@@ -280,19 +281,19 @@ impl Core {
         });
     }
 
-    /// What a cluster's producer has learnt of topics.
+    /// Records what a cluster's producer has learnt of topics.
     pub(super) fn tell_news(&mut self, cluster: usize, now: Monotonic) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         let (teller, numbers) = (&mut self.broker.teller, &mut self.broker.numbers);
         let sinks = &self.broker.around.config.sinks;
         let members = &upstream.members;
         let named = |event: Event, sink: SinkId, topic: &str| {
-            // A sink's topic of dead letters is a sink of its own to the producer.
+            // A dead-letter topic is a sink of its own to the producer.
             let sink = members.concerns(sink).and_then(|index| sinks.get(index));
             event.with(Field::Sink, sink.map_or("", |sink| sink.name.as_str())).with(Field::Topic, topic)
         };
         let coded = |event: Event, code: i16| {
-            // -1, UNKNOWN_SERVER_ERROR, has a name only.
+            // The error -1, UNKNOWN_SERVER_ERROR, has a name only.
             event.with(Field::Error, KafkaError::name(code)).maybe(Field::Code, u64::try_from(code).ok())
         };
         let changed =

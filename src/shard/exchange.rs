@@ -1,7 +1,7 @@
 //! Enhanced authentication: the exchange between CONNECT and CONNACK, on the shard that accepted the socket, and that of a
 //! client which authenticates again.
 //!
-//! During the exchange the CONNECT stays in the connection's tail, with later bytes behind it.
+//! During the exchange the CONNECT stays in the connection's tail, followed by later bytes.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::device::Flow;
 use super::events::{clipped, of_client, second};
 use super::{Core, Ring};
 
-/// An AUTH before CONNACK is not longer.
+/// The longest AUTH before CONNACK.
 const AUTH_BYTES_MAX: u32 = 8_192;
 
 /// The first four bits of the packets that have a place in an exchange.
@@ -32,16 +32,16 @@ const DISCONNECT: u8 = 14;
 /// The state of an exchange after some bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exchanged {
-    /// More has to come.
+    /// More bytes have to come.
     Wait,
     /// The connection has been closed.
     Over,
-    /// The client is admitted; its CONNECT and the bytes behind it are left.
+    /// The client is admitted; its CONNECT and the bytes after it are left.
     Admitted,
 }
 
 impl Core {
-    /// A CONNECT with an Authentication Method.
+    /// Begins the exchange of a CONNECT with an Authentication Method.
     pub(super) fn begin_exchange(
         &mut self,
         io: &mut Ring<'_>,
@@ -67,7 +67,7 @@ impl Core {
         Admitted::Later
     }
 
-    /// Bytes of a client that is in an exchange, behind its CONNECT.
+    /// Works through the bytes of a client in an exchange, which follow its CONNECT.
     pub(super) fn exchange_bytes(&mut self, io: &mut Ring<'_>, conn: ConnId, all: &mut Vec<u8>) -> Exchanged {
         let Some(connection) = self.connections.get(conn) else { return Exchanged::Over };
         let (Kind::Exchange(deadline), Some(AtDoor::Exchange(_, len))) = (connection.kind, connection.claim.as_deref())
@@ -81,7 +81,7 @@ impl Core {
             Err(malformed) => return self.refuse_exchange(io, conn, &all[..len], Violation::from(malformed)),
         };
         let used = len + frame.len;
-        // What else it says may be wrong in a way that CONNACK has no code for.
+        // Another packet may be wrong in a way that CONNACK has no code for.
         if !matches!(frame.first >> 4, AUTH | DISCONNECT) {
             return self.refuse_exchange(io, conn, &all[..len], Violation::AUTH_EARLY);
         }
@@ -115,7 +115,7 @@ impl Core {
         }
     }
 
-    /// CONNACK with the reason, and closed [MQTT-4.12.0-4].
+    /// Sends CONNACK with the reason and closes the connection [MQTT-4.12.0-4].
     fn refuse_exchange(&mut self, io: &mut Ring<'_>, conn: ConnId, connect: &[u8], why: impl Into<Why>) -> Exchanged {
         if let Verdict::Connect(connect, _) = door::look(connect) {
             self.refuse_connect(io, conn, &connect, why);
@@ -123,7 +123,7 @@ impl Core {
         Exchanged::Over
     }
 
-    /// AUTH of a client that was admitted by an exchange.
+    /// Handles AUTH of a client that was admitted by an exchange.
     pub(super) fn auth_packet(
         &mut self,
         io: &mut Ring<'_>,

@@ -1,5 +1,4 @@
-//! Once a second: what an operator is told of messages in the spool that come to nothing, and a figure for which every
-//! partition is looked at.
+//! Events about messages of the spool that are given up, once a second, and a figure for which every partition is looked at.
 
 use crate::metrics::event::{Field, Kind};
 use crate::metrics::spec::{RefusalReason, SinkMetric};
@@ -13,28 +12,28 @@ use super::outlets::Outlets;
 use crate::config::Config;
 use crate::metrics::journal::Teller;
 
-/// Why messages are given up.
+/// The reason why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";
 const NO_ROOM: &str = "messages of QoS 0 found no room in the sink's buffer, and qos0_when_full is \"drop\"; all other destinations have them";
 const ROTTEN: &str = "their data on disk can no longer be read";
 
-/// What was looked at and said last.
+/// The numbers of the last look and report.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp {
     looked: Option<u64>,
-    /// By sink of the configuration: dropped, rotten and without room, as told.
+    /// By sink of the configuration: dropped, rotten and without room, as reported.
     told: Vec<[u64; 3]>,
 }
 
 impl GivenUp {
-    /// Whether this second has not been looked at: it is now.
+    /// Whether this second has not been looked at: it counts as looked at from now on.
     pub(super) fn is_due(&mut self, second: u64) -> bool {
         self.looked.replace(second) != Some(second)
     }
 }
 
 impl Outlets {
-    /// Sinks have gone without a message of this client and topic, if they are known: they had no room for one of QoS 0, or will never take it.
+    /// Records that sinks have gone without a message of this client and topic, if they are known: they had no room for one of QoS 0, or will never take it.
     #[cold]
     pub(super) fn count_passed_over(
         &mut self,

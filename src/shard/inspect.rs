@@ -14,7 +14,7 @@ use crate::session::{End, QueueBounds, Session, SessionKey, Subscription};
 use super::connection::Connections;
 use super::{Core, Ring};
 
-/// A text that others are searched for, in whatever case.
+/// A text to search others for, in any case.
 pub(super) struct Search<'a> {
     text: &'a str,
     lower: String,
@@ -27,13 +27,13 @@ impl<'a> Search<'a> {
 
     /// Whether the text is in another.
     pub(super) fn is_in(&self, other: &str) -> bool {
-        // No memory is taken for the usual case.
+        // The usual case takes no memory.
         other.contains(self.text) || other.to_lowercase().contains(&self.lower)
     }
 }
 
 impl Core {
-    /// What the control plane is told.
+    /// Answers a question of the control plane.
     pub(super) fn inspect(&mut self, io: &mut Ring<'_>, ask: Ask) -> Told {
         match ask {
             Ask::Clients { from, limit, search, connected } => {
@@ -67,7 +67,8 @@ impl Core {
         }
     }
 
-    /// Of the session that is meant. If several clients have the identifier and it is not said which: who they are.
+    /// Answers a question about one client's session. If several clients have the identifier and the question names none of them: who they
+    /// are.
     fn of_client(&mut self, named: &NamedClient, of: impl FnOnce(&mut Self, Option<SessionKey>) -> Told) -> Told {
         let auth_of = |key: &SessionKey| {
             let session = self.broker.sessions.get(*key);
@@ -84,7 +85,7 @@ impl Core {
         of(self, found.first().copied())
     }
 
-    /// With those on their way to a dead-letter topic: Kafka does not have them either.
+    /// The oldest rows, those on their way to a dead-letter topic included: Kafka does not have them either.
     fn oldest(&self) -> Vec<Option<i64>> {
         let mut oldest: Vec<Option<i64>> = vec![None; self.broker.around.config.sinks.len()];
         for upstream in &self.broker.outlets.upstreams {
@@ -132,7 +133,7 @@ impl Core {
         Part { rows, next }
     }
 
-    /// A position is that of a session, and behind [`PLACE_BITS`] that of a subscription among its own.
+    /// A page of subscriptions. A position is that of a session, followed by [`PLACE_BITS`] for that of a subscription among its own.
     fn subscriptions(&mut self, from: u64, limit: usize, wanted: Wanted<'_>) -> Told {
         if !wanted.is_valid() {
             return Told::Done(false);
@@ -140,7 +141,7 @@ impl Core {
         let first = u32::try_from(from >> PLACE_BITS).unwrap_or(u32::MAX);
         let found = self.subscribers(wanted);
         let (mut rows, mut looked_at) = (Vec::new(), 0);
-        // Says where to go on, if it does not come to the end of a session.
+        // Returns where to go on, if it does not come to the end of a session.
         let mut look = |position: u32, session: Option<&Session>| {
             let place = |at: usize| u64::from(position) << PLACE_BITS | at as u64;
             if looked_at >= LOOKED_AT_MAX {
@@ -170,7 +171,8 @@ impl Core {
         Told::Subscriptions(Part { rows, next })
     }
 
-    /// The sessions whose subscriptions may fit, in the order of their positions; `None`: so many that all are looked at in parts.
+    /// The sessions with subscriptions that may fit, in the order of their positions; `None`: there are too many, and all are looked at in
+    /// parts.
     fn subscribers(&mut self, wanted: Wanted<'_>) -> Option<Vec<SessionKey>> {
         let delivery = &mut self.broker.delivery;
         let mut filters = SmallVec::new();
@@ -193,7 +195,7 @@ impl Core {
         Some(keys)
     }
 
-    /// Topics of all clusters, one after the other; a position is one of this row.
+    /// A page of the topics of all clusters, one after the other; a position is one of this row.
     fn topics(&self, from: u32, limit: usize, wanted: Option<usize>) -> Part<Topic> {
         let all = self.broker.outlets.upstreams.iter().flat_map(|upstream| {
             upstream.members.own().flat_map(|(number, sink)| {
@@ -221,7 +223,7 @@ impl Core {
 /// [`crate::limits::SUBSCRIPTIONS_OF_SESSION_MAX`].
 const PLACE_BITS: u32 = 16;
 
-/// Which subscriptions.
+/// The subscriptions that are asked for.
 #[derive(Clone, Copy, Debug)]
 struct Wanted<'a> {
     topic: Option<&'a str>,
@@ -292,7 +294,7 @@ fn client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue
     }
 }
 
-/// With its subscriptions.
+/// A client with its subscriptions.
 fn whole_client(connections: &mut Connections, io: &Ring<'_>, session: &Session, queue: QueueBounds) -> Client {
     let filters = session.subscriptions().iter().map(filter_row).collect();
     Client { filters: Some(filters), ..client(connections, io, session, queue) }

@@ -1,4 +1,4 @@
-//! Letters between cores, and from ordinary threads to a core. The only way anything crosses.
+//! Letters between cores, and from ordinary threads to a core. Nothing crosses in any other way.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -30,8 +30,8 @@ use super::{Core, Ring};
 /// A letter to a shard.
 #[derive(Debug)]
 pub enum Mail {
-    /// A connection whose CONNECT names a client that this shard owns, with the bytes read so far, and what is
-    /// known of who it is.
+    /// A connection with a CONNECT of a client that this shard owns, with the bytes read so far, and the client's identity as far as it is
+    /// known.
     HandOver(Detached, Option<Box<AtDoor>>),
     /// The resolver's answer to an upstream's question.
     Resolved {
@@ -42,167 +42,167 @@ pub enum Mail {
         /// Addresses, or what went wrong.
         found: Result<Vec<SocketAddr>, String>,
     },
-    /// What a login of an upstream needs.
+    /// The preparation of an upstream's login.
     Prepared {
         /// Index of the upstream.
         upstream: usize,
-        /// The client's ticket for it.
+        /// The client's ticket for the login.
         ticket: u64,
-        /// It, or what went wrong.
+        /// The prepared login, or what went wrong.
         result: Result<Prepared, String>,
     },
-    /// What came of the password of a CONNECT; `None`: too many of its address wait.
+    /// The verdict on the password of a CONNECT; `None`: too many of its address wait.
     Judged {
-        /// Its connection.
+        /// The connection of the CONNECT.
         conn: ConnId,
-        /// Who it is, or why it is refused.
+        /// The client's admission, or why it is refused.
         answer: Option<auth::Answer>,
     },
-    /// So many of this shard's letters to a file of dead letters, the oldest first, are on the disk.
+    /// The oldest letters of this shard to a dead-letter file are on the disk.
     Filed {
         /// Index of the sink.
         sink: usize,
-        /// How many.
+        /// How many letters.
         count: u32,
     },
     /// Messages of another shard for subscribers of this one.
     Parcel {
-        /// That shard.
+        /// The shard that sends them.
         from: usize,
         /// PUBLISH packets of 5.0.
         packets: Vec<u8>,
-        /// Some of them may have to be retained here.
+        /// Whether some of the messages may have to be retained here.
         has_retained: bool,
     },
     /// A parcel of this shard, empty: its messages are delivered, or in line.
     ParcelReturned {
         /// The shard that it was for.
         by: usize,
-        /// Its memory.
+        /// The parcel's memory.
         buffer: Vec<u8>,
     },
     /// Messages that this shard has sent to their home are on its disk.
     RetainedWritten {
-        /// The home.
+        /// The home of the messages.
         by: usize,
-        /// How many, the oldest first.
+        /// How many messages, the oldest first.
         count: u64,
     },
     /// Messages that this shard has sent to another one are durable for the kept sessions that get them there.
     CopiesDurable {
-        /// That shard.
+        /// The shard with these sessions.
         by: usize,
-        /// How many, the oldest first.
+        /// How many messages, the oldest first.
         count: u64,
     },
     /// The service stops, and nothing more comes from this shard.
     Stopping {
-        /// Which.
+        /// The shard that stops.
         from: usize,
     },
     /// Packet identifiers that publishers of another shard have released: their exchanges are over.
     Release {
-        /// That shard.
+        /// The shard of these publishers.
         from: usize,
-        /// Which, in order.
+        /// The packet identifiers, in order.
         ids: Vec<Origin>,
     },
-    /// It is durable that exchanges of this shard's publishers are over.
+    /// Exchanges of this shard's publishers are over, and that is durable.
     Released {
         /// The shard that knew them.
         by: usize,
-        /// How many, the oldest first.
+        /// How many exchanges, the oldest first.
         count: u64,
     },
     /// Exchanges of this shard's publishers that another one knows since before a crash.
     Exchanges {
-        /// That shard.
+        /// The shard that knows them.
         by: usize,
-        /// All of them.
+        /// All exchanges that it knows.
         open: Vec<Known>,
         /// Numbers in this shard's log of messages for shares that it had handed over to that one.
         held: Vec<u64>,
     },
     /// Sessions of another shard have ended, and their exchanges with them.
     ExchangesOver {
-        /// That shard.
+        /// The shard of these sessions.
         from: usize,
-        /// Their numbers in its log.
+        /// The sessions' numbers in its log.
         sessions: Vec<u64>,
     },
-    /// Another shard wants to know when all that is gathered for others now is sent.
+    /// Another shard asks when all that is gathered for others now is sent.
     Pass {
-        /// That shard.
+        /// The shard that asks.
         from: usize,
     },
-    /// It is.
+    /// All that was gathered for others when this shard asked is sent.
     Passed {
         /// The shard that was asked.
         by: usize,
-        /// For how many passes it had been asked by then.
+        /// How many passes that shard had been asked for by then.
         passes: u64,
     },
-    /// What is retained here that a filter matches?
+    /// Another shard asks for messages retained here that a filter matches.
     Replay {
         /// The shard that asks.
         to: usize,
-        /// For which session, and the number of the question.
+        /// The session that the question is for, and the question's number.
         question: (SessionKey, u64),
         /// The filter.
         filter: Arc<str>,
-        /// What comes live, by shard.
+        /// The number of passes that each shard must have been asked for when it takes a message, for that to come live.
         behind: Arc<[u64]>,
-        /// The client whose own messages it does not want, in bytes; empty: it wants all.
+        /// The client that does not want its own messages, in bytes; empty: it wants all.
         except: Box<[u8]>,
-        /// From which topic on.
+        /// The topic to begin with.
         from: TopicKey,
     },
-    /// The next batch of that.
+    /// The next batch of retained messages.
     Replayed {
-        /// Which question it answers.
+        /// The question that this answers.
         question: (SessionKey, u64),
-        /// It.
+        /// The answer.
         answered: Answered,
     },
     /// Messages that wait on one shard for members of a share, for another one that has members with room.
     SharedMessages {
-        /// That shard.
+        /// The shard that hands them over.
         from: usize,
         /// The share.
         share: ShareNumber,
-        /// They.
+        /// The messages.
         messages: Vec<HandedOver>,
     },
-    /// The first of them are on the other shard, durable there if they are in the log here.
+    /// The first of these messages are on the other shard, durable there if they are in the log here.
     SharedMessagesTaken {
         /// The shard that they were for.
         by: usize,
-        /// How many.
+        /// How many messages.
         count: usize,
     },
-    /// Those of them that are in the log are not in that of the shard any more that has handed them over.
+    /// The handed-over messages in this shard's log are not in that of the other shard any more.
     SharedMessagesGiven {
-        /// That shard.
+        /// The shard that has handed them over.
         from: usize,
     },
-    /// Topics of `$SYS` and what they say now: to be published and retained.
+    /// Topics of `$SYS` and their values: to be published and retained.
     SysTopics(Vec<(&'static str, String)>),
     /// All shards have started: accept clients.
     Accept,
     /// A question of the control plane, or a wish.
     Inspect(Inspection),
-    /// How many clients a change would disconnect.
+    /// How many clients a change would disconnect: a question of the control plane.
     WouldGo(Box<WouldGo>),
     /// Another configuration, in which sinks, clusters and listeners keep their places: see [`crate::config::Change`].
     Reconfigure(Box<Reconfiguration>),
     /// Stop accepting, finish what is in flight within `grace`, report, end.
     Drain {
-        /// How long it may take.
+        /// How long the drain may take.
         grace: Duration,
     },
 }
 
-/// How many clients would be disconnected by a change.
+/// The question how many clients a change would disconnect.
 pub struct WouldGo {
     /// The files that would be in force.
     pub edge: Edge,
@@ -218,11 +218,11 @@ impl fmt::Debug for WouldGo {
     }
 }
 
-/// A question with the way back for its answer.
+/// A question of the control plane with the way back for its answer.
 pub struct Inspection {
-    /// What is asked.
+    /// The question.
     pub ask: Ask,
-    /// Takes what the shard says; does not block.
+    /// Takes the answer of the shard; does not block.
     pub answer: Answer,
 }
 
@@ -232,22 +232,22 @@ impl fmt::Debug for Inspection {
     }
 }
 
-/// What a shard gets with another configuration.
+/// The parts of another configuration that a shard gets.
 #[derive(Debug)]
 pub struct Reconfiguration {
     /// The configuration.
     pub config: Arc<Config>,
-    /// A board with a place for everything in it.
+    /// A board with a place for each metric of the configuration.
     pub board: Arc<Board>,
-    /// To the files of dead letters, by sink.
+    /// The ways to the dead-letter files, by sink.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
-    /// What its files hold.
+    /// The contents of the configuration's files.
     pub edge: Edge,
-    /// This shard's sockets of the listeners that come.
+    /// This shard's sockets of new listeners.
     pub listeners: Vec<Listener>,
 }
 
-/// What a shard tells the thread that started it.
+/// A notice of a shard to the thread that started it.
 #[derive(Debug)]
 pub enum Notice {
     /// The shard has taken up what its spool holds, and waits for [`Mail::Accept`].
@@ -256,18 +256,18 @@ pub enum Notice {
     Reconfigured(usize),
     /// The shard cannot start, and has ended.
     Failed {
-        /// Which.
+        /// The shard's index.
         shard: usize,
-        /// Why, and the cure, in words.
+        /// The reason, and the cure, in words.
         why: String,
     },
     /// The shard has drained, or its grace is over.
     Drained {
-        /// Which.
+        /// The shard's index.
         shard: usize,
         /// Messages that Kafka has not confirmed. Their publishers were not answered (or asked for `received`).
         rows_left: u64,
-        /// Messages that Kafka has not confirmed and that the spool keeps for the next start.
+        /// Messages that Kafka has not confirmed and that the spool keeps for the next process.
         rows_kept: u64,
         /// Connections that were still open.
         connections_left: usize,
@@ -278,7 +278,7 @@ pub enum Notice {
 pub(super) type Letters = VecDeque<(usize, Mail)>;
 
 impl Core {
-    /// Sends what is to be sent to other shards, behind the parcels of the turn.
+    /// Sends the waiting letters to other shards, after the parcels of the turn.
     pub(super) fn send_letters(&mut self, io: &mut Ring<'_>) {
         let letters = &mut self.broker.letters;
         let mut full: u64 = 0;
@@ -288,7 +288,7 @@ impl Core {
             if full & bit != 0 {
                 letters.push_back((to, letter));
             } else if let Err(letter) = io.mail(to, letter) {
-                // Its mailbox is full: with the next turn, in order.
+                // The mailbox is full: the letters go with the next turn, in order.
                 full |= bit;
                 letters.push_back((to, letter));
             }

@@ -10,12 +10,12 @@ use crate::kafka::types::SinkId;
 
 use super::settings;
 
-/// What a sink of a producer is.
+/// The role of a sink of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Role {
     /// A sink of the configuration.
     Own(usize),
-    /// It writes the dead-letter topic of that sink of the configuration.
+    /// The sink that writes the dead-letter topic of that sink of the configuration.
     DeadLetters(usize),
 }
 
@@ -27,7 +27,7 @@ struct Member {
     answered_on: AnsweredOn,
 }
 
-/// See the module.
+/// The sinks of one cluster's producer.
 #[derive(Debug, Default)]
 pub(super) struct Members {
     all: Vec<Member>,
@@ -35,7 +35,7 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Of a cluster: first all sinks of the configuration, then those of their dead-letter topics.
+    /// The sinks of a cluster: first all of the configuration, then those of their dead-letter topics.
     pub(super) fn of(config: &Config, cluster: usize) -> Self {
         let own = || config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
         let mut members = Self::default();
@@ -66,7 +66,7 @@ impl Members {
         roles.into_iter().filter_map(|role| Some((self.number(role)?, settings::member(config, role)))).collect()
     }
 
-    /// What each is, by its number.
+    /// The role of each sink, by its number.
     pub(super) fn roles(&self) -> impl Iterator<Item = Role> {
         self.all.iter().map(|member| member.role)
     }
@@ -76,7 +76,7 @@ impl Members {
         self.kept().map(|(number, index, _)| (number, index))
     }
 
-    /// The same, with where their rows are kept and when these are answered.
+    /// Sinks of the configuration, with where their rows are kept and when these are answered.
     pub(super) fn kept(&self) -> impl Iterator<Item = (SinkId, usize, (Keep, AnsweredOn))> {
         (0u16..).zip(&self.all).filter_map(|(number, member)| match member.role {
             Role::Own(index) => Some((SinkId(number), index, (member.keep, member.answered_on))),
@@ -84,7 +84,7 @@ impl Members {
         })
     }
 
-    /// Its place in the configuration; `None` for a dead-letter topic's.
+    /// The sink's place in the configuration; `None` for a dead-letter topic's.
     pub(super) fn index_of(&self, number: SinkId) -> Option<usize> {
         match self.all.get(usize::from(number.0))?.role {
             Role::Own(index) => Some(index),
@@ -92,14 +92,14 @@ impl Members {
         }
     }
 
-    /// The sink of the configuration that it is, or whose dead letters it writes.
+    /// The sink of the configuration with this number, or with dead letters that the sink of this number writes.
     pub(super) fn concerns(&self, number: SinkId) -> Option<usize> {
         self.all.get(usize::from(number.0)).map(|member| match member.role {
             Role::Own(index) | Role::DeadLetters(index) => index,
         })
     }
 
-    /// The number of who has this role.
+    /// The number of the sink with this role.
     pub(super) fn number(&self, role: Role) -> Option<SinkId> {
         self.numbers.get(&role).copied()
     }

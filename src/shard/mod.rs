@@ -1,12 +1,12 @@
-//! The floor: everything one core owns, in one struct, and the order in which it works.
+//! The shard: everything one core owns, in one struct, and the order in which it works.
 //!
 //! | file | step |
 //! |---|---|
 //! | [`router`] | client id to owning shard |
-//! | [`edge`] | what listeners need beside the configuration |
+//! | [`edge`] | the contents of files that listeners need beside the configuration |
 //! | `arrivals` | an accepted or handed-over socket becomes a device with a session |
-//! | `moves` | connections for a shard whose mailbox is full |
-//! | `door`, [`tally`] | how many may wait there, and come from one address |
+//! | `moves` | connections for a shard with a full mailbox |
+//! | `door`, [`tally`] | how many connections may wait there, and come from one address |
 //! | `admission`, `exchange` | whether a client is admitted |
 //! | `device` | bytes of a device: packets, session, answers |
 //! | `publish` | a PUBLISH to sinks and subscribers |
@@ -17,17 +17,17 @@
 //! | `dead_letters` | what Kafka will never take, on its way to a topic or a file |
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
-//! | `spool`, `sorted` | segments and buffer of the shard, and what a start makes of their records |
+//! | `spool`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
-//! | `drain` | the way out |
+//! | `drain` | the end of the service, without loss |
 //! | `numbers` | the board |
-//! | `events` | what an operator is told |
-//! | `inspect` | what the control plane asks |
-//! | [`trial`] | what a sink would make of a message |
+//! | `events` | events for an operator |
+//! | `inspect` | questions of the control plane |
+//! | [`trial`] | the record that a sink would make of a message |
 //!
-//! Nothing here waits and nothing here locks. What a core cannot do now it writes down (a tail, a row, a timer).
+//! Nothing here waits and nothing here locks. Work that a core cannot do now it writes down (a tail, a row, a timer).
 
 mod admission;
 mod answer_timeout;
@@ -121,27 +121,27 @@ pub struct Surroundings {
     pub post: Post<Mail>,
     /// Questions to the resolver's thread.
     pub resolver: Sender<Question>,
-    /// To the threads that compare passwords with their hashes; `None`: nothing here asks for any.
+    /// The threads that compare passwords with their hashes; `None`: nothing here asks for any.
     pub verifiers: Option<Verifiers>,
-    /// To the thread that prepares logins.
+    /// The thread that prepares logins.
     pub sasl: Sender<sasl::Question>,
-    /// Where events go.
+    /// The journal of events.
     pub journal: Arc<Journal>,
-    /// To the thread that started the shards.
+    /// The way to the thread that started the shards.
     pub notices: Sender<Notice>,
-    /// To the files of dead letters, for each sink that has one.
+    /// The dead-letter files, for each sink that has one.
     pub dead_letters: Vec<Option<Sender<Letter>>>,
-    /// What the configuration's files hold.
+    /// The contents of the configuration's files.
     pub edge: Edge,
     /// Connections of all shards.
     pub tally: Arc<Tally>,
-    /// What users hold, where that is bounded.
+    /// Shares of users, where those are bounded.
     pub shares: Arc<Shares>,
-    /// Which shards have subscribers for what.
+    /// The filters for which each shard has subscribers.
     pub interest: Arc<Interest>,
     /// Shared subscriptions.
     pub shared_subscriptions: Arc<crate::route::shares::Shares>,
-    /// What could not be read when the spool was moved to this number of shards: the first counts it.
+    /// Counts of records that could not be read when the spool was moved to this number of shards: the first shard counts them.
     pub lost_before: Counts,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
@@ -165,9 +165,9 @@ pub struct Core {
     stalls: Stalls,
     doors: Doors,
     timers: Timers,
-    /// What the spool holds is taken up: before that there is nothing but its disk.
+    /// Whether the contents of the spool are taken up: before that there is nothing but its disk.
     started: bool,
-    /// The log has done something since its numbers were read.
+    /// Whether the log has done something since its numbers were read.
     spool_moved: bool,
     given_up: given_up::GivenUp,
     announced: Announced,
@@ -179,7 +179,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// A shard with nothing in it yet. `index` is its place among the configuration's shards.
+    /// A new shard. `index` is its place among the configuration's shards.
     #[must_use]
     pub fn new(index: usize, around: Surroundings, board: Arc<Board>) -> Self {
         let config = Arc::clone(&around.config);
@@ -235,7 +235,7 @@ pub(crate) fn layout(config: &Config) -> Layout {
     Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() }
 }
 
-/// The filters of all sinks, and which of them take what others do not.
+/// The filters of all sinks, with the sinks that take what others do not.
 fn router(config: &Config) -> SinkRouter {
     let filters = |of: fn(&Sink) -> &[String]| -> Vec<(Vec<&str>, u16)> {
         (0u16..).zip(&config.sinks).map(|(i, s)| (of(s).iter().map(String::as_str).collect(), i)).collect()

@@ -1,7 +1,7 @@
 //! Connections on their way to the shard that owns their client, while its mailbox is full.
 //!
-//! A shard that is behind is no reason to make a device connect again, with another handshake: in a storm that is what would keep it
-//! behind. So the connection waits here, unread, and is sent again every millisecond, until its time for CONNECT is over.
+//! A shard that is late is no reason to make a device connect again, with another handshake: in a storm that is what would keep it late. So
+//! the connection waits here, unread, and is sent again every millisecond, until its time for CONNECT is over.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::connection::{AtDoor, Timer};
 use super::mail::Mail;
 use super::{Core, Ring};
 
-/// How long a full mailbox is given.
+/// How long a connection waits before a full mailbox is tried again.
 const AGAIN: Duration = Duration::from_millis(1);
 
 const _: () = assert!(MOVES_WAITING_MAX <= MAILBOX_LETTERS_MAX);
@@ -25,22 +25,22 @@ pub(super) struct Move {
     pub(super) owner: usize,
     pub(super) detached: Detached,
     pub(super) claim: Option<Box<AtDoor>>,
-    /// Where it is counted, if that is bounded.
+    /// The address of which the connection counts, if that is bounded.
     pub(super) address: Option<Address>,
 }
 
-/// See the module.
+/// The connections that wait for a mailbox.
 #[derive(Default)]
 pub(super) struct Moves {
     /// Oldest first.
     waiting: VecDeque<Move>,
-    /// What has been read of them.
+    /// Bytes that have been read of these connections.
     bytes: usize,
     has_timer: bool,
 }
 
 impl Core {
-    /// Sends a connection to its owner, or has it wait behind those that do.
+    /// Sends a connection to its owner, or puts it in line after others for the same owner.
     pub(super) fn send_move(&mut self, io: &mut Ring<'_>, one: Move) {
         let left = if self.doors.moves.waiting.is_empty() { self.try_move(io, one) } else { Some(one) };
         let Some(one) = left else { return };
@@ -52,7 +52,7 @@ impl Core {
         self.doors.moves.waiting.push_back(one);
     }
 
-    /// Sends those that wait, as far as their owners have room. Those of one owner stay in order.
+    /// Sends waiting connections, as far as their owners have room. Those of one owner stay in order.
     pub(super) fn go_on_moving(&mut self, io: &mut Ring<'_>) {
         let (now, mut full) = (io.now(), 0_u64);
         for one in std::mem::take(&mut self.doors.moves.waiting) {
@@ -76,12 +76,12 @@ impl Core {
         }
     }
 
-    /// The turn that [`Core::go_on_moving`] has asked for.
+    /// Takes the turn that [`Core::go_on_moving`] has asked for.
     pub(super) fn moves_time(&mut self) {
         self.doors.moves.has_timer = false;
     }
 
-    /// Sends it. What is left: it, if the mailbox is full.
+    /// Sends a connection. Returns it, if the mailbox is full.
     fn try_move(&mut self, io: &mut Ring<'_>, one: Move) -> Option<Move> {
         let Move { owner, detached, claim, address } = one;
         match io.mail(owner, Mail::HandOver(detached, claim)) {
@@ -95,7 +95,7 @@ impl Core {
         }
     }
 
-    /// The socket is closed here: the device connects again.
+    /// Closes the socket of a connection here: the device connects again.
     fn give_up(&mut self, one: Move) {
         self.broker.numbers.count(M::ConnectionsMoveRefused);
         self.broker.around.tally.leave(one.detached.listener, one.address);

@@ -7,42 +7,44 @@ use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric};
 use crate::runtime::seam::ListenerId;
 
-/// Where a published message went (`publishes_routed_total{result}`).
+/// The destination of a published message (`publishes_routed_total{result}`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Routed {
     Matched,
     Unmatched,
-    /// No destination has it.
+    /// No destination has the message.
     Refused,
 }
 
-/// Which numbers have moved since they were last published: a turn publishes what it has moved, however many sinks there are.
+/// The numbers that have moved since they were last published: a turn publishes those that it has moved, however many sinks there are.
 #[derive(Default)]
 struct Moved {
-    /// Some of the shard's own.
+    /// Whether some of the shard's own have moved.
     own: bool,
-    /// Places of others. One may stand here more than once.
+    /// Places of other numbers that have moved. One may stand here more than once.
     places: Vec<usize>,
 }
 
 impl Moved {
-    /// Past this many places that one turn has moved, those of one sink follow each other again and again: all are published.
+    /// Places that are noted one by one; with more, those of one sink follow each other again and again, and all are published.
     const PLACES_MAX: usize = 4_096;
 
     fn at(&mut self, place: usize) {
-        if self.places.len() < Self::PLACES_MAX && self.places.last() != Some(&place) {
+        // The two that each message of a listener moves take turns.
+        let is_noted = matches!(self.places[..], [.., one, other] if one == place || other == place);
+        if !is_noted && self.places.len() < Self::PLACES_MAX {
             self.places.push(place);
         }
     }
 }
 
-/// Plain numbers, in the board's layout.
+/// The numbers of a shard, in the board's layout.
 pub(super) struct Numbers {
     values: Vec<u64>,
     layout: Layout,
     board: Arc<Board>,
     moved: Moved,
-    /// What was counted of the spool when its histograms were last looked at: syncs, their microseconds, bytes written.
+    /// The sums of the spool when its histograms were last looked at: syncs, their microseconds, bytes written.
     spool: [u64; 3],
 }
 
@@ -65,7 +67,7 @@ impl Numbers {
         (self.layout, self.board, self.moved) = (layout, board, Moved::default());
     }
 
-    /// One more.
+    /// Adds one to a number of the shard.
     pub(super) fn count(&mut self, metric: ShardMetric) {
         self.raise(metric, 1);
     }
@@ -111,34 +113,33 @@ impl Numbers {
         self.put(self.layout.cluster(cluster, metric), value);
     }
 
-    /// One more of a cluster's.
+    /// Adds to a number of a cluster.
     pub(super) fn count_cluster(&mut self, cluster: usize, metric: ClusterMetric, by: u64) {
         self.raise_at(self.layout.cluster(cluster, metric), by);
     }
 
-    /// One more error in a cluster's answers.
+    /// Adds one to the errors of a code in a cluster's answers.
     pub(super) fn count_error(&mut self, cluster: usize, code: i16) {
         self.raise_at(self.layout.error(cluster, KafkaError::of(code)), 1);
     }
 
-    /// One more of a listener's.
+    /// Adds one to a number of a listener.
     pub(super) fn count_listener(&mut self, listener: ListenerId, metric: ListenerMetric) {
         self.raise_at(self.layout.listener(usize::from(listener.0), metric), 1);
     }
 
-    /// One less of a listener's.
+    /// Subtracts one from a number of a listener.
     pub(super) fn uncount_listener(&mut self, listener: ListenerId, metric: ListenerMetric) {
         let place = self.layout.listener(usize::from(listener.0), metric);
         self.put(place, self.values[place].saturating_sub(1));
     }
 
-    /// Histograms, counted where they stand.
+    /// The histograms, counted on the board itself.
     pub(super) fn histograms(&self) -> &Histograms {
         &self.board.histograms
     }
 
-    /// One more publish that a sink refused for good.
-    /// Where a message went, of a client at this listener or of a will.
+    /// Counts where a message went, of a client at this listener or of a will.
     #[inline]
     pub(super) fn count_routed(&mut self, listener: Option<ListenerId>, routed: Routed) {
         let (of_shard, of_listener) = match routed {
@@ -148,7 +149,9 @@ impl Numbers {
         };
         self.count(of_shard);
         if let Some(listener) = listener {
-            self.count_listener(listener, of_listener);
+            let first = self.layout.listener(usize::from(listener.0), ListenerMetric::Received);
+            self.raise_at(first, 1);
+            self.raise_at(first + of_listener as usize - ListenerMetric::Received as usize, 1);
         }
     }
 
@@ -156,8 +159,8 @@ impl Numbers {
         self.raise_at(self.layout.refusal(sink, reason), 1);
     }
 
-    /// The spool has at most one group under way, so a turn sees at most one more sync and one more group: what has been
-    /// added to its sums is theirs.
+    /// Observes the histograms of the spool. It has at most one group under way, so a turn sees at most one more sync and one more group:
+    /// what has been added to its sums is theirs.
     pub(super) fn observe_spool(&mut self) {
         let now =
             [ShardMetric::SpoolSyncs, ShardMetric::SpoolSyncUs, ShardMetric::SpoolGroupBytes].map(|m| self.get(m));

@@ -1,4 +1,4 @@
-//! What is between a message and Kafka: the router, the sinks' templates, the producers, the spool.
+//! Outlets: the router, the sinks' templates, the producers and the spool, between a message and Kafka.
 
 use smallvec::SmallVec;
 
@@ -18,27 +18,27 @@ use super::sinks::{Message, Plan};
 use super::spool::Fullness;
 use super::upstream::Upstream;
 
-/// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers behind them.
+/// Everything between a message and Kafka: which sinks match, how each writes its row, and the producers that send it.
 pub(super) struct Outlets {
     pub(super) router: SinkRouter,
     pub(super) plans: Vec<Plan>,
-    /// Values that became no header, by sink.
+    /// Header values that became no header, by sink.
     pub(super) headers_left_out: Vec<u64>,
     /// One for each cluster.
     pub(super) upstreams: Vec<Upstream>,
     pub(super) letters: DeadLetterQueue,
     /// Where sinks with a disk buffer keep their rows.
     pub(super) buffer: Option<Buffer>,
-    /// What becomes of a message that it has no room for.
+    /// The handling of a message that the buffer has no room for.
     pub(super) when_full: WhenFull,
     pub(super) full: Fullness,
     /// Sinks that went without a message, and were not counted yet.
     pub(super) passed_over: SmallVec<[(u16, RefusalReason); 4]>,
-    /// By sink: messages of QoS 0 that found no room.
+    /// Messages of QoS 0 that found no room, by sink.
     pub(super) no_room: Vec<u64>,
-    /// A wall clock before this is not set.
+    /// The time before which a wall clock counts as not set.
     pub(super) clock_set_after: WallMs,
-    /// Of the reservation that there is: [`super::reservation`] alone reads it.
+    /// The memory of the current reservation: [`super::reservation`] alone reads it.
     pub(super) workspace: Workspace,
 }
 
@@ -67,10 +67,10 @@ impl Outlets {
         }
     }
 
-    /// Whether it is worth asking again for who waits.
+    /// Whether a waiting message is worth asking again for.
     pub(super) fn may_go_on(&self, wait: Wait) -> bool {
         let letters = match wait.full {
-            // Whether it waits for the file or for the topic, the next answer says.
+            // The next answer tells whether it waits for the file or for the topic.
             Full::Letters(sink) => {
                 let sink = usize::from(sink);
                 self.letters.has_places(sink) || self.letters.has_room(sink)
@@ -84,14 +84,14 @@ impl Outlets {
         letters && self.upstreams[wait.cluster].producer.may_go_on(wait.full, wait.bytes)
     }
 
-    /// Changes whenever memory of some producer, or a place for a dead letter, has come free.
+    /// A number that changes whenever memory of some producer, or a place for a dead letter, has come free.
     pub(super) fn freed(&self) -> u64 {
         let others = self.letters.freed().wrapping_add(self.buffer.as_ref().map_or(0, Buffer::freed));
         self.upstreams.iter().fold(others, |sum, upstream| sum.wrapping_add(upstream.producer.freed()))
     }
 }
 
-/// The Kafka topic of a message: the sink's own, which needs no second look, or what its template makes of the message.
+/// The Kafka topic of a message: the sink's own, which needs no second look, or the one that its template makes of the message.
 #[inline]
 pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut Vec<u8>) -> Result<&'a str, Objection> {
     if let Some(fixed) = plan.topic.as_literal() {
@@ -100,19 +100,19 @@ pub(super) fn topic<'a>(plan: &'a Plan, message: &Message<'a>, scratch: &'a mut 
     plan.topic_name(plan.topic.value(message, scratch).map_err(Objection::Absent)?)
 }
 
-/// Why a sink will never take a message.
+/// The reason why a sink will never take a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Objection {
-    /// Its topic, value or time asks for what the message does not have.
+    /// The sink's topic, value or time asks for something that the message does not have.
     Absent(Absent),
-    /// The producer's.
+    /// The producer refuses the message.
     Refusal(Refusal),
-    /// There is no room in the spool, and nobody is to wait for it.
+    /// The spool has no room, and nobody waits for it.
     SpoolFull,
 }
 
 impl Objection {
-    /// What a publisher is told (5.0; the session closes older clients).
+    /// The reason code for a publisher (5.0; the session closes older clients).
     pub(super) fn told(self) -> Reason {
         match self {
             Self::Absent(Absent::UserProperty) => Reason::UserPropertyMissing,
@@ -129,12 +129,13 @@ impl Objection {
         }
     }
 
-    /// Whether the sink has no room for it, as opposed to never taking such a message: who can be told sends it again later.
+    /// Whether the sink has no room for the message, as opposed to never taking such a message: a publisher that can be told sends it again
+    /// later.
     pub(super) const fn is_lack_of_room(self) -> bool {
         matches!(self, Self::Refusal(Refusal::TooManyTopics) | Self::SpoolFull)
     }
 
-    /// Its row among the metrics.
+    /// The reason's row among the metrics.
     pub(super) fn reason(self) -> RefusalReason {
         match self {
             Self::Absent(Absent::UserProperty) => RefusalReason::UserPropertyMissing,
@@ -150,7 +151,7 @@ impl Objection {
         }
     }
 
-    /// Its name in dead letters.
+    /// The reason's name in dead letters.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Absent(Absent::UserProperty) => "USER_PROPERTY_MISSING",

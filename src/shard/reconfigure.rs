@@ -1,5 +1,5 @@
-//! Another configuration while the shard runs. Sinks and clusters keep their places, so what is under way stays whose it
-//! is: new ones come behind them, and a removed sink stays without filters until its rows have gone.
+//! A change of the configuration while the shard runs. Sinks and clusters keep their places, so that rows under way stay with theirs: new
+//! ones come after them, and a removed sink stays without filters until its rows have gone.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use super::upstream::Upstream;
 use super::{Core, Ring, dead_letters, layout, router, settings, sinks};
 
 impl Core {
-    /// Works with another configuration from here on. Messages that were taken before are not touched by it.
+    /// Puts another configuration into force. Messages that were taken before are not touched by it.
     pub(super) fn reconfigure(&mut self, io: &mut Ring<'_>, to: Reconfiguration) {
         let Reconfiguration { config, board, dead_letters, edge, listeners } = to;
         // Connections keep the certificates that they began with.
@@ -75,7 +75,7 @@ impl Core {
         self.broker.keeping.settings = settings::sessions(config);
         self.broker.retained.change(config);
         self.broker.delivery.shares.set_strategy(config.delivery.share_strategy, io.now());
-        // Who waits for room in a sink may match others now.
+        // Publishers that wait for room in a sink may match other sinks now.
         self.stalls.ask_all_again();
         self.broker.keeping.wills_offered_at =
             self.broker.outlets.freed().wrapping_add(self.broker.delivery.freed()).wrapping_sub(1);

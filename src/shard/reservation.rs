@@ -1,5 +1,5 @@
-//! Room for a message in all of its sinks, or in none: first it is asked for, then the rows are written. Between the two
-//! the session numbers the message. Nothing is taken before [`Reservation::take`]; dropped, it leaves nothing behind.
+//! Room for a message in all of its sinks, or in none: first it is asked for, then the rows are written. Between the two the session
+//! numbers the message. Nothing is taken before [`Reservation::take`]; a dropped reservation has no effect.
 
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ use super::dead_letters::message::Place;
 use super::outlets::{Objection, Outlets};
 use super::sinks::{Message, Plan};
 
-/// See the module.
+/// Room for one message in all of its sinks.
 pub(super) struct Reservation<'a> {
     outlets: &'a mut Outlets,
-    /// A gate refuses the message: it becomes a dead letter of that sink, and no destination takes it.
+    /// Whether a gate refuses the message: it becomes a dead letter of that sink, and no destination takes it.
     is_refused: bool,
     /// Other sinks have had the message since before a crash: what refuses it now refuses it for itself alone, if it can keep it.
     is_repeat: bool,
@@ -33,11 +33,11 @@ pub(super) struct Reservation<'a> {
 /// How the publisher of a message learns that a sink refuses it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// By a reason code: 5.0 at QoS 1 and 2.
+    /// The publisher gets a reason code: 5.0 at QoS 1 and 2.
     Code,
-    /// By the end of its connection: 3.x at QoS 1 and 2.
+    /// The publisher's connection ends: 3.x at QoS 1 and 2.
     End,
-    /// Not at all: QoS 0, wills.
+    /// The publisher learns nothing: QoS 0, wills.
     Not,
 }
 
@@ -51,13 +51,13 @@ impl Told {
     }
 }
 
-/// What a sink does with a message that it will never take.
+/// The handling of a message that a sink will never take.
 enum Fate {
-    /// No destination takes it, and its publisher is told if it can be.
+    /// No destination takes the message, and its publisher is told if it can be.
     Rejected,
-    /// It becomes a dead letter. `alone`: no other destination takes it.
+    /// The message becomes a dead letter. `alone`: no other destination takes it.
     Letter { place: Place, alone: bool },
-    /// The sink goes without it.
+    /// The sink goes without the message.
     Dropped,
 }
 
@@ -66,32 +66,32 @@ enum Fate {
 pub(super) enum Unreserved {
     /// No filter matches.
     Unmatched,
-    /// Its client may not publish to the topic.
+    /// The client may not publish to the topic.
     Denied,
     /// Some memory is full: leave the packet unread.
     Full(Wait),
-    /// This sink refuses it for all destinations.
+    /// This sink refuses the message for all destinations.
     Rejected(u16, Objection),
 }
 
-/// What a message that found no room waits for.
+/// The room that a message waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) cluster: usize,
     pub(super) full: Full,
-    /// The room it needs there.
+    /// The room that the message needs there.
     pub(super) bytes: usize,
 }
 
-/// A reservation's own memory, used again from message to message. While there is none, what a message needs is empty, and the rest is of
-/// the last message.
+/// A reservation's own memory, used again from message to message. While there is no reservation, the needs of a message are empty, and the
+/// rest is of the last message.
 #[derive(Default)]
 pub(super) struct Workspace {
     matched: SmallVec<[u16; 4]>,
     sinks: Vec<Reserved>,
-    /// `sinks` holds for another message of the same client, topic, QoS and flags.
+    /// Whether `sinks` holds for another message of the same client, topic, QoS and flags.
     is_settled: bool,
-    /// Memory of each cluster: what is needed, then what is set aside.
+    /// Memory of each cluster: the bytes needed, then those set aside.
     needs: Vec<usize>,
     promises: Vec<Promise>,
     /// Topics and keys that had to be rendered.
@@ -103,7 +103,7 @@ pub(super) struct Workspace {
 /// A sink's part.
 #[derive(Clone, Copy)]
 struct Reserved {
-    /// Its number in the configuration.
+    /// The sink's number in the configuration.
     sink: u16,
     to: To,
 }
@@ -116,29 +116,29 @@ enum To {
         hash: Option<u32>,
         is_spooled: bool,
     },
-    /// The sink will never take it; it becomes a dead letter there.
+    /// The sink will never take the message; it becomes a dead letter there.
     DeadLetters(Objection, Place),
-    /// The sink goes without it.
+    /// The sink goes without the message.
     Nowhere(RefusalReason),
 }
 
-/// What a sink says to a message that it can take.
+/// A sink's answer for a message that it can take.
 #[derive(Clone, Copy)]
 struct Asked {
-    /// A bound of its row.
+    /// A bound of the row's bytes.
     bytes: usize,
     topic: Text,
     /// The topic as the producer knows it.
     known: Option<TopicId>,
 }
 
-/// What a template makes of a message.
+/// A text that a template makes of a message.
 #[derive(Clone, Copy)]
 enum Text {
     Absent,
-    /// A look at the message is enough.
+    /// The text is in the message.
     AtHand,
-    /// In [`Workspace::rendered`].
+    /// The text is in [`Workspace::rendered`].
     Rendered(u32, u32),
 }
 
@@ -149,7 +149,7 @@ impl Text {
         }
         let from = rendered.len();
         template.render(message, rendered)?;
-        // A few names of at most 64 KiB each.
+        // These are a few names of at most 64 KiB each.
         Ok(Self::Rendered(from as u32, rendered.len() as u32))
     }
 
@@ -163,13 +163,13 @@ impl Text {
 }
 
 impl Outlets {
-    /// Matches the message and finds room in every sink that it matched. What a sink will never take is its own affair, but for
-    /// [`OnRefuse::Reject`]: then no sink has a row, and [`Reservation::is_refused`] if there is to be a dead letter.
-    /// `already_taken_by`: sinks that have had it since before a crash, and are not asked. `follows`: the message before it was one of
-    /// the same client, topic, QoS and flags, neither has properties, and [`Outlets::is_settled`] held after that one.
+    /// Matches the message and finds room in every sink that it matched. A message that a sink will never take is that sink's own affair,
+    /// but for [`OnRefuse::Reject`]: then no sink has a row, and [`Reservation::is_refused`] tells whether it becomes a dead letter.
+    /// `already_taken_by`: sinks that have had it since before a crash, and are not asked. `follows`: the message before it was one of the
+    /// same client, topic, QoS and flags, neither has properties, and [`Outlets::is_settled`] held after that one.
     ///
     /// # Errors
-    /// Why not; then nothing was reserved.
+    /// The reason why nothing was reserved.
     pub(super) fn reserve(
         &mut self,
         message: &Message<'_>,
@@ -300,7 +300,7 @@ impl Reservation<'_> {
             if let Err(full @ (SpoolFull::Whole | SpoolFull::Sink)) = room {
                 outlets.full.note(full, usize::from(sink), *bytes, outlets.when_full);
                 if outlets.when_full == WhenFull::Refuse && !self.is_repeat {
-                    // Nobody has to wait: it is refused, as if it could never be taken. A repeat waits: others have the message.
+                    // Nobody has to wait: the message is refused, as if it could never be taken. A repeat waits: others have it.
                     asked = Err(Objection::SpoolFull);
                 }
             }
@@ -355,7 +355,7 @@ impl Reservation<'_> {
         if bytes == 0 { Some(Promise::default()) } else { self.outlets.upstreams[cluster].producer.promise(bytes) }
     }
 
-    /// The memory of a cluster has no room: one of its sinks goes without the message. `false`: none may.
+    /// Has one of a cluster's sinks go without the message, as the cluster's memory has no room. `false`: none may.
     #[cold]
     fn pass_over(&mut self, cluster: usize, message: &Message<'_>) -> bool {
         let outlets = &mut *self.outlets;
@@ -386,13 +386,13 @@ impl Reservation<'_> {
         self.is_refused
     }
 
-    /// What the answer to the message waits for.
+    /// The level that the answer to the message waits for.
     pub(super) fn level(&self) -> Level {
         let sinks = self.outlets.workspace.sinks.iter().filter(|reserved| !matches!(reserved.to, To::Nowhere(_)));
         sinks.map(|reserved| self.outlets.plans[usize::from(reserved.sink)].level).max().unwrap_or(Level::Received)
     }
 
-    /// Whether a sink that takes it keeps its rows in the spool, and with them the packet id of a QoS 2 message.
+    /// Whether a sink that takes the message keeps its rows in the spool, and with them the packet id of a QoS 2 message.
     pub(super) fn keeps_packet_id(&self) -> bool {
         let mut sinks = self.outlets.workspace.sinks.iter();
         sinks.any(|reserved| {
@@ -401,8 +401,8 @@ impl Reservation<'_> {
         })
     }
 
-    /// Writes the message's rows. Returns how many sinks owe an answer for it. `origin`: whose open packet id its rows in
-    /// the spool are of.
+    /// Writes the message's rows. Returns how many sinks owe an answer for it. `origin`: the publisher and its open packet id, which the
+    /// rows in the spool carry.
     pub(super) fn take(
         mut self,
         message: &Message<'_>,
@@ -431,7 +431,7 @@ impl Reservation<'_> {
             }
             let topic = asked.topic.bytes(&plan.topic, message, &work.rendered).unwrap_or_default();
             let key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
-            // It was asked whether it can be rendered.
+            // The message was asked about: it can be rendered.
             let value = plan.value(message, &mut work.value).unwrap_or(Some(&[]));
             let timestamp = plan.time(message).ok().flatten().unwrap_or(timestamp);
             let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
@@ -441,7 +441,7 @@ impl Reservation<'_> {
             let owner = ticket.filter(|_| plan.owes_answer);
             let upstream = &mut outlets.upstreams[plan.cluster];
             let promise = &mut work.promises[plan.cluster];
-            // Compiled for rows without headers as well.
+            // The plan is compiled for rows without headers as well.
             if plan.is_bare(message) {
                 let row = Row { key, value, headers: std::iter::empty(), timestamp };
                 upstream.producer.take(&target, row, owner, terms, (promise, now));
@@ -483,14 +483,14 @@ impl Drop for Reservation<'_> {
     }
 }
 
-/// What a sink does with a message to which it has this objection.
+/// The fate of a message at a sink that has this objection.
 #[cold]
 fn fate(plan: &Plan, objection: Objection, message: &Message<'_>, (told, is_repeat): (Told, bool)) -> Fate {
     let letter = |alone| plan.place(message).map(|place| Fate::Letter { place, alone });
     if is_repeat && plan.on_refuse != OnRefuse::Drop {
         return letter(false).unwrap_or(Fate::Rejected);
     }
-    // Whoever is told sends it again when there is room: nobody may have had it by then.
+    // A publisher that is told sends the message again when there is room: nobody may have had it by then.
     if objection.is_lack_of_room() && told != Told::Not {
         return Fate::Rejected;
     }
@@ -519,7 +519,7 @@ fn asked(
     };
     let mut known = check(name, bytes);
     if known == Err(Refusal::TooLarge) {
-        // So it is only if what is made of it is, and not its bound alone.
+        // The row is too large only if its rendered parts are, and not its bound alone.
         bytes = plan.row_bytes(message, scratch).map_err(Objection::Absent)?;
         known = check(name, bytes);
     }

@@ -10,8 +10,8 @@ pub fn owner(client_id: &str, shards: usize) -> usize {
     usize::try_from(xxh3_64(client_id.as_bytes()) % shards).unwrap_or(0)
 }
 
-/// Names a client that came without an id [MQTT-3.1.3-6], so that the shard it stands on owns it: no socket moves for
-/// a name that we choose ourselves. 96 random bits; after that many tries the last name is taken as it is.
+/// Names a client that came without an id [MQTT-3.1.3-6], so that the shard that has its connection owns it: no socket moves for a name
+/// that we choose ourselves. 96 random bits; after that many tries the last name is taken as it is.
 pub fn name(shard: usize, shards: usize, mut random: impl FnMut() -> u64) -> String {
     let mut name = String::new();
     for _ in 0..64 * shards {

@@ -1,4 +1,4 @@
-//! From what the configuration means for the whole process to what each room of a shard is told.
+//! Settings for each part of a shard, made of the configuration of the whole process.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub(super) fn producer(config: &Config, cluster: usize, rules: &'static dyn Rule
     }
 }
 
-/// A shard's memory for a cluster, and the part of it that records leave to what gives memory back. Bytes.
+/// A shard's memory for a cluster, and the part of it above which records leave room for work that gives memory back. Bytes.
 pub(crate) fn memory_of_shard(config: &Config, cluster: usize) -> (usize, usize) {
     producer(config, cluster, &crate::rules::KEPT, 0).buffer()
 }
@@ -75,7 +75,8 @@ pub(super) fn member(config: &Config, role: Role) -> SinkSettings {
     }
 }
 
-/// The sink that writes a dead-letter topic. Its records are the sink's with a few headers more. What that refuses goes to the file, if there is one.
+/// The sink that writes a dead-letter topic. Its records are the sink's with a few headers more. Records that the topic refuses go to the file, if there is
+/// one.
 fn dead_letters_sink(of: &Sink) -> SinkSettings {
     let file = of.dead_letters.as_ref().is_some_and(|dead| dead.file.is_some());
     SinkSettings {
@@ -87,9 +88,9 @@ fn dead_letters_sink(of: &Sink) -> SinkSettings {
         // Rows that were refused end with their letters: nothing may drop these.
         expire_after: None,
         retries: None,
-        // Nor because an operator has yet to create the topic: they wait, whatever the sink's own rows do.
+        // Nor may they be dropped because an operator has yet to create the topic: they wait, whatever the sink's own rows do.
         unknown_topic_timeout: None,
-        // Letters are of rows that were sent before.
+        // The letters are of rows that were sent before.
         paused: false,
         sheds: false,
         keep_rejected: file,
@@ -155,12 +156,12 @@ fn unknown_topic_timeout(sink: &Sink) -> Option<std::time::Duration> {
     (sink.topic.as_literal().is_none() && ends_well).then_some(sink.unknown_topic_timeout)
 }
 
-/// What each sink may hold of the disk buffer, bytes.
+/// How many bytes each sink may hold of the disk buffer.
 fn share(spool: &Spool, rules: &dyn Rules) -> u64 {
     rules.share_of_sink(spool.sink_bytes_max, spool.segment_bytes * spool.segments_max)
 }
 
-/// Gives the disk buffer what can change while it runs.
+/// Sets what can change of the disk buffer while it runs.
 pub(super) fn set_spool(buffer: &mut buffer::Buffer, spool: &Spool, rules: &dyn Rules) {
     buffer.set_share(share(spool, rules), spool.share_is_computed);
     buffer.set_sync_interval(spool.sync_interval);
@@ -183,7 +184,7 @@ pub(super) fn buffer(config: &Config, shard: usize, rules: &dyn Rules, seed: u64
             shard: u32::try_from(shard).unwrap_or(u32::MAX),
             segment_bytes: spool.segment_bytes,
             segments_max: spool.segments_max,
-            // The share that there is comes behind it: a sink that holds more when it is computed had the whole before.
+            // The real share is set after that: a sink that holds more when it is computed had the whole before.
             sink_bytes_max: if spool.share_is_computed { spool.room() } else { share(&spool, rules) },
             data_dir_id: config.service.data_dir_id.map_or(0, |id| id.number()),
             seed,

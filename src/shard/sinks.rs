@@ -23,9 +23,9 @@ use super::outlets::Objection;
 
 /// Bytes of the lengths of a header's name and value, at most.
 const HEADER_LENGTHS_MAX: usize = 10;
-/// A Message Expiry Interval has no more digits than this.
+/// The longest Message Expiry Interval in digits.
 const EXPIRY_DIGITS: &[u8] = b"4294967295";
-/// How many they are; each stands in a PUBLISH once at most.
+/// How many property headers there are; each stands in a PUBLISH once at most.
 const PROPERTY_HEADERS_MAX: usize = 5;
 
 const CONTENT_TYPE: &str = "mqtt-content-type";
@@ -33,11 +33,11 @@ const RESPONSE_TOPIC: &str = "mqtt-response-topic";
 const CORRELATION_DATA: &str = "mqtt-correlation-data";
 const EXPIRY: &str = "mqtt-message-expiry-s";
 const FORMAT: &str = "mqtt-payload-format";
-/// What names of Forebay's own headers begin with.
+/// The beginning of the names of Forebay's own headers.
 const OUR_PREFIX: &str = "mqtt-";
-/// What a user property's name gets in front that begins in the same way.
+/// The prefix of a user property with a name that begins like those.
 const USER_PREFIX: &str = "mqtt-user-";
-/// All of them.
+/// All headers made of properties.
 const PROPERTY_HEADERS: [&str; PROPERTY_HEADERS_MAX] = [CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, EXPIRY, FORMAT];
 
 /// An application message on its way to the sinks.
@@ -46,28 +46,28 @@ pub(super) type Message<'a> = MessageContext<'a>;
 /// A sink, ready for messages.
 #[derive(Debug)]
 pub(super) struct Plan {
-    /// Index of its cluster.
+    /// Index of the sink's cluster.
     pub(super) cluster: usize,
-    /// Its number within that cluster's producer.
+    /// The sink's number within that cluster's producer.
     pub(super) sink: SinkId,
     /// Whether a message is answered only when Kafka has it.
     pub(super) owes_answer: bool,
-    /// Whether a start finds each of its rows again, so that a row can stand for the packet id of a QoS 2 message. What a
-    /// `hybrid` sink has written down is given up by the next start: a repeat has to go to it as a new message.
+    /// Whether a new process finds each of the sink's rows again, so that a row can stand for the packet id of a QoS 2 message. Rows that a
+    /// `hybrid` sink has written down are given up by the next process: a repeat has to go to it as a new message.
     pub(super) keeps_packet_ids: bool,
-    /// What its answer waits for, as the histogram of answers names it.
+    /// The level that an answer waits for, as the histogram of answers names it.
     pub(super) level: Level,
-    /// Whether a record's partition is that of its key.
+    /// Whether a record's partition follows from its key.
     by_key: bool,
-    /// Whether it is that of its client.
+    /// Whether a record's partition follows from its client.
     pub(super) by_client: bool,
     pub(super) topic: Template,
     pub(super) key: Option<Template>,
     value: Value,
-    /// What the time of its records is, where it is not that of receipt.
+    /// The time of the sink's records, where it is not that of receipt.
     time: Option<Box<RecordTime>>,
     pub(super) headers: Vec<(String, Template)>,
-    /// More of them, with names of the message's own.
+    /// More headers, with names from the message.
     headers_from: Option<HeadersFrom>,
     /// Whether MQTT 5 properties other than user properties become headers.
     properties: bool,
@@ -81,13 +81,13 @@ pub(super) struct Plan {
     pub(super) dead: Option<DeadPlan>,
 }
 
-/// What the value of a record is.
+/// The value of a record.
 #[derive(Debug)]
 struct Value {
     template: Template,
     /// In the place of the template: the message as a JSON object.
     envelope: Option<Envelope>,
-    /// Whether that of an empty payload is null, whatever else is said.
+    /// Whether the value of an empty payload is null, whatever else is said.
     empty_is_null: bool,
 }
 
@@ -98,7 +98,7 @@ impl Value {
 }
 
 impl Plan {
-    /// From the configuration; `sink` is its number within its cluster.
+    /// A plan from the configuration; `sink` is its number within its cluster.
     pub(super) fn new(sink: &Sink, number: SinkId, dead: Option<DeadPlan>) -> Self {
         Self {
             cluster: sink.cluster,
@@ -138,8 +138,8 @@ impl Plan {
         self.drops_qos0 && message.qos == 0
     }
 
-    /// Whether a topic that the template has made is one that only its text may name: those that begin with `_` are Kafka's own
-    /// (`__consumer_offsets`) and those of tools (`_schemas`), and what a device sends must not reach them.
+    /// Whether a topic that the template has made is one that only its own text may name: topics that begin with `_` are Kafka's own
+    /// (`__consumer_offsets`) and those of tools (`_schemas`), and a device's messages must not reach them.
     pub(super) fn is_internal(&self, topic: &[u8]) -> bool {
         topic.first() == Some(&b'_') && !self.topic.begins_with("_")
     }
@@ -173,10 +173,10 @@ impl Plan {
         }
     }
 
-    /// The time of a message's record that the message says; `None`: it is that of receipt.
+    /// The time of a message's record that the message gives; `None`: it is that of receipt.
     ///
     /// # Errors
-    /// What it asks for and the message does not have.
+    /// What the time asks for and the message does not have.
     #[inline]
     pub(super) fn time(&self, message: &Message<'_>) -> Result<Option<WallMs>, Absent> {
         self.time.as_ref().map_or(Ok(None), |time| self.time_of(time, message))
@@ -186,21 +186,21 @@ impl Plan {
     fn time_of(&self, time: &RecordTime, message: &Message<'_>) -> Result<Option<WallMs>, Absent> {
         match time.of(message) {
             Ok(ms) => Ok(Some(WallMs(ms))),
-            // What says that something is gone need not say when.
+            // A message that says that something is gone need not say when.
             Err(_) if self.value.is_null(message) => Ok(None),
             Err(absent) => Err(absent),
         }
     }
 
-    /// The same for a value of a known length.
+    /// An upper bound of the row's memory with a value of a known length.
     pub(super) fn row_bytes_with(&self, message: &Message<'_>, value: usize) -> usize {
         let from = self.headers_from.as_ref().and_then(|from| from.bound(message).ok()).unwrap_or_default();
         self.row_bytes_of(message, value, from)
     }
 
-    /// The same with the headers of `headers_from` measured.
+    /// An upper bound of the row's memory with the headers of `headers_from` measured.
     fn row_bytes_of(&self, message: &Message<'_>, value: usize, from: Bound) -> usize {
-        // Without its variable there is no key, and no header.
+        // A template without its variable makes no key, and no header.
         let optional = |template: &Template| template.bytes_max(message).unwrap_or(0);
         let key = self.key.as_ref().map_or(0, optional);
         let configured = self.headers.iter().map(|(name, value)| header_bytes(name.len(), optional(value)));
@@ -209,7 +209,7 @@ impl Plan {
         row_bytes_max(key, value, headers + from, 0)
     }
 
-    /// The same for the row as it is, rendered for that: bounds of templates and of escaping are far above it.
+    /// The memory of the row as it is, rendered for that: bounds of templates and of escaping are far above it.
     ///
     /// # Errors
     /// As [`Plan::row_bytes_max`].
@@ -225,7 +225,7 @@ impl Plan {
         Ok(row_bytes_max(key, value, headers.sum(), 0))
     }
 
-    /// Bytes of the headers that a message's properties become, and of those that are left out for their name.
+    /// Bytes of the headers that a message's properties become, and of properties that are left out for their name.
     fn device_headers_bytes(&self, message: &Message<'_>) -> usize {
         if message.properties.is_empty() {
             return 0;
@@ -241,28 +241,28 @@ impl Plan {
         message.properties.iter().map(bytes).sum()
     }
 
-    /// What the name of a user property gets in front.
+    /// The prefix of a user property's name.
     fn in_front_of(&self, name: &str) -> &str {
         if self.prefix.is_empty() && is_like_ours(name) { USER_PREFIX } else { &self.prefix }
     }
 
-    /// Whether some name of a user property gets something in front.
+    /// Whether some name of a user property gets a prefix.
     fn names_change(&self, message: &Message<'_>) -> bool {
         let is_like_ours =
             |property: Property<'_>| matches!(property, Property::UserProperty(name, _) if is_like_ours(name));
         !self.prefix.is_empty() || message.properties.iter().any(is_like_ours)
     }
 
-    /// The hash that says a record's partition, where the message has what it is made of.
+    /// The hash that decides a record's partition, where the message has the parts for it.
     pub(super) fn hash(&self, message: &Message<'_>, key: Option<&[u8]>) -> Option<u32> {
         let hashed = if self.by_client { Some(message.client_id.as_bytes()) } else { key.filter(|_| self.by_key) };
         hashed.map(|bytes| murmur2(bytes).cast_unsigned())
     }
 
-    /// The record's value, lent where it is there already, else made in `scratch`; `None` is Kafka's null.
+    /// The record's value, lent where the message has it already, else made in `scratch`; `None` is Kafka's null.
     ///
     /// # Errors
-    /// What it asks for and the message does not have.
+    /// What the value asks for and the message does not have.
     pub(super) fn value<'a>(
         &'a self,
         message: &Message<'a>,
@@ -282,7 +282,7 @@ impl Plan {
         self.headers.is_empty() && self.headers_from.is_none() && message.properties.is_empty()
     }
 
-    /// Renders what headers need rendering into `scratch`.
+    /// Renders the headers that need it into `scratch`.
     pub(super) fn render_headers(&self, message: &Message<'_>, scratch: &mut Vec<u8>) -> Ranges {
         let mut configured = SmallVec::new();
         for (_, value) in &self.headers {
@@ -326,8 +326,8 @@ impl Plan {
         Ranges { configured, from, left_out, expiry, user }
     }
 
-    /// Whether a header of this name is one that the sink or Forebay writes. A client's is left out: consumers could not
-    /// tell them apart, and most take the last one.
+    /// Whether a header of this name is one that the sink or Forebay writes. A client's is left out: consumers could not tell them apart,
+    /// and most take the last one.
     fn is_ours(&self, name: &[u8]) -> bool {
         name == RECEIVED_MS
             || self.headers.iter().any(|(ours, _)| ours.as_bytes() == name)
@@ -371,8 +371,8 @@ const fn header_bytes(name: usize, value: usize) -> usize {
     varint::len(name as i64) + name + varint::len(value as i64) + value
 }
 
-/// Whether a user property is named as Forebay's own headers are. It gets [`USER_PREFIX`] in front, so that a header that begins
-/// with `mqtt-`, and not with that, was never named by a client.
+/// Whether a user property is named as Forebay's own headers are. Such a name gets [`USER_PREFIX`] in front, so that no client has named a
+/// header that begins with `mqtt-` and not with that.
 fn is_like_ours(name: &str) -> bool {
     name.starts_with(OUR_PREFIX)
 }
@@ -404,13 +404,13 @@ pub(super) fn plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members)
     config.sinks.iter().enumerate().map(plan).collect()
 }
 
-/// Where the rendered headers stand in the scratch.
+/// The places of the rendered headers in the scratch.
 pub(super) struct Ranges {
-    /// In the order of the configuration; `None`: the message does not have what it asks for.
+    /// Those in the order of the configuration; `None`: the message does not have what the header asks for.
     configured: SmallVec<[Option<(usize, usize)>; 8]>,
-    /// Of `headers_from`: where a name begins, where its value does, and where that ends.
+    /// Those of `headers_from`: where a name begins, where its value does, and where that ends.
     from: SmallVec<[(usize, usize, usize); 4]>,
-    /// Values of `headers_from` that are none for a header.
+    /// How many values of `headers_from` cannot be a header.
     pub(super) left_out: u64,
     /// The Message Expiry Interval in digits.
     expiry: (usize, usize),
@@ -453,7 +453,7 @@ mod tests {
         }
     }
 
-    /// The headers of a message's record; sees that the bound holds for it.
+    /// The headers of a message's record; checks that the bound holds for it.
     fn headers(plan: &Plan, message: &Message<'_>) -> Vec<(String, String)> {
         let mut rendered = Vec::new();
         let ranges = plan.render_headers(message, &mut rendered);
@@ -508,12 +508,12 @@ mod tests {
         let message = message(sent.as_properties());
         let berlin = ("site", "berlin");
         let keys = "headers = { site = 'berlin' }";
-        // Finding W2: names that begin as ours do get something in front, whether or not we write those.
+        // Finding W2: names that begin as ours do get a prefix, whether or not we write those.
         let ours = [("mqtt-user-mqtt-content-type", "x"), ("mqtt-user-mqtt-received-ms", "x")];
         let want = [berlin, ("unit", "x"), ours[0], ours[1], ("Site", "x"), ("", "x")];
         assert_eq!(headers(&plan(keys), &message), owned(&want));
         assert_eq!(headers(&plan(&format!("{keys}\nproperties = false")), &message), owned(&want));
-        // A prefix of the operator's does not make one of ours either.
+        // An operator's prefix does not make a name one of ours either.
         let forged = "user_property_prefix = 'mqtt-content-'\nproperties = false";
         let mut sent = PropertyBuf::new();
         sent.extend(["type", "other"].map(|name| Property::UserProperty(name, "x")));
@@ -549,7 +549,7 @@ mod tests {
         assert_eq!(internal("_own", "a").as_deref(), Some("_own"));
     }
 
-    /// The smallest on the wire are the largest beside it.
+    /// The smallest properties on the wire are the largest as headers.
     #[test]
     fn the_bound_holds_for_every_property_alone() {
         for property in [

@@ -1,6 +1,6 @@
-//! What a start makes of the records that a log keeps beside rows: which are taken up, which are over, and which are lost, for what they
-//! are or because what they belong to is lost. The shard asks this before it takes up anything, and so does whoever looks at a spool
-//! beforehand: `forebay check`, `forebay spool inspect`, a start with another number of shards.
+//! Records beside rows that a process finds in its log: which are taken up, which are over, and which are lost, because they are damaged or
+//! because what they belong to is lost. The shard sorts them before it takes up anything, and so does everything that looks at a spool
+//! beforehand: `forebay check`, `forebay spool inspect`, a process with another number of shards.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,10 +18,10 @@ const SENSELESS: &str = "it makes no sense";
 const UNKNOWN: &str = "it is of a kind that this version of Forebay does not know";
 const OF_LOST: &str = "the session that it waits for is lost";
 
-/// A record as a start finds it: its bytes, or what is known of it without them.
+/// A record as it is found: its bytes, or what is known of it without them.
 pub(crate) type Found<'a> = Result<&'a [u8], LostRecord>;
 
-/// A message for kept sessions: its number, and who gets it, each with the number of its copy.
+/// A message for kept sessions: its number, and the sessions that get it, each with the number of its copy.
 type Message = (u64, SmallVec<[(u64, u64); 2]>);
 
 /// Gathers records, in any order.
@@ -35,12 +35,12 @@ pub(crate) struct Sorter {
     sorted: Sorted,
 }
 
-/// What a start takes up of them.
+/// The records that are taken up, lost, or ended.
 #[derive(Debug, Default)]
 pub(crate) struct Sorted {
-    /// Those that are taken up, by kind.
+    /// Records that are taken up, by kind.
     pub(crate) kept: Counts,
-    /// Those that are lost.
+    /// Records that are lost.
     pub(crate) unread: Vec<Unread>,
     /// Records that end: whether each is damaged.
     ends: HashMap<u64, bool>,
@@ -61,7 +61,7 @@ impl Sorted {
 }
 
 impl Sorter {
-    /// One more record, and where it stands, if that is known.
+    /// Adds a record, and where it stands, if that is known.
     pub(crate) fn add(&mut self, number: u64, found: Found<'_>, place: Option<(u64, u64)>) {
         let payload = match found {
             Ok(payload) => payload,
@@ -86,7 +86,7 @@ impl Sorter {
             }
         };
         match taken {
-            // Counted when all are there.
+            // These are counted when all are there.
             Ok(RecordKind::Queued) => {}
             Ok(kind) => self.sorted.kept.add(kind, u64::from(self.sorted.takes_up(number))),
             Err(why) => {
@@ -116,7 +116,7 @@ impl Sorter {
     fn add_session(&mut self, number: u64, payload: &[u8]) -> Result<RecordKind, &'static str> {
         match session::client_id(payload) {
             Ok(_) => _ = self.sessions.insert(number),
-            // It was to end with its connection; earlier versions wrote such.
+            // The session was to end with its connection; earlier versions wrote such sessions.
             Err(NotASession::Over) => _ = self.sorted.ends.insert(number, false),
             Err(NotASession::Format(_)) => return Err(UNKNOWN),
             Err(NotASession::Damaged) => return Err(SENSELESS),
@@ -124,7 +124,7 @@ impl Sorter {
         Ok(RecordKind::Session)
     }
 
-    /// All records were added. `may_lack`: damage may have taken some without a trace.
+    /// Sorts the records when all were added. `may_lack`: damage may have taken some without a trace.
     pub(crate) fn sorted(mut self, may_lack: bool) -> Sorted {
         for (number, to) in std::mem::take(&mut self.messages) {
             let is_over =

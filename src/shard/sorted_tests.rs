@@ -1,4 +1,4 @@
-//! Each record of each kind: whole, damaged, cut off, of a kind that nobody knows.
+//! Tests of each kind of record: whole, damaged, cut off, of a kind that nobody knows.
 
 use super::super::queues::ForShare;
 use super::*;
@@ -22,7 +22,7 @@ fn message(to: &[(u64, u64)]) -> Vec<u8> {
     [&[0x81][..], &[0; 16], &(to.len() as u32 / 17).to_be_bytes(), &to, &PUBLISH].concat()
 }
 
-/// All copies below this one are over.
+/// A queue in which all copies below this one are over.
 fn queue(session: u64, first: u64) -> Vec<u8> {
     [&[0x82][..], &session.to_be_bytes(), &(first + 5).to_be_bytes(), &first.to_be_bytes(), &[0; 4]].concat()
 }
@@ -77,7 +77,7 @@ fn finding_l4_each_kind_of_record_cut_off_or_damaged_is_lost_alone() {
             let kind = if len == 0 { RecordKind::Unknown } else { kind };
             let own = sorted.unread.iter().find(|one| one.number == at as u64);
             assert!(own.is_some_and(|one| one.kind == kind && one.place == Some((1, 8 * at as u64))), "{kind:?} {len}");
-            // What waits for a session goes with it.
+            // Messages that wait for a lost session are lost with it.
             let others = if at == 0 { vec![(2, RecordKind::Queued, 1)] } else { vec![] };
             let rest: Vec<_> = lost(&sorted).into_iter().filter(|one| one.0 != at as u64).collect();
             assert_eq!(rest, others, "{kind:?} cut at {len}");
@@ -86,7 +86,7 @@ fn finding_l4_each_kind_of_record_cut_off_or_damaged_is_lost_alone() {
         for bit in 0..whole.len() * 8 {
             let mut records = records();
             records[at][bit / 8] ^= 1 << (bit % 8);
-            // It is one thing or the other, and never unsaid.
+            // The record is counted as taken up, lost or ended.
             let sorted = sorted(&records);
             let said = sorted.kept.total() + sorted.unread.iter().map(|one| one.count).sum::<u64>();
             let ended = sorted.ends().filter(|(_, is_damaged)| !is_damaged).count() as u64;
@@ -106,7 +106,7 @@ fn finding_l4_a_record_of_a_kind_that_nobody_knows_is_lost_alone() {
     }
 }
 
-/// Finding D1: sessions that were to end with their connection, which earlier builds left, are no damage.
+/// Finding D1: sessions that ended with their connection, which earlier builds left, are no damage.
 #[test]
 fn finding_d1_a_session_that_has_ended_ends_and_nothing_is_lost() {
     let sorted = sorted(&[session("client", 0), message(&[(0, 1)])]);
@@ -130,18 +130,18 @@ fn finding_l7_messages_of_lost_sessions_are_counted() {
     let session = (0, RecordKind::Session, 1);
     assert_eq!(lost(&sorted), [session, (4, RecordKind::Queued, 1), (5, RecordKind::Queued, 2)]);
     assert_eq!((sorted.kept.of(RecordKind::Session), sorted.kept.of(RecordKind::Queued)), (1, 2));
-    // 6 is of a session that has ended.
+    // Record 6 is of a session that has ended.
     assert_eq!(sorted.ends().map(|(number, _)| number).collect::<Vec<_>>(), [0, 5, 6]);
 }
 
-/// Where damage may have taken sessions without a trace, messages for what is not there are lost, too.
+/// Where damage may have taken sessions without a trace, messages for unknown sessions are lost, too.
 #[test]
 fn finding_l7_messages_without_a_session_are_lost_where_something_is_missing() {
     let mut sorter = Sorter::default();
     sorter.add(6, Ok(&message(&[(8, 1)])), None);
     let sorted = sorter.sorted(true);
     assert_eq!(lost(&sorted), [(6, RecordKind::Queued, 1)]);
-    // An older version of a record counts where its latest is damaged, and that is said.
+    // An older version of a record counts where its latest is damaged, and that is reported.
     let mut sorter = Sorter::default();
     let newer = LostRecord { number: 1, segment: 4, position: 128, format: Some(1), has_older: true };
     sorter.add(1, Err(newer), None);

@@ -1,5 +1,4 @@
-//! The spool of a shard: its segments behind the ring, its buffer between them and the producers, and what an operator is
-//! told of both.
+//! The spool of a shard: its segments on the ring, its buffer between them and the producers, and its events for an operator.
 //!
 //! In a turn: completions of the disk first ([`Core::segment_event`]), which make the clusters busy, so that cuts that are
 //! durable are sent and stored answers given in the same turn; then everybody works and writes down what it must; then
@@ -73,10 +72,10 @@ impl Disk for Files<'_> {
 }
 
 impl Core {
-    /// Opens the segments and reads what is in them. Nothing of it is acted on before [`Core::take_up`].
+    /// Opens the segments and reads them. Nothing in them takes effect before [`Core::take_up`].
     ///
     /// # Errors
-    /// Why the shard cannot start, in words for a person.
+    /// The reason why the shard cannot start, in words for a person.
     pub(super) fn open_spool(&mut self, io: &mut Ring<'_>) -> Result<(), String> {
         let config = &self.broker.around.config;
         let Some(wanted) = settings::buffer(config, self.broker.index, self.broker.around.rules, self.random.u64(..))
@@ -106,8 +105,8 @@ impl Core {
         Ok(())
     }
 
-    /// Takes up what the spool holds, once that is on the disk for certain, and says that the shard has started. Until then
-    /// the last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka.
+    /// Takes up the contents of the spool, once they are on the disk for certain, and reports that the shard has started. Until then the
+    /// last group that was found might vanish with the power: no client is accepted, nothing goes to Kafka.
     pub(super) fn take_up(&mut self, io: &mut Ring<'_>) {
         if let Some(buffer) = &mut self.broker.outlets.buffer {
             let Some(Restored { clusters, sessions, lost, mut report }) = buffer.opened() else { return };
@@ -145,7 +144,7 @@ impl Core {
         format!("cannot open the spool of a shard in {}: {why}", self.spool_folder().display())
     }
 
-    /// The disk has done something, or could not.
+    /// Handles a completion or failure of the disk.
     pub(super) fn segment_event(&mut self, io: &mut Ring<'_>, event: SegmentEvent) {
         let now = io.now();
         self.spool_moved = true;
@@ -157,7 +156,7 @@ impl Core {
                 (Completion::Synced { token, ok: self.broker.around.rules.is_synced(result.is_ok()) }, result.err())
             }
             SegmentEvent::Freed { segment, result: Ok(()) } => (Completion::Freed { segment }, None),
-            // It has its room until the next start: to the log it is not free.
+            // The segment keeps its room until the process ends: to the log it is not free.
             SegmentEvent::Freed { result: Err(error), .. } => {
                 return self.tell_failed("cannot delete a segment", &error, now);
             }
@@ -176,7 +175,7 @@ impl Core {
         }
     }
 
-    /// A disk that goes on failing is an event every ten seconds, not at every attempt.
+    /// Records a failure of the disk. One that goes on is an event every ten seconds, not at every attempt.
     fn tell_failed(&mut self, what: &'static str, error: &io::Error, now: Monotonic) {
         let told = &mut self.broker.outlets.full.failure_told;
         if told.is_some_and(|(before, at)| before == what && now.since(at) < FAILED_AGAIN) {
@@ -188,28 +187,28 @@ impl Core {
             .tell(Kind::SpoolFailed, second(now), |event| event.with(Field::Reason, format!("{what}: {error}")));
     }
 
-    /// Cuts may be sent, answers are due, rows may be read or taken: every producer looks.
+    /// Has every producer look: cuts may be sent, answers are due, rows may be read or taken.
     pub(super) fn busy_clusters(&mut self) {
         self.broker.outlets.upstreams.iter_mut().for_each(|upstream| upstream.busy = true);
     }
 
-    /// The spool is looked at again: the end of the turn does.
+    /// Has the spool looked at again by the end of the turn.
     pub(super) fn spool_time(&mut self) {
         self.timers.spool = None;
         self.busy_clusters();
     }
 
-    /// The next group may begin: the end of the turn does it.
+    /// Lets the end of the turn begin the next group.
     pub(super) const fn group_time(&mut self) {
         self.timers.group = None;
     }
 
-    /// The note beside the segments is due: the end of the turn writes it, or waits for the next time.
+    /// Lets the end of the turn write the note beside the segments, or wait for the next time.
     pub(super) const fn note_time(&mut self) {
         self.timers.note = None;
     }
 
-    /// All that this turn has written down goes to the disk as one group, if none is under way.
+    /// Sends all that this turn has written down to the disk as one group, if none is under way.
     pub(super) fn flush_spool(&mut self, io: &mut Ring<'_>) {
         let (now, wall) = (io.now(), io.wall());
         self.broker.outlets.make_room(now);
@@ -226,7 +225,7 @@ impl Core {
         let group = buffer.group();
         buffer.flush(&mut Files(segments), now, wall);
         self.spool_moved |= buffer.group() != group;
-        // What the disk refuses is tried again, whether or not anything else happens.
+        // A request that the disk refuses is tried again, whether or not anything else happens.
         if (buffer.is_stuck() || buffer.wants_turn() || !self.broker.outlets.full.wanted.is_empty())
             && self.timers.spool.is_none()
         {
@@ -252,7 +251,7 @@ impl Core {
         }
     }
 
-    /// What was found damaged since the start, when it was read back: an event for each segment, once a second.
+    /// Records damage that was found since the process began, when something was read back: an event for each segment, once a second.
     fn tell_unreadable(&mut self, second: u64) {
         let Some(buffer) = &mut self.broker.outlets.buffer else { return };
         let found = buffer.take_unreadable();
@@ -301,7 +300,7 @@ impl Core {
         }
     }
 
-    /// The first message for which there is no room is an event, and so is the end of that.
+    /// Records that a message finds no room, when that begins, and the end of that.
     fn tell_full(&mut self, now: Monotonic) {
         self.broker.outlets.look_again();
         let Some(full) = self.broker.outlets.full.turn(now) else { return };
@@ -350,7 +349,7 @@ impl Core {
     }
 }
 
-/// The counter of what is lost of a kind.
+/// The counter of lost records of a kind.
 const fn lost_metric(kind: RecordKind) -> M {
     match kind {
         RecordKind::Session => M::LostSessions,
@@ -363,7 +362,7 @@ const fn lost_metric(kind: RecordKind) -> M {
     }
 }
 
-/// The event that says what is damaged in a folder of segments, and lost.
+/// Adds to an event what is damaged in a folder of segments, and lost.
 pub(crate) fn damaged(event: Event, report: &Report, folder: &Path) -> Event {
     let of = |kind| report.lost.of(kind);
     let file = match report.damage.first() {
@@ -377,7 +376,7 @@ pub(crate) fn damaged(event: Event, report: &Report, folder: &Path) -> Event {
     event.with(Field::Reason, report.to_string())
 }
 
-/// Why a shard's part of the spool is not taken up, and what to do. `why`: what the system says of it, if anything.
+/// Why a shard's part of the spool is not taken up, and the cure. `why`: the system's reason, if it gives one.
 pub(crate) fn refusal(folder: &Path, error: &RecoverError, why: &str) -> String {
     let (path, cure) = (segment_path(folder, error.segment()), error.cure());
     format!(
@@ -388,7 +387,7 @@ pub(crate) fn refusal(folder: &Path, error: &RecoverError, why: &str) -> String 
 }
 
 impl Core {
-    /// Says it if the wall clock is not set.
+    /// Reports a wall clock that is not set.
     fn tell_clock(&mut self, io: &Ring<'_>) {
         let (wall, set_after) = (io.wall(), self.broker.outlets.clock_set_after);
         if wall < set_after {
@@ -400,7 +399,7 @@ impl Core {
 }
 
 impl Outlets {
-    /// A publisher that waits does not ask again before there is room: whether what found none would find some now.
+    /// Looks whether a message that found no room would find some now: a publisher that waits does not ask again before there is room.
     fn look_again(&mut self) {
         let (Some(sink), Some(buffer)) = (self.full.sink.filter(|_| self.full.last.is_some()), &mut self.buffer) else {
             return;
@@ -410,10 +409,10 @@ impl Outlets {
         self.full.found |= matches!(room, Err(SpoolFull::Whole | SpoolFull::Sink));
     }
 
-    /// `drop-oldest`: where a message has found no room, the oldest rows in the log go that are in no batch.
+    /// Drops the oldest rows in the log that are in no batch, where a message has found no room (`drop-oldest`).
     fn make_room(&mut self, now: Monotonic) {
         let (Some(buffer), plans) = (&mut self.buffer, &self.plans) else { return };
-        // Who waits is not asked again before there is room: until then this goes on by itself.
+        // Publishers that wait are not asked again before there is room: until then this goes on by itself.
         self.full.wanted.retain(|(_, sink, bytes)| {
             let plan = &plans[*sink];
             buffer.admit(plan.cluster, plan.sink, *bytes).is_err()
@@ -444,38 +443,38 @@ impl Outlets {
     }
 }
 
-/// How often a disk that refuses what it is asked is looked at.
+/// How often a disk is looked at that refuses what it is asked.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
-/// When a failure of the disk is told again.
+/// How often a failure of the disk is reported again.
 const FAILED_AGAIN: Duration = Duration::from_secs(10);
 
-/// When the oldest go again, if that has made no room.
+/// When the oldest rows are dropped again, if that has made no room.
 const DROP_AGAIN: Duration = Duration::from_millis(200);
 
-/// Why there is no room.
+/// The reason why there is no room.
 const WHOLE: &str = "it is full as a whole";
 const SHARE: &str = "the sink has used its share (spool_share)";
 
-/// Whether messages find no room, as an operator is told: at once when that begins, and when there has been room for a while.
+/// Whether messages find no room, as reported to an operator: at once when that begins, and when there has been room for a while.
 #[derive(Debug, Default)]
 pub(super) struct Fullness {
-    /// What was full, and for which sink of the configuration, when a message last found no room.
+    /// The part that was full, and the sink of the configuration, when a message last found no room.
     pub(super) why: Option<SpoolFull>,
     pub(super) sink: Option<usize>,
     bytes: usize,
     found: bool,
     last: Option<Monotonic>,
-    /// The oldest are to make room: what is full, for which sinks, and how much they need.
+    /// The room that dropped rows have to make: what is full, for which sinks, and how much they need.
     wanted: Vec<(SpoolFull, usize, usize)>,
-    /// When that was last done, and [`Buffer::freed`] then.
+    /// When rows were last dropped, and [`Buffer::freed`] then.
     dropped: Option<(Monotonic, u64)>,
-    /// Which failure of the disk was last told, and when.
+    /// The failure of the disk that was last reported, and when.
     failure_told: Option<(&'static str, Monotonic)>,
 }
 
 impl Fullness {
-    /// A message has found no room.
+    /// Notes a message that has found no room.
     pub(super) fn note(&mut self, why: SpoolFull, sink: usize, bytes: usize, when_full: WhenFull) {
         (self.why, self.sink, self.bytes, self.found) = (Some(why), Some(sink), bytes, true);
         if when_full == WhenFull::DropOldest {
@@ -484,7 +483,7 @@ impl Fullness {
         }
     }
 
-    /// At the end of a turn: what is to be told, if anything.
+    /// Decides at the end of a turn whether a report is due: `true` when messages begin to find no room, `false` when that is over.
     fn turn(&mut self, now: Monotonic) -> Option<bool> {
         if std::mem::take(&mut self.found) {
             return self.last.replace(now).is_none().then_some(true);
@@ -493,5 +492,5 @@ impl Fullness {
     }
 }
 
-/// There has been room for so long: it is no longer full.
+/// How long there must have been room for the spool to be full no longer.
 const ROOM_AFTER: Duration = Duration::from_secs(5);

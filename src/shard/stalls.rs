@@ -1,10 +1,9 @@
 //! Connections left unread because something is full, and how they are read again.
 //!
-//! A stalled connection keeps the packet that found no room, and what the kernel had already delivered behind it, in its
-//! tail; its socket is paused, so TCP holds the device back; its keep-alive rests, for a PINGREQ stands behind the
-//! PUBLISH in the same stream. One queue for each thing that can be full (a cluster's memory, a sink's, a topic's or a
-//! partition's part of it; what waits for the subscribers of a shard), so that a topic which is dead holds only the connections that
-//! publish to it.
+//! A stalled connection keeps the packet that found no room, and the bytes after it that the kernel had already delivered, in its tail; its
+//! socket is paused, so TCP holds the device back; its keep-alive rests, for a PINGREQ comes after the PUBLISH in the same stream. There is
+//! one queue for each thing that can be full (a cluster's memory, a sink's, a topic's or a partition's part of it; the room for waiting
+//! messages of a shard's subscribers), so that a topic which is dead holds only the connections that publish to it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -20,17 +19,17 @@ use super::connection::{AtDoor, Kind, Timer};
 use super::reservation::Wait;
 use super::{Core, Ring};
 
-/// Connections that have gone and may stand in the queues beside twice those that wait.
+/// Connections that have gone and may stand in the queues, beside twice as many as wait.
 const GONE_MAX: usize = 64;
 
-/// Connections at the front of a queue that find no room, in one turn, before the rest is left for the next: what the
-/// first needs may be more than there will be, and less may do for those behind it.
+/// Connections at the front of a queue that find no room, in one turn, before the rest is left for the next: the first may need more than
+/// there will be, and later ones may need less.
 const LOOKS_MAX: usize = 64;
 
 /// Connections that are read again before the clock is looked at.
 const CONNECTIONS_A_LOOK: usize = 8;
 
-/// What is full.
+/// The thing that is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stall {
     /// Memory of a producer.
@@ -39,24 +38,24 @@ pub(super) enum Stall {
     Answers,
     /// The quantum of one connection.
     Quantum,
-    /// What may wait for the subscribers of this shard.
+    /// The room for waiting messages of this shard's subscribers.
     Subscribers(usize),
-    /// What may wait on this shard for topics with many subscribers.
+    /// The room for waiting messages of topics with many subscribers.
     ManySubscribers,
 }
 
-/// A queue.
+/// A queue of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Line {
-    /// Of those that wait for answers of their own.
+    /// The queue of connections that wait for answers of their own.
     Answers,
-    /// Of those that go on in the next turn.
+    /// The queue of connections that go on in the next turn.
     Quantum,
-    /// Of a cluster, and what of it is full.
+    /// The queue of a cluster, and of the part of it that is full.
     Memory(usize, Full),
-    /// Of a shard with subscribers.
+    /// The queue of a shard with subscribers.
     Subscribers(usize),
-    /// Of topics with many of them.
+    /// The queue of topics with many subscribers.
     ManySubscribers,
 }
 
@@ -76,15 +75,15 @@ impl Stall {
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
     lines: BTreeMap<Line, VecDeque<(ConnId, usize)>>,
-    /// Entries in all of them.
+    /// Entries in all queues.
     standing: usize,
     /// Connections that are left unread. The queues may hold more: those that have gone stay in them for a while.
     waiting: usize,
-    /// Connections whose user has used up its rate, by when they are read again.
+    /// Connections of users that have used up their rate, by when they are read again.
     rates: BinaryHeap<Reverse<(Monotonic, u32, u32)>>,
     /// [`super::outlets::Outlets::freed`] when those that wait for memory were last asked.
     asked_at: u64,
-    /// They were not all asked: the turn was over.
+    /// Whether the last look did not come to all of them: the turn was over.
     left_off: bool,
 }
 
@@ -94,7 +93,7 @@ impl Stalls {
         self.waiting
     }
 
-    /// What they wait for may not be there any more: each is asked again in this turn.
+    /// Has each waiting connection asked again in this turn: the thing that it waits for may not be there any more.
     pub(super) fn ask_all_again(&mut self) {
         let all: VecDeque<_> = std::mem::take(&mut self.lines).into_values().flatten().collect();
         if !all.is_empty() {
@@ -102,7 +101,7 @@ impl Stalls {
         }
     }
 
-    /// One of them is read again, or has gone.
+    /// Notes that a waiting connection is read again, or has gone.
     pub(super) fn one_less(&mut self) {
         self.waiting = self.waiting.saturating_sub(1);
     }
@@ -130,7 +129,7 @@ impl Stalls {
 }
 
 impl Core {
-    /// Leaves a connection unread. One that is left unread already goes on when what it waits for is over.
+    /// Leaves a connection unread. One that is left unread already goes on when the thing that it waits for has room.
     pub(super) fn stall(&mut self, io: &mut Ring<'_>, conn: ConnId, why: Stall) {
         if let Some(connection) = self.connections.get(conn).filter(|connection| !connection.stalled) {
             connection.stalled = true;
@@ -153,14 +152,14 @@ impl Core {
         }
     }
 
-    /// A connection was read. Whose user has used up its rate is left unread until there is room.
+    /// Charges the bytes that were read of a connection. If its user has used up its rate, it is left unread until there is room.
     pub(super) fn charge(&mut self, io: &mut Ring<'_>, conn: ConnId, read: &[u8]) {
         let Some(connection) = self.connections.get(conn) else { return };
         let Some(AtDoor::Bounded(share)) = connection.claim.as_deref() else { return };
         let Kind::Device { peer, .. } = connection.kind else { return };
         let Some(until) = share.charge(messages(peer.version, read), read.len(), io.now()) else { return };
         if connection.stalled {
-            // Asked again when what it waits for is over ([`Core::owes_rate`]).
+            // The rate is asked again when the connection's wait is over ([`Core::owes_rate`]).
             return;
         }
         connection.stalled = true;
@@ -170,7 +169,7 @@ impl Core {
         self.wait_for_rate(io, conn, until);
     }
 
-    /// A connection that waited for something else may be above the rate of its user, too: it goes on waiting, for that.
+    /// Whether a connection that waited for something else is above the rate of its user, too: it goes on waiting, for that.
     fn owes_rate(&mut self, io: &mut Ring<'_>, conn: ConnId) -> bool {
         let Some(connection) = self.connections.get(conn).filter(|connection| connection.stalled) else { return false };
         let Some(AtDoor::Bounded(share)) = connection.claim.as_deref() else { return false };
@@ -188,7 +187,7 @@ impl Core {
         }
     }
 
-    /// Reads those again whose time has come.
+    /// Reads connections again when the time of their rate has come.
     pub(super) fn rates_time(&mut self, io: &mut Ring<'_>) {
         while let Some(Reverse((until, slot, generation))) = self.stalls.rates.peek().copied() {
             if until > io.now() {
@@ -228,7 +227,7 @@ impl Core {
             }
             let entry = self.stalls.lines.get(&line).and_then(|queue| queue.get(at)).copied();
             let Some((conn, bytes)) = entry.filter(|_| at < LOOKS_MAX) else { break };
-            // Asked without reading a byte of it.
+            // The question takes no byte of the connection.
             let has_room = match line {
                 Line::Answers | Line::Quantum => true,
                 Line::Memory(cluster, full) => self.broker.outlets.may_go_on(Wait { cluster, full, bytes }),
@@ -248,7 +247,7 @@ impl Core {
                 continue;
             }
             self.read_again(io, conn);
-            // Its place is still its own, if what comes next has no room.
+            // The connection keeps its place, if its next packet has no room.
             if !matches!(line, Line::Answers | Line::Quantum) && self.stalls.put_back(line, conn, at) {
                 at += 1;
             }
@@ -272,7 +271,7 @@ impl Core {
         self.kept_bytes(io, conn, tail);
         let Some(connection) = self.connections.get(conn) else { return };
         if !connection.stalled && matches!(connection.kind, Kind::Device { .. }) {
-            // That which is set may be the end of the connection, which lies further ahead.
+            // The timer that is set may be for the end of the connection, which lies further ahead.
             if let Some(timer) = connection.timer.take() {
                 io.cancel_timer(timer);
             }

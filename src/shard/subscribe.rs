@@ -11,7 +11,7 @@ use super::device::Flow;
 use super::{Core, Ring};
 
 impl Core {
-    /// A SUBSCRIBE, its filters one after the other [MQTT-3.8.4-5]. Before it is answered publishes of every shard find its
+    /// Handles a SUBSCRIBE, its filters one after the other [MQTT-3.8.4-5]. Before it is answered publishes of every shard find its
     /// subscriptions.
     pub(in crate::shard) fn subscribe(
         &mut self,
@@ -45,7 +45,7 @@ impl Core {
         }
         self.broker.write_down(key);
         if outcomes.iter().any(Result::is_ok) && self.broker.sessions.is_unwritten(key) {
-            // There was room a moment ago: less than that is rare. What is not on the disk is not answered.
+            // There was room a moment ago: less than that is rare. A subscription that is not on the disk is not answered.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
         }
         let Some(session) = self.broker.sessions.get(key) else { return Flow::Ended };
@@ -53,7 +53,7 @@ impl Core {
         let from = out.len();
         let is_answered = session.suback(subscribe.packet_id, &outcomes, out);
         self.broker.hold(io, conn, key, from);
-        // What the access control list denies has been told of.
+        // Filters that the access control list denies have been reported.
         let mut refused = outcomes.iter().filter_map(|outcome| outcome.err());
         if let Some(refused) = refused.find(|refused| *refused != SubscriptionRefused::DENIED) {
             self.broker.tell_subscribe_refused(io, conn, key, refused);
@@ -65,8 +65,8 @@ impl Core {
         Flow::Ended
     }
 
-    /// An UNSUBSCRIBE, its filters one after the other [MQTT-3.10.4-6]. Nothing that is published after its answer is sent for
-    /// these filters [MQTT-3.10.4-2]; what has been sent at QoS 1 and 2 is with the session [MQTT-3.10.4-3].
+    /// Handles an UNSUBSCRIBE, its filters one after the other [MQTT-3.10.4-6]. No later publish is sent for these filters after its answer
+    /// [MQTT-3.10.4-2]; copies that have been sent at QoS 1 and 2 are with the session [MQTT-3.10.4-3].
     pub(in crate::shard) fn unsubscribe(
         &mut self,
         io: &mut Ring<'_>,
@@ -87,7 +87,7 @@ impl Core {
         }
         self.broker.write_down(key);
         if self.broker.sessions.is_unwritten(key) {
-            // What is not on the disk is not answered: after a crash the subscriptions would be there again.
+            // An UNSUBSCRIBE that is not on the disk is not answered: after a crash the subscriptions would be there again.
             return self.violation(io, conn, key, Violation::SPOOL_FULL);
         }
         let Some(session) = self.broker.sessions.get(key) else { return Flow::Ended };

@@ -11,39 +11,39 @@ use crate::auth::Pace;
 use crate::config::LISTENER_PLACES_MAX;
 use crate::runtime::seam::{ListenerId, Monotonic};
 
-/// Each has a lock of its own.
+/// Parts of the tables, each with a lock of its own.
 const STRIPES: usize = 64;
 
-/// What a listener may accept at once, above its rate: what comes in so long.
+/// The burst that a listener may accept at once, above its rate, as the time in which that many come at the rate.
 const BURST_NS: u64 = 100_000_000;
-/// A pace that is exceeded is told this often.
+/// How often an exceeded pace is reported.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Failures of an address count for so long, and so long it is not accepted then.
+/// How long failures of an address count, and how long it is not accepted then.
 pub(super) const FAILURES_IN: Duration = Duration::from_secs(60);
-/// Addresses in each stripe whose failures are counted.
+/// Addresses with counted failures in each stripe, at most.
 const FAILURES_MAX: usize = 1_024;
 
-/// Neighbours are in different stripes.
+/// The stripe of an address. Neighbours are in different ones.
 fn stripe(address: Address) -> usize {
     (address.number() % STRIPES as u64) as usize
 }
 
-/// See the module.
+/// Connections and failures by listener and address.
 #[derive(Debug)]
 pub struct Tally {
     listeners: Box<[AtomicU32]>,
     addresses: [Mutex<HashMap<Address, u32>>; STRIPES],
-    /// Of each listener with a rate, and when it was last told that it was exceeded.
+    /// The pace of each listener with a rate, and when it was last reported that it was exceeded.
     paces: Box<[(Pace, AtomicU64)]>,
     /// Failures to log in, and since when they are counted.
     failures: [Mutex<HashMap<Address, (u32, Monotonic)>>; STRIPES],
 }
 
-/// One more connection than a listener's rate allows: when the next may come.
+/// A connection beyond a listener's rate: when the next may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Paced {
     pub(super) until: Monotonic,
-    /// It was not told for a while.
+    /// Whether the excess was not reported for a while.
     pub(super) is_news: bool,
 }
 
@@ -57,7 +57,7 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// One more at a listener. False, and not counted: there are `max`. 0: there is no bound.
+    /// Counts one more connection at a listener. False, and not counted: there are `max`. 0: there is no bound.
     pub(super) fn enter(&self, listener: ListenerId, max: u32) -> bool {
         let Some(count) = self.listeners.get(usize::from(listener.0)) else { return true };
         let before = count.fetch_add(1, Ordering::Relaxed);
@@ -68,7 +68,7 @@ impl Tally {
         !is_full
     }
 
-    /// One less at a listener, and of an address if it was counted.
+    /// Counts one connection less at a listener, and of an address if it was counted.
     pub(super) fn leave(&self, listener: ListenerId, address: Option<Address>) {
         if let Some(count) = self.listeners.get(usize::from(listener.0)) {
             count.fetch_sub(1, Ordering::Relaxed);
@@ -78,8 +78,7 @@ impl Tally {
         }
     }
 
-    /// One more connection of a listener that may accept `rate` a second, all shards together; `None`: the next may come
-    /// at once.
+    /// Counts one more connection of a listener that may accept `rate` a second, all shards together; `None`: the next may come at once.
     pub(super) fn pace(&self, listener: ListenerId, rate: u32, now: Monotonic) -> Option<Paced> {
         let (pace, told) = self.paces.get(usize::from(listener.0))?;
         let each = 1_000_000_000 / u64::from(rate.max(1));
@@ -90,7 +89,7 @@ impl Tally {
         Some(Paced { until, is_news })
     }
 
-    /// One more failure of an address. True: with it there are `max`.
+    /// Counts one more failure of an address. True: with it there are `max`.
     pub(super) fn fail(&self, address: Address, max: u32, now: Monotonic) -> bool {
         let mut stripe = self.failures[stripe(address)].lock().unwrap_or_else(PoisonError::into_inner);
         if stripe.len() >= FAILURES_MAX && !stripe.contains_key(&address) {
@@ -120,7 +119,7 @@ impl Tally {
         *count >= max
     }
 
-    /// One more of an address. False, and not counted: there are `max`.
+    /// Counts one more connection of an address. False, and not counted: there are `max`.
     pub(super) fn enter_address(&self, address: Address, max: u32) -> bool {
         let mut stripe = self.addresses[stripe(address)].lock().unwrap_or_else(PoisonError::into_inner);
         let count = stripe.entry(address).or_default();
@@ -188,7 +187,7 @@ mod tests {
         }
         assert!((500..=510).contains(&accepted), "{accepted} in 10 s at 50 a second");
         assert!(tally.pace(ListenerId(4), 50, now).is_none(), "each listener has its own");
-        // After a rest a tenth of a second's worth at once, no more.
+        // A tenth of a second's worth may come at once after a rest, no more.
         now = now.after(Duration::from_secs(3600));
         let at_once = (0..100).take_while(|_| tally.pace(listener, 50, now).is_none()).count();
         assert_eq!(at_once, 5);

@@ -1,4 +1,4 @@
-//! What a sink would make of a message: for the control plane, by the code that writes records.
+//! Trials: the record that a sink would make of a message, for the control plane, by the code that writes records.
 
 use smallvec::SmallVec;
 
@@ -15,7 +15,7 @@ use super::sinks::Plan;
 pub struct Trial {
     /// Whether the sink takes the topic.
     pub matches: bool,
-    /// Why the sink would refuse it, where it would.
+    /// The reason why the sink would refuse the message, where it would.
     pub refused: Option<String>,
     /// Kafka topic.
     pub topic: Option<String>,

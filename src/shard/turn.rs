@@ -1,5 +1,5 @@
-//! What the runtime calls. Each event is taken note of where it belongs; the work that can be shared by all events of a
-//! turn is done once, at its end: rows to Kafka, results to sessions, answers to devices, then the board.
+//! Turns as the runtime calls them. Each event is noted where it belongs; the work that can be shared by all events of a turn is done once,
+//! at its end: rows to Kafka, results to sessions, answers to devices, then the board.
 
 use std::net::SocketAddr;
 
@@ -223,15 +223,15 @@ impl Shard for Core {
 }
 
 impl Core {
-    /// Says why, and ends.
+    /// Reports why the shard cannot start, and ends it.
     pub(super) fn cannot_start(&mut self, io: &mut Ring<'_>, why: String) {
         let _ = self.broker.around.notices.send(Notice::Failed { shard: self.broker.index, why });
         io.stop_accepting();
         io.stop();
     }
 
-    /// Wills and rows to Kafka, results to sessions, answers to devices. An answer that a device has no word for ends its
-    /// connection, and that may leave another will.
+    /// Sends wills and rows to Kafka, results to sessions, answers to devices. An answer that a device has no word for ends its connection,
+    /// and that may leave another will.
     pub(super) fn outward(&mut self, io: &mut Ring<'_>) {
         loop {
             let are_all_published = self.broker.publish_wills(io);
@@ -251,7 +251,7 @@ impl Core {
         }
     }
 
-    /// The CONNECT time-out at the door, or the keep-alive of a device.
+    /// Handles the CONNECT time-out at the door, or the keep-alive of a device.
     fn connection_time(&mut self, io: &mut Ring<'_>, conn: ConnId) {
         let now = io.now();
         let Some(connection) = self.connections.get(conn) else { return };
@@ -278,10 +278,10 @@ impl Core {
         }
     }
 
-    /// Sessions expire and wills fall due by one timer for all of them.
+    /// Sets the one timer by which all sessions expire and all wills fall due.
     fn set_session_timer(&mut self, io: &mut Ring<'_>) {
         if !self.broker.queues.have_all_told() {
-            // Wills of an earlier start stay with their sessions until then.
+            // Wills that the previous process has left stay with their sessions until then.
             return;
         }
         let Some(at) = self.broker.sessions.next_expiry() else { return };

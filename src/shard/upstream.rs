@@ -34,7 +34,7 @@ use super::{Core, Ring, settings};
 pub(super) struct Upstream {
     pub(super) client: Client,
     pub(super) producer: Producer,
-    /// Something happened this turn: rows, bytes, a timer.
+    /// Whether something happened this turn: rows, bytes, a timer.
     pub(super) busy: bool,
     carrier: Carrier,
     pub(super) members: Members,
@@ -43,20 +43,20 @@ pub(super) struct Upstream {
     /// Requests without an answer, and when they were handed over: oldest first.
     begun: VecDeque<(u64, Monotonic)>,
     sent: u64,
-    /// What people are told: an attempt to have a connection has failed since the last one stood, or has not.
+    /// The state as reported to people: whether no attempt to connect has failed since the last connection.
     reachable: bool,
-    /// What the producer was told: whether a connection stands.
+    /// The state as the producer knows it: whether a connection stands.
     connected: bool,
     /// When the last broker was lost.
     pub(super) away_since: Option<Monotonic>,
     timer: Option<(Monotonic, TimerId)>,
-    /// It is being saved, and sends nothing more.
+    /// Whether the upstream is being saved, and sends nothing more.
     saving: bool,
-    /// It was removed and its rows have gone: it has no connections.
+    /// Whether the cluster was removed and its rows have gone: it has no connections.
     retired: bool,
 }
 
-/// Where a cluster's histograms are.
+/// The places of a cluster's histograms.
 #[derive(Clone, Copy)]
 struct Timings<'a> {
     histograms: &'a Histograms,
@@ -64,23 +64,23 @@ struct Timings<'a> {
 }
 
 impl Timings<'_> {
-    /// A batch goes out.
+    /// Observes a batch that goes out.
     fn batch(self, bytes: &[u8]) {
-        /// The record count of a v2 batch: an INT32 behind the base sequence.
+        /// The record count of a v2 batch: an INT32 after the base sequence.
         const COUNT: std::ops::Range<usize> = 57..61;
         let count = bytes.get(COUNT).and_then(|count| count.try_into().ok()).map_or(0, u32::from_be_bytes);
         self.histograms.batch_records(self.cluster).observe(u64::from(count));
         self.histograms.batch_bytes(self.cluster).observe(bytes.len() as u64);
     }
 
-    /// A request was answered.
+    /// Observes a request that was answered.
     fn produced(self, took: Duration) {
         self.histograms.produce(self.cluster).observe(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 }
 
 impl Upstream {
-    /// `cluster` is its index in the configuration.
+    /// The upstream of a cluster; `cluster` is its index in the configuration.
     pub(super) fn new(config: &Config, cluster: usize, edge: &Edge, rules: &'static dyn Rules, seed: u64) -> Self {
         let producer = settings::producer(config, cluster, rules, seed.rotate_left(32));
         Self {
@@ -102,9 +102,9 @@ impl Upstream {
         }
     }
 
-    /// Rows to requests to effects, until nothing more comes of it.
+    /// Turns rows into requests and these into effects, until nothing more comes of it.
     fn pump(&mut self, log: &mut dyn RowLog, timings: Timings<'_>, now: Monotonic, wall: WallMs) {
-        // Before anybody is told that Kafka is away: what is cut has its sequence, and could not make room any more.
+        // This comes before anybody is told that Kafka is away: rows that are cut have their sequence, and could not make room any more.
         let connected = self.client.is_connected();
         if std::mem::replace(&mut self.connected, connected) != connected {
             self.producer.on_reachable(connected);
@@ -127,9 +127,9 @@ impl Upstream {
         self.client.take_effects(&mut self.effects);
     }
 
-    /// A request has come to its end: when it began.
+    /// Takes out a request that has come to its end. Returns when it began.
     fn ended(&mut self, id: u64) -> Option<Monotonic> {
-        // Mostly the first; they are few.
+        // The request is mostly the first; there are few.
         let place = self.begun.iter().position(|(begun, _)| *begun == id)?;
         self.begun.remove(place).map(|(_, at)| at)
     }
@@ -157,18 +157,18 @@ impl Upstream {
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
-            // For people; the producer sees no more of it than that no connection stands.
+            // These are for people; the producer sees no more of it than that no connection stands.
             ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) => {}
         }
     }
 
-    /// Rows of its sinks that are kept and answered in such a way, rejected ones whose dead letters are not safe among them.
+    /// Rows of sinks with this buffer and acknowledgement level, rejected ones with dead letters that are not safe among them.
     pub(super) fn rows_of(&self, wanted: &impl Fn((Keep, AnsweredOn)) -> bool) -> u64 {
         let wanted = self.members.kept().filter(|(.., keep)| wanted(*keep));
         wanted.map(|(sink, ..)| self.producer.stats(sink).buffered_rows).sum()
     }
 
-    /// Rows that were to be in the log and are not, as it has not taken them.
+    /// Rows that belong in the log and are not there, as it has not taken them.
     pub(super) fn unwritten_rows(&self, saved: bool) -> u64 {
         self.outliving(saved).map(|sink| self.producer.unwritten_rows(sink)).sum()
     }
@@ -178,28 +178,29 @@ impl Upstream {
         outliving.map(|(sink, ..)| sink)
     }
 
-    /// Whether it would help to wait for rows that the next start finds: Kafka is there, and still sent some of them
-    /// (`sending`), or has some to answer.
+    /// Whether it would help to wait for rows that the next process finds: Kafka is there, and still sent some of them (`sending`), or has
+    /// some to answer.
     pub(super) fn goes_on(&self, sending: bool) -> bool {
         self.client.is_connected()
             && (sending || self.producer.requests_in_flight() > 0)
             && self.rows_of(&|(keep, _)| keep.outlives()) > 0
     }
 
-    /// What is in memory and is to outlive the process goes to the log, and nothing more to Kafka. `false`: again, the log
-    /// has not taken all of it.
+    /// Moves rows in memory that outlive the process to the log, and sends nothing more to Kafka. `false`: it has to be called again, as
+    /// the log has not taken all of them.
     pub(super) fn save(&mut self, log: &mut dyn RowLog) -> bool {
         self.saving = self.members.kept().any(|(.., (keep, _))| keep == Keep::HybridSaved);
         self.producer.save(log)
     }
 
-    /// These rows are gone, to make room. `owed`: who says whose answers waited for some of an earlier start.
+    /// Ends these rows, which were dropped to make room. `owed`: the publishers of the previous process that wait for answers to some of
+    /// them.
     pub(super) fn dropped(&mut self, rows: &RowSet, owed: OwedRows<'_>) {
         self.producer.dropped(rows, owed);
         self.busy |= !rows.is_empty();
     }
 
-    /// Other settings of the cluster, or other certificates.
+    /// Applies other settings of the cluster, or other certificates.
     pub(super) fn change(&mut self, config: &Config, cluster: usize, edge: &Edge, now: Monotonic) {
         let of = &config.clusters[cluster];
         self.client.change(settings::client(config, cluster, edge), now);
@@ -207,7 +208,7 @@ impl Upstream {
         self.busy = true;
     }
 
-    /// The cluster is in the configuration again.
+    /// Goes on with a cluster that is in the configuration again.
     pub(super) fn resume(&mut self, now: Monotonic) {
         if std::mem::take(&mut self.retired) {
             self.client.start(now);
@@ -224,7 +225,7 @@ impl Upstream {
 }
 
 impl Core {
-    /// Everything that a cluster has to do after this turn's events.
+    /// Does everything that a cluster has to do after this turn's events.
     pub(super) fn pump(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         if !std::mem::take(&mut upstream.busy) || upstream.saving || upstream.retired {
@@ -311,7 +312,7 @@ impl Core {
         }
     }
 
-    /// A link's socket is connected, or its TLS handshake is over (`is_ready`).
+    /// Notes that a link's socket is connected, or its TLS handshake is over (`is_ready`).
     pub(super) fn link_connected(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, is_ready: bool) {
         self.broker.numbers.count_cluster(cluster, ClusterMetric::TlsHandshakes, u64::from(is_ready));
         let upstream = &mut self.broker.outlets.upstreams[cluster];
@@ -321,7 +322,7 @@ impl Core {
         }
     }
 
-    /// A link's socket is gone.
+    /// Notes that a link's socket is gone.
     pub(super) fn link_closed(&mut self, io: &mut Ring<'_>, cluster: usize, link: LinkId, why: &Closed) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         upstream.busy = true;
@@ -329,7 +330,7 @@ impl Core {
         upstream.client.on_closed(link, &why, io.now());
     }
 
-    /// Results of batches to the sessions whose messages stand in them.
+    /// Gives the results of batches to the sessions that published their messages.
     fn settle(&mut self, cluster: usize) {
         let (sessions, touched, letters) =
             (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
@@ -362,7 +363,7 @@ impl Core {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         let at = upstream.next_deadline();
         match upstream.timer {
-            // An earlier one that is set already will look again when it fires.
+            // An earlier timer that is set already will look again when it fires.
             Some((set, _)) if set <= at => {}
             earlier => {
                 if let Some((_, timer)) = earlier {
@@ -374,7 +375,7 @@ impl Core {
         }
     }
 
-    /// The timer of a cluster fired.
+    /// Handles the timer of a cluster.
     pub(super) fn cluster_time(&mut self, io: &mut Ring<'_>, cluster: usize) {
         if let Some(upstream) = self.broker.outlets.upstreams.get_mut(cluster) {
             upstream.timer = None;
@@ -384,7 +385,7 @@ impl Core {
         }
     }
 
-    /// Numbers of the sinks that have news: a turn costs what happens in it, however many sinks there are.
+    /// Reads the numbers of the sinks that have news: a turn costs what happens in it, however many sinks there are.
     fn read_sinks(&mut self, cluster: usize, now: Monotonic) {
         let mut changed = SmallVec::<[usize; 8]>::new();
         let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
@@ -402,7 +403,7 @@ impl Core {
         }
     }
 
-    /// Numbers of a sink, by its place in the configuration. How many messages it has in dead letters.
+    /// Reads the numbers of a sink, by its place in the configuration. Returns how many messages it has in dead letters.
     fn read_sink(&mut self, sink: usize) -> u64 {
         let upstream = &self.broker.outlets.upstreams[self.broker.outlets.plans[sink].cluster];
         let Some(number) = upstream.members.number(Role::Own(sink)) else { return 0 };
@@ -410,7 +411,7 @@ impl Core {
         let writes_letters = upstream.members.number(Role::DeadLetters(sink));
         let letters = self.broker.outlets.letters.totals(sink);
         let stats = SinkStats {
-            // Messages that it did not take count as its own, too.
+            // Messages that the sink did not take count as its own, too.
             appended: own.appended + letters.messages,
             refused: own.refused + letters.messages_refused,
             buffered_rows: own.buffered_rows + letters.messages_in_flight(),

@@ -83,9 +83,9 @@ impl From<RunFileArgs> for RunArgs {
 /// Value of `--control`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ControlBind {
-    /// No control plane.
+    /// Runs no control plane.
     Off,
-    /// Its address.
+    /// Serves the control plane at this address.
     At(SocketAddr),
 }
 
@@ -98,7 +98,7 @@ impl RunArgs {
         self.load_text().map(|(config, _)| config)
     }
 
-    /// The same, with the text that it was read from.
+    /// The configuration, with the text that it was read from.
     ///
     /// # Errors
     /// Everything that is wrong with the file and the options.
@@ -145,7 +145,7 @@ pub(super) fn control(text: &str) -> Result<ControlBind, String> {
     if text == "off" {
         return Ok(ControlBind::Off);
     }
-    // As a start prints it, and as a browser has it.
+    // The text may be an address as the service prints it, or as a browser has it.
     let address = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
     config::parse_address(address.strip_suffix('/').unwrap_or(address)).map(ControlBind::At)
 }

@@ -1,4 +1,4 @@
-//! What a start says once clients are accepted: events, and on a terminal where it listens and what to type next.
+//! The greeting of a service once clients are accepted: events, and on a terminal where it listens and what to type next.
 
 use super::Service;
 use crate::cli::out::say;
@@ -8,7 +8,7 @@ use crate::runtime::Bind;
 use crate::service::sandbox;
 
 impl Service {
-    /// All threads and rings are there: what is not needed beyond that is given up.
+    /// Enters the sandbox when all threads and rings are there: what is not needed beyond that is given up.
     pub(super) fn sandbox(&self) {
         let Some(files) = sandbox::files() else { return };
         let denied = sandbox::deny_calls();
@@ -26,7 +26,7 @@ impl Service {
         self.journal.say(started.with(Field::Shards, self.shards.len() as u64));
     }
 
-    /// Prints where it listens and what to type next; logs the same where lines are for programs.
+    /// Prints the addresses and what to type next; logs the same where lines are for programs.
     pub(super) fn greet(&self) {
         if self.config.log.format == LogFormat::Json {
             if let Some(control) = &self.control {

@@ -1,4 +1,4 @@
-//! A reload: of a signal, or of the control plane, which is told when it is in force.
+//! Reloads: of a signal, or of the control plane, which hears when the new configuration is in force.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -37,7 +37,7 @@ fn answer(wish: Option<Wish>, outcome: Result<Reloaded, ReloadRefused>) {
     }
 }
 
-/// What a reload came to.
+/// A span with the outcome of a reload.
 fn described(span: Span, said: &Reloaded) -> Span {
     span.with("forebay.reload.applied", said.applied.join(", "))
         .with("forebay.reload.needs_restart", said.needs_restart.join(", "))
@@ -52,7 +52,7 @@ impl Reloads for ByMainThread {
     }
 }
 
-/// The configuration's words for it.
+/// The edit in the configuration's terms.
 fn edit(part: Part, name: String, to: To) -> Edit {
     let part = match part {
         Part::Sink => config::Part::Sink,
@@ -67,7 +67,7 @@ fn edit(part: Part, name: String, to: To) -> Edit {
     Edit { part, name, to }
 }
 
-/// What is done once all shards have a change.
+/// The steps that follow once all shards have a change.
 pub(super) struct AfterReload {
     proposal: Proposal,
     tokens: Option<Arc<Tokens>>,
@@ -78,8 +78,8 @@ pub(super) struct AfterReload {
 }
 
 impl Service {
-    /// Reads the configuration again, or changes a part of it, and sends the shards what is different. `wish`: of the
-    /// control plane, which is told; a signal's outcome is in the log.
+    /// Reads the configuration again, or changes a part of it, and sends the shards what is different. `wish`: of the control plane, which
+    /// hears the outcome; a signal's outcome is in the log.
     pub(super) fn reload(&mut self, wish: Option<Wish>) -> Result<(), Failure> {
         let dry_run = wish.as_ref().is_some_and(|wish| wish.dry_run);
         if self.reconfiguring.is_some() && wish.is_none() {
@@ -95,7 +95,7 @@ impl Service {
                 let (applied, needs_restart) = (proposal.change.applied.clone(), proposal.change.waiting.clone());
                 let (not_in_file, warnings) = (proposal.not_in_file(), proposal.warnings.clone());
                 let is_new = proposal.is_new;
-                // Only who asked hears of it.
+                // Only the asker hears of it.
                 let disconnected_clients = if wish.is_some() { self.would_go(&proposal, &edge)? } else { None };
                 let said =
                     Reloaded { dry_run, applied, needs_restart, not_in_file, warnings, disconnected_clients, is_new };
@@ -119,7 +119,7 @@ impl Service {
         }
     }
 
-    /// Certificates and the like whose files have changed. Nothing else of the configuration is looked at.
+    /// Reads certificates and other files again that have changed. Nothing else of the configuration is looked at.
     pub(super) fn renew_files(&mut self) -> Result<(), Failure> {
         if self.reconfiguring.is_some() || !self.ready.load(Ordering::Acquire) {
             return Ok(());
@@ -144,7 +144,7 @@ impl Service {
         self.apply(AfterReload { proposal, tokens, edge, said, wish: None, span })
     }
 
-    /// What is wanted, checked; the tokens, and what the files hold that the configuration names.
+    /// The wanted configuration, checked; the tokens, and the contents of the files that it names.
     fn propose(&self, wanted: Wanted) -> Result<(Proposal, Option<Arc<Tokens>>, Edge), ReloadRefused> {
         if !self.ready.load(Ordering::Acquire) {
             return Err(ReloadRefused::NotNow("the service is still starting".to_owned()));
@@ -160,7 +160,7 @@ impl Service {
         let config = &proposal.change.config;
         let edge = edge::load_again(config, &self.edge.in_force).map_err(ReloadRefused::Mistakes)?;
         let changed = edge::changed(config, &self.edge.in_force, &edge);
-        // A listener or cluster whose settings have changed is named already.
+        // A listener or cluster with changed settings is named already.
         let is_named = |what: &str| {
             let place = what.split(" (").next().unwrap_or_default();
             proposal.change.applied.iter().any(|applied| applied.split(" (").next() == Some(place))
@@ -198,7 +198,7 @@ impl Service {
         Ok(Some(sum))
     }
 
-    /// All that can fail is done before the shards hear of it.
+    /// Applies a change: all steps that can fail are done before the shards hear of it.
     fn apply(&mut self, after: AfterReload) -> Result<(), Failure> {
         let proposal = &after.proposal;
         for warning in &proposal.warnings {
@@ -235,7 +235,7 @@ impl Service {
         answer(wish, Ok(said));
     }
 
-    /// A shard works with the new configuration.
+    /// Notes that a shard works with the new configuration.
     pub(super) fn reconfigured(&mut self) -> Result<(), Failure> {
         let Some(done) = self.reconfiguring.take_if(Reconfiguring::is_last) else { return Ok(()) };
         self.config = done.config;

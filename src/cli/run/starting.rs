@@ -1,4 +1,4 @@
-//! What a start needs besides the shards: a host that will do, sockets, the embedded log, the control plane.
+//! The parts of a service besides the shards: a host that will do, sockets, the embedded log, the control plane.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::service::preflight::Host;
 use crate::service::{dead_letters, log, sandbox};
 use crate::telemetry::{Exporter, Running};
 
-/// Refuses a host that will not do. Gives the descriptors that devices may use, and those for the control plane.
+/// Refuses a host that will not do. Returns the descriptors that devices may use, and those for the control plane.
 pub(super) fn preflight(shards: usize) -> Result<(u32, usize), Failure> {
     let host = Host::read(runtime::probe().map_err(|e| e.to_string()));
     let findings = host.findings(shards);
@@ -31,7 +31,7 @@ pub(super) fn preflight(shards: usize) -> Result<(u32, usize), Failure> {
     }
 }
 
-/// With `service.sandbox`, from here on only the service's own folders can be written; they are made where they are missing.
+/// With `service.sandbox`, lets only the service's own folders be written from here on; missing ones are created.
 pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Failure> {
     if !config.service.sandbox {
         return Ok(());
@@ -40,7 +40,7 @@ pub(super) fn restrict_files(args: &RunArgs, config: &Config) -> Result<(), Fail
     folders.extend(config.embedded.iter().map(|log| log.dir.clone()));
     let files = config.sinks.iter().filter_map(|sink| sink.dead_letters.as_ref()?.file.as_ref());
     folders.extend(files.map(|file| dead_letters::folder_of(&file.path)));
-    // What cannot be made has its message later, with the key that names it.
+    // A folder that cannot be created has its message later, with the key that names it.
     folders.iter().for_each(|folder| drop(files::make_dirs(folder)));
     folders.extend(config.control.file_dirs.iter().cloned());
     // A socket's folder is for its clients, too: whoever sets it up knows who they are.
@@ -95,7 +95,7 @@ pub(super) fn bind_listeners(config: &Config) -> Result<Listeners, Failure> {
     bound.map_err(|error| reconfigure::bind_failed(&error, &moved_by.join(" or ")))
 }
 
-/// The log, as the control plane changes it.
+/// The log filter, as the control plane changes it.
 pub(super) struct ServiceLog;
 
 impl LogControl for ServiceLog {
@@ -130,7 +130,7 @@ pub(super) fn start_control(
     })
 }
 
-/// Exports what the control plane shows.
+/// Exports the metrics that the control plane shows.
 pub(super) fn start_exporter(exporter: Option<Exporter>, shown: Shown) -> Result<Option<Running>, Failure> {
     let source = Box::new(move || {
         let view = shown.view();

@@ -1,5 +1,5 @@
-//! `$SYS/broker/…`: numbers of the service as retained messages, with the names that mosquitto has for them. Made here every
-//! [`EVERY`] from the shards' boards; a shard publishes those that have changed.
+//! `$SYS/broker/…`: numbers of the service as retained messages, with mosquitto's names. Made here every [`EVERY`] from the shards' boards;
+//! a shard publishes those that have changed.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use crate::metrics::collector::Boards;
 use crate::metrics::samples::Sample;
 use crate::metrics::spec::ShardMetric as M;
 
-/// How often they are made: mosquitto's `sys_interval`.
+/// The time between two updates: mosquitto's `sys_interval`.
 pub(super) const EVERY: Duration = Duration::from_secs(10);
 
 /// The topics of a load: its averages per minute over 1, 5 and 15 minutes.
@@ -34,7 +34,7 @@ const LOADS: [[&str; 3]; 9] = [
     load!("connections"),
 ];
 
-/// What the averages of [`LOADS`] are over, in seconds.
+/// The windows of the averages of [`LOADS`], in seconds.
 const WINDOWS_S: [f64; 3] = [60.0, 300.0, 900.0];
 
 /// Exponentially weighted averages of a counter per minute, as mosquitto has them; they begin at 0.
@@ -45,7 +45,7 @@ struct Load {
 }
 
 impl Load {
-    /// What the counter says after `elapsed_s` more seconds.
+    /// Updates the averages with the counter after `elapsed_s` more seconds.
     fn count(&mut self, counter: u64, elapsed_s: f64) {
         if elapsed_s <= 0.0 {
             return;
@@ -60,7 +60,7 @@ impl Load {
     }
 }
 
-/// See the module.
+/// The values that were published, and the loads.
 #[derive(Debug)]
 pub(super) struct SysTopics {
     began: Instant,
@@ -68,24 +68,24 @@ pub(super) struct SysTopics {
     /// When the loads were last counted.
     loaded: Instant,
     loads: [Load; LOADS.len()],
-    /// The most clients that were connected at a time, as far as it was looked.
+    /// The most clients that were connected at a time, as far as samples show.
     most: u64,
-    /// What was published last.
+    /// The values that were published last.
     last: BTreeMap<&'static str, String>,
 }
 
 impl SysTopics {
-    /// Of a service that has just started.
+    /// The topics of a service that has just started.
     pub(super) fn new(now: Instant) -> Self {
         Self { began: now, next: now, loaded: now, loads: Default::default(), most: 0, last: BTreeMap::new() }
     }
 
-    /// When they are due.
+    /// When the topics are due.
     pub(super) fn next(&self) -> Instant {
         self.next
     }
 
-    /// Those that have changed, if they are due: topic and payload.
+    /// Topics that have changed, with their payload, if they are due.
     pub(super) fn changed(&mut self, boards: &Boards, now: Instant) -> Vec<(&'static str, String)> {
         if now < self.next {
             return Vec::new();
@@ -105,11 +105,11 @@ impl SysTopics {
         let connected = of(M::ConnectionsOpen).saturating_sub(of(M::Unauthenticated));
         self.most = self.most.max(connected);
         let total = of(M::Sessions).max(connected);
-        // Those for shared subscriptions may be in the spool, too.
+        // Messages for shared subscriptions may be in the spool, too.
         let stored = of(M::StoredMessages).saturating_sub(of(M::ShareStoredMessages)) + of(M::ShareQueuedMessages);
         let publishes = sum(&[M::PublishesQos0, M::PublishesQos1, M::PublishesQos2]);
         let connects = sum(&[M::ConnectsAccepted, M::ConnectsRefused]);
-        // Each of these is answered with one packet, as a CONNECT is.
+        // Each of these packets is answered with one packet, as a CONNECT is.
         let answered =
             &[M::PubRecsReceived, M::PubRelsReceived, M::SubscribesReceived, M::UnsubscribesReceived, M::PingsReceived];
         let others = &[M::PubAcksReceived, M::PubCompsReceived, M::DisconnectsReceived, M::AuthsReceived];
@@ -122,7 +122,7 @@ impl SysTopics {
             ("$SYS/broker/clients/total", total),
             ("$SYS/broker/clients/connected", connected),
             ("$SYS/broker/clients/disconnected", total - connected),
-            // Older names of mosquitto's, which it has still and dashboards read.
+            // These are older names of mosquitto's, which it has still and dashboards read.
             ("$SYS/broker/clients/active", connected),
             ("$SYS/broker/clients/inactive", total - connected),
             ("$SYS/broker/messages/stored", stored),
@@ -169,7 +169,7 @@ impl SysTopics {
 mod tests {
     use super::*;
 
-    /// Of 100 a second for a quarter of an hour, then nothing for as long. The figures are what `e` says of a first-order lag.
+    /// A load of 100 a second for a quarter of an hour, then nothing for as long. The figures are those of a first-order lag by `e`.
     #[test]
     fn averages_follow_a_load_at_their_own_pace() {
         let mut load = Load::default();
@@ -184,7 +184,7 @@ mod tests {
             load.count(counter, 10.0);
         }
         assert_eq!(rounded(&load), [0.0, 284.0, 1395.0]);
-        // A look at the same instant says nothing.
+        // A sample of the same instant changes nothing.
         load.count(counter + 1, 0.0);
         assert_eq!(rounded(&load), [0.0, 284.0, 1395.0]);
     }

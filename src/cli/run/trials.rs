@@ -1,4 +1,4 @@
-//! Trials of the control plane: the main thread says what the configuration would be, the rest is done beside it.
+//! Trials of the control plane: the main thread computes the configuration as it would be, the rest is done beside it.
 
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ use crate::mqtt::property::{Property, PropertyBuf};
 use crate::rule::template::MessageContext;
 use crate::shard::trial::{Trial, try_message};
 
-/// A question to the main thread: what the configuration comes to with an edit.
+/// A question to the main thread: the configuration with an edit.
 pub(super) struct WouldBe {
     pub(super) edit: Edit,
     pub(super) answer: Box<dyn FnOnce(Result<Config, ReloadRefused>) + Send>,
@@ -40,7 +40,7 @@ impl Trials for ByMainThread {
             Ok(config) => {
                 let cluster = config.clusters.into_iter().find(|cluster| cluster.name == wanted);
                 let Some(cluster) = cluster else { return answer(Err(unknown(Part::Cluster, &wanted))) };
-                // It takes as long as the network does.
+                // The trial takes as long as the network does.
                 let tried = move || answer(Ok(try_cluster(&cluster)));
                 let _ = std::thread::Builder::new().name("trial".into()).spawn(tried);
             }
@@ -97,7 +97,7 @@ fn shown(trial: Trial) -> MessageTrial {
     MessageTrial { matches, refused, topic, key, value, timestamp, headers }
 }
 
-/// Each bootstrap broker, one after the other.
+/// Tries each bootstrap broker, one after the other.
 fn try_cluster(cluster: &Cluster) -> ClusterTrial {
     let mut members = None;
     let broker = |broker: &String| {

@@ -1,4 +1,4 @@
-//! Who may connect, and what they may touch.
+//! Keys of auths: who may connect, and which topics they may touch.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The disk buffer, messages to subscribers, and retained messages.
+//! Keys of the disk buffer, messages to subscribers, and retained messages.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ settings! {
         segments_max: u64,
         /// Live rows of one sink on one shard, in bytes.
         sink_bytes_max: u64,
-        /// The share follows from the number of sinks.
+        /// Whether the share follows from the number of sinks.
         share_is_computed: bool,
     }
 }
@@ -70,7 +70,7 @@ settings! {
              what it was sent at QoS 1, if there are any. Whole seconds.";
     }
     and {
-        /// No setting: tests make it small.
+        /// Bounds of wide messages, which are no setting: tests make them small.
         wide: Wide,
     }
 }

@@ -1,4 +1,4 @@
-//! Kafka clusters, and the embedded log.
+//! Keys of Kafka clusters, and of the embedded log.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +19,7 @@ settings! {
     pub struct Cluster in Kafka {
         now description: Option<String> => Text, From("none"), shown "\"The cluster of the plant\"",
             "What this cluster is for, for people: shown by the API.";
-        /// For the embedded log its address as configured: with port 0 whoever starts it puts the real one here.
+        /// The bootstrap brokers. For the embedded log its address as configured: with port 0 the real one is put here when it runs.
         now bootstrap: Vec<String> => TextList, Required, shown "[\"kafka-1.example:9092\", \"kafka-2.example:9092\"]",
             "Bootstrap brokers, `\"host:port\"`: a list, or one comma-separated string.";
         now client_id: String = Text, Is("\"forebay\""),
@@ -52,7 +52,7 @@ settings! {
         now tcp_keepalive as sockets.keep_alive: Option<KeepAlive> => Text, Is("\"60,15,4\""),
             "TCP keep-alive of a connection, `\"IDLE,INTERVAL,PROBES\"`: seconds of silence before the first probe, seconds between two, and the number \
              of unanswered ones after which it is closed. `\"none\"`: off.";
-        /// In the order of the file. They have set what they mean.
+        /// The properties in the order of the file. Their meanings have been set.
         now other_properties: Vec<(String, String)> => TextTable, From("none"), shown "{ \"linger.ms\" = \"5\" }",
             "Properties of Kafka's Java producer, `{ \"linger.ms\" = \"5\" }`. Each sets the key that means the same, in this section or in the sinks of the \
              cluster that do not set it themselves: see [below](#kafkas-producer-properties). `forebay check` names those that change nothing.";
@@ -65,15 +65,15 @@ settings! {
     and {
         /// NAME; [`crate::config::EMBEDDED`] for the embedded log.
         name: String,
-        /// How long things may take, and how far they are apart.
+        /// The times of connections and questions.
         times: Times,
-        /// Of the sockets of its connections.
+        /// Options of the sockets of its connections.
         sockets: SocketOptions,
         /// TLS to its brokers; `None`: connections are plain.
         tls: Option<OutgoingSettings>,
-        /// How to log in to its brokers; `None`: without SASL.
+        /// The login to its brokers; `None`: without SASL.
         sasl: Option<Sasl>,
-        /// No longer in the file: it stays in its place until the process ends. See [`crate::config::change`].
+        /// Whether it is no longer in the file: it stays in its place until the process ends. See [`crate::config::change`].
         is_removed: bool,
     }
 }
@@ -156,7 +156,7 @@ settings! {
             "Maximum number of its topics that a shard keeps in memory, as in `[kafka.NAME]`.";
     }
     and {
-        /// What moves it, for the message that the port is taken.
+        /// The option or key that changes the address, for the message that the port is taken.
         moved_by: String,
     }
 }

@@ -1,4 +1,4 @@
-//! Where devices connect.
+//! Keys of listeners.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,13 +50,13 @@ settings! {
              `kafka-offset`. For sinks with `acknowledge = \"leader\"` or `\"replicated\"`: see below.";
     }
     and {
-        /// With [`Transport::Tls`] and [`Transport::Wss`].
+        /// TLS, with [`Transport::Tls`] and [`Transport::Wss`].
         tls: Option<secure::Settings>,
-        /// With [`Transport::Ws`] and [`Transport::Wss`].
+        /// WebSocket, with [`Transport::Ws`] and [`Transport::Wss`].
         ws: Option<Arc<ws::Settings>>,
-        /// What moves it, for the message that the port is taken.
+        /// The option or key that changes the address, for the message that the port is taken.
         moved_by: String,
-        /// No longer in the file: it stays in its place until the process ends. See [`crate::config::change`].
+        /// Whether it is no longer in the file: it stays in its place until the process ends. See [`crate::config::change`].
         is_removed: bool,
     }
 }

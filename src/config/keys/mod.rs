@@ -1,5 +1,5 @@
-//! Every key of the configuration in one table: what it takes, its bounds, its default and its meaning. The reader takes
-//! types, bounds and defaults from here, the messages their "did you mean", and `docs/CONFIGURATION.md` its tables.
+//! Every key of the configuration in one table: its type, its bounds, its default and its meaning. The reader takes types, bounds and
+//! defaults from here, the messages their "did you mean", and `docs/CONFIGURATION.md` its tables.
 
 /// The keys of sections that are read by hand: `SECTION.NAME: KIND, DEFAULT, shown EXAMPLE, MEANING;`, as in `settings!`.
 macro_rules! keys {
@@ -39,7 +39,7 @@ pub use sink::Sink;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word {
     pub(super) name: &'static str,
-    /// Of two words, the one that a flag in the program means.
+    /// Whether it is the one of two words that stands for `true`.
     pub(super) is_yes: bool,
 }
 
@@ -51,7 +51,7 @@ const fn yes(name: &'static str) -> Word {
     Word { name, is_yes: true }
 }
 
-/// What a key takes. Bounds are inclusive.
+/// The type of a key's value. Bounds are inclusive.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Flag,
@@ -83,7 +83,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Its bounds, if it has any, as messages and documents show them.
+    /// The bounds, if there are any, as messages and documents show them.
     pub(super) fn bounds(self) -> Option<(String, String)> {
         match self {
             Self::Integer { min, max } => Some((min.to_string(), max.to_string())),
@@ -97,7 +97,7 @@ impl Kind {
     }
 }
 
-/// With its article, for "expected …".
+/// The type with its article, for "expected …".
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -120,14 +120,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// What holds where a key is not given.
+/// The value where a key is not given.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Absent {
-    /// It must be given.
+    /// The key must be given.
     Required,
-    /// This, as it would be written.
+    /// The default is this, as it would be written.
     Is(&'static str),
-    /// This, worked out; said for the documents.
+    /// The default is worked out; this describes it in the documents.
     From(&'static str),
 }
 
@@ -138,12 +138,12 @@ pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,
     pub(super) default: Absent,
-    /// What the default file shows, where that is not the default.
+    /// The value in the default file, where that is not the default.
     pub(super) shown: Option<&'static str>,
     pub(super) meaning: &'static str,
 }
 
-/// Keys that other documents speak of and that this version does not have: `section.key`, or a section; and what to do.
+/// Keys that other documents mention and this version does not have: `section.key`, or a section; and the cure.
 pub(super) const LATER: [(&str, &str); 6] = [
     ("source", "this version goes from MQTT to Kafka only: leave it out"),
     ("rule", "this version has only filters and templates, in [[sink]]: leave it out"),

@@ -95,7 +95,7 @@ impl Section {
 }
 
 impl Section {
-    /// The section that contains it, and its key there; `None`: it is at the top of the file.
+    /// The section that contains this one, and its key there; `None`: it is at the top of the file.
     pub(in crate::config) fn parent(self) -> Option<(Self, &'static str)> {
         match self {
             Self::ControlTls => Some((Self::Control, "tls")),
@@ -110,12 +110,12 @@ impl Section {
         }
     }
 
-    /// The section at the top of the file that contains it, or itself.
+    /// The section at the top of the file that contains this one, or itself.
     pub(in crate::config) fn root(self) -> Self {
         self.parent().map_or(self, |(parent, _)| parent)
     }
 
-    /// Whether there may be several, each a table with a name: and one to show.
+    /// An example of a name, if there may be several such sections, each a table with a name.
     pub(in crate::config) fn example_name(self) -> Option<&'static str> {
         match self {
             Self::Auth => Some("devices"),
@@ -124,18 +124,18 @@ impl Section {
         }
     }
 
-    /// Whether it is a part of which there may be several, each with a name.
+    /// Whether there may be several such parts, each with a name.
     pub(in crate::config) fn is_named_part(self) -> bool {
         self == Self::AuthRole
     }
 
-    /// The header with names to show.
+    /// The header with names as examples.
     pub(in crate::config) fn example_header(self) -> String {
         let name = self.root().example_name().unwrap_or_default();
         self.header().replace("NAME", name).replace("ROLE", "sensor")
     }
 
-    /// What it is about, for the documents.
+    /// The section's subject, for the documents.
     pub(in crate::config) fn meaning(self) -> &'static str {
         match self {
             Self::Service => "The process.",

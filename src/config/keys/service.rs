@@ -1,4 +1,4 @@
-//! The process, its control plane, its log and telemetry, and the limits of the protocol.
+//! Keys of the process, its control plane, its log and telemetry, and the limits of the protocol.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,9 +53,9 @@ settings! {
              only files that the configuration names for the same purpose. The service may write there.";
     }
     and {
-        /// What moves it, for the message that the port is taken.
+        /// The option or key that changes the address, for the message that the port is taken.
         moved_by: String,
-        /// `[control.tls]`; `None`: it is served without TLS.
+        /// `[control.tls]`; `None`: the control plane is served without TLS.
         tls: Option<secure::Settings>,
     }
 }

@@ -1,4 +1,4 @@
-//! MQTT to Kafka.
+//! Keys of sinks: MQTT to Kafka.
 
 use std::time::Duration;
 
@@ -29,13 +29,14 @@ settings! {
             "Topic filters, likewise: a message that one of them matches does not go to this sink.";
         now fallback: bool = Flag, Is("false"),
             "If true, the sink gets only messages that no other sink takes, those with `fallback = true` aside: see [below](#several-sinks).";
-        /// A literal one is a legal name; what a template renders has to be checked with [`crate::kafka::topic_name::kafka_topic`].
+        /// The Kafka topic. A literal one is a legal name; one that a template renders has to be checked with
+        /// [`crate::kafka::topic_name::kafka_topic`].
         now topic: Template => Template, Required, shown "\"telemetry\"",
             "Kafka topic. A message for which the template yields an invalid topic name is refused, and one whose name begins with `_`, as topics of Kafka's own do (`__consumer_offsets`, `_schemas`), unless the template itself begins with it.";
-        /// `None`: records have none.
+        /// The template of the record's key. `None`: records have none.
         now key: Option<Template> => Template, Is("\"${topic}\""),
             "Record key; messages of one client with the same key stay in order. `\"\"`: records without a key.";
-        /// If it is one of `value_format`'s [`ValueFormat::Raw`].
+        /// The template of the value, if `value_format` is [`ValueFormat::Raw`].
         now value: Template => Template, Is("\"${payload}\""),
             "Record value. Cannot be combined with `value_format = \"json\"`.";
         now value_format: ValueFormat = Word(ValueFormat::NAMES), Is("\"raw\""),
@@ -47,7 +48,7 @@ settings! {
             "The record's timestamp: a number, as in `\"${payload.ts}\"`. A message for which it yields no number is refused: see [below](#the-time-of-a-record).";
         apart timestamp_unit = Word(TimeUnit::NAMES), Is("\"ms\""),
             "What `timestamp` counts from 1970-01-01 UTC on: seconds, milliseconds, microseconds or nanoseconds.";
-        /// In the order of the file.
+        /// Headers in the order of the file.
         now headers: Vec<(String, Template)> => TemplateTable, From("none"), shown "{ client = \"${clientid}\" }",
             "Record headers, in this order; the message's MQTT 5 user properties follow them.";
         now headers_from: Option<HeadersFrom> => Template, From("none"), shown "\"${payload.meta}\"",
@@ -66,13 +67,14 @@ settings! {
             "Constants that the sink's templates can use as `${metadata.NAME}`.";
         restart buffer: Buffer => Word(Buffer::NAMES), From("`\"disk\"` if there is a `[spool]` and `acknowledge` allows it, otherwise `\"memory\"`"), shown "\"disk\"",
             "Where records are kept until Kafka has them: see below.";
-        /// Not with [`Buffer::Memory`]. A shard's part holds at least a full batch and the largest record.
+        /// Bytes in memory before rows spill; not with [`Buffer::Memory`]. A shard's part holds at least a full batch and the largest
+        /// record.
         apart spill_after: u64 => Size { min: 64 * KIB, max: 1_024 * GIB }, From("a quarter of the cluster's `buffer_bytes`"), shown "\"64MiB\"",
             "Memory for the sink's records, across all shards; beyond it records are kept on disk only. Cannot be combined with \
              `buffer = \"memory\"`. The cluster's `buffer_bytes` remains the limit for all its sinks.";
         restart acknowledge: Acknowledge => Word(Acknowledge::NAMES), From("`\"stored\"` with `buffer = \"disk\"`, otherwise `\"replicated\"`"), shown "\"stored\"",
             "What an acknowledgement guarantees: see below.";
-        /// 0, 1 or −1 (all in-sync replicas).
+        /// The acknowledgements of Kafka: 0, 1 or −1 (all in-sync replicas).
         restart acks: i16 => Word(ACKS), From("`\"all\"`; with `acknowledge = \"leader\"` `\"1\"`"), shown "\"all\"",
             "Kafka's `acks`, for sinks with `acknowledge = \"received\"` only: the other levels imply it.";
         restart partitioner: Partitioner = Word(Partitioner::NAMES), Is("\"key\""),
@@ -130,11 +132,12 @@ settings! {
     and {
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,
-        /// Where goes what Kafka refuses for good; `None`: nowhere, or to the file of [`crate::config::Config::share_dead_letters_file`].
+        /// The place of dead letters; `None`: nowhere, or the file of [`crate::config::Config::share_dead_letters_file`].
         dead_letters: Option<DeadLetters>,
-        /// It wants no dead letters at all.
+        /// Whether the sink wants no dead letters at all.
         no_dead_letters: bool,
-        /// It was removed while the service runs: it has no filters, and stays until the restart so that its rows get to Kafka.
+        /// Whether the sink was removed while the service runs: it has no filters, and stays until the restart so that its rows get to
+        /// Kafka.
         is_removed: bool,
     }
 }

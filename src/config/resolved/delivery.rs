@@ -1,18 +1,18 @@
-//! The disk buffer, messages to subscribers, and retained messages.
+//! Values of the keys of the disk buffer, messages to subscribers, and retained messages.
 
 use crate::config::keys::Spool;
 use crate::config::setting::words;
 use crate::limits::{RECIPIENTS_MANY, WIDE_COPIES_ALONE, WIDE_COPIES_PER_TURN};
 use crate::spool::{SEGMENTS_RESERVED, sessions_max};
 
-/// Messages with many recipients.
+/// Bounds of messages with many recipients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wide {
-    /// With more recipients than this on a shard a message is one of them.
+    /// The number of recipients on a shard above which a message is wide.
     pub recipients: usize,
-    /// Copies of them that a turn makes.
+    /// Copies of wide messages that a turn makes.
     pub copies: usize,
-    /// The same while nothing else is published.
+    /// Copies of wide messages that a turn makes while nothing else is published.
     pub copies_alone: usize,
 }
 
@@ -23,17 +23,17 @@ impl Default for Wide {
 }
 
 words! {
-    /// Which member of a shared subscription gets a message.
+    /// The choice of the member of a shared subscription that gets a message.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum ShareStrategy {
-        /// The next one in turn that has room.
+        /// The next member in turn that has room.
         #[default]
         RoundRobin = "round-robin",
-        /// Of those with room the one with the fewest messages that it has not acknowledged.
+        /// The member with room that has the fewest messages in flight.
         LeastInflight = "least-inflight",
-        /// The same one for all messages of a publisher.
+        /// The same member for all messages of a publisher.
         HashClient = "hash-client",
-        /// The same one for all messages of a topic.
+        /// The same member for all messages of a topic.
         HashTopic = "hash-topic",
     }
 }
@@ -56,14 +56,14 @@ impl Spool {
         sessions_max(self.segments_max * self.segment_bytes, self.segment_bytes)
     }
 
-    /// What is in force after a reload to this: sizes and the way of appending wait for a restart.
+    /// The spool in force after a reload to this one: sizes and the way of appending wait for a restart.
     #[must_use]
     pub const fn reloaded(self, wanted: Self) -> Self {
         let Self { bytes_max, segment_bytes, segments_max, append, .. } = self;
         Self { bytes_max, segment_bytes, segments_max, append, ..wanted }
     }
 
-    /// The same room in equal parts for `shards` shards: never less than what a shard needs.
+    /// The same room in equal parts for `shards` shards: never less than a shard needs.
     #[must_use]
     pub fn of_shards(self, shards: usize) -> Self {
         let segments_max = self.bytes_max / shards.max(1) as u64 / self.segment_bytes.max(1);
@@ -81,25 +81,25 @@ impl Spool {
 }
 
 words! {
-    /// How bytes get into a segment's file.
+    /// The way of bytes into a segment's file.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum Append {
-        /// Written to it.
+        /// The bytes are written to the file.
         #[default]
         Written = "written",
-        /// Stored into the mapped file.
+        /// The bytes are stored into the mapped file.
         Mapped = "mapped",
     }
 }
 
 words! {
-    /// What happens to a message for which the disk buffer has no room.
+    /// The handling of a message for which the disk buffer has no room.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum WhenFull {
-        /// Its publisher is not read until there is.
+        /// The publisher is not read until there is room.
         #[default]
         Backpressure = "backpressure",
-        /// It is refused.
+        /// The message is refused.
         Refuse = "refuse",
         /// The oldest rows on the disk make room.
         DropOldest = "drop-oldest",

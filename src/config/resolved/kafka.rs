@@ -1,4 +1,4 @@
-//! What the keys of Kafka clusters may be.
+//! Values of the keys of Kafka clusters.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use crate::secure::sasl::Credentials;
 /// The times of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// For a connection to be of use, from the lookup of the name to the login.
+    /// The time for a connection to be of use, from the lookup of the name to the login.
     pub connect_timeout: Duration,
-    /// For an answer.
+    /// The time for an answer.
     pub request_timeout: Duration,
-    /// Before this metadata is not asked for again.
+    /// The age before which metadata is not asked for again.
     pub metadata_min_age: Duration,
-    /// After this metadata is asked for again.
+    /// The age at which metadata is asked for again.
     pub metadata_max_age: Duration,
-    /// After this a broker is asked whether it answers, if nothing else was.
+    /// The time after which a broker is asked whether it answers, if nothing else was asked.
     pub health_check_interval: Duration,
     /// First wait between attempts to connect.
     pub reconnect_backoff_min: Duration,
@@ -28,10 +28,10 @@ pub struct Times {
 /// `[kafka.NAME.sasl]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sasl {
-    /// Who logs in, and by what.
+    /// The user who logs in, and the password or token.
     pub credentials: Arc<Credentials>,
-    /// Where the password was read; `None`: the environment has it, or there is none.
+    /// The file that has the password; `None`: the environment has it, or there is none.
     pub password_file: Option<PathBuf>,
-    /// The secret may travel as it is.
+    /// Whether the secret may travel without encryption.
     pub insecure: bool,
 }

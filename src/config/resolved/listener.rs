@@ -1,4 +1,4 @@
-//! Where devices connect.
+//! Values of the keys of listeners.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::config::setting::{Settings as _, words};
 use crate::listener::proxy::Expect;
 
 impl Listener {
-    /// Devices come to this address by themselves.
+    /// A plain TCP listener, without a proxy.
     pub(in crate::config) fn plain(bind: SocketAddr, moved_by: &str) -> Self {
         let defaults = defaults(Section::Listener, "listener", Self::read);
         Self { bind: bind.into(), moved_by: moved_by.to_owned(), ..defaults }
@@ -16,7 +16,7 @@ impl Listener {
 }
 
 words! {
-    /// How bytes travel between a device and a listener.
+    /// The transport between a device and a listener.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Transport {
         /// Plain TCP.
@@ -33,7 +33,7 @@ words! {
 words!(impl Expect { Nothing = "off", V1 = "v1", V2 = "v2", Any = "any" });
 
 impl Transport {
-    /// It has WebSocket.
+    /// Whether the transport has WebSocket.
     #[must_use]
     pub const fn has_ws(self) -> bool {
         matches!(self, Self::Ws | Self::Wss)

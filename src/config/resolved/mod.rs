@@ -1,5 +1,5 @@
-//! What the configuration means: plain data with every default in place, checked as a whole. Nothing here can be
-//! wrong any more, so nothing that uses it has to ask again.
+//! The configuration as the program uses it: plain data with every default in place, checked as a whole. Nothing here can be wrong any
+//! more, so no user of it has to ask again.
 
 mod delivery;
 mod kafka;
@@ -32,17 +32,17 @@ pub struct Config {
     pub control: Control,
     /// Logging.
     pub log: Log,
-    /// Where metrics and traces are exported to; `None`: nowhere.
+    /// Export of metrics and traces; `None`: nothing is exported.
     pub telemetry: Option<telemetry::Settings>,
     /// Limits of the protocol.
     pub mqtt: Mqtt,
-    /// Where devices connect; at least one, at most [`super::LISTENERS_MAX`].
+    /// Listeners; at least one, at most [`super::LISTENERS_MAX`].
     pub listeners: Vec<Listener>,
-    /// Who may connect, and what they may touch, by name.
+    /// Auths, each with its name: who may connect, and which topics they may touch.
     pub auth: Vec<crate::auth::Settings>,
     /// Kafka clusters, in the order of the file; the embedded log, where there is one, is the last.
     pub clusters: Vec<Cluster>,
-    /// MQTT to Kafka, in the order of the file; at most [`super::SINKS_MAX`].
+    /// Sinks, in the order of the file; at most [`super::SINKS_MAX`].
     pub sinks: Vec<Sink>,
     /// The embedded log.
     pub embedded: Option<Embedded>,
@@ -52,7 +52,7 @@ pub struct Config {
     pub delivery: Delivery,
     /// Retained messages.
     pub retained: Retained,
-    /// What is legal and probably not meant; for people.
+    /// Warnings for people about keys that are legal and probably not meant.
     pub warnings: Problems,
 }
 
@@ -63,7 +63,7 @@ impl Config {
         self.listeners.get(usize::from(id.0))
     }
 
-    /// Where the disk buffer is, if there is one: a folder with one for each shard in it.
+    /// The folder of the disk buffer, if there is one: it has one for each shard.
     #[must_use]
     pub fn spool_dir(&self) -> PathBuf {
         self.service.data_dir.join("spool")
@@ -76,9 +76,9 @@ impl Config {
         DeadLettersFile { path, bytes_max: SHARED_DEAD_LETTERS_BYTES_MAX, files: SHARED_DEAD_LETTERS_FILES }
     }
 
-    /// Gives sinks that configure no dead letters, and have not switched them off, one file for all of them, below the
-    /// data directory: what Kafka refuses for good is kept, and MQTT 3.x publishers can be answered. The program does
-    /// this at the start; it is not part of reading a configuration, since the file's thread comes with the program.
+    /// Gives sinks that configure no dead letters, and have not switched them off, one file for all of them, below the data directory:
+    /// records that Kafka refuses for good are kept, and MQTT 3.x publishers can be answered. The program does this when it starts; it is
+    /// not part of reading a configuration, since the file's thread comes with the program.
     pub fn share_dead_letters_file(&mut self) {
         let file = self.shared_dead_letters_file();
         for sink in self.sinks.iter_mut().filter(|sink| sink.dead_letters.is_none() && !sink.no_dead_letters) {

@@ -1,24 +1,24 @@
-//! What the keys of the process, its control plane and its log may be.
+//! Values of the keys of the process, its control plane and its log.
 
 use std::path::PathBuf;
 
 use crate::config::setting::words;
 
-/// Who may use `/api/v1`.
+/// The clients that may use `/api/v1`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ApiAccess {
-    /// This machine, no one else: everyone may read, and whoever may read the service's own token may change.
+    /// Clients on this machine, no one else: everyone may read, and whoever may read the service's own token may change.
     #[default]
     Local,
-    /// Whoever sends one of the tokens in this file.
+    /// Clients that send one of the tokens in this file.
     Tokens(PathBuf),
 }
 
 words! {
-    /// How a log line looks.
+    /// The format of a log line.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum LogFormat {
-        /// For people.
+        /// Text for people.
         Text = "text",
         /// One JSON object a line.
         Json = "json",
@@ -26,18 +26,18 @@ words! {
 }
 
 words! {
-    /// How severe.
+    /// The severity of a log line.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum LogLevel {
         /// Something is lost or stops.
         Error = "error",
         /// Something is wrong and is coped with.
         Warn = "warn",
-        /// What an operator wants to know.
+        /// An operator wants to know it.
         Info = "info",
-        /// What a developer wants to know.
+        /// A developer wants to know it.
         Debug = "debug",
-        /// Everything.
+        /// All other details.
         Trace = "trace",
     }
 }

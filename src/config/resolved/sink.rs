@@ -1,4 +1,4 @@
-//! What the keys of a sink may be.
+//! Values of the keys of a sink.
 
 use std::path::PathBuf;
 
@@ -6,19 +6,19 @@ use crate::config::setting::words;
 use crate::rule::members::Encode;
 use crate::rule::time::TimeUnit;
 
-/// Where a sink's dead letters go; a topic, a file or both.
+/// The place of a sink's dead letters; a topic, a file or both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetters {
     /// Kafka topic on the sink's cluster, a legal name.
     pub topic: Option<String>,
-    /// A file, for all of them or for what the topic refuses.
+    /// A file, for all dead letters or for those that the topic refuses.
     pub file: Option<DeadLettersFile>,
 }
 
 /// A local file of dead letters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLettersFile {
-    /// The file that is written; no other sink's, unless it is the shared one.
+    /// The path of the file; no other sink has it, unless it is the shared one.
     pub path: PathBuf,
     /// Bytes after which it is followed by a new one.
     pub bytes_max: u64,
@@ -27,23 +27,23 @@ pub struct DeadLettersFile {
 }
 
 words! {
-    /// When a sink's part of an answer is done.
+    /// The moment at which a sink's part of an acknowledgement is done.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum Acknowledge {
         /// The record is in this shard's memory.
         Received = "received",
-        /// The partition's leader has it.
+        /// The partition's leader has the record.
         Leader = "leader",
-        /// All in-sync replicas have it.
+        /// All in-sync replicas have the record.
         #[default]
         Replicated = "replicated",
-        /// It is on this machine's disk, synced; only with [`Buffer::Disk`].
+        /// The record is on this machine's disk, synced; only with [`Buffer::Disk`].
         Stored = "stored",
     }
 }
 
 words! {
-    /// Where rows are kept until Kafka has them. All but [`Buffer::Memory`] need a [`super::Spool`].
+    /// The place of rows until Kafka has them. All but [`Buffer::Memory`] need a [`super::Spool`].
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum Buffer {
         /// In memory.
@@ -59,27 +59,27 @@ words! {
 }
 
 words! {
-    /// What becomes of a message that a sink will never take (`on_refuse`).
+    /// The handling of a message that a sink will never take (`on_refuse`).
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum OnRefuse {
-        /// A dead letter of the sink; all other destinations take the message.
+        /// The message becomes a dead letter of the sink; all other destinations take it.
         #[default]
         DeadLetter = "dead-letter",
-        /// No destination takes it.
+        /// No destination takes the message.
         Reject = "reject",
-        /// The sink goes without it, counted; all other destinations take the message.
+        /// The sink goes without the message, counted; all other destinations take it.
         Drop = "drop",
     }
 }
 
 words! {
-    /// Which partition a record goes to.
+    /// The choice of a record's partition.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum Partitioner {
-        /// By the hash of its key, as Kafka's Java producer; without a key as `Sticky`.
+        /// By the hash of the record's key, as Kafka's Java producer; without a key as `Sticky`.
         #[default]
         Key = "key",
-        /// By the hash of its client identifier, whatever its key is.
+        /// By the hash of the publisher's client identifier, whatever the key is.
         Client = "client",
         /// One partition until its batch is full or sent, then another.
         Sticky = "sticky",
@@ -89,21 +89,21 @@ words! {
 }
 
 words! {
-    /// What a record's value is.
+    /// The value of a record.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum ValueFormat {
-        /// What the template of the value gives.
+        /// The value is what its template gives.
         Raw = "raw",
-        /// The message as a JSON object.
+        /// The value is the message as a JSON object.
         Json = "json",
     }
 }
 
 words! {
-    /// How batches are compressed.
+    /// The compression of batches.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Compression {
-        /// Not at all.
+        /// Batches are not compressed.
         None = "none",
         /// gzip.
         Gzip = "gzip",

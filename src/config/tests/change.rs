@@ -1,4 +1,4 @@
-//! What a change of the configuration applies while the service runs.
+//! Tests of changes of the configuration that apply while the service runs.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn the_same_configuration_is_no_change() {
     assert_eq!(change.config, one);
 }
 
-/// In whatever order the file has them.
+/// The change is the same in any order of the file.
 #[test]
 fn what_there_is_keeps_its_place() {
     let old = config(&format!("{B}{}{}", sink("one", ""), sink("two", "")));
@@ -40,7 +40,7 @@ fn what_there_is_keeps_its_place() {
     let clusters: Vec<_> = change.config.clusters.iter().map(|cluster| cluster.name.as_str()).collect();
     assert_eq!(clusters, ["b", "a"]);
     assert!(change.config.sinks.iter().all(|sink| sink.cluster == 0), "all of them use b");
-    // And back again: it comes to where it was.
+    // The way back leads to the first configuration.
     let back = Change::between(&change.config, &old);
     assert_eq!(
         back.applied,
@@ -49,7 +49,7 @@ fn what_there_is_keeps_its_place() {
     assert!(back.waiting.is_empty(), "{:?}", back.waiting);
     assert_eq!(back.config.sinks[0], old.sinks[0]);
     assert!(back.config.clusters[1].is_removed);
-    // The cluster, too, if it is the same.
+    // The cluster returns, too, if it is the same.
     let again = Change::between(&back.config, &new);
     assert!(again.applied.contains(&"kafka a (added)".to_owned()), "{:?}", again.applied);
     assert!(!again.config.clusters[1].is_removed);
@@ -189,7 +189,7 @@ fn finding_f14_names_are_those_of_the_file() {
     assert_eq!(applied, named);
 }
 
-/// What a sink on disk may keep in memory follows from the cluster's memory, if nothing else is said.
+/// A disk sink's memory follows from the cluster's memory, if nothing else is configured.
 #[test]
 fn more_memory_for_a_cluster_is_more_for_its_sinks_at_once() {
     let text = |mib: u32| {

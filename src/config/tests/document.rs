@@ -1,4 +1,4 @@
-//! `docs/CONFIGURATION.md` says what the program does.
+//! Tests that `docs/CONFIGURATION.md` describes the program as it is.
 
 use super::*;
 use crate::rule::template::VARIABLES;
@@ -38,29 +38,29 @@ fn its_examples_are_configurations() {
     }
 }
 
-/// Those of the other documents.
+/// Examples of the other documents are valid.
 #[test]
 fn examples_are_configurations() {
-    // Those of MIGRATING.md are run (`tests/service/migrating.rs`).
+    // The examples of MIGRATING.md are run (`tests/service/migrating.rs`).
     for document in [include_str!("../../../README.md"), include_str!("../../../docs/DEAD_LETTERS.md")] {
         let examples = examples(document);
         assert!(!examples.is_empty());
         for example in examples {
-            // One that shows a sink alone gets the cluster that it leaves out.
+            // An example with a sink alone gets the cluster that it leaves out.
             let cluster = if example.contains("[kafka.") { "" } else { "[kafka.main]\nbootstrap = \"a:1\"\n" };
             good(&format!("{cluster}{example}"));
         }
     }
 }
 
-/// The first example is the whole of it: every key, spelled out.
+/// The first example is complete: every key, spelled out.
 #[test]
 fn its_example_has_every_key() {
     let document = document();
     let example = examples(&document)[0];
     let missing: Vec<_> = super::keys::all()
-        // Some of a login, of CAs and of keys for tokens exclude each other, and a password's file has to be there: KAFKA_SECURITY.md
-        // and AUTH.md show them.
+        // Some keys of a login, of CAs and of keys for tokens exclude each other, and a password's file has to exist: KAFKA_SECURITY.md and
+        // AUTH.md show them.
         .filter(|key| !matches!(key.section, super::keys::Section::AuthJwt | super::keys::Section::AuthRole))
         .filter(|key| key.section.parent().is_none_or(|(parent, _)| parent != super::keys::Section::Kafka))
         .filter(|key| {

@@ -1,4 +1,4 @@
-//! `[auth.NAME.jwt]`.
+//! Tests of `[auth.NAME.jwt]`.
 
 use std::path::PathBuf;
 use std::time::Duration;

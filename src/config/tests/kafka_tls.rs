@@ -1,4 +1,4 @@
-//! `[kafka.NAME.tls]`.
+//! Tests of `[kafka.NAME.tls]`.
 
 use super::*;
 use crate::secure::sasl::TokenFrom;
@@ -57,7 +57,7 @@ fn what_does_not_go_together() {
     assert!(idle.contains("kafka.main.tls.server_name: is not compared with anything"), "{idle}");
 }
 
-/// X61: a password is not sent as it is, but over TLS.
+/// X61: a password is sent over TLS only.
 #[test]
 fn plain_needs_tls_or_insecure() {
     let login = |more: &str| with(&format!("[kafka.main.sasl]\nmechanism = 'OAUTHBEARER'\ntoken_file = 'f'\n{more}"));
@@ -66,7 +66,7 @@ fn plain_needs_tls_or_insecure() {
     assert!(good(&login("[kafka.main.tls]")).clusters[0].tls.is_some());
 }
 
-/// As Kafka's Java clients have it, with quotes and without, and with librdkafka's names.
+/// The keys of Kafka's Java clients, with quotes and without, and librdkafka's names.
 #[test]
 fn names_of_other_clients_say_the_same() {
     let pair = |file: &str| Some(Pair { certificate: file.into(), key: file.into() });

@@ -1,4 +1,4 @@
-//! What a right configuration means.
+//! Tests of the meaning of a right configuration.
 
 use std::time::Duration;
 
@@ -49,13 +49,13 @@ fn the_table_reads_its_own_defaults() {
         let super::keys::Absent::Is(default) = key.default else { continue };
         let header = key.section.header().replace("NAME", "main");
         let line = format!("{} = {default}\n", key.name);
-        // Written out where the section stands already, or with a header of its own.
+        // The default is written where the section exists already, or with a header of its own.
         let text = match everything.split_once(&format!("{header}\n")) {
             Some((before, after)) => format!("{before}{header}\n{line}{after}"),
             None => format!("{everything}\n{header}\n{line}"),
         };
         let mut written = good(&text);
-        // Where it is moved is the only difference that writing an address makes.
+        // The origin of an address is the only difference that writing it makes.
         written.control.moved_by.clone_from(&config.control.moved_by);
         written.embedded.as_mut().unwrap().moved_by.clone_from(&config.embedded.as_ref().unwrap().moved_by);
         assert_eq!(written, config, "{header} {line}");
@@ -160,7 +160,7 @@ fn the_command_line_takes_the_place_of_the_file() {
     assert_eq!((config.clusters[0].name.as_str(), config.clusters[0].bootstrap.len()), ("main", 2));
     assert_eq!(config.sinks[0].topic.as_literal(), Some("mqtt-messages"));
 
-    // The brokers of the only cluster, whatever its name, also where the file leaves them to the command line.
+    // The option names the brokers of the only cluster, whatever its name, also where the file leaves them to the command line.
     let text = "[kafka.prod]\nclient_id = 'x'\n[[sink]]\nname = 's'\nfilters = '#'\ntopic = 't'";
     let config = parse_with(text, "forebay.toml", &overrides, 2).unwrap();
     assert_eq!((config.clusters[0].name.as_str(), config.clusters[0].bootstrap.len()), ("prod", 2));
@@ -307,7 +307,7 @@ fn the_field_of_a_certificate_that_says_who_it_is() {
     }
 }
 
-/// Beyond loopback an address may not guess for ever; what is said stands, and a service of this machine has no bound.
+/// An address beyond loopback may not guess for ever; a configured bound stands, and a service of this machine has none.
 #[test]
 fn finding_w5_failures_have_a_bound_beyond_loopback() {
     let of = |bind: &str, mqtt: &str| {

@@ -1,4 +1,4 @@
-//! Tests of the whole walk: what the defaults mean, what a full file means, what is said about a wrong one.
+//! Tests of the whole walk: the meaning of the defaults and of a full file, and the problems of a wrong one.
 
 mod change;
 mod document;

@@ -1,4 +1,4 @@
-//! What is said about a wrong configuration: every word of it.
+//! Tests of the problems of a wrong configuration: every word of them.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ fn said(text: &str) -> Vec<String> {
     read(text).expect_err("a wrong configuration").0.iter().map(ToString::to_string).collect()
 }
 
-/// The same without the file's name, for one problem.
+/// The only message, without the file's name.
 fn only(text: &str) -> String {
     let said = said(text);
     assert_eq!(said.len(), 1, "{said:#?}");
@@ -315,8 +315,8 @@ fn options_that_do_not_go_together() {
 }
 
 proptest! {
-    /// Whatever is in the file: a configuration, or problems with places that exist. Lines are moved, doubled and left
-    /// out, values are swapped for others.
+    /// Any file gives a configuration, or problems with places that exist. Lines are moved, doubled and left out, values are swapped for
+    /// others.
     #[test]
     fn any_text_is_answered(picks in proptest::collection::vec((0usize..200, 0usize..12), 0..30)) {
         let values = ["''", "7", "-1", "true", "[]", "{}", "'off'", "'1s'", "'1KiB'", "'é${'", "1979-05-27", ""];

@@ -1,4 +1,4 @@
-//! `[kafka.NAME.sasl]`.
+//! Tests of `[kafka.NAME.sasl]`.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! What a disk buffer means: where rows are kept, and how the room is shared out.
+//! Tests of the disk buffer: the place of rows, and the division of the room.
 
 use super::*;
 
@@ -46,7 +46,7 @@ fn the_room_is_shared_out() {
     assert_eq!((spool.sink_bytes_max, spool.when_full), (mib(60 * 64), WhenFull::Refuse), "one keeps rows there");
     let append = |keys: &str| good(&format!("[spool]\n{keys}")).spool.unwrap().append;
     assert_eq!((append(""), append("append = 'mapped'")), (Append::Written, Append::Mapped));
-    // Segments are no smaller than what their sinks may send.
+    // Segments are no smaller than the largest batch of their sinks.
     let large = format!("{SINK}record_bytes_max = '15MiB'\n[kafka.m]\nbootstrap = 'k:1'\n[spool]\nbytes_max = '2GiB'");
     assert_eq!(good(&large).spool.unwrap().segment_bytes, mib(121));
 }
@@ -85,6 +85,6 @@ fn finding_f5_drop_oldest_is_refused_where_batches_could_fill_the_room() {
     let problems = parse(&text(17, drops), "test").unwrap_err().to_string();
     let why = "spool.when_full: with \"drop-oldest\" the largest batches of all sinks (2176KiB) may take half of a shard's room (4MiB)";
     assert!(problems.contains(why) && problems.contains("raise bytes_max"), "{problems}");
-    // What is in memory takes no room.
+    // Sinks in memory take no room.
     good(&text(17, drops).replacen("batch_bytes", "buffer='memory'\nbatch_bytes", 1));
 }

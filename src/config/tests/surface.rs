@@ -1,4 +1,4 @@
-//! What operators have beside the file: variables of the environment, the commented example, the schema.
+//! Tests of the surface beside the file: variables of the environment, the commented example, the schema.
 
 use super::*;
 
@@ -50,7 +50,7 @@ fn variables_mean_what_the_file_would() {
     assert_eq!(same(by_env), same(by_file));
 }
 
-/// A container without a file at all.
+/// A container may have no file at all.
 #[test]
 fn variables_alone_are_a_configuration() {
     let config = read_env(
@@ -97,7 +97,7 @@ fn a_problem_names_the_variable() {
 fn other_variables_are_left_alone() {
     for name in [
         "FOREBAY_CONFIG",
-        // cargo sets it for what it runs: the first command must not warn about it.
+        // cargo sets this variable for programs that it runs: the first command must not warn about it.
         "FOREBAY_BUILD",
         "FOREBAY_LOG",
         "FOREBAY_VAR_SITE",
@@ -131,19 +131,19 @@ fn the_example_means_the_defaults_and_its_keys_hold() {
         .collect();
     let config = good(&uncommented);
     assert_eq!(config.service, good("").service);
-    // One of its listeners can be reached from other machines.
+    // One of the listeners can be reached from other machines.
     let mqtt = Mqtt { failures_per_address: 1_000, ..good("").mqtt };
     assert_eq!((config.mqtt, config.log), (mqtt, good("").log));
     for key in keys::all() {
         let line = format!("{} = ", key.name);
         let shown = uncommented.lines().any(|found| found.starts_with(&line));
-        // What is required, or has a default to write down, is shown with a value that holds.
+        // A key that is required, or has a default to write down, is shown with a value that holds.
         let worked_out = matches!(key.default, keys::Absent::From(_)) && example.contains(&format!("# {line}…"));
         assert!(shown || worked_out, "{}", key.name);
     }
 }
 
-/// As they are printed, and with all that they show as a comment.
+/// The set-ups are valid as they are printed, and with every comment made a key.
 #[test]
 fn the_set_ups_of_other_guides_read_without_a_warning() {
     for text in [AS_IN_TBMQ, AS_IN_EMQX] {
@@ -197,7 +197,7 @@ fn a_variable_that_is_no_setting_is_a_warning_and_one_that_looks_like_one_a_prob
     }
 }
 
-/// X66 among them: the embedded log has neither TLS nor passwords.
+/// The embedded log has neither TLS nor passwords (X66), among other conflicts.
 #[test]
 fn what_is_legal_and_not_meant_is_a_warning() {
     let sink = |more: &str| format!("[kafka.main]\nbootstrap='k:1'\n[[sink]]\nname='a'\nfilters='#'\n{more}\n");
@@ -280,7 +280,7 @@ fn mistakes_of_habit_have_their_hint() {
         ("[[sink]]\nbatch.size = 5", "it is batch_bytes in [[sink]]"),
         ("[kafka.main]\nsasl_mechanism = 'PLAIN'", "kafka.main.sasl.username: is required"),
         ("[[sink]]\nsasl_mechanism = 'PLAIN'", "it is mechanism in [kafka.NAME.sasl]"),
-        // It is the table's key, in TOML's other spelling.
+        // The key is the table's, in TOML's other spelling.
         ("[kafka.main]\nsasl.mechanism = 'PLAIN'", "kafka.main.sasl.username: is required"),
         ("[kafka.main]\n'sasl.jaas.config' = 'x'", "name that as password_file"),
         ("[[sink]]\n'security.protocol' = 'SSL'", "it belongs to [kafka.NAME]"),
@@ -293,7 +293,7 @@ fn mistakes_of_habit_have_their_hint() {
 
 const ONE_SINK: &str = "[[sink]]\nname = \"s\"\nfilters = \"#\"\ntopic = \"t\"\n";
 
-/// Finding K12: what a hint says to write is taken.
+/// Finding K12: a line that a hint proposes is taken.
 #[test]
 fn finding_k12_hints_for_brokers_are_right() {
     let parsed = |bootstrap: &str| parse(&format!("{ONE_SINK}[kafka.main]\nbootstrap = {bootstrap}\n"), "f");

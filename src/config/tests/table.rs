@@ -3,7 +3,7 @@
 use super::keys::{Absent, Key, Kind, Section};
 use super::*;
 
-/// A section with what it needs: text before it, its header, and the keys that it cannot do without.
+/// A section with its needs: text before it, its header, and the keys that it cannot do without.
 fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
     const TLS: &str = "[[listener]]\nbind='127.0.0.1:1'\ntransport='tls'";
     const WS: &str = "[[listener]]\nbind='127.0.0.1:1'\ntransport='ws'";
@@ -44,8 +44,8 @@ fn header(section: Section) -> &'static str {
     }
 }
 
-/// Keys that another value has to go with, or be without (`-key`): `path`, other keys, value; none: the one made from its kind. With `!`
-/// the other keys are part of the change.
+/// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
+/// kind. With `!` the other keys are part of the change.
 const WITH: [(&str, &str, Option<&str>); 41] = [
     ("sink.on_refuse", "", Some("'drop'")),
     ("control.file_dirs", "", Some("'/d'")),
@@ -90,7 +90,7 @@ const WITH: [(&str, &str, Option<&str>); 41] = [
     ("sink.dead_letters_files_max", "dead_letters_file='/d'", None),
 ];
 
-/// Another value than the default, and than that of the frame.
+/// A value other than the default, and than that of the frame.
 fn other(key: &Key) -> String {
     match key.kind {
         Kind::Flag => (key.default_text() != Some("true")).to_string(),
@@ -137,7 +137,7 @@ fn file(section: Section, lines: &[&str]) -> String {
 #[test]
 fn every_key_is_read_and_a_reload_names_its_change() {
     let mut without = Vec::new();
-    // The login is compared as a whole, and needs files: see `sasl`.
+    // A login is compared as a whole, and needs files: see `sasl`.
     for key in keys::all().filter(|key| key.section != Section::KafkaSasl) {
         let path = format!("{}.{}", key.section.name(), key.name);
         let (_, with, value) = WITH.iter().find(|(of, ..)| *of == path).copied().unwrap_or_default();
@@ -165,7 +165,7 @@ fn every_key_is_read_and_a_reload_names_its_change() {
     assert!(without.is_empty(), "{}", without.join("\n"));
 }
 
-/// No key takes a date; one that is not read would.
+/// No key takes a date; a date would show a key that is not read.
 #[test]
 fn every_key_says_what_it_expects() {
     for key in keys::all().filter(|key| key.section != Section::KafkaSasl) {

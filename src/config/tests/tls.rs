@@ -1,4 +1,4 @@
-//! `[listener.tls]`.
+//! Tests of `[listener.tls]`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `[listener.ws]`.
+//! Tests of `[listener.ws]`.
 
 use super::*;
 use crate::config::Transport;
@@ -45,7 +45,7 @@ fn what_does_not_go_together() {
     }
 }
 
-/// Beyond loopback it is said whose word for a device's address is taken.
+/// A listener beyond loopback has to name the proxies that it believes about a device's address.
 #[test]
 fn finding_w4_a_proxy_beyond_loopback_is_named() {
     let text = |bind: &str, keys: &str| format!("[[listener]]\nbind = '{bind}:1'\nopen = true\n{keys}\n");

@@ -9,7 +9,7 @@ use crate::limits::{PARTITIONS_OF_CLUSTER_MAX, PARTITIONS_OF_TOPIC_MAX};
 /// LEADER_NOT_AVAILABLE.
 pub(super) const LEADER_NOT_AVAILABLE: i16 = 5;
 
-/// More brokers than any cluster has: such an answer is a lie.
+/// The most brokers that are believed: no cluster has more.
 const BROKERS_MAX: usize = 10_000;
 
 /// A broker as metadata advertises it.
@@ -26,26 +26,26 @@ pub(super) struct Advertised {
 /// A Metadata answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Metadata {
-    /// Throttle time.
+    /// How long the client is asked to pause, in ms.
     pub(super) throttle_ms: i32,
-    /// The live brokers, by node id. One whose address makes no sense is left out.
+    /// The live brokers, by node id. A broker with an address that makes no sense is left out.
     pub(super) brokers: Vec<Advertised>,
     /// The cluster's id, if it has one.
     pub(super) cluster: Option<Rc<str>>,
-    /// What it says of each topic asked, in the order asked; `None` for one it does not mention.
+    /// Metadata of each topic asked for, in the order asked; `None` for a topic that the answer does not mention.
     pub(super) topics: Vec<Option<TopicMetadata>>,
 }
 
 /// An InitProducerId answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ProducerIdAnswer {
-    /// Throttle time.
+    /// How long the client is asked to pause, in ms.
     pub(super) throttle_ms: i32,
     /// Error code.
     pub(super) error: i16,
     /// The producer id.
     pub(super) id: i64,
-    /// Its epoch.
+    /// The producer epoch.
     pub(super) epoch: i16,
 }
 
@@ -115,8 +115,8 @@ fn read_brokers(reader: &mut Reader<'_>) -> Read<Vec<Advertised>> {
     Ok(brokers)
 }
 
-/// One topic, and its place in `asked`. `left`: partitions of all topics that may still come; one with more is told as one that
-/// cannot be.
+/// Reads one topic; returns it with its place in `asked`. `left`: partitions of all topics that may still come; a topic with more counts as
+/// one that cannot be used.
 fn read_topic(
     reader: &mut Reader<'_>,
     version: i16,
@@ -137,7 +137,7 @@ fn read_topic(
     let (mut seen, mut leader_epochs) = (vec![false; count], vec![-1; count]);
     for _ in 0..told {
         let (index, leader, epoch, holders) = read_partition(reader, version)?;
-        // Only a leader that is alive can be spoken to.
+        // A leader can be spoken to only if it is alive.
         let leader = brokers.binary_search_by_key(&leader, |broker| broker.node).is_ok().then_some(leader);
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         if let Some(first) = seen.get_mut(index)
@@ -154,8 +154,8 @@ fn read_topic(
     if error == 0 && is_beyond {
         error = INVALID_PARTITIONS;
     }
-    // A topic that is just being made may show some of its partitions only, and none has no place for a row: the count
-    // would send keys elsewhere than it will a moment later.
+    // A topic that is just being created may show some of its partitions only, and none has no place for a row: the count would send keys
+    // elsewhere than it will a moment later.
     if error == 0 && (count == 0 || named < count) {
         error = LEADER_NOT_AVAILABLE;
     }
@@ -169,7 +169,7 @@ fn read_topic(
     Ok((asked_at, TopicMetadata { name, id, error, leaders, leader_epochs, replicas }))
 }
 
-/// One partition: index, leader (a negative node id for none), its epoch (-1: not told), and who has a replica.
+/// Reads one partition: index, leader (a negative node id for none), its epoch (-1: not given), and the nodes with a replica.
 fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, NodeId, i32, Box<[NodeId]>)> {
     reader.i16()?; // error code: the leader says it as well
     let (index, leader) = (reader.i32()?, NodeId(reader.i32()?));

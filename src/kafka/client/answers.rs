@@ -1,4 +1,4 @@
-//! What an answer changes: the versions of its connection, the brokers, the topics, and what the producer is told.
+//! Answers and their effects: on the versions of the connection, the brokers, the topics, and the producer.
 
 use std::collections::btree_map::Entry;
 
@@ -11,10 +11,10 @@ use crate::outward::Endpoint;
 use crate::runtime::seam::Monotonic;
 
 impl Client {
-    /// A whole answer came.
+    /// Takes a whole answer.
     ///
     /// # Errors
-    /// Why the connection is of no more use.
+    /// The reason why the connection is of no more use.
     pub(super) fn on_answer(&mut self, owner: Owner, frame: &[u8], now: Monotonic) -> Result<(), String> {
         let Some((channel, _)) = self.channel(owner) else { return Ok(()) };
         let Some(connection) = channel.connection() else { return Ok(()) };
@@ -66,7 +66,7 @@ impl Client {
             }
             (Answer::SaslHandshake(error, mechanisms), _) => self.on_handshake(owner, error, &mechanisms, now),
             (Answer::SaslAuthenticate(answer), _) => self.on_authenticated(owner, answer, now),
-            // `read` answers in the kind that was asked.
+            // `read` returns the kind that was asked for.
             _ => return Err("answer of another kind".to_owned()),
         }
         Ok(())
@@ -100,7 +100,7 @@ impl Client {
         let (brokers, bootstrap) = (&self.brokers, &self.bootstrap);
         self.shared.trouble_over(|gone| !bootstrap.contains(gone) && !brokers.values().any(|broker| broker == gone));
         let topics: Vec<TopicMetadata> = metadata.topics.into_iter().flatten().collect();
-        // The news stands before the requests that it gives back: the producer should know where to send them.
+        // The event comes before the requests that it gives back: the producer should know where to send them.
         let place = self.shared.effects.len();
         for way in self.ways() {
             self.follow(way, &topics, now);
@@ -110,13 +110,13 @@ impl Client {
         }
     }
 
-    /// A produce channel after fresh metadata: its broker may be gone or elsewhere, and what waits may belong to another.
+    /// Moves a produce channel after fresh metadata: its broker may be gone or elsewhere, and waiting requests may belong to another.
     fn follow(&mut self, way: Way, topics: &[TopicMetadata], now: Monotonic) {
         let Entry::Occupied(mut entry) = self.channels.entry(way) else { return };
         let channel = entry.get_mut();
         let Some(endpoint) = self.brokers.get(&way.node) else {
             let queue = std::mem::take(&mut channel.queue);
-            // A connection that stands may still bring answers; it goes when it has none to bring.
+            // An established connection may still bring answers; it goes when it has none to bring.
             if channel.channel.ready_ref().is_none_or(|connection| connection.in_flight() == 0) {
                 entry.remove().channel.down(now, &mut self.shared);
             }
@@ -126,12 +126,12 @@ impl Client {
         let moved = channel.channel.endpoint != *endpoint;
         channel.channel.endpoint.clone_from(endpoint);
         if moved && channel.channel.ready_ref().is_none() {
-            // Nothing was sent on it: what waits stays, and goes the new way.
+            // Nothing was sent on it: waiting requests stay, and go the new way.
             channel.channel.down(now, &mut self.shared);
             channel.channel.backoff.reset();
         }
         if channel.queue.iter().any(|request| is_misplaced(request, topics)) {
-            // All of it goes back, or what is behind would overtake.
+            // All requests go back, or later ones would overtake.
             let queue = std::mem::take(&mut channel.queue);
             self.give_back(queue.into_iter());
         }

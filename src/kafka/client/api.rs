@@ -32,7 +32,7 @@ pub(super) const BY_ID: i16 = 13;
 pub(super) const API_VERSIONS: i16 = 3;
 
 impl Call {
-    /// Its number on the wire.
+    /// The call's number on the wire.
     pub(super) const fn key(self) -> i16 {
         self as i16
     }
@@ -48,12 +48,12 @@ impl Call {
         self != Self::ApiVersions && self.is_flexible(version)
     }
 
-    /// What this client speaks. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 goes
-    /// where no id is known. Metadata below 4 cannot say whether to create a topic (the mock cluster of librdkafka 2.0 knows no other), above 12 is not needed. Apache Kafka 0.11 to 4.x is within; DescribeProducers
-    /// came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant; behind SaslHandshake 0 the bytes of
-    /// the exchange would travel without Kafka's headers.
+    /// The versions that this client speaks. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 goes where no id is
+    /// known. Metadata below 4 cannot say whether to create a topic (the mock cluster of librdkafka 2.0 knows no other), above 12 is not needed. Apache Kafka
+    /// 0.11 to 4.x is within; DescribeProducers came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant; after SaslHandshake 0
+    /// the bytes of the exchange would travel without Kafka's headers.
     ///
-    /// The oldest and the newest version, and the first one with flexible encoding (KIP-482).
+    /// Returns the oldest and the newest version, and the first one with flexible encoding (KIP-482).
     const fn versions(self) -> (i16, i16, i16) {
         match self {
             Self::Produce => (3, 13, 9),
@@ -73,36 +73,36 @@ impl Call {
 /// The versions settled with one broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Versions {
-    /// Of Produce, 3 to 13.
+    /// Version of Produce, 3 to 13.
     pub(super) produce: i16,
-    /// Of Metadata, 1 to 12.
+    /// Version of Metadata, 1 to 12.
     pub(super) metadata: i16,
-    /// Of InitProducerId, 0 to 5.
+    /// Version of InitProducerId, 0 to 5.
     pub(super) init_producer_id: i16,
-    /// Of Fetch, 4 to 13, if there is one.
+    /// Version of Fetch, 4 to 13, if the broker has it.
     pub(super) fetch: Option<i16>,
-    /// Of ListOffsets, 1 to 6, if there is one.
+    /// Version of ListOffsets, 1 to 6, if the broker has it.
     pub(super) list_offsets: Option<i16>,
-    /// Of OffsetForLeaderEpoch, 2 to 4, if there is one.
+    /// Version of OffsetForLeaderEpoch, 2 to 4, if the broker has it.
     pub(super) offset_for_leader_epoch: Option<i16>,
-    /// Of DescribeProducers, 0, if it is there.
+    /// Version of DescribeProducers, 0, if the broker has it.
     pub(super) describe_producers: Option<i16>,
-    /// Of SaslHandshake, 1, if it is there.
+    /// Version of SaslHandshake, 1, if the broker has it.
     pub(super) sasl_handshake: Option<i16>,
-    /// Of SaslAuthenticate, 0 to 2, if it is there.
+    /// Version of SaslAuthenticate, 0 to 2, if the broker has it.
     pub(super) sasl_authenticate: Option<i16>,
 }
 
-/// What a broker said to ApiVersions.
+/// A broker's answer to ApiVersions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Negotiated {
     /// The highest common versions, and a throttle time in ms.
     Settled(Versions, i32),
-    /// It does not know the version it was asked in: ask again with v0.
+    /// The broker does not know the version of the request: ask again with v0.
     AskV0,
-    /// It answered with this error.
+    /// The broker answered with this error.
     Refused(i16),
-    /// There is no common version of this call.
+    /// Broker and client have no common version of this call.
     NothingCommon(Call),
 }
 
@@ -119,7 +119,7 @@ pub(super) fn read_api_versions(reader: &mut Reader<'_>, version: i16) -> Read<N
     if error != 0 {
         return Ok(Negotiated::Refused(error));
     }
-    // The first three are needed; without the others we work, and cannot ask what a log holds, or log in.
+    // The first three are needed; without the others the client works, and cannot ask what a log holds, or log in.
     let apis = [
         Call::Produce,
         Call::Metadata,

@@ -1,12 +1,11 @@
-//! Asking a partition's leader which batches its log has (P5): DescribeProducers says what was appended last under our
-//! producer id; the log itself, read from where it was last known up to the high watermark, says what is replicated, and
-//! what came of an id that the partition no longer knows.
+//! Questions to a partition's leader about the batches in its log (P5): DescribeProducers says what was appended last under our producer
+//! id; the log itself, read from where it was last known up to the high watermark, says what is replicated, and what became of an id that
+//! the partition no longer knows.
 //!
-//! Over a connection of its own to the broker, made when there is something to ask and closed when there is not: what
-//! waits behind a Produce, or at a frozen leader, holds up neither metadata nor other brokers. Every question is answered
-//! once: a step that gets no answer in time, or a connection that fails, is [`LogSays::Again`], and trying again is the
-//! producer's. Bounds: `queued_max` questions wait for a broker, [`IN_FLIGHT_MAX`] are under way at once, and each reads at
-//! most [`READ_BYTES_MAX`].
+//! They have a connection of their own to the broker, made when there is something to ask and closed when there is not: a question that
+//! waits after a Produce, or at a frozen leader, holds up neither metadata nor other brokers. Every question is answered once: a step that
+//! gets no answer in time, or a connection that fails, is [`LogSays::Again`], and trying again is the producer's. Bounds: `queued_max`
+//! questions wait for a broker, [`IN_FLIGHT_MAX`] are under way at once, and each reads at most [`READ_BYTES_MAX`].
 
 use std::collections::VecDeque;
 
@@ -21,66 +20,67 @@ use crate::runtime::seam::Monotonic;
 
 /// Questions under way at once to one broker: bounds the answers that may be on their way.
 const IN_FLIGHT_MAX: usize = 4;
-/// What one Fetch asks for.
+/// Bytes that one Fetch asks for.
 const FETCH_BYTES: i32 = 1024 * 1024;
-/// What is read of a log for one question.
+/// Bytes of a log that are read for one question.
 const READ_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Timestamps that ask for where a log begins, and ends.
+/// The timestamp that asks where a log begins; the next one asks where it ends.
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 
 /// OFFSET_OUT_OF_RANGE.
 const OUT_OF_RANGE: i16 = 1;
 
-/// The way to one broker's logs, and the questions that wait for it.
+/// The channel to one broker's logs, and the questions that wait for it.
 #[derive(Debug)]
 pub(super) struct AskChannel {
     pub(super) channel: Channel,
     queue: VecDeque<Box<Search>>,
 }
 
-/// The question that is being answered, and how far.
+/// A question that is being answered, and how far.
 #[derive(Debug)]
 pub(super) struct Search {
     pub(super) question: Question,
     step: Step,
-    /// What the leader knows of the id.
+    /// The leader's knowledge of the id.
     state: State,
-    /// Next offset to be read.
+    /// The next offset to be read.
     pub(super) at: i64,
     read_bytes: usize,
     found: Option<i32>,
-    /// Records that may have been ours are gone.
+    /// Whether records are gone that may have been ours.
     holes: bool,
-    /// The log ends before what was acknowledged: it was truncated, or made anew.
+    /// Whether the log ends before what was acknowledged: it was truncated, or recreated.
     behind: bool,
-    /// It began again where the log begins.
+    /// Whether the search began again where the log begins.
     restarted: bool,
 }
 
-/// What is asked next.
+/// The next thing to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Producers,
     Start,
     Tail,
     End,
-    /// Where the leader's epoch begins.
+    /// The offset at which the leader's epoch begins.
     EpochStart,
 }
 
-/// What the leader knows of the producer id.
+/// The leader's knowledge of the producer id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Not asked, or cannot be asked.
+    /// The leader was not asked, or cannot be asked.
     Unsaid,
     Unknown,
     /// One of the batches is the last that was appended.
     There,
-    /// None of them is there, by what it knows. It may have forgotten the id since, and have learned of it again by a late request.
+    /// None of the batches is there, by what the leader knows. It may have forgotten the id since, and have learned of it again by a late
+    /// request.
     NotThere(LogSays),
-    /// By this higher epoch.
+    /// A producer with this higher epoch has fenced ours.
     Fenced(i16),
 }
 
@@ -108,11 +108,11 @@ impl Search {
         }
     }
 
-    /// The request of its next step, with call and version. `None`: the broker does not know the call.
+    /// The request of the search's next step, with call and version. `None`: the broker does not know the call.
     pub(super) fn request(&self, head: Head<'_>, versions: Versions) -> Option<(Call, i16, Vec<u8>)> {
         let (topic, partition) = (&*self.question.topic, self.question.partition);
         let step = match self.step {
-            // Older brokers cannot say it; what is found in the log is found there too.
+            // Older brokers cannot say it; batches that are in the log are found there too.
             Step::Producers if versions.describe_producers.is_none() => self.reading(),
             Step::EpochStart if versions.offset_for_leader_epoch.is_none() => Step::End,
             step => step,
@@ -140,29 +140,29 @@ impl Search {
             }
             Step::Tail => {
                 let (version, id) = (versions.fetch?, self.question.topic_id);
-                // By id it is this topic's log, or none.
+                // A Fetch by id reads this topic's log, or none.
                 let version = if id == 0 { version.min(BY_ID - 1) } else { version };
                 (Call::Fetch, version, request::fetch(head, version, (topic, id, partition), self.at, FETCH_BYTES)?)
             }
         })
     }
 
-    /// How reading the log begins.
+    /// The step with which reading the log begins.
     const fn reading(&self) -> Step {
         if self.question.from.is_some() { Step::Tail } else { Step::Start }
     }
 
-    /// Takes the answer to the step at hand: what the log says, or `None` and the next step.
+    /// Takes the answer to the step at hand. Returns what the log says, or `None` and goes on to the next step.
     pub(super) fn take(&mut self, answer: LogAnswer) -> Option<LogSays> {
         match answer {
             LogAnswer::Error(OUT_OF_RANGE) if !self.restarted && !self.question.last_sequences.is_empty() => {
-                // It begins after what is asked for, or ends before it: where it begins tells which.
+                // The log begins after the offset that is asked for, or ends before it: its beginning tells which.
                 self.step = Step::Start;
                 (self.restarted, self.behind) = (true, self.question.from.is_some());
                 None
             }
             LogAnswer::EpochStart(Some(at)) => Some(LogSays::Ends { at }),
-            // Nothing is known of epochs, or not to us: the end of the log is the next best.
+            // The broker knows nothing of epochs, or does not tell us: the end of the log is the next best.
             LogAnswer::EpochStart(None) => self.ask_for_end(),
             LogAnswer::Error(code)
                 if self.step == Step::EpochStart && matches!(refused(code), LogSays::CannotTell(_)) =>
@@ -182,11 +182,11 @@ impl Search {
         None
     }
 
-    /// What the leader itself knows settles most questions.
+    /// Settles most questions by what the leader itself knows.
     fn state_known(&mut self, known: Option<(i32, i32)>) -> Option<LogSays> {
         let question = &self.question;
         let ours = i32::from(question.epoch);
-        // 0 follows 2³¹ − 1.
+        // Sequence 0 follows 2³¹ − 1.
         let before = question.first_sequence.wrapping_sub(1) & i32::MAX;
         self.state = match known {
             None => State::Unknown,
@@ -214,7 +214,7 @@ impl Search {
     }
 
     fn start_known(&mut self, start: i64) -> Option<LogSays> {
-        // What is left may have it all the same; if not, nothing is known to be missing.
+        // The rest of the log may have it all the same; if not, nothing is known to be missing.
         self.holes = start > self.question.from.unwrap_or(0);
         self.at = start;
         self.step = Step::Tail;
@@ -239,7 +239,7 @@ impl Search {
         (!moved).then_some(LogSays::Again)
     }
 
-    /// Everything up to the high watermark has been read.
+    /// The result when everything up to the high watermark has been read.
     fn whole_read(&self, high_watermark: i64) -> LogSays {
         if let Some(last_sequence) = self.found {
             let oldest = self.question.last_sequences.first() == Some(&last_sequence);
@@ -250,7 +250,7 @@ impl Search {
         // A new leader's high watermark may lag behind what was acknowledged.
         let lags = !self.behind && self.question.from.is_some_and(|from| high_watermark < from);
         match self.state {
-            // At the leader, and not replicated yet.
+            // The batch is at the leader, and not replicated yet.
             State::There => LogSays::Again,
             _ if lags => LogSays::Again,
             State::NotThere(says) => says,
@@ -264,22 +264,22 @@ impl Search {
     }
 }
 
-/// What an error code means for the question.
+/// The result for an error code.
 const fn refused(code: i16) -> LogSays {
     match code {
         // TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED.
         29 | 31 => LogSays::CannotTell(WhyNot::Forbidden),
         // INVALID_TOPIC_EXCEPTION, UNSUPPORTED_VERSION, INVALID_REQUEST, UNSUPPORTED_FOR_MESSAGE_FORMAT.
         17 | 35 | 42 | 43 => LogSays::CannotTell(WhyNot::Refused),
-        // The leader has moved, the topic is not there now, and all others.
+        // These are: the leader has moved, the topic is not there now, and all others.
         _ => LogSays::Again,
     }
 }
 
 impl Client {
-    /// Asks a partition's leader what its log has, over a connection that no Produce stands on:
-    /// [`ClientEvent::Asked`], once for every question. [`LogSays::Again`] comes at once if the broker is not in the
-    /// metadata (which is asked for again), or too much waits for it.
+    /// Asks a partition's leader what its log has, over a connection without any Produce. [`ClientEvent::Asked`] comes once for every
+    /// question. [`LogSays::Again`] comes at once if the broker is not in the metadata (which is asked for again), or too many questions
+    /// wait for it.
     pub fn ask(&mut self, question: Question, now: Monotonic) {
         let node = question.node;
         let Some(endpoint) = self.brokers.get(&node) else {
@@ -303,7 +303,7 @@ impl Client {
         self.shared.event(ClientEvent::Asked { token, says });
     }
 
-    /// A step of a search was answered.
+    /// Takes the answer to a step of a search.
     pub(super) fn on_log(&mut self, node: NodeId, mut search: Box<Search>, answer: LogAnswer, now: Monotonic) {
         let Some(ask) = self.ask_channels.get_mut(&node) else { return };
         ask.channel.backoff.reset();
@@ -319,7 +319,7 @@ impl Client {
         }
     }
 
-    /// The oldest question got an answer that makes no sense: asking it again would end the same way.
+    /// Ends the oldest question after an answer that makes no sense: asking it again would end the same way.
     pub(super) fn unreadable(&mut self, node: NodeId) {
         let Some(connection) = self.ask_channels.get_mut(&node).and_then(|ask| ask.channel.connection()) else {
             return;
@@ -329,7 +329,7 @@ impl Client {
         }
     }
 
-    /// Dials, or sends what waits; closes a connection that nothing waits for.
+    /// Dials, or sends waiting questions; closes a connection that no question needs.
     pub(super) fn pump_ask(&mut self, node: NodeId, now: Monotonic) {
         let Some(AskChannel { channel, queue }) = self.ask_channels.get_mut(&node) else { return };
         if channel.dial_at() <= now && !queue.is_empty() {
@@ -349,7 +349,7 @@ impl Client {
         not_spoken.into_iter().for_each(|token| self.asked(token, LogSays::CannotTell(WhyNot::NotSpoken)));
     }
 
-    /// A connection for questions has failed: they are all to be asked again.
+    /// Returns all questions of a failed connection to be asked again.
     pub(super) fn lose_ask(&mut self, node: NodeId, now: Monotonic) {
         let Some(ask) = self.ask_channels.get_mut(&node) else { return };
         let connection = ask.channel.fail(&mut self.shared, now);

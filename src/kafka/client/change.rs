@@ -1,11 +1,11 @@
-//! Other settings while the client runs. What is under way keeps its connection and its deadline.
+//! Changes of the settings while the client runs. Requests under way keep their connection and their deadline.
 
 use super::settings::Settings;
 use super::{CLIENT_ID_BYTES_MAX, Client};
 use crate::outward::Endpoint;
 use crate::runtime::seam::Monotonic;
 
-/// The settings within the bounds of the protocol, and the bootstrap list as endpoints.
+/// Returns the settings within the bounds of the protocol, and the bootstrap list as endpoints.
 pub(super) fn bounded(mut settings: Settings) -> (Settings, Vec<Endpoint>) {
     let end = settings.client_id.floor_char_boundary(CLIENT_ID_BYTES_MAX);
     settings.client_id.truncate(end);

@@ -1,7 +1,6 @@
-//! Which cluster this is. Producer IDs, sequence numbers, epochs and offsets belong to a cluster: another one that answers
-//! under the same address (rebuilt, a name that points elsewhere) gives out the same producer IDs again, and would take our
-//! records for another producer's, answer 0 and drop them. So no request goes to a broker of a cluster that is not the
-//! known one.
+//! The identity of the cluster. Producer IDs, sequence numbers, epochs and offsets belong to a cluster: another one that answers under the
+//! same address (rebuilt, a name that points elsewhere) gives out the same producer IDs again, and would take our records for another
+//! producer's, answer 0 and drop them. So no request goes to a broker of a cluster that is not the known one.
 //!
 //! Metadata decides which cluster is the known one. Every other connection begins with the question which cluster its broker
 //! belongs to: a process that listens where another one did has a new connection. Brokers that give no cluster ID
@@ -17,14 +16,14 @@ use crate::runtime::seam::Monotonic;
 const TELLS_CLUSTER: i16 = 2;
 
 impl Client {
-    /// A connection may be used, but for the cluster that it leads to: asks for that where it matters.
+    /// Takes a connection that may be used, and asks for the cluster that it leads to where that matters.
     ///
     /// # Errors
-    /// The question cannot be sent.
+    /// The question could not be sent.
     pub(super) fn introduce(&mut self, owner: Owner, now: Monotonic) -> Result<(), String> {
         let is_known = self.cluster.is_some();
         let Some((channel, shared)) = self.channel(owner) else { return Ok(()) };
-        // A login that is renewed is one on a connection that was asked before.
+        // A login that is being renewed is on a connection that was asked before.
         if channel.ready_ref().is_some() {
             return Ok(());
         }
@@ -37,10 +36,10 @@ impl Client {
         connection.ask_metadata(Vec::new(), false, shared, now)
     }
 
-    /// Requests may follow.
+    /// Lets requests follow.
     fn establish(&mut self, owner: Owner, now: Monotonic) {
         if owner == Owner::Metadata {
-            // The first answer says which cluster it is, before any producer ID comes from it.
+            // The first answer names the cluster, before any producer ID comes from it.
             self.topics.unanswered(&[], now);
         }
         let Some((channel, shared)) = self.channel(owner) else { return };
@@ -50,7 +49,7 @@ impl Client {
         }
     }
 
-    /// A broker has said which cluster it belongs to. One of another cluster is not used: metadata is asked anew, over a new
+    /// Takes a broker's answer which cluster it belongs to. A broker of another cluster is not used: metadata is asked anew, over a new
     /// connection, which cluster it is.
     pub(super) fn on_introduced(&mut self, owner: Owner, cluster: Option<Rc<str>>, now: Monotonic) {
         let other = self.cluster.as_ref().zip(cluster).filter(|(known, other)| *known != other);
@@ -59,15 +58,15 @@ impl Client {
         };
         let why = format!("it belongs to the Kafka cluster {other}, not to {known}");
         if self.metadata.ready_ref().is_some() {
-            // The bootstrap list decides, not what the known cluster said of its brokers.
+            // The bootstrap list decides, not the brokers that the known cluster has named.
             (self.candidate, self.tried) = (0, 0);
             self.let_go_of_metadata(now);
         }
         self.fail(owner, &why, now);
     }
 
-    /// Metadata comes from this cluster, which was not known or is another one than before. All connections lead to the one
-    /// before: what was given to them fails, and then the news is told.
+    /// Begins with a cluster that was not known or is another one than before. All connections lead to the one before: requests that they
+    /// were given fail, and then the change is reported.
     pub(super) fn begin_cluster(&mut self, id: Rc<str>, now: Monotonic) {
         if let Some(before) = self.cluster.replace(Rc::clone(&id)) {
             tracing::error!(from = %before, to = %id, "another Kafka cluster answers under the same addresses");

@@ -1,5 +1,5 @@
-//! One connection that stands: requests out with correlation ids, answers in, in order. It owns no socket; it knows
-//! what was asked and until when an answer may come.
+//! One established connection: requests out with correlation ids, answers in, in order. It owns no socket; it knows what was asked and
+//! until when an answer may come.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -25,16 +25,16 @@ use crate::secure::Outgoing;
 /// The longest throttle time that is believed. Apache Kafka's own are seconds.
 const THROTTLE_MAX: Duration = Duration::from_secs(300);
 
-/// Round trips that an answer may take beside the least silence: one for it, and some that TCP may lose.
+/// Round trips that an answer may take beside the least silence: one for the answer, and some that TCP may lose.
 const ROUND_TRIPS: u32 = 4;
 
-/// A request was sent, or cannot be: why.
+/// The result of sending a request, with the reason if it cannot be sent.
 type Sent = Result<(), String>;
 
-/// Of a broker that does not know the calls of a login.
+/// The reason for a broker that does not know the calls of a login.
 const NO_SASL: &str = "it does not support SASL as Kafka 1.0 and later do";
 
-/// What a request was about: what is needed to read its answer, or to tell that there is none.
+/// The subject of a request: what is needed to read its answer, or to report that there is none.
 #[derive(Debug)]
 pub(super) enum Asked {
     /// ApiVersions.
@@ -56,24 +56,24 @@ pub(super) enum Asked {
 /// An answer that was read.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// To ApiVersions.
+    /// The answer to ApiVersions.
     ApiVersions(Negotiated),
-    /// To Metadata.
+    /// The answer to Metadata.
     Metadata(Metadata),
-    /// To InitProducerId.
+    /// The answer to InitProducerId.
     ProducerId(ProducerIdAnswer),
-    /// To Produce.
+    /// The answer to Produce.
     Produced(Vec<ProduceResult>, i32),
-    /// To a step of a search.
+    /// The answer to a step of a search.
     Log(LogAnswer, i32),
-    /// To SaslHandshake: an error code, and the mechanisms that the broker takes.
+    /// The answer to SaslHandshake: an error code, and the mechanisms that the broker takes.
     SaslHandshake(i16, String),
-    /// To SaslAuthenticate.
+    /// The answer to SaslAuthenticate.
     SaslAuthenticate(Authenticated),
 }
 
 impl Answer {
-    /// How long the broker wishes to be left alone.
+    /// How long the broker asks for a pause, in ms.
     pub(super) fn throttle_ms(&self) -> i32 {
         match self {
             Self::ApiVersions(Negotiated::Settled(_, throttle_ms))
@@ -93,7 +93,7 @@ struct Waiting {
     api: Call,
     version: i16,
     patience: Duration,
-    /// What of that is not for the bytes of the request.
+    /// The part of that which is not for the bytes of the request.
     grace: Duration,
     asked: Asked,
 }
@@ -101,29 +101,29 @@ struct Waiting {
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    /// Its name.
+    /// The name of the connection.
     pub(super) link: LinkId,
-    /// Bytes of an answer that is not whole yet.
+    /// Bytes of an answer that is not complete yet.
     pub(super) frames: Frames,
     /// The settled versions; `None` while they are being settled.
     pub(super) versions: Option<Versions>,
-    /// Logged in or not.
+    /// How far the login is.
     pub(super) standing: Standing,
     next_correlation: i32,
     waiting: VecDeque<Waiting>,
-    /// Since when the oldest request is the one that the broker works at.
+    /// When the broker began to work at the oldest request.
     head_since: Monotonic,
-    /// Until when the broker wishes to be left alone (KIP-219).
+    /// Until when the broker asks for a pause (KIP-219).
     pub(super) throttled_until: Monotonic,
-    /// How often in a row a connection of this channel was closed for its silence: each doubles the patience.
+    /// How often in a row a connection of this channel was closed for its silence: each doubles the time that a peer may be silent.
     silences: u32,
-    /// The first answer's time: at least one round trip.
+    /// The time that the first answer took: at least one round trip.
     round_trip: Duration,
-    /// Bytes of all requests.
+    /// Bytes of all requests so far.
     handed: u64,
-    /// How many of them the peer's kernel had when the oldest request was overdue.
+    /// How many of these bytes the peer's kernel had when the oldest request was overdue.
     taken: Option<u64>,
-    /// When they were seen to have grown.
+    /// When that number was last seen to have grown.
     moved_at: Monotonic,
 }
 
@@ -181,7 +181,7 @@ impl Connected for Connection {
 }
 
 impl Connection {
-    /// Requests that wait for an answer.
+    /// The number of requests that wait for an answer.
     pub(super) fn in_flight(&self) -> usize {
         self.waiting.len()
     }
@@ -194,7 +194,7 @@ impl Connection {
         }
     }
 
-    /// When another request may be sent, with so many in flight at most; `NEVER`: an answer has to come first.
+    /// When another request may be sent, with `in_flight_max` in flight at most; `NEVER`: an answer has to come first.
     pub(super) fn send_at(&self, in_flight_max: usize) -> Monotonic {
         if self.standing.holds_requests() || self.in_flight() >= in_flight_max {
             return Monotonic::NEVER;
@@ -207,15 +207,14 @@ impl Connection {
         self.standing.renew_at(self.in_flight(), self.throttled_until)
     }
 
-    /// How long the peer may be silent on a request, beside what the request itself needs: short at first, and longer
-    /// each time that it turned out to be too short, so that neither a frozen broker costs much nor a slow one is never
-    /// waited for.
+    /// How long the peer may be silent on a request, beside the time that the request itself needs: short at first, and longer each time
+    /// that it turned out to be too short, so that a frozen broker costs little and a slow one is waited for.
     fn grace(&self, shared: &Shared, most: Duration) -> Duration {
         let first = shared.settings.silence_min + ROUND_TRIPS * self.round_trip;
         first.saturating_mul(1 << self.silences.min(16)).min(most)
     }
 
-    /// What waits for an answer, oldest first, for telling that none will come.
+    /// Requests that wait for an answer, oldest first, for reporting that none will come.
     pub(super) fn into_unanswered(self) -> impl Iterator<Item = Asked> {
         self.waiting.into_iter().map(|waiting| waiting.asked)
     }
@@ -276,7 +275,7 @@ impl Connection {
         let on_the_wire = Duration::from_millis(bytes as u64 * 1000 / u64::from(by.link_bytes_s_min.max(1)));
         let grace = self.grace(shared, by.request_timeout).saturating_add(timeout);
         if request.acks == 0 {
-            // Nothing will come back, so nothing waits; the correlation id is used up all the same.
+            // No answer will come, so nothing waits; the correlation id is used up all the same.
             self.next_correlation = following(self.next_correlation);
         } else {
             let patience = (grace, on_the_wire);
@@ -303,12 +302,12 @@ impl Connection {
         self.send_small(Some(frame), (api, version), Asked::Log(search), grace, shared, now).or(Ok(()))
     }
 
-    /// Takes off the oldest request, whose answer makes no sense.
+    /// Takes off the oldest request, after an answer that makes no sense.
     pub(super) fn give_up(&mut self) -> Option<Asked> {
         self.waiting.pop_front().map(|waiting| waiting.asked)
     }
 
-    /// Reads the answer to the oldest request, and says how many bytes there were behind its end. Nothing changes until
+    /// Reads the answer to the oldest request, and returns how many bytes there were after its end. Nothing changes until
     /// [`Connection::answered`].
     ///
     /// # Errors
@@ -342,7 +341,7 @@ impl Connection {
         Ok((answer, reader.extra()))
     }
 
-    /// The oldest request has its answer: takes it off.
+    /// Takes off the oldest request, which has its answer.
     pub(super) fn answered(&mut self, answer: &Answer, now: Monotonic) -> Option<Asked> {
         let throttle = Duration::from_millis(u64::try_from(answer.throttle_ms()).unwrap_or(0)).min(THROTTLE_MAX);
         self.throttled_until = self.throttled_until.max(now.after(throttle));
@@ -350,7 +349,7 @@ impl Connection {
             self.round_trip = now.since(self.head_since);
         }
         self.taken = None;
-        // The broker takes up the next one now, or when it unmutes a throttled connection.
+        // The broker takes up the next request now, or when it unmutes a throttled connection.
         self.head_since = self.throttled_until;
         self.waiting.pop_front().map(|waiting| waiting.asked)
     }
@@ -375,7 +374,7 @@ impl Connection {
         Ok(())
     }
 
-    /// `on_the_wire`: what the request's bytes may need.
+    /// Notes a request that waits for its answer. `on_the_wire`: how long the request's bytes may need.
     fn wait(
         &mut self,
         (api, version): (Call, i16),
@@ -398,7 +397,7 @@ fn following(correlation: i32) -> i32 {
     correlation.checked_add(1).unwrap_or(0)
 }
 
-/// The body behind the tagged fields of a flexible answer header.
+/// The body after the tagged fields of a flexible answer header.
 fn past_tags(rest: &[u8]) -> Read<&[u8]> {
     let mut reader = Reader::new(rest, true);
     reader.tags()?;

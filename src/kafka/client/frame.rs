@@ -1,5 +1,5 @@
-//! Answers out of a stream: four bytes of length, then that many bytes. A frame that lies whole in what was just read
-//! is handed on where it lies; only a torn one is gathered. An idle connection holds no buffer.
+//! Answers out of a stream: four bytes of length, then that many bytes. A frame that lies whole in the bytes just read is handed on in
+//! place; only a torn one is gathered. An idle connection holds no buffer.
 
 use super::wire::Malformed;
 
@@ -11,15 +11,15 @@ const KEPT_BYTES_MAX: usize = 16 * 1024;
 /// Gathers one connection's frames.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
-    /// A torn frame, length field included; whole only until the next call of [`Frames::next`].
+    /// A torn frame, length field included; complete only until the next call of [`Frames::next`].
     torn: Vec<u8>,
-    /// The frame in `torn` has been handed out.
+    /// Whether the frame in `torn` has been handed out.
     done: bool,
 }
 
 impl Frames {
-    /// The next whole frame out of what was gathered and `input`, which is moved on past what was used. `None`: more
-    /// bytes are needed, and `input` is empty.
+    /// Returns the next complete frame out of what was gathered and `input`, which is moved on past the bytes used. `None`: more bytes are
+    /// needed, and `input` is empty.
     ///
     /// # Errors
     /// A length below four or above `answer_bytes_max`. It is seen with the fourth byte, before anything is gathered.
@@ -55,7 +55,8 @@ impl Frames {
         Ok(self.torn.get(4..))
     }
 
-    /// Takes bytes from `input` until `torn` has `wanted` of them. Grows with what really came, not with what was said.
+    /// Takes bytes from `input` until `torn` has `wanted` of them. The buffer grows with the bytes that really came, not with the announced
+    /// length.
     fn gather(&mut self, input: &mut &[u8], wanted: usize) {
         let missing = wanted.saturating_sub(self.torn.len()).min(input.len());
         let (taken, rest) = input.split_at(missing);
@@ -65,7 +66,7 @@ impl Frames {
 }
 
 fn checked_length(bytes: [u8; 4], answer_bytes_max: usize) -> Result<usize, Malformed> {
-    /// How an alert of TLS begins: its type, and the first byte of all its versions.
+    /// The beginning of a TLS alert: its type, and the first byte of all its versions.
     const ALERT: [u8; 2] = [0x15, 3];
     if bytes.starts_with(&ALERT) && usize::from(ALERT[0]) << 24 > answer_bytes_max {
         return Err(Malformed("it answers with a TLS alert; if its listener wants TLS, add [kafka.NAME.tls]"));

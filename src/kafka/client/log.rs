@@ -1,42 +1,42 @@
-//! The answers about a partition's log (DescribeProducers, ListOffsets, OffsetForLeaderEpoch, Fetch), read where they lie. Of the batches that
-//! a Fetch brings only the headers are looked at: compressed or not is all one.
+//! The answers about a partition's log (DescribeProducers, ListOffsets, OffsetForLeaderEpoch, Fetch), read in place. Only the headers are looked at of the
+//! batches that a Fetch brings: whether they are compressed makes no difference.
 
 use super::api::{BY_ID, Call};
 use super::ask::Search;
 use super::wire::{Malformed, Read, Reader};
 use crate::record::{BatchError, BatchView};
 
-/// What one answer says.
+/// The content of one answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogAnswer {
     /// An error code.
     Error(i16),
-    /// DescribeProducers: epoch and last sequence of the id that is asked for, if the partition knows it.
+    /// DescribeProducers: epoch and last sequence of the producer id, if the partition knows it.
     Producer(Option<(i32, i32)>),
     /// ListOffsets: where the log begins, or ends.
     Start(i64),
-    /// OffsetForLeaderEpoch: where the leader's epoch begins; `None`: its log does not know.
+    /// OffsetForLeaderEpoch: where the leader's epoch begins; `None`: the leader's log does not know.
     EpochStart(Option<i64>),
-    /// Fetch.
+    /// Fetch: a summary of the batches.
     Tail(Tail),
 }
 
-/// What a Fetch brought.
+/// A summary of the batches that a Fetch brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tail {
-    /// Offset behind the last record that consumers may see.
+    /// The offset after the last record that consumers may see.
     pub(super) high_watermark: i64,
-    /// Offset behind the last whole batch; the one that was asked for, if there is none.
+    /// The offset after the last complete batch; the one that was asked for, if there is none.
     pub(super) next: i64,
-    /// The youngest of the batches asked for that is among them, by its last sequence.
+    /// The youngest of the batches asked for that the Fetch has, by its last sequence.
     pub(super) found: Option<i32>,
-    /// Some offsets are missing: compaction has been there.
+    /// Whether some offsets are missing: compaction has been there.
     pub(super) gap: bool,
     /// Bytes of records.
     pub(super) bytes: usize,
 }
 
-/// Reads the answer to a step of a search, header already read; the throttle time in ms comes with it.
+/// Reads the answer to a step of a search, header already read; returns the throttle time in ms with it.
 ///
 /// # Errors
 /// [`Malformed`].
@@ -143,7 +143,7 @@ fn scan(records: &[u8], high_watermark: i64, search: &Search) -> Read<Tail> {
         let (base, next) =
             (view.header().base_offset, view.header().base_offset + i64::from(view.header().last_offset_delta) + 1);
         if next <= tail.next {
-            // Fetch begins with the batch that has the offset, and may bring one before it.
+            // A Fetch begins with the batch that has the offset, and may bring one before it.
             continue;
         }
         if base >= high_watermark {

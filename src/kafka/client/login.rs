@@ -1,9 +1,8 @@
-//! Logging in by SASL (KIP-43, KIP-152), and again before the broker's patience ends (KIP-368). The exchange itself is
-//! [`crate::secure::sasl`]'s; here it travels in SaslHandshake and SaslAuthenticate.
+//! Logins by SASL (KIP-43, KIP-152), renewed before the session expires (KIP-368). The exchange itself is [`crate::secure::sasl`]'s; here
+//! it travels in SaslHandshake and SaslAuthenticate.
 //!
-//! A login is a step to a connection, between ApiVersions and the first request. When it is renewed, the requests in flight
-//! are answered first, then it takes place on the same connection, and new requests wait for that alone: nothing fails and
-//! nothing is reordered.
+//! A login is a step of making a connection, between ApiVersions and the first request. A renewal waits until the requests in flight are
+//! answered, then takes place on the same connection, and new requests wait for it alone: nothing fails and nothing is reordered.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,17 +22,17 @@ const ILLEGAL_STATE: i16 = 34;
 /// SASL_AUTHENTICATION_FAILED.
 const AUTHENTICATION_FAILED: i16 = 58;
 
-/// A login is renewed when this share of its life is over, and a part drawn by chance of [`RENEW_SPREAD`].
+/// The share of its life after which a login is renewed, besides a part of [`RENEW_SPREAD`] drawn by chance.
 const RENEW_FROM: f64 = 0.85;
 const RENEW_SPREAD: f64 = 0.1;
-/// Brokers refuse to be asked more often (KIP-368).
+/// The least time between two logins: brokers refuse to be asked more often (KIP-368).
 const RENEW_MIN: Duration = Duration::from_secs(1);
-/// How long it takes until all connections of withdrawn credentials are replaced.
+/// How long it takes until all connections with withdrawn credentials are replaced.
 const WITHDRAW: Duration = Duration::from_secs(60);
-/// How much of a broker's words is told.
+/// How much of a broker's error text is reported.
 const REASON_BYTES_MAX: usize = 256;
 
-/// What the answer to SaslAuthenticate says.
+/// The content of an answer to SaslAuthenticate.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Authenticated {
     error: i16,
@@ -42,13 +41,13 @@ pub(super) struct Authenticated {
     lifetime_ms: i64,
 }
 
-/// How a login is renewed.
+/// The way to renew a login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Renewal {
-    /// On the same connection.
+    /// The login is renewed on the same connection.
     #[default]
     LogIn,
-    /// By a new connection: the credentials are others.
+    /// A new connection replaces this one: the credentials are others.
     Replace,
 }
 
@@ -56,13 +55,13 @@ enum Renewal {
 #[derive(Debug, Default)]
 pub(super) struct Standing {
     pub(super) login: Option<Box<Login>>,
-    /// The TLS that it was made with.
+    /// The TLS that the connection was made with.
     tls: Option<Arc<Outgoing>>,
-    /// What it is logged in by.
+    /// The credentials of the login.
     credentials: Option<Arc<Credentials>>,
-    /// When the login is to be renewed, and how.
+    /// The time at which the login needs renewal, and the way.
     renewal: Option<(Monotonic, Renewal)>,
-    /// That time has come: nothing more is sent before.
+    /// Whether that time has come: nothing more is sent before the renewal.
     is_due: bool,
 }
 
@@ -70,12 +69,12 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct Login {
     exchange: Exchange,
-    /// What is being prepared for it, and how long that may take.
+    /// The ticket of a task that the login waits for, and how long that may take.
     awaits: Option<(u64, Monotonic)>,
 }
 
 impl Standing {
-    /// Not logged in, over this TLS.
+    /// A connection over this TLS that is not logged in.
     pub(super) fn over(tls: Option<Arc<Outgoing>>) -> Self {
         Self { tls, ..Self::default() }
     }
@@ -85,12 +84,12 @@ impl Standing {
         self.is_due || self.login.is_some()
     }
 
-    /// When what is being prepared has taken too long.
+    /// When the task of a login has taken too long.
     pub(super) fn deadline(&self) -> Monotonic {
         self.login.as_ref().and_then(|login| login.awaits).map_or(Monotonic::NEVER, |(_, deadline)| deadline)
     }
 
-    /// When [`Client::renew`] has something to do, with so many requests in flight.
+    /// When [`Client::renew`] has something to do, with `in_flight` requests in flight.
     pub(super) fn renew_at(&self, in_flight: usize, throttled_until: Monotonic) -> Monotonic {
         match self.renewal {
             Some((at, _)) if self.login.is_none() && !self.is_due => at,
@@ -99,14 +98,14 @@ impl Standing {
         }
     }
 
-    /// The renewal that is to be done now.
+    /// The renewal that is due now.
     fn due(&mut self, in_flight: usize, throttled_until: Monotonic, now: Monotonic) -> Option<Renewal> {
         let (at, renewal) = self.renewal.filter(|_| self.login.is_none())?;
         self.is_due |= at <= now;
         (self.is_due && in_flight == 0 && throttled_until <= now).then_some(renewal)
     }
 
-    /// The credentials, or the certificates, of an established connection may not be wanted any more.
+    /// Plans the replacement of an established connection, if its credentials or its certificates are not those of the settings any more.
     pub(super) fn withdraw(&mut self, wanted: &Settings, rng: &mut fastrand::Rng, now: Monotonic) {
         let is_other = self.credentials != wanted.sasl || self.tls != wanted.outward.tls;
         if self.login.is_none() && is_other {
@@ -114,14 +113,14 @@ impl Standing {
         }
     }
 
-    /// It is logged in for so long; 0: for ever.
+    /// Notes a login that lasts for `lifetime_ms`; 0: for ever.
     fn logged_in(&mut self, lifetime_ms: i64, rng: &mut fastrand::Rng, now: Monotonic) {
         self.credentials = self.login.take().map(|login| Arc::clone(login.exchange.credentials()));
         self.is_due = false;
         let lifetime = Duration::from_millis(u64::try_from(lifetime_ms).unwrap_or(0));
         self.renewal = (!lifetime.is_zero()).then(|| {
             let part = RENEW_FROM + RENEW_SPREAD * rng.f64();
-            // A life so long that no clock reaches its end needs no fraction of it.
+            // A life that no clock reaches the end of needs no fraction of it.
             let life = lifetime.min(Duration::from_secs(365 * 24 * 3600)).mul_f64(part);
             (now.after(life.max(RENEW_MIN)), Renewal::LogIn)
         });
@@ -129,7 +128,7 @@ impl Standing {
 }
 
 impl Client {
-    /// The versions are settled, or a login is to be renewed: logs in, where the settings say so.
+    /// Logs in, where the settings say so: the versions are settled, or a login needs renewal.
     ///
     /// # Errors
     /// The broker knows no SASL.
@@ -146,7 +145,7 @@ impl Client {
         connection.ask_handshake(mechanism, shared, now)
     }
 
-    /// The broker agrees to the mechanism, or does not.
+    /// Takes the broker's answer whether it agrees to the mechanism.
     pub(super) fn on_handshake(&mut self, owner: Owner, error: i16, mechanisms: &str, now: Monotonic) {
         if error != 0 {
             return self.refused(owner, Some(error), &handshake_refused(error, mechanisms), now);
@@ -154,7 +153,7 @@ impl Client {
         self.exchange(owner, now, Exchange::begin);
     }
 
-    /// The broker takes the last message, or refuses us.
+    /// Takes the broker's answer to the last message: it goes on, or refuses us.
     pub(super) fn on_authenticated(&mut self, owner: Owner, answer: Authenticated, now: Monotonic) {
         let Authenticated { error, why, message, lifetime_ms } = answer;
         if error != 0 {
@@ -177,7 +176,7 @@ impl Client {
         }
     }
 
-    /// What was to be prepared for a login is there, or cannot be had.
+    /// Takes the result of a task that a login waits for.
     pub(super) fn login_prepared(
         &mut self,
         owner: Owner,
@@ -192,7 +191,7 @@ impl Client {
         self.exchange(owner, now, |exchange| exchange.prepared(result));
     }
 
-    /// A step of the exchange. Whether that was the last one.
+    /// Takes a step of the exchange. Returns whether that was the last one.
     fn exchange(
         &mut self,
         owner: Owner,
@@ -227,7 +226,7 @@ impl Client {
         channel.connection()?.standing.login.as_deref_mut()
     }
 
-    /// A login has come to nothing: lets go of its connection, and tries again more and more rarely.
+    /// Gives up a refused login: lets go of its connection, and tries again more and more rarely.
     fn refused(&mut self, owner: Owner, code: Option<i16>, why: &str, now: Monotonic) {
         let Some((channel, shared)) = self.channel(owner) else { return };
         let credentials = channel.connection().and_then(|connection| connection.standing.login.take());
@@ -239,7 +238,7 @@ impl Client {
         self.fail(owner, &why, now);
     }
 
-    /// Renews the login of a connection, or replaces it, if it is time and its requests are answered.
+    /// Renews the login of a connection, or replaces it, if that is due and its requests are answered.
     pub(super) fn renew(&mut self, owner: Owner, now: Monotonic) {
         let Some((channel, shared)) = self.channel(owner) else { return };
         let Some(connection) = channel.ready() else { return };
@@ -251,12 +250,12 @@ impl Client {
                     self.fail(owner, &why, now);
                 }
             }
-            // Nothing has failed: the next connection is made at once, if it is wanted.
+            // Nothing has failed: the next connection is made at once, if it is needed.
             Some(Renewal::Replace) => drop(channel.down(now, shared)),
         }
     }
 
-    /// The credentials or the certificates are others now: connections of the old ones are replaced one by one.
+    /// Replaces connections with old credentials or certificates one by one, after these have changed.
     pub(super) fn withdraw_logins(&mut self, now: Monotonic) {
         for owner in self.owners() {
             let Some((channel, shared)) = self.channel(owner) else { continue };
@@ -267,7 +266,7 @@ impl Client {
     }
 }
 
-/// Why SaslHandshake was answered with an error, in words; `mechanisms` are those that the broker takes.
+/// The reason why SaslHandshake was answered with an error, in words; `mechanisms` are those that the broker takes.
 #[must_use]
 pub fn handshake_refused(error: i16, mechanisms: &str) -> String {
     match error {
@@ -277,7 +276,7 @@ pub fn handshake_refused(error: i16, mechanisms: &str) -> String {
     }
 }
 
-/// Why SaslAuthenticate was answered with an error: the broker's words, and those about a token.
+/// The reason why SaslAuthenticate was answered with an error: the broker's words, and those about a token.
 #[must_use]
 pub fn authentication_refused(error: i16, why: &str, of_token: Option<&str>) -> String {
     let why = match (why, error) {
@@ -322,7 +321,7 @@ pub(super) fn read_authenticate(reader: &mut Reader<'_>, version: i16) -> Read<A
     Ok(Authenticated { error, why, message, lifetime_ms })
 }
 
-/// A broker's words, fit for a log: bounded, without control characters.
+/// The broker's words, fit for a log: bounded, without control characters.
 fn told(words: &[u8]) -> String {
     let words = &words[..words.len().min(REASON_BYTES_MAX)];
     String::from_utf8_lossy(words).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()

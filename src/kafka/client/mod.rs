@@ -1,12 +1,11 @@
 //! The wire client of one Kafka cluster on one shard, sans-I/O: bytes and `now` in, [`Effect`]s out.
 //!
-//! One connection for metadata and producer ids, one for Produce to each broker that is produced to, a second one for
-//! the partitions whose followers are slow, and one more to a broker for as long as there is something to ask about its
-//! logs: Kafka works at one request of a connection at a time, so metadata must never stand behind a Produce that waits
-//! for followers, nor other partitions. What it promises:
+//! One connection for metadata and producer ids, one for Produce to each broker that is produced to, a second one for the partitions with
+//! slow followers, and one more to a broker as long as there are questions about its logs: Kafka works at one request of a connection at a
+//! time, so metadata must never wait after a Produce that waits for followers, nor other partitions. The client promises:
 //!
-//! - **Order.** Produce requests to one broker over one channel go out in the order given. When a connection fails, all that
-//!   was given for that channel and not answered fails with it, oldest first: sent and unsent alike, so that nothing overtakes.
+//! - **Order.** Produce requests to one broker over one channel go out in the order given. When a connection fails, all requests that the
+//!   channel was given and that are not answered fail with it, oldest first, sent or unsent, so that nothing overtakes.
 //! - **One cluster.** A broker that was connected to says which cluster it belongs to before anything else is sent. When the
 //!   cluster is another one, all requests fail before [`ClientEvent::Cluster`] tells of it.
 //! - **`sent`.** [`ClientEvent::ProduceFailed`] says `sent: false` only if no byte was handed to a socket.
@@ -68,40 +67,40 @@ const TOPIC_BYTES_MAX: usize = 249;
 /// The longest client id sent.
 const CLIENT_ID_BYTES_MAX: usize = 249;
 
-/// What the client wants done.
+/// Effects that the client wants.
 pub type Effect = outward::Effect<ClientEvent>;
 
-/// The way to one broker.
+/// The channel to one broker.
 type Channel = outward::Channel<Connection>;
-/// What all ways to brokers share.
+/// The state that all channels share.
 type Shared = outward::Shared<Connection>;
 
-/// Which channel a connection or a resolution belongs to.
+/// The channel that a connection or a resolution belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    /// The one for metadata and producer ids.
+    /// The channel for metadata and producer ids.
     Metadata,
-    /// One for Produce.
+    /// A channel for Produce.
     Produce(Way),
-    /// The one for questions about what this broker's logs hold.
+    /// The channel for questions about this broker's logs.
     Ask(NodeId),
 }
 
-/// A way to a broker for Produce: there are two, so that who waits for followers keeps only their like waiting.
+/// A way to a broker for Produce: there are two, so that a partition that waits for followers holds up only its like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Way {
     node: NodeId,
-    /// The second.
+    /// Whether this is the second way, for partitions with slow followers.
     slow: bool,
 }
 
-/// A channel for Produce to one broker, and what waits for it.
+/// A channel for Produce to one broker, and the requests that wait for it.
 #[derive(Debug)]
 struct ProduceChannel {
     channel: Channel,
-    /// Not handed to a connection yet.
+    /// Requests that no connection has been given yet.
     queue: VecDeque<ProduceRequest>,
-    /// While its broker cannot be reached: when to ask again whether it still leads what waits.
+    /// When metadata is asked again whether the broker still leads the waiting partitions, while it cannot be reached.
     recheck_at: Monotonic,
 }
 
@@ -110,14 +109,14 @@ struct ProduceChannel {
 pub struct Client {
     shared: Shared,
     bootstrap: Vec<Endpoint>,
-    /// The live brokers, as the last metadata says.
+    /// The live brokers, as the last metadata names them.
     brokers: BTreeMap<NodeId, Endpoint>,
     metadata: Channel,
-    /// Counts through the brokers and the bootstrap list.
+    /// A counter through the brokers and the bootstrap list.
     candidate: usize,
     /// Candidates tried since metadata last came.
     tried: usize,
-    /// The cluster's id, once it was told.
+    /// The cluster's id, once it is known.
     cluster: Option<Rc<str>>,
     started: bool,
     channels: BTreeMap<Way, ProduceChannel>,
@@ -127,7 +126,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that does nothing before [`Client::start`]. `seed`: of its jitter and of where in the bootstrap list it
+    /// A client that does nothing before [`Client::start`]. `seed`: of its jitter and of the place in the bootstrap list at which it
     /// begins; shards should differ.
     #[must_use]
     pub fn new(settings: Settings, seed: u64) -> Self {
@@ -151,7 +150,7 @@ impl Client {
         }
     }
 
-    /// What became of its connections so far.
+    /// Counts of its connections so far.
     #[must_use]
     pub fn stats(&self) -> outward::Stats {
         self.shared.stats
@@ -163,7 +162,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// A name was resolved, or was not.
+    /// Takes the result of resolving a name.
     pub fn on_resolved(&mut self, ticket: u64, result: Result<Vec<SocketAddr>, String>, now: Monotonic) {
         if let Some(owner) = self.shared.take_ticket(ticket)
             && let Some((channel, shared)) = self.channel(owner)
@@ -173,7 +172,7 @@ impl Client {
         }
     }
 
-    /// What a login needs is there, or cannot be had.
+    /// Takes the result of a task of a login.
     pub fn on_prepared(&mut self, ticket: u64, result: Result<Prepared, String>, now: Monotonic) {
         if let Some(owner) = self.shared.take_ticket(ticket) {
             self.login_prepared(owner, ticket, result, now);
@@ -181,7 +180,7 @@ impl Client {
         }
     }
 
-    /// A connection stands, and its layer is ready where it has one.
+    /// Takes a connection that is established, with its layer ready where it has one.
     pub fn on_connected(&mut self, link: LinkId, now: Monotonic) {
         let Some(owner) = self.shared.owner(link) else { return };
         if let Some((channel, shared)) = self.channel(owner)
@@ -192,10 +191,10 @@ impl Client {
         }
     }
 
-    /// Bytes came in. They are not kept, but for a torn answer's.
+    /// Takes bytes that came in. They are not kept, except for a torn answer's.
     pub fn on_bytes(&mut self, link: LinkId, bytes: &[u8], now: Monotonic) {
         let Some(owner) = self.shared.owner(link) else { return };
-        // The frames leave their connection while the answers are worked at.
+        // The frames leave their connection while the answers are handled.
         let Some((channel, shared)) = self.channel(owner) else { return };
         let answer_bytes_max = shared.settings.answer_bytes_max;
         let Some(connection) = channel.connection().filter(|connection| connection.link == link) else { return };
@@ -224,7 +223,7 @@ impl Client {
         self.pump(owner, now);
     }
 
-    /// A connection is gone, or was not made.
+    /// Takes the end of a connection, or a failure to make one.
     pub fn on_closed(&mut self, link: LinkId, why: &Ended, now: Monotonic) {
         let Some(owner) = self.shared.take_link(link) else { return };
         let Some((channel, shared)) = self.channel(owner) else { return };
@@ -241,8 +240,8 @@ impl Client {
         }
     }
 
-    /// Time passed. Cheap when nothing is due. `unacked`: how many bytes given to a connection its peer's kernel does not
-    /// have yet; a connection whose bytes move is not taken for silent.
+    /// Handles everything that is due by now; cheap when nothing is. `unacked`: how many bytes given to a connection its peer's kernel does
+    /// not have yet; a connection on which bytes still move does not count as silent.
     pub fn on_time(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
         if self.started && self.next_deadline() <= now {
             self.upkeep(unacked, now);
@@ -259,9 +258,9 @@ impl Client {
         channels.fold(self.metadata_deadline().min(self.ask_deadline()), Monotonic::min)
     }
 
-    /// Sends a Produce request to its broker, behind those before it, over a connection that is opened when needed.
+    /// Sends a Produce request to its broker, after those before it, over a connection that is opened when needed.
     /// `ProduceFailed { sent: false }` comes at once if the broker is not in the metadata (which is asked for again: wait
-    /// for it, or a while, before the next try), or too much waits for it.
+    /// for it, or a while, before the next try), or too many requests wait for it.
     pub fn produce(&mut self, request: ProduceRequest, now: Monotonic) {
         let (id, way) = (request.id, Way { node: request.node, slow: request.slow });
         let Some(endpoint) = self.brokers.get(&way.node) else {
@@ -283,9 +282,9 @@ impl Client {
         self.pump_produce(way, now);
     }
 
-    /// Asks for metadata of a topic: at once, or when its backoff ends if it was asked lately; the answer is
-    /// [`ClientEvent::Metadata`]. From then on it is kept fresh, and asked again by itself while it is not whole (error,
-    /// partition without leader), until [`Client::forget_topic`]. May create the topic.
+    /// Asks for metadata of a topic: at once, or when its backoff ends if it was asked lately; the answer is [`ClientEvent::Metadata`].
+    /// From then on it is kept fresh, and asked again by itself while it is not complete (error, partition without leader), until
+    /// [`Client::forget_topic`]. May create the topic.
     pub fn want_metadata(&mut self, topic: &Rc<str>, now: Monotonic) {
         if topic.is_empty() || topic.len() > TOPIC_BYTES_MAX {
             let topic = TopicMetadata { name: Rc::clone(topic), error: INVALID_TOPIC, ..Default::default() };
@@ -307,7 +306,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// Asks again for all that is known (a leader has moved): at once, or when the backoff of each topic ends.
+    /// Asks for all known topics again (a leader has moved): at once, or when the backoff of each topic ends.
     pub fn refresh_metadata(&mut self, now: Monotonic) {
         self.topics.refresh(now);
         self.pump_metadata(now);
@@ -319,7 +318,7 @@ impl Client {
         self.shared.is_connected()
     }
 
-    /// Ends the client: nothing more is said of brokers that were reported.
+    /// Ends the client: brokers that were reported are not reported again.
     pub fn end(mut self, into: &mut Vec<Effect>) {
         self.shared.trouble_over(|_| true);
         self.take_effects(into);

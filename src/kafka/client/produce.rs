@@ -1,5 +1,5 @@
-//! Produce, both ways and by hand. The request is the hot one: its batches go to the socket where they lie, so only the
-//! bytes around them are made here. The answer is read where it lies.
+//! Produce, encoded and decoded by hand. The request is on the hot path: its batches go to the socket in place, so only the bytes around
+//! them are made here. The answer is read in place.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use super::wire::{Malformed, Read, Reader, put_uvarint};
 use crate::kafka::types::{ProduceBatch, ProduceRequest, ProduceResult};
 use crate::runtime::seam::Chunk;
 
-/// Stands in a result's `base_offset` until the answer names its partition.
+/// The `base_offset` of a result until the answer names its partition.
 const UNANSWERED: i64 = i64::MIN;
 
 /// The longest topic name that goes on the wire: i16 in the classic encoding (Kafka itself takes 249 bytes).
@@ -41,7 +41,7 @@ pub(super) fn request(head: Head<'_>, version: i16, request: &ProduceRequest) ->
     body.finish()
 }
 
-/// The version that a request goes in: topics of which no id is known have only their names.
+/// The version of a request: a topic without a known id has only its name.
 pub(super) fn version_for(settled: i16, batches: &[ProduceBatch]) -> i16 {
     if batches.iter().all(|batch| batch.topic_id != 0) { settled } else { settled.min(BY_ID - 1) }
 }
@@ -56,7 +56,7 @@ struct Body {
     by_id: bool,
     chunks: Vec<Chunk>,
     open: Vec<u8>,
-    /// In `chunks`.
+    /// Bytes in `chunks`.
     bytes: usize,
 }
 
@@ -178,7 +178,7 @@ pub(super) fn read_answer(
     Ok((results, throttle_ms))
 }
 
-/// One partition of an answer: index, error code, base offset.
+/// Reads one partition of an answer: index, error code, base offset.
 fn read_partition(reader: &mut Reader<'_>, version: i16) -> Read<(i32, i16, i64)> {
     let answer = (reader.i32()?, reader.i16()?, reader.i64()?);
     reader.i64()?; // log append time

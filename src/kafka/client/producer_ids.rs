@@ -12,37 +12,37 @@ struct Wish {
     backoff: Backoff,
 }
 
-/// The open wishes, by the asker's token: a handful (one for each sink).
+/// The open questions, by the asker's token: a handful (one for each sink).
 #[derive(Debug, Default)]
 pub(super) struct ProducerIds {
     wishes: BTreeMap<u64, Wish>,
 }
 
 impl ProducerIds {
-    /// Somebody wants a producer id. Wanting again before it comes changes nothing.
+    /// Asks for a producer id. Asking again before it comes changes nothing.
     pub(super) fn want(&mut self, token: u64, now: Monotonic) {
         self.wishes.entry(token).or_insert(Wish { due: now, asking: false, backoff: Backoff::default() });
     }
 
-    /// When one is to be asked for.
+    /// When the next producer id has to be asked for.
     pub(super) fn next_due(&self) -> Monotonic {
         self.wishes.values().filter(|wish| !wish.asking).map(|wish| wish.due).min().unwrap_or(Monotonic::NEVER)
     }
 
-    /// One that is due; from now on it is being asked for.
+    /// Takes out a question that is due; from now on it counts as asked.
     pub(super) fn take_due(&mut self, now: Monotonic) -> Option<u64> {
         let (token, wish) = self.wishes.iter_mut().find(|(_, wish)| !wish.asking && wish.due <= now)?;
         wish.asking = true;
         Some(*token)
     }
 
-    /// It came. `false`: nobody waits for it.
+    /// Ends a question that was answered. `false`: nobody waits for it.
     pub(super) fn granted(&mut self, token: u64) -> bool {
         self.wishes.remove(&token).is_some()
     }
 
-    /// The broker answered with an error. Whatever it says (not loaded yet, no permission yet), asking goes on: without
-    /// an id nothing can be delivered. Returns whether this is the first refusal in a row.
+    /// Notes an error as the answer. Whatever the error is (not loaded yet, no permission yet), asking goes on: without an id nothing can
+    /// be delivered. Returns whether this is the first refusal in a row.
     pub(super) fn refused(&mut self, token: u64, bounds: Bounds, rng: &mut fastrand::Rng, now: Monotonic) -> bool {
         let Some(wish) = self.wishes.get_mut(&token) else { return false };
         let first = wish.backoff.is_fresh();
@@ -51,7 +51,7 @@ impl ProducerIds {
         first
     }
 
-    /// The connection is gone: due again.
+    /// Makes a question due again, as the connection is gone.
     pub(super) fn unanswered(&mut self, token: u64, now: Monotonic) {
         if let Some(wish) = self.wishes.get_mut(&token) {
             wish.asking = false;

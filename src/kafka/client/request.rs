@@ -18,10 +18,10 @@ use uuid::Uuid;
 
 use super::api::{BY_ID, Call};
 
-/// Who asks, and as which request of the connection.
+/// The head of a request: its sender, and its number on the connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head<'a> {
-    /// Counts up on each connection.
+    /// A number that counts up on each connection.
     pub(super) correlation: i32,
     /// The client's name in the broker's logs and quotas.
     pub(super) client_id: &'a str,
@@ -37,13 +37,13 @@ pub(super) fn api_versions(head: Head<'_>, version: i16) -> Option<Vec<u8>> {
     frame(head, Call::ApiVersions, version, &body)
 }
 
-/// Metadata of `topics` (none of them: of the brokers alone), creating them if `create` and the cluster allows it.
+/// Metadata of `topics` (without any, of the brokers alone), creating them if `create` and the cluster allows it.
 pub(super) fn metadata(head: Head<'_>, version: i16, topics: &[Rc<str>], create: bool) -> Option<Vec<u8>> {
     let topics = topics
         .iter()
         .map(|topic| MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from(topic.to_string())))))
         .collect();
-    // Before 4 the broker decides on that alone.
+    // Below version 4 the broker decides on that alone.
     let body =
         MetadataRequest::default().with_topics(Some(topics)).with_allow_auto_topic_creation(create || version < 4);
     frame(head, Call::Metadata, version, &body)
@@ -91,7 +91,7 @@ pub(super) fn list_offsets(
     frame(head, Call::ListOffsets, version, &body)
 }
 
-/// OffsetForLeaderEpoch of one partition: where what was written before its leader's epoch ends, if that is its epoch.
+/// OffsetForLeaderEpoch of one partition: the end of what was written before its leader's epoch, if that is its epoch.
 pub(super) fn end_before_epoch(
     head: Head<'_>,
     version: i16,
@@ -104,12 +104,12 @@ pub(super) fn end_before_epoch(
         .with_leader_epoch(leader_epoch - 1);
     let topic = OffsetForLeaderTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
     let body = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
-    // A consumer; v2 has no such field.
+    // The replica id is that of a consumer; v2 has no such field.
     let body = if version >= 3 { body.with_replica_id((-1).into()) } else { body };
     frame(head, Call::OffsetForLeaderEpoch, version, &body)
 }
 
-/// Fetch of one partition of a topic of this name, or from version 13 on of this id, outside of any session, without waiting for more: up to its high watermark.
+/// Fetch of one partition up to its high watermark, outside of any session, without waiting for more; the topic is named by name, or from version 13 on by id.
 pub(super) fn fetch(
     head: Head<'_>,
     version: i16,
@@ -143,7 +143,7 @@ fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from(topic.to_owned()))
 }
 
-/// Length, header, body. `None` if kafka-protocol will not encode it, which no input of ours brings about.
+/// A frame of length, header and body. `None` if kafka-protocol will not encode it, which no input of ours brings about.
 fn frame<B: Encodable>(head: Head<'_>, api: Call, version: i16, body: &B) -> Option<Vec<u8>> {
     let header = RequestHeader::default()
         .with_request_api_key(api.key())

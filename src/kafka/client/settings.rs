@@ -1,4 +1,4 @@
-//! What the client is told at its making.
+//! Settings of the client.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,29 +9,30 @@ use crate::secure::sasl::Credentials;
 /// The settings of one cluster's client. Times are bounds on waiting, never delays added to work.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to ask first: `host:port`, `[v6]:port`. Entries that cannot be read are left out (the configuration has
-    /// refused them before).
+    /// Brokers to ask first: `host:port`, `[v6]:port`. Entries that cannot be read are left out (the configuration has refused them
+    /// before).
     pub bootstrap: Vec<String>,
-    /// Connections to brokers. What has to be done within `connect_timeout` ends with ApiVersions and the login.
+    /// Settings of the connections to brokers. ApiVersions and the login are part of `connect_timeout`.
     pub outward: outward::Settings,
     /// Our name in the brokers' logs and quotas; cut to 249 bytes.
     pub client_id: String,
-    /// How long a broker may be silent on a request at the most: since it was sent or, behind others, since the answer
-    /// before. A Produce request is given its own `timeout_ms` and the time its bytes need on top.
+    /// How long a broker may be silent on a request at the most: since it was sent or, after others, since the answer before. A Produce
+    /// request is given its own `timeout_ms` and the time its bytes need on top.
     pub request_timeout: Duration,
-    /// How long at first, beside some round trips: doubles with each connection in a row that was closed for its silence.
+    /// How long a broker may be silent at first, beside some round trips: doubles with each connection in a row that was closed for its
+    /// silence.
     pub silence_min: Duration,
-    /// Least time between two questions about one topic.
+    /// The least time between two questions about one topic.
     pub metadata_min_age: Duration,
-    /// Metadata is asked again at this age (± 20 %).
+    /// The age at which metadata is asked for again (± 20 %).
     pub metadata_max_age: Duration,
-    /// How long nothing is asked of a broker before it is asked whether it answers.
+    /// How long nothing may be asked of a broker before it is asked whether it answers.
     pub health_check_interval: Duration,
     /// Wait after the first failed InitProducerId; doubles (± 20 %).
     pub retry_backoff_min: Duration,
     /// Longest wait before a question is asked again.
     pub retry_backoff_max: Duration,
-    /// How often metadata is asked for topics whose leader cannot be reached (± 20 %).
+    /// How often metadata is asked for topics with leaders that cannot be reached (± 20 %).
     pub recheck: Duration,
     /// The largest answer taken, in bytes; a larger one closes the connection.
     pub answer_bytes_max: usize,
@@ -40,10 +41,10 @@ pub struct Settings {
     /// Produce requests that wait here for one broker (not connected, throttled, window full); one more fails at once.
     /// The producer's window of five for each partition keeps well below.
     pub queued_max: usize,
-    /// What a link is expected to carry at least, in bytes a second: how long a large request may take before it is
-    /// looked whether its bytes still move.
+    /// Bytes a second that a link is expected to carry at least: bounds the time that a large request may take before the client looks
+    /// whether its bytes still move.
     pub link_bytes_s_min: u32,
-    /// How to log in; `None`: the brokers want no SASL.
+    /// Credentials to log in with; `None`: the brokers want no SASL.
     pub sasl: Option<Arc<Credentials>>,
     /// Whether a topic that was wanted may be created by asking for it (the cluster must allow it too).
     pub allow_auto_topic_creation: bool,
@@ -80,7 +81,7 @@ impl AsRef<outward::Settings> for Settings {
 }
 
 impl Settings {
-    /// While metadata of a topic is not whole.
+    /// Bounds of the waits while metadata of a topic is not complete.
     pub(super) fn metadata(&self) -> Bounds {
         Bounds { min: self.metadata_min_age, max: self.retry_backoff_max.max(self.metadata_min_age) }
     }

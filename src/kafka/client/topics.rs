@@ -1,5 +1,5 @@
-//! Which topics are wanted, and when metadata of each is to be asked (again). Questions that are due together go in one
-//! request; the answers of one request come due together again.
+//! Wanted topics, and when to ask (again) for metadata of each. Questions that are due together go in one request; the topics of one answer
+//! come due together again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -13,11 +13,11 @@ use crate::runtime::seam::Monotonic;
 /// Topics in one request: bounds the answer (1,000 topics of 100 partitions take about 5 MB).
 const TOPICS_PER_REQUEST: usize = 1000;
 
-/// Requests are so far apart, and have all that has come due meanwhile: topics that are asked again and again (there are none of these
-/// names, or they have no leader) come due apart, and share their requests.
+/// The time between two requests, the later of which has all that has come due meanwhile: topics that are asked again and again (they do
+/// not exist, or have no leader) come due apart, and share their requests.
 const APART: Duration = Duration::from_millis(100);
-/// Requests for what is news (a topic that is asked for the first time, a leader that has moved) that need not be apart from those
-/// before them, if there were none for a while.
+/// Requests for news (a topic that is asked for the first time, a leader that has moved) that need not be apart from those before them, if
+/// there were none for a while.
 const AT_ONCE: u32 = 32;
 
 /// INVALID_TOPIC_EXCEPTION: no asking will help.
@@ -25,13 +25,13 @@ pub(super) const INVALID_TOPIC: i16 = 17;
 
 #[derive(Debug)]
 struct Topic {
-    /// When to ask; it stands in `Topics::due` under this time, unless it is being asked.
+    /// When to ask; the topic stands in `Topics::due` under this time, unless it is being asked for.
     due: Monotonic,
-    /// Not asked before, whoever wants it.
+    /// The time before which the topic is not asked for again, even if it is wanted.
     not_before: Monotonic,
-    /// In a request that has no answer yet.
+    /// Whether the topic is in a request that has no answer yet.
     asking: bool,
-    /// Somebody wanted it since it was last whole: asking may create it.
+    /// Whether the topic was wanted since it was last complete: asking may create it.
     create: bool,
     backoff: Backoff,
 }
@@ -41,18 +41,18 @@ struct Topic {
 pub(super) struct Topics {
     known: BTreeMap<Rc<str>, Topic>,
     due: BTreeSet<(Monotonic, Rc<str>)>,
-    /// When the brokers are to be asked for even if no topic is due.
+    /// When to ask for the brokers even if no topic is due.
     cluster_due: Monotonic,
     cluster_not_before: Monotonic,
     /// When another request is [`APART`] from the last one, and from all that were for news.
     apart_at: Monotonic,
     news_apart_at: Monotonic,
-    /// Some of what is due is news.
+    /// Whether some of the due topics are news.
     has_news: bool,
 }
 
 impl Topics {
-    /// Nothing wanted; the brokers are due at once.
+    /// A state in which nothing is wanted; the brokers are due at once.
     pub(super) fn new() -> Self {
         Self {
             known: BTreeMap::new(),
@@ -65,7 +65,7 @@ impl Topics {
         }
     }
 
-    /// Somebody wants this topic: asked as soon as its backoff allows.
+    /// Wants a topic: it is asked for as soon as its backoff allows.
     pub(super) fn want(&mut self, name: &Rc<str>, now: Monotonic) {
         if let Some(topic) = self.known.get_mut(name) {
             topic.create = true;
@@ -78,14 +78,14 @@ impl Topics {
         self.has_news = true;
     }
 
-    /// Nobody wants this topic any more.
+    /// Forgets a topic that is not wanted any more.
     pub(super) fn forget(&mut self, name: &str) {
         if let Some((name, topic)) = self.known.remove_entry(name) {
             self.due.remove(&(topic.due, name));
         }
     }
 
-    /// Everything that is known may be wrong: all of it is asked again, as soon as each topic's backoff allows.
+    /// Makes all topics due again, as soon as each topic's backoff allows: everything that is known may be wrong.
     pub(super) fn refresh(&mut self, now: Monotonic) {
         for (name, topic) in &mut self.known {
             ask_at(&mut self.due, name, topic, now);
@@ -94,7 +94,7 @@ impl Topics {
         self.has_news = true;
     }
 
-    /// What is known of this topic may be wrong.
+    /// Makes a topic due again: what is known of it may be wrong.
     pub(super) fn recheck(&mut self, name: &Rc<str>, now: Monotonic) {
         if let Some(topic) = self.known.get_mut(name) {
             ask_at(&mut self.due, name, topic, now);
@@ -121,7 +121,7 @@ impl Topics {
         let mut create = None;
         let mut names = Vec::new();
         for (_, name) in self.due.iter().take_while(|(due, _)| *due <= now) {
-            // One flag serves a whole request: those that differ from the first wait for the next one.
+            // One flag serves a whole request: topics with another flag than the first wait for the next one.
             let Some(topic) = self.known.get_mut(name) else { continue };
             if *create.get_or_insert(topic.create) == topic.create {
                 topic.asking = true;
@@ -137,13 +137,13 @@ impl Topics {
             }
         }
         names.sort_unstable();
-        // Whatever is asked, the brokers come with it.
+        // The brokers come with every answer.
         self.cluster_due = Monotonic::NEVER;
         Some((names, create.unwrap_or(false)))
     }
 
-    /// A request was answered. Topics that are not whole (an error, a partition without leader, not mentioned) are
-    /// asked again by themselves, with backoff; the rest at `metadata_max_age`.
+    /// Takes an answer. Topics that are not complete (an error, a partition without leader, not mentioned) are asked again by themselves,
+    /// with backoff; the rest at `metadata_max_age`.
     pub(super) fn answered(
         &mut self,
         asked: &[Rc<str>],
@@ -176,7 +176,7 @@ impl Topics {
         }
     }
 
-    /// A request got no answer: its topics are due again, and so are the brokers, on the next connection as soon as it stands.
+    /// Makes the topics of a request without answer due again, and the brokers, on the next connection as soon as it is established.
     pub(super) fn unanswered(&mut self, asked: &[Rc<str>], now: Monotonic) {
         (self.cluster_due, self.apart_at) = (now, now);
         for name in asked {
@@ -196,7 +196,7 @@ impl Topics {
     }
 }
 
-/// Moves a topic's question forward to `now`, or to where its backoff ends. One that is being asked is left alone.
+/// Moves a topic's question forward to `now`, or to where its backoff ends. A topic that is being asked for is left alone.
 fn ask_at(due: &mut BTreeSet<(Monotonic, Rc<str>)>, name: &Rc<str>, topic: &mut Topic, now: Monotonic) {
     let at = now.max(topic.not_before);
     if !topic.asking && at < topic.due {

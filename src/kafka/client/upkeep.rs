@@ -1,4 +1,4 @@
-//! What keeps the channels going: failures, deadlines, and handing on what waits.
+//! The upkeep of the channels: failures, deadlines, and handing on waiting requests.
 
 use std::collections::btree_map::Entry;
 use std::rc::Rc;
@@ -17,15 +17,14 @@ impl Client {
         }
     }
 
-    /// Something went wrong on a channel: lets go of its connection, tells who waited for it and what an operator should know of it, and
-    /// waits.
+    /// Lets go of a channel's connection after a failure, reports it to its requests and to an operator, and waits.
     pub(super) fn fail(&mut self, owner: Owner, why: &str, now: Monotonic) {
         self.tell_trouble(owner, why);
         self.lose(owner, why, now);
         self.shared.tell_unreachable();
     }
 
-    /// The same where nothing need be wrong: a broker has ended the connection.
+    /// Lets go of a connection that a broker has ended, which need not be a failure.
     pub(super) fn lose(&mut self, owner: Owner, why: &str, now: Monotonic) {
         let Some((channel, _)) = self.channel(owner) else { return };
         tracing::debug!(broker = %channel.endpoint, "connection to a Kafka broker failed: {why}");
@@ -37,8 +36,8 @@ impl Client {
         }
     }
 
-    /// The first failure in a row is worth an operator's look; the others are the same news. Of a refused login, and of TLS, an
-    /// event of its own tells.
+    /// Reports trouble of a channel. The first failure in a row is worth an operator's look; the others are the same news. A refused login
+    /// and TLS have events of their own.
     fn tell_trouble(&mut self, owner: Owner, why: &str) {
         let Some((channel, shared)) = self.channel(owner) else { return };
         if channel.refused.is_some() || !shared.is_new_trouble(&channel.endpoint) {
@@ -86,8 +85,8 @@ impl Client {
         }
     }
 
-    /// While the way to a broker is shut, it is asked again and again whether it still leads what waits for it: those
-    /// topics and no others.
+    /// Asks again and again whether a broker still leads the partitions of the requests that wait for it, while it cannot be reached: for
+    /// those topics and no others.
     fn recheck(&mut self, way: Way, now: Monotonic) {
         let Some(channel) = self.channels.get_mut(&way) else { return };
         if channel.is_shut() && channel.recheck_at <= now {
@@ -101,7 +100,7 @@ impl Client {
     fn lose_produce(&mut self, way: Way, is_idle: bool, now: Monotonic) {
         let Some(channel) = self.channels.get_mut(&way) else { return };
         if is_idle && channel.queue.is_empty() {
-            // A broker closes what is idle for long; the next request opens it again.
+            // A broker closes connections that have been idle long; the next request opens them again.
             channel.channel.pause(&mut self.shared, now);
             return;
         }
@@ -121,7 +120,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// Whatever is due.
+    /// Does everything that is due.
     pub(super) fn upkeep(&mut self, unacked: impl Fn(LinkId) -> usize, now: Monotonic) {
         for owner in self.owners() {
             let Some((channel, shared)) = self.channel(owner) else { continue };
@@ -133,7 +132,7 @@ impl Client {
                 continue;
             }
             let endpoint = channel.endpoint.clone();
-            // What is silent here is silent to metadata as well: it is asked elsewhere, and at once.
+            // A broker that is silent here is silent to metadata as well: that is asked elsewhere, and at once.
             if owner != Owner::Metadata && self.metadata.endpoint == endpoint && self.candidates().nth(1).is_some() {
                 self.let_go_of_metadata(now);
             }
@@ -151,7 +150,7 @@ impl Client {
         self.pump_all(now);
     }
 
-    /// Hands on whatever waits.
+    /// Hands on all waiting requests.
     pub(super) fn pump_all(&mut self, now: Monotonic) {
         for way in self.ways() {
             self.pump_produce(way, now);
@@ -161,7 +160,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// A broker is silent: connections to it on which nothing is asked may be dead as well. New ones are made when they are needed.
+    /// Closes idle connections to a broker that is silent: they may be dead as well. New ones are made when they are needed.
     fn let_go_of_idle(&mut self, endpoint: &Endpoint, now: Monotonic) {
         for ProduceChannel { channel, queue, .. } in self.channels.values_mut() {
             if channel.endpoint == *endpoint && queue.is_empty() && channel.is_idle() {
@@ -170,7 +169,7 @@ impl Client {
         }
     }
 
-    /// All channels.
+    /// The owners of all channels.
     pub(super) fn owners(&self) -> Vec<Owner> {
         let produce = self.channels.keys().copied().map(Owner::Produce);
         let ask = self.ask_channels.keys().copied().map(Owner::Ask);
@@ -181,7 +180,7 @@ impl Client {
         self.channels.keys().copied().collect()
     }
 
-    /// Dials the next candidate, or asks what is due.
+    /// Dials the next candidate, or asks for topics that are due.
     pub(super) fn pump_metadata(&mut self, now: Monotonic) {
         if !self.started {
             return;
@@ -203,7 +202,7 @@ impl Client {
                 return;
             }
         }
-        // Behind the question which cluster it is (`cluster`).
+        // The questions follow the one for the cluster (`cluster`).
         while connection.send_at(in_flight_max) <= now
             && let Some(token) = self.producer_ids.take_due(now)
         {
@@ -213,7 +212,7 @@ impl Client {
         }
     }
 
-    /// Dials, or hands on what waits, in order.
+    /// Dials, or hands on waiting requests, in order.
     pub(super) fn pump_produce(&mut self, way: Way, now: Monotonic) {
         let Entry::Occupied(mut entry) = self.channels.entry(way) else { return };
         let ProduceChannel { channel, queue, .. } = entry.get_mut();
@@ -275,7 +274,7 @@ impl Client {
     fn next_candidate(&mut self) -> Option<Endpoint> {
         let count = self.candidates().count();
         let first = self.candidate.checked_rem(count)?;
-        // One that is silent to Produce is not the first to be tried; after that all have their turn.
+        // An endpoint that is silent to Produce is not the first to be tried; after that all have their turn.
         let in_turn = (first..count).chain(0..first);
         let speaks = |at: &usize| {
             let candidate = self.candidates().nth(*at);
@@ -291,7 +290,7 @@ impl Client {
 }
 
 impl ProduceChannel {
-    /// Something waits, and the broker could not be reached since it was last of use.
+    /// Whether something waits, and the broker could not be reached since it was last of use.
     fn is_shut(&self) -> bool {
         !self.queue.is_empty() && !self.channel.backoff.is_fresh() && self.channel.ready_ref().is_none()
     }
@@ -302,7 +301,7 @@ pub(super) fn due(channel: &Channel) -> Monotonic {
     channel.deadline().min(channel.ready_ref().map_or(Monotonic::NEVER, Connection::renew_at))
 }
 
-/// What is said of a request with acks=0.
+/// The results of a request with acks=0.
 fn handed_over(request: &ProduceRequest) -> Vec<ProduceResult> {
     let result = |batch: &ProduceBatch| ProduceResult {
         topic: Rc::clone(&batch.topic),

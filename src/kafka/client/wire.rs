@@ -1,9 +1,9 @@
-//! Reading an answer: a cursor over borrowed bytes that trusts no count. Every length is held against what is left of
-//! the frame before anything is taken or reserved, so an answer can never cost more memory than its own bytes.
+//! A reader of answers: a cursor over borrowed bytes that trusts no count. Every length is compared with the rest of the frame before
+//! anything is taken or reserved, so an answer can never cost more memory than its own bytes.
 //!
 //! `flexible` is KIP-482: compact strings and arrays (uvarint of length + 1, 0 for null), tagged fields after each struct.
 
-/// An answer that does not say what its version must say. The connection is closed: after it nothing can be trusted.
+/// An answer without what its version must have. The connection is closed: after it nothing can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
@@ -13,10 +13,10 @@ impl std::fmt::Display for Malformed {
     }
 }
 
-/// Shorthand.
+/// The result of reading.
 pub(super) type Read<T> = Result<T, Malformed>;
 
-/// The cursor.
+/// A cursor over the bytes of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
@@ -43,32 +43,32 @@ impl<'a> Reader<'a> {
         Ok(head)
     }
 
-    /// One byte.
+    /// Reads one byte.
     pub(super) fn u8(&mut self) -> Read<u8> {
         self.take::<1>().map(|[byte]| byte)
     }
 
-    /// Two bytes.
+    /// Reads two bytes.
     pub(super) fn i16(&mut self) -> Read<i16> {
         self.take().map(i16::from_be_bytes)
     }
 
-    /// Four bytes.
+    /// Reads four bytes.
     pub(super) fn i32(&mut self) -> Read<i32> {
         self.take().map(i32::from_be_bytes)
     }
 
-    /// Eight bytes.
+    /// Reads eight bytes.
     pub(super) fn i64(&mut self) -> Read<i64> {
         self.take().map(i64::from_be_bytes)
     }
 
-    /// Big-endian: a UUID.
+    /// Reads sixteen bytes, big-endian: a UUID.
     pub(super) fn u128(&mut self) -> Read<u128> {
         self.take().map(u128::from_be_bytes)
     }
 
-    /// An unsigned varint of at most 32 bits.
+    /// Reads an unsigned varint of at most 32 bits.
     pub(super) fn uvarint(&mut self) -> Read<u32> {
         let mut value = 0u64;
         for shift in (0..35).step_by(7) {
@@ -81,7 +81,7 @@ impl<'a> Reader<'a> {
         Err(Malformed("varint over 32 bits"))
     }
 
-    /// A string's bytes; `None` for null. Not checked to be UTF-8: names are compared, not shown.
+    /// Reads a string's bytes; `None` for null. Not checked to be UTF-8: names are compared, not shown.
     pub(super) fn nullable_string(&mut self) -> Read<Option<&'a [u8]>> {
         let length = if self.flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i16()?) };
         match length {
@@ -93,7 +93,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Bytes with a length before them; `None` for null.
+    /// Reads bytes with a length before them; `None` for null.
     pub(super) fn nullable_bytes(&mut self) -> Read<Option<&'a [u8]>> {
         let length = if self.flexible { i64::from(self.uvarint()?) - 1 } else { i64::from(self.i32()?) };
         match length {
@@ -102,12 +102,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A string that must be there.
+    /// Reads a string that must not be null.
     pub(super) fn string(&mut self) -> Read<&'a [u8]> {
         self.nullable_string()?.ok_or(Malformed("null where a string must be"))
     }
 
-    /// An array's count, of elements that take at least `element_bytes` each. Null counts as empty.
+    /// Reads an array's count, of elements that take at least `element_bytes` each. Null counts as empty.
     pub(super) fn array(&mut self, element_bytes: usize) -> Read<usize> {
         let count =
             if self.flexible { i64::from(self.uvarint()?.saturating_sub(1)) } else { i64::from(self.i32()?).max(0) };
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// An array of plain i32.
+    /// Reads an array of plain i32.
     pub(super) fn i32s(&mut self) -> Read<impl Iterator<Item = i32> + use<'a>> {
         let count = self.array(4)?;
         let (numbers, _) = self.skip(count * 4)?.as_chunks();
@@ -138,17 +138,17 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// What is left.
+    /// The bytes that have not been read.
     pub(super) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
-    /// The answer ends here. Some services have bytes behind that.
+    /// Ends the answer. Some services have bytes after that.
     pub(super) fn end(&mut self) {
         self.extra = self.rest.len();
     }
 
-    /// How many bytes there were behind the end.
+    /// How many bytes there were after the end.
     pub(super) fn extra(self) -> usize {
         self.extra
     }

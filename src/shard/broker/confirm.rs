@@ -1,5 +1,5 @@
-//! Answers that wait for the disk of some shard: messages go to it in order, and it says how many of them are durable. Nothing
-//! but that number has to travel.
+//! Answers that wait for the disk of some shard: messages go to it in order, and it reports how many of them are durable. Only that number
+//! has to travel.
 
 use std::collections::VecDeque;
 
@@ -23,28 +23,28 @@ struct Run {
     count: u64,
 }
 
-/// One kind of such messages; `T`: what waits for one of them.
+/// Confirmations of one kind of message; `T`: the answer that waits for a message.
 #[derive(Debug)]
 pub(in crate::shard) struct Confirmations<T = Ticket> {
-    /// Those that this shard was sent and that are not durable, in the order in which they came.
+    /// Messages that this shard was sent and that are not durable, in the order in which they came.
     here: VecDeque<Run>,
-    /// By shard: messages of its publishers that are durable, and that it has not been told of.
+    /// Durable messages of each shard's publishers that have not been reported to it.
     durable: Vec<u64>,
-    /// By shard: messages of this shard's publishers that it has not told to be durable, oldest first. What waits for it, if
-    /// something does.
+    /// Messages of this shard's publishers that each shard has not reported durable, oldest first, each with the answer that waits for it,
+    /// if any.
     there: Vec<VecDeque<Option<T>>>,
-    /// By shard: how many it has told to be durable.
+    /// How many messages each shard has reported durable.
     confirmed: Vec<u64>,
 }
 
 impl<T> Confirmations<T> {
-    /// Of so many shards.
+    /// Confirmations between `shards` shards.
     pub(in crate::shard) fn new(shards: usize) -> Self {
         let there = (0..shards).map(|_| VecDeque::new()).collect();
         Self { here: VecDeque::new(), durable: vec![0; shards], there, confirmed: vec![0; shards] }
     }
 
-    /// One more of that shard is durable with this group, if those before it are.
+    /// Notes one more message of that shard, which is durable with this group once all before it are.
     pub(in crate::shard) fn wait(&mut self, from: usize, group: u64) {
         match self.here.back_mut() {
             Some(last) if (last.from, last.group) == (from, group) => last.count += 1,
@@ -52,12 +52,12 @@ impl<T> Confirmations<T> {
         }
     }
 
-    /// One more of that shard has come, and what comes behind it is durable behind it. [`Self::take_place`] says with which group it is.
+    /// Keeps the place of one more message of that shard: later ones become durable after it. [`Self::take_place`] says with which group.
     pub(in crate::shard) fn keep_place(&mut self, from: usize) {
         self.here.push_back(Run { group: PLACE, from, count: 1 });
     }
 
-    /// The oldest for which a place was kept, one of that shard, is durable with this group.
+    /// Gives the oldest message of that shard that has a kept place its group.
     pub(in crate::shard) fn take_place(&mut self, from: usize, group: u64) {
         let kept = self.here.iter_mut().find(|run| run.group == PLACE);
         debug_assert!(kept.as_ref().is_some_and(|run| run.from == from), "places are taken in their order");
@@ -66,7 +66,7 @@ impl<T> Confirmations<T> {
         }
     }
 
-    /// Those that were said to wait for one group wait for another.
+    /// Moves the messages that wait for one group to another.
     pub(in crate::shard) fn move_to(&mut self, from: u64, to: u64) {
         self.here.iter_mut().filter(|run| run.group == from).for_each(|run| run.group = to);
     }
@@ -76,7 +76,7 @@ impl<T> Confirmations<T> {
         self.there.len()
     }
 
-    /// All groups up to this one are durable. Which shards are to be told so, and how many of their messages are.
+    /// Notes that all groups up to this one are durable. Returns the shards to report to, and how many of their messages are durable.
     pub(in crate::shard) fn are_durable(
         &mut self,
         rules: &dyn Rules,
@@ -90,28 +90,28 @@ impl<T> Confirmations<T> {
         counts.filter(|(_, count)| *count > 0)
     }
 
-    /// A message has gone to a shard, which will say when it is durable. `waits`: what waits for that.
+    /// Notes a message that has gone to a shard, which will report when it is durable. `waits`: the answer that waits for that.
     pub(in crate::shard) fn expect(&mut self, by: usize, waits: Option<T>) {
         self.there[by].push_back(waits);
     }
 
-    /// How many messages a shard has told to be durable, and how many it will have told when it has all that it was sent.
+    /// How many messages a shard has reported durable, and how many it will have reported once that holds for all that it was sent.
     pub(in crate::shard) fn told_by(&self, shard: usize) -> (u64, u64) {
         let told = self.confirmed[shard];
         (told, told + self.there[shard].len() as u64)
     }
 
-    /// Messages that this shard has not told to be durable.
+    /// Messages that this shard has not reported durable.
     pub(in crate::shard) fn unconfirmed_by(&self, shard: usize) -> usize {
         self.there[shard].len()
     }
 
-    /// The same for all shards.
+    /// Messages that no shard has reported durable yet.
     pub(in crate::shard) fn unconfirmed(&self) -> usize {
         self.there.iter().map(VecDeque::len).sum()
     }
 
-    /// So many messages are durable there, the oldest first. What waited for them.
+    /// Notes that `count` messages, the oldest first, are durable there. Returns the answers that waited for them.
     pub(in crate::shard) fn confirmed(&mut self, by: usize, count: u64) -> impl Iterator<Item = T> + '_ {
         self.confirmed[by] += count;
         let there = &mut self.there[by];
@@ -121,7 +121,8 @@ impl<T> Confirmations<T> {
 }
 
 impl Broker {
-    /// Tells each shard how many of its messages of this kind are durable here by now: others by this letter. True: some of this shard.
+    /// Reports to each shard how many of its messages of this kind are durable here by now: to others by this letter. True: some are of
+    /// this shard.
     pub(in crate::shard) fn tell_durable<T>(
         &mut self,
         of: fn(&mut Self) -> &mut Confirmations<T>,
@@ -143,14 +144,14 @@ impl Broker {
         has_own
     }
 
-    /// What waits for a session's client may be sent.
+    /// Marks a session: its client may be sent waiting answers.
     pub(in crate::shard) fn touch(&mut self, key: SessionKey) {
         if self.touched.last() != Some(&key) {
             self.touched.push(key);
         }
     }
 
-    /// So many messages of this shard's publishers are durable there: `of` says of which kind.
+    /// Notes that `count` messages of this shard's publishers are durable there; `of` says of which kind.
     pub(in crate::shard) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
         let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
         for ticket in tickets {

@@ -1,9 +1,8 @@
-//! What devices are not told yet: it waits for records of their sessions to be on the disk.
+//! Bytes that devices are not sent yet, as they wait for records of their sessions to be on the disk.
 //!
-//! A connection that has something to wait for keeps all that its device is to be told from then on, in order, in parts
-//! that each wait for a group of the log. One line for all connections, in the order in which they began to wait: groups
-//! become durable one after the other. What a connection has not been told when it ends is dropped, as if it had been
-//! lost on the way: the device asks again.
+//! A connection with something to wait for keeps all later bytes for its device, in order, in parts that each wait for a group of the log.
+//! One line holds all connections, in the order in which they began to wait: groups become durable one after the other. Bytes that are
+//! still held when the connection ends are dropped, as if they had been lost on the way: the device asks again.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -14,22 +13,22 @@ use crate::runtime::seam::ConnId;
 
 use super::Ring;
 
-/// Buffers kept for the next that has to wait.
+/// Buffers kept for the next connections that have to wait.
 const SPARE_MAX: usize = 64;
-/// The largest of these.
+/// The largest buffer that is kept.
 const SPARE_BYTES_MAX: usize = 4096;
 
 /// One connection that waits.
 #[derive(Debug)]
 struct Held {
     bytes: Vec<u8>,
-    /// Groups, rising, and where in `bytes` what waits for each begins. Never empty.
+    /// Groups, rising, and where in `bytes` the part that waits for each begins. Never empty.
     parts: SmallVec<[(u64, usize); 2]>,
-    /// Its device has had its CONNACK.
+    /// Whether the device has had its CONNACK.
     greeted: bool,
 }
 
-/// All that waits on a shard.
+/// All connections of a shard that wait.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Holds {
     held: HashMap<ConnId, Held>,
@@ -39,7 +38,7 @@ pub(in crate::shard) struct Holds {
 }
 
 impl Holds {
-    /// Whether nobody waits.
+    /// Whether no connection waits.
     pub(in crate::shard) fn is_empty(&self) -> bool {
         self.held.is_empty()
     }
@@ -49,7 +48,7 @@ impl Holds {
         self.bytes
     }
 
-    /// Where what a device is to be told goes. Then [`Holds::hold`].
+    /// The buffer for the bytes to a device, whether held or not. [`Holds::hold`] follows.
     #[inline]
     pub(in crate::shard) fn out<'a>(&'a mut self, io: &'a mut Ring<'_>, conn: ConnId) -> &'a mut Vec<u8> {
         if self.held.is_empty() {
@@ -61,7 +60,7 @@ impl Holds {
         }
     }
 
-    /// What stands in [`Holds::out`] from `from` on waits for this group. `greeted`: the device has had its CONNACK.
+    /// Holds the bytes of [`Holds::out`] from `from` on until this group is durable. `greeted`: the device has had its CONNACK.
     pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, group: u64, from: usize, greeted: bool) {
         if let Some(held) = self.held.get_mut(&conn) {
             let more = held.bytes.len() - from;
@@ -84,19 +83,19 @@ impl Holds {
         self.line.push_back((group, conn));
     }
 
-    /// Takes note of what was written to [`Holds::out`] from `from` on, which waits for nothing but what is before it.
+    /// Notes the bytes in [`Holds::out`] from `from` on, which wait only for those before them.
     pub(in crate::shard) fn wrote(&mut self, conn: ConnId, from: usize) {
         if let Some(held) = self.held.get(&conn) {
             self.bytes += held.bytes.len() - from;
         }
     }
 
-    /// Bytes on their way to a device, with those that wait.
+    /// Bytes on their way to a device, held ones included.
     pub(in crate::shard) fn unsent(&self, io: &Ring<'_>, conn: ConnId) -> usize {
         io.unsent(conn) + self.held.get(&conn).map_or(0, |held| held.bytes.len())
     }
 
-    /// All groups up to this one are durable: who waited for them is told.
+    /// Sends the bytes that waited for groups up to `durable`.
     pub(in crate::shard) fn release(&mut self, io: &mut Ring<'_>, durable: u64) {
         while let Some((_, conn)) = self.line.pop_front_if(|(group, _)| *group <= durable) {
             let Some(held) = self.held.get_mut(&conn) else { continue };
@@ -115,12 +114,12 @@ impl Holds {
         }
     }
 
-    /// Whether a device may be told something out of turn, at the end of its connection: not before its CONNACK.
+    /// Whether a device may be sent something out of turn, at the end of its connection: not before its CONNACK.
     pub(in crate::shard) fn may_tell(&self, conn: ConnId) -> bool {
         self.held.get(&conn).is_none_or(|held| held.greeted)
     }
 
-    /// Whether so much waits that the connection should not be read.
+    /// Whether a connection holds too much to be read on.
     #[inline]
     pub(in crate::shard) fn is_full(&self, conn: ConnId) -> bool {
         !self.held.is_empty()
@@ -130,7 +129,7 @@ impl Holds {
                 .is_some_and(|held| held.bytes.len() > HELD_BYTES_OF_ONE_MAX || self.bytes > HELD_BYTES_MAX)
     }
 
-    /// The connection is gone, and what it waited for with it.
+    /// Forgets a connection that is gone, with its held bytes.
     pub(in crate::shard) fn forget(&mut self, conn: ConnId) {
         let Some(mut held) = self.held.remove(&conn) else { return };
         self.bytes -= held.bytes.len();

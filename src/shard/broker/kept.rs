@@ -1,5 +1,5 @@
-//! Sessions that survive a crash: their records to the buffer, what is held until these are durable, and what a start
-//! takes up.
+//! Sessions that survive a crash: their records go to the buffer, answers are held until these are durable, and a process takes up the
+//! sessions of the previous one.
 
 use std::collections::HashMap;
 
@@ -16,20 +16,20 @@ use super::retained::is_retained;
 use super::sorted::Sorted;
 use super::{Broker, Ring};
 
-/// What sessions may, and what is kept of them on a shard that has a spool.
+/// What sessions are allowed, and what a shard with a spool keeps of them.
 #[derive(Debug)]
 pub(in crate::shard) struct Keeping {
     pub(in crate::shard) settings: Settings,
     pub(in crate::shard) holds: Holds,
-    /// The group in which the youngest end of a session stands. Whoever comes next may be its client, and hears nothing
-    /// before that: told that there is no session, it must find none after a crash either.
+    /// The group that holds the youngest end of a session. A client that comes next may be that session's, and hears nothing before the
+    /// group is durable: told that there is no session, it must find none after a crash either.
     ended: u64,
     /// [`crate::buffer::Buffer::freed`] when records that found no room were last tried again.
     tried: u64,
-    /// What has come free when wills that wait were last offered again.
+    /// The count of freed room when waiting wills were last offered again.
     pub(in crate::shard) wills_offered_at: u64,
     payload: Vec<u8>,
-    /// Sessions that have a record.
+    /// How many sessions have a record.
     stored: u64,
 }
 
@@ -48,8 +48,8 @@ impl Keeping {
 }
 
 impl Broker {
-    /// Writes down what there is to write of a session, after a packet of its client or answers to it, and of all others
-    /// that have changed meanwhile.
+    /// Writes down the changes of a session after a packet of its client or answers to it, and those of all others that have changed
+    /// meanwhile.
     #[inline]
     pub(in crate::shard) fn write_down(&mut self, key: SessionKey) {
         if self.outlets.buffer.is_some() {
@@ -63,7 +63,7 @@ impl Broker {
         self.keeping.stored
     }
 
-    /// Writes down what has changed of sessions, in order.
+    /// Writes down changes of sessions, in order.
     pub(in crate::shard) fn write_notes(&mut self) {
         while let Some(note) = self.sessions.next_note() {
             let Some(buffer) = &mut self.outlets.buffer else { return };
@@ -92,7 +92,7 @@ impl Broker {
         }
     }
 
-    /// Once a turn, before anything else: who waited for the disk is told, and what found no room is tried again.
+    /// Sends held bytes that are durable and tries again to write what found no room; once a turn, before anything else.
     pub(in crate::shard) fn release_held(&mut self, io: &mut Ring<'_>) {
         let Some(buffer) = &self.outlets.buffer else { return };
         self.keeping.holds.release(io, buffer.durable());
@@ -103,7 +103,7 @@ impl Broker {
         self.write_notes();
     }
 
-    /// What was written to the out-buffer from `from` on, to the client of this session, waits for the session's records.
+    /// Holds what was written to the out-buffer from `from` on, to the client of this session, until the session's records are durable.
     #[inline]
     pub(in crate::shard) fn hold(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
         let Some(buffer) = &self.outlets.buffer else { return };
@@ -115,7 +115,7 @@ impl Broker {
         }
     }
 
-    /// The same for a CONNACK, which waits for the end of sessions as well.
+    /// Holds a CONNACK until the session's records and the ends of sessions are durable.
     pub(in crate::shard) fn hold_connack(&mut self, io: &mut Ring<'_>, conn: ConnId, key: SessionKey, from: usize) {
         let Some(buffer) = &self.outlets.buffer else { return };
         let group = self.sessions.written(key).max(self.keeping.ended);
@@ -124,7 +124,7 @@ impl Broker {
         }
     }
 
-    /// Before a CONNECT: so much room is there for its session.
+    /// Measures the room for the session of a CONNECT, before that.
     pub(in crate::shard) fn measure_session_room(&mut self) {
         self.write_notes();
         if let Some(buffer) = &self.outlets.buffer {
@@ -132,7 +132,8 @@ impl Broker {
         }
     }
 
-    /// The kept sessions of an earlier start, and what is kept like them, before anybody is accepted. What cannot be taken up ends.
+    /// Takes up the kept sessions of the previous process, and what is kept like them, before anybody is accepted. What cannot be taken up
+    /// ends.
     pub(in crate::shard) fn restore_sessions(&mut self, found: &[RestoredSession], sorted: &Sorted, now: Monotonic) {
         let Some(buffer) = &mut self.outlets.buffer else { return };
         sorted.ends().for_each(|(number, is_damaged)| buffer.lose(number, is_damaged));
@@ -162,7 +163,7 @@ impl Broker {
             let settings = &self.keeping.settings;
             let restored =
                 self.sessions.restore(*number, payload, &open, settings, now, |id, row| owed.push((id, row)));
-            // What no session is was sorted out.
+            // A record that is no session was sorted out before.
             let Ok(key) = restored else { continue };
             keys.push(key);
             self.keeping.stored += 1;

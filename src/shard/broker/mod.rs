@@ -1,12 +1,12 @@
-//! What a shard has of messages, and who gets them, apart from connections and timers.
+//! The broker: the messages of a shard and their receivers, apart from connections and timers.
 //!
 //! | | |
 //! |---|---|
 //! | `delivery` | a message to its subscribers, on every shard |
-//! | `shares` | shared subscriptions: the members of each shard, and what waits for them |
+//! | `shares` | shared subscriptions: the members of each shard, and the messages that wait for them |
 //! | `retained` | retained messages, and how a new subscription is answered from them |
 //! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
-//! | `kept`, `holds` | sessions that survive a crash, and what waits until they are on the disk |
+//! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
 //! | `stored` | times of what is in the log |
 //! | `sys_topics` | `$SYS/…` |
 

@@ -1,11 +1,11 @@
-//! The way of a PUBLISH: who takes it is asked first, then the session numbers it, then it is given to all of them.
+//! The path of a PUBLISH: all receivers are asked for room first, then the session numbers it, then each of them gets it.
 
 use crate::auth::acl::{Action, Wanted};
 use crate::config::Config;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::metrics::journal::Teller;
-use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
+use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
@@ -20,22 +20,22 @@ use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring, sys_topics};
 
-/// What has become of a PUBLISH.
+/// The outcome of a PUBLISH.
 pub(in crate::shard) enum Published {
-    /// It is done with. `is_lasting`: what was found out about it holds for another one of its client, topic, QoS and flags, without properties.
+    /// The message is done with. `is_lasting`: what was found out about it holds for another one of its client, topic, QoS and flags, without properties.
     On { is_lasting: bool },
-    /// It is to come again when this is over.
+    /// The message is to come again when this stall is over.
     Stall(Stall),
-    /// Its session has ended.
+    /// The message's session has ended.
     Ended,
-    /// Its client has no right to send it.
+    /// The client has no right to send the message.
     Violation(Violation),
 }
 
 impl Broker {
-    /// The hot path: match, ask sinks and subscribers' shards for room, let the session number it, write the rows, send the copies.
-    /// `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
-    /// [`Published::On`] with `is_lasting`. `sample`: the message whose answer is timed.
+    /// The hot path: match, ask sinks and subscribers' shards for room, let the session number the message, write the rows, send the
+    /// copies. `follows`: it has the first byte and the topic of the message before it, neither has properties, and that one was
+    /// [`Published::On`] with `is_lasting`. `sample`: the message for which the time to its answer is measured.
     pub(in crate::shard) fn publish(
         &mut self,
         io: &mut Ring<'_>,
@@ -120,7 +120,6 @@ impl Broker {
             QoS::ExactlyOnce => M::PublishesQos2,
         });
         self.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
-        self.numbers.count_listener(listener, L::Received);
         let mut is_logged = false;
         let is_taken = match &reserved {
             Ok(reservation) => !reservation.is_refused(),
@@ -154,7 +153,7 @@ impl Broker {
                 let is_told = peer.version == Version::V5 || !is_acknowledged;
                 (0, if is_told { Reason::Denied } else { Reason::Success })
             }
-            // It is for subscribers alone, or all that match have had it since before a crash.
+            // The message is for subscribers alone, or all that match have had it since before a crash.
             Err(Unreserved::Unmatched) if was_taken || route.is_any() => {
                 self.numbers.count_routed(Some(listener), Routed::Matched);
                 (0, Reason::Success)

@@ -1,4 +1,4 @@
-//! What messages in the log have in common.
+//! Parts that all messages in the log have in common.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ const PUBLISH: u8 = 3;
 /// Until when a message may be sent, as [`crate::buffer::Buffer::deadline`] says it; `None`: it does not expire.
 pub(in crate::shard) type Deadline = Option<(i64, u64)>;
 
-/// Appends it: on the wall clock i64 (ms), how long from then u64 (ms), both big-endian, and 0 where it does not expire.
+/// Appends a deadline: on the wall clock i64 (ms), how long from then u64 (ms), both big-endian, and 0 where there is none.
 pub(in crate::shard) fn put_deadline(deadline: Deadline, out: &mut Vec<u8>) {
     let (wall_ms, left_ms) = deadline.unwrap_or_default();
     out.extend_from_slice(&wall_ms.to_be_bytes());
     out.extend_from_slice(&left_ms.to_be_bytes());
 }
 
-/// Reads it, and says what is behind it.
+/// Reads a deadline. Returns it with the bytes after it.
 pub(in crate::shard) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])> {
     let (wall_ms, rest) = bytes.split_first_chunk()?;
     let (left_ms, rest) = rest.split_first_chunk()?;
@@ -35,8 +35,8 @@ pub(in crate::shard) fn take_deadline(bytes: &[u8]) -> Option<(Deadline, &[u8])>
     Some(((wall_ms != 0 || left_ms != 0).then_some((wall_ms, left_ms)), rest))
 }
 
-/// Calls back with a message of an earlier start, with what is left of its Message Expiry Interval, and from when that counts. It is rounded
-/// up to a second and counts from before now by as much, so that the message ends when it would have.
+/// Calls back with a message of the previous process: the time left of its Message Expiry Interval, and from when that counts. The interval is rounded up to a
+/// second and counts from before now by as much, so that the message ends when it would have.
 pub(in crate::shard) fn with_time_left<T>(
     publish: &Publish<'_>,
     until: Option<Monotonic>,

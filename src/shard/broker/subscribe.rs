@@ -20,12 +20,12 @@ use crate::runtime::seam::Monotonic;
 use super::events::{clipped, denied, of_client, second};
 use super::{Broker, Ring};
 
-/// What the filters of a SUBSCRIBE have come to.
+/// The results of the filters of a SUBSCRIBE.
 pub(in crate::shard) type Outcomes = SmallVec<[Result<SubscriptionOptions, SubscriptionRefused>; 8]>;
 
 impl Broker {
     /// # Errors
-    /// Why it is refused.
+    /// Why the filter is refused.
     pub(in crate::shard) fn subscribe_to(
         &mut self,
         io: &Ring<'_>,
@@ -61,8 +61,8 @@ impl Broker {
         Ok(options)
     }
 
-    /// A session may have few filters that may have to be compared with every message, or as texts, and a shard has not many that are
-    /// compared with the same messages. Those that it has stay, also after a restart.
+    /// Whether a session may add this filter. It may have few filters that have to be compared with every message, or as texts, and a shard
+    /// has not many that are compared with the same messages. Existing ones stay, also after a restart.
     fn may_enter(&mut self, key: SessionKey, filter: &str) -> Result<(), SubscriptionRefused> {
         let shared = topic::split_shared(filter);
         let matched = shared.map_or(filter, |(_, matched)| matched);
@@ -93,8 +93,8 @@ impl Broker {
         has_room.then_some(()).ok_or(refused)
     }
 
-    /// The subscriptions of sessions that have ended go. As many as a turn has time for: until then their copies find no session.
-    /// False: some are left.
+    /// Ends the subscriptions of sessions that have ended, as many as a turn has time for: until then their copies find no session. False:
+    /// some are left.
     pub(in crate::shard) fn forget_subscriptions(&mut self, io: &mut Ring<'_>) -> bool {
         while let Some(ended) = self.sessions.next_ended() {
             self.delivery.forget(ended);
@@ -108,7 +108,7 @@ impl Broker {
         true
     }
 
-    /// A filter was refused.
+    /// Records an event about a filter that was refused.
     pub(in crate::shard) fn tell_subscribe_refused(
         &mut self,
         io: &Ring<'_>,
@@ -139,7 +139,7 @@ impl Broker {
         Ok(self.delivery.index.subscribe(filter, subscriber))
     }
 
-    /// False: it had not subscribed to it.
+    /// Ends a subscription. False: there was none to this filter.
     pub(in crate::shard) fn unsubscribe_from(&mut self, key: SessionKey, filter: &str) -> bool {
         if !self.sessions.get(key).is_some_and(|session| session.has_subscribed(filter)) {
             return false;
@@ -153,8 +153,8 @@ impl Broker {
         self.sessions.unsubscribed(key, filter)
     }
 
-    /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. What its client may
-    /// not read any more ends, and what waits for it of that is not sent.
+    /// Enters the subscriptions of a session again: it was restored, its client is back, or other rules hold. Those that its client may not
+    /// read any more end, and waiting copies of theirs are not sent.
     pub(in crate::shard) fn enter_again(&mut self, key: SessionKey, now: Monotonic) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.check_what_waits();

@@ -1,4 +1,4 @@
-//! `$SYS/…`: what the service says of itself. Retained, in memory only; clients may not publish there.
+//! `$SYS/…`: topics that the service publishes about itself. Retained, in memory only; clients may not publish there.
 
 use crate::mqtt::packet::{Publish, QoS};
 use crate::mqtt::property::Properties;
@@ -6,7 +6,7 @@ use crate::mqtt::property::Properties;
 use super::delivery::PublishedBy;
 use super::{Broker, Ring};
 
-/// The rule that keeps clients from publishing there, as the event of a denial names it.
+/// The rule that keeps clients from publishing to these topics, as the event of a denial names it.
 pub(super) const RULE: &str = "topics that begin with $SYS/ are the service's own";
 
 /// Whether only the service itself may publish to a topic. Bridges of other brokers say under `connection` whether they are up.
@@ -15,7 +15,7 @@ pub(in crate::shard) fn is_own(topic: &str) -> bool {
 }
 
 impl Broker {
-    /// Publishes these to subscribers of all shards, retained. What finds no room is published when it has changed.
+    /// Publishes these values to subscribers of all shards, retained. A value that finds no room is published when it has changed.
     pub(in crate::shard) fn publish_sys_topics(&mut self, io: &mut Ring<'_>, values: &[(&'static str, String)]) {
         for (topic, value) in values {
             let publish = Publish {

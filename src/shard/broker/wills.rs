@@ -22,8 +22,8 @@ const OFFERED_AGAIN_MAX: usize = 64;
 const WILLS_A_LOOK: usize = 8;
 
 impl Broker {
-    /// Publishes the wills that are due, and those that waited if there may be room for them now. After a start they wait until each
-    /// shard has told what it knows: by then all have their sessions and retained messages. False: some are left for the next turn.
+    /// Publishes due wills, and those that waited if there may be room for them now. In a new process wills wait until each shard has
+    /// reported what it knows: by then all have their sessions and retained messages. False: some are left for the next turn.
     pub(in crate::shard) fn publish_wills(&mut self, io: &mut Ring<'_>) -> bool {
         if !self.queues.have_all_told() {
             return true;
@@ -34,7 +34,7 @@ impl Broker {
                 self.sessions.offer_wills_again(OFFERED_AGAIN_MAX);
             }
         }
-        // Whoever has left a will is no subscriber and no member of a share any more.
+        // A client that has left a will is no subscriber and no member of a share any more.
         if self.sessions.has_due_wills() && !self.are_gone(io) {
             return false;
         }
@@ -53,7 +53,7 @@ impl Broker {
         are_all_published
     }
 
-    /// The same for those that earlier connections of a client have left.
+    /// Publishes the wills that earlier connections of a client have left.
     pub(in crate::shard) fn publish_wills_of(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         if !self.queues.have_all_told() || !self.sessions.has_due_wills() {
             return;
@@ -64,7 +64,7 @@ impl Broker {
         }
     }
 
-    /// The subscriptions of sessions that have ended go, and members without a connection are passed over. False: the turn has no time for all.
+    /// Ends the subscriptions of sessions that have ended, and passes over members without a connection. False: the turn has no time for all.
     fn are_gone(&mut self, io: &mut Ring<'_>) -> bool {
         let are_forgotten = self.forget_subscriptions(io);
         self.members_gone(io.now());
@@ -88,7 +88,7 @@ impl Broker {
         if policy.allows(grants, client, wanted) { None } else { Some(policy.decides(grants, client, wanted)) }
     }
 
-    /// It is published, or refused: it goes from the log with this turn.
+    /// Ends a will that was published or refused: it goes from the log with this turn.
     fn will_is_over(&mut self, session: Option<SessionKey>) {
         if let Some(key) = session {
             self.sessions.will_is_over(key);
@@ -96,7 +96,7 @@ impl Broker {
         }
     }
 
-    /// A will counts among the messages of its user.
+    /// Charges a will to the messages of its user.
     fn charge_will(&self, due: &DueWill, bytes: usize, now: Monotonic) {
         let Some((auth, policy)) = due.auth.as_ref().and_then(|auth| Some((auth, self.around.edge.policy(auth)?)))
         else {
@@ -149,12 +149,12 @@ impl Broker {
         }
         self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
-        // In one group with what this shard writes down of it.
+        // The end is in one group with what this shard writes down of the will.
         self.will_is_over(due.session);
         if is_refused {
             return;
         }
-        // Its client may be back, and may want nothing of its own [MQTT-3.8.3-3].
+        // The client may be back, and may want nothing of its own [MQTT-3.8.3-3].
         let session = self.sessions.find(due.client());
         let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };
         self.deliver(io, route, &publish, from, None);

@@ -1,4 +1,4 @@
-//! One sink's queue to its dead-letter file: what has been given to the file's thread and is not on the disk yet.
+//! The queue of one sink to its dead-letter file: letters that the file's thread has been given and that are not on the disk yet.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
@@ -6,7 +6,7 @@ use std::sync::mpsc::Sender;
 use crate::limits::{DEAD_LETTERS_QUEUED_BYTES_MAX, DEAD_LETTERS_QUEUED_MAX};
 use crate::service::dead_letters::Letter;
 
-/// See the module.
+/// The letters of a sink that wait for the disk.
 #[derive(Debug)]
 pub(super) struct FileQueue {
     shard: usize,
@@ -22,7 +22,7 @@ impl FileQueue {
         Self { shard, sink, to, waiting: VecDeque::new(), bytes: 0 }
     }
 
-    /// Whether it takes one more letter, of whatever size.
+    /// Whether the queue takes one more letter, of any size.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.len() < DEAD_LETTERS_QUEUED_MAX && self.bytes < DEAD_LETTERS_QUEUED_BYTES_MAX
     }
@@ -37,7 +37,7 @@ impl FileQueue {
         }
     }
 
-    /// The oldest letter is on the disk.
+    /// Takes out the oldest letter, which is on the disk.
     pub(super) fn written(&mut self) -> Option<u32> {
         let (letter, bytes) = self.waiting.pop_front()?;
         self.bytes -= bytes;

@@ -1,31 +1,31 @@
-//! What a dead letter says beside its record: headers in the topic, fields in the file. `docs/DEAD_LETTERS.md` has them all.
+//! Headers of a dead letter in the topic, and fields in the file. `docs/DEAD_LETTERS.md` has them all.
 
-/// What the names of these headers begin with. They are ours: a device's own header of such a name is left out of a letter.
+/// The beginning of the names of these headers. They are ours: a device's own header of such a name is left out of a letter.
 pub(in crate::shard) const HEADER_PREFIX: &str = "dead-letter-";
-/// The sink that could not deliver it.
+/// The sink that could not deliver the record.
 pub(in crate::shard) const SINK_HEADER: &str = "dead-letter-sink";
-/// Why: a name of [`reason`], or of what was known before the sink took it.
+/// The reason: a name of [`reason`], or of what was known before the sink took the message.
 pub(in crate::shard) const REASON_HEADER: &str = "dead-letter-reason";
 /// Kafka's error code.
 pub(in crate::shard) const CODE_HEADER: &str = "dead-letter-kafka-code";
-/// The Kafka topic that it was for.
+/// The Kafka topic that the record was for.
 pub(in crate::shard) const TOPIC_HEADER: &str = "dead-letter-kafka-topic";
-/// The partition that it was for, if it had one yet.
+/// The partition that the record was for, if it had one yet.
 pub(in crate::shard) const PARTITION_HEADER: &str = "dead-letter-kafka-partition";
-/// When it was received, milliseconds since 1970.
+/// When the message was received, milliseconds since 1970.
 pub(in crate::shard) const RECEIVED_HEADER: &str = "dead-letter-received-ms";
-/// Bytes of the whole value, where only its beginning is here.
+/// Bytes of the whole value, where only its beginning is in the letter.
 pub(in crate::shard) const CUT_HEADER: &str = "dead-letter-value-bytes";
 /// The MQTT topic of a message that no sink took.
 pub(in crate::shard) const MQTT_TOPIC_HEADER: &str = "dead-letter-mqtt-topic";
-/// Who published it.
+/// The client that published the message.
 pub(in crate::shard) const CLIENT_ID_HEADER: &str = "dead-letter-client-id";
-/// Its quality of service.
+/// The message's quality of service.
 pub(in crate::shard) const QOS_HEADER: &str = "dead-letter-qos";
 
 /// How much of a value that was too large remains, in the topic.
 pub(in crate::shard) const CUT_VALUE_BYTES: usize = 16 * 1024;
-/// What the headers of a row that Kafka refused add to it at most: seven names, a topic, a sink's name, digits.
+/// The most that the headers of a row that Kafka refused add to it: seven names, a topic, a sink's name, digits.
 pub(crate) const HEADERS_BYTES_MAX: usize = 2 * 1024;
 
 /// Kafka's name of an error code that is final. docs/DEAD_LETTERS.md has them all.
@@ -62,12 +62,12 @@ pub(in crate::shard) const fn is_about_size(code: i16) -> bool {
 mod tests {
     use super::*;
 
-    /// Finding K7: whatever a record is refused for, its dead letter says so in a word that the document explains.
+    /// Finding K7: the dead letter of a refused record names the reason in a word that the document explains.
     #[test]
     fn finding_k7_every_code_that_is_final_has_a_documented_name() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/DEAD_LETTERS.md");
         let document = std::fs::read_to_string(path).expect("docs/DEAD_LETTERS.md");
-        // Refused by the producer: for a verdict of Kafka, or for what metadata says of a topic.
+        // These are refused by the producer: for a verdict of Kafka, or for what metadata says of a topic.
         let codes = [2, 3, 10, 17, 18, 21, 29, 31, 32, 35, 37, 42, 43, 44, 53, 76, 87];
         for code in codes {
             let name = reason(code);

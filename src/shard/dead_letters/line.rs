@@ -13,10 +13,10 @@ use super::header::{
 use crate::kafka::producer::RejectedRow;
 use crate::runtime::seam::WallMs;
 
-/// What a letter says; `None` is null.
+/// The fields of a letter; `None` is null.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Line<'a> {
-    /// When it became one, milliseconds since 1970.
+    /// When the message became a letter, milliseconds since 1970.
     pub(super) time_ms: i64,
     pub(super) sink: &'a str,
     pub(super) reason: &'a str,
@@ -34,7 +34,7 @@ pub(super) struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// The line, with its end.
+    /// The line with its line end.
     pub(super) fn write(&self, headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Vec<u8> {
         let mut out = Vec::with_capacity(512 + self.value.map_or(0, <[u8]>::len) * 2);
         out.extend_from_slice(b"{\"time\":");
@@ -69,8 +69,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The line of a row that Kafka refused. `keyed_by_topic`: its key is the MQTT topic. `is_letter`: it was rejected by the
-/// dead-letter topic, and says in its headers what it was before.
+/// The line of a row that Kafka refused. `keyed_by_topic`: its key is the MQTT topic. `is_letter`: it was rejected by the dead-letter
+/// topic, and its headers tell what it was before.
 pub(super) fn of_row<'a>(
     line: Line<'a>,
     row: &'a RejectedRow<'a>,
@@ -129,7 +129,7 @@ fn named_number(name: &str, value: Option<i64>, out: &mut Vec<u8>) {
     };
 }
 
-/// Text where it is UTF-8, else base64; with a field that says which.
+/// Writes text where the value is UTF-8, else base64; with a field that says which.
 fn bytes(encoding: &str, value: Option<&[u8]>, out: &mut Vec<u8>) {
     let (shown, how) = match value.map(|value| (value, std::str::from_utf8(value))) {
         None => (None, None),

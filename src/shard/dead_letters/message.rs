@@ -1,5 +1,5 @@
-//! Messages that a sink will never take, of publishers who cannot be told so (MQTT 3.x, QoS 0, wills): where the sink has
-//! dead letters they become one there. The message's other sinks take it as usual.
+//! Messages that a sink will never take, of publishers that cannot be told so (MQTT 3.x, QoS 0, wills): where the sink has dead letters
+//! they become one there. The message's other sinks take it as usual.
 
 use crate::config::{self, Sink};
 use crate::kafka::producer::{Full, Producer, Row};
@@ -28,12 +28,12 @@ pub(in crate::shard) struct DeadPlan {
     record_bytes_max: usize,
 }
 
-/// Where a message goes that its sink will never take.
+/// The place of a message that its sink will never take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum Place {
-    /// The topic, with its value or the beginning of it; how much memory that takes.
+    /// The topic gets it, with its value or the beginning of that; `bytes` of memory.
     Topic { hidden: SinkId, bytes: usize, cut: bool },
-    /// The file.
+    /// The file gets it.
     File,
 }
 
@@ -49,7 +49,7 @@ impl DeadPlan {
 }
 
 impl Plan {
-    /// Where it goes; `None`: there are no dead letters that could take it.
+    /// The place for a message; `None`: there are no dead letters that could take it.
     pub(in crate::shard) fn place(&self, message: &Message<'_>) -> Option<Place> {
         let dead = self.dead.as_ref()?;
         if let Some((hidden, _)) = &dead.topic {
@@ -70,7 +70,7 @@ impl Plan {
 }
 
 impl Place {
-    /// Memory of the sink's cluster that it takes.
+    /// Memory of the sink's cluster that the letter takes.
     pub(in crate::shard) fn bytes(self) -> usize {
         match self {
             Self::Topic { bytes, .. } => bytes,
@@ -90,8 +90,8 @@ impl Place {
 }
 
 impl Outlets {
-    /// Writes the message to the dead letters of a sink that will never take it, where room was found for it. Returns how
-    /// many answers that owes.
+    /// Writes the message to the dead letters of a sink that will never take it, where room was found for it. Returns how many answers that
+    /// owes.
     pub(in crate::shard) fn write_off(
         &mut self,
         (index, objection, place): (u16, Objection, Place),
@@ -106,7 +106,7 @@ impl Outlets {
         upstream.busy = true;
         scratch.headers.clear();
         let topic = topic(plan, message, &mut name).ok();
-        // What cannot be rendered is here as it came.
+        // A value that cannot be rendered is here as it came.
         let value = plan.value(message, &mut scratch.value).unwrap_or(Some(message.payload));
         let bytes = value.map_or(0, <[u8]>::len);
         let key = plan.key.as_ref().and_then(|template| template.value(message, &mut key).ok());
@@ -135,7 +135,7 @@ impl Outlets {
         let why = [
             (SINK_HEADER, Some(dead.sink.as_str())),
             (REASON_HEADER, Some(objection.name())),
-            // One that Kafka would not take may be of any length.
+            // A topic that Kafka would not take may be of any length.
             (TOPIC_HEADER, topic.filter(|topic| topic.len() <= KAFKA_TOPIC_BYTES_MAX)),
             (RECEIVED_HEADER, Some(received.as_str())),
             (CUT_HEADER, (kept < bytes).then_some(whole.as_str())),

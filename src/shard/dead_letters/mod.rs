@@ -2,10 +2,10 @@
 //!
 //! | | |
 //! |---|---|
-//! | `queue` | [`DeadLetterQueue`]: what is on its way, and what each letter stands for |
+//! | `queue` | [`DeadLetterQueue`]: letters on their way, and the row or message of each |
 //! | `file` | the queue to one file |
 //! | `message` | messages that a sink will never take, seen before it took them |
-//! | `header`, `line` | what a letter says, in a topic and in a file |
+//! | `header`, `line` | the fields of a letter, in a topic and in a file |
 
 mod file;
 mod header;
@@ -46,7 +46,7 @@ const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Announced {
     last: Vec<(u64, Option<Monotonic>)>,
-    /// Sinks that have more and whose turn has not come; one may stand here more than once.
+    /// Sinks with new letters that have not been announced; one may stand here more than once.
     waiting: Vec<usize>,
 }
 
@@ -55,18 +55,18 @@ impl Announced {
         Self { last: vec![(0, None); sinks], waiting: Vec::new() }
     }
 
-    /// There are more of them now.
+    /// Makes room for more sinks.
     pub(super) fn grow(&mut self, sinks: usize) {
         self.last.resize(sinks, (0, None));
     }
 
-    /// Takes out one of those that have more.
+    /// Takes out a sink with new letters.
     pub(super) fn take_waiting(&mut self) -> Option<usize> {
         self.waiting.pop()
     }
 }
 
-/// Where the letters of each sink go, by cluster and by the sink's number in its producer.
+/// The routes of each sink's letters, by cluster and by the sink's number in its producer.
 pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Members>) -> Vec<Vec<Option<Route>>> {
     let route = |members: &Members, role: Role| match role {
         Role::Own(index) => {
@@ -84,7 +84,7 @@ pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Memb
 }
 
 impl Core {
-    /// Rejected rows of a cluster to their letters, as far as there is room.
+    /// Forwards rejected rows of a cluster as letters, as far as there is room.
     pub(super) fn forward_dead_letters(&mut self, cluster: usize, now: Monotonic, wall: WallMs) {
         let outlets = &mut self.broker.outlets;
         if !outlets.letters.has_work(cluster, &outlets.upstreams[cluster].producer) {
@@ -104,7 +104,7 @@ impl Core {
         self.answer_dead_letters();
     }
 
-    /// Letters of a sink's file are on the disk.
+    /// Notes that letters of a sink's file are on the disk.
     pub(super) fn dead_letters_written(&mut self, index: usize, count: u32) {
         let outlets = &mut self.broker.outlets;
         let upstream = &mut outlets.upstreams[outlets.plans[index].cluster];
@@ -114,7 +114,7 @@ impl Core {
         self.answer_dead_letters();
     }
 
-    /// Ends rows of a cluster whose letters its producer has answered. Whether there were any.
+    /// Ends rows of a cluster when its producer has answered their letters. Returns whether there were any.
     pub(super) fn settle_dead_letters(&mut self, cluster: usize) -> bool {
         let outlets = &mut self.broker.outlets;
         let any = outlets.letters.settle(&mut outlets.upstreams[cluster].producer);

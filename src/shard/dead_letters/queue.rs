@@ -4,8 +4,8 @@
 //! A letter stands for a row of a batch that Kafka rejected, or for a message that a sink will never take. The row stays in
 //! its producer, in memory and in the log, until its letter is safe: acknowledged by all in-sync replicas, or synced. Then
 //! the row ends, and whoever is owed an answer for it gets one. A letter has a number, which is its ticket in the producer
-//! of its topic. What the dead-letter topic rejects goes to the file, where there is one: such a letter stands for a
-//! letter. What finds no room waits where it is.
+//! of its topic. Letters that the dead-letter topic rejects go to the file, where there is one: such a letter stands for a letter. A row
+//! that finds no room waits where it is.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::Sender;
@@ -31,22 +31,22 @@ const LETTERS: u64 = u64::MAX;
 /// Writes the line of a row for the file; the last argument is who is owed the row's answer.
 pub(crate) type LineOf<'a> = dyn FnMut(&Route, &RejectedRow<'_>, Option<Ticket>) -> Vec<u8> + 'a;
 
-/// Where the letters of one sink of a producer go.
+/// The route of the letters of one sink of a producer.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     /// The sink's place in the configuration.
     pub(crate) index: usize,
-    /// Its name.
+    /// The sink's name.
     pub(crate) sink: String,
     /// The dead-letter topic, and the sink of the same producer that writes it.
     pub(crate) topic: Option<(SinkId, String)>,
     /// Whether there is a file.
     pub(crate) file: bool,
-    /// What it sends are letters itself: it writes a dead-letter topic.
+    /// Whether the sink's records are letters themselves: it writes a dead-letter topic.
     pub(crate) of_letters: bool,
 }
 
-/// What a letter stands for.
+/// The origin of a letter.
 #[derive(Clone, Copy, Debug)]
 enum Source {
     /// A row of a rejected batch.
@@ -59,19 +59,19 @@ enum Source {
 #[derive(Clone, Copy, Debug)]
 struct Letter {
     source: Source,
-    /// Its sink's place in the configuration.
+    /// The sink's place in the configuration.
     index: usize,
-    /// Who is owed an answer; possibly another letter.
+    /// The ticket of the answer that is owed; possibly that of another letter.
     ticket: Option<Ticket>,
     in_file: bool,
 }
 
-/// What a sink's letters came to.
+/// Counts of a sink's letters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
     /// Messages that the sink did not take and that became letters.
     pub(crate) messages: u64,
-    /// Those of them whose letters are safe, and those that were refused everywhere.
+    /// Messages with letters that are safe, and messages that were refused everywhere.
     pub(crate) messages_safe: u64,
     pub(crate) messages_refused: u64,
     /// Letters that are in the file.
@@ -87,30 +87,30 @@ impl Totals {
     }
 }
 
-/// One of a sink's letters, for people.
+/// One of a sink's letters, as an example for people.
 #[derive(Clone, Debug)]
 pub(super) struct Example {
-    /// As the letter has it.
+    /// The reason in the letter.
     pub(super) reason: &'static str,
-    /// The Kafka topic that it was for.
+    /// The Kafka topic that the record was for.
     pub(super) topic: Option<Box<str>>,
     pub(super) mqtt_topic: Option<Box<str>>,
 }
 
-/// See the module.
+/// The letters of a shard on their way, and the rejected batches that have not become letters.
 #[derive(Debug)]
 pub(crate) struct DeadLetterQueue {
-    /// By cluster, and by the sink's number in its producer.
+    /// The routes by cluster, and by the sink's number in its producer.
     routes: Vec<Vec<Option<Route>>>,
     /// Rejected batches with rows that have not become letters, by cluster.
     rejected: Vec<VecDeque<Rejected>>,
     letters: HashMap<u32, Letter, RandomState>,
     /// Letters begun; wraps, long after the first has gone.
     begun: u32,
-    /// By the sink's place in the configuration.
+    /// The queues to files, by the sink's place in the configuration.
     files: Vec<Option<FileQueue>>,
     totals: Vec<Totals>,
-    /// Sinks whose totals have changed since they were last taken out; one may stand here more than once.
+    /// Sinks with totals that have changed since they were last taken out; one may stand here more than once.
     changed: Vec<usize>,
     /// Letters that have ended and have not been settled.
     ended: VecDeque<(u32, Outcome)>,
@@ -121,7 +121,7 @@ pub(crate) struct DeadLetterQueue {
 }
 
 impl DeadLetterQueue {
-    /// `files`: to the files' threads, by the sink's place in the configuration.
+    /// A queue without letters. `files`: to the files' threads, by the sink's place in the configuration.
     pub(crate) fn new(shard: usize, routes: Vec<Vec<Option<Route>>>, files: Vec<Option<Sender<Line>>>) -> Self {
         let sinks = routes.iter().flatten().flatten().map(|route| route.index + 1).max().unwrap_or(0).max(files.len());
         Self {
@@ -139,7 +139,7 @@ impl DeadLetterQueue {
         }
     }
 
-    /// There are more sinks now, in these clusters. Those that there were keep their place, their file and what is on its way.
+    /// Makes room for more sinks, in these clusters. Existing ones keep their place, their file and the letters on their way.
     pub(crate) fn grow(&mut self, shard: usize, routes: Vec<Vec<Option<Route>>>, files: &[Option<Sender<Line>>]) {
         self.rejected.resize_with(routes.len(), VecDeque::new);
         self.routes = routes;
@@ -165,7 +165,7 @@ impl DeadLetterQueue {
         while let Some(rejected) = producer.next_rejected() {
             self.rejected[cluster].push_back(rejected);
         }
-        // Where one finds no room, those behind it are not even looked at: reading a batch may mean decompressing it.
+        // Rows after one that finds no room are not even looked at: reading a batch may mean decompressing it.
         let mut full = SmallVec::<[(SinkId, bool); 4]>::new();
         for _ in 0..self.rejected[cluster].len() {
             let Some(rejected) = self.rejected[cluster].pop_front() else { break };
@@ -186,7 +186,7 @@ impl DeadLetterQueue {
         self.settle(producer);
     }
 
-    /// `false`: there is no room for the next row.
+    /// Forwards a row to the topic. `false`: there is no room for the next row.
     fn forward_to_topic(
         &mut self,
         producer: &mut Producer,
@@ -213,7 +213,7 @@ impl DeadLetterQueue {
             // Names of our own headers are ours: a device cannot forge them.
             let own = row.headers.clone().filter(|(name, _)| !name.starts_with(HEADER_PREFIX.as_bytes()));
             let own = own.map(|(name, value)| (name, value.unwrap_or_default()));
-            // Kafka may have refused the row's time: a letter has that of its becoming one.
+            // A letter has the time at which it became one: Kafka may have refused the row's.
             let (value, headers) = (row.value.map(|value| &value[..kept]), own.chain(why));
             let letter = Row { key: row.key, value, headers, timestamp };
             if !self.has_places(route.index) || !producer.has_reserve(*to, letter.measure().len) {
@@ -229,7 +229,7 @@ impl DeadLetterQueue {
         whole
     }
 
-    /// `false`: the file's queue is full.
+    /// Forwards a row to the file. `false`: the file's queue is full.
     fn forward_to_file(
         &mut self,
         producer: &mut Producer,
@@ -253,33 +253,32 @@ impl DeadLetterQueue {
         whole
     }
 
-    /// A letter of a sink, for the event that announces new ones.
+    /// Notes a letter of a sink, for the event that announces new ones.
     pub(super) fn note(&mut self, index: usize, reason: &'static str, topic: Option<&str>, mqtt_topic: Option<&str>) {
         let example = Example { reason, topic: topic.map(Into::into), mqtt_topic: mqtt_topic.map(Into::into) };
         self.examples.insert(index, example);
     }
 
-    /// The last one that was noted.
+    /// The last letter of a sink that was noted.
     pub(super) fn example(&self, index: usize) -> Option<&Example> {
         self.examples.get(&index)
     }
 
-    /// A letter for a message that a sink did not take, after [`DeadLetterQueue::has_room`] or
-    /// [`DeadLetterQueue::has_places`]: the ticket under which it is appended to the dead-letter topic.
+    /// Begins a letter for a message that a sink did not take, after [`DeadLetterQueue::has_room`] or [`DeadLetterQueue::has_places`].
+    /// Returns the ticket under which it is appended to the dead-letter topic.
     pub(crate) fn message(&mut self, index: usize, ticket: Option<Ticket>) -> Ticket {
         self.totals_mut(index).messages += 1;
         self.begin(Source::Message, index, ticket, false)
     }
 
-    /// The same, for the file.
+    /// Sends the file a letter for a message that a sink did not take.
     pub(crate) fn message_to_file(&mut self, index: usize, ticket: Option<Ticket>, line: Vec<u8>) {
         self.totals_mut(index).messages += 1;
         let letter = self.begin(Source::Message, index, ticket, true);
         self.send(index, letter, line);
     }
 
-    /// The producer has answered rows; those that are letters are taken (`true`) and settled by the next
-    /// [`DeadLetterQueue::settle`].
+    /// Takes the producer's answer for rows that are letters (`true`), which the next [`DeadLetterQueue::settle`] settles.
     pub(crate) fn answered(&mut self, run: Run, outcome: Outcome) -> bool {
         if run.session == LETTERS {
             self.ended.extend((0..run.count).map(|at| (run.first.wrapping_add(at), outcome)));
@@ -287,7 +286,7 @@ impl DeadLetterQueue {
         run.session == LETTERS
     }
 
-    /// The oldest letters of a file are on the disk; settled by the next [`DeadLetterQueue::settle`].
+    /// Notes that the oldest letters of a file are on the disk; the next [`DeadLetterQueue::settle`] settles them.
     pub(crate) fn written(&mut self, index: usize, count: u32) {
         let Some(file) = self.files.get_mut(index).and_then(Option::as_mut) else { return };
         let written = (0..count).map_while(|_| file.written());
@@ -295,7 +294,7 @@ impl DeadLetterQueue {
         self.freed = self.freed.wrapping_add(1);
     }
 
-    /// Ends the rows whose letters have ended, all of one producer. Whether there were any.
+    /// Ends the rows of one producer that have letters which have ended. Returns whether there were any.
     pub(crate) fn settle(&mut self, producer: &mut Producer) -> bool {
         let any = !self.ended.is_empty();
         while let Some((number, outcome)) = self.ended.pop_front() {
@@ -318,7 +317,7 @@ impl DeadLetterQueue {
         any
     }
 
-    /// Answers that are due.
+    /// Takes out the answers that are due.
     pub(crate) fn drain_answers(&mut self, f: impl FnMut((Ticket, Outcome))) {
         self.answers.drain(..).for_each(f);
     }
@@ -333,7 +332,7 @@ impl DeadLetterQueue {
         self.totals[index].in_flight < DEAD_LETTERS_IN_FLIGHT_MAX
     }
 
-    /// Changes whenever a place has come free.
+    /// A number that changes whenever a place has come free.
     pub(crate) const fn freed(&self) -> u64 {
         self.freed
     }
@@ -345,12 +344,12 @@ impl DeadLetterQueue {
         &mut self.totals[index]
     }
 
-    /// Takes out one of the sinks whose totals have changed; by its place in the configuration.
+    /// Takes out one of the sinks with changed totals; by its place in the configuration.
     pub(crate) fn take_changed(&mut self) -> Option<usize> {
         self.changed.pop()
     }
 
-    /// What a sink's letters came to; by its place in the configuration.
+    /// The counts of a sink's letters; by its place in the configuration.
     pub(crate) fn totals(&self, index: usize) -> Totals {
         self.totals.get(index).copied().unwrap_or_default()
     }
@@ -382,7 +381,7 @@ impl DeadLetterQueue {
         }
     }
 
-    /// Who waits for the answer that a ticket stands for, through letters of letters.
+    /// The ticket of the answer that is owed at the end of letters of letters.
     fn owner(&self, ticket: Option<Ticket>) -> Option<Ticket> {
         let mut ticket = ticket?;
         while ticket.session == LETTERS {

@@ -1,4 +1,4 @@
-//! The queue over a producer whose requests are answered by hand.
+//! Tests of the queue over a producer, which answer its requests by hand.
 
 use std::sync::mpsc::{Receiver, channel};
 
@@ -30,7 +30,7 @@ impl Office {
         Self { hand, queue: DeadLetterQueue::new(0, vec![routes.clone()], to), files, routes }
     }
 
-    /// As the shard does it: rejected rows to letters, the producer's turn, its answers.
+    /// Polls as the shard does: rejected rows to letters, the producer's turn, its answers.
     fn poll(&mut self) -> Vec<ProduceRequest> {
         self.forward();
         let requests = self.hand.poll();
@@ -80,7 +80,7 @@ impl Office {
         self.settle();
     }
 
-    /// What is in a file's queue, as text.
+    /// The letters in a file's queue, as text.
     fn in_file(&self, index: usize) -> Vec<String> {
         self.files[index].try_iter().map(|letter| String::from_utf8(letter.line).unwrap()).collect()
     }
@@ -233,13 +233,13 @@ fn a_row_for_the_file_is_held_until_it_is_written() {
     assert_eq!(office.queue.totals(0).in_file, 3);
 }
 
-/// What its queue does not take waits in the producer, and holds up no other sink.
+/// Letters that a file's queue does not take wait in the producer, and hold up no other sink.
 #[test]
 fn a_file_that_takes_nothing_holds_up_no_other_sinks_dead_letters() {
     let sink = || SinkSettings { keep_rejected: true, ..settings().sinks.remove(0) };
     let hand = Hand::new(Settings { sinks: vec![sink(), sink()], ..settings() });
     let mut office = Office::new(hand, vec![route(0, None, true), route(1, None, true)]);
-    // Messages that the first did not take fill its file's queue.
+    // Messages that the first sink did not take fill its file's queue.
     while office.queue.has_room(0) {
         office.queue.message_to_file(0, None, b"m".to_vec());
     }
@@ -277,7 +277,7 @@ fn a_file_that_takes_nothing_holds_up_no_other_sinks_dead_letters() {
     assert_eq!(office.queue.totals(0).messages_safe, u64::from(full));
 }
 
-/// The dead-letter topic of one sink never appears, and the memory is full of what waits for it.
+/// The dead-letter topic of one sink never appears, and the rows that wait for it fill the memory.
 #[test]
 fn what_waits_for_one_sinks_dead_letters_holds_up_no_other_sink() {
     let (mut settings, mut routes) = with_topic(Codec::None);
@@ -396,7 +396,7 @@ fn a_row_of_the_log_ends_when_its_letter_is_safe_and_not_before() {
     assert_eq!(office.hand.log.state.ended.values().copied().collect::<Vec<_>>(), [Fate::DeadLettered]);
 }
 
-/// Also behind a letter of a message, which is in no log.
+/// The row ends also when its letter comes after that of a message, which is in no log.
 #[test]
 fn a_row_of_the_log_ends_when_it_is_in_the_file() {
     let (settings, routes) = with_file(disk());
@@ -440,7 +440,7 @@ fn what_the_dead_letter_topic_rejects_goes_to_the_file_and_then_all_of_it_ends()
     assert_eq!(office.hand.done.last().map(|(run, outcome)| (run.first, *outcome)), Some((1, Outcome::DeadLettered)));
 }
 
-/// Letters of those are on their way when the process stops: they are rows of their sink, and refused again.
+/// Letters of these rows are on their way when the process stops: they are rows of their sink, and refused again.
 #[test]
 fn rows_whose_letters_are_not_safe_are_saved() {
     let mut settings = disk();

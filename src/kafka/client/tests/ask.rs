@@ -1,4 +1,4 @@
-//! Asking a log, against a scripted cluster: what each state of log and leader is read as, and what goes wrong on the way.
+//! Tests of asking a log, against a scripted cluster: the result for each state of log and leader, and failures on the way.
 
 use super::world::{World, name, request, world};
 use crate::kafka::fake::{Fault, Mode, Seen};
@@ -8,7 +8,7 @@ use crate::runtime::seam::WallMs;
 use kafka_protocol::messages::ApiKey;
 use std::time::Duration;
 
-/// Of producer 7, epoch 2: sequences 10 to 12 and 13 to 15 undone, offset 100 known.
+/// A question about producer 7, epoch 2: sequences 10 to 12 and 13 to 15 undone, offset 100 known.
 pub(super) fn question(from: Option<i64>) -> Question {
     let (topic, last_sequences) = (name("a"), vec![12, 15]);
     let (token, node, partition, producer_id, epoch) = (1, NodeId(1), 0, 7, 2);
@@ -77,13 +77,13 @@ fn what_the_leader_knows_of_the_id_comes_first() {
         assert_eq!(says(&mut world, question), expected, "{epoch} {last}");
     }
     assert!(!world.cluster.broker(1).seen.iter().any(|seen| matches!(seen, Seen::Fetch(..))), "no more was needed");
-    // The first batch of an epoch: nothing stands before it.
+    // Nothing comes before the first batch of an epoch.
     world.cluster.log.producers = vec![(7, 1, 12)];
     let first = Question { first_sequence: 0, last_sequences: vec![2], ..question(Some(100)) };
     assert_eq!(says(&mut world, first), LogSays::Next { known: true });
 }
 
-/// A late request has taught it of us again (decision 0087): its log knows better.
+/// A late request has taught the leader of us again (decision 0087): its log knows better.
 #[test]
 fn what_a_leader_knows_that_may_have_forgotten_the_id_is_looked_up_in_its_log() {
     let mut world = with_log();
@@ -134,7 +134,7 @@ fn a_log_that_ends_before_what_is_known_is_read_from_its_beginning() {
     world.cluster.log.batches[0].1[..8].copy_from_slice(&90i64.to_be_bytes());
     world.cluster.log.batches[0].1[23..27].copy_from_slice(&12i32.to_be_bytes());
     assert_eq!(says(&mut world, other), LogSays::Lost);
-    // It has no gap; but it begins behind what is asked for.
+    // The log has no gap; but it begins after the offset that is asked for.
     let other = Question { producer_id: 77, ..question(Some(80)) };
     assert_eq!(says(&mut world, other), LogSays::CannotTell(WhyNot::Retained));
 }
@@ -171,7 +171,7 @@ fn every_version_that_a_broker_may_speak() {
         speaks.insert(2, (1, (version - 3).min(6)));
         assert_eq!(says(&mut world, question(None)), LogSays::There { last_sequence: 12 }, "{version}");
     }
-    // Without DescribeProducers only what is found is known; without Fetch only what the leader knows.
+    // Without DescribeProducers only batches that are found are known; without Fetch only what the leader knows.
     let mut world = with_log();
     world.cluster.broker(1).speaks.remove(&61);
     assert_eq!(says(&mut world, question(Some(100))), LogSays::There { last_sequence: 12 });
@@ -241,7 +241,7 @@ fn a_log_is_read_by_the_topics_id_where_that_is_known() {
         seen.iter().filter_map(version).collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(fetched(&mut world), [12, 13].into());
-    // Made anew, and grown past the known offset already: what is there is another topic's.
+    // The topic is recreated, and has grown past the known offset already: its records are another topic's.
     world.cluster.life = 1;
     assert_eq!(says(&mut world, by_id()), LogSays::Again, "fresh metadata will tell the new id");
 }
@@ -271,7 +271,7 @@ fn where_a_leaders_epoch_begins_is_one_step_in_every_version() {
         let seen = world.cluster.broker(1).seen.clone();
         assert_eq!(seen.last(), Some(&Seen::OffsetForLeaderEpoch(version, 7, 6)));
     }
-    // FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH: after fresh metadata.
+    // FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, NOT_LEADER: asked again after fresh metadata.
     for code in [74, 75, 6] {
         let mut world = with_log();
         world.cluster.broker(1).faults.push((ApiKey::OffsetForLeaderEpoch, Fault::Error(code)));

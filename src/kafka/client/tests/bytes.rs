@@ -1,4 +1,4 @@
-//! The bytes against kafka-protocol's encoders, version by version; and answers that nobody sane would send.
+//! Tests of the bytes against kafka-protocol's encoders, version by version; and of answers that nobody sane would send.
 
 use std::rc::Rc;
 
@@ -54,7 +54,7 @@ fn read_api_versions(bytes: &[u8], version: i16) -> Read<Negotiated> {
     api::read_api_versions(&mut reader(Call::ApiVersions, bytes, version), version)
 }
 
-/// What some Kafka-compatible services do: a byte behind the answer.
+/// An answer with one more byte at its end, as some Kafka-compatible services send it.
 fn with_one_more(bytes: &[u8]) -> Vec<u8> {
     [bytes, &[0]].concat()
 }
@@ -63,12 +63,12 @@ fn our_request(batches: Vec<ProduceBatch>, acks: i16) -> OurRequest {
     OurRequest { id: 1, node: NodeId(1), slow: false, acks, timeout_ms: 500, batches }
 }
 
-/// The same request by kafka-protocol, length field included.
+/// The same request encoded by kafka-protocol, length field included.
 fn their_request(head: Head<'_>, version: i16, ours: &OurRequest) -> Vec<u8> {
     let mut topics: Vec<TopicProduceData> = Vec::new();
     for batch in &ours.batches {
         if topics.last().is_none_or(|topic| *topic.name.0 != *batch.topic) {
-            // Of version 13 the id goes out, before it the name.
+            // Version 13 sends the id, earlier ones the name.
             let topic = TopicProduceData::default().with_name(StrBytes::from(batch.topic.to_string()).into());
             topics.push(topic.with_topic_id(Uuid::from_u128(batch.topic_id)));
         }
@@ -240,11 +240,11 @@ fn produce_answers_of_every_version() {
         assert_eq!(throttle_ms, 12);
         let got: Vec<_> = results.iter().map(|r| (&*r.topic, r.partition, r.error, r.base_offset)).collect();
         assert_eq!(got, [("a", 0, 6, -1), ("a", 1, 0, 1001), ("a", 2, 0, 1002), ("b", 0, 0, 1000)], "v{version}");
-        // One too few asked, one too many, one twice: not the answer to that question.
+        // An answer to one batch too few, one too many, or one twice is not the answer to that question.
         assert!(read_produced(&bytes, version, &batches[1..]).is_err());
         assert!(read_produced(&bytes, version, &[&batches[..], &[batch("c", 0, 1)]].concat()).is_err());
         assert!(read_produced(&bytes, version, &[&batches[..], &[batch("a", 0, 1)]].concat()).is_err());
-        // Cut anywhere it is not whole. What follows it is passed over.
+        // An answer that is cut anywhere is not complete. Bytes that follow it are passed over.
         for cut in 0..bytes.len() {
             assert!(read_produced(&bytes[..cut], version, &batches).is_err(), "v{version} cut at {cut}");
         }

@@ -1,4 +1,4 @@
-//! Other settings while it runs: used from the next step on, and nothing that is under way suffers.
+//! Tests of settings that change while the client runs: they are used from the next step on, and nothing under way suffers.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ fn at(bootstrap: &str) -> Settings {
     Settings { bootstrap: vec![bootstrap.into()], ..settings() }
 }
 
-/// Attempts that are so far apart.
+/// Settings with this wait between attempts.
 fn apart(wait: Duration) -> outward::Settings {
     outward::Settings { backoff_min: wait, backoff_max: wait, ..settings().outward }
 }
 
-/// Each setting has the effect that it has from the start on.
+/// Each setting has the effect that it has when given from the beginning.
 #[test]
 fn each_setting_can_be_changed() {
     for (name, other) in others() {
         let changed = story_of(settings(), Some(other.clone()));
         assert_ne!(changed, story_of(settings(), None), "{name} has no effect");
-        // Where in the list it begins is a matter of chance only at the start.
+        // The place in the list at which the client begins is a matter of chance only at the beginning.
         if name != "bootstrap" {
             assert_eq!(changed, story_of(other, None), "{name}");
         }
@@ -53,7 +53,7 @@ fn a_corrected_bootstrap_list_is_tried_at_once() {
     }
 }
 
-/// Neither to the brokers that Produce goes to.
+/// No such wait is sat out on the way to the brokers that Produce goes to either.
 #[test]
 fn a_wait_ends_with_the_change_that_shortens_it() {
     let hour = Duration::from_secs(3600);
@@ -70,7 +70,7 @@ fn a_wait_ends_with_the_change_that_shortens_it() {
     assert!(world.take_events().iter().any(answered));
 }
 
-/// What was sent is answered, and what waits follows in order.
+/// Requests that were sent are answered, and waiting ones follow in order.
 #[test]
 fn requests_under_way_go_on() {
     let mut world = world_of(settings()).up();
@@ -99,8 +99,8 @@ fn produced(seen: &[Seen]) -> usize {
     seen.iter().filter(|seen| matches!(seen, Seen::Produce(..))).count()
 }
 
-/// The cluster is rebuilt under its addresses: what is given for the old one fails before the news of the new one, and none
-/// of it is sent there.
+/// The cluster is rebuilt under its addresses: requests for the old one fail before the event about the new one, and none of them is sent
+/// there.
 #[test]
 fn finding_k1_nothing_meant_for_one_cluster_is_sent_to_another() {
     for acks in [-1, 1, 0] {
@@ -141,7 +141,7 @@ fn finding_k1_every_connection_says_which_cluster_it_leads_to() {
     assert_eq!(produced(&world.cluster.broker(2).seen), 0, "it belongs to another cluster than the one that is known");
     let events = world.take_events();
     assert!(!events.iter().any(|event| matches!(event, ClientEvent::Cluster(_))), "{events:?}");
-    // The others follow.
+    // The other brokers follow.
     world.cluster.others.insert(1, "other");
     world.produce(request(3, 2, &[("a", 1)]));
     world.run(Duration::from_secs(5));
@@ -151,7 +151,7 @@ fn finding_k1_every_connection_says_which_cluster_it_leads_to() {
     assert_eq!(produced(&world.cluster.broker(2).seen), 1);
 }
 
-/// Neither is a log of another cluster asked what the known one's holds.
+/// A log of another cluster is not asked either what the known one's holds.
 #[test]
 fn finding_k1_no_log_of_another_cluster_is_asked() {
     let mut world = world_of(settings()).up();
@@ -164,7 +164,7 @@ fn finding_k1_no_log_of_another_cluster_is_asked() {
     place(&events, |event| matches!(event, ClientEvent::Asked { says: LogSays::Again, .. }));
 }
 
-/// A producer id that is asked for comes from the cluster that was told of.
+/// A producer id that is asked for comes from the cluster that was reported.
 #[test]
 fn finding_k1_no_producer_id_comes_before_the_news_of_its_cluster() {
     let mut world = world_of(settings()).up();

@@ -1,4 +1,4 @@
-//! When something is wrong: brokers away, silent, lying, moved; and how long it takes to notice.
+//! Tests of failures: brokers away, silent, lying, moved; and how long the client takes to notice.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -59,7 +59,7 @@ fn kafka_away_from_the_start() {
     }
     assert!(gaps.len() > 25, "{}", gaps.len());
     assert!(gaps[10] != gaps[11], "jitter");
-    // It comes: everything wanted comes with it.
+    // The broker comes: everything wanted comes with it.
     world.cluster.broker(1).mode = Mode::Serve;
     world.run(Duration::from_millis(1300));
     let events = world.take_events();
@@ -95,7 +95,7 @@ fn every_way_of_being_away_is_noticed_in_time() {
     }
 }
 
-/// Finding E88: one that swallows packets does not take the others' time.
+/// Finding E88: an address that swallows packets does not take the others' time.
 #[test]
 fn finding_e88_the_addresses_of_a_name_share_the_time_of_an_attempt() {
     let mut world = world_of(Settings { bootstrap: vec!["kafka.example:9092".into()], ..Settings::default() });
@@ -170,7 +170,7 @@ fn a_lost_connection_gives_everything_back_in_order() {
     world.client.produce(request(3, 1, &[("b", 0)]), world.now);
     world.settle();
     assert_eq!(failed(&world.take_events()), [(2, true), (3, true)]);
-    // What comes now waits for the new connection, and is answered.
+    // Requests that come now wait for the new connection, and are answered.
     world.produce(request(4, 1, &[("b", 0)]));
     assert!(world.take_events().is_empty());
     world.run(Duration::from_millis(61));
@@ -290,7 +290,7 @@ fn an_answer_that_nobody_asked_for_closes_the_connection() {
     world.settle();
     assert!(world.net.contains(&(world.now, Net::Close(link))));
     assert_eq!(reachable(&world.take_events()), [false]);
-    // Late bytes of it are nobody's.
+    // Late bytes of the connection are nobody's.
     world.client.on_bytes(link, &[0, 0, 0, 5, 0, 0, 0, 9, 0], world.now);
     world.client.on_closed(link, &Ended::Lost("late".into()), world.now);
     world.settle();
@@ -432,7 +432,7 @@ fn a_connect_storm_is_impossible() {
     assert!(failed(&events).iter().all(|(id, _)| *id != u64::MAX));
 }
 
-/// What an operator is told of brokers: unreachable ones with why, and those that are of use again.
+/// Events about brokers for an operator: unreachable ones with the reason, and those that are of use again.
 fn brokers(events: &[ClientEvent]) -> Vec<String> {
     let broker = |event: &ClientEvent| match event {
         ClientEvent::BrokerUnreachable(broker) => {
@@ -446,7 +446,7 @@ fn brokers(events: &[ClientEvent]) -> Vec<String> {
     events.iter().filter_map(broker).collect()
 }
 
-/// Finding K6: brokers end idle connections. They are made again, and nobody is told of anything.
+/// Finding K6: brokers end idle connections. They are made again, and nothing is reported.
 #[test]
 fn finding_k6_a_connection_that_is_ended_is_made_again_in_silence() {
     let mut world = world().up();
@@ -473,7 +473,7 @@ fn finding_k6_a_connection_that_is_ended_is_made_again_in_silence() {
     let events = world.take_events();
     assert_eq!(reachable(&events), [false]);
     assert_eq!(brokers(&events).len(), 2, "both were tried, each is told of once: {events:?}");
-    // One that ends each connection whatever is asked is of no use either.
+    // A broker that ends each connection whatever is asked is of no use either.
     world.cluster.broker(1).mode = Mode::Serve;
     world.run(Duration::from_secs(2));
     assert_eq!(reachable(&world.take_events()), [true]);
@@ -514,7 +514,7 @@ fn finding_r6_new_partitions_are_known_within_72_seconds() {
     assert!(world.take_events().iter().any(grown));
 }
 
-/// Finding K5: an address that cannot be reached from here is told of with the broker and why, once, and so is its end.
+/// Finding K5: an address that cannot be reached from here is reported with the broker and the reason, once, and so is its end.
 #[test]
 fn finding_k5_a_broker_at_a_wrong_address_is_told_of() {
     let mut world = world();

@@ -1,4 +1,4 @@
-//! When nothing is wrong, and the small detours: negotiation, metadata, producer ids, Produce, throttling, age.
+//! Tests without failures, and of the small detours: negotiation, metadata, producer ids, Produce, throttling, age.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ fn asked(world: &mut World, node: i32) -> Vec<(Vec<String>, bool)> {
     world.cluster.broker(node).seen.iter().filter_map(metadata).collect()
 }
 
-/// What the fake says of each partition.
+/// The fake's answer for each partition.
 fn replicas(partitions: usize) -> Vec<Box<[NodeId]>> {
     vec![Box::new([NodeId(1), NodeId(2)]); partitions]
 }
@@ -128,7 +128,7 @@ fn pipelined_up_to_the_bound_and_in_order() {
     for id in 1..=8 {
         world.produce(request(id, 1, &[("b", 0)]));
     }
-    // The first is never answered, so the answers to those behind it are out of order: the connection goes.
+    // The first request is never answered, so the answers to later ones are out of order: the connection goes.
     let events = world.take_events();
     let failed: Vec<_> = events
         .iter()
@@ -183,7 +183,7 @@ fn acks_0_waits_for_nothing() {
     assert_eq!(events.len(), 50);
     assert!(events.iter().all(|event| matches!(event, ClientEvent::Produced { results, .. }
         if results.len() == 1 && results[0].error == 0 && results[0].base_offset == -1)));
-    // One with an answer behind them: the correlation ids still agree.
+    // A request with an answer follows: the correlation ids still agree.
     world.produce(request(51, 1, &[("b", 0)]));
     assert!(matches!(world.take_events()[..], [ClientEvent::Produced { id: 51, .. }]));
     world.run(Duration::from_secs(60));
@@ -198,7 +198,7 @@ fn a_topic_that_is_created_by_asking() {
     world.settle();
     let topics = metadata_events(&world.take_events());
     assert_eq!(topics, [TopicMetadata { name: name("new"), error: 5, ..Default::default() }]);
-    // It is asked again by itself.
+    // The client asks for it again by itself.
     world.run(Duration::from_millis(121));
     let topics = metadata_events(&world.take_events());
     let leaders = vec![Some(NodeId(1)); 3];
@@ -214,14 +214,14 @@ fn questions_are_coalesced_and_spaced() {
         world.settle();
     }
     assert_eq!(asked(&mut world, 1).len(), before + 1);
-    // For ten seconds, wanted a thousand times a second: 0.1 s at first, doubling to 1 s.
+    // The topic is wanted a thousand times a second for ten seconds: 0.1 s at first, doubling to 1 s.
     for _ in 0..10_000 {
         world.client.want_metadata(&name("nowhere"), world.now);
         world.run(Duration::from_millis(1));
     }
     let count = asked(&mut world, 1).len() - before;
     assert!((10..=20).contains(&count), "asked {count} times");
-    // Nobody wants it any more.
+    // The topic is not wanted any more.
     world.client.forget_topic("nowhere");
     let before = asked(&mut world, 1).len();
     world.run(Duration::from_secs(60));
@@ -281,7 +281,7 @@ fn metadata_has_an_age() {
     let mut world = world().up();
     let before = asked(&mut world, 1).len();
     world.run(Duration::from_millis(47_900));
-    // It is asked for the brokers alone: whether it answers.
+    // The broker is asked for the brokers alone: whether it answers.
     assert_eq!(asked(&mut world, 1)[before..], [const { (Vec::new(), false) }; 3]);
     world.run(Duration::from_millis(24_200));
     // Both topics in one request, and a refresh creates nothing.
@@ -394,7 +394,7 @@ fn a_batch_meant_for_a_topic_that_was_made_anew_is_refused_by_id() {
     assert_eq!((&*results[0].topic, results[0].error), ("a", 100));
 }
 
-/// Finding K9: topics that are not there come due apart, each by its own backoff, and are asked for together all the same.
+/// Finding K9: topics that do not exist come due apart, each by its own backoff, and are asked for together all the same.
 #[test]
 fn finding_k9_missing_topics_share_their_requests() {
     let mut world = world().up();
@@ -409,7 +409,7 @@ fn finding_k9_missing_topics_share_their_requests() {
     assert!(requests.len() <= 101, "{} requests in 10 s", requests.len());
     let topics: usize = requests.iter().map(|(topics, _)| topics.len()).sum();
     assert!((8_000..16_000).contains(&topics), "each about once a second: {topics}");
-    // One that is wanted meanwhile waits for the next request, and no longer.
+    // A topic that is wanted meanwhile waits for the next request, and no longer.
     world.client.want_metadata(&name("new"), world.now);
     world.run(Duration::from_millis(101));
     assert!(asked(&mut world, 1).iter().any(|(topics, _)| topics.contains(&"new".to_owned())));

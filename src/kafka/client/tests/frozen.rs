@@ -1,5 +1,5 @@
-//! A broker that takes connections and bytes and says nothing: how soon it is left, what is left with it, and that a slow
-//! line is not taken for one.
+//! Tests of a broker that takes connections and bytes and answers nothing: how soon the client leaves it, what it gives up with it, and
+//! that a slow line does not count as a frozen one.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::kafka::fake::{Mode, Seen};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest};
 use crate::runtime::seam::Monotonic;
 
-/// Metadata stands on broker 1; both have answered.
+/// A client with metadata from broker 1; both brokers have answered.
 fn up() -> World {
     let mut world = world_of(Settings { bootstrap: vec!["10.0.0.1:9092".into()], ..Settings::default() }).up();
     world.produce(request(1, 1, &[("b", 0)]));
@@ -18,7 +18,7 @@ fn up() -> World {
     world
 }
 
-/// What the producer does: what failed is given again to whoever leads by then, as long as the test runs.
+/// Acts as the producer: gives failed requests again to the leader of that time, as long as the test runs.
 fn persist(world: &mut World, next: &mut u64, leader: &mut i32, time: Duration) -> Option<Monotonic> {
     let end = world.now.after(time);
     while world.now < end {
@@ -45,7 +45,7 @@ fn persist(world: &mut World, next: &mut u64, leader: &mut i32, time: Duration) 
 
 #[test]
 fn its_partitions_are_with_the_new_leader_soon_after_there_is_one() {
-    // Whenever the election comes.
+    // The client leaves the broker whenever the election comes.
     for elected_ms in [500, 2_000, 9_000, 9_700, 14_000, 31_000] {
         let mut world = up();
         world.cluster.broker(1).mode = Mode::Frozen;
@@ -93,7 +93,7 @@ fn a_long_freeze_is_no_storm_of_connections() {
     persist(&mut world, &mut next, &mut leader, Duration::from_secs(60));
     let connects = world.connects().len() - before;
     assert!(connects <= 16, "{connects} connections in a minute");
-    // It comes back.
+    // The broker comes back.
     world.cluster.broker(1).mode = Mode::Serve;
     assert!(persist(&mut world, &mut next, &mut leader, Duration::from_secs(8)).is_some());
 }
@@ -114,7 +114,7 @@ fn the_second_channel_is_a_connection_of_its_own() {
     let links = world.wires.len();
     world.produce(ProduceRequest { slow: true, ..request(10, 1, &[("b", 0)]) });
     assert_eq!(world.wires.len(), links + 1);
-    // It falls silent, and the first goes on.
+    // The broker falls silent, and the first request goes on.
     world.cluster.broker(1).faults =
         vec![(kafka_protocol::messages::ApiKey::Produce, crate::kafka::fake::Fault::Silence)];
     world.produce(ProduceRequest { slow: true, ..request(11, 1, &[("b", 0)]) });
@@ -140,7 +140,7 @@ fn a_request_whose_bytes_still_move_is_not_cut() {
         left = left.saturating_sub(10 * 1024);
         assert!(world.take_events().iter().all(|event| !matches!(event, ClientEvent::ProduceFailed { .. })), "{left}");
     }
-    // All of it has arrived, and nothing comes.
+    // All bytes have arrived, and no answer comes.
     world.unacked.insert(link, 0);
     world.run(Duration::from_secs(4));
     let failed = |event: &ClientEvent| matches!(event, ClientEvent::ProduceFailed { id: 10, sent: true });

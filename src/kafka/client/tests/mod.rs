@@ -1,4 +1,4 @@
-//! The client against the fake cluster, on a clock that only the test moves.
+//! Tests of the client against the fake cluster, on a clock that only the test moves.
 
 mod ask;
 mod bytes;

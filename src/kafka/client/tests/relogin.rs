@@ -1,4 +1,4 @@
-//! Logins that are renewed while requests are under way (KIP-368), and credentials that are replaced.
+//! Tests of logins that are renewed while requests are under way (KIP-368), and of credentials that are replaced.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -32,7 +32,7 @@ fn world(lifetime_ms: i64) -> World {
     wants(world, || PlainServer { password: "pw", lifetime_ms }).up()
 }
 
-/// Keeps five requests in flight to a broker that takes 100 ms for each, for so long; returns how many were answered.
+/// Keeps five requests in flight to a broker that takes 100 ms for each, for `time`; returns how many were answered.
 fn load(world: &mut World, time: Duration) -> u64 {
     world.work = Duration::from_millis(100);
     let end = world.now.after(time);
@@ -84,8 +84,8 @@ fn a_login_is_renewed_between_requests_and_nothing_fails() {
     assert_eq!((world.client.stats().failures, world.client.stats().replaced), (0, 0));
 }
 
-/// X64: five batches are under way when the time for the login comes. Kafka ends a connection on which anything stands
-/// between SaslHandshake and the last SaslAuthenticate, or behind a login that is overdue.
+/// X64: five batches are under way when the time for the login comes. Kafka ends a connection on which anything comes between SaslHandshake
+/// and the last SaslAuthenticate, or after a login that is overdue.
 #[test]
 fn requests_in_flight_are_answered_first() {
     let mut world = world(5_000);
@@ -107,7 +107,7 @@ fn requests_in_flight_are_answered_first() {
     assert!(answered >= 25 && world.client.stats().logins >= 4, "{answered} {:?}", world.client.stats());
 }
 
-/// X64: never twice in a second.
+/// X64: a login is renewed never twice in a second.
 #[test]
 fn never_twice_in_a_second() {
     for lifetime_ms in [1, 100, 900] {
@@ -129,7 +129,7 @@ fn a_login_without_an_end_is_not_renewed() {
     }
 }
 
-/// X65: within a minute, one by one.
+/// X65: connections are replaced within a minute, one by one.
 #[test]
 fn connections_of_withdrawn_credentials_are_replaced_one_by_one() {
     let mut world = world(0);
@@ -162,13 +162,13 @@ fn connections_of_withdrawn_credentials_are_replaced_one_by_one() {
     assert_eq!((world.client.stats().failures, world.client.stats().logins_refused), (0, 0));
 }
 
-/// Over TLS that is the same for the same name.
+/// Settings with TLS that is the same for the same name.
 fn by_tls(name: &str) -> Settings {
     let of = with(Mechanism::Plain, "pw");
     Settings { outward: outward::Settings { tls: Some(outgoing(name)), ..of.outward }, ..of }
 }
 
-/// The same for TLS, with and without a login; and not for a reload that brings nothing new.
+/// Connections are replaced for other TLS, too, with and without a login; and not for a reload that brings nothing new.
 #[test]
 fn connections_made_with_other_certificates_are_replaced() {
     for sasl in [None, with(Mechanism::Plain, "pw").sasl] {

@@ -72,7 +72,7 @@ fn storm(seed: u64) {
             11 => world.client.want_producer_id(id, world.now),
             _ => {
                 fates.insert(id, Fate::Open);
-                // Two channels, each with a partition of its own, as the producer has it.
+                // There are two channels, each with a partition of its own, as the producer has it.
                 let slow = rng.u8(..4) == 0;
                 let topic = if slow { "c" } else { "a" };
                 let request = ProduceRequest { slow, ..request(id, node, &[(topic, node - 1)]) };

@@ -1,4 +1,4 @@
-//! The client, a fake cluster and the wires between them.
+//! The world of the tests: the client, a fake cluster and the wires between them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::outward::{Ended, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
 use crate::secure::sasl::{Helper, Task};
 
-/// What the client asked of the network.
+/// A call of the network that the client has wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Net {
     Resolve(String),
@@ -26,24 +26,24 @@ pub(super) struct World {
     pub(super) now: Monotonic,
     pub(super) events: Vec<ClientEvent>,
     pub(super) net: Vec<(Monotonic, Net)>,
-    /// What names resolve to; others do not.
+    /// The addresses of names; other names do not resolve.
     pub(super) names: BTreeMap<String, Vec<SocketAddr>>,
-    /// Resolutions are never answered.
+    /// Whether resolutions are never answered.
     pub(super) resolver_hangs: bool,
-    /// Why no TLS handshake succeeds.
+    /// The reason why no TLS handshake succeeds.
     pub(super) tls_fails: Option<&'static str>,
-    /// What logins need is never prepared.
+    /// Whether tasks of logins are never done.
     pub(super) helper_hangs: bool,
-    /// What was prepared.
+    /// Tasks that were done.
     pub(super) prepared: Vec<Task>,
     helper: Helper,
     /// Open connections: the node, and the bytes of a request that is not whole.
     pub(super) wires: BTreeMap<LinkId, (i32, Vec<u8>)>,
-    /// The API key of each request, and on which connection.
+    /// The API key of each request, and its connection.
     pub(super) asked: Vec<(LinkId, i16)>,
-    /// All that was sent to brokers.
+    /// All bytes that were sent to brokers.
     pub(super) sent: Vec<u8>,
-    /// Answers are delivered in pieces of this many bytes.
+    /// Bytes of a piece in which answers are delivered.
     pub(super) piece: usize,
     /// Bytes that the far end's kernel does not have.
     pub(super) unacked: BTreeMap<LinkId, usize>,
@@ -109,7 +109,7 @@ pub(super) fn request(id: u64, node: i32, batches: &[(&str, i32)]) -> ProduceReq
 }
 
 impl World {
-    /// Started, with metadata of `a` and `b` known.
+    /// The world with a running client that knows the metadata of `a` and `b`.
     pub(super) fn up(mut self) -> Self {
         self.client.start(self.now);
         self.client.want_metadata(&name("a"), self.now);
@@ -124,7 +124,7 @@ impl World {
         self.settle();
     }
 
-    /// Carries everything to and fro until nobody has anything to say.
+    /// Carries everything to and fro until nothing more happens.
     pub(super) fn settle(&mut self) {
         for _ in 0..10_000 {
             let mut effects = Vec::new();
@@ -162,7 +162,7 @@ impl World {
         self.now = end;
     }
 
-    /// The far end closes all connections to a node.
+    /// Closes all connections to a node from the far end.
     pub(super) fn cut(&mut self, node: i32) {
         let links: Vec<LinkId> = self.wires.iter().filter(|(_, wire)| wire.0 == node).map(|(link, _)| *link).collect();
         for link in links {

@@ -1,5 +1,5 @@
-//! What a subscriber gets of a message: encoded once for all that get the same bytes, and remembered once for all that have to
-//! acknowledge it.
+//! Copies of a message for subscribers: encoded once for all that get the same bytes, and remembered once for all that have to acknowledge
+//! it.
 
 use std::hash::BuildHasher as _;
 use std::ops::Range;
@@ -25,7 +25,7 @@ use super::{By, Message, Whose, put_packet};
 /// Subscription Identifiers of a copy.
 type Identifiers = SmallVec<[u32; 2]>;
 
-/// What makes copies the same but for their packet identifier. None has DUP [MQTT-4.3.1-1] [MQTT-3.3.1-3].
+/// The form of a copy: copies of one form differ only in their packet identifier. None has DUP [MQTT-4.3.1-1] [MQTT-3.3.1-3].
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Form {
     version: Version,
@@ -40,18 +40,18 @@ struct Form {
 pub(in crate::shard) struct Copies {
     bytes: Vec<u8>,
     forms: SmallVec<[(Form, Range<usize>); 4]>,
-    /// The last with identifiers or an alias, which many may have of their own.
+    /// The last form with identifiers or an alias, which may differ from one subscriber to the next.
     identified: Option<(Form, Range<usize>)>,
     since: Monotonic,
     hasher: foldhash::quality::RandomState,
-    /// A hash of its topic, if that was needed.
+    /// A hash of the message's topic, if that was needed.
     topic_hash: Option<u64>,
     body: Option<Rc<Body>>,
     remembered: Rc<Remembered>,
 }
 
 impl Copies {
-    /// Another message is at hand; it came then.
+    /// Begins with another message, which came at `since`.
     pub(in crate::shard) fn begin(&mut self, since: Monotonic) {
         self.bytes.clear();
         self.forms.clear();
@@ -60,13 +60,13 @@ impl Copies {
         self.since = since;
     }
 
-    /// The same for one that is remembered already.
+    /// Begins again with a message that is remembered already.
     pub(in crate::shard) fn begin_again(&mut self, body: &Rc<Body>) {
         self.begin(body.since());
         self.body = Some(Rc::clone(body));
     }
 
-    /// It is dealt with: who has to remember it does.
+    /// Ends with the message at hand: the sessions that have to remember it do.
     pub(in crate::shard) fn end(&mut self) {
         self.body = None;
     }
@@ -81,7 +81,7 @@ impl Copies {
         self.body.clone()
     }
 
-    /// The packet, and where in it its identifier has to be filled in. Empty: it would be larger than any packet may be.
+    /// The range of the packet, and where in it the identifier has to be filled in. Empty: the packet would be larger than any may be.
     fn encode(&mut self, publish: &Publish<'_>, form: &Form, waited_s: u32) -> (Range<usize>, usize) {
         let known = self.forms.iter().chain(&self.identified).find(|(known, _)| known == form);
         let topic_bytes = form.alias.map_or(publish.topic, |alias| alias.topic(publish.topic)).len();
@@ -109,12 +109,12 @@ impl Copies {
             }
             range
         });
-        // Behind the fixed header and the topic with its length.
+        // The packet identifier comes after the fixed header and the topic with its length.
         let length_bytes = self.bytes[range.clone()].iter().skip(1).take_while(|byte| **byte & 0x80 != 0).count() + 1;
         (range, 1 + length_bytes + 2 + topic_bytes)
     }
 
-    /// The same number for the same topic.
+    /// A hash of the topic, computed once for the message at hand.
     fn topic_hash(&mut self, topic: &str) -> u64 {
         *self.topic_hash.get_or_insert_with(|| self.hasher.hash_one(topic))
     }
@@ -347,7 +347,7 @@ impl Broker {
         }
     }
 
-    /// Sends what waits for a session, as far as its client may be sent it.
+    /// Sends a session its waiting messages, as far as its client may be sent them.
     pub(in crate::shard) fn pump_session(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(conn) = session.conn().filter(|_| session.has_queued()) else { return };

@@ -1,6 +1,6 @@
-//! Copies that are dropped: each is counted by its reason, and an event says whose it was, its topic, and why. Of one client, or one shared
-//! subscription, at most one is told in a second. What is withheld as a matter of course is counted only: a message of QoS 0 for a client
-//! that is away, and one on a topic that a subscription does not cover for its client ([`M::CopiesDenied`]).
+//! Dropped copies: each is counted by its reason, and an event names the client or share, the topic and the reason. At most one a second is
+//! reported for one client or one shared subscription. Copies that are withheld as a matter of course are only counted: of QoS 0 for a
+//! client that is away, and on a topic that a subscription does not cover for its client ([`M::CopiesDenied`]).
 
 use std::rc::Rc;
 
@@ -13,18 +13,18 @@ use crate::session::{Body, ClientKey, Gone, Place, Session, SessionKey};
 use super::super::events::{clipped, of_client, second};
 use super::super::{Broker, Ring};
 
-/// Whose copy it was.
+/// The holder of a dropped copy.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::shard) enum Whose<'a> {
-    /// This session's.
+    /// A session held it.
     Session(SessionKey),
-    /// This client's, whose session is over.
+    /// A client with a session that is over held it.
     Client(ClientKey<'a>),
-    /// Any member's of this share: `$share/NAME/FILTER`.
+    /// A share held it for any member: `$share/NAME/FILTER`.
     Share(&'a str),
 }
 
-/// Why, in words.
+/// The reason in words.
 const fn words(why: M, is_share: bool) -> &'static str {
     match why {
         M::CopiesSlow if is_share => "no member of the shared subscription reads fast enough",
@@ -45,7 +45,7 @@ const fn words(why: M, is_share: bool) -> &'static str {
 }
 
 impl Broker {
-    /// A copy is dropped as it is made.
+    /// Counts a copy that is dropped as it is made.
     pub(in crate::shard) fn dropped(&mut self, now: Monotonic, why: M, whose: Whose<'_>, topic: &str) {
         self.numbers.count(why);
         if !matches!(why, M::CopiesAway | M::CopiesDenied) {
@@ -53,12 +53,12 @@ impl Broker {
         }
     }
 
-    /// Copies that were with a session, or waited for a share, are dropped.
+    /// Counts copies that were with a session, or waited for a share, and are dropped.
     pub(in crate::shard) fn dropped_later(&mut self, now: Monotonic, why: M, whose: Whose<'_>, gone: &Gone) {
         self.dropped_as(now, (why, words(why, matches!(whose, Whose::Share(_)))), whose, gone);
     }
 
-    /// The oldest of a long queue, as the shard has no room for more.
+    /// Counts the oldest copies of a long queue, dropped because the shard has no room for more.
     pub(in crate::shard) fn dropped_for_room(&mut self, now: Monotonic, whose: Whose<'_>, gone: &Gone) {
         let what = "the shard has no room for more waiting messages: the oldest of a long queue go";
         self.dropped_as(now, (M::CopiesQueueFull, what), whose, gone);
@@ -72,12 +72,12 @@ impl Broker {
         }
     }
 
-    /// One that waited for members of a share.
+    /// Counts a message that waited for members of a share and is dropped.
     pub(in crate::shard) fn dropped_of_share(&mut self, now: Monotonic, why: M, share: &str, body: Rc<Body>) {
         self.dropped_later(now, why, Whose::Share(share), &Gone { count: 1, first: Some(body) });
     }
 
-    /// The same, if its share is known here.
+    /// Counts a dropped message of a share by number, if the share is known here.
     pub(in crate::shard) fn dropped_of(&mut self, now: Monotonic, why: M, share: ShareNumber, body: Rc<Body>) {
         let text = self.delivery.shares.text(share);
         self.dropped_of_share(now, why, text.as_deref().unwrap_or(""), body);
@@ -97,8 +97,8 @@ impl Broker {
         });
     }
 
-    /// At the end of a turn, before its numbers are published: what ended with sessions is dropped, and where all other copies are that are not
-    /// over.
+    /// Counts copies at the end of a turn, before its numbers are published: those that ended with their sessions as dropped, and where all others are that are
+    /// not over.
     pub(in crate::shard) fn count_copies(&mut self, io: &Ring<'_>) {
         for (client, gone) in self.sessions.take_discarded() {
             self.dropped_later(io.now(), M::CopiesSessionEnded, Whose::Client(client.key()), &gone);

@@ -1,7 +1,7 @@
 //! Messages that wait on a shard until copies of them are made.
 //!
 //! There are two lines. A message with more than [`Wide::recipients`] recipients waits in the `wide` one, of which a turn makes
-//! [`Wide::copies`] copies, behind everything else that it does. Others wait in the `narrow` one, and pass wide ones, unless they have
+//! [`Wide::copies`] copies, after everything else that it does. Others wait in the `narrow` one, and pass wide ones, unless they have
 //! the same topic: then they join them, as they must not overtake [MQTT-4.6.0-5] [MQTT-4.6.0-6].
 
 use std::collections::VecDeque;
@@ -26,11 +26,11 @@ use super::super::{Broker, Ring};
 use super::packet_bytes;
 use super::{By, Delivery, Message, Stored, publish_of, put_packet};
 
-/// Wide messages that wait are counted by their topics' hashes, in so many counters. A message whose topic shares one with them joins
-/// them for nothing.
+/// Counters of waiting wide messages, chosen by a hash of the topic. A message with another topic that shares a counter joins them
+/// needlessly.
 const TOPICS: usize = 256;
 
-/// Wide messages are alone when a shard's clients have published no others for so long.
+/// How long a shard's clients must have published only wide messages before these count as alone.
 const ALONE_AFTER: Duration = Duration::from_millis(100);
 
 /// A message that waits, or one of which some copies are left.
@@ -43,16 +43,16 @@ struct Job {
     origin: Option<Origin>,
     pass: u64,
     since: Monotonic,
-    /// Shares that it still goes to, before all others.
+    /// Shares that the message still goes to, before all other subscribers.
     shares: Vec<ToShare>,
     left: Option<Left>,
     stored: Stored,
-    /// Its publisher's shard is told of it in the order in which it came ([`Queues::keep_place`](super::super::queues::Queues::keep_place)).
+    /// The place of the message is kept in the order of reports to its publisher's shard ([`Queues::keep_place`](super::super::queues::Queues::keep_place)).
     has_place: bool,
 }
 
 impl Job {
-    /// Nothing is written down for anybody who has got it.
+    /// Whether no copy of the message has been written down for anybody yet.
     fn is_whole(&self) -> bool {
         self.left.is_none() && self.stored.group == 0
     }
@@ -67,7 +67,7 @@ pub(super) struct Left {
     pub(super) found_at: u64,
 }
 
-/// What waits in a line.
+/// An entry of a line.
 #[derive(Debug)]
 enum Waiting {
     Message(Box<Job>),
@@ -79,7 +79,7 @@ enum Waiting {
 #[derive(Debug, Default)]
 pub(super) struct Line {
     waiting: VecDeque<Waiting>,
-    /// Of its messages as packets.
+    /// Bytes of the line's messages as packets.
     bytes: usize,
 }
 
@@ -88,7 +88,7 @@ impl Line {
         self.waiting.is_empty()
     }
 
-    /// Whether who found no room may find some.
+    /// Whether a publisher that found no room may find some.
     pub(super) fn has_room(&self) -> bool {
         self.bytes < DELIVERY_LINE_BYTES_MAX / 2
     }
@@ -116,22 +116,22 @@ impl Line {
     }
 }
 
-/// See the module.
+/// The two lines of a shard, and the share of a turn that wide messages get.
 #[derive(Debug)]
 pub(super) struct Lines {
     pub(super) narrow: Line,
     pub(super) wide: Line,
-    /// How many messages in `wide` have a topic with such a hash.
+    /// How many messages in `wide` have a topic with this hash.
     topics: Box<[u32; TOPICS]>,
     hasher: foldhash::quality::RandomState,
     bounds: Wide,
-    /// Messages of this shard's clients that have joined `wide` since it was last looked.
+    /// Messages of this shard's clients that have joined `wide` since the last look.
     joined: u64,
-    /// Messages that its clients had published then.
+    /// Messages that this shard's clients had published at the last look.
     published: u64,
-    /// When others than those in `wide` were last found among them.
+    /// When messages other than those in `wide` were last found among them.
     others_at: Monotonic,
-    /// That was [`ALONE_AFTER`] ago, or longer.
+    /// Only wide messages have been published for [`ALONE_AFTER`] or longer.
     pub(super) is_alone: bool,
 }
 
@@ -142,7 +142,7 @@ impl Lines {
         Self { narrow, wide, topics: Box::new([0; TOPICS]), hasher, bounds, joined, published, others_at, is_alone }
     }
 
-    /// `published`: messages of this shard's clients. Copies that a turn makes of wide messages.
+    /// Copies of wide messages that a turn makes. `published`: messages of this shard's clients.
     fn wide_copies(&mut self, published: u64, now: Monotonic) -> usize {
         if published - std::mem::replace(&mut self.published, published) > std::mem::take(&mut self.joined) {
             self.others_at = now;
@@ -151,7 +151,7 @@ impl Lines {
         if self.is_alone { self.bounds.copies_alone } else { self.bounds.copies }
     }
 
-    /// Whether so many recipients are many.
+    /// Whether `recipients` recipients make a message wide.
     pub(super) fn are_many(&self, recipients: usize) -> bool {
         recipients > self.bounds.recipients
     }
@@ -160,17 +160,17 @@ impl Lines {
         self.narrow.is_empty() && self.wide.is_empty()
     }
 
-    /// Of what waits in both.
+    /// Bytes of the messages in both lines.
     fn bytes(&self) -> usize {
         self.narrow.bytes + self.wide.bytes
     }
 
-    /// Whether no more messages of other shards are taken in.
+    /// Whether the lines take in no more messages of other shards.
     pub(super) fn are_full(&self) -> bool {
         self.narrow.bytes.max(self.wide.bytes) >= DELIVERY_LINE_BYTES_MAX
     }
 
-    /// Whether a message has to wait behind wide ones whatever its recipients are.
+    /// Whether a message has to wait after wide ones whatever its recipients are.
     fn has_wide_of(&self, topic: &str) -> bool {
         !self.wide.is_empty() && self.topics[self.counter(topic)] > 0
     }
@@ -179,7 +179,8 @@ impl Lines {
         self.hasher.hash_one(topic) as usize % TOPICS
     }
 
-    /// A pass is over ([`Broker::pass_over`]) when all that is in the wide line is delivered. False: nothing is there.
+    /// Puts the end of a pass ([`Broker::pass_over`]) in the wide line, to be reached when all before it is delivered. False: that line is
+    /// empty.
     pub(super) fn pass_waits(&mut self) -> bool {
         let waits = !self.wide.is_empty();
         if waits {
@@ -189,13 +190,13 @@ impl Lines {
     }
 }
 
-/// What a message takes beside the turn's share of copies: what that was, and what it is while its copies are made.
+/// What a message takes beside the turn's share of copies: the share before it, and the share while its copies are made.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Beside(Option<(usize, usize)>);
 
 impl Delivery {
-    /// Of a message with an exchange all copies are made in one turn, so that they are in the log with it or not at all, as long as they
-    /// are not more than that. `copies`: how many.
+    /// Lets all copies of a message with an exchange be made in one turn, so that they are in the log with it or not at all, unless they
+    /// are more than a turn allows. `copies`: how many.
     fn let_finish(&mut self, message: Message<'_>, copies: usize) -> Beside {
         if message.origin.is_none() {
             return Beside::default();
@@ -205,19 +206,19 @@ impl Delivery {
         self.beside(self.budget.max(all))
     }
 
-    /// From here on so many copies may be made, of one message.
+    /// Allows `all` copies of one message from here on.
     pub(super) fn beside(&mut self, all: usize) -> Beside {
         Beside(Some((std::mem::replace(&mut self.budget, all), all)))
     }
 
-    /// They are made: the turn has the rest of its share left.
+    /// Ends what [`Self::beside`] began: the turn has the rest of its share left.
     pub(super) fn spent_beside(&mut self, Beside(beside): Beside) {
         if let Some((left, all)) = beside {
             self.budget = left.saturating_sub(all - self.budget);
         }
     }
 
-    /// Whether there is room here for a message of so many bytes. Its filters are in `matched`.
+    /// Whether there is room here for a message of `bytes` bytes. Its filters are in `matched`.
     ///
     /// # Errors
     /// What its publisher has to wait for.
@@ -235,8 +236,8 @@ impl Delivery {
     }
 }
 
-/// A message that has to wait. `shares`: those that it goes to. `left`: who else has not got it, if some have. `stored`: what is
-/// written down for those.
+/// A message that has to wait. `shares`: the shares that it goes to. `left`: the other subscribers without it, if some have it. `stored`:
+/// what is written down for those that have it.
 fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, Stored)) -> Box<Job> {
     let mut packet = Vec::new();
     put_packet(message.publish, &mut packet);
@@ -287,7 +288,7 @@ impl Broker {
         }
     }
 
-    /// `counter`: that of its topic.
+    /// Puts a message in the wide line. `counter`: that of its topic.
     fn join_wide(&mut self, counter: usize, qos: QoS, mut job: Box<Job>) {
         job.has_place = self.awaits_copies(qos);
         if job.has_place {
@@ -298,7 +299,7 @@ impl Broker {
         self.delivery.lines.wide.push(job);
     }
 
-    /// At the end of a turn: what waits, as far as this turn may go; then the next one has its own share.
+    /// Delivers waiting messages at the end of a turn, as far as this turn may go; the next turn has its own share.
     pub(in crate::shard) fn deliver_waiting(&mut self, io: &mut Ring<'_>) {
         self.work_off_narrow(io);
         while self.delivery.lines.narrow.is_empty() && self.delivery.budget > 0 {
@@ -316,7 +317,7 @@ impl Broker {
         self.numbers.set(M::DeliveryLineBytesMax, 2 * DELIVERY_LINE_BYTES_MAX as u64);
     }
 
-    /// Once a turn, when the subscriptions of sessions that have ended in it are gone.
+    /// Counts subscriptions once a turn, after those of sessions that have ended in it are gone.
     pub(in crate::shard) fn count_subscriptions(&mut self) {
         self.numbers.set(M::Subscriptions, (self.delivery.index.len() + self.delivery.shares.members()) as u64);
         self.numbers.set(M::SubscriptionFilters, self.delivery.index.filters() as u64);
@@ -324,7 +325,7 @@ impl Broker {
         self.numbers.set(M::FiltersWithoutRoom, self.delivery.index.without_room() as u64);
     }
 
-    /// The turn that [`Broker::deliver_waiting`] has asked for.
+    /// Takes the turn that [`Broker::deliver_waiting`] has asked for.
     pub(in crate::shard) fn delivery_time(&mut self) {
         self.delivery.wanted_at = None;
     }
@@ -376,14 +377,14 @@ impl Broker {
         }
     }
 
-    /// Puts the filters of a message that has waited into `matched`, if it is not known already who gets it.
+    /// Puts the filters of a message that has waited into `matched`, unless its subscribers are known already.
     fn find(&mut self, publish: &Publish<'_>, job: &Job) {
         if job.left.is_none() {
             self.delivery.look_up(publish.topic);
         }
     }
 
-    /// Makes copies of a message that has waited, and has been [found](Self::find). Whether all are made.
+    /// Makes copies of a message that has waited and has been [found](Self::find). Returns whether all are made.
     fn run_job(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job) -> bool {
         let mut beside = Beside::default();
         let is_done = self.run_as_whole(io, publish, job, &mut beside);
@@ -391,7 +392,7 @@ impl Broker {
         is_done
     }
 
-    /// The same. `beside`: what it may take beside the turn's share, if nobody has got it yet.
+    /// Makes these copies. `beside`: what the message may take beside the turn's share, if nobody has got it yet.
     fn run_as_whole(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>, job: &mut Job, beside: &mut Beside) -> bool {
         let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
         let Job { from, publisher, origin, pass, has_place, .. } = *job;

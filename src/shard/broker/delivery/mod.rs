@@ -1,9 +1,9 @@
-//! A message to the subscribers whose filters match it, on every shard.
+//! Delivery of a message to its subscribers, on every shard.
 //!
 //! The publisher's shard asks which shards are concerned (`route`), and whether each has room, before anything is taken. Then
-//! the message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A shard makes so many copies a turn; what
-//! is left, and what comes meanwhile, waits in `lines`, in order [MQTT-4.6.0-5] [MQTT-4.6.0-6]. A subscriber that does not read loses
-//! messages of QoS 0 and nothing else: publishers and neighbours notice nothing.
+//! the message goes to its own subscribers, and into a parcel for each other shard (`parcels`). A turn makes a bounded number of copies;
+//! the rest, and messages that come meanwhile, wait in `lines`, in order [MQTT-4.6.0-5] [MQTT-4.6.0-6]. A subscriber that does not read
+//! loses messages of QoS 0 and nothing else: publishers and neighbours notice nothing.
 
 mod copies;
 mod dropped;
@@ -52,7 +52,7 @@ use super::{Broker, Ring};
 /// Filters and shares that are compared with a topic, or match it, and cost as much as a packet.
 const LOOKS_A_PACKET: usize = 16;
 
-/// When what found a full mailbox is sent again, if nothing else happens.
+/// When a letter that found a full mailbox is sent again, if nothing else happens.
 const MAILBOX_AGAIN: Duration = Duration::from_millis(1);
 
 /// Where a message goes, besides sinks.
@@ -62,9 +62,9 @@ pub(in crate::shard) struct Route {
     peers: u64,
     /// Subscribers of this shard.
     has_own: bool,
-    /// Where it is retained, if it is.
+    /// The shard that retains the message, if it is retained.
     home: Option<usize>,
-    /// Shares match it: [`Shares::chosen`] says where each is served.
+    /// Shares match the topic: [`Shares::chosen`] says where each is served.
     has_shares: bool,
 }
 
@@ -74,7 +74,7 @@ impl Route {
         self != Self::default()
     }
 
-    /// Whether it is retained.
+    /// Whether the message is retained.
     pub(in crate::shard) fn is_retained(self) -> bool {
         self.home.is_some()
     }
@@ -83,11 +83,11 @@ impl Route {
 /// Why a client gets a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::shard) enum By {
-    /// It has subscribed.
+    /// The client has subscribed.
     Subscription,
-    /// It has just subscribed, and the message was retained.
+    /// The client has just subscribed, and the message was retained.
     Replay,
-    /// It is a member of a share.
+    /// The client is a member of a share.
     Share(ToShare),
 }
 
@@ -97,14 +97,14 @@ impl By {
     }
 }
 
-/// Whose message it is.
+/// The publisher of a message.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct PublishedBy {
-    /// Its session, if it has one here.
+    /// The publisher's session, if it has one here.
     pub(in crate::shard) session: Option<SessionKey>,
-    /// Its exchange, if other shards are to know that.
+    /// The message's exchange, if other shards are to know that.
     pub(in crate::shard) origin: Option<Origin>,
-    /// As the shard that retains the message is to know it.
+    /// The publisher as the shard that retains the message is to know it.
     pub(in crate::shard) publisher: Publisher,
 }
 
@@ -114,24 +114,24 @@ pub(in crate::shard) struct Message<'a> {
     pub(in crate::shard) publish: &'a Publish<'a>,
     /// The shard of its publisher.
     pub(in crate::shard) from: usize,
-    /// The session that it is from, if it is of this shard.
+    /// The session that published the message, if it is of this shard.
     pub(in crate::shard) publisher: Option<SessionKey>,
-    /// Its exchange, if it is of QoS 2 and its publisher repeats it after a crash ([`super::queues`]).
+    /// The message's exchange, if it is of QoS 2 and its publisher repeats it after a crash ([`super::queues`]).
     pub(in crate::shard) origin: Option<Origin>,
-    /// When it came here, and how long it has waited since.
+    /// When the message came here, and how long it has waited since.
     pub(in crate::shard) since: Monotonic,
     pub(in crate::shard) waited_s: u32,
-    /// It was taken behind so many passes ([`super::retained`]).
+    /// How many passes its shard had been asked for when the message was taken ([`super::retained`]).
     pub(in crate::shard) pass: u64,
     pub(in crate::shard) by: By,
 }
 
-/// What is written down of a message for those who have got it.
+/// What is written down of a message for the sessions that have got it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::shard) struct Stored {
-    /// The group in which that is durable; 0: nothing has to be.
+    /// The group in which the message is durable; 0: nothing has to be.
     pub(in crate::shard) group: u64,
-    /// Marks of the shares that it is written down for.
+    /// Marks of the shares that the message is written down for.
     pub(in crate::shard) shares: Marks,
 }
 
@@ -142,7 +142,7 @@ impl Stored {
     }
 }
 
-/// See the module.
+/// What a shard needs to deliver messages: subscriptions, shares, lines, parcels and the budget of a turn.
 #[derive(Debug)]
 pub(in crate::shard) struct Delivery {
     shard: usize,
@@ -150,7 +150,7 @@ pub(in crate::shard) struct Delivery {
     pub(in crate::shard) shares: Shares,
     /// Filters that match the message at hand.
     matched: SmallVec<[FilterId; 4]>,
-    /// What it has cost to find them, and the shares.
+    /// What the last look for filters and shares has cost.
     looks: usize,
     to: Vec<Subscriber<SessionKey>>,
     pub(in crate::shard) copies: Copies,
@@ -163,16 +163,16 @@ pub(in crate::shard) struct Delivery {
     pub(in crate::shard) budget: usize,
     peers: Peers,
     received: VecDeque<Received>,
-    /// Changes when there is room again where there was none.
+    /// Counts up when there is room again where there was none.
     freed: u64,
-    /// When the turn is that was asked for.
+    /// The time of the turn that was asked for.
     wanted_at: Option<Monotonic>,
     /// The message at hand has many recipients.
     is_late: bool,
 }
 
 impl Delivery {
-    /// No subscribers yet, on the shard of this index.
+    /// A delivery without subscribers, on the shard of this index.
     pub(in crate::shard) fn new(
         (shard, shards): (usize, usize),
         interest: Arc<Interest>,
@@ -200,13 +200,13 @@ impl Delivery {
         }
     }
 
-    /// Changes when a publisher that found no room may find some.
+    /// A number that changes when a publisher that found no room may find some.
     pub(in crate::shard) fn freed(&self) -> u64 {
         self.freed
     }
 
-    /// Who a topic is for. The filters of this shard stay in `matched` until the next call, and the shares in [`Shares::chosen`].
-    /// `publisher`: its client identifier and exchange, which only shares need.
+    /// Finds the receivers of a topic. The filters of this shard stay in `matched` until the next call, and the shares in
+    /// [`Shares::chosen`]. `publisher`: its client identifier and exchange, which only shares need.
     #[inline]
     fn route<'a>(&mut self, topic: &str, publisher: impl FnOnce() -> (&'a str, Option<Origin>)) -> Route {
         if self.index.interest().is_empty() && self.shares.are_none() {
@@ -235,7 +235,7 @@ impl Delivery {
         Route { peers: shards & !own, has_own: !self.matched.is_empty(), ..Route::default() }
     }
 
-    /// Who a message is for, with where it is retained, if there is room for it wherever that is. `topic` is its name, alias or not.
+    /// The receivers of a message and the shard that retains it, if there is room in all of them. `topic` is its name, alias or not.
     ///
     /// # Errors
     /// What it has to wait for.
@@ -257,18 +257,19 @@ impl Delivery {
         Ok(route)
     }
 
-    /// What the last look has cost, in packets: where many filters or shares were compared with the topic or match it.
+    /// What the last look has cost, in packets: it is more than nothing where many filters or shares were compared with the topic or match
+    /// it.
     pub(in crate::shard) fn take_cost(&mut self) -> u32 {
         u32::try_from(std::mem::take(&mut self.looks) / LOOKS_A_PACKET).unwrap_or(u32::MAX)
     }
 
-    /// The same for a message that is to be retained there, besides.
+    /// A route that goes to the home of a retained message besides.
     fn also(&self, route: Route, home: usize) -> Route {
         let peers = if home == self.shard { route.peers } else { route.peers | 1 << home };
         Route { peers, home: Some(home), ..route }
     }
 
-    /// What is gathered for a shard from now on was taken after that has asked for a pass.
+    /// Marks what is gathered for a shard: messages after the mark were taken after that shard has asked for a pass.
     pub(in crate::shard) fn mark(&mut self, shard: usize) {
         self.peers.mark(shard);
     }
@@ -278,28 +279,28 @@ impl Delivery {
         self.peers.gathered()
     }
 
-    /// Whether all of that is sent.
+    /// Whether all of `gathered` is sent.
     pub(in crate::shard) fn has_sent(&self, gathered: &Gathered) -> bool {
         self.peers.have_sent(gathered)
     }
 
-    /// A pass is over ([`Broker::pass_over`]) when all that has come before is delivered.
+    /// Notes that a pass is over ([`Broker::pass_over`]) when all earlier messages are delivered.
     pub(in crate::shard) fn mark_passed(&mut self, io: &mut Ring<'_>) {
         self.received.push_back(Received::Passed);
         self.want_turn(io);
     }
 
-    /// Whether all that has come is delivered.
+    /// Whether all messages that have come are delivered.
     pub(in crate::shard) fn is_idle(&self) -> bool {
         self.lines.are_empty() && self.received.is_empty()
     }
 
-    /// Whether that is so, and what has come here for other shards is with them.
+    /// Whether the delivery is idle, and other shards have all that was gathered for them.
     pub(in crate::shard) fn has_sent_all(&self) -> bool {
         self.is_idle() && self.peers.are_empty()
     }
 
-    /// Publishers that found no room may find some.
+    /// Notes that publishers that found no room may find some.
     pub(in crate::shard) fn has_freed(&mut self) {
         self.freed += 1;
     }
@@ -320,13 +321,13 @@ impl Delivery {
         self.want_turn_at(io, now);
     }
 
-    /// A mailbox is full: asks for a turn in which it may not be.
+    /// Asks for a turn in which a full mailbox may have room.
     pub(in crate::shard) fn want_mailbox(&mut self, io: &mut Ring<'_>) {
         let soon = io.now().after(MAILBOX_AGAIN);
         self.want_turn_at(io, soon);
     }
 
-    /// Asks for a turn then, at the latest.
+    /// Asks for a turn at `at` or earlier.
     pub(in crate::shard) fn want_turn_at(&mut self, io: &mut Ring<'_>, at: Monotonic) {
         if self.wanted_at.is_none_or(|wanted| at < wanted) {
             self.wanted_at = Some(at);
@@ -334,7 +335,7 @@ impl Delivery {
         }
     }
 
-    /// Whether there is room for a message of so many bytes wherever it goes.
+    /// Whether there is room for a message of `bytes` bytes wherever it goes.
     ///
     /// # Errors
     /// What it has to wait for.
@@ -355,27 +356,27 @@ impl Delivery {
         self.peers.ask(route.peers, bytes).map_err(Stall::Subscribers)
     }
 
-    /// Whether it is for subscribers of this shard.
+    /// Whether the route has subscribers of this shard.
     fn is_here(&self, route: Route) -> bool {
         route.has_own || self.has_shares_here(route)
     }
 
-    /// The shards that are sent a message of this one's publishers: this one, too, if it has subscribers.
+    /// The shards that are sent a message of this one's publishers: this shard, too, if it has subscribers.
     fn served_by(&self, route: Route) -> impl Iterator<Item = usize> + use<> {
         bits(self.shards_of(route))
     }
 
-    /// The same as bits.
+    /// The shards of [`Self::served_by`] as bits.
     pub(in crate::shard) fn shards_of(&self, route: Route) -> u64 {
         route.peers | u64::from(self.is_here(route)) << self.shard
     }
 
-    /// Whether what [`Stall::Subscribers`] names has room again here.
+    /// Whether the place that [`Stall::Subscribers`] names has room again here.
     pub(in crate::shard) fn has_room(&self, shard: usize) -> bool {
         if shard == self.shard { self.lines.narrow.has_room() } else { self.peers.has_room(shard) }
     }
 
-    /// The same for [`Stall::ManySubscribers`].
+    /// Whether the place that [`Stall::ManySubscribers`] names has room again.
     pub(in crate::shard) fn has_room_for_many(&self) -> bool {
         self.lines.wide.has_room()
     }
@@ -402,9 +403,9 @@ impl Delivery {
 }
 
 impl Broker {
-    /// Sends a message to its subscribers, as [`Delivery::route`] has found them, and [`Delivery::ask`] has found room. Its topic
-    /// is not an alias. `answer`: waits until the message is
-    /// on the disk of the shard that retains it, and of those with kept sessions that get it: as often as [`Broker::answers_awaited`] says.
+    /// Sends a message to the subscribers that [`Delivery::route`] has found, and for which [`Delivery::ask`] has found room. Its topic is
+    /// not an alias. `answer`: waits until the message is on the disk of the shard that retains it, and of those with kept sessions that
+    /// get it: as often as [`Broker::answers_awaited`] says.
     pub(in crate::shard) fn deliver(
         &mut self,
         io: &mut Ring<'_>,
@@ -441,8 +442,8 @@ impl Broker {
         }
     }
 
-    /// How many answers are owed for a message beside those of sinks: by the shard that retains it, and by those that may have kept
-    /// sessions that get it.
+    /// How many answers are owed for a message beside those of sinks: one by the shard that retains it, and one by each shard that may have
+    /// kept sessions that get it.
     pub(in crate::shard) fn answers_awaited(&self, route: Route, qos: QoS) -> u16 {
         if !self.waits_for_disk() {
             return 0;
@@ -451,7 +452,8 @@ impl Broker {
         u16::from(route.is_retained()) + u16::try_from(subscribed).unwrap_or(u16::MAX)
     }
 
-    /// Sends a retained message for a new subscription, if its client may have it. `since`: its Message Expiry Interval is that of then.
+    /// Sends a retained message for a new subscription, if its client may have it. `since`: the time from which its Message Expiry Interval
+    /// counts.
     pub(in crate::shard) fn copy_retained(
         &mut self,
         io: &mut Ring<'_>,
@@ -468,7 +470,8 @@ impl Broker {
         self.delivery.copies.end();
     }
 
-    /// A repeat goes to none but shares that were served by another shard at first, and did not get it. `had`: marks of those that did.
+    /// Passes over a repeat, except for shares that were served by another shard at first and did not get it. `had`: marks of the shares
+    /// that did.
     fn pass_over_repeat(
         &mut self,
         io: &mut Ring<'_>,
@@ -486,7 +489,7 @@ impl Broker {
         self.delivered(message, stored, has_place);
     }
 
-    /// All copies of a message are made. `has_place`: others of its shard may have been told of before it ([`Queues::keep_place`]).
+    /// Ends a message when all copies are made. `has_place`: others of its shard may have been reported before it ([`Queues::keep_place`]).
     fn delivered(&mut self, message: Message<'_>, stored: Stored, has_place: bool) {
         let Message { publish, from, origin, .. } = message;
         if has_place || self.awaits_copies(publish.qos) {
@@ -497,8 +500,8 @@ impl Broker {
         }
     }
 
-    /// Makes copies until the turn's share of them is used up. How many of `to` are done, and the group in which those are durable.
-    /// `is_stale`: some of them may have ended.
+    /// Makes copies until the turn's share of them is used up. Returns how many of `to` are done, and the group in which those are durable.
+    /// `is_stale`: some of `to` may have ended.
     fn copy_to(
         &mut self,
         io: &mut Ring<'_>,
@@ -515,7 +518,7 @@ impl Broker {
             }
             self.delivery.budget -= 1;
             done += group.len();
-            // Of messages of its own a session may want none [MQTT-3.8.3-3].
+            // A session may want none of its own messages [MQTT-3.8.3-3].
             if message.publisher == Some(group[0].session) {
                 let wanted = group.iter().filter(|of| !of.options.no_local).copied();
                 let wanted: SmallVec<[Subscriber<SessionKey>; 2]> = wanted.collect();
@@ -539,7 +542,7 @@ pub(in crate::shard) fn packet_bytes(topic: &str, publish: &Publish<'_>) -> usiz
     HEAD_BYTES_MAX + topic.len() + publish.properties.raw().len() + publish.payload.len()
 }
 
-/// Appends a message as a PUBLISH packet of 5.0: what shards send one another, and what waits.
+/// Appends a message as a PUBLISH packet of 5.0, the form in which it waits and goes to other shards.
 pub(in crate::shard) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
     let properties = properties(publish, Version::V5, 0, &[]);
     // Ids mean nothing here, but there must be one.
@@ -549,7 +552,7 @@ pub(in crate::shard) fn put_packet(publish: &Publish<'_>, out: &mut Vec<u8>) {
     debug_assert!(encoded.is_ok(), "what came in a PUBLISH fits into one");
 }
 
-/// The message in such a packet.
+/// The message in a packet of [`put_packet`].
 pub(in crate::shard) fn publish_of(packet: &[u8]) -> Option<Publish<'_>> {
     let frame = frame::next(packet, u32::MAX).ok().flatten()?;
     decode::publish(Version::V5, frame.first, frame.body).ok()

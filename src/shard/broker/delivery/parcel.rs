@@ -1,5 +1,5 @@
-//! What a parcel is made of, from one shard to another: a run of entries. An entry is the length of what follows, u32, and its kind, u8: a
-//! [`MARK`], or a message with the fields that the bits of its kind name, and then its packet. Integers are big-endian.
+//! Parcels from one shard to another: a run of entries. An entry is the length of the rest, u32, its kind, u8, and then a [`MARK`], or a
+//! message with the fields that the bits of its kind name, and its packet. Integers are big-endian.
 
 use smallvec::SmallVec;
 
@@ -10,7 +10,7 @@ use crate::route::shares::{ShareNumber, ToShare};
 use super::super::retained::Publisher;
 use super::publish_of;
 
-/// What follows it was taken after its shard had been asked for a pass.
+/// An entry that marks a pass: messages after it were taken after their shard had been asked for one.
 const MARK: u8 = 0x80;
 /// The exchange of the publisher: session u64, packet identifier u16.
 const ORIGIN: u8 = 1;
@@ -29,16 +29,16 @@ pub(in crate::shard) enum Entry<'a> {
 /// A message in a parcel.
 #[derive(Debug, Default, PartialEq)]
 pub(in crate::shard) struct Parcelled<'a> {
-    /// Shares of the receiver whose members get it.
+    /// Shares of the receiver that get the message.
     pub(super) shares: SmallVec<[ToShare; 4]>,
-    /// The exchange of its publisher, if the receiver is to know it.
+    /// The exchange of the message's publisher, if the receiver is to know it.
     pub(super) origin: Option<Origin>,
     home: Option<Home<'a>>,
     /// A PUBLISH of 5.0.
     packet: &'a [u8],
 }
 
-/// What the shard knows that retains a message.
+/// What the shard that retains a message knows of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Home<'a> {
     passes: u64,
@@ -50,12 +50,12 @@ impl<'a> Parcelled<'a> {
         Self { shares: shares.collect(), origin, home: None, packet }
     }
 
-    /// The receiver retains it. `passes`: how many its shard had been asked for when it was taken.
+    /// A message that the receiver retains. `passes`: how many its shard had been asked for when it was taken.
     pub(super) fn retained(self, publisher: &'a Publisher, passes: u64) -> Self {
         Self { home: Some(Home { passes, publisher: publisher.bytes() }), ..self }
     }
 
-    /// The message. `None`: the bytes are no PUBLISH.
+    /// The message as a PUBLISH. `None`: the bytes are none.
     pub(in crate::shard) fn publish(&self) -> Option<Publish<'a>> {
         publish_of(self.packet)
     }
@@ -135,7 +135,7 @@ pub(super) fn put_mark(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 0, 0, 1, MARK]);
 }
 
-/// The entries of a parcel in order, each with its length. They end where the bytes are none.
+/// The entries of a parcel in order, each with its length, up to the first bytes that are no entry.
 pub(in crate::shard) fn entries(mut parcel: &[u8]) -> impl Iterator<Item = (usize, Entry<'_>)> {
     std::iter::from_fn(move || {
         let len = u32::from_be_bytes(take(&mut parcel)?) as usize;
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever comes in a parcel, its entries are read to its end or to where they end being entries.
+        /// Entries of any bytes are read to the end, or to the first bytes that are no entry.
         #[test]
         fn other_bytes_end_it(kind: u8, len in 0u32..64, bytes: Vec<u8>) {
             let parcel = [&len.to_be_bytes()[..], &[kind], &bytes].concat();
@@ -185,7 +185,7 @@ mod tests {
             let whole: usize = entries(&parcel).map(|(len, _)| len).sum();
             prop_assert_eq!(whole, parcel.len());
             prop_assert_eq!(entries(&parcel).map(|(_, entry)| entry).collect::<Vec<_>>(), sent);
-            // Cut short, it has the whole entries before the cut.
+            // A parcel that is cut short has the whole entries before the cut.
             for cut in 0..parcel.len() {
                 prop_assert!(entries(&parcel[..cut]).count() < all.len() * 2);
             }

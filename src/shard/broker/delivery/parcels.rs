@@ -1,5 +1,6 @@
-//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter ([`super::parcel`]). At most [`PARCELS_UNDER_WAY_MAX`] are under way for each pair of shards; the receiver gives each back,
-//! empty, when its messages are delivered or in line, so that a shard that is busy gets larger parcels, not more.
+//! Messages from one shard to the subscribers of another: gathered while a turn lasts, sent as one letter ([`super::parcel`]). At most
+//! [`PARCELS_UNDER_WAY_MAX`] parcels are under way for each pair of shards; the receiver gives each back, empty, when its messages are delivered or in line, so
+//! that a busy shard gets larger parcels, not more.
 
 use smallvec::SmallVec;
 
@@ -17,44 +18,44 @@ use super::super::{Broker, Ring};
 use super::parcel::{Entry, Parcelled, entries, put_mark};
 use super::{By, Message};
 
-/// Larger buffers go back to the allocator.
+/// The largest buffer that is kept; larger ones go back to the allocator.
 const BUFFER_KEPT_MAX: usize = 256 << 10;
 
-/// Another shard.
+/// The parcels for one other shard.
 #[derive(Debug, Default)]
 struct Peer {
-    /// What is gathered for it.
+    /// Entries that are gathered for the next parcel.
     packets: Vec<u8>,
     /// Buffers that came back.
     spare: Vec<Vec<u8>>,
     under_way: usize,
-    /// Some of them is to be retained there.
+    /// Whether the receiver retains some of `packets`.
     has_retained: bool,
-    /// Parcels that were sent.
+    /// How many parcels were sent.
     sent: u64,
 }
 
-/// What was gathered at some time: for which shards, and how many parcels each had been sent.
+/// What had been gathered at some time: for which shards, and how many parcels each had been sent by then.
 #[derive(Clone, Debug)]
 pub(in crate::shard) struct Gathered(SmallVec<[(usize, u64); 4]>);
 
-/// All shards, by index.
+/// The parcels for all shards, by index.
 #[derive(Debug)]
 pub(super) struct Peers(Vec<Peer>);
 
-/// What has come from other shards, in order.
+/// An entry of the line of received parcels, in the order in which they came.
 #[derive(Debug)]
 pub(super) enum Received {
     /// Messages of another shard.
     Parcel {
         from: usize,
         packets: Vec<u8>,
-        /// When it came.
+        /// When the parcel came.
         since: Monotonic,
-        /// So many bytes of it are done.
+        /// How many of its bytes are delivered.
         done: usize,
     },
-    /// All shards have answered a pass.
+    /// The end of a pass: all shards have answered it.
     Passed,
 }
 
@@ -129,7 +130,7 @@ impl Broker {
                         peer.has_retained = false;
                         self.delivery.freed += 1;
                     }
-                    // Its mailbox is full: with the next turn.
+                    // The mailbox is full: the parcel goes with the next turn.
                     Err(Mail::Parcel { packets, .. }) => (peer.packets, is_full) = (packets, true),
                     Err(_) => {}
                 }
@@ -142,12 +143,12 @@ impl Broker {
         }
     }
 
-    /// A parcel has come. Its messages are delivered at the end of the turn, or when there is room for them.
+    /// Takes a parcel. Its messages are delivered at the end of the turn, or when there is room for them.
     pub(in crate::shard) fn parcel(&mut self, from: usize, packets: Vec<u8>, since: Monotonic) {
         self.delivery.received.push_back(Received::Parcel { from, packets, since, done: 0 });
     }
 
-    /// A parcel has come back.
+    /// Takes back the buffer of a parcel.
     pub(in crate::shard) fn parcel_returned(&mut self, by: usize, mut buffer: Vec<u8>) {
         let Some(peer) = self.delivery.peers.0.get_mut(by) else { return };
         peer.under_way = peer.under_way.saturating_sub(1);
@@ -157,7 +158,7 @@ impl Broker {
         }
     }
 
-    /// What has come first is dealt with, as far as there is room. False: there is nothing to do now.
+    /// Delivers the first of what was received, as far as there is room. False: there is nothing to do now.
     pub(super) fn next_received(&mut self, io: &mut Ring<'_>) -> bool {
         match self.delivery.received.pop_front() {
             None => return false,
@@ -171,7 +172,7 @@ impl Broker {
                 }
                 let letter = io.mail(from, Mail::ParcelReturned { by: self.index, buffer: packets });
                 if let Err(Mail::ParcelReturned { buffer: packets, .. }) = letter {
-                    // Its mailbox is full: with the next turn.
+                    // The mailbox is full: the buffer goes back with the next turn.
                     self.delivery.received.push_front(Received::Parcel { from, packets, since, done });
                     self.delivery.want_mailbox(io);
                     return false;
@@ -181,7 +182,7 @@ impl Broker {
         true
     }
 
-    /// The next messages of a parcel, which came then, from `done` on. So much of it is done then.
+    /// Delivers the next messages of a parcel, which came at `since`, from `done` on. Returns how much of it is done then.
     fn deliver_parcel(
         &mut self,
         io: &mut Ring<'_>,
@@ -198,7 +199,7 @@ impl Broker {
             match entry {
                 Entry::Mark => self.retained.heard_of_pass(from),
                 Entry::Message(message) => {
-                    // Without subscribers by now, it is confirmed in its turn.
+                    // A message without subscribers by now is confirmed in its turn.
                     if let Some(publish) = message.publish()
                         && (self.delivery.look_up(publish.topic).has_own
                             || !message.shares.is_empty()

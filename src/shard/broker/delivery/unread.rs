@@ -1,7 +1,7 @@
-//! What clients leave unread at QoS 0: a client may pause for a moment and lose nothing ([`unread_bytes_max`]), as long as all that clients of
-//! a shard have not read has room beside the messages that sessions have to remember (decision 0176).
+//! Bytes that clients leave unread at QoS 0: a client may pause for a moment and lose nothing ([`unread_bytes_max`]), as long as the unread bytes of all
+//! clients of a shard have room beside the messages that sessions have to remember (decision 0176).
 //!
-//! A connection counts with what it has unsent beyond [`SENT_AHEAD_BYTES_MAX`], from the message with which that begins until the runtime tells
+//! A connection counts with what it has unsent beyond [`SENT_AHEAD_BYTES_MAX`], from the message with which that begins until the runtime reports
 //! that half of that is left, or it is closed. Between two messages it has less than what it counts with.
 //!
 //! [`unread_bytes_max`]: crate::config::Delivery::unread_bytes_max
@@ -16,7 +16,7 @@ use super::super::{Broker, Ring};
 /// The part of the room for messages that sessions have to remember which may be left unread at QoS 0.
 const PART: usize = 4;
 
-/// By connection, how much it counts with. The sum is in [`Remembered`](crate::session::Remembered).
+/// How much each connection counts with. The sum is in [`Remembered`](crate::session::Remembered).
 #[derive(Debug, Default)]
 pub(super) struct Unread(HashMap<ConnId, usize>);
 
@@ -45,7 +45,7 @@ impl Broker {
         is_granted
     }
 
-    /// A connection has little unsent, or is gone.
+    /// Ends the count of a connection that has little unsent, or is gone.
     pub(in crate::shard) fn has_read(&mut self, conn: ConnId) {
         if let Some(counts) = self.delivery.unread.0.remove(&conn) {
             let remembered = self.delivery.copies.remembered();

@@ -1,8 +1,8 @@
-//! Clients whose sockets have room again for messages that wait for nothing else.
+//! Clients with room again in their sockets, for messages that wait for nothing else.
 //!
-//! A client is sent no message of QoS 1 and 2 while [`SENT_AHEAD_BYTES_MAX`] of its connection are unsent. The runtime tells when these have
-//! gone ([`Io::tell_writable`](crate::runtime::seam::Io::tell_writable)); what waits is sent at the end of that turn, for as many clients as a
-//! turn writes to. So a client that acknowledges late, or many messages at once, is sent all that its Receive Maximum allows.
+//! A client is sent no message of QoS 1 and 2 while [`SENT_AHEAD_BYTES_MAX`] of its connection are unsent. The runtime reports when these have gone
+//! ([`Io::tell_writable`](crate::runtime::seam::Io::tell_writable)); waiting messages are sent at the end of that turn, for as many clients as a turn writes
+//! to. So a client that acknowledges late, or many messages at once, is sent all that its Receive Maximum allows.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -12,7 +12,7 @@ use crate::session::SessionKey;
 use super::super::{Broker, Ring};
 use super::Delivery;
 
-/// See the module.
+/// Sessions that are sent waiting messages when their clients' sockets have room.
 #[derive(Debug, Default)]
 pub(super) struct Writable {
     /// Sessions to be looked at, oldest first.
@@ -23,18 +23,18 @@ pub(super) struct Writable {
 }
 
 impl Delivery {
-    /// A session has ended.
+    /// Forgets a session that has ended.
     pub(in crate::shard) fn forget(&mut self, key: SessionKey) {
         self.index.forget(key);
         self.writable.held_back.remove(&key);
     }
 
-    /// The socket of a session's connection has room again.
+    /// Puts a session in line: its connection's socket has room again.
     pub(in crate::shard) fn is_writable(&mut self, key: SessionKey) {
         self.writable.line.push_back(key);
     }
 
-    /// What waits for a session is looked at again in the next turn.
+    /// Has the waiting messages of a session looked at in the next turn.
     pub(super) fn look_again(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         self.writable.line.push_back(key);
         self.want_turn(io);
@@ -42,8 +42,8 @@ impl Delivery {
 }
 
 impl Broker {
-    /// A session, or a share that it is a member of, has messages that wait: it is looked at again when what its client is not the cause of
-    /// is over. `unsent`: bytes of its connection.
+    /// Has a session with waiting messages, its own or of a share that it is a member of, looked at again when something ends that its
+    /// client is not the cause of. `unsent`: bytes of its connection.
     pub(super) fn await_room(&mut self, io: &mut Ring<'_>, key: SessionKey, unsent: usize) {
         let Some(conn) = self.sessions.get(key).and_then(|session| session.conn()) else { return };
         if unsent > SENT_AHEAD_BYTES_MAX {
@@ -54,7 +54,7 @@ impl Broker {
         }
     }
 
-    /// At the end of a turn: sends what waits for clients whose sockets have room again.
+    /// Sends waiting messages at the end of a turn to clients with room again in their sockets.
     pub(in crate::shard) fn serve_writable(&mut self, io: &mut Ring<'_>) {
         let is_tight = self.delivery.remembered().is_tight();
         let Writable { line, held_back } = &mut self.delivery.writable;

@@ -3,9 +3,9 @@
 //! over the repeat, for all its subscribers, and confirms it.
 //!
 //! The packet identifier may be another message's as soon as the publisher has PUBCOMP, or a refusal. Before that every shard that may
-//! know the exchange forgets it, and says when that is durable. When the publisher's session ends, so do its exchanges, behind the
-//! messages that are on their way. After a start each shard tells the others which of their exchanges it knows; until all have told,
-//! PUBLISH at QoS 2 and PUBREL of kept sessions wait.
+//! know the exchange forgets it, and reports when that is durable. When the publisher's session ends, so do its exchanges, after the
+//! messages that are on their way. A new process's shards tell each other which exchanges they know; until all have done so, PUBLISH at QoS
+//! 2 and PUBREL of kept sessions wait.
 
 use std::collections::HashMap;
 
@@ -33,7 +33,7 @@ use super::saved::{Marks, Recipient};
 /// A session of some shard, by its number in that shard's log.
 type Publisher = (usize, u64);
 
-/// What waits until a shard has forgotten an exchange.
+/// An answer that waits until a shard has forgotten an exchange.
 #[derive(Clone, Copy, Debug)]
 enum Waits {
     /// PUBCOMP.
@@ -42,7 +42,7 @@ enum Waits {
     Refusal(Ticket),
 }
 
-/// What a shard has told: it, the exchanges that it knows, and the messages that it holds.
+/// A report of a shard: its index, the exchanges that it knows, and the messages that it holds.
 type Early = (usize, Vec<Known>, Vec<u64>);
 
 /// An exchange that a shard knows, and the marks of the shares of which it has had the message.
@@ -52,27 +52,28 @@ pub(in crate::shard) type Known = (Origin, Marks);
 #[derive(Debug)]
 struct Open {
     packet_id: u16,
-    /// Its number in the log.
+    /// The exchange's number in the log.
     number: u64,
     shares: Marks,
 }
 
-/// See the module.
+/// The exchanges of QoS 2 that this shard knows, and those that others have to forget.
 #[derive(Debug)]
 pub(super) struct Exchanges {
-    /// Those that this shard knows.
+    /// The exchanges that this shard knows.
     open: HashMap<Publisher, SmallVec<[Open; 2]>>,
     count: usize,
     releases: Confirmations<Waits>,
-    /// By shard: what it is to release, at the end of the turn.
+    /// Exchanges for each shard to release, sent at the end of the turn.
     gathered: Vec<Vec<Origin>>,
-    /// By shard: sessions of this one that have ended, and how many messages of this shard it has confirmed when it knows all of theirs.
+    /// Ended sessions of this shard for each other one, with the number of messages that it has confirmed once it knows all of the
+    /// session's.
     over: Vec<Vec<(u64, u64)>>,
-    /// Shards that have not told since the start which exchanges they know, as bits.
+    /// Shards that have not reported since the process began which exchanges they know, as bits.
     silent: u64,
-    /// Until they have: the sessions that an earlier start has left, by number.
+    /// Sessions of the previous process by number, until all shards have reported.
     sessions: HashMap<u64, SessionKey>,
-    /// What shards have told before this one had read its log. `None`: it has.
+    /// Reports of shards that came before this one had read its log. `None`: it has read it.
     early: Option<Vec<Early>>,
 }
 
@@ -90,12 +91,12 @@ impl Exchanges {
         }
     }
 
-    /// How many this shard knows.
+    /// How many exchanges this shard knows.
     pub(super) fn open(&self) -> usize {
         self.count
     }
 
-    /// Whether all shards have told since the start which exchanges of this one's publishers they know.
+    /// Whether all shards have reported since the process began which exchanges of this one's publishers they know.
     pub(super) fn have_all_told(&self) -> bool {
         self.silent == 0
     }
@@ -115,7 +116,7 @@ impl Exchanges {
         self.count += 1;
     }
 
-    /// Its number in the log.
+    /// Removes an exchange and returns its number in the log.
     fn remove(&mut self, publisher: Publisher, packet_id: u16) -> Option<u64> {
         let ids = self.open.get_mut(&publisher)?;
         let at = ids.iter().position(|open| open.packet_id == packet_id)?;
@@ -129,7 +130,8 @@ impl Exchanges {
 }
 
 impl Broker {
-    /// Whether a message is a repeat that this shard's subscribers have had since before a crash: then the marks of the shares that have.
+    /// The marks of the shares that have had the message, if it is a repeat of one that this shard's subscribers have had since before a
+    /// crash.
     pub(in crate::shard) fn is_repeated(&self, message: Message<'_>) -> Option<Marks> {
         let exchanges = &self.queues.exchanges;
         if exchanges.count == 0 {
@@ -139,8 +141,8 @@ impl Broker {
         exchanges.known((message.from, session), packet_id).map(|open| open.shares.clone())
     }
 
-    /// What is written down of a message for this shard, its exchange with it, is to be in one group. `recipients`: sessions that may
-    /// get it, but for members of these shares.
+    /// Keeps together, in one group of the log, what is written down of a message for this shard and its exchange. `recipients`: sessions
+    /// that may get it, but for members of these shares.
     pub(in crate::shard) fn keep_with_exchange(&mut self, message: Message<'_>, shares: &[ToShare], recipients: usize) {
         let (Some(_), Some(buffer)) = (message.origin, &mut self.outlets.buffer) else { return };
         let all = &self.delivery.shares;
@@ -151,8 +153,8 @@ impl Broker {
         buffer.keep_together(2 + shares.len(), payloads + MESSAGE_BYTES + shares.len() * size_of::<u64>());
     }
 
-    /// A message is in the log for sessions of this shard, and for these shares: its exchange is, with this group. 0: there is no room for
-    /// it. Then a repeat is a second message.
+    /// Writes down the exchange of a message that is in the log for sessions of this shard, and for these shares. Returns the group; 0:
+    /// there is no room for it, and a repeat is a second message.
     pub(in crate::shard) fn know_exchange(&mut self, from: usize, origin: Origin, mut shares: Marks) -> u64 {
         let Some(buffer) = &mut self.outlets.buffer else { return 0 };
         let (publisher, packet_id) = ((from, origin.session), origin.packet_id);
@@ -167,7 +169,7 @@ impl Broker {
         kept.group
     }
 
-    /// PUBREL, if other logs have to forget the exchange first: then PUBCOMP comes later.
+    /// Has other logs forget an exchange at PUBREL, if some know it: PUBCOMP comes after that.
     pub(in crate::shard) fn release_elsewhere(&mut self, key: SessionKey, packet_id: u16) -> Option<Flow> {
         let session = self.sessions.get_mut(key)?;
         let number = session.number()?;
@@ -191,7 +193,7 @@ impl Broker {
         Some(Flow::On)
     }
 
-    /// A refusal frees the packet identifier, too.
+    /// Has other logs forget the exchange of a refusal, which frees the packet identifier, too.
     pub(in crate::shard) fn release_refused(&mut self, key: SessionKey, unanswered: Unanswered) {
         let Unanswered { number, packet_id, shards } = unanswered;
         let Some(session) = self.sessions.get_mut(key) else { return };
@@ -213,7 +215,7 @@ impl Broker {
         }
     }
 
-    /// At the end of a turn: tells the other shards what its publishers have released.
+    /// Tells the other shards at the end of a turn what its publishers have released.
     pub(in crate::shard) fn send_releases(&mut self) {
         let from = self.index;
         for (shard, gathered) in self.queues.exchanges.gathered.iter_mut().enumerate() {
@@ -223,7 +225,7 @@ impl Broker {
         }
     }
 
-    /// Publishers of a shard have released these.
+    /// Forgets exchanges that publishers of another shard have released.
     pub(in crate::shard) fn release_for(&mut self, from: usize, ids: &[Origin]) {
         for origin in ids {
             let number = self.queues.exchanges.remove((from, origin.session), origin.packet_id);
@@ -237,13 +239,13 @@ impl Broker {
         self.outlets.buffer.as_mut().map_or(0, |buffer| buffer.end_session(number))
     }
 
-    /// Tells whose releases are durable. True: some of this shard.
+    /// Reports durable releases to the shards that asked for them. True: some are of this shard.
     pub(super) fn confirm_releases(&mut self) -> bool {
         let letter = |by, count| Mail::Released { by, count };
         self.tell_durable(|core| &mut core.queues.exchanges.releases, Self::released_by, letter)
     }
 
-    /// A shard has forgotten so many exchanges of this one's publishers.
+    /// Sends the answers that waited for a shard to forget `count` exchanges of this one's publishers.
     pub(in crate::shard) fn released_by(&mut self, by: usize, count: u64) {
         let released: Vec<Waits> = self.queues.exchanges.releases.confirmed(by, count).collect();
         for waits in released {
@@ -261,7 +263,7 @@ impl Broker {
         self.delivery.has_freed();
     }
 
-    /// A session has ended. Shards that may know exchanges of it, as bits, forget them when they have all its messages.
+    /// Has the exchanges of an ended session forgotten by the shards in `known_to`, as bits, once they have all its messages.
     pub(in crate::shard) fn forget_exchanges_of(&mut self, number: u64, known_to: u64) {
         self.delivery.shares.forget_repeats_of(number);
         for shard in bits(known_to | self.queues.exchanges.silent) {
@@ -269,14 +271,14 @@ impl Broker {
         }
     }
 
-    /// The same on one shard, for sessions that have ended: behind their messages that are under way to it, which may be repeats.
+    /// Has one shard forget the exchanges of ended sessions, after their messages that are under way to it, which may be repeats.
     fn forget_exchanges_on(&mut self, shard: usize, sessions: &[u64]) {
         let (_, all) = self.queues.confirmations.told_by(shard);
         self.queues.exchanges.over[shard].extend(sessions.iter().map(|number| (all, *number)));
         self.tell_sessions_over(shard);
     }
 
-    /// Tells a shard which sessions have ended whose messages it all has.
+    /// Tells a shard which sessions have ended, once it has all their messages.
     pub(super) fn tell_sessions_over(&mut self, shard: usize) {
         let (told, _) = self.queues.confirmations.told_by(shard);
         let over = &mut self.queues.exchanges.over[shard];
@@ -291,7 +293,7 @@ impl Broker {
         }
     }
 
-    /// Sessions of a shard have ended.
+    /// Forgets the exchanges of a shard's sessions that have ended.
     pub(in crate::shard) fn exchanges_over(&mut self, from: usize, sessions: &[u64]) {
         for number in sessions {
             let ids = self.queues.exchanges.open.remove(&(from, *number)).unwrap_or_default();
@@ -302,7 +304,7 @@ impl Broker {
         }
     }
 
-    /// Takes up an exchange of an earlier start. `sessions`: those of this shard, by their numbers in the log.
+    /// Takes up an exchange of the previous process. `sessions`: those of this shard, by their numbers in the log.
     pub(super) fn restore_exchange(
         &mut self,
         number: u64,
@@ -323,7 +325,7 @@ impl Broker {
         self.queues.exchanges.insert((from, origin.session), Open { packet_id, number, shares });
     }
 
-    /// Tells the other shards which of their exchanges this one knows. `sessions`: those that an earlier start has left here.
+    /// Tells the other shards which of their exchanges this one knows. `sessions`: those that the previous process has left here.
     pub(super) fn tell_exchanges(&mut self, now: Monotonic, sessions: &HashMap<u64, SessionKey>) {
         let shards = self.queues.confirmations.shards();
         let mut of: Vec<Vec<Known>> = (0..shards).map(|_| Vec::new()).collect();
@@ -353,8 +355,8 @@ impl Broker {
         }
     }
 
-    /// A shard says which exchanges of this one's publishers it knows, and which messages for shares it holds that this one has handed over
-    /// to it. That has to wait until their sessions are there.
+    /// Takes a report of a shard: the exchanges of this one's publishers that it knows, and the messages for shares that it holds and this
+    /// one has handed over. The report waits until their sessions are there.
     pub(in crate::shard) fn exchanges_known(&mut self, now: Monotonic, by: usize, open: Vec<Known>, held: Vec<u64>) {
         if let Some(early) = &mut self.queues.exchanges.early {
             return early.push((by, open, held));

@@ -1,5 +1,5 @@
-//! Where room for messages that wait is taken from when a shard runs short of it: from the sessions and shares with the longest queues, as
-//! parts of what each may hold, the oldest messages first. So one that is away or slow costs itself, and not those whose queues are short.
+//! Room for waiting messages when a shard runs short of it: it is taken from the sessions and shares with the longest queues, as parts of
+//! what each may hold, the oldest messages first. So a client that is away or slow costs only itself, and not those with short queues.
 //!
 //! Queues are listed by the power of two of that part, and only where it grows: an entry is right, or too high, or of no queue any more, and is
 //! looked at when it comes first. When there are twice as many entries as were right, the others go.
@@ -14,31 +14,31 @@ use crate::session::{Fill, Gone, Session, SessionKey};
 use super::super::Broker;
 use super::super::delivery::Whose;
 
-/// Whose queue it is.
+/// The holder of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::shard) enum Holder {
     Session(SessionKey),
     Share(ShareNumber),
 }
 
-/// See the module.
+/// The queues by level, the fullest first.
 #[derive(Debug, Default)]
 pub(in crate::shard) struct Fullest {
     listed: [VecDeque<Holder>; Fill::LEVELS],
-    /// How many there are, and how many were right when they were looked through.
+    /// How many entries there are, and how many were right when they were looked through.
     entries: usize,
     right: usize,
-    /// What waits comes near one of the bounds.
+    /// Whether the waiting messages come near one of the bounds.
     is_short: bool,
-    /// It is more than half of one.
+    /// Whether the waiting messages take more than half of one bound.
     is_half: bool,
 }
 
-/// Entries beside twice those that were right before they are looked through.
+/// Entries beyond twice the right ones before all are looked through.
 const ENTRIES_MORE: usize = 1_024;
 
 impl Fullest {
-    /// Lists a queue at this level, if it is to be listed.
+    /// Lists a queue at this level, if it has one.
     pub(in crate::shard) fn note(&mut self, level: Option<u8>, holder: Holder) {
         if let Some(level) = level {
             self.listed[usize::from(level)].push_back(holder);
@@ -46,7 +46,7 @@ impl Fullest {
         }
     }
 
-    /// The first of the highest level.
+    /// The first queue of the highest level.
     fn pop(&mut self) -> Option<(u8, Holder)> {
         let (level, listed) = self.listed.iter_mut().enumerate().rev().find(|(_, listed)| !listed.is_empty())?;
         self.entries -= 1;
@@ -64,7 +64,7 @@ impl Fullest {
     }
 }
 
-/// What may wait on a shard, all queues together.
+/// The bounds of waiting messages on a shard, all queues together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     /// Messages in the log.
@@ -100,8 +100,9 @@ impl Broker {
         stored < most
     }
 
-    /// What clients have not acknowledged may not go. Where it takes half of what may wait, each of them is sent little more: what waits behind
-    /// may go, and the other half is there for those that do acknowledge. Asked before a copy is made: that it can be sent holds until it is.
+    /// Limits what clients are sent where unacknowledged messages, which may not be dropped, take half of what may wait: each client is then sent little more,
+    /// later messages may be dropped, and the other half is there for clients that do acknowledge. Called before a copy is made: that it can be sent holds
+    /// until it is.
     pub(in crate::shard) fn limit_what_is_sent(&mut self) {
         if !std::mem::take(&mut self.queues.fullest.is_half) {
             return;
@@ -114,7 +115,7 @@ impl Broker {
         remembered.set_tight(by_bytes || has_log && by_messages);
     }
 
-    /// What a client had been sent waits again, as its connection is lost.
+    /// Lists a client's queue again when its connection is lost: what it had been sent waits again.
     pub(in crate::shard) fn list_again(&mut self, key: SessionKey) {
         let bounds = self.keeping.settings.queue;
         let level = self.sessions.get_mut(key).and_then(|session| session.grown(bounds));
@@ -124,7 +125,7 @@ impl Broker {
         }
     }
 
-    /// At the end of a turn: if what waits comes near a bound, the longest queues lose their oldest messages.
+    /// Drops the oldest messages of the longest queues at the end of a turn, if waiting messages come near a bound.
     pub(in crate::shard) fn make_room(&mut self, now: Monotonic) {
         self.queues.fullest.is_half |= self.delivery.remembered().is_tight();
         self.limit_what_is_sent();
@@ -154,7 +155,7 @@ impl Broker {
         }
     }
 
-    /// Drops the oldest messages of a queue that was listed at this level, if it is as long as that. How many.
+    /// Drops the oldest messages of a queue that was listed at this level, if it is as long as that. Returns how many.
     fn shorten(&mut self, now: Monotonic, level: u8, holder: Holder) -> usize {
         let bounds = self.keeping.settings.queue;
         let (gone, listed) = match holder {

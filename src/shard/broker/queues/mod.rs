@@ -1,5 +1,5 @@
-//! What kept sessions are to get through a crash: messages of QoS 1 and 2 for them stand in the shard's log, each once for all
-//! sessions that want it, and are over when the last one has acknowledged.
+//! Messages of QoS 1 and 2 that kept sessions get through a crash: each stands in the shard's log once for all sessions that want it, and
+//! is over when the last one has acknowledged.
 //!
 //! When the copies of a message are made, who has to get it is gathered, and written down with the message (`store_copies`). A copy of
 //! QoS 1 is sent at once. One of QoS 2 is sent when it is durable: after a crash its number, and so its packet identifier, is not given
@@ -7,7 +7,7 @@
 //! 50 ms later; a crash may repeat as much. That a client has a message of QoS 2 is written down before PUBREL is sent: if the log is full
 //! PUBREL waits. Messages leave a segment free for that.
 //!
-//! The publisher is answered when each shard that was sent the message says that it is durable there (`confirm`). One of QoS 2 that
+//! The publisher is answered when each shard that was sent the message reports that it is durable there (`confirm`). One of QoS 2 that
 //! repeats its message after a crash is answered without a second message (`exchanges`).
 
 mod exchanges;
@@ -43,38 +43,38 @@ pub(in crate::shard) use self::fullest::Holder;
 pub(crate) use self::saved::{ForShare, Kept, move_queue};
 pub(in crate::shard) use self::saved::{Marks, is_queue, kind_of};
 
-/// How long what was acknowledged may wait for a message that is written down anyway.
+/// How long an acknowledged message may wait to be written down together with something else.
 const WRITE_WITHIN: Duration = Duration::from_millis(50);
 
-/// So many queues are written down with what is written anyway; more wait for as long as that.
+/// How many queues are written down with other records; more wait for [`WRITE_WITHIN`].
 const QUEUES_WITH_OTHERS: usize = 16;
 
-/// What of a record in the log is neither a packet nor names nor recipients, and more.
+/// A bound of what a record in the log takes beside its packet, names and recipients.
 const MESSAGE_BYTES: usize = 64;
 
-/// A copy for a session that is to get it through a crash.
+/// A copy for a session that gets it through a crash.
 #[derive(Debug)]
 struct Pending {
     session: SessionKey,
     recipient: Recipient,
-    /// It is sent when it is durable.
+    /// The copy is sent when it is durable.
     waits: bool,
 }
 
-/// Until when a message may be sent.
+/// The deadline of a message.
 fn deadline_of(buffer: &Buffer, body: &Body, publish: &Publish<'_>) -> Deadline {
     let expiry_s = publish.properties.message_expiry_interval_s();
     expiry_s.map(|s| buffer.deadline(body.since().after(Duration::from_secs(s.into()))))
 }
 
-/// See the module.
+/// Records of a shard's log for the queues of sessions, and the answers that wait for them.
 #[derive(Debug)]
 pub(in crate::shard) struct Queues {
-    /// Who gets the message at hand.
+    /// Sessions that get the message at hand.
     pending: Vec<Pending>,
-    /// The group in which it is durable for the members of a share; 0: it does not have to be.
+    /// The group in which the message is durable for the members of a share; 0: it does not have to be.
     group: u64,
-    /// What may wait.
+    /// The bounds of waiting messages.
     bounds: Bounds,
     /// The bytes of one message in the log.
     entry_max: usize,
@@ -83,19 +83,19 @@ pub(in crate::shard) struct Queues {
     spare: usize,
     confirmations: Confirmations,
     exchanges: Exchanges,
-    /// Sessions of which something is written down at the end of the turn, as their clients are to be told.
+    /// Sessions with something to write down at the end of the turn, as their clients wait for it.
     received: Vec<SessionKey>,
-    /// Sessions of which there is something else to write down, and when the first of them changed.
+    /// Sessions with something else to write down, and when the first of them changed.
     changed: Vec<SessionKey>,
     since: Option<Monotonic>,
-    /// Something was written in this turn anyway.
+    /// Something else was written in this turn.
     wrote: bool,
     has_timer: bool,
     payload: Vec<u8>,
 }
 
 impl Queues {
-    /// Nothing waits.
+    /// Queues in which nothing waits.
     pub(in crate::shard) fn new(config: &Config) -> Self {
         let spool = config.spool.as_ref();
         let entry_max = spool.map_or(0, |spool| usize::try_from(spool.segment_bytes / 8).unwrap_or(usize::MAX));
@@ -120,7 +120,7 @@ impl Queues {
         }
     }
 
-    /// Whether a shard may be sent one more message that it has to say is durable.
+    /// Whether a shard may be sent one more message that it has to report durable.
     ///
     /// # Errors
     /// What a publisher has to wait for.
@@ -129,12 +129,12 @@ impl Queues {
         full.map_or(Ok(()), |shard| Err(Stall::Subscribers(shard)))
     }
 
-    /// Whether all shards have told what an earlier start has left there of this one's.
+    /// Whether all shards have reported what the previous process has left there of this one's.
     pub(in crate::shard) fn have_all_told(&self) -> bool {
         self.exchanges.have_all_told()
     }
 
-    /// Whether all shards have told of each message that it is durable for their sessions.
+    /// Whether all shards have reported each message durable for their sessions.
     pub(in crate::shard) fn is_confirmed(&self) -> bool {
         self.confirmations.unconfirmed() == 0
     }
@@ -149,19 +149,19 @@ impl Queues {
         self.bounds.bytes
     }
 
-    /// A message has gone to the subscribers of a shard.
+    /// Notes a message that has gone to the subscribers of a shard.
     pub(in crate::shard) fn expect(&mut self, shard: usize, ticket: Option<Ticket>) {
         self.confirmations.expect(shard, ticket);
     }
 
-    /// A message of that shard's publishers goes to its subscribers later: what comes behind it is told of behind it. Messages to which that
+    /// Keeps the place of a message of that shard's publishers that goes to its subscribers later: later messages are reported after it. Messages to which that
     /// happens are delivered in the same order.
     pub(in crate::shard) fn keep_place(&mut self, from: usize) {
         self.confirmations.keep_place(from);
     }
 
-    /// A message of that shard's publishers is with its subscribers here: durable with this group, 0 where none had to remember it.
-    /// `has_place`: the oldest for which a place was kept.
+    /// Notes a message of that shard's publishers that is with its subscribers here: durable with this group, 0 where none had to remember
+    /// it. `has_place`: it is the oldest with a kept place.
     pub(in crate::shard) fn delivered(&mut self, from: usize, group: u64, has_place: bool) {
         if has_place {
             self.confirmations.take_place(from, group);
@@ -176,7 +176,7 @@ impl Queues {
 }
 
 impl Broker {
-    /// Whether publishers wait for the disk of those who keep their messages.
+    /// Whether publishers wait for the disk of shards that keep their messages.
     pub(in crate::shard) fn waits_for_disk(&self) -> bool {
         self.around.config.delivery.waits_for_disk && self.outlets.buffer.is_some()
     }
@@ -186,10 +186,10 @@ impl Broker {
         qos > QoS::AtMostOnce && self.waits_for_disk()
     }
 
-    /// The number in the log of a session that is to get a copy through a crash, if there is room for one more message.
+    /// The number in the log of a session that gets a copy through a crash, if there is room for one more message.
     ///
     /// # Errors
-    /// There is not.
+    /// There is no room.
     pub(in crate::shard) fn stores_copy(&mut self, key: SessionKey, message_bytes: usize) -> Result<Option<u64>, ()> {
         let Some(number) = self.sessions.get(key).and_then(|session| session.number()) else { return Ok(None) };
         let Some(room) = self.outlets.buffer.as_ref().map(Buffer::session_room) else { return Ok(None) };
@@ -203,8 +203,8 @@ impl Broker {
         if has_place && has_number { Ok(Some(number)) } else { Err(()) }
     }
 
-    /// Writes the message at hand down for whichever member of this share gets it, if a member's session survives a crash. Where the log has
-    /// no room it is in memory only: one more that is bound to a member has to find some.
+    /// Writes the message at hand down for whichever member of this share gets it, if a member's session survives a crash. Where the log has no room it is in
+    /// memory only: binding it to a member has to find room later.
     pub(in crate::shard) fn store_for_share(&mut self, publish: &Publish<'_>, to: ToShare) {
         let Some(text) = self.delivery.shares.kept(to.share) else { return };
         let room = self.outlets.buffer.as_ref().map(Buffer::session_room);
@@ -225,7 +225,7 @@ impl Broker {
         self.queues.group = self.queues.group.max(group.unwrap_or(0));
     }
 
-    /// Writes it down. The group in which it is durable; `None`: there is no room.
+    /// Writes the message down. Returns the group in which it is durable; `None`: there is no room.
     pub(in crate::shard) fn write_for_share(
         &mut self,
         body: &Body,
@@ -242,8 +242,8 @@ impl Broker {
         Some(kept.group)
     }
 
-    /// What a session was sent of a share that it has left is its own: if the log has that for whichever member gets it, it has it for this one
-    /// from now on. Where there is no room, a crash loses it.
+    /// Writes down as a session's own what it was sent of a share that it has left, where the log had it for whichever member gets it. Where there is no room,
+    /// a crash loses it.
     pub(in crate::shard) fn store_as_own(&mut self, key: SessionKey, number: u64, copy: &Copy, body: &Body) {
         let (Some(of), Some(publish)) = (self.sessions.get(key).and_then(Session::number), body.publish()) else {
             return;
@@ -259,23 +259,23 @@ impl Broker {
         }
     }
 
-    /// Ends a message for a share in the log, as it is with a member that does not get it through a crash, or with another shard. The group
-    /// in which that is durable; `None`: it is not there.
+    /// Ends a message for a share in the log, as it is with a member that does not get it through a crash, or with another shard. Returns
+    /// the group in which that is durable; `None`: the message is not in the log.
     pub(in crate::shard) fn end_for_share(&mut self, body: &Body) -> Option<u64> {
         let number = body.end_for_share()?;
         self.queues.wrote = true;
         self.outlets.buffer.as_mut().map(|buffer| buffer.end_session(number))
     }
 
-    /// A session was handed a copy of the message at hand, which is to be in the log.
+    /// Notes a copy of the message at hand that a session was handed and that goes into the log.
     pub(in crate::shard) fn store_copy(&mut self, key: SessionKey, number: u64, copy: &Copy) {
         let Some(session) = self.sessions.get(key) else { return };
         let recipient = Recipient::new(number, session.last_copy(), copy);
         self.queues.pending.push(Pending { session: key, recipient, waits: copy.qos == QoS::ExactlyOnce });
     }
 
-    /// All copies of the message at hand are made, or as many as a turn may make: it is written down with those who get it. The group
-    /// in which it is durable; 0: no session has to remember it.
+    /// Writes the message at hand down with the sessions that get it, when all its copies are made or as many as a turn may make. Returns
+    /// the group in which it is durable; 0: no session has to remember it.
     pub(in crate::shard) fn store_copies(&mut self, io: &mut Ring<'_>, publish: &Publish<'_>) -> u64 {
         let group = std::mem::take(&mut self.queues.group);
         if self.queues.pending.is_empty() {
@@ -299,7 +299,7 @@ impl Broker {
         let payload = &mut self.queues.payload;
         payload.clear();
         saved::encode(deadline, to.iter().map(|pending| &pending.recipient), body.packet(), payload);
-        // What waited for a member of a share is this one's copy from now on, at the same moment.
+        // The record that waited for a member of a share becomes this session's copy, at the same moment.
         let Ok(kept) = buffer.keep_session(body.for_share(), payload) else {
             self.take_back(io.now(), publish, to);
             return 0;
@@ -316,7 +316,7 @@ impl Broker {
         kept.group
     }
 
-    /// The log had room a moment ago, and has none: who has not been sent the message does not get it.
+    /// Takes a message back from sessions that have not been sent it: the log had room a moment ago, and has none.
     fn take_back(&mut self, now: Monotonic, publish: &Publish<'_>, from: &[Pending]) {
         for pending in from {
             let Some(session) = self.sessions.get_mut(pending.session) else { continue };
@@ -328,7 +328,7 @@ impl Broker {
         }
     }
 
-    /// Something of a session's queue may have changed: it is written down, with this turn where its client is to be told.
+    /// Has a session's queue written down after a change, with this turn where its client waits for that.
     pub(in crate::shard) fn note_queue(&mut self, now: Monotonic, key: SessionKey) {
         match self.queue_change(key) {
             Changed::No => {}
@@ -337,7 +337,7 @@ impl Broker {
         }
     }
 
-    /// The same, and it is written down later.
+    /// Has a session's queue written down later.
     pub(in crate::shard) fn note_queue_later(&mut self, now: Monotonic, key: SessionKey) {
         if self.queue_change(key) != Changed::No {
             self.write_queue_later(now, key);
@@ -354,7 +354,7 @@ impl Broker {
         self.queues.since.get_or_insert(now);
     }
 
-    /// Writes a queue down, and sends what waits for that. Where the log has no room it is tried again, every 50 ms.
+    /// Writes a queue down, and sends what was held for that. Where the log has no room the write is tried again every 50 ms.
     fn write_queue(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let (Some(session), Some(buffer)) = (self.sessions.get_mut(key), self.outlets.buffer.as_mut()) else { return };
         let mut saved = None;
@@ -371,7 +371,7 @@ impl Broker {
         let out = conn.map_or(&mut nowhere, |conn| self.keeping.holds.out(io, conn));
         let from = out.len();
         let has_pubrel = session.queue_saved(number, out);
-        // What else the client is sent need not wait for that.
+        // Other bytes to the client need not wait for that.
         if let Some(kept) = saved.filter(|_| has_pubrel) {
             self.sessions.waits_for(key, self.around.rules.pubrel_waits_for(kept.group));
         }
@@ -380,20 +380,20 @@ impl Broker {
         }
     }
 
-    /// Publishers whose messages are durable, or whose packet identifiers are free, are told. True: some of this shard.
+    /// Reports durable messages and free packet identifiers to their publishers' shards. True: some are of this shard.
     pub(in crate::shard) fn confirm_copies(&mut self) -> bool {
         let letter = |by, count| Mail::CopiesDurable { by, count };
         let has_own = self.tell_durable(Queues::confirmations, Self::copies_durable, letter);
         self.confirm_releases() || has_own
     }
 
-    /// A shard says that so many messages are with its kept sessions for certain.
+    /// Notes that `count` messages are durable with a shard's kept sessions.
     pub(in crate::shard) fn copies_durable(&mut self, by: usize, count: u64) {
         self.confirm(by, count, Queues::confirmations);
         self.tell_sessions_over(by);
     }
 
-    /// At the end of a turn: writes down what is over, with what was written anyway or when it has waited for long enough.
+    /// Writes down ended messages at the end of a turn, with other records or when they have waited long enough.
     pub(in crate::shard) fn write_queues(&mut self, io: &mut Ring<'_>, is_draining: bool) {
         let now = io.now();
         self.numbers.set(M::StoredMessages, self.delivery.remembered().stored() as u64);
@@ -438,7 +438,7 @@ impl Broker {
         }
     }
 
-    /// Messages and queues that are over end in the log.
+    /// Ends messages and queues that are over in the log.
     fn write_ends(&mut self) {
         let Some(buffer) = &mut self.outlets.buffer else { return };
         let (ended, rules) = (self.delivery.remembered().take_ended(), self.around.rules);
@@ -448,7 +448,7 @@ impl Broker {
         }
     }
 
-    /// The turn that [`Broker::write_queues`] has asked for.
+    /// Takes the turn that [`Broker::write_queues`] has asked for.
     pub(in crate::shard) fn queues_time(&mut self) {
         self.queues.has_timer = false;
     }

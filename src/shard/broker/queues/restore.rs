@@ -1,4 +1,4 @@
-//! Messages for kept sessions that an earlier start has left.
+//! Messages for kept sessions that the previous process has left.
 
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
@@ -33,7 +33,7 @@ impl Broker {
                     queue.next = self.around.rules.next_number(queue.next);
                     queues.insert(queue.session, (*number, queue));
                 }
-                // Of a session that has ended.
+                // The session of this queue has ended.
                 Some(Ok(Kept::Queue(_))) => self.forget_kept(*number),
                 Some(Ok(Kept::Exchange(from, origin, shares))) => {
                     if self.around.rules.restores_exchanges() {
@@ -49,7 +49,7 @@ impl Broker {
                         self.restore_share_message(*number, of, now);
                     }
                 }
-                // What none of these is was sorted out.
+                // A record that is none of these was sorted out before.
                 Some(Err(_)) | None => {}
             }
         }
@@ -74,7 +74,7 @@ impl Broker {
             let (mut copies, queue) = (copies.remove(number).unwrap_or_default(), queues.remove(number));
             if !copies.is_empty() || queue.is_some() {
                 copies.sort_by_key(|(number, ..)| *number);
-                // No session has two of one number.
+                // A session has no two copies of one number.
                 copies.dedup_by_key(|(number, ..)| *number);
                 let restored = self.sessions.restore_queue(*key, copies, queue, self.delivery.remembered());
                 self.numbers.raise(M::CopiesRecovered, restored as u64);
@@ -91,7 +91,7 @@ impl Broker {
         self.outlets.buffer.as_ref().map(|buffer| buffer.until(wall_ms, left_ms))
     }
 
-    /// A message of an earlier start, which comes now, with the time that it has left.
+    /// The body of a message of the previous process, which counts as coming now, with the time that it has left.
     fn body_again(&self, publish: &Publish<'_>, until: Option<Monotonic>, now: Monotonic, key: u32) -> Rc<Body> {
         with_time_left(publish, until, now, |publish, since| {
             let mut packet = Vec::new();

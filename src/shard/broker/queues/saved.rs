@@ -2,10 +2,10 @@
 //! until when on the wall clock i64 (ms), how long from then u64 (ms; both 0 if it does not expire), how many get it u32, each with its
 //! session's number in the log u64, the number of its copy u64, and flags u8 (bits 0 and 1: QoS, bit 2: RETAIN, bits 3 to 7: how many
 //! Subscription Identifiers) with the identifiers u32; then a PUBLISH packet of 5.0. `0x82`: a session's queue
-//! ([`crate::session::SavedQueue`]). `0x83`: an exchange of a publisher: its shard u16, its session's number in that shard's log u64, the
-//! packet identifier u16. `0x85`: the same, and behind it the marks of the shares that it was written down for, u64 each. `0x84`: a message for whichever member of a shared subscription gets it ([`ForShare`]): until when and how
-//! long as above, the shard that has handed it over u16 (65,535: none has) and its number in that shard's log u64, its key u32, the length
-//! of the subscription u16 and `$share/NAME/FILTER`, then a PUBLISH packet of 5.0. All big-endian.
+//! ([`crate::session::SavedQueue`]). `0x83`: an exchange of a publisher: its shard u16, its session's number in that shard's log u64, the packet identifier
+//! u16. `0x85`: an exchange, then the marks of the shares that it was written down for, u64 each. `0x84`: a message for whichever member of a shared
+//! subscription gets it ([`ForShare`]): until when and how long as above, the shard that has handed it over u16 (65,535: none has) and its number in that
+//! shard's log u64, its key u32, the length of the subscription u16 and `$share/NAME/FILTER`, then a PUBLISH packet of 5.0. All big-endian.
 
 use smallvec::SmallVec;
 
@@ -23,14 +23,14 @@ const EXCHANGE: u8 = 0x83;
 const FOR_SHARE: u8 = 0x84;
 const EXCHANGE_OF_SHARES: u8 = 0x85;
 
-/// Subscription Identifiers that are written down with a copy. Who has more subscriptions that match gets no more of them after a
+/// Subscription Identifiers that are written down with a copy. A session with more subscriptions that match gets no more of them after a
 /// crash.
 const IDENTIFIERS_MAX: usize = 31;
 
 /// A session that gets a message, and its copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recipient {
-    /// Its number in the log.
+    /// The session's number in the log.
     pub(crate) session: u64,
     /// The number of the copy.
     pub(crate) number: u64,
@@ -40,7 +40,7 @@ pub(crate) struct Recipient {
 }
 
 impl Recipient {
-    /// The most that one takes.
+    /// The most bytes that one recipient takes.
     pub(super) const BYTES_MAX: usize = 17 + 4 * IDENTIFIERS_MAX;
 
     pub(super) fn new(session: u64, number: u64, copy: &Copy) -> Self {
@@ -98,23 +98,24 @@ pub(super) fn encode<'a>(
 /// A message in the log for whichever member of a shared subscription gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ForShare<'a> {
-    /// Until when it may be sent.
+    /// Until when the message may be sent.
     pub(in crate::shard) deadline: Deadline,
-    /// The shard that has handed it over, and its number in that shard's log: it is that shard's until the number is not there any more.
+    /// The shard that has handed the message over, and its number in that shard's log: it is that shard's until the number is not there any
+    /// more.
     pub(crate) from: Option<(usize, u64)>,
-    /// What names the member, where the strategy goes by keys.
+    /// The key that names the member, where the strategy goes by keys.
     pub(in crate::shard) key: u32,
     /// `$share/NAME/FILTER`.
     pub(crate) text: &'a str,
-    /// It, as a PUBLISH packet of 5.0.
+    /// The message, as a PUBLISH packet of 5.0.
     pub(in crate::shard) packet: &'a [u8],
 }
 
 impl<'a> ForShare<'a> {
-    /// What of it is neither its packet nor its subscription.
+    /// Bytes of the record that are neither its packet nor its subscription.
     pub(in crate::shard) const HEAD_BYTES: usize = 33;
 
-    /// Appends it.
+    /// Appends the record.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         let (shard, number) = self.from.unwrap_or((usize::MAX, 0));
         out.push(FOR_SHARE);
@@ -127,12 +128,12 @@ impl<'a> ForShare<'a> {
         out.extend_from_slice(self.packet);
     }
 
-    /// The same, and no other shard's.
+    /// The message without the shard that has handed it over.
     pub(crate) fn without_from(self) -> Self {
         Self { from: None, ..self }
     }
 
-    /// Some message of a share.
+    /// A message of a share for tests.
     #[cfg(test)]
     pub(crate) fn example(text: &str, from: Option<(usize, u64)>) -> Vec<u8> {
         let mut payload = Vec::new();
@@ -164,7 +165,7 @@ pub(super) fn encode_queue(queue: &SavedQueue, out: &mut Vec<u8>) {
 /// The marks of shares.
 pub(in crate::shard) type Marks = SmallVec<[u64; 1]>;
 
-/// Appends an exchange of a publisher of that shard, whose message was written down for these shares, among others.
+/// Appends an exchange of a publisher of that shard with a message that was written down for these shares, among others.
 pub(super) fn encode_exchange(from: usize, origin: Origin, shares: &[u64], out: &mut Vec<u8>) {
     out.push(if shares.is_empty() { EXCHANGE } else { EXCHANGE_OF_SHARES });
     out.extend_from_slice(&u16::try_from(from).unwrap_or(u16::MAX).to_be_bytes());
@@ -183,12 +184,12 @@ fn decode_exchange(bytes: &[u8]) -> Option<(usize, Origin, Marks)> {
     rest.is_empty().then(|| (u16::from_be_bytes(*from).into(), origin, marks))
 }
 
-/// Whether what a log keeps is of a queue.
+/// Whether a record of the log belongs to a queue.
 pub(in crate::shard) fn is_queue(payload: &[u8]) -> bool {
     payload.first().is_some_and(|format| kind_of(*format).is_some())
 }
 
-/// What is kept with this first byte. `None`: something that is not of a queue.
+/// The kind of a record with this first byte. `None`: it does not belong to a queue.
 pub(in crate::shard) const fn kind_of(format: u8) -> Option<RecordKind> {
     match format {
         MESSAGE => Some(RecordKind::Queued),
@@ -199,28 +200,28 @@ pub(in crate::shard) const fn kind_of(format: u8) -> Option<RecordKind> {
     }
 }
 
-/// What the log keeps for sessions beside them.
+/// A record that the log keeps for sessions beside them.
 #[derive(Debug)]
 pub(crate) enum Kept<'a> {
     /// A message.
     Message {
-        /// Until when it may be sent.
+        /// Until when the message may be sent.
         deadline: Deadline,
-        /// Who gets it.
+        /// The sessions that get the message.
         to: Vec<Recipient>,
-        /// It, as a PUBLISH packet of 5.0.
+        /// The message, as a PUBLISH packet of 5.0.
         packet: &'a [u8],
     },
     /// A session's queue.
     Queue(SavedQueue),
-    /// An exchange of a publisher of this shard: a repeat of it is passed over. The marks of the shares that have had it.
+    /// An exchange of a publisher of this shard, a repeat of which is passed over, with the marks of the shares that have had it.
     Exchange(usize, Origin, Marks),
     /// A message for a shared subscription.
     ForShare(ForShare<'a>),
 }
 
 impl<'a> Kept<'a> {
-    /// Reads it. `None`: it is something else; in words what is wrong with it.
+    /// Reads a record. `None`: it is something else. An error says in words what is wrong with it.
     pub(crate) fn decode(payload: &'a [u8]) -> Option<Result<Self, &'static str>> {
         const DAMAGED: &str = "a message for kept sessions that is damaged";
         let (&format, rest) = payload.split_first()?;
@@ -258,7 +259,7 @@ impl<'a> Kept<'a> {
     }
 }
 
-/// The same for another log, in which the sessions have other numbers, as far as they are there. `None`: nothing is left of it.
+/// The record for another log, in which the sessions have other numbers, as far as they are there. `None`: nothing is left of it.
 pub(crate) fn move_queue(kept: &Kept<'_>, number: impl Fn(u64) -> Option<u64>) -> Option<Vec<u8>> {
     let mut payload = Vec::new();
     match kept {

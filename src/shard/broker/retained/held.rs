@@ -1,19 +1,19 @@
-//! What each user has of a shard's room for retained messages: at most the free part of what is free (`free² / whole`), as the topics of a
-//! cluster divide its memory. One user alone comes to 38 %, and after n of them some 1 / (n + 1) is free, in whatever order they came.
-//! Without any `[auth.NAME]` all clients are one, and have all of it.
+//! The parts of users in a shard's room for retained messages: each has at most the free part of the free room (`free² / whole`), as the
+//! topics of a cluster divide its memory. One user alone comes to 38 %, and after n of them some 1 / (n + 1) is free, in whatever order
+//! they came. Without any `[auth.NAME]` all clients are one user, and have all of it.
 
 use std::collections::HashMap;
 
 use crate::limits::part_of;
 
-/// Messages and their bytes.
+/// A number of messages and their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) messages: usize,
     pub(super) bytes: usize,
 }
 
-/// By the user ([`super::Publisher::user`]). Who holds nothing is not listed.
+/// What each user holds, by [`super::Publisher::user`]. A user that holds nothing is not listed.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     all: Held,
@@ -21,12 +21,12 @@ pub(super) struct Holders {
 }
 
 impl Holders {
-    /// What all of them hold.
+    /// What all users hold together.
     pub(super) const fn all(&self) -> Held {
         self.all
     }
 
-    /// One more message of a user.
+    /// Adds a message of a user.
     pub(super) fn add(&mut self, user: &[u8], bytes: usize) {
         let held = match self.each.get_mut(user) {
             Some(held) => held,
@@ -37,7 +37,7 @@ impl Holders {
         }
     }
 
-    /// One less.
+    /// Subtracts a message of a user.
     pub(super) fn subtract(&mut self, user: &[u8], bytes: usize) {
         let less = |held: Held| Held { messages: held.messages - 1, bytes: held.bytes - bytes };
         self.all = less(self.all);
@@ -48,7 +48,7 @@ impl Holders {
         }
     }
 
-    /// Whether a user has used its part up. Who holds nothing has not, while there is room at all.
+    /// Whether a user has used its part up. One that holds nothing has not, while there is room at all.
     pub(super) fn has_its_part(&self, user: &[u8], bounds: Held) -> bool {
         let Some(held) = self.each.get(user) else { return false };
         let is_past = |held, all, whole: usize| held >= part_of(whole.saturating_sub(all), whole);

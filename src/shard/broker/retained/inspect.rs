@@ -1,4 +1,4 @@
-//! What the control plane is told of retained messages.
+//! Retained messages as the control plane reports them.
 
 use crate::metrics::inspect::{LOOKED_AT_MAX, Part, Retained as Row, Told};
 use crate::mqtt::topic::valid_filter;
@@ -28,7 +28,7 @@ impl Value {
 }
 
 impl Broker {
-    /// Those whose topics a filter matches, if it is valid, beginning with this one.
+    /// Retained messages with topics that match a filter, if it is valid, from topic `from` on.
     pub(in crate::shard) fn retained_messages(&self, io: &Ring<'_>, filter: &str, from: &str, limit: usize) -> Told {
         if !valid_filter(filter) {
             return Told::Done(false);
@@ -44,12 +44,12 @@ impl Broker {
         Told::Retained(Part { rows, next: next.map(|next| next.topic()) })
     }
 
-    /// That of a topic.
+    /// The retained message of a topic.
     pub(in crate::shard) fn retained_message(&self, io: &Ring<'_>, topic: &str) -> Option<Row> {
         self.retained.topics.get(&TopicKey::new(topic)).and_then(|value| value.row(io.now(), true))
     }
 
-    /// Ends that of a topic; false: there is none. Subscribers are not told.
+    /// Ends the retained message of a topic; false: there is none. Subscribers are not told.
     pub(in crate::shard) fn end_retained(&mut self, topic: &str) -> bool {
         let topic = TopicKey::new(topic);
         let Some(value) = self.retained.take(&topic) else { return false };

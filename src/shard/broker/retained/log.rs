@@ -1,4 +1,4 @@
-//! Retained messages on the disk: written when they come, and told to the shards of their publishers when they are durable.
+//! Retained messages on the disk: written when they come, and reported to the shards of their publishers when they are durable.
 
 use std::collections::BTreeSet;
 
@@ -12,24 +12,24 @@ use super::super::mail::Mail;
 use super::super::stored::with_time_left;
 use super::{Retained, Value, saved};
 
-/// The group of what has found no room yet.
+/// The group of messages that have found no room yet.
 const LATER: u64 = u64::MAX;
 
-/// What has found no room in the log.
+/// Messages that have found no room in the log.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    /// Its topics.
+    /// The topics of these messages.
     later: BTreeSet<TopicKey>,
-    /// Publishers wait for [`LATER`].
+    /// Whether publishers wait for [`LATER`].
     is_awaited: bool,
-    /// The newest group in which something of it is written since, or has ended.
+    /// The newest group in which one of these messages was written since, or has ended.
     group: u64,
-    /// [`crate::buffer::Buffer::freed`] when those were last tried.
+    /// [`crate::buffer::Buffer::freed`] when these messages were last tried.
     tried: u64,
 }
 
 impl Unwritten {
-    /// What a topic has is in the log, or has ended there, with this group.
+    /// Takes out a topic with a message that is in the log, or has ended there, with this group.
     fn over(&mut self, topic: &TopicKey, group: u64) {
         if self.later.remove(topic) {
             self.group = self.group.max(group);
@@ -53,7 +53,7 @@ impl Retained {
 }
 
 impl Broker {
-    /// Writes down the message of a topic. The group that it stands in; 0: there is no log.
+    /// Writes down the message of a topic. Returns its group; 0: there is no log.
     pub(super) fn write_retained(&mut self, topic: &TopicKey) -> u64 {
         let (Some(buffer), Some(value)) = (&mut self.outlets.buffer, self.retained.topics.get_mut(topic)) else {
             return 0;
@@ -79,7 +79,7 @@ impl Broker {
         }
     }
 
-    /// The message of a topic has ended. The group that says so.
+    /// Ends the message of a topic in the log. Returns the group of that record.
     pub(super) fn forget_retained(&mut self, topic: &TopicKey, number: Option<u64>) -> u64 {
         let group = match (&mut self.outlets.buffer, number) {
             (Some(buffer), Some(number)) => buffer.end_session(number),
@@ -89,7 +89,7 @@ impl Broker {
         group
     }
 
-    /// Once a turn: who waited for the disk is told, and what found no room is tried again.
+    /// Reports durable messages and tries again to write what found no room, once a turn.
     pub(in crate::shard) fn confirm_retained(&mut self) {
         let Some(buffer) = &self.outlets.buffer else { return };
         let freed = buffer.freed();
@@ -97,7 +97,7 @@ impl Broker {
         if !unwritten.later.is_empty() && std::mem::replace(&mut unwritten.tried, freed) != freed {
             self.write_later();
         }
-        // What was replaced or has ended meanwhile waits for nothing else.
+        // A message that was replaced or has ended meanwhile waits for nothing else.
         if let Some(group) = self.retained.unwritten.all_over() {
             self.retained.confirmations.move_to(LATER, group);
         }
@@ -112,12 +112,12 @@ impl Broker {
         }
     }
 
-    /// So many messages of this shard's publishers are on the disk of their home.
+    /// Notes that `count` messages of this shard's publishers are on the disk of their home.
     pub(in crate::shard) fn retained_written(&mut self, home: usize, count: u64) {
         self.confirm(home, count, Retained::confirmations);
     }
 
-    /// A retained message of an earlier start.
+    /// Takes up a retained message of the previous process.
     pub(in crate::shard) fn restore_retained(&mut self, number: u64, payload: &[u8], now: Monotonic) {
         let (Some(buffer), Some(found)) = (&mut self.outlets.buffer, saved::decode(payload)) else { return };
         let (deadline, publisher, publish) = found;
@@ -128,9 +128,9 @@ impl Broker {
             return;
         }
         let mut value = with_time_left(&publish, until, now, |publish, since| Value::new(publish, publisher, since));
-        // Its own interval may be longer than what was allowed.
+        // The message's own interval may be longer than what was allowed.
         (value.number, value.until) = (Some(number), until);
-        // Of two of one topic the later counts.
+        // The later of two messages of one topic counts.
         if let Some(earlier) = self.retained.take(&topic).and_then(|value| value.number) {
             buffer.end_session(earlier);
         }

@@ -40,10 +40,10 @@ pub(in crate::shard) use self::replay::Answered;
 pub(in crate::shard) use self::saved::is_retained;
 pub(crate) use self::saved::topic;
 
-/// What is kept beside topic and packet, and more.
+/// A bound of what is kept beside topic and packet.
 const VALUE_BYTES: usize = 160;
 
-/// When a message was taken: by which shard, and how many passes all shards together had asked it for by then. 0: it is not known, or the
+/// When a message was taken: by which shard, and how many passes all shards together had asked it for by then. 0: that is not known, or the
 /// message is a repeat, and a live copy may not come.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::shard) struct Taken {
@@ -54,16 +54,16 @@ pub(in crate::shard) struct Taken {
 /// The message of a topic.
 #[derive(Debug)]
 struct Value {
-    /// As a PUBLISH packet of 5.0, with RETAIN.
+    /// The message as a PUBLISH packet of 5.0, with RETAIN.
     packet: Box<[u8]>,
     publisher: Publisher,
     since: Monotonic,
-    /// When it is over, if it expires.
+    /// When the message expires, if it does.
     until: Option<Monotonic>,
-    /// Its number in the log.
+    /// The message's number in the log.
     number: Option<u64>,
     taken: Taken,
-    /// The service says it of itself.
+    /// Whether the message is the service's own, about itself.
     is_own: bool,
 }
 
@@ -77,7 +77,7 @@ impl Value {
         Self { packet: packet.into(), publisher, since, until, number: None, taken: Taken::default(), is_own }
     }
 
-    /// Not for longer than so many seconds.
+    /// Bounds the time for which the message is retained to `most_s` seconds.
     fn at_most(mut self, most_s: Option<u32>) -> Self {
         let most_s = most_s.filter(|_| !self.is_own);
         let most = most_s.map(|s| self.since.after(std::time::Duration::from_secs(s.into())));
@@ -89,7 +89,7 @@ impl Value {
         VALUE_BYTES + topic.len() + self.publisher.bytes().len() + self.packet.len()
     }
 
-    /// Appends the packet as it is to be sent now: its expiry less what it has waited [MQTT-3.3.2-6].
+    /// Appends the packet with its expiry less the time that it has waited [MQTT-3.3.2-6].
     fn put(&self, now: Monotonic, out: &mut Vec<u8>) {
         let waited_s = u32::try_from(now.since(self.since).as_secs()).unwrap_or(u32::MAX);
         let Some(publish) = publish_of(&self.packet).filter(|_| self.until.is_some() && waited_s > 0) else {
@@ -100,19 +100,19 @@ impl Value {
     }
 }
 
-/// How much one shard may hold.
+/// The bounds of what one shard may hold.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     messages: usize,
     bytes: usize,
-    /// Of one packet and its publisher: they have to fit into an entry of the log.
+    /// Bytes of one packet and its publisher: they have to fit into an entry of the log.
     packet: usize,
-    /// Users have parts of it ([`held`]).
+    /// Whether users have parts of the room ([`held`]).
     is_divided: bool,
 }
 
 impl Bounds {
-    /// Even parts for all shards; with a spool no more than a quarter of it, and what its log can keep track of.
+    /// Even parts for all shards; with a spool no more than a quarter of it, and no more than its log can keep track of.
     fn new(config: &Config) -> Self {
         let shards = config.service.shards.max(1);
         let (messages, bytes) = (config.retained.messages_max.div_ceil(shards), config.retained.bytes_max / shards);
@@ -125,28 +125,28 @@ impl Bounds {
     }
 }
 
-/// See the module.
+/// The retained messages that have their home on this shard, and the replays of its sessions.
 #[derive(Debug)]
 pub(in crate::shard) struct Retained {
     topics: Topics<Value>,
-    /// Whose messages of clients these are.
+    /// Users that hold the retained messages of clients.
     holders: Holders,
-    /// What the service says of itself: no bound counts it, and no log has it.
+    /// Bytes of the service's own messages: no bound counts them, and no log has them.
     own: usize,
     bounds: Bounds,
-    /// Topics whose messages expire, by when.
+    /// Topics with messages that expire, by when.
     expiring: BTreeSet<(Monotonic, TopicKey)>,
-    /// The timer for the first of them.
+    /// The timer for the first of `expiring`.
     timer: Option<(Monotonic, TimerId)>,
-    /// What has found no room in the log.
+    /// Messages that have found no room in the log.
     unwritten: Unwritten,
-    /// What is not on the disk of its home yet.
+    /// Messages that are not on the disk of their home yet.
     confirmations: Confirmations,
     replays: Replays,
 }
 
 impl Retained {
-    /// Nothing is retained.
+    /// A shard on which nothing is retained.
     pub(in crate::shard) fn new(config: &Config) -> Self {
         let shards = config.service.shards;
         Self {
@@ -162,22 +162,22 @@ impl Retained {
         }
     }
 
-    /// Other bounds hold from here on.
+    /// Puts other bounds into force.
     pub(in crate::shard) fn change(&mut self, config: &Config) {
         self.bounds = Bounds::new(config);
     }
 
-    /// Where a topic's message is.
+    /// The shard that retains a topic's message.
     pub(in crate::shard) fn home(&self, topic: &str) -> usize {
         owner(topic, self.confirmations.shards())
     }
 
-    /// Whether all homes have told of each message that it is on their disks.
+    /// Whether all homes have reported each message to be on their disks.
     pub(in crate::shard) fn is_confirmed(&self) -> bool {
         self.confirmations.unconfirmed() == 0
     }
 
-    /// Whether a home may be sent one more.
+    /// Whether a home may be sent one more message.
     pub(in crate::shard) fn has_room(&self, home: usize) -> bool {
         self.confirmations.unconfirmed_by(home) < RETAINED_UNCONFIRMED_MAX
     }
@@ -208,8 +208,8 @@ impl Retained {
         self.topics.insert(topic, value);
     }
 
-    /// Why a message finds no room, if it does not. `earlier`: the bytes of what it replaces, which is taken out already. Its place, and as many
-    /// bytes, are its topic's own, whatever others hold.
+    /// The reason why a message finds no room, if it does not. `earlier`: the bytes of the message that it replaces, which is taken out already. A topic keeps
+    /// the place and the bytes that it has, whatever others hold.
     fn refuses(&self, topic: &TopicKey, value: &Value, earlier: Option<usize>) -> Option<&'static str> {
         if value.is_own {
             return None;
@@ -234,8 +234,7 @@ impl Retained {
 }
 
 impl Broker {
-    /// A message with RETAIN, of a publisher of this shard, has been taken: it goes to its home. Its parcel is on the way already, if
-    /// that is another shard.
+    /// Sends a message with RETAIN, of a publisher of this shard, to its home. Its parcel is on the way already, if that is another shard.
     pub(in crate::shard) fn retain_from(
         &mut self,
         io: &Ring<'_>,
@@ -251,7 +250,7 @@ impl Broker {
         }
     }
 
-    /// Messages of another shard have come: those whose home is here are retained, whatever else waits.
+    /// Retains those messages of another shard that have their home here, whatever else waits.
     pub(in crate::shard) fn retain_received(&mut self, now: Monotonic, from: usize, packets: &[u8]) {
         for (_, entry) in entries(packets) {
             if let Entry::Message(message) = entry
@@ -295,7 +294,7 @@ impl Broker {
         }
     }
 
-    /// At the end of a turn: what has expired ends, and new subscriptions are answered.
+    /// Ends expired messages at the end of a turn, and answers new subscriptions.
     pub(in crate::shard) fn serve_retained(&mut self, io: &mut Ring<'_>) {
         let now = io.now();
         for _ in 0..RETAINED_EXPIRED_AT_ONCE_MAX {
@@ -314,7 +313,7 @@ impl Broker {
         self.set_retained_timer(io);
     }
 
-    /// Asks to be called when the next one expires, also where nothing else happens.
+    /// Sets the timer for the next message that expires, also where nothing else happens.
     fn set_retained_timer(&mut self, io: &mut Ring<'_>) {
         let Some((until, _)) = self.retained.expiring.first() else { return };
         if self.retained.timer.is_some_and(|(set, _)| set <= *until) {
@@ -326,7 +325,7 @@ impl Broker {
         }
     }
 
-    /// The turn that this timer has asked for.
+    /// Takes the turn that this timer has asked for.
     pub(in crate::shard) fn retained_time(&mut self) {
         self.retained.timer = None;
     }

@@ -1,10 +1,8 @@
-//! Who has published a retained message, as an access control list knows them: a new subscription gets the message while its publisher
-//! may still publish it (B14), and not its publisher, if that wants nothing of its own [MQTT-3.8.3-3]. And whose room for retained messages it
-//! takes.
+//! The publisher of a retained message, as an access control list knows it: a new subscription gets the message while its publisher may still publish it (B14),
+//! and the publisher itself does not, if it wants nothing of its own [MQTT-3.8.3-3]. The message takes the room of its publisher's user.
 //!
-//! As bytes, in parcels and in the log: one of flags, [`IDENTITY`] and [`UNASKED`], then the name of the `[auth.NAME]`, the identity
-//! (or nothing) and the client identifier, each behind its length, u32 big-endian. Where nothing had to admit the client, that name is empty
-//! and no rule is asked for.
+//! As bytes, in parcels and in the log: one of flags, [`IDENTITY`] and [`UNASKED`], then the name of the `[auth.NAME]`, the identity (or nothing) and the
+//! client identifier, each after its length, u32 big-endian. Where nothing had to admit the client, that name is empty and no rule is asked for.
 
 use crate::auth::acl::{Action, Client, Wanted};
 use crate::mqtt::packet::Publish;
@@ -12,12 +10,12 @@ use crate::session::{DueWill, Session};
 
 use super::super::edge::Edge;
 
-/// There is an identity.
+/// The flag of a publisher with an identity.
 const IDENTITY: u8 = 1;
-/// Its token granted what it might do: no rule is asked for.
+/// The flag of a publisher that its token allowed to publish: no rule is asked for.
 const UNASKED: u8 = 2;
 
-/// See the module. Empty: it is not known, and no rule is asked for.
+/// A publisher as bytes. Empty: it is not known, and no rule is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::shard) struct Publisher(Box<[u8]>);
 
@@ -32,7 +30,7 @@ impl Publisher {
         Self(bytes.into())
     }
 
-    /// The client of a session. What its token grants is not known later, so a client whose token grants anything is not asked for.
+    /// The client of a session. A token's grants are not known later, so no rule is asked for a client that has any.
     pub(in crate::shard) fn of_session(session: &Session) -> Self {
         let client = Client { identity: session.username(), client_id: session.client_id() };
         let access = session.access().map(|access| (access.auth(), access.grants().is_some()));
@@ -40,14 +38,14 @@ impl Publisher {
         Self::new(auth, client, is_granted)
     }
 
-    /// The client that has left a will; likewise.
+    /// The client that has left a will; no rule is asked for one with grants of a token.
     pub(in crate::shard) fn of_will(due: &DueWill) -> Self {
         let client = Client { identity: due.username.as_deref(), client_id: &due.client_id };
         let (auth, is_granted) = due.auth.as_deref().map_or(("", true), |auth| (auth, due.grants.is_some()));
         Self::new(auth, client, is_granted)
     }
 
-    /// From its bytes. `None`: they are none.
+    /// The publisher of these bytes. `None`: they are none.
     pub(in crate::shard) fn decode(bytes: &[u8]) -> Option<Self> {
         let publisher = Self(bytes.into());
         (bytes.is_empty() || publisher.fields().is_some()).then_some(publisher)
@@ -64,8 +62,8 @@ impl Publisher {
         })
     }
 
-    /// Whose share of the room its messages take: the name of the `[auth.NAME]` and the identity. Clients without an identity are one, and so
-    /// are those that nothing had to admit.
+    /// The user that has room for its messages: the name of the `[auth.NAME]` and the identity. Clients without an identity are one user, and so are those that
+    /// nothing had to admit.
     pub(super) fn user(&self) -> &[u8] {
         if self.fields().is_none_or(|(auth, _)| auth.is_empty()) {
             return &[];
@@ -96,7 +94,7 @@ impl Publisher {
     }
 }
 
-/// A text behind its length, and what follows.
+/// A text after its length, and the bytes after it.
 fn text(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let (len, rest) = bytes.split_first_chunk()?;
     let (text, rest) = rest.split_at_checked(usize::try_from(u32::from_be_bytes(*len)).ok()?)?;

@@ -1,10 +1,9 @@
 //! Retained messages for a new subscription [MQTT-3.3.1-9]: asked for at the homes one batch at a time, and sent as far as the client
 //! reads and acknowledges, so whatever a filter matches, it costs one batch of memory, and delays nobody.
 //!
-//! What was published before the subscription could be found is at the homes when they are asked (`pass`). What was taken behind that
-//! comes live: the homes leave it out, or it would come ahead of older ones that are still on their way. If it came, it is noted by topic, and
-//! what the homes have said of these, which may be older, is skipped. A home keeps nothing of a replay: each question says from which
-//! topic on.
+//! Messages that were published before the subscription could be found are at the homes when they are asked (`pass`). Later ones come live: the homes leave
+//! them out, or they would come ahead of older ones that are still on their way. A later message that came is noted by topic, and what the homes have said of
+//! that topic, which may be older, is skipped. A home keeps nothing of a replay: each question says from which topic on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
@@ -30,44 +29,44 @@ use super::super::mail::Mail;
 use super::super::{Broker, Ring};
 use super::{Publisher, Retained, Taken, Value, owner};
 
-/// When the next of those that gave up their places are looked at.
+/// How soon the next replays that gave up their places are looked at.
 const LOOK_ASIDE: Duration = Duration::from_millis(20);
 
-/// Passes in a row for what a client has missed. Then it gets some of the rest first: one that is slow for long would get nothing.
+/// Passes in a row for messages that a client has missed. Then it gets some of the rest first: a client that stays slow would get nothing.
 const PASSES_MAX: u8 = 4;
 
-/// Subscriptions that wait for a pass in one session. Past it one to the same filter takes the place of the one before.
+/// Subscriptions of one session that may wait for a pass. A further one takes the place of an earlier one to the same filter.
 const WANTED_MAX: usize = 2 * SUBSCRIPTIONS_OF_SESSION_MAX;
 
-/// What a home says.
+/// The answer of a home.
 #[derive(Debug)]
 pub struct Answered {
-    /// PUBLISH packets of 5.0, with RETAIN.
+    /// The messages as PUBLISH packets of 5.0, with RETAIN.
     packets: Vec<u8>,
-    /// From where to ask on; `None`: that was all.
+    /// The topic from which to ask on; `None`: these were all.
     next: Option<TopicKey>,
 }
 
-/// What a session is still to be sent.
+/// The retained messages that a session is still to be sent.
 #[derive(Debug, Default)]
 struct Replay {
-    /// Subscriptions of which all that was published before them is at the homes; the first is being answered.
+    /// Subscriptions for which all earlier messages are at the homes; the first is being answered.
     wanted: VecDeque<Subscription>,
     /// Subscriptions that need a pass.
     later: VecDeque<Subscription>,
-    /// So many of `later` are of earlier SUBSCRIBEs.
+    /// How many of `later` belong to earlier SUBSCRIBEs.
     earlier: usize,
-    /// How far the first is: the home, and from which topic on.
+    /// How far the first subscription is: the home, and the topic to ask on from.
     home: usize,
     from: Option<TopicKey>,
     step: Step,
-    /// The number of its pass.
+    /// The number of the first subscription's pass.
     pass: u64,
-    /// By shard: a message that it took when it had been asked for so many passes or more was taken behind that pass, and comes live.
+    /// The number of passes that each shard must have been asked for when it takes a message, for that to come live.
     behind: Arc<[u64]>,
-    /// Topics of messages with RETAIN that came live and were taken behind the pass, as hashes: their homes may not have them yet.
+    /// Topics of messages with RETAIN that came live and were taken after the pass, as hashes: their homes may not have them yet.
     noted: HashSet<u64>,
-    /// Something that came live was dropped, as its client was away or slow: the homes leave that out until there is another pass.
+    /// Whether a live message was dropped, as the client was away or slow: the homes leave it out until there is another pass.
     missed: bool,
     /// Passes since a home was asked.
     passes: u8,
@@ -75,48 +74,48 @@ struct Replay {
 
 #[derive(Debug, Default)]
 enum Step {
-    /// Its client is away.
+    /// The client is away.
     #[default]
     Away,
-    /// It waits for a pass that has not begun.
+    /// The replay waits for a pass that has not begun.
     Waiting,
-    /// It waits for the end of the pass.
+    /// The replay waits for the end of the pass.
     Passing,
-    /// A home is to be asked.
+    /// The replay has to ask a home next.
     Ready,
-    /// A home was asked, by this number.
+    /// The replay has asked a home, by this number.
     Asked(u64),
-    /// A batch is being sent, which came then: so much of it is done.
+    /// The replay sends a batch: the answer, when it came, and how many bytes of it are done.
     Sending(Answered, Monotonic, usize),
 }
 
-/// All of a shard.
+/// All replays of a shard.
 #[derive(Debug)]
 pub(super) struct Replays {
     all: HashMap<SessionKey, Replay>,
-    /// They wait for a pass, which has not begun.
+    /// Sessions that wait for a pass, which has not begun.
     wanting: Vec<SessionKey>,
-    /// They wait for the pass that is under way.
+    /// Sessions that wait for the pass that is under way.
     passing: Vec<SessionKey>,
-    /// Shards that have not answered it.
+    /// Shards that have not answered the pass, as bits.
     unanswered: u64,
-    /// [`Replay::behind`], as far as they have.
+    /// [`Replay::behind`], as far as shards have answered.
     behind: Vec<u64>,
-    /// In line.
+    /// Sessions that wait for one of the places.
     line: VecDeque<SessionKey>,
     running: VecDeque<SessionKey>,
-    /// They have given up their places to those in line, since their clients take no more. They hold no batch.
+    /// Sessions that have given up their places to those in line, since their clients take no more. They hold no batch.
     aside: VecDeque<SessionKey>,
     questions: u64,
     /// Passes that have begun.
     begun: u64,
-    /// By shard: how many of them it had heard of when it sent what came last.
+    /// How many passes each shard had heard of when it sent its last letter.
     heard: Vec<u64>,
     shards: usize,
     hash: RandomState,
     /// Passes that all shards together have asked this one for.
     passes: u64,
-    /// Those that it has not answered.
+    /// Passes that this shard was asked for and has not answered.
     pub(super) asked_to_pass: Vec<AskedToPass>,
 }
 
@@ -124,17 +123,17 @@ pub(super) struct Replays {
 #[derive(Debug)]
 pub(super) struct AskedToPass {
     pub(super) from: usize,
-    /// What has to be sent before it is answered.
+    /// Messages that have to be sent before the pass is answered.
     pub(super) gathered: Gathered,
     /// [`Replays::passes`] with this one.
     pub(super) passes: u64,
 }
 
-/// What a turn may still do.
+/// What a turn may still do for replays.
 #[derive(Debug)]
 struct Budget {
     copies: usize,
-    /// Looks at what this shard retains: [`REPLAY_LOOKS_MAX`] topics each.
+    /// Looks at the retained messages of this shard: [`REPLAY_LOOKS_MAX`] topics each.
     looks: usize,
 }
 
@@ -144,16 +143,16 @@ impl Budget {
     }
 }
 
-/// What a replay does next.
+/// What a replay does after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pace {
-    /// More of the same.
+    /// The replay goes on.
     More,
-    /// It waits for a home.
+    /// The replay waits for a home.
     Waits,
-    /// It waits for its client.
+    /// The replay waits for its client.
     Blocked,
-    /// It waits no more among those that run.
+    /// The replay gives up its place: it is over, or waits for something else.
     Over,
 }
 
@@ -178,13 +177,13 @@ impl Replays {
         }
     }
 
-    /// A shard asks for a pass.
+    /// Notes that a shard asks for a pass.
     pub(super) fn note_pass(&mut self, from: usize, gathered: Gathered) {
         self.passes += 1;
         self.asked_to_pass.push(AskedToPass { from, gathered, passes: self.passes });
     }
 
-    /// Whether a pass is to begin now.
+    /// Whether a pass begins now.
     pub(super) fn begin_pass(&mut self) -> bool {
         if self.wanting.is_empty() || self.unanswered != 0 || !self.passing.is_empty() {
             return false;
@@ -205,7 +204,7 @@ impl Replays {
         true
     }
 
-    /// A shard has answered. Whether that was the last.
+    /// Notes the answer of a shard. Returns whether that was the last.
     pub(super) fn passed(&mut self, (by, passes): (usize, u64), rules: &dyn Rules) -> bool {
         let was = self.unanswered;
         self.behind[by] = passes;
@@ -213,7 +212,7 @@ impl Replays {
         was != 0 && rules.may_replay(self.unanswered)
     }
 
-    /// The pass is over, and all that came before it is delivered.
+    /// Ends the pass: all earlier messages are delivered.
     fn pass_over(&mut self) {
         let behind: Arc<[u64]> = self.behind.as_slice().into();
         for key in std::mem::take(&mut self.passing) {
@@ -224,14 +223,14 @@ impl Replays {
         }
     }
 
-    /// Those in line take the places that are free, behind all that run. How many.
+    /// Gives free places to sessions in line, after all that run. Returns how many.
     fn take_places(&mut self) -> usize {
         let free = REPLAYS_AT_ONCE_MAX.saturating_sub(self.running.len()).min(self.line.len());
         self.running.extend(self.line.drain(..free));
         free
     }
 
-    /// Its client takes no more, and others are in line: what is left of its batch is asked for again.
+    /// Puts a session aside, as its client takes no more and others are in line: the rest of its batch is asked for again.
     fn set_aside(&mut self, key: SessionKey) {
         if let Some(replay) = self.all.get_mut(&key) {
             replay.pause(Step::Ready);
@@ -248,7 +247,7 @@ impl Replays {
 }
 
 impl Replay {
-    /// Its session has left a filter.
+    /// Ends the answers to a filter that the session has left.
     fn leave(&mut self, filter: &str) {
         self.forget_earlier(filter, usize::MAX);
         if self.wanted.front().is_some_and(|first| *first.filter == *filter) {
@@ -260,7 +259,7 @@ impl Replay {
         self.wanted.retain(|of| *of.filter != *filter);
     }
 
-    /// Takes out those of a filter among the first `earlier` of `later`.
+    /// Takes out the subscriptions to a filter among the first `earlier` of `later`.
     fn forget_earlier(&mut self, filter: &str, earlier: usize) {
         let (mut at, mut left) = (0, self.earlier);
         self.later.retain(|of| {
@@ -272,8 +271,8 @@ impl Replay {
         self.earlier = left;
     }
 
-    /// A subscription is to be answered behind all others. One that an earlier SUBSCRIBE has made of the same filter, and of which nothing was
-    /// sent, is not answered any more: a client that comes and goes would make more and more of them.
+    /// Adds a subscription, answered after all others. One to the same filter of an earlier SUBSCRIBE, of which nothing was sent, is not answered any more: a
+    /// client that comes and goes would make more and more of them.
     fn want(&mut self, subscription: Subscription) {
         self.forget_earlier(&subscription.filter, self.earlier);
         let mut is_first = true;
@@ -285,7 +284,7 @@ impl Replay {
         }
     }
 
-    /// Whether a message that was taken behind so many passes was taken behind its own.
+    /// Whether a message with pass number `pass` was taken after the replay's own pass.
     fn has_passed(&self, pass: u64) -> bool {
         !matches!(self.step, Step::Waiting | Step::Away) && self.pass <= pass
     }
@@ -295,13 +294,13 @@ impl Replay {
         self.missed && self.passes < PASSES_MAX || self.noted.len() > REPLAY_NOTES_MAX
     }
 
-    /// On to the next subscription.
+    /// Goes on to the next subscription.
     fn first_over(&mut self) {
         self.wanted.pop_front();
         (self.home, self.from) = (0, None);
     }
 
-    /// The batch in hand is given up; what is not sent of it is asked for again.
+    /// Gives up the batch in hand; the rest of it is asked for again.
     fn pause(&mut self, step: Step) {
         if let Step::Sending(answered, _, done) = std::mem::replace(&mut self.step, step)
             && let Some(publish) = packets(&answered.packets[done..]).next().and_then(publish_of)
@@ -312,7 +311,7 @@ impl Replay {
 }
 
 impl Retained {
-    /// A session subscribes, to whatever filters. Those of one SUBSCRIBE are answered one after the other, as if each had its own
+    /// Begins a SUBSCRIBE of a session, to whatever filters. Its filters are answered one after the other, as if each had its own
     /// [MQTT-3.8.4-5] [3.1.1 MQTT-3.8.4-4].
     pub(in crate::shard) fn begin_subscribe(&mut self, key: SessionKey) {
         if let Some(replay) = self.replays.all.get_mut(&key) {
@@ -320,7 +319,7 @@ impl Retained {
         }
     }
 
-    /// A session has subscribed to a filter: its client is to get what is retained, as it has asked for it now.
+    /// Adds a session's new subscription: its client gets what is retained, as it has asked for it now.
     pub(in crate::shard) fn replay(&mut self, key: SessionKey, subscription: Subscription) {
         let replay = self.replays.all.entry(key).or_default();
         replay.want(subscription);
@@ -329,66 +328,66 @@ impl Retained {
         }
     }
 
-    /// The client of a session is back.
+    /// Resumes the replay of a session when its client is back.
     pub(in crate::shard) fn resume_replay(&mut self, key: SessionKey) {
         if self.replays.all.get(&key).is_some_and(|replay| matches!(replay.step, Step::Away)) {
             self.replays.want_pass(key);
         }
     }
 
-    /// A session has left a filter: what it is still to be sent of it ends.
+    /// Ends the replay for a filter that a session has left.
     pub(in crate::shard) fn leave_replay(&mut self, key: SessionKey, filter: &str) {
         if let Some(replay) = self.replays.all.get_mut(&key) {
             replay.leave(filter);
         }
     }
 
-    /// A session has ended.
+    /// Ends the replay of a session that has ended.
     pub(in crate::shard) fn forget_replay(&mut self, key: SessionKey) {
         self.replays.all.remove(&key);
     }
 
-    /// A shard, or this one, takes messages behind one more pass from here on.
+    /// Notes one more pass that a shard, or this one, has heard of: it takes later messages after that pass.
     pub(in crate::shard) fn heard_of_pass(&mut self, shard: usize) {
         self.replays.heard[shard] += 1;
     }
 
-    /// Passes that a shard had heard of when it took what has come from it last.
+    /// How many passes a shard had heard of when it sent its last letter.
     pub(in crate::shard) fn passes_heard(&self, shard: usize) -> u64 {
         self.replays.heard[shard]
     }
 
-    /// A session was sent a message with RETAIN, which was taken behind so many passes.
+    /// Notes a message with RETAIN that a session was sent live, with its pass number.
     pub(in crate::shard) fn skip_in_replay(&mut self, key: SessionKey, topic: &str, pass: u64) {
         if self.replays.all.is_empty() {
             return;
         }
         let hash = self.replays.hash.hash_one(topic);
         let replay = self.replays.all.get_mut(&key).filter(|replay| replay.has_passed(pass));
-        // With more there is another pass.
+        // A replay with more notes than that gets another pass.
         if let Some(replay) = replay.filter(|replay| replay.noted.len() <= REPLAY_NOTES_MAX) {
             replay.noted.insert(hash);
         }
     }
 
-    /// A session was not sent one, as its client is away or slow.
+    /// Notes that a session was not sent a live message, as its client is away or slow.
     pub(in crate::shard) fn note_missed(&mut self, key: SessionKey, pass: u64) {
         if let Some(replay) = self.replays.all.get_mut(&key).filter(|replay| replay.has_passed(pass)) {
             replay.missed = true;
         }
     }
 
-    /// Messages that waited for a session were dropped: some may have been in place of retained ones.
+    /// Notes that messages that waited for a session were dropped: some may have been in place of retained ones.
     pub(in crate::shard) fn note_dropped(&mut self, key: SessionKey) {
         self.note_missed(key, u64::MAX);
     }
 
-    /// When a message of a publisher of this shard is taken, now.
+    /// The moment at which a message of a publisher of this shard is taken: now.
     pub(in crate::shard) fn taken(&self, shard: usize, publish: &Publish<'_>) -> Taken {
         Taken { shard, passes: if publish.dup { 0 } else { self.replays.passes } }
     }
 
-    /// What is retained for topics that a filter matches, from one of them on, and may be sent.
+    /// Retained messages that may be sent, on topics that a filter matches, from one topic on.
     fn batch(
         &self,
         filter: &str,
@@ -411,12 +410,13 @@ impl Retained {
 }
 
 impl Broker {
-    /// All that came before a pass is delivered.
+    /// Ends a pass when all earlier messages are delivered.
     pub(in crate::shard) fn pass_over(&mut self) {
         self.retained.replays.pass_over();
     }
 
-    /// What is retained here, but for what comes live, what this client has published, and what its publisher may not publish any more.
+    /// A batch of messages retained here, without those that come live, those of this client, and those that their publishers may not
+    /// publish any more.
     fn retained_batch(
         &mut self,
         now: Monotonic,
@@ -449,7 +449,7 @@ impl Broker {
         self.retained.batch(filter, from, now, may_be_sent)
     }
 
-    /// A shard asks for what is retained here.
+    /// Takes the question of a shard for messages retained here.
     pub(in crate::shard) fn replay_asked(
         &mut self,
         io: &Ring<'_>,
@@ -463,7 +463,7 @@ impl Broker {
         self.letters.push_back((to, Mail::Replayed { question, answered }));
     }
 
-    /// A home has answered.
+    /// Takes the answer of a home.
     pub(in crate::shard) fn replayed(
         &mut self,
         now: Monotonic,
@@ -477,8 +477,7 @@ impl Broker {
         }
     }
 
-    /// At the end of a turn: replays that run are sent on, in turn, and others take the places of those that are over, or whose clients
-    /// take no more.
+    /// Runs replays at the end of a turn, in turn: others take the places of those that are over, or have clients that take no more.
     pub(super) fn run_replays(&mut self, io: &mut Ring<'_>) {
         if self.retained.replays.all.is_empty() {
             return;
@@ -508,15 +507,15 @@ impl Broker {
             }
         }
         let replays = &self.retained.replays;
-        // What wants a pass by now waits for the one that is under way, or for the next turn.
+        // Replays that want a pass by now wait for the one that is under way, or for the next turn.
         let begins_pass = !replays.wanting.is_empty() && replays.passing.is_empty() && replays.unanswered == 0;
         if has_more || begins_pass {
             self.delivery.want_turn(io);
         }
     }
 
-    /// Those that gave up their places are in line again if their clients take more. A turn looks at some, in turn; while there are more than
-    /// that, there is another one soon.
+    /// Puts replays that gave up their places in line again if their clients take more. A turn looks at some, in turn; while there are more than that, there is
+    /// another turn soon.
     fn look_aside(&mut self, io: &mut Ring<'_>) {
         let aside = self.retained.replays.aside.len();
         for _ in 0..aside.min(REPLAYS_AT_ONCE_MAX) {
@@ -533,7 +532,7 @@ impl Broker {
         }
     }
 
-    /// [`Pace::More`]: the budget is spent.
+    /// Runs one replay. [`Pace::More`]: the budget is spent.
     fn run_replay(&mut self, io: &mut Ring<'_>, key: SessionKey, budget: &mut Budget) -> Pace {
         let is_here = self.sessions.get(key).is_some_and(|session| session.conn().is_some());
         loop {
@@ -549,7 +548,7 @@ impl Broker {
                 return Pace::Over;
             }
             let pace = match &mut replay.step {
-                // Nor is an empty batch done: what it leaves out may have been dropped meanwhile.
+                // An empty batch is not done either: the messages that it leaves out may have been dropped meanwhile.
                 Step::Ready | Step::Sending(..) if !takes_more => Pace::Blocked,
                 Step::Ready => self.ask_home(io, key, budget),
                 Step::Asked(_) => Pace::Waits,
@@ -607,7 +606,7 @@ impl Broker {
         Pace::Waits
     }
 
-    /// Sends a batch, which came `since` then, from `done` on, as far as its client takes it.
+    /// Sends a batch, which came at `since`, from `done` on, as far as its client takes it.
     fn send_batch(
         &mut self,
         io: &mut Ring<'_>,
@@ -660,7 +659,7 @@ impl Broker {
         is_there.then_some(subscriber)
     }
 
-    /// Whether a client may be sent one more. If not it will be asked again when it has read or acknowledged something.
+    /// Whether a client may be sent one more message. If not, the replay tries again when the client has read or acknowledged something.
     fn takes_retained(&mut self, io: &Ring<'_>, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let unsent = session.conn().map_or(0, |conn| self.keeping.holds.unsent(io, conn));
@@ -689,7 +688,7 @@ mod tests {
         Retained::new(&config::parse(text, "test.toml").expect("a configuration"))
     }
 
-    /// Its client takes nothing, so it is not looked at.
+    /// A replay is not looked at while its client takes nothing.
     #[test]
     fn a_replay_that_does_not_run_notes_no_more_than_it_may() {
         let (mut retained, key) = (retained(), SessionKey::from_bits(7));
@@ -709,7 +708,7 @@ mod tests {
         Subscription { filter: filter.into(), options: SubscriptionOptions::default(), identifier }
     }
 
-    /// What a replay is to answer still, in order.
+    /// Subscriptions that a replay has yet to answer, in order.
     fn wanted(retained: &Retained, key: SessionKey) -> Vec<String> {
         let Replay { wanted, later, .. } = &retained.replays.all[&key];
         wanted.iter().chain(later).map(|of| format!("{} {}", of.filter, of.identifier)).collect()
@@ -724,12 +723,12 @@ mod tests {
         };
         ask(&mut retained, &[("a", 1), ("b", 1), ("a", 2)]);
         assert_eq!(wanted(&retained, key), ["a 1", "b 1", "a 2"]);
-        // Nothing of these was sent: the last one is enough, twice if it says so.
+        // Nothing was sent for these: the last one is enough, twice if it says so.
         ask(&mut retained, &[("a", 3), ("a", 4)]);
         assert_eq!(wanted(&retained, key), ["b 1", "a 3", "a 4"]);
         retained.leave_replay(key, "a");
         assert_eq!(wanted(&retained, key), ["b 1"]);
-        // Its client comes and goes, and subscribes each time: one is being answered, and one waits.
+        // The client comes and goes, and subscribes each time: one subscription is being answered, and one waits.
         for id in 2..100 {
             ask(&mut retained, &[("b", id)]);
             retained.replays.wanting.push(key);
@@ -738,7 +737,7 @@ mod tests {
             retained.replays.pass_over();
         }
         assert_eq!(wanted(&retained, key), ["b 2", "b 99"]);
-        // However many a client asks for.
+        // The bound holds however many a client asks for.
         let many: Vec<_> = (0..SUBSCRIPTIONS_OF_SESSION_MAX as u32).map(|id| ("c", id)).collect();
         for filter in 0..10 {
             let name = format!("d/{filter}");

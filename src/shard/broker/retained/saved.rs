@@ -7,14 +7,14 @@ use crate::mqtt::packet::Publish;
 use super::super::stored::{Deadline, put_deadline, stored_publish, take_deadline};
 use super::Publisher;
 
-/// No format of a session.
+/// The first byte of a retained message, which is no format of a session.
 const FORMAT: u8 = 0x80;
 const WITH_PUBLISHER: u8 = 0x86;
 
 /// Bytes before the packet, without the publisher's own.
 pub(super) const HEAD_BYTES: usize = 21;
 
-/// Appends it.
+/// Appends the record.
 pub(super) fn encode(deadline: Deadline, publisher: &Publisher, packet: &[u8], out: &mut Vec<u8>) {
     let publisher = publisher.bytes();
     out.push(if publisher.is_empty() { FORMAT } else { WITH_PUBLISHER });
@@ -26,7 +26,7 @@ pub(super) fn encode(deadline: Deadline, publisher: &Publisher, packet: &[u8], o
     out.extend_from_slice(packet);
 }
 
-/// Its deadline, its publisher and the message. `None`: it is none.
+/// The deadline, the publisher and the message of a record. `None`: the record is no retained message.
 pub(super) fn decode(payload: &[u8]) -> Option<(Deadline, Publisher, Publish<'_>)> {
     let (format, rest) = payload.split_first().filter(|_| is_retained(payload))?;
     let (deadline, rest) = take_deadline(rest)?;
@@ -41,12 +41,12 @@ pub(super) fn decode(payload: &[u8]) -> Option<(Deadline, Publisher, Publish<'_>
     Some((deadline, publisher, publish))
 }
 
-/// Whether what a log keeps is a retained message, and not a session.
+/// Whether a record of the log is a retained message, and not a session.
 pub(in crate::shard) fn is_retained(payload: &[u8]) -> bool {
     matches!(payload.first(), Some(&(FORMAT | WITH_PUBLISHER)))
 }
 
-/// Its topic.
+/// The topic of a record.
 #[must_use]
 pub(crate) fn topic(payload: &[u8]) -> Option<&str> {
     decode(payload).map(|(_, _, publish)| publish.topic)

@@ -1,10 +1,9 @@
-//! Messages of shares on their way from shard to shard, and those of an earlier start.
+//! Messages of shares on their way from shard to shard, and those of the previous process.
 //!
-//! One that is in the log is never two shards' to give to a member. The shard that hands it over keeps it until the other one says that it is
-//! durable there; then it writes its end, and when that is durable it gives the message away. Until then the other shard holds it,
-//! and notes in its own log whose it was. A crash in between leaves it in both logs, or in the other one alone: each start tells the
-//! others what it has noted, they end what they still have of that, and give it away as before. Until all have told, what an earlier
-//! start has left waits.
+//! A message in the log is never two shards' to give to a member. The shard that hands it over keeps it until the other one reports that it is durable there;
+//! then it writes its end, and when that is durable it gives the message away. Until then the other shard holds it, and notes in its own log which shard it was
+//! from. A crash in between leaves it in both logs, or in the other one alone: after a crash each shard tells the others what it has noted, they end what they
+//! still have of that, and give it away as before. Until all shards have done so, messages of the previous process wait.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
@@ -24,13 +23,13 @@ use super::super::{Broker, Ring};
 /// A message of a share in a letter to another shard.
 #[derive(Debug)]
 pub struct HandedOver {
-    /// It, as a PUBLISH packet of 5.0.
+    /// The message, as a PUBLISH packet of 5.0.
     packet: Vec<u8>,
-    /// When it came.
+    /// When the message came.
     since: Monotonic,
-    /// What names its member.
+    /// The key that names its member.
     key: u32,
-    /// Its number in the log of the shard that sends it, if it is there.
+    /// The message's number in the log of the shard that sends it, if it is there.
     number: Option<u64>,
 }
 
@@ -40,34 +39,34 @@ impl HandedOver {
     }
 }
 
-/// One that is durable here, and still another shard's.
+/// A message that is durable here, and still another shard's.
 #[derive(Debug)]
 struct Held {
-    /// Its number there.
+    /// The message's number in that shard's log.
     number: u64,
     text: Arc<str>,
     body: Rc<Body>,
 }
 
-/// What another shard is told when a group is durable.
+/// A report to another shard for when a group is durable.
 #[derive(Clone, Copy, Debug)]
 enum Told {
-    /// So many of its messages are taken.
+    /// How many of its messages are taken.
     Taken(usize),
-    /// All messages that it holds of this one are its own.
+    /// All messages that the other shard holds of this one are its own.
     Given,
 }
 
-/// See the module.
+/// Messages on their way, and those that may not be given to members yet.
 #[derive(Debug, Default)]
 pub(super) struct Handed {
-    /// By the shard that they were sent to: those that it has not taken.
+    /// Messages that were sent and not taken, by the shard that they were sent to.
     sent: HashMap<usize, (ShareNumber, Vec<Rc<Body>>)>,
-    /// Shards that have been sent messages, and not been given them, as bits: they get no more.
+    /// Shards that have been sent messages, and not been given them, as bits: they are sent no more.
     busy: u64,
-    /// By the shard whose they are.
+    /// Messages held for other shards, by the shard that they are from.
     held: HashMap<usize, Vec<Held>>,
-    /// What an earlier start has left, by number in the log, with the texts of the shares.
+    /// Messages of the previous process, by number in the log, with the texts of the shares.
     restored: BTreeMap<u64, (Arc<str>, Rc<Body>)>,
     told: Vec<(u64, usize, Told)>,
 }
@@ -78,7 +77,7 @@ impl Handed {
         self.busy & 1 << to == 0
     }
 
-    /// It was sent these.
+    /// Notes messages that a shard was sent.
     pub(super) fn went(&mut self, to: usize, share: ShareNumber, messages: Vec<Rc<Body>>) {
         self.busy |= 1 << to;
         self.sent.insert(to, (share, messages));
@@ -98,7 +97,7 @@ impl Handed {
 }
 
 impl Broker {
-    /// Another shard has handed over messages of a share.
+    /// Takes messages of a share that another shard hands over.
     pub(in crate::shard) fn shared_messages(
         &mut self,
         io: &mut Ring<'_>,
@@ -114,7 +113,7 @@ impl Broker {
                 (None, _) => self.dropped_of(io.now(), M::CopiesShareGone, share, body),
                 (Some(text), None) => self.wait_for_share(io, text, body),
                 (Some(text), Some(number)) => {
-                    // It stays where it is until there is room.
+                    // The message stays where it is until there is room.
                     let Some(written) = self.write_held(from, number, text, &body) else { break };
                     group = group.max(written);
                     let held = Held { number, text: Arc::clone(text), body };
@@ -134,7 +133,7 @@ impl Broker {
         self.write_for_share(body, &publish, of)
     }
 
-    /// A message waits for the members of this share.
+    /// Puts a message in line for the members of this share.
     fn wait_for_share(&mut self, io: &Ring<'_>, text: &str, body: Rc<Body>) {
         let (bounds, shares) = (self.keeping.settings.queue, &mut self.delivery.shares);
         match shares.part_of(self.index, text) {
@@ -150,7 +149,7 @@ impl Broker {
         }
     }
 
-    /// A shard has taken the first of what it was sent; the others wait here again.
+    /// Ends the first messages that a shard was sent and has taken; the others wait here again.
     pub(in crate::shard) fn shared_taken(&mut self, io: &Ring<'_>, by: usize, count: usize) {
         let Some((share, mut messages)) = self.delivery.shares.handed.sent.remove(&by) else { return };
         let back = messages.split_off(count.min(messages.len()));
@@ -170,7 +169,7 @@ impl Broker {
         self.delivery.shares.settle(share);
     }
 
-    /// What a shard has handed over is this one's.
+    /// Makes messages that a shard has handed over this one's own.
     pub(in crate::shard) fn shared_given(&mut self, io: &Ring<'_>, from: usize) {
         let are_all_known = self.queues.have_all_told();
         for Held { text, body, .. } in self.delivery.shares.handed.held.remove(&from).unwrap_or_default() {
@@ -182,7 +181,7 @@ impl Broker {
         }
     }
 
-    /// Tells the other shards what is durable here.
+    /// Reports durable messages to the other shards.
     pub(in crate::shard) fn report_handed_over(&mut self) {
         let handed = &mut self.delivery.shares.handed;
         if handed.told.is_empty() {
@@ -202,7 +201,7 @@ impl Broker {
         }
     }
 
-    /// Takes up a message of an earlier start. `from`: the shard that had handed it over, and its number there.
+    /// Takes up a message of the previous process. `from`: the shard that had handed it over, and its number there.
     pub(in crate::shard) fn restore_for_share(
         &mut self,
         number: u64,
@@ -217,13 +216,13 @@ impl Broker {
         }
     }
 
-    /// The numbers of that shard's messages that are here since before a start.
+    /// The numbers of that shard's messages that the previous process has left here.
     pub(in crate::shard) fn held_of(&self, shard: usize) -> Vec<u64> {
         let held = self.delivery.shares.handed.held.get(&shard);
         held.into_iter().flatten().map(|held| held.number).collect()
     }
 
-    /// A shard holds these messages of this one since before a start: they are its own.
+    /// Ends messages of this shard that another one has held since the previous process: they are its own.
     pub(in crate::shard) fn held_elsewhere(&mut self, by: usize, numbers: &[u64]) {
         if numbers.is_empty() {
             return;
@@ -231,7 +230,7 @@ impl Broker {
         let Handed { restored, held, .. } = &mut self.delivery.shares.handed;
         let mut ended: Vec<_> =
             numbers.iter().filter_map(|number| restored.remove(number)).map(|(_, body)| body).collect();
-        // It was a third shard's before.
+        // The message was a third shard's before.
         let numbers: HashSet<u64> = numbers.iter().copied().collect();
         let is_it = |held: &mut Held| held.body.for_share().is_some_and(|number| numbers.contains(&number));
         ended.extend(held.values_mut().flat_map(|held| held.extract_if(.., is_it)).map(|held| held.body));
@@ -242,7 +241,7 @@ impl Broker {
         handed.told.push((group, by, Told::Given));
     }
 
-    /// All shards have told what they hold: what an earlier start has left waits for members.
+    /// Has messages of the previous process wait for members, once all shards have reported what they hold.
     pub(in crate::shard) fn release_restored(&mut self, now: Monotonic) {
         for (text, body) in std::mem::take(&mut self.delivery.shares.handed.restored).into_values().rev() {
             let shares = &mut self.delivery.shares;
@@ -256,7 +255,7 @@ impl Broker {
                 Err(_) => self.dropped_of_share(now, M::CopiesQueueFull, &text, body),
             }
         }
-        // What has come meanwhile has waited for that.
+        // Messages that have come meanwhile have waited for that.
         self.delivery.shares.ripen();
     }
 }

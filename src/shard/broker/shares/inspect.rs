@@ -1,4 +1,4 @@
-//! What the control plane is told of shared subscriptions.
+//! Shared subscriptions as the control plane reports them.
 
 use crate::metrics::inspect::{Part as Page, Share as Row};
 use crate::mqtt::topic::split_shared;
@@ -11,7 +11,7 @@ use super::part::Part;
 use super::{ShareNumber, Shares};
 
 impl Broker {
-    /// Those with members or messages here, beginning with this number. There are at most [`crate::limits::SHARES_MAX`].
+    /// Shares with members or messages here, from this number on. There are at most [`crate::limits::SHARES_MAX`].
     pub(in crate::shard) fn shares(&self, io: &Ring<'_>, from: u32, limit: usize, search: Option<&str>) -> Page<Row> {
         let shares = &self.delivery.shares;
         let search = search.map(Search::new);
@@ -80,7 +80,7 @@ impl Part {
         self.members.keys().copied()
     }
 
-    /// When the oldest message came of those that are the first in their lines.
+    /// When the oldest of the first messages of all lines came.
     fn oldest(&self) -> Option<Monotonic> {
         let of_one = self.members.values().filter(|_| self.is_keyed).map(|member| &member.line);
         of_one.chain([&self.line]).filter_map(|line| Some(line.get(0)?.since())).min()

@@ -1,5 +1,5 @@
-//! Which member a key names, and what waits for it alone. Messages with the same key go to the same member, in order, while those
-//! that are online stay the same (rendezvous hashing: a member that comes takes keys from others, one that goes leaves its own to
+//! Members named by keys, and the messages that wait for one member alone. Messages with the same key go to the same member, in order,
+//! while the online members stay the same (rendezvous hashing: a member that comes takes keys from others, one that goes leaves its own to
 //! them, and no other key moves).
 
 use std::collections::BinaryHeap;
@@ -11,7 +11,7 @@ use super::line::Line;
 use super::part::Part;
 
 impl Part {
-    /// Members that are online, each with its rank for a key.
+    /// Online members, each with its rank for a key.
     fn ranked(&self, key: u32) -> impl Iterator<Item = (u64, SessionKey)> {
         let online = self.members.iter().filter(|(_, member)| member.is_online);
         online.map(move |(session, member)| (rank(member.mark, key), *session))
@@ -22,8 +22,7 @@ impl Part {
         self.ranked(key).filter(|_| self.is_keyed).max().map(|(_, session)| session)
     }
 
-    /// Those that a key names one after the other, where the ones before cannot take its message. From this member on, if one is
-    /// given.
+    /// Members that a key names one after the other, where the ones before cannot take its message; from this member on, if one is given.
     pub(super) fn all_named(&self, key: u32, from: Option<SessionKey>) -> impl Iterator<Item = SessionKey> + use<> {
         let rank_of = |session: &SessionKey| self.members.get(session).map(|member| (rank(member.mark, key), *session));
         let from = from.as_ref().and_then(rank_of);
@@ -31,13 +30,13 @@ impl Part {
         std::iter::from_fn(move || ranked.pop().map(|(_, session)| session))
     }
 
-    /// Members that may have room for what waits for them.
+    /// Members that may have room for messages of their own lines.
     pub(super) fn served_lines(&self) -> Vec<SessionKey> {
         let lines = self.members.iter().filter(|(_, member)| member.is_ready() && !member.line.is_empty());
         lines.map(|(session, _)| *session).collect()
     }
 
-    /// What has waited for some member waits for those that its keys name now.
+    /// Lines messages that have waited for some member up for the members that their keys name now.
     pub(super) fn name_again(&mut self, line: Line) {
         for body in line {
             let member = self.named(body.key());
@@ -45,7 +44,7 @@ impl Part {
         }
     }
 
-    /// A member has come online: what its keys name waits for it.
+    /// Gathers the messages for a member that has come online: those with keys that name it.
     pub(super) fn gather_for(&mut self, session: SessionKey) {
         let Some(mark) = self.members.get(&session).filter(|_| self.is_keyed).map(|member| member.mark) else { return };
         if self.queued().0 == 0 {
@@ -102,7 +101,7 @@ mod tests {
         }
     }
 
-    /// Who each key's messages wait for: all of them for the one that it names, in order.
+    /// The member that each key's messages wait for: all of them for the one that it names, in order.
     fn waits(part: &Part) -> BTreeMap<u32, Option<SessionKey>> {
         let mut all = BTreeMap::<_, Vec<_>>::new();
         for member in part.members.keys().copied().map(Some).chain([None]) {

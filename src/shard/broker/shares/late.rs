@@ -14,21 +14,21 @@ use super::super::connection::Timer;
 use super::super::events::{clipped, of_client, second};
 use super::super::{Broker, Ring};
 
-/// Which members are looked at next.
+/// The order in which members are looked at.
 #[derive(Debug, Default)]
 pub(super) struct Late {
-    /// Those of this round.
+    /// Members of this round that are left.
     line: Vec<SessionKey>,
     has_timer: bool,
 }
 
 impl Broker {
-    /// Asks to be called in a while, if there are members.
+    /// Sets the timer for the next look, if there are members.
     pub(super) fn set_late_timer(&mut self, io: &mut Ring<'_>) {
         let (late, has_members) = (&mut self.delivery.shares.late, !self.delivery.shares.of.is_empty());
         if has_members && !late.has_timer {
             late.has_timer = true;
-            // A round at a time; each round in a sixteenth of the time that there is, at least.
+            // A timer covers one round; each takes at least a sixteenth of the time that members have.
             let rest = self.around.config.delivery.share_ack_timeout / 16;
             let wait =
                 if late.line.is_empty() { rest.clamp(SHARES_LOOK, Duration::from_secs(15)) } else { SHARES_LOOK / 50 };
@@ -36,13 +36,13 @@ impl Broker {
         }
     }
 
-    /// Looks at the next members.
+    /// Looks at the next members when the timer has run out.
     pub(in crate::shard) fn late_members_time(&mut self, io: &mut Ring<'_>) {
         let shares = &mut self.delivery.shares;
         shares.late.has_timer = false;
         if shares.late.line.is_empty() {
             shares.late.line = shares.of.keys().copied().collect();
-            // The same order in each run of a simulation.
+            // The order is the same in each run of a simulation.
             shares.late.line.sort_unstable();
         }
         let from = shares.late.line.len().saturating_sub(SHARE_LATE_LOOKS);
@@ -52,7 +52,7 @@ impl Broker {
         self.set_late_timer(io);
     }
 
-    /// What was sent before this, and is not acknowledged, is late.
+    /// The time before which a message must have been sent to be late now, if it is not acknowledged.
     fn late_before(&self, now: Monotonic) -> Monotonic {
         let timeout = u64::try_from(self.around.config.delivery.share_ack_timeout.as_nanos()).unwrap_or(u64::MAX);
         Monotonic(now.0.saturating_sub(timeout))
@@ -81,7 +81,7 @@ impl Broker {
         self.give_back_to_shares(now, given);
     }
 
-    /// A client has acknowledged something. If it is late no more, it is a member as the others.
+    /// Notes that a client has acknowledged something. If it is late no more, it is a member as the others.
     pub(super) fn is_late_no_more(&mut self, now: Monotonic, key: SessionKey) {
         let (before, shares) = (self.late_before(now), &mut self.delivery.shares);
         let of = shares.of.get(&key).into_iter().flatten();

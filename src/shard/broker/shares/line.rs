@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use crate::session::{Body, QueueBounds};
 
-/// See the module.
+/// A line of messages, oldest first, with its bytes.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     queue: VecDeque<Rc<Body>>,
@@ -25,7 +25,7 @@ impl Line {
         self.queue.get(at)
     }
 
-    /// Whether the oldest has to go for one more of so many bytes. One that is larger than all that may wait waits alone.
+    /// Whether the oldest message has to go for one more of `bytes` bytes. A message that is larger than the bound waits alone.
     pub(super) fn is_full(&self, bounds: QueueBounds, bytes: usize) -> bool {
         self.len() >= bounds.messages || !self.is_empty() && self.bytes + bytes > bounds.bytes
     }
@@ -46,7 +46,7 @@ impl Line {
         Some(body)
     }
 
-    /// Takes out those of which this is true.
+    /// Takes out the messages for which `is_it` is true.
     pub(super) fn take_if(&mut self, mut is_it: impl FnMut(&Body) -> bool) -> Self {
         let (mut taken, mut left) = (Self::default(), Self::default());
         for body in self.queue.drain(..) {

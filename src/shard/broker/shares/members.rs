@@ -1,4 +1,4 @@
-//! Members of shares: who comes, who goes, and whose connection does.
+//! Members of shares: sessions that join or leave, and those that lose their connections.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use crate::session::{Body, End, SessionKey, SubscriptionRefused};
 use super::super::Broker;
 
 impl Broker {
-    /// A session subscribes to `$share/NAME/FILTER`, or its subscription is entered again. Publishes on any shard find it from now
-    /// on. Returns the text, which all members share.
+    /// Makes a session a member of `$share/NAME/FILTER`, or enters its subscription again. Publishes on any shard find it from now on.
+    /// Returns the text, which all members share.
     ///
     /// # Errors
     /// Why it is refused.
@@ -40,7 +40,7 @@ impl Broker {
         Ok(text)
     }
 
-    /// A session unsubscribes from `$share/NAME/FILTER`. What it has been sent it may acknowledge still, also on its next connection
+    /// Ends a session's membership of `$share/NAME/FILTER`. What it has been sent it may acknowledge still, also on its next connection
     /// [MQTT-3.10.4-3]: if its session is kept that goes to no other member.
     pub(in crate::shard) fn leave_share(&mut self, key: SessionKey, text: &str) {
         let shares = &mut self.delivery.shares;
@@ -58,7 +58,7 @@ impl Broker {
         }
     }
 
-    /// A session has ended.
+    /// Ends the memberships of a session that has ended.
     pub(in crate::shard) fn leave_shares(&mut self, key: SessionKey) {
         let shares = &mut self.delivery.shares;
         for number in shares.of.remove(&key).unwrap_or_default() {
@@ -66,14 +66,14 @@ impl Broker {
         }
     }
 
-    /// The connection of a session is gone. What is published from then on goes to other members of its shares.
+    /// Takes the connection of a session away. Later messages go to other members of its shares.
     pub(in crate::shard) fn disconnected(&mut self, now: Monotonic, key: SessionKey, conn: ConnId, end: End) {
         self.sessions.disconnected(key, conn, end, now);
         self.members_gone(now);
     }
 
-    /// Sessions have lost their connections: messages go to other members, and those of QoS 1 that were not acknowledged, too
-    /// (section 4.8.2). After each call that may take a session's connection from it.
+    /// Hands messages of sessions that have lost their connections to other members, those of QoS 1 that were not acknowledged among them
+    /// (section 4.8.2). Called after each call that may take a session's connection from it.
     pub(in crate::shard) fn members_gone(&mut self, now: Monotonic) {
         while let Some(key) = self.sessions.next_gone() {
             self.list_again(key);
@@ -92,7 +92,7 @@ impl Broker {
         self.give_back_to_shares(now, returned);
     }
 
-    /// Messages that members were sent and have not acknowledged wait for others, before all that does.
+    /// Gives messages back that members were sent and have not acknowledged: they wait for others, before all that do.
     pub(super) fn give_back_to_shares(&mut self, now: Monotonic, returned: Vec<(ShareNumber, Rc<Body>)>) {
         for (number, body) in returned.into_iter().rev() {
             let shares = &mut self.delivery.shares;

@@ -2,10 +2,11 @@
 //!
 //! The publisher's shard chooses the shard, by how many members each has online ([`Share::choose`]). There a message is bound to a
 //! member when it is sent to it, to the next in turn that has room, or of a few the least busy one. What finds none waits in the part of
-//! the share on that shard ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other shards
-//! ([`moves`]). With a strategy that goes by keys, the key names shard and member, and what that has no room for waits for it alone
-//! ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it, or does not
-//! acknowledge it in time ([`late`]), goes back, to the front.
+//! member when it is sent to it, to the next in turn that has room, or of a few the least busy one. A message that finds none waits in the
+//! part of the share on that shard ([`Part`]): for a member that acknowledges or comes, or, after [`SHARE_WAIT`], for the members of other
+//! shards ([`moves`]). With a strategy that goes by keys, the key names shard and member, and messages that these have no room for wait for
+//! that member alone ([`keyed`]). What was sent at QoS 1 to a client that leaves without acknowledging it, or does not acknowledge it in
+//! time ([`late`]), goes back, to the front.
 
 mod handed;
 mod inspect;
@@ -34,12 +35,12 @@ use self::late::Late;
 use self::part::Part;
 use super::queues::Marks;
 
-/// See the module.
+/// The shares of the process, and this shard's parts of them.
 #[derive(Debug)]
 pub(in crate::shard) struct Shares {
     known: KnownShares,
     strategy: ShareStrategy,
-    /// What this shard has of each.
+    /// This shard's part of each share.
     parts: HashMap<ShareNumber, Part>,
     /// The shares of each session.
     of: HashMap<SessionKey, SmallVec<[ShareNumber; 2]>>,
@@ -47,26 +48,26 @@ pub(in crate::shard) struct Shares {
     members: usize,
     /// The shares that match the message at hand, each with the shard that serves it.
     chosen: SmallVec<[(ToShare, usize); 4]>,
-    /// Messages that were published here, to take turns.
+    /// How many messages were published here: shards serve them in turn.
     turn: u64,
     /// What it has cost to find the shares of the message at hand.
     looks: usize,
     /// Parts to look at again: with messages that wait, or members that had no room.
     waiting: BTreeSet<ShareNumber>,
-    /// Those whose members may have room again.
+    /// Shares with members that may have room again.
     ripe: BTreeSet<ShareNumber>,
-    /// What is on its way from shard to shard.
+    /// Messages that are on their way from shard to shard.
     handed: Handed,
-    /// Exchanges of this shard's publishers since before a start, with the marks of the shares that have had their messages on some shard.
+    /// Exchanges of this shard's publishers since before the process began, with the marks of the shares that have had their messages on some shard.
     repeats: BTreeMap<Origin, Marks>,
     has_timer: bool,
     late: Late,
-    /// Members that may have room again since this turn.
+    /// Sessions that may have room again since this turn.
     with_room: Vec<SessionKey>,
 }
 
 impl Shares {
-    /// No members yet.
+    /// Shares without members.
     pub(in crate::shard) fn new(known: KnownShares, strategy: ShareStrategy) -> Self {
         Self {
             known,
@@ -87,13 +88,13 @@ impl Shares {
         }
     }
 
-    /// Whether the process has none.
+    /// Whether the process has no shares.
     #[inline]
     pub(in crate::shard) fn are_none(&self) -> bool {
         self.known.are_none()
     }
 
-    /// Another strategy is in force, or the same.
+    /// Sets the strategy that is in force, the same or another.
     pub(in crate::shard) fn set_strategy(&mut self, strategy: ShareStrategy, now: Monotonic) {
         if std::mem::replace(&mut self.strategy, strategy) == strategy {
             return;
@@ -104,8 +105,8 @@ impl Shares {
         }
     }
 
-    /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. These shards, as bits;
-    /// `None`: it is for no share. `publisher`: its client identifier. `origin`: its exchange: a share that has had that does not get it
+    /// Chooses a shard for each share that a topic is for: [`Shares::chosen`], until the next call. Returns these shards, as bits; `None`:
+    /// the topic is for no share. `publisher`: its client identifier. `origin`: its exchange: a share that has had that does not get it
     /// again.
     pub(in crate::shard) fn choose(&mut self, topic: &str, publisher: &str, origin: Option<Origin>) -> Option<u64> {
         let key = match self.strategy {
@@ -131,21 +132,21 @@ impl Shares {
         is_any.then(|| chosen.iter().fold(0, |shards, (_, shard)| shards | 1 << shard))
     }
 
-    /// Shares of these marks have had the message of an exchange since before a start.
+    /// Notes that shares with these marks have had the message of an exchange since before a crash.
     pub(in crate::shard) fn have_had(&mut self, origin: Origin, shares: &[u64]) {
         if !shares.is_empty() {
             self.repeats.entry(origin).or_default().extend_from_slice(shares);
         }
     }
 
-    /// An exchange is over.
+    /// Forgets an exchange that is over.
     pub(in crate::shard) fn forget_repeat(&mut self, origin: Origin) {
         if !self.repeats.is_empty() {
             self.repeats.remove(&origin);
         }
     }
 
-    /// A session has ended, and its exchanges with it.
+    /// Forgets the exchanges of a session that has ended.
     pub(in crate::shard) fn forget_repeats_of(&mut self, session: u64) {
         self.repeats.retain(|origin, _| origin.session != session);
     }
@@ -155,7 +156,7 @@ impl Shares {
         self.parts.get(&number).map(|part| mark_of_share(part.share.text()))
     }
 
-    /// How many have members or messages here.
+    /// How many shares have members or messages here.
     pub(in crate::shard) fn parts(&self) -> usize {
         self.parts.len()
     }
@@ -177,12 +178,12 @@ impl Shares {
         self.parts.get(&number).map(|part| Arc::clone(part.share.text()))
     }
 
-    /// What the last look has cost: [`KnownShares::matching`], and each share that was found.
+    /// What the last look has cost: that of [`KnownShares::matching`], and one for each share that was found.
     pub(in crate::shard) fn looks(&self) -> usize {
         self.looks + self.chosen.len()
     }
 
-    /// See [`Shares::choose`].
+    /// The shares that [`Shares::choose`] has found, each with the shard that serves it.
     pub(in crate::shard) fn chosen(&self) -> &[(ToShare, usize)] {
         &self.chosen
     }
@@ -192,7 +193,7 @@ impl Shares {
         self.members
     }
 
-    /// The text of a share whose messages are to survive a crash; `None`: it is another one, or has ended.
+    /// The text of a share with messages that survive a crash; `None`: the share is another one, or has ended.
     pub(in crate::shard) fn kept(&self, number: ShareNumber) -> Option<Arc<str>> {
         let share = self.parts.get(&number).map(|part| &part.share).filter(|share| share.is_kept())?;
         Some(Arc::clone(share.text()))
@@ -203,7 +204,7 @@ impl Shares {
         self.known.has_room(filter)
     }
 
-    /// What this shard has of the share of this text, which is made if there is none.
+    /// This shard's part of the share of this text, which is made if there is none.
     fn part_of(&mut self, shard: usize, text: &str) -> Result<&mut Part, TooManyShares> {
         let share = self.known.join(text)?;
         if self.parts.contains_key(&share.number()) {
@@ -214,7 +215,7 @@ impl Shares {
         Ok(self.parts.entry(share.number()).or_insert_with(|| Part::new(shard, share, is_keyed)))
     }
 
-    /// What this shard has of a share. `None`: the share has ended.
+    /// This shard's part of a share. `None`: the share has ended.
     fn part(&mut self, shard: usize, number: ShareNumber) -> Option<&mut Part> {
         if !self.parts.contains_key(&number) {
             let share = self.known.join_again(number)?;
@@ -223,24 +224,24 @@ impl Shares {
         self.parts.get_mut(&number)
     }
 
-    /// What this shard has of a share.
+    /// This shard's part of a share.
     pub(in crate::shard) fn part_mut(&mut self, number: ShareNumber) -> Option<&mut Part> {
         self.parts.get_mut(&number)
     }
 
-    /// At which level it is listed; 0 without such a part.
+    /// The level at which a part is listed; 0 without such a part.
     pub(in crate::shard) fn listed(&self, number: ShareNumber) -> u8 {
         self.parts.get(&number).map_or(0, Part::listed)
     }
 
-    /// A client has acknowledged something, or its socket has room again.
+    /// Notes that a client has acknowledged something, or its socket has room again.
     pub(in crate::shard) fn has_room_again(&mut self, key: SessionKey) {
         if self.of.contains_key(&key) {
             self.with_room.push(key);
         }
     }
 
-    /// Clients that have, since the last call.
+    /// Sessions noted by [`Self::has_room_again`] since the last call.
     fn have_room_again(&mut self) -> Vec<SessionKey> {
         let mut keys = std::mem::take(&mut self.with_room);
         keys.sort_unstable();
@@ -248,12 +249,12 @@ impl Shares {
         keys
     }
 
-    /// All with messages that wait are looked at.
+    /// Has all parts with waiting messages looked at.
     fn ripen(&mut self) {
         self.ripe.extend(&self.waiting);
     }
 
-    /// A session is not a member of a share any more.
+    /// Ends the membership of a session in a share.
     fn leave(&mut self, key: SessionKey, number: ShareNumber) {
         if self.parts.get_mut(&number).is_some_and(|part| part.leave(key)) {
             self.members -= 1;
@@ -261,7 +262,7 @@ impl Shares {
         self.settle(number);
     }
 
-    /// A part has changed: it is looked at again if that is needed, and it goes when it has neither members nor messages.
+    /// Settles a part that has changed: it is looked at again if that is needed, and goes when it has neither members nor messages.
     pub(in crate::shard) fn settle(&mut self, number: ShareNumber) {
         let Some(part) = self.parts.get(&number) else { return };
         let (queued, _) = part.queued();

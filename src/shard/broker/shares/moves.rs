@@ -1,4 +1,4 @@
-//! What waits too long on a shard, or has no members online there: it is handed over to a shard that has some.
+//! Messages that wait too long on a shard, or have no members online there, are handed over to a shard that has some.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::super::{Broker, Ring};
 use super::handed::HandedOver;
 
 impl Broker {
-    /// Asks to be called in a while, if anything waits.
+    /// Sets the timer for the next look, if anything waits.
     pub(super) fn set_shares_timer(&mut self, io: &mut Ring<'_>) {
         let shares = &mut self.delivery.shares;
         if !shares.waiting.is_empty() && !shares.has_timer {
@@ -24,7 +24,7 @@ impl Broker {
         }
     }
 
-    /// Looks at all that waits.
+    /// Looks at all waiting messages when the timer has run out.
     pub(in crate::shard) fn shares_time(&mut self, io: &mut Ring<'_>) {
         self.delivery.shares.has_timer = false;
         let waiting: Vec<_> = self.delivery.shares.waiting.iter().copied().collect();
@@ -37,12 +37,12 @@ impl Broker {
         }
     }
 
-    /// Hands over what waits, if other shards serve it better: with members online here what waits for one of them alone does not.
-    /// If there are no members at all it is dropped.
+    /// Hands waiting messages over, if other shards serve them better: with members online here, messages that wait for one of them alone
+    /// stay. If there are no members at all they are dropped.
     fn hand_over_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
         let (index, now) = (self.index, io.now());
         if !self.queues.have_all_told() {
-            // Who the others' members are is not known yet, nor what of this they have.
+            // The members on other shards are not known yet, nor which of these messages those shards have.
             return;
         }
         let shares = &mut self.delivery.shares;
@@ -59,7 +59,7 @@ impl Broker {
             }
             part.set_stuck();
         }
-        // What is not durable may lose its number, and that may be another one's by the time that it is told.
+        // A message that is not durable may lose its number, and that may be another one's by the time that it is told.
         let durable = self.outlets.buffer.as_ref().map_or(u64::MAX, |buffer| buffer.durable());
         shares.turn += 1;
         let (share, is_keyed, turn) = (Arc::clone(&part.share), part.is_keyed, shares.turn);
@@ -87,7 +87,7 @@ impl Broker {
         let messages = taken.iter().map(|body| HandedOver::new(body)).collect();
         shares.handed.went(to, number, taken);
         shares.settle(number);
-        // Behind what that shard is told of the ones before, which may still wait for its mailbox.
+        // The letter follows the reports to that shard about earlier messages, which may still wait for its mailbox.
         self.letters.push_back((to, Mail::SharedMessages { from: index, share: number, messages }));
     }
 }

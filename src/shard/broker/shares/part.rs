@@ -1,4 +1,4 @@
-//! What one shard has of a share: its members there, and the messages that wait for one of them to have room.
+//! The part of a share on one shard: its members there, and the messages that wait for one of them to have room.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -15,21 +15,21 @@ use super::line::Line;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) subscriber: Subscriber<SessionKey>,
-    /// The same for the same client: keys are compared with it.
+    /// A mark that is the same for the same client: keys are compared with it.
     pub(super) mark: u64,
-    /// It has a connection, and is not set aside.
+    /// Whether the member has a connection, and is not set aside.
     pub(super) is_online: bool,
-    /// Its client is late with acknowledging: until it has, others are served.
+    /// Whether the client is late with acknowledging: until it has done so, others are served.
     is_aside: bool,
-    /// Its session survives a crash.
+    /// Whether the session survives a crash.
     is_kept: bool,
-    /// Its place among those that are offered messages.
+    /// The member's place among those that are offered messages.
     place: Option<usize>,
-    /// What waits for it alone.
+    /// Messages that wait for the member alone.
     pub(super) line: Line,
 }
 
-/// See the module.
+/// The members of a share on one shard, and the messages that wait for them.
 #[derive(Debug)]
 pub(in crate::shard) struct Part {
     shard: usize,
@@ -40,26 +40,26 @@ pub(in crate::shard) struct Part {
     online: usize,
     /// Members of QoS 1 or 2: messages wait for them.
     keeping: usize,
-    /// Those of them whose sessions survive a crash.
+    /// Members of QoS 1 or 2 with sessions that survive a crash.
     kept: usize,
-    /// Those that may have room, in no order.
+    /// Members that may have room, in no order.
     ready: Vec<SessionKey>,
-    /// Which of them is next.
+    /// The index in `ready` of the member that is next.
     turn: usize,
-    /// What waits for any member.
+    /// Messages that wait for any member.
     pub(super) line: Line,
-    /// Messages that wait, here and for one member alone, and their bytes.
+    /// Messages that wait, for any member and for one alone, and their bytes.
     queued: (usize, usize),
-    /// Since when the first that waits for any member is the first.
+    /// When the first message that waits for any member became the first.
     waits_since: Monotonic,
-    /// Something has waited for long, and no member has had room since: other shards' members are better served.
+    /// Whether a message has waited too long, with no member that had room since: other shards' members are better served.
     is_stuck: bool,
-    /// The level at which what waits is listed ([`Fill`]).
+    /// The level at which the waiting messages are listed ([`Fill`]).
     listed: u8,
 }
 
 impl Part {
-    /// No members yet. `is_keyed`: see [`Part`].
+    /// A part without members. `is_keyed`: see [`Part`].
     pub(super) fn new(shard: usize, share: Arc<Share>, is_keyed: bool) -> Self {
         Self {
             shard,
@@ -79,29 +79,29 @@ impl Part {
         }
     }
 
-    /// The level of what waits.
+    /// The level of the waiting messages.
     pub(in crate::shard) fn fill(&self, bounds: QueueBounds) -> u8 {
         Fill::level(self.queued, bounds)
     }
 
-    /// See [`Fill::grown`].
+    /// The level to list the part at, if its queue has grown to a higher one ([`Fill::grown`]).
     pub(super) fn grown(&mut self, bounds: QueueBounds) -> Option<u8> {
         let level = self.fill(bounds);
         Fill::grown(&mut self.listed, level)
     }
 
-    /// At which level it is listed.
+    /// The level at which the part is listed.
     pub(in crate::shard) fn listed(&self) -> u8 {
         self.listed
     }
 
-    /// See [`Fill::again`].
+    /// The level to list the part at again ([`Fill::again`]).
     pub(in crate::shard) fn list_again(&mut self, bounds: QueueBounds) -> Option<u8> {
         let level = self.fill(bounds);
         Fill::again(&mut self.listed, level)
     }
 
-    /// Drops so many messages that wait, oldest first: for any member, or for the one for which most do.
+    /// Drops up to `most` waiting messages, oldest first: for any member, or for the one with most of them.
     pub(in crate::shard) fn drop_oldest(&mut self, most: usize, now: Monotonic) -> Gone {
         let longest = || self.members.iter().max_by_key(|(_, member)| member.line.len()).map(|(key, _)| *key);
         let of = if self.line.is_empty() { longest() } else { None };
@@ -110,7 +110,7 @@ impl Part {
         dropped
     }
 
-    /// Neither members nor messages.
+    /// Whether there are neither members nor messages.
     pub(super) fn is_empty(&self) -> bool {
         self.members.is_empty() && self.queued.0 == 0
     }
@@ -119,7 +119,7 @@ impl Part {
         self.online
     }
 
-    /// Members whose sessions survive a crash, for which messages of QoS 1 and 2 wait.
+    /// How many members with sessions that survive a crash have messages of QoS 1 and 2 wait for them.
     pub(super) fn kept(&self) -> usize {
         self.kept
     }
@@ -137,7 +137,7 @@ impl Part {
         }
     }
 
-    /// A session is a member, with these options from now on. `mark`: see [`Member`]. True: it was none.
+    /// Makes a session a member, with these options from now on. `mark`: see [`Member`]. True: it was none.
     pub(super) fn enter(&mut self, subscriber: Subscriber<SessionKey>, mark: u64, is_online: bool) -> bool {
         let session = subscriber.session;
         let old = self.members.remove(&session);
@@ -155,7 +155,7 @@ impl Part {
         is_new
     }
 
-    /// A session is a member no more. False: it was none.
+    /// Ends the membership of a session. False: it was no member.
     pub(super) fn leave(&mut self, session: SessionKey) -> bool {
         self.set_ready(session, false);
         let Some(member) = self.members.remove(&session) else { return false };
@@ -167,7 +167,7 @@ impl Part {
         true
     }
 
-    /// A member's connection has come or gone.
+    /// Notes that a member's connection has come or gone.
     pub(super) fn set_online(&mut self, session: SessionKey, is_online: bool) {
         let Some(member) = self.members.get_mut(&session) else { return };
         self.online -= usize::from(member.is_online);
@@ -176,13 +176,13 @@ impl Part {
         self.moved(session, is_online);
     }
 
-    /// Whether members with a connection are served, but for this one; those of other shards, too.
+    /// Whether members with a connection are served besides this one, also on other shards.
     pub(super) fn has_others(&self, session: SessionKey) -> bool {
         let is_one = self.members.get(&session).is_some_and(|member| member.is_online);
         self.online > usize::from(is_one) || self.share.is_served_but_by(self.shard)
     }
 
-    /// A member's client is late: it counts as one without a connection. True: it did not before.
+    /// Sets a member aside, as its client is late: it counts as one without a connection. True: it did not before.
     pub(super) fn set_aside(&mut self, session: SessionKey) -> bool {
         if !self.members.get(&session).is_some_and(|member| member.is_online) {
             return false;
@@ -192,19 +192,19 @@ impl Part {
         true
     }
 
-    /// It is late no more.
+    /// Takes a member back that is late no more.
     pub(super) fn take_back(&mut self, session: SessionKey) {
         if self.is_aside(session) {
             self.set_online(session, true);
         }
     }
 
-    /// Whether it is set aside.
+    /// Whether a member is set aside.
     pub(super) fn is_aside(&self, session: SessionKey) -> bool {
         self.members.get(&session).is_some_and(|member| member.is_aside)
     }
 
-    /// Whether a member's session survives a crash.
+    /// Sets whether a member's session survives a crash.
     pub(super) fn set_kept(&mut self, session: SessionKey, is_kept: bool) {
         let Some(member) = self.members.get_mut(&session) else { return };
         self.kept -= usize::from(member.is_kept());
@@ -213,7 +213,7 @@ impl Part {
         self.tell();
     }
 
-    /// A member has come online, or is away: what waits does so where its key says now.
+    /// Gives waiting messages to the members that their keys name now, after a member has come online or gone.
     fn moved(&mut self, session: SessionKey, is_online: bool) {
         self.set_ready(session, is_online);
         if is_online {
@@ -226,7 +226,7 @@ impl Part {
         self.tell();
     }
 
-    /// A member may have room now, or has none.
+    /// Sets whether a member may have room.
     pub(super) fn set_ready(&mut self, session: SessionKey, is_ready: bool) {
         let Some(member) = self.members.get_mut(&session) else { return };
         match (member.place, is_ready && member.is_online) {
@@ -245,19 +245,19 @@ impl Part {
         }
     }
 
-    /// All that have a connection may have room.
+    /// Sets all members with a connection as having room.
     pub(super) fn set_all_ready(&mut self) {
         let unready = self.members.iter().filter(|(_, member)| member.is_online && member.place.is_none());
         let unready: Vec<_> = unready.map(|(session, _)| *session).collect();
         unready.into_iter().for_each(|session| self.set_ready(session, true));
     }
 
-    /// Members that may have room.
+    /// How many members may have room.
     pub(super) fn ready(&self) -> usize {
         self.ready.len()
     }
 
-    /// Of the next `looks` members in turn that may have room the one with the least load; of equal ones the first.
+    /// The member with the least load of the next `looks` in turn that may have room; of equal ones the first.
     pub(super) fn next(&self, looks: usize, load: impl Fn(SessionKey) -> usize) -> Option<Subscriber<SessionKey>> {
         let ready = self.ready.len();
         let in_turn = (0..looks.min(ready)).map(|at| self.ready[(self.turn + at) % ready]);
@@ -265,7 +265,7 @@ impl Part {
         self.members.get(&session).map(|member| member.subscriber)
     }
 
-    /// It had its turn.
+    /// Ends the turn of the member that is next.
     pub(super) fn pass_on(&mut self) {
         self.turn = (self.turn + 1) % self.ready.len().max(1);
     }
@@ -277,7 +277,7 @@ impl Part {
         }
     }
 
-    /// A message waits for this member, or for any, behind all others that do. The oldest, as many as had to go for it.
+    /// Puts a message in line for this member, or for any, after all others. Returns the oldest, as many as had to go for it.
     pub(super) fn push(
         &mut self,
         body: Rc<Body>,
@@ -300,7 +300,7 @@ impl Part {
         dropped
     }
 
-    /// One that was sent to a member and not acknowledged waits before all others.
+    /// Puts a message that was sent to a member and not acknowledged in line before all others.
     pub(super) fn push_front(&mut self, body: Rc<Body>, now: Monotonic) {
         self.waits_since = now;
         self.queued = (self.queued.0 + 1, self.queued.1 + body.packet().len());
@@ -308,13 +308,13 @@ impl Part {
         self.line_of(member).push_front(body);
     }
 
-    /// One that waited for another member waits for this one, or for any.
+    /// Puts a message that waited for another member in line for this one, or for any.
     pub(super) fn put_back(&mut self, body: Rc<Body>, member: Option<SessionKey>) {
         self.queued = (self.queued.0 + 1, self.queued.1 + body.packet().len());
         self.line_of(member).push_back(body);
     }
 
-    /// What waits for this member, or for any.
+    /// The message at this place in the line of this member, or of any.
     pub(super) fn get(&self, member: Option<SessionKey>, at: usize) -> Option<&Rc<Body>> {
         match member {
             Some(member) => self.members.get(&member)?.line.get(at),
@@ -322,7 +322,7 @@ impl Part {
         }
     }
 
-    /// One waits no longer.
+    /// Takes a message out of a line.
     pub(super) fn remove(&mut self, member: Option<SessionKey>, at: usize, now: Monotonic) -> Option<Rc<Body>> {
         let body = self.line_of(member).remove(at)?;
         self.queued = (self.queued.0 - 1, self.queued.1 - body.packet().len());
@@ -332,19 +332,19 @@ impl Part {
         Some(body)
     }
 
-    /// A member has room, or has taken something: with nothing left that waits, this shard is chosen as before.
+    /// Notes that a member has room, or has taken something: with nothing left that waits, this shard is chosen as before.
     pub(super) fn is_served(&mut self) {
         if self.line.is_empty() && std::mem::take(&mut self.is_stuck) {
             self.tell();
         }
     }
 
-    /// Since when the first that waits for any member is the first.
+    /// When the first message that waits for any member became the first.
     pub(super) fn waits_since(&self) -> Monotonic {
         self.waits_since
     }
 
-    /// Other shards are chosen before this one until its members have room for all that waits ([`Part::is_served`]).
+    /// Has other shards chosen before this one until its members have room for all waiting messages ([`Part::is_served`]).
     pub(super) fn set_stuck(&mut self) {
         if !self.is_stuck {
             self.is_stuck = true;
@@ -352,7 +352,7 @@ impl Part {
         }
     }
 
-    /// Another strategy is in force.
+    /// Puts another strategy into force.
     pub(super) fn set_keyed(&mut self, is_keyed: bool, now: Monotonic) {
         (self.is_keyed, self.waits_since) = (is_keyed, now);
         let lines: Vec<_> = self.members.values_mut().map(|member| std::mem::take(&mut member.line)).collect();
@@ -362,7 +362,7 @@ impl Part {
         self.tell();
     }
 
-    /// What the publishers' shards go by.
+    /// Publishes the numbers by which the publishers' shards choose.
     fn tell(&self) {
         let online = if self.is_stuck { 0 } else { self.online };
         self.share.set_members(self.shard, online, self.members.len());
@@ -375,12 +375,12 @@ impl Member {
         self.subscriber.options.qos > QoS::AtMostOnce
     }
 
-    /// The same, through a crash.
+    /// Whether messages wait for this member through a crash.
     fn is_kept(&self) -> bool {
         self.is_kept && self.keeps()
     }
 
-    /// Whether it may have room.
+    /// Whether the member may have room.
     pub(super) fn is_ready(&self) -> bool {
         self.place.is_some()
     }
@@ -480,7 +480,7 @@ mod tests {
         );
         part.is_served();
         assert_eq!([part.share.choose(Choice::Turn(0)), part.share.choose(Choice::Turn(1))], [Some(0), Some(1)]);
-        // As many bytes as may wait; one that is larger waits alone.
+        // As many bytes wait as may; a message that is larger waits alone.
         for _ in 0..2 {
             part.push(Body::new(vec![1; bounds.bytes], Monotonic(1), 0, &held), Monotonic(1), bounds, None);
         }

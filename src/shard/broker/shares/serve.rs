@@ -14,20 +14,20 @@ use super::super::delivery::{By, Message, Stored, Whose};
 use super::super::queues::Holder;
 use super::super::{Broker, Ring};
 
-/// What came of offering a message to the members of a share.
+/// The outcome of offering a message to the members of a share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Offered {
-    /// One has it.
+    /// A member has the message.
     Taken,
-    /// This one has no room, or none has.
+    /// This member has no room, or none has.
     Waits(Option<SessionKey>),
-    /// None will take it.
+    /// No member will take the message.
     Dropped(M),
 }
 
 impl Broker {
-    /// Gives a message to a member of each of these shares, as far as this turn may go. To how many of them, and what of it has to be
-    /// durable.
+    /// Gives a message to a member of each of these shares, as far as this turn may go. Returns to how many of them, and what of it has to
+    /// be durable.
     pub(in crate::shard) fn give_to_shares(
         &mut self,
         io: &mut Ring<'_>,
@@ -45,7 +45,7 @@ impl Broker {
             self.give_to_share(io, message, shares[done]);
             done += 1;
             if self.outlets.buffer.is_some() {
-                // What is in the log for one share ends without the others.
+                // A message for one share in the log ends without the others.
                 let group = self.store_copies(io, message.publish);
                 stored.group = stored.group.max(group);
                 stored.shares.extend(self.delivery.shares.mark(shares[done - 1].share).filter(|_| group > 0));
@@ -88,8 +88,8 @@ impl Broker {
         self.delivery.shares.settle(to.share);
     }
 
-    /// Until all shards have told what an earlier start has left for a share, newer messages wait behind that. `Some`: this one does, for
-    /// that member, or for any.
+    /// Has a newer message wait until all shards have reported the messages that the previous process has left for the share. `Some`: the
+    /// message waits, for that member, or for any.
     fn waits_for_start(&mut self, qos: QoS, to: ToShare) -> Option<Option<SessionKey>> {
         if self.queues.have_all_told() || qos == QoS::AtMostOnce || !self.remembers_more() {
             return None;
@@ -99,10 +99,10 @@ impl Broker {
         part.keeps(member).then_some(member)
     }
 
-    /// This member has no room for a message, or none has: it waits. What was dropped for it.
+    /// Puts a message in line for a member without room, or for any. Returns what was dropped for it.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why it does not wait.
     fn keep_for_share(
         &mut self,
         io: &mut Ring<'_>,
@@ -145,7 +145,7 @@ impl Broker {
                     return Offered::Taken;
                 }
                 Err(M::CopiesExpired) => return Offered::Dropped(M::CopiesExpired),
-                // Another may take it.
+                // Another member may take the message.
                 Err(why @ (M::CopiesTooLarge | M::CopiesDenied)) => {
                     part.pass_on();
                     refused = Some(why);
@@ -158,8 +158,8 @@ impl Broker {
         refused.filter(|_| have_all_room).map_or(Offered::Waits(None), Offered::Dropped)
     }
 
-    /// Offers a message to the member that its key names, or to the next one that it names where that can never take it. `first_of`:
-    /// it is the first that waits for this one alone.
+    /// Offers a message to the member that its key names, or to the next one that it names where that can never take it. `first_of`: the
+    /// message is the first that waits for this member alone.
     fn offer_named(
         &mut self,
         io: &mut Ring<'_>,
@@ -190,7 +190,7 @@ impl Broker {
         refused.map_or(Offered::Waits(None), Offered::Dropped)
     }
 
-    /// Offers what waits to the members that may have room.
+    /// Offers waiting messages to the members that may have room.
     pub(super) fn offer_waiting(&mut self, io: &mut Ring<'_>, number: ShareNumber) {
         let Some(part) = self.delivery.shares.parts.get(&number) else { return };
         for member in part.served_lines() {
@@ -200,7 +200,7 @@ impl Broker {
         self.delivery.shares.settle(number);
     }
 
-    /// The same for what waits for this member alone, or for any.
+    /// Offers the messages that wait for this member alone, or for any.
     fn offer_line(&mut self, io: &mut Ring<'_>, number: ShareNumber, of: Option<SessionKey>) {
         if !self.queues.have_all_told() {
             return;
@@ -223,7 +223,7 @@ impl Broker {
             self.store_copies(io, &publish);
             self.delivery.copies.end();
             match offered {
-                // What waits for one member alone does so in order.
+                // Messages that wait for one member alone go to it in order.
                 Offered::Waits(member) if of.is_some() && member == of => break,
                 Offered::Waits(None) => {
                     at += 1;
@@ -242,7 +242,7 @@ impl Broker {
         }
     }
 
-    /// A client has acknowledged something: it may have room for what waits for members of its shares.
+    /// Offers waiting messages of a client's shares after it has acknowledged something, as it may have room.
     fn has_room_for_shares(&mut self, io: &mut Ring<'_>, key: SessionKey) {
         let shares = &mut self.delivery.shares;
         let Some(of) = shares.of.get(&key).cloned() else { return };
@@ -259,7 +259,7 @@ impl Broker {
         }
     }
 
-    /// At the end of a turn: what waits for members that have come, or may have room again.
+    /// Offers waiting messages at the end of a turn to members that have come, or may have room again.
     pub(in crate::shard) fn serve_shares(&mut self, io: &mut Ring<'_>) {
         for key in self.delivery.shares.have_room_again() {
             self.is_late_no_more(io.now(), key);
