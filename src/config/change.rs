@@ -244,7 +244,8 @@ impl Change {
         let known = &mut self.config.sinks[place];
         // `on_refuse` follows from keys that wait for a restart: with a change of these it waits as well.
         let waits = known.dead_letters != wanted.dead_letters || known.acknowledge != wanted.acknowledge;
-        let on_refuse = if waits { std::mem::replace(&mut wanted.on_refuse, known.on_refuse) } else { wanted.on_refuse };
+        let on_refuse =
+            if waits { std::mem::replace(&mut wanted.on_refuse, known.on_refuse) } else { wanted.on_refuse };
         let Difference { mut applied, mut waiting } = known.take(&wanted);
         if on_refuse != known.on_refuse {
             waiting.push("on_refuse");

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::kafka::producer::row_log::Origin;
 use crate::kafka::types::Ticket;
 use crate::metrics::journal::Teller;
-use crate::metrics::spec::{ListenerMetric as L, ShardMetric as M};
+use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
@@ -120,7 +120,6 @@ impl Broker {
             QoS::ExactlyOnce => M::PublishesQos2,
         });
         self.numbers.raise(M::PublishBytes, publish.payload.len() as u64);
-        self.numbers.count_listener(listener, L::Received);
         let mut is_logged = false;
         let is_taken = match &reserved {
             Ok(reservation) => !reservation.is_refused(),
