@@ -6,7 +6,7 @@ use super::judge::Sums;
 use super::plan::{Fault, Scope};
 use super::run;
 
-/// Seeds of a run of the tests; as many must find every broken rule.
+/// Seeds within which every broken rule must be found.
 pub(super) const SEEDS: u64 = 10_000;
 
 /// `FOREBAY_SIM_SEEDS=0..100000` for a long run, `=17..18` for one that failed.
@@ -30,14 +30,16 @@ fn scope(seed: u64) -> Scope {
 
 #[test]
 fn nothing_lost_nothing_twice_order_kept() {
-    match run::many(seeds(), scope) {
+    match run::many(part_of(SEEDS), scope) {
         Ok(sums) => println!("{sums:#?}"),
         Err((scope, failure)) => panic!("{}", run::report(&scope, &failure)),
     }
 }
 
-/// Of the seeds of runs with a disk, 20 ms each on one core, every run of the tests goes through a part; `scripts/test sim` through all.
-const PART: u64 = 4;
+/// The part of `all` seeds that every run of the tests goes through; `FOREBAY_SIM_SEEDS` names others, and `scripts/test sim` goes through more.
+fn part_of(all: u64) -> Range<u64> {
+    if std::env::var_os("FOREBAY_SIM_SEEDS").is_some() { seeds() } else { 0..all / 8 }
+}
 
 /// Seeds of runs with a disk; as many must find every broken rule.
 pub(super) const DISK_SEEDS: u64 = 3_000;
@@ -45,8 +47,7 @@ pub(super) const DISK_SEEDS: u64 = 3_000;
 /// The same with a disk, through power cuts and kill -9; in some of them rows come from clients with sessions.
 #[test]
 fn nothing_lost_nothing_twice_through_crashes() {
-    let asked = std::env::var_os("FOREBAY_SIM_SEEDS").is_some();
-    let seeds = if asked { seeds() } else { 0..DISK_SEEDS / PART };
+    let seeds = part_of(DISK_SEEDS);
     let scope = |seed| Scope { disk: true, ..scope(seed) };
     match run::many(seeds, scope) {
         Ok(sums) => println!("{sums:#?}"),
@@ -61,8 +62,7 @@ pub(super) const LASTING_SEEDS: u64 = 2_000;
 /// stops in order.
 #[test]
 fn nothing_lost_nothing_twice_through_what_lasts() {
-    let asked = std::env::var_os("FOREBAY_SIM_SEEDS").is_some();
-    let seeds = if asked { seeds() } else { 0..LASTING_SEEDS / PART };
+    let seeds = part_of(LASTING_SEEDS);
     let scope = |seed| Scope { disk: true, lasting: true, ..scope(seed) };
     match run::many(seeds, scope) {
         Ok(sums) => println!("{sums:#?}"),
