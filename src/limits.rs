@@ -335,8 +335,7 @@ pub const TRIMMED_BYTES_MIN: u64 = 8 << 20;
 /// Idle topics that one poll of a producer forgets. Others wait for the next one.
 pub const FORGOTTEN_MAX: usize = 1_024;
 
-/// News of a producer that wait to be read, which is once a turn. What comes beyond them is left out: the counters have
-/// it.
+/// News of a producer that wait to be read, which is once a turn. News beyond them are left out, and counted.
 pub const NEWS_MAX: usize = 64;
 
 /// Questions of a producer about the ends of logs at one time (`acks = "leader"`, after a leader has moved). Beyond that a

@@ -1,6 +1,5 @@
 //! The answer, and the delay, for a client with a name in no line of the password file: it must look the same as for
-//! a wrong password. The same name always gets the same, and of all names as many get each form as there are lines of
-//! it.
+//! a wrong password. A name always gets the same form, and each form is as frequent among names as among the lines of the file.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The token that each process makes for whoever may read `data_dir`: without `control.tokens_file`, changes by the API need it, and the
+//! The token that each process makes for users who may read `data_dir`: without `control.tokens_file`, changes by the API need it, and the
 //! command line sends it by itself. Each process makes another one, so that a copy which got out is soon worth nothing. Beside it is the
 //! address where the service answers, which the configuration may have changed since, or has left to the kernel.
 

@@ -240,16 +240,9 @@ impl Change {
     }
 
     /// Takes over a sink. Keys that shape a new message can be changed at any time; those that held rows depend on cannot.
-    fn sink(&mut self, place: usize, mut wanted: Sink, fits: bool) {
+    fn sink(&mut self, place: usize, wanted: Sink, fits: bool) {
         let known = &mut self.config.sinks[place];
-        // `on_refuse` follows from keys that wait for a restart: with a change of these it waits as well.
-        let waits = known.dead_letters != wanted.dead_letters || known.acknowledge != wanted.acknowledge;
-        let on_refuse =
-            if waits { std::mem::replace(&mut wanted.on_refuse, known.on_refuse) } else { wanted.on_refuse };
         let Difference { mut applied, mut waiting } = known.take(&wanted);
-        if on_refuse != known.on_refuse {
-            waiting.push("on_refuse");
-        }
         macro_rules! keys {
             ($fits:expr, $($name:literal $key:ident),*) => {
                 $(if known.$key != wanted.$key && $fits {
@@ -260,6 +253,9 @@ impl Change {
                 })*
             };
         }
+        // The default of `on_refuse` follows from dead letters and level, so a change of it waits for a restart with them.
+        let is_settled = known.dead_letters == wanted.dead_letters && known.acknowledge == wanted.acknowledge;
+        keys!(is_settled, "on_refuse" on_refuse);
         keys!(fits, "batch_bytes" batch_bytes, "record_bytes_max" record_bytes_max, "spill_after" spill_after);
         keys!(false, "kafka" cluster, "dead_letters" dead_letters);
         let again = std::mem::take(&mut known.is_removed);

@@ -500,7 +500,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\nnext\n");
     }
 
-    /// Finding L8: a letter on a line without its end is kept, and so is a file that is none of ours.
+    /// Finding L8: a letter on a line without its end is kept, and so is a file of another program.
     #[test]
     fn finding_l8_a_last_line_without_an_end_is_kept() {
         let long = format!("{{\"a\":\"{}\"}}", "x".repeat(200_000));

@@ -1,6 +1,8 @@
 //! Events about messages of the spool that are given up, once a second, and a figure for which every partition is looked at.
 
+use crate::config::Config;
 use crate::metrics::event::{Field, Kind};
+use crate::metrics::journal::Teller;
 use crate::metrics::spec::{RefusalReason, SinkMetric};
 use crate::runtime::seam::Monotonic;
 use crate::session::ClientKey;
@@ -9,8 +11,6 @@ use super::Core;
 use super::events::{DROPPED, publish_refused, second};
 use super::numbers::Numbers;
 use super::outlets::Outlets;
-use crate::config::Config;
-use crate::metrics::journal::Teller;
 
 /// The reason why messages are given up.
 const OLDEST: &str = "the spool was full, and when_full is \"drop-oldest\"";

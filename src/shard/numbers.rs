@@ -149,9 +149,8 @@ impl Numbers {
         };
         self.count(of_shard);
         if let Some(listener) = listener {
-            let first = self.layout.listener(usize::from(listener.0), ListenerMetric::Received);
-            self.raise_at(first, 1);
-            self.raise_at(first + of_listener as usize - ListenerMetric::Received as usize, 1);
+            self.count_listener(listener, ListenerMetric::Received);
+            self.count_listener(listener, of_listener);
         }
     }
 

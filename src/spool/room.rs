@@ -36,8 +36,8 @@ impl Waiting {
         self.sinks[sink].0 += bytes;
     }
 
-    /// What a start has found in the last group, which it writes again: the difference between the state without it and with
-    /// it.
+    /// What a start has found in the last group, which it writes again: the difference that it makes
+    /// to the state.
     pub(super) fn rewrites(&mut self, without: &State, with: &State) {
         self.account_under_way = with.account().saturating_sub(without.account());
         self.pins_under_way = true;

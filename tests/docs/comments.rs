@@ -1,12 +1,10 @@
 //! Comments and internals are in plain English: turns of phrase that read as translated become fewer, never more.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
 
 use regex::Regex;
 
-use super::root;
+use super::{files, relative};
 
 /// The lines that may match. When rewriting comments has left fewer, lower it to the new count.
 const MAX: usize = 1;
@@ -15,8 +13,8 @@ const SLACK: usize = 10;
 /// The files that the failing message lists line by line.
 const FILES_SHOWN: usize = 5;
 
-/// Relative clauses without a subject, pronouns without a noun, and words that stand for others: "start" for process,
-/// "told" for reported, "behind" for after, "so many" for a number.
+/// `TURNS` matches relative clauses without a subject, pronouns without a noun, and words in the place of the usual ones, as "start" in
+/// that of "process" and "told" in that of "reported".
 const TURNS: &str = concat!(
     r"\bso (many|much|long|large)\b",
     r"|\b(an earlier|this|the next) start\b",
@@ -37,16 +35,18 @@ fn turns_of_phrase_that_read_as_translated_only_become_fewer() {
     let turns = Regex::new(TURNS).expect("a pattern");
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut lines = 0;
-    for (path, text) in files() {
-        let is_code = path.ends_with(".rs");
+    let code = files(&["src", "sim/src"], &["rs"]).into_iter().map(|of| (of, true));
+    let internals = files(&["docs/internals"], &["md"]).into_iter().map(|of| (of, false));
+    for ((path, text), is_code) in code.chain(internals) {
+        let path = relative(&path);
         for (number, line) in text.lines().enumerate() {
             if is_code && !line.trim_start().starts_with("//") {
                 continue;
             }
             lines += 1;
             if turns.is_match(line) {
-                let shown = format!("{path}:{}: {}", number + 1, line.trim());
-                found.entry(path.clone()).or_default().push(shown);
+                let line = format!("{path}:{}: {}", number + 1, line.trim());
+                found.entry(path.clone()).or_default().push(line);
             }
         }
     }
@@ -54,35 +54,15 @@ fn turns_of_phrase_that_read_as_translated_only_become_fewer() {
     let count: usize = found.values().map(Vec::len).sum();
     let mut worst: Vec<&Vec<String>> = found.values().collect();
     worst.sort_by_key(|lines| std::cmp::Reverse(lines.len()));
-    let shown: Vec<&str> = worst.into_iter().take(FILES_SHOWN).flatten().map(String::as_str).collect();
+    let worst: Vec<&str> = worst.into_iter().take(FILES_SHOWN).flatten().map(String::as_str).collect();
     assert!(
         count <= MAX,
         "{count} lines of comments and internals match the pattern TURNS, {MAX} may. Say in one plain sentence what the thing \
          is or does, its name first (docs/internals/HACKING.md, \"Conventions\"). The files with most:\n{}",
-        shown.join("\n")
+        worst.join("\n")
     );
     assert!(
         count + SLACK >= MAX,
         "only {count} lines match the pattern TURNS: lower MAX in tests/docs/comments.rs from {MAX} to {count}"
     );
-}
-
-/// The Rust files of the product and the simulator, and the Markdown files of the internals: path and text.
-fn files() -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for (top, ending) in [("src", "rs"), ("sim/src", "rs"), ("docs/internals", "md")] {
-        let mut folders: Vec<PathBuf> = vec![root().join(top)];
-        while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).expect("a readable folder").flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == ending) {
-                    let text = fs::read_to_string(&path).expect("UTF-8");
-                    found.push((path.strip_prefix(root()).expect("below the root").display().to_string(), text));
-                }
-            }
-        }
-    }
-    found
 }

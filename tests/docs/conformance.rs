@@ -7,10 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
 
 use super::statements::{self, Of, Statement, Who};
-use super::{read, root};
+use super::{files, read, relative, root};
 
 /// Where a statement is done and shown.
 #[derive(Debug, Default)]
@@ -111,23 +110,10 @@ fn row(line: &str) -> Option<(Of, &str)> {
     (of == Of::V5 || rest.contains("\", V311, Client, ")).then_some((of, clause))
 }
 
-/// Rust sources below a folder, by their path in the repository.
-fn sources(folder: &Path, found: &mut BTreeMap<String, String>) {
-    for entry in fs::read_dir(folder).expect("a readable folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            sources(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let shown = path.strip_prefix(root()).expect("below the root").display().to_string();
-            found.insert(shown, fs::read_to_string(&path).expect("UTF-8"));
-        }
-    }
-}
-
 /// Collects the places of all statements; and the tags that name none.
 fn collect(statements: &[Statement]) -> (All, Vec<String>) {
-    let mut files = BTreeMap::new();
-    ["src", "tests"].iter().for_each(|folder| sources(&root().join(folder), &mut files));
+    let files: BTreeMap<String, String> =
+        files(&["src", "tests"], &["rs"]).into_iter().map(|(path, text)| (relative(&path), text)).collect();
     let mut all: All =
         statements.iter().map(|statement| ((statement.of, statement.number.clone()), Places::default())).collect();
     let mut unknown = Vec::new();

@@ -2,10 +2,9 @@
 //! of MQTT brokers: each has an attacker or a test.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{read, root};
+use super::{files, read, root};
 
 /// How many there are.
 const RULES: usize = 78;
@@ -16,22 +15,8 @@ const TAKEN_OUT: &[usize] = &[6, 12, 24, 26, 36, 41, 43, 44, 45, 53, 54, 58, 64]
 /// Where tests are.
 const FOLDERS: &[&str] = &["src", "tests", "sim/src", "fuzz/fuzz_targets"];
 
-/// Files below a folder, with their text.
-fn files(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
-    for entry in fs::read_dir(folder).expect("a readable folder").flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "py") {
-            let text = fs::read_to_string(&path).expect("UTF-8");
-            found.push((path, text));
-        }
-    }
-}
-
 fn sources() -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    FOLDERS.iter().for_each(|folder| files(&root().join(folder), &mut found));
+    let found = files(FOLDERS, &["rs", "py"]);
     assert!(found.len() > 300, "the sources were not found");
     found
 }

@@ -39,6 +39,29 @@ fn documents() -> Vec<(PathBuf, String)> {
     found
 }
 
+/// Files below folders of the repository with one of these extensions, with their text.
+fn files(folders: &[&str], extensions: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a readable folder").flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|of| extensions.iter().any(|extension| of == *extension)) {
+                let text = fs::read_to_string(&path).expect("UTF-8");
+                found.push((path, text));
+            }
+        }
+    }
+    found
+}
+
+/// The path of a file of the repository, as documents write it.
+fn relative(path: &Path) -> String {
+    path.strip_prefix(root()).expect("below the root").display().to_string()
+}
+
 /// Text outside fenced code, line by line with its number.
 fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut fenced = false;

@@ -192,7 +192,7 @@ fn list(random: &mut fastrand::Rng) -> String {
         }
         (0..random.usize(..3)).for_each(|_| text.push_str(&rule(random, true)));
     }
-    // Of the one whose name has a slash, to mosquitto; who publishes what the others read, and what says that all was published.
+    // Rules for the client with a slash in its name at mosquitto, for the publisher, and for the topic that ends the run.
     text + "pattern readwrite own/%u/#\npattern read end\nuser root\ntopic readwrite #\ntopic readwrite $own/#\n"
 }
 

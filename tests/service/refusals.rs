@@ -107,7 +107,7 @@ fn finding_r1_who_has_a_message_depends_on_no_version_and_no_qos() {
         lines().lines().map(topic).collect()
     };
     assert_eq!(letters("dead", PUBLISHERS.len()), all(&["dead"]));
-    // Whoever has heard a reason code needs no dead letter.
+    // A publisher that gets a reason code has no dead letter.
     let hears = |(version, qos): &(Version, Option<QoS>)| {
         *version == Version::V5 && qos.is_some_and(|qos| qos != QoS::AtMostOnce)
     };

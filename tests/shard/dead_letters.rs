@@ -148,7 +148,7 @@ fn read(letters: &Receiver<Letter>) -> Vec<serde_json::Value> {
     letters.try_iter().map(line).collect()
 }
 
-/// Finding F14: at `stored` the publisher has its answer before Kafka refuses the record. Whose it was says the record, if it says it.
+/// Finding F14: at `stored` the publisher has its answer before Kafka refuses the record. Only the record can name its client.
 #[test]
 fn finding_f14_of_a_stored_record_the_dead_letter_has_the_client_that_the_record_names() {
     for (headers, named) in [("", None), ("headers = { client = '${clientid}' }", Some("dev"))] {

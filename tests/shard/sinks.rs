@@ -206,7 +206,7 @@ fn finding_k4_a_record_is_measured_before_it_is_refused() {
     }
 }
 
-/// Finding K4: refusals that share a code are told apart by their words, in the order of their publishes.
+/// Finding K4: refusals that share a code have different words, in the order of their publishes.
 #[test]
 fn finding_k4_a_refusal_says_which_of_its_codes_reasons_it_has() {
     const LARGE: &str = "the record is larger than the server takes";

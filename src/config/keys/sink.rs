@@ -114,7 +114,7 @@ settings! {
             "Whether the oldest records that are in no batch are dropped for new ones while the machine is short of memory (`memory_high_watermark`): the \
              sink then holds no more than when that began. They are counted. Only with `acknowledge = \"received\"` and `buffer = \"memory\"`: at the other \
              levels an acknowledged record is never dropped for want of memory. `buffer_bytes` limits memory in any case.";
-        now on_refuse: OnRefuse => Word(OnRefuse::NAMES), From("`\"dead-letter\"`; without dead letters `\"drop\"` at `acknowledge = \"received\"`, otherwise `\"reject\"` with a warning"),
+        apart on_refuse: OnRefuse => Word(OnRefuse::NAMES), From("`\"dead-letter\"`; without dead letters `\"drop\"` at `acknowledge = \"received\"`, otherwise `\"reject\"` with a warning"),
             "What to do with a message that the sink will never take, because its topic, value or time cannot be made of it, it is too large, or Kafka forbids \
              the topic. `\"dead-letter\"`: it becomes a dead letter, and its publisher gets a success when the letter is safe. `\"reject\"`: the sink is a gate: \
              no destination gets the message, and its publisher is told. `\"drop\"`: the sink goes without it, counted. With `\"dead-letter\"` and `\"drop\"` all \

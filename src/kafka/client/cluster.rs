@@ -49,8 +49,8 @@ impl Client {
         }
     }
 
-    /// Takes a broker's answer which cluster it belongs to. A broker of another cluster is not used: metadata is asked anew, over a new
-    /// connection, which cluster it is.
+    /// Takes the cluster that a broker says it belongs to. A broker of another cluster is not used: metadata is requested again, over a new
+    /// connection.
     pub(super) fn on_introduced(&mut self, owner: Owner, cluster: Option<Rc<str>>, now: Monotonic) {
         let other = self.cluster.as_ref().zip(cluster).filter(|(known, other)| *known != other);
         let Some((known, other)) = other else {

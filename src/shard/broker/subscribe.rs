@@ -12,10 +12,8 @@ use crate::mqtt::packet::SubscriptionOptions;
 use crate::mqtt::topic;
 use crate::route::shape::Shape;
 use crate::route::subscriptions::Subscriber;
-use crate::runtime::seam::ConnId;
+use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{Session, SessionKey, Subscription, SubscriptionRefused, Wish};
-
-use crate::runtime::seam::Monotonic;
 
 use super::events::{clipped, denied, of_client, second};
 use super::{Broker, Ring};

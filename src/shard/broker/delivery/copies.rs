@@ -1,5 +1,4 @@
-//! Copies of a message for subscribers: encoded once for all that get the same bytes, and remembered once for all that have to acknowledge
-//! it.
+//! Copies of a message for subscribers: encoded once for all that get the same bytes, and remembered once for all that acknowledge.
 
 use std::hash::BuildHasher as _;
 use std::ops::Range;

@@ -257,8 +257,7 @@ impl Delivery {
         Ok(route)
     }
 
-    /// What the last look has cost, in packets: it is more than nothing where many filters or shares were compared with the topic or match
-    /// it.
+    /// The cost of the last look, in packets: above 0 if many filters or shares were compared with the topic, or match it.
     pub(in crate::shard) fn take_cost(&mut self) -> u32 {
         u32::try_from(std::mem::take(&mut self.looks) / LOOKS_A_PACKET).unwrap_or(u32::MAX)
     }

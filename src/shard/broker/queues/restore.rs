@@ -49,7 +49,7 @@ impl Broker {
                         self.restore_share_message(*number, of, now);
                     }
                 }
-                // A record that is none of these was sorted out before.
+                // `Sorted` has left out all other records.
                 Some(Err(_)) | None => {}
             }
         }
