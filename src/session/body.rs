@@ -35,6 +35,8 @@ pub struct Remembered {
     for_shares: Cell<usize>,
     /// Numbers in the log that no session refers to any more.
     ended: RefCell<Vec<u64>>,
+    /// Claims that are over.
+    settled: RefCell<Vec<Claimed>>,
     /// When they came.
     seconds: RefCell<Seconds>,
 }
@@ -203,6 +205,50 @@ impl Remembered {
     pub fn take_ended(&self) -> Vec<u64> {
         self.ended.take()
     }
+
+    /// One of the answers is there that keep this record open.
+    pub fn settles(&self, record: Claimed) {
+        self.settled.borrow_mut().push(record);
+    }
+
+    /// Takes out the records on which claims are over.
+    #[must_use]
+    pub fn take_settled(&self) -> Vec<Claimed> {
+        self.settled.take()
+    }
+}
+
+/// `Claim` keeps a record of a source open: as long as one reference to it is left, a session of this shard may still need the record. A
+/// message that waits for its copies has one, and a [`Body`] that only the memory of this process has.
+#[derive(Debug)]
+pub struct Claim {
+    of: Claimed,
+    all: Rc<Remembered>,
+}
+
+/// A record of a source that sessions of other shards, too, may need.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The shard that reads the record's partition.
+    pub shard: usize,
+    /// Its number for the partition.
+    pub reader: u32,
+    /// The record's number in the partition, of consecutive ones, wrapping.
+    pub number: u32,
+}
+
+impl Claim {
+    /// A claim on a record.
+    #[must_use]
+    pub fn new(of: Claimed, all: &Rc<Remembered>) -> Rc<Self> {
+        Rc::new(Self { of, all: Rc::clone(all) })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.all.settles(self.of);
+    }
 }
 
 /// Where a copy of QoS 1 or 2 is until it is over.
@@ -250,6 +296,8 @@ pub struct Body {
     group: Cell<u64>,
     /// Held for as long as it is there.
     _second: Rc<Second>,
+    /// The claim on the record that the message was made of, if sessions that a crash would cost the message have it.
+    claim: Option<Rc<Claim>>,
     all: Rc<Remembered>,
 }
 
@@ -266,8 +314,29 @@ impl Body {
             for_share: Cell::new(None),
             group: Cell::new(0),
             _second: all.seconds.borrow_mut().of(since),
+            claim: None,
             all: Rc::clone(all),
         })
+    }
+
+    /// The same, of a record that stays open for as long as the body is referenced.
+    #[must_use]
+    pub fn claiming(packet: Vec<u8>, since: Monotonic, key: u32, claim: Rc<Claim>) -> Rc<Self> {
+        let mut body = Self::new(packet, since, key, &claim.all);
+        if let Some(body) = Rc::get_mut(&mut body) {
+            body.claim = Some(claim);
+        }
+        body
+    }
+
+    /// Whether a record stays open for it.
+    pub(super) fn is_claiming(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// The same message for a session whose client is away: no record stays open for it.
+    pub(super) fn without_claim(&self) -> Rc<Self> {
+        Self::new(self.packet.to_vec(), self.since, self.key, &self.all)
     }
 
     /// It is in the log under this number, for some of the sessions that have it.

@@ -239,6 +239,11 @@ impl Outgoing {
     /// Makes all copies wait again, as the connection is gone.
     fn rewind(&mut self) {
         self.items.range(..self.open).for_each(|item| item.leaves(&self.all));
+        self.items.iter_mut().filter_map(|item| item.body.as_mut()).for_each(|body| {
+            if body.is_claiming() {
+                *body = body.without_claim();
+            }
+        });
         (self.open, self.stay_below) = (0, 0);
         self.queued_bytes += std::mem::take(&mut self.open_bytes);
     }
@@ -390,7 +395,7 @@ impl Outgoing {
                     if item.state != State::Sent {
                         pumped.sent += 1;
                         pumped.sent_bytes += payload as u64;
-                        item.body.take_if(|_| !is_kept && item.copy.share.is_none());
+                        item.body.take_if(|body| !is_kept && item.copy.share.is_none() && !body.is_claiming());
                         self.all.moves(item.bytes(), item.state.place(), Some(Place::InFlight));
                         item.state = State::Sent;
                     }
@@ -484,12 +489,12 @@ impl Session {
     }
 
     /// Hands it a copy of a message that its client may be sent. `is_stored`: the log is to have it; then one of QoS 2 waits for that.
-    /// `all`: where copies are counted.
+    /// `is_claimed`: a record stays open until the client has acknowledged it. `all`: where copies are counted.
     pub fn hand(
         &mut self,
         copy: Copy,
         (unsent, now): (usize, Monotonic),
-        is_stored: bool,
+        (is_stored, is_claimed): (bool, bool),
         (bounds, all): (QueueBounds, &Rc<Remembered>),
         body: impl FnOnce() -> Rc<Body>,
     ) -> Handed {
@@ -499,7 +504,7 @@ impl Session {
         if at_once {
             let number = outgoing.number();
             // Without the session nothing is sent again, but to other members of a share.
-            let body = (is_kept || copy.share.is_some()).then(body);
+            let body = (is_kept || is_claimed || copy.share.is_some()).then(body);
             let item = Item { number, state: State::Sent, sent_s: second(now), copy, body };
             let bytes = item.bytes();
             outgoing.open_bytes += bytes;

@@ -49,6 +49,7 @@ mod members;
 mod moves;
 mod numbers;
 mod outlets;
+mod owner;
 mod reconfigure;
 mod reservation;
 pub mod router;

@@ -20,13 +20,14 @@ use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::outward::{LinkId, News};
 use crate::rules::Rules;
 use crate::runtime::seam::{Closed, Monotonic, TimerId, WallMs};
-use crate::session::{Reason, Receipt, SessionKey};
+use crate::session::{Claimed, Reason, Receipt};
 
 use super::carrier::Carrier;
 use super::connection::Timer;
 use super::edge::Edge;
 use super::members::{Members, Role};
 use super::numbers::Numbers;
+use super::owner::Owner;
 use super::spool::Files;
 use super::{Core, Ring, settings};
 
@@ -334,12 +335,20 @@ impl Core {
     fn settle(&mut self, cluster: usize) {
         let (sessions, touched, letters) =
             (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
+        let (shard, remembered) = (self.broker.index, self.broker.delivery.remembered());
         let Upstream { producer, members, .. } = &mut self.broker.outlets.upstreams[cluster];
         producer.drain_landed(|run: Run, outcome, landed| {
             if letters.answered(run, outcome) {
                 return;
             }
-            let key = SessionKey::from_bits(run.session);
+            let key = match Owner::of(run.session) {
+                Owner::Session(key) => key,
+                Owner::Reader(reader) => {
+                    let numbers = (0..run.count).map(|at| run.first.wrapping_add(at));
+                    return numbers.for_each(|number| remembered.settles(Claimed { shard, reader, number }));
+                }
+                Owner::Letters => return,
+            };
             // A session that has ended is owed nothing.
             if let Some(session) = sessions.get_mut(key) {
                 let reason = match outcome {

@@ -52,7 +52,7 @@ impl World {
     fn hand(&mut self, qos: QoS, topic: &str) -> Handed {
         let (body, bounds, held) = (self.message(topic, Properties::EMPTY), self.bounds, Rc::clone(&self.held));
         let copy = Copy { qos, retain: false, identifiers: Box::default(), share: None };
-        let handed = self.session().hand(copy, (0, Monotonic(0)), false, (bounds, &held), || body);
+        let handed = self.session().hand(copy, (0, Monotonic(0)), (false, false), (bounds, &held), || body);
         if let Handed::Now(packet_id) = handed {
             let properties = Properties::EMPTY;
             let publish = Publish { dup: false, qos, retain: false, topic, packet_id, properties, payload: b"x" };
@@ -168,7 +168,7 @@ fn nothing_overtakes_what_waits_for_a_client_that_is_slow_to_read() {
     let (body, bounds, held) = (world.message("second", Properties::EMPTY), world.bounds, Rc::clone(&world.held));
     let copy = Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None };
     assert_eq!(
-        world.session().hand(copy, (1 << 20, Monotonic(0)), false, (bounds, &held), || body),
+        world.session().hand(copy, (1 << 20, Monotonic(0)), (false, false), (bounds, &held), || body),
         Handed::Queued,
         "too much is unsent"
     );

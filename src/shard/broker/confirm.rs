@@ -7,10 +7,11 @@ use smallvec::SmallVec;
 
 use crate::kafka::types::Ticket;
 use crate::rules::Rules;
-use crate::session::{Reason, SessionKey};
+use crate::session::{Claimed, Reason, SessionKey};
 
 use super::Broker;
 use super::mail::Mail;
+use super::owner::Owner;
 
 /// Group of a message that has none yet.
 const PLACE: u64 = u64::MAX;
@@ -155,12 +156,26 @@ impl Broker {
     pub(in crate::shard) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
         let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
         for ticket in tickets {
-            let key = SessionKey::from_bits(ticket.session);
-            // A session that has ended is owed nothing.
-            let Some(session) = self.sessions.get_mut(key) else { continue };
-            session.complete(ticket.number, 1, Reason::Success);
-            self.touch(key);
+            self.answered(ticket, Reason::Success);
         }
         self.delivery.has_freed();
+    }
+
+    /// Gives an answer to the owner of a ticket.
+    pub(in crate::shard) fn answered(&mut self, ticket: Ticket, reason: Reason) {
+        match Owner::of(ticket.session) {
+            Owner::Session(key) => {
+                // A session that has ended is owed nothing.
+                let Some(session) = self.sessions.get_mut(key) else { return };
+                session.complete(ticket.number, 1, reason);
+                self.touch(key);
+            }
+            Owner::Reader(reader) => {
+                let (shard, number) = (self.index, ticket.number);
+                self.delivery.remembered().settles(Claimed { shard, reader, number });
+            }
+            // The queue of dead letters is answered by producers alone.
+            Owner::Letters => {}
+        }
     }
 }

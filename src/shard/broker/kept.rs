@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use crate::buffer::RestoredSession;
-use crate::kafka::types::Ticket;
 use crate::runtime::seam::{ConnId, Monotonic};
 use crate::session::{HadBy, Note, OpenId, SessionKey, Settings};
 
 use super::holds::Holds;
+use super::owner::Owner;
 use super::queues::is_queue;
 use super::retained::is_retained;
 use super::sorted::Sorted;
@@ -169,7 +169,7 @@ impl Broker {
             self.keeping.stored += 1;
             by_number.insert(*number, key);
             for (packet_id, row) in owed {
-                buffer.await_row(*number, packet_id, Ticket { session: key.to_bits(), number: row });
+                buffer.await_row(*number, packet_id, Owner::Session(key).ticket(row));
             }
         }
         for RestoredSession { number, payload, .. } in retained {

@@ -7,13 +7,16 @@
 //! | `retained` | retained messages, and how a new subscription is answered from them |
 //! | `queues`, `confirm` | messages that kept sessions get through a crash, and publishers that are answered when they are durable |
 //! | `kept`, `holds` | sessions that survive a crash, and bytes held until they are on the disk |
+//! | `publish`, `admit` | a message that a client sends, and one that nobody is sending now: to all of its receivers or to none |
+//! | `wills`, `sys_topics` | wills that are due, and topics of the service's own |
 //! | `stored` | times of what is in the log |
-//! | `sys_topics` | `$SYS/…` |
 
+pub(super) mod admit;
 pub(super) mod confirm;
 pub(super) mod delivery;
 pub(super) mod holds;
 pub(super) mod kept;
+
 pub(super) mod publish;
 pub(super) mod queues;
 pub(super) mod retained;
@@ -34,8 +37,8 @@ use super::mail::Letters;
 use super::numbers::Numbers;
 use super::outlets::Outlets;
 use super::{
-    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, reservation, router, sinks, sorted,
-    stalls,
+    Ring, Surroundings, connection, device, edge, events, inspect, mail, numbers, owner, reservation, router, sinks,
+    sorted, stalls,
 };
 
 /// Sessions, and what takes their messages: subscribers, shares, retained messages, sinks, and the log that all of these write to. Its methods

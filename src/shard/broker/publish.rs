@@ -3,7 +3,6 @@
 use crate::auth::acl::{Action, Wanted};
 use crate::config::Config;
 use crate::kafka::producer::row_log::Origin;
-use crate::kafka::types::Ticket;
 use crate::metrics::journal::Teller;
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS, Version};
@@ -14,6 +13,7 @@ use super::delivery::{PublishedBy, Route};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
 use super::numbers::Routed;
+use super::owner::Owner;
 use super::reservation::{Told, Unreserved};
 use super::retained::Publisher;
 use super::sinks::Message;
@@ -131,7 +131,7 @@ impl Broker {
                 let routed = if is_taken { Routed::Matched } else { Routed::Refused };
                 self.numbers.count_routed(Some(listener), routed);
                 let message = message(sender.topic, sender.client_id, sender.username, publish, wall);
-                let ticket = number.map(|number| Ticket { session: key.to_bits(), number });
+                let ticket = number.map(|number| Owner::Session(key).ticket(number));
                 let origin = of_kept.filter(|_| reservation.keeps_packet_id());
                 let origin = origin.map(|session| Origin { session, packet_id: publish.packet_id });
                 is_logged = origin.is_some();
@@ -208,10 +208,10 @@ impl Broker {
             None
         };
         let topic = alias.as_deref().unwrap_or(publish.topic);
-        let answer = number.map(|number| Ticket { session: key.to_bits(), number });
+        let answer = number.map(|number| Owner::Session(key).ticket(number));
         let session = self.sessions.get(key).filter(|_| route.is_retained());
         let publisher = session.map(Publisher::of_session).unwrap_or_default();
-        let from = PublishedBy { session: Some(key), origin, publisher };
+        let from = PublishedBy { session: Some(key), origin, publisher, claimed: None };
         self.deliver(io, route, &Publish { topic, ..publish.clone() }, from, answer);
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::mqtt::packet::{Publish, QoS};
 use crate::mqtt::property::Properties;
+use crate::session::ClientKey;
 
-use super::delivery::PublishedBy;
+use super::admit::{Publication, Publisher};
 use super::{Broker, Ring};
 
 /// The rule that keeps clients from publishing to these topics, as the event of a denial names it.
@@ -27,9 +28,11 @@ impl Broker {
                 properties: Properties::EMPTY,
                 payload: value.as_bytes(),
             };
-            let takers = (&self.retained, &self.queues);
-            if let Ok(route) = self.delivery.find_room(takers, (topic, &publish), || ("", None)) {
-                self.deliver(io, route, &publish, PublishedBy::default(), None);
+            let client = ClientKey { auth: None, client_id: "" };
+            let (username, time, publish) = (None, io.wall(), &publish);
+            let of = Publication { publish, client, username, time, feeds_sinks: false, feeds_subscribers: true };
+            if let Ok(admitted) = self.admit(io, &of, None) {
+                self.hand_on(io, publish, admitted, Publisher::Service);
             }
         }
     }

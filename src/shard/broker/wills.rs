@@ -7,15 +7,14 @@ use crate::metrics::spec::ShardMetric as M;
 use crate::runtime::seam::Monotonic;
 use crate::session::{DueWill, SessionKey};
 
-use super::delivery::{PublishedBy, packet_bytes};
-use super::events::{REJECTED, denied, publish_refused, second};
+use super::admit::{Publication, Publisher};
+use super::delivery::packet_bytes;
+use super::events::{denied, second};
 use super::numbers::Routed;
-use super::publish::message;
-use super::reservation::{Told, Unreserved};
-use super::retained::Publisher;
+use super::retained::Publisher as RetainedBy;
 use super::{Broker, Ring, sys_topics};
 
-/// Wills offered again at a time, each time that room has come free: the others have their turn the next time.
+/// Wills admitted again at a time, each time that room has come free: the others have their turn the next time.
 const OFFERED_AGAIN_MAX: usize = 64;
 
 /// Wills after which the clock is looked at.
@@ -119,44 +118,15 @@ impl Broker {
             denied(&mut self.teller, second(now), "will", due.client(), username, publish.topic, || Some(why));
             return self.will_is_over(due.session);
         }
-        let takers = (&self.retained, &self.queues);
-        let room = self.delivery.find_room(takers, (publish.topic, &publish), || (&due.client_id, None));
-        let Ok(route) = room else { return self.sessions.keep_will(due) };
-        let message = message(publish.topic, &due.client_id, username, &publish, wall);
-        let mut is_refused = false;
-        match self.outlets.reserve(&message, Told::Not, &[], false) {
-            Ok(reservation) => {
-                is_refused = reservation.is_refused();
-                self.numbers.count_routed(None, if is_refused { Routed::Refused } else { Routed::Matched });
-                let _nobody_waits = reservation.take(&message, None, None, now, wall);
-            }
-            Err(Unreserved::Unmatched) if route.is_any() => self.numbers.count_routed(None, Routed::Matched),
-            Err(Unreserved::Unmatched | Unreserved::Denied) => self.numbers.count_routed(None, Routed::Unmatched),
-            Err(Unreserved::Rejected(sink, objection)) => {
-                self.numbers.count_routed(None, Routed::Refused);
-                self.numbers.count_refusal(usize::from(sink), objection.reason());
-                let (config, second) = (&self.around.config, second(now));
-                let why = (objection.reason(), REJECTED);
-                publish_refused(&mut self.teller, config, second, sink, (due.client(), publish.topic), why);
-                is_refused = true;
-            }
-            Err(Unreserved::Full(_)) => return self.sessions.keep_will(due),
-        }
-        if !self.outlets.passed_over.is_empty() {
-            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
-            let of = Some((due.client(), publish.topic));
-            self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
-        }
+        let (client, feeds_sinks, feeds_subscribers) = (due.client(), true, true);
+        let of = Publication { publish: &publish, client, username, time: wall, feeds_sinks, feeds_subscribers };
+        let Ok(admitted) = self.admit(io, &of, None) else { return self.sessions.keep_will(due) };
         self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);
         // The end is in one group with what this shard writes down of the will.
         self.will_is_over(due.session);
-        if is_refused {
-            return;
-        }
         // The client may be back, and may want nothing of its own [MQTT-3.8.3-3].
-        let session = self.sessions.find(due.client());
-        let from = PublishedBy { session, origin: None, publisher: Publisher::of_will(&due) };
-        self.deliver(io, route, &publish, from, None);
+        let by = Publisher::Will(RetainedBy::of_will(&due), self.sessions.find(due.client()));
+        let _nobody_waits = self.hand_on(io, &publish, admitted, by);
     }
 }

@@ -31,13 +31,14 @@ use crate::metrics::spec::ShardMetric;
 use crate::record::timestamp_at;
 use crate::rule::template::Variable;
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::session::{Reason, Session, SessionKey};
+use crate::session::{Reason, Session};
 
 use self::line::{Line, of_row};
 use self::queue::Example;
 use super::Core;
 use super::events::{clipped, second};
 use super::members::{Members, Role};
+use super::owner::Owner;
 
 /// How often an event announces new dead letters of a sink.
 const ANNOUNCED_EVERY: Duration = Duration::from_secs(1);
@@ -92,7 +93,10 @@ impl Core {
         }
         let (plans, sessions) = (&outlets.plans, &self.broker.sessions);
         let mut line = |route: &Route, row: &RejectedRow<'_>, owner: Option<Ticket>| {
-            let session = owner.and_then(|ticket| sessions.get(SessionKey::from_bits(ticket.session)));
+            let session = owner.and_then(|ticket| match Owner::of(ticket.session) {
+                Owner::Session(key) => sessions.get(key),
+                Owner::Letters | Owner::Reader(_) => None,
+            });
             // By default a record's key is its MQTT topic.
             let key = plans[route.index].key.as_ref();
             let keyed_by_topic = key.is_some_and(|key| key.as_single() == Some(&Variable::Topic));
@@ -125,18 +129,15 @@ impl Core {
     }
 
     fn answer_dead_letters(&mut self) {
-        let (sessions, touched) = (&mut self.broker.sessions, &mut self.broker.touched);
-        self.broker.outlets.letters.drain_answers(|(ticket, outcome)| {
-            let key = SessionKey::from_bits(ticket.session);
-            // A session that has ended is owed nothing.
-            let Some(session) = sessions.get_mut(key) else { return };
+        let mut answers = Vec::new();
+        self.broker.outlets.letters.drain_answers(|answer| answers.push(answer));
+        for (ticket, outcome) in answers {
             let reason = match outcome {
                 Outcome::Delivered | Outcome::DeadLettered => Reason::DeadLettered,
                 Outcome::Refused(_) => Reason::KafkaRejected,
             };
-            session.complete(ticket.number, 1, reason);
-            touched.push(key);
-        });
+            self.broker.answered(ticket, reason);
+        }
         let (letters, bytes, files) = self.broker.outlets.letters.queued();
         self.broker.numbers.set(ShardMetric::DeadLettersInFlight, self.broker.outlets.letters.in_flight() as u64);
         self.broker.numbers.set(ShardMetric::DeadLettersQueued, letters as u64);

@@ -24,9 +24,7 @@ use crate::kafka::types::{Outcome, Run, SinkId, Ticket};
 use crate::limits::DEAD_LETTERS_IN_FLIGHT_MAX;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::service::dead_letters::Letter as Line;
-
-/// The session in the tickets of letters. No session has it: slot 2³² − 1 is never used.
-const LETTERS: u64 = u64::MAX;
+use crate::shard::owner::Owner;
 
 /// Writes the line of a row for the file; the last argument is who is owed the row's answer.
 pub(crate) type LineOf<'a> = dyn FnMut(&Route, &RejectedRow<'_>, Option<Ticket>) -> Vec<u8> + 'a;
@@ -280,10 +278,11 @@ impl DeadLetterQueue {
 
     /// Takes the producer's answer for rows that are letters (`true`), which the next [`DeadLetterQueue::settle`] settles.
     pub(crate) fn answered(&mut self, run: Run, outcome: Outcome) -> bool {
-        if run.session == LETTERS {
+        let is_ours = Owner::of(run.session) == Owner::Letters;
+        if is_ours {
             self.ended.extend((0..run.count).map(|at| (run.first.wrapping_add(at), outcome)));
         }
-        run.session == LETTERS
+        is_ours
     }
 
     /// Notes that the oldest letters of a file are on the disk; the next [`DeadLetterQueue::settle`] settles them.
@@ -372,7 +371,7 @@ impl DeadLetterQueue {
         self.begun = number.wrapping_add(1);
         self.letters.insert(number, Letter { source, index, ticket, in_file });
         self.totals[index].in_flight += 1;
-        Ticket { session: LETTERS, number }
+        Owner::Letters.ticket(number)
     }
 
     fn send(&mut self, index: usize, letter: Ticket, line: Vec<u8>) {
@@ -384,14 +383,14 @@ impl DeadLetterQueue {
     /// The ticket of the answer that is owed at the end of letters of letters.
     fn owner(&self, ticket: Option<Ticket>) -> Option<Ticket> {
         let mut ticket = ticket?;
-        while ticket.session == LETTERS {
+        while Owner::of(ticket.session) == Owner::Letters {
             ticket = self.letters.get(&ticket.number)?.ticket?;
         }
         Some(ticket)
     }
 
     fn tell(&mut self, ticket: Ticket, outcome: Outcome) {
-        if ticket.session == LETTERS {
+        if Owner::of(ticket.session) == Owner::Letters {
             self.ended.push_back((ticket.number, outcome));
         } else {
             self.answers.push((ticket, outcome));

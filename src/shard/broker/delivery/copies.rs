@@ -15,7 +15,7 @@ use crate::mqtt::topic::is_shared;
 use crate::route::filter;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::{ConnId, Monotonic};
-use crate::session::{Alias, Body, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
+use crate::session::{Alias, Body, Claim, Copy, Handed, Remembered, SessionKey, Subscription, is_expired, properties};
 
 use super::super::queues::Holder;
 use super::super::{Broker, Ring};
@@ -45,7 +45,10 @@ pub(in crate::shard) struct Copies {
     hasher: foldhash::quality::RandomState,
     /// A hash of the message's topic, if that was needed.
     topic_hash: Option<u64>,
+    /// The message for sessions that have it in the log, or have it for as long as this process lasts.
     body: Option<Rc<Body>>,
+    /// The message for sessions that must have it before its record's offset may be committed.
+    claiming: Option<Rc<Body>>,
     remembered: Rc<Remembered>,
 }
 
@@ -67,7 +70,7 @@ impl Copies {
 
     /// Ends with the message at hand: the sessions that have to remember it do.
     pub(in crate::shard) fn end(&mut self) {
-        self.body = None;
+        (self.body, self.claiming) = (None, None);
     }
 
     /// Messages that sessions have to remember.
@@ -118,14 +121,18 @@ impl Copies {
         *self.topic_hash.get_or_insert_with(|| self.hasher.hash_one(topic))
     }
 
-    /// The message at hand, for who has to remember it. `key`: for members of shares.
-    pub(in crate::shard) fn body(&mut self, publish: &Publish<'_>, key: u32) -> Rc<Body> {
+    /// The message at hand, for who has to remember it. `key`: for members of shares. `claim`: of who has it nowhere else.
+    pub(in crate::shard) fn body(&mut self, publish: &Publish<'_>, key: u32, claim: Option<&Rc<Claim>>) -> Rc<Body> {
         let (since, remembered) = (self.since, &self.remembered);
-        let body = self.body.get_or_insert_with(|| {
+        let packet = || {
             let mut packet = Vec::new();
             put_packet(publish, &mut packet);
-            Body::new(packet, since, key, remembered)
-        });
+            packet
+        };
+        let body = match claim {
+            None => self.body.get_or_insert_with(|| Body::new(packet(), since, key, remembered)),
+            Some(claim) => self.claiming.get_or_insert_with(|| Body::claiming(packet(), since, key, Rc::clone(claim))),
+        };
         Rc::clone(body)
     }
 
@@ -291,13 +298,15 @@ impl Broker {
         } else {
             self.stores_copy(key, super::packet_bytes(message.publish.topic, message.publish))
         };
-        let has_room = self.remembers_more();
+        let (has_room, is_in_log) = (self.remembers_more(), copy.share.is_some_and(|share| self.logs_share(share)));
         let (copies, bounds) = (&mut self.delivery.copies, self.keeping.settings.queue);
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         let sends_at_once = session.sends_at_once(unsent);
+        // A record does not stay open for what the log has, nor for a client that is away and may never come back.
+        let claim = message.claim.filter(|_| !is_in_log && !matches!(stored, Ok(Some(_))) && session.conn().is_some());
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
         let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
-        let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
+        let is_remembered = claim.is_some() || copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
         if is_lost || is_remembered && !has_room {
             return Err(M::CopiesQueueFull);
         }
@@ -307,9 +316,10 @@ impl Broker {
         let stored = stored.unwrap_or(None);
         let share_key = message.by.share().map_or(0, |to| to.key);
         let all = Rc::clone(copies.remembered());
-        let handed = session.hand(copy.clone(), (unsent, now), stored.is_some(), (bounds, &all), || {
-            copies.body(message.publish, share_key)
-        });
+        let handed =
+            session.hand(copy.clone(), (unsent, now), (stored.is_some(), claim.is_some()), (bounds, &all), || {
+                copies.body(message.publish, share_key, claim)
+            });
         if matches!(handed, Handed::Queued | Handed::DroppedOldest(_)) {
             self.queues.fullest.note(session.grown(bounds), Holder::Session(key));
         }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::Wide;
@@ -19,7 +20,7 @@ use crate::mqtt::packet::{Publish, QoS};
 use crate::route::shares::ToShare;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
-use crate::session::SessionKey;
+use crate::session::{Claim, SessionKey};
 
 use super::super::stalls::Stall;
 use super::super::{Broker, Ring};
@@ -43,6 +44,7 @@ struct Job {
     origin: Option<Origin>,
     pass: u64,
     since: Monotonic,
+    claim: Option<Rc<Claim>>,
     /// Shares that the message still goes to, before all other subscribers.
     shares: Vec<ToShare>,
     left: Option<Left>,
@@ -241,9 +243,9 @@ impl Delivery {
 fn job(message: Message<'_>, shares: &[ToShare], (left, stored): (Option<Left>, Stored)) -> Box<Job> {
     let mut packet = Vec::new();
     put_packet(message.publish, &mut packet);
-    let Message { from, publisher, origin, since, pass, .. } = message;
-    let shares = shares.to_vec();
-    Box::new(Job { packet, from, publisher, origin, pass, since, shares, left, stored, has_place: false })
+    let Message { from, publisher, origin, since, pass, claim, .. } = message;
+    let (shares, claim) = (shares.to_vec(), claim.map(Rc::clone));
+    Box::new(Job { packet, from, publisher, origin, pass, since, claim, shares, left, stored, has_place: false })
 }
 
 impl Broker {
@@ -397,7 +399,9 @@ impl Broker {
         let waited_s = u32::try_from(io.now().since(job.since).as_secs()).unwrap_or(u32::MAX);
         let Job { from, publisher, origin, pass, has_place, .. } = *job;
         let (since, by) = (job.since, By::Subscription);
-        let message = Message { publish, from, publisher, origin, since, waited_s, pass, by };
+        let claim = job.claim.clone();
+        let claim = claim.as_ref();
+        let message = Message { publish, from, publisher, origin, since, waited_s, pass, claim, by };
         if job.is_whole() {
             if let Some(had) = self.is_repeated(message) {
                 self.pass_over_repeat(io, message, &job.shares, &had, has_place);

@@ -31,11 +31,12 @@ use crate::route::shape::{Topic, bits};
 use crate::route::shares::{KnownShares, Shares as AllShares, ToShare};
 use crate::route::subscriptions::{FilterId, Subscriber, Subscriptions};
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Remembered, SessionKey, properties};
+use crate::session::{Body, Claim, Claimed, Remembered, SessionKey, properties};
 
 use self::copies::Copies;
 pub(in crate::shard) use self::dropped::Whose;
 use self::lines::Lines;
+use self::parcel::About;
 pub(in crate::shard) use self::parcel::{Entry, entries};
 pub(in crate::shard) use self::parcels::{Gathered, packets};
 
@@ -106,6 +107,8 @@ pub(in crate::shard) struct PublishedBy {
     pub(in crate::shard) origin: Option<Origin>,
     /// The publisher as the shard that retains the message is to know it.
     pub(in crate::shard) publisher: Publisher,
+    /// The record that the message was made of, which stays open for as long as some shard has a claim on it.
+    pub(in crate::shard) claimed: Option<Claimed>,
 }
 
 /// A message on its way to subscribers of this shard.
@@ -123,6 +126,8 @@ pub(in crate::shard) struct Message<'a> {
     pub(in crate::shard) waited_s: u32,
     /// How many passes its shard had been asked for when the message was taken ([`super::retained`]).
     pub(in crate::shard) pass: u64,
+    /// The claim on the record that the message was made of.
+    pub(in crate::shard) claim: Option<&'a Rc<Claim>>,
     pub(in crate::shard) by: By,
 }
 
@@ -413,7 +418,7 @@ impl Broker {
         from: PublishedBy,
         answer: Option<Ticket>,
     ) {
-        let PublishedBy { session, origin, publisher } = from;
+        let PublishedBy { session, origin, publisher, claimed } = from;
         let retained = route.home.map(|home| (home, self.retained.taken(self.index, publish)));
         let delivery = &mut self.delivery;
         if route.peers != 0 {
@@ -421,7 +426,8 @@ impl Broker {
             put_packet(publish, &mut delivery.packet);
             let shares = if route.has_shares { delivery.shares.chosen() } else { &[] };
             let home = retained.map(|(home, taken)| (home, &publisher, taken.passes));
-            delivery.peers.append(route.peers, (&delivery.packet, origin), home, shares);
+            let about = About { origin, claimed };
+            delivery.peers.append(route.peers, (&delivery.packet, about), home, shares);
         }
         if let Some((home, taken)) = retained {
             self.retain_from(io, home, (publish, publisher, taken), answer);
@@ -436,7 +442,9 @@ impl Broker {
             let shares: SmallVec<[ToShare; 4]> = here.collect();
             let by = By::Subscription;
             let since = io.now();
-            let message = Message { publish, from, publisher: session, origin, since, waited_s: 0, pass, by };
+            let claim = claimed.map(|of| Claim::new(of, self.delivery.remembered()));
+            let claim = claim.as_ref();
+            let message = Message { publish, from, publisher: session, origin, since, waited_s: 0, pass, claim, by };
             self.deliver_here(io, message, &shares);
         }
     }
@@ -463,7 +471,8 @@ impl Broker {
         self.delivery.copies.begin(since);
         let (from, by) = (self.index, By::Replay);
         let waited_s = u32::try_from(io.now().since(since).as_secs()).unwrap_or(u32::MAX);
-        let message = Message { publish, from, publisher: None, origin: None, since, waited_s, pass: 0, by };
+        let (publisher, origin, claim) = (None, None, None);
+        let message = Message { publish, from, publisher, origin, since, waited_s, pass: 0, claim, by };
         self.copy(io, message, &[to], false);
         self.store_copies(io, publish);
         self.delivery.copies.end();

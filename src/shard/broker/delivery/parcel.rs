@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use crate::kafka::producer::row_log::Origin;
 use crate::mqtt::packet::Publish;
 use crate::route::shares::{ShareNumber, ToShare};
+use crate::session::Claimed;
 
 use super::super::retained::Publisher;
 use super::publish_of;
@@ -16,6 +17,8 @@ const MARK: u8 = 0x80;
 const ORIGIN: u8 = 1;
 /// The message is retained by the receiver: passes u64, length u32 of the publisher, the publisher.
 const HOME: u8 = 2;
+/// The record that the message was made of: shard u32, reader u32, number u32.
+const CLAIMED: u8 = 8;
 /// Members of shares on the receiver get it: count u32, then for each the share u32 and the key of the message u32.
 const SHARES: u8 = 4;
 
@@ -31,11 +34,19 @@ pub(in crate::shard) enum Entry<'a> {
 pub(in crate::shard) struct Parcelled<'a> {
     /// Shares of the receiver that get the message.
     pub(super) shares: SmallVec<[ToShare; 4]>,
-    /// The exchange of the message's publisher, if the receiver is to know it.
-    pub(super) origin: Option<Origin>,
+    pub(super) about: About,
     home: Option<Home<'a>>,
     /// A PUBLISH of 5.0.
     packet: &'a [u8],
+}
+
+/// What the receiver is to know of a message's publisher.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct About {
+    /// The exchange of the message.
+    pub(super) origin: Option<Origin>,
+    /// The record that the message was made of: the receiver reports when it is over there.
+    pub(super) claimed: Option<Claimed>,
 }
 
 /// What the shard that retains a message knows of it.
@@ -46,8 +57,8 @@ struct Home<'a> {
 }
 
 impl<'a> Parcelled<'a> {
-    pub(super) fn new(packet: &'a [u8], shares: impl Iterator<Item = ToShare>, origin: Option<Origin>) -> Self {
-        Self { shares: shares.collect(), origin, home: None, packet }
+    pub(super) fn new(packet: &'a [u8], shares: impl Iterator<Item = ToShare>, about: About) -> Self {
+        Self { shares: shares.collect(), about, home: None, packet }
     }
 
     /// A message that the receiver retains. `passes`: how many its shard had been asked for when it was taken.
@@ -68,13 +79,20 @@ impl<'a> Parcelled<'a> {
     /// Appends the message to a parcel.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         let at = out.len();
-        let kind = if self.origin.is_some() { ORIGIN } else { 0 }
+        let About { origin, claimed } = self.about;
+        let kind = if origin.is_some() { ORIGIN } else { 0 }
+            | if claimed.is_some() { CLAIMED } else { 0 }
             | if self.home.is_some() { HOME } else { 0 }
             | if self.shares.is_empty() { 0 } else { SHARES };
         out.extend_from_slice(&[0, 0, 0, 0, kind]);
-        if let Some(Origin { session, packet_id }) = self.origin {
+        if let Some(Origin { session, packet_id }) = origin {
             out.extend_from_slice(&session.to_be_bytes());
             out.extend_from_slice(&packet_id.to_be_bytes());
+        }
+        if let Some(Claimed { shard, reader, number }) = claimed {
+            out.extend_from_slice(&length(shard));
+            out.extend_from_slice(&reader.to_be_bytes());
+            out.extend_from_slice(&number.to_be_bytes());
         }
         if let Some(Home { passes, publisher }) = self.home {
             out.extend_from_slice(&passes.to_be_bytes());
@@ -96,9 +114,16 @@ impl<'a> Parcelled<'a> {
     fn read(kind: u8, mut bytes: &'a [u8]) -> Option<Self> {
         let mut message = Self::default();
         if kind & ORIGIN != 0 {
-            message.origin = Some(Origin {
+            message.about.origin = Some(Origin {
                 session: u64::from_be_bytes(take(&mut bytes)?),
                 packet_id: u16::from_be_bytes(take(&mut bytes)?),
+            });
+        }
+        if kind & CLAIMED != 0 {
+            message.about.claimed = Some(Claimed {
+                shard: u32::from_be_bytes(take(&mut bytes)?) as usize,
+                reader: u32::from_be_bytes(take(&mut bytes)?),
+                number: u32::from_be_bytes(take(&mut bytes)?),
             });
         }
         if kind & HOME != 0 {
@@ -167,15 +192,17 @@ mod tests {
 
         #[test]
         fn messages_come_back_as_they_went(
-            all in prop::collection::vec((any::<Vec<u8>>(), any::<Option<(u64, u16)>>(), any::<Option<u64>>(), prop::collection::vec((1u32.., any::<u32>()), 0..4)), 0..4),
+            all in prop::collection::vec((any::<Vec<u8>>(), any::<(Option<(u64, u16)>, Option<(u32, u32, u32)>)>(), any::<Option<u64>>(), prop::collection::vec((1u32.., any::<u32>()), 0..4)), 0..4),
         ) {
             let publisher = Publisher::default();
             let to = |(share, key)| ToShare { share: ShareNumber::new(share).expect("not 0"), key };
             let (mut parcel, mut sent) = (Vec::new(), Vec::new());
-            for (packet, origin, home, shares) in &all {
+            for (packet, (origin, claimed), home, shares) in &all {
                 let origin = origin.map(|(session, packet_id)| Origin { session, packet_id });
+                let of = |(shard, reader, number)| Claimed { shard: shard as usize, reader, number };
+                let about = About { origin, claimed: claimed.map(of) };
                 let message = || {
-                    let message = Parcelled::new(packet, shares.iter().copied().map(to), origin);
+                    let message = Parcelled::new(packet, shares.iter().copied().map(to), about);
                     if let Some(passes) = home { message.retained(&publisher, *passes) } else { message }
                 };
                 message().put(&mut parcel);

@@ -4,18 +4,18 @@
 
 use smallvec::SmallVec;
 
-use crate::kafka::producer::row_log::Origin;
 use crate::limits::{PARCELS_UNDER_WAY_MAX, PEER_BYTES_MAX};
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::frame;
 use crate::route::shape::bits;
 use crate::route::shares::ToShare;
 use crate::runtime::seam::Monotonic;
+use crate::session::Claim;
 
 use super::super::mail::Mail;
 use super::super::retained::Publisher;
 use super::super::{Broker, Ring};
-use super::parcel::{Entry, Parcelled, entries, put_mark};
+use super::parcel::{About, Entry, Parcelled, entries, put_mark};
 use super::{By, Message};
 
 /// The largest buffer that is kept; larger ones go back to the allocator.
@@ -85,14 +85,14 @@ impl Peers {
     pub(super) fn append(
         &mut self,
         peers: u64,
-        (packet, origin): (&[u8], Option<Origin>),
+        (packet, about): (&[u8], About),
         home: Option<(usize, &Publisher, u64)>,
         shares: &[(ToShare, usize)],
     ) {
         for shard in bits(peers) {
             let peer = &mut self.0[shard];
             let shares = shares.iter().filter(|(_, of)| *of == shard).map(|(to, _)| *to);
-            let mut message = Parcelled::new(packet, shares, origin);
+            let mut message = Parcelled::new(packet, shares, about);
             if let Some((_, publisher, passes)) = home.filter(|(home, ..)| *home == shard) {
                 message = message.retained(publisher, passes);
                 peer.has_retained = true;
@@ -199,14 +199,17 @@ impl Broker {
             match entry {
                 Entry::Mark => self.retained.heard_of_pass(from),
                 Entry::Message(message) => {
+                    let About { origin, claimed } = message.about;
+                    let claim = claimed.map(|of| Claim::new(of, self.delivery.remembered()));
                     // A message without subscribers by now is confirmed in its turn.
                     if let Some(publish) = message.publish()
                         && (self.delivery.look_up(publish.topic).has_own
                             || !message.shares.is_empty()
                             || self.awaits_copies(publish.qos))
                     {
-                        let (publisher, by, shares, origin) = (None, By::Subscription, message.shares, message.origin);
-                        let message = Message { publish: &publish, from, publisher, origin, since, waited_s, pass, by };
+                        let (publish, publisher, claim) = (&publish, None, claim.as_ref());
+                        let (by, shares) = (By::Subscription, message.shares);
+                        let message = Message { publish, from, publisher, origin, since, waited_s, pass, claim, by };
                         self.deliver_here(io, message, &shares);
                     }
                 }

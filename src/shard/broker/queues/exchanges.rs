@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use crate::kafka::producer::row_log::Origin;
-use crate::kafka::types::Ticket;
 use crate::limits::COPIES_UNCONFIRMED_MAX;
 use crate::route::shape::bits;
 use crate::route::shares::ToShare;
@@ -39,7 +38,7 @@ enum Waits {
     /// PUBCOMP.
     PubComp(SessionKey, u16),
     /// A refusal.
-    Refusal(Ticket),
+    Refusal(SessionKey, u32),
 }
 
 /// A report of a shard: its index, the exchanges that it knows, and the messages that it holds.
@@ -199,8 +198,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(of) = session.number() else { return };
         session.refuses_later(number, u16::try_from(shards.count_ones()).unwrap_or(u16::MAX));
-        let ticket = Ticket { session: key.to_bits(), number };
-        self.release_on(shards, Origin { session: of, packet_id }, Waits::Refusal(ticket));
+        self.release_on(shards, Origin { session: of, packet_id }, Waits::Refusal(key, number));
     }
 
     fn release_on(&mut self, shards: u64, origin: Origin, waits: Waits) {
@@ -250,13 +248,12 @@ impl Broker {
         let released: Vec<Waits> = self.queues.exchanges.releases.confirmed(by, count).collect();
         for waits in released {
             let key = match waits {
-                Waits::PubComp(key, _) => key,
-                Waits::Refusal(ticket) => SessionKey::from_bits(ticket.session),
+                Waits::PubComp(key, _) | Waits::Refusal(key, _) => key,
             };
             let Some(session) = self.sessions.get_mut(key) else { continue };
             match waits {
                 Waits::PubComp(_, packet_id) => session.released(packet_id),
-                Waits::Refusal(ticket) => session.complete(ticket.number, 1, Reason::Success),
+                Waits::Refusal(_, number) => session.complete(number, 1, Reason::Success),
             }
             self.touch(key);
         }

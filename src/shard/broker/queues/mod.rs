@@ -23,7 +23,7 @@ use crate::kafka::types::Ticket;
 use crate::limits::COPIES_UNCONFIRMED_MAX;
 use crate::metrics::spec::ShardMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
-use crate::route::shares::ToShare;
+use crate::route::shares::{ShareNumber, ToShare};
 use crate::runtime::seam::Monotonic;
 use crate::session::{Body, Changed, Copy, Session, SessionKey};
 
@@ -223,6 +223,11 @@ impl Broker {
             self.numbers.count(M::CopiesUnstored);
         }
         self.queues.group = self.queues.group.max(group.unwrap_or(0));
+    }
+
+    /// Whether the log has what waits for members of this share.
+    pub(in crate::shard) fn logs_share(&self, share: ShareNumber) -> bool {
+        self.outlets.buffer.is_some() && self.delivery.shares.kept(share).is_some()
     }
 
     /// Writes the message down. Returns the group in which it is durable; `None`: there is no room.

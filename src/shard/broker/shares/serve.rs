@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::ShareStrategy;
 use crate::limits::SHARE_LOOKS_MAX;
 use crate::metrics::spec::ShardMetric as M;
-use crate::mqtt::packet::{Publish, QoS};
+use crate::mqtt::packet::QoS;
 use crate::route::shares::{ShareNumber, ToShare};
 use crate::session::{Gone, SessionKey};
 
@@ -80,7 +80,7 @@ impl Broker {
                 part.into_iter().for_each(super::Part::is_served);
             }
             Offered::Dropped(why) => self.dropped(io.now(), why, Whose::Share(&text), topic),
-            Offered::Waits(member) => match self.keep_for_share(io, message.publish, to, member) {
+            Offered::Waits(member) => match self.keep_for_share(io, message, to, member) {
                 Ok(oldest) => self.dropped_later(io.now(), M::CopiesQueueFull, Whose::Share(&text), &oldest),
                 Err(why) => self.dropped(io.now(), why, Whose::Share(&text), topic),
             },
@@ -106,10 +106,11 @@ impl Broker {
     fn keep_for_share(
         &mut self,
         io: &mut Ring<'_>,
-        publish: &Publish<'_>,
+        message: Message<'_>,
         to: ToShare,
         member: Option<SessionKey>,
     ) -> Result<Gone, M> {
+        let publish = message.publish;
         let is_full = !self.remembers_more();
         let part = self.delivery.shares.parts.get_mut(&to.share).ok_or(M::CopiesShareGone)?;
         if publish.qos == QoS::AtMostOnce || !part.keeps(member) {
@@ -118,7 +119,10 @@ impl Broker {
         if is_full {
             return Err(M::CopiesQueueFull);
         }
-        let body = self.delivery.copies.body(publish, to.key);
+        let is_in_log = self.logs_share(to.share);
+        let part = self.delivery.shares.parts.get_mut(&to.share).ok_or(M::CopiesShareGone)?;
+        let claim = message.claim.filter(|_| !is_in_log && part.online() > 0);
+        let body = self.delivery.copies.body(publish, to.key, claim);
         let bounds = self.keeping.settings.queue;
         let dropped = part.push(body, io.now(), bounds, member);
         self.queues.fullest.note(part.grown(bounds), Holder::Share(to.share));
@@ -215,7 +219,8 @@ impl Broker {
             let to = ToShare { share: number, key: body.key() };
             let (from, publisher, by) = (self.index, None, By::Share(to));
             let since = body.since();
-            let message = Message { publish: &publish, from, publisher, origin: None, since, waited_s, pass: 0, by };
+            let (origin, claim) = (None, None);
+            let message = Message { publish: &publish, from, publisher, origin, since, waited_s, pass: 0, claim, by };
             let offered = match of {
                 Some(_) => self.offer_named(io, message, to, of),
                 None => self.offer(io, message, number),

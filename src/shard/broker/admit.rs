@@ -1,0 +1,144 @@
+//! A message that no client is sending now: a will, a value of the service, a record of a source. Its sinks, subscribers and home are asked for
+//! room first; then all of them get it, or none. A client's own way, on which its session numbers the message in between, is `publish`.
+
+use crate::kafka::types::Ticket;
+use crate::mqtt::packet::Publish;
+use crate::runtime::seam::WallMs;
+use crate::session::{Claimed, ClientKey, SessionKey};
+
+use super::delivery::{PublishedBy, Route};
+use super::events::{REJECTED, publish_refused, second};
+use super::numbers::Routed;
+use super::owner::ticket_of;
+use super::publish::message;
+use super::reservation::{Told, Unreserved};
+use super::retained::Publisher as RetainedBy;
+use super::stalls::Stall;
+use super::{Broker, Ring};
+
+/// What publishes a message.
+#[derive(Debug)]
+pub(in crate::shard) enum Publisher {
+    /// A client that has left a will, and its session, if it has one by now.
+    Will(RetainedBy, Option<SessionKey>),
+    /// The service itself.
+    Service,
+    /// A source, of this record.
+    Source(Claimed),
+}
+
+/// A message at hand.
+#[derive(Debug)]
+pub(in crate::shard) struct Publication<'a> {
+    pub(in crate::shard) publish: &'a Publish<'a>,
+    /// The client as sinks and events name it.
+    pub(in crate::shard) client: ClientKey<'a>,
+    pub(in crate::shard) username: Option<&'a str>,
+    /// The time of the message, as sinks write it.
+    pub(in crate::shard) time: WallMs,
+    /// Whether sinks get the message.
+    pub(in crate::shard) feeds_sinks: bool,
+    /// Whether subscribers get the message, and its home if it is retained.
+    pub(in crate::shard) feeds_subscribers: bool,
+}
+
+/// What became of a message for which there was room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) struct Admitted {
+    route: Route,
+    /// How many answers sinks owe.
+    owed: u16,
+    /// A sink has refused the message for all destinations.
+    pub(in crate::shard) is_refused: bool,
+    /// A sink has taken the message.
+    is_matched: bool,
+}
+
+impl Admitted {
+    /// Whether there is anybody for the message: a sink, a subscriber, the home of a retained message.
+    pub(in crate::shard) fn is_any(self) -> bool {
+        self.is_matched || self.is_refused || self.route.is_any()
+    }
+}
+
+impl Broker {
+    /// Asks for room for a message everywhere, and writes the rows of its sinks. The rest is up to [`Broker::hand_on`]. `answer`: who is owed
+    /// the sinks' answers.
+    ///
+    /// # Errors
+    /// What the message waits for: nobody has got it.
+    pub(in crate::shard) fn admit(
+        &mut self,
+        io: &mut Ring<'_>,
+        of: &Publication<'_>,
+        answer: Option<Ticket>,
+    ) -> Result<Admitted, Stall> {
+        let (now, wall) = (io.now(), io.wall());
+        let Publication { publish, client, username, time, feeds_sinks, feeds_subscribers } = *of;
+        let client_id = client.client_id;
+        let mut route = Route::default();
+        if feeds_subscribers {
+            let takers = (&self.retained, &self.queues);
+            route = self.delivery.find_room(takers, (publish.topic, publish), || (client_id, None))?;
+            let cost = self.delivery.take_cost();
+            if cost > 0 {
+                let _ = io.spend(cost);
+            }
+        }
+        let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false };
+        if !feeds_sinks {
+            return Ok(admitted);
+        }
+        let message = message(publish.topic, client_id, username, publish, time);
+        let routed = match self.outlets.reserve(&message, Told::Not, &[], false) {
+            Ok(reservation) => {
+                (admitted.is_matched, admitted.is_refused) = (true, reservation.is_refused());
+                admitted.owed = reservation.take(&message, answer, None, now, wall);
+                if admitted.is_refused { Routed::Refused } else { Routed::Matched }
+            }
+            Err(Unreserved::Unmatched | Unreserved::Denied) if route.is_any() => Routed::Matched,
+            Err(Unreserved::Unmatched | Unreserved::Denied) => Routed::Unmatched,
+            Err(Unreserved::Rejected(sink, objection)) => {
+                admitted.is_refused = true;
+                self.numbers.count_refusal(usize::from(sink), objection.reason());
+                let (config, why) = (&self.around.config, (objection.reason(), REJECTED));
+                publish_refused(&mut self.teller, config, second(now), sink, (client, publish.topic), why);
+                Routed::Refused
+            }
+            Err(Unreserved::Full(wait)) => return Err(Stall::Memory(wait)),
+        };
+        self.numbers.count_routed(None, routed);
+        if !self.outlets.passed_over.is_empty() {
+            let (numbers, teller) = (&mut self.numbers, &mut self.teller);
+            let of = Some((client, publish.topic));
+            self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
+        }
+        Ok(admitted)
+    }
+
+    /// Sends a message that was taken to its subscribers and to its home. Returns how many answers are owed for it, by sinks and shards.
+    pub(in crate::shard) fn hand_on(
+        &mut self,
+        io: &mut Ring<'_>,
+        publish: &Publish<'_>,
+        admitted: Admitted,
+        by: Publisher,
+    ) -> u32 {
+        let Admitted { route, owed, is_refused, .. } = admitted;
+        if is_refused || !route.is_any() {
+            return owed.into();
+        }
+        let (from, awaited) = match by {
+            Publisher::Will(publisher, session) => (PublishedBy { session, publisher, ..PublishedBy::default() }, 0),
+            Publisher::Service => (PublishedBy::default(), 0),
+            Publisher::Source(claimed) => {
+                let shards = self.delivery.shards_of(route).count_ones();
+                let from = PublishedBy { claimed: Some(claimed), ..PublishedBy::default() };
+                (from, shards + u32::from(self.answers_awaited(route, publish.qos)))
+            }
+        };
+        let answer = from.claimed.map(ticket_of);
+        self.deliver(io, route, publish, from, answer);
+        u32::from(owed) + awaited
+    }
+}

@@ -1,0 +1,64 @@
+//! `Owner` is who a row's answer is owed to. The producer and the other shards see it as the number in a [`Ticket`].
+
+use crate::kafka::types::Ticket;
+use crate::session::{Claimed, SessionKey};
+
+/// The lower half of a number that is no session's: a shard never has as many.
+const NO_SESSION: u32 = u32::MAX;
+/// The upper half of that of dead letters. No source has as many readers.
+const LETTERS: u32 = u32::MAX;
+
+/// The owner of a ticket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// The session that has published the message.
+    Session(SessionKey),
+    /// The queue of dead letters, which owes the answer to somebody else.
+    Letters,
+    /// The source whose partition this reader reads.
+    Reader(u32),
+}
+
+impl Owner {
+    /// The owner's number.
+    pub(super) fn bits(self) -> u64 {
+        let other = |kind: u32| u64::from(kind) << 32 | u64::from(NO_SESSION);
+        match self {
+            Self::Session(key) => key.to_bits(),
+            Self::Letters => other(LETTERS),
+            Self::Reader(reader) => other(reader),
+        }
+    }
+
+    /// The owner with this number.
+    pub(super) fn of(bits: u64) -> Self {
+        match (bits as u32, (bits >> 32) as u32) {
+            (NO_SESSION, LETTERS) => Self::Letters,
+            (NO_SESSION, reader) => Self::Reader(reader),
+            _ => Self::Session(SessionKey::from_bits(bits)),
+        }
+    }
+
+    /// The owner's ticket for its message of this number.
+    pub(super) fn ticket(self, number: u32) -> Ticket {
+        Ticket { session: self.bits(), number }
+    }
+}
+
+/// The ticket of a record.
+pub(super) fn ticket_of(claimed: Claimed) -> Ticket {
+    Owner::Reader(claimed.reader).ticket(claimed.number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_owner_is_known_by_its_number() {
+        let session = SessionKey::from_bits(5 << 32 | 7);
+        for owner in [Owner::Session(session), Owner::Letters, Owner::Reader(0), Owner::Reader(u32::MAX - 1)] {
+            assert_eq!(Owner::of(owner.bits()), owner);
+        }
+    }
+}
