@@ -237,6 +237,7 @@ mod tests {
             sinks: vec!["busy".into(), "idle".into()],
             clusters: vec!["main".into()],
             listeners: Vec::new(),
+            sources: Vec::new(),
         };
         boards.shards.push(Arc::new(Board::new(boards.layout())));
         Look::new(Shown::new(View::idle(boards, described)))

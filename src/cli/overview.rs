@@ -22,6 +22,7 @@ pub(super) fn boards(config: &Config) -> Arc<Boards> {
             .iter()
             .map(|listener| item(listener.bind.to_string(), listener.is_removed))
             .collect(),
+        sources: config.sources.iter().map(|source| item(source.name.clone(), source.is_removed)).collect(),
     })
 }
 

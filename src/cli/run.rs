@@ -68,6 +68,9 @@ use super::verifier_numbers::VerifierNumbers;
 /// The reason why the service did not start or did not end well, in words for a person.
 type Failure = String;
 
+/// How long sources may take to stop, within the grace of the drain: open messages are waited for, then committed, and each group is left.
+const SOURCES_END_WITHIN: Duration = Duration::from_secs(12);
+
 /// How often the main thread makes sure that every shard is still there.
 const SHARDS_LOOKED_AT_EVERY: Duration = Duration::from_secs(5);
 
@@ -346,6 +349,8 @@ impl Service {
                 Ok(Event::Reload(wish)) => self.reload(Some(wish))?,
                 Ok(Event::WouldBe(WouldBe { edit, answer })) => answer(self.reload.would_be(edit, &self.config)),
                 Ok(Event::Shard(Notice::Reconfigured(_))) => self.reconfigured()?,
+                // Only a drain asks for it.
+                Ok(Event::Shard(Notice::SourcesOver(_))) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err("all shards ended".into()),
             }
         };
@@ -394,6 +399,7 @@ impl Service {
         self.journal.say(Said::now(Kind::Draining).with(Field::Signal, signal).with(Field::GraceMs, grace_ms));
         self.ready.store(false, Ordering::Release);
         notify::stopping(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX));
+        self.end_sources(grace)?;
         self.tell_all(|| Mail::Drain { grace })?;
         let (rows_left, rows_kept) = self.await_drained(grace)?;
         for shard in self.shards.drain(..) {
@@ -418,6 +424,28 @@ impl Service {
         ))
     }
 
+    /// Has sources read no more, and their groups commit what subscribers have: these may still acknowledge what they were sent, for a while.
+    fn end_sources(&self, grace: Duration) -> Result<(), Failure> {
+        if self.config.sources.is_empty() {
+            return Ok(());
+        }
+        self.tell_all(|| Mail::EndSources)?;
+        let deadline = Instant::now() + grace.min(SOURCES_END_WITHIN);
+        let mut waiting = self.shards.len();
+        while waiting > 0 {
+            match self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Event::Shard(Notice::SourcesOver(_))) => waiting -= 1,
+                Ok(Event::Signal(Signal::Stop(_))) => {
+                    return Err("stopped by a second signal, before the drain was complete".into());
+                }
+                Ok(_) => {}
+                // What is not committed comes again.
+                Err(_) => break,
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for every shard's report; returns how many messages are lost to Kafka, and how many the spool keeps.
     fn await_drained(&self, grace: Duration) -> Result<(u64, u64), Failure> {
         // The shards keep the grace themselves; the deadline is for one that stands still.
@@ -433,7 +461,9 @@ impl Service {
                     rows += rows_left;
                     kept += rows_kept;
                 }
-                Ok(Event::Shard(Notice::Started(_) | Notice::Reconfigured(_) | Notice::Failed { .. })) => {}
+                Ok(Event::Shard(
+                    Notice::Started(_) | Notice::Reconfigured(_) | Notice::SourcesOver(_) | Notice::Failed { .. },
+                )) => {}
                 Ok(Event::Signal(Signal::Stop(_))) => {
                     return Err("stopped by a second signal, before the drain was complete".into());
                 }

@@ -183,6 +183,15 @@ events! {
     DeadLetters, Warn, Client, "dead_letters", [Sink, LettersTopic, File, Reason, Topic, MqttTopic, Total], "records of the sink became dead letters; reason and topics are those of one of them, and each has its own";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
+    SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the source has these many partitions of its topics";
+    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources seek` goes on elsewhere";
+    SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
+    SourceSkipped, Warn, Error, "source_batch_skipped", [Source, Topic, Partition, Offset, NextOffset, Reason], "a batch that cannot be read was passed over";
+    SourceTrouble, Warn, Error, "source_trouble", [Source, Group, Topic, Partition, Reason], "the source cannot read or commit for now; retrying";
+    SourceRunning, Info, Lifecycle, "source_running", [Source, Group, Topic, Partition], "the source reads or commits again";
+    SourceGroupLost, Warn, Error, "source_group_lost", [Source, Group, Reason], "the group has gone on without the source: messages that were not committed come again, here or at another member";
+    SourceBadRecord, Warn, Client, "source_bad_record", [Source, Topic, Partition, Offset, Reason], "a record cannot be a message; `on_bad_record` applies";
+    SourceWaiting, Warn, Error, "source_waiting", [Source, Topic, Partition, Offset], "the window of a partition is full of messages that wait for a subscriber (`no_subscriber = \"wait\"`): it is not read until somebody subscribes to the first of them";
     SinkStatistics, Info, Statistics, "sink_statistics", [Sink, Matched, Delivered, Failed, Buffered, PerMinute], "statistics of a sink for the last minute";
     Reloaded, Info, Administration, "reloaded", [Applied], "configuration reloaded";
     ReloadedInPart, Warn, Administration, "reloaded_in_part", [Applied, Waiting], "configuration reloaded; some changes need a restart";
@@ -255,6 +264,11 @@ fields! {
     Auth, text, auth, "NAME of the `[auth.NAME]`.";
     Mechanism, text, mechanism, "SASL mechanism.";
     Sink, text, sink, "Name of the sink.";
+    Source, text, source, "Name of the source.";
+    Group, text, group, "Consumer group.";
+    Partitions, number, partitions, "Number of partitions.";
+    Offset, number, offset, "Offset in the partition.";
+    NextOffset, number, next_offset, "Offset at which reading goes on.";
     Share, text, share, "Shared subscription: `$share/NAME/FILTER`.";
     Topic, text, topic, "Kafka topic.";
     LettersTopic, text, dead_letters_topic, "Kafka topic of the sink's dead letters.";

@@ -171,12 +171,13 @@ mod tests {
 
     impl World {
         fn new() -> Self {
-            let layout = Layout { sinks: 1, clusters: 1, listeners: 0 };
+            let layout = Layout { sinks: 1, clusters: 1, listeners: 0, sources: 0 };
             let boards = Boards {
                 shards: (0..2).map(|_| Arc::new(Board::new(layout))).collect(),
                 sinks: vec!["s".into()],
                 clusters: vec!["k".into()],
                 listeners: Vec::new(),
+                sources: Vec::new(),
             };
             Self { boards, values: vec![0; layout.len()], start: Instant::now() }
         }

@@ -244,6 +244,33 @@ table!(
 ]);
 
 table!(
+    /// Numbers of a source on a shard.
+    SourceMetric, SOURCE, [
+    Records, Counter, "source_records", "Records read.";
+    Bytes, Counter, "source_record_bytes", "Bytes of keys and values read.";
+    Published, Counter, "source_messages"{result = "published"}, "What became of records, by result: published to subscribers or sinks. One that was published, and that nobody has after all, is published again with `no_subscriber = \"wait\"`.";
+    NoSubscriber, Counter, "source_messages"{result = "no_subscriber"}, "Dropped, as nobody had subscribed and `no_subscriber` is `drop`.";
+    Skipped, Counter, "source_messages"{result = "bad"}, "Records that cannot be a message, by `on_bad_record`.";
+    Expired, Counter, "source_messages"{result = "expired"}, "Their Message Expiry Interval was over.";
+    Lost, Counter, "source_messages_lost", "Published messages that nobody has after all: the sessions that they were for ended, or had no room.";
+    Released, Counter, "source_messages_released", "Messages that nobody had acknowledged within `release_after`: the group moved on.";
+    HeadersLeftOut, Counter, "source_headers_left_out", "Headers of records that MQTT cannot carry.";
+    Open, Gauge, "source_open_messages", "Messages that subscribers have not acknowledged, and those after them.";
+    OpenBytes, Gauge, "source_open_bytes", "Bytes of keys and values of these.";
+    Parked, Gauge, "source_parked_messages", "Messages that wait for a subscriber.";
+    Partitions, Gauge, "source_partitions", "Partitions that are read.";
+    PartitionsStopped, Gauge, "source_partitions_stopped", "Partitions that are assigned and not read, after a bad record or batch.";
+    Lag, Gauge, "source_lag_records", "Records that are in Kafka and were not read, as far as is known.";
+    Assigned, Gauge, "source_assigned_partitions", "Partitions that the group has given.";
+    Rebalances, Counter, "source_rebalances", "Assignments of the group.";
+    MembershipsLost, Counter, "source_memberships_lost", "Times that the group went on without the source.";
+    Commits, Counter, "source_commits"{result = "committed"}, "Offsets committed, by result: Kafka has them.";
+    CommitsFailed, Counter, "source_commits"{result = "failed"}, "Kafka refused them; the next commit tries again.";
+    Resets, Counter, "source_resets", "Times that reading went on elsewhere: the offset was not there, the log was truncated, or the topic was made anew.";
+    BadBatches, Counter, "source_bad_batches", "Batches that cannot be read.";
+]);
+
+table!(
     /// Numbers of a sink on a shard. At every snapshot as much has come in as has gone out: [`SinkMetric::IN`],
     /// [`SinkMetric::OUT`].
     SinkMetric, SINK, [
@@ -459,13 +486,15 @@ pub struct Layout {
     pub clusters: usize,
     /// How many listeners.
     pub listeners: usize,
+    /// How many sources.
+    pub sources: usize,
 }
 
 impl Layout {
     /// Length of the board.
     #[must_use]
     pub const fn len(self) -> usize {
-        self.first_refusal() + self.sinks * RefusalReason::COUNT
+        self.first_source() + self.sources * SourceMetric::COUNT
     }
 
     /// Never: a shard always has numbers.
@@ -475,14 +504,15 @@ impl Layout {
     }
 
     /// Parts of the board, each the numbers of one kind of thing one after the other: where they begin and end.
-    const fn parts(self) -> [(usize, usize); 6] {
+    const fn parts(self) -> [(usize, usize); 7] {
         [
             (0, self.first_sink()),
             (self.first_sink(), self.first_cluster()),
             (self.first_cluster(), self.first_listener()),
             (self.first_listener(), self.first_error()),
             (self.first_error(), self.first_refusal()),
-            (self.first_refusal(), self.len()),
+            (self.first_refusal(), self.first_source()),
+            (self.first_source(), self.len()),
         ]
     }
 
@@ -527,6 +557,18 @@ impl Layout {
     #[must_use]
     pub const fn first_refusal(self) -> usize {
         self.first_error() + self.clusters * KafkaError::COUNT
+    }
+
+    /// Place of the first source's first number.
+    #[must_use]
+    pub const fn first_source(self) -> usize {
+        self.first_refusal() + self.sinks * RefusalReason::COUNT
+    }
+
+    /// Place of a source's number.
+    #[must_use]
+    pub const fn source(self, source: usize, metric: SourceMetric) -> usize {
+        self.first_source() + source * SourceMetric::COUNT + metric as usize
     }
 
     /// Place of a sink's count of refused publishes.
@@ -583,7 +625,7 @@ mod tests {
             });
             assert!(labelled, "{row:?}");
         }
-        let layout = Layout { sinks: 3, clusters: 2, listeners: 2 };
+        let layout = Layout { sinks: 3, clusters: 2, listeners: 2, sources: 2 };
         let mut places: Vec<usize> = (0..ShardMetric::COUNT).collect();
         for (first, each, count) in [
             (layout.sink(0, SinkMetric::Matched), SinkMetric::COUNT, layout.sinks),
@@ -591,11 +633,12 @@ mod tests {
             (layout.listener(0, ListenerMetric::Open), ListenerMetric::COUNT, layout.listeners),
             (layout.error(0, KafkaError::CorruptMessage), KafkaError::COUNT, layout.clusters),
             (layout.refusal(0, RefusalReason::UserPropertyMissing), RefusalReason::COUNT, layout.sinks),
+            (layout.source(0, SourceMetric::Records), SourceMetric::COUNT, layout.sources),
         ] {
             places.extend(first..first + each * count);
         }
         assert_eq!(places, (0..layout.len()).collect::<Vec<_>>());
-        assert_eq!(layout.refusal(2, RefusalReason::NoRoom) + 1, layout.len());
+        assert_eq!(layout.refusal(2, RefusalReason::NoRoom) + 1, layout.first_source());
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub struct Interest {
     levels: [OnceLock<Box<[Bucket]>>; BUCKETS.len()],
     /// Shards that are asked for every topic.
     everywhere: AtomicU64,
+    /// Grows when a message may find receivers that one before it did not find.
+    grown: AtomicU64,
 }
 
 const ONE_SHARD: u64 = 1 << Shape::BITS;
@@ -64,6 +66,7 @@ impl Default for Interest {
             used: array::from_fn(|_| AtomicU64::new(0)),
             levels: array::from_fn(|_| OnceLock::new()),
             everywhere: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
         }
     }
 }
@@ -127,7 +130,15 @@ impl Interest {
     #[must_use]
     pub fn add(&self, key: Key, shard: usize) -> bool {
         let (bit, bits) = (1u64 << shard, key.to_bits());
-        (0..BUCKETS.len()).any(|level| slot::enter(&self.made(level)[place(key, level)].0, bits, bit))
+        let is_there = (0..BUCKETS.len()).any(|level| slot::enter(&self.made(level)[place(key, level)].0, bits, bit));
+        self.grown.fetch_add(1, Ordering::AcqRel);
+        is_there
+    }
+
+    /// A number that changes when a message that found no receivers may find some: what waits for a subscriber looks again.
+    #[must_use]
+    pub fn grown(&self) -> u64 {
+        self.grown.load(Ordering::Acquire)
     }
 
     fn made(&self, level: usize) -> &[Bucket] {
@@ -143,6 +154,7 @@ impl Interest {
     pub fn want_everything(&self, shard: usize, wanted: bool) {
         if wanted {
             self.everywhere.fetch_or(1 << shard, Ordering::AcqRel);
+            self.grown.fetch_add(1, Ordering::AcqRel);
         } else {
             self.everywhere.fetch_and(!(1 << shard), Ordering::AcqRel);
         }

@@ -208,6 +208,7 @@ mod tests {
             payload: payload.as_bytes(),
             timestamp_ms: 0,
             properties: Properties::EMPTY,
+            hops: 0,
         }
     }
 

@@ -272,6 +272,7 @@ mod tests {
         payload: b"\x00\xffraw",
         timestamp_ms: 1_700_000_000_123,
         properties: Properties::EMPTY,
+        hops: 0,
     };
 
     fn render(template: &str, message: &MessageContext<'_>) -> Vec<u8> {

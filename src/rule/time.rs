@@ -112,6 +112,7 @@ mod tests {
             payload: payload.as_bytes(),
             timestamp_ms: NOW,
             properties: if template.contains("user") { properties.as_properties() } else { Properties::EMPTY },
+            hops: 0,
         };
         time.of(&message)
     }

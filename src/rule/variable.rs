@@ -57,6 +57,8 @@ pub struct MessageContext<'a> {
     pub timestamp_ms: i64,
     /// MQTT 5 properties.
     pub properties: Properties<'a>,
+    /// How often the message has been a record of Kafka; 0: it was made of none.
+    pub hops: u8,
 }
 
 /// What is known when the configuration is read, and is text from then on.

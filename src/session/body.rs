@@ -36,7 +36,7 @@ pub struct Remembered {
     /// Numbers in the log that no session refers to any more.
     ended: RefCell<Vec<u64>>,
     /// Claims that are over.
-    settled: RefCell<Vec<Claimed>>,
+    settled: RefCell<Vec<Settled>>,
     /// When they came.
     seconds: RefCell<Seconds>,
 }
@@ -206,14 +206,14 @@ impl Remembered {
         self.ended.take()
     }
 
-    /// One of the answers is there that keep this record open.
-    pub fn settles(&self, record: Claimed) {
-        self.settled.borrow_mut().push(record);
+    /// Takes an answer that has kept a record open.
+    pub fn settles(&self, settled: Settled) {
+        self.settled.borrow_mut().push(settled);
     }
 
-    /// Takes out the records on which claims are over.
+    /// Takes out the answers that have kept records open.
     #[must_use]
-    pub fn take_settled(&self) -> Vec<Claimed> {
+    pub fn take_settled(&self) -> Vec<Settled> {
         self.settled.take()
     }
 }
@@ -223,6 +223,7 @@ impl Remembered {
 #[derive(Debug)]
 pub struct Claim {
     of: Claimed,
+    is_met: Cell<bool>,
     all: Rc<Remembered>,
 }
 
@@ -237,17 +238,31 @@ pub struct Claimed {
     pub number: u32,
 }
 
+/// One of the answers that keep a record open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settled {
+    /// The record.
+    pub record: Claimed,
+    /// Whether somebody has it.
+    pub is_met: bool,
+}
+
 impl Claim {
     /// A claim on a record.
     #[must_use]
     pub fn new(of: Claimed, all: &Rc<Remembered>) -> Rc<Self> {
-        Rc::new(Self { of, all: Rc::clone(all) })
+        Rc::new(Self { of, is_met: Cell::new(false), all: Rc::clone(all) })
+    }
+
+    /// A session has the record: its client has acknowledged it, was sent it at QoS 0, or finds it when it comes back.
+    pub fn meet(&self) {
+        self.is_met.set(true);
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.all.settles(self.of);
+        self.all.settles(Settled { record: self.of, is_met: self.is_met.get() });
     }
 }
 
@@ -327,6 +342,13 @@ impl Body {
             body.claim = Some(claim);
         }
         body
+    }
+
+    /// A client has it.
+    pub fn meets(&self) {
+        if let Some(claim) = &self.claim {
+            claim.meet();
+        }
     }
 
     /// Whether a record stays open for it.

@@ -236,11 +236,13 @@ impl Outgoing {
         gone.body
     }
 
-    /// Makes all copies wait again, as the connection is gone.
-    fn rewind(&mut self) {
+    /// Makes all copies wait again, as the connection is gone. `is_kept`: the client finds them when it comes back, so no record stays open for
+    /// them; where the session ends with its connection, whoever reads the record learns that nobody has it.
+    fn rewind(&mut self, is_kept: bool) {
         self.items.range(..self.open).for_each(|item| item.leaves(&self.all));
         self.items.iter_mut().filter_map(|item| item.body.as_mut()).for_each(|body| {
-            if body.is_claiming() {
+            if is_kept && body.is_claiming() {
+                body.meets();
                 *body = body.without_claim();
             }
         });
@@ -286,6 +288,7 @@ impl Outgoing {
             self.dropped.push(body.as_ref());
         } else if is_first {
             self.all.acknowledges();
+            body.iter().for_each(|body| body.meets());
         }
     }
 
@@ -621,6 +624,7 @@ impl Session {
                 outgoing.all.moves(bytes, item.state.place(), None);
                 if !item.is_finishing() {
                     outgoing.all.acknowledges();
+                    item.body.iter().for_each(|body| body.meets());
                 }
                 if outgoing.finishing.has_it(item) {
                     return outgoing.note(Changed::Received);
@@ -680,8 +684,9 @@ impl Session {
 
     /// Its connection is gone.
     pub(super) fn rewind_outgoing(&mut self) {
+        let is_kept = self.expiry_s > 0;
         match &mut self.outgoing {
-            Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(),
+            Some(outgoing) if !outgoing.items.is_empty() => outgoing.rewind(is_kept),
             // What is written down speaks of its numbers: they go on.
             Some(outgoing) if outgoing.record.is_some() || outgoing.is_unsaved => {}
             _ => self.outgoing = None,

@@ -250,6 +250,8 @@ pub(super) enum Timer {
     Retained,
     /// Members of shares may be late with acknowledging.
     LateMembers,
+    /// Sources have something to do.
+    Sources,
     /// A connection's answers have to be looked at.
     Answers(ConnId),
 }
@@ -271,6 +273,7 @@ impl Timer {
             Self::LateMembers => (2, 9, 0),
             Self::Retained => (2, 10, 0),
             Self::Note => (2, 11, 0),
+            Self::Sources => (2, 12, 0),
             Self::Answers(id) => (3, id.slot, id.generation),
         };
         (kind << 62) | (u64::from(slot & (u32::MAX >> 2)) << 32) | u64::from(generation)
@@ -293,6 +296,7 @@ impl Timer {
             2 if slot == 9 => Self::LateMembers,
             2 if slot == 10 => Self::Retained,
             2 if slot == 11 => Self::Note,
+            2 if slot == 12 => Self::Sources,
             2 => Self::Grace,
             _ => Self::Answers(ConnId { slot, generation }),
         }

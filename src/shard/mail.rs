@@ -25,6 +25,7 @@ use super::edge::Edge;
 use super::queues::Known;
 use super::retained::Answered;
 use super::shares::HandedOver;
+use super::sources::SourceLetter;
 use super::{Core, Ring};
 
 /// A letter to a shard.
@@ -185,6 +186,10 @@ pub enum Mail {
         /// The shard that has handed them over.
         from: usize,
     },
+    /// A letter between the shards of a source.
+    Source(SourceLetter),
+    /// Read no more of the sources, commit what is over, and report [`Notice::SourcesOver`].
+    EndSources,
     /// Topics of `$SYS` and their values: to be published and retained.
     SysTopics(Vec<(&'static str, String)>),
     /// All shards have started: accept clients.
@@ -254,6 +259,8 @@ pub enum Notice {
     Started(usize),
     /// The shard works with the configuration that it was sent with [`Mail::Reconfigure`].
     Reconfigured(usize),
+    /// The shard reads no source any more, as [`Mail::EndSources`] has asked.
+    SourcesOver(usize),
     /// The shard cannot start, and has ended.
     Failed {
         /// The shard's index.

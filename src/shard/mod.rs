@@ -18,6 +18,7 @@
 //! | `stalls` | connections left unread, and read again |
 //! | `wills` | wills that are due, and those that wait for room |
 //! | `spool`, `sorted` | segments and buffer of the shard, and which of their records are taken up |
+//! | `sources` | records of Kafka become messages of subscribers |
 //! | `upstream` | producers and Kafka connections: rows out, results in |
 //! | `turn` | what the runtime calls, and the order of work at the end of a turn |
 //! | `reconfigure`, `members` | sinks and clusters that come, change and go while the shard runs |
@@ -56,6 +57,7 @@ pub mod router;
 mod settings;
 mod sinks;
 mod sorted;
+mod sources;
 mod spool;
 mod stalls;
 mod subscribe;
@@ -105,6 +107,7 @@ use self::numbers::Numbers;
 use self::outlets::Outlets;
 use self::queues::Queues;
 use self::retained::Retained;
+use self::sources::Sources;
 use self::stalls::Stalls;
 use self::tails::Tails;
 use self::tally::Tally;
@@ -177,6 +180,7 @@ pub struct Core {
     stopping: u64,
     random: fastrand::Rng,
     tails: Tails,
+    sources: Sources,
 }
 
 impl Core {
@@ -213,6 +217,7 @@ impl Core {
             teller: Teller::new(Arc::clone(&around.journal), index),
             around,
         };
+        let sources = Sources::new(&config, &mut random);
         Self {
             broker,
             connections: Connections::default(),
@@ -227,13 +232,14 @@ impl Core {
             stopping: 0,
             random,
             tails: Tails::default(),
+            sources,
         }
     }
 }
 
 /// The places of a board.
 pub(crate) fn layout(config: &Config) -> Layout {
-    Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len() }
+    Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len(), sources: config.sources.len() }
 }
 
 /// The filters of all sinks, with the sinks that take what others do not.

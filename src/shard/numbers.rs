@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::metrics::board::Board;
 use crate::metrics::histogram::Histograms;
-use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric};
+use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric, SourceMetric};
 use crate::runtime::seam::ListenerId;
 
 /// The destination of a published message (`publishes_routed_total{result}`).
@@ -123,6 +123,17 @@ impl Numbers {
         self.raise_at(self.layout.error(cluster, KafkaError::of(code)), 1);
     }
 
+    pub(super) fn set_source(&mut self, source: usize, metric: SourceMetric, value: u64) {
+        self.put(self.layout.source(source, metric), value);
+    }
+
+    /// Adds to a number of a source.
+    pub(super) fn count_source(&mut self, source: usize, metric: SourceMetric, by: u64) {
+        if by > 0 {
+            self.raise_at(self.layout.source(source, metric), by);
+        }
+    }
+
     /// Adds one to a number of a listener.
     pub(super) fn count_listener(&mut self, listener: ListenerId, metric: ListenerMetric) {
         self.raise_at(self.layout.listener(usize::from(listener.0), metric), 1);
@@ -195,7 +206,7 @@ mod tests {
     /// Whatever moves between two turns, the board says what the shard counts.
     #[test]
     fn what_has_moved_is_published() {
-        let layout = Layout { sinks: 500, clusters: 2, listeners: 2 };
+        let layout = Layout { sinks: 500, clusters: 2, listeners: 2, sources: 0 };
         let board = Arc::new(Board::new(layout));
         let mut numbers = Numbers::new(Arc::clone(&board), layout);
         let mut random = fastrand::Rng::with_seed(40);

@@ -37,6 +37,10 @@ const FORMAT: &str = "mqtt-payload-format";
 const OUR_PREFIX: &str = "mqtt-";
 /// The prefix of a user property with a name that begins like those.
 const USER_PREFIX: &str = "mqtt-user-";
+/// How often what a record says has been a record before: a source passes over what goes in a circle.
+const HOPS: &str = "mqtt-hops";
+/// Its values.
+const HOPS_VALUES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 /// All headers made of properties.
 const PROPERTY_HEADERS: [&str; PROPERTY_HEADERS_MAX] = [CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, EXPIRY, FORMAT];
 
@@ -204,7 +208,8 @@ impl Plan {
         let optional = |template: &Template| template.bytes_max(message).unwrap_or(0);
         let key = self.key.as_ref().map_or(0, optional);
         let configured = self.headers.iter().map(|(name, value)| header_bytes(name.len(), optional(value)));
-        let headers = configured.sum::<usize>() + self.device_headers_bytes(message);
+        let hops = hops_header(message).map_or(0, |(name, value)| header_bytes(name.len(), value.len()));
+        let headers = configured.sum::<usize>() + self.device_headers_bytes(message) + hops;
         let from = from.bytes + from.count * (USER_PREFIX.len() + HEADER_LENGTHS_MAX);
         row_bytes_max(key, value, headers + from, 0)
     }
@@ -279,7 +284,7 @@ impl Plan {
 
     /// Whether the record of a message has no headers: most have none.
     pub(super) fn is_bare(&self, message: &Message<'_>) -> bool {
-        self.headers.is_empty() && self.headers_from.is_none() && message.properties.is_empty()
+        self.headers.is_empty() && self.headers_from.is_none() && message.properties.is_empty() && message.hops == 0
     }
 
     /// Renders the headers that need it into `scratch`.
@@ -331,6 +336,7 @@ impl Plan {
     fn is_ours(&self, name: &[u8]) -> bool {
         name == RECEIVED_MS
             || self.headers.iter().any(|(ours, _)| ours.as_bytes() == name)
+            || name == HOPS.as_bytes()
             || PROPERTY_HEADERS.iter().any(|ours| ours.as_bytes() == name)
     }
 
@@ -362,8 +368,14 @@ impl Plan {
             place += 1;
             Some((name?, value.as_bytes()))
         });
-        configured.chain(from).chain(from_device)
+        configured.chain(from).chain(from_device).chain(hops_header(message))
     }
+}
+
+/// The header of a message that was made of a record.
+fn hops_header<'a>(message: &Message<'_>) -> Option<(&'a [u8], &'a [u8])> {
+    let value = HOPS_VALUES[usize::from(message.hops).min(HOPS_VALUES.len() - 1)];
+    (message.hops > 0).then_some((HOPS.as_bytes(), value.as_bytes()))
 }
 
 /// Bytes of a header in a record: name and value, and the length of each.
@@ -450,6 +462,7 @@ mod tests {
             payload: b"21.5",
             timestamp_ms: 1,
             properties,
+            hops: 0,
         }
     }
 

@@ -140,10 +140,13 @@ impl Shard for Core {
             Mail::SharedMessages { from, share, messages } => self.broker.shared_messages(io, from, share, messages),
             Mail::SharedMessagesTaken { by, count } => self.broker.shared_taken(io, by, count),
             Mail::SharedMessagesGiven { from } => self.broker.shared_given(io, from),
+            Mail::Source(letter) => self.source_letter(io, letter),
+            Mail::EndSources => self.end_sources(io),
             Mail::SysTopics(values) => self.broker.publish_sys_topics(io, &values),
             Mail::Accept if self.drain.is_none() => {
                 self.pace_listeners(io);
                 io.start_accepting();
+                self.open_sources(io);
             }
             Mail::Accept => {}
             Mail::Inspect(Inspection { ask, answer }) => answer(self.inspect(io, ask)),
@@ -169,6 +172,7 @@ impl Shard for Core {
             Timer::Moves => self.moves_time(),
             Timer::Shares => self.broker.shares_time(io),
             Timer::Retained => self.broker.retained_time(),
+            Timer::Sources => self.sources_time(),
             Timer::LateMembers => self.broker.late_members_time(io),
             Timer::Answers(conn) => self.answers_time(io, conn),
         }
@@ -187,6 +191,9 @@ impl Shard for Core {
         }
         if self.stalls.waiting() > 0 && self.drain.is_none() {
             self.unstall(io);
+            self.outward(io);
+        }
+        if self.work_on_sources(io) {
             self.outward(io);
         }
         self.broker.forget_subscriptions(io);

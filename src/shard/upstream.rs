@@ -20,7 +20,7 @@ use crate::metrics::spec::{ClusterMetric, SinkMetric};
 use crate::outward::{LinkId, News};
 use crate::rules::Rules;
 use crate::runtime::seam::{Closed, Monotonic, TimerId, WallMs};
-use crate::session::{Claimed, Reason, Receipt};
+use crate::session::{Claimed, Reason, Receipt, Settled};
 
 use super::carrier::Carrier;
 use super::connection::Timer;
@@ -246,6 +246,10 @@ impl Core {
                 }
                 _ => upstream.pump(&mut NoLog, timings, now, wall),
             }
+            let asked = self.sources.ask(cluster, &mut upstream.client, now);
+            if asked {
+                upstream.client.take_effects(&mut upstream.effects);
+            }
             let mut effects = std::mem::take(&mut upstream.effects);
             let mut more = !effects.is_empty();
             for effect in effects.drain(..) {
@@ -270,7 +274,8 @@ impl Core {
     fn retire_if_removed(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let of = &self.broker.around.config.clusters[cluster];
         let upstream = &mut self.broker.outlets.upstreams[cluster];
-        if !of.is_removed || upstream.producer.buffered_rows() > 0 || !upstream.begun.is_empty() {
+        let is_needed = upstream.producer.buffered_rows() > 0 || !self.sources.are_off(cluster);
+        if !of.is_removed || is_needed || !upstream.begun.is_empty() {
             return;
         }
         let settings = settings::client(&self.broker.around.config, cluster, &self.broker.around.edge);
@@ -296,7 +301,10 @@ impl Core {
         match event {
             ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(&broker), now),
             ClientEvent::Outward(news) => self.tell_outward(cluster, &news, now),
-            event => upstream.event(&event, &mut self.broker.numbers, cluster, now),
+            mut event => {
+                upstream.event(&event, &mut self.broker.numbers, cluster, now);
+                self.sources.event(cluster, &mut event, now);
+            }
         }
     }
 
@@ -345,7 +353,8 @@ impl Core {
                 Owner::Session(key) => key,
                 Owner::Reader(reader) => {
                     let numbers = (0..run.count).map(|at| run.first.wrapping_add(at));
-                    return numbers.for_each(|number| remembered.settles(Claimed { shard, reader, number }));
+                    let records = numbers.map(|number| Claimed { shard, reader, number });
+                    return records.for_each(|record| remembered.settles(Settled { record, is_met: true }));
                 }
                 Owner::Letters => return,
             };
@@ -370,7 +379,7 @@ impl Core {
 
     fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
-        let at = upstream.next_deadline();
+        let at = upstream.next_deadline().min(self.sources.next_deadline(cluster));
         match upstream.timer {
             // An earlier timer that is set already will look again when it fires.
             Some((set, _)) if set <= at => {}

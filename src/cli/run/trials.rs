@@ -75,6 +75,7 @@ impl Trials for ByMainThread {
                     payload: &payload,
                     timestamp_ms: now_ms(),
                     properties: properties.as_properties(),
+                    hops: 0,
                 };
                 Ok(shown(try_message(&config, place, &context)))
             }));

@@ -299,7 +299,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
         world.session().hand(
             Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None },
             (0, Monotonic(0)),
-            false,
+            (false, false),
             (QueueBounds::default(), &held),
             || body,
         );
@@ -324,7 +324,7 @@ fn what_has_expired_or_is_too_large_is_not_sent() {
     world.session().hand(
         Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None },
         (0, Monotonic(0)),
-        false,
+        (false, false),
         (QueueBounds::default(), &held),
         || body,
     );

@@ -13,6 +13,7 @@ use super::owner::ticket_of;
 use super::publish::message;
 use super::reservation::{Told, Unreserved};
 use super::retained::Publisher as RetainedBy;
+use super::sinks::Message;
 use super::stalls::Stall;
 use super::{Broker, Ring};
 
@@ -40,6 +41,8 @@ pub(in crate::shard) struct Publication<'a> {
     pub(in crate::shard) feeds_sinks: bool,
     /// Whether subscribers get the message, and its home if it is retained.
     pub(in crate::shard) feeds_subscribers: bool,
+    /// How often the message has been a record of Kafka; 0: it was made of none.
+    pub(in crate::shard) hops: u8,
 }
 
 /// What became of a message for which there was room.
@@ -74,7 +77,7 @@ impl Broker {
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
         let (now, wall) = (io.now(), io.wall());
-        let Publication { publish, client, username, time, feeds_sinks, feeds_subscribers } = *of;
+        let Publication { publish, client, username, time, feeds_sinks, feeds_subscribers, hops } = *of;
         let client_id = client.client_id;
         let mut route = Route::default();
         if feeds_subscribers {
@@ -89,7 +92,7 @@ impl Broker {
         if !feeds_sinks {
             return Ok(admitted);
         }
-        let message = message(publish.topic, client_id, username, publish, time);
+        let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
         let routed = match self.outlets.reserve(&message, Told::Not, &[], false) {
             Ok(reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (true, reservation.is_refused());

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::kafka::types::Ticket;
 use crate::rules::Rules;
-use crate::session::{Claimed, Reason, SessionKey};
+use crate::session::{Claimed, Reason, SessionKey, Settled};
 
 use super::Broker;
 use super::mail::Mail;
@@ -172,7 +172,8 @@ impl Broker {
             }
             Owner::Reader(reader) => {
                 let (shard, number) = (self.index, ticket.number);
-                self.delivery.remembered().settles(Claimed { shard, reader, number });
+                let record = Claimed { shard, reader, number };
+                self.delivery.remembered().settles(Settled { record, is_met: true });
             }
             // The queue of dead letters is answered by producers alone.
             Owner::Letters => {}

@@ -234,6 +234,7 @@ pub(in crate::shard) fn message<'a>(
         payload: publish.payload,
         timestamp_ms: wall.0,
         properties: publish.properties,
+        hops: 0,
     }
 }
 

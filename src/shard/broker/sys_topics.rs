@@ -30,7 +30,8 @@ impl Broker {
             };
             let client = ClientKey { auth: None, client_id: "" };
             let (username, time, publish) = (None, io.wall(), &publish);
-            let of = Publication { publish, client, username, time, feeds_sinks: false, feeds_subscribers: true };
+            let (feeds_sinks, feeds_subscribers, hops) = (false, true, 0);
+            let of = Publication { publish, client, username, time, feeds_sinks, feeds_subscribers, hops };
             if let Ok(admitted) = self.admit(io, &of, None) {
                 self.hand_on(io, publish, admitted, Publisher::Service);
             }

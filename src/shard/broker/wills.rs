@@ -119,7 +119,8 @@ impl Broker {
             return self.will_is_over(due.session);
         }
         let (client, feeds_sinks, feeds_subscribers) = (due.client(), true, true);
-        let of = Publication { publish: &publish, client, username, time: wall, feeds_sinks, feeds_subscribers };
+        let (time, hops, of) = (wall, 0, &publish);
+        let of = Publication { publish: of, client, username, time, feeds_sinks, feeds_subscribers, hops };
         let Ok(admitted) = self.admit(io, &of, None) else { return self.sessions.keep_will(due) };
         self.numbers.count(M::Wills);
         self.charge_will(&due, packet_bytes(publish.topic, &publish), now);

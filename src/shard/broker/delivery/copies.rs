@@ -247,6 +247,7 @@ impl Broker {
                 Handed::Dropped => return Err(M::CopiesQueueFull),
             };
         } else {
+            message.claim.into_iter().for_each(|claim| claim.meet());
             self.numbers.count(M::CopiesSentQos0);
             self.skip_in_replay(key, message);
         }
@@ -322,6 +323,9 @@ impl Broker {
             });
         if matches!(handed, Handed::Queued | Handed::DroppedOldest(_)) {
             self.queues.fullest.note(session.grown(bounds), Holder::Session(key));
+        }
+        if handed != Handed::Dropped && claim.is_none() {
+            message.claim.into_iter().for_each(|claim| claim.meet());
         }
         if let Some(number) = stored.filter(|_| handed != Handed::Dropped) {
             self.store_copy(key, number, &copy);

@@ -35,6 +35,8 @@ pub struct HandedOver {
 
 impl HandedOver {
     pub(super) fn new(body: &Body) -> Self {
+        // The record that it was made of does not stay open for what another shard has.
+        body.meets();
         Self { packet: body.packet().to_vec(), since: body.since(), key: body.key(), number: body.for_share() }
     }
 }

@@ -122,6 +122,9 @@ impl Broker {
         let is_in_log = self.logs_share(to.share);
         let part = self.delivery.shares.parts.get_mut(&to.share).ok_or(M::CopiesShareGone)?;
         let claim = message.claim.filter(|_| !is_in_log && part.online() > 0);
+        if claim.is_none() {
+            message.claim.into_iter().for_each(|claim| claim.meet());
+        }
         let body = self.delivery.copies.body(publish, to.key, claim);
         let bounds = self.keeping.settings.queue;
         let dropped = part.push(body, io.now(), bounds, member);

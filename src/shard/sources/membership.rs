@@ -1,0 +1,414 @@
+//! A source on the shard that its name chooses: its place in the group, the shards that read its partitions, and what is committed.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{OffsetReset, Source};
+use crate::kafka::client::Client;
+use crate::kafka::coordination::{Answer, Offset, TopicPartition};
+use crate::kafka::group::{self, Assigned, Lost, Member, News, Standing};
+use crate::kafka::types::TopicMetadata;
+use crate::runtime::seam::Monotonic;
+
+use super::letters::{Given, Progress, Reached, SourceLetter};
+use super::window::Place;
+use super::{STOPPING, reads};
+use crate::shard::mail::{Letters, Mail};
+
+/// What a membership was begun with: another one begins where this changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Terms {
+    cluster: usize,
+    topics: Vec<Rc<str>>,
+    group: String,
+    instance: Option<String>,
+    reset: OffsetReset,
+}
+
+impl Terms {
+    pub(super) fn of(source: &Source) -> Self {
+        let mut topics: Vec<Rc<str>> = source.routes().map(|(kafka, _)| Rc::from(kafka)).collect();
+        topics.sort_unstable();
+        Self {
+            cluster: source.cluster,
+            topics,
+            group: source.group.clone(),
+            instance: source.group_instance.clone(),
+            reset: source.offset_reset.clone(),
+        }
+    }
+}
+
+/// How a source gets its partitions.
+enum By {
+    /// A group gives them.
+    Group(Box<Member>),
+    /// The source reads all there are, and commits nothing.
+    All {
+        /// How many partitions each topic has.
+        counts: BTreeMap<Rc<str>, usize>,
+        /// Topics that the client was not asked to watch yet.
+        unwatched: Vec<Rc<str>>,
+    },
+}
+
+/// What a membership is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its partitions are read, if it has any.
+    Reading,
+    /// Its partitions are stopped, and it waits for the shards' last words until then.
+    Stopping(Monotonic),
+    /// All are stopped and committed, and the member leaves.
+    Leaving,
+    /// It is over.
+    Over,
+}
+
+/// A partition that the source has.
+#[derive(Debug)]
+struct Held {
+    shard: usize,
+    at: Option<Place>,
+    committed: Option<Place>,
+    is_stopped: bool,
+}
+
+/// The membership of one source.
+pub(super) struct Membership {
+    source: usize,
+    pub(super) cluster: usize,
+    /// The shard of the membership, and how many there are.
+    home: usize,
+    shards: usize,
+    commit_interval: Duration,
+    terms: Terms,
+    by: By,
+    stage: Stage,
+    /// Whether it ends when its partitions are stopped; the process ends, too: a static member keeps its place.
+    ends: Option<End>,
+    generation: u64,
+    held: BTreeMap<TopicPartition, Held>,
+    commit_at: Monotonic,
+    /// News of the member that are not told yet.
+    pub(super) news: Vec<Told>,
+}
+
+/// Why a membership ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The source was removed, paused or changed.
+    Change,
+    /// The service stops.
+    Process,
+}
+
+/// What has happened to a membership, for metrics and events.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It has so many partitions.
+    Assigned(usize),
+    /// It has lost them.
+    Lost(Lost),
+    /// So many places were committed.
+    Committed(u64),
+    /// Kafka refuses to take a commit.
+    CommitFailed(String),
+    /// The group cannot be joined.
+    Trouble(String),
+    /// That is over.
+    TroubleOver,
+}
+
+impl Membership {
+    /// Begins a membership of a source on shard `here` of `shards`.
+    pub(super) fn new(
+        (source, of): (usize, &Source),
+        terms: Terms,
+        (here, shards): (usize, usize),
+        (seed, now): (u64, Monotonic),
+    ) -> Self {
+        let by = if terms.group.is_empty() {
+            By::All { counts: BTreeMap::new(), unwatched: terms.topics.clone() }
+        } else {
+            let settings = group::Settings {
+                number: u32::try_from(source).unwrap_or(u32::MAX),
+                group: terms.group.as_str().into(),
+                instance: terms.instance.as_deref().map(Into::into),
+                topics: terms.topics.clone(),
+                ..group::Settings::default()
+            };
+            By::Group(Box::new(Member::new(settings, seed, now)))
+        };
+        Self {
+            source,
+            cluster: of.cluster,
+            home: here,
+            shards,
+            commit_interval: of.commit_interval,
+            terms,
+            by,
+            stage: Stage::Reading,
+            ends: None,
+            generation: 0,
+            held: BTreeMap::new(),
+            commit_at: now,
+            news: Vec::new(),
+        }
+    }
+
+    /// Whether it was begun with these terms.
+    pub(super) fn has(&self, terms: &Terms) -> bool {
+        self.terms == *terms
+    }
+
+    /// Whether it is over: another one may begin.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Over
+    }
+
+    /// How many partitions it has.
+    pub(super) fn partitions(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Hands the client of its cluster what it asks. True: there was something.
+    pub(super) fn ask(&mut self, client: &mut Client, now: Monotonic) -> bool {
+        let mut any = false;
+        match &mut self.by {
+            By::Group(member) => {
+                while let Some(request) = member.take_request(now) {
+                    any = true;
+                    client.ask_coordinator(request, now);
+                }
+            }
+            By::All { unwatched, .. } => {
+                for topic in unwatched.drain(..) {
+                    any = true;
+                    client.watch_metadata(&topic, now);
+                }
+            }
+        }
+        any
+    }
+
+    /// Takes a broker's answer to its member.
+    pub(super) fn on_answer(&mut self, answer: &Answer, now: Monotonic) {
+        if let By::Group(member) = &mut self.by {
+            member.on_answer(answer, now);
+        }
+    }
+
+    /// Takes metadata of topics.
+    pub(super) fn on_metadata(&mut self, topics: &[TopicMetadata]) {
+        let By::All { counts, .. } = &mut self.by else { return };
+        for topic in topics.iter().filter(|topic| topic.error == 0 && self.terms.topics.contains(&topic.name)) {
+            let known = counts.entry(Rc::clone(&topic.name)).or_default();
+            *known = topic.leaders.len().max(*known);
+        }
+    }
+
+    /// When its member has something to ask.
+    pub(super) fn next_request(&self) -> Monotonic {
+        match &self.by {
+            By::Group(member) => member.next_deadline(),
+            By::All { .. } => Monotonic::NEVER,
+        }
+    }
+
+    /// When [`Membership::step`] has something to do.
+    pub(super) fn next_step(&self) -> Monotonic {
+        let commit = if self.has_uncommitted() { self.commit_at } else { Monotonic::NEVER };
+        match self.stage {
+            Stage::Stopping(until) => until,
+            _ => commit.min(self.next_request()),
+        }
+    }
+
+    fn has_uncommitted(&self) -> bool {
+        matches!(self.by, By::Group(_)) && self.held.values().any(|held| held.at != held.committed)
+    }
+
+    /// Ends it: its partitions are stopped and committed, then it leaves. `is_change`: the process goes on.
+    pub(super) fn end(&mut self, is_change: bool, now: Monotonic, letters: &mut Letters) {
+        if self.ends.is_some() || self.is_over() {
+            return;
+        }
+        self.ends = Some(if is_change { End::Change } else { End::Process });
+        self.stop(now, letters);
+    }
+
+    /// Takes what its shards report.
+    pub(super) fn progress(&mut self, progress: Progress, now: Monotonic) {
+        if progress.generation != self.generation {
+            return;
+        }
+        if !self.has_uncommitted() && self.commit_at < now {
+            self.commit_at = now;
+        }
+        for Reached { topic, partition, at, is_stopped } in progress.places {
+            let key = TopicPartition { topic: Rc::from(&*topic), partition };
+            if let Some(held) = self.held.get_mut(&key) {
+                held.at = at.or(held.at);
+                held.is_stopped |= is_stopped;
+            }
+        }
+    }
+
+    /// Does what is due: takes the member's news, tells the shards, commits. True: the member may have something to ask.
+    pub(super) fn step(&mut self, now: Monotonic, letters: &mut Letters) -> bool {
+        let before = (self.stage, self.generation);
+        self.take_news(now, letters);
+        self.give_all(letters);
+        if self.has_uncommitted() && now >= self.commit_at && matches!(self.stage, Stage::Reading) {
+            self.commit(now);
+        }
+        if let Stage::Stopping(until) = self.stage
+            && (now >= until || self.held.values().all(|held| held.is_stopped))
+        {
+            self.commit(now);
+            self.held.clear();
+            self.stage = Stage::Reading;
+            match (&mut self.by, self.ends) {
+                (By::Group(member), None) => member.revoked_done(now),
+                (By::Group(member), Some(end)) => {
+                    self.stage = Stage::Leaving;
+                    if end == End::Change { member.leave(now) } else { member.stop(now) }
+                }
+                (By::All { .. }, None) => {}
+                (By::All { .. }, Some(_)) => self.stage = Stage::Over,
+            }
+            self.take_news(now, letters);
+        }
+        if let By::Group(member) = &mut self.by
+            && member.next_deadline() <= now
+        {
+            member.on_time(now);
+            self.take_news(now, letters);
+        }
+        if let By::Group(member) = &self.by
+            && self.stage == Stage::Leaving
+            && member.standing() == Standing::Ended
+        {
+            self.stage = Stage::Over;
+        }
+        before != (self.stage, self.generation) || self.next_request() <= now
+    }
+
+    fn take_news(&mut self, now: Monotonic, letters: &mut Letters) {
+        loop {
+            let By::Group(member) = &mut self.by else { return };
+            let Some(news) = member.take_news() else { return };
+            match news {
+                News::Assigned(assigned) => {
+                    self.news.push(Told::Assigned(assigned.len()));
+                    let given = assigned.into_iter().map(|Assigned { at, committed }| {
+                        let committed = committed.map(|at| Place { offset: at.offset, leader_epoch: at.leader_epoch });
+                        (at, committed)
+                    });
+                    self.give(given.collect(), letters);
+                }
+                News::Revoked(_) => self.stop(now, letters),
+                News::Lost(why) => {
+                    self.news.push(Told::Lost(why));
+                    self.drop_all(letters);
+                }
+                News::Committed(offsets) => {
+                    self.news.push(Told::Committed(offsets.len() as u64));
+                    for Offset { at, offset, leader_epoch } in offsets {
+                        if let Some(held) = self.held.get_mut(&at) {
+                            held.committed = Some(Place { offset, leader_epoch });
+                        }
+                    }
+                }
+                News::CommitFailed { why, .. } => self.news.push(Told::CommitFailed(why)),
+                News::Trouble(why) => self.news.push(Told::Trouble(why)),
+                News::TroubleOver => self.news.push(Told::TroubleOver),
+                News::Left => {
+                    self.drop_all(letters);
+                    self.stage = Stage::Over;
+                }
+            }
+        }
+    }
+
+    /// Tells the shards to read these partitions.
+    fn give(&mut self, given: Vec<(TopicPartition, Option<Place>)>, letters: &mut Letters) {
+        self.generation += 1;
+        self.held.clear();
+        self.stage = Stage::Reading;
+        self.add(given, letters);
+    }
+
+    fn add(&mut self, given: Vec<(TopicPartition, Option<Place>)>, letters: &mut Letters) {
+        let mut by_shard: BTreeMap<usize, Vec<Given>> = BTreeMap::new();
+        for (at, committed) in given {
+            let shard = reads(self.home, at.partition, self.shards);
+            let topic: Arc<str> = Arc::from(&*at.topic);
+            by_shard.entry(shard).or_default().push(Given { topic, partition: at.partition, committed });
+            self.held.insert(at, Held { shard, at: committed, committed, is_stopped: false });
+        }
+        let (source, generation) = (self.source, self.generation);
+        letters.extend(by_shard.into_iter().map(|(shard, partitions)| {
+            (shard, Mail::Source(SourceLetter::Read { source, generation, partitions }))
+        }));
+    }
+
+    /// Gives a source without a group the partitions that it does not have yet.
+    fn give_all(&mut self, letters: &mut Letters) {
+        let By::All { counts, .. } = &self.by else { return };
+        if self.stage != Stage::Reading || self.ends.is_some() {
+            return;
+        }
+        let mut missing = Vec::new();
+        for (topic, count) in counts {
+            let partitions = 0..i32::try_from(*count).unwrap_or(i32::MAX);
+            let all = partitions.map(|partition| TopicPartition { topic: Rc::clone(topic), partition });
+            missing.extend(all.filter(|at| !self.held.contains_key(at)).map(|at| (at, None)));
+        }
+        if !missing.is_empty() {
+            self.add(missing, letters);
+            self.news.push(Told::Assigned(self.held.len()));
+        }
+    }
+
+    /// Stops all partitions, and waits for the last words of their shards.
+    fn stop(&mut self, now: Monotonic, letters: &mut Letters) {
+        self.tell_to_stop(false, letters);
+        // The shards take their time; a letter may take a turn more.
+        self.stage = Stage::Stopping(now.after(STOPPING + Duration::from_secs(1)));
+    }
+
+    /// Stops all partitions at once: they are others'.
+    fn drop_all(&mut self, letters: &mut Letters) {
+        self.tell_to_stop(true, letters);
+        self.held.clear();
+        if let Stage::Stopping(until) = &mut self.stage {
+            *until = Monotonic::default();
+        }
+    }
+
+    fn tell_to_stop(&self, is_lost: bool, letters: &mut Letters) {
+        let (source, generation) = (self.source, self.generation);
+        let mut shards: Vec<usize> = self.held.values().map(|held| held.shard).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        let stop = |shard| (shard, Mail::Source(SourceLetter::Stop { source, generation, is_lost }));
+        letters.extend(shards.into_iter().map(stop));
+    }
+
+    fn commit(&mut self, now: Monotonic) {
+        let By::Group(member) = &mut self.by else { return };
+        let changed = self.held.iter().filter(|(_, held)| held.at != held.committed);
+        let offsets: Vec<Offset> = changed
+            .filter_map(|(at, held)| {
+                let Place { offset, leader_epoch } = held.at?;
+                Some(Offset { at: at.clone(), offset, leader_epoch })
+            })
+            .collect();
+        member.commit(&offsets, now);
+        self.commit_at = now.after(self.commit_interval);
+    }
+}

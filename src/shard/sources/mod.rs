@@ -1,0 +1,355 @@
+//! Sources: records of Kafka become messages of subscribers, and a group moves on when these have them.
+//!
+//! | file | |
+//! |---|---|
+//! | `membership` | a source on the shard that its name chooses: its place in the group, who reads which partition, what is committed |
+//! | `reader` | a partition on the shard that reads it: its window, and what it waits for |
+//! | `records` | a record becomes a message, or is counted with the reason why it does not |
+//! | `window` | the open records of a partition |
+//! | `letters` | what the shards of a source write to each other |
+//! | `told` | metrics, events, and what the API shows |
+//!
+//! Partition i is read by the shard that lies i after that of the membership. A record is open until each shard with sessions that may need it
+//! has reported that they have it ([`crate::session::Claim`]), and its sinks have answered; the lowest open record is what is committed.
+
+mod letters;
+mod membership;
+mod reader;
+mod records;
+mod told;
+mod window;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Source};
+use crate::kafka::client::Client;
+use crate::kafka::consumer::{self, Consumer, Want};
+use crate::kafka::types::ClientEvent;
+use crate::runtime::seam::{Monotonic, TimerId, WallMs};
+use crate::session::Settled;
+use crate::source::{Mapping, Scratch};
+
+pub use self::letters::{Progress, SourceLetter};
+
+use self::letters::Given;
+use self::membership::Membership;
+use self::reader::Reader;
+use super::connection::Timer;
+use super::mail::{Mail, Notice};
+use super::{Core, Ring, router};
+
+/// How long partitions that are given back wait for their open records.
+const STOPPING: Duration = Duration::from_secs(5);
+
+/// How often the board is written.
+const BOARD_EVERY: Duration = Duration::from_millis(250);
+
+/// The sources of a shard.
+pub(super) struct Sources {
+    /// The consumer of each cluster.
+    consumers: Vec<Consumer>,
+    /// What becomes of a record, by source.
+    mappings: Vec<Mapping>,
+    scratch: Scratch,
+    /// The partitions that are read here, by a number that is given once.
+    readers: BTreeMap<u32, Reader>,
+    begun: u32,
+    /// Sources whose membership is here, by index.
+    memberships: BTreeMap<usize, Membership>,
+    /// When clients were accepted first; before that nothing is read.
+    opened_at: Option<Monotonic>,
+    /// Whether the service stops: nothing is read any more.
+    is_ending: bool,
+    /// What there was when waiting records, and those without anybody, were tried last.
+    tried: Tried,
+    /// When a reader has something to report, at the latest.
+    report_at: Monotonic,
+    /// When the board is written next, if anything has changed.
+    board_at: Option<Monotonic>,
+    /// Sources of messages that nobody has after all, to be counted.
+    unmet: Vec<usize>,
+    timer: Option<(Monotonic, TimerId)>,
+}
+
+/// Numbers that grow with what records wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tried {
+    /// Room.
+    freed: u64,
+    /// Subscribers.
+    grown: u64,
+}
+
+/// The shard on which a source has its membership.
+fn home(source: &Source, shards: usize) -> usize {
+    router::owner(&source.name, shards)
+}
+
+/// The shard that reads a partition of a source with this home.
+fn reads(home: usize, partition: i32, shards: usize) -> usize {
+    (home + usize::try_from(partition).unwrap_or(0)) % shards.max(1)
+}
+
+impl Sources {
+    pub(super) fn new(config: &Config, seed: &mut fastrand::Rng) -> Self {
+        let consumers = (0..config.clusters.len()).map(|_| Consumer::new(consumer::Settings::default(), seed.u64(..)));
+        Self {
+            consumers: consumers.collect(),
+            mappings: mappings(config),
+            scratch: Scratch::default(),
+            readers: BTreeMap::new(),
+            begun: 0,
+            memberships: BTreeMap::new(),
+            opened_at: None,
+            is_ending: false,
+            tried: Tried::default(),
+            report_at: Monotonic::NEVER,
+            board_at: None,
+            unmet: Vec::new(),
+            timer: None,
+        }
+    }
+
+    /// Whether nothing of a cluster is read, and no group on it has a member here.
+    pub(super) fn are_off(&self, cluster: usize) -> bool {
+        self.readers.values().all(|reader| reader.cluster != cluster)
+            && self.memberships.values().all(|membership| membership.cluster != cluster)
+    }
+
+    /// Whether nothing is read any more, and no group has a member here.
+    fn are_over(&self) -> bool {
+        self.readers.is_empty() && self.memberships.is_empty()
+    }
+
+    /// Hands a cluster's client what consumer and members ask. True: there was something.
+    pub(super) fn ask(&mut self, cluster: usize, client: &mut Client, now: Monotonic) -> bool {
+        let mut any = false;
+        let consumer = &mut self.consumers[cluster];
+        while let Some(want) = consumer.take_want() {
+            any = true;
+            match want {
+                Want::Metadata(topic) => client.watch_metadata(&topic, now),
+                Want::Forget(topic) => client.unwatch_topic(&topic),
+                Want::Refresh => client.refresh_metadata(now),
+            }
+        }
+        while let Some(call) = consumer.take_request(now) {
+            any = true;
+            client.fetch(call, now);
+        }
+        for membership in self.memberships.values_mut().filter(|membership| membership.cluster == cluster) {
+            any |= membership.ask(client, now);
+        }
+        any
+    }
+
+    /// Takes an event of a cluster's client.
+    pub(super) fn event(&mut self, cluster: usize, event: &mut ClientEvent, now: Monotonic) {
+        let consumer = &mut self.consumers[cluster];
+        match event {
+            ClientEvent::Cluster(id) => consumer.on_cluster(id, now),
+            ClientEvent::Metadata(topics) => {
+                consumer.on_metadata(topics, now);
+                for membership in self.memberships.values_mut().filter(|of| of.cluster == cluster) {
+                    membership.on_metadata(topics);
+                }
+            }
+            ClientEvent::Fetch { id, result } => consumer.on_answer(*id, result.take(), now),
+            ClientEvent::Member(answer) => {
+                if let Some(membership) = self.memberships.get_mut(&(answer.member as usize)) {
+                    membership.on_answer(answer, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// When something is due at a cluster.
+    pub(super) fn next_deadline(&self, cluster: usize) -> Monotonic {
+        let memberships = self.memberships.values().filter(|membership| membership.cluster == cluster);
+        let members = memberships.map(Membership::next_request).min().unwrap_or(Monotonic::NEVER);
+        self.consumers[cluster].next_deadline().min(members)
+    }
+}
+
+fn mappings(config: &Config) -> Vec<Mapping> {
+    config.sources.iter().map(|source| Mapping::new(source, config.mqtt.packet_bytes_max)).collect()
+}
+
+impl Core {
+    /// Begins with the sources: clients are accepted from now on.
+    pub(super) fn open_sources(&mut self, io: &mut Ring<'_>) {
+        self.sources.opened_at.get_or_insert(io.now());
+        self.set_memberships(io.now());
+    }
+
+    /// Takes another configuration.
+    pub(super) fn change_sources(&mut self, io: &mut Ring<'_>) {
+        let config = Arc::clone(&self.broker.around.config);
+        let sources = &mut self.sources;
+        for _ in sources.consumers.len()..config.clusters.len() {
+            sources.consumers.push(Consumer::new(consumer::Settings::default(), self.random.u64(..)));
+        }
+        sources.mappings = mappings(&config);
+        // A window may have room now, and what nobody wanted may have a receiver.
+        sources.tried = Tried::default();
+        self.set_memberships(io.now());
+    }
+
+    /// Begins the memberships that this shard should have, and ends those that it should not have, or not so.
+    fn set_memberships(&mut self, now: Monotonic) {
+        let config = Arc::clone(&self.broker.around.config);
+        let (here, shards) = (self.broker.index, config.service.shards);
+        let is_open = self.sources.opened_at.is_some() && !self.sources.is_ending;
+        for (index, source) in config.sources.iter().enumerate().filter(|(_, source)| home(source, shards) == here) {
+            let is_wanted = is_open && !source.is_removed && !source.paused;
+            let terms = membership::Terms::of(source);
+            match self.sources.memberships.get_mut(&index) {
+                None if is_wanted => {
+                    let seed = self.random.u64(..);
+                    self.sources.memberships.insert(index, Membership::new((index, source), terms, (here, shards), (seed, now)));
+                }
+                Some(membership) if !is_wanted || !membership.has(&terms) => {
+                    membership.end(is_open, now, &mut self.broker.letters);
+                }
+                Some(_) | None => {}
+            }
+        }
+        self.busy_clusters();
+    }
+
+    /// Ends all sources, as the service stops. [`Notice::SourcesOver`] tells when they are.
+    pub(super) fn end_sources(&mut self, io: &mut Ring<'_>) {
+        self.sources.is_ending = true;
+        self.set_memberships(io.now());
+    }
+
+    /// Does what sources have to do in a turn: answers settle records, records become messages, and shards learn how far it is. True: there
+    /// may be rows for sinks, or requests.
+    pub(super) fn work_on_sources(&mut self, io: &mut Ring<'_>) -> bool {
+        let mut any = self.settle_records();
+        if self.sources.are_over() && self.sources.board_at.is_none() {
+            return self.report_end();
+        }
+        any |= self.read_records(io);
+        self.report_progress(io);
+        any |= self.step_memberships(io.now());
+        if any {
+            let soon = io.now().after(BOARD_EVERY);
+            self.sources.board_at.get_or_insert(soon);
+        }
+        if self.sources.board_at.is_some_and(|at| at <= io.now()) {
+            self.sources.board_at = None;
+            self.sources.set_numbers(&mut self.broker);
+        }
+        self.set_sources_timer(io);
+        any
+    }
+
+    /// Reports, once, that nothing is read any more.
+    fn report_end(&mut self) -> bool {
+        if std::mem::take(&mut self.sources.is_ending) {
+            // The receiver is gone only when the process ends.
+            let _ = self.broker.around.notices.send(Notice::SourcesOver(self.broker.index));
+        }
+        false
+    }
+
+    /// Does what is due at memberships. True: they may have something to ask.
+    fn step_memberships(&mut self, now: Monotonic) -> bool {
+        let config = Arc::clone(&self.broker.around.config);
+        let mut any = false;
+        for (source, membership) in &mut self.sources.memberships {
+            if membership.step(now, &mut self.broker.letters) {
+                any = true;
+                self.broker.outlets.upstreams[membership.cluster].busy = true;
+            }
+            for told in membership.news.drain(..) {
+                any = true;
+                Sources::tell_membership(&mut self.broker, &config, *source, told, now);
+            }
+        }
+        let before = self.sources.memberships.len();
+        self.sources.memberships.retain(|_, membership| !membership.is_over());
+        if self.sources.memberships.len() < before {
+            any = true;
+            self.set_memberships(now);
+        }
+        any
+    }
+
+    /// Gives the answers for records to the shards that read them. True: there were some.
+    fn settle_records(&mut self) -> bool {
+        let settled = self.broker.delivery.remembered().take_settled();
+        let mut others: BTreeMap<usize, Vec<Settled>> = BTreeMap::new();
+        let any = !settled.is_empty();
+        for one in settled {
+            if one.record.shard == self.broker.index {
+                self.sources.settle(one);
+            } else {
+                others.entry(one.record.shard).or_default().push(one);
+            }
+        }
+        let letters = others.into_iter().map(|(shard, settled)| (shard, Mail::Source(SourceLetter::Settled(settled))));
+        self.broker.letters.extend(letters);
+        self.sources.count_unmet(&mut self.broker.numbers);
+        any
+    }
+
+    /// Takes a letter of another shard of a source, or of this one.
+    pub(super) fn source_letter(&mut self, io: &mut Ring<'_>, letter: SourceLetter) {
+        let (now, wall) = (io.now(), io.wall());
+        match letter {
+            SourceLetter::Settled(settled) => {
+                settled.into_iter().for_each(|one| self.sources.settle(one));
+                self.sources.count_unmet(&mut self.broker.numbers);
+            }
+            SourceLetter::Read { source, generation, partitions } => {
+                for given in partitions {
+                    self.begin_reading(source, generation, given, (now, wall));
+                }
+            }
+            SourceLetter::Stop { source, generation, is_lost } => self.stop_reading(source, generation, is_lost, now),
+            SourceLetter::Progress(progress) => {
+                if let Some(membership) = self.sources.memberships.get_mut(&progress.source) {
+                    membership.progress(progress, now);
+                }
+            }
+        }
+        self.busy_clusters();
+    }
+
+    fn begin_reading(&mut self, source: usize, generation: u64, given: Given, (now, wall): (Monotonic, WallMs)) {
+        let config = Arc::clone(&self.broker.around.config);
+        let Some(of) = config.sources.get(source) else { return };
+        let id = self.sources.begun;
+        self.sources.begun = id.wrapping_add(1);
+        let assignment = reader::assignment(of, &given, wall);
+        let consumer = &mut self.sources.consumers[of.cluster];
+        if consumer.assign(id, assignment, now) {
+            self.sources.readers.insert(id, Reader::new(source, of.cluster, generation, given, now));
+        }
+    }
+
+    /// Sets the timer for what the turn's end has not done.
+    fn set_sources_timer(&mut self, io: &mut Ring<'_>) {
+        let memberships = self.sources.memberships.values().map(Membership::next_step).min();
+        let readers = self.sources.next_look(&self.broker.around.config);
+        let board = self.sources.board_at.unwrap_or(Monotonic::NEVER);
+        let at = memberships.unwrap_or(Monotonic::NEVER).min(self.sources.report_at).min(readers).min(board);
+        if at == Monotonic::NEVER || self.sources.timer.is_some_and(|(set, _)| set <= at) {
+            return;
+        }
+        if let Some((_, timer)) = self.sources.timer.take() {
+            io.cancel_timer(timer);
+        }
+        self.sources.timer = Some((at, io.set_timer(at, Timer::Sources.token())));
+    }
+
+    /// Takes the turn that the timer was set for.
+    pub(super) fn sources_time(&mut self) {
+        self.sources.timer = None;
+    }
+}

@@ -1,0 +1,223 @@
+//! A partition of a source, on the shard that reads it.
+
+use std::sync::Arc;
+
+use super::letters::{Given, Progress, Reached, SourceLetter};
+use super::window::{Answered, Place, Window};
+use super::{STOPPING, Sources, home};
+use crate::config::{Config, Isolation, NoSubscriber, OffsetReset, OnBadBatch, Source};
+use crate::kafka::consumer::{self, Assignment, Start};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::session::Settled;
+use crate::shard::mail::Mail;
+use crate::shard::{Core, Ring};
+
+/// Why a partition is not read for the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// Its window is full.
+    Window,
+    /// Its next record finds no room with its receivers.
+    Room,
+    /// A bad record, and `on_bad_record = "stop"`.
+    Bad,
+}
+
+/// A partition.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) source: usize,
+    pub(super) cluster: usize,
+    pub(super) generation: u64,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    /// The window; `None`: no record has been read yet, and where reading begins is not known.
+    pub(super) window: Option<Window>,
+    pub(super) pause: Option<Pause>,
+    /// The parked record that is tried next, while all are tried again: until then nothing is read that may overtake one.
+    pub(super) trying: Option<u32>,
+    /// What the membership was told last.
+    reported: Option<Place>,
+    /// When it is told the next place.
+    report_at: Monotonic,
+    /// Reading has stopped, and open records are waited for until then.
+    stopping: Option<Monotonic>,
+}
+
+/// The place of a record's window at which it is full, and at which it is read again.
+pub(super) fn is_full(window: &Window, of: &Source) -> bool {
+    window.len() >= of.window_messages || window.bytes() >= of.window_bytes
+}
+
+fn has_room_again(window: &Window, of: &Source) -> bool {
+    window.len() <= of.window_messages / 4 * 3 && window.bytes() <= of.window_bytes / 4 * 3
+}
+
+/// The assignment of a partition for the consumer.
+pub(super) fn assignment(of: &Source, given: &Given, wall: WallMs) -> Assignment {
+    let reset = match of.offset_reset {
+        OffsetReset::Latest => consumer::Place::Latest,
+        OffsetReset::Earliest => consumer::Place::Earliest,
+        OffsetReset::At(ms) => consumer::Place::Time(ms),
+        OffsetReset::Ago(age) => {
+            consumer::Place::Time(wall.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
+        }
+    };
+    let start = match given.committed {
+        Some(Place { offset, leader_epoch }) => Start::Offset { offset, leader_epoch },
+        None => Start::At(reset),
+    };
+    Assignment {
+        topic: (&*given.topic).into(),
+        partition: given.partition,
+        start,
+        reset,
+        committed: of.isolation == Isolation::Committed,
+        on_bad_batch: match of.on_bad_batch {
+            OnBadBatch::Stop => consumer::OnBadBatch::Stop,
+            OnBadBatch::Skip => consumer::OnBadBatch::Skip,
+        },
+    }
+}
+
+impl Reader {
+    pub(super) fn new(source: usize, cluster: usize, generation: u64, given: Given, now: Monotonic) -> Self {
+        let Given { topic, partition, committed } = given;
+        Self {
+            source,
+            cluster,
+            generation,
+            topic,
+            partition,
+            window: committed.map(Window::new),
+            pause: None,
+            trying: None,
+            reported: committed,
+            report_at: now,
+            stopping: None,
+        }
+    }
+
+    /// Whether reading has stopped for good.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    /// The place to be reported, if it is another one than before.
+    fn news(&self) -> Option<Place> {
+        let low = self.window.as_ref().map(Window::low);
+        low.filter(|low| Some(*low) != self.reported)
+    }
+
+    fn reached(&self, is_stopped: bool) -> Reached {
+        let at = self.window.as_ref().map(Window::low);
+        Reached { topic: Arc::clone(&self.topic), partition: self.partition, at, is_stopped }
+    }
+
+    /// Whether nothing that is read no more is waited for any longer.
+    fn is_done(&self, now: Monotonic) -> bool {
+        let is_over = self.window.as_ref().is_none_or(Window::has_only_parked);
+        self.stopping.is_some_and(|until| is_over || now >= until)
+    }
+}
+
+impl Sources {
+    /// One of the answers that a record waits for has come.
+    pub(super) fn settle(&mut self, settled: Settled) {
+        let Settled { record, is_met } = settled;
+        // A partition that is read no more is committed no more.
+        let Some(reader) = self.readers.get_mut(&record.reader) else { return };
+        if let Some(window) = &mut reader.window {
+            let settled = window.settle(record.number, is_met);
+            self.report_at = self.report_at.min(reader.report_at);
+            if settled == Answered::Unmet {
+                self.unmet.push(reader.source);
+            }
+        }
+    }
+
+    /// Reads partitions again whose windows have room again.
+    pub(super) fn resume_with_room(&mut self, config: &Config, pauses: &[Pause]) {
+        for (id, reader) in &mut self.readers {
+            let Some(pause) = reader.pause.filter(|pause| pauses.contains(pause)) else { continue };
+            let has_room = match (pause, &reader.window) {
+                (Pause::Window, Some(window)) => has_room_again(window, &config.sources[reader.source]),
+                _ => true,
+            };
+            if has_room {
+                reader.pause = None;
+                self.consumers[reader.cluster].resume(*id);
+            }
+        }
+    }
+
+    /// When a reader has to be looked at though nothing has happened: it stops, or it releases what was not acknowledged in time.
+    pub(super) fn next_look(&self, config: &Config) -> Monotonic {
+        let look = |reader: &Reader| {
+            let release = config.sources[reader.source].release_after;
+            let oldest = reader.window.as_ref().and_then(Window::oldest);
+            let release = release.zip(oldest).map_or(Monotonic::NEVER, |(after, oldest)| oldest.after(after));
+            let grace = self.grace_over(config, reader).filter(|_| reader.window.as_ref().is_some_and(|window| window.parked() > 0));
+            reader.stopping.unwrap_or(Monotonic::NEVER).min(release).min(grace.unwrap_or(Monotonic::NEVER))
+        };
+        self.readers.values().map(look).min().unwrap_or(Monotonic::NEVER)
+    }
+
+    /// From when on a reader's records may be dropped for want of a subscriber; `None`: never.
+    pub(super) fn grace_over(&self, config: &Config, reader: &Reader) -> Option<Monotonic> {
+        let of = &config.sources[reader.source];
+        let opened_at = self.opened_at.filter(|_| of.no_subscriber == NoSubscriber::Drop)?;
+        Some(opened_at.after(of.start_grace))
+    }
+}
+
+impl Core {
+    /// Stops the partitions of an assignment.
+    pub(super) fn stop_reading(&mut self, source: usize, generation: u64, is_lost: bool, now: Monotonic) {
+        let sources = &mut self.sources;
+        let of_it = |reader: &Reader| reader.source == source && reader.generation <= generation;
+        for (id, reader) in sources.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {
+            sources.consumers[reader.cluster].unassign(*id);
+            reader.stopping.get_or_insert(now.after(STOPPING));
+        }
+        if is_lost {
+            sources.readers.retain(|_, reader| !of_it(reader));
+        }
+        sources.report_at = now;
+    }
+
+    /// Tells memberships how far their partitions are.
+    pub(super) fn report_progress(&mut self, io: &mut Ring<'_>) {
+        let now = io.now();
+        let config = Arc::clone(&self.broker.around.config);
+        let (sources, letters) = (&mut self.sources, &mut self.broker.letters);
+        let is_any_done = sources.readers.values().any(|reader| reader.is_done(now));
+        if sources.report_at > now && !is_any_done {
+            return;
+        }
+        sources.report_at = Monotonic::NEVER;
+        let mut reached: Vec<(usize, u64, Reached)> = Vec::new();
+        for reader in sources.readers.values_mut() {
+            let is_done = reader.is_done(now);
+            if is_done {
+                reached.push((reader.source, reader.generation, reader.reached(true)));
+            } else if let Some(place) = reader.news() {
+                if reader.report_at <= now {
+                    reached.push((reader.source, reader.generation, reader.reached(false)));
+                    reader.reported = Some(place);
+                    reader.report_at = now.after(config.sources[reader.source].commit_interval / 2);
+                } else {
+                    sources.report_at = sources.report_at.min(reader.report_at);
+                }
+            }
+        }
+        sources.readers.retain(|_, reader| !reader.is_done(now));
+        reached.sort_by_key(|(source, generation, _)| (*source, *generation));
+        for some in reached.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
+            let (source, generation, _) = some[0];
+            let places = some.iter().map(|(.., reached)| reached.clone()).collect();
+            let to = home(&config.sources[source], config.service.shards);
+            letters.push_back((to, Mail::Source(SourceLetter::Progress(Progress { source, generation, places }))));
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Records become messages: one after the other, as long as the turn has time, and their receivers have room.
+
+use std::sync::Arc;
+
+use super::reader::{Pause, is_full};
+use super::window::{Parked, Place, Window};
+use super::{Sources, Tried};
+use crate::config::{Config, Feed, NoSubscriber, OnBadRecord, Source};
+use crate::kafka::consumer;
+use crate::metrics::spec::SourceMetric as M;
+use crate::mqtt::packet::{Publish, QoS};
+use crate::runtime::seam::{Monotonic, WallMs};
+use crate::session::{Claimed, ClientKey};
+use crate::shard::broker::Broker;
+use crate::shard::broker::admit::{Publication, Publisher};
+use crate::shard::delivery::{publish_of, put_packet};
+use crate::shard::owner::ticket_of;
+use crate::shard::stalls::Stall;
+use crate::shard::{Core, Ring};
+use crate::source::{Mapping, Message, Record, Scratch};
+
+/// Records after which the clock is looked at.
+const RECORDS_A_LOOK: usize = 8;
+
+/// A source, as a record of it is published.
+#[derive(Clone, Copy)]
+struct Of<'a> {
+    source: &'a Source,
+    /// What clients know the publisher by.
+    client: ClientKey<'a>,
+    /// Whether a message that nobody wants is kept.
+    parks: bool,
+    now: Monotonic,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offered {
+    /// It has receivers, and this many answers are owed for it.
+    Taken(u32),
+    /// There is nobody for it.
+    Nobody,
+}
+
+impl Core {
+    /// Takes up records. True: there were some.
+    pub(super) fn read_records(&mut self, io: &mut Ring<'_>) -> bool {
+        if self.sources.readers.is_empty() {
+            return false;
+        }
+        let config = Arc::clone(&self.broker.around.config);
+        self.try_again(&config);
+        if !self.try_parked(io, &config) {
+            io.go_on();
+            return true;
+        }
+        let mut count = 0;
+        let Self { broker, sources, .. } = self;
+        for cluster in 0..sources.consumers.len() {
+            sources.take_consumer_news(broker, &config, cluster, io.now());
+            loop {
+                if count % RECORDS_A_LOOK == 0 && io.is_over() {
+                    io.go_on();
+                    return true;
+                }
+                if !sources.read_record(io, broker, &config, cluster) {
+                    break;
+                }
+                count += 1;
+            }
+        }
+        count > 0
+    }
+
+    /// Reads partitions again that waited for room, and has what nobody wanted tried again, where there may be some now.
+    fn try_again(&mut self, config: &Config) {
+        let (broker, sources) = (&self.broker, &mut self.sources);
+        let freed = broker.outlets.freed().wrapping_add(broker.delivery.freed());
+        let now = Tried { freed, grown: broker.delivery.grown() };
+        let before = std::mem::replace(&mut sources.tried, now);
+        if before.freed != now.freed {
+            sources.resume_with_room(config, &[Pause::Room]);
+        }
+        sources.resume_with_room(config, &[Pause::Window]);
+        if before.grown != now.grown {
+            for reader in sources.readers.values_mut() {
+                let is_parking = reader.window.as_ref().is_some_and(|window| window.parked() > 0);
+                if is_parking {
+                    reader.trying = reader.window.as_ref().map(Window::first);
+                }
+            }
+        }
+    }
+
+    /// Tries parked messages again, and drops those whose time is over. False: the turn has no time for all.
+    fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> bool {
+        let Self { broker, sources, .. } = self;
+        let now = io.now();
+        let ids: Vec<u32> = sources.readers.keys().copied().collect();
+        let mut count = 0;
+        for id in ids {
+            let Some(reader) = sources.readers.get(&id) else { continue };
+            let of = &config.sources[reader.source];
+            let is_over = sources.grace_over(config, reader).is_some_and(|over| over <= now);
+            let Some(reader) = sources.readers.get_mut(&id) else { continue };
+            let Some(window) = &mut reader.window else { continue };
+            if let Some(after) = of.release_after {
+                let released = window.release(Monotonic(now.0.saturating_sub(after.as_nanos() as u64)));
+                broker.numbers.count_source(reader.source, M::Released, released);
+            }
+            if is_over && window.parked() > 0 {
+                reader.trying.get_or_insert(window.first());
+            }
+            while let Some(number) = reader.trying.and_then(|from| window.parked_from(from)) {
+                if count % RECORDS_A_LOOK == 0 && io.is_over() {
+                    return false;
+                }
+                count += 1;
+                let Some(parked) = window.unpark(number) else { break };
+                let claimed = Claimed { shard: broker.index, reader: id, number };
+                let Some(publish) = publish_of(&parked.packet) else { continue };
+                let of = Of { source: of, client: client(of), parks: of.no_subscriber == NoSubscriber::Wait, now };
+                match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops), claimed) {
+                    Ok(Offered::Taken(answers)) => {
+                        broker.numbers.count_source(reader.source, M::Published, 1);
+                        window.owes(number, answers, of.parks.then_some(parked));
+                    }
+                    Ok(Offered::Nobody) if is_over => {
+                        broker.numbers.count_source(reader.source, M::NoSubscriber, 1);
+                        window.owes(number, 0, None);
+                    }
+                    Ok(Offered::Nobody) => window.park(number, parked),
+                    Err(_) => {
+                        window.park(number, parked);
+                        reader.trying = Some(number);
+                        break;
+                    }
+                }
+                reader.trying = Some(number.wrapping_add(1));
+            }
+            if reader.trying.is_some_and(|from| window.parked_from(from).is_none()) {
+                reader.trying = None;
+                if reader.pause == Some(Pause::Room) {
+                    reader.pause = None;
+                    sources.consumers[reader.cluster].resume(id);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// What clients and sinks know a source by.
+fn client(of: &Source) -> ClientKey<'_> {
+    ClientKey { auth: None, client_id: &of.name }
+}
+
+impl Sources {
+    /// Takes up the next record of a cluster, if there is one and room for it. False: there is not.
+    fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
+        let (now, wall) = (io.now(), io.wall());
+        let Self { consumers, readers, mappings, scratch, opened_at, .. } = self;
+        let consumer = &mut consumers[cluster];
+        let Some(record) = consumer.peek(now) else { return false };
+        let id = record.id;
+        let Some(reader) = readers.get_mut(&id).filter(|reader| !reader.is_stopping()) else {
+            consumer.advance();
+            return true;
+        };
+        if reader.trying.is_some() {
+            // What nobody wanted goes first.
+            reader.pause = Some(Pause::Room);
+            consumer.pause(id);
+            return true;
+        }
+        let source = &config.sources[reader.source];
+        let parks = source.no_subscriber == NoSubscriber::Wait;
+        let of = Of { source, client: client(source), parks, now };
+        let at = Place { offset: record.offset, leader_epoch: record.leader_epoch };
+        let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+        let window = reader.window.get_or_insert_with(|| Window::new(at));
+        let number = window.next_number();
+        let claimed = Claimed { shard: broker.index, reader: id, number };
+        let mapped = mappings[reader.source].message(&mapped_record(&reader.topic, reader.partition, &record), wall, scratch);
+        match mapped {
+            Ok(message) => {
+                let publish = publish(&message);
+                let time = WallMs(record.timestamp);
+                match offer(io, broker, of, &publish, (time, message.hops), claimed) {
+                    Err(_) => {
+                        reader.pause = Some(Pause::Room);
+                        consumer.pause(id);
+                        return true;
+                    }
+                    Ok(offered) => {
+                        window.take_up(at, bytes, now);
+                        let parked = || {
+                            let mut packet = Vec::new();
+                            put_packet(&publish, &mut packet);
+                            Box::new(Parked { packet, time_ms: time.0, hops: message.hops })
+                        };
+                        let in_grace = opened_at.is_some_and(|at| now < at.after(source.start_grace));
+                        match offered {
+                            Offered::Taken(answers) => {
+                                broker.numbers.count_source(reader.source, M::Published, 1);
+                                window.owes(number, answers, parks.then(parked));
+                            }
+                            Offered::Nobody if parks || in_grace => window.park(number, parked()),
+                            Offered::Nobody => {
+                                broker.numbers.count_source(reader.source, M::NoSubscriber, 1);
+                                window.owes(number, 0, None);
+                            }
+                        }
+                        broker.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
+                    }
+                }
+            }
+            Err(reason) => {
+                Self::tell_bad(broker, config, (reader, at.offset), reason, now);
+                if reason.is_bad() && source.on_bad_record == OnBadRecord::Stop {
+                    reader.pause = Some(Pause::Bad);
+                    consumer.pause(id);
+                    return true;
+                }
+                window.take_up(at, bytes, now);
+                window.owes(number, 0, None);
+            }
+        }
+        broker.numbers.count_source(reader.source, M::Records, 1);
+        broker.numbers.count_source(reader.source, M::Bytes, bytes as u64);
+        let is_full = is_full(window, source);
+        consumer.advance();
+        if is_full {
+            if window.has_only_parked() {
+                Self::tell_waiting(broker, config, reader, now);
+            }
+            reader.pause = Some(Pause::Window);
+            consumer.pause(id);
+        }
+        true
+    }
+}
+
+/// A record of the consumer, as templates see it.
+fn mapped_record<'a>(topic: &'a str, partition: i32, record: &consumer::Record<'a>) -> Record<'a> {
+    Record {
+        topic,
+        partition,
+        offset: record.offset,
+        timestamp_ms: record.timestamp,
+        timestamp_type: record.timestamp_type,
+        key: record.key,
+        value: record.value,
+        headers: record.headers.clone(),
+    }
+}
+
+fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
+    let Message { topic, payload, qos, retain, properties, .. } = *message;
+    Publish { dup: false, qos, retain, topic, packet_id: u16::from(qos > QoS::AtMostOnce), properties, payload }
+}
+
+/// Offers a message to sinks and subscribers.
+fn offer(
+    io: &mut Ring<'_>,
+    broker: &mut Broker,
+    of: Of<'_>,
+    publish: &Publish<'_>,
+    (time, hops): (WallMs, u8),
+    claimed: Claimed,
+) -> Result<Offered, Stall> {
+    let (feeds_sinks, feeds_subscribers) = (of.source.feeds(Feed::Sinks), of.source.feeds(Feed::Subscribers));
+    let client = of.client;
+    let hops = hops + 1;
+    let publication = Publication { publish, client, username: None, time, feeds_sinks, feeds_subscribers, hops };
+    let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;
+    if !admitted.is_any() {
+        return Ok(Offered::Nobody);
+    }
+    Ok(Offered::Taken(broker.hand_on(io, publish, admitted, Publisher::Source(claimed))))
+}

@@ -1,0 +1,208 @@
+//! Metrics and events of sources.
+
+use super::membership::Told;
+use super::reader::{Pause, Reader};
+use super::window::{Place, Window};
+use super::Sources;
+use crate::config::{Config, OnBadRecord};
+use crate::kafka::consumer::{News, WhyReset, WhyStopped};
+use crate::kafka::group::Lost;
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::spec::SourceMetric as M;
+use crate::runtime::seam::Monotonic;
+use crate::shard::broker::Broker;
+use crate::shard::events::second;
+use crate::shard::numbers::Numbers;
+use crate::source::Reason;
+
+/// An event about a partition.
+fn of_partition(event: Event, config: &Config, reader: &Reader) -> Event {
+    let partition = u64::try_from(reader.partition).unwrap_or(0);
+    let event = event.with(Field::Source, config.sources[reader.source].name.as_str());
+    event.with(Field::Topic, &*reader.topic).with(Field::Partition, partition)
+}
+
+/// An offset in an event.
+fn number(offset: i64) -> u64 {
+    u64::try_from(offset).unwrap_or(0)
+}
+
+impl WhyReset {
+    /// The reason in words.
+    fn words(self) -> &'static str {
+        match self {
+            Self::OutOfRange => "Kafka does not have the offset (any more): records were deleted before they were read, or the group committed what is not there",
+            Self::Truncated => "Kafka has lost records that it had handed out (an unclean election)",
+            Self::Recreated => "the topic was deleted and made anew",
+        }
+    }
+}
+
+impl WhyStopped {
+    /// The reason in words, and the next offset.
+    fn words(&self) -> (String, Option<i64>) {
+        match self {
+            Self::BadBatch { offset, bad } => (format!("a batch cannot be read: {bad}"), Some(*offset)),
+            Self::TooLarge { offset, bytes } => (format!("a batch of {bytes} bytes is more than there is memory for"), Some(*offset)),
+            Self::Deleted => ("the topic is gone".to_owned(), None),
+            Self::NoPartition => ("the topic has no such partition".to_owned(), None),
+        }
+    }
+}
+
+impl Sources {
+    /// Takes the news of a cluster's consumer.
+    pub(super) fn take_consumer_news(&mut self, broker: &mut Broker, config: &Config, cluster: usize, now: Monotonic) {
+        let Self { consumers, readers, .. } = self;
+        let consumer = &mut consumers[cluster];
+        while let Some(news) = consumer.take_news() {
+            let id = match &news {
+                News::Started { id, .. }
+                | News::Reset { id, .. }
+                | News::Skipped { id, .. }
+                | News::Stopped { id, .. }
+                | News::Trouble { id, .. }
+                | News::TroubleOver { id } => *id,
+                News::Partitions { .. } => continue,
+            };
+            let Some(reader) = readers.get_mut(&id) else { continue };
+            let (teller, numbers, second) = (&mut broker.teller, &mut broker.numbers, second(now));
+            match news {
+                News::Started { offset, .. } => {
+                    // What is not committed would be looked for anew by the next process: at the newest record, for example.
+                    reader.window.get_or_insert_with(|| Window::new(Place { offset, leader_epoch: -1 }));
+                    self.report_at = now;
+                }
+                News::Reset { from, to, why, .. } => {
+                    numbers.count_source(reader.source, M::Resets, 1);
+                    let at = Place { offset: to, leader_epoch: -1 };
+                    reader.window.get_or_insert_with(|| Window::new(at)).restart(at);
+                    teller.tell_of(Kind::SourceReset, second, id, |event| {
+                        let event = of_partition(event, config, reader).with(Field::Offset, number(from));
+                        event.with(Field::NextOffset, number(to)).with(Field::Reason, why.words())
+                    });
+                }
+                News::Skipped { from, to, bad, .. } => {
+                    numbers.count_source(reader.source, M::BadBatches, 1);
+                    teller.tell_of(Kind::SourceSkipped, second, id, |event| {
+                        let event = of_partition(event, config, reader).with(Field::Offset, number(from));
+                        event.with(Field::NextOffset, number(to)).with(Field::Reason, bad.to_string())
+                    });
+                }
+                News::Stopped { why, .. } => {
+                    let is_bad = matches!(why, WhyStopped::BadBatch { .. });
+                    numbers.count_source(reader.source, M::BadBatches, u64::from(is_bad));
+                    let (reason, offset) = why.words();
+                    teller.tell_of(Kind::SourceStopped, second, id, |event| {
+                        let event = of_partition(event, config, reader).maybe(Field::Offset, offset.map(number));
+                        event.with(Field::Reason, reason)
+                    });
+                }
+                News::Trouble { error, .. } => teller.tell_of(Kind::SourceTrouble, second, id, |event| {
+                    let reason = format!("Kafka answers {error} ({})", crate::metrics::spec::KafkaError::name(error));
+                    of_partition(event, config, reader).with(Field::Reason, reason)
+                }),
+                News::TroubleOver { .. } => {
+                    teller.tell_of(Kind::SourceRunning, second, id, |event| of_partition(event, config, reader));
+                }
+                News::Partitions { .. } => {}
+            }
+        }
+    }
+
+    /// Counts a record that is no message, and tells of it.
+    pub(super) fn tell_bad(
+        broker: &mut Broker,
+        config: &Config,
+        (reader, offset): (&Reader, i64),
+        reason: Reason,
+        now: Monotonic,
+    ) {
+        let metric = if reason.is_bad() { M::Skipped } else { M::Expired };
+        broker.numbers.count_source(reader.source, metric, 1);
+        if !reason.is_bad() {
+            return;
+        }
+        let stops = config.sources[reader.source].on_bad_record == OnBadRecord::Stop;
+        let kind = if stops { Kind::SourceStopped } else { Kind::SourceBadRecord };
+        broker.teller.tell_of(kind, second(now), reader.source, |event| {
+            let event = of_partition(event, config, reader).with(Field::Offset, number(offset));
+            event.with(Field::Reason, reason.to_string())
+        });
+    }
+
+    /// Tells of a partition whose window is full of messages that nobody wants.
+    pub(super) fn tell_waiting(broker: &mut Broker, config: &Config, reader: &Reader, now: Monotonic) {
+        let offset = reader.window.as_ref().map_or(0, |window| window.low().offset);
+        broker.teller.tell_of(Kind::SourceWaiting, second(now), (reader.source, reader.partition), |event| {
+            of_partition(event, config, reader).with(Field::Offset, number(offset))
+        });
+    }
+
+    /// Tells what has happened to a membership.
+    pub(super) fn tell_membership(broker: &mut Broker, config: &Config, source: usize, told: Told, now: Monotonic) {
+        let (numbers, teller, second) = (&mut broker.numbers, &mut broker.teller, second(now));
+        let of = &config.sources[source];
+        let with = |event: Event| {
+            let group = Some(of.group.as_str()).filter(|group| !group.is_empty());
+            event.with(Field::Source, of.name.as_str()).maybe(Field::Group, group)
+        };
+        match told {
+            Told::Assigned(partitions) => {
+                numbers.count_source(source, M::Rebalances, 1);
+                teller.tell_of(Kind::SourceAssigned, second, source, |event| {
+                    with(event).with(Field::Partitions, partitions as u64)
+                });
+            }
+            Told::Lost(why) => {
+                numbers.count_source(source, M::MembershipsLost, 1);
+                let reason = match why {
+                    Lost::Fenced => "another process has joined with the same `group_instance`: the source stops; give each process a name of its own",
+                    Lost::Generation | Lost::Unknown | Lost::Epoch => "the coordinator did not hear of it in time, or somebody removed it",
+                };
+                teller.tell_of(Kind::SourceGroupLost, second, source, |event| with(event).with(Field::Reason, reason));
+            }
+            Told::Committed(places) => numbers.count_source(source, M::Commits, places),
+            Told::CommitFailed(why) => {
+                numbers.count_source(source, M::CommitsFailed, 1);
+                teller.tell_of(Kind::SourceTrouble, second, source, |event| with(event).with(Field::Reason, why));
+            }
+            Told::Trouble(why) => {
+                teller.tell_of(Kind::SourceTrouble, second, source, |event| with(event).with(Field::Reason, why));
+            }
+            Told::TroubleOver => teller.tell_of(Kind::SourceRunning, second, source, with),
+        }
+    }
+
+    /// Counts messages that nobody has after all.
+    pub(super) fn count_unmet(&mut self, numbers: &mut Numbers) {
+        self.unmet.drain(..).for_each(|source| numbers.count_source(source, M::Lost, 1));
+    }
+
+    /// Sets what stands on the board of what there is now.
+    pub(super) fn set_numbers(&self, broker: &mut Broker) {
+        let mut values = vec![[0u64; 7]; broker.around.config.sources.len()];
+        for (id, reader) in &self.readers {
+            let of = &mut values[reader.source];
+            let consumer = &self.consumers[reader.cluster];
+            if let Some(window) = &reader.window {
+                of[0] += window.len() as u64;
+                of[1] += window.bytes() as u64;
+                of[2] += window.parked() as u64;
+            }
+            of[3] += 1;
+            of[4] += u64::from(reader.pause == Some(Pause::Bad) || consumer.is_stopped(*id));
+            of[5] += consumer.lag(*id).unwrap_or(0);
+        }
+        for (source, membership) in &self.memberships {
+            values[*source][6] = membership.partitions() as u64;
+        }
+        const METRICS: [M; 7] =
+            [M::Open, M::OpenBytes, M::Parked, M::Partitions, M::PartitionsStopped, M::Lag, M::Assigned];
+        for (source, values) in values.into_iter().enumerate() {
+            for (metric, value) in METRICS.into_iter().zip(values) {
+                broker.numbers.set_source(source, metric, value);
+            }
+        }
+    }
+}

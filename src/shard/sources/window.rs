@@ -1,0 +1,329 @@
+//! The window of a partition: records that were taken up and are not over yet, in the order of their offsets. What is committed is the lowest
+//! of them (F6 of the design): a crash repeats the records of the window, and no others.
+
+use std::collections::VecDeque;
+
+use crate::runtime::seam::Monotonic;
+
+/// `Record` is one record of a window.
+#[derive(Debug)]
+struct Record {
+    offset: i64,
+    leader_epoch: i32,
+    bytes: usize,
+    since: Monotonic,
+    state: State,
+}
+
+/// What a record waits for.
+#[derive(Debug)]
+enum State {
+    /// So many answers: of sinks, and of shards that have sessions which may need it. The message, if it is to be parked where nobody has it
+    /// after all.
+    Owed { answers: u32, is_met: bool, message: Option<Box<Parked>> },
+    /// There is nobody for it, and it is kept until there is.
+    Parked(Box<Parked>),
+    /// It is over.
+    Over,
+}
+
+/// What an answer has done to a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    /// The record waits for more answers, or there is none of this number.
+    Open,
+    /// It is over: somebody has it.
+    Met,
+    /// Nobody has it: it is over, or parked.
+    Unmet,
+}
+
+/// `Parked` is a message that nobody has subscribed to yet.
+#[derive(Debug)]
+pub(super) struct Parked {
+    /// The message as a PUBLISH packet of 5.0.
+    pub(super) packet: Vec<u8>,
+    /// The record's time, as sinks write it.
+    pub(super) time_ms: i64,
+    /// How often the record has been one before.
+    pub(super) hops: u8,
+}
+
+/// A place in a partition: an offset, and the leader epoch of the record before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+}
+
+/// `Window` holds the records of one partition that are open, and those after them.
+#[derive(Debug)]
+pub(super) struct Window {
+    records: VecDeque<Record>,
+    /// The number of the first of them; numbers are consecutive, and wrap.
+    first: u32,
+    bytes: usize,
+    parked: usize,
+    /// Where reading goes on after the last of them, with the epoch of the last record that was taken up.
+    next: Place,
+    /// The epoch of the last record that is over with all before it; -1: none is.
+    epoch_before: i32,
+}
+
+impl Window {
+    /// An empty window at the place where reading begins.
+    pub(super) fn new(at: Place) -> Self {
+        let Place { leader_epoch, .. } = at;
+        Self { records: VecDeque::new(), first: 0, bytes: 0, parked: 0, next: at, epoch_before: leader_epoch }
+    }
+
+    /// Records that are not over, and those after the first of them that are.
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Bytes of these records.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many of them have nobody yet.
+    pub(super) fn parked(&self) -> usize {
+        self.parked
+    }
+
+    /// Whether all records that were taken up are over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Whether nothing but parked records is left.
+    pub(super) fn has_only_parked(&self) -> bool {
+        self.records.iter().all(|record| !matches!(record.state, State::Owed { .. }))
+    }
+
+    /// When the oldest open record was taken up.
+    pub(super) fn oldest(&self) -> Option<Monotonic> {
+        self.records.front().map(|record| record.since)
+    }
+
+    /// The number of the first record.
+    pub(super) fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// The number of the next record that is taken up.
+    pub(super) fn next_number(&self) -> u32 {
+        self.first.wrapping_add(u32::try_from(self.records.len()).unwrap_or(u32::MAX))
+    }
+
+    /// Takes up a record, which is over until it is said to wait for something.
+    pub(super) fn take_up(&mut self, at: Place, bytes: usize, now: Monotonic) {
+        let Place { offset, leader_epoch } = at;
+        self.records.push_back(Record { offset, leader_epoch, bytes, since: now, state: State::Over });
+        self.bytes += bytes;
+        self.next = Place { offset: offset + 1, leader_epoch };
+    }
+
+    /// Reading goes on at this offset: what lies before it holds no record.
+    pub(super) fn passes_to(&mut self, offset: i64) {
+        self.next.offset = self.next.offset.max(offset);
+    }
+
+    /// Reading goes on elsewhere, in a log that has none of the records.
+    pub(super) fn restart(&mut self, at: Place) {
+        self.first = self.next_number();
+        self.records.clear();
+        (self.bytes, self.parked) = (0, 0);
+        (self.next, self.epoch_before) = (at, at.leader_epoch);
+    }
+
+    /// Sets how many answers a record waits for, and what is parked if nobody has it after all. Without any it is over, as all those before
+    /// it may be.
+    pub(super) fn owes(&mut self, number: u32, answers: u32, message: Option<Box<Parked>>) {
+        if let Some(record) = self.get(number).filter(|_| answers > 0) {
+            record.state = State::Owed { answers, is_met: false, message };
+        }
+        self.drop_over();
+    }
+
+    /// Parks a record.
+    pub(super) fn park(&mut self, number: u32, parked: Box<Parked>) {
+        if let Some(record) = self.get(number) {
+            record.state = State::Parked(parked);
+            self.parked += 1;
+        }
+    }
+
+    /// Takes out the message of a parked record, which is open again.
+    pub(super) fn unpark(&mut self, number: u32) -> Option<Box<Parked>> {
+        let record = self.get(number)?;
+        match std::mem::replace(&mut record.state, State::Over) {
+            State::Parked(parked) => {
+                self.parked -= 1;
+                Some(parked)
+            }
+            other => {
+                record.state = other;
+                None
+            }
+        }
+    }
+
+    /// Numbers of the parked records from this one on, oldest first.
+    pub(super) fn parked_from(&self, from: u32) -> Option<u32> {
+        let skip = from.wrapping_sub(self.first) as usize;
+        // A number before the first one is of a record that is over.
+        let skip = if skip > self.records.len() { 0 } else { skip };
+        let is_parked = |record: &Record| matches!(record.state, State::Parked(_));
+        let at = self.records.iter().skip(skip).position(is_parked)?;
+        Some(self.first.wrapping_add(u32::try_from(skip + at).unwrap_or(u32::MAX)))
+    }
+
+    /// Takes one of the answers that a record waits for. `is_met`: somebody has the record.
+    pub(super) fn settle(&mut self, number: u32, is_met: bool) -> Answered {
+        let Some(record) = self.get(number) else { return Answered::Open };
+        let State::Owed { answers, is_met: was_met, message } = &mut record.state else { return Answered::Open };
+        *answers -= 1;
+        *was_met |= is_met;
+        if *answers > 0 {
+            return Answered::Open;
+        }
+        let was_met = *was_met;
+        match message.take().filter(|_| !was_met) {
+            Some(parked) => {
+                record.state = State::Parked(parked);
+                self.parked += 1;
+            }
+            None => record.state = State::Over,
+        }
+        self.drop_over();
+        if was_met { Answered::Met } else { Answered::Unmet }
+    }
+
+    /// Gives up the records that were taken up before `before`, oldest first. Returns how many of them were open.
+    pub(super) fn release(&mut self, before: Monotonic) -> u64 {
+        let mut released = 0;
+        for record in self.records.iter_mut().take_while(|record| record.since < before) {
+            if matches!(record.state, State::Over) {
+                continue;
+            }
+            self.parked -= usize::from(matches!(record.state, State::Parked(_)));
+            record.state = State::Over;
+            released += 1;
+        }
+        self.drop_over();
+        released
+    }
+
+    /// The place up to which all records are over: what a group may commit.
+    pub(super) fn low(&self) -> Place {
+        let offset = self.records.front().map_or(self.next.offset, |record| record.offset);
+        Place { offset, leader_epoch: self.epoch_before }
+    }
+
+    fn get(&mut self, number: u32) -> Option<&mut Record> {
+        self.records.get_mut(number.wrapping_sub(self.first) as usize)
+    }
+
+    fn drop_over(&mut self) {
+        while let Some(record) = self.records.pop_front_if(|record| matches!(record.state, State::Over)) {
+            self.bytes -= record.bytes;
+            self.first = self.first.wrapping_add(1);
+            self.epoch_before = record.leader_epoch;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(offset: i64) -> Place {
+        Place { offset, leader_epoch: 3 }
+    }
+
+    /// Takes up a record that waits for so many answers.
+    fn open(window: &mut Window, offset: i64, answers: u32) -> u32 {
+        let number = window.next_number();
+        window.take_up(at(offset), 100, Monotonic(u64::try_from(offset).unwrap_or(0)));
+        window.owes(number, answers, None);
+        number
+    }
+
+    fn parked() -> Box<Parked> {
+        Box::new(Parked { packet: vec![1], time_ms: 0, hops: 0 })
+    }
+
+    #[test]
+    fn what_is_committed_is_the_lowest_open_record() {
+        let mut window = Window::new(at(10));
+        let numbers = [10, 11, 15, 16].map(|offset| open(&mut window, offset, 2));
+        assert_eq!(window.low().offset, 10);
+        for number in &numbers[1..3] {
+            (0..2).for_each(|_| assert_ne!(window.settle(*number, true), Answered::Unmet));
+        }
+        assert_eq!((window.low().offset, window.len(), window.bytes()), (10, 4, 400));
+        window.settle(numbers[0], true);
+        assert_eq!(window.low().offset, 10, "one answer of two");
+        window.settle(numbers[0], true);
+        assert_eq!((window.low().offset, window.bytes()), (16, 100));
+        assert_eq!([(); 2].map(|()| window.settle(numbers[3], false)), [Answered::Open, Answered::Unmet]);
+        assert_eq!(window.low(), Place { offset: 17, leader_epoch: 3 });
+        window.passes_to(30);
+        assert_eq!((window.low().offset, window.bytes(), window.is_empty()), (30, 0, true));
+        // An answer for a record that is over says nothing.
+        window.settle(numbers[1], true);
+        window.settle(numbers[3].wrapping_add(1), true);
+        // Nor does one for a record of another log.
+        let old = open(&mut window, 30, 1);
+        window.restart(at(0));
+        let new = open(&mut window, 0, 1);
+        window.settle(old, true);
+        assert_eq!((window.low().offset, new), (0, old.wrapping_add(1)));
+    }
+
+    #[test]
+    fn a_parked_record_holds_the_commit_until_somebody_has_it() {
+        let mut window = Window::new(at(0));
+        let numbers = [0, 1, 2, 3].map(|offset| open(&mut window, offset, u32::from(offset == 0)));
+        window.owes(numbers[2], 1, Some(parked()));
+        window.park(numbers[0], parked());
+        assert_eq!(window.settle(numbers[2], false), Answered::Unmet);
+        assert_eq!((window.low().offset, window.parked(), window.has_only_parked()), (0, 2, true));
+        assert_eq!(window.parked_from(numbers[0]), Some(numbers[0]));
+        assert_eq!(window.parked_from(numbers[1]), Some(numbers[2]));
+        assert!(window.unpark(numbers[0]).is_some() && window.unpark(numbers[1]).is_none());
+        window.owes(numbers[0], 1, Some(parked()));
+        assert!(!window.has_only_parked());
+        assert_eq!(window.settle(numbers[0], true), Answered::Met);
+        assert_eq!(window.low().offset, 2);
+        assert_eq!(window.parked_from(0), Some(numbers[2]), "a number before the first begins with the first");
+        assert_eq!(window.release(Monotonic(3)), 1);
+        assert_eq!((window.low().offset, window.parked()), (4, 0));
+    }
+
+    proptest! {
+        /// A window never commits past an open record, whatever is settled when; numbers wrap.
+        #[test]
+        fn it_never_commits_past_an_open_record(
+            owed in prop::collection::vec(0u32..3, 1..40),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 0..120),
+        ) {
+            let mut window = Window::new(at(0));
+            window.first = u32::MAX - 7;
+            let mut left: Vec<(u32, u32)> =
+                (0..).zip(&owed).map(|(offset, answers)| (open(&mut window, offset, *answers), *answers)).collect();
+            for index in order {
+                let at = index.index(left.len());
+                window.settle(left[at].0, true);
+                left[at].1 = left[at].1.saturating_sub(1);
+                let first = left.iter().position(|(_, answers)| *answers > 0);
+                prop_assert_eq!(window.low().offset, first.unwrap_or(left.len()) as i64);
+                prop_assert_eq!(window.is_empty(), first.is_none());
+            }
+        }
+    }
+}
