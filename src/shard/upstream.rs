@@ -158,6 +158,8 @@ impl Upstream {
             ClientEvent::Metadata(topics) => self.producer.on_metadata(topics, now),
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
+            // Sources take these.
+            ClientEvent::Fetch { .. } | ClientEvent::Member(_) => {}
             // These are for people; the producer sees no more of it than that no connection stands.
             ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) => {}
         }

@@ -31,7 +31,7 @@ use crate::runtime::seam::{Monotonic, TimerId, WallMs};
 use crate::session::Settled;
 use crate::source::{Mapping, Scratch};
 
-pub use self::letters::{Progress, SourceLetter};
+pub use self::letters::SourceLetter;
 
 use self::letters::Given;
 use self::membership::Membership;
@@ -149,14 +149,18 @@ impl Sources {
     pub(super) fn event(&mut self, cluster: usize, event: &mut ClientEvent, now: Monotonic) {
         let consumer = &mut self.consumers[cluster];
         match event {
-            ClientEvent::Cluster(id) => consumer.on_cluster(id, now),
+            ClientEvent::Cluster(id) => consumer.on_cluster(id),
             ClientEvent::Metadata(topics) => {
                 consumer.on_metadata(topics, now);
                 for membership in self.memberships.values_mut().filter(|of| of.cluster == cluster) {
                     membership.on_metadata(topics);
                 }
             }
-            ClientEvent::Fetch { id, result } => consumer.on_answer(*id, result.take(), now),
+            ClientEvent::Fetch { id, result } => {
+                if let Some(result) = result.take() {
+                    consumer.on_answer(*id, result, now);
+                }
+            }
             ClientEvent::Member(answer) => {
                 if let Some(membership) = self.memberships.get_mut(&(answer.member as usize)) {
                     membership.on_answer(answer, now);
@@ -328,7 +332,7 @@ impl Core {
         self.sources.begun = id.wrapping_add(1);
         let assignment = reader::assignment(of, &given, wall);
         let consumer = &mut self.sources.consumers[of.cluster];
-        if consumer.assign(id, assignment, now) {
+        if consumer.assign(id, assignment) {
             self.sources.readers.insert(id, Reader::new(source, of.cluster, generation, given, now));
         }
     }

@@ -197,8 +197,12 @@ impl Core {
         }
         sources.report_at = Monotonic::NEVER;
         let mut reached: Vec<(usize, u64, Reached)> = Vec::new();
-        for reader in sources.readers.values_mut() {
+        for (id, reader) in &mut sources.readers {
             let is_done = reader.is_done(now);
+            // What lies between here and there is no record: of aborted transactions, or compacted.
+            if let (Some(window), Some(position)) = (&mut reader.window, sources.consumers[reader.cluster].position(*id)) {
+                window.passes_to(position.offset);
+            }
             if is_done {
                 reached.push((reader.source, reader.generation, reader.reached(true)));
             } else if let Some(place) = reader.news() {

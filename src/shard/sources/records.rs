@@ -17,7 +17,7 @@ use crate::shard::delivery::{publish_of, put_packet};
 use crate::shard::owner::ticket_of;
 use crate::shard::stalls::Stall;
 use crate::shard::{Core, Ring};
-use crate::source::{Mapping, Message, Record, Scratch};
+use crate::source::{Message, Record, TimestampType};
 
 /// Records after which the clock is looked at.
 const RECORDS_A_LOOK: usize = 8;
@@ -30,7 +30,6 @@ struct Of<'a> {
     client: ClientKey<'a>,
     /// Whether a message that nobody wants is kept.
     parks: bool,
-    now: Monotonic,
 }
 
 /// What became of a message.
@@ -119,7 +118,7 @@ impl Core {
                 let Some(parked) = window.unpark(number) else { break };
                 let claimed = Claimed { shard: broker.index, reader: id, number };
                 let Some(publish) = publish_of(&parked.packet) else { continue };
-                let of = Of { source: of, client: client(of), parks: of.no_subscriber == NoSubscriber::Wait, now };
+                let of = Of { source: of, client: client(of), parks: of.no_subscriber == NoSubscriber::Wait };
                 match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops), claimed) {
                     Ok(Offered::Taken(answers)) => {
                         broker.numbers.count_source(reader.source, M::Published, 1);
@@ -161,7 +160,7 @@ impl Sources {
         let (now, wall) = (io.now(), io.wall());
         let Self { consumers, readers, mappings, scratch, opened_at, .. } = self;
         let consumer = &mut consumers[cluster];
-        let Some(record) = consumer.peek(now) else { return false };
+        let Some(record) = consumer.peek() else { return false };
         let id = record.id;
         let Some(reader) = readers.get_mut(&id).filter(|reader| !reader.is_stopping()) else {
             consumer.advance();
@@ -175,12 +174,13 @@ impl Sources {
         }
         let source = &config.sources[reader.source];
         let parks = source.no_subscriber == NoSubscriber::Wait;
-        let of = Of { source, client: client(source), parks, now };
+        let of = Of { source, client: client(source), parks };
         let at = Place { offset: record.offset, leader_epoch: record.leader_epoch };
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let window = reader.window.get_or_insert_with(|| Window::new(at));
         let number = window.next_number();
         let claimed = Claimed { shard: broker.index, reader: id, number };
+        let about = (reader.source, &*reader.topic, reader.partition);
         let mapped = mappings[reader.source].message(&mapped_record(&reader.topic, reader.partition, &record), wall, scratch);
         match mapped {
             Ok(message) => {
@@ -216,7 +216,7 @@ impl Sources {
                 }
             }
             Err(reason) => {
-                Self::tell_bad(broker, config, (reader, at.offset), reason, now);
+                Self::tell_bad(broker, config, (about, at.offset), reason, now);
                 if reason.is_bad() && source.on_bad_record == OnBadRecord::Stop {
                     reader.pause = Some(Pause::Bad);
                     consumer.pause(id);
@@ -232,7 +232,7 @@ impl Sources {
         consumer.advance();
         if is_full {
             if window.has_only_parked() {
-                Self::tell_waiting(broker, config, reader, now);
+                Self::tell_waiting(broker, config, (about, window.low().offset), now);
             }
             reader.pause = Some(Pause::Window);
             consumer.pause(id);
@@ -247,8 +247,11 @@ fn mapped_record<'a>(topic: &'a str, partition: i32, record: &consumer::Record<'
         topic,
         partition,
         offset: record.offset,
-        timestamp_ms: record.timestamp,
-        timestamp_type: record.timestamp_type,
+        timestamp: record.timestamp,
+        timestamp_type: match record.timestamp_type {
+            consumer::TimestampType::Append => TimestampType::Append,
+            consumer::TimestampType::Create | consumer::TimestampType::Undefined => TimestampType::Create,
+        },
         key: record.key,
         value: record.value,
         headers: record.headers.clone(),

@@ -1,11 +1,11 @@
 //! Metrics and events of sources.
 
 use super::membership::Told;
-use super::reader::{Pause, Reader};
+use super::reader::Pause;
 use super::window::{Place, Window};
 use super::Sources;
 use crate::config::{Config, OnBadRecord};
-use crate::kafka::consumer::{News, WhyReset, WhyStopped};
+use crate::kafka::consumer::{News, State, WhyReset, WhyStopped};
 use crate::kafka::group::Lost;
 use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::spec::SourceMetric as M;
@@ -15,11 +15,14 @@ use crate::shard::events::second;
 use crate::shard::numbers::Numbers;
 use crate::source::Reason;
 
+/// A partition that something is told of: its source, topic and number.
+pub(super) type About<'a> = (usize, &'a str, i32);
+
 /// An event about a partition.
-fn of_partition(event: Event, config: &Config, reader: &Reader) -> Event {
-    let partition = u64::try_from(reader.partition).unwrap_or(0);
-    let event = event.with(Field::Source, config.sources[reader.source].name.as_str());
-    event.with(Field::Topic, &*reader.topic).with(Field::Partition, partition)
+fn of_partition(event: Event, config: &Config, (source, topic, partition): About<'_>) -> Event {
+    let partition = u64::try_from(partition).unwrap_or(0);
+    let event = event.with(Field::Source, config.sources[source].name.as_str());
+    event.with(Field::Topic, topic).with(Field::Partition, partition)
 }
 
 /// An offset in an event.
@@ -45,7 +48,6 @@ impl WhyStopped {
             Self::BadBatch { offset, bad } => (format!("a batch cannot be read: {bad}"), Some(*offset)),
             Self::TooLarge { offset, bytes } => (format!("a batch of {bytes} bytes is more than there is memory for"), Some(*offset)),
             Self::Deleted => ("the topic is gone".to_owned(), None),
-            Self::NoPartition => ("the topic has no such partition".to_owned(), None),
         }
     }
 }
@@ -67,6 +69,7 @@ impl Sources {
             };
             let Some(reader) = readers.get_mut(&id) else { continue };
             let (teller, numbers, second) = (&mut broker.teller, &mut broker.numbers, second(now));
+            let about: About<'_> = (reader.source, &reader.topic, reader.partition);
             match news {
                 News::Started { offset, .. } => {
                     // What is not committed would be looked for anew by the next process: at the newest record, for example.
@@ -78,14 +81,14 @@ impl Sources {
                     let at = Place { offset: to, leader_epoch: -1 };
                     reader.window.get_or_insert_with(|| Window::new(at)).restart(at);
                     teller.tell_of(Kind::SourceReset, second, id, |event| {
-                        let event = of_partition(event, config, reader).with(Field::Offset, number(from));
+                        let event = of_partition(event, config, about).with(Field::Offset, number(from));
                         event.with(Field::NextOffset, number(to)).with(Field::Reason, why.words())
                     });
                 }
                 News::Skipped { from, to, bad, .. } => {
                     numbers.count_source(reader.source, M::BadBatches, 1);
                     teller.tell_of(Kind::SourceSkipped, second, id, |event| {
-                        let event = of_partition(event, config, reader).with(Field::Offset, number(from));
+                        let event = of_partition(event, config, about).with(Field::Offset, number(from));
                         event.with(Field::NextOffset, number(to)).with(Field::Reason, bad.to_string())
                     });
                 }
@@ -94,16 +97,16 @@ impl Sources {
                     numbers.count_source(reader.source, M::BadBatches, u64::from(is_bad));
                     let (reason, offset) = why.words();
                     teller.tell_of(Kind::SourceStopped, second, id, |event| {
-                        let event = of_partition(event, config, reader).maybe(Field::Offset, offset.map(number));
+                        let event = of_partition(event, config, about).maybe(Field::Offset, offset.map(number));
                         event.with(Field::Reason, reason)
                     });
                 }
                 News::Trouble { error, .. } => teller.tell_of(Kind::SourceTrouble, second, id, |event| {
                     let reason = format!("Kafka answers {error} ({})", crate::metrics::spec::KafkaError::name(error));
-                    of_partition(event, config, reader).with(Field::Reason, reason)
+                    of_partition(event, config, about).with(Field::Reason, reason)
                 }),
                 News::TroubleOver { .. } => {
-                    teller.tell_of(Kind::SourceRunning, second, id, |event| of_partition(event, config, reader));
+                    teller.tell_of(Kind::SourceRunning, second, id, |event| of_partition(event, config, about));
                 }
                 News::Partitions { .. } => {}
             }
@@ -114,28 +117,32 @@ impl Sources {
     pub(super) fn tell_bad(
         broker: &mut Broker,
         config: &Config,
-        (reader, offset): (&Reader, i64),
+        (about, offset): (About<'_>, i64),
         reason: Reason,
         now: Monotonic,
     ) {
         let metric = if reason.is_bad() { M::Skipped } else { M::Expired };
-        broker.numbers.count_source(reader.source, metric, 1);
+        broker.numbers.count_source(about.0, metric, 1);
         if !reason.is_bad() {
             return;
         }
-        let stops = config.sources[reader.source].on_bad_record == OnBadRecord::Stop;
+        let stops = config.sources[about.0].on_bad_record == OnBadRecord::Stop;
         let kind = if stops { Kind::SourceStopped } else { Kind::SourceBadRecord };
-        broker.teller.tell_of(kind, second(now), reader.source, |event| {
-            let event = of_partition(event, config, reader).with(Field::Offset, number(offset));
+        broker.teller.tell_of(kind, second(now), about.0, |event| {
+            let event = of_partition(event, config, about).with(Field::Offset, number(offset));
             event.with(Field::Reason, reason.to_string())
         });
     }
 
     /// Tells of a partition whose window is full of messages that nobody wants.
-    pub(super) fn tell_waiting(broker: &mut Broker, config: &Config, reader: &Reader, now: Monotonic) {
-        let offset = reader.window.as_ref().map_or(0, |window| window.low().offset);
-        broker.teller.tell_of(Kind::SourceWaiting, second(now), (reader.source, reader.partition), |event| {
-            of_partition(event, config, reader).with(Field::Offset, number(offset))
+    pub(super) fn tell_waiting(
+        broker: &mut Broker,
+        config: &Config,
+        (about, offset): (About<'_>, i64),
+        now: Monotonic,
+    ) {
+        broker.teller.tell_of(Kind::SourceWaiting, second(now), about, |event| {
+            of_partition(event, config, about).with(Field::Offset, number(offset))
         });
     }
 
@@ -191,7 +198,7 @@ impl Sources {
                 of[2] += window.parked() as u64;
             }
             of[3] += 1;
-            of[4] += u64::from(reader.pause == Some(Pause::Bad) || consumer.is_stopped(*id));
+            of[4] += u64::from(reader.pause == Some(Pause::Bad) || matches!(consumer.state(*id), Some(State::Stopped(_))));
             of[5] += consumer.lag(*id).unwrap_or(0);
         }
         for (source, membership) in &self.memberships {

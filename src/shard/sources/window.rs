@@ -93,6 +93,7 @@ impl Window {
     }
 
     /// Whether all records that were taken up are over.
+    #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
