@@ -27,5 +27,6 @@ pub mod session;
 pub mod shard;
 #[cfg(test)]
 mod sim;
+pub mod source;
 pub mod spool;
 pub mod telemetry;

@@ -384,3 +384,11 @@ const _: () = assert!(VERIFIED_OF_ADDRESS_MAX * TOKEN_BYTES_MAX * 16 <= VERIFIED
 
 /// The longest password that a client may send, as far as `password_bytes_max` can raise it, in bytes.
 pub const PASSWORD_BYTES_MAX: usize = 4 << 10;
+
+/// The most headers of a record that a source makes a message of. They are compared with each other, so their number is bounded; a record
+/// with more is a bad record, counted as `headers`.
+pub const RECORD_HEADERS_MAX: usize = 256;
+
+/// How often a message may be a record and come back, by sources that feed sinks. What would go around once more is a bad record, counted as
+/// `loop`.
+pub const RECORD_HOPS_MAX: u8 = 8;

@@ -15,10 +15,10 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("runtime", &["limits", "files", "in_use"]),
     ("secure", &["limits", "runtime::seam"]),
     ("auth", &["limits", "secure", "mqtt", "runtime::seam"]),
-    ("rule", &["limits", "mqtt"]),
     ("route", &["limits", "mqtt"]),
     ("session", &["limits", "mqtt", "secure", "auth", "runtime::seam"]),
     ("record", &["limits", "runtime::seam"]),
+    ("rule", &["limits", "mqtt", "record"]),
     ("spool", &["limits", "record", "runtime::seam"]),
     ("outward", &["secure", "runtime::seam"]),
     ("kafka", &["limits", "rules", "secure", "outward", "record", "runtime::seam"]),
@@ -48,8 +48,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "runtime",
             "listener",
             "telemetry",
+            "metrics::time",
         ],
     ),
+    ("source", &["limits", "mqtt", "rule", "config", "runtime::seam"]),
     // Only compiled for tests.
     (
         "sim",

@@ -16,6 +16,7 @@ use super::{Part, Text};
 pub struct Bindings {
     listeners: Vec<Name>,
     sinks: Vec<Name>,
+    sources: Vec<Name>,
 }
 
 /// The name of an item in the file: a sink's name, a listener's address. `None`: the file gives it none.
@@ -49,11 +50,19 @@ impl fmt::Display for Moved {
 
 impl Bindings {
     pub(super) fn of(root: &DeTable<'_>) -> Self {
-        Self { listeners: names(root, Section::Listener), sinks: names(root, Section::Sink) }
+        Self {
+            listeners: names(root, Section::Listener),
+            sinks: names(root, Section::Sink),
+            sources: names(root, Section::Source),
+        }
     }
 
     fn list(&self, section: Section) -> &[Name] {
-        if section == Section::Listener { &self.listeners } else { &self.sinks }
+        match section {
+            Section::Listener => &self.listeners,
+            Section::Source => &self.sources,
+            _ => &self.sinks,
+        }
     }
 
     fn meaning(&self, section: Section, at: usize) -> Meaning<'_> {

@@ -3,9 +3,9 @@
 //! Sinks and clusters are known by name in the file, in the log and to people, and by their place in the lists everywhere else. A place is
 //! given once for as long as the process runs: new ones come after the existing ones, and a removed one stays in its place.
 
-use super::resolved::{Buffer, Cluster, Config, Listener, Sink};
+use super::resolved::{Buffer, Cluster, Config, Listener, Sink, Source};
 use super::setting::{Difference, Settings as _};
-use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX};
+use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX, SOURCES_MAX};
 
 /// Listeners that a process may have had: each has its numbers on every board.
 pub const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
@@ -31,6 +31,7 @@ impl Change {
         change.auth(wanted);
         change.clusters(wanted);
         change.sinks(wanted);
+        change.sources(wanted);
         change
     }
 
@@ -42,6 +43,7 @@ impl Change {
         config.control.tls.clone_from(&wanted.control.tls);
         config.auth.clone_from(&wanted.auth);
         config.sinks.clone_from(&wanted.sinks);
+        config.sources.clone_from(&wanted.sources);
         // The embedded log's address is the real one.
         for (known, wanted) in
             config.clusters.iter_mut().zip(&wanted.clusters).filter(|(known, _)| known.name != EMBEDDED)
@@ -266,6 +268,44 @@ impl Change {
         }
         if !waiting.is_empty() {
             self.waiting.push(format!("sink {} (changed: {})", known.name, waiting.join(", ")));
+        }
+    }
+}
+
+impl Change {
+    /// Takes over sources, which are known by name. All keys of a source hold at once: it leaves its group, and goes on where the group is.
+    fn sources(&mut self, wanted: &Config) {
+        for known in self.config.sources.iter_mut().filter(|known| !known.is_removed) {
+            if !wanted.sources.iter().any(|source| source.name == known.name) {
+                known.is_removed = true;
+                self.applied.push(format!("source {} (removed)", known.name));
+            }
+        }
+        for source in &wanted.sources {
+            // The same cluster may have another place.
+            let cluster = &wanted.clusters[source.cluster].name;
+            let is_it = |known: &Cluster| known.name == *cluster && !known.is_removed;
+            let Some(cluster) = self.config.clusters.iter().position(is_it) else {
+                self.waiting.push(format!("source {} (added: kafka)", source.name));
+                continue;
+            };
+            let source = Source { cluster, ..source.clone() };
+            let Some(known) = self.config.sources.iter_mut().find(|known| known.name == source.name) else {
+                if self.config.sources.len() < SOURCES_MAX {
+                    self.applied.push(format!("source {} (added)", source.name));
+                    self.config.sources.push(source);
+                } else {
+                    self.waiting.push(format!("source {} (added: too many sources since the start)", source.name));
+                }
+                continue;
+            };
+            let mut changed = known.take(&source).applied;
+            take(&mut changed, "kafka", &mut known.cluster, &source.cluster);
+            if std::mem::take(&mut known.is_removed) {
+                self.applied.push(format!("source {} (added)", known.name));
+            } else if !changed.is_empty() {
+                self.applied.push(format!("source {} (changed: {})", known.name, changed.join(", ")));
+            }
         }
     }
 }

@@ -40,7 +40,9 @@ pub fn example() -> String {
 /// The values that a key takes and its default, as a sentence.
 fn takes(key: &Key) -> String {
     let takes = match (key.kind, key.kind.bounds()) {
-        (Kind::Word(words), _) => words.iter().map(|word| format!("\"{}\"", word.name)).collect::<Vec<_>>().join(", "),
+        (Kind::Word(words) | Kind::Words(words), _) => {
+            words.iter().map(|word| format!("\"{}\"", word.name)).collect::<Vec<_>>().join(", ")
+        }
         (kind, Some((min, max))) => format!("{kind}, {min} to {max}"),
         (kind, None) => kind.to_string(),
     };

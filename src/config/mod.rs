@@ -9,6 +9,7 @@ mod auth;
 mod bindings;
 mod binds;
 mod change;
+mod circles;
 mod clusters;
 mod data_dir_id;
 mod dead_letters;
@@ -33,6 +34,7 @@ mod sasl;
 mod schema;
 mod setting;
 mod sinks;
+mod sources;
 mod spool;
 mod telemetry;
 mod tls;
@@ -63,9 +65,10 @@ pub use overridden::Beside;
 pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
-    Acknowledge, ApiAccess, Append, Buffer, Cluster, Compression, Config, Control, DeadLetters, DeadLettersFile,
-    Delivery, Embedded, Listener, Log, LogFormat, LogLevel, Mqtt, OnRefuse, Partitioner, Retained, Sasl, Service,
-    ShareStrategy, Sink, Spool, Times, Transport, ValueFormat, WhenFull, Wide,
+    Acknowledge, ApiAccess, Append, Buffer, Choice, Cluster, Compression, Config, Control, DeadLetters,
+    DeadLettersFile, Delivery, Embedded, Feed, Isolation, Listener, Log, LogFormat, LogLevel, Mqtt, NoSubscriber,
+    OffsetReset, OnBadBatch, OnBadRecord, OnRefuse, Partitioner, Retained, Sasl, Service, ShareStrategy, Sink, Source,
+    Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use setting::rewrite_templates;
@@ -80,6 +83,8 @@ pub const EMBEDDED: &str = "embedded";
 pub const LISTENERS_MAX: usize = 64;
 /// The most sinks: their number is a `u16`.
 pub const SINKS_MAX: usize = 65_535;
+/// The most sources that a process may have had.
+pub const SOURCES_MAX: usize = 1_024;
 /// The longest file that is read, in bytes.
 const FILE_BYTES_MAX: usize = 16 << 20;
 /// The path that stands for standard input.

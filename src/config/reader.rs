@@ -227,6 +227,11 @@ impl<'a> Table<'a> {
         self.entries.contains_key(name)
     }
 
+    /// Whether the key is given as a table.
+    pub(super) fn is_table(&self, name: &str) -> bool {
+        self.entries.get(name).is_some_and(|value| value.get_ref().is_table())
+    }
+
     /// A key's text, if the key is given and its value is a text; nothing is reported.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         self.entries.get(name)?.get_ref().as_str()

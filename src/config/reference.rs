@@ -21,7 +21,7 @@ pub fn reference() -> String {
 
 fn takes(key: &Key) -> String {
     match (key.kind, key.kind.bounds()) {
-        (Kind::Word(words), _) => {
+        (Kind::Word(words) | Kind::Words(words), _) => {
             let words: Vec<_> = words.iter().map(|word| format!("`\"{}\"`", word.name)).collect();
             words.join(", ")
         }

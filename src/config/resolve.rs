@@ -18,7 +18,7 @@ use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
 use crate::listener::proxy::Expect;
 use crate::runtime::Bind;
 
-use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, spool, telemetry, tls, values, warnings};
+use super::{LISTENERS_MAX, Overrides, auth, clusters, sinks, sources, spool, telemetry, tls, values, warnings};
 
 /// The address of the listener when none is configured.
 pub(super) const LISTENER_DEFAULT: SocketAddr =
@@ -61,6 +61,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
     let sinks = sinks::resolve(&document, overrides, &targets, service.shards);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
+    let sources = sources::resolve(&document, overrides, &targets, &sinks, delivery.fetch_memory);
     let retained = Retained::read(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();
@@ -74,6 +75,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         auth,
         clusters,
         sinks,
+        sources,
         embedded,
         spool,
         delivery,

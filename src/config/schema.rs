@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use toml::de::DeValue;
 
 use super::keys::{self, Absent, Key, Kind, Section};
-use super::{LISTENERS_MAX, SINKS_MAX};
+use super::{LISTENERS_MAX, SINKS_MAX, SOURCES_MAX};
 
 const DURATION: &str = "^[0-9]+(us|ms|s|m|h|d)$";
 const SIZE: &str = "^[0-9]+(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)$";
@@ -22,6 +22,7 @@ pub fn schema() -> Value {
         let whole = match section {
             Section::Listener => json!({ "type": "array", "items": one, "maxItems": LISTENERS_MAX }),
             Section::Sink => json!({ "type": "array", "items": one, "maxItems": SINKS_MAX }),
+            Section::Source => json!({ "type": "array", "items": one, "maxItems": SOURCES_MAX }),
             Section::Auth => several(one),
             Section::Kafka => json!({
                 "type": "object",
@@ -118,6 +119,22 @@ fn takes(kind: Kind) -> Value {
             { "type": "string", "pattern": "^unix:/" },
             { "type": "string", "pattern": ADDRESS },
         ] }),
+        Kind::Topics => json!({ "anyOf": [
+            { "type": "string" },
+            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
+            { "type": "object", "additionalProperties": { "type": "string" }, "minProperties": 1 },
+        ] }),
+        Kind::Words(words) => {
+            let words: Vec<_> = words.iter().map(|word| word.name).collect();
+            json!({ "anyOf": [
+                { "enum": words },
+                { "type": "array", "items": { "enum": words }, "minItems": 1, "uniqueItems": true },
+            ] })
+        }
+        Kind::QosTemplate => json!({ "anyOf": [{ "enum": [0, 1, 2] }, { "type": "string" }] }),
+        Kind::FlagTemplate => json!({ "anyOf": [{ "type": "boolean" }, { "type": "string" }] }),
+        // A time of TOML's own is one, too, and no JSON.
+        Kind::OffsetReset => json!({ "type": "string" }),
         Kind::TemplateTable | Kind::TextTable => {
             json!({ "type": "object", "additionalProperties": { "type": "string" } })
         }

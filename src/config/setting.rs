@@ -12,10 +12,12 @@ use super::data_dir_id::DataDirId;
 use super::keys::{Absent, Key, Kind, Word};
 use super::problem::Fault;
 use super::reader::Table;
-use super::resolved::{ApiAccess, Sink};
+use super::resolved::{ApiAccess, Choice, OffsetReset, Sink, Topics};
 use super::values;
 use crate::address::Network;
+use crate::metrics::time::rfc3339;
 use crate::rule::members::HeadersFrom;
+use crate::rule::record::RecordTemplate;
 use crate::rule::template::Template;
 use crate::rule::time::RecordTime;
 use crate::runtime::Bind;
@@ -234,7 +236,48 @@ shown!(
     RecordTime: of => of.template.to_string(),
     (String, u16): of => format!("{}:{}", of.0, of.1),
     HeadersFrom: of => of.template.to_string(),
+    RecordTemplate: of => of.to_string(),
+    u8: of => *of,
 );
+
+/// A fixed value is shown as one, not as text.
+impl<T: Show> Show for Choice<T> {
+    fn show(&self, key: &Key) -> Value {
+        match self {
+            Self::Fixed(of) => of.show(key),
+            Self::Of(template) => template.show(key),
+        }
+    }
+}
+
+impl Setting for OffsetReset {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        values::offset_reset(key, value)
+    }
+}
+
+impl Show for OffsetReset {
+    fn show(&self, key: &Key) -> Value {
+        match self {
+            Self::Latest => "latest".into(),
+            Self::Earliest => "earliest".into(),
+            Self::At(ms) => rfc3339(*ms).into(),
+            Self::Ago(age) => format!("-{}", age.show(key).as_str().unwrap_or_default()).into(),
+        }
+    }
+}
+
+/// One topic is shown as a text.
+impl Show for Topics {
+    fn show(&self, key: &Key) -> Value {
+        match self {
+            Self::None => Value::Null,
+            Self::One(topics) if topics.len() == 1 => topics[0].show(key),
+            Self::One(topics) => topics.show(key),
+            Self::Each(topics) => topics.show(key),
+        }
+    }
+}
 
 /// `None` is an address that is off.
 impl Show for SocketAddr {
@@ -287,7 +330,7 @@ macro_rules! tables {
     };
 }
 
-tables!(String, Template);
+tables!(String, Template, RecordTemplate);
 
 /// Rewrites the templates of a sink as they are shown, and the constants that they use.
 pub fn rewrite_templates(shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {

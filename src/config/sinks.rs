@@ -38,17 +38,7 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
     let sinks = tables
         .iter()
         .filter_map(|table| {
-            let name = table.find("name", values::name);
-            if let Some(name) = &name {
-                let spot = table.spot("name");
-                if let Some(earlier) = names.insert(name.clone(), spot.clone()) {
-                    let what = format!(
-                        "\"{name}\" is already the name of another sink, on {}",
-                        table.source.where_is(&earlier)
-                    );
-                    table.source.report(&spot, Fault::new(what).hint("each sink needs a unique name"));
-                }
-            }
+            let name = unique_name(table, &mut names, "sink");
             sink(table, name, targets, &overrides.environment, place)
         })
         .collect();
@@ -65,6 +55,17 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
     let sink = sink_default(document, overrides, targets, place);
     targets.iter().for_each(|target| check_room(document.source, target, shards));
     sink.into_iter().collect()
+}
+
+/// Reads the name of a sink or source, and reports one that another of its kind has.
+pub(super) fn unique_name(table: &Table<'_>, names: &mut HashMap<String, Spot>, kind: &str) -> Option<String> {
+    let name = table.find("name", values::name)?;
+    let spot = table.spot("name");
+    if let Some(earlier) = names.insert(name.clone(), spot.clone()) {
+        let what = format!("\"{name}\" is already the name of another {kind}, on {}", table.source.where_is(&earlier));
+        table.source.report(&spot, Fault::new(what).hint(format!("each {kind} needs a unique name")));
+    }
+    Some(name)
 }
 
 /// The sink of a configuration without one: everything, to the first cluster.
@@ -235,8 +236,8 @@ fn compression_level(table: &Table<'_>, compression: Compression) -> Option<i32>
     Some(level)
 }
 
-/// The cluster that a sink names, or the only one there is.
-fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
+/// The cluster that a sink or source names, or the only one there is.
+pub(super) fn target(table: &Table<'_>, targets: &[Target]) -> Option<usize> {
     let names = || targets.iter().map(|target| target.name.as_str());
     let known = || names().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     if !table.has("kafka") {

@@ -8,8 +8,10 @@ use toml::de::DeValue;
 use super::data_dir_id::DataDirId;
 use super::keys::{Key, Kind};
 use super::problem::{Fault, did_you_mean};
+use super::resolved::{Choice, OffsetReset};
 use super::units::{self, ShowDuration, ShowSize};
-use crate::rule::template::{Fixed, Template};
+use crate::metrics::time::from_rfc3339;
+use crate::rule::template::{Fixed, Template, TemplateOf, Vocabulary};
 use crate::runtime::seam::KeepAlive;
 use crate::runtime::{Bind, UNIX};
 use crate::secure::Url;
@@ -241,12 +243,74 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 pub(super) fn template(value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Template, Fault> {
+    template_of(value, fixed)
+}
+
+/// A template over any variables.
+pub(super) fn template_of<V: Vocabulary>(value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<TemplateOf<V>, Fault> {
     let DeValue::String(text) = value else { return Err(wrong_type("a template", value)) };
-    Template::parse_with(text, fixed).map_err(|error| Fault {
+    TemplateOf::parse_with(text, fixed).map_err(|error| Fault {
         what: error.what,
         hint: error.hint,
         at: Some(error.position),
     })
+}
+
+/// A QoS, or the template of one.
+pub(super) fn qos(key: &Key, value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Choice<u8>, Fault> {
+    let given = match value {
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::String(_) => match template_of(value, fixed)? {
+            template if template.as_literal().is_none() => return Ok(Choice::Of(template)),
+            literal => literal.as_literal().unwrap_or_default().to_owned(),
+        },
+        _ => return Err(mismatch(key, value)),
+    };
+    match given.as_str() {
+        "0" => Ok(Choice::Fixed(0)),
+        "1" => Ok(Choice::Fixed(1)),
+        "2" => Ok(Choice::Fixed(2)),
+        _ => Err(Fault::new(format!("{given} is not a QoS")).hint("must be 0, 1, 2 or a template")),
+    }
+}
+
+/// `true`, `false`, or the template of one.
+pub(super) fn flag_or_template(key: &Key, value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Choice<bool>, Fault> {
+    match value {
+        DeValue::Boolean(flag) => Ok(Choice::Fixed(*flag)),
+        DeValue::String(_) => match template_of(value, fixed)? {
+            template if template.as_literal().is_none() => Ok(Choice::Of(template)),
+            literal => match literal.as_literal() {
+                Some("true") => Ok(Choice::Fixed(true)),
+                Some("false") => Ok(Choice::Fixed(false)),
+                _ => Err(mismatch(key, value)),
+            },
+        },
+        _ => Err(mismatch(key, value)),
+    }
+}
+
+/// The start of a partition without an offset.
+pub(super) fn offset_reset(key: &Key, value: &DeValue<'_>) -> Result<OffsetReset, Fault> {
+    let hint = "write \"latest\", \"earliest\", a time as in \"2026-11-26T10:00:00Z\", or an age as in \"-1h\"";
+    let time = |text: &str| from_rfc3339(text).filter(|ms| *ms >= 0).map(OffsetReset::At);
+    let text = match value {
+        DeValue::String(text) => text,
+        // TOML's own time, without quotes.
+        DeValue::Datetime(at) if at.offset.is_some() => {
+            return time(&at.to_string()).ok_or_else(|| mismatch(key, value).hint(hint));
+        }
+        _ => return Err(mismatch(key, value).hint(hint)),
+    };
+    match (&**text, text.strip_prefix('-')) {
+        ("latest", _) => Ok(OffsetReset::Latest),
+        ("earliest", _) => Ok(OffsetReset::Earliest),
+        (_, Some(age)) => units::duration(age).map(OffsetReset::Ago),
+        (text, None) => time(text).ok_or_else(|| {
+            let hint = did_you_mean(text, ["latest", "earliest"]).unwrap_or_else(|| hint.to_owned());
+            Fault::new(format!("\"{text}\" is not a valid value")).hint(hint)
+        }),
+    }
 }
 
 /// One broker, `host:port`: trimmed and checked.

@@ -67,7 +67,7 @@ impl Envelope {
             string(text, out);
             out.extend_from_slice(b",\"payload_encoding\":\"utf-8\"");
         } else {
-            base64(message.payload, out);
+            base64_string(message.payload, out);
             out.extend_from_slice(b",\"payload_encoding\":\"base64\"");
         }
         out.extend_from_slice(b",\"user_properties\":[");
@@ -84,7 +84,7 @@ impl Envelope {
 }
 
 /// Appends a JSON string.
-fn string(text: &str, out: &mut Vec<u8>) {
+pub(super) fn string(text: &str, out: &mut Vec<u8>) {
     // Neither a str nor a Vec can make this fail.
     let _ = serde_json::to_writer(out, text);
 }
@@ -100,14 +100,19 @@ fn escaped_len(text: &str) -> usize {
 }
 
 /// Appends a JSON string of the bytes in base64, with padding.
-fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+pub(super) fn base64_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    base64(bytes, out);
+    out.push(b'"');
+}
+
+/// Appends the bytes in base64, with padding.
+pub(super) fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
     out.resize(start + bytes.len().div_ceil(3) * 4, 0);
     // The room is what the encoding takes.
     let len = BASE64.encode_slice(bytes, &mut out[start..]).unwrap_or_default();
     out.truncate(start + len);
-    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -57,10 +57,7 @@ impl JsonPath {
     /// The value: the characters of a string, everything else as it stands in the payload. Of several members of one
     /// name the last counts. `None`: the payload is no JSON text, or the path leads nowhere.
     pub(super) fn find<'a>(&self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
-        let text = std::str::from_utf8(payload).ok()?;
-        let mut reader = serde_json::Deserializer::from_str(text);
-        let found = Walk(&self.steps).deserialize(&mut reader).ok()??.get();
-        reader.end().ok()?;
+        let found = self.raw(payload)?;
         let Some(inner) = found.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
             return Some(Cow::Borrowed(found.as_bytes()));
         };
@@ -69,6 +66,74 @@ impl JsonPath {
         }
         Some(Cow::Borrowed(inner.as_bytes()))
     }
+
+    /// Appends the value as [`Self::find`] has it, and allocates nothing for that. `false`: there is none, and nothing is appended.
+    pub(super) fn write(&self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        let Some(found) = self.raw(payload) else { return false };
+        match found.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(inner) => unescape(inner, out),
+            None => {
+                out.extend_from_slice(found.as_bytes());
+                true
+            }
+        }
+    }
+
+    /// The value as it stands in the payload, a string with its quotes.
+    fn raw<'a>(&self, payload: &'a [u8]) -> Option<&'a str> {
+        let text = std::str::from_utf8(payload).ok()?;
+        let mut reader = serde_json::Deserializer::from_str(text);
+        let found = Walk(&self.steps).deserialize(&mut reader).ok()??.get();
+        reader.end().ok()?;
+        Some(found)
+    }
+}
+
+/// Appends the characters of a valid JSON string that has no quotes any more. `false`: half of a surrogate pair is in it, and nothing is
+/// appended.
+fn unescape(text: &str, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.extend_from_slice(&rest.as_bytes()[..at]);
+        let Some((c, after)) = escaped(&rest[at + 1..]) else {
+            out.truncate(start);
+            return false;
+        };
+        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = after;
+    }
+    out.extend_from_slice(rest.as_bytes());
+    true
+}
+
+/// The character of what follows a backslash, and the text after it.
+fn escaped(text: &str) -> Option<(char, &str)> {
+    let c = match text.chars().next()? {
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'u' => {
+            let (first, rest) = hex(&text[1..])?;
+            if !(0xd800..0xdc00).contains(&first) {
+                return char::from_u32(first).map(|c| (c, rest));
+            }
+            let (second, rest) = hex(rest.strip_prefix("\\u")?)?;
+            let second = second.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+            return char::from_u32(0x1_0000 + ((first - 0xd800) << 10) + second).map(|c| (c, rest));
+        }
+        // A quote, a slash or a backslash stands for itself.
+        other => other,
+    };
+    Some((c, &text[1..]))
+}
+
+/// The number of the four hexadecimal digits that a text begins with, and the text after them.
+fn hex(text: &str) -> Option<(u32, &str)> {
+    let (digits, rest) = text.split_at_checked(4)?;
+    u32::from_str_radix(digits, 16).ok().map(|number| (number, rest))
 }
 
 /// The first step of a text that is not empty, and the text after it.
@@ -365,6 +430,23 @@ mod tests {
                 (Some(Value::String(want)), Some(found)) => prop_assert_eq!(want, found),
                 (Some(want), Some(found)) => prop_assert_eq!(want, serde_json::from_str::<Value>(&found).unwrap()),
                 (want, found) => prop_assert!(false, "{path} in {text}: {want:?} {found:?}"),
+            }
+        }
+
+        /// What is appended is what is found, escapes and halves of surrogate pairs among it.
+        #[test]
+        fn what_is_written_is_what_is_found(pieces in proptest::collection::vec(prop_oneof![
+            Just("a"), Just("é"), Just("\\n"), Just("\\\""), Just("\\\\"), Just("\\/"), Just("\\u00e9"), Just("\\ud83d"), Just("\\ude00"),
+            Just("\\b\\f\\r\\t"),
+        ], 0..6)) {
+            let payload = format!("{{\"a\":\"{}\",\"b\":1}}", pieces.concat());
+            for path in [".a", ".b", ".c"] {
+                let path = JsonPath::parse(path).unwrap();
+                let mut out = b"kept".to_vec();
+                let is_there = path.write(payload.as_bytes(), &mut out);
+                let found = path.find(payload.as_bytes());
+                prop_assert_eq!(is_there, found.is_some());
+                prop_assert_eq!(&out[4..], &found.unwrap_or_default()[..]);
             }
         }
 

@@ -14,8 +14,43 @@
 use std::fmt;
 
 use super::json::quoted_len;
+use super::variable::Rendered;
 pub use super::variable::{Absent, ENVIRONMENT_PREFIX, Fixed, MessageContext, TOPIC_LEVEL_MAX, VARIABLES, Variable};
-use super::variable::{Named, Rendered, named};
+
+/// The variables of a kind of template: how their names are read, and what each puts in.
+pub trait Vocabulary: Clone + fmt::Debug + PartialEq + Eq + fmt::Display {
+    /// `Context` is what a template is rendered for.
+    type Context<'a>;
+    /// `Absent` says why a template cannot be rendered.
+    type Absent;
+
+    /// Reads a name as it stands between `${` and `}`.
+    ///
+    /// # Errors
+    /// It is the name of no variable.
+    fn named(name: &str, fixed: &Fixed<'_>) -> Result<Named<Self>, Wrong>;
+
+    /// Whether a text begins with a variable that a path follows, in which names may be quoted.
+    fn has_path(text: &str) -> bool;
+
+    /// Appends the variable's bytes.
+    ///
+    /// # Errors
+    /// The context does not have it; then `out` is as it was.
+    fn write(&self, context: &Self::Context<'_>, out: &mut Vec<u8>) -> Result<(), Self::Absent>;
+}
+
+/// What a name between `${` and `}` stands for.
+#[derive(Debug)]
+pub enum Named<V> {
+    /// One of the variables.
+    Variable(V),
+    /// A text that is known already.
+    Text(String),
+}
+
+/// What is wrong with a name, and what to do.
+pub type Wrong = (String, String);
 
 /// Why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,19 +64,28 @@ pub struct TemplateError {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum Part<V> {
     Text(Box<str>),
-    Variable(Variable),
+    Variable(V),
 }
 
-/// A compiled template.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Template {
+/// A compiled template, over the variables of `V`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateOf<V> {
     /// No two texts stand side by side, and none is empty; so literal is "no part, or one text".
-    parts: Box<[Part]>,
+    parts: Box<[Part<V>]>,
 }
 
-impl fmt::Display for Template {
+/// A template over an MQTT message: those of sinks.
+pub type Template = TemplateOf<Variable>;
+
+impl<V> Default for TemplateOf<V> {
+    fn default() -> Self {
+        Self { parts: Box::default() }
+    }
+}
+
+impl<V: Vocabulary> fmt::Display for TemplateOf<V> {
     /// As it is written, but for what was fixed when it was compiled: that is text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.parts.iter().try_for_each(|part| match part {
@@ -51,7 +95,7 @@ impl fmt::Display for Template {
     }
 }
 
-impl Template {
+impl<V: Vocabulary> TemplateOf<V> {
     /// Compiles `text`, in which nothing is fixed.
     ///
     /// # Errors
@@ -73,8 +117,8 @@ impl Template {
             literal.push_str(&text[at..dollar]);
             let rest = &text[dollar + 1..];
             if let Some(body) = rest.strip_prefix('{') {
-                let name = name(body, dollar)?;
-                match named(name, fixed) {
+                let name = name::<V>(body, dollar)?;
+                match V::named(name, fixed) {
                     Ok(Named::Text(text)) => literal.push_str(&text),
                     Ok(Named::Variable(variable)) => {
                         if !literal.is_empty() {
@@ -115,33 +159,27 @@ impl Template {
 
     /// The variable, if it is all that there is.
     #[must_use]
-    pub fn as_single(&self) -> Option<&Variable> {
+    pub fn as_single(&self) -> Option<&V> {
         match &*self.parts {
             [Part::Variable(variable)] => Some(variable),
             _ => None,
         }
     }
 
-    /// Whether it may become something else for another message of the same client, topic, QoS and flags.
-    #[must_use]
-    pub fn differs_within_topic(&self) -> bool {
-        self.parts.iter().any(|part| match part {
-            Part::Text(_) => false,
-            Part::Variable(variable) => variable.differs_within_topic(),
+    /// The variables, in order.
+    pub fn variables(&self) -> impl Iterator<Item = &V> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Variable(variable) => Some(variable),
         })
     }
 
-    /// Whether what it becomes depends on the payload.
-    #[must_use]
-    pub fn reads_payload(&self) -> bool {
-        let reads = |part: &Part| matches!(part, Part::Variable(Variable::Payload | Variable::PayloadPath(_)));
-        self.parts.iter().any(reads)
-    }
-
-    /// Whether the whole MQTT topic is in what it becomes.
-    #[must_use]
-    pub fn has_whole_topic(&self) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Variable(Variable::Topic)))
+    /// Each text, and `None` for each variable, in order.
+    pub fn shape(&self) -> impl Iterator<Item = Result<&str, &V>> {
+        self.parts.iter().map(|part| match part {
+            Part::Text(text) => Ok(&**text),
+            Part::Variable(variable) => Err(variable),
+        })
     }
 
     /// The texts between the variables, in order; `$$` is already one `$`.
@@ -150,6 +188,56 @@ impl Template {
             Part::Text(text) => Some(&**text),
             Part::Variable(_) => None,
         })
+    }
+
+    /// Appends the bytes for this message, or record, to `out`.
+    ///
+    /// # Errors
+    /// What it does not have; then `out` is as it was.
+    pub fn render(&self, context: &V::Context<'_>, out: &mut Vec<u8>) -> Result<(), V::Absent> {
+        let start = out.len();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Variable(variable) => {
+                    if let Err(absent) = variable.write(context, out) {
+                        out.truncate(start);
+                        return Err(absent);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the bytes for this message, or record; what it does not have is empty.
+    pub fn render_all(&self, context: &V::Context<'_>, out: &mut Vec<u8>) {
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Variable(variable) => drop(variable.write(context, out)),
+            }
+        }
+    }
+}
+
+impl Template {
+    /// Whether it may become something else for another message of the same client, topic, QoS and flags.
+    #[must_use]
+    pub fn differs_within_topic(&self) -> bool {
+        self.variables().any(Variable::differs_within_topic)
+    }
+
+    /// Whether what it becomes depends on the payload.
+    #[must_use]
+    pub fn reads_payload(&self) -> bool {
+        self.variables().any(|variable| matches!(variable, Variable::Payload | Variable::PayloadPath(_)))
+    }
+
+    /// Whether the whole MQTT topic is in what it becomes.
+    #[must_use]
+    pub fn has_whole_topic(&self) -> bool {
+        self.variables().any(|variable| matches!(variable, Variable::Topic))
     }
 
     /// The bytes, where a look at the message is enough: plain text, and what the default templates name.
@@ -199,39 +287,18 @@ impl Template {
         if let Some(bytes) = self.at_hand(message) {
             return Ok(bytes.len());
         }
-        let part = |part: &Part| match part {
+        let part = |part: &Part<Variable>| match part {
             Part::Text(text) => Ok(text.len()),
             Part::Variable(variable) => variable.of(message).map(|rendered| rendered.bytes_max()),
         };
         self.parts.iter().map(part).sum()
     }
-
-    /// Appends the bytes for this message to `out`.
-    ///
-    /// # Errors
-    /// What the message does not have; then `out` is as it was.
-    pub fn render(&self, message: &MessageContext<'_>, out: &mut Vec<u8>) -> Result<(), Absent> {
-        let start = out.len();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Variable(variable) => match variable.of(message) {
-                    Ok(rendered) => rendered.write(out),
-                    Err(absent) => {
-                        out.truncate(start);
-                        return Err(absent);
-                    }
-                },
-            }
-        }
-        Ok(())
-    }
 }
 
 /// The name at the start of `body`, the text behind a `${` at byte `dollar`.
-fn name(body: &str, dollar: usize) -> Result<&str, TemplateError> {
+fn name<V: Vocabulary>(body: &str, dollar: usize) -> Result<&str, TemplateError> {
     let hint = "write `$${` if the text itself is meant";
-    end(body).map(|end| &body[..end]).ok_or_else(|| TemplateError {
+    end::<V>(body).map(|end| &body[..end]).ok_or_else(|| TemplateError {
         position: dollar,
         what: "`${` without a closing `}`".to_owned(),
         hint: Some(hint.to_owned()),
@@ -239,11 +306,11 @@ fn name(body: &str, dollar: usize) -> Result<&str, TemplateError> {
 }
 
 /// Where the `}` stands that closes the name at the start of `body`: not one in a quoted name of a path.
-fn end(body: &str) -> Option<usize> {
+fn end<V: Vocabulary>(body: &str) -> Option<usize> {
     let mut at = 0;
     loop {
         let brace = at + body[at..].find('}')?;
-        let quote = body[at..brace].find(".'").filter(|_| body.starts_with("payload"));
+        let quote = body[at..brace].find(".'").filter(|_| V::has_path(body));
         let Some(quote) = quote else { return Some(brace) };
         at += quote + ".".len();
         match quoted_len(&body[at..]) {

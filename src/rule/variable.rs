@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::Write as _;
 
 use super::json::JsonPath;
+use super::template::{Named, Vocabulary, Wrong};
 use crate::mqtt::property::Properties;
 
 /// The highest level that `${topic[n]}` may name: a topic has at most 65,535 bytes [MQTT-4.7.3-3], so 65,536 levels.
@@ -219,36 +220,38 @@ impl Variable {
     }
 }
 
-/// What a name between `${` and `}` stands for.
-#[derive(Debug)]
-pub(super) enum Named {
-    Variable(Variable),
-    /// Known already.
-    Text(String),
-}
+impl Vocabulary for Variable {
+    type Context<'a> = MessageContext<'a>;
+    type Absent = Absent;
 
-/// What is wrong with a name, and what to do.
-pub(super) type Wrong = (String, String);
+    fn named(name: &str, fixed: &Fixed<'_>) -> Result<Named<Self>, Wrong> {
+        let variable = match name {
+            "topic" => Self::Topic,
+            "clientid" => Self::ClientId,
+            "username" => Self::Username,
+            "qos" => Self::Qos,
+            "retain" => Self::Retain,
+            "dup" => Self::Dup,
+            "packet_id" => Self::PacketId,
+            "payload" => Self::Payload,
+            "timestamp" => Self::Timestamp,
+            _ => return with_argument(name, fixed),
+        };
+        Ok(Named::Variable(variable))
+    }
 
-/// Reads a name.
-pub(super) fn named(name: &str, fixed: &Fixed<'_>) -> Result<Named, Wrong> {
-    let variable = match name {
-        "topic" => Variable::Topic,
-        "clientid" => Variable::ClientId,
-        "username" => Variable::Username,
-        "qos" => Variable::Qos,
-        "retain" => Variable::Retain,
-        "dup" => Variable::Dup,
-        "packet_id" => Variable::PacketId,
-        "payload" => Variable::Payload,
-        "timestamp" => Variable::Timestamp,
-        _ => return with_argument(name, fixed),
-    };
-    Ok(Named::Variable(variable))
+    fn has_path(text: &str) -> bool {
+        text.starts_with("payload")
+    }
+
+    #[inline]
+    fn write(&self, message: &MessageContext<'_>, out: &mut Vec<u8>) -> Result<(), Absent> {
+        self.of(message).map(|rendered| rendered.write(out))
+    }
 }
 
 /// Reads a name that says more: a level, or the name of something.
-fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named, Wrong> {
+fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named<Variable>, Wrong> {
     if let Some(index) = name.strip_prefix("topic[").and_then(|rest| rest.strip_suffix(']')) {
         let hint = || format!("levels count from 0 and go to {TOPIC_LEVEL_MAX}, as in `${{topic[1]}}`");
         return topic_level(index).map(Named::Variable).map_err(|what| (what, hint()));
@@ -267,7 +270,7 @@ fn with_argument(name: &str, fixed: &Fixed<'_>) -> Result<Named, Wrong> {
         Some(("user_properties", name)) => Ok(Named::Variable(Variable::UserProperty(name.into()))),
         Some(("metadata", name)) => metadata(name, fixed).map(Named::Text),
         Some(("env", name)) => environment(name, fixed).map(Named::Text),
-        _ => Err((format!("unknown variable `${{{name}}}`"), suggestion(name))),
+        _ => Err((format!("unknown variable `${{{name}}}`"), suggestion(name, &VARIABLES))),
     }
 }
 
@@ -294,7 +297,7 @@ fn metadata(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
 }
 
 /// The rest of the environment stays out of reach: what is in it may be secret.
-fn environment(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
+pub(super) fn environment(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
     let name = name.strip_prefix(ENVIRONMENT_PREFIX).unwrap_or(name);
     fixed.environment.get(name).cloned().ok_or_else(|| {
         let hint =
@@ -304,9 +307,9 @@ fn environment(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
 }
 
 /// "did you mean", else the list. Case, `_`, `-` and a path before the name are what people get wrong.
-fn suggestion(name: &str) -> String {
+pub(super) fn suggestion(name: &str, variables: &[(&'static str, &str)]) -> String {
     let plain: String = name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric()).collect();
-    let near = VARIABLES
+    let near = variables
         .iter()
         .map(|(known, _)| (strsim::damerau_levenshtein(&plain, known), *known))
         .filter(|(distance, known)| {
@@ -316,7 +319,7 @@ fn suggestion(name: &str) -> String {
     match near {
         Some((_, known)) => format!("did you mean `${{{known}}}`?"),
         None => {
-            let known: Vec<String> = VARIABLES.iter().map(|(known, _)| format!("${{{known}}}")).collect();
+            let known: Vec<String> = variables.iter().map(|(known, _)| format!("${{{known}}}")).collect();
             format!("there are {}", known.join(", "))
         }
     }

@@ -22,6 +22,7 @@ mod listener;
 mod section;
 mod service;
 mod sink;
+mod source;
 
 use std::fmt;
 use std::time::Duration;
@@ -34,6 +35,7 @@ pub use listener::Listener;
 pub(super) use section::Section;
 pub use service::{Control, Log, Mqtt, Service};
 pub use sink::Sink;
+pub use source::Source;
 
 /// A word that a key may have as its value.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,13 @@ pub(super) enum Kind {
     Template,
     TemplateTable,
     TextTable,
+    /// Kafka topics, maybe each with its MQTT topic.
+    Topics,
+    /// Some of these words.
+    Words(&'static [Word]),
+    QosTemplate,
+    FlagTemplate,
+    OffsetReset,
 }
 
 impl Kind {
@@ -116,6 +125,11 @@ impl fmt::Display for Kind {
             Self::Template => "a template",
             Self::TemplateTable => "a table of templates",
             Self::TextTable => "a table of strings",
+            Self::Topics => "a string, a list of strings or a table of templates",
+            Self::Words(_) => "a word or a list of words",
+            Self::QosTemplate => "0, 1, 2 or a template",
+            Self::FlagTemplate => "true, false or a template",
+            Self::OffsetReset => "\"latest\", \"earliest\", a time or an age",
         })
     }
 }
@@ -144,8 +158,7 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents mention and this version does not have: `section.key`, or a section; and the cure.
-pub(super) const LATER: [(&str, &str); 6] = [
-    ("source", "this version goes from MQTT to Kafka only: leave it out"),
+pub(super) const LATER: [(&str, &str); 5] = [
     ("rule", "this version has only filters and templates, in [[sink]]: leave it out"),
     ("bridge", "this version is a server only: leave it out"),
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
@@ -162,7 +175,7 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 21] = [
+const TABLES: [&[Key]; 22] = [
     Service::KEYS,
     Control::KEYS,
     service::CONTROL_TLS,
@@ -184,6 +197,7 @@ const TABLES: [&[Key]; 21] = [
     Delivery::KEYS,
     Retained::KEYS,
     Sink::KEYS,
+    Source::KEYS,
 ];
 
 /// All keys.

@@ -24,10 +24,11 @@ pub(in crate::config) enum Section {
     Delivery,
     Retained,
     Sink,
+    Source,
 }
 
 impl Section {
-    pub(in crate::config) const ALL: [Self; 21] = [
+    pub(in crate::config) const ALL: [Self; 22] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -49,6 +50,7 @@ impl Section {
         Self::Delivery,
         Self::Retained,
         Self::Sink,
+        Self::Source,
     ];
 
     /// The key at the top of the file.
@@ -75,13 +77,14 @@ impl Section {
             Self::Delivery => "delivery",
             Self::Retained => "retained",
             Self::Sink => "sink",
+            Self::Source => "source",
         }
     }
 
     /// The header as it is written in the file.
     pub(in crate::config) fn header(self) -> String {
         match self {
-            Self::Listener | Self::Sink => format!("[[{}]]", self.name()),
+            Self::Listener | Self::Sink | Self::Source => format!("[[{}]]", self.name()),
             Self::Auth => "[auth.NAME]".to_owned(),
             Self::AuthJwt => "[auth.NAME.jwt]".to_owned(),
             Self::AuthRole => "[auth.NAME.role.ROLE]".to_owned(),
@@ -200,6 +203,10 @@ impl Section {
                 "MQTT to Kafka. A message goes to every sink with a matching filter, and is acknowledged when each of them has \
                  met its `acknowledge` level. Without any sink and without `[kafka.NAME]`, one sink writes `#` to the Kafka \
                  topic `mqtt-messages`; with a `[kafka.NAME]`, at least one sink is required."
+            }
+            Self::Source => {
+                "Kafka to MQTT: each record of a topic is published as a message, and the consumer group moves on when subscribers have it. May be \
+                 repeated. See [SOURCES.md](SOURCES.md). A change takes effect at once: the source leaves its group and goes on where the group is."
             }
         }
     }

@@ -6,10 +6,13 @@ mod kafka;
 mod listener;
 mod service;
 mod sink;
+mod source;
 
 use std::path::PathBuf;
 
-pub use super::keys::{Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service, Sink, Spool};
+pub use super::keys::{
+    Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service, Sink, Source, Spool,
+};
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
 use crate::telemetry;
@@ -18,6 +21,7 @@ pub use kafka::{Sasl, Times};
 pub use listener::Transport;
 pub use service::{ApiAccess, LogFormat, LogLevel};
 pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, ValueFormat};
+pub use source::{Choice, Feed, Isolation, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, Topics};
 
 /// Bounds of the file for dead letters of sinks that configure none: 256 MiB in all.
 const SHARED_DEAD_LETTERS_BYTES_MAX: u64 = 64 << 20;
@@ -44,6 +48,8 @@ pub struct Config {
     pub clusters: Vec<Cluster>,
     /// Sinks, in the order of the file; at most [`super::SINKS_MAX`].
     pub sinks: Vec<Sink>,
+    /// Sources, in the order of the file; at most [`super::SOURCES_MAX`].
+    pub sources: Vec<Source>,
     /// The embedded log.
     pub embedded: Option<Embedded>,
     /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.

@@ -1,0 +1,241 @@
+//! Circles: what a source publishes, and a sink writes where a source reads, would come back without end. A start, `forebay check` and the
+//! API refuse a configuration in which that can be; what a template can yield counts as what it yields.
+
+use std::collections::VecDeque;
+
+use super::keys::Section;
+use super::problem::Fault;
+use super::resolve::Document;
+use super::resolved::{Feed, Sink, Source};
+use crate::route::filter;
+use crate::rule::record::{Field, RecordTemplate};
+use crate::rule::template::{Template, Variable};
+
+/// The most steps for which two patterns are compared: beyond it they are taken to have a text in common.
+const STEPS_MAX: usize = 1 << 22;
+
+/// One piece of a pattern of texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    Byte(u8),
+    /// Any text without a slash.
+    Level,
+    /// Any text.
+    Any,
+}
+
+type Pattern = Vec<Piece>;
+
+/// A way from one source to another, or back to itself.
+#[derive(Clone, Debug)]
+struct Way {
+    to: usize,
+    /// The key that opens it.
+    key: &'static str,
+    /// The way in words.
+    words: String,
+}
+
+/// Reports each circle once, at its first source. `places` are those of the sources in the file.
+pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize], sinks: &[Sink]) {
+    let ways: Vec<Vec<Way>> = sources.iter().map(|source| ways(source, sources, sinks)).collect();
+    for (at, source) in sources.iter().enumerate() {
+        let Some(circle) = circle(&ways, at) else { continue };
+        let steps: Vec<&str> = circle.iter().map(|way| way.words.as_str()).collect();
+        let what = format!("records of source {} would come back without end: {}", source.name, steps.join("; "));
+        let hint = match circle[0].key {
+            "feeds" => {
+                "let the sink exclude these messages (exclude), write another Kafka topic, or leave \"sinks\" out of feeds"
+            }
+            _ => "use a Kafka topic that no source reads",
+        };
+        let spot = document.spot_in(Section::Source, places[at], circle[0].key);
+        document.source.report(&spot, Fault::new(what).hint(hint));
+    }
+}
+
+/// The shortest way from a source back to itself, over sources that come after it.
+fn circle(ways: &[Vec<Way>], start: usize) -> Option<Vec<&Way>> {
+    let mut from: Vec<Option<(usize, &Way)>> = vec![None; ways.len()];
+    let mut next = VecDeque::from([start]);
+    while let Some(at) = next.pop_front() {
+        for way in ways[at].iter().filter(|way| way.to >= start && from[way.to].is_none()).collect::<Vec<_>>() {
+            from[way.to] = Some((at, way));
+            next.push_back(way.to);
+        }
+    }
+    let (mut at, last) = from[start]?;
+    let mut circle = vec![last];
+    while at != start {
+        let (before, way) = from[at]?;
+        circle.push(way);
+        at = before;
+    }
+    circle.reverse();
+    Some(circle)
+}
+
+/// All ways from a source.
+fn ways(source: &Source, sources: &[Source], sinks: &[Sink]) -> Vec<Way> {
+    let mut ways = Vec::new();
+    let read = || {
+        let each = |(to, other): (usize, &Source)| {
+            other.routes().map(|(topic, _)| (to, other.cluster, topic.to_owned())).collect::<Vec<_>>()
+        };
+        sources.iter().enumerate().flat_map(each)
+    };
+    if let Some(letters) = &source.dead_letters_topic {
+        for (to, cluster, topic) in read() {
+            if cluster == source.cluster && topic == *letters {
+                let words = format!(
+                    "dead letters of source {} go to Kafka topic {topic}, which source {} reads",
+                    source.name, sources[to].name
+                );
+                ways.push(Way { to, key: "dead_letters_topic", words });
+            }
+        }
+    }
+    if !source.feeds(Feed::Sinks) {
+        return ways;
+    }
+    for (kafka, mqtt) in source.routes() {
+        let published = of_record(mqtt, kafka);
+        let literal = literal(&published);
+        for sink in sinks.iter().filter(|sink| takes(sink, &published, literal.as_deref())) {
+            let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
+            let written = of_message(&sink.topic, literal.as_deref());
+            for (to, _, topic) in read().filter(|(_, cluster, _)| *cluster == sink.cluster) {
+                if letters == Some(topic.as_str()) || meet(&written, &bytes(&topic)) {
+                    let words = format!(
+                        "sink {} can write messages of {mqtt} to Kafka topic {topic}, which source {} reads",
+                        sink.name, sources[to].name
+                    );
+                    ways.push(Way { to, key: "feeds", words });
+                }
+            }
+        }
+    }
+    ways
+}
+
+/// Whether a sink can get a message with a topic of this pattern; `literal`: it is this one.
+fn takes(sink: &Sink, published: &[Piece], literal: Option<&str>) -> bool {
+    let is_excluded = |excluded: &String| match literal {
+        Some(topic) => filter::matches(excluded, topic),
+        None => filter::covers(excluded, &all_below(published)),
+    };
+    sink.filters.iter().any(|filter| can_match(filter, published)) && !sink.exclude.iter().any(is_excluded)
+}
+
+/// A filter that matches all topics of a pattern, and maybe more.
+fn all_below(published: &[Piece]) -> String {
+    let fixed: Vec<u8> = published.iter().map_while(|piece| piece.byte()).collect();
+    let text = String::from_utf8_lossy(&fixed);
+    let levels = text.rsplit_once('/').map_or("", |(levels, _)| levels);
+    if text.contains('/') { format!("{levels}/#") } else { "#".to_owned() }
+}
+
+/// Whether a filter matches a topic of this pattern.
+fn can_match(filter: &str, published: &[Piece]) -> bool {
+    // No template begins a topic with `$` but in its own text, and no leading wildcard matches such a topic.
+    if (published.first() == Some(&Piece::Byte(b'$'))) != filter.starts_with('$') {
+        return false;
+    }
+    let levels = |filter: &str| {
+        let mut pattern = Vec::new();
+        for (at, level) in filter.split('/').enumerate() {
+            pattern.extend((at > 0).then_some(Piece::Byte(b'/')));
+            match level {
+                "+" => pattern.push(Piece::Level),
+                "#" => pattern.push(Piece::Any),
+                text => pattern.extend(bytes(text)),
+            }
+        }
+        pattern
+    };
+    // `a/#` also matches `a`.
+    let above = filter.strip_suffix("/#").is_some_and(|above| meet(&levels(above), published));
+    above || meet(&levels(filter), published)
+}
+
+impl Piece {
+    const fn byte(self) -> Option<u8> {
+        match self {
+            Self::Byte(byte) => Some(byte),
+            Self::Level | Self::Any => None,
+        }
+    }
+
+    /// Whether the byte can be in what the piece stands for, which may go on.
+    const fn goes_over(self, byte: u8) -> bool {
+        match self {
+            Self::Byte(_) => false,
+            Self::Level => byte != b'/',
+            Self::Any => true,
+        }
+    }
+}
+
+fn bytes(text: &str) -> Pattern {
+    text.bytes().map(Piece::Byte).collect()
+}
+
+/// The only text of a pattern, if it has but one.
+fn literal(pattern: &[Piece]) -> Option<String> {
+    let bytes: Option<Vec<u8>> = pattern.iter().map(|piece| piece.byte()).collect();
+    String::from_utf8(bytes?).ok()
+}
+
+/// What a template can make of the records of a Kafka topic.
+fn of_record(template: &RecordTemplate, topic: &str) -> Pattern {
+    let piece = |part: Result<&str, &Field>| match part {
+        Ok(text) => bytes(text),
+        Err(Field::Topic) => bytes(topic),
+        Err(Field::Partition | Field::Offset | Field::Timestamp | Field::TimestampType) => vec![Piece::Level],
+        Err(_) => vec![Piece::Any],
+    };
+    template.shape().flat_map(piece).collect()
+}
+
+/// What a template can make of messages; `topic`: all have this one.
+fn of_message(template: &Template, topic: Option<&str>) -> Pattern {
+    let piece = |part: Result<&str, &Variable>| match (part, topic) {
+        (Ok(text), _) => bytes(text),
+        (Err(Variable::Topic), Some(topic)) => bytes(topic),
+        (Err(Variable::TopicLevel(level)), Some(topic)) => {
+            bytes(topic.split('/').nth(*level as usize).unwrap_or_default())
+        }
+        (Err(_), _) => vec![Piece::Any],
+    };
+    template.shape().flat_map(piece).collect()
+}
+
+/// Whether two patterns have a text in common.
+fn meet(one: &[Piece], other: &[Piece]) -> bool {
+    let width = other.len() + 1;
+    if (one.len() + 1).saturating_mul(width) > STEPS_MAX {
+        return true;
+    }
+    let mut seen = vec![false; (one.len() + 1) * width];
+    let mut next = vec![(0, 0)];
+    while let Some((a, b)) = next.pop() {
+        if std::mem::replace(&mut seen[a * width + b], true) {
+            continue;
+        }
+        match (one.get(a).copied(), other.get(b).copied()) {
+            (None, None) => return true,
+            (Some(Piece::Byte(x)), Some(Piece::Byte(y))) => next.extend((x == y).then_some((a + 1, b + 1))),
+            (left, right) => {
+                // What two wildcards have in common may be empty, so each byte is one of a text.
+                for (wild, byte, past, over) in
+                    [(left, right, (a + 1, b), (a, b + 1)), (right, left, (a, b + 1), (a + 1, b))]
+                {
+                    let Some(wild) = wild.filter(|piece| piece.byte().is_none()) else { continue };
+                    next.push(past);
+                    next.extend(byte.and_then(Piece::byte).filter(|byte| wild.goes_over(*byte)).map(|_| over));
+                }
+            }
+        }
+    }
+    false
+}

@@ -1,0 +1,1 @@
+//! Rows of records and messages.
