@@ -281,6 +281,8 @@ pub enum ClientEvent {
     },
     /// The first of a row of attempts to use a broker that came to nothing, for another reason than a login or TLS.
     BrokerUnreachable(BrokerUnreachable),
+    /// The answer to a request of a member of a consumer group.
+    Member(crate::kafka::coordination::Answer),
     /// Of the connections to the cluster. One is established when its broker has answered ApiVersions, logged us in where it wants
     /// that, and belongs to the known cluster.
     Outward(News),

@@ -161,7 +161,7 @@ impl Upstream {
             // Sources take these.
             ClientEvent::Fetch { .. } | ClientEvent::Member(_) => {}
             // These are for people; the producer sees no more of it than that no connection stands.
-            ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) => {}
+            ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) | ClientEvent::Member(_) => {}
         }
     }
 

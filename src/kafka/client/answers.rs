@@ -64,6 +64,7 @@ impl Client {
                     self.on_log(node, search, answer, now);
                 }
             }
+            (Answer::Member(told), Some(Asked::Member(request))) => self.on_member(owner, &request, told, now),
             (Answer::SaslHandshake(error, mechanisms), _) => self.on_handshake(owner, error, &mechanisms, now),
             (Answer::SaslAuthenticate(answer), _) => self.on_authenticated(owner, answer, now),
             // `read` returns the kind that was asked for.

@@ -11,6 +11,13 @@ pub(super) enum Call {
     Fetch = 1,
     ListOffsets = 2,
     Metadata = 3,
+    OffsetCommit = 8,
+    OffsetFetch = 9,
+    FindCoordinator = 10,
+    JoinGroup = 11,
+    Heartbeat = 12,
+    LeaveGroup = 13,
+    SyncGroup = 14,
     SaslHandshake = 17,
     ApiVersions = 18,
     InitProducerId = 22,
@@ -51,7 +58,8 @@ impl Call {
     /// The versions that this client speaks. Produce below 3 has no v2 batches; 13, and Fetch 13, name topics by id (KIP-516), and 12 goes where no id is
     /// known. Metadata below 4 cannot say whether to create a topic (the mock cluster of librdkafka 2.0 knows no other), above 12 is not needed. Apache Kafka
     /// 0.11 to 4.x is within; DescribeProducers came with 2.8; OffsetForLeaderEpoch below 2 (Kafka 2.1) cannot say which leader is meant; after SaslHandshake 0
-    /// the bytes of the exchange would travel without Kafka's headers.
+    /// the bytes of the exchange would travel without Kafka's headers. OffsetFetch and OffsetCommit 10 name topics by id, which a group's commits have no need of;
+    /// OffsetCommit below 2 is of ZooKeeper's time, and OffsetFetch 0 too.
     ///
     /// Returns the oldest and the newest version, and the first one with flexible encoding (KIP-482).
     const fn versions(self) -> (i16, i16, i16) {
@@ -66,6 +74,13 @@ impl Call {
             Self::SaslHandshake => (1, 1, i16::MAX),
             Self::SaslAuthenticate => (0, 2, 2),
             Self::DescribeProducers => (0, 0, 0),
+            Self::FindCoordinator => (0, 6, 3),
+            Self::JoinGroup => (0, 9, 6),
+            Self::SyncGroup => (0, 5, 4),
+            Self::Heartbeat => (0, 4, 4),
+            Self::LeaveGroup => (0, 5, 4),
+            Self::OffsetFetch => (1, 9, 6),
+            Self::OffsetCommit => (2, 9, 8),
         }
     }
 }
@@ -91,6 +106,30 @@ pub(super) struct Versions {
     pub(super) sasl_handshake: Option<i16>,
     /// Version of SaslAuthenticate, 0 to 2, if the broker has it.
     pub(super) sasl_authenticate: Option<i16>,
+    /// Versions of [`OF_MEMBERS`], in that order, of those that the broker has.
+    of_members: [Option<i16>; 7],
+}
+
+/// The calls of a group's members, beside Metadata.
+const OF_MEMBERS: [Call; 7] = [
+    Call::FindCoordinator,
+    Call::JoinGroup,
+    Call::SyncGroup,
+    Call::Heartbeat,
+    Call::LeaveGroup,
+    Call::OffsetFetch,
+    Call::OffsetCommit,
+];
+
+impl Versions {
+    /// Version of a call of a group's member, if the broker has it.
+    pub(super) fn of_member(&self, call: Call) -> Option<i16> {
+        if call == Call::Metadata {
+            return Some(self.metadata);
+        }
+        let at = OF_MEMBERS.iter().position(|of| *of == call)?;
+        self.of_members.get(at).copied().flatten()
+    }
 }
 
 /// A broker's answer to ApiVersions.
@@ -132,15 +171,20 @@ pub(super) fn read_api_versions(reader: &mut Reader<'_>, version: i16) -> Read<N
         Call::SaslAuthenticate,
     ];
     let mut settled = [None; 9];
+    let mut of_members = [None; 7];
     for _ in 0..reader.array(6)? {
         let (key, low, high) = (reader.i16()?, reader.i16()?, reader.i16()?);
         reader.tags()?;
         if low > high {
             return Err(Malformed("version range upside down"));
         }
-        if let Some(i) = apis.iter().position(|api| api.key() == key) {
-            let (our_low, our_high, _) = apis[i].versions();
-            settled[i] = (low.max(our_low) <= high.min(our_high)).then(|| high.min(our_high));
+        let common = |call: Call| {
+            let (our_low, our_high, _) = call.versions();
+            (low.max(our_low) <= high.min(our_high)).then(|| high.min(our_high))
+        };
+        let places = settled.iter_mut().zip(apis).chain(of_members.iter_mut().zip(OF_MEMBERS));
+        for (place, call) in places.filter(|(_, call)| call.key() == key) {
+            *place = common(call);
         }
     }
     let throttle_ms = if version >= 1 { reader.i32()? } else { 0 };
@@ -171,6 +215,7 @@ pub(super) fn read_api_versions(reader: &mut Reader<'_>, version: i16) -> Read<N
         describe_producers,
         sasl_handshake,
         sasl_authenticate,
+        of_members,
     };
     Ok(Negotiated::Settled(versions, throttle_ms))
 }

@@ -16,7 +16,8 @@ use super::produce;
 use super::request::{self, Head};
 use super::settings::Settings;
 use super::wire::{Malformed, Read, Reader};
-use super::{Effect, Owner, Shared};
+use super::{Effect, Owner, Shared, coordinator_answer, coordinator_request};
+use crate::kafka::coordination::Request;
 use crate::kafka::types::{ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::outward::{Connected, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
@@ -51,6 +52,8 @@ pub(super) enum Asked {
     SaslHandshake,
     /// SaslAuthenticate.
     SaslAuthenticate,
+    /// A request of a member of a group.
+    Member(Box<Request>),
 }
 
 /// An answer that was read.
@@ -70,6 +73,8 @@ pub(super) enum Answer {
     SaslHandshake(i16, String),
     /// The answer to SaslAuthenticate.
     SaslAuthenticate(Authenticated),
+    /// The answer to a request of a member of a group.
+    Member(coordinator_answer::Told),
 }
 
 impl Answer {
@@ -82,6 +87,7 @@ impl Answer {
             Self::ApiVersions(_) | Self::SaslHandshake(..) | Self::SaslAuthenticate(_) => 0,
             Self::Metadata(metadata) => metadata.throttle_ms,
             Self::ProducerId(answer) => answer.throttle_ms,
+            Self::Member(told) => told.throttle_ms,
         }
     }
 }
@@ -302,6 +308,32 @@ impl Connection {
         self.send_small(Some(frame), (api, version), Asked::Log(search), grace, shared, now).or(Ok(()))
     }
 
+    /// Sends a request of a member of a group, which the connection keeps until the answer.
+    ///
+    /// # Errors
+    /// The request with the name of the call, if the broker does not know that, or it cannot be encoded.
+    pub(super) fn ask_member(
+        &mut self,
+        request: Box<Request>,
+        shared: &mut Shared,
+        now: Monotonic,
+    ) -> Result<(), (Box<Request>, &'static str)> {
+        let call = coordinator_request::call(&request.ask);
+        let version = self.versions.and_then(|versions| versions.of_member(call));
+        let encoded = version
+            .and_then(|version| Some((version, coordinator_request::encode(self.head(shared), version, &request)?)));
+        let Some((version, frame)) = encoded else { return Err((request, coordinator_request::name(call))) };
+        let held = coordinator_request::held(&request.ask);
+        let grace = self.grace(shared, shared.settings.request_timeout).saturating_add(held);
+        self.send_small(Some(frame), (call, version), Asked::Member(request), grace, shared, now).or(Ok(()))
+    }
+
+    /// Whether a request is under way that the broker answers when other members have come.
+    pub(super) fn is_held(&self) -> bool {
+        let held = |asked: &Asked| matches!(asked, Asked::Member(request) if !coordinator_request::held(&request.ask).is_zero());
+        self.waiting.iter().any(|waiting| held(&waiting.asked))
+    }
+
     /// Takes off the oldest request, after an answer that makes no sense.
     pub(super) fn give_up(&mut self) -> Option<Asked> {
         self.waiting.pop_front().map(|waiting| waiting.asked)
@@ -337,6 +369,7 @@ impl Connection {
                 Answer::SaslHandshake(error, mechanisms)
             }
             Asked::SaslAuthenticate => Answer::SaslAuthenticate(login::read_authenticate(reader, head.version)?),
+            Asked::Member(request) => Answer::Member(coordinator_answer::read(reader, head.version, request)?),
         };
         Ok((answer, reader.extra()))
     }

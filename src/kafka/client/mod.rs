@@ -1,8 +1,9 @@
 //! The wire client of one Kafka cluster on one shard, sans-I/O: bytes and `now` in, [`Effect`]s out.
 //!
 //! One connection for metadata and producer ids, one for Produce to each broker that is produced to, a second one for the partitions with
-//! slow followers, and one more to a broker as long as there are questions about its logs: Kafka works at one request of a connection at a
-//! time, so metadata must never wait after a Produce that waits for followers, nor other partitions. The client promises:
+//! slow followers, one more to a broker as long as there are questions about its logs, and one for each member of a consumer group: Kafka
+//! works at one request of a connection at a time, so metadata must never wait after a Produce that waits for followers, nor other
+//! partitions. The client promises:
 //!
 //! - **Order.** Produce requests to one broker over one channel go out in the order given. When a connection fails, all requests that the
 //!   channel was given and that are not answered fail with it, oldest first, sent or unsent, so that nothing overtakes.
@@ -21,7 +22,7 @@
 //! over, and says no more than that.
 //!
 //! Each broker is reached over an [`outward::Channel`]. Files: `connection` has the requests of one, `topics` and `producer_ids` the open
-//! questions, `login` SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads it. `answers`
+//! questions, `coordinator` the members of groups, `login` SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads it. `answers`
 //! and `upkeep` keep the channels going, `change` gives them other settings, `cluster` makes sure that they lead to one cluster.
 
 mod answer;
@@ -31,6 +32,9 @@ mod ask;
 mod change;
 mod cluster;
 mod connection;
+mod coordinator;
+mod coordinator_answer;
+mod coordinator_request;
 mod frame;
 mod log;
 mod login;
@@ -55,6 +59,7 @@ pub use settings::Settings;
 use self::api::API_VERSIONS;
 use self::ask::AskChannel;
 use self::connection::Connection;
+use self::coordinator::Coordinators;
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
@@ -84,6 +89,8 @@ enum Owner {
     Produce(Way),
     /// The channel for questions about this broker's logs.
     Ask(NodeId),
+    /// The channel of this member of a group to its coordinator.
+    Member(u32),
 }
 
 /// A way to a broker for Produce: there are two, so that a partition that waits for followers holds up only its like.
@@ -123,6 +130,7 @@ pub struct Client {
     ask_channels: BTreeMap<NodeId, AskChannel>,
     topics: Topics,
     producer_ids: ProducerIds,
+    coordinators: Coordinators,
 }
 
 impl Client {
@@ -147,6 +155,7 @@ impl Client {
             ask_channels: BTreeMap::new(),
             topics: Topics::new(),
             producer_ids: ProducerIds::default(),
+            coordinators: Coordinators::default(),
         }
     }
 
@@ -255,7 +264,8 @@ impl Client {
             return Monotonic::NEVER;
         }
         let channels = self.channels.values().map(|channel| self.produce_deadline(channel));
-        channels.fold(self.metadata_deadline().min(self.ask_deadline()), Monotonic::min)
+        let others = self.metadata_deadline().min(self.ask_deadline()).min(self.coordinators.deadline());
+        channels.fold(others, Monotonic::min)
     }
 
     /// Sends a Produce request to its broker, after those before it, over a connection that is opened when needed.
@@ -334,6 +344,7 @@ impl Client {
             Owner::Metadata => &mut self.metadata,
             Owner::Produce(way) => &mut self.channels.get_mut(&way)?.channel,
             Owner::Ask(node) => &mut self.ask_channels.get_mut(&node)?.channel,
+            Owner::Member(member) => &mut self.coordinators.lanes.get_mut(&member)?.channel,
         };
         Some((channel, &mut self.shared))
     }
@@ -344,6 +355,7 @@ impl Client {
             Owner::Metadata => self.pump_metadata(now),
             Owner::Produce(way) => self.pump_produce(way, now),
             Owner::Ask(node) => self.pump_ask(node, now),
+            Owner::Member(member) => self.pump_member(member, now),
         }
     }
 }

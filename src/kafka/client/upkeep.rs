@@ -33,6 +33,7 @@ impl Client {
             Owner::Metadata => self.lose_metadata(is_idle, now),
             Owner::Produce(way) => self.lose_produce(way, is_idle, now),
             Owner::Ask(node) => self.lose_ask(node, now),
+            Owner::Member(member) => self.lose_member(member, is_idle, now),
         }
     }
 
@@ -47,7 +48,9 @@ impl Client {
         let node = match owner {
             Owner::Produce(way) => Some(way.node),
             Owner::Ask(node) => Some(node),
-            Owner::Metadata => self.brokers.iter().find(|(_, broker)| **broker == endpoint).map(|(node, _)| *node),
+            Owner::Metadata | Owner::Member(_) => {
+                self.brokers.iter().find(|(_, broker)| **broker == endpoint).map(|(node, _)| *node)
+            }
         };
         let is_advertised = !self.bootstrap.contains(&endpoint);
         let (broker, reason) = (endpoint.to_string(), why.to_owned());
@@ -80,6 +83,7 @@ impl Client {
             match asked {
                 Asked::Metadata(topics) => self.topics.unanswered(&topics, now),
                 Asked::ProducerId(token) => self.producer_ids.unanswered(token, now),
+                Asked::Member(request) => self.coordinators.unanswered(*request),
                 _ => {}
             }
         }
@@ -156,7 +160,8 @@ impl Client {
             self.pump_produce(way, now);
         }
         let asked: Vec<Owner> = self.ask_channels.keys().copied().map(Owner::Ask).collect();
-        asked.into_iter().for_each(|owner| self.pump(owner, now));
+        let members: Vec<Owner> = self.coordinators.owners().collect();
+        asked.into_iter().chain(members).for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
     }
 
@@ -173,7 +178,7 @@ impl Client {
     pub(super) fn owners(&self) -> Vec<Owner> {
         let produce = self.channels.keys().copied().map(Owner::Produce);
         let ask = self.ask_channels.keys().copied().map(Owner::Ask);
-        std::iter::once(Owner::Metadata).chain(produce).chain(ask).collect()
+        std::iter::once(Owner::Metadata).chain(produce).chain(ask).chain(self.coordinators.owners()).collect()
     }
 
     pub(super) fn ways(&self) -> Vec<Way> {
@@ -210,6 +215,7 @@ impl Client {
                 return;
             }
         }
+        self.pump_coordinators(now);
     }
 
     /// Dials, or hands on waiting requests, in order.
@@ -245,7 +251,7 @@ impl Client {
         let dial_at = if self.candidates().next().is_some() { self.metadata.dial_at() } else { Monotonic::NEVER };
         let ask_at = self.metadata.ready_ref().map_or(Monotonic::NEVER, |connection| {
             let send_at = connection.send_at(self.shared.settings.in_flight_max);
-            self.topics.next_due().min(self.producer_ids.next_due()).max(send_at)
+            self.topics.next_due().min(self.producer_ids.next_due()).min(self.coordinators.next_due()).max(send_at)
         });
         due(&self.metadata).min(dial_at).min(ask_at)
     }

@@ -1,0 +1,210 @@
+//! Requests of members of consumer groups. Each member has a connection of its own to its group's coordinator: the broker answers JoinGroup
+//! and SyncGroup only when the others have come, and everything else on the connection waits for that. Which broker it is, is asked over the
+//! connection for metadata.
+//!
+//! Every request has one answer; a connection that fails, or a coordinator that has moved, is [`Says::NoAnswer`], and asking again is the
+//! member's. A member asks one thing of each kind at a time, which bounds the queue; [`QUEUED_MAX`] does so in any case.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::connection::{Asked, Connection};
+use super::coordinator_answer::Told;
+use super::upkeep::due;
+use super::{Channel, Client, Owner};
+use crate::kafka::coordination::{Answer, Ask, Request, Says};
+use crate::kafka::types::ClientEvent;
+use crate::outward::Endpoint;
+use crate::runtime::seam::Monotonic;
+
+/// Requests of a member that wait for its connection; one more has no answer.
+const QUEUED_MAX: usize = 16;
+
+/// Requests of a member under way at once.
+const IN_FLIGHT_MAX: usize = 8;
+
+/// The members of the client.
+#[derive(Debug, Default)]
+pub(super) struct Coordinators {
+    /// Questions for a coordinator that were not asked yet, by the member's number.
+    wanted: BTreeMap<u32, Request>,
+    /// Connections, by the member's number.
+    pub(super) lanes: BTreeMap<u32, Lane>,
+}
+
+/// The connection of one member, and the requests that wait for it.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) channel: Channel,
+    queue: VecDeque<Box<Request>>,
+}
+
+impl Coordinators {
+    /// Takes a question for a coordinator out.
+    pub(super) fn take_wanted(&mut self) -> Option<Box<Request>> {
+        self.wanted.pop_first().map(|(_, request)| Box::new(request))
+    }
+
+    /// Puts back a question whose connection failed.
+    pub(super) fn unanswered(&mut self, request: Request) {
+        self.wanted.entry(request.member).or_insert(request);
+    }
+
+    /// When a question for a coordinator is to be asked.
+    pub(super) fn next_due(&self) -> Monotonic {
+        if self.wanted.is_empty() { Monotonic::NEVER } else { Monotonic(0) }
+    }
+
+    /// The owners of the connections.
+    pub(super) fn owners(&self) -> impl Iterator<Item = Owner> {
+        self.lanes.keys().copied().map(Owner::Member)
+    }
+
+    /// When a connection has something to do.
+    pub(super) fn deadline(&self) -> Monotonic {
+        let deadline = |lane: &Lane| {
+            let mut at = due(&lane.channel);
+            if !lane.queue.is_empty() {
+                at = at.min(lane.channel.dial_at());
+                if let Some(connection) = lane.channel.ready_ref() {
+                    at = at.min(connection.send_at(IN_FLIGHT_MAX));
+                }
+            }
+            at
+        };
+        self.lanes.values().map(deadline).min().unwrap_or(Monotonic::NEVER)
+    }
+}
+
+impl Client {
+    /// Asks the coordinator of a member's group, or who that is. [`ClientEvent::Member`] comes once for every request:
+    /// [`Says::NoAnswer`] at once while no coordinator was found.
+    pub fn ask_coordinator(&mut self, request: Request, now: Monotonic) {
+        let member = request.member;
+        if matches!(request.ask, Ask::Coordinator) {
+            if let Some(before) = self.coordinators.wanted.insert(member, request) {
+                self.tell_member(&before, Says::NoAnswer);
+            }
+            return self.pump_metadata(now);
+        }
+        if matches!(request.ask, Ask::Leave) && self.is_held(member) {
+            self.break_off(member, now);
+        }
+        match self.coordinators.lanes.get_mut(&member) {
+            Some(lane) if lane.queue.len() < QUEUED_MAX => lane.queue.push_back(Box::new(request)),
+            _ => return self.tell_member(&request, Says::NoAnswer),
+        }
+        self.pump_member(member, now);
+    }
+
+    /// Ends all requests of a member, without answers, and closes its connection.
+    pub fn end_member(&mut self, member: u32, now: Monotonic) {
+        self.coordinators.wanted.remove(&member);
+        if let Some(mut lane) = self.coordinators.lanes.remove(&member) {
+            lane.channel.down(now, &mut self.shared);
+        }
+    }
+
+    fn tell_member(&mut self, request: &Request, says: Says) {
+        self.shared.event(ClientEvent::Member(Answer { member: request.member, token: request.token, says }));
+    }
+
+    /// Takes the answer to a member's request; to [`Ask::Coordinator`] with the broker's address.
+    pub(super) fn on_member(&mut self, owner: Owner, request: &Request, told: Told, now: Monotonic) {
+        if let Some((channel, shared)) = self.channel(owner)
+            && owner != Owner::Metadata
+        {
+            channel.works(shared);
+        }
+        if let Some(endpoint) = told.coordinator {
+            self.move_lane(request.member, endpoint, now);
+        }
+        self.tell_member(request, told.says);
+    }
+
+    /// Has a member's connection lead to this broker from now on. Requests to another one have no answer.
+    fn move_lane(&mut self, member: u32, endpoint: Endpoint, now: Monotonic) {
+        match self.coordinators.lanes.get(&member) {
+            None => {
+                let channel = Channel::new(Owner::Member(member), endpoint);
+                self.coordinators.lanes.insert(member, Lane { channel, queue: VecDeque::new() });
+            }
+            Some(lane) if lane.channel.endpoint == endpoint => {}
+            Some(_) => {
+                self.break_off(member, now);
+                if let Some(lane) = self.coordinators.lanes.get_mut(&member) {
+                    lane.channel.endpoint = endpoint;
+                    lane.channel.backoff.reset();
+                }
+            }
+        }
+    }
+
+    /// Whether the broker answers nothing on a member's connection before other members have come.
+    fn is_held(&self, member: u32) -> bool {
+        let connection = self.coordinators.lanes.get(&member).and_then(|lane| lane.channel.ready_ref());
+        connection.is_some_and(Connection::is_held)
+    }
+
+    /// Closes a member's connection without a failure: its requests have no answer.
+    fn break_off(&mut self, member: u32, now: Monotonic) {
+        let Some(lane) = self.coordinators.lanes.get_mut(&member) else { return };
+        let connection = lane.channel.down(now, &mut self.shared);
+        self.member_unanswered(member, connection);
+    }
+
+    fn member_unanswered(&mut self, member: u32, connection: Option<Box<Connection>>) {
+        for asked in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
+            if let Asked::Member(request) = asked {
+                self.tell_member(&request, Says::NoAnswer);
+            }
+        }
+        let Some(lane) = self.coordinators.lanes.get_mut(&member) else { return };
+        for request in std::mem::take(&mut lane.queue) {
+            self.tell_member(&request, Says::NoAnswer);
+        }
+    }
+
+    /// Lets go of a member's connection after a failure, or after its broker has closed it, as it was idle.
+    pub(super) fn lose_member(&mut self, member: u32, is_idle: bool, now: Monotonic) {
+        let Some(lane) = self.coordinators.lanes.get_mut(&member) else { return };
+        let connection = if is_idle {
+            lane.channel.pause(&mut self.shared, now)
+        } else {
+            self.shared.stats.failures += 1;
+            lane.channel.fail(&mut self.shared, now)
+        };
+        self.member_unanswered(member, connection);
+    }
+
+    /// Dials, or sends a member's waiting requests.
+    pub(super) fn pump_member(&mut self, member: u32, now: Monotonic) {
+        let Some(Lane { channel, queue }) = self.coordinators.lanes.get_mut(&member) else { return };
+        if channel.dial_at() <= now && !queue.is_empty() {
+            return channel.dial(&mut self.shared, now);
+        }
+        let Some(connection) = channel.ready() else { return };
+        let mut not_spoken = Vec::new();
+        while connection.send_at(IN_FLIGHT_MAX) <= now {
+            let Some(request) = queue.pop_front() else { break };
+            if let Err(failed) = connection.ask_member(request, &mut self.shared, now) {
+                not_spoken.push(failed);
+            }
+        }
+        not_spoken.into_iter().for_each(|(request, call)| self.tell_member(&request, Says::NotSpoken(call)));
+    }
+
+    /// Asks for the coordinators that are wanted, over the connection for metadata.
+    pub(super) fn pump_coordinators(&mut self, now: Monotonic) {
+        let in_flight_max = self.shared.settings.in_flight_max;
+        let mut not_spoken = Vec::new();
+        while let Some(connection) = self.metadata.ready()
+            && connection.send_at(in_flight_max) <= now
+            && let Some(request) = self.coordinators.take_wanted()
+        {
+            if let Err(failed) = connection.ask_member(request, &mut self.shared, now) {
+                not_spoken.push(failed);
+            }
+        }
+        not_spoken.into_iter().for_each(|(request, call)| self.tell_member(&request, Says::NotSpoken(call)));
+    }
+}

@@ -1,0 +1,168 @@
+//! What a member of a consumer group ([`super::group`]) and the wire client say to each other, through the shard. Plain data.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// Topic.
+    pub topic: Rc<str>,
+    /// Partition index.
+    pub partition: i32,
+}
+
+/// A place in a partition, as a group commits it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offset {
+    /// The partition.
+    pub at: TopicPartition,
+    /// Offset of the next record to be read.
+    pub offset: i64,
+    /// Leader epoch of the last record that was read (KIP-320); -1: unknown.
+    pub leader_epoch: i32,
+}
+
+/// A member as its coordinator knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The group's name.
+    pub group: Rc<str>,
+    /// The id that the coordinator gave; empty: none yet.
+    pub member_id: Rc<str>,
+    /// `group.instance.id` of a static member (KIP-345).
+    pub instance: Option<Rc<str>>,
+    /// Generation of the group; -1: none.
+    pub generation: i32,
+}
+
+/// A request of one member.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The member's number, which names its connection: one for each source of a shard.
+    pub member: u32,
+    /// The member's number for this request; comes back with the answer.
+    pub token: u64,
+    /// Who asks.
+    pub identity: Identity,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What a member asks.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// FindCoordinator: which broker coordinates the group? Asked over the connection for metadata; all other requests go to that broker.
+    Coordinator,
+    /// JoinGroup. Answered when all members have joined.
+    Join {
+        /// A member that says nothing for this long is removed.
+        session_timeout: Duration,
+        /// How long the coordinator waits for the other members.
+        rebalance_timeout: Duration,
+        /// The member's topics, sorted.
+        topics: Rc<[Rc<str>]>,
+        /// What the member knows of them; another one than before makes the coordinator begin a rebalance.
+        fingerprint: Fingerprint,
+    },
+    /// Metadata of these topics, sorted: how many partitions has each? Creates none of them.
+    Partitions(Rc<[Rc<str>]>),
+    /// SyncGroup, with the assignments of all members if the member leads. Answered when the leader has sent them.
+    Sync {
+        /// Assignment of each member by its id.
+        assignments: Rc<[(Rc<str>, Assignment)]>,
+        /// How long the leader may take.
+        rebalance_timeout: Duration,
+    },
+    /// Heartbeat.
+    Heartbeat,
+    /// OffsetFetch of these partitions, which are sorted. Offsets that a transaction may still change are not told (88).
+    Offsets(Rc<[TopicPartition]>),
+    /// OffsetCommit of these places, sorted by partition.
+    Commit(Vec<Offset>),
+    /// LeaveGroup. Does not wait for a JoinGroup or SyncGroup that is under way: that ends without an answer.
+    Leave,
+}
+
+/// The end of a [`Request`]; each has one, unless [`crate::kafka::client::Client::end_member`] came before.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The member's number.
+    pub member: u32,
+    /// The request's token.
+    pub token: u64,
+    /// The answer.
+    pub says: Says,
+}
+
+/// What a broker says to a member, or the client in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Says {
+    /// The coordinator is known, and later requests go there.
+    Coordinator,
+    /// The member has joined.
+    Joined(Joined),
+    /// The member has this id now, and has to join with it (MEMBER_ID_REQUIRED, 79, KIP-394).
+    MemberId(Rc<str>),
+    /// Number of partitions of each topic that was asked for, in that order, or an error code.
+    Partitions(Vec<Result<u32, i16>>),
+    /// The member's assignment.
+    Assignment(Assignment),
+    /// A heartbeat was taken.
+    Alive,
+    /// What is committed for each partition that was asked for, in that order: (offset, leader epoch or -1); `None`: nothing.
+    Offsets(Vec<Result<Option<(i64, i32)>, i16>>),
+    /// Error code of each place that was to be committed, in that order; 0: it is.
+    Committed(Vec<i16>),
+    /// The member has left.
+    Left,
+    /// The request as a whole was answered with this error code.
+    Refused(i16),
+    /// No answer: the coordinator is not known, or its connection was lost. Whether the broker has carried it out is not known.
+    NoAnswer,
+    /// The broker does not know this call in a version that Forebay supports.
+    NotSpoken(&'static str),
+}
+
+/// A JoinGroup answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// The generation that begins.
+    pub generation: i32,
+    /// The assignor that the members agree on.
+    pub protocol: Rc<str>,
+    /// Member id of the leader, who assigns.
+    pub leader: Rc<str>,
+    /// The member's own id.
+    pub member_id: Rc<str>,
+    /// The leader has to assign nothing: it came back as a static member, and the last assignment stays (KIP-814).
+    pub skip_assignment: bool,
+    /// Whether the broker knows static members (JoinGroup 5, Kafka 2.3).
+    pub knows_static: bool,
+    /// For the leader: all members.
+    pub members: Vec<GroupMember>,
+}
+
+/// A member of the group, as its leader is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Member id.
+    pub id: Rc<str>,
+    /// `group.instance.id` of a static member.
+    pub instance: Option<Rc<str>>,
+    /// Its topics, sorted, each once; none if it tells them in an encoding that is not that of Kafka's consumers.
+    pub topics: Vec<Rc<str>>,
+}
+
+/// What a leader gives to one member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    /// Topics with the indexes of their partitions.
+    pub topics: Vec<(Rc<str>, Vec<i32>)>,
+    /// What the leader knew of the member's topics.
+    pub fingerprint: Fingerprint,
+}
+
+/// A hash of the numbers of partitions of a member's topics; `None`: not known. It is the user data of subscriptions and assignments,
+/// which other clients leave empty with the assignor `range`, and ignore.
+pub type Fingerprint = Option<u64>;

@@ -1,0 +1,165 @@
+//! Commits: those that wait, the newest of each partition, and those under way.
+
+use std::collections::BTreeMap;
+
+use super::verdict::{Verdict, words};
+use super::{Committed, Lost, Member, News, Step};
+use crate::kafka::coordination::{Ask, Offset, Says, TopicPartition};
+use crate::runtime::seam::Monotonic;
+
+/// Places in one OffsetCommit; the others are next.
+const PLACES_MAX: usize = 10_000;
+
+/// The commits of a member.
+#[derive(Debug)]
+pub(super) struct Commits {
+    /// One for each partition of the member at most.
+    waiting: BTreeMap<TopicPartition, Committed>,
+    /// The request under way: its token, and its places.
+    sent: Option<(u64, Vec<Offset>)>,
+    /// The next request may go from then on.
+    not_before: Monotonic,
+}
+
+impl Default for Commits {
+    fn default() -> Self {
+        Self { waiting: BTreeMap::new(), sent: None, not_before: Monotonic(0) }
+    }
+}
+
+impl Commits {
+    /// Adds a place, instead of an older one of its partition.
+    pub(super) fn add(&mut self, offset: &Offset) {
+        let committed = Committed { offset: offset.offset, leader_epoch: offset.leader_epoch };
+        match self.waiting.get_mut(&offset.at) {
+            Some(older) => *older = committed,
+            None => drop(self.waiting.insert(offset.at.clone(), committed)),
+        }
+    }
+
+    /// Whether this token is that of the request under way.
+    pub(super) fn is_asked(&self, token: u64) -> bool {
+        self.sent.as_ref().is_some_and(|(sent, _)| *sent == token)
+    }
+
+    /// Whether nothing waits, and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.sent.is_none()
+    }
+
+    /// Drops what waits for a partition that is not among these, which are sorted. Returns how many.
+    pub(super) fn keep(&mut self, partitions: &[TopicPartition]) -> u64 {
+        let before = self.waiting.len();
+        self.waiting.retain(|at, _| partitions.binary_search(at).is_ok());
+        (before - self.waiting.len()) as u64
+    }
+
+    /// Drops everything, the answer to the request under way too. Returns how many places.
+    pub(super) fn drop_all(&mut self) -> u64 {
+        let sent = self.sent.take().map_or(0, |(_, places)| places.len());
+        (sent + std::mem::take(&mut self.waiting).len()) as u64
+    }
+
+    /// Takes the places of the next request.
+    fn take(&mut self, token: u64) -> Vec<Offset> {
+        let mut places = Vec::with_capacity(self.waiting.len().min(PLACES_MAX));
+        while places.len() < PLACES_MAX
+            && let Some((at, Committed { offset, leader_epoch })) = self.waiting.pop_first()
+        {
+            places.push(Offset { at, offset, leader_epoch });
+        }
+        self.sent = Some((token, places.clone()));
+        places
+    }
+
+    /// Puts a place back that has to be sent again, unless a newer one waits.
+    fn put_back(&mut self, place: Offset) {
+        let Offset { at, offset, leader_epoch } = place;
+        self.waiting.entry(at).or_insert(Committed { offset, leader_epoch });
+    }
+}
+
+impl Member {
+    pub(super) fn take_commit(&mut self, token: u64, now: Monotonic) -> Option<Ask> {
+        if self.commit_due() > now {
+            return None;
+        }
+        Some(Ask::Commit(self.commits.take(token)))
+    }
+
+    pub(super) fn commit_due(&self) -> Monotonic {
+        let may = match self.step {
+            Step::Offsets | Step::Stable | Step::Revoking { .. } => true,
+            Step::Leaving { .. } => self.me.generation >= 0,
+            _ => false,
+        };
+        let has = may && self.commits.sent.is_none() && !self.commits.waiting.is_empty();
+        if has { self.commits.not_before } else { Monotonic::NEVER }
+    }
+
+    /// Takes the answer to OffsetCommit.
+    pub(super) fn on_commit(&mut self, token: u64, says: &Says, now: Monotonic) {
+        let Some((_, places)) = self.commits.sent.take() else { return };
+        let codes: &[i16] = match says {
+            Says::Committed(codes) => codes,
+            Says::Refused(code) => &vec![*code; places.len()],
+            Says::NotSpoken(call) => {
+                self.not_spoken(call, now);
+                return places.into_iter().for_each(|place| self.commits.put_back(place));
+            }
+            _ => {
+                places.into_iter().for_each(|place| self.commits.put_back(place));
+                return self.coordinator_lost(token, now);
+            }
+        };
+        let (mut committed, mut refused) = (Vec::new(), BTreeMap::<i16, Vec<Offset>>::new());
+        let mut worst: Option<(Verdict, i16)> = None;
+        for (place, code) in places.into_iter().zip(codes.iter().copied().chain(std::iter::repeat(-1))) {
+            match judged(code) {
+                None => committed.push(place),
+                Some(Verdict::Refused) => refused.entry(code).or_default().push(place),
+                Some(verdict) => {
+                    // A code that ends the membership is that of all places.
+                    if worst.is_none_or(|(worst, _)| !matches!(worst, Verdict::Over(_))) {
+                        worst = Some((verdict, code));
+                    }
+                    self.commits.put_back(place);
+                }
+            }
+        }
+        if !committed.is_empty() {
+            self.told.stats.committed += committed.len() as u64;
+            self.backoff.reset();
+            self.told.news.push_back(News::Committed(committed));
+        }
+        for (code, offsets) in refused {
+            self.told.stats.refused += offsets.len() as u64;
+            let why = format!("OffsetCommit was answered with {}", words(code));
+            self.told.news.push_back(News::CommitFailed { offsets, why });
+        }
+        match worst {
+            None => {}
+            Some((Verdict::Over(why), _)) => self.lost(why, now),
+            // After the rebalance, if the partition is still the member's.
+            Some((Verdict::Rejoin, _)) => self.rebalance(now),
+            Some((verdict, code)) => {
+                let wait = self.wait_after(verdict, code, "OffsetCommit", now);
+                self.commits.not_before = now.after(wait);
+                if verdict == Verdict::Elsewhere {
+                    self.coordinator_lost(token, now);
+                }
+            }
+        }
+    }
+}
+
+/// What to do about a place with this code; `None`: it is committed.
+const fn judged(code: i16) -> Option<Verdict> {
+    Some(match code {
+        0 => return None,
+        // UNKNOWN_TOPIC_OR_PARTITION, OFFSET_METADATA_TOO_LARGE, INVALID_COMMIT_OFFSET_SIZE, UNKNOWN_TOPIC_ID: a later commit may do.
+        3 | 12 | 28 | 100 => Verdict::Refused,
+        22 => Verdict::Over(Lost::Generation),
+        _ => Verdict::of(code),
+    })
+}

@@ -1,0 +1,140 @@
+//! The numbers of partitions of the topics that the member has to watch: its own, and if it leads, those of all members.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::verdict::{Verdict, words};
+use super::{Member, Step};
+use crate::kafka::coordination::{Ask, Fingerprint, Says};
+use crate::outward::jittered;
+use crate::runtime::seam::Monotonic;
+
+/// A topic that is not there is looked for this often, or as often as the others.
+const MISSING: Duration = Duration::from_secs(5);
+
+/// The counts.
+#[derive(Debug)]
+pub(super) struct Counts {
+    /// Topics to be counted, sorted.
+    pub(super) topics: Rc<[Rc<str>]>,
+    /// As they were last told; `None`: the topic was not there. Empty before they were counted.
+    known: BTreeMap<Rc<str>, Option<u32>>,
+    /// What the group's leader knew of the member's own topics when it assigned.
+    pub(super) leaders: Fingerprint,
+    /// What the member has told of them when it joined.
+    pub(super) joined: Fingerprint,
+    /// A topic that the brokers tell nothing of, in words.
+    trouble: Option<String>,
+    due: Monotonic,
+    asked: Option<u64>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        let (topics, known) = (Rc::from([]), BTreeMap::new());
+        Self { topics, known, leaders: None, joined: None, trouble: None, due: Monotonic(0), asked: None }
+    }
+}
+
+impl Counts {
+    pub(super) fn is_asked(&self, token: u64) -> bool {
+        self.asked == Some(token)
+    }
+
+    /// Ignores the answer to a question under way.
+    pub(super) fn forget_question(&mut self) {
+        self.asked = None;
+    }
+
+    /// Number of partitions of a topic, if it is there.
+    pub(super) fn of(&self, topic: &str) -> Option<u32> {
+        self.known.get(topic).copied().flatten()
+    }
+
+    /// What is known of these topics, which are sorted; `None`: not all were counted.
+    pub(super) fn fingerprint(&self, topics: &[Rc<str>]) -> Fingerprint {
+        let mut hash = Xxh3::new();
+        for topic in topics {
+            let count = self.known.get(topic)?;
+            hash.update(&(topic.len() as u64).to_be_bytes());
+            hash.update(topic.as_bytes());
+            hash.update(&count.map_or(-1, i64::from).to_be_bytes());
+        }
+        Some(hash.digest())
+    }
+}
+
+impl Member {
+    /// Takes counts of the watched topics, in their order. Returns whether any is another than it was.
+    pub(super) fn counted(&mut self, counts: &[Result<u32, i16>], now: Monotonic) -> bool {
+        let mut is_new = false;
+        let mut known = BTreeMap::new();
+        self.counts.trouble = None;
+        for (topic, count) in self.counts.topics.iter().zip(counts) {
+            let count = match count {
+                Ok(count) => Some(*count),
+                Err(code) => {
+                    if Verdict::of(*code) == Verdict::Refused {
+                        self.counts.trouble = Some(format!("partitions of {topic} are not told: {}", words(*code)));
+                    }
+                    None
+                }
+            };
+            is_new |= self.counts.known.get(topic).is_some_and(|known| *known != count);
+            known.insert(Rc::clone(topic), count);
+        }
+        let is_whole = known.values().all(Option::is_some);
+        self.counts.known = known;
+        let age = if is_whole { self.settings.metadata_max_age } else { self.settings.metadata_max_age.min(MISSING) };
+        self.counts.due = now.after(jittered(age, &mut self.rng));
+        is_new
+    }
+
+    pub(super) fn take_count(&mut self, token: u64, now: Monotonic) -> Option<Ask> {
+        if self.count_due() > now {
+            return None;
+        }
+        self.counts.asked = Some(token);
+        Some(Ask::Partitions(Rc::clone(&self.counts.topics)))
+    }
+
+    pub(super) fn count_due(&self) -> Monotonic {
+        let needed = matches!(self.step, Step::Stable) && self.counts.asked.is_none();
+        if needed { self.counts.due } else { Monotonic::NEVER }
+    }
+
+    /// Takes the answer to a question of a stable member: joins again if the leader assigned by other counts.
+    pub(super) fn on_count(&mut self, token: u64, says: &Says, now: Monotonic) {
+        self.counts.asked = None;
+        let Says::Partitions(counts) = says else {
+            let wait = self.backoff.next(self.settings.retry(), &mut self.rng);
+            self.counts.due = now.after(wait);
+            return self.coordinator_lost(token, now);
+        };
+        let is_new = self.counted(counts, now);
+        self.well();
+        let own = self.counts.fingerprint(&self.me.topics);
+        // A leader that was told and knows better stays so.
+        let differs = self.counts.leaders.is_some() && own != self.counts.leaders && own != self.counts.joined;
+        if is_new || differs {
+            self.rebalance(now);
+        }
+    }
+
+    /// Has a stable member count before long: its leader may have counted long ago.
+    pub(super) fn count_soon(&mut self, now: Monotonic) {
+        let age = self.settings.metadata_max_age.min(MISSING);
+        self.counts.due = now.after(jittered(age, &mut self.rng));
+    }
+
+    /// Notes that the member takes part in its group; all is well if its topics can be counted too.
+    pub(super) fn well(&mut self) {
+        match self.counts.trouble.clone() {
+            Some(words) => self.told.trouble(words),
+            None => self.told.well(),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! One member of a classic consumer group, sans-I/O: answers and `now` in, requests and [`News`] out.
+//!
+//! The owner hands each [`Member::take_request`] to [`crate::kafka::client::Client::ask_coordinator`], each
+//! [`crate::kafka::types::ClientEvent::Member`] to [`Member::on_answer`], calls [`Member::on_time`] when [`Member::next_deadline`] is there,
+//! and takes [`Member::take_news`] after each of these. The member finds its coordinator, joins under the assignor `range`, assigns where it
+//! leads, sends heartbeats, commits, and joins again whenever the group or its topics change. It promises:
+//!
+//! - **Eager.** Partitions are the member's from [`News::Assigned`] until [`News::Revoked`] (all of them) or [`News::Lost`]. It joins again
+//!   when the owner has said [`Member::revoked_done`] and all commits are answered, or when the rebalance waits no longer.
+//! - **Commits in order.** One OffsetCommit is under way; what is committed meanwhile waits, the newest place of each partition. Only
+//!   partitions that the member has are committed, under the generation that gave them. A commit that a rebalance overtakes is made after
+//!   it if the partition is still the member's.
+//! - **No waiting for ever.** Failures that pass come again with backoff, after a look for the coordinator where it may have moved; those
+//!   that an operator has to mend more rarely, told as [`News::Trouble`] with a cure.
+//! - **Growth.** A member counts the partitions of its topics, its leader those of all members' topics, and joins again where the leader
+//!   counted others ([0193](../../../docs/decisions/0193-members-tell-what-they-counted.md)).
+//!
+//! Files: `steps` is the way from JoinGroup to the offsets, `commits` OffsetCommit, `counts` partitions, `range` the assignor, `verdict` what
+//! error codes mean.
+
+mod commits;
+mod counts;
+mod news;
+mod range;
+mod settings;
+mod steps;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+pub use self::news::{Assigned, Committed, Lost, News, Standing, Stats};
+pub use self::settings::Settings;
+
+use self::commits::Commits;
+use self::counts::Counts;
+use self::steps::Step;
+use self::verdict::{Told, Verdict};
+use crate::kafka::coordination::{Answer, Ask, Identity, Offset, Request, Says, TopicPartition};
+use crate::outward::Backoff;
+use crate::runtime::seam::Monotonic;
+
+/// The broker that coordinates the group.
+#[derive(Debug)]
+struct Coordinator {
+    state: Found,
+    /// Token of the last question for it: an older request that is lost says nothing of the coordinator that was found since.
+    since: u64,
+    backoff: Backoff,
+}
+
+/// Whether the coordinator is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// It is not, and is asked for from then on.
+    No(Monotonic),
+    /// It is being asked for.
+    Asked,
+    Yes,
+}
+
+/// What the coordinator has made of the member.
+#[derive(Debug)]
+struct Me {
+    /// Empty: none.
+    id: Rc<str>,
+    /// -1: none.
+    generation: i32,
+    /// Topics that the member has joined with, sorted.
+    topics: Rc<[Rc<str>]>,
+    /// Whether it leads, and watches all members' topics.
+    leads: bool,
+    /// Whether its broker knows static members.
+    knows_static: bool,
+}
+
+/// Heartbeats.
+#[derive(Debug)]
+struct Heartbeat {
+    due: Monotonic,
+    asked: Option<u64>,
+}
+
+/// What the member has been given.
+#[derive(Debug)]
+struct Owned {
+    /// Sorted.
+    partitions: Rc<[TopicPartition]>,
+    /// Whether the owner knows of it.
+    is_told: bool,
+}
+
+/// A member of a group.
+#[derive(Debug)]
+pub struct Member {
+    settings: Settings,
+    me: Me,
+    step: Step,
+    /// Token of the step's request that is under way.
+    asked: Option<u64>,
+    /// When the step's request may be sent.
+    not_before: Monotonic,
+    /// Failures of steps in a row.
+    backoff: Backoff,
+    coordinator: Coordinator,
+    heartbeat: Heartbeat,
+    commits: Commits,
+    counts: Counts,
+    owned: Owned,
+    told: Told,
+    next_token: u64,
+    rng: fastrand::Rng,
+}
+
+impl Member {
+    /// A member that begins to join at once. `seed`: of its jitter; members should differ.
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64, now: Monotonic) -> Self {
+        let nothing: Rc<[TopicPartition]> = Rc::from([]);
+        let mut member = Self {
+            me: Me { id: Rc::from(""), generation: -1, topics: Rc::from([]), leads: false, knows_static: false },
+            settings,
+            step: Step::Join,
+            asked: None,
+            not_before: now,
+            backoff: Backoff::default(),
+            coordinator: Coordinator { state: Found::No(now), since: 0, backoff: Backoff::default() },
+            heartbeat: Heartbeat { due: now, asked: None },
+            commits: Commits::default(),
+            counts: Counts::default(),
+            owned: Owned { partitions: nothing, is_told: false },
+            told: Told::default(),
+            next_token: 0,
+            rng: fastrand::Rng::with_seed(seed),
+        };
+        member.sort_topics();
+        member
+    }
+
+    /// The next request for the client of the member's cluster; to be called until there is none.
+    pub fn take_request(&mut self, now: Monotonic) -> Option<Request> {
+        let token = self.next_token;
+        let ask = match self.coordinator.state {
+            _ if matches!(self.step, Step::Ended) => return None,
+            Found::No(due) if due <= now => {
+                (self.coordinator.state, self.coordinator.since) = (Found::Asked, token);
+                Ask::Coordinator
+            }
+            Found::No(_) | Found::Asked => return None,
+            Found::Yes => {
+                let ask = self.take_heartbeat(token, now).or_else(|| self.take_commit(token, now));
+                ask.or_else(|| self.take_step(token, now)).or_else(|| self.take_count(token, now))?
+            }
+        };
+        self.next_token += 1;
+        Some(Request { member: self.settings.number, token, identity: self.identity(), ask })
+    }
+
+    /// Takes the answer to a request. A late one is ignored.
+    pub fn on_answer(&mut self, answer: &Answer, now: Monotonic) {
+        let (token, says) = (answer.token, &answer.says);
+        if matches!(self.step, Step::Ended) {
+            return;
+        }
+        if !matches!(says, Says::NoAnswer | Says::Refused(_) | Says::Coordinator) {
+            self.coordinator.backoff.reset();
+        }
+        if self.coordinator.state == Found::Asked && self.coordinator.since == token {
+            self.on_found(says, now);
+        } else if self.heartbeat.asked == Some(token) {
+            self.heartbeat.asked = None;
+            self.on_heartbeat(token, says, now);
+        } else if self.commits.is_asked(token) {
+            self.on_commit(token, says, now);
+        } else if self.counts.is_asked(token) {
+            self.on_count(token, says, now);
+        } else if self.asked == Some(token) {
+            self.asked = None;
+            self.on_step(token, says, now);
+        }
+        self.advance(now);
+    }
+
+    /// Handles everything that is due by now; cheap when nothing is. Requests may have come due.
+    pub fn on_time(&mut self, now: Monotonic) {
+        self.advance(now);
+    }
+
+    /// When [`Member::on_time`] has something to do, or a request comes due.
+    #[must_use]
+    pub fn next_deadline(&self) -> Monotonic {
+        if matches!(self.step, Step::Ended) {
+            return Monotonic::NEVER;
+        }
+        let request = match self.coordinator.state {
+            Found::No(due) => due,
+            Found::Asked => Monotonic::NEVER,
+            Found::Yes => self.heartbeat_due().min(self.commit_due()).min(self.step_due()).min(self.count_due()),
+        };
+        request.min(self.step_deadline())
+    }
+
+    /// The next news; to be called until there are none.
+    pub fn take_news(&mut self) -> Option<News> {
+        self.told.news.pop_front()
+    }
+
+    /// Commits places, the newest of each partition. Those of partitions that the member does not have are dropped and counted.
+    pub fn commit(&mut self, offsets: &[Offset], now: Monotonic) {
+        let has = self.owned.is_told && !matches!(self.step, Step::Ended);
+        for offset in offsets {
+            if has && self.owned.partitions.binary_search(&offset.at).is_ok() {
+                self.commits.add(offset);
+            } else {
+                self.told.stats.dropped += 1;
+            }
+        }
+        self.advance(now);
+    }
+
+    /// The owner has stopped all revoked partitions, and made its last commits.
+    pub fn revoked_done(&mut self, now: Monotonic) {
+        if let Step::Revoking { is_done, .. } = &mut self.step {
+            *is_done = true;
+        }
+        self.advance(now);
+    }
+
+    /// Wants partitions of these topics from now on; joins again if they are others than before.
+    pub fn subscribe(&mut self, topics: Vec<Rc<str>>, now: Monotonic) {
+        self.settings.topics = topics;
+        self.sort_topics();
+        self.advance(now);
+    }
+
+    /// Leaves the group for good, after the commits that were made: its partitions go to others at once. [`News::Left`] ends it.
+    pub fn leave(&mut self, now: Monotonic) {
+        self.go(true, now);
+    }
+
+    /// Ends the member in a process that stops: a static member keeps its place in the group for `session_timeout`, any other one leaves.
+    /// [`News::Left`] ends it.
+    pub fn stop(&mut self, now: Monotonic) {
+        self.go(!self.is_static(), now);
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.told.stats
+    }
+
+    /// How the member stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match self.step {
+            Step::Join | Step::Count(_) | Step::Sync(_) | Step::Offsets => Standing::Joining,
+            Step::Stable => Standing::Stable,
+            Step::Revoking { .. } => Standing::Revoking,
+            Step::Leaving { .. } => Standing::Leaving,
+            Step::Ended => Standing::Ended,
+        }
+    }
+
+    /// The member as its coordinator knows it.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity {
+            group: Rc::clone(&self.settings.group),
+            member_id: Rc::clone(&self.me.id),
+            instance: self.settings.instance.clone(),
+            generation: self.me.generation,
+        }
+    }
+
+    /// Whether the member leads its group.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.me.leads
+    }
+
+    /// Whether the member is a static one, as far as its broker knows of such.
+    fn is_static(&self) -> bool {
+        self.settings.instance.is_some() && self.me.knows_static
+    }
+
+    fn sort_topics(&mut self) {
+        self.settings.topics.sort_unstable();
+        self.settings.topics.dedup();
+    }
+
+    fn on_found(&mut self, says: &Says, now: Monotonic) {
+        match says {
+            Says::Coordinator => self.coordinator.state = Found::Yes,
+            Says::NotSpoken(call) => self.not_spoken(call, now),
+            Says::Refused(code) => {
+                let wait = self.wait_after(Verdict::of(*code), *code, "FindCoordinator", now);
+                self.coordinator.state = Found::No(now.after(wait));
+            }
+            _ => {
+                self.coordinator.state = Found::Yes;
+                self.coordinator_lost(self.coordinator.since, now);
+            }
+        }
+    }
+
+    /// Looks for the coordinator again, after a request that it did not answer, or answered with: not here.
+    fn coordinator_lost(&mut self, token: u64, now: Monotonic) {
+        if self.coordinator.state == Found::Yes && token >= self.coordinator.since {
+            let wait = self.coordinator.backoff.next(self.settings.retry(), &mut self.rng);
+            self.coordinator.state = Found::No(now.after(wait));
+            self.told.failing("the group's coordinator does not answer", now);
+        }
+    }
+
+    fn take_heartbeat(&mut self, token: u64, now: Monotonic) -> Option<Ask> {
+        if self.heartbeat_due() > now {
+            return None;
+        }
+        (self.heartbeat.asked, self.heartbeat.due) = (Some(token), now.after(self.settings.heartbeat()));
+        Some(Ask::Heartbeat)
+    }
+
+    /// While JoinGroup and SyncGroup wait at the coordinator, that counts as being alive.
+    fn heartbeat_due(&self) -> Monotonic {
+        let needed = matches!(self.step, Step::Count(_) | Step::Offsets | Step::Stable | Step::Revoking { .. });
+        if needed && self.heartbeat.asked.is_none() { self.heartbeat.due } else { Monotonic::NEVER }
+    }
+
+    fn on_heartbeat(&mut self, token: u64, says: &Says, now: Monotonic) {
+        match says {
+            Says::Alive => {
+                if matches!(self.step, Step::Stable) {
+                    self.well();
+                }
+            }
+            Says::Refused(code) => match Verdict::of(*code) {
+                Verdict::Rejoin => self.rebalance(now),
+                Verdict::Over(why) => self.lost(why, now),
+                verdict => {
+                    let wait = self.wait_after(verdict, *code, "Heartbeat", now);
+                    self.heartbeat.due = now.after(wait);
+                    if verdict == Verdict::Elsewhere {
+                        self.coordinator_lost(token, now);
+                    }
+                }
+            },
+            Says::NotSpoken(call) => self.not_spoken(call, now),
+            _ => {
+                self.heartbeat.due = now;
+                self.coordinator_lost(token, now);
+            }
+        }
+    }
+}

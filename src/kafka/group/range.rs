@@ -1,0 +1,109 @@
+//! The assignor `range` of Java's clients, without racks: of each topic, the members that want it get consecutive partitions, as evenly as
+//! can be, the first ones one more. Static members come first, by instance id; then the others, by member id.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::kafka::coordination::{Assignment, Fingerprint, GroupMember};
+
+/// The order of the members. Java compares strings by their UTF-16 units.
+fn by_java(a: &GroupMember, b: &GroupMember) -> Ordering {
+    let text = |a: &str, b: &str| a.encode_utf16().cmp(b.encode_utf16());
+    match (&a.instance, &b.instance) {
+        (Some(a), Some(b)) => text(a, b),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => text(&a.id, &b.id),
+    }
+}
+
+/// Assigns the partitions of all topics, of which `count` tells the number, if they are there, and `fingerprint` what is known of a member's
+/// topics. Returns an assignment for each member.
+pub(super) fn assign(
+    members: &[GroupMember],
+    count: impl Fn(&str) -> Option<u32>,
+    fingerprint: impl Fn(&[Rc<str>]) -> Fingerprint,
+) -> Vec<(Rc<str>, Assignment)> {
+    let mut sorted: Vec<&GroupMember> = members.iter().collect();
+    sorted.sort_by(|a, b| by_java(a, b));
+    let mut wanted = BTreeMap::<&Rc<str>, Vec<usize>>::new();
+    for (i, member) in sorted.iter().enumerate() {
+        for topic in &member.topics {
+            wanted.entry(topic).or_default().push(i);
+        }
+    }
+    let nothing = |member: &&GroupMember| {
+        let assignment = Assignment { topics: Vec::new(), fingerprint: fingerprint(&member.topics) };
+        (Rc::clone(&member.id), assignment)
+    };
+    let mut assigned: Vec<(Rc<str>, Assignment)> = sorted.iter().map(nothing).collect();
+    for (topic, who) in wanted {
+        let count = i32::try_from(count(topic).unwrap_or(0)).unwrap_or(i32::MAX);
+        let members = i32::try_from(who.len()).unwrap_or(i32::MAX).max(1);
+        let (each, extra) = (count / members, count % members);
+        let mut first = 0;
+        for (n, i) in (0..).zip(who) {
+            let end = first + each + i32::from(n < extra);
+            if first < end
+                && let Some((_, assignment)) = assigned.get_mut(i)
+            {
+                assignment.topics.push((Rc::clone(topic), (first..end).collect()));
+            }
+            first = end;
+        }
+    }
+    assigned
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: &str, instance: Option<&str>, topics: &[&str]) -> GroupMember {
+        let topics = topics.iter().map(|topic| Rc::from(*topic)).collect();
+        GroupMember { id: Rc::from(id), instance: instance.map(Rc::from), topics }
+    }
+
+    fn shown(members: &[GroupMember], counts: &[(&str, u32)]) -> Vec<String> {
+        let count = |topic: &str| counts.iter().find(|(name, _)| *name == topic).map(|(_, count)| *count);
+        let shown = |(id, assignment): (Rc<str>, Assignment)| {
+            let topics: Vec<String> =
+                assignment.topics.iter().map(|(topic, partitions)| format!("{topic}{partitions:?}")).collect();
+            format!("{id} {}", topics.join(" "))
+        };
+        assign(members, count, |_| None).into_iter().map(shown).collect()
+    }
+
+    /// The cases of RangeAssignorTest in Kafka's own sources.
+    #[test]
+    fn it_gives_what_java_gives() {
+        let one = [member("c1", None, &["t1", "t2"])];
+        assert_eq!(shown(&one, &[]), ["c1 "]);
+        assert_eq!(shown(&one, &[("t1", 3)]), ["c1 t1[0, 1, 2]"]);
+        assert_eq!(shown(&one, &[("t1", 1), ("t2", 2)]), ["c1 t1[0] t2[0, 1]"]);
+        let two = [member("c2", None, &["t1"]), member("c1", None, &["t1"])];
+        assert_eq!(shown(&two, &[("t1", 1)]), ["c1 t1[0]", "c2 "]);
+        assert_eq!(shown(&two, &[("t1", 2)]), ["c1 t1[0]", "c2 t1[1]"]);
+        let mixed = [member("c1", None, &["t1"]), member("c2", None, &["t1", "t2"]), member("c3", None, &["t1"])];
+        assert_eq!(shown(&mixed, &[("t1", 3), ("t2", 2)]), ["c1 t1[0]", "c2 t1[1] t2[0, 1]", "c3 t1[2]"]);
+        let both = [member("c1", None, &["t1", "t2"]), member("c2", None, &["t1", "t2"])];
+        assert_eq!(shown(&both, &[("t1", 3), ("t2", 3)]), ["c1 t1[0, 1] t2[0, 1]", "c2 t1[2] t2[2]"]);
+    }
+
+    #[test]
+    fn static_members_come_first_by_their_instance_and_names_are_compared_as_java_does() {
+        let members = [
+            member("a", None, &["t"]),
+            member("z", Some("i1"), &["t"]),
+            member("y", Some("i2"), &["t"]),
+            member("\u{ffff}", None, &["t"]),
+            member("\u{1f600}", None, &["t"]),
+        ];
+        assert_eq!(
+            shown(&members, &[("t", 6)]),
+            ["z t[0, 1]", "y t[2]", "a t[3]", "\u{1f600} t[4]", "\u{ffff} t[5]"],
+            "a surrogate comes before U+FFFF"
+        );
+    }
+}
