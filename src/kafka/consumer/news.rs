@@ -96,10 +96,8 @@ pub enum WhyStopped {
         /// Bytes of the answer.
         bytes: usize,
     },
-    /// The topic is gone. Reading goes on at the reset place when it is made anew.
+    /// The topic is gone. Reading goes on when it is there again: at the reset place, if it was made anew.
     Deleted,
-    /// The topic has no such partition.
-    NoPartition,
 }
 
 /// `Board` holds the news until they are taken.

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::asking::RECORDS_MIN;
 use crate::outward::Bounds;
 
 /// `Settings` are those of one cluster's consumer.
@@ -39,6 +40,15 @@ impl Default for Settings {
             forbidden_retry: Duration::from_secs(30),
             deleted_after: Duration::from_secs(10),
         }
+    }
+}
+
+impl Settings {
+    /// The settings with bounds under which a batch of usual size can be fetched.
+    pub(super) fn bounded(mut self) -> Self {
+        self.fetch_memory = self.fetch_memory.max(4 * RECORDS_MIN);
+        self.answer_bytes = self.answer_bytes.clamp(RECORDS_MIN, self.fetch_memory / 2);
+        self
     }
 }
 
