@@ -206,6 +206,18 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// The encoded headers that were not read, and how many they are: what [`Headers::from_encoded`] takes.
+    #[must_use]
+    pub const fn encoded(&self) -> (&'a [u8], u32) {
+        (self.rest, self.count)
+    }
+
+    /// The headers that [`Headers::encoded`] gave. Ends early at what is no header.
+    #[must_use]
+    pub const fn from_encoded((rest, count): (&'a [u8], u32)) -> Self {
+        Self { count, rest }
+    }
+
     fn read(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         // A header's key is never null.
         let key = field(&mut self.rest)??;

@@ -7,10 +7,11 @@
 //! | LZ4 | a frame of independent blocks of 64 KiB without checksums | `Lz4BlockInputStream` refuses dependent ones |
 //! | Zstandard | one frame, RFC 8878 | `ZstdCompression` |
 //!
-//! An encoder keeps its tables and its output buffer from batch to batch. Decoders are made when they are needed: only
-//! a batch that is split is ever read back.
+//! An encoder keeps its tables and its output buffer from batch to batch. Decoders are made when they are needed: of our own batches
+//! only one that is split is ever read back; those of others are unpacked piece by piece ([`Stream`]).
 
 mod snappy;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInf
 use zstd::zstd_safe::{CCtx, CParameter, DCtx};
 
 use self::snappy::Snappy;
+pub use self::stream::Stream;
 
 /// A codec by its number in a batch's attributes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

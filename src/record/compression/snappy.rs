@@ -62,3 +62,63 @@ pub(super) fn decompress(stream: &[u8], len_max: usize, plain: &mut Vec<u8>) -> 
     }
     Some(())
 }
+
+/// The most plain bytes that a byte of a block can stand for: a copy of 64 bytes takes three.
+const RATIO_MAX: usize = 22;
+
+/// `Unpacker` unpacks a stream block by block, or a body that is one raw block, which librdkafka writes.
+pub(super) struct Unpacker<I> {
+    input: I,
+    at: usize,
+    /// Whether the stream has Xerial's framing.
+    is_framed: bool,
+    len_max: usize,
+    decoder: Decoder,
+    /// The plain bytes of the block at hand, and how many of them were read.
+    block: Vec<u8>,
+    read: usize,
+}
+
+impl<I: AsRef<[u8]>> Unpacker<I> {
+    pub(super) fn new(input: I, len_max: usize) -> Self {
+        // Versions may grow.
+        let is_framed = input.as_ref().len() >= HEAD.len() && input.as_ref()[..8] == HEAD[..8];
+        let at = if is_framed { HEAD.len() } else { 0 };
+        Self { input, at, is_framed, len_max, decoder: Decoder::new(), block: Vec::new(), read: 0 }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.block.capacity()
+    }
+
+    /// As [`super::stream::Stream::read`].
+    pub(super) fn read(&mut self, out: &mut [u8]) -> Option<usize> {
+        while self.read == self.block.len() {
+            let rest = self.input.as_ref().get(self.at..)?;
+            if rest.is_empty() {
+                return Some(0);
+            }
+            let packed = if self.is_framed {
+                let (len, after) = rest.split_first_chunk::<4>()?;
+                let packed = after.get(..usize::try_from(u32::from_be_bytes(*len)).ok()?)?;
+                self.at += 4;
+                packed
+            } else {
+                rest
+            };
+            self.at += packed.len();
+            let plain_len = decompress_len(packed).ok()?;
+            if plain_len > self.len_max || plain_len > packed.len().saturating_mul(RATIO_MAX) {
+                return None;
+            }
+            self.block.resize(plain_len, 0);
+            self.decoder.decompress(packed, &mut self.block).ok()?;
+            self.read = 0;
+        }
+        let piece = self.block.get(self.read..)?;
+        let count = piece.len().min(out.len());
+        out[..count].copy_from_slice(&piece[..count]);
+        self.read += count;
+        Some(count)
+    }
+}

@@ -1,0 +1,275 @@
+//! Answers, and what becomes of the partitions that they are about.
+
+use std::rc::Rc;
+
+use super::buffer::Buffer;
+use super::decode::{Bad, Chunk, Position, Terms};
+use super::lane::Sent;
+use super::metadata::FORBIDDEN;
+use super::news::{News, WhyReset, WhyStopped};
+use super::partition::{Partition, Phase};
+use super::settings::{OnBadBatch, Place};
+use super::Consumer;
+use crate::kafka::fetch::{FetchAnswer, FetchFailure, Fetched, FetchedPartition, Lane, OffsetFound};
+use crate::runtime::seam::Monotonic;
+
+/// What an aborted transaction takes in memory, with its place in a set.
+const ABORTED_BYTES: usize = 64;
+/// Answers in a row without a whole batch, after which a partition is fetched alone, and after which its batch counts as bad.
+const CUT_SHORT_ALONE: u32 = 2;
+const CUT_SHORT_MAX: u32 = 5;
+
+/// OFFSET_OUT_OF_RANGE.
+const OUT_OF_RANGE: i16 = 1;
+/// UNSUPPORTED_VERSION.
+const UNSUPPORTED_VERSION: i16 = 35;
+/// FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR.
+const SESSION_ERRORS: [i16; 3] = [70, 71, 106];
+/// Errors that come of a leader that moves, of a broker that starts, or of metadata that is older than the broker's: unknown topic, leader
+/// not available, not the leader, replica not available, storage error, fenced and unknown leader epoch, offset not available, unknown and
+/// inconsistent topic id.
+const PASSING: [i16; 10] = [3, 5, 6, 9, 56, 74, 75, 78, 100, 103];
+
+impl Consumer {
+    /// Takes the answer to a request, or why there is none.
+    pub fn on_answer(&mut self, id: u64, result: Result<FetchAnswer, FetchFailure>, now: Monotonic) {
+        self.wake();
+        self.stats.failures += u64::from(result.is_err());
+        if let Some(question) = self.questions.remove(&id) {
+            let found = match result {
+                Ok(FetchAnswer::Offsets(found)) => found,
+                Err(FetchFailure::NotSpoken) => {
+                    vec![OffsetFound { error: UNSUPPORTED_VERSION, ..OffsetFound::MISSING }; question.about.len()]
+                }
+                _ => Vec::new(),
+            };
+            for (at, (partition, incarnation)) in question.about.into_iter().enumerate() {
+                let found = found.get(at).copied().unwrap_or(OffsetFound::MISSING);
+                self.on_offset(partition, incarnation, id, found, now);
+            }
+            return;
+        }
+        let Some(lane) = self.ways.iter().find(|(_, way)| way.under_way == Some(id)).map(|(lane, _)| *lane) else { return };
+        if let Some(way) = self.ways.get_mut(&lane) {
+            (way.under_way, way.reserved) = (None, 0);
+        }
+        match result {
+            Ok(FetchAnswer::Fetched(fetched)) => self.on_fetched(lane, fetched, now),
+            Ok(FetchAnswer::Offsets(_)) => self.lane_failed(lane, FetchFailure::Malformed, now),
+            Err(failure) => self.lane_failed(lane, failure, now),
+        }
+    }
+
+    fn on_fetched(&mut self, lane: Lane, fetched: Fetched, now: Monotonic) {
+        let Some(way) = self.ways.get_mut(&lane) else { return };
+        self.stats.fetches += 1;
+        self.stats.fetched_bytes += fetched.frame.len() as u64;
+        if fetched.error != 0 {
+            let is_session = SESSION_ERRORS.contains(&fetched.error);
+            self.stats.sessions_lost += u64::from(is_session);
+            // The first time in a row a new session helps at once.
+            let at_once = is_session && way.backoff.is_fresh();
+            let wait = way.backoff.next(self.settings.retry, &mut self.rng);
+            way.retry_at = if at_once { now } else { now.after(wait) };
+            way.session.forget();
+            if !is_session {
+                self.refresh();
+            }
+            return;
+        }
+        way.backoff.reset();
+        way.session.answered(fetched.session_id);
+        let aborted: usize = fetched.partitions.iter().map(|partition| partition.aborted.len()).sum();
+        let buffer = Rc::new(Buffer::new(fetched.frame, aborted * ABORTED_BYTES, &self.account));
+        for told in fetched.partitions {
+            let name = match told.topic_id {
+                0 => buffer.bytes().get(told.topic.clone()).and_then(|name| std::str::from_utf8(name).ok()),
+                id => self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| &**name),
+            };
+            // A place in the table is named by a counted string: the topic's own.
+            let Some((name, _)) = name.and_then(|name| self.topics.get_key_value(name)) else { continue };
+            let place = (Rc::clone(name), told.partition);
+            let sent = self.ways.get(&lane).and_then(|way| way.session.sent(&place));
+            if let Some(sent) = sent.filter(|sent| told.topic_id == 0 || told.topic_id == sent.topic_id) {
+                self.on_partition(sent, told, &buffer, now);
+            }
+        }
+    }
+
+    /// Takes what an answer has of one partition.
+    fn on_partition(&mut self, sent: Sent, told: FetchedPartition, buffer: &Rc<Buffer>, now: Monotonic) {
+        let Some(partition) = self.partitions.get_mut(&sent.id) else { return };
+        let is_asked = partition.incarnation == sent.incarnation && partition.phase == Phase::Read;
+        if !is_asked || partition.chunk.is_some() || partition.position.offset != sent.offset {
+            return;
+        }
+        match told.error {
+            0 => {}
+            OUT_OF_RANGE => return partition.reset(WhyReset::OutOfRange),
+            error => return self.partition_failed(sent.id, error, now),
+        }
+        partition.backoff.reset();
+        partition.high_watermark = told.high_watermark.max(-1);
+        if partition.faults.told.take().is_some() {
+            self.board.tell(News::TroubleOver { id: sent.id });
+        }
+        if told.records.is_empty() {
+            return;
+        }
+        let terms = Terms { committed: partition.assignment.committed, batch_bytes_max: self.settings.batch_bytes_max };
+        let chunk = Chunk::new(Rc::clone(buffer), told.records, told.aborted, terms, &self.account);
+        (partition.chunk, partition.chunk_from) = (Some(chunk), sent.offset);
+        self.queue(sent.id);
+    }
+
+    /// Gives up what has no more records.
+    pub(super) fn drained(&mut self, id: u32) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        partition.chunk = None;
+        if partition.position.offset > partition.chunk_from {
+            partition.faults.cut_short = 0;
+            return;
+        }
+        partition.faults.cut_short += 1;
+        if partition.faults.cut_short > CUT_SHORT_MAX {
+            partition.faults.cut_short = 0;
+            return self.bad_batch(id, Bad::NeverWhole);
+        }
+        if partition.faults.cut_short >= CUT_SHORT_ALONE
+            && let Some(way) = partition.lane().and_then(|lane| self.ways.get_mut(&lane))
+            && !way.alone.contains(&id)
+        {
+            way.alone.push_back(id);
+        }
+    }
+
+    /// Handles a batch that cannot be read: it is fetched once more over a new connection, then the partition stops or passes it over.
+    pub(super) fn bad_batch(&mut self, id: u32, bad: Bad) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let end = partition.chunk.take().and_then(|chunk| chunk.bad_end());
+        let offset = partition.position.offset;
+        if partition.faults.bad_at != Some(offset) {
+            partition.faults.bad_at = Some(offset);
+            self.stats.refetches += 1;
+            if let Some(way) = partition.lane().and_then(|lane| self.ways.get_mut(&lane)) {
+                way.is_fresh = true;
+            }
+            return;
+        }
+        partition.faults.bad_at = None;
+        self.stats.bad_batches += 1;
+        match end.filter(|end| partition.assignment.on_bad_batch == OnBadBatch::Skip && *end > offset) {
+            Some(end) => {
+                // What a bad batch says of itself does not lead beyond the log.
+                let to = end.min(partition.high_watermark).max(offset + 1);
+                let position = Position { offset: to, ..partition.position };
+                partition.go(position, Phase::Read);
+                self.board.tell(News::Skipped { id, from: offset, to, bad });
+            }
+            None => self.stop(id, WhyStopped::BadBatch { offset, bad }),
+        }
+    }
+
+    fn stop(&mut self, id: u32, why: WhyStopped) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            let position = partition.position;
+            partition.go(position, Phase::Stopped(why));
+            self.board.tell(News::Stopped { id, why });
+        }
+    }
+
+    /// A request of a lane has come to nothing.
+    fn lane_failed(&mut self, lane: Lane, failure: FetchFailure, now: Monotonic) {
+        let Some(way) = self.ways.get_mut(&lane) else { return };
+        let asked: Vec<u32> = way.session.ids().collect();
+        way.session.forget();
+        way.retry_at = now.after(way.backoff.next(self.settings.retry, &mut self.rng));
+        match failure {
+            FetchFailure::TooLarge(bytes) if bytes <= self.settings.fetch_memory => way.largest = bytes,
+            FetchFailure::TooLarge(bytes) => match asked[..] {
+                [id] => {
+                    let offset = self.partitions.get(&id).map_or(0, |partition| partition.position.offset);
+                    self.stop(id, WhyStopped::TooLarge { offset, bytes });
+                }
+                _ => way.alone = asked.into(),
+            },
+            FetchFailure::Lost | FetchFailure::Malformed => self.refresh(),
+            FetchFailure::NotSpoken => asked.into_iter().for_each(|id| self.partition_failed(id, UNSUPPORTED_VERSION, now)),
+        }
+    }
+
+    /// A partition was answered with an error: it is asked for again.
+    fn partition_failed(&mut self, id: u32, error: i16, now: Monotonic) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let wait = partition.backoff.next(self.settings.retry, &mut self.rng);
+        let wait = if error == FORBIDDEN { self.settings.forbidden_retry } else { wait };
+        partition.retry_at = now.after(wait);
+        if !PASSING.contains(&error) {
+            self.trouble(id, error);
+        }
+        if error != FORBIDDEN {
+            self.refresh();
+        }
+    }
+
+    /// Tells of an error that does not pass by itself, once for each row.
+    pub(super) fn trouble(&mut self, id: u32, error: i16) {
+        if let Some(partition) = self.partitions.get_mut(&id)
+            && partition.faults.told.replace(error) != Some(error)
+        {
+            self.board.tell(News::Trouble { id, error });
+        }
+    }
+
+    /// Takes the answer about a partition's offset.
+    fn on_offset(&mut self, id: u32, incarnation: u32, question: u64, found: OffsetFound, now: Monotonic) {
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        if partition.incarnation != incarnation || partition.question != Some(question) {
+            return;
+        }
+        partition.question = None;
+        let before = partition.position;
+        match (partition.phase, found.error) {
+            (Phase::Find(Place::Time(_), why), 0) if found.offset < 0 => {
+                // Nothing is as young as that: the next record that comes is.
+                partition.go(before, Phase::Find(Place::Latest, why));
+            }
+            (Phase::Find(_, why), 0) if found.offset >= 0 => {
+                let to = Position { offset: found.offset, leader_epoch: found.leader_epoch.max(-1) };
+                partition.go(to, Phase::Read);
+                self.arrived(id, before.offset, why);
+            }
+            (Phase::Validate, 0) if found.offset < 0 => {
+                // Its log has nothing of that epoch: where they part is not known.
+                partition.reset(WhyReset::Truncated);
+            }
+            (Phase::Validate, 0) if found.offset < before.offset => {
+                partition.go(Position { offset: found.offset, leader_epoch: found.leader_epoch.max(-1) }, Phase::Read);
+                self.arrived(id, before.offset, Some(WhyReset::Truncated));
+            }
+            // A broker that knows nothing of epochs cannot be asked.
+            (Phase::Validate, 0 | UNSUPPORTED_VERSION) => partition.validated(),
+            (Phase::Find(..) | Phase::Validate, error) => self.partition_failed(id, error, now),
+            (Phase::Read | Phase::Stopped(_), _) => {}
+        }
+    }
+
+    /// Tells where reading begins, or goes on.
+    fn arrived(&mut self, id: u32, from: i64, why: Option<WhyReset>) {
+        let Some(partition) = self.partitions.get(&id) else { return };
+        let to = partition.position.offset;
+        self.stats.resets += u64::from(why.is_some());
+        self.board.tell(match why {
+            Some(why) => News::Reset { id, from, to, why },
+            None => News::Started { id, offset: to },
+        });
+    }
+}
+
+impl Partition {
+    /// The leader's log has what was read.
+    fn validated(&mut self) {
+        self.phase = Phase::Read;
+        self.backoff.reset();
+    }
+}

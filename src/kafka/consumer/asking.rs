@@ -1,0 +1,200 @@
+//! Requests: which partitions can be asked for now, and whether there is memory for what may come.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Consumer;
+use super::lane::{Sent, Table};
+use super::partition::{Partition, Phase};
+use super::settings::Place;
+use crate::kafka::fetch::{EARLIEST, FetchAsk, FetchCall, LATEST, Lane, OffsetAsk, Purpose};
+use crate::kafka::types::NodeId;
+use crate::runtime::seam::Monotonic;
+
+/// Bytes of an answer beside its records: of the whole, and of each partition.
+const ANSWER_BYTES: usize = 64 * 1024;
+const PARTITION_BYTES: usize = 256;
+/// The least that an answer may have of records: a batch has 1 MiB at most by Kafka's own settings.
+pub(super) const RECORDS_MIN: usize = 1 << 20;
+/// Wait for memory, if nothing happens before.
+const MEMORY_WAIT: Duration = Duration::from_millis(10);
+/// How long a broker waits for a first byte, while other partitions of it may want to be asked for soon.
+const SHORT_WAIT: Duration = Duration::from_millis(100);
+
+/// A question about offsets that is under way, and the partitions that it is about, in the order asked.
+#[derive(Debug)]
+pub(super) struct Question {
+    /// Each with its incarnation.
+    pub(super) about: Vec<(u32, u32)>,
+}
+
+/// What the partitions of one lane are ready for.
+#[derive(Debug, Default)]
+struct Eligible {
+    table: Table,
+    /// Whether one has records that can be taken now: then it is fetched with the others, soon.
+    has_records: bool,
+    /// Whether one may be asked for soon.
+    has_others: bool,
+}
+
+impl Consumer {
+    /// The next request for the client, if there is one to be made: call it until there is none, after everything that has happened, and at
+    /// [`Consumer::next_deadline`].
+    pub fn take_request(&mut self, now: Monotonic) -> Option<FetchCall> {
+        if now < self.wake_at {
+            return None;
+        }
+        if let Some(call) = self.ask_offsets(now) {
+            return Some(call);
+        }
+        let retry = self.partitions.values().filter(|partition| partition.is_waiting());
+        let mut wake_at = retry.map(|partition| partition.retry_at).filter(|at| *at > now).min().unwrap_or(Monotonic::NEVER);
+        let lanes = self.eligible(now);
+        let count = lanes.len();
+        self.ways.retain(|lane, way| way.under_way.is_some() || lanes.contains_key(lane));
+        for (lane, eligible) in lanes {
+            match self.fetch(lane, eligible, count, now) {
+                Ok(call) => return Some(call),
+                Err(at) => wake_at = wake_at.min(at),
+            }
+        }
+        self.wake_at = wake_at;
+        None
+    }
+
+    /// A question about the offsets of all partitions of one leader that need the same.
+    fn ask_offsets(&mut self, now: Monotonic) -> Option<FetchCall> {
+        let mut of: Option<(NodeId, bool, bool)> = None;
+        let (mut asks, mut about) = (Vec::new(), Vec::new());
+        let id = self.next_id;
+        for (number, partition) in &mut self.partitions {
+            let Some((node, at, is_epoch)) = partition.asks(now) else { continue };
+            let committed = partition.assignment.committed;
+            if *of.get_or_insert((node, is_epoch, committed)) != (node, is_epoch, committed) {
+                continue;
+            }
+            partition.question = Some(id);
+            about.push((*number, partition.incarnation));
+            let (topic, partition, leader_epoch) =
+                (Rc::clone(&partition.assignment.topic), partition.assignment.partition, partition.leader.epoch);
+            asks.push(OffsetAsk { topic, partition, leader_epoch, at });
+        }
+        let (node, is_epoch, committed) = of?;
+        self.next_id += 1;
+        self.questions.insert(id, Question { about });
+        let ask = if is_epoch { FetchAsk::EpochEnds(asks) } else { FetchAsk::Offsets(asks, committed) };
+        Some(FetchCall { id, lane: Lane { node, purpose: Purpose::Offsets }, is_fresh: false, ask })
+    }
+
+    /// The partitions that can be fetched, by lane.
+    fn eligible(&self, now: Monotonic) -> BTreeMap<Lane, Eligible> {
+        let mut lanes: BTreeMap<Lane, Eligible> = BTreeMap::new();
+        for (id, partition) in &self.partitions {
+            let Some(lane) = partition.lane() else { continue };
+            let eligible = lanes.entry(lane).or_default();
+            if partition.phase != Phase::Read || partition.is_paused || partition.retry_at > now {
+                eligible.has_others = true;
+            } else if partition.chunk.is_some() {
+                eligible.has_records = true;
+            } else {
+                let topic_id = self.topics.get(&partition.assignment.topic).map_or(0, |topic| topic.id);
+                let sent = Sent {
+                    id: *id,
+                    incarnation: partition.incarnation,
+                    topic_id,
+                    offset: partition.position.offset,
+                    leader_epoch: partition.leader.epoch,
+                };
+                eligible.table.insert((Rc::clone(&partition.assignment.topic), partition.assignment.partition), sent);
+            }
+        }
+        lanes
+    }
+
+    /// The next Fetch of a lane.
+    ///
+    /// # Errors
+    /// There is none to be made before this instant.
+    fn fetch(&mut self, lane: Lane, eligible: Eligible, lanes: usize, now: Monotonic) -> Result<FetchCall, Monotonic> {
+        let way = self.ways.entry(lane).or_default();
+        if way.under_way.is_some() || eligible.has_records || eligible.table.is_empty() {
+            return Err(Monotonic::NEVER);
+        }
+        if way.retry_at > now {
+            return Err(way.retry_at);
+        }
+        let mut wanted = eligible.table;
+        let mut alone = None;
+        while let Some(id) = way.alone.front().copied().filter(|_| alone.is_none()) {
+            way.alone.pop_front();
+            alone = wanted.iter().find(|(_, sent)| sent.id == id).map(|(place, sent)| (place.clone(), *sent));
+        }
+        let is_alone = alone.is_some();
+        if let Some((place, sent)) = alone {
+            wanted = Table::from([(place, sent)]);
+        }
+        // Two rounds of all lanes are within the memory, if it is not very small.
+        let share = (self.settings.fetch_memory / (2 * lanes.max(1))).clamp(RECORDS_MIN, self.settings.answer_bytes);
+        let answer_bytes_max = (share + ANSWER_BYTES + PARTITION_BYTES * wanted.len()).max(way.largest);
+        let reserved: usize = self.ways.values().map(|way| way.reserved).sum();
+        let used_max = self.settings.fetch_memory.saturating_sub(reserved + answer_bytes_max);
+        if self.account.used() > used_max {
+            self.give_way();
+            if self.account.used() > used_max {
+                if is_alone && let Some(way) = self.ways.get_mut(&lane) {
+                    way.alone.extend(wanted.values().map(|sent| sent.id));
+                }
+                self.stats.memory_waits += 1;
+                return Err(now.after(MEMORY_WAIT));
+            }
+        }
+        let Some(way) = self.ways.get_mut(&lane) else { return Err(Monotonic::NEVER) };
+        let partition_bytes = i32::try_from(self.settings.partition_bytes.min(share)).unwrap_or(i32::MAX);
+        way.turn = way.turn.wrapping_add(1);
+        if is_alone {
+            way.session.forget();
+        }
+        let mut fetch = way.session.request(wanted, way.turn, partition_bytes);
+        if is_alone {
+            // In no session: it is about this partition alone.
+            fetch.session = (0, -1);
+        }
+        let wait = if eligible.has_others || is_alone { self.settings.max_wait.min(SHORT_WAIT) } else { self.settings.max_wait };
+        fetch.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+        fetch.bytes_max = i32::try_from(share).unwrap_or(i32::MAX);
+        fetch.answer_bytes_max = answer_bytes_max;
+        let id = self.next_id;
+        self.next_id += 1;
+        (way.under_way, way.reserved) = (Some(id), answer_bytes_max);
+        let is_fresh = std::mem::take(&mut way.is_fresh);
+        Ok(FetchCall { id, lane, is_fresh, ask: FetchAsk::Fetch(fetch) })
+    }
+
+    /// Gives up the records of paused partitions, as others need the memory: they are fetched again.
+    fn give_way(&mut self) {
+        for partition in self.partitions.values_mut().filter(|partition| partition.is_paused) {
+            partition.chunk = None;
+        }
+    }
+}
+
+impl Partition {
+    /// Whether it is to be asked for when its wait is over.
+    fn is_waiting(&self) -> bool {
+        self.leader.node.is_some() && self.question.is_none() && !matches!(self.phase, Phase::Stopped(_)) && !self.is_paused
+    }
+
+    /// What has to be asked about its offset now: whom, for which time or epoch, and whether it is an epoch.
+    fn asks(&self, now: Monotonic) -> Option<(NodeId, i64, bool)> {
+        let node = self.leader.node.filter(|_| self.question.is_none() && self.retry_at <= now)?;
+        match self.phase {
+            Phase::Find(Place::Earliest, _) => Some((node, EARLIEST, false)),
+            Phase::Find(Place::Latest, _) => Some((node, LATEST, false)),
+            Phase::Find(Place::Time(at), _) => Some((node, at.max(0), false)),
+            Phase::Validate => Some((node, i64::from(self.position.leader_epoch), true)),
+            Phase::Read | Phase::Stopped(_) => None,
+        }
+    }
+}

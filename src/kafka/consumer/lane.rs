@@ -1,0 +1,119 @@
+//! The Fetch under way to one broker for one purpose, and the fetch session that it belongs to (KIP-227).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::kafka::fetch::{Fetch, FetchFrom};
+use crate::outward::Backoff;
+use crate::runtime::seam::Monotonic;
+
+/// A partition as the broker was asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// The id of its assignment.
+    pub(super) id: u32,
+    pub(super) incarnation: u32,
+    pub(super) topic_id: u128,
+    pub(super) offset: i64,
+    pub(super) leader_epoch: i32,
+}
+
+/// Partitions by topic and index.
+pub(super) type Table = BTreeMap<(Rc<str>, i32), Sent>;
+
+/// A fetch session.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    id: i32,
+    epoch: i32,
+    is_by_id: bool,
+    /// What the broker was asked for, and with a session still is.
+    table: Table,
+}
+
+impl Session {
+    /// The request for these partitions: what has changed in the session, or all of them, beginning with another one each `turn`, as brokers
+    /// fill an answer from the first on.
+    pub(super) fn request(&mut self, wanted: Table, turn: usize, partition_bytes: i32) -> Fetch {
+        let is_by_id = wanted.values().all(|sent| sent.topic_id != 0);
+        // A topic that has another id is another topic.
+        let is_other = |(place, sent): (&(Rc<str>, i32), &Sent)| {
+            self.table.get(place).is_some_and(|known| known.topic_id != sent.topic_id)
+        };
+        if self.id == 0 || is_by_id != self.is_by_id || wanted.iter().any(is_other) {
+            *self = Self { is_by_id, ..Self::default() };
+        }
+        let is_new = |(place, sent): &(&(Rc<str>, i32), &Sent)| {
+            let known = self.table.get(*place).map(|known| (known.offset, known.leader_epoch));
+            known != Some((sent.offset, sent.leader_epoch))
+        };
+        let from = |((topic, partition), sent): (&(Rc<str>, i32), &Sent)| FetchFrom {
+            topic: Rc::clone(topic),
+            topic_id: sent.topic_id,
+            partition: *partition,
+            leader_epoch: sent.leader_epoch,
+            offset: sent.offset,
+            bytes_max: partition_bytes,
+        };
+        let mut partitions: Vec<FetchFrom> = wanted.iter().filter(is_new).map(from).collect();
+        if self.id == 0 && !partitions.is_empty() {
+            let first = turn % partitions.len();
+            partitions.rotate_left(first);
+        }
+        let gone = self.table.iter().filter(|(place, _)| !wanted.contains_key(*place));
+        let forgotten = gone.map(|((topic, partition), sent)| (Rc::clone(topic), sent.topic_id, *partition)).collect();
+        self.table = wanted;
+        let session = (self.id, self.epoch);
+        Fetch { session, is_by_id, max_wait_ms: 0, bytes_max: 0, answer_bytes_max: 0, partitions, forgotten }
+    }
+
+    /// Takes the session that an answer belongs to; 0: the broker has none for us, and is asked for all each time.
+    pub(super) fn answered(&mut self, id: i32) {
+        let table = std::mem::take(&mut self.table);
+        *self = match (id, self.id) {
+            (0, _) => Self { table, ..Self::default() },
+            (id, 0) => Self { id, epoch: 1, table, is_by_id: self.is_by_id },
+            (id, known) if id == known => {
+                let epoch = self.epoch.checked_add(1).unwrap_or(1);
+                Self { id, epoch, table, is_by_id: self.is_by_id }
+            }
+            // An answer of another session than was asked.
+            _ => Self { table, ..Self::default() },
+        };
+    }
+
+    /// What was asked for of a partition.
+    pub(super) fn sent(&self, place: &(Rc<str>, i32)) -> Option<Sent> {
+        self.table.get(place).copied()
+    }
+
+    /// The ids of the assignments that were asked for.
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.table.values().map(|sent| sent.id)
+    }
+
+    /// Ends the session: the next request begins another.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// One broker for one purpose.
+#[derive(Debug, Default)]
+pub(super) struct Way {
+    /// The number of the request under way.
+    pub(super) under_way: Option<u64>,
+    pub(super) session: Session,
+    /// Bytes that the answer under way may have.
+    pub(super) reserved: usize,
+    /// Bytes that an answer had which was too large: one batch may be larger than what is asked for.
+    pub(super) largest: usize,
+    /// Partitions that are to be fetched alone: one of them has a batch that is too large, or never comes whole.
+    pub(super) alone: VecDeque<u32>,
+    /// Whether the next request goes over a new connection.
+    pub(super) is_fresh: bool,
+    pub(super) retry_at: Monotonic,
+    pub(super) backoff: Backoff,
+    /// Counts requests.
+    pub(super) turn: usize,
+}

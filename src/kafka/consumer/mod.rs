@@ -1,0 +1,308 @@
+//! The consumer of one Kafka cluster on one shard, sans-I/O: it reads the partitions that are assigned to it, from a place in the log on, and hands
+//! out their records one by one. Requests go out through [`Consumer::take_request`], answers come in through [`Consumer::on_answer`]. It promises:
+//!
+//! - **Each record once, in order**, for a partition; records of transactions that were aborted, and control records, are passed over. What is
+//!   handed out and not taken ([`Consumer::advance`]) comes again.
+//! - **Bounded.** What was fetched, what was decompressed, and what may still come of the requests under way together take at most
+//!   [`Settings::fetch_memory`], beside one piece of a batch: no Fetch is sent whose answer could exceed it. A buffer counts until the last
+//!   reference ([`Slice`]) is gone. Records of paused partitions that were not taken give way to others, and are fetched again.
+//! - **One Fetch under way** to each broker and purpose, in a session (KIP-227). A partition is fetched when all its records were taken; until
+//!   all those of a broker were taken or paused, none of its partitions is, for a request without them would wait for other partitions while
+//!   theirs has more.
+//! - **Apart.** An error, a batch that cannot be read, or a leader that cannot be reached concerns its partition alone.
+//! - **Nothing is believed.** A batch that does not add up is fetched once more over a new connection; then the partition stops, or passes over
+//!   it. A log that was truncated is noticed by its epochs (KIP-320), a topic made anew by its id, an offset that is gone by the broker's word:
+//!   reading goes on where [`News::Reset`] says.
+//!
+//! Files: `partition`, `lane` and `topic` are the state; `asking` makes requests, `answers` takes what came of them, `metadata` follows leaders;
+//! `decode`, `unpacked` and `buffer` are the bytes.
+
+mod answers;
+mod asking;
+mod buffer;
+mod decode;
+mod lane;
+mod metadata;
+mod news;
+mod partition;
+mod settings;
+mod stats;
+mod unpacked;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+pub use self::buffer::Slice;
+pub use self::decode::{Bad, Position, Record, TimestampType};
+pub use self::news::{News, WhyReset, WhyStopped};
+pub use self::partition::State;
+pub use self::settings::{Assignment, OnBadBatch, Place, Settings, Start};
+pub use self::stats::Stats;
+
+use self::asking::Question;
+use self::buffer::Account;
+use self::lane::Way;
+use self::metadata::Topic;
+use self::news::Board;
+use self::partition::Partition;
+use crate::kafka::fetch::Lane;
+use crate::runtime::seam::Monotonic;
+
+/// Records of one partition that are handed out in a row, if others have some too.
+const IN_A_ROW: u32 = 64;
+
+/// `Want` is what the consumer wants of the client beside its requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// The topic's metadata, kept fresh, without creating it.
+    Metadata(Rc<str>),
+    /// No more metadata of the topic, for this consumer.
+    Forget(Rc<str>),
+    /// All metadata again: a leader has moved.
+    Refresh,
+}
+
+/// The consumer.
+#[derive(Debug)]
+pub struct Consumer {
+    settings: Settings,
+    account: Account,
+    rng: fastrand::Rng,
+    cluster: Rc<str>,
+    partitions: BTreeMap<u32, Partition>,
+    topics: BTreeMap<Rc<str>, Topic>,
+    ways: BTreeMap<Lane, Way>,
+    /// Questions about offsets that are under way.
+    questions: BTreeMap<u64, Question>,
+    next_id: u64,
+    /// Partitions with records, in turn, and how many of the first one's were taken in a row.
+    ready: VecDeque<u32>,
+    in_a_row: u32,
+    wants: VecDeque<Want>,
+    /// When there may be something to ask for; the past, if something has happened.
+    wake_at: Monotonic,
+    board: Board,
+    stats: Stats,
+}
+
+impl Consumer {
+    /// A consumer without partitions. `seed`: of its jitter.
+    #[must_use]
+    pub fn new(settings: Settings, seed: u64) -> Self {
+        Self {
+            settings: settings.bounded(),
+            account: Account::default(),
+            rng: fastrand::Rng::with_seed(seed),
+            cluster: Rc::from(""),
+            partitions: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            questions: BTreeMap::new(),
+            next_id: 0,
+            ready: VecDeque::new(),
+            in_a_row: 0,
+            wants: VecDeque::new(),
+            wake_at: Monotonic::NEVER,
+            board: Board::default(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Uses other settings from the next request on.
+    pub fn change(&mut self, settings: Settings) {
+        self.settings = settings.bounded();
+        self.wake();
+    }
+
+    /// Reads a partition, under an id that the caller chooses. An id that is in use names another partition from now on. `false`: the
+    /// partition is assigned under another id.
+    pub fn assign(&mut self, id: u32, assignment: Assignment) -> bool {
+        let (name, index) = (Rc::clone(&assignment.topic), assignment.partition);
+        if self.id_of(&name, index).is_some_and(|known| known != id) {
+            return false;
+        }
+        self.unassign(id);
+        if !self.topics.contains_key(&name) {
+            self.wants.push_back(Want::Metadata(Rc::clone(&name)));
+        }
+        let topic = self.topics.entry(name).or_default();
+        topic.ids.insert(index, id);
+        let mut partition = Partition::new(assignment);
+        partition.leader = topic.leader(index);
+        self.partitions.insert(id, partition);
+        self.wake();
+        true
+    }
+
+    /// Reads a partition no more. Its records that were not taken are gone.
+    pub fn unassign(&mut self, id: u32) {
+        let Some(partition) = self.partitions.remove(&id) else { return };
+        self.ready.retain(|ready| *ready != id);
+        let name = partition.assignment.topic;
+        if let Some(topic) = self.topics.get_mut(&name) {
+            topic.ids.remove(&partition.assignment.partition);
+            if topic.ids.is_empty() {
+                self.topics.remove(&name);
+                self.wants.push_back(Want::Forget(name));
+            }
+        }
+        self.wake();
+    }
+
+    /// Hands out no more records of a partition, and fetches none, until [`Consumer::resume`].
+    pub fn pause(&mut self, id: u32) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.is_paused = true;
+            self.wake();
+        }
+    }
+
+    /// Ends a pause.
+    pub fn resume(&mut self, id: u32) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.is_paused = false;
+            self.queue(id);
+            self.wake();
+        }
+    }
+
+    /// Reads a partition from another place on, also one that has stopped.
+    pub fn seek(&mut self, id: u32, start: Start) {
+        if let Some(partition) = self.partitions.get_mut(&id) {
+            partition.start(start);
+            self.wake();
+        }
+    }
+
+    /// The next record of those that were fetched, of any partition that is not paused. It stays until [`Consumer::advance`]. If it cannot be
+    /// taken for long, [`Consumer::pause`] its partition: no other of its broker is fetched meanwhile.
+    pub fn peek(&mut self) -> Option<Record<'_>> {
+        let id = self.front()?;
+        self.partitions.get(&id)?.chunk.as_ref()?.record(id)
+    }
+
+    /// Goes over the record that [`Consumer::peek`] has shown: it was taken.
+    pub fn advance(&mut self) {
+        let Some(id) = self.ready.front().copied() else { return };
+        let Some(partition) = self.partitions.get_mut(&id) else { return };
+        let Some(chunk) = &mut partition.chunk else { return };
+        if chunk.advance(&mut partition.position) {
+            self.stats.records += 1;
+            partition.faults.bad_at = None;
+            self.in_a_row += 1;
+        }
+        if self.in_a_row >= IN_A_ROW {
+            self.in_a_row = 0;
+            self.ready.rotate_left(1);
+        }
+    }
+
+    /// The next of what has happened.
+    pub fn take_news(&mut self) -> Option<News> {
+        self.board.take()
+    }
+
+    /// The next thing that is wanted of the client.
+    pub fn take_want(&mut self) -> Option<Want> {
+        self.wants.pop_front()
+    }
+
+    /// When [`Consumer::take_request`] has something to do, if nothing happens before.
+    #[must_use]
+    pub const fn next_deadline(&self) -> Monotonic {
+        self.wake_at
+    }
+
+    /// How far a partition was read: the place of the next record that was not taken.
+    #[must_use]
+    pub fn position(&self, id: u32) -> Option<Position> {
+        self.partitions.get(&id).map(|partition| partition.position)
+    }
+
+    /// How many offsets a partition's replicated log goes beyond the position; `None`: that is not known yet.
+    #[must_use]
+    pub fn lag(&self, id: u32) -> Option<u64> {
+        self.partitions.get(&id)?.lag()
+    }
+
+    /// How a partition stands.
+    #[must_use]
+    pub fn state(&self, id: u32) -> Option<State> {
+        self.partitions.get(&id).map(Partition::state)
+    }
+
+    /// Counts so far.
+    #[must_use]
+    pub const fn stats(&self) -> Stats {
+        Stats { news_dropped: self.board.dropped, ..self.stats }
+    }
+
+    /// Bytes of what was fetched, and is not given back.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.account.used()
+    }
+
+    /// Goes on to the next record; gives up what has none.
+    fn front(&mut self) -> Option<u32> {
+        loop {
+            let id = *self.ready.front()?;
+            let Some(partition) = self.partitions.get_mut(&id) else {
+                self.ready.pop_front();
+                continue;
+            };
+            let settled = match &mut partition.chunk {
+                Some(chunk) if !partition.is_paused => chunk.settle(&mut partition.position),
+                _ => {
+                    self.unqueue();
+                    continue;
+                }
+            };
+            match settled {
+                Ok(true) => return Some(id),
+                Ok(false) => self.drained(id),
+                Err(bad) => self.bad_batch(id, bad),
+            }
+            self.unqueue();
+            self.wake();
+        }
+    }
+
+    /// Takes the first partition out of the row.
+    fn unqueue(&mut self) {
+        self.in_a_row = 0;
+        if let Some(partition) = self.ready.pop_front().and_then(|id| self.partitions.get_mut(&id)) {
+            partition.is_queued = false;
+        }
+    }
+
+    /// Puts a partition with records into the row.
+    fn queue(&mut self, id: u32) {
+        if let Some(partition) = self.partitions.get_mut(&id)
+            && partition.chunk.is_some()
+            && !partition.is_paused
+            && !std::mem::replace(&mut partition.is_queued, true)
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Has [`Consumer::take_request`] look at everything.
+    const fn wake(&mut self) {
+        self.wake_at = Monotonic(0);
+    }
+
+    /// Wants metadata again, once for all that ask for it in a turn.
+    fn refresh(&mut self) {
+        if self.wants.back() != Some(&Want::Refresh) {
+            self.wants.push_back(Want::Refresh);
+        }
+    }
+
+    fn id_of(&self, topic: &str, partition: i32) -> Option<u32> {
+        self.topics.get(topic)?.ids.get(&partition).copied()
+    }
+}

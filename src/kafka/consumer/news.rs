@@ -1,0 +1,123 @@
+//! What the consumer tells about its partitions, for events, logs and metrics.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::decode::Bad;
+
+/// News that wait to be taken; more are dropped, and counted. Those that somebody has to act on can be asked for as well ([`super::Consumer::state`]).
+const NEWS_MAX: usize = 4096;
+
+/// `News` is something that happened to a partition (named by the id of its assignment) or a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Reading begins.
+    Started {
+        /// Partition.
+        id: u32,
+        /// First offset.
+        offset: i64,
+    },
+    /// Reading goes on elsewhere.
+    Reset {
+        /// Partition.
+        id: u32,
+        /// The next offset so far.
+        from: i64,
+        /// The next offset from now on.
+        to: i64,
+        /// Why.
+        why: WhyReset,
+    },
+    /// A batch was passed over ([`super::OnBadBatch::Skip`]).
+    Skipped {
+        /// Partition.
+        id: u32,
+        /// Its first offset that was not read.
+        from: i64,
+        /// The next offset.
+        to: i64,
+        /// Why.
+        bad: Bad,
+    },
+    /// The partition is not read any more, until it is assigned or sought anew.
+    Stopped {
+        /// Partition.
+        id: u32,
+        /// Why.
+        why: WhyStopped,
+    },
+    /// The first of a row of errors for this partition that do not come of a leader that moves. It is tried again.
+    Trouble {
+        /// Partition.
+        id: u32,
+        /// Kafka error code.
+        error: i16,
+    },
+    /// The end of that row.
+    TroubleOver {
+        /// Partition.
+        id: u32,
+    },
+    /// The topic has so many partitions: told when it is first known, and when it has changed.
+    Partitions {
+        /// Topic.
+        topic: Rc<str>,
+        /// Number of partitions.
+        count: usize,
+    },
+}
+
+/// `WhyReset` is why reading goes on elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyReset {
+    /// The log does not have the offset (any more): records may have been deleted before they were read.
+    OutOfRange,
+    /// The log was truncated (an unclean election): what stands there now is something else. Reading goes on where the logs part.
+    Truncated,
+    /// The topic was made anew.
+    Recreated,
+}
+
+/// `WhyStopped` is why a partition is not read any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhyStopped {
+    /// A batch that cannot be read.
+    BadBatch {
+        /// The next offset.
+        offset: i64,
+        /// Why.
+        bad: Bad,
+    },
+    /// A batch of so many bytes, which is more than `fetch_memory`.
+    TooLarge {
+        /// The next offset.
+        offset: i64,
+        /// Bytes of the answer.
+        bytes: usize,
+    },
+    /// The topic is gone. Reading goes on when it is there again: at the reset place, if it was made anew.
+    Deleted,
+}
+
+/// `Board` holds the news until they are taken.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    news: VecDeque<News>,
+    /// News that were dropped.
+    pub(super) dropped: u64,
+}
+
+impl Board {
+    pub(super) fn tell(&mut self, news: News) {
+        if self.news.len() >= NEWS_MAX {
+            self.dropped += 1;
+        } else {
+            self.news.push_back(news);
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Option<News> {
+        self.news.pop_front()
+    }
+}
