@@ -65,6 +65,7 @@ mod scram;
 mod settings_kafka;
 mod settings_sink;
 mod shares;
+mod sources;
 mod spool_start;
 mod subscribe;
 #[path = "../support/mod.rs"]

@@ -63,7 +63,8 @@ fn rumqttc_publisher() -> PathBuf {
     examples.join("rumqttc_publisher")
 }
 
-fn command(program: PathBuf) -> Command {
+/// A program that reads nothing.
+pub fn command(program: PathBuf) -> Command {
     let mut command = Command::new(program);
     command.stdin(Stdio::null());
     command

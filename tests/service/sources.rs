@@ -1,0 +1,215 @@
+//! Kafka to devices: records become messages, and a group moves on when subscribers have them.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use forebay::mqtt::packet::{PacketType, QoS, Version};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::{GroupId, OffsetFetchRequest};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::device::{Device, Heard};
+use crate::kafka_client::{Batch, Client, name};
+use crate::process::{metric, until, until_metric};
+use crate::support::kafka::shared;
+use crate::support::service::{Service, config, config_with};
+use crate::support::{command, root, tool};
+
+/// A source of the topic `commands` on the embedded log; `more` are its other keys.
+fn source(more: &str) -> String {
+    format!(
+        "[[source]]\nname = \"commands\"\ntopic = \"commands\"\nmqtt_topic = \"t/1\"\npayload = \"${{value}}\"\noffset_reset = \"earliest\"\n\
+         commit_interval = \"100ms\"\n{more}\n{SINK}"
+    )
+}
+
+/// A sink that makes the topic `commands`.
+const SINK: &str = "[[sink]]\nname = \"commands\"\nfilters = [\"to/kafka\"]\ntopic = \"commands\"\n";
+const SPOOL: &str = "[spool]\nbytes_max = \"256MiB\"\n";
+
+/// A subscriber of `t/1` at QoS 1, whose session lasts if it has an identifier.
+fn subscriber(service: &Service, version: Version, client_id: &str) -> Device {
+    let mut device = Device::connect(service.mqtt(), version, client_id);
+    assert_eq!(device.subscribe(&[("t/1", QoS::AtLeastOnce)]), [1]);
+    device
+}
+
+/// Writes records to partition 0 of a topic.
+fn write(to: SocketAddr, topic: &str, values: &[&str]) {
+    let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+    let answer = Client::connect(to).produce(topic, 0, &Batch::of(&values).bytes());
+    assert_eq!(answer.error_code, 0);
+}
+
+/// The next message, which is acknowledged.
+fn next(device: &mut Device) -> String {
+    match device.hear() {
+        Heard::Message(qos, packet_id, topic, payload) => {
+            assert_eq!((qos, &*topic), (1, "t/1"));
+            device.acknowledge(PacketType::PubAck, packet_id);
+            String::from_utf8(payload).expect("text")
+        }
+        other => panic!("no message: {other:?}"),
+    }
+}
+
+/// What a group has committed for partition 0 of the topic `commands`; -1: nothing.
+fn committed(to: SocketAddr, group: &str) -> i64 {
+    let topic = OffsetFetchRequestTopic::default().with_name(name("commands")).with_partition_indexes(vec![0]);
+    let group = GroupId(StrBytes::from_string(group.to_owned()));
+    let request = OffsetFetchRequest::default().with_group_id(group).with_topics(Some(vec![topic]));
+    let answer = Client::connect(to).call(&request, 2);
+    answer.topics[0].partitions[0].committed_offset
+}
+
+/// E83 to E85, and E74: a record of the console producer reaches mosquitto_sub, word for word.
+#[test]
+fn the_console_producer_reaches_mosquitto_sub() {
+    let kafka = shared();
+    let address = kafka.split(',').next().expect("an address").parse().expect("an address");
+    until("the topic to be there", || Client::connect(address).metadata(&["testtopic-out"]).topics[0].error_code == 0);
+    let service = Service::start(&config(&format!(
+        "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"my-kafka-source\"\ntopic = {{ testtopic-out = \"t/1\" }}\n"
+    )));
+    let port = service.mqtt().port().to_string();
+    let mut sub = tool("mosquitto_sub");
+    let sub = sub.args(["-h", "127.0.0.1", "-p", &port, "-t", "t/1", "-v", "-q", "1", "-C", "1", "-W", "60"]);
+    let sub = sub.stdout(Stdio::piped()).spawn().expect("it runs");
+    until_metric(&service, "subscriptions", 1);
+    until_metric(&service, "source_partitions{source=\"my-kafka-source\"}", 1);
+    let mut producer: Command = command(root().join("scripts/kafka"));
+    producer.args(["tool", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", &kafka, "--topic", "testtopic-out"]);
+    let mut producer = producer.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it runs");
+    producer.stdin.take().expect("piped").write_all(b"{\"msg\": \"Hello EMQX\"}\n").expect("it reads");
+    assert!(producer.wait().expect("it ends").success());
+    let output = sub.wait_with_output().expect("it ends");
+    let line = String::from_utf8(output.stdout).expect("text");
+    let (topic, payload) = line.trim_end().split_once(' ').expect("a topic and a payload");
+    assert_eq!(topic, "t/1");
+    let said: serde_json::Value = serde_json::from_str(payload).expect("JSON");
+    assert_eq!(said["value"], "{\"msg\": \"Hello EMQX\"}");
+    assert_eq!((&said["topic"], &said["ts_type"]), (&"testtopic-out".into(), &"create".into()));
+    assert!(said["ts"].is_i64() && said["offset"].is_i64() && said["headers"].is_object(), "{payload}");
+    let order = ["headers", "key", "offset", "topic", "ts", "ts_type", "value"].map(|name| payload.find(&format!("\"{name}\":")));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{payload}");
+}
+
+#[test]
+fn a_group_moves_on_when_the_subscriber_has_acknowledged() {
+    for shards in [1, 2] {
+        let service = Service::start(&config_with(&format!("shards = {shards}"), &source("")));
+        let log = service.embedded();
+        let mut device = subscriber(&service, Version::V5, "");
+        device.deliver(1, "to/kafka", b"first");
+        let Heard::Message(1, packet_id, ..) = device.hear() else { panic!("no message") };
+        until_metric(&service, "source_open_messages", 1);
+        device.acknowledge(PacketType::PubAck, packet_id);
+        until_metric(&service, "source_open_messages", 0);
+        for number in 0..50 {
+            device.deliver(2, "to/kafka", format!("{number}").as_bytes());
+            assert_eq!(next(&mut device), format!("{number}"));
+        }
+        until("all to be committed", || metric(&service, "source_lag_records") == 0 && committed_sum(log) == 51);
+        assert_eq!(metric(&service, "source_messages_total{result=\"published\"}"), 51);
+    }
+}
+
+/// What the group has committed for all four partitions.
+fn committed_sum(log: SocketAddr) -> i64 {
+    let topic = OffsetFetchRequestTopic::default().with_name(name("commands")).with_partition_indexes(vec![0, 1, 2, 3]);
+    let group = GroupId(StrBytes::from_static_str("forebay-commands"));
+    let request = OffsetFetchRequest::default().with_group_id(group).with_topics(Some(vec![topic]));
+    let answer = Client::connect(log).call(&request, 2);
+    answer.topics[0].partitions.iter().map(|partition| partition.committed_offset.max(0)).sum()
+}
+
+/// F6: a crash repeats what was not acknowledged, and nothing that was.
+#[test]
+fn what_was_not_acknowledged_comes_again_after_kill_9() {
+    let mut service = Service::start(&config(&source("")));
+    write_when_there(&service, &["a", "b"]);
+    let mut device = subscriber(&service, Version::V5, "");
+    assert_eq!(next(&mut device), "a");
+    let Heard::Message(1, _, _, payload) = device.hear() else { panic!("no message") };
+    assert_eq!(payload, b"b");
+    until("the first to be committed", || committed(service.embedded(), "forebay-commands") == 1);
+    service.kill9();
+    service.start_again();
+    let mut device = subscriber(&service, Version::V5, "");
+    assert_eq!(next(&mut device), "b");
+    until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+    assert!(service.terminate().success());
+    service.start_again();
+    let mut device = subscriber(&service, Version::V5, "");
+    write(service.embedded(), "commands", &["c"]);
+    assert_eq!(next(&mut device), "c", "nothing comes twice after an orderly stop");
+}
+
+/// Makes the topic, by a record that nobody waits for, and writes others behind it.
+fn write_when_there(service: &Service, values: &[&str]) {
+    until("the topic to be there", || {
+        Client::connect(service.embedded()).metadata(&["commands"]).topics[0].error_code == 0
+    });
+    write(service.embedded(), "commands", values);
+}
+
+/// F7: what nobody has subscribed to waits, and holds the group's offset; or it is dropped and counted.
+#[test]
+fn a_message_without_a_subscriber_waits_or_is_dropped() {
+    let service = Service::start(&config(&source("no_subscriber = \"wait\"")));
+    write_when_there(&service, &["a", "b"]);
+    until_metric(&service, "source_parked_messages", 2);
+    assert!(committed(service.embedded(), "forebay-commands") <= 0);
+    let mut device = subscriber(&service, Version::V5, "");
+    assert_eq!([next(&mut device), next(&mut device)], ["a", "b"]);
+    until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+
+    let service = Service::start(&config(&source("no_subscriber = \"drop\"\nstart_grace = \"0s\"")));
+    write_when_there(&service, &["a", "b"]);
+    until_metric(&service, "source_messages_total{result=\"no_subscriber\"}", 2);
+    until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+}
+
+/// With `wait`, a message that a client without a kept session has not acknowledged when it goes is for the next one.
+#[test]
+fn a_message_that_goes_with_its_session_is_for_the_next_subscriber() {
+    let service = Service::start(&config(&source("no_subscriber = \"wait\"")));
+    let mut first = subscriber(&service, Version::V5, "");
+    write_when_there(&service, &["a"]);
+    assert!(matches!(first.hear(), Heard::Message(..)));
+    first.vanish();
+    until_metric(&service, "source_parked_messages", 1);
+    let mut second = subscriber(&service, Version::V5, "");
+    assert_eq!(next(&mut second), "a");
+    until("it to be committed", || committed(service.embedded(), "forebay-commands") == 1);
+}
+
+/// F5: what a kept session has in the log is committed though its client is away, and the client gets it after kill -9.
+#[test]
+fn a_kept_session_has_it_in_the_log() {
+    let mut service = Service::start(&config(&source(SPOOL)));
+    let mut device = subscriber(&service, Version::V311, "kept");
+    write_when_there(&service, &["a"]);
+    assert_eq!(next(&mut device), "a");
+    device.vanish();
+    write(service.embedded(), "commands", &["b", "c"]);
+    until("all to be committed", || committed(service.embedded(), "forebay-commands") == 3);
+    service.kill9();
+    service.start_again();
+    let mut device = Device::connect(service.mqtt(), Version::V311, "kept");
+    assert_eq!([next(&mut device), next(&mut device)], ["b", "c"]);
+}
+
+/// A source without a group reads all partitions and commits nothing.
+#[test]
+fn a_source_without_a_group_reads_all() {
+    let service = Service::start(&config_with("shards = 2", &source("group = \"\"")));
+    let mut device = subscriber(&service, Version::V5, "");
+    for number in 0..20 {
+        device.deliver(1, "to/kafka", format!("{number}").as_bytes());
+        assert_eq!(next(&mut device), format!("{number}"));
+    }
+    assert_eq!(metric(&service, "source_partitions"), 4);
+    assert_eq!(committed(service.embedded(), "forebay-commands"), -1);
+}
