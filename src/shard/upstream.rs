@@ -158,7 +158,7 @@ impl Upstream {
             ClientEvent::ProducerId { token, id, epoch } => self.producer.on_producer_id(*token, *id, *epoch),
             ClientEvent::Asked { token, says } => self.producer.on_asked(*token, *says, now),
             // These are for people; the producer sees no more of it than that no connection stands.
-            ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) => {}
+            ClientEvent::Fetch { .. } | ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) => {}
         }
     }
 

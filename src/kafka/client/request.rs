@@ -139,12 +139,12 @@ pub(super) fn fetch(
     frame(head, Call::Fetch, version, &body)
 }
 
-fn name(topic: &str) -> TopicName {
+pub(super) fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from(topic.to_owned()))
 }
 
 /// A frame of length, header and body. `None` if kafka-protocol will not encode it, which no input of ours brings about.
-fn frame<B: Encodable>(head: Head<'_>, api: Call, version: i16, body: &B) -> Option<Vec<u8>> {
+pub(super) fn frame<B: Encodable>(head: Head<'_>, api: Call, version: i16, body: &B) -> Option<Vec<u8>> {
     let header = RequestHeader::default()
         .with_request_api_key(api.key())
         .with_request_api_version(version)

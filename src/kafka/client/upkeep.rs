@@ -33,6 +33,7 @@ impl Client {
             Owner::Metadata => self.lose_metadata(is_idle, now),
             Owner::Produce(way) => self.lose_produce(way, is_idle, now),
             Owner::Ask(node) => self.lose_ask(node, now),
+            Owner::Fetch(lane) => self.lose_fetch(lane, is_idle, now),
         }
     }
 
@@ -47,6 +48,7 @@ impl Client {
         let node = match owner {
             Owner::Produce(way) => Some(way.node),
             Owner::Ask(node) => Some(node),
+            Owner::Fetch(lane) => Some(lane.node),
             Owner::Metadata => self.brokers.iter().find(|(_, broker)| **broker == endpoint).map(|(node, _)| *node),
         };
         let is_advertised = !self.bootstrap.contains(&endpoint);
@@ -156,7 +158,8 @@ impl Client {
             self.pump_produce(way, now);
         }
         let asked: Vec<Owner> = self.ask_channels.keys().copied().map(Owner::Ask).collect();
-        asked.into_iter().for_each(|owner| self.pump(owner, now));
+        let fetching = self.fetch_channels.keys().copied().map(Owner::Fetch);
+        asked.into_iter().chain(fetching.collect::<Vec<_>>()).for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
     }
 
@@ -173,7 +176,8 @@ impl Client {
     pub(super) fn owners(&self) -> Vec<Owner> {
         let produce = self.channels.keys().copied().map(Owner::Produce);
         let ask = self.ask_channels.keys().copied().map(Owner::Ask);
-        std::iter::once(Owner::Metadata).chain(produce).chain(ask).collect()
+        let fetch = self.fetch_channels.keys().copied().map(Owner::Fetch);
+        std::iter::once(Owner::Metadata).chain(produce).chain(ask).chain(fetch).collect()
     }
 
     pub(super) fn ways(&self) -> Vec<Way> {
