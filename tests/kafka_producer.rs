@@ -73,6 +73,7 @@ impl Pair {
                 ClientEvent::Asked { token, says } => producer.on_asked(token, says, now),
                 ClientEvent::Outward(News::LoginRefused(login)) => panic!("{login:?}"),
                 ClientEvent::Outward(News::TlsFailed(_, why)) => panic!("{why}"),
+                ClientEvent::Fetch { .. } => panic!("nothing was fetched"),
                 ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(News::BrokerReachable(_)) => {}
                 ClientEvent::Outward(News::Reachable(yes)) => producer.on_reachable(yes),
             }

@@ -44,7 +44,8 @@ pub struct FetchCall {
 pub enum FetchAsk {
     /// Fetch.
     Fetch(Fetch),
-    /// ListOffsets: `at` is a timestamp in ms, [`EARLIEST`] or [`LATEST`].
+    /// ListOffsets: `at` is a timestamp in ms, [`EARLIEST`] or [`LATEST`]; whether only what is committed counts. Partitions of one topic
+    /// stand together, here and below.
     Offsets(Vec<OffsetAsk>, bool),
     /// OffsetForLeaderEpoch: `at` is the epoch whose end is asked for (KIP-320).
     EpochEnds(Vec<OffsetAsk>),

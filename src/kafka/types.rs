@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::fetch::{FetchAnswer, FetchFailure};
 use crate::outward::News;
 
 /// A broker's node id.
@@ -278,6 +279,13 @@ pub enum ClientEvent {
         token: u64,
         /// What the log says.
         says: LogSays,
+    },
+    /// A request of the consumer has its end; each has one.
+    Fetch {
+        /// The request's id.
+        id: u64,
+        /// The answer, or why there is none.
+        result: Result<FetchAnswer, FetchFailure>,
     },
     /// The first of a row of attempts to use a broker that came to nothing, for another reason than a login or TLS.
     BrokerUnreachable(BrokerUnreachable),

@@ -161,7 +161,7 @@ impl Upstream {
             // Sources take these.
             ClientEvent::Fetch { .. } | ClientEvent::Member(_) => {}
             // These are for people; the producer sees no more of it than that no connection stands.
-            ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) | ClientEvent::Member(_) => {}
+            ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(_) => {}
         }
     }
 
@@ -303,9 +303,9 @@ impl Core {
         match event {
             ClientEvent::BrokerUnreachable(broker) => self.tell_broker(cluster, Err(&broker), now),
             ClientEvent::Outward(news) => self.tell_outward(cluster, &news, now),
-            mut event => {
+            event => {
                 upstream.event(&event, &mut self.broker.numbers, cluster, now);
-                self.sources.event(cluster, &mut event, now);
+                self.sources.event(cluster, event, now);
             }
         }
     }

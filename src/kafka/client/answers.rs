@@ -5,7 +5,9 @@ use std::collections::btree_map::Entry;
 use super::answer::Metadata;
 use super::api::Negotiated;
 use super::connection::{Answer, Asked};
+use super::frame::Frame;
 use super::{Client, Effect, Owner, Way};
+use crate::kafka::fetch::FetchFailure;
 use crate::kafka::types::{ClientEvent, ProduceRequest, TopicMetadata};
 use crate::outward::Endpoint;
 use crate::runtime::seam::Monotonic;
@@ -15,14 +17,17 @@ impl Client {
     ///
     /// # Errors
     /// The reason why the connection is of no more use.
-    pub(super) fn on_answer(&mut self, owner: Owner, frame: &[u8], now: Monotonic) -> Result<(), String> {
+    pub(super) fn on_answer(&mut self, owner: Owner, frame: Frame<'_>, now: Monotonic) -> Result<(), String> {
         let Some((channel, _)) = self.channel(owner) else { return Ok(()) };
         let Some(connection) = channel.connection() else { return Ok(()) };
-        let (answer, extra) = match connection.read(frame) {
+        let (answer, extra) = match connection.read(&frame) {
             Ok(read) => read,
             Err(malformed) => {
                 if let Owner::Ask(node) = owner {
                     self.unreadable(node);
+                }
+                if let Owner::Fetch(lane) = owner {
+                    self.fetch_unusable(lane, FetchFailure::Malformed);
                 }
                 return Err(malformed.to_string());
             }
@@ -65,6 +70,11 @@ impl Client {
                 }
             }
             (Answer::Member(told), Some(Asked::Member(request))) => self.on_member(owner, &request, told, now),
+            (Answer::Fetch(answer, _), Some(Asked::Fetch(call))) => {
+                if let Owner::Fetch(lane) = owner {
+                    self.on_fetch(lane, call.id, answer, frame, now);
+                }
+            }
             (Answer::SaslHandshake(error, mechanisms), _) => self.on_handshake(owner, error, &mechanisms, now),
             (Answer::SaslAuthenticate(answer), _) => self.on_authenticated(owner, answer, now),
             // `read` returns the kind that was asked for.

@@ -43,6 +43,7 @@ impl Client {
         self.channels.values_mut().for_each(|channel| channel.channel.retry_at(now));
         self.ask_channels.values_mut().for_each(|channel| channel.channel.retry_at(now));
         self.coordinators.lanes.values_mut().for_each(|lane| lane.channel.retry_at(now));
+        self.fetch_channels.values_mut().for_each(|channel| channel.channel.retry_at(now));
         self.pump_all(now);
     }
 }

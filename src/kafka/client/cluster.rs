@@ -77,6 +77,7 @@ impl Client {
             }
             self.channels.clear();
             self.ask_channels.clear();
+            self.fetch_channels.clear();
             self.topics.refresh(now);
         }
         self.shared.event(ClientEvent::Cluster(id));

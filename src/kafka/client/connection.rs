@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::answer::{self, Metadata, ProducerIdAnswer};
 use super::api::{self, Call, Negotiated, Versions};
 use super::ask::Search;
+use super::fetched;
+use super::fetch_request;
 use super::frame::Frames;
 use super::log::{self, LogAnswer};
 use super::login::{self, Authenticated, Standing};
@@ -18,6 +20,7 @@ use super::settings::Settings;
 use super::wire::{Malformed, Read, Reader};
 use super::{Effect, Owner, Shared, coordinator_answer, coordinator_request};
 use crate::kafka::coordination::Request;
+use crate::kafka::fetch::{FetchAnswer, FetchAsk, FetchCall};
 use crate::kafka::types::{ClientEvent, ProduceBatch, ProduceRequest, ProduceResult};
 use crate::outward::{Connected, LinkId};
 use crate::runtime::seam::{Chunk, Monotonic};
@@ -48,6 +51,8 @@ pub(super) enum Asked {
     Produce(u64, Vec<ProduceBatch>),
     /// The next step of a search in a log.
     Log(Box<Search>),
+    /// A request of the consumer.
+    Fetch(Box<FetchCall>),
     /// SaslHandshake.
     SaslHandshake,
     /// SaslAuthenticate.
@@ -69,6 +74,8 @@ pub(super) enum Answer {
     Produced(Vec<ProduceResult>, i32),
     /// The answer to a step of a search.
     Log(LogAnswer, i32),
+    /// The answer to a request of the consumer.
+    Fetch(FetchAnswer, i32),
     /// The answer to SaslHandshake: an error code, and the mechanisms that the broker takes.
     SaslHandshake(i16, String),
     /// The answer to SaslAuthenticate.
@@ -83,7 +90,8 @@ impl Answer {
         match self {
             Self::ApiVersions(Negotiated::Settled(_, throttle_ms))
             | Self::Produced(_, throttle_ms)
-            | Self::Log(_, throttle_ms) => *throttle_ms,
+            | Self::Log(_, throttle_ms)
+            | Self::Fetch(_, throttle_ms) => *throttle_ms,
             Self::ApiVersions(_) | Self::SaslHandshake(..) | Self::SaslAuthenticate(_) => 0,
             Self::Metadata(metadata) => metadata.throttle_ms,
             Self::ProducerId(answer) => answer.throttle_ms,
@@ -334,6 +342,50 @@ impl Connection {
         self.waiting.iter().any(|waiting| held(&waiting.asked))
     }
 
+    /// Sends a request of the consumer.
+    ///
+    /// # Errors
+    /// The request, if the broker does not know the call.
+    pub(super) fn ask_fetch(
+        &mut self,
+        call: FetchCall,
+        shared: &mut Shared,
+        now: Monotonic,
+    ) -> Result<(), Box<FetchCall>> {
+        let asked = self.versions.and_then(|versions| fetch_request::encode(self.head(shared), &call, versions));
+        let Some((api, version, frame)) = asked else { return Err(Box::new(call)) };
+        let grace = self.grace(shared, shared.settings.request_timeout).saturating_add(call.ask.wait());
+        let asked = Asked::Fetch(Box::new(call));
+        self.send_small(Some(frame), (api, version), asked, grace, shared, now).or(Ok(()))
+    }
+
+    /// The longest answer that the oldest request, a Fetch, may have; `None`: it is none.
+    pub(super) fn fetch_bytes_max(&self) -> Option<usize> {
+        match &self.waiting.front()?.asked {
+            Asked::Fetch(call) => match &call.ask {
+                FetchAsk::Fetch(fetch) => Some(fetch.answer_bytes_max),
+                FetchAsk::Offsets(..) | FetchAsk::EpochEnds(_) => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the oldest request is one of the consumer.
+    pub(super) fn is_asked_to_fetch(&self) -> bool {
+        matches!(self.waiting.front().map(|waiting| &waiting.asked), Some(Asked::Fetch(_)))
+    }
+
+    /// Notes that a part of an answer to a Fetch has come: as long as a link carries what it is expected to carry, a broker that sends is
+    /// not silent.
+    pub(super) fn heard(&mut self, link_bytes_s_min: u32, now: Monotonic) {
+        let Some(bytes_max) = self.fetch_bytes_max() else { return };
+        let on_the_wire = Duration::from_millis(bytes_max as u64 * 1000 / u64::from(link_bytes_s_min.max(1)));
+        let patience = self.waiting.front().map_or(Duration::ZERO, |waiting| waiting.patience);
+        if now < self.head_since.after(patience).after(on_the_wire) {
+            self.moved_at = now;
+        }
+    }
+
     /// Takes off the oldest request, after an answer that makes no sense.
     pub(super) fn give_up(&mut self) -> Option<Asked> {
         self.waiting.pop_front().map(|waiting| waiting.asked)
@@ -363,6 +415,20 @@ impl Connection {
             Asked::Log(search) => {
                 let (answer, throttle_ms) = log::read(head.api, reader, head.version, search)?;
                 Answer::Log(answer, throttle_ms)
+            }
+            Asked::Fetch(call) => {
+                let (answer, throttle_ms) = match &call.ask {
+                    FetchAsk::Fetch(_) => {
+                        let (fetched, throttle_ms) = fetched::read_fetch(reader, head.version, frame.len())?;
+                        (FetchAnswer::Fetched(fetched), throttle_ms)
+                    }
+                    FetchAsk::Offsets(asks, _) | FetchAsk::EpochEnds(asks) => {
+                        let is_epoch = head.api == Call::OffsetForLeaderEpoch;
+                        let (found, throttle_ms) = fetched::read_offsets(reader, head.version, asks, is_epoch)?;
+                        (FetchAnswer::Offsets(found), throttle_ms)
+                    }
+                };
+                Answer::Fetch(answer, throttle_ms)
             }
             Asked::SaslHandshake => {
                 let (error, mechanisms) = login::read_handshake(reader)?;

@@ -1,12 +1,43 @@
 //! Answers out of a stream: four bytes of length, then that many bytes. A frame that lies whole in the bytes just read is handed on in
 //! place; only a torn one is gathered. An idle connection holds no buffer.
 
+use std::borrow::Cow;
+use std::ops::Deref;
+
 use super::wire::Malformed;
 
 /// The smallest answer: a correlation id.
 const ANSWER_BYTES_MIN: usize = 4;
 /// A gathering buffer above this is given back once it is empty.
 const KEPT_BYTES_MAX: usize = 16 * 1024;
+
+/// A whole frame, without its length: in place, or given away, with `before` bytes before it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Frame<'a> {
+    bytes: Cow<'a, [u8]>,
+    before: usize,
+}
+
+impl Deref for Frame<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(self.before..).unwrap_or_default()
+    }
+}
+
+impl Frame<'_> {
+    /// The bytes, and how many of them stand before the frame.
+    pub(super) fn into_owned(self) -> (Vec<u8>, usize) {
+        (self.bytes.into_owned(), self.before)
+    }
+}
+
+/// Where a whole frame is.
+enum Whole<'input> {
+    InPlace(&'input [u8]),
+    Torn,
+}
 
 /// Gathers one connection's frames.
 #[derive(Debug, Default)]
@@ -27,7 +58,47 @@ impl Frames {
         &'a mut self,
         input: &mut &'input [u8],
         answer_bytes_max: usize,
-    ) -> Result<Option<&'a [u8]>, Malformed> {
+    ) -> Result<Option<Frame<'a>>, Malformed> {
+        let bytes = match self.find(input, answer_bytes_max)? {
+            None => return Ok(None),
+            Some(Whole::InPlace(frame)) => return Ok(Some(Frame { bytes: Cow::Borrowed(frame), before: 0 })),
+            Some(Whole::Torn) => &self.torn,
+        };
+        Ok(Some(Frame { bytes: Cow::Borrowed(bytes), before: 4 }))
+    }
+
+    /// Does the same, and gives a frame away that was gathered: a large one is not copied.
+    ///
+    /// # Errors
+    /// As [`Frames::next`].
+    pub(super) fn next_owned<'input>(
+        &mut self,
+        input: &mut &'input [u8],
+        answer_bytes_max: usize,
+    ) -> Result<Option<Frame<'input>>, Malformed> {
+        Ok(match self.find(input, answer_bytes_max)? {
+            None => None,
+            Some(Whole::InPlace(frame)) => Some(Frame { bytes: Cow::Borrowed(frame), before: 0 }),
+            Some(Whole::Torn) => {
+                self.done = false;
+                Some(Frame { bytes: Cow::Owned(std::mem::take(&mut self.torn)), before: 4 })
+            }
+        })
+    }
+
+    /// The length of the next frame, if enough of it has come to know it.
+    pub(super) fn announced(&self, input: &[u8]) -> Option<usize> {
+        let torn = if self.done { &[][..] } else { &self.torn };
+        let mut length = torn.iter().chain(input).copied();
+        let mut byte = || length.next();
+        usize::try_from(i32::from_be_bytes([byte()?, byte()?, byte()?, byte()?])).ok()
+    }
+
+    fn find<'input>(
+        &mut self,
+        input: &mut &'input [u8],
+        answer_bytes_max: usize,
+    ) -> Result<Option<Whole<'input>>, Malformed> {
         if self.done {
             self.done = false;
             self.torn.clear();
@@ -41,7 +112,7 @@ impl Frames {
             let length = checked_length(*length, answer_bytes_max)?;
             if let Some((frame, rest)) = rest.split_at_checked(length) {
                 *input = rest;
-                return Ok(Some(frame));
+                return Ok(Some(Whole::InPlace(frame)));
             }
         }
         self.gather(input, 4);
@@ -52,7 +123,7 @@ impl Frames {
             return Ok(None);
         }
         self.done = true;
-        Ok(self.torn.get(4..))
+        Ok(Some(Whole::Torn))
     }
 
     /// Takes bytes from `input` until `torn` has `wanted` of them. The buffer grows with the bytes that really came, not with the announced
@@ -60,6 +131,10 @@ impl Frames {
     fn gather(&mut self, input: &mut &[u8], wanted: usize) {
         let missing = wanted.saturating_sub(self.torn.len()).min(input.len());
         let (taken, rest) = input.split_at(missing);
+        // From the half on there is room for the rest, and for no more.
+        if 2 * (self.torn.len() + missing) >= wanted {
+            self.torn.reserve_exact(wanted.saturating_sub(self.torn.len()));
+        }
         self.torn.extend_from_slice(taken);
         *input = rest;
     }

@@ -1,9 +1,9 @@
 //! The wire client of one Kafka cluster on one shard, sans-I/O: bytes and `now` in, [`Effect`]s out.
 //!
 //! One connection for metadata and producer ids, one for Produce to each broker that is produced to, a second one for the partitions with
-//! slow followers, one more to a broker as long as there are questions about its logs, and one for each member of a consumer group: Kafka
-//! works at one request of a connection at a time, so metadata must never wait after a Produce that waits for followers, nor other
-//! partitions. The client promises:
+//! slow followers, one for Fetch to each broker that is read from, one more to a broker as long as there are questions about its logs, and one
+//! for each member of a consumer group: Kafka works at one request of a connection at a time, so metadata must never wait after a Produce that
+//! waits for followers, nor other partitions. The client promises:
 //!
 //! - **Order.** Produce requests to one broker over one channel go out in the order given. When a connection fails, all requests that the
 //!   channel was given and that are not answered fail with it, oldest first, sent or unsent, so that nothing overtakes.
@@ -22,7 +22,8 @@
 //! over, and says no more than that.
 //!
 //! Each broker is reached over an [`outward::Channel`]. Files: `connection` has the requests of one, `topics` and `producer_ids` the open
-//! questions, `coordinator` the members of groups, `login` SASL; `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads it. `answers`
+//! questions, `coordinator` the members of groups, `fetching` the consumer's lanes, `fetch_request` and `fetched` their bytes, `login` SASL;
+//! `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads it. `answers`
 //! and `upkeep` keep the channels going, `change` gives them other settings, `cluster` makes sure that they lead to one cluster.
 
 mod answer;
@@ -35,6 +36,9 @@ mod connection;
 mod coordinator;
 mod coordinator_answer;
 mod coordinator_request;
+mod fetch_request;
+mod fetched;
+mod fetching;
 mod frame;
 mod log;
 mod login;
@@ -60,8 +64,10 @@ use self::api::API_VERSIONS;
 use self::ask::AskChannel;
 use self::connection::Connection;
 use self::coordinator::Coordinators;
+use self::fetching::FetchChannel;
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
+use crate::kafka::fetch::{FetchFailure, Lane};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
 use crate::outward::{self, Ended, Endpoint, LinkId};
 use crate::runtime::seam::Monotonic;
@@ -91,6 +97,8 @@ enum Owner {
     Ask(NodeId),
     /// The channel of this member of a group to its coordinator.
     Member(u32),
+    /// A channel of the consumer.
+    Fetch(Lane),
 }
 
 /// A way to a broker for Produce: there are two, so that a partition that waits for followers holds up only its like.
@@ -128,6 +136,7 @@ pub struct Client {
     started: bool,
     channels: BTreeMap<Way, ProduceChannel>,
     ask_channels: BTreeMap<NodeId, AskChannel>,
+    fetch_channels: BTreeMap<Lane, FetchChannel>,
     topics: Topics,
     producer_ids: ProducerIds,
     coordinators: Coordinators,
@@ -153,6 +162,7 @@ impl Client {
             started: false,
             channels: BTreeMap::new(),
             ask_channels: BTreeMap::new(),
+            fetch_channels: BTreeMap::new(),
             topics: Topics::new(),
             producer_ids: ProducerIds::default(),
             coordinators: Coordinators::default(),
@@ -205,12 +215,23 @@ impl Client {
         let Some(owner) = self.shared.owner(link) else { return };
         // The frames leave their connection while the answers are handled.
         let Some((channel, shared)) = self.channel(owner) else { return };
-        let answer_bytes_max = shared.settings.answer_bytes_max;
+        let link_bytes_s_min = shared.settings.link_bytes_s_min;
         let Some(connection) = channel.connection().filter(|connection| connection.link == link) else { return };
         let mut frames = std::mem::take(&mut connection.frames);
         let mut input = bytes;
         let result = loop {
-            match frames.next(&mut input, answer_bytes_max) {
+            let answer_bytes_max = self.answer_bytes_max(owner);
+            let next = match owner {
+                Owner::Fetch(lane) => {
+                    if let Some(bytes) = frames.announced(input).filter(|bytes| *bytes > answer_bytes_max) {
+                        self.fetch_unusable(lane, FetchFailure::TooLarge(bytes));
+                        return self.lose(owner, "an answer is larger than was asked for", now);
+                    }
+                    frames.next_owned(&mut input, answer_bytes_max)
+                }
+                _ => frames.next(&mut input, answer_bytes_max),
+            };
+            match next {
                 Ok(None) => break Ok(()),
                 Ok(Some(frame)) => {
                     if let Err(why) = self.on_answer(owner, frame, now) {
@@ -228,6 +249,7 @@ impl Client {
             && let Some(connection) = channel.connection().filter(|connection| connection.link == link)
         {
             connection.frames = frames;
+            connection.heard(link_bytes_s_min, now);
         }
         self.pump(owner, now);
     }
@@ -264,7 +286,8 @@ impl Client {
             return Monotonic::NEVER;
         }
         let channels = self.channels.values().map(|channel| self.produce_deadline(channel));
-        let others = self.metadata_deadline().min(self.ask_deadline()).min(self.coordinators.deadline());
+        let others = self.metadata_deadline().min(self.ask_deadline()).min(self.fetch_deadline());
+        let others = others.min(self.coordinators.deadline());
         channels.fold(others, Monotonic::min)
     }
 
@@ -305,7 +328,7 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// Stops keeping a topic's metadata fresh.
+    /// Stops keeping a topic's metadata fresh, for producer and consumer.
     pub fn forget_topic(&mut self, topic: &str) {
         self.topics.forget(topic);
     }
@@ -345,6 +368,7 @@ impl Client {
             Owner::Produce(way) => &mut self.channels.get_mut(&way)?.channel,
             Owner::Ask(node) => &mut self.ask_channels.get_mut(&node)?.channel,
             Owner::Member(member) => &mut self.coordinators.lanes.get_mut(&member)?.channel,
+            Owner::Fetch(lane) => &mut self.fetch_channels.get_mut(&lane)?.channel,
         };
         Some((channel, &mut self.shared))
     }
@@ -356,6 +380,7 @@ impl Client {
             Owner::Produce(way) => self.pump_produce(way, now),
             Owner::Ask(node) => self.pump_ask(node, now),
             Owner::Member(member) => self.pump_member(member, now),
+            Owner::Fetch(lane) => self.pump_fetch(lane, now),
         }
     }
 }

@@ -78,6 +78,16 @@ impl Topics {
         self.has_news = true;
     }
 
+    /// Wants a topic that asking does not create, unless it is wanted otherwise as well.
+    pub(super) fn watch(&mut self, name: &Rc<str>, now: Monotonic) {
+        let is_known = self.known.contains_key(name);
+        let create = self.known.get(name).is_some_and(|topic| topic.create);
+        self.want(name, now);
+        if let Some(topic) = self.known.get_mut(name) {
+            topic.create = is_known && create;
+        }
+    }
+
     /// Forgets a topic that is not wanted any more.
     pub(super) fn forget(&mut self, name: &str) {
         if let Some((name, topic)) = self.known.remove_entry(name) {

@@ -34,6 +34,7 @@ impl Client {
             Owner::Produce(way) => self.lose_produce(way, is_idle, now),
             Owner::Ask(node) => self.lose_ask(node, now),
             Owner::Member(member) => self.lose_member(member, is_idle, now),
+            Owner::Fetch(lane) => self.lose_fetch(lane, is_idle, now),
         }
     }
 
@@ -48,6 +49,7 @@ impl Client {
         let node = match owner {
             Owner::Produce(way) => Some(way.node),
             Owner::Ask(node) => Some(node),
+            Owner::Fetch(lane) => Some(lane.node),
             Owner::Metadata | Owner::Member(_) => {
                 self.brokers.iter().find(|(_, broker)| **broker == endpoint).map(|(node, _)| *node)
             }
@@ -161,7 +163,8 @@ impl Client {
         }
         let asked: Vec<Owner> = self.ask_channels.keys().copied().map(Owner::Ask).collect();
         let members: Vec<Owner> = self.coordinators.owners().collect();
-        asked.into_iter().chain(members).for_each(|owner| self.pump(owner, now));
+        let fetching: Vec<Owner> = self.fetch_channels.keys().copied().map(Owner::Fetch).collect();
+        asked.into_iter().chain(fetching).chain(members).for_each(|owner| self.pump(owner, now));
         self.pump_metadata(now);
     }
 
@@ -178,7 +181,9 @@ impl Client {
     pub(super) fn owners(&self) -> Vec<Owner> {
         let produce = self.channels.keys().copied().map(Owner::Produce);
         let ask = self.ask_channels.keys().copied().map(Owner::Ask);
-        std::iter::once(Owner::Metadata).chain(produce).chain(ask).chain(self.coordinators.owners()).collect()
+        let fetch = self.fetch_channels.keys().copied().map(Owner::Fetch);
+        let others = ask.chain(fetch).chain(self.coordinators.owners());
+        std::iter::once(Owner::Metadata).chain(produce).chain(others).collect()
     }
 
     pub(super) fn ways(&self) -> Vec<Way> {

@@ -67,7 +67,7 @@ impl Consumer {
     /// A question about the offsets of all partitions of one leader that need the same.
     fn ask_offsets(&mut self, now: Monotonic) -> Option<FetchCall> {
         let mut of: Option<(NodeId, bool, bool)> = None;
-        let (mut asks, mut about) = (Vec::new(), Vec::new());
+        let mut asked = Vec::new();
         let id = self.next_id;
         for (number, partition) in &mut self.partitions {
             let Some((node, at, is_epoch)) = partition.asks(now) else { continue };
@@ -76,12 +76,14 @@ impl Consumer {
                 continue;
             }
             partition.question = Some(id);
-            about.push((*number, partition.incarnation));
+            let about = (*number, partition.incarnation);
             let (topic, partition, leader_epoch) =
                 (Rc::clone(&partition.assignment.topic), partition.assignment.partition, partition.leader.epoch);
-            asks.push(OffsetAsk { topic, partition, leader_epoch, at });
+            asked.push((OffsetAsk { topic, partition, leader_epoch, at }, about));
         }
         let (node, is_epoch, committed) = of?;
+        asked.sort_by(|(one, _), (other, _)| one.topic.cmp(&other.topic));
+        let (asks, about) = asked.into_iter().unzip();
         self.next_id += 1;
         self.questions.insert(id, Question { about });
         let ask = if is_epoch { FetchAsk::EpochEnds(asks) } else { FetchAsk::Offsets(asks, committed) };
@@ -137,12 +139,13 @@ impl Consumer {
         }
         // Two rounds of all lanes are within the memory, if it is not very small.
         let share = (self.settings.fetch_memory / (2 * lanes.max(1))).clamp(RECORDS_MIN, self.settings.answer_bytes);
-        let answer_bytes_max = (share + ANSWER_BYTES + PARTITION_BYTES * wanted.len()).max(way.largest);
+        let answer_bytes_max = (share + ANSWER_BYTES + PARTITION_BYTES * wanted.len()).max(way.largest).min(self.settings.fetch_memory);
         let reserved: usize = self.ways.values().map(|way| way.reserved).sum();
-        let used_max = self.settings.fetch_memory.saturating_sub(reserved + answer_bytes_max);
-        if self.account.used() > used_max {
+        let used_max = self.settings.fetch_memory.checked_sub(reserved + answer_bytes_max);
+        let is_beyond = |used: usize| used_max.is_none_or(|most| used > most);
+        if is_beyond(self.account.used()) {
             self.give_way();
-            if self.account.used() > used_max {
+            if is_beyond(self.account.used()) {
                 if is_alone && let Some(way) = self.ways.get_mut(&lane) {
                     way.alone.extend(wanted.values().map(|sent| sent.id));
                 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 /// `Account` counts the bytes that buffers and decoders hold. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Account {
+pub(super) struct Account {
     used: Rc<Cell<usize>>,
 }
 
@@ -57,7 +57,7 @@ impl Drop for Charge {
 
 /// `Buffer` holds the bytes of an answer, or some that were decompressed.
 #[derive(Debug)]
-pub struct Buffer {
+pub(super) struct Buffer {
     bytes: Vec<u8>,
     charge: Charge,
 }

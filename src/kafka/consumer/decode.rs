@@ -113,7 +113,7 @@ impl Position {
 
 /// `Terms` are what holds for all batches of a chunk.
 #[derive(Clone, Copy, Debug)]
-pub struct Terms {
+pub(super) struct Terms {
     /// Whether aborted transactions are passed over.
     pub committed: bool,
     /// Bytes that a batch may have, decompressed.
@@ -122,7 +122,7 @@ pub struct Terms {
 
 /// `Chunk` is what one answer has of one partition.
 #[derive(Debug)]
-pub struct Chunk {
+pub(super) struct Chunk {
     buffer: Rc<Buffer>,
     /// The batches that were not begun.
     rest: Range<usize>,

@@ -131,7 +131,7 @@ impl Sources {
             any = true;
             match want {
                 Want::Metadata(topic) => client.watch_metadata(&topic, now),
-                Want::Forget(topic) => client.unwatch_topic(&topic),
+                Want::Forget(topic) => client.forget_topic(&topic),
                 Want::Refresh => client.refresh_metadata(now),
             }
         }
@@ -146,24 +146,20 @@ impl Sources {
     }
 
     /// Takes an event of a cluster's client.
-    pub(super) fn event(&mut self, cluster: usize, event: &mut ClientEvent, now: Monotonic) {
+    pub(super) fn event(&mut self, cluster: usize, event: ClientEvent, now: Monotonic) {
         let consumer = &mut self.consumers[cluster];
         match event {
-            ClientEvent::Cluster(id) => consumer.on_cluster(id),
+            ClientEvent::Cluster(id) => consumer.on_cluster(&id),
             ClientEvent::Metadata(topics) => {
-                consumer.on_metadata(topics, now);
+                consumer.on_metadata(&topics, now);
                 for membership in self.memberships.values_mut().filter(|of| of.cluster == cluster) {
-                    membership.on_metadata(topics);
+                    membership.on_metadata(&topics);
                 }
             }
-            ClientEvent::Fetch { id, result } => {
-                if let Some(result) = result.take() {
-                    consumer.on_answer(*id, result, now);
-                }
-            }
+            ClientEvent::Fetch { id, result } => consumer.on_answer(id, result, now),
             ClientEvent::Member(answer) => {
                 if let Some(membership) = self.memberships.get_mut(&(answer.member as usize)) {
-                    membership.on_answer(answer, now);
+                    membership.on_answer(&answer, now);
                 }
             }
             _ => {}

@@ -1,0 +1,191 @@
+//! The lanes of the consumer: a connection for each broker and purpose, so that a Fetch, at which a broker may wait for records, holds up neither
+//! metadata nor Produce. Every call is answered once; trying again is the consumer's. A lane whose calls are all answered keeps its connection for
+//! [`KEPT`]; the one for offsets closes it at once.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::connection::Asked;
+use super::frame::Frame;
+use super::upkeep::due;
+use super::{Channel, Client, Owner};
+use crate::kafka::fetch::{FetchAnswer, FetchAsk, FetchCall, FetchFailure, Fetched, Lane, Purpose};
+use crate::kafka::types::ClientEvent;
+use crate::runtime::seam::Monotonic;
+
+/// Calls under way at once on a lane.
+const IN_FLIGHT_MAX: usize = 4;
+/// How long a connection is kept that nothing is asked over.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// A lane, and the calls that wait for it.
+#[derive(Debug)]
+pub(super) struct FetchChannel {
+    pub(super) channel: Channel,
+    queue: VecDeque<FetchCall>,
+    /// When it was last of use.
+    used_at: Monotonic,
+}
+
+impl FetchChannel {
+    /// When it is not worth keeping any more.
+    fn unused_at(&self, purpose: Purpose) -> Monotonic {
+        match self.queue.is_empty() {
+            true if self.channel.is_idle() && purpose == Purpose::Offsets => self.used_at,
+            true if self.channel.is_idle() || self.channel.dial_at() < Monotonic::NEVER => self.used_at.after(KEPT),
+            _ => Monotonic::NEVER,
+        }
+    }
+}
+
+impl Client {
+    /// Sends a request of the consumer to a broker. [`ClientEvent::Fetch`] comes once for each. [`FetchFailure::Lost`] comes at once if the
+    /// broker is not in the metadata (which is asked for again), or too many calls wait for it.
+    pub fn fetch(&mut self, call: FetchCall, now: Monotonic) {
+        let (id, lane) = (call.id, call.lane);
+        let Some(endpoint) = self.brokers.get(&lane.node) else {
+            self.fetch_failed(id, FetchFailure::Lost);
+            self.topics.refresh(now);
+            return self.pump_metadata(now);
+        };
+        let fetching = self.fetch_channels.entry(lane).or_insert_with(|| FetchChannel {
+            channel: Channel::new(Owner::Fetch(lane), endpoint.clone()),
+            queue: VecDeque::new(),
+            used_at: now,
+        });
+        fetching.channel.endpoint.clone_from(endpoint);
+        fetching.used_at = now;
+        if fetching.queue.len() >= self.shared.settings.queued_max {
+            return self.fetch_failed(id, FetchFailure::Lost);
+        }
+        if call.is_fresh && fetching.channel.is_idle() {
+            fetching.channel.down(now, &mut self.shared);
+        }
+        fetching.queue.push_back(call);
+        self.pump_fetch(lane, now);
+    }
+
+    fn fetch_failed(&mut self, id: u64, failure: FetchFailure) {
+        self.shared.event(ClientEvent::Fetch { id, result: Err(failure) });
+    }
+
+    /// Takes the answer to a call, and its frame.
+    pub(super) fn on_fetch(&mut self, lane: Lane, id: u64, mut answer: FetchAnswer, frame: Frame<'_>, now: Monotonic) {
+        if let Some(fetching) = self.fetch_channels.get_mut(&lane) {
+            fetching.used_at = now;
+            fetching.channel.works(&mut self.shared);
+        }
+        if let FetchAnswer::Fetched(fetched) = &mut answer {
+            fetched.give(frame.into_owned());
+        }
+        self.shared.event(ClientEvent::Fetch { id, result: Ok(answer) });
+    }
+
+    /// Ends the oldest call of a lane, the answer to which cannot be used.
+    pub(super) fn fetch_unusable(&mut self, lane: Lane, failure: FetchFailure) {
+        let connection = self.fetch_channels.get_mut(&lane).and_then(|fetching| fetching.channel.connection());
+        if let Some(connection) = connection
+            && connection.is_asked_to_fetch()
+            && let Some(Asked::Fetch(call)) = connection.give_up()
+        {
+            self.fetch_failed(call.id, failure);
+        }
+    }
+
+    /// The longest answer that a connection may bring now.
+    pub(super) fn answer_bytes_max(&mut self, owner: Owner) -> usize {
+        let most = self.shared.settings.answer_bytes_max;
+        let connection = self.channel(owner).and_then(|(channel, _)| channel.connection().map(|connection| connection.fetch_bytes_max()));
+        connection.flatten().unwrap_or(most)
+    }
+
+    /// Dials, or sends waiting calls; closes a connection that nobody needs.
+    pub(super) fn pump_fetch(&mut self, lane: Lane, now: Monotonic) {
+        let Some(fetching) = self.fetch_channels.get_mut(&lane) else { return };
+        if fetching.channel.dial_at() <= now && !fetching.queue.is_empty() {
+            return fetching.channel.dial(&mut self.shared, now);
+        }
+        let mut not_spoken = Vec::new();
+        if let Some(connection) = fetching.channel.ready() {
+            while connection.send_at(IN_FLIGHT_MAX) <= now {
+                let Some(call) = fetching.queue.pop_front() else { break };
+                if let Err(call) = connection.ask_fetch(call, &mut self.shared, now) {
+                    not_spoken.push(call.id);
+                }
+            }
+        }
+        if fetching.unused_at(lane.purpose) <= now {
+            fetching.channel.down(now, &mut self.shared);
+            self.fetch_channels.remove(&lane);
+        }
+        not_spoken.into_iter().for_each(|id| self.fetch_failed(id, FetchFailure::NotSpoken));
+    }
+
+    /// Ends all calls of a failed connection.
+    pub(super) fn lose_fetch(&mut self, lane: Lane, is_idle: bool, now: Monotonic) {
+        let Some(fetching) = self.fetch_channels.get_mut(&lane) else { return };
+        if is_idle && fetching.queue.is_empty() {
+            // A broker closes connections that have been idle long.
+            fetching.channel.pause(&mut self.shared, now);
+            return;
+        }
+        self.shared.stats.failures += 1;
+        let connection = fetching.channel.fail(&mut self.shared, now);
+        let waiting = std::mem::take(&mut fetching.queue);
+        if !self.brokers.contains_key(&lane.node) {
+            self.fetch_channels.remove(&lane);
+        }
+        for unanswered in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
+            if let Asked::Fetch(call) = unanswered {
+                self.fetch_failed(call.id, FetchFailure::Lost);
+            }
+        }
+        waiting.into_iter().for_each(|call| self.fetch_failed(call.id, FetchFailure::Lost));
+        self.topics.refresh(now);
+        self.pump_metadata(now);
+    }
+
+    /// When a lane has something to do.
+    pub(super) fn fetch_deadline(&self) -> Monotonic {
+        let deadline = |(lane, fetching): (&Lane, &FetchChannel)| {
+            let mut at = due(&fetching.channel).min(fetching.unused_at(lane.purpose));
+            if !fetching.queue.is_empty() {
+                at = at.min(fetching.channel.dial_at());
+                if let Some(connection) = fetching.channel.ready_ref() {
+                    at = at.min(connection.send_at(IN_FLIGHT_MAX));
+                }
+            }
+            at
+        };
+        self.fetch_channels.iter().map(deadline).min().unwrap_or(Monotonic::NEVER)
+    }
+
+    /// Keeps a topic's metadata fresh as [`Client::want_metadata`] does, without creating it.
+    pub fn watch_metadata(&mut self, topic: &Rc<str>, now: Monotonic) {
+        self.topics.watch(topic, now);
+        self.pump_metadata(now);
+    }
+}
+
+impl FetchAsk {
+    /// How long the broker may wait before it answers.
+    pub(super) fn wait(&self) -> Duration {
+        match self {
+            Self::Fetch(fetch) => Duration::from_millis(u64::try_from(fetch.max_wait_ms).unwrap_or(0)),
+            Self::Offsets(..) | Self::EpochEnds(_) => Duration::ZERO,
+        }
+    }
+}
+
+impl Fetched {
+    /// Takes the frame, with as many bytes before it as were not counted.
+    fn give(&mut self, (frame, before): (Vec<u8>, usize)) {
+        for partition in &mut self.partitions {
+            for range in [&mut partition.topic, &mut partition.records] {
+                *range = range.start + before..range.end + before;
+            }
+        }
+        self.frame = frame;
+    }
+}

@@ -1,0 +1,112 @@
+//! Fetch sessions, and the one Fetch under way to each broker.
+
+use super::world::{World, assignment, batch, world};
+use crate::kafka::consumer::Assignment;
+use crate::kafka::fetch::{FetchFailure, Purpose};
+use std::time::Duration;
+
+fn three() -> World {
+    let mut world = world();
+    for (id, topic, partition) in [(1, "a", 0), (2, "a", 2), (3, "a", 1), (4, "b", 0)] {
+        world.log(topic, partition).append(batch(&["x"]), 0);
+        world.consumer.assign(id, assignment(topic, partition));
+    }
+    world
+}
+
+#[test]
+fn only_what_has_changed_is_sent() {
+    let mut world = three();
+    assert_eq!(world.read().len(), 4);
+    let before = world.calls.len();
+    world.log("a", 0).append(batch(&["y"]), 0);
+    assert_eq!(world.read(), ["1@1=y"]);
+    let calls = world.calls[before..].to_vec();
+    world.calls = calls;
+    let fetches = world.fetches();
+    assert!(fetches.iter().all(|(_, fetch)| fetch.session.0 != 0 && fetch.is_by_id), "all in a session");
+    let named: Vec<_> = fetches.iter().flat_map(|(_, fetch)| &fetch.partitions).map(|from| (from.partition, from.offset)).collect();
+    assert_eq!(named, [(0, 2)], "the partition that went on");
+}
+
+#[test]
+fn a_broker_without_sessions_is_asked_for_all_in_turn() {
+    let mut world = three();
+    world.has_sessions = false;
+    assert_eq!(world.read().len(), 4);
+    world.log("a", 2).append(batch(&["y"]), 0);
+    assert_eq!(world.read(), ["2@1=y"]);
+    let fetches = world.fetches();
+    assert!(fetches.iter().all(|(_, fetch)| fetch.session == (0, 0) && fetch.forgotten.is_empty()));
+    let whole: Vec<_> = fetches.iter().filter(|(_, fetch)| fetch.partitions.len() == 2).collect();
+    let firsts: std::collections::BTreeSet<_> = whole.iter().map(|(_, fetch)| fetch.partitions[0].partition).collect();
+    assert!(firsts.len() > 1, "each is the first now and then: {firsts:?}");
+}
+
+#[test]
+fn a_session_that_the_broker_has_ended_is_begun_anew_at_once() {
+    for error in [70, 71, 106] {
+        let mut world = three();
+        assert_eq!(world.read().len(), 4);
+        world.errors.push_back(error);
+        world.log("a", 0).append(batch(&["y"]), 0);
+        assert_eq!(world.read(), ["1@1=y"], "{error}");
+        assert_eq!(world.consumer.stats().sessions_lost, 1);
+    }
+}
+
+#[test]
+fn a_failed_request_ends_the_session_and_is_made_again_after_a_while() {
+    for failure in [FetchFailure::Lost, FetchFailure::Malformed] {
+        let mut world = three();
+        assert_eq!(world.read().len(), 4);
+        world.failures.extend([failure; 4]);
+        let calls = world.calls.len();
+        for (topic, partition) in [("a", 0), ("a", 2), ("a", 1), ("b", 0)] {
+            world.log(topic, partition).append(batch(&["y"]), 0);
+        }
+        assert_eq!(world.read().len(), 4, "{failure:?}");
+        assert!(world.calls.len() - calls < 40, "{}", world.calls.len() - calls);
+        assert!(world.refreshes > 0);
+    }
+}
+
+#[test]
+fn one_fetch_is_under_way_to_each_broker_and_isolation() {
+    let mut world = three();
+    world.consumer.assign(4, Assignment { committed: false, ..assignment("b", 0) });
+    world.holds = true;
+    world.settle();
+    // The places first: two brokers, two isolations at one of them.
+    for call in std::mem::take(&mut world.calls) {
+        assert_eq!(call.lane.purpose, Purpose::Offsets);
+        world.answer(call);
+    }
+    world.settle();
+    let lanes: Vec<_> = world.calls.iter().map(|call| (call.lane.node.0, call.lane.purpose)).collect();
+    assert_eq!(lanes, [(1, Purpose::Committed), (2, Purpose::Committed), (2, Purpose::All)]);
+    world.now = world.now.after(Duration::from_secs(5));
+    assert!(world.consumer.take_request(world.now).is_none());
+}
+
+#[test]
+fn a_broker_is_not_asked_while_records_of_it_can_be_taken() {
+    let mut world = three();
+    world.settle();
+    assert!(world.consumer.peek().is_some());
+    let calls = world.calls.len();
+    world.now = world.now.after(Duration::from_secs(1));
+    world.settle();
+    assert_eq!(world.calls.len(), calls, "it would wait for others");
+    // Unless they are paused.
+    for id in [1, 2] {
+        world.consumer.pause(id);
+    }
+    assert!(world.consumer.peek().is_some_and(|record| record.id > 2));
+    world.consumer.resume(2);
+    let mut got = world.read();
+    got.sort();
+    assert_eq!(got, ["2@0=x", "3@0=x", "4@0=x"]);
+    world.consumer.resume(1);
+    assert_eq!(world.read(), ["1@0=x"]);
+}
