@@ -47,6 +47,10 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         targets.iter().for_each(|target| check_room(document.source, target, shards));
         return sinks;
     }
+    // Who reads from Kafka need not write to it.
+    if document.has(Section::Source) && overrides.kafka.is_none() {
+        return sinks;
+    }
     // A file that says where Kafka is and not which messages go there would lose every message without a word.
     if document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink) {
         let fault = Fault::new("there is no [[sink]]: nothing would be written to Kafka");

@@ -39,7 +39,7 @@ pub(super) struct Reader {
     /// What the membership was told last.
     reported: Option<Place>,
     /// When it is told the next place.
-    report_at: Monotonic,
+    pub(super) report_at: Monotonic,
     /// Reading has stopped, and open records are waited for until then.
     stopping: Option<Monotonic>,
 }
