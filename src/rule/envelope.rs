@@ -133,6 +133,7 @@ mod tests {
         payload: b"{\"t\": 21.5}",
         timestamp_ms: 1_700_000_000_123,
         properties: Properties::EMPTY,
+        hops: 0,
     };
 
     fn write(envelope: &Envelope, message: &MessageContext<'_>) -> String {

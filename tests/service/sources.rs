@@ -77,9 +77,16 @@ fn the_console_producer_reaches_mosquitto_sub() {
     let sub = sub.args(["-h", "127.0.0.1", "-p", &port, "-t", "t/1", "-v", "-q", "1", "-C", "1", "-W", "60"]);
     let sub = sub.stdout(Stdio::piped()).spawn().expect("it runs");
     until_metric(&service, "subscriptions", 1);
-    until_metric(&service, "source_partitions{source=\"my-kafka-source\"}", 1);
+    until("its partitions to be read", || metric(&service, "source_partitions{source=\"my-kafka-source\"}") > 0);
     let mut producer: Command = command(root().join("scripts/kafka"));
-    producer.args(["tool", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", &kafka, "--topic", "testtopic-out"]);
+    producer.args([
+        "tool",
+        "org.apache.kafka.tools.ConsoleProducer",
+        "--bootstrap-server",
+        &kafka,
+        "--topic",
+        "testtopic-out",
+    ]);
     let mut producer = producer.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it runs");
     producer.stdin.take().expect("piped").write_all(b"{\"msg\": \"Hello EMQX\"}\n").expect("it reads");
     assert!(producer.wait().expect("it ends").success());
@@ -91,7 +98,8 @@ fn the_console_producer_reaches_mosquitto_sub() {
     assert_eq!(said["value"], "{\"msg\": \"Hello EMQX\"}");
     assert_eq!((&said["topic"], &said["ts_type"]), (&"testtopic-out".into(), &"create".into()));
     assert!(said["ts"].is_i64() && said["offset"].is_i64() && said["headers"].is_object(), "{payload}");
-    let order = ["headers", "key", "offset", "topic", "ts", "ts_type", "value"].map(|name| payload.find(&format!("\"{name}\":")));
+    let order = ["headers", "key", "offset", "topic", "ts", "ts_type", "value"]
+        .map(|name| payload.find(&format!("\"{name}\":")));
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{payload}");
 }
 

@@ -96,7 +96,9 @@ impl Client {
     /// The longest answer that a connection may bring now.
     pub(super) fn answer_bytes_max(&mut self, owner: Owner) -> usize {
         let most = self.shared.settings.answer_bytes_max;
-        let connection = self.channel(owner).and_then(|(channel, _)| channel.connection().map(|connection| connection.fetch_bytes_max()));
+        let connection = self
+            .channel(owner)
+            .and_then(|(channel, _)| channel.connection().map(|connection| connection.fetch_bytes_max()));
         connection.flatten().unwrap_or(most)
     }
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::Consumer;
 use super::buffer::Buffer;
 use super::decode::{Bad, Chunk, Position, Terms};
 use super::lane::Sent;
@@ -9,7 +10,6 @@ use super::metadata::FORBIDDEN;
 use super::news::{News, WhyReset, WhyStopped};
 use super::partition::{Partition, Phase};
 use super::settings::{OnBadBatch, Place};
-use super::Consumer;
 use crate::kafka::fetch::{FetchAnswer, FetchFailure, Fetched, FetchedPartition, Lane, OffsetFound};
 use crate::runtime::seam::Monotonic;
 
@@ -49,7 +49,9 @@ impl Consumer {
             }
             return;
         }
-        let Some(lane) = self.ways.iter().find(|(_, way)| way.under_way == Some(id)).map(|(lane, _)| *lane) else { return };
+        let Some(lane) = self.ways.iter().find(|(_, way)| way.under_way == Some(id)).map(|(lane, _)| *lane) else {
+            return;
+        };
         if let Some(way) = self.ways.get_mut(&lane) {
             (way.under_way, way.reserved) = (None, 0);
         }
@@ -194,7 +196,9 @@ impl Consumer {
                 _ => way.alone = asked.into(),
             },
             FetchFailure::Lost | FetchFailure::Malformed => self.refresh(),
-            FetchFailure::NotSpoken => asked.into_iter().for_each(|id| self.partition_failed(id, UNSUPPORTED_VERSION, now)),
+            FetchFailure::NotSpoken => {
+                asked.into_iter().for_each(|id| self.partition_failed(id, UNSUPPORTED_VERSION, now))
+            }
         }
     }
 

@@ -50,7 +50,8 @@ impl Consumer {
             return Some(call);
         }
         let retry = self.partitions.values().filter(|partition| partition.is_waiting());
-        let mut wake_at = retry.map(|partition| partition.retry_at).filter(|at| *at > now).min().unwrap_or(Monotonic::NEVER);
+        let mut wake_at =
+            retry.map(|partition| partition.retry_at).filter(|at| *at > now).min().unwrap_or(Monotonic::NEVER);
         let lanes = self.eligible(now);
         let count = lanes.len();
         self.ways.retain(|lane, way| way.under_way.is_some() || lanes.contains_key(lane));
@@ -139,7 +140,8 @@ impl Consumer {
         }
         // Two rounds of all lanes are within the memory, if it is not very small.
         let share = (self.settings.fetch_memory / (2 * lanes.max(1))).clamp(RECORDS_MIN, self.settings.answer_bytes);
-        let answer_bytes_max = (share + ANSWER_BYTES + PARTITION_BYTES * wanted.len()).max(way.largest).min(self.settings.fetch_memory);
+        let answer_bytes_max =
+            (share + ANSWER_BYTES + PARTITION_BYTES * wanted.len()).max(way.largest).min(self.settings.fetch_memory);
         let reserved: usize = self.ways.values().map(|way| way.reserved).sum();
         let used_max = self.settings.fetch_memory.checked_sub(reserved + answer_bytes_max);
         let is_beyond = |used: usize| used_max.is_none_or(|most| used > most);
@@ -164,7 +166,11 @@ impl Consumer {
             // In no session: it is about this partition alone.
             fetch.session = (0, -1);
         }
-        let wait = if eligible.has_others || is_alone { self.settings.max_wait.min(SHORT_WAIT) } else { self.settings.max_wait };
+        let wait = if eligible.has_others || is_alone {
+            self.settings.max_wait.min(SHORT_WAIT)
+        } else {
+            self.settings.max_wait
+        };
         fetch.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         fetch.bytes_max = i32::try_from(share).unwrap_or(i32::MAX);
         fetch.answer_bytes_max = answer_bytes_max;
@@ -186,7 +192,10 @@ impl Consumer {
 impl Partition {
     /// Whether it is to be asked for when its wait is over.
     fn is_waiting(&self) -> bool {
-        self.leader.node.is_some() && self.question.is_none() && !matches!(self.phase, Phase::Stopped(_)) && !self.is_paused
+        self.leader.node.is_some()
+            && self.question.is_none()
+            && !matches!(self.phase, Phase::Stopped(_))
+            && !self.is_paused
     }
 
     /// What has to be asked about its offset now: whom, for which time or epoch, and whether it is an epoch.

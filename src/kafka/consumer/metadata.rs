@@ -164,7 +164,8 @@ impl Partition {
             // A wait was for the leader before.
             self.retry_at = Monotonic(0);
         }
-        if is_other && leader.epoch > self.leader.epoch && self.phase == Phase::Read && self.position.leader_epoch >= 0 {
+        if is_other && leader.epoch > self.leader.epoch && self.phase == Phase::Read && self.position.leader_epoch >= 0
+        {
             self.phase = Phase::Validate;
         }
         self.leader = leader;

@@ -109,7 +109,9 @@ impl Partition {
                 let phase = if leader_epoch < 0 { Phase::Read } else { Phase::Validate };
                 self.go(Position { offset: offset.max(0), leader_epoch }, phase);
             }
-            Start::At(place) => self.go(Position { offset: self.position.offset, leader_epoch: -1 }, Phase::Find(place, None)),
+            Start::At(place) => {
+                self.go(Position { offset: self.position.offset, leader_epoch: -1 }, Phase::Find(place, None))
+            }
         }
         self.faults = Faults::default();
     }

@@ -182,7 +182,8 @@ impl Sources {
         let number = window.next_number();
         let claimed = Claimed { shard: broker.index, reader: id, number };
         let about = (reader.source, &*reader.topic, reader.partition);
-        let mapped = mappings[reader.source].message(&mapped_record(&reader.topic, reader.partition, &record), wall, scratch);
+        let mapped =
+            mappings[reader.source].message(&mapped_record(&reader.topic, reader.partition, &record), wall, scratch);
         match mapped {
             Ok(message) => {
                 let publish = publish(&message);

@@ -25,7 +25,8 @@ fn only_what_has_changed_is_sent() {
     world.calls = calls;
     let fetches = world.fetches();
     assert!(fetches.iter().all(|(_, fetch)| fetch.session.0 != 0 && fetch.is_by_id), "all in a session");
-    let named: Vec<_> = fetches.iter().flat_map(|(_, fetch)| &fetch.partitions).map(|from| (from.partition, from.offset)).collect();
+    let named: Vec<_> =
+        fetches.iter().flat_map(|(_, fetch)| &fetch.partitions).map(|from| (from.partition, from.offset)).collect();
     assert_eq!(named, [(0, 2)], "the partition that went on");
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::kafka::consumer::{Assignment, Consumer, News, OnBadBatch, Place, Settings, Start, Want};
 use crate::kafka::fetch::{
-    EARLIEST, Fetch, FetchAnswer, FetchAsk, FetchCall, FetchFailure, FetchFrom, Fetched, FetchedPartition, LATEST, OffsetAsk,
-    OffsetFound, Purpose,
+    EARLIEST, Fetch, FetchAnswer, FetchAsk, FetchCall, FetchFailure, FetchFrom, Fetched, FetchedPartition, LATEST,
+    OffsetAsk, OffsetFound, Purpose,
 };
 use crate::kafka::types::{NodeId, TopicMetadata};
 use crate::record::compression::{Codec, Encoder};
@@ -248,7 +248,11 @@ impl World {
             EARLIEST => log.start,
             LATEST => log.end(),
             // Timestamps are 1000 and up in each batch.
-            at => log.batches.iter().find(|(base, last, _)| 1000 + last - base >= at).map_or(-1, |(base, ..)| base + (at - 1000).max(0)),
+            at => log
+                .batches
+                .iter()
+                .find(|(base, last, _)| 1000 + last - base >= at)
+                .map_or(-1, |(base, ..)| base + (at - 1000).max(0)),
         };
         OffsetFound { error: 0, offset, leader_epoch: if offset < 0 { -1 } else { 0 } }
     }
@@ -292,7 +296,8 @@ impl World {
                     let is_gone = fetch.forgotten.iter().any(|(topic, id, partition)| {
                         (topic, *id, *partition) == (&from.topic, from.topic_id, from.partition)
                     });
-                    let is_new = fetch.partitions.iter().any(|new| (&new.topic, new.partition) == (&from.topic, from.partition));
+                    let is_new =
+                        fetch.partitions.iter().any(|new| (&new.topic, new.partition) == (&from.topic, from.partition));
                     !is_gone && !is_new
                 });
                 known.extend(fetch.partitions.iter().cloned());
