@@ -57,7 +57,7 @@ impl Consumer {
     pub fn on_cluster(&mut self, id: &str) {
         let before = std::mem::replace(&mut self.cluster, Rc::from(id));
         if !before.is_empty() && *before != *id {
-            self.ways.clear();
+            self.fetchings.clear();
             self.questions.clear();
             for topic in self.topics.values_mut() {
                 *topic = Topic { ids: std::mem::take(&mut topic.ids), ..Topic::default() };
@@ -164,7 +164,8 @@ impl Partition {
             // A wait was for the leader before.
             self.retry_at = Monotonic(0);
         }
-        if is_other && leader.epoch > self.leader.epoch && self.phase == Phase::Read && self.position.leader_epoch >= 0 {
+        if is_other && leader.epoch > self.leader.epoch && self.phase == Phase::Read && self.position.leader_epoch >= 0
+        {
             self.phase = Phase::Validate;
         }
         self.leader = leader;

@@ -14,14 +14,14 @@
 //!   it. A log that was truncated is noticed by its epochs (KIP-320), a topic made anew by its id, an offset that is gone by the broker's word:
 //!   reading goes on where [`News::Reset`] says.
 //!
-//! Files: `partition`, `lane` and `topic` are the state; `asking` makes requests, `answers` takes what came of them, `metadata` follows leaders;
+//! Files: `partition`, `fetching` and `topic` are the state; `asking` makes requests, `answers` takes what came of them, `metadata` follows leaders;
 //! `decode`, `unpacked` and `buffer` are the bytes.
 
 mod answers;
 mod asking;
 mod buffer;
 mod decode;
-mod lane;
+mod fetching;
 mod metadata;
 mod news;
 mod partition;
@@ -44,11 +44,11 @@ pub use self::stats::Stats;
 
 use self::asking::Question;
 use self::buffer::Account;
-use self::lane::Way;
+use self::fetching::Fetching;
 use self::metadata::Topic;
 use self::news::Board;
 use self::partition::Partition;
-use crate::kafka::fetch::Lane;
+use crate::kafka::fetch::ReadWay;
 use crate::runtime::seam::Monotonic;
 
 /// Records of one partition that are handed out in a row, if others have some too.
@@ -74,7 +74,7 @@ pub struct Consumer {
     cluster: Rc<str>,
     partitions: BTreeMap<u32, Partition>,
     topics: BTreeMap<Rc<str>, Topic>,
-    ways: BTreeMap<Lane, Way>,
+    fetchings: BTreeMap<ReadWay, Fetching>,
     /// Questions about offsets that are under way.
     questions: BTreeMap<u64, Question>,
     next_id: u64,
@@ -99,7 +99,7 @@ impl Consumer {
             cluster: Rc::from(""),
             partitions: BTreeMap::new(),
             topics: BTreeMap::new(),
-            ways: BTreeMap::new(),
+            fetchings: BTreeMap::new(),
             questions: BTreeMap::new(),
             next_id: 0,
             ready: VecDeque::new(),

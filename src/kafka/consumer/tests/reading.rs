@@ -35,7 +35,8 @@ fn every_codec_is_read() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let mut world = world();
         // Some pieces, a record larger than a piece among them.
-        let values: Vec<Vec<u8>> = (0..3000).map(|n| format!("{n} {}", "and so on ".repeat(n % 20)).into_bytes()).collect();
+        let values: Vec<Vec<u8>> =
+            (0..3000).map(|n| format!("{n} {}", "and so on ".repeat(n % 20)).into_bytes()).collect();
         let large = vec![b'x'; 300_000];
         let mut all: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         all.insert(1500, &large);
