@@ -129,6 +129,7 @@ fn java_writes(topic: &str, codec: &str, lines: &[String]) {
 #[test]
 fn every_codec_of_java_and_librdkafka_is_read() {
     let topic = fresh_topic("codecs");
+    written(&support::kafka::shared(), &topic, &["create"]);
     let mut expected = Vec::new();
     for codec in ["gzip", "snappy", "lz4", "zstd"] {
         let lines: Vec<String> = (0..1000).map(|n| format!("java {codec} {n} {}", "and so on ".repeat(10))).collect();

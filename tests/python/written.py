@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes what the tests of the consumer read, with librdkafka: python3 written.py BOOTSTRAP TOPIC WHAT [ARGUMENT]
 
+    create        no records: makes the topic, with one partition
     codecs        500 records of each codec; value `CODEC N …`, key N, header `n`
     transactions  three records each: committed, aborted, committed, aborted; value `committed N` or `aborted N`
     plain COUNT   that many records, value N
@@ -9,7 +10,12 @@
 import sys
 
 from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
+
+
+def create(bootstrap: str, topic: str) -> None:
+    for future in AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 1)]).values():
+        future.result(60)
 
 
 def codecs(bootstrap: str, topic: str) -> None:
@@ -47,4 +53,4 @@ def trim(bootstrap: str, topic: str, offset: str) -> None:
 
 if __name__ == "__main__":
     _, to, name, what, *arguments = sys.argv
-    {"codecs": codecs, "transactions": transactions, "plain": plain, "trim": trim}[what](to, name, *arguments)
+    {"create": create, "codecs": codecs, "transactions": transactions, "plain": plain, "trim": trim}[what](to, name, *arguments)
