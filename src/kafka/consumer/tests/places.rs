@@ -114,7 +114,7 @@ fn metadata_of_an_older_epoch_is_passed_over() {
     world.consumer.on_metadata(&[stale], world.now);
     world.log("a", 0).append(batch(&["15"]), 6);
     assert_eq!(world.read(), ["1@15=15"]);
-    assert!(world.calls[before..].iter().all(|call| call.lane.node == NodeId(1)));
+    assert!(world.calls[before..].iter().all(|call| call.way.node == NodeId(1)));
 }
 
 #[test]

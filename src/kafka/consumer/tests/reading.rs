@@ -135,6 +135,24 @@ fn what_compaction_has_taken_is_passed_over() {
 }
 
 #[test]
+fn what_was_shown_and_is_sought_away_takes_nothing_of_another() {
+    let mut world = world();
+    for partition in [0, 2] {
+        world.log("a", partition).append(batch(&["x", "y"]), 0);
+        world.consumer.assign(partition as u32, assignment("a", partition));
+    }
+    world.settle();
+    let first = world.consumer.peek().expect("a record").id;
+    world.consumer.pause(first);
+    let second = world.consumer.peek().expect("a record").id;
+    assert_ne!(first, second);
+    world.consumer.resume(first);
+    world.consumer.unassign(second);
+    world.consumer.advance();
+    assert_eq!(world.read(), [format!("{first}@0=x"), format!("{first}@1=y")]);
+}
+
+#[test]
 fn a_partition_has_one_id() {
     let mut world = world();
     assert!(world.consumer.assign(1, assignment("a", 0)));

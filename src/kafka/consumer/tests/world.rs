@@ -305,14 +305,14 @@ impl World {
                 known.clone()
             }
         };
-        let committed = call.lane.purpose == Purpose::Committed;
+        let committed = call.way.purpose == Purpose::Committed;
         for from in asked {
             let (leader, epoch) = self.leader(&from.topic, from.partition);
             let is_other = from.topic_id != self.topics[&*from.topic].id;
             let log = self.logs.get_mut(&(from.topic.to_string(), from.partition)).expect("a log");
             let error = log.errors.pop_front().unwrap_or(match () {
                 () if is_other => 100,
-                () if leader != Some(call.lane.node) => 6,
+                () if leader != Some(call.way.node) => 6,
                 () if from.leader_epoch >= 0 && from.leader_epoch < epoch => 74,
                 () if from.offset < log.start || from.offset > log.end() => 1,
                 () => 0,
