@@ -122,8 +122,10 @@ pub fn run(args: &CheckArgs) -> Checked {
         of_addresses(&config, &mut lines);
         check_start::of_rest(&config, &mut lines);
     }
-    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len()];
-    let names = ["listener", "Kafka cluster", "sink"].into_iter().zip(counts);
+    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), config.sources.len()];
+    let names = ["listener", "Kafka cluster", "sink", "source"].into_iter().zip(counts);
+    // Most have no source.
+    let names = names.filter(|(name, n)| *name != "source" || *n > 0);
     let counted: Vec<_> = names.map(|(name, n)| format!("{n} {name}{}", if n == 1 { "" } else { "s" })).collect();
     let without = if args.offline { "; host and Kafka were not checked (--offline)" } else { "" };
     let text = format!("valid: {}{without}", counted.join(", "));

@@ -254,6 +254,7 @@ fn what_subscribers_get() {
             queue_bytes_max: 16 << 20,
             drops_newest: false,
             unread_bytes_max: 1 << 20,
+            fetch_memory: 64 << 20,
             share_strategy: ShareStrategy::RoundRobin,
             share_ack_timeout: Duration::from_secs(300),
         }
@@ -262,7 +263,7 @@ fn what_subscribers_get() {
     assert!(good("[spool]").delivery.waits_for_disk);
     let config = good(
         "[spool]\n[delivery]\nacknowledge = 'received'\nqueue_messages_max = 1\nqueue_bytes_max = '1KiB'\nwhen_full = 'drop-newest'\n\
-         unread_bytes_max = '64KiB'\nshare_strategy = 'least-inflight'\nshare_ack_timeout = '7s'\n\
+         unread_bytes_max = '64KiB'\nfetch_memory = '32MiB'\nshare_strategy = 'least-inflight'\nshare_ack_timeout = '7s'\n\
          [retained]\nmessages_max = 2\nbytes_max = '2MiB'\nexpire_after = '2d'\n",
     );
     assert_eq!(
@@ -274,6 +275,7 @@ fn what_subscribers_get() {
             queue_bytes_max: 1_024,
             drops_newest: true,
             unread_bytes_max: 64 << 10,
+            fetch_memory: 32 << 20,
             share_strategy: ShareStrategy::LeastInflight,
             share_ack_timeout: Duration::from_secs(7),
         }
