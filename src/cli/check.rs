@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
-use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool, check_start, topics};
+use super::{
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_sources, check_spool, check_start, topics,
+};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
@@ -107,6 +109,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     let mut lines = Vec::new();
     check_host::of_log(&config, &mut lines);
     of_memory(&config, &mut lines);
+    check_sources::of_sources(&config, &mut lines);
     if !args.offline {
         check_host::of_host(&config, &mut lines);
         check_modes::of_modes(&config, &mut lines);

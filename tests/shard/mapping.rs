@@ -54,8 +54,16 @@ struct Sent {
 fn sent() -> impl Strategy<Value = Sent> {
     let name = prop_oneof![
         text(),
-        prop::sample::select(vec!["mqtt-content-type", "mqtt-topic", "mqtt-user-mqtt-x", "mqtt-bin-x", "mqtt-", "mqtt-hops", "mqtt-received-ms"])
-            .prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "mqtt-content-type",
+            "mqtt-topic",
+            "mqtt-user-mqtt-x",
+            "mqtt-bin-x",
+            "mqtt-",
+            "mqtt-hops",
+            "mqtt-received-ms"
+        ])
+        .prop_map(str::to_owned),
     ];
     let once = (
         proptest::option::of(text()),
@@ -73,7 +81,8 @@ fn sent() -> impl Strategy<Value = Sent> {
 fn properties(of: &Sent) -> PropertyBuf {
     let mut properties = PropertyBuf::new();
     let (content, response, correlation, expiry, format) = &of.once;
-    properties.extend(format.map(Property::PayloadFormatIndicator).filter(|_| std::str::from_utf8(&of.payload).is_ok()));
+    properties
+        .extend(format.map(Property::PayloadFormatIndicator).filter(|_| std::str::from_utf8(&of.payload).is_ok()));
     properties.extend(expiry.map(Property::MessageExpiryInterval));
     properties.extend(content.as_deref().map(Property::ContentType));
     properties.extend(response.as_deref().map(Property::ResponseTopic));
@@ -119,8 +128,13 @@ fn a_message_through_a_sinks_record_and_back_is_equal() {
             value: (!is_null).then_some(&value[..]),
             headers: view.records().expect("plain").next().expect("one").expect("sound").headers,
         };
-        let read = back.message(&record, WallMs(timestamp), &mut scratch).map_err(|reason| TestCaseError::fail(reason.to_string()))?;
-        prop_assert_eq!((read.topic, read.payload, read.qos, read.retain), (&of.topic[..], &of.payload[..], qos, of.retain));
+        let read = back
+            .message(&record, WallMs(timestamp), &mut scratch)
+            .map_err(|reason| TestCaseError::fail(reason.to_string()))?;
+        prop_assert_eq!(
+            (read.topic, read.payload, read.qos, read.retain),
+            (&of.topic[..], &of.payload[..], qos, of.retain)
+        );
         prop_assert_eq!(read.properties, properties.as_properties());
         prop_assert_eq!((read.hops, read.left_out), (0, 0));
         Ok(())
@@ -147,7 +161,8 @@ fn a_record_becomes_a_message_without_an_allocation() {
         headers: view.records().expect("plain").next().expect("one").expect("sound").headers,
     };
     for payload in ["${.}", "${value}", "x ${value.name} ${headers}"] {
-        let config = config::parse(&format!("{text}payload = '{payload}'\n"), "warm.toml").unwrap_or_else(|problems| panic!("{problems}"));
+        let config = config::parse(&format!("{text}payload = '{payload}'\n"), "warm.toml")
+            .unwrap_or_else(|problems| panic!("{problems}"));
         let mapping = Mapping::new(&config.sources[0], config.mqtt.packet_bytes_max);
         let mut scratch = Scratch::default();
         let mut once = || {

@@ -139,7 +139,7 @@ fn what_cannot_work_is_said() {
         ("topic='t'\nmqtt_topic='m'\nfeeds='subscriber'", "did you mean \"subscribers\"?"),
         (
             "topic='t'\nmqtt_topic='m'\noffset_reset='latst'",
-            "source[0].offset_reset: \"latst\" is not a valid value (did you mean \"latest\"?)",
+            "source[0].offset_reset: \"latst\" is not a valid value; did you mean \"latest\"?",
         ),
         ("topic='t'\nmqtt_topic='m'\noffset_reset='2026-11-26'", "a time as in \"2026-11-26T10:00:00Z\""),
         ("topic='t'\nmqtt_topic='m'\noffset_reset='-1 hour'", "source[0].offset_reset: "),
@@ -158,7 +158,7 @@ fn what_cannot_work_is_said() {
         ("topic='t'\nmqtt_topic='m'\nuser_properties={ '' = 'x' }", "a user property needs a name"),
         ("topic='t'\nmqtt_topic='m'\n'auto.offset.reset'='latest'", "it is offset_reset in [[source]]"),
         ("topic='t'\nmqtt_topic='m'\nkey_encoding_mode='none'", "it is key_encoding in [[source]]"),
-        ("topic='t'\nmqtt_topic='m'\nkafka='mian'", "there is no cluster \"mian\" (did you mean \"main\"?)"),
+        ("topic='t'\nmqtt_topic='m'\nkafka='mian'", "there is no cluster \"mian\"; did you mean \"main\"?"),
         ("topic='t'\nmqtt_topic='m'\nwindow_mesages=1", "did you mean \"window_messages\"?"),
         (
             "topic='t'\nmqtt_topic='m'\n[[source]]\nname='s'\ntopic='u'\nmqtt_topic='m'",
