@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
-use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_spool, check_start, topics};
+use super::{
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_sources, check_spool, check_start, topics,
+};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
@@ -107,6 +109,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     let mut lines = Vec::new();
     check_host::of_log(&config, &mut lines);
     of_memory(&config, &mut lines);
+    check_sources::of_sources(&config, &mut lines);
     if !args.offline {
         check_host::of_host(&config, &mut lines);
         check_modes::of_modes(&config, &mut lines);
@@ -122,8 +125,10 @@ pub fn run(args: &CheckArgs) -> Checked {
         of_addresses(&config, &mut lines);
         check_start::of_rest(&config, &mut lines);
     }
-    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len()];
-    let names = ["listener", "Kafka cluster", "sink"].into_iter().zip(counts);
+    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), config.sources.len()];
+    let names = ["listener", "Kafka cluster", "sink", "source"].into_iter().zip(counts);
+    // Most have no source.
+    let names = names.filter(|(name, n)| *name != "source" || *n > 0);
     let counted: Vec<_> = names.map(|(name, n)| format!("{n} {name}{}", if n == 1 { "" } else { "s" })).collect();
     let without = if args.offline { "; host and Kafka were not checked (--offline)" } else { "" };
     let text = format!("valid: {}{without}", counted.join(", "));

@@ -9,6 +9,7 @@ mod certificates;
 pub mod check;
 mod check_host;
 mod check_modes;
+mod check_sources;
 mod check_spool;
 mod check_start;
 mod control_token;

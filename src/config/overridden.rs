@@ -171,6 +171,7 @@ fn is_same(edit: &Edit, text: &Text, one: &Config, other: &Config) -> bool {
     let Some(at) = text.bindings().position(edit.part, &edit.name) else { return true };
     match edit.part {
         Part::Sink => one.sinks.get(at) == other.sinks.get(at),
+        Part::Source => one.sources.get(at) == other.sources.get(at),
         _ => {
             let of = |config: &Config| {
                 config.listeners.get(at).cloned().map(|mut listener| {
