@@ -283,10 +283,12 @@ impl Template {
     ///
     /// # Errors
     /// What the message does not have: it cannot be rendered.
+    #[inline]
     pub fn bytes_max(&self, message: &MessageContext<'_>) -> Result<usize, Absent> {
-        if let Some(bytes) = self.at_hand(message) {
-            return Ok(bytes.len());
-        }
+        self.at_hand(message).map_or_else(|| self.bytes_max_of_parts(message), |bytes| Ok(bytes.len()))
+    }
+
+    fn bytes_max_of_parts(&self, message: &MessageContext<'_>) -> Result<usize, Absent> {
         let part = |part: &Part<Variable>| match part {
             Part::Text(text) => Ok(text.len()),
             Part::Variable(variable) => variable.of(message).map(|rendered| rendered.bytes_max()),
