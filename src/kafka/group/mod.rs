@@ -12,8 +12,8 @@
 //!   it if the partition is still the member's.
 //! - **No waiting for ever.** Failures that pass come again with backoff, after a look for the coordinator where it may have moved; those
 //!   that an operator has to mend more rarely, told as [`News::Trouble`] with a cure.
-//! - **Growth.** A member counts the partitions of its topics, its leader those of all members' topics, and joins again where the leader
-//!   counted others ([0193](../../../docs/decisions/0193-members-tell-what-they-counted.md)).
+//! - **Growth.** A member counts the partitions of its topics, the leader those of all members' topics, and joins again when there are others
+//!   ([0193](../../../docs/decisions/0193-members-tell-what-they-counted.md)).
 //!
 //! Files: `steps` is the way from JoinGroup to the offsets, `commits` OffsetCommit, `counts` partitions, `range` the assignor, `verdict` what
 //! error codes mean.
@@ -122,7 +122,7 @@ impl Member {
         let mut member = Self {
             me: Me { id: Rc::from(""), generation: -1, topics: Rc::from([]), leads: false, knows_static: false },
             settings,
-            step: Step::Join,
+            step: Step::Look,
             asked: None,
             not_before: now,
             backoff: Backoff::default(),
@@ -256,7 +256,7 @@ impl Member {
     #[must_use]
     pub fn standing(&self) -> Standing {
         match self.step {
-            Step::Join | Step::Count(_) | Step::Sync(_) | Step::Offsets => Standing::Joining,
+            Step::Look | Step::Join | Step::Count(_) | Step::Sync(_) | Step::Offsets => Standing::Joining,
             Step::Stable => Standing::Stable,
             Step::Revoking { .. } => Standing::Revoking,
             Step::Leaving { .. } => Standing::Leaving,
