@@ -20,6 +20,9 @@ use kafka_driver::Driver;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// The version of Java's tools and consumers, whatever brokers they are used with.
+const JAVA: &str = "4.3.1";
+
 /// What a member of ours knows of its partitions: what is committed for each.
 type Partitions = BTreeMap<i32, Option<Committed>>;
 
@@ -55,7 +58,8 @@ impl Place {
 
     fn tool(&self, class: &str) -> Command {
         let mut command = Command::new(support::root().join("scripts/kafka"));
-        command.args(["tool", class, "--bootstrap-server", &self.bootstrap]).stdin(Stdio::null());
+        command.args(["tool", class, "--bootstrap-server", &self.bootstrap]).env("KAFKA_VERSION", JAVA);
+        command.stdin(Stdio::null());
         command
     }
 
@@ -306,7 +310,7 @@ const CLASSIC: [&str; 3] = ["group.protocol=classic", "session.timeout.ms=6000",
 fn console_consumer(place: &Place, properties: &[&str]) -> Program {
     let mut java = Command::new("java");
     java.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
-    java.arg(support::cache().join("kafka/4.3.1/lib/*"));
+    java.arg(support::cache().join("kafka").join(JAVA).join("lib/*"));
     java.arg("org.apache.kafka.tools.consumer.ConsoleConsumer").args(["--bootstrap-server", &place.bootstrap]);
     java.args(["--topic", &place.topic, "--group", &place.group]);
     for property in properties {

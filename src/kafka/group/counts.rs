@@ -74,11 +74,14 @@ impl Member {
         for (topic, count) in self.counts.topics.iter().zip(counts) {
             let count = match count {
                 Ok(count) => Some(*count),
+                // UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION.
+                Err(3 | 17) => None,
+                // Nothing is known of it now, so what was known stays.
                 Err(code) => {
                     if Verdict::of(*code) == Verdict::Refused {
                         self.counts.trouble = Some(format!("partitions of {topic} are not told: {}", words(*code)));
                     }
-                    None
+                    self.counts.of(topic)
                 }
             };
             is_new |= self.counts.known.get(topic).is_some_and(|known| *known != count);

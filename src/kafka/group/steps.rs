@@ -104,7 +104,12 @@ impl Member {
             }
             (step, Says::Refused(code)) => self.on_refused(token, step, *code, now),
             (Step::Leaving { .. }, Says::Left) => self.end(),
-            (Step::Join, Says::MemberId(id)) => self.me.id = Rc::clone(id),
+            (Step::Join, Says::MemberId(id)) => {
+                if !self.me.id.is_empty() {
+                    self.wait(now);
+                }
+                self.me.id = Rc::clone(id);
+            }
             (Step::Join, Says::Joined(joined)) => self.on_joined(joined, now),
             (Step::Count(members), Says::Partitions(counts)) => {
                 self.counted(counts, now);
@@ -121,6 +126,7 @@ impl Member {
             }
             (step, _) => {
                 self.step = step;
+                self.wait(now);
                 self.coordinator_lost(token, now);
             }
         }
@@ -137,7 +143,10 @@ impl Member {
         self.step = step;
         match Verdict::of(code) {
             Verdict::Over(why) => self.lost(why, now),
-            Verdict::Rejoin if !is_join && !matches!(self.step, Step::Leaving { .. }) => self.join(now),
+            Verdict::Rejoin if !is_join && !matches!(self.step, Step::Leaving { .. }) => {
+                self.join(now);
+                self.wait(now);
+            }
             verdict => {
                 let wait = self.wait_after(verdict, code, call, now);
                 self.not_before = now.after(wait);
@@ -156,7 +165,6 @@ impl Member {
             return;
         }
         self.told.stats.rebalances += 1;
-        self.backoff.reset();
         self.me.id = Rc::clone(&joined.member_id);
         self.me.generation = joined.generation;
         self.me.knows_static = joined.knows_static;
@@ -179,7 +187,6 @@ impl Member {
     }
 
     fn on_assignment(&mut self, assignment: &Assignment) {
-        self.backoff.reset();
         let mut partitions = BTreeSet::new();
         for (topic, indexes) in assignment {
             // A leader that gives what was not asked for leaves those partitions to nobody, until it knows better.
@@ -205,6 +212,7 @@ impl Member {
             return self.on_refused(token, Step::Offsets, code, now);
         }
         if offsets.len() < self.owned.partitions.len() {
+            self.wait(now);
             return self.coordinator_lost(token, now);
         }
         let assigned = |(at, offset): (&TopicPartition, &Result<Option<(i64, i32)>, i16>)| Assigned {
@@ -244,6 +252,11 @@ impl Member {
         self.counts.forget_question();
     }
 
+    /// Has the next step wait, longer each time until the member has its partitions: no answer makes it ask at once for ever.
+    fn wait(&mut self, now: Monotonic) {
+        self.not_before = now.after(self.backoff.next(self.settings.retry(), &mut self.rng));
+    }
+
     /// Ends the membership, and begins another one, unless the member was fenced or leaves.
     pub(super) fn lost(&mut self, why: Lost, now: Monotonic) {
         self.told.stats.lost += u64::from(self.me.generation >= 0);
@@ -258,6 +271,7 @@ impl Member {
         }
         let leaves = matches!(self.step, Step::Leaving { .. });
         self.join(now);
+        self.wait(now);
         if why == Lost::Fenced {
             self.step = Step::Ended;
         } else if leaves {

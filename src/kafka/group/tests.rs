@@ -408,6 +408,35 @@ fn errors_of_heartbeats_keep_the_membership() {
     }
 }
 
+/// A coordinator that answers the same for ever is asked every second.
+#[test]
+fn no_answer_is_asked_for_without_end() {
+    let same = [
+        (Kind::Find, Says::Refused(15)),
+        (Kind::Find, Says::Refused(30)),
+        (Kind::Join, Says::MemberId(Rc::from("given"))),
+        (Kind::Join, Says::Refused(25)),
+        (Kind::Join, Says::Refused(27)),
+        (Kind::Join, Says::Joined(Joined { protocol: Rc::from("sticky"), ..Joined::default() })),
+        (Kind::Sync, Says::Refused(27)),
+        (Kind::Sync, Says::Refused(22)),
+        (Kind::Sync, Says::Left),
+        (Kind::Fetch, Says::Refused(27)),
+        (Kind::Fetch, Says::Offsets(vec![])),
+        (Kind::Count, Says::NoAnswer),
+    ];
+    for (of, says) in same {
+        let mut world = world();
+        world.faults.extend((0..1_000).map(|_| (of, says.clone())));
+        world.run(Duration::from_secs(100));
+        assert!(world.seen.len() < 1_000, "{of:?} {says:?}: {} requests in 100 s", world.seen.len());
+        assert!(world.faults.len() < 1_000 && world.take_news().iter().all(|news| matches!(news, News::Trouble(_))));
+        world.faults.clear();
+        world.run(Duration::from_secs(20));
+        assert_eq!(world.member.standing(), Standing::Stable, "{of:?} {says:?}");
+    }
+}
+
 #[test]
 fn a_lost_connection_costs_no_rebalance() {
     let mut world = world().up();
@@ -523,7 +552,7 @@ fn every_error_of_a_commit() {
         let mut world = world().up();
         world.faults.push_back((Kind::Commit, Says::Committed(vec![code, code])));
         world.member.commit(&[place("t", 0, 7), place("t", 1, 8)], world.now);
-        world.settle();
+        world.run(Duration::from_secs(1));
         assert_eq!(world.take_news(), [News::Lost(why), assigned_new()], "{code}");
         assert_eq!(world.member.stats().dropped, 2);
     }
@@ -590,7 +619,13 @@ fn a_leader_assigns_to_others_what_they_want_and_sees_it_grow() {
     world.faults.push_back((Kind::Count, Says::Partitions(vec![Err(29), Ok(2), Ok(4)])));
     world.run_to_news(Duration::from_secs(80));
     let news = world.take_news();
-    assert!(matches!(&news[..], [News::Trouble(words), News::Revoked(_)] if words.contains("nowhere")), "{news:?}");
+    assert!(matches!(&news[..], [News::Trouble(words)] if words.contains("nowhere")), "{news:?}");
+    world.run(Duration::from_secs(80));
+    assert_eq!(world.take_news(), [News::TroubleOver]);
+    // A topic that goes.
+    world.counts.remove("u");
+    world.run_to_news(Duration::from_secs(80));
+    assert!(matches!(world.take_news()[..], [News::Revoked(_)]));
 }
 
 #[test]
