@@ -280,6 +280,33 @@ fn a_static_member_comes_back_without_a_rebalance_until_it_is_removed() {
     b.leave();
 }
 
+/// The broker that coordinates a group dies: another one does from then on, and the members stay as they are.
+#[test]
+fn a_coordinator_that_dies_costs_no_rebalance() {
+    let kafka = support::kafka::Kafka::start(&["--brokers", "3"]);
+    let place = Place::new(kafka.bootstrap().to_owned(), "failover");
+    place.topics(&["--create", "--partitions", "3"]);
+    let mut ours = place.join(1, |settings| settings.session_timeout = Duration::from_secs(30));
+    until(&mut [&mut ours], "alone", |of| have(of, &[&[0, 1, 2]]));
+    let (heard, generation) = (ours.news.len(), ours.member.identity().generation);
+    let mut tool = place.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
+    let told = support::run(tool.args(["--describe", "--state", "--group", &place.group]));
+    // `127.0.0.1:9092 (1)`, and in the line above it the word `(ID)`.
+    let broker = told.split(['(', ')']).find(|id| id.parse::<i32>().is_ok());
+    kafka.command(&["kill9", broker.unwrap_or_else(|| panic!("no coordinator: {told}"))]);
+    ours.commit(&[(0, 11), (2, 13)]);
+    until(&mut [&mut ours], "committed", |of| of[0].member.stats().committed >= 2);
+    let later = Instant::now() + Duration::from_secs(5);
+    until(&mut [&mut ours], "it stays", |_| Instant::now() > later);
+    assert_eq!(ours.member.identity().generation, generation);
+    let news: Vec<&News> =
+        ours.news[heard..].iter().filter(|news| matches!(news, News::Revoked(_) | News::Lost(_))).collect();
+    assert!(news.is_empty(), "{:?}", ours.news);
+    let described = place.described();
+    assert_eq!([0, 1, 2].map(|partition| described[&partition][0].as_str()), ["11", "-", "13"]);
+    ours.leave();
+}
+
 /// A program that is killed when it is dropped.
 struct Program(Child);
 

@@ -1,4 +1,4 @@
-//! The Kafka side: wire client and producer. Both sans-I/O: bytes and `now` in, bytes and effects out.
+//! The Kafka side: wire client, producer and members of consumer groups. All sans-I/O: bytes and `now` in, bytes and effects out.
 
 pub mod client;
 pub mod coordination;

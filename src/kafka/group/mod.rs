@@ -72,7 +72,7 @@ struct Me {
     topics: Rc<[Rc<str>]>,
     /// Whether it leads, and watches all members' topics.
     leads: bool,
-    /// Whether its broker knows static members.
+    /// Whether its broker knows static members, as far as it has said.
     knows_static: bool,
 }
 
@@ -120,7 +120,7 @@ impl Member {
     pub fn new(settings: Settings, seed: u64, now: Monotonic) -> Self {
         let nothing: Rc<[TopicPartition]> = Rc::from([]);
         let mut member = Self {
-            me: Me { id: Rc::from(""), generation: -1, topics: Rc::from([]), leads: false, knows_static: false },
+            me: Me { id: Rc::from(""), generation: -1, topics: Rc::from([]), leads: false, knows_static: true },
             settings,
             step: Step::Look,
             asked: None,
@@ -243,7 +243,8 @@ impl Member {
     /// Ends the member in a process that stops: a static member keeps its place in the group for `session_timeout`, any other one leaves.
     /// [`News::Left`] ends it.
     pub fn stop(&mut self, now: Monotonic) {
-        self.go(!self.is_static(), now);
+        let is_static = self.settings.instance.is_some() && self.me.knows_static;
+        self.go(!is_static, now);
     }
 
     /// Counts so far.
@@ -279,11 +280,6 @@ impl Member {
     #[must_use]
     pub fn leads(&self) -> bool {
         self.me.leads
-    }
-
-    /// Whether the member is a static one, as far as its broker knows of such.
-    fn is_static(&self) -> bool {
-        self.settings.instance.is_some() && self.me.knows_static
     }
 
     fn sort_topics(&mut self) {

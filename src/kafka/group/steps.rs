@@ -272,17 +272,19 @@ impl Member {
         let leaves = matches!(self.step, Step::Leaving { .. });
         self.join(now);
         self.wait(now);
-        if why == Lost::Fenced {
-            self.step = Step::Ended;
-        } else if leaves {
+        if leaves {
             self.end();
+        } else if why == Lost::Fenced {
+            self.step = Step::Ended;
         }
     }
 
     /// Begins to leave.
     pub(super) fn go(&mut self, says_so: bool, now: Monotonic) {
-        if matches!(self.step, Step::Leaving { .. } | Step::Ended) {
-            return;
+        match self.step {
+            Step::Leaving { .. } => return,
+            Step::Ended => return self.end(),
+            _ => {}
         }
         if !self.owned.is_told {
             // These wait for a rebalance to end, which is not waited for.

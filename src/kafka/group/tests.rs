@@ -298,7 +298,9 @@ fn a_member_without_partitions_revokes_nothing() {
 
 #[test]
 fn memberships_that_end_are_told_and_begun_again() {
-    for (code, why) in [(22, Lost::Generation), (25, Lost::Unknown), (110, Lost::Epoch), (113, Lost::Epoch)] {
+    for (code, why) in
+        [(22, Lost::Generation), (25, Lost::Unknown), (69, Lost::Unknown), (110, Lost::Epoch), (113, Lost::Epoch)]
+    {
         let mut world = world().up();
         world.silent = vec![Kind::Commit];
         world.member.commit(&[place("t", 0, 7)], world.now);
@@ -339,7 +341,17 @@ fn a_fenced_member_is_over() {
         assert_eq!(world.take_news(), [News::Lost(Lost::Fenced)], "{of:?}");
         assert_eq!(world.member.standing(), Standing::Ended);
         assert_eq!(world.member.next_deadline(), Monotonic::NEVER);
+        world.forget();
+        world.member.stop(world.now);
+        world.settle();
+        assert_eq!((world.kinds(), world.take_news()), (vec![], vec![News::Left]));
     }
+    // While it leaves.
+    let mut world = world_of(|settings| settings.instance = Some(Rc::from("one"))).up();
+    world.faults.push_back((Kind::Leave, Says::Refused(82)));
+    world.member.leave(world.now);
+    world.settle();
+    assert_eq!(world.take_news(), [News::Lost(Lost::Fenced), News::Left]);
 }
 
 /// Each error of each call on the way, and in a stable group: it ends in a stable group again, and what is told is what there is to tell.
@@ -757,6 +769,14 @@ fn leaving_waits_for_nothing_for_ever() {
     world.settle();
     assert_eq!(world.kinds(), [Kind::Find, Kind::Count, Kind::Join, Kind::Join, Kind::Leave]);
     assert_eq!(world.take_news(), [News::Left]);
+    // A static one whose process stops keeps its place, also before it has joined.
+    let mut world = world_of(|settings| settings.instance = Some(Rc::from("one")));
+    world.silent = vec![Kind::Join];
+    world.settle();
+    world.forget();
+    world.member.stop(world.now);
+    world.settle();
+    assert_eq!((world.kinds(), world.take_news()), (vec![], vec![News::Left]));
     // Before the coordinator knows of the member.
     let mut world = self::world();
     world.silent = vec![Kind::Find];
