@@ -115,9 +115,14 @@ fn written(bootstrap: &str, topic: &str, what: &[&str]) {
     support::run(support::plain_python("written.py").args([bootstrap, topic]).args(what));
 }
 
+/// Whether the Kafka of the test has one of these major versions.
+fn is_version(majors: &[char]) -> bool {
+    std::env::var("KAFKA_VERSION").is_ok_and(|version| version.starts_with(majors))
+}
+
 fn java_writes(topic: &str, codec: &str, lines: &[String]) {
     // Kafka 4 has its tools elsewhere than those before it.
-    let is_old = std::env::var("KAFKA_VERSION").is_ok_and(|version| version.starts_with(['2', '3']));
+    let is_old = is_version(&['2', '3']);
     let class = if is_old { "kafka.tools.ConsoleProducer" } else { "org.apache.kafka.tools.ConsoleProducer" };
     let mut producer = std::process::Command::new(support::root().join("scripts/kafka"));
     producer.args(["tool", class, "--topic", topic, "--compression-codec", codec]);
@@ -217,7 +222,9 @@ fn a_leader_that_comes_back_and_a_topic_made_anew() {
     written(kafka.bootstrap(), "t", &["plain", "5"]);
     assert_eq!(pair.read(5)[0].0, 5);
     let after = pair.consumer.position(1).expect("a position");
-    assert!(after.leader_epoch > before.leader_epoch, "{before:?} {after:?}");
+    // With a ZooKeeper it may lead on under the epoch that it had.
+    let grows = !is_version(&['2']);
+    assert!(after.leader_epoch >= before.leader_epoch + i32::from(grows), "{before:?} {after:?}");
     assert!(!pair.news.iter().any(|news| matches!(news, News::Reset { .. } | News::Stopped { .. })), "{:?}", pair.news);
     written(kafka.bootstrap(), "t", &["delete"]);
     pair.until("it is noticed", |pair| pair.consumer.state(1) == Some(State::Stopped(WhyStopped::Deleted)));

@@ -152,7 +152,6 @@ impl Consumer {
     pub fn unassign(&mut self, id: u32) {
         let Some(partition) = self.partitions.remove(&id) else { return };
         self.ready.row.retain(|ready| *ready != id);
-        self.forget_shown(id);
         let name = partition.assignment.topic;
         if let Some(topic) = self.topics.get_mut(&name) {
             topic.ids.remove(&partition.assignment.partition);
@@ -185,7 +184,6 @@ impl Consumer {
     pub fn seek(&mut self, id: u32, start: Start) {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.start(start);
-            self.forget_shown(id);
             self.wake();
         }
     }
@@ -302,11 +300,6 @@ impl Consumer {
         {
             self.ready.row.push_back(id);
         }
-    }
-
-    /// Notes that what was shown of a partition is not to be taken any more.
-    fn forget_shown(&mut self, id: u32) {
-        self.ready.shown = self.ready.shown.filter(|shown| *shown != id);
     }
 
     /// Has [`Consumer::take_request`] look at everything.

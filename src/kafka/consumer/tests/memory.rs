@@ -55,7 +55,7 @@ fn what_is_held_and_what_may_come_stay_within_the_memory() {
 #[test]
 fn paused_partitions_give_way_and_lose_nothing() {
     let mut world = small();
-    for partition in [0, 2] {
+    for partition in 0..3 {
         for n in 0..10 {
             world.log("a", partition).append(batch_of(&[&noise(900_000, n)], Codec::None), 0);
         }
@@ -63,6 +63,7 @@ fn paused_partitions_give_way_and_lose_nothing() {
     }
     world.settle();
     world.consumer.pause(0);
+    world.consumer.pause(1);
     let got: Vec<i64> = world
         .read()
         .iter()
@@ -70,7 +71,8 @@ fn paused_partitions_give_way_and_lose_nothing() {
         .collect();
     assert_eq!(got, (0..10).collect::<Vec<_>>(), "the other one is read on");
     world.consumer.resume(0);
-    assert_eq!(world.read().len(), 10);
+    world.consumer.resume(1);
+    assert_eq!(world.read().len(), 20);
 }
 
 #[test]
