@@ -59,7 +59,7 @@ const IN_A_ROW: u32 = 64;
 pub enum Want {
     /// The topic's metadata, kept fresh, without creating it.
     Metadata(Rc<str>),
-    /// No more metadata of the topic, for this consumer.
+    /// No more metadata of the topic, for this consumer: the client shares it with the producer.
     Forget(Rc<str>),
     /// All metadata again: a leader has moved.
     Refresh,
@@ -85,6 +85,8 @@ pub struct Consumer {
     partitions: BTreeMap<u32, Partition>,
     topics: BTreeMap<Rc<str>, Topic>,
     fetchings: BTreeMap<ReadWay, Fetching>,
+    /// The way that had the last Fetch.
+    last_way: Option<ReadWay>,
     /// Questions about offsets that are under way.
     questions: BTreeMap<u64, Question>,
     next_id: u64,
@@ -108,6 +110,7 @@ impl Consumer {
             partitions: BTreeMap::new(),
             topics: BTreeMap::new(),
             fetchings: BTreeMap::new(),
+            last_way: None,
             questions: BTreeMap::new(),
             next_id: 0,
             ready: Ready::default(),
@@ -248,8 +251,9 @@ impl Consumer {
 
     /// Counts so far.
     #[must_use]
-    pub const fn stats(&self) -> Stats {
-        Stats { news_dropped: self.board.dropped, ..self.stats }
+    pub fn stats(&self) -> Stats {
+        let lag = self.partitions.values().filter_map(Partition::lag).sum();
+        Stats { lag, news_dropped: self.board.dropped, ..self.stats }
     }
 
     /// Bytes of what was fetched, and is not given back.

@@ -53,6 +53,33 @@ fn what_is_held_and_what_may_come_stay_within_the_memory() {
 }
 
 #[test]
+fn every_broker_has_its_turn_where_memory_is_scarce() {
+    let mut world = small();
+    let leaders: Vec<(i32, i32)> = (1..=8).map(|node| (node, 0)).collect();
+    world.topic("many", 9, &leaders);
+    let batch = batch_of(&[&noise(100_000, 1)], Codec::None);
+    for partition in 0..8 {
+        (0..60).for_each(|_| world.log("many", partition).append(batch.clone(), 0));
+        world.consumer.assign(partition as u32, assignment("many", partition));
+    }
+    let mut taken = [0; 8];
+    for _ in 0..10 {
+        world.holds = true;
+        world.settle();
+        for call in std::mem::take(&mut world.calls) {
+            world.answer(call);
+        }
+        while let Some(record) = world.consumer.peek() {
+            taken[record.id as usize] += 1;
+            world.consumer.advance();
+        }
+        world.now = world.now.after(std::time::Duration::from_millis(20));
+    }
+    let (least, most) = (taken.iter().min().expect("eight"), taken.iter().max().expect("eight"));
+    assert!(world.consumer.stats().memory_waits > 0 && *least > 0 && most - least <= 20, "{taken:?}");
+}
+
+#[test]
 fn paused_partitions_give_way_and_lose_nothing() {
     let mut world = small();
     for partition in 0..3 {
