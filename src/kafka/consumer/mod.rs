@@ -14,6 +14,17 @@
 //!   it. A log that was truncated is noticed by its epochs (KIP-320), a topic made anew by its id, an offset that is gone by the broker's word:
 //!   reading goes on where [`News::Reset`] says.
 //!
+//! What its owner does in a turn:
+//!
+//! ```text
+//! client's events    Cluster: on_cluster · Metadata: on_metadata · Fetch: on_answer
+//! peek               each record is taken (advance), or its partition paused until it can be
+//! take_want          Metadata: client.watch_metadata · Forget: client.forget_topic · Refresh: client.refresh_metadata
+//! take_request       client.fetch, until there is none
+//! take_news          for events and logs
+//! next_deadline      the next turn at the latest
+//! ```
+//!
 //! Files: `partition`, `fetching` and `topic` are the state; `asking` makes requests, `answers` takes what came of them, `metadata` follows leaders;
 //! `decode`, `unpacked` and `buffer` are the bytes.
 
