@@ -198,7 +198,7 @@ impl Consumer {
 }
 
 impl Partition {
-    /// Whether it is to be asked for when its wait is over.
+    /// Whether the partition has a request to make once `retry_at` has passed.
     fn is_waiting(&self) -> bool {
         self.leader.node.is_some()
             && self.question.is_none()

@@ -4,7 +4,7 @@
 //! - **Each record once, in order**, for a partition; records of transactions that were aborted, and control records, are passed over. What is
 //!   handed out and not taken ([`Consumer::advance`]) comes again.
 //! - **Bounded.** What was fetched, what was decompressed, and what may still come of the requests under way together take at most
-//!   [`Settings::fetch_memory`], beside one piece of a batch: no Fetch is sent whose answer could exceed it. A buffer counts until the last
+//!   [`Settings::fetch_memory`], beside one piece of a batch: no Fetch is sent if its answer could exceed that. A buffer counts until the last
 //!   reference ([`Slice`]) is gone. Records of paused partitions that were not taken give way to others, and are fetched again.
 //! - **One Fetch under way** to each broker and purpose, in a session (KIP-227). A partition is fetched when all its records were taken; until
 //!   all those of a broker were taken or paused, none of its partitions is, for a request without them would wait for other partitions while
@@ -82,7 +82,7 @@ struct Ready {
     row: VecDeque<u32>,
     /// How many of the first one's were taken in a row.
     in_a_row: u32,
-    /// The partition whose record was shown, and not taken yet.
+    /// The partition of the record that `peek` returned and `advance` has not taken yet.
     shown: Option<u32>,
 }
 
@@ -202,8 +202,8 @@ impl Consumer {
         }
     }
 
-    /// The next record of those that were fetched, of any partition that is not paused. It stays until [`Consumer::advance`]. If it cannot be
-    /// taken for long, [`Consumer::pause`] its partition: no other of its broker is fetched meanwhile.
+    /// Returns the next fetched record of any partition that is not paused. It stays the next one until [`Consumer::advance`]. While the owner
+    /// cannot take it, [`Consumer::pause`] the partition: otherwise no partition of that broker is fetched.
     pub fn peek(&mut self) -> Option<Record<'_>> {
         self.ready.shown = self.front();
         let id = self.ready.shown?;

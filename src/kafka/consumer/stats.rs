@@ -21,7 +21,7 @@ pub struct Stats {
     pub memory_waits: u64,
     /// Fetch sessions that the broker has ended.
     pub sessions_lost: u64,
-    /// Offsets that the replicated logs go beyond what was read, of all partitions whose log is known: a state, not a count.
+    /// Sum of the lags of all partitions that have been fetched at least once: a gauge, not a counter.
     pub lag: u64,
     /// News that nobody took in time.
     pub news_dropped: u64,
