@@ -8,11 +8,12 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use toml::de::DeValue;
 
+use super::Part;
 use super::data_dir_id::DataDirId;
-use super::keys::{Absent, Key, Kind, Word};
+use super::keys::{self, Absent, Key, Kind, Word};
 use super::problem::Fault;
 use super::reader::Table;
-use super::resolved::{ApiAccess, Choice, OffsetReset, Sink, Topics};
+use super::resolved::{ApiAccess, Choice, OffsetReset, Topics};
 use super::values;
 use crate::address::Network;
 use crate::metrics::time::rfc3339;
@@ -332,10 +333,15 @@ macro_rules! tables {
 
 tables!(String, Template, RecordTemplate);
 
-/// Rewrites the templates of a sink as they are shown, and the constants that they use.
-pub fn rewrite_templates(shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {
-    let has_templates = |kind| matches!(kind, Kind::Template | Kind::TemplateTable | Kind::TextTable);
-    for key in Sink::KEYS.iter().filter(|key| has_templates(key.kind)) {
+/// Rewrites the templates of a sink or source as they are shown, and the constants that they use.
+pub fn rewrite_templates(part: Part, shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {
+    let has_templates = |key: &&Key| match key.kind {
+        Kind::Template | Kind::TemplateTable | Kind::TextTable | Kind::QosTemplate | Kind::FlagTemplate => true,
+        // Names of Kafka topics are none.
+        Kind::Topics => shown.get(key.name).is_some_and(Value::is_object),
+        _ => false,
+    };
+    for key in keys::of(part.table()).filter(has_templates).collect::<Vec<_>>() {
         match shown.get_mut(key.name) {
             Some(Value::String(text)) => *text = with(text),
             Some(Value::Object(table)) => table.values_mut().for_each(|value| {

@@ -76,13 +76,16 @@ pub(super) fn write(
             left_out += u32::from(!properties.push(property));
             continue;
         }
-        let Some(name) = text_of(name).map(plain) else {
+        let Some(name) = text_of(name) else {
             left_out += 1;
             continue;
         };
-        // One of the source's own has this name, or it is what the topic is made of.
-        let is_own = |name: &str| mapping.user_properties.iter().any(|(own, _)| **own == *name);
-        if !is_own(name) && !mapping.taken.iter().any(|taken| **taken == *name) {
+        if mapping.taken.iter().any(|taken| **taken == *name) {
+            continue;
+        }
+        let name = plain(name);
+        // One of the source's own has this name.
+        if !mapping.user_properties.iter().any(|(own, _)| **own == *name) {
             left_out += u32::from(!push_user(name, value, encoded, properties));
         }
     }

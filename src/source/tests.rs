@@ -251,6 +251,8 @@ fn qos_and_retain_of_the_record() {
     }
     assert_eq!(line("v").reason(&both), Some(Reason::QosInvalid));
     assert_eq!(with("1", "true").properties(&both), (vec![], 0), "they say what the message is");
+    let forged = with("1", "true").header("mqtt-user-mqtt-qos", "2").properties(&both);
+    assert_eq!(forged, (vec![r#"UserProperty("mqtt-qos", "2")"#.to_owned()], 0), "a client's own property of that name");
     let other = with("1", "true").properties(&mapping("qos = '${headers.mqtt-qos}'"));
     assert_eq!(other, (vec![r#"UserProperty("mqtt-retain", "true")"#.to_owned()], 0));
 }
