@@ -163,8 +163,10 @@ fn twice(document: &Document<'_>, config: &Config) {
 
 fn unused_clusters(document: &Document<'_>, config: &Config) {
     for (at, cluster) in config.clusters.iter().enumerate() {
-        if cluster.name != EMBEDDED && config.sinks.iter().all(|sink| sink.cluster != at) {
-            let what = "has no effect: no sink uses this cluster";
+        let is_used = config.sinks.iter().any(|sink| sink.cluster == at)
+            || config.sources.iter().any(|source| source.cluster == at);
+        if cluster.name != EMBEDDED && !is_used {
+            let what = "has no effect: no sink and no source uses this cluster";
             document.source.warn(&document.spot_of(Section::Kafka, &cluster.name), Fault::new(what));
         }
     }

@@ -24,7 +24,7 @@ const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
 const HOPS: &[u8] = b"mqtt-hops";
 /// The beginning of the names of Forebay's own headers.
 pub(super) const OUR_PREFIX: &str = "mqtt-";
-/// The prefix of a user property whose name begins like those.
+/// The prefix that a sink puts in front of the name of a user property that begins with [`OUR_PREFIX`].
 const USER_PREFIX: &str = "mqtt-user-";
 /// The prefix of a user property with a value in base64.
 const BINARY_PREFIX: &str = "mqtt-bin-";
@@ -107,7 +107,7 @@ fn property<'a>(name: &[u8], value: &'a [u8]) -> Option<(usize, Property<'a>)> {
 /// What is left of a Message Expiry Interval, which counts from the time of receipt [MQTT-3.3.2-6]: seconds, rounded up.
 fn left(seconds: u32, record: &Record<'_>, now: WallMs) -> Result<u32, Reason> {
     let since = record.header(RECEIVED_MS).and_then(number::<i64>).unwrap_or(record.timestamp);
-    // A record without a time is as old as its reading, and so is one whose clock is ahead.
+    // A record without a time, or with one that is ahead of this clock, has no age.
     let age_ms = if since < 0 { 0 } else { now.0.saturating_sub(since).max(0) };
     let left_ms = i64::from(seconds) * 1_000 - age_ms;
     // A message that was to expire at once does so only when time has passed.

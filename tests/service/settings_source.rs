@@ -32,7 +32,10 @@ fn a_source_by_the_api_is_checked_as_one_in_the_file() {
     let (status, refused) = change(&service, "PUT", "sources/twice", &twice);
     let detail = refused["detail"].as_str().unwrap_or_default();
     assert!(status == 422 && detail.contains("\"testtopic-out\" is read by another source too"), "{refused}");
-    assert_eq!(change(&service, "DELETE", "sources/commands", &json!(null)).1["applied"], json!(["source commands (removed)"]));
+    assert_eq!(
+        change(&service, "DELETE", "sources/commands", &json!(null)).1["applied"],
+        json!(["source commands (removed)"])
+    );
     assert_eq!(get(&service, "config")["source"], json!([]));
     assert_eq!(change(&service, "POST", "sources/commands/pause", &json!(null)).0, 404);
 }
@@ -53,7 +56,14 @@ fn a_check_names_sources_and_refuses_circles() {
     let (status, said) = check(("FOREBAY_SOURCE_0_GROUP", "g"));
     assert!(status == Some(0) && said.contains("t to m/${key}; group g") && said.contains("1 source"), "{said}");
     let (status, said) = check(("FOREBAY_SOURCE_0_DEAD_LETTERS_TOPIC", "t"));
-    assert!(status == Some(2) && said.contains("would come back without end: dead letters of source s go to Kafka topic t"), "{said}");
+    assert!(
+        status == Some(2) && said.contains("would come back without end: dead letters of source s go to Kafka topic t"),
+        "{said}"
+    );
     let (status, said) = check(("FOREBAY_SOURCE_0_PAYLOAD", "${vlaue}"));
-    assert!(status == Some(2) && said.contains("FOREBAY_SOURCE_0_PAYLOAD: unknown variable `${vlaue}`; did you mean `${value}`?"), "{said}");
+    assert!(
+        status == Some(2)
+            && said.contains("FOREBAY_SOURCE_0_PAYLOAD: unknown variable `${vlaue}`; did you mean `${value}`?"),
+        "{said}"
+    );
 }

@@ -58,7 +58,7 @@ words! {
 }
 
 words! {
-    /// The handling of a record whose message has no subscriber.
+    /// The handling of a record with a message that has no subscriber.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum NoSubscriber {
         /// The record is settled and counted.
