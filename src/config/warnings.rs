@@ -112,7 +112,7 @@ fn excluded(sink: &Sink, warn: impl Fn(&str, Fault)) {
 
 /// Warns of `fallback` where no sink is without it.
 fn fallback(document: &Document<'_>, config: &Config) {
-    if config.sinks.iter().all(|sink| sink.fallback) {
+    if !config.sinks.is_empty() && config.sinks.iter().all(|sink| sink.fallback) {
         let what = "has no effect: there is no sink without it";
         document.source.warn(&document.spot_in(Section::Sink, 0, "fallback"), Fault::new(what));
     }

@@ -1,8 +1,10 @@
 //! `[[source]]` through the built program, as far as it needs no Kafka: the API, the file, the environment and `forebay check`.
 
+use forebay::mqtt::packet::{QoS, Version};
 use serde_json::json;
 
 use crate::change::{change, get};
+use crate::device::{Device, Heard};
 use crate::support::service::{Service, config};
 
 /// Rows E65, E66 and F9: a source is added, changed, paused and removed by the API; a circle is refused there as at a start.
@@ -66,4 +68,21 @@ fn a_check_names_sources_and_refuses_circles() {
             && said.contains("FOREBAY_SOURCE_0_PAYLOAD: unknown variable `${vlaue}`; did you mean `${value}`?"),
         "{said}"
     );
+}
+
+/// A cluster that is there to be read needs no sink: what devices publish goes to subscribers.
+#[test]
+fn with_a_source_there_need_not_be_a_sink() {
+    let kafka = Service::start(&config(""));
+    let source = "[[source]]\nname = \"s\"\ntopic = \"t\"\nmqtt_topic = \"m\"\n";
+    let service = Service::start(&config(&format!("[kafka.main]\nbootstrap = \"{}\"\n{source}", kafka.embedded())));
+    assert_eq!(get(&service, "config")["sink"], json!([]));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "device");
+    device.subscribe(&[("a", QoS::AtMostOnce)]);
+    device.publish(QoS::AtLeastOnce, 1, "a", b"x");
+    let heard = device.hear_all(2);
+    assert!(heard.contains(&Heard::Message(0, 0, "a".to_owned(), b"x".to_vec())), "{heard:?}");
+    let (status, done) = change(&service, "PUT", "sinks/all", &json!({ "filters": "#", "topic": "all" }));
+    assert_eq!((status, &done["applied"]), (201, &json!(["sink all (added)"])), "{done}");
+    device.deliver(2, "b", b"y");
 }

@@ -41,6 +41,9 @@ fn text() -> impl Strategy<Value = String> {
     any::<String>().prop_map(|text| text.replace('\0', ""))
 }
 
+/// Content Type, Response Topic, Correlation Data, Message Expiry Interval, Payload Format Indicator.
+type Once = (Option<String>, Option<String>, Option<String>, Option<u32>, Option<u8>);
+
 #[derive(Clone, Debug)]
 struct Sent {
     topic: String,
@@ -48,7 +51,7 @@ struct Sent {
     qos: u8,
     retain: bool,
     users: Vec<(String, String)>,
-    once: (Option<String>, Option<String>, Option<String>, Option<u32>, Option<u8>),
+    once: Once,
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
