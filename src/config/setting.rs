@@ -13,10 +13,9 @@ use super::data_dir_id::DataDirId;
 use super::keys::{self, Absent, Key, Kind, Word};
 use super::problem::Fault;
 use super::reader::Table;
-use super::resolved::{ApiAccess, Choice, OffsetReset, Topics};
+use super::resolved::ApiAccess;
 use super::values;
 use crate::address::Network;
-use crate::metrics::time::rfc3339;
 use crate::rule::members::HeadersFrom;
 use crate::rule::record::RecordTemplate;
 use crate::rule::template::Template;
@@ -240,45 +239,6 @@ shown!(
     RecordTemplate: of => of.to_string(),
     u8: of => *of,
 );
-
-/// A fixed value is shown as one, not as text.
-impl<T: Show> Show for Choice<T> {
-    fn show(&self, key: &Key) -> Value {
-        match self {
-            Self::Fixed(of) => of.show(key),
-            Self::Of(template) => template.show(key),
-        }
-    }
-}
-
-impl Setting for OffsetReset {
-    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
-        values::offset_reset(key, value)
-    }
-}
-
-impl Show for OffsetReset {
-    fn show(&self, key: &Key) -> Value {
-        match self {
-            Self::Latest => "latest".into(),
-            Self::Earliest => "earliest".into(),
-            Self::At(ms) => rfc3339(*ms).into(),
-            Self::Ago(age) => format!("-{}", age.show(key).as_str().unwrap_or_default()).into(),
-        }
-    }
-}
-
-/// One topic is shown as a text.
-impl Show for Topics {
-    fn show(&self, key: &Key) -> Value {
-        match self {
-            Self::None => Value::Null,
-            Self::One(topics) if topics.len() == 1 => topics[0].show(key),
-            Self::One(topics) => topics.show(key),
-            Self::Each(topics) => topics.show(key),
-        }
-    }
-}
 
 /// `None` is an address that is off.
 impl Show for SocketAddr {

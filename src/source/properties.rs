@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::mapping::{Mapping, Reason, Scratch};
+use crate::kafka::producer::RECEIVED_MS;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic::valid_name;
 use crate::rule::record::{Encoded, Record};
@@ -18,8 +19,6 @@ const RESPONSE_TOPIC: &[u8] = b"mqtt-response-topic";
 const CORRELATION_DATA: &[u8] = b"mqtt-correlation-data";
 const EXPIRY: &[u8] = b"mqtt-message-expiry-s";
 const FORMAT: &[u8] = b"mqtt-payload-format";
-/// The header with the time of receipt of a record that Kafka would not take with its timestamp.
-const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
 /// The header with the number of times that a row's message has been a record before.
 const HOPS: &[u8] = b"mqtt-hops";
 /// The beginning of the names of Forebay's own headers.
