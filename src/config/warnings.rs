@@ -163,10 +163,10 @@ fn twice(document: &Document<'_>, config: &Config) {
 
 fn unused_clusters(document: &Document<'_>, config: &Config) {
     for (at, cluster) in config.clusters.iter().enumerate() {
-        let is_used = config.sinks.iter().any(|sink| sink.cluster == at)
-            || config.sources.iter().any(|source| source.cluster == at);
-        if cluster.name != EMBEDDED && !is_used {
-            let what = "has no effect: no sink and no source uses this cluster";
+        let used =
+            config.sinks.iter().map(|sink| sink.cluster).chain(config.sources.iter().map(|source| source.cluster));
+        if cluster.name != EMBEDDED && used.into_iter().all(|used| used != at) {
+            let what = "has no effect: no sink or source uses this cluster";
             document.source.warn(&document.spot_of(Section::Kafka, &cluster.name), Fault::new(what));
         }
     }
