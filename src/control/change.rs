@@ -1,4 +1,4 @@
-//! Sinks, clusters and listeners are created, changed, paused and removed. Each request is an edit of the configuration
+//! Sinks, sources, clusters and listeners are created, changed, paused and removed. Each request is an edit of the configuration
 //! that then takes the way of a reload: checked as a whole, applied on all shards, answered when it is in force.
 
 use std::sync::Arc;
@@ -29,6 +29,10 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
         .routes(routes!(delete_cluster))
         .routes(routes!(put_listener))
         .routes(routes!(delete_listener))
+        .routes(routes!(put_source))
+        .routes(routes!(delete_source))
+        .routes(routes!(pause_source))
+        .routes(routes!(resume_source))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -77,6 +81,7 @@ impl Request {
                 Part::Sink => Field::Sink,
                 Part::Cluster => Field::Kafka,
                 Part::Listener => Field::Listener,
+                Part::Source => Field::Source,
             };
             let event = Event::now(Kind::AdminAction).with(Field::Action, action).with(field, name.as_str());
             view.journal.say(event.maybe(Field::Token, token));
@@ -193,4 +198,58 @@ async fn put_listener(request: Request, Sent(keys): Sent<Map<String, Value>>) ->
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn delete_listener(request: Request) -> Answer {
     request.carry_out(Part::Listener, "delete_listener", To::Removed).await
+}
+
+/// Creates a source, or changes the one of that name. The body has its keys as in `[[source]]` of the configuration file; a key
+/// that is not given, or null, has its default. What `GET /api/v1/config` shows of a source can be sent back.
+#[utoipa::path(put, path = "/api/v1/sources/{name}", tag = "sources",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery),
+    request_body(content = Object, description = "Keys of `[[source]]`"), responses(
+    (status = 200, body = Reloaded, description = "It is changed"),
+    (status = 201, body = Reloaded, description = "It is created"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn put_source(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+    request.carry_out(Part::Source, "put_source", To::Entry(keys)).await
+}
+
+/// Removes a source. It commits what subscribers have, and leaves its group.
+#[utoipa::path(delete, path = "/api/v1/sources/{name}", tag = "sources",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn delete_source(request: Request) -> Answer {
+    request.carry_out(Part::Source, "delete_source", To::Removed).await
+}
+
+/// Pauses a source: nothing more is read, and messages that are on their way are delivered. It stays in its group, and its partitions stay with it.
+/// Its key `paused` becomes true.
+#[utoipa::path(post, path = "/api/v1/sources/{name}/pause", tag = "sources",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn pause_source(request: Request) -> Answer {
+    let keys = [("paused".to_owned(), true.into())].into_iter().collect();
+    request.carry_out(Part::Source, "pause_source", To::Keys(keys)).await
+}
+
+/// Resumes a paused source: it goes on where it was. Its key `paused` is removed.
+#[utoipa::path(post, path = "/api/v1/sources/{name}/resume", tag = "sources",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn resume_source(request: Request) -> Answer {
+    let keys = [("paused".to_owned(), Value::Null)].into_iter().collect();
+    request.carry_out(Part::Source, "resume_source", To::Keys(keys)).await
 }

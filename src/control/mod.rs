@@ -210,6 +210,7 @@ impl Drop for Control {
         (name = "clients", description = "Clients and their sessions"),
         (name = "retained", description = "Retained messages"),
         (name = "sinks", description = "From MQTT to Kafka"),
+        (name = "sources", description = "From Kafka to MQTT"),
         (name = "kafka", description = "Kafka clusters and topics"),
         (name = "spool", description = "The disk buffer"),
         (name = "events", description = "What happened"),

@@ -55,6 +55,8 @@ pub enum Part {
     Cluster,
     /// `[[listener]]`, by its address.
     Listener,
+    /// `[[source]]`
+    Source,
 }
 
 /// What becomes of a part, keys as in the configuration file.

@@ -58,6 +58,7 @@ fn edit(part: Part, name: String, to: To) -> Edit {
         Part::Sink => config::Part::Sink,
         Part::Cluster => config::Part::Cluster,
         Part::Listener => config::Part::Listener,
+        Part::Source => config::Part::Source,
     };
     let to = match to {
         To::Entry(keys) => config::To::Entry(keys),
