@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::auth::jwt::{Field, Source};
-use crate::config::{Buffer, Config, Sink, ValueFormat, environment};
+use crate::config::{self, Buffer, Config, Sink, ValueFormat, environment};
 use crate::listener::ws;
 use crate::rule::members::Encode;
 use crate::secure::sasl::TokenFrom;
@@ -38,6 +38,8 @@ pub(super) fn of(config: &Config) -> Value {
     let environment = environment();
     let sinks = config.sinks.iter().filter(|sink| !sink.is_removed);
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
+    let sources = config.sources.iter().filter(|source| !source.is_removed);
+    all.insert("source".into(), sources.map(|of| self::source(config, of, &environment)).collect());
     Value::Object(all)
 }
 
@@ -231,6 +233,13 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
     shown.into()
 }
 
+fn source(config: &Config, of: &config::Source, environment: &BTreeMap<String, String>) -> Value {
+    let mut shown = of.shown();
+    config::rewrite_templates(&mut shown, |text| hidden(text, environment));
+    shown.insert("kafka".into(), config.clusters[of.cluster].name.clone().into());
+    shown.into()
+}
+
 /// Replaces values of the environment by references to their variables.
 fn hidden(text: &str, environment: &BTreeMap<String, String>) -> String {
     let values = environment.iter().filter(|(_, value)| !value.is_empty());
@@ -271,6 +280,10 @@ mod tests {
             let of = match section.as_str() {
                 "listener" | "sink" => &shown[&section][0],
                 "kafka" => &shown["kafka"]["embedded"],
+                "source" => {
+                    let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 't'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["source"][0]
+                }
                 "listener.tls" => {
                     let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'tls'\n[listener.tls]\ncert_file = 'c'\nkey_file = 'k'\n\
                         alpn = 'a'\nclient_ca_file = 'a'\ncrl_file = 'c'";
@@ -331,7 +344,12 @@ mod tests {
             [[sink]]\nname = 'all'\nfilters = 'e'\ntopic = 't'\nkey = '${clientid}'\nbuffer = 'hybrid'\nacknowledge = 'received'\n\
             acks = '0'\nspill_after = '4MiB'\ncompression = 'zstd'\ncompression_level = 3\nheaders = { 'a.b' = '${topic}' }\n\
             dead_letters_topic = 'dead'\ndead_letters_file = 'dead.jsonl'\n\
-            [[sink]]\nname = 'none'\nfilters = 'f'\ntopic = 't'\ndead_letters_file = 'none'\n";
+            [[sink]]\nname = 'none'\nfilters = 'f'\ntopic = 't'\ndead_letters_file = 'none'\n\
+            [[source]]\nname = 'plain'\ntopic = 'c'\nmqtt_topic = 'c/${key}'\n\
+            [[source]]\nname = 'all'\ntopic = { d = 'd/${key}', e = 'e' }\npayload = '${value}'\nqos = '${headers.q}'\nretain = true\n\
+            user_properties = { p = '${partition}' }\nfeeds = ['subscribers', 'sinks']\ngroup = 'g'\ngroup_instance = 'i'\noffset_reset = '-90s'\n\
+            release_after = '1h'\ndead_letters_topic = 'dead'\npaused = true\n\
+            [[source]]\nname = 'free'\ntopic = ['f', 'g']\nmqtt_topic = 'f'\ngroup = ''\n";
         let text = Text { name: "t".to_owned(), text: file.to_owned() };
         let mut config = crate::config::parse(file, "t").expect("good");
         config.share_dead_letters_file();
@@ -341,6 +359,10 @@ mod tests {
         for sink in shown["sink"].as_array().expect("sinks") {
             let name = sink["name"].as_str().expect("a name").to_owned();
             edits.push(Edit { part: Part::Sink, name, to: keys(sink) });
+        }
+        for source in shown["source"].as_array().expect("sources") {
+            let name = source["name"].as_str().expect("a name").to_owned();
+            edits.push(Edit { part: Part::Source, name, to: keys(source) });
         }
         let (edited, _) = text.edited(&edits, &crate::config::Beside::default()).expect("TOML");
         let mut again =

@@ -9,6 +9,7 @@ mod certificates;
 pub mod check;
 mod check_host;
 mod check_modes;
+mod check_source;
 mod check_spool;
 mod check_start;
 mod control_token;
@@ -35,6 +36,7 @@ mod reference;
 mod reload;
 pub mod run;
 mod secured;
+pub mod sources;
 mod shards;
 pub mod spool;
 mod spool_shares;
@@ -46,7 +48,7 @@ mod trimmer;
 mod verifier_numbers;
 
 pub use args::{
-    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SpoolCommand,
+    AskArgs, CheckArgs, SourcesArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SpoolCommand,
     TopicsCommand, VERSION, parse, parse_from,
 };
 

@@ -1,4 +1,4 @@
-//! An edit of one sink, cluster or listener in the text of a configuration. Comments, order and everything else stay as they are.
+//! An edit of one sink, source, cluster or listener in the text of a configuration. Comments, order and everything else stay as they are.
 
 use std::fmt;
 
@@ -15,6 +15,8 @@ use super::{Beside, EMBEDDED, Text};
 pub enum Part {
     /// `[[sink]]`, known by `name`.
     Sink,
+    /// `[[source]]`, known by `name`.
+    Source,
     /// `[kafka.NAME]`.
     Cluster,
     /// `[[listener]]`, known by `bind`.
@@ -25,6 +27,7 @@ impl Part {
     pub(super) const fn table(self) -> Section {
         match self {
             Self::Sink => Section::Sink,
+            Self::Source => Section::Source,
             Self::Cluster => Section::Kafka,
             Self::Listener => Section::Listener,
         }
@@ -35,6 +38,7 @@ impl Part {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Sink => "sink",
+            Self::Source => "source",
             Self::Cluster => "Kafka cluster",
             Self::Listener => "listener",
         }
@@ -49,7 +53,7 @@ impl Part {
     pub(super) const fn name_key(self) -> &'static str {
         match self {
             Self::Listener => "bind",
-            Self::Sink | Self::Cluster => "name",
+            Self::Sink | Self::Source | Self::Cluster => "name",
         }
     }
 }
@@ -136,6 +140,7 @@ impl Edit {
         let parts: &[Part] = match self.part {
             Part::Listener => &[Part::Listener],
             Part::Sink => &[Part::Sink],
+            Part::Source => &[],
             Part::Cluster => &[Part::Sink, Part::Cluster],
         };
         for part in parts {
@@ -151,7 +156,7 @@ impl Edit {
     }
 
     fn apply(&self, document: &mut DocumentMut, beside: &Beside) -> Result<Met, String> {
-        let is_default = self.part != Part::Cluster && self.name == default_name(self.part);
+        let is_default = matches!(self.part, Part::Sink | Part::Listener) && self.name == default_name(self.part);
         if is_default && is_default_implied(self.part, document, beside) {
             write_defaults(self.part, document, beside);
         }
@@ -231,6 +236,10 @@ impl Edit {
         }
         let Some(place) = self.place(document)? else { return Ok(()) };
         let all = list(document, self.part)?;
+        if all.len() == 1 && self.part == Part::Source {
+            document.remove(self.part.section());
+            return Ok(());
+        }
         if all.len() == 1 {
             // A list without items has a default one.
             return Err(format!(
@@ -243,7 +252,7 @@ impl Edit {
     }
 }
 
-/// All sinks or all listeners; `sink = [{…}]` becomes `[[sink]]`.
+/// All sinks, sources or listeners; `sink = [{…}]` becomes `[[sink]]`.
 fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, String> {
     let item = &mut document[part.section()];
     if !item.is_array_of_tables() {
@@ -254,8 +263,11 @@ fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, St
 }
 
 /// Writes down defaults that hold only as long as the file is silent, before something is added: the default sink beside a sink, the
-/// embedded log beside a cluster. Sinks that have had no choice name their cluster before there is one.
+/// embedded log beside a cluster. Sinks and sources that have had no choice name their cluster before there is one.
 fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
+    if part == Part::Source {
+        return;
+    }
     if part == Part::Listener {
         if is_default_implied(part, document, beside) {
             write_missing(document, part, &[("bind", &LISTENER_DEFAULT.to_string())]);
@@ -277,11 +289,14 @@ fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
     names.extend(document.contains_key(EMBEDDED).then(|| EMBEDDED.to_owned()));
     names.sort_unstable();
     names.dedup();
-    if let ([only], true) = (&*names, document.contains_key(Part::Sink.section()))
-        && let Ok(sinks) = list(document, Part::Sink)
-    {
-        for sink in sinks.iter_mut().filter(|sink| !sink.contains_key("kafka")) {
-            sink.insert("kafka", only.as_str().into());
+    let [only] = &*names else { return };
+    for part in [Part::Sink, Part::Source] {
+        if document.contains_key(part.section())
+            && let Ok(all) = list(document, part)
+        {
+            for one in all.iter_mut().filter(|one| !one.contains_key("kafka")) {
+                one.insert("kafka", only.as_str().into());
+            }
         }
     }
 }

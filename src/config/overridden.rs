@@ -1,4 +1,4 @@
-//! Overridden keys: those of sinks, clusters and listeners that variables of the environment and options of the command line set. A request
+//! Overridden keys: those of sinks, sources, clusters and listeners that variables of the environment and options of the command line set. A request
 //! that wants to change one and would have no effect is refused, with the name of what has to be changed.
 
 use serde_json::{Map, Value};
@@ -171,6 +171,7 @@ fn is_same(edit: &Edit, text: &Text, one: &Config, other: &Config) -> bool {
     let Some(at) = text.bindings().position(edit.part, &edit.name) else { return true };
     match edit.part {
         Part::Sink => one.sinks.get(at) == other.sinks.get(at),
+        Part::Source => one.sources.get(at) == other.sources.get(at),
         _ => {
             let of = |config: &Config| {
                 config.listeners.get(at).cloned().map(|mut listener| {

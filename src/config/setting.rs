@@ -12,7 +12,7 @@ use super::data_dir_id::DataDirId;
 use super::keys::{Absent, Key, Kind, Word};
 use super::problem::Fault;
 use super::reader::Table;
-use super::resolved::{ApiAccess, Choice, OffsetReset, Sink, Topics};
+use super::resolved::{ApiAccess, Choice, OffsetReset, Sink, Source, Topics};
 use super::values;
 use crate::address::Network;
 use crate::metrics::time::rfc3339;
@@ -332,10 +332,13 @@ macro_rules! tables {
 
 tables!(String, Template, RecordTemplate);
 
-/// Rewrites the templates of a sink as they are shown, and the constants that they use.
+/// Rewrites the templates of a sink or source as they are shown, and the constants that they use.
 pub fn rewrite_templates(shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {
-    let has_templates = |kind| matches!(kind, Kind::Template | Kind::TemplateTable | Kind::TextTable);
-    for key in Sink::KEYS.iter().filter(|key| has_templates(key.kind)) {
+    let has_templates = |kind| {
+        let of_sources = matches!(kind, Kind::Topics | Kind::QosTemplate | Kind::FlagTemplate);
+        of_sources || matches!(kind, Kind::Template | Kind::TemplateTable | Kind::TextTable)
+    };
+    for key in Sink::KEYS.iter().chain(Source::KEYS).filter(|key| has_templates(key.kind)) {
         match shown.get_mut(key.name) {
             Some(Value::String(text)) => *text = with(text),
             Some(Value::Object(table)) => table.values_mut().for_each(|value| {

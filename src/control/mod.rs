@@ -18,6 +18,7 @@ mod retained;
 mod serve;
 mod shares;
 mod shown;
+mod sources;
 mod traced;
 mod trial;
 
@@ -47,7 +48,10 @@ pub use self::own_token::OwnToken;
 use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::shown::Shown;
-pub use self::trial::{BrokerTrial, ClusterTrial, Content, Header, MessageTrial, SampleMessage, TrialAnswer, Trials};
+pub use self::sources::Source;
+pub use self::trial::{
+    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial, TrialAnswer, Trials,
+};
 use crate::in_use;
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
@@ -55,6 +59,7 @@ use crate::metrics::inspect::Shards;
 use crate::metrics::journal::Journal;
 use crate::metrics::lag::Lag;
 use crate::metrics::samples::Samples;
+use crate::metrics::source_lag::SourceLag;
 use crate::metrics::time::rfc3339;
 use crate::telemetry::Tracer;
 
@@ -90,6 +95,8 @@ pub struct View {
     pub journal: Arc<Journal>,
     /// How old the records are that are not in Kafka.
     pub lag: Arc<Lag>,
+    /// How many records the partitions of sources have that were not read.
+    pub source_lag: Arc<SourceLag>,
     /// The boards of the last seconds.
     pub samples: Arc<Samples>,
     /// What the numbers are of.
@@ -210,6 +217,7 @@ impl Drop for Control {
         (name = "clients", description = "Clients and their sessions"),
         (name = "retained", description = "Retained messages"),
         (name = "sinks", description = "From MQTT to Kafka"),
+        (name = "sources", description = "From Kafka to MQTT"),
         (name = "kafka", description = "Kafka clusters and topics"),
         (name = "spool", description = "The disk buffer"),
         (name = "events", description = "What happened"),
@@ -231,6 +239,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(clients::routes())
         .merge(retained::routes())
         .merge(shares::routes())
+        .merge(sources::routes())
         .merge(events::routes())
         .merge(reload::routes())
         .merge(change::routes())

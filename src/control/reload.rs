@@ -51,6 +51,8 @@ pub enum Wanted {
 pub enum Part {
     /// `[[sink]]`
     Sink,
+    /// `[[source]]`
+    Source,
     /// `[kafka.NAME]`
     Cluster,
     /// `[[listener]]`, by its address.

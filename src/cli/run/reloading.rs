@@ -56,6 +56,7 @@ impl Reloads for ByMainThread {
 fn edit(part: Part, name: String, to: To) -> Edit {
     let part = match part {
         Part::Sink => config::Part::Sink,
+        Part::Source => config::Part::Source,
         Part::Cluster => config::Part::Cluster,
         Part::Listener => config::Part::Listener,
     };
