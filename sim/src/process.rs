@@ -222,8 +222,12 @@ impl World {
         }
         // What a shard draws from chance hangs on the seed as well.
         fastrand::seed(self.plan.seed ^ u64::from(self.life) << 48);
-        let layout =
-            Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len(), sources: config.sources.len() };
+        let layout = Layout {
+            sinks: config.sinks.len(),
+            clusters: config.clusters.len(),
+            listeners: config.listeners.len(),
+            sources: config.sources.len(),
+        };
         let (post, _mailboxes) = forebay::runtime::mailboxes(shards, 16).expect("mailboxes");
         let (resolver, _) = channel();
         let (tell, notices) = channel();

@@ -17,7 +17,10 @@ use serde_json::{Value, json};
 use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
-use super::{EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_source, check_spool, check_start, topics};
+use super::{
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_sources, check_spool, check_start, source_trial,
+    topics,
+};
 use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink, Source};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
@@ -118,6 +121,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     let mut lines = Vec::new();
     check_host::of_log(&config, &mut lines);
     of_memory(&config, &mut lines);
+    check_sources::of_sources(&config, &mut lines);
     if !args.offline {
         check_host::of_host(&config, &mut lines);
         check_modes::of_modes(&config, &mut lines);
@@ -136,7 +140,8 @@ pub fn run(args: &CheckArgs) -> Checked {
     }
     let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), config.sources.len()];
     let names = ["listener", "Kafka cluster", "sink", "source"].into_iter().zip(counts);
-    let names = names.filter(|(name, n)| *n > 0 || *name != "source");
+    // Most have no source.
+    let names = names.filter(|(name, n)| *name != "source" || *n > 0);
     let counted: Vec<_> = names.map(|(name, n)| format!("{n} {name}{}", if n == 1 { "" } else { "s" })).collect();
     let without = if args.offline { "; host and Kafka were not checked (--offline)" } else { "" };
     let text = format!("valid: {}{without}", counted.join(", "));
@@ -295,7 +300,7 @@ fn of_cluster(
         }
     }
     for source in sources {
-        for (verdict, text) in check_source::try_source(config, source).lines {
+        for (verdict, text) in source_trial::try_source(config, source).lines {
             push(verdict, &source_name(source), text);
         }
     }

@@ -1,4 +1,4 @@
-//! An edit of one sink, source, cluster or listener in the text of a configuration. Comments, order and everything else stay as they are.
+//! An edit of one sink, cluster or listener in the text of a configuration. Comments, order and everything else stay as they are.
 
 use std::fmt;
 
@@ -15,21 +15,21 @@ use super::{Beside, EMBEDDED, Text};
 pub enum Part {
     /// `[[sink]]`, known by `name`.
     Sink,
-    /// `[[source]]`, known by `name`.
-    Source,
     /// `[kafka.NAME]`.
     Cluster,
     /// `[[listener]]`, known by `bind`.
     Listener,
+    /// `[[source]]`, known by `name`.
+    Source,
 }
 
 impl Part {
     pub(super) const fn table(self) -> Section {
         match self {
             Self::Sink => Section::Sink,
-            Self::Source => Section::Source,
             Self::Cluster => Section::Kafka,
             Self::Listener => Section::Listener,
+            Self::Source => Section::Source,
         }
     }
 
@@ -38,9 +38,9 @@ impl Part {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Sink => "sink",
-            Self::Source => "source",
             Self::Cluster => "Kafka cluster",
             Self::Listener => "listener",
+            Self::Source => "source",
         }
     }
 
@@ -53,7 +53,7 @@ impl Part {
     pub(super) const fn name_key(self) -> &'static str {
         match self {
             Self::Listener => "bind",
-            Self::Sink | Self::Source | Self::Cluster => "name",
+            Self::Sink | Self::Cluster | Self::Source => "name",
         }
     }
 }
@@ -140,8 +140,8 @@ impl Edit {
         let parts: &[Part] = match self.part {
             Part::Listener => &[Part::Listener],
             Part::Sink => &[Part::Sink],
-            Part::Source => &[],
             Part::Cluster => &[Part::Sink, Part::Cluster],
+            Part::Source => &[],
         };
         for part in parts {
             let (name, is_implied) = match part {
@@ -156,7 +156,8 @@ impl Edit {
     }
 
     fn apply(&self, document: &mut DocumentMut, beside: &Beside) -> Result<Met, String> {
-        let is_default = matches!(self.part, Part::Sink | Part::Listener) && self.name == default_name(self.part);
+        let has_default = matches!(self.part, Part::Sink | Part::Listener);
+        let is_default = has_default && self.name == default_name(self.part);
         if is_default && is_default_implied(self.part, document, beside) {
             write_defaults(self.part, document, beside);
         }
@@ -252,7 +253,7 @@ impl Edit {
     }
 }
 
-/// All sinks, sources or listeners; `sink = [{…}]` becomes `[[sink]]`.
+/// All sinks, listeners or sources; `sink = [{…}]` becomes `[[sink]]`.
 fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, String> {
     let item = &mut document[part.section()];
     if !item.is_array_of_tables() {
@@ -265,6 +266,7 @@ fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, St
 /// Writes down defaults that hold only as long as the file is silent, before something is added: the default sink beside a sink, the
 /// embedded log beside a cluster. Sinks and sources that have had no choice name their cluster before there is one.
 fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
+    // No default goes away for a source.
     if part == Part::Source {
         return;
     }
@@ -290,13 +292,12 @@ fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
     names.sort_unstable();
     names.dedup();
     let [only] = &*names else { return };
-    for part in [Part::Sink, Part::Source] {
-        if document.contains_key(part.section())
-            && let Ok(all) = list(document, part)
-        {
-            for one in all.iter_mut().filter(|one| !one.contains_key("kafka")) {
-                one.insert("kafka", only.as_str().into());
-            }
+    for part in
+        [Part::Sink, Part::Source].into_iter().filter(|part| document.contains_key(part.section())).collect::<Vec<_>>()
+    {
+        let Ok(all) = list(document, part) else { continue };
+        for one in all.iter_mut().filter(|one| !one.contains_key("kafka")) {
+            one.insert("kafka", only.as_str().into());
         }
     }
 }
@@ -468,6 +469,23 @@ mod tests {
         let one = "[[sink]]\nname='one'\nfilters='#'\ntopic='t'\n";
         let error = text(one).edited(&[edit(Part::Sink, "one", To::Removed)], &Beside::default()).expect_err("refused");
         assert!(error.contains("sink one is the only one"), "{error}");
+    }
+
+    #[test]
+    fn a_source_comes_goes_and_names_its_cluster_before_there_is_another() {
+        let keys = serde_json::json!({ "topic": "out", "mqtt_topic": "t/1", "qos": 0 });
+        let (with, met) = after(FILE, &[edit(Part::Source, "default", entry(keys))]);
+        assert_eq!(met, Met::New);
+        assert!(
+            with.contains("\n[[source]]\nname = \"default\"\ntopic = \"out\"\nmqtt_topic = \"t/1\"\nqos = 0\n"),
+            "{with}"
+        );
+        assert_eq!(with.matches("[[sink]]").count(), 2, "{with}");
+        let other = entry(serde_json::json!({ "bootstrap": ["k:2"] }));
+        let (named, _) = after(&with, &[edit(Part::Cluster, "other", other)]);
+        assert_eq!(named.matches("kafka = \"main\"").count(), 3, "{named}");
+        let (without, met) = after(&with, &[edit(Part::Source, "default", To::Removed)]);
+        assert_eq!((without.trim_end(), met), (FILE.trim_end(), Met::Known));
     }
 
     #[test]

@@ -47,8 +47,13 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         targets.iter().for_each(|target| check_room(document.source, target, shards));
         return sinks;
     }
+    let names_kafka = document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink);
+    // Kafka is there to be read.
+    if names_kafka && document.has(Section::Source) {
+        return sinks;
+    }
     // A file that says where Kafka is and not which messages go there would lose every message without a word.
-    if document.has(Section::Kafka) && overrides.kafka.is_none() && !document.has(Section::Sink) {
+    if names_kafka {
         let fault = Fault::new("there is no [[sink]]: nothing would be written to Kafka");
         document.source.report(&document.spot(Section::Kafka), fault.hint("add one with name, filters and topic"));
     }

@@ -112,7 +112,7 @@ fn excluded(sink: &Sink, warn: impl Fn(&str, Fault)) {
 
 /// Warns of `fallback` where no sink is without it.
 fn fallback(document: &Document<'_>, config: &Config) {
-    if config.sinks.iter().all(|sink| sink.fallback) {
+    if !config.sinks.is_empty() && config.sinks.iter().all(|sink| sink.fallback) {
         let what = "has no effect: there is no sink without it";
         document.source.warn(&document.spot_in(Section::Sink, 0, "fallback"), Fault::new(what));
     }
@@ -163,8 +163,10 @@ fn twice(document: &Document<'_>, config: &Config) {
 
 fn unused_clusters(document: &Document<'_>, config: &Config) {
     for (at, cluster) in config.clusters.iter().enumerate() {
-        if cluster.name != EMBEDDED && config.sinks.iter().all(|sink| sink.cluster != at) {
-            let what = "has no effect: no sink uses this cluster";
+        let used =
+            config.sinks.iter().map(|sink| sink.cluster).chain(config.sources.iter().map(|source| source.cluster));
+        if cluster.name != EMBEDDED && used.into_iter().all(|used| used != at) {
+            let what = "has no effect: no sink or source uses this cluster";
             document.source.warn(&document.spot_of(Section::Kafka, &cluster.name), Fault::new(what));
         }
     }

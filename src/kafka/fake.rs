@@ -11,7 +11,9 @@ use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse as ProducersOfTopic,
 };
-use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -90,6 +92,8 @@ pub(crate) struct FakeLog {
     pub(crate) batches: Vec<(i64, Vec<u8>)>,
     /// Where each leader epoch begins.
     pub(crate) epochs: BTreeMap<i32, i64>,
+    /// Producer id and first offset of each aborted transaction.
+    pub(crate) aborted: Vec<(i64, i64)>,
 }
 
 /// A broker.
@@ -386,20 +390,22 @@ impl FakeCluster {
     fn list_offsets(&mut self, node: i32, version: i16, bytes: &mut Bytes, error: i16) -> Option<(BytesMut, i16)> {
         self.must_speak(node, 2, version);
         let request = ListOffsetsRequest::decode(bytes, version).expect("ListOffsets");
-        let asked = &request.topics[0].partitions[0];
         assert_eq!(request.replica_id.0, -1);
-        let offset = match asked.timestamp {
-            -2 => self.log.start,
-            -1 => self.log.high_watermark,
-            other => panic!("nobody asks for {other}"),
-        };
         self.broker(node).seen.push(Seen::ListOffsets(version));
-        let partition = ListOffsetsPartitionResponse::default()
-            .with_partition_index(asked.partition_index)
-            .with_error_code(error)
-            .with_offset(offset);
-        let topic = ListOffsetsTopicResponse::default().with_name(request.topics[0].name.clone());
-        let body = ListOffsetsResponse::default().with_topics(vec![topic.with_partitions(vec![partition])]);
+        let partition = |asked: &ListOffsetsPartition| {
+            // Its records have no times: the first one is young enough for any.
+            let offset = if asked.timestamp == -1 { self.log.high_watermark } else { self.log.start };
+            ListOffsetsPartitionResponse::default()
+                .with_partition_index(asked.partition_index)
+                .with_error_code(error)
+                .with_offset(offset)
+        };
+        let topic = |asked: &ListOffsetsTopic| {
+            ListOffsetsTopicResponse::default()
+                .with_name(asked.name.clone())
+                .with_partitions(asked.partitions.iter().map(partition).collect())
+        };
+        let body = ListOffsetsResponse::default().with_topics(request.topics.iter().map(topic).collect());
         Some((encoded(&body, version), version))
     }
 
@@ -435,13 +441,33 @@ impl FakeCluster {
         Some((encoded(&body, version), version))
     }
 
-    /// One batch in each answer, and the beginning of the next one.
+    /// One batch in each answer, and the beginning of the next one. There are no sessions.
     fn fetch(&mut self, node: i32, version: i16, bytes: &mut Bytes, error: i16) -> Option<(BytesMut, i16)> {
         self.must_speak(node, 1, version);
         let request = FetchRequest::decode(bytes, version).expect("Fetch");
-        let asked = &request.topics[0].partitions[0];
-        assert_eq!((request.session_id, request.session_epoch, request.isolation_level), (0, -1, 0));
-        self.broker(node).seen.push(Seen::Fetch(version, asked.fetch_offset));
+        assert_eq!(request.session_id, 0);
+        self.broker(node).seen.push(Seen::Fetch(version, request.topics[0].partitions[0].fetch_offset));
+        let answer = |asked_for: &FetchTopic| {
+            // By id there is one log only: that of topic `a`.
+            let other = version >= 13 && asked_for.topic_id.as_u128() != self.id_of("a");
+            let partition = |asked: &FetchPartition| {
+                let partition = self.fetched(asked, error);
+                if other {
+                    partition.with_error_code(100).with_high_watermark(-1).with_records(None)
+                } else {
+                    partition
+                }
+            };
+            FetchableTopicResponse::default()
+                .with_topic(asked_for.topic.clone())
+                .with_topic_id(asked_for.topic_id)
+                .with_partitions(asked_for.partitions.iter().map(partition).collect())
+        };
+        let body = FetchResponse::default().with_responses(request.topics.iter().map(answer).collect());
+        Some((encoded(&body, version), version))
+    }
+
+    fn fetched(&self, asked: &FetchPartition, error: i16) -> PartitionData {
         let log = &self.log;
         let outside = !(log.start..=log.high_watermark).contains(&asked.fetch_offset);
         let mut records = Vec::new();
@@ -453,20 +479,19 @@ impl FakeCluster {
         if let Some((_, batch)) = wanted.next() {
             records.extend_from_slice(&batch[..70]);
         }
-        let partition = PartitionData::default()
+        PartitionData::default()
             .with_partition_index(asked.partition)
             .with_error_code(if error == 0 && outside { 1 } else { error })
             .with_high_watermark(log.high_watermark)
-            .with_records(Some(Bytes::from(records)));
-        let asked_for = &request.topics[0];
-        // By id there is one log only: that of topic `a`.
-        let other = version >= 13 && asked_for.topic_id.as_u128() != self.id_of("a");
-        let partition =
-            if other { partition.with_error_code(100).with_high_watermark(-1).with_records(None) } else { partition };
-        let topic =
-            FetchableTopicResponse::default().with_topic(asked_for.topic.clone()).with_topic_id(asked_for.topic_id);
-        let body = FetchResponse::default().with_responses(vec![topic.with_partitions(vec![partition])]);
-        Some((encoded(&body, version), version))
+            .with_aborted_transactions(Some(
+                log.aborted
+                    .iter()
+                    .map(|(id, first)| {
+                        AbortedTransaction::default().with_producer_id((*id).into()).with_first_offset(*first)
+                    })
+                    .collect(),
+            ))
+            .with_records(Some(Bytes::from(records)))
     }
 
     /// The id of a topic by this name.

@@ -17,9 +17,9 @@ pub enum Purpose {
     Offsets,
 }
 
-/// `Lane` names a connection for reading: one broker, one purpose.
+/// `ReadWay` names a connection for reading: one broker, one purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lane {
+pub struct ReadWay {
     /// The broker.
     pub node: NodeId,
     /// What it is for.
@@ -32,7 +32,7 @@ pub struct FetchCall {
     /// The consumer's number for it, never used twice; comes back with the answer.
     pub id: u64,
     /// The connection that it goes over.
-    pub lane: Lane,
+    pub way: ReadWay,
     /// Whether a new connection is made for it: what came over the old one could not be read.
     pub is_fresh: bool,
     /// The request.

@@ -48,7 +48,12 @@ impl Boards {
     /// Where the numbers stand.
     #[must_use]
     pub fn layout(&self) -> Layout {
-        Layout { sinks: self.sinks.len(), clusters: self.clusters.len(), listeners: self.listeners.len(), sources: self.sources.len() }
+        Layout {
+            sinks: self.sinks.len(),
+            clusters: self.clusters.len(),
+            listeners: self.listeners.len(),
+            sources: self.sources.len(),
+        }
     }
 
     /// Whether a sink holds records on some shard.
@@ -346,7 +351,8 @@ mod tests {
         };
         let now = now_ms();
         let shards = vec![of(0), of(now - 90_000), of(now + 60_000)];
-        let boards = Boards { shards, sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new(), sources: Vec::new() };
+        let boards =
+            Boards { shards, sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new(), sources: Vec::new() };
         let oldest = boards.oldest_s(ShardMetric::CopiesOldest);
         assert!((90.0..100.0).contains(&oldest), "{oldest}");
         let text = render(&boards, &[], Format::Text);
@@ -404,7 +410,13 @@ mod tests {
 
     #[test]
     fn numbers_of_one_name_are_one_family() {
-        let boards = Boards { shards: Vec::new(), sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new(), sources: Vec::new() };
+        let boards = Boards {
+            shards: Vec::new(),
+            sinks: Vec::new(),
+            clusters: Vec::new(),
+            listeners: Vec::new(),
+            sources: Vec::new(),
+        };
         let text = render(&boards, &[Arc::new(Twice)], Format::Text);
         let found = text.split_once("# HELP forebay_n_total").expect("the family").1;
         assert_eq!(

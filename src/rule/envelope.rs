@@ -133,6 +133,7 @@ mod tests {
         payload: b"{\"t\": 21.5}",
         timestamp_ms: 1_700_000_000_123,
         properties: Properties::EMPTY,
+        hops: 0,
     };
 
     fn write(envelope: &Envelope, message: &MessageContext<'_>) -> String {
@@ -197,7 +198,7 @@ mod tests {
             properties.extend(pairs.iter().map(|(name, value)| Property::UserProperty(name, value)));
             let message = MessageContext {
                 topic: &topic, client_id: &client_id, username: name.as_deref(), qos, retain: flags.0, dup: flags.1,
-                packet_id: 0, payload: &payload, timestamp_ms, properties: properties.as_properties(),
+                packet_id: 0, payload: &payload, timestamp_ms, properties: properties.as_properties(), hops: 0,
             };
             let sent: Vec<_> = message.properties.user_properties().map(|(n, v)| json!({"name": n, "value": v})).collect();
             let metadata: serde_json::Map<_, _> = pairs.iter().map(|(n, v)| (n.clone(), json!(v))).collect();

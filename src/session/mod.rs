@@ -42,7 +42,7 @@ mod takeovers;
 mod will;
 
 pub use authenticate::{Authenticated, write_auth};
-pub use body::{Body, Claim, Claimed, Copy, Settled, Gone, Place, Remembered, is_expired, properties};
+pub use body::{Body, Claim, Claimed, Copy, Gone, Place, Remembered, Settled, is_expired, properties};
 pub use client_key::{ClientKey, OwnedKey};
 pub use connect::{Refused, refuse};
 pub use elsewhere::{ReleaseFirst, Unanswered};

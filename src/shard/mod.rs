@@ -239,7 +239,12 @@ impl Core {
 
 /// The places of a board.
 pub(crate) fn layout(config: &Config) -> Layout {
-    Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len(), sources: config.sources.len() }
+    Layout {
+        sinks: config.sinks.len(),
+        clusters: config.clusters.len(),
+        listeners: config.listeners.len(),
+        sources: config.sources.len(),
+    }
 }
 
 /// The filters of all sinks, with the sinks that take what others do not.

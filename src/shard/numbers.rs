@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crate::metrics::board::Board;
 use crate::metrics::histogram::Histograms;
-use crate::metrics::spec::{ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric, SourceMetric};
+use crate::metrics::spec::{
+    ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric, SourceMetric,
+};
 use crate::runtime::seam::ListenerId;
 
 /// The destination of a published message (`publishes_routed_total{result}`).

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::buffer::{self, SinkTerms};
 use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
-use crate::kafka::{client, producer};
+use crate::kafka::{client, consumer, producer};
 use crate::outward;
 use crate::record::compression::Codec;
 use crate::rules::Rules;
@@ -36,6 +36,14 @@ pub(super) fn client(config: &Config, index: usize, edge: &Edge) -> client::Sett
         sasl: cluster.sasl.as_ref().map(|sasl| Arc::clone(&sasl.credentials)),
         ..client::Settings::default()
     }
+}
+
+/// The consumer of a cluster on one shard.
+pub(super) fn consumer(config: &Config, cluster: usize) -> consumer::Settings {
+    let sources = config.sources.iter().filter(|source| source.cluster == cluster && !source.is_removed);
+    let fetch_bytes = sources.map(|source| source.fetch_bytes).max();
+    let settings = consumer::Settings { fetch_memory: config.delivery.fetch_memory, ..consumer::Settings::default() };
+    consumer::Settings { partition_bytes: fetch_bytes.unwrap_or(settings.partition_bytes), ..settings }
 }
 
 /// The producer of a cluster on one shard, with its share of the memory.

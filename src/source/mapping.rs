@@ -138,6 +138,8 @@ pub struct Mapping {
     pub(super) user_properties: Box<[(Box<str>, RecordTemplate)]>,
     /// Whether headers become properties.
     pub(super) has_properties: bool,
+    /// Headers that say what the message is, and are no properties of it.
+    pub(super) taken: Box<[Box<str>]>,
     feeds_sinks: bool,
     packet_bytes_max: usize,
 }
@@ -160,6 +162,7 @@ impl Mapping {
             retain: source.retain.clone(),
             user_properties: user_properties.map(|(name, value)| (name.as_str().into(), value.clone())).collect(),
             has_properties: source.properties,
+            taken: taken(source),
             feeds_sinks: source.feeds(Feed::Sinks),
             packet_bytes_max: packet_bytes_max.min(PACKET_BYTES_MAX) as usize,
         }
@@ -266,6 +269,24 @@ impl Scratch {
         template.render(of, &mut self.text).ok()?;
         Some(&self.text)
     }
+}
+
+/// Names of Forebay's kind, `mqtt-…`, of headers that topic, QoS and retain flag are made of: a sink with such `headers` writes what a source
+/// reads back.
+fn taken(source: &Source) -> Box<[Box<str>]> {
+    let template = |template: &RecordTemplate| template.variables().cloned().collect::<Vec<_>>();
+    let mut fields: Vec<Field> = source.routes().flat_map(|(_, mqtt)| template(mqtt)).collect();
+    if let Choice::Of(qos) = &source.qos {
+        fields.extend(template(qos));
+    }
+    if let Choice::Of(retain) = &source.retain {
+        fields.extend(template(retain));
+    }
+    let names = fields.into_iter().filter_map(|field| match field {
+        Field::Header(name) if name.starts_with(properties::OUR_PREFIX) => Some(name),
+        _ => None,
+    });
+    names.collect()
 }
 
 fn topic_of<'a>(template: &'a RecordTemplate, of: &Encoded<'_>, made: &'a mut Vec<u8>) -> Result<&'a str, Reason> {

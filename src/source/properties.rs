@@ -23,7 +23,7 @@ const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
 /// The header with the number of times that a row's message has been a record before.
 const HOPS: &[u8] = b"mqtt-hops";
 /// The beginning of the names of Forebay's own headers.
-const OUR_PREFIX: &str = "mqtt-";
+pub(super) const OUR_PREFIX: &str = "mqtt-";
 /// The prefix of a user property whose name begins like those.
 const USER_PREFIX: &str = "mqtt-user-";
 /// The prefix of a user property with a value in base64.
@@ -80,8 +80,9 @@ pub(super) fn write(
             left_out += 1;
             continue;
         };
-        // One of the source's own has this name.
-        if !mapping.user_properties.iter().any(|(own, _)| **own == *name) {
+        // One of the source's own has this name, or it is what the topic is made of.
+        let is_own = |name: &str| mapping.user_properties.iter().any(|(own, _)| **own == *name);
+        if !is_own(name) && !mapping.taken.iter().any(|taken| **taken == *name) {
             left_out += u32::from(!push_user(name, value, encoded, properties));
         }
     }

@@ -4,12 +4,12 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use forebay::mqtt::packet::{PacketType, QoS, Version};
+use forebay::mqtt::packet::{Connect, PacketType, QoS, Version};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest};
 use kafka_protocol::protocol::StrBytes;
 
-use crate::device::{Device, Heard};
+use crate::device::{Device, Heard, hello};
 use crate::kafka_client::{Batch, Client, name};
 use crate::process::{metric, until, until_metric};
 use crate::support::kafka::shared;
@@ -77,9 +77,16 @@ fn the_console_producer_reaches_mosquitto_sub() {
     let sub = sub.args(["-h", "127.0.0.1", "-p", &port, "-t", "t/1", "-v", "-q", "1", "-C", "1", "-W", "60"]);
     let sub = sub.stdout(Stdio::piped()).spawn().expect("it runs");
     until_metric(&service, "subscriptions", 1);
-    until_metric(&service, "source_partitions{source=\"my-kafka-source\"}", 1);
+    until("its partitions to be read", || metric(&service, "source_partitions{source=\"my-kafka-source\"}") > 0);
     let mut producer: Command = command(root().join("scripts/kafka"));
-    producer.args(["tool", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", &kafka, "--topic", "testtopic-out"]);
+    producer.args([
+        "tool",
+        "org.apache.kafka.tools.ConsoleProducer",
+        "--bootstrap-server",
+        &kafka,
+        "--topic",
+        "testtopic-out",
+    ]);
     let mut producer = producer.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it runs");
     producer.stdin.take().expect("piped").write_all(b"{\"msg\": \"Hello EMQX\"}\n").expect("it reads");
     assert!(producer.wait().expect("it ends").success());
@@ -91,7 +98,8 @@ fn the_console_producer_reaches_mosquitto_sub() {
     assert_eq!(said["value"], "{\"msg\": \"Hello EMQX\"}");
     assert_eq!((&said["topic"], &said["ts_type"]), (&"testtopic-out".into(), &"create".into()));
     assert!(said["ts"].is_i64() && said["offset"].is_i64() && said["headers"].is_object(), "{payload}");
-    let order = ["headers", "key", "offset", "topic", "ts", "ts_type", "value"].map(|name| payload.find(&format!("\"{name}\":")));
+    let order = ["headers", "key", "offset", "topic", "ts", "ts_type", "value"]
+        .map(|name| payload.find(&format!("\"{name}\":")));
     assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{payload}");
 }
 
@@ -101,13 +109,14 @@ fn a_group_moves_on_when_the_subscriber_has_acknowledged() {
         let service = Service::start(&config_with(&format!("shards = {shards}"), &source("")));
         let log = service.embedded();
         let mut device = subscriber(&service, Version::V5, "");
-        device.deliver(1, "to/kafka", b"first");
+        let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
+        publisher.deliver(1, "to/kafka", b"first");
         let Heard::Message(1, packet_id, ..) = device.hear() else { panic!("no message") };
         until_metric(&service, "source_open_messages", 1);
         device.acknowledge(PacketType::PubAck, packet_id);
         until_metric(&service, "source_open_messages", 0);
         for number in 0..50 {
-            device.deliver(2, "to/kafka", format!("{number}").as_bytes());
+            publisher.deliver(2, "to/kafka", format!("{number}").as_bytes());
             assert_eq!(next(&mut device), format!("{number}"));
         }
         until("all to be committed", || metric(&service, "source_lag_records") == 0 && committed_sum(log) == 51);
@@ -189,7 +198,9 @@ fn a_message_that_goes_with_its_session_is_for_the_next_subscriber() {
 #[test]
 fn a_kept_session_has_it_in_the_log() {
     let mut service = Service::start(&config(&source(SPOOL)));
-    let mut device = subscriber(&service, Version::V311, "kept");
+    let kept = Connect { clean_start: false, ..hello(Version::V311, "kept") };
+    let mut device = Device::connect_as(service.mqtt(), &kept).0;
+    assert_eq!(device.subscribe(&[("t/1", QoS::AtLeastOnce)]), [1]);
     write_when_there(&service, &["a"]);
     assert_eq!(next(&mut device), "a");
     device.vanish();
@@ -197,7 +208,7 @@ fn a_kept_session_has_it_in_the_log() {
     until("all to be committed", || committed(service.embedded(), "forebay-commands") == 3);
     service.kill9();
     service.start_again();
-    let mut device = Device::connect(service.mqtt(), Version::V311, "kept");
+    let mut device = Device::connect_as(service.mqtt(), &kept).0;
     assert_eq!([next(&mut device), next(&mut device)], ["b", "c"]);
 }
 
@@ -206,10 +217,11 @@ fn a_kept_session_has_it_in_the_log() {
 fn a_source_without_a_group_reads_all() {
     let service = Service::start(&config_with("shards = 2", &source("group = \"\"")));
     let mut device = subscriber(&service, Version::V5, "");
+    let mut publisher = Device::connect(service.mqtt(), Version::V5, "publisher");
     for number in 0..20 {
-        device.deliver(1, "to/kafka", format!("{number}").as_bytes());
+        publisher.deliver(1, "to/kafka", format!("{number}").as_bytes());
         assert_eq!(next(&mut device), format!("{number}"));
     }
-    assert_eq!(metric(&service, "source_partitions"), 4);
+    until_metric(&service, "source_partitions", 4);
     assert_eq!(committed(service.embedded(), "forebay-commands"), -1);
 }

@@ -35,6 +35,7 @@ mod kept;
 #[allow(dead_code)]
 #[path = "../../sim/src/layers.rs"]
 mod layers;
+mod mapping;
 mod no_room;
 mod oldest;
 mod owners;

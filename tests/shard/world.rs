@@ -470,7 +470,12 @@ pub(crate) fn judge_copies(board: &Board) {
 
 /// The places of a board.
 pub(crate) fn layout(config: &Config) -> Layout {
-    Layout { sinks: config.sinks.len(), clusters: config.clusters.len(), listeners: config.listeners.len(), sources: config.sources.len() }
+    Layout {
+        sinks: config.sinks.len(),
+        clusters: config.clusters.len(),
+        listeners: config.listeners.len(),
+        sources: config.sources.len(),
+    }
 }
 
 fn make(

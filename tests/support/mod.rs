@@ -41,11 +41,18 @@ pub fn tool(name: &str) -> Command {
 
 /// The tests' own Python, with paho-mqtt and confluent-kafka, about to run a program of `tests/python`.
 pub fn python(program: &str) -> Command {
+    assert!(cache().join("node/node_modules/mqtt").exists(), "mqtt.js is missing: run scripts/test install");
+    let mut command = plain_python(program);
+    command.env("FOREBAY_RUMQTTC", rumqttc_publisher());
+    command
+}
+
+/// The same for a program that needs no other clients.
+pub fn plain_python(program: &str) -> Command {
     let python = std::env::var_os("FOREBAY_PYTHON").map_or_else(|| cache().join("venv/bin/python"), PathBuf::from);
     assert!(python.exists(), "{} is missing: run scripts/test install", python.display());
-    assert!(cache().join("node/node_modules/mqtt").exists(), "mqtt.js is missing: run scripts/test install");
     let mut command = command(python);
-    command.arg(root().join("tests/python").join(program)).env("FOREBAY_RUMQTTC", rumqttc_publisher());
+    command.arg(root().join("tests/python").join(program));
     command
 }
 

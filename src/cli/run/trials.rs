@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::super::admin::{Admin, Stage};
 use super::super::check::Verdict;
-use super::super::check_source;
+use super::super::source_trial;
 use super::{ByMainThread, Event};
 use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
@@ -119,7 +119,7 @@ fn beside(trial: impl FnOnce() + Send + 'static) {
 
 /// Looks for what a source needs, and makes messages of the newest records.
 fn try_source(config: &Config, source: &config::Source) -> SourceTrial {
-    let check_source::Found { lines, records } = check_source::try_source(config, source);
+    let source_trial::Found { lines, records } = source_trial::try_source(config, source);
     let works = lines.iter().all(|(verdict, _)| *verdict < Verdict::Problem);
     let finding = |(verdict, text): (Verdict, String)| Finding { verdict: verdict.as_str(), text };
     let records = records.into_iter().map(|(topic, partition, sources::RecordTrial { offset, message })| {

@@ -14,7 +14,7 @@ settings! {
         apart name: String => Text, Required, shown "\"commands\"",
             "Unique name among the sources, used in metrics and events: letters, digits, `.`, `_`, `-`; at most 100 characters.";
         now description: Option<String> => Text, From("none"), shown "\"Commands to all devices\"",
-            "What this source is for, for people: shown by the API and by `forebay sources`.";
+            "What this source is for, for people: shown by the API.";
         apart kafka = Text, From("the cluster, if there is only one"), shown "\"main\"",
             "NAME of a `[kafka.NAME]`, or `\"embedded\"`.";
         now topic as topics: Topics => Topics, Required, shown "\"commands\"",
@@ -67,7 +67,7 @@ settings! {
         now release_after: Option<Duration> = Duration { min: s(1), max: s(36_500 * DAY) }, From("never"), shown "\"1h\"",
             "A message that a subscriber has not acknowledged for so long, or that has waited so long for one, is counted as released, and the group moves on. \
              The subscriber gets it all the same.";
-        now on_bad_record: OnBadRecord => Word(OnBadRecord::NAMES), From("`\"dead-letter\"` with `dead_letters_topic`, otherwise `\"skip\"`"), shown "\"skip\"",
+        now on_bad_record: OnBadRecord => Word(OnBadRecord::NAMES), From("`\"dead-letter\"` with `dead_letters_topic`, otherwise `\"skip\"`"), shown "\"dead-letter\"",
             "What to do with a record that cannot be a message: no valid topic, QoS or retain flag is made of it, it is too large, or it has been around too \
              often. `\"skip\"`: it is counted, with an event. `\"dead-letter\"`: it goes to `dead_letters_topic`. `\"stop\"`: its partition stops, with an event.";
         now dead_letters_topic: Option<String> => Text, From("none"), shown "\"commands-dead\"",

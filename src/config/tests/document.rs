@@ -1,6 +1,7 @@
 //! Tests that `docs/CONFIGURATION.md` describes the program as it is.
 
 use super::*;
+use crate::rule::record::FIELDS;
 use crate::rule::template::VARIABLES;
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/CONFIGURATION.md");
@@ -71,6 +72,14 @@ fn its_example_has_every_key() {
         .map(|key| format!("{} {}", key.section.header(), key.name))
         .collect();
     assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn the_page_of_sources_has_every_field_of_a_record() {
+    let document = include_str!("../../../docs/SOURCES.md");
+    for (name, meaning) in FIELDS {
+        assert!(document.contains(&format!("| `${{{name}}}` | {meaning} |")), "{name}");
+    }
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn the_table_reads_its_own_defaults() {
     let everything = "[kafka.main]\nbootstrap = 'a:1'\n[kafka.main.tls]\n[embedded]\n[spool]\n[telemetry]\notlp = 'http://c'\n\
                       [auth.main]\nchain = ['jwt', 'anonymous']\n[auth.main.jwt]\njwks_url = 'https://id.example/'\naudience = 'a'\n[[listener]]\nbind = '127.0.0.1:1'\nauth = 'main'\n\
                       [[listener]]\nbind = '127.0.0.1:2'\ntransport = 'wss'\n\
-                      [listener.tls]\ncert_file = 'c'\nkey_file = 'k'\nclient_ca_file = 'a'\n[listener.ws]\n[[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'";
+                      [listener.tls]\ncert_file = 'c'\nkey_file = 'k'\nclient_ca_file = 'a'\n[listener.ws]\n[[sink]]\nkafka = 'main'\nname = 'a'\nfilters = '#'\ntopic = 'a'\n\
+                      [[source]]\nkafka = 'main'\nname = 'b'\ntopic = 'b'\nmqtt_topic = 'b'";
     let config = good(everything);
     for key in super::keys::all() {
         let super::keys::Absent::Is(default) = key.default else { continue };
@@ -254,6 +255,7 @@ fn what_subscribers_get() {
             queue_bytes_max: 16 << 20,
             drops_newest: false,
             unread_bytes_max: 1 << 20,
+            fetch_memory: 64 << 20,
             share_strategy: ShareStrategy::RoundRobin,
             share_ack_timeout: Duration::from_secs(300),
         }
@@ -262,7 +264,7 @@ fn what_subscribers_get() {
     assert!(good("[spool]").delivery.waits_for_disk);
     let config = good(
         "[spool]\n[delivery]\nacknowledge = 'received'\nqueue_messages_max = 1\nqueue_bytes_max = '1KiB'\nwhen_full = 'drop-newest'\n\
-         unread_bytes_max = '64KiB'\nshare_strategy = 'least-inflight'\nshare_ack_timeout = '7s'\n\
+         unread_bytes_max = '64KiB'\nfetch_memory = '32MiB'\nshare_strategy = 'least-inflight'\nshare_ack_timeout = '7s'\n\
          [retained]\nmessages_max = 2\nbytes_max = '2MiB'\nexpire_after = '2d'\n",
     );
     assert_eq!(
@@ -274,6 +276,7 @@ fn what_subscribers_get() {
             queue_bytes_max: 1_024,
             drops_newest: true,
             unread_bytes_max: 64 << 10,
+            fetch_memory: 32 << 20,
             share_strategy: ShareStrategy::LeastInflight,
             share_ack_timeout: Duration::from_secs(7),
         }

@@ -7,6 +7,7 @@ mod kafka_tls;
 mod meaning;
 mod problems;
 mod sasl;
+mod sources;
 mod spool;
 mod surface;
 mod table;

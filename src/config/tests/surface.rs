@@ -174,7 +174,7 @@ fn the_schema_has_every_key() {
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],
             keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],
             keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],
-            keys::Section::Listener | keys::Section::Sink => &section["items"],
+            keys::Section::Listener | keys::Section::Sink | keys::Section::Source => &section["items"],
             _ => section,
         };
         assert!(table["properties"][key.name].is_object(), "{}", key.name);
@@ -191,7 +191,7 @@ fn a_variable_that_is_no_setting_is_a_warning_and_one_that_looks_like_one_a_prob
         let config = with(name).unwrap_or_else(|problems| panic!("{problems}"));
         assert!(config.warnings.to_string().contains(&format!("{name}: has no effect")), "{}", config.warnings);
     }
-    for name in ["FOREBAY_SINK_0_LINGR", "FOREBAY_SERVICE_SHARD", "FOREBAY_SERVCE_SHARDS", "FOREBAY_SOURCE_0_TOPIC"] {
+    for name in ["FOREBAY_SINK_0_LINGR", "FOREBAY_SERVICE_SHARD", "FOREBAY_SERVCE_SHARDS", "FOREBAY_SOURCE_0_TOPIK"] {
         let problems = with(name).expect_err(name).to_string();
         assert!(problems.contains(name), "{problems}");
     }

@@ -25,6 +25,7 @@ fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
         Section::KafkaTls => (CLUSTER, "[kafka.main.tls]", ""),
         Section::KafkaSasl => (CLUSTER, "[kafka.main.sasl]", ""),
         Section::Delivery => ("[spool]", "[delivery]", ""),
+        Section::Source => ("", "[[source]]", "name='s'\ntopic='t'\nmqtt_topic='m'"),
         Section::Sink => {
             ("[spool]", "[[sink]]", "name='s'\nfilters='#'\ntopic='t'\nbuffer='memory'\nacknowledge='replicated'")
         }
@@ -46,7 +47,7 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 41] = [
+const WITH: [(&str, &str, Option<&str>); 43] = [
     ("sink.on_refuse", "", Some("'drop'")),
     ("control.file_dirs", "", Some("'/d'")),
     ("auth.chain", "", Some("'certificate'")),
@@ -87,6 +88,8 @@ const WITH: [(&str, &str, Option<&str>); 41] = [
     ("sink.headers_encode", "headers_from='${payload.h}'", None),
     ("sink.memory_overload_protection", "acknowledge='received'", None),
     ("sink.dead_letters_file_bytes_max", "dead_letters_file='/d'", None),
+    ("source.kafka", "", Some("'embedded'")),
+    ("source.on_bad_record", "", Some("'stop'")),
     ("sink.dead_letters_files_max", "dead_letters_file='/d'", None),
 ];
 
@@ -102,6 +105,9 @@ fn other(key: &Key) -> String {
             names.into_iter().find(|name| key.default_text() != Some(name)).expect("a key has two words")
         }
         Kind::Address | Kind::Bind => "'127.0.0.1:9'".to_owned(),
+        Kind::QosTemplate => "'${headers.q}'".to_owned(),
+        Kind::FlagTemplate => "true".to_owned(),
+        Kind::OffsetReset => "'earliest'".to_owned(),
         Kind::AddressOrOff => "'off'".to_owned(),
         Kind::TemplateTable | Kind::TextTable => key.shown.unwrap_or("{ a = 'b' }").to_owned(),
         _ => key.shown.unwrap_or("'other'").to_owned(),
@@ -129,7 +135,11 @@ fn file(section: Section, lines: &[&str]) -> String {
         }
     }
     let keys: String = keys.iter().map(|(_, line)| format!("{line}\n")).collect();
-    let clusters = if section == Section::Sink { "[kafka.main]\nbootstrap='k:1'\n[embedded]\n" } else { "" };
+    let clusters = if matches!(section, Section::Sink | Section::Source) {
+        "[kafka.main]\nbootstrap='k:1'\n[embedded]\n"
+    } else {
+        ""
+    };
     let kafka = if clusters.is_empty() || keys.contains("kafka = ") { "" } else { "kafka='main'\n" };
     format!("{before}\n{header}\n{keys}{kafka}{clusters}")
 }

@@ -26,8 +26,8 @@ impl Client {
                 if let Owner::Ask(node) = owner {
                     self.unreadable(node);
                 }
-                if let Owner::Fetch(lane) = owner {
-                    self.fetch_unusable(lane, FetchFailure::Malformed);
+                if let Owner::Fetch(way) = owner {
+                    self.fetch_unusable(way, FetchFailure::Malformed);
                 }
                 return Err(malformed.to_string());
             }
@@ -71,8 +71,8 @@ impl Client {
             }
             (Answer::Member(told), Some(Asked::Member(request))) => self.on_member(owner, &request, told, now),
             (Answer::Fetch(answer, _), Some(Asked::Fetch(call))) => {
-                if let Owner::Fetch(lane) = owner {
-                    self.on_fetch(lane, call.id, answer, frame, now);
+                if let Owner::Fetch(way) = owner {
+                    self.on_fetch(way, call.id, answer, frame, now);
                 }
             }
             (Answer::SaslHandshake(error, mechanisms), _) => self.on_handshake(owner, error, &mechanisms, now),

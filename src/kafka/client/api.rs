@@ -107,7 +107,7 @@ pub(super) struct Versions {
     /// Version of SaslAuthenticate, 0 to 2, if the broker has it.
     pub(super) sasl_authenticate: Option<i16>,
     /// Versions of [`OF_MEMBERS`], in that order, of those that the broker has.
-    of_members: [Option<i16>; 7],
+    pub(super) of_members: [Option<i16>; 7],
 }
 
 /// The calls of a group's members, beside Metadata.

@@ -25,7 +25,7 @@ pub(super) fn encode(head: Head<'_>, call: &FetchCall, versions: Versions) -> Op
         FetchAsk::Fetch(fetch) => {
             let version = versions.fetch?;
             let version = if fetch.is_by_id { version } else { version.min(BY_ID - 1) };
-            let committed = call.lane.purpose == Purpose::Committed;
+            let committed = call.way.purpose == Purpose::Committed;
             Some((Call::Fetch, version, self::fetch(head, version, fetch, committed)?))
         }
         FetchAsk::Offsets(asks, committed) => {

@@ -1,5 +1,5 @@
-//! The lanes of the consumer: a connection for each broker and purpose, so that a Fetch, at which a broker may wait for records, holds up neither
-//! metadata nor Produce. Every call is answered once; trying again is the consumer's. A lane whose calls are all answered keeps its connection for
+//! The ways of the consumer: a connection for each broker and purpose, so that a Fetch, at which a broker may wait for records, holds up neither
+//! metadata nor Produce. Every call is answered once; trying again is the consumer's. A way whose calls are all answered keeps its connection for
 //! [`KEPT`]; the one for offsets closes it at once.
 
 use std::collections::VecDeque;
@@ -10,16 +10,16 @@ use super::connection::Asked;
 use super::frame::Frame;
 use super::upkeep::due;
 use super::{Channel, Client, Owner};
-use crate::kafka::fetch::{FetchAnswer, FetchAsk, FetchCall, FetchFailure, Fetched, Lane, Purpose};
+use crate::kafka::fetch::{FetchAnswer, FetchAsk, FetchCall, FetchFailure, Fetched, Purpose, ReadWay};
 use crate::kafka::types::ClientEvent;
 use crate::runtime::seam::Monotonic;
 
-/// Calls under way at once on a lane.
+/// Calls under way at once on a way.
 const IN_FLIGHT_MAX: usize = 4;
 /// How long a connection is kept that nothing is asked over.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// A lane, and the calls that wait for it.
+/// A way, and the calls that wait for it.
 #[derive(Debug)]
 pub(super) struct FetchChannel {
     pub(super) channel: Channel,
@@ -43,14 +43,14 @@ impl Client {
     /// Sends a request of the consumer to a broker. [`ClientEvent::Fetch`] comes once for each. [`FetchFailure::Lost`] comes at once if the
     /// broker is not in the metadata (which is asked for again), or too many calls wait for it.
     pub fn fetch(&mut self, call: FetchCall, now: Monotonic) {
-        let (id, lane) = (call.id, call.lane);
-        let Some(endpoint) = self.brokers.get(&lane.node) else {
+        let (id, way) = (call.id, call.way);
+        let Some(endpoint) = self.brokers.get(&way.node) else {
             self.fetch_failed(id, FetchFailure::Lost);
             self.topics.refresh(now);
             return self.pump_metadata(now);
         };
-        let fetching = self.fetch_channels.entry(lane).or_insert_with(|| FetchChannel {
-            channel: Channel::new(Owner::Fetch(lane), endpoint.clone()),
+        let fetching = self.fetch_channels.entry(way).or_insert_with(|| FetchChannel {
+            channel: Channel::new(Owner::Fetch(way), endpoint.clone()),
             queue: VecDeque::new(),
             used_at: now,
         });
@@ -63,7 +63,7 @@ impl Client {
             fetching.channel.down(now, &mut self.shared);
         }
         fetching.queue.push_back(call);
-        self.pump_fetch(lane, now);
+        self.pump_fetch(way, now);
     }
 
     fn fetch_failed(&mut self, id: u64, failure: FetchFailure) {
@@ -71,8 +71,15 @@ impl Client {
     }
 
     /// Takes the answer to a call, and its frame.
-    pub(super) fn on_fetch(&mut self, lane: Lane, id: u64, mut answer: FetchAnswer, frame: Frame<'_>, now: Monotonic) {
-        if let Some(fetching) = self.fetch_channels.get_mut(&lane) {
+    pub(super) fn on_fetch(
+        &mut self,
+        way: ReadWay,
+        id: u64,
+        mut answer: FetchAnswer,
+        frame: Frame<'_>,
+        now: Monotonic,
+    ) {
+        if let Some(fetching) = self.fetch_channels.get_mut(&way) {
             fetching.used_at = now;
             fetching.channel.works(&mut self.shared);
         }
@@ -82,9 +89,9 @@ impl Client {
         self.shared.event(ClientEvent::Fetch { id, result: Ok(answer) });
     }
 
-    /// Ends the oldest call of a lane, the answer to which cannot be used.
-    pub(super) fn fetch_unusable(&mut self, lane: Lane, failure: FetchFailure) {
-        let connection = self.fetch_channels.get_mut(&lane).and_then(|fetching| fetching.channel.connection());
+    /// Ends the oldest call of a way, the answer to which cannot be used.
+    pub(super) fn fetch_unusable(&mut self, way: ReadWay, failure: FetchFailure) {
+        let connection = self.fetch_channels.get_mut(&way).and_then(|fetching| fetching.channel.connection());
         if let Some(connection) = connection
             && connection.is_asked_to_fetch()
             && let Some(Asked::Fetch(call)) = connection.give_up()
@@ -96,13 +103,15 @@ impl Client {
     /// The longest answer that a connection may bring now.
     pub(super) fn answer_bytes_max(&mut self, owner: Owner) -> usize {
         let most = self.shared.settings.answer_bytes_max;
-        let connection = self.channel(owner).and_then(|(channel, _)| channel.connection().map(|connection| connection.fetch_bytes_max()));
+        let connection = self
+            .channel(owner)
+            .and_then(|(channel, _)| channel.connection().map(|connection| connection.fetch_bytes_max()));
         connection.flatten().unwrap_or(most)
     }
 
     /// Dials, or sends waiting calls; closes a connection that nobody needs.
-    pub(super) fn pump_fetch(&mut self, lane: Lane, now: Monotonic) {
-        let Some(fetching) = self.fetch_channels.get_mut(&lane) else { return };
+    pub(super) fn pump_fetch(&mut self, way: ReadWay, now: Monotonic) {
+        let Some(fetching) = self.fetch_channels.get_mut(&way) else { return };
         if fetching.channel.dial_at() <= now && !fetching.queue.is_empty() {
             return fetching.channel.dial(&mut self.shared, now);
         }
@@ -115,16 +124,16 @@ impl Client {
                 }
             }
         }
-        if fetching.unused_at(lane.purpose) <= now {
+        if fetching.unused_at(way.purpose) <= now {
             fetching.channel.down(now, &mut self.shared);
-            self.fetch_channels.remove(&lane);
+            self.fetch_channels.remove(&way);
         }
         not_spoken.into_iter().for_each(|id| self.fetch_failed(id, FetchFailure::NotSpoken));
     }
 
     /// Ends all calls of a failed connection.
-    pub(super) fn lose_fetch(&mut self, lane: Lane, is_idle: bool, now: Monotonic) {
-        let Some(fetching) = self.fetch_channels.get_mut(&lane) else { return };
+    pub(super) fn lose_fetch(&mut self, way: ReadWay, is_idle: bool, now: Monotonic) {
+        let Some(fetching) = self.fetch_channels.get_mut(&way) else { return };
         if is_idle && fetching.queue.is_empty() {
             // A broker closes connections that have been idle long.
             fetching.channel.pause(&mut self.shared, now);
@@ -133,8 +142,8 @@ impl Client {
         self.shared.stats.failures += 1;
         let connection = fetching.channel.fail(&mut self.shared, now);
         let waiting = std::mem::take(&mut fetching.queue);
-        if !self.brokers.contains_key(&lane.node) {
-            self.fetch_channels.remove(&lane);
+        if !self.brokers.contains_key(&way.node) {
+            self.fetch_channels.remove(&way);
         }
         for unanswered in connection.into_iter().flat_map(|connection| connection.into_unanswered()) {
             if let Asked::Fetch(call) = unanswered {
@@ -146,10 +155,10 @@ impl Client {
         self.pump_metadata(now);
     }
 
-    /// When a lane has something to do.
+    /// When a way has something to do.
     pub(super) fn fetch_deadline(&self) -> Monotonic {
-        let deadline = |(lane, fetching): (&Lane, &FetchChannel)| {
-            let mut at = due(&fetching.channel).min(fetching.unused_at(lane.purpose));
+        let deadline = |(way, fetching): (&ReadWay, &FetchChannel)| {
+            let mut at = due(&fetching.channel).min(fetching.unused_at(way.purpose));
             if !fetching.queue.is_empty() {
                 at = at.min(fetching.channel.dial_at());
                 if let Some(connection) = fetching.channel.ready_ref() {

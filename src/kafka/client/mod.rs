@@ -22,7 +22,7 @@
 //! over, and says no more than that.
 //!
 //! Each broker is reached over an [`outward::Channel`]. Files: `connection` has the requests of one, `topics` and `producer_ids` the open
-//! questions, `coordinator` the members of groups, `fetching` the consumer's lanes, `fetch_request` and `fetched` their bytes, `login` SASL;
+//! questions, `coordinator` the members of groups, `fetching` the consumer's channels, `fetch_request` and `fetched` their bytes, `login` SASL;
 //! `produce`, `request`, `answer`, `api`, `wire`, `frame` are the bytes; `ask` searches a log, `log` reads it. `answers`
 //! and `upkeep` keep the channels going, `change` gives them other settings, `cluster` makes sure that they lead to one cluster.
 
@@ -67,7 +67,7 @@ use self::coordinator::Coordinators;
 use self::fetching::FetchChannel;
 use self::producer_ids::ProducerIds;
 use self::topics::{INVALID_TOPIC, Topics};
-use crate::kafka::fetch::{FetchFailure, Lane};
+use crate::kafka::fetch::{FetchFailure, ReadWay};
 use crate::kafka::types::{ClientEvent, NodeId, ProduceRequest, TopicMetadata};
 use crate::outward::{self, Ended, Endpoint, LinkId};
 use crate::runtime::seam::Monotonic;
@@ -98,7 +98,7 @@ enum Owner {
     /// The channel of this member of a group to its coordinator.
     Member(u32),
     /// A channel of the consumer.
-    Fetch(Lane),
+    Fetch(ReadWay),
 }
 
 /// A way to a broker for Produce: there are two, so that a partition that waits for followers holds up only its like.
@@ -136,7 +136,7 @@ pub struct Client {
     started: bool,
     channels: BTreeMap<Way, ProduceChannel>,
     ask_channels: BTreeMap<NodeId, AskChannel>,
-    fetch_channels: BTreeMap<Lane, FetchChannel>,
+    fetch_channels: BTreeMap<ReadWay, FetchChannel>,
     topics: Topics,
     producer_ids: ProducerIds,
     coordinators: Coordinators,
@@ -222,9 +222,9 @@ impl Client {
         let result = loop {
             let answer_bytes_max = self.answer_bytes_max(owner);
             let next = match owner {
-                Owner::Fetch(lane) => {
+                Owner::Fetch(way) => {
                     if let Some(bytes) = frames.announced(input).filter(|bytes| *bytes > answer_bytes_max) {
-                        self.fetch_unusable(lane, FetchFailure::TooLarge(bytes));
+                        self.fetch_unusable(way, FetchFailure::TooLarge(bytes));
                         return self.lose(owner, "an answer is larger than was asked for", now);
                     }
                     frames.next_owned(&mut input, answer_bytes_max)
@@ -368,7 +368,7 @@ impl Client {
             Owner::Produce(way) => &mut self.channels.get_mut(&way)?.channel,
             Owner::Ask(node) => &mut self.ask_channels.get_mut(&node)?.channel,
             Owner::Member(member) => &mut self.coordinators.lanes.get_mut(&member)?.channel,
-            Owner::Fetch(lane) => &mut self.fetch_channels.get_mut(&lane)?.channel,
+            Owner::Fetch(way) => &mut self.fetch_channels.get_mut(&way)?.channel,
         };
         Some((channel, &mut self.shared))
     }
@@ -380,7 +380,7 @@ impl Client {
             Owner::Produce(way) => self.pump_produce(way, now),
             Owner::Ask(node) => self.pump_ask(node, now),
             Owner::Member(member) => self.pump_member(member, now),
-            Owner::Fetch(lane) => self.pump_fetch(lane, now),
+            Owner::Fetch(way) => self.pump_fetch(way, now),
         }
     }
 }

@@ -34,7 +34,7 @@ impl Client {
             Owner::Produce(way) => self.lose_produce(way, is_idle, now),
             Owner::Ask(node) => self.lose_ask(node, now),
             Owner::Member(member) => self.lose_member(member, is_idle, now),
-            Owner::Fetch(lane) => self.lose_fetch(lane, is_idle, now),
+            Owner::Fetch(way) => self.lose_fetch(way, is_idle, now),
         }
     }
 
@@ -49,7 +49,7 @@ impl Client {
         let node = match owner {
             Owner::Produce(way) => Some(way.node),
             Owner::Ask(node) => Some(node),
-            Owner::Fetch(lane) => Some(lane.node),
+            Owner::Fetch(way) => Some(way.node),
             Owner::Metadata | Owner::Member(_) => {
                 self.brokers.iter().find(|(_, broker)| **broker == endpoint).map(|(node, _)| *node)
             }

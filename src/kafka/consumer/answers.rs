@@ -2,15 +2,15 @@
 
 use std::rc::Rc;
 
+use super::Consumer;
 use super::buffer::Buffer;
 use super::decode::{Bad, Chunk, Position, Terms};
-use super::lane::Sent;
+use super::fetching::Sent;
 use super::metadata::FORBIDDEN;
 use super::news::{News, WhyReset, WhyStopped};
 use super::partition::{Partition, Phase};
 use super::settings::{OnBadBatch, Place};
-use super::Consumer;
-use crate::kafka::fetch::{FetchAnswer, FetchFailure, Fetched, FetchedPartition, Lane, OffsetFound};
+use crate::kafka::fetch::{FetchAnswer, FetchFailure, Fetched, FetchedPartition, OffsetFound, ReadWay};
 use crate::runtime::seam::Monotonic;
 
 /// What an aborted transaction takes in memory, with its place in a set.
@@ -49,36 +49,39 @@ impl Consumer {
             }
             return;
         }
-        let Some(lane) = self.ways.iter().find(|(_, way)| way.under_way == Some(id)).map(|(lane, _)| *lane) else { return };
-        if let Some(way) = self.ways.get_mut(&lane) {
-            (way.under_way, way.reserved) = (None, 0);
+        let Some(way) = self.fetchings.iter().find(|(_, fetching)| fetching.under_way == Some(id)).map(|(way, _)| *way)
+        else {
+            return;
+        };
+        if let Some(fetching) = self.fetchings.get_mut(&way) {
+            (fetching.under_way, fetching.reserved) = (None, 0);
         }
         match result {
-            Ok(FetchAnswer::Fetched(fetched)) => self.on_fetched(lane, fetched, now),
-            Ok(FetchAnswer::Offsets(_)) => self.lane_failed(lane, FetchFailure::Malformed, now),
-            Err(failure) => self.lane_failed(lane, failure, now),
+            Ok(FetchAnswer::Fetched(fetched)) => self.on_fetched(way, fetched, now),
+            Ok(FetchAnswer::Offsets(_)) => self.way_failed(way, FetchFailure::Malformed, now),
+            Err(failure) => self.way_failed(way, failure, now),
         }
     }
 
-    fn on_fetched(&mut self, lane: Lane, fetched: Fetched, now: Monotonic) {
-        let Some(way) = self.ways.get_mut(&lane) else { return };
+    fn on_fetched(&mut self, way: ReadWay, fetched: Fetched, now: Monotonic) {
+        let Some(fetching) = self.fetchings.get_mut(&way) else { return };
         self.stats.fetches += 1;
         self.stats.fetched_bytes += fetched.frame.len() as u64;
         if fetched.error != 0 {
             let is_session = SESSION_ERRORS.contains(&fetched.error);
             self.stats.sessions_lost += u64::from(is_session);
             // The first time in a row a new session helps at once.
-            let at_once = is_session && way.backoff.is_fresh();
-            let wait = way.backoff.next(self.settings.retry, &mut self.rng);
-            way.retry_at = if at_once { now } else { now.after(wait) };
-            way.session.forget();
+            let at_once = is_session && fetching.backoff.is_fresh();
+            let wait = fetching.backoff.next(self.settings.retry, &mut self.rng);
+            fetching.retry_at = if at_once { now } else { now.after(wait) };
+            fetching.session.forget();
             if !is_session {
                 self.refresh();
             }
             return;
         }
-        way.backoff.reset();
-        way.session.answered(fetched.session_id);
+        fetching.backoff.reset();
+        fetching.session.answered(fetched.session_id);
         let aborted: usize = fetched.partitions.iter().map(|partition| partition.aborted.len()).sum();
         let buffer = Rc::new(Buffer::new(fetched.frame, aborted * ABORTED_BYTES, &self.account));
         for told in fetched.partitions {
@@ -89,7 +92,7 @@ impl Consumer {
             // A place in the table is named by a counted string: the topic's own.
             let Some((name, _)) = name.and_then(|name| self.topics.get_key_value(name)) else { continue };
             let place = (Rc::clone(name), told.partition);
-            let sent = self.ways.get(&lane).and_then(|way| way.session.sent(&place));
+            let sent = self.fetchings.get(&way).and_then(|fetching| fetching.session.sent(&place));
             if let Some(sent) = sent.filter(|sent| told.topic_id == 0 || told.topic_id == sent.topic_id) {
                 self.on_partition(sent, told, &buffer, now);
             }
@@ -136,10 +139,10 @@ impl Consumer {
             return self.bad_batch(id, Bad::NeverWhole);
         }
         if partition.faults.cut_short >= CUT_SHORT_ALONE
-            && let Some(way) = partition.lane().and_then(|lane| self.ways.get_mut(&lane))
-            && !way.alone.contains(&id)
+            && let Some(fetching) = partition.way().and_then(|way| self.fetchings.get_mut(&way))
+            && !fetching.alone.contains(&id)
         {
-            way.alone.push_back(id);
+            fetching.alone.push_back(id);
         }
     }
 
@@ -151,8 +154,8 @@ impl Consumer {
         if partition.faults.bad_at != Some(offset) {
             partition.faults.bad_at = Some(offset);
             self.stats.refetches += 1;
-            if let Some(way) = partition.lane().and_then(|lane| self.ways.get_mut(&lane)) {
-                way.is_fresh = true;
+            if let Some(fetching) = partition.way().and_then(|way| self.fetchings.get_mut(&way)) {
+                fetching.is_fresh = true;
             }
             return;
         }
@@ -178,23 +181,25 @@ impl Consumer {
         }
     }
 
-    /// A request of a lane has come to nothing.
-    fn lane_failed(&mut self, lane: Lane, failure: FetchFailure, now: Monotonic) {
-        let Some(way) = self.ways.get_mut(&lane) else { return };
-        let asked: Vec<u32> = way.session.ids().collect();
-        way.session.forget();
-        way.retry_at = now.after(way.backoff.next(self.settings.retry, &mut self.rng));
+    /// A request of a way has come to nothing.
+    fn way_failed(&mut self, way: ReadWay, failure: FetchFailure, now: Monotonic) {
+        let Some(fetching) = self.fetchings.get_mut(&way) else { return };
+        let asked: Vec<u32> = fetching.session.ids().collect();
+        fetching.session.forget();
+        fetching.retry_at = now.after(fetching.backoff.next(self.settings.retry, &mut self.rng));
         match failure {
-            FetchFailure::TooLarge(bytes) if bytes <= self.settings.fetch_memory => way.largest = bytes,
+            FetchFailure::TooLarge(bytes) if bytes <= self.settings.fetch_memory => fetching.largest = bytes,
             FetchFailure::TooLarge(bytes) => match asked[..] {
                 [id] => {
                     let offset = self.partitions.get(&id).map_or(0, |partition| partition.position.offset);
                     self.stop(id, WhyStopped::TooLarge { offset, bytes });
                 }
-                _ => way.alone = asked.into(),
+                _ => fetching.alone = asked.into(),
             },
             FetchFailure::Lost | FetchFailure::Malformed => self.refresh(),
-            FetchFailure::NotSpoken => asked.into_iter().for_each(|id| self.partition_failed(id, UNSUPPORTED_VERSION, now)),
+            FetchFailure::NotSpoken => {
+                asked.into_iter().for_each(|id| self.partition_failed(id, UNSUPPORTED_VERSION, now))
+            }
         }
     }
 

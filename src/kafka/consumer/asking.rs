@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Consumer;
-use super::lane::{Sent, Table};
+use super::fetching::{Sent, Table};
 use super::partition::{Partition, Phase};
 use super::settings::Place;
-use crate::kafka::fetch::{EARLIEST, FetchAsk, FetchCall, LATEST, Lane, OffsetAsk, Purpose};
+use crate::kafka::fetch::{EARLIEST, FetchAsk, FetchCall, LATEST, OffsetAsk, Purpose, ReadWay};
 use crate::kafka::types::NodeId;
 use crate::runtime::seam::Monotonic;
 
@@ -29,7 +29,7 @@ pub(super) struct Question {
     pub(super) about: Vec<(u32, u32)>,
 }
 
-/// What the partitions of one lane are ready for.
+/// What the partitions of one way are ready for.
 #[derive(Debug, Default)]
 struct Eligible {
     table: Table,
@@ -50,12 +50,13 @@ impl Consumer {
             return Some(call);
         }
         let retry = self.partitions.values().filter(|partition| partition.is_waiting());
-        let mut wake_at = retry.map(|partition| partition.retry_at).filter(|at| *at > now).min().unwrap_or(Monotonic::NEVER);
-        let lanes = self.eligible(now);
-        let count = lanes.len();
-        self.ways.retain(|lane, way| way.under_way.is_some() || lanes.contains_key(lane));
-        for (lane, eligible) in lanes {
-            match self.fetch(lane, eligible, count, now) {
+        let mut wake_at =
+            retry.map(|partition| partition.retry_at).filter(|at| *at > now).min().unwrap_or(Monotonic::NEVER);
+        let ways = self.eligible(now);
+        let count = ways.len();
+        self.fetchings.retain(|way, fetching| fetching.under_way.is_some() || ways.contains_key(way));
+        for (way, eligible) in ways {
+            match self.fetch(way, eligible, count, now) {
                 Ok(call) => return Some(call),
                 Err(at) => wake_at = wake_at.min(at),
             }
@@ -87,15 +88,15 @@ impl Consumer {
         self.next_id += 1;
         self.questions.insert(id, Question { about });
         let ask = if is_epoch { FetchAsk::EpochEnds(asks) } else { FetchAsk::Offsets(asks, committed) };
-        Some(FetchCall { id, lane: Lane { node, purpose: Purpose::Offsets }, is_fresh: false, ask })
+        Some(FetchCall { id, way: ReadWay { node, purpose: Purpose::Offsets }, is_fresh: false, ask })
     }
 
-    /// The partitions that can be fetched, by lane.
-    fn eligible(&self, now: Monotonic) -> BTreeMap<Lane, Eligible> {
-        let mut lanes: BTreeMap<Lane, Eligible> = BTreeMap::new();
+    /// The partitions that can be fetched, by way.
+    fn eligible(&self, now: Monotonic) -> BTreeMap<ReadWay, Eligible> {
+        let mut ways: BTreeMap<ReadWay, Eligible> = BTreeMap::new();
         for (id, partition) in &self.partitions {
-            let Some(lane) = partition.lane() else { continue };
-            let eligible = lanes.entry(lane).or_default();
+            let Some(way) = partition.way() else { continue };
+            let eligible = ways.entry(way).or_default();
             if partition.phase != Phase::Read || partition.is_paused || partition.retry_at > now {
                 eligible.has_others = true;
             } else if partition.chunk.is_some() {
@@ -112,67 +113,73 @@ impl Consumer {
                 eligible.table.insert((Rc::clone(&partition.assignment.topic), partition.assignment.partition), sent);
             }
         }
-        lanes
+        ways
     }
 
-    /// The next Fetch of a lane.
+    /// The next Fetch of a way.
     ///
     /// # Errors
     /// There is none to be made before this instant.
-    fn fetch(&mut self, lane: Lane, eligible: Eligible, lanes: usize, now: Monotonic) -> Result<FetchCall, Monotonic> {
-        let way = self.ways.entry(lane).or_default();
-        if way.under_way.is_some() || eligible.has_records || eligible.table.is_empty() {
+    fn fetch(&mut self, way: ReadWay, eligible: Eligible, ways: usize, now: Monotonic) -> Result<FetchCall, Monotonic> {
+        let fetching = self.fetchings.entry(way).or_default();
+        if fetching.under_way.is_some() || eligible.has_records || eligible.table.is_empty() {
             return Err(Monotonic::NEVER);
         }
-        if way.retry_at > now {
-            return Err(way.retry_at);
+        if fetching.retry_at > now {
+            return Err(fetching.retry_at);
         }
         let mut wanted = eligible.table;
         let mut alone = None;
-        while let Some(id) = way.alone.front().copied().filter(|_| alone.is_none()) {
-            way.alone.pop_front();
+        while let Some(id) = fetching.alone.front().copied().filter(|_| alone.is_none()) {
+            fetching.alone.pop_front();
             alone = wanted.iter().find(|(_, sent)| sent.id == id).map(|(place, sent)| (place.clone(), *sent));
         }
         let is_alone = alone.is_some();
         if let Some((place, sent)) = alone {
             wanted = Table::from([(place, sent)]);
         }
-        // Two rounds of all lanes are within the memory, if it is not very small.
-        let share = (self.settings.fetch_memory / (2 * lanes.max(1))).clamp(RECORDS_MIN, self.settings.answer_bytes);
-        let answer_bytes_max = (share + ANSWER_BYTES + PARTITION_BYTES * wanted.len()).max(way.largest).min(self.settings.fetch_memory);
-        let reserved: usize = self.ways.values().map(|way| way.reserved).sum();
+        // Two rounds of all ways are within the memory, if it is not very small.
+        let share = (self.settings.fetch_memory / (2 * ways.max(1))).clamp(RECORDS_MIN, self.settings.answer_bytes);
+        let answer_bytes_max = (share + ANSWER_BYTES + PARTITION_BYTES * wanted.len())
+            .max(fetching.largest)
+            .min(self.settings.fetch_memory);
+        let reserved: usize = self.fetchings.values().map(|fetching| fetching.reserved).sum();
         let used_max = self.settings.fetch_memory.checked_sub(reserved + answer_bytes_max);
         let is_beyond = |used: usize| used_max.is_none_or(|most| used > most);
         if is_beyond(self.account.used()) {
             self.give_way();
             if is_beyond(self.account.used()) {
-                if is_alone && let Some(way) = self.ways.get_mut(&lane) {
-                    way.alone.extend(wanted.values().map(|sent| sent.id));
+                if is_alone && let Some(fetching) = self.fetchings.get_mut(&way) {
+                    fetching.alone.extend(wanted.values().map(|sent| sent.id));
                 }
                 self.stats.memory_waits += 1;
                 return Err(now.after(MEMORY_WAIT));
             }
         }
-        let Some(way) = self.ways.get_mut(&lane) else { return Err(Monotonic::NEVER) };
+        let Some(fetching) = self.fetchings.get_mut(&way) else { return Err(Monotonic::NEVER) };
         let partition_bytes = i32::try_from(self.settings.partition_bytes.min(share)).unwrap_or(i32::MAX);
-        way.turn = way.turn.wrapping_add(1);
+        fetching.turn = fetching.turn.wrapping_add(1);
         if is_alone {
-            way.session.forget();
+            fetching.session.forget();
         }
-        let mut fetch = way.session.request(wanted, way.turn, partition_bytes);
+        let mut fetch = fetching.session.request(wanted, fetching.turn, partition_bytes);
         if is_alone {
             // In no session: it is about this partition alone.
             fetch.session = (0, -1);
         }
-        let wait = if eligible.has_others || is_alone { self.settings.max_wait.min(SHORT_WAIT) } else { self.settings.max_wait };
+        let wait = if eligible.has_others || is_alone {
+            self.settings.max_wait.min(SHORT_WAIT)
+        } else {
+            self.settings.max_wait
+        };
         fetch.max_wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
         fetch.bytes_max = i32::try_from(share).unwrap_or(i32::MAX);
         fetch.answer_bytes_max = answer_bytes_max;
         let id = self.next_id;
         self.next_id += 1;
-        (way.under_way, way.reserved) = (Some(id), answer_bytes_max);
-        let is_fresh = std::mem::take(&mut way.is_fresh);
-        Ok(FetchCall { id, lane, is_fresh, ask: FetchAsk::Fetch(fetch) })
+        (fetching.under_way, fetching.reserved) = (Some(id), answer_bytes_max);
+        let is_fresh = std::mem::take(&mut fetching.is_fresh);
+        Ok(FetchCall { id, way, is_fresh, ask: FetchAsk::Fetch(fetch) })
     }
 
     /// Gives up the records of paused partitions, as others need the memory: they are fetched again.
@@ -186,7 +193,10 @@ impl Consumer {
 impl Partition {
     /// Whether it is to be asked for when its wait is over.
     fn is_waiting(&self) -> bool {
-        self.leader.node.is_some() && self.question.is_none() && !matches!(self.phase, Phase::Stopped(_)) && !self.is_paused
+        self.leader.node.is_some()
+            && self.question.is_none()
+            && !matches!(self.phase, Phase::Stopped(_))
+            && !self.is_paused
     }
 
     /// What has to be asked about its offset now: whom, for which time or epoch, and whether it is an epoch.

@@ -13,7 +13,7 @@ pub(super) struct Account {
 impl Account {
     /// Bytes that are held.
     #[must_use]
-    pub fn used(&self) -> usize {
+    pub(super) fn used(&self) -> usize {
         self.used.get()
     }
 

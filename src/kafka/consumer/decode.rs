@@ -24,7 +24,9 @@ pub enum Bad {
     #[error("{0}")]
     Batch(BatchError),
     /// It has a format from before Kafka 0.11.
-    #[error("its format is v{0}, from before Kafka 0.11; set `message.format.version` of the topic to 0.11 or later and have it rewritten")]
+    #[error(
+        "its format is v{0}, from before Kafka 0.11; set `message.format.version` of the topic to 0.11 or later and have it rewritten"
+    )]
     OldFormat(i8),
     /// Its offsets, or the number of its records, make no sense.
     #[error("its offsets and its number of records do not add up")]
@@ -159,10 +161,25 @@ enum Source {
 
 impl Chunk {
     /// The batches at `records` of a buffer. `aborted`: producer id and first offset of aborted transactions.
-    pub(super) fn new(buffer: Rc<Buffer>, records: Range<usize>, aborted: Vec<(i64, i64)>, terms: Terms, account: &Account) -> Self {
+    pub(super) fn new(
+        buffer: Rc<Buffer>,
+        records: Range<usize>,
+        aborted: Vec<(i64, i64)>,
+        terms: Terms,
+        account: &Account,
+    ) -> Self {
         let mut aborted: VecDeque<_> = aborted.into_iter().map(|(producer, first)| (first, producer)).collect();
         aborted.make_contiguous().sort_unstable();
-        Self { buffer, rest: records, terms, account: account.clone(), aborted, aborting: BTreeSet::new(), open: None, bad_end: None }
+        Self {
+            buffer,
+            rest: records,
+            terms,
+            account: account.clone(),
+            aborted,
+            aborting: BTreeSet::new(),
+            open: None,
+            bad_end: None,
+        }
     }
 
     /// Goes on to the next record at `position` or after it, which then moves over all that holds none: gaps, control batches, aborted ones.
@@ -254,12 +271,15 @@ impl Chunk {
             parsed => parsed?,
         };
         let header = *view.header();
-        let next = header.base_offset.checked_add(i64::from(header.last_offset_delta)).and_then(|last| last.checked_add(1));
+        let next =
+            header.base_offset.checked_add(i64::from(header.last_offset_delta)).and_then(|last| last.checked_add(1));
         let next = next.filter(|_| header.base_offset >= 0 && header.last_offset_delta >= 0).ok_or(Bad::Offsets)?;
-        let body = self.rest.start + (view.as_bytes().len() - view.body().len())..self.rest.start + view.as_bytes().len();
+        let body =
+            self.rest.start + (view.as_bytes().len() - view.body().len())..self.rest.start + view.as_bytes().len();
         if next > position.offset {
             // Where the checksum differs the header may be wrong: the batch after it knows better.
-            let after_it = BatchHeader::read(after).ok().map(|after| after.base_offset).filter(|base| *base > position.offset);
+            let after_it =
+                BatchHeader::read(after).ok().map(|after| after.base_offset).filter(|base| *base > position.offset);
             self.bad_end = Some(after_it.unwrap_or(next));
             view.check_crc()?;
             self.bad_end = Some(next);
@@ -320,7 +340,8 @@ impl Open {
         let base_timestamp = self.header.base_timestamp;
         let (parsed, holder, whole) = match &mut self.source {
             Source::Plain(rest) => {
-                let mut records = Records::new(buffer.bytes().get(rest.clone()).unwrap_or_default(), self.left, base_timestamp);
+                let mut records =
+                    Records::new(buffer.bytes().get(rest.clone()).unwrap_or_default(), self.left, base_timestamp);
                 let Some(parsed) = records.next() else { return Ok(None) };
                 rest.start = rest.end - records.rest_len();
                 (parsed?, buffer, records.rest_len() == 0)

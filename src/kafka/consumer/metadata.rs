@@ -34,6 +34,11 @@ pub(super) struct Topic {
 }
 
 impl Topic {
+    /// Whether nothing was told of it yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.leaders.is_empty()
+    }
+
     /// The leader of a partition.
     pub(super) fn leader(&self, partition: i32) -> Leader {
         usize::try_from(partition).ok().and_then(|index| self.leaders.get(index)).copied().unwrap_or(Leader::NONE)
@@ -57,7 +62,7 @@ impl Consumer {
     pub fn on_cluster(&mut self, id: &str) {
         let before = std::mem::replace(&mut self.cluster, Rc::from(id));
         if !before.is_empty() && *before != *id {
-            self.ways.clear();
+            self.fetchings.clear();
             self.questions.clear();
             for topic in self.topics.values_mut() {
                 *topic = Topic { ids: std::mem::take(&mut topic.ids), ..Topic::default() };
@@ -111,6 +116,7 @@ impl Consumer {
         if count != before {
             self.board.tell(News::Partitions { topic: Rc::clone(&told.name), count });
         }
+        let mut beyond = Vec::new();
         for (index, id) in &topic.ids {
             let Some(partition) = self.partitions.get_mut(id) else { continue };
             let leader = topic.leader(*index);
@@ -122,13 +128,18 @@ impl Consumer {
                 partition.go(position, Phase::Read);
             }
             partition.follow(leader);
+            if usize::try_from(*index).is_ok_and(|index| index >= count) {
+                beyond.push(*id);
+            }
         }
+        // They come with a topic that grows.
+        beyond.into_iter().for_each(|id| self.trouble(id, UNKNOWN));
     }
 
     fn topic_is_missing(&mut self, told: &TopicMetadata, now: Monotonic) {
         let Some(topic) = self.topics.get_mut(&told.name) else { return };
         // One that was never there is waited for.
-        if topic.leaders.is_empty() {
+        if topic.is_new() {
             return;
         }
         let since = *topic.missing_since.get_or_insert(now);
@@ -164,7 +175,8 @@ impl Partition {
             // A wait was for the leader before.
             self.retry_at = Monotonic(0);
         }
-        if is_other && leader.epoch > self.leader.epoch && self.phase == Phase::Read && self.position.leader_epoch >= 0 {
+        if is_other && leader.epoch > self.leader.epoch && self.phase == Phase::Read && self.position.leader_epoch >= 0
+        {
             self.phase = Phase::Validate;
         }
         self.leader = leader;

@@ -14,7 +14,7 @@
 //!   it. A log that was truncated is noticed by its epochs (KIP-320), a topic made anew by its id, an offset that is gone by the broker's word:
 //!   reading goes on where [`News::Reset`] says.
 //!
-//! Files: `partition`, `lane` and `topic` are the state; `asking` makes requests, `answers` takes what came of them, `metadata` follows leaders;
+//! Files: `partition`, `fetching` and `topic` are the state; `asking` makes requests, `answers` takes what came of them, `metadata` follows leaders;
 //! `decode`, `unpacked` and `buffer` are the bytes.
 
 mod answers;
@@ -22,7 +22,7 @@ mod asking;
 mod batches;
 mod buffer;
 mod decode;
-mod lane;
+mod fetching;
 mod metadata;
 mod news;
 mod partition;
@@ -46,11 +46,11 @@ pub use self::stats::Stats;
 
 use self::asking::Question;
 use self::buffer::Account;
-use self::lane::Way;
+use self::fetching::Fetching;
 use self::metadata::Topic;
 use self::news::Board;
 use self::partition::Partition;
-use crate::kafka::fetch::Lane;
+use crate::kafka::fetch::ReadWay;
 use crate::runtime::seam::Monotonic;
 
 /// Records of one partition that are handed out in a row, if others have some too.
@@ -67,6 +67,16 @@ pub enum Want {
     Refresh,
 }
 
+/// Partitions with records, in turn.
+#[derive(Debug, Default)]
+struct Ready {
+    row: VecDeque<u32>,
+    /// How many of the first one's were taken in a row.
+    in_a_row: u32,
+    /// The partition whose record was shown, and not taken yet.
+    shown: Option<u32>,
+}
+
 /// The consumer.
 #[derive(Debug)]
 pub struct Consumer {
@@ -76,13 +86,11 @@ pub struct Consumer {
     cluster: Rc<str>,
     partitions: BTreeMap<u32, Partition>,
     topics: BTreeMap<Rc<str>, Topic>,
-    ways: BTreeMap<Lane, Way>,
+    fetchings: BTreeMap<ReadWay, Fetching>,
     /// Questions about offsets that are under way.
     questions: BTreeMap<u64, Question>,
     next_id: u64,
-    /// Partitions with records, in turn, and how many of the first one's were taken in a row.
-    ready: VecDeque<u32>,
-    in_a_row: u32,
+    ready: Ready,
     wants: VecDeque<Want>,
     /// When there may be something to ask for; the past, if something has happened.
     wake_at: Monotonic,
@@ -101,11 +109,10 @@ impl Consumer {
             cluster: Rc::from(""),
             partitions: BTreeMap::new(),
             topics: BTreeMap::new(),
-            ways: BTreeMap::new(),
+            fetchings: BTreeMap::new(),
             questions: BTreeMap::new(),
             next_id: 0,
-            ready: VecDeque::new(),
-            in_a_row: 0,
+            ready: Ready::default(),
             wants: VecDeque::new(),
             wake_at: Monotonic::NEVER,
             board: Board::default(),
@@ -134,6 +141,10 @@ impl Consumer {
         topic.ids.insert(index, id);
         let mut partition = Partition::new(assignment);
         partition.leader = topic.leader(index);
+        if partition.leader.node.is_none() && !topic.is_new() {
+            // It may have come to be since.
+            self.refresh();
+        }
         self.partitions.insert(id, partition);
         self.wake();
         true
@@ -142,7 +153,8 @@ impl Consumer {
     /// Reads a partition no more. Its records that were not taken are gone.
     pub fn unassign(&mut self, id: u32) {
         let Some(partition) = self.partitions.remove(&id) else { return };
-        self.ready.retain(|ready| *ready != id);
+        self.ready.row.retain(|ready| *ready != id);
+        self.forget_shown(id);
         let name = partition.assignment.topic;
         if let Some(topic) = self.topics.get_mut(&name) {
             topic.ids.remove(&partition.assignment.partition);
@@ -175,6 +187,7 @@ impl Consumer {
     pub fn seek(&mut self, id: u32, start: Start) {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.start(start);
+            self.forget_shown(id);
             self.wake();
         }
     }
@@ -182,23 +195,24 @@ impl Consumer {
     /// The next record of those that were fetched, of any partition that is not paused. It stays until [`Consumer::advance`]. If it cannot be
     /// taken for long, [`Consumer::pause`] its partition: no other of its broker is fetched meanwhile.
     pub fn peek(&mut self) -> Option<Record<'_>> {
-        let id = self.front()?;
+        self.ready.shown = self.front();
+        let id = self.ready.shown?;
         self.partitions.get(&id)?.chunk.as_ref()?.record(id)
     }
 
     /// Goes over the record that [`Consumer::peek`] has shown: it was taken.
     pub fn advance(&mut self) {
-        let Some(id) = self.ready.front().copied() else { return };
+        let Some(id) = self.ready.shown.take() else { return };
         let Some(partition) = self.partitions.get_mut(&id) else { return };
         let Some(chunk) = &mut partition.chunk else { return };
         if chunk.advance(&mut partition.position) {
             self.stats.records += 1;
             partition.faults.bad_at = None;
-            self.in_a_row += 1;
+            self.ready.in_a_row += 1;
         }
-        if self.in_a_row >= IN_A_ROW {
-            self.in_a_row = 0;
-            self.ready.rotate_left(1);
+        if self.ready.in_a_row >= IN_A_ROW && self.ready.row.front() == Some(&id) {
+            self.ready.in_a_row = 0;
+            self.ready.row.rotate_left(1);
         }
     }
 
@@ -251,9 +265,9 @@ impl Consumer {
     /// Goes on to the next record; gives up what has none.
     fn front(&mut self) -> Option<u32> {
         loop {
-            let id = *self.ready.front()?;
+            let id = *self.ready.row.front()?;
             let Some(partition) = self.partitions.get_mut(&id) else {
-                self.ready.pop_front();
+                self.ready.row.pop_front();
                 continue;
             };
             let settled = match &mut partition.chunk {
@@ -275,8 +289,8 @@ impl Consumer {
 
     /// Takes the first partition out of the row.
     fn unqueue(&mut self) {
-        self.in_a_row = 0;
-        if let Some(partition) = self.ready.pop_front().and_then(|id| self.partitions.get_mut(&id)) {
+        self.ready.in_a_row = 0;
+        if let Some(partition) = self.ready.row.pop_front().and_then(|id| self.partitions.get_mut(&id)) {
             partition.is_queued = false;
         }
     }
@@ -288,8 +302,13 @@ impl Consumer {
             && !partition.is_paused
             && !std::mem::replace(&mut partition.is_queued, true)
         {
-            self.ready.push_back(id);
+            self.ready.row.push_back(id);
         }
+    }
+
+    /// Notes that what was shown of a partition is not to be taken any more.
+    fn forget_shown(&mut self, id: u32) {
+        self.ready.shown = self.ready.shown.filter(|shown| *shown != id);
     }
 
     /// Has [`Consumer::take_request`] look at everything.

@@ -3,7 +3,7 @@
 use super::decode::{Chunk, Position};
 use super::news::{WhyReset, WhyStopped};
 use super::settings::{Assignment, Place, Start};
-use crate::kafka::fetch::{Lane, Purpose};
+use crate::kafka::fetch::{Purpose, ReadWay};
 use crate::kafka::types::NodeId;
 use crate::outward::Backoff;
 use crate::runtime::seam::Monotonic;
@@ -109,7 +109,9 @@ impl Partition {
                 let phase = if leader_epoch < 0 { Phase::Read } else { Phase::Validate };
                 self.go(Position { offset: offset.max(0), leader_epoch }, phase);
             }
-            Start::At(place) => self.go(Position { offset: self.position.offset, leader_epoch: -1 }, Phase::Find(place, None)),
+            Start::At(place) => {
+                self.go(Position { offset: self.position.offset, leader_epoch: -1 }, Phase::Find(place, None))
+            }
         }
         self.faults = Faults::default();
     }
@@ -128,10 +130,10 @@ impl Partition {
         self.go(position, Phase::Find(self.assignment.reset, Some(why)));
     }
 
-    /// The lane that its records come over.
-    pub(super) fn lane(&self) -> Option<Lane> {
+    /// The way that its records come over.
+    pub(super) fn way(&self) -> Option<ReadWay> {
         let purpose = if self.assignment.committed { Purpose::Committed } else { Purpose::All };
-        Some(Lane { node: self.leader.node?, purpose })
+        Some(ReadWay { node: self.leader.node?, purpose })
     }
 
     pub(super) const fn state(&self) -> State {

@@ -15,10 +15,19 @@ const PLACES_MAX: usize = 10_000;
 pub(super) struct Commits {
     /// One for each partition of the member at most.
     waiting: BTreeMap<TopicPartition, Committed>,
-    /// The request under way: its token, and its places.
-    sent: Option<(u64, Vec<Offset>)>,
+    /// The request under way.
+    sent: Option<Sent>,
     /// The next request may go from then on.
     not_before: Monotonic,
+}
+
+/// An OffsetCommit under way.
+#[derive(Debug)]
+struct Sent {
+    token: u64,
+    /// The generation that it was made under.
+    generation: i32,
+    places: Vec<Offset>,
 }
 
 impl Default for Commits {
@@ -39,7 +48,7 @@ impl Commits {
 
     /// Whether this token is that of the request under way.
     pub(super) fn is_asked(&self, token: u64) -> bool {
-        self.sent.as_ref().is_some_and(|(sent, _)| *sent == token)
+        self.sent.as_ref().is_some_and(|sent| sent.token == token)
     }
 
     /// Whether nothing waits, and nothing is under way.
@@ -56,19 +65,19 @@ impl Commits {
 
     /// Drops everything, the answer to the request under way too. Returns how many places.
     pub(super) fn drop_all(&mut self) -> u64 {
-        let sent = self.sent.take().map_or(0, |(_, places)| places.len());
+        let sent = self.sent.take().map_or(0, |sent| sent.places.len());
         (sent + std::mem::take(&mut self.waiting).len()) as u64
     }
 
     /// Takes the places of the next request.
-    fn take(&mut self, token: u64) -> Vec<Offset> {
+    fn take(&mut self, token: u64, generation: i32) -> Vec<Offset> {
         let mut places = Vec::with_capacity(self.waiting.len().min(PLACES_MAX));
         while places.len() < PLACES_MAX
             && let Some((at, Committed { offset, leader_epoch })) = self.waiting.pop_first()
         {
             places.push(Offset { at, offset, leader_epoch });
         }
-        self.sent = Some((token, places.clone()));
+        self.sent = Some(Sent { token, generation, places: places.clone() });
         places
     }
 
@@ -84,7 +93,7 @@ impl Member {
         if self.commit_due() > now {
             return None;
         }
-        Some(Ask::Commit(self.commits.take(token)))
+        Some(Ask::Commit(self.commits.take(token, self.me.generation)))
     }
 
     pub(super) fn commit_due(&self) -> Monotonic {
@@ -99,34 +108,39 @@ impl Member {
 
     /// Takes the answer to OffsetCommit.
     pub(super) fn on_commit(&mut self, token: u64, says: &Says, now: Monotonic) {
-        let Some((_, places)) = self.commits.sent.take() else { return };
+        let Some(Sent { generation, places, .. }) = self.commits.sent.take() else { return };
         let codes: &[i16] = match says {
             Says::Committed(codes) => codes,
             Says::Refused(code) => &vec![*code; places.len()],
             Says::NotSpoken(call) => {
                 self.not_spoken(call, now);
-                return places.into_iter().for_each(|place| self.commits.put_back(place));
+                return self.put_back(places);
             }
             _ => {
-                places.into_iter().for_each(|place| self.commits.put_back(place));
+                self.put_back(places);
                 return self.coordinator_lost(token, now);
             }
         };
-        let (mut committed, mut refused) = (Vec::new(), BTreeMap::<i16, Vec<Offset>>::new());
+        let (mut committed, mut refused, mut again) = (Vec::new(), BTreeMap::<i16, Vec<Offset>>::new(), Vec::new());
         let mut worst: Option<(Verdict, i16)> = None;
         for (place, code) in places.into_iter().zip(codes.iter().copied().chain(std::iter::repeat(-1))) {
             match judged(code) {
                 None => committed.push(place),
                 Some(Verdict::Refused) => refused.entry(code).or_default().push(place),
+                // The member has joined again since: the place goes under the generation of now.
+                Some(Verdict::Rejoin | Verdict::Over(Lost::Generation)) if generation != self.me.generation => {
+                    again.push(place);
+                }
                 Some(verdict) => {
                     // A code that ends the membership is that of all places.
                     if worst.is_none_or(|(worst, _)| !matches!(worst, Verdict::Over(_))) {
                         worst = Some((verdict, code));
                     }
-                    self.commits.put_back(place);
+                    again.push(place);
                 }
             }
         }
+        self.put_back(again);
         if !committed.is_empty() {
             self.told.stats.committed += committed.len() as u64;
             self.backoff.reset();
@@ -140,15 +154,25 @@ impl Member {
         match worst {
             None => {}
             Some((Verdict::Over(why), _)) => self.lost(why, now),
-            // After the rebalance, if the partition is still the member's.
-            Some((Verdict::Rejoin, _)) => self.rebalance(now),
             Some((verdict, code)) => {
                 let wait = self.wait_after(verdict, code, "OffsetCommit", now);
                 self.commits.not_before = now.after(wait);
-                if verdict == Verdict::Elsewhere {
-                    self.coordinator_lost(token, now);
+                match verdict {
+                    Verdict::Elsewhere => self.coordinator_lost(token, now),
+                    // What is not taken before the rebalance is committed after it, if the partition is still the member's.
+                    Verdict::Rejoin => self.rebalance(now),
+                    _ => {}
                 }
             }
+        }
+    }
+
+    /// Puts places back that have to be sent again.
+    fn put_back(&mut self, places: Vec<Offset>) {
+        places.into_iter().for_each(|place| self.commits.put_back(place));
+        // What was under way during a rebalance may be another's now. While the rebalance lasts, nobody knows.
+        if !matches!(self.step, Step::Join | Step::Count(_) | Step::Sync(_)) {
+            self.told.stats.dropped += self.commits.keep(&self.owned.partitions);
         }
     }
 }

@@ -199,7 +199,8 @@ impl Member {
         if offsets.len() < self.owned.partitions.len() {
             return self.coordinator_lost(token, now);
         }
-        let assigned = |(at, offset): (&TopicPartition, &Result<Option<(i64, i32)>, i16>)| Assigned {
+        type Found = Result<Option<(i64, i32)>, i16>;
+        let assigned = |(at, offset): (&TopicPartition, &Found)| Assigned {
             at: at.clone(),
             committed: offset.ok().flatten().map(|(offset, leader_epoch)| Committed { offset, leader_epoch }),
         };

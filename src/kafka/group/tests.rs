@@ -1,1 +1,814 @@
+//! Tests of a member against a scripted coordinator: each step, each error code of each call, and a storm of all of them.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::{Assigned, Committed, Lost, Member, News, Settings, Standing};
+use crate::kafka::coordination::{
+    Answer, Ask, Assignment, Fingerprint, GroupMember, Joined, Offset, Request, Says, TopicPartition,
+};
+use crate::runtime::seam::Monotonic;
+
+/// The call of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Find,
+    Join,
+    Count,
+    Sync,
+    Heartbeat,
+    Fetch,
+    Commit,
+    Leave,
+}
+
+fn kind(ask: &Ask) -> Kind {
+    match ask {
+        Ask::Coordinator => Kind::Find,
+        Ask::Join { .. } => Kind::Join,
+        Ask::Partitions(_) => Kind::Count,
+        Ask::Sync { .. } => Kind::Sync,
+        Ask::Heartbeat => Kind::Heartbeat,
+        Ask::Offsets(_) => Kind::Fetch,
+        Ask::Commit(_) => Kind::Commit,
+        Ask::Leave => Kind::Leave,
+    }
+}
+
+/// A member and its coordinator, which answers at once as Kafka does unless it is told otherwise.
+struct World {
+    member: Member,
+    now: Monotonic,
+    seen: Vec<(Monotonic, Request)>,
+    /// What the next requests of a kind are answered with.
+    faults: VecDeque<(Kind, Says)>,
+    /// Requests of these kinds are not answered.
+    silent: Vec<Kind>,
+    generation: i32,
+    others: Vec<GroupMember>,
+    /// The leader, if it is another member, and what it assigns.
+    led_by_other: Option<Assignment>,
+    counts: BTreeMap<&'static str, u32>,
+    committed: BTreeMap<TopicPartition, (i64, i32)>,
+    news: Vec<News>,
+}
+
+fn topic(name: &str) -> Rc<str> {
+    Rc::from(name)
+}
+
+fn at(name: &str, partition: i32) -> TopicPartition {
+    TopicPartition { topic: topic(name), partition }
+}
+
+fn place(name: &str, partition: i32, offset: i64) -> Offset {
+    Offset { at: at(name, partition), offset, leader_epoch: 3 }
+}
+
+fn other(id: &str, topics: &[&str]) -> GroupMember {
+    GroupMember { id: Rc::from(id), instance: None, topics: topics.iter().map(|name| topic(name)).collect() }
+}
+
+/// A member of group `g` for topic `t`, which has two partitions.
+fn world() -> World {
+    world_of(|_| {})
+}
+
+fn world_of(change: impl FnOnce(&mut Settings)) -> World {
+    let mut settings = Settings { number: 4, group: Rc::from("g"), topics: vec![topic("t")], ..Settings::default() };
+    change(&mut settings);
+    let now = Monotonic(1_000_000_000);
+    World {
+        member: Member::new(settings, 5, now),
+        now,
+        seen: Vec::new(),
+        faults: VecDeque::new(),
+        silent: Vec::new(),
+        generation: 0,
+        others: Vec::new(),
+        led_by_other: None,
+        counts: BTreeMap::from([("t", 2)]),
+        committed: BTreeMap::new(),
+        news: Vec::new(),
+    }
+}
+
+impl World {
+    /// The world with a member that has its partitions; what it did until then is forgotten.
+    fn up(mut self) -> Self {
+        self.settle();
+        assert_eq!(self.member.standing(), Standing::Stable, "{:?}", self.news);
+        self.forget();
+        self
+    }
+
+    fn forget(&mut self) {
+        self.news.clear();
+        self.seen.clear();
+    }
+
+    fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
+    fn kinds(&self) -> Vec<Kind> {
+        self.seen.iter().map(|(_, request)| kind(&request.ask)).collect()
+    }
+
+    fn last(&self, of: Kind) -> &Request {
+        let found = self.seen.iter().rev().map(|(_, request)| request).find(|request| kind(&request.ask) == of);
+        found.unwrap_or_else(|| panic!("{of:?} was not asked: {:?}", self.kinds()))
+    }
+
+    fn answer(&mut self, token: u64, says: Says) {
+        self.member.on_answer(&Answer { member: 4, token, says }, self.now);
+    }
+
+    /// Answers until nothing more is asked.
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            while let Some(news) = self.member.take_news() {
+                self.news.push(news);
+            }
+            let Some(request) = self.member.take_request(self.now) else { return };
+            assert_eq!(request.member, 4);
+            self.seen.push((self.now, request.clone()));
+            let kind = kind(&request.ask);
+            let fault = self.faults.iter().position(|(of, _)| *of == kind).and_then(|at| self.faults.remove(at));
+            if fault.is_none() && self.silent.contains(&kind) {
+                continue;
+            }
+            let says = fault.map_or_else(|| self.says(&request), |(_, says)| says);
+            self.answer(request.token, says);
+        }
+        panic!("the member never comes to rest");
+    }
+
+    /// Lets time pass, stopping wherever the member wants it.
+    fn run(&mut self, time: Duration) {
+        let end = self.now.after(time);
+        self.settle();
+        while self.member.next_deadline() <= end {
+            self.now = self.now.max(self.member.next_deadline());
+            self.member.on_time(self.now);
+            self.settle();
+            assert!(self.member.next_deadline() > self.now, "spins at {:?}", self.now);
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass until there is news.
+    fn run_to_news(&mut self, most: Duration) {
+        let end = self.now.after(most);
+        while self.news.is_empty() && self.now < end {
+            self.run(Duration::from_millis(100));
+        }
+    }
+
+    fn says(&mut self, request: &Request) -> Says {
+        match &request.ask {
+            Ask::Coordinator => Says::Coordinator,
+            Ask::Join { topics, .. } => {
+                self.generation += 1;
+                let me = GroupMember { id: Rc::from("m"), instance: None, topics: topics.to_vec() };
+                let leader = Rc::from(if self.led_by_other.is_some() { "a" } else { "m" });
+                let members = if self.led_by_other.is_some() { vec![] } else { [&[me], &self.others[..]].concat() };
+                let (generation, protocol, member_id) = (self.generation, Rc::from("range"), Rc::from("m"));
+                let joined = Joined { generation, protocol, leader, member_id, members, ..Joined::default() };
+                Says::Joined(Joined { knows_static: true, ..joined })
+            }
+            Ask::Partitions(topics) => {
+                let count = |topic: &Rc<str>| self.counts.get(&**topic).copied().ok_or(3);
+                Says::Partitions(topics.iter().map(count).collect())
+            }
+            Ask::Sync { assignments, .. } => {
+                let own = assignments.iter().find(|(id, _)| **id == *"m").map(|(_, assignment)| assignment.clone());
+                Says::Assignment(self.led_by_other.clone().or(own).unwrap_or_default())
+            }
+            Ask::Heartbeat => Says::Alive,
+            Ask::Offsets(of) => Says::Offsets(of.iter().map(|at| Ok(self.committed.get(at).copied())).collect()),
+            Ask::Commit(places) => {
+                for place in places {
+                    self.committed.insert(place.at.clone(), (place.offset, place.leader_epoch));
+                }
+                Says::Committed(vec![0; places.len()])
+            }
+            Ask::Leave => Says::Left,
+        }
+    }
+}
+
+fn assigned(partitions: &[(TopicPartition, Option<i64>)]) -> News {
+    let assigned = |(at, offset): &(TopicPartition, Option<i64>)| Assigned {
+        at: at.clone(),
+        committed: offset.map(|offset| Committed { offset, leader_epoch: 3 }),
+    };
+    News::Assigned(partitions.iter().map(assigned).collect())
+}
+
+fn assigned_new() -> News {
+    assigned(&[(at("t", 0), None), (at("t", 1), None)])
+}
+
+#[test]
+fn a_member_finds_joins_counts_assigns_and_reads_what_is_committed() {
+    let mut world = world();
+    world.committed.insert(at("t", 1), (42, 3));
+    world.settle();
+    assert_eq!(world.kinds(), [Kind::Find, Kind::Join, Kind::Count, Kind::Sync, Kind::Fetch]);
+    assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None), (at("t", 1), Some(42))])]);
+    assert!(world.member.leads());
+    let Ask::Join { session_timeout, rebalance_timeout, .. } = &world.last(Kind::Join).ask else { panic!() };
+    assert_eq!((session_timeout.as_secs(), rebalance_timeout.as_secs()), (45, 60));
+    assert_eq!(world.last(Kind::Join).identity.generation, -1);
+    assert_eq!(world.last(Kind::Sync).identity.generation, 1);
+    // Then heartbeats, each 3 s, and counts, each minute or so.
+    world.forget();
+    world.run(Duration::from_secs(120));
+    let count = |of: Kind| world.kinds().iter().filter(|kind| **kind == of).count();
+    assert_eq!(count(Kind::Heartbeat), 40);
+    assert!((1..=3).contains(&count(Kind::Count)), "{}", count(Kind::Count));
+    assert_eq!(count(Kind::Heartbeat) + count(Kind::Count), world.seen.len());
+    assert_eq!(world.take_news(), []);
+}
+
+#[test]
+fn a_member_id_that_is_given_first_is_joined_with() {
+    let mut world = world();
+    world.faults.push_back((Kind::Join, Says::MemberId(Rc::from("given"))));
+    world.settle();
+    assert_eq!(world.kinds()[..3], [Kind::Find, Kind::Join, Kind::Join]);
+    assert_eq!(&*world.last(Kind::Join).identity.member_id, "given");
+    assert_eq!(world.take_news(), [assigned_new()]);
+}
+
+#[test]
+fn a_rebalance_revokes_all_and_waits_for_the_last_commits() {
+    let mut world = world().up();
+    world.faults.push_back((Kind::Heartbeat, Says::Refused(27)));
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.take_news(), [News::Revoked(vec![at("t", 0), at("t", 1)])]);
+    assert_eq!(world.member.standing(), Standing::Revoking);
+    // The coordinator says so again with each heartbeat, and hears that the member lives.
+    world.faults.push_back((Kind::Heartbeat, Says::Refused(27)));
+    world.run(Duration::from_secs(3));
+    assert_eq!(world.take_news(), []);
+    assert!(!world.kinds().contains(&Kind::Join));
+    // A commit under way is waited for; it is made under the generation that gave the partition.
+    world.silent = vec![Kind::Commit];
+    world.member.commit(&[place("t", 0, 7)], world.now);
+    world.member.revoked_done(world.now);
+    world.settle();
+    assert!(!world.kinds().contains(&Kind::Join));
+    let commit = world.last(Kind::Commit).clone();
+    assert_eq!(commit.identity.generation, 1);
+    world.silent.clear();
+    world.committed.insert(at("t", 0), (7, 3));
+    world.answer(commit.token, Says::Committed(vec![0]));
+    world.settle();
+    let expected = assigned(&[(at("t", 0), Some(7)), (at("t", 1), None)]);
+    assert_eq!(world.take_news(), [News::Committed(vec![place("t", 0, 7)]), expected]);
+    assert_eq!(&*world.last(Kind::Join).identity.member_id, "m", "the same member");
+}
+
+#[test]
+fn a_rebalance_does_not_wait_for_ever() {
+    let mut world = world().up();
+    world.faults.push_back((Kind::Heartbeat, Says::Refused(27)));
+    world.run(Duration::from_secs(4));
+    let begun = world.now;
+    world.run(Duration::from_secs(70));
+    let joined = world.seen.iter().find(|(_, request)| kind(&request.ask) == Kind::Join).expect("it joins").0;
+    let waited = joined.since(begun).as_secs();
+    assert!((50..60).contains(&waited), "{waited} s: before the coordinator waits no longer");
+    assert_eq!(world.take_news().last(), Some(&assigned_new()));
+}
+
+#[test]
+fn a_member_without_partitions_revokes_nothing() {
+    let mut world = world();
+    world.counts.clear();
+    world.settle();
+    assert_eq!(world.take_news(), [assigned(&[])]);
+    world.faults.push_back((Kind::Heartbeat, Says::Refused(27)));
+    world.run(Duration::from_secs(4));
+    assert_eq!(world.take_news(), [assigned(&[])]);
+}
+
+#[test]
+fn memberships_that_end_are_told_and_begun_again() {
+    for (code, why) in [(22, Lost::Generation), (25, Lost::Unknown), (110, Lost::Epoch), (113, Lost::Epoch)] {
+        let mut world = world().up();
+        world.silent = vec![Kind::Commit];
+        world.member.commit(&[place("t", 0, 7)], world.now);
+        world.settle();
+        world.member.commit(&[place("t", 1, 7)], world.now);
+        world.faults.push_back((Kind::Heartbeat, Says::Refused(code)));
+        let commit = world.last(Kind::Commit).token;
+        world.run(Duration::from_secs(4));
+        assert_eq!(world.take_news(), [News::Lost(why), assigned_new()], "{code}");
+        assert_eq!(world.member.stats().dropped, 2, "{code}: others may have gone on there");
+        let join = world.last(Kind::Join);
+        assert_eq!(&*join.identity.member_id, if code == 22 { "m" } else { "" }, "{code}");
+        // The answer to the old commit means nothing any more.
+        world.answer(commit, Says::Committed(vec![25]));
+        world.settle();
+        assert_eq!(world.take_news(), []);
+    }
+    // While partitions are given back, too.
+    let mut world = world().up();
+    world.faults.extend([(Kind::Heartbeat, Says::Refused(27)), (Kind::Heartbeat, Says::Refused(25))]);
+    world.run(Duration::from_secs(7));
+    assert_eq!(world.take_news()[1..], [News::Lost(Lost::Unknown), assigned_new()]);
+}
+
+#[test]
+fn a_fenced_member_is_over() {
+    for of in [Kind::Heartbeat, Kind::Commit, Kind::Join, Kind::Sync, Kind::Fetch] {
+        let mut world = world_of(|settings| settings.instance = Some(Rc::from("one")));
+        if matches!(of, Kind::Heartbeat | Kind::Commit) {
+            world = world.up();
+        }
+        let says = if of == Kind::Commit { Says::Committed(vec![82]) } else { Says::Refused(82) };
+        world.faults.push_back((of, says));
+        if of == Kind::Commit {
+            world.member.commit(&[place("t", 0, 7)], world.now);
+        }
+        world.run(Duration::from_secs(600));
+        assert_eq!(world.take_news(), [News::Lost(Lost::Fenced)], "{of:?}");
+        assert_eq!(world.member.standing(), Standing::Ended);
+        assert_eq!(world.member.next_deadline(), Monotonic::NEVER);
+    }
+}
+
+/// Each error of each call on the way, and in a stable group: it ends in a stable group again, and what is told is what there is to tell.
+#[test]
+fn every_error_of_every_step_passes() {
+    let passing = [14, 15, 16, 7, -1, 99];
+    let mending = [23, 24, 26, 30, 81, 29];
+    let again = |of: Kind, code: i16| {
+        let mut world = world();
+        world.faults.push_back((of, Says::Refused(code)));
+        world.run(Duration::from_secs(15));
+        (world.take_news(), world.kinds())
+    };
+    for of in [Kind::Find, Kind::Join, Kind::Sync, Kind::Fetch] {
+        for code in passing {
+            let (news, kinds) = again(of, code);
+            assert_eq!(news, [assigned_new()], "{of:?} {code}");
+            let found = kinds.iter().filter(|kind| **kind == Kind::Find).count();
+            let elsewhere = matches!(code, 7 | 15 | 16) || of == Kind::Find;
+            assert_eq!(
+                found,
+                1 + usize::from(elsewhere),
+                "{of:?} {code}: the coordinator is looked for where it may have moved"
+            );
+        }
+        for code in mending {
+            let (news, _) = again(of, code);
+            let [News::Trouble(words), News::Assigned(_), News::TroubleOver] = &news[..] else {
+                panic!("{of:?} {code}: {news:?}")
+            };
+            assert!(words.contains(&format!("error {code}, ")), "{words}");
+        }
+    }
+    // Removed, or a rebalance, before anything was assigned: nobody has to be told.
+    for (of, code) in
+        [(Kind::Join, 25), (Kind::Sync, 22), (Kind::Sync, 25), (Kind::Sync, 27), (Kind::Fetch, 22), (Kind::Fetch, 25)]
+    {
+        let (news, kinds) = again(of, code);
+        assert_eq!(news, [assigned_new()], "{of:?} {code}");
+        assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Join).count(), 2, "{of:?} {code}");
+    }
+    // An open transaction.
+    let mut world = world();
+    let unstable = || Says::Offsets(vec![Ok(None), Err(88)]);
+    world.faults.extend([(Kind::Fetch, unstable()), (Kind::Fetch, unstable())]);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.take_news(), [assigned_new()]);
+    assert_eq!(world.kinds().iter().filter(|kind| **kind == Kind::Fetch).count(), 3);
+}
+
+#[test]
+fn errors_of_heartbeats_keep_the_membership() {
+    for code in [14, 15, 16, -1, 30] {
+        let mut world = world().up();
+        world.faults.push_back((Kind::Heartbeat, Says::Refused(code)));
+        world.run(Duration::from_secs(30));
+        let news = world.take_news();
+        if code == 30 {
+            assert!(matches!(&news[..], [News::Trouble(_), News::TroubleOver]), "{news:?}");
+        } else {
+            assert_eq!(news, [], "{code}");
+        }
+        let joins = world.kinds().iter().filter(|kind| **kind == Kind::Join).count();
+        assert_eq!(joins, 0, "{code}");
+        assert_eq!(world.kinds().contains(&Kind::Find), matches!(code, 15 | 16), "{code}");
+    }
+}
+
+#[test]
+fn a_lost_connection_costs_no_rebalance() {
+    let mut world = world().up();
+    for of in [Kind::Heartbeat, Kind::Commit, Kind::Count] {
+        world.faults.push_back((of, Says::NoAnswer));
+    }
+    world.member.commit(&[place("t", 0, 7)], world.now);
+    world.run(Duration::from_secs(100));
+    assert_eq!(world.take_news(), [News::Committed(vec![place("t", 0, 7)])]);
+    assert!(!world.kinds().contains(&Kind::Join));
+    // On the way, each step is taken again where it stood.
+    for of in [Kind::Join, Kind::Count, Kind::Sync, Kind::Fetch] {
+        let mut world = self::world();
+        world.faults.push_back((of, Says::NoAnswer));
+        world.run(Duration::from_secs(2));
+        let kinds = world.kinds();
+        let place = kinds.iter().position(|kind| *kind == of).expect("asked");
+        assert_eq!(kinds[place + 1..place + 3], [Kind::Find, of]);
+        assert_eq!(world.take_news(), [assigned_new()]);
+    }
+    // A coordinator that stays away is told, once.
+    let mut world = self::world().up();
+    world.faults.extend((0..100).map(|_| (Kind::Heartbeat, Says::NoAnswer)));
+    world.run(Duration::from_secs(40));
+    let news = world.take_news();
+    assert!(matches!(&news[..], [News::Trouble(words)] if words.contains("does not answer")), "{news:?}");
+    let finds = world.kinds().iter().filter(|kind| **kind == Kind::Find).count();
+    assert!((30..100).contains(&finds), "{finds} in 40 s: with backoff");
+    world.faults.clear();
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.take_news(), [News::TroubleOver]);
+    // An older request that is lost says nothing of a coordinator that was found since.
+    let mut world = self::world().up();
+    world.silent = vec![Kind::Commit];
+    world.member.commit(&[place("t", 0, 7)], world.now);
+    world.settle();
+    let commit = world.last(Kind::Commit).token;
+    world.faults.push_back((Kind::Heartbeat, Says::Refused(16)));
+    world.run(Duration::from_secs(4));
+    world.forget();
+    world.silent.clear();
+    world.answer(commit, Says::NoAnswer);
+    world.settle();
+    assert_eq!(world.kinds(), [Kind::Commit]);
+}
+
+#[test]
+fn a_broker_that_is_too_old_is_told() {
+    let mut world = world();
+    world.faults.push_back((Kind::Join, Says::NotSpoken("JoinGroup")));
+    world.run(Duration::from_secs(15));
+    let news = world.take_news();
+    assert!(matches!(&news[0], News::Trouble(words) if words.contains("JoinGroup")), "{news:?}");
+    assert_eq!(news[1..], [assigned_new(), News::TroubleOver]);
+}
+
+#[test]
+fn one_commit_is_under_way_and_the_newest_place_is_next() {
+    let mut world = world().up();
+    world.silent = vec![Kind::Commit];
+    for offset in 1..=5 {
+        world.member.commit(&[place("t", 0, offset)], world.now);
+        world.settle();
+    }
+    world.member.commit(&[place("t", 1, 9), place("t", 2, 1), place("other", 0, 1)], world.now);
+    world.settle();
+    assert_eq!(world.kinds(), [Kind::Commit]);
+    assert_eq!(world.member.stats().dropped, 2, "not the member's");
+    let first = world.last(Kind::Commit).clone();
+    assert!(matches!(&first.ask, Ask::Commit(places) if *places == [place("t", 0, 1)]));
+    // It fails, and has been overtaken: the newer place goes.
+    world.silent.clear();
+    world.answer(first.token, Says::Committed(vec![14]));
+    world.run(Duration::from_secs(1));
+    let expected = vec![place("t", 0, 5), place("t", 1, 9)];
+    assert!(matches!(&world.last(Kind::Commit).ask, Ask::Commit(places) if *places == expected));
+    assert_eq!(world.take_news(), [News::Committed(expected)]);
+    assert_eq!(world.member.stats().committed, 2);
+}
+
+#[test]
+fn every_error_of_a_commit() {
+    // It is made again.
+    for code in [14, 15, 16, 7, -1] {
+        let mut world = world().up();
+        world.faults.push_back((Kind::Commit, Says::Committed(vec![code, 0])));
+        world.member.commit(&[place("t", 0, 7), place("t", 1, 8)], world.now);
+        world.run(Duration::from_secs(2));
+        let each = [News::Committed(vec![place("t", 1, 8)]), News::Committed(vec![place("t", 0, 7)])];
+        assert_eq!(world.take_news(), each, "{code}");
+        assert_eq!(world.kinds().contains(&Kind::Find), matches!(code, 7 | 15 | 16), "{code}");
+    }
+    // It is not, and the member stays.
+    for code in [3, 12, 28, 29, 30] {
+        let mut world = world().up();
+        world.faults.push_back((Kind::Commit, Says::Committed(vec![code, 0])));
+        world.member.commit(&[place("t", 0, 7), place("t", 1, 8)], world.now);
+        world.run(Duration::from_secs(2));
+        let news = world.take_news();
+        let [News::Committed(done), News::CommitFailed { offsets, why }] = &news[..] else {
+            panic!("{code}: {news:?}")
+        };
+        assert_eq!((&done[..], &offsets[..]), (&[place("t", 1, 8)][..], &[place("t", 0, 7)][..]));
+        assert!(why.contains(&format!("error {code}, ")), "{why}");
+        assert_eq!((world.member.stats().refused, world.member.standing()), (1, Standing::Stable));
+        // The next one is tried.
+        world.member.commit(&[place("t", 0, 9)], world.now);
+        world.settle();
+        assert_eq!(world.take_news(), [News::Committed(vec![place("t", 0, 9)])]);
+    }
+    // The membership is over.
+    for (code, why) in [(22, Lost::Generation), (25, Lost::Unknown), (110, Lost::Epoch)] {
+        let mut world = world().up();
+        world.faults.push_back((Kind::Commit, Says::Committed(vec![code, code])));
+        world.member.commit(&[place("t", 0, 7), place("t", 1, 8)], world.now);
+        world.settle();
+        assert_eq!(world.take_news(), [News::Lost(why), assigned_new()], "{code}");
+        assert_eq!(world.member.stats().dropped, 2);
+    }
+}
+
+#[test]
+fn a_commit_that_a_rebalance_overtakes_is_made_after_it() {
+    let mut world = world().up();
+    world.faults.push_back((Kind::Commit, Says::Committed(vec![27, 27])));
+    world.member.commit(&[place("t", 0, 7), place("t", 1, 8)], world.now);
+    world.settle();
+    assert!(matches!(world.take_news()[..], [News::Revoked(_)]));
+    assert_eq!(world.kinds(), [Kind::Commit], "again after a while, not at once");
+    world.member.revoked_done(world.now);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.last(Kind::Commit).identity.generation, 1, "before it joins, if that is taken");
+    assert_eq!(world.take_news()[0], News::Committed(vec![place("t", 0, 7), place("t", 1, 8)]));
+    // Where it is not: after it, first the commit of what is left, then the question what is committed.
+    for code in [27, 22] {
+        let mut world = self::world().up();
+        world.others = vec![other("n", &["t"])];
+        world.faults.push_back((Kind::Commit, Says::Committed(vec![27, 27])));
+        world.silent = vec![Kind::Commit];
+        world.member.commit(&[place("t", 0, 7), place("t", 1, 8)], world.now);
+        world.member.revoked_done(world.now);
+        world.run(Duration::from_secs(1));
+        let held = world.last(Kind::Commit).token;
+        world.run(Duration::from_secs(56));
+        world.forget();
+        world.silent.clear();
+        world.answer(held, Says::Committed(vec![code, code]));
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.kinds(), [Kind::Commit, Kind::Fetch]);
+        assert_eq!(world.last(Kind::Commit).identity.generation, 2);
+        let news = world.take_news();
+        assert_eq!(news, [News::Committed(vec![place("t", 0, 7)]), assigned(&[(at("t", 0), Some(7))])]);
+        assert_eq!(world.member.stats().dropped, 1, "what is another's now");
+    }
+}
+
+#[test]
+fn a_leader_assigns_to_others_what_they_want_and_sees_it_grow() {
+    let mut world = world();
+    world.others = vec![other("n", &["t", "u"]), other("z", &["nowhere"])];
+    world.counts.insert("u", 3);
+    world.settle();
+    assert!(
+        matches!(&world.last(Kind::Count).ask, Ask::Partitions(of) if of[..] == [topic("nowhere"), topic("t"), topic("u")])
+    );
+    let Ask::Sync { assignments, .. } = &world.last(Kind::Sync).ask else { panic!() };
+    let shown: Vec<String> = assignments.iter().map(|(id, of)| format!("{id} {:?}", of.topics)).collect();
+    assert_eq!(shown, [r#"m [("t", [0])]"#, r#"n [("t", [1]), ("u", [0, 1, 2])]"#, "z []"]);
+    assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None)])]);
+    // A topic that only others have grows; one that was missing comes.
+    for (name, count) in [("u", 4), ("nowhere", 1)] {
+        world.counts.insert(name, count);
+        world.run_to_news(Duration::from_secs(80));
+        assert_eq!(world.take_news(), [News::Revoked(vec![at("t", 0)])], "{name}");
+        world.member.revoked_done(world.now);
+        world.settle();
+        assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None)])], "{name}");
+    }
+    // A leader that may not be told of a topic says so, and goes on with the others.
+    world.faults.push_back((Kind::Count, Says::Partitions(vec![Err(29), Ok(2), Ok(4)])));
+    world.run_to_news(Duration::from_secs(80));
+    let news = world.take_news();
+    assert!(matches!(&news[..], [News::Trouble(words), News::Revoked(_)] if words.contains("nowhere")), "{news:?}");
+}
+
+#[test]
+fn a_follower_joins_again_once_where_its_leader_counted_others() {
+    let fingerprint = |count: u32| -> Fingerprint {
+        let mut counting = world();
+        counting.counts.insert("t", count);
+        counting.settle();
+        counting.member.counts.fingerprint(&[topic("t")])
+    };
+    let given = |known: Fingerprint| Assignment { topics: vec![(topic("t"), vec![0])], fingerprint: known };
+    // The same, or a leader that tells nothing: nothing happens.
+    for known in [fingerprint(2), None] {
+        let mut world = world();
+        world.led_by_other = Some(given(known));
+        let mut world = world.up();
+        assert!(!world.member.leads());
+        world.run(Duration::from_secs(300));
+        assert_eq!(world.take_news(), []);
+        // Growth is seen by itself.
+        world.counts.insert("t", 3);
+        world.run_to_news(Duration::from_secs(80));
+        assert!(matches!(world.take_news()[..], [News::Revoked(_)]));
+        world.member.revoked_done(world.now);
+        world.settle();
+        let Ask::Join { fingerprint: told, .. } = world.last(Kind::Join).ask else { panic!() };
+        assert_eq!(told, fingerprint(3), "and told, so that the coordinator begins a rebalance");
+    }
+    // The leader counted long ago: the member tells what it counted, once.
+    let mut world = world();
+    world.led_by_other = Some(given(fingerprint(1)));
+    let mut world = world.up();
+    world.run_to_news(Duration::from_secs(10));
+    assert!(matches!(world.take_news()[..], [News::Revoked(_)]));
+    world.member.revoked_done(world.now);
+    world.run(Duration::from_secs(600));
+    assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None)])], "a leader that was told knows better");
+}
+
+#[test]
+fn what_was_not_asked_for_is_not_taken() {
+    let mut world = world();
+    let topics = vec![(topic("t"), vec![1, -1, 1]), (topic("strange"), vec![0])];
+    world.led_by_other = Some(Assignment { topics, fingerprint: None });
+    world.settle();
+    assert_eq!(world.take_news(), [assigned(&[(at("t", 1), None)])]);
+}
+
+#[test]
+fn a_leader_that_comes_back_assigns_nothing_and_watches_all_topics() {
+    let mut world = world_of(|settings| settings.instance = Some(Rc::from("one")));
+    let members = vec![other("m", &["t"]), other("n", &["u"])];
+    let (protocol, leader, member_id) = (Rc::from("range"), Rc::from("m"), Rc::from("m"));
+    let joined =
+        Joined { generation: 7, protocol, leader, member_id, skip_assignment: true, knows_static: true, members };
+    world.faults.push_back((Kind::Join, Says::Joined(joined)));
+    let back = Assignment { topics: vec![(topic("t"), vec![0, 1])], fingerprint: None };
+    world.faults.push_back((Kind::Sync, Says::Assignment(back)));
+    world.settle();
+    assert_eq!(world.kinds(), [Kind::Find, Kind::Join, Kind::Sync, Kind::Fetch]);
+    assert!(matches!(&world.last(Kind::Sync).ask, Ask::Sync { assignments, .. } if assignments.is_empty()));
+    assert_eq!(world.take_news(), [assigned_new()]);
+    world.run(Duration::from_secs(10));
+    assert!(matches!(&world.last(Kind::Count).ask, Ask::Partitions(of) if of[..] == [topic("t"), topic("u")]));
+}
+
+#[test]
+fn other_topics_are_joined_for() {
+    let mut world = world().up();
+    world.counts.insert("u", 1);
+    world.member.subscribe(vec![topic("u"), topic("t"), topic("u")], world.now);
+    world.settle();
+    assert!(matches!(world.take_news()[..], [News::Revoked(_)]));
+    world.member.revoked_done(world.now);
+    world.settle();
+    assert_eq!(world.take_news(), [assigned(&[(at("t", 0), None), (at("t", 1), None), (at("u", 0), None)])]);
+    world.forget();
+    world.member.subscribe(vec![topic("t"), topic("u")], world.now);
+    world.settle();
+    assert_eq!(world.kinds(), [], "the same as before");
+    // While it joins.
+    let mut world = self::world();
+    world.silent = vec![Kind::Join];
+    world.settle();
+    world.member.subscribe(vec![topic("u")], world.now);
+    world.silent.clear();
+    let join = world.last(Kind::Join).clone();
+    let says = world.says(&join);
+    world.counts.insert("u", 1);
+    world.answer(join.token, says);
+    world.settle();
+    world.member.revoked_done(world.now);
+    world.settle();
+    assert_eq!(world.take_news().last(), Some(&assigned(&[(at("u", 0), None)])));
+}
+
+#[test]
+fn leaving_commits_first_and_says_so() {
+    let mut world = world().up();
+    world.silent = vec![Kind::Commit];
+    world.member.commit(&[place("t", 0, 7)], world.now);
+    world.member.leave(world.now);
+    world.settle();
+    assert_eq!(world.kinds(), [Kind::Commit]);
+    world.silent.clear();
+    world.answer(world.last(Kind::Commit).token, Says::Committed(vec![0]));
+    world.settle();
+    assert_eq!(world.kinds(), [Kind::Commit, Kind::Leave]);
+    assert_eq!(world.take_news(), [News::Committed(vec![place("t", 0, 7)]), News::Left]);
+    assert_eq!(world.member.next_deadline(), Monotonic::NEVER);
+    // A static member says nothing when its process stops, and does when it is removed.
+    for (stops, kinds) in [(true, &[][..]), (false, &[Kind::Leave][..])] {
+        let mut world = world_of(|settings| settings.instance = Some(Rc::from("one"))).up();
+        if stops {
+            world.member.stop(world.now)
+        } else {
+            world.member.leave(world.now)
+        }
+        world.settle();
+        assert_eq!((world.kinds(), world.take_news()), (kinds.to_vec(), vec![News::Left]));
+    }
+    // Any other one says so in both cases.
+    let mut world = self::world().up();
+    world.member.stop(world.now);
+    world.settle();
+    assert_eq!((world.kinds(), world.take_news()), (vec![Kind::Leave], vec![News::Left]));
+}
+
+#[test]
+fn leaving_waits_for_nothing_for_ever() {
+    // Joining at a coordinator that waits for the others.
+    let mut world = world();
+    world.faults.push_back((Kind::Join, Says::MemberId(Rc::from("given"))));
+    world.silent = vec![Kind::Join];
+    world.settle();
+    world.member.leave(world.now);
+    world.settle();
+    assert_eq!(world.kinds(), [Kind::Find, Kind::Join, Kind::Join, Kind::Leave]);
+    assert_eq!(world.take_news(), [News::Left]);
+    // Before the coordinator knows of the member.
+    let mut world = self::world();
+    world.silent = vec![Kind::Find];
+    world.settle();
+    world.member.leave(world.now);
+    world.settle();
+    assert_eq!(world.take_news(), [News::Left]);
+    // Nobody answers; or the coordinator has moved, or has removed the member already.
+    for (says, seconds) in
+        [(None, 5), (Some(Says::Refused(16)), 1), (Some(Says::NoAnswer), 1), (Some(Says::Refused(25)), 0)]
+    {
+        let mut world = self::world().up();
+        world.member.commit(&[place("t", 0, 7)], world.now);
+        world.settle();
+        world.take_news();
+        match says {
+            None => world.silent = vec![Kind::Leave],
+            Some(says) => world.faults.push_back((Kind::Leave, says)),
+        }
+        world.member.leave(world.now);
+        world.run(Duration::from_secs(seconds));
+        assert_eq!(world.take_news().last(), Some(&News::Left), "{seconds}");
+    }
+}
+
+/// Any answer to anything, in any order, late or never: no panic, no spinning, no partition that is told twice; and all is well afterwards.
+#[test]
+fn a_storm_of_answers_ends_in_a_stable_group() {
+    const CODES: [i16; 20] = [-1, 0, 3, 7, 12, 14, 15, 16, 22, 23, 25, 26, 27, 28, 29, 30, 79, 81, 88, 110];
+    for seed in 0..300 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut world = world_of(|settings| settings.instance = rng.bool().then(|| Rc::from("one")));
+        let (mut has, mut open, mut told) = (false, Vec::<Request>::new(), Vec::new());
+        for _ in 0..400 {
+            while let Some(request) = world.member.take_request(world.now) {
+                open.push(request);
+            }
+            assert!(open.len() < 200);
+            if !open.is_empty() && rng.u8(..4) > 0 {
+                let request = open.swap_remove(rng.usize(..open.len()));
+                let says = match rng.u8(..10) {
+                    0 => Says::NoAnswer,
+                    1 => Says::Refused(CODES[rng.usize(..CODES.len())]),
+                    2 => Says::Committed(vec![CODES[rng.usize(..CODES.len())]]),
+                    3 => Says::Offsets(vec![Err(CODES[rng.usize(..CODES.len())])]),
+                    4 => Says::MemberId(Rc::from("given")),
+                    5 => Says::Assignment(Assignment { topics: vec![(topic("t"), vec![0, 5])], fingerprint: Some(1) }),
+                    _ => world.says(&request),
+                };
+                world.answer(request.token, says);
+            }
+            match rng.u8(..20) {
+                0 => world.member.revoked_done(world.now),
+                1..=4 => world.member.commit(&[place("t", rng.i32(..3), rng.i64(..100))], world.now),
+                5 => world.member.subscribe(vec![topic(if rng.bool() { "t" } else { "u" })], world.now),
+                _ => {}
+            }
+            world.now = world.now.after(Duration::from_millis(rng.u64(..2_000)));
+            world.member.on_time(world.now);
+            while let Some(news) = world.member.take_news() {
+                told.push((world.now, world.member.standing(), format!("{news:?}")));
+                match news {
+                    News::Assigned(_) => assert!(!std::mem::replace(&mut has, true), "twice in {seed}: {told:#?}"),
+                    News::Revoked(_) => assert!(has, "revoked and not had in {seed}"),
+                    News::Lost(_) => has = false,
+                    _ => {}
+                }
+            }
+            has &= world.member.standing() != Standing::Joining;
+        }
+        if world.member.standing() == Standing::Ended {
+            continue;
+        }
+        // What is open is never answered; its connection ends.
+        for request in open {
+            world.answer(request.token, Says::NoAnswer);
+        }
+        world.member.subscribe(vec![topic("t")], world.now);
+        world.run(Duration::from_secs(200));
+        assert_eq!(world.member.standing(), Standing::Stable, "{seed}");
+    }
+}

@@ -63,7 +63,7 @@ pub struct Progress {
 
 /// How far a partition is.
 #[derive(Clone, Debug)]
-pub struct Reached {
+pub(super) struct Reached {
     pub(super) topic: Arc<str>,
     pub(super) partition: i32,
     /// All before it is over; `None`: nothing has been read yet.

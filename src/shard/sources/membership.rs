@@ -37,7 +37,7 @@ impl Terms {
             topics,
             group: source.group.clone(),
             instance: source.group_instance.clone(),
-            reset: source.offset_reset.clone(),
+            reset: source.offset_reset,
         }
     }
 }
@@ -354,9 +354,11 @@ impl Membership {
             self.held.insert(at, Held { shard, at: committed, committed, is_stopped: false });
         }
         let (source, generation) = (self.source, self.generation);
-        letters.extend(by_shard.into_iter().map(|(shard, partitions)| {
-            (shard, Mail::Source(SourceLetter::Read { source, generation, partitions }))
-        }));
+        letters.extend(
+            by_shard.into_iter().map(|(shard, partitions)| {
+                (shard, Mail::Source(SourceLetter::Read { source, generation, partitions }))
+            }),
+        );
     }
 
     /// Gives a source without a group the partitions that it does not have yet.

@@ -31,13 +31,13 @@ use std::time::Duration;
 
 use crate::config::{Config, Source};
 use crate::kafka::client::Client;
-use crate::kafka::consumer::{self, Consumer, Want};
+use crate::kafka::consumer::{Consumer, Want};
 use crate::kafka::types::ClientEvent;
 use crate::runtime::seam::{Monotonic, TimerId, WallMs};
 use crate::session::Settled;
 use crate::source::{Mapping, Scratch};
 
-pub use self::letters::SourceLetter;
+pub(in crate::shard) use self::letters::SourceLetter;
 pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;
@@ -45,7 +45,7 @@ use self::membership::Membership;
 use self::reader::Reader;
 use super::connection::Timer;
 use super::mail::{Mail, Notice};
-use super::{Core, Ring, router};
+use super::{Core, Ring, router, settings};
 
 /// How long partitions that are given back wait for their open records.
 const STOPPING: Duration = Duration::from_secs(5);
@@ -101,7 +101,8 @@ fn reads(home: usize, partition: i32, shards: usize) -> usize {
 
 impl Sources {
     pub(super) fn new(config: &Config, seed: &mut fastrand::Rng) -> Self {
-        let consumers = (0..config.clusters.len()).map(|_| Consumer::new(consumer::Settings::default(), seed.u64(..)));
+        let consumer = |cluster| Consumer::new(settings::consumer(config, cluster), seed.u64(..));
+        let consumers = (0..config.clusters.len()).map(consumer);
         Self {
             consumers: consumers.collect(),
             mappings: mappings(config),
@@ -196,8 +197,12 @@ impl Core {
     pub(super) fn change_sources(&mut self, io: &mut Ring<'_>) {
         let config = Arc::clone(&self.broker.around.config);
         let sources = &mut self.sources;
-        for _ in sources.consumers.len()..config.clusters.len() {
-            sources.consumers.push(Consumer::new(consumer::Settings::default(), self.random.u64(..)));
+        for cluster in 0..config.clusters.len() {
+            let settings = settings::consumer(&config, cluster);
+            match sources.consumers.get_mut(cluster) {
+                Some(consumer) => consumer.change(settings),
+                None => sources.consumers.push(Consumer::new(settings, self.random.u64(..))),
+            }
         }
         sources.mappings = mappings(&config);
         // A window may have room now, and what nobody wanted may have a receiver.
@@ -216,7 +221,9 @@ impl Core {
             match self.sources.memberships.get_mut(&index) {
                 None if is_wanted => {
                     let seed = self.random.u64(..);
-                    self.sources.memberships.insert(index, Membership::new((index, source), terms, (here, shards), (seed, now)));
+                    self.sources
+                        .memberships
+                        .insert(index, Membership::new((index, source), terms, (here, shards), (seed, now)));
                 }
                 Some(membership) if !is_wanted || !membership.has(&terms) => {
                     membership.end(is_open, now, &mut self.broker.letters);

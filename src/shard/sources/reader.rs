@@ -163,7 +163,9 @@ impl Sources {
             let release = config.sources[reader.source].release_after;
             let oldest = reader.window.as_ref().and_then(Window::oldest);
             let release = release.zip(oldest).map_or(Monotonic::NEVER, |(after, oldest)| oldest.after(after));
-            let grace = self.grace_over(config, reader).filter(|_| reader.window.as_ref().is_some_and(|window| window.parked() > 0));
+            let grace = self
+                .grace_over(config, reader)
+                .filter(|_| reader.window.as_ref().is_some_and(|window| window.parked() > 0));
             reader.stopping.unwrap_or(Monotonic::NEVER).min(release).min(grace.unwrap_or(Monotonic::NEVER))
         };
         self.readers.values().map(look).min().unwrap_or(Monotonic::NEVER)
@@ -206,7 +208,9 @@ impl Core {
         for (id, reader) in &mut sources.readers {
             let is_done = reader.is_done(now);
             // What lies between here and there is no record: of aborted transactions, or compacted.
-            if let (Some(window), Some(position)) = (&mut reader.window, sources.consumers[reader.cluster].position(*id)) {
+            if let (Some(window), Some(position)) =
+                (&mut reader.window, sources.consumers[reader.cluster].position(*id))
+            {
                 window.passes_to(position.offset);
             }
             if is_done {

@@ -127,6 +127,7 @@ impl Core {
                     Ok(Offered::Nobody) if is_over => {
                         broker.numbers.count_source(reader.source, M::NoSubscriber, 1);
                         window.owes(number, 0, None);
+                        sources.report_at = sources.report_at.min(reader.report_at);
                     }
                     Ok(Offered::Nobody) => window.park(number, parked),
                     Err(_) => {
@@ -158,7 +159,7 @@ impl Sources {
     /// Takes up the next record of a cluster, if there is one and room for it. False: there is not.
     fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
-        let Self { consumers, readers, mappings, scratch, opened_at, .. } = self;
+        let Self { consumers, readers, mappings, scratch, opened_at, report_at, .. } = self;
         let consumer = &mut consumers[cluster];
         let Some(record) = consumer.peek() else { return false };
         let id = record.id;
@@ -181,7 +182,8 @@ impl Sources {
         let number = window.next_number();
         let claimed = Claimed { shard: broker.index, reader: id, number };
         let about = (reader.source, &*reader.topic, reader.partition);
-        let mapped = mappings[reader.source].message(&mapped_record(&reader.topic, reader.partition, &record), wall, scratch);
+        let mapped =
+            mappings[reader.source].message(&mapped_record(&reader.topic, reader.partition, &record), wall, scratch);
         match mapped {
             Ok(message) => {
                 let publish = publish(&message);
@@ -229,6 +231,7 @@ impl Sources {
         }
         broker.numbers.count_source(reader.source, M::Records, 1);
         broker.numbers.count_source(reader.source, M::Bytes, bytes as u64);
+        *report_at = (*report_at).min(reader.report_at);
         let is_full = is_full(window, source);
         consumer.advance();
         if is_full {

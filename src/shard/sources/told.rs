@@ -1,9 +1,9 @@
 //! Metrics and events of sources.
 
+use super::Sources;
 use super::membership::Told;
 use super::reader::Pause;
 use super::window::{Place, Window};
-use super::Sources;
 use crate::config::{Config, OnBadRecord};
 use crate::kafka::consumer::{News, State, WhyReset, WhyStopped};
 use crate::kafka::group::Lost;
@@ -34,7 +34,9 @@ impl WhyReset {
     /// The reason in words.
     fn words(self) -> &'static str {
         match self {
-            Self::OutOfRange => "Kafka does not have the offset (any more): records were deleted before they were read, or the group committed what is not there",
+            Self::OutOfRange => {
+                "Kafka does not have the offset (any more): records were deleted before they were read, or the group committed what is not there"
+            }
             Self::Truncated => "Kafka has lost records that it had handed out (an unclean election)",
             Self::Recreated => "the topic was deleted and made anew",
         }
@@ -46,7 +48,9 @@ impl WhyStopped {
     pub(super) fn words(&self) -> (String, Option<i64>) {
         match self {
             Self::BadBatch { offset, bad } => (format!("a batch cannot be read: {bad}"), Some(*offset)),
-            Self::TooLarge { offset, bytes } => (format!("a batch of {bytes} bytes is more than there is memory for"), Some(*offset)),
+            Self::TooLarge { offset, bytes } => {
+                (format!("a batch of {bytes} bytes is more than there is memory for"), Some(*offset))
+            }
             Self::Deleted => ("the topic is gone".to_owned(), None),
         }
     }
@@ -169,8 +173,12 @@ impl Sources {
             Told::Lost(why) => {
                 numbers.count_source(source, M::MembershipsLost, 1);
                 let reason = match why {
-                    Lost::Fenced => "another process has joined with the same `group_instance`: the source stops; give each process a name of its own",
-                    Lost::Generation | Lost::Unknown | Lost::Epoch => "the coordinator did not hear of it in time, or somebody removed it",
+                    Lost::Fenced => {
+                        "another process has joined with the same `group_instance`: the source stops; give each process a name of its own"
+                    }
+                    Lost::Generation | Lost::Unknown | Lost::Epoch => {
+                        "the coordinator did not hear of it in time, or somebody removed it"
+                    }
                 };
                 teller.tell_of(Kind::SourceGroupLost, second, source, |event| with(event).with(Field::Reason, reason));
             }
@@ -203,7 +211,8 @@ impl Sources {
                 of[2] += window.parked() as u64;
             }
             of[3] += 1;
-            of[4] += u64::from(reader.pause == Some(Pause::Bad) || matches!(consumer.state(*id), Some(State::Stopped(_))));
+            of[4] +=
+                u64::from(reader.pause == Some(Pause::Bad) || matches!(consumer.state(*id), Some(State::Stopped(_))));
             of[5] += consumer.lag(*id).unwrap_or(0);
         }
         for (source, membership) in &self.memberships {

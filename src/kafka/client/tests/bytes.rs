@@ -384,7 +384,21 @@ fn versions_answer(version: i16, ranges: &[(i16, i16, i16)]) -> Vec<u8> {
 
 #[test]
 fn api_versions_of_every_version() {
-    let full = [(0, 3, 13), (1, 4, 18), (3, 0, 11), (18, 0, 4), (22, 0, 2), (9999, 0, 0)];
+    // The last six are calls of a group's members: OffsetCommit in a version to come only, SyncGroup not at all.
+    let full = [
+        (0, 3, 13),
+        (1, 4, 18),
+        (3, 0, 11),
+        (18, 0, 4),
+        (22, 0, 2),
+        (9999, 0, 0),
+        (8, 10, 11),
+        (9, 1, 10),
+        (10, 0, 5),
+        (11, 2, 9),
+        (12, 0, 4),
+        (13, 0, 2),
+    ];
     for version in 0..=3 {
         let bytes = versions_answer(version, &full);
         let settled = Versions {
@@ -397,6 +411,7 @@ fn api_versions_of_every_version() {
             describe_producers: None,
             sasl_handshake: None,
             sasl_authenticate: None,
+            of_members: [Some(5), Some(9), None, Some(4), Some(2), Some(9), None],
         };
         let throttle_ms = if version >= 1 { 6 } else { 0 };
         assert_eq!(read_api_versions(&bytes, version), Ok(Negotiated::Settled(settled, throttle_ms)));

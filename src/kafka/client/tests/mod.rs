@@ -4,6 +4,7 @@ mod ask;
 mod bytes;
 mod change;
 mod failures;
+mod fetching;
 mod flow;
 mod frozen;
 mod login;

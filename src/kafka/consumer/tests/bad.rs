@@ -33,9 +33,13 @@ fn lies() -> Vec<(&'static str, Vec<u8>, Bad)> {
     let record = Bad::Batch(BatchError::Record);
     let mut damaged = batch(&["x", "y", "z"]);
     *damaged.last_mut().expect("a byte") ^= 1;
+    let mut more = batch(&["x", "y"]);
+    more[23..27].copy_from_slice(&2i32.to_be_bytes());
+    more[57..61].copy_from_slice(&3i32.to_be_bytes());
+    restamp(&mut more);
     vec![
         ("a flipped bit", damaged, Bad::Batch(BatchError::Crc)),
-        ("more records than there are", lie(|b| { b[23..27].copy_from_slice(&9i32.to_be_bytes()); b[57..61].copy_from_slice(&4i32.to_be_bytes()) }), record),
+        ("more records than there are", more, record),
         ("fewer records than there are", lie(|b| b[57..61].copy_from_slice(&2i32.to_be_bytes())), record),
         ("no records", lie(|b| b[57..61].copy_from_slice(&0i32.to_be_bytes())), record),
         ("a negative number of records", lie(|b| b[57..61].copy_from_slice(&(-1i32).to_be_bytes())), Bad::Offsets),
@@ -45,7 +49,14 @@ fn lies() -> Vec<(&'static str, Vec<u8>, Bad)> {
         ("a record longer than the batch", lie(|b| b[61] = 0x7e), record),
         ("a record of a negative length", lie(|b| b[61] = 1), record),
         ("a key longer than its record", lie(|b| b[65] = 0x7e), record),
-        ("an offset twice", lie(|b| { let at = 61 + 1 + usize::from(b[61] >> 1); b[at + 3] = 0 }), Bad::Offsets),
+        (
+            "an offset twice",
+            lie(|b| {
+                let at = 61 + 1 + usize::from(b[61] >> 1);
+                b[at + 3] = 0
+            }),
+            Bad::Offsets,
+        ),
     ]
 }
 
@@ -87,8 +98,8 @@ fn it_is_passed_over_where_that_is_wanted() {
             News::Skipped { id: 1, to, bad, .. } => Some((*to, *bad)),
             _ => None,
         });
-        if what == "more records than there are" || what == "more records than offsets" {
-            // It says that it ends elsewhere.
+        if what == "more records than offsets" {
+            // It says that it ends before it does.
             assert_eq!(skipped.map(|(_, bad)| bad), Some(why), "{what}");
             continue;
         }

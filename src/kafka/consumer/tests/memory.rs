@@ -63,7 +63,11 @@ fn paused_partitions_give_way_and_lose_nothing() {
     }
     world.settle();
     world.consumer.pause(0);
-    let got: Vec<i64> = world.read().iter().map(|record| record[2..].split('=').next().expect("an offset").parse().expect("one")).collect();
+    let got: Vec<i64> = world
+        .read()
+        .iter()
+        .map(|record| record[2..].split('=').next().expect("an offset").parse().expect("one"))
+        .collect();
     assert_eq!(got, (0..10).collect::<Vec<_>>(), "the other one is read on");
     world.consumer.resume(0);
     assert_eq!(world.read().len(), 10);

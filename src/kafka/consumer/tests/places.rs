@@ -47,7 +47,9 @@ fn reading_begins_at_a_place() {
 
 #[test]
 fn an_offset_that_is_gone_is_reset_and_told() {
-    for (offset, reset, to) in [(2, Place::Earliest, 5), (2, Place::Latest, 15), (99, Place::Earliest, 5), (99, Place::Latest, 15)] {
+    for (offset, reset, to) in
+        [(2, Place::Earliest, 5), (2, Place::Latest, 15), (99, Place::Earliest, 5), (99, Place::Latest, 15)]
+    {
         let mut world = with_ten();
         let start = Start::Offset { offset, leader_epoch: -1 };
         world.consumer.assign(1, Assignment { start, reset, ..assignment("a", 0) });
@@ -112,7 +114,7 @@ fn metadata_of_an_older_epoch_is_passed_over() {
     world.consumer.on_metadata(&[stale], world.now);
     world.log("a", 0).append(batch(&["15"]), 6);
     assert_eq!(world.read(), ["1@15=15"]);
-    assert!(world.calls[before..].iter().all(|call| call.lane.node == NodeId(1)));
+    assert!(world.calls[before..].iter().all(|call| call.way.node == NodeId(1)));
 }
 
 #[test]
@@ -159,10 +161,15 @@ fn errors_that_pass_are_tried_again_after_a_while_and_hold_up_no_other() {
         assert_eq!((world.consumer.peek().map(|record| record.id), world.now), (Some(2), before), "{error}: at once");
         assert_eq!(world.read().len(), 11, "{error}");
         assert!(world.refreshes > 0);
-        let told = world.news().iter().filter(|news| matches!(news, News::Trouble { id: 1, error: of } if *of == error)).count();
+        let told = world
+            .news()
+            .iter()
+            .filter(|news| matches!(news, News::Trouble { id: 1, error: of } if *of == error))
+            .count();
         let is_passing = [3, 5, 6, 9, 56, 74, 75, 78, 100, 103].contains(&error);
         assert_eq!(told, usize::from(!is_passing), "{error}");
-        let fetches = world.fetches().iter().filter(|(_, fetch)| fetch.partitions.iter().any(|from| from.partition == 0)).count();
+        let fetches =
+            world.fetches().iter().filter(|(_, fetch)| fetch.partitions.iter().any(|from| from.partition == 0)).count();
         assert!((4..8).contains(&fetches), "{error}: {fetches}");
     }
 }

@@ -35,7 +35,8 @@ fn every_codec_is_read() {
     for codec in [Codec::None, Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
         let mut world = world();
         // Some pieces, a record larger than a piece among them.
-        let values: Vec<Vec<u8>> = (0..3000).map(|n| format!("{n} {}", "and so on ".repeat(n % 20)).into_bytes()).collect();
+        let values: Vec<Vec<u8>> =
+            (0..3000).map(|n| format!("{n} {}", "and so on ".repeat(n % 20)).into_bytes()).collect();
         let large = vec![b'x'; 300_000];
         let mut all: Vec<&[u8]> = values.iter().map(Vec::as_slice).collect();
         all.insert(1500, &large);
@@ -131,6 +132,24 @@ fn what_compaction_has_taken_is_passed_over() {
     world.consumer.assign(1, assignment("a", 0));
     assert_eq!(world.read(), ["1@0=x", "1@1=x", "1@2=x", "1@8=y"]);
     assert_eq!(world.consumer.position(1).map(|at| at.offset), Some(10));
+}
+
+#[test]
+fn what_was_shown_and_is_sought_away_takes_nothing_of_another() {
+    let mut world = world();
+    for partition in [0, 2] {
+        world.log("a", partition).append(batch(&["x", "y"]), 0);
+        world.consumer.assign(partition as u32, assignment("a", partition));
+    }
+    world.settle();
+    let first = world.consumer.peek().expect("a record").id;
+    world.consumer.pause(first);
+    let second = world.consumer.peek().expect("a record").id;
+    assert_ne!(first, second);
+    world.consumer.resume(first);
+    world.consumer.unassign(second);
+    world.consumer.advance();
+    assert_eq!(world.read(), [format!("{first}@0=x"), format!("{first}@1=y")]);
 }
 
 #[test]

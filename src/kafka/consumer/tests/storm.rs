@@ -48,7 +48,8 @@ fn each_record_comes_once_and_in_order() {
             }
             if step >= 350 {
                 (0..4).for_each(|id| world.consumer.resume(id));
-                world.logs.values_mut().for_each(|log| log.cut = None);
+                (world.failures, world.errors) = Default::default();
+                world.logs.values_mut().for_each(|log| (log.cut, log.errors) = (None, Default::default()));
             }
             world.settle();
             for _ in 0..rng.usize(..200) {

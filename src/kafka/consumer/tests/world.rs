@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::kafka::consumer::{Assignment, Consumer, News, OnBadBatch, Place, Settings, Start, Want};
 use crate::kafka::fetch::{
-    EARLIEST, Fetch, FetchAnswer, FetchAsk, FetchCall, FetchFailure, FetchFrom, Fetched, FetchedPartition, LATEST, OffsetAsk,
-    OffsetFound, Purpose,
+    EARLIEST, Fetch, FetchAnswer, FetchAsk, FetchCall, FetchFailure, FetchFrom, Fetched, FetchedPartition, LATEST,
+    OffsetAsk, OffsetFound, Purpose,
 };
 use crate::kafka::types::{NodeId, TopicMetadata};
 use crate::record::compression::{Codec, Encoder};
@@ -248,7 +248,11 @@ impl World {
             EARLIEST => log.start,
             LATEST => log.end(),
             // Timestamps are 1000 and up in each batch.
-            at => log.batches.iter().find(|(base, last, _)| 1000 + last - base >= at).map_or(-1, |(base, ..)| base + (at - 1000).max(0)),
+            at => log
+                .batches
+                .iter()
+                .find(|(base, last, _)| 1000 + last - base >= at)
+                .map_or(-1, |(base, ..)| base + (at - 1000).max(0)),
         };
         OffsetFound { error: 0, offset, leader_epoch: if offset < 0 { -1 } else { 0 } }
     }
@@ -292,7 +296,8 @@ impl World {
                     let is_gone = fetch.forgotten.iter().any(|(topic, id, partition)| {
                         (topic, *id, *partition) == (&from.topic, from.topic_id, from.partition)
                     });
-                    let is_new = fetch.partitions.iter().any(|new| (&new.topic, new.partition) == (&from.topic, from.partition));
+                    let is_new =
+                        fetch.partitions.iter().any(|new| (&new.topic, new.partition) == (&from.topic, from.partition));
                     !is_gone && !is_new
                 });
                 known.extend(fetch.partitions.iter().cloned());
@@ -300,14 +305,14 @@ impl World {
                 known.clone()
             }
         };
-        let committed = call.lane.purpose == Purpose::Committed;
+        let committed = call.way.purpose == Purpose::Committed;
         for from in asked {
             let (leader, epoch) = self.leader(&from.topic, from.partition);
             let is_other = from.topic_id != self.topics[&*from.topic].id;
             let log = self.logs.get_mut(&(from.topic.to_string(), from.partition)).expect("a log");
             let error = log.errors.pop_front().unwrap_or(match () {
                 () if is_other => 100,
-                () if leader != Some(call.lane.node) => 6,
+                () if leader != Some(call.way.node) => 6,
                 () if from.leader_epoch >= 0 && from.leader_epoch < epoch => 74,
                 () if from.offset < log.start || from.offset > log.end() => 1,
                 () => 0,

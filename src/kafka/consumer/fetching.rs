@@ -100,7 +100,7 @@ impl Session {
 
 /// One broker for one purpose.
 #[derive(Debug, Default)]
-pub(super) struct Way {
+pub(super) struct Fetching {
     /// The number of the request under way.
     pub(super) under_way: Option<u64>,
     pub(super) session: Session,
