@@ -417,6 +417,10 @@ pub struct EventsArgs {
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
 
+    /// Only events of this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
+
     /// Print at most this number of events: the newest
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,

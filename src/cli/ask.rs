@@ -86,13 +86,13 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
 
 /// The events that are asked for; `below`: `/stream`, or nothing.
 pub(super) fn events_path(options: &EventsArgs, below: &str) -> String {
-    let EventsArgs { from_time, until, kind, class, severity, client, auth, sink, .. } = options;
+    let EventsArgs { from_time, until, kind, class, severity, client, auth, sink, source, .. } = options;
     let mut path = format!("/api/v1/events{below}?limit={}", options.limit);
     if let Some(since) = options.since {
         path += &format!("&since={since}");
     }
     let texts = [("from", from_time), ("until", until), ("kind", kind), ("class", class), ("severity", severity)];
-    for (name, value) in texts.into_iter().chain([("client", client), ("auth", auth), ("sink", sink)]) {
+    for (name, value) in texts.into_iter().chain([("client", client), ("auth", auth), ("sink", sink), ("source", source)]) {
         if let Some(value) = value {
             path += &format!("&{name}={}", escaped(value));
         }

@@ -179,6 +179,12 @@ impl View {
         found.ok_or_else(|| Problem::not_found(format!("no source {name:?}; /api/v1/sources lists them")))
     }
 
+    /// Refuses a query that names a source that is not there.
+    pub(super) fn wanted_source(&self, name: Option<&str>) -> Result<(), Problem> {
+        let found = name.map(|name| self.source_named(name));
+        found.map_or(Ok(()), |found| found.map(drop).map_err(|problem| Problem::bad_request(problem.detail())))
+    }
+
     /// Places of the sources of the configuration, and of removed ones that still have partitions.
     pub(super) fn shown_sources(&self) -> impl Iterator<Item = usize> {
         let snapshots = self.boards.read();

@@ -66,6 +66,7 @@ mod settings_kafka;
 mod settings_sink;
 mod shares;
 mod sources;
+mod sources_admin;
 mod spool_start;
 mod subscribe;
 #[path = "../support/mod.rs"]
