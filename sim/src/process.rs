@@ -339,7 +339,7 @@ impl World {
                     self.judge_stop(shard, rows_left);
                 }
                 Notice::Started(_) => self.shard_started(),
-                Notice::Reconfigured(_) => {}
+                Notice::Reconfigured(_) | Notice::SourcesOver(_) => {}
             }
         }
     }

@@ -84,9 +84,9 @@ fn mapping(keys: &str) -> Mapping {
     let mut needed = String::new();
     for (key, value) in [("topic", "'testtopic-out'"), ("mqtt_topic", "'t/1'")] {
         // A table of topics names the MQTT topics.
-        if !(key == "mqtt_topic" && keys.contains("topic = {"))
-            && !keys.lines().any(|line| line.split('=').next().map(str::trim) == Some(key))
-        {
+        let is_given = keys.lines().any(|line| line.split('=').next().map(str::trim) == Some(key));
+        let is_in_table = key == "mqtt_topic" && keys.contains("topic = {");
+        if !is_given && !is_in_table {
             needed += &format!("{key} = {value}\n");
         }
     }
