@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             with(from.load(), None, |config| status(topics::create(&config, shape)))
         }
         Command::Sinks(from) => answer(cli::ask::sinks(&from)),
+        Command::Sources(options) => report(cli::sources::sources(&options)),
         Command::Events(options) if options.follow => answer(cli::follow::events(&options)),
         Command::Events(options) => answer(cli::ask::events(&options)),
         Command::Clients(options) => answer(cli::lists::clients(&options)),

@@ -44,6 +44,8 @@ Examples:
       Check the configuration, this host and the Kafka clusters. Exit status 1 if the service would not work.
   forebay sinks; forebay events --sink telemetry
       Show the status of a running service's sinks, and its recent events.
+  forebay sources; forebay sources commands; forebay sources commands seek --to -1h
+      Show its sources, one with its partitions, and have that one read the last hour again.
   forebay clients; forebay clients meter-7; forebay shares; forebay retained 'plant/#'
       Show its clients and what waits for them, one client, shared subscriptions, and retained messages.
   forebay --listen 127.0.0.1:0 --embedded 127.0.0.1:0 --control off --data-dir /tmp/forebay
@@ -93,11 +95,13 @@ pub enum Command {
     Run(RunFileArgs),
     /// Check the configuration, this host and the Kafka clusters; changes nothing
     Check(CheckArgs),
-    /// Create the Kafka topics of the sinks
+    /// Create the Kafka topics of the sinks and sources
     #[command(subcommand)]
     Topics(TopicsCommand),
     /// Show the sinks of a running service: state, totals, waiting messages, rate
     Sinks(AskArgs),
+    /// Show the sources of a running service: state, totals, open messages, lag; or one with its partitions, which can be paused, resumed, sought and tested
+    Sources(SourcesArgs),
     /// Show recent events of a running service
     Events(EventsArgs),
     /// Show the clients of a running service and their sessions: messages that wait for each, and for how long; or one client with its subscriptions
@@ -325,6 +329,51 @@ fn event_time(text: &str) -> Result<String, String> {
     Ok(rfc3339(now_ms().saturating_sub(i64::try_from(ago.as_millis()).unwrap_or(i64::MAX)).max(0)))
 }
 
+/// What to do with a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SourceAction {
+    /// Read nothing more; it leaves its group
+    Pause,
+    /// Read again, where the group stands
+    Resume,
+    /// Read from another place on (`--to`)
+    Seek,
+    /// Look for what it needs, and show the messages of the newest records
+    Test,
+}
+
+/// Options of `forebay sources`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourcesArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Show this source, with its partitions
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// What to do with it
+    #[arg(value_name = "ACTION", value_enum, requires = "name")]
+    pub action: Option<SourceAction>,
+
+    /// With seek: `earliest`, `latest`, a time (RFC 3339), an age as in -1h, or the offset of one partition
+    #[arg(long, value_name = "PLACE", allow_hyphen_values = true, required_if_eq("action", "seek"))]
+    pub to: Option<String>,
+
+    /// With seek: only partitions of this Kafka topic
+    #[arg(long, value_name = "TOPIC", requires = "to")]
+    pub topic: Option<String>,
+
+    /// With seek: only the partition with this number
+    #[arg(long, value_name = "N", requires = "to", value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+
+    /// With pause and resume: write it to the configuration file
+    #[arg(long, requires = "action")]
+    pub persist: bool,
+}
+
 /// Options of `forebay events`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 pub struct EventsArgs {
@@ -367,6 +416,10 @@ pub struct EventsArgs {
     /// Only events of this sink
     #[arg(long, value_name = "NAME")]
     pub sink: Option<String>,
+
+    /// Only events of this source
+    #[arg(long, value_name = "NAME")]
+    pub source: Option<String>,
 
     /// Print at most this number of events: the newest
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]

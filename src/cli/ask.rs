@@ -10,6 +10,8 @@ use super::endpoint::Endpoint;
 
 /// Bound of each step: the service answers from memory.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
+/// Bound of the answer to a trial, which asks Kafka.
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(120);
 /// The longest answer read, in bytes.
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// The status of an answer that asks for a token.
@@ -84,13 +86,15 @@ pub fn events(options: &EventsArgs) -> Result<String, String> {
 
 /// The events that are asked for; `below`: `/stream`, or nothing.
 pub(super) fn events_path(options: &EventsArgs, below: &str) -> String {
-    let EventsArgs { from_time, until, kind, class, severity, client, auth, sink, .. } = options;
+    let EventsArgs { from_time, until, kind, class, severity, client, auth, sink, source, .. } = options;
     let mut path = format!("/api/v1/events{below}?limit={}", options.limit);
     if let Some(since) = options.since {
         path += &format!("&since={since}");
     }
     let texts = [("from", from_time), ("until", until), ("kind", kind), ("class", class), ("severity", severity)];
-    for (name, value) in texts.into_iter().chain([("client", client), ("auth", auth), ("sink", sink)]) {
+    for (name, value) in
+        texts.into_iter().chain([("client", client), ("auth", auth), ("sink", sink), ("source", source)])
+    {
         if let Some(value) = value {
             path += &format!("&{name}={}", escaped(value));
         }
@@ -114,25 +118,27 @@ pub(super) fn event_line(event: &Value) -> String {
 pub fn reload(options: &ReloadArgs) -> Result<String, String> {
     let endpoint = Endpoint::of(&options.from)?;
     let path = if options.dry_run { "/api/v1/reload?dry_run=true" } else { "/api/v1/reload" };
-    let answer = answered(&endpoint, exchange(&endpoint, "POST", path))?;
-    if options.from.json {
-        return Ok(format!("{answer:#}\n"));
-    }
+    let answer = answered(&endpoint, exchange(&endpoint, "POST", path, None))?;
+    Ok(if options.from.json { format!("{answer:#}\n") } else { changed(&answer, options.dry_run) })
+}
+
+/// What a reload or a change does, a line each.
+pub(super) fn changed(answer: &Value, is_dry_run: bool) -> String {
     let mut out = String::new();
-    let applied = if options.dry_run { "would be applied" } else { "applied" };
+    let applied = if is_dry_run { "would be applied" } else { "applied" };
     let lists = [(applied, "applied"), ("needs a restart", "needs_restart"), ("warning", "warnings")];
     for (what, name) in lists.into_iter().chain([("in force, not in the file", "not_in_file")]) {
         let items = answer[name].as_array().into_iter().flatten();
         items.for_each(|item| out += &format!("{what}: {}\n", text(item)));
     }
     if let Some(count @ 1..) = answer["disconnected_clients"].as_u64() {
-        let what = if options.dry_run { "would be disconnected" } else { "disconnected" };
+        let what = if is_dry_run { "would be disconnected" } else { "disconnected" };
         out += &format!("{what}: {count} client{}\n", if count == 1 { "" } else { "s" });
     }
     if out.is_empty() {
         out += "the configuration has not changed\n";
     }
-    Ok(out)
+    out
 }
 
 /// Whether the service accepts devices.
@@ -141,7 +147,7 @@ pub fn reload(options: &ReloadArgs) -> Result<String, String> {
 /// The reason why it does not, or why there is no answer.
 pub fn health(from: &AskArgs) -> Result<String, String> {
     let endpoint = Endpoint::of(from)?;
-    let (status, body) = exchange(&endpoint, "GET", "/readyz").map_err(|error| endpoint.unanswered(&error))?;
+    let (status, body) = exchange(&endpoint, "GET", "/readyz", None).map_err(|error| endpoint.unanswered(&error))?;
     let state = body.trim();
     if status != 200 {
         return Err(format!("{endpoint}: not ready: {state}"));
@@ -176,7 +182,13 @@ pub(super) fn escaped(value: &str) -> String {
 
 pub(super) fn get(from: &AskArgs, path: &str) -> Result<Value, String> {
     let endpoint = Endpoint::of(from)?;
-    answered(&endpoint, exchange(&endpoint, "GET", path))
+    answered(&endpoint, exchange(&endpoint, "GET", path, None))
+}
+
+/// Posts JSON. The answer may take as long as the trial of a cluster does.
+pub(super) fn post(from: &AskArgs, path: &str, body: &Value) -> Result<Value, String> {
+    let endpoint = Endpoint::of(from)?;
+    answered(&endpoint, exchange(&endpoint, "POST", path, Some(body)))
 }
 
 /// The JSON of an answer, or what is wrong in its problem document.
@@ -195,15 +207,17 @@ fn answered(endpoint: &Endpoint, answer: io::Result<(u16, String)>) -> Result<Va
 }
 
 /// A request with the endpoint's token, if there is one.
-pub(super) fn request(endpoint: &Endpoint, method: &str, path: &str) -> String {
+pub(super) fn request(endpoint: &Endpoint, method: &str, path: &str, body: &str) -> String {
     let token = endpoint.token().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    format!("{method} {path} HTTP/1.0\r\nHost: {}\r\nContent-Length: 0\r\n{token}\r\n", endpoint.host())
+    let (host, length) = (endpoint.host(), body.len());
+    format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: {length}\r\n{token}\r\n{body}")
 }
 
 /// Sends a request and returns status and body. HTTP 1.0, so that the body comes as it is and ends with the connection (RFC 1945, 7.2.2).
-fn exchange(endpoint: &Endpoint, method: &str, path: &str) -> io::Result<(u16, String)> {
-    let mut stream = endpoint.connect(TIMEOUT, TIMEOUT)?;
-    stream.write_all(request(endpoint, method, path).as_bytes())?;
+fn exchange(endpoint: &Endpoint, method: &str, path: &str, body: Option<&Value>) -> io::Result<(u16, String)> {
+    let mut stream = endpoint.connect(TIMEOUT, if body.is_some() { TRIAL_TIMEOUT } else { TIMEOUT })?;
+    let body = body.map(Value::to_string).unwrap_or_default();
+    stream.write_all(request(endpoint, method, path, &body).as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

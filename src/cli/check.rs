@@ -18,9 +18,10 @@ use super::admin::Admin;
 use super::args::CheckArgs;
 use super::out::complain;
 use super::{
-    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_sources, check_spool, check_start, topics,
+    EXIT_DONE, EXIT_FAILED, EXIT_USAGE, check_host, check_modes, check_sources, check_spool, check_start, source_trial,
+    topics,
 };
-use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink};
+use crate::config::{Acknowledge, Cluster, Compression, Config, EMBEDDED, Problems, Sink, Source};
 use crate::runtime::Bind;
 use crate::service::dead_letters;
 use crate::shard;
@@ -28,13 +29,13 @@ use crate::shard;
 /// Bits of a topic's authorized operations: by Kafka's numbers of its ACL operations.
 const WRITE: i32 = 1 << 4;
 /// The operations of a broker that does not tell them.
-const NOT_TOLD: i32 = i32::MIN;
-const UNKNOWN_TOPIC: i16 = 3;
+pub(super) const NOT_TOLD: i32 = i32::MIN;
+pub(super) const UNKNOWN_TOPIC: i16 = 3;
 /// A topic that is asked for as if to create it, for the cluster's answer.
 const PROBE: &str = "forebay-check";
 /// The most that a request has beside one batch, in bytes.
 const REQUEST_HEAD_BYTES: u64 = 1024;
-const TOPIC_FORBIDDEN: i16 = 29;
+pub(super) const TOPIC_FORBIDDEN: i16 = 29;
 
 /// Settings of a broker that decide how the cluster creates topics.
 const AUTO_CREATE: &str = "auto.create.topics.enable";
@@ -68,6 +69,17 @@ pub(super) struct Line {
     /// The subject: `kafka.main` or `sink telemetry`.
     pub(super) about: String,
     pub(super) text: String,
+}
+
+impl Verdict {
+    /// The verdict's word in JSON.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
 }
 
 impl fmt::Display for Line {
@@ -116,7 +128,8 @@ pub fn run(args: &CheckArgs) -> Checked {
         check_start::of_start(&config, &mut lines);
         for (index, cluster) in config.clusters.iter().enumerate() {
             let sinks: Vec<&Sink> = config.sinks.iter().filter(|sink| sink.cluster == index).collect();
-            of_cluster(&config, cluster, &sinks, &mut lines);
+            let sources: Vec<&Source> = config.sources.iter().filter(|source| source.cluster == index).collect();
+            of_cluster(&config, cluster, (&sinks, &sources), &mut lines);
         }
         of_files(&config, &mut lines);
         super::certificates::check(&config, &mut lines);
@@ -150,14 +163,7 @@ fn as_text(config: &Config, lines: &[Line]) -> String {
 }
 
 fn as_json(config: &Config, lines: &[Line], works: bool) -> String {
-    let line = |line: &Line| {
-        let verdict = match line.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Warning => "warning",
-            Verdict::Problem => "problem",
-        };
-        json!({ "verdict": verdict, "about": line.about, "text": line.text })
-    };
+    let line = |line: &Line| json!({ "verdict": line.verdict.as_str(), "about": line.about, "text": line.text });
     let warnings: Vec<Value> = config.warnings.0.iter().map(crate::config::Problem::as_json).collect();
     let checks: Vec<Value> = lines.iter().map(line).collect();
     format!("{:#}\n", json!({ "works": works, "problems": [], "warnings": warnings, "checks": checks }))
@@ -194,14 +200,18 @@ fn of_memory(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut Vec<Line>) {
+fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &[&Source]), lines: &mut Vec<Line>) {
     let about = format!("kafka.{}", cluster.name);
     let embedded = cluster.name == EMBEDDED;
     let mut push = |verdict, about: &str, text: String| lines.push(Line { verdict, about: about.to_owned(), text });
     let dead = |sink: &&Sink| sink.dead_letters.as_ref().and_then(|dead| dead.topic.clone());
     let dead_topics: Vec<String> = sinks.iter().filter_map(dead).collect();
+    let bad_records =
+        sources.iter().filter_map(|source| Some((source_name(source), source.dead_letters_topic.as_deref()?)));
+    let bad_records: Vec<(String, &str)> = bad_records.collect();
     let topics = sinks.iter().filter_map(|sink| sink.topic.as_literal());
     let mut topics: Vec<&str> = topics.chain(dead_topics.iter().map(String::as_str)).collect();
+    topics.extend(bad_records.iter().map(|(_, topic)| topic));
     topics.sort_unstable();
     topics.dedup();
     let asked = Admin::connect(cluster).and_then(|mut admin| match admin.metadata(&topics) {
@@ -217,6 +227,9 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
                 let (verdict, text) = check_host::topic_at_rest(sink, embedded);
                 push(verdict, &sink_name(sink), text);
             }
+            for source in sources {
+                push(Verdict::Ok, &source_name(source), "reads the embedded log, which is not running".to_owned());
+            }
             return;
         }
         Err(why) => {
@@ -228,8 +241,9 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
                 format!("bootstrap of [kafka.{}] lists the brokers", cluster.name)
             };
             push(Verdict::Problem, &about, format!("cannot connect: {}; {hint}", why.join("; ")));
-            for sink in sinks {
-                push(Verdict::Problem, &sink_name(sink), format!("cannot be checked: cannot connect to {about}"));
+            for name in sinks.iter().map(|sink| sink_name(sink)).chain(sources.iter().map(|source| source_name(source)))
+            {
+                push(Verdict::Problem, &name, format!("cannot be checked: cannot connect to {about}"));
             }
             return;
         }
@@ -282,6 +296,20 @@ fn of_cluster(config: &Config, cluster: &Cluster, sinks: &[&Sink], lines: &mut V
             }
         }
     }
+    for source in sources {
+        for (verdict, text) in source_trial::try_source(config, source).lines {
+            push(verdict, &source_name(source), text);
+        }
+    }
+    for (source, topic) in bad_records {
+        let named = |found: &&MetadataResponseTopic| found.name.as_ref().map(|name| name.0.as_str()) == Some(topic);
+        let (verdict, text) = of_fixed(topic, metadata.topics.iter().find(named), &making, false);
+        push(verdict, &format!("dead letters of {source}"), text);
+    }
+}
+
+fn source_name(source: &Source) -> String {
+    format!("source {}", source.name)
 }
 
 fn dead_letters_of(sink: &Sink) -> String {

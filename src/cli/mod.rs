@@ -37,6 +37,8 @@ mod reload;
 pub mod run;
 mod secured;
 mod shards;
+mod source_trial;
+pub mod sources;
 pub mod spool;
 mod spool_shares;
 mod spool_text;
@@ -47,7 +49,7 @@ mod trimmer;
 mod verifier_numbers;
 
 pub use args::{
-    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SpoolCommand,
+    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SourcesArgs, SpoolCommand,
     TopicsCommand, VERSION, parse, parse_from,
 };
 

@@ -12,7 +12,8 @@ use crate::metrics::event::{Event, Field, Kind};
 use crate::metrics::inspect::{Ask, Told};
 use crate::metrics::machine;
 use crate::metrics::samples::{EVERY, Sample, Span, State, WINDOW};
-use crate::metrics::spec::{ClusterMetric, SinkMetric};
+use crate::metrics::source_lag::PARTITIONS_MAX;
+use crate::metrics::spec::{ClusterMetric, SinkMetric, SourceMetric};
 
 use super::trimmer::Trimmer;
 
@@ -117,6 +118,7 @@ impl Look {
         }
         self.trimmer.look(&sample, self.view.described.clusters.len());
         self.ask_for_lag(&sample);
+        self.ask_for_source_lag(&sample);
         self.tell_unheard(&sample);
         self.tell_states(&self.view.samples.span(&self.view.boards));
         if now.duration_since(self.told.at()) >= STATISTICS_EVERY {
@@ -141,6 +143,25 @@ impl Look {
             });
             // A full mailbox may have room in a second.
             let _ = shards.ask(shard, Ask::Oldest, answer);
+        }
+    }
+
+    /// Asks the shards for the lag of partitions, if they read some.
+    fn ask_for_source_lag(&self, sample: &Sample) {
+        let View { described, source_lag, shards, .. } = &*self.view;
+        let reads = |source| sample.source(source, SourceMetric::Partitions) > 0;
+        if !(0..described.sources.len()).any(reads) {
+            return source_lag.none();
+        }
+        for shard in 0..shards.count() {
+            let (source_lag, described) = (Arc::clone(source_lag), Arc::clone(described));
+            let answer = Box::new(move |told| {
+                if let Told::Sources(found) = told {
+                    source_lag.told(shard, found, |source| Some(described.sources.get(source)?.name.as_str()));
+                }
+            });
+            // A full mailbox may have room in a second.
+            let _ = shards.ask(shard, Ask::Sources { source: None, limit: PARTITIONS_MAX }, answer);
         }
     }
 

@@ -1,9 +1,9 @@
-//! Facts about sinks, clusters and listeners for the control plane that are not numbers: from the configuration.
+//! Facts about sinks, sources, clusters and listeners for the control plane that are not numbers: from the configuration.
 
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::control::{Cluster, DeadLetters, Described, Listener, Sink};
+use crate::control::{Cluster, DeadLetters, Described, Listener, Sink, Source};
 use crate::metrics::board::Board;
 use crate::metrics::collector::{Boards, Item};
 use crate::shard::layout;
@@ -53,8 +53,18 @@ pub(super) fn of(config: &Config) -> Described {
         transport: listener.transport.as_str(),
         is_removed: listener.is_removed,
     });
+    let sources = config.sources.iter().map(|source| Source {
+        name: source.name.clone(),
+        description: source.description.clone(),
+        cluster: source.cluster,
+        topics: source.routes().map(|(kafka, _)| kafka.to_owned()).collect(),
+        group: Some(source.group.clone()).filter(|group| !group.is_empty()),
+        is_removed: source.is_removed,
+        is_paused: source.paused,
+    });
     Described {
         sinks: sinks.collect(),
+        sources: sources.collect(),
         clusters: clusters.collect(),
         listeners: listeners.collect(),
         memory_high_watermark: config

@@ -20,6 +20,7 @@ use crate::metrics::journal::Journal;
 use crate::metrics::lag::Lag;
 use crate::metrics::process::Process;
 use crate::metrics::samples::Samples;
+use crate::metrics::source_lag::SourceLag;
 use crate::rules::{KEPT, Rules};
 use crate::runtime::{self, Bind, Post, ShardThread};
 use crate::service::preflight::shard_failed;
@@ -250,6 +251,8 @@ impl Service {
         extra.push(Arc::<Ages>::clone(&edge.key_sets.ages));
         let (samples, lag) = (Arc::new(Samples::default()), Arc::new(Lag::default()));
         extra.push(Arc::<Lag>::clone(&lag));
+        let source_lag = Arc::new(SourceLag::default());
+        extra.push(Arc::<SourceLag>::clone(&source_lag));
         let exporter = config.telemetry.clone().map(|settings| Exporter::new(settings, began));
         extra.extend(exporter.as_ref().map(Exporter::numbers));
         let tracer = exporter.as_ref().map_or_else(Tracer::off, Exporter::tracer);
@@ -274,6 +277,7 @@ impl Service {
             journal: Arc::clone(&journal),
             samples,
             lag,
+            source_lag,
             described,
         };
         let shown = Shown::new(view);

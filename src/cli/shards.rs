@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::metrics::inspect::{Answer, Ask, Shards};
+use crate::config::{self, OffsetReset};
+use crate::metrics::inspect::{Answer, Ask, SeekTo, Shards};
+use crate::metrics::time::now_ms;
 use crate::route::shares::Shares as SharedSubscriptions;
 use crate::runtime::Post;
 use crate::shard::mail::{Inspection, Mail};
@@ -26,6 +28,18 @@ impl Shards for ByMail {
 
     fn owner(&self, of: &str) -> usize {
         router::owner(of, self.shards)
+    }
+
+    fn place(&self, text: &str) -> Result<SeekTo, String> {
+        Ok(match config::place_in_log(text)? {
+            OffsetReset::Earliest => SeekTo::Earliest,
+            OffsetReset::Latest => SeekTo::Latest,
+            OffsetReset::At(ms) => SeekTo::Time(ms),
+            OffsetReset::Ago(age) => {
+                let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+                SeekTo::Time(now_ms().saturating_sub(age).max(0))
+            }
+        })
     }
 
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool {

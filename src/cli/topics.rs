@@ -1,4 +1,4 @@
-//! `forebay topics create`: creates the topics of the sinks that do not exist yet, one line each.
+//! `forebay topics create`: creates the topics of the sinks and sources that do not exist yet, one line each.
 
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::{CreateTopicsRequest, TopicName};
@@ -25,7 +25,7 @@ pub struct Shape {
     pub replication_factor: Option<i16>,
 }
 
-/// Creates the topics, each named by a sink. Returns whether all exist now.
+/// Creates the topics, each named by a sink or source. Returns whether all exist now.
 #[must_use]
 pub fn create(config: &Config, shape: Shape) -> bool {
     let mut done = true;
@@ -40,7 +40,10 @@ pub fn create(config: &Config, shape: Shape) -> bool {
         }
         let dead_letters =
             config.sinks.iter().filter(|sink| sink.cluster == index).filter_map(|sink| sink.dead_letters.as_ref());
-        for topic in dead_letters.filter_map(|dead| dead.topic.as_deref()) {
+        let sources = config.sources.iter().filter(|source| source.cluster == index);
+        let of_source = sources
+            .flat_map(|source| source.routes().map(|(kafka, _)| kafka).chain(source.dead_letters_topic.as_deref()));
+        for topic in dead_letters.filter_map(|dead| dead.topic.as_deref()).chain(of_source) {
             if !topics.contains(&topic) {
                 topics.push(topic);
             }

@@ -73,7 +73,7 @@ pub use resolved::{
 pub use schema::schema;
 pub use setting::rewrite_templates;
 pub use units::duration_of;
-pub use values::parse_address;
+pub use values::{parse_address, place_in_log};
 
 use crate::rule::template::ENVIRONMENT_PREFIX;
 

@@ -1,4 +1,4 @@
-//! Overridden keys: those of sinks, clusters and listeners that variables of the environment and options of the command line set. A request
+//! Overridden keys: those of sinks, sources, clusters and listeners that variables of the environment and options of the command line set. A request
 //! that wants to change one and would have no effect is refused, with the name of what has to be changed.
 
 use serde_json::{Map, Value};

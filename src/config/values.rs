@@ -293,24 +293,43 @@ pub(super) fn flag_or_template(key: &Key, value: &DeValue<'_>, fixed: &Fixed<'_>
 /// The start of a partition without an offset.
 pub(super) fn offset_reset(key: &Key, value: &DeValue<'_>) -> Result<OffsetReset, Fault> {
     let hint = "write \"latest\", \"earliest\", a time as in \"2026-11-26T10:00:00Z\", or an age as in \"-1h\"";
-    let time = |text: &str| from_rfc3339(text).filter(|ms| *ms >= 0).map(OffsetReset::At);
     let text = match value {
         DeValue::String(text) => text,
         // TOML's own time, without quotes.
         DeValue::Datetime(at) if at.offset.is_some() => {
-            return time(&at.to_string()).ok_or_else(|| mismatch(key, value).hint(hint));
+            return time_in_log(&at.to_string()).ok_or_else(|| mismatch(key, value).hint(hint));
         }
         _ => return Err(mismatch(key, value).hint(hint)),
     };
-    match (&**text, text.strip_prefix('-')) {
+    place(text).map_err(|fault| if fault.hint.is_some() { fault } else { fault.hint(hint) })
+}
+
+/// The place in a log that a text means, as `offset_reset` takes it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn place_in_log(text: &str) -> Result<OffsetReset, String> {
+    place(text).map_err(|fault| fault.what)
+}
+
+/// A place in a log: a word, a time or an age.
+fn place(text: &str) -> Result<OffsetReset, Fault> {
+    match (text, text.strip_prefix('-')) {
         ("latest", _) => Ok(OffsetReset::Latest),
         ("earliest", _) => Ok(OffsetReset::Earliest),
         (_, Some(age)) => units::duration(age).map(OffsetReset::Ago),
-        (text, None) => time(text).ok_or_else(|| {
-            let hint = did_you_mean(text, ["latest", "earliest"]).unwrap_or_else(|| hint.to_owned());
-            Fault::new(format!("\"{text}\" is not a valid value")).hint(hint)
+        (text, None) => time_in_log(text).ok_or_else(|| {
+            let fault = Fault::new(format!("\"{text}\" is not a valid value"));
+            match did_you_mean(text, ["latest", "earliest"]) {
+                Some(hint) => fault.hint(hint),
+                None => fault,
+            }
         }),
     }
+}
+
+fn time_in_log(text: &str) -> Option<OffsetReset> {
+    from_rfc3339(text).filter(|ms| *ms >= 0).map(OffsetReset::At)
 }
 
 /// One broker, `host:port`: trimmed and checked.

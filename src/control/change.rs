@@ -25,14 +25,14 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
         .routes(routes!(delete_sink))
         .routes(routes!(pause_sink))
         .routes(routes!(resume_sink))
-        .routes(routes!(put_cluster))
-        .routes(routes!(delete_cluster))
-        .routes(routes!(put_listener))
-        .routes(routes!(delete_listener))
         .routes(routes!(put_source))
         .routes(routes!(delete_source))
         .routes(routes!(pause_source))
         .routes(routes!(resume_source))
+        .routes(routes!(put_cluster))
+        .routes(routes!(delete_cluster))
+        .routes(routes!(put_listener))
+        .routes(routes!(delete_listener))
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -79,9 +79,9 @@ impl Request {
         if !dry_run {
             let field = match part {
                 Part::Sink => Field::Sink,
+                Part::Source => Field::Source,
                 Part::Cluster => Field::Kafka,
                 Part::Listener => Field::Listener,
-                Part::Source => Field::Source,
             };
             let event = Event::now(Kind::AdminAction).with(Field::Action, action).with(field, name.as_str());
             view.journal.say(event.maybe(Field::Token, token));
@@ -89,6 +89,16 @@ impl Request {
         let status = if done.is_new && !dry_run { StatusCode::CREATED } else { StatusCode::OK };
         Ok((status, Json(done)))
     }
+}
+
+/// With the key `paused`.
+fn paused() -> To {
+    To::Keys([("paused".to_owned(), true.into())].into_iter().collect())
+}
+
+/// Without it.
+fn resumed() -> To {
+    To::Keys([("paused".to_owned(), Value::Null)].into_iter().collect())
 }
 
 /// Creates a sink, or changes the one of that name. The body has its keys as in `[[sink]]` of the configuration file; a key
@@ -128,8 +138,7 @@ async fn delete_sink(request: Request) -> Answer {
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn pause_sink(request: Request) -> Answer {
-    let keys = [("paused".to_owned(), true.into())].into_iter().collect();
-    request.carry_out(Part::Sink, "pause_sink", To::Keys(keys)).await
+    request.carry_out(Part::Sink, "pause_sink", paused()).await
 }
 
 /// Resumes a paused sink: its waiting records are written to Kafka. Its key `paused` is removed.
@@ -141,8 +150,58 @@ async fn pause_sink(request: Request) -> Answer {
     (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn resume_sink(request: Request) -> Answer {
-    let keys = [("paused".to_owned(), Value::Null)].into_iter().collect();
-    request.carry_out(Part::Sink, "resume_sink", To::Keys(keys)).await
+    request.carry_out(Part::Sink, "resume_sink", resumed()).await
+}
+
+/// Creates a source, or changes the one of that name. The body has its keys as in `[[source]]` of the configuration file; a key that is not
+/// given, or null, has its default. A change of cluster, topics or group makes it leave its group, and join the new one where that stands.
+#[utoipa::path(put, path = "/api/v1/sources/{name}", tag = "sources",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery),
+    request_body(content = Object, description = "Keys of `[[source]]`"), responses(
+    (status = 200, body = Reloaded, description = "It is changed"),
+    (status = 201, body = Reloaded, description = "It is created"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes, or a circle: `detail` has a line for each; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn put_source(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+    request.carry_out(Part::Source, "put_source", To::Entry(keys)).await
+}
+
+/// Removes a source. It reads nothing more, commits what its subscribers have, and leaves its group, which keeps its offsets.
+#[utoipa::path(delete, path = "/api/v1/sources/{name}", tag = "sources",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn delete_source(request: Request) -> Answer {
+    request.carry_out(Part::Source, "delete_source", To::Removed).await
+}
+
+/// Pauses a source: it reads nothing more, commits what its subscribers have, and leaves its group. Its key `paused` becomes true.
+#[utoipa::path(post, path = "/api/v1/sources/{name}/pause", tag = "sources",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn pause_source(request: Request) -> Answer {
+    request.carry_out(Part::Source, "pause_source", paused()).await
+}
+
+/// Resumes a paused source, where its group stands. Its key `paused` is removed.
+#[utoipa::path(post, path = "/api/v1/sources/{name}/resume", tag = "sources",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn resume_source(request: Request) -> Answer {
+    request.carry_out(Part::Source, "resume_source", resumed()).await
 }
 
 /// Creates a Kafka cluster, or changes the one of that name. The body has its keys as in `[kafka.NAME]` of the configuration
@@ -160,13 +219,13 @@ async fn put_cluster(request: Request, Sent(keys): Sent<Map<String, Value>>) -> 
     request.carry_out(Part::Cluster, "put_cluster", To::Entry(keys)).await
 }
 
-/// Removes a Kafka cluster that no sink uses. Its connections are closed once the last record of a removed sink is written.
+/// Removes a Kafka cluster that no sink and no source uses. Its connections are closed once the last record of a removed sink is written.
 #[utoipa::path(delete, path = "/api/v1/clusters/{name}", tag = "kafka",
     params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
     (status = 200, body = Reloaded),
     (status = 404, body = Problem, content_type = "application/problem+json"),
     (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink uses it; nothing was changed"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "A sink or source uses it; nothing was changed"),
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn delete_cluster(request: Request) -> Answer {
     request.carry_out(Part::Cluster, "delete_cluster", To::Removed).await
@@ -198,58 +257,4 @@ async fn put_listener(request: Request, Sent(keys): Sent<Map<String, Value>>) ->
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn delete_listener(request: Request) -> Answer {
     request.carry_out(Part::Listener, "delete_listener", To::Removed).await
-}
-
-/// Creates a source, or changes the one of that name. The body has its keys as in `[[source]]` of the configuration file; a key
-/// that is not given, or null, has its default. What `GET /api/v1/config` shows of a source can be sent back.
-#[utoipa::path(put, path = "/api/v1/sources/{name}", tag = "sources",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery),
-    request_body(content = Object, description = "Keys of `[[source]]`"), responses(
-    (status = 200, body = Reloaded, description = "It is changed"),
-    (status = 201, body = Reloaded, description = "It is created"),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes: `detail` has a line for each; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn put_source(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
-    request.carry_out(Part::Source, "put_source", To::Entry(keys)).await
-}
-
-/// Removes a source. It commits what subscribers have, and leaves its group.
-#[utoipa::path(delete, path = "/api/v1/sources/{name}", tag = "sources",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn delete_source(request: Request) -> Answer {
-    request.carry_out(Part::Source, "delete_source", To::Removed).await
-}
-
-/// Pauses a source: nothing more is read, and messages that are on their way are delivered. It stays in its group, and its partitions stay with it.
-/// Its key `paused` becomes true.
-#[utoipa::path(post, path = "/api/v1/sources/{name}/pause", tag = "sources",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn pause_source(request: Request) -> Answer {
-    let keys = [("paused".to_owned(), true.into())].into_iter().collect();
-    request.carry_out(Part::Source, "pause_source", To::Keys(keys)).await
-}
-
-/// Resumes a paused source: it goes on where it was. Its key `paused` is removed.
-#[utoipa::path(post, path = "/api/v1/sources/{name}/resume", tag = "sources",
-    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
-    (status = 200, body = Reloaded),
-    (status = 404, body = Problem, content_type = "application/problem+json"),
-    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
-    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
-    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
-async fn resume_source(request: Request) -> Answer {
-    let keys = [("paused".to_owned(), Value::Null)].into_iter().collect();
-    request.carry_out(Part::Source, "resume_source", To::Keys(keys)).await
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::sources::Source;
 use crate::metrics::journal::{Journal, Trouble};
 use crate::metrics::lag::Lag;
 use crate::metrics::samples::{Sample, Span, State, WINDOW};
@@ -84,6 +85,8 @@ pub struct Listener {
 pub struct Described {
     /// Sinks.
     pub sinks: Vec<Sink>,
+    /// Sources.
+    pub sources: Vec<Source>,
     /// Clusters.
     pub clusters: Vec<Cluster>,
     /// Listeners.
@@ -278,12 +281,7 @@ impl Described {
         let trouble = || journal.troubles().into_iter().rfind(|trouble| trouble.kafka == *name);
         match span.state(sink, cluster) {
             State::Running => None,
-            State::Unreachable => Some(match trouble() {
-                Some(Trouble { broker, reason, .. }) => {
-                    format!("no broker of the cluster {name:?} can be used; {broker}: {reason}")
-                }
-                None => format!("no broker of the cluster {name:?} answers"),
-            }),
+            State::Unreachable => Some(self.unreachable(journal, cluster)),
             State::Stalled => {
                 let (rows, seconds) = (span.now.sink(sink, S::BufferedRows), WINDOW.as_secs());
                 let why = match (errors(&span.now) - errors(&span.then), trouble()) {
@@ -296,6 +294,17 @@ impl Described {
                 };
                 Some(format!("{rows} records waiting, none finished for {seconds} s: {why}"))
             }
+        }
+    }
+
+    /// Why a cluster cannot be reached, in words.
+    pub(super) fn unreachable(&self, journal: &Journal, cluster: usize) -> String {
+        let name = &self.clusters[cluster].name;
+        match journal.troubles().into_iter().rfind(|trouble| trouble.kafka == *name) {
+            Some(Trouble { broker, reason, .. }) => {
+                format!("no broker of the cluster {name:?} can be used; {broker}: {reason}")
+            }
+            None => format!("no broker of the cluster {name:?} answers"),
         }
     }
 

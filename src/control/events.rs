@@ -110,6 +110,8 @@ struct EventsQuery {
     severity: Option<String>,
     /// Only events about this sink.
     sink: Option<String>,
+    /// Only events about this source.
+    source: Option<String>,
     /// Only events about the client with this identifier.
     client: Option<String>,
     /// Only events about clients of this `[auth.NAME]`; empty: without one.
@@ -151,6 +153,7 @@ impl EventsQuery {
             return Err(Problem::bad_request(format!("limit must be 1 to {LIMIT_MAX}")));
         }
         view.wanted_sink(self.sink.as_deref())?;
+        view.wanted_source(self.source.as_deref())?;
         Ok(Filter {
             since: self.since.unwrap_or(0),
             before: self.before,
@@ -160,6 +163,7 @@ impl EventsQuery {
             class: named("class", self.class, &Class::ALL, Class::as_str)?,
             severity: named("severity", self.severity, &Severity::ALL, Severity::as_str)?,
             sink: self.sink,
+            source: self.source,
             client: self.client,
             auth: self.auth,
             newest_first: self.since.is_none(),

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
-use super::{ClusterTrial, MessageTrial, SampleMessage, TrialAnswer, Trials};
+use super::{ClusterTrial, MessageTrial, SampleMessage, SourceTrial, TrialAnswer, Trials};
 use super::{Described, LogControl, ReloadAnswer, Reloads, STREAMS_MAX, View, Wanted};
 use crate::metrics::collector::Boards;
-use crate::metrics::inspect::{Answer, Ask, Shards};
+use crate::metrics::inspect::{Answer, Ask, SeekTo, Shards};
 use crate::telemetry::{TraceContext, Tracer};
 
 struct Nothing;
@@ -25,6 +25,10 @@ impl Shards for Nothing {
 
     fn owner(&self, _client_id: &str) -> usize {
         0
+    }
+
+    fn place(&self, text: &str) -> Result<SeekTo, String> {
+        Err(format!("no {text}"))
     }
 
     fn ask(&self, _shard: usize, _ask: Ask, _answer: Answer) -> bool {
@@ -56,6 +60,10 @@ impl Trials for Nothing {
     fn message(&self, _: String, _: Map<String, Value>, _: SampleMessage, _: TrialAnswer<MessageTrial>) -> bool {
         false
     }
+
+    fn source(&self, _: String, _: Map<String, Value>, _: TrialAnswer<SourceTrial>) -> bool {
+        false
+    }
 }
 
 impl View {
@@ -68,6 +76,7 @@ impl View {
             health: Arc::new(|| None),
             journal: Arc::default(),
             lag: Arc::default(),
+            source_lag: Arc::default(),
             samples: Arc::default(),
             described: Arc::new(described),
             shards: Arc::new(Nothing),

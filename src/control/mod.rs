@@ -18,6 +18,7 @@ mod retained;
 mod serve;
 mod shares;
 mod shown;
+mod sources;
 mod traced;
 mod trial;
 
@@ -47,7 +48,11 @@ pub use self::own_token::OwnToken;
 use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::shown::Shown;
-pub use self::trial::{BrokerTrial, ClusterTrial, Content, Header, MessageTrial, SampleMessage, TrialAnswer, Trials};
+pub use self::sources::Source;
+pub use self::trial::{
+    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
+    TrialAnswer, Trials,
+};
 use crate::in_use;
 use crate::metrics::collector::{Boards, Extra, render};
 use crate::metrics::exposition::Format;
@@ -55,6 +60,7 @@ use crate::metrics::inspect::Shards;
 use crate::metrics::journal::Journal;
 use crate::metrics::lag::Lag;
 use crate::metrics::samples::Samples;
+use crate::metrics::source_lag::SourceLag;
 use crate::metrics::time::rfc3339;
 use crate::telemetry::Tracer;
 
@@ -90,6 +96,8 @@ pub struct View {
     pub journal: Arc<Journal>,
     /// How old the records are that are not in Kafka.
     pub lag: Arc<Lag>,
+    /// How many records the partitions of sources have that were not read.
+    pub source_lag: Arc<SourceLag>,
     /// The boards of the last seconds.
     pub samples: Arc<Samples>,
     /// What the numbers are of.
@@ -232,6 +240,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(clients::routes())
         .merge(retained::routes())
         .merge(shares::routes())
+        .merge(sources::routes())
         .merge(events::routes())
         .merge(reload::routes())
         .merge(change::routes())

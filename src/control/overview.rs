@@ -63,14 +63,15 @@ struct Status {
     retained_messages: u64,
     /// Connections that are not being read: backpressure.
     paused_connections: u64,
-    sinks: Vec<SinkState>,
+    sinks: Vec<NamedState>,
+    sources: Vec<NamedState>,
 }
 
-/// How a sink does.
+/// How a sink or source does.
 #[derive(Debug, Serialize, ToSchema)]
-struct SinkState {
+struct NamedState {
     name: String,
-    /// `running`, `stalled`, `unreachable`, `paused` or `removed`.
+    /// As in the list of sinks or sources.
     state: &'static str,
     reason: Option<String>,
 }
@@ -81,6 +82,10 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
     let (span, layout) = (view.samples.span(&view.boards), view.boards.layout());
     let reason = (view.health)();
     let of = |metric: M| span.now.place(metric as usize);
+    let sources = view.shown_sources().map(|index| {
+        let (state, reason) = view.source_state(&span, index, &[]);
+        NamedState { name: view.described.sources[index].name.clone(), state, reason }
+    });
     let sinks = view.shown_sinks().map(|index| view.described.sink((&span, &view.lag, &view.journal), layout, index));
     Json(Status {
         ready: view.ready.load(Ordering::Acquire),
@@ -99,7 +104,8 @@ async fn status(State(view): State<Arc<View>>) -> Json<Status> {
         oldest_message_seconds: view.boards.oldest_s(M::CopiesOldest),
         retained_messages: of(M::RetainedMessages),
         paused_connections: of(M::StalledConnections),
-        sinks: sinks.map(|sink| SinkState { name: sink.name, state: sink.state, reason: sink.reason }).collect(),
+        sinks: sinks.map(|sink| NamedState { name: sink.name, state: sink.state, reason: sink.reason }).collect(),
+        sources: sources.collect(),
     })
 }
 

@@ -51,12 +51,12 @@ pub enum Wanted {
 pub enum Part {
     /// `[[sink]]`
     Sink,
+    /// `[[source]]`
+    Source,
     /// `[kafka.NAME]`
     Cluster,
     /// `[[listener]]`, by its address.
     Listener,
-    /// `[[source]]`
-    Source,
 }
 
 /// What becomes of a part, keys as in the configuration file.

@@ -1,4 +1,4 @@
-//! Trials: whether a cluster can be reached, and what a sink makes of a message. Nothing is changed and nothing is written.
+//! Trials: whether a cluster can be reached, what a sink makes of a message, and a source of records. Nothing is changed and nothing is written.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::reload::{ReloadRefused, asked, refused, stopping};
 use super::{Shown, View};
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
-    OpenApiRouter::new().routes(routes!(try_cluster)).routes(routes!(try_message))
+    OpenApiRouter::new().routes(routes!(try_cluster)).routes(routes!(try_message)).routes(routes!(try_source))
 }
 
 /// Takes the outcome of a trial.
@@ -36,6 +36,53 @@ pub trait Trials: Send + Sync {
         message: SampleMessage,
         answer: TrialAnswer<MessageTrial>,
     ) -> bool;
+    /// Looks for what a source needs, and makes messages of the newest records.
+    fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool;
+}
+
+/// What a source would find, and what it would make of the newest records.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct SourceTrial {
+    /// Whether nothing is in its way.
+    pub works: bool,
+    /// What was looked at, as `forebay check` says it.
+    pub findings: Vec<Finding>,
+    /// The newest records, a few of each partition: what becomes of each.
+    pub records: Vec<RecordTrial>,
+}
+
+/// Something that was looked at.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Finding {
+    /// `ok`, `warning` or `problem`.
+    pub verdict: &'static str,
+    /// What was found, and the cure.
+    pub text: String,
+}
+
+/// What a source would make of a record.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct RecordTrial {
+    /// Kafka topic.
+    pub topic: String,
+    /// The record's partition.
+    pub partition: i32,
+    /// The record's offset.
+    pub offset: i64,
+    /// Why it cannot be a message; null: it can.
+    pub refused: Option<String>,
+    /// MQTT topic.
+    pub mqtt_topic: Option<String>,
+    /// The payload, or its first bytes.
+    pub payload: Option<Content>,
+    /// Bytes of the whole payload.
+    pub payload_bytes: usize,
+    /// QoS.
+    pub qos: u8,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// User properties of MQTT 5, in order.
+    pub user_properties: Vec<(String, String)>,
 }
 
 /// How far a connection came.
@@ -197,4 +244,24 @@ async fn try_message(
     Sent(MessageToTry { message, sink }): Sent<MessageToTry>,
 ) -> Result<Json<MessageTrial>, Problem> {
     told(|answer| view.trials.message(name, sink, message, answer)).await
+}
+
+/// Tries a source: whether its cluster can be reached, its topics are there, and it may read them and use its group; and shows the messages
+/// that it would make of the newest records of each partition. Nothing is published, and the group stays as it is. The body has keys of
+/// `[[source]]` to try in the place of those that are configured, `{}` for none; a source of that name need not exist then.
+#[utoipa::path(post, path = "/api/v1/sources/{name}/test", tag = "sources",
+    params(("name" = String, Path, description = "Its name")),
+    request_body(content = Object, description = "Keys of `[[source]]`"), responses(
+    (status = 200, body = SourceTrial, description = "It was tried; `works` says how it went"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The service is still starting"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The keys have mistakes: `detail` has a line for each"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping")))]
+async fn try_source(
+    State(view): State<Arc<View>>,
+    Named(name): Named,
+    SentIfAny(keys): SentIfAny<Map<String, Value>>,
+) -> Result<Json<SourceTrial>, Problem> {
+    told(|answer| view.trials.source(name, keys, answer)).await
 }

@@ -184,7 +184,7 @@ events! {
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the source has these many partitions of its topics";
-    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources seek` goes on elsewhere";
+    SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
     SourceSkipped, Warn, Error, "source_batch_skipped", [Source, Topic, Partition, Offset, NextOffset, Reason], "a batch that cannot be read was passed over";
     SourceTrouble, Warn, Error, "source_trouble", [Source, Group, Topic, Partition, Reason], "the source cannot read or commit for now; retrying";

@@ -70,6 +70,15 @@ pub enum Ask {
     RetainedOf(String),
     /// End the retained message of a topic.
     ForgetRetained(String),
+    /// Sources that have a partition or their membership on the shard.
+    Sources {
+        /// Only this one, by its number in the configuration, with what its group has committed.
+        source: Option<usize>,
+        /// At most this many partitions of each.
+        limit: usize,
+    },
+    /// Read partitions of a source from another place on. Asked of the shard with its membership.
+    Seek(Box<Seek>),
 }
 
 /// One client, as it is asked for.
@@ -111,8 +120,83 @@ pub enum Told {
     Retained(Part<Retained, String>),
     /// To [`Ask::RetainedOf`].
     RetainedOf(Option<Box<Retained>>),
+    /// To [`Ask::Sources`].
+    Sources(Vec<SourceOnShard>),
+    /// To [`Ask::Seek`]: how many partitions are sought; `None`: the source reads nothing.
+    Sought(Option<usize>),
     /// To the wishes: whether there was something to do.
     Done(bool),
+}
+
+/// A wish to read elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seek {
+    /// The source's number in the configuration.
+    pub source: usize,
+    /// Only partitions of this Kafka topic.
+    pub topic: Option<String>,
+    /// Only the partition with this number.
+    pub partition: Option<i32>,
+    /// The place.
+    pub to: SeekTo,
+}
+
+/// A place in a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeekTo {
+    /// The oldest record.
+    Earliest,
+    /// After the newest record.
+    Latest,
+    /// The first record with this timestamp or a later one, milliseconds since 1970.
+    Time(i64),
+    /// This offset.
+    Offset(i64),
+}
+
+/// What a shard has of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceOnShard {
+    /// The source's number in the configuration.
+    pub source: usize,
+    /// Its membership, on the shard that has it.
+    pub membership: Option<Membership>,
+    /// The partitions that the shard reads.
+    pub partitions: Vec<SourcePartition>,
+    /// How many of them are left out.
+    pub more: usize,
+    /// Why one of them is not read.
+    pub stopped: Option<String>,
+}
+
+/// A source's place in its group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Membership {
+    /// Why the group cannot be joined, or takes no commits.
+    pub trouble: Option<String>,
+    /// Topic and number of the source's partitions, and what the group has committed there.
+    pub committed: Vec<(String, i32, Option<i64>)>,
+}
+
+/// A partition of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePartition {
+    /// Kafka topic.
+    pub topic: String,
+    /// Its number.
+    pub partition: i32,
+    /// The offset of the next record that is read; `None`: where reading begins is not known yet.
+    pub position: Option<i64>,
+    /// Records beyond that one, as far as is known.
+    pub lag: Option<u64>,
+    /// Records that are not over, and those after them.
+    pub open: usize,
+    /// Those of them that nobody has subscribed to.
+    pub parked: usize,
+    /// What it is at.
+    pub state: &'static str,
+    /// Why it is not read.
+    pub reason: Option<String>,
 }
 
 /// A client and its session.
@@ -265,6 +349,11 @@ pub trait Shards: Send + Sync {
     fn shared_subscriptions(&self) -> usize;
     /// Which one has a client, by its identifier, or the retained message of a topic.
     fn owner(&self, of: &str) -> usize;
+    /// The place in a log that a text means: `earliest`, `latest`, a time (RFC 3339), an age as in `-1h`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn place(&self, text: &str) -> Result<SeekTo, String>;
     /// Puts a question. `false`: the shard's mailbox is full, or it has ended; `answer` is not called then.
     fn ask(&self, shard: usize, ask: Ask, answer: Answer) -> bool;
 }

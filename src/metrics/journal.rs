@@ -221,6 +221,8 @@ pub struct Filter {
     pub severity: Option<Severity>,
     /// With this sink.
     pub sink: Option<String>,
+    /// With this source.
+    pub source: Option<String>,
     /// With this client.
     pub client: Option<String>,
     /// With this auth; empty: without one.
@@ -247,6 +249,7 @@ impl Filter {
             && self.kind.is_none_or(|kind| kind == event.kind)
             && self.severity.is_none_or(|least| event.kind.spec().severity >= least)
             && has(Field::Sink, &self.sink)
+            && has(Field::Source, &self.source)
             && has(Field::Client, &self.client)
             && auth.is_none_or(|auth| event.text(Field::Auth).unwrap_or_default() == auth)
     }

@@ -15,5 +15,6 @@ pub mod lag;
 pub mod machine;
 pub mod process;
 pub mod samples;
+pub mod source_lag;
 pub mod spec;
 pub mod time;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::collector::Boards;
-use super::spec::{ClusterMetric, Layout, SinkMetric};
+use super::spec::{ClusterMetric, Layout, SinkMetric, SourceMetric};
 
 /// The span of rates, and the time after which a sink that holds messages and settles none is called stalled.
 pub const WINDOW: Duration = Duration::from_secs(10);
@@ -54,6 +54,12 @@ impl Sample {
     #[must_use]
     pub fn sink(&self, sink: usize, metric: SinkMetric) -> u64 {
         self.values[self.layout.sink(sink, metric)]
+    }
+
+    /// A number of a source.
+    #[must_use]
+    pub fn source(&self, source: usize, metric: SourceMetric) -> u64 {
+        self.values[self.layout.source(source, metric)]
     }
 
     /// A number of a cluster.

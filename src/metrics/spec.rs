@@ -262,6 +262,7 @@ table!(
     PartitionsStopped, Gauge, "source_partitions_stopped", "Partitions that are assigned and not read, after a bad record or batch.";
     Lag, Gauge, "source_lag_records", "Records that are in Kafka and were not read, as far as is known.";
     Assigned, Gauge, "source_assigned_partitions", "Partitions that the group has given.";
+    GroupTrouble, Gauge, "source_group_trouble", "1: the group cannot be joined, or takes no commits; `forebay sources` has the reason.";
     Rebalances, Counter, "source_rebalances", "Assignments of the group.";
     MembershipsLost, Counter, "source_memberships_lost", "Times that the group went on without the source.";
     Commits, Counter, "source_commits"{result = "committed"}, "Offsets committed, by result: Kafka has them.";

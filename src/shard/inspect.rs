@@ -64,6 +64,8 @@ impl Core {
             Ask::Retained { filter, from, limit } => self.broker.retained_messages(io, &filter, &from, limit),
             Ask::RetainedOf(topic) => Told::RetainedOf(self.broker.retained_message(io, &topic).map(Box::new)),
             Ask::ForgetRetained(topic) => Told::Done(self.broker.end_retained(&topic)),
+            Ask::Sources { source, limit } => Told::Sources(self.inspect_sources(source, limit)),
+            Ask::Seek(seek) => Told::Sought(self.seek_source(&seek)),
         }
     }
 

@@ -57,7 +57,7 @@ pub mod router;
 mod settings;
 mod sinks;
 mod sorted;
-mod sources;
+pub mod sources;
 mod spool;
 mod stalls;
 mod subscribe;

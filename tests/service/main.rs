@@ -67,6 +67,7 @@ mod settings_sink;
 mod settings_source;
 mod shares;
 mod sources;
+mod sources_admin;
 mod spool_start;
 mod subscribe;
 #[path = "../support/mod.rs"]

@@ -17,7 +17,7 @@ use crate::support::service::{Service, config, config_with};
 use crate::support::{command, root, tool};
 
 /// A source of the topic `commands` on the embedded log; `more` are its other keys.
-fn source(more: &str) -> String {
+pub(crate) fn source(more: &str) -> String {
     format!(
         "[[source]]\nname = \"commands\"\ntopic = \"commands\"\nmqtt_topic = \"t/1\"\npayload = \"${{value}}\"\noffset_reset = \"earliest\"\n\
          commit_interval = \"100ms\"\n{more}\n{SINK}"
@@ -25,25 +25,25 @@ fn source(more: &str) -> String {
 }
 
 /// A sink that makes the topic `commands`.
-const SINK: &str = "[[sink]]\nname = \"commands\"\nfilters = [\"to/kafka\"]\ntopic = \"commands\"\n";
+pub(crate) const SINK: &str = "[[sink]]\nname = \"commands\"\nfilters = [\"to/kafka\"]\ntopic = \"commands\"\n";
 const SPOOL: &str = "[spool]\nbytes_max = \"256MiB\"\n";
 
 /// A subscriber of `t/1` at QoS 1, whose session lasts if it has an identifier.
-fn subscriber(service: &Service, version: Version, client_id: &str) -> Device {
+pub(crate) fn subscriber(service: &Service, version: Version, client_id: &str) -> Device {
     let mut device = Device::connect(service.mqtt(), version, client_id);
     assert_eq!(device.subscribe(&[("t/1", QoS::AtLeastOnce)]), [1]);
     device
 }
 
 /// Writes records to partition 0 of a topic.
-fn write(to: SocketAddr, topic: &str, values: &[&str]) {
+pub(crate) fn write(to: SocketAddr, topic: &str, values: &[&str]) {
     let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
     let answer = Client::connect(to).produce(topic, 0, &Batch::of(&values).bytes());
     assert_eq!(answer.error_code, 0);
 }
 
 /// The next message, which is acknowledged.
-fn next(device: &mut Device) -> String {
+pub(crate) fn next(device: &mut Device) -> String {
     match device.hear() {
         Heard::Message(qos, packet_id, topic, payload) => {
             assert_eq!((qos, &*topic), (1, "t/1"));
@@ -55,7 +55,7 @@ fn next(device: &mut Device) -> String {
 }
 
 /// What a group has committed for partition 0 of the topic `commands`; -1: nothing.
-fn committed(to: SocketAddr, group: &str) -> i64 {
+pub(crate) fn committed(to: SocketAddr, group: &str) -> i64 {
     let topic = OffsetFetchRequestTopic::default().with_name(name("commands")).with_partition_indexes(vec![0]);
     let group = GroupId(StrBytes::from_string(group.to_owned()));
     let request = OffsetFetchRequest::default().with_group_id(group).with_topics(Some(vec![topic]));
@@ -156,7 +156,7 @@ fn what_was_not_acknowledged_comes_again_after_kill_9() {
 }
 
 /// Makes the topic, by a record that nobody waits for, and writes others behind it.
-fn write_when_there(service: &Service, values: &[&str]) {
+pub(crate) fn write_when_there(service: &Service, values: &[&str]) {
     until("the topic to be there", || {
         Client::connect(service.embedded()).metadata(&["commands"]).topics[0].error_code == 0
     });

@@ -18,7 +18,8 @@ fn the_document_has_every_option_and_status() {
     let whole = definition();
     let create = whole.find_subcommand("topics").and_then(|topics| topics.find_subcommand("create"));
     let inspect = whole.find_subcommand("spool").and_then(|spool| spool.find_subcommand("inspect"));
-    let asking = ["sinks", "events", "clients", "shares", "retained"].map(|name| whole.find_subcommand(name));
+    let asking =
+        ["sinks", "sources", "events", "clients", "shares", "retained"].map(|name| whole.find_subcommand(name));
     for command in [create, inspect].into_iter().chain(asking) {
         for option in command.expect("a command").get_arguments().filter_map(|option| option.get_long()) {
             assert!(document.contains(&format!("`--{option}")), "--{option}");
@@ -43,6 +44,21 @@ fn bare_means_run() {
     assert_eq!(run("forebay run"), RunArgs::default());
     assert_eq!(run("forebay --config a.toml"), run("forebay run -c a.toml"));
     assert_eq!(run("forebay").overrides(), Overrides::default());
+}
+
+#[test]
+fn a_source_is_named_before_what_is_done_with_it() {
+    let sources = |line: &str| match parse_from(line.split(' ')) {
+        Ok(Command::Sources(args)) => Ok((args.name, args.action, args.to)),
+        Ok(other) => panic!("{line} is {other:?}"),
+        Err(error) => Err(error.kind()),
+    };
+    assert_eq!(sources("forebay sources"), Ok((None, None, None)));
+    assert_eq!(sources("forebay sources s pause"), Ok((Some("s".into()), Some(SourceAction::Pause), None)));
+    let sought = (Some("s".into()), Some(SourceAction::Seek), Some("-1h".into()));
+    assert_eq!(sources("forebay sources s seek --to -1h"), Ok(sought));
+    assert_eq!(sources("forebay sources s seek"), Err(ErrorKind::MissingRequiredArgument));
+    assert_eq!(sources("forebay sources s stop"), Err(ErrorKind::InvalidValue));
 }
 
 #[test]

@@ -56,9 +56,9 @@ impl Reloads for ByMainThread {
 fn edit(part: Part, name: String, to: To) -> Edit {
     let part = match part {
         Part::Sink => config::Part::Sink,
+        Part::Source => config::Part::Source,
         Part::Cluster => config::Part::Cluster,
         Part::Listener => config::Part::Listener,
-        Part::Source => config::Part::Source,
     };
     let to = match to {
         To::Entry(keys) => config::To::Entry(keys),

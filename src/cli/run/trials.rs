@@ -3,14 +3,18 @@
 use serde_json::{Map, Value};
 
 use super::super::admin::{Admin, Stage};
+use super::super::check::Verdict;
+use super::super::source_trial;
 use super::{ByMainThread, Event};
 use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
-    BrokerTrial, ClusterTrial, Content, Header, MessageTrial, ReloadRefused, SampleMessage, TrialAnswer, Trials,
+    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, ReloadRefused, SampleMessage,
+    SourceTrial, TrialAnswer, Trials,
 };
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::rule::template::MessageContext;
+use crate::shard::sources;
 use crate::shard::trial::{Trial, try_message};
 
 /// A question to the main thread: the configuration with an edit.
@@ -40,9 +44,19 @@ impl Trials for ByMainThread {
             Ok(config) => {
                 let cluster = config.clusters.into_iter().find(|cluster| cluster.name == wanted);
                 let Some(cluster) = cluster else { return answer(Err(unknown(Part::Cluster, &wanted))) };
-                // The trial takes as long as the network does.
-                let tried = move || answer(Ok(try_cluster(&cluster)));
-                let _ = std::thread::Builder::new().name("trial".into()).spawn(tried);
+                beside(move || answer(Ok(try_cluster(&cluster))));
+            }
+        })
+    }
+
+    fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool {
+        let wanted = name.clone();
+        self.would_be(config::Part::Source, name, keys, move |config| match config {
+            Err(why) => answer(Err(why)),
+            Ok(config) => {
+                let place = config.sources.iter().position(|source| source.name == wanted);
+                let Some(place) = place else { return answer(Err(unknown(Part::Source, &wanted))) };
+                beside(move || answer(Ok(try_source(&config, &config.sources[place]))));
             }
         })
     }
@@ -96,6 +110,36 @@ fn shown(trial: Trial) -> MessageTrial {
     let (key, value) = (key.map(Content::from), value.map(Content::from));
     let headers = headers.into_iter().map(header).collect();
     MessageTrial { matches, refused, topic, key, value, timestamp, headers }
+}
+
+/// Has a trial made that takes as long as the network does. Without a thread nobody answers, which the asker notices.
+fn beside(trial: impl FnOnce() + Send + 'static) {
+    let _ = std::thread::Builder::new().name("trial".into()).spawn(trial);
+}
+
+/// Looks for what a source needs, and makes messages of the newest records.
+fn try_source(config: &Config, source: &config::Source) -> SourceTrial {
+    let source_trial::Found { lines, records } = source_trial::try_source(config, source);
+    let works = lines.iter().all(|(verdict, _)| *verdict < Verdict::Problem);
+    let finding = |(verdict, text): (Verdict, String)| Finding { verdict: verdict.as_str(), text };
+    let records = records.into_iter().map(|(topic, partition, sources::RecordTrial { offset, message })| {
+        let (message, refused) = match message {
+            Ok(message) => (Some(message), None),
+            Err(reason) => (None, Some(reason.to_string())),
+        };
+        let record = RecordTrial { topic, partition, offset, refused, ..RecordTrial::default() };
+        let Some(message) = message else { return record };
+        RecordTrial {
+            mqtt_topic: Some(message.topic),
+            payload: Some(Content::from(message.payload)),
+            payload_bytes: message.payload_bytes,
+            qos: message.qos,
+            retain: message.retain,
+            user_properties: message.user_properties,
+            ..record
+        }
+    });
+    SourceTrial { works, findings: lines.into_iter().map(finding).collect(), records: records.collect() }
 }
 
 /// Tries each bootstrap broker, one after the other.

@@ -30,6 +30,7 @@
 
 mod answers;
 mod asking;
+mod batches;
 mod buffer;
 mod decode;
 mod fetching;
@@ -46,6 +47,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+pub use self::batches::Batches;
 pub use self::buffer::Slice;
 pub use self::decode::{Bad, Position, Record, TimestampType};
 pub use self::news::{News, WhyReset, WhyStopped};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::window::Place;
+use crate::metrics::inspect::SeekTo;
 use crate::session::Settled;
 
 /// A letter of a source.
@@ -25,6 +26,17 @@ pub enum SourceLetter {
         generation: u64,
         /// Others may read them already: nothing of them can be committed.
         is_lost: bool,
+    },
+    /// Partitions of an assignment are read from another place on.
+    Seek {
+        /// Index of the source.
+        source: usize,
+        /// The assignment.
+        generation: u64,
+        /// Topic and number of each, in order.
+        partitions: Vec<(Arc<str>, i32)>,
+        /// The place.
+        to: SeekTo,
     },
     /// How far reading is, to the shard of the membership.
     Progress(Progress),

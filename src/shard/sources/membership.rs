@@ -12,6 +12,7 @@ use crate::kafka::group::{self, Assigned, Lost, Member, News, Standing};
 use crate::kafka::types::TopicMetadata;
 use crate::runtime::seam::Monotonic;
 
+use super::inspect::Troubles;
 use super::letters::{Given, Progress, Reached, SourceLetter};
 use super::window::Place;
 use super::{STOPPING, reads};
@@ -69,10 +70,10 @@ enum Stage {
 
 /// A partition that the source has.
 #[derive(Debug)]
-struct Held {
-    shard: usize,
+pub(super) struct Held {
+    pub(super) shard: usize,
     at: Option<Place>,
-    committed: Option<Place>,
+    pub(super) committed: Option<Place>,
     is_stopped: bool,
 }
 
@@ -89,11 +90,12 @@ pub(super) struct Membership {
     stage: Stage,
     /// Whether it ends when its partitions are stopped; the process ends, too: a static member keeps its place.
     ends: Option<End>,
-    generation: u64,
-    held: BTreeMap<TopicPartition, Held>,
+    pub(super) generation: u64,
+    pub(super) held: BTreeMap<TopicPartition, Held>,
     commit_at: Monotonic,
     /// News of the member that are not told yet.
     pub(super) news: Vec<Told>,
+    pub(super) troubles: Troubles,
 }
 
 /// Why a membership ends.
@@ -156,6 +158,7 @@ impl Membership {
             held: BTreeMap::new(),
             commit_at: now,
             news: Vec::new(),
+            troubles: Troubles::default(),
         }
     }
 

@@ -6,17 +6,23 @@
 //! | `reader` | a partition on the shard that reads it: its window, and what it waits for |
 //! | `records` | a record becomes a message, or is counted with the reason why it does not |
 //! | `window` | the open records of a partition |
+//! | `seek` | reading goes on at another place, as an operator wants it |
 //! | `letters` | what the shards of a source write to each other |
-//! | `told` | metrics, events, and what the API shows |
+//! | `told` | metrics and events |
+//! | `inspect` | what the API shows |
+//! | `trial` | the message that would be made of a record |
 //!
 //! Partition i is read by the shard that lies i after that of the membership. A record is open until each shard with sessions that may need it
 //! has reported that they have it ([`crate::session::Claim`]), and its sinks have answered; the lowest open record is what is committed.
 
+mod inspect;
 mod letters;
 mod membership;
 mod reader;
 mod records;
+mod seek;
 mod told;
+mod trial;
 mod window;
 
 use std::collections::BTreeMap;
@@ -32,6 +38,7 @@ use crate::session::Settled;
 use crate::source::{Mapping, Scratch};
 
 pub(in crate::shard) use self::letters::SourceLetter;
+pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;
 use self::membership::Membership;
@@ -275,6 +282,7 @@ impl Core {
             }
             for told in membership.news.drain(..) {
                 any = true;
+                membership.troubles.hear(&told);
                 Sources::tell_membership(&mut self.broker, &config, *source, told, now);
             }
         }
@@ -317,6 +325,9 @@ impl Core {
                 for given in partitions {
                     self.begin_reading(source, generation, given, (now, wall));
                 }
+            }
+            SourceLetter::Seek { source, generation, partitions, to } => {
+                self.sources.seek((source, generation), &partitions, to, now);
             }
             SourceLetter::Stop { source, generation, is_lost } => self.stop_reading(source, generation, is_lost, now),
             SourceLetter::Progress(progress) => {

@@ -36,6 +36,10 @@ pub(super) struct Reader {
     pub(super) pause: Option<Pause>,
     /// The parked record that is tried next, while all are tried again: until then nothing is read that may overtake one.
     pub(super) trying: Option<u32>,
+    /// Reading goes on elsewhere, and where that is is being found.
+    pub(super) is_sought: bool,
+    /// Why it is not read, or not for now.
+    pub(super) trouble: Option<String>,
     /// What the membership was told last.
     reported: Option<Place>,
     /// When it is told the next place.
@@ -92,6 +96,8 @@ impl Reader {
             window: committed.map(Window::new),
             pause: None,
             trying: None,
+            is_sought: false,
+            trouble: None,
             reported: committed,
             report_at: now,
             stopping: None,

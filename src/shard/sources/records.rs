@@ -221,6 +221,7 @@ impl Sources {
                 Self::tell_bad(broker, config, (about, at.offset), reason, now);
                 if reason.is_bad() && source.on_bad_record == OnBadRecord::Stop {
                     reader.pause = Some(Pause::Bad);
+                    reader.trouble = Some(format!("the record at offset {} cannot be a message: {reason}", at.offset));
                     consumer.pause(id);
                     return true;
                 }
@@ -245,7 +246,7 @@ impl Sources {
 }
 
 /// A record of the consumer, as templates see it.
-fn mapped_record<'a>(topic: &'a str, partition: i32, record: &consumer::Record<'a>) -> Record<'a> {
+pub(super) fn mapped_record<'a>(topic: &'a str, partition: i32, record: &consumer::Record<'a>) -> Record<'a> {
     Record {
         topic,
         partition,

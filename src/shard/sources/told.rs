@@ -45,7 +45,7 @@ impl WhyReset {
 
 impl WhyStopped {
     /// The reason in words, and the next offset.
-    fn words(&self) -> (String, Option<i64>) {
+    pub(super) fn words(&self) -> (String, Option<i64>) {
         match self {
             Self::BadBatch { offset, bad } => (format!("a batch cannot be read: {bad}"), Some(*offset)),
             Self::TooLarge { offset, bytes } => {
@@ -77,12 +77,13 @@ impl Sources {
             match news {
                 News::Started { offset, .. } => {
                     // What is not committed would be looked for anew by the next process: at the newest record, for example.
-                    reader.window.get_or_insert_with(|| Window::new(Place { offset, leader_epoch: -1 }));
+                    reader.starts_at(Place { offset, leader_epoch: -1 });
                     self.report_at = now;
                 }
                 News::Reset { from, to, why, .. } => {
                     numbers.count_source(reader.source, M::Resets, 1);
                     let at = Place { offset: to, leader_epoch: -1 };
+                    reader.is_sought = false;
                     reader.window.get_or_insert_with(|| Window::new(at)).restart(at);
                     teller.tell_of(Kind::SourceReset, second, id, |event| {
                         let event = of_partition(event, config, about).with(Field::Offset, number(from));
@@ -105,11 +106,15 @@ impl Sources {
                         event.with(Field::Reason, reason)
                     });
                 }
-                News::Trouble { error, .. } => teller.tell_of(Kind::SourceTrouble, second, id, |event| {
+                News::Trouble { error, .. } => {
                     let reason = format!("Kafka answers {error} ({})", crate::metrics::spec::KafkaError::name(error));
-                    of_partition(event, config, about).with(Field::Reason, reason)
-                }),
+                    reader.trouble = Some(reason.clone());
+                    teller.tell_of(Kind::SourceTrouble, second, id, |event| {
+                        of_partition(event, config, about).with(Field::Reason, reason)
+                    });
+                }
                 News::TroubleOver { .. } => {
+                    reader.trouble = None;
                     teller.tell_of(Kind::SourceRunning, second, id, |event| of_partition(event, config, about));
                 }
                 News::Partitions { .. } => {}
@@ -196,7 +201,7 @@ impl Sources {
 
     /// Sets what stands on the board of what there is now.
     pub(super) fn set_numbers(&self, broker: &mut Broker) {
-        let mut values = vec![[0u64; 7]; broker.around.config.sources.len()];
+        let mut values = vec![[0u64; 8]; broker.around.config.sources.len()];
         for (id, reader) in &self.readers {
             let of = &mut values[reader.source];
             let consumer = &self.consumers[reader.cluster];
@@ -212,9 +217,18 @@ impl Sources {
         }
         for (source, membership) in &self.memberships {
             values[*source][6] = membership.partitions() as u64;
+            values[*source][7] = u64::from(membership.troubles.reason().is_some());
         }
-        const METRICS: [M; 7] =
-            [M::Open, M::OpenBytes, M::Parked, M::Partitions, M::PartitionsStopped, M::Lag, M::Assigned];
+        const METRICS: [M; 8] = [
+            M::Open,
+            M::OpenBytes,
+            M::Parked,
+            M::Partitions,
+            M::PartitionsStopped,
+            M::Lag,
+            M::Assigned,
+            M::GroupTrouble,
+        ];
         for (source, values) in values.into_iter().enumerate() {
             for (metric, value) in METRICS.into_iter().zip(values) {
                 broker.numbers.set_source(source, metric, value);

@@ -1,0 +1,440 @@
+//! What is in the way of a source: its topics, its rights, its group, and what it would make of the newest records. `forebay check` and
+//! `POST /api/v1/sources/NAME/test` look, and change nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kafka_protocol::messages::{
+    BrokerId, ConsumerProtocolSubscription, DescribeGroupsRequest, FetchRequest, FindCoordinatorRequest, GroupId,
+    ListOffsetsRequest, MetadataResponse, TopicName,
+};
+use kafka_protocol::protocol::{Decodable as _, StrBytes};
+
+use super::admin::Admin;
+use super::check::{NOT_TOLD, TOPIC_FORBIDDEN, UNKNOWN_TOPIC, Verdict, address};
+use crate::config::{Cluster, Config, Isolation, Source};
+use crate::kafka::consumer::Batches;
+use crate::metrics::time::now_ms;
+use crate::runtime::seam::WallMs;
+use crate::shard::sources::{RecordTrial, try_records};
+
+/// Bits of authorized operations: by Kafka's numbers of its ACL operations.
+const READ: i32 = 1 << 3;
+/// Kafka error codes.
+const GROUP_FORBIDDEN: i16 = 30;
+const GROUP_UNKNOWN: i16 = 69;
+
+/// Partitions that are looked into; and how many of the newest offsets of each.
+const PARTITIONS_MAX: usize = 32;
+const RECORDS_MAX: i64 = 5;
+/// Bytes of records that are asked for of one partition, and how long a broker may wait for them.
+const FETCH_BYTES: i32 = 1 << 20;
+const FETCH_WAIT_MS: i32 = 500;
+/// The last version of Fetch that names topics.
+const FETCH_VERSION_MAX: i16 = 12;
+/// The first version of DescribeGroups that tells which operations are allowed.
+const GROUP_OPERATIONS_SINCE: i16 = 3;
+/// What members of consumer groups call their protocol, and the assignor of this program.
+const PROTOCOL_TYPE: &str = "consumer";
+const ASSIGNOR: &str = "range";
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) lines: Vec<(Verdict, String)>,
+    /// Topic and number of a partition, and what becomes of one of its newest records.
+    pub(super) records: Vec<(String, i32, RecordTrial)>,
+}
+
+impl Found {
+    fn add(&mut self, verdict: Verdict, text: impl Into<String>) {
+        self.lines.push((verdict, text.into()));
+    }
+}
+
+/// Looks at a source over a new connection to its cluster.
+pub(super) fn try_source(config: &Config, source: &Source) -> Found {
+    let cluster = &config.clusters[source.cluster];
+    let mut found = Found::default();
+    match Admin::connect(cluster) {
+        Ok(mut admin) => {
+            if let Err(why) = look(config, source, &mut admin, &mut found) {
+                found.add(Verdict::Problem, admin.sasl_missing(cluster, why));
+            }
+        }
+        Err(why) => {
+            found.add(Verdict::Problem, format!("cannot connect to kafka.{}: {}", cluster.name, why.join("; ")))
+        }
+    }
+    found
+}
+
+/// Looks at everything over this connection.
+///
+/// # Errors
+/// The connection is of no more use.
+fn look(config: &Config, source: &Source, admin: &mut Admin, found: &mut Found) -> Result<(), String> {
+    let mut topics: Vec<&str> = source.routes().map(|(kafka, _)| kafka).collect();
+    topics.sort_unstable();
+    let metadata = admin.metadata(&topics)?;
+    for topic in &topics {
+        let told = metadata.topics.iter().find(|told| told.name.as_ref().is_some_and(|name| *name.0 == **topic));
+        let (verdict, text) = of_topic(topic, told);
+        found.add(verdict, text);
+    }
+    of_group((&config.clusters[source.cluster], source), admin, found)?;
+    of_records(config, source, &metadata, found);
+    Ok(())
+}
+
+fn of_topic(topic: &str, told: Option<&MetadataResponseTopic>) -> (Verdict, String) {
+    let named = format!("topic {topic}");
+    let Some(told) = told else {
+        return (Verdict::Warning, format!("{named}: the cluster did not report it"));
+    };
+    let grant = |operations: &str| {
+        format!(
+            "grant it {operations}, as in kafka-acls.sh --add --allow-principal User:… --consumer --group … --topic {topic}"
+        )
+    };
+    match told.error_code {
+        0 => {}
+        UNKNOWN_TOPIC => {
+            let text = format!("{named} is missing, and the source waits for it; `forebay topics create` creates it");
+            return (Verdict::Problem, text);
+        }
+        TOPIC_FORBIDDEN => {
+            let text = format!("{named}: this client is not authorized to describe it; {}", grant("DESCRIBE and READ"));
+            return (Verdict::Problem, text);
+        }
+        error => return (Verdict::Problem, format!("{named}: the cluster answered with error {error}")),
+    }
+    let operations = told.topic_authorized_operations;
+    if operations != NOT_TOLD && operations & READ == 0 {
+        return (Verdict::Problem, format!("{named}: this client is not authorized to read it; {}", grant("READ")));
+    }
+    let partitions = told.partitions.len();
+    let leaderless = told.partitions.iter().filter(|partition| partition.leader_id.0 < 0).count();
+    if leaderless > 0 {
+        return (Verdict::Problem, format!("{named}: {leaderless} of {partitions} partitions have no leader"));
+    }
+    let read = if operations == NOT_TOLD { "read authorization unknown" } else { "readable" };
+    (Verdict::Ok, format!("{named}: partitions {partitions}, {read}"))
+}
+
+/// Looks at the group: whether this client may use it, and who is in it.
+fn of_group((cluster, source): (&Cluster, &Source), admin: &mut Admin, found: &mut Found) -> Result<(), String> {
+    let group = &source.group;
+    if group.is_empty() {
+        found.add(Verdict::Ok, "no group: all partitions are read, and nothing is committed");
+        return Ok(());
+    }
+    let name = StrBytes::from(group.clone());
+    let Some(version) = admin.version::<FindCoordinatorRequest>(3) else {
+        return Err(format!("{}: it does not support consumer groups", admin.broker));
+    };
+    let answer = admin.ask_at(&FindCoordinatorRequest::default().with_key(name.clone()), version)?;
+    match answer.error_code {
+        0 => {}
+        GROUP_FORBIDDEN => {
+            found.add(Verdict::Problem, forbidden(group));
+            return Ok(());
+        }
+        error => {
+            let text = format!("group {group}: the cluster has no coordinator for it at the moment (error {error})");
+            found.add(Verdict::Warning, text);
+            return Ok(());
+        }
+    }
+    let host = answer.host.as_str();
+    let coordinator =
+        if host.contains(':') { format!("[{host}]:{}", answer.port) } else { format!("{host}:{}", answer.port) };
+    let mut other;
+    let coordinator = if coordinator == admin.broker {
+        admin
+    } else {
+        match Admin::connect_to(cluster, &coordinator) {
+            Ok(connected) => {
+                other = connected;
+                &mut other
+            }
+            Err(why) => {
+                found.add(Verdict::Problem, format!("group {group}: its coordinator cannot be reached: {why}"));
+                return Ok(());
+            }
+        }
+    };
+    let Some(version) = coordinator.version::<DescribeGroupsRequest>(i16::MAX) else { return Ok(()) };
+    let request = DescribeGroupsRequest::default()
+        .with_groups(vec![GroupId(name)])
+        .with_include_authorized_operations(version >= GROUP_OPERATIONS_SINCE);
+    let answer = coordinator.ask_at(&request, version)?;
+    if let Some(described) = answer.groups.first() {
+        let (verdict, text) = of_members(source, described);
+        found.add(verdict, text);
+    }
+    Ok(())
+}
+
+fn forbidden(group: &str) -> String {
+    format!(
+        "group {group}: this client is not authorized to read it; grant it READ, as in kafka-acls.sh --add --allow-principal User:… --consumer --group {group} --topic …"
+    )
+}
+
+fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) {
+    let group = &source.group;
+    let operations = described.authorized_operations;
+    if described.error_code == GROUP_FORBIDDEN
+        || (operations != NOT_TOLD && described.error_code == 0 && operations & READ == 0)
+    {
+        return (Verdict::Problem, forbidden(group));
+    }
+    if described.error_code != 0 && described.error_code != GROUP_UNKNOWN {
+        return (Verdict::Warning, format!("group {group}: the cluster answered with error {}", described.error_code));
+    }
+    let (kind, assignor, members) =
+        (described.protocol_type.as_str(), described.protocol_data.as_str(), described.members.len());
+    if !kind.is_empty() && kind != PROTOCOL_TYPE {
+        let text = format!(
+            "group {group} is used by members of another kind ({kind:?}), and cannot be joined; name another group"
+        );
+        return (Verdict::Problem, text);
+    }
+    if members == 0 {
+        return (Verdict::Ok, format!("group {group}: no members"));
+    }
+    if !assignor.is_empty() && assignor != ASSIGNOR {
+        let text = format!(
+            "group {group}: its {members} members use the assignor {assignor:?} and may not have {ASSIGNOR:?} in common with this one; name \
+             another group, or add {ASSIGNOR:?} to partition.assignment.strategy of theirs"
+        );
+        return (Verdict::Warning, text);
+    }
+    let read: BTreeSet<&str> = source.routes().map(|(kafka, _)| kafka).collect();
+    let mut others: BTreeSet<String> = BTreeSet::new();
+    for member in &described.members {
+        let mut bytes = member.member_metadata.clone();
+        if bytes.len() < 2 {
+            continue;
+        }
+        let version = bytes::Buf::get_i16(&mut bytes).clamp(0, 3);
+        let Ok(subscription) = ConsumerProtocolSubscription::decode(&mut bytes, version) else { continue };
+        others
+            .extend(subscription.topics.iter().map(|topic| topic.to_string()).filter(|topic| !read.contains(&**topic)));
+    }
+    if others.is_empty() {
+        return (Verdict::Ok, format!("group {group}: {members} members, with which the partitions are shared"));
+    }
+    let others: Vec<String> = others.into_iter().take(3).collect();
+    let text = format!(
+        "group {group} has {members} members that read other topics too ({}): each change of one makes the others pause; a group for each \
+         purpose is better",
+        others.join(", ")
+    );
+    (Verdict::Warning, text)
+}
+
+/// Makes messages of the newest records of partitions.
+fn of_records(config: &Config, source: &Source, metadata: &MetadataResponse, found: &mut Found) {
+    let cluster = &config.clusters[source.cluster];
+    let mut by_leader: BTreeMap<BrokerId, Vec<(&TopicName, i32)>> = BTreeMap::new();
+    let there = metadata.topics.iter().filter(|topic| topic.error_code == 0);
+    let partitions =
+        there.flat_map(|topic| topic.partitions.iter().filter_map(|partition| Some((topic.name.as_ref()?, partition))));
+    let mut count = 0;
+    for (topic, partition) in partitions.filter(|(_, partition)| partition.leader_id.0 >= 0) {
+        count += 1;
+        if count <= PARTITIONS_MAX {
+            by_leader.entry(partition.leader_id).or_default().push((topic, partition.partition_index));
+        }
+    }
+    let mut troubles = Vec::new();
+    for (leader, partitions) in by_leader {
+        let Some(broker) = metadata.brokers.iter().find(|broker| broker.node_id == leader) else { continue };
+        let looked = look_at(config, (cluster, source), &address(broker), &partitions, found);
+        troubles.extend(looked.err());
+    }
+    for why in troubles {
+        found.add(Verdict::Problem, format!("records cannot be read: {why}"));
+    }
+    if count == 0 {
+        return;
+    }
+    found.records.sort_by(|one, other| (&one.0, one.1, one.2.offset).cmp(&(&other.0, other.1, other.2.offset)));
+    let refused: Vec<_> = found.records.iter().filter(|(.., record)| record.message.is_err()).collect();
+    let looked_at = if count > PARTITIONS_MAX {
+        format!("the first {PARTITIONS_MAX} partitions")
+    } else {
+        "each partition".to_owned()
+    };
+    let records = found.records.len();
+    match refused.last() {
+        None if records == 0 => found.add(Verdict::Ok, "no records to try the mapping on"),
+        None => {
+            found.add(Verdict::Ok, format!("mapping: the newest records of {looked_at} ({records}) become messages"))
+        }
+        Some((topic, partition, RecordTrial { offset, message })) => {
+            let why = message.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let text = format!(
+                "mapping: {} of the newest {records} records of {looked_at} cannot be messages; the one at offset {offset} of partition \
+                 {partition} of {topic}: {why}",
+                refused.len()
+            );
+            found.add(Verdict::Warning, text);
+        }
+    }
+}
+
+/// Reads the newest records of partitions that a broker leads.
+fn look_at(
+    config: &Config,
+    (cluster, source): (&Cluster, &Source),
+    broker: &str,
+    partitions: &[(&TopicName, i32)],
+    found: &mut Found,
+) -> Result<(), String> {
+    let mut admin = Admin::connect_to(cluster, broker)?;
+    let is_committed = source.isolation == Isolation::Committed;
+    for (topic, partition) in partitions {
+        let (first, end) =
+            (offset_at(&mut admin, topic, *partition, -2)?, offset_at(&mut admin, topic, *partition, -1)?);
+        let from = (end - RECORDS_MAX).max(first);
+        if from < 0 || from >= end {
+            continue;
+        }
+        let named = format!("partition {partition} of {}", topic.0);
+        let told = fetch(&mut admin, (topic, *partition), from, is_committed)?;
+        if told.error_code != 0 {
+            return Err(format!("{named}: the cluster answered with error {}", told.error_code));
+        }
+        let aborted = told.aborted_transactions.unwrap_or_default();
+        let aborted = aborted.iter().map(|aborted| (aborted.producer_id.0, aborted.first_offset)).collect();
+        let batches = Batches::new(told.records.unwrap_or_default().to_vec(), from, aborted, is_committed);
+        let limits = (source, config.mqtt.packet_bytes_max);
+        let (tried, bad) = try_records(limits, (&topic.0, *partition), batches, WallMs(now_ms()), RECORDS_MAX as usize);
+        found.records.extend(tried.into_iter().map(|record| (topic.0.to_string(), *partition, record)));
+        if let Some(bad) = bad {
+            found.add(
+                Verdict::Problem,
+                format!("{named} has a batch that cannot be read: {bad}; on_bad_batch says what becomes of it"),
+            );
+        }
+    }
+    Ok(())
+}
+
+fn offset_at(admin: &mut Admin, topic: &TopicName, partition: i32, at: i64) -> Result<i64, String> {
+    let version = admin.version::<ListOffsetsRequest>(5).filter(|version| *version >= 1);
+    let version = version.ok_or_else(|| format!("{}: it does not support ListOffsets", admin.broker))?;
+    let asked = ListOffsetsPartition::default()
+        .with_partition_index(partition)
+        .with_timestamp(at)
+        .with_current_leader_epoch(-1);
+    let topic = ListOffsetsTopic::default().with_name(topic.clone()).with_partitions(vec![asked]);
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+    let answer = admin.ask_at(&request, version)?;
+    let told = answer.topics.first().and_then(|topic| topic.partitions.first());
+    match told {
+        Some(told) if told.error_code == 0 => Ok(told.offset),
+        Some(told) => Err(format!("{}: ListOffsets was answered with error {}", admin.broker, told.error_code)),
+        None => Err(format!("{}: ListOffsets was answered with nothing", admin.broker)),
+    }
+}
+
+fn fetch(
+    admin: &mut Admin,
+    (topic, partition): (&TopicName, i32),
+    from: i64,
+    is_committed: bool,
+) -> Result<PartitionData, String> {
+    let version = admin.version::<FetchRequest>(FETCH_VERSION_MAX).filter(|version| *version >= 4);
+    let version = version.ok_or_else(|| format!("{}: it does not support Fetch", admin.broker))?;
+    let asked = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(from)
+        .with_current_leader_epoch(-1)
+        .with_partition_max_bytes(FETCH_BYTES);
+    let topic = FetchTopic::default().with_topic(topic.clone()).with_partitions(vec![asked]);
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(FETCH_WAIT_MS)
+        .with_min_bytes(1)
+        .with_max_bytes(FETCH_BYTES)
+        .with_isolation_level(i8::from(is_committed))
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
+    let answer = admin.ask_at(&request, version)?;
+    if answer.error_code != 0 {
+        return Err(format!("{}: Fetch was answered with error {}", admin.broker, answer.error_code));
+    }
+    let told = answer.responses.into_iter().next().and_then(|topic| topic.partitions.into_iter().next());
+    told.ok_or_else(|| format!("{}: Fetch was answered with nothing", admin.broker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::{BufMut as _, BytesMut};
+    use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
+    use kafka_protocol::protocol::Encodable as _;
+
+    fn source() -> Source {
+        let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 't'\ngroup = 'g'";
+        crate::config::parse(file, "t").expect("good").sources.remove(0)
+    }
+
+    fn group(kind: &'static str, assignor: &'static str, topics: &[&'static str]) -> DescribedGroup {
+        let member = |topic: &&'static str| {
+            let mut bytes = BytesMut::new();
+            bytes.put_i16(0);
+            let topics = vec![StrBytes::from_static_str(topic)];
+            ConsumerProtocolSubscription::default().with_topics(topics).encode(&mut bytes, 0).expect("encoded");
+            DescribedGroupMember::default().with_member_metadata(bytes.freeze())
+        };
+        DescribedGroup::default()
+            .with_protocol_type(StrBytes::from_static_str(kind))
+            .with_protocol_data(StrBytes::from_static_str(assignor))
+            .with_members(topics.iter().map(member).collect())
+            .with_authorized_operations(NOT_TOLD)
+    }
+
+    #[test]
+    fn who_else_is_in_the_group_decides() {
+        let said = |group: &DescribedGroup| of_members(&source(), group);
+        assert_eq!(said(&group("", "", &[])).0, Verdict::Ok);
+        assert_eq!(said(&group("consumer", "range", &["t", "t"])).0, Verdict::Ok);
+        let connect = said(&group("connect", "sessioned", &["t"]));
+        assert!(connect.0 == Verdict::Problem && connect.1.contains("\"connect\""), "{connect:?}");
+        let sticky = said(&group("consumer", "cooperative-sticky", &["t"]));
+        assert!(sticky.0 == Verdict::Warning && sticky.1.contains("partition.assignment.strategy"), "{sticky:?}");
+        let others = said(&group("consumer", "range", &["t", "u"]));
+        assert!(others.0 == Verdict::Warning && others.1.contains("(u)"), "{others:?}");
+        let forbidden = said(&group("consumer", "range", &["t"]).with_error_code(GROUP_FORBIDDEN));
+        assert!(forbidden.0 == Verdict::Problem && forbidden.1.contains("grant it READ"), "{forbidden:?}");
+        assert_eq!(said(&group("consumer", "range", &["t"]).with_authorized_operations(1 << 8)).0, Verdict::Problem);
+    }
+
+    #[test]
+    fn a_topic_says_what_is_in_the_way() {
+        let topic = |error, operations| {
+            MetadataResponseTopic::default().with_error_code(error).with_topic_authorized_operations(operations)
+        };
+        let said = |told: MetadataResponseTopic| of_topic("t", Some(&told));
+        assert_eq!(said(topic(0, NOT_TOLD)).0, Verdict::Ok);
+        assert_eq!(said(topic(0, READ)).0, Verdict::Ok);
+        for (told, words) in [
+            (topic(0, 1 << 8), "grant it READ"),
+            (topic(UNKNOWN_TOPIC, NOT_TOLD), "forebay topics create"),
+            (topic(TOPIC_FORBIDDEN, NOT_TOLD), "DESCRIBE and READ"),
+            (topic(17, NOT_TOLD), "error 17"),
+        ] {
+            let (verdict, text) = said(told);
+            assert!(verdict == Verdict::Problem && text.contains(words), "{text}");
+        }
+    }
+}

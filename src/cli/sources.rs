@@ -1,0 +1,185 @@
+//! `forebay sources`: the sources of a running service, one with its partitions, and what can be done with it.
+
+use serde_json::{Map, Value, json};
+
+use super::args::{SourceAction, SourcesArgs};
+use super::ask::{changed, escaped, get, post, table, text};
+
+const SOURCES: [&str; 10] =
+    ["SOURCE", "STATE", "TOPICS", "RECORDS", "PUBLISHED", "OPEN", "PARKED", "LAG", "PER SECOND", "DESCRIPTION"];
+const PARTITIONS: [&str; 8] = ["TOPIC", "PARTITION", "STATE", "POSITION", "COMMITTED", "LAG", "OPEN", "PARKED"];
+const RECORDS: [&str; 5] = ["RECORD", "MQTT TOPIC", "QOS", "RETAIN", "PAYLOAD"];
+/// Characters of a payload in a table.
+const PAYLOAD_CHARACTERS_MAX: usize = 60;
+
+/// Shows sources, or one of them, or does something with it. The text, and whether all is well.
+///
+/// # Errors
+/// The reason why there is no answer, in words that name the address.
+pub fn sources(options: &SourcesArgs) -> Result<(String, bool), String> {
+    let Some(name) = &options.name else { return list(options).map(|text| (text, true)) };
+    let path = format!("/api/v1/sources/{}", escaped(name));
+    let Some(action) = options.action else { return one(options, &path).map(|text| (text, true)) };
+    let persist = if options.persist { "?persist=true" } else { "" };
+    let (verb, body) = match action {
+        SourceAction::Pause => (format!("pause{persist}"), Map::new()),
+        SourceAction::Resume => (format!("resume{persist}"), Map::new()),
+        SourceAction::Seek => ("seek".to_owned(), place(options)),
+        SourceAction::Test => ("test".to_owned(), Map::new()),
+    };
+    let answer = post(&options.from, &format!("{path}/{verb}"), &Value::Object(body))?;
+    let works = action != SourceAction::Test || answer["works"] == true;
+    let shown = match action {
+        _ if options.from.json => format!("{answer:#}\n"),
+        SourceAction::Pause | SourceAction::Resume => changed(&answer, false),
+        SourceAction::Seek => format!("partitions sought: {}\n", answer["partitions"]),
+        SourceAction::Test => tried(&answer),
+    };
+    Ok((shown, works))
+}
+
+/// The place that is sought.
+fn place(options: &SourcesArgs) -> Map<String, Value> {
+    let mut body = Map::new();
+    body.insert("to".to_owned(), json!(options.to));
+    body.extend(options.topic.iter().map(|topic| ("topic".to_owned(), json!(topic))));
+    body.extend(options.partition.iter().map(|partition| ("partition".to_owned(), json!(partition))));
+    body
+}
+
+/// All sources, a line each, with the reason why one does not run.
+fn list(options: &SourcesArgs) -> Result<String, String> {
+    let answer = get(&options.from, "/api/v1/sources")?;
+    if options.from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let sources = answer["sources"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut rows = vec![SOURCES.map(str::to_owned)];
+    rows.extend(sources.iter().map(row));
+    let mut out = table(&rows);
+    sources.iter().for_each(|source| out += &reason(source, &source["name"]));
+    Ok(out)
+}
+
+fn row(source: &Value) -> [String; 10] {
+    let of = |name: &str| text(&source[name]);
+    [
+        of("name"),
+        of("state"),
+        source["topics"]
+            .as_object()
+            .map(|topics| topics.keys().cloned().collect::<Vec<_>>().join(","))
+            .unwrap_or_default(),
+        of("records"),
+        of("published"),
+        of("open_messages"),
+        of("parked_messages"),
+        of("lag_records"),
+        text(&source["rate"]["records_per_second"]),
+        source["description"].as_str().unwrap_or_default().to_owned(),
+    ]
+}
+
+/// One source, and its partitions.
+fn one(options: &SourcesArgs, path: &str) -> Result<String, String> {
+    let source = get(&options.from, path)?;
+    if options.from.json {
+        return Ok(format!("{source:#}\n"));
+    }
+    let mut out = table(&[SOURCES.map(str::to_owned), row(&source)]);
+    out += &reason(&source, &source["name"]);
+    let partitions = source["partitions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let row = |partition: &Value| {
+        let of = |name: &str| shown(&partition[name]);
+        let (position, committed, lag) = (of("position"), of("committed"), of("lag_records"));
+        [
+            of("topic"),
+            of("partition"),
+            of("state"),
+            position,
+            committed,
+            lag,
+            of("open_messages"),
+            of("parked_messages"),
+        ]
+    };
+    let head = [PARTITIONS.map(str::to_owned)];
+    out += &format!("\n{}", table(&head.into_iter().chain(partitions.iter().map(row)).collect::<Vec<_>>()));
+    for partition in partitions {
+        out += &reason(partition, &format!("{} {}", text(&partition["topic"]), partition["partition"]).into());
+    }
+    if let Some(count @ 1..) = source["partitions_left_out"].as_u64() {
+        out += &format!("and {count} more partitions\n");
+    }
+    Ok(out)
+}
+
+/// A line with the reason why something does not run, if there is one.
+fn reason(of: &Value, name: &Value) -> String {
+    of["reason"].as_str().map(|why| format!("{}: {why}\n", text(name))).unwrap_or_default()
+}
+
+/// The outcome of a trial.
+fn tried(answer: &Value) -> String {
+    let mut out = String::new();
+    for finding in answer["findings"].as_array().into_iter().flatten() {
+        let verdict = text(&finding["verdict"]);
+        let verdict = if verdict == "problem" { verdict.to_uppercase() } else { verdict };
+        out += &format!("{verdict:<8} {}\n", text(&finding["text"]));
+    }
+    let records = answer["records"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if records.is_empty() {
+        return out;
+    }
+    let row = |record: &Value| {
+        let named = format!("{} {} {}", text(&record["topic"]), record["partition"], record["offset"]);
+        if let Some(why) = record["refused"].as_str() {
+            return [named, "-".to_owned(), "-".to_owned(), "-".to_owned(), format!("no message: {why}")];
+        }
+        let payload = &record["payload"];
+        let payload = payload["text"].as_str().or(payload["base64"].as_str()).unwrap_or_default();
+        [named, shown(&record["mqtt_topic"]), text(&record["qos"]), text(&record["retain"]), plain(payload)]
+    };
+    let head = [RECORDS.map(str::to_owned)];
+    out + &format!("\n{}", table(&head.into_iter().chain(records.iter().map(row)).collect::<Vec<_>>()))
+}
+
+/// A text that others have chosen, as much of it as a line takes: no character of it moves the reader's cursor.
+fn plain(text: &str) -> String {
+    let plain = |c: char| if c.is_control() { '\u{FFFD}' } else { c };
+    let mut shown: String = text.chars().take(PAYLOAD_CHARACTERS_MAX).map(plain).collect();
+    if text.chars().nth(PAYLOAD_CHARACTERS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn shown(value: &Value) -> String {
+    if value.is_null() { "-".to_owned() } else { plain(&text(value)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_takes_a_line_and_moves_no_cursor() {
+        assert_eq!(plain("a\u{1b}[2J\nb"), "a\u{FFFD}[2J\u{FFFD}b");
+        assert_eq!(plain(&"x".repeat(100)).chars().count(), PAYLOAD_CHARACTERS_MAX + 1);
+        assert_eq!(shown(&Value::Null), "-");
+    }
+
+    #[test]
+    fn a_trial_names_what_is_in_the_way_and_shows_messages() {
+        let answer = json!({ "works": false, "findings": [{ "verdict": "problem", "text": "topic t is missing" }], "records": [
+            { "topic": "t", "partition": 0, "offset": 7, "refused": null, "mqtt_topic": "a/b", "payload": { "text": "21" }, "qos": 1, "retain": false },
+            { "topic": "t", "partition": 0, "offset": 8, "refused": "it is too large", "payload": null },
+        ] });
+        let text = tried(&answer);
+        assert!(text.starts_with("PROBLEM  topic t is missing\n"), "{text}");
+        assert!(
+            text.contains("t 0 7   a/b         1    false   21") && text.contains("no message: it is too large"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,503 @@
+//! Sources: what they have done, how they stand, and where they read. The boards have the numbers, the shards are asked for the rest.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Who;
+use super::clients::{ask, not_an_answer};
+use super::problem::{Named, Problem, Sent};
+use super::{Shown, View};
+use crate::metrics::event::{Event, Field, Kind};
+use crate::metrics::inspect::{Ask, Membership, Seek, SeekTo, SourceOnShard, SourcePartition, Told};
+use crate::metrics::samples::{Span, WINDOW};
+use crate::metrics::spec::{ClusterMetric as C, SourceMetric as S};
+
+/// Partitions that the answer about a source has at most.
+const PARTITIONS_MAX: usize = 1_000;
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new().routes(routes!(sources)).routes(routes!(source)).routes(routes!(seek_source))
+}
+
+/// A source, as configured.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The source's name.
+    pub name: String,
+    /// What it is for, as its operator says.
+    pub description: Option<String>,
+    /// Its cluster's place in [`super::Described::clusters`].
+    pub cluster: usize,
+    /// Kafka topics.
+    pub topics: Vec<String>,
+    /// Its consumer group, if it has one.
+    pub group: Option<String>,
+    /// It is not in the configuration any more.
+    pub is_removed: bool,
+    /// Nothing is read.
+    pub is_paused: bool,
+}
+
+/// A source and what it has done since the start, all shards together.
+#[derive(Debug, Serialize, ToSchema)]
+struct SourceStatus {
+    /// Its name in the configuration.
+    name: String,
+    /// What it is for, as the configuration says.
+    description: Option<String>,
+    /// Its Kafka cluster.
+    kafka: String,
+    /// Each Kafka topic with the MQTT topic that is made of its records.
+    topics: BTreeMap<String, String>,
+    /// Its consumer group; null: it reads all partitions and commits nothing.
+    group: Option<String>,
+    /// `running`; `joining`: it has no partitions yet, or other members of its group have them all; `trouble`: its group cannot be joined, or
+    /// takes no commits; `stopped`: some partitions are not read after a bad record or batch; `unreachable`: no shard has a connection to the
+    /// cluster; `paused`: nothing is read; `removed`: it is not in the configuration any more, and is listed until it has left its group.
+    #[schema(example = "running")]
+    state: &'static str,
+    /// Why it is not running.
+    reason: Option<String>,
+    #[serde(flatten)]
+    numbers: SourceNumbers,
+    /// Growth a second.
+    rate: SourceRate,
+}
+
+/// Numbers of a source.
+#[derive(Debug, Serialize, ToSchema)]
+struct SourceNumbers {
+    /// Records read.
+    records: u64,
+    /// Bytes of their keys and values.
+    record_bytes: u64,
+    /// Messages for subscribers or sinks.
+    published: u64,
+    /// Records that nobody had subscribed to, dropped.
+    no_subscriber: u64,
+    /// Records that cannot be a message.
+    bad: u64,
+    /// Records whose message had expired.
+    expired: u64,
+    /// Published messages that nobody has after all.
+    lost: u64,
+    /// Messages given up after `release_after`.
+    released: u64,
+    /// Messages that subscribers have not acknowledged, and those after them.
+    open_messages: u64,
+    /// Bytes of keys and values of these.
+    open_bytes: u64,
+    /// Messages that wait for a subscriber.
+    parked_messages: u64,
+    /// Partitions that its group has given it.
+    assigned_partitions: u64,
+    /// Those of them that are not read after a bad record or batch.
+    stopped_partitions: u64,
+    /// Records in Kafka that were not read, as far as is known.
+    lag_records: u64,
+    /// Assignments of the group.
+    rebalances: u64,
+    /// Times that the group went on without the source.
+    memberships_lost: u64,
+    /// Offsets committed.
+    commits: u64,
+    /// Offsets that Kafka refused.
+    commits_failed: u64,
+    /// Times that reading went on elsewhere.
+    resets: u64,
+    /// Batches that cannot be read.
+    bad_batches: u64,
+}
+
+/// Growth a second, over the last seconds.
+#[derive(Debug, Serialize, ToSchema)]
+struct SourceRate {
+    /// Over how many seconds at most.
+    window_seconds: u64,
+    records_per_second: f64,
+    record_bytes_per_second: f64,
+    published_per_second: f64,
+}
+
+/// All sources.
+#[derive(Debug, Serialize, ToSchema)]
+struct Sources {
+    sources: Vec<SourceStatus>,
+}
+
+/// A source with its partitions.
+#[derive(Debug, Serialize, ToSchema)]
+struct SourceWithPartitions {
+    #[serde(flatten)]
+    status: SourceStatus,
+    /// The partitions that it has: the first 1,000 by topic and number.
+    partitions: Vec<Partition>,
+    /// How many it has beside these.
+    partitions_left_out: usize,
+}
+
+/// A partition of a source.
+#[derive(Debug, Serialize, ToSchema)]
+struct Partition {
+    /// Kafka topic.
+    topic: String,
+    /// Its number.
+    partition: i32,
+    /// The shard that reads it; null: none does yet.
+    shard: Option<usize>,
+    /// The offset of the next record that is read; null: that is not known yet.
+    position: Option<i64>,
+    /// What the group has committed; null: nothing.
+    committed: Option<i64>,
+    /// Records beyond the position, as far as is known.
+    lag_records: Option<u64>,
+    /// Messages that subscribers have not acknowledged, and those after them.
+    open_messages: usize,
+    /// Messages that wait for a subscriber.
+    parked_messages: usize,
+    /// `reading`; `starting`: its place or its leader is being found; `window_full`: subscribers have not acknowledged as many messages as may be
+    /// open; `no_room`: the next message waits for room; `stopped`: it is not read after a bad record or batch, until a seek; `stopping`: it is
+    /// given back.
+    #[schema(example = "reading")]
+    state: &'static str,
+    /// Why it is not read, or why Kafka does not answer.
+    reason: Option<String>,
+}
+
+impl View {
+    fn source_named(&self, name: &str) -> Result<usize, Problem> {
+        let found = self.shown_sources().find(|index| self.described.sources[*index].name == name);
+        found.ok_or_else(|| Problem::not_found(format!("no source {name:?}; /api/v1/sources lists them")))
+    }
+
+    /// Refuses a query that names a source that is not there.
+    pub(super) fn wanted_source(&self, name: Option<&str>) -> Result<(), Problem> {
+        let found = name.map(|name| self.source_named(name));
+        found.map_or(Ok(()), |found| found.map(drop).map_err(|problem| Problem::bad_request(problem.detail())))
+    }
+
+    /// Places of the sources of the configuration, and of removed ones that still have partitions.
+    pub(super) fn shown_sources(&self) -> impl Iterator<Item = usize> {
+        let snapshots = self.boards.read();
+        let layout = self.boards.layout();
+        let has_some = move |index| snapshots.iter().any(|values| values[layout.source(index, S::Partitions)] > 0);
+        let all = self.described.sources.iter().enumerate();
+        all.filter(move |(index, source)| !source.is_removed || has_some(*index)).map(|(index, _)| index)
+    }
+
+    /// How a source stands, and why. `told`: what the shards say of it, if they were asked.
+    pub(super) fn source_state(
+        &self,
+        span: &Span,
+        index: usize,
+        told: &[&SourceOnShard],
+    ) -> (&'static str, Option<String>) {
+        let source = &self.described.sources[index];
+        let of = |metric| span.now.source(index, metric);
+        if source.is_removed {
+            return ("removed", None);
+        }
+        if source.is_paused {
+            return ("paused", Some("it is paused; its group keeps its offsets".to_owned()));
+        }
+        if span.now.cluster(source.cluster, C::Reachable) == 0 {
+            return ("unreachable", Some(self.described.unreachable(&self.journal, source.cluster)));
+        }
+        let elsewhere = || format!("`forebay sources {}` has the reason", source.name);
+        let trouble = told.iter().find_map(|of| of.membership.as_ref()?.trouble.clone());
+        if of(S::GroupTrouble) > 0 || trouble.is_some() {
+            return ("trouble", Some(trouble.unwrap_or_else(elsewhere)));
+        }
+        let stopped = told.iter().find_map(|of| of.stopped.clone());
+        if of(S::PartitionsStopped) > 0 || stopped.is_some() {
+            return ("stopped", Some(stopped.unwrap_or_else(elsewhere)));
+        }
+        if of(S::Assigned) == 0 {
+            let why =
+                "it has no partitions: it is joining its group, its topics are missing, or other members have them all";
+            return ("joining", Some(why.to_owned()));
+        }
+        ("running", None)
+    }
+
+    fn source_status(&self, span: &Span, index: usize, told: &[&SourceOnShard]) -> SourceStatus {
+        let source = &self.described.sources[index];
+        let of = |metric| span.now.source(index, metric);
+        let (state, reason) = self.source_state(span, index, told);
+        let rate = |metric| span.per_s(|sample| sample.source(index, metric));
+        SourceStatus {
+            name: source.name.clone(),
+            description: source.description.clone(),
+            kafka: self.described.clusters[source.cluster].name.clone(),
+            topics: self.routes(source),
+            group: source.group.clone(),
+            state,
+            reason,
+            numbers: SourceNumbers {
+                records: of(S::Records),
+                record_bytes: of(S::Bytes),
+                published: of(S::Published),
+                no_subscriber: of(S::NoSubscriber),
+                bad: of(S::Skipped),
+                expired: of(S::Expired),
+                lost: of(S::Lost),
+                released: of(S::Released),
+                open_messages: of(S::Open),
+                open_bytes: of(S::OpenBytes),
+                parked_messages: of(S::Parked),
+                assigned_partitions: of(S::Assigned),
+                stopped_partitions: of(S::PartitionsStopped),
+                lag_records: of(S::Lag),
+                rebalances: of(S::Rebalances),
+                memberships_lost: of(S::MembershipsLost),
+                commits: of(S::Commits),
+                commits_failed: of(S::CommitsFailed),
+                resets: of(S::Resets),
+                bad_batches: of(S::BadBatches),
+            },
+            rate: SourceRate {
+                window_seconds: WINDOW.as_secs(),
+                records_per_second: rate(S::Records),
+                record_bytes_per_second: rate(S::Bytes),
+                published_per_second: rate(S::Published),
+            },
+        }
+    }
+
+    /// The MQTT topic of each Kafka topic, as the configuration is shown.
+    fn routes(&self, source: &Source) -> BTreeMap<String, String> {
+        let all = self.described.config["source"].as_array();
+        let keys = all.into_iter().flatten().find(|keys| keys["name"] == source.name).unwrap_or(&Value::Null);
+        let of = |topic: &String| {
+            let own = keys["topic"].get(topic).unwrap_or(&keys["mqtt_topic"]);
+            (topic.clone(), own.as_str().unwrap_or_default().to_owned())
+        };
+        source.topics.iter().map(of).collect()
+    }
+
+    /// What all shards have of sources, or of one: by shard.
+    async fn ask_for_sources(
+        &self,
+        source: Option<usize>,
+        limit: usize,
+    ) -> Result<Vec<(usize, SourceOnShard)>, Problem> {
+        let mut all = Vec::new();
+        for shard in 0..self.shards.count() {
+            match ask(self, shard, Ask::Sources { source, limit }).await? {
+                Told::Sources(found) => all.extend(found.into_iter().map(|of| (shard, of))),
+                _ => return Err(not_an_answer()),
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What shards have said of a source.
+fn of_source(told: &[(usize, SourceOnShard)], index: usize) -> Vec<&SourceOnShard> {
+    told.iter().map(|(_, of)| of).filter(|of| of.source == index).collect()
+}
+
+/// All sources.
+#[utoipa::path(get, path = "/api/v1/sources", tag = "sources", responses(
+    (status = 200, body = Sources),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn sources(State(view): State<Arc<View>>) -> Result<Json<Sources>, Problem> {
+    let told = view.ask_for_sources(None, 0).await?;
+    let span = view.samples.span(&view.boards);
+    let status = |index| view.source_status(&span, index, &of_source(&told, index));
+    Ok(Json(Sources { sources: view.shown_sources().map(status).collect() }))
+}
+
+/// One source, with its partitions.
+#[utoipa::path(get, path = "/api/v1/sources/{name}", tag = "sources",
+    params(("name" = String, Path, description = "Its name in the configuration")), responses(
+    (status = 200, body = SourceWithPartitions),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn source(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<SourceWithPartitions>, Problem> {
+    let index = view.source_named(&name)?;
+    let told = view.ask_for_sources(Some(index), PARTITIONS_MAX).await?;
+    let status = view.source_status(&view.samples.span(&view.boards), index, &of_source(&told, index));
+    let mut left_out: usize = told.iter().map(|(_, of)| of.more).sum();
+    let mut partitions = together(told);
+    left_out += partitions.len().saturating_sub(PARTITIONS_MAX);
+    partitions.truncate(PARTITIONS_MAX);
+    Ok(Json(SourceWithPartitions { status, partitions, partitions_left_out: left_out }))
+}
+
+/// The partitions that shards read, with what the shard of the membership knows of each.
+fn together(told: Vec<(usize, SourceOnShard)>) -> Vec<Partition> {
+    let mut all: BTreeMap<(String, i32), Partition> = BTreeMap::new();
+    for (shard, of) in told {
+        let Membership { committed, .. } = of.membership.unwrap_or_default();
+        for (topic, partition, committed) in committed {
+            let of = all.entry((topic.clone(), partition)).or_insert_with(|| Partition::unread(topic, partition));
+            of.committed = committed;
+        }
+        for SourcePartition { topic, partition, position, lag, open, parked, state, reason } in of.partitions {
+            let of = all.entry((topic.clone(), partition)).or_insert_with(|| Partition::unread(topic, partition));
+            (of.shard, of.position, of.lag_records) = (Some(shard), position, lag);
+            (of.open_messages, of.parked_messages) = (open, parked);
+            (of.state, of.reason) = (state, reason);
+        }
+    }
+    all.into_values().collect()
+}
+
+impl Partition {
+    /// One that no shard has yet.
+    const fn unread(topic: String, partition: i32) -> Self {
+        Self {
+            topic,
+            partition,
+            shard: None,
+            position: None,
+            committed: None,
+            lag_records: None,
+            open_messages: 0,
+            parked_messages: 0,
+            state: "starting",
+            reason: None,
+        }
+    }
+}
+
+/// Where to read on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PlaceToSeek {
+    /// Only partitions of this Kafka topic.
+    topic: Option<String>,
+    /// Only the partition with this number.
+    #[schema(minimum = 0)]
+    partition: Option<i32>,
+    /// `"earliest"`, `"latest"`, a time as in `"2026-11-26T10:00:00Z"`, an age as in `"-1h"`, or the offset of one partition.
+    to: To,
+}
+
+/// A place in a log.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+enum To {
+    /// An offset.
+    Offset(u64),
+    /// In words.
+    Words(String),
+}
+
+/// What is sought.
+#[derive(Debug, Serialize, ToSchema)]
+struct Sought {
+    /// Partitions that are read from the place on. Each goes there within a moment; its position is committed then.
+    partitions: usize,
+}
+
+/// Reads a source's partitions from another place on. Its messages that subscribers have not acknowledged are given up: the group does not wait
+/// for them. A partition that has stopped is read again. It holds for the partitions that this service has, not for those of other members of the
+/// group.
+#[utoipa::path(post, path = "/api/v1/sources/{name}/seek", tag = "sources",
+    params(("name" = String, Path, description = "Its name")),
+    request_body = PlaceToSeek, responses(
+    (status = 200, body = Sought),
+    (status = 400, body = Problem, content_type = "application/problem+json", description = "There is no such place"),
+    (status = 404, body = Problem, content_type = "application/problem+json", description = "There is no such source, or it does not have the partition"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The source reads nothing: it is paused, or has no partitions"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "A shard did not answer")))]
+async fn seek_source(
+    State(view): State<Arc<View>>,
+    Extension(Who(token)): Extension<Who>,
+    Named(name): Named,
+    Sent(PlaceToSeek { topic, partition, to }): Sent<PlaceToSeek>,
+) -> Result<Json<Sought>, Problem> {
+    let index = view.source_named(&name)?;
+    let source = &view.described.sources[index];
+    let digits = |text: &String| text.bytes().all(|byte| byte.is_ascii_digit());
+    let to = match to {
+        To::Words(text) if !text.is_empty() && digits(&text) => offset(text.parse().ok())?,
+        To::Words(text) => view.shards.place(&text).map_err(|why| {
+            let hint = "`earliest`, `latest`, a time as in 2026-11-26T10:00:00Z, an age as in -1h, or an offset";
+            Problem::bad_request(format!("to: {why}; write {hint}"))
+        })?,
+        To::Offset(number) => offset(Some(number))?,
+    };
+    if matches!(to, SeekTo::Offset(_)) && (partition.is_none() || (topic.is_none() && source.topics.len() > 1)) {
+        return Err(Problem::bad_request(
+            "an offset is a place in one partition: name it, and its topic if the source reads several",
+        ));
+    }
+    if let Some(topic) = topic.as_ref().filter(|topic| !source.topics.contains(topic)) {
+        return Err(Problem::not_found(format!("source {name} does not read the Kafka topic {topic:?}")));
+    }
+    let nothing = |why: &str| Problem::new(StatusCode::CONFLICT, format!("source {name} {why}"));
+    if source.is_paused {
+        return Err(nothing("is paused: resume it first"));
+    }
+    let seek = Seek { source: index, topic, partition, to };
+    match ask(&view, view.shards.owner(&name), Ask::Seek(Box::new(seek))).await? {
+        Told::Sought(Some(0)) if partition.is_some() => {
+            let why = "it is not there, or another member of the group has it";
+            Err(Problem::not_found(format!(
+                "source {name} does not have partition {}: {why}",
+                partition.unwrap_or_default()
+            )))
+        }
+        Told::Sought(None | Some(0)) => {
+            Err(nothing("has no partitions: it is joining its group, or other members have them all"))
+        }
+        Told::Sought(Some(partitions)) => {
+            let event =
+                Event::now(Kind::AdminAction).with(Field::Action, "seek_source").with(Field::Source, name.as_str());
+            view.journal.say(event.maybe(Field::Token, token));
+            Ok(Json(Sought { partitions }))
+        }
+        _ => Err(not_an_answer()),
+    }
+}
+
+fn offset(number: Option<u64>) -> Result<SeekTo, Problem> {
+    let offset = number.and_then(|number| i64::try_from(number).ok());
+    offset.map(SeekTo::Offset).ok_or_else(|| Problem::bad_request("to: there is no such offset"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_shown_once_with_what_two_shards_know() {
+        let committed = vec![("t".to_owned(), 0, Some(5)), ("t".to_owned(), 1, None)];
+        let home =
+            SourceOnShard { membership: Some(Membership { trouble: None, committed }), ..SourceOnShard::default() };
+        let partition = SourcePartition {
+            topic: "t".to_owned(),
+            partition: 0,
+            position: Some(9),
+            lag: Some(2),
+            open: 4,
+            parked: 1,
+            state: "reading",
+            reason: None,
+        };
+        let reads = SourceOnShard { partitions: vec![partition], ..SourceOnShard::default() };
+        let shown = together(vec![(0, home), (1, reads)]);
+        let places: Vec<_> =
+            shown.iter().map(|of| (of.partition, of.shard, of.position, of.committed, of.state)).collect();
+        assert_eq!(places, [(0, Some(1), Some(9), Some(5), "reading"), (1, None, None, None, "starting")]);
+        assert_eq!((shown[0].lag_records, shown[0].open_messages, shown[0].parked_messages), (Some(2), 4, 1));
+    }
+
+    #[test]
+    fn an_offset_is_a_place_as_long_as_kafka_knows_it() {
+        assert_eq!(offset(Some(7)).ok(), Some(SeekTo::Offset(7)));
+        assert!(offset(Some(u64::MAX)).is_err() && offset(None).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! What the control plane is told of sources.
+
+use std::collections::BTreeMap;
+
+use super::Sources;
+use super::membership::{Held, Membership, Told};
+use super::reader::{Pause, Reader};
+use super::window::Window;
+use crate::kafka::consumer::State;
+use crate::kafka::coordination::TopicPartition;
+use crate::metrics::inspect::{self, LOOKED_AT_MAX, SourceOnShard, SourcePartition};
+use crate::shard::Core;
+
+/// What is wrong with a membership.
+#[derive(Debug, Default)]
+pub(super) struct Troubles {
+    group: Option<String>,
+    commit: Option<String>,
+}
+
+impl Troubles {
+    /// Takes note of what has happened.
+    pub(super) fn hear(&mut self, told: &Told) {
+        match told {
+            Told::Trouble(why) => self.group = Some(why.clone()),
+            Told::TroubleOver => self.group = None,
+            Told::CommitFailed(why) => self.commit = Some(why.clone()),
+            Told::Committed(_) => self.commit = None,
+            Told::Assigned(_) | Told::Lost(_) => {}
+        }
+    }
+
+    /// The trouble in words.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.group.as_deref().or(self.commit.as_deref())
+    }
+}
+
+impl Membership {
+    /// With the places of at most `limit` partitions.
+    fn shown(&self, limit: usize) -> inspect::Membership {
+        let place = |(at, held): (&TopicPartition, &Held)| {
+            (at.topic.to_string(), at.partition, held.committed.map(|place| place.offset))
+        };
+        inspect::Membership {
+            trouble: self.troubles.reason().map(str::to_owned),
+            committed: self.held.iter().take(limit).map(place).collect(),
+        }
+    }
+}
+
+impl Sources {
+    /// What a partition is at, and why it is not read, if it is not.
+    fn state(&self, id: u32, reader: &Reader) -> (&'static str, Option<String>) {
+        if reader.is_stopping() {
+            return (
+                "stopping",
+                Some("it is given back when its open messages are acknowledged, or after 5 s".to_owned()),
+            );
+        }
+        let state = self.consumers[reader.cluster].state(id);
+        if let Some(State::Stopped(why)) = state {
+            return ("stopped", Some(why.words().0));
+        }
+        let has_only_parked = reader.window.as_ref().is_none_or(Window::has_only_parked);
+        match reader.pause {
+            Some(Pause::Bad) => ("stopped", reader.trouble.clone()),
+            Some(Pause::Window) if has_only_parked => {
+                ("window_full", Some("its messages wait for somebody who subscribes to them".to_owned()))
+            }
+            Some(Pause::Window) => {
+                ("window_full", Some("subscribers, or sinks, have not acknowledged its messages".to_owned()))
+            }
+            Some(Pause::Room) => {
+                ("no_room", Some("its next message finds no room in a sink or at a subscriber".to_owned()))
+            }
+            None if state == Some(State::Reading) => ("reading", reader.trouble.clone()),
+            None => ("starting", reader.trouble.clone()),
+        }
+    }
+
+    fn partition(&self, id: u32, reader: &Reader) -> SourcePartition {
+        let consumer = &self.consumers[reader.cluster];
+        let (state, reason) = self.state(id, reader);
+        let window = reader.window.as_ref();
+        // Before reading has begun the consumer does not know where that is.
+        let position = window.and_then(|_| consumer.position(id)).map(|position| position.offset);
+        SourcePartition {
+            topic: reader.topic.to_string(),
+            partition: reader.partition,
+            position,
+            lag: consumer.lag(id),
+            open: window.map_or(0, Window::len),
+            parked: window.map_or(0, Window::parked),
+            state,
+            reason,
+        }
+    }
+}
+
+impl Core {
+    /// What the shard has of sources, or of one: at most `limit` partitions of each.
+    pub(in crate::shard) fn inspect_sources(&self, source: Option<usize>, limit: usize) -> Vec<SourceOnShard> {
+        let (sources, limit) = (&self.sources, limit.min(LOOKED_AT_MAX));
+        let is_wanted = |index: usize| source.is_none_or(|source| source == index);
+        let mut found: BTreeMap<usize, SourceOnShard> = BTreeMap::new();
+        for (index, membership) in sources.memberships.iter().filter(|(index, _)| is_wanted(**index)) {
+            let shown = membership.shown(if source.is_some() { limit } else { 0 });
+            found.entry(*index).or_default().membership = Some(shown);
+        }
+        for (id, reader) in sources.readers.iter().filter(|(_, reader)| is_wanted(reader.source)) {
+            let of = found.entry(reader.source).or_default();
+            if of.stopped.is_none()
+                && let ("stopped", why) = sources.state(*id, reader)
+            {
+                let why = why.unwrap_or_default();
+                of.stopped = Some(format!("partition {} of {} is not read: {why}", reader.partition, reader.topic));
+            }
+            if of.partitions.len() < limit {
+                of.partitions.push(sources.partition(*id, reader));
+            } else {
+                of.more += 1;
+            }
+        }
+        found.into_iter().map(|(source, of)| SourceOnShard { source, ..of }).collect()
+    }
+}

@@ -1,0 +1,92 @@
+//! Reading goes on at another place, as an operator wants it: the shard of the membership tells those that read the partitions. What is open
+//! there is given up, and the place is committed like any other. A partition that has stopped is read again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Sources;
+use super::letters::SourceLetter;
+use super::reader::Reader;
+use super::window::{Place, Window};
+use crate::kafka::consumer::{self, Start};
+use crate::metrics::inspect::{Seek, SeekTo};
+use crate::runtime::seam::Monotonic;
+use crate::shard::Core;
+use crate::shard::mail::Mail;
+
+/// Where the consumer begins.
+const fn start(to: SeekTo) -> Start {
+    match to {
+        SeekTo::Earliest => Start::At(consumer::Place::Earliest),
+        SeekTo::Latest => Start::At(consumer::Place::Latest),
+        SeekTo::Time(ms) => Start::At(consumer::Place::Time(ms)),
+        SeekTo::Offset(offset) => Start::Offset { offset, leader_epoch: -1 },
+    }
+}
+
+impl Reader {
+    /// Reading begins here, unless it has begun and nobody has wanted another place.
+    pub(super) fn starts_at(&mut self, at: Place) {
+        match &mut self.window {
+            Some(window) if std::mem::take(&mut self.is_sought) => window.restart(at),
+            Some(_) => {}
+            none => {
+                self.is_sought = false;
+                *none = Some(Window::new(at));
+            }
+        }
+    }
+}
+
+impl Sources {
+    /// Reads partitions of an assignment from another place on; they are in order.
+    pub(super) fn seek(
+        &mut self,
+        (source, generation): (usize, u64),
+        partitions: &[(Arc<str>, i32)],
+        to: SeekTo,
+        now: Monotonic,
+    ) {
+        let of_it = |reader: &Reader| {
+            let name = (&*reader.topic, reader.partition);
+            let is_meant = |(topic, partition): &(Arc<str>, i32)| (&**topic, *partition).cmp(&name);
+            let is_read = reader.source == source && reader.generation == generation && !reader.is_stopping();
+            is_read && partitions.binary_search_by(is_meant).is_ok()
+        };
+        for (id, reader) in self.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {
+            let consumer = &mut self.consumers[reader.cluster];
+            consumer.seek(*id, start(to));
+            consumer.resume(*id);
+            (reader.pause, reader.trying, reader.trouble) = (None, None, None);
+            reader.is_sought = true;
+            if let SeekTo::Offset(offset) = to {
+                reader.starts_at(Place { offset, leader_epoch: -1 });
+            }
+            reader.report_at = now;
+        }
+        self.report_at = now;
+    }
+}
+
+impl Core {
+    /// Tells the shards that read partitions of a source to go on elsewhere. Returns how many partitions there are; `None`: the source reads
+    /// nothing.
+    pub(in crate::shard) fn seek_source(&mut self, seek: &Seek) -> Option<usize> {
+        let Seek { source, topic, partition, to } = seek;
+        let membership = self.sources.memberships.get(source)?;
+        let mut by_shard: BTreeMap<usize, Vec<(Arc<str>, i32)>> = BTreeMap::new();
+        for (at, held) in &membership.held {
+            let is_meant = topic.as_deref().is_none_or(|topic| *topic == *at.topic)
+                && partition.is_none_or(|partition| partition == at.partition);
+            if is_meant {
+                by_shard.entry(held.shard).or_default().push((Arc::from(&*at.topic), at.partition));
+            }
+        }
+        let (source, generation, to) = (*source, membership.generation, *to);
+        let count = by_shard.values().map(Vec::len).sum();
+        self.broker.letters.extend(by_shard.into_iter().map(|(shard, partitions)| {
+            (shard, Mail::Source(SourceLetter::Seek { source, generation, partitions, to }))
+        }));
+        Some(count)
+    }
+}
