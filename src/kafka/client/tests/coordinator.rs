@@ -368,7 +368,7 @@ fn ask(world: &mut World, token: u64, ask: Ask) {
     world.settle();
 }
 
-/// A world whose broker 2 coordinates member 4's group.
+/// A world in which broker 2 coordinates the group of member 4.
 fn found() -> World {
     let mut world = world().up();
     world.cluster.coordinator = Some(2);
