@@ -7,7 +7,9 @@ use std::rc::Rc;
 use super::answer;
 use super::coordinator_request::STATIC_JOIN;
 use super::wire::{Malformed, Read, Reader};
-use crate::kafka::coordination::{Ask, Assignment, GroupMember, Joined, Offset, Request, Says, TopicPartition};
+use crate::kafka::coordination::{
+    Ask, Assignment, Committed, GroupMember, Joined, Offset, Request, Says, TopicPartition,
+};
 use crate::kafka::types::TopicMetadata;
 use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
 use crate::outward::Endpoint;
@@ -225,7 +227,8 @@ fn read_offsets(reader: &mut Reader<'_>, version: i16, asked: &[TopicPartition])
                 reader.nullable_string()?; // metadata
                 let code = reader.i16()?;
                 reader.tags()?;
-                let committed = if code == 0 { Ok((offset >= 0).then_some((offset, leader_epoch))) } else { Err(code) };
+                let committed =
+                    if code == 0 { Ok((offset >= 0).then_some(Committed { offset, leader_epoch })) } else { Err(code) };
                 if let Some(place) = place(asked, |at| at, name, partition).and_then(|at| offsets.get_mut(at)) {
                     *place = Some(committed);
                 }

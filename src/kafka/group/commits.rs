@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::verdict::{Verdict, words};
-use super::{Committed, Lost, Member, News, Step};
-use crate::kafka::coordination::{Ask, Offset, Says, TopicPartition};
+use super::{Lost, Member, News, Step};
+use crate::kafka::coordination::{Ask, Committed, Offset, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
 /// Places in one OffsetCommit; the others are next.

@@ -31,8 +31,9 @@ mod tests;
 
 use std::rc::Rc;
 
-pub use self::news::{Assigned, Committed, Lost, News, Standing, Stats};
+pub use self::news::{Assigned, Lost, News, Standing, Stats};
 pub use self::settings::Settings;
+pub use crate::kafka::coordination::Committed;
 
 use self::commits::Commits;
 use self::counts::Counts;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::verdict::Verdict;
-use super::{Assigned, Committed, Lost, Member, News, range};
-use crate::kafka::coordination::{Ask, Assignment, GroupMember, Joined, Says, TopicPartition};
+use super::{Assigned, Lost, Member, News, range};
+use crate::kafka::coordination::{Ask, Assignment, Committed, GroupMember, Joined, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
 /// The only assignor that Forebay offers: every Kafka client has it.
@@ -207,7 +207,7 @@ impl Member {
     }
 
     /// Takes the committed offsets. One error among them repeats the question.
-    fn on_offsets(&mut self, token: u64, offsets: &[Result<Option<(i64, i32)>, i16>], now: Monotonic) {
+    fn on_offsets(&mut self, token: u64, offsets: &[Result<Option<Committed>, i16>], now: Monotonic) {
         if let Some(code) = offsets.iter().find_map(|offset| offset.err()) {
             return self.on_refused(token, Step::Offsets, code, now);
         }
@@ -215,11 +215,9 @@ impl Member {
             self.wait(now);
             return self.coordinator_lost(token, now);
         }
-        let assigned = |(at, offset): (&TopicPartition, &Result<Option<(i64, i32)>, i16>)| Assigned {
-            at: at.clone(),
-            committed: offset.ok().flatten().map(|(offset, leader_epoch)| Committed { offset, leader_epoch }),
-        };
-        let assigned = self.owned.partitions.iter().zip(offsets).map(assigned).collect();
+        let committed = offsets.iter().map(|offset| offset.ok().flatten());
+        let each = self.owned.partitions.iter().cloned().zip(committed);
+        let assigned = each.map(|(at, committed)| Assigned { at, committed }).collect();
         self.assigned(assigned);
     }
 

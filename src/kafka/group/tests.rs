@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Assigned, Committed, Lost, Member, News, Settings, Standing};
+use super::{Assigned, Lost, Member, News, Settings, Standing};
 use crate::kafka::coordination::{
-    Answer, Ask, Assignment, Fingerprint, GroupMember, Joined, Offset, Request, Says, TopicPartition,
+    Answer, Ask, Assignment, Committed, Fingerprint, GroupMember, Joined, Offset, Request, Says, TopicPartition,
 };
 use crate::runtime::seam::Monotonic;
 
@@ -187,7 +187,13 @@ impl World {
                 Says::Assignment(self.led_by_other.clone().or(own).unwrap_or_default())
             }
             Ask::Heartbeat => Says::Alive,
-            Ask::Offsets(of) => Says::Offsets(of.iter().map(|at| Ok(self.committed.get(at).copied())).collect()),
+            Ask::Offsets(of) => {
+                let committed = |at: &TopicPartition| {
+                    let (offset, leader_epoch) = *self.committed.get(at)?;
+                    Some(Committed { offset, leader_epoch })
+                };
+                Says::Offsets(of.iter().map(|at| Ok(committed(at))).collect())
+            }
             Ask::Commit(places) => {
                 for place in places {
                     self.committed.insert(place.at.clone(), (place.offset, place.leader_epoch));
