@@ -13,8 +13,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use forebay::embedded::EmbeddedLog;
 use forebay::kafka::client;
-use forebay::kafka::coordination::{Offset, TopicPartition};
-use forebay::kafka::group::{Committed, Lost, Member, News, Settings};
+use forebay::kafka::coordination::{Committed, Offset, TopicPartition};
+use forebay::kafka::group::{Lost, Member, News, Settings};
 use forebay::kafka::types::ClientEvent;
 use kafka_driver::Driver;
 

@@ -75,6 +75,7 @@ impl Pair {
                 ClientEvent::Outward(News::TlsFailed(_, why)) => panic!("{why}"),
                 ClientEvent::Fetch { .. } => panic!("nothing was fetched"),
                 ClientEvent::BrokerUnreachable(_) | ClientEvent::Outward(News::BrokerReachable(_)) => {}
+                ClientEvent::Member(_) => unreachable!("nobody asks for a group"),
                 ClientEvent::Outward(News::Reachable(yes)) => producer.on_reachable(yes),
             }
         }

@@ -23,6 +23,15 @@ pub struct Offset {
     pub leader_epoch: i32,
 }
 
+/// A place that a group has committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Offset of the next record to be read.
+    pub offset: i64,
+    /// Leader epoch of the record before it (KIP-320); -1: unknown.
+    pub leader_epoch: i32,
+}
+
 /// A member as its coordinator knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -110,8 +119,8 @@ pub enum Says {
     Assignment(Assignment),
     /// A heartbeat was taken.
     Alive,
-    /// What is committed for each partition that was asked for, in that order: (offset, leader epoch or -1); `None`: nothing.
-    Offsets(Vec<Result<Option<(i64, i32)>, i16>>),
+    /// What is committed for each partition that was asked for, in that order, or an error code; `None`: nothing.
+    Offsets(Vec<Result<Option<Committed>, i16>>),
     /// Error code of each place that was to be committed, in that order; 0: it is.
     Committed(Vec<i16>),
     /// The member has left.

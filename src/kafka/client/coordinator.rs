@@ -39,17 +39,17 @@ pub(super) struct MemberChannel {
 }
 
 impl Coordinators {
-    /// Takes a question for a coordinator out.
+    /// Takes out a question for a coordinator.
     pub(super) fn take_wanted(&mut self) -> Option<Box<Request>> {
         self.wanted.pop_first().map(|(_, request)| Box::new(request))
     }
 
-    /// Puts back a question whose connection failed.
+    /// Puts back a question after the metadata connection failed.
     pub(super) fn unanswered(&mut self, request: Request) {
         self.wanted.entry(request.member).or_insert(request);
     }
 
-    /// When a question for a coordinator is to be asked.
+    /// When the next question for a coordinator is due.
     pub(super) fn next_due(&self) -> Monotonic {
         if self.wanted.is_empty() { Monotonic::NEVER } else { Monotonic(0) }
     }

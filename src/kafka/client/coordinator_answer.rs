@@ -7,14 +7,16 @@ use std::rc::Rc;
 use super::answer;
 use super::coordinator_request::STATIC_JOIN;
 use super::wire::{Malformed, Read, Reader};
-use crate::kafka::coordination::{Ask, Assignment, GroupMember, Joined, Offset, Request, Says, TopicPartition};
+use crate::kafka::coordination::{
+    Ask, Assignment, Committed, GroupMember, Joined, Offset, Request, Says, TopicPartition,
+};
 use crate::kafka::types::TopicMetadata;
 use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
 use crate::outward::Endpoint;
 
-/// The most members that are believed.
+/// The most members of a group that are accepted.
 const MEMBERS_MAX: usize = 10_000;
-/// The most topics that all members together are believed to name, each counted as often as it is named.
+/// The most topics in the subscriptions of all members together; a topic counts once for each member.
 const TOPICS_MAX: usize = 1_000_000;
 
 /// UNKNOWN_TOPIC_OR_PARTITION.
@@ -75,7 +77,7 @@ pub(super) fn read(reader: &mut Reader<'_>, version: i16, request: &Request) -> 
     Ok(Told { says, coordinator, throttle_ms })
 }
 
-/// The first version whose answer begins with the throttle time.
+/// The first version with the throttle time at the beginning of the answer.
 const fn first_throttled(ask: &Ask) -> i16 {
     match ask {
         Ask::Join { .. } => 2,
@@ -144,7 +146,7 @@ fn read_joined(reader: &mut Reader<'_>, version: i16) -> Read<Says> {
         let instance = if version >= 5 { reader.nullable_string()?.map(text).transpose()? } else { None };
         let subscription = reader.nullable_bytes()?.unwrap_or_default();
         reader.tags()?;
-        // What is no subscription is one to nothing: its member gets nothing, and the others are assigned.
+        // A member with an unreadable subscription gets nothing; the others are assigned.
         let topics = read_subscription(subscription, &mut names, &mut left).unwrap_or_default();
         members.push(GroupMember { id, instance, topics });
     }
@@ -225,7 +227,8 @@ fn read_offsets(reader: &mut Reader<'_>, version: i16, asked: &[TopicPartition])
                 reader.nullable_string()?; // metadata
                 let code = reader.i16()?;
                 reader.tags()?;
-                let committed = if code == 0 { Ok((offset >= 0).then_some((offset, leader_epoch))) } else { Err(code) };
+                let committed =
+                    if code == 0 { Ok((offset >= 0).then_some(Committed { offset, leader_epoch })) } else { Err(code) };
                 if let Some(place) = place(asked, |at| at, name, partition).and_then(|at| offsets.get_mut(at)) {
                     *place = Some(committed);
                 }

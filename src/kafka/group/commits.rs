@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::verdict::{Verdict, words};
-use super::{Committed, Lost, Member, News, Step};
-use crate::kafka::coordination::{Ask, Offset, Says, TopicPartition};
+use super::{Lost, Member, News, Step};
+use crate::kafka::coordination::{Ask, Committed, Offset, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
 /// Places in one OffsetCommit; the others are next.
@@ -56,14 +56,14 @@ impl Commits {
         self.waiting.is_empty() && self.sent.is_none()
     }
 
-    /// Drops what waits for a partition that is not among these, which are sorted. Returns how many.
+    /// Drops waiting places of all partitions but these, which are sorted. Returns the number dropped.
     pub(super) fn keep(&mut self, partitions: &[TopicPartition]) -> u64 {
         let before = self.waiting.len();
         self.waiting.retain(|at, _| partitions.binary_search(at).is_ok());
         (before - self.waiting.len()) as u64
     }
 
-    /// Drops everything, the answer to the request under way too. Returns how many places.
+    /// Drops all places, those of the request under way too. Returns the number dropped.
     pub(super) fn drop_all(&mut self) -> u64 {
         let sent = self.sent.take().map_or(0, |sent| sent.places.len());
         (sent + std::mem::take(&mut self.waiting).len()) as u64
@@ -127,7 +127,7 @@ impl Member {
             match judged(code) {
                 None => committed.push(place),
                 Some(Verdict::Refused) => refused.entry(code).or_default().push(place),
-                // The member has joined again since: the place goes under the generation of now.
+                // The member has joined again since: the place is committed under the new generation.
                 Some(Verdict::Rejoin | Verdict::Over(Lost::Generation)) if generation != self.me.generation => {
                     again.push(place);
                 }
@@ -159,7 +159,7 @@ impl Member {
                 self.commits.not_before = now.after(wait);
                 match verdict {
                     Verdict::Elsewhere => self.coordinator_lost(token, now),
-                    // What is not taken before the rebalance is committed after it, if the partition is still the member's.
+                    // A place that is not taken before the rebalance is committed after it, if the partition is still the member's.
                     Verdict::Rejoin => self.rebalance(now),
                     _ => {}
                 }
@@ -170,7 +170,7 @@ impl Member {
     /// Puts places back that have to be sent again.
     fn put_back(&mut self, places: Vec<Offset>) {
         places.into_iter().for_each(|place| self.commits.put_back(place));
-        // What was under way during a rebalance may be another's now. While the rebalance lasts, nobody knows.
+        // After a rebalance a partition may belong to another member. During a rebalance that is not known yet.
         if !matches!(self.step, Step::Look | Step::Join | Step::Count(_) | Step::Sync(_)) {
             self.told.stats.dropped += self.commits.keep(&self.owned.partitions);
         }

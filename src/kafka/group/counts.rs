@@ -20,9 +20,9 @@ const MISSING: Duration = Duration::from_secs(5);
 pub(super) struct Counts {
     /// Topics to be counted, sorted.
     pub(super) topics: Rc<[Rc<str>]>,
-    /// As they were last told; `None`: the topic was not there. Empty before they were counted.
+    /// The last counts; `None`: the topic was not there. Empty before the first count.
     known: BTreeMap<Rc<str>, Option<u32>>,
-    /// All members, if this one leads and has assigned nothing, as it came back: what it was given may be of older counts.
+    /// All members, if this one leads and has assigned nothing, as it came back: its assignment may be of older counts.
     pub(super) returned_to: Vec<GroupMember>,
     /// A topic that the brokers tell nothing of, in words.
     trouble: Option<String>,
@@ -76,7 +76,7 @@ impl Member {
                 Ok(count) => Some(*count),
                 // UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION.
                 Err(3 | 17) => None,
-                // Nothing is known of it now, so what was known stays.
+                // The topic keeps its last count.
                 Err(code) => {
                     if Verdict::of(*code) == Verdict::Refused {
                         self.counts.trouble = Some(format!("partitions of {topic} are not told: {}", words(*code)));
@@ -132,7 +132,7 @@ impl Member {
         !members.is_empty() && !places.eq(self.owned.partitions.iter().map(|at| (&at.topic, at.partition)))
     }
 
-    /// Has a stable member count before long: its leader may have counted long ago.
+    /// Makes the next count due soon: the leader's may be old.
     pub(super) fn count_soon(&mut self, now: Monotonic) {
         let age = self.settings.metadata_max_age.min(MISSING);
         self.counts.due = now.after(jittered(age, &mut self.rng));

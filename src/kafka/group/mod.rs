@@ -10,8 +10,8 @@
 //! - **Commits in order.** One OffsetCommit is under way; what is committed meanwhile waits, the newest place of each partition. Only
 //!   partitions that the member has are committed, under the generation that gave them. A commit that a rebalance overtakes is made after
 //!   it if the partition is still the member's.
-//! - **No waiting for ever.** Failures that pass come again with backoff, after a look for the coordinator where it may have moved; those
-//!   that an operator has to mend more rarely, told as [`News::Trouble`] with a cure.
+//! - **No waiting for ever.** Requests are repeated with backoff after failures that pass by themselves, and the coordinator is looked up
+//!   where it may have moved. Requests are repeated more rarely after failures that an operator has to mend: [`News::Trouble`] has the cure.
 //! - **Growth.** A member counts the partitions of its topics, the leader those of all members' topics, and joins again when there are others
 //!   ([0193](../../../docs/decisions/0193-members-tell-what-they-counted.md)).
 //!
@@ -31,8 +31,9 @@ mod tests;
 
 use std::rc::Rc;
 
-pub use self::news::{Assigned, Committed, Lost, News, Standing, Stats};
+pub use self::news::{Assigned, Lost, News, Standing, Stats};
 pub use self::settings::Settings;
+pub use crate::kafka::coordination::Committed;
 
 use self::commits::Commits;
 use self::counts::Counts;
@@ -54,14 +55,14 @@ struct Coordinator {
 /// Whether the coordinator is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// It is not, and is asked for from then on.
+    /// The coordinator is not known; FindCoordinator is due at this time.
     No(Monotonic),
-    /// It is being asked for.
+    /// FindCoordinator is under way.
     Asked,
     Yes,
 }
 
-/// What the coordinator has made of the member.
+/// The membership, as the coordinator has granted it.
 #[derive(Debug)]
 struct Me {
     /// Empty: none.
@@ -83,7 +84,7 @@ struct Heartbeat {
     asked: Option<u64>,
 }
 
-/// What the member has been given.
+/// The partitions of the member.
 #[derive(Debug)]
 struct Owned {
     /// Sorted.

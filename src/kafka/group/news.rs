@@ -1,6 +1,6 @@
 //! What a member tells its owner.
 
-use crate::kafka::coordination::{Offset, TopicPartition};
+use crate::kafka::coordination::{Committed, Offset, TopicPartition};
 
 /// News of a member, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +37,6 @@ pub struct Assigned {
     pub at: TopicPartition,
     /// What the group has committed there; `None`: nothing.
     pub committed: Option<Committed>,
-}
-
-/// A place that a group has committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// Offset of the next record to be read.
-    pub offset: i64,
-    /// Leader epoch of the record before it (KIP-320); -1: unknown.
-    pub leader_epoch: i32,
 }
 
 /// Why a membership ended.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::verdict::Verdict;
-use super::{Assigned, Committed, Lost, Member, News, range};
-use crate::kafka::coordination::{Ask, Assignment, GroupMember, Joined, Says, TopicPartition};
+use super::{Assigned, Lost, Member, News, range};
+use crate::kafka::coordination::{Ask, Assignment, Committed, GroupMember, Joined, Says, TopicPartition};
 use crate::runtime::seam::Monotonic;
 
 /// The only assignor that Forebay offers: every Kafka client has it.
@@ -15,28 +15,28 @@ pub(crate) const RANGE: &str = "range";
 /// Where a member is.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// It counts partitions before it joins: it sees what changes after that.
+    /// The member counts the partitions of its topics before it joins, so that it sees every later change.
     Look,
-    /// It joins.
+    /// JoinGroup is due or under way.
     Join,
-    /// It leads, and counts partitions before it assigns.
+    /// The member leads, and counts the partitions of all members' topics before it assigns.
     Count(Vec<GroupMember>),
-    /// It waits for its assignment; the leader's own for all members.
+    /// SyncGroup is due or under way, with the assignments of all members if the member leads.
     Sync(Rc<[(Rc<str>, Assignment)]>),
-    /// It asks what is committed.
+    /// OffsetFetch is due or under way, after commits that a rebalance overtook.
     Offsets,
-    /// It has its partitions.
+    /// The member has its partitions.
     Stable,
-    /// It waits for its owner to give them back, until then at the latest.
+    /// The owner gives the partitions back, `until` at the latest.
     Revoking { until: Monotonic, is_done: bool },
-    /// It makes its last commits and leaves, until then at the latest. `says_so`: the coordinator is told.
+    /// The member makes its last commits and leaves, `until` at the latest. `says_so`: with a LeaveGroup.
     Leaving { until: Monotonic, says_so: bool },
-    /// It is over.
+    /// The member is over.
     Ended,
 }
 
 impl Member {
-    /// Does what needs no answer.
+    /// Goes on to the next step where that needs no answer.
     pub(super) fn advance(&mut self, now: Monotonic) {
         match self.step {
             Step::Revoking { until, is_done } if until <= now || (is_done && self.commits.is_idle()) => self.join(now),
@@ -189,7 +189,7 @@ impl Member {
     fn on_assignment(&mut self, assignment: &Assignment) {
         let mut partitions = BTreeSet::new();
         for (topic, indexes) in assignment {
-            // A leader that gives what was not asked for leaves those partitions to nobody, until it knows better.
+            // Nobody reads such a partition until the leader assigns anew.
             let Ok(i) = self.me.topics.binary_search(topic) else {
                 tracing::warn!(group = %self.settings.group, %topic, "the group's leader gave partitions of a topic that was not asked for");
                 continue;
@@ -206,8 +206,8 @@ impl Member {
         }
     }
 
-    /// Takes what is committed: all of it, or none.
-    fn on_offsets(&mut self, token: u64, offsets: &[Result<Option<(i64, i32)>, i16>], now: Monotonic) {
+    /// Takes the committed offsets. One error among them repeats the question.
+    fn on_offsets(&mut self, token: u64, offsets: &[Result<Option<Committed>, i16>], now: Monotonic) {
         if let Some(code) = offsets.iter().find_map(|offset| offset.err()) {
             return self.on_refused(token, Step::Offsets, code, now);
         }
@@ -215,12 +215,9 @@ impl Member {
             self.wait(now);
             return self.coordinator_lost(token, now);
         }
-        type Found = Result<Option<(i64, i32)>, i16>;
-        let assigned = |(at, offset): (&TopicPartition, &Found)| Assigned {
-            at: at.clone(),
-            committed: offset.ok().flatten().map(|(offset, leader_epoch)| Committed { offset, leader_epoch }),
-        };
-        let assigned = self.owned.partitions.iter().zip(offsets).map(assigned).collect();
+        let committed = offsets.iter().map(|offset| offset.ok().flatten());
+        let each = self.owned.partitions.iter().cloned().zip(committed);
+        let assigned = each.map(|(at, committed)| Assigned { at, committed }).collect();
         self.assigned(assigned);
     }
 
@@ -288,7 +285,7 @@ impl Member {
             _ => {}
         }
         if !self.owned.is_told {
-            // These wait for a rebalance to end, which is not waited for.
+            // Commits that wait for the end of a rebalance are dropped: leaving does not wait for it.
             self.told.stats.dropped += self.commits.drop_all();
         }
         self.step = Step::Leaving { until: now.after(self.settings.leave_timeout), says_so };

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{Assigned, Committed, Lost, Member, News, Settings, Standing};
+use super::{Assigned, Lost, Member, News, Settings, Standing};
 use crate::kafka::coordination::{
-    Answer, Ask, Assignment, Fingerprint, GroupMember, Joined, Offset, Request, Says, TopicPartition,
+    Answer, Ask, Assignment, Committed, Fingerprint, GroupMember, Joined, Offset, Request, Says, TopicPartition,
 };
 use crate::runtime::seam::Monotonic;
 
@@ -187,7 +187,13 @@ impl World {
                 Says::Assignment(self.led_by_other.clone().or(own).unwrap_or_default())
             }
             Ask::Heartbeat => Says::Alive,
-            Ask::Offsets(of) => Says::Offsets(of.iter().map(|at| Ok(self.committed.get(at).copied())).collect()),
+            Ask::Offsets(of) => {
+                let committed = |at: &TopicPartition| {
+                    let (offset, leader_epoch) = *self.committed.get(at)?;
+                    Some(Committed { offset, leader_epoch })
+                };
+                Says::Offsets(of.iter().map(|at| Ok(committed(at))).collect())
+            }
             Ask::Commit(places) => {
                 for place in places {
                     self.committed.insert(place.at.clone(), (place.offset, place.leader_epoch));
@@ -354,7 +360,7 @@ fn a_fenced_member_is_over() {
     assert_eq!(world.take_news(), [News::Lost(Lost::Fenced), News::Left]);
 }
 
-/// Each error of each call on the way, and in a stable group: it ends in a stable group again, and what is told is what there is to tell.
+/// Each error of each call before the group is stable: the member joins all the same, and reports those errors that an operator has to mend.
 #[test]
 fn every_error_of_every_step_passes() {
     let passing = [14, 15, 16, 7, -1, 99];
@@ -582,7 +588,7 @@ fn a_commit_that_a_rebalance_overtakes_is_made_after_it() {
     world.run(Duration::from_secs(1));
     assert_eq!(world.last(Kind::Commit).identity.generation, 1, "before it joins, if that is taken");
     assert_eq!(world.take_news()[0], News::Committed(vec![place("t", 0, 7), place("t", 1, 8)]));
-    // Where it is not: after it, first the commit of what is left, then the question what is committed.
+    // Otherwise the member commits after the rebalance what it still has, and reads the committed offsets then.
     for code in [27, 22] {
         let mut world = self::world().up();
         world.others = vec![other("n", &["t"])];
@@ -769,7 +775,7 @@ fn leaving_waits_for_nothing_for_ever() {
     world.settle();
     assert_eq!(world.kinds(), [Kind::Find, Kind::Count, Kind::Join, Kind::Join, Kind::Leave]);
     assert_eq!(world.take_news(), [News::Left]);
-    // A static one whose process stops keeps its place, also before it has joined.
+    // A static member keeps its place when its process stops, also before it has joined.
     let mut world = world_of(|settings| settings.instance = Some(Rc::from("one")));
     world.silent = vec![Kind::Join];
     world.settle();

@@ -25,7 +25,9 @@ use crate::kafka::client::coordinator_answer::{self, Told};
 use crate::kafka::client::coordinator_request;
 use crate::kafka::client::request::Head;
 use crate::kafka::client::wire::{Malformed, Reader};
-use crate::kafka::coordination::{Ask, GroupMember, Identity, Joined, Offset, Request, Says, TopicPartition};
+use crate::kafka::coordination::{
+    Ask, Committed, GroupMember, Identity, Joined, Offset, Request, Says, TopicPartition,
+};
 use crate::kafka::fake::{Fault, Mode};
 use crate::kafka::types::ClientEvent;
 use crate::outward::Endpoint;
@@ -332,7 +334,7 @@ fn other_answers_of_every_version() {
             }
         };
         let epoch = if version >= 5 { 3 } else { -1 };
-        let expected = vec![Err(88), Ok(Some((20, epoch))), Ok(None)];
+        let expected = vec![Err(88), Ok(Some(Committed { offset: 20, leader_epoch: epoch })), Ok(None)];
         let ask = || Ask::Offsets(Rc::clone(&partitions));
         assert_eq!(says(ask(), version, &fetched(0)), Says::Offsets(expected), "v{version}");
         if version >= 2 {
@@ -368,7 +370,7 @@ fn ask(world: &mut World, token: u64, ask: Ask) {
     world.settle();
 }
 
-/// A world whose broker 2 coordinates member 4's group.
+/// A world in which broker 2 coordinates the group of member 4.
 fn found() -> World {
     let mut world = world().up();
     world.cluster.coordinator = Some(2);
