@@ -92,7 +92,9 @@ pub(super) fn events_path(options: &EventsArgs, below: &str) -> String {
         path += &format!("&since={since}");
     }
     let texts = [("from", from_time), ("until", until), ("kind", kind), ("class", class), ("severity", severity)];
-    for (name, value) in texts.into_iter().chain([("client", client), ("auth", auth), ("sink", sink), ("source", source)]) {
+    for (name, value) in
+        texts.into_iter().chain([("client", client), ("auth", auth), ("sink", sink), ("source", source)])
+    {
         if let Some(value) = value {
             path += &format!("&{name}={}", escaped(value));
         }

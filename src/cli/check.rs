@@ -200,18 +200,14 @@ fn of_memory(config: &Config, lines: &mut Vec<Line>) {
     }
 }
 
-fn of_cluster(
-    config: &Config,
-    cluster: &Cluster,
-    (sinks, sources): (&[&Sink], &[&Source]),
-    lines: &mut Vec<Line>,
-) {
+fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &[&Source]), lines: &mut Vec<Line>) {
     let about = format!("kafka.{}", cluster.name);
     let embedded = cluster.name == EMBEDDED;
     let mut push = |verdict, about: &str, text: String| lines.push(Line { verdict, about: about.to_owned(), text });
     let dead = |sink: &&Sink| sink.dead_letters.as_ref().and_then(|dead| dead.topic.clone());
     let dead_topics: Vec<String> = sinks.iter().filter_map(dead).collect();
-    let bad_records = sources.iter().filter_map(|source| Some((source_name(source), source.dead_letters_topic.as_deref()?)));
+    let bad_records =
+        sources.iter().filter_map(|source| Some((source_name(source), source.dead_letters_topic.as_deref()?)));
     let bad_records: Vec<(String, &str)> = bad_records.collect();
     let topics = sinks.iter().filter_map(|sink| sink.topic.as_literal());
     let mut topics: Vec<&str> = topics.chain(dead_topics.iter().map(String::as_str)).collect();
@@ -245,7 +241,8 @@ fn of_cluster(
                 format!("bootstrap of [kafka.{}] lists the brokers", cluster.name)
             };
             push(Verdict::Problem, &about, format!("cannot connect: {}; {hint}", why.join("; ")));
-            for name in sinks.iter().map(|sink| sink_name(sink)).chain(sources.iter().map(|source| source_name(source))) {
+            for name in sinks.iter().map(|sink| sink_name(sink)).chain(sources.iter().map(|source| source_name(source)))
+            {
                 push(Verdict::Problem, &name, format!("cannot be checked: cannot connect to {about}"));
             }
             return;

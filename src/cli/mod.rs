@@ -36,9 +36,9 @@ mod reference;
 mod reload;
 pub mod run;
 mod secured;
+mod shards;
 mod source_trial;
 pub mod sources;
-mod shards;
 pub mod spool;
 mod spool_shares;
 mod spool_text;
@@ -49,7 +49,7 @@ mod trimmer;
 mod verifier_numbers;
 
 pub use args::{
-    AskArgs, CheckArgs, SourcesArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SpoolCommand,
+    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SourcesArgs, SpoolCommand,
     TopicsCommand, VERSION, parse, parse_from,
 };
 

@@ -7,8 +7,8 @@ use crate::metrics::event::{EVENTS, Field};
 use crate::metrics::histogram::{HISTOGRAMS, Per};
 use crate::metrics::journal::{BROKER_UNREACHABLE, JOURNAL};
 use crate::metrics::lag::LAG;
-use crate::metrics::source_lag::PARTITION_LAG;
 use crate::metrics::process::PROCESS;
+use crate::metrics::source_lag::PARTITION_LAG;
 use crate::metrics::spec::{
     CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD, SINK,
     SOURCE, Spec,
@@ -59,7 +59,12 @@ fn metrics() -> String {
     table(&mut text, "Sinks", "Labels `shard`, `sink` (its name).", SINK);
     table(&mut text, "Lag of sinks", "Label `sink` (its name). Measured once a second.", [LAG]);
     table(&mut text, "Sources", "Labels `shard`, `source` (its name).", SOURCE);
-    table(&mut text, "Lag of partitions", "Labels `source`, `topic`, `partition`. Measured once a second.", [PARTITION_LAG]);
+    table(
+        &mut text,
+        "Lag of partitions",
+        "Labels `source`, `topic`, `partition`. Measured once a second.",
+        [PARTITION_LAG],
+    );
     table(&mut text, "Certificates", "Label `file`.", [certificates::EXPIRY]);
     table(&mut text, "Keys of tokens", "Label `auth`.", [key_sets::AGE]);
     table(&mut text, "Tokens for logins to Kafka", "No labels.", [kafka_tokens::FETCHED, kafka_tokens::FAILED]);

@@ -66,7 +66,9 @@ pub(super) fn try_source(config: &Config, source: &Source) -> Found {
                 found.add(Verdict::Problem, admin.sasl_missing(cluster, why));
             }
         }
-        Err(why) => found.add(Verdict::Problem, format!("cannot connect to kafka.{}: {}", cluster.name, why.join("; "))),
+        Err(why) => {
+            found.add(Verdict::Problem, format!("cannot connect to kafka.{}: {}", cluster.name, why.join("; ")))
+        }
     }
     found
 }
@@ -95,7 +97,9 @@ fn of_topic(topic: &str, told: Option<&MetadataResponseTopic>) -> (Verdict, Stri
         return (Verdict::Warning, format!("{named}: the cluster did not report it"));
     };
     let grant = |operations: &str| {
-        format!("grant it {operations}, as in kafka-acls.sh --add --allow-principal User:… --consumer --group … --topic {topic}")
+        format!(
+            "grant it {operations}, as in kafka-acls.sh --add --allow-principal User:… --consumer --group … --topic {topic}"
+        )
     };
     match told.error_code {
         0 => {}
@@ -147,7 +151,8 @@ fn of_group((cluster, source): (&Cluster, &Source), admin: &mut Admin, found: &m
         }
     }
     let host = answer.host.as_str();
-    let coordinator = if host.contains(':') { format!("[{host}]:{}", answer.port) } else { format!("{host}:{}", answer.port) };
+    let coordinator =
+        if host.contains(':') { format!("[{host}]:{}", answer.port) } else { format!("{host}:{}", answer.port) };
     let mut other;
     let coordinator = if coordinator == admin.broker {
         admin
@@ -184,15 +189,20 @@ fn forbidden(group: &str) -> String {
 fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) {
     let group = &source.group;
     let operations = described.authorized_operations;
-    if described.error_code == GROUP_FORBIDDEN || (operations != NOT_TOLD && described.error_code == 0 && operations & READ == 0) {
+    if described.error_code == GROUP_FORBIDDEN
+        || (operations != NOT_TOLD && described.error_code == 0 && operations & READ == 0)
+    {
         return (Verdict::Problem, forbidden(group));
     }
     if described.error_code != 0 && described.error_code != GROUP_UNKNOWN {
         return (Verdict::Warning, format!("group {group}: the cluster answered with error {}", described.error_code));
     }
-    let (kind, assignor, members) = (described.protocol_type.as_str(), described.protocol_data.as_str(), described.members.len());
+    let (kind, assignor, members) =
+        (described.protocol_type.as_str(), described.protocol_data.as_str(), described.members.len());
     if !kind.is_empty() && kind != PROTOCOL_TYPE {
-        let text = format!("group {group} is used by members of another kind ({kind:?}), and cannot be joined; name another group");
+        let text = format!(
+            "group {group} is used by members of another kind ({kind:?}), and cannot be joined; name another group"
+        );
         return (Verdict::Problem, text);
     }
     if members == 0 {
@@ -214,7 +224,8 @@ fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) 
         }
         let version = bytes::Buf::get_i16(&mut bytes).clamp(0, 3);
         let Ok(subscription) = ConsumerProtocolSubscription::decode(&mut bytes, version) else { continue };
-        others.extend(subscription.topics.iter().map(|topic| topic.to_string()).filter(|topic| !read.contains(&**topic)));
+        others
+            .extend(subscription.topics.iter().map(|topic| topic.to_string()).filter(|topic| !read.contains(&**topic)));
     }
     if others.is_empty() {
         return (Verdict::Ok, format!("group {group}: {members} members, with which the partitions are shared"));
@@ -233,7 +244,8 @@ fn of_records(config: &Config, source: &Source, metadata: &MetadataResponse, fou
     let cluster = &config.clusters[source.cluster];
     let mut by_leader: BTreeMap<BrokerId, Vec<(&TopicName, i32)>> = BTreeMap::new();
     let there = metadata.topics.iter().filter(|topic| topic.error_code == 0);
-    let partitions = there.flat_map(|topic| topic.partitions.iter().filter_map(|partition| Some((topic.name.as_ref()?, partition))));
+    let partitions =
+        there.flat_map(|topic| topic.partitions.iter().filter_map(|partition| Some((topic.name.as_ref()?, partition))));
     let mut count = 0;
     for (topic, partition) in partitions.filter(|(_, partition)| partition.leader_id.0 >= 0) {
         count += 1;
@@ -255,11 +267,17 @@ fn of_records(config: &Config, source: &Source, metadata: &MetadataResponse, fou
     }
     found.records.sort_by(|one, other| (&one.0, one.1, one.2.offset).cmp(&(&other.0, other.1, other.2.offset)));
     let refused: Vec<_> = found.records.iter().filter(|(.., record)| record.message.is_err()).collect();
-    let looked_at = if count > PARTITIONS_MAX { format!("the first {PARTITIONS_MAX} partitions") } else { "each partition".to_owned() };
+    let looked_at = if count > PARTITIONS_MAX {
+        format!("the first {PARTITIONS_MAX} partitions")
+    } else {
+        "each partition".to_owned()
+    };
     let records = found.records.len();
     match refused.last() {
         None if records == 0 => found.add(Verdict::Ok, "no records to try the mapping on"),
-        None => found.add(Verdict::Ok, format!("mapping: the newest records of {looked_at} ({records}) become messages")),
+        None => {
+            found.add(Verdict::Ok, format!("mapping: the newest records of {looked_at} ({records}) become messages"))
+        }
         Some((topic, partition, RecordTrial { offset, message })) => {
             let why = message.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let text = format!(
@@ -283,7 +301,8 @@ fn look_at(
     let mut admin = Admin::connect_to(cluster, broker)?;
     let is_committed = source.isolation == Isolation::Committed;
     for (topic, partition) in partitions {
-        let (first, end) = (offset_at(&mut admin, topic, *partition, -2)?, offset_at(&mut admin, topic, *partition, -1)?);
+        let (first, end) =
+            (offset_at(&mut admin, topic, *partition, -2)?, offset_at(&mut admin, topic, *partition, -1)?);
         let from = (end - RECORDS_MAX).max(first);
         if from < 0 || from >= end {
             continue;
@@ -300,7 +319,10 @@ fn look_at(
         let (tried, bad) = try_records(limits, (&topic.0, *partition), batches, WallMs(now_ms()), RECORDS_MAX as usize);
         found.records.extend(tried.into_iter().map(|record| (topic.0.to_string(), *partition, record)));
         if let Some(bad) = bad {
-            found.add(Verdict::Problem, format!("{named} has a batch that cannot be read: {bad}; on_bad_batch says what becomes of it"));
+            found.add(
+                Verdict::Problem,
+                format!("{named} has a batch that cannot be read: {bad}; on_bad_batch says what becomes of it"),
+            );
         }
     }
     Ok(())
@@ -309,7 +331,10 @@ fn look_at(
 fn offset_at(admin: &mut Admin, topic: &TopicName, partition: i32, at: i64) -> Result<i64, String> {
     let version = admin.version::<ListOffsetsRequest>(5).filter(|version| *version >= 1);
     let version = version.ok_or_else(|| format!("{}: it does not support ListOffsets", admin.broker))?;
-    let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(at).with_current_leader_epoch(-1);
+    let asked = ListOffsetsPartition::default()
+        .with_partition_index(partition)
+        .with_timestamp(at)
+        .with_current_leader_epoch(-1);
     let topic = ListOffsetsTopic::default().with_name(topic.clone()).with_partitions(vec![asked]);
     let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
     let answer = admin.ask_at(&request, version)?;
@@ -321,7 +346,12 @@ fn offset_at(admin: &mut Admin, topic: &TopicName, partition: i32, at: i64) -> R
     }
 }
 
-fn fetch(admin: &mut Admin, (topic, partition): (&TopicName, i32), from: i64, is_committed: bool) -> Result<PartitionData, String> {
+fn fetch(
+    admin: &mut Admin,
+    (topic, partition): (&TopicName, i32),
+    from: i64,
+    is_committed: bool,
+) -> Result<PartitionData, String> {
     let version = admin.version::<FetchRequest>(FETCH_VERSION_MAX).filter(|version| *version >= 4);
     let version = version.ok_or_else(|| format!("{}: it does not support Fetch", admin.broker))?;
     let asked = FetchPartition::default()

@@ -66,7 +66,10 @@ fn row(source: &Value) -> [String; 10] {
     [
         of("name"),
         of("state"),
-        source["topics"].as_object().map(|topics| topics.keys().cloned().collect::<Vec<_>>().join(",")).unwrap_or_default(),
+        source["topics"]
+            .as_object()
+            .map(|topics| topics.keys().cloned().collect::<Vec<_>>().join(","))
+            .unwrap_or_default(),
         of("records"),
         of("published"),
         of("open_messages"),
@@ -89,7 +92,16 @@ fn one(options: &SourcesArgs, path: &str) -> Result<String, String> {
     let row = |partition: &Value| {
         let of = |name: &str| shown(&partition[name]);
         let (position, committed, lag) = (of("position"), of("committed"), of("lag_records"));
-        [of("topic"), of("partition"), of("state"), position, committed, lag, of("open_messages"), of("parked_messages")]
+        [
+            of("topic"),
+            of("partition"),
+            of("state"),
+            position,
+            committed,
+            lag,
+            of("open_messages"),
+            of("parked_messages"),
+        ]
     };
     let head = [PARTITIONS.map(str::to_owned)];
     out += &format!("\n{}", table(&head.into_iter().chain(partitions.iter().map(row)).collect::<Vec<_>>()));
@@ -165,6 +177,9 @@ mod tests {
         ] });
         let text = tried(&answer);
         assert!(text.starts_with("PROBLEM  topic t is missing\n"), "{text}");
-        assert!(text.contains("t 0 7   a/b         1    false   21") && text.contains("no message: it is too large"), "{text}");
+        assert!(
+            text.contains("t 0 7   a/b         1    false   21") && text.contains("no message: it is too large"),
+            "{text}"
+        );
     }
 }

@@ -50,7 +50,8 @@ pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To,
 pub use self::shown::Shown;
 pub use self::sources::Source;
 pub use self::trial::{
-    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial, TrialAnswer, Trials,
+    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
+    TrialAnswer, Trials,
 };
 use crate::in_use;
 use crate::metrics::collector::{Boards, Extra, render};

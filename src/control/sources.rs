@@ -195,7 +195,12 @@ impl View {
     }
 
     /// How a source stands, and why. `told`: what the shards say of it, if they were asked.
-    pub(super) fn source_state(&self, span: &Span, index: usize, told: &[&SourceOnShard]) -> (&'static str, Option<String>) {
+    pub(super) fn source_state(
+        &self,
+        span: &Span,
+        index: usize,
+        told: &[&SourceOnShard],
+    ) -> (&'static str, Option<String>) {
         let source = &self.described.sources[index];
         let of = |metric| span.now.source(index, metric);
         if source.is_removed {
@@ -217,7 +222,8 @@ impl View {
             return ("stopped", Some(stopped.unwrap_or_else(elsewhere)));
         }
         if of(S::Assigned) == 0 {
-            let why = "it has no partitions: it is joining its group, its topics are missing, or other members have them all";
+            let why =
+                "it has no partitions: it is joining its group, its topics are missing, or other members have them all";
             return ("joining", Some(why.to_owned()));
         }
         ("running", None)
@@ -279,7 +285,11 @@ impl View {
     }
 
     /// What all shards have of sources, or of one: by shard.
-    async fn ask_for_sources(&self, source: Option<usize>, limit: usize) -> Result<Vec<(usize, SourceOnShard)>, Problem> {
+    async fn ask_for_sources(
+        &self,
+        source: Option<usize>,
+        limit: usize,
+    ) -> Result<Vec<(usize, SourceOnShard)>, Problem> {
         let mut all = Vec::new();
         for shard in 0..self.shards.count() {
             match ask(self, shard, Ask::Sources { source, limit }).await? {
@@ -420,7 +430,9 @@ async fn seek_source(
         To::Offset(number) => offset(Some(number))?,
     };
     if matches!(to, SeekTo::Offset(_)) && (partition.is_none() || (topic.is_none() && source.topics.len() > 1)) {
-        return Err(Problem::bad_request("an offset is a place in one partition: name it, and its topic if the source reads several"));
+        return Err(Problem::bad_request(
+            "an offset is a place in one partition: name it, and its topic if the source reads several",
+        ));
     }
     if let Some(topic) = topic.as_ref().filter(|topic| !source.topics.contains(topic)) {
         return Err(Problem::not_found(format!("source {name} does not read the Kafka topic {topic:?}")));
@@ -433,11 +445,17 @@ async fn seek_source(
     match ask(&view, view.shards.owner(&name), Ask::Seek(Box::new(seek))).await? {
         Told::Sought(Some(0)) if partition.is_some() => {
             let why = "it is not there, or another member of the group has it";
-            Err(Problem::not_found(format!("source {name} does not have partition {}: {why}", partition.unwrap_or_default())))
+            Err(Problem::not_found(format!(
+                "source {name} does not have partition {}: {why}",
+                partition.unwrap_or_default()
+            )))
         }
-        Told::Sought(None | Some(0)) => Err(nothing("has no partitions: it is joining its group, or other members have them all")),
+        Told::Sought(None | Some(0)) => {
+            Err(nothing("has no partitions: it is joining its group, or other members have them all"))
+        }
         Told::Sought(Some(partitions)) => {
-            let event = Event::now(Kind::AdminAction).with(Field::Action, "seek_source").with(Field::Source, name.as_str());
+            let event =
+                Event::now(Kind::AdminAction).with(Field::Action, "seek_source").with(Field::Source, name.as_str());
             view.journal.say(event.maybe(Field::Token, token));
             Ok(Json(Sought { partitions }))
         }
@@ -457,7 +475,8 @@ mod tests {
     #[test]
     fn a_partition_is_shown_once_with_what_two_shards_know() {
         let committed = vec![("t".to_owned(), 0, Some(5)), ("t".to_owned(), 1, None)];
-        let home = SourceOnShard { membership: Some(Membership { trouble: None, committed }), ..SourceOnShard::default() };
+        let home =
+            SourceOnShard { membership: Some(Membership { trouble: None, committed }), ..SourceOnShard::default() };
         let partition = SourcePartition {
             topic: "t".to_owned(),
             partition: 0,
@@ -470,7 +489,8 @@ mod tests {
         };
         let reads = SourceOnShard { partitions: vec![partition], ..SourceOnShard::default() };
         let shown = together(vec![(0, home), (1, reads)]);
-        let places: Vec<_> = shown.iter().map(|of| (of.partition, of.shard, of.position, of.committed, of.state)).collect();
+        let places: Vec<_> =
+            shown.iter().map(|of| (of.partition, of.shard, of.position, of.committed, of.state)).collect();
         assert_eq!(places, [(0, Some(1), Some(9), Some(5), "reading"), (1, None, None, None, "starting")]);
         assert_eq!((shown[0].lag_records, shown[0].open_messages, shown[0].parked_messages), (Some(2), 4, 1));
     }

@@ -34,7 +34,8 @@ impl SourceLag {
         let mut rows = Vec::new();
         for of in found {
             let Some(source) = name(of.source) else { continue };
-            let lags = of.partitions.into_iter().filter_map(|of| Some((source.to_owned(), of.topic, of.partition, of.lag?)));
+            let lags =
+                of.partitions.into_iter().filter_map(|of| Some((source.to_owned(), of.topic, of.partition, of.lag?)));
             rows.extend(lags);
         }
         let mut shards = self.shards();

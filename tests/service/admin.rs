@@ -34,7 +34,8 @@ fn events(service: &Service, kind: &str) -> Vec<Value> {
 #[test]
 fn the_api_is_as_described() {
     let source = "[[source]]\nname = \"commands\"\ntopic = \"commands\"\nmqtt_topic = \"t/1\"\n";
-    let service = Service::start(&config_with("shards = 2", &format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}{source}")));
+    let service =
+        Service::start(&config_with("shards = 2", &format!("[spool]\nbytes_max = \"256MiB\"\n{SINK}{source}")));
     let mut devices: Vec<_> =
         (0..3).map(|n| Device::connect(service.mqtt(), Version::V5, &format!("a/b {n}"))).collect();
     devices.iter_mut().for_each(|device| device.deliver(1, "x", b"x"));

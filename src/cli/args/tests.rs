@@ -18,7 +18,8 @@ fn the_document_has_every_option_and_status() {
     let whole = definition();
     let create = whole.find_subcommand("topics").and_then(|topics| topics.find_subcommand("create"));
     let inspect = whole.find_subcommand("spool").and_then(|spool| spool.find_subcommand("inspect"));
-    let asking = ["sinks", "sources", "events", "clients", "shares", "retained"].map(|name| whole.find_subcommand(name));
+    let asking =
+        ["sinks", "sources", "events", "clients", "shares", "retained"].map(|name| whole.find_subcommand(name));
     for command in [create, inspect].into_iter().chain(asking) {
         for option in command.expect("a command").get_arguments().filter_map(|option| option.get_long()) {
             assert!(document.contains(&format!("`--{option}")), "--{option}");

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Sources;
 use super::membership::{Held, Membership, Told};
 use super::reader::{Pause, Reader};
 use super::window::Window;
-use super::Sources;
 use crate::kafka::consumer::State;
 use crate::kafka::coordination::TopicPartition;
 use crate::metrics::inspect::{self, LOOKED_AT_MAX, SourceOnShard, SourcePartition};
@@ -53,7 +53,10 @@ impl Sources {
     /// What a partition is at, and why it is not read, if it is not.
     fn state(&self, id: u32, reader: &Reader) -> (&'static str, Option<String>) {
         if reader.is_stopping() {
-            return ("stopping", Some("it is given back when its open messages are acknowledged, or after 5 s".to_owned()));
+            return (
+                "stopping",
+                Some("it is given back when its open messages are acknowledged, or after 5 s".to_owned()),
+            );
         }
         let state = self.consumers[reader.cluster].state(id);
         if let Some(State::Stopped(why)) = state {
@@ -65,8 +68,12 @@ impl Sources {
             Some(Pause::Window) if has_only_parked => {
                 ("window_full", Some("its messages wait for somebody who subscribes to them".to_owned()))
             }
-            Some(Pause::Window) => ("window_full", Some("subscribers, or sinks, have not acknowledged its messages".to_owned())),
-            Some(Pause::Room) => ("no_room", Some("its next message finds no room in a sink or at a subscriber".to_owned())),
+            Some(Pause::Window) => {
+                ("window_full", Some("subscribers, or sinks, have not acknowledged its messages".to_owned()))
+            }
+            Some(Pause::Room) => {
+                ("no_room", Some("its next message finds no room in a sink or at a subscriber".to_owned()))
+            }
             None if state == Some(State::Reading) => ("reading", reader.trouble.clone()),
             None => ("starting", reader.trouble.clone()),
         }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Sources;
 use super::letters::SourceLetter;
 use super::reader::Reader;
 use super::window::{Place, Window};
-use super::Sources;
 use crate::kafka::consumer::{self, Start};
 use crate::metrics::inspect::{Seek, SeekTo};
 use crate::runtime::seam::Monotonic;
