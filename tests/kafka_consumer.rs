@@ -115,9 +115,17 @@ fn written(bootstrap: &str, topic: &str, what: &[&str]) {
     support::run(support::plain_python("written.py").args([bootstrap, topic]).args(what));
 }
 
+/// Whether the Kafka of the test has one of these major versions.
+fn is_version(majors: &[char]) -> bool {
+    std::env::var("KAFKA_VERSION").is_ok_and(|version| version.starts_with(majors))
+}
+
 fn java_writes(topic: &str, codec: &str, lines: &[String]) {
+    // Kafka 4 has its tools elsewhere than those before it.
+    let is_old = is_version(&['2', '3']);
+    let class = if is_old { "kafka.tools.ConsoleProducer" } else { "org.apache.kafka.tools.ConsoleProducer" };
     let mut producer = std::process::Command::new(support::root().join("scripts/kafka"));
-    producer.args(["tool", "org.apache.kafka.tools.ConsoleProducer", "--topic", topic, "--compression-codec", codec]);
+    producer.args(["tool", class, "--topic", topic, "--compression-codec", codec]);
     producer.args(["--bootstrap-server", &support::kafka::shared(), "--batch-size", "100000", "--timeout", "500"]);
     let mut child = producer.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("a console producer");
     let mut stdin = child.stdin.take().expect("its input");
@@ -129,7 +137,7 @@ fn java_writes(topic: &str, codec: &str, lines: &[String]) {
 #[test]
 fn every_codec_of_java_and_librdkafka_is_read() {
     let topic = fresh_topic("codecs");
-    written(&support::kafka::shared(), &topic, &["create"]);
+    written(&support::kafka::shared(), &topic, &["create", "1"]);
     let mut expected = Vec::new();
     for codec in ["gzip", "snappy", "lz4", "zstd"] {
         let lines: Vec<String> = (0..1000).map(|n| format!("java {codec} {n} {}", "and so on ".repeat(10))).collect();
@@ -203,7 +211,7 @@ fn places_of_a_real_log() {
 #[test]
 fn a_leader_that_comes_back_and_a_topic_made_anew() {
     let kafka = Kafka::start(&[]);
-    kafka.create_topic("t", 1);
+    written(kafka.bootstrap(), "t", &["create", "1"]);
     let mut pair = Pair::new(kafka.bootstrap());
     pair.consumer.assign(1, assignment("t"));
     written(kafka.bootstrap(), "t", &["plain", "5"]);
@@ -214,11 +222,13 @@ fn a_leader_that_comes_back_and_a_topic_made_anew() {
     written(kafka.bootstrap(), "t", &["plain", "5"]);
     assert_eq!(pair.read(5)[0].0, 5);
     let after = pair.consumer.position(1).expect("a position");
-    assert!(after.leader_epoch > before.leader_epoch, "{before:?} {after:?}");
+    // With a ZooKeeper it may lead on under the epoch that it had.
+    let grows = !is_version(&['2']);
+    assert!(after.leader_epoch >= before.leader_epoch + i32::from(grows), "{before:?} {after:?}");
     assert!(!pair.news.iter().any(|news| matches!(news, News::Reset { .. } | News::Stopped { .. })), "{:?}", pair.news);
-    kafka.command(&["topics", "delete", "t"]);
+    written(kafka.bootstrap(), "t", &["delete"]);
     pair.until("it is noticed", |pair| pair.consumer.state(1) == Some(State::Stopped(WhyStopped::Deleted)));
-    kafka.create_topic("t", 2);
+    written(kafka.bootstrap(), "t", &["create", "2"]);
     written(kafka.bootstrap(), "t", &["plain", "3"]);
     assert_eq!(pair.read(3)[0].0, 0);
     assert!(pair.news.contains(&News::Reset { id: 1, from: 10, to: 0, why: WhyReset::Recreated }), "{:?}", pair.news);

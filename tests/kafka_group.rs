@@ -20,6 +20,9 @@ use kafka_driver::Driver;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// The version of Java's tools and consumers, whatever brokers they are used with.
+const JAVA: &str = "4.3.1";
+
 /// What a member of ours knows of its partitions: what is committed for each.
 type Partitions = BTreeMap<i32, Option<Committed>>;
 
@@ -55,7 +58,8 @@ impl Place {
 
     fn tool(&self, class: &str) -> Command {
         let mut command = Command::new(support::root().join("scripts/kafka"));
-        command.args(["tool", class, "--bootstrap-server", &self.bootstrap]).stdin(Stdio::null());
+        command.args(["tool", class, "--bootstrap-server", &self.bootstrap]).env("KAFKA_VERSION", JAVA);
+        command.stdin(Stdio::null());
         command
     }
 
@@ -276,19 +280,39 @@ fn a_static_member_comes_back_without_a_rebalance_until_it_is_removed() {
     b.leave();
 }
 
+/// The broker that coordinates a group dies: another one does from then on, and the members stay as they are.
+#[test]
+fn a_coordinator_that_dies_costs_no_rebalance() {
+    let kafka = support::kafka::Kafka::start(&["--brokers", "3"]);
+    let place = Place::new(kafka.bootstrap().to_owned(), "failover");
+    place.topics(&["--create", "--partitions", "3"]);
+    let mut ours = place.join(1, |settings| settings.session_timeout = Duration::from_secs(30));
+    until(&mut [&mut ours], "alone", |of| have(of, &[&[0, 1, 2]]));
+    let (heard, generation) = (ours.news.len(), ours.member.identity().generation);
+    let mut tool = place.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
+    let told = support::run(tool.args(["--describe", "--state", "--group", &place.group]));
+    // `127.0.0.1:9092 (1)`, and in the line above it the word `(ID)`.
+    let broker = told.split(['(', ')']).find(|id| id.parse::<i32>().is_ok());
+    kafka.command(&["kill9", broker.unwrap_or_else(|| panic!("no coordinator: {told}"))]);
+    ours.commit(&[(0, 11), (2, 13)]);
+    until(&mut [&mut ours], "committed", |of| of[0].member.stats().committed >= 2);
+    let later = Instant::now() + Duration::from_secs(5);
+    until(&mut [&mut ours], "it stays", |_| Instant::now() > later);
+    assert_eq!(ours.member.identity().generation, generation);
+    let news: Vec<&News> =
+        ours.news[heard..].iter().filter(|news| matches!(news, News::Revoked(_) | News::Lost(_))).collect();
+    assert!(news.is_empty(), "{:?}", ours.news);
+    let described = place.described();
+    assert_eq!([0, 1, 2].map(|partition| described[&partition][0].as_str()), ["11", "-", "13"]);
+    ours.leave();
+}
+
 /// A program that is killed when it is dropped.
 struct Program(Child);
 
 impl Program {
     fn start(command: &mut Command) -> Self {
-        Self(
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(std::env::var_os("DBG").map_or_else(Stdio::null, |f| std::fs::File::create(f).unwrap().into()))
-                .spawn()
-                .expect("a program"),
-        )
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a program"))
     }
 
     /// Lets it end as it wants to.
@@ -313,7 +337,7 @@ const CLASSIC: [&str; 3] = ["group.protocol=classic", "session.timeout.ms=6000",
 fn console_consumer(place: &Place, properties: &[&str]) -> Program {
     let mut java = Command::new("java");
     java.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
-    java.arg(support::cache().join("kafka/4.3.1/lib/*"));
+    java.arg(support::cache().join("kafka").join(JAVA).join("lib/*"));
     java.arg("org.apache.kafka.tools.consumer.ConsoleConsumer").args(["--bootstrap-server", &place.bootstrap]);
     java.args(["--topic", &place.topic, "--group", &place.group]);
     for property in properties {
@@ -390,10 +414,12 @@ fn members_of_other_clients_come_and_go() {
 /// A group of the newer protocol (KIP-848) takes members of the classic one in, beside its own.
 #[test]
 fn members_of_the_newer_protocol_share_with_ours() {
-    let place = Place::real("newer", 6);
+    let place = Place::real("newer", 4);
     let all = [0, 1, 2, 3, 4, 5];
     let mut ours = place.join(1, |_| {});
-    until(&mut [&mut ours], "alone", |of| have(of, &[&all]));
+    until(&mut [&mut ours], "alone", |of| have(of, &[&all[..4]]));
+    place.topics(&["--alter", "--partitions", "6"]);
+    until(&mut [&mut ours], "it has told what it counted", |of| have(of, &[&all]));
     let newer = console_consumer(&place, &["group.protocol=consumer"]);
     until(&mut [&mut ours], "beside a newer one", |of| of[0].partitions().len() == 3);
     let later = Instant::now() + Duration::from_secs(8);

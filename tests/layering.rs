@@ -51,7 +51,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "metrics::time",
         ],
     ),
-    ("source", &["limits", "mqtt", "record", "rule", "config", "runtime::seam"]),
+    ("source", &["limits", "mqtt", "record", "rule", "kafka", "config", "runtime::seam"]),
     // Only compiled for tests.
     (
         "sim",

@@ -93,6 +93,7 @@ fn template() -> Work {
             payload: &PAYLOAD,
             timestamp_ms: 1_795_000_000_000,
             properties: Properties::EMPTY,
+            hops: 0,
         };
         for _ in 0..count {
             out.clear();

@@ -2,7 +2,7 @@
 #![no_main]
 
 use forebay_fuzz::edits::edited;
-use forebay_fuzz::kafka::{client, consumer};
+use forebay_fuzz::kafka_fetch::{answer, records};
 use forebay_fuzz::record::compression::{Codec, Encoder};
 use forebay_fuzz::record::{Builder, Row, Stamp, stamp};
 use forebay_fuzz::runtime::seam::WallMs;
@@ -26,10 +26,10 @@ fuzz_target!(|input: (u8, Vec<&[u8]>, &[u8], Vec<(i64, i64)>)| {
     if which & 8 == 0 {
         let bytes = values.concat();
         for version in 4..=13 {
-            let Some(fetched) = client::read_fetch(&bytes, version) else { continue };
+            let Some(fetched) = answer(&bytes, version) else { continue };
             for told in fetched.partitions {
                 assert!(told.records.end <= bytes.len() && told.topic.end <= bytes.len());
-                consumer::read(bytes.clone(), told.records, told.aborted, true);
+                records(bytes.clone(), told.records, told.aborted, true);
             }
         }
         return;
@@ -44,7 +44,7 @@ fuzz_target!(|input: (u8, Vec<&[u8]>, &[u8], Vec<(i64, i64)>)| {
     }
     bytes.extend_from_slice(&batch(Codec::None, &values[..values.len().min(1)]));
     let end = bytes.len();
-    let count = consumer::read(bytes, 0..end, aborted, which & 32 != 0);
+    let count = records(bytes, 0..end, aborted, which & 32 != 0);
     if is_whole {
         assert!(count >= values.len());
     }

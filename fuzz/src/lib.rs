@@ -37,75 +37,31 @@ pub mod runtime {
     }
 }
 
-/// Of the Kafka side what reads an answer to Fetch, and the records in it.
+// Of the Kafka side what reads an answer to Fetch, and the records in it; they stand here, as a path cannot lead out of a module that has no folder.
+#[path = "../../src/kafka/consumer/buffer.rs"]
+mod buffer;
+#[path = "../../src/kafka/consumer/decode.rs"]
+mod decode;
+#[path = "../../src/kafka/fetch.rs"]
+pub mod fetch;
+#[path = "../../src/kafka/client/fetched.rs"]
+mod fetched;
+#[path = "../../src/kafka/consumer/unpacked.rs"]
+mod unpacked;
+#[path = "../../src/kafka/client/wire.rs"]
+mod wire;
+
+pub mod kafka_fetch;
+
+/// What they name of Kafka's room.
 pub mod kafka {
-    pub mod types {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct NodeId(pub i32);
-    }
+    pub use crate::fetch;
+}
 
-    #[path = "../../../src/kafka/fetch.rs"]
-    pub mod fetch;
-
-    pub mod client {
-        #[path = "../../../../src/kafka/client/fetched.rs"]
-        mod fetched;
-        #[path = "../../../../src/kafka/client/wire.rs"]
-        mod wire;
-
-        use super::fetch::Fetched;
-
-        /// Reads the body of an answer to a Fetch of this version.
-        pub fn read_fetch(bytes: &[u8], version: i16) -> Option<Fetched> {
-            let mut reader = wire::Reader::new(bytes, version >= 12);
-            let (fetched, _) = fetched::read_fetch(&mut reader, version, bytes.len()).ok()?;
-            Some(fetched)
-        }
-    }
-
-    pub mod consumer {
-        #[path = "../../../../src/kafka/consumer/buffer.rs"]
-        mod buffer;
-        #[path = "../../../../src/kafka/consumer/decode.rs"]
-        mod decode;
-        #[path = "../../../../src/kafka/consumer/unpacked.rs"]
-        mod unpacked;
-
-        use std::ops::Range;
-        use std::rc::Rc;
-
-        /// Bytes that a batch may have, decompressed.
-        pub const BATCH_BYTES_MAX: usize = 1 << 20;
-
-        /// Reads all batches at a place of an answer as a consumer does, and asks for all parts of their records. Offsets only go up, and memory
-        /// stays within what the answer and one batch have.
-        pub fn read(bytes: Vec<u8>, records: Range<usize>, aborted: Vec<(i64, i64)>, committed: bool) -> usize {
-            let account = buffer::Account::default();
-            // An answer, a piece, a decoder's window, and a little.
-            let most = bytes.capacity() + 2 * BATCH_BYTES_MAX + (160 << 20);
-            let buffer = Rc::new(buffer::Buffer::new(bytes, 0, &account));
-            let terms = decode::Terms { committed, batch_bytes_max: BATCH_BYTES_MAX };
-            let mut chunk = decode::Chunk::new(buffer, records, aborted, terms, &account);
-            let mut position = decode::Position { offset: 0, leader_epoch: -1 };
-            let (mut last, mut count) = (-1, 0);
-            while let Ok(true) = chunk.settle(&mut position) {
-                let record = chunk.record(1).expect("the record that was found");
-                assert!(record.offset > last, "{} after {last}", record.offset);
-                for part in [record.key, record.value].into_iter().flatten() {
-                    assert_eq!(&*record.hold(part).expect("a part of it"), part);
-                }
-                for (name, value) in record.headers.clone() {
-                    assert!(record.hold(name).is_some() && value.is_none_or(|value| record.hold(value).is_some()));
-                }
-                (last, count) = (record.offset, count + 1);
-                assert!(chunk.advance(&mut position) && position.offset == last + 1);
-                assert!(account.used() <= most, "{} of {most}", account.used());
-            }
-            drop(chunk);
-            assert_eq!(account.used(), 0, "all is given back");
-            count
-        }
-    }
+/// What they name of its types.
+pub mod types {
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    pub struct NodeId(pub i32);
 }
 
 pub mod edits;

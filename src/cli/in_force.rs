@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::auth::jwt::{Field, Source};
-use crate::config::{self, Buffer, Config, Sink, ValueFormat, environment};
+use crate::config::{Buffer, Config, Part, Sink, ValueFormat, environment};
 use crate::listener::ws;
 use crate::rule::members::Encode;
 use crate::secure::sasl::TokenFrom;
@@ -39,7 +39,7 @@ pub(super) fn of(config: &Config) -> Value {
     let sinks = config.sinks.iter().filter(|sink| !sink.is_removed);
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
     let sources = config.sources.iter().filter(|source| !source.is_removed);
-    all.insert("source".into(), sources.map(|of| self::source(config, of, &environment)).collect());
+    all.insert("source".into(), sources.map(|of| source(config, of, &environment)).collect());
     Value::Object(all)
 }
 
@@ -203,7 +203,7 @@ fn sasl(of: &crate::config::Sasl) -> Value {
 
 fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> Value {
     let mut shown = of.shown();
-    crate::config::rewrite_templates(&mut shown, |text| hidden(text, environment));
+    crate::config::rewrite_templates(Part::Sink, &mut shown, |text| hidden(text, environment));
     let dead = of.dead_letters.as_ref();
     // The shared file does not belong to one sink.
     let shared = config.shared_dead_letters_file();
@@ -233,10 +233,10 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
     shown.into()
 }
 
-fn source(config: &Config, of: &config::Source, environment: &BTreeMap<String, String>) -> Value {
+fn source(config: &Config, of: &crate::config::Source, environment: &BTreeMap<String, String>) -> Value {
     let mut shown = of.shown();
-    config::rewrite_templates(&mut shown, |text| hidden(text, environment));
-    shown.insert("kafka".into(), config.clusters[of.cluster].name.clone().into());
+    crate::config::rewrite_templates(Part::Source, &mut shown, |text| hidden(text, environment));
+    shown.insert("kafka".into(), config.clusters[of.cluster].name.as_str().into());
     shown.into()
 }
 
@@ -249,7 +249,7 @@ fn hidden(text: &str, environment: &BTreeMap<String, String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Change, Edit, Part, Text, To};
+    use crate::config::{Change, Edit, Text, To};
 
     #[test]
     fn every_key_of_the_file_is_shown_and_no_other() {
@@ -280,14 +280,14 @@ mod tests {
             let of = match section.as_str() {
                 "listener" | "sink" => &shown[&section][0],
                 "kafka" => &shown["kafka"]["embedded"],
-                "source" => {
-                    let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 't'";
-                    &of(&crate::config::parse(file, "t").expect("good"))["source"][0]
-                }
                 "listener.tls" => {
                     let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'tls'\n[listener.tls]\ncert_file = 'c'\nkey_file = 'k'\n\
                         alpn = 'a'\nclient_ca_file = 'a'\ncrl_file = 'c'";
                     &of(&crate::config::parse(file, "t").expect("good"))["listener"][0]["tls"]
+                }
+                "source" => {
+                    let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["source"][0]
                 }
                 "auth" => {
                     let file = "[auth.a]\nchain = 'anonymous'";
@@ -345,11 +345,10 @@ mod tests {
             acks = '0'\nspill_after = '4MiB'\ncompression = 'zstd'\ncompression_level = 3\nheaders = { 'a.b' = '${topic}' }\n\
             dead_letters_topic = 'dead'\ndead_letters_file = 'dead.jsonl'\n\
             [[sink]]\nname = 'none'\nfilters = 'f'\ntopic = 't'\ndead_letters_file = 'none'\n\
-            [[source]]\nname = 'plain'\ntopic = 'c'\nmqtt_topic = 'c/${key}'\n\
-            [[source]]\nname = 'all'\ntopic = { d = 'd/${key}', e = 'e' }\npayload = '${value}'\nqos = '${headers.q}'\nretain = true\n\
-            user_properties = { p = '${partition}' }\nfeeds = ['subscribers', 'sinks']\ngroup = 'g'\ngroup_instance = 'i'\noffset_reset = '-90s'\n\
-            release_after = '1h'\ndead_letters_topic = 'dead'\npaused = true\n\
-            [[source]]\nname = 'free'\ntopic = ['f', 'g']\nmqtt_topic = 'f'\ngroup = ''\n";
+            [[source]]\nname = 'plain'\ntopic = 'a'\nmqtt_topic = 'm'\n\
+            [[source]]\nname = 'all'\ntopic = ['b', 'c']\nmqtt_topic = 'm/${key}'\nqos = '${headers.q}'\nretain = true\ngroup = ''\n\
+            user_properties = { 'a.b' = '${ts}' }\noffset_reset = '-90s'\ndead_letters_topic = 'd'\nrelease_after = '1h'\n\
+            [[source]]\nname = 'table'\ntopic = { e = 'm/${.value.id}' }\noffset_reset = '2026-11-26T10:00:00.5Z'\nfeeds = 'sinks'\n";
         let text = Text { name: "t".to_owned(), text: file.to_owned() };
         let mut config = crate::config::parse(file, "t").expect("good");
         config.share_dead_letters_file();

@@ -239,3 +239,84 @@ fn meet(one: &[Piece], other: &[Piece]) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::record::{Encoded, Encoding, Record, TimestampType};
+    use proptest::prelude::*;
+
+    /// What a template makes of a record of topic `k` with this key.
+    fn made(template: &RecordTemplate, key: &str) -> String {
+        let record = Record {
+            topic: "k",
+            partition: 7,
+            offset: 0,
+            timestamp: 1,
+            timestamp_type: TimestampType::Create,
+            key: Some(key.as_bytes()),
+            value: None,
+            headers: crate::record::Headers::default(),
+        };
+        let mut out = Vec::new();
+        template.render_all(&Encoded { record: &record, key: Encoding::None, value: Encoding::None }, &mut out);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    #[test]
+    fn long_patterns_are_taken_to_meet() {
+        let long = bytes(&"a".repeat(4_096));
+        assert!(meet(&long, &bytes(&"b".repeat(4_096))));
+        assert!(!meet(&long[..1_000], &bytes(&"b".repeat(1_000))));
+    }
+
+    proptest! {
+        /// A filter that matches what a template makes can match the template, whatever the record; one that excludes all below it
+        /// matches it; and patterns meet in whatever both have.
+        #[test]
+        fn what_is_made_is_matched(
+            pieces in proptest::collection::vec(prop::sample::select(vec!["a", "b", "/", "${key}", "${topic}", "${partition}", "$$"]), 1..6),
+            filter in "(a|b|k|7|\\+|\\$)(/(a|b|k|7|\\+)){0,3}(/#)?",
+            key in "[abk7/]{0,5}",
+        ) {
+            let template = RecordTemplate::parse(&pieces.concat()).expect("a template");
+            let topic = made(&template, &key);
+            let pattern = of_record(&template, "k");
+            prop_assert!(meet(&pattern, &bytes(&topic)), "{} {}", template, topic);
+            // A record's own `$` at the start makes no topic.
+            prop_assume!(!topic.is_empty() && (!topic.starts_with('$') || template.begins_with("$")));
+            if filter::matches(&filter, &topic) {
+                prop_assert!(can_match(&filter, &pattern), "{} {} {}", filter, template, topic);
+            }
+            if !topic.starts_with('$') {
+                prop_assert!(filter::matches(&all_below(&pattern), &topic), "{} {}", all_below(&pattern), topic);
+            }
+        }
+
+        /// Two patterns meet if and only if some short text fits both.
+        #[test]
+        fn patterns_meet_where_a_text_fits_both(one in pattern(), other in pattern()) {
+            let texts = texts(6);
+            let fits = |pattern: &[Piece], text: &str| meet(pattern, &bytes(text));
+            let found = texts.iter().any(|text| fits(&one, text) && fits(&other, text));
+            // Two patterns of three pieces that meet do so in a text of at most six bytes.
+            prop_assert_eq!(meet(&one, &other), found, "{:?} {:?}", one, other);
+        }
+    }
+
+    fn pattern() -> impl Strategy<Value = Pattern> {
+        let piece = prop::sample::select(vec![Piece::Byte(b'a'), Piece::Byte(b'/'), Piece::Level, Piece::Any]);
+        proptest::collection::vec(piece, 0..4)
+    }
+
+    /// All texts of `a` and `/` of at most this many bytes.
+    fn texts(most: usize) -> Vec<String> {
+        let mut all = vec![String::new()];
+        let mut longest = all.clone();
+        for _ in 0..most {
+            longest = longest.iter().flat_map(|text| ["a", "/"].map(|more| format!("{text}{more}"))).collect();
+            all.extend(longest.clone());
+        }
+        all
+    }
+}

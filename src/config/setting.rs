@@ -8,14 +8,14 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use toml::de::DeValue;
 
+use super::Part;
 use super::data_dir_id::DataDirId;
-use super::keys::{Absent, Key, Kind, Word};
+use super::keys::{self, Absent, Key, Kind, Word};
 use super::problem::Fault;
 use super::reader::Table;
-use super::resolved::{ApiAccess, Choice, OffsetReset, Sink, Source, Topics};
+use super::resolved::ApiAccess;
 use super::values;
 use crate::address::Network;
-use crate::metrics::time::rfc3339;
 use crate::rule::members::HeadersFrom;
 use crate::rule::record::RecordTemplate;
 use crate::rule::template::Template;
@@ -240,45 +240,6 @@ shown!(
     u8: of => *of,
 );
 
-/// A fixed value is shown as one, not as text.
-impl<T: Show> Show for Choice<T> {
-    fn show(&self, key: &Key) -> Value {
-        match self {
-            Self::Fixed(of) => of.show(key),
-            Self::Of(template) => template.show(key),
-        }
-    }
-}
-
-impl Setting for OffsetReset {
-    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
-        values::offset_reset(key, value)
-    }
-}
-
-impl Show for OffsetReset {
-    fn show(&self, key: &Key) -> Value {
-        match self {
-            Self::Latest => "latest".into(),
-            Self::Earliest => "earliest".into(),
-            Self::At(ms) => rfc3339(*ms).into(),
-            Self::Ago(age) => format!("-{}", age.show(key).as_str().unwrap_or_default()).into(),
-        }
-    }
-}
-
-/// One topic is shown as a text.
-impl Show for Topics {
-    fn show(&self, key: &Key) -> Value {
-        match self {
-            Self::None => Value::Null,
-            Self::One(topics) if topics.len() == 1 => topics[0].show(key),
-            Self::One(topics) => topics.show(key),
-            Self::Each(topics) => topics.show(key),
-        }
-    }
-}
-
 /// `None` is an address that is off.
 impl Show for SocketAddr {
     fn show(&self, _: &Key) -> Value {
@@ -333,12 +294,14 @@ macro_rules! tables {
 tables!(String, Template, RecordTemplate);
 
 /// Rewrites the templates of a sink or source as they are shown, and the constants that they use.
-pub fn rewrite_templates(shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {
-    let has_templates = |kind| {
-        let of_sources = matches!(kind, Kind::Topics | Kind::QosTemplate | Kind::FlagTemplate);
-        of_sources || matches!(kind, Kind::Template | Kind::TemplateTable | Kind::TextTable)
+pub fn rewrite_templates(part: Part, shown: &mut Map<String, Value>, with: impl Fn(&str) -> String) {
+    let has_templates = |key: &&Key| match key.kind {
+        Kind::Template | Kind::TemplateTable | Kind::TextTable | Kind::QosTemplate | Kind::FlagTemplate => true,
+        // Names of Kafka topics are none.
+        Kind::Topics => shown.get(key.name).is_some_and(Value::is_object),
+        _ => false,
     };
-    for key in Sink::KEYS.iter().chain(Source::KEYS).filter(|key| has_templates(key.kind)) {
+    for key in keys::of(part.table()).filter(has_templates).collect::<Vec<_>>() {
         match shown.get_mut(key.name) {
             Some(Value::String(text)) => *text = with(text),
             Some(Value::Object(table)) => table.values_mut().for_each(|value| {

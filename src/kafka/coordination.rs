@@ -154,15 +154,9 @@ pub struct GroupMember {
     pub topics: Vec<Rc<str>>,
 }
 
-/// What a leader gives to one member.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Assignment {
-    /// Topics with the indexes of their partitions.
-    pub topics: Vec<(Rc<str>, Vec<i32>)>,
-    /// What the leader knew of the member's topics.
-    pub fingerprint: Fingerprint,
-}
+/// What a leader gives to one member: topics with the indexes of their partitions.
+pub type Assignment = Vec<(Rc<str>, Vec<i32>)>;
 
-/// A hash of the numbers of partitions of a member's topics; `None`: not known. It is the user data of subscriptions and assignments,
-/// which other clients leave empty with the assignor `range`, and ignore.
+/// A hash of the numbers of partitions of a member's topics; `None`: not known. It is the user data of subscriptions, which other clients
+/// leave empty with the assignor `range`, and ignore.
 pub type Fingerprint = Option<u64>;

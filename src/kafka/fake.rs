@@ -1,6 +1,7 @@
 //! A scripted minimal Kafka cluster for tests: whole request frames in, answer frames out, encoded by kafka-protocol, so
 //! that our own decoders are held against somebody else's encoders. No socket, no clock.
 
+mod groups;
 pub(crate) mod sasl;
 
 use std::collections::BTreeMap;
@@ -133,6 +134,8 @@ pub(crate) struct FakeCluster {
     pub(crate) life: u128,
     /// Brokers that belong to another cluster, and its id.
     pub(crate) others: BTreeMap<i32, &'static str>,
+    /// The broker that coordinates all groups.
+    pub(crate) coordinator: Option<i32>,
     next_producer_id: i64,
     next_offset: i64,
 }
@@ -162,6 +165,13 @@ impl FakeCluster {
             (61, (0, 0)),
             (17, (0, 1)),
             (36, (0, 2)),
+            (8, (2, 10)),
+            (9, (1, 10)),
+            (10, (0, 6)),
+            (11, (2, 9)),
+            (12, (0, 4)),
+            (13, (0, 5)),
+            (14, (0, 5)),
         ]);
         let address = address.parse().expect("an address");
         let broker = FakeBroker {
@@ -217,7 +227,7 @@ impl FakeCluster {
             ApiKey::Fetch => self.fetch(node, version, &mut bytes, error),
             ApiKey::SaslHandshake => self.sasl_handshake(node, version, &mut bytes),
             ApiKey::SaslAuthenticate => self.sasl_authenticate(node, version, &mut bytes),
-            other => panic!("nobody asks {other:?}"),
+            key => self.group(node, (key, version), &mut bytes, error),
         };
         assert!(bytes.is_empty(), "{key:?} v{version} goes on after its end: {bytes:?}");
         match (fault, body) {

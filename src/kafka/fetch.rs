@@ -47,7 +47,7 @@ pub enum FetchAsk {
     /// ListOffsets: `at` is a timestamp in ms, [`EARLIEST`] or [`LATEST`]; whether only what is committed counts. Partitions of one topic
     /// stand together, here and below.
     Offsets(Vec<OffsetAsk>, bool),
-    /// OffsetForLeaderEpoch: `at` is the epoch whose end is asked for (KIP-320).
+    /// OffsetForLeaderEpoch: `at` is an epoch, the answer its end (KIP-320).
     EpochEnds(Vec<OffsetAsk>),
 }
 
@@ -92,7 +92,7 @@ pub struct FetchFrom {
     pub bytes_max: i32,
 }
 
-/// `OffsetAsk` is one partition whose offset is asked for.
+/// `OffsetAsk` is one partition of a request for offsets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OffsetAsk {
     /// Topic.
@@ -121,7 +121,7 @@ pub struct OffsetFound {
     pub error: i16,
     /// The offset; -1: there is none.
     pub offset: i64,
-    /// The epoch of the leader that wrote the record there, or the epoch whose end that is; -1: not known.
+    /// The epoch of the leader that wrote the record there, or the epoch that ends there; -1: not known.
     pub leader_epoch: i32,
 }
 

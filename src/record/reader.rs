@@ -199,7 +199,7 @@ pub struct Record<'a> {
 }
 
 /// A record's headers: key and value, in order, duplicates and all.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Headers<'a> {
     count: u32,
     rest: &'a [u8],

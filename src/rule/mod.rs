@@ -8,3 +8,4 @@ pub mod record;
 pub mod template;
 pub mod time;
 mod variable;
+mod vocabulary;

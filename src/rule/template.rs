@@ -16,41 +16,7 @@ use std::fmt;
 use super::json::quoted_len;
 use super::variable::Rendered;
 pub use super::variable::{Absent, ENVIRONMENT_PREFIX, Fixed, MessageContext, TOPIC_LEVEL_MAX, VARIABLES, Variable};
-
-/// The variables of a kind of template: how their names are read, and what each puts in.
-pub trait Vocabulary: Clone + fmt::Debug + PartialEq + Eq + fmt::Display {
-    /// `Context` is what a template is rendered for.
-    type Context<'a>;
-    /// `Absent` says why a template cannot be rendered.
-    type Absent;
-
-    /// Reads a name as it stands between `${` and `}`.
-    ///
-    /// # Errors
-    /// It is the name of no variable.
-    fn named(name: &str, fixed: &Fixed<'_>) -> Result<Named<Self>, Wrong>;
-
-    /// Whether a text begins with a variable that a path follows, in which names may be quoted.
-    fn has_path(text: &str) -> bool;
-
-    /// Appends the variable's bytes.
-    ///
-    /// # Errors
-    /// The context does not have it; then `out` is as it was.
-    fn write(&self, context: &Self::Context<'_>, out: &mut Vec<u8>) -> Result<(), Self::Absent>;
-}
-
-/// What a name between `${` and `}` stands for.
-#[derive(Debug)]
-pub enum Named<V> {
-    /// One of the variables.
-    Variable(V),
-    /// A text that is known already.
-    Text(String),
-}
-
-/// What is wrong with a name, and what to do.
-pub type Wrong = (String, String);
+pub use super::vocabulary::{Named, Vocabulary, Wrong};
 
 /// Why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -283,10 +249,12 @@ impl Template {
     ///
     /// # Errors
     /// What the message does not have: it cannot be rendered.
+    #[inline]
     pub fn bytes_max(&self, message: &MessageContext<'_>) -> Result<usize, Absent> {
-        if let Some(bytes) = self.at_hand(message) {
-            return Ok(bytes.len());
-        }
+        self.at_hand(message).map_or_else(|| self.bytes_max_of_parts(message), |bytes| Ok(bytes.len()))
+    }
+
+    fn bytes_max_of_parts(&self, message: &MessageContext<'_>) -> Result<usize, Absent> {
         let part = |part: &Part<Variable>| match part {
             Part::Text(text) => Ok(text.len()),
             Part::Variable(variable) => variable.of(message).map(|rendered| rendered.bytes_max()),

@@ -32,10 +32,17 @@ impl Moved {
     const PLACES_MAX: usize = 4_096;
 
     fn at(&mut self, place: usize) {
-        // The two that each message of a listener moves take turns.
-        let is_noted = matches!(self.places[..], [.., one, other] if one == place || other == place);
-        if !is_noted && self.places.len() < Self::PLACES_MAX {
+        // A turn mostly moves one place again and again.
+        if self.places.last() != Some(&place) && self.places.len() < Self::PLACES_MAX {
             self.places.push(place);
+        }
+    }
+
+    /// Notes the two places that each message of a listener moves.
+    fn at_both(&mut self, of_all: usize, of_one: usize) {
+        if !matches!(self.places[..], [.., one, other] if one == of_all && other == of_one) {
+            self.at(of_all);
+            self.at(of_one);
         }
     }
 }
@@ -162,8 +169,11 @@ impl Numbers {
         };
         self.count(of_shard);
         if let Some(listener) = listener {
-            self.count_listener(listener, ListenerMetric::Received);
-            self.count_listener(listener, of_listener);
+            let received = self.layout.listener(usize::from(listener.0), ListenerMetric::Received);
+            let of_listener = received - ListenerMetric::Received as usize + of_listener as usize;
+            self.values[received] += 1;
+            self.values[of_listener] += 1;
+            self.moved.at_both(received, of_listener);
         }
     }
 

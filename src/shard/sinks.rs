@@ -161,7 +161,16 @@ impl Plan {
     ///
     /// # Errors
     /// What the value or the time asks for and the message does not have, or what is in the place of headers.
+    #[inline]
     pub(super) fn row_bytes_max(&self, message: &Message<'_>) -> Result<usize, Absent> {
+        if self.time.is_none() && self.is_bare(message) {
+            let key = self.key.as_ref().map_or(0, |key| key.bytes_max(message).unwrap_or(0));
+            return self.value_bytes_max(message).map(|value| row_bytes_max(key, value, 0, 0));
+        }
+        self.row_bytes_with_headers(message)
+    }
+
+    fn row_bytes_with_headers(&self, message: &Message<'_>) -> Result<usize, Absent> {
         if let Some(time) = &self.time {
             self.time_of(time, message)?;
         }
@@ -374,8 +383,11 @@ impl Plan {
 
 /// The header of a message that was made of a record.
 fn hops_header<'a>(message: &Message<'_>) -> Option<(&'a [u8], &'a [u8])> {
+    if message.hops == 0 {
+        return None;
+    }
     let value = HOPS_VALUES[usize::from(message.hops).min(HOPS_VALUES.len() - 1)];
-    (message.hops > 0).then_some((HOPS.as_bytes(), value.as_bytes()))
+    Some((HOPS.as_bytes(), value.as_bytes()))
 }
 
 /// Bytes of a header in a record: name and value, and the length of each.

@@ -129,8 +129,10 @@ pub struct Mapping {
     /// Kafka topics, in order, each with the template of its MQTT topic.
     routes: Box<[(Box<str>, RecordTemplate)]>,
     payload: RecordTemplate,
-    /// Whether the value is in the payload.
+    /// Whether the payload asks for the value, or a part of it.
     reads_value: bool,
+    /// Whether all of the value is in the payload.
+    has_value: bool,
     key: Encoding,
     value: Encoding,
     qos: Choice<u8>,
@@ -155,6 +157,7 @@ impl Mapping {
         Self {
             routes,
             reads_value: source.payload.variables().any(Field::reads_value),
+            has_value: source.payload.variables().any(|field| matches!(field, Field::Whole | Field::Value)),
             payload: source.payload.clone(),
             key: source.key_encoding,
             value: source.value_encoding,
@@ -188,7 +191,7 @@ impl Mapping {
         if self.feeds_sinks && hops >= RECORD_HOPS_MAX {
             return Err(Reason::Loop);
         }
-        if self.reads_value && record.value.is_some_and(|value| value.len() > self.packet_bytes_max) {
+        if self.has_value && record.value.is_some_and(|value| value.len() > self.packet_bytes_max) {
             return Err(Reason::TooLarge);
         }
         let of = Encoded { record, key: self.key, value: self.value };
@@ -259,6 +262,9 @@ impl Scratch {
         for buffer in [&mut self.topic, &mut self.payload, &mut self.text, &mut self.encoded] {
             buffer.clear();
             buffer.shrink_to(KEPT_BYTES_MAX);
+        }
+        if self.properties.as_properties().raw().len() > KEPT_BYTES_MAX {
+            self.properties = PropertyBuf::new();
         }
         self.properties.clear();
     }

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::mapping::{Mapping, Reason, Scratch};
+use crate::kafka::producer::RECEIVED_MS;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic::valid_name;
 use crate::rule::record::{Encoded, Record};
@@ -18,13 +19,11 @@ const RESPONSE_TOPIC: &[u8] = b"mqtt-response-topic";
 const CORRELATION_DATA: &[u8] = b"mqtt-correlation-data";
 const EXPIRY: &[u8] = b"mqtt-message-expiry-s";
 const FORMAT: &[u8] = b"mqtt-payload-format";
-/// The header with the time of receipt of a record that Kafka would not take with its timestamp.
-const RECEIVED_MS: &[u8] = b"mqtt-received-ms";
 /// The header with the number of times that a row's message has been a record before.
 const HOPS: &[u8] = b"mqtt-hops";
 /// The beginning of the names of Forebay's own headers.
 pub(super) const OUR_PREFIX: &str = "mqtt-";
-/// The prefix of a user property whose name begins like those.
+/// The prefix that a sink puts in front of the name of a user property that begins with [`OUR_PREFIX`].
 const USER_PREFIX: &str = "mqtt-user-";
 /// The prefix of a user property with a value in base64.
 const BINARY_PREFIX: &str = "mqtt-bin-";
@@ -76,13 +75,16 @@ pub(super) fn write(
             left_out += u32::from(!properties.push(property));
             continue;
         }
-        let Some(name) = text_of(name).map(plain) else {
+        let Some(name) = text_of(name) else {
             left_out += 1;
             continue;
         };
-        // One of the source's own has this name, or it is what the topic is made of.
-        let is_own = |name: &str| mapping.user_properties.iter().any(|(own, _)| **own == *name);
-        if !is_own(name) && !mapping.taken.iter().any(|taken| **taken == *name) {
+        if mapping.taken.iter().any(|taken| **taken == *name) {
+            continue;
+        }
+        let name = plain(name);
+        // One of the source's own has this name.
+        if !mapping.user_properties.iter().any(|(own, _)| **own == *name) {
             left_out += u32::from(!push_user(name, value, encoded, properties));
         }
     }
@@ -104,7 +106,7 @@ fn property<'a>(name: &[u8], value: &'a [u8]) -> Option<(usize, Property<'a>)> {
 /// What is left of a Message Expiry Interval, which counts from the time of receipt [MQTT-3.3.2-6]: seconds, rounded up.
 fn left(seconds: u32, record: &Record<'_>, now: WallMs) -> Result<u32, Reason> {
     let since = record.header(RECEIVED_MS).and_then(number::<i64>).unwrap_or(record.timestamp);
-    // A record without a time is as old as its reading, and so is one whose clock is ahead.
+    // A record without a time, or with one that is ahead of this clock, has no age.
     let age_ms = if since < 0 { 0 } else { now.0.saturating_sub(since).max(0) };
     let left_ms = i64::from(seconds) * 1_000 - age_ms;
     // A message that was to expire at once does so only when time has passed.

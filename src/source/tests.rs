@@ -251,6 +251,12 @@ fn qos_and_retain_of_the_record() {
     }
     assert_eq!(line("v").reason(&both), Some(Reason::QosInvalid));
     assert_eq!(with("1", "true").properties(&both), (vec![], 0), "they say what the message is");
+    let forged = with("1", "true").header("mqtt-user-mqtt-qos", "2").properties(&both);
+    assert_eq!(
+        forged,
+        (vec![r#"UserProperty("mqtt-qos", "2")"#.to_owned()], 0),
+        "a client's own property of that name"
+    );
     let other = with("1", "true").properties(&mapping("qos = '${headers.mqtt-qos}'"));
     assert_eq!(other, (vec![r#"UserProperty("mqtt-retain", "true")"#.to_owned()], 0));
 }
@@ -264,6 +270,8 @@ fn what_is_too_large_or_has_too_many_headers() {
     assert_eq!(line(&"x".repeat(most + 1)).reason(&raw), Some(Reason::TooLarge));
     assert_eq!(line(&"x".repeat(most)).reason(&mapping("")), Some(Reason::TooLarge), "as JSON");
     assert_eq!(line(&"x".repeat(2 << 20)).reason(&mapping("payload = '${key}'")), None);
+    let long = json!({ "a": 1, "b": "x".repeat(2 << 20) }).to_string();
+    assert_eq!(line(&long).payload(&mapping("payload = '${value.a}'")), "1");
     let many = |count: usize| (0..count).fold(line("v"), |record, at| record.header(format!("h{at}"), "x"));
     assert_eq!(many(256).reason(&raw), None);
     assert_eq!(many(257).reason(&raw), Some(Reason::Headers));

@@ -32,7 +32,8 @@ const FOREIGN: &[&str] = &[
     "invalid_client",
 ];
 /// Where the members of JSON objects are written that no description has.
-const WRITERS: &[&str] = &["src/rule/envelope.rs", "src/shard/dead_letters/line.rs", "src/source/mapping.rs"];
+const WRITERS: &[&str] =
+    &["src/rule/envelope.rs", "src/shard/dead_letters/line.rs", "src/rule/record.rs", "src/source/mapping.rs"];
 
 /// Words of letters, digits and underscores.
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Writes what the tests of the consumer read, with librdkafka: python3 written.py BOOTSTRAP TOPIC WHAT [ARGUMENT]
 
-    create        no records: makes the topic, with one partition
+    create COUNT  no records: makes the topic, with so many partitions
+    delete        deletes the topic
     codecs        500 records of each codec; value `CODEC N …`, key N, header `n`
     transactions  three records each: committed, aborted, committed, aborted; value `committed N` or `aborted N`
     plain COUNT   that many records, value N
@@ -13,8 +14,15 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 
-def create(bootstrap: str, topic: str) -> None:
-    for future in AdminClient({"bootstrap.servers": bootstrap}).create_topics([NewTopic(topic, 1)]).values():
+def create(bootstrap: str, topic: str, partitions: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.create_topics([NewTopic(topic, int(partitions), replication_factor=1)]).values():
+        future.result(60)
+
+
+def delete(bootstrap: str, topic: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.delete_topics([topic]).values():
         future.result(60)
 
 
@@ -53,4 +61,5 @@ def trim(bootstrap: str, topic: str, offset: str) -> None:
 
 if __name__ == "__main__":
     _, to, name, what, *arguments = sys.argv
-    {"create": create, "codecs": codecs, "transactions": transactions, "plain": plain, "trim": trim}[what](to, name, *arguments)
+    what = {"create": create, "delete": delete, "codecs": codecs, "transactions": transactions, "plain": plain, "trim": trim}[what]
+    what(to, name, *arguments)

@@ -64,6 +64,7 @@ mod sasl;
 mod scram;
 mod settings_kafka;
 mod settings_sink;
+mod settings_source;
 mod shares;
 mod sources;
 mod sources_admin;

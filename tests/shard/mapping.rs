@@ -41,6 +41,9 @@ fn text() -> impl Strategy<Value = String> {
     any::<String>().prop_map(|text| text.replace('\0', ""))
 }
 
+/// Content Type, Response Topic, Correlation Data, Message Expiry Interval, Payload Format Indicator.
+type Once = (Option<String>, Option<String>, Option<String>, Option<u32>, Option<u8>);
+
 #[derive(Clone, Debug)]
 struct Sent {
     topic: String,
@@ -48,7 +51,7 @@ struct Sent {
     qos: u8,
     retain: bool,
     users: Vec<(String, String)>,
-    once: (Option<String>, Option<String>, Option<String>, Option<u32>, Option<u8>),
+    once: Once,
 }
 
 fn sent() -> impl Strategy<Value = Sent> {
@@ -72,7 +75,8 @@ fn sent() -> impl Strategy<Value = Sent> {
         proptest::option::of(3_600..u32::MAX),
         proptest::option::of(0u8..2),
     );
-    let users = proptest::collection::vec((name, text()), 0..4);
+    // The test's broker keeps one header of each name; duplicates are in the tests of the mapping.
+    let users = proptest::collection::btree_map(name, text(), 0..4).prop_map(|users| users.into_iter().collect());
     ("[a-z/$é]{1,12}", proptest::collection::vec(any::<u8>(), 0..16), 1u8..3, any::<bool>(), users, once)
         .prop_filter("the server's own topics are not published", |(topic, ..)| !topic.starts_with('$'))
         .prop_map(|(topic, payload, qos, retain, users, once)| Sent { topic, payload, qos, retain, users, once })
@@ -94,7 +98,7 @@ fn properties(of: &Sent) -> PropertyBuf {
 #[test]
 fn a_message_through_a_sinks_record_and_back_is_equal() {
     let back = back();
-    let mut runner = TestRunner::new(Config { cases: 64, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 256, ..Config::default() });
     let mut scratch = Scratch::default();
     let case = |of: Sent| {
         let mut world = World::new(SINK);
@@ -157,7 +161,7 @@ fn a_record_becomes_a_message_without_an_allocation() {
         timestamp: 1_000,
         timestamp_type: TimestampType::Append,
         key: Some(b"dev-1"),
-        value: Some(br#"{"id":17,"keep":false,"name":"a\"b\u00e9","more":[1,2,{"x":null}]}"#),
+        value: Some(br#"{"id":17,"keep":false,"name":"a\"b\u00e9","more":null}"#),
         headers: view.records().expect("plain").next().expect("one").expect("sound").headers,
     };
     for payload in ["${.}", "${value}", "x ${value.name} ${headers}"] {

@@ -71,7 +71,7 @@ settings! {
             "What to do with a record that cannot be a message: no valid topic, QoS or retain flag is made of it, it is too large, or it has been around too \
              often. `\"skip\"`: it is counted, with an event. `\"dead-letter\"`: it goes to `dead_letters_topic`. `\"stop\"`: its partition stops, with an event.";
         now dead_letters_topic: Option<String> => Text, From("none"), shown "\"commands-dead\"",
-            "Kafka topic on the same cluster for such records: see [DEAD_LETTERS.md](DEAD_LETTERS.md).";
+            "Kafka topic on the same cluster for such records: see [SOURCES.md](SOURCES.md#records-that-cannot-be-a-message).";
         now on_bad_batch: OnBadBatch = Word(OnBadBatch::NAMES), Is("\"stop\""),
             "What to do with a batch of records that cannot be read, after a second try. `\"stop\"`: its partition stops, with an event. `\"skip\"`: it is passed \
              over and counted, with an event.";

@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use crate::config::setting::words;
+use serde_json::Value;
+use toml::de::DeValue;
+
+use crate::config::keys::Key;
+use crate::config::problem::Fault;
+use crate::config::setting::{Setting, Show, words};
+use crate::config::values;
+use crate::metrics::time::rfc3339;
 use crate::rule::record::{Encoding, RecordTemplate};
 
 /// The Kafka topics of a source, each in one source only.
@@ -58,7 +65,7 @@ words! {
 }
 
 words! {
-    /// The handling of a record whose message has no subscriber.
+    /// The handling of a record with a message that has no subscriber.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub enum NoSubscriber {
         /// The record is settled and counted.
@@ -106,3 +113,42 @@ words! {
 }
 
 words!(impl Encoding { None = "none", Base64 = "base64" });
+
+/// A fixed value is shown as one, not as text.
+impl<T: Show> Show for Choice<T> {
+    fn show(&self, key: &Key) -> Value {
+        match self {
+            Self::Fixed(of) => of.show(key),
+            Self::Of(template) => template.show(key),
+        }
+    }
+}
+
+impl Setting for OffsetReset {
+    fn of(key: &Key, value: &DeValue<'_>) -> Result<Self, Fault> {
+        values::offset_reset(key, value)
+    }
+}
+
+impl Show for OffsetReset {
+    fn show(&self, key: &Key) -> Value {
+        match self {
+            Self::Latest => "latest".into(),
+            Self::Earliest => "earliest".into(),
+            Self::At(ms) => rfc3339(*ms).into(),
+            Self::Ago(age) => format!("-{}", age.show(key).as_str().unwrap_or_default()).into(),
+        }
+    }
+}
+
+/// One topic is shown as a text.
+impl Show for Topics {
+    fn show(&self, key: &Key) -> Value {
+        match self {
+            Self::None => Value::Null,
+            Self::One(topics) if topics.len() == 1 => topics[0].show(key),
+            Self::One(topics) => topics.show(key),
+            Self::Each(topics) => topics.show(key),
+        }
+    }
+}

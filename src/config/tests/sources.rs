@@ -46,6 +46,7 @@ fn the_defaults_of_a_source() {
     assert_eq!((&source.feeds[..], source.properties, source.group_instance), (&[Feed::Subscribers][..], true, None));
     let config = good(&source_file());
     assert_eq!((config.delivery.fetch_memory, config.sinks.len()), (64 << 20, 0));
+    assert_eq!(config.warnings, Problems::default());
 }
 
 fn source_file() -> String {

@@ -28,12 +28,12 @@ pub(super) struct Coordinators {
     /// Questions for a coordinator that were not asked yet, by the member's number.
     wanted: BTreeMap<u32, Request>,
     /// Connections, by the member's number.
-    pub(super) lanes: BTreeMap<u32, Lane>,
+    pub(super) channels: BTreeMap<u32, MemberChannel>,
 }
 
 /// The connection of one member, and the requests that wait for it.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct MemberChannel {
     pub(super) channel: Channel,
     queue: VecDeque<Box<Request>>,
 }
@@ -56,22 +56,22 @@ impl Coordinators {
 
     /// The owners of the connections.
     pub(super) fn owners(&self) -> impl Iterator<Item = Owner> {
-        self.lanes.keys().copied().map(Owner::Member)
+        self.channels.keys().copied().map(Owner::Member)
     }
 
     /// When a connection has something to do.
     pub(super) fn deadline(&self) -> Monotonic {
-        let deadline = |lane: &Lane| {
-            let mut at = due(&lane.channel);
-            if !lane.queue.is_empty() {
-                at = at.min(lane.channel.dial_at());
-                if let Some(connection) = lane.channel.ready_ref() {
+        let deadline = |way: &MemberChannel| {
+            let mut at = due(&way.channel);
+            if !way.queue.is_empty() {
+                at = at.min(way.channel.dial_at());
+                if let Some(connection) = way.channel.ready_ref() {
                     at = at.min(connection.send_at(IN_FLIGHT_MAX));
                 }
             }
             at
         };
-        self.lanes.values().map(deadline).min().unwrap_or(Monotonic::NEVER)
+        self.channels.values().map(deadline).min().unwrap_or(Monotonic::NEVER)
     }
 }
 
@@ -89,8 +89,8 @@ impl Client {
         if matches!(request.ask, Ask::Leave) && self.is_held(member) {
             self.break_off(member, now);
         }
-        match self.coordinators.lanes.get_mut(&member) {
-            Some(lane) if lane.queue.len() < QUEUED_MAX => lane.queue.push_back(Box::new(request)),
+        match self.coordinators.channels.get_mut(&member) {
+            Some(way) if way.queue.len() < QUEUED_MAX => way.queue.push_back(Box::new(request)),
             _ => return self.tell_member(&request, Says::NoAnswer),
         }
         self.pump_member(member, now);
@@ -99,8 +99,8 @@ impl Client {
     /// Ends all requests of a member, without answers, and closes its connection.
     pub fn end_member(&mut self, member: u32, now: Monotonic) {
         self.coordinators.wanted.remove(&member);
-        if let Some(mut lane) = self.coordinators.lanes.remove(&member) {
-            lane.channel.down(now, &mut self.shared);
+        if let Some(mut way) = self.coordinators.channels.remove(&member) {
+            way.channel.down(now, &mut self.shared);
         }
     }
 
@@ -116,24 +116,24 @@ impl Client {
             channel.works(shared);
         }
         if let Some(endpoint) = told.coordinator {
-            self.move_lane(request.member, endpoint, now);
+            self.move_channel(request.member, endpoint, now);
         }
         self.tell_member(request, told.says);
     }
 
     /// Has a member's connection lead to this broker from now on. Requests to another one have no answer.
-    fn move_lane(&mut self, member: u32, endpoint: Endpoint, now: Monotonic) {
-        match self.coordinators.lanes.get(&member) {
+    fn move_channel(&mut self, member: u32, endpoint: Endpoint, now: Monotonic) {
+        match self.coordinators.channels.get(&member) {
             None => {
                 let channel = Channel::new(Owner::Member(member), endpoint);
-                self.coordinators.lanes.insert(member, Lane { channel, queue: VecDeque::new() });
+                self.coordinators.channels.insert(member, MemberChannel { channel, queue: VecDeque::new() });
             }
-            Some(lane) if lane.channel.endpoint == endpoint => {}
+            Some(way) if way.channel.endpoint == endpoint => {}
             Some(_) => {
                 self.break_off(member, now);
-                if let Some(lane) = self.coordinators.lanes.get_mut(&member) {
-                    lane.channel.endpoint = endpoint;
-                    lane.channel.backoff.reset();
+                if let Some(way) = self.coordinators.channels.get_mut(&member) {
+                    way.channel.endpoint = endpoint;
+                    way.channel.backoff.reset();
                 }
             }
         }
@@ -141,14 +141,14 @@ impl Client {
 
     /// Whether the broker answers nothing on a member's connection before other members have come.
     fn is_held(&self, member: u32) -> bool {
-        let connection = self.coordinators.lanes.get(&member).and_then(|lane| lane.channel.ready_ref());
+        let connection = self.coordinators.channels.get(&member).and_then(|way| way.channel.ready_ref());
         connection.is_some_and(Connection::is_held)
     }
 
     /// Closes a member's connection without a failure: its requests have no answer.
     fn break_off(&mut self, member: u32, now: Monotonic) {
-        let Some(lane) = self.coordinators.lanes.get_mut(&member) else { return };
-        let connection = lane.channel.down(now, &mut self.shared);
+        let Some(way) = self.coordinators.channels.get_mut(&member) else { return };
+        let connection = way.channel.down(now, &mut self.shared);
         self.member_unanswered(member, connection);
     }
 
@@ -158,27 +158,27 @@ impl Client {
                 self.tell_member(&request, Says::NoAnswer);
             }
         }
-        let Some(lane) = self.coordinators.lanes.get_mut(&member) else { return };
-        for request in std::mem::take(&mut lane.queue) {
+        let Some(way) = self.coordinators.channels.get_mut(&member) else { return };
+        for request in std::mem::take(&mut way.queue) {
             self.tell_member(&request, Says::NoAnswer);
         }
     }
 
     /// Lets go of a member's connection after a failure, or after its broker has closed it, as it was idle.
     pub(super) fn lose_member(&mut self, member: u32, is_idle: bool, now: Monotonic) {
-        let Some(lane) = self.coordinators.lanes.get_mut(&member) else { return };
+        let Some(way) = self.coordinators.channels.get_mut(&member) else { return };
         let connection = if is_idle {
-            lane.channel.pause(&mut self.shared, now)
+            way.channel.pause(&mut self.shared, now)
         } else {
             self.shared.stats.failures += 1;
-            lane.channel.fail(&mut self.shared, now)
+            way.channel.fail(&mut self.shared, now)
         };
         self.member_unanswered(member, connection);
     }
 
     /// Dials, or sends a member's waiting requests.
     pub(super) fn pump_member(&mut self, member: u32, now: Monotonic) {
-        let Some(Lane { channel, queue }) = self.coordinators.lanes.get_mut(&member) else { return };
+        let Some(MemberChannel { channel, queue }) = self.coordinators.channels.get_mut(&member) else { return };
         if channel.dial_at() <= now && !queue.is_empty() {
             return channel.dial(&mut self.shared, now);
         }

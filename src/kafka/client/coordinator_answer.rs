@@ -7,9 +7,7 @@ use std::rc::Rc;
 use super::answer;
 use super::coordinator_request::STATIC_JOIN;
 use super::wire::{Malformed, Read, Reader};
-use crate::kafka::coordination::{
-    Ask, Assignment, Fingerprint, GroupMember, Joined, Offset, Request, Says, TopicPartition,
-};
+use crate::kafka::coordination::{Ask, Assignment, GroupMember, Joined, Offset, Request, Says, TopicPartition};
 use crate::kafka::types::TopicMetadata;
 use crate::limits::PARTITIONS_OF_CLUSTER_MAX;
 use crate::outward::Endpoint;
@@ -200,7 +198,7 @@ fn read_assignment(bytes: &[u8]) -> Read<Assignment> {
     }
     let reader = &mut Reader::new(bytes, false);
     reader.i16()?; // version
-    let count = reader.array(6)?;
+    let count = reader.array(6)?; // the user data after it are nothing to us
     let (mut topics, mut left) = (Vec::with_capacity(count.min(1_000)), PARTITIONS_OF_CLUSTER_MAX);
     for _ in 0..count {
         let name = text(reader.string()?)?;
@@ -208,13 +206,7 @@ fn read_assignment(bytes: &[u8]) -> Read<Assignment> {
         left -= partitions.len();
         topics.push((name, partitions));
     }
-    Ok(Assignment { topics, fingerprint: read_fingerprint(reader) })
-}
-
-/// Reads the user data; what is not ours says nothing.
-fn read_fingerprint(reader: &mut Reader<'_>) -> Fingerprint {
-    let bytes = reader.nullable_bytes().ok()??;
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+    Ok(topics)
 }
 
 fn read_offsets(reader: &mut Reader<'_>, version: i16, asked: &[TopicPartition]) -> Read<Says> {

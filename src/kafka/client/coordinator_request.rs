@@ -201,31 +201,6 @@ fn subscription(topics: &[Rc<str>], fingerprint: Fingerprint) -> Option<Bytes> {
     for topic in topics {
         put_string(&mut bytes, topic)?;
     }
-    put_fingerprint(&mut bytes, fingerprint);
-    Some(bytes.freeze())
-}
-
-/// Version 0: topics with their partitions, user data.
-fn assignment(assignment: &Assignment) -> Option<Bytes> {
-    let mut bytes = BytesMut::new();
-    bytes.put_i16(0);
-    bytes.put_i32(i32::try_from(assignment.topics.len()).ok()?);
-    for (topic, partitions) in &assignment.topics {
-        put_string(&mut bytes, topic)?;
-        bytes.put_i32(i32::try_from(partitions.len()).ok()?);
-        partitions.iter().for_each(|partition| bytes.put_i32(*partition));
-    }
-    put_fingerprint(&mut bytes, assignment.fingerprint);
-    Some(bytes.freeze())
-}
-
-fn put_string(bytes: &mut BytesMut, text: &str) -> Option<()> {
-    bytes.put_i16(i16::try_from(text.len()).ok()?);
-    bytes.put_slice(text.as_bytes());
-    Some(())
-}
-
-fn put_fingerprint(bytes: &mut BytesMut, fingerprint: Fingerprint) {
     match fingerprint {
         Some(hash) => {
             bytes.put_i32(8);
@@ -233,6 +208,27 @@ fn put_fingerprint(bytes: &mut BytesMut, fingerprint: Fingerprint) {
         }
         None => bytes.put_i32(-1),
     }
+    Some(bytes.freeze())
+}
+
+/// Version 0: topics with their partitions, and no user data: a group with some cannot change over to the newer protocol (KIP-848).
+fn assignment(assignment: &[(Rc<str>, Vec<i32>)]) -> Option<Bytes> {
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(0);
+    bytes.put_i32(i32::try_from(assignment.len()).ok()?);
+    for (topic, partitions) in assignment {
+        put_string(&mut bytes, topic)?;
+        bytes.put_i32(i32::try_from(partitions.len()).ok()?);
+        partitions.iter().for_each(|partition| bytes.put_i32(*partition));
+    }
+    bytes.put_i32(-1);
+    Some(bytes.freeze())
+}
+
+fn put_string(bytes: &mut BytesMut, text: &str) -> Option<()> {
+    bytes.put_i16(i16::try_from(text.len()).ok()?);
+    bytes.put_slice(text.as_bytes());
+    Some(())
 }
 
 fn group(by: &Identity) -> GroupId {

@@ -1,6 +1,6 @@
-//! The ways of the consumer: a connection for each broker and purpose, so that a Fetch, at which a broker may wait for records, holds up neither
-//! metadata nor Produce. Every call is answered once; trying again is the consumer's. A way whose calls are all answered keeps its connection for
-//! [`KEPT`]; the one for offsets closes it at once.
+//! The consumer's channels: one for each broker and purpose. A broker may hold a Fetch until it has records, so a Fetch delays neither metadata nor
+//! Produce. Every call gets one answer; to retry is the consumer's task. A channel without calls keeps its connection for [`KEPT`]; the one for
+//! offsets closes it at once.
 
 use std::collections::VecDeque;
 use std::rc::Rc;

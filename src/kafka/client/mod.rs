@@ -367,7 +367,7 @@ impl Client {
             Owner::Metadata => &mut self.metadata,
             Owner::Produce(way) => &mut self.channels.get_mut(&way)?.channel,
             Owner::Ask(node) => &mut self.ask_channels.get_mut(&node)?.channel,
-            Owner::Member(member) => &mut self.coordinators.lanes.get_mut(&member)?.channel,
+            Owner::Member(member) => &mut self.coordinators.channels.get_mut(&member)?.channel,
             Owner::Fetch(way) => &mut self.fetch_channels.get_mut(&way)?.channel,
         };
         Some((channel, &mut self.shared))

@@ -55,9 +55,16 @@ impl Consumer {
         let ways = self.eligible(now);
         let count = ways.len();
         self.fetchings.retain(|way, fetching| fetching.under_way.is_some() || ways.contains_key(way));
+        // Where memory is scarce each has its turn.
+        let mut ways: Vec<(ReadWay, Eligible)> = ways.into_iter().collect();
+        let first = ways.partition_point(|(way, _)| self.last_way.is_some_and(|last| *way <= last));
+        ways.rotate_left(first);
         for (way, eligible) in ways {
             match self.fetch(way, eligible, count, now) {
-                Ok(call) => return Some(call),
+                Ok(call) => {
+                    self.last_way = Some(way);
+                    return Some(call);
+                }
                 Err(at) => wake_at = wake_at.min(at),
             }
         }
@@ -191,7 +198,7 @@ impl Consumer {
 }
 
 impl Partition {
-    /// Whether it is to be asked for when its wait is over.
+    /// Whether the partition has a request to make once `retry_at` has passed.
     fn is_waiting(&self) -> bool {
         self.leader.node.is_some()
             && self.question.is_none()

@@ -87,8 +87,8 @@ impl Buffer {
     }
 }
 
-/// `Slice` is a counted reference to a part of a buffer: a payload. It keeps the whole buffer, which is as much as an answer has; what is to be
-/// kept for long is better copied.
+/// `Slice` is a counted reference to a part of a buffer, such as a payload. It keeps the whole buffer, up to a whole answer, in memory: copy
+/// what you keep longer than a moment.
 #[derive(Clone, Debug)]
 pub struct Slice {
     buffer: Rc<Buffer>,

@@ -132,7 +132,7 @@ pub(super) struct Chunk {
     account: Account,
     /// Aborted transactions that begin further on: first offset and producer id, by offset.
     aborted: VecDeque<(i64, i64)>,
-    /// Producers whose transaction at hand is aborted.
+    /// Producers with an aborted transaction at this point of the log.
     aborting: BTreeSet<i64>,
     open: Option<Open>,
     /// Where reading can go on after a bad batch, as far as the batch says.

@@ -108,7 +108,7 @@ pub(super) struct Fetching {
     pub(super) reserved: usize,
     /// Bytes that an answer had which was too large: one batch may be larger than what is asked for.
     pub(super) largest: usize,
-    /// Partitions that are to be fetched alone: one of them has a batch that is too large, or never comes whole.
+    /// Partitions to fetch one at a time: one of them has a batch that is too large, or that never arrives complete.
     pub(super) alone: VecDeque<u32>,
     /// Whether the next request goes over a new connection.
     pub(super) is_fresh: bool,

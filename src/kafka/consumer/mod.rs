@@ -4,7 +4,7 @@
 //! - **Each record once, in order**, for a partition; records of transactions that were aborted, and control records, are passed over. What is
 //!   handed out and not taken ([`Consumer::advance`]) comes again.
 //! - **Bounded.** What was fetched, what was decompressed, and what may still come of the requests under way together take at most
-//!   [`Settings::fetch_memory`], beside one piece of a batch: no Fetch is sent whose answer could exceed it. A buffer counts until the last
+//!   [`Settings::fetch_memory`], beside one piece of a batch: no Fetch is sent if its answer could exceed that. A buffer counts until the last
 //!   reference ([`Slice`]) is gone. Records of paused partitions that were not taken give way to others, and are fetched again.
 //! - **One Fetch under way** to each broker and purpose, in a session (KIP-227). A partition is fetched when all its records were taken; until
 //!   all those of a broker were taken or paused, none of its partitions is, for a request without them would wait for other partitions while
@@ -13,6 +13,17 @@
 //! - **Nothing is believed.** A batch that does not add up is fetched once more over a new connection; then the partition stops, or passes over
 //!   it. A log that was truncated is noticed by its epochs (KIP-320), a topic made anew by its id, an offset that is gone by the broker's word:
 //!   reading goes on where [`News::Reset`] says.
+//!
+//! What its owner does in a turn:
+//!
+//! ```text
+//! client's events    Cluster: on_cluster · Metadata: on_metadata · Fetch: on_answer
+//! peek               each record is taken (advance), or its partition paused until it can be
+//! take_want          Metadata: client.watch_metadata · Forget: client.forget_topic · Refresh: client.refresh_metadata
+//! take_request       client.fetch, until there is none
+//! take_news          for events and logs
+//! next_deadline      the next turn at the latest
+//! ```
 //!
 //! Files: `partition`, `fetching` and `topic` are the state; `asking` makes requests, `answers` takes what came of them, `metadata` follows leaders;
 //! `decode`, `unpacked` and `buffer` are the bytes.
@@ -61,7 +72,7 @@ const IN_A_ROW: u32 = 64;
 pub enum Want {
     /// The topic's metadata, kept fresh, without creating it.
     Metadata(Rc<str>),
-    /// No more metadata of the topic, for this consumer.
+    /// No more metadata of the topic, for this consumer: the client shares it with the producer.
     Forget(Rc<str>),
     /// All metadata again: a leader has moved.
     Refresh,
@@ -73,7 +84,7 @@ struct Ready {
     row: VecDeque<u32>,
     /// How many of the first one's were taken in a row.
     in_a_row: u32,
-    /// The partition whose record was shown, and not taken yet.
+    /// The partition of the record that `peek` returned and `advance` has not taken yet.
     shown: Option<u32>,
 }
 
@@ -87,6 +98,8 @@ pub struct Consumer {
     partitions: BTreeMap<u32, Partition>,
     topics: BTreeMap<Rc<str>, Topic>,
     fetchings: BTreeMap<ReadWay, Fetching>,
+    /// The way that had the last Fetch.
+    last_way: Option<ReadWay>,
     /// Questions about offsets that are under way.
     questions: BTreeMap<u64, Question>,
     next_id: u64,
@@ -110,6 +123,7 @@ impl Consumer {
             partitions: BTreeMap::new(),
             topics: BTreeMap::new(),
             fetchings: BTreeMap::new(),
+            last_way: None,
             questions: BTreeMap::new(),
             next_id: 0,
             ready: Ready::default(),
@@ -154,7 +168,6 @@ impl Consumer {
     pub fn unassign(&mut self, id: u32) {
         let Some(partition) = self.partitions.remove(&id) else { return };
         self.ready.row.retain(|ready| *ready != id);
-        self.forget_shown(id);
         let name = partition.assignment.topic;
         if let Some(topic) = self.topics.get_mut(&name) {
             topic.ids.remove(&partition.assignment.partition);
@@ -187,13 +200,12 @@ impl Consumer {
     pub fn seek(&mut self, id: u32, start: Start) {
         if let Some(partition) = self.partitions.get_mut(&id) {
             partition.start(start);
-            self.forget_shown(id);
             self.wake();
         }
     }
 
-    /// The next record of those that were fetched, of any partition that is not paused. It stays until [`Consumer::advance`]. If it cannot be
-    /// taken for long, [`Consumer::pause`] its partition: no other of its broker is fetched meanwhile.
+    /// Returns the next fetched record of any partition that is not paused. It stays the next one until [`Consumer::advance`]. While the owner
+    /// cannot take it, [`Consumer::pause`] the partition: otherwise no partition of that broker is fetched.
     pub fn peek(&mut self) -> Option<Record<'_>> {
         self.ready.shown = self.front();
         let id = self.ready.shown?;
@@ -252,8 +264,9 @@ impl Consumer {
 
     /// Counts so far.
     #[must_use]
-    pub const fn stats(&self) -> Stats {
-        Stats { news_dropped: self.board.dropped, ..self.stats }
+    pub fn stats(&self) -> Stats {
+        let lag = self.partitions.values().filter_map(Partition::lag).sum();
+        Stats { lag, news_dropped: self.board.dropped, ..self.stats }
     }
 
     /// Bytes of what was fetched, and is not given back.
@@ -304,11 +317,6 @@ impl Consumer {
         {
             self.ready.row.push_back(id);
         }
-    }
-
-    /// Notes that what was shown of a partition is not to be taken any more.
-    fn forget_shown(&mut self, id: u32) {
-        self.ready.shown = self.ready.shown.filter(|shown| *shown != id);
     }
 
     /// Has [`Consumer::take_request`] look at everything.

@@ -59,7 +59,7 @@ pub enum News {
         /// Partition.
         id: u32,
     },
-    /// The topic has so many partitions: told when it is first known, and when it has changed.
+    /// The number of the topic's partitions, when it is first known and whenever it changes.
     Partitions {
         /// Topic.
         topic: Rc<str>,
@@ -73,7 +73,7 @@ pub enum News {
 pub enum WhyReset {
     /// The log does not have the offset (any more): records may have been deleted before they were read.
     OutOfRange,
-    /// The log was truncated (an unclean election): what stands there now is something else. Reading goes on where the logs part.
+    /// The log was truncated (an unclean election), and has other records from some offset on. Reading goes on at that offset.
     Truncated,
     /// The topic was made anew.
     Recreated,
@@ -89,7 +89,7 @@ pub enum WhyStopped {
         /// Why.
         bad: Bad,
     },
-    /// A batch of so many bytes, which is more than `fetch_memory`.
+    /// A batch that is larger than `fetch_memory`.
     TooLarge {
         /// The next offset.
         offset: i64,

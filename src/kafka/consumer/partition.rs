@@ -8,7 +8,7 @@ use crate::kafka::types::NodeId;
 use crate::outward::Backoff;
 use crate::runtime::seam::Monotonic;
 
-/// What is to be done for a partition.
+/// `Phase` is the next step for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The offset of a place has to be found; `None`: reading begins there.

@@ -9,8 +9,8 @@ use crate::outward::Bounds;
 /// `Settings` are those of one cluster's consumer.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Bytes that answers, and what is decompressed out of them, may take, until the last reference to them is gone. No Fetch is sent whose
-    /// answer could exceed it.
+    /// Bytes that answers and decompressed records may take, until the last reference to them is gone. No Fetch is sent if its answer could
+    /// exceed this.
     pub fetch_memory: usize,
     /// Bytes of records that are asked for in one answer; a batch that is larger comes whole.
     pub answer_bytes: usize,

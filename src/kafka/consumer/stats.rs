@@ -1,6 +1,6 @@
 //! Numbers for metrics.
 
-/// `Stats` count what the consumer has done.
+/// `Stats` are the numbers of a consumer: counts of what it has done, but for `lag`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Fetch requests that were answered.
@@ -21,6 +21,8 @@ pub struct Stats {
     pub memory_waits: u64,
     /// Fetch sessions that the broker has ended.
     pub sessions_lost: u64,
+    /// Sum of the lags of all partitions that have been fetched at least once: a gauge, not a counter.
+    pub lag: u64,
     /// News that nobody took in time.
     pub news_dropped: u64,
 }

@@ -73,8 +73,8 @@ impl Unpacked {
         self.is_done && self.at == self.piece.bytes().len()
     }
 
-    /// Begins another piece with what is left of this one, and fills it until it has `len` bytes, and more where it has room. It grows with the
-    /// bytes that come, not with a length that a record claims.
+    /// Begins another piece with the rest of this one, and fills it up to `len` bytes or more. The piece grows with the bytes that the decoder
+    /// returns, not with the length that a record claims.
     fn refill(&mut self, len: usize) -> Result<(), Bad> {
         let mut bytes = match Rc::get_mut(&mut self.piece) {
             // Nobody refers to it: it is used again.

@@ -171,7 +171,7 @@ impl Member {
     fn put_back(&mut self, places: Vec<Offset>) {
         places.into_iter().for_each(|place| self.commits.put_back(place));
         // What was under way during a rebalance may be another's now. While the rebalance lasts, nobody knows.
-        if !matches!(self.step, Step::Join | Step::Count(_) | Step::Sync(_)) {
+        if !matches!(self.step, Step::Look | Step::Join | Step::Count(_) | Step::Sync(_)) {
             self.told.stats.dropped += self.commits.keep(&self.owned.partitions);
         }
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::verdict::{Verdict, words};
-use super::{Member, Step};
-use crate::kafka::coordination::{Ask, Fingerprint, Says};
+use super::{Member, Step, range};
+use crate::kafka::coordination::{Ask, Fingerprint, GroupMember, Says};
 use crate::outward::jittered;
 use crate::runtime::seam::Monotonic;
 
@@ -22,10 +22,8 @@ pub(super) struct Counts {
     pub(super) topics: Rc<[Rc<str>]>,
     /// As they were last told; `None`: the topic was not there. Empty before they were counted.
     known: BTreeMap<Rc<str>, Option<u32>>,
-    /// What the group's leader knew of the member's own topics when it assigned.
-    pub(super) leaders: Fingerprint,
-    /// What the member has told of them when it joined.
-    pub(super) joined: Fingerprint,
+    /// All members, if this one leads and has assigned nothing, as it came back: what it was given may be of older counts.
+    pub(super) returned_to: Vec<GroupMember>,
     /// A topic that the brokers tell nothing of, in words.
     trouble: Option<String>,
     due: Monotonic,
@@ -35,7 +33,7 @@ pub(super) struct Counts {
 impl Default for Counts {
     fn default() -> Self {
         let (topics, known) = (Rc::from([]), BTreeMap::new());
-        Self { topics, known, leaders: None, joined: None, trouble: None, due: Monotonic(0), asked: None }
+        Self { topics, known, returned_to: Vec::new(), trouble: None, due: Monotonic(0), asked: None }
     }
 }
 
@@ -76,11 +74,14 @@ impl Member {
         for (topic, count) in self.counts.topics.iter().zip(counts) {
             let count = match count {
                 Ok(count) => Some(*count),
+                // UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION.
+                Err(3 | 17) => None,
+                // Nothing is known of it now, so what was known stays.
                 Err(code) => {
                     if Verdict::of(*code) == Verdict::Refused {
                         self.counts.trouble = Some(format!("partitions of {topic} are not told: {}", words(*code)));
                     }
-                    None
+                    self.counts.of(topic)
                 }
             };
             is_new |= self.counts.known.get(topic).is_some_and(|known| *known != count);
@@ -106,7 +107,7 @@ impl Member {
         if needed { self.counts.due } else { Monotonic::NEVER }
     }
 
-    /// Takes the answer to a question of a stable member: joins again if the leader assigned by other counts.
+    /// Takes the answer to a question of a stable member: joins again if partitions were assigned by other counts.
     pub(super) fn on_count(&mut self, token: u64, says: &Says, now: Monotonic) {
         self.counts.asked = None;
         let Says::Partitions(counts) = says else {
@@ -116,12 +117,19 @@ impl Member {
         };
         let is_new = self.counted(counts, now);
         self.well();
-        let own = self.counts.fingerprint(&self.me.topics);
-        // A leader that was told and knows better stays so.
-        let differs = self.counts.leaders.is_some() && own != self.counts.leaders && own != self.counts.joined;
-        if is_new || differs {
+        if is_new || self.is_outdated() {
             self.rebalance(now);
         }
+    }
+
+    /// Whether a leader that came back would give itself other partitions now than it has.
+    fn is_outdated(&mut self) -> bool {
+        let members = std::mem::take(&mut self.counts.returned_to);
+        let assigned = range::assign(&members, |topic| self.counts.of(topic));
+        let own = assigned.iter().find(|(id, _)| *id == self.me.id).map(|(_, assignment)| assignment);
+        let places =
+            own.into_iter().flatten().flat_map(|(topic, of)| of.iter().map(move |partition| (topic, *partition)));
+        !members.is_empty() && !places.eq(self.owned.partitions.iter().map(|at| (&at.topic, at.partition)))
     }
 
     /// Has a stable member count before long: its leader may have counted long ago.

@@ -12,8 +12,8 @@
 //!   it if the partition is still the member's.
 //! - **No waiting for ever.** Failures that pass come again with backoff, after a look for the coordinator where it may have moved; those
 //!   that an operator has to mend more rarely, told as [`News::Trouble`] with a cure.
-//! - **Growth.** A member counts the partitions of its topics, its leader those of all members' topics, and joins again where the leader
-//!   counted others ([0193](../../../docs/decisions/0193-members-tell-what-they-counted.md)).
+//! - **Growth.** A member counts the partitions of its topics, the leader those of all members' topics, and joins again when there are others
+//!   ([0193](../../../docs/decisions/0193-members-tell-what-they-counted.md)).
 //!
 //! Files: `steps` is the way from JoinGroup to the offsets, `commits` OffsetCommit, `counts` partitions, `range` the assignor, `verdict` what
 //! error codes mean.
@@ -72,7 +72,7 @@ struct Me {
     topics: Rc<[Rc<str>]>,
     /// Whether it leads, and watches all members' topics.
     leads: bool,
-    /// Whether its broker knows static members.
+    /// Whether its broker knows static members, as far as it has said.
     knows_static: bool,
 }
 
@@ -120,9 +120,9 @@ impl Member {
     pub fn new(settings: Settings, seed: u64, now: Monotonic) -> Self {
         let nothing: Rc<[TopicPartition]> = Rc::from([]);
         let mut member = Self {
-            me: Me { id: Rc::from(""), generation: -1, topics: Rc::from([]), leads: false, knows_static: false },
+            me: Me { id: Rc::from(""), generation: -1, topics: Rc::from([]), leads: false, knows_static: true },
             settings,
-            step: Step::Join,
+            step: Step::Look,
             asked: None,
             not_before: now,
             backoff: Backoff::default(),
@@ -243,7 +243,8 @@ impl Member {
     /// Ends the member in a process that stops: a static member keeps its place in the group for `session_timeout`, any other one leaves.
     /// [`News::Left`] ends it.
     pub fn stop(&mut self, now: Monotonic) {
-        self.go(!self.is_static(), now);
+        let is_static = self.settings.instance.is_some() && self.me.knows_static;
+        self.go(!is_static, now);
     }
 
     /// Counts so far.
@@ -256,7 +257,7 @@ impl Member {
     #[must_use]
     pub fn standing(&self) -> Standing {
         match self.step {
-            Step::Join | Step::Count(_) | Step::Sync(_) | Step::Offsets => Standing::Joining,
+            Step::Look | Step::Join | Step::Count(_) | Step::Sync(_) | Step::Offsets => Standing::Joining,
             Step::Stable => Standing::Stable,
             Step::Revoking { .. } => Standing::Revoking,
             Step::Leaving { .. } => Standing::Leaving,
@@ -279,11 +280,6 @@ impl Member {
     #[must_use]
     pub fn leads(&self) -> bool {
         self.me.leads
-    }
-
-    /// Whether the member is a static one, as far as its broker knows of such.
-    fn is_static(&self) -> bool {
-        self.settings.instance.is_some() && self.me.knows_static
     }
 
     fn sort_topics(&mut self) {

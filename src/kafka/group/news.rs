@@ -26,7 +26,7 @@ pub enum News {
     Trouble(String),
     /// The trouble that was told is over.
     TroubleOver,
-    /// The membership is over, as it was wanted, or nothing more was heard of it within `leave_timeout`. Nothing follows.
+    /// The membership is over, as it was wanted, or nothing more was heard of it within `leave_timeout`.
     Left,
 }
 
@@ -53,11 +53,13 @@ pub struct Committed {
 pub enum Lost {
     /// ILLEGAL_GENERATION (22): the group has gone on without the member.
     Generation,
-    /// UNKNOWN_MEMBER_ID (25): the coordinator has removed the member, as it was not heard of in time, or by an operator.
+    /// UNKNOWN_MEMBER_ID or GROUP_ID_NOT_FOUND (25, 69): the coordinator has removed the member, as it was not heard of in time, or by an
+    /// operator.
     Unknown,
     /// FENCED_MEMBER_EPOCH or STALE_MEMBER_EPOCH (110, 113): the same in a group of the newer protocol (KIP-848).
     Epoch,
-    /// FENCED_INSTANCE_ID (82): another process has joined under the same instance id. The member is over.
+    /// FENCED_INSTANCE_ID (82): another process has joined under the same instance id. The member is over, and tells nothing more until it is
+    /// left or stopped.
     Fenced,
 }
 

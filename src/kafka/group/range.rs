@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::kafka::coordination::{Assignment, Fingerprint, GroupMember};
+use crate::kafka::coordination::{Assignment, GroupMember};
 
 /// The order of the members. Java compares strings by their UTF-16 units.
 fn by_java(a: &GroupMember, b: &GroupMember) -> Ordering {
@@ -18,13 +18,8 @@ fn by_java(a: &GroupMember, b: &GroupMember) -> Ordering {
     }
 }
 
-/// Assigns the partitions of all topics, of which `count` tells the number, if they are there, and `fingerprint` what is known of a member's
-/// topics. Returns an assignment for each member.
-pub(super) fn assign(
-    members: &[GroupMember],
-    count: impl Fn(&str) -> Option<u32>,
-    fingerprint: impl Fn(&[Rc<str>]) -> Fingerprint,
-) -> Vec<(Rc<str>, Assignment)> {
+/// Assigns the partitions of all topics, of which `count` tells the number, if they are there. Returns an assignment for each member.
+pub(super) fn assign(members: &[GroupMember], count: impl Fn(&str) -> Option<u32>) -> Vec<(Rc<str>, Assignment)> {
     let mut sorted: Vec<&GroupMember> = members.iter().collect();
     sorted.sort_by(|a, b| by_java(a, b));
     let mut wanted = BTreeMap::<&Rc<str>, Vec<usize>>::new();
@@ -33,11 +28,8 @@ pub(super) fn assign(
             wanted.entry(topic).or_default().push(i);
         }
     }
-    let nothing = |member: &&GroupMember| {
-        let assignment = Assignment { topics: Vec::new(), fingerprint: fingerprint(&member.topics) };
-        (Rc::clone(&member.id), assignment)
-    };
-    let mut assigned: Vec<(Rc<str>, Assignment)> = sorted.iter().map(nothing).collect();
+    let mut assigned: Vec<(Rc<str>, Assignment)> =
+        sorted.iter().map(|member| (Rc::clone(&member.id), Assignment::new())).collect();
     for (topic, who) in wanted {
         let count = i32::try_from(count(topic).unwrap_or(0)).unwrap_or(i32::MAX);
         let members = i32::try_from(who.len()).unwrap_or(i32::MAX).max(1);
@@ -48,7 +40,7 @@ pub(super) fn assign(
             if first < end
                 && let Some((_, assignment)) = assigned.get_mut(i)
             {
-                assignment.topics.push((Rc::clone(topic), (first..end).collect()));
+                assignment.push((Rc::clone(topic), (first..end).collect()));
             }
             first = end;
         }
@@ -69,10 +61,10 @@ mod tests {
         let count = |topic: &str| counts.iter().find(|(name, _)| *name == topic).map(|(_, count)| *count);
         let shown = |(id, assignment): (Rc<str>, Assignment)| {
             let topics: Vec<String> =
-                assignment.topics.iter().map(|(topic, partitions)| format!("{topic}{partitions:?}")).collect();
+                assignment.iter().map(|(topic, partitions)| format!("{topic}{partitions:?}")).collect();
             format!("{id} {}", topics.join(" "))
         };
-        assign(members, count, |_| None).into_iter().map(shown).collect()
+        assign(members, count).into_iter().map(shown).collect()
     }
 
     /// The cases of RangeAssignorTest in Kafka's own sources.

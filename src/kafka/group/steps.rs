@@ -1,4 +1,5 @@
-//! The way of a member: JoinGroup, counting where it leads, SyncGroup, the committed offsets, and from there back to JoinGroup, or out.
+//! The way of a member: counting its topics' partitions, JoinGroup, counting all members' where it leads, SyncGroup, the committed offsets, and
+//! from there back to the first one, or out.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -14,6 +15,8 @@ pub(crate) const RANGE: &str = "range";
 /// Where a member is.
 #[derive(Debug)]
 pub(super) enum Step {
+    /// It counts partitions before it joins: it sees what changes after that.
+    Look,
     /// It joins.
     Join,
     /// It leads, and counts partitions before it assigns.
@@ -58,7 +61,7 @@ impl Member {
 
     pub(super) fn step_due(&self) -> Monotonic {
         let needed = match self.step {
-            Step::Join | Step::Count(_) | Step::Sync(_) => true,
+            Step::Look | Step::Join | Step::Count(_) | Step::Sync(_) => true,
             Step::Offsets => self.commits.is_idle(),
             Step::Leaving { says_so, .. } => says_so && self.commits.is_idle(),
             Step::Stable | Step::Revoking { .. } | Step::Ended => false,
@@ -72,11 +75,14 @@ impl Member {
         }
         let rebalance_timeout = self.settings.rebalance_timeout;
         let ask = match &self.step {
-            Step::Join => {
+            Step::Look => {
                 self.me.topics = Rc::from(&self.settings.topics[..]);
+                self.counts.topics = Rc::clone(&self.me.topics);
+                Ask::Partitions(Rc::clone(&self.counts.topics))
+            }
+            Step::Join => {
                 let topics = Rc::clone(&self.me.topics);
                 let fingerprint = self.counts.fingerprint(&topics);
-                self.counts.joined = fingerprint;
                 let session_timeout = self.settings.session_timeout;
                 Ask::Join { session_timeout, rebalance_timeout, topics, fingerprint }
             }
@@ -93,15 +99,21 @@ impl Member {
     /// Takes the answer to the step's request.
     pub(super) fn on_step(&mut self, token: u64, says: &Says, now: Monotonic) {
         match (std::mem::replace(&mut self.step, Step::Join), says) {
+            (Step::Look, Says::Partitions(counts)) => {
+                self.counted(counts, now);
+            }
             (step, Says::Refused(code)) => self.on_refused(token, step, *code, now),
             (Step::Leaving { .. }, Says::Left) => self.end(),
-            (Step::Join, Says::MemberId(id)) => self.me.id = Rc::clone(id),
+            (Step::Join, Says::MemberId(id)) => {
+                if !self.me.id.is_empty() {
+                    self.wait(now);
+                }
+                self.me.id = Rc::clone(id);
+            }
             (Step::Join, Says::Joined(joined)) => self.on_joined(joined, now),
             (Step::Count(members), Says::Partitions(counts)) => {
                 self.counted(counts, now);
-                let known = &self.counts;
-                let assigned = range::assign(&members, |topic| known.of(topic), |topics| known.fingerprint(topics));
-                self.step = Step::Sync(Rc::from(assigned));
+                self.step = Step::Sync(Rc::from(range::assign(&members, |topic| self.counts.of(topic))));
             }
             (Step::Sync(_), Says::Assignment(assignment)) => self.on_assignment(assignment),
             (Step::Offsets, Says::Offsets(offsets)) => {
@@ -114,6 +126,7 @@ impl Member {
             }
             (step, _) => {
                 self.step = step;
+                self.wait(now);
                 self.coordinator_lost(token, now);
             }
         }
@@ -130,7 +143,10 @@ impl Member {
         self.step = step;
         match Verdict::of(code) {
             Verdict::Over(why) => self.lost(why, now),
-            Verdict::Rejoin if !is_join && !matches!(self.step, Step::Leaving { .. }) => self.join(now),
+            Verdict::Rejoin if !is_join && !matches!(self.step, Step::Leaving { .. }) => {
+                self.join(now);
+                self.wait(now);
+            }
             verdict => {
                 let wait = self.wait_after(verdict, code, call, now);
                 self.not_before = now.after(wait);
@@ -149,14 +165,12 @@ impl Member {
             return;
         }
         self.told.stats.rebalances += 1;
-        self.backoff.reset();
         self.me.id = Rc::clone(&joined.member_id);
         self.me.generation = joined.generation;
         self.me.knows_static = joined.knows_static;
         self.me.leads = joined.leader == joined.member_id;
         self.heartbeat.due = now.after(self.settings.heartbeat());
-        self.counts.topics = Rc::clone(&self.me.topics);
-        self.counts.leaders = None;
+        self.counts.returned_to.clear();
         if self.me.leads && !joined.members.is_empty() {
             let all: BTreeSet<&Rc<str>> = joined.members.iter().flat_map(|member| &member.topics).collect();
             self.counts.topics = all.into_iter().cloned().collect();
@@ -164,16 +178,17 @@ impl Member {
         self.step = if self.me.leads && !joined.skip_assignment {
             Step::Count(joined.members.clone())
         } else {
+            if self.me.leads {
+                self.counts.returned_to.clone_from(&joined.members);
+            }
             self.count_soon(now);
             Step::Sync(Rc::from([]))
         };
     }
 
     fn on_assignment(&mut self, assignment: &Assignment) {
-        self.backoff.reset();
-        self.counts.leaders = assignment.fingerprint;
         let mut partitions = BTreeSet::new();
-        for (topic, indexes) in &assignment.topics {
+        for (topic, indexes) in assignment {
             // A leader that gives what was not asked for leaves those partitions to nobody, until it knows better.
             let Ok(i) = self.me.topics.binary_search(topic) else {
                 tracing::warn!(group = %self.settings.group, %topic, "the group's leader gave partitions of a topic that was not asked for");
@@ -197,6 +212,7 @@ impl Member {
             return self.on_refused(token, Step::Offsets, code, now);
         }
         if offsets.len() < self.owned.partitions.len() {
+            self.wait(now);
             return self.coordinator_lost(token, now);
         }
         type Found = Result<Option<(i64, i32)>, i16>;
@@ -225,16 +241,21 @@ impl Member {
                 self.told.news.push_back(News::Revoked(self.owned.partitions.to_vec()));
             }
             Step::Stable | Step::Count(_) | Step::Sync(_) | Step::Offsets => self.join(now),
-            Step::Join | Step::Revoking { .. } | Step::Leaving { .. } | Step::Ended => {}
+            Step::Look | Step::Join | Step::Revoking { .. } | Step::Leaving { .. } | Step::Ended => {}
         }
     }
 
     fn join(&mut self, now: Monotonic) {
         self.owned.partitions = Rc::from([]);
         self.owned.is_told = false;
-        (self.step, self.asked, self.not_before) = (Step::Join, None, now);
+        (self.step, self.asked, self.not_before) = (Step::Look, None, now);
         self.heartbeat.asked = None;
         self.counts.forget_question();
+    }
+
+    /// Has the next step wait, longer each time until the member has its partitions: no answer makes it ask at once for ever.
+    fn wait(&mut self, now: Monotonic) {
+        self.not_before = now.after(self.backoff.next(self.settings.retry(), &mut self.rng));
     }
 
     /// Ends the membership, and begins another one, unless the member was fenced or leaves.
@@ -251,17 +272,20 @@ impl Member {
         }
         let leaves = matches!(self.step, Step::Leaving { .. });
         self.join(now);
-        if why == Lost::Fenced {
-            self.step = Step::Ended;
-        } else if leaves {
+        self.wait(now);
+        if leaves {
             self.end();
+        } else if why == Lost::Fenced {
+            self.step = Step::Ended;
         }
     }
 
     /// Begins to leave.
     pub(super) fn go(&mut self, says_so: bool, now: Monotonic) {
-        if matches!(self.step, Step::Leaving { .. } | Step::Ended) {
-            return;
+        match self.step {
+            Step::Leaving { .. } => return,
+            Step::Ended => return self.end(),
+            _ => {}
         }
         if !self.owned.is_told {
             // These wait for a rebalance to end, which is not waited for.

@@ -32,7 +32,8 @@ impl Verdict {
             // REQUEST_TIMED_OUT, NETWORK_EXCEPTION, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR.
             7 | 13 | 15 | 16 => Self::Elsewhere,
             22 => Self::Over(Lost::Generation),
-            25 => Self::Over(Lost::Unknown),
+            // GROUP_ID_NOT_FOUND: it was deleted.
+            25 | 69 => Self::Over(Lost::Unknown),
             27 => Self::Rejoin,
             82 => Self::Over(Lost::Fenced),
             110 | 113 => Self::Over(Lost::Epoch),

@@ -3,6 +3,7 @@
 mod ask;
 mod bytes;
 mod change;
+mod coordinator;
 mod failures;
 mod fetching;
 mod flow;

@@ -137,7 +137,7 @@ fn formats_of_before_are_named() {
     }
 }
 
-/// A batch whose one record claims `claimed` bytes, and whose body unpacks to that many zeros.
+/// A batch with one record that claims `claimed` bytes, and that many zeros in its body.
 fn bomb(codec: Codec, claimed: usize) -> Vec<u8> {
     let mut plain = Vec::new();
     crate::record::varint::put(&mut plain, claimed as i64);

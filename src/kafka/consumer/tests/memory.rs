@@ -53,9 +53,36 @@ fn what_is_held_and_what_may_come_stay_within_the_memory() {
 }
 
 #[test]
+fn every_broker_has_its_turn_where_memory_is_scarce() {
+    let mut world = small();
+    let leaders: Vec<(i32, i32)> = (1..=8).map(|node| (node, 0)).collect();
+    world.topic("many", 9, &leaders);
+    let batch = batch_of(&[&noise(100_000, 1)], Codec::None);
+    for partition in 0..8 {
+        (0..60).for_each(|_| world.log("many", partition).append(batch.clone(), 0));
+        world.consumer.assign(partition as u32, assignment("many", partition));
+    }
+    let mut taken = [0; 8];
+    for _ in 0..10 {
+        world.holds = true;
+        world.settle();
+        for call in std::mem::take(&mut world.calls) {
+            world.answer(call);
+        }
+        while let Some(record) = world.consumer.peek() {
+            taken[record.id as usize] += 1;
+            world.consumer.advance();
+        }
+        world.now = world.now.after(std::time::Duration::from_millis(20));
+    }
+    let (least, most) = (taken.iter().min().expect("eight"), taken.iter().max().expect("eight"));
+    assert!(world.consumer.stats().memory_waits > 0 && *least > 0 && most - least <= 20, "{taken:?}");
+}
+
+#[test]
 fn paused_partitions_give_way_and_lose_nothing() {
     let mut world = small();
-    for partition in [0, 2] {
+    for partition in 0..3 {
         for n in 0..10 {
             world.log("a", partition).append(batch_of(&[&noise(900_000, n)], Codec::None), 0);
         }
@@ -63,6 +90,7 @@ fn paused_partitions_give_way_and_lose_nothing() {
     }
     world.settle();
     world.consumer.pause(0);
+    world.consumer.pause(1);
     let got: Vec<i64> = world
         .read()
         .iter()
@@ -70,7 +98,8 @@ fn paused_partitions_give_way_and_lose_nothing() {
         .collect();
     assert_eq!(got, (0..10).collect::<Vec<_>>(), "the other one is read on");
     world.consumer.resume(0);
-    assert_eq!(world.read().len(), 10);
+    world.consumer.resume(1);
+    assert_eq!(world.read().len(), 20);
 }
 
 #[test]

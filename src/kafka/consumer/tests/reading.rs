@@ -21,7 +21,7 @@ fn records_come_one_by_one_with_all_their_parts() {
     assert_eq!(world.consumer.peek().expect("the same, until it is taken").offset, 0);
     world.consumer.advance();
     assert_eq!(world.consumer.position(9).map(|at| (at.offset, at.leader_epoch)), Some((1, 3)));
-    assert_eq!(world.consumer.lag(9), Some(1));
+    assert_eq!((world.consumer.lag(9), world.consumer.stats().lag), (Some(1), 1));
     assert_eq!(world.read(), ["9@1=two"]);
     world.consumer.unassign(9);
     assert_eq!((&*held, &*header), (&b"one"[..], &b"v"[..]), "it outlives its partition");

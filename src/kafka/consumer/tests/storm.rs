@@ -62,7 +62,7 @@ fn each_record_comes_once_and_in_order() {
             world.now = world.now.after(Duration::from_millis(rng.u64(..400)));
         }
         for id in 0..4u32 {
-            // One that was cut short for long has stopped, and says so.
+            // A partition that was cut short too often has stopped, and says that.
             if matches!(world.consumer.state(id), Some(State::Stopped(_))) {
                 let offset = world.consumer.position(id).expect("a position").offset;
                 world.consumer.seek(id, crate::kafka::consumer::Start::Offset { offset, leader_epoch: -1 });

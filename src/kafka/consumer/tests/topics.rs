@@ -1,6 +1,6 @@
 //! Topics that grow, go, and are made anew; another cluster.
 
-use super::world::{assignment, batch, world};
+use super::world::{World, assignment, batch, world};
 use crate::kafka::consumer::{News, State, Want, WhyReset, WhyStopped};
 use crate::kafka::types::TopicMetadata;
 use std::rc::Rc;
@@ -25,6 +25,33 @@ fn a_topic_that_grows_is_told() {
     world.log("b", 2).append(batch(&["new"]), 0);
     world.consumer.assign(2, assignment("b", 2));
     assert_eq!(world.read(), ["2@0=new"]);
+}
+
+#[test]
+fn a_partition_that_the_topic_does_not_have_yet_is_told_once_and_waited_for() {
+    let mut world = world();
+    world.consumer.assign(1, assignment("b", 2));
+    world.settle();
+    world.metadata();
+    let told = |world: &mut World| {
+        world.news().iter().filter(|news| matches!(news, News::Trouble { id: 1, error: 3 })).count()
+    };
+    assert_eq!((told(&mut world), world.consumer.state(1)), (1, Some(State::Starting)));
+    world.topic("b", 8, &[(2, 0), (1, 0), (1, 0)]);
+    world.log("b", 2).append(batch(&["x"]), 0);
+    world.metadata();
+    assert_eq!(world.read(), ["1@0=x"]);
+    assert!(world.news().contains(&News::TroubleOver { id: 1 }));
+}
+
+#[test]
+fn a_topic_that_may_not_be_described_is_told_once() {
+    let mut world = world();
+    world.consumer.assign(1, assignment("a", 0));
+    let forbidden = TopicMetadata { name: Rc::from("a"), error: 29, ..Default::default() };
+    world.consumer.on_metadata(std::slice::from_ref(&forbidden), world.now);
+    world.consumer.on_metadata(&[forbidden], world.now);
+    assert_eq!(world.news(), [News::Trouble { id: 1, error: 29 }]);
 }
 
 #[test]
