@@ -280,10 +280,6 @@ mod tests {
             let of = match section.as_str() {
                 "listener" | "sink" => &shown[&section][0],
                 "kafka" => &shown["kafka"]["embedded"],
-                "source" => {
-                    let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 't'";
-                    &of(&crate::config::parse(file, "t").expect("good"))["source"][0]
-                }
                 "listener.tls" => {
                     let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'tls'\n[listener.tls]\ncert_file = 'c'\nkey_file = 'k'\n\
                         alpn = 'a'\nclient_ca_file = 'a'\ncrl_file = 'c'";
