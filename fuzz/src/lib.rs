@@ -82,8 +82,8 @@ pub mod types {
 pub mod edits;
 pub mod naive;
 
-use mqtt::packet::{Packet, Sender, Version};
 use mqtt::frame;
+use mqtt::packet::{Packet, Sender, Version};
 
 /// The bound on a packet, bytes.
 pub const MAXIMUM_PACKET_SIZE: u32 = 1 << 20;
