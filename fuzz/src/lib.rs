@@ -27,13 +27,28 @@ mod layer;
 #[path = "../../src/record/mod.rs"]
 pub mod record;
 
-/// Of the runtime only what layers are, and the time of a record.
+/// Of the runtime only what layers are, and the two clocks.
 pub mod runtime {
     pub mod seam {
         pub use crate::layer::{Facts, Layer, LayerError, LayerFault};
 
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub struct WallMs(pub i64);
+
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct Monotonic(pub u64);
+
+        impl Monotonic {
+            pub const NEVER: Self = Self(u64::MAX);
+
+            pub fn after(self, duration: std::time::Duration) -> Self {
+                Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+            }
+
+            pub fn since(self, earlier: Self) -> std::time::Duration {
+                std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
+            }
+        }
     }
 }
 
@@ -67,8 +82,8 @@ pub mod types {
 pub mod edits;
 pub mod naive;
 
+use mqtt::frame;
 use mqtt::packet::{Packet, Sender, Version};
-use mqtt::{decode, frame};
 
 /// The bound on a packet, bytes.
 pub const MAXIMUM_PACKET_SIZE: u32 = 1 << 20;
@@ -84,7 +99,7 @@ pub fn read(version: Version, sender: Sender, bytes: &[u8]) -> Option<(Packet<'_
     let frame = frame::next_for(version, sender, bytes, MAXIMUM_PACKET_SIZE).ok()??;
     assert_eq!(frame::needed(bytes), Some(frame.len));
     assert!(frame.len <= bytes.len() && frame.body.len() < frame.len);
-    Some((decode::decode(version, sender, frame).ok()?, frame.len))
+    Some((mqtt::decode::decode(version, sender, frame).ok()?, frame.len))
 }
 
 /// Reads all that a packet can be asked.
