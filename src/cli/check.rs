@@ -206,12 +206,8 @@ fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &
     let mut push = |verdict, about: &str, text: String| lines.push(Line { verdict, about: about.to_owned(), text });
     let dead = |sink: &&Sink| sink.dead_letters.as_ref().and_then(|dead| dead.topic.clone());
     let dead_topics: Vec<String> = sinks.iter().filter_map(dead).collect();
-    let bad_records =
-        sources.iter().filter_map(|source| Some((source_name(source), source.dead_letters_topic.as_deref()?)));
-    let bad_records: Vec<(String, &str)> = bad_records.collect();
     let topics = sinks.iter().filter_map(|sink| sink.topic.as_literal());
     let mut topics: Vec<&str> = topics.chain(dead_topics.iter().map(String::as_str)).collect();
-    topics.extend(bad_records.iter().map(|(_, topic)| topic));
     topics.sort_unstable();
     topics.dedup();
     let asked = Admin::connect(cluster).and_then(|mut admin| match admin.metadata(&topics) {
@@ -300,11 +296,6 @@ fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &
         for (verdict, text) in source_trial::try_source(config, source).lines {
             push(verdict, &source_name(source), text);
         }
-    }
-    for (source, topic) in bad_records {
-        let named = |found: &&MetadataResponseTopic| found.name.as_ref().map(|name| name.0.as_str()) == Some(topic);
-        let (verdict, text) = of_fixed(topic, metadata.topics.iter().find(named), &making, false);
-        push(verdict, &format!("dead letters of {source}"), text);
     }
 }
 

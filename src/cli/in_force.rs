@@ -280,6 +280,10 @@ mod tests {
             let of = match section.as_str() {
                 "listener" | "sink" => &shown[&section][0],
                 "kafka" => &shown["kafka"]["embedded"],
+                "source" => {
+                    let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["source"][0]
+                }
                 "listener.tls" => {
                     let file = "[[listener]]\nbind = '127.0.0.1:1'\ntransport = 'tls'\n[listener.tls]\ncert_file = 'c'\nkey_file = 'k'\n\
                         alpn = 'a'\nclient_ca_file = 'a'\ncrl_file = 'c'";
@@ -343,7 +347,7 @@ mod tests {
             [[sink]]\nname = 'none'\nfilters = 'f'\ntopic = 't'\ndead_letters_file = 'none'\n\
             [[source]]\nname = 'plain'\ntopic = 'a'\nmqtt_topic = 'm'\n\
             [[source]]\nname = 'all'\ntopic = ['b', 'c']\nmqtt_topic = 'm/${key}'\nqos = '${headers.q}'\nretain = true\ngroup = ''\n\
-            user_properties = { 'a.b' = '${ts}' }\noffset_reset = '-90s'\ndead_letters_topic = 'd'\nrelease_after = '1h'\n\
+            user_properties = { 'a.b' = '${ts}' }\noffset_reset = '-90s'\nrelease_after = '1h'\n\
             [[source]]\nname = 'table'\ntopic = { e = 'm/${.value.id}' }\noffset_reset = '2026-11-26T10:00:00.5Z'\nfeeds = 'sinks'\n";
         let text = Text { name: "t".to_owned(), text: file.to_owned() };
         let mut config = crate::config::parse(file, "t").expect("good");

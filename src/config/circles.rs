@@ -84,17 +84,6 @@ fn ways(source: &Source, sources: &[Source], sinks: &[Sink]) -> Vec<Way> {
         };
         sources.iter().enumerate().flat_map(each)
     };
-    if let Some(letters) = &source.dead_letters_topic {
-        for (to, cluster, topic) in read() {
-            if cluster == source.cluster && topic == *letters {
-                let words = format!(
-                    "dead letters of source {} go to Kafka topic {topic}, which source {} reads",
-                    source.name, sources[to].name
-                );
-                ways.push(Way { to, key: "dead_letters_topic", words });
-            }
-        }
-    }
     if !source.feeds(Feed::Sinks) {
         return ways;
     }

@@ -9,8 +9,8 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Feed, OnBadRecord, Sink, Source, Topics};
-use super::setting::{Setting as _, Settings as _, Words as _};
+use super::resolved::{Feed, Sink, Source, Topics};
+use super::setting::{Settings as _, Words as _};
 use super::units::ShowSize;
 use super::{Overrides, SOURCES_MAX, circles, sinks, values};
 use crate::kafka::topic_name::kafka_topic;
@@ -121,8 +121,6 @@ fn source(
         table.source.report(&table.spot("group_instance"), fault);
     }
     source.description = table.find("description", values::text);
-    source.dead_letters_topic = dead_letters_topic(table);
-    source.on_bad_record = on_bad_record(table, source.dead_letters_topic.is_some());
     if source.fetch_bytes > fetch_memory {
         let what = format!("is more than fetch_memory in [delivery], {}", ShowSize(fetch_memory as u64));
         table.source.report(&table.spot("fetch_bytes"), Fault::new(what).hint("lower one or raise the other"));
@@ -231,33 +229,4 @@ fn feeds(table: &Table<'_>) -> Vec<Feed> {
         }
     }
     feeds
-}
-
-fn dead_letters_topic(table: &Table<'_>) -> Option<String> {
-    let name = table.find("dead_letters_topic", values::non_empty)?;
-    if let Err(error) = kafka_topic(name.as_bytes()) {
-        let fault = Fault::new(format!("\"{name}\" is not a valid Kafka topic: it {error}"));
-        table.source.report(&table.spot("dead_letters_topic"), fault);
-    }
-    Some(name)
-}
-
-/// Reads `on_bad_record`. `has_letters`: there is a topic for dead letters.
-fn on_bad_record(table: &Table<'_>, has_letters: bool) -> OnBadRecord {
-    match table.find("on_bad_record", OnBadRecord::of) {
-        Some(OnBadRecord::DeadLetter) if !has_letters => {
-            let fault = Fault::new("the source has no topic for dead letters").hint("set dead_letters_topic");
-            table.source.report(&table.spot("on_bad_record"), fault);
-            OnBadRecord::DeadLetter
-        }
-        Some(asked) => {
-            if has_letters && asked != OnBadRecord::DeadLetter {
-                let fault = Fault::new("has no effect: on_bad_record says otherwise").hint("remove one of the two");
-                table.source.warn(&table.spot("dead_letters_topic"), fault);
-            }
-            asked
-        }
-        None if has_letters => OnBadRecord::DeadLetter,
-        None => OnBadRecord::Skip,
-    }
 }

@@ -252,6 +252,14 @@ table!(
     NoSubscriber, Counter, "source_messages"{result = "no_subscriber"}, "Dropped, as nobody had subscribed and `no_subscriber` is `drop`.";
     Skipped, Counter, "source_messages"{result = "bad"}, "Records that cannot be a message, by `on_bad_record`.";
     Expired, Counter, "source_messages"{result = "expired"}, "Their Message Expiry Interval was over.";
+    BadUnmapped, Counter, "source_bad_records"{reason = "unmapped"}, "Records that cannot be a message, by reason: their topic is not one of the source any more.";
+    BadTopicAbsent, Counter, "source_bad_records"{reason = "topic_absent"}, "The record does not have what `mqtt_topic` is made of.";
+    BadTopicInvalid, Counter, "source_bad_records"{reason = "topic_invalid"}, "What `mqtt_topic` makes of it is no MQTT topic.";
+    BadQos, Counter, "source_bad_records"{reason = "qos_invalid"}, "What `qos` makes of it is no QoS.";
+    BadRetain, Counter, "source_bad_records"{reason = "retain_invalid"}, "What `retain` makes of it is neither true nor false.";
+    BadTooLarge, Counter, "source_bad_records"{reason = "too_large"}, "The message is larger than `packet_bytes_max`.";
+    BadHeaders, Counter, "source_bad_records"{reason = "headers"}, "The record has too many headers.";
+    BadLoop, Counter, "source_bad_records"{reason = "loop"}, "The record has been through Kafka and back too often.";
     Lost, Counter, "source_messages_lost", "Published messages that nobody has after all: the sessions that they were for ended, or had no room.";
     Released, Counter, "source_messages_released", "Messages that nobody had acknowledged within `release_after`: the group moved on.";
     HeadersLeftOut, Counter, "source_headers_left_out", "Headers of records that MQTT cannot carry.";

@@ -67,11 +67,9 @@ settings! {
         now release_after: Option<Duration> = Duration { min: s(1), max: s(36_500 * DAY) }, From("never"), shown "\"1h\"",
             "A message that a subscriber has not acknowledged for so long, or that has waited so long for one, is counted as released, and the group moves on. \
              The subscriber gets it all the same.";
-        now on_bad_record: OnBadRecord => Word(OnBadRecord::NAMES), From("`\"dead-letter\"` with `dead_letters_topic`, otherwise `\"skip\"`"), shown "\"dead-letter\"",
+        now on_bad_record: OnBadRecord = Word(OnBadRecord::NAMES), Is("\"skip\""),
             "What to do with a record that cannot be a message: no valid topic, QoS or retain flag is made of it, it is too large, or it has been around too \
-             often. `\"skip\"`: it is counted, with an event. `\"dead-letter\"`: it goes to `dead_letters_topic`. `\"stop\"`: its partition stops, with an event.";
-        now dead_letters_topic: Option<String> => Text, From("none"), shown "\"commands-dead\"",
-            "Kafka topic on the same cluster for such records: see [SOURCES.md](SOURCES.md#records-that-cannot-be-a-message).";
+             often. `\"skip\"`: it is counted by reason, with an event. `\"stop\"`: its partition stops, with an event.";
         now on_bad_batch: OnBadBatch = Word(OnBadBatch::NAMES), Is("\"stop\""),
             "What to do with a batch of records that cannot be read, after a second try. `\"stop\"`: its partition stops, with an event. `\"skip\"`: it is passed \
              over and counted, with an event.";

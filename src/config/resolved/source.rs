@@ -94,8 +94,6 @@ words! {
         /// The record is settled and counted.
         #[default]
         Skip = "skip",
-        /// The record is written to the source's dead letter topic, and then settled.
-        DeadLetter = "dead-letter",
         /// Its partition stops there.
         Stop = "stop",
     }

@@ -87,8 +87,7 @@ fn values_of_keys() {
     ] {
         assert_eq!(one(&format!("topic='t'\nmqtt_topic='m'\noffset_reset={given}")).offset_reset, want, "{given}");
     }
-    let dead = one("topic='t'\nmqtt_topic='m'\ndead_letters_topic='d'");
-    assert_eq!((dead.on_bad_record, dead.dead_letters_topic.as_deref()), (OnBadRecord::DeadLetter, Some("d")));
+    assert_eq!(one("topic='t'\nmqtt_topic='m'\non_bad_record='stop'").on_bad_record, OnBadRecord::Stop);
     let all = one("topic='t'\nmqtt_topic='m'\ngroup=''\nfeeds=['sinks', 'subscribers']");
     assert!(all.group.is_empty() && all.feeds(Feed::Sinks) && all.feeds(Feed::Subscribers));
 }
@@ -147,10 +146,6 @@ fn what_cannot_work_is_said() {
         (
             "topic='t'\nmqtt_topic='m'\ngroup=''\ngroup_instance='i'",
             "source[0].group_instance: has no effect without a group",
-        ),
-        (
-            "topic='t'\nmqtt_topic='m'\non_bad_record='dead-letter'",
-            "the source has no topic for dead letters; set dead_letters_topic",
         ),
         (
             "topic='t'\nmqtt_topic='m'\nfetch_bytes='64MiB'\n[delivery]\nfetch_memory='32MiB'",
@@ -344,18 +339,5 @@ mod circles {
              [[sink]]\nname = \"all\"\nfilters = \"#\"\ntopic = \"testtopic-out\"\n"
         );
         assert_eq!(said(&text), shown);
-    }
-
-    #[test]
-    fn dead_letters_of_a_source_are_not_its_own_topic() {
-        let text = format!("{MAIN}{}", source("topic='t'\nmqtt_topic='m'\ndead_letters_topic='t'"));
-        let said = said(&text);
-        assert!(
-            said.contains("source[0].dead_letters_topic: records of source s would come back without end"),
-            "{said}"
-        );
-        // Another source may take care of them.
-        let other = "[[source]]\nname='o'\ntopic='d'\nmqtt_topic='m'\n";
-        good(&format!("{MAIN}{}{other}", source("topic='t'\nmqtt_topic='m'\ndead_letters_topic='d'")));
     }
 }

@@ -175,6 +175,11 @@ impl Client {
         self.topics.watch(topic, now);
         self.pump_metadata(now);
     }
+
+    /// Keeps a topic's metadata fresh no longer, unless a sink wants it ([`Client::want_metadata`]).
+    pub fn unwatch_topic(&mut self, topic: &str) {
+        self.topics.unwatch(topic);
+    }
 }
 
 impl FetchAsk {

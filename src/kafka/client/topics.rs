@@ -33,7 +33,16 @@ struct Topic {
     asking: bool,
     /// Whether the topic was wanted since it was last complete: asking may create it.
     create: bool,
+    /// Who asks for it.
+    by: By,
     backoff: Backoff,
+}
+
+/// Who asks for a topic: sinks that write it, sources that read it, or both.
+#[derive(Clone, Copy, Debug, Default)]
+struct By {
+    sinks: bool,
+    sources: bool,
 }
 
 /// The topics.
@@ -65,32 +74,54 @@ impl Topics {
         }
     }
 
-    /// Wants a topic: it is asked for as soon as its backoff allows.
+    /// Wants a topic for a sink: it is asked for as soon as its backoff allows, and made if it is not there.
     pub(super) fn want(&mut self, name: &Rc<str>, now: Monotonic) {
-        if let Some(topic) = self.known.get_mut(name) {
-            topic.create = true;
-            ask_at(&mut self.due, name, topic, now);
-            return;
-        }
-        let topic = Topic { due: now, not_before: now, asking: false, create: true, backoff: Backoff::default() };
-        self.due.insert((topic.due, Rc::clone(name)));
-        self.known.insert(Rc::clone(name), topic);
-        self.has_news = true;
+        let topic = self.ask(name, now);
+        (topic.create, topic.by.sinks) = (true, true);
     }
 
-    /// Wants a topic that asking does not create, unless it is wanted otherwise as well.
+    /// Wants a topic for a source: asking does not create it.
     pub(super) fn watch(&mut self, name: &Rc<str>, now: Monotonic) {
-        let is_known = self.known.contains_key(name);
-        let create = self.known.get(name).is_some_and(|topic| topic.create);
-        self.want(name, now);
-        if let Some(topic) = self.known.get_mut(name) {
-            topic.create = is_known && create;
-        }
+        self.ask(name, now).by.sources = true;
     }
 
-    /// Forgets a topic that is not wanted any more.
+    fn ask(&mut self, name: &Rc<str>, now: Monotonic) -> &mut Topic {
+        if let Some(topic) = self.known.get_mut(name) {
+            ask_at(&mut self.due, name, topic, now);
+        } else {
+            self.due.insert((now, Rc::clone(name)));
+            self.has_news = true;
+        }
+        self.known.entry(Rc::clone(name)).or_insert_with(|| Topic {
+            due: now,
+            not_before: now,
+            asking: false,
+            create: false,
+            by: By::default(),
+            backoff: Backoff::default(),
+        })
+    }
+
+    /// Forgets a topic that no sink writes any more.
     pub(super) fn forget(&mut self, name: &str) {
-        if let Some((name, topic)) = self.known.remove_entry(name) {
+        if let Some(topic) = self.known.get_mut(name) {
+            (topic.by.sinks, topic.create) = (false, false);
+        }
+        self.drop_unused(name);
+    }
+
+    /// Forgets a topic that no source reads any more.
+    pub(super) fn unwatch(&mut self, name: &str) {
+        if let Some(topic) = self.known.get_mut(name) {
+            topic.by.sources = false;
+        }
+        self.drop_unused(name);
+    }
+
+    fn drop_unused(&mut self, name: &str) {
+        if self.known.get(name).is_some_and(|topic| !topic.by.sinks && !topic.by.sources)
+            && let Some((name, topic)) = self.known.remove_entry(name)
+        {
             self.due.remove(&(topic.due, name));
         }
     }

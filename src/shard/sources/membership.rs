@@ -42,6 +42,11 @@ impl Terms {
     }
 }
 
+/// The number of a source's member at the client of its cluster.
+pub(super) fn number(source: usize) -> u32 {
+    u32::try_from(source).unwrap_or(u32::MAX)
+}
+
 /// How a source gets its partitions.
 enum By {
     /// A group gives them.
@@ -136,7 +141,7 @@ impl Membership {
             By::All { counts: BTreeMap::new(), unwatched: terms.topics.clone() }
         } else {
             let settings = group::Settings {
-                number: u32::try_from(source).unwrap_or(u32::MAX),
+                number: number(source),
                 group: terms.group.as_str().into(),
                 instance: terms.instance.as_deref().map(Into::into),
                 topics: terms.topics.clone(),

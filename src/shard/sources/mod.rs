@@ -139,7 +139,7 @@ impl Sources {
             any = true;
             match want {
                 Want::Metadata(topic) => client.watch_metadata(&topic, now),
-                Want::Forget(topic) => client.forget_topic(&topic),
+                Want::Forget(topic) => client.unwatch_topic(&topic),
                 Want::Refresh => client.refresh_metadata(now),
             }
         }
@@ -286,9 +286,14 @@ impl Core {
                 Sources::tell_membership(&mut self.broker, &config, *source, told, now);
             }
         }
-        let before = self.sources.memberships.len();
-        self.sources.memberships.retain(|_, membership| !membership.is_over());
-        if self.sources.memberships.len() < before {
+        let over = self.sources.memberships.extract_if(.., |_, membership| membership.is_over());
+        let over: Vec<(usize, usize)> = over.map(|(source, membership)| (source, membership.cluster)).collect();
+        for (source, cluster) in &over {
+            let upstream = &mut self.broker.outlets.upstreams[*cluster];
+            upstream.client.end_member(membership::number(*source), now);
+            upstream.busy = true;
+        }
+        if !over.is_empty() {
             any = true;
             self.set_memberships(now);
         }

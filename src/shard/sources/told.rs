@@ -130,11 +130,19 @@ impl Sources {
         reason: Reason,
         now: Monotonic,
     ) {
-        let metric = if reason.is_bad() { M::Skipped } else { M::Expired };
+        let metric = match reason {
+            Reason::Expired => return broker.numbers.count_source(about.0, M::Expired, 1),
+            Reason::Unmapped => M::BadUnmapped,
+            Reason::TopicAbsent => M::BadTopicAbsent,
+            Reason::TopicInvalid => M::BadTopicInvalid,
+            Reason::QosInvalid => M::BadQos,
+            Reason::RetainInvalid => M::BadRetain,
+            Reason::TooLarge => M::BadTooLarge,
+            Reason::Headers => M::BadHeaders,
+            Reason::Loop => M::BadLoop,
+        };
         broker.numbers.count_source(about.0, metric, 1);
-        if !reason.is_bad() {
-            return;
-        }
+        broker.numbers.count_source(about.0, M::Skipped, 1);
         let stops = config.sources[about.0].on_bad_record == OnBadRecord::Stop;
         let kind = if stops { Kind::SourceStopped } else { Kind::SourceBadRecord };
         broker.teller.tell_of(kind, second(now), about.0, |event| {
