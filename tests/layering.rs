@@ -72,7 +72,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         "shard",
         &[
             "limits", "address", "rules", "secure", "auth", "mqtt", "rule", "route", "session", "outward", "record",
-            "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime",
+            "kafka", "spool", "buffer", "metrics", "service", "config", "listener", "runtime", "source",
         ],
     ),
     (

@@ -228,7 +228,7 @@ fn of_members(source: &Source, described: &DescribedGroup) -> (Verdict, String) 
             .extend(subscription.topics.iter().map(|topic| topic.to_string()).filter(|topic| !read.contains(&**topic)));
     }
     if others.is_empty() {
-        return (Verdict::Ok, format!("group {group}: {members} members, with which the partitions are shared"));
+        return (Verdict::Ok, format!("group {group}: members {members}, which share the partitions"));
     }
     let others: Vec<String> = others.into_iter().take(3).collect();
     let text = format!(

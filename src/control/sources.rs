@@ -86,7 +86,7 @@ struct SourceNumbers {
     no_subscriber: u64,
     /// Records that cannot be a message.
     bad: u64,
-    /// Records whose message had expired.
+    /// Records with a message that had expired.
     expired: u64,
     /// Published messages that nobody has after all.
     lost: u64,

@@ -181,7 +181,8 @@ fn same_members(shown: &serde_json::Value, got: &serde_json::Value, at: &str) {
 
 #[test]
 fn commands_of_the_documents_work() {
-    let service = Service::start(&service::config(""));
+    let source = "[[source]]\nname = \"commands\"\ntopic = \"commands\"\nmqtt_topic = \"devices/${key}/commands\"\n";
+    let service = Service::start(&service::config(source));
     let dir = temp_dir();
     let place = Place::new(&service, dir.path());
     // What a command asks for: the same service, by its addresses.
@@ -197,6 +198,10 @@ fn commands_of_the_documents_work() {
     let letter = letters.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the example");
     fs::write(dir.path().join("telemetry-dead.jsonl"), letter.replace("\n ", "")).expect("a file");
     place.run("echo '7:x' | kcat -b 127.0.0.1:9092 -P -K : -t telemetry-dead");
+    place.run("echo 'dev-7:on' | kcat -b 127.0.0.1:9092 -P -K : -t commands");
+    while service.metric("forebay_source_assigned_partitions") != Some(4.0) {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
     for (name, filter) in [("meter-7", "plant/#"), ("worker-1", "$share/workers/plant/#")] {
         let port = mqtt.port();
         place.run(&format!("mosquitto_sub -p {port} -V mqttv5 -E -c -x 3600 -i {name} -q 1 -t '{filter}'"));

@@ -284,7 +284,7 @@ fn check_and_test_look_at_topics_group_and_records() {
     until("it has its partitions", || metric(&service, "source_assigned_partitions") == 4);
     let (text, works) = forebay(&service, &["sources", "commands", "test"]);
     for words in
-        ["topic commands: partitions 4", "group forebay-commands: 1 members", "become messages", "commands 0 0"]
+        ["topic commands: partitions 4", "group forebay-commands: members 1", "become messages", "commands 0 0"]
     {
         assert!(works && text.contains(words), "{words:?} in {text}");
     }
