@@ -40,7 +40,7 @@ impl JsonPath {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::rule) fn parse(text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -56,7 +56,7 @@ impl JsonPath {
 
     /// The value: the characters of a string, everything else as it stands in the payload. Of several members of one
     /// name the last counts. `None`: the payload is no JSON text, or the path leads nowhere.
-    pub(super) fn find<'a>(&self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    pub(in crate::rule) fn find<'a>(&self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let text = std::str::from_utf8(payload).ok()?;
         let mut reader = serde_json::Deserializer::from_str(text);
         let found = Walk(&self.steps).deserialize(&mut reader).ok()??.get();
@@ -94,7 +94,7 @@ fn step(text: &str) -> Result<(Step, &str), String> {
 }
 
 /// Length of the quoted name that a text begins with, quotes included; a quote in it is written twice.
-pub(super) fn quoted_len(text: &str) -> Option<usize> {
+pub(in crate::rule) fn quoted_len(text: &str) -> Option<usize> {
     let mut quotes = text.match_indices('\'').map(|(at, _)| at).skip(1).peekable();
     loop {
         let at = quotes.next()?;
