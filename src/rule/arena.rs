@@ -7,7 +7,7 @@ use bumpalo::Bump;
 use bumpalo::collections::Vec as BumpVec;
 
 use super::failure::Reason;
-use super::json::index::{Entry, Fault, Index};
+use super::json::index::{DEPTH_MAX, Entry, Fault, Index};
 use super::value::{Member, Value};
 
 /// Steps that all rules of a message may take together, and one for each 64 bytes of its payload; a rule at most half.
@@ -34,6 +34,8 @@ pub struct Arena {
     rule_steps: Cell<u64>,
     rule_bytes: Cell<usize>,
     mixed: Cell<u32>,
+    /// How deep the value nests that is being written or compared.
+    depth: Cell<usize>,
     random: RefCell<fastrand::Rng>,
 }
 
@@ -68,6 +70,7 @@ impl Arena {
     pub(super) fn begin_rule(&mut self) {
         self.bump.reset();
         self.other.get_mut().of = None;
+        self.depth.set(0);
         self.rule_steps.set(self.steps.get().min((STEPS / 2).max(self.steps.get() / 2)));
         self.rule_bytes.set(self.bytes.get().min(BYTES / 2));
         self.steps.set(self.steps.get() - self.rule_steps.get());
@@ -98,7 +101,7 @@ impl Arena {
         Ok(())
     }
 
-    /// Takes the steps of work with so many bytes.
+    /// Takes the steps of work with a number of bytes.
     pub(super) fn work(&self, bytes: usize) -> Result<(), Reason> {
         self.spend(bytes as u64 / 64)
     }
@@ -202,6 +205,17 @@ impl Arena {
                 None => Ok((Value::Absent, usize::MAX)),
             }
         })
+    }
+
+    /// Goes one level down in a value; [`Arena::up`] comes back. A rule can build what nests deeper than JSON may.
+    pub(super) fn down(&self) -> Result<(), Reason> {
+        let depth = self.depth.get() + 1;
+        self.depth.set(depth);
+        if depth > 2 * DEPTH_MAX { Err(Reason::limit("the value nests more than 128 deep")) } else { Ok(()) }
+    }
+
+    pub(super) fn up(&self) {
+        self.depth.set(self.depth.get().saturating_sub(1));
     }
 
     /// A random number.

@@ -115,15 +115,18 @@ pub(super) fn total_order<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Aren
             Ok(left.cmp(right))
         }
         (Value::Array(left), Value::Array(right)) => {
+            arena.down()?;
+            let mut order = Ordering::Equal;
             for (one, other) in left.iter().zip(right) {
-                let order = total_order(*one, *other, arena)?;
-                if order != Ordering::Equal {
-                    return Ok(order);
+                if order == Ordering::Equal {
+                    order = total_order(*one, *other, arena)?;
                 }
             }
-            Ok(left.len().cmp(&right.len()))
+            arena.up();
+            Ok(order.then(left.len().cmp(&right.len())))
         }
         (Value::Object(left), Value::Object(right)) => {
+            arena.down()?;
             let mut order = left.len().cmp(&right.len());
             for (one, other) in left.iter().zip(right) {
                 order = order.then(one.name.cmp(other.name));
@@ -133,6 +136,7 @@ pub(super) fn total_order<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Aren
                     order = total_order(one.value, other.value, arena)?;
                 }
             }
+            arena.up();
             Ok(order)
         }
         (left, right) => Ok(rank(left).cmp(&rank(right))),
@@ -147,17 +151,21 @@ pub(super) fn is_same<'a>(left: Value<'a>, right: Value<'a>, arena: &'a Arena) -
     }
     match (arena.open(left)?, arena.open(right)?) {
         (Value::Array(left), Value::Array(right)) => {
+            arena.down()?;
             let mut is_same_so_far = left.len() == right.len();
             for (one, other) in left.iter().zip(right) {
                 is_same_so_far = is_same_so_far && is_same(*one, *other, arena)?;
             }
+            arena.up();
             Ok(is_same_so_far)
         }
         (Value::Object(left), Value::Object(right)) => {
+            arena.down()?;
             let mut is_same_so_far = left.len() == right.len();
             for (one, other) in left.iter().zip(right) {
                 is_same_so_far = is_same_so_far && one.name == other.name && is_same(one.value, other.value, arena)?;
             }
+            arena.up();
             Ok(is_same_so_far)
         }
         (left, right) => Ok(total_order(left, right, arena)? == Ordering::Equal),

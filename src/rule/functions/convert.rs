@@ -41,7 +41,7 @@ pub(super) fn to_text<'a>(value: Value<'a>, arena: &'a Arena) -> Result<&'a [u8]
     })
 }
 
-/// A float with at most so many decimals and at least one.
+/// A float with at least one decimal and at most `most`.
 fn decimals(number: f64, most: usize) -> Short {
     let short = Short::format(format_args!("{number:.most$}"));
     let text = short.as_str();

@@ -33,7 +33,7 @@ functions! {
     "upper" "(text)" 1 1 Pure(|c, a| cased(c.arena, a, |c| c.to_uppercase())), "The text in capital letters.", "upper('straße')" => "\"STRASSE\"";
 }
 
-/// A text whose characters are looked at.
+/// A text, for work on its characters.
 fn seen<'a>(arena: &Arena, value: Value<'a>) -> Result<&'a str, Reason> {
     let text = value.as_str()?;
     arena.spend(text.len() as u64 / 16)?;

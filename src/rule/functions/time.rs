@@ -105,7 +105,7 @@ fn offset_seconds(text: &str) -> Option<(i32, &str)> {
     is_time.then_some((sign * total, rest))
 }
 
-/// A number of so many digits.
+/// A number of `count` digits.
 fn digits(text: &str, count: usize) -> Option<(i64, &str)> {
     let (number, rest) = text.split_at_checked(count)?;
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit());

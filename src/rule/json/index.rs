@@ -350,8 +350,8 @@ impl Reader<'_, '_> {
                 return Err(Fault::NotJson);
             }
         }
-        // `1e400`: no number that a float holds.
-        if kind == Kind::Float && (has_exponent || whole > 300) {
+        // `1e400`, or a thousand digits: no number that a float holds.
+        if has_exponent || whole > 300 {
             let text = self.text.get(start..self.at).and_then(|text| std::str::from_utf8(text).ok());
             if !text.and_then(|text| text.parse().ok()).is_some_and(f64::is_finite) {
                 return Err(Fault::NotJson);

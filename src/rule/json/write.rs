@@ -1,4 +1,4 @@
-//! Values to JSON. Names of members come in descending order; what stands in a JSON text is copied as it stands.
+//! Values to JSON. Names of members come in descending order; values that come out of a JSON text are copied unchanged.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ impl Out for List<'_, u8> {
     }
 }
 
-/// A vector of the caller, whose bytes count as memory of the rule.
+/// A vector of the caller; its bytes count as memory of the rule.
 #[derive(Debug)]
 pub(in crate::rule) struct Charged<'v> {
     pub(in crate::rule) out: &'v mut Vec<u8>,
@@ -78,6 +78,7 @@ pub(in crate::rule) fn write(value: Value<'_>, out: &mut impl Out, arena: &Arena
         Value::Number(text) | Value::Raw(text) => out.put(text.as_bytes()),
         Value::Text(bytes) => text(bytes, out),
         Value::Array(items) => {
+            arena.down()?;
             out.put(b"[")?;
             for (n, item) in items.iter().enumerate() {
                 if n > 0 {
@@ -85,9 +86,11 @@ pub(in crate::rule) fn write(value: Value<'_>, out: &mut impl Out, arena: &Arena
                 }
                 write(*item, out, arena)?;
             }
+            arena.up();
             out.put(b"]")
         }
         Value::Object(members) => {
+            arena.down()?;
             out.put(b"{")?;
             for (n, member) in members.iter().rev().enumerate() {
                 if n > 0 {
@@ -97,6 +100,7 @@ pub(in crate::rule) fn write(value: Value<'_>, out: &mut impl Out, arena: &Arena
                 out.put(b":")?;
                 write(member.value, out, arena)?;
             }
+            arena.up();
             out.put(b"}")
         }
     }

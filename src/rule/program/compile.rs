@@ -9,6 +9,7 @@ use super::{Column, Each, Plan, Program, Reads};
 use crate::mqtt::topic;
 use crate::rule::arena::Arena;
 use crate::rule::around::{Around, Environment};
+use crate::rule::failure::Reason;
 use crate::rule::functions::{self, Body, Context, Function, format};
 use crate::rule::message::Field;
 use crate::rule::sql::ast::{Binary, Expr, ExprKind, Head, Item, Statement, Step, Target, Unary};
@@ -89,7 +90,7 @@ struct Scope {
     selected: Vec<(String, Meaning)>,
     /// In DO and INCASE: columns of FOREACH and its item.
     around: Vec<(String, Meaning)>,
-    /// Whether a name that this list hides is looked up behind it: in its own items.
+    /// Whether a name that the list has written is also looked up around the list, where the list has nothing: in its own items.
     is_list: bool,
 }
 
@@ -487,8 +488,10 @@ impl Compiler {
         if let Body::OfField(field, _) = &function.body {
             self.program.reads.fields.push(*field);
         }
-        if let Some(constant) = self.constant(function, &nodes) {
-            return Ok(self.node(Node::Constant(constant), place));
+        match self.constant(function, &nodes) {
+            Some(Ok(Some(constant))) => return Ok(self.node(Node::Constant(constant), place)),
+            Some(Err(reason)) => self.warn(place, format!("this always fails: {reason}"), "see docs/SQL_FUNCTIONS.md"),
+            _ => {}
         }
         let node = match &function.body {
             Body::Pattern(_) => {
@@ -535,8 +538,12 @@ impl Compiler {
         Ok(length(&self.program.patterns) - 1)
     }
 
-    /// The value of a call that has constants alone for arguments; `None` where it fails, which it then does for each message.
-    fn constant(&mut self, function: &'static Function, arguments: &[NodeId]) -> Option<Constant> {
+    /// What a call with constants alone for arguments yields, if it is small; `None`: its arguments are others.
+    fn constant(
+        &mut self,
+        function: &'static Function,
+        arguments: &[NodeId],
+    ) -> Option<Result<Option<Constant>, Reason>> {
         let Body::Pure(call) = &function.body else { return None };
         let mut values = Vec::new();
         for argument in arguments {
@@ -550,9 +557,8 @@ impl Compiler {
         let (zone, environment) = (jiff::tz::TimeZone::UTC, Environment::default());
         let around = Around { now_ns: 0, zone: &zone, environment: &environment, seed: 0 };
         let context = Context { arena: &self.scratch, around: &around };
-        call(&context, &values).ok().and_then(|value| {
-            if matches!(value, Value::Text(text) if text.len() > 1024) { None } else { Constant::of(value) }
-        })
+        let is_small = |value: &Value<'_>| !matches!(value, Value::Text(text) if text.len() > 1024);
+        Some(call(&context, &values).map(|value| Some(value).filter(is_small).and_then(Constant::of)))
     }
 }
 

@@ -153,7 +153,7 @@ impl Program {
         self.columns.iter().map(|column| &*column.name)
     }
 
-    /// Evaluates the rule for a message whose topic one of its filters matches, and gives each output to `each`. When the rule fails, no more
+    /// Evaluates the rule for a message and gives each output to `each`. The caller has matched the topic with the filters. When the rule fails, no more
     /// outputs follow, and those that were given do not count.
     ///
     /// # Errors

@@ -46,7 +46,7 @@ fn walk<'a, 's>(
     arena: &'a Arena,
 ) -> Result<Value<'a>, Reason> {
     let mut value = base;
-    let mut gone = 0;
+    let (mut gone, mut fault) = (0, fault);
     loop {
         let mut rest = ways.clone().skip(gone);
         let Some(step) = rest.clone().next() else { return Ok(value) };
@@ -55,6 +55,7 @@ fn walk<'a, 's>(
             (Value::Text(bytes), _) => match arena.find(bytes, rest, fault) {
                 // A slice of a text, or a text in a text.
                 Ok((found, 0)) => {
+                    fault = NOT_JSON;
                     if let Value::Text(_) = found {
                         return Ok(Value::Absent);
                     }
@@ -62,6 +63,8 @@ fn walk<'a, 's>(
                 }
                 Ok((found, steps)) => {
                     gone = gone.saturating_add(steps);
+                    // A text within the payload need not be JSON.
+                    fault = NOT_JSON;
                     found
                 }
                 Err(error) if error == NOT_JSON => return Ok(Value::Absent),

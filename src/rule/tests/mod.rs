@@ -1,7 +1,10 @@
 //! Whole rules on whole messages.
 
+mod docs;
 mod golden;
+mod made;
 mod pins;
+mod twin;
 
 use jiff::tz::TimeZone;
 

@@ -282,6 +282,8 @@ fn names_and_targets() {
         ("SELECT payload.a AS a, a + 1 AS b, 1 / 0 AS c FROM \"t\" WHERE b = 9", r#"{"a":1}"#, ""),
         ("SELECT qos FROM \"t\" WHERE topic() = 't/a/b' AND clientid() = 'c1'", "", r#"{"qos":1}"#),
         ("SELECT payload.x FROM \"t\"", "[1", "decode"),
+        // A text within the payload need not be JSON.
+        ("SELECT payload.s.x AS x FROM \"t\"", r#"{"s":""}"#, r#"{"x":null}"#),
         ("SELECT payload FROM \"t\"", "[1", r#"{"payload":"[1"}"#),
         (
             "SELECT flags.retain AS r, pub_props.'User-Property'.k AS k, \"topic\" AS t FROM \"t\"",
@@ -356,10 +358,26 @@ fn what_a_rule_may_cost() {
     assert_eq!(outputs(sql, &wide), Err("limit".to_owned()));
     let deep = format!("{{\"a\":{}{}}}", "[".repeat(80), "]".repeat(80));
     assert_eq!(outputs("SELECT payload.a AS a FROM \"t\"", &deep), Err("limit".to_owned()));
-    let bomb = "SELECT gunzip(gzip(pad('', 100000))) AS a FROM \"t\"";
+    let bomb = "SELECT gunzip(gzip(pad('', 20000))) AS a FROM \"t\"";
     assert_eq!(outputs(bomb, "").map(|outputs| outputs.len()), Ok(1));
     let doubled = "SELECT pad('', 100000) AS a, a + a AS b, b + b AS c, c + c AS d, d + d AS e, e + e AS f FROM \"t\"";
     assert_eq!(outputs(doubled, ""), Err("limit".to_owned()));
+}
+
+#[test]
+fn values_nest_as_deep_as_json() {
+    let nested =
+        |levels: usize| format!("SELECT 1 AS a, {} json_encode(a) = '' AS b FROM \"t\"", "[a] AS a, ".repeat(levels));
+    assert!(first_output(&nested(100), "").is_ok());
+    assert_eq!(outputs(&nested(1_000), ""), Err("limit".to_owned()));
+    let compared = format!("SELECT 1 AS a, {} a = [a] AS b FROM \"t\" WHERE b", "[a] AS a, ".repeat(1_000));
+    assert_eq!(outputs(&compared, ""), Err("limit".to_owned()));
+}
+
+#[test]
+fn programs_are_shared_by_threads() {
+    fn is_shared<T: Send + Sync>(_: &T) {}
+    is_shared(&crate::rule::program::Program::compile("SELECT * FROM t", "r").expect("a rule"));
 }
 
 #[test]
@@ -405,6 +423,7 @@ fn warnings() {
         ("SELECT clientId FROM \"t\"", "clientId: `clientId` is always absent (did you mean `clientid`?)"),
         ("SELECT qos FROM \"t\" WHERE payload.x = null", "null: `null` is always absent (is_null(x) asks"),
         ("SELECT qos + 1 FROM \"t\"", "qos + 1: this column has no name and becomes `_1` (name it with AS)"),
+        ("SELECT sqrt(-1) AS a FROM \"t\"", "sqrt(-1): this always fails: the result is no number"),
         ("SELECT 1 AS a, 2 AS a FROM \"t\"", "a: `a` is written twice (the last one counts)"),
         ("SELECT payload.x FROM \"t\" WHERE payload.y > 1", "payload.y: `payload.y` is absent here"),
         (
