@@ -33,6 +33,7 @@ mod reconfigure;
 #[cfg(test)]
 mod reference;
 mod reload;
+pub mod rule;
 pub mod run;
 mod secured;
 mod shards;
@@ -46,8 +47,8 @@ mod trimmer;
 mod verifier_numbers;
 
 pub use args::{
-    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SpoolCommand,
-    TopicsCommand, VERSION, parse, parse_from,
+    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RuleCommand, RuleExplainArgs,
+    RuleTestArgs, RunArgs, SpoolCommand, TopicsCommand, VERSION, parse, parse_from,
 };
 
 /// Exit status: success.
