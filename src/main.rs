@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use forebay::cli::out::complain;
 use forebay::cli::{
-    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, RunArgs, SpoolCommand, TopicsCommand, man, topics,
+    self, Command, ConfigCommand, EXIT_FAILED, EXIT_USAGE, RuleCommand, RunArgs, SpoolCommand, TopicsCommand, man,
+    topics,
 };
 use forebay::config::{self, LogFormat, Problems};
 use forebay::secure::keep_out_of_dumps;
@@ -46,6 +47,13 @@ fn main() -> ExitCode {
                 ExitCode::from(EXIT_USAGE)
             }
         },
+        Command::Rule(RuleCommand::Explain(options)) => answer(cli::rule::explain(&options)),
+        Command::Rule(RuleCommand::Test(options)) => report(cli::rule::test(&options).map(|tried| {
+            if !tried.notes.is_empty() {
+                complain(format_args!("{}", tried.notes.trim_end()));
+            }
+            (tried.text, tried.is_good)
+        })),
         Command::Token(options) => answer(cli::token::token(&options)),
         Command::Spool(SpoolCommand::Inspect(options)) => report(cli::spool::inspect(&options)),
         Command::Spool(SpoolCommand::Discard(options)) => report(cli::spool::discard(&options)),

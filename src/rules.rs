@@ -299,20 +299,20 @@ pub static KEPT: AllKept = AllKept;
 mod tests {
     use std::fmt::Write as _;
 
-    const HEAD: &str = "# Rules
+    const HEAD: &str = "# Guarantees
 
-The guarantees in [DURABILITY.md](DURABILITY.md) depend on rules. Each rule is a method of `trait Rules` in `src/rules.rs`, from
+What [DURABILITY.md](DURABILITY.md) promises depends on these guarantees. Each is a method of `trait Rules` in `src/rules.rs`, from
 which this page is generated (`FOREBAY_BLESS=1 cargo test --lib rules`). P1 to P8 are what Kafka requires of an idempotent producer
-(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers. The simulators replace each rule with a wrong one and must notice it (`src/sim/wrong.rs`,
+(KIP-98), S1 to S10 concern the spool, B1 to B14 subscribers. The simulators replace each with a wrong one and must notice it (`src/sim/wrong.rs`,
 [SIMULATION.md](internals/SIMULATION.md)); `scripts/faults broken` does the same to the built service
 ([FAULTS.md](internals/FAULTS.md)).
 
-| rule | what it says | method |
+| guarantee | what it says | method |
 |---|---|---|
 ";
 
     const FOOT: &str = "
-These rules are not methods, since no single decision implements them; tests of `spool` and `data_dir` cover them:
+These guarantees are not methods, since no single decision implements them; tests of `spool` and `data_dir` cover them:
 
 - S4: a reserve of the spool is kept for cuts, ends, releases and moves.
 - S6: the memory needed for the spool is about a thousandth of its size.

@@ -437,3 +437,92 @@ fn a_spool_is_looked_at_before_anything_runs() {
         has(&text, "there is no manifest.json", &["folder 1 has segments", "copy manifest.json too"]);
     }
 }
+
+/// E27, E47, E52: a rule is tried on a message of options, of EMQX's context, or on many out of a file; E46, E50 word for word.
+#[test]
+fn rules_are_tried_without_a_service() {
+    let run = |arguments: &[&str]| {
+        let Output { status, stdout, stderr } = program()
+            .args(["rule", "test"])
+            .args(arguments)
+            .env("EMQXVAR_KAFKA_TOPIC", "testtopic-in")
+            .output()
+            .expect("the program starts");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        (status.code().expect("an exit status"), text(stdout), text(stderr))
+    };
+    let sql = "SELECT getenv(`EMQXVAR_KAFKA_TOPIC`) as kafka_topic, payload FROM \"t/#\"";
+    let (code, out, notes) = run(&["--sql", sql, "--topic", "t/Connection", "--payload", "payload string"]);
+    assert_eq!(
+        (code, out.as_str(), notes.as_str()),
+        (0, "{\"payload\":\"payload string\",\"kafka_topic\":\"testtopic-in\"}\n", "")
+    );
+    let sql =
+        "SELECT topic, clientid, username, qos, flags.retain AS r, pub_props.'User-Property'.site AS site FROM \"#\"";
+    let message = [
+        "--sql",
+        sql,
+        "--topic",
+        "a/b",
+        "--clientid",
+        "d1",
+        "--username",
+        "ada",
+        "--qos",
+        "2",
+        "--retain",
+        "--user-property",
+        "site=north",
+    ];
+    let (code, out, _) = run(&message);
+    let want = r#"{"username":"ada","topic":"a/b","site":"north","r":true,"qos":2,"clientid":"d1"}"#;
+    assert_eq!((code, out.trim_end()), (0, want));
+    let dir = support::temp_dir();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).expect("it can be written");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    // EMQX's body of a test, whose payload is an object.
+    let context = file(
+        "context.json",
+        r#"{"sql": "SELECT payload.device AS device, topic FROM \"t/#\"", "context": {"event_type": "message_publish", "topic": "t/1", "payload": {"device": "1", "temperature": 21, "humidity": 40}}}"#,
+    );
+    let (code, out, _) = run(&["--context", &context]);
+    assert_eq!((code, out.trim_end()), (0, r#"{"topic":"t/1","device":"1"}"#));
+    let lines = file(
+        "lines",
+        "{\"payload\":\"{\\\"t\\\":21}\"}\n\n{\"payload\":{\"t\":1},\"qos\":2}\n{\"payload\":\"hello\"}\n{\"topic\":\"other\"}\n{\"payload\":{\"t\":30}}\n",
+    );
+    let (code, out, notes) = run(&["--sql", "SELECT payload.t AS t FROM \"t/#\" WHERE t > 20", "--file", &lines]);
+    assert_eq!((code, out.as_str()), (1, "{\"t\":21}\n{\"t\":30}\n"));
+    has(&notes, "message 2:", &["filtered"]);
+    has(&notes, "message 3: failed", &["line 1, column 8", "the payload is not JSON"]);
+    has(&notes, "message 4:", &["other", "matches no filter"]);
+    let (code, out, notes) = run(&["--sql", "SELECT uper(topic) FROM \"t\""]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    has(&notes, "line 1, column 8", &["no function `uper`", "did you mean `upper`?"]);
+    assert!(notes.ends_with("SELECT uper(topic) FROM \"t\"\n       ^^^^^^^^^^^\n"), "{notes}");
+    let (code, _, notes) = run(&["--sql", "SELECT payload.x > 1 AS x FROM \"t\"", "--payload", "{\"x\":null}"]);
+    assert_eq!(code, 0);
+    has(&notes, "warning: values of different types", &["numbers come before"]);
+    let (code, _, notes) = run(&["--sql", "SELECT 1 AS x FROM \"t\"", "--context", &file("wrong", "{\"nosuch\":1}")]);
+    assert_eq!(code, 1);
+    has(&notes, "no field `nosuch`", &["clientid"]);
+}
+
+#[test]
+fn rules_are_explained() {
+    let sql = "SELECT payload.temp AS temp, clientId FROM \"t/#\" WHERE temp > 20";
+    let (code, text) = ended(program().args(["rule", "explain", "--sql", sql]));
+    assert_eq!(code, 0, "{text}");
+    has(&text, "topics", &["t/#"]);
+    has(&text, "columns", &["temp, clientId"]);
+    has(&text, "fields", &["payload"]);
+    has(&text, "payload paths", &["payload.temp"]);
+    has(&text, "SELECT can fail", &["payload.temp"]);
+    has(&text, "WHERE can fail", &["temp > 20"]);
+    has(&text, "warning: line 1, column 30", &["`clientId` is always absent", "did you mean `clientid`?"]);
+    let (code, text) = ended(program().args(["rule", "explain", "--sql", "SELECT"]));
+    assert!(code == 1 && text.contains("the end where a value is needed"), "{text}");
+}

@@ -21,6 +21,9 @@ pub mod secure;
 #[path = "../../src/auth/mod.rs"]
 pub mod auth;
 
+#[path = "../../src/rule/mod.rs"]
+pub mod rule;
+
 #[path = "../../src/runtime/seam/layer.rs"]
 mod layer;
 

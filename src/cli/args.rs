@@ -1,5 +1,6 @@
 //! The command line. `forebay` alone means `forebay run`; options take the place of values in the file.
 
+mod rule;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+pub use self::rule::{RuleCommand, RuleExplainArgs, RuleTestArgs};
 use self::run::control;
 pub use self::run::{ControlBind, RunArgs, RunFileArgs};
 use crate::config::{self, Config, Overrides, Problems};
@@ -42,6 +44,8 @@ Examples:
       Create a configuration file: every key with its meaning and default.
   forebay check forebay.toml
       Check the configuration, this host and the Kafka clusters. Exit status 1 if the service would not work.
+  forebay rule test --sql 'SELECT payload.t AS t FROM \"plant/#\" WHERE t > 20' --payload '{\"t\":21.5}'
+      Try a rule on a message.
   forebay sinks; forebay events --sink telemetry
       Show the status of a running service's sinks, and its recent events.
   forebay sources; forebay sources commands; forebay sources commands seek --to -1h
@@ -120,6 +124,9 @@ pub enum Command {
     Passwd(PasswdArgs),
     /// Show whether a client may publish or subscribe to a topic, and which rule says so; exit status 0: granted, 1: denied, 2: not decided
     Access(AccessArgs),
+    /// Try a rule in SQL on messages, or explain it; no service is needed
+    #[command(subcommand)]
+    Rule(RuleCommand),
     /// Inspect or empty the spool of a service that is not running
     #[command(subcommand)]
     Spool(SpoolCommand),

@@ -34,6 +34,7 @@ mod reconfigure;
 #[cfg(test)]
 mod reference;
 mod reload;
+pub mod rule;
 pub mod run;
 mod secured;
 mod shards;
@@ -49,8 +50,8 @@ mod trimmer;
 mod verifier_numbers;
 
 pub use args::{
-    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RunArgs, SourcesArgs, SpoolCommand,
-    TopicsCommand, VERSION, parse, parse_from,
+    AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RuleCommand, RuleExplainArgs,
+    RuleTestArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION, parse, parse_from,
 };
 
 /// Exit status: success.

@@ -13,6 +13,7 @@ use crate::metrics::spec::{
     CLUSTER, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, REFUSALS, REFUSALS_HELP, REFUSALS_NAME, SHARD, SINK,
     SOURCE, Spec,
 };
+use crate::rule::{self, functions::Family};
 
 use super::{accept_numbers, certificates, embedded_numbers, kafka_tokens, key_sets, log_numbers, verifier_numbers};
 use crate::telemetry;
@@ -123,6 +124,38 @@ fn document(path: &str, reference: &str) {
 #[test]
 fn the_metrics_of_the_document_are_the_programs() {
     document("docs/METRICS.md", &metrics());
+}
+
+/// What rules can call.
+fn functions() -> String {
+    let mut text = String::new();
+    for family in Family::ALL {
+        let _ = write!(text, "\n## {}\n\n| function | | example |\n|---|---|---|\n", family.as_str());
+        for (_, function) in rule::functions::all().filter(|(of, _)| *of == family) {
+            let cell = |text: &str| text.replace('|', "\\|");
+            let call = cell(&format!("{}{}", function.name, function.arguments));
+            let example = cell(&format!("{} = {}", function.example, function.result));
+            let _ = writeln!(text, "| `{call}` | {} | `{example}` |", cell(function.sentence));
+        }
+    }
+    text.push('\n');
+    text
+}
+
+/// What rules know of a message, in ascending order.
+fn fields() -> String {
+    let mut text = "\n| field | |\n|---|---|\n".to_owned();
+    for field in rule::message::Field::ALL.iter().rev() {
+        let _ = writeln!(text, "| `{}` | {} |", field.as_str(), field.sentence());
+    }
+    text.push('\n');
+    text
+}
+
+#[test]
+fn the_functions_of_the_document_are_the_programs() {
+    document("docs/SQL_FUNCTIONS.md", &functions());
+    document("docs/SQL.md", &fields());
 }
 
 #[test]

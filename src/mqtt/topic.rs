@@ -73,6 +73,26 @@ pub fn levels(topic: &str) -> impl DoubleEndedIterator<Item = &str> + Clone {
     topic.split(SEPARATOR)
 }
 
+/// Whether `filter` (a valid one) matches `topic` (a topic name) [MQTT-3.3.2-3]. Both are compared as they are [MQTT-4.7.3-4].
+#[must_use]
+pub fn matches(filter: &str, topic: &str) -> bool {
+    // A leading wildcard does not reach the server's own topics [MQTT-4.7.2-1].
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut levels = topic.split('/');
+    for wanted in filter.split('/') {
+        match (wanted, levels.next()) {
+            // Also the level above: `sport/#` matches `sport` [4.7.1.2].
+            ("#", _) => return true,
+            ("+", Some(_)) => {}
+            (_, Some(level)) if wanted == level => {}
+            _ => return false,
+        }
+    }
+    levels.next().is_none()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

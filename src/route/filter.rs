@@ -1,6 +1,8 @@
 //! Topic filters: what is one, and the rule by which one matches a topic, written as plainly as the standard has it.
 //! The hot path asks [`super::trie`]; this is what the trie is measured against.
 
+pub use crate::mqtt::topic::matches;
+
 /// The longest filter or topic in bytes: a UTF-8 string has a two-byte length [MQTT-4.7.3-3].
 pub const FILTER_BYTES_MAX: usize = 65_535;
 
@@ -53,26 +55,6 @@ pub fn validate(filter: &str) -> Result<(), FilterError> {
         }
     }
     Ok(())
-}
-
-/// Whether `filter` (a valid one) matches `topic` (a topic name) [MQTT-3.3.2-3]. Both are compared as they are [MQTT-4.7.3-4].
-#[must_use]
-pub fn matches(filter: &str, topic: &str) -> bool {
-    // A leading wildcard does not reach the server's own topics [MQTT-4.7.2-1].
-    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
-        return false;
-    }
-    let mut levels = topic.split('/');
-    for wanted in filter.split('/') {
-        match (wanted, levels.next()) {
-            // Also the level above: `sport/#` matches `sport` [4.7.1.2].
-            ("#", _) => return true,
-            ("+", Some(_)) => {}
-            (_, Some(level)) if wanted == level => {}
-            _ => return false,
-        }
-    }
-    levels.next().is_none()
 }
 
 /// Whether some topic matches both filters (valid ones).

@@ -1,11 +1,24 @@
-//! What is made of a message on its way to a sink, and of a record on its way from a source. Today: templates. Rules in SQL follow and share
-//! the variables.
+//! What is made of a message on its way to a sink, and of a record on its way from a source: templates, and rules in SQL.
+//!
+//! A rule is a text that [`program::Program`] is compiled from, once; a program is evaluated for a message and yields outputs.
+//! Nothing here knows a shard or a clock: [`around::Around`] brings the time, the environment and the random numbers.
 
+pub mod arena;
+pub mod around;
+mod compare;
 pub mod envelope;
+pub mod failure;
+pub mod functions;
 mod json;
 pub mod members;
+pub mod message;
+pub mod program;
 pub mod record;
+pub mod sql;
 pub mod template;
+#[cfg(test)]
+mod tests;
 pub mod time;
+pub mod value;
 mod variable;
 mod vocabulary;

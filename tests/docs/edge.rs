@@ -181,6 +181,7 @@ fn readers_of_foreign_bytes_are_fuzzed() {
         "proxy_header",
         "mqtt_connect",
         "mqtt_decode",
+        "rule",
     ];
     let manifest = read("fuzz/Cargo.toml");
     for target in TARGETS {

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::support::service::{self, Service};
 use super::{for_operators, prose, quoted, read};
 
-/// Names of others: the kernel's, values of EMQX's settings, those of OAuth 2.0, settings of Telegraf and Redpanda Connect.
+/// Names of others: the kernel's, values of EMQX's settings and its test of rules, those of OAuth 2.0, settings of Telegraf and Redpanda Connect.
 const FOREIGN: &[&str] = &[
     "json_time_key",
     "json_time_format",
@@ -30,10 +30,17 @@ const FOREIGN: &[&str] = &[
     "leader_only",
     "expires_in",
     "invalid_client",
+    "rule_test",
 ];
-/// Where the members of JSON objects are written that no description has.
-const WRITERS: &[&str] =
-    &["src/rule/envelope.rs", "src/shard/dead_letters/line.rs", "src/rule/record.rs", "src/source/mapping.rs"];
+/// Where the members of JSON objects are written that no description has, and names of rules.
+const WRITERS: &[&str] = &[
+    "src/rule/envelope.rs",
+    "src/rule/message.rs",
+    "src/rule/functions/mod.rs",
+    "src/rule/record.rs",
+    "src/source/mapping.rs",
+    "src/shard/dead_letters/line.rs",
+];
 
 /// Words of letters, digits and underscores.
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -141,3 +141,61 @@ fn the_counter_counts() {
     assert_eq!(counted(|| drop(std::hint::black_box(Box::new(1)))), 1);
     assert_eq!(counted(|| ()), 0);
 }
+
+/// A rule that filters a message, or reads texts with escapes on the way, allocates nothing once its arena is warm.
+#[test]
+fn a_rule_allocates_nothing_in_the_steady_state() {
+    use forebay::mqtt::property::PropertyBuf;
+    use forebay::rule::arena::Arena;
+    use forebay::rule::around::{Around, Environment};
+    use forebay::rule::message::{Given, Id, Message};
+    use forebay::rule::program::{Input, Outcome, Program};
+    use forebay::rule::template::MessageContext;
+
+    const PASSING: &str = r#"{"device":"m\u00e4t-42","temp":21.5,"tags":["a\n","b"],"pos":{"lat":52.5}}"#;
+    const FILTERED: &str = r#"{"device":"m\u00e4t-42","temp":19.5,"tags":["a\n","b"],"pos":{"lat":52.5}}"#;
+    let (properties, environment, zone) = (PropertyBuf::new(), Environment::default(), jiff::tz::TimeZone::UTC);
+    let mut arena = Arena::new();
+    let mut out = Vec::with_capacity(4096);
+    for (sql, passes) in [
+        ("SELECT * FROM \"t/#\" WHERE payload.temp > 20", true),
+        ("SELECT upper(payload.device) + topic AS d, payload.temp * 2 AS t FROM \"t/#\" WHERE t > 40", true),
+        ("FOREACH payload.tags AS tag DO tag, clientid FROM \"t/#\" WHERE payload.temp > 20", true),
+        ("SELECT * FROM \"t/#\" WHERE payload.device = 'x'", false),
+    ] {
+        let program = Program::compile(sql, "r").expect("a rule");
+        for (payload, passes) in [(PASSING, passes), (FILTERED, false)] {
+            let context = MessageContext {
+                topic: "t/1",
+                client_id: "c1",
+                username: None,
+                qos: 1,
+                retain: false,
+                dup: false,
+                packet_id: 1,
+                payload: payload.as_bytes(),
+                timestamp_ms: 1,
+                properties: properties.as_properties(),
+                hops: 0,
+            };
+            let message = Message {
+                context,
+                id: Id::Number(1),
+                peerhost: None,
+                peername: None,
+                node: "n",
+                given: Given::default(),
+            };
+            let around = Around { now_ns: 1, zone: &zone, environment: &environment, seed: 1 };
+            let mut evaluate = || {
+                out.clear();
+                let mut input = Input::new(&message, &around, &mut arena);
+                let outcome = program.evaluate(&mut input, |output| output.write(&mut out)).expect("it does not fail");
+                assert_eq!(outcome != Outcome::Filtered, passes, "{sql} {payload}");
+            };
+            evaluate();
+            evaluate();
+            assert_eq!(counted(|| (0..100).for_each(|_| evaluate())), 0, "{sql} {payload}");
+        }
+    }
+}

@@ -40,7 +40,7 @@ impl JsonPath {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(in crate::rule) fn parse(text: &str) -> Result<Self, String> {
         let mut steps = Vec::new();
         let mut rest = text;
         while !rest.is_empty() {
@@ -56,7 +56,7 @@ impl JsonPath {
 
     /// The value: the characters of a string, everything else as it stands in the payload. Of several members of one
     /// name the last counts. `None`: the payload is no JSON text, or the path leads nowhere.
-    pub(super) fn find<'a>(&self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    pub(in crate::rule) fn find<'a>(&self, payload: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let found = self.raw(payload)?;
         let Some(inner) = found.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
             return Some(Cow::Borrowed(found.as_bytes()));
@@ -68,7 +68,7 @@ impl JsonPath {
     }
 
     /// Appends the value as [`Self::find`] has it, and allocates nothing for that. `false`: there is none, and nothing is appended.
-    pub(super) fn write(&self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+    pub(in crate::rule) fn write(&self, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let Some(found) = self.raw(payload) else { return false };
         match found.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
             Some(inner) => unescape(inner, out),
@@ -159,7 +159,7 @@ fn step(text: &str) -> Result<(Step, &str), String> {
 }
 
 /// Length of the quoted name that a text begins with, quotes included; a quote in it is written twice.
-pub(super) fn quoted_len(text: &str) -> Option<usize> {
+pub(in crate::rule) fn quoted_len(text: &str) -> Option<usize> {
     let mut quotes = text.match_indices('\'').map(|(at, _)| at).skip(1).peekable();
     loop {
         let at = quotes.next()?;

@@ -1,0 +1,300 @@
+//! `forebay rule`: a rule is tried on messages that are given with it, or explained. Neither needs a service or a configuration.
+
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::Path;
+
+use jiff::tz::TimeZone;
+use serde_json::{Map, Value};
+
+use super::args::{RuleExplainArgs, RuleTestArgs};
+use crate::metrics::time::now_ms;
+use crate::mqtt::property::{Property, PropertyBuf};
+use crate::mqtt::topic;
+use crate::rule::arena::Arena;
+use crate::rule::around::{Around, Environment};
+use crate::rule::message::{Field, Given, Id, Message};
+use crate::rule::program::{Input, Outcome, Program};
+use crate::rule::template::MessageContext;
+
+/// What has come of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// For standard output.
+    pub text: String,
+    /// For standard error: warnings, failures, messages without an output.
+    pub notes: String,
+    /// Whether nothing has failed.
+    pub is_good: bool,
+}
+
+/// Evaluates a rule.
+///
+/// # Errors
+/// The rule or a message cannot be used, in words.
+pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
+    let given = options.context.as_deref().map(read_object).transpose()?.unwrap_or_default();
+    let (sql_given, context) = match (given.get("sql"), given.get("context")) {
+        (Some(Value::String(sql)), Some(Value::Object(context))) => (Some(sql.clone()), context.clone()),
+        _ => (None, given),
+    };
+    let sql = options.sql.clone().or(sql_given).ok_or("there is no rule: give --sql, or `sql` beside `context`")?;
+    let program = Program::compile(&sql, "test").map_err(|error| error.show(&sql))?;
+    let mut tried = Tried { is_good: true, ..Tried::default() };
+    for warning in program.warnings() {
+        let _ = writeln!(tried.notes, "warning: {}", warning.show(&sql));
+    }
+    let messages = match &options.file {
+        None => vec![Made::new(options, context, &program)?],
+        Some(file) => {
+            let text = read(file)?;
+            let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+            let made = lines.map(|(n, line)| {
+                let object = object(line).and_then(|object| Made::new(options, object, &program));
+                object.map_err(|error| format!("{}, line {}: {error}", file.display(), n + 1))
+            });
+            made.collect::<Result<_, _>>()?
+        }
+    };
+    let environment = Environment::of(std::env::vars());
+    let zone = TimeZone::system();
+    let mut arena = Arena::new();
+    let is_one = messages.len() == 1;
+    for (n, message) in messages.iter().enumerate() {
+        let now_ns = now_ms().saturating_mul(1_000_000);
+        let around = Around { now_ns, zone: &zone, environment: &environment, seed: fastrand::u64(..) };
+        let which = if is_one { String::new() } else { format!("message {}: ", n + 1) };
+        message.evaluate(&program, &around, &mut arena, &which, &mut tried);
+    }
+    Ok(tried)
+}
+
+/// Explains a rule.
+///
+/// # Errors
+/// The rule cannot be used, in words.
+pub fn explain(options: &RuleExplainArgs) -> Result<String, String> {
+    let sql = &options.sql;
+    let program = Program::compile(sql, "explain").map_err(|error| error.show(sql))?;
+    let explanation = program.explain();
+    let mut text = String::new();
+    let mut line = |name: &str, items: &[String]| {
+        let items = if items.is_empty() { "-".to_owned() } else { items.join(", ") };
+        let _ = writeln!(text, "{name:<14} {items}");
+    };
+    line("topics", &explanation.filters);
+    line("columns", &explanation.columns);
+    line("fields", &explanation.fields.iter().map(|field| (*field).to_owned()).collect::<Vec<_>>());
+    line("payload paths", &explanation.payload_paths);
+    for (clause, parts) in &explanation.failing {
+        line(&format!("{} can fail", clause.as_str()), parts);
+    }
+    if explanation.failing.is_empty() {
+        line("can fail", &[]);
+    }
+    for warning in program.warnings() {
+        let _ = writeln!(text, "warning: {}", warning.show(sql));
+    }
+    Ok(text)
+}
+
+/// A message out of options and JSON.
+#[derive(Debug, Default)]
+struct Made {
+    topic: String,
+    payload: String,
+    client_id: String,
+    username: Option<String>,
+    qos: u8,
+    retain: bool,
+    dup: bool,
+    timestamp_ms: i64,
+    properties: PropertyBuf,
+    id: Option<String>,
+    peerhost: Option<String>,
+    peername: Option<String>,
+    node: Option<String>,
+    pub_props: Option<String>,
+    metadata: Option<String>,
+    client_attrs: Option<String>,
+}
+
+impl Made {
+    /// Options come before fields.
+    fn new(options: &RuleTestArgs, mut fields: Map<String, Value>, program: &Program) -> Result<Self, String> {
+        let mut made = Self { client_id: "test".to_owned(), peerhost: Some("127.0.0.1".to_owned()), ..Self::default() };
+        made.timestamp_ms = now_ms();
+        match fields.remove("event_type") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(event)) if event == "message_publish" => {}
+            Some(other) => {
+                return Err(format!("event_type is {other}; rules are for published messages: message_publish"));
+            }
+        }
+        for (name, value) in fields {
+            made.set(&name, value)?;
+        }
+        for (option, field) in [
+            (&options.topic, &mut made.topic),
+            (&options.payload, &mut made.payload),
+            (&options.clientid, &mut made.client_id),
+        ] {
+            if let Some(text) = option {
+                field.clone_from(text);
+            }
+        }
+        if options.username.is_some() {
+            made.username.clone_from(&options.username);
+        }
+        made.qos = options.qos.unwrap_or(made.qos);
+        made.retain |= options.retain;
+        for (name, value) in &options.user_property {
+            made.pub_props = None;
+            if !made.properties.push(Property::UserProperty(name, value)) {
+                return Err(format!("the user property {name:?} is too long"));
+            }
+        }
+        if made.topic.is_empty() {
+            let levels = |filter: &str| filter.replace(['+', '#'], "1");
+            made.topic = program.filters().next().map(levels).unwrap_or_default();
+        }
+        if !topic::valid_name(&made.topic) {
+            return Err(format!("`{}` is no topic", made.topic));
+        }
+        Ok(made)
+    }
+
+    fn set(&mut self, name: &str, value: Value) -> Result<(), String> {
+        let wanted = |what: &str| format!("`{name}` is {what}");
+        let text = |value: &Value| value.as_str().map(str::to_owned).ok_or_else(|| wanted("a text"));
+        let object = |value: &Value| value.is_object().then(|| value.to_string()).ok_or_else(|| wanted("an object"));
+        let flag = |value: &Value| value.as_bool().ok_or_else(|| wanted("true or false"));
+        match name {
+            "topic" => self.topic = text(&value)?,
+            // A payload that is no text is JSON.
+            "payload" => self.payload = value.as_str().map_or_else(|| value.to_string(), str::to_owned),
+            "clientid" => self.client_id = text(&value)?,
+            "username" => self.username = if value.is_null() { None } else { Some(text(&value)?) },
+            "qos" => {
+                self.qos = value
+                    .as_u64()
+                    .and_then(|qos| u8::try_from(qos).ok())
+                    .filter(|qos| *qos <= 2)
+                    .ok_or_else(|| wanted("0, 1 or 2"))?
+            }
+            "retain" => self.retain = flag(&value)?,
+            "dup" => self.dup = flag(&value)?,
+            "flags" => {
+                for (name, value) in value.as_object().ok_or_else(|| wanted("an object"))? {
+                    match name.as_str() {
+                        "retain" => self.retain = flag(value)?,
+                        "dup" => self.dup = flag(value)?,
+                        _ => {}
+                    }
+                }
+            }
+            "timestamp" | "publish_received_at" => {
+                self.timestamp_ms = value.as_i64().ok_or_else(|| wanted("a whole number of milliseconds"))?
+            }
+            "id" => self.id = Some(text(&value)?),
+            "peerhost" => self.peerhost = if value.is_null() { None } else { Some(text(&value)?) },
+            "peername" => self.peername = if value.is_null() { None } else { Some(text(&value)?) },
+            "node" => self.node = Some(text(&value)?),
+            "pub_props" => self.pub_props = Some(object(&value)?),
+            "metadata" => self.metadata = Some(object(&value)?),
+            "client_attrs" => self.client_attrs = Some(object(&value)?),
+            "event" => {}
+            _ => {
+                let known: Vec<_> = Field::ALL.iter().map(|field| field.as_str()).collect();
+                return Err(format!("messages have no field `{name}`; they have {}", known.join(", ")));
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&self, program: &Program, around: &Around<'_>, arena: &mut Arena, which: &str, tried: &mut Tried) {
+        let is_for = program.filters().any(|filter| topic::matches(filter, &self.topic));
+        if !is_for {
+            let filters: Vec<_> = program.filters().collect();
+            let _ = writeln!(
+                tried.notes,
+                "{which}not evaluated: the topic {} matches no filter of the rule: {}",
+                self.topic,
+                filters.join(", ")
+            );
+            return;
+        }
+        let context = MessageContext {
+            topic: &self.topic,
+            client_id: &self.client_id,
+            username: self.username.as_deref(),
+            qos: self.qos,
+            retain: self.retain,
+            dup: self.dup,
+            packet_id: 0,
+            payload: self.payload.as_bytes(),
+            timestamp_ms: self.timestamp_ms,
+            properties: self.properties.as_properties(),
+            hops: 0,
+        };
+        let message = Message {
+            context,
+            id: self.id.as_deref().map_or(Id::Number(u128::from(around.seed)), Id::Text),
+            peerhost: self.peerhost.as_deref(),
+            peername: self.peername.as_deref(),
+            node: self.node.as_deref().unwrap_or("forebay@127.0.0.1"),
+            given: Given {
+                pub_props: self.pub_props.as_deref(),
+                metadata: self.metadata.as_deref(),
+                client_attrs: self.client_attrs.as_deref(),
+            },
+        };
+        let mut outputs = Vec::new();
+        let mut input = Input::new(&message, around, arena);
+        let outcome = program.evaluate(&mut input, |output| {
+            output.write(&mut outputs)?;
+            outputs.push(b'\n');
+            Ok(())
+        });
+        match outcome {
+            Ok(Outcome::Passed(_)) => tried.text.push_str(&String::from_utf8_lossy(&outputs)),
+            Ok(Outcome::Filtered) => {
+                let _ = writeln!(tried.notes, "{which}no output: the message is filtered");
+            }
+            Err(failure) => {
+                tried.is_good = false;
+                let _ = writeln!(tried.notes, "{which}failed: {}", failure.show(program.sql()));
+            }
+        }
+        if input.mixed_comparisons() > 0 {
+            let _ = writeln!(
+                tried.notes,
+                "{which}warning: values of different types were compared; numbers come before booleans, objects, arrays and texts"
+            );
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    let read = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    read.map_err(|error| format!("{}: {error}", file.display()))
+}
+
+fn read_object(file: &Path) -> Result<Map<String, Value>, String> {
+    object(&read(file)?).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+fn object(text: &str) -> Result<Map<String, Value>, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => {
+            Err("a message is a JSON object of its fields, such as {\"topic\":\"t/1\",\"payload\":\"…\"}".to_owned())
+        }
+        Err(error) => Err(format!("that is no JSON: {error}")),
+    }
+}

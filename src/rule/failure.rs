@@ -1,0 +1,133 @@
+//! Why a rule fails for a message. Failures hold types and places, never values.
+
+use std::fmt;
+
+use super::sql::Place;
+use super::value::Kind;
+
+/// What kind of fault it is; a label of metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A value of a type that the operation does not take.
+    Type,
+    /// A text that is no JSON, no number, no date, … where one is needed.
+    Decode,
+    /// Outside of what the operation is defined for, such as a division by zero.
+    Domain,
+    /// More steps, memory, items or depth than a rule may use.
+    Limit,
+}
+
+impl Code {
+    /// As in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Type => "type",
+            Self::Decode => "decode",
+            Self::Domain => "domain",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+/// What an operation refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// The kind of fault.
+    pub code: Code,
+    /// In words: what is needed, or what is wrong.
+    pub what: &'static str,
+    /// What was found where something else is needed.
+    pub found: Option<Kind>,
+}
+
+impl Reason {
+    pub(super) const fn wanted(what: &'static str, found: Kind) -> Self {
+        Self { code: Code::Type, what, found: Some(found) }
+    }
+
+    pub(super) const fn decode(what: &'static str) -> Self {
+        Self { code: Code::Decode, what, found: None }
+    }
+
+    pub(super) const fn domain(what: &'static str) -> Self {
+        Self { code: Code::Domain, what, found: None }
+    }
+
+    pub(super) const fn limit(what: &'static str) -> Self {
+        Self { code: Code::Limit, what, found: None }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.found {
+            Some(found) => write!(f, "{} where {} is needed", found.as_str(), self.what),
+            None => f.write_str(self.what),
+        }
+    }
+}
+
+/// The clause that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clause {
+    /// The list of SELECT.
+    Select,
+    /// The list of FOREACH.
+    Foreach,
+    /// DO.
+    Do,
+    /// INCASE.
+    Incase,
+    /// WHERE.
+    Where,
+    /// The output as it is written.
+    Output,
+}
+
+impl Clause {
+    /// As in SQL.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Select => "SELECT",
+            Self::Foreach => "FOREACH",
+            Self::Do => "DO",
+            Self::Incase => "INCASE",
+            Self::Where => "WHERE",
+            Self::Output => "the output",
+        }
+    }
+}
+
+/// Why a rule has failed for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was refused.
+    pub reason: Reason,
+    /// In which clause.
+    pub clause: Clause,
+    /// Where in the text of the rule.
+    pub place: Place,
+}
+
+impl Failure {
+    /// With the part of the rule: `payload.x - 1: text where a number is needed, in WHERE`.
+    #[must_use]
+    pub fn describe(&self, sql: &str) -> String {
+        format!("{}: {}, in {}", self.place.of(sql), self.reason, self.clause.as_str())
+    }
+
+    /// For a terminal: what failed, the line of the rule with carets below the place.
+    #[must_use]
+    pub fn show(&self, sql: &str) -> String {
+        let (line, column) = self.place.line_and_column(sql);
+        format!(
+            "line {line}, column {column}: {} (in {})\n{}",
+            self.reason,
+            self.clause.as_str(),
+            self.place.caret(sql)
+        )
+    }
+}

@@ -1,0 +1,238 @@
+//! The functions of SQL. [`all`] is the one table: names, arguments, a sentence and an example of each. `docs/SQL_FUNCTIONS.md`, hints and the
+//! tests are made from it.
+
+pub(in crate::rule) mod arithmetic;
+mod array;
+mod bits;
+mod compress;
+mod convert;
+mod encode;
+pub(in crate::rule) mod format;
+mod hash;
+mod kinds;
+mod map;
+mod maths;
+mod message;
+mod other;
+mod pattern;
+mod text;
+mod time;
+
+#[cfg(test)]
+mod tests;
+
+use regex::bytes::Regex;
+
+use super::arena::Arena;
+use super::around::Around;
+use super::failure::Reason;
+use super::message::Field;
+use super::value::Value;
+
+/// What a function may use besides its arguments.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a> {
+    pub(super) arena: &'a Arena,
+    pub(super) around: &'a Around<'a>,
+}
+
+pub(super) type Called<'a> = Result<Value<'a>, Reason>;
+pub(super) type Call = for<'a> fn(&Context<'a>, &[Value<'a>]) -> Called<'a>;
+
+/// How a function is called.
+pub(super) enum Body {
+    /// Its arguments say all.
+    Pure(Call),
+    /// It also looks at the time, the environment or random numbers.
+    Around(Call),
+    /// Its first argument is a format that stands in the rule.
+    Format(Call),
+    /// Its second argument is a pattern that stands in the rule.
+    Pattern(for<'a> fn(&Context<'a>, &Regex, &[Value<'a>]) -> Called<'a>),
+    /// A field of the message comes before its arguments.
+    OfField(Field, Call),
+}
+
+/// A group of functions, in the order of the documents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Numbers.
+    Maths,
+    /// From one type to another.
+    Conversion,
+    /// What a value is.
+    Tests,
+    /// Texts.
+    Text,
+    /// Regular expressions.
+    Patterns,
+    /// Objects.
+    Objects,
+    /// Arrays.
+    Arrays,
+    /// Hashes.
+    Hashes,
+    /// Compression.
+    Compression,
+    /// Bits and bytes.
+    Bits,
+    /// Text of bytes and back.
+    Encoding,
+    /// Time.
+    Time,
+    /// The message.
+    Message,
+    /// All else.
+    Other,
+}
+
+impl Family {
+    /// All, in the order of the documents.
+    pub const ALL: [Self; 14] = [
+        Self::Maths,
+        Self::Conversion,
+        Self::Tests,
+        Self::Text,
+        Self::Patterns,
+        Self::Objects,
+        Self::Arrays,
+        Self::Hashes,
+        Self::Compression,
+        Self::Bits,
+        Self::Encoding,
+        Self::Time,
+        Self::Message,
+        Self::Other,
+    ];
+
+    /// Its heading.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Maths => "Numbers",
+            Self::Conversion => "Conversion",
+            Self::Tests => "Tests of types",
+            Self::Text => "Text",
+            Self::Patterns => "Regular expressions",
+            Self::Objects => "Objects",
+            Self::Arrays => "Arrays",
+            Self::Hashes => "Hashes",
+            Self::Compression => "Compression",
+            Self::Bits => "Bits and bytes",
+            Self::Encoding => "Encoding",
+            Self::Time => "Time",
+            Self::Message => "The message",
+            Self::Other => "Other",
+        }
+    }
+}
+
+/// A function.
+pub struct Function {
+    /// Its name, in small letters.
+    pub name: &'static str,
+    /// Its arguments, as `(text[, chars])`.
+    pub arguments: &'static str,
+    /// The fewest arguments.
+    pub least: u8,
+    /// The most arguments.
+    pub most: u8,
+    /// What it yields.
+    pub sentence: &'static str,
+    /// A call.
+    pub example: &'static str,
+    /// What the call yields, in JSON; `error`: it fails.
+    pub result: &'static str,
+    pub(super) body: Body,
+}
+
+impl std::fmt::Debug for Function {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Function {
+    /// How many arguments it takes, in words.
+    pub(super) fn count(&self) -> String {
+        let word = |count: u8| if count == 1 { "argument" } else { "arguments" };
+        match (self.least, self.most) {
+            (0, 0) => "no arguments".to_owned(),
+            (least, most) if least == most => format!("{least} {}", word(least)),
+            (least, most) => format!("{least} to {most} {}", word(most)),
+        }
+    }
+}
+
+/// Entries of the table: `name arguments least..most body, sentence, example => result;`.
+macro_rules! functions {
+    ($($name:literal $arguments:literal $least:literal $most:literal $kind:ident($($body:expr),+), $sentence:literal, $example:literal => $result:literal;)*) => {
+        pub(super) const FUNCTIONS: &[$crate::rule::functions::Function] = &[$(
+            $crate::rule::functions::Function {
+                name: $name,
+                arguments: $arguments,
+                least: $least,
+                most: $most,
+                sentence: $sentence,
+                example: $example,
+                result: $result,
+                body: $crate::rule::functions::Body::$kind($($body),+),
+            },
+        )*];
+    };
+}
+use functions;
+
+const FAMILIES: [(Family, &[Function]); 14] = [
+    (Family::Maths, maths::FUNCTIONS),
+    (Family::Conversion, convert::FUNCTIONS),
+    (Family::Tests, kinds::FUNCTIONS),
+    (Family::Text, text::FUNCTIONS),
+    (Family::Patterns, pattern::FUNCTIONS),
+    (Family::Objects, map::FUNCTIONS),
+    (Family::Arrays, array::FUNCTIONS),
+    (Family::Hashes, hash::FUNCTIONS),
+    (Family::Compression, compress::FUNCTIONS),
+    (Family::Bits, bits::FUNCTIONS),
+    (Family::Encoding, encode::FUNCTIONS),
+    (Family::Time, time::FUNCTIONS),
+    (Family::Message, message::FUNCTIONS),
+    (Family::Other, other::FUNCTIONS),
+];
+
+/// All functions with their families, in the order of the documents.
+pub fn all() -> impl Iterator<Item = (Family, &'static Function)> {
+    FAMILIES.iter().flat_map(|(family, functions)| functions.iter().map(|function| (*family, function)))
+}
+
+/// A function by its name, in small letters.
+pub(super) fn named(name: &str) -> Option<&'static Function> {
+    all().map(|(_, function)| function).find(|function| function.name.eq_ignore_ascii_case(name))
+}
+
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    all().map(|(_, function)| function.name)
+}
+
+/// What to do in the place of a function of EMQX that there is not.
+pub(super) fn left_out(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "mongo_date" => "format_date(…) makes dates as text",
+        "term_encode" | "term_decode" => "json_encode(…) and json_decode(…) carry values as text",
+        "map_to_redis_hset_args" => "map_to_entries(…) makes a list of names and values",
+        "ai_completion" => "a rule asks no other service: it would hold up the messages after it",
+        "jq" => "paths, map_get(…), FOREACH and CASE do most of what jq is used for",
+        _ if name.starts_with("proc_dict_") || name.starts_with("kv_store_") => {
+            "rules keep nothing from one message to the next: shards share nothing"
+        }
+        _ if ["schema_", "avro_", "sparkplug_", "spb_"].iter().any(|kind| name.starts_with(kind)) => {
+            "rules do not read schemas yet"
+        }
+        _ => return None,
+    })
+}
+
+/// Argument `n`; absent if it is not given.
+fn argument<'a>(arguments: &[Value<'a>], n: usize) -> Value<'a> {
+    arguments.get(n).copied().unwrap_or(Value::Absent)
+}

@@ -1,0 +1,185 @@
+//! Programs: rules, compiled. [`Program::compile`] once, [`Program::evaluate`] for each message.
+
+mod check;
+mod compile;
+mod eval;
+mod node;
+mod output;
+mod path;
+
+use std::fmt;
+
+use regex::bytes::Regex;
+
+pub use self::check::{Explanation, Warning};
+use self::node::{Assign, Node, NodeId};
+pub use self::output::{ColumnPath, Output, TemplateStep, UnknownColumn};
+pub(super) use self::path::{put_member, read_names};
+use super::arena::Arena;
+use super::around::Around;
+use super::failure::Failure;
+use super::message::{Field, Message};
+use super::sql::ast::Step;
+use super::sql::{Error, Place};
+
+/// A compiled rule. It is read-only and may be shared by threads.
+pub struct Program {
+    name: Box<str>,
+    sql: Box<str>,
+    filters: Vec<Box<str>>,
+    nodes: Vec<Node>,
+    /// Of each node.
+    places: Vec<Place>,
+    /// Operands of nodes.
+    operands: Vec<NodeId>,
+    /// Of paths and targets.
+    steps: Vec<Step>,
+    patterns: Vec<Regex>,
+    plan: Plan,
+    /// The output's, in descending order of their names.
+    columns: Vec<Column>,
+    reads: Reads,
+    warnings: Vec<Warning>,
+}
+
+/// What is evaluated, in order.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Columns that WHERE needs.
+    before: Vec<Assign>,
+    condition: Option<NodeId>,
+    /// The other columns.
+    after: Vec<Assign>,
+    each: Option<Each>,
+    /// Columns of both lists.
+    slots: u16,
+    /// Of them those before DO's.
+    kept: u16,
+}
+
+/// FOREACH.
+#[derive(Debug)]
+struct Each {
+    /// The array.
+    items: NodeId,
+    /// INCASE.
+    filter: Option<NodeId>,
+    /// DO.
+    list: Vec<Assign>,
+}
+
+/// A column of the output.
+#[derive(Debug)]
+struct Column {
+    name: Box<str>,
+    /// `None`: the item of FOREACH.
+    slot: Option<u16>,
+}
+
+/// What of a message a program reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reads {
+    /// In ascending order, once each.
+    pub(super) fields: Vec<Field>,
+    /// Ways into the payload, as in SQL, in the order of the rule.
+    pub(super) payload_paths: Vec<String>,
+}
+
+/// A message and what its rules share: the index of its payload, what they may cost together.
+#[derive(Debug)]
+pub struct Input<'i> {
+    message: &'i Message<'i>,
+    around: &'i Around<'i>,
+    arena: &'i mut Arena,
+}
+
+impl<'i> Input<'i> {
+    /// Begins with a message; all of its rules are evaluated with this.
+    pub fn new(message: &'i Message<'i>, around: &'i Around<'i>, arena: &'i mut Arena) -> Self {
+        arena.begin_message(message.context.payload, around.seed);
+        Self { message, around, arena }
+    }
+
+    /// Comparisons of values of different types so far, which are rarely meant.
+    #[must_use]
+    pub fn mixed_comparisons(&self) -> u32 {
+        self.arena.mixed_comparisons()
+    }
+}
+
+/// What a rule has made of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// So many outputs, at least one.
+    Passed(u32),
+    /// WHERE or INCASE was false, or FOREACH had no items.
+    Filtered,
+}
+
+impl Program {
+    /// Compiles a rule; `name` is what `metadata.rule_id` is.
+    ///
+    /// # Errors
+    /// What is wrong with the text, and where.
+    pub fn compile(sql: &str, name: &str) -> Result<Self, Error> {
+        compile::compile(sql, name)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn sql(&self) -> &str {
+        &self.sql
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Topic filters of FROM, valid ones.
+    pub fn filters(&self) -> impl Iterator<Item = &str> {
+        self.filters.iter().map(|filter| &**filter)
+    }
+
+    /// What is probably not meant.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Names of the output's columns, in the order in which they are written.
+    pub fn columns(&self) -> impl Iterator<Item = &str> {
+        self.columns.iter().map(|column| &*column.name)
+    }
+
+    /// Evaluates the rule for a message and gives each output to `each`. The caller has matched the topic with the filters. When the rule fails, no more
+    /// outputs follow, and those that were given do not count.
+    ///
+    /// # Errors
+    /// Why the rule has failed for this message.
+    pub fn evaluate(
+        &self,
+        input: &mut Input<'_>,
+        each: impl FnMut(&Output<'_>) -> Result<(), Failure>,
+    ) -> Result<Outcome, Failure> {
+        input.arena.begin_rule();
+        let outcome = eval::Run::new(self, input.message, input.around, input.arena).and_then(|run| run.all(each));
+        input.arena.end_rule();
+        outcome
+    }
+
+    fn place(&self, node: NodeId) -> Place {
+        self.places.get(node as usize).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("name", &self.name)
+            .field("sql", &self.sql)
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
+    }
+}

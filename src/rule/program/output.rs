@@ -1,0 +1,148 @@
+//! What a rule has made of a message: columns, by name and by way, for templates and as JSON.
+
+use super::eval::Slot;
+use super::{Program, path};
+use crate::rule::arena::Arena;
+use crate::rule::failure::{Clause, Failure, Reason};
+use crate::rule::json::write::{Charged, Out as _, text, write};
+use crate::rule::sql::ast::Step;
+use crate::rule::sql::error::nearest;
+use crate::rule::value::Value;
+
+/// An output. It borrows from the message, the program and the arena; nothing is copied until it is written.
+#[derive(Clone, Copy)]
+pub struct Output<'a> {
+    pub(super) program: &'a Program,
+    pub(super) slots: &'a [Slot<'a>],
+    pub(super) item: Value<'a>,
+    pub(super) arena: &'a Arena,
+}
+
+/// A way into outputs of one program: what a template asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnPath {
+    /// In the program's columns.
+    column: usize,
+    steps: Box<[Step]>,
+}
+
+/// A name that outputs of a program cannot have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownColumn {
+    /// The name.
+    pub name: String,
+    /// What to do about it.
+    pub hint: String,
+}
+
+impl std::fmt::Display for UnknownColumn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the rule has no column `{}` ({})", self.name, self.hint)
+    }
+}
+
+impl Program {
+    /// A way into the outputs: a column and steps into it. In templates indexes count from 0.
+    ///
+    /// # Errors
+    /// No output has a column of this name.
+    pub fn column_path(&self, name: &str, steps: &[TemplateStep<'_>]) -> Result<ColumnPath, UnknownColumn> {
+        let Some(column) = self.columns.iter().position(|column| &*column.name == name) else {
+            let hint = match nearest(name, self.columns()) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if self.columns.len() <= 8 => format!("it has {}", self.columns().collect::<Vec<_>>().join(", ")),
+                None => "SELECT it, or name it with AS".to_owned(),
+            };
+            return Err(UnknownColumn { name: name.to_owned(), hint });
+        };
+        let step = |step: &TemplateStep<'_>| match step {
+            TemplateStep::Name(name) => Step::Name((*name).to_owned()),
+            TemplateStep::Index(index) => Step::Index(i64::from(*index) + 1),
+        };
+        Ok(ColumnPath { column, steps: steps.iter().map(step).collect() })
+    }
+}
+
+/// A step of a template's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TemplateStep<'s> {
+    /// `.name`.
+    Name(&'s str),
+    /// `[n]`, from 0.
+    Index(u32),
+}
+
+impl<'a> Output<'a> {
+    /// Columns and their values, in descending order of their names.
+    pub fn columns(&self) -> impl Iterator<Item = (&'a str, Value<'a>)> + use<'a> {
+        let (slots, item) = (self.slots, self.item);
+        self.program.columns.iter().filter_map(move |column| {
+            let value =
+                column.slot.map_or(Some(item), |slot| slots.get(usize::from(slot)).and_then(std::cell::Cell::get));
+            value.map(|value| (&*column.name, value))
+        })
+    }
+
+    /// A column by its name; absent if there is none.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Value<'a> {
+        self.columns().find(|(column, _)| *column == name).map_or(Value::Absent, |(_, value)| value)
+    }
+
+    /// What a way leads to; absent if it leads nowhere.
+    ///
+    /// # Errors
+    /// The rule has used up what a message may cost.
+    pub fn at(&self, way: &ColumnPath) -> Result<Value<'a>, Failure> {
+        let column = self.program.columns.get(way.column);
+        let value = column.map(|column| {
+            column.slot.map_or(Some(self.item), |slot| self.slots.get(usize::from(slot)).and_then(std::cell::Cell::get))
+        });
+        path::read(value.flatten().unwrap_or(Value::Absent), &way.steps, false, self.arena).map_err(failed)
+    }
+
+    /// The whole output as JSON, `${.}`: appended.
+    ///
+    /// # Errors
+    /// A text is not UTF-8, or the rule has used up what a message may cost.
+    pub fn write(&self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        self.write_all(&mut Charged { out, arena: self.arena }).map_err(failed)
+    }
+
+    fn write_all(&self, out: &mut Charged<'_>) -> Result<(), Reason> {
+        out.put(b"{")?;
+        for (n, (name, value)) in self.columns().enumerate() {
+            if n > 0 {
+                out.put(b",")?;
+            }
+            text(name.as_bytes(), out)?;
+            out.put(b":")?;
+            write(value, out, self.arena)?;
+        }
+        out.put(b"}")
+    }
+
+    /// A value of this output as it stands in a template: texts as they are, nothing for what is absent, all else as JSON. Appended.
+    ///
+    /// # Errors
+    /// As of [`Output::write`].
+    pub fn write_value(&self, value: Value<'a>, out: &mut Vec<u8>) -> Result<(), Failure> {
+        let mut out = Charged { out, arena: self.arena };
+        let written = match value {
+            Value::Absent => Ok(()),
+            Value::Text(bytes) => out.put(bytes),
+            other => write(other, &mut out, self.arena),
+        };
+        written.map_err(failed)
+    }
+}
+
+impl std::fmt::Debug for Output<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.columns()).finish()
+    }
+}
+
+fn failed(reason: Reason) -> Failure {
+    Failure { reason, clause: Clause::Output, place: Default::default() }
+}

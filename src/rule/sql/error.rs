@@ -1,0 +1,97 @@
+//! Where something is in the text of a rule, and what is wrong there.
+
+use std::fmt;
+
+/// A part of the text: byte offsets, the end not included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Offset of the first byte.
+    pub start: u32,
+    /// Offset after the last byte.
+    pub end: u32,
+}
+
+impl Place {
+    /// Of these offsets; a text of a rule has at most 64 KiB.
+    pub(in crate::rule) fn new(start: usize, end: usize) -> Self {
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        Self { start: offset(start), end: offset(end) }
+    }
+
+    /// From the beginning of this to the end of another.
+    pub(in crate::rule) const fn to(self, end: Self) -> Self {
+        Self { start: self.start, end: end.end }
+    }
+
+    /// The text there.
+    #[must_use]
+    pub fn of(self, sql: &str) -> &str {
+        sql.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+
+    /// Line and column, both from 1; columns count characters.
+    #[must_use]
+    pub fn line_and_column(self, sql: &str) -> (usize, usize) {
+        let before = sql.get(..self.start as usize).unwrap_or(sql);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        (line, column)
+    }
+
+    /// The line of the text that the place begins in, and under it carets below the place.
+    #[must_use]
+    pub fn caret(self, sql: &str) -> String {
+        let (line, column) = self.line_and_column(sql);
+        let text = sql.split('\n').nth(line - 1).unwrap_or_default().trim_end();
+        let room = text.chars().count().saturating_sub(column - 1).max(1);
+        let carets = self.of(sql).chars().take_while(|&c| c != '\n').count().clamp(1, room);
+        // A tab stays a tab, so that the carets stand below.
+        let blank: String = text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        format!("{text}\n{blank}{}", "^".repeat(carets))
+    }
+}
+
+/// Why a text is no rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// Where.
+    pub place: Place,
+    /// What is wrong.
+    pub what: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Error {
+    pub(in crate::rule) fn new(place: Place, what: impl Into<String>) -> Self {
+        Self { place, what: what.into(), hint: None }
+    }
+
+    pub(in crate::rule) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// For a terminal: what is wrong, the line of the text with carets below the place, and the hint.
+    #[must_use]
+    pub fn show(&self, sql: &str) -> String {
+        let (line, column) = self.place.line_and_column(sql);
+        format!("line {line}, column {column}: {self}\n{}", self.place.caret(sql))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, " ({hint})"))
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// "did you mean" for a name that is not known: the nearest of those that are.
+pub(in crate::rule) fn nearest<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let name = name.to_ascii_lowercase();
+    let near = known.into_iter().map(|other| (strsim::damerau_levenshtein(&name, other), other));
+    near.filter(|&(distance, other)| distance <= 1 + other.len() / 5).min().map(|(_, other)| other)
+}
