@@ -27,10 +27,14 @@ pub mod rule;
 #[path = "../../src/runtime/seam/layer.rs"]
 mod layer;
 
-/// Of the runtime only what layers are.
+#[path = "../../src/runtime/seam/monotonic.rs"]
+mod monotonic;
+
+/// Of the runtime only what layers and time are.
 pub mod runtime {
     pub mod seam {
         pub use crate::layer::{Facts, Layer, LayerError, LayerFault};
+        pub use crate::monotonic::Monotonic;
     }
 }
 
