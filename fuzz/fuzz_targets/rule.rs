@@ -76,11 +76,11 @@ fuzz_target!(|input: (bool, &[u8], &[u8])| {
     }
     match Program::compile(&text, "r") {
         Ok(program) => {
-            program.explain();
+            let _ = program.explain();
             evaluate(&program, payload);
         }
         Err(error) => {
-            error.show(&text);
+            let _ = error.show(&text);
         }
     }
     // What is JSON for serde_json is so here, but for depth.

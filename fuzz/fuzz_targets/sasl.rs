@@ -18,7 +18,7 @@ fuzz_target!(|input: (u8, Vec<&[u8]>)| {
         [Mechanism::Plain, Mechanism::OauthBearer, Mechanism::Scram(Hash::Sha256), Mechanism::Scram(Hash::Sha512)]
             [usize::from(which) % 4];
     let (user, password) = ("user".to_owned(), Secret::new(b"pencil".to_vec()));
-    let credentials = Credentials { mechanism, user, password, token_file: None, extensions: Vec::new() };
+    let credentials = Credentials { mechanism, user, password, token: None, extensions: Vec::new() };
     let mut exchange = Exchange::new(Arc::new(credentials));
     let mut next = exchange.begin();
     let mut nonce = String::new();
@@ -45,7 +45,7 @@ fuzz_target!(|input: (u8, Vec<&[u8]>)| {
                 };
                 next = exchange.answered(&answer);
             }
-            Ok(Next::Prepare(Task::ReadToken(_))) => {
+            Ok(Next::Prepare(Task::Token { .. })) => {
                 next = exchange.prepared(Ok(Prepared::Token(Secret::new(b"token".to_vec()))));
             }
             Ok(Next::Prepare(Task::Derive(_))) => {

@@ -30,28 +30,17 @@ mod layer;
 #[path = "../../src/record/mod.rs"]
 pub mod record;
 
+#[path = "../../src/runtime/seam/monotonic.rs"]
+mod monotonic;
+
 /// Of the runtime only what layers are, and the two clocks.
 pub mod runtime {
     pub mod seam {
         pub use crate::layer::{Facts, Layer, LayerError, LayerFault};
+        pub use crate::monotonic::Monotonic;
 
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub struct WallMs(pub i64);
-
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct Monotonic(pub u64);
-
-        impl Monotonic {
-            pub const NEVER: Self = Self(u64::MAX);
-
-            pub fn after(self, duration: std::time::Duration) -> Self {
-                Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
-            }
-
-            pub fn since(self, earlier: Self) -> std::time::Duration {
-                std::time::Duration::from_nanos(self.0.saturating_sub(earlier.0))
-            }
-        }
     }
 }
 

@@ -135,7 +135,7 @@ impl Interest {
         is_there
     }
 
-    /// A number that changes when a message that found no receivers may find some: what waits for a subscriber looks again.
+    /// `grown` changes when a message that found no receivers may find some: messages of sources that wait for a subscriber look again.
     #[must_use]
     pub fn grown(&self) -> u64 {
         self.grown.load(Ordering::Acquire)

@@ -356,7 +356,7 @@ impl Body {
         self.claim.is_some()
     }
 
-    /// The same message for a session whose client is away: no record stays open for it.
+    /// Copies the message for a session without a connection: no record stays open for the copy.
     pub(super) fn without_claim(&self) -> Rc<Self> {
         Self::new(self.packet.to_vec(), self.since, self.key, &self.all)
     }

@@ -15,7 +15,7 @@ pub(super) enum Owner {
     Session(SessionKey),
     /// The queue of dead letters, which owes the answer to somebody else.
     Letters,
-    /// The source whose partition this reader reads.
+    /// The reader of a source's partition.
     Reader(u32),
 }
 

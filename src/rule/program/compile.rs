@@ -271,12 +271,14 @@ impl Compiler {
     fn all(&mut self) -> Result<Vec<Assign>, Error> {
         let mut assigns = Vec::new();
         // In DO: FOREACH's columns and the item, over the fields.
-        for (name, meaning) in self.scope.around.clone() {
+        let mut around = self.scope.around.clone();
+        around.retain(|(_, meaning)| !matches!(meaning, Meaning::Column(slot) if self.fields.contains(slot)));
+        for (name, meaning) in around.clone() {
             let node = self.named(meaning, Place::default())?;
             assigns.push(self.assign(node, &Target { name, steps: Vec::new(), place: Place::default() })?);
         }
         for field in Field::ALL {
-            if meaning(&self.scope.around, field.as_str()).is_none() {
+            if meaning(&around, field.as_str()).is_none() {
                 assigns.push(self.assign_field(*field)?);
             }
         }
@@ -348,6 +350,10 @@ impl Compiler {
             ExprKind::Bool(value) => Node::Constant(Constant::Bool(*value)),
             ExprKind::Path(name, steps) => return self.path(name, steps, place),
             ExprKind::Into(value, steps) => {
+                // `(payload).a` is `payload.a`.
+                if let ExprKind::Path(name, first) = &value.kind {
+                    return self.path(name, &[first.as_slice(), steps].concat(), place);
+                }
                 let base = self.expr(value)?;
                 let steps = self.steps(steps);
                 Node::Path { base, steps }

@@ -304,7 +304,13 @@ fn eval(expr: &Expr, scope: &Scope<'_>) -> Made {
         ExprKind::Bool(value) => Ok(Tree::Bool(*value)),
         ExprKind::List(items) => all(items).map(Tree::Array),
         ExprKind::Range(from, to) => Ok(Tree::Array((*from..=*to).map(Tree::Int).collect())),
-        ExprKind::Into(value, steps) => read(&eval(value, scope)?, steps, false),
+        ExprKind::Into(value, steps) => match &value.kind {
+            ExprKind::Path(name, first) => {
+                let kind = ExprKind::Path(name.clone(), [first.as_slice(), steps].concat());
+                eval(&Expr { kind, place: value.place }, scope)
+            }
+            _ => read(&eval(value, scope)?, steps, false),
+        },
         ExprKind::Path(name, steps) => {
             // The payload of the message, which has to be JSON, is the one that no list has written.
             let in_names = |names: &Names| match names.get(name) {
@@ -417,6 +423,10 @@ fn list(items: &[Item], behind: &Names) -> Result<Names, Refused> {
                         selected.insert(name.clone(), value.clone());
                     }
                     named.retain(|other| other != name || !behind.contains_key("\0fields"));
+                    // A payload that FOREACH's list has written is named there.
+                    if name == "payload" && !behind.contains_key("\0fields") {
+                        named.push(name.clone());
+                    }
                 }
             }
             Item::Column(expr, target) => {
@@ -471,10 +481,10 @@ enum Said {
 }
 
 fn twin(statement: &Statement, fields: &Names) -> Result<Vec<Json>, Refused> {
-    let over = |names: &Names| -> Names {
+    let over = |names: &Names, items: &[Item]| -> Names {
         let mut all = fields.clone();
-        // A payload that a list has written need not be JSON.
-        if names.contains_key("payload") {
+        // A payload that a list has written need not be JSON; that of `*` is the message's.
+        if writes(items, "payload") {
             all.remove("\0fields");
         }
         all.extend(names.clone());
@@ -489,11 +499,11 @@ fn twin(statement: &Statement, fields: &Names) -> Result<Vec<Json>, Refused> {
     match &statement.head {
         Head::Select(items) => {
             let selected = list(items, fields)?;
-            let merged = if is_all_fields(items) { fields.clone() } else { over(&selected) };
+            let merged = over(&selected, items);
             Ok(if passes(&merged)? { vec![output(selected)] } else { Vec::new() })
         }
-        Head::Foreach { list: items, each, filter } => {
-            let Some((Item::Column(array, target), before)) = items.split_last() else { return Err(Refused) };
+        Head::Foreach { list: all, each, filter } => {
+            let Some((Item::Column(array, target), before)) = all.split_last() else { return Err(Refused) };
             let mut selected = list(before, fields)?;
             let hidden: Names = selected
                 .iter()
@@ -507,7 +517,7 @@ fn twin(statement: &Statement, fields: &Names) -> Result<Vec<Json>, Refused> {
                 let mut named: Vec<String> = selected.keys().filter(|name| writes(before, name)).cloned().collect();
                 write(0, array, target.as_ref(), items.clone(), &mut selected, &mut named)?;
             }
-            let merged = over(&selected);
+            let merged = over(&selected, all);
             if !passes(&merged)? {
                 return Ok(Vec::new());
             }
@@ -547,10 +557,6 @@ fn writes(items: &[Item], column: &str) -> bool {
         }
     }
     is_written
-}
-
-fn is_all_fields(items: &[Item]) -> bool {
-    matches!(items, [Item::All])
 }
 
 /// The fields of [`super::message`].

@@ -5,6 +5,7 @@
 //! same calls.
 
 mod layer;
+mod monotonic;
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::layer::{Facts, Layer, LayerError, LayerFault};
+pub use self::monotonic::Monotonic;
 use super::faults::DiskFaults;
 use super::listen::Listener;
 
@@ -26,27 +28,6 @@ pub struct ConnId {
     pub slot: u32,
     /// Raised each time the slot is given to another connection.
     pub generation: u32,
-}
-
-/// Nanoseconds on the monotonic clock, read once a turn. Never wall time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Monotonic(pub u64);
-
-impl Monotonic {
-    /// The end of time: a deadline that never comes.
-    pub const NEVER: Self = Self(u64::MAX);
-
-    /// This instant plus `duration`, saturating.
-    #[must_use]
-    pub fn after(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
-    }
-
-    /// Time since `earlier`; zero if `earlier` lies ahead.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
-    }
 }
 
 /// Milliseconds since the Unix epoch, read once a turn. Only for what leaves the process (record timestamps).

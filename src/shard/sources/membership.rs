@@ -115,7 +115,7 @@ enum End {
 /// What has happened to a membership, for metrics and events.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// It has so many partitions.
+    /// The source has this many partitions.
     Assigned(usize),
     /// It has lost them.
     Lost(Lost),

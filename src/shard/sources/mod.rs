@@ -63,7 +63,7 @@ pub(super) struct Sources {
     /// The partitions that are read here, by a number that is given once.
     readers: BTreeMap<u32, Reader>,
     begun: u32,
-    /// Sources whose membership is here, by index.
+    /// Memberships of this shard, by index of the source.
     memberships: BTreeMap<usize, Membership>,
     /// When clients were accepted first; before that nothing is read.
     opened_at: Option<Monotonic>,

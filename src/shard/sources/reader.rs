@@ -142,7 +142,7 @@ impl Sources {
         }
     }
 
-    /// Reads partitions again whose windows have room again.
+    /// Reads partitions again that were paused for one of these reasons and have room again.
     pub(super) fn resume_with_room(&mut self, config: &Config, pauses: &[Pause]) {
         for (id, reader) in &mut self.readers {
             let Some(pause) = reader.pause.filter(|pause| pauses.contains(pause)) else { continue };

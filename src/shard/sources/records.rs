@@ -91,7 +91,7 @@ impl Core {
         }
     }
 
-    /// Tries parked messages again, and drops those whose time is over. False: the turn has no time for all.
+    /// Tries parked messages again, and drops them where `start_grace` is over. False: the turn has no time for all.
     fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> bool {
         let Self { broker, sources, .. } = self;
         let now = io.now();

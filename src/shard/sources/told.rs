@@ -151,7 +151,7 @@ impl Sources {
         });
     }
 
-    /// Tells of a partition whose window is full of messages that nobody wants.
+    /// Reports a partition with a window full of messages that nobody has subscribed to.
     pub(super) fn tell_waiting(
         broker: &mut Broker,
         config: &Config,
@@ -207,7 +207,7 @@ impl Sources {
         self.unmet.drain(..).for_each(|source| numbers.count_source(source, M::Lost, 1));
     }
 
-    /// Sets what stands on the board of what there is now.
+    /// Sets the gauges of all sources on the board.
     pub(super) fn set_numbers(&self, broker: &mut Broker) {
         let mut values = vec![[0u64; 8]; broker.around.config.sources.len()];
         for (id, reader) in &self.readers {

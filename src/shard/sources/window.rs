@@ -18,8 +18,8 @@ struct Record {
 /// What a record waits for.
 #[derive(Debug)]
 enum State {
-    /// So many answers: of sinks, and of shards that have sessions which may need it. The message, if it is to be parked where nobody has it
-    /// after all.
+    /// `answers` is how many are missing, of sinks and of shards that have sessions which may need the record. `message` is parked if nobody
+    /// has it after all.
     Owed { answers: u32, is_met: bool, message: Option<Box<Parked>> },
     /// There is nobody for it, and it is kept until there is.
     Parked(Box<Parked>),
@@ -246,7 +246,7 @@ mod tests {
         Place { offset, leader_epoch: 3 }
     }
 
-    /// Takes up a record that waits for so many answers.
+    /// Takes up a record that waits for this many answers.
     fn open(window: &mut Window, offset: i64, answers: u32) -> u32 {
         let number = window.next_number();
         window.take_up(at(offset), 100, Monotonic(u64::try_from(offset).unwrap_or(0)));

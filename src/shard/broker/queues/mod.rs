@@ -225,7 +225,7 @@ impl Broker {
         self.queues.group = self.queues.group.max(group.unwrap_or(0));
     }
 
-    /// Whether the log has what waits for members of this share.
+    /// Whether the log has the messages that wait for members of this share.
     pub(in crate::shard) fn logs_share(&self, share: ShareNumber) -> bool {
         self.outlets.buffer.is_some() && self.delivery.shares.kept(share).is_some()
     }
