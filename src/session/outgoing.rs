@@ -284,11 +284,14 @@ impl Outgoing {
     fn end_answered(&mut self, at: usize, is_error: bool) {
         let is_first = self.items[at].state.place().is_some();
         let body = self.end(at);
+        if is_first {
+            // A refusal is an answer, too: the record need not go to anybody else.
+            body.iter().for_each(|body| body.meets());
+        }
         if is_first && is_error {
             self.dropped.push(body.as_ref());
         } else if is_first {
             self.all.acknowledges();
-            body.iter().for_each(|body| body.meets());
         }
     }
 

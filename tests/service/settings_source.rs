@@ -47,7 +47,8 @@ fn a_source_by_the_api_is_checked_as_one_in_the_file() {
 fn a_check_names_sources_and_refuses_circles() {
     let dir = crate::support::temp_dir();
     let file = dir.path().join("forebay.toml");
-    let text = "[kafka.main]\nbootstrap = \"127.0.0.1:1\"\n[[source]]\nname = \"s\"\ntopic = \"t\"\nmqtt_topic = \"m/${key}\"\n";
+    let text = "[kafka.main]\nbootstrap = \"127.0.0.1:1\"\n[[source]]\nname = \"s\"\ntopic = \"t\"\nmqtt_topic = \"m/${key}\"\n\
+                feeds = [\"subscribers\", \"sinks\"]\n[[sink]]\nname = \"all\"\nfilters = \"#\"\ntopic = \"u\"\n";
     std::fs::write(&file, text).expect("written");
     let check = |variable: (&str, &str)| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_forebay"));
@@ -57,11 +58,8 @@ fn a_check_names_sources_and_refuses_circles() {
     };
     let (status, said) = check(("FOREBAY_SOURCE_0_GROUP", "g"));
     assert!(status == Some(0) && said.contains("t to m/${key}; group g") && said.contains("1 source"), "{said}");
-    let (status, said) = check(("FOREBAY_SOURCE_0_DEAD_LETTERS_TOPIC", "t"));
-    assert!(
-        status == Some(2) && said.contains("would come back without end: dead letters of source s go to Kafka topic t"),
-        "{said}"
-    );
+    let (status, said) = check(("FOREBAY_SINK_0_TOPIC", "t"));
+    assert!(status == Some(2) && said.contains("records of source s would come back without end: sink all"), "{said}");
     let (status, said) = check(("FOREBAY_SOURCE_0_PAYLOAD", "${vlaue}"));
     assert!(
         status == Some(2)

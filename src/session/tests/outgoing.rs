@@ -576,3 +576,49 @@ fn where_nothing_is_checked_nothing_is_looked_at() {
     let mut world = full_since_a_start(5_000);
     assert_eq!(looks(|| world.session().check_what_waits()), 0);
 }
+
+/// Decision 0199: a record stays open as long as a copy that is in no log may be lost with the process, and is met when its client has it.
+#[test]
+fn a_record_is_open_until_its_client_has_it() {
+    let record = |number| Claimed { shard: 1, reader: 2, number };
+    let mut world = World::new(Version::V5, 3);
+    let hand = |world: &mut World, qos, number| {
+        let held = Rc::clone(&world.held);
+        let packet = world.message("t", Properties::EMPTY).packet().to_vec();
+        let body = Body::claiming(packet, world.shard.now, 0, Claim::new(record(number), &held));
+        let copy = Copy { qos, retain: false, identifiers: Box::default(), share: None };
+        world.session().hand(copy, (0, Monotonic(0)), (false, true), (QueueBounds::default(), &held), || body)
+    };
+    let met = |number| Settled { record: record(number), is_met: true };
+    assert_eq!(hand(&mut world, AtLeastOnce, 1), Handed::Now(1));
+    assert_eq!(hand(&mut world, ExactlyOnce, 2), Handed::Now(2));
+    assert_eq!(world.held.take_settled(), []);
+    world.acknowledge(PubAck, 1);
+    assert_eq!(world.held.take_settled(), [met(1)]);
+    world.acknowledge(PubRec, 2);
+    assert_eq!(world.held.take_settled(), [met(2)], "PUBREC: the client has it");
+    // A session that is kept has it when its client is away, and sends it again.
+    assert_eq!(hand(&mut world, AtLeastOnce, 3), Handed::Now(3));
+    world.acknowledge(PubComp, 2);
+    world.heard();
+    world.reconnect(3);
+    assert_eq!(world.held.take_settled(), [met(3)]);
+    assert_eq!(world.words(), ["dup 3 t"]);
+    // A refusal is an answer, too.
+    assert_eq!(hand(&mut world, AtLeastOnce, 4), Handed::Now(4));
+    world.say(PubAck, 4, ReasonCode::UNSPECIFIED_ERROR);
+    drop(world.session().take_dropped());
+    assert_eq!(world.held.take_settled(), [met(4)]);
+    // Nor does a session have it that ends with its connection.
+    let clean = world.shard.connect(&connect(Version::V5, "clean", true));
+    let held = Rc::clone(&world.held);
+    let body = Body::claiming(vec![1], world.shard.now, 0, Claim::new(record(5), &held));
+    let copy = Copy { qos: AtLeastOnce, retain: false, identifiers: Box::default(), share: None };
+    let session = world.shard.sessions.get_mut(clean.key).expect("it is there");
+    session.hand(copy, (0, Monotonic(0)), (false, true), (QueueBounds::default(), &held), || body);
+    world.shard.sessions.disconnected(clean.key, clean.conn, End::Lost, world.shard.now);
+    while let Some(key) = world.shard.sessions.next_gone() {
+        let _ = key;
+    }
+    assert_eq!(world.held.take_settled(), [Settled { record: record(5), is_met: false }]);
+}
