@@ -402,7 +402,8 @@ impl Service {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.journal.say(Said::now(Kind::Draining).with(Field::Signal, signal).with(Field::GraceMs, grace_ms));
         self.ready.store(false, Ordering::Release);
-        notify::stopping(u32::try_from(grace.as_secs()).unwrap_or(u32::MAX));
+        let of_sources = if self.config.sources.is_empty() { Duration::ZERO } else { SOURCES_END_WITHIN };
+        notify::stopping(u32::try_from(grace.saturating_add(of_sources).as_secs()).unwrap_or(u32::MAX));
         self.end_sources(grace)?;
         self.tell_all(|| Mail::Drain { grace })?;
         let (rows_left, rows_kept) = self.await_drained(grace)?;

@@ -250,6 +250,7 @@ table!(
     Bytes, Counter, "source_record_bytes", "Bytes of keys and values read.";
     Published, Counter, "source_messages"{result = "published"}, "What became of records, by result: published to subscribers or sinks. One that was published, and that nobody has after all, is published again with `no_subscriber = \"wait\"`.";
     NoSubscriber, Counter, "source_messages"{result = "no_subscriber"}, "Dropped, as nobody had subscribed and `no_subscriber` is `drop`.";
+    Refused, Counter, "source_messages"{result = "refused"}, "Refused by a sink for all destinations (`on_refuse`): nobody has them.";
     Skipped, Counter, "source_messages"{result = "bad"}, "Records that cannot be a message, by `on_bad_record`.";
     Expired, Counter, "source_messages"{result = "expired"}, "Their Message Expiry Interval was over.";
     BadUnmapped, Counter, "source_bad_records"{reason = "unmapped"}, "Records that cannot be a message, by reason: their topic is not one of the source any more.";

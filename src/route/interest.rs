@@ -130,9 +130,12 @@ impl Interest {
     #[must_use]
     pub fn add(&self, key: Key, shard: usize) -> bool {
         let (bit, bits) = (1u64 << shard, key.to_bits());
-        let is_there = (0..BUCKETS.len()).any(|level| slot::enter(&self.made(level)[place(key, level)].0, bits, bit));
+        (0..BUCKETS.len()).any(|level| slot::enter(&self.made(level)[place(key, level)].0, bits, bit))
+    }
+
+    /// A subscription comes: to be called before and after publishes can find it, so that who finds it sees that something has changed.
+    pub fn grows(&self) {
         self.grown.fetch_add(1, Ordering::AcqRel);
-        is_there
     }
 
     /// `grown` changes when a message that found no receivers may find some: messages of sources that wait for a subscriber look again.
@@ -154,7 +157,6 @@ impl Interest {
     pub fn want_everything(&self, shard: usize, wanted: bool) {
         if wanted {
             self.everywhere.fetch_or(1 << shard, Ordering::AcqRel);
-            self.grown.fetch_add(1, Ordering::AcqRel);
         } else {
             self.everywhere.fetch_and(!(1 << shard), Ordering::AcqRel);
         }

@@ -180,10 +180,12 @@ impl<S: Copy + Eq + Hash> Subscriptions<S> {
     /// A subscription to a valid filter. One of the same session to the same filter is replaced [MQTT-3.8.4-3]. Publishes on any
     /// shard find it from now on. Returns the filter's text, which all its subscribers share.
     pub fn subscribe(&mut self, text: &str, subscriber: Subscriber<S>) -> Arc<str> {
+        self.interest.grows();
         let id = self.find(text).unwrap_or_else(|| self.add_filter(text, subscriber.session));
         let filter = &mut self.filters[id as usize];
         let places = self.places.entry(subscriber.session).or_default();
         self.changes += 1;
+        self.interest.grows();
         match of_filter(places, id) {
             Ok(place) => filter.subscribers[places[place].at as usize] = subscriber,
             Err(place) => {

@@ -211,6 +211,12 @@ impl Remembered {
         self.settled.borrow_mut().push(settled);
     }
 
+    /// Whether there are answers that have kept records open.
+    #[must_use]
+    pub fn has_settled(&self) -> bool {
+        !self.settled.borrow().is_empty()
+    }
+
     /// Takes out the answers that have kept records open.
     #[must_use]
     pub fn take_settled(&self) -> Vec<Settled> {
@@ -254,7 +260,8 @@ impl Claim {
         Rc::new(Self { of, is_met: Cell::new(false), all: Rc::clone(all) })
     }
 
-    /// A session has the record: its client has acknowledged it, was sent it at QoS 0, or finds it when it comes back.
+    /// A session has had its say: its client has acknowledged or refused the record, was sent it at QoS 0, or finds it when it comes back; or
+    /// its copy was dropped, and counted.
     pub fn meet(&self) {
         self.is_met.set(true);
     }
@@ -312,7 +319,7 @@ pub struct Body {
     /// Held for as long as it is there.
     _second: Rc<Second>,
     /// The claim on the record that the message was made of, if sessions that a crash would cost the message have it.
-    claim: Option<Rc<Claim>>,
+    claim: RefCell<Option<Rc<Claim>>>,
     all: Rc<Remembered>,
 }
 
@@ -329,7 +336,7 @@ impl Body {
             for_share: Cell::new(None),
             group: Cell::new(0),
             _second: all.seconds.borrow_mut().of(since),
-            claim: None,
+            claim: RefCell::default(),
             all: Rc::clone(all),
         })
     }
@@ -337,23 +344,27 @@ impl Body {
     /// The same, of a record that stays open for as long as the body is referenced.
     #[must_use]
     pub fn claiming(packet: Vec<u8>, since: Monotonic, key: u32, claim: Rc<Claim>) -> Rc<Self> {
-        let mut body = Self::new(packet, since, key, &claim.all);
-        if let Some(body) = Rc::get_mut(&mut body) {
-            body.claim = Some(claim);
-        }
+        let body = Self::new(packet, since, key, &claim.all);
+        *body.claim.borrow_mut() = Some(claim);
         body
     }
 
     /// A client has it.
     pub fn meets(&self) {
-        if let Some(claim) = &self.claim {
+        if let Some(claim) = &*self.claim.borrow() {
             claim.meet();
         }
     }
 
+    /// No record stays open for it any more: the log has it, or a share that keeps it while all of its members are away.
+    pub fn end_claim(&self) {
+        self.meets();
+        self.claim.take();
+    }
+
     /// Whether a record stays open for it.
     pub(super) fn is_claiming(&self) -> bool {
-        self.claim.is_some()
+        self.claim.borrow().is_some()
     }
 
     /// Copies the message for a session without a connection: no record stays open for the copy.
@@ -370,6 +381,7 @@ impl Body {
     /// It is in the log under this number, for whichever member of a shared subscription gets it, and durable with this group. No other one
     /// has this body.
     pub fn stored_for_share(&self, number: u64, group: u64) {
+        self.end_claim();
         self.group.set(group);
         self.stored_as(number);
         self.for_share.set(Some(number));

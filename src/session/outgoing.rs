@@ -161,6 +161,8 @@ impl Outgoing {
                 self.stay_below = self.items[at].number + 1;
                 at += 1;
             } else if let Some(gone) = self.drop_queued(at) {
+                // It is counted: its record need not wait for anybody else.
+                gone.body.iter().for_each(|body| body.meets());
                 self.dropped.push(gone.body.as_ref());
                 dropped += 1;
             }
@@ -240,12 +242,14 @@ impl Outgoing {
     /// them; where the session ends with its connection, whoever reads the record learns that nobody has it.
     fn rewind(&mut self, is_kept: bool) {
         self.items.range(..self.open).for_each(|item| item.leaves(&self.all));
-        self.items.iter_mut().filter_map(|item| item.body.as_mut()).for_each(|body| {
-            if is_kept && body.is_claiming() {
+        // What other members of a share get, or the log has, goes its own way.
+        let is_own = |item: &&mut Item| item.copy.share.is_none() || item.copy.qos == QoS::ExactlyOnce;
+        for body in self.items.iter_mut().filter(is_own).filter_map(|item| item.body.as_mut()) {
+            if is_kept && body.is_claiming() && !body.is_stored() {
                 body.meets();
                 *body = body.without_claim();
             }
-        });
+        }
         (self.open, self.stay_below) = (0, 0);
         self.queued_bytes += std::mem::take(&mut self.open_bytes);
     }
@@ -254,6 +258,7 @@ impl Outgoing {
     /// is finished, as the receiver would take a later message under the same packet identifier for a repeat.
     fn give_up(&mut self, item: &mut Item) -> (Option<Rc<Body>>, bool) {
         let bytes = item.bytes();
+        item.body.iter().for_each(|body| body.meets());
         self.all.moves(bytes, item.state.place(), None);
         if item.copy.qos == QoS::AtLeastOnce || item.state == State::Queued {
             self.queued_bytes -= bytes;

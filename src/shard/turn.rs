@@ -214,6 +214,10 @@ impl Shard for Core {
         self.flush_spool(io);
         self.set_session_timer(io);
         self.go_on_draining(io);
+        if self.broker.delivery.remembered().has_settled() {
+            // Records are over by what was done since the sources had their turn.
+            io.go_on();
+        }
         self.broker.count_copies(io);
         self.broker.numbers.count(M::Turns);
         self.broker.numbers.set(M::BytesSent, io.sent_bytes());

@@ -183,15 +183,17 @@ fn a_message_without_a_subscriber_waits_or_is_dropped() {
 /// With `wait`, a message that a client without a kept session has not acknowledged when it goes is for the next one.
 #[test]
 fn a_message_that_goes_with_its_session_is_for_the_next_subscriber() {
-    let service = Service::start(&config(&source("no_subscriber = \"wait\"")));
-    let mut first = subscriber(&service, Version::V5, "");
-    write_when_there(&service, &["a"]);
-    assert!(matches!(first.hear(), Heard::Message(..)));
-    first.vanish();
-    until_metric(&service, "source_parked_messages", 1);
-    let mut second = subscriber(&service, Version::V5, "");
-    assert_eq!(next(&mut second), "a");
-    until("it to be committed", || committed(service.embedded(), "forebay-commands") == 1);
+    for spool in ["", SPOOL] {
+        let service = Service::start(&config(&source(&format!("no_subscriber = \"wait\"\n{spool}"))));
+        let mut first = subscriber(&service, Version::V5, "");
+        write_when_there(&service, &["a"]);
+        assert!(matches!(first.hear(), Heard::Message(..)));
+        first.vanish();
+        until_metric(&service, "source_parked_messages", 1);
+        let mut second = subscriber(&service, Version::V5, "");
+        assert_eq!(next(&mut second), "a");
+        until("it to be committed", || committed(service.embedded(), "forebay-commands") == 1);
+    }
 }
 
 /// F5: what a kept session has in the log is committed though its client is away, and the client gets it after kill -9.

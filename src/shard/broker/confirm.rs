@@ -156,9 +156,18 @@ impl Broker {
     pub(in crate::shard) fn confirm(&mut self, by: usize, count: u64, of: fn(&mut Self) -> &mut Confirmations) {
         let tickets: Vec<Ticket> = of(self).confirmed(by, count).collect();
         for ticket in tickets {
-            self.answered(ticket, Reason::Success);
+            match Owner::of(ticket.session) {
+                // That the disk of a shard has all copies does not say that there are some.
+                Owner::Reader(reader) => self.settle_record(reader, ticket.number, false),
+                Owner::Session(_) | Owner::Letters => self.answered(ticket, Reason::Success),
+            }
         }
         self.delivery.has_freed();
+    }
+
+    fn settle_record(&self, reader: u32, number: u32, is_met: bool) {
+        let record = Claimed { shard: self.index, reader, number };
+        self.delivery.remembered().settles(Settled { record, is_met });
     }
 
     /// Gives an answer to the owner of a ticket.
@@ -170,11 +179,7 @@ impl Broker {
                 session.complete(ticket.number, 1, reason);
                 self.touch(key);
             }
-            Owner::Reader(reader) => {
-                let (shard, number) = (self.index, ticket.number);
-                let record = Claimed { shard, reader, number };
-                self.delivery.remembered().settles(Settled { record, is_met: true });
-            }
+            Owner::Reader(reader) => self.settle_record(reader, ticket.number, true),
             // The queue of dead letters is answered by producers alone.
             Owner::Letters => {}
         }

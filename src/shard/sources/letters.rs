@@ -15,6 +15,8 @@ pub enum SourceLetter {
         source: usize,
         /// The number that the membership has given to this assignment; grows.
         generation: u64,
+        /// Index of the cluster that the group is on: the shard may know another one by now.
+        cluster: usize,
         /// The partitions.
         partitions: Vec<Given>,
     },

@@ -310,6 +310,8 @@ impl Membership {
             let By::Group(member) = &mut self.by else { return };
             let Some(news) = member.take_news() else { return };
             match news {
+                // It leaves: they are not read any more.
+                News::Assigned(_) if self.ends.is_some() => {}
                 News::Assigned(assigned) => {
                     self.news.push(Told::Assigned(assigned.len()));
                     let given = assigned.into_iter().map(|Assigned { at, committed }| {
@@ -358,12 +360,10 @@ impl Membership {
             by_shard.entry(shard).or_default().push(Given { topic, partition: at.partition, committed });
             self.held.insert(at, Held { shard, at: committed, committed, is_stopped: false });
         }
-        let (source, generation) = (self.source, self.generation);
-        letters.extend(
-            by_shard.into_iter().map(|(shard, partitions)| {
-                (shard, Mail::Source(SourceLetter::Read { source, generation, partitions }))
-            }),
-        );
+        let (source, generation, cluster) = (self.source, self.generation, self.cluster);
+        letters.extend(by_shard.into_iter().map(|(shard, partitions)| {
+            (shard, Mail::Source(SourceLetter::Read { source, generation, cluster, partitions }))
+        }));
     }
 
     /// Gives a source without a group the partitions that it does not have yet.

@@ -69,6 +69,8 @@ pub(super) struct Sources {
     opened_at: Option<Monotonic>,
     /// Whether the service stops: nothing is read any more.
     is_ending: bool,
+    /// Counts the turns in which records were read: who is first changes.
+    turn: usize,
     /// What there was when waiting records, and those without anybody, were tried last.
     tried: Tried,
     /// When a reader has something to report, at the latest.
@@ -112,6 +114,7 @@ impl Sources {
             memberships: BTreeMap::new(),
             opened_at: None,
             is_ending: false,
+            turn: 0,
             tried: Tried::default(),
             report_at: Monotonic::NEVER,
             board_at: None,
@@ -326,8 +329,10 @@ impl Core {
                 settled.into_iter().for_each(|one| self.sources.settle(one));
                 self.sources.count_unmet(&mut self.broker.numbers);
             }
-            SourceLetter::Read { source, generation, partitions } => {
-                for given in partitions {
+            SourceLetter::Read { source, generation, cluster, partitions } => {
+                // Of a source that is elsewhere by now the membership has been told, too: it ends.
+                let is_there = self.broker.around.config.sources.get(source).is_some_and(|of| of.cluster == cluster);
+                for given in partitions.into_iter().filter(|_| is_there) {
                     self.begin_reading(source, generation, given, (now, wall));
                 }
             }

@@ -36,6 +36,10 @@ pub(super) struct Reader {
     pub(super) pause: Option<Pause>,
     /// The parked record that is tried next, while all are tried again: until then nothing is read that may overtake one.
     pub(super) trying: Option<u32>,
+    /// All are tried once more after that.
+    pub(super) again: bool,
+    /// A message was reported as unwanted since the last try; how many subscriptions had come when it was offered.
+    pub(super) unmet: Option<u64>,
     /// Reading goes on elsewhere, and where that is is being found.
     pub(super) is_sought: bool,
     /// Why it is not read, or not for now.
@@ -96,6 +100,8 @@ impl Reader {
             window: committed.map(Window::new),
             pause: None,
             trying: None,
+            again: false,
+            unmet: None,
             is_sought: false,
             trouble: None,
             reported: committed,
@@ -136,7 +142,8 @@ impl Sources {
         if let Some(window) = &mut reader.window {
             let settled = window.settle(record.number, is_met);
             self.report_at = self.report_at.min(reader.report_at);
-            if settled == Answered::Unmet {
+            if let Answered::Unmet(grown) = settled {
+                reader.unmet = grown.or(reader.unmet);
                 self.unmet.push(reader.source);
             }
         }
@@ -165,7 +172,9 @@ impl Sources {
             let release = release.zip(oldest).map_or(Monotonic::NEVER, |(after, oldest)| oldest.after(after));
             let grace = self
                 .grace_over(config, reader)
-                .filter(|_| reader.window.as_ref().is_some_and(|window| window.parked() > 0));
+                .filter(|_| reader.window.as_ref().is_some_and(|window| window.parked() > 0))
+                // Those that are tried already wait for room, which comes with a turn of its own.
+                .filter(|_| reader.trying.is_none());
             reader.stopping.unwrap_or(Monotonic::NEVER).min(release).min(grace.unwrap_or(Monotonic::NEVER))
         };
         self.readers.values().map(look).min().unwrap_or(Monotonic::NEVER)

@@ -10,14 +10,14 @@ use crate::kafka::consumer;
 use crate::metrics::spec::SourceMetric as M;
 use crate::mqtt::packet::{Publish, QoS};
 use crate::runtime::seam::{Monotonic, WallMs};
-use crate::session::{Claimed, ClientKey};
+use crate::session::{Claimed, ClientKey, is_expired};
 use crate::shard::broker::Broker;
 use crate::shard::broker::admit::{Publication, Publisher};
-use crate::shard::delivery::{publish_of, put_packet};
+use crate::shard::delivery::{packet_bytes, publish_of, put_packet};
 use crate::shard::owner::ticket_of;
 use crate::shard::stalls::Stall;
 use crate::shard::{Core, Ring};
-use crate::source::{Message, Record, TimestampType};
+use crate::source::{Message, Reason, Record, TimestampType};
 
 /// Records after which the clock is looked at.
 const RECORDS_A_LOOK: usize = 8;
@@ -37,6 +37,8 @@ struct Of<'a> {
 enum Offered {
     /// It has receivers, and this many answers are owed for it.
     Taken(u32),
+    /// A sink has refused it for all, and this many answers are owed for the letter that it became.
+    Refused(u32),
     /// There is nobody for it.
     Nobody,
 }
@@ -49,23 +51,20 @@ impl Core {
         }
         let config = Arc::clone(&self.broker.around.config);
         self.try_again(&config);
-        if !self.try_parked(io, &config) {
-            io.go_on();
-            return true;
-        }
-        let mut count = 0;
+        let mut count = self.try_parked(io, &config);
         let Self { broker, sources, .. } = self;
-        for cluster in 0..sources.consumers.len() {
+        let clusters = sources.consumers.len();
+        // Each cluster is the first in its turn; however little time there is, a few records are read.
+        sources.turn = sources.turn.wrapping_add(1);
+        for place in 0..clusters {
+            let cluster = (sources.turn + place) % clusters;
             sources.take_consumer_news(broker, &config, cluster, io.now());
-            loop {
+            while sources.read_record(io, broker, &config, cluster) {
+                count += 1;
                 if count % RECORDS_A_LOOK == 0 && io.is_over() {
                     io.go_on();
                     return true;
                 }
-                if !sources.read_record(io, broker, &config, cluster) {
-                    break;
-                }
-                count += 1;
             }
         }
         count > 0
@@ -81,24 +80,32 @@ impl Core {
             sources.resume_with_room(config, &[Pause::Room]);
         }
         sources.resume_with_room(config, &[Pause::Window]);
-        if before.grown != now.grown {
-            for reader in sources.readers.values_mut() {
-                let is_parking = reader.window.as_ref().is_some_and(|window| window.parked() > 0);
-                if is_parking {
-                    reader.trying = reader.window.as_ref().map(Window::first);
+        for reader in sources.readers.values_mut() {
+            // A message may have been offered before the subscription that it waits for, and reported as unwanted after it.
+            let unmet = reader.unmet.take().filter(|grown| *grown != now.grown);
+            let has_grown = before.grown != now.grown || unmet.is_some();
+            let is_parking = reader.window.as_ref().is_some_and(|window| window.parked() > 0);
+            if has_grown && is_parking && !reader.is_stopping() {
+                match reader.trying {
+                    // Those before the one that is next may be wanted, too: once more when all have been tried.
+                    Some(_) => reader.again = true,
+                    None => reader.trying = reader.window.as_ref().map(Window::first),
                 }
             }
         }
     }
 
-    /// Tries parked messages again, and drops them where `start_grace` is over. False: the turn has no time for all.
-    fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> bool {
+    /// Tries parked messages again as far as the turn has time, and drops them where `start_grace` is over. How many.
+    fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> usize {
         let Self { broker, sources, .. } = self;
         let now = io.now();
-        let ids: Vec<u32> = sources.readers.keys().copied().collect();
+        let mut ids: Vec<u32> = sources.readers.keys().copied().collect();
+        // Each reader is the first in its turn.
+        let first = sources.turn % ids.len().max(1);
+        ids.rotate_left(first);
         let mut count = 0;
         for id in ids {
-            let Some(reader) = sources.readers.get(&id) else { continue };
+            let Some(reader) = sources.readers.get(&id).filter(|reader| !reader.is_stopping()) else { continue };
             let of = &config.sources[reader.source];
             let is_over = sources.grace_over(config, reader).is_some_and(|over| over <= now);
             let Some(reader) = sources.readers.get_mut(&id) else { continue };
@@ -106,23 +113,44 @@ impl Core {
             if let Some(after) = of.release_after {
                 let released = window.release(Monotonic(now.0.saturating_sub(after.as_nanos() as u64)));
                 broker.numbers.count_source(reader.source, M::Released, released);
+                if released > 0 {
+                    sources.report_at = sources.report_at.min(reader.report_at);
+                    io.go_on();
+                }
             }
             if is_over && window.parked() > 0 {
                 reader.trying.get_or_insert(window.first());
             }
             while let Some(number) = reader.trying.and_then(|from| window.parked_from(from)) {
-                if count % RECORDS_A_LOOK == 0 && io.is_over() {
-                    return false;
+                if count > 0 && count % RECORDS_A_LOOK == 0 && io.is_over() {
+                    io.go_on();
+                    return count;
                 }
                 count += 1;
-                let Some(parked) = window.unpark(number) else { break };
+                reader.trying = Some(number.wrapping_add(1));
+                let Some((mut parked, since)) = window.unpark(number) else { continue };
+                parked.grown = broker.delivery.grown();
                 let claimed = Claimed { shard: broker.index, reader: id, number };
-                let Some(publish) = publish_of(&parked.packet) else { continue };
-                let of = Of { source: of, client: client(of), parks: of.no_subscriber == NoSubscriber::Wait };
+                let waited_s = u32::try_from(now.since(since).as_secs()).unwrap_or(u32::MAX);
+                let Some(publish) = publish_of(&parked.packet).filter(|publish| !is_expired(publish, waited_s)) else {
+                    broker.numbers.count_source(reader.source, M::Expired, 1);
+                    window.owes(number, 0, None);
+                    sources.report_at = sources.report_at.min(reader.report_at);
+                    continue;
+                };
+                // A retained message is for whoever comes.
+                let parks = of.no_subscriber == NoSubscriber::Wait && !publish.retain;
+                let of = Of { source: of, client: client(of), parks };
                 match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops), claimed) {
                     Ok(Offered::Taken(answers)) => {
                         broker.numbers.count_source(reader.source, M::Published, 1);
                         window.owes(number, answers, of.parks.then_some(parked));
+                        sources.report_at = sources.report_at.min(reader.report_at);
+                    }
+                    Ok(Offered::Refused(answers)) => {
+                        broker.numbers.count_source(reader.source, M::Refused, 1);
+                        window.owes(number, answers, None);
+                        sources.report_at = sources.report_at.min(reader.report_at);
                     }
                     Ok(Offered::Nobody) if is_over => {
                         broker.numbers.count_source(reader.source, M::NoSubscriber, 1);
@@ -136,17 +164,19 @@ impl Core {
                         break;
                     }
                 }
-                reader.trying = Some(number.wrapping_add(1));
             }
             if reader.trying.is_some_and(|from| window.parked_from(from).is_none()) {
-                reader.trying = None;
-                if reader.pause == Some(Pause::Room) {
+                reader.trying =
+                    Some(window.first()).filter(|_| std::mem::take(&mut reader.again) && window.parked() > 0);
+                if reader.trying.is_some() {
+                    io.go_on();
+                } else if reader.pause == Some(Pause::Room) {
                     reader.pause = None;
                     sources.consumers[reader.cluster].resume(id);
                 }
             }
         }
-        true
+        count
     }
 }
 
@@ -159,7 +189,7 @@ impl Sources {
     /// Takes up the next record of a cluster, if there is one and room for it. False: there is not.
     fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
-        let Self { consumers, readers, mappings, scratch, opened_at, report_at, .. } = self;
+        let Self { consumers, readers, mappings, scratch, opened_at, report_at, tried, .. } = self;
         let consumer = &mut consumers[cluster];
         let Some(record) = consumer.peek() else { return false };
         let id = record.id;
@@ -167,10 +197,15 @@ impl Sources {
             consumer.advance();
             return true;
         };
-        if reader.trying.is_some() {
-            // What nobody wanted goes first.
+        let is_parking = reader.window.as_ref().is_some_and(|window| window.parked() > 0);
+        if reader.trying.is_some() || is_parking && broker.delivery.grown() != tried.grown {
+            // What nobody wanted goes first, to those who have just subscribed, too.
             reader.pause = Some(Pause::Room);
             consumer.pause(id);
+            if reader.trying.is_none() {
+                reader.trying = reader.window.as_ref().map(Window::first);
+                io.go_on();
+            }
             return true;
         }
         let source = &config.sources[reader.source];
@@ -187,7 +222,7 @@ impl Sources {
         match mapped {
             Ok(message) => {
                 let publish = publish(&message);
-                let time = WallMs(record.timestamp);
+                let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
                 match offer(io, broker, of, &publish, (time, message.hops), claimed) {
                     Err(_) => {
                         reader.pause = Some(Pause::Room);
@@ -195,17 +230,23 @@ impl Sources {
                         return true;
                     }
                     Ok(offered) => {
+                        // What may be parked is in memory for as long.
+                        let bytes = if parks { bytes.max(packet_bytes(publish.topic, &publish)) } else { bytes };
                         window.take_up(at, bytes, now);
                         let parked = || {
                             let mut packet = Vec::new();
                             put_packet(&publish, &mut packet);
-                            Box::new(Parked { packet, time_ms: time.0, hops: message.hops })
+                            Box::new(Parked { packet, time_ms: time.0, hops: message.hops, grown })
                         };
-                        let in_grace = opened_at.is_some_and(|at| now < at.after(source.start_grace));
+                        let in_grace = opened_at.is_none_or(|at| now < at.after(source.start_grace));
                         match offered {
                             Offered::Taken(answers) => {
                                 broker.numbers.count_source(reader.source, M::Published, 1);
-                                window.owes(number, answers, parks.then(parked));
+                                window.owes(number, answers, (parks && !message.retain).then(parked));
+                            }
+                            Offered::Refused(answers) => {
+                                broker.numbers.count_source(reader.source, M::Refused, 1);
+                                window.owes(number, answers, None);
                             }
                             Offered::Nobody if parks || in_grace => window.park(number, parked()),
                             Offered::Nobody => {
@@ -216,6 +257,12 @@ impl Sources {
                         broker.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
                     }
                 }
+            }
+            // The topic was taken out of the source a moment ago: the partition's end is on its way.
+            Err(Reason::Unmapped) => {
+                reader.pause = Some(Pause::Room);
+                consumer.pause(id);
+                return true;
             }
             Err(reason) => {
                 Self::tell_bad(broker, config, (about, at.offset), reason, now);
@@ -284,5 +331,6 @@ fn offer(
     if !admitted.is_any() {
         return Ok(Offered::Nobody);
     }
-    Ok(Offered::Taken(broker.hand_on(io, publish, admitted, Publisher::Source(claimed))))
+    let answers = broker.hand_on(io, publish, admitted, Publisher::Source(claimed));
+    Ok(if admitted.is_refused { Offered::Refused(answers) } else { Offered::Taken(answers) })
 }

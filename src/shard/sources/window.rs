@@ -34,8 +34,8 @@ pub(super) enum Answered {
     Open,
     /// It is over: somebody has it.
     Met,
-    /// Nobody has it: it is over, or parked.
-    Unmet,
+    /// Nobody has it: it is over, or parked, with [`Parked::grown`].
+    Unmet(Option<u64>),
 }
 
 /// `Parked` is a message that nobody has subscribed to yet.
@@ -47,6 +47,8 @@ pub(super) struct Parked {
     pub(super) time_ms: i64,
     /// How often the record has been one before.
     pub(super) hops: u8,
+    /// How many subscriptions had come when the message was offered last.
+    pub(super) grown: u64,
 }
 
 /// A place in a partition: an offset, and the leader epoch of the record before it.
@@ -156,13 +158,14 @@ impl Window {
         }
     }
 
-    /// Takes out the message of a parked record, which is open again.
-    pub(super) fn unpark(&mut self, number: u32) -> Option<Box<Parked>> {
+    /// Takes out the message of a parked record, with the time at which the record was taken up.
+    pub(super) fn unpark(&mut self, number: u32) -> Option<(Box<Parked>, Monotonic)> {
         let record = self.get(number)?;
+        let since = record.since;
         match std::mem::replace(&mut record.state, State::Over) {
             State::Parked(parked) => {
                 self.parked -= 1;
-                Some(parked)
+                Some((parked, since))
             }
             other => {
                 record.state = other;
@@ -191,15 +194,12 @@ impl Window {
             return Answered::Open;
         }
         let was_met = *was_met;
-        match message.take().filter(|_| !was_met) {
-            Some(parked) => {
-                record.state = State::Parked(parked);
-                self.parked += 1;
-            }
-            None => record.state = State::Over,
-        }
+        let parked = message.take().filter(|_| !was_met);
+        let grown = parked.as_ref().map(|parked| parked.grown);
+        record.state = parked.map_or(State::Over, State::Parked);
+        self.parked += usize::from(grown.is_some());
         self.drop_over();
-        if was_met { Answered::Met } else { Answered::Unmet }
+        if was_met { Answered::Met } else { Answered::Unmet(grown) }
     }
 
     /// Gives up the records that were taken up before `before`, oldest first. Returns how many of them were open.
@@ -255,7 +255,7 @@ mod tests {
     }
 
     fn parked() -> Box<Parked> {
-        Box::new(Parked { packet: vec![1], time_ms: 0, hops: 0 })
+        Box::new(Parked { packet: vec![1], time_ms: 0, hops: 0, grown: 7 })
     }
 
     #[test]
@@ -264,14 +264,14 @@ mod tests {
         let numbers = [10, 11, 15, 16].map(|offset| open(&mut window, offset, 2));
         assert_eq!(window.low().offset, 10);
         for number in &numbers[1..3] {
-            (0..2).for_each(|_| assert_ne!(window.settle(*number, true), Answered::Unmet));
+            (0..2).for_each(|_| assert_ne!(window.settle(*number, true), Answered::Unmet(None)));
         }
         assert_eq!((window.low().offset, window.len(), window.bytes()), (10, 4, 400));
         window.settle(numbers[0], true);
         assert_eq!(window.low().offset, 10, "one answer of two");
         window.settle(numbers[0], true);
         assert_eq!((window.low().offset, window.bytes()), (16, 100));
-        assert_eq!([(); 2].map(|()| window.settle(numbers[3], false)), [Answered::Open, Answered::Unmet]);
+        assert_eq!([(); 2].map(|()| window.settle(numbers[3], false)), [Answered::Open, Answered::Unmet(None)]);
         assert_eq!(window.low(), Place { offset: 17, leader_epoch: 3 });
         window.passes_to(30);
         assert_eq!((window.low().offset, window.bytes(), window.is_empty()), (30, 0, true));
@@ -292,7 +292,7 @@ mod tests {
         let numbers = [0, 1, 2, 3].map(|offset| open(&mut window, offset, u32::from(offset == 0)));
         window.owes(numbers[2], 1, Some(parked()));
         window.park(numbers[0], parked());
-        assert_eq!(window.settle(numbers[2], false), Answered::Unmet);
+        assert_eq!(window.settle(numbers[2], false), Answered::Unmet(Some(7)));
         assert_eq!((window.low().offset, window.parked(), window.has_only_parked()), (0, 2, true));
         assert_eq!(window.parked_from(numbers[0]), Some(numbers[0]));
         assert_eq!(window.parked_from(numbers[1]), Some(numbers[2]));

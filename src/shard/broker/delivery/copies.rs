@@ -153,6 +153,9 @@ impl Broker {
     ) {
         self.numbers.count(M::CopiesRouted);
         if let Err(why) = self.try_copy(io, message, of, is_stale) {
+            if !matches!(why, M::CopiesSessionEnded | M::CopiesEnded) {
+                message.claim.into_iter().for_each(|claim| claim.meet());
+            }
             let is_live = message.publish.retain && message.by == By::Subscription;
             if is_live && matches!(why, M::CopiesAway | M::CopiesSlow | M::CopiesQueueFull) {
                 self.retained.note_missed(of[0].session, message.pass);
@@ -299,7 +302,8 @@ impl Broker {
         } else {
             self.stores_copy(key, super::packet_bytes(message.publish.topic, message.publish))
         };
-        let (has_room, is_in_log) = (self.remembers_more(), copy.share.is_some_and(|share| self.logs_share(share)));
+        let is_of_share = copy.share.filter(|_| copy.qos == QoS::AtLeastOnce);
+        let (has_room, is_in_log) = (self.remembers_more(), is_of_share.is_some_and(|share| self.logs_share(share)));
         let (copies, bounds) = (&mut self.delivery.copies, self.keeping.settings.queue);
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         let sends_at_once = session.sends_at_once(unsent);

@@ -71,6 +71,11 @@ impl<'a> Parcelled<'a> {
         publish_of(self.packet)
     }
 
+    /// Whether the receiver retains the message.
+    pub(super) fn is_retained(&self) -> bool {
+        self.home.is_some()
+    }
+
     /// The publisher and the passes of a message that the receiver retains.
     pub(in crate::shard) fn home(&self) -> Option<(Publisher, u64)> {
         self.home.map(|home| (Publisher::decode(home.publisher).unwrap_or_default(), home.passes))

@@ -201,6 +201,8 @@ impl Broker {
                 Entry::Message(message) => {
                     let About { origin, claimed } = message.about;
                     let claim = claimed.map(|of| Claim::new(of, self.delivery.remembered()));
+                    // Who subscribes later gets it.
+                    claim.iter().filter(|_| message.is_retained()).for_each(|claim| claim.meet());
                     // A message without subscribers by now is confirmed in its turn.
                     if let Some(publish) = message.publish()
                         && (self.delivery.look_up(publish.topic).has_own

@@ -119,13 +119,14 @@ impl Broker {
         if is_full {
             return Err(M::CopiesQueueFull);
         }
-        let is_in_log = self.logs_share(to.share);
-        let part = self.delivery.shares.parts.get_mut(&to.share).ok_or(M::CopiesShareGone)?;
-        let claim = message.claim.filter(|_| !is_in_log && part.online() > 0);
+        // A share with kept members keeps its messages while all of them are away: no record stays open for that.
+        let is_kept = self.delivery.shares.kept(to.share).is_some();
+        let claim = message.claim.filter(|_| !is_kept);
         if claim.is_none() {
             message.claim.into_iter().for_each(|claim| claim.meet());
         }
         let body = self.delivery.copies.body(publish, to.key, claim);
+        let part = self.delivery.shares.parts.get_mut(&to.share).ok_or(M::CopiesShareGone)?;
         let bounds = self.keeping.settings.queue;
         let dropped = part.push(body, io.now(), bounds, member);
         self.queues.fullest.note(part.grown(bounds), Holder::Share(to.share));
