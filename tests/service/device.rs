@@ -226,6 +226,13 @@ impl Device {
         self.say_bytes(&bytes);
     }
 
+    /// A PUBACK, if the connection is still there.
+    pub(crate) fn try_acknowledge(&mut self, packet_id: u16) {
+        let mut bytes = Vec::new();
+        encode::ack(self.version, PacketType::PubAck, packet_id, ReasonCode::SUCCESS, &mut bytes);
+        self.try_say_bytes(&bytes);
+    }
+
     /// Subscribes to filters at these QoS; the codes of the answer.
     pub(crate) fn subscribe(&mut self, filters: &[(&str, QoS)]) -> Vec<u8> {
         let mut list = FilterBuf::for_subscribe();

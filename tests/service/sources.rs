@@ -1,8 +1,11 @@
 //! Kafka to devices: records become messages, and a group moves on when subscribers have them.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use forebay::mqtt::packet::{Connect, PacketType, QoS, Version};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
@@ -226,4 +229,73 @@ fn a_source_without_a_group_reads_all() {
     }
     until_metric(&service, "source_partitions", 4);
     assert_eq!(committed(service.embedded(), "forebay-commands"), -1);
+}
+
+/// emqx#19074: 30 records a second, and a service that is stopped and killed again and again: none is missing for a subscriber without a kept
+/// session, and after an orderly stop none comes twice. `FOREBAY_TEST_RESTARTS=50` for the long form.
+#[test]
+fn no_restart_costs_a_record() {
+    let restarts = std::env::var("FOREBAY_TEST_RESTARTS").map_or(4, |count| count.parse().expect("a number"));
+    let kafka = shared();
+    let address: SocketAddr = kafka.split(',').next().expect("an address").parse().expect("an address");
+    let topic = &*format!("restarts-{}", std::process::id());
+    until("the topic to be there", || Client::connect(address).metadata(&[topic]).topics[0].error_code == 0);
+    let mut service = Service::start(&config(&format!(
+        "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"{topic}\"\ntopic = \"{topic}\"\nmqtt_topic = \"t/1\"\n\
+         payload = \"${{value}}\"\noffset_reset = \"earliest\"\nno_subscriber = \"wait\"\ncommit_interval = \"200ms\"\ngroup_instance = \"one\"\n"
+    )));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                write(address, topic, &[&format!("{written}")]);
+                written += 1;
+                std::thread::sleep(Duration::from_millis(33));
+            }
+            written
+        });
+        let (mut got, mut repeated) = (BTreeSet::new(), 0);
+        for round in 0..=restarts {
+            // Every second stop is an orderly one.
+            let was_killed = round % 2 == 0 && round > 0;
+            let mut device = subscriber(&service, Version::V5, "");
+            for _ in 0..30 {
+                let is_new = got.insert(next(&mut device));
+                repeated += u64::from(!is_new);
+                assert!(is_new || was_killed, "nothing comes twice after an orderly stop");
+            }
+            if round == restarts {
+                is_over.store(true, Ordering::Relaxed);
+                let written = writer.join().expect("it writes");
+                while got.len() < written {
+                    got.insert(next(&mut device));
+                }
+                let all: BTreeSet<String> = (0..written).map(|number| format!("{number}")).collect();
+                assert_eq!(got, all);
+                println!("{written} records, {restarts} restarts: {repeated} came twice");
+                return;
+            }
+            if round % 2 == 0 {
+                service.signal("TERM");
+            } else {
+                service.kill9();
+            }
+            loop {
+                match device.hear() {
+                    Heard::Message(_, packet_id, _, payload) => {
+                        got.insert(String::from_utf8(payload).expect("text"));
+                        device.try_acknowledge(packet_id);
+                    }
+                    Heard::Closed => break,
+                    Heard::Disconnect(_) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            if round % 2 == 0 {
+                assert!(service.wait().success());
+            }
+            service.start_again();
+        }
+    });
 }
