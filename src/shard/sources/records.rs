@@ -61,7 +61,7 @@ impl Core {
             sources.take_consumer_news(broker, &config, cluster, io.now());
             while sources.read_record(io, broker, &config, cluster) {
                 count += 1;
-                if count % RECORDS_A_LOOK == 0 && io.is_over() {
+                if count.is_multiple_of(RECORDS_A_LOOK) && io.is_over() {
                     io.go_on();
                     return true;
                 }
@@ -122,7 +122,7 @@ impl Core {
                 reader.trying.get_or_insert(window.first());
             }
             while let Some(number) = reader.trying.and_then(|from| window.parked_from(from)) {
-                if count > 0 && count % RECORDS_A_LOOK == 0 && io.is_over() {
+                if count > 0 && count.is_multiple_of(RECORDS_A_LOOK) && io.is_over() {
                     io.go_on();
                     return count;
                 }
