@@ -103,7 +103,7 @@ impl Core {
         // Each reader is the first in its turn.
         let first = sources.turn % ids.len().max(1);
         ids.rotate_left(first);
-        let mut count = 0;
+        let mut count = 0_usize;
         for id in ids {
             let Some(reader) = sources.readers.get(&id).filter(|reader| !reader.is_stopping()) else { continue };
             let of = &config.sources[reader.source];
