@@ -8,13 +8,16 @@
 //! questions wait for a broker, [`IN_FLIGHT_MAX`] are under way at once, and each reads at most [`READ_BYTES_MAX`].
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use super::api::{BY_ID, Call, Versions};
 use super::connection::Asked;
+use super::fetch_request;
 use super::log::{LogAnswer, Tail};
 use super::request::{self, Head};
 use super::upkeep::due;
 use super::{Channel, Client, Owner};
+use crate::kafka::fetch::{EARLIEST, LATEST, OffsetAsk};
 use crate::kafka::types::{ClientEvent, LogSays, NodeId, Question, WhyNot};
 use crate::runtime::seam::Monotonic;
 
@@ -24,10 +27,6 @@ const IN_FLIGHT_MAX: usize = 4;
 const FETCH_BYTES: i32 = 1024 * 1024;
 /// Bytes of a log that are read for one question.
 const READ_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// The timestamp that asks where a log begins; the next one asks where it ends.
-const EARLIEST: i64 = -2;
-const LATEST: i64 = -1;
 
 /// OFFSET_OUT_OF_RANGE.
 const OUT_OF_RANGE: i16 = 1;
@@ -110,7 +109,8 @@ impl Search {
 
     /// The request of the search's next step, with call and version. `None`: the broker does not know the call.
     pub(super) fn request(&self, head: Head<'_>, versions: Versions) -> Option<(Call, i16, Vec<u8>)> {
-        let (topic, partition) = (&*self.question.topic, self.question.partition);
+        let (topic, partition) = (&self.question.topic, self.question.partition);
+        let of = |leader_epoch, at| [OffsetAsk { topic: Rc::clone(topic), partition, leader_epoch, at }];
         let step = match self.step {
             // Older brokers cannot say it; batches that are in the log are found there too.
             Step::Producers if versions.describe_producers.is_none() => self.reading(),
@@ -122,20 +122,17 @@ impl Search {
                 let version = versions.describe_producers?;
                 (Call::DescribeProducers, version, request::describe_producers(head, version, topic, partition)?)
             }
-            Step::Start => {
+            Step::Start | Step::End => {
                 let version = versions.list_offsets?;
-                (Call::ListOffsets, version, request::list_offsets(head, version, (topic, partition), EARLIEST)?)
-            }
-            Step::End => {
-                let version = versions.list_offsets?;
-                (Call::ListOffsets, version, request::list_offsets(head, version, (topic, partition), LATEST)?)
+                let at = if step == Step::Start { EARLIEST } else { LATEST };
+                (Call::ListOffsets, version, fetch_request::list_offsets(head, version, &of(-1, at), false)?)
             }
             Step::EpochStart => {
                 let (version, epoch) = (versions.offset_for_leader_epoch?, self.question.leader_epoch);
                 (
                     Call::OffsetForLeaderEpoch,
                     version,
-                    request::end_before_epoch(head, version, (topic, partition), epoch)?,
+                    fetch_request::epoch_ends(head, version, &of(epoch, i64::from(epoch) - 1))?,
                 )
             }
             Step::Tail => {

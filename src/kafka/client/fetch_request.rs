@@ -1,4 +1,4 @@
-//! The consumer's requests, encoded by kafka-protocol.
+//! The consumer's requests, and questions about offsets, encoded by kafka-protocol.
 
 use std::rc::Rc;
 
@@ -82,7 +82,8 @@ fn is_of_one_topic(one: &OffsetAsk, other: &OffsetAsk) -> bool {
     one.topic == other.topic
 }
 
-fn list_offsets(head: Head<'_>, version: i16, asks: &[OffsetAsk], committed: bool) -> Option<Vec<u8>> {
+/// ListOffsets of some partitions; those of one topic are adjacent.
+pub(super) fn list_offsets(head: Head<'_>, version: i16, asks: &[OffsetAsk], committed: bool) -> Option<Vec<u8>> {
     let topics = asks.chunk_by(is_of_one_topic).map(|asks| {
         let partition = |ask: &OffsetAsk| {
             let leader_epoch = if version >= OFFSETS_LEADER_EPOCH { ask.leader_epoch } else { -1 };
@@ -103,7 +104,8 @@ fn list_offsets(head: Head<'_>, version: i16, asks: &[OffsetAsk], committed: boo
     frame(head, Call::ListOffsets, version, &body)
 }
 
-fn epoch_ends(head: Head<'_>, version: i16, asks: &[OffsetAsk]) -> Option<Vec<u8>> {
+/// OffsetForLeaderEpoch of some partitions; those of one topic are adjacent.
+pub(super) fn epoch_ends(head: Head<'_>, version: i16, asks: &[OffsetAsk]) -> Option<Vec<u8>> {
     let topics = asks.chunk_by(is_of_one_topic).map(|asks| {
         let partition = |ask: &OffsetAsk| {
             OffsetForLeaderPartition::default()

@@ -5,13 +5,10 @@ use std::rc::Rc;
 use bytes::BytesMut;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, DescribeProducersRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest,
-    MetadataRequest, OffsetForLeaderEpochRequest, RequestHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
-    TopicName,
+    ApiVersionsRequest, DescribeProducersRequest, FetchRequest, InitProducerIdRequest, MetadataRequest, RequestHeader,
+    SaslAuthenticateRequest, SaslHandshakeRequest, TopicName,
 };
 use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
@@ -76,37 +73,6 @@ pub(super) fn describe_producers(head: Head<'_>, version: i16, topic: &str, part
     let topic = TopicRequest::default().with_name(name(topic)).with_partition_indexes(vec![partition]);
     let body = DescribeProducersRequest::default().with_topics(vec![topic]);
     frame(head, Call::DescribeProducers, version, &body)
-}
-
-/// ListOffsets of one partition: where its log begins (-2) or ends (-1).
-pub(super) fn list_offsets(
-    head: Head<'_>,
-    version: i16,
-    (topic, partition): (&str, i32),
-    timestamp: i64,
-) -> Option<Vec<u8>> {
-    let partition = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
-    let topic = ListOffsetsTopic::default().with_name(name(topic)).with_partitions(vec![partition]);
-    let body = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![topic]);
-    frame(head, Call::ListOffsets, version, &body)
-}
-
-/// OffsetForLeaderEpoch of one partition: the end of what was written before its leader's epoch, if that is its epoch.
-pub(super) fn end_before_epoch(
-    head: Head<'_>,
-    version: i16,
-    (topic, partition): (&str, i32),
-    leader_epoch: i32,
-) -> Option<Vec<u8>> {
-    let partition = OffsetForLeaderPartition::default()
-        .with_partition(partition)
-        .with_current_leader_epoch(leader_epoch)
-        .with_leader_epoch(leader_epoch - 1);
-    let topic = OffsetForLeaderTopic::default().with_topic(name(topic)).with_partitions(vec![partition]);
-    let body = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
-    // The replica id is that of a consumer; v2 has no such field.
-    let body = if version >= 3 { body.with_replica_id((-1).into()) } else { body };
-    frame(head, Call::OffsetForLeaderEpoch, version, &body)
 }
 
 /// Fetch of one partition up to its high watermark, outside of any session, without waiting for more; the topic is named by name, or from version 13 on by id.
