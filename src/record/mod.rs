@@ -17,6 +17,7 @@ mod builder;
 pub mod compression;
 mod header;
 pub mod murmur2;
+pub mod names;
 mod reader;
 mod row;
 pub mod stored;

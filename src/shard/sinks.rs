@@ -10,6 +10,9 @@ use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
 use crate::mqtt::property::Property;
 use crate::record::murmur2::murmur2;
+use crate::record::names::{
+    CONTENT_TYPE, CORRELATION_DATA, EXPIRY, FORMAT, HOPS, OUR_PREFIX, RESPONSE_TOPIC, USER_PREFIX,
+};
 use crate::record::varint;
 use crate::rule::envelope::Envelope;
 use crate::rule::members::{Bound, HeadersFrom};
@@ -28,18 +31,7 @@ const EXPIRY_DIGITS: &[u8] = b"4294967295";
 /// How many property headers there are; each stands in a PUBLISH once at most.
 const PROPERTY_HEADERS_MAX: usize = 5;
 
-const CONTENT_TYPE: &str = "mqtt-content-type";
-const RESPONSE_TOPIC: &str = "mqtt-response-topic";
-const CORRELATION_DATA: &str = "mqtt-correlation-data";
-const EXPIRY: &str = "mqtt-message-expiry-s";
-const FORMAT: &str = "mqtt-payload-format";
-/// The beginning of the names of Forebay's own headers.
-const OUR_PREFIX: &str = "mqtt-";
-/// The prefix of a user property with a name that begins like those.
-const USER_PREFIX: &str = "mqtt-user-";
-/// How often what a record says has been a record before: a source passes over what goes in a circle.
-const HOPS: &str = "mqtt-hops";
-/// Its values.
+/// Values of [`HOPS`].
 const HOPS_VALUES: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
 /// All headers made of properties.
 const PROPERTY_HEADERS: [&str; PROPERTY_HEADERS_MAX] = [CONTENT_TYPE, RESPONSE_TOPIC, CORRELATION_DATA, EXPIRY, FORMAT];

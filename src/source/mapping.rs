@@ -9,6 +9,7 @@ use crate::limits::{PACKET_BYTES_MAX, RECORD_HEADERS_MAX, RECORD_HOPS_MAX};
 use crate::mqtt::packet::QoS;
 use crate::mqtt::property::{Properties, PropertyBuf};
 use crate::mqtt::topic::valid_name;
+use crate::record::names::OUR_PREFIX;
 use crate::rule::record::{Encoded, Encoding, Field, Record, RecordTemplate};
 use crate::runtime::seam::WallMs;
 
@@ -289,7 +290,7 @@ fn taken(source: &Source) -> Box<[Box<str>]> {
         fields.extend(template(retain));
     }
     let names = fields.into_iter().filter_map(|field| match field {
-        Field::Header(name) if name.starts_with(properties::OUR_PREFIX) => Some(name),
+        Field::Header(name) if name.starts_with(OUR_PREFIX) => Some(name),
         _ => None,
     });
     names.collect()

@@ -11,20 +11,16 @@ use super::mapping::{Mapping, Reason, Scratch};
 use crate::kafka::producer::RECEIVED_MS;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic::valid_name;
+use crate::record::names::{self, OUR_PREFIX, USER_PREFIX};
 use crate::rule::record::{Encoded, Record};
 use crate::runtime::seam::WallMs;
 
-const CONTENT_TYPE: &[u8] = b"mqtt-content-type";
-const RESPONSE_TOPIC: &[u8] = b"mqtt-response-topic";
-const CORRELATION_DATA: &[u8] = b"mqtt-correlation-data";
-const EXPIRY: &[u8] = b"mqtt-message-expiry-s";
-const FORMAT: &[u8] = b"mqtt-payload-format";
-/// The header with the number of times that a row's message has been a record before.
-const HOPS: &[u8] = b"mqtt-hops";
-/// The beginning of the names of Forebay's own headers.
-pub(super) const OUR_PREFIX: &str = "mqtt-";
-/// The prefix that a sink puts in front of the name of a user property that begins with [`OUR_PREFIX`].
-const USER_PREFIX: &str = "mqtt-user-";
+const CONTENT_TYPE: &[u8] = names::CONTENT_TYPE.as_bytes();
+const RESPONSE_TOPIC: &[u8] = names::RESPONSE_TOPIC.as_bytes();
+const CORRELATION_DATA: &[u8] = names::CORRELATION_DATA.as_bytes();
+const EXPIRY: &[u8] = names::EXPIRY.as_bytes();
+const FORMAT: &[u8] = names::FORMAT.as_bytes();
+const HOPS: &[u8] = names::HOPS.as_bytes();
 /// The prefix of a user property with a value in base64.
 const BINARY_PREFIX: &str = "mqtt-bin-";
 

@@ -1,0 +1,18 @@
+//! Names of the headers that Forebay's own sinks write, and sources read.
+
+/// MQTT 5: Content Type.
+pub const CONTENT_TYPE: &str = "mqtt-content-type";
+/// MQTT 5: Response Topic.
+pub const RESPONSE_TOPIC: &str = "mqtt-response-topic";
+/// MQTT 5: Correlation Data.
+pub const CORRELATION_DATA: &str = "mqtt-correlation-data";
+/// MQTT 5: Message Expiry Interval, in digits.
+pub const EXPIRY: &str = "mqtt-message-expiry-s";
+/// MQTT 5: Payload Format Indicator, `0` or `1`.
+pub const FORMAT: &str = "mqtt-payload-format";
+/// How often the message has been a record: a source passes over what goes in a circle.
+pub const HOPS: &str = "mqtt-hops";
+/// The beginning of the names of Forebay's own headers.
+pub const OUR_PREFIX: &str = "mqtt-";
+/// The prefix of a user property with a name that begins like those.
+pub const USER_PREFIX: &str = "mqtt-user-";
