@@ -6,7 +6,7 @@ use super::letters::{Given, Progress, Reached, SourceLetter};
 use super::window::{Answered, Place, Window};
 use super::{STOPPING, Sources, home};
 use crate::config::{Config, Isolation, NoSubscriber, OffsetReset, OnBadBatch, Source};
-use crate::kafka::consumer::{self, Assignment, Start};
+use crate::kafka::consumer::{self, Assignment, Consumer, Start};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::Settled;
 use crate::shard::mail::Mail;
@@ -110,6 +110,23 @@ impl Reader {
         }
     }
 
+    /// Whether messages of the partition wait for a subscriber.
+    pub(super) fn is_parking(&self) -> bool {
+        self.window.as_ref().is_some_and(|window| window.parked() > 0)
+    }
+
+    /// Pauses the partition for this reason.
+    pub(super) fn pauses(&mut self, consumer: &mut Consumer, id: u32, why: Pause) {
+        self.pause = Some(why);
+        consumer.pause(id);
+    }
+
+    /// Reads the partition again.
+    pub(super) fn resumes(&mut self, consumer: &mut Consumer, id: u32) {
+        self.pause = None;
+        consumer.resume(id);
+    }
+
     /// Whether reading has stopped for good.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.is_some()
@@ -149,17 +166,18 @@ impl Sources {
         }
     }
 
-    /// Reads partitions again that were paused for one of these reasons and have room again.
-    pub(super) fn resume_with_room(&mut self, config: &Config, pauses: &[Pause]) {
+    /// Reads partitions again with windows that have room again, and where something came free (`is_freed`) those that found no room with
+    /// the receivers of their next record.
+    pub(super) fn resume_with_room(&mut self, config: &Config, is_freed: bool) {
         for (id, reader) in &mut self.readers {
-            let Some(pause) = reader.pause.filter(|pause| pauses.contains(pause)) else { continue };
-            let has_room = match (pause, &reader.window) {
-                (Pause::Window, Some(window)) => has_room_again(window, &config.sources[reader.source]),
-                _ => true,
+            let has_room = match (reader.pause, &reader.window) {
+                (Some(Pause::Window), Some(window)) => has_room_again(window, &config.sources[reader.source]),
+                (Some(Pause::Window), None) => true,
+                (Some(Pause::Room), _) => is_freed,
+                (Some(Pause::Bad) | None, _) => false,
             };
             if has_room {
-                reader.pause = None;
-                self.consumers[reader.cluster].resume(*id);
+                reader.resumes(&mut self.consumers[reader.cluster], *id);
             }
         }
     }
@@ -172,7 +190,7 @@ impl Sources {
             let release = release.zip(oldest).map_or(Monotonic::NEVER, |(after, oldest)| oldest.after(after));
             let grace = self
                 .grace_over(config, reader)
-                .filter(|_| reader.window.as_ref().is_some_and(|window| window.parked() > 0))
+                .filter(|_| reader.is_parking())
                 // Those that are tried already wait for room, which comes with a turn of its own.
                 .filter(|_| reader.trying.is_none());
             reader.stopping.unwrap_or(Monotonic::NEVER).min(release).min(grace.unwrap_or(Monotonic::NEVER))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::reader::{Pause, is_full};
+use super::reader::{Pause, Reader, is_full};
 use super::window::{Parked, Place, Window};
 use super::{Sources, Tried};
 use crate::config::{Config, Feed, NoSubscriber, OnBadRecord, Source};
@@ -14,6 +14,7 @@ use crate::session::{Claimed, ClientKey, is_expired};
 use crate::shard::broker::Broker;
 use crate::shard::broker::admit::{Publication, Publisher};
 use crate::shard::delivery::{packet_bytes, publish_of, put_packet};
+use crate::shard::numbers::Numbers;
 use crate::shard::owner::ticket_of;
 use crate::shard::stalls::Stall;
 use crate::shard::{Core, Ring};
@@ -21,16 +22,6 @@ use crate::source::{Message, Reason, Record, TimestampType};
 
 /// Records after which the clock is looked at.
 const RECORDS_A_LOOK: usize = 8;
-
-/// A source, as a record of it is published.
-#[derive(Clone, Copy)]
-struct Of<'a> {
-    source: &'a Source,
-    /// What clients know the publisher by.
-    client: ClientKey<'a>,
-    /// Whether a message that nobody wants is kept.
-    parks: bool,
-}
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +32,35 @@ enum Offered {
     Refused(u32),
     /// There is nobody for it.
     Nobody,
+}
+
+/// When a message is parked.
+#[derive(Clone, Copy)]
+struct Parks {
+    /// Nobody has subscribed to it.
+    if_nobody: bool,
+    /// It had receivers, and none of them has it in the end.
+    if_unmet: bool,
+}
+
+impl Offered {
+    /// Counts what became of a message, and has its record wait for the answers that are owed, or parks it.
+    fn enter(
+        self,
+        (numbers, source): (&mut Numbers, usize),
+        (window, number): (&mut Window, u32),
+        parks: Parks,
+        parked: impl FnOnce() -> Box<Parked>,
+    ) {
+        let (metric, answers, message) = match self {
+            Self::Nobody if parks.if_nobody => return window.park(number, parked()),
+            Self::Nobody => (M::NoSubscriber, 0, None),
+            Self::Refused(answers) => (M::Refused, answers, None),
+            Self::Taken(answers) => (M::Published, answers, parks.if_unmet.then(parked)),
+        };
+        numbers.count_source(source, metric, 1);
+        window.owes(number, answers, message);
+    }
 }
 
 impl Core {
@@ -76,16 +96,12 @@ impl Core {
         let freed = broker.outlets.freed().wrapping_add(broker.delivery.freed());
         let now = Tried { freed, grown: broker.delivery.grown() };
         let before = std::mem::replace(&mut sources.tried, now);
-        if before.freed != now.freed {
-            sources.resume_with_room(config, &[Pause::Room]);
-        }
-        sources.resume_with_room(config, &[Pause::Window]);
+        sources.resume_with_room(config, before.freed != now.freed);
         for reader in sources.readers.values_mut() {
             // A message may have been offered before the subscription that it waits for, and reported as unwanted after it.
             let unmet = reader.unmet.take().filter(|grown| *grown != now.grown);
             let has_grown = before.grown != now.grown || unmet.is_some();
-            let is_parking = reader.window.as_ref().is_some_and(|window| window.parked() > 0);
-            if has_grown && is_parking && !reader.is_stopping() {
+            if has_grown && reader.is_parking() && !reader.is_stopping() {
                 match reader.trying {
                     // Those before the one that is next may be wanted, too: once more when all have been tried.
                     Some(_) => reader.again = true,
@@ -99,7 +115,13 @@ impl Core {
     fn try_parked(&mut self, io: &mut Ring<'_>, config: &Config) -> usize {
         let Self { broker, sources, .. } = self;
         let now = io.now();
-        let mut ids: Vec<u32> = sources.readers.keys().copied().collect();
+        // Most have nothing parked: a turn costs those that have.
+        let may_have_work = |reader: &Reader| {
+            let releases = config.sources[reader.source].release_after.is_some();
+            reader.trying.is_some() || reader.is_parking() || releases
+        };
+        let some = sources.readers.iter().filter(|(_, reader)| may_have_work(reader));
+        let mut ids: Vec<u32> = some.map(|(id, _)| *id).collect();
         // Each reader is the first in its turn.
         let first = sources.turn % ids.len().max(1);
         ids.rotate_left(first);
@@ -138,26 +160,15 @@ impl Core {
                     sources.report_at = sources.report_at.min(reader.report_at);
                     continue;
                 };
-                // A retained message is for whoever comes.
-                let parks = of.no_subscriber == NoSubscriber::Wait && !publish.retain;
-                let of = Of { source: of, client: client(of), parks };
+                // Subscribers to come get a retained message anyway.
+                let if_unmet = of.no_subscriber == NoSubscriber::Wait && !publish.retain;
+                let parks = Parks { if_nobody: !is_over, if_unmet };
                 match offer(io, broker, of, &publish, (WallMs(parked.time_ms), parked.hops), claimed) {
-                    Ok(Offered::Taken(answers)) => {
-                        broker.numbers.count_source(reader.source, M::Published, 1);
-                        window.owes(number, answers, of.parks.then_some(parked));
+                    Ok(offered) => {
+                        let counted = (&mut broker.numbers, reader.source);
+                        offered.enter(counted, (window, number), parks, || parked);
                         sources.report_at = sources.report_at.min(reader.report_at);
                     }
-                    Ok(Offered::Refused(answers)) => {
-                        broker.numbers.count_source(reader.source, M::Refused, 1);
-                        window.owes(number, answers, None);
-                        sources.report_at = sources.report_at.min(reader.report_at);
-                    }
-                    Ok(Offered::Nobody) if is_over => {
-                        broker.numbers.count_source(reader.source, M::NoSubscriber, 1);
-                        window.owes(number, 0, None);
-                        sources.report_at = sources.report_at.min(reader.report_at);
-                    }
-                    Ok(Offered::Nobody) => window.park(number, parked),
                     Err(_) => {
                         window.park(number, parked);
                         reader.trying = Some(number);
@@ -171,18 +182,12 @@ impl Core {
                 if reader.trying.is_some() {
                     io.go_on();
                 } else if reader.pause == Some(Pause::Room) {
-                    reader.pause = None;
-                    sources.consumers[reader.cluster].resume(id);
+                    reader.resumes(&mut sources.consumers[reader.cluster], id);
                 }
             }
         }
         count
     }
-}
-
-/// What clients and sinks know a source by.
-fn client(of: &Source) -> ClientKey<'_> {
-    ClientKey { auth: None, client_id: &of.name }
 }
 
 impl Sources {
@@ -197,11 +202,9 @@ impl Sources {
             consumer.advance();
             return true;
         };
-        let is_parking = reader.window.as_ref().is_some_and(|window| window.parked() > 0);
-        if reader.trying.is_some() || is_parking && broker.delivery.grown() != tried.grown {
+        if reader.trying.is_some() || reader.is_parking() && broker.delivery.grown() != tried.grown {
             // What nobody wanted goes first, to those who have just subscribed, too.
-            reader.pause = Some(Pause::Room);
-            consumer.pause(id);
+            reader.pauses(consumer, id, Pause::Room);
             if reader.trying.is_none() {
                 reader.trying = reader.window.as_ref().map(Window::first);
                 io.go_on();
@@ -210,7 +213,6 @@ impl Sources {
         }
         let source = &config.sources[reader.source];
         let parks = source.no_subscriber == NoSubscriber::Wait;
-        let of = Of { source, client: client(source), parks };
         let at = Place { offset: record.offset, leader_epoch: record.leader_epoch };
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
         let window = reader.window.get_or_insert_with(|| Window::new(at));
@@ -223,10 +225,9 @@ impl Sources {
             Ok(message) => {
                 let publish = publish(&message);
                 let (time, grown) = (WallMs(record.timestamp), broker.delivery.grown());
-                match offer(io, broker, of, &publish, (time, message.hops), claimed) {
+                match offer(io, broker, source, &publish, (time, message.hops), claimed) {
                     Err(_) => {
-                        reader.pause = Some(Pause::Room);
-                        consumer.pause(id);
+                        reader.pauses(consumer, id, Pause::Room);
                         return true;
                     }
                     Ok(offered) => {
@@ -239,37 +240,22 @@ impl Sources {
                             Box::new(Parked { packet, time_ms: time.0, hops: message.hops, grown })
                         };
                         let in_grace = opened_at.is_none_or(|at| now < at.after(source.start_grace));
-                        match offered {
-                            Offered::Taken(answers) => {
-                                broker.numbers.count_source(reader.source, M::Published, 1);
-                                window.owes(number, answers, (parks && !message.retain).then(parked));
-                            }
-                            Offered::Refused(answers) => {
-                                broker.numbers.count_source(reader.source, M::Refused, 1);
-                                window.owes(number, answers, None);
-                            }
-                            Offered::Nobody if parks || in_grace => window.park(number, parked()),
-                            Offered::Nobody => {
-                                broker.numbers.count_source(reader.source, M::NoSubscriber, 1);
-                                window.owes(number, 0, None);
-                            }
-                        }
+                        let parks = Parks { if_nobody: parks || in_grace, if_unmet: parks && !message.retain };
+                        offered.enter((&mut broker.numbers, reader.source), (window, number), parks, parked);
                         broker.numbers.count_source(reader.source, M::HeadersLeftOut, message.left_out.into());
                     }
                 }
             }
             // The topic was taken out of the source a moment ago: the partition's end is on its way.
             Err(Reason::Unmapped) => {
-                reader.pause = Some(Pause::Room);
-                consumer.pause(id);
+                reader.pauses(consumer, id, Pause::Room);
                 return true;
             }
             Err(reason) => {
                 Self::tell_bad(broker, config, (about, at.offset), reason, now);
                 if reason.is_bad() && source.on_bad_record == OnBadRecord::Stop {
-                    reader.pause = Some(Pause::Bad);
                     reader.trouble = Some(format!("the record at offset {} cannot be a message: {reason}", at.offset));
-                    consumer.pause(id);
+                    reader.pauses(consumer, id, Pause::Bad);
                     return true;
                 }
                 window.take_up(at, bytes, now);
@@ -285,8 +271,7 @@ impl Sources {
             if window.has_only_parked() {
                 Self::tell_waiting(broker, config, (about, window.low().offset), now);
             }
-            reader.pause = Some(Pause::Window);
-            consumer.pause(id);
+            reader.pauses(consumer, id, Pause::Window);
         }
         true
     }
@@ -314,17 +299,17 @@ fn publish<'a>(message: &Message<'a>) -> Publish<'a> {
     Publish { dup: false, qos, retain, topic, packet_id: u16::from(qos > QoS::AtMostOnce), properties, payload }
 }
 
-/// Offers a message to sinks and subscribers.
+/// Offers a message to sinks and subscribers, which know its source by its name.
 fn offer(
     io: &mut Ring<'_>,
     broker: &mut Broker,
-    of: Of<'_>,
+    source: &Source,
     publish: &Publish<'_>,
     (time, hops): (WallMs, u8),
     claimed: Claimed,
 ) -> Result<Offered, Stall> {
-    let (feeds_sinks, feeds_subscribers) = (of.source.feeds(Feed::Sinks), of.source.feeds(Feed::Subscribers));
-    let client = of.client;
+    let (feeds_sinks, feeds_subscribers) = (source.feeds(Feed::Sinks), source.feeds(Feed::Subscribers));
+    let client = ClientKey { auth: None, client_id: &source.name };
     let hops = hops + 1;
     let publication = Publication { publish, client, username: None, time, feeds_sinks, feeds_subscribers, hops };
     let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;

@@ -56,8 +56,8 @@ impl Sources {
         for (id, reader) in self.readers.iter_mut().filter(|(_, reader)| of_it(reader)) {
             let consumer = &mut self.consumers[reader.cluster];
             consumer.seek(*id, start(to));
-            consumer.resume(*id);
-            (reader.pause, reader.trying, reader.trouble) = (None, None, None);
+            reader.resumes(consumer, *id);
+            (reader.trying, reader.trouble) = (None, None);
             reader.is_sought = true;
             if let SeekTo::Offset(offset) = to {
                 reader.starts_at(Place { offset, leader_epoch: -1 });
