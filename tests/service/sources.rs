@@ -158,11 +158,16 @@ fn what_was_not_acknowledged_comes_again_after_kill_9() {
     assert_eq!(next(&mut device), "c", "nothing comes twice after an orderly stop");
 }
 
-/// Makes the topic, by a record that nobody waits for, and writes others behind it.
-pub(crate) fn write_when_there(service: &Service, values: &[&str]) {
+/// Makes the topic `commands`: to ask for it is enough.
+pub(crate) fn make_topic(service: &Service) {
     until("the topic to be there", || {
         Client::connect(service.embedded()).metadata(&["commands"]).topics[0].error_code == 0
     });
+}
+
+/// Makes the topic `commands` and writes records to it.
+pub(crate) fn write_when_there(service: &Service, values: &[&str]) {
+    make_topic(service);
     write(service.embedded(), "commands", values);
 }
 

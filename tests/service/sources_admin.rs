@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::change::{change, get};
 use crate::device::Device;
 use crate::kafka_client::Client;
-use crate::process::{metric, until};
-use crate::sources::{SINK, committed, next, source, subscriber, write, write_when_there};
+use crate::process::{metric, until, until_metric};
+use crate::sources::{SINK, committed, make_topic, next, source, subscriber, write, write_when_there};
 use crate::support::service::{Service, config, config_with, program};
 
 /// Output and success of a command that asks the service.
@@ -160,6 +160,21 @@ fn a_paused_source_reads_nothing_until_it_is_resumed() {
     let resumed = change(&service, "POST", "sources/commands/resume", &Value::Null);
     assert_eq!((resumed.0, applied(&resumed)), (200, vec!["source commands (changed: paused)"]));
     assert_eq!(next(&mut device), "b");
+}
+
+/// Partitions count on the shards that read them, also those without records: when they come, and when they are given back.
+#[test]
+fn partitions_without_records_are_counted_on_every_shard() {
+    let service = Service::start(&config_with("shards = 4", &source("")));
+    make_topic(&service);
+    until_metric(&service, "source_partitions", 4);
+    let paused = change(&service, "POST", "sources/commands/pause", &Value::Null);
+    assert_eq!((paused.0, applied(&paused)), (200, vec!["source commands (changed: paused)"]));
+    until_metric(&service, "source_partitions", 0);
+    until_metric(&service, "source_assigned_partitions", 0);
+    let resumed = change(&service, "POST", "sources/commands/resume", &Value::Null);
+    assert_eq!((resumed.0, applied(&resumed)), (200, vec!["source commands (changed: paused)"]));
+    until_metric(&service, "source_partitions", 4);
 }
 
 /// A seek reads again, or on elsewhere, and what it leads to is committed.

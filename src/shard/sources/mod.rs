@@ -75,7 +75,7 @@ pub(super) struct Sources {
     tried: Tried,
     /// When a reader has something to report, at the latest.
     report_at: Monotonic,
-    /// When the board is written next, if anything has changed.
+    /// When the board is written next: soon after a letter, an answer of a cluster, a record, or the end of a partition.
     board_at: Option<Monotonic>,
     /// Sources of messages that nobody has after all, to be counted.
     unmet: Vec<usize>,
@@ -156,8 +156,16 @@ impl Sources {
         any
     }
 
+    /// Has the board written soon: what it shows of sources may be different now.
+    fn show_soon(&mut self, now: Monotonic) {
+        self.board_at.get_or_insert(now.after(BOARD_EVERY));
+    }
+
     /// Takes an event of a cluster's client.
     pub(super) fn event(&mut self, cluster: usize, event: ClientEvent, now: Monotonic) {
+        if !self.are_over() {
+            self.show_soon(now);
+        }
         let consumer = &mut self.consumers[cluster];
         match event {
             ClientEvent::Cluster(id) => consumer.on_cluster(&id),
@@ -254,8 +262,7 @@ impl Core {
         self.report_progress(io);
         any |= self.step_memberships(io.now());
         if any {
-            let soon = io.now().after(BOARD_EVERY);
-            self.sources.board_at.get_or_insert(soon);
+            self.sources.show_soon(io.now());
         }
         if self.sources.board_at.is_some_and(|at| at <= io.now()) {
             self.sources.board_at = None;
@@ -324,6 +331,7 @@ impl Core {
     /// Takes a letter of another shard of a source, or of this one.
     pub(super) fn source_letter(&mut self, io: &mut Ring<'_>, letter: SourceLetter) {
         let (now, wall) = (io.now(), io.wall());
+        self.sources.show_soon(now);
         match letter {
             SourceLetter::Settled(settled) => {
                 settled.into_iter().for_each(|one| self.sources.settle(one));

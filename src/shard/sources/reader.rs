@@ -252,7 +252,10 @@ impl Core {
                 }
             }
         }
-        sources.readers.retain(|_, reader| !reader.is_done(now));
+        if is_any_done {
+            sources.readers.retain(|_, reader| !reader.is_done(now));
+            sources.show_soon(now);
+        }
         reached.sort_by_key(|(source, generation, _)| (*source, *generation));
         for some in reached.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
             let (source, generation, _) = some[0];
