@@ -227,6 +227,7 @@ impl World {
             clusters: config.clusters.len(),
             listeners: config.listeners.len(),
             sources: config.sources.len(),
+            rules: config.rules.len(),
         };
         let (post, _mailboxes) = forebay::runtime::mailboxes(shards, 16).expect("mailboxes");
         let (resolver, _) = channel();
@@ -253,6 +254,7 @@ impl World {
             shared_subscriptions: Arc::default(),
             lost_before: Default::default(),
             rules: self.rules,
+            machine: Arc::new(forebay::rule::around::Machine::bare()),
         };
         let moving = Moving::default();
         let disks = std::mem::take(&mut self.disks);

@@ -32,7 +32,7 @@ pub use self::core::{Buffer, Numbers};
 pub use self::kinds::{Counts, RecordKind};
 pub use self::report::{Report, Unread};
 pub use self::restore::{OpenError, Restored, RestoredCluster, RestoredId, RestoredRow, RestoredSession};
-pub use self::room::SpoolFull;
+pub use self::room::{ROW_COST, SpoolFull};
 pub use self::sessions::StoredSession;
 pub use self::settings::{Settings, SinkTerms};
 pub use self::view::View;

@@ -9,7 +9,7 @@ use crate::kafka::producer::row_log::RowSet;
 use crate::kafka::types::SinkId;
 
 /// What a row costs in the log beside its record, if it stands in a block of its own.
-const ROW_COST: u64 = 192;
+pub const ROW_COST: u64 = 192;
 
 /// Why the spool cannot take a row now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

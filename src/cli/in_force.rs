@@ -10,6 +10,7 @@ use crate::auth::jwt::{Field, Source};
 use crate::config::{Buffer, Config, Part, Sink, ValueFormat, environment};
 use crate::listener::ws;
 use crate::rule::members::Encode;
+use crate::rule::template::{Template, Variable};
 use crate::secure::sasl::TokenFrom;
 use crate::secure::{self, Authorities, OutgoingSettings};
 
@@ -39,6 +40,8 @@ pub(super) fn of(config: &Config) -> Value {
     let sinks = config.sinks.iter().filter(|sink| !sink.is_removed);
     all.insert("sink".into(), sinks.map(|of| sink(config, of, &environment)).collect());
     let sources = config.sources.iter().filter(|source| !source.is_removed);
+    let rules = config.rules.iter().filter(|rule| !rule.is_removed);
+    all.insert("rule".into(), rules.map(|of| Value::from(of.shown())).collect());
     all.insert("source".into(), sources.map(|of| source(config, of, &environment)).collect());
     Value::Object(all)
 }
@@ -210,6 +213,7 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
     let file = dead.and_then(|dead| dead.file.as_ref()).filter(|file| **file != shared);
     let mut more = json!({
         "kafka": config.clusters[of.cluster].name,
+        "filters": (!of.filters.is_empty()).then_some(&of.filters),
         "timestamp_unit": of.timestamp.as_ref().map(|time| time.unit.as_str()),
         "headers_encode": match of.headers_from.as_ref().map(|from| from.encode) {
             Some(Encode::Json) => "json",
@@ -220,6 +224,11 @@ fn sink(config: &Config, of: &Sink, environment: &BTreeMap<String, String>) -> V
         "dead_letters_file_bytes_max": file.map(|file| file.bytes_max),
         "dead_letters_files_max": file.map(|file| file.files),
     });
+    // Without the key in the file it is the MQTT topic of the message for rows of rules, too.
+    let is_topic = |key: &Option<Template>| key.as_ref().is_some_and(|key| key.as_single() == Some(&Variable::Topic));
+    if of.fed.as_ref().is_some_and(|fed| is_topic(&fed.key)) {
+        more["key"] = Value::Null;
+    }
     // The template is replaced by the JSON object.
     if of.value_format == ValueFormat::Json {
         more["value"] = Value::Null;
@@ -280,6 +289,10 @@ mod tests {
             let of = match section.as_str() {
                 "listener" | "sink" => &shown[&section][0],
                 "kafka" => &shown["kafka"]["embedded"],
+                "rule" => {
+                    let file = "[[rule]]\nname = 'r'\nsql = 'SELECT 1 FROM t'";
+                    &of(&crate::config::parse(file, "t").expect("good"))["rule"][0]
+                }
                 "source" => {
                     let file = "[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'";
                     &of(&crate::config::parse(file, "t").expect("good"))["source"][0]
@@ -344,11 +357,13 @@ mod tests {
             [[sink]]\nname = 'all'\nfilters = 'e'\ntopic = 't'\nkey = '${clientid}'\nbuffer = 'hybrid'\nacknowledge = 'received'\n\
             acks = '0'\nspill_after = '4MiB'\ncompression = 'zstd'\ncompression_level = 3\nheaders = { 'a.b' = '${topic}' }\n\
             dead_letters_topic = 'dead'\ndead_letters_file = 'dead.jsonl'\n\
-            [[sink]]\nname = 'none'\nfilters = 'f'\ntopic = 't'\ndead_letters_file = 'none'\n\
+            [[sink]]\nname = 'none'\nfilters = 'f'\nvalue = '${payload}'\ntopic = 't'\ndead_letters_file = 'none'\n\
             [[source]]\nname = 'plain'\ntopic = 'a'\nmqtt_topic = 'm'\n\
             [[source]]\nname = 'all'\ntopic = ['b', 'c']\nmqtt_topic = 'm/${key}'\nqos = '${headers.q}'\nretain = true\ngroup = ''\n\
             user_properties = { 'a.b' = '${ts}' }\noffset_reset = '-90s'\nrelease_after = '1h'\n\
-            [[source]]\nname = 'table'\ntopic = { e = 'm/${.value.id}' }\noffset_reset = '2026-11-26T10:00:00.5Z'\nfeeds = 'sinks'\n";
+            [[source]]\nname = 'table'\ntopic = { e = 'm/${.value.id}' }\noffset_reset = '2026-11-26T10:00:00.5Z'\nfeeds = 'sinks'\n\
+            [[rule]]\nname = 'r'\nsql = 'SELECT payload FROM t'\nsinks = ['fed', 'none']\n\
+            [[sink]]\nname = 'fed'\ntopic = '${payload.x}'\nheaders = { a = '${.}' }\n";
         let text = Text { name: "t".to_owned(), text: file.to_owned() };
         let mut config = crate::config::parse(file, "t").expect("good");
         config.share_dead_letters_file();
@@ -362,6 +377,10 @@ mod tests {
         for source in shown["source"].as_array().expect("sources") {
             let name = source["name"].as_str().expect("a name").to_owned();
             edits.push(Edit { part: Part::Source, name, to: keys(source) });
+        }
+        for rule in shown["rule"].as_array().expect("rules") {
+            let name = rule["name"].as_str().expect("a name").to_owned();
+            edits.push(Edit { part: Part::Rule, name, to: keys(rule) });
         }
         let (edited, _) = text.edited(&edits, &crate::config::Beside::default()).expect("TOML");
         let mut again =

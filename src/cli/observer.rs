@@ -259,6 +259,7 @@ mod tests {
             clusters: vec!["main".into()],
             listeners: Vec::new(),
             sources: Vec::new(),
+            rules: Vec::new(),
         };
         boards.shards.push(Arc::new(Board::new(boards.layout())));
         Look::new(Shown::new(View::idle(boards, described)))

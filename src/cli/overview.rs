@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::Config;
-use crate::control::{Cluster, DeadLetters, Described, Listener, Sink, Source};
+use crate::control::{Cluster, DeadLetters, Described, Listener, Rule, Sink, Source};
 use crate::metrics::board::Board;
 use crate::metrics::collector::{Boards, Item};
 use crate::shard::layout;
@@ -23,6 +23,7 @@ pub(super) fn boards(config: &Config) -> Arc<Boards> {
             .map(|listener| item(listener.bind.to_string(), listener.is_removed))
             .collect(),
         sources: config.sources.iter().map(|source| item(source.name.clone(), source.is_removed)).collect(),
+        rules: config.rules.iter().map(|rule| item(rule.name.clone(), rule.is_removed)).collect(),
     })
 }
 
@@ -62,8 +63,19 @@ pub(super) fn of(config: &Config) -> Described {
         is_removed: source.is_removed,
         is_paused: source.paused,
     });
+    let rules = config.rules.iter().map(|rule| Rule {
+        name: rule.name.clone(),
+        description: rule.description.clone(),
+        sql: rule.sql.clone(),
+        from: rule.program.iter().flat_map(|program| program.filters().map(str::to_owned)).collect(),
+        sinks: rule.sinks.clone(),
+        on_error: rule.on_error.as_str(),
+        is_enabled: rule.enabled,
+        is_removed: rule.is_removed,
+    });
     Described {
         sinks: sinks.collect(),
+        rules: rules.collect(),
         sources: sources.collect(),
         clusters: clusters.collect(),
         listeners: listeners.collect(),

@@ -1,5 +1,6 @@
 //! `forebay rule`: a rule is tried on messages that are given with it, or explained. Neither needs a service or a configuration.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::Path;
@@ -12,7 +13,7 @@ use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic;
 use crate::rule::arena::Arena;
-use crate::rule::around::{Around, Environment};
+use crate::rule::around::{Around, Environment, Machine};
 use crate::rule::message::{Field, Given, Id, Message};
 use crate::rule::program::{Input, Outcome, Program};
 use crate::rule::template::MessageContext;
@@ -56,17 +57,23 @@ pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
             made.collect::<Result<_, _>>()?
         }
     };
-    let environment = Environment::of(std::env::vars());
-    let zone = TimeZone::system();
+    let machine = machine();
     let mut arena = Arena::new();
     let is_one = messages.len() == 1;
     for (n, message) in messages.iter().enumerate() {
-        let now_ns = now_ms().saturating_mul(1_000_000);
-        let around = Around { now_ns, zone: &zone, environment: &environment, seed: fastrand::u64(..) };
+        let around = machine.around(now_ms(), fastrand::u64(..));
         let which = if is_one { String::new() } else { format!("message {}: ", n + 1) };
         message.evaluate(&program, &around, &mut arena, &which, &mut tried);
     }
     Ok(tried)
+}
+
+/// What rules know of this machine and process.
+pub(super) fn machine() -> Machine {
+    let readable = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    let variables = std::env::vars_os().filter_map(readable);
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    Machine { zone: TimeZone::system(), environment: Environment::of(variables), node: format!("forebay@{host}") }
 }
 
 /// Explains a rule.
@@ -236,6 +243,7 @@ impl Made {
             timestamp_ms: self.timestamp_ms,
             properties: self.properties.as_properties(),
             hops: 0,
+            output: None,
         };
         let message = Message {
             context,

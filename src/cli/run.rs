@@ -223,6 +223,7 @@ impl Service {
             shared_subscriptions: Arc::default(),
             lost_before: prepared.lost,
             rules,
+            machine: Arc::new(super::rule::machine()),
         };
         let shared_subscriptions = Arc::clone(&around.shared_subscriptions);
         let settings = runtime::Settings { device_descriptors_max, ..runtime_settings(&config) };

@@ -41,8 +41,23 @@ pub(super) fn starting(config: &Config, file: Option<&Path>) {
             "sink"
         );
     }
+    for rule in config.rules.iter().take(LINES_MAX) {
+        let from: Vec<&str> = rule.program.iter().flat_map(|program| program.filters()).collect();
+        tracing::info!(
+            rule = rule.name,
+            from = from.join(","),
+            sinks = rule.sinks.join(","),
+            on_error = rule.on_error.as_str(),
+            enabled = rule.enabled,
+            "rule"
+        );
+    }
     let more = config.sinks.len().saturating_sub(LINES_MAX);
     if more > 0 {
         tracing::info!(sinks = more, "and more sinks");
+    }
+    let more = config.rules.len().saturating_sub(LINES_MAX);
+    if more > 0 {
+        tracing::info!(rules = more, "and more rules");
     }
 }

@@ -17,6 +17,7 @@ pub struct Bindings {
     listeners: Vec<Name>,
     sinks: Vec<Name>,
     sources: Vec<Name>,
+    rules: Vec<Name>,
 }
 
 /// The name of an item in the file: a sink's name, a listener's address. `None`: the file gives it none.
@@ -54,6 +55,7 @@ impl Bindings {
             listeners: names(root, Section::Listener),
             sinks: names(root, Section::Sink),
             sources: names(root, Section::Source),
+            rules: names(root, Section::Rule),
         }
     }
 
@@ -61,6 +63,7 @@ impl Bindings {
         match section {
             Section::Listener => &self.listeners,
             Section::Source => &self.sources,
+            Section::Rule => &self.rules,
             _ => &self.sinks,
         }
     }

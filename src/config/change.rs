@@ -3,9 +3,9 @@
 //! Sinks and clusters are known by name in the file, in the log and to people, and by their place in the lists everywhere else. A place is
 //! given once for as long as the process runs: new ones come after the existing ones, and a removed one stays in its place.
 
-use super::resolved::{Buffer, Cluster, Config, Listener, Sink, Source};
+use super::resolved::{Buffer, Cluster, Config, Listener, Rule, Sink, Source};
 use super::setting::{Difference, Settings as _};
-use super::{EMBEDDED, LISTENERS_MAX, SINKS_MAX, SOURCES_MAX};
+use super::{EMBEDDED, LISTENERS_MAX, RULES_MAX, SINKS_MAX, SOURCES_MAX};
 
 /// Listeners that a process may have had: each has its numbers on every board.
 pub const LISTENER_PLACES_MAX: usize = 16 * LISTENERS_MAX;
@@ -32,6 +32,7 @@ impl Change {
         change.clusters(wanted);
         change.sinks(wanted);
         change.sources(wanted);
+        change.rules(wanted);
         change
     }
 
@@ -44,6 +45,7 @@ impl Change {
         config.auth.clone_from(&wanted.auth);
         config.sinks.clone_from(&wanted.sinks);
         config.sources.clone_from(&wanted.sources);
+        config.rules.clone_from(&wanted.rules);
         // The embedded log's address is the real one.
         for (known, wanted) in
             config.clusters.iter_mut().zip(&wanted.clusters).filter(|(known, _)| known.name != EMBEDDED)
@@ -260,6 +262,8 @@ impl Change {
         keys!(is_settled, "on_refuse" on_refuse);
         keys!(fits, "batch_bytes" batch_bytes, "record_bytes_max" record_bytes_max, "spill_after" spill_after);
         keys!(false, "kafka" cluster, "dead_letters" dead_letters);
+        // It follows from the keys, and from the rules.
+        known.fed = wanted.fed;
         let again = std::mem::take(&mut known.is_removed);
         if again {
             self.applied.push(format!("sink {} (added)", known.name));
@@ -306,6 +310,47 @@ impl Change {
             } else if !changed.is_empty() {
                 self.applied.push(format!("source {} (changed: {})", known.name, changed.join(", ")));
             }
+        }
+    }
+}
+
+impl Change {
+    /// Takes over rules, which are known by name. A rule with a sink that needs a restart waits for the restart, too: its outputs would be lost.
+    fn rules(&mut self, wanted: &Config) {
+        for known in self.config.rules.iter_mut().filter(|known| !known.is_removed) {
+            if !wanted.rules.iter().any(|rule| rule.name == known.name) {
+                known.is_removed = true;
+                self.applied.push(format!("rule {} (removed)", known.name));
+            }
+        }
+        for rule in &wanted.rules {
+            let is_there = |name: &String| self.config.sinks.iter().any(|sink| sink.name == *name && !sink.is_removed);
+            let place = self.config.rules.iter().position(|known| known.name == rule.name);
+            let is_new = place.is_none_or(|place| self.config.rules[place].is_removed);
+            let word = if is_new { "added" } else { "changed" };
+            if !rule.sinks.iter().all(is_there) {
+                self.waiting.push(format!("rule {} ({word}: sinks)", rule.name));
+                continue;
+            }
+            match place {
+                Some(place) => self.rule(place, rule),
+                None if self.config.rules.len() < RULES_MAX => {
+                    self.applied.push(format!("rule {} (added)", rule.name));
+                    self.config.rules.push(rule.clone());
+                }
+                None => self.waiting.push(format!("rule {} (added: too many rules since the start)", rule.name)),
+            }
+        }
+    }
+
+    fn rule(&mut self, place: usize, wanted: &Rule) {
+        let known = &mut self.config.rules[place];
+        let changed = known.take(wanted).applied;
+        known.program.clone_from(&wanted.program);
+        if std::mem::take(&mut known.is_removed) {
+            self.applied.push(format!("rule {} (added)", known.name));
+        } else if !changed.is_empty() {
+            self.applied.push(format!("rule {} (changed: {})", known.name, changed.join(", ")));
         }
     }
 }

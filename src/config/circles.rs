@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::keys::Section;
 use super::problem::Fault;
 use super::resolve::Document;
-use super::resolved::{Feed, Sink, Source};
+use super::resolved::{Feed, Rule, Sink, Source};
 use crate::route::filter;
 use crate::rule::record::{Field, RecordTemplate};
 use crate::rule::template::{Template, Variable};
@@ -36,16 +36,23 @@ struct Way {
     words: String,
 }
 
+/// Where messages of sources may go, subscribers aside.
+#[derive(Clone, Copy)]
+pub(super) struct Destinations<'c> {
+    pub(super) sinks: &'c [Sink],
+    pub(super) rules: &'c [Rule],
+}
+
 /// Reports each circle once, at its first source. `places` are those of the sources in the file.
-pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize], sinks: &[Sink]) {
-    let ways: Vec<Vec<Way>> = sources.iter().map(|source| ways(source, sources, sinks)).collect();
+pub(super) fn check(document: &Document<'_>, sources: &[Source], places: &[usize], to: Destinations<'_>) {
+    let ways: Vec<Vec<Way>> = sources.iter().map(|source| ways(source, sources, to)).collect();
     for (at, source) in sources.iter().enumerate() {
         let Some(circle) = circle(&ways, at) else { continue };
         let steps: Vec<&str> = circle.iter().map(|way| way.words.as_str()).collect();
         let what = format!("records of source {} would come back without end: {}", source.name, steps.join("; "));
         let hint = match circle[0].key {
             "feeds" => {
-                "let the sink exclude these messages (exclude), write another Kafka topic, or leave \"sinks\" out of feeds"
+                "let the sink exclude these messages (exclude), write another Kafka topic, or leave \"sinks\" and \"rules\" out of feeds"
             }
             _ => "use a Kafka topic that no source reads",
         };
@@ -76,7 +83,7 @@ fn circle(ways: &[Vec<Way>], start: usize) -> Option<Vec<&Way>> {
 }
 
 /// All ways from a source.
-fn ways(source: &Source, sources: &[Source], sinks: &[Sink]) -> Vec<Way> {
+fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
     let mut ways = Vec::new();
     let read = || {
         let each = |(to, other): (usize, &Source)| {
@@ -84,27 +91,40 @@ fn ways(source: &Source, sources: &[Source], sinks: &[Sink]) -> Vec<Way> {
         };
         sources.iter().enumerate().flat_map(each)
     };
-    if !source.feeds(Feed::Sinks) {
-        return ways;
-    }
+    let mut lead = |sink: &Sink, template: &Template, literal: Option<&str>, what: &str| {
+        let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
+        let written = of_message(template, literal);
+        for (to, _, topic) in read().filter(|(_, cluster, _)| *cluster == sink.cluster) {
+            if letters == Some(topic.as_str()) || meet(&written, &bytes(&topic)) {
+                let words = format!(
+                    "sink {} can write {what} to Kafka topic {topic}, which source {} reads",
+                    sink.name, sources[to].name
+                );
+                ways.push(Way { to, key: "feeds", words });
+            }
+        }
+    };
     for (kafka, mqtt) in source.routes() {
         let published = of_record(mqtt, kafka);
         let literal = literal(&published);
-        for sink in sinks.iter().filter(|sink| takes(sink, &published, literal.as_deref())) {
-            let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
-            let written = of_message(&sink.topic, literal.as_deref());
-            for (to, _, topic) in read().filter(|(_, cluster, _)| *cluster == sink.cluster) {
-                if letters == Some(topic.as_str()) || meet(&written, &bytes(&topic)) {
-                    let words = format!(
-                        "sink {} can write messages of {mqtt} to Kafka topic {topic}, which source {} reads",
-                        sink.name, sources[to].name
-                    );
-                    ways.push(Way { to, key: "feeds", words });
-                }
+        let taking = to.sinks.iter().filter(|sink| takes(sink, &published, literal.as_deref()));
+        for sink in taking.filter(|_| source.feeds(Feed::Sinks)) {
+            lead(sink, &sink.topic, literal.as_deref(), &format!("messages of {mqtt}"));
+        }
+        let evaluated = to.rules.iter().filter(|rule| rule.enabled && reads(rule, &published));
+        for rule in evaluated.filter(|_| source.feeds(Feed::Rules)) {
+            let fed = to.sinks.iter().filter(|sink| rule.sinks.contains(&sink.name));
+            for (sink, row) in fed.filter_map(|sink| Some((sink, sink.fed.as_deref()?))) {
+                lead(sink, &row.topic, None, &format!("what rule {} makes of messages of {mqtt}", rule.name));
             }
         }
     }
     ways
+}
+
+/// Whether a rule can get a message with a topic of this pattern.
+fn reads(rule: &Rule, published: &[Piece]) -> bool {
+    rule.program.as_ref().is_some_and(|program| program.filters().any(|filter| can_match(filter, published)))
 }
 
 /// Whether a sink can get a message with a topic of this pattern; `literal`: it is this one.

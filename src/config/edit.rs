@@ -21,6 +21,8 @@ pub enum Part {
     Listener,
     /// `[[source]]`, known by `name`.
     Source,
+    /// `[[rule]]`, known by `name`.
+    Rule,
 }
 
 impl Part {
@@ -30,6 +32,7 @@ impl Part {
             Self::Cluster => Section::Kafka,
             Self::Listener => Section::Listener,
             Self::Source => Section::Source,
+            Self::Rule => Section::Rule,
         }
     }
 
@@ -41,6 +44,7 @@ impl Part {
             Self::Cluster => "Kafka cluster",
             Self::Listener => "listener",
             Self::Source => "source",
+            Self::Rule => "rule",
         }
     }
 
@@ -53,7 +57,7 @@ impl Part {
     pub(super) const fn name_key(self) -> &'static str {
         match self {
             Self::Listener => "bind",
-            Self::Sink | Self::Cluster | Self::Source => "name",
+            Self::Sink | Self::Cluster | Self::Source | Self::Rule => "name",
         }
     }
 }
@@ -141,7 +145,7 @@ impl Edit {
             Part::Listener => &[Part::Listener],
             Part::Sink => &[Part::Sink],
             Part::Cluster => &[Part::Sink, Part::Cluster],
-            Part::Source => &[],
+            Part::Source | Part::Rule => &[],
         };
         for part in parts {
             let (name, is_implied) = match part {
@@ -237,7 +241,7 @@ impl Edit {
         }
         let Some(place) = self.place(document)? else { return Ok(()) };
         let all = list(document, self.part)?;
-        if all.len() == 1 && self.part == Part::Source {
+        if all.len() == 1 && matches!(self.part, Part::Source | Part::Rule) {
             document.remove(self.part.section());
             return Ok(());
         }
@@ -253,7 +257,7 @@ impl Edit {
     }
 }
 
-/// All sinks, listeners or sources; `sink = [{…}]` becomes `[[sink]]`.
+/// All sinks, listeners, sources or rules; `sink = [{…}]` becomes `[[sink]]`.
 fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, String> {
     let item = &mut document[part.section()];
     if !item.is_array_of_tables() {
@@ -266,8 +270,8 @@ fn list(document: &mut DocumentMut, part: Part) -> Result<&mut ArrayOfTables, St
 /// Writes down defaults that hold only as long as the file is silent, before something is added: the default sink beside a sink, the
 /// embedded log beside a cluster. Sinks and sources that have had no choice name their cluster before there is one.
 fn write_defaults(part: Part, document: &mut DocumentMut, beside: &Beside) {
-    // No default goes away for a source.
-    if part == Part::Source {
+    // No default goes away for a source or a rule.
+    if matches!(part, Part::Source | Part::Rule) {
         return;
     }
     if part == Part::Listener {

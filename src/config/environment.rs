@@ -193,7 +193,7 @@ fn find<'n>(name: &str, names: impl Fn(Section) -> &'n [String]) -> Result<(Home
     };
     let key = |word: &str| keys::of(section).find(|key| is_it(key, word)).or_else(|| of_part(word));
     match section {
-        Section::Listener | Section::Sink | Section::Source => {
+        Section::Listener | Section::Sink | Section::Source | Section::Rule => {
             let parts = rest.split_once('_').and_then(|(at, word)| Some((at.parse::<usize>().ok()?, key(word)?)));
             let Some((at, key)) = parts else { return unknown() };
             Ok((Home::Item(at), key))
@@ -243,7 +243,7 @@ fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
         let root = key.section.root();
         let part = key.section.parent().map_or(String::new(), |(_, part)| format!("{part}_"));
         let homes: Vec<String> = match (root, root.example_name()) {
-            (Section::Listener | Section::Sink | Section::Source, _) => vec![format!("{number}_")],
+            (Section::Listener | Section::Sink | Section::Source | Section::Rule, _) => vec![format!("{number}_")],
             (_, Some(example)) if names(root).is_empty() => vec![format!("{example}_")],
             (_, Some(_)) => names(root).iter().map(|name| format!("{}_", upper(name).to_lowercase())).collect(),
             (_, None) => vec![String::new()],
@@ -253,7 +253,7 @@ fn unknown<'n>(rest: &str, names: &impl Fn(Section) -> &'n [String]) -> Fault {
     match nearest(&lower, known.iter().map(String::as_str)) {
         Some(near) => fault.hint(format!("did you mean {PREFIX}{}?", near.to_uppercase())),
         None => fault.hint(
-            "settings are FOREBAY_SECTION_KEY, FOREBAY_KAFKA_NAME_KEY, FOREBAY_LISTENER_0_KEY, FOREBAY_SINK_0_KEY and FOREBAY_SOURCE_0_KEY; names that begin with FOREBAY_VAR_ are for templates",
+            "settings are FOREBAY_SECTION_KEY, FOREBAY_KAFKA_NAME_KEY, FOREBAY_LISTENER_0_KEY, FOREBAY_SINK_0_KEY, FOREBAY_SOURCE_0_KEY and FOREBAY_RULE_0_KEY; names that begin with FOREBAY_VAR_ are for templates",
         ),
     }
 }

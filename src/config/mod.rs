@@ -30,6 +30,8 @@ mod reader;
 mod reference;
 mod resolve;
 mod resolved;
+mod rows;
+mod rules;
 mod sasl;
 mod schema;
 mod setting;
@@ -66,9 +68,9 @@ pub use problem::{Problem, Problems};
 pub use reference::reference;
 pub use resolved::{
     Acknowledge, ApiAccess, Append, Buffer, Choice, Cluster, Compression, Config, Control, DeadLetters,
-    DeadLettersFile, Delivery, Embedded, Feed, Isolation, Listener, Log, LogFormat, LogLevel, Mqtt, NoSubscriber,
-    OffsetReset, OnBadBatch, OnBadRecord, OnRefuse, Partitioner, Retained, Sasl, Service, ShareStrategy, Sink, Source,
-    Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
+    DeadLettersFile, Delivery, Embedded, Fed, Feed, Isolation, Listener, Log, LogFormat, LogLevel, Mqtt, NoSubscriber,
+    OffsetReset, OnBadBatch, OnBadRecord, OnError, OnRefuse, Partitioner, Retained, Rule, Sasl, Service, ShareStrategy,
+    Sink, Source, Spool, Times, Topics, Transport, ValueFormat, WhenFull, Wide,
 };
 pub use schema::schema;
 pub use setting::rewrite_templates;
@@ -81,8 +83,10 @@ use crate::rule::template::ENVIRONMENT_PREFIX;
 pub const EMBEDDED: &str = "embedded";
 /// The most listeners. Each shard accepts on each of them; more than this is a mistake, not a plan.
 pub const LISTENERS_MAX: usize = 64;
-/// The most sinks: their number is a `u16`.
-pub const SINKS_MAX: usize = 65_535;
+/// The most sinks: their number is a `u16`, of which half are for rules.
+pub const SINKS_MAX: usize = 32_767;
+/// The most rules that a process may have had.
+pub const RULES_MAX: usize = 1_000;
 /// The most sources that a process may have had.
 pub const SOURCES_MAX: usize = 1_024;
 /// The longest file that is read, in bytes.

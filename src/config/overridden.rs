@@ -172,6 +172,7 @@ fn is_same(edit: &Edit, text: &Text, one: &Config, other: &Config) -> bool {
     match edit.part {
         Part::Sink => one.sinks.get(at) == other.sinks.get(at),
         Part::Source => one.sources.get(at) == other.sources.get(at),
+        Part::Rule => one.rules.get(at) == other.rules.get(at),
         _ => {
             let of = |config: &Config| {
                 config.listeners.get(at).cloned().map(|mut listener| {

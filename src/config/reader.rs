@@ -72,6 +72,11 @@ impl<'t> Source<'t> {
         self.places.iter().find(|place| place.span.contains(&spot.span.start))
     }
 
+    /// How many problems were found so far.
+    pub(super) fn problem_count(&self) -> usize {
+        self.problems.borrow().0.len()
+    }
+
     /// Notes a problem.
     pub(super) fn report(&self, spot: &Spot, fault: Fault) {
         let problem = self.problem(spot, fault);

@@ -7,11 +7,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::binds::Binds;
+use super::circles::Destinations;
 use super::clusters::EmbeddedCluster;
 use super::keys::{self, LATER, Section};
 use super::problem::{Fault, Problems, did_you_mean};
 use super::reader::{Source, Spot, Table, belongs_to, in_file_order};
 use super::resolved::{ApiAccess, Config, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service};
+use super::rules::Drafts;
 use super::setting::{Setting as _, Settings as _};
 use crate::address::Network;
 use crate::limits::{PACKET_BYTES_MAX, SHARDS_MAX};
@@ -58,10 +60,18 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         .then(|| embedded(&document.table(Section::Embedded), &service, overrides, &mut binds));
     let (embedded, as_cluster) = embedded.unzip();
     let (clusters, targets) = clusters::resolve(&document, overrides, service.shards, as_cluster);
-    let sinks = sinks::resolve(&document, overrides, &targets, service.shards);
+    let drafts = Drafts::of(&document);
+    let sinks = sinks::resolve(&document, overrides, (&targets, service.shards), &drafts);
+    let rules = drafts.with_sinks(&sinks);
     let spool = spool::resolve(&document, service.shards, &sinks);
     let delivery = delivery(&document.table(Section::Delivery), spool.is_some());
-    let sources = sources::resolve(&document, overrides, &targets, &sinks, delivery.fetch_memory);
+    let sources = sources::resolve(
+        &document,
+        overrides,
+        &targets,
+        Destinations { sinks: &sinks, rules: &rules },
+        delivery.fetch_memory,
+    );
     let retained = Retained::read(&document.table(Section::Retained));
     binds.check(source);
     let warnings = Problems::default();
@@ -76,6 +86,7 @@ pub(super) fn resolve(source: &Source<'_>, root: &DeTable<'_>, overrides: &Overr
         clusters,
         sinks,
         sources,
+        rules,
         embedded,
         spool,
         delivery,

@@ -6,21 +6,20 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::clusters::Target;
-use super::keys::{Key, Section};
+use super::keys::Section;
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Source, Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Acknowledge, Buffer, Compression, OnRefuse, Sink, ValueFormat};
+use super::resolved::{Acknowledge, Buffer, Compression, OnRefuse, Rule, Sink, ValueFormat};
+use super::rows::{self, Over};
+use super::rules::Drafts;
 use super::setting::{Setting as _, Settings as _};
 use super::units::ShowSize;
 use super::{Overrides, SINKS_MAX, dead_letters, spool, values};
 use crate::kafka::producer::IN_FLIGHT_MAX;
-use crate::kafka::topic_name::{is_legal, kafka_topic};
 use crate::record::compression::Codec;
 use crate::route::filter;
-use crate::rule::members::{Encode, HeadersFrom};
-use crate::rule::template::{Fixed, Template};
-use crate::rule::time::{RecordTime, TimeUnit};
+use crate::rule::template::Fixed;
 
 /// The topic of the sink that is there when none is configured.
 pub(super) const TOPIC_DEFAULT: &str = "mqtt-messages";
@@ -28,7 +27,12 @@ pub(super) const TOPIC_DEFAULT: &str = "mqtt-messages";
 const BATCH_OVERHEAD: u64 = 128;
 
 /// Reads the sinks, or makes the one that is there without any.
-pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &[Target], shards: usize) -> Vec<Sink> {
+pub(super) fn resolve(
+    document: &Document<'_>,
+    overrides: &Overrides,
+    (targets, shards): (&[Target], usize),
+    rules: &Drafts<'_>,
+) -> Vec<Sink> {
     let tables = document.tables(Section::Sink);
     let place = spool::Place { spool: document.has(Section::Spool), shards };
     if let Some(table) = tables.get(SINKS_MAX) {
@@ -39,7 +43,8 @@ pub(super) fn resolve(document: &Document<'_>, overrides: &Overrides, targets: &
         .iter()
         .filter_map(|table| {
             let name = unique_name(table, &mut names, "sink");
-            sink(table, name, targets, &overrides.environment, place)
+            let feeders = name.as_deref().map_or_else(Vec::new, |name| rules.feeders(name));
+            sink(table, name, targets, &overrides.environment, (place, &feeders))
         })
         .collect();
     dead_letters::check_files(&tables);
@@ -87,7 +92,7 @@ fn sink_default(
     }
     let spot = Spot::nowhere("default sink");
     let table = Table::new(document.source, Section::Sink, &entries, spot);
-    sink(&table, Some("default".to_owned()), targets.get(..1)?, &overrides.environment, place)
+    sink(&table, Some("default".to_owned()), targets.get(..1)?, &overrides.environment, (place, &[]))
 }
 
 fn sink(
@@ -95,26 +100,32 @@ fn sink(
     name: Option<String>,
     targets: &[Target],
     environment: &BTreeMap<String, String>,
-    place: spool::Place,
+    (place, feeders): (spool::Place, &[&Rule]),
 ) -> Option<Sink> {
     let metadata = metadata(table);
     let fixed = Fixed { metadata: &metadata, environment };
-    let template = |_: &Key, value: &DeValue<'_>| values::template(value, &fixed);
-    let topic = table.find("topic", template);
-    if let Some(topic) = &topic {
-        check_topic(table, topic);
-    }
-    let key = table.read("key", template);
     let mut sink = Sink::read(table);
     sink.compression_level = compression_level(table, sink.compression);
     (sink.buffer, sink.acknowledge) = spool::buffer(table, place);
     sink.acks = acks(table, sink.acknowledge);
     sink.exclude = filters(table, "exclude");
-    sink.timestamp = timestamp(table, &fixed);
-    sink.filters = filters(table, "filters");
-    sink.headers = headers(table, &fixed);
-    sink.headers_from = headers_from(table, &fixed);
-    sink.value = table.read("value", template);
+    sink.filters = own_filters(table, feeders);
+    let is_fed_alone = !table.has("filters") && !feeders.is_empty();
+    let before = table.source.problem_count();
+    let (topic, row) = rows::read(table, if is_fed_alone { Over::Output(&fixed) } else { Over::Message(&fixed) });
+    // What is wrong with the templates is not said again of the same over an output.
+    let is_good = table.source.problem_count() == before;
+    sink.fed = match feeders {
+        [] => None,
+        _ if is_fed_alone => Some(row.clone()),
+        _ => is_good.then(|| rows::beside_filters(table, &fixed)).flatten(),
+    }
+    .map(Box::new);
+    if let Some(fed) = &sink.fed {
+        rows::check_columns(table, fed, feeders);
+    }
+    (sink.key, sink.value, sink.timestamp) = (row.key, row.value, row.timestamp);
+    (sink.headers, sink.headers_from) = (row.headers, row.headers_from);
     // The JSON object is the value; a template of the value beside it would never be used.
     if sink.value_format == ValueFormat::Json && table.has("value") {
         let fault = Fault::new("cannot be combined with value_format = \"json\"");
@@ -144,7 +155,6 @@ fn sink(
         check_message(table, "record_bytes_max", record_bytes_max + BATCH_OVERHEAD, target);
     }
     sink.description = table.find("description", values::text);
-    sink.key = (key.as_literal() != Some("")).then_some(key);
     sink.metadata = metadata;
     (sink.name, sink.cluster, sink.topic) = (name?, cluster?, topic?);
     Some(sink)
@@ -288,38 +298,17 @@ fn check_message(table: &Table<'_>, key: &str, need: u64, target: &Target) {
     table.source.report(&table.spot(key), Fault::new(what).hint("lower one or raise the other"));
 }
 
-/// Reports a literal topic that Kafka does not take as a name, or a template with illegal characters in its texts.
-fn check_topic(table: &Table<'_>, topic: &Template) {
-    let spot = table.spot("topic");
-    match topic.as_literal() {
-        Some(name) => {
-            if let Err(error) = kafka_topic(name.as_bytes()) {
-                table.source.report(&spot, Fault::new(format!("\"{name}\" is not a valid Kafka topic: it {error}")));
-            }
-        }
-        None => {
-            if let Some(c) = topic.texts().flat_map(str::chars).find(|c| !is_legal(*c)) {
-                let hint = "Kafka allows letters, digits, `.`, `_` and `-`";
-                table.source.report(&spot, Fault::new(format!("`{c}` cannot be in a Kafka topic")).hint(hint));
-            }
-        }
+/// Reads the filters of a sink: there must be some, unless rules feed it.
+fn own_filters(table: &Table<'_>, feeders: &[&Rule]) -> Vec<String> {
+    if table.has("filters") {
+        return filters(table, "filters");
     }
-}
-
-/// The template of a record's time, and the unit of its number.
-fn timestamp(table: &Table<'_>, fixed: &Fixed<'_>) -> Option<RecordTime> {
-    let unit = table.read("timestamp_unit", TimeUnit::of);
-    let template = table.find("timestamp", |_, value| values::template(value, fixed));
-    if !table.has("timestamp") && unit != TimeUnit::Millis {
-        let fault = Fault::new("has no effect without `timestamp`").hint("add it, as in \"${payload.ts}\"");
-        table.source.warn(&table.spot("timestamp_unit"), fault);
+    if feeders.is_empty() {
+        let fault = Fault::new("is required")
+            .hint("MQTT topic filters, with the wildcards `+` and `#`; or let a [[rule]] name the sink");
+        table.source.report(&table.spot("filters"), fault);
     }
-    let template = template?;
-    if template.as_literal().is_some() {
-        let fault = Fault::new("would be the same time for every record");
-        table.source.report(&table.spot("timestamp"), fault.hint("take it from the message, as in \"${payload.ts}\""));
-    }
-    Some(RecordTime { template, unit })
+    Vec::new()
 }
 
 fn filters(table: &Table<'_>, name: &str) -> Vec<String> {
@@ -337,36 +326,6 @@ fn filters(table: &Table<'_>, name: &str) -> Vec<String> {
         }
     }
     filters
-}
-
-fn headers(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(String, Template)> {
-    let mut headers = Vec::new();
-    for (name, value, spot) in table.entries("headers") {
-        let read = match value {
-            DeValue::Table(_) => Err(values::wrong_type("a template", value).hint("quote a name that contains dots")),
-            _ => values::template(value, fixed),
-        };
-        match read {
-            Ok(_) if name.is_empty() => table.source.report(&spot, Fault::new("a header needs a name")),
-            Ok(template) => headers.push((name.to_owned(), template)),
-            Err(fault) => table.source.report(&spot, fault),
-        }
-    }
-    headers
-}
-
-fn headers_from(table: &Table<'_>, fixed: &Fixed<'_>) -> Option<HeadersFrom> {
-    let encode = table.read("headers_encode", Encode::of);
-    if encode == Encode::Json && !table.has("headers_from") {
-        let fault = Fault::new("has no effect without headers_from");
-        table.source.warn(&table.spot("headers_encode"), fault.hint("add headers_from, or leave it out"));
-    }
-    let template = table.find("headers_from", |_, value| values::template(value, fixed))?;
-    if template.as_literal().is_some() {
-        let fault = Fault::new("is the same for every message").hint("name fixed headers in headers");
-        table.source.report(&table.spot("headers_from"), fault);
-    }
-    Some(HeadersFrom { template, encode })
 }
 
 fn metadata(table: &Table<'_>) -> Vec<(String, String)> {

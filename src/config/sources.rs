@@ -9,7 +9,7 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Feed, Sink, Source, Topics};
+use super::resolved::{Feed, Source, Topics};
 use super::setting::{Settings as _, Words as _};
 use super::units::ShowSize;
 use super::{Overrides, SOURCES_MAX, circles, sinks, values};
@@ -22,8 +22,6 @@ use crate::rule::template::Fixed;
 const TOPICS_MAX: usize = 1_000;
 /// What the names of consumer groups begin with where none is configured.
 const GROUP_PREFIX: &str = "forebay-";
-/// The value of `feeds` that comes with rules.
-const RULES: &str = "rules";
 
 /// A Kafka topic that a source reads, and the place where it says so.
 type Read = (String, Spot);
@@ -33,7 +31,7 @@ pub(super) fn resolve(
     document: &Document<'_>,
     overrides: &Overrides,
     targets: &[Target],
-    sinks: &[Sink],
+    to: circles::Destinations<'_>,
     fetch_memory: usize,
 ) -> Vec<Source> {
     let tables = document.tables(Section::Source);
@@ -60,7 +58,7 @@ pub(super) fn resolve(
             places.push(place);
         }
     }
-    circles::check(document, &sources, &places, sinks);
+    circles::check(document, &sources, &places, to);
     sources
 }
 
@@ -206,7 +204,7 @@ fn user_properties(table: &Table<'_>, fixed: &Fixed<'_>) -> Vec<(String, RecordT
 fn feeds(table: &Table<'_>) -> Vec<Feed> {
     const KEY: &str = "feeds";
     if !table.has(KEY) {
-        return vec![Feed::Subscribers];
+        return vec![Feed::Subscribers, Feed::Rules];
     }
     let mut feeds = Vec::new();
     for (text, spot) in table.texts(KEY) {
@@ -216,14 +214,10 @@ fn feeds(table: &Table<'_>) -> Vec<Feed> {
                 table.source.report(&spot, Fault::new(format!("\"{text}\" is in the list already")));
             }
             Some((_, feed)) => feeds.push(*feed),
-            None if text == RULES => {
-                let fault = Fault::new("\"rules\" is not supported yet: it comes with [[rule]], in a later version");
-                table.source.report(&spot, fault.hint("leave it out"));
-            }
             None => {
                 let words = Feed::WORDS.iter().map(|(word, _)| *word);
-                let hint =
-                    did_you_mean(&text, words).unwrap_or_else(|| "there are \"subscribers\" and \"sinks\"".to_owned());
+                let hint = did_you_mean(&text, words)
+                    .unwrap_or_else(|| "there are \"subscribers\", \"rules\" and \"sinks\"".to_owned());
                 table.source.report(&spot, Fault::new(format!("\"{text}\" is not a valid value")).hint(hint));
             }
         }

@@ -11,7 +11,8 @@ use super::problem::{Fault, did_you_mean};
 use super::resolved::{Choice, OffsetReset};
 use super::units::{self, ShowDuration, ShowSize};
 use crate::metrics::time::from_rfc3339;
-use crate::rule::template::{Fixed, Template, TemplateOf, Vocabulary};
+use crate::rule::column::IfAbsent;
+use crate::rule::template::{Fixed, Template, TemplateError, TemplateOf, Vocabulary};
 use crate::runtime::seam::KeepAlive;
 use crate::runtime::{Bind, UNIX};
 use crate::secure::Url;
@@ -246,14 +247,20 @@ pub(super) fn template(value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<Templat
     template_of(value, fixed)
 }
 
+/// A template over the output of a rule.
+pub(super) fn template_of_output(value: &DeValue<'_>, fixed: &Fixed<'_>, absent: IfAbsent) -> Result<Template, Fault> {
+    let DeValue::String(text) = value else { return Err(wrong_type("a template", value)) };
+    Template::over_output(text, fixed, absent).map_err(of_template)
+}
+
 /// A template over any variables.
 pub(super) fn template_of<V: Vocabulary>(value: &DeValue<'_>, fixed: &Fixed<'_>) -> Result<TemplateOf<V>, Fault> {
     let DeValue::String(text) = value else { return Err(wrong_type("a template", value)) };
-    TemplateOf::parse_with(text, fixed).map_err(|error| Fault {
-        what: error.what,
-        hint: error.hint,
-        at: Some(error.position),
-    })
+    TemplateOf::parse_with(text, fixed).map_err(of_template)
+}
+
+fn of_template(error: TemplateError) -> Fault {
+    Fault { what: error.what, hint: error.hint, at: Some(error.position) }
 }
 
 /// A QoS, or the template of one.

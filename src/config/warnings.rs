@@ -98,7 +98,9 @@ fn tombstones(sink: &Sink, warn: impl Fn(&str, Fault)) {
 
 /// Warns of an `exclude` that leaves nothing of `filters`, or has no effect.
 fn excluded(sink: &Sink, warn: impl Fn(&str, Fault)) {
-    if sink.filters.iter().all(|filter| sink.exclude.iter().any(|excluded| filter::covers(excluded, filter))) {
+    if !sink.filters.is_empty()
+        && sink.filters.iter().all(|filter| sink.exclude.iter().any(|excluded| filter::covers(excluded, filter)))
+    {
         warn("exclude", Fault::new("leaves nothing of `filters`: no message goes to this sink"));
         return;
     }

@@ -29,6 +29,10 @@ pub(super) fn routes() -> OpenApiRouter<Shown> {
         .routes(routes!(delete_source))
         .routes(routes!(pause_source))
         .routes(routes!(resume_source))
+        .routes(routes!(put_rule))
+        .routes(routes!(delete_rule))
+        .routes(routes!(pause_rule))
+        .routes(routes!(resume_rule))
         .routes(routes!(put_cluster))
         .routes(routes!(delete_cluster))
         .routes(routes!(put_listener))
@@ -80,6 +84,7 @@ impl Request {
             let field = match part {
                 Part::Sink => Field::Sink,
                 Part::Source => Field::Source,
+                Part::Rule => Field::SqlRule,
                 Part::Cluster => Field::Kafka,
                 Part::Listener => Field::Listener,
             };
@@ -99,6 +104,11 @@ fn paused() -> To {
 /// Without it.
 fn resumed() -> To {
     To::Keys([("paused".to_owned(), Value::Null)].into_iter().collect())
+}
+
+/// With the key `enabled`; null: without it.
+fn enabled(value: Value) -> To {
+    To::Keys([("enabled".to_owned(), value)].into_iter().collect())
 }
 
 /// Creates a sink, or changes the one of that name. The body has its keys as in `[[sink]]` of the configuration file; a key
@@ -202,6 +212,57 @@ async fn pause_source(request: Request) -> Answer {
     (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
 async fn resume_source(request: Request) -> Answer {
     request.carry_out(Part::Source, "resume_source", resumed()).await
+}
+
+/// Creates a rule, or changes the one of that name. The body has its keys as in `[[rule]]` of the configuration file; a key that is not given, or
+/// null, has its default. It holds for the messages that follow.
+#[utoipa::path(put, path = "/api/v1/rules/{name}", tag = "rules",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery),
+    request_body(content = Object, description = "Keys of `[[rule]]`"), responses(
+    (status = 200, body = Reloaded, description = "It is changed"),
+    (status = 201, body = Reloaded, description = "It is created"),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "It needs a restart and is not to be written to the file, the file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The statement, or the templates of a sink over what it yields, have mistakes: `detail` has a line for each; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn put_rule(request: Request, Sent(keys): Sent<Map<String, Value>>) -> Answer {
+    request.carry_out(Part::Rule, "put_rule", To::Entry(keys)).await
+}
+
+/// Removes a rule. The records that it has made are still written to Kafka.
+#[utoipa::path(delete, path = "/api/v1/rules/{name}", tag = "rules",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn delete_rule(request: Request) -> Answer {
+    request.carry_out(Part::Rule, "delete_rule", To::Removed).await
+}
+
+/// Disables a rule: for its sinks it is as if no message matched. Its key `enabled` becomes false.
+#[utoipa::path(post, path = "/api/v1/rules/{name}/pause", tag = "rules",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn pause_rule(request: Request) -> Answer {
+    request.carry_out(Part::Rule, "pause_rule", enabled(false.into())).await
+}
+
+/// Enables a rule again. Its key `enabled` is removed.
+#[utoipa::path(post, path = "/api/v1/rules/{name}/resume", tag = "rules",
+    params(("name" = String, Path, description = "Its name"), ChangeQuery), responses(
+    (status = 200, body = Reloaded),
+    (status = 404, body = Problem, content_type = "application/problem+json"),
+    (status = 409, body = Problem, content_type = "application/problem+json", description = "The file cannot be written, or another change is under way"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The configuration would have mistakes; nothing was changed"),
+    (status = 503, body = Problem, content_type = "application/problem+json", description = "The service is stopping, or a shard did not answer")))]
+async fn resume_rule(request: Request) -> Answer {
+    request.carry_out(Part::Rule, "resume_rule", enabled(Value::Null)).await
 }
 
 /// Creates a Kafka cluster, or changes the one of that name. The body has its keys as in `[kafka.NAME]` of the configuration

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::rules::Rule;
 use super::sources::Source;
 use crate::metrics::journal::{Journal, Trouble};
 use crate::metrics::lag::Lag;
@@ -87,6 +88,8 @@ pub struct Described {
     pub sinks: Vec<Sink>,
     /// Sources.
     pub sources: Vec<Source>,
+    /// Rules.
+    pub rules: Vec<Rule>,
     /// Clusters.
     pub clusters: Vec<Cluster>,
     /// Listeners.

@@ -15,6 +15,7 @@ mod own_token;
 mod problem;
 mod reload;
 mod retained;
+mod rules;
 mod serve;
 mod shares;
 mod shown;
@@ -48,6 +49,7 @@ pub use self::own_token::OwnToken;
 use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
 pub use self::shown::Shown;
+pub use self::rules::{Rule, RuleTrial};
 pub use self::sources::Source;
 pub use self::trial::{
     BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,
@@ -219,6 +221,7 @@ impl Drop for Control {
         (name = "retained", description = "Retained messages"),
         (name = "sinks", description = "From MQTT to Kafka"),
         (name = "sources", description = "From Kafka to MQTT"),
+        (name = "rules", description = "SQL between messages and sinks"),
         (name = "kafka", description = "Kafka clusters and topics"),
         (name = "spool", description = "The disk buffer"),
         (name = "events", description = "What happened"),
@@ -241,6 +244,7 @@ fn api() -> (Router<Shown>, utoipa::openapi::OpenApi) {
         .merge(retained::routes())
         .merge(shares::routes())
         .merge(sources::routes())
+        .merge(rules::routes())
         .merge(events::routes())
         .merge(reload::routes())
         .merge(change::routes())
@@ -350,6 +354,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            rules: Vec::new(),
         };
         let (ready, sick) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let watched = Arc::clone(&sick);
@@ -378,6 +383,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            rules: Vec::new(),
         };
         let shown = Shown::new(View::idle(boards, Described::default()));
         let (addr, begin) = (held.local_addr().expect("bound"), std::time::Instant::now());
@@ -395,6 +401,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            rules: Vec::new(),
         };
         let view = View::idle(boards, Described::default());
         let start = |ip: [u8; 4]| {

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Named, Problem, Sent, SentIfAny};
+use super::rules::RuleTrial;
 use super::reload::{ReloadRefused, asked, refused, stopping};
 use super::{Shown, View};
 
@@ -36,6 +37,8 @@ pub trait Trials: Send + Sync {
         message: SampleMessage,
         answer: TrialAnswer<MessageTrial>,
     ) -> bool;
+    /// Evaluates a statement for a message of these fields.
+    fn rule(&self, sql: String, context: Map<String, Value>, answer: TrialAnswer<RuleTrial>) -> bool;
     /// Looks for what a source needs, and makes messages of the newest records.
     fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool;
 }
@@ -203,7 +206,7 @@ impl From<Vec<u8>> for Content {
     }
 }
 
-async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> bool) -> Result<Json<T>, Problem> {
+pub(super) async fn told<T: Send + 'static>(ask: impl FnOnce(TrialAnswer<T>) -> bool) -> Result<Json<T>, Problem> {
     let outcome = asked(ask)?.await.map_err(|_| stopping())?;
     outcome.map(Json).map_err(refused)
 }

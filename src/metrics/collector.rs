@@ -8,7 +8,7 @@ use super::exposition::{Amount, Buckets, Exposition, Format, Page, Type};
 use super::histogram::{HISTOGRAMS, Histogram, LEVELS, Merged, Per, Unit};
 use super::spec::{
     CLUSTER, ClusterMetric, ERRORS, ERRORS_HELP, ERRORS_NAME, Kind, LISTENER, Layout, ListenerMetric, REFUSALS,
-    REFUSALS_HELP, REFUSALS_NAME, SHARD, SINK, SOURCE, ShardMetric, SinkMetric, SourceMetric, Spec,
+    REFUSALS_HELP, REFUSALS_NAME, RULE, SHARD, SINK, SOURCE, ShardMetric, SinkMetric, SourceMetric, Spec,
 };
 use super::time::now_ms;
 
@@ -27,6 +27,8 @@ pub struct Boards {
     pub listeners: Vec<Item>,
     /// The sources, likewise.
     pub sources: Vec<Item>,
+    /// The rules, likewise.
+    pub rules: Vec<Item>,
 }
 
 /// A sink, cluster or listener.
@@ -53,6 +55,7 @@ impl Boards {
             clusters: self.clusters.len(),
             listeners: self.listeners.len(),
             sources: self.sources.len(),
+            rules: self.rules.len(),
         }
     }
 
@@ -123,12 +126,14 @@ pub fn write(boards: &Boards, extra: &[Arc<dyn Extra>], page: &mut impl Expositi
     let sinks = shown(&boards.sinks, |sink| holds(layout.sink(sink, SinkMetric::BufferedRows)));
     let clusters = shown(&boards.clusters, |cluster| holds(layout.cluster(cluster, ClusterMetric::Links)));
     let sources = shown(&boards.sources, |source| holds(layout.source(source, SourceMetric::Partitions)));
-    let groups: [Group<'_>; 5] = [
+    let rules = shown(&boards.rules, |_| false);
+    let groups: [Group<'_>; 6] = [
         (&SHARD, 0, "", &shard),
         (&LISTENER, layout.first_listener(), "listener", &listeners),
         (&SINK, layout.first_sink(), "sink", &sinks),
         (&CLUSTER, layout.first_cluster(), "kafka", &clusters),
         (&SOURCE, layout.first_source(), "source", &sources),
+        (&RULE, layout.first_rule(), "rule", &rules),
     ];
     for (table, first, key, names) in groups {
         group(page, table, &snapshots, first, (key, names));
@@ -299,7 +304,7 @@ mod tests {
 
     #[test]
     fn the_page_names_shard_sink_and_cluster() {
-        let layout = Layout { sinks: 1, clusters: 1, listeners: 1, sources: 0 };
+        let layout = Layout { sinks: 1, clusters: 1, listeners: 1, sources: 0, rules: 0 };
         let board = Board::new(layout);
         let mut values = vec![0; layout.len()];
         values[ShardMetric::ConnectionsOpen as usize] = 3;
@@ -318,6 +323,7 @@ mod tests {
             clusters: vec!["main".into()],
             listeners: vec!["0.0.0.0:1883".into()],
             sources: Vec::new(),
+            rules: Vec::new(),
         };
         let text = render(&boards, &[], Format::OpenMetrics);
         for line in [
@@ -342,7 +348,7 @@ mod tests {
 
     #[test]
     fn an_age_grows_while_nothing_is_written() {
-        let layout = Layout { sinks: 0, clusters: 0, listeners: 0, sources: 0 };
+        let layout = Layout { sinks: 0, clusters: 0, listeners: 0, sources: 0, rules: 0 };
         let of = |since_ms: i64| {
             let (board, mut values) = (Board::new(layout), vec![0; layout.len()]);
             values[ShardMetric::CopiesOldest as usize] = u64::try_from(since_ms).expect("after 1970");
@@ -351,8 +357,14 @@ mod tests {
         };
         let now = now_ms();
         let shards = vec![of(0), of(now - 90_000), of(now + 60_000)];
-        let boards =
-            Boards { shards, sinks: Vec::new(), clusters: Vec::new(), listeners: Vec::new(), sources: Vec::new() };
+        let boards = Boards {
+            shards,
+            sinks: Vec::new(),
+            clusters: Vec::new(),
+            listeners: Vec::new(),
+            sources: Vec::new(),
+            rules: Vec::new(),
+        };
         let oldest = boards.oldest_s(ShardMetric::CopiesOldest);
         assert!((90.0..100.0).contains(&oldest), "{oldest}");
         let text = render(&boards, &[], Format::Text);
@@ -378,14 +390,21 @@ mod tests {
     /// Finding U1, and R3: the alert for a cluster out of reach does not fire for one that was removed.
     #[test]
     fn finding_u1_what_was_removed_has_series_while_it_holds_something() {
-        let layout = Layout { sinks: 2, clusters: 2, listeners: 2, sources: 0 };
+        let layout = Layout { sinks: 2, clusters: 2, listeners: 2, sources: 0, rules: 0 };
         let board = Board::new(layout);
         let mut values = vec![0; layout.len()];
         values[layout.sink(1, SinkMetric::BufferedRows)] = 3;
         board.publish(&values, 0..values.len());
         let items = || vec![Item::from("stays"), Item { name: "gone".into(), is_removed: true }];
         let (sinks, clusters, listeners) = (items(), items(), items());
-        let boards = Boards { shards: vec![Arc::new(board)], sinks, clusters, listeners, sources: Vec::new() };
+        let boards = Boards {
+            shards: vec![Arc::new(board)],
+            sinks,
+            clusters,
+            listeners,
+            sources: Vec::new(),
+            rules: Vec::new(),
+        };
         let series = |boards: &Boards, label: &str| {
             let text = render(boards, &[], Format::Text);
             let of = |name: &str| text.lines().filter(|line| line.contains(&format!("{label}=\"{name}\""))).count();
@@ -416,6 +435,7 @@ mod tests {
             clusters: Vec::new(),
             listeners: Vec::new(),
             sources: Vec::new(),
+            rules: Vec::new(),
         };
         let text = render(&boards, &[Arc::new(Twice)], Format::Text);
         let found = text.split_once("# HELP forebay_n_total").expect("the family").1;

@@ -183,6 +183,7 @@ events! {
     DeadLetters, Warn, Client, "dead_letters", [Sink, LettersTopic, File, Reason, Topic, MqttTopic, Total], "records of the sink became dead letters; reason and topics are those of one of them, and each has its own";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
+    RuleFailed, Warn, Client, "rule_failed", [SqlRule, Client, Auth, MqttTopic, Reason, Fate], "a rule has failed for a message: `on_error` applies";
     SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the source has these many partitions of its topics";
     SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
@@ -285,7 +286,7 @@ fields! {
     Signal, text, signal, "The signal that stops the service.";
     Clause, text, clause, "Clause of the MQTT standard.";
     Reason, text, reason, "Why, in words.";
-    Fate, text, fate, "What became of the message: `rejected` (no destination has it) or `dropped` (all other destinations have it).";
+    Fate, text, fate, "What became of the message: `rejected` (no destination has it), `dropped` (all other destinations have it) or `dead_letter` (likewise, and a dead letter is kept).";
     Code, number, code, "Kafka's error code.";
     Error, text, error, "Kafka's name for it.";
     From, number, from, "Partitions before.";
@@ -315,6 +316,7 @@ fields! {
     ConnectedMs, number, connected_ms, "How long it was connected, in milliseconds, to a tenth of a second.";
     NewPeer, text, new_peer, "Address of the client that has taken the session over.";
     Rule, text, rule, "The rule that denies it, or that there is none that grants it.";
+    SqlRule, text, sql_rule, "Name of the `[[rule]]`.";
     Action, text, action, "What was done, or asked for.";
     Level, text, level, "The new log level.";
     Token, text, token, "Name of the token that was used.";

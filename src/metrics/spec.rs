@@ -321,6 +321,20 @@ table!(
 ]);
 
 table!(
+    /// Numbers of a rule on a shard. Each message that its FROM matches is passed, filtered or failed.
+    RuleMetric, RULE, [
+    Passed, Counter, "rule_messages"{result = "passed"}, "Messages that the rule's FROM matches, by result: it has made at least one output.";
+    Filtered, Counter, "rule_messages"{result = "filtered"}, "WHERE or INCASE was false, or FOREACH had no items.";
+    Failed, Counter, "rule_messages"{result = "failed"}, "The rule has failed for the message: `on_error` applies.";
+    Outputs, Counter, "rule_outputs", "Outputs: each is a record of each of the rule's sinks, unless the sink refuses it.";
+    FailedType, Counter, "rule_failures"{reason = "type"}, "Failures, by reason: a value of a type that the operation does not take.";
+    FailedDecode, Counter, "rule_failures"{reason = "decode"}, "A text that is no JSON, no number, no date, where one is needed.";
+    FailedDomain, Counter, "rule_failures"{reason = "domain"}, "Outside of what the operation is defined for, such as a division by zero.";
+    FailedLimit, Counter, "rule_failures"{reason = "limit"}, "More steps, data, items or records than a message may cost.";
+    MixedComparisons, Counter, "rule_mixed_comparisons", "Comparisons of values of different types, which are rarely meant.";
+]);
+
+table!(
     /// Publishes that a sink refused for good, by reason: they are in none of the sink's other numbers. Values of the label
     /// `reason` of [`REFUSALS_NAME`].
     RefusalReason, REFUSALS, [
@@ -328,6 +342,8 @@ table!(
     PayloadFieldMissing, Counter, "payload_field_missing", "A template asks for a field that the payload does not have.";
     TimestampInvalid, Counter, "timestamp_invalid", "What `timestamp` makes of the message is no time, or more than an hour ahead.";
     HeadersInvalid, Counter, "headers_invalid", "`headers_from` yields something that is neither an object nor a list of pairs.";
+    ColumnMissing, Counter, "column_missing", "The output of the rule does not have what `topic` or `timestamp` is made of.";
+    RuleFailed, Counter, "rule_failed", "A rule that feeds the sink has failed for the message, which became a dead letter of the sink (`on_error`).";
     TooLarge, Counter, "too_large", "The record is larger than `record_bytes_max`.";
     TopicInvalid, Counter, "topic_invalid", "The rendered name is not a valid Kafka topic name.";
     TopicUnknown, Counter, "topic_unknown", "Kafka has had no such topic for longer than `unknown_topic_timeout`.";
@@ -498,13 +514,15 @@ pub struct Layout {
     pub listeners: usize,
     /// How many sources.
     pub sources: usize,
+    /// How many rules.
+    pub rules: usize,
 }
 
 impl Layout {
     /// Length of the board.
     #[must_use]
     pub const fn len(self) -> usize {
-        self.first_source() + self.sources * SourceMetric::COUNT
+        self.first_rule() + self.rules * RuleMetric::COUNT
     }
 
     /// Never: a shard always has numbers.
@@ -514,7 +532,7 @@ impl Layout {
     }
 
     /// Parts of the board, each the numbers of one kind of thing one after the other: where they begin and end.
-    const fn parts(self) -> [(usize, usize); 7] {
+    const fn parts(self) -> [(usize, usize); 8] {
         [
             (0, self.first_sink()),
             (self.first_sink(), self.first_cluster()),
@@ -522,7 +540,8 @@ impl Layout {
             (self.first_listener(), self.first_error()),
             (self.first_error(), self.first_refusal()),
             (self.first_refusal(), self.first_source()),
-            (self.first_source(), self.len()),
+            (self.first_source(), self.first_rule()),
+            (self.first_rule(), self.len()),
         ]
     }
 
@@ -573,6 +592,18 @@ impl Layout {
     #[must_use]
     pub const fn first_source(self) -> usize {
         self.first_refusal() + self.sinks * RefusalReason::COUNT
+    }
+
+    /// Place of the first rule's first number.
+    #[must_use]
+    pub const fn first_rule(self) -> usize {
+        self.first_source() + self.sources * SourceMetric::COUNT
+    }
+
+    /// Place of a rule's number.
+    #[must_use]
+    pub const fn rule(self, rule: usize, metric: RuleMetric) -> usize {
+        self.first_rule() + rule * RuleMetric::COUNT + metric as usize
     }
 
     /// Place of a source's number.
@@ -635,7 +666,7 @@ mod tests {
             });
             assert!(labelled, "{row:?}");
         }
-        let layout = Layout { sinks: 3, clusters: 2, listeners: 2, sources: 2 };
+        let layout = Layout { sinks: 3, clusters: 2, listeners: 2, sources: 2, rules: 2 };
         let mut places: Vec<usize> = (0..ShardMetric::COUNT).collect();
         for (first, each, count) in [
             (layout.sink(0, SinkMetric::Matched), SinkMetric::COUNT, layout.sinks),
@@ -644,6 +675,7 @@ mod tests {
             (layout.error(0, KafkaError::CorruptMessage), KafkaError::COUNT, layout.clusters),
             (layout.refusal(0, RefusalReason::UserPropertyMissing), RefusalReason::COUNT, layout.sinks),
             (layout.source(0, SourceMetric::Records), SourceMetric::COUNT, layout.sources),
+            (layout.rule(0, RuleMetric::Passed), RuleMetric::COUNT, layout.rules),
         ] {
             places.extend(first..first + each * count);
         }

@@ -40,6 +40,32 @@ impl Environment {
     }
 }
 
+/// What rules know of the machine and the process: the same for all messages, and read once, at the start.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// The machine's time zone.
+    pub zone: TimeZone,
+    /// The variables that rules may read.
+    pub environment: Environment,
+    /// The name of this node: `forebay@HOST`.
+    pub node: String,
+}
+
+impl Machine {
+    /// A machine in UTC, without variables and a name of its own.
+    #[must_use]
+    pub fn bare() -> Self {
+        Self { zone: TimeZone::UTC, environment: Environment::default(), node: "forebay@localhost".to_owned() }
+    }
+
+    /// What an evaluation needs, for a message at this time, milliseconds since 1970-01-01 UTC.
+    #[must_use]
+    pub fn around(&self, now_ms: i64, seed: u64) -> Around<'_> {
+        let now_ns = now_ms.saturating_mul(1_000_000);
+        Around { now_ns, zone: &self.zone, environment: &self.environment, seed }
+    }
+}
+
 /// What an evaluation needs that is not in the message.
 #[derive(Clone, Copy, Debug)]
 pub struct Around<'a> {

@@ -134,6 +134,7 @@ mod tests {
         timestamp_ms: 1_700_000_000_123,
         properties: Properties::EMPTY,
         hops: 0,
+        output: None,
     };
 
     fn write(envelope: &Envelope, message: &MessageContext<'_>) -> String {
@@ -188,30 +189,31 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever texts it is made of, it is JSON, says them, and keeps within its bound.
-        #[test]
-        fn it_reads_back(topic in any::<String>(), client_id in any::<String>(), name in any::<Option<String>>(),
-                         payload in prop_oneof![any::<String>().prop_map(String::into_bytes), any::<Vec<u8>>()],
-                         pairs in proptest::collection::vec((any::<String>(), any::<String>()), 0..4),
-                         flags in any::<(bool, bool)>(), timestamp_ms in any::<i64>(), qos in 0u8..3) {
-            let mut properties = PropertyBuf::new();
-            properties.extend(pairs.iter().map(|(name, value)| Property::UserProperty(name, value)));
-            let message = MessageContext {
-                topic: &topic, client_id: &client_id, username: name.as_deref(), qos, retain: flags.0, dup: flags.1,
-                packet_id: 0, payload: &payload, timestamp_ms, properties: properties.as_properties(), hops: 0,
-            };
-            let sent: Vec<_> = message.properties.user_properties().map(|(n, v)| json!({"name": n, "value": v})).collect();
-            let metadata: serde_json::Map<_, _> = pairs.iter().map(|(n, v)| (n.clone(), json!(v))).collect();
-            let (text, encoding) = match std::str::from_utf8(&payload) {
-                Ok(text) => (text.to_owned(), "utf-8"),
-                Err(_) => (BASE64.encode(&payload), "base64"),
-            };
-            let object: Value = serde_json::from_str(&write(&Envelope::new(&pairs), &message)).unwrap();
-            prop_assert_eq!(object, json!({
-                "topic": topic, "clientid": client_id, "username": name, "qos": qos, "retain": flags.0, "dup": flags.1,
-                "timestamp": timestamp_ms, "payload": text, "payload_encoding": encoding, "user_properties": sent,
-                "metadata": metadata,
-            }));
-        }
-    }
+           /// Whatever texts it is made of, it is JSON, says them, and keeps within its bound.
+           #[test]
+           fn it_reads_back(topic in any::<String>(), client_id in any::<String>(), name in any::<Option<String>>(),
+                            payload in prop_oneof![any::<String>().prop_map(String::into_bytes), any::<Vec<u8>>()],
+                            pairs in proptest::collection::vec((any::<String>(), any::<String>()), 0..4),
+                            flags in any::<(bool, bool)>(), timestamp_ms in any::<i64>(), qos in 0u8..3) {
+               let mut properties = PropertyBuf::new();
+               properties.extend(pairs.iter().map(|(name, value)| Property::UserProperty(name, value)));
+               let message = MessageContext {
+                   topic: &topic, client_id: &client_id, username: name.as_deref(), qos, retain: flags.0, dup: flags.1,
+                   packet_id: 0, payload: &payload, timestamp_ms, properties: properties.as_properties(), hops: 0,
+    output: None,
+               };
+               let sent: Vec<_> = message.properties.user_properties().map(|(n, v)| json!({"name": n, "value": v})).collect();
+               let metadata: serde_json::Map<_, _> = pairs.iter().map(|(n, v)| (n.clone(), json!(v))).collect();
+               let (text, encoding) = match std::str::from_utf8(&payload) {
+                   Ok(text) => (text.to_owned(), "utf-8"),
+                   Err(_) => (BASE64.encode(&payload), "base64"),
+               };
+               let object: Value = serde_json::from_str(&write(&Envelope::new(&pairs), &message)).unwrap();
+               prop_assert_eq!(object, json!({
+                   "topic": topic, "clientid": client_id, "username": name, "qos": qos, "retain": flags.0, "dup": flags.1,
+                   "timestamp": timestamp_ms, "payload": text, "payload_encoding": encoding, "user_properties": sent,
+                   "metadata": metadata,
+               }));
+           }
+       }
 }

@@ -209,6 +209,7 @@ mod tests {
             timestamp_ms: 0,
             properties: Properties::EMPTY,
             hops: 0,
+            output: None,
         }
     }
 

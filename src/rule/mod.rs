@@ -5,6 +5,7 @@
 
 pub mod arena;
 pub mod around;
+pub mod column;
 mod compare;
 pub mod envelope;
 pub mod failure;

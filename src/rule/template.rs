@@ -117,6 +117,15 @@ impl<V: Vocabulary> TemplateOf<V> {
         }
     }
 
+    /// The same template over other variables.
+    pub(super) fn map<W>(self, with: impl Fn(V) -> W) -> TemplateOf<W> {
+        let part = |part| match part {
+            Part::Text(text) => Part::Text(text),
+            Part::Variable(variable) => Part::Variable(with(variable)),
+        };
+        TemplateOf { parts: self.parts.into_iter().map(part).collect() }
+    }
+
     /// Whether all that it makes begins with this, whatever the message.
     #[must_use]
     pub fn begins_with(&self, text: &str) -> bool {
@@ -308,6 +317,7 @@ mod tests {
         timestamp_ms: 1_700_000_000_123,
         properties: Properties::EMPTY,
         hops: 0,
+        output: None,
     };
 
     fn render(template: &str, message: &MessageContext<'_>) -> Vec<u8> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write as _;
 
+use super::column::{Column, Columns};
 use super::json::JsonPath;
 use super::template::{Named, Vocabulary, Wrong};
 use crate::mqtt::property::Properties;
@@ -60,6 +61,8 @@ pub struct MessageContext<'a> {
     pub properties: Properties<'a>,
     /// How often the message has been a record of Kafka; 0: it was made of none.
     pub hops: u8,
+    /// What a rule has made of it, for the row that the rule feeds.
+    pub output: Option<&'a dyn Columns>,
 }
 
 /// What is known when the configuration is read, and is text from then on.
@@ -103,6 +106,8 @@ pub enum Variable {
     Timestamp,
     /// `${user_properties.name}`
     UserProperty(Box<str>),
+    /// `${…}` in a row that a rule feeds.
+    Column(Column),
 }
 
 impl Variable {
@@ -111,7 +116,8 @@ impl Variable {
         match self {
             Self::Topic | Self::TopicLevel(_) | Self::ClientId | Self::Username => false,
             Self::Qos | Self::Retain | Self::Dup => false,
-            Self::PacketId | Self::Payload | Self::PayloadPath(_) | Self::Timestamp | Self::UserProperty(_) => true,
+            Self::PacketId | Self::Payload | Self::PayloadPath(_) | Self::Timestamp => true,
+            Self::UserProperty(_) | Self::Column(_) => true,
         }
     }
 }
@@ -132,6 +138,7 @@ impl fmt::Display for Variable {
             Self::PayloadPath(path) => write!(f, "payload{path}"),
             Self::Timestamp => f.write_str("timestamp"),
             Self::UserProperty(name) => write!(f, "user_properties.{name}"),
+            Self::Column(column) => column.fmt(f),
         }
     }
 }
@@ -150,6 +157,8 @@ pub enum Absent {
     },
     /// The JSON value for headers is neither an object nor a list of pairs.
     Headers,
+    /// The output of the rule has no such column, or nothing in it.
+    Column,
 }
 
 /// A variable's bytes for one message.
@@ -216,6 +225,11 @@ impl Variable {
                 let (_, value) = properties.find(|(key, _)| *key == &**name).ok_or(Absent::UserProperty)?;
                 value.as_bytes()
             }
+            Self::Column(column) => {
+                let mut made = Vec::new();
+                column.write(message, &mut made)?;
+                return Ok(Rendered::Made(made));
+            }
         }))
     }
 }
@@ -246,7 +260,11 @@ impl Vocabulary for Variable {
 
     #[inline]
     fn write(&self, message: &MessageContext<'_>, out: &mut Vec<u8>) -> Result<(), Absent> {
-        self.of(message).map(|rendered| rendered.write(out))
+        match self {
+            // Nothing is allocated for it.
+            Self::Column(column) => column.write(message, out),
+            _ => self.of(message).map(|rendered| rendered.write(out)),
+        }
     }
 }
 
@@ -284,7 +302,7 @@ fn topic_level(index: &str) -> Result<Variable, String> {
     }
 }
 
-fn metadata(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
+pub(super) fn metadata(name: &str, fixed: &Fixed<'_>) -> Result<String, Wrong> {
     let found = fixed.metadata.iter().find(|(known, _)| known == name);
     found.map(|(_, text)| text.clone()).ok_or_else(|| {
         let known: Vec<_> = fixed.metadata.iter().map(|(known, _)| known.as_str()).collect();

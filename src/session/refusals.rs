@@ -49,6 +49,10 @@ pub enum Reason {
     PayloadNoTime,
     /// The sink's `headers_from` finds neither an object nor a list of pairs in the payload.
     HeadersInvalid,
+    /// The output of a rule does not have what a sink's `topic` or `timestamp` is made of.
+    ColumnMissing,
+    /// A rule with `on_error = "reject"` has failed for the message.
+    RuleFailed,
 }
 
 impl Reason {
@@ -59,13 +63,15 @@ impl Reason {
             Self::Success | Self::DeadLettered => ReasonCode::SUCCESS,
             Self::Unmatched => ReasonCode::NO_MATCHING_SUBSCRIBERS,
             Self::Unsaid | Self::KafkaRejected => ReasonCode::UNSPECIFIED_ERROR,
-            Self::TooLarge | Self::UserPropertyMissing | Self::PropertyNoTime | Self::RecordLost => {
-                ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR
-            }
+            Self::TooLarge
+            | Self::UserPropertyMissing
+            | Self::PropertyNoTime
+            | Self::RecordLost
+            | Self::ColumnMissing => ReasonCode::IMPLEMENTATION_SPECIFIC_ERROR,
             Self::Denied | Self::KafkaTopicForbidden => ReasonCode::NOT_AUTHORIZED,
             Self::KafkaTopicInvalid | Self::KafkaTopicUnknown => ReasonCode::TOPIC_NAME_INVALID,
             Self::SpoolFull | Self::TooManyKafkaTopics => ReasonCode::QUOTA_EXCEEDED,
-            Self::PayloadFieldMissing | Self::PayloadNoTime | Self::HeadersInvalid => {
+            Self::PayloadFieldMissing | Self::PayloadNoTime | Self::HeadersInvalid | Self::RuleFailed => {
                 ReasonCode::PAYLOAD_FORMAT_INVALID
             }
         }
@@ -94,6 +100,8 @@ impl Reason {
             Self::TooManyKafkaTopics => "too many Kafka topics are in use",
             Self::PayloadFieldMissing => "the payload lacks a field that the server needs",
             Self::PayloadNoTime => "a field of the payload does not give a valid time for the record",
+            Self::ColumnMissing => "a rule does not give what the record needs",
+            Self::RuleFailed => "a rule cannot handle the message",
             Self::HeadersInvalid => "what the payload has for headers is neither an object nor a list of pairs",
         })
     }

@@ -54,6 +54,7 @@ mod owner;
 mod reconfigure;
 mod reservation;
 pub mod router;
+mod rules;
 mod settings;
 mod sinks;
 mod sorted;
@@ -87,6 +88,7 @@ use crate::metrics::journal::{Journal, Teller};
 use crate::metrics::spec::Layout;
 use crate::route::interest::Interest;
 use crate::route::trie::SinkRouter;
+use crate::rule::around::Machine;
 use crate::rules::Rules;
 use crate::runtime::Post;
 use crate::runtime::seam::{Io, Monotonic, TimerId};
@@ -149,6 +151,8 @@ pub struct Surroundings {
     pub lost_before: Counts,
     /// The rules that the shards keep: [`crate::rules::KEPT`], but for tests.
     pub rules: &'static dyn Rules,
+    /// What rules in SQL know of the machine.
+    pub machine: Arc<Machine>,
 }
 
 /// Timers of a shard that are set.
@@ -197,7 +201,10 @@ impl Core {
         let letters = DeadLetterQueue::new(index, routes, around.dead_letters.clone());
         let when_full = config.spool.map(|spool| spool.when_full).unwrap_or_default();
         let plans = sinks::plans(&config, |cluster| &upstreams[cluster].members);
-        let outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
+        let sql_rules =
+            rules::Rules::of(&config, |cluster| &upstreams[cluster].members, &around.machine, || random.u64(..));
+        let mut outlets = Outlets::new(router(&config), plans, upstreams, letters, when_full);
+        outlets.rules = sql_rules;
         let broker = Broker {
             index,
             sessions: Sessions::sharing(Arc::clone(&around.shares)),
@@ -244,16 +251,19 @@ pub(crate) fn layout(config: &Config) -> Layout {
         clusters: config.clusters.len(),
         listeners: config.listeners.len(),
         sources: config.sources.len(),
+        rules: config.rules.len(),
     }
 }
 
-/// The filters of all sinks, with the sinks that take what others do not.
+/// The filters of all sinks and rules, with the sinks that take what others do not.
 fn router(config: &Config) -> SinkRouter {
     let filters = |of: fn(&Sink) -> &[String]| -> Vec<(Vec<&str>, u16)> {
         (0u16..).zip(&config.sinks).map(|(i, s)| (of(s).iter().map(String::as_str).collect(), i)).collect()
     };
     let fallback = (0u16..).zip(&config.sinks).filter(|(_, sink)| sink.fallback).map(|(i, _)| i).collect();
-    let router = SinkRouter::build(&filters(|sink| &sink.filters));
+    let mut takers = filters(|sink| &sink.filters);
+    takers.extend(rules::Rules::filters(config));
+    let router = SinkRouter::build(&takers);
     // The configuration has refused every text that is no filter.
     router
         .and_then(|router| router.choosing(&filters(|sink| &sink.exclude), fallback))

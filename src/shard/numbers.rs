@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::metrics::board::Board;
 use crate::metrics::histogram::Histograms;
 use crate::metrics::spec::{
-    ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, ShardMetric, SinkMetric, SourceMetric,
+    ClusterMetric, KafkaError, Layout, ListenerMetric, RefusalReason, RuleMetric, ShardMetric, SinkMetric, SourceMetric,
 };
 use crate::runtime::seam::ListenerId;
 
@@ -143,6 +143,13 @@ impl Numbers {
         }
     }
 
+    /// Adds to a number of a rule.
+    pub(super) fn count_rule(&mut self, rule: usize, metric: RuleMetric, by: u64) {
+        if by > 0 {
+            self.raise_at(self.layout.rule(rule, metric), by);
+        }
+    }
+
     /// Adds one to a number of a listener.
     pub(super) fn count_listener(&mut self, listener: ListenerId, metric: ListenerMetric) {
         self.raise_at(self.layout.listener(usize::from(listener.0), metric), 1);
@@ -218,7 +225,7 @@ mod tests {
     /// Whatever moves between two turns, the board says what the shard counts.
     #[test]
     fn what_has_moved_is_published() {
-        let layout = Layout { sinks: 500, clusters: 2, listeners: 2, sources: 0 };
+        let layout = Layout { sinks: 500, clusters: 2, listeners: 2, sources: 0, rules: 0 };
         let board = Arc::new(Board::new(layout));
         let mut numbers = Numbers::new(Arc::clone(&board), layout);
         let mut random = fastrand::Rng::with_seed(40);

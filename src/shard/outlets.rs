@@ -14,6 +14,7 @@ use crate::session::Reason;
 
 use super::dead_letters::DeadLetterQueue;
 use super::reservation::{Wait, Workspace};
+use super::rules::Rules;
 use super::sinks::{Message, Plan};
 use super::spool::Fullness;
 use super::upstream::Upstream;
@@ -27,6 +28,8 @@ pub(super) struct Outlets {
     /// One for each cluster.
     pub(super) upstreams: Vec<Upstream>,
     pub(super) letters: DeadLetterQueue,
+    /// Rules in SQL; `None`: there are none, or they are being evaluated.
+    pub(super) rules: Option<Box<Rules>>,
     /// Where sinks with a disk buffer keep their rows.
     pub(super) buffer: Option<Buffer>,
     /// The handling of a message that the buffer has no room for.
@@ -57,6 +60,7 @@ impl Outlets {
             plans,
             upstreams,
             letters,
+            rules: None,
             buffer: None,
             when_full,
             full: Fullness::default(),
@@ -109,6 +113,8 @@ pub(super) enum Objection {
     Refusal(Refusal),
     /// The spool has no room, and nobody waits for it.
     SpoolFull,
+    /// A rule that feeds the sink has failed for the message.
+    RuleFailed(u16),
 }
 
 impl Objection {
@@ -120,6 +126,8 @@ impl Objection {
             Self::Absent(Absent::Time { in_payload: false }) => Reason::PropertyNoTime,
             Self::Absent(Absent::Time { in_payload: true }) => Reason::PayloadNoTime,
             Self::Absent(Absent::Headers) => Reason::HeadersInvalid,
+            Self::Absent(Absent::Column) => Reason::ColumnMissing,
+            Self::RuleFailed(_) => Reason::RuleFailed,
             Self::Refusal(Refusal::TooLarge) => Reason::TooLarge,
             Self::Refusal(Refusal::TopicInvalid) => Reason::KafkaTopicInvalid,
             Self::Refusal(Refusal::TopicUnknown) => Reason::KafkaTopicUnknown,
@@ -142,6 +150,8 @@ impl Objection {
             Self::Absent(Absent::PayloadPath) => RefusalReason::PayloadFieldMissing,
             Self::Absent(Absent::Time { .. }) => RefusalReason::TimestampInvalid,
             Self::Absent(Absent::Headers) => RefusalReason::HeadersInvalid,
+            Self::Absent(Absent::Column) => RefusalReason::ColumnMissing,
+            Self::RuleFailed(_) => RefusalReason::RuleFailed,
             Self::Refusal(Refusal::TooLarge) => RefusalReason::TooLarge,
             Self::Refusal(Refusal::TopicInvalid) => RefusalReason::TopicInvalid,
             Self::Refusal(Refusal::TopicUnknown) => RefusalReason::TopicUnknown,
@@ -158,6 +168,8 @@ impl Objection {
             Self::Absent(Absent::PayloadPath) => "PAYLOAD_PATH_MISSING",
             Self::Absent(Absent::Time { .. }) => "TIMESTAMP_INVALID",
             Self::Absent(Absent::Headers) => "HEADERS_INVALID",
+            Self::Absent(Absent::Column) => "COLUMN_MISSING",
+            Self::RuleFailed(_) => "RULE_FAILED",
             Self::Refusal(Refusal::TooLarge) => "TOO_LARGE",
             Self::Refusal(Refusal::TopicInvalid) => "TOPIC_INVALID",
             Self::Refusal(Refusal::TopicUnknown) => "TOPIC_UNKNOWN",

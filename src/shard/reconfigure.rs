@@ -11,6 +11,7 @@ use crate::session::End;
 use super::connection::Kind;
 use super::mail::{Notice, Reconfiguration};
 use super::members::Role;
+use super::rules::Rules;
 use super::upstream::Upstream;
 use super::{Core, Ring, dead_letters, layout, router, settings, sinks};
 
@@ -68,6 +69,8 @@ impl Core {
         }
         outlets.router = router(config);
         outlets.plans = sinks::plans(config, |cluster| &outlets.upstreams[cluster].members);
+        let members = |cluster: usize| &outlets.upstreams[cluster].members;
+        outlets.rules = Rules::of(config, members, &self.broker.around.machine, || self.random.u64(..));
         outlets.headers_left_out.resize(outlets.plans.len(), 0);
         let routes = dead_letters::routes(config, outlets.upstreams.iter().map(|upstream| &upstream.members));
         outlets.letters.grow(self.broker.index, routes, &dead_letters);

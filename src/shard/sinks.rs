@@ -64,7 +64,7 @@ pub(super) struct Plan {
     time: Option<Box<RecordTime>>,
     pub(super) headers: Vec<(String, Template)>,
     /// More headers, with names from the message.
-    headers_from: Option<HeadersFrom>,
+    pub(super) headers_from: Option<HeadersFrom>,
     /// Whether MQTT 5 properties other than user properties become headers.
     properties: bool,
     /// Prefix of the header names of user properties.
@@ -283,6 +283,16 @@ impl Plan {
         Ok(Some(scratch))
     }
 
+    /// Appends the value of a row that a rule feeds. `false`: it is Kafka's null.
+    ///
+    /// # Errors
+    /// The output could not be written.
+    pub(super) fn write_value(&self, message: &Message<'_>, out: &mut Vec<u8>) -> Result<bool, Absent> {
+        let start = out.len();
+        self.value.template.render(message, out)?;
+        Ok(!(self.value.empty_is_null && out.len() == start))
+    }
+
     /// Whether the record of a message has no headers: most have none.
     pub(super) fn is_bare(&self, message: &Message<'_>) -> bool {
         self.headers.is_empty() && self.headers_from.is_none() && message.properties.is_empty() && message.hops == 0
@@ -420,6 +430,26 @@ pub(super) fn plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members)
     config.sinks.iter().enumerate().map(plan).collect()
 }
 
+/// How sinks write rows that rules feed, by their places in the configuration; `None`: no rule feeds the sink.
+pub(super) fn fed_plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Members) -> Vec<Option<Plan>> {
+    let plan = |(index, sink): (usize, &Sink)| {
+        let fed = sink.fed.as_deref()?;
+        let members = members(sink.cluster);
+        let number = members.number(Role::Own(index)).unwrap_or(SinkId(u16::MAX));
+        let letters = members.number(Role::DeadLetters(index));
+        let mut plan =
+            Plan::new(sink, number, sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, letters)));
+        plan.topic = fed.topic.clone();
+        plan.key.clone_from(&fed.key);
+        plan.value = Value { template: fed.value.clone(), envelope: None, empty_is_null: sink.empty_is_null };
+        plan.time = fed.timestamp.clone().map(Box::new);
+        plan.headers.clone_from(&fed.headers);
+        plan.headers_from.clone_from(&fed.headers_from);
+        Some(plan)
+    };
+    config.sinks.iter().enumerate().map(plan).collect()
+}
+
 /// The places of the rendered headers in the scratch.
 pub(super) struct Ranges {
     /// Those in the order of the configuration; `None`: the message does not have what the header asks for.
@@ -467,6 +497,7 @@ mod tests {
             timestamp_ms: 1,
             properties,
             hops: 0,
+            output: None,
         }
     }
 

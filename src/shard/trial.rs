@@ -41,6 +41,7 @@ pub fn try_message(config: &Config, place: usize, message: &MessageContext<'_>) 
     let mut absent = |what: &str, why: Absent| {
         let why = match why {
             Absent::UserProperty => "asks for a user property that the message does not have",
+            Absent::Column => "asks for a column that the output of the rule does not have, or that is null",
             Absent::Headers => "yields neither an object nor a list of { key, value }",
             Absent::PayloadPath => "asks for a value that the payload does not have, or the payload is not JSON",
             Absent::Time { .. } => "is no number, before 1970, or more than an hour ahead",

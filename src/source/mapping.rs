@@ -143,7 +143,8 @@ pub struct Mapping {
     pub(super) has_properties: bool,
     /// Headers that say what the message is, and are no properties of it.
     pub(super) taken: Box<[Box<str>]>,
-    feeds_sinks: bool,
+    /// Whether its messages may become records again.
+    feeds_kafka: bool,
     packet_bytes_max: usize,
 }
 
@@ -167,7 +168,7 @@ impl Mapping {
             user_properties: user_properties.map(|(name, value)| (name.as_str().into(), value.clone())).collect(),
             has_properties: source.properties,
             taken: taken(source),
-            feeds_sinks: source.feeds(Feed::Sinks),
+            feeds_kafka: source.feeds(Feed::Sinks) || source.feeds(Feed::Rules),
             packet_bytes_max: packet_bytes_max.min(PACKET_BYTES_MAX) as usize,
         }
     }
@@ -189,7 +190,7 @@ impl Mapping {
             return Err(Reason::Headers);
         }
         let hops = properties::hops(record);
-        if self.feeds_sinks && hops >= RECORD_HOPS_MAX {
+        if self.feeds_kafka && hops >= RECORD_HOPS_MAX {
             return Err(Reason::Loop);
         }
         if self.has_value && record.value.is_some_and(|value| value.len() > self.packet_bytes_max) {

@@ -59,6 +59,7 @@ mod refusals;
 mod reload;
 mod retained;
 mod roles;
+mod rules;
 mod sandbox;
 mod sasl;
 mod scram;

@@ -475,6 +475,7 @@ pub(crate) fn layout(config: &Config) -> Layout {
         clusters: config.clusters.len(),
         listeners: config.listeners.len(),
         sources: config.sources.len(),
+        rules: config.rules.len(),
     }
 }
 
@@ -511,6 +512,7 @@ pub(crate) fn surroundings(config: &Arc<Config>) -> Surroundings {
         shared_subscriptions: Arc::default(),
         lost_before: Default::default(),
         rules: &KEPT,
+        machine: Arc::new(forebay::rule::around::Machine::bare()),
     }
 }
 

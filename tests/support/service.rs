@@ -251,7 +251,8 @@ pub fn sum(page: &str, name: &str) -> Option<f64> {
         let (labels, value) = rest.rsplit_once(' ')?;
         let labels = labels.strip_prefix('{').map(|labels| labels.trim_end_matches('}'));
         // No label of ours has a comma in its value.
-        let fits = label.is_empty() || labels.is_some_and(|labels| labels.split(',').any(|other| other == label));
+        let has = |wanted: &str| labels.is_some_and(|labels| labels.split(',').any(|other| other == wanted));
+        let fits = label.is_empty() || label.split(',').all(has);
         let whole = labels.is_some() || rest.starts_with(' ');
         (fits && whole).then(|| value.parse::<f64>().ok()).flatten()
     });

@@ -90,6 +90,7 @@ impl Trials for ByMainThread {
                     timestamp_ms: now_ms(),
                     properties: properties.as_properties(),
                     hops: 0,
+                    output: None,
                 };
                 Ok(shown(try_message(&config, place, &context)))
             }));

@@ -19,6 +19,7 @@ mod auth;
 mod delivery;
 mod kafka;
 mod listener;
+mod rule;
 mod section;
 mod service;
 mod sink;
@@ -32,6 +33,7 @@ use super::units::{ShowDuration, ShowSize};
 pub use delivery::{Delivery, Retained, Spool};
 pub use kafka::{Cluster, Embedded};
 pub use listener::Listener;
+pub use rule::Rule;
 pub(super) use section::Section;
 pub use service::{Control, Log, Mqtt, Service};
 pub use sink::Sink;
@@ -158,8 +160,7 @@ pub(super) struct Key {
 }
 
 /// Keys that other documents mention and this version does not have: `section.key`, or a section; and the cure.
-pub(super) const LATER: [(&str, &str); 5] = [
-    ("rule", "this version has only filters and templates, in [[sink]]: leave it out"),
+pub(super) const LATER: [(&str, &str); 4] = [
     ("bridge", "this version is a server only: leave it out"),
     ("sink.topics_max", "use topics_max in [kafka.NAME]: it applies to all sinks of the cluster"),
     (
@@ -175,7 +176,7 @@ pub(super) fn get(section: Section, name: &str) -> &'static Key {
 }
 
 /// The tables, by section.
-const TABLES: [&[Key]; 22] = [
+const TABLES: [&[Key]; 23] = [
     Service::KEYS,
     Control::KEYS,
     service::CONTROL_TLS,
@@ -198,6 +199,7 @@ const TABLES: [&[Key]; 22] = [
     Retained::KEYS,
     Sink::KEYS,
     Source::KEYS,
+    Rule::KEYS,
 ];
 
 /// All keys.

@@ -25,10 +25,11 @@ pub(in crate::config) enum Section {
     Retained,
     Sink,
     Source,
+    Rule,
 }
 
 impl Section {
-    pub(in crate::config) const ALL: [Self; 22] = [
+    pub(in crate::config) const ALL: [Self; 23] = [
         Self::Service,
         Self::Control,
         Self::ControlTls,
@@ -51,6 +52,7 @@ impl Section {
         Self::Retained,
         Self::Sink,
         Self::Source,
+        Self::Rule,
     ];
 
     /// The key at the top of the file.
@@ -78,13 +80,14 @@ impl Section {
             Self::Retained => "retained",
             Self::Sink => "sink",
             Self::Source => "source",
+            Self::Rule => "rule",
         }
     }
 
     /// The header as it is written in the file.
     pub(in crate::config) fn header(self) -> String {
         match self {
-            Self::Listener | Self::Sink | Self::Source => format!("[[{}]]", self.name()),
+            Self::Listener | Self::Sink | Self::Source | Self::Rule => format!("[[{}]]", self.name()),
             Self::Auth => "[auth.NAME]".to_owned(),
             Self::AuthJwt => "[auth.NAME.jwt]".to_owned(),
             Self::AuthRole => "[auth.NAME.role.ROLE]".to_owned(),
@@ -207,6 +210,10 @@ impl Section {
             Self::Source => {
                 "Kafka to MQTT: each record of a topic is published as a message, and the consumer group moves on when subscribers have it. May be \
                  repeated. See [SOURCES.md](SOURCES.md). A change takes effect at once: the source leaves its group and goes on where the group is."
+            }
+            Self::Rule => {
+                "SQL between a message and its sinks: filters, transforms and routes. May be repeated. See [SQL.md](SQL.md). A rule is evaluated once, when \
+                 its message is taken; a change holds for the messages that follow."
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{DAY, GIB, KIB, MIB, Word, s, us, word, yes};
-use crate::config::resolved::{Acknowledge, Buffer, Compression, DeadLetters, OnRefuse, Partitioner, ValueFormat};
+use crate::config::resolved::{Acknowledge, Buffer, Compression, DeadLetters, Fed, OnRefuse, Partitioner, ValueFormat};
 use crate::config::setting::{Words, settings};
 use crate::rule::members::{Encode, HeadersFrom};
 use crate::rule::template::Template;
@@ -23,7 +23,7 @@ settings! {
             "What this sink is for, for people: shown by the API and by `forebay sinks`.";
         apart kafka = Text, From("the cluster, if there is only one"), shown "\"main\"",
             "NAME of a `[kafka.NAME]`, or `\"embedded\"`.";
-        now filters: Vec<String> => TextList, Required, shown "[\"telemetry/#\"]",
+        now filters: Vec<String> => TextList, From("required, unless a rule feeds the sink"), shown "[\"telemetry/#\"]",
             "MQTT topic filters, with the wildcards `+` and `#`.";
         now exclude: Vec<String> => Filters, From("none"), shown "[\"telemetry/debug/#\"]",
             "Topic filters, likewise: a message that one of them matches does not go to this sink.";
@@ -32,13 +32,13 @@ settings! {
         /// The Kafka topic. A literal one is a legal name; one that a template renders has to be checked with
         /// [`crate::kafka::topic_name::kafka_topic`].
         now topic: Template => Template, Required, shown "\"telemetry\"",
-            "Kafka topic. A message for which the template yields an invalid topic name is refused, and one whose name begins with `_`, as topics of Kafka's own do (`__consumer_offsets`, `_schemas`), unless the template itself begins with it.";
+            "Kafka topic. In a sink that rules feed, this and all other templates are over the output of the rule: see [below](#rows-of-rules). A message for which the template yields an invalid topic name is refused, and one whose name begins with `_`, as topics of Kafka's own do (`__consumer_offsets`, `_schemas`), unless the template itself begins with it.";
         /// The template of the record's key. `None`: records have none.
         now key: Option<Template> => Template, Is("\"${topic}\""),
-            "Record key; messages of one client with the same key stay in order. `\"\"`: records without a key.";
+            "Record key; the default is the message's MQTT topic for rows of rules, too; messages of one client with the same key stay in order. `\"\"`: records without a key.";
         /// The template of the value, if `value_format` is [`ValueFormat::Raw`].
         now value: Template => Template, Is("\"${payload}\""),
-            "Record value. Cannot be combined with `value_format = \"json\"`.";
+            "Record value; without the key, rows of rules have `\"${.}\"`, the whole output as JSON. Cannot be combined with `value_format = \"json\"`.";
         now value_format: ValueFormat = Word(ValueFormat::NAMES), Is("\"raw\""),
             "`\"raw\"`: the record value is what `value` yields. `\"json\"`: it is the whole message as a JSON object, see below.";
         now empty_payload as empty_is_null: bool = Word(EMPTY_PAYLOAD), Is("\"value\""),
@@ -130,6 +130,8 @@ settings! {
             "Number of files that are kept, including the current one. The oldest is deleted, read or not.";
     }
     and {
+        /// The templates of rows that rules feed; `None`: no rule does.
+        fed: Option<Box<Fed>>,
         /// Index into [`crate::config::Config::clusters`].
         cluster: usize,
         /// The place of dead letters; `None`: nowhere, or the file of [`crate::config::Config::share_dead_letters_file`].

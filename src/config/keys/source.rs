@@ -38,8 +38,8 @@ settings! {
             "MQTT 5 user properties, in this order; those that are made of the record's headers follow. One for which the record has nothing is left out.";
         now properties: bool = Flag, Is("true"),
             "Whether the record's headers become MQTT 5 properties: those that sinks write what they were, and all others user properties.";
-        now feeds: Vec<Feed> => Words(Feed::NAMES), From("`[\"subscribers\"]`"), shown "[\"subscribers\", \"sinks\"]",
-            "Where the messages go. `\"subscribers\"`: to whoever has subscribed. `\"sinks\"`: to sinks with filters that match, but never back to a topic that \
+        now feeds: Vec<Feed> => Words(Feed::NAMES), From("`[\"subscribers\", \"rules\"]`"), shown "[\"subscribers\", \"sinks\"]",
+            "Where the messages go. `\"subscribers\"`: to whoever has subscribed. `\"rules\"`: to rules whose FROM matches. `\"sinks\"`: to sinks with filters that match, but never back to a topic that \
              the source reads.";
         now group: String => Text, From("`\"forebay-NAME\"`"), shown "\"forebay-commands\"",
             "Consumer group, whose members share the partitions. `\"\"`: no group; this instance reads all partitions, starts at `offset_reset` and commits \

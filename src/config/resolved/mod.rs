@@ -4,6 +4,7 @@
 mod delivery;
 mod kafka;
 mod listener;
+mod rule;
 mod service;
 mod sink;
 mod source;
@@ -11,7 +12,7 @@ mod source;
 use std::path::PathBuf;
 
 pub use super::keys::{
-    Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Service, Sink, Source, Spool,
+    Cluster, Control, Delivery, Embedded, Listener, Log, Mqtt, Retained, Rule, Service, Sink, Source, Spool,
 };
 use crate::config::problem::Problems;
 use crate::runtime::seam::ListenerId;
@@ -19,6 +20,7 @@ use crate::telemetry;
 pub use delivery::{Append, ShareStrategy, WhenFull, Wide};
 pub use kafka::{Sasl, Times};
 pub use listener::Transport;
+pub use rule::{Fed, OnError};
 pub use service::{ApiAccess, LogFormat, LogLevel};
 pub use sink::{Acknowledge, Buffer, Compression, DeadLetters, DeadLettersFile, OnRefuse, Partitioner, ValueFormat};
 pub use source::{Choice, Feed, Isolation, NoSubscriber, OffsetReset, OnBadBatch, OnBadRecord, Topics};
@@ -50,6 +52,8 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// Sources, in the order of the file; at most [`super::SOURCES_MAX`].
     pub sources: Vec<Source>,
+    /// Rules, in the order of the file; at most [`super::RULES_MAX`].
+    pub rules: Vec<Rule>,
     /// The embedded log.
     pub embedded: Option<Embedded>,
     /// The disk buffer; `None`: there is none, and all sinks keep their rows in memory.

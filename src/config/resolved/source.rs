@@ -54,11 +54,13 @@ pub enum OffsetReset {
 }
 
 words! {
-    /// The destinations of a source's messages, beside which rules will stand.
+    /// The destinations of a source's messages.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum Feed {
         /// Subscribers.
         Subscribers = "subscribers",
+        /// The rules with topic filters that match.
+        Rules = "rules",
         /// The sinks with filters that match.
         Sinks = "sinks",
     }

@@ -94,7 +94,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"32:1: sink[0].acknowlege: unknown key; did you mean "acknowledge"?"#,
         r#"33:10: sink[0].linger: "2 ms" is not a duration; write a whole number and one of us, ms, s, m, h, d, as in "2ms""#,
         r#"36:8: sink[1].name: "a" is already the name of another sink, on line 28; each sink needs a unique name"#,
-        r#"38:11: sink[1].filters: is an empty list; list at least one"#,
+        r#"38:11: sink[1].filters: is an empty list; list at least one, or remove the key"#,
         r#"39:12: sink[1].topic: unknown variable `${topik}`; did you mean `${topic}`?"#,
         r#"41:15: sink[1].compression: "lzma" is not a valid value; must be one of "none", "gzip", "snappy", "lz4", "zstd""#,
         r#"42:20: sink[1].headers.site: expected a template, found the integer 7"#,
@@ -104,7 +104,7 @@ fn every_mistake_is_found_once_and_in_its_place() {
         r#"46:11: sink[2].filters: "$share/g/#" is a shared subscription; a sink gets each message exactly once anyway: remove $share and the group"#,
         r#"50:1: spool.bytes: unknown key; [spool] has bytes_max, segment_bytes, append, sync_interval, when_full, spool_share"#,
         r#"51:15: spool.spool_share: 2 is out of range; must be from 0.01 to 1"#,
-        r#"53:2: unheard: unknown key; the file has [service], [control], [control.tls], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [auth.NAME.jwt], [auth.NAME.role.ROLE], [auth.NAME.limits], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [delivery], [retained], [[sink]], [[source]]"#,
+        r#"53:2: unheard: unknown key; the file has [service], [control], [control.tls], [log], [telemetry], [mqtt], [[listener]], [listener.tls], [listener.ws], [auth.NAME], [auth.NAME.jwt], [auth.NAME.role.ROLE], [auth.NAME.limits], [kafka.NAME], [kafka.NAME.tls], [kafka.NAME.sasl], [embedded], [spool], [delivery], [retained], [[sink]], [[source]], [[rule]]"#,
     ];
     let said = said(WRONG);
     let want: Vec<_> = want.iter().map(|line| format!("forebay.toml:{line}")).collect();

@@ -43,7 +43,10 @@ fn the_defaults_of_a_source() {
     );
     assert_eq!((source.fetch_bytes, source.release_after, source.paused), (1 << 20, None, false));
     assert_eq!((source.on_bad_record, source.on_bad_batch), (OnBadRecord::Skip, OnBadBatch::Stop));
-    assert_eq!((&source.feeds[..], source.properties, source.group_instance), (&[Feed::Subscribers][..], true, None));
+    assert_eq!(
+        (&source.feeds[..], source.properties, source.group_instance),
+        (&[Feed::Subscribers, Feed::Rules][..], true, None)
+    );
     let config = good(&source_file());
     assert_eq!((config.delivery.fetch_memory, config.sinks.len()), (64 << 20, 0));
     assert_eq!(config.warnings, Problems::default());
@@ -132,10 +135,6 @@ fn what_cannot_work_is_said() {
         ("topic='t'\nmqtt_topic='m'\npayload='${timestamp}'", "did you mean `${ts}`?"),
         ("topic='t'\nmqtt_topic='m'\nqos=3", "source[0].qos: 3 is not a QoS; must be 0, 1, 2 or a template"),
         ("topic='t'\nmqtt_topic='m'\nretain='yes'", "source[0].retain: expected true, false or a template"),
-        (
-            "topic='t'\nmqtt_topic='m'\nfeeds=['subscribers','rules']",
-            "7:22: source[0].feeds[1]: \"rules\" is not supported yet: it comes with [[rule]]",
-        ),
         ("topic='t'\nmqtt_topic='m'\nfeeds='subscriber'", "did you mean \"subscribers\"?"),
         (
             "topic='t'\nmqtt_topic='m'\noffset_reset='latst'",

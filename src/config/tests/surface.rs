@@ -174,7 +174,9 @@ fn the_schema_has_every_key() {
             keys::Section::KafkaTls => &schema["properties"]["kafka"]["additionalProperties"]["properties"]["tls"],
             keys::Section::Kafka | keys::Section::Auth => &section["additionalProperties"],
             keys::Section::ListenerTls => &schema["properties"]["listener"]["items"]["properties"]["tls"],
-            keys::Section::Listener | keys::Section::Sink | keys::Section::Source => &section["items"],
+            keys::Section::Listener | keys::Section::Sink | keys::Section::Source | keys::Section::Rule => {
+                &section["items"]
+            }
             _ => section,
         };
         assert!(table["properties"][key.name].is_object(), "{}", key.name);

@@ -25,6 +25,11 @@ fn frame(section: Section) -> (&'static str, &'static str, &'static str) {
         Section::KafkaTls => (CLUSTER, "[kafka.main.tls]", ""),
         Section::KafkaSasl => (CLUSTER, "[kafka.main.sasl]", ""),
         Section::Delivery => ("[spool]", "[delivery]", ""),
+        Section::Rule => (
+            "[[sink]]\nname='telemetry'\nfilters='#'\ntopic='t'\nvalue='${payload}'\nkey=''",
+            "[[rule]]",
+            "name='r'\nsql='SELECT payload FROM t'",
+        ),
         Section::Source => ("", "[[source]]", "name='s'\ntopic='t'\nmqtt_topic='m'"),
         Section::Sink => {
             ("[spool]", "[[sink]]", "name='s'\nfilters='#'\ntopic='t'\nbuffer='memory'\nacknowledge='replicated'")
@@ -47,7 +52,8 @@ fn header(section: Section) -> &'static str {
 
 /// Keys with another value that needs other keys, or must be without them (`-key`): `path`, other keys, value; none: the one made from its
 /// kind. With `!` the other keys are part of the change.
-const WITH: [(&str, &str, Option<&str>); 43] = [
+const WITH: [(&str, &str, Option<&str>); 44] = [
+    ("rule.on_error", "sinks='telemetry'", Some("'reject'")),
     ("sink.on_refuse", "", Some("'drop'")),
     ("control.file_dirs", "", Some("'/d'")),
     ("auth.chain", "", Some("'certificate'")),

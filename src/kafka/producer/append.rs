@@ -75,6 +75,9 @@ impl Sink {
 }
 
 impl Producer {
+    /// The memory that a row may take beside its own bytes, if it begins a batch.
+    pub const BATCH_ROOM: usize = BUFFER_MIN + BATCH_COST;
+
     /// Sets memory aside for the rows of a message that take up to `bytes` in all (the sum of [`row_bytes_max`] over its
     /// sinks), if there is as much. It holds for the [`Producer::take`]s that follow at once.
     #[must_use]

@@ -7,6 +7,8 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::rule::sql;
+
 /// The longest path, in steps; far below what would make the reader's recursion deep.
 const STEPS_MAX: usize = 32;
 
@@ -52,6 +54,17 @@ impl JsonPath {
             return Err(format!("a path has at most {STEPS_MAX} steps"));
         }
         Ok(Self { steps: steps.into() })
+    }
+
+    /// The column that it begins with and the steps into that, for an output of a rule. `None`: it begins with a place in an array.
+    pub(in crate::rule) fn in_output(&self) -> Option<(&str, Vec<sql::ast::Step>)> {
+        let (Step::Name(column), rest) = self.steps.split_first()? else { return None };
+        let step = |step: &Step| match step {
+            Step::Name(name) => sql::ast::Step::Name(name.to_string()),
+            // SQL counts from 1.
+            Step::Index(index) => sql::ast::Step::Index(i64::try_from(*index).unwrap_or(i64::MAX).saturating_add(1)),
+        };
+        Some((column, rest.iter().map(step).collect()))
     }
 
     /// The value: the characters of a string, everything else as it stands in the payload. Of several members of one

@@ -13,7 +13,7 @@ use regex::bytes::Regex;
 
 pub use self::check::{Explanation, Warning};
 use self::node::{Assign, Node, NodeId};
-pub use self::output::{ColumnPath, Output, TemplateStep, UnknownColumn};
+pub use self::output::{Output, UnknownColumn};
 pub(super) use self::path::{put_member, read_names};
 use super::arena::Arena;
 use super::around::Around;
@@ -173,6 +173,15 @@ impl Program {
         self.places.get(node as usize).copied().unwrap_or_default()
     }
 }
+
+/// Two programs are equal if their names and statements are.
+impl PartialEq for Program {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.sql) == (&other.name, &other.sql)
+    }
+}
+
+impl Eq for Program {}
 
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

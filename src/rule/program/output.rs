@@ -18,14 +18,6 @@ pub struct Output<'a> {
     pub(super) arena: &'a Arena,
 }
 
-/// A way into outputs of one program: what a template asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ColumnPath {
-    /// In the program's columns.
-    column: usize,
-    steps: Box<[Step]>,
-}
-
 /// A name that outputs of a program cannot have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownColumn {
@@ -42,34 +34,21 @@ impl std::fmt::Display for UnknownColumn {
 }
 
 impl Program {
-    /// A way into the outputs: a column and steps into it. In templates indexes count from 0.
+    /// Whether the outputs have a column of this name.
     ///
     /// # Errors
-    /// No output has a column of this name.
-    pub fn column_path(&self, name: &str, steps: &[TemplateStep<'_>]) -> Result<ColumnPath, UnknownColumn> {
-        let Some(column) = self.columns.iter().position(|column| &*column.name == name) else {
-            let hint = match nearest(name, self.columns()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if self.columns.len() <= 8 => format!("it has {}", self.columns().collect::<Vec<_>>().join(", ")),
-                None => "SELECT it, or name it with AS".to_owned(),
-            };
-            return Err(UnknownColumn { name: name.to_owned(), hint });
+    /// None has.
+    pub fn has_column(&self, name: &str) -> Result<(), UnknownColumn> {
+        if self.columns().any(|column| column == name) {
+            return Ok(());
+        }
+        let hint = match nearest(name, self.columns()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if self.columns.len() <= 8 => format!("it has {}", self.columns().collect::<Vec<_>>().join(", ")),
+            None => "SELECT it, or name it with AS".to_owned(),
         };
-        let step = |step: &TemplateStep<'_>| match step {
-            TemplateStep::Name(name) => Step::Name((*name).to_owned()),
-            TemplateStep::Index(index) => Step::Index(i64::from(*index) + 1),
-        };
-        Ok(ColumnPath { column, steps: steps.iter().map(step).collect() })
+        Err(UnknownColumn { name: name.to_owned(), hint })
     }
-}
-
-/// A step of a template's way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TemplateStep<'s> {
-    /// `.name`.
-    Name(&'s str),
-    /// `[n]`, from 0.
-    Index(u32),
 }
 
 impl<'a> Output<'a> {
@@ -89,16 +68,12 @@ impl<'a> Output<'a> {
         self.columns().find(|(column, _)| *column == name).map_or(Value::Absent, |(_, value)| value)
     }
 
-    /// What a way leads to; absent if it leads nowhere.
+    /// The value that steps into a column lead to; absent if they lead nowhere.
     ///
     /// # Errors
     /// The rule has used up what a message may cost.
-    pub fn at(&self, way: &ColumnPath) -> Result<Value<'a>, Failure> {
-        let column = self.program.columns.get(way.column);
-        let value = column.map(|column| {
-            column.slot.map_or(Some(self.item), |slot| self.slots.get(usize::from(slot)).and_then(std::cell::Cell::get))
-        });
-        path::read(value.flatten().unwrap_or(Value::Absent), &way.steps, false, self.arena).map_err(failed)
+    pub(in crate::rule) fn at(&self, column: &str, steps: &[Step]) -> Result<Value<'a>, Failure> {
+        path::read(self.column(column), steps, false, self.arena).map_err(failed)
     }
 
     /// The whole output as JSON, `${.}`: appended.

@@ -29,6 +29,7 @@ pub(super) fn message<'m>(payload: &'m [u8], properties: &'m PropertyBuf) -> Mes
         timestamp_ms: 1_700_000_000_000,
         properties: properties.as_properties(),
         hops: 0,
+        output: None,
     };
     Message {
         context,

@@ -11,7 +11,7 @@ use super::events::{REJECTED, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::ticket_of;
 use super::publish::message;
-use super::reservation::{Told, Unreserved};
+use super::reservation::{Asking, Told, Unreserved};
 use super::retained::Publisher as RetainedBy;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -28,6 +28,21 @@ pub(in crate::shard) enum Publisher {
     Source(Claimed),
 }
 
+/// The kinds of destinations that a message may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::shard) struct Feeds {
+    /// Sinks with filters that match.
+    pub(in crate::shard) sinks: bool,
+    /// Rules with topic filters that match.
+    pub(in crate::shard) rules: bool,
+    /// Subscribers, and the home of a retained message.
+    pub(in crate::shard) subscribers: bool,
+}
+
+impl Feeds {
+    pub(in crate::shard) const ALL: Self = Self { sinks: true, rules: true, subscribers: true };
+}
+
 /// A message at hand.
 #[derive(Debug)]
 pub(in crate::shard) struct Publication<'a> {
@@ -37,10 +52,7 @@ pub(in crate::shard) struct Publication<'a> {
     pub(in crate::shard) username: Option<&'a str>,
     /// The time of the message, as sinks write it.
     pub(in crate::shard) time: WallMs,
-    /// Whether sinks get the message.
-    pub(in crate::shard) feeds_sinks: bool,
-    /// Whether subscribers get the message, and its home if it is retained.
-    pub(in crate::shard) feeds_subscribers: bool,
+    pub(in crate::shard) feeds: Feeds,
     /// How often the message has been a record of Kafka; 0: it was made of none.
     pub(in crate::shard) hops: u8,
 }
@@ -77,10 +89,10 @@ impl Broker {
         answer: Option<Ticket>,
     ) -> Result<Admitted, Stall> {
         let (now, wall) = (io.now(), io.wall());
-        let Publication { publish, client, username, time, feeds_sinks, feeds_subscribers, hops } = *of;
+        let Publication { publish, client, username, time, feeds, hops } = *of;
         let client_id = client.client_id;
         let mut route = Route::default();
-        if feeds_subscribers {
+        if feeds.subscribers {
             let takers = (&self.retained, &self.queues);
             route = self.delivery.find_room(takers, (publish.topic, publish), || (client_id, None))?;
             let cost = self.delivery.take_cost();
@@ -89,11 +101,12 @@ impl Broker {
             }
         }
         let mut admitted = Admitted { route, owed: 0, is_refused: false, is_matched: false };
-        if !feeds_sinks {
+        if !(feeds.sinks || feeds.rules && self.outlets.rules.is_some()) {
             return Ok(admitted);
         }
         let message = Message { hops, ..message(publish.topic, client_id, username, publish, time) };
-        let routed = match self.outlets.reserve(&message, Told::Not, &[], false) {
+        let asking = Asking { told: Told::Not, already_taken_by: &[], follows: false, feeds, peer: None, wall };
+        let routed = match self.outlets.reserve(&message, &asking) {
             Ok(reservation) => {
                 (admitted.is_matched, admitted.is_refused) = (true, reservation.is_refused());
                 admitted.owed = reservation.take(&message, answer, None, now, wall);
@@ -108,13 +121,20 @@ impl Broker {
                 publish_refused(&mut self.teller, config, second(now), sink, (client, publish.topic), why);
                 Routed::Refused
             }
+            Err(Unreserved::RuleFailed) => {
+                admitted.is_refused = true;
+                Routed::Refused
+            }
             Err(Unreserved::Full(wait)) => return Err(Stall::Memory(wait)),
         };
-        self.numbers.count_routed(None, routed);
-        if !self.outlets.passed_over.is_empty() {
+        if feeds.sinks {
+            self.numbers.count_routed(None, routed);
+        }
+        if !self.outlets.passed_over.is_empty() || self.outlets.has_outcomes() {
             let (numbers, teller) = (&mut self.numbers, &mut self.teller);
             let of = Some((client, publish.topic));
             self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
+            self.outlets.count_rules((numbers, teller), of, now);
         }
         Ok(admitted)
     }

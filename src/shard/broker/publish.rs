@@ -9,12 +9,13 @@ use crate::mqtt::packet::{Publish, QoS, Version};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Reason, Session, SessionKey, Taken, Violation};
 
+use super::admit::Feeds;
 use super::delivery::{PublishedBy, Route};
 use super::device::{Sample, Source};
 use super::events::{REJECTED, denied, publish_refused, second};
 use super::numbers::Routed;
 use super::owner::Owner;
-use super::reservation::{Told, Unreserved};
+use super::reservation::{Asking, Told, Unreserved};
 use super::retained::Publisher;
 use super::sinks::Message;
 use super::stalls::Stall;
@@ -43,7 +44,7 @@ impl Broker {
         (publish, follows): (&Publish<'_>, bool),
         sample: &mut Sample,
     ) -> Published {
-        let Source { session: key, listener, peer, .. } = from;
+        let Source { conn, session: key, listener, peer } = from;
         let (now, wall) = (io.now(), io.wall());
         let Some(session) = self.sessions.get_mut(key) else { return Published::Ended };
         if publish.qos != QoS::AtMostOnce
@@ -87,7 +88,17 @@ impl Broker {
             Some(_) if !is_granted => Err(Unreserved::Denied),
             Some(topic) if !is_repeat => {
                 let message = message(topic, session.client_id(), session.username(), publish, wall);
-                self.outlets.reserve(&message, Told::of(peer.version, publish.qos), taken_by, follows)
+                self.outlets.reserve(
+                    &message,
+                    &Asking {
+                        told: Told::of(peer.version, publish.qos),
+                        already_taken_by: taken_by,
+                        follows,
+                        feeds: Feeds::ALL,
+                        peer: self.outlets.rules.as_ref().and_then(|_| io.peer(conn)),
+                        wall,
+                    },
+                )
             }
             // Or the session refuses it in a moment.
             _ => Err(Unreserved::Unmatched),
@@ -145,6 +156,10 @@ impl Broker {
                 self.numbers.count_refusal(usize::from(sink), objection.reason());
                 (0, objection.told())
             }
+            Err(Unreserved::RuleFailed) => {
+                self.numbers.count_routed(Some(listener), Routed::Refused);
+                (0, Reason::RuleFailed)
+            }
             Err(Unreserved::Denied) => {
                 self.numbers.count_routed(Some(listener), Routed::Refused);
                 self.numbers.count(M::PublishesDenied);
@@ -163,11 +178,12 @@ impl Broker {
                 (0, Reason::Unmatched)
             }
         };
-        if !self.outlets.passed_over.is_empty() {
+        if !self.outlets.passed_over.is_empty() || self.outlets.has_outcomes() {
             let session = self.sessions.get(key);
             let of = session.map(|session| (session.client(), session.topic_of(publish).unwrap_or_default()));
             let (numbers, teller) = (&mut self.numbers, &mut self.teller);
             self.outlets.count_passed_over((numbers, teller, &self.around.config), of, now);
+            self.outlets.count_rules((numbers, teller), of, now);
         }
         let is_lasting = is_taken
             && self.outlets.is_settled()
@@ -235,6 +251,7 @@ pub(in crate::shard) fn message<'a>(
         timestamp_ms: wall.0,
         properties: publish.properties,
         hops: 0,
+        output: None,
     }
 }
 
@@ -261,6 +278,7 @@ fn tell_unreserved(
             let why = (objection.reason(), REJECTED);
             publish_refused(teller, config, second(now), *sink, (session.client(), topic), why);
         }
-        Unreserved::Unmatched | Unreserved::Full(_) => {}
+        // A rule's failure is reported with its outcome.
+        Unreserved::Unmatched | Unreserved::Full(_) | Unreserved::RuleFailed => {}
     }
 }

@@ -4,7 +4,7 @@ use crate::mqtt::packet::{Publish, QoS};
 use crate::mqtt::property::Properties;
 use crate::session::ClientKey;
 
-use super::admit::{Publication, Publisher};
+use super::admit::{Feeds, Publication, Publisher};
 use super::{Broker, Ring};
 
 /// The rule that keeps clients from publishing to these topics, as the event of a denial names it.
@@ -30,8 +30,8 @@ impl Broker {
             };
             let client = ClientKey { auth: None, client_id: "" };
             let (username, time, publish) = (None, io.wall(), &publish);
-            let (feeds_sinks, feeds_subscribers, hops) = (false, true, 0);
-            let of = Publication { publish, client, username, time, feeds_sinks, feeds_subscribers, hops };
+            let feeds = Feeds { sinks: false, ..Feeds::ALL };
+            let of = Publication { publish, client, username, time, feeds, hops: 0 };
             if let Ok(admitted) = self.admit(io, &of, None) {
                 self.hand_on(io, publish, admitted, Publisher::Service);
             }

@@ -4,6 +4,8 @@
 pub(in crate::shard) const HEADER_PREFIX: &str = "dead-letter-";
 /// The sink that could not deliver the record.
 pub(in crate::shard) const SINK_HEADER: &str = "dead-letter-sink";
+/// The rule that has failed for the message.
+pub(in crate::shard) const RULE_HEADER: &str = "dead-letter-rule";
 /// The reason: a name of [`reason`], or of what was known before the sink took the message.
 pub(in crate::shard) const REASON_HEADER: &str = "dead-letter-reason";
 /// Kafka's error code.

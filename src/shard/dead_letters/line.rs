@@ -20,6 +20,8 @@ pub(super) struct Line<'a> {
     pub(super) time_ms: i64,
     pub(super) sink: &'a str,
     pub(super) reason: &'a str,
+    /// The rule that has failed for the message.
+    pub(super) rule: Option<&'a str>,
     pub(super) kafka_code: Option<i64>,
     /// Why the dead-letter topic did not take it.
     pub(super) topic_refused: Option<&'a str>,
@@ -41,6 +43,9 @@ impl<'a> Line<'a> {
         text(Some(&rfc3339(self.time_ms)), &mut out);
         for (name, value) in [("sink", Some(self.sink)), ("reason", Some(self.reason))] {
             named_text(name, value, &mut out);
+        }
+        if self.rule.is_some() {
+            named_text("rule", self.rule, &mut out);
         }
         named_number("kafka_code", self.kafka_code, &mut out);
         if self.topic_refused.is_some() {

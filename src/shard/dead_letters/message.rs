@@ -11,7 +11,7 @@ use crate::runtime::seam::{Monotonic, WallMs};
 use super::DeadLetterQueue;
 use super::header::{
     CLIENT_ID_HEADER, CUT_HEADER, CUT_VALUE_BYTES, HEADER_PREFIX, HEADERS_BYTES_MAX, MQTT_TOPIC_HEADER, QOS_HEADER,
-    REASON_HEADER, RECEIVED_HEADER, SINK_HEADER, TOPIC_HEADER,
+    REASON_HEADER, RECEIVED_HEADER, RULE_HEADER, SINK_HEADER, TOPIC_HEADER,
 };
 use super::line::Line;
 use crate::shard::outlets::{Objection, Outlets, topic};
@@ -114,12 +114,17 @@ impl Outlets {
         let (received, whole, qos) = (message.timestamp_ms.to_string(), bytes.to_string(), message.qos.to_string());
         let ranges = plan.render_headers(message, &mut scratch.headers);
         let headers = plan.headers(message, &scratch.headers, &ranges);
+        let rule = match objection {
+            Objection::RuleFailed(rule) => self.rules.as_ref().and_then(|rules| rules.name(rule)),
+            _ => None,
+        };
         self.letters.note(usize::from(index), objection.name(), topic, Some(message.topic));
         let Place::Topic { hidden, .. } = place else {
             let line = Line {
                 time_ms: wall.0,
                 sink: &dead.sink,
                 reason: objection.name(),
+                rule,
                 mqtt_topic: Some(message.topic),
                 client_id: Some(message.client_id),
                 qos: Some(i64::from(message.qos)),
@@ -135,6 +140,7 @@ impl Outlets {
         let why = [
             (SINK_HEADER, Some(dead.sink.as_str())),
             (REASON_HEADER, Some(objection.name())),
+            (RULE_HEADER, rule),
             // A topic that Kafka would not take may be of any length.
             (TOPIC_HEADER, topic.filter(|topic| topic.len() <= KAFKA_TOPIC_BYTES_MAX)),
             (RECEIVED_HEADER, Some(received.as_str())),

@@ -12,7 +12,7 @@ use crate::mqtt::packet::{Publish, QoS};
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::{Claimed, ClientKey, is_expired};
 use crate::shard::broker::Broker;
-use crate::shard::broker::admit::{Publication, Publisher};
+use crate::shard::broker::admit::{Feeds, Publication, Publisher};
 use crate::shard::delivery::{packet_bytes, publish_of, put_packet};
 use crate::shard::numbers::Numbers;
 use crate::shard::owner::ticket_of;
@@ -308,10 +308,11 @@ fn offer(
     (time, hops): (WallMs, u8),
     claimed: Claimed,
 ) -> Result<Offered, Stall> {
-    let (feeds_sinks, feeds_subscribers) = (source.feeds(Feed::Sinks), source.feeds(Feed::Subscribers));
+    let [sinks, rules, subscribers] = [Feed::Sinks, Feed::Rules, Feed::Subscribers].map(|to| source.feeds(to));
+    let feeds = Feeds { sinks, rules, subscribers };
     let client = ClientKey { auth: None, client_id: &source.name };
     let hops = hops + 1;
-    let publication = Publication { publish, client, username: None, time, feeds_sinks, feeds_subscribers, hops };
+    let publication = Publication { publish, client, username: None, time, feeds, hops };
     let admitted = broker.admit(io, &publication, Some(ticket_of(claimed)))?;
     if !admitted.is_any() {
         return Ok(Offered::Nobody);

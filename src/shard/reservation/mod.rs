@@ -1,6 +1,7 @@
 //! Room for a message in all of its sinks, or in none: first it is asked for, then the rows are written. Between the two the session
 //! numbers the message. Nothing is taken before [`Reservation::take`]; a dropped reservation has no effect.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -17,9 +18,15 @@ use crate::record::timestamp_at;
 use crate::rule::template::{Absent, Template};
 use crate::runtime::seam::{Monotonic, WallMs};
 
+use super::broker::admit::Feeds;
 use super::dead_letters::message::Place;
 use super::outlets::{Objection, Outlets};
+use super::rules::{Outcomes, RULE};
 use super::sinks::{Message, Plan};
+
+mod rows;
+
+use self::rows::{Made, Sum, span};
 
 /// Room for one message in all of its sinks.
 pub(super) struct Reservation<'a> {
@@ -72,6 +79,23 @@ pub(super) enum Unreserved {
     Full(Wait),
     /// This sink refuses the message for all destinations.
     Rejected(u16, Objection),
+    /// A rule has failed for the message, and refuses it for all destinations.
+    RuleFailed,
+}
+
+/// How a message is asked about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking<'a> {
+    pub(super) told: Told,
+    /// Sinks that have had it since before a crash, and are not asked.
+    pub(super) already_taken_by: &'a [u16],
+    /// The message before it was one of the same client, topic, QoS and flags, neither has properties, and [`Outlets::is_settled`] held
+    /// after that one.
+    pub(super) follows: bool,
+    pub(super) feeds: Feeds,
+    /// The address of its publisher, where there are rules and it has one.
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) wall: WallMs,
 }
 
 /// The room that a message waits for.
@@ -94,10 +118,27 @@ pub(super) struct Workspace {
     /// Memory of each cluster: the bytes needed, then those set aside.
     needs: Vec<usize>,
     promises: Vec<Promise>,
-    /// Topics and keys that had to be rendered.
+    /// Topics and keys that had to be rendered, and rows of rules.
     rendered: Vec<u8>,
+    rows: Vec<Made>,
+    /// Headers of these rows: where a name begins, where its value does, and where that ends.
+    made_headers: Vec<(u32, u32, u32)>,
+    /// What these rows take of each sink.
+    sums: SmallVec<[(u16, Sum); 4]>,
+    /// What the rules have made of the message.
+    pub(in crate::shard) outcomes: Outcomes,
     pub(in crate::shard) value: Vec<u8>,
     pub(in crate::shard) headers: Vec<u8>,
+}
+
+/// A row of a rule that is asked about.
+struct Fed<'a> {
+    /// How the sink writes such rows.
+    plan: &'a Plan,
+    /// The row's memory, its topic, and its place in [`Workspace::rows`]; or why the sink never takes it.
+    row: Result<(usize, Text, u32), Objection>,
+    /// What rows before it take of the sink.
+    before: Sum,
 }
 
 /// A sink's part.
@@ -115,6 +156,8 @@ enum To {
         key: Text,
         hash: Option<u32>,
         is_spooled: bool,
+        /// The row in [`Workspace::rows`], if a rule has made it.
+        made: Option<u32>,
     },
     /// The sink will never take the message; it becomes a dead letter there.
     DeadLetters(Objection, Place),
@@ -165,19 +208,16 @@ impl Text {
 impl Outlets {
     /// Matches the message and finds room in every sink that it matched. A message that a sink will never take is that sink's own affair,
     /// but for [`OnRefuse::Reject`]: then no sink has a row, and [`Reservation::is_refused`] tells whether it becomes a dead letter.
-    /// `already_taken_by`: sinks that have had it since before a crash, and are not asked. `follows`: the message before it was one of the
-    /// same client, topic, QoS and flags, neither has properties, and [`Outlets::is_settled`] held after that one.
     ///
     /// # Errors
     /// The reason why nothing was reserved.
     pub(super) fn reserve(
         &mut self,
         message: &Message<'_>,
-        told: Told,
-        already_taken_by: &[u16],
-        follows: bool,
+        asking: &Asking<'_>,
     ) -> Result<Reservation<'_>, Unreserved> {
-        if follows && self.ask_again(message) {
+        let already_taken_by = asking.already_taken_by;
+        if asking.follows && self.ask_again(message) {
             let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: false };
             reservation.set_aside(message)?;
             return Ok(reservation);
@@ -185,17 +225,25 @@ impl Outlets {
         let work = &mut self.workspace;
         work.sinks.clear();
         work.rendered.clear();
+        work.outcomes.clear();
+        work.rows.clear();
+        work.made_headers.clear();
+        work.sums.clear();
         work.is_settled = false;
         self.router.matches(message.topic, &mut work.matched);
         if !already_taken_by.is_empty() {
             work.matched.retain(|sink| !already_taken_by.contains(sink));
+        }
+        if !(asking.feeds.sinks && asking.feeds.rules) {
+            let Feeds { sinks, rules, .. } = asking.feeds;
+            work.matched.retain(|number| if *number & RULE == 0 { sinks } else { rules });
         }
         let is_matched = !work.matched.is_empty();
         let mut reservation = Reservation { outlets: self, is_refused: false, is_repeat: !already_taken_by.is_empty() };
         if !is_matched {
             return Err(Unreserved::Unmatched);
         }
-        reservation.ask_all(message, told)?;
+        reservation.ask_all(message, asking)?;
         reservation.set_aside(message)?;
         Ok(reservation)
     }
@@ -238,29 +286,23 @@ fn has_room(producer: &Producer, sink: SinkId, asked: &Asked, hash: Option<u32>)
 }
 
 impl Reservation<'_> {
-    fn ask_all(&mut self, message: &Message<'_>, told: Told) -> Result<(), Unreserved> {
+    fn ask_all(&mut self, message: &Message<'_>, asking: &Asking<'_>) -> Result<(), Unreserved> {
         self.outlets.workspace.needs.resize(self.outlets.upstreams.len(), 0);
         let mut waits = None;
         let mut is_settled = message.properties.is_empty();
         for place in 0..self.outlets.workspace.matched.len() {
             let sink = self.outlets.workspace.matched[place];
-            let (to, bytes, room) = self.ask(sink, message, told)?;
-            if self.is_refused {
-                let work = &mut self.outlets.workspace;
-                work.sinks.clear();
-                work.needs.fill(0);
-                waits = None;
+            if sink & RULE != 0 {
+                // Rules come after all sinks.
+                is_settled = false;
+                self.ask_rules(place, message, asking, &mut waits)?;
+                break;
             }
+            let (to, bytes, room) = self.ask(sink, message, asking.told, None)?;
             let plan = &self.outlets.plans[usize::from(sink)];
-            let cluster = plan.cluster;
             let is_known = matches!(to, To::Topic { asked: Asked { known: Some(_), .. }, .. });
             is_settled &= plan.is_settled_by_topic && is_known;
-            if let Err(full) = room {
-                // Another sink may still refuse it for good.
-                waits = waits.or(Some(Wait { cluster, full, bytes }));
-            }
-            self.outlets.workspace.needs[cluster] += bytes;
-            self.outlets.workspace.sinks.push(Reserved { sink, to });
+            self.push(Reserved { sink, to }, bytes, room, &mut waits);
             if self.is_refused {
                 break;
             }
@@ -269,28 +311,54 @@ impl Reservation<'_> {
         waits.map_or(Ok(()), |wait| Err(Unreserved::Full(wait)))
     }
 
-    /// Asks one sink: where its row goes, the memory that takes, and whether there is room.
+    /// Adds a sink's part, with its memory. A part that refuses the message for all destinations takes the place of all others.
+    #[inline]
+    fn push(&mut self, reserved: Reserved, bytes: usize, room: Result<(), Full>, waits: &mut Option<Wait>) {
+        let work = &mut self.outlets.workspace;
+        if self.is_refused {
+            work.sinks.clear();
+            work.needs.fill(0);
+            *waits = None;
+        }
+        let cluster = self.outlets.plans[usize::from(reserved.sink)].cluster;
+        if let Err(full) = room {
+            // Another sink may still refuse it for good.
+            *waits = waits.or(Some(Wait { cluster, full, bytes }));
+        }
+        work.needs[cluster] += bytes;
+        work.sinks.push(reserved);
+    }
+
+    /// Asks one sink: where its row goes, the memory that takes, and whether there is room. `made`: the row of a rule.
     fn ask(
         &mut self,
         sink: u16,
         message: &Message<'_>,
         told: Told,
+        made: Option<Fed<'_>>,
     ) -> Result<(To, usize, Result<(), Full>), Unreserved> {
         let outlets = &mut *self.outlets;
         let work = &mut outlets.workspace;
-        let plan = &outlets.plans[usize::from(sink)];
+        let plan = made.as_ref().map_or(&outlets.plans[usize::from(sink)], |fed| fed.plan);
         let upstream = &mut outlets.upstreams[plan.cluster];
-        let mut asked = asked(plan, message, (&mut work.rendered, &mut work.value), |topic, bytes| {
+        let check = |topic: &str, bytes| {
             let checked = upstream.producer.check(plan.sink, topic, bytes);
             // The end of this turn looks for topics to forget.
             upstream.busy |= checked == Err(Refusal::TooManyTopics);
             checked
-        });
+        };
+        let (mut asked, row, before) = match made {
+            None => (asked(plan, message, (&mut work.rendered, &mut work.value), check), None, Sum::default()),
+            Some(Fed { row: Ok((bytes, topic, row)), before, .. }) => {
+                (asked_of_row(plan, message, &work.rendered, (bytes, topic), check), Some(row), before)
+            }
+            Some(Fed { row: Err(objection), before, .. }) => (Err(objection), None, before),
+        };
         let (mut spool, mut passes) = (Ok(()), false);
         let buffer = outlets.buffer.as_mut().filter(|buffer| buffer.keeps(plan.cluster, plan.sink));
         let is_spooled = buffer.is_some();
         if let (Some(buffer), Ok(Asked { bytes, .. })) = (buffer, &asked) {
-            let room = buffer.admit(plan.cluster, plan.sink, *bytes);
+            let room = buffer.admit(plan.cluster, plan.sink, before.with(*bytes));
             spool = room.map_err(|full| match full {
                 SpoolFull::Whole | SpoolFull::Turn => Full::Spool,
                 SpoolFull::Sink => Full::SpoolShare(plan.sink),
@@ -307,16 +375,24 @@ impl Reservation<'_> {
         }
         match asked {
             Ok(asked @ Asked { bytes, .. }) => {
-                let key = plan.key.as_ref().map(|key| Text::of(key, message, &mut work.rendered));
-                let key = key.and_then(Result::ok).unwrap_or(Text::Absent);
+                let key = match row {
+                    Some(row) => {
+                        work.rows[row as usize].key.map_or(Text::Absent, |(from, to)| Text::Rendered(from, to))
+                    }
+                    None => {
+                        let key = plan.key.as_ref().map(|key| Text::of(key, message, &mut work.rendered));
+                        key.and_then(Result::ok).unwrap_or(Text::Absent)
+                    }
+                };
                 let bytes_of_key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
                 let hash = plan.hash(message, bytes_of_key);
-                let room = spool.and_then(|()| has_room(&upstream.producer, plan.sink, &asked, hash));
+                let with_others = Asked { bytes: before.with(bytes), ..asked };
+                let room = spool.and_then(|()| has_room(&upstream.producer, plan.sink, &with_others, hash));
                 passes |= room == Err(Full::Sink(plan.sink)) && upstream.producer.is_held_back(plan.sink);
                 if room.is_err() && !passes && plan.goes_without(message) {
                     return Ok((To::Nowhere(RefusalReason::NoRoom), 0, Ok(())));
                 }
-                Ok((To::Topic { asked, key, hash, is_spooled }, bytes, room))
+                Ok((To::Topic { asked, key, hash, is_spooled, made: row }, bytes, room))
             }
             Err(objection) => {
                 let (place, alone) = match fate(plan, objection, message, (told, self.is_repeat)) {
@@ -419,7 +495,7 @@ impl Reservation<'_> {
         let (mut owed, mut has_letters) = (0, false);
         for Reserved { sink, to } in &work.sinks {
             let plan = &outlets.plans[usize::from(*sink)];
-            let To::Topic { asked, key, hash, is_spooled } = *to else {
+            let To::Topic { asked, key, hash, is_spooled, made } = *to else {
                 match to {
                     To::Nowhere(why) => outlets.passed_over.push((*sink, *why)),
                     To::DeadLetters(..) | To::Topic { .. } => has_letters = true,
@@ -429,11 +505,18 @@ impl Reservation<'_> {
             if let Some(buffer) = outlets.buffer.as_mut().filter(|_| is_spooled) {
                 buffer.promise(plan.cluster, plan.sink, asked.bytes);
             }
+            let made = made.and_then(|row| work.rows.get(row as usize));
             let topic = asked.topic.bytes(&plan.topic, message, &work.rendered).unwrap_or_default();
             let key = plan.key.as_ref().and_then(|of| key.bytes(of, message, &work.rendered));
-            // The message was asked about: it can be rendered.
-            let value = plan.value(message, &mut work.value).unwrap_or(Some(&[]));
-            let timestamp = plan.time(message).ok().flatten().unwrap_or(timestamp);
+            let (value, time) = match made {
+                Some(made) => (made.value.map(|value| span(&work.rendered, value)), made.time),
+                // The message was asked about: it can be rendered.
+                None => {
+                    let time = plan.time(message).ok().flatten();
+                    (plan.value(message, &mut work.value).unwrap_or(Some(&[])), time)
+                }
+            };
+            let timestamp = time.unwrap_or(timestamp);
             let topic = if asked.known.is_some() { "" } else { std::str::from_utf8(topic).unwrap_or_default() };
             let target = Target { sink: plan.sink, topic, known: asked.known, hash };
             let origin = origin.filter(|_| plan.keeps_packet_ids);
@@ -442,7 +525,12 @@ impl Reservation<'_> {
             let upstream = &mut outlets.upstreams[plan.cluster];
             let promise = &mut work.promises[plan.cluster];
             // The plan is compiled for rows without headers as well.
-            if plan.is_bare(message) {
+            if let Some(made) = made {
+                outlets.headers_left_out[usize::from(*sink)] += made.left_out;
+                let headers = made.headers(&work.made_headers, &work.rendered);
+                let row = Row { key, value, headers, timestamp };
+                upstream.producer.take(&target, row, owner, terms, (promise, now));
+            } else if plan.is_bare(message) {
                 let row = Row { key, value, headers: std::iter::empty(), timestamp };
                 upstream.producer.take(&target, row, owner, terms, (promise, now));
             } else {
@@ -524,5 +612,21 @@ fn asked(
         known = check(name, bytes);
     }
     let known = known.map_err(Objection::Refusal)?;
+    Ok(Asked { bytes, topic, known })
+}
+
+/// The topic of a row that a rule has made, looked up; or why the sink will never take it.
+fn asked_of_row(
+    plan: &Plan,
+    message: &Message<'_>,
+    rendered: &[u8],
+    (bytes, topic): (usize, Text),
+    check: impl FnOnce(&str, usize) -> Result<Option<TopicId>, Refusal>,
+) -> Result<Asked, Objection> {
+    let name = match plan.topic.as_literal() {
+        Some(fixed) => fixed,
+        None => plan.topic_name(topic.bytes(&plan.topic, message, rendered).unwrap_or_default())?,
+    };
+    let known = check(name, bytes).map_err(Objection::Refusal)?;
     Ok(Asked { bytes, topic, known })
 }

@@ -1,0 +1,34 @@
+//! Keys of rules: SQL between a message and its sinks.
+
+use std::sync::Arc;
+
+use crate::config::resolved::OnError;
+use crate::config::setting::{Words, settings};
+use crate::rule::program::Program;
+
+settings! {
+    /// `[[rule]]`
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Rule in Rule {
+        apart name: String => Text, Required, shown "\"hot\"",
+            "Unique name among the rules, used in metrics and events, and `metadata.rule_id` in SQL: letters, digits, `.`, `_`, `-`; at most 100 characters.";
+        now description: Option<String> => Text, From("none"), shown "\"Rooms that are too hot\"",
+            "What this rule is for, for people: shown by the API.";
+        now sql: String => Text, Required, shown "\"SELECT * FROM \\\"t/#\\\" WHERE payload.temp > 20\"",
+            "The statement: see [SQL.md](SQL.md). FROM names the topic filters of its messages.";
+        now sinks: Vec<String> => TextList, From("none"), shown "[\"telemetry\"]",
+            "Names of sinks: each output of the rule becomes a record of each of them. Their templates are then over the output: see [below](#rows-of-rules).";
+        now on_error: OnError => Word(OnError::NAMES), From("`\"dead-letter\"` if all sinks of the rule have dead letters, otherwise `\"skip\"`"),
+            "What to do with a message for which the rule fails: a value of the wrong type, a payload that is not JSON, more work than a message may cost. \
+             `\"skip\"`: the rule goes without it, counted; all other destinations have it. `\"dead-letter\"`: likewise, and the message becomes a dead letter of \
+             the first of its sinks that has dead letters. `\"reject\"`: no destination gets the message, and its publisher is told.";
+        now enabled: bool = Flag, Is("true"),
+            "If false, the rule is checked and not evaluated: for its sinks it is as if no message matched.";
+    }
+    and {
+        /// The compiled statement; `None`: it is wrong, which is reported.
+        program: Option<Arc<Program>>,
+        /// Whether the rule was removed while the service runs: its place, and its counters, stay until the restart.
+        is_removed: bool,
+    }
+}

@@ -1,0 +1,130 @@
+//! The rules. Statements are compiled before the sinks are read: templates of sinks are over their outputs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::keys::Section;
+use super::problem::{Fault, did_you_mean};
+use super::reader::{Spot, Table};
+use super::resolve::Document;
+use super::resolved::{OnError, Rule, Sink};
+use super::setting::{Setting as _, Settings as _};
+use super::{RULES_MAX, sinks, values};
+use crate::rule::program::Program;
+
+/// Rules that were read, before their sinks are known.
+pub(super) struct Drafts<'a> {
+    all: Vec<Draft<'a>>,
+}
+
+struct Draft<'a> {
+    rule: Rule,
+    /// Where each of its sinks is named.
+    spots: Vec<Spot>,
+    table: Table<'a>,
+}
+
+impl<'a> Drafts<'a> {
+    /// Reads the rules.
+    pub(super) fn of(document: &Document<'a>) -> Self {
+        let tables = document.tables(Section::Rule);
+        if let Some(table) = tables.get(RULES_MAX) {
+            document.source.report(&table.spot, Fault::new(format!("at most {RULES_MAX} rules")));
+        }
+        let mut names = HashMap::new();
+        let read = |table: Table<'a>| {
+            let name = sinks::unique_name(&table, &mut names, "rule");
+            let mut rule = Rule::read(&table);
+            rule.description = table.find("description", values::text);
+            rule.sql = table.find("sql", String::of).unwrap_or_default();
+            rule.program = name.as_ref().and_then(|name| compile(&table, &rule.sql, name));
+            let (sinks, spots) = sinks(&table);
+            rule.sinks = sinks;
+            name.map(|name| Draft { rule: Rule { name, ..rule }, spots, table })
+        };
+        Self { all: tables.into_iter().filter_map(read).collect() }
+    }
+
+    /// The rules that feed the sink of this name.
+    pub(super) fn feeders(&self, sink: &str) -> Vec<&Rule> {
+        let rules = self.all.iter().map(|draft| &draft.rule);
+        rules.filter(|rule| rule.sinks.iter().any(|name| name == sink)).collect()
+    }
+
+    /// The rules, checked against the sinks.
+    pub(super) fn with_sinks(self, known: &[Sink]) -> Vec<Rule> {
+        self.all.into_iter().map(|draft| draft.with_sinks(known)).collect()
+    }
+}
+
+impl Draft<'_> {
+    fn with_sinks(mut self, known: &[Sink]) -> Rule {
+        let table = &self.table;
+        let mut fed = Vec::new();
+        for (name, spot) in self.rule.sinks.iter().zip(&self.spots) {
+            match known.iter().find(|sink| sink.name == *name) {
+                Some(sink) => fed.push(sink),
+                None => {
+                    let names = || known.iter().map(|sink| sink.name.as_str());
+                    let hint = did_you_mean(name, names()).unwrap_or_else(|| "add a [[sink]] of that name".to_owned());
+                    table.source.report(spot, Fault::new(format!("there is no sink \"{name}\"")).hint(hint));
+                }
+            }
+        }
+        if self.rule.sinks.is_empty() {
+            let fault = Fault::new("has no effect: none of its outputs goes anywhere");
+            table.source.warn(&table.spot, fault.hint("name sinks"));
+        }
+        let has_letters = |sink: &&Sink| sink.dead_letters.is_some() || !sink.no_dead_letters;
+        self.rule.on_error = match table.find("on_error", OnError::of) {
+            Some(OnError::DeadLetter) if !fed.iter().any(has_letters) => {
+                let hint = "give one of its sinks dead letters, or set on_error to \"skip\" or \"reject\"";
+                let fault = Fault::new("none of the rule's sinks has dead letters").hint(hint);
+                table.source.report(&table.spot("on_error"), fault);
+                OnError::Skip
+            }
+            Some(asked) => asked,
+            None if !fed.is_empty() && fed.iter().all(has_letters) => OnError::DeadLetter,
+            None => OnError::Skip,
+        };
+        self.rule
+    }
+}
+
+/// Compiles the statement, and reports what is wrong with it or probably not meant, at its place.
+fn compile(table: &Table<'_>, sql: &str, name: &str) -> Option<Arc<Program>> {
+    if sql.is_empty() {
+        return None;
+    }
+    let spot = table.spot("sql");
+    match Program::compile(sql, name) {
+        Ok(program) => {
+            for warning in program.warnings() {
+                let fault = Fault::new(warning.what.clone()).hint(warning.hint.clone());
+                table.source.warn(&spot, Fault { at: Some(warning.place.start as usize), ..fault });
+            }
+            Some(Arc::new(program))
+        }
+        Err(error) => {
+            let fault = Fault { what: error.what, hint: error.hint, at: Some(error.place.start as usize) };
+            table.source.report(&spot, fault);
+            None
+        }
+    }
+}
+
+/// Reads the names of the sinks.
+fn sinks(table: &Table<'_>) -> (Vec<String>, Vec<Spot>) {
+    let mut names: Vec<String> = Vec::new();
+    let mut spots = Vec::new();
+    let given = if table.has("sinks") { table.texts("sinks") } else { Vec::new() };
+    for (name, spot) in given {
+        if names.contains(&name) {
+            table.source.report(&spot, Fault::new(format!("\"{name}\" is in the list already")));
+        } else {
+            names.push(name);
+            spots.push(spot);
+        }
+    }
+    (names, spots)
+}

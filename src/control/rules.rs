@@ -1,0 +1,281 @@
+//! Rules: what they have done, the last failure of each, the functions of SQL, and a statement that is tried on a message.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::problem::{Named, Problem, Sent};
+use super::{Shown, View};
+use crate::metrics::event::{Field, Kind};
+use crate::metrics::journal::Filter;
+use crate::metrics::samples::{Span, WINDOW};
+use crate::metrics::spec::RuleMetric as M;
+use crate::metrics::time::rfc3339;
+use crate::rule::functions;
+
+pub(super) fn routes() -> OpenApiRouter<Shown> {
+    OpenApiRouter::new()
+        .routes(routes!(rules))
+        .routes(routes!(rule))
+        .routes(routes!(rule_functions))
+        .routes(routes!(try_rule))
+}
+
+/// A rule, as configured.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// The rule's name.
+    pub name: String,
+    /// What it is for, as its operator says.
+    pub description: Option<String>,
+    /// The statement.
+    pub sql: String,
+    /// Topic filters of FROM.
+    pub from: Vec<String>,
+    /// Names of its sinks.
+    pub sinks: Vec<String>,
+    /// The handling of a message for which it fails.
+    pub on_error: &'static str,
+    /// It is evaluated.
+    pub is_enabled: bool,
+    /// It is not in the configuration any more.
+    pub is_removed: bool,
+}
+
+/// A rule and what it has done since the start, all shards together.
+#[derive(Debug, Serialize, ToSchema)]
+struct RuleStatus {
+    /// Its name in the configuration.
+    name: String,
+    /// What it is for, as the configuration says.
+    description: Option<String>,
+    /// The statement.
+    sql: String,
+    /// Topic filters of FROM.
+    from: Vec<String>,
+    /// Names of the sinks that it feeds.
+    sinks: Vec<String>,
+    /// What becomes of a message for which it fails: `skip`, `dead-letter`, `reject`.
+    #[schema(example = "skip")]
+    on_error: &'static str,
+    /// `running`, or `disabled`: its key `enabled` is false.
+    #[schema(example = "running")]
+    state: &'static str,
+    #[serde(flatten)]
+    numbers: RuleNumbers,
+    /// The newest failure that is still among the events; null: there is none.
+    last_failure: Option<RuleFailure>,
+    /// Growth a second.
+    rate: RuleRate,
+}
+
+/// Numbers of a rule. Each message that FROM matches is passed, filtered or failed.
+#[derive(Debug, Serialize, ToSchema)]
+struct RuleNumbers {
+    /// Messages for which it has made an output.
+    passed: u64,
+    /// Messages that WHERE, INCASE or FOREACH left nothing of.
+    filtered: u64,
+    /// Messages for which it has failed.
+    failed: u64,
+    /// Outputs: each is a record of each sink.
+    outputs: u64,
+    /// Failures by reason.
+    failures: RuleFailures,
+    /// Comparisons of values of different types.
+    mixed_comparisons: u64,
+}
+
+/// Failures by reason.
+#[derive(Debug, Serialize, ToSchema)]
+struct RuleFailures {
+    /// A value of a type that the operation does not take.
+    r#type: u64,
+    /// A text that is no JSON, number or date where one is needed.
+    decode: u64,
+    /// Outside of what the operation is defined for.
+    domain: u64,
+    /// More than a message may cost.
+    limit: u64,
+}
+
+/// A failure of a rule.
+#[derive(Debug, Serialize, ToSchema)]
+struct RuleFailure {
+    /// When.
+    time: String,
+    /// What was refused, and in which part of the statement.
+    reason: String,
+    /// MQTT topic of the message.
+    mqtt_topic: Option<String>,
+    /// Client ID of its publisher.
+    client: Option<String>,
+}
+
+/// Growth a second, over the last seconds.
+#[derive(Debug, Serialize, ToSchema)]
+struct RuleRate {
+    /// Over how many seconds at most.
+    window_seconds: u64,
+    passed_per_second: f64,
+    filtered_per_second: f64,
+    failed_per_second: f64,
+}
+
+/// All rules.
+#[derive(Debug, Serialize, ToSchema)]
+struct Rules {
+    rules: Vec<RuleStatus>,
+}
+
+impl View {
+    /// Places of the rules of the configuration.
+    fn shown_rules(&self) -> impl Iterator<Item = usize> {
+        let all = self.described.rules.iter().enumerate();
+        all.filter(|(_, rule)| !rule.is_removed).map(|(index, _)| index)
+    }
+
+    fn rule_status(&self, span: &Span, index: usize) -> RuleStatus {
+        let rule = &self.described.rules[index];
+        let of = |metric| span.now.rule(index, metric);
+        let rate = |metric| span.per_s(|sample| sample.rule(index, metric));
+        RuleStatus {
+            name: rule.name.clone(),
+            description: rule.description.clone(),
+            sql: rule.sql.clone(),
+            from: rule.from.clone(),
+            sinks: rule.sinks.clone(),
+            on_error: rule.on_error,
+            state: if rule.is_enabled { "running" } else { "disabled" },
+            numbers: RuleNumbers {
+                passed: of(M::Passed),
+                filtered: of(M::Filtered),
+                failed: of(M::Failed),
+                outputs: of(M::Outputs),
+                failures: RuleFailures {
+                    r#type: of(M::FailedType),
+                    decode: of(M::FailedDecode),
+                    domain: of(M::FailedDomain),
+                    limit: of(M::FailedLimit),
+                },
+                mixed_comparisons: of(M::MixedComparisons),
+            },
+            last_failure: self.last_failure(&rule.name),
+            rate: RuleRate {
+                window_seconds: WINDOW.as_secs(),
+                passed_per_second: rate(M::Passed),
+                filtered_per_second: rate(M::Filtered),
+                failed_per_second: rate(M::Failed),
+            },
+        }
+    }
+
+    fn last_failure(&self, rule: &str) -> Option<RuleFailure> {
+        let filter = Filter { kind: Some(Kind::RuleFailed), newest_first: true, ..Filter::default() };
+        let page = self.journal.page(&filter);
+        let (_, event) = page.events.into_iter().find(|(_, event)| event.text(Field::SqlRule) == Some(rule))?;
+        let of = |field| event.text(field).map(str::to_owned);
+        Some(RuleFailure {
+            time: rfc3339(i64::try_from(event.time_ms).unwrap_or(i64::MAX)),
+            reason: of(Field::Reason).unwrap_or_default(),
+            mqtt_topic: of(Field::MqttTopic),
+            client: of(Field::Client),
+        })
+    }
+}
+
+/// All rules.
+#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", responses((status = 200, body = Rules)))]
+async fn rules(State(view): State<Arc<View>>) -> Json<Rules> {
+    let span = view.samples.span(&view.boards);
+    Json(Rules { rules: view.shown_rules().map(|index| view.rule_status(&span, index)).collect() })
+}
+
+/// One rule.
+#[utoipa::path(get, path = "/api/v1/rules/{name}", tag = "rules",
+    params(("name" = String, Path, description = "Its name in the configuration")), responses(
+    (status = 200, body = RuleStatus),
+    (status = 404, body = Problem, content_type = "application/problem+json")))]
+async fn rule(State(view): State<Arc<View>>, Named(name): Named) -> Result<Json<RuleStatus>, Problem> {
+    let found = view.shown_rules().find(|index| view.described.rules[*index].name == name);
+    let index = found.ok_or_else(|| Problem::not_found(format!("no rule {name:?}; /api/v1/rules lists them")))?;
+    Ok(Json(view.rule_status(&view.samples.span(&view.boards), index)))
+}
+
+/// All functions of SQL.
+#[derive(Debug, Serialize, ToSchema)]
+struct Functions {
+    functions: Vec<Function>,
+}
+
+/// A function of SQL.
+#[derive(Debug, Serialize, ToSchema)]
+struct Function {
+    /// Its name; statements may write it in any case.
+    name: &'static str,
+    /// The group of functions that it belongs to.
+    family: &'static str,
+    /// Its arguments, as in `(text[, chars])`.
+    arguments: &'static str,
+    /// What it yields.
+    meaning: &'static str,
+    /// A call.
+    example: &'static str,
+}
+
+/// All functions of SQL.
+#[utoipa::path(get, path = "/api/v1/sql/functions", tag = "rules", responses((status = 200, body = Functions)))]
+async fn rule_functions() -> Json<Functions> {
+    let function = |(family, of): (functions::Family, &'static functions::Function)| Function {
+        name: of.name,
+        family: family.as_str(),
+        arguments: of.arguments,
+        meaning: of.sentence,
+        example: of.example,
+    };
+    Json(Functions { functions: functions::all().map(function).collect() })
+}
+
+/// A statement, and a message to try it on.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Statement {
+    /// The statement.
+    sql: String,
+    /// Fields of the message, as SQL names them: `topic`, `payload`, `clientid`, … A payload that is no text is taken as JSON. Without a topic, FROM names it.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    context: Map<String, Value>,
+}
+
+/// What a statement makes of a message.
+#[derive(Clone, Debug, Default, Serialize, ToSchema)]
+pub struct RuleTrial {
+    /// Whether FROM matches the message's topic.
+    pub matches: bool,
+    /// The outputs, as they would be written; none if it is filtered or fails.
+    #[schema(value_type = Vec<Object>)]
+    pub outputs: Vec<Value>,
+    /// Why it fails for the message; null: it does not.
+    pub failure: Option<String>,
+    /// What is probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// Tries a statement on a message that is given with it. Nothing is published and nothing is written.
+#[utoipa::path(post, path = "/api/v1/sql/test", tag = "rules", request_body = Statement, responses(
+    (status = 200, body = RuleTrial),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 422, body = Problem, content_type = "application/problem+json", description = "The statement or the message cannot be used: `detail` says why, and where")))]
+async fn try_rule(
+    State(view): State<Arc<View>>,
+    Sent(Statement { sql, context }): Sent<Statement>,
+) -> Result<Json<RuleTrial>, Problem> {
+    super::trial::told(|answer| view.trials.rule(sql, context, answer)).await
+}

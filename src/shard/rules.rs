@@ -1,0 +1,196 @@
+//! The rules of a shard: what is evaluated for a message, the sinks that each rule feeds, and what became of its messages.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::config::{Config, OnError};
+use crate::metrics::event::{Field, Kind};
+use crate::metrics::journal::Teller;
+use crate::metrics::spec::RuleMetric as M;
+use crate::rule::arena::Arena;
+use crate::rule::around::Machine;
+use crate::rule::failure::{Code, Failure};
+use crate::rule::program::Program;
+use crate::runtime::seam::Monotonic;
+use crate::session::ClientKey;
+
+use super::events::{DROPPED, REJECTED, clipped, of_client, second};
+use super::members::Members;
+use super::numbers::Numbers;
+use super::outlets::Outlets;
+use super::sinks::{self, Plan};
+
+/// The bit by which a rule's number among those that a topic matches differs from a sink's.
+pub(super) const RULE: u16 = 1 << 15;
+/// The fate of a message that becomes a dead letter.
+const DEAD_LETTER: &str = "dead_letter";
+
+/// All rules of a configuration, and the memory in which they are evaluated.
+#[derive(Debug)]
+pub(super) struct Rules {
+    /// By the rule's place in the configuration.
+    pub(super) plans: Vec<RulePlan>,
+    /// How each sink that rules feed writes its rows of them, by the sink's place in the configuration.
+    pub(super) fed: Vec<Option<Plan>>,
+    pub(super) arena: Arena,
+    pub(super) machine: Arc<Machine>,
+    /// Numbers of messages, and what `random` begins with.
+    pub(super) random: fastrand::Rng,
+    /// Bytes that the rows of one message may take, by cluster: more would hold up all others, or never find room.
+    pub(super) bytes_max: Vec<usize>,
+}
+
+/// A rule, ready for messages.
+#[derive(Debug)]
+pub(super) struct RulePlan {
+    pub(super) program: Arc<Program>,
+    /// Places of its sinks in the configuration.
+    pub(super) sinks: SmallVec<[u16; 2]>,
+    pub(super) on_error: OnError,
+    /// Those of its sinks that have dead letters.
+    pub(super) letters: SmallVec<[u16; 2]>,
+}
+
+/// What a rule has made of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Passed(u32),
+    Filtered,
+    Failed(Failure),
+}
+
+/// The outcomes of one message, by the rules' places in the configuration, and comparisons of different types in each.
+pub(super) type Outcomes = SmallVec<[(u16, Outcome, u32); 2]>;
+
+impl Rules {
+    /// The rules of a configuration; `None`: it has none. A rule that is not enabled, or was removed, has a place and matches nothing.
+    pub(super) fn of<'a>(
+        config: &Config,
+        members: impl Fn(usize) -> &'a Members,
+        machine: &Arc<Machine>,
+        seed: impl FnOnce() -> u64,
+    ) -> Option<Box<Self>> {
+        if config.rules.is_empty() {
+            return None;
+        }
+        let place = |name: &String| {
+            let found = config.sinks.iter().position(|sink| sink.name == *name && !sink.is_removed);
+            found.and_then(|place| u16::try_from(place).ok())
+        };
+        let plan = |rule: &crate::config::Rule| {
+            let sinks: SmallVec<[u16; 2]> = rule.sinks.iter().filter_map(place).collect();
+            let has_letters = |sink: &u16| config.sinks[usize::from(*sink)].dead_letters.is_some();
+            let letters = sinks.iter().copied().filter(has_letters).collect();
+            // A configuration with a rule that does not compile is refused.
+            let program = rule.program.clone()?;
+            Some(RulePlan { program, sinks, on_error: rule.on_error, letters })
+        };
+        let plans: Option<Vec<RulePlan>> = config.rules.iter().map(plan).collect();
+        let shards = config.service.shards.max(1) as u64;
+        let group = config.spool.map_or(u64::MAX, |spool| spool.segment_bytes / 8);
+        let bytes_max = |cluster: &crate::config::Cluster| cluster.buffer_bytes / shards / 4;
+        let bytes_max = config.clusters.iter().map(|cluster| bytes_max(cluster).min(group));
+        Some(Box::new(Self {
+            plans: plans.unwrap_or_default(),
+            fed: sinks::fed_plans(config, members),
+            arena: Arena::new(),
+            machine: Arc::clone(machine),
+            random: fastrand::Rng::with_seed(seed()),
+            bytes_max: bytes_max.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX)).collect(),
+        }))
+    }
+
+    /// The filters of each rule that is evaluated, with its number for the router.
+    pub(super) fn filters(config: &Config) -> impl Iterator<Item = (Vec<&str>, u16)> {
+        let in_force = |rule: &crate::config::Rule| rule.enabled && !rule.is_removed;
+        (RULE..).zip(&config.rules).filter(move |(_, rule)| in_force(rule)).map(|(number, rule)| {
+            let filters = rule.program.as_ref().map(|program| program.filters().collect());
+            (filters.unwrap_or_default(), number)
+        })
+    }
+
+    /// The name of a rule.
+    pub(super) fn name(&self, rule: u16) -> Option<&str> {
+        self.plans.get(usize::from(rule)).map(|plan| plan.program.name())
+    }
+}
+
+/// An address as rules see it: with its port and without.
+pub(super) struct Address {
+    text: [u8; 64],
+    host: usize,
+    len: usize,
+}
+
+impl Address {
+    pub(super) fn of(address: SocketAddr) -> Self {
+        use std::io::Write as _;
+        let mut made = Self { text: [0; 64], host: 0, len: 0 };
+        let mut rest = &mut made.text[..];
+        // No address is longer.
+        let _ = write!(rest, "{address}");
+        made.len = 64 - rest.len();
+        let port = made.text[..made.len].iter().rposition(|byte| *byte == b':').unwrap_or(made.len);
+        made.host = port;
+        made
+    }
+
+    pub(super) fn host(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.host]).unwrap_or_default().trim_matches(['[', ']'])
+    }
+
+    pub(super) fn whole(&self) -> &str {
+        std::str::from_utf8(&self.text[..self.len]).unwrap_or_default()
+    }
+}
+
+impl Outlets {
+    /// Counts what rules have made of the last message, and reports failures.
+    #[cold]
+    pub(super) fn count_rules(
+        &mut self,
+        (numbers, teller): (&mut Numbers, &mut Teller),
+        of: Option<(ClientKey<'_>, &str)>,
+        now: Monotonic,
+    ) {
+        let Some(rules) = &self.rules else { return };
+        for (number, outcome, mixed) in self.workspace.outcomes.drain(..) {
+            let rule = usize::from(number);
+            numbers.count_rule(rule, M::MixedComparisons, mixed.into());
+            match outcome {
+                Outcome::Passed(outputs) => {
+                    numbers.count_rule(rule, M::Passed, 1);
+                    numbers.count_rule(rule, M::Outputs, outputs.into());
+                }
+                Outcome::Filtered => numbers.count_rule(rule, M::Filtered, 1),
+                Outcome::Failed(failure) => {
+                    numbers.count_rule(rule, M::Failed, 1);
+                    let reason = match failure.reason.code {
+                        Code::Type => M::FailedType,
+                        Code::Decode => M::FailedDecode,
+                        Code::Domain => M::FailedDomain,
+                        Code::Limit => M::FailedLimit,
+                    };
+                    numbers.count_rule(rule, reason, 1);
+                    let Some(plan) = rules.plans.get(rule) else { continue };
+                    teller.tell_of(Kind::RuleFailed, second(now), rule, |event| {
+                        let event = of_client(event, of.map(|(client, _)| client));
+                        let event = event.with(Field::SqlRule, plan.program.name());
+                        let event = event.maybe(Field::MqttTopic, of.map(|(_, topic)| clipped(topic)));
+                        let event = event.with(Field::Reason, failure.describe(plan.program.sql()));
+                        event.with(
+                            Field::Fate,
+                            match plan.on_error {
+                                OnError::Skip => DROPPED,
+                                OnError::DeadLetter => DEAD_LETTER,
+                                OnError::Reject => REJECTED,
+                            },
+                        )
+                    });
+                }
+            }
+        }
+    }
+}

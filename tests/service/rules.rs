@@ -1,0 +1,167 @@
+//! Rules that feed sinks: what a record of the rule is, what a failing rule does, and that a reload holds for the messages that follow.
+
+use std::fs;
+
+use forebay::mqtt::packet::{Packet, PacketType, Publish, QoS, Version};
+use forebay::mqtt::property::Property;
+use serde_json::{Value, json};
+
+use crate::device::{Device, Heard, properties, puback, publish};
+use crate::process::{metric, until_metric};
+use crate::records::{read, read_when, texts};
+use crate::support::service::{Service, config};
+
+/// The statement and the action of the seed documents, word for word (rows E43 to E50).
+#[test]
+fn a_topic_out_of_the_environment_through_the_output_of_a_rule() {
+    let rule = "[[rule]]\nname = \"my_rule\"\n\
+        sql = '''SELECT getenv(`EMQXVAR_KAFKA_TOPIC`) as kafka_topic, payload FROM \"t/#\"'''\nsinks = [\"my-sink\"]\n\
+        [[sink]]\nname = \"my-sink\"\ntopic = \"${kafka_topic}\"\n";
+    let service = Service::start_with(&config(rule), &[], &[("EMQXVAR_KAFKA_TOPIC", "testtopic-in")]);
+    let mut device = Device::connect(service.mqtt(), Version::V5, "pub");
+    device.deliver(1, "t/Connection", b"payload string");
+    let [record] = &read(service.embedded(), "testtopic-in")[..] else { panic!("one record") };
+    assert_eq!(record.text(), r#"{"payload":"payload string","kafka_topic":"testtopic-in"}"#);
+    assert_eq!(record.key, "t/Connection");
+    assert_eq!(metric(&service, "rule_messages_total{result=\"passed\"}"), 1);
+}
+
+#[test]
+fn outputs_become_rows_of_several_sinks_with_keys_headers_and_times() {
+    let service = Service::start(&config(
+        "[[rule]]\nname = \"each\"\nsinks = [\"one\", \"two\"]\n\
+         sql = '''FOREACH payload.list AS item DO item.id AS id, item.v AS v, qos, pub_props.'User-Property' AS more, timestamp AS ts \
+         INCASE item.v > 1 FROM \"t/+\"'''\n\
+         [[sink]]\nname = \"one\"\ntopic = \"device-${id}\"\nkey = \"${.id}\"\nvalue = \"${v}\"\nheaders = { q = \"${qos}\", none = \"${id.none}\" }\n\
+         headers_from = \"${more}\"\ntimestamp = \"${ts}\"\n\
+         [[sink]]\nname = \"two\"\ntopic = \"two\"\nkey = \"\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let user = properties([Property::UserProperty("unit", "C")]);
+    let payload = br#"{"list": [{"id": 1, "v": 2.50}, {"id": 2, "v": 1}, {"id": 3, "v": 3}]}"#;
+    let plain = publish(QoS::AtLeastOnce, 1, "t/a", payload);
+    device.say(&Packet::Publish(Publish { properties: user.as_properties(), ..plain }));
+    assert_eq!(device.hear(), puback(1));
+    let [record] = &read(service.embedded(), "device-1")[..] else { panic!("one record") };
+    assert_eq!((record.key.as_str(), record.text()), ("1", "2.50"));
+    let headers: Vec<_> = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(headers, [("q", "1"), ("unit", "C"), ("unit", "C")], "its own, those of headers_from, the device's");
+    assert_eq!(read(service.embedded(), "device-3").len(), 1);
+    let two = texts(service.embedded(), "two");
+    let first: Value = serde_json::from_str(&two[0]).expect("JSON");
+    assert_eq!((two.len(), &first["more"]), (2, &json!({ "unit": "C" })));
+    assert_eq!(metric(&service, "rule_outputs_total"), 2);
+    // WHERE and INCASE filter, and that is a success; only a message that nothing matches has no taker.
+    device.deliver(2, "t/b", br#"{"list": []}"#);
+    device.publish(QoS::AtLeastOnce, 3, "elsewhere", b"");
+    assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, 3, 0x10));
+    assert_eq!(metric(&service, "rule_messages_total{result=\"filtered\"}"), 1);
+}
+
+/// R15, N8: `on_error` decides what a message becomes for which the rule fails; the rule's other outputs of it do not count.
+#[test]
+fn a_failing_rule_skips_keeps_a_letter_or_refuses() {
+    let rule = |name: &str, more: &str| {
+        format!(
+            "[[rule]]\nname = \"{name}\"\nsinks = [\"{name}\"]\n{more}\n\
+             sql = '''FOREACH payload.list DO item - 1 AS v FROM \"t/{name}\"'''\n\
+             [[sink]]\nname = \"{name}\"\ntopic = \"{name}\"\n"
+        )
+    };
+    let rules = [
+        rule("skip", "on_error = \"skip\""),
+        format!("{}dead_letters_file = \"$DIR/letter.jsonl\"\n", rule("letter", "")),
+        format!("{}dead_letters_file = \"none\"\n", rule("gate", "on_error = \"reject\"")),
+        "[[sink]]\nname = \"all\"\nfilters = \"t/#\"\ntopic = \"all\"\n".to_owned(),
+    ];
+    let service = Service::start(&config(&rules.concat()));
+    let mut subscriber = Device::connect(service.mqtt(), Version::V5, "subscriber");
+    subscriber.subscribe(&[("t/#", QoS::AtMostOnce)]);
+    for (version, code) in [(Version::V5, 0x99), (Version::V311, 0)] {
+        let mut device = Device::connect(service.mqtt(), version, &format!("{version:?}"));
+        device.deliver(1, "t/skip", br#"{"list": [3, "x"]}"#);
+        device.deliver(2, "t/letter", br#"{"list": [4, "x"]}"#);
+        device.publish(QoS::AtLeastOnce, 3, "t/gate", b"no JSON");
+        let expected = if version == Version::V5 { Heard::Answer(PacketType::PubAck, 3, code) } else { Heard::Closed };
+        assert_eq!(device.hear(), expected, "{version:?}");
+    }
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    device.publish(QoS::AtMostOnce, 0, "t/gate", b"no JSON");
+    device.deliver(1, "t/end", b"");
+    let records = texts(service.embedded(), "all");
+    assert_eq!(records.len(), 5, "no destination has what a gate refuses: {records:?}");
+    let heard = subscriber.hear_all(5);
+    assert!(
+        !heard.iter().any(|heard| matches!(heard, Heard::Message(_, _, topic, _) if topic == "t/gate")),
+        "{heard:?}"
+    );
+    for topic in ["skip", "letter", "gate"] {
+        assert!(read(service.embedded(), topic).is_empty(), "{topic}");
+    }
+    let letters = fs::read_to_string(service.dir().join("letter.jsonl")).expect("letters");
+    let letters: Vec<Value> = letters.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(letters.len(), 2);
+    let of = &letters[0];
+    assert_eq!(
+        (&of["rule"], &of["reason"], &of["mqtt_topic"]),
+        (&json!("letter"), &json!("RULE_FAILED"), &json!("t/letter"))
+    );
+    assert_eq!(of["value"], json!(r#"{"list": [4, "x"]}"#), "the message as it came");
+    until_metric(&service, "rule_messages_total{rule=\"letter\",result=\"failed\"}", 2);
+    assert_eq!(metric(&service, "rule_failures_total{rule=\"letter\",reason=\"type\"}"), 2);
+    assert_eq!(metric(&service, "rule_failures_total{rule=\"gate\",reason=\"decode\"}"), 3);
+}
+
+/// A sink's refusal of an output is the sink's; a rule may feed a sink with filters, too; and messages of sources and wills come to rules.
+#[test]
+fn what_a_sink_refuses_of_a_rule_is_the_sinks_affair() {
+    let service = Service::start(&config(
+        "[[rule]]\nname = \"r\"\nsql = '''SELECT payload, payload.to AS to FROM \"t/#\"'''\nsinks = [\"picky\", \"both\"]\n\
+         [[sink]]\nname = \"picky\"\ntopic = \"${to}\"\non_refuse = \"drop\"\n\
+         [[sink]]\nname = \"both\"\nfilters = [\"t/#\", \"other\"]\ntopic = \"both\"\nvalue = \"${payload}\"\n",
+    ));
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    device.deliver(1, "t/1", br#"{"to": "there"}"#);
+    device.deliver(2, "t/1", br#"{"to": null}"#);
+    device.deliver(3, "t/1", br#"{}"#);
+    device.deliver(4, "other", b"plain");
+    assert_eq!(texts(service.embedded(), "there"), [r#"{"to":"there","payload":"{\"to\": \"there\"}"}"#]);
+    assert_eq!(metric(&service, "sink_publishes_refused_total{sink=\"picky\",reason=\"column_missing\"}"), 2);
+    assert_eq!(read_when(service.embedded(), "both", 7).iter().filter(|record| record.text() == "plain").count(), 1);
+}
+
+#[test]
+fn a_reload_changes_adds_and_removes_rules() {
+    let rule = |sql: &str, sink: &str| {
+        config(&format!(
+            "[[rule]]\nname = \"r\"\nsql = '''{sql}'''\nsinks = [\"out\"]\n\
+             [[sink]]\nname = \"out\"\ntopic = \"out\"\nvalue = \"${{v}}\"\n{sink}"
+        ))
+    };
+    let first = rule("SELECT payload AS v FROM \"t\"", "");
+    let service = Service::start(&first);
+    let mut device = Device::connect(service.mqtt(), Version::V5, "dev");
+    let mut packet_id = 0;
+    let mut send = |payload: &[u8], code: u8| {
+        packet_id += 1;
+        device.publish(QoS::AtLeastOnce, packet_id, "t", payload);
+        assert_eq!(device.hear(), Heard::Answer(PacketType::PubAck, packet_id, code));
+    };
+    send(b"1", 0);
+    let reload = |text: &str| {
+        let text = text.replace("$DIR", &service.dir().display().to_string());
+        fs::write(service.dir().join("forebay.toml"), text).expect("written");
+        crate::change::change(&service, "POST", "reload", &Value::Null)
+    };
+    let changed = reload(&rule("SELECT payload + 1 AS v FROM \"t\" WHERE payload > 1", ""));
+    assert_eq!((changed.0, &changed.1["applied"]), (200, &json!(["rule r (changed: sql)"])));
+    send(b"1", 0);
+    send(b"2", 0);
+    let wrong = reload(&rule("SELECT payload AS w FROM \"t\"", ""));
+    assert!(wrong.0 == 422 && wrong.1.to_string().contains("has no column of that name"), "{wrong:?}");
+    send(b"3", 0);
+    let off = reload(&rule("SELECT payload AS v FROM \"t\"", "").replace("sinks =", "enabled = false\nsinks ="));
+    assert_eq!(off.1["applied"], json!(["rule r (changed: sql, enabled)"]));
+    send(b"4", 0x10);
+    assert_eq!(texts(service.embedded(), "out"), ["1", "21", "31"]);
+}
