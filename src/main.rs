@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         }
         Command::Sinks(from) => answer(cli::ask::sinks(&from)),
         Command::Sources(options) => report(cli::sources::sources(&options)),
+        Command::Rules(options) => answer(cli::rules::rules(&options)),
         Command::Events(options) if options.follow => answer(cli::follow::events(&options)),
         Command::Events(options) => answer(cli::ask::events(&options)),
         Command::Clients(options) => answer(cli::lists::clients(&options)),

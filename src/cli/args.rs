@@ -106,6 +106,8 @@ pub enum Command {
     Sinks(AskArgs),
     /// Show the sources of a running service: state, totals, open messages, lag; or one with its partitions, which can be paused, resumed, sought and tested
     Sources(SourcesArgs),
+    /// Show the rules of a running service: totals, last failure; or one with its statement, which can be paused and resumed
+    Rules(RulesArgs),
     /// Show recent events of a running service
     Events(EventsArgs),
     /// Show the clients of a running service and their sessions: messages that wait for each, and for how long; or one client with its subscriptions
@@ -377,6 +379,35 @@ pub struct SourcesArgs {
     pub partition: Option<i32>,
 
     /// With pause and resume: write it to the configuration file
+    #[arg(long, requires = "action")]
+    pub persist: bool,
+}
+
+/// Something that is done with a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum RuleAction {
+    /// It is not evaluated until it is resumed.
+    Pause,
+    /// It is evaluated again.
+    Resume,
+}
+
+/// Options of `forebay rules`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct RulesArgs {
+    /// Which service.
+    #[command(flatten)]
+    pub from: AskArgs,
+
+    /// Show this rule, with its statement
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// What to do with it
+    #[arg(value_name = "ACTION", value_enum, requires = "name")]
+    pub action: Option<RuleAction>,
+
+    /// Write it to the configuration file
     #[arg(long, requires = "action")]
     pub persist: bool,
 }

@@ -122,6 +122,7 @@ pub fn run(args: &CheckArgs) -> Checked {
     check_host::of_log(&config, &mut lines);
     of_memory(&config, &mut lines);
     check_sources::of_sources(&config, &mut lines);
+    of_rules(&config, &mut lines);
     if !args.offline {
         check_host::of_host(&config, &mut lines);
         check_modes::of_modes(&config, &mut lines);
@@ -138,10 +139,11 @@ pub fn run(args: &CheckArgs) -> Checked {
         of_addresses(&config, &mut lines);
         check_start::of_rest(&config, &mut lines);
     }
-    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), config.sources.len()];
-    let names = ["listener", "Kafka cluster", "sink", "source"].into_iter().zip(counts);
-    // Most have no source.
-    let names = names.filter(|(name, n)| *name != "source" || *n > 0);
+    let (sources, rules) = (config.sources.len(), config.rules.len());
+    let counts = [config.listeners.len(), config.clusters.len(), config.sinks.len(), sources, rules];
+    let names = ["listener", "Kafka cluster", "sink", "source", "rule"].into_iter().zip(counts);
+    // Most have no source and no rule.
+    let names = names.filter(|(name, n)| !matches!(*name, "source" | "rule") || *n > 0);
     let counted: Vec<_> = names.map(|(name, n)| format!("{n} {name}{}", if n == 1 { "" } else { "s" })).collect();
     let without = if args.offline { "; host and Kafka were not checked (--offline)" } else { "" };
     let text = format!("valid: {}{without}", counted.join(", "));
@@ -149,6 +151,27 @@ pub fn run(args: &CheckArgs) -> Checked {
     let works = lines.iter().all(|line| line.verdict < Verdict::Problem);
     let text = if args.json { as_json(&config, &lines, works) } else { as_text(&config, &lines) };
     Checked { text, status: if works { EXIT_DONE } else { EXIT_FAILED } }
+}
+
+/// Says what each rule reads and feeds, and in which parts of it a message can make it fail.
+fn of_rules(config: &Config, lines: &mut Vec<Line>) {
+    for rule in &config.rules {
+        let Some(program) = rule.program.as_deref() else { continue };
+        let filters: Vec<&str> = program.filters().collect();
+        let sinks =
+            if rule.sinks.is_empty() { "no sink".to_owned() } else { format!("sinks {}", rule.sinks.join(", ")) };
+        let mut text = format!("from {} to {sinks}", filters.join(", "));
+        let explanation = program.explain();
+        let failing = explanation.failing.iter().map(|(clause, _)| clause.as_str());
+        let failing: Vec<&str> = failing.collect();
+        if !failing.is_empty() {
+            text += &format!("; {} can fail: on_error is \"{}\"", failing.join(" and "), rule.on_error.as_str());
+        }
+        if !rule.enabled {
+            text += "; it is not enabled";
+        }
+        lines.push(Line { verdict: Verdict::Ok, about: format!("rule {}", rule.name), text });
+    }
 }
 
 fn as_text(config: &Config, lines: &[Line]) -> String {

@@ -35,6 +35,7 @@ mod reconfigure;
 mod reference;
 mod reload;
 pub mod rule;
+pub mod rules;
 pub mod run;
 mod secured;
 mod shards;
@@ -51,7 +52,7 @@ mod verifier_numbers;
 
 pub use args::{
     AskArgs, CheckArgs, Command, ConfigCommand, EventsArgs, FromArgs, InspectArgs, RuleCommand, RuleExplainArgs,
-    RuleTestArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION, parse, parse_from,
+    RuleTestArgs, RulesArgs, RunArgs, SourcesArgs, SpoolCommand, TopicsCommand, VERSION, parse, parse_from,
 };
 
 /// Exit status: success.

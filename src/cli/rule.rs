@@ -9,6 +9,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 use super::args::{RuleExplainArgs, RuleTestArgs};
+use crate::control::RuleTrial;
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
 use crate::mqtt::topic;
@@ -66,6 +67,25 @@ pub fn test(options: &RuleTestArgs) -> Result<Tried, String> {
         message.evaluate(&program, &around, &mut arena, &which, &mut tried);
     }
     Ok(tried)
+}
+
+/// Evaluates a statement for a message of these fields, for the admin API.
+///
+/// # Errors
+/// The statement or the message cannot be used, in words.
+pub(super) fn try_sql(sql: &str, context: Map<String, Value>) -> Result<RuleTrial, String> {
+    let program = Program::compile(sql, "test").map_err(|error| error.show(sql))?;
+    let made = Made::new(&RuleTestArgs::default(), context, &program)?;
+    let mut trial = RuleTrial {
+        matches: program.filters().any(|filter| topic::matches(filter, &made.topic)),
+        warnings: program.warnings().iter().map(|warning| warning.show(sql)).collect(),
+        ..RuleTrial::default()
+    };
+    let (mut tried, mut arena, machine) = (Tried { is_good: true, ..Tried::default() }, Arena::new(), machine());
+    made.evaluate(&program, &machine.around(now_ms(), fastrand::u64(..)), &mut arena, "", &mut tried);
+    trial.outputs = tried.text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    trial.failure = (!tried.is_good).then(|| tried.notes.trim_end().to_owned());
+    Ok(trial)
 }
 
 /// What rules know of this machine and process.

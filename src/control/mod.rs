@@ -48,8 +48,8 @@ pub use self::described::{Cluster, DeadLetters, Described, Listener, Sink};
 pub use self::own_token::OwnToken;
 use self::problem::Problem;
 pub use self::reload::{Part, ReloadAnswer, ReloadRefused, Reloaded, Reloads, To, Wanted};
-pub use self::shown::Shown;
 pub use self::rules::{Rule, RuleTrial};
+pub use self::shown::Shown;
 pub use self::sources::Source;
 pub use self::trial::{
     BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, SampleMessage, SourceTrial,

@@ -53,6 +53,8 @@ pub enum Part {
     Sink,
     /// `[[source]]`
     Source,
+    /// `[[rule]]`
+    Rule,
     /// `[kafka.NAME]`
     Cluster,
     /// `[[listener]]`, by its address.

@@ -182,7 +182,7 @@ impl View {
         let (_, event) = page.events.into_iter().find(|(_, event)| event.text(Field::SqlRule) == Some(rule))?;
         let of = |field| event.text(field).map(str::to_owned);
         Some(RuleFailure {
-            time: rfc3339(i64::try_from(event.time_ms).unwrap_or(i64::MAX)),
+            time: rfc3339(i64::try_from(event.at_ms).unwrap_or(i64::MAX)),
             reason: of(Field::Reason).unwrap_or_default(),
             mqtt_topic: of(Field::MqttTopic),
             client: of(Field::Client),

@@ -13,8 +13,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{Named, Problem, Sent, SentIfAny};
-use super::rules::RuleTrial;
 use super::reload::{ReloadRefused, asked, refused, stopping};
+use super::rules::RuleTrial;
 use super::{Shown, View};
 
 pub(super) fn routes() -> OpenApiRouter<Shown> {
@@ -167,6 +167,8 @@ struct MessageToTry {
 pub struct MessageTrial {
     /// Whether the sink takes the topic: a filter matches it, none of `exclude` does, and with `fallback` no other sink takes it.
     pub matches: bool,
+    /// The rule whose output the record is made of, the first one; null: it is made of the message.
+    pub rule: Option<String>,
     /// Why the sink would refuse it; null: it would take it.
     pub refused: Option<String>,
     /// Kafka topic.

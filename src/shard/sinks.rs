@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use smallvec::SmallVec;
 
-use crate::config::{Acknowledge, Buffer, Config, OnRefuse, Partitioner, Sink, ValueFormat};
+use crate::config::{Acknowledge, Buffer, Config, Fed, OnRefuse, Partitioner, Sink, ValueFormat};
 use crate::kafka::producer::{RECEIVED_MS, Refusal, row_bytes_max};
 use crate::kafka::types::SinkId;
 use crate::metrics::histogram::Level;
@@ -126,6 +126,19 @@ impl Plan {
             drops_qos0: sink.drops_qos0,
             on_refuse: sink.on_refuse,
             dead,
+        }
+    }
+
+    /// The same plan for rows that rules feed.
+    pub(super) fn fed(self, sink: &Sink, fed: &Fed) -> Self {
+        Self {
+            topic: fed.topic.clone(),
+            key: fed.key.clone(),
+            value: Value { template: fed.value.clone(), envelope: None, empty_is_null: sink.empty_is_null },
+            time: fed.timestamp.clone().map(Box::new),
+            headers: fed.headers.clone(),
+            headers_from: fed.headers_from.clone(),
+            ..self
         }
     }
 
@@ -437,15 +450,8 @@ pub(super) fn fed_plans<'a>(config: &Config, members: impl Fn(usize) -> &'a Memb
         let members = members(sink.cluster);
         let number = members.number(Role::Own(index)).unwrap_or(SinkId(u16::MAX));
         let letters = members.number(Role::DeadLetters(index));
-        let mut plan =
-            Plan::new(sink, number, sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, letters)));
-        plan.topic = fed.topic.clone();
-        plan.key.clone_from(&fed.key);
-        plan.value = Value { template: fed.value.clone(), envelope: None, empty_is_null: sink.empty_is_null };
-        plan.time = fed.timestamp.clone().map(Box::new);
-        plan.headers.clone_from(&fed.headers);
-        plan.headers_from.clone_from(&fed.headers_from);
-        Some(plan)
+        let dead = sink.dead_letters.as_ref().map(|dead| DeadPlan::new(sink, dead, letters));
+        Some(Plan::new(sink, number, dead).fed(sink, fed))
     };
     config.sinks.iter().enumerate().map(plan).collect()
 }

@@ -2,19 +2,27 @@
 
 use smallvec::SmallVec;
 
-use crate::config::Config;
+use crate::config::{Config, Rule, Sink};
 use crate::kafka::topic_name::kafka_topic;
 use crate::kafka::types::SinkId;
+use crate::mqtt::topic;
+use crate::rule::arena::Arena;
+use crate::rule::around::Machine;
+use crate::rule::column::Row;
+use crate::rule::message::{Given, Id, Message as RuleMessage};
+use crate::rule::program::{Input, Outcome};
 use crate::rule::template::{Absent, MessageContext};
 
 use super::router;
 use super::sinks::Plan;
 
 /// A record that was not written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trial {
     /// Whether the sink takes the topic.
     pub matches: bool,
+    /// The rule that the record comes of; `None`: it is made of the message itself.
+    pub rule: Option<String>,
     /// The reason why the sink would refuse the message, where it would.
     pub refused: Option<String>,
     /// Kafka topic.
@@ -29,14 +37,61 @@ pub struct Trial {
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-/// Tries a message on a sink, by its place in the configuration.
+/// Tries a message on a sink, by its place in the configuration: as the sink takes it itself, else by the first output of a rule that feeds the
+/// sink.
 #[must_use]
-pub fn try_message(config: &Config, place: usize, message: &MessageContext<'_>) -> Trial {
+pub fn try_message(config: &Config, place: usize, message: &MessageContext<'_>, machine: &Machine) -> Trial {
     let sink = &config.sinks[place];
-    let plan = Plan::new(sink, SinkId(0), None);
     let mut takers = SmallVec::new();
     router(config).matches(message.topic, &mut takers);
     let matches = takers.iter().any(|taker| usize::from(*taker) == place);
+    let own = || record(sink, &Plan::new(sink, SinkId(0), None), message);
+    let Some(fed) = sink.fed.as_deref().filter(|_| !matches) else { return Trial { matches, ..own() } };
+    let plan = Plan::new(sink, SinkId(0), None).fed(sink, fed);
+    let names_it = |rule: &&Rule| rule.enabled && !rule.is_removed && rule.sinks.contains(&sink.name);
+    let mut last = None;
+    for rule in config.rules.iter().filter(names_it) {
+        let Some(program) = rule.program.as_deref() else { continue };
+        if !program.filters().any(|filter| topic::matches(filter, message.topic)) {
+            continue;
+        }
+        let of = RuleMessage {
+            context: *message,
+            id: Id::Number(0),
+            peerhost: None,
+            peername: None,
+            node: &machine.node,
+            given: Given::default(),
+        };
+        let (around, mut arena) = (machine.around(message.timestamp_ms, 0), Arena::new());
+        let mut first = None;
+        let outcome = program.evaluate(&mut Input::new(&of, &around, &mut arena), |output| {
+            if first.is_none() {
+                let row = Row::new(output);
+                first = Some(record(sink, &plan, &MessageContext { output: Some(&row), ..*message }));
+                return row.failure().map_or(Ok(()), Err);
+            }
+            Ok(())
+        });
+        let rule = Some(rule.name.clone());
+        let refused = match outcome {
+            Ok(Outcome::Passed(_)) => match first {
+                Some(first) => return Trial { matches: true, rule, ..first },
+                None => continue,
+            },
+            Ok(Outcome::Filtered) => "the rule filters the message".to_owned(),
+            Err(failure) => format!("the rule fails: {}", failure.describe(program.sql())),
+        };
+        last = Some(Trial { matches: true, rule, refused: Some(refused), ..Trial::default() });
+    }
+    last.unwrap_or_else(|| {
+        let refused = "no filter of the sink and no rule that feeds it matches the topic".to_owned();
+        Trial { refused: Some(refused), ..Trial::default() }
+    })
+}
+
+/// The record that a plan makes of a message.
+fn record(sink: &Sink, plan: &Plan, message: &MessageContext<'_>) -> Trial {
     let mut refused = None;
     let mut absent = |what: &str, why: Absent| {
         let why = match why {
@@ -54,7 +109,9 @@ pub fn try_message(config: &Config, place: usize, message: &MessageContext<'_>) 
     let timestamp = plan.time(message).map_err(|why| absent("timestamp", why)).ok();
     let timestamp = timestamp.map(|time| time.map_or(message.timestamp_ms, |time| time.0));
     let value = plan.value(message, &mut scratch).map_err(|why| absent("value", why)).ok();
-    let value = value.flatten().map(<[u8]>::to_vec);
+    // An empty value of a rule's row may stand for null.
+    let is_null = |value: &&[u8]| message.output.is_some() && sink.empty_is_null && value.is_empty();
+    let value = value.flatten().filter(|value| !is_null(value)).map(<[u8]>::to_vec);
     let key = plan.key.as_ref().and_then(|key| key.value(message, &mut scratch).ok().map(<[u8]>::to_vec));
     let bytes = plan.row_bytes_max(message);
     if bytes == Err(Absent::Headers) {
@@ -84,5 +141,5 @@ pub fn try_message(config: &Config, place: usize, message: &MessageContext<'_>) 
     let ranges = plan.render_headers(message, &mut rendered);
     let headers = plan.headers(message, &rendered, &ranges);
     let headers = headers.map(|(name, value)| (name.to_vec(), value.to_vec())).collect();
-    Trial { matches, refused, topic, key, value, timestamp, headers }
+    Trial { matches: true, rule: None, refused, topic, key, value, timestamp, headers }
 }

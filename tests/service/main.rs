@@ -60,6 +60,7 @@ mod reload;
 mod retained;
 mod roles;
 mod rules;
+mod rules_admin;
 mod sandbox;
 mod sasl;
 mod scram;

@@ -13,7 +13,7 @@ use crate::sources::{SINK, committed, make_topic, next, source, subscriber, writ
 use crate::support::service::{Service, config, config_with, program};
 
 /// Output and success of a command that asks the service.
-fn forebay(service: &Service, arguments: &[&str]) -> (String, bool) {
+pub(crate) fn forebay(service: &Service, arguments: &[&str]) -> (String, bool) {
     let mut command = program();
     command.args(arguments).args(["--control", &service.control().to_string()]);
     let token = fs::read_to_string(service.token_file()).expect("a token");

@@ -57,6 +57,7 @@ fn edit(part: Part, name: String, to: To) -> Edit {
     let part = match part {
         Part::Sink => config::Part::Sink,
         Part::Source => config::Part::Source,
+        Part::Rule => config::Part::Rule,
         Part::Cluster => config::Part::Cluster,
         Part::Listener => config::Part::Listener,
     };

@@ -4,12 +4,12 @@ use serde_json::{Map, Value};
 
 use super::super::admin::{Admin, Stage};
 use super::super::check::Verdict;
-use super::super::source_trial;
+use super::super::{rule, source_trial};
 use super::{ByMainThread, Event};
 use crate::config::{self, Cluster, Config, Edit, Part, To};
 use crate::control::{
-    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, ReloadRefused, SampleMessage,
-    SourceTrial, TrialAnswer, Trials,
+    BrokerTrial, ClusterTrial, Content, Finding, Header, MessageTrial, RecordTrial, ReloadRefused, RuleTrial,
+    SampleMessage, SourceTrial, TrialAnswer, Trials,
 };
 use crate::metrics::time::now_ms;
 use crate::mqtt::property::{Property, PropertyBuf};
@@ -47,6 +47,12 @@ impl Trials for ByMainThread {
                 beside(move || answer(Ok(try_cluster(&cluster))));
             }
         })
+    }
+
+    fn rule(&self, sql: String, context: Map<String, Value>, answer: TrialAnswer<RuleTrial>) -> bool {
+        // A rule has a bounded cost; no thread of a shard is held up by it.
+        beside(move || answer(rule::try_sql(&sql, context).map_err(|why| ReloadRefused::Mistakes(vec![why]))));
+        true
     }
 
     fn source(&self, name: String, keys: Map<String, Value>, answer: TrialAnswer<SourceTrial>) -> bool {
@@ -92,7 +98,7 @@ impl Trials for ByMainThread {
                     hops: 0,
                     output: None,
                 };
-                Ok(shown(try_message(&config, place, &context)))
+                Ok(shown(try_message(&config, place, &context, &rule::machine())))
             }));
         })
     }
@@ -103,14 +109,14 @@ fn unknown(part: Part, name: &str) -> ReloadRefused {
 }
 
 fn shown(trial: Trial) -> MessageTrial {
-    let Trial { matches, refused, topic, key, value, timestamp, headers } = trial;
+    let Trial { matches, rule, refused, topic, key, value, timestamp, headers } = trial;
     let header = |(name, value): (Vec<u8>, Vec<u8>)| Header {
         name: String::from_utf8_lossy(&name).into_owned(),
         value: Content::from(value),
     };
     let (key, value) = (key.map(Content::from), value.map(Content::from));
     let headers = headers.into_iter().map(header).collect();
-    MessageTrial { matches, refused, topic, key, value, timestamp, headers }
+    MessageTrial { matches, rule, refused, topic, key, value, timestamp, headers }
 }
 
 /// Has a trial made that takes as long as the network does. Without a thread nobody answers, which the asker notices.

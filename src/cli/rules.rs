@@ -1,0 +1,78 @@
+//! `forebay rules`: the rules of a running service, or one of them, which can be paused and resumed.
+
+use serde_json::Value;
+
+use super::args::{RuleAction, RulesArgs};
+use super::ask::{changed, escaped, get, post, table, text};
+
+const RULES: [&str; 9] =
+    ["RULE", "STATE", "FROM", "SINKS", "PASSED", "FILTERED", "FAILED", "PER SECOND", "DESCRIPTION"];
+
+/// Shows rules, or one of them, or does something with it.
+///
+/// # Errors
+/// The reason why there is no answer, in words that name the address.
+pub fn rules(options: &RulesArgs) -> Result<String, String> {
+    let Some(name) = &options.name else { return list(options) };
+    let path = format!("/api/v1/rules/{}", escaped(name));
+    let Some(action) = options.action else { return one(options, &path) };
+    let persist = if options.persist { "?persist=true" } else { "" };
+    let verb = match action {
+        RuleAction::Pause => "pause",
+        RuleAction::Resume => "resume",
+    };
+    let answer = post(&options.from, &format!("{path}/{verb}{persist}"), &Value::Null)?;
+    Ok(if options.from.json { format!("{answer:#}\n") } else { changed(&answer, false) })
+}
+
+fn list(options: &RulesArgs) -> Result<String, String> {
+    let answer = get(&options.from, "/api/v1/rules")?;
+    if options.from.json {
+        return Ok(format!("{answer:#}\n"));
+    }
+    let rules = answer["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut out = table(&[RULES.map(str::to_owned)].into_iter().chain(rules.iter().map(row)).collect::<Vec<_>>());
+    rules.iter().for_each(|rule| out += &failure(rule));
+    Ok(out)
+}
+
+fn one(options: &RulesArgs, path: &str) -> Result<String, String> {
+    let rule = get(&options.from, path)?;
+    if options.from.json {
+        return Ok(format!("{rule:#}\n"));
+    }
+    let mut out = table(&[RULES.map(str::to_owned), row(&rule)]);
+    out += &failure(&rule);
+    out += &format!("\n{}\n", text(&rule["sql"]).trim_end());
+    Ok(out)
+}
+
+fn row(rule: &Value) -> [String; 9] {
+    let of = |name: &str| text(&rule[name]);
+    let all = |name: &str| {
+        let names = rule[name].as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(",")
+    };
+    let rate = ["passed_per_second", "filtered_per_second", "failed_per_second"];
+    let rate: f64 = rate.into_iter().filter_map(|name| rule["rate"][name].as_f64()).sum();
+    [
+        of("name"),
+        of("state"),
+        all("from"),
+        all("sinks"),
+        of("passed"),
+        of("filtered"),
+        of("failed"),
+        format!("{rate:.1}"),
+        rule["description"].as_str().unwrap_or_default().to_owned(),
+    ]
+}
+
+/// A line with the last failure, if there is one.
+fn failure(rule: &Value) -> String {
+    let last = &rule["last_failure"];
+    match last["reason"].as_str() {
+        Some(why) => format!("{}: failed at {}: {why}\n", text(&rule["name"]), text(&last["time"])),
+        None => String::new(),
+    }
+}
