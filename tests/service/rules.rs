@@ -1,13 +1,14 @@
 //! Rules that feed sinks: what a record of the rule is, what a failing rule does, and that a reload holds for the messages that follow.
 
+use std::collections::BTreeSet;
 use std::fs;
 
-use forebay::mqtt::packet::{Packet, PacketType, Publish, QoS, Version};
+use forebay::mqtt::packet::{Connect, Packet, PacketType, Publish, QoS, Version};
 use forebay::mqtt::property::Property;
 use serde_json::{Value, json};
 
-use crate::device::{Device, Heard, properties, puback, publish};
-use crate::process::{metric, until_metric};
+use crate::device::{Device, Heard, hello, properties, puback, publish};
+use crate::process::{metric, until, until_metric};
 use crate::records::{read, read_when, texts};
 use crate::support::service::{Service, config};
 
@@ -164,4 +165,76 @@ fn a_reload_changes_adds_and_removes_rules() {
     assert_eq!(off.1["applied"], json!(["rule r (changed: sql, enabled)"]));
     send(b"4", 0x10);
     assert_eq!(texts(service.embedded(), "out"), ["1", "21", "31"]);
+}
+
+/// What a publisher of QoS 2 remembers of its messages: the packet identifiers without PUBREC, and those without PUBCOMP.
+#[derive(Default)]
+struct Exchanges {
+    sent: BTreeSet<u16>,
+    received: BTreeSet<u16>,
+}
+
+/// R16, R17: each output of an acknowledged message is in each sink of the rule once, whenever the process is killed.
+#[test]
+fn outputs_of_qos_2_are_in_all_sinks_once_after_kills() {
+    let mut service = Service::start(&config(
+        "[spool]\n[[rule]]\nname = \"each\"\nsinks = [\"one\", \"two\"]\non_error = \"dead-letter\"\n\
+         sql = '''FOREACH payload.list AS item DO item, payload.n * 10 + item AS id INCASE item > 0 FROM \"t\"'''\n\
+         [[sink]]\nname = \"one\"\ntopic = \"one\"\nvalue = \"${id}\"\nkey = \"${id}\"\n\
+         [[sink]]\nname = \"two\"\ntopic = \"two-${item}\"\nvalue = \"${id}\"\npartitioner = \"client\"\n",
+    ));
+    let hour = properties([Property::SessionExpiryInterval(3600)]);
+    let hello = Connect { clean_start: false, properties: hour.as_properties(), ..hello(Version::V5, "dev") };
+    let payload = |id: u16| format!(r#"{{"n":{id},"list":[0,1,2,3]}}"#);
+    let (mut open, mut next, cycles) = (Exchanges::default(), 1u16, 6u16);
+    for cycle in 0..=cycles {
+        let (mut device, _) = Device::connect_as(service.mqtt(), &hello);
+        for id in &open.received {
+            device.release(*id);
+        }
+        for id in &open.sent {
+            let text = payload(*id);
+            device.say(&Packet::Publish(Publish { dup: true, ..publish(QoS::ExactlyOnce, *id, "t", text.as_bytes()) }));
+        }
+        // In the last round nothing new is sent, and everything is finished.
+        let most = if cycle == cycles { 0 } else { 12 };
+        for id in next..next + most {
+            open.sent.insert(id);
+            device.try_publish(QoS::ExactlyOnce, id, "t", payload(id).as_bytes());
+        }
+        next += most;
+        // The kill comes after another number of answers in each round: between PUBREC, PUBREL and PUBCOMP.
+        let enough = usize::from(cycle) * 5 + 2;
+        for _ in 0..if cycle == cycles { usize::MAX } else { enough } {
+            if open.sent.is_empty() && open.received.is_empty() {
+                break;
+            }
+            match device.hear() {
+                Heard::Answer(PacketType::PubRec, id, 0) => {
+                    open.sent.remove(&id);
+                    open.received.insert(id);
+                    device.release(id);
+                }
+                // 0x92: it had been completed, and the answer was lost.
+                Heard::Answer(PacketType::PubComp, id, 0 | 0x92) => assert!(open.received.remove(&id)),
+                other => panic!("{other:?}"),
+            }
+        }
+        if cycle < cycles {
+            service.kill9();
+            service.start_again();
+        }
+    }
+    let of = |item: u16| (1..next).map(move |n| (n * 10 + item).to_string());
+    let mut expected: Vec<String> = [1, 2, 3].into_iter().flat_map(of).collect();
+    expected.sort();
+    until("all records to be in Kafka", || texts(service.embedded(), "one").len() >= expected.len());
+    assert_eq!(texts(service.embedded(), "one"), expected);
+    for item in 1..=3 {
+        let mut expected: Vec<String> = of(item).collect();
+        expected.sort();
+        let topic = format!("two-{item}");
+        until("all records to be in Kafka", || texts(service.embedded(), &topic).len() >= expected.len());
+        assert_eq!(texts(service.embedded(), &topic), expected);
+    }
 }
