@@ -261,6 +261,8 @@ table!(
     BadTooLarge, Counter, "source_bad_records"{reason = "too_large"}, "The message is larger than `packet_bytes_max`.";
     BadHeaders, Counter, "source_bad_records"{reason = "headers"}, "The record has too many headers.";
     BadLoop, Counter, "source_bad_records"{reason = "loop"}, "The record has been through Kafka and back too often.";
+    DeadLettered, Counter, "source_dead_letters"{result = "written"}, "Bad records that were to become dead letters, by result: in the dead-letter topic, on all in-sync replicas.";
+    DeadLettersRefused, Counter, "source_dead_letters"{result = "refused"}, "Kafka takes them never: their partition stops.";
     Lost, Counter, "source_messages_lost", "Published messages that nobody has after all: the sessions that they were for ended, or had no room.";
     Released, Counter, "source_messages_released", "Messages that nobody had acknowledged within `release_after`: the group moved on.";
     HeadersLeftOut, Counter, "source_headers_left_out", "Headers of records that MQTT cannot carry.";

@@ -68,6 +68,7 @@ mod settings_source;
 mod shares;
 mod sources;
 mod sources_admin;
+mod sources_dead_letters;
 mod spool_start;
 mod subscribe;
 #[path = "../support/mod.rs"]

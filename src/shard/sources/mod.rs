@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `membership` | a source on the shard that its name chooses: its place in the group, who reads which partition, what is committed |
 //! | `reader` | a partition on the shard that reads it: its window, and what it waits for |
+//! | `dead_letters` | records that cannot be a message, on their way to a topic |
 //! | `records` | a record becomes a message, or is counted with the reason why it does not |
 //! | `window` | the open records of a partition |
 //! | `seek` | reading goes on at another place, as an operator wants it |
@@ -15,6 +16,7 @@
 //! Partition i is read by the shard that lies i after that of the membership. A record is open until each shard with sessions that may need it
 //! has reported that they have it ([`crate::session::Claim`]), and its sinks have answered; the lowest open record is what is committed.
 
+mod dead_letters;
 mod inspect;
 mod letters;
 mod membership;

@@ -19,7 +19,7 @@ pub(super) enum Pause {
     Window,
     /// Its next record finds no room with its receivers.
     Room,
-    /// A bad record, and `on_bad_record = "stop"`.
+    /// A bad record, and `on_bad_record = "stop"`; or one whose dead letter is refused for good.
     Bad,
 }
 
@@ -121,6 +121,12 @@ impl Reader {
         consumer.pause(id);
     }
 
+    /// Stops the partition at a bad record.
+    pub(super) fn stops_at_bad(&mut self, consumer: &mut Consumer, id: u32, (offset, why): (i64, &str)) {
+        self.trouble = Some(format!("the record at offset {offset} cannot be a message: {why}"));
+        self.pauses(consumer, id, Pause::Bad);
+    }
+
     /// Reads the partition again.
     pub(super) fn resumes(&mut self, consumer: &mut Consumer, id: u32) {
         self.pause = None;
@@ -145,7 +151,7 @@ impl Reader {
 
     /// Whether nothing that is read no more is waited for any longer.
     fn is_done(&self, now: Monotonic) -> bool {
-        let is_over = self.window.as_ref().is_none_or(Window::has_only_parked);
+        let is_over = self.window.as_ref().is_none_or(Window::waits_for_nothing);
         self.stopping.is_some_and(|until| is_over || now >= until)
     }
 }
@@ -185,15 +191,16 @@ impl Sources {
     /// When a reader has to be looked at though nothing has happened: it stops, or it releases what was not acknowledged in time.
     pub(super) fn next_look(&self, config: &Config) -> Monotonic {
         let look = |reader: &Reader| {
-            let release = config.sources[reader.source].release_after;
-            let oldest = reader.window.as_ref().and_then(Window::oldest);
-            let release = release.zip(oldest).map_or(Monotonic::NEVER, |(after, oldest)| oldest.after(after));
+            let release = config.sources[reader.source].release_after.and_then(|after| {
+                let oldest = reader.window.as_ref().and_then(Window::oldest)?;
+                Some(oldest.after(after))
+            });
             let grace = self
                 .grace_over(config, reader)
                 .filter(|_| reader.is_parking())
                 // Those that are tried already wait for room, which comes with a turn of its own.
                 .filter(|_| reader.trying.is_none());
-            reader.stopping.unwrap_or(Monotonic::NEVER).min(release).min(grace.unwrap_or(Monotonic::NEVER))
+            [reader.stopping, release, grace].into_iter().flatten().min().unwrap_or(Monotonic::NEVER)
         };
         self.readers.values().map(look).min().unwrap_or(Monotonic::NEVER)
     }

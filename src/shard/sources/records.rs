@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dead_letters::{self, Unwritten};
 use super::reader::{Pause, Reader, is_full};
 use super::window::{Parked, Place, Window};
 use super::{Sources, Tried};
@@ -252,14 +253,39 @@ impl Sources {
                 return true;
             }
             Err(reason) => {
-                Self::tell_bad(broker, config, (about, at.offset), reason, now);
-                if reason.is_bad() && source.on_bad_record == OnBadRecord::Stop {
-                    reader.trouble = Some(format!("the record at offset {} cannot be a message: {reason}", at.offset));
-                    reader.pauses(consumer, id, Pause::Bad);
+                let decides = reason.is_bad().then_some(source.on_bad_record);
+                let written = match decides {
+                    Some(OnBadRecord::Stop) => Err(Unwritten::Stops(reason.to_string())),
+                    Some(OnBadRecord::DeadLetter) => {
+                        let record = mapped_record(&reader.topic, reader.partition, &record);
+                        dead_letters::write(
+                            &mut broker.outlets,
+                            config,
+                            (reader.source, claimed),
+                            (&record, reason),
+                            (now, wall),
+                        )
+                    }
+                    Some(OnBadRecord::Skip) | None => Ok(()),
+                };
+                if written == Err(Unwritten::NoRoom) {
+                    reader.pauses(consumer, id, Pause::Room);
                     return true;
                 }
+                let is_bad = Self::count_bad(&mut broker.numbers, reader.source, reason);
+                if let Err(Unwritten::Stops(why)) = written {
+                    Self::tell_stopped(broker, config, (about, at.offset), &why, now);
+                    reader.stops_at_bad(consumer, id, (at.offset, &why));
+                    return true;
+                }
+                if is_bad {
+                    Self::tell_bad(broker, config, (about, at.offset), reason, now);
+                }
                 window.take_up(at, bytes, now);
-                window.owes(number, 0, None);
+                match decides {
+                    Some(OnBadRecord::DeadLetter) => window.becomes_dead_letter(number),
+                    _ => window.owes(number, 0, None),
+                }
             }
         }
         broker.numbers.count_source(reader.source, M::Records, 1);
@@ -268,7 +294,7 @@ impl Sources {
         let is_full = is_full(window, source);
         consumer.advance();
         if is_full {
-            if window.has_only_parked() {
+            if window.waits_for_nothing() {
                 Self::tell_waiting(broker, config, (about, window.low().offset), now);
             }
             reader.pauses(consumer, id, Pause::Window);
