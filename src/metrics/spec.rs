@@ -267,7 +267,7 @@ table!(
     Released, Counter, "source_messages_released", "Messages that nobody had acknowledged within `release_after`: the group moved on.";
     HeadersLeftOut, Counter, "source_headers_left_out", "Headers of records that MQTT cannot carry.";
     Open, Gauge, "source_open_messages", "Messages that subscribers have not acknowledged, and those after them.";
-    OpenBytes, Gauge, "source_open_bytes", "Bytes of keys and values of these.";
+    OpenBytes, Gauge, "source_open_bytes", "Memory that they take.";
     Parked, Gauge, "source_parked_messages", "Messages that wait for a subscriber.";
     Partitions, Gauge, "source_partitions", "Partitions that are read.";
     PartitionsStopped, Gauge, "source_partitions_stopped", "Partitions that are assigned and not read, after a bad record or batch.";

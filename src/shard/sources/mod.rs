@@ -44,7 +44,7 @@ pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;
 use self::membership::Membership;
-use self::reader::Reader;
+use self::reader::{Memory, Reader};
 use super::connection::Timer;
 use super::mail::{Mail, Notice};
 use super::{Core, Ring, router, settings};
@@ -65,6 +65,8 @@ pub(super) struct Sources {
     /// The partitions that are read here, by a number that is given once.
     readers: BTreeMap<u32, Reader>,
     begun: u32,
+    /// What their windows hold, as of this turn.
+    memory: Memory,
     /// Memberships of this shard, by index of the source.
     memberships: BTreeMap<usize, Membership>,
     /// When clients were accepted first; before that nothing is read.
@@ -113,6 +115,7 @@ impl Sources {
             scratch: Scratch::default(),
             readers: BTreeMap::new(),
             begun: 0,
+            memory: Memory::default(),
             memberships: BTreeMap::new(),
             opened_at: None,
             is_ending: false,

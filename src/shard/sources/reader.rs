@@ -52,13 +52,31 @@ pub(super) struct Reader {
     stopping: Option<Monotonic>,
 }
 
-/// The place of a record's window at which it is full, and at which it is read again.
-pub(super) fn is_full(window: &Window, of: &Source) -> bool {
-    window.len() >= of.window_messages || window.bytes() >= of.window_bytes
+/// The memory for open records of all windows of a shard: once `fetch_memory` is in use each has an equal part of it, so that full ones do not
+/// keep the others from being read. All together hold at most twice as much, and a record each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// Bytes that windows hold.
+    pub(super) used: usize,
+    most: usize,
+    readers: usize,
 }
 
-fn has_room_again(window: &Window, of: &Source) -> bool {
-    window.len() <= of.window_messages / 4 * 3 && window.bytes() <= of.window_bytes / 4 * 3
+impl Memory {
+    /// Bytes that a window of this source may hold.
+    fn of_window(self, of: &Source) -> usize {
+        if self.used < self.most { of.window_bytes } else { of.window_bytes.min(self.most / self.readers.max(1)) }
+    }
+
+    /// Whether a window is full.
+    pub(super) fn is_full(self, window: &Window, of: &Source) -> bool {
+        window.len() >= of.window_messages || window.bytes() >= self.of_window(of)
+    }
+
+    /// Whether a window that was full has room again.
+    fn has_room_again(self, window: &Window, of: &Source) -> bool {
+        window.len() <= of.window_messages / 4 * 3 && window.bytes() <= self.of_window(of) / 4 * 3
+    }
 }
 
 /// The assignment of a partition for the consumer.
@@ -175,9 +193,13 @@ impl Sources {
     /// Reads partitions again with windows that have room again, and where something came free (`is_freed`) those that found no room with
     /// the receivers of their next record.
     pub(super) fn resume_with_room(&mut self, config: &Config, is_freed: bool) {
+        let windows = self.readers.values().filter_map(|reader| reader.window.as_ref());
+        let used = windows.map(Window::bytes).sum();
+        let memory = Memory { used, most: config.delivery.fetch_memory, readers: self.readers.len() };
+        self.memory = memory;
         for (id, reader) in &mut self.readers {
             let has_room = match (reader.pause, &reader.window) {
-                (Some(Pause::Window), Some(window)) => has_room_again(window, &config.sources[reader.source]),
+                (Some(Pause::Window), Some(window)) => memory.has_room_again(window, &config.sources[reader.source]),
                 (Some(Pause::Window), None) => true,
                 (Some(Pause::Room), _) => is_freed,
                 (Some(Pause::Bad) | None, _) => false,
@@ -270,5 +292,44 @@ impl Core {
             let to = home(&config.sources[source], config.service.shards);
             letters.push_back((to, Mail::Source(SourceLetter::Progress(Progress { source, generation, places }))));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Many full windows leave room for others, and take no more than twice what there is.
+    #[test]
+    fn full_windows_leave_room_for_others() {
+        let text = "[kafka.main]\nbootstrap = 'k:1'\n[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'\nwindow_bytes = '8MiB'\n";
+        let of = crate::config::parse(text, "test").expect("a configuration").sources.remove(0);
+        let (most, readers, record) = (64 << 20, 100, 100 << 10);
+        let mut windows: Vec<Window> =
+            (0..readers).map(|_| Window::new(Place { offset: 0, leader_epoch: 0 })).collect();
+        let fill = |windows: &mut [Window], which: std::ops::Range<usize>| {
+            let sum = |windows: &[Window]| windows.iter().map(Window::bytes).sum();
+            for at in which {
+                let mut memory = Memory { used: sum(windows), most, readers };
+                while !memory.is_full(&windows[at], &of) {
+                    let number = windows[at].next_number();
+                    let offset = i64::from(number);
+                    windows[at].take_up(Place { offset, leader_epoch: 0 }, record, Monotonic(1));
+                    windows[at].owes(number, 1, None);
+                    memory.used += record;
+                }
+            }
+            sum(windows)
+        };
+        let of_slow: usize = fill(&mut windows, 0..50);
+        assert!(of_slow >= most && windows[49].bytes() > 0, "{of_slow}");
+        let all: usize = fill(&mut windows, 50..readers);
+        assert!(windows[50..].iter().all(|window| window.bytes() >= record), "each is read");
+        assert!(all <= 2 * most + readers * record, "{all}");
+        let memory = Memory { used: all, most, readers };
+        assert!(!memory.has_room_again(&windows[0], &of) && !memory.has_room_again(&windows[99], &of));
+        let number = windows[99].first();
+        (0..4).for_each(|at| assert_eq!(windows[99].settle(number + at, true), Answered::Met));
+        assert!(memory.has_room_again(&windows[99], &of));
     }
 }

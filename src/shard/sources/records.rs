@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::dead_letters::{self, Unwritten};
-use super::reader::{Pause, Reader, is_full};
+use super::reader::{Pause, Reader};
 use super::window::{Parked, Place, Window};
 use super::{Sources, Tried};
 use crate::config::{Config, Feed, NoSubscriber, OnBadRecord, Source};
@@ -195,7 +195,7 @@ impl Sources {
     /// Takes up the next record of a cluster, if there is one and room for it. False: there is not.
     fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
-        let Self { consumers, readers, mappings, scratch, opened_at, report_at, tried, .. } = self;
+        let Self { consumers, readers, mappings, scratch, opened_at, report_at, tried, memory, .. } = self;
         let consumer = &mut consumers[cluster];
         let Some(record) = consumer.peek() else { return false };
         let id = record.id;
@@ -232,9 +232,9 @@ impl Sources {
                         return true;
                     }
                     Ok(offered) => {
-                        // What may be parked is in memory for as long.
-                        let bytes = if parks { bytes.max(packet_bytes(publish.topic, &publish)) } else { bytes };
-                        window.take_up(at, bytes, now);
+                        let held = bytes.max(packet_bytes(publish.topic, &publish));
+                        window.take_up(at, held, now);
+                        memory.used += held;
                         let parked = || {
                             let mut packet = Vec::new();
                             put_packet(&publish, &mut packet);
@@ -291,7 +291,7 @@ impl Sources {
         broker.numbers.count_source(reader.source, M::Records, 1);
         broker.numbers.count_source(reader.source, M::Bytes, bytes as u64);
         *report_at = (*report_at).min(reader.report_at);
-        let is_full = is_full(window, source);
+        let is_full = memory.is_full(window, source);
         consumer.advance();
         if is_full {
             if window.waits_for_nothing() {
