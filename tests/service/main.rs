@@ -69,6 +69,7 @@ mod shares;
 mod sources;
 mod sources_admin;
 mod sources_dead_letters;
+mod sources_mapping;
 mod sources_slow;
 mod spool_start;
 mod subscribe;

@@ -36,6 +36,11 @@ pub(crate) struct NewRecord<'a> {
 
 /// Writes records to a partition in one batch, 1 s after 1970-01-01.
 pub(crate) fn write_records(to: SocketAddr, topic: &str, partition: i32, records: &[NewRecord<'_>]) {
+    write_records_at(to, topic, partition, (1_000, records));
+}
+
+/// The same at a time, milliseconds since 1970-01-01; -1: without one.
+pub(crate) fn write_records_at(to: SocketAddr, topic: &str, partition: i32, (time, records): (i64, &[NewRecord<'_>])) {
     fn field(record: &mut Vec<u8>, field: Option<&[u8]>) {
         varint(record, field.map_or(-1, |bytes| bytes.len() as i64));
         record.extend(field.unwrap_or_default());
@@ -54,7 +59,7 @@ pub(crate) fn write_records(to: SocketAddr, topic: &str, partition: i32, records
         varint(&mut bytes, record.len() as i64);
         bytes.extend(record);
     }
-    let batch = Batch::of(&vec![&b""[..]; records.len()]).around(&bytes);
+    let batch = Batch::of(&vec![&b""[..]; records.len()]).at(&vec![time; records.len()]).around(&bytes);
     assert_eq!(Client::connect(to).produce(topic, partition, &batch).error_code, 0);
 }
 
