@@ -183,7 +183,7 @@ events! {
     DeadLetters, Warn, Client, "dead_letters", [Sink, LettersTopic, File, Reason, Topic, MqttTopic, Total], "records of the sink became dead letters; reason and topics are those of one of them, and each has its own";
     SinkStalled, Warn, Error, "sink_stalled", [Sink, Kafka, Buffered, Reason], "records are waiting and none has been finished for a while";
     SinkRunning, Info, Lifecycle, "sink_running", [Sink, Kafka], "the sink is running again";
-    SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the source has these many partitions of its topics";
+    SourceAssigned, Info, Lifecycle, "source_assigned", [Source, Group, Partitions], "the group has given the source this many partitions of its topics";
     SourceStopped, Error, Error, "source_stopped", [Source, Topic, Partition, Offset, Reason], "a partition of the source is not read any more: nothing after this offset reaches subscribers; `forebay sources NAME seek` goes on elsewhere";
     SourceReset, Warn, Error, "source_reset", [Source, Topic, Partition, Offset, NextOffset, Reason], "reading goes on at another offset";
     SourceSkipped, Warn, Error, "source_batch_skipped", [Source, Topic, Partition, Offset, NextOffset, Reason], "a batch that cannot be read was passed over";

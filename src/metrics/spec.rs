@@ -278,7 +278,7 @@ table!(
     MembershipsLost, Counter, "source_memberships_lost", "Times that the group went on without the source.";
     Commits, Counter, "source_commits"{result = "committed"}, "Offsets committed, by result: Kafka has them.";
     CommitsFailed, Counter, "source_commits"{result = "failed"}, "Kafka refused them; the next commit tries again.";
-    Resets, Counter, "source_resets", "Times that reading went on elsewhere: the offset was not there, the log was truncated, or the topic was made anew.";
+    Resets, Counter, "source_resets", "Times that reading went on elsewhere: the offset was not there, the log was truncated, or the topic was recreated.";
     BadBatches, Counter, "source_bad_batches", "Batches that cannot be read.";
 ]);
 

@@ -5,13 +5,14 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use forebay::mqtt::packet::{Connect, PacketType, QoS, Version};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::change::{change, get};
 use crate::device::{Device, Heard, hello};
 use crate::kafka_client::{Batch, Client, name};
 use crate::process::{metric, until, until_metric};
@@ -38,10 +39,13 @@ pub(crate) fn subscriber(service: &Service, version: Version, client_id: &str) -
     device
 }
 
-/// Writes records to partition 0 of a topic.
+/// Writes records to partition 0 of a topic, with the present time: a real Kafka deletes older ones.
 pub(crate) fn write(to: SocketAddr, topic: &str, values: &[&str]) {
     let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
-    let answer = Client::connect(to).produce(topic, 0, &Batch::of(&values).bytes());
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = i64::try_from(since.as_millis()).expect("a time");
+    let batch = Batch::of(&values).at(&vec![now; values.len()]);
+    let answer = Client::connect(to).produce(topic, 0, &batch.bytes());
     assert_eq!(answer.error_code, 0);
 }
 
@@ -174,7 +178,7 @@ pub(crate) fn write_when_there(service: &Service, values: &[&str]) {
 /// F7: what nobody has subscribed to waits, and holds the group's offset; or it is dropped and counted.
 #[test]
 fn a_message_without_a_subscriber_waits_or_is_dropped() {
-    let service = Service::start(&config(&source("no_subscriber = \"wait\"")));
+    let service = Service::start(&config(&source("no_subscriber = \"wait\"\nstart_grace = \"0s\"")));
     write_when_there(&service, &["a", "b"]);
     until_metric(&service, "source_parked_messages", 2);
     assert!(committed(service.embedded(), "forebay-commands") <= 0);
@@ -186,6 +190,46 @@ fn a_message_without_a_subscriber_waits_or_is_dropped() {
     write_when_there(&service, &["a", "b"]);
     until_metric(&service, "source_messages_total{result=\"no_subscriber\"}", 2);
     until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+}
+
+/// F7: nothing is dropped in the first `start_grace`, and what nobody has subscribed to is when that is over.
+#[test]
+fn clients_may_come_late_after_a_start() {
+    let service = Service::start(&config(&source("no_subscriber = \"drop\"\nstart_grace = \"1h\"")));
+    write_when_there(&service, &["a", "b"]);
+    until_metric(&service, "source_parked_messages", 2);
+    let mut device = subscriber(&service, Version::V5, "");
+    assert_eq!([next(&mut device), next(&mut device)], ["a", "b"]);
+    until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+
+    let service = Service::start(&config(&source("no_subscriber = \"drop\"\nstart_grace = \"1h\"")));
+    write_when_there(&service, &["a", "b"]);
+    until_metric(&service, "source_parked_messages", 2);
+    let mut keys = get(&service, "config")["source"][0].clone();
+    keys["start_grace"] = "0s".into();
+    assert_eq!(change(&service, "PUT", "sources/commands", &keys).0, 200);
+    until_metric(&service, "source_messages_total{result=\"no_subscriber\"}", 2);
+    until_metric(&service, "source_parked_messages", 0);
+    until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+}
+
+/// F6: a stop waits for what clients have not acknowledged, and commits it.
+#[test]
+fn a_stop_waits_for_what_is_open() {
+    let mut service =
+        Service::start(&config(&source("commit_interval = \"10m\"").replace("commit_interval = \"100ms\"\n", "")));
+    write_when_there(&service, &["a"]);
+    let mut device = subscriber(&service, Version::V5, "");
+    let Heard::Message(1, packet_id, ..) = device.hear() else { panic!("no message") };
+    service.signal("TERM");
+    until("the stop to begin", || service.log().contains("event=\"draining\""));
+    // One that did not wait would have committed by then.
+    std::thread::sleep(Duration::from_millis(300));
+    device.acknowledge(PacketType::PubAck, packet_id);
+    assert!(service.wait().success());
+    service.start_again();
+    until("the group to be there", || metric(&service, "source_assigned_partitions") == 4);
+    assert_eq!(committed(service.embedded(), "forebay-commands"), 1);
 }
 
 /// With `wait`, a message that a client without a kept session has not acknowledged when it goes is for the next one.

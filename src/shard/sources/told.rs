@@ -38,7 +38,7 @@ impl WhyReset {
                 "Kafka does not have the offset (any more): records were deleted before they were read, or the group committed what is not there"
             }
             Self::Truncated => "Kafka has lost records that it had handed out (an unclean election)",
-            Self::Recreated => "the topic was deleted and made anew",
+            Self::Recreated => "the topic was deleted and recreated",
         }
     }
 }
@@ -76,7 +76,7 @@ impl Sources {
             let about: About<'_> = (reader.source, &reader.topic, reader.partition);
             match news {
                 News::Started { offset, .. } => {
-                    // What is not committed would be looked for anew by the next process: at the newest record, for example.
+                    // What is not committed would be looked for again by the next process: at the newest record, for example.
                     reader.starts_at(Place { offset, leader_epoch: -1 });
                     self.report_at = now;
                 }
