@@ -301,7 +301,7 @@ fn source_name(source: &Source) -> String {
     format!("source {}", source.name)
 }
 
-/// The dead-letter topics of sinks and sources, each with whose letters it has.
+/// The dead-letter topics of sinks and sources, each after the name of its sink or source.
 fn dead_letter_topics<'a>(sinks: &'a [&Sink], sources: &'a [&Source]) -> Vec<(String, &'a str)> {
     let of_sink = |sink: &&'a Sink| Some((dead_letters_of(sink), sink.dead_letters.as_ref()?.topic.as_deref()?));
     let of_source = |source: &&'a Source| {

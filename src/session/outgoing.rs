@@ -213,7 +213,7 @@ impl Outgoing {
         self.waiting.is_full(bytes, self.without_message(), bounds)
     }
 
-    /// Those behind that wait for nothing but the end of their exchange.
+    /// Number of waiting exchanges without a message.
     fn without_message(&self) -> usize {
         self.copies().1 - self.waiting.all().0
     }

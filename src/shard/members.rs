@@ -103,7 +103,7 @@ impl Members {
         })
     }
 
-    /// The source whose dead letters the sink of this number writes; its place in the configuration.
+    /// The place in the configuration of the source that has its dead letters written by the sink of this number.
     pub(super) fn source_of(&self, number: SinkId) -> Option<usize> {
         match self.all.get(usize::from(number.0))?.role {
             Role::BadRecords(index) => Some(index),

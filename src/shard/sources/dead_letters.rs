@@ -1,5 +1,5 @@
 //! Dead letters of records that cannot be a message (`on_bad_record = "dead-letter"`). Such a record stays open in its window until all in-sync
-//! replicas of the dead-letter topic have its letter; one that Kafka will never take stops its partition, whose offset stays before it.
+//! replicas of the dead-letter topic have its letter; one that Kafka will never take stops its partition: the offset stays before it.
 
 use std::sync::Arc;
 

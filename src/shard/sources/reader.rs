@@ -19,7 +19,7 @@ pub(super) enum Pause {
     Window,
     /// Its next record finds no room with its receivers.
     Room,
-    /// A bad record, and `on_bad_record = "stop"`; or one whose dead letter is refused for good.
+    /// A bad record, and `on_bad_record = "stop"`; or Kafka refuses its dead letter for good.
     Bad,
 }
 
