@@ -227,10 +227,9 @@ fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &
     let about = format!("kafka.{}", cluster.name);
     let embedded = cluster.name == EMBEDDED;
     let mut push = |verdict, about: &str, text: String| lines.push(Line { verdict, about: about.to_owned(), text });
-    let dead = |sink: &&Sink| sink.dead_letters.as_ref().and_then(|dead| dead.topic.clone());
-    let dead_topics: Vec<String> = sinks.iter().filter_map(dead).collect();
+    let letters = dead_letter_topics(sinks, sources);
     let topics = sinks.iter().filter_map(|sink| sink.topic.as_literal());
-    let mut topics: Vec<&str> = topics.chain(dead_topics.iter().map(String::as_str)).collect();
+    let mut topics: Vec<&str> = topics.chain(letters.iter().map(|(_, topic)| *topic)).collect();
     topics.sort_unstable();
     topics.dedup();
     let asked = Admin::connect(cluster).and_then(|mut admin| match admin.metadata(&topics) {
@@ -304,15 +303,14 @@ fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &
         if let Some(text) = request_bytes_max.and_then(|max| beyond_a_request(sink, max)) {
             push(Verdict::Warning, &sink_name(sink), text);
         }
-        if let Some(topic) = dead(sink) {
-            let named =
-                |found: &&MetadataResponseTopic| found.name.as_ref().map(|name| name.0.as_str()) == Some(&topic);
-            let found = metadata.topics.iter().find(named);
-            let (verdict, text) = of_fixed(&topic, found, &making, false);
-            push(verdict, &dead_letters_of(sink), text);
-            if let Some(text) = found.and_then(|found| too_few_in_sync(&mut admin, found)) {
-                push(Verdict::Problem, &dead_letters_of(sink), text);
-            }
+    }
+    for (about, topic) in letters {
+        let named = |found: &&MetadataResponseTopic| found.name.as_ref().is_some_and(|name| name.0.as_str() == topic);
+        let found = metadata.topics.iter().find(named);
+        let (verdict, text) = of_fixed(topic, found, &making, false);
+        push(verdict, &about, text);
+        if let Some(text) = found.and_then(|found| too_few_in_sync(&mut admin, found)) {
+            push(Verdict::Problem, &about, text);
         }
     }
     for source in sources {
@@ -324,6 +322,16 @@ fn of_cluster(config: &Config, cluster: &Cluster, (sinks, sources): (&[&Sink], &
 
 fn source_name(source: &Source) -> String {
     format!("source {}", source.name)
+}
+
+/// The dead-letter topics of sinks and sources, each after the name of its sink or source.
+fn dead_letter_topics<'a>(sinks: &'a [&Sink], sources: &'a [&Source]) -> Vec<(String, &'a str)> {
+    let of_sink = |sink: &&'a Sink| Some((dead_letters_of(sink), sink.dead_letters.as_ref()?.topic.as_deref()?));
+    let of_source = |source: &&'a Source| {
+        let topic = source.dead_letters_topic.as_deref()?;
+        Some((format!("dead letters of {}", source_name(source)), topic))
+    };
+    sinks.iter().filter_map(of_sink).chain(sources.iter().filter_map(of_source)).collect()
 }
 
 fn dead_letters_of(sink: &Sink) -> String {

@@ -315,8 +315,8 @@ fn look_at(
         let aborted = told.aborted_transactions.unwrap_or_default();
         let aborted = aborted.iter().map(|aborted| (aborted.producer_id.0, aborted.first_offset)).collect();
         let batches = Batches::new(told.records.unwrap_or_default().to_vec(), from, aborted, is_committed);
-        let limits = (source, config.mqtt.packet_bytes_max);
-        let (tried, bad) = try_records(limits, (&topic.0, *partition), batches, WallMs(now_ms()), RECORDS_MAX as usize);
+        let (tried, bad) =
+            try_records((config, source), (&topic.0, *partition), batches, WallMs(now_ms()), RECORDS_MAX as usize);
         found.records.extend(tried.into_iter().map(|record| (topic.0.to_string(), *partition, record)));
         if let Some(bad) = bad {
             found.add(

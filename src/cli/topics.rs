@@ -41,7 +41,8 @@ pub fn create(config: &Config, shape: Shape) -> bool {
         let dead_letters =
             config.sinks.iter().filter(|sink| sink.cluster == index).filter_map(|sink| sink.dead_letters.as_ref());
         let sources = config.sources.iter().filter(|source| source.cluster == index);
-        let of_source = sources.flat_map(|source| source.routes().map(|(kafka, _)| kafka));
+        let of_source = sources
+            .flat_map(|source| source.routes().map(|(kafka, _)| kafka).chain(source.dead_letters_topic.as_deref()));
         for topic in dead_letters.filter_map(|dead| dead.topic.as_deref()).chain(of_source) {
             if !topics.contains(&topic) {
                 topics.push(topic);

@@ -91,6 +91,20 @@ fn ways(source: &Source, sources: &[Source], to: Destinations<'_>) -> Vec<Way> {
         };
         sources.iter().enumerate().flat_map(each)
     };
+    // A source that reads its own dead letters is reported where they are configured.
+    if let Some(letters) = &source.dead_letters_topic {
+        let readers = read().filter(|(to, cluster, topic)| {
+            *cluster == source.cluster && topic == letters && sources[*to].name != source.name
+        });
+        ways.extend(readers.map(|(to, ..)| {
+            let reader = &sources[to].name;
+            let words = format!(
+                "source {} writes dead letters to Kafka topic {letters}, which source {reader} reads",
+                source.name
+            );
+            Way { to, key: "dead_letters_topic", words }
+        }));
+    }
     let mut lead = |sink: &Sink, template: &Template, literal: Option<&str>, what: &str| {
         let letters = sink.dead_letters.as_ref().and_then(|dead| dead.topic.as_deref());
         let written = of_message(template, literal);

@@ -9,7 +9,7 @@ use super::keys::{Key, Section};
 use super::problem::{Fault, did_you_mean};
 use super::reader::{Spot, Table};
 use super::resolve::Document;
-use super::resolved::{Feed, Source, Topics};
+use super::resolved::{Feed, OnBadRecord, Source, Topics};
 use super::setting::{Settings as _, Words as _};
 use super::units::ShowSize;
 use super::{Overrides, SOURCES_MAX, circles, sinks, values};
@@ -118,6 +118,7 @@ fn source(
         let fault = Fault::new("has no effect without a group").hint("remove it, or name a group");
         table.source.report(&table.spot("group_instance"), fault);
     }
+    source.dead_letters_topic = dead_letters_topic(table, &source, &read);
     source.description = table.find("description", values::text);
     if source.fetch_bytes > fetch_memory {
         let what = format!("is more than fetch_memory in [delivery], {}", ShowSize(fetch_memory as u64));
@@ -125,6 +126,36 @@ fn source(
     }
     source.cluster = sinks::target(table, targets).unwrap_or_default();
     (source, read)
+}
+
+/// Reads `dead_letters_topic`, which `on_bad_record = "dead-letter"` requires, and nothing else has a use for. `read`: the source's own topics.
+fn dead_letters_topic(table: &Table<'_>, source: &Source, read: &[Read]) -> Option<String> {
+    const KEY: &str = "dead_letters_topic";
+    let topic = table.find(KEY, values::non_empty);
+    let is_asked_for = source.on_bad_record == OnBadRecord::DeadLetter;
+    let report = |key, fault| table.source.report(&table.spot(key), fault);
+    match &topic {
+        None if is_asked_for && !table.has(KEY) => {
+            let fault = Fault::new("\"dead-letter\" needs a topic to write them to");
+            report("on_bad_record", fault.hint("set dead_letters_topic"));
+        }
+        Some(_) if !is_asked_for => {
+            let fault = Fault::new("has no effect without on_bad_record = \"dead-letter\"");
+            table.source.warn(&table.spot(KEY), fault.hint("set on_bad_record, or remove it"));
+        }
+        Some(name) if read.iter().any(|(topic, _)| topic == name) => {
+            let fault =
+                Fault::new(format!("\"{name}\" is a topic that the source reads: its dead letters would come back"));
+            report(KEY, fault.hint("use a separate topic for dead letters"));
+        }
+        Some(name) => {
+            if let Err(error) = kafka_topic(name.as_bytes()) {
+                report(KEY, Fault::new(format!("\"{name}\" is not a valid Kafka topic: it {error}")));
+            }
+        }
+        None => {}
+    }
+    topic
 }
 
 /// Reads `topic`: the Kafka topics, each with its place.

@@ -261,11 +261,13 @@ table!(
     BadTooLarge, Counter, "source_bad_records"{reason = "too_large"}, "The message is larger than `packet_bytes_max`.";
     BadHeaders, Counter, "source_bad_records"{reason = "headers"}, "The record has too many headers.";
     BadLoop, Counter, "source_bad_records"{reason = "loop"}, "The record has been through Kafka and back too often.";
+    DeadLettered, Counter, "source_dead_letters"{result = "written"}, "Bad records that were to become dead letters, by result: in the dead-letter topic, on all in-sync replicas.";
+    DeadLettersRefused, Counter, "source_dead_letters"{result = "refused"}, "Kafka takes them never: their partition stops.";
     Lost, Counter, "source_messages_lost", "Published messages that nobody has after all: the sessions that they were for ended, or had no room.";
     Released, Counter, "source_messages_released", "Messages that nobody had acknowledged within `release_after`: the group moved on.";
     HeadersLeftOut, Counter, "source_headers_left_out", "Headers of records that MQTT cannot carry.";
     Open, Gauge, "source_open_messages", "Messages that subscribers have not acknowledged, and those after them.";
-    OpenBytes, Gauge, "source_open_bytes", "Bytes of keys and values of these.";
+    OpenBytes, Gauge, "source_open_bytes", "Memory that they take.";
     Parked, Gauge, "source_parked_messages", "Messages that wait for a subscriber.";
     Partitions, Gauge, "source_partitions", "Partitions that are read.";
     PartitionsStopped, Gauge, "source_partitions_stopped", "Partitions that are assigned and not read, after a bad record or batch.";
@@ -276,7 +278,7 @@ table!(
     MembershipsLost, Counter, "source_memberships_lost", "Times that the group went on without the source.";
     Commits, Counter, "source_commits"{result = "committed"}, "Offsets committed, by result: Kafka has them.";
     CommitsFailed, Counter, "source_commits"{result = "failed"}, "Kafka refused them; the next commit tries again.";
-    Resets, Counter, "source_resets", "Times that reading went on elsewhere: the offset was not there, the log was truncated, or the topic was made anew.";
+    Resets, Counter, "source_resets", "Times that reading went on elsewhere: the offset was not there, the log was truncated, or the topic was recreated.";
     BadBatches, Counter, "source_bad_batches", "Batches that cannot be read.";
 ]);
 

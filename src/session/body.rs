@@ -318,6 +318,8 @@ pub struct Body {
     group: Cell<u64>,
     /// Held for as long as it is there.
     _second: Rc<Second>,
+    /// Whether the window of its record's partition bounds how many there are: see [`super::Waiting`].
+    is_windowed: bool,
     /// The claim on the record that the message was made of, if sessions that a crash would cost the message have it.
     claim: RefCell<Option<Rc<Claim>>>,
     all: Rc<Remembered>,
@@ -327,6 +329,10 @@ impl Body {
     /// `packet`: a PUBLISH of 5.0. It counts in `all` for as long as it is referenced. `key`: for members of shared subscriptions.
     #[must_use]
     pub fn new(packet: Vec<u8>, since: Monotonic, key: u32, all: &Rc<Remembered>) -> Rc<Self> {
+        Self::of(packet, since, key, None, all)
+    }
+
+    fn of(packet: Vec<u8>, since: Monotonic, key: u32, claim: Option<Rc<Claim>>, all: &Rc<Remembered>) -> Rc<Self> {
         all.bytes.set(all.bytes.get() + packet.len());
         Rc::new(Self {
             packet: packet.into(),
@@ -336,7 +342,8 @@ impl Body {
             for_share: Cell::new(None),
             group: Cell::new(0),
             _second: all.seconds.borrow_mut().of(since),
-            claim: RefCell::default(),
+            is_windowed: claim.is_some(),
+            claim: RefCell::new(claim),
             all: Rc::clone(all),
         })
     }
@@ -344,9 +351,8 @@ impl Body {
     /// The same, of a record that stays open for as long as the body is referenced.
     #[must_use]
     pub fn claiming(packet: Vec<u8>, since: Monotonic, key: u32, claim: Rc<Claim>) -> Rc<Self> {
-        let body = Self::new(packet, since, key, &claim.all);
-        *body.claim.borrow_mut() = Some(claim);
-        body
+        let all = Rc::clone(&claim.all);
+        Self::of(packet, since, key, Some(claim), &all)
     }
 
     /// A client has it.
@@ -356,10 +362,16 @@ impl Body {
         }
     }
 
-    /// No record stays open for it any more: the log has it, or a share that keeps it while all of its members are away.
-    pub fn end_claim(&self) {
+    /// No record stays open for it any more: the log has it.
+    fn end_claim(&self) {
         self.meets();
         self.claim.take();
+    }
+
+    /// Whether it was made of a record that stays open for it, or has done so until a moment ago.
+    #[must_use]
+    pub fn is_windowed(&self) -> bool {
+        self.is_windowed
     }
 
     /// Whether a record stays open for it.
@@ -367,8 +379,13 @@ impl Body {
         self.claim.borrow().is_some()
     }
 
-    /// Copies the message for a session without a connection: no record stays open for the copy.
-    pub(super) fn without_claim(&self) -> Rc<Self> {
+    /// The same message for clients that are away, with the bounds of their queue: no record stays open for it.
+    #[must_use]
+    pub fn released(self: &Rc<Self>) -> Rc<Self> {
+        if !self.is_windowed || self.is_stored() {
+            return Rc::clone(self);
+        }
+        self.meets();
         Self::new(self.packet.to_vec(), self.since, self.key, &self.all)
     }
 

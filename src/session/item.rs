@@ -62,9 +62,10 @@ impl Item {
     }
 
     /// Whether it may be dropped if it is not on its way over the present connection: one of QoS 2 that the client may have been sent has
-    /// left its packet identifier there.
+    /// left its packet identifier there, and a window bounds the copies of records that stay open.
     pub(super) fn may_go(&self) -> bool {
         match self.state {
+            _ if self.body.as_ref().is_some_and(|body| body.is_windowed()) => false,
             State::Queued => true,
             State::Restored | State::Sent => self.copy.qos == QoS::AtLeastOnce,
             State::Unwritten | State::Received | State::GivenUp => false,

@@ -39,6 +39,7 @@ mod state;
 mod store;
 mod subscriptions;
 mod takeovers;
+mod waiting;
 mod will;
 
 pub use authenticate::{Authenticated, write_auth};
@@ -64,6 +65,7 @@ pub use settings::{QueueBounds, Settings};
 pub use state::{Message, Session, Taken};
 pub use store::{Arrival, Connected, SessionKey, Sessions, TakenOver};
 pub use subscriptions::{Subscription, SubscriptionRefused, Wish};
+pub use waiting::Waiting;
 pub use will::DueWill;
 
 #[cfg(test)]

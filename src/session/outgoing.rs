@@ -15,6 +15,7 @@ use super::peer::Peer;
 use super::queue::Changed;
 use super::settings::QueueBounds;
 use super::state::Session;
+use super::waiting::Waiting;
 use crate::limits::SENT_AHEAD_BYTES_MAX;
 use crate::mqtt::encode;
 use crate::mqtt::packet::{PacketType, Publish, QoS, Version};
@@ -64,8 +65,8 @@ pub(super) struct Outgoing {
     open: usize,
     /// Bytes of those that are remembered.
     open_bytes: usize,
-    /// Bytes of those behind.
-    queued_bytes: usize,
+    /// Those behind.
+    waiting: Waiting,
     /// The waiting copies with a number below this one have been found not droppable.
     stay_below: u64,
     /// The waiting copies with numbers below this one may be of topics that the client may not read any more.
@@ -119,7 +120,7 @@ impl Outgoing {
 
     /// The queue that an earlier process has left.
     pub(super) fn restored(items: VecDeque<Item>, next: u64, record: Option<u64>, all: &Rc<Remembered>) -> Self {
-        let (queued_bytes, finishing) = (items.iter().map(Item::bytes).sum(), Finishing::of(&items));
+        let (waiting, finishing) = (bodies(&items).collect(), Finishing::of(&items));
         items.iter().for_each(|item| all.moves(item.bytes(), None, item.state.place()));
         let (all, dropped, changed) = (Rc::clone(all), Gone::default(), Changed::No);
         Self {
@@ -128,7 +129,7 @@ impl Outgoing {
             items,
             open: 0,
             open_bytes: 0,
-            queued_bytes,
+            waiting,
             stay_below: 0,
             unchecked_below: 0,
             finishing,
@@ -144,7 +145,7 @@ impl Outgoing {
     pub(super) fn drop_queued(&mut self, at: usize) -> Option<Item> {
         let gone = self.items.remove(at)?;
         gone.left_no_more(&self.all);
-        self.queued_bytes -= gone.bytes();
+        gone.body.iter().for_each(|body| self.waiting.remove(body));
         self.all.moves(gone.bytes(), gone.state.place(), None);
         self.note_end(&gone);
         Some(gone)
@@ -177,7 +178,8 @@ impl Outgoing {
 
     /// The level of the copies that wait.
     pub(super) fn fill(&self, bounds: QueueBounds) -> u8 {
-        Fill::level((self.copies().1, self.queued_bytes), bounds)
+        let (messages, bytes) = self.waiting.bounded();
+        Fill::level((messages + self.without_message(), bytes), bounds)
     }
 
     fn note_end(&mut self, gone: &Item) {
@@ -194,20 +196,26 @@ impl Outgoing {
     /// Puts a copy behind all others, if there is room.
     fn queue(&mut self, copy: Copy, body: Rc<Body>, bounds: QueueBounds) -> Handed {
         let bytes = body.packet().len();
-        if bounds.drops_newest && self.is_full(bytes, bounds) {
+        let is_full = |outgoing: &Self| !body.is_windowed() && outgoing.is_full(bytes, bounds);
+        if bounds.drops_newest && is_full(self) {
             return Handed::Dropped;
         }
         let number = self.number();
-        let dropped = self.drop_while(|outgoing, _| outgoing.is_full(bytes, bounds));
-        self.queued_bytes += bytes;
+        let dropped = self.drop_while(|outgoing, _| is_full(outgoing));
+        self.waiting.add(&body);
         self.all.moves(bytes, None, Some(Place::Queued));
         self.items.push_back(Item { number, state: State::Queued, sent_s: 0, copy, body: Some(body) });
         if dropped > 0 { Handed::DroppedOldest(dropped) } else { Handed::Queued }
     }
 
-    /// Whether there is no room for a message of this size. A message that is larger than the bound waits alone.
+    /// Whether the bounds leave no room for a message of this size.
     fn is_full(&self, bytes: usize, bounds: QueueBounds) -> bool {
-        self.copies().1 >= bounds.messages || self.queued_bytes > 0 && self.queued_bytes + bytes > bounds.bytes
+        self.waiting.is_full(bytes, self.without_message(), bounds)
+    }
+
+    /// Number of waiting exchanges without a message.
+    fn without_message(&self) -> usize {
+        self.copies().1 - self.waiting.all().0
     }
 
     /// How many from this one on have numbers without a gap: one that ends leaves one.
@@ -245,13 +253,12 @@ impl Outgoing {
         // What other members of a share get, or the log has, goes its own way.
         let is_own = |item: &&mut Item| item.copy.share.is_none() || item.copy.qos == QoS::ExactlyOnce;
         for body in self.items.iter_mut().filter(is_own).filter_map(|item| item.body.as_mut()) {
-            if is_kept && body.is_claiming() && !body.is_stored() {
-                body.meets();
-                *body = body.without_claim();
+            if is_kept {
+                *body = body.released();
             }
         }
-        (self.open, self.stay_below) = (0, 0);
-        self.queued_bytes += std::mem::take(&mut self.open_bytes);
+        (self.open, self.open_bytes, self.stay_below) = (0, 0, 0);
+        self.waiting = bodies(&self.items).collect();
     }
 
     /// Gives up a waiting copy. Returns its message, and whether the item stays: a QoS 2 exchange that may have begun
@@ -260,16 +267,15 @@ impl Outgoing {
         let bytes = item.bytes();
         item.body.iter().for_each(|body| body.meets());
         self.all.moves(bytes, item.state.place(), None);
+        item.body.iter().for_each(|body| self.waiting.remove(body));
         if item.copy.qos == QoS::AtLeastOnce || item.state == State::Queued {
-            self.queued_bytes -= bytes;
             self.note_end(item);
             return (item.body.take(), false);
         }
         let body = item.body.clone();
         if self.finishing.has_it(item) {
+            item.body.iter().for_each(|body| self.waiting.add(body));
             self.note(Changed::Received);
-        } else {
-            self.queued_bytes -= bytes;
         }
         (body, true)
     }
@@ -310,7 +316,7 @@ impl Outgoing {
                 encode::ack(version, PacketType::PubRel, item.packet_id(), ReasonCode::SUCCESS, out);
                 self.open_bytes -= item.bytes();
             } else {
-                self.queued_bytes -= item.bytes();
+                item.body.iter().for_each(|body| self.waiting.remove(body));
             }
             (item.state, item.body) = (State::Received, None);
         }
@@ -321,14 +327,14 @@ impl Outgoing {
     /// Takes out copies of shared subscriptions that other members may get, as none is on its way: those of QoS 1. One of QoS 2 stays
     /// with its session, and ends with it [MQTT-4.8.2-4] [MQTT-4.8.2-5]. Those that others have are over.
     fn take_shared(&mut self) -> Vec<(NonZeroU32, Rc<Body>)> {
-        let (mut taken, queued_bytes, all) = (Vec::new(), &mut self.queued_bytes, &self.all);
+        let (mut taken, waiting, all) = (Vec::new(), &mut self.waiting, &self.all);
         self.items.retain(|item| {
             if item.state == State::GivenUp {
                 return false;
             }
             let share = item.copy.share.filter(|_| item.copy.qos == QoS::AtLeastOnce);
             let Some((share, body)) = share.zip(item.body.as_ref()) else { return true };
-            *queued_bytes -= body.packet().len();
+            waiting.remove(body);
             item.left_no_more(all);
             all.moves(item.bytes(), item.state.place(), None);
             taken.push((share, Rc::clone(body)));
@@ -393,7 +399,7 @@ impl Outgoing {
                 continue;
             }
             if item.state == State::Unwritten {
-                self.queued_bytes -= item.bytes();
+                item.body.iter().for_each(|body| self.waiting.remove(body));
                 self.open_bytes += item.bytes();
                 self.open += 1;
                 continue;
@@ -401,7 +407,7 @@ impl Outgoing {
             let is_checked = item.number >= self.unchecked_below;
             match write(item, peer, now, out, |publish| is_checked || may_receive(publish)) {
                 Written::Yes(payload) => {
-                    self.queued_bytes -= item.bytes();
+                    item.body.iter().for_each(|body| self.waiting.remove(body));
                     item.left_no_more(&self.all);
                     if item.state != State::Sent {
                         pumped.sent += 1;
@@ -432,6 +438,11 @@ impl Outgoing {
         }
         pumped
     }
+}
+
+/// The messages of copies, where they are remembered.
+fn bodies(items: &VecDeque<Item>) -> impl Iterator<Item = &Rc<Body>> {
+    items.iter().filter_map(|item| item.body.as_ref())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -527,6 +538,12 @@ impl Session {
         outgoing.queue(copy, body(), bounds)
     }
 
+    /// Whether its queue has no room for a message of this size.
+    #[must_use]
+    pub fn is_queue_full(&self, bytes: usize, bounds: QueueBounds) -> bool {
+        self.outgoing.as_ref().is_some_and(|outgoing| outgoing.is_full(bytes, bounds))
+    }
+
     /// Whether anything waits that may be sent.
     #[must_use]
     pub fn has_queued(&self) -> bool {
@@ -592,7 +609,7 @@ impl Session {
     /// Bytes of the copies that wait.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
-        self.outgoing.as_deref().map_or(0, |outgoing| outgoing.queued_bytes)
+        self.outgoing.as_deref().map_or(0, |outgoing| outgoing.waiting.all().1)
     }
 
     /// Takes out what the client has refused, or what was dropped for another copy, since the last call.

@@ -285,12 +285,14 @@ impl Core {
     pub(super) fn tell_news(&mut self, cluster: usize, now: Monotonic) {
         let upstream = &mut self.broker.outlets.upstreams[cluster];
         let (teller, numbers) = (&mut self.broker.teller, &mut self.broker.numbers);
-        let sinks = &self.broker.around.config.sinks;
+        let config = &self.broker.around.config;
         let members = &upstream.members;
         let named = |event: Event, sink: SinkId, topic: &str| {
             // A dead-letter topic is a sink of its own to the producer.
-            let sink = members.concerns(sink).and_then(|index| sinks.get(index));
-            event.with(Field::Sink, sink.map_or("", |sink| sink.name.as_str())).with(Field::Topic, topic)
+            let source = members.source_of(sink).and_then(|index| config.sources.get(index));
+            let sink = members.concerns(sink).and_then(|index| config.sinks.get(index));
+            let event = event.maybe(Field::Sink, sink.map(|sink| sink.name.as_str()));
+            event.maybe(Field::Source, source.map(|source| source.name.as_str())).with(Field::Topic, topic)
         };
         let coded = |event: Event, code: i16| {
             // The error -1, UNKNOWN_SERVER_ERROR, has a name only.

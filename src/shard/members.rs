@@ -1,5 +1,5 @@
 //! The sinks of one cluster, by their number in its producer: those of the configuration, and one more for each
-//! dead-letter topic. A number is given once, so that a sink that is added while the service runs changes no other's.
+//! dead-letter topic of a sink or source. A number is given once, so that a sink that is added while the service runs changes no other's.
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -17,6 +17,8 @@ pub(super) enum Role {
     Own(usize),
     /// The sink that writes the dead-letter topic of that sink of the configuration.
     DeadLetters(usize),
+    /// The sink that writes the dead-letter topic of that source of the configuration.
+    BadRecords(usize),
 }
 
 /// A sink of a producer.
@@ -35,13 +37,30 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// The sinks of a cluster: first all of the configuration, then those of their dead-letter topics.
+    /// The sinks of a cluster: first all of the configuration, then those of their dead-letter topics, and of the sources'.
     pub(super) fn of(config: &Config, cluster: usize) -> Self {
         let own = || config.sinks.iter().enumerate().filter(|(_, sink)| sink.cluster == cluster);
         let mut members = Self::default();
         own().for_each(|(index, _)| members.push(config, Role::Own(index)));
         own().filter(|(_, sink)| has_topic(sink)).for_each(|(index, _)| members.push(config, Role::DeadLetters(index)));
+        members.add_sources(config, cluster);
         members
+    }
+
+    /// Adds a sink for the dead-letter topic of each source of the cluster that has one, and had none before.
+    pub(super) fn add_sources(&mut self, config: &Config, cluster: usize) {
+        for role in bad_records(config, cluster) {
+            if self.number(role).is_none() {
+                self.push(config, role);
+            }
+        }
+    }
+
+    /// The sinks of the sources' dead-letter topics: their numbers, and their settings for the producer.
+    pub(super) fn settings_of_sources(&self, config: &Config, cluster: usize) -> Vec<(SinkId, SinkSettings)> {
+        bad_records(config, cluster)
+            .filter_map(|role| Some((self.number(role)?, settings::member(config, role))))
+            .collect()
     }
 
     fn push(&mut self, config: &Config, role: Role) {
@@ -80,29 +99,45 @@ impl Members {
     pub(super) fn kept(&self) -> impl Iterator<Item = (SinkId, usize, (Keep, AnsweredOn))> {
         (0u16..).zip(&self.all).filter_map(|(number, member)| match member.role {
             Role::Own(index) => Some((SinkId(number), index, (member.keep, member.answered_on))),
-            Role::DeadLetters(_) => None,
+            Role::DeadLetters(_) | Role::BadRecords(_) => None,
         })
+    }
+
+    /// The place in the configuration of the source that has its dead letters written by the sink of this number.
+    pub(super) fn source_of(&self, number: SinkId) -> Option<usize> {
+        match self.all.get(usize::from(number.0))?.role {
+            Role::BadRecords(index) => Some(index),
+            Role::Own(_) | Role::DeadLetters(_) => None,
+        }
     }
 
     /// The sink's place in the configuration; `None` for a dead-letter topic's.
     pub(super) fn index_of(&self, number: SinkId) -> Option<usize> {
         match self.all.get(usize::from(number.0))?.role {
             Role::Own(index) => Some(index),
-            Role::DeadLetters(_) => None,
+            Role::DeadLetters(_) | Role::BadRecords(_) => None,
         }
     }
 
     /// The sink of the configuration with this number, or with dead letters that the sink of this number writes.
     pub(super) fn concerns(&self, number: SinkId) -> Option<usize> {
-        self.all.get(usize::from(number.0)).map(|member| match member.role {
-            Role::Own(index) | Role::DeadLetters(index) => index,
-        })
+        match self.all.get(usize::from(number.0))?.role {
+            Role::Own(index) | Role::DeadLetters(index) => Some(index),
+            Role::BadRecords(_) => None,
+        }
     }
 
     /// The number of the sink with this role.
     pub(super) fn number(&self, role: Role) -> Option<SinkId> {
         self.numbers.get(&role).copied()
     }
+}
+
+/// The roles for the sources of a cluster that have a dead-letter topic.
+fn bad_records(config: &Config, cluster: usize) -> impl Iterator<Item = Role> + '_ {
+    let sources = config.sources.iter().enumerate();
+    let with = sources.filter(move |(_, source)| source.cluster == cluster && source.dead_letters_topic.is_some());
+    with.map(|(index, _)| Role::BadRecords(index))
 }
 
 fn has_topic(sink: &Sink) -> bool {

@@ -5,6 +5,8 @@ use crate::session::{Claimed, SessionKey};
 
 /// The lower half of a number that is no session's: a shard never has as many.
 const NO_SESSION: u32 = u32::MAX;
+/// The lower half of a reader's number for dead letters: a shard never has as many sessions, either.
+const BAD_RECORD: u32 = u32::MAX - 1;
 /// The upper half of that of dead letters. No source has as many readers.
 const LETTERS: u32 = u32::MAX;
 
@@ -17,6 +19,8 @@ pub(super) enum Owner {
     Letters,
     /// The reader of a source's partition.
     Reader(u32),
+    /// The same, for a record that is no message: the row is its dead letter.
+    BadRecord(u32),
 }
 
 impl Owner {
@@ -27,6 +31,7 @@ impl Owner {
             Self::Session(key) => key.to_bits(),
             Self::Letters => other(LETTERS),
             Self::Reader(reader) => other(reader),
+            Self::BadRecord(reader) => u64::from(reader) << 32 | u64::from(BAD_RECORD),
         }
     }
 
@@ -35,6 +40,7 @@ impl Owner {
         match (bits as u32, (bits >> 32) as u32) {
             (NO_SESSION, LETTERS) => Self::Letters,
             (NO_SESSION, reader) => Self::Reader(reader),
+            (BAD_RECORD, reader) => Self::BadRecord(reader),
             _ => Self::Session(SessionKey::from_bits(bits)),
         }
     }
@@ -57,7 +63,9 @@ mod tests {
     #[test]
     fn an_owner_is_known_by_its_number() {
         let session = SessionKey::from_bits(5 << 32 | 7);
-        for owner in [Owner::Session(session), Owner::Letters, Owner::Reader(0), Owner::Reader(u32::MAX - 1)] {
+        let readers =
+            [Owner::Reader(0), Owner::Reader(u32::MAX - 1), Owner::BadRecord(0), Owner::BadRecord(u32::MAX - 1)];
+        for owner in [Owner::Session(session), Owner::Letters].into_iter().chain(readers) {
             assert_eq!(Owner::of(owner.bits()), owner);
         }
     }

@@ -55,6 +55,11 @@ impl Core {
                 }
                 changes.extend(upstream.members.settings(config, index));
             }
+            let is_same = |(index, source)| before.sources.get(index) == Some(source);
+            if !config.sources.iter().enumerate().all(is_same) {
+                upstream.members.add_sources(config, cluster);
+                changes.extend(upstream.members.settings_of_sources(config, cluster));
+            }
             if !changes.is_empty() {
                 upstream.producer.change_sinks(changes);
             }

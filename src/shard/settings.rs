@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{self, SinkTerms};
-use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Spool, WhenFull};
+use crate::config::{self, Acknowledge, Buffer, Compression, Config, Sink, Source, Spool, WhenFull};
 use crate::kafka::producer::{AnsweredOn, Keep, Partitioner, SinkSettings};
 use crate::kafka::{client, consumer, producer};
 use crate::outward;
@@ -14,6 +14,9 @@ use crate::{session, spool};
 use super::dead_letters::HEADERS_BYTES_MAX;
 use super::edge::Edge;
 use super::members::{Members, Role};
+
+/// The largest bad record that becomes a dead letter, unless `fetch_bytes` of its source is more: what Kafka takes by default. Bytes.
+const BAD_RECORD_BYTES_MAX: usize = 1024 * 1024;
 
 /// The wire client of a cluster.
 pub(super) fn client(config: &Config, index: usize, edge: &Edge) -> client::Settings {
@@ -80,6 +83,22 @@ pub(super) fn member(config: &Config, role: Role) -> SinkSettings {
             SinkSettings { keep_rejected: of.dead_letters.is_some(), ..sink(of, config.service.shards) }
         }
         Role::DeadLetters(index) => dead_letters_sink(&config.sinks[index]),
+        Role::BadRecords(index) => bad_records_sink(&config.sources[index]),
+    }
+}
+
+/// The sink that writes a source's dead-letter topic. Records wait for the topic and for Kafka, as their partition does; one that Kafka
+/// refuses for good is answered as such, and stops its partition.
+fn bad_records_sink(of: &Source) -> SinkSettings {
+    SinkSettings {
+        acks: -1,
+        partitioner: Partitioner::Key,
+        fixed_topic: true,
+        record_bytes_max: of.fetch_bytes.max(BAD_RECORD_BYTES_MAX) + HEADERS_BYTES_MAX,
+        answered_on: AnsweredOn::Replicated,
+        reserved: true,
+        keep: Keep::Memory,
+        ..SinkSettings::default()
     }
 }
 

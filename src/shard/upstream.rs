@@ -257,7 +257,7 @@ impl Core {
             for effect in effects.drain(..) {
                 self.effect(io, cluster, effect);
             }
-            self.settle(cluster);
+            self.settle(cluster, now);
             // Rows end, and what was rejected becomes letters, in this turn.
             more |= self.settle_dead_letters(cluster);
             let upstream = &mut self.broker.outlets.upstreams[cluster];
@@ -342,7 +342,8 @@ impl Core {
     }
 
     /// Gives the results of batches to the sessions that published their messages.
-    fn settle(&mut self, cluster: usize) {
+    fn settle(&mut self, cluster: usize, now: Monotonic) {
+        let mut bad_records = Vec::new();
         let (sessions, touched, letters) =
             (&mut self.broker.sessions, &mut self.broker.touched, &mut self.broker.outlets.letters);
         let (shard, remembered) = (self.broker.index, self.broker.delivery.remembered());
@@ -357,6 +358,10 @@ impl Core {
                     let numbers = (0..run.count).map(|at| run.first.wrapping_add(at));
                     let records = numbers.map(|number| Claimed { shard, reader, number });
                     return records.for_each(|record| remembered.settles(Settled { record, is_met: true }));
+                }
+                Owner::BadRecord(reader) => {
+                    let numbers = (0..run.count).map(|at| run.first.wrapping_add(at));
+                    return bad_records.extend(numbers.map(|number| (reader, number, outcome)));
                 }
                 Owner::Letters => return,
             };
@@ -377,6 +382,9 @@ impl Core {
                 }
             }
         });
+        for (reader, number, outcome) in bad_records {
+            self.sources.dead_letter_answered(&mut self.broker, (reader, number), outcome, now);
+        }
     }
 
     fn set_cluster_timer(&mut self, io: &mut Ring<'_>, cluster: usize) {

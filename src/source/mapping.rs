@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::properties;
-use crate::config::{Choice, Feed, Source};
+use crate::config::{Choice, Config, Source};
 use crate::limits::{PACKET_BYTES_MAX, RECORD_HEADERS_MAX, RECORD_HOPS_MAX};
 use crate::mqtt::packet::QoS;
 use crate::mqtt::property::{Properties, PropertyBuf};
@@ -149,10 +149,9 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Makes the templates of a source ready. The configuration has checked them, so nothing can be wrong with them. `packet_bytes_max` is
-    /// that of `[mqtt]`, in bytes.
+    /// Makes the templates of a source ready. The configuration has checked them, so nothing can be wrong with them.
     #[must_use]
-    pub fn new(source: &Source, packet_bytes_max: u32) -> Self {
+    pub fn new(config: &Config, source: &Source) -> Self {
         let mut routes: Box<[_]> = source.routes().map(|(kafka, mqtt)| (kafka.into(), mqtt.clone())).collect();
         routes.sort_by(|(one, _): &(Box<str>, _), (other, _)| one.cmp(other));
         let user_properties = source.user_properties.iter();
@@ -168,8 +167,8 @@ impl Mapping {
             user_properties: user_properties.map(|(name, value)| (name.as_str().into(), value.clone())).collect(),
             has_properties: source.properties,
             taken: taken(source),
-            feeds_kafka: source.feeds(Feed::Sinks) || source.feeds(Feed::Rules),
-            packet_bytes_max: packet_bytes_max.min(PACKET_BYTES_MAX) as usize,
+            feeds_kafka: config.is_fed_back(source),
+            packet_bytes_max: config.mqtt.packet_bytes_max.min(PACKET_BYTES_MAX) as usize,
         }
     }
 

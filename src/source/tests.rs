@@ -92,7 +92,7 @@ fn mapping(keys: &str) -> Mapping {
     }
     let text = format!("[kafka.main]\nbootstrap='k:1'\n[[source]]\nname='s'\n{needed}{keys}\n");
     let config = config::parse(&text, "test.toml").unwrap_or_else(|problems| panic!("{problems}"));
-    Mapping::new(&config.sources[0], config.mqtt.packet_bytes_max)
+    Mapping::new(&config, &config.sources[0])
 }
 
 /// Rows E82 to E85, word for word: topic `t/1`, payload `${.}`, the line of the console producer, and what the subscriber gets.
@@ -386,6 +386,8 @@ fn a_circle_ends_with_its_hops() {
     for at_most in ["8", "255", "256", "x"] {
         assert_eq!(hops(at_most).reason(&sinks), Some(Reason::Loop), "{at_most}");
         assert_eq!(hops(at_most).reason(&mapping("")), None, "subscribers write no records");
+        let rule = "[[rule]]\nname = 'r'\nsql = 'SELECT 1 FROM t'";
+        assert_eq!(hops(at_most).reason(&mapping(rule)), Some(Reason::Loop), "rules may");
     }
 }
 

@@ -70,6 +70,9 @@ mod settings_source;
 mod shares;
 mod sources;
 mod sources_admin;
+mod sources_dead_letters;
+mod sources_mapping;
+mod sources_slow;
 mod spool_start;
 mod subscribe;
 #[path = "../support/mod.rs"]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::kafka_client::Client;
+use crate::kafka_client::{Batch, Client, varint};
 use crate::process::until;
 
 /// A record.
@@ -24,6 +24,43 @@ impl Record {
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.value).expect("text")
     }
+}
+
+/// A record to be written.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NewRecord<'a> {
+    pub(crate) key: Option<&'a [u8]>,
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) headers: &'a [(&'a str, Option<&'a [u8]>)],
+}
+
+/// Writes records to a partition in one batch, 1 s after 1970-01-01.
+pub(crate) fn write_records(to: SocketAddr, topic: &str, partition: i32, records: &[NewRecord<'_>]) {
+    write_records_at(to, topic, partition, (1_000, records));
+}
+
+/// The same at a time, milliseconds since 1970-01-01; -1: without one.
+pub(crate) fn write_records_at(to: SocketAddr, topic: &str, partition: i32, (time, records): (i64, &[NewRecord<'_>])) {
+    fn field(record: &mut Vec<u8>, field: Option<&[u8]>) {
+        varint(record, field.map_or(-1, |bytes| bytes.len() as i64));
+        record.extend(field.unwrap_or_default());
+    }
+    let mut bytes = Vec::new();
+    for (delta, new) in (0..).zip(records) {
+        let mut record = vec![0, 0];
+        varint(&mut record, delta);
+        field(&mut record, new.key);
+        field(&mut record, new.value);
+        varint(&mut record, new.headers.len() as i64);
+        for (name, value) in new.headers {
+            field(&mut record, Some(name.as_bytes()));
+            field(&mut record, *value);
+        }
+        varint(&mut bytes, record.len() as i64);
+        bytes.extend(record);
+    }
+    let batch = Batch::of(&vec![&b""[..]; records.len()]).at(&vec![time; records.len()]).around(&bytes);
+    assert_eq!(Client::connect(to).produce(topic, partition, &batch).error_code, 0);
 }
 
 /// All records of a topic, partition by partition, each in the order of its offsets.

@@ -5,13 +5,14 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use forebay::mqtt::packet::{Connect, PacketType, QoS, Version};
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
 use kafka_protocol::messages::{GroupId, OffsetFetchRequest};
 use kafka_protocol::protocol::StrBytes;
 
+use crate::change::{change, get};
 use crate::device::{Device, Heard, hello};
 use crate::kafka_client::{Batch, Client, name};
 use crate::process::{metric, until, until_metric};
@@ -38,10 +39,13 @@ pub(crate) fn subscriber(service: &Service, version: Version, client_id: &str) -
     device
 }
 
-/// Writes records to partition 0 of a topic.
+/// Writes records to partition 0 of a topic, with the present time: a real Kafka deletes older ones.
 pub(crate) fn write(to: SocketAddr, topic: &str, values: &[&str]) {
     let values: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
-    let answer = Client::connect(to).produce(topic, 0, &Batch::of(&values).bytes());
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = i64::try_from(since.as_millis()).expect("a time");
+    let batch = Batch::of(&values).at(&vec![now; values.len()]);
+    let answer = Client::connect(to).produce(topic, 0, &batch.bytes());
     assert_eq!(answer.error_code, 0);
 }
 
@@ -174,7 +178,7 @@ pub(crate) fn write_when_there(service: &Service, values: &[&str]) {
 /// F7: what nobody has subscribed to waits, and holds the group's offset; or it is dropped and counted.
 #[test]
 fn a_message_without_a_subscriber_waits_or_is_dropped() {
-    let service = Service::start(&config(&source("no_subscriber = \"wait\"")));
+    let service = Service::start(&config(&source("no_subscriber = \"wait\"\nstart_grace = \"0s\"")));
     write_when_there(&service, &["a", "b"]);
     until_metric(&service, "source_parked_messages", 2);
     assert!(committed(service.embedded(), "forebay-commands") <= 0);
@@ -186,6 +190,46 @@ fn a_message_without_a_subscriber_waits_or_is_dropped() {
     write_when_there(&service, &["a", "b"]);
     until_metric(&service, "source_messages_total{result=\"no_subscriber\"}", 2);
     until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+}
+
+/// F7: nothing is dropped in the first `start_grace`, and what nobody has subscribed to is when that is over.
+#[test]
+fn clients_may_come_late_after_a_start() {
+    let service = Service::start(&config(&source("no_subscriber = \"drop\"\nstart_grace = \"1h\"")));
+    write_when_there(&service, &["a", "b"]);
+    until_metric(&service, "source_parked_messages", 2);
+    let mut device = subscriber(&service, Version::V5, "");
+    assert_eq!([next(&mut device), next(&mut device)], ["a", "b"]);
+    until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+
+    let service = Service::start(&config(&source("no_subscriber = \"drop\"\nstart_grace = \"1h\"")));
+    write_when_there(&service, &["a", "b"]);
+    until_metric(&service, "source_parked_messages", 2);
+    let mut keys = get(&service, "config")["source"][0].clone();
+    keys["start_grace"] = "0s".into();
+    assert_eq!(change(&service, "PUT", "sources/commands", &keys).0, 200);
+    until_metric(&service, "source_messages_total{result=\"no_subscriber\"}", 2);
+    until_metric(&service, "source_parked_messages", 0);
+    until("both to be committed", || committed(service.embedded(), "forebay-commands") == 2);
+}
+
+/// F6: a stop waits for what clients have not acknowledged, and commits it.
+#[test]
+fn a_stop_waits_for_what_is_open() {
+    let mut service =
+        Service::start(&config(&source("commit_interval = \"10m\"").replace("commit_interval = \"100ms\"\n", "")));
+    write_when_there(&service, &["a"]);
+    let mut device = subscriber(&service, Version::V5, "");
+    let Heard::Message(1, packet_id, ..) = device.hear() else { panic!("no message") };
+    service.signal("TERM");
+    until("the stop to begin", || service.log().contains("event=\"draining\""));
+    // One that did not wait would have committed by then.
+    std::thread::sleep(Duration::from_millis(300));
+    device.acknowledge(PacketType::PubAck, packet_id);
+    assert!(service.wait().success());
+    service.start_again();
+    until("the group to be there", || metric(&service, "source_assigned_partitions") == 4);
+    assert_eq!(committed(service.embedded(), "forebay-commands"), 1);
 }
 
 /// With `wait`, a message that a client without a kept session has not acknowledged when it goes is for the next one.
@@ -240,17 +284,51 @@ fn a_source_without_a_group_reads_all() {
 /// session, and after an orderly stop none comes twice. `FOREBAY_TEST_RESTARTS=50` for the long form.
 #[test]
 fn no_restart_costs_a_record() {
+    restarts(("clean", false), "no_subscriber = \"wait\"", |service| subscriber(service, Version::V5, ""));
+}
+
+/// The same for a kept session in the log, where nobody else is waited for: what comes while its client is away is there for it. A stop waits for
+/// the log alone, so the client is sent again what its last acknowledgements were for.
+#[test]
+fn no_restart_costs_a_kept_subscriber_a_record() {
+    let more = "no_subscriber = \"drop\"\nstart_grace = \"0s\"\n[spool]\nbytes_max = \"64MiB\"\n";
+    let mut is_known = false;
+    restarts(("kept", true), more, |service| {
+        let kept = Connect { clean_start: false, ..hello(Version::V311, "kept") };
+        let mut device = Device::connect_as(service.mqtt(), &kept).0;
+        // It subscribes once: a restart keeps that.
+        if !std::mem::replace(&mut is_known, true) {
+            assert_eq!(device.subscribe(&[("t/1", QoS::AtLeastOnce)]), [1]);
+        }
+        device
+    });
+}
+
+/// Ends a writer, whatever becomes of the test.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// `may_repeat`: also after an orderly stop. `more`: keys of the source, and sections. `come`: a subscriber of `t/1` comes.
+fn restarts((name, may_repeat): (&str, bool), more: &str, mut come: impl FnMut(&Service) -> Device) {
     let restarts = std::env::var("FOREBAY_TEST_RESTARTS").map_or(4, |count| count.parse().expect("a number"));
     let kafka = shared();
     let address: SocketAddr = kafka.split(',').next().expect("an address").parse().expect("an address");
-    let topic = &*format!("restarts-{}", std::process::id());
+    let topic = &*format!("restarts-{name}-{}", std::process::id());
     until("the topic to be there", || Client::connect(address).metadata(&[topic]).topics[0].error_code == 0);
     let mut service = Service::start(&config(&format!(
         "[kafka.main]\nbootstrap = \"{kafka}\"\n[[source]]\nname = \"{topic}\"\ntopic = \"{topic}\"\nmqtt_topic = \"t/1\"\n\
-         payload = \"${{value}}\"\noffset_reset = \"earliest\"\nno_subscriber = \"wait\"\ncommit_interval = \"200ms\"\ngroup_instance = \"one\"\n"
+         payload = \"${{value}}\"\noffset_reset = \"earliest\"\ncommit_interval = \"200ms\"\ngroup_instance = \"one\"\n{more}\n"
     )));
+    // Its first subscription is there before its first record.
+    let mut first = Some(come(&service));
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _ends = Ends(&is_over);
         let writer = scope.spawn(|| {
             let mut written = 0;
             while !is_over.load(Ordering::Relaxed) {
@@ -261,26 +339,33 @@ fn no_restart_costs_a_record() {
             written
         });
         let (mut got, mut repeated) = (BTreeSet::new(), 0);
+        // What may come again: what was there when the service was killed, once.
+        let mut may_come_again = BTreeSet::new();
         for round in 0..=restarts {
-            // Every second stop is an orderly one.
-            let was_killed = round % 2 == 0 && round > 0;
-            let mut device = subscriber(&service, Version::V5, "");
+            let mut device = first.take().unwrap_or_else(|| come(&service));
             for _ in 0..30 {
-                let is_new = got.insert(next(&mut device));
-                repeated += u64::from(!is_new);
-                assert!(is_new || was_killed, "nothing comes twice after an orderly stop");
+                let value = next(&mut device);
+                let is_repeat = !got.insert(value.clone());
+                repeated += u64::from(is_repeat);
+                let may_repeat = may_come_again.remove(&value) || may_repeat;
+                assert!(!is_repeat || may_repeat, "{value} comes twice after an orderly stop");
             }
             if round == restarts {
                 is_over.store(true, Ordering::Relaxed);
                 let written = writer.join().expect("it writes");
                 while got.len() < written {
-                    got.insert(next(&mut device));
+                    let missing: Vec<_> = (0..written).filter(|number| !got.contains(&format!("{number}"))).collect();
+                    let heard = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| next(&mut device)));
+                    got.insert(
+                        heard.unwrap_or_else(|_| panic!("{name}: of {written} records these are missing: {missing:?}")),
+                    );
                 }
                 let all: BTreeSet<String> = (0..written).map(|number| format!("{number}")).collect();
                 assert_eq!(got, all);
-                println!("{written} records, {restarts} restarts: {repeated} came twice");
+                println!("{name}: {written} records, {restarts} restarts: {repeated} came twice");
                 return;
             }
+            // Every second stop is an orderly one.
             if round % 2 == 0 {
                 service.signal("TERM");
             } else {
@@ -289,7 +374,9 @@ fn no_restart_costs_a_record() {
             loop {
                 match device.hear() {
                     Heard::Message(_, packet_id, _, payload) => {
-                        got.insert(String::from_utf8(payload).expect("text"));
+                        let value = String::from_utf8(payload).expect("text");
+                        may_come_again.remove(&value);
+                        repeated += u64::from(!got.insert(value));
                         device.try_acknowledge(packet_id);
                     }
                     Heard::Closed => break,
@@ -299,6 +386,8 @@ fn no_restart_costs_a_record() {
             }
             if round % 2 == 0 {
                 assert!(service.wait().success());
+            } else {
+                may_come_again.clone_from(&got);
             }
             service.start_again();
         }

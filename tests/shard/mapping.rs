@@ -24,7 +24,7 @@ fn back() -> Mapping {
     let text = "[kafka.main]\nbootstrap = '127.0.0.1:9092'\n[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = '${headers.mqtt-topic}'\n\
         payload = '${value}'\nqos = '${headers.mqtt-qos}'\nretain = '${headers.mqtt-retain}'\n";
     let config = config::parse(text, "back.toml").unwrap_or_else(|problems| panic!("{problems}"));
-    Mapping::new(&config.sources[0], config.mqtt.packet_bytes_max)
+    Mapping::new(&config, &config.sources[0])
 }
 
 /// A batch of one record without key and value, for its headers.
@@ -167,7 +167,7 @@ fn a_record_becomes_a_message_without_an_allocation() {
     for payload in ["${.}", "${value}", "x ${value.name} ${headers}"] {
         let config = config::parse(&format!("{text}payload = '{payload}'\n"), "warm.toml")
             .unwrap_or_else(|problems| panic!("{problems}"));
-        let mapping = Mapping::new(&config.sources[0], config.mqtt.packet_bytes_max);
+        let mapping = Mapping::new(&config, &config.sources[0]);
         let mut scratch = Scratch::default();
         let mut once = || {
             let message = mapping.message(&record, WallMs(2_000), &mut scratch).expect("a message");

@@ -62,7 +62,8 @@ settings! {
             "Messages at QoS 0 for a client that has not read so much are dropped and counted. All that clients of a shard have not read, beyond 64 KiB \
              each, may take a quarter of the 256 MiB for messages that wait. A client that has not read 1 MiB is not read itself until it has read half of that.";
         restart fetch_memory: usize = Size { min: 8 * MIB, max: 64 * GIB }, Is("\"64MiB\""),
-            "Memory of each shard for what sources have read of a cluster and subscribers do not have yet. Beyond it nothing more is read.";
+            "Memory of each shard for what sources have read of a cluster and subscribers do not have yet. Beyond it nothing more is read. \
+             What is open takes as much again: beyond it each partition has an equal part of it.";
         now share_strategy: ShareStrategy = Word(ShareStrategy::NAMES), Is("\"round-robin\""),
             "Which member of a shared subscription gets a message. `\"round-robin\"`: the next one in turn that has room. `\"least-inflight\"`: of \
              those with room the one with the fewest unacknowledged messages. `\"hash-client\"`, `\"hash-topic\"`: the same one for all messages of a \

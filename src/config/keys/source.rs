@@ -69,7 +69,11 @@ settings! {
              The subscriber gets it all the same.";
         now on_bad_record: OnBadRecord = Word(OnBadRecord::NAMES), Is("\"skip\""),
             "What to do with a record that cannot be a message: no valid topic, QoS or retain flag is made of it, it is too large, or it has been around too \
-             often. `\"skip\"`: it is counted by reason, with an event. `\"stop\"`: its partition stops, with an event.";
+             often. `\"skip\"`: it is counted by reason, with an event. `\"stop\"`: its partition stops, with an event. `\"dead-letter\"`: it goes to \
+             `dead_letters_topic`, with an event.";
+        now dead_letters_topic: Option<String> => Text, From("none"), shown "\"commands-dead\"",
+            "Kafka topic on the same cluster for bad records, with the reason: see [SOURCES.md](SOURCES.md#dead-letters). Only with \
+             `on_bad_record = \"dead-letter\"`, which requires it.";
         now on_bad_batch: OnBadBatch = Word(OnBadBatch::NAMES), Is("\"stop\""),
             "What to do with a batch of records that cannot be read, after a second try. `\"stop\"`: its partition stops, with an event. `\"skip\"`: it is passed \
              over and counted, with an event.";

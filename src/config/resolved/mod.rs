@@ -67,6 +67,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether messages of a source may become records of Kafka again.
+    #[must_use]
+    pub fn is_fed_back(&self, source: &Source) -> bool {
+        let has_rules = self.rules.iter().any(|rule| rule.enabled && !rule.is_removed);
+        source.feeds(Feed::Sinks) || source.feeds(Feed::Rules) && has_rules
+    }
+
     /// A listener, by its place.
     #[must_use]
     pub fn listener(&self, id: ListenerId) -> Option<&Listener> {

@@ -98,6 +98,8 @@ words! {
         Skip = "skip",
         /// Its partition stops there.
         Stop = "stop",
+        /// The record goes to `dead_letters_topic`, and is settled when Kafka has it.
+        DeadLetter = "dead-letter",
     }
 }
 

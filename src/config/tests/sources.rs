@@ -91,8 +91,35 @@ fn values_of_keys() {
         assert_eq!(one(&format!("topic='t'\nmqtt_topic='m'\noffset_reset={given}")).offset_reset, want, "{given}");
     }
     assert_eq!(one("topic='t'\nmqtt_topic='m'\non_bad_record='stop'").on_bad_record, OnBadRecord::Stop);
+    let letters = one("topic='t'\nmqtt_topic='m'\non_bad_record='dead-letter'\ndead_letters_topic='d'");
+    assert_eq!((letters.on_bad_record, letters.dead_letters_topic.as_deref()), (OnBadRecord::DeadLetter, Some("d")));
     let all = one("topic='t'\nmqtt_topic='m'\ngroup=''\nfeeds=['sinks', 'subscribers']");
     assert!(all.group.is_empty() && all.feeds(Feed::Sinks) && all.feeds(Feed::Subscribers));
+}
+
+/// Bad records have one topic, which nothing else needs, and which the source does not read.
+#[test]
+fn dead_letters_need_a_topic_of_their_own() {
+    for (keys, what) in [
+        (
+            "on_bad_record='dead-letter'",
+            "on_bad_record: \"dead-letter\" needs a topic to write them to; set dead_letters_topic",
+        ),
+        (
+            "on_bad_record='dead-letter'\ndead_letters_topic='t'",
+            "dead_letters_topic: \"t\" is a topic that the source reads",
+        ),
+        (
+            "on_bad_record='dead-letter'\ndead_letters_topic='a b'",
+            "dead_letters_topic: \"a b\" is not a valid Kafka topic",
+        ),
+        ("on_bad_record='dead-letter'\ndead_letters_topic=''", "dead_letters_topic: must not be empty"),
+    ] {
+        let said = said(&format!("{MAIN}{}", source(&format!("topic='t'\nmqtt_topic='m'\n{keys}"))));
+        assert!(said.contains(what) && !said.contains('\n'), "{said}");
+    }
+    let warned = good(&format!("{MAIN}{}", source("topic='t'\nmqtt_topic='m'\ndead_letters_topic='d'"))).warnings;
+    assert!(warned.to_string().contains("dead_letters_topic: has no effect without on_bad_record"), "{warned}");
 }
 
 /// What the API shows can be written into the file, and means the same.

@@ -206,7 +206,7 @@ impl Partition {
             && !self.is_paused
     }
 
-    /// What has to be asked about its offset now: whom, for which time or epoch, and whether it is an epoch.
+    /// The question about its offset that is due: the broker, the time or epoch that is asked for, and whether that is an epoch.
     fn asks(&self, now: Monotonic) -> Option<(NodeId, i64, bool)> {
         let node = self.leader.node.filter(|_| self.question.is_none() && self.retry_at <= now)?;
         match self.phase {

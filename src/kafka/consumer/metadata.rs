@@ -1,4 +1,4 @@
-//! Topics as metadata has them: leaders and their epochs, topics that grow, go, and are made anew.
+//! Topics as metadata has them: leaders and their epochs, topics that grow, go, and are recreated.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -101,9 +101,9 @@ impl Consumer {
             return;
         }
         topic.missing_since = None;
-        let is_anew = topic.id != 0 && told.id != 0 && topic.id != told.id;
+        let is_recreated = topic.id != 0 && told.id != 0 && topic.id != told.id;
         let before = topic.leaders.len();
-        if is_anew {
+        if is_recreated {
             topic.former.push(topic.id);
             if topic.former.len() > FORMER_MAX {
                 topic.former.remove(0);
@@ -120,7 +120,7 @@ impl Consumer {
         for (index, id) in &topic.ids {
             let Some(partition) = self.partitions.get_mut(id) else { continue };
             let leader = topic.leader(*index);
-            if is_anew {
+            if is_recreated {
                 partition.recreate();
             } else if partition.phase == Phase::Stopped(WhyStopped::Deleted) {
                 // The same topic as before.

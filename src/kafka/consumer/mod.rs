@@ -11,7 +11,7 @@
 //!   theirs has more.
 //! - **Apart.** An error, a batch that cannot be read, or a leader that cannot be reached concerns its partition alone.
 //! - **Nothing is believed.** A batch that does not add up is fetched once more over a new connection; then the partition stops, or passes over
-//!   it. A log that was truncated is noticed by its epochs (KIP-320), a topic made anew by its id, an offset that is gone by the broker's word:
+//!   it. A log that was truncated is noticed by its epochs (KIP-320), a recreated topic by its id, an offset that is gone by the broker's word:
 //!   reading goes on where [`News::Reset`] says.
 //!
 //! What its owner does in a turn:

@@ -40,7 +40,7 @@ pub enum News {
         /// Why.
         bad: Bad,
     },
-    /// The partition is not read any more, until it is assigned or sought anew.
+    /// The partition is not read any more, until it is assigned or sought again.
     Stopped {
         /// Partition.
         id: u32,
@@ -75,7 +75,7 @@ pub enum WhyReset {
     OutOfRange,
     /// The log was truncated (an unclean election), and has other records from some offset on. Reading goes on at that offset.
     Truncated,
-    /// The topic was made anew.
+    /// The topic was deleted and recreated.
     Recreated,
 }
 
@@ -96,7 +96,7 @@ pub enum WhyStopped {
         /// Bytes of the answer.
         bytes: usize,
     },
-    /// The topic is gone. Reading goes on when it is there again: at the reset place, if it was made anew.
+    /// The topic is gone. Reading goes on when it is there again: at the reset place, if it was recreated.
     Deleted,
 }
 

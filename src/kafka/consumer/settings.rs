@@ -96,7 +96,7 @@ pub struct Assignment {
     pub partition: i32,
     /// Where reading begins.
     pub start: Start,
-    /// Where it goes on when the offset is not in the log, or the topic was made anew.
+    /// Where it goes on when the offset is not in the log, or the topic was recreated.
     pub reset: Place,
     /// Whether only records of committed transactions count (`read_committed`).
     pub committed: bool,

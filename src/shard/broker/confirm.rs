@@ -159,7 +159,7 @@ impl Broker {
             match Owner::of(ticket.session) {
                 // That the disk of a shard has all copies does not say that there are some.
                 Owner::Reader(reader) => self.settle_record(reader, ticket.number, false),
-                Owner::Session(_) | Owner::Letters => self.answered(ticket, Reason::Success),
+                Owner::Session(_) | Owner::Letters | Owner::BadRecord(_) => self.answered(ticket, Reason::Success),
             }
         }
         self.delivery.has_freed();
@@ -180,8 +180,8 @@ impl Broker {
                 self.touch(key);
             }
             Owner::Reader(reader) => self.settle_record(reader, ticket.number, true),
-            // The queue of dead letters is answered by producers alone.
-            Owner::Letters => {}
+            // Dead letters are answered by producers alone.
+            Owner::Letters | Owner::BadRecord(_) => {}
         }
     }
 }

@@ -14,6 +14,10 @@ pub(in crate::shard) const CODE_HEADER: &str = "dead-letter-kafka-code";
 pub(in crate::shard) const TOPIC_HEADER: &str = "dead-letter-kafka-topic";
 /// The partition that the record was for, if it had one yet.
 pub(in crate::shard) const PARTITION_HEADER: &str = "dead-letter-kafka-partition";
+/// The source that could not make a message of the record.
+pub(in crate::shard) const SOURCE_HEADER: &str = "dead-letter-source";
+/// The offset of that record in its partition.
+pub(in crate::shard) const OFFSET_HEADER: &str = "dead-letter-kafka-offset";
 /// When the message was received, milliseconds since 1970.
 pub(in crate::shard) const RECEIVED_HEADER: &str = "dead-letter-received-ms";
 /// Bytes of the whole value, where only its beginning is in the letter.

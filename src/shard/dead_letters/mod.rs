@@ -16,6 +16,9 @@ mod queue;
 mod tests;
 
 pub(crate) use self::header::HEADERS_BYTES_MAX;
+pub(super) use self::header::{
+    HEADER_PREFIX, OFFSET_HEADER, PARTITION_HEADER, REASON_HEADER, RECEIVED_HEADER, SOURCE_HEADER, TOPIC_HEADER, reason,
+};
 pub(crate) use self::line::rfc3339;
 pub(super) use self::message::DeadPlan;
 pub(crate) use self::queue::{DeadLetterQueue, Route};
@@ -80,6 +83,8 @@ pub(super) fn routes<'a>(config: &Config, members: impl Iterator<Item = &'a Memb
             let sink = config.sinks[index].name.clone();
             Some(Route { index, sink, topic: None, file: true, of_letters: true })
         }
+        // The source is told what becomes of its letters.
+        Role::BadRecords(_) => None,
     };
     members.map(|members| members.roles().map(|role| route(members, role)).collect()).collect()
 }
@@ -95,7 +100,7 @@ impl Core {
         let mut line = |route: &Route, row: &RejectedRow<'_>, owner: Option<Ticket>| {
             let session = owner.and_then(|ticket| match Owner::of(ticket.session) {
                 Owner::Session(key) => sessions.get(key),
-                Owner::Letters | Owner::Reader(_) => None,
+                Owner::Letters | Owner::Reader(_) | Owner::BadRecord(_) => None,
             });
             // By default a record's key is its MQTT topic.
             let key = plans[route.index].key.as_ref();

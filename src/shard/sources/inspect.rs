@@ -62,10 +62,10 @@ impl Sources {
         if let Some(State::Stopped(why)) = state {
             return ("stopped", Some(why.words().0));
         }
-        let has_only_parked = reader.window.as_ref().is_none_or(Window::has_only_parked);
+        let waits_for_nothing = reader.window.as_ref().is_none_or(Window::waits_for_nothing);
         match reader.pause {
             Some(Pause::Bad) => ("stopped", reader.trouble.clone()),
-            Some(Pause::Window) if has_only_parked => {
+            Some(Pause::Window) if waits_for_nothing => {
                 ("window_full", Some("its messages wait for somebody who subscribes to them".to_owned()))
             }
             Some(Pause::Window) => {

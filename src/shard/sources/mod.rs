@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `membership` | a source on the shard that its name chooses: its place in the group, who reads which partition, what is committed |
 //! | `reader` | a partition on the shard that reads it: its window, and what it waits for |
+//! | `dead_letters` | records that cannot be a message, on their way to a topic |
 //! | `records` | a record becomes a message, or is counted with the reason why it does not |
 //! | `window` | the open records of a partition |
 //! | `seek` | reading goes on at another place, as an operator wants it |
@@ -15,6 +16,7 @@
 //! Partition i is read by the shard that lies i after that of the membership. A record is open until each shard with sessions that may need it
 //! has reported that they have it ([`crate::session::Claim`]), and its sinks have answered; the lowest open record is what is committed.
 
+mod dead_letters;
 mod inspect;
 mod letters;
 mod membership;
@@ -42,7 +44,7 @@ pub use self::trial::{MessageTrial, RecordTrial, try_records};
 
 use self::letters::Given;
 use self::membership::Membership;
-use self::reader::Reader;
+use self::reader::{Memory, Reader};
 use super::connection::Timer;
 use super::mail::{Mail, Notice};
 use super::{Core, Ring, router, settings};
@@ -63,6 +65,8 @@ pub(super) struct Sources {
     /// The partitions that are read here, by a number that is given once.
     readers: BTreeMap<u32, Reader>,
     begun: u32,
+    /// What their windows hold, as of this turn.
+    memory: Memory,
     /// Memberships of this shard, by index of the source.
     memberships: BTreeMap<usize, Membership>,
     /// When clients were accepted first; before that nothing is read.
@@ -111,6 +115,7 @@ impl Sources {
             scratch: Scratch::default(),
             readers: BTreeMap::new(),
             begun: 0,
+            memory: Memory::default(),
             memberships: BTreeMap::new(),
             opened_at: None,
             is_ending: false,
@@ -194,7 +199,7 @@ impl Sources {
 }
 
 fn mappings(config: &Config) -> Vec<Mapping> {
-    config.sources.iter().map(|source| Mapping::new(source, config.mqtt.packet_bytes_max)).collect()
+    config.sources.iter().map(|source| Mapping::new(config, source)).collect()
 }
 
 impl Core {

@@ -19,7 +19,7 @@ pub(super) enum Pause {
     Window,
     /// Its next record finds no room with its receivers.
     Room,
-    /// A bad record, and `on_bad_record = "stop"`.
+    /// A bad record, and `on_bad_record = "stop"`; or Kafka refuses its dead letter for good.
     Bad,
 }
 
@@ -52,13 +52,31 @@ pub(super) struct Reader {
     stopping: Option<Monotonic>,
 }
 
-/// The place of a record's window at which it is full, and at which it is read again.
-pub(super) fn is_full(window: &Window, of: &Source) -> bool {
-    window.len() >= of.window_messages || window.bytes() >= of.window_bytes
+/// The memory for open records of all windows of a shard: once `fetch_memory` is in use each has an equal part of it, so that full ones do not
+/// keep the others from being read. All together hold at most twice as much, and a record each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Memory {
+    /// Bytes that windows hold.
+    pub(super) used: usize,
+    most: usize,
+    readers: usize,
 }
 
-fn has_room_again(window: &Window, of: &Source) -> bool {
-    window.len() <= of.window_messages / 4 * 3 && window.bytes() <= of.window_bytes / 4 * 3
+impl Memory {
+    /// Bytes that a window of this source may hold.
+    fn of_window(self, of: &Source) -> usize {
+        if self.used < self.most { of.window_bytes } else { of.window_bytes.min(self.most / self.readers.max(1)) }
+    }
+
+    /// Whether a window is full.
+    pub(super) fn is_full(self, window: &Window, of: &Source) -> bool {
+        window.len() >= of.window_messages || window.bytes() >= self.of_window(of)
+    }
+
+    /// Whether a window that was full has room again.
+    fn has_room_again(self, window: &Window, of: &Source) -> bool {
+        window.len() <= of.window_messages / 4 * 3 && window.bytes() <= self.of_window(of) / 4 * 3
+    }
 }
 
 /// The assignment of a partition for the consumer.
@@ -121,6 +139,12 @@ impl Reader {
         consumer.pause(id);
     }
 
+    /// Stops the partition at a bad record.
+    pub(super) fn stops_at_bad(&mut self, consumer: &mut Consumer, id: u32, (offset, why): (i64, &str)) {
+        self.trouble = Some(format!("the record at offset {offset} cannot be a message: {why}"));
+        self.pauses(consumer, id, Pause::Bad);
+    }
+
     /// Reads the partition again.
     pub(super) fn resumes(&mut self, consumer: &mut Consumer, id: u32) {
         self.pause = None;
@@ -145,7 +169,7 @@ impl Reader {
 
     /// Whether nothing that is read no more is waited for any longer.
     fn is_done(&self, now: Monotonic) -> bool {
-        let is_over = self.window.as_ref().is_none_or(Window::has_only_parked);
+        let is_over = self.window.as_ref().is_none_or(Window::waits_for_nothing);
         self.stopping.is_some_and(|until| is_over || now >= until)
     }
 }
@@ -169,9 +193,13 @@ impl Sources {
     /// Reads partitions again with windows that have room again, and where something came free (`is_freed`) those that found no room with
     /// the receivers of their next record.
     pub(super) fn resume_with_room(&mut self, config: &Config, is_freed: bool) {
+        let windows = self.readers.values().filter_map(|reader| reader.window.as_ref());
+        let used = windows.map(Window::bytes).sum();
+        let memory = Memory { used, most: config.delivery.fetch_memory, readers: self.readers.len() };
+        self.memory = memory;
         for (id, reader) in &mut self.readers {
             let has_room = match (reader.pause, &reader.window) {
-                (Some(Pause::Window), Some(window)) => has_room_again(window, &config.sources[reader.source]),
+                (Some(Pause::Window), Some(window)) => memory.has_room_again(window, &config.sources[reader.source]),
                 (Some(Pause::Window), None) => true,
                 (Some(Pause::Room), _) => is_freed,
                 (Some(Pause::Bad) | None, _) => false,
@@ -185,15 +213,16 @@ impl Sources {
     /// When a reader has to be looked at though nothing has happened: it stops, or it releases what was not acknowledged in time.
     pub(super) fn next_look(&self, config: &Config) -> Monotonic {
         let look = |reader: &Reader| {
-            let release = config.sources[reader.source].release_after;
-            let oldest = reader.window.as_ref().and_then(Window::oldest);
-            let release = release.zip(oldest).map_or(Monotonic::NEVER, |(after, oldest)| oldest.after(after));
+            let release = config.sources[reader.source].release_after.and_then(|after| {
+                let oldest = reader.window.as_ref().and_then(Window::oldest)?;
+                Some(oldest.after(after))
+            });
             let grace = self
                 .grace_over(config, reader)
                 .filter(|_| reader.is_parking())
                 // Those that are tried already wait for room, which comes with a turn of its own.
                 .filter(|_| reader.trying.is_none());
-            reader.stopping.unwrap_or(Monotonic::NEVER).min(release).min(grace.unwrap_or(Monotonic::NEVER))
+            [reader.stopping, release, grace].into_iter().flatten().min().unwrap_or(Monotonic::NEVER)
         };
         self.readers.values().map(look).min().unwrap_or(Monotonic::NEVER)
     }
@@ -263,5 +292,44 @@ impl Core {
             let to = home(&config.sources[source], config.service.shards);
             letters.push_back((to, Mail::Source(SourceLetter::Progress(Progress { source, generation, places }))));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Many full windows leave room for others, and take no more than twice what there is.
+    #[test]
+    fn full_windows_leave_room_for_others() {
+        let text = "[kafka.main]\nbootstrap = 'k:1'\n[[source]]\nname = 's'\ntopic = 't'\nmqtt_topic = 'm'\nwindow_bytes = '8MiB'\n";
+        let of = crate::config::parse(text, "test").expect("a configuration").sources.remove(0);
+        let (most, readers, record) = (64 << 20, 100, 100 << 10);
+        let mut windows: Vec<Window> =
+            (0..readers).map(|_| Window::new(Place { offset: 0, leader_epoch: 0 })).collect();
+        let fill = |windows: &mut [Window], which: std::ops::Range<usize>| {
+            let sum = |windows: &[Window]| windows.iter().map(Window::bytes).sum();
+            for at in which {
+                let mut memory = Memory { used: sum(windows), most, readers };
+                while !memory.is_full(&windows[at], &of) {
+                    let number = windows[at].next_number();
+                    let offset = i64::from(number);
+                    windows[at].take_up(Place { offset, leader_epoch: 0 }, record, Monotonic(1));
+                    windows[at].owes(number, 1, None);
+                    memory.used += record;
+                }
+            }
+            sum(windows)
+        };
+        let of_slow: usize = fill(&mut windows, 0..50);
+        assert!(of_slow >= most && windows[49].bytes() > 0, "{of_slow}");
+        let all: usize = fill(&mut windows, 50..readers);
+        assert!(windows[50..].iter().all(|window| window.bytes() >= record), "each is read");
+        assert!(all <= 2 * most + readers * record, "{all}");
+        let memory = Memory { used: all, most, readers };
+        assert!(!memory.has_room_again(&windows[0], &of) && !memory.has_room_again(&windows[99], &of));
+        let number = windows[99].first();
+        (0..4).for_each(|at| assert_eq!(windows[99].settle(number + at, true), Answered::Met));
+        assert!(memory.has_room_again(&windows[99], &of));
     }
 }

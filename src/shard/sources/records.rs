@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::reader::{Pause, Reader, is_full};
+use super::dead_letters::{self, Unwritten};
+use super::reader::{Pause, Reader};
 use super::window::{Parked, Place, Window};
 use super::{Sources, Tried};
 use crate::config::{Config, Feed, NoSubscriber, OnBadRecord, Source};
@@ -194,7 +195,7 @@ impl Sources {
     /// Takes up the next record of a cluster, if there is one and room for it. False: there is not.
     fn read_record(&mut self, io: &mut Ring<'_>, broker: &mut Broker, config: &Config, cluster: usize) -> bool {
         let (now, wall) = (io.now(), io.wall());
-        let Self { consumers, readers, mappings, scratch, opened_at, report_at, tried, .. } = self;
+        let Self { consumers, readers, mappings, scratch, opened_at, report_at, tried, memory, .. } = self;
         let consumer = &mut consumers[cluster];
         let Some(record) = consumer.peek() else { return false };
         let id = record.id;
@@ -231,9 +232,9 @@ impl Sources {
                         return true;
                     }
                     Ok(offered) => {
-                        // What may be parked is in memory for as long.
-                        let bytes = if parks { bytes.max(packet_bytes(publish.topic, &publish)) } else { bytes };
-                        window.take_up(at, bytes, now);
+                        let held = bytes.max(packet_bytes(publish.topic, &publish));
+                        window.take_up(at, held, now);
+                        memory.used += held;
                         let parked = || {
                             let mut packet = Vec::new();
                             put_packet(&publish, &mut packet);
@@ -252,23 +253,48 @@ impl Sources {
                 return true;
             }
             Err(reason) => {
-                Self::tell_bad(broker, config, (about, at.offset), reason, now);
-                if reason.is_bad() && source.on_bad_record == OnBadRecord::Stop {
-                    reader.trouble = Some(format!("the record at offset {} cannot be a message: {reason}", at.offset));
-                    reader.pauses(consumer, id, Pause::Bad);
+                let decides = reason.is_bad().then_some(source.on_bad_record);
+                let written = match decides {
+                    Some(OnBadRecord::Stop) => Err(Unwritten::Stops(reason.to_string())),
+                    Some(OnBadRecord::DeadLetter) => {
+                        let record = mapped_record(&reader.topic, reader.partition, &record);
+                        dead_letters::write(
+                            &mut broker.outlets,
+                            config,
+                            (reader.source, claimed),
+                            (&record, reason),
+                            (now, wall),
+                        )
+                    }
+                    Some(OnBadRecord::Skip) | None => Ok(()),
+                };
+                if written == Err(Unwritten::NoRoom) {
+                    reader.pauses(consumer, id, Pause::Room);
                     return true;
                 }
+                let is_bad = Self::count_bad(&mut broker.numbers, reader.source, reason);
+                if let Err(Unwritten::Stops(why)) = written {
+                    Self::tell_stopped(broker, config, (about, at.offset), &why, now);
+                    reader.stops_at_bad(consumer, id, (at.offset, &why));
+                    return true;
+                }
+                if is_bad {
+                    Self::tell_bad(broker, config, (about, at.offset), reason, now);
+                }
                 window.take_up(at, bytes, now);
-                window.owes(number, 0, None);
+                match decides {
+                    Some(OnBadRecord::DeadLetter) => window.becomes_dead_letter(number),
+                    _ => window.owes(number, 0, None),
+                }
             }
         }
         broker.numbers.count_source(reader.source, M::Records, 1);
         broker.numbers.count_source(reader.source, M::Bytes, bytes as u64);
         *report_at = (*report_at).min(reader.report_at);
-        let is_full = is_full(window, source);
+        let is_full = memory.is_full(window, source);
         consumer.advance();
         if is_full {
-            if window.has_only_parked() {
+            if window.waits_for_nothing() {
                 Self::tell_waiting(broker, config, (about, window.low().offset), now);
             }
             reader.pauses(consumer, id, Pause::Window);

@@ -4,7 +4,7 @@ use super::Sources;
 use super::membership::Told;
 use super::reader::Pause;
 use super::window::{Place, Window};
-use crate::config::{Config, OnBadRecord};
+use crate::config::Config;
 use crate::kafka::consumer::{News, State, WhyReset, WhyStopped};
 use crate::kafka::group::Lost;
 use crate::metrics::event::{Event, Field, Kind};
@@ -38,7 +38,7 @@ impl WhyReset {
                 "Kafka does not have the offset (any more): records were deleted before they were read, or the group committed what is not there"
             }
             Self::Truncated => "Kafka has lost records that it had handed out (an unclean election)",
-            Self::Recreated => "the topic was deleted and made anew",
+            Self::Recreated => "the topic was deleted and recreated",
         }
     }
 }
@@ -76,7 +76,7 @@ impl Sources {
             let about: About<'_> = (reader.source, &reader.topic, reader.partition);
             match news {
                 News::Started { offset, .. } => {
-                    // What is not committed would be looked for anew by the next process: at the newest record, for example.
+                    // What is not committed would be looked for again by the next process: at the newest record, for example.
                     reader.starts_at(Place { offset, leader_epoch: -1 });
                     self.report_at = now;
                 }
@@ -122,16 +122,13 @@ impl Sources {
         }
     }
 
-    /// Counts a record that is no message, and tells of it.
-    pub(super) fn tell_bad(
-        broker: &mut Broker,
-        config: &Config,
-        (about, offset): (About<'_>, i64),
-        reason: Reason,
-        now: Monotonic,
-    ) {
+    /// Counts a record that is no message. Whether `on_bad_record` decides about it.
+    pub(super) fn count_bad(numbers: &mut Numbers, source: usize, reason: Reason) -> bool {
         let metric = match reason {
-            Reason::Expired => return broker.numbers.count_source(about.0, M::Expired, 1),
+            Reason::Expired => {
+                numbers.count_source(source, M::Expired, 1);
+                return false;
+            }
             Reason::Unmapped => M::BadUnmapped,
             Reason::TopicAbsent => M::BadTopicAbsent,
             Reason::TopicInvalid => M::BadTopicInvalid,
@@ -141,13 +138,36 @@ impl Sources {
             Reason::Headers => M::BadHeaders,
             Reason::Loop => M::BadLoop,
         };
-        broker.numbers.count_source(about.0, metric, 1);
-        broker.numbers.count_source(about.0, M::Skipped, 1);
-        let stops = config.sources[about.0].on_bad_record == OnBadRecord::Stop;
-        let kind = if stops { Kind::SourceStopped } else { Kind::SourceBadRecord };
-        broker.teller.tell_of(kind, second(now), about.0, |event| {
+        numbers.count_source(source, metric, 1);
+        numbers.count_source(source, M::Skipped, 1);
+        true
+    }
+
+    /// Reports a record that is no message, and that its partition is read on.
+    pub(super) fn tell_bad(
+        broker: &mut Broker,
+        config: &Config,
+        (about, offset): (About<'_>, i64),
+        reason: Reason,
+        now: Monotonic,
+    ) {
+        let letters = config.sources[about.0].dead_letters_topic.as_deref();
+        broker.teller.tell_of(Kind::SourceBadRecord, second(now), about.0, |event| {
             let event = of_partition(event, config, about).with(Field::Offset, number(offset));
-            event.with(Field::Reason, reason.to_string())
+            event.with(Field::Reason, reason.to_string()).maybe(Field::LettersTopic, letters)
+        });
+    }
+
+    /// Reports a partition that stops at a record.
+    pub(super) fn tell_stopped(
+        broker: &mut Broker,
+        config: &Config,
+        (about, offset): (About<'_>, i64),
+        reason: &str,
+        now: Monotonic,
+    ) {
+        broker.teller.tell_of(Kind::SourceStopped, second(now), about, |event| {
+            of_partition(event, config, about).with(Field::Offset, number(offset)).with(Field::Reason, reason)
         });
     }
 

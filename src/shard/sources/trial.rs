@@ -1,7 +1,7 @@
 //! Trials: the messages that a source would make of records, for the control plane and `forebay check`, by the code that publishes them.
 
 use super::records::mapped_record;
-use crate::config::Source;
+use crate::config::{Config, Source};
 use crate::kafka::consumer::{Bad, Batches};
 use crate::runtime::seam::WallMs;
 use crate::source::{Mapping, Reason, Scratch};
@@ -38,13 +38,13 @@ pub struct MessageTrial {
 /// Tries the newest `limit` records of some batches, and says why the rest cannot be read, if that is so.
 #[must_use]
 pub fn try_records(
-    (source, packet_bytes_max): (&Source, u32),
+    (config, source): (&Config, &Source),
     (topic, partition): (&str, i32),
     mut batches: Batches,
     now: WallMs,
     limit: usize,
 ) -> (Vec<RecordTrial>, Option<Bad>) {
-    let mapping = Mapping::new(source, packet_bytes_max);
+    let mapping = Mapping::new(config, source);
     let mut scratch = Scratch::default();
     let mut tried = Vec::new();
     let bad = loop {

@@ -23,8 +23,17 @@ enum State {
     Owed { answers: u32, is_met: bool, message: Option<Box<Parked>> },
     /// There is nobody for it, and it is kept until there is.
     Parked(Box<Parked>),
+    /// It cannot be a message, and its dead letter is on its way; or was refused for good (`is_refused`), and the record stays open.
+    DeadLetter { is_refused: bool },
     /// It is over.
     Over,
+}
+
+impl State {
+    /// Whether `release_after` holds for it: it waits for subscribers. A dead letter is the record's only copy outside its partition.
+    fn may_be_released(&self) -> bool {
+        matches!(self, Self::Owed { .. } | Self::Parked(_))
+    }
 }
 
 /// What an answer has done to a record.
@@ -100,14 +109,16 @@ impl Window {
         self.records.is_empty()
     }
 
-    /// Whether nothing but parked records is left.
-    pub(super) fn has_only_parked(&self) -> bool {
-        self.records.iter().all(|record| !matches!(record.state, State::Owed { .. }))
+    /// Whether no record is left that waits for an answer: those that are open have nobody, or a dead letter that was refused.
+    pub(super) fn waits_for_nothing(&self) -> bool {
+        let waits =
+            |record: &Record| matches!(record.state, State::Owed { .. } | State::DeadLetter { is_refused: false });
+        !self.records.iter().any(waits)
     }
 
-    /// When the oldest open record was taken up.
+    /// When the oldest record that may be released was taken up.
     pub(super) fn oldest(&self) -> Option<Monotonic> {
-        self.records.front().map(|record| record.since)
+        self.records.iter().find(|record| record.state.may_be_released()).map(|record| record.since)
     }
 
     /// The number of the first record.
@@ -206,7 +217,7 @@ impl Window {
     pub(super) fn release(&mut self, before: Monotonic) -> u64 {
         let mut released = 0;
         for record in self.records.iter_mut().take_while(|record| record.since < before) {
-            if matches!(record.state, State::Over) {
+            if !record.state.may_be_released() {
                 continue;
             }
             self.parked -= usize::from(matches!(record.state, State::Parked(_)));
@@ -215,6 +226,28 @@ impl Window {
         }
         self.drop_over();
         released
+    }
+
+    /// The record's dead letter is on its way.
+    pub(super) fn becomes_dead_letter(&mut self, number: u32) {
+        if let Some(record) = self.get(number) {
+            record.state = State::DeadLetter { is_refused: false };
+        }
+    }
+
+    /// Ends a record with its dead letter, which is safe.
+    pub(super) fn dead_letter_is_safe(&mut self, number: u32) {
+        if let Some(record) = self.get(number).filter(|record| matches!(record.state, State::DeadLetter { .. })) {
+            record.state = State::Over;
+        }
+        self.drop_over();
+    }
+
+    /// The record stays open, as its dead letter was refused for good. Its offset.
+    pub(super) fn dead_letter_is_refused(&mut self, number: u32) -> Option<i64> {
+        let record = self.get(number).filter(|record| matches!(record.state, State::DeadLetter { .. }))?;
+        record.state = State::DeadLetter { is_refused: true };
+        Some(record.offset)
     }
 
     /// The place up to which all records are over: what a group may commit.
@@ -293,17 +326,39 @@ mod tests {
         window.owes(numbers[2], 1, Some(parked()));
         window.park(numbers[0], parked());
         assert_eq!(window.settle(numbers[2], false), Answered::Unmet(Some(7)));
-        assert_eq!((window.low().offset, window.parked(), window.has_only_parked()), (0, 2, true));
+        assert_eq!((window.low().offset, window.parked(), window.waits_for_nothing()), (0, 2, true));
         assert_eq!(window.parked_from(numbers[0]), Some(numbers[0]));
         assert_eq!(window.parked_from(numbers[1]), Some(numbers[2]));
         assert!(window.unpark(numbers[0]).is_some() && window.unpark(numbers[1]).is_none());
         window.owes(numbers[0], 1, Some(parked()));
-        assert!(!window.has_only_parked());
+        assert!(!window.waits_for_nothing());
         assert_eq!(window.settle(numbers[0], true), Answered::Met);
         assert_eq!(window.low().offset, 2);
         assert_eq!(window.parked_from(0), Some(numbers[2]), "a number before the first begins with the first");
         assert_eq!(window.release(Monotonic(3)), 1);
         assert_eq!((window.low().offset, window.parked()), (4, 0));
+    }
+
+    #[test]
+    fn a_dead_letter_holds_the_commit_until_it_is_safe() {
+        let mut window = Window::new(at(0));
+        let numbers = [0, 1, 2, 3].map(|offset| open(&mut window, offset, 1));
+        numbers[..2].iter().for_each(|number| window.becomes_dead_letter(*number));
+        assert_eq!(window.oldest(), Some(Monotonic(2)), "of those that may be released");
+        assert_eq!((window.release(Monotonic(3)), window.low().offset), (1, 0), "a dead letter is not released");
+        window.settle(numbers[0], true);
+        window.dead_letter_is_safe(numbers[3]);
+        assert_eq!(
+            (window.low().offset, window.waits_for_nothing()),
+            (0, false),
+            "neither is an answer of the other kind"
+        );
+        window.dead_letter_is_safe(numbers[0]);
+        window.settle(numbers[3], true);
+        assert_eq!((window.low().offset, window.waits_for_nothing()), (1, false));
+        assert_eq!(window.dead_letter_is_refused(numbers[1]), Some(1));
+        assert_eq!((window.low().offset, window.waits_for_nothing(), window.oldest()), (1, true, None));
+        assert_eq!(window.dead_letter_is_refused(numbers[0]), None, "it is over");
     }
 
     proptest! {

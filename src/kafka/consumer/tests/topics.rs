@@ -1,4 +1,4 @@
-//! Topics that grow, go, and are made anew; another cluster.
+//! Topics that grow, go, and are recreated; another cluster.
 
 use super::world::{World, assignment, batch, world};
 use crate::kafka::consumer::{News, State, Want, WhyReset, WhyStopped};
@@ -80,7 +80,7 @@ fn a_topic_that_is_gone_stops_its_partitions_after_a_while() {
 }
 
 #[test]
-fn a_topic_made_anew_begins_at_the_reset_place() {
+fn a_recreated_topic_begins_at_the_reset_place() {
     let mut world = world();
     for value in ["x", "y", "z"] {
         world.log("a", 0).append(batch(&[value]), 9);

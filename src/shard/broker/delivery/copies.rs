@@ -297,22 +297,28 @@ impl Broker {
         message: Message<'_>,
         (unsent, now): (usize, Monotonic),
     ) -> Result<Handed, M> {
-        let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce {
+        let (bytes, bounds) =
+            (super::packet_bytes(message.publish.topic, message.publish), self.keeping.settings.queue);
+        let session = self.sessions.get(key).ok_or(M::CopiesSessionEnded)?;
+        // What the bounds of a client's queue leave no room for holds back its partition, while the client is there.
+        let is_windowed = message.claim.is_some() && session.conn().is_some() && session.is_queue_full(bytes, bounds);
+        let stored = if copy.share.is_some() && copy.qos == QoS::AtLeastOnce || is_windowed {
             Ok(None)
         } else {
-            self.stores_copy(key, super::packet_bytes(message.publish.topic, message.publish))
+            self.stores_copy(key, bytes)
         };
         let is_of_share = copy.share.filter(|_| copy.qos == QoS::AtLeastOnce);
         let (has_room, is_in_log) = (self.remembers_more(), is_of_share.is_some_and(|share| self.logs_share(share)));
-        let (copies, bounds) = (&mut self.delivery.copies, self.keeping.settings.queue);
+        let copies = &mut self.delivery.copies;
         let session = self.sessions.get_mut(key).ok_or(M::CopiesSessionEnded)?;
         let sends_at_once = session.sends_at_once(unsent);
         // A record does not stay open for what the log has, nor for a client that is away and may never come back.
         let claim = message.claim.filter(|_| !is_in_log && !matches!(stored, Ok(Some(_))) && session.conn().is_some());
         // Where the log has no room, a client that is there gets at QoS 1 what it would have got without a log.
         let is_lost = stored.is_err() && (copy.qos == QoS::ExactlyOnce || !sends_at_once);
-        let is_remembered = claim.is_some() || copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
-        if is_lost || is_remembered && !has_room {
+        let is_remembered = copy.share.is_some() || session.expiry_s() > 0 || !sends_at_once;
+        // What a window bounds is never without room: its partition is not read on.
+        if claim.is_none() && (is_lost || is_remembered && !has_room) {
             return Err(M::CopiesQueueFull);
         }
         if stored.is_err() && copy.share.is_none() {

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use crate::session::{Body, QueueBounds};
+use crate::session::{Body, QueueBounds, Waiting};
 
 /// A line of messages, oldest first, with its bytes.
 #[derive(Debug, Default)]
 pub(super) struct Line {
     queue: VecDeque<Rc<Body>>,
-    bytes: usize,
+    waiting: Waiting,
 }
 
 impl Line {
@@ -17,6 +17,7 @@ impl Line {
         self.queue.is_empty()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
@@ -25,24 +26,37 @@ impl Line {
         self.queue.get(at)
     }
 
-    /// Whether the oldest message has to go for one more of `bytes` bytes. A message that is larger than the bound waits alone.
-    pub(super) fn is_full(&self, bounds: QueueBounds, bytes: usize) -> bool {
-        self.len() >= bounds.messages || !self.is_empty() && self.bytes + bytes > bounds.bytes
+    /// Whether the oldest message has to go for this one.
+    pub(super) fn is_full(&self, body: &Body, bounds: QueueBounds) -> bool {
+        !body.is_windowed() && self.waiting.is_full(body.packet().len(), 0, bounds)
+    }
+
+    /// How many messages the bounds are for.
+    pub(super) fn bounded(&self) -> usize {
+        self.waiting.bounded().0
+    }
+
+    /// The place of the oldest message that may be dropped.
+    pub(super) fn oldest_to_go(&self) -> Option<usize> {
+        if self.waiting.bounded().0 == 0 {
+            return None;
+        }
+        self.queue.iter().position(|body| !body.is_windowed())
     }
 
     pub(super) fn push_back(&mut self, body: Rc<Body>) {
-        self.bytes += body.packet().len();
+        self.waiting.add(&body);
         self.queue.push_back(body);
     }
 
     pub(super) fn push_front(&mut self, body: Rc<Body>) {
-        self.bytes += body.packet().len();
+        self.waiting.add(&body);
         self.queue.push_front(body);
     }
 
     pub(super) fn remove(&mut self, at: usize) -> Option<Rc<Body>> {
         let body = self.queue.remove(at)?;
-        self.bytes -= body.packet().len();
+        self.waiting.remove(&body);
         Some(body)
     }
 

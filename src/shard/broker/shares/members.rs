@@ -98,9 +98,7 @@ impl Broker {
             let shares = &mut self.delivery.shares;
             match shares.part(self.index, number) {
                 Some(part) => {
-                    if part.share.is_kept() {
-                        body.end_claim();
-                    }
+                    let body = if part.share.is_kept() { body.released() } else { body };
                     part.push_front(body, now);
                     shares.settle(number);
                     shares.ripe.insert(number);

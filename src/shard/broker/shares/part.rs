@@ -8,7 +8,7 @@ use crate::mqtt::packet::QoS;
 use crate::route::shares::Share;
 use crate::route::subscriptions::Subscriber;
 use crate::runtime::seam::Monotonic;
-use crate::session::{Body, Fill, Gone, QueueBounds, SessionKey};
+use crate::session::{Body, Fill, Gone, QueueBounds, SessionKey, Waiting};
 
 use super::line::Line;
 
@@ -48,8 +48,8 @@ pub(in crate::shard) struct Part {
     turn: usize,
     /// Messages that wait for any member.
     pub(super) line: Line,
-    /// Messages that wait, for any member and for one alone, and their bytes.
-    queued: (usize, usize),
+    /// Messages that wait, for any member and for one alone.
+    waiting: Waiting,
     /// When the first message that waits for any member became the first.
     waits_since: Monotonic,
     /// Whether a message has waited too long, with no member that had room since: other shards' members are better served.
@@ -72,7 +72,7 @@ impl Part {
             ready: Vec::new(),
             turn: 0,
             line: Line::default(),
-            queued: (0, 0),
+            waiting: Waiting::default(),
             waits_since: Monotonic::NEVER,
             is_stuck: false,
             listed: 0,
@@ -81,7 +81,7 @@ impl Part {
 
     /// The level of the waiting messages.
     pub(in crate::shard) fn fill(&self, bounds: QueueBounds) -> u8 {
-        Fill::level(self.queued, bounds)
+        Fill::level(self.waiting.bounded(), bounds)
     }
 
     /// The level to list the part at, if its queue has grown to a higher one ([`Fill::grown`]).
@@ -103,16 +103,16 @@ impl Part {
 
     /// Drops up to `most` waiting messages, oldest first: for any member, or for the one with most of them.
     pub(in crate::shard) fn drop_oldest(&mut self, most: usize, now: Monotonic) -> Gone {
-        let longest = || self.members.iter().max_by_key(|(_, member)| member.line.len()).map(|(key, _)| *key);
-        let of = if self.line.is_empty() { longest() } else { None };
+        let longest = || self.members.iter().max_by_key(|(_, member)| member.line.bounded()).map(|(key, _)| *key);
+        let of = if self.line.bounded() == 0 { longest() } else { None };
         let mut dropped = Gone::default();
-        (0..most).map_while(|_| self.remove(of, 0, now)).for_each(|body| dropped.push(Some(&body)));
+        (0..most).map_while(|_| self.remove_oldest(of, now)).for_each(|body| dropped.push(Some(&body)));
         dropped
     }
 
     /// Whether there are neither members nor messages.
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty() && self.queued.0 == 0
+        self.members.is_empty() && self.waiting.all().0 == 0
     }
 
     pub(super) fn online(&self) -> usize {
@@ -126,7 +126,7 @@ impl Part {
 
     /// Messages that wait, and their bytes.
     pub(super) fn queued(&self) -> (usize, usize) {
-        self.queued
+        self.waiting.all()
     }
 
     /// Whether messages of QoS 1 and 2 wait for this member, or for any; also if there is none, as other shards may have some.
@@ -285,32 +285,31 @@ impl Part {
         bounds: QueueBounds,
         member: Option<SessionKey>,
     ) -> Gone {
-        let bytes = body.packet().len();
         if member.is_none() && self.line.is_empty() {
             self.waits_since = now;
         }
         let mut dropped = Gone::default();
-        while self.line_of(member).is_full(bounds, bytes)
-            && let Some(oldest) = self.remove(member, 0, now)
+        while self.line_of(member).is_full(&body, bounds)
+            && let Some(oldest) = self.remove_oldest(member, now)
         {
             dropped.push(Some(&oldest));
         }
+        self.waiting.add(&body);
         self.line_of(member).push_back(body);
-        self.queued = (self.queued.0 + 1, self.queued.1 + bytes);
         dropped
     }
 
     /// Puts a message that was sent to a member and not acknowledged in line before all others.
     pub(super) fn push_front(&mut self, body: Rc<Body>, now: Monotonic) {
         self.waits_since = now;
-        self.queued = (self.queued.0 + 1, self.queued.1 + body.packet().len());
+        self.waiting.add(&body);
         let member = self.named(body.key());
         self.line_of(member).push_front(body);
     }
 
     /// Puts a message that waited for another member in line for this one, or for any.
     pub(super) fn put_back(&mut self, body: Rc<Body>, member: Option<SessionKey>) {
-        self.queued = (self.queued.0 + 1, self.queued.1 + body.packet().len());
+        self.waiting.add(&body);
         self.line_of(member).push_back(body);
     }
 
@@ -322,10 +321,16 @@ impl Part {
         }
     }
 
+    /// Takes the oldest message that may be dropped out of a line.
+    fn remove_oldest(&mut self, member: Option<SessionKey>, now: Monotonic) -> Option<Rc<Body>> {
+        let at = self.line_of(member).oldest_to_go()?;
+        self.remove(member, at, now)
+    }
+
     /// Takes a message out of a line.
     pub(super) fn remove(&mut self, member: Option<SessionKey>, at: usize, now: Monotonic) -> Option<Rc<Body>> {
         let body = self.line_of(member).remove(at)?;
-        self.queued = (self.queued.0 - 1, self.queued.1 - body.packet().len());
+        self.waiting.remove(&body);
         if at == 0 && member.is_none() {
             self.waits_since = now;
         }

@@ -116,12 +116,12 @@ impl Broker {
         if publish.qos == QoS::AtMostOnce || !part.keeps(member) {
             return Err(if part.online() == 0 { M::CopiesAway } else { M::CopiesSlow });
         }
-        if is_full {
-            return Err(M::CopiesQueueFull);
-        }
         // A share with kept members keeps its messages while all of them are away: no record stays open for that.
         let is_kept = self.delivery.shares.kept(to.share).is_some();
         let claim = message.claim.filter(|_| !is_kept);
+        if is_full && claim.is_none() {
+            return Err(M::CopiesQueueFull);
+        }
         if claim.is_none() {
             message.claim.into_iter().for_each(|claim| claim.meet());
         }
