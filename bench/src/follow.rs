@@ -42,7 +42,7 @@ pub(crate) struct Settings {
     /// Bytes of a record's value, 8 at least; a source has to publish them as they are.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(8..=100_000))]
     payload: u64,
-    /// The server whose source reads the topic.
+    /// The server with a source that reads the topic.
     #[arg(long, conflicts_with = "consumer", required_unless_present = "consumer")]
     target: Option<SocketAddr>,
     /// What to subscribe to there.
@@ -55,7 +55,7 @@ pub(crate) struct Settings {
     /// `NUMBER NANOSECONDS` for each record, the number being the value's first eight bytes (big-endian).
     #[arg(long)]
     consumer: Option<String>,
-    /// Process whose CPU is taken while it is measured.
+    /// Process to take the CPU of in the measured time.
     #[arg(long)]
     pid: Option<u32>,
 }

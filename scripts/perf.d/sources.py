@@ -183,7 +183,7 @@ def many(rounds: int, scale: float, fan: Fan) -> None:
 
 
 def one(rounds: int, scale: float, fan: Fan) -> None:
-    seconds = 5 * scale
+    seconds = 8 * scale
     for qos in (0, 1):
         def of_kafka() -> dict:
             more = ("--target", fan.service.addresses["mqtt"], "--qos", str(qos), "--rate", str(RATE_OF_ONE), "--warmup", "1", "--pid", str(fan.service.process.pid))
@@ -227,7 +227,7 @@ def idle(bench: str, rounds: int, scale: float, work: Path, address: str, bootst
                     settled(made)
                 for pattern in ("A", "B"):
                     load(bench, made, work, "run", "--pattern", pattern, "--scale", "0.1")  # warm
-                    line = figures(load(bench, made, work, "run", "--pattern", pattern, "--scale", str(1.5 * scale)))
+                    line = figures(load(bench, made, work, "run", "--pattern", pattern, "--scale", str(3 * scale)))
                     say(kind="idle", pattern=pattern, round=round_number, side=side, **line)
                     found.note(f"{pattern}_{side}", line["cpu_us_per_message"])
             finally:

@@ -1,15 +1,14 @@
-//! What stands in Kafka against what subscribers got, and the group's offsets against both. No I/O:
+//! Records of Kafka against the copies that subscribers got, and the groups' committed offsets against both. No I/O. `docs/internals/FAULTS.md`
+//! has the rules in full:
 //!
-//! - **K1** each record that no other member had reached each subscriber whose filter matches.
-//! - **K2** first copies of a partition's records come to each subscriber in their order. Where a session ends with its connection, messages
-//!   that it had not acknowledged may come behind younger ones to the next session; that is counted.
-//! - **K3** a copy comes again only after a fault or the end of a connection, never once its record is acknowledged and committed, and no
-//!   more come again than windows and commits allow.
-//! - **K4** what comes is a record of Kafka, byte for byte, under its topic, at the lower QoS, to whoever asked for it.
-//! - **K5** at no time is a committed offset above a record that a subscriber whose session is not kept has not acknowledged.
+//! - **K1** each record reached each subscriber with a filter that matches, unless another member of the group had the record.
+//! - **K2** each subscriber gets the first copies of a partition's records in order.
+//! - **K3** copies are repeated only after a fault or the end of a connection, not once acknowledged and committed, and in bounds.
+//! - **K4** each message is a record of Kafka, byte for byte, with its topic and the lower QoS, and its subscriber asked for it.
+//! - **K5** no committed offset is above a record that a subscriber with a session that is not kept has not acknowledged.
 //! - **K6** committed offsets do not go back.
-//! - **K7** at the end they are where the log ends.
-//! - **K8** what is in Kafka is what was written, once, in order by key: else there is nothing to judge by.
+//! - **K7** at the end they are the ends of the logs.
+//! - **K8** Kafka has all records that were written, in order by key: else there is nothing to judge by.
 //! - **S** a kept session is there, and another one is not.
 
 use std::collections::{HashMap, HashSet};
@@ -22,9 +21,9 @@ const SECOND_NS: u64 = 1_000_000_000;
 const AFTERMATH_NS: u64 = 20 * SECOND_NS;
 /// A connection's last acknowledgements may not have been read, or not be on the disk yet.
 const ACKNOWLEDGED_NS: u64 = 2_500_000_000;
-/// So long after a session's end the next one may get what was for it.
+/// Time after a session's end in which its messages may reach the next session.
 const GIVEN_BACK_NS: u64 = 2 * SECOND_NS;
-/// What was acknowledged and committed so long ago does not come again: to whom no message waits on a disk, and to others.
+/// Time after which an acknowledged and committed record is not repeated: for subscribers without and with a kept session.
 const OVER_NS: u64 = 5 * SECOND_NS;
 const OVER_KEPT_NS: u64 = 30 * SECOND_NS;
 /// After a member's end its last commit may still be on its way.
@@ -88,7 +87,7 @@ impl Judge<'_> {
         self.verdict.count(name, by);
     }
 
-    /// K8.
+    /// K8. What the producer sent again may be there twice, each time under an offset of its own.
     fn truth(&mut self, index: usize) {
         let log = &self.ledger.logs[index];
         let mut next: HashMap<&str, u64> = HashMap::new();
@@ -97,18 +96,20 @@ impl Judge<'_> {
             records += facts.len() as u64;
             for (fact, offset) in facts.iter().zip(*begin..) {
                 let expected = next.entry(&fact.key).or_insert(0);
-                if fact.number != *expected {
+                if fact.number > *expected {
                     let text = || format!("{} partition {partition} offset {offset}: {fact:?}", log.name);
                     self.verdict.fault("K8: Kafka has not what was written", text);
                 }
-                *expected = fact.number + 1;
+                *expected = (*expected).max(fact.number + 1);
             }
         }
-        if records != log.written {
-            let text = || format!("{}: {} written, {records} there", log.name, log.written);
+        let distinct = next.values().sum::<u64>();
+        if distinct != log.written {
+            let text = || format!("{}: {} written, {distinct} there", log.name, log.written);
             self.verdict.fault("K8: Kafka has not what was written", text);
         }
         self.count("records", records);
+        self.count("records that the producer wrote twice", records.saturating_sub(distinct));
         let others = self.had.iter().filter(|(log, ..)| *log == index).count() as u64;
         self.count("records that other members had", others);
     }
@@ -308,7 +309,7 @@ impl Judge<'_> {
         found.collect()
     }
 
-    /// K5; of kept sessions, whose messages may be on the disk, it is counted.
+    /// K5; counted only for kept sessions, as their messages may be on the disk.
     fn offsets(&mut self, heard: &Heard, log: &Log, copies: &Copies) {
         // By partition: the time at which all records up to one were acknowledged, and which was the last.
         let mut until: Vec<Vec<(u64, i64)>> = Vec::new();

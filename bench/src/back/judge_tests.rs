@@ -281,9 +281,15 @@ fn kafka_must_have_what_was_written() {
     let mut ledger = right();
     ledger.logs[0].written += 1;
     expect(&ledger, &["K8: Kafka has not what was written"]);
+    // One is missing.
     let mut ledger = right();
     ledger.logs[0].partitions[1].1[3].number = 2;
     expect(&ledger, &["K8: Kafka has not what was written"]);
+    // One is there twice, and one less was written.
+    let mut ledger = right();
+    ledger.logs[0].partitions[1].1[3..].iter_mut().for_each(|fact| fact.number -= 1);
+    ledger.logs[0].written -= 1;
+    assert_eq!(expect(&ledger, &[]).counts["records that the producer wrote twice"], 1);
 }
 
 #[test]

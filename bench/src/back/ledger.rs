@@ -1,10 +1,10 @@
-//! What a run has noted, as the judge takes it: records of Kafka, copies that subscribers got, committed offsets, other members.
+//! The notes of a run, as the judge takes them: records of Kafka, copies that subscribers got, committed offsets, other members.
 //!
 //! All times are nanoseconds since the start of the run, on one clock.
 
 use std::hash::{DefaultHasher, Hasher};
 
-/// A Kafka topic that a source reads, and what stands in it.
+/// A Kafka topic that a source reads, with its records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     /// First level of the MQTT topics that its records get, and name of what was written.
@@ -48,7 +48,7 @@ pub(crate) fn fingerprint(topic: &[u8], payload: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// One PUBLISH that a subscriber handed on. Of QoS 2 what comes again under a packet identifier that is held is none.
+/// One PUBLISH that a subscriber handed on; a QoS 2 PUBLISH with a packet identifier that is held is not handed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Copy {
     pub(crate) partition: u32,
@@ -67,7 +67,7 @@ pub(crate) struct Copy {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heard {
     pub(crate) name: String,
-    /// Index of the log whose messages it asks for.
+    /// Index of the log that its filter is for.
     pub(crate) log: usize,
     pub(crate) filter: String,
     /// Of its subscription; all records are published at QoS 2.

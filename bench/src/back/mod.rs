@@ -36,7 +36,7 @@ const KNOWN_WITHIN: Duration = Duration::from_secs(30);
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(60);
 /// Between two looks at the committed offsets of a group.
 const SAMPLE_EVERY: Duration = Duration::from_millis(40);
-/// All is over when nothing has come for so long.
+/// Silence after which a run is over.
 const STILL: Duration = Duration::from_secs(2);
 
 /// Runs it. `false`: the verdict is bad.
@@ -120,7 +120,7 @@ impl Run<'_> {
         Offsets::new(&self.settings.kafka, &source.group, &source.topic, self.begins[index].len())
     }
 
-    /// From the first subscription until nothing more comes; what is left then, in words.
+    /// Works from the first subscription until no more copies come. Returns the rest, in words, if the patience ends before.
     fn drive(&mut self, subscribers: usize) -> anyhow::Result<Option<String>> {
         let begin = Instant::now();
         while self.shared.subscribed.load(Ordering::Relaxed) < subscribers {
@@ -259,7 +259,7 @@ fn sample(log: usize, mut offsets: Offsets, shared: &Shared, samples: &Mutex<Vec
     }
 }
 
-/// Reads what stands in Kafka of a source, from where it ended before.
+/// Reads the records of a source's topic, from its end before the run on.
 fn read(settings: &Settings, source: &Source, index: usize, begins: &[i64], ledger: &mut Ledger) -> anyhow::Result<()> {
     let log = &mut ledger.logs[index];
     log.partitions = begins.iter().map(|begin| (*begin, Vec::new())).collect();

@@ -1,4 +1,5 @@
-//! Writes numbered records by kcat (librdkafka, idempotent, acks=all, Java's partitioner): a client that Forebay has no part in.
+//! Writes numbered records by kcat (librdkafka, acks=all, Java's partitioner): a client that Forebay has no part in. It is not idempotent, as
+//! librdkafka 2.0.2 gives up for good where leaders move ("rewound sequence number"): what it sends again may be in Kafka twice.
 //!
 //! A record is a line `KEY|NAME RUN KEY NUMBER FILL`; keys are `CLASS/N`, and each has its own numbers from 0.
 
@@ -46,8 +47,9 @@ impl Producer {
         let mut command = Command::new(to.kcat);
         command.args(["-P", "-q", "-b", to.bootstrap, "-t", to.topic, "-K", "|"]);
         for setting in [
-            "enable.idempotence=true",
             "acks=all",
+            "max.in.flight.requests.per.connection=1",
+            "retries=1000000",
             "partitioner=murmur2_random",
             "linger.ms=5",
             "message.timeout.ms=600000",
@@ -66,7 +68,7 @@ impl Producer {
         Ok(Self { name, run, classes, payload_bytes, child, input, numbers, written: 0, lines: Vec::new() })
     }
 
-    /// Writes so many records more.
+    /// Writes `count` more records.
     ///
     /// # Errors
     /// kcat has ended.

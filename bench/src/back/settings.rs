@@ -64,11 +64,11 @@ pub(crate) struct Settings {
 #[derive(Args, Clone, Debug)]
 #[group(id = "back-topics")]
 struct Topics {
-    /// Kafka topic of the source whose subscribers have kept sessions, on a disk; without it there are none. Its records have to be
-    /// published with QoS 2, as they are, to kept/${key}/${partition}/${offset}.
+    /// Kafka topic of the source for kept sessions on a disk; without it there are no such subscribers. The source publishes records
+    /// as they are, with QoS 2, to kept/${key}/${partition}/${offset}.
     #[arg(long)]
     kept_topic: Option<String>,
-    /// The same to clean/…, with no_subscriber = "wait"; its subscribers' sessions end with their connections, and each record has one.
+    /// The same to clean/…, with no_subscriber = "wait", for sessions that end with their connections; each record has one subscriber.
     #[arg(long)]
     clean_topic: String,
     /// Consumer group of the first source.

@@ -14,7 +14,7 @@ use crate::flow::wire;
 pub(crate) struct Manner {
     /// Client identifier.
     pub(crate) name: String,
-    /// Index of the log whose messages it asks for.
+    /// Index of the log that its filter is for.
     pub(crate) log: usize,
     pub(crate) v5: bool,
     pub(crate) kept: bool,
@@ -22,9 +22,9 @@ pub(crate) struct Manner {
     pub(crate) filter: String,
     /// Longest pause before an acknowledgement, milliseconds.
     pub(crate) slow_ms: u64,
-    /// It breaks its connection after so many milliseconds on average; 0: never.
+    /// Mean time after which it breaks its connection, milliseconds; 0: never.
     pub(crate) breaks_ms: u64,
-    /// It stays away for so long at most after that, milliseconds.
+    /// Longest absence after that, milliseconds.
     pub(crate) away_ms: u64,
 }
 

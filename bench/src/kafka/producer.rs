@@ -50,7 +50,7 @@ impl Producer {
             producer_epoch: NO_PRODUCER_EPOCH,
             timestamp_type: TimestampType::Creation,
             offset,
-            // The encoder wants them to go on within a batch, whose first one counts.
+            // The encoder takes records into one batch if their sequences are consecutive; only the first one is written.
             sequence: NO_SEQUENCE + offset as i32,
             timestamp: timestamp_ms,
             key: None,
