@@ -8,7 +8,7 @@
 //! - **K5** no committed offset is above a record that a subscriber with a session that is not kept has not acknowledged.
 //! - **K6** committed offsets do not go back.
 //! - **K7** at the end they are the ends of the logs.
-//! - **K8** Kafka has all records that were written, in order by key: else there is nothing to judge by.
+//! - **K8** Kafka has all records that were written: else there is nothing to judge by.
 //! - **S** a kept session is there, and another one is not.
 
 use std::collections::{HashMap, HashSet};
@@ -87,29 +87,34 @@ impl Judge<'_> {
         self.verdict.count(name, by);
     }
 
-    /// K8. What the producer sent again may be there twice, each time under an offset of its own.
+    /// K8. A record that the producer sent again may be there twice, or behind younger ones, each time under an offset of its own.
     fn truth(&mut self, index: usize) {
         let log = &self.ledger.logs[index];
-        let mut next: HashMap<&str, u64> = HashMap::new();
-        let mut records = 0;
-        for (partition, (begin, facts)) in log.partitions.iter().enumerate() {
+        let mut numbers: HashMap<&str, HashSet<u64>> = HashMap::new();
+        let (mut records, mut late) = (0, 0);
+        for (_, facts) in &log.partitions {
             records += facts.len() as u64;
-            for (fact, offset) in facts.iter().zip(*begin..) {
-                let expected = next.entry(&fact.key).or_insert(0);
-                if fact.number > *expected {
-                    let text = || format!("{} partition {partition} offset {offset}: {fact:?}", log.name);
-                    self.verdict.fault("K8: Kafka has not what was written", text);
-                }
-                *expected = (*expected).max(fact.number + 1);
+            let mut newest: HashMap<&str, u64> = HashMap::new();
+            for fact in facts {
+                let newest = newest.entry(&fact.key).or_insert(0);
+                let is_new = numbers.entry(&fact.key).or_default().insert(fact.number);
+                late += u64::from(is_new && fact.number < *newest);
+                *newest = fact.number.max(*newest);
             }
         }
-        let distinct = next.values().sum::<u64>();
+        let missing = |numbers: &HashSet<u64>| (0..numbers.len() as u64).find(|number| !numbers.contains(number));
+        for (key, number) in numbers.iter().filter_map(|(key, numbers)| Some((key, missing(numbers)?))) {
+            let text = || format!("{}: record {number} of {key} is not there", log.name);
+            self.verdict.fault("K8: Kafka has not what was written", text);
+        }
+        let distinct = numbers.values().map(|numbers| numbers.len() as u64).sum::<u64>();
         if distinct != log.written {
             let text = || format!("{}: {} written, {distinct} there", log.name, log.written);
             self.verdict.fault("K8: Kafka has not what was written", text);
         }
         self.count("records", records);
         self.count("records that the producer wrote twice", records.saturating_sub(distinct));
+        self.count("records that the producer wrote behind younger ones", late);
         let others = self.had.iter().filter(|(log, ..)| *log == index).count() as u64;
         self.count("records that other members had", others);
     }

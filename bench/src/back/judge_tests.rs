@@ -281,15 +281,23 @@ fn kafka_must_have_what_was_written() {
     let mut ledger = right();
     ledger.logs[0].written += 1;
     expect(&ledger, &["K8: Kafka has not what was written"]);
-    // One is missing.
+    // One is missing: another one is there twice.
     let mut ledger = right();
     ledger.logs[0].partitions[1].1[3].number = 2;
+    assert_eq!(expect(&ledger, &["K8: Kafka has not what was written"]).faults.len(), 1);
+    // The same as one that was not written.
+    ledger.logs[0].written -= 1;
     expect(&ledger, &["K8: Kafka has not what was written"]);
     // One is there twice, and one less was written.
     let mut ledger = right();
     ledger.logs[0].partitions[1].1[3..].iter_mut().for_each(|fact| fact.number -= 1);
     ledger.logs[0].written -= 1;
     assert_eq!(expect(&ledger, &[]).counts["records that the producer wrote twice"], 1);
+    // One is behind a younger one.
+    let mut ledger = right();
+    let facts = &mut ledger.logs[0].partitions[1].1;
+    (facts[3].number, facts[4].number) = (4, 3);
+    assert_eq!(expect(&ledger, &[]).counts["records that the producer wrote behind younger ones"], 1);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! Writes numbered records by kcat (librdkafka, acks=all, Java's partitioner): a client that Forebay has no part in. It is not idempotent, as
-//! librdkafka 2.0.2 gives up for good where leaders move ("rewound sequence number"): what it sends again may be in Kafka twice.
+//! librdkafka 2.0.2 gives up for good where leaders move ("rewound sequence number"): what it sends again may be in Kafka twice, or late.
 //!
 //! A record is a line `KEY|NAME RUN KEY NUMBER FILL`; keys are `CLASS/N`, and each has its own numbers from 0.
 
