@@ -261,6 +261,7 @@ class Sources(Scenario):
         most = self.watch.scrapes.most
         self.checks["no message was dropped or given up"] = most["deliveries_queue_full"] + most["source_messages_lost"] + most["source_messages_no_subscriber"] == 0
         names = ("records", "copies expected", "copies received", "copies again, with DUP", "copies again, without DUP", "records that other members had", "offsets sampled")
-        self.facts |= {name: self.counts[name] for name in (*names, "offsets committed before a kept session's client had acknowledged")}
+        names += ("offsets committed before a kept session's client had acknowledged", "first copies behind younger ones after a session's end")
+        self.facts |= {name: self.counts[name] for name in (*names, "records that the producer wrote twice", "records that the producer wrote behind younger ones")}
         self.facts["what was done"] = {name.removeprefix("fault: "): count for name, count in sorted(self.counts.items()) if name.startswith("fault: ")}
         self.facts["seconds of each"] = {name: round(sum(hurt["to_s"] - hurt["from_s"] for hurt in self.hurts if hurt["name"] == name), 1) for name in sorted({hurt["name"] for hurt in self.hurts})}
