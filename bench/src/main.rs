@@ -1,10 +1,12 @@
 //! `forebay-bench`: loads MQTT brokers, judges what became of each message, and says what it cost. `bench/README.md` shows
 //! how it is used; it shares no code with the service.
 
+mod back;
 mod classic;
 mod compare;
 mod floor;
 mod flow;
+mod follow;
 mod gate;
 mod html;
 mod kafka;
@@ -60,6 +62,10 @@ enum Job {
     Kept(kept::Settings),
     /// Send numbered messages, with reconnects, and judge what arrived in Kafka; exit status 1: something is wrong.
     Flow(Box<flow::Settings>),
+    /// Write numbered records into Kafka, and judge what came to subscribers and what was committed; exit status 1: something is wrong.
+    Back(Box<back::Settings>),
+    /// Write records into Kafka, and measure from their acknowledgement until a consumer has them; JSON on standard output.
+    Follow(follow::Settings),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -77,6 +83,11 @@ fn main() -> anyhow::Result<ExitCode> {
         Job::Kept(settings) => print(&kept::run(&settings)?)?,
         Job::Flow(settings) => {
             let (report, passed) = flow::run(&settings)?;
+            print(&report)? && passed
+        }
+        Job::Follow(settings) => print(&follow::run(&settings)?)?,
+        Job::Back(settings) => {
+            let (report, passed) = back::run(&settings)?;
             print(&report)? && passed
         }
     };

@@ -352,10 +352,7 @@ class Stand:
         self.counts.update({f"connections: {name}": connections[name] for name in ("accepted", "lost", "broken_by_clients", "attempts_failed")})
         self.counts.update({f"refused {code}": count for code, count in report["refused"].items()})
         self.counts["PUBCOMP with an unknown id"] += report["pubcomp_unknown_id"]
-        for kind, fault in verdict["faults"].items():
-            known = self.faults.setdefault(kind, {"count": 0, "examples": []})
-            known["count"] += fault["count"]
-            known["examples"] = (known["examples"] + fault["examples"])[:10]
+        self.add_faults(verdict)
         for kind, found in report["latency_us"].items():
             self.latency_us.setdefault(kind, {"p50": [], "p99": [], "max": []})
             for name, values in self.latency_us[kind].items():
@@ -363,12 +360,22 @@ class Stand:
         self.marks += [mark | {"round": self.rounds} for mark in report["marks"]]
         self.counts["load_s"] += report["wall_s"]
 
+    def add_faults(self, verdict: dict) -> None:
+        for kind, fault in verdict["faults"].items():
+            known = self.faults.setdefault(kind, {"count": 0, "examples": []})
+            known["count"] += fault["count"]
+            known["examples"] = (known["examples"] + fault["examples"])[:10]
+
     # ---- the end ------------------------------------------------------------------------------------------------------------------
 
     def judge(self) -> None:
         """What holds for every scenario."""
         of_kafka = [kind for kind in self.faults if not kind.startswith("J")]  # J: of subscribers
         self.checks["what the clients were told is in Kafka (I1 to I4, S)"] = not of_kafka and self.rounds > 0
+        self.judge_service()
+
+    def judge_service(self) -> None:
+        """What it says of itself."""
         scrapes = self.watch.scrapes
         self.facts["ledgers"] = str(scrapes)
         self.checks["the ledgers balance at every scrape (I8)"] = scrapes.count > 0 and not scrapes.out_of_balance

@@ -1,18 +1,24 @@
 //! A broker that takes what it is given: one node, one topic's partitions, every Produce answered with success. What it
-//! was given is kept, so that a test can read the records.
+//! was given is kept, so that a test can read the records. Of what is there to be read each Fetch gets one record a partition.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::fetch_response::{FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{
-    ApiKey, ApiVersionsResponse, BrokerId, InitProducerIdResponse, MetadataRequest, MetadataResponse, ProduceRequest,
-    ProduceResponse, ProducerId, RequestHeader, ResponseHeader,
+    ApiKey, ApiVersionsResponse, BrokerId, FetchRequest, FetchResponse, InitProducerIdResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse, ProducerId, RequestHeader,
+    ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use kafka_protocol::records::RecordBatchDecoder;
+use kafka_protocol::records::{
+    Compression, NO_PARTITION_LEADER_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, Record, RecordBatchDecoder,
+    RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
 
 /// Partitions of every topic.
 pub(crate) const PARTITIONS: i32 = 4;
@@ -42,6 +48,8 @@ pub(crate) struct Broker {
     pub(crate) ids: i64,
     /// Takes what it is given, and says nothing.
     pub(crate) silent: bool,
+    /// Values to be read, by topic and partition, from offset 0 on.
+    pub(crate) readable: std::collections::HashMap<(String, i32), Vec<Vec<u8>>>,
 }
 
 impl Broker {
@@ -81,6 +89,15 @@ impl Broker {
                 let produce = ProduceRequest::decode(&mut bytes, version).expect("produce");
                 self.produce(&produce).encode(&mut body, version)
             }
+            ApiKey::ListOffsets => {
+                let asked = ListOffsetsRequest::decode(&mut bytes, version).expect("offsets");
+                self.starts(&asked).encode(&mut body, version)
+            }
+            ApiKey::Fetch => match self.fetch(&FetchRequest::decode(&mut bytes, version).expect("fetch")) {
+                Some(answer) => answer.encode(&mut body, version),
+                // It waits for records that do not come.
+                None => return Vec::new(),
+            },
             other => panic!("unexpected request {other:?}"),
         }
         .expect("encoded");
@@ -137,6 +154,35 @@ impl Broker {
         ProduceResponse::default().with_responses(topics)
     }
 
+    /// Every partition begins at 0.
+    fn starts(&self, request: &ListOffsetsRequest) -> ListOffsetsResponse {
+        let topics = request.topics.iter().map(|topic| {
+            let partition = |index| ListOffsetsPartitionResponse::default().with_partition_index(index).with_offset(0);
+            let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index)).collect();
+            ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
+        });
+        ListOffsetsResponse::default().with_topics(topics.collect())
+    }
+
+    /// The next record of each partition; `None`: there is none.
+    fn fetch(&self, request: &FetchRequest) -> Option<FetchResponse> {
+        let mut any = false;
+        let topics = request.topics.iter().map(|topic| {
+            let partitions = topic.partitions.iter().map(|asked| {
+                let values = self.readable.get(&(topic.topic.0.to_string(), asked.partition));
+                let end = values.map_or(0, Vec::len) as i64;
+                let value = values.and_then(|values| values.get(usize::try_from(asked.fetch_offset).ok()?));
+                any |= value.is_some();
+                let data = PartitionData::default().with_partition_index(asked.partition).with_high_watermark(end);
+                data.with_last_stable_offset(end).with_records(value.map(|value| batch(asked.fetch_offset, value)))
+            });
+            let partitions = partitions.collect();
+            FetchableTopicResponse::default().with_topic(topic.topic.clone()).with_partitions(partitions)
+        });
+        let topics = topics.collect();
+        any.then(|| FetchResponse::default().with_responses(topics))
+    }
+
     fn metadata(&self, asked: &MetadataRequest) -> MetadataResponse {
         let host = StrBytes::from_static_str("127.0.0.1");
         let broker = MetadataResponseBroker::default().with_node_id(BrokerId(1)).with_host(host).with_port(9092);
@@ -153,12 +199,37 @@ impl Broker {
     }
 }
 
+/// A batch of one record.
+fn batch(offset: i64, value: &[u8]) -> Bytes {
+    let record = Record {
+        transactional: false,
+        control: false,
+        delete_horizon: false,
+        partition_leader_epoch: NO_PARTITION_LEADER_EPOCH,
+        producer_id: NO_PRODUCER_ID,
+        producer_epoch: NO_PRODUCER_EPOCH,
+        timestamp_type: TimestampType::Creation,
+        offset,
+        sequence: NO_SEQUENCE,
+        timestamp: 0,
+        key: None,
+        value: Some(Bytes::copy_from_slice(value)),
+        headers: Default::default(),
+    };
+    let mut bytes = BytesMut::new();
+    let options = RecordEncodeOptions { version: 2, compression: Compression::None };
+    RecordBatchEncoder::encode(&mut bytes, [&record], &options).expect("encoded");
+    bytes.freeze()
+}
+
 pub(crate) fn versions() -> ApiVersionsResponse {
     let keys = [
         (ApiKey::ApiVersions, 0, 3),
         (ApiKey::Metadata, 0, 12),
         (ApiKey::InitProducerId, 0, 4),
         (ApiKey::Produce, 3, 11),
+        (ApiKey::ListOffsets, 1, 5),
+        (ApiKey::Fetch, 4, 11),
     ];
     let key = |(key, min, max): (ApiKey, i16, i16)| {
         ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)

@@ -58,6 +58,7 @@ mod shares_crash;
 mod shares_several;
 mod shares_stored;
 mod sinks;
+mod sources;
 mod spool;
 mod stalls;
 mod starting;

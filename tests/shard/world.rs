@@ -9,7 +9,7 @@ use forebay::config::{self, Config};
 use forebay::metrics::board::Board;
 use forebay::metrics::event::Kind as EventKind;
 use forebay::metrics::journal::{Filter, Journal};
-use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric};
+use forebay::metrics::spec::{Layout, ShardMetric, SinkMetric, SourceMetric};
 use forebay::rules::{KEPT, Rules};
 use forebay::runtime::seam::{Closed, ConnId, ListenerId, Monotonic, Shard};
 use forebay::service::dead_letters::Letter;
@@ -186,6 +186,11 @@ impl World {
     /// A number of a sink, as of the last turn.
     pub(crate) fn sink_number(&self, sink: usize, metric: SinkMetric) -> u64 {
         self.board.read()[layout(&self.config).sink(sink, metric)]
+    }
+
+    /// A number of a source, as of the last turn.
+    pub(crate) fn source_number(&self, source: usize, metric: SourceMetric) -> u64 {
+        self.board.read()[layout(&self.config).source(source, metric)]
     }
 
     /// A number of the shard, as of the last turn.

@@ -1,6 +1,8 @@
 //! Kafka as a judge sees it: how long until a message can be read, and whether each is there. Built on the crate
 //! kafka-protocol, with which the service's own reading and writing of records has nothing in common.
 
+pub(crate) mod offsets;
+pub(crate) mod producer;
 mod reader;
 pub(crate) mod sink;
 

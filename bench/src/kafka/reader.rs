@@ -112,6 +112,12 @@ impl Reader {
         Ok(())
     }
 
+    /// The connection to the leader of a partition, of a topic whose ends were asked for.
+    pub(super) fn leader(&mut self, topic: &str, partition: usize) -> anyhow::Result<&mut Connection> {
+        let leader = self.leaders.get(topic).and_then(|leaders| leaders.get(partition));
+        leader.and_then(|leader| self.brokers.get_mut(leader)).context("a partition without a leader")
+    }
+
     /// Learns a topic's leaders, and connects to them.
     fn find(&mut self, topic: &str) -> anyhow::Result<()> {
         let wanted = MetadataRequestTopic::default().with_name(Some(name(topic)));
@@ -192,23 +198,29 @@ fn decompress(bytes: &mut Bytes, compression: Compression) -> anyhow::Result<Byt
     }
 }
 
-fn name(topic: &str) -> TopicName {
+pub(super) fn name(topic: &str) -> TopicName {
     TopicName(StrBytes::from_string(topic.to_owned()))
 }
 
-struct Connection {
+/// A connection to one broker, on which one request is under way at a time.
+pub(super) struct Connection {
     stream: TcpStream,
     correlation: i32,
 }
 
 impl Connection {
     fn to(address: &str) -> anyhow::Result<Self> {
+        Self::within(address, Duration::from_secs(30))
+    }
+
+    /// With so much time to connect (10 s at most), and for each answer.
+    pub(super) fn within(address: &str, patience: Duration) -> anyhow::Result<Self> {
         let mut last = None;
         for address in address.to_socket_addrs().with_context(|| address.to_owned())? {
-            match TcpStream::connect_timeout(&address, Duration::from_secs(10)) {
+            match TcpStream::connect_timeout(&address, patience.min(Duration::from_secs(10))) {
                 Ok(stream) => {
                     stream.set_nodelay(true)?;
-                    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+                    stream.set_read_timeout(Some(patience))?;
                     return Ok(Self { stream, correlation: 0 });
                 }
                 Err(error) => last = Some(error),
@@ -217,7 +229,7 @@ impl Connection {
         bail!("cannot connect to Kafka at {address}: {last:?}")
     }
 
-    fn call<Response: Decodable>(
+    pub(super) fn call<Response: Decodable>(
         &mut self,
         key: ApiKey,
         version: i16,

@@ -266,6 +266,7 @@ impl Core {
         any |= self.read_records(io);
         self.report_progress(io);
         any |= self.step_memberships(io.now());
+        any |= self.busy_consumers(io.now());
         if any {
             self.sources.show_soon(io.now());
         }
@@ -311,6 +312,17 @@ impl Core {
         if !over.is_empty() {
             any = true;
             self.set_memberships(now);
+        }
+        any
+    }
+
+    /// Has clusters asked again: all that was fetched of a partition is taken up, or it is read again. True: there is something to ask.
+    fn busy_consumers(&mut self, now: Monotonic) -> bool {
+        let mut any = false;
+        for (consumer, upstream) in self.sources.consumers.iter().zip(&mut self.broker.outlets.upstreams) {
+            let is_due = consumer.next_deadline() <= now;
+            upstream.busy |= is_due;
+            any |= is_due;
         }
         any
     }
