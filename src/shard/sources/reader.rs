@@ -7,6 +7,7 @@ use super::window::{Answered, Place, Window};
 use super::{STOPPING, Sources, home};
 use crate::config::{Config, Isolation, NoSubscriber, OffsetReset, OnBadBatch, Source};
 use crate::kafka::consumer::{self, Assignment, Consumer, Start};
+use crate::rules::Rules;
 use crate::runtime::seam::{Monotonic, WallMs};
 use crate::session::Settled;
 use crate::shard::mail::Mail;
@@ -53,8 +54,8 @@ pub(super) struct Reader {
 }
 
 /// The place of a record's window at which it is full, and at which it is read again.
-pub(super) fn is_full(window: &Window, of: &Source) -> bool {
-    window.len() >= of.window_messages || window.bytes() >= of.window_bytes
+pub(super) fn is_full(window: &Window, of: &Source, rules: &dyn Rules) -> bool {
+    rules.is_window_full(window.len(), of.window_messages) || window.bytes() >= of.window_bytes
 }
 
 fn has_room_again(window: &Window, of: &Source) -> bool {
@@ -133,13 +134,13 @@ impl Reader {
     }
 
     /// The place to be reported, if it is another one than before.
-    fn news(&self) -> Option<Place> {
-        let low = self.window.as_ref().map(Window::low);
+    fn news(&self, rules: &dyn Rules) -> Option<Place> {
+        let low = self.window.as_ref().map(|window| window.low(rules));
         low.filter(|low| Some(*low) != self.reported)
     }
 
-    fn reached(&self, is_stopped: bool) -> Reached {
-        let at = self.window.as_ref().map(Window::low);
+    fn reached(&self, is_stopped: bool, rules: &dyn Rules) -> Reached {
+        let at = self.window.as_ref().map(|window| window.low(rules));
         Reached { topic: Arc::clone(&self.topic), partition: self.partition, at, is_stopped }
     }
 
@@ -152,12 +153,12 @@ impl Reader {
 
 impl Sources {
     /// One of the answers that a record waits for has come.
-    pub(super) fn settle(&mut self, settled: Settled) {
+    pub(super) fn settle(&mut self, settled: Settled, rules: &dyn Rules) {
         let Settled { record, is_met } = settled;
         // A partition that is read no more is committed no more.
         let Some(reader) = self.readers.get_mut(&record.reader) else { return };
         if let Some(window) = &mut reader.window {
-            let settled = window.settle(record.number, is_met);
+            let settled = window.settle(record.number, is_met, rules);
             self.report_at = self.report_at.min(reader.report_at);
             if let Answered::Unmet(grown) = settled {
                 reader.unmet = grown.or(reader.unmet);
@@ -226,6 +227,7 @@ impl Core {
         let now = io.now();
         let config = Arc::clone(&self.broker.around.config);
         let (sources, letters) = (&mut self.sources, &mut self.broker.letters);
+        let rules = self.broker.around.rules;
         let is_any_done = sources.readers.values().any(|reader| reader.is_done(now));
         if sources.report_at > now && !is_any_done {
             return;
@@ -241,10 +243,10 @@ impl Core {
                 window.passes_to(position.offset);
             }
             if is_done {
-                reached.push((reader.source, reader.generation, reader.reached(true)));
-            } else if let Some(place) = reader.news() {
+                reached.push((reader.source, reader.generation, reader.reached(true, rules)));
+            } else if let Some(place) = reader.news(rules) {
                 if reader.report_at <= now {
-                    reached.push((reader.source, reader.generation, reader.reached(false)));
+                    reached.push((reader.source, reader.generation, reader.reached(false, rules)));
                     reader.reported = Some(place);
                     reader.report_at = now.after(config.sources[reader.source].commit_interval / 2);
                 } else {
