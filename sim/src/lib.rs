@@ -15,6 +15,7 @@
 //! | [`plan`], [`faults`] | what a seed draws, and what goes wrong when |
 //! | [`damage`], `records` | rot, missing segments, files of dead letters that hang; what a segment says of subscribers |
 //! | [`process`] | starts, crashes, power cuts, orderly stops, configuration changes |
+//! | [`sources`] | records of other programs, and what becomes of them |
 //! | [`shards`] | starts with another number of shards |
 //! | [`judge`], [`receipts`] | what must hold |
 //! | [`world`], [`run`] | one run; many |
@@ -41,6 +42,7 @@ pub mod ring;
 pub mod run;
 pub mod scenarios;
 pub mod shards;
+pub mod sources;
 pub mod subscriber;
 mod subscribers;
 pub mod time;

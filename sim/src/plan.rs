@@ -6,6 +6,7 @@ use std::time::Duration;
 use forebay::config::{self, Config, WhenFull};
 
 use crate::faults::Fault;
+use crate::sources::plan::{Reading, SourcePlan};
 use crate::time::{EPOCH_MS, MS, S, stream};
 
 /// The last level of topics that go to subscribers alone.
@@ -160,6 +161,8 @@ pub struct Settings {
     pub clusters: Vec<String>,
     /// Sinks.
     pub sinks: Vec<SinkPlan>,
+    /// Sources.
+    pub sources: Vec<SourcePlan>,
     /// The disk buffer.
     pub spool: Option<SpoolPlan>,
     /// Where there are subscribers: some topics have no sink.
@@ -247,6 +250,7 @@ impl Settings {
         for (number, sink) in self.sinks.iter().enumerate() {
             self.sink(number, sink, &mut text);
         }
+        self.sources.iter().for_each(|source| source.text(&mut text));
         text
     }
 
@@ -328,6 +332,8 @@ pub enum Kind {
     Shares,
     /// As `HostileSubscribers`, and these.
     HostileShares,
+    /// Sources and clients that subscribe, in place of devices and sinks; in one run of six without a disk.
+    Sources,
 }
 
 impl Kind {
@@ -447,6 +453,8 @@ pub struct Plan {
     pub hostile: Hostile,
     /// Which connections have layers.
     pub layers: Layers,
+    /// What a run with sources has.
+    pub reading: Option<Reading>,
     /// Clients that subscribe.
     pub subscribers: usize,
     /// Clients that are members of shared subscriptions.
@@ -474,7 +482,7 @@ impl Plan {
         let mut of_subscribers = stream(seed, "subscribers");
         let has_disk = match kind {
             Kind::Memory => false,
-            Kind::Subscribers | Kind::Shares => of_subscribers.u8(..6) > 0,
+            Kind::Subscribers | Kind::Shares | Kind::Sources => of_subscribers.u8(..6) > 0,
             Kind::All | Kind::Hostile | Kind::Gathered | Kind::HostileSubscribers | Kind::HostileShares => true,
         };
         let spool = has_disk.then(|| spool(&mut stream(seed, "spool"), large));
@@ -491,6 +499,7 @@ impl Plan {
             shards: [1, 1, 1, 2, 3][rng.usize(..5)],
             clusters: (0..clusters).map(|index| format!("127.0.0.{}", index + 1)).collect(),
             sinks,
+            sources: Vec::new(),
             spool,
             delivery: None,
             buffer_bytes: if large { 4 << 20 } else { rng.u64(1..6) * 16 * 1024 },
@@ -522,6 +531,7 @@ impl Plan {
             clock_ahead_ms: if kind.is_hostile() { clock(&mut stream(seed, "clock")) } else { 0 },
             hostile,
             layers: Layers::None,
+            reading: None,
             subscribers: 0,
             members: 0,
             retains: false,
@@ -534,6 +544,9 @@ impl Plan {
         }
         if kind.has_subscribers() {
             plan = plan.with_subscribers(&mut of_subscribers);
+        }
+        if kind == Kind::Sources {
+            return plan.with_sources(&mut stream(seed, "sources"));
         }
         if kind.has_members() { plan.with_members(&mut stream(seed, "members")) } else { plan }
     }
@@ -728,7 +741,9 @@ fn faults(seed: u64, kind: Kind) -> Vec<(Fault, u64)> {
     let drawn = Fault::ALL.iter().filter_map(|fault| {
         let mut rng = stream(seed, fault.name());
         let (in_it, rate) = (rng.u8(..3) == 0, rng.u64(1..=8));
-        let wanted = in_it && (kind != Kind::Memory || !fault.is_of_the_machine());
+        let is_there =
+            (kind != Kind::Memory || !fault.is_of_the_machine()) && (kind == Kind::Sources || !fault.is_of_groups());
+        let wanted = in_it && is_there;
         wanted.then_some((*fault, fault.mean_time() * 4 / rate))
     });
     drawn.collect()

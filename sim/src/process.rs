@@ -213,6 +213,7 @@ impl World {
             Err(why) => return self.start_refused(why),
         };
         self.lives.push(self.settings.clone());
+        self.note_floor();
         let shards = config.service.shards;
         while self.disks.len() < shards {
             let mut disk = Disk::new(stream(self.plan.seed, &format!("disk {}", self.disks.len())));
@@ -339,7 +340,8 @@ impl World {
                     self.judge_stop(shard, rows_left);
                 }
                 Notice::Started(_) => self.shard_started(),
-                Notice::Reconfigured(_) | Notice::SourcesOver(_) => {}
+                Notice::SourcesOver(_) => self.sources_over(),
+                Notice::Reconfigured(_) => {}
             }
         }
     }
@@ -440,6 +442,7 @@ impl World {
         }
         self.collect(shard);
         self.check_board();
+        self.check_windows();
         if let Some(turns) = self.kill_after_turns {
             self.kill_after_turns = turns.checked_sub(1);
             if self.kill_after_turns == Some(0) {
@@ -696,7 +699,11 @@ impl World {
         let grace = Duration::from_millis(rng.u64(100..6_000));
         let Some(process) = self.process.as_mut().filter(|process| !process.stopping) else { return };
         process.stopping = true;
-        for shard in 0..process.hosts.len() {
+        let shards = process.hosts.len();
+        if !self.settings.sources.is_empty() {
+            return self.end_sources(grace);
+        }
+        for shard in 0..shards {
             self.put(shard, In::Mail(Mail::Drain { grace }));
         }
     }
@@ -712,6 +719,8 @@ impl World {
         let Some(process) = self.process.take() else { return };
         self.note(|| format!("process ends: {how:?}\n{}", process.describe()));
         self.judge.process_ended(&process, how, self.life);
+        self.note_unwanted(&process);
+        self.sources_ended();
         let sessions_kept = self.settings.spool.is_some();
         let mut disks: Vec<Disk> = process.hosts.into_iter().map(|host| host.ring.disk).collect();
         for disk in &mut disks {

@@ -56,6 +56,10 @@ pub enum Event {
     Rot,
     /// Files of dead letters take nothing for a while.
     FilesHang,
+    /// Another program writes records.
+    Write,
+    /// Sources had their time: this process drains.
+    Drain(u32),
 }
 
 /// Whose a connection is.
@@ -151,6 +155,7 @@ pub struct World {
     pub rules: &'static dyn Rules,
     pub(crate) damage: crate::damage::Damage,
     pub(crate) data_dir: Option<crate::shards::DataDir>,
+    pub(crate) sources: crate::sources::Sources,
 }
 
 impl World {
@@ -218,6 +223,7 @@ impl World {
             damaged: false,
             damage: crate::damage::Damage::new(seed),
             data_dir: None,
+            sources: crate::sources::Sources::new(seed),
             rules: &forebay::rules::KEPT,
             plan,
         };
@@ -270,6 +276,7 @@ impl World {
             self.schedule(at, Event::Device(device));
         }
         self.subscribers_begin();
+        self.sources_begin();
         for (fault, mean) in self.plan.faults.clone() {
             self.next_fault(fault, mean);
         }
@@ -293,8 +300,13 @@ impl World {
     /// Faults end, and all comes to rest; then the last look.
     pub fn come_to_rest(&mut self) {
         self.faults_end();
+        if self.plan.reading.is_some() {
+            self.sources_calm_down();
+        }
         self.run_until_over();
-        if self.judge.is_well() && !self.subscribers.is_empty() {
+        if self.judge.is_well() && self.plan.reading.is_some() {
+            self.sources_come_to_rest();
+        } else if self.judge.is_well() && !self.subscribers.is_empty() {
             self.subscribers_come_to_rest();
         }
         let now = self.time;
@@ -313,6 +325,7 @@ impl World {
             let patience = if self.plan.hostile.flood { 300 * S } else { 120 * S };
             if waited > patience {
                 self.judge_delivery();
+                self.judge_sources();
                 let state = self.state();
                 self.judge.fails("progress", format!("not at rest {} s after the faults\n{state}", waited / S));
                 return;
@@ -348,6 +361,7 @@ impl World {
         let Some(process) = &self.process else { return false };
         self.devices.iter().all(|device| device.is_done(&self.messages))
             && self.has_delivered()
+            && self.has_read_all()
             && process.has_started()
             && process.buffered_rows() == 0
             && !process.stopping
@@ -376,6 +390,8 @@ impl World {
             lines.push("no process".to_owned());
         }
         for cluster in &self.clusters {
+            let groups = cluster.groups().into_iter().flat_map(|groups| &groups.by_name);
+            lines.extend(groups.map(|(name, group)| format!("group {name}: {}", group.describe())));
             for (name, topic) in &cluster.topics {
                 for (index, partition) in topic.partitions.iter().enumerate() {
                     let (leader, epoch, high, end) =
@@ -439,6 +455,8 @@ impl World {
             Event::ReadsFail => self.reads_fail(),
             Event::Rot => self.rot(),
             Event::FilesHang => self.files_hang(),
+            Event::Write => self.write_records(),
+            Event::Drain(life) => self.drain(life),
             Event::Look => {
                 self.look();
                 self.schedule(self.time + 250 * MS, Event::Look);

@@ -22,6 +22,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use uuid::Uuid;
 
+use super::waiting::Waiting;
 use super::{Cluster, Entry, Partition, Row, State, Topic};
 use crate::time::{MS, wall_ms};
 
@@ -47,6 +48,17 @@ pub const DEAD: &str = "dead";
 /// The header in which a record says its sink.
 pub const SINK_HEADER: &[u8] = b"sink";
 
+/// Versions of members' requests: the oldest, the newest of a broker of today, and of one of 2.3.
+const OF_MEMBERS: [(ApiKey, i16, i16, i16); 7] = [
+    (ApiKey::FindCoordinator, 0, 4, 2),
+    (ApiKey::JoinGroup, 2, 9, 5),
+    (ApiKey::SyncGroup, 0, 5, 3),
+    (ApiKey::Heartbeat, 0, 4, 3),
+    (ApiKey::LeaveGroup, 0, 5, 2),
+    (ApiKey::OffsetFetch, 1, 8, 5),
+    (ApiKey::OffsetCommit, 2, 8, 7),
+];
+
 /// The header with the time of receipt of a record that has no time.
 const RECEIVED_HEADER: &[u8] = b"mqtt-received-ms";
 
@@ -55,7 +67,7 @@ const RECEIVED_HEADER: &[u8] = b"mqtt-received-ms";
 pub enum Reply {
     /// It answers.
     Bytes(Vec<u8>),
-    /// It waits for followers.
+    /// It waits: for followers, for records, for others.
     Wait(Box<Waiting>),
     /// It does not answer (acks = 0).
     Nothing,
@@ -86,7 +98,7 @@ type Answers = (TopicName, u128, String, Vec<(i32, Appended)>);
 
 /// A Produce request that waits for followers.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct Producing {
     node: i32,
     deadline: u64,
     version: i16,
@@ -95,10 +107,9 @@ pub struct Waiting {
     topics: Vec<Answers>,
 }
 
-impl Waiting {
+impl Producing {
     /// When it is answered at the latest.
-    #[must_use]
-    pub const fn deadline(&self) -> u64 {
+    pub(super) const fn deadline(&self) -> u64 {
         self.deadline
     }
 }
@@ -126,6 +137,25 @@ impl Cluster {
             ApiKey::DescribeProducers => {
                 let asked = DescribeProducersRequest::decode(&mut bytes, version).expect("a question");
                 self.describe_producers(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::FindCoordinator
+            | ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::Heartbeat
+            | ApiKey::LeaveGroup
+            | ApiKey::OffsetFetch
+            | ApiKey::OffsetCommit => return self.of_member(key, &mut bytes, (version, correlation), from),
+            ApiKey::ListOffsets if self.consumers.is_some() => {
+                let asked = ListOffsetsRequest::decode(&mut bytes, version).expect("a question");
+                self.consumer_offsets(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::OffsetForLeaderEpoch if self.consumers.is_some() => {
+                let asked = OffsetForLeaderEpochRequest::decode(&mut bytes, version).expect("a question");
+                self.epoch_ends(&asked, from).encode(&mut body, version)
+            }
+            ApiKey::Fetch if self.consumers.is_some() => {
+                let asked = FetchRequest::decode(&mut bytes, version).expect("a question");
+                return self.consumer_fetch(&asked, (version, correlation), from);
             }
             ApiKey::ListOffsets => {
                 let asked = ListOffsetsRequest::decode(&mut bytes, version).expect("a question");
@@ -165,6 +195,9 @@ impl Cluster {
         ];
         if self.modern {
             keys.extend([(ApiKey::OffsetForLeaderEpoch, 2, 4), (ApiKey::DescribeProducers, 0, 0)]);
+        }
+        if self.consumers.is_some() {
+            keys.extend(OF_MEMBERS.map(|(key, min, max, old)| (key, min, if self.modern { max } else { old })));
         }
         let key = |(key, min, max): (ApiKey, i16, i16)| {
             ApiVersion::default().with_api_key(key as i16).with_min_version(min).with_max_version(max)
@@ -236,14 +269,14 @@ impl Cluster {
         answer.with_topic_id(Uuid::from_u128(topic.id)).with_partitions(partitions)
     }
 
-    fn name_of(&self, id: u128) -> Option<&str> {
+    pub(super) fn name_of(&self, id: u128) -> Option<&str> {
         self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name.as_str())
     }
 
     // ---- Produce ----
 
     fn produce(&mut self, asked: &ProduceRequest, (version, correlation): (i16, i32), from: From) -> Reply {
-        let mut waiting = Waiting {
+        let mut waiting = Producing {
             node: from.node,
             deadline: from.time + asked.timeout_ms.max(0) as u64 * MS,
             version,
@@ -277,14 +310,14 @@ impl Cluster {
         if asked.acks == 0 || self.says_nothing {
             return Reply::Nothing;
         }
-        match self.settle(&mut waiting, from.time) {
+        match self.settle_produce(&mut waiting, from.time) {
             Some(bytes) => Reply::Bytes(bytes),
-            None => Reply::Wait(Box::new(waiting)),
+            None => Reply::Wait(Box::new(Waiting::Produce(waiting))),
         }
     }
 
-    /// Answers a request that waited, if all of it can be answered by now.
-    pub fn settle(&mut self, waiting: &mut Waiting, time: u64) -> Option<Vec<u8>> {
+    /// Answers a Produce that waited, if all of it can be answered by now.
+    pub(super) fn settle_produce(&mut self, waiting: &mut Producing, time: u64) -> Option<Vec<u8>> {
         let mut waits = false;
         let node = waiting.node;
         for (_, _, name, answers) in &mut waiting.topics {
@@ -542,14 +575,14 @@ impl Cluster {
     }
 }
 
-fn response_header(correlation: i32, key: ApiKey, version: i16) -> BytesMut {
+pub(super) fn response_header(correlation: i32, key: ApiKey, version: i16) -> BytesMut {
     let mut body = BytesMut::new();
     let header = ResponseHeader::default().with_correlation_id(correlation);
     header.encode(&mut body, key.response_header_version(version)).expect("a header");
     body
 }
 
-fn framed(body: &[u8]) -> Vec<u8> {
+pub(super) fn framed(body: &[u8]) -> Vec<u8> {
     let mut framed = Vec::with_capacity(body.len() + 4);
     framed.put_u32(u32::try_from(body.len()).expect("short"));
     framed.extend_from_slice(body);
