@@ -316,9 +316,9 @@ pub trait Rules: Debug + Sync {
         records >= most
     }
 
-    /// F8: `release_after` gives up a record that was taken up before that time, and no other. When it was taken up, and that time.
+    /// F8: `release_after` gives up a record that was taken up at that time or before, and no other. When it was taken up, and that time.
     fn may_release(&self, since: u64, before: u64) -> bool {
-        since < before
+        since <= before
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Link {
     /// Bytes of the wire that this has not opened.
     pub(crate) unopened: Vec<u8>,
     /// A request that waits.
-    pub waiting: Option<Box<Waiting>>,
+    pub(crate) waiting: Option<Box<Waiting>>,
     /// A request is being carried out, until this time.
     pub busy_until: u64,
     /// Nothing arrives at the broker before this.

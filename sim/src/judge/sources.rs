@@ -208,11 +208,13 @@ impl World {
         let is_safe = copy.qos == 0 || subscriber.kept;
         let floor = self.sources.judged.floor.get(&at).copied().unwrap_or(0);
         let (life, is_late) = (self.life, self.sources.judged.is_late);
-        let is_assigned_once = self.process.as_ref().is_some_and(|process| {
+        // It can have been read in no other process, and not under another assignment.
+        let is_read_once = self.process.as_ref().is_some_and(|process| {
             let count = |metric| {
                 (0..process.layout.sources).map(|source| of_source(process, source, metric)).max().unwrap_or(0)
             };
-            count(SourceMetric::Rebalances) <= 1
+            record.written_at >= process.started_at
+                && count(SourceMetric::Rebalances) <= 1
                 && count(SourceMetric::MembershipsLost) + count(SourceMetric::Resets) == 0
         });
         let judged = &mut self.sources.judged;
@@ -242,18 +244,24 @@ impl World {
                     format!("at offset {offset}, and {floor} was committed when the process started"),
                 ));
             }
-            Some(_) if first_life == life && is_assigned_once => {
+            Some(_) if is_read_once => {
                 return Err(("double", "it comes again, and nothing has happened to the source".into()));
             }
             Some(_) => {}
         }
-        if handed_on > 1 && first_life == life && is_assigned_once {
+        if handed_on > 1 && is_read_once {
             return Err(("J2", format!("handed on {handed_on} times at QoS 2")));
         }
         let ledger = &mut self.subscribers[index].ledger;
         ledger.copies += 1;
         ledger.note(number);
         Ok(())
+    }
+
+    /// Records that were written, copies of them that came, and commits that were taken.
+    pub(crate) fn read(&self) -> [u64; 3] {
+        let commits = self.clusters.iter().filter_map(|of| of.groups()).map(|groups| groups.commits.len() as u64).sum();
+        [self.sources.records.len() as u64, self.sources.judged.copies, commits]
     }
 
     // ---- while it runs ----

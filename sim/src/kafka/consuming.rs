@@ -69,7 +69,7 @@ impl Sessions {
 
 /// A Fetch that waits for a record.
 #[derive(Debug)]
-pub struct Fetching {
+pub(crate) struct Fetching {
     node: i32,
     deadline: u64,
     version: i16,

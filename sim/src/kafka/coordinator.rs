@@ -37,7 +37,6 @@ const UNKNOWN_TOPIC: i16 = 3;
 /// A commit that was taken.
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
-    pub(crate) group: String,
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
@@ -389,7 +388,6 @@ impl Cluster {
                     let at = (place.committed_offset, place.committed_leader_epoch);
                     groups.by_name.entry(name.clone()).or_default().offsets.insert((key.clone(), index), at);
                     groups.commits.push(Commit {
-                        group: name.clone(),
                         topic: key,
                         partition: index,
                         offset: place.committed_offset,

@@ -64,7 +64,7 @@ const RECEIVED_HEADER: &[u8] = b"mqtt-received-ms";
 
 /// What a broker does with a request.
 #[derive(Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// It answers.
     Bytes(Vec<u8>),
     /// It waits: for followers, for records, for others.
@@ -98,7 +98,7 @@ type Answers = (TopicName, u128, String, Vec<(i32, Appended)>);
 
 /// A Produce request that waits for followers.
 #[derive(Debug)]
-pub struct Producing {
+pub(crate) struct Producing {
     node: i32,
     deadline: u64,
     version: i16,
@@ -116,7 +116,7 @@ impl Producing {
 
 impl Cluster {
     /// Carries out one request, without its length prefix.
-    pub fn request(&mut self, frame: &[u8], from: From) -> Reply {
+    pub(crate) fn request(&mut self, frame: &[u8], from: From) -> Reply {
         let mut bytes = Bytes::copy_from_slice(frame);
         let key = ApiKey::try_from(i16::from_be_bytes([bytes[0], bytes[1]])).expect("a known request");
         let version = i16::from_be_bytes([bytes[2], bytes[3]]);

@@ -116,6 +116,8 @@ pub(crate) struct Group {
     /// Partitions of each topic that members read.
     pub(super) topics: BTreeMap<String, i32>,
     answers: Vec<(Ticket, Answer)>,
+    /// Members of other programs want to be in it.
+    has_foreign: bool,
 }
 
 impl Default for Group {
@@ -131,6 +133,7 @@ impl Default for Group {
             offsets: BTreeMap::new(),
             topics: BTreeMap::new(),
             answers: Vec::new(),
+            has_foreign: false,
         }
     }
 }
@@ -275,6 +278,7 @@ impl Group {
         if let Some(member) = self.members.get_mut(&id) {
             member.is_foreign = true;
         }
+        self.has_foreign = true;
         self.rebalance(time);
         self.complete(time);
     }
@@ -283,6 +287,7 @@ impl Group {
     pub(crate) fn foreign_leave(&mut self, time: u64) -> bool {
         let before = self.members.len();
         self.members.retain(|_, member| !member.is_foreign);
+        self.has_foreign = false;
         let any = self.members.len() < before;
         if any {
             self.after_loss(time);
@@ -500,6 +505,13 @@ impl Group {
             (member.joining, member.syncing, member.until) = (None, None, time + member.patience[0]);
         }
         self.state = if self.members.is_empty() { State::Empty } else { State::Stable };
+        let before = self.members.len();
+        // One that has left meanwhile says so again.
+        self.members.retain(|_, member| !member.is_foreign || self.has_foreign);
+        self.has_foreign = self.members.values().any(|member| member.is_foreign);
+        if self.members.len() < before {
+            self.after_loss(time);
+        }
     }
 }
 

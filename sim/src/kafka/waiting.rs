@@ -7,7 +7,7 @@ use super::front::Producing;
 
 /// A request that waits.
 #[derive(Debug)]
-pub enum Waiting {
+pub(crate) enum Waiting {
     /// Produce: for followers.
     Produce(Producing),
     /// Fetch: for a record.
@@ -18,8 +18,7 @@ pub enum Waiting {
 
 impl Waiting {
     /// When it is answered at the latest; `None`: when its group says.
-    #[must_use]
-    pub fn deadline(&self) -> Option<u64> {
+    pub(crate) fn deadline(&self) -> Option<u64> {
         match self {
             Self::Produce(producing) => Some(producing.deadline()),
             Self::Fetch(fetching) => Some(fetching.deadline()),
@@ -30,7 +29,7 @@ impl Waiting {
 
 impl Cluster {
     /// Answers a request that waited, if all of it can be answered by now.
-    pub fn settle(&mut self, waiting: &mut Waiting, time: u64) -> Option<Vec<u8>> {
+    pub(crate) fn settle(&mut self, waiting: &mut Waiting, time: u64) -> Option<Vec<u8>> {
         match waiting {
             Waiting::Produce(producing) => self.settle_produce(producing, time),
             Waiting::Fetch(fetching) => self.settle_fetch(fetching, time),

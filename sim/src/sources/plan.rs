@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::faults::Fault;
-use crate::plan::{Delivery, Plan, Settings};
+use crate::plan::{Delivery, Plan};
 use crate::time::{MS, S};
 
 /// Devices of which records are: the keys of records are the MQTT topics of their messages.
@@ -143,12 +143,5 @@ fn source(rng: &mut fastrand::Rng, number: usize, clusters: usize) -> SourcePlan
         window_messages: [1, 2, 5, 20, 10_000][rng.usize(..5)],
         release_after_s: (rng.u8(..8) == 0).then(|| rng.u64(1..20)),
         is_static: rng.u8(..3) > 0,
-    }
-}
-
-impl Settings {
-    /// The source that reads a topic.
-    pub(crate) fn source_of(&self, topic: &str) -> Option<usize> {
-        self.sources.iter().position(|source| source.topics.iter().any(|of| of == topic))
     }
 }

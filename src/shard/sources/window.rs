@@ -203,7 +203,7 @@ impl Window {
         if was_met { Answered::Met } else { Answered::Unmet(grown) }
     }
 
-    /// Gives up the records that were taken up before `before`, oldest first. Returns how many of them were open.
+    /// Gives up the records that were taken up at `before` or earlier, oldest first. Returns how many of them were open.
     pub(super) fn release(&mut self, before: Monotonic, rules: &dyn Rules) -> u64 {
         let mut released = 0;
         for record in self.records.iter_mut().take_while(|record| rules.may_release(record.since.0, before.0)) {
