@@ -18,6 +18,8 @@ use crate::world::World;
 struct Had {
     /// The session and the connection that this is of.
     of: (u32, u32),
+    /// The session has been greeted.
+    was_greeted: bool,
     /// Records that its client has acknowledged.
     answered: BTreeSet<u32>,
     /// The process in which each came first, and how often it was handed on at QoS 2.
@@ -71,13 +73,19 @@ impl World {
         all.resize_with(self.subscribers.len(), Had::default);
         let (had, subscriber) = (&mut all[index], &self.subscribers[index]);
         let now = (subscriber.sessions, subscriber.connections);
-        if now.1 != had.of.1 {
+        // What was never greeted had nothing.
+        let (connection_ends, session_ends) =
+            (now.1 != had.of.1 && had.was_greeted, now.0 != had.of.0 && had.was_greeted);
+        if connection_ends {
             had.ended_at[0] = self.time;
         }
-        if now.0 != had.of.0 {
-            let ended_at = [had.ended_at[0], if subscriber.kept { self.time } else { 0 }.max(had.ended_at[1])];
-            *had = Had { ended_at, ..Had::default() };
+        if session_ends && subscriber.kept {
+            had.ended_at[1] = self.time;
         }
+        if now.0 != had.of.0 {
+            *had = Had { ended_at: had.ended_at, ..Had::default() };
+        }
+        had.was_greeted = subscriber.is_greeted() || (had.was_greeted && now.0 == had.of.0);
         had.of = now;
     }
 
@@ -202,8 +210,9 @@ impl World {
         let Some(offset) = self.offset_of(record) else { return Err(("J5", "its leader had lost it".into())) };
         let subscriber = &self.subscribers[index];
         check_qos(subscriber, record, copy)?;
-        // What was had to be delivered since before it was written comes in order.
-        let is_due = qos_of(subscriber, record, record.written_at).is_some();
+        // What was had to be delivered since before it was written comes in order: at QoS 0, if its client has been there.
+        let was_there = copy.qos > 0 || subscriber.greeted_at < record.written_at;
+        let is_due = was_there && qos_of(subscriber, record, record.written_at).is_some();
         let (at, line) = (record.at.clone(), (record.at.clone(), record.topic.clone(), [record.qos, copy.qos]));
         let is_safe = copy.qos == 0 || subscriber.kept;
         let floor = self.sources.judged.floor.get(&at).copied().unwrap_or(0);
