@@ -18,7 +18,7 @@ use crate::world::World;
 struct Had {
     /// The session and the connection that this is of.
     of: (u32, u32),
-    /// The session has been greeted.
+    /// It has been greeted once.
     was_greeted: bool,
     /// Records that its client has acknowledged.
     answered: BTreeSet<u32>,
@@ -73,7 +73,7 @@ impl World {
         all.resize_with(self.subscribers.len(), Had::default);
         let (had, subscriber) = (&mut all[index], &self.subscribers[index]);
         let now = (subscriber.sessions, subscriber.connections);
-        // What was never greeted had nothing.
+        // Before it was greeted it had nothing. A session that it has given up may be there until it is greeted again.
         let (connection_ends, session_ends) =
             (now.1 != had.of.1 && had.was_greeted, now.0 != had.of.0 && had.was_greeted);
         if connection_ends {
@@ -83,9 +83,9 @@ impl World {
             had.ended_at[1] = self.time;
         }
         if now.0 != had.of.0 {
-            *had = Had { ended_at: had.ended_at, ..Had::default() };
+            *had = Had { ended_at: had.ended_at, was_greeted: had.was_greeted, ..Had::default() };
         }
-        had.was_greeted = subscriber.is_greeted() || (had.was_greeted && now.0 == had.of.0);
+        had.was_greeted |= subscriber.is_greeted();
         had.of = now;
     }
 

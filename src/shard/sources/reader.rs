@@ -186,6 +186,10 @@ impl Sources {
     /// When a reader has to be looked at though nothing has happened: it stops, or it releases what was not acknowledged in time.
     pub(super) fn next_look(&self, config: &Config) -> Monotonic {
         let look = |reader: &Reader| {
+            // Nothing of it is released or dropped any more.
+            if let Some(until) = reader.stopping {
+                return until;
+            }
             let release = config.sources[reader.source].release_after;
             let oldest = reader.window.as_ref().and_then(Window::oldest);
             let release = release.zip(oldest).map_or(Monotonic::NEVER, |(after, oldest)| oldest.after(after));
@@ -194,7 +198,7 @@ impl Sources {
                 .filter(|_| reader.is_parking())
                 // Those that are tried already wait for room, which comes with a turn of its own.
                 .filter(|_| reader.trying.is_none());
-            reader.stopping.unwrap_or(Monotonic::NEVER).min(release).min(grace.unwrap_or(Monotonic::NEVER))
+            release.min(grace.unwrap_or(Monotonic::NEVER))
         };
         self.readers.values().map(look).min().unwrap_or(Monotonic::NEVER)
     }
