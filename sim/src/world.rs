@@ -302,6 +302,7 @@ impl World {
         self.faults_end();
         if self.plan.reading.is_some() {
             self.sources_calm_down();
+            self.sources_stop_early();
         }
         self.run_until_over();
         if self.judge.is_well() && self.plan.reading.is_some() {

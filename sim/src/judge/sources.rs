@@ -8,6 +8,7 @@ use forebay::route::filter::matches;
 
 use crate::kafka::coordinator::Commit;
 use crate::process::Process;
+use crate::sources::plan::SourcePlan;
 use crate::sources::{FIRST_RECORD, Record};
 use crate::subscriber::{Asked, Copy, Subscriber, Wish};
 use crate::time::S;
@@ -379,6 +380,7 @@ impl World {
         if !behind.is_empty() {
             return self.judge.fails("F6", format!("not committed to the end: {behind:?}"));
         }
+        self.judge_counts();
         let nobody = self.had_by_nobody();
         let counted = self.sources.judged.unwanted + self.process.as_ref().map_or(0, unwanted);
         let [of_wait, of_drop] = [true, false].map(|waits| {
@@ -394,6 +396,65 @@ impl World {
         if of_drop.len() as u64 > dropped + counted && !self.judge.log_was_full {
             let text = format!("nobody has {of_drop:?}, and {counted} were counted so, {dropped} dropped");
             self.judge.fails("F7", text);
+        }
+    }
+
+    /// Whether the process reads everything, and nothing of it is open: its shards have said so.
+    pub(crate) fn has_nothing_open(&self) -> bool {
+        let Some(process) = self.process.as_ref().filter(|process| process.has_started()) else { return false };
+        let is_over = |(source, plan): (usize, &SourcePlan)| {
+            let topics = plan.topics.iter().filter_map(|topic| self.clusters[plan.cluster].topics.get(topic));
+            let partitions: usize = topics.map(|topic| topic.partitions.len()).sum();
+            let of = |metric| of_source(process, source, metric);
+            of(SourceMetric::Assigned) == partitions as u64
+                && of(SourceMetric::Partitions) == partitions as u64
+                && of(SourceMetric::Open) + of(SourceMetric::Lag) == 0
+        };
+        let missing: usize = self.subscribers.iter().map(|one| self.missing_records(one).len()).sum();
+        missing == 0
+            && self.settings.sources.iter().enumerate().all(is_over)
+            && self.subscribers.iter().all(Subscriber::is_at_rest)
+    }
+
+    /// An orderly stop at rest has committed everything (F6): nothing comes twice.
+    pub(crate) fn judge_last_commit(&mut self) {
+        let behind = self.behind();
+        if !behind.is_empty() {
+            self.judge.fails("stop", format!("all was over, and this was not committed at the stop: {behind:?}"));
+        }
+    }
+
+    /// Where each record was read once, its counters say exactly what has become of all.
+    fn judge_counts(&mut self) {
+        let Some(process) = self.process.as_ref().filter(|_| self.judge.ends.is_empty()) else { return };
+        let mut wrong = None;
+        for source in 0..self.settings.sources.len() {
+            let of = |metric| of_source(process, source, metric);
+            if of(SourceMetric::Rebalances) > 1 || of(SourceMetric::MembershipsLost) + of(SourceMetric::Resets) > 0 {
+                continue;
+            }
+            let all = self.sources.records.iter().filter(|record| record.source == source);
+            let there: Vec<&Record> = all.filter(|record| self.offset_of(record).is_some()).collect();
+            let bad = there.iter().filter(|record| record.is_bad).count() as u64;
+            let is_wanted = |record: &Record| {
+                self.subscribers.iter().any(|one| match qos_of(one, record, record.written_at) {
+                    None => false,
+                    Some(0) => one.greeted_at < record.written_at,
+                    Some(_) => true,
+                })
+            };
+            let unwanted = there.iter().filter(|record| !record.is_bad && !is_wanted(record)).count() as u64;
+            let counted = [SourceMetric::Records, SourceMetric::Skipped, SourceMetric::NoSubscriber].map(of);
+            let most = if self.settings.sources[source].waits { 0 } else { unwanted };
+            if counted[..2] != [there.len() as u64, bad] || counted[2] > most {
+                wrong = Some(format!(
+                    "source {source}: records, bad ones, without a subscriber: {counted:?} were counted of {} and {bad}, and at most {most}",
+                    there.len()
+                ));
+            }
+        }
+        if let Some(text) = wrong {
+            self.judge.fails("ledger", text);
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use forebay::record::murmur2;
 use forebay::shard::mail::Mail;
 
+use crate::faults::Fault;
 use crate::judge::sources::Judged;
 use crate::kafka::coordinator::OFFSETS_TOPIC;
 use crate::kafka::foreign::ForeignRecord;
@@ -256,6 +257,38 @@ impl World {
                 self.judge.fails("F8", format!("a slow subscriber holds others back\n{state}"));
             }
             self.run_until(self.time + 100 * MS);
+        }
+    }
+
+    /// In one run of three the process is stopped as soon as nothing is open any more, before it would have committed that.
+    pub(crate) fn sources_stop_early(&mut self) {
+        let mut rng = stream(self.plan.seed, "early stop");
+        // A topic that could not be read is tried again half a minute later.
+        let is_unread = self.plan.faults.iter().any(|(fault, _)| *fault == Fault::ForbidReading);
+        if rng.u8(..3) > 0 || is_unread {
+            return;
+        }
+        let calm = self.time;
+        // For a second: what a partition has is not known before it was read first.
+        let mut since = self.time;
+        while self.time < since + S {
+            // What is dropped, or waits at a broker, is judged later.
+            if !self.judge.is_well() || self.time - calm > 110 * S {
+                return;
+            }
+            self.run_until(self.time + 20 * MS);
+            if !self.has_nothing_open() {
+                since = self.time;
+            }
+        }
+        let ends = self.judge.ends.len();
+        if let Some(process) = self.process.as_mut().filter(|process| !process.stopping) {
+            process.stopping = true;
+            self.end_sources(Duration::from_secs(12));
+            self.run_until(self.time + 15 * S);
+            if self.judge.ends.len() > ends {
+                self.judge_last_commit();
+            }
         }
     }
 
