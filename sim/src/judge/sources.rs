@@ -14,6 +14,9 @@ use crate::subscriber::{Asked, Copy, Subscriber, Wish};
 use crate::time::S;
 use crate::world::World;
 
+/// A partition, an MQTT topic, and the QoS of record and copy.
+type Line = ((String, i32), String, [u8; 2]);
+
 /// What the session of one subscriber has had of records.
 #[derive(Debug, Default)]
 struct Had {
@@ -25,8 +28,8 @@ struct Had {
     answered: BTreeSet<u32>,
     /// The process in which each came first, and how often it was handed on at QoS 2.
     got: BTreeMap<u32, (u32, u32)>,
-    /// The newest offset of each partition, MQTT topic, and QoS of record and copy.
-    newest: BTreeMap<((String, i32), String, [u8; 2]), i64>,
+    /// The newest offset of each.
+    newest: BTreeMap<Line, i64>,
     /// When a connection ended last, and a kept session.
     ended_at: [u64; 2],
 }

@@ -15,20 +15,17 @@ use kafka_protocol::protocol::{Encodable, StrBytes};
 use uuid::Uuid;
 
 use super::coordinator::Groups;
-use super::front::{From, Reply, framed, response_header};
+use super::front::{
+    FORBIDDEN, From, NOT_LEADER, OUT_OF_RANGE, Reply, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID, framed, response_header,
+};
 use super::waiting::Waiting;
 use super::{Cluster, Partition};
 use crate::time::MS;
 
-const OUT_OF_RANGE: i16 = 1;
-const UNKNOWN_TOPIC: i16 = 3;
-const NOT_LEADER: i16 = 6;
-const FORBIDDEN: i16 = 29;
 const SESSION_NOT_FOUND: i16 = 70;
 const SESSION_EPOCH: i16 = 71;
 const FENCED_EPOCH: i16 = 74;
 const UNKNOWN_EPOCH: i16 = 75;
-const UNKNOWN_TOPIC_ID: i16 = 100;
 
 /// What a cluster has for consumers.
 #[derive(Debug, Default)]

@@ -20,7 +20,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use super::Cluster;
-use super::front::{From, Reply, framed, response_header};
+use super::front::{From, Reply, UNKNOWN_TOPIC, framed, response_header};
 use super::groups::{Answer, By, Group, Join, MEMBER_ID_REQUIRED, NOT_COORDINATOR, Ticket};
 use super::waiting::Waiting;
 use crate::time::MS;
@@ -31,8 +31,6 @@ pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 const LOADING: i16 = 14;
 /// COORDINATOR_NOT_AVAILABLE.
 const NOT_AVAILABLE: i16 = 15;
-/// UNKNOWN_TOPIC_OR_PARTITION.
-const UNKNOWN_TOPIC: i16 = 3;
 
 /// A commit that was taken.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ pub(crate) mod foreign;
 pub mod front;
 pub(crate) mod groups;
 pub mod partition;
+mod questions;
 pub(crate) mod waiting;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
