@@ -1,4 +1,4 @@
-//! How processes end, and what is left of them.
+//! Ends of processes: stops, kills and power failures, and what the clients and brokers of such a process see.
 
 use std::time::Duration;
 

@@ -319,7 +319,7 @@ impl World {
         (FIRST_RECORD..).zip(&self.sources.records).filter_map(is_missing).collect()
     }
 
-    /// Partitions whose group is not at their end.
+    /// Partitions that are not committed to their end, with both offsets.
     fn behind(&self) -> Vec<((String, i32), i64, i64)> {
         let mut behind = Vec::new();
         for source in &self.settings.sources {

@@ -25,7 +25,7 @@ use super::groups::{Answer, By, Group, Join, MEMBER_ID_REQUIRED, NOT_COORDINATOR
 use super::waiting::Waiting;
 use crate::time::MS;
 
-/// The topic whose one partition's leader coordinates all groups.
+/// The topic of commits: the leader of its one partition coordinates all groups.
 pub(crate) const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// COORDINATOR_LOAD_IN_PROGRESS.
 const LOADING: i16 = 14;
@@ -122,7 +122,7 @@ impl Cluster {
         Some(group)
     }
 
-    /// Time passes for groups; what waits for them is answered after that.
+    /// Time passes for groups; requests that waited for them are answered after that.
     pub(super) fn run_groups(&mut self, time: u64) {
         if let Some(consumers) = &mut self.consumers {
             consumers.groups.looks_at = None;

@@ -50,7 +50,7 @@ pub(super) struct Join {
     pub(super) metadata: Bytes,
     /// A new member learns its id first.
     pub(super) comes_again: bool,
-    /// The answer can say that nothing is to be assigned.
+    /// The answer can say that the leader has nothing to assign (KIP-814).
     pub(super) can_skip: bool,
 }
 
@@ -491,7 +491,7 @@ impl Group {
         self.written = Written { generation: *generation, leader: leader.clone(), members: members.clone() };
     }
 
-    /// Another broker coordinates, or the same one has started again: what waits is answered, what was not written is gone.
+    /// Another broker coordinates, or the same one has started again: requests that wait are answered, and all that was not written is gone.
     pub(super) fn taken_over(&mut self, time: u64) {
         for (id, member) in &self.members {
             let moved = Answer::Join(Err((NOT_COORDINATOR, id.clone())));
